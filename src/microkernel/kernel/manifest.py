@@ -1,0 +1,107 @@
+"""What a plugin declares about itself, and what the operator decides. Plain data: it is read by the loader."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Level = Literal["thread", "process", "sandbox", "wasm"]
+Restart = Literal["permanent", "transient", "temporary"]
+
+LEVELS: tuple[Level, ...] = ("thread", "process", "sandbox", "wasm")
+"""From the least isolated to the most."""
+NAME = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What a plugin may do: patterns, or ``None`` for everything (only where no permissions table was written)."""
+
+    emit: tuple[str, ...] | None = None
+    on: tuple[str, ...] | None = None
+    call: tuple[str, ...] | None = None
+    data_read: tuple[str, ...] | None = None
+    data_write: tuple[str, ...] | None = None
+    kernel: tuple[Literal["observe", "control"], ...] = ()
+    net: tuple[str, ...] = ()
+    fs_read: tuple[str, ...] = ()
+    fs_write: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Deadlines in seconds (0: none), sizes in bytes (0: none). What a level cannot enforce it says so."""
+
+    load: float = 10.0
+    start: float = 10.0
+    stop: float = 5.0
+    insist: float = 2.0
+    handler: float = 60.0
+    mailbox: int = 10_000
+    block: float = 1.0
+    max_deliveries: int = 3
+    memory: int = 0
+    files: int = 0
+    file_size: int = 0
+    cpu: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    restart: Restart = "permanent"
+    intensity: int = 5
+    period: float = 30.0
+    backoff: float = 0.1
+    backoff_max: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """``isolation`` None: the operator's default. ``permissions`` None: no table was written."""
+
+    name: str
+    version: str = "0.0.0"
+    description: str = ""
+    isolation: Level | None = None
+    enabled: bool = True
+    requires: tuple[str, ...] = ()
+    requires_python: str = ""
+    dependencies: tuple[str, ...] = ()
+    concurrency: int = 1
+    permissions: Permissions | None = None
+    limits: Limits = field(default_factory=Limits)
+    supervision: Supervision = field(default_factory=Supervision)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginConfig:
+    """What the operator says of one plugin; ``None`` leaves it to the manifest."""
+
+    enabled: bool | None = None
+    isolation: Level | None = None
+    concurrency: int | None = None
+    permissions: Permissions | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    supervision: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelConfig:
+    """``microkernel.toml`` as data. ``plugins``: folders, files or entry points to look for plugins in."""
+
+    name: str = ""
+    plugins: tuple[str, ...] = ()
+    isolation: Level = "process"
+    min_isolation: Level = "process"
+    fallback: tuple[Level, ...] = ()
+    """Weaker levels the operator accepts where this machine cannot give the one asked for."""
+    data_dir: str = ""
+    language: str = ""
+    log_level: str = "INFO"
+    limits: Mapping[str, float] = field(default_factory=dict)
+    plugin: Mapping[str, PluginConfig] = field(default_factory=dict)

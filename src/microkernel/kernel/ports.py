@@ -1,0 +1,156 @@
+"""What the kernel asks of the outside: a Loader to find plugins, Hosts to give them a place, a Clock.
+
+Adapters implement these; the kernel imports none of them. ``testing.check_host`` is the contract of a Host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from microkernel.errors import KernelError
+from microkernel.kernel.manifest import Level, Manifest
+from microkernel.wire.messages import Load, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A place that looks like a plugin. ``error`` set: it was found, but cannot be one, and why."""
+
+    name: str
+    path: str
+    manifest: Manifest
+    error: KernelError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A plugin's source as it was at one moment. ``sources`` maps paths below ``root`` to bytes; ``entry`` is one of
+    them; ``package`` says that relative imports have a package to be relative to."""
+
+    root: str
+    entry: str
+    package: bool
+    sources: Mapping[str, bytes]
+    digest: str
+
+
+class Loader(Protocol):
+    """Finds plugins and reads them; runs none of their code."""
+
+    def discover(self, places: Sequence[str]) -> list[Found]:
+        """All plugins in these folders, files and entry points, in the order of their names. Never raises for what
+        is wrong with one of them: that is its ``error``."""
+
+    def find(self, path: str) -> Found:
+        """The plugin at one path. Its ``error`` is set where there is none."""
+
+    def snapshot(self, found: Found, peers: Sequence[str]) -> Snapshot:
+        """Read the source. Raises PluginLoadError for what cannot run: bad syntax, not UTF-8, no ``class Plugin``, an
+        import of one of ``peers``, a missing dependency."""
+
+
+class Clock(Protocol):
+    """Monotonic seconds, and the time of day."""
+
+    def now(self) -> float: ...
+    def wall(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a place ended. ``killed``: by our own hand."""
+
+    reason: str
+    code: int | None = None
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether this machine can give a level; ``detail`` is for `mk doctor`, ``error`` what asking for it raises."""
+
+    detail: str
+    error: KernelError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """What a host needs to make a place: the Load message and the limits the level may enforce."""
+
+    load: Load
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+class Feed(Protocol):
+    """The kernel's side of what waits for an instance: where a place takes the next messages from.
+
+    ``take`` is called by one thread at a time; between ``take`` and the answer the kernel keeps what was taken.
+    """
+
+    def take(self, most: int) -> list[Message]: ...
+
+    def waiting(self) -> int: ...
+
+
+class Uplink(Protocol):
+    """Where a place reports. May be called on any thread of the host; never waits."""
+
+    def received(self, message: Message) -> None: ...
+
+    def output(self, stream: str, line: str) -> None: ...
+
+    def ended(self, exit: Exit) -> None:
+        """Exactly once, when nothing of the instance runs any more."""
+
+    def malformed(self, error: KernelError) -> None:
+        """The instance sent what is no message. The place is being killed; ``ended`` follows."""
+
+
+class Place(Protocol):
+    """Where one instance lives."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    def send(self, message: Message) -> None:
+        """A message outside the feed (Load, Start, Stop, Reply, Cancel, Ping), in order with other such. Never waits."""
+
+    def wake(self) -> None:
+        """The feed has something. Never waits; one C call's worth of work on a plugin's own thread."""
+
+    def insist(self) -> None:
+        """Ask again, so that the instance cannot overhear it but may still clean up. Returns at once."""
+
+    def kill(self) -> None:
+        """End it now, with everything it started. Returns at once; ``ended`` follows where the level can promise it."""
+
+    def statistics(self) -> Mapping[str, Any]:
+        """Memory in bytes, cpu seconds, protections: whatever the level can read back."""
+
+
+class Host(Protocol):
+    """One level of isolation."""
+
+    level: Level
+
+    def available(self) -> Availability: ...
+
+    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> Place:
+        """Begin a new place and its instance. Returns at once; the instance reports through ``uplink``.
+
+        Raises IsolationUnavailable where this machine cannot.
+        """
+
+    def close(self) -> None:
+        """End all places and what the host itself started; returns when nothing is left or it was killed."""
+
+
+class Reactor(Protocol):
+    """The kernel's one thread for descriptors and timers, as hosts see it. It never waits for a plugin."""
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None: ...
+    def unwatch(self, fd: int) -> None: ...
+    def post(self, work: Callable[[], object]) -> None: ...
+    def later(self, seconds: float, work: Callable[[], object]) -> Callable[[], None]: ...

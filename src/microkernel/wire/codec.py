@@ -1,0 +1,148 @@
+"""Values to bytes and back: the only module that knows msgspec's encoder and decoder.
+
+Payloads are values: None, bool, 64-bit int, float, str, bytes, list, dict; also datetime, Decimal, UUID, Enum, tuple,
+set, dataclasses and msgspec Structs, which arrive as plain MessagePack values unless the receiver says what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge
+
+T = TypeVar("T")
+
+MAX_PAYLOAD = 16 * 1024 * 1024
+"""The longest payload, encoded, in bytes."""
+MAX_DEPTH = 128
+"""The deepest nesting of lists and dicts in a payload."""
+
+Raw = msgspec.Raw
+Struct = msgspec.Struct
+UNSET = msgspec.UNSET
+NODEFAULT = msgspec.NODEFAULT
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(type(value).__name__)
+
+
+_NATIVE = (bytes, bytearray, memoryview, datetime)
+_encoder = msgspec.msgpack.Encoder(enc_hook=_refuse)
+_plain = msgspec.msgpack.Decoder()
+_ENCODE_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+_DECODE_FAILURES = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError, MemoryError)
+
+
+def encode(value: Any) -> bytes:
+    """The bytes of a value.
+
+    Raises NotPlainData naming the path of what is no value, PayloadTooLarge over 16 MiB.
+    """
+    try:
+        data = _encoder.encode(value)
+    except _ENCODE_FAILURES as failure:
+        path, kind = _find_offender(value)
+        raise NotPlainData("MK0602", path=path, kind=kind, reason=str(failure)) from None
+    if len(data) > MAX_PAYLOAD:
+        raise PayloadTooLarge("MK0603", size=len(data), limit=MAX_PAYLOAD)
+    return data
+
+
+def decode(data: bytes | memoryview | msgspec.Raw, type: Any = Any) -> Any:
+    """The value of some bytes, checked and converted to ``type``. Raises InvalidArguments with the path."""
+    try:
+        return (_plain if type is Any else _decoder(type)).decode(data)
+    except _DECODE_FAILURES as failure:
+        raise invalid(failure) from None
+
+
+def convert(value: Any, type: Any) -> Any:
+    """A decoded value, checked and converted to ``type``. Raises InvalidArguments with the path."""
+    if type is Any:
+        return value
+    try:
+        return msgspec.convert(value, type, builtin_types=_NATIVE)
+    except _DECODE_FAILURES as failure:
+        raise invalid(failure) from None
+
+
+def invalid(failure: BaseException) -> InvalidArguments:
+    """What a failed decode is called outside: InvalidArguments with the reason and the path in it."""
+    return InvalidArguments("MK0605", reason=str(failure) or type(failure).__name__)
+
+
+def decoder_for(type: Any) -> Callable[[Any], Any]:
+    """The bare C decoder of a type, for hot paths; its failures are for ``invalid`` to name."""
+    return msgspec.msgpack.Decoder(type).decode
+
+
+DECODE_FAILURES = _DECODE_FAILURES
+encode_message: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+"""The bare C encoder, for what is known to be plain."""
+
+
+def record_type(name: str, fields: Iterable[tuple[str, Any, Any]], *, as_array: bool) -> type[msgspec.Struct]:
+    """A type that decodes a dict (or, ``as_array``, a list) into named and typed fields.
+
+    ``fields`` are (name, type, default), default ``NODEFAULT`` where there is none. Unknown keys are skipped in a
+    dict; too many elements in a list are refused.
+    """
+    return msgspec.defstruct(
+        name,
+        [(n, t) if d is NODEFAULT else (n, t, d) for n, t, d in fields],
+        array_like=as_array,
+        forbid_unknown_fields=as_array,
+        frozen=True,
+        gc=False,
+    )
+
+
+def schema(type: Any) -> dict[str, Any]:
+    """The JSON schema of a type; empty where it has none."""
+    try:
+        return msgspec.json.schema(type)
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return {}
+
+
+@lru_cache(maxsize=256)
+def _decoder(type: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(type)
+
+
+def _find_offender(value: Any) -> tuple[str, str]:
+    """Where in ``value`` the first thing is that cannot be encoded, and its type. Only runs when encoding failed."""
+    path = ""
+    for _ in range(MAX_DEPTH):
+        inner = next((step for step in _children(value) if not _encodes(step[1])), None)
+        if inner is None:
+            return path or "the payload", _kind(value)
+        path, value = path + inner[0], inner[1]
+    return path[:120] + "…", "nested too deep, or into itself"
+
+
+def _children(value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [(f".{key}" if isinstance(key, str) else f"[{key!r}]", item) for key, item in value.items()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [(f"[{index}]", item) for index, item in enumerate(value)]
+    fields = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None) or ()
+    return [(f".{name}", getattr(value, name, None)) for name in fields]
+
+
+def _encodes(value: Any) -> bool:
+    try:
+        _encoder.encode(value)
+    except _ENCODE_FAILURES:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    return f"int {str(value)[:24]}, over 64 bits" if type(value) is int else type(value).__name__

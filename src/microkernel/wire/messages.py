@@ -1,0 +1,286 @@
+"""The messages between a kernel and an instance, in both directions.
+
+Each is a small array on the wire: its tag, then its fields in order; new fields go at the end and have a default, so
+that an older end skips what it does not know. Payloads travel as ``Raw``: encoded once, decoded only by who needs them.
+Deadlines are seconds of this machine's monotonic clock; what carries messages to another machine must translate them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from microkernel.wire.codec import Raw, Struct
+
+PROTOCOL = 1
+NOTHING = Raw(b"\xc0")
+EMPTY_LIST = Raw(b"\x90")
+EMPTY_MAP = Raw(b"\x80")
+
+
+class Failure(Struct, array_like=True, frozen=True):
+    """An error on its way: one of ours (``kind`` names its class) or, without ``kind``, an exception of a plugin."""
+
+    kind: str = ""
+    id: str = ""
+    fields: dict[str, Any] = {}
+    type: str = ""
+    message: str = ""
+    traceback: str = ""
+    where: str = ""
+    hops: list[str] = []
+
+
+class Handler(Struct, array_like=True, frozen=True):
+    """A registered handler. ``number`` is the instance's own; (pattern, name) is what survives a reload."""
+
+    number: int
+    pattern: str
+    name: str
+    once: bool = False
+    overflow: str = "block"
+    board: bool = False
+    """True: it watches keys of the context, not topics."""
+
+
+class Method(Struct, array_like=True, frozen=True):
+    """An exposed method, as `mk info` shows it."""
+
+    name: str
+    signature: str = "(...)"
+    doc: str = ""
+    schema: dict[str, Any] = {}
+
+
+class Message(Struct, array_like=True):
+    """What a session carries."""
+
+
+# Both ways
+
+
+class Hello(Message, tag=0):
+    """The first message of either end."""
+
+    protocol: int
+    role: str
+    name: str = ""
+    token: str = ""
+
+
+class Refuse(Message, tag=1):
+    """The last message to an end that is not welcome, with the reason."""
+
+    id: str
+    fields: dict[str, Any] = {}
+
+
+class Call(Message, tag=2):
+    """Call ``target``, a ``plugin.method``. ``slot``: the caller's own thread of handlers it occupies, -1 for none."""
+
+    id: int
+    target: str
+    args: Raw = EMPTY_LIST
+    kwargs: Raw = EMPTY_MAP
+    deadline: float = 0.0
+    slot: int = -1
+    chain: list[str] = []
+
+
+class Reply(Message, tag=3):
+    id: int
+    value: Raw = NOTHING
+    failure: Failure | None = None
+
+
+class Cancel(Message, tag=4):
+    """Whoever asked for ``id`` waits no more."""
+
+    id: int
+
+
+class Ping(Message, tag=5):
+    id: int
+
+
+class Pong(Message, tag=6):
+    id: int
+
+
+# Kernel to instance
+
+
+class Load(Message, tag=10):
+    """All that an instance needs to come to be. ``sources`` maps paths below ``root`` to their bytes."""
+
+    name: str
+    version: str
+    generation: int
+    isolation: str
+    root: str
+    entry: str
+    sources: dict[str, bytes]
+    package: bool = False
+    peers: list[str] = []
+    config: Raw = EMPTY_MAP
+    secrets: list[str] = []
+    data_dir: str = ""
+    concurrency: int = 1
+    log_level: int = 20
+    emits: list[str] | None = None
+    listens: list[str] | None = None
+    calls: list[str] | None = None
+    reads: list[str] | None = None
+    writes: list[str] | None = None
+    """The grants, ``None`` for all: a copy for the sake of an error at the call. The gate decides."""
+
+
+class Start(Message, tag=11):
+    """Call ``import_state`` if there is a state, then ``start``."""
+
+    state: Raw | None = None
+    from_version: str = ""
+
+
+class Stop(Message, tag=12):
+    """Finish, call ``export_state`` if asked to, then ``stop``."""
+
+    export: bool = False
+
+
+class Deliver(Message, tag=13):
+    """An event for one handler. ``event`` is an encoded Envelope, shared by all who receive it."""
+
+    seq: int
+    handler: int
+    delivery: int
+    event: Raw
+    reply_to: int = 0
+    """Not 0: an ``ask`` wants the handler's value as the Reply of this id."""
+    deadline: float = 0.0
+
+
+class Invoke(Message, tag=14):
+    """A call for a method of this instance. ``lane``: where the Reply goes, -1 for the way up."""
+
+    id: int
+    method: str
+    args: Raw
+    kwargs: Raw
+    deadline: float
+    chain: list[str] = []
+    lane: int = -1
+
+
+class Credit(Message, tag=15):
+    """``count`` emits have found their place."""
+
+    count: int
+
+
+# Instance to kernel
+
+
+class Loaded(Message, tag=20):
+    handlers: list[Handler]
+    methods: list[Method]
+    doc: str = ""
+
+
+class Started(Message, tag=21):
+    pass
+
+
+class Stopped(Message, tag=22):
+    state: Raw | None = None
+
+
+class Failed(Message, tag=23):
+    """A phase did not succeed: load, init, start, import_state, export_state or stop."""
+
+    phase: str
+    failure: Failure
+
+
+class Done(Message, tag=24):
+    """These deliveries are handled."""
+
+    seqs: list[int]
+
+
+class Rejected(Message, tag=25):
+    """This delivery was not handled: its handler raised, or its payload does not fit. Its event is a dead letter."""
+
+    seq: int
+    failure: Failure
+
+
+class Subscribe(Message, tag=26):
+    id: int
+    handler: Handler
+
+
+class Unsubscribe(Message, tag=27):
+    id: int
+    number: int
+
+
+class Expose(Message, tag=28):
+    id: int
+    method: Method
+
+
+class Emit(Message, tag=29):
+    topic: str
+    data: Raw
+
+
+class Ask(Message, tag=30):
+    id: int
+    topic: str
+    data: Raw
+    deadline: float
+    slot: int = -1
+    chain: list[str] = []
+
+
+class Data(Message, tag=31):
+    """A request to the context: ``get``, ``set`` or ``delete``. ``expect``: the revision it must be at, -1 for any."""
+
+    id: int
+    action: str
+    key: str
+    value: Raw = NOTHING
+    expect: int = -1
+
+
+class Log(Message, tag=32):
+    """A log record, or with ``said`` one of the six kinds of message to people."""
+
+    level: int
+    text: str
+    time: float
+    said: str = ""
+    fields: dict[str, Any] = {}
+
+
+class Leaving(Message, tag=33):
+    """The instance ends itself: ``SystemExit`` or the like."""
+
+    reason: str
+
+
+class Envelope(Struct, array_like=True, frozen=True):
+    """An event as all its receivers share it."""
+
+    id: int
+    topic: str
+    source: str
+    time: float
+    data: Raw
+
+
+Any_ = (
+    Hello | Refuse | Call | Reply | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
+    | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log | Leaving
+)  # fmt: skip
+"""The union a session decodes."""

@@ -1,0 +1,72 @@
+"""A session: the two ends' agreement on a protocol, and messages in order. Sans-I/O and blind to its role.
+
+``expects hello -> open -> closed``. Whatever does not fit is a ProtocolError, and closes it: a session never guesses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from microkernel.errors import ProtocolError
+from microkernel.wire import frames, messages
+from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
+from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse
+
+_decode = decoder_for(list[messages.Any_])
+
+
+def pack(batch: Sequence[Message]) -> bytes:
+    """One frame of these messages."""
+    return frames.pack([encode_message(message) for message in batch])
+
+
+class Session:
+    """One end of a channel: ``hello()`` once, then ``pack`` what goes out and ``receive`` what comes in."""
+
+    def __init__(self, role: str, name: str = "", token: str = "", limit: int = frames.MAX_FRAME) -> None:
+        self._own = Hello(PROTOCOL, role, name, token)
+        self._reader = frames.Reader(limit)
+        self._closed = ""
+        self.peer: Hello | None = None
+        """Who the other end says it is; None until it has said so. A claim: identity is the channel's."""
+
+    def hello(self) -> bytes:
+        """The frame that opens this end."""
+        return pack([self._own])
+
+    def receive(self, data: bytes) -> list[Message]:
+        """The messages that these bytes complete; the other end's Hello is taken out and kept as ``peer``.
+
+        Raises ProtocolError for bytes that are no messages, for another protocol, for a missing Hello.
+        """
+        if self._closed:
+            raise ProtocolError("MK0215", reason=f"the session is closed: {self._closed}")
+        try:
+            received: list[Message] = []
+            for body in self._reader.feed(data):
+                received += _decode(body)
+            return received if self.peer else self._greet(received)
+        except ProtocolError as error:
+            self._closed = error.text
+            raise
+        except DECODE_FAILURES as failure:
+            self._closed = str(failure)
+            raise ProtocolError("MK0215", reason=f"not a message: {failure}") from None
+
+    def _greet(self, received: list[Message]) -> list[Message]:
+        if not received:
+            return []
+        first = received[0]
+        if isinstance(first, Refuse):
+            raise ProtocolError(first.id, **first.fields)
+        if not isinstance(first, Hello):
+            raise ProtocolError("MK0216", theirs="none", ours=PROTOCOL, reason="it did not say hello")
+        if first.protocol != PROTOCOL:
+            raise ProtocolError("MK0216", theirs=first.protocol, ours=PROTOCOL, reason="another version")
+        self.peer = first
+        return received[1:]
+
+
+def refusal(error: ProtocolError) -> bytes:
+    """The frame that tells a stranger why it is not let in."""
+    return pack([Refuse(error.id, {key: str(value) for key, value in error.fields.items()})])
