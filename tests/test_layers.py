@@ -1,0 +1,147 @@
+"""The floors of the house hold, bite, and leave no room out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grimp import ImportGraph
+
+from tools.floors import FloorContract
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "microkernel"
+CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+    "importlinter"
+]["contracts"]
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as m; m()", "--no-cache"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def broken_by(importer: str, imported: str) -> list[str]:
+    """The floors that refuse a house in which there is this one import."""
+    graph = ImportGraph()
+    graph.add_module(importer)
+    graph.add_module(imported)
+    graph.add_import(importer=importer, imported=imported, line_number=1, line_contents="import ...")
+    kept = {c["floor"]: _contract(c).check(graph, verbose=False).kept for c in CONTRACTS}
+    return [floor for floor, is_kept in kept.items() if not is_kept]
+
+
+def _contract(options: dict[str, Any]) -> FloorContract:
+    texts = {k: str(v) if isinstance(v, bool) else v for k, v in options.items()}  # as import-linter reads TOML
+    return FloorContract(options["name"], session_options={}, contract_options=texts)
+
+
+def test_the_house_as_it_stands_is_green() -> None:
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_forbidden_import_is_red_and_says_where(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "microkernel", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    stray = tmp_path / "microkernel" / "wire" / "stray.py"
+    stray.write_text("def later():\n    from microkernel.kernel import ports\n    return ports\n", encoding="utf-8")
+    result = lint_imports(tmp_path)
+    assert result.returncode == 1
+    assert "microkernel.wire.stray -> microkernel.kernel.ports (l.2)" in result.stdout
+
+
+def test_every_room_has_a_contract() -> None:
+    rooms = {
+        f"microkernel.{entry.stem}"
+        for entry in PACKAGE.iterdir()
+        if (entry.suffix == ".py" and entry.stem != "__init__") or any(entry.glob("*.py"))
+    }
+    assert rooms <= {c["floor"] for c in CONTRACTS}, "a room of the house without a contract in pyproject.toml"
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [
+        ("errors", "messages"),
+        ("messages", "wire.codec"),
+        ("wire.frames", "sdk.event"),
+        ("wire.frames", "msgspec"),
+        ("wire.codec", "requests"),
+        ("sdk.api", "msgspec"),
+        ("sdk.api", "kernel.ports"),
+        ("sdk.api", "microkernel"),
+        ("kernel.router", "hosts.thread"),
+        ("kernel.router", "sdk.event"),
+        ("kernel.router", "packaging.version"),
+        ("kernel.kernel", "loader"),
+        ("kernel.kernel", "app"),
+        ("worker.main", "kernel.ports"),
+        ("worker.main", "messages"),
+        ("worker.main", "msgspec"),
+        ("loader.discovery", "kernel.registry"),
+        ("loader.discovery", "wire.codec"),
+        ("hosts.process", "sdk.runtime"),
+        ("hosts.sandbox", "hosts.process"),
+        ("hosts.process", "kernel.kernel"),
+        ("hosts.process", "worker.main"),
+        ("plugins.console", "kernel.kernel"),
+        ("plugins.console", "wire.codec"),
+        ("plugins.console", "app"),
+        ("plugins.console.view", "plugins.watcher"),
+        ("plugins.watcher", "rich"),
+        ("plugins.console", "typer"),
+        ("app", "cli"),
+        ("app", "plugins.console"),
+        ("app", "rich"),
+        ("microkernel", "cli"),
+        ("microkernel", "kernel.kernel"),
+    ],
+)
+def test_refused(importer: str, imported: str) -> None:
+    assert broken_by(_full(importer), _full(imported)) == [_floor(importer)]
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [
+        ("wire.codec", "msgspec"),
+        ("wire.session", "wire.messages"),
+        ("wire.session", "collections"),
+        ("sdk.runtime", "wire.session"),
+        ("kernel.manifest", "__future__"),
+        ("kernel.resolver", "packaging.specifiers"),
+        ("kernel.supervisor", "messages.catalog"),
+        ("worker.main", "sdk.runtime"),
+        ("loader", "kernel.ports"),
+        ("hosts.thread", "sdk.runtime"),
+        ("hosts.sandbox", "hosts._channel"),
+        ("plugins.console", "microkernel"),
+        ("plugins.console.view", "plugins.console.words"),
+        ("plugins.console.view", "rich"),
+        ("app", "hosts.thread"),
+        ("cli", "cli.render"),
+        ("cli.attach", "plugins.console"),
+        ("microkernel", "app"),
+    ],
+)
+def test_allowed(importer: str, imported: str) -> None:
+    assert broken_by(_full(importer), _full(imported)) == []
+
+
+def _full(name: str) -> str:
+    """``wire.codec`` is ours, ``msgspec`` is not."""
+    ours = {c["floor"].removeprefix("microkernel.") for c in CONTRACTS}
+    return f"microkernel.{name}" if name != "microkernel" and name.partition(".")[0] in ours else name
+
+
+def _floor(name: str) -> str:
+    return ".".join(_full(name).split(".")[:2])

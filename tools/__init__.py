@@ -1,0 +1,1 @@
+"""What the linters need beside their own rules."""
