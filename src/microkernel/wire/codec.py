@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, TypeVar
+from functools import lru_cache, partial
+from typing import Any
 
 import msgspec
 
 from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge
-
-T = TypeVar("T")
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """The longest payload, encoded, in bytes."""
@@ -87,20 +85,29 @@ encode_message: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 """The bare C encoder, for what is known to be plain."""
 
 
-def record_type(name: str, fields: Iterable[tuple[str, Any, Any]], *, as_array: bool) -> type[msgspec.Struct]:
+def record_type(
+    name: str, fields: Iterable[tuple[str, Any, Any]], *, as_array: bool = False, closed: bool = False
+) -> type[msgspec.Struct]:
     """A type that decodes a dict (or, ``as_array``, a list) into named and typed fields.
 
-    ``fields`` are (name, type, default), default ``NODEFAULT`` where there is none. Unknown keys are skipped in a
-    dict; too many elements in a list are refused.
+    ``fields`` are (name, type, default), default ``NODEFAULT`` where there is none. What is not among them is skipped,
+    or refused if ``closed``.
     """
     return msgspec.defstruct(
         name,
-        [(n, t) if d is NODEFAULT else (n, t, d) for n, t, d in fields],
+        [(n, t) if d is NODEFAULT else (n, t, msgspec.field(default_factory=partial(_same, d))) for n, t, d in fields],
         array_like=as_array,
-        forbid_unknown_fields=as_array,
-        frozen=True,
-        gc=False,
+        forbid_unknown_fields=closed,
+        kw_only=not as_array,
     )
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+values_of: Callable[[Any], tuple[Any, ...]] = msgspec.structs.astuple
+"""The fields of a record, in their order."""
 
 
 def schema(type: Any) -> dict[str, Any]:

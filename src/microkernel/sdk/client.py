@@ -1,0 +1,174 @@
+"""What an instance asks of the kernel: each request with its deadline, its place in the chain, and its checks.
+
+The checks against the grants are a copy, for the sake of an error at the line that asked. The kernel's gate decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+from microkernel.errors import CallTimeout, KernelError, PermissionDenied
+from microkernel.sdk.channel import Channel
+from microkernel.sdk.event import Reply
+from microkernel.sdk.work import current, deadline_in
+from microkernel.wire import codec, messages
+from microkernel.wire.failures import to_error
+from microkernel.wire.topics import check_pattern, check_topic, matches
+
+_CONTROL_TIMEOUT = 10.0
+"""Seconds to wait for the kernel's own answer to a registration or a context request."""
+
+
+class Client:
+    """The requests of one instance over its channel."""
+
+    def __init__(self, channel: Channel, load: messages.Load) -> None:
+        self._channel = channel
+        self._load = load
+        self._ids = count(1)
+
+    def emit(self, topic: str, data: dict[str, Any]) -> None:
+        check_topic(topic)
+        self._permit("emit", self._load.emits, topic)
+        self._channel.send(messages.Emit(topic, codec.Raw(codec.encode(data))))
+
+    def ask(self, topic: str, timeout: float, data: dict[str, Any]) -> list[Reply]:
+        check_topic(topic)
+        self._permit("emit", self._load.emits, topic)
+        id, work = next(self._ids), current.get()
+        deadline = deadline_in(timeout)
+        message = messages.Ask(id, topic, codec.Raw(codec.encode(data)), deadline, work.slot, self._chain())
+        answers: list[tuple[str, Any, messages.Failure | None]] = codec.decode(
+            self._request(id, message, deadline + 1.0, f"ask {topic}").value, _ANSWERS
+        )
+        return [_answer(*answer) for answer in answers]
+
+    def call(self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], returns: Any) -> Any:
+        message = self._call_message(target, timeout, args, kwargs, current.get().slot)
+        return self._result(self._request(message.id, message, message.deadline, target, timeout), target, returns)
+
+    async def acall(
+        self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], returns: Any
+    ) -> Any:
+        """As ``call``, but it occupies no thread, and so never closes a cycle."""
+        message = self._call_message(target, timeout, args, kwargs, -1)
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[messages.Reply] = loop.create_future()
+        forget = self._channel.request_later(
+            message.id, message, partial(loop.call_soon_threadsafe, _resolve, answered)
+        )
+        try:
+            async with asyncio.timeout(message.deadline - time.monotonic()):
+                return self._result(await answered, target, returns)
+        except TimeoutError:
+            raise CallTimeout("MK0606", target=target, timeout=round(timeout, 3)) from None
+        finally:
+            forget()
+            if not answered.done() or answered.cancelled():
+                self._channel.send(messages.Cancel(message.id))
+
+    def get_data(self, key: str, default: Any) -> Any:
+        check_topic(key)
+        self._permit("data.read", self._load.reads, key)
+        revision, value = codec.decode(self._data("get", key).value)
+        return value if revision else default
+
+    def set_data(self, key: str, value: Any, expect: int | None) -> int:
+        check_topic(key)
+        self._permit("data.write", self._load.writes, key)
+        reply = self._data("set", key, codec.encode(value), -1 if expect is None else expect)
+        return int(codec.decode(reply.value, int))
+
+    def delete_data(self, key: str) -> None:
+        check_topic(key)
+        self._permit("data.write", self._load.writes, key)
+        self._data("delete", key)
+
+    def subscribe(self, handler: messages.Handler) -> None:
+        self.check_handler(handler)
+        id = next(self._ids)
+        self._control(id, messages.Subscribe(id, handler))
+
+    def unsubscribe(self, number: int) -> None:
+        id = next(self._ids)
+        self._control(id, messages.Unsubscribe(id, number))
+
+    def expose(self, method: messages.Method) -> None:
+        id = next(self._ids)
+        self._control(id, messages.Expose(id, method))
+
+    def check_handler(self, handler: messages.Handler) -> None:
+        """Raises BadTopic, PermissionDenied."""
+        check_pattern(handler.pattern)
+        if handler.board:
+            self._permit("data.read", self._load.reads, handler.pattern)
+        else:
+            self._permit("on", self._load.listens, handler.pattern)
+
+    def _call_message(
+        self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], slot: int
+    ) -> messages.Call:
+        check_topic(target)
+        self._permit("call", self._load.calls, target)
+        return messages.Call(
+            next(self._ids),
+            target,
+            codec.Raw(codec.encode(args)) if args else messages.EMPTY_LIST,
+            codec.Raw(codec.encode(kwargs)) if kwargs else messages.EMPTY_MAP,
+            deadline_in(timeout),
+            slot,
+            self._chain(),
+        )
+
+    def _chain(self) -> list[str]:
+        return [*current.get().chain, self._load.name]
+
+    def _data(self, action: str, key: str, value: bytes = b"\xc0", expect: int = -1) -> messages.Reply:
+        id = next(self._ids)
+        return self._control(id, messages.Data(id, action, key, codec.Raw(value), expect))
+
+    def _control(self, id: int, message: messages.Message) -> messages.Reply:
+        return self._request(id, message, time.monotonic() + _CONTROL_TIMEOUT, "kernel", _CONTROL_TIMEOUT)
+
+    def _request(
+        self, id: int, message: messages.Message, deadline: float, target: str, timeout: float = 0.0
+    ) -> messages.Reply:
+        reply = self._channel.request(id, message, deadline)
+        if reply is None:
+            self._channel.send(messages.Cancel(id))
+            raise CallTimeout("MK0606", target=target, timeout=round(timeout, 3))
+        if reply.failure is not None:
+            raise to_error(reply.failure, target)
+        return reply
+
+    def _result(self, reply: messages.Reply, target: str, returns: Any) -> Any:
+        if reply.failure is not None:
+            raise to_error(reply.failure, target)
+        return codec.decode(reply.value, Any if returns is None else returns)
+
+    def _permit(self, action: str, granted: list[str] | None, what: str) -> None:
+        if granted is None or what in granted or any(matches(pattern, what) for pattern in granted):
+            return
+        raise PermissionDenied(
+            "MK0401", name=self._load.name, action=action, what=what, line=f'{action} = ["{what}"]'
+        )
+
+
+_ANSWERS = list[tuple[str, Any, messages.Failure | None]]
+
+
+def _answer(plugin: str, value: Any, failure: messages.Failure | None) -> Reply:
+    error: KernelError | None = to_error(failure, plugin) if failure else None
+    return Reply(plugin, value, error)
+
+
+def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> None:
+    if not future.done():
+        future.set_result(reply)
+
+

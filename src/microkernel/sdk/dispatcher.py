@@ -1,0 +1,162 @@
+"""From a message to plugin code and back: deliveries and calls in, Done, Rejected and Reply out."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from microkernel.errors import InvalidArguments, KernelError
+from microkernel.sdk.channel import Channel
+from microkernel.sdk.executor import Inline, Job, Pool, Tasks
+from microkernel.sdk.handlers import Handlers
+from microkernel.sdk.trouble import failure_of
+from microkernel.sdk.work import NO_SLOT, Work
+from microkernel.wire import codec, messages
+from microkernel.wire.failures import from_error
+
+_FLUSH_AFTER = 0.001
+"""Seconds that the news of a handled event may wait for company."""
+_FLUSH_MANY = 64
+
+
+class Dispatcher:
+    """Takes messages from the channel and has them worked on. ``stop`` is set once the kernel wants the end."""
+
+    def __init__(self, channel: Channel, handlers: Handlers, name: str, root: str) -> None:
+        self._channel = channel
+        self._handlers = handlers
+        self._name = name
+        self._root = root
+        self._backlog: deque[messages.Message] = deque()
+        self._posted: deque[Callable[[], object]] = deque()
+        self._done: list[int] = []
+        self._flushed = 0.0
+        self._calls: dict[int, Job] = {}
+        self.executor: Inline | Pool | Tasks = Inline()
+        self.stop: messages.Stop | None = None
+
+    def next(self, timeout: float | None) -> Sequence[messages.Message]:
+        """What is to be handled now; waits only when there is nothing."""
+        if self._backlog:
+            batch = list(self._backlog)
+            self._backlog.clear()
+            return batch
+        self.flush()
+        return self._channel.receive(timeout)
+
+    def look_ahead(self, timeout: float) -> None:
+        """See what has come while a handler runs: a Cancel or a Stop counts at once, the rest waits its turn."""
+        for message in self._channel.receive(timeout):
+            if isinstance(message, messages.Cancel):
+                self._cancel(message)
+            else:
+                self.stop = message if isinstance(message, messages.Stop) else self.stop
+                self._backlog.append(message)
+
+    def post(self, work: Callable[[], object]) -> None:
+        """Have something done on the main thread; from any thread. The Pong is what wakes it."""
+        self._posted.append(work)
+        self._channel.send(messages.Ping(0))
+
+    def handle(self, message: messages.Message) -> None:
+        match message:
+            case messages.Deliver():
+                self._deliver(message)
+            case messages.Invoke():
+                self._invoke(message)
+            case messages.Cancel():
+                self._cancel(message)
+            case messages.Ping():
+                self._channel.send(messages.Pong(message.id))
+            case messages.Pong():
+                while self._posted:
+                    self._posted.popleft()()
+            case messages.Stop():
+                self.stop = message
+            case _:
+                pass  # a newer kernel may say what we do not know
+
+    def flush(self) -> None:
+        """Tell which deliveries are handled."""
+        if self._done:
+            done, self._done = self._done, []
+            self._channel.send(messages.Done(done))
+        self._flushed = time.monotonic()
+
+    def _deliver(self, message: messages.Deliver) -> None:
+        registered = self._handlers.by_number.get(message.handler)
+        if registered is None:
+            self._refuse(message, _failure("it has no such handler any more"))
+            return
+        try:
+            args, kwargs = registered.binder.bind(message.event, message.delivery)
+        except InvalidArguments as error:
+            self._refuse(message, from_error(error))
+            return
+        if self._done and time.monotonic() - self._flushed > _FLUSH_AFTER:
+            self.flush()
+        work = Work(message.seq, message.deadline, [], NO_SLOT)
+        finish = partial(self._delivered, message)
+        self.executor.submit(Job(work, registered.function, args, kwargs, finish, registered.is_async))
+
+    def _delivered(self, message: messages.Deliver, value: Any, error: BaseException | None) -> None:
+        if error is None and message.reply_to:
+            error = self._answer(message.reply_to, value)
+        if error is not None:
+            self._refuse(message, failure_of(error, self._root))
+            return
+        self._done.append(message.seq)
+        if len(self._done) >= _FLUSH_MANY or not isinstance(self.executor, Inline):
+            self.flush()
+
+    def _answer(self, id: int, value: Any) -> BaseException | None:
+        try:
+            self._channel.reply(messages.Reply(id, codec.Raw(codec.encode(value))), -1)
+        except KernelError as error:
+            return error
+        return None
+
+    def _refuse(self, message: messages.Deliver, failure: messages.Failure) -> None:
+        if message.reply_to:
+            self._channel.reply(messages.Reply(message.reply_to, failure=failure), -1)
+        self._channel.send(messages.Rejected(message.seq, failure))
+
+    def _invoke(self, message: messages.Invoke) -> None:
+        try:
+            exposed = self._handlers.method(self._name, message.method)
+            args, kwargs = exposed.binder.bind(message.args, message.kwargs)
+        except KernelError as error:
+            if isinstance(error, InvalidArguments):
+                error.fields["reason"] = f"{self._name}.{message.method}: {error.fields['reason']}"
+            self._channel.reply(messages.Reply(message.id, failure=from_error(error)), message.lane)
+            return
+        self.flush()
+        work = Work(message.id, message.deadline, message.chain, NO_SLOT)
+        job = Job(work, exposed.function, args, kwargs, partial(self._returned, message), exposed.is_async)
+        self._calls[message.id] = job
+        self.executor.submit(job)
+
+    def _returned(self, message: messages.Invoke, value: Any, error: BaseException | None) -> None:
+        self._calls.pop(message.id, None)
+        try:
+            reply = messages.Reply(message.id, codec.Raw(codec.encode(value)))
+        except KernelError as refused:
+            error = refused
+        if error is not None:
+            reply = messages.Reply(message.id, failure=failure_of(error, self._root))
+        self._channel.reply(reply, message.lane)
+
+    def _cancel(self, message: messages.Cancel) -> None:
+        job = self._calls.get(message.id)
+        if job is None:
+            return
+        job.work.told = True
+        if job.task is not None:
+            job.task.cancel()
+
+
+def _failure(reason: str) -> messages.Failure:
+    return messages.Failure(type="LookupError", message=reason)

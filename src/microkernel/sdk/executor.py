@@ -1,0 +1,146 @@
+"""Where handlers and methods run: one at a time on the main thread, as tasks of its loop, or on N threads.
+
+A job ends exactly once, by a value or by an error. What is no ``Exception`` (``SystemExit``, ``PluginKilled``) is no error
+of the job but the death of the instance, and passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from microkernel.sdk.work import Work, current
+
+Finish = Callable[[Any, BaseException | None], None]
+Died = Callable[[BaseException], None]
+
+
+class Job:
+    """One call of plugin code."""
+
+    __slots__ = ("args", "finish", "function", "is_async", "kwargs", "task", "work")
+
+    def __init__(
+        self,
+        work: Work,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        finish: Finish,
+        is_async: bool,
+    ) -> None:
+        self.work = work
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.finish = finish
+        self.is_async = is_async
+        self.task: asyncio.Task[None] | None = None
+
+    def run(self, slot: int) -> None:
+        """Here and now. A coroutine function gets an event loop of its own for the time."""
+        self.work.slot = slot
+        token = current.set(self.work)
+        try:
+            value = self.function(*self.args, **self.kwargs)
+            if self.is_async:
+                value = asyncio.run(value)
+        except Exception as error:
+            self.finish(None, error)
+        else:
+            self.finish(value, None)
+        finally:
+            current.reset(token)
+
+    async def run_async(self, died: Died) -> None:
+        """As a task; what it awaits lets other handlers go on."""
+        self.work.slot = 0
+        current.set(self.work)
+        try:
+            value = await self.function(*self.args, **self.kwargs)
+        except (Exception, asyncio.CancelledError) as error:
+            self.finish(None, error)
+        except BaseException as death:
+            died(death)
+        else:
+            self.finish(value, None)
+
+
+class Inline:
+    """Jobs run where they arrive."""
+
+    threads: tuple[threading.Thread, ...] = ()
+
+    def submit(self, job: Job) -> None:
+        job.run(0)
+
+    def close(self) -> None:
+        """Nothing is under way between two jobs."""
+
+
+class Pool:
+    """Sync jobs on N threads, each a slot of its own. ``died`` is told of what is no Exception."""
+
+    def __init__(self, size: int, name: str, died: Died) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._died = died
+        self.threads = [
+            threading.Thread(target=self._work, args=(slot,), name=f"{name}-{slot}", daemon=True)
+            for slot in range(size)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def submit(self, job: Job) -> None:
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Wait until all that was submitted has run."""
+        for _ in self.threads:
+            self._jobs.put(None)
+        for thread in self.threads:
+            thread.join()
+
+    def _work(self, slot: int) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job.run(slot)
+            except BaseException as death:
+                self._died(death)
+                return
+
+
+class Tasks:
+    """Async jobs interleave as tasks of the running loop; sync jobs run between them, or on the pool."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sync: Inline | Pool, died: Died) -> None:
+        self._loop = loop
+        self._sync = sync
+        self._died = died
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.threads = sync.threads
+
+    def submit(self, job: Job) -> None:
+        if job.is_async:
+            job.task = self.keep(job.run_async(self._died))
+        else:
+            self._sync.submit(job)
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine as a task until it ends or the instance does."""
+        task = self._loop.create_task(work, context=contextvars.copy_context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self, spawned: set[asyncio.Task[None]]) -> None:
+        """Wait until no handler is under way; spawned tasks are cancelled."""
+        for task in spawned:
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._loop.run_in_executor(None, self._sync.close)

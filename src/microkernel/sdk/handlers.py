@@ -1,0 +1,76 @@
+"""What an instance has registered: handlers by number, methods by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from microkernel.errors import MethodNotFound
+from microkernel.sdk.decorators import Overflow
+from microkernel.sdk.signature import CallBinder, EventBinder, name_of
+from microkernel.wire import messages
+
+
+def is_async(function: Any) -> bool:
+    """Whether calling it gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__", None))
+
+
+class Registered:
+    """A handler and how to fill its parameters."""
+
+    __slots__ = ("binder", "function", "is_async", "wire")
+
+    def __init__(self, function: Callable[..., Any], wire: messages.Handler) -> None:
+        self.function = function
+        self.is_async = is_async(function)
+        self.binder = EventBinder(function, board=wire.board)
+        self.wire = wire
+
+
+class Exposed:
+    """A method and how to fill its parameters."""
+
+    __slots__ = ("binder", "function", "is_async", "wire")
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self.function = function
+        self.is_async = is_async(function)
+        self.binder = CallBinder(function)
+        self.wire = messages.Method(
+            name, self.binder.signature(), inspect.getdoc(function) or "", self.binder.schema()
+        )
+
+
+class Handlers:
+    """The tables. Handlers of one plugin run in the order they were registered: the order of their numbers."""
+
+    def __init__(self) -> None:
+        self.by_number: dict[int, Registered] = {}
+        self.methods: dict[str, Exposed] = {}
+        self._next = 1
+
+    def add(
+        self, pattern: str, function: Callable[..., Any], once: bool, overflow: Overflow, board: bool
+    ) -> Registered:
+        """Number a handler. Its name is made unique among the handlers of the same pattern."""
+        name = name_of(function)
+        same = sum(r.wire.pattern == pattern and r.wire.name.split("#")[0] == name for r in self.by_number.values())
+        name = f"{name}#{same + 1}" if same else name
+        registered = Registered(function, messages.Handler(self._next, pattern, name, once, overflow, board))
+        self.by_number[self._next] = registered
+        self._next += 1
+        return registered
+
+    def expose(self, function: Callable[..., Any], name: str | None) -> Exposed:
+        exposed = Exposed(function, name or str(getattr(function, "__name__", "call")))
+        self.methods[exposed.wire.name] = exposed
+        return exposed
+
+    def method(self, plugin: str, name: str) -> Exposed:
+        """Raises MethodNotFound."""
+        try:
+            return self.methods[name]
+        except KeyError:
+            raise MethodNotFound("MK0604", target=f"{plugin}.{name}", suggestion="") from None

@@ -1,0 +1,28 @@
+"""``api.log``: a stdlib logger of the instance's own, whose records go up the channel."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from microkernel.wire.messages import Log
+
+_FORMAT = logging.Formatter()
+
+
+class Shipper(logging.Handler):
+    """Sends records as messages."""
+
+    def __init__(self, send: Callable[[Log], None]) -> None:
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._send(Log(record.levelno, _FORMAT.format(record), record.created))
+
+
+def plugin_logger(name: str, level: int, send: Callable[[Log], None]) -> logging.Logger:
+    """A logger outside the global tree, so that two generations, or two kernels, never share one."""
+    logger = logging.Logger(f"microkernel.plugin.{name}", level)
+    logger.addHandler(Shipper(send))
+    return logger

@@ -1,0 +1,186 @@
+"""Type hints are the contract: from a payload to the arguments of a handler or a method, checked and converted.
+
+What does not fit never reaches the plugin; it is InvalidArguments, with the path.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from microkernel.errors import InvalidArguments, PluginLoadError
+from microkernel.sdk.event import Event
+from microkernel.wire import codec
+from microkernel.wire.messages import EMPTY_LIST, EMPTY_MAP, Envelope
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Parameter = inspect.Parameter
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_EMPTY_LIST, _EMPTY_MAP = bytes(EMPTY_LIST), bytes(EMPTY_MAP)
+_BOARD = ("key", "value", "revision")
+_decode_envelope = codec.decoder_for(Envelope)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The qualified name, without what Python adds for functions defined inside functions."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return str(name).replace("<locals>.", "")
+
+
+def read_parameters(function: Callable[..., Any]) -> list[Parameter] | None:
+    """The parameters with their hints resolved; None where there is no readable signature.
+
+    Raises PluginLoadError for hints that name what does not exist.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    hints = _hints(function)
+    return [p.replace(annotation=hints.get(p.name, Any)) for p in signature.parameters.values()]
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    target = function if hasattr(function, "__annotations__") else type(function).__call__
+    try:
+        return typing.get_type_hints(getattr(target, "__wrapped__", target), include_extras=True)
+    except Exception as failure:
+        raise PluginLoadError("MK0122", what=name_of(function), reason=str(failure)) from None
+
+
+def _fields(parameters: list[Parameter]) -> list[tuple[str, Any, Any]]:
+    return [(p.name, p.annotation, codec.NODEFAULT if p.default is p.empty else p.default) for p in parameters]
+
+
+class EventBinder:
+    """Fills a handler's parameters from an event: by name; ``event`` is the Event; ``**rest`` what is left.
+
+    A handler with ``*args`` or without a readable signature gets the Event alone. For a watcher (``board``) parameters
+    of other names are taken as key, value and revision, in that order.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, board: bool = False) -> None:
+        parameters = read_parameters(function)
+        self._whole = parameters is None or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        parameters = [] if self._whole or parameters is None else parameters
+        self._rest = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self._named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+        self._keys = _board_keys(self._named) if board else {p.name: p.name for p in self._named}
+        typed = [p for p in self._named if p.name != "event"]
+        self._simple = not (self._whole or self._rest) and all(p.kind in _POSITIONAL for p in typed) and (
+            len(typed) == len(self._named)
+        )
+        fields = [(self._keys[name], hint, default) for name, hint, default in _fields(typed)]
+        data = codec.record_type("Payload", fields)
+        self._decode = codec.decoder_for(
+            codec.record_type("Delivered", [*_ENVELOPE_HEAD, ("data", data, codec.NODEFAULT)], as_array=True)
+        )
+
+    def bind(self, envelope: Any, delivery: int) -> Arguments:
+        """The arguments for one delivery. Raises InvalidArguments."""
+        try:
+            if self._simple:
+                return codec.values_of(self._decode(envelope).data), {}
+            return self._bind_slowly(envelope, delivery)
+        except codec.DECODE_FAILURES as failure:
+            raise _invalid(str(failure).replace("`$[4].", "`").replace("`$[4]", "`payload")) from None
+
+    def _bind_slowly(self, envelope: Any, delivery: int) -> Arguments:
+        event = read_event(envelope, delivery)
+        if self._whole:
+            return (event,), {}
+        record = self._decode(envelope).data
+        taken = {p.name: event if p.name == "event" else getattr(record, self._keys[p.name]) for p in self._named}
+        args = tuple(taken[p.name] for p in self._named if p.kind in _POSITIONAL)
+        kwargs = {p.name: taken[p.name] for p in self._named if p.kind is p.KEYWORD_ONLY}
+        if self._rest:
+            known = set(self._keys.values())
+            kwargs |= {key: value for key, value in event.data.items() if key not in known}
+        return args, kwargs
+
+
+_ENVELOPE_HEAD = [(name, kind, codec.NODEFAULT) for name, kind in
+                  (("id", int), ("topic", str), ("source", str), ("time", float))]  # fmt: skip
+
+
+def _board_keys(named: list[Parameter]) -> dict[str, str]:
+    if all(p.name in (*_BOARD, "event") or p.default is not p.empty for p in named):
+        return {p.name: p.name for p in named}
+    others = [p.name for p in named if p.name != "event"]
+    return dict(zip(others, _BOARD, strict=False)) | {name: name for name in others[len(_BOARD) :]}
+
+
+def read_event(envelope: Any, delivery: int) -> Event:
+    """The whole Event of an encoded envelope."""
+    head = _decode_envelope(envelope)
+    return Event(head.topic, head.source, head.time, head.id, delivery, codec.decode(head.data))
+
+
+class CallBinder:
+    """Fills a method's parameters from a call, as Python would, then checks and converts each by its hint."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._parameters = read_parameters(function)
+        parameters = self._parameters or []
+        flat = self._parameters is not None and not any(
+            p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY) for p in parameters
+        )
+        positional = [p for p in parameters if p.kind in _POSITIONAL]
+        self._fast = flat and len(positional) == len(parameters)
+        if self._fast:
+            fields = _fields(parameters)
+            self._record = codec.record_type("Arguments", fields, closed=True)
+            self._by_name = codec.decoder_for(self._record)
+            self._in_order = codec.decoder_for(codec.record_type("Arguments", fields, as_array=True, closed=True))
+
+    def bind(self, args: Any, kwargs: Any) -> Arguments:
+        """The arguments for one call. Raises InvalidArguments, naming the parameter."""
+        if self._fast:
+            try:
+                if bytes(kwargs) == _EMPTY_MAP:
+                    return codec.values_of(self._in_order(args)), {}
+                if bytes(args) == _EMPTY_LIST:
+                    return codec.values_of(self._by_name(kwargs)), {}
+            except codec.DECODE_FAILURES:
+                pass  # the slow way finds out what is wrong, and says it with the parameter's name
+        return self._bind_slowly(codec.decode(args), codec.decode(kwargs))
+
+    def _bind_slowly(self, args: list[Any], kwargs: dict[str, Any]) -> Arguments:
+        if self._parameters is None:
+            return tuple(args), kwargs
+        try:
+            bound = inspect.Signature(self._parameters).bind(*args, **kwargs)
+        except TypeError as failure:
+            raise _invalid(str(failure)) from None
+        for parameter in self._parameters:
+            if parameter.name in bound.arguments:
+                bound.arguments[parameter.name] = _checked(parameter, bound.arguments[parameter.name])
+        return bound.args, bound.kwargs
+
+    def signature(self) -> str:
+        """As `mk info` shows it."""
+        return "(...)" if self._parameters is None else str(inspect.Signature(self._parameters))
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of the arguments by name; empty where they have none."""
+        return codec.schema(self._record) if self._fast else {}
+
+
+def _checked(parameter: Parameter, value: Any) -> Any:
+    hint = parameter.annotation
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        hint, value = tuple[hint, ...], tuple(value)  # type: ignore[valid-type]
+    elif parameter.kind is parameter.VAR_KEYWORD:
+        hint = dict[str, hint]  # type: ignore[valid-type]
+    try:
+        return codec.convert(value, hint)
+    except InvalidArguments as error:
+        reason, _, path = str(error.fields["reason"]).partition(" - at `$")
+        raise _invalid(reason, parameter.name + path.rstrip("`")) from None
+
+
+def _invalid(reason: str, path: str = "") -> InvalidArguments:
+    return InvalidArguments("MK0605", reason=f"{path}: {reason}" if path else reason, path=path)

@@ -1,0 +1,71 @@
+"""Timers of one instance: when the next is due, and which are. The clock is the caller's."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+
+class Timer:
+    """``running`` is kept by who runs it: a beat that finds it set is skipped."""
+
+    __slots__ = ("cancelled", "due", "function", "is_async", "repeat", "running", "seconds")
+
+    def __init__(self, seconds: float, function: Callable[[], Any], *, repeat: bool, is_async: bool) -> None:
+        self.seconds = seconds
+        self.function = function
+        self.repeat = repeat
+        self.is_async = is_async
+        self.due = 0.0
+        self.cancelled = False
+        self.running = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Timers:
+    """A heap of timers, silent until ``begin``. Beats that were missed are skipped, never caught up."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._waiting: list[Timer] | None = []
+        self._order = count()
+
+    def begin(self, now: float) -> None:
+        """The first beats are counted from now."""
+        waiting, self._waiting = self._waiting or [], None
+        for timer in waiting:
+            self.add(timer, now)
+
+    def add(self, timer: Timer, now: float) -> None:
+        if self._waiting is not None:
+            self._waiting.append(timer)
+            return
+        timer.due = now + timer.seconds
+        self._push(timer)
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until the next is due; None without timers."""
+        while self._heap and self._heap[0][2].cancelled:
+            heapq.heappop(self._heap)
+        return max(0.0, self._heap[0][0] - now) if self._heap else None
+
+    def due(self, now: float) -> list[Timer]:
+        """Take out all that are due; those that repeat come back for their next beat."""
+        ready = []
+        while self._heap and self._heap[0][0] <= now:
+            timer = heapq.heappop(self._heap)[2]
+            if timer.cancelled:
+                continue
+            if timer.repeat:
+                timer.due += timer.seconds * max(1, -(-(now - timer.due) // timer.seconds))
+                self._push(timer)
+            if not timer.running:
+                ready.append(timer)
+        return ready
+
+    def _push(self, timer: Timer) -> None:
+        heapq.heappush(self._heap, (timer.due, next(self._order), timer))

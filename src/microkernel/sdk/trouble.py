@@ -1,0 +1,58 @@
+"""What a plugin's exception looks like to others: its type, its message, its place, and the traceback of its files."""
+
+from __future__ import annotations
+
+import os
+from types import FrameType, TracebackType
+
+from microkernel.errors import CallDeadlock, CallFailed
+from microkernel.wire.failures import from_error
+from microkernel.wire.messages import Failure
+
+_MAX_TEXT = 16_000
+
+
+def failure_of(error: BaseException, root: str) -> Failure:
+    """The Failure that tells of ``error``. A CallDeadlock passes as it is; everything else is the plugin's."""
+    if isinstance(error, CallDeadlock):
+        return from_error(error)
+    return Failure(
+        type=type(error).__name__,
+        message=_short(str(error)),
+        traceback=_short(_traceback(error, root)),
+        where=_where(error, root),
+        hops=[str(hop) for hop in error.fields.get("hops", [])] if isinstance(error, CallFailed) else [],
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + " …"
+
+
+def _where(error: BaseException, root: str) -> str:
+    """``billing.py:41 in total``: the innermost line of the plugin's own files."""
+    if isinstance(error, SyntaxError):
+        return f"{os.path.basename(error.filename or '?')}:{error.lineno}"
+    place = ""
+    for frame, line in _own_frames(error.__traceback__, root):
+        place = f"{os.path.basename(frame.f_code.co_filename)}:{line} in {frame.f_code.co_name}"
+    return place
+
+
+def _own_frames(trace: TracebackType | None, root: str) -> list[tuple[FrameType, int]]:
+    frames = []
+    while trace is not None:
+        if root and trace.tb_frame.f_code.co_filename.startswith(root):
+            frames.append((trace.tb_frame, trace.tb_lineno))
+        trace = trace.tb_next
+    return frames
+
+
+def _traceback(error: BaseException, root: str) -> str:
+    """As Python prints it, from the first frame that is the plugin's own."""
+    import traceback  # only when something went wrong: it is slow to load
+
+    trace = error.__traceback__
+    while trace is not None and root and not trace.tb_frame.f_code.co_filename.startswith(root):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))

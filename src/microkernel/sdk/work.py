@@ -1,0 +1,38 @@
+"""What an instance is doing right now: the deadline, the chain of callers and the slot that a nested call inherits."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+
+NO_SLOT = -1
+
+
+class Work:
+    """One delivery or call being handled. ``deadline`` is monotonic seconds, 0 for none; ``slot`` the handler thread it
+    occupies, ``NO_SLOT`` for spawned work and for ``async`` handlers that wait with ``acall``."""
+
+    __slots__ = ("chain", "deadline", "id", "slot", "told")
+
+    def __init__(self, id: int, deadline: float, chain: list[str], slot: int) -> None:
+        self.id = id
+        self.deadline = deadline
+        self.chain = chain
+        self.slot = slot
+        self.told = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Nobody waits for it any more."""
+        return self.told or (self.deadline > 0 and time.monotonic() >= self.deadline)
+
+
+IDLE = Work(0, 0.0, [], NO_SLOT)
+current: ContextVar[Work] = ContextVar("microkernel_work", default=IDLE)
+
+
+def deadline_in(timeout: float) -> float:
+    """The deadline of a request made now: its own, or what is left of the one around it."""
+    own = time.monotonic() + timeout
+    around = current.get().deadline
+    return min(own, around) if around else own

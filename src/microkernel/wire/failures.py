@@ -1,0 +1,33 @@
+"""Errors to messages and back."""
+
+from __future__ import annotations
+
+from microkernel.errors import CallFailed, KernelError, make_error
+from microkernel.wire.messages import Failure
+
+
+def from_error(error: KernelError) -> Failure:
+    """One of our errors, to be raised again as what it is at the other end."""
+    return Failure(kind=type(error).__name__, id=error.id, fields=_plain(error.fields))
+
+
+def to_error(failure: Failure, target: str) -> KernelError:
+    """What the caller of ``target`` gets to see: our own error as it was, anything else as CallFailed."""
+    if failure.kind:
+        return make_error(failure.kind, failure.id, failure.fields)
+    return CallFailed(
+        "MK0608",
+        target=target,
+        remote_type=failure.type,
+        remote_message=failure.message,
+        remote_traceback=failure.traceback,
+        where=f" ({failure.where})" if failure.where else "",
+        hops=[f"{target}: {failure.type}: {failure.message}", *failure.hops],
+    )
+
+
+def _plain(fields: dict[str, object]) -> dict[str, object]:
+    return {key: value if isinstance(value, _PLAIN) else str(value) for key, value in fields.items()}
+
+
+_PLAIN = (str, int, float, bool, list, type(None))
