@@ -52,7 +52,8 @@ class FloorContract(Contract):
     def render_broken_contract(self, check: ContractCheck) -> None:
         for importer, imported, details in check.metadata["refused"]:
             lines = ", ".join(f"l.{detail['line_number']}" for detail in details) or "l.?"
-            output.print_error(f"{importer} -> {imported} ({lines})", bold=False)
+            maybe = " or a module that is not there" if imported == ROOT else ""
+            output.print_error(f"{importer} -> {imported}{maybe} ({lines})", bold=False)
         output.print(f"{self.floor} may import: {', '.join(self.may_import) or 'nothing of ours'}.")
         output.new_line()
 
