@@ -1,0 +1,91 @@
+"""Puts fields into a message's text, so that raise sites can hand over values as they are."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+OPTIONAL = frozenset({"where", "suggestion"})
+"""Fields that end a text and bring their own separator: where they are missing nothing is shown."""
+
+_BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_CONTROL |= {code: f"\\u{code:04x}" for code in (*_BIDI, 0x2028, 0x2029)}
+_CONTROL |= {ord("\t"): " ", ord("\n"): " ", ord("\r"): " "}
+
+
+class _Missing(str):
+    """Stands for a field that was not given; its value is the field's name."""
+
+
+def plain(text: str) -> str:
+    """One line without control characters: what a plugin sends must not drive the operator's terminal."""
+    return text.translate(_CONTROL)
+
+
+def number(value: float) -> str:
+    """A float as people write it: 2.0, 0.25 as they are; 0.123456 as 0.12, 2.3456 as 2.3, 123.456 as 123."""
+    exact = repr(value)
+    if len(exact) <= 4:
+        return exact
+    size = abs(value)
+    if size < 1 or size >= 1e15:
+        return f"{value:.2g}"
+    return f"{value:.1f}" if size < 100 else f"{value:.0f}"
+
+
+def _broken(value: object) -> str:
+    return f"<{type(value).__name__}>"
+
+
+class Formatter(string.Formatter):
+    """``str.format`` for messages. Never raises for a missing field, a None or a value that its format does not fit.
+
+    None is shown as a dash, a list with commas, a float rounded where no format is given. ``translate`` is asked for
+    each field: it takes a name and a value and gives the value to show.
+    """
+
+    def __init__(self, translate: Callable[[str, Any], Any] | None = None, comma: str = ", ") -> None:
+        self._translate = translate
+        self._comma = comma
+
+    def fill(self, template: str, fields: Mapping[str, Any]) -> str:
+        return self.vformat(template, (), fields)
+
+    def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        name = str(key)
+        value = kwargs.get(name)
+        if name not in kwargs or (value is None and name in OPTIONAL):
+            return _Missing(name)
+        return self._translate(name, value) if self._translate else value
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        if value is None or isinstance(value, _Missing):
+            return value
+        try:
+            return super().convert_field(value, conversion)
+        except Exception:  # a message about a broken object must not break on it
+            return _broken(value)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, _Missing):
+            return "" if value in OPTIONAL else f"<{value}>"
+        if format_spec and value is not None:
+            try:
+                return plain(format(value, format_spec))
+            except (TypeError, ValueError):
+                pass
+        return self._show(value)
+
+    def _show(self, value: Any) -> str:
+        if value is None:
+            return "—"
+        if isinstance(value, float):
+            return number(value)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self._comma.join(self._show(item) for item in value)
+        try:
+            return plain(str(value))
+        except Exception:
+            return _broken(value)

@@ -1,0 +1,89 @@
+"""``mk explain``: readable, aligned, in both languages, forgiving about the id."""
+
+from __future__ import annotations
+
+import pytest
+
+from microkernel.errors import KernelError
+from microkernel.messages import Catalog, explain, message_id, nearest, render, translate
+from microkernel.messages.cells import pad, width, wrap
+
+EN = Catalog.load("en")
+ZH = Catalog.load("zh")
+
+
+@pytest.mark.parametrize(
+    ("code", "id"),
+    [("MK0207", "MK0207"), ("0207", "MK0207"), ("mk0207", "MK0207"), (" mk 207 ", "MK0207"), ("foo", "foo"), ("", "")],
+)
+def test_ids_as_people_type_them(code: str, id: str) -> None:
+    assert message_id(code) == id
+
+
+def test_sections_in_english() -> None:
+    title, *sections = explain("0207", EN, ZH)
+    assert title == ("MK0207 · warn · a plugin is alive but silent", "插件还活着，但没有回应")
+    assert [heading for heading, _ in sections] == ["What happened", "Why it matters", "What we do", "What you can do"]
+    assert all(text for _, text in sections)
+
+
+def test_sections_in_chinese() -> None:
+    title, *sections = explain("mk0207", ZH, EN)
+    assert title == ("MK0207 · 警告 · 插件还活着，但没有回应", "a plugin is alive but silent")
+    assert [heading for heading, _ in sections] == ["发生了什么", "为什么要紧", "我们做什么", "你可以做什么"]
+
+
+def test_empty_sections_are_left_out() -> None:
+    assert [heading for heading, _ in explain("MK0219", EN, EN)[1:]] == [
+        "What happened",
+        "Why it matters",
+        "What you can do",
+    ]
+
+
+def test_one_language_shows_one_title() -> None:
+    assert render("MK0219", EN, EN).splitlines()[0] == "MK0219 · notice · a plugin stopped"
+
+
+def test_rendered() -> None:
+    lines = render("MK0207", EN, ZH).splitlines()
+    assert lines[0] == "MK0207 · warn · a plugin is alive but silent          插件还活着，但没有回应"
+    assert lines[1] == ""
+    assert lines[2].startswith("What happened   The plugin")
+    assert lines[5].startswith("What you can do Make")
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+@pytest.mark.parametrize("catalog", [EN, ZH])
+def test_wrapped_and_aligned(catalog: Catalog, columns: int) -> None:
+    for id in catalog.ids():
+        for line in render(id, catalog, EN, columns).splitlines()[2:]:
+            assert width(line) <= columns or len(line.split()) == 1 or "`" in line or "/" in line, line
+            assert not line.lstrip().startswith(("，", "。", "；", "、", "）"))
+
+
+@pytest.mark.parametrize(
+    ("code", "near"), [("MK0270", "MK0207"), ("0611", "MK0611"), ("2", "MK0102"), ("foo", "MK0101")]
+)
+def test_the_nearest_ids(code: str, near: str) -> None:
+    assert near in nearest(code, EN.ids())
+
+
+@pytest.mark.parametrize("code", ["0270", "9999", "foo", "", "12345", "MK02O7"])
+def test_an_unknown_id_names_the_nearest(code: str) -> None:
+    with pytest.raises(KernelError) as caught:
+        explain(code, ZH, EN)
+    assert caught.value.id == "MK0720"
+    assert "相近的有：MK" in translate(caught.value, ZH)
+
+
+def test_cells() -> None:
+    assert width("插件 ok") == 7
+    assert pad("插件", 6) == "插件  "
+    assert pad("plugins", 3) == "plugins"
+    assert wrap("", 10) == [""]
+    assert wrap("one two three", 7) == ["one two", "three"]
+    assert wrap("处理者的名字，很长", 12) == ["处理者的名", "字，很长"]
+    assert wrap("set `a = b` now", 9) == ["set", "`a = b`", "now"]
+    assert wrap("unbreakable-word x", 5) == ["unbreakable-word", "x"]

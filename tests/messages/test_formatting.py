@@ -1,0 +1,116 @@
+"""Values become readable where they are shown."""
+
+from __future__ import annotations
+
+import time
+from string import Formatter as StringFormatter
+
+import pytest
+
+from microkernel.messages import Catalog, Formatter, plain
+from microkernel.messages.formatting import number
+from microkernel.messages.phrases import chinese, pairs, phrase
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (2.0, "2.0"),
+        (0.123456, "0.12"),
+        (0.25, "0.25"),
+        (0.30000000000000004, "0.3"),
+        (0.00042, "0.00042"),
+        (2.3456, "2.3"),
+        (60.0, "60.0"),
+        (123.456, "123"),
+        (1234567.8, "1234568"),
+        (-2.3456, "-2.3"),
+        (1e300, "1e+300"),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_floats(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("template", "fields", "shown"),
+    [
+        ("{a}", {"a": None}, "—"),
+        ("{a!r}", {"a": None}, "—"),
+        ("{a:,}", {"a": None}, "—"),
+        ("{a}", {}, "<a>"),
+        ("{a!r}", {}, "<a>"),
+        ("{a:,}", {}, "<a>"),
+        ("{a:,}", {"a": 10000}, "10,000"),
+        ("{a:,}", {"a": "many"}, "many"),
+        ("{a:.3f}", {"a": 0.123456}, "0.123"),
+        ("{a!r}", {"a": "x"}, "'x'"),
+        ("{a}", {"a": ["x", 2.0]}, "x, 2.0"),
+        ("x{suggestion}{where}", {}, "x"),
+        ("x{suggestion}{where}", {"suggestion": None, "where": None}, "x"),
+        ("{a} {b}", {"a": "{b}", "b": 1}, "{b} 1"),
+        ("{}", {}, "<0>"),
+    ],
+)
+def test_fields(template: str, fields: dict[str, object], shown: str) -> None:
+    assert Formatter().fill(template, fields) == shown
+
+
+def test_a_plugin_cannot_drive_the_terminal() -> None:
+    assert plain("a\x1b[2J\x07\u202eb\nc") == "a\\x1b[2J\\x07\\u202eb c"
+    assert plain("中文 é ✓") == "中文 é ✓"
+    shown = Formatter().fill("{a} {b}", {"a": "\x1b]0;x\x07", "b": ["\x9b"]})
+    assert shown.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("english", "shown"),
+    [
+        ("'(' was never closed", "'(' 没有闭合"),
+        ("expected an indented block after 'if' statement on line 3", "第 3 行的 'if' 语句 之后缺少缩进的代码块"),
+        ("f-string: expected '}'", "f-string：缺少 '}'"),
+        ("amount: Expected `int`, got `str`", "amount：应为 `int`，实际是 `str`"),
+        ("not a message: Expected `int`, got `str`", "不是消息：应为 `int`，实际是 `str`"),
+        ("; did you mean 'isolation'?", "，是不是 'isolation'？"),
+        (" (billing.py:41 in total)", "（billing.py 第 41 行，total）"),
+        ("KeyError: 'rates'", "KeyError: 'rates'"),
+        ("a plugin's own words", "a plugin's own words"),
+        ("", ""),
+    ],
+)
+def test_phrases(english: str, shown: str) -> None:
+    assert phrase(english) == shown
+
+
+def test_only_fields_that_carry_phrases_are_translated() -> None:
+    assert chinese("state", "held") == "待批准"
+    assert chinese("reason", "another version") == "版本不同"
+    assert chinese("name", "held") == "held"
+    assert chinese("remote_message", "a list") == "a list"
+    assert chinese("reason", None) is None
+    assert Catalog.load("en").text("MK0213", {"name": "x", "state": "held", "what": "emit"}) == "x is held: emit"
+    assert Catalog.load("zh").text("MK0211", {"name": "x", "others": ["a", "b"]}) == "x 还被 a、b 依赖"
+
+
+def test_a_phrase_keeps_what_it_stands_around() -> None:
+    def names(text: str) -> set[str]:
+        return {name for _, name, _, _ in StringFormatter().parse(text) if name}
+
+    for english, translated in pairs():
+        assert names(translated) <= names(english), english
+        assert not translated.endswith((".", "。"))
+
+
+def test_a_phrase_costs_little_whatever_it_is_made_of() -> None:
+    began = time.monotonic()
+    for text in (
+        ": " * 200,
+        " (" + ":" * 200 + " in " * 45,
+        "expected " * 44,
+        "`" * 400,
+        "invalid syntax. " + " or " * 90,
+    ):
+        chinese("reason", text)
+    assert time.monotonic() - began < 2

@@ -1,0 +1,119 @@
+"""One word for one thing, found in either language."""
+
+from __future__ import annotations
+
+import pytest
+
+from microkernel.messages import find, glossary, state_word
+
+STATES = {
+    "discovered": "已发现",
+    "loaded": "已装载",
+    "starting": "启动中",
+    "active": "运行中",
+    "stopping": "停止中",
+    "stopped": "已停止",
+    "failed": "失败",
+    "backoff": "退避",
+    "quarantined": "隔离区",
+    "held": "待批准",
+    "zombie": "僵尸",
+}
+WORDS = {
+    "kernel": "核心",
+    "plugin": "插件",
+    "IPlugin": "插件",
+    "instance": "实例",
+    "generation": "代",
+    "PluginAPI": "接口",
+    "manifest": "清单",
+    "permission": "权限",
+    "grant": "授权",
+    "host": "宿主",
+    "level": "级别",
+    "worker": "工人",
+    "event": "事件",
+    "topic": "主题",
+    "emit": "广播",
+    "handler": "处理者",
+    "service": "服务",
+    "method": "方法",
+    "call": "调用",
+    "context": "公告栏",
+    "mailbox": "信箱",
+    "dead letter": "死信",
+    "supervisor": "督导",
+    "fabric": "织网",
+    "discovery": "插件发现",
+    "hot reload": "热重载",
+    "facade": "门面",
+    "event bus": "事件总线",
+    "contract": "契约",
+    "lifecycle": "生命周期",
+    "REPL": "控制台",
+    "console": "控制台",
+    "auditor": "审计",
+    "shared data": "共享数据",
+    "RPC call": "远程调用",
+    "protection": "保护",
+    "deadline": "期限",
+    "snapshot": "快照",
+    "zygote": "母体",
+    "probation": "试用期",
+}
+
+
+@pytest.mark.parametrize(("english", "chinese"), [*WORDS.items(), *STATES.items()])
+def test_the_words_of_the_design(english: str, chinese: str) -> None:
+    term = find(english)
+    assert term is not None
+    assert term.zh == chinese
+    assert find(chinese) == term
+
+
+def test_a_term_is_whole() -> None:
+    for term in glossary():
+        assert term.en
+        assert term.zh
+        assert term.en_means
+        assert not term.en_means.endswith(".")
+        assert term.zh_means
+        assert not term.zh_means.endswith((".", "。"))
+
+
+def test_no_word_stands_for_two_things() -> None:
+    english = [term.en.casefold() for term in glossary()]
+    chinese = [term.zh for term in glossary()]
+    assert len(set(english)) == len(english)
+    assert len(set(chinese)) == len(chinese)
+    also = [word.casefold() for term in glossary() for word in term.also]
+    assert len(set(also)) == len(also)
+    assert not set(also) & {*english, *chinese}
+
+
+@pytest.mark.parametrize("word", ["Dead-Letter", "dead_letter", "DEAD  LETTER", "dead letters", "死信"])
+def test_spelling_matters_little(word: str) -> None:
+    term = find(word)
+    assert term is not None
+    assert term.en == "dead letter"
+
+
+def test_what_is_no_word() -> None:
+    assert find("flux capacitor") is None
+    assert find("") is None
+    assert find("s") is None
+
+
+def test_states() -> None:
+    assert {term.en: term.zh for term in glossary() if term.state} == STATES
+    assert state_word("held", "zh") == "待批准"
+    assert state_word("held", "en") == "held"
+    assert state_word("dancing", "zh") == "dancing"
+    assert state_word("kernel", "zh") == "kernel"
+
+
+def test_a_term_in_one_language() -> None:
+    term = find("held")
+    assert term is not None
+    assert (term.word("en"), term.word("zh")) == ("held", "待批准")
+    assert term.means("zh") != term.means("en")
