@@ -70,6 +70,9 @@ def test_a_plugin_cannot_drive_the_terminal() -> None:
     [
         ("'(' was never closed", "'(' 没有闭合"),
         ("expected an indented block after 'if' statement on line 3", "第 3 行的 'if' 语句 之后缺少缩进的代码块"),
+        ("expected ':' in \"def total(self)\"", "缺少 ':'，在“def total(self)”里"),
+        ('in "x = = 1"', "在“x = = 1”里"),
+        ("'(' was never closed at the end of the file", "'(' 没有闭合，在文件末尾"),
         ("f-string: expected '}'", "f-string：缺少 '}'"),
         ("amount: Expected `int`, got `str`", "amount：应为 `int`，实际是 `str`"),
         ("not a message: Expected `int`, got `str`", "不是消息：应为 `int`，实际是 `str`"),
