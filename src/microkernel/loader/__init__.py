@@ -1,0 +1,39 @@
+"""Floor 2: finds plugins, reads their manifests and sources; runs none of their code. Implements ports.Loader."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from microkernel.kernel.ports import Found, Snapshot
+from microkernel.loader.config import read_config
+from microkernel.loader.discovery import ENTRY_POINT, discover, find
+from microkernel.loader.manifests import read_manifest
+from microkernel.loader.snapshot import snapshot
+
+__all__ = ["FileLoader", "discover", "find", "read_config", "read_manifest", "snapshot"]
+
+
+class FileLoader:
+    """A ``ports.Loader`` of folders, files and entry points. It remembers only in which folders plugins lie, to tell
+    another plugin's file from an installed package of the same name."""
+
+    def __init__(self) -> None:
+        self._homes: set[str] = set()
+
+    def discover(self, places: Sequence[str]) -> list[Found]:
+        found = discover(places)
+        self._remember(found)
+        return found
+
+    def find(self, path: str) -> Found:
+        found = find(path)
+        self._remember([found])
+        return found
+
+    def snapshot(self, found: Found, peers: Sequence[str]) -> Snapshot:
+        return snapshot(found, peers, frozenset(self._homes))
+
+    def _remember(self, found: Iterable[Found]) -> None:
+        paths = (each.path for each in found if not each.path.startswith(ENTRY_POINT))
+        self._homes.update([os.path.dirname(path) for path in paths])

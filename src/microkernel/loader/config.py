@@ -1,0 +1,46 @@
+"""Reads ``microkernel.toml``: what the operator decides."""
+
+from __future__ import annotations
+
+from microkernel.errors import ConfigError
+from microkernel.kernel.manifest import KernelConfig, PluginConfig
+from microkernel.loader import schema
+from microkernel.loader.files import read_toml, shown
+from microkernel.loader.schema import LIMITS, SUPERVISION, Schema, Where
+
+_PLUGIN: Schema = {
+    "enabled": schema.flag,
+    "isolation": schema.level,
+    "concurrency": schema.whole(1),
+    "permissions": schema.permissions,
+    "limits": schema.table(LIMITS),
+    "supervision": schema.table(SUPERVISION),
+    "config": schema.free_table,
+}
+_KERNEL: Schema = {
+    "name": schema.text,
+    "plugins": schema.list_of(schema.word, "a list of folders, files and entry points"),
+    "isolation": schema.level,
+    "min_isolation": schema.level,
+    "fallback": schema.list_of(schema.level, "a list of levels"),
+    "data_dir": schema.text,
+    "language": schema.text,
+    "log_level": schema.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+    "limits": schema.table(LIMITS),
+    "plugin": schema.tables(schema.made(PluginConfig, _PLUGIN)),
+}
+
+
+def read_config(path: str) -> KernelConfig:
+    """The configuration as data; its paths are as they are written.
+
+    Raises ConfigError: MK0102 or MK0104 (cannot be read), MK0109 (unknown key), MK0110 (wrong value), MK0111 (TOML).
+    Not for a plugin that does not exist: who does is known only later.
+    """
+    try:
+        toml = read_toml(path, ConfigError)
+    except ConfigError as error:
+        if error.id != "MK0101":
+            raise
+        raise ConfigError("MK0102", path=shown(path), reason="no such file") from None
+    return KernelConfig(**schema.read_table(toml, _KERNEL, Where(path, ConfigError)))

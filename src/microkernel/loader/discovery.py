@@ -1,0 +1,181 @@
+"""Finds plugins in folders, files and entry points. Never raises for one of them: what is wrong is its ``error``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from microkernel.errors import ManifestError, PluginLoadError
+from microkernel.kernel.manifest import Manifest
+from microkernel.kernel.ports import Found
+from microkernel.loader.files import read_text, shown, unreadable
+from microkernel.loader.manifests import entry_of, read_manifest, stem
+
+GROUP = "microkernel.plugins"
+ALL_ENTRY_POINTS = "entry-points"
+ENTRY_POINT = "entry-point:"
+
+
+def discover(places: Sequence[str]) -> list[Found]:
+    """All plugins in these folders, files and entry points, by name; one that is left out is there with its error.
+
+    Of two plugins with one name the first place wins; a plugin that is found twice is there once.
+    """
+    found = {each.path: each for place in places for each in _in_place(place)}
+    return sorted(_one_a_name(found.values()), key=lambda each: (each.name, each.error is not None))
+
+
+def find(path: str) -> Found:
+    """The plugin at one path, a file or a folder, or behind ``entry-point:NAME``."""
+    if path.startswith(ENTRY_POINT):
+        return _find_entry_point(path.removeprefix(ENTRY_POINT))
+    full = os.path.abspath(path)
+    return _read(full, full, stem(full), {})
+
+
+def location(path: str) -> tuple[str, str]:
+    """Where the code of a ``Found.path`` is: a file or folder, and the file in the folder it begins with.
+
+    For a file the second is empty. Raises PluginLoadError MK0101 when nothing is there (any more).
+    """
+    if path.startswith(ENTRY_POINT):
+        return _locate(_entry_point(path.removeprefix(ENTRY_POINT)))
+    if not os.path.isdir(path):
+        return path, ""
+    entry = entry_of(path)
+    if entry is None:
+        raise PluginLoadError("MK0101", path=shown(os.path.join(path, "__init__.py")))
+    return path, entry
+
+
+def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> Found:
+    """``path`` is what the kernel calls it, ``place`` where it is."""
+    try:
+        manifest = read_manifest(place, defaults)
+        location(path)
+    except PluginLoadError as error:
+        return _broken(name, path, error)
+    return Found(manifest.name, path, manifest)
+
+
+def _broken(name: str, path: str, error: PluginLoadError) -> Found:
+    return Found(name, path, Manifest(name), error)
+
+
+def _one_a_name(found: Iterable[Found]) -> Iterator[Found]:
+    first: dict[str, Found] = {}
+    for each in found:
+        if each.error is None and (other := first.setdefault(each.name, each)) is not each:
+            clash = {"name": each.name, "first": shown(other.path), "second": shown(each.path)}
+            yield Found(each.name, each.path, each.manifest, PluginLoadError("MK0107", **clash))
+        else:
+            yield each
+
+
+# Folders
+
+
+def _in_place(place: str) -> Iterator[Found]:
+    if place == ALL_ENTRY_POINTS:
+        yield from map(_found_entry_point, _all_entry_points())
+    elif place.startswith(ENTRY_POINT) or not os.path.isdir(place) or _is_plugin(place):
+        yield find(place)
+    else:
+        yield from _in_folder(os.path.abspath(place))
+
+
+def _in_folder(folder: str) -> Iterator[Found]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as cause:
+        yield _broken(stem(folder), folder, unreadable(folder, cause, PluginLoadError))
+        return
+    paths = [os.path.join(folder, name) for name in names if name[0] not in "_."]
+    yield from (find(path) for path in paths if _looks_like_plugin(path))
+
+
+def _looks_like_plugin(path: str) -> bool:
+    """In a folder of plugins: a file of Python, or a folder with code or a ``plugin.toml``; the rest is data."""
+    if not os.path.isdir(path):
+        return path.endswith(".py")
+    if _has(path, "plugin.toml"):
+        return True
+    entry = entry_of(path)
+    return entry == "__init__.py" or (entry is not None and _has(path, "pyproject.toml"))
+
+
+def _is_plugin(folder: str) -> bool:
+    """Whether a folder that is named as a place is one plugin. With an ``__init__.py`` it may still be a folder of
+    plugins; then nothing in that file speaks of a Plugin."""
+    if not _looks_like_plugin(folder):
+        return False
+    return _has(folder, "plugin.toml") or entry_of(folder) == "plugin.py" or _speaks_of_plugin(folder)
+
+
+def _speaks_of_plugin(folder: str) -> bool:
+    try:
+        return "Plugin" in read_text(os.path.join(folder, "__init__.py"), PluginLoadError)
+    except PluginLoadError:
+        return True  # so that it is found, and says what is wrong with it
+
+
+def _has(folder: str, name: str) -> bool:
+    return os.path.lexists(os.path.join(folder, name))
+
+
+# Entry points
+
+
+def _all_entry_points() -> list[EntryPoint]:
+    return sorted(entry_points(group=GROUP), key=lambda point: point.name)
+
+
+def _entry_point(name: str) -> EntryPoint:
+    for point in _all_entry_points():
+        if point.name == name:
+            return point
+    raise ManifestError("MK0101", path=f"{ENTRY_POINT}{name}")
+
+
+def _find_entry_point(name: str) -> Found:
+    try:
+        return _found_entry_point(_entry_point(name))
+    except PluginLoadError as error:
+        return _broken(name, f"{ENTRY_POINT}{name}", error)
+
+
+def _found_entry_point(point: EntryPoint) -> Found:
+    """Its path stays ``entry-point:NAME``: the name is the entry point's, so it must be found again by that."""
+    path = f"{ENTRY_POINT}{point.name}"
+    try:
+        place, entry = _locate(point)
+    except PluginLoadError as error:
+        return _broken(point.name, path, error)
+    manifest = place if not entry or entry == "__init__.py" else os.path.join(place, entry)
+    return _read(path, manifest, point.name, {"name": point.name, **_version(point)})
+
+
+def _version(point: EntryPoint) -> dict[str, str]:
+    return {"version": point.dist.version} if point.dist else {}
+
+
+def _locate(point: EntryPoint) -> tuple[str, str]:
+    """The file of a module, or the folder of its outermost package and the file in it. Imports nothing."""
+    top, _, rest = point.module.partition(".")
+    outer = inner = _spec(top, None)
+    for name in rest.split(".") if rest else ():
+        inner = _spec(name, inner.submodule_search_locations) if inner else None
+    if not (outer and inner and outer.origin and inner.origin):
+        raise ManifestError("MK0101", path=f"{ENTRY_POINT}{point.name} ({point.value})")
+    if outer.submodule_search_locations is None:
+        return outer.origin, ""
+    folder = os.path.dirname(outer.origin)
+    return folder, os.path.relpath(inner.origin, folder).replace(os.sep, "/")
+
+
+def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    """As ``importlib.util.find_spec``, which would import the packages around a module."""
+    return PathFinder.find_spec(name, path)

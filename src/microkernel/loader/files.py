@@ -1,0 +1,71 @@
+"""Reading files, with errors that say what is wrong in the words of who wrote them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from typing import Any, TypeVar
+
+from microkernel.errors import KernelError
+
+E = TypeVar("E", bound=KernelError)
+
+
+def shown(path: str) -> str:
+    """The path as its user would write it: relative when it lies below the working folder."""
+    try:
+        here = os.path.join(os.getcwd(), "")
+    except OSError:
+        return path
+    return path.removeprefix(here)
+
+
+def read_bytes(path: str, error: type[KernelError]) -> bytes:
+    """The content of a regular file. Raises ``error``: MK0101 where nothing is, MK0102 where it cannot be read."""
+    try:
+        # A pipe would be waited for, a device would never end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise error("MK0102", path=shown(path), reason="it is not a regular file")
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as cause:
+        raise unreadable(path, cause, error) from None
+
+
+def unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
+    """The error for what the operating system said of ``path``."""
+    if not isinstance(cause, OSError):
+        return error("MK0102", path=shown(path), reason=str(cause))
+    if not isinstance(cause, FileNotFoundError):
+        return error("MK0102", path=shown(path), reason=(cause.strerror or str(cause)).lower())
+    if os.path.islink(path):
+        return error("MK0102", path=shown(path), reason=f"the link leads nowhere, to {os.readlink(path)}")
+    return error("MK0101", path=shown(path))
+
+
+def decode(data: bytes, path: str, error: type[KernelError]) -> str:
+    """UTF-8, with or without a byte order mark. Raises ``error`` MK0104 with the first byte that is none."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        mark = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+        raise error("MK0104", path=shown(path), offset=cause.start + mark) from None
+
+
+def read_text(path: str, error: type[KernelError]) -> str:
+    """Raises ``error``: MK0101, MK0102 or MK0104."""
+    return decode(read_bytes(path, error), path, error)
+
+
+def parse_toml(text: str, path: str, error: type[KernelError]) -> dict[str, Any]:
+    """Raises ``error`` MK0111, with the line."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as cause:
+        raise error("MK0111", path=shown(path), reason=str(cause)) from None
+
+
+def read_toml(path: str, error: type[KernelError]) -> dict[str, Any]:
+    """Raises ``error``: MK0101, MK0102, MK0104 or MK0111."""
+    return parse_toml(read_text(path, error), path, error)

@@ -1,0 +1,150 @@
+"""Reads what a plugin declares about itself, and runs none of its code.
+
+A single file has a PEP 723 block; a folder has ``plugin.toml``, or ``pyproject.toml`` with ``[tool.microkernel]``, or
+the block in its entry file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from microkernel.errors import ManifestError
+from microkernel.kernel.manifest import NAME, Limits, Manifest, Supervision
+from microkernel.loader import schema
+from microkernel.loader.files import parse_toml, read_text, read_toml, shown
+from microkernel.loader.schema import LIMITS, SUPERVISION, Schema, Where
+
+ENTRIES = ("__init__.py", "plugin.py")
+"""What a folder's code begins with: the first of these that is there."""
+
+_BLOCK = re.compile(r"^# /// script$\n(?P<content>(?:^#(?:| .*)$\n)+)^# ///$", re.MULTILINE)
+_OPENING = re.compile(r"^# /// script$", re.MULTILINE)
+
+_BLOCK_KEYS: Schema = {
+    "dependencies": schema.anything,
+    "requires-python": schema.anything,
+    "tool": schema.free_table,
+}
+_MANIFEST: Schema = {
+    "name": schema.text,
+    "version": schema.version,
+    "description": schema.text,
+    "isolation": schema.level,
+    "enabled": schema.flag,
+    "requires": schema.list_of(schema.plugin_requirement, 'a list of requirements such as "billing>=2"'),
+    "requires-python": schema.python_versions,
+    "dependencies": schema.list_of(schema.dependency, 'a list of requirements such as "httpx>=0.28"'),
+    "concurrency": schema.whole(1),
+    "permissions": schema.permissions,
+    "limits": schema.made(Limits, LIMITS),
+    "supervision": schema.made(Supervision, SUPERVISION),
+    "config": schema.free_table,
+}
+_OF_PROJECT = ("name", "version", "description", "dependencies", "requires-python")
+
+
+def read_manifest(path: str, defaults: Mapping[str, Any] | None = None) -> Manifest:
+    """The manifest of the plugin at ``path``, a file or a folder; ``defaults`` stand for keys that are not written.
+
+    Raises ManifestError: MK0101, MK0102 or MK0104 (cannot be read), MK0108 (name), MK0109 to MK0111 (keys, values,
+    TOML), MK0124 (requirements). Not for wrong code: nobody looks at that here.
+    """
+    source, written = _folder(path) if os.path.isdir(path) else _file(path)
+    values = {"name": stem(path), **(defaults or {}), **written}
+    manifest = Manifest(**schema.as_fields(schema.read_table(values, _MANIFEST, Where(source, ManifestError))))
+    check_name(manifest.name, source)
+    return manifest
+
+
+def stem(path: str) -> str:
+    """The name of a plugin whose manifest gives it none."""
+    name = os.path.basename(os.path.normpath(path))
+    return name if os.path.isdir(path) else name.removesuffix(".py")
+
+
+def entry_of(folder: str) -> str | None:
+    """The file a folder's code begins with, or ``None`` where it has no code."""
+    return next((entry for entry in ENTRIES if os.path.lexists(os.path.join(folder, entry))), None)
+
+
+def check_name(name: str, path: str) -> None:
+    """Raises ManifestError MK0108 for a name no plugin can have."""
+    reason = _objection(name)
+    if reason:
+        raise ManifestError("MK0108", path=shown(path), name=name, reason=reason)
+
+
+def script_block(text: str, path: str) -> dict[str, Any]:
+    """The ``# /// script`` block of a file (PEP 723), or nothing. Raises ManifestError MK0111.
+
+    A block that is opened and never closed is an error, not a comment: its permissions would be lost silently.
+    """
+    text = text.replace("\r\n", "\n")
+    openings = list(_OPENING.finditer(text))
+    if not openings:
+        return {}
+    if len(openings) > 1:
+        raise _bad_block(path, "more than one '# /// script' block")
+    line = text.count("\n", 0, openings[0].start()) + 1
+    block = _BLOCK.match(text, openings[0].start())
+    if block is None:
+        raise _bad_block(path, f"the block of line {line} needs '# ' before every line and '# ///' at its end")
+    # As many empty lines before it as the file has: so an error names the file's line.
+    return parse_toml("\n" * line + re.sub(r"^# ?", "", block["content"], flags=re.MULTILINE), path, ManifestError)
+
+
+# The places a manifest can stand: each gives the file it read and the keys that are written there.
+
+
+def _file(path: str) -> tuple[str, dict[str, Any]]:
+    where = Where(path, ManifestError)
+    block = schema.read_table(script_block(read_text(path, ManifestError), path), _BLOCK_KEYS, where)
+    own = _own_table(block, where)
+    return path, {**{key: value for key, value in block.items() if key != "tool"}, **own}
+
+
+def _folder(path: str) -> tuple[str, dict[str, Any]]:
+    plugin, project = (os.path.join(path, name) for name in ("plugin.toml", "pyproject.toml"))
+    if os.path.lexists(plugin):
+        return plugin, read_toml(plugin, ManifestError)
+    if os.path.lexists(project):
+        return project, _project(read_toml(project, ManifestError), Where(project, ManifestError))
+    return _file(os.path.join(path, entry_of(path) or ENTRIES[0]))
+
+
+def _project(toml: dict[str, Any], where: Where) -> dict[str, Any]:
+    project = schema.free_table(toml.get("project", {}), where.below("project"))
+    return {**{key: project[key] for key in _OF_PROJECT if key in project}, **_own_table(toml, where)}
+
+
+def _own_table(toml: dict[str, Any], where: Where) -> dict[str, Any]:
+    tools = schema.free_table(toml.get("tool", {}), where.below("tool"))
+    return schema.free_table(tools.get("microkernel", {}), where.below("tool.microkernel"))
+
+
+def _bad_block(path: str, reason: str) -> ManifestError:
+    return ManifestError("MK0111", path=shown(path), reason=reason)
+
+
+def _objection(name: str) -> str:
+    """Why this cannot be a plugin's name, and what to do; nothing where it can."""
+    if name in ("kernel", "microkernel"):
+        return f"that is the kernel itself. {_rename('my-' + name)}"
+    if name in sys.stdlib_module_names:
+        return f"Python's own module {name} has it. {_rename('my-' + name)}"
+    if NAME.fullmatch(name) is None:
+        return f"a name is a small letter, then small letters, digits, _ and -. {_rename(_like(name))}"
+    return ""
+
+
+def _rename(name: str) -> str:
+    return f'Rename it, or write in its manifest: name = "{name}"'
+
+
+def _like(name: str) -> str:
+    """The nearest name that fits."""
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).lstrip("0123456789_-").rstrip("-") or "my-plugin"

@@ -1,0 +1,297 @@
+"""What may stand in a table: a mapping of its keys to checks, as data.
+
+A check takes a value and where it stands, and gives the value to use; it raises what ``Where`` makes. Manifests and
+the configuration are both read by such tables.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from microkernel.errors import KernelError
+from microkernel.kernel.manifest import LEVELS, Permissions
+from microkernel.loader.files import shown
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A key in a file, and the kind of error for what is wrong with it."""
+
+    path: str
+    error: type[KernelError]
+    key: str = ""
+
+    def below(self, key: str) -> Where:
+        return replace(self, key=f"{self.key}.{key}" if self.key else key)
+
+    def item(self, number: int) -> Where:
+        return replace(self, key=f"{self.key}[{number}]")
+
+    def misfit(self, wanted: str, value: object) -> KernelError:
+        return self.error("MK0110", path=shown(self.path), key=self.key, wanted=wanted, got=in_words(value))
+
+    def unknown(self, key: str, known: Iterable[str]) -> KernelError:
+        return self.error("MK0109", path=shown(self.path), key=self.below(key).key, suggestion=did_you_mean(key, known))
+
+
+Check = Callable[[Any, Where], Any]
+Schema = Mapping[str, Check]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'isolation'?``, or nothing where nothing is near."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def in_words(value: object) -> str:
+    """A TOML value, for a sentence."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the text {value if len(value) <= 40 else value[:39] + '…'!r}"
+    if isinstance(value, list):
+        return "a list"
+    return "a table" if isinstance(value, dict) else "a date or time"
+
+
+# Checks
+
+
+def anything(value: Any, where: Where) -> Any:  # noqa: ARG001
+    return value
+
+
+def text(value: Any, where: Where) -> str:
+    if not isinstance(value, str):
+        raise where.misfit("a text", value)
+    return value
+
+
+def word(value: Any, where: Where) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise where.misfit("a text that is not empty", value)
+    return value
+
+
+def flag(value: Any, where: Where) -> bool:
+    if not isinstance(value, bool):
+        raise where.misfit("true or false", value)
+    return value
+
+
+def number(value: Any, where: Where, wanted: str = "a number, 0 or more") -> float:
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    if not fits:
+        raise where.misfit(wanted, value)
+    return float(value)
+
+
+def seconds(value: Any, where: Where) -> float:
+    return number(value, where, "a number of seconds, 0 or more")
+
+
+def whole(least: int) -> Check:
+    """A whole number from ``least`` on."""
+
+    def check(value: Any, where: Where) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise where.misfit(f"a whole number, {least} or more", value)
+        return value
+
+    return check
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]B|[KMGT]iB)", re.IGNORECASE)
+_POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def size(value: Any, where: Where) -> int:
+    """Bytes: a whole number, or a text such as ``256MiB`` (1024s) or ``1GB`` (1000s)."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise where.misfit('a number of bytes, or a size such as "256MiB"', value)
+    unit = match[2].lower()
+    return int(float(match[1]) * (1024 if "i" in unit else 1000) ** _POWERS[unit[0]])
+
+
+def one_of(*choices: str) -> Check:
+    wanted = " or ".join(f'"{choice}"' for choice in choices)
+
+    def check(value: Any, where: Where) -> str:
+        if value not in choices:
+            raise where.misfit(wanted, value)
+        return str(value)
+
+    return check
+
+
+def list_of(item: Check, wanted: str) -> Check:
+    """A list, as a tuple; a wrong item is named by its number."""
+
+    def check(value: Any, where: Where) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise where.misfit(wanted, value)
+        return tuple(item(each, where.item(number)) for number, each in enumerate(value))
+
+    return check
+
+
+def version(value: Any, where: Where) -> str:
+    try:
+        return value if Version(text(value, where)) else ""
+    except InvalidVersion:
+        raise where.misfit('a version such as "1.2.0"', value) from None
+
+
+def _requirement(value: Any, where: Where) -> Requirement:
+    try:
+        return Requirement(text(value, where))
+    except InvalidRequirement:
+        raise where.error("MK0124", requirement=value) from None
+
+
+def dependency(value: Any, where: Where) -> str:
+    """A requirement on a package, as pip reads it. Raises MK0124."""
+    _requirement(value, where)
+    return str(value)
+
+
+def plugin_requirement(value: Any, where: Where) -> str:
+    """A requirement on a plugin: a name and versions, nothing else. Raises MK0124."""
+    wanted = _requirement(value, where)
+    if wanted.url or wanted.extras or wanted.marker:
+        raise where.error("MK0124", requirement=value)
+    return str(value)
+
+
+def python_versions(value: Any, where: Where) -> str:
+    """Versions of Python, such as ``>=3.11``. Raises MK0124."""
+    try:
+        SpecifierSet(text(value, where))
+    except InvalidSpecifier:
+        raise where.error("MK0124", requirement=value) from None
+    return str(value)
+
+
+def table(schema: Schema) -> Check:
+    """A table of known keys, as a dict of those that are there. Raises MK0109 for another key."""
+
+    def check(value: Any, where: Where) -> dict[str, Any]:
+        return read_table(value, schema, where)
+
+    return check
+
+
+def tables(item: Check) -> Check:
+    """A table whose keys are names."""
+
+    def check(value: Any, where: Where) -> dict[str, Any]:
+        return {key: item(each, where.below(key)) for key, each in free_table(value, where).items()}
+
+    return check
+
+
+def made(kind: Callable[..., T], schema: Schema) -> Callable[[Any, Where], T]:
+    """A table of known keys, as an object with a field for each."""
+
+    def check(value: Any, where: Where) -> T:
+        return kind(**as_fields(read_table(value, schema, where)))
+
+    return check
+
+
+def free_table(value: Any, where: Where) -> dict[str, Any]:
+    """A table of any keys."""
+    if not isinstance(value, dict):
+        raise where.misfit("a table", value)
+    return value
+
+
+def read_table(value: Any, schema: Schema, where: Where) -> dict[str, Any]:
+    """All keys are checked for being known before any value is: a misspelt key is the likelier mistake."""
+    given = free_table(value, where)
+    for key in given:
+        if key not in schema:
+            raise where.unknown(key, schema)
+    return {key: schema[key](each, where.below(key)) for key, each in given.items()}
+
+
+def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys as the names of fields: ``data.read`` is ``data_read``."""
+    return {key.replace("-", "_").replace(".", "_"): value for key, value in values.items()}
+
+
+# The tables that manifests and the configuration share
+
+texts = list_of(word, "a list of texts")
+patterns = list_of(word, 'a list of patterns such as "order.*"')
+level = one_of(*LEVELS)
+
+LIMITS: Schema = {
+    "load": seconds,
+    "start": seconds,
+    "stop": seconds,
+    "insist": seconds,
+    "handler": seconds,
+    "mailbox": whole(1),
+    "block": seconds,
+    "max_deliveries": whole(1),
+    "memory": size,
+    "files": whole(0),
+    "file_size": size,
+    "cpu": number,
+}
+SUPERVISION: Schema = {
+    "restart": one_of("permanent", "transient", "temporary"),
+    "intensity": whole(0),
+    "period": seconds,
+    "backoff": seconds,
+    "backoff_max": seconds,
+}
+PERMISSIONS: Schema = {
+    "emit": patterns,
+    "on": patterns,
+    "call": patterns,
+    "data.read": patterns,
+    "data.write": patterns,
+    "kernel": list_of(one_of("observe", "control"), 'a list of "observe" and "control"'),
+    "net": list_of(word, 'a list of addresses such as "api.example.com:443"'),
+    "fs.read": texts,
+    "fs.write": texts,
+    "env": texts,
+}
+
+
+def permissions(value: Any, where: Where) -> Permissions:
+    """A key that is not there grants nothing, so a table, even an empty one, is a narrowing."""
+    given = read_table(_flat(value, where), PERMISSIONS, where)
+    return Permissions(**as_fields({key: given.get(key, ()) for key in PERMISSIONS}))
+
+
+def _flat(value: Any, where: Where) -> dict[str, Any]:
+    """``[permissions.data] read = ...`` is the same as ``"data.read" = ...``."""
+    flat: dict[str, Any] = {}
+    for key, each in free_table(value, where).items():
+        if key in ("data", "fs"):
+            inner = free_table(each, where.below(key))
+            flat.update({f"{key}.{name}": item for name, item in inner.items()})
+        else:
+            flat[key] = each
+    return flat

@@ -1,0 +1,339 @@
+"""Modules from a snapshot: whose they are, what they may import, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import linecache
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microkernel.sdk.importer import ModuleSpace
+
+Make = Callable[..., ModuleSpace]
+
+
+@pytest.fixture
+def spaces(tmp_path: Path) -> Iterator[Make]:
+    """Makes spaces that are unloaded at the end."""
+    made: list[ModuleSpace] = []
+
+    def make(
+        sources: Mapping[str, str],
+        *,
+        name: str = "hello",
+        generation: int = 1,
+        entry: str = "",
+        peers: Collection[str] = (),
+        root: Path = tmp_path / "hello",
+    ) -> ModuleSpace:
+        package = "__init__.py" in sources
+        files = {path: text.encode() for path, text in sources.items()}
+        entry = entry or ("__init__.py" if package else next(iter(sources)))
+        made.append(ModuleSpace(name, generation, str(root), entry, package, files, peers))
+        return made[-1]
+
+    yield make
+    for space in made:
+        space.unload()
+
+
+def loaded(space: ModuleSpace) -> Any:
+    return space.load()
+
+
+# Names
+
+
+def test_a_module_has_a_readable_name_and_its_real_path(spaces: Make, tmp_path: Path) -> None:
+    module = loaded(spaces({"hello.py": ""}, name="my-hello", generation=2))
+    assert module.__name__.startswith("mkplugin_my_hello_g2")
+    assert module.__file__ == str(tmp_path / "hello" / "hello.py")
+    assert sys.modules[module.__name__] is module
+
+
+def test_two_kernels_may_have_the_same_plugin_and_generation(spaces: Make) -> None:
+    one, two = (loaded(spaces({"hello.py": f"x = {n}"})) for n in (1, 2))
+    assert (one.x, two.x) == (1, 2)
+    assert sys.modules[one.__name__] is one
+
+
+def test_the_name_of_a_space_that_is_gone_is_not_given_again(spaces: Make) -> None:
+    first = spaces({"hello.py": ""})
+    name = first.load().__name__
+    first.unload()
+    assert loaded(spaces({"hello.py": ""})).__name__ != name
+
+
+def test_a_plugins_name_is_not_taken_from_anybody(spaces: Make) -> None:
+    loaded(spaces({"__init__.py": "import hello.helper", "helper.py": ""}))
+    assert not {"hello", "hello.helper"} & set(sys.modules)
+
+
+def test_classes_find_their_module(spaces: Make) -> None:
+    module = loaded(
+        spaces({"hello.py": "import dataclasses\n@dataclasses.dataclass\nclass Order:\n    id: 'int' = 0\n"})
+    )
+    assert module.Order() == module.Order(0)
+
+
+# Imports
+
+
+def test_relative_imports_in_a_package(spaces: Make) -> None:
+    sources = {
+        "__init__.py": "from . import helper\nfrom .sub import deep\nfrom .sub.deep import x",
+        "helper.py": "from .sub.deep import x",
+        "sub/__init__.py": "",
+        "sub/deep.py": "from .. import helper\nx = 7",
+    }
+    module = loaded(spaces(sources))
+    assert (module.x, module.helper.x, module.deep.x) == (7, 7, 7)
+
+
+def test_late_imports_come_from_the_snapshot_and_not_from_disk(spaces: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "hello"
+    folder.mkdir()
+    (folder / "helper.py").write_text("x = 'disk'")
+    (folder / "added.py").write_text("")
+    code = "def late():\n    from . import helper\n    return helper.x\ndef new():\n    from . import added\n"
+    module = loaded(spaces({"__init__.py": code, "helper.py": "x = 'snapshot'"}))
+    assert module.late() == "snapshot"
+    with pytest.raises(ImportError):
+        module.new()
+
+
+def test_nothing_is_written_beside_the_source(spaces: Make, tmp_path: Path) -> None:
+    (tmp_path / "hello").mkdir()
+    loaded(spaces({"__init__.py": "from . import helper", "helper.py": ""}))
+    assert list((tmp_path / "hello").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import hello.helper\nx = hello.helper.x",
+        "import hello.helper as h\nx = h.x",
+        "from hello.helper import x",
+        "from hello import helper\nx = helper.x",
+        "x = __import__('hello.helper').helper.x",
+        "namespace = {}\nexec('from hello.helper import x', namespace)\nx = namespace['x']",
+    ],
+)
+def test_a_package_may_call_itself_by_its_name(spaces: Make, code: str) -> None:
+    module = loaded(spaces({"__init__.py": code, "helper.py": "x = 7"}))
+    assert module.x == 7
+
+
+def test_a_package_in_a_folder_of_another_name_may_use_both(spaces: Make, tmp_path: Path) -> None:
+    sources = {"__init__.py": "from greet.helper import x\nfrom hello.helper import x as y", "helper.py": "x = 7"}
+    module = loaded(spaces(sources, name="greet", root=tmp_path / "hello"))
+    assert (module.x, module.y) == (7, 7)
+
+
+def test_a_plugin_called_like_a_library_still_gets_the_library(spaces: Make, tmp_path: Path) -> None:
+    module = loaded(spaces({"__init__.py": "import pytest"}, name="pytest", root=tmp_path / "pytest_plugin"))
+    assert module.pytest is pytest
+
+
+def test_two_plugins_with_a_helper_each_get_their_own(spaces: Make) -> None:
+    def sources(n: int) -> dict[str, str]:
+        return {
+            "plugin.py": "import helper\ndef late():\n    import helper\n    return helper.x",
+            "helper.py": f"x = {n}",
+        }
+
+    one, two = (loaded(spaces(sources(n), name=f"p{n}")) for n in (1, 2))
+    assert (one.helper.x, one.late(), two.helper.x, two.late()) == (1, 1, 2, 2)
+    assert "helper" not in sys.modules
+
+
+def test_a_helper_may_import_its_neighbours_and_the_entry(spaces: Make) -> None:
+    sources = {
+        "plugin.py": "x = 1\nimport helper, sub.deep\ny = sub.deep.y",
+        "helper.py": "import plugin\nfrom sub.deep import y\nx = plugin.x",
+        "sub/deep.py": "y = 2",
+    }
+    module = loaded(spaces(sources))
+    assert (module.helper.x, module.y, module.helper.plugin is module) == (1, 2, True)
+
+
+def test_a_neighbours_name_does_not_overwrite_what_the_entry_calls_so(spaces: Make) -> None:
+    code = "settings = 1\ndef late():\n    import settings as s\n    return s.x\n"
+    module = loaded(spaces({"plugin.py": code, "settings.py": "x = 2"}))
+    assert (module.late(), module.settings) == (2, 1)
+
+
+def test_an_entry_inside_a_package_runs_after_the_package(spaces: Make) -> None:
+    sources = {"__init__.py": "x = 7", "main.py": "from . import x"}
+    assert loaded(spaces(sources, entry="main.py")).x == 7
+
+
+def test_the_standard_library_is_as_ever(spaces: Make) -> None:
+    module = loaded(spaces({"__init__.py": "import json, os.path\nfrom collections import abc"}))
+    assert module.json is sys.modules["json"]
+
+
+# Other plugins
+
+
+@pytest.mark.parametrize(
+    "code", ["import billing", "from billing.rates import usd", "import importlib\nimportlib.import_module('billing')"]
+)
+@pytest.mark.parametrize("entry", ["hello.py", "__init__.py"])
+def test_importing_another_plugin_says_what_to_write(spaces: Make, code: str, entry: str) -> None:
+    space = spaces({entry: f"\n{code}"}, peers=["billing"])
+    with pytest.raises(ModuleNotFoundError) as caught:
+        space.load()
+    line = 2 + code.count("\n")
+    assert caught.value.name == "billing"
+    assert f"{entry}:{line}: imports the plugin billing" in str(caught.value)
+    assert 'self.api.call("billing.<method>", ...)' in str(caught.value)
+
+
+def test_an_installed_package_with_a_plugins_name_is_imported(spaces: Make) -> None:
+    assert loaded(spaces({"hello.py": "import pytest"}, peers=["pytest"])).pytest is pytest
+
+
+def test_others_in_the_process_may_look_for_that_name(spaces: Make) -> None:
+    loaded(spaces({"hello.py": ""}, peers=["billing"]))
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'billing'$"):
+        __import__("billing")
+
+
+def test_a_plugin_may_ask_whether_a_module_is_there(spaces: Make) -> None:
+    code = "from importlib.util import find_spec\nx = find_spec('billing')"
+    assert loaded(spaces({"hello.py": code}, peers=["billing"])).x is None
+
+
+# Lines
+
+
+def traced(module: Any) -> str:
+    try:
+        module.fail()
+    except ZeroDivisionError:
+        return traceback.format_exc()
+    raise AssertionError
+
+
+def test_tracebacks_show_the_snapshot_after_the_file_changed(spaces: Make, tmp_path: Path) -> None:
+    (tmp_path / "hello").mkdir()
+    path = tmp_path / "hello" / "hello.py"
+    path.write_text("# other\n# lines\n")
+    module = loaded(spaces({"hello.py": "def fail():\n    return 1 / 0  # here"}))
+    assert "return 1 / 0  # here" in traced(module)
+
+
+def test_getsource_shows_the_snapshot(spaces: Make, tmp_path: Path) -> None:
+    (tmp_path / "hello").mkdir()
+    (tmp_path / "hello" / "hello.py").write_text("# other\n")
+    module = loaded(spaces({"hello.py": "class Plugin:\n    x = 1\n"}))
+    assert inspect.getsource(module.Plugin) == "class Plugin:\n    x = 1\n"
+
+
+def test_a_generation_that_goes_on_shows_its_own_lines_again(spaces: Make) -> None:
+    old = spaces({"hello.py": "def fail():\n    return 1 / 0  # old"})
+    module = loaded(old)
+    new = spaces({"hello.py": "\n\n\n# new"}, generation=2)
+    new.load()
+    new.unload()
+    assert "# old" in traced(module)
+
+
+# Source
+
+
+def test_the_future_of_the_importer_is_not_the_plugins(spaces: Make) -> None:
+    module = loaded(spaces({"hello.py": "def f(x: int): ..."}))
+    assert module.f.__annotations__ == {"x": int}
+
+
+def test_source_is_utf8_whatever_it_says(spaces: Make) -> None:
+    assert loaded(spaces({"hello.py": "# coding: latin-1\nx = '名'"})).x == "名"
+
+
+# Unloading
+
+
+def test_nothing_stays_after_unload(spaces: Make) -> None:
+    before = set(sys.modules), list(sys.meta_path), set(linecache.cache)
+    space = spaces({"__init__.py": "from . import helper", "helper.py": ""})
+    space.load()
+    assert len(space.modules()) == 2
+    space.unload()
+    assert (set(sys.modules), list(sys.meta_path), set(linecache.cache)) == before
+    assert space.modules() == []
+
+
+def test_nothing_of_ours_holds_a_module_after_unload(spaces: Make) -> None:
+    space = spaces({"__init__.py": "import hello.helper\nclass Plugin: ...", "helper.py": "def f(): ..."})
+    module = loaded(space)
+    gone = [weakref.ref(each) for each in (module, module.Plugin, module.hello.helper)]
+    del module
+    space.unload()
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None, None]
+
+
+def test_a_load_that_failed_is_unloaded_too(spaces: Make) -> None:
+    before = set(sys.modules), list(sys.meta_path)
+    space = spaces({"__init__.py": "from . import helper\nraise ValueError", "helper.py": ""})
+    with pytest.raises(ValueError):  # noqa: PT011
+        space.load()
+    space.unload()
+    assert (set(sys.modules), list(sys.meta_path)) == before
+
+
+def test_unloading_one_leaves_the_others_whole(spaces: Make) -> None:
+    code = {"__init__.py": "def late():\n    from . import helper\n    return helper.x", "helper.py": "x = 7"}
+    one, two = spaces(code), spaces(code)
+    one.load()
+    module = loaded(two)
+    one.unload()
+    one.unload()
+    assert module.late() == 7
+
+
+def test_code_that_outlives_its_unload_finds_nothing_of_a_later_space(spaces: Make) -> None:
+    code = {"__init__.py": "def late():\n    from . import helper", "helper.py": ""}
+    space = spaces(code)
+    module = loaded(space)
+    space.unload()
+    loaded(spaces(code))
+    with pytest.raises(ImportError):
+        module.late()
+
+
+# Threads
+
+
+def test_many_load_and_unload_at_once(spaces: Make) -> None:
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        for generation in range(20):
+            sources = {"plugin.py": "import helper\nfrom sub import deep\nx = helper.x", "helper.py": f"x = {number}"}
+            space = spaces({**sources, "sub/deep.py": ""}, name=f"p{number}", generation=generation)
+            try:
+                if loaded(space).x != number:
+                    wrong.append(number)
+            except ImportError as error:
+                wrong.append(error)
+            space.unload()
+
+    before = list(sys.meta_path)
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert sys.meta_path == before
