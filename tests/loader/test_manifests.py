@@ -186,6 +186,7 @@ def test_an_unknown_key_of_the_block_itself_is_refused(tmp_path: Path) -> None:
         ("limits = 5", "limits", "the number 5"),
         ("limits = { stop = -1 }", "limits.stop", "the number -1"),
         ("limits = { stop = nan }", "limits.stop", "the number nan"),
+        ("limits = { stop = inf }", "limits.stop", "the number inf"),
         ('limits = { memory = "lots" }', "limits.memory", "the text 'lots'"),
         ("limits = { memory = -1 }", "limits.memory", "the number -1"),
         ('permissions = { emit = "order.*" }', "permissions.emit", "the text 'order.*'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import linecache
+import re
 import sys
 import threading
 import traceback
@@ -54,7 +55,7 @@ def loaded(space: ModuleSpace) -> Any:
 
 def test_a_module_has_a_readable_name_and_its_real_path(spaces: Make, tmp_path: Path) -> None:
     module = loaded(spaces({"hello.py": ""}, name="my-hello", generation=2))
-    assert module.__name__.startswith("mkplugin_my_hello_g2")
+    assert re.fullmatch(r"mkplugin_my_hello_g2_\d+", module.__name__)
     assert module.__file__ == str(tmp_path / "hello" / "hello.py")
     assert sys.modules[module.__name__] is module
 
@@ -143,6 +144,11 @@ def test_a_plugin_called_like_a_library_still_gets_the_library(spaces: Make, tmp
     assert module.pytest is pytest
 
 
+def test_a_folder_called_like_a_module_of_python_hides_it_from_nobody(spaces: Make, tmp_path: Path) -> None:
+    module = loaded(spaces({"__init__.py": "import json"}, name="pay", root=tmp_path / "json"))
+    assert module.json is sys.modules["json"]
+
+
 def test_two_plugins_with_a_helper_each_get_their_own(spaces: Make) -> None:
     def sources(n: int) -> dict[str, str]:
         return {
@@ -198,6 +204,12 @@ def test_importing_another_plugin_says_what_to_write(spaces: Make, code: str, en
     assert 'self.api.call("billing.<method>", ...)' in str(caught.value)
 
 
+def test_a_module_that_is_nowhere_is_just_missing(spaces: Make) -> None:
+    space = spaces({"hello.py": "import nothing_mk"}, peers=["billing"])
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'nothing_mk'$"):
+        space.load()
+
+
 def test_an_installed_package_with_a_plugins_name_is_imported(spaces: Make) -> None:
     assert loaded(spaces({"hello.py": "import pytest"}, peers=["pytest"])).pytest is pytest
 
@@ -239,7 +251,9 @@ def test_getsource_shows_the_snapshot(spaces: Make, tmp_path: Path) -> None:
     assert inspect.getsource(module.Plugin) == "class Plugin:\n    x = 1\n"
 
 
-def test_a_generation_that_goes_on_shows_its_own_lines_again(spaces: Make) -> None:
+def test_a_generation_that_goes_on_shows_its_own_lines_again(spaces: Make, tmp_path: Path) -> None:
+    (tmp_path / "hello").mkdir()
+    (tmp_path / "hello" / "hello.py").write_text("\n\n\n# new")
     old = spaces({"hello.py": "def fail():\n    return 1 / 0  # old"})
     module = loaded(old)
     new = spaces({"hello.py": "\n\n\n# new"}, generation=2)

@@ -80,7 +80,7 @@ class ModuleSpace:
             sys.meta_path.remove(_FINDER)
         for name in self._loaded():
             sys.modules.pop(name, None)
-        for source in self._shown:
+        for source in list(self._shown):
             linecache.cache.pop(self.path(source), None)
         self._give_back_lines()
 
