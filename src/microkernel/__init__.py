@@ -1,0 +1,37 @@
+"""A small kernel that runs your plugins, each in the isolation you choose, and never goes down with them."""
+
+from typing import TYPE_CHECKING, Any
+
+from microkernel import errors
+
+if TYPE_CHECKING:
+    from microkernel.app import Kernel
+    from microkernel.kernel.manifest import KernelConfig
+    from microkernel.sdk import Event, IPlugin, PluginAPI, Reply, Secret, Subscription, every, expose, on
+
+__version__ = "0.1.0"
+__all__ = [
+    "Event",
+    "IPlugin",
+    "Kernel",
+    "KernelConfig",
+    "PluginAPI",
+    "Reply",
+    "Secret",
+    "Subscription",
+    "errors",
+    "every",
+    "expose",
+    "on",
+]
+
+_HOMES = {"Kernel": "microkernel.app", "KernelConfig": "microkernel.kernel.manifest"}
+
+
+def __getattr__(name: str) -> Any:
+    """Everything is loaded when it is first asked for: a worker never loads the kernel, nor a script the SDK."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES.get(name, "microkernel.sdk")), name)

@@ -83,7 +83,7 @@ class ManifestError(PluginLoadError):
 
 
 class RequirementError(PluginLoadError):
-    """A required plugin is missing, of another version, or requires this one; or others require the one to be stopped."""
+    """A required plugin is missing, of another version, in a circle; or others require the one to be stopped."""
 
 
 class BadTopic(KernelError):
@@ -133,7 +133,7 @@ class MailboxFull(KernelError):
 
 
 class IsolationUnavailable(KernelError):
-    """This machine cannot give the level that is asked for; the missing layer is named. The plugin was not run weaker."""
+    """This machine cannot give the level asked for; the missing layer is named. The plugin was not run weaker."""
 
 
 class ReloadFailed(KernelError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -18,7 +17,7 @@ from microkernel.sdk.event import Reply
 from microkernel.sdk.work import current, deadline_in
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
-from microkernel.wire.topics import check_pattern, check_topic, matches
+from microkernel.wire.topics import check_pattern, check_topic, covers
 
 _CONTROL_TIMEOUT = 10.0
 """Seconds to wait for the kernel's own answer to a registration or a context request."""
@@ -60,7 +59,7 @@ class Client:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[messages.Reply] = loop.create_future()
         forget = self._channel.request_later(
-            message.id, message, partial(loop.call_soon_threadsafe, _resolve, answered)
+            message.id, message, lambda reply: loop.call_soon_threadsafe(_resolve, answered, reply)
         )
         try:
             async with asyncio.timeout(message.deadline - time.monotonic()):
@@ -152,7 +151,7 @@ class Client:
         return codec.decode(reply.value, Any if returns is None else returns)
 
     def _permit(self, action: str, granted: list[str] | None, what: str) -> None:
-        if granted is None or what in granted or any(matches(pattern, what) for pattern in granted):
+        if granted is None or any(covers(pattern, what) for pattern in granted):
             return
         raise PermissionDenied(
             "MK0401", name=self._load.name, action=action, what=what, line=f'{action} = ["{what}"]'

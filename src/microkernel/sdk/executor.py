@@ -1,7 +1,7 @@
 """Where handlers and methods run: one at a time on the main thread, as tasks of its loop, or on N threads.
 
-A job ends exactly once, by a value or by an error. What is no ``Exception`` (``SystemExit``, ``PluginKilled``) is no error
-of the job but the death of the instance, and passes through.
+A job ends exactly once, by a value or by an error. What is no ``Exception`` (``SystemExit``, ``PluginKilled``) is no
+error of the job but the death of the instance, and passes through.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ class Runtime:
         self._timers = Timers()
         self._polled = 0.0
         self._ending = threading.Event()
+        self._space: ModuleSpace | None = None
         self.config: Any = {}
         self.load: messages.Load
         self.spawned: Spawned | None = None
@@ -68,6 +69,8 @@ class Runtime:
         finally:
             self._phase = "stopped"
             self._ending.set()
+            if self._space is not None:
+                self._space.unload()
 
     def threads(self) -> list[threading.Thread]:
         """The threads beside the main one that still run."""
@@ -111,8 +114,10 @@ class Runtime:
 
     async def _import(self) -> None:
         load = self.load
-        space = ModuleSpace(load.name, load.generation, load.root, load.entry, load.package, load.sources, load.peers)
-        self._module = space.load()
+        self._space = ModuleSpace(
+            load.name, load.generation, load.root, load.entry, load.package, load.sources, load.peers
+        )
+        self._module = self._space.load()
 
     async def _construct(self) -> None:
         self.config = _read_config(self._module, self.load)
@@ -215,7 +220,8 @@ class Runtime:
         timer.running = False
         if error is not None:
             failure = failure_of(error, self.load.root)
-            self._log(40, f"timer {name_of(timer.function)} raised {failure.type}: {failure.message}", failure.traceback)
+            text = f"timer {name_of(timer.function)} raised {failure.type}: {failure.message}\n{failure.traceback}"
+            self._channel.send(messages.Log(40, text, time.time()))
 
     def _die(self, death: BaseException) -> None:
         """What is no Exception ends the instance, on whichever thread it was raised."""
@@ -305,8 +311,6 @@ class Runtime:
     def _on_sync_main(self) -> bool:
         return threading.get_ident() == self._main and not isinstance(self._dispatcher.executor, Tasks)
 
-    def _log(self, level: int, text: str, traceback: str) -> None:
-        self._channel.send(messages.Log(level, f"{text}\n{traceback}", time.time()))
 
 
 class _LoopPump:

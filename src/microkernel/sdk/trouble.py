@@ -42,7 +42,7 @@ def _where(error: BaseException, root: str) -> str:
 def _own_frames(trace: TracebackType | None, root: str) -> list[tuple[FrameType, int]]:
     frames = []
     while trace is not None:
-        if root and trace.tb_frame.f_code.co_filename.startswith(root):
+        if root and trace.tb_frame.f_code.co_filename.startswith(f"{root}/"):
             frames.append((trace.tb_frame, trace.tb_lineno))
         trace = trace.tb_next
     return frames
@@ -53,6 +53,6 @@ def _traceback(error: BaseException, root: str) -> str:
     import traceback  # only when something went wrong: it is slow to load
 
     trace = error.__traceback__
-    while trace is not None and root and not trace.tb_frame.f_code.co_filename.startswith(root):
+    while trace is not None and root and not trace.tb_frame.f_code.co_filename.startswith(f"{root}/"):
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))

@@ -281,6 +281,7 @@ class Envelope(Struct, array_like=True, frozen=True):
 
 Any_ = (
     Hello | Refuse | Call | Reply | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
-    | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log | Leaving
+    | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log
+    | Leaving
 )  # fmt: skip
 """The union a session decodes."""

@@ -28,12 +28,16 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
-def matches(pattern: str, topic: str) -> bool:
-    """Whether a pattern covers a topic: ``*`` one word, ``**`` any tail of at least one word."""
-    wanted, words = pattern.split("."), topic.split(".")
-    if wanted[-1] == "**":
-        wanted = wanted[:-1]
-        if len(words) <= len(wanted):
+def covers(pattern: str, wanted: str) -> bool:
+    """Whether a pattern covers a topic, or all that another pattern covers.
+
+    ``*`` is one word, ``**`` any tail of at least one word.
+    """
+    words, others = pattern.split("."), wanted.split(".")
+    if words[-1] == "**":
+        words, others = words[:-1], others[: len(words) - 1] if len(others) >= len(words) else []
+        if not others and words:
             return False
-        words = words[: len(wanted)]
-    return len(wanted) == len(words) and all(w in ("*", word) for w, word in zip(wanted, words, strict=True))
+    elif others[-1] == "**":
+        return False
+    return len(words) == len(others) and all(w in ("*", o) and o != "**" for w, o in zip(words, others, strict=True))

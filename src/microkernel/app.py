@@ -1,0 +1,360 @@
+"""The composition root: the public Kernel wires loader, hosts and kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from microkernel.embedder import Embedder
+from microkernel.errors import CallTimeout, IsolationUnavailable, KernelClosed
+from microkernel.kernel.clock import SystemClock
+from microkernel.kernel.info import PluginInfo
+from microkernel.kernel.kernel import Core
+from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Permissions
+from microkernel.kernel.ports import Availability, Host
+from microkernel.kernel.reload import ReloadReport
+from microkernel.kernel.router import cancel
+from microkernel.loader import FileLoader, read_config
+from microkernel.sdk.event import Reply, Subscription
+from microkernel.wire import codec, messages
+from microkernel.wire.failures import to_error
+from microkernel.wire.topics import check_pattern, check_topic
+
+Grants = Mapping[str, Permissions]
+_EXTRAS = {"wasm": "wasm"}
+
+
+class Kernel:
+    """Runs the plugins of some folders. Use it as a context manager, ``with`` or ``async with``.
+
+    ``plugins``: a folder, a file, or several. ``config``: a ``KernelConfig``, or the path of a ``microkernel.toml``; by
+    default nothing is read. ``isolation`` overrides what manifests and config say. ``python`` is the interpreter that
+    workers run. It prints nothing (its logger is ``microkernel``), opens no socket, watches no file and installs no
+    signal handler.
+    """
+
+    def __init__(
+        self,
+        plugins: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+        config: KernelConfig | str | os.PathLike[str] | None = None,
+        name: str = "",
+        isolation: Level | None = None,
+        grants: Grants | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        if isolation is not None and isolation not in LEVELS:
+            raise IsolationUnavailable("MK0501", level=isolation, reason=f"the levels are {', '.join(LEVELS)}")
+        self._config = config if isinstance(config, KernelConfig) else _read(config)
+        self._places = [*_places(plugins), *self._config.plugins]
+        self.name = name or self._config.name or _name_after(self._places)
+        self._isolation = isolation
+        self._grants = dict(grants or {})
+        self._python = python
+        self._hosts: dict[Level, Host] = {}
+        self._hosts_lock = threading.Lock()
+        self._core: Core | None = None
+        self._forked = False
+        _kernels.add(self)
+
+    # Its life
+
+    def __enter__(self) -> Kernel:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Kernel:
+        await asyncio.to_thread(self.open)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def open(self) -> None:
+        """Start; returns when every plugin is active or not going to be."""
+        core = self._core = Core(
+            self.name,
+            FileLoader(),
+            lambda core: partial(self._host, core),
+            SystemClock(),
+            self._config,
+            self._data_dir(),
+            self._isolation,
+            self._grants,
+        )
+        self._embedder = Embedder(core)
+        core.run(self._places)
+
+    def close(self) -> None:
+        """Stop all plugins, in reverse order of requirement. A second time does nothing."""
+        core = self._core
+        if core is None or self._forked:
+            return
+        core.close()
+        for host in self._hosts.values():
+            host.close()
+        self._hosts.clear()
+        self._embedder.close()
+        core.reactor.close()
+        self._core = None
+
+    @property
+    def core(self) -> Core:
+        """The parts, for what is wired to them. Raises KernelClosed when it is not running, or in a forked copy."""
+        if self._forked:
+            raise KernelClosed("MK0612", reason="this process is a forked copy of the kernel's")
+        if self._core is None:
+            raise KernelClosed("MK0612", reason="it is not running; use it in a with block")
+        return self._core
+
+    # Events
+
+    def emit(self, topic: str, /, **data: Any) -> None:
+        """Send an event to all who listen. Waits for no handler. Raises BadTopic, NotPlainData, PayloadTooLarge."""
+        check_topic(topic)
+        self.core.bus.emit("kernel", topic, codec.Raw(codec.encode(data)))
+
+    def on(
+        self,
+        pattern: str,
+        handler: Callable[..., Any],
+        *,
+        once: bool = False,
+        overflow: str = "block",
+        inline: bool = False,
+    ) -> Subscription:
+        """Handle events in this program: one at a time on a thread of the kernel's, or ``inline`` on the emitter's,
+        where it must not block."""
+        self.core  # noqa: B018 - raises where there is none
+        return self._embedder.on(check_pattern(pattern), handler, once=once, overflow=overflow, inline=inline)
+
+    def ask(self, topic: str, /, *, timeout: float = 5.0, **data: Any) -> list[Reply]:
+        """Send an event and collect one Reply a handler; late ones carry CallTimeout."""
+        core, deadline = self.core, time.monotonic() + timeout
+        message = messages.Ask(0, check_topic(topic), codec.Raw(codec.encode(data)), deadline)
+        waiter = _Waiter()
+        core.reactor.run(partial(core.router.ask, None, "kernel", message, waiter.answer))
+        reply = waiter.wait(deadline + 1.0)
+        answers = codec.decode(reply.value, _ANSWERS) if reply else []
+        return [Reply(who, value, to_error(failure, who) if failure else None) for who, value, failure in answers]
+
+    # Calls
+
+    def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
+        """Call ``plugin.method`` and wait for its value, converted to ``returns`` if that is given.
+
+        Raises CallTimeout, CallFailed, PluginDied, PluginNotFound, MethodNotFound, PluginNotActive, InvalidArguments,
+        NotPlainData, PayloadTooLarge, MailboxFull.
+        """
+        core, waiter = self.core, _Waiter()
+        message = _call_message(target, timeout, args, kwargs)
+        pending = _route(core, message, waiter.answer)
+        reply = waiter.wait(message.deadline)
+        if reply is None:
+            _give_up(core, pending)
+            raise CallTimeout("MK0606", target=target, timeout=timeout)
+        return _value(reply, target, returns)
+
+    async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
+        """The same in an asyncio program."""
+        core, loop = self.core, asyncio.get_running_loop()
+        answered: asyncio.Future[messages.Reply] = loop.create_future()
+        message = _call_message(target, timeout, args, kwargs)
+        pending = _route(core, message, lambda reply: loop.call_soon_threadsafe(_resolve, answered, reply))
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await answered
+        except TimeoutError:
+            raise CallTimeout("MK0606", target=target, timeout=timeout) from None
+        finally:
+            if not answered.done() or answered.cancelled():
+                _give_up(core, pending)
+        return _value(reply, target, returns)
+
+    # Context
+
+    def get_data(self, key: str, default: Any = None) -> Any:
+        value = self.core.context.get(check_topic(key))
+        return codec.decode(value.data) if value is not None else default
+
+    def set_data(self, key: str, value: Any, *, expect: int | None = None) -> int:
+        """Write a key; returns its new revision. Raises RevisionConflict if it is not at ``expect`` (0: not there)."""
+        core, data = self.core, codec.Raw(codec.encode(value))
+        return core.reactor.run(partial(core.context.set, "kernel", check_topic(key), data, expect))
+
+    def delete_data(self, key: str) -> None:
+        core = self.core
+        core.reactor.run(partial(core.context.delete, check_topic(key)))
+
+    # Plugins
+
+    def list(self) -> list[PluginInfo]:
+        return self.core.list()
+
+    def info(self, name: str) -> PluginInfo:
+        return self.core.info(name)
+
+    def load(self, path: str | os.PathLike[str]) -> PluginInfo:
+        """Add and start one plugin. Raises PluginLoadError and its kin."""
+        return self.core.load(os.fspath(path))
+
+    def start(self, name: str, *, reset: bool = False) -> PluginInfo:
+        """Start a plugin that does not run; ``reset`` takes it out of quarantine."""
+        return self.core.start(name, reset)
+
+    def stop(self, name: str, *, cascade: bool = False) -> PluginInfo:
+        """Ask, insist, kill. Raises RequirementError if others require it, unless ``cascade``."""
+        return self.core.stop(name, cascade)
+
+    def reload(self, name: str) -> ReloadReport:
+        """Take the source as it is now. Raises ReloadFailed, with ``.report``, when the old source goes on."""
+        return self.core.reload(name)
+
+    def kill(self, name: str) -> PluginInfo:
+        """End it now. No restart."""
+        return self.core.kill(name)
+
+    def unload(self, name: str) -> Leftovers:
+        """Stop and forget it; returns what, if anything, still holds its objects."""
+        return self.core.unload(name)
+
+    def dead_letters(self, name: str = "") -> Letters:
+        """Events that could not be handled: id, plugin, handler, topic, source, time, delivery, reason, data."""
+        return self.core.dead(name)
+
+    def replay(self, letter: int) -> bool:
+        """Give a dead letter to its handler again."""
+        return self.core.replay(letter)
+
+    def available(self) -> dict[str, Availability]:
+        """What this machine can give, by level."""
+        core = self.core
+        result: dict[str, Availability] = {}
+        for level in LEVELS:
+            try:
+                result[level] = self._host(core, level).available()
+            except IsolationUnavailable as error:
+                result[level] = Availability("", error)
+        return result
+
+    def _host(self, core: Core, level: Level) -> Host:
+        with self._hosts_lock:
+            if level not in self._hosts:
+                self._hosts[level] = _make_host(core, level, self._python)
+            return self._hosts[level]
+
+    def _data_dir(self) -> Path:
+        if self._config.data_dir:
+            return Path(self._config.data_dir)
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(state) / "microkernel" / self.name
+
+
+Leftovers = list[str]
+Letters = list[dict[str, Any]]
+_ANSWERS = list[tuple[str, Any, messages.Failure | None]]
+_kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for kernel in _kernels:
+        kernel._forked = True
+
+
+os.register_at_fork(after_in_child=_mark_forked)
+
+
+def _make_host(core: Core, level: Level, python: str) -> Host:
+    try:
+        module = import_module(f"microkernel.hosts.{level}")
+    except ModuleNotFoundError as missing:
+        if missing.name != f"microkernel.hosts.{level}":
+            raise IsolationUnavailable("MK0510", extra=_EXTRAS.get(level, level)) from None
+        raise IsolationUnavailable("MK0501", level=level, reason="it is not built yet") from None
+    host: Host = getattr(module, f"{level.title()}Host")(core.reactor, name=core.name, python=python)
+    if (error := host.available().error) is not None:
+        raise error
+    return host
+
+
+class _Waiter:
+    """One thread that waits for one Reply."""
+
+    __slots__ = ("_lock", "_reply")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._reply: messages.Reply | None = None
+
+    def answer(self, reply: messages.Reply) -> None:
+        self._reply = reply
+        self._lock.release()
+
+    def wait(self, deadline: float) -> messages.Reply | None:
+        """None at the deadline."""
+        self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        return self._reply
+
+
+def _call_message(target: str, timeout: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> messages.Call:
+    return messages.Call(
+        0,
+        check_topic(target),
+        codec.Raw(codec.encode(args)) if args else messages.EMPTY_LIST,
+        codec.Raw(codec.encode(kwargs)) if kwargs else messages.EMPTY_MAP,
+        time.monotonic() + timeout,
+    )
+
+
+def _route(core: Core, message: messages.Call, answer: Callable[[messages.Reply], object]) -> int:
+    if message.target.startswith("kernel."):
+        core.service.call(message, answer)
+        return 0
+    return core.router.call(None, message, answer).id
+
+
+def _give_up(core: Core, pending: int) -> None:
+    if (call := core.router.forget(pending)) is not None:
+        cancel(call)
+
+
+def _value(reply: messages.Reply, target: str, returns: Any) -> Any:
+    if reply.failure is not None:
+        raise to_error(reply.failure, target)
+    return codec.decode(reply.value, Any if returns is None else returns)
+
+
+def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> None:
+    if not future.done():
+        future.set_result(reply)
+
+
+def _places(plugins: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Leftovers:
+    if isinstance(plugins, str | os.PathLike):
+        return [os.fspath(plugins)]
+    return [os.fspath(place) for place in plugins]
+
+
+def _name_after(places: Leftovers) -> str:
+    return Path(places[0]).resolve().stem if places else "kernel"
+
+
+def _read(path: str | os.PathLike[str] | None) -> KernelConfig:
+    return KernelConfig() if path is None else read_config(os.fspath(path))

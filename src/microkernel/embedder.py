@@ -1,0 +1,103 @@
+"""What the embedding program subscribes: handlers on a thread of their own, or inline on the emitter's."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from microkernel.kernel.kernel import Core
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.mailbox import Mailbox
+from microkernel.kernel.subscriptions import Counts
+from microkernel.kernel.subscriptions import Subscription as Registered
+from microkernel.sdk.event import Subscription
+from microkernel.sdk.signature import EventBinder, name_of
+from microkernel.wire import codec
+from microkernel.wire.messages import Deliver, Failure, Reply
+
+_log = logging.getLogger("microkernel")
+_CAPACITY = 10_000
+
+
+class Embedder:
+    """All subscriptions of one embedding program. Events are handled one at a time, in order, on one thread."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.counts = Counts()
+        self.mailbox = Mailbox(_CAPACITY)
+        self.mailbox.paused = False
+        self._bells: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self.mailbox.bell = partial(self._bells.put, True)
+        self._handlers: dict[int, tuple[Callable[..., Any], EventBinder]] = {}
+        self._thread: threading.Thread | None = None
+
+    def on(self, pattern: str, handler: Callable[..., Any], *, once: bool, overflow: str, inline: bool) -> Subscription:
+        binder = EventBinder(handler)
+        number = len(self._handlers) + 1
+        self._handlers[number] = (handler, binder)
+        registered = Registered(
+            "kernel", pattern, name_of(handler), self, number=number, once=once, overflow=overflow, observes=True,
+            inline=partial(_run_inline, handler, binder) if inline else None,
+        )  # fmt: skip
+        if not inline:
+            self._begin()
+        self._core.reactor.run(partial(self._core.topics.add, registered))
+        return Subscription(pattern, registered.handler, partial(self._cancel, registered))
+
+    def close(self) -> None:
+        """What has come is handled; then the thread ends."""
+        self._bells.put(False)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=f"{self._core.name}-embedder", daemon=True)
+            self._thread.start()
+
+    def _cancel(self, registered: Registered) -> None:
+        if registered.number:
+            registered.number = 0
+            self._core.reactor.run(partial(self._core.topics.remove, registered))
+
+    def _work(self) -> None:
+        while self._bells.get():
+            for letter in self.mailbox.take(1):
+                message = letter.message()
+                if isinstance(letter, EventLetter) and isinstance(message, Deliver):
+                    self._handle(letter, message)
+                self.mailbox.done(letter.seq)
+            if self.mailbox.guests:
+                self._core.reactor.post(partial(self._core.bus.admit_guests, self.mailbox))
+
+    def _handle(self, letter: EventLetter, message: Deliver) -> None:
+        function, binder = self._handlers[message.handler]
+        try:
+            args, kwargs = binder.bind(message.event, message.delivery)
+            reply = Reply(message.reply_to, codec.Raw(codec.encode(function(*args, **kwargs))))
+        except Exception as error:
+            _log.exception("MK0611 a handler of the embedding program raised: %s(%s)", *_shown(letter))
+            reply = Reply(message.reply_to, failure=_failure(error))
+        if message.reply_to:
+            self._core.router.finish(message.reply_to, reply)
+
+
+def _shown(letter: EventLetter) -> tuple[str, str]:
+    return letter.subscription.handler, letter.topic
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(type=type(error).__name__, message=str(error))
+
+
+def _run_inline(function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw) -> None:
+    try:
+        args, kwargs = binder.bind(envelope, 1)
+        function(*args, **kwargs)
+    except Exception:
+        _log.exception("MK0611 an inline handler of the embedding program raised: %s", name_of(function))

@@ -1,0 +1,250 @@
+"""The level ``thread``: an instance in a thread of the kernel's own process. Fastest, and only for code you trust.
+
+It runs the same runtime as a worker, over a channel in memory. What is asked of it that it does not do is pressed by an
+exception, which can end any Python code, but no C call, ``sleep`` or lock; and code in C that keeps the GIL freezes the
+whole process. Such a thread is cut off from every API; it is never called stopped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from microkernel.errors import PluginKilled
+from microkernel.kernel.manifest import Level
+from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, Uplink
+from microkernel.kernel.ports import Reactor as ReactorPort
+from microkernel.sdk.channel import ChannelClosed
+from microkernel.sdk.runtime import Runtime
+from microkernel.wire.messages import Message, Reply
+
+_BATCH = 64
+_log = logging.getLogger("microkernel")
+_raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+class ThreadHost:
+    """Instances as threads."""
+
+    level: Level = "thread"
+
+    def __init__(self, reactor: ReactorPort, **_options: object) -> None:
+        self._reactor = reactor
+
+    def available(self) -> Availability:
+        return Availability("cannot be killed in C code")
+
+    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> ThreadPlace:
+        place = ThreadPlace(spec, feed, uplink)
+        place.thread.start()
+        return place
+
+    def close(self) -> None:
+        """There is nothing beside the instances, and those are ended by the kernel."""
+
+
+class ThreadPlace:
+    """A thread, and its channel in memory. All methods of the Place never wait."""
+
+    def __init__(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> None:
+        self._uplink = uplink
+        self.channel = MemoryChannel(feed, uplink)
+        self._runtime: Runtime | None = None
+        load = spec.load
+        self.thread = threading.Thread(target=self._run, name=f"{load.name}-{load.generation}", daemon=True)
+        self.send(load)
+
+    @property
+    def pid(self) -> int | None:
+        return None
+
+    def send(self, message: Message) -> None:
+        self.channel.push(message)
+
+    def wake(self) -> None:
+        self.channel.ring()
+
+    def insist(self) -> None:
+        for thread in self._threads():
+            if thread.ident is not None:
+                _raise_in(thread.ident, PluginKilled)
+        self.channel.ring()
+
+    def kill(self) -> None:
+        self.channel.close()
+        self.insist()
+
+    def statistics(self) -> Mapping[str, Any]:
+        wall = "unavailable"
+        return {"protections": {"memory": wall, "cpu": wall, "files": wall, "network": wall, "hard kill": "watched"}}
+
+    def _threads(self) -> list[threading.Thread]:
+        others = self._runtime.threads() if self._runtime is not None else []
+        return [thread for thread in (self.thread, *others) if thread.is_alive()]
+
+    def _run(self) -> None:
+        exit = Exit("its thread was ended", signal=9)
+        try:
+            self._runtime = Runtime(self.channel)
+            self._runtime.run()
+            exit = Exit("its runtime ended", code=0)
+        except PluginKilled:
+            self.channel.close()
+        except BaseException as error:
+            _log.debug("a plugin's thread ended", exc_info=True)
+            exit = Exit(f"{type(error).__name__}: {error}", code=1)
+        finally:
+            self._leave(exit)
+
+    def _leave(self, exit: Exit) -> None:
+        """Tell the end, whatever is still raised in this thread; and only when its other threads have ended too."""
+        while True:
+            try:
+                self._wait_for_others()
+                break
+            except PluginKilled:
+                continue
+        while True:
+            try:
+                self.channel.finish(lambda: self._uplink.ended(exit))
+                return
+            except PluginKilled:
+                continue
+
+    def _wait_for_others(self) -> None:
+        for thread in self._threads():
+            if thread is not threading.current_thread():
+                thread.join()
+
+
+class MemoryChannel:
+    """The runtime's Channel, with the kernel's feed and uplink behind it instead of sockets."""
+
+    def __init__(self, feed: Feed, uplink: Uplink) -> None:
+        self._feed = feed
+        self._uplink = uplink
+        self._inbox: deque[Message] = deque()
+        self._answers: dict[int, Callable[[Reply], object]] = {}
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(self._bell, select.POLLIN)
+        self._parked = False
+        self._closed = False
+        self._finished: list[None] = [None]
+
+    # The kernel's side
+
+    def push(self, message: Message) -> None:
+        """A message for the instance; a Reply finds who waits for it."""
+        if isinstance(message, Reply):
+            answer = self._answers.pop(message.id, None)
+            if answer is not None:
+                answer(message)
+            return
+        try:
+            self._inbox.append(message)
+            self.ring()
+        except BaseException:
+            self.ring()
+            raise
+
+    def ring(self) -> None:
+        if self._parked and not self._closed:
+            os.eventfd_write(self._bell, 1)
+
+    def close(self) -> None:
+        """The instance is cut off: whatever it asks for from now on ends it."""
+        self._closed = True
+        if self._finished:
+            os.eventfd_write(self._bell, 1)
+
+    def finish(self, tell: Callable[[], None]) -> None:
+        """Give back the descriptor and tell, once, however often this is interrupted."""
+        if self._finished:
+            self._closed = True
+            tell()
+            self._finished.clear()
+            os.close(self._bell)
+
+    # The runtime's side
+
+    def fileno(self) -> int:
+        self._parked = True  # an event loop waits where we cannot see it
+        return self._bell
+
+    def receive(self, timeout: float | None) -> Sequence[Message]:
+        waiting = self._collect()
+        if waiting or timeout == 0.0:
+            self._drain_bell()
+            return waiting
+        was_parked, self._parked = self._parked, True
+        try:
+            waiting = self._collect()  # what came before we were seen to be parked
+            if not waiting:
+                self._poll.poll(None if timeout is None else timeout * 1000)
+                self._drain_bell()
+                waiting = self._collect()
+        finally:
+            self._parked = was_parked
+        return waiting
+
+    def _collect(self) -> Sequence[Message]:
+        if self._closed:
+            raise ChannelClosed
+        if not self._inbox:
+            return self._feed.take(_BATCH)
+        messages = []
+        while self._inbox:
+            messages.append(self._inbox.popleft())
+        return messages
+
+    def _drain_bell(self) -> None:
+        try:
+            os.eventfd_read(self._bell)
+        except BlockingIOError:
+            return
+
+    def send(self, message: Message) -> None:
+        self._check()
+        self._uplink.received(message)
+
+    def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - there is but one way up
+        self.send(reply)
+
+    def request(self, id: int, message: Message, deadline: float) -> Reply | None:
+        answered = threading.Lock()
+        answered.acquire()
+        replies: list[Reply] = []
+
+        def answer(reply: Reply) -> None:
+            replies.append(reply)
+            answered.release()
+
+        forget = self.request_later(id, message, answer)
+        try:
+            answered.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        finally:
+            forget()
+        return replies[0] if replies else None
+
+    def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
+        self._check()
+        self._answers[id] = answer
+        self._uplink.received(message)
+        return lambda: _forget(self._answers, id)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise PluginKilled
+
+
+def _forget(answers: dict[int, Callable[[Reply], object]], id: int) -> None:
+    answers.pop(id, None)

@@ -1,0 +1,147 @@
+"""How an instance comes to be: a place from a host, the source into it, ``__init__``, and later ``start``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from microkernel.errors import IsolationUnavailable, KernelError, PluginDied, PluginLoadError
+from microkernel.kernel import gate
+from microkernel.kernel.instance import Instance
+from microkernel.kernel.manifest import KernelConfig, Level, Manifest, Permissions
+from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
+from microkernel.kernel.registry import Record, Registry
+from microkernel.kernel.settings import resolve_secrets
+from microkernel.kernel.switch import Switch
+from microkernel.wire import codec, messages
+from microkernel.wire.failures import to_error
+
+_PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0208"}
+_LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
+
+class DiedEarly(Exception):
+    """The instance died before it was active."""
+
+    def __init__(self, instance: Instance, exit: Exit) -> None:
+        super().__init__(exit.reason)
+        self.instance = instance
+        self.exit = exit
+
+
+class Births:
+    """Makes instances. ``hosts`` gives the host of a level, or raises IsolationUnavailable."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        loader: Loader,
+        hosts: Callable[[Level], Host],
+        config: KernelConfig,
+        data_dir: Path,
+        grants: Mapping[str, Permissions],
+    ) -> None:
+        self._registry = registry
+        self._loader = loader
+        self._hosts = hosts
+        self._config = config
+        self._data_dir = data_dir
+        self._grants = grants
+        self.switch: Switch
+
+    def load(self, record: Record, manifest: Manifest, level: Level, snapshot: Snapshot | None) -> Instance:
+        """The next generation, loaded and constructed. Raises PluginLoadError and its kin, DiedEarly."""
+        if snapshot is None:
+            snapshot = self._loader.snapshot(record.found, self._peers(record))
+        host = self._host(level)
+        record.generation += 1
+        own = self._config.plugin.get(record.name)
+        operator = self._grants.get(record.name) or (own.permissions if own else None)
+        permissions = gate.granted(manifest.permissions, operator, level)
+        instance = Instance(record, record.generation, host.level, manifest, snapshot, permissions, self.switch)
+        load = self._load_message(instance, snapshot)
+        instance.place = host.launch(LaunchSpec(load, asdict(manifest.limits)), instance, instance)
+        record.newborn = instance
+        news = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
+        assert isinstance(news, messages.Loaded)
+        for handler in news.handlers:
+            gate.admit(record.name, permissions, messages.Subscribe(0, handler))
+        instance.staged = news
+        record.newborn = None
+        record.snapshot = snapshot
+        return instance
+
+    def start(self, instance: Instance, state: codec.Raw | None, from_version: str) -> None:
+        """Give it its state and have it start. Raises PluginLoadError, DiedEarly."""
+        instance.place.send(messages.Start(state, from_version))
+        self._wait(instance, messages.Started, instance.manifest.limits.start, "MK0202")
+
+    def _wait(self, instance: Instance, kind: type, seconds: float, too_late: str) -> object:
+        news = instance.wait_for(kind, seconds)
+        if isinstance(news, Exit):
+            raise DiedEarly(instance, news)
+        if isinstance(news, messages.Failed):
+            raise load_error(news)
+        if news is None:
+            raise PluginLoadError(too_late, name=instance.name, seconds=seconds)
+        return news
+
+    def _peers(self, record: Record) -> list[str]:
+        return [name for name in self._registry.names() if name != record.name]
+
+    def _host(self, level: Level) -> Host:
+        try:
+            return self._hosts(level)
+        except IsolationUnavailable:
+            for weaker in self._config.fallback:
+                if (host := self._hosts(weaker)) is not None:
+                    return host
+            raise
+
+    def _load_message(self, instance: Instance, snapshot: Snapshot) -> messages.Load:
+        manifest, may = instance.manifest, instance.permissions
+        return messages.Load(
+            name=instance.name,
+            version=manifest.version,
+            generation=instance.generation,
+            isolation=instance.level,
+            root=snapshot.root,
+            entry=snapshot.entry,
+            sources=dict(snapshot.sources),
+            package=snapshot.package,
+            peers=self._peers(instance.record),
+            config=codec.Raw(codec.encode(resolve_secrets(manifest.config, os.environ))),
+            data_dir=str(self._data_dir / instance.name),
+            concurrency=manifest.concurrency,
+            log_level=_LOG_LEVELS.get(self._config.log_level.upper(), 20),
+            emits=_with_own(may.emit, instance.name),
+            listens=_listed(may.on),
+            calls=_listed(may.call),
+            reads=_with_own(may.data_read, instance.name),
+            writes=_with_own(may.data_write, instance.name),
+        )
+
+
+def _listed(patterns: tuple[str, ...] | None) -> list[str] | None:
+    return None if patterns is None else list(patterns)
+
+
+def _with_own(patterns: tuple[str, ...] | None, name: str) -> list[str] | None:
+    return None if patterns is None else [*patterns, f"{name}.**"]
+
+
+def load_error(news: messages.Failed) -> KernelError:
+    """What a Failed is to the operator."""
+    failure = news.failure
+    if failure.kind:
+        error = to_error(failure, news.phase)
+        return error if isinstance(error, PluginLoadError | PluginDied) else PluginLoadError(error.id, **error.fields)
+    return PluginLoadError(
+        _PHASES.get(news.phase, "MK0201"),
+        kind=failure.type,
+        reason=failure.message,
+        where=f" ({failure.where})" if failure.where else "",
+        traceback=failure.traceback,
+    )

@@ -1,0 +1,146 @@
+"""Events: from an emitter to the mailboxes of all who listen, each by the policy of its subscription.
+
+Runs on the emitter's own thread. An event is encoded once; its bytes are shared by all who receive it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+
+from microkernel.errors import MailboxFull
+from microkernel.kernel.gate import KERNEL_TOPICS
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.mailbox import Guest, Mailbox
+from microkernel.kernel.ports import Clock, Reactor
+from microkernel.kernel.subscriptions import Subscription, Subscriptions
+from microkernel.wire.codec import Raw, encode_message
+from microkernel.wire.messages import Envelope
+
+Bury = Callable[[EventLetter, str, str], object]
+"""What becomes of a letter that cannot be handled: (letter, reason, traceback)."""
+
+
+class Bus:
+    """``emit`` on any thread, also on one that can be killed: all it does to the kernel is one C call a letter."""
+
+    def __init__(self, subscriptions: Subscriptions, reactor: Reactor, clock: Clock, bury: Bury) -> None:
+        self.block = 1.0
+        """Seconds that a letter may wait for room under the policy ``block``."""
+        self._subscriptions = subscriptions
+        self._reactor = reactor
+        self._clock = clock
+        self._bury = bury
+        self._ids = count(1)
+
+    def listeners(self, topic: str) -> tuple[Subscription, ...]:
+        """Who listens to a topic, in the order of registration. The kernel's own topics are for those who may."""
+        found = self._subscriptions.match(topic)
+        if topic.startswith(KERNEL_TOPICS):
+            return tuple(subscription for subscription in found if subscription.observes)
+        return found
+
+    def envelope(self, source: str, topic: str, data: Raw) -> Raw:
+        return Raw(encode_message(Envelope(next(self._ids), topic, source, self._clock.wall(), data)))
+
+    def emit(self, source: str, topic: str, data: Raw, settled: Callable[[], object] | None = None) -> None:
+        """Give an event to all who listen.
+
+        Where a mailbox is full and its policy is ``block``: without ``settled`` this waits, after all others have the
+        event; with it this returns, and ``settled`` is called once for the whole event.
+        """
+        envelope = self.envelope(source, topic, data)
+        unsettled: list[EventLetter] = []
+        for subscription in self.listeners(topic):
+            if subscription.inline is not None:
+                subscription.inline(envelope)
+            elif not subscription.once or self._claim(subscription):
+                letter = EventLetter(subscription, topic, envelope)
+                if not self.offer(letter, source):
+                    unsettled.append(letter)
+        if unsettled:
+            self._wait_for_room(unsettled, settled)
+        elif settled is not None:
+            settled()
+
+    def offer(self, letter: EventLetter, source: str) -> bool:
+        """Put a letter into its mailbox, or do what its policy says; False if it must wait for room."""
+        subscription = letter.subscription
+        mailbox = subscription.receiver.mailbox
+        if mailbox.has_room():
+            if subscription.overflow == "drop_oldest":
+                subscription.recent.append(letter)
+            mailbox.put(letter)
+            return True
+        policy = "reject" if source == subscription.owner else subscription.overflow
+        if policy == "block":
+            return False
+        if policy == "reject":
+            self._reject(letter)
+        else:
+            subscription.receiver.counts.dropped += 1
+            if policy == "drop_oldest" and self._make_room(subscription, mailbox):
+                subscription.recent.append(letter)
+                mailbox.put(letter)
+        return True
+
+    def admit_guests(self, mailbox: Mailbox) -> None:
+        """Let in who waited for room. On the reactor's thread."""
+        while mailbox.guests and len(mailbox) < mailbox.capacity:
+            guest = mailbox.guests.popleft()
+            mailbox.put(guest.letter)
+            guest.settled()
+
+    def _claim(self, subscription: Subscription) -> bool:
+        try:
+            subscription.tickets.pop()
+        except IndexError:
+            return False
+        self._reactor.post(partial(self._subscriptions.remove, subscription))
+        return True
+
+    def _make_room(self, subscription: Subscription, mailbox: Mailbox) -> bool:
+        while subscription.recent:
+            if mailbox.withdraw(subscription.recent.popleft()):
+                return True
+        return False
+
+    def _wait_for_room(self, letters: list[EventLetter], settled: Callable[[], object] | None) -> None:
+        in_order = threading.Semaphore(0)
+        arrived = in_order.release if settled is None else _Countdown(len(letters), settled)
+        for letter in letters:
+            self._reactor.post(partial(self._receive_guest, Guest(letter, arrived)))
+        if settled is None:
+            for _ in letters:
+                in_order.acquire()
+
+    def _receive_guest(self, guest: Guest) -> None:
+        mailbox = guest.letter.subscription.receiver.mailbox
+        mailbox.guests.append(guest)
+        self.admit_guests(mailbox)
+        if guest in mailbox.guests:
+            self._reactor.later(self.block, partial(self._send_away, mailbox, guest))
+
+    def _send_away(self, mailbox: Mailbox, guest: Guest) -> None:
+        if guest in mailbox.guests:
+            mailbox.guests.remove(guest)
+            self._reject(guest.letter)
+            guest.settled()
+
+    def _reject(self, letter: EventLetter) -> None:
+        subscription = letter.subscription
+        size = len(subscription.receiver.mailbox)
+        self._bury(letter, str(MailboxFull("MK0609", name=subscription.owner, size=size)), "")
+
+
+class _Countdown:
+    def __init__(self, left: int, done: Callable[[], object]) -> None:
+        self._left = left
+        self._done = done
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._done()

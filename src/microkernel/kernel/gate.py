@@ -1,0 +1,86 @@
+"""The one place where permissions are checked. Every message of an instance passes it.
+
+The sender is the channel the message came by, never what the message says. What is checked is a table: for each kind of
+message, the permission it needs and what for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from microkernel.errors import PermissionDenied
+from microkernel.kernel.manifest import Level, Permissions
+from microkernel.wire import messages
+from microkernel.wire.topics import check_pattern, check_topic, covers
+
+CONFINED: Final[frozenset[Level]] = frozenset({"sandbox", "wasm"})
+KERNEL_TOPICS = "kernel."
+"""Topics and services of the kernel itself; plugins need ``kernel.observe`` or ``kernel.control`` for them."""
+_OBSERVING = frozenset({"kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names"})
+
+Checked = tuple[str, str]
+
+
+def granted(declared: Permissions | None, operator: Permissions | None, level: Level) -> Permissions:
+    """What a plugin may do: as declared at levels of trust, only what the operator gave at the confined ones."""
+    if operator is not None:
+        return operator
+    if level in CONFINED:
+        return Permissions((), (), (), (), ())
+    return declared if declared is not None else Permissions()
+
+
+def admit(name: str, permissions: Permissions, message: messages.Message) -> None:
+    """Let a message pass. Raises PermissionDenied naming the line to add, BadTopic for what is none."""
+    check = _CHECKS.get(type(message))
+    if check is None:
+        return
+    action, what = check(message)
+    if what.startswith(KERNEL_TOPICS) and action in _KERNEL_ACTIONS:
+        _admit_to_kernel(name, permissions, action, what)
+        return
+    patterns = getattr(permissions, action.replace(".", "_"))
+    if patterns is None or _own(name, action, what) or any(covers(pattern, what) for pattern in patterns):
+        return
+    raise PermissionDenied("MK0401", name=name, action=action, what=what, line=f'{action} = ["{what}"]')
+
+
+def observes(permissions: Permissions) -> bool:
+    """Whether the kernel's own events may be seen."""
+    return "observe" in permissions.kernel or "control" in permissions.kernel
+
+
+def _own(name: str, action: str, what: str) -> bool:
+    return action in ("emit", "data.write", "data.read") and what.startswith(f"{name}.")
+
+
+def _admit_to_kernel(name: str, permissions: Permissions, action: str, what: str) -> None:
+    observing = action == "on" or what in _OBSERVING
+    if action != "emit" and ("control" in permissions.kernel or (observing and "observe" in permissions.kernel)):
+        return
+    line = "nothing: only the kernel emits these" if action == "emit" else (
+        'kernel = ["observe"]' if observing else 'kernel = ["control"]'
+    )
+    raise PermissionDenied("MK0401", name=name, action=action, what=what, line=line)
+
+
+_KERNEL_ACTIONS = frozenset({"emit", "on", "call"})
+
+
+def _handler(handler: messages.Handler) -> Checked:
+    return ("data.read" if handler.board else "on"), check_pattern(handler.pattern)
+
+
+def _data(message: messages.Data) -> Checked:
+    return ("data.read" if message.action == "get" else "data.write"), check_topic(message.key)
+
+
+_CHECKS: dict[type[messages.Message], Callable[[Any], Checked]] = {
+    messages.Emit: lambda m: ("emit", check_topic(m.topic)),
+    messages.Ask: lambda m: ("emit", check_topic(m.topic)),
+    messages.Call: lambda m: ("call", check_topic(m.target)),
+    messages.Subscribe: lambda m: _handler(m.handler),
+    messages.Data: _data,
+}
+

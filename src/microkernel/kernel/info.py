@@ -1,0 +1,97 @@
+"""What is shown of a plugin and of a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from microkernel.errors import KernelError
+from microkernel.kernel.registry import Record
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """A snapshot. ``up`` is seconds in the present state; ``memory`` bytes and ``cpu`` seconds, None where unknown;
+    ``protections`` maps each protection to enforced, watched or unavailable."""
+
+    name: str
+    version: str
+    state: str
+    isolation: str
+    generation: int
+    pid: int | None
+    restarts: int
+    error: str | None
+    protections: Mapping[str, str]
+    path: str = ""
+    doc: str = ""
+    requires: tuple[str, ...] = ()
+    up: float = 0.0
+    memory: int | None = None
+    cpu: float | None = None
+    events: int = 0
+    calls: int = 0
+    emitted: int = 0
+    waiting: int = 0
+    dropped: int = 0
+    refused: int = 0
+    dead: int = 0
+    methods: Mapping[str, str] = field(default_factory=dict)
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+    topics: tuple[str, ...] = ()
+    permissions: Mapping[str, Any] = field(default_factory=dict)
+    error_id: str | None = None
+    error_fields: Mapping[str, Any] = field(default_factory=dict)
+    traceback: str = ""
+
+
+def describe(record: Record, now: float) -> PluginInfo:
+    """The record as it is shown."""
+    instance, error, counts = record.instance, record.error, record.counts
+    statistics = dict(instance.place.statistics()) if instance is not None else {}
+    return PluginInfo(
+        name=record.name,
+        version=record.manifest.version,
+        state=record.state,
+        isolation=instance.level if instance is not None else record.level,
+        generation=record.generation,
+        pid=instance.place.pid if instance is not None else None,
+        restarts=record.restarts,
+        error=str(error) if error is not None else None,
+        protections=statistics.get("protections", {}),
+        path=record.found.path,
+        doc=record.doc,
+        requires=record.manifest.requires,
+        up=round(now - record.since, 3) if record.since else 0.0,
+        memory=statistics.get("memory"),
+        cpu=statistics.get("cpu"),
+        events=counts.events,
+        calls=counts.calls,
+        emitted=counts.emitted,
+        waiting=len(record.mailbox),
+        dropped=counts.dropped,
+        refused=counts.refused,
+        dead=counts.dead,
+        methods={name: method.signature for name, method in sorted(record.methods.items())},
+        schemas={name: method.schema for name, method in sorted(record.methods.items())},
+        topics=tuple(sorted({s.pattern for s in record.subscriptions.values() if not s.board})),
+        permissions=_permissions(record),
+        **_error_parts(error),
+    )
+
+
+def _permissions(record: Record) -> dict[str, Any]:
+    if record.instance is None:
+        return {}
+    may = record.instance.permissions
+    fields = ("emit", "on", "call", "data_read", "data_write", "kernel", "net", "fs_read", "fs_write", "env")
+    shown = {name.replace("_", "."): getattr(may, name) for name in fields}
+    return {name: "all" if value is None else list(value) for name, value in shown.items() if value != ()}
+
+
+def _error_parts(error: KernelError | None) -> dict[str, Any]:
+    if error is None:
+        return {}
+    fields = {key: value for key, value in error.fields.items() if isinstance(value, str | int | float | None)}
+    return {"error_id": error.id, "error_fields": fields, "traceback": str(fields.pop("traceback", ""))}

@@ -1,0 +1,141 @@
+"""The kernel's side of one living instance: what feeds it, what hears it, and the news of its life."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from microkernel.errors import KernelError
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.manifest import Level, Manifest, Permissions
+from microkernel.kernel.ports import Exit, Place, Snapshot
+from microkernel.wire import messages
+from microkernel.wire.messages import Message
+
+if TYPE_CHECKING:
+    from microkernel.kernel.registry import Record
+    from microkernel.kernel.switch import Switch
+
+News = messages.Loaded | messages.Started | messages.Stopped | messages.Failed | Exit
+
+
+class Instance:
+    """One generation of a plugin, in one place. It is the Feed and the Uplink of that place.
+
+    ``news`` carries what whoever starts or stops it waits for. ``cut``: what it says no longer counts.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        generation: int,
+        level: Level,
+        manifest: Manifest,
+        snapshot: Snapshot | None,
+        permissions: Permissions,
+        switch: Switch,
+    ) -> None:
+        self.record = record
+        self.generation = generation
+        self.level = level
+        self.manifest = manifest
+        self.snapshot = snapshot
+        self.permissions = permissions
+        self.place: Place
+        self.news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self.staged = messages.Loaded([], [])
+        """What it has registered, until that takes effect."""
+        self.exit: Exit | None = None
+        self.gone = threading.Event()
+        self.leaving = ""
+        self.dismissed = False
+        """It was asked to end: its end is no death."""
+        self.watched = False
+        self.cut = False
+        self.progress = time.monotonic()
+        """When it last finished something, or began to have something to do."""
+        self._credit = 0
+        self._switch = switch
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def on_own_thread(self) -> bool:
+        """Its messages arrive on a thread that may be killed at any bytecode."""
+        return self.level == "thread"
+
+    # Feed
+
+    def take(self, most: int) -> list[Message]:
+        if self.record.instance is not self or self.cut:
+            return []
+        taken: list[Message] = []
+        if not self.record.mailbox.in_flight:
+            self.progress = time.monotonic()
+        letters = self.record.mailbox.take(most)
+        if letters:
+            self._switch.began(self)
+        for letter in letters:
+            message = letter.message()
+            if message is not None:
+                taken.append(message)
+                continue
+            self.record.mailbox.done(letter.seq)
+            if isinstance(letter, EventLetter):
+                self._switch.bury(letter, "the present generation has no such handler", "")
+        return taken
+
+    def waiting(self) -> int:
+        return 0 if self.record.instance is not self or self.record.mailbox.paused else self.record.mailbox.waiting
+
+    # Uplink
+
+    def received(self, message: Message) -> None:
+        if not self.cut:
+            self._switch.receive(self, message)
+
+    def output(self, stream: str, line: str) -> None:
+        self._switch.output(self, stream, line)
+
+    def ended(self, exit: Exit) -> None:
+        self.exit = exit = Exit(self.leaving, exit.code, exit.signal) if self.leaving else exit
+        self.gone.set()
+        self.news.put(exit)
+        self._switch.ended(self, exit)
+
+    def malformed(self, error: KernelError) -> None:
+        self.leaving = str(error)
+
+    # Its life
+
+    def hear(self, news: News) -> None:
+        self.news.put(news)
+
+    def wait_for(self, kind: type[News], seconds: float, on_other: Callable[[News], None] | None = None) -> News | None:
+        """The next news of this kind, or an Exit or a Failed; None when the time is over (0 seconds: never is)."""
+        deadline = time.monotonic() + seconds if seconds else None
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                news = self.news.get(timeout=left)
+            except queue.Empty:
+                return None
+            if isinstance(news, kind | Exit) or (isinstance(news, messages.Failed) and on_other is None):
+                return news
+            if on_other is not None:
+                on_other(news)
+
+    def settled(self) -> None:
+        """One of its emits has found its place: it gets credit for more, in batches."""
+        self._credit += 1
+        if self._credit >= CREDIT_BATCH:
+            self.place.send(messages.Credit(self._credit))
+            self._credit = 0
+
+
+CREDIT_BATCH = 256

@@ -1,0 +1,133 @@
+"""What happened: messages of the kernel, logs of plugins, dead letters. Everything here is kept bounded and counted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any
+
+from microkernel.errors import KernelError
+from microkernel.kernel.bus import Bus
+from microkernel.kernel.instance import Instance
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.ports import Clock, Exit
+from microkernel.kernel.reactor import Reactor
+from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
+from microkernel.wire import codec, messages
+
+_KINDS = {"explain": 20, "direct": 20, "success": 20, "notice": 20, "warn": 30, "error": 40}
+_log = logging.getLogger("microkernel")
+
+
+class Journal:
+    """The kernel's Witness. Its methods that change more than one thing run on the reactor's thread."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        reactor: Reactor,
+        clock: Clock,
+        on_begin: Callable[[Instance], object],
+        on_end: Callable[[Instance, Exit], object],
+    ) -> None:
+        self.bus: Bus
+        self.answer_ask: Callable[[int, KernelError], object]
+        self._registry = registry
+        self._reactor = reactor
+        self._clock = clock
+        self._letters = count(1)
+        self.began = on_begin
+        self.ended = on_end
+
+    def announce(self, id: str, kind: str, plugin: str, /, **fields: Any) -> None:
+        """A message of the kernel: to its logger, and as the event ``kernel.message``. Not on a thread of a plugin."""
+        error = KernelError(id, **fields)
+        prefix = f"{plugin}  " if plugin else ""
+        _log.log(_KINDS[kind], "%s%s", prefix, error, extra={"mk_id": id, "mk_plugin": plugin, "mk_fields": fields})
+        self.publish("kernel.message", id=id, level=kind, plugin=plugin, fields=_plain(fields), text=error.text)
+
+    def report(self, level: str, plugin: str, error: KernelError) -> None:
+        self.announce(error.id, level, plugin, **error.fields)
+
+    def publish(self, topic: str, **data: Any) -> None:
+        """An event of the kernel's own. It waits for nobody."""
+        if self.bus.listeners(topic):
+            self.bus.emit("kernel", topic, codec.Raw(codec.encode(data)), settled=_nothing)
+
+    def changed(self, record: Record) -> None:
+        """A plugin's state is another now."""
+        record.since = self._clock.wall()
+        self.publish(
+            "kernel.state",
+            plugin=record.name,
+            state=record.state,
+            generation=record.generation,
+            error=str(record.error) if record.error else None,
+        )
+
+    # Witness
+
+    def bury(self, letter: EventLetter, reason: str, traceback: str) -> None:
+        """Make a dead letter. Also on a plugin's own thread."""
+        subscription = letter.subscription
+        id = next(self._letters)
+        envelope = codec.decode(letter.envelope, messages.Envelope)
+        dead = DeadLetter(
+            id, subscription.owner, subscription.handler, envelope.topic, envelope.source, envelope.time,
+            letter.delivery, reason, bytes(envelope.data), traceback,
+        )  # fmt: skip
+        self._reactor.post(partial(self._keep, dead, letter.reply_to))
+
+    def _keep(self, dead: DeadLetter, reply_to: int) -> None:
+        if reply_to:
+            error = KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason=dead.reason, letter=dead.id)
+            self.answer_ask(reply_to, error)
+        if dead.plugin not in self._registry:
+            return
+        record = self._registry.get(dead.plugin)
+        record.counts.dead += 1
+        record.dead_letters.append(dead)
+        if not dead.topic.startswith("kernel."):
+            self.announce(
+                "MK0613", "warn", dead.plugin,
+                handler=dead.handler, topic=dead.topic, reason=dead.reason, letter=dead.id,
+            )  # fmt: skip
+
+    def logged(self, instance: Instance, message: messages.Log) -> None:
+        stream = message.said or "log"
+        text = message.text.format_map(_Fields(message.fields)) if message.said and message.fields else message.text
+        level = _KINDS.get(message.said, message.level)
+        self._log_line(instance.record, LogRecord(instance.name, message.time, level, stream, text))
+
+    def output(self, instance: Instance, stream: str, line: str) -> None:
+        level = logging.WARNING if stream == "stderr" else logging.INFO
+        self._log_line(instance.record, LogRecord(instance.name, self._clock.wall(), level, stream, line))
+
+    def refused(self, instance: Instance, error: KernelError) -> None:
+        instance.record.counts.refused += 1
+        self.report("warn", instance.name, error)
+
+    def _log_line(self, record: Record, line: LogRecord) -> None:
+        record.logs.append(line)
+        logger = logging.getLogger(f"microkernel.plugin.{record.name}")
+        if logger.isEnabledFor(line.level):
+            logger.log(line.level, "%s", line.text, extra={"mk_stream": line.stream})
+        self.publish(
+            f"kernel.log.{record.name}",
+            plugin=line.plugin, time=line.time, level=line.level, stream=line.stream, text=line.text,
+        )  # fmt: skip
+
+
+class _Fields(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "{" + key + "}"
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value if isinstance(value, str | int | float | None) else str(value) for key, value in fields.items()}
+
+
+def _nothing() -> None:
+    """The kernel does not wait for room."""

@@ -1,0 +1,294 @@
+"""The kernel: its parts, wired, and what can be asked of it. It holds no plugin object, and meets hosts and loaders
+only through their ports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from microkernel.errors import KernelError, PluginLoadError, PluginNotActive
+from microkernel.kernel.births import Births
+from microkernel.kernel.bus import Bus
+from microkernel.kernel.context import Context
+from microkernel.kernel.info import PluginInfo, describe
+from microkernel.kernel.instance import Instance
+from microkernel.kernel.journal import Journal
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.mailbox import Mailbox
+from microkernel.kernel.manifest import KernelConfig, Level, Manifest, Permissions
+from microkernel.kernel.operations import Operations
+from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader
+from microkernel.kernel.reactor import Reactor
+from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
+from microkernel.kernel.reload import Reloading, ReloadReport
+from microkernel.kernel.resolver import plan, split
+from microkernel.kernel.router import Router
+from microkernel.kernel.service import KernelService
+from microkernel.kernel.settings import choose_level, effective
+from microkernel.kernel.subscribing import Subscribing
+from microkernel.kernel.subscriptions import Subscriptions
+from microkernel.kernel.switch import Switch
+from microkernel.kernel.threads import in_thread
+from microkernel.kernel.watchdog import Watchdog
+from microkernel.wire import codec
+
+Infos = list[PluginInfo]
+Leftovers = list[str]
+Lines = list[LogRecord]
+Letters = list[dict[str, Any]]
+
+_AT_ONCE = 16
+"""How many plugins are started or stopped at the same time."""
+
+Hosts = Callable[[Level], Host]
+
+
+class Core:
+    """Everything but the embedder's conveniences. ``run`` brings all plugins up, ``close`` takes all down."""
+
+    def __init__(
+        self,
+        name: str,
+        loader: Loader,
+        hosts: Callable[[Core], Hosts],
+        clock: Clock,
+        config: KernelConfig,
+        data_dir: Path,
+        override: Level | None,
+        grants: Mapping[str, Permissions],
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.clock = clock
+        self.reactor = Reactor(name, clock)
+        self.registry = Registry()
+        self._loader = loader
+        self._override = override
+        self._wire(hosts, data_dir, grants)
+        self.reactor.start()
+
+    def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path, grants: Mapping[str, Permissions]) -> None:
+        watchdog = Watchdog(self.reactor, self.clock, self._overdue)
+        self.journal = Journal(self.registry, self.reactor, self.clock, watchdog.arm, self._ended)
+        self.topics, watchers = Subscriptions(), Subscriptions()
+        self.bus = Bus(self.topics, self.reactor, self.clock, self.journal.bury)
+        self.bus.block = float(self.config.limits.get("block", self.bus.block))
+        self.journal.bus = self.bus
+        self.router = Router(self.registry, self.bus, self.reactor, self.clock)
+        self.journal.answer_ask = self.router.fail
+        self.subscribing = Subscribing(self.topics, watchers)
+        self.context = Context(watchers, self.subscribing.notify)
+        self.subscribing.context, self.subscribing.bus = self.context, self.bus
+        self.service = KernelService()
+        self.service.controls = self
+        births = Births(self.registry, self._loader, hosts(self), self.config, data_dir, grants)
+        births.switch = self.switch = Switch(
+            self.bus, self.router, self.context, self.subscribing, self.service, self.reactor, self.journal
+        )
+        self.births = births
+        self.operations = Operations(
+            self.registry, births, self.router, self.subscribing, self.bus, self.reactor, self.journal
+        )
+        self._reloading = Reloading(
+            self._loader, births, self.operations, self.subscribing, self.reactor, self.journal, self._effective
+        )
+
+    # All plugins
+
+    def run(self, places: list[str]) -> None:
+        """Discover and bring up; returns when every plugin is active or not going to be."""
+        for found in self._loader.discover(places):
+            if found.error is None and not effective(found.manifest, self.config).enabled:
+                continue
+            self._admit(found)
+        fit = {r.name: r for r in self.registry if r.error is None}
+        layers = plan(
+            {name: record.manifest.version for name, record in fit.items()},
+            {name: record.manifest.requires for name, record in fit.items()},
+        )
+        for name, error in layers.refused.items():
+            self._refuse(fit[name], error)
+        for layer in layers.layers:
+            self._for_each([fit[name] for name in layer], self._bring_up)
+
+    def close(self) -> None:
+        """Stop all, in reverse order of requirement."""
+        self.operations.closing = True
+        left = {record.name: record for record in self.registry}
+        while left:
+            needed = {split(need)[0] for r in left.values() for need in r.manifest.requires}
+            layer = [r for name, r in left.items() if name not in needed] or list(left.values())
+            self._for_each(layer, lambda record: self.operations.stop(record, cascade=True))
+            for record in layer:
+                del left[record.name]
+
+    def _for_each(self, records: list[Record], work: Callable[[Record], object]) -> None:
+        if not records:
+            return
+        with ThreadPoolExecutor(min(_AT_ONCE, len(records)), f"{self.name}-life") as pool:
+            for done in [pool.submit(work, record) for record in records]:
+                done.result()
+
+    def _bring_up(self, record: Record) -> None:
+        with record.lock:
+            self.operations.bring_up(record, None)
+
+    def _admit(self, found: Found) -> Record:
+        """Make a record of what was found; a second one of a name is told about, and left out."""
+        if found.name in self.registry:
+            if found.error is not None:
+                self.journal.report("error", found.name, found.error)
+            return self.registry.get(found.name)
+        manifest = effective(found.manifest, self.config)
+        level, weaker = choose_level(manifest, self.config, self._override)
+        if weaker:
+            self.journal.announce("MK0502", "notice", found.name, asked=manifest.isolation, level=level)
+        record = Record(found, manifest, level, Mailbox(int(manifest.limits.mailbox)))
+        self.registry.add(record)
+        if found.error is not None:
+            self._refuse(record, found.error)
+        return record
+
+    def _refuse(self, record: Record, error: KernelError) -> None:
+        record.error = error
+        record.step("refused")
+        self.journal.report("error", record.name, error)
+        self.journal.changed(record)
+
+    def _effective(self, found: Found) -> tuple[Found, Manifest, Level]:
+        if found.error is not None:
+            raise found.error
+        manifest = effective(found.manifest, self.config)
+        return found, manifest, choose_level(manifest, self.config, self._override)[0]
+
+    # One plugin: the service `kernel`, and the embedder
+
+    def list(self) -> Infos:
+        return [describe(record, self.clock.wall()) for record in self.registry]
+
+    def info(self, name: str) -> PluginInfo:
+        return describe(self.registry.get(name), self.clock.wall())
+
+    def names(self) -> dict[str, Leftovers]:
+        """What a console completes: plugins, methods and topics."""
+        records = list(self.registry)
+        return {
+            "plugins": [record.name for record in records],
+            "methods": sorted(f"{record.name}.{method}" for record in records for method in record.methods),
+            "topics": sorted({s.pattern for r in records for s in r.subscriptions.values() if not s.board}),
+        }
+
+    def start(self, name: str, reset: bool = False) -> PluginInfo:
+        """Raises PluginLoadError and its kin if it does not become active; quarantine is left only by ``reset``."""
+        record = self.registry.get(name)
+        if record.state == "quarantined" and not reset:
+            raise PluginNotActive("MK0213", name=name, state="quarantined", what=f"mk start --reset {name}")
+        with record.lock:
+            if record.state in ("failed", "stopped", "quarantined", "discovered"):
+                record.found, record.manifest, record.level = self._effective(self._loader.find(record.found.path))
+        self.operations.start(record)
+        return self.info(name)
+
+    def stop(self, name: str, cascade: bool = False) -> PluginInfo:
+        self.operations.stop(self.registry.get(name), cascade=cascade)
+        return self.info(name)
+
+    def kill(self, name: str) -> PluginInfo:
+        self.operations.kill(self.registry.get(name))
+        return self.info(name)
+
+    def reload(self, name: str) -> ReloadReport:
+        return self._reloading.reload(self.registry.get(name))
+
+    def load(self, path: str) -> PluginInfo:
+        """Add and start one plugin. Raises PluginLoadError and its kin; what was refused before it ran is not kept."""
+        found = self._loader.find(path)
+        if found.error is not None:
+            raise found.error
+        if found.name in self.registry:
+            first = self.registry.get(found.name).found.path
+            raise PluginLoadError("MK0107", name=found.name, first=first, second=found.path)
+        self.operations.start(self._admit(found))
+        return self.info(found.name)
+
+    def unload(self, name: str) -> Leftovers:
+        """Stop it and forget it; returns what still holds its objects."""
+        record = self.registry.get(name)
+        self.operations.stop(record)
+        self.reactor.run(partial(self.context.forget, name))
+        if record.state == "zombie":
+            return [f"generation {record.generation}: its thread could not be ended"]
+        self.registry.remove(name)
+        return []
+
+    def data(self, prefix: str = "") -> dict[str, Any]:
+        """The keys of the board that begin so, with value and revision."""
+        values = {key: self.context.get(key) for key in self.context.names() if key.startswith(prefix)}
+        return {
+            key: {"value": codec.decode(value.data), "revision": value.revision, "owner": value.owner}
+            for key, value in values.items()
+            if value is not None
+        }
+
+    def logs(self, name: str = "", last: int = 100) -> Lines:
+        """The last records of one plugin or of all, oldest first."""
+        records = [self.registry.get(name)] if name else list(self.registry)
+        lines = [line for record in records for line in list(record.logs)]
+        return sorted(lines, key=lambda line: line.time)[-last:]
+
+    def dead(self, name: str = "") -> Letters:
+        records = [self.registry.get(name)] if name else list(self.registry)
+        letters = [letter for record in records for letter in list(record.dead_letters)]
+        return [_shown(letter) for letter in sorted(letters, key=lambda letter: letter.id)]
+
+    def replay(self, letter: int) -> bool:
+        """Give a dead letter to its handler again. Raises KernelError if there is no such letter or handler."""
+        record, dead = self._find_letter(letter)
+        for subscription in record.subscriptions.values():
+            if subscription.handler == dead.handler and not subscription.board:
+                envelope = self.bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
+                self.drop(letter)
+                self.bus.offer(EventLetter(subscription, dead.topic, envelope), "kernel")
+                return True
+        raise KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason="it is gone", letter=letter)
+
+    def drop(self, letter: int) -> bool:
+        record, dead = self._find_letter(letter)
+        record.dead_letters.remove(dead)
+        return True
+
+    def shutdown(self) -> bool:
+        """Ask whoever runs this kernel to end it."""
+        self.journal.publish("kernel.shutdown")
+        return True
+
+    def _find_letter(self, id: int) -> tuple[Record, DeadLetter]:
+        for record in self.registry:
+            for dead in list(record.dead_letters):
+                if dead.id == id:
+                    return record, dead
+        raise KernelError("MK0614", letter=id)
+
+    # What hosts and the watchdog tell
+
+    def _ended(self, instance: Instance, exit: Exit) -> None:
+        if not instance.dismissed:
+            self._beside(partial(self.operations.died, instance, exit), f"{instance.name}-death")
+        elif instance.record.state == "zombie":
+            self._beside(partial(self.operations.died, instance, exit), f"{instance.name}-end")
+
+    def _overdue(self, instance: Instance, seconds: float, what: str) -> None:
+        self._beside(partial(self.operations.overdue, instance, seconds, what), f"{instance.name}-overdue")
+
+    def _beside(self, work: Callable[[], object], name: str) -> None:
+        self.reactor.post(partial(in_thread, work, name))
+
+
+def _shown(letter: DeadLetter) -> dict[str, Any]:
+    fields = ("id", "plugin", "handler", "topic", "source", "time", "delivery", "reason")
+    return {name: getattr(letter, name) for name in fields} | {"data": codec.decode(letter.data)}
+
+

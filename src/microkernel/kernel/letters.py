@@ -1,0 +1,68 @@
+"""What waits in a mailbox: events for a handler, and calls."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+from microkernel.wire.codec import Raw
+from microkernel.wire.messages import Deliver, Invoke, Message
+
+if TYPE_CHECKING:
+    from microkernel.kernel.router import PendingCall
+    from microkernel.kernel.subscriptions import Subscription
+
+_numbers = count(1)
+
+
+class Letter:
+    """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died."""
+
+    __slots__ = ("seq", "suspect")
+    is_call = False
+
+    def __init__(self) -> None:
+        self.seq = next(_numbers)
+        self.suspect = False
+
+    def message(self) -> Message | None:
+        """For the present instance; None if it is no longer wanted."""
+        raise NotImplementedError
+
+
+class EventLetter(Letter):
+    """An event for one subscription. ``envelope`` is shared by all letters of the event."""
+
+    __slots__ = ("deadline", "delivery", "envelope", "reply_to", "subscription", "topic")
+
+    def __init__(
+        self, subscription: Subscription, topic: str, envelope: Raw, reply_to: int = 0, deadline: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.subscription = subscription
+        self.topic = topic
+        self.envelope = envelope
+        self.delivery = 1
+        self.reply_to = reply_to
+        self.deadline = deadline
+
+    def message(self) -> Message | None:
+        number = self.subscription.number
+        return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline) if number else None
+
+
+class CallLetter(Letter):
+    """A call that waits for its callee."""
+
+    __slots__ = ("call",)
+    is_call = True
+
+    def __init__(self, call: PendingCall) -> None:
+        super().__init__()
+        self.call = call
+
+    def message(self) -> Message | None:
+        call = self.call
+        if call.answered:
+            return None
+        return Invoke(call.id, call.method, call.args, call.kwargs, call.deadline, call.chain, call.lane)

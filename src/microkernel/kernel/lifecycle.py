@@ -1,0 +1,86 @@
+"""The life of a plugin as one table. A transition that is not in it is an error."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from microkernel.errors import KernelError
+
+State = Literal[
+    "discovered", "loaded", "starting", "active", "stopping", "stopped",
+    "failed", "backoff", "quarantined", "held", "zombie",
+]  # fmt: skip
+Happening = Literal[
+    "refused", "held", "approved", "loaded", "start", "started", "failed", "died", "spent", "stop", "ended", "stuck",
+]  # fmt: skip
+
+TABLE: Final[dict[tuple[State, Happening], State]] = {
+    # what the kernel finds out before any code of the plugin runs
+    ("discovered", "refused"): "failed",
+    ("discovered", "held"): "held",
+    ("held", "approved"): "discovered",
+    # an instance comes to be: import and __init__, then start
+    ("discovered", "loaded"): "loaded",
+    ("stopped", "loaded"): "loaded",
+    ("failed", "loaded"): "loaded",
+    ("quarantined", "loaded"): "loaded",
+    ("backoff", "loaded"): "loaded",
+    ("loaded", "start"): "starting",
+    ("starting", "started"): "active",
+    # it did not come to be: an error of its own is not tried again
+    ("stopped", "failed"): "failed",
+    ("failed", "failed"): "failed",
+    ("quarantined", "failed"): "failed",
+    ("backoff", "failed"): "failed",
+    ("discovered", "failed"): "failed",
+    ("loaded", "failed"): "failed",
+    ("starting", "failed"): "failed",
+    # a death, at any time, goes to the budget
+    ("discovered", "died"): "backoff",
+    ("stopped", "died"): "backoff",
+    ("failed", "died"): "backoff",
+    ("quarantined", "died"): "backoff",
+    ("backoff", "died"): "backoff",
+    ("loaded", "died"): "backoff",
+    ("starting", "died"): "backoff",
+    ("active", "died"): "backoff",
+    ("backoff", "spent"): "quarantined",
+    # the end that somebody wants
+    ("active", "stop"): "stopping",
+    ("starting", "stop"): "stopping",
+    ("loaded", "stop"): "stopping",
+    ("stopping", "ended"): "stopped",
+    ("backoff", "stop"): "stopped",
+    ("quarantined", "stop"): "stopped",
+    ("discovered", "stop"): "stopped",
+    ("stopped", "stop"): "stopped",
+    ("failed", "stop"): "stopped",
+    # a death that is not to be followed by a restart
+    ("backoff", "ended"): "stopped",
+    # a thread that cannot be ended
+    ("stopping", "stuck"): "zombie",
+    ("starting", "stuck"): "zombie",
+    ("loaded", "stuck"): "zombie",
+    ("active", "stuck"): "zombie",
+    ("discovered", "stuck"): "zombie",
+    ("zombie", "ended"): "stopped",
+}
+
+WAITING: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "backoff"})
+"""States in which calls and events wait for the plugin."""
+RUNNING: Final[frozenset[State]] = frozenset({"loaded", "starting", "active", "stopping"})
+"""States in which there is an instance."""
+
+
+def advance(state: State, happening: Happening) -> State:
+    """The state that follows. Raises KernelError for a transition that is not in the table."""
+    try:
+        return TABLE[state, happening]
+    except KeyError:
+        raise KernelError("MK0220", state=state, event=happening) from None
+
+
+def diagram() -> str:
+    """The table as a Mermaid diagram, for the docs."""
+    lines = [f"    {before} --> {after}: {happening}" for (before, happening), after in TABLE.items()]
+    return "\n".join(["stateDiagram-v2", "    [*] --> discovered", *lines])

@@ -1,0 +1,129 @@
+"""The bounded queue in front of a plugin. Owned by the kernel, so it outlives an instance; it can be paused.
+
+A letter leaves the mailbox when its handler has returned: until then it is ``in flight``, and when the instance dies
+it goes back to the front. Guarantees, also when a thread is killed at any bytecode: a letter put is never lost, its
+wake-up neither; a letter taken is in flight; sizes are derived from the queues, never counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+
+from microkernel.kernel.letters import EventLetter, Letter
+
+
+class Mailbox:
+    """``put`` from any thread; ``take`` by the one who feeds the instance; the rest on the reactor's thread."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.paused = True
+        self.bell: Callable[[], object] = _silent
+        self._waiting: deque[Letter] = deque()
+        self._taken: deque[Letter] = deque()
+        self._flight: dict[int, Letter] = {}
+        self._alone = 0
+        self._pops: Iterator[Letter] = iter(self._waiting.popleft, None)
+        self.guests: deque[Guest] = deque()
+        """Letters that wait for room, each with what to do when it is settled. In order; admitted by the reactor."""
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._taken) + len(self._flight)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flight) + len(self._taken)
+
+    def has_room(self) -> bool:
+        return not self.guests and len(self) < self.capacity
+
+    def put(self, letter: Letter) -> None:
+        """Without a look at the capacity, which is the bus's business."""
+        try:
+            self._waiting.append(letter)
+            self.bell()
+        except BaseException:
+            self.bell()  # a kill between the two lines above must not lose the wake-up
+            raise
+
+    def withdraw(self, letter: Letter) -> bool:
+        """Take one letter out that still waits; False if it does not."""
+        try:
+            self._waiting.remove(letter)
+        except (ValueError, IndexError):  # it is taken, or the queue moved while we looked
+            return False
+        return True
+
+    def take(self, most: int) -> list[Letter]:
+        """The next letters, now in flight. Those that were in flight at a death come one at a time."""
+        most = self._allowance(most)
+        with suppress(IndexError):  # there are fewer
+            self._taken.extend(islice(self._pops, most))  # one C call: out of the one queue, into the other
+        letters = []
+        while self._taken:
+            letter = self._taken[0]
+            self._flight[letter.seq] = letter
+            letters.append(letter)
+            self._taken.popleft()
+        if letters and letters[0].suspect:
+            self._alone = letters[0].seq
+        return letters
+
+    def _allowance(self, most: int) -> int:
+        if self.paused or not self._waiting:
+            return 0
+        if self._waiting[0].suspect:
+            return 0 if self._flight else 1
+        return 0 if self._alone in self._flight else most
+
+    def done(self, seq: int) -> Letter | None:
+        """It is handled; None if it was not in flight."""
+        return self._flight.pop(seq, None)
+
+    def oldest_in_flight(self) -> Letter | None:
+        """What has been handled, or waited to be, for longest."""
+        letters = list(self._flight.values())
+        return min(letters, key=lambda letter: letter.seq) if letters else None
+
+    def recover(self) -> list[Letter]:
+        """All that is in flight, in order, and in flight no more. Only when no instance takes any more."""
+        letters = {letter.seq: letter for letter in (*self._taken, *self._flight.values())}
+        self._taken.clear()
+        self._flight.clear()
+        return [letters[seq] for seq in sorted(letters)]
+
+    def put_back(self, letters: list[Letter]) -> None:
+        """To the front, in order."""
+        self._waiting.extendleft(reversed(letters))
+
+    def drain(self) -> list[Letter]:
+        """All that waits, in order, and guests after them; the mailbox is empty but for what is in flight."""
+        letters = []
+        while self._waiting:
+            letters.append(self._waiting.popleft())
+        while self.guests:
+            guest = self.guests.popleft()
+            letters.append(guest.letter)
+            guest.settled()
+        return letters
+
+
+class Guest:
+    """A letter that waits for room. ``settled`` is called when it is in, or given up."""
+
+    __slots__ = ("letter", "settled")
+
+    def __init__(self, letter: EventLetter, settled: Callable[[], object]) -> None:
+        self.letter = letter
+        self.settled = settled
+
+
+def _silent() -> None:
+    """Nobody is there to be woken."""

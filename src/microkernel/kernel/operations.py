@@ -1,0 +1,386 @@
+"""Changes of a plugin's life: bring up, stop, kill, and what follows a death. Each holds the plugin's lock.
+
+Nothing here runs on a thread of a plugin, nor on the reactor's: these wait.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+
+from microkernel.errors import KernelClosed, KernelError, PluginNotActive, RequirementError
+from microkernel.kernel.births import Births, DiedEarly, load_error
+from microkernel.kernel.bus import Bus
+from microkernel.kernel.instance import Instance
+from microkernel.kernel.journal import Journal
+from microkernel.kernel.letters import CallLetter, EventLetter, Letter
+from microkernel.kernel.lifecycle import RUNNING
+from microkernel.kernel.ports import Exit, Snapshot
+from microkernel.kernel.reactor import Reactor
+from microkernel.kernel.registry import Record, Registry
+from microkernel.kernel.resolver import split
+from microkernel.kernel.router import Router, cancel
+from microkernel.kernel.subscribing import Subscribing
+from microkernel.kernel.supervisor import judge
+from microkernel.kernel.threads import in_thread
+from microkernel.wire import messages
+
+_INSIST_EVERY = 0.01
+_KILL_PATIENCE = 5.0
+"""Seconds for a killed place to be gone; a process always is, a thread may not be."""
+
+
+class Operations:
+    """What can be done to a plugin. All of it may be called from several threads at once."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        births: Births,
+        router: Router,
+        subscribing: Subscribing,
+        bus: Bus,
+        reactor: Reactor,
+        journal: Journal,
+    ) -> None:
+        self._registry = registry
+        self._births = births
+        self._router = router
+        self._subscribing = subscribing
+        self._bus = bus
+        self._reactor = reactor
+        self._journal = journal
+        self.closing = False
+
+    # Up
+
+    def start(self, record: Record) -> None:
+        """Bring a plugin up that is not; one that runs is left alone. Raises PluginLoadError and its kin."""
+        with record.lock:
+            if record.state in RUNNING:
+                return
+            self._forget_restart(record)
+            record.history = ()
+            self.bring_up(record, None)
+        if record.state == "failed" and record.error is not None:
+            raise record.error
+
+    def bring_up(self, record: Record, snapshot: Snapshot | None) -> None:
+        """Load and start, from this snapshot or from the source as it is now. What goes wrong is the record's state."""
+        began = time.monotonic()
+        try:
+            if self.closing:
+                raise KernelClosed("MK0612", reason="it is stopping")
+            self._check_requirements(record)
+            instance = self._births.load(record, record.manifest, record.level, snapshot)
+            self._take_over(record, instance)
+            record.step("start")
+            self._journal.changed(record)
+            self._births.start(instance, None, "")
+        except DiedEarly as death:
+            self._died(record, death.instance, death.exit)
+        except KernelError as error:
+            self._failed(record, error)
+        else:
+            self._open(record, instance)
+            took = round((time.monotonic() - began) * 1000, 1)
+            self._journal.announce("MK0218", "success", record.name, generation=instance.generation, ms=took)
+
+    def _check_requirements(self, record: Record) -> None:
+        for requirement in record.manifest.requires:
+            other = split(requirement)[0]
+            state = self._registry.get(other).state if other in self._registry else "not here"
+            if state not in ("active", "backoff"):
+                raise RequirementError("MK0125", name=record.name, requirement=requirement, state=state)
+
+    def _take_over(self, record: Record, instance: Instance) -> None:
+        record.step("loaded")
+        self._reactor.run(partial(self._subscribing.commit, instance))
+
+    def _open(self, record: Record, instance: Instance) -> None:
+        record.step("started")
+        record.error = None
+        record.mailbox.bell = instance.place.wake
+        record.mailbox.paused = False
+        instance.place.wake()
+        self._journal.changed(record)
+
+    def _failed(self, record: Record, error: KernelError) -> None:
+        instance = record.instance or record.newborn
+        record.instance = record.newborn = None
+        record.error = error
+        if record.killing:
+            return
+        record.step("failed")
+        if instance is not None and instance.exit is None and self.end(instance) is None:
+            record.state = "zombie"
+        self._empty(record, f"{record.name} is {record.state}")
+        self._journal.report("error", record.name, error)
+        self._journal.changed(record)
+
+    def give_up(self, record: Record, error: KernelError) -> None:
+        """Neither the new source nor the old one runs any more."""
+        self._failed(record, error)
+
+    # Down
+
+    def stop(self, record: Record, *, cascade: bool = False) -> None:
+        """Ask, insist, kill, each with its deadline. Raises RequirementError if others require it."""
+        self._stop_dependents(record, cascade)
+        with record.lock:
+            self._forget_restart(record)
+            instance = record.instance
+            if record.state in ("stopped", "held", "zombie"):
+                return
+            record.step("stop")
+            self._journal.changed(record)
+            ended = True
+            if instance is not None:
+                ended = self.retire(instance, export=False)[1]
+            record.instance = None
+            if record.state == "stopping":
+                record.step("ended" if ended else "stuck")
+            self._empty(record, f"{record.name} was stopped")
+        self._tell_end(record)
+
+    def kill(self, record: Record) -> int:
+        """End it now; no restart. Returns how many callers were told. A thread that cannot be ended is a zombie."""
+        began = time.monotonic()
+        record.killing = True
+        try:
+            told = self._cut(record, "killed by hand")
+            _kill_all(record)  # now: whoever holds the lock may be waiting for one of these
+            with record.lock:
+                self._forget_restart(record)
+                ended = all(self.end(instance, gently=False) is not None for instance in _kill_all(record))
+                self._settle_killed(record, ended)
+        finally:
+            record.killing = False
+        took = round((time.monotonic() - began) * 1000, 1)
+        if record.state == "zombie":
+            self._tell_end(record)
+        else:
+            self._journal.announce("MK0210", "success", record.name, ms=took, callers=told)
+            self._journal.changed(record)
+        return told
+
+    def _settle_killed(self, record: Record, ended: bool) -> None:
+        record.instance = record.newborn = None
+        if record.state in ("loaded", "starting", "active"):
+            record.step("stop")
+        if record.state == "stopping":
+            record.step("ended" if ended else "stuck")
+        elif record.state not in ("stopped", "zombie", "held"):
+            record.step("stop")
+        self._empty(record, f"{record.name} was killed")
+
+    def retire(self, instance: Instance, *, export: bool) -> tuple[messages.Stopped | None, bool]:
+        """Have an instance stop: what it said at the end, and whether it has ended."""
+        instance.dismissed = True
+        instance.record.mailbox.paused = True
+        limits = instance.manifest.limits
+        instance.place.send(messages.Stop(export))
+        stopped = instance.wait_for(messages.Stopped, limits.stop, self._on_stop_trouble(instance))
+        if stopped is None:
+            self._journal.announce("MK0209", "warn", instance.name, seconds=limits.stop)
+        patience = 0.0 if stopped is None else min(2.0, limits.stop)
+        ended = instance.exit is not None or self._wait_exit(instance, patience) or self.end(instance) is not None
+        return (stopped if isinstance(stopped, messages.Stopped) else None), ended
+
+    def _on_stop_trouble(self, instance: Instance) -> Callable[[object], None]:
+        def tell(news: object) -> None:
+            if isinstance(news, messages.Failed):
+                self._journal.report("warn", instance.name, load_error(news))
+
+        return tell
+
+    def end(self, instance: Instance, *, gently: bool = True) -> Exit | None:
+        """Insist, then kill; None if nothing helped. Callers of the instance are told before."""
+        instance.cut = True
+        if gently:
+            self._press(instance, instance.place.insist, instance.manifest.limits.insist)
+        if instance.exit is None:
+            self._press(instance, instance.place.kill, _KILL_PATIENCE)
+        return instance.exit
+
+    def _press(self, instance: Instance, press: Callable[[], None], seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while instance.exit is None and time.monotonic() < until:
+            press()
+            self._wait_exit(instance, _INSIST_EVERY)
+
+    def _wait_exit(self, instance: Instance, seconds: float) -> bool:
+        instance.gone.wait(seconds)
+        return instance.exit is not None
+
+    def _stop_dependents(self, record: Record, cascade: bool) -> None:
+        dependents = [
+            other
+            for other in self._registry
+            if other.state in RUNNING and record.name in {split(r)[0] for r in other.manifest.requires}
+        ]
+        if dependents and not cascade:
+            names = ", ".join(sorted(other.name for other in dependents))
+            raise RequirementError("MK0211", name=record.name, others=names)
+        for other in dependents:
+            self.stop(other, cascade=True)
+
+    def _tell_end(self, record: Record) -> None:
+        if record.state == "zombie":
+            record.error = KernelError("MK0206", reason="it is in code that does not return to Python")
+            self._journal.report("error", record.name, record.error)
+        else:
+            self._journal.announce("MK0219", "notice", record.name)
+        self._journal.changed(record)
+
+    # Death
+
+    def died(self, instance: Instance, exit: Exit) -> None:
+        """An instance ended that nobody asked to."""
+        record = instance.record
+        with record.lock:
+            if record.instance is instance and not instance.dismissed:
+                self._died(record, instance, exit)
+            elif record.state == "zombie" and record.instance is None and not record.killing:
+                record.step("ended")
+                self._tell_end(record)
+
+    def overdue(self, instance: Instance, seconds: float, what: str) -> None:
+        """A handler runs past its deadline: the instance is ended, and that is a death."""
+        record = instance.record
+        with record.lock:
+            if record.instance is not instance or instance.dismissed:
+                return
+            self._journal.announce("MK0207", "warn", record.name, seconds=round(seconds, 1), what=what)
+            reason = f"silent for {seconds:.1f} s in {what}"
+            instance.leaving = reason
+            instance.cut = True
+            if self.end(instance, gently=instance.on_own_thread) is None:
+                self._lost(record, reason)
+            else:
+                self._died(record, instance, Exit(reason, signal=9))
+
+    def _lost(self, record: Record, reason: str) -> None:
+        self._cut(record, reason)
+        record.instance = None
+        record.step("stuck")
+        self._empty(record, f"{record.name} is a zombie")
+        self._tell_end(record)
+
+    def _died(self, record: Record, instance: Instance, exit: Exit) -> None:
+        if record.killing:
+            return
+        letters = self._reclaim(record, instance, exit.reason)
+        record.instance = record.newborn = None
+        record.step("died")
+        now = time.monotonic() - record.in_backoff
+        abnormal = exit.code != 0 or exit.signal is not None
+        verdict = judge(
+            record.manifest.supervision, record.history, now, abnormal=abnormal, jitter=random.random()
+        )
+        record.history = verdict.history
+        record.error = KernelError("MK0203", reason=exit.reason)
+        self._put_back(record, letters)
+        policy = record.manifest.supervision
+        numbers = {"count": verdict.count, "period": policy.period, "reason": exit.reason}
+        if verdict.delay is not None and not self.closing:
+            delay = round(verdict.delay, 2)
+            self._journal.announce("MK0204", "warn", record.name, delay=delay, intensity=policy.intensity, **numbers)
+            restart = partial(self._restart, record, verdict.delay)
+            record.forget_restart = self._reactor.later(
+                verdict.delay, partial(in_thread, restart, f"{record.name}-restart")
+            )
+        elif verdict.spent:
+            record.step("spent")
+            record.error = KernelError("MK0205", **numbers)
+            self._journal.report("error", record.name, record.error)
+            self._empty(record, f"{record.name} is quarantined")
+        else:
+            record.step("ended")
+            self._journal.report("warn", record.name, record.error)
+            self._empty(record, f"{record.name} ended")
+        self._journal.changed(record)
+
+    def _restart(self, record: Record, waited: float) -> None:
+        with record.lock:
+            if record.state != "backoff" or self.closing:
+                return
+            record.forget_restart = None
+            record.in_backoff += waited
+            record.restarts += 1
+            self.bring_up(record, record.snapshot)
+
+    def _cut(self, record: Record, reason: str) -> int:
+        """What the present instance says no longer counts; its callers are told. Returns how many."""
+        instance = record.instance
+        if instance is None:
+            return 0
+        instance.cut = True
+        record.mailbox.paused = True
+        letters = record.mailbox.recover()
+        record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
+        return self._router.died(record, letters, reason)
+
+    def _reclaim(self, record: Record, instance: Instance, reason: str) -> list[Letter]:
+        """Take back what the dead instance had not done; tell who waited for it, and whom it waited for."""
+        instance.cut = True
+        record.mailbox.paused = True
+        record.mailbox.bell = _silent
+        letters = record.mailbox.recover()
+        self._router.died(record, letters, reason)
+        for call in self._router.caller_gone(record):
+            cancel(call)
+        return letters
+
+    def _put_back(self, record: Record, letters: list[Letter]) -> None:
+        """Events go to the front. Only one that was alone when the death came counts a delivery."""
+        events = [letter for letter in letters if isinstance(letter, EventLetter)]
+        if len(letters) == 1 and events:
+            events[0].delivery += 1
+            if events[0].delivery > record.manifest.limits.max_deliveries:
+                self._journal.bury(events.pop(), f"{record.name} died over it every time it was delivered", "")
+        for event in events:
+            event.suspect = True
+        record.mailbox.put_back(list(events))
+        if events:
+            self._journal.announce(
+                "MK0221", "notice", record.name, generation=record.generation + 1, count=len(events)
+            )
+
+    def _empty(self, record: Record, reason: str) -> None:
+        """It will not handle what waits: events are dead letters, callers are told, what it registered goes."""
+        mailbox = record.mailbox
+        mailbox.paused, mailbox.bell = True, _silent
+        left = [*mailbox.recover(), *self._reactor.run(mailbox.drain)]
+        for letter in left:
+            if isinstance(letter, EventLetter):
+                self._journal.bury(letter, reason, "")
+            elif isinstance(letter, CallLetter):
+                target = f"{record.name}.{letter.call.method}"
+                self._router.fail(
+                    letter.call.id, PluginNotActive("MK0213", name=record.name, state=record.state, what=target)
+                )
+        for call in self._router.caller_gone(record):
+            cancel(call)
+        self._reactor.run(partial(self._subscribing.clear, record))
+
+    def _forget_restart(self, record: Record) -> None:
+        if record.forget_restart is not None:
+            record.forget_restart()
+            record.forget_restart = None
+
+
+def _kill_all(record: Record) -> list[Instance]:
+    instances = [instance for instance in (record.instance, record.newborn) if instance is not None]
+    for instance in instances:
+        instance.dismissed = True
+        instance.place.kill()
+    return instances
+
+
+def _silent() -> None:
+    """Nobody is there to be woken."""
+
+

@@ -1,0 +1,142 @@
+"""The kernel's one thread of its own: descriptors, timers, and changes of its tables. It never waits for a plugin.
+
+Guarantees: work that is posted runs in the order it was posted, on this thread, exactly once. ``post`` may be called on
+a thread that can be killed at any bytecode: its only effects are single C calls, and a wake-up is never lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import TypeVar
+
+from microkernel.errors import KernelClosed
+from microkernel.kernel.ports import Clock
+
+T = TypeVar("T")
+Work = Callable[[], object]
+
+_log = logging.getLogger("microkernel")
+
+
+class Reactor:
+    """Started by ``start``, ended by ``close``; each only once."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self._clock = clock
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self._posted: deque[Work] = deque()
+        self._ready: dict[int, Work] = {}
+        self._timers: list[tuple[float, int, list[Work]]] = []
+        self._order = count()
+        self._parked = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name=f"{name}-reactor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread after what is posted so far. Called on any other thread."""
+        self.post(self._close)
+        self._thread.join()
+        self._epoll.close()
+        os.close(self._bell)
+
+    def _close(self) -> None:
+        self._closing = True
+
+    def now(self) -> float:
+        """The clock's monotonic seconds."""
+        return self._clock.now()
+
+    def watch(self, fd: int, ready: Work, *, write: bool = False) -> None:
+        """Call ``ready`` whenever a descriptor is readable (or writable). On this thread only."""
+        self._ready[fd] = ready
+        self._epoll.register(fd, select.EPOLLOUT if write else select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """On this thread only; what is not watched is passed over."""
+        if self._ready.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def post(self, work: Work) -> None:
+        try:
+            self._posted.append(work)
+            if self._parked:
+                os.eventfd_write(self._bell, 1)
+        except BaseException:
+            # A kill between the two lines above must not lose the wake-up: from a handler's entry to its first C call
+            # there is no point where another exception could come.
+            os.eventfd_write(self._bell, 1)
+            raise
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Have it done on this thread and give back what it gives or raises. Not for threads of plugins."""
+        if threading.current_thread() is self._thread:
+            return work()
+        if not self._thread.is_alive():
+            raise KernelClosed("MK0612", reason="it has stopped")
+        outcome: list[T] = []
+        failure: list[BaseException] = []
+        done = threading.Event()
+
+        def attempt() -> None:
+            try:
+                outcome.append(work())
+            except BaseException as error:
+                failure.append(error)
+            finally:
+                done.set()
+
+        self.post(attempt)
+        done.wait()
+        if failure:
+            raise failure[0]
+        return outcome[0]
+
+    def later(self, seconds: float, work: Work) -> Work:
+        """Call once after some seconds, on this thread; returns what cancels it. From any thread."""
+        entry = [work]
+        due = self._clock.now() + seconds
+        self.post(lambda: heapq.heappush(self._timers, (due, next(self._order), entry)))
+        return entry.clear
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._parked = True
+            events = self._epoll.poll(0 if self._posted else self._wait())
+            self._parked = False
+            for fd, _ in events:
+                if fd == self._bell:
+                    os.eventfd_read(self._bell)
+                elif ready := self._ready.get(fd):
+                    self._do(ready)
+            for _ in range(len(self._posted)):
+                self._do(self._posted.popleft())
+            self._fire()
+
+    def _wait(self) -> float | None:
+        while self._timers and not self._timers[0][2]:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - self._clock.now()) if self._timers else None
+
+    def _fire(self) -> None:
+        now = self._clock.now()
+        while self._timers and self._timers[0][0] <= now:
+            for work in heapq.heappop(self._timers)[2]:
+                self._do(work)
+
+    def _do(self, work: Work) -> None:
+        try:
+            work()
+        except Exception:
+            _log.exception("MK0699 the kernel made a mistake of its own; it goes on")

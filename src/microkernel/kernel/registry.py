@@ -1,0 +1,130 @@
+"""What the kernel knows of each plugin. No plugin object is in it."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from microkernel.errors import KernelError, PluginNotFound
+from microkernel.kernel.lifecycle import Happening, State, advance
+from microkernel.kernel.mailbox import Mailbox
+from microkernel.kernel.manifest import Level, Manifest
+from microkernel.kernel.ports import Found, Snapshot
+from microkernel.kernel.subscriptions import Counts, Subscription
+from microkernel.wire.messages import Method
+
+if TYPE_CHECKING:
+    from microkernel.kernel.instance import Instance
+    from microkernel.kernel.router import PendingCall
+
+DEAD_LETTERS_KEPT = 1_000
+RECORDS_KEPT = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that was not handled, and why. ``data`` is the encoded payload."""
+
+    id: int
+    plugin: str
+    handler: str
+    topic: str
+    source: str
+    time: float
+    delivery: int
+    reason: str
+    data: bytes
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One line of a plugin's log. ``stream``: log, stdout, stderr, or one of the six kinds of message."""
+
+    plugin: str
+    time: float
+    level: int
+    stream: str
+    text: str
+
+
+@dataclass(eq=False, slots=True)
+class Record:
+    """One plugin. ``lock`` serialises changes of its life; it is never taken on a thread of a plugin."""
+
+    found: Found
+    manifest: Manifest
+    level: Level
+    mailbox: Mailbox
+    state: State = "discovered"
+    generation: int = 0
+    instance: Instance | None = None
+    error: KernelError | None = None
+    subscriptions: dict[tuple[bool, str, str], Subscription] = field(default_factory=dict)
+    methods: dict[str, Method] = field(default_factory=dict)
+    doc: str = ""
+    snapshot: Snapshot | None = None
+    history: tuple[float, ...] = ()
+    restarts: int = 0
+    since: float = 0.0
+    outgoing: dict[int, PendingCall] = field(default_factory=dict)
+    """The calls it waits for, by id: the edges of the wait graph that start here."""
+    incoming: dict[int, PendingCall] = field(default_factory=dict)
+    dead_letters: deque[DeadLetter] = field(default_factory=lambda: deque(maxlen=DEAD_LETTERS_KEPT))
+    logs: deque[LogRecord] = field(default_factory=lambda: deque(maxlen=RECORDS_KEPT))
+    counts: Counts = field(default_factory=Counts)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    forget_restart: Callable[[], object] | None = None
+    newborn: Instance | None = None
+    """The instance that is being loaded, beside the present one in a reload."""
+    killing: bool = False
+    in_backoff: float = 0.0
+    """Seconds spent in backoff so far: they do not count in the supervision's period."""
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    def step(self, happening: Happening) -> State:
+        """Go on in the lifecycle. Raises KernelError for a way that does not exist."""
+        self.state = advance(self.state, happening)
+        return self.state
+
+
+class Registry:
+    """Records by name, in the order they were added."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(list(self._records.values()))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._records
+
+    def add(self, record: Record) -> None:
+        self._records[record.name] = record
+
+    def remove(self, name: str) -> None:
+        self._records.pop(name, None)
+
+    def names(self) -> list[str]:
+        return list(self._records)
+
+    def get(self, name: str) -> Record:
+        """Raises PluginNotFound, with what it may have been meant to be."""
+        try:
+            return self._records[name]
+        except KeyError:
+            raise PluginNotFound("MK0212", name=name, suggestion=did_you_mean(name, self._records)) from None
+
+
+def did_you_mean(word: str, known: Any) -> str:
+    """``; did you mean 'x'?`` or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,221 @@
+"""Calls and asks: from a caller to the callee's mailbox, and the answer back. Who waits for whom is known here.
+
+Every pending call is answered exactly once: whoever takes it out of the table answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+
+from microkernel.errors import (
+    CallDeadlock,
+    CallTimeout,
+    KernelError,
+    MailboxFull,
+    MethodNotFound,
+    PluginDied,
+    PluginNotActive,
+)
+from microkernel.kernel.bus import Bus
+from microkernel.kernel.letters import CallLetter, EventLetter, Letter
+from microkernel.kernel.lifecycle import WAITING
+from microkernel.kernel.ports import Clock, Reactor
+from microkernel.kernel.registry import Record, Registry, did_you_mean
+from microkernel.kernel.waits import circle
+from microkernel.wire.codec import Raw, encode
+from microkernel.wire.failures import from_error
+from microkernel.wire.messages import Ask, Call, Cancel, Failure, Reply
+
+Answer = Callable[[Reply], object]
+
+
+class PendingCall:
+    """A call under way. ``request`` is the caller's own id of it; ``caller`` None: the embedder. ``lane``: where the
+    instance replies, -1 for its way up."""
+
+    __slots__ = (
+        "answer", "answered", "args", "caller", "chain", "deadline", "id", "kwargs", "lane", "letter", "method",
+        "request", "slot", "target",
+    )  # fmt: skip
+
+    def __init__(self, id: int, caller: Record | None, target: Record, call: Call, method: str, answer: Answer) -> None:
+        self.id = id
+        self.request = call.id
+        self.caller = caller
+        self.target = target
+        self.method = method
+        self.args = call.args
+        self.kwargs = call.kwargs
+        self.deadline = call.deadline
+        self.slot = call.slot
+        self.chain = call.chain
+        self.answer = answer
+        self.answered = False
+        self.lane = -1
+        self.letter: Letter | None = None
+
+
+class Router:
+    """``call`` and ``finish`` on any thread, also on one that can be killed; the rest on the reactor's."""
+
+    def __init__(self, registry: Registry, bus: Bus, reactor: Reactor, clock: Clock) -> None:
+        self._registry = registry
+        self._bus = bus
+        self._reactor = reactor
+        self._clock = clock
+        self._ids = count(1)
+        self._pending: dict[int, PendingCall] = {}
+
+    def call(self, caller: Record | None, call: Call, answer: Answer) -> PendingCall:
+        """Put a call on its way; ``answer`` gets its Reply, on some thread.
+
+        Raises what the caller is to be told at once: PluginNotFound, PluginNotActive, MethodNotFound, CallDeadlock,
+        MailboxFull.
+        """
+        name, _, method = call.target.partition(".")
+        target = self._registry.get(name)
+        _check_callable(target, method)
+        pending = PendingCall(next(self._ids), caller, target, call, method, answer)
+        self._add(pending)
+        try:
+            self._refuse_circle(pending)
+            if len(target.mailbox) >= target.mailbox.capacity:
+                raise MailboxFull("MK0609", name=name, size=len(target.mailbox))
+            pending.letter = letter = CallLetter(pending)
+            target.counts.calls += 1
+            target.mailbox.put(letter)
+        except BaseException:
+            self._take(pending.id)
+            raise
+        return pending
+
+    def ask(self, caller: Record | None, source: str, ask: Ask, answer: Answer) -> None:
+        """Give an event to all who listen but the asker, and collect what their handlers return."""
+        listeners = [s for s in self._bus.listeners(ask.topic) if s.owner != source and s.inline is None]
+        gathering = _Gathering([s.owner for s in listeners], answer)
+        envelope = self._bus.envelope(source, ask.topic, ask.data)
+        call = Call(ask.id, ask.topic, deadline=ask.deadline, slot=ask.slot, chain=ask.chain)
+        for index, subscription in enumerate(listeners):
+            target = subscription.receiver
+            pending = PendingCall(
+                next(self._ids), caller, target, call, ask.topic, partial(gathering.answered, index)  # type: ignore[arg-type]
+            )
+            self._add(pending)
+            letter = EventLetter(subscription, ask.topic, envelope, pending.id, ask.deadline)
+            left = max(0.0, ask.deadline - self._clock.now())
+            self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
+            if not self._bus.offer(letter, source):
+                self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.mailbox)))
+        gathering.begun()
+
+    def finish(self, id: int, reply: Reply) -> None:
+        """The answer is here. Too late or for the second time, it is dropped."""
+        pending = self._take(id)
+        if pending is not None:
+            if pending.letter is not None:
+                pending.target.mailbox.done(pending.letter.seq)
+            pending.answer(reply)
+
+    def fail(self, id: int, error: KernelError) -> None:
+        self.finish(id, Reply(id, failure=from_error(error)))
+
+    def is_for(self, id: int, record: Record) -> bool:
+        """Whether an answer to this call may come from that plugin."""
+        pending = self._pending.get(id)
+        return pending is not None and pending.target is record
+
+    def forget(self, id: int) -> PendingCall | None:
+        """The caller waits no more. Returns what was forgotten."""
+        return self._take(id)
+
+    def forget_request(self, caller: Record, request: int) -> list[PendingCall]:
+        """The same by the caller's own id; an ask has one for each handler."""
+        ids = [call.id for call in list(caller.outgoing.values()) if call.request == request]
+        return [call for id in ids if (call := self._take(id)) is not None]
+
+    def died(self, record: Record, letters: list[Letter], reason: str) -> int:
+        """An instance died: its callers are told. Returns how many."""
+        calls = [letter.call for letter in letters if isinstance(letter, CallLetter)]
+        for call in calls:
+            target = f"{record.name}.{call.method}"
+            self.fail(call.id, PluginDied("MK0214", target=target, name=record.name, reason=reason))
+        return len(calls)
+
+    def caller_gone(self, record: Record) -> list[PendingCall]:
+        """The instance that waited for these is no more."""
+        return [call for id in list(record.outgoing) if (call := self._take(id)) is not None]
+
+    def _add(self, pending: PendingCall) -> None:
+        self._pending[pending.id] = pending
+        pending.target.incoming[pending.id] = pending
+        if pending.caller is not None:
+            pending.caller.outgoing[pending.id] = pending
+
+    def _take(self, id: int) -> PendingCall | None:
+        pending = self._pending.pop(id, None)
+        if pending is not None:
+            pending.answered = True
+            pending.target.incoming.pop(id, None)
+            if pending.caller is not None:
+                pending.caller.outgoing.pop(id, None)
+        return pending
+
+    def _late(self, id: int, owner: str, timeout: float) -> None:
+        self.fail(id, CallTimeout("MK0606", target=owner, timeout=round(timeout, 3)))
+
+    def _refuse_circle(self, pending: PendingCall) -> None:
+        if pending.caller is None or pending.slot < 0:
+            return
+        chain = circle(pending.caller.name, self._waits_of, self._capacity_of)
+        if chain:
+            raise CallDeadlock("MK0607", chain=" -> ".join(chain))
+
+    def _waits_of(self, name: str) -> dict[int, list[str]]:
+        waits: dict[int, list[str]] = {}
+        if name in self._registry:
+            for call in list(self._registry.get(name).outgoing.values()):
+                if call.slot >= 0:
+                    waits.setdefault(call.slot, []).append(call.target.name)
+        return waits
+
+    def _capacity_of(self, name: str) -> int:
+        return self._registry.get(name).manifest.concurrency if name in self._registry else 1
+
+
+def _check_callable(target: Record, method: str) -> None:
+    if target.state in WAITING:
+        return
+    if target.state not in ("active", "stopping"):
+        raise PluginNotActive("MK0213", name=target.name, state=target.state, what=f"{target.name}.{method}")
+    if method not in target.methods:
+        suggestion = did_you_mean(method, target.methods)
+        raise MethodNotFound("MK0604", target=f"{target.name}.{method}", suggestion=suggestion)
+
+
+def cancel(call: PendingCall) -> None:
+    """Nobody waits for this call any more: the callee is told."""
+    callee = call.target.instance
+    if callee is not None and not callee.cut:
+        callee.place.send(Cancel(call.id))
+
+
+class _Gathering:
+    """The replies to one ask, in the order of the handlers."""
+
+    def __init__(self, owners: list[str], answer: Answer) -> None:
+        self._replies: list[tuple[str, Raw | None, Failure | None]] = [(owner, None, None) for owner in owners]
+        self._left = len(owners) + 1
+        self._answer = answer
+
+    def answered(self, index: int, reply: Reply) -> None:
+        self._replies[index] = (self._replies[index][0], reply.value, reply.failure)
+        self.begun()
+
+    def begun(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._answer(Reply(0, Raw(encode(self._replies))))
+
+

@@ -1,0 +1,87 @@
+"""The service ``kernel``: what the console, the command line and plugins with ``kernel.control`` may have done.
+
+Each call runs on a thread of its own: it may wait, and the caller's deadline is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from microkernel.errors import InvalidArguments, KernelError, MethodNotFound
+from microkernel.kernel.registry import did_you_mean
+from microkernel.kernel.threads import in_thread
+from microkernel.wire import codec
+from microkernel.wire.failures import from_error
+from microkernel.wire.messages import Call, Failure, Reply
+
+
+class Controls(Protocol):
+    """What the service offers, by the names of its methods."""
+
+    def list(self) -> Any: ...
+    def info(self, name: str) -> Any: ...
+    def names(self) -> Any: ...
+    def start(self, name: str, reset: bool = False) -> Any: ...
+    def stop(self, name: str, cascade: bool = False) -> Any: ...
+    def kill(self, name: str) -> Any: ...
+    def reload(self, name: str) -> Any: ...
+    def load(self, path: str) -> Any: ...
+    def unload(self, name: str) -> Any: ...
+    def dead(self, name: str = "") -> Any: ...
+    def replay(self, letter: int) -> Any: ...
+    def drop(self, letter: int) -> Any: ...
+    def logs(self, name: str = "", last: int = 100) -> Any: ...
+    def data(self, prefix: str = "") -> Any: ...
+    def shutdown(self) -> Any: ...
+
+
+METHODS = frozenset(name for name in vars(Controls) if not name.startswith("_"))
+
+
+class KernelService:
+    """Answers calls to ``kernel.<method>``."""
+
+    def __init__(self) -> None:
+        self.controls: Controls
+
+    def call(self, call: Call, answer: Callable[[Reply], object]) -> None:
+        """Raises MethodNotFound at once; everything else is in the answer."""
+        method = call.target.partition(".")[2]
+        if method not in METHODS:
+            suggestion = did_you_mean(method, METHODS)
+            raise MethodNotFound("MK0604", target=call.target, suggestion=suggestion)
+        in_thread(partial(self._answer, method, call, answer), f"kernel.{method}")
+
+    def _answer(self, method: str, call: Call, answer: Callable[[Reply], object]) -> None:
+        try:
+            args, kwargs = codec.decode(call.args, list[Any]), codec.decode(call.kwargs, dict[str, Any])
+            value = self._perform(method, args, kwargs)
+            reply = Reply(call.id, codec.Raw(codec.encode(_plain(value))))
+        except KernelError as error:
+            reply = Reply(call.id, failure=from_error(error))
+        except Exception as error:
+            reply = Reply(call.id, failure=Failure(type=type(error).__name__, message=str(error)))
+        answer(reply)
+
+    def _perform(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        function = getattr(self.controls, method)
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            if f"{method}()" in str(error):
+                raise InvalidArguments("MK0605", reason=f"kernel.{error}", path="") from None
+            raise
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dicts, errors as their text, so that everything can travel."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, KernelError) else value

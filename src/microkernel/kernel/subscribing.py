@@ -1,0 +1,120 @@
+"""From what an instance registers to the tables, and out of them again. On the reactor's thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from microkernel.kernel.bus import Bus
+from microkernel.kernel.context import Context
+from microkernel.kernel.gate import observes
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.subscriptions import Subscription, Subscriptions
+from microkernel.wire.codec import Raw
+from microkernel.wire.messages import Handler, Method
+
+if TYPE_CHECKING:
+    from microkernel.kernel.instance import Instance
+    from microkernel.kernel.registry import Record
+
+
+class Subscribing:
+    """A subscription is (pattern, handler's name): it outlives a crash or a reload, and only its number changes."""
+
+    def __init__(self, topics: Subscriptions, watchers: Subscriptions) -> None:
+        self._topics = topics
+        self._watchers = watchers
+        self.context: Context
+        self.bus: Bus
+
+    def commit(self, instance: Instance) -> None:
+        """What an instance registered so far takes effect, in place of what the one before it had."""
+        record, loaded = instance.record, instance.staged
+        record.instance = instance
+        gone = set(record.subscriptions) - {_key(handler) for handler in loaded.handlers}
+        for key in gone:
+            self._remove(record, key)
+        for subscription in record.subscriptions.values():
+            subscription.number = 0
+        for handler in loaded.handlers:
+            self._subscribe(instance, handler)
+        record.methods = {method.name: method for method in loaded.methods}
+        record.doc = loaded.doc
+
+    def expose(self, instance: Instance, method: Method) -> None:
+        if self._is_staged(instance):
+            instance.staged.methods.append(method)
+        else:
+            instance.record.methods = {**instance.record.methods, method.name: method}
+
+    def subscribe(self, instance: Instance, handler: Handler) -> None:
+        if self._is_staged(instance):
+            instance.staged.handlers.append(handler)
+        else:
+            self._subscribe(instance, handler)
+
+    def _is_staged(self, instance: Instance) -> bool:
+        """A generation beside the present one: what it registers takes effect when it takes over."""
+        return instance.record.instance is not instance
+
+    def _subscribe(self, instance: Instance, handler: Handler) -> None:
+        record, key = instance.record, _key(handler)
+        old = record.subscriptions.get(key)
+        if old is not None and old.number == 0 and not old.once:
+            old.number, old.overflow = handler.number, handler.overflow
+            self._greet(old)
+            return
+        if old is not None:
+            self._remove(record, key)
+        subscription = Subscription(
+            record.name,
+            handler.pattern,
+            handler.name,
+            record,
+            number=handler.number,
+            once=handler.once,
+            overflow=handler.overflow,
+            board=handler.board,
+            observes=observes(instance.permissions),
+        )
+        record.subscriptions[key] = subscription
+        self._table(subscription).add(subscription)
+        self._greet(subscription)
+
+    def unsubscribe(self, instance: Instance, number: int) -> None:
+        record = instance.record
+        if self._is_staged(instance):
+            instance.staged.handlers[:] = [h for h in instance.staged.handlers if h.number != number]
+            return
+        for key, subscription in list(record.subscriptions.items()):
+            if subscription.number == number:
+                self._remove(record, key)
+
+    def clear(self, record: Record) -> None:
+        """Everything a plugin registered goes."""
+        for key in list(record.subscriptions):
+            self._remove(record, key)
+        record.methods = {}
+
+    def notify(self, watcher: Subscription, key: str, news: Raw) -> None:
+        """Tell a watcher of a key: an event like any other, to it alone."""
+        envelope = self.bus.envelope("kernel", key, news)
+        if watcher.inline is not None:
+            watcher.inline(envelope)
+        elif not self.bus.offer(EventLetter(watcher, key, envelope), "kernel"):
+            watcher.receiver.mailbox.put(EventLetter(watcher, key, envelope))
+
+    def _greet(self, subscription: Subscription) -> None:
+        if subscription.board:
+            self.context.greet(subscription)
+
+    def _remove(self, record: Record, key: tuple[bool, str, str]) -> None:
+        subscription = record.subscriptions.pop(key)
+        subscription.number = 0
+        self._table(subscription).remove(subscription)
+
+    def _table(self, subscription: Subscription) -> Subscriptions:
+        return self._watchers if subscription.board else self._topics
+
+
+def _key(handler: Handler) -> tuple[bool, str, str]:
+    return handler.board, handler.pattern, handler.name

@@ -1,0 +1,159 @@
+"""Who listens to what: a trie of words, with a bounded cache of answers.
+
+The trie is changed on the reactor's thread only; any thread may match meanwhile. A match sees a subscription from the
+moment ``add`` returns, and none after ``remove`` has returned.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Protocol
+
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.mailbox import Mailbox
+
+_CACHED = 4096
+"""Topics are made up by plugins: more than these answers are not kept."""
+_order = count(1)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Numbers for people; a race may cost one."""
+
+    events: int = 0
+    calls: int = 0
+    emitted: int = 0
+    dropped: int = 0
+    refused: int = 0
+    dead: int = 0
+
+
+class Receiver(Protocol):
+    """Who has a mailbox: a plugin, or the embedder."""
+
+    mailbox: Mailbox
+    counts: Counts
+
+
+class Subscription:
+    """A (pattern, handler) of one receiver. ``number`` is the handler's in the present instance, 0 for none.
+
+    ``owner`` is the plugin's name, "kernel" for the embedder; ``receiver`` has the mailbox its letters go to. With
+    ``once`` there is one ticket, and who takes it delivers. ``recent`` are its letters, oldest first, where it may drop
+    them.
+    """
+
+    __slots__ = (
+        "board", "handler", "inline", "number", "observes", "once", "order", "overflow", "owner", "pattern", "receiver",
+        "recent", "tickets",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        owner: str,
+        pattern: str,
+        handler: str,
+        receiver: Receiver,
+        *,
+        number: int = 0,
+        once: bool = False,
+        overflow: str = "block",
+        board: bool = False,
+        observes: bool = False,
+        inline: Callable[[Any], object] | None = None,
+    ) -> None:
+        self.owner = owner
+        self.pattern = pattern
+        self.handler = handler
+        self.receiver = receiver
+        self.number = number
+        self.once = once
+        self.overflow = overflow
+        self.board = board
+        self.observes = observes
+        self.inline = inline
+        self.order = next(_order)
+        self.tickets = [None]
+        self.recent: deque[EventLetter] = deque(maxlen=receiver.mailbox.capacity)
+
+
+class _Node:
+    __slots__ = ("here", "tail", "words")
+
+    def __init__(self) -> None:
+        self.words: dict[str, _Node] = {}
+        self.here: tuple[Subscription, ...] = ()
+        self.tail: tuple[Subscription, ...] = ()
+
+
+class Subscriptions:
+    """``match`` on any thread, the rest on the reactor's."""
+
+    def __init__(self) -> None:
+        self._root = _Node()
+        self._cache: dict[str, tuple[Subscription, ...]] = {}
+
+    def add(self, subscription: Subscription) -> None:
+        node = self._walk(subscription.pattern)
+        if subscription.pattern.endswith("**"):
+            node.tail = (*node.tail, subscription)
+        else:
+            node.here = (*node.here, subscription)
+        self._cache = {}  # after the change: a match that began before it writes into the old cache
+
+    def remove(self, subscription: Subscription) -> None:
+        node = self._walk(subscription.pattern)
+        node.here = tuple(s for s in node.here if s is not subscription)
+        node.tail = tuple(s for s in node.tail if s is not subscription)
+        self._prune(subscription.pattern)
+        self._cache = {}
+
+    def match(self, topic: str) -> tuple[Subscription, ...]:
+        """In the order they were added."""
+        cache = self._cache
+        try:
+            return cache[topic]
+        except KeyError:
+            found: list[Subscription] = []
+            _collect(self._root, topic.split("."), 0, found)
+            result = tuple(sorted(found, key=lambda subscription: subscription.order))
+            if len(cache) < _CACHED:
+                cache[topic] = result
+            return result
+
+    def _walk(self, pattern: str) -> _Node:
+        node = self._root
+        for word in _words(pattern):
+            node = node.words.setdefault(word, _Node())
+        return node
+
+    def _prune(self, pattern: str) -> None:
+        """Take away the nodes that hold nothing any more."""
+        trail = [self._root]
+        words = _words(pattern)
+        for word in words:
+            trail.append(trail[-1].words[word])
+        for parent, word, node in reversed(list(zip(trail, words, trail[1:], strict=False))):
+            if node.words or node.here or node.tail:
+                return
+            del parent.words[word]
+
+
+def _words(pattern: str) -> list[str]:
+    words = pattern.split(".")
+    return words[:-1] if words[-1] == "**" else words
+
+
+def _collect(node: _Node, words: list[str], index: int, found: list[Subscription]) -> None:
+    if index == len(words):
+        found += node.here
+        return
+    found += node.tail
+    for word in (words[index], "*"):
+        following = node.words.get(word)
+        if following is not None:
+            _collect(following, words, index + 1, found)

@@ -1,0 +1,37 @@
+"""Whether a plugin that died comes back, and when. Pure: the history and the time are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from microkernel.kernel.manifest import Supervision
+
+STABLE = 30.0
+"""Seconds alive after which earlier deaths no longer lengthen the backoff."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``delay``: seconds until the restart, None for no restart. ``count``: deaths within the period, this one too."""
+
+    delay: float | None
+    count: int
+    history: tuple[float, ...]
+    spent: bool
+
+
+def judge(policy: Supervision, history: tuple[float, ...], now: float, *, abnormal: bool, jitter: float) -> Verdict:
+    """What follows a death at ``now``.
+
+    ``history`` holds the times of earlier deaths on a clock that stands still in backoff; ``jitter`` is a number from 0
+    to 1. ``permanent`` always comes back, ``transient`` after an ``abnormal`` end, ``temporary`` never. More than
+    ``intensity`` deaths in ``period`` seconds spend the budget.
+    """
+    recent = (*(t for t in history if now - t < policy.period), now)
+    wanted = policy.restart == "permanent" or (policy.restart == "transient" and abnormal)
+    if not wanted:
+        return Verdict(None, len(recent), recent, spent=False)
+    if len(recent) > policy.intensity:
+        return Verdict(None, len(recent), recent, spent=True)
+    delay = min(policy.backoff * 2 ** (len(recent) - 1), policy.backoff_max)
+    return Verdict(delay * (0.75 + 0.5 * jitter), len(recent), recent, spent=False)

@@ -1,0 +1,195 @@
+"""Where a message from an instance enters the kernel: past the gate, to the bus, the router or the context.
+
+It runs on the thread that has the message. On a plugin's own thread, which may be killed at any bytecode, only what
+changes the kernel by single C calls is done there (emit, call, reply, done); the rest is left to the reactor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from microkernel.errors import KernelError, PermissionDenied
+from microkernel.kernel import gate
+from microkernel.kernel.bus import Bus
+from microkernel.kernel.context import Context
+from microkernel.kernel.instance import Instance
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.ports import Exit
+from microkernel.kernel.reactor import Reactor
+from microkernel.kernel.router import Router, cancel
+from microkernel.kernel.service import KernelService
+from microkernel.kernel.subscribing import Subscribing
+from microkernel.wire import messages
+from microkernel.wire.codec import Raw, encode
+from microkernel.wire.failures import from_error
+from microkernel.wire.messages import Reply
+
+
+class Witness(Protocol):
+    """Who is told of what happens."""
+
+    def bury(self, letter: EventLetter, reason: str, traceback: str) -> object: ...
+    def logged(self, instance: Instance, message: messages.Log) -> object: ...
+    def output(self, instance: Instance, stream: str, line: str) -> object: ...
+    def refused(self, instance: Instance, error: KernelError) -> object: ...
+    def ended(self, instance: Instance, exit: Exit) -> object: ...
+    def began(self, instance: Instance) -> object: ...
+
+
+class Switch:
+    """``receive`` on any thread."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        router: Router,
+        context: Context,
+        subscribing: Subscribing,
+        service: KernelService,
+        reactor: Reactor,
+        witness: Witness,
+    ) -> None:
+        self._bus = bus
+        self._router = router
+        self._context = context
+        self._subscribing = subscribing
+        self._service = service
+        self._reactor = reactor
+        self._witness = witness
+        self.bury = witness.bury
+        self.output = witness.output
+        self.ended = witness.ended
+        self.began = witness.began
+        self._ways: dict[type, Callable[[Instance, Any], object]] = {
+            messages.Emit: self._emit,
+            messages.Call: self._call,
+            messages.Reply: self._reply,
+            messages.Done: self._done,
+            messages.Ask: self._ask,
+            messages.Cancel: self._cancel,
+            messages.Data: self._data,
+            messages.Subscribe: self._subscribe,
+            messages.Unsubscribe: self._unsubscribe,
+            messages.Expose: self._expose,
+            messages.Rejected: self._rejected,
+            messages.Log: witness.logged,
+            messages.Ping: lambda i, m: i.place.send(messages.Pong(m.id)),
+            messages.Leaving: self._leaving,
+            messages.Loaded: lambda i, m: i.hear(m),
+            messages.Started: lambda i, m: i.hear(m),
+            messages.Stopped: lambda i, m: i.hear(m),
+            messages.Failed: lambda i, m: i.hear(m),
+        }
+
+    def receive(self, instance: Instance, message: messages.Message) -> None:
+        if instance.on_own_thread and type(message) not in _IN_PLACE:
+            self._reactor.post(partial(self._pass, instance, message))
+        else:
+            self._pass(instance, message)
+
+    def _pass(self, instance: Instance, message: messages.Message) -> None:
+        way = self._ways.get(type(message))
+        if way is None or instance.cut:
+            return  # a message for instances, or from one that no longer counts
+        try:
+            gate.admit(instance.name, instance.permissions, message)
+            way(instance, message)
+        except KernelError as error:
+            self._refuse(instance, message, error)
+
+    def _refuse(self, instance: Instance, message: messages.Message, error: KernelError) -> None:
+        if isinstance(message, _ASKING):
+            instance.place.send(Reply(message.id, failure=from_error(error)))
+        elif isinstance(error, PermissionDenied) or isinstance(message, messages.Emit):
+            self._reactor.post(partial(self._witness.refused, instance, error))
+            instance.settled()
+
+    # In place: each changes the kernel by single C calls
+
+    def _emit(self, instance: Instance, message: messages.Emit) -> None:
+        instance.record.counts.emitted += 1
+        settled = None if instance.on_own_thread else instance.settled
+        self._bus.emit(instance.name, message.topic, message.data, settled)
+
+    def _call(self, instance: Instance, message: messages.Call) -> None:
+        answer = partial(_answer, instance, message.id)
+        if message.target.startswith(gate.KERNEL_TOPICS):
+            self._service.call(message, answer)
+            return
+        self._router.call(instance.record, message, answer)
+
+    def _reply(self, instance: Instance, message: Reply) -> None:
+        if self._router.is_for(message.id, instance.record):
+            self._router.finish(message.id, message)
+
+    def _done(self, instance: Instance, message: messages.Done) -> None:
+        record = instance.record
+        instance.progress = self._reactor.now()
+        for seq in message.seqs:
+            record.mailbox.done(seq)
+        record.counts.events += len(message.seqs)
+        if record.mailbox.guests:
+            self._reactor.post(partial(self._bus.admit_guests, record.mailbox))
+
+    # On the reactor's thread
+
+    def _ask(self, instance: Instance, message: messages.Ask) -> None:
+        self._router.ask(instance.record, instance.name, message, partial(_answer, instance, message.id))
+
+    def _cancel(self, instance: Instance, message: messages.Cancel) -> None:
+        for call in self._router.forget_request(instance.record, message.id):
+            cancel(call)
+
+    def _data(self, instance: Instance, message: messages.Data) -> None:
+        result: Any = None
+        if message.action == "get":
+            value = self._context.get(message.key)
+            result = [value.revision, value.data] if value else [0, None]
+        elif message.action == "set":
+            expect = None if message.expect < 0 else message.expect
+            result = self._context.set(instance.name, message.key, message.value, expect)
+        else:
+            self._context.delete(message.key)
+        instance.place.send(Reply(message.id, Raw(encode(result))))
+
+    def _subscribe(self, instance: Instance, message: messages.Subscribe) -> None:
+        self._subscribing.subscribe(instance, message.handler)
+        _ok(instance, message.id)
+
+    def _unsubscribe(self, instance: Instance, message: messages.Unsubscribe) -> None:
+        self._subscribing.unsubscribe(instance, message.number)
+        _ok(instance, message.id)
+
+    def _expose(self, instance: Instance, message: messages.Expose) -> None:
+        self._subscribing.expose(instance, message.method)
+        _ok(instance, message.id)
+
+    def _rejected(self, instance: Instance, message: messages.Rejected) -> None:
+        letter = instance.record.mailbox.done(message.seq)
+        instance.progress = self._reactor.now()
+        if isinstance(letter, EventLetter):
+            failure = message.failure
+            reason = f"{failure.type}: {failure.message}" if failure.type else str(failure.fields.get("reason", ""))
+            where = f" ({failure.where})" if failure.where else ""
+            self._witness.bury(letter, reason + where, failure.traceback)
+        self._bus.admit_guests(instance.record.mailbox)
+
+    def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
+        instance.leaving = message.reason
+
+
+_IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done})
+_ASKING = (
+    messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
+)  # fmt: skip
+
+
+def _answer(instance: Instance, id: int, reply: Reply) -> None:
+    if not instance.cut:
+        instance.place.send(Reply(id, reply.value, reply.failure))
+
+
+def _ok(instance: Instance, id: int) -> None:
+    instance.place.send(Reply(id))

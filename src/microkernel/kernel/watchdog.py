@@ -1,0 +1,47 @@
+"""Notices handlers that run past their deadline. Armed only while something is in flight: an idle kernel sleeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from microkernel.kernel.instance import Instance
+from microkernel.kernel.letters import CallLetter, EventLetter, Letter
+from microkernel.kernel.ports import Clock, Reactor
+
+Overdue = Callable[[Instance, float, str], object]
+
+
+class Watchdog:
+    """``arm`` on any thread; ``overdue`` is called on the reactor's, with the seconds and what it is at."""
+
+    def __init__(self, reactor: Reactor, clock: Clock, overdue: Overdue) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._overdue = overdue
+
+    def arm(self, instance: Instance) -> None:
+        """It has something to do. Called often: arms once until it is idle again."""
+        limit = instance.manifest.limits.handler
+        if limit and not instance.watched:
+            instance.watched = True
+            self._reactor.later(limit, partial(self._look, instance, limit))
+
+    def _look(self, instance: Instance, limit: float) -> None:
+        mailbox = instance.record.mailbox
+        if instance.cut or instance.record.instance is not instance or not mailbox.in_flight:
+            instance.watched = False
+            return
+        silent = self._clock.now() - instance.progress
+        if silent < limit:
+            self._reactor.later(limit - silent, partial(self._look, instance, limit))
+            return
+        self._overdue(instance, silent, _what(mailbox.oldest_in_flight()))
+
+
+def _what(letter: Letter | None) -> str:
+    if isinstance(letter, CallLetter):
+        return f"{letter.call.target.name}.{letter.call.method}()"
+    if isinstance(letter, EventLetter):
+        return f"{letter.subscription.handler}({letter.topic})"
+    return "a handler"
