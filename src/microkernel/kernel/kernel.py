@@ -20,7 +20,7 @@ from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import KernelConfig, Level, Manifest, Permissions
 from microkernel.kernel.operations import Operations
-from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader
+from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader, Place
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
 from microkernel.kernel.reload import Reloading, ReloadReport
@@ -117,7 +117,7 @@ class Core:
     def close(self) -> None:
         """Stop all, in reverse order of requirement."""
         self.operations.closing = True
-        left = {record.name: record for record in self.registry}
+        left = {record.name: record for record in self.registry if not record.guest}
         while left:
             needed = {split(need)[0] for r in left.values() for need in r.manifest.requires}
             layer = [r for name, r in left.items() if name not in needed] or list(left.values())
@@ -167,14 +167,14 @@ class Core:
     # One plugin: the service `kernel`, and the embedder
 
     def list(self) -> Infos:
-        return [describe(record, self.clock.wall()) for record in self.registry]
+        return [describe(record, self.clock.wall()) for record in self.registry if not record.guest]
 
     def info(self, name: str) -> PluginInfo:
         return describe(self.registry.get(name), self.clock.wall())
 
     def names(self) -> dict[str, Leftovers]:
         """What a console completes: plugins, methods and topics."""
-        records = list(self.registry)
+        records = [record for record in self.registry if not record.guest]
         return {
             "plugins": [record.name for record in records],
             "methods": sorted(f"{record.name}.{method}" for record in records for method in record.methods),
@@ -271,6 +271,26 @@ class Core:
                 if dead.id == id:
                     return record, dead
         raise KernelError("MK0614", letter=id)
+
+    # Guests: a console at the other end of a socket is an instance like any other, in a place we did not make
+
+    def attach(self, name: str, permissions: Permissions, settle: Callable[[Instance], Place]) -> Instance:
+        """Let in an instance that came by itself; ``settle`` makes its place. ``name`` must be free."""
+        manifest = Manifest(name, description="attached")
+        found = Found(name, "", manifest)
+        record = Record(found, manifest, "process", Mailbox(int(manifest.limits.mailbox)), guest=True)
+        instance = Instance(record, 1, "process", manifest, None, permissions, self.switch)
+        instance.place = settle(instance)
+        record.instance, record.state, record.generation = instance, "active", 1
+        record.mailbox.bell, record.mailbox.paused = instance.place.wake, False
+        self.registry.add(record)
+        return instance
+
+    def detach(self, instance: Instance) -> None:
+        """It has gone: what it registered goes, and whoever waited for it is told. On the reactor's thread."""
+        instance.dismissed = instance.cut = True
+        self.operations.forget_guest(instance.record)
+        self.registry.remove(instance.name)
 
     # What hosts and the watchdog tell
 

@@ -366,6 +366,11 @@ class Operations:
             cancel(call)
         self._reactor.run(partial(self._subscribing.clear, record))
 
+    def forget_guest(self, record: Record) -> None:
+        """A guest has gone: no death, no restart."""
+        record.state = "stopped"
+        self._empty(record, f"{record.name} has gone")
+
     def _forget_restart(self, record: Record) -> None:
         if record.forget_restart is not None:
             record.forget_restart()

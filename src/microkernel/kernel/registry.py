@@ -81,6 +81,8 @@ class Record:
     forget_restart: Callable[[], object] | None = None
     newborn: Instance | None = None
     """The instance that is being loaded, beside the present one in a reload."""
+    guest: bool = False
+    """It came by a socket, and goes with it."""
     killing: bool = False
     in_backoff: float = 0.0
     """Seconds spent in backoff so far: they do not count in the supervision's period."""
