@@ -128,7 +128,7 @@ class Kernel:
     def emit(self, topic: str, /, **data: Any) -> None:
         """Send an event to all who listen. Waits for no handler. Raises BadTopic, NotPlainData, PayloadTooLarge."""
         check_topic(topic)
-        self.core.bus.emit("kernel", topic, codec.Raw(codec.encode(data)))
+        self.core.bus.emit("kernel", topic, codec.Raw(codec.encode(data)), direct=True)
 
     def on(
         self,
@@ -327,7 +327,7 @@ def _route(core: Core, message: messages.Call, answer: Callable[[messages.Reply]
     if message.target.startswith("kernel."):
         core.service.call(message, answer)
         return 0
-    return core.router.call(None, message, answer).id
+    return core.router.call(None, message, answer, direct=True).id
 
 
 def _give_up(core: Core, pending: int) -> None:

@@ -72,6 +72,8 @@ class ThreadPlace:
     def wake(self) -> None:
         self.channel.ring()
 
+    pump = wake
+
     def insist(self) -> None:
         for thread in self._threads():
             if thread.ident is not None:

@@ -45,8 +45,16 @@ class Bus:
     def envelope(self, source: str, topic: str, data: Raw) -> Raw:
         return Raw(encode_message(Envelope(next(self._ids), topic, source, self._clock.wall(), data)))
 
-    def emit(self, source: str, topic: str, data: Raw, settled: Callable[[], object] | None = None) -> None:
-        """Give an event to all who listen.
+    def emit(
+        self,
+        source: str,
+        topic: str,
+        data: Raw,
+        *,
+        settled: Callable[[], object] | None = None,
+        direct: bool = False,
+    ) -> None:
+        """Give an event to all who listen. ``direct``: this thread cannot be killed.
 
         Where a mailbox is full and its policy is ``block``: without ``settled`` this waits, after all others have the
         event; with it this returns, and ``settled`` is called once for the whole event.
@@ -58,21 +66,21 @@ class Bus:
                 subscription.inline(envelope)
             elif not subscription.once or self._claim(subscription):
                 letter = EventLetter(subscription, topic, envelope)
-                if not self.offer(letter, source):
+                if not self.offer(letter, source, direct=direct):
                     unsettled.append(letter)
         if unsettled:
             self._wait_for_room(unsettled, settled)
         elif settled is not None:
             settled()
 
-    def offer(self, letter: EventLetter, source: str) -> bool:
+    def offer(self, letter: EventLetter, source: str, *, direct: bool = False) -> bool:
         """Put a letter into its mailbox, or do what its policy says; False if it must wait for room."""
         subscription = letter.subscription
         mailbox = subscription.receiver.mailbox
         if mailbox.has_room():
             if subscription.overflow == "drop_oldest":
                 subscription.recent.append(letter)
-            mailbox.put(letter)
+            mailbox.put(letter, direct=direct)
             return True
         policy = "reject" if source == subscription.owner else subscription.overflow
         if policy == "block":
@@ -90,7 +98,7 @@ class Bus:
         """Let in who waited for room. On the reactor's thread."""
         while mailbox.guests and len(mailbox) < mailbox.capacity:
             guest = mailbox.guests.popleft()
-            mailbox.put(guest.letter)
+            mailbox.put(guest.letter, direct=True)
             guest.settled()
 
     def _claim(self, subscription: Subscription) -> bool:

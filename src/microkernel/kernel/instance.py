@@ -103,7 +103,7 @@ class Instance:
         self._switch.output(self, stream, line)
 
     def ended(self, exit: Exit) -> None:
-        self.exit = exit = Exit(self.leaving, exit.code, exit.signal) if self.leaving else exit
+        self.exit = exit = Exit(self.leaving, exit.code, exit.signal, exit.blameless) if self.leaving else exit
         self.gone.set()
         self.news.put(exit)
         self._switch.ended(self, exit)

@@ -59,6 +59,7 @@ class Journal:
     def changed(self, record: Record) -> None:
         """A plugin's state is another now."""
         record.since = self._clock.wall()
+        record.turned.set()
         self.publish(
             "kernel.state",
             plugin=record.name,

@@ -17,6 +17,7 @@ from microkernel.kernel.info import PluginInfo, describe
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.lifecycle import SETTLED
 from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import KernelConfig, Level, Manifest, Permissions
 from microkernel.kernel.operations import Operations
@@ -133,8 +134,12 @@ class Core:
                 done.result()
 
     def _bring_up(self, record: Record) -> None:
+        record.turned.clear()
         with record.lock:
             self.operations.bring_up(record, None)
+        while record.state not in SETTLED and not self.operations.closing:
+            record.turned.wait()
+            record.turned.clear()
 
     def _admit(self, found: Found) -> Record:
         """Make a record of what was found; a second one of a name is told about, and left out."""
@@ -282,7 +287,7 @@ class Core:
         instance = Instance(record, 1, "process", manifest, None, permissions, self.switch)
         instance.place = settle(instance)
         record.instance, record.state, record.generation = instance, "active", 1
-        record.mailbox.bell, record.mailbox.paused = instance.place.wake, False
+        record.mailbox.connect(instance.place.wake, instance.place.pump)
         self.registry.add(record)
         return instance
 

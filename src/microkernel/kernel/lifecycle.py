@@ -68,6 +68,8 @@ TABLE: Final[dict[tuple[State, Happening], State]] = {
 
 WAITING: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "backoff"})
 """States in which calls and events wait for the plugin."""
+SETTLED: Final[frozenset[State]] = frozenset({"active", "stopped", "failed", "quarantined", "held", "zombie"})
+"""States that a plugin does not leave by itself: it is active, or not going to be."""
 RUNNING: Final[frozenset[State]] = frozenset({"loaded", "starting", "active", "stopping"})
 """States in which there is an instance."""
 

@@ -14,6 +14,9 @@ from itertools import islice
 
 from microkernel.kernel.letters import EventLetter, Letter
 
+MAX_IN_FLIGHT = 1024
+"""How many letters an instance may have been given and not done."""
+
 
 class Mailbox:
     """``put`` from any thread; ``take`` by the one who feeds the instance; the rest on the reactor's thread."""
@@ -22,6 +25,7 @@ class Mailbox:
         self.capacity = capacity
         self.paused = True
         self.bell: Callable[[], object] = _silent
+        self.pump: Callable[[], object] = _silent
         self._waiting: deque[Letter] = deque()
         self._taken: deque[Letter] = deque()
         self._flight: dict[int, Letter] = {}
@@ -44,14 +48,25 @@ class Mailbox:
     def has_room(self) -> bool:
         return not self.guests and len(self) < self.capacity
 
-    def put(self, letter: Letter) -> None:
-        """Without a look at the capacity, which is the bus's business."""
+    def put(self, letter: Letter, *, direct: bool = False) -> None:
+        """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed."""
+        ring = self.pump if direct else self.bell
         try:
             self._waiting.append(letter)
-            self.bell()
+            ring()
         except BaseException:
-            self.bell()  # a kill between the two lines above must not lose the wake-up
+            ring()  # a kill between the two lines above must not lose the wake-up
             raise
+
+    def connect(self, bell: Callable[[], object], pump: Callable[[], object]) -> None:
+        """Somebody takes from it now: ``bell`` wakes them from any thread, ``pump`` from one that cannot be killed."""
+        self.bell, self.pump, self.paused = bell, pump, False
+        pump()
+
+    def disconnect(self) -> None:
+        """Nobody takes from it; what is put waits."""
+        self.paused = True
+        self.bell = self.pump = _silent
 
     def withdraw(self, letter: Letter) -> bool:
         """Take one letter out that still waits; False if it does not."""
@@ -77,7 +92,8 @@ class Mailbox:
         return letters
 
     def _allowance(self, most: int) -> int:
-        if self.paused or not self._waiting:
+        most = min(most, MAX_IN_FLIGHT - self.in_flight)
+        if self.paused or not self._waiting or most <= 0:
             return 0
         if self._waiting[0].suspect:
             return 0 if self._flight else 1

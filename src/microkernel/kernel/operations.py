@@ -102,9 +102,7 @@ class Operations:
     def _open(self, record: Record, instance: Instance) -> None:
         record.step("started")
         record.error = None
-        record.mailbox.bell = instance.place.wake
-        record.mailbox.paused = False
-        instance.place.wake()
+        record.mailbox.connect(instance.place.wake, instance.place.pump)
         self._journal.changed(record)
 
     def _failed(self, record: Record, error: KernelError) -> None:
@@ -326,8 +324,7 @@ class Operations:
     def _reclaim(self, record: Record, instance: Instance, reason: str) -> list[Letter]:
         """Take back what the dead instance had not done; tell who waited for it, and whom it waited for."""
         instance.cut = True
-        record.mailbox.paused = True
-        record.mailbox.bell = _silent
+        record.mailbox.disconnect()
         letters = record.mailbox.recover()
         self._router.died(record, letters, reason)
         for call in self._router.caller_gone(record):
@@ -352,7 +349,7 @@ class Operations:
     def _empty(self, record: Record, reason: str) -> None:
         """It will not handle what waits: events are dead letters, callers are told, what it registered goes."""
         mailbox = record.mailbox
-        mailbox.paused, mailbox.bell = True, _silent
+        mailbox.disconnect()
         left = [*mailbox.recover(), *self._reactor.run(mailbox.drain)]
         for letter in left:
             if isinstance(letter, EventLetter):
@@ -383,9 +380,5 @@ def _kill_all(record: Record) -> list[Instance]:
         instance.dismissed = True
         instance.place.kill()
     return instances
-
-
-def _silent() -> None:
-    """Nobody is there to be woken."""
 
 

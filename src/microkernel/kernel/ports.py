@@ -60,11 +60,12 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a place ended. ``killed``: by our own hand."""
+    """How a place ended. ``blameless``: not by its own fault; no budget is charged."""
 
     reason: str
     code: int | None = None
     signal: int | None = None
+    blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,9 @@ class Place(Protocol):
     def wake(self) -> None:
         """The feed has something. Never waits; one C call's worth of work on a plugin's own thread."""
 
+    def pump(self) -> None:
+        """The same, on a thread that cannot be killed: may send at once."""
+
     def insist(self) -> None:
         """Ask again, so that the instance cannot overhear it but may still clean up. Returns at once."""
 
@@ -150,7 +154,7 @@ class Host(Protocol):
 class Reactor(Protocol):
     """The kernel's one thread for descriptors and timers, as hosts see it. It never waits for a plugin."""
 
-    def watch(self, fd: int, ready: Callable[[], None]) -> None: ...
+    def watch(self, fd: int, ready: Callable[[], object], *, write: bool = False) -> None: ...
     def unwatch(self, fd: int) -> None: ...
     def post(self, work: Callable[[], object]) -> None: ...
     def later(self, seconds: float, work: Callable[[], object]) -> Callable[[], object]: ...

@@ -81,6 +81,8 @@ class Record:
     forget_restart: Callable[[], object] | None = None
     newborn: Instance | None = None
     """The instance that is being loaded, beside the present one in a reload."""
+    turned: threading.Event = field(default_factory=threading.Event)
+    """Set whenever its state has changed; cleared by who waits for that."""
     guest: bool = False
     """It came by a socket, and goes with it."""
     killing: bool = False

@@ -133,9 +133,7 @@ class Reloading:
 
     def _release(self, record: Record, instance: Instance) -> None:
         self._reactor.run(partial(self._subscribing.commit, instance))
-        record.mailbox.bell = instance.place.wake
-        record.mailbox.paused = False
-        instance.place.wake()
+        record.mailbox.connect(instance.place.wake, instance.place.pump)
         self._journal.changed(record)
 
     def _put_back(self, record: Record) -> None:

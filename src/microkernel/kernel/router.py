@@ -68,8 +68,8 @@ class Router:
         self._ids = count(1)
         self._pending: dict[int, PendingCall] = {}
 
-    def call(self, caller: Record | None, call: Call, answer: Answer) -> PendingCall:
-        """Put a call on its way; ``answer`` gets its Reply, on some thread.
+    def call(self, caller: Record | None, call: Call, answer: Answer, *, direct: bool = False) -> PendingCall:
+        """Put a call on its way; ``answer`` gets its Reply, on some thread. ``direct``: this one cannot be killed.
 
         Raises what the caller is to be told at once: PluginNotFound, PluginNotActive, MethodNotFound, CallDeadlock,
         MailboxFull.
@@ -81,11 +81,11 @@ class Router:
         self._add(pending)
         try:
             self._refuse_circle(pending)
-            if len(target.mailbox) >= target.mailbox.capacity:
-                raise MailboxFull("MK0609", name=name, size=len(target.mailbox))
+            if len(target.incoming) > target.mailbox.capacity:  # calls do not compete with events for room
+                raise MailboxFull("MK0609", name=name, size=len(target.incoming))
             pending.letter = letter = CallLetter(pending)
             target.counts.calls += 1
-            target.mailbox.put(letter)
+            target.mailbox.put(letter, direct=direct)
         except BaseException:
             self._take(pending.id)
             raise

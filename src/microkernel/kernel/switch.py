@@ -110,15 +110,17 @@ class Switch:
 
     def _emit(self, instance: Instance, message: messages.Emit) -> None:
         instance.record.counts.emitted += 1
-        settled = None if instance.on_own_thread else instance.settled
-        self._bus.emit(instance.name, message.topic, message.data, settled)
+        if instance.on_own_thread:
+            self._bus.emit(instance.name, message.topic, message.data)
+        else:
+            self._bus.emit(instance.name, message.topic, message.data, settled=instance.settled, direct=True)
 
     def _call(self, instance: Instance, message: messages.Call) -> None:
         answer = partial(_answer, instance, message.id)
         if message.target.startswith(gate.KERNEL_TOPICS):
             self._service.call(message, answer)
             return
-        self._router.call(instance.record, message, answer)
+        self._router.call(instance.record, message, answer, direct=not instance.on_own_thread)
 
     def _reply(self, instance: Instance, message: Reply) -> None:
         if self._router.is_for(message.id, instance.record):
@@ -132,6 +134,8 @@ class Switch:
         record.counts.events += len(message.seqs)
         if record.mailbox.guests:
             self._reactor.post(partial(self._bus.admit_guests, record.mailbox))
+        if record.mailbox.waiting and not instance.on_own_thread:
+            record.mailbox.pump()
 
     # On the reactor's thread
 

@@ -1,0 +1,68 @@
+"""What the system knows of a process: its memory, its time, its limits; and the end of a whole tree of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_UNLIMITED = "unlimited"
+_LIMITS = {"Max data size": "memory", "Max open files": "files", "Max file size": "file size", "Max cpu time": "cpu"}
+
+
+def statistics_of(pid: int) -> Mapping[str, Any]:
+    """Memory of its own in bytes, cpu seconds, and the protections as the system has them; empty when it has ended."""
+    process = Path("/proc") / str(pid)
+    try:
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        pages = [int(number) for number in (process / "statm").read_text().split()[:3]]
+        limits = (process / "limits").read_text().splitlines()[1:]
+    except (OSError, ValueError):
+        return {}
+    return {
+        "memory": (pages[1] - pages[2]) * _PAGE,
+        "cpu": (int(fields[11]) + int(fields[12])) / _TICKS,
+        "protections": {"hard kill": "enforced", **_protections(limits), "network": "unavailable"},
+    }
+
+
+def _protections(limits: list[str]) -> dict[str, str]:
+    soft = {line[:26].strip(): line[26:].split()[0] for line in limits}
+    return {
+        shown: "unavailable" if soft.get(name, _UNLIMITED) == _UNLIMITED else "enforced"
+        for name, shown in _LIMITS.items()
+    }
+
+
+def end_tree(root: int) -> None:
+    """Kill a process and all that descend from it. For the case that its zygote, whose work this is, has died."""
+    with suppress(ProcessLookupError):
+        os.kill(root, signal.SIGSTOP)  # so that it starts nothing while we look
+    family = [root]
+    while True:
+        parents = _parents()
+        more = [pid for pid, parent in parents.items() if parent in family and pid not in family]
+        if not more:
+            break
+        family += more
+        for pid in more:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+    for pid in reversed(family):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(OSError):
+                text = Path(f"/proc/{entry}/stat").read_text(errors="replace")
+                parents[int(entry)] = int(text.rpartition(")")[2].split()[1])
+    return parents

@@ -1,0 +1,177 @@
+"""The kernel's end of a channel to a worker.
+
+D, down: what the feed has, in batches; never sent where that would block, its overflow stays in the mailbox. U, up:
+what the worker says, read on the reactor's thread, and the answers to it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from microkernel.errors import KernelError, ProtocolError
+from microkernel.kernel.ports import Feed, Reactor
+from microkernel.wire import frames, messages
+from microkernel.wire.messages import Message
+from microkernel.wire.session import Session, pack
+
+_BATCH = 64
+_READS = 16
+"""How many datagrams of one worker are read before the others have their turn."""
+
+
+class Outbox:
+    """Datagrams for one socket, in order, sent when there is room. Used under its owner's rule of one at a time."""
+
+    def __init__(self, target: socket.socket, reactor: Reactor, on_room: Callable[[], object]) -> None:
+        self._socket = target
+        self._reactor = reactor
+        self._on_room = on_room
+        self._unsent: deque[bytes] = deque()
+        self._waiting = False
+        self.closed = False
+
+    def put(self, frame: bytes) -> None:
+        self._unsent.extend(frames.datagrams(frame))
+
+    def flush(self) -> bool:
+        """Send what can be sent; whether that was all."""
+        while self._unsent and not self.closed:
+            try:
+                self._socket.send(self._unsent[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                if not self._waiting:
+                    self._waiting = True
+                    self._reactor.post(self._wait_for_room)
+                return False
+            except OSError:
+                self.closed = True  # the other end is gone: its end is reported elsewhere
+                break
+            self._unsent.popleft()
+        return not self._unsent
+
+    def _wait_for_room(self) -> None:
+        if not self.closed:
+            self._reactor.watch(self._socket.fileno(), self._room, write=True)
+
+    def _room(self) -> None:
+        self._reactor.unwatch(self._socket.fileno())
+        self._waiting = False
+        self._on_room()
+
+
+class SocketChannel:
+    """``pump`` on any thread that cannot be killed, ``post_pump`` on any at all, the rest on the reactor's."""
+
+    def __init__(
+        self,
+        down: socket.socket,
+        up: socket.socket,
+        feed: Feed,
+        reactor: Reactor,
+        received: Callable[[Message], object],
+        malformed: Callable[[KernelError], object],
+    ) -> None:
+        self._reactor = reactor
+        self._feed = feed
+        self._down_socket = down
+        self._up_socket = up
+        self._down = Outbox(down, reactor, self.pump)
+        self._up = Outbox(up, reactor, self._flush_up)
+        self._session = Session("kernel")
+        self._received = received
+        self._malformed = malformed
+        self._control: deque[Message] = deque()
+        self._pumping = threading.Lock()
+        self._wanted = False
+        self._down.put(self._session.hello())
+        self._up.put(self._session.hello())
+
+    def open(self) -> None:
+        self._reactor.watch(self._up_socket.fileno(), self.read)
+        self._flush_up()
+        self.pump()
+
+    def close(self) -> None:
+        """Read what is left, and close both sockets."""
+        self.read()
+        self._down.closed = self._up.closed = True
+        for end in (self._down_socket, self._up_socket):
+            self._reactor.unwatch(end.fileno())
+            end.close()
+
+    # Down
+
+    def send_down(self, message: Message) -> None:
+        self._control.append(message)
+        self.pump()
+
+    def post_pump(self) -> None:
+        """Have it pumped soon. A letter that finds others waiting was put after one whose pump is still to come."""
+        if self._feed.waiting() <= 1:
+            self._reactor.post(self.pump)
+
+    def pump(self) -> None:
+        """Send what waits. If another thread is at it, that one looks again before it leaves."""
+        self._wanted = True
+        while self._wanted and self._pumping.acquire(blocking=False):
+            try:
+                self._wanted = False
+                self._push()
+            finally:
+                self._pumping.release()
+
+    def _push(self) -> None:
+        while self._down.flush():
+            batch = self._next_batch()
+            if not batch:
+                return
+            self._down.put(pack(batch))
+
+    def _next_batch(self) -> list[Message]:
+        batch: list[Message] = []
+        while self._control:
+            batch.append(self._control.popleft())
+        return batch or self._feed.take(_BATCH)
+
+    # Up
+
+    def send_up(self, message: Message) -> None:
+        """An answer to what the worker asked."""
+        self._up.put(pack([message]))
+        self._flush_up()
+
+    def _flush_up(self) -> None:
+        self._up.flush()
+
+    def read(self) -> None:
+        for _ in range(_READS):
+            try:
+                data = self._up_socket.recv(frames.DATAGRAM, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._reactor.unwatch(self._up_socket.fileno())
+                return
+            if not self._take(data):
+                return
+
+    def _take(self, data: bytes) -> bool:
+        try:
+            received = self._session.receive(data)
+        except ProtocolError as error:
+            self._reactor.unwatch(self._up_socket.fileno())
+            self._malformed(error)
+            return False
+        for message in received:
+            self._received(message)
+        return True
+
+
+ANSWERS = (messages.Reply, messages.Credit)
+"""What goes by U; everything else goes by D."""
+

@@ -1,0 +1,230 @@
+"""The kernel's handle on a zygote: start it, have it fork, hear of ends. When it dies a new one takes its place."""
+
+from __future__ import annotations
+
+import array
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import microkernel
+from microkernel.errors import IsolationUnavailable
+from microkernel.kernel.ports import Exit, Reactor
+from microkernel.wire import codec
+from microkernel.wire.messages import PROTOCOL
+
+_READY = 20.0
+_ENDING = 10.0
+_BOOT = "import sys; sys.path[:0] = sys.argv[1:-3]; from microkernel.worker.zygote import main; main()"
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
+_log = logging.getLogger("microkernel")
+
+Ended = Callable[[Exit], object]
+
+
+class Fork:
+    """A forked worker: ``pid``, and ``handle``, a pidfd that is ours to close."""
+
+    __slots__ = ("handle", "pid")
+
+    def __init__(self, pid: int, handle: int) -> None:
+        self.pid = pid
+        self.handle = handle
+
+
+class Zygote:
+    """Started at the first fork. ``fork`` waits; everything else happens on the reactor's thread."""
+
+    def __init__(self, reactor: Reactor, level: str, python: str) -> None:
+        self._reactor = reactor
+        self._level = level
+        self._python = python
+        self._lock = threading.Lock()
+        self._numbers = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._lifeline = -1
+        self._ready = threading.Event()
+        self._forks: dict[int, tuple[threading.Event, list[Fork]]] = {}
+        self._watched: dict[int, Ended] = {}
+        self._closing = False
+
+    @property
+    def pid(self) -> int | None:
+        """Of the zygote itself; None while there is none."""
+        return self._process.pid if self._process else None
+
+    def fork(self, request: Mapping[str, Any], descriptors: Sequence[int], ended: Ended) -> Fork:
+        """A new worker with these descriptors; ``ended`` is called when nothing of it is left.
+
+        Raises IsolationUnavailable when no worker can be had.
+        """
+        with self._lock:
+            control = self._ensure()
+            self._numbers += 1
+            number = self._numbers
+            arrived: tuple[threading.Event, list[Fork]] = (threading.Event(), [])
+            self._forks[number] = arrived
+            self._watched[number] = ended
+            try:
+                _send(control, {**request, "id": number}, descriptors)
+            except OSError as error:
+                self._drop(number)
+                raise self._unavailable(f"no answer from the zygote: {error}") from None
+        if not arrived[0].wait(_READY) or not arrived[1]:
+            self._drop(number)
+            raise self._unavailable("the zygote did not fork")
+        return arrived[1][0]
+
+    def close(self) -> None:
+        """It kills what is below it and goes; waits for that."""
+        with self._lock:
+            self._closing = True
+            process, control = self._process, self._control
+        if process is None or control is None:
+            return
+        control.shutdown(socket.SHUT_WR)
+        try:
+            process.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._reactor.post(partial(self._forget, control))
+
+    def _drop(self, number: int) -> None:
+        self._forks.pop(number, None)
+        self._watched.pop(number, None)
+
+    def _unavailable(self, reason: str) -> IsolationUnavailable:
+        return IsolationUnavailable("MK0501", level=self._level, reason=reason)
+
+    def _ensure(self) -> socket.socket:
+        if self._closing:
+            raise self._unavailable("the kernel is stopping")
+        if self._process is None or self._control is None:
+            self._start()
+        assert self._control is not None
+        return self._control
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        lifeline, self._lifeline = os.pipe()
+        self._ready = threading.Event()
+        try:
+            self._process = _spawn(self._python, theirs.fileno(), lifeline)
+        except OSError as error:
+            ours.close()
+            os.close(self._lifeline)
+            raise self._unavailable(f"{self._python}: {error.strerror}") from None
+        finally:
+            theirs.close()
+            os.close(lifeline)
+        self._control = ours
+        self._reactor.post(lambda: self._reactor.watch(ours.fileno(), partial(self._hear, ours)))
+        if not self._ready.wait(_READY):
+            reason = self._last_words()
+            self._process = None
+            raise self._unavailable(f"the zygote did not start: {reason}")
+
+    def _last_words(self) -> str:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        self._process.kill()
+        words = self._process.stderr.read().decode(errors="replace").strip()
+        self._process.wait()
+        return words.splitlines()[-1] if words else "it said nothing"
+
+    # On the reactor's thread
+
+    def _hear(self, control: socket.socket) -> None:
+        try:
+            data, descriptors = _receive(control)
+        except OSError:
+            data, descriptors = b"", []
+        if not data:
+            self._died(control)
+            return
+        message = codec.decode(data)
+        if "ready" in message:
+            if message["ready"] == PROTOCOL:
+                self._ready.set()
+        elif "forked" in message:
+            self._arrived(message, descriptors)
+        elif (ended := self._watched.pop(message["ended"], None)) is not None:
+            ended(exit_of(message["status"]))
+
+    def _arrived(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        event, forks = self._forks.pop(message["forked"], (threading.Event(), []))
+        forks.append(Fork(message["pid"], descriptors[0]))
+        event.set()
+
+    def _died(self, control: socket.socket) -> None:
+        self._forget(control)
+        for event, _ in self._forks.values():
+            event.set()
+        self._forks.clear()
+        watched, self._watched = self._watched, {}
+        for ended in watched.values():
+            ended(Exit("the process that starts plugins died", signal=9, blameless=True))
+
+    def _forget(self, control: socket.socket) -> None:
+        if self._control is not control:
+            return
+        self._reactor.unwatch(control.fileno())
+        control.close()
+        os.close(self._lifeline)
+        process, self._process, self._control = self._process, None, None
+        if process is not None:
+            if process.stderr is not None:
+                process.stderr.close()
+            process.wait()
+
+
+def _spawn(python: str, control: int, lifeline: int) -> subprocess.Popen[bytes]:
+    """With a clean environment, in a session of its own."""
+    homes = [str(Path(module.__file__ or "").parents[1]) for module in (microkernel, msgspec)]
+    ours = homes if python == sys.executable else homes[:1]
+    return subprocess.Popen(
+        [python, "-I", "-c", _BOOT, *ours, str(control), str(lifeline), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=(control, lifeline),
+        start_new_session=True,
+        env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+    )
+
+
+def _send(control: socket.socket, message: dict[str, Any], descriptors: Sequence[int]) -> None:
+    control.sendmsg(
+        [codec.encode(message)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+    )
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    data, ancillary, _, _ = control.recvmsg(4096, socket.CMSG_SPACE(4))
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content)
+    return data, list(descriptors)
+
+
+def exit_of(status: int) -> Exit:
+    """How a process ended, in words."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        return Exit(f"killed by {name}", signal=number)
+    code = os.waitstatus_to_exitcode(status)
+    return Exit(f"exit status {code}", code=code)

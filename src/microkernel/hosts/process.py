@@ -1,0 +1,178 @@
+"""The level ``process``, the default: an instance in a process of its own. It survives faults, not attacks.
+
+Its memory, its crash, its exit are its own, and it can always be killed, with everything it started. It may read and
+write what the kernel's user may.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from microkernel.errors import IsolationUnavailable, KernelError
+from microkernel.hosts._output import Output
+from microkernel.hosts._processes import end_tree, statistics_of
+from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
+from microkernel.hosts._zygote import Zygote
+from microkernel.kernel.manifest import Level
+from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, Reactor, Uplink
+from microkernel.wire.messages import Message
+
+_BUFFER = 256 * 1024
+
+
+class ProcessHost:
+    """Instances as processes, forked from one zygote."""
+
+    level: Level = "process"
+
+    def __init__(self, reactor: Reactor, python: str = sys.executable, **_options: object) -> None:
+        self._reactor = reactor
+        self._python = python
+        self._zygote = Zygote(reactor, self.level, python)
+
+    @property
+    def zygote_pid(self) -> int | None:
+        return self._zygote.pid
+
+    def available(self) -> Availability:
+        if not hasattr(os, "pidfd_open"):
+            reason = "pidfd_open is missing (Linux 5.3 and Python 3.9 have it)"
+            return Availability(reason, IsolationUnavailable("MK0501", level=self.level, reason=reason))
+        return Availability("zygote, pidfd, rlimits")
+
+    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> ProcessPlace:
+        place = ProcessPlace(spec, feed, uplink, self._reactor)
+        place.begin(self._zygote, self._request(spec))
+        return place
+
+    def close(self) -> None:
+        self._zygote.close()
+
+    def _request(self, spec: LaunchSpec) -> dict[str, Any]:
+        """The kernel's own surroundings, as they are now; another interpreter has a path of its own."""
+        return {
+            "name": spec.load.name,
+            "env": dict(os.environ),
+            "cwd": _folder(),
+            "path": [place or _folder() for place in sys.path] if self._python == sys.executable else [],
+            "limits": {name: spec.limits.get(name, 0) for name in ("memory", "files", "file_size", "cpu")},
+        }
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
+class ProcessPlace:
+    """A worker, its channel and its output. All methods of the Place may be called on any thread."""
+
+    def __init__(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, reactor: Reactor) -> None:
+        self._spec = spec
+        self._uplink = uplink
+        self._reactor = reactor
+        self._pid: int | None = None
+        self._handle = -1
+        self._asked = False
+        down, self._worker_down = _pair()
+        up, self._worker_up = _pair()
+        self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed)
+        self._pipes = (os.pipe(), os.pipe())
+        self._outputs = [
+            Output(_unblocked(pipe[0]), reactor, partial(uplink.output, stream))
+            for pipe, stream in zip(self._pipes, ("stdout", "stderr"), strict=True)
+        ]
+
+    def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
+        """Have it forked. Raises IsolationUnavailable; nothing is left open then."""
+        theirs = [self._worker_down.fileno(), self._worker_up.fileno(), *(pipe[1] for pipe in self._pipes)]
+        try:
+            fork = zygote.fork(request, theirs, self._ended)
+        except IsolationUnavailable:
+            self._reactor.post(self._close)
+            raise
+        finally:
+            self._worker_down.close()
+            self._worker_up.close()
+            for pipe in self._pipes:
+                os.close(pipe[1])
+        self._pid, self._handle = fork.pid, fork.handle
+        self._reactor.post(self._open)
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    def send(self, message: Message) -> None:
+        way = self._channel.send_up if isinstance(message, ANSWERS) else self._channel.send_down
+        self._reactor.post(partial(way, message))
+
+    def wake(self) -> None:
+        self._channel.post_pump()
+
+    def pump(self) -> None:
+        self._channel.pump()
+
+    def insist(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def statistics(self) -> Mapping[str, Any]:
+        return statistics_of(self._pid) if self._handle >= 0 and self._pid else {}
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._handle >= 0:
+            try:
+                signal.pidfd_send_signal(self._handle, number)
+            except (ProcessLookupError, OSError):
+                return  # it has ended: the zygote says so
+
+    # On the reactor's thread
+
+    def _open(self) -> None:
+        for output in self._outputs:
+            output.open()
+        self._channel.open()
+        self._channel.send_down(self._spec.load)
+
+    def _malformed(self, error: KernelError) -> None:
+        self._uplink.malformed(error)
+        self.kill()
+
+    def _ended(self, exit: Exit) -> None:
+        if exit.blameless and self._pid is not None:
+            end_tree(self._pid)  # nobody else is left to do it
+        self._close()
+        self._uplink.ended(exit)
+
+    def _close(self) -> None:
+        self._channel.close()
+        for output in self._outputs:
+            output.close()
+        if self._handle >= 0:
+            handle, self._handle = self._handle, -1
+            os.close(handle)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    return ours, theirs
+
+
+def _unblocked(descriptor: int) -> int:
+    os.set_blocking(descriptor, False)
+    return descriptor

@@ -1,0 +1,152 @@
+"""The worker's end of a channel: D brings events and calls, U takes what goes up and brings the answers to it.
+
+D is read by the main thread alone. U is read by whoever waits for an answer: one of the waiting threads at a time,
+which hands the others theirs; or by the event loop, if there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from microkernel.sdk.channel import ChannelClosed
+from microkernel.wire import frames, messages
+from microkernel.wire.messages import Message, Reply
+from microkernel.wire.session import Session, pack
+
+EMIT_WINDOW = 1024
+"""How many emits may be under way before the next one waits for credit."""
+_RECEIVE = frames.DATAGRAM
+Answer = Callable[[Reply], object]
+
+
+class SocketChannel:
+    """A ``sdk.channel.Channel`` over two SEQPACKET sockets and reply lanes."""
+
+    def __init__(self, down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket]) -> None:
+        self._down = down
+        self._up = up
+        self._lanes = lanes
+        self._from_down = Session("worker")
+        self._from_up = Session("worker")
+        self._down_poll = select.poll()
+        self._down_poll.register(down, select.POLLIN)
+        self._up_poll = select.poll()
+        self._up_poll.register(up, select.POLLIN)
+        self._sending = threading.Lock()
+        self._reading = threading.Lock()
+        self._answers: dict[int, Answer] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, int] = {}
+        self._emitted = 0
+        self._write(self._from_up.hello())
+
+    # Down
+
+    def receive(self, timeout: float | None) -> Sequence[Message]:
+        while True:
+            if timeout is not None and not self._down_poll.poll(timeout * 1000):
+                return ()
+            received = self._from_down.receive(_read(self._down))
+            if received:
+                return received
+
+    def fileno(self) -> int:
+        return self._down.fileno()
+
+    # Up
+
+    def send(self, message: Message) -> None:
+        if isinstance(message, messages.Emit):
+            self._wait_for_credit()
+        self._write(pack([message]))
+
+    def reply(self, reply: Reply, lane: int) -> None:
+        if lane < 0:
+            self.send(reply)
+            return
+        try:
+            for part in frames.datagrams(pack([reply])):
+                self._lanes[lane].send(part)
+        except OSError:
+            self.send(reply)  # the caller has given the lane up: the kernel drops what comes too late
+
+    def request(self, id: int, message: Message, deadline: float) -> Reply | None:
+        replies: list[Reply] = []
+        self._answers[id] = replies.append
+        try:
+            self.send(message)
+            while not replies and (left := deadline - time.monotonic()) > 0:
+                self._read_in_turn(left, lambda: bool(replies))
+        finally:
+            self._answers.pop(id, None)
+        return replies[0] if replies else None
+
+    def request_later(self, id: int, message: Message, answer: Answer) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+        self._answers[id] = answer
+        self._loops[loop] = self._loops.get(loop, 0) + 1
+        if self._loops[loop] == 1:
+            loop.add_reader(self._up.fileno(), self._read_available)
+        self.send(message)
+        return lambda: self._forget(loop, id)
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, id: int) -> None:
+        self._answers.pop(id, None)
+        self._loops[loop] -= 1
+        if self._loops[loop] == 0:
+            del self._loops[loop]
+            loop.remove_reader(self._up.fileno())
+
+    def _wait_for_credit(self) -> None:
+        while self._emitted >= EMIT_WINDOW:
+            self._read_in_turn(None, lambda: self._emitted < EMIT_WINDOW)
+        self._emitted += 1
+
+    def _read_in_turn(self, timeout: float | None, enough: Callable[[], bool]) -> None:
+        """Wait for the turn to read, and read once; or find that another has read what was waited for."""
+        if not self._reading.acquire(timeout=-1 if timeout is None else timeout):
+            return
+        try:
+            if not enough() and self._up_poll.poll(None if timeout is None else timeout * 1000):
+                self._take(_read(self._up))
+        finally:
+            self._reading.release()
+
+    def _read_available(self) -> None:
+        if self._reading.acquire(blocking=False):  # else a thread that waits is reading already
+            try:
+                if self._up_poll.poll(0):
+                    self._take(_read(self._up))
+            finally:
+                self._reading.release()
+
+    def _take(self, data: bytes) -> None:
+        for message in self._from_up.receive(data):
+            if isinstance(message, Reply):
+                answer = self._answers.pop(message.id, None)
+                if answer is not None:
+                    answer(message)
+            elif isinstance(message, messages.Credit):
+                self._emitted -= message.count
+
+    def _write(self, frame: bytes) -> None:
+        try:
+            with self._sending:
+                for part in frames.datagrams(frame):
+                    self._up.send(part)
+        except OSError:
+            raise ChannelClosed from None
+
+
+def _read(source: socket.socket) -> bytes:
+    try:
+        data = source.recv(_RECEIVE)
+    except ConnectionError:
+        data = b""
+    if not data:
+        raise ChannelClosed
+    return data

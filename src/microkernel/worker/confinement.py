@@ -1,0 +1,74 @@
+"""What a worker gives up before any code of a plugin runs, and what ties it to the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import resource
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+_PR_SET_CHILD_SUBREAPER = 36
+_F_SETSIG = 10
+_FIRST_FREE = 3
+_libc = ctypes.CDLL(None, use_errno=True)
+
+RLIMITS = {
+    "memory": resource.RLIMIT_DATA,
+    "files": resource.RLIMIT_NOFILE,
+    "file_size": resource.RLIMIT_FSIZE,
+    "cpu": resource.RLIMIT_CPU,
+}
+
+
+def settle_in(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
+    """Own session, own descriptors, limits. Returns the descriptors of the channel, renumbered.
+
+    Whatever it starts is its own to reap; what outlives it falls to the zygote, which kills all that is no worker.
+    """
+    os.setsid()
+    adopt_orphans()
+    kept = _take_descriptors(descriptors, lifeline)
+    _die_with_kernel(kept.pop())
+    _be_first_to_go()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name, limit in RLIMITS.items():
+        if value := int(request["limits"].get(name, 0)):
+            resource.setrlimit(limit, (value, value))
+    return kept
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below that loses its own."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def _take_descriptors(descriptors: Sequence[int], lifeline: int) -> list[int]:
+    """Nothing in, output into the pipes, the channel (and the lifeline, last) from 3 on, and nothing else open."""
+    down, up, out, err, *lanes = descriptors
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    wanted = [nothing, out, err, down, up, *lanes, os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)]
+    high = max([*wanted, len(wanted)]) + 1
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, high) for descriptor in wanted]
+    for place, descriptor in enumerate(moved):
+        os.dup2(descriptor, place, inheritable=place < _FIRST_FREE)
+    os.closerange(len(moved), os.sysconf("SC_OPEN_MAX"))
+    return list(range(_FIRST_FREE, len(moved)))
+
+
+def _die_with_kernel(lifeline: int) -> None:
+    """The kernel holds the other end of this pipe and never writes. When it is gone, the system sends us SIGKILL: no
+    thread of ours has to be able to run for that."""
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _be_first_to_go() -> None:
+    """When the machine runs out of memory, plugins go before the kernel."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # a system may forbid it
+        score.write("1000")

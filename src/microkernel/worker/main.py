@@ -1,0 +1,74 @@
+"""A worker: a fresh fork of the zygote becomes the place of one instance, runs it, and leaves."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn, TextIO
+
+from microkernel.sdk.runtime import Runtime
+from microkernel.worker.channel import SocketChannel
+from microkernel.worker.confinement import settle_in
+
+BROKEN = 70
+"""The exit status of a worker that failed before it could run its plugin."""
+
+
+def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> NoReturn:
+    """Never returns. ``descriptors``: D, U, stdout, stderr, then the reply lanes."""
+    status = BROKEN
+    try:
+        kept = settle_in(request, descriptors, lifeline)
+        _take_over_process(request)
+        status = _serve(kept)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        _leave(status)
+
+
+def _serve(descriptors: Sequence[int]) -> int:
+    down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    Runtime(SocketChannel(down, up, lanes)).run()
+    return 0
+
+
+def _take_over_process(request: dict[str, Any]) -> None:
+    os.environ.clear()
+    os.environ.update(request["env"])
+    with contextlib.suppress(OSError):  # the kernel's own folder may be gone
+        os.chdir(request["cwd"])
+    if request["path"]:
+        sys.path[:] = request["path"]
+    sys.argv[:] = [request["name"]]
+    sys.stdout, sys.stderr = _printer(1), _printer(2)
+    signal.signal(signal.SIGTERM, _on_term)
+    faulthandler.enable()
+    gc.enable()
+
+
+def _printer(descriptor: int) -> TextIO:
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _on_term(_number: int, _frame: object) -> None:
+    """To be asked again: what can clean up may do so, what cannot is killed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit("SIGTERM")
+
+
+def _leave(status: int) -> NoReturn:
+    """Without the interpreter's long goodbye: what matters is flushed, threads are not waited for."""
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)

@@ -1,0 +1,192 @@
+"""The process that workers are forked from: exec'ed, single-threaded, a clean environment, and everything imported.
+
+It is a child subreaper, and so is every worker for what it starts itself. So a child of the zygote that is no worker
+was left by one that is dead: it is killed, and what it leaves in turn, until none is left. Only then is the worker's
+end reported. When the kernel goes, the zygote kills all that is below it, and goes too.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from microkernel.wire.codec import decode, encode
+from microkernel.wire.messages import PROTOCOL
+from microkernel.worker import confinement
+from microkernel.worker.main import become_worker
+
+_MAX_REQUEST = 192 * 1024
+_MAX_DESCRIPTORS = 32
+
+
+class Zygote:
+    """``run`` returns when the kernel is gone and nothing is left below."""
+
+    def __init__(self, control: socket.socket, lifeline: int, kernel: int) -> None:
+        self._control = control
+        self._lifeline = lifeline
+        self._kernel = kernel
+        self._workers: dict[int, int] = {}
+        """The kernel's number of each living worker, by pid."""
+        self._ended: list[dict[str, Any]] = []
+        """Ends that are reported once nothing of them is left."""
+        self._woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        os.set_blocking(self._woken, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._swept = 0.0
+        self._sweep_cost = 0.0
+
+    def run(self) -> None:
+        poll = select.poll()
+        for descriptor in (self._control.fileno(), self._woken, self._kernel):
+            poll.register(descriptor, select.POLLIN)
+        self._send({"ready": PROTOCOL, "pid": os.getpid()})
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll(self._patience())}
+            if self._kernel in ready or (self._control.fileno() in ready and not self._serve()):
+                break
+            if self._woken in ready:
+                _drain(self._woken)
+            self._reap()
+            if self._ended and not self._patience():
+                self._finish_off()
+        self._end_all()
+
+    def _serve(self) -> bool:
+        """One request; False when the kernel has closed its end."""
+        data, descriptors = _receive(self._control)
+        if not data:
+            return False
+        request = decode(data)
+        pid = os.fork()
+        if pid == 0:
+            self._become_child()
+            become_worker(request, descriptors, self._lifeline)
+        self._workers[pid] = request["id"]
+        for descriptor in descriptors:
+            os.close(descriptor)
+        handle = os.pidfd_open(pid)
+        self._send({"forked": request["id"], "pid": pid}, handle)
+        os.close(handle)
+        return True
+
+    def _become_child(self) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            number = self._workers.pop(pid, None)
+            if number is not None:
+                self._ended.append({"ended": number, "status": status})
+
+    def _patience(self) -> int | None:
+        """Milliseconds until what is left below may be looked for again: looking takes at most a tenth of the time."""
+        if not self._ended:
+            return None
+        return max(0, round((self._swept + 10 * self._sweep_cost - time.monotonic()) * 1000))
+
+    def _finish_off(self) -> None:
+        """Kill what dead workers left; report their ends when nothing is left."""
+        began = time.monotonic()
+        left = [pid for pid in children_of(os.getpid()) if pid not in self._workers]
+        for pid in left:
+            _kill(pid)
+        self._swept = time.monotonic()
+        self._sweep_cost = self._swept - began
+        self._reap()
+        if not left:
+            ended, self._ended = self._ended, []
+            for end in ended:
+                self._send(end)
+
+    def _end_all(self) -> None:
+        """Until nothing is left: what is killed may leave children, which are ours then."""
+        self._control.close()
+        while True:
+            self._reap()
+            left = children_of(os.getpid())
+            if not left:
+                return
+            for pid in left:
+                _kill(pid)
+            select.select([self._woken], [], [], 0.05)
+            _drain(self._woken)
+
+    def _send(self, message: dict[str, Any], *descriptors: int) -> None:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            self._control.sendmsg([encode(message)], ancillary)
+        except OSError:
+            return  # the kernel is gone: the next poll says so
+
+
+def children_of(parent: int) -> list[int]:
+    """The processes whose parent it is, dead ones that nobody has waited for too."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as stat:
+                    fields = stat.read().rpartition(b")")[2].split()
+            except OSError:
+                continue  # it has ended meanwhile
+            if int(fields[1]) == parent and fields[0] != b"Z":
+                found.append(int(entry))
+    return found
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _drain(descriptor: int) -> None:
+    try:
+        while os.read(descriptor, 4096):
+            continue
+    except BlockingIOError:
+        return
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    data, ancillary, _, _ = control.recvmsg(_MAX_REQUEST, socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4))
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)
+
+
+def main() -> None:
+    """Arguments: the descriptors of the control socket and of the lifeline, and the kernel's pid."""
+    control, lifeline, kernel = (int(argument) for argument in sys.argv[-3:])
+    confinement.adopt_orphans()
+    handle = os.pidfd_open(kernel)
+    if os.getppid() != kernel:
+        return
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    Zygote(socket.socket(fileno=control), lifeline, handle).run()
+
+
+if __name__ == "__main__":
+    main()
