@@ -335,8 +335,9 @@ class Operations:
         """Events go to the front. Only one that was alone when the death came counts a delivery."""
         events = [letter for letter in letters if isinstance(letter, EventLetter)]
         if len(letters) == 1 and events:
-            events[0].delivery += 1
-            if events[0].delivery > record.manifest.limits.max_deliveries:
+            if events[0].delivery < record.manifest.limits.max_deliveries:
+                events[0].delivery += 1
+            else:
                 self._journal.bury(events.pop(), f"{record.name} died over it every time it was delivered", "")
         for event in events:
             event.suspect = True

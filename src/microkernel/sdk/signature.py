@@ -18,6 +18,7 @@ from microkernel.wire.messages import EMPTY_LIST, EMPTY_MAP, Envelope
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Parameter = inspect.Parameter
 
+_UNNAMED = (Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY)
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _EMPTY_LIST, _EMPTY_MAP = bytes(EMPTY_LIST), bytes(EMPTY_MAP)
 _BOARD = ("key", "value", "revision")
@@ -58,13 +59,13 @@ def _fields(parameters: list[Parameter]) -> list[tuple[str, Any, Any]]:
 class EventBinder:
     """Fills a handler's parameters from an event: by name; ``event`` is the Event; ``**rest`` what is left.
 
-    A handler with ``*args`` or without a readable signature gets the Event alone. For a watcher (``board``) parameters
-    of other names are taken as key, value and revision, in that order.
+    A handler with ``*args``, with positional-only parameters or without a readable signature gets the Event alone. For
+    a watcher (``board``) parameters of other names are taken as key, value and revision, in that order.
     """
 
     def __init__(self, function: Callable[..., Any], *, board: bool = False) -> None:
         parameters = read_parameters(function)
-        self._whole = parameters is None or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self._whole = parameters is None or any(p.kind in _UNNAMED for p in parameters)
         parameters = [] if self._whole or parameters is None else parameters
         self._rest = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self._named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
