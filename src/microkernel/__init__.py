@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 from microkernel import errors
 
 if TYPE_CHECKING:
-    from microkernel.app import Kernel
-    from microkernel.kernel.manifest import KernelConfig
+    from microkernel.app import Kernel, KernelConfig
     from microkernel.sdk import Event, IPlugin, PluginAPI, Reply, Secret, Subscription, every, expose, on
 
 __version__ = "0.1.0"
@@ -25,7 +24,7 @@ __all__ = [
     "on",
 ]
 
-_HOMES = {"Kernel": "microkernel.app", "KernelConfig": "microkernel.kernel.manifest"}
+_HOMES = {"Kernel": "microkernel.app", "KernelConfig": "microkernel.app"}
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,8 @@ from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
 from microkernel.wire.topics import check_pattern, check_topic
 
+__all__ = ["Kernel", "KernelConfig"]
+
 Grants = Mapping[str, Permissions]
 _EXTRAS = {"wasm": "wasm"}
 

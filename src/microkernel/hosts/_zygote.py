@@ -12,12 +12,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-import microkernel
 from microkernel.errors import IsolationUnavailable
 from microkernel.kernel.ports import Exit, Reactor
 from microkernel.wire import codec
@@ -192,8 +190,9 @@ class Zygote:
 
 def _spawn(python: str, control: int, lifeline: int) -> subprocess.Popen[bytes]:
     """With a clean environment, in a session of its own."""
-    homes = [str(Path(module.__file__ or "").parents[1]) for module in (microkernel, msgspec)]
-    ours = homes if python == sys.executable else homes[:1]
+    ours = [str(Path(__file__).parents[2])]
+    if python == sys.executable:  # another interpreter brings its own: it has C code in it
+        ours.append(str(Path(find_spec("msgspec").origin).parents[1]))  # type: ignore[union-attr,arg-type]
     return subprocess.Popen(
         [python, "-I", "-c", _BOOT, *ours, str(control), str(lifeline), str(os.getpid())],
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,230 @@
+"""The kernel's end of the control socket, driven by its reactor."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from microkernel.control.paths import address, answers, credentials, dial, locked, secure, socket_path
+from microkernel.control.place import RemotePlace
+from microkernel.errors import ConfigError, KernelError, ProtocolError
+from microkernel.kernel.instance import Instance
+from microkernel.kernel.kernel import Core
+from microkernel.kernel.manifest import Permissions
+from microkernel.kernel.ports import Exit
+from microkernel.wire import messages
+from microkernel.wire.session import Session, refusal
+
+GRANT = Permissions(kernel=("observe", "control"))
+"""Who may open the socket may do to the kernel what it likes: it is the user who runs it."""
+HELLO_WITHIN = 5.0
+MOST_GUESTS = 64
+_READ = 256 * 1024
+_BACKLOG = 16
+_PAUSE = 1.0
+"""Seconds without a new guest when descriptors have run out."""
+
+WELCOME = frozenset({
+    messages.Emit, messages.Ask, messages.Call, messages.Cancel, messages.Reply, messages.Done, messages.Rejected,
+    messages.Subscribe, messages.Unsubscribe, messages.Expose, messages.Data, messages.Log, messages.Ping,
+    messages.Pong, messages.Leaving,
+})  # fmt: skip
+"""What a guest may say: nothing of a life that the kernel does not lead for it."""
+
+
+class ControlServer:
+    """Lets guests into ``core``. ``open`` and ``close`` on a thread that may wait."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.path = socket_path(core.name)
+        self._listener: socket.socket | None = None
+        self._guests: set[Guest] = set()
+        self._numbers = count(1)
+
+    def open(self) -> None:
+        """Listen. Raises KernelError: MK0702 where another kernel does, MK0704 where the place is not ours."""
+        secure(self.path.parent)
+        with locked(self.path.parent):
+            self._clear_the_way()
+            self._listener = self._listen()
+        self.core.reactor.run(partial(self.core.reactor.watch, self._listener.fileno(), self._accept))
+
+    def close(self) -> None:
+        """No guest stays, and no socket."""
+        if self._listener is None:
+            return
+        listener, self._listener = self._listener, None
+        self.core.reactor.run(partial(self._close, listener))
+
+    def _close(self, listener: socket.socket) -> None:
+        self.core.reactor.unwatch(listener.fileno())
+        with suppress(OSError, KernelError), locked(self.path.parent):
+            self.path.unlink()
+        listener.close()
+        for guest in list(self._guests):
+            guest.close("the kernel has stopped")
+
+    def _clear_the_way(self) -> None:
+        try:
+            owner = self.path.lstat().st_uid
+        except FileNotFoundError:
+            return
+        if owner != os.getuid():
+            raise KernelError("MK0704", path=str(self.path), uid=owner)
+        if answers(self.path):
+            raise KernelError("MK0702", path=str(self.path), pid=_pid_at(self.path))
+        self.path.unlink()
+        self.core.journal.announce("MK0703", "notice", "", path=str(self.path))
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            os.fchmod(listener.fileno(), 0o600)  # before it has a name: at no moment is it open to others
+            with address(self.path) as short:
+                listener.bind(short)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            raise ConfigError("MK0705", path=str(self.path), reason=(error.strerror or str(error)).lower()) from None
+        return listener
+
+    # On the reactor's thread
+
+    def _accept(self) -> None:
+        listener = self._listener
+        if listener is None:
+            return
+        try:
+            for _ in range(_BACKLOG):
+                self._receive(listener.accept()[0])
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptors: this thread would turn in circles
+            self.core.reactor.unwatch(listener.fileno())
+            self.core.reactor.later(_PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._listener is not None:
+            self.core.reactor.watch(self._listener.fileno(), self._accept)
+
+    def _receive(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        pid, uid = credentials(connection)
+        reason = ""
+        if uid not in (os.getuid(), 0):
+            reason = f"it belongs to user {os.getuid()}, and you are user {uid}"
+        elif len(self._guests) >= MOST_GUESTS:
+            reason = f"there are {MOST_GUESTS} connections already"
+        if reason:
+            turn_away(connection, ProtocolError("MK0709", reason=reason))
+            return
+        self._guests.add(Guest(self, connection, pid, f"_guest{next(self._numbers)}"))
+
+    def forget(self, guest: Guest) -> None:
+        self._guests.discard(guest)
+
+
+class Guest:
+    """One connection: a stranger until it has said hello, then an instance. On the reactor's thread."""
+
+    def __init__(self, server: ControlServer, connection: socket.socket, pid: int, name: str) -> None:
+        self._server = server
+        self._core = server.core
+        self._connection = connection
+        self._pid = pid
+        self._name = name  # no plugin's name begins so
+        self._session = Session("kernel", self._core.name)
+        self._instance: Instance | None = None
+        self._closed = False
+        self._core.reactor.watch(connection.fileno(), self._readable)
+        self._forget_hello = self._core.reactor.later(HELLO_WITHIN, self._no_hello)
+
+    def _readable(self) -> None:
+        try:
+            data = self._connection.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close("it has left")
+            return
+        try:
+            received = self._session.receive(data)
+            if self._instance is None and self._session.peer is not None:
+                self._instance = self._settle()
+            for message in received:
+                self._pass(message)
+        except ProtocolError as error:
+            self._refuse(error)
+
+    def _settle(self) -> Instance:
+        self._forget_hello()
+        self._connection.send(self._session.hello())  # the first bytes into an empty socket: they fit
+        return self._core.attach(self._name, GRANT, self._place)
+
+    def _place(self, instance: Instance) -> RemotePlace:
+        return RemotePlace(self._connection, self._pid, instance, self._core.reactor, self.close)
+
+    def _pass(self, message: messages.Message) -> None:
+        if type(message) not in WELCOME:
+            raise ProtocolError("MK0215", reason=f"a {type(message).__name__} is not for a guest to say")
+        if isinstance(message, messages.Subscribe):
+            message.handler = _patient(message.handler)
+        if self._instance is not None:
+            self._instance.received(message)
+
+    def _no_hello(self) -> None:
+        if self._instance is None:
+            self._refuse(ProtocolError("MK0216", theirs="none", ours=messages.PROTOCOL, reason="it did not say hello"))
+
+    def _refuse(self, error: ProtocolError) -> None:
+        if not self._closed:
+            with suppress(OSError):
+                self._connection.send(refusal(error))
+            self.close(str(error))
+
+    def close(self, reason: str) -> None:
+        """Let it go. A second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._forget_hello()
+        self._core.reactor.unwatch(self._connection.fileno())
+        if self._instance is not None:
+            self._leave(self._instance, reason)
+        self._connection.close()
+        self._server.forget(self)
+
+    def _leave(self, instance: Instance, reason: str) -> None:
+        if isinstance(instance.place, RemotePlace):
+            instance.place.closed()
+        self._core.detach(instance)
+        instance.ended(Exit(reason, code=0))
+
+
+def turn_away(connection: socket.socket, error: ProtocolError) -> None:
+    """Say why, and close."""
+    with suppress(OSError):
+        connection.send(refusal(error))
+    connection.close()
+
+
+def _patient(handler: messages.Handler) -> messages.Handler:
+    """A terminal that is looked at by nobody holds no plugin up: what it does not take in time it does not get."""
+    return messages.Handler(
+        handler.number, handler.pattern, handler.name, handler.once, "drop_oldest", handler.board
+    )
+
+
+def _pid_at(path: Path) -> int:
+    try:
+        with dial(path, 1.0) as connection:
+            return credentials(connection)[0]
+    except KernelError:
+        return 0
