@@ -8,12 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from microkernel.control.paths import dial
 from microkernel.errors import KernelClosed, KernelError, ProtocolError
 from microkernel.sdk.channel import ChannelClosed
 from microkernel.wire import messages
+from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Message, Reply
 from microkernel.wire.session import Session, pack
 
@@ -32,16 +34,16 @@ class StreamChannel:
         self._connection = dial(path)
         self._session = Session(role)
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._answers: dict[int, Callable[[Reply | None], object]] = {}
+        self._answers: dict[int, Callable[[Reply], object]] = {}
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._writing = threading.Lock()
-        self.gone = False
-        """The kernel's end is closed, or ours is."""
-        self.refused: ProtocolError | None = None
+        self.end: KernelError | None = None
+        """Why nothing comes any more, once that is so."""
         try:
             self._greet(path)
-        except KernelError:
+        except BaseException:
             self._connection.close()
+            os.close(self._bell)
             raise
         self._reader = threading.Thread(target=self._read, name="control-reader", daemon=True)
         self._reader.start()
@@ -61,17 +63,37 @@ class StreamChannel:
         """The name of the kernel at the other end."""
         return self._session.peer.name if self._session.peer else ""
 
+    def close(self) -> None:
+        with suppress(OSError):  # the kernel was faster
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self._connection.close()
+        os.close(self._bell)
+
     # What comes
 
+    def push(self, message: Message | None) -> None:
+        """Something to receive; None for the end."""
+        self._inbox.put(message)
+        os.eventfd_write(self._bell, 1)
+
+    def ended(self) -> None:
+        """Nothing more will come."""
+        self.push(None)
+
     def _read(self) -> None:
+        end: KernelError = KernelClosed("MK0612", reason="it has stopped")
         try:
             while True:
                 self._take(self._connection.recv(_READ))
         except ProtocolError as error:
-            self.refused = error
+            end = error
         except (OSError, ChannelClosed):
             pass  # it has ended, or we have
-        self._end()
+        self.end = end
+        for id in list(self._answers):
+            self._answer(Reply(id, failure=from_error(end)))
+        self.ended()
 
     def _take(self, data: bytes) -> None:
         if not data:
@@ -89,53 +111,25 @@ class StreamChannel:
         if answer is not None:
             answer(reply)
 
-    def _end(self) -> None:
-        self.gone = True
-        for id in list(self._answers):
-            answer = self._answers.pop(id, None)
-            if answer is not None:
-                answer(None)
-        self.ended()
-
-    def ended(self) -> None:
-        """Nothing more will come."""
-        self.push(None)
-
-    def push(self, message: Message | None) -> None:
-        """Something to receive."""
-        self._inbox.put(message)
-        os.eventfd_write(self._bell, 1)
-
-    def close(self) -> None:
-        self.gone = True
-        try:
-            self._connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the kernel was faster
-        self._reader.join()
-        self._connection.close()
-        os.close(self._bell)
-
     # Channel
 
     def fileno(self) -> int:
         return self._bell
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
-        received: list[Message] = []
+        self._quiet()
+        received: list[Message | None] = []
         try:
-            message = self._inbox.get(timeout=timeout)
+            received.append(self._inbox.get(timeout=timeout))
             while True:
-                if message is None:
-                    self._inbox.put(None)
-                    break
-                received.append(message)
-                message = self._inbox.get_nowait()
+                received.append(self._inbox.get_nowait())
         except queue.Empty:
-            self._quiet()
-        if not received and message_ended(self._inbox, timeout):
-            raise ChannelClosed
-        return received
+            came = [message for message in received if message is not None]
+        if len(came) < len(received):
+            self.push(None)  # for the next time
+            if not came:
+                raise ChannelClosed
+        return came
 
     def _quiet(self) -> None:
         try:
@@ -149,30 +143,28 @@ class StreamChannel:
             with self._writing:
                 self._connection.sendall(pack([message]))
         except OSError:
-            self.gone = True
+            return  # the reader sees the end too
 
     def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - there is but one way up
         self.send(reply)
 
     def request(self, id: int, message: Message, deadline: float) -> Reply | None:
-        """Raises KernelClosed if the kernel goes away meanwhile."""
-        answered: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
+        answered: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         forget = self.request_later(id, message, answered.put)
         try:
-            reply = answered.get(timeout=max(0.0, deadline - time.monotonic()))
+            return answered.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return None
         finally:
             forget()
-        if reply is None:
-            raise self.refused or KernelClosed("MK0612", reason="it has stopped")
-        return reply
 
-    def request_later(
-        self, id: int, message: Message, answer: Callable[[Reply], object]
-    ) -> Callable[[], None]:
-        self._answers[id] = answer  # type: ignore[assignment]
+    def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
+        self._answers[id] = answer
         self.send(message)
-        if self.gone and (waiting := self._answers.pop(id, None)) is not None:
-            waiting(None)
+        if self.end is not None:
+            self._answer(Reply(id, failure=from_error(self.end)))
         return lambda: _forget(self._answers, id)
+
+
+def _forget(answers: dict[int, Callable[[Reply], object]], id: int) -> None:
+    answers.pop(id, None)

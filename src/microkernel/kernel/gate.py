@@ -17,7 +17,10 @@ from microkernel.wire.topics import check_pattern, check_topic, covers
 CONFINED: Final[frozenset[Level]] = frozenset({"sandbox", "wasm"})
 KERNEL_TOPICS = "kernel."
 """Topics and services of the kernel itself; plugins need ``kernel.observe`` or ``kernel.control`` for them."""
-_OBSERVING = frozenset({"kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names"})
+_OBSERVING = frozenset({
+    "kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names",
+    "kernel.tell", "kernel.explain", "kernel.glossary",
+})  # fmt: skip
 
 Checked = tuple[str, str]
 

@@ -19,7 +19,7 @@ from microkernel.kernel.journal import Journal
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.lifecycle import SETTLED
 from microkernel.kernel.mailbox import Mailbox
-from microkernel.kernel.manifest import KernelConfig, Level, Manifest, Permissions
+from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, Permissions
 from microkernel.kernel.operations import Operations
 from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader, Place
 from microkernel.kernel.reactor import Reactor
@@ -32,6 +32,7 @@ from microkernel.kernel.settings import choose_level, effective
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.kernel.subscriptions import Subscriptions
 from microkernel.kernel.switch import Switch
+from microkernel.kernel.texts import Texts
 from microkernel.kernel.threads import in_thread
 from microkernel.kernel.watchdog import Watchdog
 from microkernel.wire import codec
@@ -47,7 +48,7 @@ _AT_ONCE = 16
 Hosts = Callable[[Level], Host]
 
 
-class Core:
+class Core(Texts):
     """Everything but the embedder's conveniences. ``run`` brings all plugins up, ``close`` takes all down."""
 
     def __init__(
@@ -105,6 +106,7 @@ class Core:
             if found.error is None and not effective(found.manifest, self.config).enabled:
                 continue
             self._admit(found)
+        self.journal.publish("kernel.found", kernel=self.name, names=[info.name for info in self.list()])
         fit = {r.name: r for r in self.registry if r.error is None}
         layers = plan(
             {name: record.manifest.version for name, record in fit.items()},
@@ -281,7 +283,7 @@ class Core:
 
     def attach(self, name: str, permissions: Permissions, settle: Callable[[Instance], Place]) -> Instance:
         """Let in an instance that came by itself; ``settle`` makes its place. ``name`` must be free."""
-        manifest = Manifest(name, description="attached")
+        manifest = Manifest(name, description="attached", limits=Limits(handler=0))  # nobody hurries a person
         found = Found(name, "", manifest)
         record = Record(found, manifest, "process", Mailbox(int(manifest.limits.mailbox)), guest=True)
         instance = Instance(record, 1, "process", manifest, None, permissions, self.switch)

@@ -86,7 +86,10 @@ class Operations:
         else:
             self._open(record, instance)
             took = round((time.monotonic() - began) * 1000, 1)
-            self._journal.announce("MK0218", "success", record.name, generation=instance.generation, ms=took)
+            self._journal.announce(
+                "MK0218", "success", record.name, generation=instance.generation, ms=took,
+                version=instance.manifest.version, level=instance.level, pid=instance.place.pid,
+            )  # fmt: skip
 
     def _check_requirements(self, record: Record) -> None:
         for requirement in record.manifest.requires:

@@ -1,0 +1,98 @@
+"""What the ``mk`` commands speak to a running kernel with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from microkernel.control.channel import StreamChannel
+from microkernel.control.paths import find_kernel
+from microkernel.errors import PermissionDenied
+from microkernel.sdk.channel import ChannelClosed
+from microkernel.sdk.client import Client
+from microkernel.sdk.event import Event
+from microkernel.sdk.signature import read_event
+from microkernel.wire import messages
+
+_SETTLE = 5.0
+"""Seconds for the kernel to have taken what was sent."""
+
+
+class ControlClient:
+    """A guest that only asks. For one thread; close it, or use it in a ``with`` block.
+
+    ``name`` is the kernel's, or nothing for the only one that runs. Raises KernelError: MK0701 where none answers,
+    MK0707 where several do.
+    """
+
+    def __init__(self, name: str = "", path: Path | None = None) -> None:
+        self._channel = StreamChannel(path or find_kernel(name), "mk")
+        self._client = Client(self._channel, _as_guest())
+        self._handlers: dict[int, Callable[[Event], object]] = {}
+        self._numbers = count(1)
+        self.get_data = self._client.get_data
+        self.delete_data = self._client.delete_data
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def kernel(self) -> str:
+        """The kernel's name."""
+        return self._channel.kernel
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
+        """As ``PluginAPI.call``."""
+        return self._client.call(target, timeout, args, kwargs, returns)
+
+    def set_data(self, key: str, value: Any, *, expect: int | None = None) -> int:
+        """As ``PluginAPI.set_data``."""
+        return self._client.set_data(key, value, expect)
+
+    def emit(self, topic: str, /, **data: Any) -> None:
+        """As ``PluginAPI.emit``; returns when the kernel has it."""
+        if topic.startswith("kernel."):
+            line = "nothing: only the kernel emits these"
+            raise PermissionDenied("MK0401", name="mk", action="emit", what=topic, line=line)
+        self._client.emit(topic, data)
+        self.settle()
+
+    def settle(self) -> None:
+        """Return when the kernel has taken all that was sent: it answers in order. Raises CallTimeout, KernelClosed."""
+        self._client.get_data("mk", None)
+
+    def subscribe(self, pattern: str, handler: Callable[[Event], object]) -> None:
+        """``handler`` gets the events in ``listen``. Raises BadTopic."""
+        number = next(self._numbers)
+        self._handlers[number] = handler
+        self._client.subscribe(messages.Handler(number, pattern, f"mk-{number}"))
+
+    def listen(self, timeout: float | None = None) -> bool:
+        """Handle what has come; wait for it at most ``timeout`` (0: not at all). False once the kernel has gone."""
+        try:
+            for message in self._channel.receive(timeout):
+                if isinstance(message, messages.Deliver):
+                    self._deliver(message)
+        except ChannelClosed:
+            return False
+        return True
+
+    def _deliver(self, message: messages.Deliver) -> None:
+        self._channel.send(messages.Done([message.seq]))
+        self._handlers[message.handler](read_event(message.event, message.delivery))
+
+
+def _as_guest() -> messages.Load:
+    """What the SDK's client wants to know of who asks: no grants of its own, the gate decides."""
+    return messages.Load("mk", "", 1, "process", "", "", {})

@@ -1,0 +1,31 @@
+"""What people read, for front ends on the public SDK: those may not import the catalogs, and need not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from microkernel.errors import KernelError
+from microkernel.messages import Catalog, find, glossary, plain, render
+
+
+class Texts:
+    """A part of the service `kernel`. Languages are ``en`` and ``zh``; any other is ``en``."""
+
+    def tell(self, id: str, fields: Mapping[str, Any], language: str = "en") -> str:
+        """The text of a message or an error, in one line."""
+        return Catalog.load(language).text(id, fields)
+
+    def explain(self, id: str, language: str = "en", columns: int = 0) -> str:
+        """What a message means. Raises KernelError MK0720 for an id that no message has."""
+        catalog = Catalog.load(language)
+        return render(id, catalog, Catalog.load("en" if catalog.language == "zh" else "zh"), columns)
+
+    def glossary(self, word: str = "", language: str = "en") -> list[list[str]]:
+        """The term for a word, or all: word, the same in the other language, meaning. Raises KernelError MK0711."""
+        found = find(word) if word else None
+        if word and found is None:
+            raise KernelError("MK0711", word=plain(word))
+        terms = [found] if found else glossary()
+        other = "en" if Catalog.load(language).language == "zh" else "zh"
+        return [[term.word(language), term.word(other), term.means(language)] for term in terms]
