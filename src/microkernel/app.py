@@ -21,7 +21,7 @@ from microkernel.kernel.clock import SystemClock
 from microkernel.kernel.info import PluginInfo
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Permissions
-from microkernel.kernel.ports import Availability, Host
+from microkernel.kernel.ports import Availability, Host, Lane
 from microkernel.kernel.reload import ReloadReport
 from microkernel.kernel.router import cancel
 from microkernel.loader import FileLoader, read_config
@@ -88,8 +88,11 @@ class Kernel:
     ) -> None:
         await asyncio.to_thread(self.close)
 
-    def open(self) -> None:
-        """Start; returns when every plugin is active or not going to be."""
+    def open(self, ready: Callable[[Kernel], object] | None = None) -> None:
+        """Start; returns when every plugin is active or not going to be. ``ready`` is called before the first starts.
+
+        Close it also when this raises.
+        """
         core = self._core = Core(
             self.name,
             FileLoader(),
@@ -101,6 +104,8 @@ class Kernel:
             self._grants,
         )
         self._embedder = Embedder(core)
+        if ready is not None:
+            ready(self)
         core.run(self._places)
 
     def close(self) -> None:
@@ -152,7 +157,7 @@ class Kernel:
         message = messages.Ask(0, check_topic(topic), codec.Raw(codec.encode(data)), deadline)
         waiter = _Waiter()
         core.reactor.run(partial(core.router.ask, None, "kernel", message, waiter.answer))
-        reply = waiter.wait(deadline + 1.0)
+        reply = waiter.wait(0, deadline + 1.0)
         answers = codec.decode(reply.value, _ANSWERS) if reply else []
         return [Reply(who, value, to_error(failure, who) if failure else None) for who, value, failure in answers]
 
@@ -164,13 +169,19 @@ class Kernel:
         Raises CallTimeout, CallFailed, PluginDied, PluginNotFound, MethodNotFound, PluginNotActive, InvalidArguments,
         NotPlainData, PayloadTooLarge, MailboxFull.
         """
-        core, waiter = self.core, _Waiter()
+        core = self.core
         message = _call_message(target, timeout, args, kwargs)
-        pending = _route(core, message, waiter.answer)
-        reply = waiter.wait(message.deadline)
+        waiter = core.router.lane_to(target) or _Waiter()
+        try:
+            pending = _route(core, message, waiter)
+        except BaseException:
+            waiter.release()
+            raise
+        reply = waiter.wait(pending, message.deadline)
         if reply is None:
             _give_up(core, pending)
             raise CallTimeout("MK0606", target=target, timeout=timeout)
+        core.router.collect(pending)
         return _value(reply, target, returns)
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
@@ -178,7 +189,7 @@ class Kernel:
         core, loop = self.core, asyncio.get_running_loop()
         answered: asyncio.Future[messages.Reply] = loop.create_future()
         message = _call_message(target, timeout, args, kwargs)
-        pending = _route(core, message, lambda reply: loop.call_soon_threadsafe(_resolve, answered, reply))
+        pending = _route(core, message, _Later(loop, answered))
         try:
             async with asyncio.timeout(timeout):
                 reply = await answered
@@ -296,7 +307,7 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
 
 
 class _Waiter:
-    """One thread that waits for one Reply."""
+    """One thread that waits for one Reply, which is handed over."""
 
     __slots__ = ("_lock", "_reply")
 
@@ -309,10 +320,13 @@ class _Waiter:
         self._reply = reply
         self._lock.release()
 
-    def wait(self, deadline: float) -> messages.Reply | None:
+    def wait(self, _id: int, deadline: float) -> messages.Reply | None:
         """None at the deadline."""
         self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
         return self._reply
+
+    def release(self) -> None:
+        """It was made for this one call."""
 
 
 def _call_message(target: str, timeout: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> messages.Call:
@@ -325,11 +339,12 @@ def _call_message(target: str, timeout: float, args: tuple[Any, ...], kwargs: di
     )
 
 
-def _route(core: Core, message: messages.Call, answer: Callable[[messages.Reply], object]) -> int:
+def _route(core: Core, message: messages.Call, waiter: _Waiter | _Later | Lane) -> int:
     if message.target.startswith("kernel."):
-        core.service.call(message, answer)
+        core.service.call(message, waiter.answer)
         return 0
-    return core.router.call(None, message, answer, direct=True).id
+    lane = waiter if not isinstance(waiter, _Waiter | _Later) else None
+    return core.router.call(None, message, waiter.answer, direct=True, lane=lane).id
 
 
 def _give_up(core: Core, pending: int) -> None:
@@ -341,6 +356,19 @@ def _value(reply: messages.Reply, target: str, returns: Any) -> Any:
     if reply.failure is not None:
         raise to_error(reply.failure, target)
     return codec.decode(reply.value, Any if returns is None else returns)
+
+
+class _Later:
+    """A coroutine that waits for one Reply."""
+
+    __slots__ = ("_answered", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, answered: asyncio.Future[messages.Reply]) -> None:
+        self._loop = loop
+        self._answered = answered
+
+    def answer(self, reply: messages.Reply) -> None:
+        self._loop.call_soon_threadsafe(_resolve, self._answered, reply)
 
 
 def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> None:

@@ -17,7 +17,7 @@ from microkernel.kernel.subscriptions import Subscription as Registered
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
-from microkernel.wire.messages import Deliver, Failure, Reply
+from microkernel.wire.messages import Failure, Reply
 
 _log = logging.getLogger("microkernel")
 _CAPACITY = 10_000
@@ -30,9 +30,9 @@ class Embedder:
         self._core = core
         self.counts = Counts()
         self.mailbox = Mailbox(_CAPACITY)
-        self.mailbox.paused = False
         self._bells: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self.mailbox.bell = partial(self._bells.put, True)
+        ring = partial(self._bells.put, True)  # a bell for each letter
+        self.mailbox.connect(ring, ring)
         self._handlers: dict[int, tuple[Callable[..., Any], EventBinder]] = {}
         self._thread: threading.Thread | None = None
 
@@ -68,23 +68,22 @@ class Embedder:
     def _work(self) -> None:
         while self._bells.get():
             for letter in self.mailbox.take(1):
-                message = letter.message()
-                if isinstance(letter, EventLetter) and isinstance(message, Deliver):
-                    self._handle(letter, message)
+                if isinstance(letter, EventLetter) and letter.subscription.number:
+                    self._handle(letter)
                 self.mailbox.done(letter.seq)
             if self.mailbox.guests:
                 self._core.reactor.post(partial(self._core.bus.admit_guests, self.mailbox))
 
-    def _handle(self, letter: EventLetter, message: Deliver) -> None:
-        function, binder = self._handlers[message.handler]
+    def _handle(self, letter: EventLetter) -> None:
+        function, binder = self._handlers[letter.subscription.number]
         try:
-            args, kwargs = binder.bind(message.event, message.delivery)
-            reply = Reply(message.reply_to, codec.Raw(codec.encode(function(*args, **kwargs))))
+            args, kwargs = binder.bind(letter.envelope, letter.delivery)
+            reply = Reply(letter.reply_to, codec.Raw(codec.encode(function(*args, **kwargs))))
         except Exception as error:
             _log.exception("MK0611 a handler of the embedding program raised: %s(%s)", *_shown(letter))
-            reply = Reply(message.reply_to, failure=_failure(error))
-        if message.reply_to:
-            self._core.router.finish(message.reply_to, reply)
+            reply = Reply(letter.reply_to, failure=_failure(error))
+        if letter.reply_to:
+            self._core.router.finish(letter.reply_to, reply)
 
 
 def _shown(letter: EventLetter) -> tuple[str, str]:

@@ -10,11 +10,13 @@ import os
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable, KernelError
+from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._output import Output
 from microkernel.hosts._processes import end_tree, statistics_of
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
@@ -85,6 +87,10 @@ class ProcessPlace:
         down, self._worker_down = _pair()
         up, self._worker_up = _pair()
         self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed)
+        self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
+        self._free: deque[Lane] = deque()
+        self._lanes = [Lane(i, self, ours, self._free) for i, (ours, _) in enumerate(self._lane_pairs)]
+        self._free.extend(self._lanes)
         self._pipes = (os.pipe(), os.pipe())
         self._outputs = [
             Output(_unblocked(pipe[0]), reactor, partial(uplink.output, stream))
@@ -94,6 +100,7 @@ class ProcessPlace:
     def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
         """Have it forked. Raises IsolationUnavailable; nothing is left open then."""
         theirs = [self._worker_down.fileno(), self._worker_up.fileno(), *(pipe[1] for pipe in self._pipes)]
+        theirs += [lane.fileno() for _, lane in self._lane_pairs]
         try:
             fork = zygote.fork(request, theirs, self._ended)
         except IsolationUnavailable:
@@ -104,6 +111,8 @@ class ProcessPlace:
             self._worker_up.close()
             for pipe in self._pipes:
                 os.close(pipe[1])
+            for _, lane in self._lane_pairs:
+                lane.close()
         self._pid, self._handle = fork.pid, fork.handle
         self._reactor.post(self._open)
 
@@ -120,6 +129,12 @@ class ProcessPlace:
 
     def pump(self) -> None:
         self._channel.pump()
+
+    def lane(self) -> Lane | None:
+        try:
+            return self._free.popleft()
+        except IndexError:
+            return None
 
     def insist(self) -> None:
         if not self._asked:
@@ -159,6 +174,9 @@ class ProcessPlace:
 
     def _close(self) -> None:
         self._channel.close()
+        self._free.clear()
+        for lane in self._lanes:
+            lane.close()
         for output in self._outputs:
             output.close()
         if self._handle >= 0:

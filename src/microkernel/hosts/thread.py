@@ -74,6 +74,9 @@ class ThreadPlace:
 
     pump = wake
 
+    def lane(self) -> None:
+        """There is none: its answers are handed over."""
+
     def insist(self) -> None:
         for thread in self._threads():
             if thread.ident is not None:

@@ -81,7 +81,7 @@ class Instance:
         if letters:
             self._switch.began(self)
         for letter in letters:
-            message = letter.message()
+            message = letter.message(self.place)
             if message is not None:
                 taken.append(message)
                 continue

@@ -9,6 +9,7 @@ from microkernel.wire.codec import Raw
 from microkernel.wire.messages import Deliver, Invoke, Message
 
 if TYPE_CHECKING:
+    from microkernel.kernel.ports import Place
     from microkernel.kernel.router import PendingCall
     from microkernel.kernel.subscriptions import Subscription
 
@@ -25,8 +26,8 @@ class Letter:
         self.seq = next(_numbers)
         self.suspect = False
 
-    def message(self) -> Message | None:
-        """For the present instance; None if it is no longer wanted."""
+    def message(self, place: Place) -> Message | None:
+        """For the present instance, in this place; None if it is no longer wanted."""
         raise NotImplementedError
 
 
@@ -46,7 +47,7 @@ class EventLetter(Letter):
         self.reply_to = reply_to
         self.deadline = deadline
 
-    def message(self) -> Message | None:
+    def message(self, place: Place) -> Message | None:  # noqa: ARG002 - the same for every place
         number = self.subscription.number
         return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline) if number else None
 
@@ -61,8 +62,9 @@ class CallLetter(Letter):
         super().__init__()
         self.call = call
 
-    def message(self) -> Message | None:
+    def message(self, place: Place) -> Message | None:
         call = self.call
         if call.answered:
             return None
-        return Invoke(call.id, call.method, call.args, call.kwargs, call.deadline, call.chain, call.lane)
+        lane = call.lane.index if call.lane is not None and call.lane.owner is place else -1
+        return Invoke(call.id, call.method, call.args, call.kwargs, call.deadline, call.chain, lane)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import Level, Manifest
-from microkernel.wire.messages import Load, Message
+from microkernel.wire.messages import Load, Message, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,24 @@ class Uplink(Protocol):
         """The instance sent what is no message. The place is being killed; ``ended`` follows."""
 
 
+class Lane(Protocol):
+    """A way for one caller to read its own answer. ``owner`` is the place it leads from."""
+
+    index: int
+    owner: object
+
+    def answer(self, reply: Reply) -> None:
+        """The answer came another way; from any thread."""
+
+    def wait(self, id: int, deadline: float) -> Reply | None:
+        """The Reply to this id, and the lane is free again; None at the deadline (monotonic), or when it was closed.
+
+        Raises ProtocolError for what is no reply."""
+
+    def release(self) -> None:
+        """Give it back unused."""
+
+
 class Place(Protocol):
     """Where one instance lives."""
 
@@ -123,6 +141,9 @@ class Place(Protocol):
 
     def pump(self) -> None:
         """The same, on a thread that cannot be killed: may send at once."""
+
+    def lane(self) -> Lane | None:
+        """A free reply lane, for a thread that cannot be killed; None where there is none. ``wait`` gives it back."""
 
     def insist(self) -> None:
         """Ask again, so that the instance cannot overhear it but may still clean up. Returns at once."""

@@ -21,7 +21,7 @@ from microkernel.errors import (
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.lifecycle import WAITING
-from microkernel.kernel.ports import Clock, Reactor
+from microkernel.kernel.ports import Clock, Lane, Reactor
 from microkernel.kernel.registry import Record, Registry, did_you_mean
 from microkernel.kernel.waits import circle
 from microkernel.wire.codec import Raw, encode
@@ -32,15 +32,24 @@ Answer = Callable[[Reply], object]
 
 
 class PendingCall:
-    """A call under way. ``request`` is the caller's own id of it; ``caller`` None: the embedder. ``lane``: where the
-    instance replies, -1 for its way up."""
+    """A call under way. ``request`` is the caller's own id of it; ``caller`` None: the embedder. ``lane``: where its
+    thread waits, if it reads its answer itself."""
 
     __slots__ = (
         "answer", "answered", "args", "caller", "chain", "deadline", "id", "kwargs", "lane", "letter", "method",
         "request", "slot", "target",
     )  # fmt: skip
 
-    def __init__(self, id: int, caller: Record | None, target: Record, call: Call, method: str, answer: Answer) -> None:
+    def __init__(
+        self,
+        id: int,
+        caller: Record | None,
+        target: Record,
+        call: Call,
+        method: str,
+        answer: Answer,
+        lane: Lane | None = None,
+    ) -> None:
         self.id = id
         self.request = call.id
         self.caller = caller
@@ -53,7 +62,7 @@ class PendingCall:
         self.chain = call.chain
         self.answer = answer
         self.answered = False
-        self.lane = -1
+        self.lane = lane
         self.letter: Letter | None = None
 
 
@@ -68,7 +77,9 @@ class Router:
         self._ids = count(1)
         self._pending: dict[int, PendingCall] = {}
 
-    def call(self, caller: Record | None, call: Call, answer: Answer, *, direct: bool = False) -> PendingCall:
+    def call(
+        self, caller: Record | None, call: Call, answer: Answer, *, direct: bool = False, lane: Lane | None = None
+    ) -> PendingCall:
         """Put a call on its way; ``answer`` gets its Reply, on some thread. ``direct``: this one cannot be killed.
 
         Raises what the caller is to be told at once: PluginNotFound, PluginNotActive, MethodNotFound, CallDeadlock,
@@ -77,7 +88,7 @@ class Router:
         name, _, method = call.target.partition(".")
         target = self._registry.get(name)
         _check_callable(target, method)
-        pending = PendingCall(next(self._ids), caller, target, call, method, answer)
+        pending = PendingCall(next(self._ids), caller, target, call, method, answer, lane)
         self._add(pending)
         try:
             self._refuse_circle(pending)
@@ -109,6 +120,18 @@ class Router:
             if not self._bus.offer(letter, source):
                 self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.mailbox)))
         gathering.begun()
+
+    def lane_to(self, target: str) -> Lane | None:
+        """A reply lane of the plugin whose method this is, if it is there and has one free."""
+        name = target.partition(".")[0]
+        instance = self._registry.get(name).instance if name in self._registry else None
+        return instance.place.lane() if instance is not None else None
+
+    def collect(self, id: int) -> None:
+        """The caller has read its answer itself."""
+        pending = self._take(id)
+        if pending is not None and pending.letter is not None:
+            pending.target.mailbox.done(pending.letter.seq)
 
     def finish(self, id: int, reply: Reply) -> None:
         """The answer is here. Too late or for the second time, it is dropped."""

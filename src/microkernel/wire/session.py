@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from microkernel.errors import ProtocolError
 from microkernel.wire import frames, messages
 from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
-from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse
+from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Reply
 
 _decode = decoder_for(list[messages.Any_])
+_decode_replies = decoder_for(list[Reply])
 
 
 def pack(batch: Sequence[Message]) -> bytes:
@@ -65,6 +66,20 @@ class Session:
             raise ProtocolError("MK0216", theirs=first.protocol, ours=PROTOCOL, reason="another version")
         self.peer = first
         return received[1:]
+
+
+class ReplyReader:
+    """What comes on a reply lane: frames of Replies, without a Hello."""
+
+    def __init__(self) -> None:
+        self._reader = frames.Reader()
+
+    def receive(self, data: bytes) -> list[Reply]:
+        """Raises ProtocolError for bytes that are no Replies."""
+        try:
+            return [reply for body in self._reader.feed(data) for reply in _decode_replies(body)]
+        except DECODE_FAILURES as failure:
+            raise ProtocolError("MK0215", reason=f"not a reply: {failure}") from None
 
 
 def refusal(error: ProtocolError) -> bytes:
