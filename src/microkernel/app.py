@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -16,8 +17,9 @@ from types import TracebackType
 from typing import Any
 
 from microkernel.embedder import Embedder
-from microkernel.errors import CallTimeout, IsolationUnavailable, KernelClosed
+from microkernel.errors import CallTimeout, ConfigError, IsolationUnavailable, KernelClosed
 from microkernel.kernel.clock import SystemClock
+from microkernel.kernel.gate import Grant
 from microkernel.kernel.info import PluginInfo
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Permissions
@@ -32,7 +34,8 @@ from microkernel.wire.topics import check_pattern, check_topic
 
 __all__ = ["Kernel", "KernelConfig"]
 
-Grants = Mapping[str, Permissions]
+Grants = Mapping[str, Grant | Mapping[str, Sequence[str]]]
+"""By plugin: permissions, ``"declared"`` for all that its manifest asks for, or a table as in a manifest."""
 _EXTRAS = {"wasm": "wasm"}
 
 
@@ -60,7 +63,7 @@ class Kernel:
         self._places = [*_places(plugins), *self._config.plugins]
         self.name = name or self._config.name or _name_after(self._places)
         self._isolation = isolation
-        self._grants = dict(grants or {})
+        self._grants = {plugin: _grant(given) for plugin, given in (grants or {}).items()}
         self._python = python
         self._hosts: dict[Level, Host] = {}
         self._hosts_lock = threading.Lock()
@@ -106,7 +109,11 @@ class Kernel:
         self._embedder = Embedder(core)
         if ready is not None:
             ready(self)
-        core.run(self._places)
+        try:
+            core.run(self._places)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Stop all plugins, in reverse order of requirement. A second time does nothing."""
@@ -376,6 +383,17 @@ def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> N
         future.set_result(reply)
 
 
+def _grant(given: Grant | Mapping[str, Sequence[str]]) -> Grant:
+    """A table names what is given; what it does not name is not."""
+    if not isinstance(given, Mapping):
+        return given
+    nothing: dict[str, Any] = {"emit": (), "on": (), "call": (), "data_read": (), "data_write": ()}
+    try:
+        return Permissions(**nothing | {key.replace(".", "_"): tuple(value) for key, value in given.items()})
+    except TypeError as error:
+        raise ConfigError("MK0705", path="grants", reason=str(error)) from None
+
+
 def _places(plugins: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Leftovers:
     if isinstance(plugins, str | os.PathLike):
         return [os.fspath(plugins)]
@@ -387,4 +405,12 @@ def _name_after(places: Leftovers) -> str:
 
 
 def _read(path: str | os.PathLike[str] | None) -> KernelConfig:
-    return KernelConfig() if path is None else read_config(os.fspath(path))
+    """Paths in a configuration file are relative to its folder."""
+    if path is None:
+        return KernelConfig()
+    config, folder = read_config(os.fspath(path)), Path(path).resolve().parent
+    return replace(
+        config,
+        plugins=tuple(p if p.startswith("entry-point") else str(folder / p) for p in config.plugins),
+        data_dir=str(folder / config.data_dir) if config.data_dir else "",
+    )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from microkernel.errors import KernelError
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.mailbox import Mailbox
@@ -76,27 +77,28 @@ class Embedder:
 
     def _handle(self, letter: EventLetter) -> None:
         function, binder = self._handlers[letter.subscription.number]
+        reply = Reply(letter.reply_to)
         try:
             args, kwargs = binder.bind(letter.envelope, letter.delivery)
-            reply = Reply(letter.reply_to, codec.Raw(codec.encode(function(*args, **kwargs))))
+            value = function(*args, **kwargs)
+            if letter.reply_to:
+                reply = Reply(letter.reply_to, codec.Raw(codec.encode(value)))
         except Exception as error:
-            _log.exception("MK0611 a handler of the embedding program raised: %s(%s)", *_shown(letter))
-            reply = Reply(letter.reply_to, failure=_failure(error))
+            _tell(letter.subscription.handler, letter.topic, error)
+            reply = Reply(letter.reply_to, failure=Failure(type=type(error).__name__, message=str(error)))
         if letter.reply_to:
             self._core.router.finish(letter.reply_to, reply)
 
 
-def _shown(letter: EventLetter) -> tuple[str, str]:
-    return letter.subscription.handler, letter.topic
-
-
-def _failure(error: Exception) -> Failure:
-    return Failure(type=type(error).__name__, message=str(error))
+def _tell(handler: str, topic: str, error: Exception) -> None:
+    kind = type(error).__name__
+    told = KernelError("MK0619", handler=handler, topic=topic, kind=kind, reason=str(error))
+    _log.error("%s", told, exc_info=error)
 
 
 def _run_inline(function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw) -> None:
     try:
         args, kwargs = binder.bind(envelope, 1)
         function(*args, **kwargs)
-    except Exception:
-        _log.exception("MK0611 an inline handler of the embedding program raised: %s", name_of(function))
+    except Exception as error:
+        _tell(name_of(function), "inline", error)

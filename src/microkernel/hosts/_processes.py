@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
@@ -37,6 +38,14 @@ def _protections(limits: list[str]) -> dict[str, str]:
         shown: "unavailable" if soft.get(name, _UNLIMITED) == _UNLIMITED else "enforced"
         for name, shown in _LIMITS.items()
     }
+
+
+def raise_descriptor_limit() -> None:
+    """A plugin takes a few descriptors; the soft limit is meant for programs that ``select``, which we do not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):  # a system may forbid it: then fewer plugins fit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def end_tree(root: int) -> None:

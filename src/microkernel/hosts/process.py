@@ -18,7 +18,7 @@ from typing import Any
 from microkernel.errors import IsolationUnavailable, KernelError
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._output import Output
-from microkernel.hosts._processes import end_tree, statistics_of
+from microkernel.hosts._processes import end_tree, raise_descriptor_limit, statistics_of
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
@@ -37,6 +37,7 @@ class ProcessHost:
         self._reactor = reactor
         self._python = python
         self._zygote = Zygote(reactor, self.level, python)
+        raise_descriptor_limit()
 
     @property
     def zygote_pid(self) -> int | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from microkernel.errors import IsolationUnavailable, KernelError, PluginDied, PluginLoadError
 from microkernel.kernel import gate
+from microkernel.kernel.gate import Grant
 from microkernel.kernel.instance import Instance
-from microkernel.kernel.manifest import KernelConfig, Level, Manifest, Permissions
+from microkernel.kernel.manifest import KernelConfig, Level, Manifest
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
 from microkernel.kernel.registry import Record, Registry
 from microkernel.kernel.settings import resolve_secrets
@@ -41,7 +42,7 @@ class Births:
         hosts: Callable[[Level], Host],
         config: KernelConfig,
         data_dir: Path,
-        grants: Mapping[str, Permissions],
+        grants: Mapping[str, Grant],
     ) -> None:
         self._registry = registry
         self._loader = loader
@@ -75,7 +76,7 @@ class Births:
 
     def start(self, instance: Instance, state: codec.Raw | None, from_version: str) -> None:
         """Give it its state and have it start. Raises PluginLoadError, DiedEarly."""
-        instance.place.send(messages.Start(state, from_version))
+        instance.place.send(messages.Start(state or messages.NOTHING, from_version))
         self._wait(instance, messages.Started, instance.manifest.limits.start, "MK0202")
 
     def _wait(self, instance: Instance, kind: type, seconds: float, too_late: str) -> object:

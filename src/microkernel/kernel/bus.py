@@ -19,8 +19,8 @@ from microkernel.kernel.subscriptions import Subscription, Subscriptions
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import Envelope
 
-Bury = Callable[[EventLetter, str, str], object]
-"""What becomes of a letter that cannot be handled: (letter, reason, traceback)."""
+Bury = Callable[[EventLetter, str], object]
+"""What becomes of a letter that cannot be handled, and why."""
 
 
 class Bus:
@@ -140,7 +140,7 @@ class Bus:
     def _reject(self, letter: EventLetter) -> None:
         subscription = letter.subscription
         size = len(subscription.receiver.mailbox)
-        self._bury(letter, str(MailboxFull("MK0609", name=subscription.owner, size=size)), "")
+        self._bury(letter, str(MailboxFull("MK0609", name=subscription.owner, size=size)))
 
 
 class _Countdown:

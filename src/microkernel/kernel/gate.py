@@ -7,7 +7,7 @@ message, the permission it needs and what for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from microkernel.errors import PermissionDenied
 from microkernel.kernel.manifest import Level, Permissions
@@ -25,10 +25,16 @@ _OBSERVING = frozenset({
 Checked = tuple[str, str]
 
 
-def granted(declared: Permissions | None, operator: Permissions | None, level: Level) -> Permissions:
+Grant = Permissions | Literal["declared"]
+"""What an operator gives: these permissions, or all that the manifest declares."""
+
+
+def granted(declared: Permissions | None, operator: Grant | None, level: Level) -> Permissions:
     """What a plugin may do: as declared at levels of trust, only what the operator gave at the confined ones."""
-    if operator is not None:
+    if isinstance(operator, Permissions):
         return operator
+    if operator == "declared":
+        return declared if declared is not None else Permissions()
     if level in CONFINED:
         return Permissions((), (), (), (), ())
     return declared if declared is not None else Permissions()

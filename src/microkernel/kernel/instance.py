@@ -87,7 +87,7 @@ class Instance:
                 continue
             self.record.mailbox.done(letter.seq)
             if isinstance(letter, EventLetter):
-                self._switch.bury(letter, "the present generation has no such handler", "")
+                self._switch.bury(letter, "the present generation has no such handler")
         return taken
 
     def waiting(self) -> int:

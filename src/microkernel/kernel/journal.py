@@ -16,6 +16,7 @@ from microkernel.kernel.ports import Clock, Exit
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
 from microkernel.wire import codec, messages
+from microkernel.wire.messages import Failure
 
 _KINDS = {"explain": 20, "direct": 20, "success": 20, "notice": 20, "warn": 30, "error": 40}
 _log = logging.getLogger("microkernel")
@@ -70,18 +71,18 @@ class Journal:
 
     # Witness
 
-    def bury(self, letter: EventLetter, reason: str, traceback: str) -> None:
-        """Make a dead letter. Also on a plugin's own thread."""
+    def bury(self, letter: EventLetter, reason: str, failure: Failure | None = None) -> None:
+        """Make a dead letter; ``failure`` is what its handler raised. Also on a plugin's own thread."""
         subscription = letter.subscription
         id = next(self._letters)
         envelope = codec.decode(letter.envelope, messages.Envelope)
         dead = DeadLetter(
             id, subscription.owner, subscription.handler, envelope.topic, envelope.source, envelope.time,
-            letter.delivery, reason, bytes(envelope.data), traceback,
+            letter.delivery, reason, bytes(envelope.data), failure.traceback if failure else "",
         )  # fmt: skip
-        self._reactor.post(partial(self._keep, dead, letter.reply_to))
+        self._reactor.post(partial(self._keep, dead, letter.reply_to, failure))
 
-    def _keep(self, dead: DeadLetter, reply_to: int) -> None:
+    def _keep(self, dead: DeadLetter, reply_to: int, failure: Failure | None) -> None:
         if reply_to:
             error = KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason=dead.reason, letter=dead.id)
             self.answer_ask(reply_to, error)
@@ -90,11 +91,29 @@ class Journal:
         record = self._registry.get(dead.plugin)
         record.counts.dead += 1
         record.dead_letters.append(dead)
-        if not dead.topic.startswith("kernel."):
+        if not dead.topic.startswith("kernel."):  # news of news would have no end
+            self._tell_of_letter(record, dead, failure)
+
+    def _tell_of_letter(self, record: Record, dead: DeadLetter, failure: Failure | None) -> None:
+        """The first within a second by itself, the others as a number."""
+        if record.untold is not None:
+            record.untold += 1
+            return
+        record.untold = 0
+        self._reactor.later(1.0, partial(self._tell_of_more, record, dead.reason))
+        names: dict[str, Any] = {"handler": dead.handler, "topic": dead.topic, "letter": dead.id}
+        if failure is not None and failure.type:
+            where = f" ({failure.where})" if failure.where else ""
             self.announce(
-                "MK0613", "warn", dead.plugin,
-                handler=dead.handler, topic=dead.topic, reason=dead.reason, letter=dead.id,
-            )  # fmt: skip
+                "MK0611", "warn", dead.plugin, **names, kind=failure.type, reason=failure.message, where=where
+            )
+        else:
+            self.announce("MK0613", "warn", dead.plugin, **names, reason=dead.reason)
+
+    def _tell_of_more(self, record: Record, reason: str) -> None:
+        untold, record.untold = record.untold, None
+        if untold:
+            self.announce("MK0618", "warn", record.name, count=untold, reason=reason)
 
     def logged(self, instance: Instance, message: messages.Log) -> None:
         stream = message.said or "log"

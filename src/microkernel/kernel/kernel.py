@@ -13,6 +13,7 @@ from microkernel.errors import KernelError, PluginLoadError, PluginNotActive
 from microkernel.kernel.births import Births
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
+from microkernel.kernel.gate import Grant
 from microkernel.kernel.info import PluginInfo, describe
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
@@ -60,7 +61,7 @@ class Core(Texts):
         config: KernelConfig,
         data_dir: Path,
         override: Level | None,
-        grants: Mapping[str, Permissions],
+        grants: Mapping[str, Grant],
     ) -> None:
         self.name = name
         self.config = config
@@ -72,7 +73,7 @@ class Core(Texts):
         self._wire(hosts, data_dir, grants)
         self.reactor.start()
 
-    def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path, grants: Mapping[str, Permissions]) -> None:
+    def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path, grants: Mapping[str, Grant]) -> None:
         watchdog = Watchdog(self.reactor, self.clock, self._overdue)
         self.journal = Journal(self.registry, self.reactor, self.clock, watchdog.arm, self._ended)
         self.topics, watchers = Subscriptions(), Subscriptions()

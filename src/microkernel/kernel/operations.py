@@ -341,7 +341,7 @@ class Operations:
             if events[0].delivery < record.manifest.limits.max_deliveries:
                 events[0].delivery += 1
             else:
-                self._journal.bury(events.pop(), f"{record.name} died over it every time it was delivered", "")
+                self._journal.bury(events.pop(), f"{record.name} died over it every time it was delivered")
         for event in events:
             event.suspect = True
         record.mailbox.put_back(list(events))
@@ -357,7 +357,7 @@ class Operations:
         left = [*mailbox.recover(), *self._reactor.run(mailbox.drain)]
         for letter in left:
             if isinstance(letter, EventLetter):
-                self._journal.bury(letter, reason, "")
+                self._journal.bury(letter, reason)
             elif isinstance(letter, CallLetter):
                 target = f"{record.name}.{letter.call.method}"
                 self._router.fail(

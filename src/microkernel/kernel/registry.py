@@ -78,6 +78,8 @@ class Record:
     logs: deque[LogRecord] = field(default_factory=lambda: deque(maxlen=RECORDS_KEPT))
     counts: Counts = field(default_factory=Counts)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    untold: int | None = None
+    """Dead letters of this second that were not told by themselves; None when none was made."""
     forget_restart: Callable[[], object] | None = None
     newborn: Instance | None = None
     """The instance that is being loaded, beside the present one in a reload."""

@@ -30,7 +30,7 @@ from microkernel.wire.messages import Reply
 class Witness(Protocol):
     """Who is told of what happens."""
 
-    def bury(self, letter: EventLetter, reason: str, traceback: str) -> object: ...
+    def bury(self, letter: EventLetter, reason: str, failure: messages.Failure | None = None) -> object: ...
     def logged(self, instance: Instance, message: messages.Log) -> object: ...
     def output(self, instance: Instance, stream: str, line: str) -> object: ...
     def refused(self, instance: Instance, error: KernelError) -> object: ...
@@ -177,7 +177,7 @@ class Switch:
             failure = message.failure
             reason = f"{failure.type}: {failure.message}" if failure.type else str(failure.fields.get("reason", ""))
             where = f" ({failure.where})" if failure.where else ""
-            self._witness.bury(letter, reason + where, failure.traceback)
+            self._witness.bury(letter, reason + where, failure)
         self._bus.admit_guests(instance.record.mailbox)
 
     def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
