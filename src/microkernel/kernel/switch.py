@@ -184,7 +184,10 @@ class Switch:
         instance.leaving = message.reason
 
 
-_IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done, messages.Leaving})
+_IN_PLACE = frozenset({
+    messages.Emit, messages.Call, messages.Reply, messages.Done, messages.Leaving,
+    messages.Loaded, messages.Started, messages.Stopped, messages.Failed,  # the news of its end must not overtake them
+})  # fmt: skip
 _ASKING = (
     messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
 )  # fmt: skip

@@ -147,8 +147,9 @@ class Runtime:
 
     async def _begin(self, start: messages.Start) -> None:
         self._phase = "starting"
-        if start.state is not None and hasattr(self._plugin, "import_state"):
-            await _settled(self._plugin.import_state(codec.decode(start.state), start.from_version))
+        state = codec.decode(start.state)
+        if state is not None and hasattr(self._plugin, "import_state"):
+            await _settled(self._plugin.import_state(state, start.from_version))
         await _settled(self._plugin.start())
         self._phase = "active"
         self._timers.begin(time.monotonic())
@@ -170,7 +171,7 @@ class Runtime:
         if stop is not None and stop.export and hasattr(self._plugin, "export_state"):
             await self._guard("export_state", export())
         await self._guard("stop", stop_it())
-        self._channel.send(messages.Stopped(state[0] if state else None))
+        self._channel.send(messages.Stopped(state[0] if state else messages.NOTHING))
 
     # Serving
 
