@@ -23,6 +23,7 @@ from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, Uplin
 from microkernel.kernel.ports import Reactor as ReactorPort
 from microkernel.sdk.channel import ChannelClosed
 from microkernel.sdk.runtime import Runtime
+from microkernel.sdk.threads import PluginThread
 from microkernel.wire.messages import Message, Reply
 
 _BATCH = 64
@@ -59,7 +60,7 @@ class ThreadPlace:
         self.channel = MemoryChannel(feed, uplink)
         self._runtime: Runtime | None = None
         load = spec.load
-        self.thread = threading.Thread(target=self._run, name=f"{load.name}-{load.generation}", daemon=True)
+        self.thread = PluginThread(self._run, f"{load.name}-{load.generation}")
         self.send(load)
 
     @property
@@ -186,9 +187,11 @@ class MemoryChannel:
         return self._bell
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
+        if timeout == 0.0:
+            self._drain_bell()  # before the look: what comes after it rings anew
+            return self._collect()
         waiting = self._collect()
-        if waiting or timeout == 0.0:
-            self._drain_bell()
+        if waiting:
             return waiting
         was_parked, self._parked = self._parked, True
         try:

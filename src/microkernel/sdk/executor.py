@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.work import Work, current
 
 Finish = Callable[[Any, BaseException | None], None]
@@ -89,8 +90,7 @@ class Pool:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._died = died
         self.threads = [
-            threading.Thread(target=self._work, args=(slot,), name=f"{name}-{slot}", daemon=True)
-            for slot in range(size)
+            PluginThread(self._work, f"{name}-{slot}", (slot,)) for slot in range(size)
         ]
         for thread in self.threads:
             thread.start()

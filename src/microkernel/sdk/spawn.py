@@ -11,6 +11,7 @@ from typing import Any
 from microkernel.errors import PluginKilled
 from microkernel.sdk.handlers import is_async
 from microkernel.sdk.signature import name_of
+from microkernel.sdk.threads import PluginThread
 
 
 class Spawned:
@@ -32,7 +33,7 @@ class Spawned:
         if self.loop is not None and is_async(function):
             self.loop.call_soon_threadsafe(self._start_task, function, args)
             return
-        thread = threading.Thread(target=self._run, args=(function, args), name=name_of(function), daemon=True)
+        thread = PluginThread(self._run, name_of(function), (function, args))
         self._threads.append(thread)
         thread.start()
 
