@@ -137,7 +137,7 @@ class Load(Message, tag=10):
 class Start(Message, tag=11):
     """Call ``import_state`` if there is a state, then ``start``."""
 
-    state: Raw | None = None
+    state: Raw = NOTHING
     from_version: str = ""
 
 
@@ -191,7 +191,7 @@ class Started(Message, tag=21):
 
 
 class Stopped(Message, tag=22):
-    state: Raw | None = None
+    state: Raw = NOTHING
 
 
 class Failed(Message, tag=23):
