@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from microkernel.errors import PluginKilled
@@ -39,25 +40,50 @@ class ThreadHost:
 
     def __init__(self, reactor: ReactorPort, **_options: object) -> None:
         self._reactor = reactor
+        self._bells = Bells()
 
     def available(self) -> Availability:
         return Availability("cannot be killed in C code")
 
     def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> ThreadPlace:
-        place = ThreadPlace(spec, feed, uplink)
+        place = ThreadPlace(spec, feed, uplink, self._bells, self._reactor)
         place.thread.start()
         return place
 
     def close(self) -> None:
-        """There is nothing beside the instances, and those are ended by the kernel."""
+        """The instances are ended by the kernel; what is left are the bells."""
+        self._bells.close()
+
+
+class Bells:
+    """Eventfds that wake instances. They are used again, never closed while the kernel runs: who rings takes no lock,
+    and may come late. So a late ring wakes another instance for nothing, instead of writing to who knows what."""
+
+    def __init__(self) -> None:
+        self._free: deque[int] = deque()
+        self.give_back = self._free.append
+
+    def take(self) -> int:
+        try:
+            return self._free.popleft()
+        except IndexError:
+            return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def close(self) -> None:
+        while self._free:
+            os.close(self._free.popleft())
 
 
 class ThreadPlace:
     """A thread, and its channel in memory. All methods of the Place never wait."""
 
-    def __init__(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> None:
+    def __init__(
+        self, spec: LaunchSpec, feed: Feed, uplink: Uplink, bells: Bells, reactor: ReactorPort
+    ) -> None:
         self._uplink = uplink
-        self.channel = MemoryChannel(feed, uplink)
+        self._bells = bells
+        self._reactor = reactor
+        self.channel = MemoryChannel(feed, uplink, bells.take())
         self._runtime: Runtime | None = None
         load = spec.load
         self.thread = PluginThread(self._run, f"{load.name}-{load.generation}")
@@ -111,7 +137,9 @@ class ThreadPlace:
             self._leave(exit)
 
     def _leave(self, exit: Exit) -> None:
-        """Tell the end, whatever is still raised in this thread; and only when its other threads have ended too."""
+        """Tell the end, whatever is still raised in this thread; and only when its other threads have ended too.
+
+        Told twice is as well as once; not at all would be a hang."""
         while True:
             try:
                 self._wait_for_others()
@@ -120,7 +148,8 @@ class ThreadPlace:
                 continue
         while True:
             try:
-                self.channel.finish(lambda: self._uplink.ended(exit))
+                self.channel.finish(self._bells)
+                self._reactor.post(partial(self._uplink.ended, exit))  # behind what it said before
                 return
             except PluginKilled:
                 continue
@@ -134,17 +163,17 @@ class ThreadPlace:
 class MemoryChannel:
     """The runtime's Channel, with the kernel's feed and uplink behind it instead of sockets."""
 
-    def __init__(self, feed: Feed, uplink: Uplink) -> None:
+    def __init__(self, feed: Feed, uplink: Uplink, bell: int) -> None:
         self._feed = feed
         self._uplink = uplink
         self._inbox: deque[Message] = deque()
         self._answers: dict[int, Callable[[Reply], object]] = {}
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._bell = bell
         self._poll = select.poll()
         self._poll.register(self._bell, select.POLLIN)
         self._parked = False
         self._closed = False
-        self._finished: list[None] = [None]
+        self._unfinished = [None]
 
     # The kernel's side
 
@@ -169,16 +198,14 @@ class MemoryChannel:
     def close(self) -> None:
         """The instance is cut off: whatever it asks for from now on ends it."""
         self._closed = True
-        if self._finished:
-            os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self._bell, 1)
 
-    def finish(self, tell: Callable[[], None]) -> None:
-        """Give back the descriptor and tell, once, however often this is interrupted."""
-        if self._finished:
-            self._closed = True
-            tell()
-            self._finished.clear()
-            os.close(self._bell)
+    def finish(self, bells: Bells) -> None:
+        """Give back the bell, at most once however often this is interrupted."""
+        self._closed = True
+        if self._unfinished:
+            self._unfinished.clear()
+            bells.give_back(self._bell)
 
     # The runtime's side
 

@@ -13,6 +13,7 @@ from microkernel.errors import KernelError, PluginLoadError, PluginNotActive
 from microkernel.kernel.births import Births
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
+from microkernel.kernel.endings import Endings
 from microkernel.kernel.gate import Grant
 from microkernel.kernel.info import PluginInfo, describe
 from microkernel.kernel.instance import Instance
@@ -26,6 +27,7 @@ from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader, Place
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
 from microkernel.kernel.reload import Reloading, ReloadReport
+from microkernel.kernel.remains import Remains
 from microkernel.kernel.resolver import plan, split
 from microkernel.kernel.router import Router
 from microkernel.kernel.service import KernelService
@@ -92,12 +94,15 @@ class Core(Texts):
             self.bus, self.router, self.context, self.subscribing, self.service, self.reactor, self.journal
         )
         self.births = births
+        endings = Endings(self.journal)
+        remains = Remains(self.router, self.subscribing, self.reactor, self.journal)
         self.operations = Operations(
-            self.registry, births, self.router, self.subscribing, self.bus, self.reactor, self.journal
+            self.registry, births, endings, remains, self.subscribing, self.reactor, self.journal
         )
         self._reloading = Reloading(
-            self._loader, births, self.operations, self.subscribing, self.reactor, self.journal, self._effective
-        )
+            self._loader, births, self.operations, endings, self.subscribing, self.reactor, self.journal,
+            self._effective,
+        )  # fmt: skip
 
     # All plugins
 

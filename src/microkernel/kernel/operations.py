@@ -7,29 +7,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from functools import partial
 
-from microkernel.errors import KernelClosed, KernelError, PluginNotActive, RequirementError
-from microkernel.kernel.births import Births, DiedEarly, load_error
-from microkernel.kernel.bus import Bus
+from microkernel.errors import KernelClosed, KernelError, RequirementError
+from microkernel.kernel.births import Births, DiedEarly
+from microkernel.kernel.endings import Endings
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
-from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.lifecycle import RUNNING
 from microkernel.kernel.ports import Exit, Snapshot
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import Record, Registry
+from microkernel.kernel.remains import Remains
 from microkernel.kernel.resolver import split
-from microkernel.kernel.router import Router, cancel
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.kernel.supervisor import judge
 from microkernel.kernel.threads import in_thread
-from microkernel.wire import messages
-
-_INSIST_EVERY = 0.01
-_KILL_PATIENCE = 5.0
-"""Seconds for a killed place to be gone; a process always is, a thread may not be."""
 
 
 class Operations:
@@ -39,17 +32,17 @@ class Operations:
         self,
         registry: Registry,
         births: Births,
-        router: Router,
+        endings: Endings,
+        remains: Remains,
         subscribing: Subscribing,
-        bus: Bus,
         reactor: Reactor,
         journal: Journal,
     ) -> None:
         self._registry = registry
         self._births = births
-        self._router = router
+        self._endings = endings
+        self._remains = remains
         self._subscribing = subscribing
-        self._bus = bus
         self._reactor = reactor
         self._journal = journal
         self.closing = False
@@ -115,9 +108,9 @@ class Operations:
         if record.killing:
             return
         record.step("failed")
-        if instance is not None and instance.exit is None and self.end(instance) is None:
+        if instance is not None and instance.exit is None and self._endings.end(instance) is None:
             record.state = "zombie"
-        self._empty(record, f"{record.name} is {record.state}")
+        self._remains.empty(record, f"{record.name} is {record.state}")
         self._journal.report("error", record.name, error)
         self._journal.changed(record)
 
@@ -139,11 +132,11 @@ class Operations:
             self._journal.changed(record)
             ended = True
             if instance is not None:
-                ended = self.retire(instance, export=False)[1]
+                ended = self._endings.retire(instance, export=False)[1]
             record.instance = None
             if record.state == "stopping":
                 record.step("ended" if ended else "stuck")
-            self._empty(record, f"{record.name} was stopped")
+            self._remains.empty(record, f"{record.name} was stopped")
         self._tell_end(record)
 
     def kill(self, record: Record) -> int:
@@ -151,11 +144,11 @@ class Operations:
         began = time.monotonic()
         record.killing = True
         try:
-            told = self._cut(record, "killed by hand")
+            told = self._remains.cut(record, "killed by hand")
             _kill_all(record)  # now: whoever holds the lock may be waiting for one of these
             with record.lock:
                 self._forget_restart(record)
-                ended = all(self.end(instance, gently=False) is not None for instance in _kill_all(record))
+                ended = all(self._endings.end(instance, gently=False) is not None for instance in _kill_all(record))
                 self._settle_killed(record, ended)
         finally:
             record.killing = False
@@ -175,46 +168,7 @@ class Operations:
             record.step("ended" if ended else "stuck")
         elif record.state not in ("stopped", "zombie", "held"):
             record.step("stop")
-        self._empty(record, f"{record.name} was killed")
-
-    def retire(self, instance: Instance, *, export: bool) -> tuple[messages.Stopped | None, bool]:
-        """Have an instance stop: what it said at the end, and whether it has ended."""
-        instance.dismissed = True
-        instance.record.mailbox.paused = True
-        limits = instance.manifest.limits
-        instance.place.send(messages.Stop(export))
-        stopped = instance.wait_for(messages.Stopped, limits.stop, self._on_stop_trouble(instance))
-        if stopped is None:
-            self._journal.announce("MK0209", "warn", instance.name, seconds=limits.stop)
-        patience = 0.0 if stopped is None else min(2.0, limits.stop)
-        ended = instance.exit is not None or self._wait_exit(instance, patience) or self.end(instance) is not None
-        return (stopped if isinstance(stopped, messages.Stopped) else None), ended
-
-    def _on_stop_trouble(self, instance: Instance) -> Callable[[object], None]:
-        def tell(news: object) -> None:
-            if isinstance(news, messages.Failed):
-                self._journal.report("warn", instance.name, load_error(news))
-
-        return tell
-
-    def end(self, instance: Instance, *, gently: bool = True) -> Exit | None:
-        """Insist, then kill; None if nothing helped. Callers of the instance are told before."""
-        instance.cut = True
-        if gently:
-            self._press(instance, instance.place.insist, instance.manifest.limits.insist)
-        if instance.exit is None:
-            self._press(instance, instance.place.kill, _KILL_PATIENCE)
-        return instance.exit
-
-    def _press(self, instance: Instance, press: Callable[[], None], seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while instance.exit is None and time.monotonic() < until:
-            press()
-            self._wait_exit(instance, _INSIST_EVERY)
-
-    def _wait_exit(self, instance: Instance, seconds: float) -> bool:
-        instance.gone.wait(seconds)
-        return instance.exit is not None
+        self._remains.empty(record, f"{record.name} was killed")
 
     def _stop_dependents(self, record: Record, cascade: bool) -> None:
         dependents = [
@@ -258,22 +212,22 @@ class Operations:
             reason = f"silent for {seconds:.1f} s in {what}"
             instance.leaving = reason
             instance.cut = True
-            if self.end(instance, gently=instance.on_own_thread) is None:
+            if self._endings.end(instance, gently=instance.on_own_thread) is None:
                 self._lost(record, reason)
             else:
                 self._died(record, instance, Exit(reason, signal=9))
 
     def _lost(self, record: Record, reason: str) -> None:
-        self._cut(record, reason)
+        self._remains.cut(record, reason)
         record.instance = None
         record.step("stuck")
-        self._empty(record, f"{record.name} is a zombie")
+        self._remains.empty(record, f"{record.name} is a zombie")
         self._tell_end(record)
 
     def _died(self, record: Record, instance: Instance, exit: Exit) -> None:
         if record.killing:
             return
-        letters = self._reclaim(record, instance, exit.reason)
+        letters = self._remains.reclaim(record, instance, exit.reason)
         record.instance = record.newborn = None
         record.step("died")
         now = time.monotonic() - record.in_backoff
@@ -283,7 +237,7 @@ class Operations:
         )
         record.history = verdict.history
         record.error = KernelError("MK0203", reason=exit.reason)
-        self._put_back(record, letters)
+        self._remains.put_back(record, letters)
         policy = record.manifest.supervision
         numbers = {"count": verdict.count, "period": policy.period, "reason": exit.reason}
         if verdict.delay is not None and not self.closing:
@@ -297,11 +251,11 @@ class Operations:
             record.step("spent")
             record.error = KernelError("MK0205", **numbers)
             self._journal.report("error", record.name, record.error)
-            self._empty(record, f"{record.name} is quarantined")
+            self._remains.empty(record, f"{record.name} is quarantined")
         else:
             record.step("ended")
             self._journal.report("warn", record.name, record.error)
-            self._empty(record, f"{record.name} ended")
+            self._remains.empty(record, f"{record.name} ended")
         self._journal.changed(record)
 
     def _restart(self, record: Record, waited: float) -> None:
@@ -313,64 +267,10 @@ class Operations:
             record.restarts += 1
             self.bring_up(record, record.snapshot)
 
-    def _cut(self, record: Record, reason: str) -> int:
-        """What the present instance says no longer counts; its callers are told. Returns how many."""
-        instance = record.instance
-        if instance is None:
-            return 0
-        instance.cut = True
-        record.mailbox.paused = True
-        letters = record.mailbox.recover()
-        record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
-        return self._router.died(record, letters, reason)
-
-    def _reclaim(self, record: Record, instance: Instance, reason: str) -> list[Letter]:
-        """Take back what the dead instance had not done; tell who waited for it, and whom it waited for."""
-        instance.cut = True
-        record.mailbox.disconnect()
-        letters = record.mailbox.recover()
-        self._router.died(record, letters, reason)
-        for call in self._router.caller_gone(record):
-            cancel(call)
-        return letters
-
-    def _put_back(self, record: Record, letters: list[Letter]) -> None:
-        """Events go to the front. Only one that was alone when the death came counts a delivery."""
-        events = [letter for letter in letters if isinstance(letter, EventLetter)]
-        if len(letters) == 1 and events:
-            if events[0].delivery < record.manifest.limits.max_deliveries:
-                events[0].delivery += 1
-            else:
-                self._journal.bury(events.pop(), f"{record.name} died over it every time it was delivered")
-        for event in events:
-            event.suspect = True
-        record.mailbox.put_back(list(events))
-        if events:
-            self._journal.announce(
-                "MK0221", "notice", record.name, generation=record.generation + 1, count=len(events)
-            )
-
-    def _empty(self, record: Record, reason: str) -> None:
-        """It will not handle what waits: events are dead letters, callers are told, what it registered goes."""
-        mailbox = record.mailbox
-        mailbox.disconnect()
-        left = [*mailbox.recover(), *self._reactor.run(mailbox.drain)]
-        for letter in left:
-            if isinstance(letter, EventLetter):
-                self._journal.bury(letter, reason)
-            elif isinstance(letter, CallLetter):
-                target = f"{record.name}.{letter.call.method}"
-                self._router.fail(
-                    letter.call.id, PluginNotActive("MK0213", name=record.name, state=record.state, what=target)
-                )
-        for call in self._router.caller_gone(record):
-            cancel(call)
-        self._reactor.run(partial(self._subscribing.clear, record))
-
     def forget_guest(self, record: Record) -> None:
         """A guest has gone: no death, no restart."""
         record.state = "stopped"
-        self._empty(record, f"{record.name} has gone")
+        self._remains.empty(record, f"{record.name} has gone")
 
     def _forget_restart(self, record: Record) -> None:
         if record.forget_restart is not None:

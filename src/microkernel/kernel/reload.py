@@ -13,6 +13,7 @@ from functools import partial
 
 from microkernel.errors import KernelError, PluginLoadError, ReloadFailed
 from microkernel.kernel.births import Births, DiedEarly
+from microkernel.kernel.endings import Endings
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.letters import EventLetter
@@ -50,6 +51,7 @@ class Reloading:
         loader: Loader,
         births: Births,
         operations: Operations,
+        endings: Endings,
         subscribing: Subscribing,
         reactor: Reactor,
         journal: Journal,
@@ -58,6 +60,7 @@ class Reloading:
         self._loader = loader
         self._births = births
         self._operations = operations
+        self._endings = endings
         self._subscribing = subscribing
         self._reactor = reactor
         self._journal = journal
@@ -91,14 +94,14 @@ class Reloading:
             newborn, record.newborn = record.newborn, None
             if newborn is not None and newborn.exit is None:
                 newborn.dismissed = True
-                self._operations.end(newborn, gently=False)
+                self._endings.end(newborn, gently=False)
             record.snapshot, record.found = before, old_found
             raise
 
     def _swap(self, record: Record, old: Instance, new: Instance, found: Found) -> ReloadReport:
         paused = time.monotonic()
         new_snapshot = new.snapshot
-        stopped, ended = self._operations.retire(old, export=True)
+        stopped, ended = self._endings.retire(old, export=True)
         state = stopped.state if stopped else None
         self._put_back(record)
         try:
@@ -106,7 +109,7 @@ class Reloading:
         except (KernelError, DiedEarly) as error:
             new.dismissed = True
             if new.exit is None:
-                self._operations.end(new, gently=False)
+                self._endings.end(new, gently=False)
             self._go_back(record, old, state)
             took = (time.monotonic() - paused) * 1000
             raise self._not_taken(record, new.manifest.version, _as_error(error), took) from None

@@ -1,7 +1,7 @@
 """Where a message from an instance enters the kernel: past the gate, to the bus, the router or the context.
 
 It runs on the thread that has the message. On a plugin's own thread, which may be killed at any bytecode, only what
-changes the kernel by single C calls is done there (emit, call, reply, done, leaving); the rest is left to the reactor.
+changes the kernel by single C calls is done there (emit, call, reply, done); the rest is left to the reactor.
 """
 
 from __future__ import annotations
@@ -184,10 +184,7 @@ class Switch:
         instance.leaving = message.reason
 
 
-_IN_PLACE = frozenset({
-    messages.Emit, messages.Call, messages.Reply, messages.Done, messages.Leaving,
-    messages.Loaded, messages.Started, messages.Stopped, messages.Failed,  # the news of its end must not overtake them
-})  # fmt: skip
+_IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done})
 _ASKING = (
     messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
 )  # fmt: skip

@@ -1,0 +1,78 @@
+"""What an instance leaves when it ends: events it had not done, callers that wait for it, calls it waited for."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from microkernel.errors import PluginNotActive
+from microkernel.kernel.instance import Instance
+from microkernel.kernel.journal import Journal
+from microkernel.kernel.letters import CallLetter, EventLetter, Letter
+from microkernel.kernel.reactor import Reactor
+from microkernel.kernel.registry import Record
+from microkernel.kernel.router import Router, cancel
+from microkernel.kernel.subscribing import Subscribing
+
+
+class Remains:
+    """Called by who holds the record's lock."""
+
+    def __init__(self, router: Router, subscribing: Subscribing, reactor: Reactor, journal: Journal) -> None:
+        self._router = router
+        self._subscribing = subscribing
+        self._reactor = reactor
+        self._journal = journal
+
+    def cut(self, record: Record, reason: str) -> int:
+        """What the present instance says no longer counts; its callers are told. Returns how many."""
+        instance = record.instance
+        if instance is None:
+            return 0
+        instance.cut = True
+        record.mailbox.paused = True
+        letters = record.mailbox.recover()
+        record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
+        return self._router.died(record, letters, reason)
+
+    def reclaim(self, record: Record, instance: Instance, reason: str) -> list[Letter]:
+        """Take back what the dead instance had not done; tell who waited for it, and whom it waited for."""
+        instance.cut = True
+        record.mailbox.disconnect()
+        letters = record.mailbox.recover()
+        self._router.died(record, letters, reason)
+        for call in self._router.caller_gone(record):
+            cancel(call)
+        return letters
+
+    def put_back(self, record: Record, letters: list[Letter]) -> None:
+        """Events go to the front. Only one that was alone when the death came counts a delivery."""
+        events = [letter for letter in letters if isinstance(letter, EventLetter)]
+        if len(letters) == 1 and events:
+            if events[0].delivery < record.manifest.limits.max_deliveries:
+                events[0].delivery += 1
+            else:
+                self._journal.bury(events.pop(), f"{record.name} died over it every time it was delivered")
+        for event in events:
+            event.suspect = True
+        record.mailbox.put_back(list(events))
+        if events:
+            self._journal.announce(
+                "MK0221", "notice", record.name, generation=record.generation + 1, count=len(events)
+            )
+
+    def empty(self, record: Record, reason: str) -> None:
+        """It will not handle what waits: events are dead letters, callers are told, what it registered goes."""
+        mailbox = record.mailbox
+        mailbox.disconnect()
+        left = [*mailbox.recover(), *self._reactor.run(mailbox.drain)]
+        for letter in left:
+            if isinstance(letter, EventLetter):
+                self._journal.bury(letter, reason)
+            elif isinstance(letter, CallLetter):
+                target = f"{record.name}.{letter.call.method}"
+                self._router.fail(
+                    letter.call.id, PluginNotActive("MK0213", name=record.name, state=record.state, what=target)
+                )
+        for call in self._router.caller_gone(record):
+            cancel(call)
+        self._reactor.run(partial(self._subscribing.clear, record))
