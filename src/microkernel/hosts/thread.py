@@ -28,6 +28,8 @@ from microkernel.sdk.threads import PluginThread
 from microkernel.wire.messages import Message, Reply
 
 _BATCH = 64
+_LONGEST = 3600.0
+"""The system takes no wait of more than some weeks; who waits for longer asks again."""
 _log = logging.getLogger("microkernel")
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -224,7 +226,7 @@ class MemoryChannel:
         try:
             waiting = self._collect()  # what came before we were seen to be parked
             if not waiting:
-                self._poll.poll(None if timeout is None else timeout * 1000)
+                self._poll.poll(None if timeout is None else min(timeout, _LONGEST) * 1000)
                 self._drain_bell()
                 waiting = self._collect()
         finally:

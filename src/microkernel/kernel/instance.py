@@ -122,7 +122,7 @@ class Instance:
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                news = self.news.get(timeout=left)
+                news = self.news.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
             except queue.Empty:
                 return None
             if isinstance(news, kind | Exit) or (isinstance(news, messages.Failed) and on_other is None):

@@ -22,6 +22,8 @@ from microkernel.kernel.ports import Clock
 T = TypeVar("T")
 Work = Callable[[], object]
 
+_LONGEST = 3600.0
+"""The system takes no wait of more than some weeks; what is due later is waited for in parts."""
 _log = logging.getLogger("microkernel")
 
 
@@ -127,7 +129,7 @@ class Reactor:
     def _wait(self) -> float | None:
         while self._timers and not self._timers[0][2]:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - self._clock.now()) if self._timers else None
+        return min(max(0.0, self._timers[0][0] - self._clock.now()), _LONGEST) if self._timers else None
 
     def _fire(self) -> None:
         now = self._clock.now()

@@ -266,6 +266,8 @@ class Runtime:
         self.spawned.start(function, args)
 
     def add_timer(self, seconds: float, function: Callable[[], Any], *, repeat: bool) -> Subscription:
+        if not (seconds > 0 or (seconds == 0 and not repeat)):
+            raise ValueError(f"a timer needs more than 0 seconds, got {seconds}")
         timer = Timer(seconds, function, repeat=repeat, is_async=is_async(function))
         if self._phase == "loading" or threading.get_ident() == self._main:
             self._timers.add(timer, time.monotonic())

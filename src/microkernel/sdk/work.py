@@ -6,6 +6,8 @@ import time
 from contextvars import ContextVar
 
 NO_SLOT = -1
+LONGEST = 1e9
+"""Seconds: what is longer is for ever, and no clock of the system takes it."""
 
 
 class Work:
@@ -33,6 +35,6 @@ current: ContextVar[Work] = ContextVar("microkernel_work", default=IDLE)
 
 def deadline_in(timeout: float) -> float:
     """The deadline of a request made now: its own, or what is left of the one around it."""
-    own = time.monotonic() + timeout
+    own = time.monotonic() + min(timeout, LONGEST)
     around = current.get().deadline
     return min(own, around) if around else own

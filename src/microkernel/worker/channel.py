@@ -21,6 +21,8 @@ from microkernel.wire.session import Session, pack
 EMIT_WINDOW = 1024
 """How many emits may be under way before the next one waits for credit."""
 _RECEIVE = frames.DATAGRAM
+_LONGEST = 3600.0
+"""The system takes no wait of more than some weeks; who waits for longer asks again."""
 Answer = Callable[[Reply], object]
 
 
@@ -48,7 +50,7 @@ class SocketChannel:
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         while True:
-            if timeout is not None and not self._down_poll.poll(timeout * 1000):
+            if timeout is not None and not self._down_poll.poll(min(timeout, _LONGEST) * 1000):
                 return ()
             received = self._from_down.receive(_read(self._down))
             if received:
@@ -111,7 +113,7 @@ class SocketChannel:
         if not self._reading.acquire(timeout=-1 if timeout is None else timeout):
             return
         try:
-            if not enough() and self._up_poll.poll(None if timeout is None else timeout * 1000):
+            if not enough() and self._up_poll.poll(None if timeout is None else min(timeout, _LONGEST) * 1000):
                 self._take(_read(self._up))
         finally:
             self._reading.release()
