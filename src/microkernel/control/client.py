@@ -33,8 +33,6 @@ class ControlClient:
         self._client = Client(self._channel, _as_guest())
         self._handlers: dict[int, Callable[[Event], object]] = {}
         self._numbers = count(1)
-        self.get_data = self._client.get_data
-        self.delete_data = self._client.delete_data
 
     def __enter__(self) -> ControlClient:
         return self
@@ -55,6 +53,14 @@ class ControlClient:
     def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """As ``PluginAPI.call``."""
         return self._client.call(target, timeout, args, kwargs, returns)
+
+    def get_data(self, key: str, default: Any = None) -> Any:
+        """As ``PluginAPI.get_data``."""
+        return self._client.get_data(key, default)
+
+    def delete_data(self, key: str) -> None:
+        """As ``PluginAPI.delete_data``."""
+        self._client.delete_data(key)
 
     def set_data(self, key: str, value: Any, *, expect: int | None = None) -> int:
         """As ``PluginAPI.set_data``."""

@@ -123,7 +123,11 @@ class ControlServer:
         if reason:
             turn_away(connection, ProtocolError("MK0709", reason=reason))
             return
-        self._guests.add(Guest(self, connection, pid, f"_guest{next(self._numbers)}"))
+        self._guests.add(Guest(self, connection, pid))
+
+    def name(self) -> str:
+        """For the next guest. No plugin's name begins so."""
+        return f"_guest{next(self._numbers)}"
 
     def forget(self, guest: Guest) -> None:
         self._guests.discard(guest)
@@ -132,12 +136,11 @@ class ControlServer:
 class Guest:
     """One connection: a stranger until it has said hello, then an instance. On the reactor's thread."""
 
-    def __init__(self, server: ControlServer, connection: socket.socket, pid: int, name: str) -> None:
+    def __init__(self, server: ControlServer, connection: socket.socket, pid: int) -> None:
         self._server = server
         self._core = server.core
         self._connection = connection
         self._pid = pid
-        self._name = name  # no plugin's name begins so
         self._session = Session("kernel", self._core.name)
         self._instance: Instance | None = None
         self._closed = False
@@ -166,7 +169,7 @@ class Guest:
     def _settle(self) -> Instance:
         self._forget_hello()
         self._connection.send(self._session.hello())  # the first bytes into an empty socket: they fit
-        return self._core.attach(self._name, GRANT, self._place)
+        return self._core.attach(self._server.name(), GRANT, self._place)
 
     def _place(self, instance: Instance) -> RemotePlace:
         return RemotePlace(self._connection, self._pid, instance, self._core.reactor, self.close)

@@ -1,0 +1,51 @@
+"""`mk attach`: the console of `mk run`, at the other end of the control socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import microkernel
+from microkernel.cli.output import Output
+from microkernel.cli.running import CONSOLE, console_config
+from microkernel.control import GuestChannel, find_kernel
+from microkernel.errors import KernelError
+from microkernel.loader import FileLoader
+from microkernel.sdk.runtime import Runtime
+from microkernel.wire import codec, messages
+
+
+def attach(kernel: str, output: Output) -> None:
+    """Returns when the user leaves. Raises KernelError where no kernel answers, or when it has gone."""
+    path = find_kernel(kernel)
+    channel = GuestChannel(path, _load_message(console_config(output, attached=True, kernel=path.stem)))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: channel.push(messages.Stop()))
+    try:
+        Runtime(channel).run()
+        trouble = channel.trouble()
+    finally:
+        channel.close()
+    if isinstance(trouble, KernelError):
+        raise trouble
+    output.notice(output.tongue.word("console.bye"), "direct")
+
+
+def _load_message(config: dict[str, object]) -> messages.Load:
+    """What a kernel would send to an instance of the console."""
+    loader = FileLoader()
+    source = loader.snapshot(loader.find(CONSOLE), ())
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return messages.Load(
+        name="console",
+        version=microkernel.__version__,
+        generation=1,
+        isolation="thread",
+        root=source.root,
+        entry=source.entry,
+        sources=dict(source.sources),
+        package=source.package,
+        config=codec.Raw(codec.encode(config)),
+        data_dir=str(Path(state) / "microkernel" / "console"),
+    )

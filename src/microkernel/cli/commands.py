@@ -1,0 +1,384 @@
+"""The commands of ``mk``. Each finds its kernel, does one thing and prints it.
+
+Exit codes: 0 done; 1 what was asked for failed; 2 usage, or no kernel answers; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.text import Text
+
+import microkernel
+from microkernel import Event
+from microkernel.cli.output import Output
+from microkernel.cli.settings import FOLDER, places, settings, wished_language
+from microkernel.control import ControlClient
+from microkernel.errors import KernelError
+from microkernel.messages import find, glossary, message_id, plain, render
+from microkernel.messages.catalog import Catalog
+from microkernel.messages.phrases import phrase
+from microkernel.plugins.console import view
+from microkernel.plugins.console.verbs import AlreadyTold, Result, Verbs, not_understood
+
+_say = Output(wished_language()).tongue.word
+_NO_KERNEL = frozenset({"MK0701", "MK0707", "MK0704", "MK0709", "MK0710", "MK0101", "MK0216"})
+"""Errors for which nothing was asked of a kernel."""
+_RAW = {"ignore_unknown_options": True}
+"""For commands whose arguments are values: -5 is one."""
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help=_say("help.mk"), epilog=_say("help.codes"), context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+KernelName = Annotated[str, typer.Option("--kernel", envvar="MK_KERNEL", metavar="NAME", help=_say("option.kernel"))]
+AsJson = Annotated[bool, typer.Option("--json", help=_say("option.json"))]
+Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help=_say("argument.name"))]
+Level = Literal["thread", "process", "sandbox", "wasm"]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do one command; the exit code. No exception of ours comes out."""
+    output = Output(wished_language(), "--json" in argv)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = app(list(argv), standalone_mode=False, prog_name="mk")
+        return code if isinstance(code, int) else 0
+    except AlreadyTold:
+        return 1
+    except KernelError as error:
+        output.error(error)
+        return 2 if error.id in _NO_KERNEL else 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        return _usage(error, output)
+
+
+def _usage(error: Exception, output: Output) -> int:
+    """What typer refuses, in our words."""
+    kind, word = type(error).__name__, output.tongue.word
+    if kind == "Abort":
+        return 130
+    if not hasattr(error, "format_message"):
+        raise error
+    param: Any = getattr(error, "param", None)
+    parameter = (param.metavar or param.name) if param is not None else ""
+    reason = {
+        "NoSuchOption": lambda: word("usage.option", what=getattr(error, "option_name", "")),
+        "MissingParameter": lambda: word("usage.missing", what=parameter),
+        "BadParameter": lambda: word("usage.bad", what=parameter, reason=error.format_message()),
+    }.get(kind, lambda: _other(error, word))()
+    context = getattr(error, "ctx", None)
+    of = f" {context.info_name}" if context is not None and context.parent is not None else ""
+    see = word("usage.see", command=f"mk help{of}") if of else _near(error, word)
+    output.error(not_understood(reason, see))
+    return 2
+
+
+def _other(error: Any, word: Callable[..., str]) -> str:
+    message = str(error.format_message())
+    return word("console.unknown", word=message.split("'")[1]) if message.startswith("No such command") else message
+
+
+def _near(error: Any, word: Callable[..., str]) -> str:
+    known = getattr(getattr(error.ctx, "command", None), "commands", {})
+    near = get_close_matches("".join(str(error.format_message()).split("'")[1:2]), known, 1)
+    return word("usage.near", word=near[0]) if near else ""
+
+
+# On a running kernel
+
+
+def _do(kernel: str, as_json: bool, act: Callable[[Verbs], Result], *, about: str = "") -> None:
+    """One thing asked of a kernel. ``about``: messages of this plugin are shown as they come."""
+    output = Output(wished_language(), as_json)
+    with ControlClient(kernel) as client:
+        if about and not as_json:
+            client.subscribe("kernel.message", partial(_show_message, output, about))
+        verbs = Verbs(client, output.tongue, _Following(client, output))
+        result = act(verbs)
+        output.show(result.shown, result.data)
+
+
+class _Following:
+    """The Feed, which is behind by what has come and was not yet handled."""
+
+    def __init__(self, client: ControlClient, output: Output) -> None:
+        self._client = client
+        self._feed = output.feed
+
+    def told(self, plugin: str) -> int:
+        return self._feed.told(plugin)
+
+    def wait(self, plugin: str, before: int, seconds: float) -> bool:
+        self._client.listen(0.0)
+        return self._feed.wait(plugin, before, seconds)
+
+
+def _show_message(output: Output, about: str, event: Event) -> None:
+    data = event.data
+    if data["plugin"] == about:
+        output.show(output.feed.message(data["id"], data["level"], data["plugin"], data["fields"]))
+
+
+@app.command(help=_say("help.ps"))
+def ps(kernel: KernelName = "", as_json: AsJson = False) -> None:
+    _do(kernel, as_json, Verbs.ps)
+
+
+@app.command(help=_say("help.info"))
+def info(name: Name, kernel: KernelName = "", as_json: AsJson = False) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.info(name))
+
+
+@app.command(help=_say("help.start"))
+def start(
+    name: Name,
+    reset: Annotated[bool, typer.Option("--reset", help=_say("option.reset"))] = False,
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.start(name, reset), about=name)
+
+
+@app.command(help=_say("help.stop"))
+def stop(
+    name: Name,
+    cascade: Annotated[bool, typer.Option("--cascade", help=_say("option.cascade"))] = False,
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.stop(name, cascade), about=name)
+
+
+@app.command(help=_say("help.reload"))
+def reload(name: Name, kernel: KernelName = "", as_json: AsJson = False) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.reload(name), about=name)
+
+
+@app.command(help=_say("help.kill"))
+def kill(name: Name, kernel: KernelName = "", as_json: AsJson = False) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.kill(name), about=name)
+
+
+@app.command(help=_say("help.load"))
+def load(
+    path: Annotated[str, typer.Argument(metavar="PATH", show_default=False)],
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> None:
+    full = path if path.startswith("entry-point") else os.path.abspath(path)  # the kernel is in another folder
+    _do(kernel, as_json, lambda verbs: verbs.load(full), about=Path(path).stem)
+
+
+@app.command(help=_say("help.unload"))
+def unload(name: Name, kernel: KernelName = "", as_json: AsJson = False) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.unload(name))
+
+
+@app.command(help=_say("help.emit"), context_settings=_RAW)
+def emit(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False)],
+    data: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False)] = None,
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.emit(topic, *(data or [])))
+
+
+@app.command(help=_say("help.call"), context_settings=_RAW)
+def call(
+    target: Annotated[str, typer.Argument(metavar="PLUGIN.METHOD", show_default=False)],
+    values: Annotated[list[str] | None, typer.Argument(metavar="VALUE | KEY=VALUE", show_default=False)] = None,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help=_say("option.timeout"))] = 5.0,
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.call(target, *(values or []), timeout=timeout))
+
+
+@app.command(help=_say("help.data"), context_settings=_RAW)
+def data(
+    key: Annotated[str, typer.Argument(metavar="KEY", show_default=False)] = "",
+    value: Annotated[str | None, typer.Argument(metavar="VALUE", show_default=False)] = None,
+    delete: Annotated[bool, typer.Option("--delete", help=_say("option.delete"))] = False,
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.data(key, value, delete))
+
+
+@app.command(help=_say("help.dead"))
+def dead(
+    what: Annotated[str, typer.Argument(metavar="list|show|replay|drop", show_default=False)] = "list",
+    which: Annotated[str, typer.Argument(metavar="NAME | ID", show_default=False)] = "",
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.dead(what, which))
+
+
+@app.command(help=_say("help.logs"))
+def logs(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)] = "",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help=_say("option.follow"))] = False,
+    last: Annotated[int, typer.Option("-n", "--last", metavar="LINES", help=_say("option.last"))] = 20,
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> None:
+    output = Output(wished_language(), as_json)
+    with ControlClient(kernel) as client:
+        if follow:
+            client.subscribe(f"kernel.log.{name or '*'}", lambda event: _show_log(output, event.data))
+        for line in Verbs(client, output.tongue, output.feed).logs(name, last).data:
+            _show_log(output, line)
+        while follow and client.listen():
+            pass
+        if follow:
+            output.error(KernelError("MK0612", reason="it has stopped"))
+
+
+def _show_log(output: Output, line: dict[str, Any]) -> None:
+    output.show([view.log_line(line, 0, stamped=True)], line)
+
+
+@app.command(help=_say("help.attach"))
+def attach(kernel: KernelName = "") -> None:
+    from microkernel.cli.attaching import attach as begin
+
+    output = Output(wished_language())
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise not_understood(output.tongue.word("usage.terminal"))
+    begin(kernel, output)
+
+
+# The kernel itself
+
+
+@app.command("run", help=_say("help.run"))
+def run_kernel(
+    plugins: Annotated[list[str] | None, typer.Argument(metavar="PLUGINS", show_default=False)] = None,
+    config: Annotated[str, typer.Option("--config", metavar="FILE", help=_say("option.config"))] = "",
+    headless: Annotated[bool, typer.Option("--headless", help=_say("option.headless"))] = False,
+    isolation: Annotated[Level | None, typer.Option("--isolation", help=_say("option.isolation"))] = None,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help=_say("option.name"))] = "",
+    as_json: AsJson = False,
+) -> int:
+    from microkernel.cli.running import Run
+
+    decided = settings(config)
+    output = Output(decided.language, as_json)
+    where = places(plugins or [], decided)
+    with_console = not headless and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
+    return Run(where, decided, name, isolation, output, with_console).run()
+
+
+# Without a kernel
+
+
+@app.command(help=_say("help.new"))
+def new(
+    name: Name,
+    folder: Annotated[str, typer.Option("--folder", metavar="FOLDER", help=_say("option.folder"))] = FOLDER,
+) -> None:
+    from microkernel.cli.creating import create
+
+    output = Output(wished_language())
+    path = create(name, folder, output.catalog.language)
+    where = "" if folder == FOLDER else f" {folder}"
+    tried = [f"mk run{where}", f"mk call {name}.greet you", f"mk info {name}", f"mk reload {name}"]
+    output.show([view.line("success", str(path), output.tongue.word("new.written"))])
+    output.show([Text(f"  {command:<{max(map(len, tried))}}   {output.tongue.word(f'new.try{number}')}")
+                 for number, command in enumerate(tried, 1)])  # fmt: skip
+
+
+@app.command(help=_say("help.explain"))
+def explain(id: Annotated[str, typer.Argument(metavar="ID", show_default=False)], as_json: AsJson = False) -> None:
+    output = Output(wished_language(), as_json)
+    other = Catalog.load("en" if output.catalog.language == "zh" else "zh")
+    columns = os.get_terminal_size().columns if sys.stdout.isatty() else 0
+    text = render(id, output.catalog, other, columns)
+    entry = output.catalog.entry(message_id(id))
+    names = ("id", "level", "title", "text", "happened", "why", "we", "you")
+    output.show([Text(text)], {name: str(getattr(entry, name)) for name in names})
+
+
+@app.command("glossary", help=_say("help.glossary"))
+def show_glossary(
+    word: Annotated[str, typer.Argument(metavar="WORD", show_default=False)] = "", as_json: AsJson = False
+) -> None:
+    output = Output(wished_language(), as_json)
+    found = find(word) if word else None
+    if word and found is None:
+        raise KernelError("MK0711", word=plain(word))
+    mine, other = output.catalog.language, "en" if output.catalog.language == "zh" else "zh"
+    terms = [[term.word(mine), term.word(other), term.means(mine)] for term in ([found] if found else glossary())]
+    output.show(view.terms(terms, output.tongue), terms)
+
+
+@app.command(help=_say("help.doctor"))
+def doctor(as_json: AsJson = False) -> None:
+    from microkernel.app import Kernel
+
+    output = Output(wished_language(), as_json)
+    with Kernel(name="doctor") as kernel:
+        available = kernel.available()
+    levels = {
+        level: {"here": found.error is None, "why": found.detail, "id": found.error.id if found.error else None}
+        for level, found in available.items()
+    }
+    rows = [[level, _say("doctor.no" if found.error else "doctor.yes"), _why(found.error, found.detail, output)]
+            for level, found in available.items()]  # fmt: skip
+    heads = [view.Column(output.tongue.word(f"doctor.{name}"), fold=name == "why") for name in ("level", "here", "why")]
+    output.show([view.Columns(heads, rows)], levels)
+
+
+def _why(error: KernelError | None, detail: str, output: Output) -> str:
+    if error is not None:
+        return f"{error.id}  {output.tongue.error(error)}"
+    return phrase(detail) if output.catalog.language == "zh" else detail
+
+
+@app.command("help", help=_say("help.help"))
+def show_help(
+    context: typer.Context, command: Annotated[str, typer.Argument(metavar="COMMAND", show_default=False)] = ""
+) -> None:
+    output = Output(wished_language())
+    group: Any = context.parent.command if context.parent else None
+    if command:
+        found = group.get_command(context, command)
+        if found is None:
+            raise not_understood(output.tongue.word("console.unknown", word=command))
+        output.show([Text(found.get_help(type(context)(found, parent=context.parent, info_name=command)))])
+        return
+    title = f"microkernel {microkernel.__version__} · {output.tongue.word('help.mk')}"
+    names = dict.fromkeys(["run", "new", *group.commands])
+    rows = [[f"mk {name}", output.tongue.word(f"help.{name}")] for name in names]
+    table = view.Columns([view.Column(""), view.Column("", fold=True)], rows, head=False)
+    output.show([Text(title), Text(""), table, Text(""), Text(output.tongue.word("help.codes"))])
+
+
+@app.callback(invoke_without_command=True)
+def nothing(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help=_say("option.version"))] = False
+) -> None:
+    if version:
+        print(f"microkernel {microkernel.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        command: Any = context.command
+        command.get_command(context, "help")
+        context.invoke(show_help, type(context)(command.commands["help"], parent=context), "")

@@ -1,0 +1,26 @@
+"""`mk new`: one file that runs, and says what is where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from microkernel.errors import ConfigError, KernelError
+from microkernel.loader.manifests import check_name
+
+_HERE = Path(__file__).parent
+
+
+def create(name: str, folder: str, language: str) -> Path:
+    """Write ``folder/name.py``. Raises KernelError: MK0708 where it is already, MK0108 for what is no plugin's name."""
+    path = Path(folder) / f"{name}.py"
+    check_name(name, str(path))
+    text = (_HERE / f"new_{language}.py.txt").read_text(encoding="utf-8").replace("NAME", name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise KernelError("MK0708", path=str(path)) from None
+    except OSError as error:
+        raise ConfigError("MK0706", path=str(path), reason=(error.strerror or str(error)).lower()) from None
+    return path

@@ -1,0 +1,69 @@
+"""What the command line prints, in the reader's language; tables on a terminal and without one, or JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
+
+from rich.console import RenderableType
+
+import microkernel
+from microkernel.errors import KernelError
+from microkernel.messages import Catalog, glossary, language
+from microkernel.plugins.console import view
+from microkernel.plugins.console.feed import Feed
+from microkernel.plugins.console.tongue import Tongue, plain
+
+
+def words_of(catalog: Catalog) -> dict[str, str]:
+    """All words that a front end needs: the command line's own, and the names of the states."""
+    states = {f"state.{term.en}": term.word(catalog.language) for term in glossary() if term.state}
+    return {**catalog.words(), **states}
+
+
+class Output:
+    """Standard output for what was asked for, standard error for what went wrong."""
+
+    def __init__(self, wished: str = "", as_json: bool = False) -> None:
+        self.catalog = Catalog.load(language(wished))
+        self.tongue = Tongue(self.catalog.language, words_of(self.catalog), self.catalog.text)
+        self.feed = Feed(self.tongue, microkernel.__version__)
+        self.as_json = as_json
+
+    def show(self, what: Iterable[RenderableType], data: Any = None) -> None:
+        """``what`` for people; ``data``, as one line, for machines."""
+        if self.as_json:
+            self.json(data)
+        else:
+            self.write(what, sys.stdout)
+
+    def json(self, data: Any) -> None:
+        print(json.dumps(data, ensure_ascii=False, default=str), flush=True)
+
+    def write(self, what: Iterable[RenderableType], stream: TextIO) -> None:
+        terminal = stream.isatty()
+        width = shutil.get_terminal_size().columns if terminal else view.ENDLESS
+        stream.write(view.render(what, width, terminal and "NO_COLOR" not in os.environ))
+        stream.flush()
+
+    def error(self, error: KernelError) -> None:
+        """The id, the cause; the plugin's own lines if it was the plugin."""
+        if self.as_json:
+            self.json({"error": {"id": error.id, "text": error.text, "fields": _plain(error.fields)}})
+            return
+        text = view.line("error", error.id, self.tongue.error(error))
+        trace = str(error.fields.get("remote_traceback") or error.fields.get("traceback") or "")
+        self.write([text, *view.their_lines(trace)], sys.stderr)
+
+    def notice(self, text: str, level: str = "notice") -> None:
+        """A remark that is no result."""
+        if not self.as_json:
+            self.write([view.line(level, plain(text))], sys.stderr)
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if isinstance(value, str | int | float | list | None)}

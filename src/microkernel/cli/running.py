@@ -1,0 +1,170 @@
+"""`mk run`: a kernel in this terminal, or without one, until somebody ends it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import termios
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import RenderableType
+
+import microkernel
+from microkernel import Event
+from microkernel.app import Kernel
+from microkernel.cli.output import Output, words_of
+from microkernel.control import ControlServer
+from microkernel.errors import KernelError
+from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
+from microkernel.plugins import console
+from microkernel.plugins.console import view
+
+CONSOLE = str(Path(console.__file__).parent)
+GRANT = Permissions(kernel=("observe", "control"))
+
+
+def console_config(output: Output, **more: Any) -> dict[str, Any]:
+    """What the console is told: it may not look for itself."""
+    words = words_of(output.catalog)
+    return {"language": output.catalog.language, "words": words, "version": microkernel.__version__, **more}
+
+
+class Run:
+    """One kernel's life."""
+
+    def __init__(
+        self, places: Sequence[str], config: KernelConfig, name: str, isolation: Level | None, output: Output,
+        with_console: bool,
+    ) -> None:  # fmt: skip
+        self._output = output
+        self._with_console = with_console
+        if with_console:
+            own = PluginConfig(isolation="thread", permissions=GRANT, config=console_config(output))
+            config = replace(config, plugin={**config.plugin, "console": own})
+        self._kernel = Kernel(places, config=config, name=name, isolation=isolation)
+        self._server: ControlServer | None = None
+        self._end = threading.Event()
+        self._printer = _Printer(output, silent=with_console)
+        self._terminal = _terminal_state() if with_console else None
+
+    def run(self) -> int:
+        """Returns when somebody ended it. Raises KernelError when it could not begin."""
+        _quiet_logs(self._output)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        try:
+            self._kernel.open(self._ready)
+            self._end.wait()
+        finally:
+            self._close()
+        return 0
+
+    def _ready(self, kernel: Kernel) -> None:
+        """Before the first plugin starts: who listens, and the way in."""
+        self._printer.listen(kernel)
+        kernel.on("kernel.shutdown", self._end.set)
+        self._server = ControlServer(kernel.core)
+        self._server.open()
+        if self._with_console:
+            kernel.load(CONSOLE)
+
+    def _close(self) -> None:
+        try:
+            core = self._kernel.core
+        except KernelError:
+            return  # it never began
+        if self._with_console:
+            with suppress(KernelError):
+                core.stop("console")
+            self._printer.silent = False
+        self._output.notice(self._output.tongue.word("run.stopping"), "direct")
+        core.close()
+        if self._server is not None:
+            self._server.close()
+        self._kernel.close()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """The first asks, the second kills. What its plugins started ends with the kernel in any case."""
+        if not self._end.is_set():
+            self._end.set()
+            return
+        if self._terminal is not None:
+            termios.tcsetattr(0, termios.TCSANOW, self._terminal)
+        if self._server is not None:
+            self._server.path.unlink(missing_ok=True)
+        left = sum(record.instance is not None for record in self._kernel.core.registry)
+        os.write(2, f"! {self._output.tongue.word('run.killed', count=left)}\n".encode())
+        os._exit(128 + number)
+
+
+class _Printer:
+    """Prints what happens, on the embedding program's thread for events: one line at a time."""
+
+    def __init__(self, output: Output, silent: bool) -> None:
+        self._output = output
+        self.silent = silent
+
+    def listen(self, kernel: Kernel) -> None:
+        kernel.on("kernel.found", self._found, overflow="drop_oldest")
+        kernel.on("kernel.message", self._message, overflow="drop_oldest")
+        kernel.on("kernel.log.*", self._log, overflow="drop_oldest")
+
+    def _found(self, event: Event) -> None:
+        self._show(event, self._output.feed.found(**event.data))
+
+    def _message(self, event: Event) -> None:
+        data = event.data
+        lines = self._output.feed.message(data["id"], data["level"], data["plugin"], data["fields"])
+        if data["plugin"] != "console":
+            self._show(event, lines)
+
+    def _log(self, event: Event) -> None:
+        self._show(event, self._output.feed.log(event.data))
+
+    def _show(self, event: Event, lines: Sequence[RenderableType]) -> None:
+        if self.silent:
+            return
+        with suppress(OSError, ValueError):  # nobody reads any more
+            self._output.show(lines, {"event": event.topic, "time": event.time, **event.data})
+
+
+class _Own(logging.Handler):
+    """What the kernel logs of itself and says nowhere else: its own mistakes."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(logging.WARNING)
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "mk_id") or record.name.startswith("microkernel.plugin."):
+            return
+        trouble = record.exc_info[1] if record.exc_info else None
+        text = record.getMessage() + (f" ({type(trouble).__name__}: {trouble})" if trouble else "")
+        with suppress(OSError, ValueError):
+            if self._output.as_json:
+                sys.stderr.write(json.dumps({"event": "log", "text": text}, ensure_ascii=False) + "\n")
+            else:
+                self._output.write([view.line("error", text)], sys.stderr)
+
+
+def _quiet_logs(output: Output) -> None:
+    """Messages are printed by who listens to them; the standard library's last resort would print them again."""
+    logger = logging.getLogger("microkernel")
+    logger.addHandler(_Own(output))
+    logger.propagate = False
+
+
+def _terminal_state() -> list[Any] | None:
+    try:
+        return termios.tcgetattr(0)
+    except termios.error:
+        return None

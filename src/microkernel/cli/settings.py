@@ -1,0 +1,51 @@
+"""``microkernel.toml`` as the command line reads it: its paths are meant from its own folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from microkernel.errors import ConfigError, KernelError
+from microkernel.kernel.manifest import KernelConfig
+from microkernel.loader import read_config
+
+FILE = "microkernel.toml"
+FOLDER = "plugins"
+_NOT_PATHS = ("entry-point:", "entry-points")
+
+
+def settings(path: str = "") -> KernelConfig:
+    """The file named, else the one in the working folder if there is one, else the defaults. Raises ConfigError."""
+    if not path and not os.path.exists(FILE):
+        return KernelConfig()
+    config = read_config(path or FILE)
+    home = Path(path or FILE).absolute().parent
+    return replace(
+        config,
+        plugins=tuple(_resolved(place, home) for place in config.plugins),
+        data_dir=_resolved(config.data_dir, home) if config.data_dir else "",
+    )
+
+
+def wished_language() -> str:
+    """The language that the file in the working folder asks for; one that cannot be read asks for none."""
+    try:
+        return settings().language
+    except KernelError:
+        return ""
+
+
+def places(given: Sequence[str], config: KernelConfig) -> list[str]:
+    """Where to look for plugins beside what the configuration names. Raises KernelError MK0101."""
+    if not given and not config.plugins:
+        given = [FOLDER]
+    for place in given:
+        if not place.startswith(_NOT_PATHS) and not os.path.lexists(place):
+            raise ConfigError("MK0101", path=place)
+    return list(given)
+
+
+def _resolved(place: str, home: Path) -> str:
+    return place if place.startswith(_NOT_PATHS) else str(home / Path(place).expanduser())

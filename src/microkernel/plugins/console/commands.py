@@ -1,0 +1,134 @@
+"""The console's command line: from words to what is done, and what the words may be."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+
+from .tongue import Tongue
+from .verbs import Result, Verbs, not_understood
+
+Names = Mapping[str, Sequence[str]]
+"""Plugins, methods and topics that there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """``usage`` after the verb; ``wants``: what its first words are, by the kinds of Names or literally."""
+
+    usage: str = ""
+    wants: tuple[str, ...] = ()
+    least: int = 0
+    most: int = 0
+
+
+COMMANDS: dict[str, Command] = {
+    "ps": Command(),
+    "info": Command("NAME", ("plugins",), 1, 1),
+    "start": Command("NAME [--reset]", ("plugins", "--reset"), 1, 2),
+    "stop": Command("NAME [--cascade]", ("plugins", "--cascade"), 1, 2),
+    "reload": Command("NAME", ("plugins",), 1, 1),
+    "kill": Command("NAME", ("plugins",), 1, 1),
+    "load": Command("PATH", (), 1, 1),
+    "unload": Command("NAME", ("plugins",), 1, 1),
+    "emit": Command("TOPIC [KEY=VALUE...]", ("topics",), 1, 99),
+    "call": Command("PLUGIN.METHOD [VALUE...] [KEY=VALUE...] [--timeout SECONDS]", ("methods",), 1, 99),
+    "data": Command("[KEY [VALUE]]", ("keys",), 0, 2),
+    "dead": Command("[list [NAME] | show ID | replay ID | drop ID]", ("list|show|replay|drop", "plugins"), 0, 2),
+    "logs": Command("[NAME]", ("plugins",), 0, 1),
+    "watch": Command("[PATTERN | off]", ("topics",), 0, 1),
+    "explain": Command("ID", (), 1, 1),
+    "glossary": Command("[WORD]", (), 0, 1),
+    "help": Command(),
+    "quit": Command(),
+}
+
+
+def split(text: str, tongue: Tongue) -> list[str]:
+    """The words of a line, as a shell would. Raises KernelError MK0710."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise not_understood(tongue.word("usage.quote")) from None
+
+
+class Commands:
+    """Finds what a line means and does it. ``own`` are the commands that are the console's alone."""
+
+    def __init__(self, verbs: Verbs, tongue: Tongue, own: Mapping[str, Callable[..., Result]]) -> None:
+        self._tongue = tongue
+        self._ways: dict[str, Callable[..., Result]] = {
+            **{verb: getattr(verbs, verb) for verb in COMMANDS if hasattr(verbs, verb)},
+            **own,
+        }
+
+    def do(self, words: Sequence[str]) -> Result:
+        """Raises KernelError."""
+        verb, rest = words[0], list(words[1:])
+        command = COMMANDS.get(verb)
+        if command is None:
+            near = difflib.get_close_matches(verb, COMMANDS, 1)
+            suggestion = self._tongue.word("usage.near", word=near[0]) if near else ""
+            raise not_understood(self._tongue.word("console.unknown", word=verb), suggestion)
+        options = _take_options(rest)
+        if not command.least <= len(rest) <= command.most or not options.keys() <= _options_of(command):
+            raise not_understood(self._tongue.word("usage.form", form=f"{verb} {command.usage}".strip()))
+        if "timeout" in options:
+            options["timeout"] = self._seconds(options["timeout"])
+        return self._ways[verb](*rest, **options)
+
+    def _seconds(self, word: str) -> float:
+        try:
+            return float(word)
+        except ValueError:
+            raise not_understood(self._tongue.word("usage.seconds", word=word)) from None
+
+
+def _options_of(command: Command) -> set[str]:
+    return {word.strip("[]")[2:] for word in command.usage.split() if word.strip("[]").startswith("--")}
+
+
+def _take_options(words: list[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for word in [word for word in words if word.startswith("--")]:
+        index = words.index(word)
+        if word == "--timeout" and index + 1 < len(words):
+            options["timeout"] = words.pop(index + 1)
+        else:
+            options[word[2:]] = True
+        words.pop(index)
+    return options
+
+
+class Words(Completer):
+    """Completes verbs, then what the verb wants. ``names`` must be quick."""
+
+    def __init__(self, names: Callable[[], Names], tongue: Tongue) -> None:
+        self._names = names
+        self._tongue = tongue
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
+        before = document.text_before_cursor
+        words = before.split()
+        last = "" if before[-1:].isspace() or not words else words.pop()
+        for choice in self._choices(words):
+            if choice.startswith(last) and choice != last:
+                about = "" if words else self._tongue.word(f"help.{choice}")
+                yield Completion(choice, -len(last), display_meta=about)
+
+    def _choices(self, words: Sequence[str]) -> Iterable[str]:
+        if not words:
+            return COMMANDS
+        command = COMMANDS.get(words[0])
+        if command is None or len(words) > len(command.wants):
+            return ()
+        wanted = command.wants[len(words) - 1]
+        if wanted.startswith("--") or "|" in wanted:
+            return wanted.split("|")
+        return self._names().get(wanted, ())

@@ -1,0 +1,40 @@
+"""The reader's language: words that were given, and texts of messages that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from microkernel.errors import KernelError
+
+Tell = Callable[[str, Mapping[str, Any]], str]
+
+_BLANK = {ord("\t"): "    ", ord("\n"): " ", ord("\r"): " "}
+
+
+def plain(text: str) -> str:
+    """One line that cannot drive a terminal: what a plugin wrote is shown, never obeyed."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text.translate(_BLANK))
+
+
+class Tongue:
+    """``words`` are the command line's own by key; ``tell`` gives the text of a message by its id and fields."""
+
+    def __init__(self, language: str, words: Mapping[str, str], tell: Tell) -> None:
+        self.language = language
+        self.tell = tell
+        self._words = words
+
+    def word(self, key: str, /, **fields: object) -> str:
+        """An unknown key is shown as it is."""
+        text = self._words.get(key, key)
+        return text.format_map({name: plain(str(value)) for name, value in fields.items()}) if fields else text
+
+    def state(self, state: str) -> str:
+        return self._words.get(f"state.{state}", state)
+
+    def error(self, error: KernelError) -> str:
+        """The text, without the id."""
+        return plain(self.tell(error.id, error.fields))

@@ -1,0 +1,198 @@
+"""What can be asked of a kernel, in the same words on the command line and in the console."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from microkernel.errors import KernelError, PluginLoadError, ReloadFailed
+
+from . import view
+from .tongue import Tongue
+
+QUICK = 5.0
+"""Seconds for what the kernel answers by itself."""
+LONG = 120.0
+"""Seconds for what waits for a plugin's own deadlines: load, start, stop."""
+_KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+
+
+class Link(Protocol):
+    """The way to a kernel: ``PluginAPI`` has these, and ``ControlClient``."""
+
+    def call(self, target: str, /, *args: Any, timeout: float = 5.0, **kwargs: Any) -> Any: ...
+    def emit(self, topic: str, /, **data: Any) -> None: ...
+    def get_data(self, key: str, default: Any = None) -> Any: ...
+    def set_data(self, key: str, value: Any, *, expect: int | None = None) -> int: ...
+    def delete_data(self, key: str) -> None: ...
+
+
+class News(Protocol):
+    """What the kernel's messages have told: ``Feed`` has these."""
+
+    def told(self, plugin: str) -> int: ...
+    def wait(self, plugin: str, before: int, seconds: float) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``data`` for machines, ``shown`` for people."""
+
+    data: Any
+    shown: Sequence[RenderableType] = ()
+
+
+def parse_value(word: str) -> Any:
+    """JSON if it is any, else the word itself."""
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
+
+
+def parse_arguments(words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """``3 currency=EUR`` as a call's arguments."""
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for word in words:
+        match = _KEY.fullmatch(word)
+        if match:
+            kwargs[match[1]] = parse_value(match[2])
+        else:
+            args.append(parse_value(word))
+    return args, kwargs
+
+
+def not_understood(reason: str, suggestion: str = "") -> KernelError:
+    return KernelError("MK0710", reason=reason, suggestion=suggestion)
+
+
+class Verbs:
+    """Each method is a command. They wait for the kernel, at most the time that is theirs."""
+
+    def __init__(self, link: Link, tongue: Tongue, news: News, catch_up: float = 0.0) -> None:
+        self._link = link
+        self._tongue = tongue
+        self._news = news
+        self._catch_up = catch_up
+        """Seconds for messages about what was done to be shown, where another thread shows them."""
+
+    # What there is
+
+    def ps(self) -> Result:
+        infos = self._ask("list")
+        return Result(infos, view.plugins(infos, self._tongue))
+
+    def info(self, name: str) -> Result:
+        info = self._ask("info", name)
+        return Result(info, view.plugin(info, self._tongue))
+
+    def logs(self, name: str = "", last: int = 20) -> Result:
+        lines = self._ask("logs", name, last)
+        cells = max((len(line["plugin"]) for line in lines), default=0)
+        return Result(lines, [view.log_line(line, cells, stamped=True) for line in lines])
+
+    def explain(self, id: str, columns: int = 0) -> Result:
+        text = self._ask("explain", id, self._tongue.language, columns)
+        return Result(text, [Text(text)])
+
+    def glossary(self, word: str = "") -> Result:
+        found = self._ask("glossary", word, self._tongue.language)
+        return Result(found, view.terms(found, self._tongue))
+
+    # What can be done to a plugin
+
+    def start(self, name: str, reset: bool = False) -> Result:
+        return self._act(name, lambda: self._ask("start", name, reset, timeout=LONG))
+
+    def stop(self, name: str, cascade: bool = False) -> Result:
+        return self._act(name, lambda: self._ask("stop", name, cascade, timeout=LONG))
+
+    def reload(self, name: str) -> Result:
+        return self._act(name, lambda: self._ask("reload", name, timeout=LONG))
+
+    def kill(self, name: str) -> Result:
+        return self._act(name, lambda: self._ask("kill", name, timeout=LONG))
+
+    def load(self, path: str) -> Result:
+        info = self._ask("load", path, timeout=LONG)
+        return Result(info, self._settled(info["name"], info, 0))
+
+    def unload(self, name: str) -> Result:
+        leftovers = self._ask("unload", name, timeout=LONG)
+        shown = [view.line("success", name, self._tongue.word("done.unloaded"))]
+        shown += [view.line("notice", name, self._tongue.tell("MK0302", {"what": each})) for each in leftovers]
+        return Result(leftovers, shown)
+
+    def _act(self, name: str, do: Callable[[], Any]) -> Result:
+        """What was done is told by the kernel's own message; only where it had nothing to say, the state is."""
+        before = self._news.told(name)
+        try:
+            data = do()
+        except (PluginLoadError, ReloadFailed) as error:
+            if self._news.wait(name, before, self._catch_up):
+                raise AlreadyTold(error.id, **error.fields) from None
+            raise
+        return Result(data, self._settled(name, data, before))
+
+    def _settled(self, name: str, data: Any, before: int) -> Sequence[RenderableType]:
+        if self._news.wait(name, before, self._catch_up):
+            return ()
+        state = data.get("state") if isinstance(data, dict) else None
+        return [view.line("notice", name, self._tongue.state(state or "active"))]
+
+    # Messages between plugins
+
+    def emit(self, topic: str, *words: str) -> Result:
+        args, data = parse_arguments(words)
+        if args:
+            raise not_understood(self._tongue.word("usage.pair", word=words[0]))
+        self._link.emit(topic, **data)
+        return Result({"topic": topic, "data": data}, [view.line("success", topic, self._tongue.word("done.emitted"))])
+
+    def call(self, target: str, *words: str, timeout: float = QUICK) -> Result:
+        args, kwargs = parse_arguments(words)
+        if "timeout" in kwargs:
+            raise not_understood(self._tongue.word("usage.timeout"))
+        value = self._link.call(target, *args, timeout=timeout, **kwargs)
+        return Result(value, [Text(view.value_text(value))])
+
+    def data(self, key: str = "", value: str | None = None, delete: bool = False) -> Result:
+        if delete:
+            self._link.delete_data(key)
+            return Result(None, [view.line("success", key, self._tongue.word("done.deleted"))])
+        if value is not None:
+            revision = self._link.set_data(key, parse_value(value))
+            return Result(revision, [view.line("success", key, self._tongue.word("done.set", revision=revision))])
+        board = self._ask("data", key)
+        if key in board:
+            board = {key: board[key]}
+        return Result(board, view.board(board, self._tongue))
+
+    def dead(self, what: str = "list", which: str = "") -> Result:
+        if what == "list":
+            letters = self._ask("dead", which)
+            return Result(letters, view.letters(letters, self._tongue))
+        if what not in ("show", "replay", "drop") or not which.isdecimal():
+            raise not_understood(self._tongue.word("usage.dead"))
+        number = int(which)
+        if what == "show":
+            found = next((each for each in self._ask("dead") if each["id"] == number), None)
+            if found is None:
+                raise KernelError("MK0614", letter=number)
+            return Result(found, view.letter(found, self._tongue))
+        done = self._ask(what, number)
+        return Result(done, [view.line("success", self._tongue.word(f"done.{what}", id=number))])
+
+    def _ask(self, method: str, *args: Any, timeout: float = QUICK) -> Any:
+        return self._link.call(f"kernel.{method}", *args, timeout=timeout)
+
+
+class AlreadyTold(KernelError):
+    """It failed, and the message that says so has been shown."""

@@ -1,0 +1,297 @@
+"""How things look: tables, pages and lines. Nothing depends on colour, widths are cells."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from .tongue import Tongue, plain
+
+NOTHING = "—"
+ENDLESS = 100_000
+"""The width where there is no terminal: nothing is wrapped or cut."""
+MARKS = {"explain": "›", "direct": "·", "success": "✓", "notice": "•", "warn": "!", "error": "✗"}
+STYLES = {"explain": "dim", "success": "green", "notice": "cyan", "warn": "yellow", "error": "red"}
+
+_STATES = {"active": "green", "failed": "red", "quarantined": "red", "zombie": "red", "stopped": "dim"}
+_COUNTS = ("events", "calls", "emitted", "waiting", "restarts", "dropped", "refused", "dead")
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+_SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+Row = Sequence[str | Text]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """``keep`` 0: never left out; otherwise those with the highest number go first where there is no room."""
+
+    head: str
+    right: bool = False
+    keep: int = 0
+    fold: bool = False
+
+
+def render(what: Iterable[RenderableType], width: int = ENDLESS, color: bool = False) -> str:
+    """As text with a newline after each line; lines are not wrapped, tables fit the width."""
+    out = StringIO()
+    console = Console(
+        file=out, width=width, force_terminal=color, color_system="standard" if color else None,
+        highlight=False, markup=False, emoji=False, legacy_windows=False,
+    )  # fmt: skip
+    for each in what:
+        console.print(each, soft_wrap=not isinstance(each, Columns))
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+class Columns:
+    """A table that leaves out what does not fit: less is better than cut."""
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Row], *, head: bool = True) -> None:
+        self._columns = columns
+        self._rows = rows
+        self._head = head
+
+    def __rich_console__(self, console: Console, options: Any) -> Iterable[RenderableType]:
+        kept = list(range(len(self._columns)))
+        table = self._table(kept)
+        endless = options.update(width=ENDLESS, max_width=ENDLESS)
+        while Measurement.get(console, endless, table).minimum > options.max_width:
+            last = max(kept, key=lambda index: self._columns[index].keep)
+            if not self._columns[last].keep:
+                break
+            kept.remove(last)
+            table = self._table(kept)
+        yield table
+
+    def _table(self, kept: Sequence[int]) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=self._head, header_style="dim")
+        for index in kept:
+            column = self._columns[index]
+            table.add_column(
+                Text(column.head),
+                justify="right" if column.right else "left",
+                no_wrap=not column.fold,
+                overflow="fold" if column.fold else "ellipsis",
+            )
+        for row in self._rows:
+            table.add_row(*(_cell(row[index]) for index in kept))
+        return table
+
+
+def _cell(content: str | Text) -> Text:
+    return content if isinstance(content, Text) else Text("\n".join(map(plain, content.split("\n"))))
+
+
+# Pieces
+
+
+def duration(seconds: float, tongue: Tongue) -> str:
+    """``41 s``, ``2 m``, ``3 h``, ``5 d``."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {tongue.word(f'unit.{unit}')}"
+    return f"0 {tongue.word('unit.s')}"
+
+
+def size(number: int | None) -> str:
+    """Bytes as people read them."""
+    if number is None:
+        return NOTHING
+    for unit, name in _SIZES:
+        if number >= unit:
+            return f"{number / unit:.0f} {name}" if number >= 10 * unit else f"{number / unit:.1f} {name}"
+    return f"{number} B"
+
+
+def or_nothing(value: object) -> str:
+    return NOTHING if value in (None, "") else plain(str(value))
+
+
+def version_of(version: str) -> str:
+    """A manifest that names none has 0.0.0."""
+    return NOTHING if version in ("", "0.0.0") else plain(version)
+
+
+def value_text(value: Any) -> str:
+    """A value in one line, as it would be typed."""
+    return plain(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def clock(moment: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(moment))
+
+
+def state(info: Mapping[str, Any], tongue: Tongue) -> Text:
+    return Text(tongue.state(info["state"]), _STATES.get(info["state"], "yellow"))
+
+
+def line(level: str, *parts: str) -> Text:
+    """One fact: its mark, and what it is about first."""
+    style = STYLES.get(level, "")
+    text = Text(MARKS.get(level, "·"), style)
+    for part in parts:
+        if part:
+            text.append(f" {part}" if len(text) == 1 else f"  {part}", "")
+    return text
+
+
+def padded(text: str, cells: int) -> str:
+    return text + " " * max(0, cells - cell_len(text))
+
+
+# Tables and pages
+
+
+def plugins(infos: Sequence[Mapping[str, Any]], tongue: Tongue) -> list[RenderableType]:
+    """`mk ps`."""
+    if not infos:
+        return [Text(tongue.word("console.none"))]
+    columns = [
+        Column(tongue.word(f"ps.{name}"), right, keep)
+        for name, right, keep in (
+            ("plugin", False, 0), ("version", False, 7), ("level", False, 2), ("state", False, 0), ("up", True, 4),
+            ("pid", True, 3), ("memory", True, 8), ("cpu", True, 9), ("events", True, 5), ("calls", True, 6),
+            ("waiting", True, 1), ("restarts", True, 1),
+        )
+    ]  # fmt: skip
+    return [Columns([*columns, Column("")], [_plugin_row(info, tongue) for info in infos])]
+
+
+def _plugin_row(info: Mapping[str, Any], tongue: Tongue) -> Row:
+    active = info["state"] == "active"
+    cpu = info["cpu"]
+    return [
+        info["name"], version_of(info["version"]), info["isolation"], state(info, tongue),
+        duration(info["up"], tongue) if active else NOTHING,
+        or_nothing(info["pid"]), size(info["memory"]),
+        NOTHING if cpu is None else f"{cpu:.1f} {tongue.word('unit.s')}",
+        f"{info['events']:,}", f"{info['calls']:,}", f"{info['waiting']:,}", f"{info['restarts']:,}",
+        "" if active else info["error_id"] or "",
+    ]  # fmt: skip
+
+
+def plugin(info: Mapping[str, Any], tongue: Tongue) -> list[RenderableType]:
+    """`mk info`."""
+    title = Text(f"{info['name']} {version_of(info['version'])}  {info['isolation']}  ", "bold")
+    title.append_text(state(info, tongue))
+    if info["doc"]:
+        title.append(f"\n{plain(info['doc'].splitlines()[0])}", "not bold")
+    rows = [[tongue.word(f"info.{key}"), text] for key, text in _facts(info, tongue) if text]
+    return [title, Columns([Column(""), Column("", fold=True)], rows, head=False), *their_lines(info["traceback"])]
+
+
+def _facts(info: Mapping[str, Any], tongue: Tongue) -> list[tuple[str, str]]:
+    error, word = info["error_id"], tongue.word
+    protections = [f"{name}  {word(f'protection.{how}')}" for name, how in info["protections"].items()]
+    return [
+        ("error", f"{error}  {tongue.tell(error, info['error_fields'])}" if error else ""),
+        ("path", info["path"]),
+        ("generation", str(info["generation"])),
+        ("pid", str(info["pid"] or "")),
+        ("up", duration(info["up"], tongue) if info["state"] == "active" else ""),
+        ("memory", size(info["memory"]) if info["memory"] is not None else ""),
+        ("counts", "  ".join(f"{word(f'count.{name}')} {info[name]:,}" for name in _COUNTS)),
+        ("requires", ", ".join(info["requires"])),
+        ("methods", "\n".join(f"{name}{signature}" for name, signature in info["methods"].items())),
+        ("handlers", ", ".join(info["topics"])),
+        ("permissions", "\n".join(f"{name}  {_granted(what, tongue)}" for name, what in info["permissions"].items())),
+        ("protections", "\n".join(protections)),
+    ]  # fmt: skip
+
+
+def _granted(what: Any, tongue: Tongue) -> str:
+    return tongue.word("grant.all") if what == "all" else ", ".join(what)
+
+
+def letters(dead: Sequence[Mapping[str, Any]], tongue: Tongue) -> list[RenderableType]:
+    """`mk dead`."""
+    if not dead:
+        return [Text(tongue.word("dead.none"))]
+    names = ("id", "time", "plugin", "topic", "deliveries")
+    columns = [*(Column(tongue.word(f"dead.{name}"), name in ("id", "deliveries")) for name in names)]
+    rows = [
+        [str(each["id"]), clock(each["time"]), each["plugin"], each["topic"], str(each["delivery"]), each["reason"]]
+        for each in dead
+    ]
+    return [Columns([*columns, Column(tongue.word("dead.reason"), fold=True)], rows)]
+
+
+def letter(dead: Mapping[str, Any], tongue: Tongue) -> list[RenderableType]:
+    """`mk dead show`."""
+    named = ("id", "plugin", "handler", "topic", "source")
+    rows = [[tongue.word(f"dead.{name}"), plain(str(dead[name]))] for name in named]
+    rows += [
+        [tongue.word("dead.time"), clock(dead["time"])],
+        [tongue.word("dead.deliveries"), str(dead["delivery"])],
+        [tongue.word("dead.reason"), dead["reason"]],
+        [tongue.word("dead.data"), value_text(dead["data"])],
+    ]
+    return [Columns([Column(""), Column("", fold=True)], rows, head=False)]
+
+
+def board(data: Mapping[str, Mapping[str, Any]], tongue: Tongue) -> list[RenderableType]:
+    """`mk data`."""
+    if not data:
+        return [Text(tongue.word("data.none"))]
+    columns = [Column(tongue.word("data.key")), Column(tongue.word("data.revision"), True)]
+    rows = [
+        [key, str(each["revision"]), each["owner"], value_text(each["value"])] for key, each in sorted(data.items())
+    ]
+    return [Columns([*columns, Column(tongue.word("data.owner")), Column(tongue.word("data.value"), fold=True)], rows)]
+
+
+def terms(words: Sequence[Sequence[str]], tongue: Tongue) -> list[RenderableType]:
+    """`mk glossary`."""
+    heads = [Column(tongue.word("glossary.word")), Column(tongue.word("glossary.other"))]
+    return [Columns([*heads, Column(tongue.word("glossary.means"), fold=True)], list(words))]
+
+
+def commands(usages: Sequence[tuple[str, str]], tongue: Tongue) -> list[RenderableType]:
+    """`help`: the commands and what they do. ``usages`` are verbs with their arguments."""
+    rows = [[usage, tongue.word(f"help.{verb}")] for verb, usage in usages]
+    return [Columns([Column(""), Column("", fold=True)], rows, head=False)]
+
+
+def log_line(record: Mapping[str, Any], name_cells: int = 0, *, stamped: bool = False) -> Text:
+    """A line that a plugin logged or printed."""
+    level = "error" if record["level"] >= 40 else "warn" if record["level"] >= 30 else "direct"
+    if record["stream"] in MARKS:
+        level = record["stream"]
+    text = Text("|", "dim") if record["stream"] in ("stdout", "stderr") else Text(MARKS[level], STYLES.get(level, ""))
+    stamp = f"{clock(record['time'])}  " if stamped else ""
+    text.append(f" {stamp}{padded(plain(record['plugin']), name_cells)}  ", "")
+    text.append(plain(record["text"].split("\n", 1)[0]), "")
+    for more in record["text"].split("\n")[1:]:
+        text.append(f"\n    {plain(more)}", "dim")
+    return text
+
+
+def their_lines(traceback: str) -> list[RenderableType]:
+    """A plugin's traceback without our frames; nothing where it is one line that the message names anyway."""
+    blocks = _blocks(traceback)
+    if len(blocks) < 2:
+        return []
+    return [Text("\n".join(f"    {plain(each)}" for block in blocks for each in block), "dim")]
+
+
+def _blocks(traceback: str) -> list[list[str]]:
+    blocks: list[list[str]] = []
+    ours = False
+    for each in traceback.splitlines():
+        if each.startswith('  File "'):
+            ours = "/microkernel/" in each and "/plugins/" not in each
+            if not ours:
+                blocks.append([each])
+        elif each.startswith("    ") and blocks and not ours and each.strip(" ^~"):
+            blocks[-1].append(each)
+    return blocks
