@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -16,16 +17,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from microkernel.embedder import Embedder
-from microkernel.errors import CallTimeout, ConfigError, IsolationUnavailable, KernelClosed
+from microkernel.embedder.calls import Later, Waiter, call_message, give_up, route, value_of
+from microkernel.embedder.handlers import Embedder
+from microkernel.embedder.options import Grants, Places, list_places, read_grant
+from microkernel.errors import CallTimeout, IsolationUnavailable, KernelClosed
 from microkernel.kernel.clock import SystemClock
-from microkernel.kernel.gate import Grant
 from microkernel.kernel.info import PluginInfo
 from microkernel.kernel.kernel import Core
-from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Permissions
-from microkernel.kernel.ports import Availability, Host, Lane
+from microkernel.kernel.manifest import LEVELS, KernelConfig, Level
+from microkernel.kernel.ports import Availability, Host
 from microkernel.kernel.reload import ReloadReport
-from microkernel.kernel.router import cancel
 from microkernel.loader import FileLoader, read_config
 from microkernel.sdk.event import Reply, Subscription
 from microkernel.wire import codec, messages
@@ -34,8 +35,8 @@ from microkernel.wire.topics import check_pattern, check_topic
 
 __all__ = ["Kernel", "KernelConfig"]
 
-Grants = Mapping[str, Grant | Mapping[str, Sequence[str]]]
-"""By plugin: permissions, ``"declared"`` for all that its manifest asks for, or a table as in a manifest."""
+logging.getLogger("microkernel").addHandler(logging.NullHandler())  # silent, unless the program wants to hear
+
 _EXTRAS = {"wasm": "wasm"}
 
 
@@ -50,7 +51,7 @@ class Kernel:
 
     def __init__(
         self,
-        plugins: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+        plugins: Places = (),
         config: KernelConfig | str | os.PathLike[str] | None = None,
         name: str = "",
         isolation: Level | None = None,
@@ -60,10 +61,10 @@ class Kernel:
         if isolation is not None and isolation not in LEVELS:
             raise IsolationUnavailable("MK0501", level=isolation, reason=f"the levels are {', '.join(LEVELS)}")
         self._config = config if isinstance(config, KernelConfig) else _read(config)
-        self._places = [*_places(plugins), *self._config.plugins]
+        self._places = [*list_places(plugins), *self._config.plugins]
         self.name = name or self._config.name or _name_after(self._places)
         self._isolation = isolation
-        self._grants = {plugin: _grant(given) for plugin, given in (grants or {}).items()}
+        self._grants = {plugin: read_grant(given) for plugin, given in (grants or {}).items()}
         self._python = python
         self._hosts: dict[Level, Host] = {}
         self._hosts_lock = threading.Lock()
@@ -162,7 +163,7 @@ class Kernel:
         """Send an event and collect one Reply a handler; late ones carry CallTimeout."""
         core, deadline = self.core, time.monotonic() + timeout
         message = messages.Ask(0, check_topic(topic), codec.Raw(codec.encode(data)), deadline)
-        waiter = _Waiter()
+        waiter = Waiter()
         core.reactor.run(partial(core.router.ask, None, "kernel", message, waiter.answer))
         reply = waiter.wait(0, deadline + 1.0)
         answers = codec.decode(reply.value, _ANSWERS) if reply else []
@@ -177,26 +178,26 @@ class Kernel:
         NotPlainData, PayloadTooLarge, MailboxFull.
         """
         core = self.core
-        message = _call_message(target, timeout, args, kwargs)
-        waiter = core.router.lane_to(target) or _Waiter()
+        message = call_message(target, timeout, args, kwargs)
+        waiter = core.router.lane_to(target) or Waiter()
         try:
-            pending = _route(core, message, waiter)
+            pending = route(core, message, waiter)
         except BaseException:
             waiter.release()
             raise
         reply = waiter.wait(pending, message.deadline)
         if reply is None:
-            _give_up(core, pending)
+            give_up(core, pending)
             raise CallTimeout("MK0606", target=target, timeout=timeout)
         core.router.collect(pending)
-        return _value(reply, target, returns)
+        return value_of(reply, target, returns)
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """The same in an asyncio program."""
         core, loop = self.core, asyncio.get_running_loop()
         answered: asyncio.Future[messages.Reply] = loop.create_future()
-        message = _call_message(target, timeout, args, kwargs)
-        pending = _route(core, message, _Later(loop, answered))
+        message = call_message(target, timeout, args, kwargs)
+        pending = route(core, message, Later(loop, answered))
         try:
             async with asyncio.timeout(timeout):
                 reply = await answered
@@ -204,8 +205,8 @@ class Kernel:
             raise CallTimeout("MK0606", target=target, timeout=timeout) from None
         finally:
             if not answered.done() or answered.cancelled():
-                _give_up(core, pending)
-        return _value(reply, target, returns)
+                give_up(core, pending)
+        return value_of(reply, target, returns)
 
     # Context
 
@@ -311,93 +312,6 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
     if (error := host.available().error) is not None:
         raise error
     return host
-
-
-class _Waiter:
-    """One thread that waits for one Reply, which is handed over."""
-
-    __slots__ = ("_lock", "_reply")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self._reply: messages.Reply | None = None
-
-    def answer(self, reply: messages.Reply) -> None:
-        self._reply = reply
-        self._lock.release()
-
-    def wait(self, _id: int, deadline: float) -> messages.Reply | None:
-        """None at the deadline."""
-        self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        return self._reply
-
-    def release(self) -> None:
-        """It was made for this one call."""
-
-
-def _call_message(target: str, timeout: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> messages.Call:
-    return messages.Call(
-        0,
-        check_topic(target),
-        codec.Raw(codec.encode(args)) if args else messages.EMPTY_LIST,
-        codec.Raw(codec.encode(kwargs)) if kwargs else messages.EMPTY_MAP,
-        time.monotonic() + timeout,
-    )
-
-
-def _route(core: Core, message: messages.Call, waiter: _Waiter | _Later | Lane) -> int:
-    if message.target.startswith("kernel."):
-        core.service.call(message, waiter.answer)
-        return 0
-    lane = waiter if not isinstance(waiter, _Waiter | _Later) else None
-    return core.router.call(None, message, waiter.answer, direct=True, lane=lane).id
-
-
-def _give_up(core: Core, pending: int) -> None:
-    if (call := core.router.forget(pending)) is not None:
-        cancel(call)
-
-
-def _value(reply: messages.Reply, target: str, returns: Any) -> Any:
-    if reply.failure is not None:
-        raise to_error(reply.failure, target)
-    return codec.decode(reply.value, Any if returns is None else returns)
-
-
-class _Later:
-    """A coroutine that waits for one Reply."""
-
-    __slots__ = ("_answered", "_loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, answered: asyncio.Future[messages.Reply]) -> None:
-        self._loop = loop
-        self._answered = answered
-
-    def answer(self, reply: messages.Reply) -> None:
-        self._loop.call_soon_threadsafe(_resolve, self._answered, reply)
-
-
-def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> None:
-    if not future.done():
-        future.set_result(reply)
-
-
-def _grant(given: Grant | Mapping[str, Sequence[str]]) -> Grant:
-    """A table names what is given; what it does not name is not."""
-    if not isinstance(given, Mapping):
-        return given
-    nothing: dict[str, Any] = {"emit": (), "on": (), "call": (), "data_read": (), "data_write": ()}
-    try:
-        return Permissions(**nothing | {key.replace(".", "_"): tuple(value) for key, value in given.items()})
-    except TypeError as error:
-        raise ConfigError("MK0705", path="grants", reason=str(error)) from None
-
-
-def _places(plugins: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Leftovers:
-    if isinstance(plugins, str | os.PathLike):
-        return [os.fspath(plugins)]
-    return [os.fspath(place) for place in plugins]
 
 
 def _name_after(places: Leftovers) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
+from microkernel.errors import KernelError, ProtocolError
 from microkernel.wire import frames
 from microkernel.wire.messages import Reply
 from microkernel.wire.session import ReplyReader
@@ -20,41 +23,47 @@ _TIMEVAL = struct.Struct("ll")
 
 
 class Lane:
-    """One socket, used by one waiting thread at a time. ``owner`` is the place whose instance replies on it."""
+    """One socket, used by one waiting thread at a time. ``owner`` is the place whose instance replies on it.
 
-    __slots__ = ("_free", "_reader", "_reply", "_socket", "_timeout", "index", "owner")
+    When the socket ends, the answer is handed over instead: by whoever notices that the instance died, or was replaced.
+    Such a lane is not used again.
+    """
 
-    def __init__(self, index: int, owner: object, end: socket.socket, free: deque[Lane]) -> None:
+    __slots__ = ("_free", "_handed", "_malformed", "_reader", "_reply", "_socket", "_timeout", "index", "owner")
+
+    def __init__(
+        self,
+        index: int,
+        owner: object,
+        end: socket.socket,
+        free: deque[Lane],
+        malformed: Callable[[KernelError], object],
+    ) -> None:
         self.index = index
         self.owner = owner
         self._socket = end
         self._free = free
+        self._malformed = malformed
         self._reader = ReplyReader()
         self._timeout = 0.0
         self._reply: Reply | None = None
+        self._handed = threading.Semaphore(0)
         end.setblocking(True)
 
     def answer(self, reply: Reply) -> None:
-        """The answer came another way: its waiter gets it, and the lane is done with."""
+        """The answer came another way: its waiter gets it."""
         self._reply = reply
+        self._handed.release()
         self._interrupt()
 
     def wait(self, id: int, deadline: float) -> Reply | None:
-        """The Reply to this call, and the lane is free again; None at the deadline, and for a lane that was closed.
-
-        Late replies to calls that were given up are passed over. Raises ProtocolError for what is no reply.
-        """
-        while self._reply is None and (left := deadline - time.monotonic()) > 0:
-            try:
-                self._limit(left)
-                data = self._socket.recv(frames.DATAGRAM)
-            except BlockingIOError:
-                continue
-            except OSError:
+        """The Reply to this call; None at the deadline. Late replies to calls that were given up are passed over."""
+        while (left := deadline - time.monotonic()) > 0:
+            data = self._receive(left)
+            if data == b"":
+                self._handed.acquire(timeout=max(0.0, deadline - time.monotonic()))
                 return self._reply
-            if not data:
-                return self._reply
-            for reply in self._reader.receive(data):
+            for reply in self._replies(data):
                 if reply.id == id:
                     self.release()
                     return reply
@@ -67,9 +76,26 @@ class Lane:
         self._free.append(self)
 
     def close(self) -> None:
-        """Whoever waits is woken, and has the answer it was given, or none."""
         self._interrupt()
         self._socket.close()
+
+    def _receive(self, left: float) -> bytes | None:
+        """A datagram; empty at the end of the socket; None when the time is over."""
+        try:
+            self._limit(left)
+            return self._socket.recv(frames.DATAGRAM)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def _replies(self, data: bytes | None) -> list[Reply]:
+        try:
+            return self._reader.receive(data) if data else []
+        except ProtocolError as error:
+            self._malformed(error)
+            self._interrupt()
+            return []
 
     def _interrupt(self) -> None:
         with suppress(OSError):  # it is closed: the waiter is gone or going

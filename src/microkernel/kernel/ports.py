@@ -119,9 +119,7 @@ class Lane(Protocol):
         """The answer came another way; from any thread."""
 
     def wait(self, id: int, deadline: float) -> Reply | None:
-        """The Reply to this id, and the lane is free again; None at the deadline (monotonic), or when it was closed.
-
-        Raises ProtocolError for what is no reply."""
+        """The Reply to this id, and the lane is free again; None at the deadline (monotonic)."""
 
     def release(self) -> None:
         """Give it back unused."""

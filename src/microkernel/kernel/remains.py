@@ -32,7 +32,7 @@ class Remains:
         record.mailbox.paused = True
         letters = record.mailbox.recover()
         record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
-        return self._router.died(record, letters, reason)
+        return self._router.gone(record, reason)
 
     def reclaim(self, record: Record, instance: Instance, reason: str) -> list[Letter]:
         """Take back what the dead instance had not done; tell who waited for it, and whom it waited for."""

@@ -166,6 +166,14 @@ class Router:
             self.fail(call.id, PluginDied("MK0214", target=target, name=record.name, reason=reason))
         return len(calls)
 
+    def gone(self, record: Record, reason: str) -> int:
+        """It will not come back: all who wait for it are told, also those it has not begun with. Returns how many."""
+        calls = list(record.incoming.values())
+        for call in calls:
+            target = f"{record.name}.{call.method}"
+            self.fail(call.id, PluginDied("MK0214", target=target, name=record.name, reason=reason))
+        return len(calls)
+
     def caller_gone(self, record: Record) -> list[PendingCall]:
         """The instance that waited for these is no more."""
         return [call for id in list(record.outgoing) if (call := self._take(id)) is not None]

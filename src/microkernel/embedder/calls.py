@@ -1,0 +1,85 @@
+"""Calls of the embedding program: from a thread, which reads its own answer where it can, or from a coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from microkernel.kernel.kernel import Core
+from microkernel.kernel.ports import Lane
+from microkernel.kernel.router import cancel
+from microkernel.wire import codec, messages
+from microkernel.wire.failures import to_error
+from microkernel.wire.topics import check_topic
+
+
+class Waiter:
+    """One thread that waits for one Reply, which is handed over."""
+
+    __slots__ = ("_lock", "_reply")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._reply: messages.Reply | None = None
+
+    def answer(self, reply: messages.Reply) -> None:
+        self._reply = reply
+        self._lock.release()
+
+    def wait(self, _id: int, deadline: float) -> messages.Reply | None:
+        """None at the deadline."""
+        self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        return self._reply
+
+    def release(self) -> None:
+        """It was made for this one call."""
+
+
+def call_message(target: str, timeout: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> messages.Call:
+    return messages.Call(
+        0,
+        check_topic(target),
+        codec.Raw(codec.encode(args)) if args else messages.EMPTY_LIST,
+        codec.Raw(codec.encode(kwargs)) if kwargs else messages.EMPTY_MAP,
+        time.monotonic() + timeout,
+    )
+
+
+def route(core: Core, message: messages.Call, waiter: Waiter | Later | Lane) -> int:
+    if message.target.startswith("kernel."):
+        core.service.call(message, waiter.answer)
+        return 0
+    lane = waiter if not isinstance(waiter, Waiter | Later) else None
+    return core.router.call(None, message, waiter.answer, direct=True, lane=lane).id
+
+
+def give_up(core: Core, pending: int) -> None:
+    if (call := core.router.forget(pending)) is not None:
+        cancel(call)
+
+
+def value_of(reply: messages.Reply, target: str, returns: Any) -> Any:
+    if reply.failure is not None:
+        raise to_error(reply.failure, target)
+    return codec.decode(reply.value, Any if returns is None else returns)
+
+
+class Later:
+    """A coroutine that waits for one Reply."""
+
+    __slots__ = ("_answered", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, answered: asyncio.Future[messages.Reply]) -> None:
+        self._loop = loop
+        self._answered = answered
+
+    def answer(self, reply: messages.Reply) -> None:
+        self._loop.call_soon_threadsafe(_resolve, self._answered, reply)
+
+
+def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> None:
+    if not future.done():
+        future.set_result(reply)
