@@ -33,7 +33,7 @@ class Dispatcher:
         self._backlog: deque[messages.Message] = deque()
         self._posted: deque[Callable[[], object]] = deque()
         self._done: list[int] = []
-        self._flushed = 0.0
+        self._looked = 0.0
         self._calls: dict[int, Job] = {}
         self.executor: Inline | Pool | Tasks = Inline()
         self.stop: messages.Stop | None = None
@@ -45,7 +45,9 @@ class Dispatcher:
             self._backlog.clear()
             return batch
         self.flush()
-        return self._channel.receive(timeout)
+        received = self._channel.receive(timeout)
+        self._looked = time.monotonic()
+        return received
 
     def look_ahead(self, timeout: float) -> None:
         """See what has come while a handler runs: a Cancel or a Stop counts at once, the rest waits its turn."""
@@ -55,6 +57,13 @@ class Dispatcher:
             else:
                 self.stop = message if isinstance(message, messages.Stop) else self.stop
                 self._backlog.append(message)
+
+    def finish(self) -> None:
+        """After the Stop: answer the calls that came before it. The events stay the kernel's."""
+        while self._backlog:
+            message = self._backlog.popleft()
+            if isinstance(message, messages.Invoke):
+                self._invoke(message)
 
     def post(self, work: Callable[[], object]) -> None:
         """Have something done on the main thread; from any thread. The Pong is what wakes it."""
@@ -84,9 +93,15 @@ class Dispatcher:
         if self._done:
             done, self._done = self._done, []
             self._channel.send(messages.Done(done))
-        self._flushed = time.monotonic()
 
     def _deliver(self, message: messages.Deliver) -> None:
+        now = time.monotonic()
+        if now - self._looked > _FLUSH_AFTER:
+            self._looked = now
+            self.flush()
+            self.look_ahead(0.0)  # a Stop must not wait until a long queue of events is worked off
+        if self.stop is not None:
+            return
         registered = self._handlers.by_number.get(message.handler)
         if registered is None:
             self._refuse(message, _failure("it has no such handler any more"))
@@ -96,8 +111,6 @@ class Dispatcher:
         except InvalidArguments as error:
             self._refuse(message, from_error(error))
             return
-        if self._done and time.monotonic() - self._flushed > _FLUSH_AFTER:
-            self.flush()
         work = Work(message.seq, message.deadline, [], NO_SLOT)
         finish = partial(self._delivered, message)
         self.executor.submit(Job(work, registered.function, args, kwargs, finish, registered.is_async))

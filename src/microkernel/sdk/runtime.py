@@ -184,6 +184,7 @@ class Runtime:
             for message in dispatcher.next(self._timers.wait(time.monotonic())):
                 dispatcher.handle(message)
             self._beat()
+        dispatcher.finish()
         dispatcher.executor.close()
         dispatcher.flush()
         _finish(self._end())
@@ -197,6 +198,7 @@ class Runtime:
         if not await self._guard("start", self._begin(start)):
             return
         await _LoopPump(loop, self._channel.fileno(), self._turn).run()
+        self._dispatcher.finish()
         await tasks.drain(self.spawned.tasks)
         self._dispatcher.flush()
         await self._end()
