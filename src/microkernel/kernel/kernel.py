@@ -108,11 +108,12 @@ class Core(Texts):
 
     def run(self, places: list[str]) -> None:
         """Discover and bring up; returns when every plugin is active or not going to be."""
+        names: dict[str, None] = {}
         for found in self._loader.discover(places):
             if found.error is None and not effective(found.manifest, self.config).enabled:
                 continue
-            self._admit(found)
-        self.journal.publish("kernel.found", kernel=self.name, names=[info.name for info in self.list()])
+            names[self._admit(found).name] = None
+        self.journal.publish("kernel.found", kernel=self.name, names=[*names])
         fit = {r.name: r for r in self.registry if r.error is None}
         layers = plan(
             {name: record.manifest.version for name, record in fit.items()},
@@ -121,7 +122,8 @@ class Core(Texts):
         for name, error in layers.refused.items():
             self._refuse(fit[name], error)
         for layer in layers.layers:
-            self._for_each([fit[name] for name in layer], self._bring_up)
+            new = [fit[name] for name in layer if fit[name].state == "discovered"]  # others came before, or are guests
+            self._for_each(new, self._bring_up)
 
     def close(self) -> None:
         """Stop all, in reverse order of requirement."""
