@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _UNLIMITED = "unlimited"
 _LIMITS = {"Max data size": "memory", "Max open files": "files", "Max file size": "file size", "Max cpu time": "cpu"}
@@ -21,12 +20,12 @@ def statistics_of(pid: int) -> Mapping[str, Any]:
     process = Path("/proc") / str(pid)
     try:
         fields = (process / "stat").read_text().rpartition(")")[2].split()
-        pages = [int(number) for number in (process / "statm").read_text().split()[:3]]
+        rollup = (process / "smaps_rollup").read_text().splitlines()[1:]
         limits = (process / "limits").read_text().splitlines()[1:]
     except (OSError, ValueError):
         return {}
     return {
-        "memory": (pages[1] - pages[2]) * _PAGE,
+        "memory": sum(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Private_")),
         "cpu": (int(fields[11]) + int(fields[12])) / _TICKS,
         "protections": {"hard kill": "enforced", **_protections(limits), "network": "unavailable"},
     }

@@ -15,7 +15,7 @@ from microkernel.errors import KernelError, ProtocolError
 from microkernel.kernel.ports import Feed, Reactor
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message
-from microkernel.wire.session import Session, pack
+from microkernel.wire.session import Session, pack, pack_each
 
 _BATCH = 64
 _READS = 16
@@ -128,7 +128,8 @@ class SocketChannel:
             batch = self._next_batch()
             if not batch:
                 return
-            self._down.put(pack(batch))
+            for frame in pack_each(batch):
+                self._down.put(frame)
 
     def _next_batch(self) -> list[Message]:
         batch: list[Message] = []
