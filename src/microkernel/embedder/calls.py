@@ -10,6 +10,7 @@ from typing import Any
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.ports import Lane
 from microkernel.kernel.router import cancel
+from microkernel.sdk.work import deadline_in
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
 from microkernel.wire.topics import check_topic
@@ -42,9 +43,8 @@ def call_message(target: str, timeout: float, args: tuple[Any, ...], kwargs: dic
     return messages.Call(
         0,
         check_topic(target),
-        codec.Raw(codec.encode(args)) if args else messages.EMPTY_LIST,
-        codec.Raw(codec.encode(kwargs)) if kwargs else messages.EMPTY_MAP,
-        time.monotonic() + timeout,
+        *codec.encode_arguments(args, kwargs),
+        deadline_in(timeout),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from microkernel.errors import RevisionConflict
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
-from microkernel.wire.codec import Raw, encode
+from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import NOTHING
 
 
@@ -77,4 +77,4 @@ class Context:
 
 
 def _news(key: str, value: Value) -> Raw:
-    return Raw(encode({"key": key, "value": value.data, "revision": value.revision}))
+    return Raw(encode_message({"key": key, "value": value.data, "revision": value.revision}))

@@ -24,7 +24,7 @@ from microkernel.kernel.lifecycle import WAITING
 from microkernel.kernel.ports import Clock, Lane, Reactor
 from microkernel.kernel.registry import Record, Registry, did_you_mean
 from microkernel.kernel.waits import circle
-from microkernel.wire.codec import Raw, encode
+from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Ask, Call, Cancel, Failure, Reply
 
@@ -247,6 +247,6 @@ class _Gathering:
     def begun(self) -> None:
         self._left -= 1
         if self._left == 0:
-            self._answer(Reply(0, Raw(encode(self._replies))))
+            self._answer(Reply(0, Raw(encode_message(self._replies))))
 
 

@@ -22,7 +22,7 @@ from microkernel.kernel.router import Router, cancel
 from microkernel.kernel.service import KernelService
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.wire import messages
-from microkernel.wire.codec import Raw, encode
+from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Reply
 
@@ -156,7 +156,7 @@ class Switch:
             result = self._context.set(instance.name, message.key, message.value, expect)
         else:
             self._context.delete(message.key)
-        instance.place.send(Reply(message.id, Raw(encode(result))))
+        instance.place.send(Reply(message.id, Raw(encode_message(result))))
 
     def _subscribe(self, instance: Instance, message: messages.Subscribe) -> None:
         self._subscribing.subscribe(instance, message.handler)

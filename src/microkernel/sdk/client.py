@@ -117,8 +117,7 @@ class Client:
         return messages.Call(
             next(self._ids),
             target,
-            codec.Raw(codec.encode(args)) if args else messages.EMPTY_LIST,
-            codec.Raw(codec.encode(kwargs)) if kwargs else messages.EMPTY_MAP,
+            *codec.encode_arguments(args, kwargs),
             deadline_in(timeout),
             slot,
             self._chain(),

@@ -6,7 +6,7 @@ set, dataclasses and msgspec Structs, which arrive as plain MessagePack values u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -68,6 +68,20 @@ def convert(value: Any, type: Any) -> Any:
         return msgspec.convert(value, type, builtin_types=_NATIVE)
     except _DECODE_FAILURES as failure:
         raise invalid(failure) from None
+
+
+def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[msgspec.Raw, msgspec.Raw]:
+    """The bytes of a call's arguments, which are one payload. Raises as ``encode`` does."""
+    first, named = (encode(args) if args else b"\x90"), (encode(kwargs) if kwargs else b"\x80")
+    if len(first) + len(named) > MAX_PAYLOAD:
+        raise PayloadTooLarge("MK0603", size=len(first) + len(named), limit=MAX_PAYLOAD)
+    return msgspec.Raw(first), msgspec.Raw(named)
+
+
+def plain_text(text: str, longest: int = 16_000) -> str:
+    """A text that can travel: Python's may hold half characters, and have any length."""
+    short = text if len(text) <= longest else text[:longest] + " …"
+    return short.encode("utf-8", "backslashreplace").decode()
 
 
 def invalid(failure: BaseException) -> InvalidArguments:

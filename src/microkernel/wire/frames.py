@@ -13,6 +13,8 @@ from microkernel.errors import ProtocolError
 
 MAX_FRAME = 16 * 1024 * 1024 + 64 * 1024
 """The longest frame: one payload at its limit and its envelope."""
+TRUSTED = 1024 * 1024 * 1024
+"""The same where the other end is the kernel: sources and the answers to an ``ask`` are several payloads."""
 MAX_BATCH = 4096
 """The most messages in a frame."""
 DATAGRAM = 64 * 1024
@@ -20,6 +22,7 @@ DATAGRAM = 64 * 1024
 
 _HEAD = Struct(">IBI")
 """Length of what follows it, then the array header of MessagePack (0xdd and a 32-bit count)."""
+HEAD = _HEAD.size
 _LENGTH = Struct(">I")
 _ARRAY32 = 0xDD
 _COUNT_BYTES = _HEAD.size - _LENGTH.size

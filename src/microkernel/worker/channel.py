@@ -33,8 +33,8 @@ class SocketChannel:
         self._down = down
         self._up = up
         self._lanes = lanes
-        self._from_down = Session("worker")
-        self._from_up = Session("worker")
+        self._from_down = Session("worker", limit=frames.TRUSTED)
+        self._from_up = Session("worker", limit=frames.TRUSTED)
         self._down_poll = select.poll()
         self._down_poll.register(down, select.POLLIN)
         self._up_poll = select.poll()
