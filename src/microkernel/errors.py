@@ -45,7 +45,7 @@ class KernelError(Exception):
         template = _english().get(self.id, "{reason}")
         try:
             return template.format(**self.fields)
-        except (KeyError, IndexError):
+        except (LookupError, ValueError, TypeError, AttributeError):  # fields may come from a worker
             return f"{template} {self.fields}"
 
     def __str__(self) -> str:

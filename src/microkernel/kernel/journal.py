@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -19,6 +20,7 @@ from microkernel.wire import codec, messages
 from microkernel.wire.messages import Failure
 
 _KINDS = {"explain": 20, "direct": 20, "success": 20, "notice": 20, "warn": 30, "error": 40}
+_PLACE = re.compile(r"\{(\w+)\}")
 _log = logging.getLogger("microkernel")
 
 
@@ -117,7 +119,7 @@ class Journal:
 
     def logged(self, instance: Instance, message: messages.Log) -> None:
         stream = message.said or "log"
-        text = message.text.format_map(_Fields(message.fields)) if message.said and message.fields else message.text
+        text = _filled(message.text, message.fields) if message.said and message.fields else message.text
         level = _KINDS.get(message.said, message.level)
         self._log_line(instance.record, LogRecord(instance.name, message.time, level, stream, text))
 
@@ -140,9 +142,9 @@ class Journal:
         )  # fmt: skip
 
 
-class _Fields(dict[str, Any]):
-    def __missing__(self, key: str) -> str:
-        return "{" + key + "}"
+def _filled(text: str, fields: dict[str, Any]) -> str:
+    """``{name}`` is filled in and nothing else is: the text is a plugin's, and ``str.format`` can do much more."""
+    return _PLACE.sub(lambda found: str(fields.get(found[1], found[0])), text)
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:

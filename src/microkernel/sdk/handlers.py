@@ -10,6 +10,7 @@ from microkernel.errors import MethodNotFound
 from microkernel.sdk.decorators import Overflow
 from microkernel.sdk.signature import CallBinder, EventBinder, name_of
 from microkernel.wire import messages
+from microkernel.wire.codec import plain_text
 
 
 def is_async(function: Any) -> bool:
@@ -40,7 +41,7 @@ class Exposed:
         self.is_async = is_async(function)
         self.binder = CallBinder(function)
         self.wire = messages.Method(
-            name, self.binder.signature(), inspect.getdoc(function) or "", self.binder.schema()
+            name, self.binder.signature(), plain_text(inspect.getdoc(function) or ""), self.binder.schema()
         )
 
 

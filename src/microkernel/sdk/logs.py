@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from microkernel.wire.codec import plain_text
 from microkernel.wire.messages import Log
 
 _FORMAT = logging.Formatter()
@@ -18,7 +19,7 @@ class Shipper(logging.Handler):
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._send(Log(record.levelno, _FORMAT.format(record), record.created))
+        self._send(Log(record.levelno, plain_text(_FORMAT.format(record)), record.created))
 
 
 def plugin_logger(name: str, level: int, send: Callable[[Log], None]) -> logging.Logger:

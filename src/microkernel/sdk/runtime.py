@@ -136,7 +136,7 @@ class Runtime:
         return messages.Loaded(
             [registered.wire for registered in self._handlers.by_number.values()],
             [exposed.wire for exposed in self._handlers.methods.values()],
-            (type(self._plugin).__doc__ or self._module.__doc__ or "").strip(),
+            codec.plain_text((type(self._plugin).__doc__ or self._module.__doc__ or "").strip()),
         )
 
     def _wants_loop(self) -> bool:
@@ -299,7 +299,8 @@ class Runtime:
         return True
 
     def say(self, kind: str, text: str, fields: dict[str, Any]) -> None:
-        self._channel.send(messages.Log(20, text, time.time(), kind, codec.decode(codec.encode(fields))))
+        text, plain = codec.plain_text(text), codec.decode(codec.encode(fields))
+        self._channel.send(messages.Log(20, text, time.time(), kind, plain))
 
     def data_dir(self) -> Path:
         folder = Path(self.load.data_dir)

@@ -6,10 +6,9 @@ import os
 from types import FrameType, TracebackType
 
 from microkernel.errors import CallDeadlock, CallFailed
+from microkernel.wire import codec
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Failure
-
-_MAX_TEXT = 16_000
 
 
 def failure_of(error: BaseException, root: str) -> Failure:
@@ -18,15 +17,18 @@ def failure_of(error: BaseException, root: str) -> Failure:
         return from_error(error)
     return Failure(
         type=type(error).__name__,
-        message=_short(str(error)),
-        traceback=_short(_traceback(error, root)),
-        where=_where(error, root),
+        message=codec.plain_text(_words(error)),
+        traceback=codec.plain_text(_traceback(error, root)),
+        where=codec.plain_text(_where(error, root)),
         hops=[str(hop) for hop in error.fields.get("hops", [])] if isinstance(error, CallFailed) else [],
     )
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + " …"
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<its text cannot be had: {type(broken).__name__}>"
 
 
 def _where(error: BaseException, root: str) -> str:

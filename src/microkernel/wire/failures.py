@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from microkernel.errors import CallFailed, KernelError, make_error
+from microkernel.wire.codec import plain_text
 from microkernel.wire.messages import Failure
 
 
@@ -27,7 +28,7 @@ def to_error(failure: Failure, target: str) -> KernelError:
 
 
 def _plain(fields: dict[str, object]) -> dict[str, object]:
-    return {key: value if isinstance(value, _PLAIN) else str(value) for key, value in fields.items()}
+    return {key: value if isinstance(value, _PLAIN) else plain_text(str(value)) for key, value in fields.items()}
 
 
-_PLAIN = (str, int, float, bool, list, type(None))
+_PLAIN = (int, float, bool, list, type(None))
