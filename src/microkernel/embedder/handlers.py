@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 from microkernel.errors import KernelError
@@ -35,11 +36,12 @@ class Embedder:
         ring = partial(self._bells.put, True)  # a bell for each letter
         self.mailbox.connect(ring, ring)
         self._handlers: dict[int, tuple[Callable[..., Any], EventBinder]] = {}
+        self._numbers = count(1)
         self._thread: threading.Thread | None = None
 
     def on(self, pattern: str, handler: Callable[..., Any], *, once: bool, overflow: str, inline: bool) -> Subscription:
         binder = EventBinder(handler)
-        number = len(self._handlers) + 1
+        number = next(self._numbers)
         self._handlers[number] = (handler, binder)
         registered = Registered(
             "kernel", pattern, name_of(handler), self, number=number, once=once, overflow=overflow, observes=True,
@@ -62,21 +64,23 @@ class Embedder:
             self._thread.start()
 
     def _cancel(self, registered: Registered) -> None:
-        if registered.number:
-            registered.number = 0
+        if self._handlers.pop(registered.number, None) is not None:
             self._core.reactor.run(partial(self._core.topics.remove, registered))
 
     def _work(self) -> None:
         while self._bells.get():
             for letter in self.mailbox.take(1):
-                if isinstance(letter, EventLetter) and letter.subscription.number:
+                if isinstance(letter, EventLetter):
                     self._handle(letter)
                 self.mailbox.done(letter.seq)
             if self.mailbox.guests:
                 self._core.reactor.post(partial(self._core.bus.admit_guests, self.mailbox))
 
     def _handle(self, letter: EventLetter) -> None:
-        function, binder = self._handlers[letter.subscription.number]
+        found = self._handlers.get(letter.subscription.number)
+        if found is None:
+            return  # cancelled meanwhile
+        function, binder = found
         reply = Reply(letter.reply_to)
         try:
             args, kwargs = binder.bind(letter.envelope, letter.delivery)
