@@ -23,6 +23,7 @@ from microkernel.wire.messages import Failure, Reply
 
 _log = logging.getLogger("microkernel")
 _CAPACITY = 10_000
+_GOODBYE = 5.0
 
 
 class Embedder:
@@ -53,10 +54,10 @@ class Embedder:
         return Subscription(pattern, registered.handler, partial(self._cancel, registered))
 
     def close(self) -> None:
-        """What has come is handled; then the thread ends."""
+        """What has come is handled; then the thread ends. A handler that does not return is not waited for long."""
         self._bells.put(False)
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_GOODBYE)
 
     def _begin(self) -> None:
         if self._thread is None:

@@ -62,12 +62,14 @@ class Bus:
         envelope = self.envelope(source, topic, data)
         unsettled: list[EventLetter] = []
         for subscription in self.listeners(topic):
+            if subscription.once and not self._claim(subscription):
+                continue
             if subscription.inline is not None:
                 subscription.inline(envelope)
-            elif not subscription.once or self._claim(subscription):
-                letter = EventLetter(subscription, topic, envelope)
-                if not self.offer(letter, source, direct=direct):
-                    unsettled.append(letter)
+                continue
+            letter = EventLetter(subscription, topic, envelope)
+            if not self.offer(letter, source, direct=direct):
+                unsettled.append(letter)
         if unsettled:
             self._wait_for_room(unsettled, settled)
         elif settled is not None:
