@@ -9,7 +9,8 @@ from pathlib import Path
 import microkernel
 from microkernel.cli.output import Output
 from microkernel.cli.running import CONSOLE, console_config
-from microkernel.control import GuestChannel, find_kernel
+from microkernel.control.guest import GuestChannel
+from microkernel.control.paths import find_kernel
 from microkernel.errors import KernelError
 from microkernel.loader import FileLoader
 from microkernel.sdk.runtime import Runtime

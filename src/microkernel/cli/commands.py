@@ -20,7 +20,7 @@ import microkernel
 from microkernel import Event
 from microkernel.cli.output import Output
 from microkernel.cli.settings import FOLDER, places, settings, wished_language
-from microkernel.control import ControlClient
+from microkernel.control.client import ControlClient
 from microkernel.errors import KernelError
 from microkernel.messages import find, glossary, message_id, plain, render
 from microkernel.messages.catalog import Catalog

@@ -22,7 +22,7 @@ import microkernel
 from microkernel import Event
 from microkernel.app import Kernel
 from microkernel.cli.output import Output, words_of
-from microkernel.control import ControlServer
+from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
 from microkernel.plugins import console

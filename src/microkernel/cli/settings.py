@@ -9,7 +9,6 @@ from pathlib import Path
 
 from microkernel.errors import ConfigError, KernelError
 from microkernel.kernel.manifest import KernelConfig
-from microkernel.loader import read_config
 
 FILE = "microkernel.toml"
 FOLDER = "plugins"
@@ -20,6 +19,8 @@ def settings(path: str = "") -> KernelConfig:
     """The file named, else the one in the working folder if there is one, else the defaults. Raises ConfigError."""
     if not path and not os.path.exists(FILE):
         return KernelConfig()
+    from microkernel.loader import read_config  # only where there is something to read
+
     config = read_config(path or FILE)
     home = Path(path or FILE).absolute().parent
     return replace(

@@ -3,10 +3,3 @@
 Whoever connects says hello and is an instance like any other, with ``kernel.control``: the same messages, the same
 gate. The server is driven by the kernel's reactor and never waits; the client's end is for one thread.
 """
-
-from microkernel.control.client import ControlClient
-from microkernel.control.guest import GuestChannel
-from microkernel.control.paths import find_kernel, running_kernels, socket_path
-from microkernel.control.server import ControlServer
-
-__all__ = ["ControlClient", "ControlServer", "GuestChannel", "find_kernel", "running_kernels", "socket_path"]

@@ -11,11 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from prompt_toolkit import PromptSession
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-from prompt_toolkit.patch_stdout import patch_stdout
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -23,10 +21,13 @@ from microkernel import Event, IPlugin, PluginAPI, Subscription
 from microkernel.errors import KernelError
 
 from . import view
-from .commands import COMMANDS, Commands, Names, Words, split
+from .commands import COMMANDS, Commands, Names, split
 from .feed import Feed
 from .tongue import Tongue
 from .verbs import AlreadyTold, Result, Verbs
+
+if TYPE_CHECKING:
+    from .prompt import Prompt
 
 _PATIENCE = 1.0
 """Seconds that the prompt waits for a command; then its answer comes above the prompt."""
@@ -50,7 +51,7 @@ class Plugin(IPlugin):
         self._flood = _Flood(_LINES)
         own = {"help": self._help, "quit": self._quit, "watch": self._watch}
         self._commands = Commands(Verbs(api, self.tongue, self.feed, 0.3), self.tongue, own)
-        self._session: PromptSession[str]
+        self._prompt: Prompt | None = None
         self._writing = threading.Lock()
         api.on("kernel.found", self._found, overflow="drop_oldest")
         api.on("kernel.message", self._message, overflow="drop_oldest")
@@ -66,39 +67,34 @@ class Plugin(IPlugin):
 
     def stop(self) -> None:
         """Take the prompt away, whatever is on it."""
-        app = getattr(self, "_session", None) and self._session.app
-        if app and app.is_running and app.loop is not None:
-            app.loop.call_soon_threadsafe(_leave, app)
+        if self._prompt is not None:
+            self._prompt.leave()
 
     # The prompt
 
     def _converse(self) -> None:
-        with patch_stdout(raw=True):
-            self._session = PromptSession(
-                self.tongue.word("console.prompt"),
-                history=self._history(),
-                completer=Words(self._known, self.tongue),
-                complete_in_thread=True,
-            )
-            while self.api.is_active and self._turn():
+        from .prompt import Prompt  # a library to read lines: not for who only wants to know how things look
+
+        prompt = self._prompt = Prompt(self.tongue, self._known, self._data_dir())
+        with prompt.shared():
+            while self.api.is_active and self._turn(prompt):
                 pass
         if self.api.is_active:
             self.api.call("kernel.shutdown")
 
-    def _history(self) -> History:
+    def _data_dir(self) -> Path | None:
         try:
-            return _History(str(self.api.data_dir / "history"))
-        except OSError:  # no place for it: it lasts as long as the console
-            return InMemoryHistory()
+            return self.api.data_dir
+        except OSError:
+            return None
 
-    def _turn(self) -> bool:
+    def _turn(self, prompt: Prompt) -> bool:
         """One line; False for the last."""
-        try:
-            words = split(self._session.prompt(), self.tongue)
-        except KeyboardInterrupt:
-            return bool(self._session.default_buffer.text)
-        except EOFError:
+        line = prompt.read()
+        if line is None:
             return False
+        try:
+            words = split(line, self.tongue)
         except KernelError as error:
             self._fail(error)
             return True
@@ -221,29 +217,8 @@ class _Flood:
         return missed
 
 
-class _History(FileHistory):
-    """A history that is a convenience: without a place for it, it lives in memory."""
-
-    def store_string(self, string: str) -> None:
-        try:
-            super().store_string(string)
-        except OSError:
-            return
-
-    def load_history_strings(self) -> Sequence[str]:
-        try:
-            return list(super().load_history_strings())
-        except OSError:
-            return []
-
-
 def _columns() -> int:
     try:
         return os.get_terminal_size().columns
     except OSError:
         return view.ENDLESS
-
-
-def _leave(app: Any) -> None:
-    if app.is_running:
-        app.exit(exception=EOFError())

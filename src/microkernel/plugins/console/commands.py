@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-from prompt_toolkit.document import Document
 
 from .tongue import Tongue
 from .verbs import Result, Verbs, not_understood
@@ -104,31 +101,3 @@ def _take_options(words: list[str]) -> dict[str, Any]:
             options[word[2:]] = True
         words.pop(index)
     return options
-
-
-class Words(Completer):
-    """Completes verbs, then what the verb wants. ``names`` must be quick."""
-
-    def __init__(self, names: Callable[[], Names], tongue: Tongue) -> None:
-        self._names = names
-        self._tongue = tongue
-
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
-        before = document.text_before_cursor
-        words = before.split()
-        last = "" if before[-1:].isspace() or not words else words.pop()
-        for choice in self._choices(words):
-            if choice.startswith(last) and choice != last:
-                about = "" if words else self._tongue.word(f"help.{choice}")
-                yield Completion(choice, -len(last), display_meta=about)
-
-    def _choices(self, words: Sequence[str]) -> Iterable[str]:
-        if not words:
-            return COMMANDS
-        command = COMMANDS.get(words[0])
-        if command is None or len(words) > len(command.wants):
-            return ()
-        wanted = command.wants[len(words) - 1]
-        if wanted.startswith("--") or "|" in wanted:
-            return wanted.split("|")
-        return self._names().get(wanted, ())

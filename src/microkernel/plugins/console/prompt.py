@@ -1,0 +1,97 @@
+"""Reading lines: completion, a history, and a prompt below everything else that is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.patch_stdout import patch_stdout
+
+from .commands import COMMANDS, Names
+from .tongue import Tongue
+
+
+class Prompt:
+    """``names`` gives what can be completed, quickly; ``folder`` None: the history lasts as long as the console."""
+
+    def __init__(self, tongue: Tongue, names: Callable[[], Names], folder: Path | None) -> None:
+        history: History = InMemoryHistory() if folder is None else _History(str(folder / "history"))
+        self._session: PromptSession[str] = PromptSession(
+            tongue.word("console.prompt"), history=history, completer=Words(names, tongue), complete_in_thread=True
+        )
+        self._left = False
+
+    def shared(self) -> AbstractContextManager[None]:
+        """Meanwhile what others print comes above the prompt."""
+        return patch_stdout(raw=True)
+
+    def read(self) -> str | None:
+        """The next line; None for the end: Ctrl-D, or Ctrl-C where nothing is typed."""
+        try:
+            return self._session.prompt(pre_run=self._end_if_left)
+        except KeyboardInterrupt:
+            return "" if self._session.default_buffer.text else None
+        except EOFError:
+            return None
+
+    def leave(self) -> None:
+        """Have ``read`` return None, whatever is typed. From any thread."""
+        self._left = True
+        loop = self._session.app.loop
+        if loop is not None:
+            with suppress(RuntimeError):  # it was closed this moment: the next line is not begun
+                loop.call_soon_threadsafe(self._end_if_left)
+
+    def _end_if_left(self) -> None:
+        app = self._session.app
+        if self._left and app.is_running and not app.is_done:
+            app.exit(exception=EOFError())
+
+
+class _History(FileHistory):
+    """A history that is a convenience: without a place for it, it lives in memory."""
+
+    def store_string(self, string: str) -> None:
+        try:
+            super().store_string(string)
+        except OSError:
+            return
+
+    def load_history_strings(self) -> Sequence[str]:
+        try:
+            return list(super().load_history_strings())
+        except OSError:
+            return []
+
+
+class Words(Completer):
+    """Completes verbs, then what the verb wants. ``names`` must be quick."""
+
+    def __init__(self, names: Callable[[], Names], tongue: Tongue) -> None:
+        self._names = names
+        self._tongue = tongue
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
+        before = document.text_before_cursor
+        words = before.split()
+        last = "" if before[-1:].isspace() or not words else words.pop()
+        for choice in self._choices(words):
+            if choice.startswith(last) and choice != last:
+                about = "" if words else self._tongue.word(f"help.{choice}")
+                yield Completion(choice, -len(last), display_meta=about)
+
+    def _choices(self, words: Sequence[str]) -> Iterable[str]:
+        if not words:
+            return COMMANDS
+        command = COMMANDS.get(words[0])
+        if command is None or len(words) > len(command.wants):
+            return ()
+        wanted = command.wants[len(words) - 1]
+        if wanted.startswith("--") or "|" in wanted:
+            return wanted.split("|")
+        return self._names().get(wanted, ())
