@@ -11,7 +11,7 @@ from microkernel.sdk.decorators import Overflow
 from microkernel.sdk.event import Reply, Subscription
 
 if TYPE_CHECKING:
-    from microkernel.sdk.runtime import Runtime
+    from microkernel.sdk.instance import Instance
 
 P = TypeVar("P")
 
@@ -23,52 +23,52 @@ class PluginAPI:
     sends raises PluginNotActive there.
     """
 
-    __slots__ = ("_runtime", "log", "say")
+    __slots__ = ("_instance", "log", "say")
 
-    def __init__(self, runtime: Runtime, log: logging.Logger) -> None:
-        self._runtime = runtime
-        self.log = log
-        self.say = Say(runtime)
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self.log: logging.Logger = instance.log
+        self.say = Say(instance)
 
     # who
 
     @property
     def name(self) -> str:
-        return self._runtime.load.name
+        return self._instance.load.name
 
     @property
     def version(self) -> str:
-        return self._runtime.load.version
+        return self._instance.load.version
 
     @property
     def generation(self) -> int:
         """1 at first; each reload or restart makes the next."""
-        return self._runtime.load.generation
+        return self._instance.load.generation
 
     @property
     def isolation(self) -> str:
         """The level it runs at: ``thread``, ``process``, ``sandbox`` or ``wasm``."""
-        return self._runtime.load.isolation
+        return self._instance.load.isolation
 
     @property
     def config(self) -> Any:
         """The operator's configuration: an instance of the module's ``class Config`` if there is one, else a dict."""
-        return self._runtime.config
+        return self._instance.config
 
     @property
     def data_dir(self) -> Path:
         """A folder of its own that outlives it; made when first asked for."""
-        return self._runtime.data_dir()
+        return self._instance.data_dir()
 
     @property
     def is_active(self) -> bool:
         """True from ``start`` until it is asked to stop: the condition for loops in spawned work."""
-        return self._runtime.is_active()
+        return self._instance.is_active()
 
     @property
     def cancelled(self) -> bool:
         """True when nobody waits any more for what this handler or method is doing."""
-        return self._runtime.is_cancelled()
+        return self._instance.is_cancelled()
 
     # events
 
@@ -79,7 +79,7 @@ class PluginAPI:
 
         Raises BadTopic, PermissionDenied.
         """
-        return self._runtime.subscribe(topic, handler, once, overflow, board=False)
+        return self._instance.subscribe(topic, handler, once, overflow, board=False)
 
     def off(self, subscription: Subscription) -> None:
         """Handle no more. A second time does nothing."""
@@ -90,17 +90,17 @@ class PluginAPI:
 
         Raises BadTopic, PermissionDenied, NotPlainData, PayloadTooLarge.
         """
-        self._runtime.outgoing("emit").emit(topic, data)
+        self._instance.outgoing("emit").emit(topic, data)
 
     def ask(self, topic: str, /, *, timeout: float = 5.0, **data: Any) -> list[Reply]:
         """Send an event and collect one Reply a handler; late ones carry CallTimeout. One's own are skipped."""
-        return self._runtime.outgoing("ask").ask(topic, timeout, data)
+        return self._instance.outgoing("ask").ask(topic, timeout, data)
 
     # services
 
     def expose(self, function: Callable[..., Any], name: str | None = None) -> None:
         """Make a function callable by other plugins as ``<plugin>.<name>``."""
-        self._runtime.expose(function, name)
+        self._instance.expose(function, name)
 
     def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """Call ``plugin.method`` and wait for its value, converted to ``returns`` if that is given.
@@ -108,11 +108,11 @@ class PluginAPI:
         Raises CallTimeout, CallFailed, CallDeadlock, PluginDied, PluginNotFound, MethodNotFound, PluginNotActive,
         InvalidArguments, PermissionDenied, NotPlainData, PayloadTooLarge, MailboxFull.
         """
-        return self._runtime.outgoing("call").call(target, timeout, args, kwargs, returns)
+        return self._instance.outgoing("call").call(target, timeout, args, kwargs, returns)
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """The same from ``async`` code: other handlers go on meanwhile, so it closes no cycle."""
-        return await self._runtime.outgoing("acall").acall(target, timeout, args, kwargs, returns)
+        return await self._instance.outgoing("acall").acall(target, timeout, args, kwargs, returns)
 
     def service(self, name: str, protocol: type[P] | None = None, timeout: float = 5.0) -> P:
         """A proxy: ``api.service("billing").total(currency="CNY")``. A ``protocol``'s return hints convert results."""
@@ -122,43 +122,43 @@ class PluginAPI:
 
     def get_data(self, key: str, default: Any = None) -> Any:
         """The value at a key of the shared board."""
-        return self._runtime.outgoing("get_data").get_data(key, default)
+        return self._instance.outgoing("get_data").get_data(key, default)
 
     def set_data(self, key: str, value: Any, *, expect: int | None = None) -> int:
         """Write a key and return its new revision. With ``expect``, only if it is at that revision (0: not there).
 
         Raises RevisionConflict, which has the present ``revision``.
         """
-        return self._runtime.outgoing("set_data").set_data(key, value, expect)
+        return self._instance.outgoing("set_data").set_data(key, value, expect)
 
     def delete_data(self, key: str) -> None:
         """Take a key away; nothing happens where there is none."""
-        self._runtime.outgoing("delete_data").delete_data(key)
+        self._instance.outgoing("delete_data").delete_data(key)
 
     def watch_data(self, pattern: str, handler: Callable[..., Any]) -> Subscription:
         """Call ``handler(key, value, revision)`` for each change of matching keys, the present values first.
 
         A deleted key comes with value None and revision 0.
         """
-        return self._runtime.subscribe(pattern, handler, False, "block", board=True)
+        return self._instance.subscribe(pattern, handler, False, "block", board=True)
 
     # time
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> None:
         """Run beside the handlers: a function in a thread of its own, an ``async def`` as a task."""
-        self._runtime.spawn(function, args)
+        self._instance.spawn(function, args)
 
     def every(self, seconds: float, function: Callable[[], Any]) -> Subscription:
         """Run again and again among the handlers; a beat that finds the one before still running is skipped."""
-        return self._runtime.add_timer(seconds, function, repeat=True)
+        return self._instance.add_timer(seconds, function, repeat=True)
 
     def after(self, seconds: float, function: Callable[[], Any]) -> Subscription:
         """Run once, among the handlers."""
-        return self._runtime.add_timer(seconds, function, repeat=False)
+        return self._instance.add_timer(seconds, function, repeat=False)
 
     def sleep(self, seconds: float) -> bool:
         """Wait, but no longer than the plugin is active and the work is wanted. True if the whole time has passed."""
-        return self._runtime.sleep(seconds)
+        return self._instance.sleep(seconds)
 
     def __repr__(self) -> str:
         return f"<PluginAPI of {self.name}, generation {self.generation}, {self.isolation}>"
@@ -167,28 +167,28 @@ class PluginAPI:
 class Say:
     """Messages to people, in six kinds."""
 
-    __slots__ = ("_runtime",)
+    __slots__ = ("_instance",)
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
 
     def explain(self, text: str, /, **fields: Any) -> None:
-        self._runtime.say("explain", text, fields)
+        self._instance.say("explain", text, fields)
 
     def direct(self, text: str, /, **fields: Any) -> None:
-        self._runtime.say("direct", text, fields)
+        self._instance.say("direct", text, fields)
 
     def success(self, text: str, /, **fields: Any) -> None:
-        self._runtime.say("success", text, fields)
+        self._instance.say("success", text, fields)
 
     def notice(self, text: str, /, **fields: Any) -> None:
-        self._runtime.say("notice", text, fields)
+        self._instance.say("notice", text, fields)
 
     def warn(self, text: str, /, **fields: Any) -> None:
-        self._runtime.say("warn", text, fields)
+        self._instance.say("warn", text, fields)
 
     def error(self, text: str, /, **fields: Any) -> None:
-        self._runtime.say("error", text, fields)
+        self._instance.say("error", text, fields)
 
 
 class Service:

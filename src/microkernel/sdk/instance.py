@@ -1,0 +1,138 @@
+"""One living instance: what it was given, what it registered, and what its PluginAPI does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from microkernel.errors import PluginNotActive
+from microkernel.sdk.channel import Channel
+from microkernel.sdk.client import Client
+from microkernel.sdk.decorators import Overflow
+from microkernel.sdk.dispatcher import Dispatcher
+from microkernel.sdk.event import Subscription
+from microkernel.sdk.executor import Tasks
+from microkernel.sdk.handlers import Handlers, is_async
+from microkernel.sdk.logs import plugin_logger
+from microkernel.sdk.signature import name_of
+from microkernel.sdk.spawn import Spawned
+from microkernel.sdk.timers import Timer, Timers
+from microkernel.sdk.work import current
+from microkernel.wire import codec, messages
+
+_POLL_EVERY = 0.0005
+"""Seconds between two looks at the channel by code that asks again and again whether it is still wanted."""
+
+Phase = Literal["loading", "starting", "active", "stopping", "stopped"]
+
+
+class Instance:
+    """Made on the instance's main thread. Registering and sending are for any thread, the rest for the main one."""
+
+    def __init__(self, channel: Channel, load: messages.Load) -> None:
+        self.load = load
+        self.phase: Phase = "loading"
+        self.config: Any = {}
+        self.handlers = Handlers()
+        self.timers = Timers()
+        self.client = Client(channel, load)
+        self.dispatcher = Dispatcher(channel, self.handlers, load.name, load.root)
+        self.log = plugin_logger(load.name, load.log_level, channel.send)
+        self.spawned = Spawned(self.log)
+        self.ending = threading.Event()
+        self._channel = channel
+        self._main = threading.get_ident()
+        self._polled = 0.0
+
+    def threads(self) -> list[threading.Thread]:
+        """The threads beside the main one that still run."""
+        pool = [thread for thread in self.dispatcher.executor.threads if thread.is_alive()]
+        return [*pool, *self.spawned.threads]
+
+    def outgoing(self, what: str) -> Client:
+        """The way to others. Raises PluginNotActive before ``start`` and after the end."""
+        if self.phase in ("starting", "active", "stopping"):
+            return self.client
+        reason = f"{what} in __init__; move it to start()" if self.phase == "loading" else what
+        raise PluginNotActive("MK0213", name=self.load.name, state=self.phase, what=reason)
+
+    def subscribe(
+        self, pattern: str, function: Callable[..., Any], once: bool, overflow: Overflow, *, board: bool
+    ) -> Subscription:
+        registered = self.handlers.add(pattern, function, once, overflow, board)
+        number = registered.wire.number
+        try:
+            self.client.check_handler(registered.wire)
+            if self.phase != "loading":
+                self.client.subscribe(registered.wire)
+        except BaseException:
+            self.handlers.by_number.pop(number, None)
+            raise
+        return Subscription(pattern, registered.wire.name, partial(self._unsubscribe, number))
+
+    def _unsubscribe(self, number: int) -> None:
+        if self.handlers.by_number.pop(number, None) is not None and self.phase in ("starting", "active"):
+            self.client.unsubscribe(number)
+
+    def expose(self, function: Callable[..., Any], name: str | None) -> None:
+        exposed = self.handlers.expose(function, name)
+        if self.phase != "loading":
+            self.client.expose(exposed.wire)
+
+    def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.outgoing("spawn")
+        self.spawned.start(function, args)
+
+    def add_timer(self, seconds: float, function: Callable[[], Any], *, repeat: bool) -> Subscription:
+        if not (seconds > 0 or (seconds == 0 and not repeat)):
+            raise ValueError(f"a timer needs more than 0 seconds, got {seconds}")
+        timer = Timer(seconds, function, repeat=repeat, is_async=is_async(function))
+        if self.phase == "loading" or threading.get_ident() == self._main:
+            self.timers.add(timer, time.monotonic())
+        else:
+            self.dispatcher.post(lambda: self.timers.add(timer, time.monotonic()))
+        return Subscription(f"{'every' if repeat else 'after'} {seconds} s", name_of(function), timer.cancel)
+
+    def is_active(self) -> bool:
+        self._look()
+        return self.phase in ("starting", "active") and self.dispatcher.stop is None
+
+    def is_cancelled(self) -> bool:
+        self._look()
+        return current.get().cancelled or self.dispatcher.stop is not None
+
+    def sleep(self, seconds: float) -> bool:
+        end, work = time.monotonic() + seconds, current.get()
+        while (left := end - time.monotonic()) > 0:
+            if work.deadline:
+                left = min(left, max(0.0, work.deadline - time.monotonic()))
+            if self._on_sync_main():
+                self.dispatcher.look_ahead(left)
+            else:
+                self.ending.wait(left)
+            if work.cancelled or self.dispatcher.stop is not None or self.ending.is_set():
+                return False
+        return True
+
+    def say(self, kind: str, text: str, fields: dict[str, Any]) -> None:
+        text, plain = codec.plain_text(text), codec.decode(codec.encode(fields))
+        self._channel.send(messages.Log(20, text, time.time(), kind, plain))
+
+    def data_dir(self) -> Path:
+        folder = Path(self.load.data_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _look(self) -> None:
+        """Let a Cancel or a Stop be seen by code that runs on the main thread for long."""
+        now = time.monotonic()
+        if now - self._polled > _POLL_EVERY and self._on_sync_main() and self.phase in ("starting", "active"):
+            self._polled = now
+            self.dispatcher.look_ahead(0.0)
+
+    def _on_sync_main(self) -> bool:
+        return threading.get_ident() == self._main and not isinstance(self.dispatcher.executor, Tasks)
