@@ -1,0 +1,162 @@
+"""The docs say what is: their plugins start at both levels, their programs print what is written below them.
+
+A Python block whose first line is a comment with a file's name is that file: a plugin if it has a ``class Plugin``,
+a test if it is called so, else a program. A ``text`` block right below a program is what it prints. Other blocks need
+only compile. All files of one document are in one folder. A TOML block is named in the same way.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from microkernel import Kernel
+from microkernel.kernel.manifest import KernelConfig, Limits, Manifest, Supervision
+from microkernel.loader import read_config, read_manifest
+from tools.lifecycle_diagram import diagram
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")])
+DIAGRAM = re.compile(r"<!-- lifecycle: begin -->\n```mermaid\n(.*?)```\n<!-- lifecycle: end -->", re.DOTALL)
+
+_FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
+_NAME = re.compile(r"# ([\w./-]+\.(?:py|toml))\b")
+_LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+class Block(NamedTuple):
+    document: Path
+    kind: str
+    text: str
+    line: int
+    below: str
+    """The ``text`` block right below it."""
+
+    @property
+    def file(self) -> str:
+        found = _NAME.match(self.text)
+        return found[1] if found else ""
+
+    @property
+    def is_plugin(self) -> bool:
+        return bool(self.file) and "class Plugin(" in self.text
+
+    @property
+    def is_program(self) -> bool:
+        return bool(self.file) and not self.is_plugin
+
+    def __str__(self) -> str:
+        return f"{self.document.name}:{self.line}"
+
+
+def blocks_of(document: Path) -> Iterator[Block]:
+    text = document.read_text(encoding="utf-8")
+    found = list(_FENCE.finditer(text))
+    for match, following in zip(found, [*found[1:], None], strict=True):
+        below = ""
+        if following is not None and following[1] == "text" and not text[match.end() : following.start()].strip():
+            below = following[2]
+        yield Block(document, match[1], match[2], text.count("\n", 0, match.start()) + 1, below)
+
+
+BLOCKS = [block for document in DOCUMENTS for block in blocks_of(document)]
+PYTHON = [block for block in BLOCKS if block.kind == "python"]
+WITH_PLUGINS = [d for d in DOCUMENTS if any(block.is_plugin for block in PYTHON if block.document == d)]
+
+
+def write_files(document: Path, folder: Path, *, programs: bool) -> None:
+    for block in PYTHON:
+        if block.document == document and block.file and (programs or block.is_plugin):
+            path = folder / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+
+
+def compiles(text: str) -> None:
+    compile(text, "<docs>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_a_python_block_compiles(block: Block) -> None:
+    compiles(block.text)
+
+
+@pytest.mark.parametrize("level", ["thread", "process"])
+@pytest.mark.parametrize("document", WITH_PLUGINS, ids=lambda document: document.name)
+def test_the_plugins_of_a_document_start(document: Path, level: str, tmp_path: Path) -> None:
+    write_files(document, tmp_path, programs=False)
+    config = KernelConfig(data_dir=str(tmp_path / "data"))
+    places = sorted({str((tmp_path / b.file).parent) for b in PYTHON if b.document == document and b.is_plugin})
+    with Kernel(places, config, isolation=level) as kernel:  # type: ignore[arg-type]
+        assert {info.name: (info.state, info.error) for info in kernel.list() if info.state != "active"} == {}
+        assert {info.isolation for info in kernel.list()} == {level}
+        assert kernel.dead_letters() == []
+
+
+@pytest.mark.parametrize("block", [block for block in PYTHON if block.is_program], ids=str)
+def test_a_program_prints_what_is_written_below_it(block: Block, tmp_path: Path) -> None:
+    write_files(block.document, tmp_path, programs=True)
+    is_test = Path(block.file).name.startswith("test_")
+    done = subprocess.run(
+        [sys.executable, *(["-m", "pytest", "-q", "-p", "no:cacheprovider"] if is_test else []), block.file],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert is_test or done.stdout == block.below, done.stderr
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.kind == "toml"], ids=str)
+def test_a_toml_block_is_read(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / Path(block.file).name
+    path.write_text(block.text, encoding="utf-8")
+    if path.name == "microkernel.toml":
+        read_config(str(path))
+    else:
+        (tmp_path / "plugin.py").write_text("from microkernel import IPlugin\nclass Plugin(IPlugin): ...\n")
+        assert path.name == "plugin.toml"
+        read_manifest(str(tmp_path))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    targets = _LINK.findall(_FENCE.sub("", document.read_text(encoding="utf-8")))
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_the_lifecycle_diagram_is_the_table() -> None:
+    found = DIAGRAM.search((ROOT / "docs/design.md").read_text(encoding="utf-8"))
+    assert found, "docs/design.md has no diagram between its markers"
+    assert found[1] == diagram() + "\n", "print it with: .venv/bin/python -m tools.lifecycle_diagram"
+
+
+ROOMS = {path.name for path in (ROOT / "src/microkernel").iterdir() if path.is_dir()}
+
+
+def test_every_module_is_in_the_listing_of_the_design() -> None:
+    text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    package = ROOT / "src/microkernel"
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
+    listed = set(re.findall(r"`([\w/]+\.py)`", text))
+    assert modules - listed == set(), "docs/design.md does not name these modules"
+    assert {name for name in listed if name.partition("/")[0] in ROOMS} - modules == set(), "these are gone"
+
+
+@pytest.mark.parametrize("kind", [Limits, Supervision, Manifest, KernelConfig], ids=lambda kind: kind.__name__)
+def test_every_setting_is_in_the_docs(kind: type) -> None:
+    text = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("plugins.md", "operating.md"))
+    spelt = {field.name: {f"`{field.name}`", f"`{field.name.replace('_', '-')}`"} for field in dataclasses.fields(kind)}
+    assert [name for name, spellings in spelt.items() if not any(each in text for each in spellings)] == []
