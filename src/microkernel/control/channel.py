@@ -50,8 +50,9 @@ class StreamChannel:
 
     def _greet(self, path: Path) -> None:
         self._connection.settimeout(_WELCOME)
-        try:
+        with suppress(OSError):  # turned away before it was read: why, is to be read now
             self._connection.sendall(self._session.hello())
+        try:
             while self._session.peer is None:
                 self._take(self._connection.recv(_READ))
         except (OSError, ChannelClosed):

@@ -201,7 +201,7 @@ class Guest:
         self._core.reactor.unwatch(self._connection.fileno())
         if self._instance is not None:
             self._leave(self._instance, reason)
-        self._connection.close()
+        hang_up(self._connection)
         self._server.forget(self)
 
     def _leave(self, instance: Instance, reason: str) -> None:
@@ -215,6 +215,15 @@ def turn_away(connection: socket.socket, error: ProtocolError) -> None:
     """Say why, and close."""
     with suppress(OSError):
         connection.send(refusal(error))
+    hang_up(connection)
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Close so that the last words are heard: what was not read of the other end's would drown them."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+        while connection.recv(_READ):
+            pass
     connection.close()
 
 

@@ -212,8 +212,9 @@ class Core(Texts):
         return self.info(name)
 
     def kill(self, name: str) -> PluginInfo:
-        self.operations.kill(self.registry.get(name))
-        return self.info(name)
+        record = self.registry.get(name)
+        self.operations.kill(record)
+        return describe(record, self.clock.wall())  # a guest is not among us any more
 
     def reload(self, name: str) -> ReloadReport:
         return self._reloading.reload(self.registry.get(name))

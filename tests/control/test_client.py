@@ -1,0 +1,153 @@
+"""What the commands speak with: calls, events, data, and how a kernel is found."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from microkernel import Event, Kernel
+from microkernel.control.client import ControlClient
+from microkernel.control.paths import find_kernel, running_kernels
+from microkernel.control.server import ControlServer
+from microkernel.errors import (
+    BadTopic,
+    CallFailed,
+    CallTimeout,
+    InvalidArguments,
+    KernelClosed,
+    KernelError,
+    MethodNotFound,
+    PermissionDenied,
+    PluginNotFound,
+    RevisionConflict,
+)
+
+pytestmark = pytest.mark.usefixtures("server")
+
+
+def test_calls() -> None:
+    with ControlClient() as client:
+        assert client.kernel == "test"
+        assert client.call("sum.add", 1, b=5) == 6
+        assert [info["name"] for info in client.call("kernel.list")] == ["sum"]
+
+
+@pytest.mark.parametrize(
+    ("target", "args", "kind"),
+    [
+        ("sum.fail", [], CallFailed),
+        ("sum.add", ["x"], InvalidArguments),
+        ("sum.nothing", [], MethodNotFound),
+        ("nobody.there", [], PluginNotFound),
+        ("kernel.nothing", [], MethodNotFound),
+        ("kernel.info", ["nobody"], PluginNotFound),
+        ("bad topic", [], BadTopic),
+    ],
+)
+def test_errors_are_what_they_are(target: str, args: list[object], kind: type[KernelError]) -> None:
+    with ControlClient() as client, pytest.raises(kind):
+        client.call(target, *args)
+
+
+def test_a_call_has_its_deadline() -> None:
+    with ControlClient() as client:
+        with pytest.raises(CallTimeout):
+            client.call("sum.wait", timeout=0.05)
+        assert client.call("kernel.names")["plugins"] == ["sum"]
+
+
+def test_events_come_in_order(kernel: Kernel) -> None:
+    heard: list[Event] = []
+    with ControlClient() as client:
+        client.subscribe("pong.*", heard.append)
+        for number in range(300):
+            client.emit("ping.me", n=number)
+        while len(heard) < 300:
+            assert client.listen(10.0)
+    assert [event.data["n"] for event in heard] == list(range(300))
+    assert {event.source for event in heard} == {"sum"}
+
+
+def test_nobody_but_the_kernel_emits_what_is_the_kernels() -> None:
+    with ControlClient() as client, pytest.raises(PermissionDenied, match="only the kernel"):
+        client.emit("kernel.message", text="!")
+
+
+def test_data_stays_when_the_guest_has_gone(kernel: Kernel) -> None:
+    with ControlClient() as client:
+        assert client.get_data("a.key", 5) == 5
+        assert client.set_data("a.key", {"x": [1]}) == 1
+        with pytest.raises(RevisionConflict):
+            client.set_data("a.key", 2, expect=7)
+    assert kernel.get_data("a.key") == {"x": [1]}
+    with ControlClient() as client:
+        client.delete_data("a.key")
+    assert kernel.get_data("a.key") is None
+
+
+def test_the_end_of_the_kernel_is_told_to_who_waits(server: ControlServer) -> None:
+    client = ControlClient()
+    raised: list[Exception] = []
+    begun = threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        try:
+            client.call("sum.wait", timeout=30.0)
+        except KernelError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    begun.wait()
+    server.close()
+    thread.join(10)
+    assert [type(error) for error in raised] == [KernelClosed]
+    assert not client.listen(5.0)
+    with pytest.raises(KernelClosed):
+        client.call("sum.add", 1)
+    client.close()
+
+
+def test_the_only_kernel_is_found(server: ControlServer) -> None:
+    assert running_kernels() == {"test": server.path}
+    assert find_kernel() == find_kernel("test") == server.path
+
+
+def test_among_several_one_must_be_named(tmp_path: Path) -> None:
+    with Kernel(name="other") as other:
+        second = ControlServer(other.core)
+        second.open()
+        with pytest.raises(KernelError, match="MK0707 .*--kernel NAME") as several:
+            find_kernel()
+        assert several.value.names == ["other", "test"]
+        with ControlClient("other") as client:
+            assert client.call("kernel.list") == []
+        second.close()
+
+
+def test_a_dead_socket_is_no_kernel(server: ControlServer) -> None:
+    (server.path.parent / "dead.sock").touch()
+    assert list(running_kernels()) == ["test"]
+
+
+def test_nobody_there(server: ControlServer) -> None:
+    with pytest.raises(KernelError, match="MK0701 no kernel answers at .*nobody.sock"):
+        ControlClient("nobody")
+    server.close()
+    with pytest.raises(KernelError, match="MK0701"):
+        ControlClient()
+
+
+def test_the_texts_are_told_in_the_readers_language() -> None:
+    with ControlClient() as client:
+        assert client.call("kernel.tell", "MK0219", {}) == "stopped"
+        assert client.call("kernel.tell", "MK0219", {}, "zh") == "已停止"
+        assert "插件" in client.call("kernel.explain", "MK0207", "zh")
+        assert client.call("kernel.glossary", "host") == [
+            ["host", "宿主", client.call("kernel.glossary", "宿主", "en")[0][2]]
+        ]
+        with pytest.raises(KernelError, match="MK0711"):
+            client.call("kernel.glossary", "nonsense")

@@ -1,0 +1,345 @@
+"""The socket itself: where it is, who may use it, and what it does with those who may not or do not know how."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from microkernel import Kernel
+from microkernel.control import paths, place
+from microkernel.control.client import ControlClient
+from microkernel.control.server import ControlServer
+from microkernel.errors import KernelClosed, KernelError, ProtocolError
+from microkernel.wire import codec, messages
+from microkernel.wire.codec import decoder_for
+from microkernel.wire.frames import Reader
+from microkernel.wire.session import Session, pack
+
+decode = decoder_for(list[messages.Any_])
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to somebody else")
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Wait for something that will be so soon."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def stranger(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(10)
+    connection.connect(str(path))
+    return connection
+
+
+def last_words(path: Path, data: bytes) -> messages.Refuse:
+    """What a client that says this is told before the connection ends."""
+    with stranger(path) as connection:
+        connection.sendall(data)
+        heard = b"".join(iter(lambda: connection.recv(65536), b""))
+    said = [message for body in Reader().feed(heard) for message in decode(body)]
+    assert isinstance(said[-1], messages.Refuse)
+    return said[-1]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# Where it is
+
+
+def test_only_the_user_may_look(server: ControlServer, runtime: Path) -> None:
+    assert server.path == runtime / "microkernel" / "test.sock"
+    assert stat.S_ISSOCK(server.path.stat().st_mode)
+    assert (mode(server.path), mode(server.path.parent)) == (0o600, 0o700)
+
+
+def test_the_umask_does_not_matter(kernel: Kernel) -> None:
+    before = os.umask(0)
+    try:
+        opened = ControlServer(kernel.core)
+        opened.open()
+        assert (mode(opened.path), mode(opened.path.parent)) == (0o600, 0o700)
+        opened.close()
+    finally:
+        os.umask(before)
+
+
+def test_a_folder_open_to_others_is_closed(kernel: Kernel, runtime: Path) -> None:
+    (runtime / "microkernel").mkdir(mode=0o755)
+    (runtime / "microkernel").chmod(0o777)
+    opened = ControlServer(kernel.core)
+    opened.open()
+    assert mode(runtime / "microkernel") == 0o700
+    opened.close()
+
+
+@AS_ROOT
+def test_a_folder_of_somebody_else_is_not_used(kernel: Kernel, runtime: Path) -> None:
+    (runtime / "microkernel").mkdir(mode=0o700)
+    os.chown(runtime / "microkernel", 12345, -1)
+    with pytest.raises(KernelError, match="MK0704 .*uid 12345"):
+        ControlServer(kernel.core).open()
+
+
+def test_a_link_is_no_folder(kernel: Kernel, runtime: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (runtime / "microkernel").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(KernelError, match="MK0704"):
+        ControlServer(kernel.core).open()
+
+
+@AS_ROOT
+def test_a_socket_of_somebody_else_is_left_alone(kernel: Kernel, runtime: Path) -> None:
+    path = runtime / "microkernel" / "test.sock"
+    path.parent.mkdir(mode=0o700)
+    path.touch()
+    os.chown(path, 12345, -1)
+    with pytest.raises(KernelError, match="MK0704 .*uid 12345"):
+        ControlServer(kernel.core).open()
+    assert path.exists()
+
+
+def test_without_a_runtime_folder_it_is_below_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    assert paths.socket_path("x") == Path(f"/tmp/microkernel-{os.getuid()}/x.sock")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a\nb", "x" * 300])
+def test_a_name_that_is_no_file(name: str) -> None:
+    with pytest.raises(KernelError, match="MK0705"):
+        paths.socket_path(name)
+
+
+def test_a_path_too_long_for_a_socket(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    opened = ControlServer(kernel.core)
+    opened.open()
+    with ControlClient() as client:
+        assert client.call("sum.add", 1) == 3
+    opened.close()
+
+
+def test_it_is_gone_after_the_kernel(kernel: Kernel, server: ControlServer) -> None:
+    server.close()
+    assert not server.path.exists()
+    with pytest.raises(KernelError, match="MK0701"):
+        ControlClient("test")
+
+
+# Two kernels, dead kernels
+
+
+def test_a_second_kernel_is_refused_with_the_pid(server: ControlServer) -> None:
+    with pytest.raises(KernelError, match=rf"MK0702 .* \(pid {os.getpid()}\)"):
+        ControlServer(server.core).open()
+    with ControlClient() as client:
+        assert client.call("sum.add", 1) == 3
+
+
+def test_a_stale_socket_is_removed_and_told(kernel: Kernel, runtime: Path) -> None:
+    (runtime / "microkernel").mkdir(mode=0o700)
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(runtime / "microkernel" / "test.sock"))
+    left.close()
+    told: list[str] = []
+    kernel.on("kernel.message", lambda id: told.append(id))
+    opened = ControlServer(kernel.core)
+    opened.open()
+    assert until(lambda: told == ["MK0703"])
+    with ControlClient() as client:
+        assert client.call("sum.add", 1) == 3
+    opened.close()
+
+
+def test_of_many_that_start_at_once_one_wins(kernel: Kernel, runtime: Path) -> None:
+    (runtime / "microkernel").mkdir(mode=0o700)
+    (runtime / "microkernel" / "test.sock").touch()
+    servers = [ControlServer(kernel.core) for _ in range(8)]
+    outcomes: list[str] = []
+
+    def attempt(each: ControlServer) -> None:
+        try:
+            each.open()
+            outcomes.append("open")
+        except KernelError as error:
+            outcomes.append(error.id)
+
+    threads = [threading.Thread(target=attempt, args=(each,)) for each in servers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["MK0702"] * 7 + ["open"]
+    with ControlClient() as client:
+        assert client.call("sum.add", 1) == 3
+    for each in servers:
+        each.close()
+
+
+# Strangers
+
+
+def test_garbage_is_refused_readably(server: ControlServer) -> None:
+    refused = last_words(server.path, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (refused.id, refused.fields["reason"]) == ("MK0215", "not a frame of this protocol")
+    with ControlClient() as client:
+        assert client.call("sum.add", 1) == 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00\x00\x00\x05\xdd\x00\x00\x00\x00" + b"\xff" * 100,
+        b"\xff\xff\xff\xff\xdd\x00\x00\x00\x01",
+        b"\x00\x00\x00\x06\xdd\x00\x00\x00\x01\xc1",
+        b"\x00\x00\x00\x05\xdd\xff\xff\xff\xff",
+    ],
+)
+def test_hostile_frames(server: ControlServer, data: bytes) -> None:
+    assert last_words(server.path, Session("test").hello() + data).id == "MK0215"
+    with ControlClient() as client:
+        assert client.call("sum.add", 1) == 3
+
+
+def test_another_protocol_is_refused(server: ControlServer) -> None:
+    refused = last_words(server.path, pack([messages.Hello(99, "mk")]))
+    assert (refused.id, refused.fields["theirs"], refused.fields["ours"]) == ("MK0216", "99", "1")
+
+
+def test_who_says_nothing_is_refused(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microkernel.control.server.HELLO_WITHIN", 0.05)
+    refused = last_words(server.path, b"")
+    assert (refused.id, refused.fields["reason"]) == ("MK0216", "it did not say hello")
+
+
+def test_a_guest_has_no_life_to_tell_of(server: ControlServer) -> None:
+    refused = last_words(server.path, Session("test").hello() + pack([messages.Loaded([], [])]))
+    assert (refused.id, refused.fields["reason"]) == ("MK0215", "a Loaded is not for a guest to say")
+
+
+def test_another_user_is_refused_readably(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microkernel.control.server.credentials", lambda connection: (1, os.getuid() + 12345))
+    with pytest.raises(ProtocolError, match=f"MK0709 .*you are user {os.getuid() + 12345}"):
+        ControlClient()
+    assert server.core.registry.names() == ["sum"]
+
+
+def test_root_is_let_in(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    monkeypatch.setattr("microkernel.control.server.credentials", lambda connection: (1, 0))
+    monkeypatch.setattr("microkernel.control.paths.credentials", lambda connection: (1, 0))
+    with ControlClient("test") as client:
+        assert client.call("sum.add", 1) == 3
+
+
+def test_a_client_does_not_talk_to_somebody_else(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microkernel.control.paths.credentials", lambda connection: (1, os.getuid() + 1))
+    with pytest.raises(KernelError, match="MK0704"):
+        ControlClient("test")
+
+
+def test_there_is_a_limit_of_guests(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microkernel.control.server.MOST_GUESTS", 2)
+    with ControlClient(), ControlClient("test") as second:
+        with pytest.raises(ProtocolError, match="MK0709 .*2 connections already"):
+            ControlClient("test")
+        assert second.call("sum.add", 1) == 3
+    assert until(lambda: server.core.registry.names() == ["sum"])
+    ControlClient("test").close()
+
+
+# Guests that do not read
+
+
+def reader(path: Path, pattern: str) -> socket.socket:
+    """A guest that listens and then reads nothing more."""
+    connection = stranger(path)
+    session = Session("test")
+    handler = messages.Handler(1, pattern, "nobody")
+    connection.sendall(session.hello() + pack([messages.Subscribe(1, handler)]))
+    while not any(isinstance(each, messages.Reply) for each in session.receive(connection.recv(65536))):
+        pass
+    return connection
+
+
+def test_who_does_not_read_holds_nobody_up_and_is_dropped(
+    kernel: Kernel, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "STALLED", 0.2)
+    connection = reader(server.path, "sum.flood")
+    began = time.monotonic()
+    assert kernel.call("sum.flood", 12_000, timeout=30.0) == 12_000
+    assert kernel.call("sum.add", 1) == 3
+    assert time.monotonic() - began < 20
+    assert until(lambda: kernel.core.registry.names() == ["sum"])
+    connection.close()
+
+
+def test_what_may_wait_is_bounded(kernel: Kernel, server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "MOST_QUEUED", 1_000_000)
+    kernel.set_data("big.key", "x" * 200_000)
+    asking = [messages.Data(number, "get", "big.key") for number in range(50)]
+    with stranger(server.path) as connection:
+        connection.sendall(Session("test").hello())
+        assert connection.recv(65536)
+        connection.sendall(pack(asking))
+        assert until(lambda: kernel.core.registry.names() == ["sum"])
+    assert kernel.call("sum.add", 1) == 3
+
+
+def test_a_guest_is_let_go_when_the_kernel_sends_it_away(kernel: Kernel, server: ControlServer) -> None:
+    with ControlClient() as client:
+        client.settle()
+        guest = next(name for name in kernel.core.registry.names() if name != "sum")
+        kernel.kill(guest)
+        with pytest.raises(KernelClosed):
+            client.call("sum.add", 1)
+    assert kernel.core.registry.names() == ["sum"]
+
+
+def test_a_handler_of_a_guest_may_take_its_time(kernel: Kernel, server: ControlServer) -> None:
+    with ControlClient() as client:
+        client.settle()
+        record = next(record for record in kernel.core.registry if record.guest)
+        assert record.manifest.limits.handler == 0
+
+
+def test_descriptors_are_given_back(kernel: Kernel, server: ControlServer) -> None:
+    def open_ones() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    ControlClient("test").close()
+    assert until(lambda: kernel.core.registry.names() == ["sum"])
+    before = open_ones()
+    for _ in range(20):
+        ControlClient("test").close()
+        stranger(server.path).close()
+    assert until(lambda: open_ones() == before), (before, open_ones())
+    assert server._guests == set()
+
+
+def test_what_a_guest_sends_before_it_leaves_counts(kernel: Kernel, server: ControlServer) -> None:
+    heard: list[int] = []
+    kernel.on("pong.you", lambda n: heard.append(n))
+    connection = stranger(server.path)
+    connection.sendall(
+        Session("test").hello() + pack([messages.Emit("ping.me", codec.Raw(codec.encode({"n": 7})))])
+    )
+    connection.close()
+    assert until(lambda: heard == [7])
