@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -145,6 +146,8 @@ class ThreadPlace:
         while True:
             try:
                 self._wait_for_others()
+                if self._runtime is not None:
+                    self._runtime.release()
                 break
             except PluginKilled:
                 continue
@@ -182,7 +185,7 @@ class MemoryChannel:
     def push(self, message: Message) -> None:
         """A message for the instance; a Reply finds who waits for it."""
         if isinstance(message, Reply):
-            answer = self._answers.pop(message.id, None)
+            answer = self._answers.get(message.id)  # taken out by who asked: this thread may be killed right here
             if answer is not None:
                 answer(message)
             return
@@ -263,7 +266,8 @@ class MemoryChannel:
 
         def answer(reply: Reply) -> None:
             replies.append(reply)
-            answered.release()
+            with suppress(RuntimeError):  # it is said twice where a plugin was killed while it said it
+                answered.release()
 
         forget = self.request_later(id, message, answer)
         try:

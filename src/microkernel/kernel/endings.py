@@ -11,7 +11,8 @@ from microkernel.kernel.journal import Journal
 from microkernel.kernel.ports import Exit
 from microkernel.wire import messages
 
-_INSIST_EVERY = 0.01
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 0.2
 _KILL_PATIENCE = 5.0
 """Seconds for a killed place to be gone; a process always is, a thread may not be."""
 
@@ -52,10 +53,12 @@ class Endings:
         return instance.exit
 
     def _press(self, instance: Instance, press: Callable[[], None], seconds: float) -> None:
-        until = time.monotonic() + seconds
+        """Again and again, each time after a longer pause: what is ending needs time for that."""
+        until, pause = time.monotonic() + seconds, _FIRST_PAUSE
         while instance.exit is None and time.monotonic() < until:
             press()
-            self._wait_exit(instance, _INSIST_EVERY)
+            self._wait_exit(instance, pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _wait_exit(self, instance: Instance, seconds: float) -> bool:
         instance.gone.wait(seconds)

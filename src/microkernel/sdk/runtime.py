@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, NoReturn
 
-from microkernel.errors import InvalidArguments, PluginLoadError
+from microkernel.errors import InvalidArguments, PluginKilled, PluginLoadError
 from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.channel import Channel, ChannelClosed
 from microkernel.sdk.decorators import EveryMark, ExposeMark, marked
@@ -38,6 +38,7 @@ class Runtime:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._space: ModuleSpace | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._instance: Instance
 
     def run(self) -> None:
@@ -56,6 +57,17 @@ class Runtime:
         """The threads beside the main one that still run."""
         return self._instance.threads() if hasattr(self, "_instance") else []
 
+    def _on_loop_trouble(self, _loop: object, context: dict[str, Any]) -> None:
+        """What asyncio has nobody to tell of: the plugin's log. Of a kill there is nothing to tell."""
+        error = context.get("exception")
+        if not isinstance(error, PluginKilled | ChannelClosed):
+            self._instance.log.error("%s", context["message"], exc_info=error)
+
+    def release(self) -> None:
+        """Close an event loop that a kill left open. Called when nothing of the instance runs any more."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.close()
+
     def _leave(self) -> None:
         if self._space is not None:
             self._space.unload()
@@ -71,6 +83,8 @@ class Runtime:
         start = self._await(messages.Start)
         if self._wants_loop():
             with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                self._loop.set_exception_handler(self._on_loop_trouble)
                 runner.run(self._serve_in_loop(start))
         else:
             self._serve(start)
