@@ -1,0 +1,104 @@
+# /// script
+# [tool.microkernel]
+# version = "1.0"
+#
+# [tool.microkernel.supervision]
+# intensity = 50     # restarts in 30 s, before the kernel gives it up
+# backoff = 0.05
+# backoff_max = 0.2
+# ///
+"""A parser that now and then dies by a segmentation fault. Look at: its process is gone, nothing else is; the file it
+died over and those it had not come to are given to its next generation."""
+
+import ast
+import ctypes
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from microkernel import IPlugin, PluginAPI, on
+
+MARKS = {
+    "lines": re.compile(rb"\n"),
+    "todos": re.compile(rb"#.*\bTODO\b"),
+}
+KINDS = {
+    "functions": (ast.FunctionDef, ast.AsyncFunctionDef),
+    "classes": (ast.ClassDef,),
+    "imports": (ast.Import, ast.ImportFrom),
+}
+LOOKS = {
+    "functions": re.compile(rb"^[ \t]*(?:async[ \t]+)?def[ \t]", re.MULTILINE),
+    "classes": re.compile(rb"^[ \t]*class[ \t]", re.MULTILINE),
+    "imports": re.compile(rb"^[ \t]*(?:import|from)[ \t]", re.MULTILINE),
+}
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+
+
+@dataclass
+class Config:
+    """Its first ``crashes`` generations crash, each at one of its first ``within`` files; ``seed`` says at which."""
+
+    crashes: int = 4
+    within: int = 80
+    seed: int = 0
+
+
+class Plugin(IPlugin):
+    """Parses files, and crashes."""
+
+    def __init__(self, api: PluginAPI) -> None:
+        self.api = api
+        self.by = f"{api.name} {api.version}"
+        config: Config = api.config
+        self.good_for = 0  # files before it crashes; it never gets there from 0
+        if api.generation <= config.crashes:
+            self.good_for = Random(f"crasher {config.seed} {api.generation}").randint(1, config.within)
+
+    def start(self) -> None:
+        """Events come after this has returned."""
+
+    @on("file.found.crasher")
+    def parse(self, path: str) -> None:
+        self.good_for -= 1
+        if self.good_for == 0:
+            self.crash()
+        self.api.emit("file.counted", path=path, by=self.by, counts=count(Path(path).read_bytes()))
+
+    def crash(self) -> None:
+        if self.api.isolation == "thread":
+            sys.exit("a segmentation fault here would be the whole kernel's")
+        ctypes.string_at(0)
+
+    def stop(self) -> None:
+        """Nothing to clean up."""
+
+
+def count(source: bytes) -> dict[str, int]:
+    """Lines, functions, classes, imports and TODO comments of a file, and 1 for itself."""
+    counts = {name: len(pattern.findall(source)) for name, pattern in MARKS.items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            statements = Counter(type(each) for each in statements_of(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # Python 2, or broken on purpose: go by its looks
+        looks = {name: len(pattern.findall(source)) for name, pattern in LOOKS.items()}
+        return {"files": 1, "unparsable": 1, **counts, **looks}
+    kinds = {name: sum(statements[kind] for kind in kinds) for name, kinds in KINDS.items()}
+    return {"files": 1, "unparsable": 0, **counts, **kinds}
+
+
+def statements_of(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements. Expressions, nine tenths of a tree, are not looked into: none of what we count is in one."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        for block in BLOCKS:
+            inner = getattr(node, block, ())
+            yield from inner
+            stack += inner
