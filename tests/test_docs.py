@@ -26,11 +26,12 @@ from tools.lifecycle_diagram import diagram
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")])
+TRANSLATED = sorted(ROOT.glob("docs/zh/*.md"))
 DIAGRAM = re.compile(r"<!-- lifecycle: begin -->\n```mermaid\n(.*?)```\n<!-- lifecycle: end -->", re.DOTALL)
 
 _FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"# ([\w./-]+\.(?:py|toml))\b")
-_LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
 
 
 class Block(NamedTuple):
@@ -68,7 +69,7 @@ def blocks_of(document: Path) -> Iterator[Block]:
         yield Block(document, match[1], match[2], text.count("\n", 0, match.start()) + 1, below)
 
 
-BLOCKS = [block for document in DOCUMENTS for block in blocks_of(document)]
+BLOCKS = [block for document in DOCUMENTS if document not in TRANSLATED for block in blocks_of(document)]
 PYTHON = [block for block in BLOCKS if block.kind == "python"]
 WITH_PLUGINS = [d for d in DOCUMENTS if any(block.is_plugin for block in PYTHON if block.document == d)]
 
@@ -131,10 +132,32 @@ def test_a_toml_block_is_read(block: Block, tmp_path: Path) -> None:
         read_manifest(str(tmp_path))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", TRANSLATED, ids=lambda document: document.name)
+def test_a_translation_has_the_same_headings_and_the_same_code(document: Path) -> None:
+    ours, theirs = (path.read_text(encoding="utf-8") for path in (document, ROOT / "docs" / document.name))
+    assert _FENCE.findall(ours) == _FENCE.findall(theirs)
+    assert headings(ours) == headings(theirs)
+
+
+def headings(text: str) -> list[int]:
+    return [len(mark) for mark in re.findall(r"^(#+) ", _FENCE.sub("", text), re.MULTILINE)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     targets = _LINK.findall(_FENCE.sub("", document.read_text(encoding="utf-8")))
-    assert [target for target in targets if not (document.parent / target).exists()] == []
+    assert [link for link in targets if not leads_somewhere(document, *link)] == []
+
+
+def leads_somewhere(document: Path, target: str, anchor: str) -> bool:
+    path = document.parent / target if target else document
+    return path.exists() and (not anchor or anchor in anchors_of(path))
+
+
+def anchors_of(document: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    titles = re.findall(r"^#+ (.+)$", _FENCE.sub("", document.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_the_lifecycle_diagram_is_the_table() -> None:
