@@ -185,7 +185,11 @@ class Kernel:
         except BaseException:
             waiter.release()
             raise
-        reply = waiter.wait(pending, message.deadline)
+        try:
+            reply = waiter.wait(pending, message.deadline)
+        except BaseException:
+            give_up(core, pending)
+            raise
         if reply is None:
             give_up(core, pending)
             raise CallTimeout("MK0606", target=target, timeout=timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from microkernel.kernel.kernel import Core
@@ -28,7 +29,8 @@ class Waiter:
 
     def answer(self, reply: messages.Reply) -> None:
         self._reply = reply
-        self._lock.release()
+        with suppress(RuntimeError):  # it is said twice where a plugin was killed while it said it
+            self._lock.release()
 
     def wait(self, _id: int, deadline: float) -> messages.Reply | None:
         """None at the deadline."""
@@ -77,7 +79,8 @@ class Later:
         self._answered = answered
 
     def answer(self, reply: messages.Reply) -> None:
-        self._loop.call_soon_threadsafe(_resolve, self._answered, reply)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(_resolve, self._answered, reply)
 
 
 def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> None:

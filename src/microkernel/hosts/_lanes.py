@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from microkernel.errors import KernelError, ProtocolError
+from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
 from microkernel.wire.messages import Reply
 from microkernel.wire.session import ReplyReader
@@ -29,7 +30,10 @@ class Lane:
     Such a lane is not used again.
     """
 
-    __slots__ = ("_free", "_handed", "_malformed", "_reader", "_reply", "_socket", "_timeout", "index", "owner")
+    __slots__ = (
+        "_free", "_handed", "_malformed", "_reactor", "_reader", "_received", "_reply", "_socket", "_timeout",
+        "_watched", "index", "owner",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,13 +41,18 @@ class Lane:
         owner: object,
         end: socket.socket,
         free: deque[Lane],
+        reactor: Reactor,
+        received: Callable[[Reply], object],
         malformed: Callable[[KernelError], object],
     ) -> None:
         self.index = index
         self.owner = owner
         self._socket = end
         self._free = free
+        self._reactor = reactor
+        self._received = received
         self._malformed = malformed
+        self._watched = False
         self._reader = ReplyReader()
         self._timeout = 0.0
         self._reply: Reply | None = None
@@ -57,27 +66,67 @@ class Lane:
         self._interrupt()
 
     def wait(self, id: int, deadline: float) -> Reply | None:
-        """The Reply to this call; None at the deadline. Late replies to calls that were given up are passed over."""
-        while (left := deadline - time.monotonic()) > 0:
-            data = self._receive(left)
-            if data == b"":
-                self._handed.acquire(timeout=max(0.0, deadline - time.monotonic()))
-                return self._reply
-            for reply in self._replies(data):
-                if reply.id == id:
-                    self.release()
-                    return reply
+        """The Reply to this call; None at the deadline: then the lane is free only when what comes late has come."""
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                data = self._receive(left)
+                if data == b"":
+                    self._handed.acquire(timeout=max(0.0, deadline - time.monotonic()))
+                    return self._reply
+                for reply in self._replies(data):
+                    if reply.id == id:
+                        self.release()
+                        return reply
+        except BaseException:
+            self._strand()
+            raise
         if self._reply is None:
-            self.release()
+            self._strand()
         return self._reply
 
     def release(self) -> None:
         """It is free for the next caller."""
         self._free.append(self)
 
+    def drop(self) -> None:
+        self._reactor.post(self._end_watch)
+
     def close(self) -> None:
+        """On the reactor's thread."""
+        if self._watched:
+            self._watched = False
+            self._reactor.unwatch(self._socket.fileno())
         self._interrupt()
         self._socket.close()
+
+    def _strand(self) -> None:
+        """Its waiter has gone: what comes late is read by the reactor."""
+        self._reactor.post(self._begin_watch)
+
+    def _begin_watch(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._watched = True
+            self._reactor.watch(self._socket.fileno(), self._read_late)
+
+    def _read_late(self) -> None:
+        try:
+            data = self._socket.recv(frames.DATAGRAM, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._watched = False
+            self._reactor.unwatch(self._socket.fileno())
+        for reply in self._replies(data):
+            self._received(reply)
+            self._end_watch()
+
+    def _end_watch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._reactor.unwatch(self._socket.fileno())
+            self.release()
 
     def _receive(self, left: float) -> bytes | None:
         """A datagram; empty at the end of the socket; None when the time is over."""

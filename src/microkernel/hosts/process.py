@@ -90,7 +90,10 @@ class ProcessPlace:
         self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed)
         self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
         self._free: deque[Lane] = deque()
-        self._lanes = [Lane(i, self, ours, self._free, self._malformed) for i, (ours, _) in enumerate(self._lane_pairs)]
+        self._lanes = [
+            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed)
+            for i, (ours, _) in enumerate(self._lane_pairs)
+        ]
         self._free.extend(self._lanes)
         self._pipes = (os.pipe(), os.pipe())
         self._outputs = [

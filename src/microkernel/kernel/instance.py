@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError
-from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.letters import CallLetter, EventLetter
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Place, Snapshot
 from microkernel.wire import messages
@@ -86,7 +86,11 @@ class Instance:
                 taken.append(message)
                 continue
             self.record.mailbox.done(letter.seq)
-            if isinstance(letter, EventLetter):
+            if isinstance(letter, CallLetter):
+                self.record.incoming.pop(letter.call.id, None)
+                if letter.call.lane is not None:
+                    letter.call.lane.drop()
+            elif isinstance(letter, EventLetter):
                 self._switch.bury(letter, "the present generation has no such handler")
         return taken
 

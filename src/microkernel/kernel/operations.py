@@ -14,6 +14,7 @@ from microkernel.kernel.births import Births, DiedEarly
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
+from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.lifecycle import RUNNING
 from microkernel.kernel.ports import Exit, Snapshot
 from microkernel.kernel.reactor import Reactor
@@ -266,6 +267,11 @@ class Operations:
             record.in_backoff += waited
             record.restarts += 1
             self.bring_up(record, record.snapshot)
+
+    def hand_over(self, record: Record, old: Instance) -> None:
+        """What the old generation was given and did not do is the new one's; who waits for an answer of it is told."""
+        letters = self._remains.reclaim(record, old, "it was replaced")
+        record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
 
     def forget_guest(self, record: Record) -> None:
         """A guest has gone: no death, no restart."""

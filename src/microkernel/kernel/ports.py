@@ -124,6 +124,9 @@ class Lane(Protocol):
     def release(self) -> None:
         """Give it back unused."""
 
+    def drop(self) -> None:
+        """The call that was given up was never begun: nothing will come. From any thread."""
+
 
 class Place(Protocol):
     """Where one instance lives."""

@@ -16,7 +16,6 @@ from microkernel.kernel.births import Births, DiedEarly
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
-from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.operations import Operations
 from microkernel.kernel.ports import Found, Loader
@@ -103,7 +102,7 @@ class Reloading:
         new_snapshot = new.snapshot
         stopped, ended = self._endings.retire(old, export=True)
         state = stopped.state if stopped else None
-        self._put_back(record)
+        self._operations.hand_over(record, old)
         try:
             self._births.start(new, state, old.manifest.version)
         except (KernelError, DiedEarly) as error:
@@ -138,10 +137,6 @@ class Reloading:
         self._reactor.run(partial(self._subscribing.commit, instance))
         record.mailbox.connect(instance.place.wake, instance.place.pump)
         self._journal.changed(record)
-
-    def _put_back(self, record: Record) -> None:
-        """What the old one was given and did not do is the new one's."""
-        record.mailbox.put_back([letter for letter in record.mailbox.recover() if isinstance(letter, EventLetter)])
 
     def _not_taken(self, record: Record, version: str, error: KernelError, paused_ms: float) -> ReloadFailed:
         old, waiting = record.manifest.version, len(record.mailbox)

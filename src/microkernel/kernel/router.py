@@ -1,6 +1,7 @@
 """Calls and asks: from a caller to the callee's mailbox, and the answer back. Who waits for whom is known here.
 
-Every pending call is answered exactly once: whoever takes it out of the table answers it.
+Every pending call is answered, and its first answer counts. It is answered before it is taken out of the table: when a
+thread is killed in between, the death of its plugin answers it again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class PendingCall:
 
     __slots__ = (
         "answer", "answered", "args", "caller", "chain", "deadline", "id", "kwargs", "lane", "letter", "method",
-        "request", "slot", "target",
+        "replies", "request", "slot", "target",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +63,7 @@ class PendingCall:
         self.chain = call.chain
         self.answer = answer
         self.answered = False
+        self.replies: list[Reply] = []
         self.lane = lane
         self.letter: Letter | None = None
 
@@ -89,8 +91,8 @@ class Router:
         target = self._registry.get(name)
         _check_callable(target, method)
         pending = PendingCall(next(self._ids), caller, target, call, method, answer, lane)
-        self._add(pending)
         try:
+            self._add(pending)
             self._refuse_circle(pending)
             if len(target.incoming) > target.mailbox.capacity:  # calls do not compete with events for room
                 raise MailboxFull("MK0609", name=name, size=len(target.incoming))
@@ -130,16 +132,24 @@ class Router:
     def collect(self, id: int) -> None:
         """The caller has read its answer itself."""
         pending = self._take(id)
-        if pending is not None and pending.letter is not None:
-            pending.target.mailbox.done(pending.letter.seq)
+        if pending is not None:
+            _done(pending)
 
     def finish(self, id: int, reply: Reply) -> None:
         """The answer is here. Too late or for the second time, it is dropped."""
-        pending = self._take(id)
+        pending = self._pending.get(id)
         if pending is not None:
-            if pending.letter is not None:
-                pending.target.mailbox.done(pending.letter.seq)
-            pending.answer(reply)
+            pending.replies.append(reply)
+            pending.answer(pending.replies[0])
+            self._take(id)
+            _done(pending)
+
+    def replied(self, record: Record, reply: Reply) -> None:
+        """A plugin answers one of its calls. It is done with it also when nobody waits for that any more."""
+        if self.is_for(reply.id, record):
+            self.finish(reply.id, reply)
+        if (forgotten := record.incoming.pop(reply.id, None)) is not None:
+            _done(forgotten)
 
     def fail(self, id: int, error: KernelError) -> None:
         self.finish(id, Reply(id, failure=from_error(error)))
@@ -150,33 +160,36 @@ class Router:
         return pending is not None and pending.target is record
 
     def forget(self, id: int) -> PendingCall | None:
-        """The caller waits no more. Returns what was forgotten."""
-        return self._take(id)
+        """The caller waits no more. Returns what was forgotten; its callee has it until it is done with it."""
+        pending = self._take(id)
+        if pending is not None and pending.letter is not None:
+            pending.target.incoming[id] = pending
+        return pending
 
     def forget_request(self, caller: Record, request: int) -> list[PendingCall]:
         """The same by the caller's own id; an ask has one for each handler."""
         ids = [call.id for call in list(caller.outgoing.values()) if call.request == request]
-        return [call for id in ids if (call := self._take(id)) is not None]
+        return [call for id in ids if (call := self.forget(id)) is not None]
 
     def died(self, record: Record, letters: list[Letter], reason: str) -> int:
         """An instance died: its callers are told. Returns how many."""
-        calls = [letter.call for letter in letters if isinstance(letter, CallLetter)]
-        for call in calls:
-            target = f"{record.name}.{call.method}"
-            self.fail(call.id, PluginDied("MK0214", target=target, name=record.name, reason=reason))
-        return len(calls)
+        return self._tell(record, [letter.call for letter in letters if isinstance(letter, CallLetter)], reason)
 
     def gone(self, record: Record, reason: str) -> int:
         """It will not come back: all who wait for it are told, also those it has not begun with. Returns how many."""
-        calls = list(record.incoming.values())
+        return self._tell(record, list(record.incoming.values()), reason)
+
+    def _tell(self, record: Record, calls: list[PendingCall], reason: str) -> int:
+        waiting = [call for call in calls if not call.answered]
         for call in calls:
             target = f"{record.name}.{call.method}"
             self.fail(call.id, PluginDied("MK0214", target=target, name=record.name, reason=reason))
-        return len(calls)
+            record.incoming.pop(call.id, None)
+        return len(waiting)
 
     def caller_gone(self, record: Record) -> list[PendingCall]:
         """The instance that waited for these is no more."""
-        return [call for id in list(record.outgoing) if (call := self._take(id)) is not None]
+        return [call for id in list(record.outgoing) if (call := self.forget(id)) is not None]
 
     def _add(self, pending: PendingCall) -> None:
         self._pending[pending.id] = pending
@@ -185,13 +198,15 @@ class Router:
             pending.caller.outgoing[pending.id] = pending
 
     def _take(self, id: int) -> PendingCall | None:
-        pending = self._pending.pop(id, None)
-        if pending is not None:
-            pending.answered = True
-            pending.target.incoming.pop(id, None)
-            if pending.caller is not None:
-                pending.caller.outgoing.pop(id, None)
-        return pending
+        """Out of the table, last of all: whoever is killed in here has not taken it."""
+        pending = self._pending.get(id)
+        if pending is None:
+            return None
+        pending.answered = True
+        pending.target.incoming.pop(id, None)
+        if pending.caller is not None:
+            pending.caller.outgoing.pop(id, None)
+        return self._pending.pop(id, None)
 
     def _late(self, id: int, owner: str, timeout: float) -> None:
         self.fail(id, CallTimeout("MK0606", target=owner, timeout=round(timeout, 3)))
@@ -225,6 +240,14 @@ def _check_callable(target: Record, method: str) -> None:
         raise MethodNotFound("MK0604", target=f"{target.name}.{method}", suggestion=suggestion)
 
 
+def _done(call: PendingCall) -> None:
+    mailbox = call.target.mailbox
+    if call.letter is not None:
+        mailbox.done(call.letter.seq)
+        if mailbox.waiting:
+            mailbox.pump()
+
+
 def cancel(call: PendingCall) -> None:
     """Nobody waits for this call any more: the callee is told."""
     callee = call.target.instance
@@ -237,16 +260,23 @@ class _Gathering:
 
     def __init__(self, owners: list[str], answer: Answer) -> None:
         self._replies: list[tuple[str, Raw | None, Failure | None]] = [(owner, None, None) for owner in owners]
-        self._left = len(owners) + 1
+        self._left = {*range(len(owners)), _BEGUN}
         self._answer = answer
 
     def answered(self, index: int, reply: Reply) -> None:
         self._replies[index] = (self._replies[index][0], reply.value, reply.failure)
-        self.begun()
+        self._settle(index)
 
     def begun(self) -> None:
-        self._left -= 1
-        if self._left == 0:
+        self._settle(_BEGUN)
+
+    def _settle(self, index: int) -> None:
+        """A second time does nothing but to answer a second time."""
+        self._left.discard(index)
+        if not self._left:
             self._answer(Reply(0, Raw(encode_message(self._replies))))
+
+
+_BEGUN = -1
 
 

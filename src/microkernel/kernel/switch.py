@@ -123,8 +123,7 @@ class Switch:
         self._router.call(instance.record, message, answer, direct=not instance.on_own_thread)
 
     def _reply(self, instance: Instance, message: Reply) -> None:
-        if self._router.is_for(message.id, instance.record):
-            self._router.finish(message.id, message)
+        self._router.replied(instance.record, message)
 
     def _done(self, instance: Instance, message: messages.Done) -> None:
         record = instance.record
@@ -134,7 +133,7 @@ class Switch:
         record.counts.events += len(message.seqs)
         if record.mailbox.guests:
             self._reactor.post(partial(self._bus.admit_guests, record.mailbox))
-        if record.mailbox.waiting and not instance.on_own_thread:
+        if record.mailbox.waiting:
             record.mailbox.pump()
 
     # On the reactor's thread
@@ -179,6 +178,7 @@ class Switch:
             where = f" ({failure.where})" if failure.where else ""
             self._witness.bury(letter, reason + where, failure)
         self._bus.admit_guests(instance.record.mailbox)
+        instance.record.mailbox.pump()
 
     def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
         instance.leaving = message.reason

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -59,7 +61,7 @@ class Client:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[messages.Reply] = loop.create_future()
         forget = self._channel.request_later(
-            message.id, message, lambda reply: loop.call_soon_threadsafe(_resolve, answered, reply)
+            message.id, message, partial(_hand_over, loop, answered)
         )
         try:
             async with asyncio.timeout(message.deadline - time.monotonic()):
@@ -136,7 +138,11 @@ class Client:
     def _request(
         self, id: int, message: messages.Message, deadline: float, target: str, timeout: float = 0.0
     ) -> messages.Reply:
-        reply = self._channel.request(id, message, deadline)
+        try:
+            reply = self._channel.request(id, message, deadline)
+        except BaseException:  # whatever broke in here: nobody waits for the answer
+            self._channel.send(messages.Cancel(id))
+            raise
         if reply is None:
             self._channel.send(messages.Cancel(id))
             raise CallTimeout("MK0606", target=target, timeout=round(timeout, 3))
@@ -163,6 +169,13 @@ _ANSWERS = list[tuple[str, Any, messages.Failure | None]]
 def _answer(plugin: str, value: Any, failure: messages.Failure | None) -> Reply:
     error: KernelError | None = to_error(failure, plugin) if failure else None
     return Reply(plugin, value, error)
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[messages.Reply], reply: messages.Reply
+) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(_resolve, future, reply)
 
 
 def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> None:
