@@ -234,7 +234,12 @@ class Operations:
         now = time.monotonic() - record.in_backoff
         abnormal = exit.code != 0 or exit.signal is not None
         verdict = judge(
-            record.manifest.supervision, record.history, now, abnormal=abnormal, jitter=random.random()
+            record.manifest.supervision,
+            record.history,
+            now,
+            abnormal=abnormal,
+            jitter=random.random(),
+            blameless=exit.blameless,
         )
         record.history = verdict.history
         record.error = KernelError("MK0203", reason=exit.reason)
@@ -243,7 +248,12 @@ class Operations:
         numbers = {"count": verdict.count, "period": policy.period, "reason": exit.reason}
         if verdict.delay is not None and not self.closing:
             delay = round(verdict.delay, 2)
-            self._journal.announce("MK0204", "warn", record.name, delay=delay, intensity=policy.intensity, **numbers)
+            if exit.blameless:
+                self._journal.announce("MK0217", "warn", record.name, reason=exit.reason, delay=delay)
+            else:
+                self._journal.announce(
+                    "MK0204", "warn", record.name, delay=delay, intensity=policy.intensity, **numbers
+                )
             restart = partial(self._restart, record, verdict.delay)
             record.forget_restart = self._reactor.later(
                 verdict.delay, partial(in_thread, restart, f"{record.name}-restart")

@@ -20,13 +20,23 @@ class Verdict:
     spent: bool
 
 
-def judge(policy: Supervision, history: tuple[float, ...], now: float, *, abnormal: bool, jitter: float) -> Verdict:
+def judge(
+    policy: Supervision,
+    history: tuple[float, ...],
+    now: float,
+    *,
+    abnormal: bool,
+    jitter: float,
+    blameless: bool = False,
+) -> Verdict:
     """What follows a death at ``now``.
 
     ``history`` holds the times of earlier deaths on a clock that stands still in backoff; ``jitter`` is a number from 0
     to 1. ``permanent`` always comes back, ``transient`` after an ``abnormal`` end, ``temporary`` never. More than
-    ``intensity`` deaths in ``period`` seconds spend the budget.
+    ``intensity`` deaths in ``period`` seconds spend the budget. A ``blameless`` death is charged to nobody.
     """
+    if blameless:
+        return Verdict(policy.backoff, len(history), history, spent=False)
     recent = (*(t for t in history if now - t < policy.period), now)
     wanted = policy.restart == "permanent" or (policy.restart == "transient" and abnormal)
     if not wanted:
