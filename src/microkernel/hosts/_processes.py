@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,17 +48,25 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def end_tree(root: int) -> None:
-    """Kill a process and all that descend from it. For the case that its zygote, whose work this is, has died."""
-    with suppress(ProcessLookupError):
-        os.kill(root, signal.SIGSTOP)  # so that it starts nothing while we look
-    family = [root]
+def is_alive(handle: int) -> bool:
+    """Whether the process of a pidfd has not ended."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return not poll.poll(0)
+
+
+def end_trees(roots: Sequence[int]) -> None:
+    """Kill processes and all that descend from them. For the case that their zygote, whose work this is, has died."""
+    for root in roots:
+        with suppress(ProcessLookupError):
+            os.kill(root, signal.SIGSTOP)  # so that it starts nothing while we look
+    family = dict.fromkeys(roots)
     while True:
         parents = _parents()
         more = [pid for pid, parent in parents.items() if parent in family and pid not in family]
         if not more:
             break
-        family += more
+        family.update(dict.fromkeys(more))
         for pid in more:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)

@@ -73,6 +73,7 @@ class SocketChannel:
         reactor: Reactor,
         received: Callable[[Message], object],
         malformed: Callable[[KernelError], object],
+        hung_up: Callable[[], object],
     ) -> None:
         self._reactor = reactor
         self._feed = feed
@@ -83,6 +84,7 @@ class SocketChannel:
         self._session = Session("kernel")
         self._received = received
         self._malformed = malformed
+        self._hung_up = hung_up
         self._control: deque[Message] = deque()
         self._pumping = threading.Lock()
         self._wanted = False
@@ -96,7 +98,9 @@ class SocketChannel:
 
     def close(self) -> None:
         """Read what is left, and close both sockets."""
-        self.read()
+        self._hung_up = _nothing
+        while self.read():
+            continue
         self._down.closed = self._up.closed = True
         for end in (self._down_socket, self._up_socket):
             self._reactor.unwatch(end.fileno())
@@ -147,19 +151,22 @@ class SocketChannel:
     def _flush_up(self) -> None:
         self._up.flush()
 
-    def read(self) -> None:
+    def read(self) -> bool:
+        """Whether there may be more."""
         for _ in range(_READS):
             try:
                 data = self._up_socket.recv(frames.DATAGRAM, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return
+                return False
             except OSError:
                 data = b""
             if not data:
                 self._reactor.unwatch(self._up_socket.fileno())
-                return
+                self._hung_up()
+                return False
             if not self._take(data):
-                return
+                return False
+        return True
 
     def _take(self, data: bytes) -> bool:
         try:
@@ -171,6 +178,10 @@ class SocketChannel:
         for message in received:
             self._received(message)
         return True
+
+
+def _nothing() -> None:
+    """It is being closed."""
 
 
 ANSWERS = (messages.Reply, messages.Credit)

@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable
+from microkernel.hosts._processes import end_trees, is_alive
 from microkernel.kernel.ports import Exit, Reactor
 from microkernel.wire import codec
 from microkernel.wire.messages import PROTOCOL
 
 _READY = 20.0
 _ENDING = 10.0
+_LONG = 64 * 1024
+FILE = b"\xc0"
+"""In place of a request: it is in the last descriptor."""
 _BOOT = "import sys; sys.path[:0] = sys.argv[1:-3]; from microkernel.worker.zygote import main; main()"
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _log = logging.getLogger("microkernel")
@@ -55,6 +59,8 @@ class Zygote:
         self._ready = threading.Event()
         self._forks: dict[int, tuple[threading.Event, list[Fork]]] = {}
         self._watched: dict[int, Ended] = {}
+        self._workers: dict[int, Fork] = {}
+        self._refusals: dict[int, str] = {}
         self._closing = False
 
     @property
@@ -81,7 +87,7 @@ class Zygote:
                 raise self._unavailable(f"no answer from the zygote: {error}") from None
         if not arrived[0].wait(_READY) or not arrived[1]:
             self._drop(number)
-            raise self._unavailable("the zygote did not fork")
+            raise self._unavailable(f"no process can be started: {self._refusals.pop(number, 'no answer')}")
         return arrived[1][0]
 
     def close(self) -> None:
@@ -100,8 +106,8 @@ class Zygote:
         self._reactor.post(partial(self._forget, control))
 
     def _drop(self, number: int) -> None:
-        self._forks.pop(number, None)
-        self._watched.pop(number, None)
+        for table in (self._forks, self._watched, self._workers):
+            table.pop(number, None)
 
     def _unavailable(self, reason: str) -> IsolationUnavailable:
         return IsolationUnavailable("MK0501", level=self._level, reason=reason)
@@ -153,20 +159,29 @@ class Zygote:
             self._died(control)
             return
         message = codec.decode(data)
-        if "ready" in message:
+        if "refused" in message:
+            self._refusals[message["refused"]] = message["reason"]
+            self._forks.pop(message["refused"], (threading.Event(), []))[0].set()
+        elif "ready" in message:
             if message["ready"] == PROTOCOL:
                 self._ready.set()
         elif "forked" in message:
             self._arrived(message, descriptors)
         elif (ended := self._watched.pop(message["ended"], None)) is not None:
+            self._workers.pop(message["ended"], None)
             ended(exit_of(message["status"]))
 
     def _arrived(self, message: dict[str, Any], descriptors: list[int]) -> None:
         event, forks = self._forks.pop(message["forked"], (threading.Event(), []))
-        forks.append(Fork(message["pid"], descriptors[0]))
+        fork = Fork(message["pid"], descriptors[0])
+        self._workers[message["forked"]] = fork
+        forks.append(fork)
         event.set()
 
     def _died(self, control: socket.socket) -> None:
+        # Before the lifeline is let go: a worker that dies of that leaves what it started to nobody.
+        end_trees([fork.pid for fork in self._workers.values() if is_alive(fork.handle)])
+        self._workers.clear()
         self._forget(control)
         for event, _ in self._forks.values():
             event.set()
@@ -205,9 +220,19 @@ def _spawn(python: str, control: int, lifeline: int) -> subprocess.Popen[bytes]:
 
 
 def _send(control: socket.socket, message: dict[str, Any], descriptors: Sequence[int]) -> None:
-    control.sendmsg(
-        [codec.encode(message)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-    )
+    """What is too long for a datagram, an environment, goes as a file."""
+    data, file = codec.encode(message), -1
+    if len(data) > _LONG:
+        file = os.memfd_create("request")
+        with open(file, "wb", closefd=False) as content:
+            content.write(data)
+        data, descriptors = b"", [*descriptors, file]
+    try:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        control.sendmsg([data or FILE], rights)
+    finally:
+        if file >= 0:
+            os.close(file)
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:

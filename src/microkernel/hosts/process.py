@@ -10,15 +10,16 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from microkernel.errors import IsolationUnavailable, KernelError
+from microkernel.errors import IsolationUnavailable, KernelError, ProtocolError
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._output import Output
-from microkernel.hosts._processes import end_tree, raise_descriptor_limit, statistics_of
+from microkernel.hosts._processes import is_alive, raise_descriptor_limit, statistics_of
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
@@ -26,6 +27,8 @@ from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, React
 from microkernel.wire.messages import Message
 
 _BUFFER = 256 * 1024
+_FAREWELL = 0.25
+"""Seconds that a worker may live on without its channel."""
 
 
 class ProcessHost:
@@ -61,9 +64,9 @@ class ProcessHost:
         """The kernel's own surroundings, as they are now; another interpreter has a path of its own."""
         return {
             "name": spec.load.name,
-            "env": dict(os.environ),
-            "cwd": _folder(),
-            "path": [place or _folder() for place in sys.path] if self._python == sys.executable else [],
+            "env": dict(os.environb),
+            "cwd": os.fsencode(_folder()),
+            "path": [os.fsencode(p or _folder()) for p in sys.path] if self._python == sys.executable else [],
             "limits": {name: spec.limits.get(name, 0) for name in ("memory", "files", "file_size", "cpu")},
         }
 
@@ -84,10 +87,11 @@ class ProcessPlace:
         self._reactor = reactor
         self._pid: int | None = None
         self._handle = -1
+        self._handling = threading.Lock()
         self._asked = False
         down, self._worker_down = _pair()
         up, self._worker_up = _pair()
-        self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed)
+        self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
         self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
         self._free: deque[Lane] = deque()
         self._lanes = [
@@ -107,7 +111,7 @@ class ProcessPlace:
         theirs += [lane.fileno() for _, lane in self._lane_pairs]
         try:
             fork = zygote.fork(request, theirs, self._ended)
-        except IsolationUnavailable:
+        except BaseException:
             self._reactor.post(self._close)
             raise
         finally:
@@ -152,11 +156,12 @@ class ProcessPlace:
         return statistics_of(self._pid) if self._handle >= 0 and self._pid else {}
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._handle >= 0:
-            try:
-                signal.pidfd_send_signal(self._handle, number)
-            except (ProcessLookupError, OSError):
-                return  # it has ended: the zygote says so
+        with self._handling:  # else its number could be another worker's by now
+            if self._handle >= 0:
+                try:
+                    signal.pidfd_send_signal(self._handle, number)
+                except (ProcessLookupError, OSError):
+                    return  # it has ended: the zygote says so
 
     # On the reactor's thread
 
@@ -170,9 +175,16 @@ class ProcessPlace:
         self._uplink.malformed(error)
         self.kill()
 
+    def _hung_up(self) -> None:
+        """The channel's other end is closed: nearly always by the worker's end, of which we are about to hear."""
+        self._reactor.later(_FAREWELL, self._end_silent)
+
+    def _end_silent(self) -> None:
+        """Without its channel it is no plugin any more: it closed its descriptors, or became another program."""
+        if self._handle >= 0 and is_alive(self._handle):
+            self._malformed(ProtocolError("MK0215", reason="the worker closed it and lives on"))
+
     def _ended(self, exit: Exit) -> None:
-        if exit.blameless and self._pid is not None:
-            end_tree(self._pid)  # nobody else is left to do it
         self._close()
         self._uplink.ended(exit)
 
@@ -183,9 +195,10 @@ class ProcessPlace:
             lane.close()
         for output in self._outputs:
             output.close()
-        if self._handle >= 0:
-            handle, self._handle = self._handle, -1
-            os.close(handle)
+        with self._handling:
+            if self._handle >= 0:
+                handle, self._handle = self._handle, -1
+                os.close(handle)
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

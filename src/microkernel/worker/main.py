@@ -42,11 +42,11 @@ def _serve(descriptors: Sequence[int]) -> int:
 
 def _take_over_process(request: dict[str, Any]) -> None:
     os.environ.clear()
-    os.environ.update(request["env"])
+    os.environb.update(request["env"])
     with contextlib.suppress(OSError):  # the kernel's own folder may be gone
         os.chdir(request["cwd"])
     if request["path"]:
-        sys.path[:] = request["path"]
+        sys.path[:] = map(os.fsdecode, request["path"])
     sys.argv[:] = [request["name"]]
     sys.stdout, sys.stderr = _printer(1), _printer(2)
     signal.signal(signal.SIGTERM, _on_term)

@@ -66,8 +66,12 @@ class Zygote:
         data, descriptors = _receive(self._control)
         if not data:
             return False
-        request = decode(data)
-        pid = os.fork()
+        request = decode(data if data != b"\xc0" else _content(descriptors.pop()))
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._refuse(request["id"], descriptors, error)
+            return True
         if pid == 0:
             self._become_child()
             become_worker(request, descriptors, self._lifeline)
@@ -78,6 +82,11 @@ class Zygote:
         self._send({"forked": request["id"], "pid": pid}, handle)
         os.close(handle)
         return True
+
+    def _refuse(self, number: int, descriptors: list[int], error: OSError) -> None:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._send({"refused": number, "reason": error.strerror})
 
     def _become_child(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -149,6 +158,12 @@ def children_of(parent: int) -> list[int]:
             if int(fields[1]) == parent and fields[0] != b"Z":
                 found.append(int(entry))
     return found
+
+
+def _content(file: int) -> bytes:
+    with open(file, "rb") as content:
+        content.seek(0)
+        return content.read()
 
 
 def _kill(pid: int) -> None:
