@@ -14,6 +14,7 @@ from microkernel.errors import KernelError
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.mailbox import Mailbox
+from microkernel.kernel.manifest import Limits
 from microkernel.kernel.subscriptions import Counts
 from microkernel.kernel.subscriptions import Subscription as Registered
 from microkernel.sdk.event import Subscription
@@ -32,6 +33,7 @@ class Embedder:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.counts = Counts()
+        self.block = float(core.config.limits.get("block", Limits().block))
         self.mailbox = Mailbox(_CAPACITY)
         self._bells: queue.SimpleQueue[bool] = queue.SimpleQueue()
         ring = partial(self._bells.put, True)  # a bell for each letter

@@ -7,6 +7,7 @@ write what the kernel's user may.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable, KernelError, ProtocolError
@@ -101,8 +103,8 @@ class ProcessPlace:
         self._free.extend(self._lanes)
         self._pipes = (os.pipe(), os.pipe())
         self._outputs = [
-            Output(_unblocked(pipe[0]), reactor, partial(uplink.output, stream))
-            for pipe, stream in zip(self._pipes, ("stdout", "stderr"), strict=True)
+            Output(_unblocked(pipe[0]), reactor, partial(tell, uplink))
+            for pipe, tell in zip(self._pipes, (_printed, _complained), strict=True)
         ]
 
     def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
@@ -199,6 +201,19 @@ class ProcessPlace:
             if self._handle >= 0:
                 handle, self._handle = self._handle, -1
                 os.close(handle)
+
+
+_OUR_FRAME = re.compile(rf'  File "({re.escape(str(Path(__file__).parents[1]))}/[^"]*|<string>)", line \d+ in ')
+"""What the fault handler of a dying worker prints of us; a plugin's author has no use for it."""
+
+
+def _printed(uplink: Uplink, line: str) -> None:
+    uplink.output("stdout", line)
+
+
+def _complained(uplink: Uplink, line: str) -> None:
+    if not _OUR_FRAME.match(line):
+        uplink.output("stderr", line)
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

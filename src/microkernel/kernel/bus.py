@@ -27,8 +27,6 @@ class Bus:
     """``emit`` on any thread, also on one that can be killed: all it does to the kernel is one C call a letter."""
 
     def __init__(self, subscriptions: Subscriptions, reactor: Reactor, clock: Clock, bury: Bury) -> None:
-        self.block = 1.0
-        """Seconds that a letter may wait for room under the policy ``block``."""
         self._subscriptions = subscriptions
         self._reactor = reactor
         self._clock = clock
@@ -131,7 +129,7 @@ class Bus:
         mailbox.guests.append(guest)
         self.admit_guests(mailbox)
         if guest in mailbox.guests:
-            self._reactor.later(self.block, partial(self._send_away, mailbox, guest))
+            self._reactor.later(guest.letter.subscription.receiver.block, partial(self._send_away, mailbox, guest))
 
     def _send_away(self, mailbox: Mailbox, guest: Guest) -> None:
         if guest in mailbox.guests:

@@ -80,7 +80,6 @@ class Core(Texts):
         self.journal = Journal(self.registry, self.reactor, self.clock, watchdog.arm, self._ended)
         self.topics, watchers = Subscriptions(), Subscriptions()
         self.bus = Bus(self.topics, self.reactor, self.clock, self.journal.bury)
-        self.bus.block = float(self.config.limits.get("block", self.bus.block))
         self.journal.bus = self.bus
         self.router = Router(self.registry, self.bus, self.reactor, self.clock)
         self.journal.answer_ask = self.router.fail
@@ -108,12 +107,11 @@ class Core(Texts):
 
     def run(self, places: list[str]) -> None:
         """Discover and bring up; returns when every plugin is active or not going to be."""
-        names: dict[str, None] = {}
-        for found in self._loader.discover(places):
-            if found.error is None and not effective(found.manifest, self.config).enabled:
-                continue
-            names[self._admit(found).name] = None
+        discovered = [each for each in self._loader.discover(places) if each.error or self._wanted(each)]
+        names = dict.fromkeys(each.name for each in discovered)
         self.journal.publish("kernel.found", kernel=self.name, names=[*names])
+        for found in discovered:
+            self._admit(found)
         fit = {r.name: r for r in self.registry if r.error is None}
         layers = plan(
             {name: record.manifest.version for name, record in fit.items()},
@@ -150,6 +148,9 @@ class Core(Texts):
         while record.state not in SETTLED and not self.operations.closing:
             record.turned.wait()
             record.turned.clear()
+
+    def _wanted(self, found: Found) -> bool:
+        return effective(found.manifest, self.config).enabled
 
     def _admit(self, found: Found) -> Record:
         """Make a record of what was found; a second one of a name is told about, and left out."""

@@ -9,13 +9,14 @@ import random
 import time
 from functools import partial
 
-from microkernel.errors import KernelClosed, KernelError, RequirementError
+from microkernel.errors import KernelClosed, KernelError, PluginNotActive, RequirementError
 from microkernel.kernel.births import Births, DiedEarly
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.lifecycle import RUNNING
+from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Exit, Snapshot
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import Record, Registry
@@ -55,6 +56,8 @@ class Operations:
         with record.lock:
             if record.state in RUNNING:
                 return
+            if record.state in ("zombie", "held"):
+                raise PluginNotActive("MK0213", name=record.name, state=record.state, what="it cannot be started")
             self._forget_restart(record)
             record.history = ()
             self.bring_up(record, None)
@@ -67,7 +70,7 @@ class Operations:
         try:
             if self.closing:
                 raise KernelClosed("MK0612", reason="it is stopping")
-            self._check_requirements(record)
+            self.check_requirements(record.manifest)
             instance = self._births.load(record, record.manifest, record.level, snapshot)
             self._take_over(record, instance)
             record.step("start")
@@ -85,12 +88,13 @@ class Operations:
                 version=instance.manifest.version, level=instance.level, pid=instance.place.pid,
             )  # fmt: skip
 
-    def _check_requirements(self, record: Record) -> None:
-        for requirement in record.manifest.requires:
+    def check_requirements(self, manifest: Manifest) -> None:
+        """Raises RequirementError for a required plugin that is not there, or not active."""
+        for requirement in manifest.requires:
             other = split(requirement)[0]
             state = self._registry.get(other).state if other in self._registry else "not here"
             if state not in ("active", "backoff"):
-                raise RequirementError("MK0125", name=record.name, requirement=requirement, state=state)
+                raise RequirementError("MK0125", name=manifest.name, requirement=requirement, state=state)
 
     def _take_over(self, record: Record, instance: Instance) -> None:
         record.step("loaded")

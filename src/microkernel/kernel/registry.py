@@ -95,6 +95,11 @@ class Record:
     def name(self) -> str:
         return self.manifest.name
 
+    @property
+    def block(self) -> float:
+        """Seconds that a letter may wait for room in the mailbox."""
+        return self.manifest.limits.block
+
     def step(self, happening: Happening) -> State:
         """Go on in the lifecycle. Raises KernelError for a way that does not exist."""
         self.state = advance(self.state, happening)

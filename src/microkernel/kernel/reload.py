@@ -71,16 +71,19 @@ class Reloading:
             old = record.instance
             if record.state != "active" or old is None:
                 return self._afresh(record)
+            candidate = self._loader.find(record.found.path)
             try:
-                found, manifest, level = self._effective(self._loader.find(record.found.path))
+                found, manifest, level = self._effective(candidate)
+                self._operations.check_requirements(manifest)
                 new = self._load(record, found, manifest, level)
             except (KernelError, DiedEarly) as error:
-                raise self._not_taken(record, record.manifest.version, _as_error(error), 0.0) from None
+                raise self._not_taken(record, candidate.manifest.version, _as_error(error), 0.0) from None
             return self._swap(record, old, new, found)
 
     def _afresh(self, record: Record) -> ReloadReport:
         """There is no instance to go on: simply start from the new source."""
-        record.found, record.manifest, record.level = self._effective(self._loader.find(record.found.path))
+        if record.state not in ("zombie", "held"):
+            record.found, record.manifest, record.level = self._effective(self._loader.find(record.found.path))
         self._operations.start(record)
         return ReloadReport(record.name, record.generation, record.manifest.version, 0.0)
 

@@ -38,6 +38,10 @@ class Receiver(Protocol):
     mailbox: Mailbox
     counts: Counts
 
+    @property
+    def block(self) -> float:
+        """Seconds that a letter may wait for room in the mailbox."""
+
 
 class Subscription:
     """A (pattern, handler) of one receiver. ``number`` is the handler's in the present instance, 0 for none.

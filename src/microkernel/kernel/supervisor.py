@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from microkernel.kernel.manifest import Supervision
 
-STABLE = 30.0
-"""Seconds alive after which earlier deaths no longer lengthen the backoff."""
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -33,7 +30,8 @@ def judge(
 
     ``history`` holds the times of earlier deaths on a clock that stands still in backoff; ``jitter`` is a number from 0
     to 1. ``permanent`` always comes back, ``transient`` after an ``abnormal`` end, ``temporary`` never. More than
-    ``intensity`` deaths in ``period`` seconds spend the budget. A ``blameless`` death is charged to nobody.
+    ``intensity`` deaths in ``period`` seconds spend the budget; who stays alive for ``period`` begins anew. A
+    ``blameless`` death is charged to nobody.
     """
     if blameless:
         return Verdict(policy.backoff, len(history), history, spent=False)
