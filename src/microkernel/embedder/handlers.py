@@ -30,8 +30,12 @@ _GOODBYE = 5.0
 class Embedder:
     """All subscriptions of one embedding program. Events are handled one at a time, in order, on one thread."""
 
+    name = "kernel"
+
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.incoming: dict[int, object] = {}
+        """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
         self.counts = Counts()
         self.block = float(core.config.limits.get("block", Limits().block))
         self.mailbox = Mailbox(_CAPACITY)

@@ -45,7 +45,7 @@ class Client:
         deadline = deadline_in(timeout)
         message = messages.Ask(id, topic, codec.Raw(codec.encode(data)), deadline, work.slot, self._chain())
         answers: list[tuple[str, Any, messages.Failure | None]] = codec.decode(
-            self._request(id, message, deadline + 1.0, f"ask {topic}").value, _ANSWERS
+            self._request(id, message, deadline + 1.0, f"ask {topic}", timeout).value, _ANSWERS
         )
         return [_answer(*answer) for answer in answers]
 
