@@ -6,6 +6,7 @@ what the worker says, read on the reactor's thread, and the answers to it.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections import deque
@@ -31,6 +32,7 @@ class Outbox:
         self._on_room = on_room
         self._unsent: deque[bytes] = deque()
         self._waiting = False
+        self._room_handle = -1
         self.closed = False
 
     def put(self, frame: bytes) -> None:
@@ -52,14 +54,26 @@ class Outbox:
             self._unsent.popleft()
         return not self._unsent
 
+    def close(self) -> None:
+        """On the reactor's thread."""
+        self.closed = True
+        self._end_wait()
+
     def _wait_for_room(self) -> None:
         if not self.closed:
-            self._reactor.watch(self._socket.fileno(), self._room, write=True)
+            self._room_handle = os.dup(self._socket.fileno())  # the descriptor itself may be watched for reading
+            self._reactor.watch(self._room_handle, self._room, write=True)
 
     def _room(self) -> None:
-        self._reactor.unwatch(self._socket.fileno())
-        self._waiting = False
+        self._end_wait()
         self._on_room()
+
+    def _end_wait(self) -> None:
+        self._waiting = False
+        if self._room_handle >= 0:
+            self._reactor.unwatch(self._room_handle)
+            os.close(self._room_handle)
+            self._room_handle = -1
 
 
 class SocketChannel:
@@ -101,7 +115,8 @@ class SocketChannel:
         self._hung_up = _nothing
         while self.read():
             continue
-        self._down.closed = self._up.closed = True
+        self._down.close()
+        self._up.close()
         for end in (self._down_socket, self._up_socket):
             self._reactor.unwatch(end.fileno())
             end.close()
