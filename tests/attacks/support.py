@@ -1,0 +1,174 @@
+"""What the attacks share: plugins from a line or two, conditions to wait for, and a look at what is left behind."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from microkernel import Kernel
+from microkernel.kernel.info import PluginInfo
+
+T = TypeVar("T")
+PATIENCE = 40.0
+"""Seconds after which something that must happen is said not to happen. Nothing here is expected to take them."""
+
+HEADER = """\
+import os, signal, subprocess, sys, threading, time
+from microkernel import IPlugin, PluginAPI, every, expose, on
+"""
+HEALTHY = """\
+class Plugin(IPlugin):
+    def __init__(self, api):
+        self.api = api
+        self.seen = []
+    def start(self): pass
+    def stop(self): pass
+    @on("attack.**")
+    def note(self, event):
+        self.seen.append(event.topic)
+    @expose
+    def answer(self, number: int = 41) -> int:
+        return number + 1
+    @expose
+    def topics(self) -> list:
+        return self.seen
+"""
+
+
+def manifest(**tables: object) -> str:
+    """A PEP 723 block; ``limits={"stop": 0.2}`` is a table, ``version="1"`` a key."""
+    lines = ["# /// script", "# [tool.microkernel]"]
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            inner = ", ".join(f"{name} = {_toml(item)}" for name, item in value.items())
+            lines.append(f"# {key} = {{{inner}}}")
+        else:
+            lines.append(f"# {key} = {_toml(value)}")
+    return "\n".join([*lines, "# ///", ""])
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return str(value)
+
+
+class Plugins:
+    """A folder of plugins, being written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.py"
+
+    def raw(self, name: str, content: str | bytes) -> Path:
+        data = content.encode() if isinstance(content, str) else content
+        self.path(name).write_bytes(data)
+        return self.path(name)
+
+    def add(self, stem: str, body: str, **tables: object) -> Path:
+        """A plugin of this source, below the usual imports; ``tables`` are its manifest."""
+        return self.raw(stem, (manifest(**tables) if tables else "") + HEADER + textwrap.dedent(body))
+
+    def healthy(self, stem: str = "healthy", **tables: object) -> Path:
+        return self.add(stem, HEALTHY, **tables)
+
+    def kernel(self, isolation: str | None = "process", **options: object) -> Kernel:
+        return Kernel(self.folder, isolation=isolation, **options)  # type: ignore[arg-type]
+
+
+def eventually(condition: Callable[[], T], what: str = "", seconds: float = PATIENCE) -> T:
+    """What ``condition`` gives as soon as it is true."""
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"did not happen in {seconds} s: {what or condition}")
+        time.sleep(0.005)
+    return value
+
+
+def state_is(kernel: Kernel, name: str, *states: str) -> PluginInfo:
+    """Wait until the plugin is in one of these states."""
+    eventually(lambda: kernel.info(name).state in states, f"{name} becomes one of {states}")
+    return kernel.info(name)
+
+
+def marker() -> str:
+    """An argument no other process has."""
+    return f"attack-{uuid.uuid4().hex}"
+
+
+def marked(mark: str) -> list[int]:
+    """The living processes with this argument. Dead ones that nobody has waited for have none."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                arguments = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if mark.encode() in arguments:
+                found.append(int(entry))
+    return found
+
+
+def gone(pid: int) -> bool:
+    """No such process, or one that has ended and only nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def descendants(root: int) -> dict[int, str]:
+    """All living processes below one, with their command lines."""
+    parents, lines = {}, {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                lines[int(entry)] = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if fields[0] not in "ZX":
+                parents[int(entry)] = int(fields[1])
+    found: dict[int, str] = {}
+    while more := {p: lines[p] for p, up in parents.items() if p not in found and (up == root or up in found)}:
+        found |= more
+    return found
+
+
+def descriptors() -> dict[str, str]:
+    """This process's open descriptors, and what they are."""
+    result = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            result[entry] = os.readlink(f"/proc/self/fd/{entry}")
+        except OSError:
+            continue  # the one of this listing
+    return result
+
+
+DAEMON = """
+def daemon(mark, body="import time; time.sleep(3600)"):
+    '''A grandchild in a session of its own, forked twice, with nobody it belongs to.'''
+    code = (
+        "import os, sys\\n"
+        "if os.fork(): os._exit(0)\\n"
+        "os.setsid()\\n"
+        "if os.fork(): os._exit(0)\\n"
+        f"os.execv(sys.executable, [sys.executable, '-c', {body!r}, {mark!r}])\\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+"""
