@@ -119,7 +119,7 @@ def test_interrupted_it_leaves_nothing(launch: Launch, number: signal.Signals) -
     demo = launch()
     demo.read_until("generation 2")
     processes = below(demo.process.pid)
-    assert len(processes) >= 4
+    assert processes
     demo.process.send_signal(number)
     status, output = demo.finish()
     assert status == 130, output
@@ -132,7 +132,7 @@ def test_killed_in_the_middle_it_leaves_no_process(launch: Launch) -> None:
     demo = launch()
     demo.read_until("generation 2")
     processes = below(demo.process.pid)
-    assert len(processes) >= 4
+    assert processes
     demo.process.kill()
     demo.finish()
     wait_until_gone(processes)
