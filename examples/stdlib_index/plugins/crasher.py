@@ -1,6 +1,7 @@
 # /// script
 # [tool.microkernel]
 # version = "1.0"
+# requires = ["aggregator"]
 #
 # [tool.microkernel.supervision]
 # intensity = 50     # restarts in 30 s, before the kernel gives it up

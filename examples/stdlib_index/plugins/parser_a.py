@@ -1,6 +1,7 @@
 # /// script
 # [tool.microkernel]
 # version = "1.0"
+# requires = ["aggregator"]
 # ///
 """Counts what is in its share of the files. Look at: a plugin like any other; that it can be killed, crash or be
 replaced in mid-flight is not its business. Its counting is its own: plugins do not import each other."""

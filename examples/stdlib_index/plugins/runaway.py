@@ -1,6 +1,7 @@
 # /// script
 # [tool.microkernel]
 # version = "1.0"
+# requires = ["aggregator"]
 #
 # [tool.microkernel.limits]
 # handler = 1.5      # seconds that a handler may take
