@@ -38,7 +38,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "run"
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    monkeypatch.setattr("microkernel.control.paths._fallback", lambda: tmp_path / "fallback")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return folder
 
 

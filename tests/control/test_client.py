@@ -120,11 +120,26 @@ def test_among_several_one_must_be_named(tmp_path: Path) -> None:
     with Kernel(name="other") as other:
         second = ControlServer(other.core)
         second.open()
-        with pytest.raises(KernelError, match="MK0707 .*--kernel NAME") as several:
+        with pytest.raises(KernelError, match=r"MK0707 .*--kernel NAME") as several:
             find_kernel()
         assert several.value.names == ["other", "test"]
         with ControlClient("other") as client:
             assert client.call("kernel.list") == []
+        second.close()
+
+
+def test_a_kernel_started_without_a_runtime_folder_is_found_too(
+    server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere")
+    with Kernel(name="other") as other:
+        second = ControlServer(other.core)
+        second.open()
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(server.path.parent.parent))
+        assert list(running_kernels()) == ["test"], "elsewhere is looked only if none runs here"
+        assert find_kernel("other") == second.path
+        server.close()
+        assert find_kernel() == second.path
         second.close()
 
 
@@ -134,10 +149,10 @@ def test_a_dead_socket_is_no_kernel(server: ControlServer) -> None:
 
 
 def test_nobody_there(server: ControlServer) -> None:
-    with pytest.raises(KernelError, match="MK0701 no kernel answers at .*nobody.sock"):
+    with pytest.raises(KernelError, match=r"MK0701 no kernel answers at .*nobody.sock"):
         ControlClient("nobody")
     server.close()
-    with pytest.raises(KernelError, match="MK0701"):
+    with pytest.raises(KernelError, match=r"MK0701"):
         ControlClient()
 
 
@@ -149,5 +164,5 @@ def test_the_texts_are_told_in_the_readers_language() -> None:
         assert client.call("kernel.glossary", "host") == [
             ["host", "宿主", client.call("kernel.glossary", "宿主", "en")[0][2]]
         ]
-        with pytest.raises(KernelError, match="MK0711"):
+        with pytest.raises(KernelError, match=r"MK0711"):
             client.call("kernel.glossary", "nonsense")

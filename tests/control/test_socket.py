@@ -90,14 +90,14 @@ def test_a_folder_open_to_others_is_closed(kernel: Kernel, runtime: Path) -> Non
 def test_a_folder_of_somebody_else_is_not_used(kernel: Kernel, runtime: Path) -> None:
     (runtime / "microkernel").mkdir(mode=0o700)
     os.chown(runtime / "microkernel", 12345, -1)
-    with pytest.raises(KernelError, match="MK0704 .*uid 12345"):
+    with pytest.raises(KernelError, match=r"MK0704 .*uid 12345"):
         ControlServer(kernel.core).open()
 
 
 def test_a_link_is_no_folder(kernel: Kernel, runtime: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (runtime / "microkernel").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(KernelError, match="MK0704"):
+    with pytest.raises(KernelError, match=r"MK0704"):
         ControlServer(kernel.core).open()
 
 
@@ -107,20 +107,21 @@ def test_a_socket_of_somebody_else_is_left_alone(kernel: Kernel, runtime: Path) 
     path.parent.mkdir(mode=0o700)
     path.touch()
     os.chown(path, 12345, -1)
-    with pytest.raises(KernelError, match="MK0704 .*uid 12345"):
+    with pytest.raises(KernelError, match=r"MK0704 .*uid 12345"):
         ControlServer(kernel.core).open()
     assert path.exists()
 
 
 def test_without_a_runtime_folder_it_is_below_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", None)
     assert paths.socket_path("x") == Path(f"/tmp/microkernel-{os.getuid()}/x.sock")
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a\nb", "x" * 300])
 def test_a_name_that_is_no_file(name: str) -> None:
-    with pytest.raises(KernelError, match="MK0705"):
+    with pytest.raises(KernelError, match=r"MK0705"):
         paths.socket_path(name)
 
 
@@ -138,7 +139,7 @@ def test_a_path_too_long_for_a_socket(kernel: Kernel, tmp_path: Path, monkeypatc
 def test_it_is_gone_after_the_kernel(kernel: Kernel, server: ControlServer) -> None:
     server.close()
     assert not server.path.exists()
-    with pytest.raises(KernelError, match="MK0701"):
+    with pytest.raises(KernelError, match=r"MK0701"):
         ControlClient("test")
 
 
@@ -250,14 +251,14 @@ def test_root_is_let_in(server: ControlServer, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_client_does_not_talk_to_somebody_else(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.control.paths.credentials", lambda connection: (1, os.getuid() + 1))
-    with pytest.raises(KernelError, match="MK0704"):
+    with pytest.raises(KernelError, match=r"MK0704"):
         ControlClient("test")
 
 
 def test_there_is_a_limit_of_guests(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.control.server.MOST_GUESTS", 2)
     with ControlClient(), ControlClient("test") as second:
-        with pytest.raises(ProtocolError, match="MK0709 .*2 connections already"):
+        with pytest.raises(ProtocolError, match=r"MK0709 .*2 connections already"):
             ControlClient("test")
         assert second.call("sum.add", 1) == 3
     assert until(lambda: server.core.registry.names() == ["sum"])

@@ -96,7 +96,7 @@ def _other(error: Any, word: Callable[..., str]) -> str:
 def _near(error: Any, word: Callable[..., str]) -> str:
     known = getattr(getattr(error.ctx, "command", None), "commands", {})
     near = get_close_matches("".join(str(error.format_message()).split("'")[1:2]), known, 1)
-    return word("usage.near", word=near[0]) if near else ""
+    return word("usage.near", word=near[0]) if near else word("usage.list")
 
 
 # On a running kernel
@@ -361,7 +361,7 @@ def show_help(
     if command:
         found = group.get_command(context, command)
         if found is None:
-            raise not_understood(output.tongue.word("console.unknown", word=command))
+            raise not_understood(output.tongue.word("console.unknown", word=command), output.tongue.word("usage.list"))
         output.show([Text(found.get_help(type(context)(found, parent=context.parent, info_name=command)))])
         return
     title = f"microkernel {microkernel.__version__} · {output.tongue.word('help.mk')}"

@@ -9,7 +9,7 @@ import signal
 import sys
 import termios
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,12 +47,14 @@ class Run:
     ) -> None:  # fmt: skip
         self._output = output
         self._with_console = with_console
+        plugin = _AllAt(isolation, config.plugin) if isolation else dict(config.plugin)
         if with_console:
-            own = PluginConfig(isolation="thread", permissions=GRANT, config=console_config(output))
-            config = replace(config, plugin={**config.plugin, "console": own})
-        self._kernel = Kernel(places, config=config, name=name, isolation=isolation)
+            told = console_config(output)
+            plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=told)
+        self._kernel = Kernel(places, config=replace(config, plugin=plugin), name=name)
         self._server: ControlServer | None = None
         self._end = threading.Event()
+        self._begun = False
         self._printer = _Printer(output, silent=with_console)
         self._terminal = _terminal_state() if with_console else None
 
@@ -74,6 +76,7 @@ class Run:
         kernel.on("kernel.shutdown", self._end.set)
         self._server = ControlServer(kernel.core)
         self._server.open()
+        self._begun = True
         if self._with_console:
             kernel.load(CONSOLE)
 
@@ -82,11 +85,12 @@ class Run:
             core = self._kernel.core
         except KernelError:
             return  # it never began
-        if self._with_console:
+        if self._with_console and self._begun:
             with suppress(KernelError):
                 core.stop("console")
             self._printer.silent = False
-        self._output.notice(self._output.tongue.word("run.stopping"), "direct")
+        if self._begun:
+            self._output.notice(self._output.tongue.word("run.stopping"), "direct")
         core.close()
         if self._server is not None:
             self._server.close()
@@ -104,6 +108,18 @@ class Run:
         left = sum(record.instance is not None for record in self._kernel.core.registry)
         os.write(2, f"! {self._output.tongue.word('run.killed', count=left)}\n".encode())
         os._exit(128 + number)
+
+
+class _AllAt(dict[str, PluginConfig]):
+    """What the operator says of each plugin: that it runs at this level. Not ``Kernel(isolation=...)``: the console
+    cannot live in a worker, which has no terminal."""
+
+    def __init__(self, level: Level, plugin: Mapping[str, PluginConfig]) -> None:
+        super().__init__({name: replace(own, isolation=level) for name, own in plugin.items()})
+        self._others = PluginConfig(isolation=level)
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ARG002 - there is one for everybody
+        return super().get(name, self._others)
 
 
 class _Printer:

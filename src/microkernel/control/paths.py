@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import struct
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ def folders() -> list[Path]:
 
 
 def _fallback() -> Path:
-    return Path(f"/tmp/microkernel-{os.getuid()}")
+    return Path(tempfile.gettempdir()) / f"microkernel-{os.getuid()}"
 
 
 def socket_path(name: str) -> Path:
@@ -120,12 +121,12 @@ def dial(path: Path, timeout: float = 5.0) -> socket.socket:
 
 
 def running_kernels() -> dict[str, Path]:
-    """The sockets at which a kernel answers, by the kernel's name."""
-    found: dict[str, Path] = {}
-    for path in (path for place in folders() for path in sorted(place.glob("*.sock"))):
-        if path.stem not in found and answers(path):
-            found[path.stem] = path
-    return found
+    """The sockets at which a kernel answers, by the kernel's name. Elsewhere is looked only if none runs here."""
+    for place in folders():
+        found = {path.stem: path for path in sorted(place.glob("*.sock")) if answers(path)}
+        if found:
+            return found
+    return {}
 
 
 def answers(path: Path) -> bool:

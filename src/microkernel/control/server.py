@@ -168,7 +168,8 @@ class Guest:
 
     def _settle(self) -> Instance:
         self._forget_hello()
-        self._connection.send(self._session.hello())  # the first bytes into an empty socket: they fit
+        with suppress(OSError):  # it has left already; what it said counts all the same
+            self._connection.send(self._session.hello())  # the first bytes into an empty socket: they fit
         return self._core.attach(self._server.name(), GRANT, self._place)
 
     def _place(self, instance: Instance) -> RemotePlace:

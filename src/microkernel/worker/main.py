@@ -28,6 +28,8 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
         kept = settle_in(request, descriptors, lifeline)
         _take_over_process(request)
         status = _serve(kept)
+    except SystemExit:
+        pass  # asked to end, while it was leaving anyway
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

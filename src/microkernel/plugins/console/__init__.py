@@ -33,6 +33,8 @@ _PATIENCE = 1.0
 """Seconds that the prompt waits for a command; then its answer comes above the prompt."""
 _FRESH = 1.0
 """Seconds for which names are not asked for again."""
+_FAREWELL = 3.0
+"""Seconds for the prompt to go; a command that is waited for delays it by its patience."""
 _LINES = 200
 """Lines a second that happen by themselves; more would be read by nobody."""
 
@@ -52,6 +54,7 @@ class Plugin(IPlugin):
         own = {"help": self._help, "quit": self._quit, "watch": self._watch}
         self._commands = Commands(Verbs(api, self.tongue, self.feed, 0.3), self.tongue, own)
         self._prompt: Prompt | None = None
+        self._gone = threading.Event()
         self._writing = threading.Lock()
         api.on("kernel.found", self._found, overflow="drop_oldest")
         api.on("kernel.message", self._message, overflow="drop_oldest")
@@ -69,6 +72,7 @@ class Plugin(IPlugin):
         """Take the prompt away, whatever is on it."""
         if self._prompt is not None:
             self._prompt.leave()
+            self._gone.wait(_FAREWELL)  # until the terminal is given back, what others print would be lost
 
     # The prompt
 
@@ -79,6 +83,7 @@ class Plugin(IPlugin):
         with prompt.shared():
             while self.api.is_active and self._turn(prompt):
                 pass
+        self._gone.set()
         if self.api.is_active:
             self.api.call("kernel.shutdown")
 

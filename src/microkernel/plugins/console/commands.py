@@ -71,7 +71,7 @@ class Commands:
         command = COMMANDS.get(verb)
         if command is None:
             near = difflib.get_close_matches(verb, COMMANDS, 1)
-            suggestion = self._tongue.word("usage.near", word=near[0]) if near else ""
+            suggestion = self._tongue.word("usage.near", word=near[0]) if near else self._tongue.word("usage.list")
             raise not_understood(self._tongue.word("console.unknown", word=verb), suggestion)
         options = _take_options(rest)
         if not command.least <= len(rest) <= command.most or not options.keys() <= _options_of(command):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -26,9 +26,11 @@ class Prompt:
         )
         self._left = False
 
-    def shared(self) -> AbstractContextManager[None]:
-        """Meanwhile what others print comes above the prompt."""
-        return patch_stdout(raw=True)
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Meanwhile what others print comes above the prompt, and what is typed between two lines waits for the next."""
+        with self._session.input.raw_mode(), patch_stdout(raw=True):
+            yield
 
     def read(self) -> str | None:
         """The next line; None for the end: Ctrl-D, or Ctrl-C where nothing is typed."""

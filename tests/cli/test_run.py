@@ -1,0 +1,209 @@
+"""`mk run`: what it says as it starts, goes on and ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from .conftest import GREETER, Home, Start
+
+PLUGIN = "from microkernel import IPlugin\nclass Plugin(IPlugin):\n"
+
+
+def header(line: str) -> str:
+    return f"# /// script\n# [tool.microkernel]\n# {line}\n# ///\n"
+
+
+BROKEN = {
+    "no_class.py": ("x = 1\n", "MK0105", r"plugins/no_class\.py: no class Plugin"),
+    "no_plugin.py": ("class Plugin: ...\n", "MK0106", r"class Plugin\(IPlugin\)"),
+    "syntax.py": ("class Plugin(:\n", "MK0103", r"plugins/syntax\.py:1"),
+    "latin.py": ("# caf\udce9\n", "MK0104", r"byte 5"),
+    "clash.py": (f"import greeter\n{PLUGIN}    ...\n", "MK0118", "api.call"),
+    "typo.py": (header('versoin = "1"'), "MK0109", r"did you mean 'version'"),
+    "kind.py": (header("concurrency = true"), "MK0110", "concurrency"),
+    "alone.py": (header('requires = ["nobody>=2"]') + f"{PLUGIN}    ...\n", "MK0114", "nobody>=2"),
+    "raises.py": (f"1 / 0\n{PLUGIN}    ...\n", "MK0112", r"ZeroDivisionError.*raises\.py:1"),
+    "init.py": (f"{PLUGIN}    start = stop = None\n    def __init__(self, api): 1 / 0\n", "MK0113", r"init\.py:4"),
+    "begin.py": (f"{PLUGIN}    stop = None\n    def start(self): 1 / 0\n", "MK0201", r"begin\.py:4"),
+}
+
+
+@pytest.mark.parametrize("level", ["thread", "process"])
+def test_each_broken_plugin_gets_one_message_and_the_others_run(home: Home, start: Start, level: str) -> None:
+    for name, (text, _, _) in BROKEN.items():
+        (home.plugins / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    (home.plugins / "nowhere.py").symlink_to("/does/not/exist")
+    home.write("greeter.py", GREETER)
+    running = start("--headless", "--isolation", level)
+    running.wait_for("✓ greeter")
+    assert running.output[0] == f'microkernel 0.1.0 · kernel "plugins" · plugins found: {len(BROKEN) + 2} · mk help'
+    for name, (_, id, reason) in [*BROKEN.items(), ("nowhere.py", ("", "MK0102", "leads nowhere"))]:
+        stem = name.removesuffix(".py")
+        running.wait_for(rf"^✗ {stem} ")
+        lines = [line for line in running.output if re.match(rf"[✗!•] {stem} ", line)]
+        assert len(lines) == 1, lines
+        assert re.match(rf"✗ {stem} +— +{id}  .*{reason}", lines[0]), lines[0]
+    assert "Traceback" not in running.text
+    assert home.mk("call", "greeter.greet").stdout == '"Hello, you!"\n'
+    states = {info["name"]: info["state"] for info in home.json("ps")}
+    assert states.pop("greeter") == "active"
+    assert set(states.values()) == {"failed"}
+    assert running.end() == 0
+    assert "mkplugin" not in running.text
+
+
+def test_what_it_says_in_chinese(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    home.write("report.py", "class Plugin:\n    def total(self)\n        pass\n")
+    running = start("--headless", "--isolation", "thread", LANG="zh_CN.UTF-8")
+    running.wait_for("✓ greeter")
+    assert running.output[0] == "microkernel 0.1.0 · 核心“plugins” · 找到 2 个插件 · mk help"
+    running.wait_for(r"^✗ report +— +MK0103  plugins/report\.py 第 2 行：语法错误")
+    assert running.end() == 0
+    assert "• greeter  已停止" in running.output
+
+
+def test_the_language_of_the_configuration(home: Home, start: Start) -> None:
+    (home.folder / "microkernel.toml").write_text('language = "zh"\nname = "mine"\nisolation = "thread"\n', "utf-8")
+    start("plugins", "--headless").wait_for("核心“mine”")
+    assert home.mk("ps").stdout == "没有插件\n"
+    assert home.mk("ps", MK_LANG="en").stdout == "no plugins\n"
+
+
+def test_paths_in_the_configuration_are_meant_from_its_folder(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    config = home.folder / "etc" / "microkernel.toml"
+    config.parent.mkdir()
+    levels = 'min_isolation = "thread"\nisolation = "thread"\n'
+    config.write_text(f'plugins = ["../plugins"]\n{levels}data_dir = "data"\n', "utf-8")
+    running = start("--headless", "--config", "etc/microkernel.toml")
+    running.wait_for("✓ greeter  1.2 +thread")
+
+
+@pytest.mark.parametrize(
+    ("args", "toml", "id"),
+    [
+        (["nowhere/"], "", "MK0101"),
+        ([], "isolaton = 'thread'\n", "MK0109"),
+        ([], "isolation = [\n", "MK0111"),
+        (["--config", "nothing.toml"], "", "MK0102"),
+        (["--name", "a/b"], "", "MK0705"),
+    ],
+)
+def test_what_cannot_begin(home: Home, args: list[str], toml: str, id: str) -> None:
+    if toml:
+        (home.folder / "microkernel.toml").write_text(toml, "utf-8")
+    done = home.mk("run", "--headless", *args, code=2 if id == "MK0101" else 1)
+    assert re.fullmatch(rf"✗ {id}  [^\n]+\n", done.stderr), done.stderr
+
+
+def test_without_plugins_it_says_where_it_looked(home: Home) -> None:
+    home.plugins.rmdir()
+    assert home.mk("run", code=2).stderr == "✗ MK0101  plugins: no such file or folder\n"
+
+
+def test_a_second_kernel_is_refused_and_the_first_goes_on(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    first = start("--headless", "--isolation", "thread")
+    first.wait_for("✓ greeter")
+    done = home.mk("run", "--headless", code=1)
+    assert "MK0702  a kernel is already running at" in done.stderr
+    assert f"(pid {first.process.pid})" in done.stderr
+    assert "✓ greeter" not in done.stdout
+    assert home.mk("call", "greeter.greet").stdout == '"Hello, you!"\n'
+    home.run("--headless", "--isolation", "thread", "--name", "second").close()
+
+
+def test_the_socket_of_a_dead_kernel_is_removed(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    first = start("--headless", "--isolation", "thread")
+    first.wait_for("✓ greeter")
+    first.end(signal.SIGKILL)
+    path = home.runtime / "microkernel" / "plugins.sock"
+    assert path.is_socket()
+    assert "MK0701" in home.mk("ps", code=2).stderr
+    second = start("--headless", "--isolation", "thread")
+    second.wait_for("was left by a kernel that is gone; removed")
+    second.wait_for("✓ greeter")
+    assert home.mk("call", "greeter.greet").stdout == '"Hello, you!"\n'
+    assert second.end() == 0
+    assert not path.exists()
+
+
+def test_garbage_on_the_socket_is_nothing_to_a_kernel(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    start("--headless", "--isolation", "thread").wait_for("✓ greeter")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(home.runtime / "microkernel" / "plugins.sock"))
+        connection.sendall(b"\x00" * 4096)
+        connection.settimeout(10)
+        assert b"MK0215" in connection.recv(4096)
+    assert home.mk("call", "greeter.greet").stdout == '"Hello, you!"\n'
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_it_cleanly(home: Home, start: Start, number: signal.Signals) -> None:
+    home.write("greeter.py", GREETER.replace("def stop(self): pass", 'def stop(self): self.api.set_data("x.y", 1)'))
+    running = start("--headless", "--isolation", "thread")
+    running.wait_for("✓ greeter")
+    assert running.end(number) == 0
+    assert running.output[-2:] == ["· stopping; once more to kill", "• greeter  stopped"]
+    assert list((home.runtime / "microkernel").iterdir()) == []
+
+
+def test_a_second_signal_kills_it(home: Home, start: Start) -> None:
+    home.write("slow.py", GREETER.replace("def stop(self): pass", "def stop(self): __import__('time').sleep(60)"))
+    running = start("--headless", "--isolation", "process")
+    running.wait_for("✓ slow")
+    running.process.send_signal(signal.SIGTERM)
+    running.wait_for("stopping; once more to kill")
+    assert running.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert "! killed; plugins that did not stop: 1" in running.output
+    assert list((home.runtime / "microkernel").iterdir()) == []
+
+
+def test_for_machines_each_line_is_an_object(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    running = start("--json", "--isolation", "thread")
+    running.wait_for("MK0218")
+    running.end()
+    lines = [json.loads(line) for line in running.output]
+    assert lines[0]["event"] == "kernel.found"
+    assert [each["id"] for each in lines if each["event"] == "kernel.message"] == ["MK0218", "MK0219"]
+
+
+def test_what_plugins_print_and_log_is_shown_and_harmless(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER.replace('"greeter is ready"', r'"ready\x1b[2J\nsecond line"'))
+    home.write("loud.py", GREETER.replace("def start(self): ", 'def start(self): print("printed"); '))
+    running = start("--headless", "--isolation", "process")
+    running.wait_for(r"^\| loud +printed$")
+    running.wait_for(r"^· greeter +ready\\x1b\[2J$")
+    running.wait_for(r"^    second line$")
+
+
+def test_every_plugin_may_hang_and_mk_still_answers(home: Home, start: Start) -> None:
+    spin = GREETER.replace("while not self.api.cancelled: pass", "while True: pass").replace(
+        'def start(self): self.api.log.info("greeter is ready")',
+        "def start(self): self.api.spawn(self.api.call, self.api.name + '.hang')",
+    )
+    for name in ("one", "two"):
+        home.write(f"{name}.py", spin)
+    running = start("--headless", "--isolation", "process")
+    running.wait_for("✓ one")
+    running.wait_for("✓ two")
+    assert [info["state"] for info in home.json("ps")] == ["active", "active"]
+    for name in ("one", "two"):
+        assert "killed in" in home.mk("kill", name).stdout
+    assert running.end() == 0
+
+
+def test_a_full_state_folder_is_no_reason_not_to_run(home: Home, start: Start, tmp_path: Path) -> None:
+    home.write("greeter.py", GREETER)
+    running = start("--headless", "--isolation", "thread", XDG_STATE_HOME="/dev/null/nowhere")
+    running.wait_for("✓ greeter")

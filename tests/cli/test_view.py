@@ -1,0 +1,200 @@
+"""How things look: widths in cells, nothing that drives the terminal, theirs without ours."""
+
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+from rich.text import Text
+
+from microkernel.errors import KernelError
+from microkernel.messages import Catalog
+from microkernel.plugins.console import view
+from microkernel.plugins.console.commands import COMMANDS, Commands, split
+from microkernel.plugins.console.feed import Feed
+from microkernel.plugins.console.prompt import Words
+from microkernel.plugins.console.tongue import Tongue, plain
+from microkernel.plugins.console.verbs import Result, Verbs, parse_arguments, parse_value
+
+TONGUE = Tongue("en", Catalog.load("en").words(), Catalog.load("en").text)
+
+
+def test_columns_are_cells_wide() -> None:
+    rows = [["插件", "1"], ["a", "22"], ["中文名字", "333"]]
+    lines = view.render([view.Columns([view.Column("名"), view.Column("number", right=True)], rows)]).splitlines()
+    assert {cell_len(line) for line in lines} == {cell_len("中文名字") + 2 + len("number")}
+
+
+def test_what_does_not_fit_is_left_out_whole() -> None:
+    columns = [view.Column("name"), view.Column("memory", keep=2), view.Column("cpu", keep=3), view.Column("state")]
+    table = view.Columns(columns, [["parser", "11 MiB", "97 %", "active"]])
+    heads = [view.render([table], width).splitlines()[0].split() for width in (80, 26, 20)]
+    assert heads == [["name", "memory", "cpu", "state"], ["name", "memory", "state"], ["name", "state"]]
+
+
+def test_nothing_depends_on_colour() -> None:
+    line = view.line("error", "parser", "MK0201", "it broke")
+    assert view.render([line]) == "✗ parser  MK0201  it broke\n"
+    assert "\x1b[" in view.render([line], color=True)
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\x07b", "a\u202eb", "a\x9bb", "a\rb"])
+def test_what_a_plugin_wrote_does_not_drive_the_terminal(text: str) -> None:
+    assert plain(text).isprintable()
+    record = {"plugin": text, "time": 0.0, "level": 20, "stream": "log", "text": text}
+    event = Feed(TONGUE, "").event(text, text, {"k": text})
+    for shown in (view.log_line(record), view.Columns([view.Column("x")], [[text]]), *event):
+        assert all(line.isprintable() for line in view.render([shown]).splitlines())
+
+
+TRACE = '''Traceback (most recent call last):
+  File "/home/me/plugins/billing.py", line 4, in total
+    return self.api.call("rates.get")
+           ^^^^^^^^^^^^^^^^^^^^^^^^^^
+  File "/usr/lib/python3/site-packages/microkernel/sdk/api.py", line 90, in call
+    return self._runtime
+  File "/home/me/plugins/billing.py", line 9, in helper
+    raise KeyError
+KeyError
+'''
+
+
+def test_their_traceback_without_our_frames() -> None:
+    (shown,) = view.their_lines(TRACE)
+    lines = [line.strip() for line in view.render([shown]).splitlines()]
+    assert lines == [
+        'File "/home/me/plugins/billing.py", line 4, in total', 'return self.api.call("rates.get")',
+        'File "/home/me/plugins/billing.py", line 9, in helper', "raise KeyError",
+    ]  # fmt: skip
+    assert view.their_lines('Traceback\n  File "/x.py", line 1, in f\n    raise\nKeyError') == []
+
+
+def test_durations_and_sizes() -> None:
+    durations = [view.duration(seconds, TONGUE) for seconds in (0.2, 41, 120, 7300, 200_000)]
+    assert durations == ["0 s", "41 s", "2 m", "2 h", "2 d"]
+    sizes = [view.size(number) for number in (None, 10, 1536, 11 << 20, 3 << 30)]
+    assert sizes == ["—", "10 B", "1.5 KiB", "11 MiB", "3.0 GiB"]
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("5", 5), ("-1.5", -1.5), ("true", True), ("null", None), ('"5"', "5"), ("a b", "a b"), ("{x", "{x")],
+)
+def test_values(word: str, value: object) -> None:
+    assert parse_value(word) == value
+
+
+def test_arguments() -> None:
+    assert parse_arguments(["3", "a=1", 'b="x=y"', "c=x=y", '"d=1"', "=5", "1=2"]) == (
+        [3, "d=1", "=5", "1=2"], {"a": 1, "b": "x=y", "c": "x=y"},
+    )  # fmt: skip
+
+
+class Recorder:
+    """A kernel that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def call(self, target: str, /, *args: object, timeout: float = 5.0, **kwargs: object) -> object:
+        self.asked.append((target, args, kwargs, timeout))
+        return []
+
+    def emit(self, topic: str, /, **data: object) -> None:
+        self.asked.append((topic, data))
+
+    def get_data(self, key: str, default: object = None) -> object:
+        return default
+
+    def set_data(self, key: str, value: object, *, expect: int | None = None) -> int:
+        self.asked.append((key, value))
+        return 1
+
+    def delete_data(self, key: str) -> None:
+        self.asked.append(key)
+
+
+def console(recorder: Recorder) -> Commands:
+    own = {name: lambda *_: Result(None) for name in ("help", "quit", "watch")}
+    return Commands(Verbs(recorder, TONGUE, Feed(TONGUE, "")), TONGUE, own)
+
+
+def test_a_line_of_the_console() -> None:
+    recorder = Recorder()
+    commands = console(recorder)
+    commands.do(split('call greeter.greet "Ann B" x=1 --timeout 2.5', TONGUE))
+    commands.do(split("emit order.created order_id=7", TONGUE))
+    commands.do(split("start parser --reset", TONGUE))
+    assert recorder.asked == [
+        ("greeter.greet", ("Ann B",), {"x": 1}, 2.5),
+        ("order.created", {"order_id": 7}),
+        ("kernel.start", ("parser", True), {}, 120.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("pss", "did you mean ps?"),
+        ("zzzz", "help lists them"),
+        ("kill", "write: kill NAME"),
+        ("kill a b", "write: kill NAME"),
+        ("ps --fast", "write: ps"),
+        ("call x.y --timeout soon", "soon is no number"),
+        ("emit a.b 7", "KEY=VALUE"),
+        ("call x.y timeout=3", "--timeout"),
+        ("dead bury", "dead show ID"),
+    ],
+)
+def test_a_line_that_is_not_understood(line: str, words: str) -> None:
+    with pytest.raises(KernelError, match="MK0710") as refused:
+        console(Recorder()).do(split(line, TONGUE))
+    assert words in refused.value.text
+
+
+def test_an_open_quote() -> None:
+    with pytest.raises(KernelError, match="a quote is not closed"):
+        split('call "x', TONGUE)
+
+
+def completions(text: str) -> list[str]:
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.document import Document
+
+    names = {"plugins": ["parser", "walker"], "methods": ["parser.parse", "walker.walk"], "topics": ["order.*"]}
+    found = Words(lambda: names, TONGUE).get_completions(Document(text), CompleteEvent())
+    return [each.text for each in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("re", ["reload"]),
+        ("kill ", ["parser", "walker"]),
+        ("kill w", ["walker"]),
+        ("call parser.", ["parser.parse"]),
+        ("emit ", ["order.*"]),
+        ("dead re", ["replay"]),
+        ("start parser --", ["--reset"]),
+        ("kill parser ", []),
+        ("nothing ", []),
+    ],
+)
+def test_completion(text: str, expected: list[str]) -> None:
+    assert completions(text) == expected
+
+
+def test_every_command_has_a_help_in_both_languages() -> None:
+    for language in ("en", "zh"):
+        words = Catalog.load(language).words()
+        assert {f"help.{verb}" for verb in COMMANDS} <= words.keys()
+
+
+def test_a_feed_knows_what_it_told() -> None:
+    feed = Feed(TONGUE, "1")
+    feed.found("k", ["a", "b"])
+    assert not feed.wait("a", 0, 0.0)
+    feed.message("MK0218", "success", "a", {"generation": 1, "ms": 1.0, "version": "1", "level": "thread", "pid": None})
+    assert feed.wait("a", 0, 0.0)
+    assert feed.message("MK0219", "notice", "b", {}) == [], "it never ran: that it stopped is no news"
+    assert [str(line) for line in feed.message("MK0219", "notice", "a", {})] == ["• a  stopped"]
+    assert isinstance(feed.message("MK0203", "warn", "a", {"reason": "x"})[0], Text)
