@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import textwrap
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +17,8 @@ from microkernel import Kernel
 from microkernel.kernel.info import PluginInfo
 
 T = TypeVar("T")
+LOCKS: dict[str, threading.Lock] = {}
+"""What thread plugins wait for; they are in this process, and import this module."""
 PATIENCE = 40.0
 """Seconds after which something that must happen is said not to happen. Nothing here is expected to take them."""
 
@@ -172,3 +177,49 @@ def daemon(mark, body="import time; time.sleep(3600)"):
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 """
+
+
+class Script:
+    """A program of its own, for what would take this one with it. Its lines can be waited for."""
+
+    def __init__(self, code: str, folder: Path, **variables: str) -> None:
+        self.path = folder / "script.py"
+        self.path.write_text(textwrap.dedent(code))
+        self.errors = folder / "stderr.txt"
+        with open(self.errors, "wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-X", "dev", str(self.path)],
+                cwd=folder,
+                env={**os.environ, **variables},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def line(self) -> str:
+        """The next line it prints; empty at its end."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def tell(self, text: str = "") -> None:
+        """A line for its ``input()``."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for it: exit status, what else it printed, and its stderr."""
+        assert self.process.stdout is not None
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        out = self.process.stdout.read()
+        self.process.stdout.close()
+        return self.process.wait(PATIENCE), out, self.errors.read_text()
