@@ -31,8 +31,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_free", "_handed", "_malformed", "_reactor", "_reader", "_received", "_reply", "_socket", "_timeout",
-        "_watched", "index", "owner",
+        "_catch_up", "_free", "_handed", "_malformed", "_reactor", "_reader", "_received", "_reply", "_socket",
+        "_timeout", "_watched", "index", "owner",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +44,7 @@ class Lane:
         reactor: Reactor,
         received: Callable[[Reply], object],
         malformed: Callable[[KernelError], object],
+        catch_up: Callable[[], object],
     ) -> None:
         self.index = index
         self.owner = owner
@@ -52,6 +53,7 @@ class Lane:
         self._reactor = reactor
         self._received = received
         self._malformed = malformed
+        self._catch_up = catch_up
         self._watched = False
         self._reader = ReplyReader()
         self._timeout = 0.0
@@ -76,6 +78,8 @@ class Lane:
                 for reply in self._replies(data):
                     if reply.id == id:
                         self.release()
+                        if reply.emitted:  # what its caller does next must not overtake what the callee emitted
+                            self._reactor.run(self._catch_up)
                         return reply
         except BaseException:
             self._strand()

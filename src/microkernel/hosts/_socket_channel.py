@@ -183,6 +183,11 @@ class SocketChannel:
                 return False
         return True
 
+    def read_all(self) -> None:
+        """All that the worker has said so far."""
+        while self.read():
+            continue
+
     def _take(self, data: bytes) -> bool:
         try:
             received = self._session.receive(data)

@@ -91,13 +91,14 @@ class ProcessPlace:
         self._handle = -1
         self._handling = threading.Lock()
         self._asked = False
+        self._closed = False
         down, self._worker_down = _pair()
         up, self._worker_up = _pair()
         self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
         self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
         self._free: deque[Lane] = deque()
         self._lanes = [
-            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed)
+            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, self._channel.read_all)
             for i, (ours, _) in enumerate(self._lane_pairs)
         ]
         self._free.extend(self._lanes)
@@ -123,7 +124,12 @@ class ProcessPlace:
                 os.close(pipe[1])
             for _, lane in self._lane_pairs:
                 lane.close()
-        self._pid, self._handle = fork.pid, fork.handle
+        with self._handling:
+            self._pid = fork.pid
+            if self._closed:
+                os.close(fork.handle)
+            else:
+                self._handle = fork.handle
         self._reactor.post(self._open)
 
     @property
@@ -168,6 +174,8 @@ class ProcessPlace:
     # On the reactor's thread
 
     def _open(self) -> None:
+        if self._closed:
+            return  # it died before it was heard of
         for output in self._outputs:
             output.open()
         self._channel.open()
@@ -198,6 +206,7 @@ class ProcessPlace:
         for output in self._outputs:
             output.close()
         with self._handling:
+            self._closed = True
             if self._handle >= 0:
                 handle, self._handle = self._handle, -1
                 os.close(handle)

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError
@@ -50,7 +51,8 @@ class Instance:
         """What it has registered, until that takes effect."""
         self.exit: Exit | None = None
         self.gone = threading.Event()
-        self.leaving = ""
+        self.leaving: Exit | None = None
+        """How it said that it ends, or how it is made to."""
         self.dismissed = False
         """It was asked to end: its end is no death."""
         self.watched = False
@@ -107,13 +109,13 @@ class Instance:
         self._switch.output(self, stream, line)
 
     def ended(self, exit: Exit) -> None:
-        self.exit = exit = Exit(self.leaving, exit.code, exit.signal, exit.blameless) if self.leaving else exit
+        self.exit = exit = self.leaving or exit
         self.gone.set()
         self.news.put(exit)
         self._switch.ended(self, exit)
 
     def malformed(self, error: KernelError) -> None:
-        self.leaving = str(error)
+        self.leaving = Exit(str(error), signal=SIGKILL)
 
     # Its life
 

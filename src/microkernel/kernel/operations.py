@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from functools import partial
+from signal import SIGKILL
 
 from microkernel.errors import KernelClosed, KernelError, PluginNotActive, RequirementError
 from microkernel.kernel.births import Births, DiedEarly
@@ -215,12 +216,12 @@ class Operations:
                 return
             self._journal.announce("MK0207", "warn", record.name, seconds=round(seconds, 1), what=what)
             reason = f"silent for {seconds:.1f} s in {what}"
-            instance.leaving = reason
+            instance.leaving = Exit(reason, signal=SIGKILL)
             instance.cut = True
             if self._endings.end(instance, gently=instance.on_own_thread) is None:
                 self._lost(record, reason)
             else:
-                self._died(record, instance, Exit(reason, signal=9))
+                self._died(record, instance, Exit(reason, signal=SIGKILL))
 
     def _lost(self, record: Record, reason: str) -> None:
         self._remains.cut(record, reason)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import Level, Manifest
 from microkernel.wire.messages import Load, Message, Reply
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,4 +181,5 @@ class Reactor(Protocol):
     def watch(self, fd: int, ready: Callable[[], object], *, write: bool = False) -> None: ...
     def unwatch(self, fd: int) -> None: ...
     def post(self, work: Callable[[], object]) -> None: ...
+    def run(self, work: Callable[[], T]) -> T: ...
     def later(self, seconds: float, work: Callable[[], object]) -> Callable[[], object]: ...

@@ -181,7 +181,7 @@ class Switch:
         instance.record.mailbox.pump()
 
     def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
-        instance.leaving = message.reason
+        instance.leaving = Exit(message.reason, code=message.code)
 
 
 _IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done})

@@ -49,7 +49,7 @@ class Runtime:
             pass  # the kernel is gone, or has dropped this instance: there is nobody to tell
         except SystemExit as leaving:
             self._instance.dispatcher.flush()
-            self._channel.send(messages.Leaving(f"sys.exit({'' if leaving.code is None else leaving.code})"))
+            self._channel.send(_goodbye(leaving))
         finally:
             self._leave()
 
@@ -235,6 +235,12 @@ def _finish(step: Coroutine[Any, Any, bool | None]) -> Any:
     except StopIteration as end:
         return end.value
     raise RuntimeError("a plugin without an async def of its own awaited something")
+
+
+def _goodbye(leaving: SystemExit) -> messages.Leaving:
+    """With the status that a process would exit with."""
+    said = "" if leaving.code is None else leaving.code
+    return messages.Leaving(f"sys.exit({said})", said if isinstance(said, int) else int(bool(said)))
 
 
 async def _settled(value: Any) -> Any:

@@ -87,9 +87,12 @@ class Call(Message, tag=2):
 
 
 class Reply(Message, tag=3):
+    """``emitted``: the callee emitted before it, by another way; who takes the reply sees to it that this has come."""
+
     id: int
     value: Raw = NOTHING
     failure: Failure | None = None
+    emitted: bool = False
 
 
 class Cancel(Message, tag=4):
@@ -264,9 +267,10 @@ class Log(Message, tag=32):
 
 
 class Leaving(Message, tag=33):
-    """The instance ends itself: ``SystemExit`` or the like."""
+    """The instance ends itself: ``SystemExit`` or the like. ``code``: as a process would exit with."""
 
     reason: str
+    code: int = 0
 
 
 class Envelope(Struct, array_like=True, frozen=True):

@@ -44,6 +44,7 @@ class SocketChannel:
         self._answers: dict[int, Answer] = {}
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._emitted = 0
+        self._has_emitted = False
         self._write(self._from_up.hello())
 
     # Down
@@ -64,12 +65,14 @@ class SocketChannel:
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Emit):
             self._wait_for_credit()
+            self._has_emitted = True
         self._write(pack([message]))
 
     def reply(self, reply: Reply, lane: int) -> None:
         if lane < 0:
             self.send(reply)
             return
+        reply.emitted, self._has_emitted = self._has_emitted, False
         try:
             for part in frames.datagrams(pack([reply])):
                 self._lanes[lane].send(part)
