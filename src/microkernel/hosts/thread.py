@@ -269,11 +269,11 @@ class MemoryChannel:
             with suppress(RuntimeError):  # it is said twice where a plugin was killed while it said it
                 answered.release()
 
-        forget = self.request_later(id, message, answer)
         try:
+            self.request_later(id, message, answer)
             answered.acquire(timeout=max(0.0, deadline - time.monotonic()))
         finally:
-            forget()
+            self._answers.pop(id, None)
         return replies[0] if replies else None
 
     def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
