@@ -40,7 +40,8 @@ class SocketChannel:
         self._up_poll = select.poll()
         self._up_poll.register(up, select.POLLIN)
         self._sending = threading.Lock()
-        self._reading = threading.Lock()
+        self._turn = threading.Condition()
+        self._is_read = False
         self._answers: dict[int, Answer] = {}
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._emitted = 0
@@ -84,8 +85,7 @@ class SocketChannel:
         self._answers[id] = replies.append
         try:
             self.send(message)
-            while not replies and (left := deadline - time.monotonic()) > 0:
-                self._read_in_turn(left, lambda: bool(replies))
+            self._read_in_turn(deadline, lambda: bool(replies))
         finally:
             self._answers.pop(id, None)
         return replies[0] if replies else None
@@ -107,27 +107,39 @@ class SocketChannel:
             loop.remove_reader(self._up.fileno())
 
     def _wait_for_credit(self) -> None:
-        while self._emitted >= EMIT_WINDOW:
+        if self._emitted >= EMIT_WINDOW:
             self._read_in_turn(None, lambda: self._emitted < EMIT_WINDOW)
         self._emitted += 1
 
-    def _read_in_turn(self, timeout: float | None, enough: Callable[[], bool]) -> None:
-        """Wait for the turn to read, and read once; or find that another has read what was waited for."""
-        if not self._reading.acquire(timeout=-1 if timeout is None else timeout):
-            return
+    def _read_in_turn(self, deadline: float | None, enough: Callable[[], bool]) -> None:
+        """Read until there is enough or the deadline has passed; where another reads, wait until it has read what is
+        wanted, or gives up its turn. After each read all look again: what was read may be anybody's."""
+        with self._turn:
+            while not enough():
+                left = _LONGEST if deadline is None else min(deadline - time.monotonic(), _LONGEST)
+                if left <= 0:
+                    return
+                if self._is_read:
+                    self._turn.wait(left)
+                else:
+                    self._read_once(left)
+
+    def _read_once(self, timeout: float) -> None:
+        """With ``_turn`` held, which is let go while this waits."""
+        self._is_read = True
+        self._turn.release()
         try:
-            if not enough() and self._up_poll.poll(None if timeout is None else min(timeout, _LONGEST) * 1000):
+            if self._up_poll.poll(timeout * 1000):
                 self._take(_read(self._up))
         finally:
-            self._reading.release()
+            self._turn.acquire()
+            self._is_read = False
+            self._turn.notify_all()
 
     def _read_available(self) -> None:
-        if self._reading.acquire(blocking=False):  # else a thread that waits is reading already
-            try:
-                if self._up_poll.poll(0):
-                    self._take(_read(self._up))
-            finally:
-                self._reading.release()
+        with self._turn:
+            if not self._is_read:  # else a thread that waits is reading already
+                self._read_once(0.0)
 
     def _take(self, data: bytes) -> None:
         for message in self._from_up.receive(data):
