@@ -1,0 +1,20 @@
+"""For plugin authors, ``run_plugin``: a kernel with that one plugin. For host authors, ``check_host``: the contract.
+
+    from microkernel.testing import run_plugin
+
+    def test_total() -> None:
+        with run_plugin("plugins/billing.py") as kernel:
+            assert kernel.call("billing.total", currency="CNY") == 7
+
+A host is right when all of ``HOST_CHECKS`` pass at its level. Each runs real plugins through a real Kernel:
+
+    @pytest.mark.parametrize("check", HOST_CHECKS.values(), ids=HOST_CHECKS)
+    def test_sandbox(check: Check) -> None:
+        check("sandbox")
+"""
+
+from microkernel.testing.contract import HOST_CHECKS, Check, Result, check_host
+from microkernel.testing.kit import run_plugin
+from microkernel.testing.stage import Scene, Stage, plugin
+
+__all__ = ["HOST_CHECKS", "Check", "Result", "Scene", "Stage", "check_host", "plugin", "run_plugin"]

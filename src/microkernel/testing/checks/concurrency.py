@@ -1,0 +1,200 @@
+"""Where the code of a plugin runs: one at a time, interleaved, or on N threads."""
+
+from __future__ import annotations
+
+from microkernel.testing.stage import Stage, plugin
+
+
+def check_sync_handlers_one_at_a_time_in_one_thread(stage: Stage) -> None:
+    """``__init__``, ``start``, handlers, methods and timers: the same thread. What is bound to one (sqlite3) works."""
+    body = """
+    def __init__(self, api: PluginAPI) -> None:
+        super().__init__(api)
+        self.threads = {threading.get_ident()}
+        self.inside = self.most = 0
+        self.db = sqlite3.connect(":memory:")
+        self.db.execute("create table t (n integer)")
+    def start(self) -> None:
+        self.note()
+    def note(self) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        self.threads.add(threading.get_ident())
+        time.sleep(0)
+        self.inside -= 1
+    @on("x")
+    def event(self, n: int) -> None:
+        self.note()
+        self.db.execute("insert into t values (?)", (n,))
+    @every(0.001)
+    def beat(self) -> None:
+        self.note()
+    @expose
+    def method(self) -> list:
+        self.note()
+        (total,) = self.db.execute("select sum(n) from t").fetchone()
+        return [total, len(self.threads), self.most]
+    """
+    with stage.run(p=plugin(body, head="import sqlite3")) as scene:
+        under_way = [scene.beside(lambda: [scene.call("p.method") for _ in range(20)]) for _ in range(3)]
+        for n in range(100):
+            scene.kernel.emit("x", n=n)
+        for one in under_way:
+            one.result()
+        assert scene.call("p.method") == [sum(range(100)), 1, 1]
+
+
+def check_async_handlers_interleave(stage: Stage) -> None:
+    """A handler that awaits lets others go on, in the same thread; sync ones run between."""
+    body = """
+    def start(self) -> None:
+        self.event, self.main = asyncio.Event(), threading.get_ident()
+    @on("first")
+    async def first(self) -> None:
+        await self.event.wait()
+        self.api.emit("out.first", same=threading.get_ident() == self.main)
+    @expose
+    async def second(self) -> bool:
+        self.event.set()
+        return threading.get_ident() == self.main
+    @expose
+    def sync(self) -> bool:
+        return threading.get_ident() == self.main
+    @expose
+    async def waits(self) -> str:
+        await self.event.wait()
+        return "waited"
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.kernel.emit("first")
+        waiting = [scene.beside(scene.call, "p.waits") for _ in range(5)]
+        assert scene.call("p.sync") is True
+        assert scene.heard("first") == []
+        assert scene.call("p.second") is True
+        assert scene.heard("first", 1) == [{"same": True}]
+        assert [one.result() for one in waiting] == ["waited"] * 5
+
+
+def check_a_plugin_without_async_has_no_loop(stage: Stage) -> None:
+    """So ``asyncio.run`` in a handler is fine."""
+    body = """
+    @expose
+    def run(self) -> list:
+        try:
+            asyncio.get_running_loop()
+            running = True
+        except RuntimeError:
+            running = False
+        return [running, asyncio.run(work(3)), asyncio.run(work(4))]
+    """
+    head = """
+    async def work(n):
+        await asyncio.sleep(0)
+        return n * 2
+    """
+    with stage.run(p=plugin(body, head=head)) as scene:
+        assert scene.call("p.run") == [False, 6, 8]
+
+
+def check_concurrency_gives_threads(stage: Stage) -> None:
+    """With ``concurrency = 3`` three sync handlers meet at a barrier; calls, deadlines and errors work as ever."""
+    body = """
+    def start(self) -> None:
+        self.barrier = threading.Barrier(3, timeout=25)
+    @on("meet")
+    def meet(self) -> None:
+        self.barrier.wait()
+        self.api.emit("out.met")
+    @expose
+    def meet_too(self) -> int:
+        return self.barrier.wait() and 1
+    @expose
+    def fails(self) -> None:
+        raise LookupError("here")
+    @expose
+    def nested(self) -> Any:
+        return self.api.call("p.fails", timeout=20)
+    """
+    with stage.run(p=plugin(body, manifest="concurrency = 3")) as scene:
+        scene.kernel.emit("meet")
+        scene.kernel.emit("meet")
+        scene.call("p.meet_too")
+        assert len(scene.heard("met", 2)) == 2
+        for _ in range(3):
+            scene.kernel.emit("meet")
+        assert len(scene.heard("met", 5)) == 5
+        try:
+            scene.call("p.nested")
+        except Exception as error:
+            assert "LookupError" in str(error)  # noqa: PT017 - these checks need no pytest
+
+
+def check_async_calls_run_at_once(stage: Stage) -> None:
+    """``acall`` does not stand in the way: two calls of one plugin are under way together."""
+    body = """
+    @expose
+    async def both(self) -> list:
+        return await asyncio.gather(self.api.acall("q.meet", timeout=30), self.api.acall("q.meet", timeout=30))
+    """
+    other = """
+    def start(self) -> None:
+        self.barrier = threading.Barrier(2, timeout=25)
+    @expose
+    def meet(self) -> str:
+        self.barrier.wait()
+        return "met"
+    """
+    with stage.run(p=plugin(body), q=plugin(other, manifest="concurrency = 2")) as scene:
+        assert scene.call("p.both") == ["met", "met"]
+
+
+def check_api_from_several_threads(stage: Stage) -> None:
+    """``emit``, ``call`` and the context from threads of the plugin's own, all at once."""
+    body = """
+    @expose
+    def run(self, threads: int, times: int) -> int:
+        self.left = threading.Semaphore(0)
+        for n in range(threads):
+            self.api.spawn(self.work, n, times)
+        for _ in range(threads):
+            self.left.acquire()
+        return self.api.get_data("done", 0)
+    def work(self, n: int, times: int) -> None:
+        for i in range(times):
+            assert self.api.call("q.echo", [n, i], timeout=30) == [n, i]
+            self.api.emit("out.at", n=n, i=i)
+            assert self.api.set_data(f"key.{n}", i) == i + 1
+            assert self.api.get_data(f"key.{n}") == i
+        self.left.release()
+    """
+    echo = "@expose\ndef echo(self, value):\n    return value"
+    with stage.run(p=plugin(body), q=plugin(echo)) as scene:
+        scene.call("p.run", 4, 50)
+        events = scene.heard("at", 200)
+        for n in range(4):
+            assert [event["i"] for event in events if event["n"] == n] == list(range(50))
+
+
+def check_a_death_beside_busy_threads(stage: Stage) -> None:
+    """What other threads of a dying plugin had begun is delivered again, not lost and not taken for a failure."""
+    body = """
+    @on("work")
+    def work(self, event, n: int) -> None:
+        if n == 0 and self.api.generation == 1:
+            self.hold("both")
+            sys.exit(1)
+        if n == 1 and self.api.generation == 1:
+            self.api.set_data("both", True)
+            while True:
+                time.sleep(0.001)
+                self.api.get_data("both")
+        self.api.emit("out.worked", n=n, generation=self.api.generation)
+    """
+    manifest = "concurrency = 2\nsupervision = { backoff = 0.01 }"
+    with stage.run(p=plugin(body, manifest=manifest)) as scene:
+        for n in range(5):
+            scene.kernel.emit("work", n=n)
+        worked = scene.heard("worked", 5)
+        assert sorted(event["n"] for event in worked) == [0, 1, 2, 3, 4]
+        assert {event["generation"] for event in worked} == {2}
+        assert scene.kernel.dead_letters() == []

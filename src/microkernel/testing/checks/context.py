@@ -1,0 +1,145 @@
+"""The context: keys, values, revisions, watchers, owners."""
+
+from __future__ import annotations
+
+from microkernel.errors import RevisionConflict
+from microkernel.testing.stage import Stage, plugin, refused
+
+BOARD = """
+    @expose
+    def put(self, key: str, value: Any, expect: int | None = None) -> int:
+        return self.api.set_data(key, value, expect=expect)
+    @expose
+    def take(self, key: str, default: Any = None) -> Any:
+        return self.api.get_data(key, default)
+    @expose
+    def drop(self, key: str) -> None:
+        self.api.delete_data(key)
+    @expose
+    def conflict(self, key: str, expect: int) -> int:
+        try:
+            self.api.set_data(key, "lost", expect=expect)
+        except errors.RevisionConflict as error:
+            return error.revision
+    @expose
+    def count_up(self, key: str, times: int) -> None:
+        for _ in range(times):
+            while True:
+                value = self.api.get_data(key, [0, 0])
+                try:
+                    self.api.set_data(key, [value[0] + 1, value[1] + 1], expect=value[1])
+                    break
+                except errors.RevisionConflict:
+                    continue
+"""
+
+
+def check_data_is_shared_with_revisions(stage: Stage) -> None:
+    """A revision counts the writes of a key, from 1; all see the same; a default where there is none."""
+    with stage.run(a=plugin(BOARD), b=plugin(BOARD)) as scene:
+        assert scene.call("a.take", "rates.CNY") is None
+        assert scene.call("a.take", "rates.CNY", 7) == 7
+        assert scene.call("a.put", "rates.CNY", 7.1) == 1
+        assert scene.call("b.take", "rates.CNY") == 7.1
+        assert scene.call("b.put", "rates.CNY", None) == 2
+        assert scene.call("a.take", "rates.CNY", "default") is None  # a key with None is there
+        assert scene.kernel.set_data("rates.CNY", 7.2, expect=2) == 3
+        assert scene.kernel.get_data("rates.CNY") == 7.2
+        scene.call("a.drop", "rates.CNY")
+        scene.call("a.drop", "rates.CNY")
+        assert scene.kernel.get_data("rates.CNY", "gone") == "gone"
+        assert scene.kernel.set_data("rates.CNY", 1, expect=0) == 1
+        scene.kernel.delete_data("rates.CNY")
+        assert scene.call("b.take", "rates.CNY", "gone") == "gone"
+
+
+def check_compare_and_set(stage: Stage) -> None:
+    """RevisionConflict with the present revision, and the value unchanged; ``expect=0``: not there yet."""
+    with stage.run(a=plugin(BOARD)) as scene:
+        assert scene.call("a.put", "k", "one", 0) == 1
+        assert scene.call("a.put", "k", "two", 1) == 2
+        for expect in (0, 1, 3):
+            assert scene.call("a.conflict", "k", expect) == 2
+            assert refused(RevisionConflict, scene.kernel.set_data, "k", "lost", expect=expect).revision == 2
+        assert scene.kernel.get_data("k") == "two"
+        assert scene.call("a.conflict", "other", 5) == 0
+
+
+def check_compare_and_set_loses_no_update(stage: Stage) -> None:
+    """Two plugins and the embedder count up the same key at once."""
+    with stage.run(a=plugin(BOARD), b=plugin(BOARD)) as scene:
+        under_way = [scene.beside(scene.call, f"{name}.count_up", "count", 100) for name in "ab"]
+        for one in under_way:
+            one.result()
+        assert scene.kernel.get_data("count") == [200, 200]
+
+
+WATCHER = plugin(
+    """
+    def start(self) -> None:
+        self.got = []
+        self.subscription = self.api.watch_data("w.*", self.changed)
+        self.api.watch_data("w.*", lambda *, value, event: self.got.append(["lambda", value]))
+    def changed(self, name, new, number) -> None:
+        self.got.append([name, new, number])
+    @expose
+    def take(self) -> list:
+        got, self.got = self.got, []
+        return [item for item in got if item[0] != "lambda"]
+    @expose
+    def stop_watching(self) -> None:
+        self.api.off(self.subscription)
+    """
+)
+
+
+def check_watchers_see_the_present_and_every_change(stage: Stage) -> None:
+    """``handler(key, value, revision)``: the present values first; a deleted key is None and 0."""
+    with stage.run() as scene:
+        kernel = scene.kernel
+        kernel.set_data("w.a", "early")
+        kernel.set_data("w.b", 1)
+        kernel.set_data("other.a", "not seen")
+        kernel.load(stage.write("watcher", WATCHER))
+        assert scene.call("watcher.take") == [["w.a", "early", 1], ["w.b", 1, 1]]
+        kernel.set_data("w.a", "late")
+        kernel.set_data("w.c", {"new": True})
+        kernel.set_data("w.c.d", "deeper than the pattern")
+        kernel.delete_data("w.b")
+        assert scene.call("watcher.take") == [["w.a", "late", 2], ["w.c", {"new": True}, 1], ["w.b", None, 0]]
+        scene.call("watcher.stop_watching")
+        kernel.set_data("w.a", "unseen")
+        assert scene.call("watcher.take") == []
+
+
+def check_watchers_in_init_see_the_present_values(stage: Stage) -> None:
+    """A watcher that is registered in ``__init__`` is told them after ``start``."""
+    body = """
+    def __init__(self, api: PluginAPI) -> None:
+        super().__init__(api)
+        api.watch_data("w.a", self.changed)
+    def changed(self, key, value, revision) -> None:
+        self.api.emit("out.changed", value=value, revision=revision)
+    """
+    with stage.run() as scene:
+        scene.kernel.set_data("w.a", 1)
+        scene.kernel.load(stage.write("watcher", plugin(body)))
+        assert scene.heard("changed", 1) == [{"value": 1, "revision": 1}]
+        scene.kernel.set_data("w.a", 2)
+        assert scene.heard("changed", 2)[1] == {"value": 2, "revision": 2}
+
+
+def check_keys_live_until_their_owner_is_unloaded(stage: Stage) -> None:
+    """A key belongs to who made it: it outlives stop, kill and reload, and goes with unload."""
+    with stage.run(a=plugin(BOARD), b=plugin(BOARD), watcher=WATCHER) as scene:
+        scene.call("a.put", "w.mine", 1)
+        scene.call("b.put", "w.mine", 2)  # still a's
+        scene.call("b.put", "w.yours", 3)
+        scene.kernel.reload("a")
+        scene.kernel.kill("a")
+        assert scene.kernel.get_data("w.mine") == 2
+        scene.call("watcher.take")
+        scene.kernel.unload("a")
+        assert scene.kernel.get_data("w.mine") is None
+        assert scene.kernel.get_data("w.yours") == 3
+        assert scene.call("watcher.take") == [["w.mine", None, 0]]

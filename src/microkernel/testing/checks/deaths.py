@@ -1,0 +1,342 @@
+"""Deaths: what is killed, what ends itself, what comes back and what becomes of its events."""
+
+from __future__ import annotations
+
+from microkernel.errors import PluginDied, PluginNotActive
+from microkernel.testing.levels import only_at
+from microkernel.testing.stage import Stage, plugin, refused
+
+RUNAWAY = plugin(
+    """
+    @on("run")
+    def run(self) -> None:
+        self.api.emit("out.running")
+        while True: pass
+    @expose
+    def run_too(self) -> None:
+        self.api.emit("out.running")
+        while True: pass
+    @expose
+    def ping(self) -> str:
+        return "pong"
+    """
+)
+
+
+def check_a_runaway_can_be_killed(stage: Stage) -> None:
+    """``while True: pass`` in a handler or method; ``kill`` ends in stopped, without a restart; callers are told."""
+    with stage.run(p=RUNAWAY) as scene:
+        scene.kernel.emit("run")
+        scene.heard("running", 1)
+        waiting = scene.beside(scene.call, "p.ping", timeout=25.0)
+        scene.until(lambda: scene.info("p").waiting >= 2, "a call that waits")
+        info = scene.kernel.kill("p")
+        assert (info.state, info.restarts, info.pid) == ("stopped", 0, None)
+        assert waiting.error(PluginDied).name == "p"
+        scene.kernel.start("p")
+        waiting = scene.beside(scene.call, "p.run_too", timeout=25.0)
+        scene.heard("running", 2)
+        assert scene.kernel.kill("p").state == "stopped"
+        assert waiting.error(PluginDied).name == "p"
+        assert scene.kernel.start("p").generation == 3
+        assert scene.call("p.ping") == "pong"
+
+
+def check_others_go_on_beside_a_runaway(stage: Stage) -> None:
+    """While one plugin spins, another answers, and the kernel lists both."""
+    with stage.run(p=RUNAWAY, q=RUNAWAY) as scene:
+        scene.kernel.emit("nothing")
+        spinning = scene.beside(scene.call, "p.run_too", timeout=25.0)
+        scene.heard("running", 1)
+        assert scene.call("q.ping") == "pong"
+        assert {info.name: info.state for info in scene.kernel.list()} == {"p": "active", "q": "active"}
+        scene.kernel.kill("p")
+        spinning.error(PluginDied)
+        assert scene.call("q.ping") == "pong"
+
+
+def check_a_handler_past_its_deadline_is_ended(stage: Stage) -> None:
+    """``limits.handler``: the instance is ended, that is a death, and the next generation goes on."""
+    manifest = """
+    limits = { handler = 0.3, insist = 0.2 }
+    supervision = { backoff = 0.01 }
+    """
+    body = """
+    @on("run")
+    def run(self, event) -> None:
+        if event.delivery == 1:
+            while True: pass
+        self.api.emit("out.again", delivery=event.delivery)
+    """
+    with stage.run(p=plugin(body, manifest=manifest)) as scene:
+        scene.kernel.emit("run")
+        assert scene.heard("again", 1) == [{"delivery": 2}]
+        assert scene.until_state("p", "active").restarts == 1
+
+
+POISON = """
+    @on("work")
+    def work(self, event, n: int) -> None:
+        if n == 3:
+            tries = self.api.get_data("tries", [])
+            self.api.set_data("tries", [*tries, event.delivery])
+            %s
+        self.api.emit("out.worked", n=n)
+    @expose
+    def ping(self) -> str:
+        return "pong"
+"""
+QUICK = "supervision = { backoff = 0.01, intensity = 8 }"
+
+
+def _poison(stage: Stage, death: str) -> None:
+    with stage.run(p=plugin(POISON % death, manifest=QUICK)) as scene:
+        for n in range(7):
+            scene.kernel.emit("work", n=n)
+        (letter,) = scene.until_letters(1, "p")
+        scene.heard("worked", 6)
+        assert sorted({event["n"] for event in scene.heard("worked")}) == [0, 1, 2, 4, 5, 6]
+        assert (letter["data"], letter["delivery"]) == ({"n": 3}, 3)
+        tries = scene.kernel.get_data("tries")
+        assert tries == sorted(tries)
+        assert tries[-3:] == [1, 2, 3]
+        assert scene.call("p.ping") == "pong"
+        info = scene.until_state("p", "active")
+        assert info.restarts == len(tries)
+        assert info.generation == len(tries) + 1
+        assert len(scene.kernel.dead_letters()) == 1
+
+
+def check_system_exit_is_a_death(stage: Stage) -> None:
+    """A poison event is delivered at most ``max_deliveries`` times, ends as exactly one dead letter, and its neighbours
+    are handled."""
+    _poison(stage, "sys.exit(1)")
+
+
+@only_at("process", "sandbox", "wasm")
+def check_os_exit_is_a_death(stage: Stage) -> None:
+    """The same for ``os._exit``."""
+    _poison(stage, "os._exit(1)")
+
+
+@only_at("process", "sandbox")
+def check_a_segmentation_fault_is_a_death(stage: Stage) -> None:
+    """The same for a real crash."""
+    _poison(stage, "import ctypes; ctypes.string_at(0)")
+
+
+def check_system_exit_elsewhere_is_a_death_too(stage: Stage) -> None:
+    """In an async handler, on a thread of ``concurrency``, in a timer, in ``start``."""
+    leave = "if self.api.generation == 1: sys.exit(2)"
+    sources = {
+        "lazy": plugin(f"@on('go')\nasync def go(self) -> None:\n    {leave}", manifest=QUICK),
+        "wide": plugin(f"@on('go')\ndef go(self) -> None:\n    {leave}", manifest=f"concurrency = 2\n{QUICK}"),
+        "timed": plugin(f"@every(0.01)\ndef go(self) -> None:\n    {leave}", manifest=QUICK),
+        "early": plugin(f"def start(self) -> None:\n    {leave}", manifest=QUICK),
+        "first": plugin(f"def __init__(self, api) -> None:\n    self.api = api\n    {leave}", manifest=QUICK),
+    }
+    with stage.run(**sources) as scene:
+        scene.kernel.emit("go")
+        for name in sources:
+            scene.until(lambda name=name: scene.info(name).generation == 2, f"{name}, generation 2")  # type: ignore[misc]
+            info = scene.until_state(name, "active")
+            assert (info.generation, info.restarts) == (2, 1), info
+
+
+def check_subscriptions_and_waiting_events_outlive_a_death(stage: Stage) -> None:
+    """Events and calls that come while a plugin is in backoff wait for its next generation."""
+    body = """
+    @expose
+    def leave(self) -> None:
+        sys.exit(1)
+    @on("x")
+    def hear(self, n: int) -> None:
+        self.api.emit("out.heard", n=n, generation=self.api.generation)
+    @expose
+    def generation(self) -> int:
+        return self.api.generation
+    """
+    with stage.run(p=plugin(body, manifest="supervision = { backoff = 0.5 }")) as scene:
+        refused(PluginDied, scene.call, "p.leave")
+        scene.until_state("p", "backoff")
+        for n in range(5):
+            scene.kernel.emit("x", n=n)
+        assert scene.call("p.generation") == 2
+        assert scene.heard("heard", 5) == [{"n": n, "generation": 2} for n in range(5)]
+
+
+LEAVER = """
+    @expose
+    def leave(self, code: int | None = None) -> None:
+        sys.exit(code)
+    @expose
+    def ping(self) -> str:
+        return "pong"
+"""
+
+
+def check_restart_policies(stage: Stage) -> None:
+    """``permanent`` always comes back, ``transient`` after an abnormal end, ``temporary`` never."""
+    manifest = "supervision = {{ restart = {!r}, backoff = 0.01 }}"
+    kinds = ("permanent", "transient", "temporary")
+    sources = {kind: plugin(LEAVER, manifest=manifest.format(kind)) for kind in kinds}
+    with stage.run(**sources) as scene:
+        for kind in kinds:
+            refused(PluginDied, scene.call, f"{kind}.leave", 1)
+        assert scene.call("permanent.ping") == "pong"
+        assert scene.call("transient.ping") == "pong"
+        assert scene.until_state("temporary", "stopped").restarts == 0
+        refused(PluginDied, scene.call, "permanent.leave", 0)
+        refused(PluginDied, scene.call, "transient.leave", 0)
+        assert scene.call("permanent.ping") == "pong"
+        assert scene.until_state("transient", "stopped").restarts == 1
+        refused(PluginNotActive, scene.call, "transient.ping")
+
+
+def check_a_spent_budget_is_quarantine(stage: Stage) -> None:
+    """More than ``intensity`` deaths in ``period``: no more restarts, until somebody starts it with ``reset``."""
+    manifest = "supervision = { intensity = 2, backoff = 0.01 }"
+    body = f"""
+    def start(self) -> None:
+        if not self.api.get_data("mended"):
+            sys.exit(1)
+    {LEAVER}
+    """
+    with stage.run(p=plugin(body, manifest=manifest)) as scene:
+        info = scene.until_state("p", "quarantined")
+        assert (info.generation, info.restarts, info.error_id) == (3, 2, "MK0205")
+        assert refused(PluginNotActive, scene.call, "p.ping").state == "quarantined"
+        refused(PluginNotActive, scene.kernel.start, "p")
+        scene.kernel.set_data("mended", True)
+        assert scene.kernel.start("p", reset=True).state == "active"
+        assert scene.call("p.ping") == "pong"
+
+
+def check_stop_and_kill_in_backoff(stage: Stage) -> None:
+    """Who waits for a restart can be stopped: it does not come back."""
+    manifest = "supervision = { backoff = 60.0, backoff_max = 60.0 }"
+    with stage.run(p=plugin(LEAVER, manifest=manifest), q=plugin(LEAVER, manifest=manifest)) as scene:
+        for name in "pq":
+            refused(PluginDied, scene.call, f"{name}.leave")
+            scene.until_state(name, "backoff")
+        assert scene.kernel.stop("p").state == "stopped"
+        assert scene.kernel.kill("q").state == "stopped"
+        assert scene.kernel.start("p").state == "active"
+
+
+@only_at("process", "sandbox")
+def check_what_a_plugin_started_ends_with_it(stage: Stage) -> None:
+    """A child, and a grandchild that has cut all ties, are gone when the kill is done."""
+    body = """
+    @expose
+    def begin(self) -> list:
+        import subprocess
+        daemon = "import os, time; os.setsid(); os.fork() or time.sleep(3600); time.sleep(3600)"
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+        other = subprocess.Popen([sys.executable, "-c", daemon])
+        return [os.getpid(), child.pid, other.pid]
+    """
+    import os
+
+    with stage.run(p=plugin(body)) as scene:
+        pids = scene.call("p.begin")
+        assert all(_is_alive(pid) for pid in pids)
+        assert os.getpid() not in pids
+        scene.kernel.kill("p")
+        assert [pid for pid in pids if _is_alive(pid)] == []
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def check_a_suspect_that_raises_holds_nobody_up(stage: Stage) -> None:
+    """What was in flight at a death comes one at a time; a handler that raises then does not stop the rest."""
+    body = """
+    @on("work")
+    def work(self, event, n: int) -> None:
+        if n == 0:
+            self.hold("go")
+        if n == 1 and self.api.generation == 1:
+            sys.exit(1)
+        if n in (1, 2):
+            raise ValueError("still faulty")
+        self.api.emit("out.worked", n=n)
+    """
+    with stage.run(p=plugin(body, manifest=QUICK)) as scene:
+        for n in range(6):
+            scene.kernel.emit("work", n=n)
+        scene.release("go")
+        scene.until(lambda: {event["n"] for event in scene.heard("worked")} >= {0, 3, 4, 5}, "the others")
+        assert [letter["data"]["n"] for letter in scene.until_letters(2)] == [1, 2]
+
+
+def check_a_busy_plugin_is_not_taken_for_a_silent_one(stage: Stage) -> None:
+    """The handler deadline is for what makes no progress: calls that always overlap are no silence."""
+    body = """
+    @expose
+    async def brief(self) -> None:
+        await asyncio.sleep(0.03)
+    """
+    relay = """
+    @expose
+    async def fire(self, times: int) -> None:
+        for _ in range(times):
+            await self.api.acall("p.brief", timeout=20)
+    """
+    with stage.run(p=plugin(body, manifest="limits = { handler = 0.3 }"), relay=plugin(relay)) as scene:
+
+        def fire() -> None:
+            for _ in range(40):
+                scene.call("p.brief")
+
+        under_way = [scene.beside(fire) for _ in range(3)]
+        under_way += [scene.beside(scene.call, "relay.fire", 40) for _ in range(2)]
+        for one in under_way:
+            one.result()
+        assert scene.info("p").restarts == 0
+
+
+def check_who_waits_for_an_answer_can_be_killed(stage: Stage) -> None:
+    """In ``call``, ``ask``, ``acall``, ``sleep``: a wait of the kernel's making is no hiding place."""
+    body = """
+    @expose
+    def busy(self) -> None:
+        self.hold("never")
+    @on("question")
+    def answer(self) -> None:
+        self.hold("never")
+    """
+    waiter = """
+    @on("call")
+    def call(self) -> None:
+        self.api.emit("out.waiting")
+        self.api.call("busy.busy", timeout=3600)
+    @on("ask")
+    def ask(self) -> None:
+        self.api.emit("out.waiting")
+        self.api.ask("question", timeout=3600)
+    @on("sleep")
+    def sleep(self) -> None:
+        self.api.emit("out.waiting")
+        self.api.sleep(3600)
+    """
+    lazy = """
+    @on("acall")
+    async def acall(self) -> None:
+        self.api.emit("out.waiting")
+        await self.api.acall("busy.busy", timeout=3600)
+    """
+    with stage.run(busy=plugin(body), waiter=plugin(waiter), lazy=plugin(lazy)) as scene:
+        for count, (name, topic) in enumerate(
+            (("waiter", "call"), ("waiter", "ask"), ("waiter", "sleep"), ("lazy", "acall")), 1
+        ):
+            scene.kernel.emit(topic)
+            scene.heard("waiting", count)
+            assert scene.kernel.kill(name).state == "stopped", topic
+            scene.kernel.start(name)
+        scene.kernel.kill("busy")

@@ -1,0 +1,570 @@
+"""Events: who hears them, in which order, and what becomes of those that are not handled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from microkernel.errors import BadTopic, CallFailed, CallTimeout, KernelError
+from microkernel.kernel.manifest import KernelConfig
+from microkernel.sdk.event import Reply
+from microkernel.testing.stage import Stage, plugin, refused
+
+EARS = plugin(
+    """
+    def __init__(self, api: PluginAPI) -> None:
+        super().__init__(api)
+        self.got = []
+    @on("by.name")
+    def by_name(self, order_id: int, currency="CNY", *, last: str = "z") -> None:
+        self.got.append(["by_name", order_id, currency, last])
+    @on("by.event")
+    def by_event(self, event: Event, a: int) -> None:
+        self.got.append(["by_event", event.topic, event.source, event.delivery, event.data, a,
+                         type(event.id).__name__, type(event.time).__name__])
+    @on("by.rest")
+    def by_rest(self, a, event, **rest) -> None:
+        self.got.append(["by_rest", a, rest, event.topic])
+    @on("by.args")
+    def by_args(self, *args) -> None:
+        self.got.append(["by_args", len(args), args[0].data])
+    @on("by.position")
+    def by_position(self, event, /) -> None:
+        self.got.append(["by_position", event.topic])
+    @on("by.nothing")
+    def by_nothing(self) -> None:
+        self.got.append(["by_nothing"])
+    @on("by.builtin")
+    def by_builtin(self, event) -> None:
+        self.got.append(["by_builtin", event.topic])
+    @expose
+    def take(self) -> list:
+        got, self.got = self.got, []
+        return got
+    """
+)
+
+
+def check_parameters_are_filled_by_name(stage: Stage) -> None:
+    """By name, with defaults; ``event`` is the Event; ``**rest`` what is left; what is not asked for is not passed."""
+    with stage.run(ears=EARS) as scene:
+        emit = scene.kernel.emit
+        emit("by.name", order_id=7, extra="not passed", last="y")
+        emit("by.event", a=1, b=[2])
+        emit("by.rest", a=1, b=2, c=3)
+        emit("by.args", a=1)
+        emit("by.position", a=1)
+        emit("by.nothing", a=1)
+        emit("by.builtin")
+        assert scene.call("ears.take") == [
+            ["by_name", 7, "CNY", "y"],
+            ["by_event", "by.event", "kernel", 1, {"a": 1, "b": [2]}, 1, "int", "float"],
+            ["by_rest", 1, {"b": 2, "c": 3}, "by.rest"],
+            ["by_args", 1, {"a": 1}],
+            ["by_position", "by.position"],
+            ["by_nothing"],
+            ["by_builtin", "by.builtin"],
+        ]
+
+
+def check_a_handler_without_a_signature_gets_the_event(stage: Stage) -> None:
+    """``api.on(topic, print)`` and a bound ``list.append`` work."""
+    body = """
+    def start(self) -> None:
+        self.got = []
+        self.api.on("x", print)
+        self.api.on("x", self.got.append)
+    @expose
+    def count(self) -> list:
+        return [type(item).__name__ for item in self.got]
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.kernel.emit("x", a=1)
+        assert scene.call("p.count") == ["Event"]
+        assert scene.kernel.dead_letters() == []
+
+
+PATTERNS = ("a", "a.b", "a.*", "a.**", "*", "*.b", "**", "a.*.c", "a.*.**")
+
+
+def check_wildcards(stage: Stage) -> None:
+    """``*`` is one word, ``**`` any tail of at least one word."""
+    body = """
+    def start(self) -> None:
+        self.got = {}
+        for pattern in %r:
+            self.api.on(pattern, self.hearer(pattern))
+    def hearer(self, pattern):
+        def hear(event, **rest):
+            self.got.setdefault(event.topic, []).append(pattern)
+        hear.__qualname__ = f"hear {pattern}"
+        return hear
+    @expose
+    def take(self, topic: str) -> list:
+        return self.got.get(topic, [])
+    """
+    wanted = {
+        "a": ["a", "*", "**"],
+        "b": ["*", "**"],
+        "a.b": ["a.b", "a.*", "a.**", "*.b", "**"],
+        "a.x.c": ["a.**", "**", "a.*.c", "a.*.**"],
+        "a.b.c.d": ["a.**", "**", "a.*.**"],
+    }
+    with stage.run(p=plugin(body % (PATTERNS,))) as scene:
+        for topic in wanted:
+            scene.kernel.emit(topic)
+        assert {topic: scene.call("p.take", topic) for topic in wanted} == wanted
+
+
+def check_handlers_run_in_the_order_they_were_registered(stage: Stage) -> None:
+    """Of one plugin and one event."""
+    body = """
+    got = []
+    @on("x")
+    def zebra(self) -> None: self.got.append("zebra")
+    @on("*")
+    def apple(self) -> None: self.got.append("apple")
+    def __init__(self, api: PluginAPI) -> None:
+        super().__init__(api)
+        api.on("x", self.first)
+    def start(self) -> None:
+        self.api.on("**", self.last)
+    def first(self) -> None: self.got.append("first")
+    def last(self) -> None: self.got.append("last")
+    @expose
+    def take(self) -> list: return self.got
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.kernel.emit("x")
+        assert scene.call("p.take") == ["first", "zebra", "apple", "last"]
+
+
+def check_once_is_once(stage: Stage) -> None:
+    """With ``once`` one event is delivered, however many come; once again after the next load."""
+    body = """
+    count = 0
+    @on("x", once=True)
+    def decorated(self) -> None: self.count += 1
+    def start(self) -> None:
+        self.api.on("x", self.registered, once=True)
+    def registered(self) -> None: self.count += 10
+    @expose
+    def counted(self) -> int: return self.count
+    """
+    with stage.run(p=plugin(body)) as scene:
+        for _ in range(20):
+            scene.kernel.emit("x")
+        assert scene.call("p.counted") == 11
+        scene.kernel.reload("p")
+        scene.kernel.emit("x")
+        scene.kernel.emit("x")
+        assert scene.call("p.counted") == 11
+        assert scene.kernel.dead_letters() == []
+
+
+def check_off_takes_a_handler_away(stage: Stage) -> None:
+    """After ``api.off`` nothing more is delivered; a second time does nothing."""
+    body = """
+    count = 0
+    def start(self) -> None:
+        self.subscription = self.api.on("x", self.hear)
+        self.early = self.api.on("y", self.hear)
+    def hear(self) -> None: self.count += 1
+    @expose
+    def stop_hearing(self) -> str:
+        self.api.off(self.subscription)
+        self.api.off(self.subscription)
+        self.early.cancel()
+        return self.subscription.pattern
+    @expose
+    def counted(self) -> int: return self.count
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.kernel.emit("x")
+        assert scene.call("p.stop_hearing") == "x"
+        scene.kernel.emit("x")
+        scene.kernel.emit("y")
+        assert scene.call("p.counted") == 1
+        assert scene.info("p").topics == ()
+        assert scene.kernel.dead_letters() == []
+
+
+def check_bad_topics_are_refused_at_once(stage: Stage) -> None:
+    """BadTopic where it is written: emit, on, ask, call, set_data."""
+    body = """
+    @expose
+    def attempts(self) -> list:
+        api, got = self.api, []
+        for attempt in (
+            lambda: api.emit("a..b"), lambda: api.emit("a.*"), lambda: api.emit(""), lambda: api.emit("a b"),
+            lambda: api.on("a.**.b", print), lambda: api.on("", print), lambda: api.ask("*"), lambda: api.call("x y"),
+            lambda: api.set_data("a..b", 1), lambda: api.get_data("*"), lambda: api.watch_data("a.", print),
+        ):
+            try:
+                attempt()
+            except errors.KernelError as error:
+                got.append(type(error).__name__)
+        return got
+    """
+    with stage.run(p=plugin(body)) as scene:
+        assert scene.call("p.attempts") == ["BadTopic"] * 11
+        refused(BadTopic, scene.kernel.emit, "a..b")
+        refused(BadTopic, scene.kernel.on, "a.**.b", print)
+
+
+NOSY = plugin(
+    """
+    got = []
+    @on("**")
+    def all(self, event) -> None: self.got.append(event.topic)
+    @expose
+    def attempts(self) -> list:
+        api, got = self.api, []
+        for attempt in (
+            lambda: api.on("kernel.message", print), lambda: api.emit("kernel.message"),
+            lambda: api.ask("kernel.message"), lambda: api.call("kernel.list"), lambda: api.call("kernel.kill", "x"),
+        ):
+            try:
+                attempt()
+            except errors.PermissionDenied as error:
+                got.append(error.action)
+        return got
+    @expose
+    def heard(self) -> list: return self.got
+    """
+)
+
+
+def check_the_kernels_own_are_not_for_everybody(stage: Stage) -> None:
+    """Without a grant none hears ``kernel.**``, emits there, or calls the service ``kernel``; it is told at once."""
+    with stage.run(p=NOSY, q=plugin("")) as scene:
+        scene.kernel.stop("q")  # the kernel emits kernel.state, kernel.message
+        scene.kernel.emit("x")
+        assert scene.call("p.heard") == ["x"]
+        assert scene.call("p.attempts") == ["on", "emit", "emit", "call", "call"]
+
+
+GRANTED = """
+permissions = { emit = ["out.*"], on = ["may.**"], call = ["other.open"], data.read = ["a.*"], data.write = ["a.b"] }
+"""
+BOUND = plugin(
+    """
+    @expose
+    def attempts(self) -> list:
+        api, got = self.api, []
+        for attempt in (
+            lambda: api.emit("out.x"), lambda: api.emit("bound.own"), lambda: api.on("may.hear", print),
+            lambda: api.call("other.open"), lambda: api.get_data("a.b"), lambda: api.set_data("a.b", 1),
+            lambda: api.set_data("bound.own", 1), lambda: api.watch_data("a.*", print),
+            lambda: api.emit("other.x"), lambda: api.on("**", print), lambda: api.call("other.shut"),
+            lambda: api.get_data("b.b"), lambda: api.set_data("a.c", 1), lambda: api.watch_data("**", print),
+            lambda: api.delete_data("a.c"), lambda: api.ask("other.x"),
+        ):
+            try:
+                attempt()
+                got.append("")
+            except errors.PermissionDenied as error:
+                got.append(error.line)
+        return got
+    """,
+    manifest=GRANTED,
+)
+OTHER = plugin("@expose\ndef open(self): ...\n@expose\ndef shut(self): ...")
+
+
+def check_permissions_bind(stage: Stage) -> None:
+    """A permissions table is granted as declared, one's own names always; PermissionDenied names the line to add."""
+    with stage.run(bound=BOUND, other=OTHER) as scene:
+        lines = scene.call("bound.attempts")
+        assert lines[:8] == [""] * 8
+        assert lines[8:] == [
+            'emit = ["other.x"]', 'on = ["**"]', 'call = ["other.shut"]', 'data.read = ["b.b"]',
+            'data.write = ["a.c"]', 'data.read = ["**"]', 'data.write = ["a.c"]', 'emit = ["other.x"]',
+        ]  # fmt: skip
+
+
+FAULTY = plugin(
+    """
+    mended = False
+    count = 0
+    @on("x")
+    def work(self, number: int) -> None:
+        self.count += 1
+        if not self.mended and number < 0:
+            raise ValueError(f"below zero: {number}")
+        self.api.emit("out.worked", number=number)
+    @expose
+    def mend(self) -> int:
+        self.mended = True
+        return self.count
+    """
+)
+
+
+def check_a_handler_that_raises_makes_a_dead_letter(stage: Stage) -> None:
+    """Logged and kept with its reason and place; no retry, no restart, and the next event is handled."""
+    with stage.run(faulty=FAULTY) as scene:
+        for number in (1, -1, 2):
+            scene.kernel.emit("x", number=number)
+        assert scene.heard("worked", 2) == [{"number": 1}, {"number": 2}]
+        (letter,) = scene.until_letters(1, "faulty")
+        assert (letter["plugin"], letter["topic"], letter["source"]) == ("faulty", "x", "kernel")
+        assert (letter["handler"], letter["delivery"], letter["data"]) == ("Plugin.work", 1, {"number": -1})
+        assert "ValueError: below zero: -1" in letter["reason"]
+        assert "faulty.py" in letter["reason"]
+        assert scene.call("faulty.mend") == 3
+        info = scene.info("faulty")
+        assert (info.state, info.generation, info.restarts, info.dead) == ("active", 1, 0, 1)
+
+
+def check_what_does_not_fit_is_a_dead_letter(stage: Stage) -> None:
+    """An event that does not fit the hints never reaches the handler; the reason has the path."""
+    with stage.run(faulty=FAULTY) as scene:
+        for data in ({"number": "seven"}, {}, {"number": 2.5}, {"number": None}):
+            scene.kernel.emit("x", **data)
+        reasons = [letter["reason"] for letter in scene.until_letters(4)]
+        assert all("number" in reason for reason in reasons), reasons
+        assert scene.call("faulty.mend") == 0
+
+
+def check_replay_gives_a_dead_letter_again(stage: Stage) -> None:
+    """``replay`` delivers it to its handler once more, and it is no dead letter any longer."""
+    with stage.run(faulty=FAULTY) as scene:
+        scene.kernel.emit("x", number=-5)
+        (letter,) = scene.until_letters(1)
+        scene.kernel.replay(letter["id"])  # still faulty: a new letter
+        letters = scene.kernel.dead_letters
+        scene.until(lambda: [one["id"] for one in letters()] not in ([], [letter["id"]]), "a new letter")
+        (again,) = scene.kernel.dead_letters()
+        scene.call("faulty.mend")
+        assert scene.kernel.replay(again["id"]) is True
+        assert scene.heard("worked", 1) == [{"number": -5}]
+        assert scene.kernel.dead_letters() == []
+        assert refused(KernelError, scene.kernel.replay, again["id"]).id == "MK0614"
+
+
+LISTENER = plugin(
+    """
+    def start(self) -> None:
+        self.got = []
+    @on("n")
+    def event(self, i: int) -> None:
+        self.got.append(i)
+    @expose
+    def method(self, i: int) -> None:
+        self.got.append(i)
+    @expose
+    def count(self) -> int:
+        return len(self.got)
+    @expose
+    def take(self) -> list:
+        got, self.got = self.got, []
+        return got
+    """
+)
+SPEAKER = plugin(
+    """
+    @expose
+    def speak(self, count: int) -> None:
+        for i in range(count):
+            if i % 7:
+                self.api.emit("n", i=i)
+            else:
+                self.api.call("listener.method", i=i, timeout=30)
+    @expose
+    def burst(self, count: int) -> None:
+        for i in range(count):
+            self.api.emit("n", i=i)
+    """
+)
+
+
+def check_first_in_first_out(stage: Stage) -> None:
+    """From one sender to one receiver, events and calls alike: from the embedder, and from a plugin."""
+    with stage.run(listener=LISTENER, speaker=SPEAKER) as scene:
+        for i in range(500):
+            if i % 7:
+                scene.kernel.emit("n", i=i)
+            else:
+                scene.call("listener.method", i=i)
+        assert scene.call("listener.take") == list(range(500))
+        scene.call("speaker.speak", 500)
+        scene.until(lambda: scene.call("listener.count") == 500)  # ours and the speaker's have no order among them
+        assert scene.call("listener.take") == list(range(500))
+
+
+def check_nothing_is_lost_in_a_flood(stage: Stage) -> None:
+    """``block``: a sender waits for room in a small mailbox; all arrive, in order."""
+    config = KernelConfig(limits={"mailbox": 100, "block": 30.0})
+    with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
+        for i in range(3000):
+            scene.kernel.emit("n", i=i)
+        assert scene.call("listener.take") == list(range(3000))
+        scene.call("speaker.burst", 6000)
+        scene.until(lambda: scene.call("listener.count") == 6000, "6000 events")
+        assert scene.call("listener.take") == list(range(6000))
+        assert scene.kernel.dead_letters() == []
+
+
+CLOGGED = """
+    def start(self) -> None:
+        self.got = []
+        self.api.on("n", self.hear, overflow=%r)
+    def hear(self, i: int) -> None:
+        if i == 0:
+            self.hold("go")
+        self.got.append(i)
+    @expose
+    def take(self) -> list:
+        return self.got
+"""
+_ROOM, _MANY = 2000, 3000
+
+
+def _overflown(stage: Stage, overflow: str, block: float = 30.0) -> tuple[list[int], int, int]:
+    """What arrives of many events when the handler waits at the first; how many were dropped, and dead letters."""
+    config = KernelConfig(limits={"mailbox": _ROOM, "block": block})
+    with stage.run(config, p=plugin(CLOGGED % overflow)) as scene:
+        for i in range(_ROOM + 3 if overflow == "block" else _MANY):
+            scene.kernel.emit("n", i=i)
+        scene.release("go")
+        scene.until(lambda: scene.info("p").waiting == 0, "an empty mailbox")
+        got = scene.call("p.take")
+        dead = scene.info("p").dead
+        assert all("MailboxFull" in one["reason"] or "MK0609" in one["reason"] for one in scene.kernel.dead_letters())
+        return got, scene.info("p").dropped, dead
+
+
+def check_overflow_drop_oldest(stage: Stage) -> None:
+    """Room is made for the newest; what went is counted."""
+    got, dropped, dead = _overflown(stage, "drop_oldest")
+    assert got == sorted(got)
+    assert (got[0], got[-1]) == (0, _MANY - 1)
+    assert len(got) + dropped == _MANY
+    assert (dropped > 0, dead) == (True, 0)
+
+
+def check_overflow_drop_newest(stage: Stage) -> None:
+    """What comes to a full mailbox is not taken; it is counted."""
+    got, dropped, dead = _overflown(stage, "drop_newest")
+    assert got == list(range(len(got)))
+    assert len(got) + dropped == _MANY
+    assert (dropped > 0, dead) == (True, 0)
+
+
+def check_overflow_reject(stage: Stage) -> None:
+    """What comes to a full mailbox is a dead letter, with MailboxFull as its reason."""
+    got, dropped, dead = _overflown(stage, "reject")
+    assert got == list(range(len(got)))
+    assert (len(got) + dead, dropped) == (_MANY, 0)
+
+
+def check_overflow_block_ends_in_a_dead_letter(stage: Stage) -> None:
+    """After the limit it is MailboxFull for this subscription; the emitter goes on."""
+    got, dropped, dead = _overflown(stage, "block", block=0.05)
+    assert got == list(range(_ROOM))
+    assert (dead, dropped) == (3, 0)
+
+
+def check_ones_own_full_mailbox_is_reject(stage: Stage) -> None:
+    """A plugin that floods itself does not wait for itself: what has no room is a dead letter."""
+    body = """
+    count = 0
+    @expose
+    def flood(self, many: int) -> None:
+        for i in range(many):
+            self.api.emit("n", i=i)
+    @on("n")
+    def hear(self, i: int) -> None:
+        self.count += 1
+    @expose
+    def counted(self) -> int:
+        return self.count
+    """
+    config = KernelConfig(limits={"mailbox": 100, "block": 30.0})
+    with stage.run(config, p=plugin(body)) as scene:
+        scene.call("p.flood", 500)
+        scene.until(lambda: scene.call("p.counted") + scene.info("p").dead == 500, "500 accounted for")
+        assert scene.info("p").dead >= 400
+
+
+ANSWERING = """
+    @on("who")
+    def mine(self, event, a: int = 0) -> Any:
+        return [self.api.name, a, event.source]
+    @on("fail")
+    def fails(self) -> None:
+        raise LookupError("not here")
+    @on("slow")
+    async def slow(self) -> str:
+        await asyncio.sleep(%s)
+        return self.api.name
+    @expose
+    def ask_others(self, topic: str, timeout: float = 20.0, **data: Any) -> list:
+        replies = self.api.ask(topic, timeout=timeout, **data)
+        return [[r.plugin, r.value, type(r.error).__name__] for r in replies]
+"""
+
+
+def check_ask_gathers_replies(stage: Stage) -> None:
+    """One Reply a handler: a value, or an error; the asker's own are skipped."""
+    with stage.run(a=plugin(ANSWERING % 0), b=plugin(ANSWERING % 0), c=plugin(ANSWERING % 0)) as scene:
+        replies = scene.kernel.ask("who", timeout=20.0, a=7)
+        assert {reply.plugin: reply.value for reply in replies} == {n: [n, 7, "kernel"] for n in ("a", "b", "c")}
+        assert all(isinstance(reply, Reply) and reply.error is None for reply in replies)
+        assert sorted(scene.call("a.ask_others", "who", a=1)) == [
+            ["b", ["b", 1, "a"], "NoneType"], ["c", ["c", 1, "a"], "NoneType"],
+        ]  # fmt: skip
+        failed = scene.kernel.ask("fail", timeout=20.0)
+        assert [type(reply.error) for reply in failed] == [CallFailed] * 3
+        assert "not here" in str(failed[0].error)
+        assert scene.kernel.ask("nobody.listens", timeout=20.0) == []
+
+
+def check_ask_does_not_wait_for_the_late(stage: Stage) -> None:
+    """Who does not answer in time carries CallTimeout; the others their values."""
+    late = plugin(ANSWERING % 3600, manifest="limits = { stop = 0.1 }")
+    with stage.run(a=plugin(ANSWERING % 0), b=late) as scene:
+        replies = {reply.plugin: reply for reply in scene.kernel.ask("slow", timeout=0.5)}
+        assert replies["a"].value == "a"
+        assert isinstance(replies["b"].error, CallTimeout)
+        assert scene.kernel.stop("b").state == "stopped"  # a handler that awaits can be ended at every level
+
+
+def check_a_plugin_hears_itself(stage: Stage) -> None:
+    """Events from a handler to oneself are handled after it, in order."""
+    body = """
+    @on("chain")
+    def chain(self, n: int) -> None:
+        if n:
+            self.api.emit("chain", n=n - 1)
+        self.api.emit("out.at", n=n)
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.kernel.emit("chain", n=3)
+        assert [event["n"] for event in scene.heard("at", 4)] == [3, 2, 1, 0]
+
+
+def check_the_embedder_hears(stage: Stage) -> None:
+    """``kernel.on``: by name, patterns, once, cancel; what its handlers raise does no harm."""
+    body = """
+    @expose
+    def say(self, n: int) -> None:
+        self.api.emit("out.said", n=n)
+        self.api.emit("word", n=n)
+    """
+    with stage.run(p=plugin(body)) as scene:
+        got: list[Any] = []
+        subscription = scene.kernel.on("word", lambda n: got.append(n))
+        scene.kernel.on("*", lambda event: got.append(event.source), once=True)
+        scene.kernel.on("word", lambda: 1 / 0)
+        scene.kernel.on("word", lambda n: got.append(-n), inline=True)
+        scene.call("p.say", 1)
+        scene.heard("said", 1)
+        scene.call("p.say", 2)
+        scene.until(lambda: len(got) >= 5, "5 notes")
+        subscription.cancel()
+        subscription.cancel()
+        scene.call("p.say", 3)
+        scene.until(lambda: -3 in got, "the inline one")
+        scene.heard("said", 3)
+        assert sorted(got, key=str) == sorted([1, "p", -1, 2, -2, -3], key=str)

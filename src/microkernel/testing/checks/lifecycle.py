@@ -1,0 +1,411 @@
+"""A plugin's life: load, start, stop, unload, and what it is told of itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from microkernel.errors import PluginLoadError, PluginNotActive, PluginNotFound, RequirementError
+from microkernel.kernel.manifest import KernelConfig, PluginConfig
+from microkernel.testing.levels import only_at
+from microkernel.testing.stage import Stage, plugin, refused
+
+FACTS = plugin(
+    '''
+    """Tells what it knows of itself."""
+
+    def start(self) -> None:
+        self.api.on("some.topic", self.nothing)
+
+    def nothing(self) -> None: ...
+
+    @expose
+    def facts(self, why: str = "") -> dict:
+        """All of it."""
+        api = self.api
+        api.data_dir.joinpath("file").write_text("x")
+        return {"name": api.name, "version": api.version, "generation": api.generation, "isolation": api.isolation,
+                "data_dir": str(api.data_dir), "active": api.is_active, "config": api.config, "repr": repr(api),
+                "pid": os.getpid()}
+    ''',
+    manifest='version = "1.2.3"',
+)
+
+
+def check_api_and_info_tell_who_it_is(stage: Stage) -> None:
+    """``api.name`` and its kin, and the fields of PluginInfo."""
+    with stage.run(facts=FACTS) as scene:
+        info = scene.info("facts")
+        facts = scene.call("facts.facts")
+        assert (facts["name"], facts["version"], facts["generation"]) == ("facts", "1.2.3", 1)
+        assert (facts["isolation"], facts["active"], facts["config"]) == (stage.level, True, {})
+        assert facts["repr"] == f"<PluginAPI of facts, generation 1, {stage.level}>"
+        assert Path(facts["data_dir"]) == stage.folder / "data" / "facts"
+        assert (info.name, info.version, info.state, info.isolation) == ("facts", "1.2.3", "active", stage.level)
+        assert (info.generation, info.restarts, info.error, info.error_id) == (1, 0, None, None)
+        assert info.pid == (None if stage.level == "thread" else facts["pid"])
+        assert (facts["pid"] == os.getpid()) == (stage.level == "thread")
+        assert info.doc == "Tells what it knows of itself."
+        assert info.methods == {"facts": "(why: str = '')"}
+        assert info.topics == ("some.topic",)
+        assert info.path == str(stage.plugins / "facts.py")
+        assert "hard kill" in info.protections
+        assert set(info.protections.values()) <= {"enforced", "watched", "unavailable"}
+        assert info.up >= 0
+        assert scene.info("facts").calls == 1
+        assert [one.name for one in scene.kernel.list()] == ["facts"]
+
+
+BELOW = plugin(
+    """
+    def start(self) -> None:
+        self.api.set_data("below.up", True)
+    @expose
+    def ping(self) -> str:
+        return "pong"
+    def stop(self) -> None:
+        self.api.emit("out.stopped", name="below")
+    """,
+    manifest='version = "2.1"',
+)
+ABOVE = plugin(
+    """
+    def start(self) -> None:
+        self.saw = [self.api.get_data("below.up"), self.api.call("below.ping")]
+    @expose
+    def what(self) -> list:
+        return self.saw
+    def stop(self) -> None:
+        self.api.emit("out.stopped", name="above", ping=self.api.call("below.ping"))
+    """,
+    manifest='requires = ["below>=2,<3"]',
+)
+
+
+def check_starts_and_stops_in_order_of_requirement(stage: Stage) -> None:
+    """What is required is active before ``start`` and until ``stop`` has returned."""
+    with stage.run(above=ABOVE, below=BELOW) as scene:
+        assert scene.call("above.what") == [True, "pong"]
+        others = refused(RequirementError, scene.kernel.stop, "below").others
+        assert others == "above"
+        assert scene.info("below").state == "active"
+    assert [event["name"] for event in scene.heard("stopped")] == ["above", "below"]
+    assert scene.heard("stopped")[0]["ping"] == "pong"
+
+
+def check_stop_of_what_is_required_can_cascade(stage: Stage) -> None:
+    """``stop(cascade=True)`` stops those who require it first."""
+    with stage.run(above=ABOVE, below=BELOW) as scene:
+        assert scene.kernel.stop("below", cascade=True).state == "stopped"
+        assert scene.info("above").state == "stopped"
+        assert [event["name"] for event in scene.heard("stopped", 2)] == ["above", "below"]
+        assert scene.kernel.start("below").state == "active"
+        assert scene.kernel.start("above").state == "active"
+
+
+EAGER = plugin(
+    """
+    def __init__(self, api: PluginAPI) -> None:
+        super().__init__(api)
+        self.refused = []
+        for attempt in (
+            lambda: api.emit("out.x"), lambda: api.ask("out.x"), lambda: api.call("eager.what"),
+            lambda: api.set_data("x", 1), lambda: api.get_data("x"), lambda: api.delete_data("x"),
+            lambda: api.spawn(print),
+        ):
+            try:
+                attempt()
+            except errors.PluginNotActive as error:
+                self.refused.append(str(error))
+        api.on("some.topic", print)
+        api.expose(self.what)
+        api.every(60, print)
+        api.after(60, print)
+        api.watch_data("some.key", print)
+    def what(self) -> list:
+        return self.refused
+    """
+)
+
+
+def check_init_only_registers(stage: Stage) -> None:
+    """What sends raises PluginNotActive in ``__init__``, and says where it belongs; what registers does not."""
+    with stage.run(eager=EAGER) as scene:
+        texts = scene.call("eager.what")
+        assert len(texts) == 7
+        assert "move it to start()" in texts[0]
+
+
+def check_what_init_raises_makes_it_failed(stage: Stage) -> None:
+    """An exception in import, ``__init__`` or ``start`` is ``failed``: shown with its place, not tried again."""
+    body = "def start(self) -> None:\n    raise KeyError('rates')"
+    in_init = "def __init__(self, api: PluginAPI) -> None:\n    api.emit('too.early')"
+    sources = {
+        "at_start": plugin(body),
+        "at_init": plugin(in_init),
+        "at_import": plugin("", head="1 / 0"),
+        "async_start": plugin("async def start(self) -> None:\n    raise KeyError('rates')"),
+        "good": plugin("@expose\ndef ping(self) -> str:\n    return 'pong'"),
+    }
+    with stage.run(**sources) as scene:
+        errors = {info.name: info.error or "" for info in scene.kernel.list() if info.state == "failed"}
+        assert set(errors) == {"at_start", "at_init", "at_import", "async_start"}
+        assert "KeyError" in errors["at_start"]
+        assert "rates" in errors["at_start"]
+        assert "at_start.py" in errors["at_start"]
+        assert "KeyError" in errors["async_start"]
+        assert "PluginNotActive" in errors["at_init"]
+        assert "ZeroDivisionError" in errors["at_import"]
+        assert scene.call("good.ping") == "pong"
+        assert scene.info("at_start").restarts == 0
+        assert refused(PluginNotActive, scene.call, "at_start.x").state == "failed"
+        assert "KeyError" in str(refused(PluginLoadError, scene.kernel.start, "at_start"))
+        scene.stage.write("at_start", plugin("@expose\ndef ping(self) -> str:\n    return 'mended'"))
+        assert scene.kernel.start("at_start").state == "active"
+        assert scene.call("at_start.ping") == "mended"
+        assert scene.info("at_start").error is None
+
+
+def check_start_that_hangs_is_ended(stage: Stage) -> None:
+    """``while True: pass`` in ``start`` is ``failed`` at the deadline, and nothing of it goes on."""
+    manifest = "limits = { start = 0.2, stop = 0.2, insist = 0.2 }"
+    with stage.run(hangs=plugin("def start(self) -> None:\n    while True: pass", manifest=manifest)) as scene:
+        assert scene.info("hangs").state == "failed"
+        assert scene.info("hangs").error_id == "MK0202"
+
+
+def check_async_start_and_stop(stage: Stage) -> None:
+    """Both may be ``async``; handlers come after ``start`` has returned."""
+    body = """
+    async def start(self) -> None:
+        self.api.on("x", self.on_x)
+        self.api.emit("x")
+        await asyncio.sleep(0)
+        self.started = True
+    def on_x(self) -> None:
+        self.api.emit("out.handled", started=self.started)
+    async def stop(self) -> None:
+        await asyncio.sleep(0)
+        self.api.emit("out.stopped")
+    """
+    with stage.run() as scene:
+        scene.kernel.load(stage.write("lazy", plugin(body)))
+        assert scene.heard("handled", 1) == [{"started": True}]
+        scene.kernel.stop("lazy")
+        assert scene.heard("stopped", 1) == [{}]
+        assert scene.info("lazy").state == "stopped"
+
+
+def check_stop_that_raises_counts_as_stopped(stage: Stage) -> None:
+    """What ``stop`` raises is told; the plugin is stopped all the same."""
+    with stage.run(rude=plugin("def stop(self) -> None:\n    raise OSError('no')")) as scene:
+        assert scene.kernel.stop("rude").state == "stopped"
+
+
+def check_stop_that_hangs_is_ended(stage: Stage) -> None:
+    """Ask, insist, kill: ``while True: pass`` in ``stop`` ends within the deadlines."""
+    manifest = "limits = { stop = 0.1, insist = 0.1 }"
+    with stage.run(hangs=plugin("def stop(self) -> None:\n    while True: pass", manifest=manifest)) as scene:
+        assert scene.kernel.stop("hangs").state == "stopped"
+        assert scene.kernel.start("hangs").state == "active"
+
+
+def check_stop_waits_for_the_running_handler(stage: Stage) -> None:
+    """A handler that is at work is not cut short by a stop within its deadline."""
+    body = """
+    @on("work")
+    def work(self) -> None:
+        self.api.emit("out.begun")
+        self.hold("go")
+        self.api.emit("out.done")
+    def stop(self) -> None:
+        self.api.emit("out.stopped")
+    """
+    with stage.run(slow=plugin(body)) as scene:
+        scene.kernel.emit("work")
+        scene.heard("begun", 1)
+        stopping = scene.beside(scene.kernel.stop, "slow")
+        scene.until_state("slow", "stopping")
+        assert not scene.heard("stopped")
+        scene.release("go")
+        assert stopping.result().state == "stopped"
+        assert len(scene.heard("done", 1)) == 1
+        assert len(scene.heard("stopped", 1)) == 1
+
+
+def check_stopped_means_deaf(stage: Stage) -> None:
+    """Everything a plugin registered goes when it is stopped; started again it is the next generation."""
+    body = """
+    @on("x")
+    def on_x(self) -> None:
+        self.api.emit("out.x", generation=self.api.generation)
+    @expose
+    def ping(self) -> str:
+        return "pong"
+    """
+    with stage.run(ear=plugin(body)) as scene:
+        scene.kernel.stop("ear")
+        scene.kernel.emit("x")
+        assert refused(PluginNotActive, scene.call, "ear.ping").state == "stopped"
+        assert scene.info("ear").topics == ()
+        assert scene.info("ear").methods == {}
+        assert scene.info("ear").pid is None
+        assert scene.kernel.stop("ear").state == "stopped"  # a second time does nothing
+        scene.kernel.start("ear")
+        scene.kernel.emit("x")
+        assert scene.heard("x", 1) == [{"generation": 2}]
+        assert scene.kernel.dead_letters() == []
+
+
+def check_load_and_unload_at_run_time(stage: Stage) -> None:
+    """``load`` adds and starts one plugin, ``unload`` stops and forgets it; its keys go with it."""
+    body = """
+    def start(self) -> None:
+        self.api.set_data("extra.key", 1)
+    @expose
+    def ping(self) -> str:
+        return "pong"
+    """
+    with stage.run() as scene:
+        path = stage.write("extra", plugin(body))
+        assert scene.kernel.load(path).state == "active"
+        assert scene.call("extra.ping") == "pong"
+        assert refused(PluginLoadError, scene.kernel.load, path).id == "MK0107"
+        scene.kernel.stop("extra")
+        assert scene.kernel.get_data("extra.key") == 1
+        assert scene.kernel.unload("extra") == []
+        assert scene.kernel.get_data("extra.key") is None
+        assert "extra" in refused(PluginNotFound, scene.call, "extra.ping").text
+        assert scene.kernel.load(path).generation == 1
+
+
+def check_package_with_relative_imports(stage: Stage) -> None:
+    """A folder is a package: relative imports work, lazy ones too, and see the snapshot, not the disk."""
+    sources = {
+        "__init__.py": plugin(
+            """
+            @expose
+            def early(self) -> int:
+                return ANSWER
+            @expose
+            def late(self) -> str:
+                from .inner.deep import word
+                return word()
+            """,
+            head="from .helper import ANSWER",
+        ),
+        "helper.py": "from .inner import HALF\nANSWER = 2 * HALF\n",
+        "inner/__init__.py": "HALF = 21\n",
+        "inner/deep.py": "from .. import helper\ndef word() -> str:\n    return f'deep {helper.ANSWER}'\n",
+        "plugin.toml": 'version = "3.0"\n',
+    }
+    with stage.run(packed=sources) as scene:
+        assert scene.info("packed").version == "3.0"
+        assert scene.call("packed.early") == 42
+        (stage.plugins / "packed" / "inner" / "deep.py").write_text("1/0")
+        assert scene.call("packed.late") == "deep 42"
+
+
+CONFIGURED = plugin(
+    """
+    @expose
+    def show(self) -> list:
+        config = self.api.config
+        return [type(config).__name__, config.size, config.rate, config.nested.word, len(config.key)]
+    @expose
+    def say_it(self) -> None:
+        self.api.log.info("%r", self.api.config.size)
+    """,
+    head="""
+    from dataclasses import dataclass, field
+    from decimal import Decimal
+    from typing import Annotated
+    from microkernel import Secret
+
+    @dataclass
+    class Nested:
+        word: str = "none"
+
+    @dataclass
+    class Config:
+        size: int
+        key: Annotated[str, Secret]
+        rate: Decimal = Decimal("0.5")
+        nested: Nested = field(default_factory=Nested)
+    """,
+)
+
+
+def _configured(**config: object) -> KernelConfig:
+    return KernelConfig(plugin={"p": PluginConfig(config=config)})
+
+
+def check_config_has_the_type_of_class_config(stage: Stage) -> None:
+    """``class Config`` in the module types ``api.config``; a Secret comes from the environment and is shown nowhere."""
+    os.environ["MK_CHECK_SECRET"] = "hush-hush"
+    try:
+        config = _configured(size=7, key={"env": "MK_CHECK_SECRET"}, nested={"word": "w"})
+        with stage.run(config, p=CONFIGURED) as scene:
+            assert scene.call("p.show") == ["Config", 7, "0.5", "w", 9]
+            scene.call("p.say_it")
+            shown = f"{scene.info('p')}{scene.lines('p')}{scene.kernel.call('kernel.info', 'p')}"
+            assert "hush-hush" not in shown
+    finally:
+        del os.environ["MK_CHECK_SECRET"]
+
+
+def check_config_that_does_not_fit_is_failed(stage: Stage) -> None:
+    """A wrong type in the configuration is ``failed`` with the path; so is a variable that is not set."""
+    with stage.run(_configured(size="seven", key="hush-hush"), p=CONFIGURED) as scene:
+        info = scene.info("p")
+        assert (info.state, info.error_id) == ("failed", "MK0121")
+        assert "size" in (info.error or "")
+        assert "hush-hush" not in str(info)
+    with stage.run(_configured(size=7, key={"env": "MK_NO_SUCH"}), p=CONFIGURED) as scene:
+        assert scene.info("p").state == "failed"
+        assert "MK_NO_SUCH" in (scene.info("p").error or "")
+
+
+TALKER = plugin(
+    """
+    @expose
+    def talk(self) -> None:
+        self.api.log.info("logged %d", 1)
+        self.api.log.debug("not shown")
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            self.api.log.exception("with a trace")
+        say = self.api.say
+        say.explain("e"); say.direct("d"); say.success("{n} rows", n=3); say.notice("n"); say.warn("w"); say.error("x")
+    @expose
+    def print(self) -> None:
+        print("to stdout\\nand more")
+        print("to stderr", file=sys.stderr)
+        os.write(1, b"raw, without an end")
+    """
+)
+
+
+def check_log_arrives(stage: Stage) -> None:
+    """``api.log`` and ``api.say`` are kept by the kernel, in order."""
+    with stage.run(talker=TALKER) as scene:
+        scene.call("talker.talk")
+        lines = scene.until_lines("talker", 8)
+        assert lines[0] == ("log", "logged 1")
+        assert lines[1][1].startswith("with a trace\nTraceback")
+        assert "ZeroDivisionError" in lines[1][1]
+        assert lines[2:] == [
+            ("explain", "e"), ("direct", "d"), ("success", "3 rows"), ("notice", "n"), ("warn", "w"), ("error", "x"),
+        ]  # fmt: skip
+
+
+@only_at("process", "sandbox")
+def check_output_arrives(stage: Stage) -> None:
+    """Standard output and error come line by line; the rest of a line at the end."""
+    with stage.run(talker=TALKER) as scene:
+        scene.call("talker.print")
+        scene.kernel.stop("talker")
+        lines = scene.until_lines("talker", 4)
+        by_stream = {stream: [text for s, text in lines if s == stream] for stream in ("stdout", "stderr")}
+        assert by_stream == {"stdout": ["to stdout", "and more", "raw, without an end"], "stderr": ["to stderr"]}

@@ -1,0 +1,266 @@
+"""Reload: the new code takes over with state, subscriptions and waiting messages; or the old one never noticed."""
+
+from __future__ import annotations
+
+from microkernel.errors import KernelError, PluginDied, ReloadFailed
+from microkernel.testing.stage import Scene, Stage, plugin, refused
+
+COUNTER = """
+    count = 0
+    @on("hit")
+    def hit(self, n: int = 0) -> None:
+        self.count += 1
+        self.api.emit("out.hit", n=n, generation=self.api.generation, version=self.api.version)
+    @expose
+    def hits(self) -> int:
+        return self.count
+    def export_state(self) -> dict:
+        return {"count": self.count}
+    def import_state(self, state: Any, from_version: str) -> None:
+        self.count = state["count"]
+        self.api.emit("out.imported", from_version=from_version)
+"""
+
+
+def counter(more: str = "", *, version: str = "1.0", head: str = "") -> str:
+    return plugin(COUNTER + more, head=head, manifest=f'version = "{version}"\nlimits = {{ start = 5.0 }}')
+
+
+def check_state_goes_over_a_reload(stage: Stage) -> None:
+    """``export_state`` of the old, ``import_state`` of the new before its ``start``; the report tells what runs."""
+    with stage.run(p=counter()) as scene:
+        for _ in range(3):
+            scene.kernel.emit("hit")
+        stage.write("p", counter("    @expose\n    def new(self) -> str:\n        return 'new'", version="2.0"))
+        report = scene.kernel.reload("p")
+        assert (report.plugin, report.generation, report.version, report.error) == ("p", 2, "2.0", None)
+        assert report.leaked == []
+        assert report.paused_ms >= 0
+        assert scene.heard("imported", 1) == [{"from_version": "1.0"}]
+        assert scene.call("p.hits") == 3
+        assert scene.call("p.new") == "new"
+        info = scene.info("p")
+        assert (info.version, info.generation, info.restarts, info.state) == ("2.0", 2, 0, "active")
+        scene.kernel.emit("hit", n=9)
+        assert scene.heard("hit", 4)[3] == {"n": 9, "generation": 2, "version": "2.0"}
+
+
+BROKEN = {
+    "syntax": "def (:\n",
+    "import": counter(head="import no_such_module_anywhere", version="2.0"),
+    "import_raises": counter(head="raise RuntimeError('at import')", version="2.0"),
+    "no_plugin": "x = 1\n",
+    "init": counter("    def __init__(self, api) -> None:\n        raise KeyError('init')", version="2.0"),
+    "start": counter("    def start(self) -> None:\n        raise KeyError('start')", version="2.0"),
+    "start_exits": counter("    def start(self) -> None:\n        sys.exit(1)", version="2.0"),
+    "import_state": counter("    def import_state(self, s, v) -> None:\n        raise KeyError('old')", version="2.0"),
+    "manifest": counter(version="2.0").replace("version =", "verzion ="),
+}
+
+
+def _refused_reload(scene: Scene, source: str) -> ReloadFailed:
+    scene.stage.write("p", source)
+    return refused(ReloadFailed, scene.kernel.reload, "p")
+
+
+def check_a_broken_reload_keeps_the_old(stage: Stage) -> None:
+    """Syntax, import, ``__init__``, ``start``, ``import_state``, manifest: ReloadFailed, and the old source goes on
+    with its state."""
+    with stage.run(p=counter()) as scene:
+        scene.kernel.emit("hit")
+        for what, source in BROKEN.items():
+            error = _refused_reload(scene, source)
+            assert isinstance(error.report.error, KernelError), what
+            assert (error.report.plugin, error.report.version) == ("p", "1.0"), what
+            assert error.report.generation == scene.info("p").generation, what
+            assert scene.call("p.hits") == 1, what
+            info = scene.info("p")
+            assert (info.state, info.version, info.restarts) == ("active", "1.0", 0), what
+            scene.kernel.emit("hit", n=1)
+            assert scene.call("p.hits") == 2, what
+            scene.kernel.stop("p")  # back to one hit: the state does not outlive a stop
+            stage.write("p", counter())
+            scene.kernel.start("p")
+            scene.kernel.emit("hit")
+        assert scene.kernel.dead_letters() == []
+
+
+def check_before_the_old_is_stopped_it_never_notices(stage: Stage) -> None:
+    """What fails until ``__init__`` does not touch the old instance: the same generation, the same thread."""
+    with stage.run(p=counter()) as scene:
+        for what in ("syntax", "import", "import_raises", "no_plugin", "init", "manifest"):
+            _refused_reload(scene, BROKEN[what])
+            assert scene.call("p.hits") == 0
+        scene.kernel.emit("hit")
+        assert scene.heard("hit", 1)[0]["generation"] == 1
+
+
+HELD = COUNTER + """
+    @on("held")
+    def held(self) -> None:
+        self.api.emit("out.held")
+        self.hold("go")
+"""
+
+
+def check_waiting_messages_outlive_a_reload(stage: Stage) -> None:
+    """Events and calls queue while the reload waits for a running handler; the new generation handles them in order."""
+    with stage.run(p=plugin(HELD)) as scene:
+        scene.kernel.emit("held")
+        scene.heard("held", 1)
+        reloading = scene.beside(scene.kernel.reload, "p")
+        scene.until(lambda: scene.kernel.core.registry.get("p").mailbox.paused, "a paused mailbox")
+        for n in range(20):
+            scene.kernel.emit("hit", n=n)
+        waiting = scene.beside(scene.call, "p.hits")
+        scene.until(lambda: scene.info("p").waiting >= 22, "all of them waiting")
+        scene.release("go")
+        assert reloading.result().generation == 2
+        assert waiting.result() == 20
+        assert [(event["n"], event["generation"]) for event in scene.heard("hit", 20)] == [(n, 2) for n in range(20)]
+        assert scene.kernel.dead_letters() == []
+
+
+def check_waiting_messages_outlive_a_broken_reload(stage: Stage) -> None:
+    """The same when the new code does not start: the old source handles them."""
+    with stage.run(p=plugin(HELD)) as scene:
+        scene.kernel.emit("held")
+        scene.heard("held", 1)
+        stage.write("p", plugin(HELD + "\n    def start(self) -> None:\n        raise KeyError('new')"))
+        reloading = scene.beside(scene.kernel.reload, "p")
+        scene.until(lambda: scene.kernel.core.registry.get("p").mailbox.paused, "a paused mailbox")
+        for n in range(20):
+            scene.kernel.emit("hit", n=n)
+        waiting = scene.beside(scene.call, "p.hits")
+        scene.until(lambda: scene.info("p").waiting >= 22, "all of them waiting")
+        scene.release("go")
+        assert "KeyError" in str(reloading.error(ReloadFailed))
+        assert waiting.result() == 20
+        assert [event["n"] for event in scene.heard("hit", 20)] == list(range(20))
+
+
+def check_what_is_queued_at_the_instance_outlives_a_reload(stage: Stage) -> None:
+    """Events and calls that it was given, and did not begin because it was asked to stop, are the next one's."""
+    body = HELD + """
+    @on("nap")
+    def nap(self) -> None:
+        self.api.emit("out.nap")
+        self.hold("queued")
+        self.api.sleep(3600)
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.kernel.emit("nap")
+        scene.heard("nap", 1)
+        waiting = [scene.beside(scene.call, "p.hits", timeout=20.0) for _ in range(3)]
+        for n in range(10):
+            scene.kernel.emit("hit", n=n)
+        scene.until(lambda: scene.info("p").waiting >= 14, "all of them given")
+        scene.release("queued")
+        scene.kernel.reload("p")
+        assert [type(one.result()) for one in waiting] == [int] * 3
+        assert [event["n"] for event in scene.heard("hit", 10)] == list(range(10))
+
+
+def check_callers_notice_nothing_of_a_reload(stage: Stage) -> None:
+    """Under constant fire from plugin and embedder, five reloads: no error, no event lost, none twice."""
+    speaker = """
+    @expose
+    def fire(self, count: int) -> int:
+        for n in range(count):
+            self.api.emit("hit", n=n)
+            assert self.api.call("p.hits", timeout=30) > n  # first in, first out, over a reload too
+        return count
+    """
+    with stage.run(p=counter(), speaker=plugin(speaker)) as scene:
+        firing = scene.beside(scene.call, "speaker.fire", 300)
+
+        def fire() -> None:
+            for n in range(300):
+                scene.kernel.emit("hit", n=1000 + n)
+                assert scene.call("p.hits") > n
+
+        mine = scene.beside(fire)
+        for _ in range(5):
+            scene.kernel.reload("p")
+        firing.result()
+        mine.result()
+        assert scene.call("p.hits") == 600
+        numbers = [event["n"] for event in scene.heard("hit", 600)]
+        assert [n for n in numbers if n < 1000] == list(range(300))
+        assert [n for n in numbers if n >= 1000] == [1000 + n for n in range(300)]
+        assert scene.info("p").generation == 6
+
+
+def check_what_the_new_one_does_not_handle_is_a_dead_letter(stage: Stage) -> None:
+    """A subscription that the next generation has no more: what waits for it is told, not lost silently."""
+    with stage.run(p=plugin(HELD)) as scene:
+        scene.kernel.emit("held")
+        scene.heard("held", 1)
+        stage.write("p", plugin("@expose\ndef ping(self) -> str:\n    return 'pong'"))
+        reloading = scene.beside(scene.kernel.reload, "p")
+        scene.until(lambda: scene.kernel.core.registry.get("p").mailbox.paused, "a paused mailbox")
+        scene.kernel.emit("hit", n=1)
+        scene.release("go")
+        reloading.result()
+        (letter,) = scene.until_letters(1)
+        assert (letter["topic"], letter["data"]) == ("hit", {"n": 1})
+        assert scene.call("p.ping") == "pong"
+        assert scene.info("p").topics == ()
+        scene.kernel.emit("hit", n=2)
+        assert scene.call("p.ping") == "pong"
+        assert len(scene.kernel.dead_letters()) == 1
+
+
+def check_reload_of_what_does_not_run_starts_it(stage: Stage) -> None:
+    """A stopped or failed plugin is started from the source as it is now."""
+    with stage.run(p=plugin("1 / 0"), q=counter()) as scene:
+        assert scene.info("p").state == "failed"
+        stage.write("p", counter())
+        assert scene.kernel.reload("p").error is None
+        assert scene.call("p.hits") == 0
+        scene.kernel.stop("q")
+        assert scene.kernel.reload("q").generation == 2
+        assert scene.info("q").state == "active"
+
+
+def check_source_is_a_snapshot(stage: Stage) -> None:
+    """A restart after a death runs the code that was loaded, not what has been written since."""
+    body = """
+    @expose
+    def leave(self) -> None:
+        sys.exit(1)
+    @expose
+    def version(self) -> str:
+        return "old"
+    """
+    manifest = "supervision = { backoff = 0.01 }"
+    with stage.run(p=plugin(body, manifest=manifest)) as scene:
+        stage.write("p", plugin(body.replace('"old"', '"new"'), manifest=manifest))
+        try:
+            scene.call("p.leave")
+        except KernelError:
+            scene.until(lambda: scene.info("p").generation == 2, "generation 2")
+        assert scene.call("p.version") == "old"
+        scene.kernel.reload("p")
+        assert scene.call("p.version") == "new"
+
+
+def check_a_reload_that_ends_the_old_by_force_tells_its_callers(stage: Stage) -> None:
+    """A method that does not end within the stop deadline: PluginDied for who waits for it; the new code runs."""
+    body = """
+    @expose
+    def spin(self) -> None:
+        self.api.emit("out.spinning")
+        while True: pass
+    @expose
+    def ping(self) -> str:
+        return "pong"
+    """
+    manifest = "limits = { stop = 0.1, insist = 0.2 }"
+    with stage.run(p=plugin(body, manifest=manifest)) as scene:
+        waiting = scene.beside(scene.call, "p.spin")
+        scene.heard("spinning", 1)
+        assert scene.kernel.reload("p").generation == 2
+        waiting.error(PluginDied)
+        assert scene.call("p.ping") == "pong"
+        assert scene.info("p").waiting == 0

@@ -1,0 +1,169 @@
+"""Timers, sleeping, spawned work; and that all of it ends with the plugin."""
+
+from __future__ import annotations
+
+from microkernel.testing.stage import Stage, plugin
+
+
+def check_every_beats_again_and_again(stage: Stage) -> None:
+    """By decorator and by ``api.every``, sync and async; never before ``start`` has returned."""
+    body = """
+    @every(0.01)
+    def sync(self) -> None:
+        self.api.emit("out.sync", started=self.started)
+    @every(0.01)
+    async def lazy(self) -> None:
+        self.api.emit("out.lazy", started=self.started)
+    def start(self) -> None:
+        self.api.every(0.01, self.more)
+        self.started = True
+    def more(self) -> None:
+        self.api.emit("out.more", started=self.started)
+    """
+    with stage.run(p=plugin(body)) as scene:
+        for topic in ("sync", "lazy", "more"):
+            assert all(event["started"] for event in scene.heard(topic, 3))
+        scene.kernel.stop("p")
+        counts = [len(scene.heard(topic)) for topic in ("sync", "lazy", "more")]
+        scene.kernel.start("p")
+        scene.heard("sync", counts[0] + 3)
+
+
+def check_every_skips_a_beat_that_still_runs(stage: Stage) -> None:
+    """A timer never overlaps with itself, also where handlers interleave."""
+    body = """
+    running = most = beats = 0
+    @every(0.005)
+    async def beat(self) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0.05)
+        self.running -= 1
+        self.beats += 1
+        self.api.emit("out.beat", most=self.most)
+    """
+    with stage.run(p=plugin(body)) as scene:
+        assert {event["most"] for event in scene.heard("beat", 4)} == {1}
+
+
+def check_after_runs_once_and_can_be_cancelled(stage: Stage) -> None:
+    """``api.after``; its ``cancel`` before the time; from a handler as well."""
+    body = """
+    def start(self) -> None:
+        self.api.after(0.01, self.fired)
+        self.api.after(0.01, self.never).cancel()
+        beat = self.api.every(0.01, self.never)
+        self.api.off(beat)
+    def never(self) -> None:
+        self.api.emit("out.never")
+    def fired(self) -> None:
+        self.api.emit("out.fired")
+        self.api.after(0.01, self.again)
+    def again(self) -> None:
+        self.api.after(0.05, lambda: self.api.emit("out.end"))
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.heard("end", 1)
+        assert len(scene.heard("fired")) == 1
+        assert scene.heard("never") == []
+
+
+def check_a_timer_that_raises_goes_on(stage: Stage) -> None:
+    """What it raises is logged; the next beat comes."""
+    body = """
+    beats = 0
+    @every(0.01)
+    def beat(self) -> None:
+        self.beats += 1
+        self.api.emit("out.beat")
+        raise ValueError(f"beat {self.beats}")
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.heard("beat", 3)
+        assert any("ValueError: beat 1" in text for _, text in scene.lines("p"))
+        assert scene.info("p").state == "active"
+
+
+def check_sleep_ends_with_the_plugin(stage: Stage) -> None:
+    """True if the whole time has passed; False when the plugin is to stop: handlers, pools, spawned work."""
+    body = """
+    @on("nap")
+    def nap(self, event) -> None:
+        self.api.emit("out.whole", whole=self.api.sleep(0.01))
+        self.api.emit("out.asleep")
+        self.api.emit("out.woken", whole=self.api.sleep(3600), active=self.api.is_active)
+    @expose
+    def spawn_nap(self) -> None:
+        self.api.spawn(self.nap, None)
+    """
+    with stage.run(one=plugin(body), pool=plugin(body, manifest="concurrency = 3")) as scene:
+        scene.kernel.emit("nap")
+        scene.heard("asleep", 2)
+        scene.call("pool.spawn_nap")
+        scene.heard("asleep", 3)
+        for name in ("one", "pool"):
+            assert scene.kernel.stop(name).state == "stopped"
+        assert scene.heard("whole", 3) == [{"whole": True}] * 3
+        woken = scene.heard("woken")
+        assert woken[:2] == [{"whole": False, "active": False}] * 2
+
+
+def check_is_active_is_the_condition_for_loops(stage: Stage) -> None:
+    """True from ``start`` until the plugin is asked to stop: in spawned work, and in a handler that loops."""
+    body = """
+    def start(self) -> None:
+        self.seen = [self.api.is_active]
+    @expose
+    def begin(self) -> None:
+        self.api.spawn(self.loop)
+    def loop(self) -> None:
+        self.api.emit("out.looping")
+        while self.api.is_active:
+            time.sleep(0.001)
+        self.api.set_data("spawned.end", True)
+    @on("work")
+    def work(self) -> None:
+        self.api.emit("out.working")
+        while self.api.is_active:
+            pass
+        self.api.emit("out.worked")
+    @expose
+    def was(self) -> list:
+        return self.seen
+    """
+    with stage.run(p=plugin(body)) as scene:
+        assert scene.call("p.was") == [True]
+        scene.call("p.begin")
+        scene.heard("looping", 1)
+        scene.kernel.emit("work")
+        scene.heard("working", 1)
+        assert scene.kernel.stop("p").state == "stopped"
+        assert len(scene.heard("worked", 1)) == 1
+
+
+def check_spawned_work_runs_beside(stage: Stage) -> None:
+    """Functions in threads, coroutine functions as tasks; what they raise is logged and ends nothing else."""
+    body = """
+    def start(self) -> None:
+        self.main = threading.get_ident()
+    @expose
+    def begin(self) -> None:
+        self.api.spawn(self.sync, "s")
+        self.api.spawn(self.lazy, "a")
+        self.api.spawn(self.fails)
+        self.hold("both")
+    def sync(self, word: str) -> None:
+        self.api.emit("out.ran", word=word, beside=threading.get_ident() != self.main)
+        self.api.set_data("both", True)
+    async def lazy(self, word: str) -> None:
+        await asyncio.sleep(0)
+        self.api.emit("out.ran", word=word, beside=None)
+    def fails(self) -> None:
+        raise ValueError("spawned trouble")
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.call("p.begin")
+        ran = {event["word"]: event["beside"] for event in scene.heard("ran", 2)}
+        assert ran == {"s": True, "a": None}
+        scene.until(lambda: any("spawned trouble" in text for _, text in scene.lines("p")), "its log")
+        assert scene.info("p").state == "active"

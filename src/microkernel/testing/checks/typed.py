@@ -1,0 +1,217 @@
+"""Type hints are the contract: parameters are checked and converted on delivery, results by ``returns``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Protocol
+from uuid import UUID
+
+from microkernel.errors import InvalidArguments
+from microkernel.testing.levels import only_at
+from microkernel.testing.stage import Stage, plugin, refused
+
+HEAD = """
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from uuid import UUID
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+@dataclass
+class Line:
+    item: str
+    price: Decimal
+    count: int = 1
+
+@dataclass
+class Order:
+    id: UUID
+    lines: list[Line]
+    placed: datetime
+"""
+TYPED = plugin(
+    """
+    @expose
+    def types(self, i: int, d: Decimal, when: datetime, u: UUID, c: Colour, o: Order, t: tuple[int, str], s: set[int],
+              day: date, f: float, maybe: int | None = None, many: list[Decimal] = []) -> dict:
+        given = {"i": i, "d": d, "when": when, "u": u, "c": c, "o": o, "t": t, "s": s, "day": day, "f": f,
+                 "maybe": maybe, "many": many}
+        self.api.emit("out.given", **given)
+        return {"kinds": {name: type(value).__name__ for name, value in given.items()},
+                "inner": [type(o.lines[0]).__name__, type(o.lines[0].price).__name__, o.lines[0].count]}
+    @on("typed")
+    def on_typed(self, d: Decimal, c: Colour, o: Order | None = None, *, u: UUID) -> None:
+        self.api.emit("out.typed", kinds=[type(value).__name__ for value in (d, c, o, u)])
+    @expose
+    def rich(self) -> Order:
+        line = Line("nut", Decimal("0.10"), 3)
+        return Order(UUID(int=7), [line], datetime(2026, 7, 30, 12, 0))
+    @expose
+    def total(self, currency: str = "CNY", *, factor: int = 1) -> Decimal:
+        return Decimal("1.10") * factor
+    @expose
+    def entered(self, value: int, rest: list[int] = ()) -> str:
+        self.api.emit("out.entered", value=value)
+        return "entered"
+    @expose
+    def open(self, first, *args: int, key: str = "k", **kwargs: Decimal) -> list:
+        return [first, args, key, {name: type(value).__name__ for name, value in kwargs.items()}]
+    @expose
+    def strict(self, a, /, b: int) -> list:
+        return [a, b]
+    """,
+    head=HEAD,
+)
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Line:
+    item: str
+    price: Decimal
+    count: int = 1
+
+
+@dataclass
+class Order:
+    id: UUID
+    lines: list[Line]
+    placed: datetime
+
+
+ORDER = Order(UUID(int=7), [Line("nut", Decimal("0.10"), 3)], datetime(2026, 7, 30, 12, 0))
+WHEN = datetime(2026, 7, 30, 12, 30, 15, 250_000, tzinfo=timezone(timedelta(hours=8)))
+ARGUMENTS: dict[str, Any] = {
+    "i": 7, "d": Decimal("1.10"), "when": WHEN, "u": UUID(int=9), "c": Colour.BLUE, "o": ORDER, "t": (1, "one"),
+    "s": {1, 2}, "day": date(2026, 7, 30), "f": 2, "many": [Decimal(1)],
+}  # fmt: skip
+KINDS = {
+    "i": "int", "d": "Decimal", "when": "datetime", "u": "UUID", "c": "Colour", "o": "Order", "t": "tuple", "s": "set",
+    "day": "date", "f": "float", "maybe": "NoneType", "many": "list",
+}  # fmt: skip
+
+
+def check_arguments_are_converted_by_their_hints(stage: Stage) -> None:
+    """By name and in order: int, Decimal, datetime, UUID, Enum, dataclass, tuple, set, date, float, optional, lists."""
+    with stage.run(p=TYPED) as scene:
+        for given in (scene.call("p.types", **ARGUMENTS), scene.call("p.types", *[*ARGUMENTS.values()][:10])):
+            assert given == {"kinds": KINDS, "inner": ["Line", "Decimal", 3]}
+        heard = scene.heard("given", 2)[0]
+        assert heard["d"] == "1.10"
+        assert heard["c"] == "blue"
+        assert heard["u"] == str(UUID(int=9))
+        assert heard["o"]["lines"] == [{"item": "nut", "price": "0.10", "count": 3}]
+        assert heard["when"] == WHEN
+        scene.kernel.emit("typed", d=Decimal(1), c=Colour.RED, o=ORDER, u=UUID(int=1))
+        assert scene.heard("typed", 1) == [{"kinds": ["Decimal", "Colour", "Order", "UUID"]}]
+
+
+def check_plain_values_become_what_the_hint_says(stage: Stage) -> None:
+    """It makes no difference whether the sender had the type or its plain form."""
+    with stage.run(p=TYPED) as scene:
+        plain = {**ARGUMENTS, "d": "1.10", "u": str(UUID(int=9)), "c": "blue", "day": "2026-07-30", "t": [1, "one"]}
+        lines = [{"item": "nut", "price": "0.10"}]
+        plain |= {"o": {"id": str(UUID(int=7)), "lines": lines, "placed": "2026-07-30T12:00:00"}}
+        assert scene.call("p.types", **plain)["kinds"] == KINDS
+
+
+def check_results_are_converted_by_returns(stage: Stage) -> None:
+    """``returns=`` gives the type; without it, plain values."""
+    with stage.run(p=TYPED) as scene:
+        assert scene.call("p.total") == "1.10"
+        assert scene.call("p.total", "CNY", factor=2, returns=Decimal) == Decimal("2.20")
+        assert scene.call("p.rich", returns=Order) == ORDER
+        assert scene.call("p.rich")["lines"] == [{"item": "nut", "price": "0.10", "count": 3}]
+        assert "int" in refused(InvalidArguments, scene.call, "p.total", returns=int).text
+
+
+class Totals(Protocol):
+    def total(self, currency: str = "CNY", *, factor: int = 1) -> Decimal: ...
+
+
+def check_service_is_a_typed_proxy(stage: Stage) -> None:
+    """``api.service(name, protocol)``: methods as attributes, results by the protocol's hints."""
+    body = """
+    @expose
+    def through(self) -> list:
+        plain, typed = self.api.service("p"), self.api.service("p", Totals, timeout=20)
+        return [type(plain.total()).__name__, type(typed.total(factor=3)).__name__, str(typed.total("CNY", factor=3))]
+    """
+    head = """
+    from decimal import Decimal
+    from typing import Protocol
+    class Totals(Protocol):
+        def total(self, currency: str = "CNY", *, factor: int = 1) -> Decimal: ...
+    """
+    with stage.run(p=TYPED, q=plugin(body, head=head)) as scene:
+        assert scene.call("q.through") == ["str", "Decimal", "3.30"]
+
+
+def check_arguments_that_do_not_fit(stage: Stage) -> None:
+    """InvalidArguments names the parameter and the path; the method is not entered."""
+    with stage.run(p=TYPED) as scene:
+        wrong: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+            (("seven",), {}, "value"), ((), {"value": 1.5}, "value"), ((None,), {}, "value"), ((), {}, "value"),
+            ((1, [1, "two"]), {}, "rest[1]"), ((), {"value": 1, "rest": [1, 2, None]}, "rest[2]"),
+            ((1, [], 3), {}, "too many"), ((1,), {"value": 2}, "value"), ((1,), {"other": 2}, "other"),
+        ]  # fmt: skip
+        for args, kwargs, place in wrong:
+            error = refused(InvalidArguments, scene.call, "p.entered", *args, **kwargs)
+            assert place in error.text, (args, kwargs, error.text)
+            assert "p.entered" in error.text
+        assert scene.call("p.entered", 1) == "entered"
+        assert scene.heard("entered", 1) == [{"value": 1}]
+        odd = {"id": str(UUID(int=1)), "lines": [{"item": "nut", "price": "free"}], "placed": WHEN}
+        error = refused(InvalidArguments, scene.call, "p.types", **{**ARGUMENTS, "o": odd})
+        assert "o.lines[0].price" in error.text
+        assert refused(InvalidArguments, scene.call, "p.types", **{**ARGUMENTS, "c": "green"}).path.startswith("c")
+
+
+def check_open_signatures(stage: Stage) -> None:
+    """``*args``, ``**kwargs`` and positional-only parameters are filled as Python would, and each checked."""
+    with stage.run(p=TYPED) as scene:
+        assert scene.call("p.open", 1, 2, 3, key="x", d="1.5") == [1, [2, 3], "x", {"d": "Decimal"}]
+        assert scene.call("p.strict", 1, b=2) == [1, 2]
+        assert "args[1]" in refused(InvalidArguments, scene.call, "p.open", 1, 2, "three").text
+        assert "kwargs" in refused(InvalidArguments, scene.call, "p.open", 1, d=[]).text
+        refused(InvalidArguments, scene.call, "p.strict", a=1, b=2)
+
+
+@only_at("thread", "process", "sandbox")  # a wasm guest can have no C extension
+def check_msgspec_structs(stage: Stage) -> None:
+    """A msgspec Struct is a type like any other: nested, with constraints, in both directions."""
+    head = """
+    from typing import Annotated
+    import msgspec
+    class Point(msgspec.Struct):
+        x: Annotated[int, msgspec.Meta(ge=0)]
+        y: int = 0
+    """
+    body = """
+    @expose
+    def shift(self, point: Point) -> Point:
+        return Point(point.x + 1, point.y)
+    """
+    with stage.run(p=plugin(body, head=head)) as scene:
+        assert scene.call("p.shift", {"x": 1}) == {"x": 2, "y": 0}
+        assert "point.x" in refused(InvalidArguments, scene.call, "p.shift", {"x": -1}).text
+
+
+def check_methods_have_signature_schema_and_help(stage: Stage) -> None:
+    """What ``info`` tells of a method comes from its hints."""
+    with stage.run(p=TYPED) as scene:
+        info = scene.info("p")
+        assert "currency: str = 'CNY'" in info.methods["total"]
+        assert "entered" in info.schemas
+        assert "value" in str(info.schemas["entered"])

@@ -1,0 +1,116 @@
+"""The contract of a Host: what plugins can rely on at every level of isolation."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from microkernel.errors import KernelError
+from microkernel.kernel.manifest import LEVELS, Level
+from microkernel.testing.checks import (
+    calls,
+    concurrency,
+    context,
+    deaths,
+    events,
+    lifecycle,
+    payloads,
+    reloads,
+    timing,
+    typed,
+)
+from microkernel.testing.levels import levels_of
+from microkernel.testing.stage import Stage
+
+Outcome = Literal["passed", "failed", "excepted", "not for this level"]
+_MODULES = (lifecycle, events, typed, payloads, calls, context, timing, concurrency, deaths, reloads)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One clause of the contract. Called with a level it returns, or raises what is wrong, mostly AssertionError.
+
+    ``levels`` are those it is meant for: a thread, for one, cannot survive ``os._exit``. At another level it does
+    nothing. ``text`` says what it checks.
+    """
+
+    name: str
+    text: str
+    levels: Collection[Level]
+    function: Callable[[Stage], None]
+
+    def __call__(self, level: Level, folder: Path | None = None) -> None:
+        """Run in ``folder``, or in one that is made for it."""
+        if level not in self.levels:
+            return
+        if folder is not None:
+            self.function(Stage(level, folder))
+            return
+        with tempfile.TemporaryDirectory(prefix="microkernel-check-") as made:
+            self.function(Stage(level, Path(made)))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a check went. ``error``: what it raised, with its traceback, else empty."""
+
+    name: str
+    outcome: Outcome
+    error: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.outcome:8} {self.name} ({self.seconds:.2f} s)\n{self.error}".rstrip()
+
+
+def check_host(level: Level, exceptions: Collection[str] = ()) -> list[Result]:
+    """Run the whole contract at one level. ``exceptions`` name checks that this level is known not to pass: they are
+    not run, and listed as ``excepted``. A host is right when no outcome is ``failed``.
+
+    Raises IsolationUnavailable where this machine has no such level, ValueError for an exception that is no check.
+    """
+    _require_asserts()
+    unknown = sorted(set(exceptions) - HOST_CHECKS.keys())
+    if unknown:
+        raise ValueError(f"there are no such checks: {', '.join(unknown)}")
+    with tempfile.TemporaryDirectory(prefix="microkernel-check-") as made, Stage(level, Path(made)).run() as scene:
+        if (error := scene.kernel.available()[level].error) is not None:
+            raise error
+    return [_run(check, level, check.name in exceptions) for check in HOST_CHECKS.values()]
+
+
+def _run(check: Check, level: Level, excepted: bool) -> Result:
+    if excepted:
+        return Result(check.name, "excepted", "", 0.0)
+    if level not in check.levels:
+        return Result(check.name, "not for this level", "", 0.0)
+    began = time.monotonic()
+    try:
+        check(level)
+    except (Exception, KernelError):
+        return Result(check.name, "failed", traceback.format_exc(), time.monotonic() - began)
+    return Result(check.name, "passed", "", time.monotonic() - began)
+
+
+def _require_asserts() -> None:
+    if not __debug__:
+        raise RuntimeError("python -O takes the asserts away: there would be nothing to check")
+
+
+def _checks_in(module: ModuleType) -> Iterator[Check]:
+    for name, function in vars(module).items():
+        if getattr(function, "__module__", "") == module.__name__ and name.startswith("check_"):
+            text = (function.__doc__ or "").strip()
+            yield Check(name.removeprefix("check_"), text, levels_of(function), function)
+
+
+HOST_CHECKS: dict[str, Check] = {check.name: check for module in _MODULES for check in _checks_in(module)}
+"""Every check by its name: ``HOST_CHECKS["calls_return"]("thread")``."""
+
+assert set(LEVELS) >= {level for check in HOST_CHECKS.values() for level in check.levels}

@@ -1,0 +1,207 @@
+"""Where checks happen: plugins from source strings, a real kernel, and a way to wait for what it does.
+
+Nothing here sleeps: ``Scene.until`` is woken by the kernel's own events, and looks again.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from microkernel.app import Kernel
+from microkernel.errors import KernelError
+from microkernel.kernel.info import PluginInfo
+from microkernel.kernel.manifest import KernelConfig, Level
+from microkernel.sdk.event import Event
+
+T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+
+PATIENCE = 20.0
+"""Seconds that anything may take before a check gives up. No check asserts a time."""
+_GLANCE = 0.02
+"""Seconds between two looks at what no event tells of: that a process is gone."""
+
+_HEAD = '''
+import asyncio, os, sys, threading, time
+from typing import Any
+from microkernel import Event, IPlugin, PluginAPI, every, expose, on
+from microkernel import errors
+
+class Base(IPlugin):
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+    def hold(self, key: str) -> None:
+        """Do not return before somebody has set a key of the context."""
+        while self.api.get_data(key) is None:
+            time.sleep(0.001)
+'''
+
+
+def plugin(body: str, *, head: str = "", manifest: str = "") -> str:
+    """The source of a plugin: ``body`` is what stands in ``class Plugin``, ``head`` before it, ``manifest`` the lines
+    of its ``[tool.microkernel]``. ``start`` and ``stop`` do nothing if they are not written."""
+    block = "".join(f"# {line}\n" for line in textwrap.dedent(manifest).strip().splitlines())
+    script = f"# /// script\n# [tool.microkernel]\n{block}# ///\n" if block else ""
+    inside = textwrap.indent(textwrap.dedent(body).strip("\n") or "pass", "    ")
+    return f"{script}{_HEAD}{textwrap.dedent(head)}\n\nclass Plugin(Base):\n{inside}\n"
+
+
+class Stage:
+    """A level, and a folder for plugins."""
+
+    def __init__(self, level: Level, folder: Path) -> None:
+        self.level: Level = level
+        self.folder = folder
+        self.plugins = folder / "plugins"
+        self.plugins.mkdir(parents=True, exist_ok=True)
+
+    def write(self, name: str, source: str | Mapping[str, str]) -> Path:
+        """A plugin's file; or its folder, from several."""
+        path = self.plugins / (f"{name}.py" if isinstance(source, str) else name)
+        files = {path: source} if isinstance(source, str) else {path / inner: text for inner, text in source.items()}
+        for file, text in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        return path
+
+    @contextmanager
+    def run(self, config: KernelConfig | None = None, /, **sources: str | Mapping[str, str]) -> Iterator[Scene]:
+        """A kernel with these plugins, by name."""
+        for name, source in sources.items():
+            self.write(name, source)
+        config = replace(config or KernelConfig(), data_dir=str(self.folder / "data"))
+        with Kernel(self.plugins, config, name="stage", isolation=self.level) as kernel:
+            yield Scene(kernel, self)
+
+
+class Scene:
+    """A running kernel, and what has happened in it."""
+
+    def __init__(self, kernel: Kernel, stage: Stage) -> None:
+        self.kernel = kernel
+        self.stage = stage
+        self.level = stage.level
+        self._news = threading.Condition()
+        self._heard: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        kernel.on("out.**", self._hear)
+        kernel.on("kernel.**", self._notice, inline=True)  # emitted on threads of the kernel only: these may lock
+
+    # What has happened
+
+    def heard(self, topic: str, count: int = 0) -> list[dict[str, Any]]:
+        """The payloads of the events ``out.<topic>`` so far; waits for at least ``count``."""
+        self.until(lambda: len(self._heard[topic]) >= count, f"{count} events out.{topic}")
+        return list(self._heard[topic])
+
+    def until(self, holds: Callable[[], T], what: str = "it") -> T:
+        """Wait until something is true, and give that. Raises AssertionError when patience is at its end."""
+        deadline = time.monotonic() + PATIENCE
+        with self._news:
+            while not (value := holds()):
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"{what} did not come in {PATIENCE:g} s; {self.summary()}")
+                self._news.wait(_GLANCE)
+        return value
+
+    def until_state(self, name: str, *states: str) -> PluginInfo:
+        self.until(lambda: self.info(name).state in states, f"{name} {' or '.join(states)}")
+        return self.info(name)
+
+    def until_letters(self, count: int, name: str = "") -> list[dict[str, Any]]:
+        """The dead letters, when there are so many."""
+        self.until(lambda: len(self.kernel.dead_letters(name)) >= count, f"{count} dead letters")
+        return self.kernel.dead_letters(name)
+
+    def summary(self) -> str:
+        plugins = [f"{info.name} {info.state} {info.error or ''}".strip() for info in self.kernel.list()]
+        return f"{'; '.join(plugins)}; {len(self.kernel.dead_letters())} dead letters"
+
+    def info(self, name: str) -> PluginInfo:
+        return self.kernel.info(name)
+
+    def lines(self, name: str) -> list[tuple[str, str]]:
+        """(stream, text) of a plugin's log."""
+        return [(line["stream"], line["text"]) for line in self.kernel.call("kernel.logs", name, timeout=PATIENCE)]
+
+    def until_lines(self, name: str, count: int) -> list[tuple[str, str]]:
+        """The same, when there are so many."""
+        self.until(lambda: len(self.lines(name)) >= count, f"{count} lines of {name}")
+        return self.lines(name)
+
+    # What to do
+
+    def call(self, target: str, *args: Any, timeout: float = PATIENCE, returns: Any = None, **kwargs: Any) -> Any:
+        return self.kernel.call(target, *args, timeout=timeout, returns=returns, **kwargs)
+
+    def beside(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> Beside[T]:
+        """Have something done on another thread."""
+        return Beside(work, *args, **kwargs)
+
+    def release(self, key: str) -> None:
+        """Let go whoever is in ``hold(key)``."""
+        self.kernel.set_data(key, True)
+
+    def _hear(self, event: Event) -> None:
+        with self._news:
+            self._heard[event.topic.removeprefix("out.")].append(event.data)
+            self._news.notify_all()
+
+    def _notice(self, event: Event) -> None:  # noqa: ARG002 - that something happened is the news
+        with self._news:
+            self._news.notify_all()
+
+
+class Beside(Generic[T]):
+    """Something under way on another thread."""
+
+    def __init__(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> None:
+        self._outcome: list[T] = []
+        self._failure: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self._outcome.append(work(*args, **kwargs))
+            except BaseException as error:
+                self._failure.append(error)
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def result(self) -> T:
+        """What it gave, or raises what it raised."""
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            raise AssertionError(f"not done after {PATIENCE:g} s")
+        if self._failure:
+            raise self._failure[0]
+        return self._outcome[0]
+
+    def error(self, kind: type[E]) -> E:
+        """The error it raised, which must be of this kind."""
+        return refused(kind, self.result)
+
+
+def refused(kind: type[E], work: Callable[..., Any], *args: Any, **kwargs: Any) -> E:
+    """The error that a call raises: of just this kind. Raises AssertionError for another, or for none."""
+    try:
+        value = work(*args, **kwargs)
+    except KernelError as error:
+        if type(error) is kind:
+            return error
+        raise AssertionError(f"{kind.__name__} was expected, not {type(error).__name__}: {error}") from error
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} was expected, not {value!r}")
