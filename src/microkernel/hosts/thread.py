@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import select
 import threading
 import time
@@ -20,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from microkernel.errors import PluginKilled
+from microkernel.kernel.bell import Bell
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, Uplink
 from microkernel.kernel.ports import Reactor as ReactorPort
@@ -43,50 +43,26 @@ class ThreadHost:
 
     def __init__(self, reactor: ReactorPort, **_options: object) -> None:
         self._reactor = reactor
-        self._bells = Bells()
 
     def available(self) -> Availability:
         return Availability("cannot be killed in C code")
 
     def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> ThreadPlace:
-        place = ThreadPlace(spec, feed, uplink, self._bells, self._reactor)
+        place = ThreadPlace(spec, feed, uplink, self._reactor)
         place.thread.start()
         return place
 
     def close(self) -> None:
-        """The instances are ended by the kernel; what is left are the bells."""
-        self._bells.close()
-
-
-class Bells:
-    """Eventfds that wake instances. They are used again, never closed while the kernel runs: who rings takes no lock,
-    and may come late. So a late ring wakes another instance for nothing, instead of writing to who knows what."""
-
-    def __init__(self) -> None:
-        self._free: deque[int] = deque()
-        self.give_back = self._free.append
-
-    def take(self) -> int:
-        try:
-            return self._free.popleft()
-        except IndexError:
-            return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-    def close(self) -> None:
-        while self._free:
-            os.close(self._free.popleft())
+        """There is nothing beside the instances, and those are ended by the kernel."""
 
 
 class ThreadPlace:
     """A thread, and its channel in memory. All methods of the Place never wait."""
 
-    def __init__(
-        self, spec: LaunchSpec, feed: Feed, uplink: Uplink, bells: Bells, reactor: ReactorPort
-    ) -> None:
+    def __init__(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, reactor: ReactorPort) -> None:
         self._uplink = uplink
-        self._bells = bells
         self._reactor = reactor
-        self.channel = MemoryChannel(feed, uplink, bells.take())
+        self.channel = MemoryChannel(feed, uplink)
         self._runtime: Runtime | None = None
         load = spec.load
         self.thread = PluginThread(self._run, f"{load.name}-{load.generation}")
@@ -145,40 +121,42 @@ class ThreadPlace:
         Told twice is as well as once; not at all would be a hang."""
         while True:
             try:
-                self._wait_for_others()
-                if self._runtime is not None:
-                    self._runtime.release()
+                self._let_go()
                 break
             except PluginKilled:
                 continue
         while True:
             try:
-                self.channel.finish(self._bells)
+                self.channel.finish()
                 self._reactor.post(partial(self._uplink.ended, exit))  # behind what it said before
                 return
             except PluginKilled:
                 continue
 
-    def _wait_for_others(self) -> None:
+    def _let_go(self) -> None:
+        """Only when its other threads have ended nothing of it runs any more."""
+        if self._runtime is None:
+            return
+        self._runtime.let_go()
         for thread in self._threads():
             if thread is not threading.current_thread():
                 thread.join()
+        self._runtime.release()
 
 
 class MemoryChannel:
     """The runtime's Channel, with the kernel's feed and uplink behind it instead of sockets."""
 
-    def __init__(self, feed: Feed, uplink: Uplink, bell: int) -> None:
+    def __init__(self, feed: Feed, uplink: Uplink) -> None:
         self._feed = feed
         self._uplink = uplink
         self._inbox: deque[Message] = deque()
         self._answers: dict[int, Callable[[Reply], object]] = {}
-        self._bell = bell
+        self._bell = Bell()
         self._poll = select.poll()
-        self._poll.register(self._bell, select.POLLIN)
+        self._poll.register(self._bell.fileno(), select.POLLIN)
         self._parked = False
         self._closed = False
-        self._unfinished = [None]
 
     # The kernel's side
 
@@ -197,30 +175,35 @@ class MemoryChannel:
             raise
 
     def ring(self) -> None:
-        if self._parked and not self._closed:
-            os.eventfd_write(self._bell, 1)
+        if self._parked:
+            self._wake()
 
     def close(self) -> None:
         """The instance is cut off: whatever it asks for from now on ends it."""
         self._closed = True
-        os.eventfd_write(self._bell, 1)
+        self._wake()
 
-    def finish(self, bells: Bells) -> None:
-        """Give back the bell, at most once however often this is interrupted."""
+    def finish(self) -> None:
+        """Nobody reads any more."""
         self._closed = True
-        if self._unfinished:
-            self._unfinished.clear()
-            bells.give_back(self._bell)
+        self._bell.close()
+
+    def _wake(self) -> None:
+        try:
+            self._bell.ring()
+        except ValueError:
+            if not self._bell.closed:  # else the instance has ended, and needs no waking
+                raise
 
     # The runtime's side
 
     def fileno(self) -> int:
         self._parked = True  # an event loop waits where we cannot see it
-        return self._bell
+        return self._bell.fileno()
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         if timeout == 0.0:
-            self._drain_bell()  # before the look: what comes after it rings anew
+            self._bell.drain()  # before the look: what comes after it rings anew
             return self._collect()
         waiting = self._collect()
         if waiting:
@@ -230,7 +213,7 @@ class MemoryChannel:
             waiting = self._collect()  # what came before we were seen to be parked
             if not waiting:
                 self._poll.poll(None if timeout is None else min(timeout, _LONGEST) * 1000)
-                self._drain_bell()
+                self._bell.drain()
                 waiting = self._collect()
         finally:
             self._parked = was_parked
@@ -245,12 +228,6 @@ class MemoryChannel:
         while self._inbox:
             messages.append(self._inbox.popleft())
         return messages
-
-    def _drain_bell(self) -> None:
-        try:
-            os.eventfd_read(self._bell)
-        except BlockingIOError:
-            return
 
     def send(self, message: Message) -> None:
         self._check()

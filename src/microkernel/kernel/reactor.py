@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-import os
 import select
 import threading
 from collections import deque
@@ -17,6 +16,7 @@ from itertools import count
 from typing import TypeVar
 
 from microkernel.errors import KernelClosed
+from microkernel.kernel.bell import Bell
 from microkernel.kernel.ports import Clock
 
 T = TypeVar("T")
@@ -33,8 +33,8 @@ class Reactor:
     def __init__(self, name: str, clock: Clock) -> None:
         self._clock = clock
         self._epoll = select.epoll()
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._bell, select.EPOLLIN)
+        self._bell = Bell()
+        self._epoll.register(self._bell.fileno(), select.EPOLLIN)
         self._posted: deque[Work] = deque()
         self._ready: dict[int, Work] = {}
         self._timers: list[tuple[float, int, list[Work]]] = []
@@ -51,7 +51,7 @@ class Reactor:
         self.post(self._close)
         self._thread.join()
         self._epoll.close()
-        os.close(self._bell)
+        self._bell.close()
 
     def _close(self) -> None:
         self._closing = True
@@ -74,11 +74,15 @@ class Reactor:
         try:
             self._posted.append(work)
             if self._parked:
-                os.eventfd_write(self._bell, 1)
+                self._bell.ring()
+        except ValueError:
+            if not self._bell.closed:  # else the kernel has ended, and nobody is there to do it
+                self._bell.ring()
+                raise
         except BaseException:
             # A kill between the two lines above must not lose the wake-up: from a handler's entry to its first C call
             # there is no point where another exception could come.
-            os.eventfd_write(self._bell, 1)
+            self._bell.ring()
             raise
 
     def run(self, work: Callable[[], T]) -> T:
@@ -118,8 +122,8 @@ class Reactor:
             events = self._epoll.poll(0 if self._posted else self._wait())
             self._parked = False
             for fd, _ in events:
-                if fd == self._bell:
-                    os.eventfd_read(self._bell)
+                if fd == self._bell.fileno():
+                    self._bell.drain()
                 elif ready := self._ready.get(fd):
                     self._do(ready)
             for _ in range(len(self._posted)):

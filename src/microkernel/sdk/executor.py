@@ -79,6 +79,9 @@ class Inline:
     def submit(self, job: Job) -> None:
         job.run(0)
 
+    def let_go(self) -> None:
+        """There are no threads."""
+
     def close(self) -> None:
         """Nothing is under way between two jobs."""
 
@@ -98,10 +101,14 @@ class Pool:
     def submit(self, job: Job) -> None:
         self._jobs.put(job)
 
-    def close(self) -> None:
-        """Wait until all that was submitted has run."""
+    def let_go(self) -> None:
+        """The threads end when all that was submitted has run; does not wait for that."""
         for _ in self.threads:
             self._jobs.put(None)
+
+    def close(self) -> None:
+        """Wait until all that was submitted has run."""
+        self.let_go()
         for thread in self.threads:
             thread.join()
 
@@ -123,6 +130,9 @@ class Tasks:
         self._died = died
         self._tasks: set[asyncio.Task[None]] = set()
         self.threads = sync.threads
+
+    def let_go(self) -> None:
+        self._sync.let_go()
 
     def submit(self, job: Job) -> None:
         if job.is_async:

@@ -63,6 +63,11 @@ class Runtime:
         if not isinstance(error, PluginKilled | ChannelClosed):
             self._instance.log.error("%s", context["message"], exc_info=error)
 
+    def let_go(self) -> None:
+        """The instance has ended, however it did: the threads of its pool may end too."""
+        if hasattr(self, "_instance"):
+            self._instance.dispatcher.executor.let_go()
+
     def release(self) -> None:
         """Close an event loop that a kill left open. Called when nothing of the instance runs any more."""
         if self._loop is not None and not self._loop.is_closed():
