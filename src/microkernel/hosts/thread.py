@@ -85,8 +85,7 @@ class ThreadPlace:
 
     def insist(self) -> None:
         for thread in self._threads():
-            if thread.ident is not None:
-                _raise_in(thread.ident, PluginKilled)
+            thread.press(_raise_in)
         self.channel.ring()
 
     def kill(self) -> None:
@@ -97,7 +96,7 @@ class ThreadPlace:
         wall = "unavailable"
         return {"protections": {"memory": wall, "cpu": wall, "files": wall, "network": wall, "hard kill": "watched"}}
 
-    def _threads(self) -> list[threading.Thread]:
+    def _threads(self) -> list[PluginThread]:
         others = self._runtime.threads() if self._runtime is not None else []
         return [thread for thread in (self.thread, *others) if thread.is_alive()]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import queue
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -74,7 +73,7 @@ class Job:
 class Inline:
     """Jobs run where they arrive."""
 
-    threads: tuple[threading.Thread, ...] = ()
+    threads: tuple[PluginThread, ...] = ()
 
     def submit(self, job: Job) -> None:
         job.run(0)

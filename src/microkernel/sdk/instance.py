@@ -20,6 +20,7 @@ from microkernel.sdk.handlers import Handlers, is_async
 from microkernel.sdk.logs import plugin_logger
 from microkernel.sdk.signature import name_of
 from microkernel.sdk.spawn import Spawned
+from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.timers import Timer, Timers
 from microkernel.sdk.work import current
 from microkernel.wire import codec, messages
@@ -48,7 +49,7 @@ class Instance:
         self._main = threading.get_ident()
         self._polled = 0.0
 
-    def threads(self) -> list[threading.Thread]:
+    def threads(self) -> list[PluginThread]:
         """The threads beside the main one that still run."""
         pool = [thread for thread in self.dispatcher.executor.threads if thread.is_alive()]
         return [*pool, *self.spawned.threads]

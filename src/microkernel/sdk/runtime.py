@@ -8,7 +8,6 @@ threads instead.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Coroutine
 from functools import partial
@@ -25,6 +24,7 @@ from microkernel.sdk.instance import Instance
 from microkernel.sdk.plugin import IPlugin
 from microkernel.sdk.pump import LoopPump
 from microkernel.sdk.signature import name_of
+from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.timers import Timer
 from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import NO_SLOT, Work
@@ -53,7 +53,7 @@ class Runtime:
         finally:
             self._leave()
 
-    def threads(self) -> list[threading.Thread]:
+    def threads(self) -> list[PluginThread]:
         """The threads beside the main one that still run."""
         return self._instance.threads() if hasattr(self, "_instance") else []
 

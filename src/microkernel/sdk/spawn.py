@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +18,12 @@ class Spawned:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._threads: list[threading.Thread] = []
+        self._threads: list[PluginThread] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
 
     @property
-    def threads(self) -> list[threading.Thread]:
+    def threads(self) -> list[PluginThread]:
         """Those that still run."""
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         return self._threads

@@ -11,13 +11,42 @@ from microkernel.errors import PluginKilled
 
 
 class PluginThread(threading.Thread):
-    """A daemon that says nothing when it is killed: not even when that comes at its very end, after all our handlers,
-    where ``threading`` would print a traceback."""
+    """A daemon that may be killed, but only while it runs what it was given: the interpreter's own locks, which it takes
+    before and after that, must not be left half taken. It says nothing when it is killed: not even when that comes
+    at its very end, after all our handlers, where ``threading`` would print a traceback."""
 
     def __init__(self, target: Callable[..., Any], name: str, args: tuple[Any, ...] = ()) -> None:
         super().__init__(target=target, name=name, args=args, daemon=True)
         tell = self._invoke_excepthook  # type: ignore[has-type]
         self._invoke_excepthook = lambda thread: None if _killed() else tell(thread)
+        self._inside = False
+        self._gate = threading.RLock()
+
+    def press(self, raise_in: Callable[[int, type[BaseException]], object]) -> None:
+        """Have PluginKilled raised in it. On a thread that cannot be killed itself."""
+        if self._gate.acquire(blocking=False):
+            try:
+                if self._inside and self.ident is not None:
+                    raise_in(self.ident, PluginKilled)
+            finally:
+                self._gate.release()
+
+    def run(self) -> None:
+        self._inside = True
+        try:
+            super().run()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Nothing is raised in it any more. The gate is never given back; what was raised before comes in here."""
+        while True:
+            try:
+                self._gate.acquire()
+                self._inside = False
+                return
+            except PluginKilled:
+                continue
 
 
 def _killed() -> bool:
