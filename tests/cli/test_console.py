@@ -80,8 +80,8 @@ class Terminal:
         return self.process.returncode
 
     def is_as_before(self) -> bool:
-        """Whether the terminal echoes and edits lines again."""
-        return termios.tcgetattr(self._slave)[3] == self.before[3]
+        """Whether the terminal echoes, edits lines and knows its keys again."""
+        return termios.tcgetattr(self._slave) == self.before
 
     def close(self) -> None:
         if self.process.poll() is None:

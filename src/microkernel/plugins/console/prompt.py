@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import termios
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,8 +29,9 @@ class Prompt:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Meanwhile what others print comes above the prompt, and what is typed between two lines waits for the next."""
-        with self._session.input.raw_mode(), patch_stdout(raw=True):
+        """Meanwhile what others print comes above the prompt, and what is typed between two lines is kept."""
+        source = self._session.input
+        with _all_keys_kept(source.fileno()), source.raw_mode(), patch_stdout(raw=True):
             yield
 
     def read(self) -> str | None:
@@ -53,6 +55,21 @@ class Prompt:
         app = self._session.app
         if self._left and app.is_running and not app.is_done:
             app.exit(exception=EOFError())
+
+
+@contextmanager
+def _all_keys_kept(terminal: int) -> Iterator[None]:
+    """Ctrl-D and Ctrl-C mean nothing to the terminal itself: while a line is printed above the prompt it would take
+    them for its own, and they would be lost."""
+    before = termios.tcgetattr(terminal)
+    ours = [*before[:6], list(before[6])]
+    for key in (termios.VEOF, termios.VINTR, termios.VQUIT, termios.VSUSP):
+        ours[6][key] = b"\0"
+    termios.tcsetattr(terminal, termios.TCSANOW, ours)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSANOW, before)
 
 
 class _History(FileHistory):

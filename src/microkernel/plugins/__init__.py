@@ -1,0 +1,1 @@
+"""Ordinary plugins that ship with microkernel: each on the public SDK, none knows another."""
