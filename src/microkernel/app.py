@@ -194,7 +194,7 @@ class Kernel:
             give_up(core, pending)
             raise CallTimeout("MK0606", target=target, timeout=timeout)
         core.router.collect(pending)
-        return value_of(reply, target, returns)
+        return value_of(reply, message, timeout, returns)
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """The same in an asyncio program."""
@@ -210,7 +210,7 @@ class Kernel:
         finally:
             if not answered.done() or answered.cancelled():
                 give_up(core, pending)
-        return value_of(reply, target, returns)
+        return value_of(reply, message, timeout, returns)
 
     # Context
 

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from microkernel.errors import CallTimeout
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.ports import Lane
 from microkernel.kernel.router import cancel
@@ -63,9 +64,12 @@ def give_up(core: Core, pending: int) -> None:
         cancel(call)
 
 
-def value_of(reply: messages.Reply, target: str, returns: Any) -> Any:
+def value_of(reply: messages.Reply, message: messages.Call, timeout: float, returns: Any) -> Any:
+    """Raises what the Reply tells of; what comes after the deadline is no answer."""
+    if time.monotonic() >= message.deadline:
+        raise CallTimeout("MK0606", target=message.target, timeout=timeout)
     if reply.failure is not None:
-        raise to_error(reply.failure, target)
+        raise to_error(reply.failure, message.target)
     return codec.decode(reply.value, Any if returns is None else returns)
 
 

@@ -126,11 +126,14 @@ class ThreadPlace:
                 continue
         while True:
             try:
-                self.channel.finish()
-                self._reactor.post(partial(self._uplink.ended, exit))  # behind what it said before
+                self._reactor.post(partial(self._tell_end, exit))  # behind what it said before
                 return
             except PluginKilled:
                 continue
+
+    def _tell_end(self, exit: Exit) -> None:
+        self.channel.finish()
+        self._uplink.ended(exit)
 
     def _let_go(self) -> None:
         """Only when its other threads have ended nothing of it runs any more."""
@@ -155,7 +158,7 @@ class MemoryChannel:
         self._poll = select.poll()
         self._poll.register(self._bell.fileno(), select.POLLIN)
         self._parked = False
-        self._closed = False
+        self._closed = self._finished = False
 
     # The kernel's side
 
@@ -175,24 +178,18 @@ class MemoryChannel:
 
     def ring(self) -> None:
         if self._parked:
-            self._wake()
+            self._bell.ring()
 
     def close(self) -> None:
         """The instance is cut off: whatever it asks for from now on ends it."""
         self._closed = True
-        self._wake()
+        self._bell.ring()
 
     def finish(self) -> None:
-        """Nobody reads any more."""
-        self._closed = True
-        self._bell.close()
-
-    def _wake(self) -> None:
-        try:
-            self._bell.ring()
-        except ValueError:
-            if not self._bell.closed:  # else the instance has ended, and needs no waking
-                raise
+        """Nobody reads any more. On the reactor's thread; a second time does nothing."""
+        if not self._finished:
+            self._closed = self._finished = True
+            self._bell.close()
 
     # The runtime's side
 

@@ -75,10 +75,6 @@ class Reactor:
             self._posted.append(work)
             if self._parked:
                 self._bell.ring()
-        except ValueError:
-            if not self._bell.closed:  # else the kernel has ended, and nobody is there to do it
-                self._bell.ring()
-                raise
         except BaseException:
             # A kill between the two lines above must not lose the wake-up: from a handler's entry to its first C call
             # there is no point where another exception could come.

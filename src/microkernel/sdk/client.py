@@ -51,7 +51,8 @@ class Client:
 
     def call(self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], returns: Any) -> Any:
         message = self._call_message(target, timeout, args, kwargs, current.get().slot)
-        return self._result(self._request(message.id, message, message.deadline, target, timeout), target, returns)
+        reply = self._request(message.id, message, message.deadline, target, timeout)
+        return self._result(reply, message, timeout, returns)
 
     async def acall(
         self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], returns: Any
@@ -65,7 +66,7 @@ class Client:
         )
         try:
             async with asyncio.timeout(message.deadline - time.monotonic()):
-                return self._result(await answered, target, returns)
+                return self._result(await answered, message, timeout, returns)
         except TimeoutError:
             raise CallTimeout("MK0606", target=target, timeout=round(timeout, 3)) from None
         finally:
@@ -150,9 +151,12 @@ class Client:
             raise to_error(reply.failure, target)
         return reply
 
-    def _result(self, reply: messages.Reply, target: str, returns: Any) -> Any:
+    def _result(self, reply: messages.Reply, message: messages.Call, timeout: float, returns: Any) -> Any:
+        """What comes after the deadline is no answer; else a callee that gives up at it would answer by chance."""
+        if time.monotonic() >= message.deadline:
+            raise CallTimeout("MK0606", target=message.target, timeout=round(timeout, 3))
         if reply.failure is not None:
-            raise to_error(reply.failure, target)
+            raise to_error(reply.failure, message.target)
         return codec.decode(reply.value, Any if returns is None else returns)
 
     def _permit(self, action: str, granted: list[str] | None, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ class Dispatcher:
         self._calls: dict[int, Job] = {}
         self.executor: Inline | Pool | Tasks = Inline()
         self.stop: messages.Stop | None = None
+        self.ending = threading.Event()
+        """Set with ``stop``, for the threads beside the main one."""
 
     def next(self, timeout: float | None) -> Sequence[messages.Message]:
         """What is to be handled now; waits only when there is nothing."""
@@ -54,9 +57,10 @@ class Dispatcher:
         for message in self._channel.receive(timeout):
             if isinstance(message, messages.Cancel):
                 self._cancel(message)
-            else:
-                self.stop = message if isinstance(message, messages.Stop) else self.stop
-                self._backlog.append(message)
+                continue
+            if isinstance(message, messages.Stop):
+                self._stop(message)
+            self._backlog.append(message)
 
     def finish(self) -> None:
         """After the Stop: answer the calls that came before it. The events stay the kernel's."""
@@ -84,7 +88,7 @@ class Dispatcher:
                 while self._posted:
                     self._posted.popleft()()
             case messages.Stop():
-                self.stop = message
+                self._stop(message)
             case _:
                 pass  # a newer kernel may say what we do not know
 
@@ -93,6 +97,10 @@ class Dispatcher:
         if self._done:
             done, self._done = self._done, []
             self._channel.send(messages.Done(done))
+
+    def _stop(self, message: messages.Stop) -> None:
+        self.stop = message
+        self.ending.set()
 
     def _deliver(self, message: messages.Deliver) -> None:
         now = time.monotonic()

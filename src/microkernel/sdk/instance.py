@@ -44,7 +44,7 @@ class Instance:
         self.dispatcher = Dispatcher(channel, self.handlers, load.name, load.root)
         self.log = plugin_logger(load.name, load.log_level, channel.send)
         self.spawned = Spawned(self.log)
-        self.ending = threading.Event()
+        self.ending = self.dispatcher.ending
         self._channel = channel
         self._main = threading.get_ident()
         self._polled = 0.0
