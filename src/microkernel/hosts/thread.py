@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from microkernel.errors import PluginKilled
+from microkernel.errors import KernelClosed, PluginKilled
 from microkernel.kernel.bell import Bell
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, Uplink
@@ -26,6 +26,7 @@ from microkernel.kernel.ports import Reactor as ReactorPort
 from microkernel.sdk.channel import ChannelClosed
 from microkernel.sdk.runtime import Runtime
 from microkernel.sdk.threads import PluginThread
+from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Message, Reply
 
 _BATCH = 64
@@ -86,7 +87,9 @@ class ThreadPlace:
     def insist(self) -> None:
         for thread in self._threads():
             thread.press(_raise_in)
-        self.channel.ring()
+        self.channel.disturb()
+        if self._runtime is not None:
+            self._runtime.nudge()
 
     def kill(self) -> None:
         self.channel.close()
@@ -107,7 +110,7 @@ class ThreadPlace:
             self._runtime.run()
             exit = Exit("its runtime ended", code=0)
         except PluginKilled:
-            self.channel.close()
+            exit = Exit("its thread was ended", signal=9)
         except BaseException as error:
             _log.debug("a plugin's thread ended", exc_info=True)
             exit = Exit(f"{type(error).__name__}: {error}", code=1)
@@ -120,6 +123,7 @@ class ThreadPlace:
         Told twice is as well as once; not at all would be a hang."""
         while True:
             try:
+                self.channel.close()
                 self._let_go()
                 break
             except PluginKilled:
@@ -183,7 +187,15 @@ class MemoryChannel:
     def close(self) -> None:
         """The instance is cut off: whatever it asks for from now on ends it."""
         self._closed = True
+        self.disturb()
+
+    def disturb(self) -> None:
+        """Whoever waits in here looks up: for messages, or for the answer to a request, which will not come."""
         self._bell.ring()
+        for id in list(self._answers):
+            answer = self._answers.pop(id, None)
+            if answer is not None:
+                answer(Reply(id, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended"))))
 
     def finish(self) -> None:
         """Nobody reads any more. On the reactor's thread; a second time does nothing."""

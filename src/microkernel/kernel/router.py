@@ -6,6 +6,7 @@ thread is killed in between, the death of its plugin answers it again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -241,6 +242,8 @@ def _check_callable(target: Record, method: str) -> None:
 
 
 def _done(call: PendingCall) -> None:
+    if call.target.instance is not None:
+        call.target.instance.progress = time.monotonic()
     mailbox = call.target.mailbox
     if call.letter is not None:
         mailbox.done(call.letter.seq)

@@ -182,6 +182,7 @@ class Switch:
 
     def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
         instance.leaving = Exit(message.reason, code=message.code)
+        instance.cut = True  # what its other threads still say is said by the dying
 
 
 _IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from microkernel.errors import InvalidArguments, KernelError
+from microkernel.errors import CallTimeout, InvalidArguments, KernelError
 from microkernel.sdk.channel import Channel
 from microkernel.sdk.executor import Inline, Job, Pool, Tasks
 from microkernel.sdk.handlers import Handlers
@@ -147,6 +147,8 @@ class Dispatcher:
 
     def _invoke(self, message: messages.Invoke) -> None:
         try:
+            if time.monotonic() >= message.deadline:  # it waited for so long that nobody waits for it
+                raise CallTimeout("MK0606", target=f"{self._name}.{message.method}", timeout=0.0)
             exposed = self._handlers.method(self._name, message.method)
             args, kwargs = exposed.binder.bind(message.args, message.kwargs)
         except KernelError as error:

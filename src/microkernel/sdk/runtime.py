@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
@@ -62,6 +63,12 @@ class Runtime:
         error = context.get("exception")
         if not isinstance(error, PluginKilled | ChannelClosed):
             self._instance.log.error("%s", context["message"], exc_info=error)
+
+    def nudge(self) -> None:
+        """Wake the event loop, from another thread: an exception that is raised here is seen only by code that runs."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(int)
 
     def let_go(self) -> None:
         """The instance has ended, however it did: the threads of its pool may end too."""
