@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import select
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import FrameType
 from typing import Any
 
 from microkernel.errors import KernelClosed, PluginKilled
@@ -35,6 +38,18 @@ _LONGEST = 3600.0
 _log = logging.getLogger("microkernel")
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+
+def _in_shared_code(frame: FrameType | None) -> bool:
+    """Whether it is just about to take or give back a lock that the whole process shares: of imports, of logging, of
+    ``threading``. It leaves that by itself, and is pressed again then."""
+    if frame is None:
+        return False
+    code = frame.f_code
+    return code.co_filename.startswith(_SHARED) or (code.co_filename == threading.__file__ and code.co_name == "start")
+
+
+_SHARED = ("<frozen importlib", os.path.dirname(logging.__file__))
 
 
 class ThreadHost:
@@ -85,8 +100,10 @@ class ThreadPlace:
         """There is none: its answers are handed over."""
 
     def insist(self) -> None:
+        at = sys._current_frames()
         for thread in self._threads():
-            thread.press(_raise_in)
+            if not _in_shared_code(at.get(thread.ident or 0)):
+                thread.press(_raise_in)
         self.channel.disturb()
         if self._runtime is not None:
             self._runtime.nudge()
