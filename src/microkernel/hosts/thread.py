@@ -229,7 +229,10 @@ class MemoryChannel:
     def receive(self, timeout: float | None) -> Sequence[Message]:
         if timeout == 0.0:
             self._bell.drain()  # before the look: what comes after it rings anew
-            return self._collect()
+            received = self._collect()
+            if received and self._feed.waiting():
+                self.ring()  # there is more: an event loop looks again only when the bell rings
+            return received
         waiting = self._collect()
         if waiting:
             return waiting
