@@ -100,7 +100,7 @@ class Router:
             pending.letter = letter = CallLetter(pending)
             target.counts.calls += 1
             target.mailbox.put(letter, direct=direct)
-        except BaseException:
+        except KernelError:  # after a kill the callee may have it already: ``caller_gone`` finds it and tells
             self._take(pending.id)
             raise
         return pending
@@ -162,10 +162,8 @@ class Router:
 
     def forget(self, id: int) -> PendingCall | None:
         """The caller waits no more. Returns what was forgotten; its callee has it until it is done with it."""
-        pending = self._take(id)
-        if pending is not None and pending.letter is not None:
-            pending.target.incoming[id] = pending
-        return pending
+        pending = self._pending.get(id)
+        return self._take(id, is_kept=pending is not None and pending.letter is not None)
 
     def forget_request(self, caller: Record, request: int) -> list[PendingCall]:
         """The same by the caller's own id; an ask has one for each handler."""
@@ -198,13 +196,14 @@ class Router:
         if pending.caller is not None:
             pending.caller.outgoing[pending.id] = pending
 
-    def _take(self, id: int) -> PendingCall | None:
-        """Out of the table, last of all: whoever is killed in here has not taken it."""
+    def _take(self, id: int, *, is_kept: bool = False) -> PendingCall | None:
+        """Out of the table, last of all: whoever is killed in here has not taken it. ``is_kept``: by its callee."""
         pending = self._pending.get(id)
         if pending is None:
             return None
         pending.answered = True
-        pending.target.incoming.pop(id, None)
+        if not is_kept:
+            pending.target.incoming.pop(id, None)
         if pending.caller is not None:
             pending.caller.outgoing.pop(id, None)
         return self._pending.pop(id, None)
