@@ -250,12 +250,10 @@ class MemoryChannel:
     def _collect(self) -> Sequence[Message]:
         if self._closed:
             raise ChannelClosed
-        if not self._inbox:
-            return self._feed.take(_BATCH)
         messages = []
         while self._inbox:
             messages.append(self._inbox.popleft())
-        return messages
+        return [*messages, *self._feed.take(_BATCH)]
 
     def send(self, message: Message) -> None:
         self._check()

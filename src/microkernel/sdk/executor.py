@@ -69,6 +69,11 @@ class Job:
         else:
             self.finish(value, None)
 
+    def finish_unbegun(self, task: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step never enters ``run_async``, which ends the job otherwise."""
+        if task.cancelled():
+            self.finish(None, asyncio.CancelledError())
+
 
 class Inline:
     """Jobs run where they arrive."""
@@ -136,6 +141,7 @@ class Tasks:
     def submit(self, job: Job) -> None:
         if job.is_async:
             job.task = self.keep(job.run_async(self._died))
+            job.task.add_done_callback(job.finish_unbegun)
         else:
             self._sync.submit(job)
 

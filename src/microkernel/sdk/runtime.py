@@ -213,10 +213,13 @@ class Runtime:
 
     def _turn(self) -> float | None:
         """One round in the event loop, which must not wait. Seconds until the next is due; negative for the end."""
-        for message in self._instance.dispatcher.next(0.0):
+        received = self._instance.dispatcher.next(0.0)
+        for message in received:
             self._instance.dispatcher.handle(message)
         self._beat()
-        return -1.0 if self._instance.dispatcher.stop is not None else self._instance.timers.wait(time.monotonic())
+        if self._instance.dispatcher.stop is not None:
+            return -1.0
+        return 0.0 if received else self._instance.timers.wait(time.monotonic())  # there may be more than one batch
 
     def _sync_executor(self) -> Inline | Pool:
         load = self._instance.load

@@ -12,8 +12,8 @@ from microkernel.errors import PluginKilled
 
 class PluginThread(threading.Thread):
     """A daemon that may be killed, but only while it runs what it was given: the interpreter's own locks, which it
-    takes before and after that, must not be left half taken. It says nothing when it is killed: not even when that comes
-    at its very end, after all our handlers, where ``threading`` would print a traceback."""
+    takes before and after that, must not be left half taken. It says nothing when it is killed: not even when that
+    comes at its very end, after all our handlers, where ``threading`` would print a traceback."""
 
     def __init__(self, target: Callable[..., Any], name: str, args: tuple[Any, ...] = ()) -> None:
         super().__init__(target=target, name=name, args=args, daemon=True)
