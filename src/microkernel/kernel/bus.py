@@ -55,7 +55,8 @@ class Bus:
         """Give an event to all who listen. ``direct``: this thread cannot be killed.
 
         Where a mailbox is full and its policy is ``block``: without ``settled`` this waits, after all others have the
-        event; with it this returns, and ``settled`` is called once for the whole event.
+        event; with it this returns, and ``settled`` is called once for the whole event. ``direct`` with ``settled``:
+        this is the reactor's thread.
         """
         envelope = self.envelope(source, topic, data)
         unsettled: list[EventLetter] = []
@@ -69,7 +70,7 @@ class Bus:
             if not self.offer(letter, source, direct=direct):
                 unsettled.append(letter)
         if unsettled:
-            self._wait_for_room(unsettled, settled)
+            self._wait_for_room(unsettled, source, settled, is_reactor=direct and settled is not None)
         elif settled is not None:
             settled()
 
@@ -96,7 +97,7 @@ class Bus:
 
     def admit_guests(self, mailbox: Mailbox) -> None:
         """Let in who waited for room. On the reactor's thread."""
-        while mailbox.guests and len(mailbox) < mailbox.capacity:
+        while mailbox.guests and (mailbox.guests[0].letter.is_call or len(mailbox) < mailbox.capacity):
             guest = mailbox.guests.popleft()
             mailbox.put(guest.letter, direct=True)
             guest.settled()
@@ -115,27 +116,35 @@ class Bus:
                 return True
         return False
 
-    def _wait_for_room(self, letters: list[EventLetter], settled: Callable[[], object] | None) -> None:
+    def _wait_for_room(
+        self, letters: list[EventLetter], source: str, settled: Callable[[], object] | None, *, is_reactor: bool
+    ) -> None:
         in_order = threading.Semaphore(0)
         arrived = in_order.release if settled is None else _Countdown(len(letters), settled)
         for letter in letters:
-            self._reactor.post(partial(self._receive_guest, Guest(letter, arrived)))
+            receive = partial(self._receive_guest, letter, Guest(letter, source, arrived))
+            if is_reactor:
+                receive()  # now: what its sender sends next must find it here
+            else:
+                self._reactor.post(receive)
         if settled is None:
             for _ in letters:
                 in_order.acquire()
 
-    def _receive_guest(self, guest: Guest) -> None:
-        mailbox = guest.letter.subscription.receiver.mailbox
-        mailbox.guests.append(guest)
-        self.admit_guests(mailbox)
-        if guest in mailbox.guests:
-            self._reactor.later(guest.letter.subscription.receiver.block, partial(self._send_away, mailbox, guest))
+    def _receive_guest(self, letter: EventLetter, guest: Guest) -> None:
+        receiver = letter.subscription.receiver
+        receiver.mailbox.guests.append(guest)
+        self.admit_guests(receiver.mailbox)
+        if guest in receiver.mailbox.guests:
+            self._reactor.later(receiver.block, partial(self._send_away, letter, guest))
 
-    def _send_away(self, mailbox: Mailbox, guest: Guest) -> None:
+    def _send_away(self, letter: EventLetter, guest: Guest) -> None:
+        mailbox = letter.subscription.receiver.mailbox
         if guest in mailbox.guests:
             mailbox.guests.remove(guest)
-            self._reject(guest.letter)
+            self._reject(letter)
             guest.settled()
+            self.admit_guests(mailbox)  # calls that waited behind it
 
     def _reject(self, letter: EventLetter) -> None:
         subscription = letter.subscription

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
-from microkernel.kernel.letters import EventLetter, Letter
+from microkernel.kernel.letters import CallLetter, Letter
 
 MAX_IN_FLIGHT = 1024
 """How many letters an instance may have been given and not done."""
@@ -57,6 +57,14 @@ class Mailbox:
         except BaseException:
             ring()  # a kill between the two lines above must not lose the wake-up
             raise
+
+    def put_call(self, letter: CallLetter, source: str) -> None:
+        """A call needs no room, but it does not overtake the events of its sender that wait for some. On the reactor's
+        thread."""
+        if any(guest.source == source for guest in self.guests):
+            self.guests.append(Guest(letter, source, _silent))
+        else:
+            self.put(letter, direct=True)
 
     def connect(self, bell: Callable[[], object], pump: Callable[[], object]) -> None:
         """Somebody takes from it now: ``bell`` wakes them from any thread, ``pump`` from one that cannot be killed."""
@@ -132,12 +140,14 @@ class Mailbox:
 
 
 class Guest:
-    """A letter that waits for room. ``settled`` is called when it is in, or given up."""
+    """A letter that waits for room, or behind one of the same ``source`` that does. ``settled`` is called when it is
+    in, or given up."""
 
-    __slots__ = ("letter", "settled")
+    __slots__ = ("letter", "settled", "source")
 
-    def __init__(self, letter: EventLetter, settled: Callable[[], object]) -> None:
+    def __init__(self, letter: Letter, source: str, settled: Callable[[], object]) -> None:
         self.letter = letter
+        self.source = source
         self.settled = settled
 
 

@@ -99,7 +99,10 @@ class Router:
                 raise MailboxFull("MK0609", name=name, size=len(target.incoming))
             pending.letter = letter = CallLetter(pending)
             target.counts.calls += 1
-            target.mailbox.put(letter, direct=direct)
+            if caller is not None and direct:
+                target.mailbox.put_call(letter, caller.name)
+            else:  # who may be killed, and the embedder, waited until their events had room
+                target.mailbox.put(letter, direct=direct)
         except KernelError:  # after a kill the callee may have it already: ``caller_gone`` finds it and tells
             self._take(pending.id)
             raise
@@ -134,7 +137,7 @@ class Router:
         """The caller has read its answer itself."""
         pending = self._take(id)
         if pending is not None:
-            _done(pending)
+            self._done(pending)
 
     def finish(self, id: int, reply: Reply) -> None:
         """The answer is here. Too late or for the second time, it is dropped."""
@@ -143,14 +146,14 @@ class Router:
             pending.replies.append(reply)
             pending.answer(pending.replies[0])
             self._take(id)
-            _done(pending)
+            self._done(pending)
 
     def replied(self, record: Record, reply: Reply) -> None:
         """A plugin answers one of its calls. It is done with it also when nobody waits for that any more."""
         if self.is_for(reply.id, record):
             self.finish(reply.id, reply)
         if (forgotten := record.incoming.pop(reply.id, None)) is not None:
-            _done(forgotten)
+            self._done(forgotten)
 
     def fail(self, id: int, error: KernelError) -> None:
         self.finish(id, Reply(id, failure=from_error(error)))
@@ -208,6 +211,18 @@ class Router:
             pending.caller.outgoing.pop(id, None)
         return self._pending.pop(id, None)
 
+    def _done(self, call: PendingCall) -> None:
+        if call.target.instance is not None:
+            call.target.instance.progress = time.monotonic()
+        mailbox = call.target.mailbox
+        if call.letter is None:
+            return
+        mailbox.done(call.letter.seq)
+        if mailbox.guests:
+            self._reactor.post(partial(self._bus.admit_guests, mailbox))
+        if mailbox.waiting:
+            mailbox.pump()
+
     def _late(self, id: int, owner: str, timeout: float) -> None:
         self.fail(id, CallTimeout("MK0606", target=owner, timeout=round(timeout, 3)))
 
@@ -238,16 +253,6 @@ def _check_callable(target: Record, method: str) -> None:
     if method not in target.methods:
         suggestion = did_you_mean(method, target.methods)
         raise MethodNotFound("MK0604", target=f"{target.name}.{method}", suggestion=suggestion)
-
-
-def _done(call: PendingCall) -> None:
-    if call.target.instance is not None:
-        call.target.instance.progress = time.monotonic()
-    mailbox = call.target.mailbox
-    if call.letter is not None:
-        mailbox.done(call.letter.seq)
-        if mailbox.waiting:
-            mailbox.pump()
 
 
 def cancel(call: PendingCall) -> None:
