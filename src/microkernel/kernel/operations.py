@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from functools import partial
 from signal import SIGKILL
 
@@ -21,7 +22,7 @@ from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Exit, Snapshot
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import Record, Registry
-from microkernel.kernel.remains import Remains
+from microkernel.kernel.remains import Remains, is_call
 from microkernel.kernel.resolver import split
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.kernel.supervisor import judge
@@ -283,10 +284,11 @@ class Operations:
             record.restarts += 1
             self.bring_up(record, record.snapshot)
 
-    def hand_over(self, record: Record, old: Instance) -> None:
-        """What the old generation was given and did not do is the new one's; who waits for an answer of it is told."""
-        letters = self._remains.reclaim(record, old, "it was replaced")
-        record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
+    def hand_over(self, record: Record, old: Instance, unbegun: Sequence[int]) -> None:
+        """What the old generation was given and did not do is the new one's, calls it had not begun too, in order. Who
+        waits for an answer of it is told."""
+        letters = self._remains.reclaim(record, old, "it was replaced", unbegun)
+        record.mailbox.put_back([one for one in letters if isinstance(one, EventLetter) or is_call(one, unbegun)])
 
     def forget_guest(self, record: Record) -> None:
         """A guest has gone: no death, no restart."""

@@ -105,7 +105,7 @@ class Reloading:
         new_snapshot = new.snapshot
         stopped, ended = self._endings.retire(old, export=True)
         state = stopped.state if stopped else None
-        self._operations.hand_over(record, old)
+        self._operations.hand_over(record, old, stopped.unbegun if stopped else [])
         try:
             self._births.start(new, state, old.manifest.version)
         except (KernelError, DiedEarly) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from microkernel.errors import PluginNotActive
@@ -34,12 +35,15 @@ class Remains:
         record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
         return self._router.gone(record, reason)
 
-    def reclaim(self, record: Record, instance: Instance, reason: str) -> list[Letter]:
-        """Take back what the dead instance had not done; tell who waited for it, and whom it waited for."""
+    def reclaim(
+        self, record: Record, instance: Instance, reason: str, unbegun: Sequence[int] = ()
+    ) -> list[Letter]:
+        """Take back what the dead instance had not done; tell who waited for it, and whom it waited for. Calls that are
+        known to be ``unbegun`` can still be answered by another."""
         instance.cut = True
         record.mailbox.disconnect()
         letters = record.mailbox.recover()
-        self._router.died(record, letters, reason)
+        self._router.died(record, [letter for letter in letters if not is_call(letter, unbegun)], reason)
         for call in self._router.caller_gone(record):
             cancel(call)
         return letters
@@ -76,3 +80,8 @@ class Remains:
         for call in self._router.caller_gone(record):
             cancel(call)
         self._reactor.run(partial(self._subscribing.clear, record))
+
+
+def is_call(letter: Letter, ids: Sequence[int]) -> bool:
+    """Whether it is one of these calls."""
+    return isinstance(letter, CallLetter) and letter.call.id in ids

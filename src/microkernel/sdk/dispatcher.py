@@ -32,6 +32,7 @@ class Dispatcher:
         self._name = name
         self._root = root
         self._backlog: deque[messages.Message] = deque()
+        self._left: list[messages.Invoke] = []
         self._posted: deque[Callable[[], object]] = deque()
         self._done: list[int] = []
         self._looked = 0.0
@@ -62,12 +63,11 @@ class Dispatcher:
                 self._stop(message)
             self._backlog.append(message)
 
-    def finish(self) -> None:
-        """After the Stop: answer the calls that came before it. The events stay the kernel's."""
-        while self._backlog:
-            message = self._backlog.popleft()
-            if isinstance(message, messages.Invoke):
-                self._invoke(message)
+    def unbegun(self) -> list[int]:
+        """After the Stop: the calls that came before it and wait still. They are the kernel's, as the events are."""
+        self._left += [message for message in self._backlog if isinstance(message, messages.Invoke)]
+        self._backlog.clear()
+        return [message.id for message in self._left]
 
     def post(self, work: Callable[[], object]) -> None:
         """Have something done on the main thread; from any thread. The Pong is what wakes it."""
@@ -146,6 +146,9 @@ class Dispatcher:
         self._channel.send(messages.Rejected(message.seq, failure))
 
     def _invoke(self, message: messages.Invoke) -> None:
+        if self.stop is not None:
+            self._left.append(message)
+            return
         try:
             if time.monotonic() >= message.deadline:  # it waited for so long that nobody waits for it
                 raise CallTimeout("MK0606", target=f"{self._name}.{message.method}", timeout=0.0)

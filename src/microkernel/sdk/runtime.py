@@ -180,7 +180,8 @@ class Runtime:
         if stop is not None and stop.export and hasattr(self._plugin, "export_state"):
             await self._guard("export_state", export())
         await self._guard("stop", stop_it())
-        self._channel.send(messages.Stopped(state[0] if state else messages.NOTHING))
+        unbegun = self._instance.dispatcher.unbegun()
+        self._channel.send(messages.Stopped(state[0] if state else messages.NOTHING, unbegun))
 
     # Serving
 
@@ -193,7 +194,6 @@ class Runtime:
             for message in dispatcher.next(self._instance.timers.wait(time.monotonic())):
                 dispatcher.handle(message)
             self._beat()
-        dispatcher.finish()
         dispatcher.executor.close()
         dispatcher.flush()
         _finish(self._end())
@@ -206,7 +206,6 @@ class Runtime:
         if not await self._guard("start", self._begin(start)):
             return
         await LoopPump(loop, self._channel.fileno(), self._turn).run()
-        self._instance.dispatcher.finish()
         await tasks.drain(self._instance.spawned.tasks)
         self._instance.dispatcher.flush()
         await self._end()

@@ -194,7 +194,10 @@ class Started(Message, tag=21):
 
 
 class Stopped(Message, tag=22):
+    """``unbegun``: the calls it was given and did not begin."""
+
     state: Raw = NOTHING
+    unbegun: list[int] = []
 
 
 class Failed(Message, tag=23):
