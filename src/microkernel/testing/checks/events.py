@@ -392,6 +392,15 @@ def check_first_in_first_out(stage: Stage) -> None:
         assert scene.call("listener.take") == list(range(500))
 
 
+def check_first_in_first_out_through_a_full_mailbox(stage: Stage) -> None:
+    """A call does not overtake the events of its sender that wait for room."""
+    config = KernelConfig(limits={"mailbox": 5, "block": 30.0})
+    with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
+        scene.call("speaker.speak", 700)
+        scene.until(lambda: scene.call("listener.count") == 700, "700 events and calls")
+        assert scene.call("listener.take") == list(range(700))
+
+
 def check_nothing_is_lost_in_a_flood(stage: Stage) -> None:
     """``block``: a sender waits for room in a small mailbox; all arrive, in order."""
     config = KernelConfig(limits={"mailbox": 100, "block": 30.0})
@@ -411,6 +420,7 @@ CLOGGED = """
         self.api.on("n", self.hear, overflow=%r)
     def hear(self, i: int) -> None:
         if i == 0:
+            self.api.emit("out.begun")
             self.hold("go")
         self.got.append(i)
     @expose
@@ -424,7 +434,9 @@ def _overflown(stage: Stage, overflow: str, block: float = 30.0) -> tuple[list[i
     """What arrives of many events when the handler waits at the first; how many were dropped, and dead letters."""
     config = KernelConfig(limits={"mailbox": _ROOM, "block": block})
     with stage.run(config, p=plugin(CLOGGED % overflow)) as scene:
-        for i in range(_ROOM + 3 if overflow == "block" else _MANY):
+        scene.kernel.emit("n", i=0)
+        scene.heard("begun", 1)
+        for i in range(1, _ROOM + 3 if overflow == "block" else _MANY):
             scene.kernel.emit("n", i=i)
         scene.release("go")
         scene.until(lambda: scene.info("p").waiting == 0, "an empty mailbox")

@@ -151,14 +151,14 @@ def check_what_is_queued_at_the_instance_outlives_a_reload(stage: Stage) -> None
     with stage.run(p=plugin(body)) as scene:
         scene.kernel.emit("nap")
         scene.heard("nap", 1)
-        waiting = [scene.beside(scene.call, "p.hits", timeout=20.0) for _ in range(3)]
         for n in range(10):
             scene.kernel.emit("hit", n=n)
+        waiting = [scene.beside(scene.call, "p.hits", timeout=20.0) for _ in range(3)]
         scene.until(lambda: scene.info("p").waiting >= 14, "all of them given")
         scene.release("queued")
         scene.kernel.reload("p")
-        assert [type(one.result()) for one in waiting] == [int] * 3
         assert [event["n"] for event in scene.heard("hit", 10)] == list(range(10))
+        assert [one.result() for one in waiting] == [10] * 3  # first in, first out: they came after the events
 
 
 def check_callers_notice_nothing_of_a_reload(stage: Stage) -> None:

@@ -104,7 +104,7 @@ def check_sleep_ends_with_the_plugin(stage: Stage) -> None:
         for name in ("one", "pool"):
             assert scene.kernel.stop(name).state == "stopped"
         assert scene.heard("whole", 3) == [{"whole": True}] * 3
-        woken = scene.heard("woken")
+        woken = scene.heard("woken", 2)
         assert woken[:2] == [{"whole": False, "active": False}] * 2
 
 
