@@ -51,6 +51,7 @@ class Client:
 
     def call(self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], returns: Any) -> Any:
         message = self._call_message(target, timeout, args, kwargs, current.get().slot)
+        timeout = min(timeout, message.deadline - time.monotonic())  # what is left of the deadline around it
         reply = self._request(message.id, message, message.deadline, target, timeout)
         return self._result(reply, message, timeout, returns)
 
@@ -59,13 +60,14 @@ class Client:
     ) -> Any:
         """As ``call``, but it occupies no thread, and so never closes a cycle."""
         message = self._call_message(target, timeout, args, kwargs, -1)
+        timeout = min(timeout, message.deadline - time.monotonic())
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[messages.Reply] = loop.create_future()
         forget = self._channel.request_later(
             message.id, message, partial(_hand_over, loop, answered)
         )
         try:
-            async with asyncio.timeout(message.deadline - time.monotonic()):
+            async with asyncio.timeout(timeout):
                 return self._result(await answered, message, timeout, returns)
         except TimeoutError:
             raise CallTimeout("MK0606", target=target, timeout=round(timeout, 3)) from None

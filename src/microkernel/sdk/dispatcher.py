@@ -129,8 +129,11 @@ class Dispatcher:
         if error is not None:
             self._refuse(message, failure_of(error, self._root))
             return
+        if not isinstance(self.executor, Inline):
+            self._channel.send(messages.Done([message.seq]))  # on any thread: there is no list they could share
+            return
         self._done.append(message.seq)
-        if len(self._done) >= _FLUSH_MANY or not isinstance(self.executor, Inline):
+        if len(self._done) >= _FLUSH_MANY:
             self.flush()
 
     def _answer(self, id: int, value: Any) -> BaseException | None:
