@@ -229,10 +229,7 @@ class MemoryChannel:
     def receive(self, timeout: float | None) -> Sequence[Message]:
         if timeout == 0.0:
             self._bell.drain()  # before the look: what comes after it rings anew
-            received = self._collect()
-            if received and self._feed.waiting():
-                self.ring()  # there is more: an event loop looks again only when the bell rings
-            return received
+            return self._collect()
         waiting = self._collect()
         if waiting:
             return waiting

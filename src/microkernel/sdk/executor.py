@@ -7,9 +7,11 @@ error of the job but the death of the instance, and passes through.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import queue
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from microkernel.sdk.threads import PluginThread
@@ -75,6 +77,12 @@ class Job:
             self.finish(None, asyncio.CancelledError())
 
 
+def _finish_unbegun(job: Job, task: asyncio.Task[None]) -> None:
+    """A task that is cancelled before its first step never runs, and so cannot tell its end itself."""
+    if task.cancelled():
+        job.finish(None, asyncio.CancelledError())
+
+
 class Inline:
     """Jobs run where they arrive."""
 
@@ -106,15 +114,21 @@ class Pool:
         self._jobs.put(job)
 
     def let_go(self) -> None:
-        """The threads end when all that was submitted has run; does not wait for that."""
-        for _ in self.threads:
-            self._jobs.put(None)
+        """The instance has ended: what has not begun will not begin. Does not wait for what has."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._jobs.get_nowait()
+        self._dismiss()
 
     def close(self) -> None:
         """Wait until all that was submitted has run."""
-        self.let_go()
+        self._dismiss()
         for thread in self.threads:
             thread.join()
+
+    def _dismiss(self) -> None:
+        for _ in self.threads:
+            self._jobs.put(None)
 
     def _work(self, slot: int) -> None:
         while (job := self._jobs.get()) is not None:
@@ -141,6 +155,7 @@ class Tasks:
     def submit(self, job: Job) -> None:
         if job.is_async:
             job.task = self.keep(job.run_async(self._died))
+            job.task.add_done_callback(partial(_finish_unbegun, job))
             job.task.add_done_callback(job.finish_unbegun)
         else:
             self._sync.submit(job)

@@ -25,6 +25,11 @@ class LoopPump:
             self._loop.remove_reader(self._fd)
             self._forget_timer()
 
+    def end(self) -> None:
+        """This was the last turn."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+
     def _pump(self) -> None:
         if self._ended.done():
             return
@@ -35,7 +40,7 @@ class LoopPump:
             self._ended.set_exception(death)
             return
         if wait is not None and wait < 0:
-            self._ended.set_result(None)
+            self.end()
         elif wait is not None:
             self._timer = self._loop.call_later(wait, self._pump)
 

@@ -206,9 +206,20 @@ class Runtime:
         if not await self._guard("start", self._begin(start)):
             return
         await LoopPump(loop, self._channel.fileno(), self._turn).run()
-        await tasks.drain(self._instance.spawned.tasks)
+        await self._drain(loop, tasks)
         self._instance.dispatcher.flush()
         await self._end()
+
+    async def _drain(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
+        """Wait for the handlers under way; a Cancel still counts, and so does being cut off."""
+        pump = LoopPump(loop, self._channel.fileno(), self._overhear)
+        draining = loop.create_task(tasks.drain(self._instance.spawned.tasks))
+        draining.add_done_callback(lambda _: pump.end())
+        await pump.run()
+        await draining
+
+    def _overhear(self) -> None:
+        self._instance.dispatcher.look_ahead(0.0)
 
     def _turn(self) -> float | None:
         """One round in the event loop, which must not wait. Seconds until the next is due; negative for the end."""
