@@ -84,6 +84,7 @@ class Births:
         if isinstance(news, Exit):
             raise DiedEarly(instance, news)
         if isinstance(news, messages.Failed):
+            instance.has_failed = True
             raise load_error(news)
         if news is None:
             raise PluginLoadError(too_late, name=instance.name, seconds=seconds)

@@ -13,6 +13,8 @@ from microkernel.wire import messages
 
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.2
+_FAREWELL = 1.0
+"""Seconds for who has failed, and is ending, to be gone: an exception in the middle of that only makes noise."""
 _KILL_PATIENCE = 5.0
 """Seconds for a killed place to be gone; a process always is, a thread may not be."""
 
@@ -46,7 +48,9 @@ class Endings:
     def end(self, instance: Instance, *, gently: bool = True) -> Exit | None:
         """Insist, then kill; None if nothing helped. Callers of the instance are told before."""
         instance.cut = True
-        if gently:
+        if instance.has_failed:
+            self._wait_exit(instance, _FAREWELL)
+        if gently and instance.exit is None:
             self._press(instance, instance.place.insist, instance.manifest.limits.insist)
         if instance.exit is None:
             self._press(instance, instance.place.kill, _KILL_PATIENCE)

@@ -55,6 +55,8 @@ class Instance:
         """How it said that it ends, or how it is made to."""
         self.dismissed = False
         """It was asked to end: its end is no death."""
+        self.has_failed = False
+        """It told that it could not come to be: it ends by itself."""
         self.watched = False
         self.cut = False
         self.progress = time.monotonic()
