@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from microkernel.errors import PluginLoadError, PluginNotActive, PluginNotFound, RequirementError
+from microkernel.errors import CallTimeout, PluginLoadError, PluginNotActive, PluginNotFound, RequirementError
 from microkernel.kernel.manifest import KernelConfig, PluginConfig
 from microkernel.testing.levels import only_at
 from microkernel.testing.stage import Stage, plugin, refused
@@ -231,6 +231,28 @@ def check_stop_waits_for_the_running_handler(stage: Stage) -> None:
         assert stopping.result().state == "stopped"
         assert len(scene.heard("done", 1)) == 1
         assert len(scene.heard("stopped", 1)) == 1
+
+
+def check_a_cancel_counts_while_a_stop_waits(stage: Stage) -> None:
+    """An async method that a stop waits for is cancelled when its caller's deadline passes; then ``stop`` is called."""
+    body = """
+    @expose
+    async def wait(self) -> None:
+        self.api.emit("out.begun")
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self.api.emit("out.cancelled")
+    def stop(self) -> None:
+        self.api.emit("out.stopped")
+    """
+    with stage.run(lazy=plugin(body, manifest="limits = { stop = 20.0 }")) as scene:
+        waiting = scene.beside(scene.call, "lazy.wait", timeout=1.0)
+        scene.heard("begun", 1)
+        assert scene.kernel.stop("lazy").state == "stopped"
+        assert len(scene.heard("cancelled", 1)) == 1
+        assert len(scene.heard("stopped", 1)) == 1
+        waiting.error(CallTimeout)
 
 
 def check_stopped_means_deaf(stage: Stage) -> None:
