@@ -26,6 +26,7 @@ from microkernel.kernel.bell import Bell
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, Uplink
 from microkernel.kernel.ports import Reactor as ReactorPort
+from microkernel.sdk import threads
 from microkernel.sdk.channel import ChannelClosed
 from microkernel.sdk.runtime import Runtime
 from microkernel.sdk.threads import PluginThread
@@ -38,18 +39,27 @@ _LONGEST = 3600.0
 _log = logging.getLogger("microkernel")
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
+threads.call_off = lambda thread: _raise_in(thread, ctypes.py_object())
 
 
 def _in_shared_code(frame: FrameType | None) -> bool:
-    """Whether it is just about to take or give back a lock that the whole process shares: of imports, of logging, of
-    ``threading``. It leaves that by itself, and is pressed again then."""
+    """Whether it is just about to take or give back a lock that the whole process shares, of imports or of logging; or
+    starts a thread: CPython takes that for the one which starts it, until it runs. It leaves that by itself, and is
+    pressed again then."""
     if frame is None:
         return False
-    code = frame.f_code
-    return code.co_filename.startswith(_SHARED) or (code.co_filename == threading.__file__ and code.co_name == "start")
+    if frame.f_code.co_filename.startswith(_SHARED):
+        return True
+    for _ in range(_DEEP):
+        if frame is not None and frame.f_code is threading.Thread.start.__code__:
+            return True
+        frame = frame.f_back if frame is not None else None
+    return False
 
 
 _SHARED = ("<frozen importlib", os.path.dirname(logging.__file__))
+_DEEP = 4
+"""``Thread.start`` waits in no more calls than these until its thread runs."""
 
 
 class ThreadHost:

@@ -10,6 +10,10 @@ from typing import Any
 from microkernel.errors import PluginKilled
 
 
+call_off: Callable[[int | None], object] = id
+"""Has what waits to be raised in a thread forgotten. Set by who raises."""
+
+
 class PluginThread(threading.Thread):
     """A daemon that may be killed, but only while it runs what it was given: the interpreter's own locks, which it
     takes before and after that, must not be left half taken. It says nothing when it is killed: not even when that
@@ -36,17 +40,16 @@ class PluginThread(threading.Thread):
         try:
             super().run()
         finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        """Nothing is raised in it any more. The gate is never given back; what was raised before comes in here."""
-        while True:
-            try:
-                self._gate.acquire()
-                self._inside = False
-                return
-            except PluginKilled:
-                continue
+            # From here on nothing is raised in it: the gate is never given back, and what waits to be raised is called
+            # off. No call stands before the ``try``: that would be a place for it to come.
+            while True:
+                try:
+                    self._gate.acquire()
+                    self._inside = False
+                    call_off(self.ident)
+                    break
+                except PluginKilled:
+                    pass
 
 
 def _killed() -> bool:
