@@ -37,6 +37,7 @@ class Embedder:
         self.incoming: dict[int, object] = {}
         """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
         self.counts = Counts()
+        self.instance = None  # for who asks: there is none to be watched
         self.block = float(core.config.limits.get("block", Limits().block))
         self.mailbox = Mailbox(_CAPACITY)
         self._bells: queue.SimpleQueue[bool] = queue.SimpleQueue()
