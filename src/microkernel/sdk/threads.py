@@ -9,7 +9,6 @@ from typing import Any
 
 from microkernel.errors import PluginKilled
 
-
 call_off: Callable[[int | None], object] = id
 """Has what waits to be raised in a thread forgotten. Set by who raises."""
 
