@@ -91,7 +91,8 @@ class ThreadPlace:
         self.channel = MemoryChannel(feed, uplink)
         self._runtime: Runtime | None = None
         load = spec.load
-        self.thread = PluginThread(self._run, f"{load.name}-{load.generation}")
+        self._exit = Exit("its thread was ended", signal=9)
+        self.thread = PluginThread(self._run, f"{load.name}-{load.generation}", last=self._leave)
         self.send(load)
 
     @property
@@ -131,40 +132,27 @@ class ThreadPlace:
         return [thread for thread in (self.thread, *others) if thread.is_alive()]
 
     def _run(self) -> None:
-        exit = Exit("its thread was ended", signal=9)
         try:
             self._runtime = Runtime(self.channel)
             self._runtime.run()
-            exit = Exit("its runtime ended", code=0)
+            self._exit = Exit("its runtime ended", code=0)
         except PluginKilled:
-            exit = Exit("its thread was ended", signal=9)
+            return
         except BaseException as error:
             _log.debug("a plugin's thread ended", exc_info=True)
-            exit = Exit(f"{type(error).__name__}: {error}", code=1)
+            self._exit = Exit(f"{type(error).__name__}: {error}", code=1)
+
+    def _leave(self) -> None:
+        """Tell the end, when its other threads have ended too. Nothing is raised in this thread any more."""
+        try:
+            self.channel.close()
+            self._let_go()
         finally:
-            self._leave(exit)
+            self._reactor.post(self._tell_end)  # behind what it said before
 
-    def _leave(self, exit: Exit) -> None:
-        """Tell the end, whatever is still raised in this thread; and only when its other threads have ended too.
-
-        Told twice is as well as once; not at all would be a hang."""
-        while True:
-            try:
-                self.channel.close()
-                self._let_go()
-                break
-            except PluginKilled:
-                continue
-        while True:
-            try:
-                self._reactor.post(partial(self._tell_end, exit))  # behind what it said before
-                return
-            except PluginKilled:
-                continue
-
-    def _tell_end(self, exit: Exit) -> None:
+    def _tell_end(self) -> None:
         self.channel.finish()
-        self._uplink.ended(exit)
+        self._uplink.ended(self._exit)
 
     def _let_go(self) -> None:
         """Only when its other threads have ended nothing of it runs any more."""

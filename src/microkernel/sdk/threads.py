@@ -18,12 +18,20 @@ class PluginThread(threading.Thread):
     takes before and after that, must not be left half taken. It says nothing when it is killed: not even when that
     comes at its very end, after all our handlers, where ``threading`` would print a traceback."""
 
-    def __init__(self, target: Callable[..., Any], name: str, args: tuple[Any, ...] = ()) -> None:
+    def __init__(
+        self,
+        target: Callable[..., Any],
+        name: str,
+        args: tuple[Any, ...] = (),
+        last: Callable[[], object] | None = None,
+    ) -> None:
+        """``last`` is called at the end, whatever comes, when it cannot be killed any more."""
         super().__init__(target=target, name=name, args=args, daemon=True)
         tell = self._invoke_excepthook  # type: ignore[has-type]
         self._invoke_excepthook = lambda thread: None if _killed() else tell(thread)
         self._inside = False
         self._gate = threading.RLock()
+        self._last = last
 
     def press(self, raise_in: Callable[[int, type[BaseException]], object]) -> None:
         """Have PluginKilled raised in it. On a thread that cannot be killed itself."""
@@ -49,6 +57,8 @@ class PluginThread(threading.Thread):
                     break
                 except PluginKilled:
                     pass
+            if self._last is not None:
+                self._last()
 
 
 def _killed() -> bool:
