@@ -36,6 +36,8 @@ from microkernel.wire.messages import Message, Reply
 _BATCH = 64
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
+_ENDING = -1
+"""The id of an answer that is none: who waits for one is to end."""
 _log = logging.getLogger("microkernel")
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -210,7 +212,7 @@ class MemoryChannel:
         for id in list(self._answers):
             answer = self._answers.pop(id, None)
             if answer is not None:
-                answer(Reply(id, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended"))))
+                answer(Reply(_ENDING, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended"))))
 
     def finish(self) -> None:
         """Nobody reads any more. On the reactor's thread; a second time does nothing."""
@@ -272,6 +274,8 @@ class MemoryChannel:
             answered.acquire(timeout=max(0.0, deadline - time.monotonic()))
         finally:
             self._answers.pop(id, None)
+        if replies and replies[0].id == _ENDING:
+            raise PluginKilled
         return replies[0] if replies else None
 
     def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
