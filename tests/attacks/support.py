@@ -223,3 +223,47 @@ class Script:
         out = self.process.stdout.read()
         self.process.stdout.close()
         return self.process.wait(PATIENCE), out, self.errors.read_text()
+
+
+class Injected(Exception):
+    """Raised inside thread plugins, at any bytecode."""
+
+
+class Arena:
+    """Where thread plugins and the test that injects into them meet."""
+
+    def __init__(self) -> None:
+        self.going = True
+        self.targets: dict[str, int] = {}
+        """Threads that want exceptions, by name."""
+        self.caught: dict[str, int] = {}
+        self.rounds: dict[str, int] = {}
+        self.problems: list[str] = []
+
+    def loop(self, name: str, work: Callable[[], object]) -> None:
+        """Work again and again, and catch what is injected, until the test is over. On the thread that is attacked."""
+        self.targets[name] = threading.get_ident()
+        self.caught.setdefault(name, 0)
+        self.rounds.setdefault(name, 0)
+        while self.going:
+            try:
+                self._catch(name, lambda: self._catch(name, lambda: self._catch(name, work)))
+            except Injected:
+                self.caught[name] += 1
+
+    def _catch(self, name: str, work: Callable[[], object]) -> None:
+        try:
+            while self.going:
+                try:
+                    work()
+                    self.rounds[name] += 1
+                except Injected:
+                    self.caught[name] += 1
+                except Exception as error:
+                    if not isinstance(error.__context__, Injected):
+                        self.problems.append(f"{name}: {error!r}")
+        except Injected:
+            self.caught[name] += 1
+
+
+ARENA: list[Arena] = []
