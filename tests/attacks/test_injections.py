@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from microkernel import Kernel
-from tests.attacks.support import ARENA, Arena, Injected, Plugins, eventually, state_is
+from tests.attacks.support import ARENA, Arena, Injected, Plugins, eventually
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning",  # an exception may come in a weak reference's callback
