@@ -102,7 +102,6 @@ def test_what_is_no_file(plugins: Plugins, caplog: pytest.LogCaptureFixture, kin
         works(kernel)
 
 
-@pytest.mark.xfail(reason="loader.discovery passes over a broken link that does not end in .py")
 def test_a_folder_that_is_a_broken_link(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
     plugins.healthy()
     (plugins.folder / "bad").symlink_to("/nowhere/at/all")

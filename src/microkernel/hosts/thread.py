@@ -8,6 +8,7 @@ whole process. Such a thread is cut off from every API; it is never called stopp
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import select
@@ -43,24 +44,26 @@ _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
 threads.call_off = lambda thread: _raise_in(thread, ctypes.py_object())
 
 
+def _frames() -> dict[int, FrameType]:
+    """Where each thread is. The collector must not come meanwhile: it may let others run, and CPython before 3.13 holds
+    a lock here that those wait for in turn."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _in_shared_code(frame: FrameType | None) -> bool:
-    """Whether it is just about to take or give back a lock that the whole process shares, of imports or of logging; or
-    starts a thread: CPython takes that for the one which starts it, until it runs. It leaves that by itself, and is
-    pressed again then."""
-    if frame is None:
-        return False
-    if frame.f_code.co_filename.startswith(_SHARED):
-        return True
-    for _ in range(_DEEP):
-        if frame is not None and frame.f_code is threading.Thread.start.__code__:
-            return True
-        frame = frame.f_back if frame is not None else None
-    return False
+    """Whether it is just about to take or give back a lock that the whole process shares, of imports or of logging. It
+    leaves that by itself, and is pressed again then. (Only the innermost frame can be looked at: the thread goes on.)
+    """
+    return frame is not None and frame.f_code.co_filename.startswith(_SHARED)
 
 
 _SHARED = ("<frozen importlib", os.path.dirname(logging.__file__))
-_DEEP = 4
-"""``Thread.start`` waits in no more calls than these until its thread runs."""
 
 
 class ThreadHost:
@@ -112,7 +115,7 @@ class ThreadPlace:
         """There is none: its answers are handed over."""
 
     def insist(self) -> None:
-        at = sys._current_frames()
+        at = _frames()
         for thread in self._threads():
             if not _in_shared_code(at.get(thread.ident or 0)):
                 thread.press(_raise_in)

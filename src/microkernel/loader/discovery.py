@@ -98,9 +98,10 @@ def _in_folder(folder: str) -> Iterator[Found]:
 
 
 def _looks_like_plugin(path: str) -> bool:
-    """In a folder of plugins: a file of Python, or a folder with code or a ``plugin.toml``; the rest is data."""
+    """In a folder of plugins: a file of Python, or a folder with code or a ``plugin.toml``; the rest is data. A link
+    that leads nowhere may have been either: it is found, and says so."""
     if not os.path.isdir(path):
-        return path.endswith(".py")
+        return path.endswith(".py") or not os.path.exists(path)
     if _has(path, "plugin.toml"):
         return True
     entry = entry_of(path)

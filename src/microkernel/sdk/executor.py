@@ -71,11 +71,6 @@ class Job:
         else:
             self.finish(value, None)
 
-    def finish_unbegun(self, task: asyncio.Task[None]) -> None:
-        """A task that is cancelled before its first step never enters ``run_async``, which ends the job otherwise."""
-        if task.cancelled():
-            self.finish(None, asyncio.CancelledError())
-
 
 def _finish_unbegun(job: Job, task: asyncio.Task[None]) -> None:
     """A task that is cancelled before its first step never runs, and so cannot tell its end itself."""
@@ -156,7 +151,6 @@ class Tasks:
         if job.is_async:
             job.task = self.keep(job.run_async(self._died))
             job.task.add_done_callback(partial(_finish_unbegun, job))
-            job.task.add_done_callback(job.finish_unbegun)
         else:
             self._sync.submit(job)
 

@@ -42,6 +42,20 @@ class PluginThread(threading.Thread):
             finally:
                 self._gate.release()
 
+    def start(self) -> None:
+        """Its starter is not killed meanwhile: until the new thread runs, CPython takes it for the one that starts it,
+        and would kill the newborn."""
+        starter = threading.current_thread()
+        if not isinstance(starter, PluginThread):
+            super().start()
+            return
+        try:
+            starter._gate.acquire()
+            super().start()
+        finally:
+            if starter._gate._is_owned():  # type: ignore[attr-defined]
+                starter._gate.release()
+
     def run(self) -> None:
         self._inside = True
         try:

@@ -79,8 +79,13 @@ class Stage:
         for name, source in sources.items():
             self.write(name, source)
         config = replace(config or KernelConfig(), data_dir=str(self.folder / "data"))
-        with Kernel(self.plugins, config, name="stage", isolation=self.level) as kernel:
-            yield Scene(kernel, self)
+        kernel = Kernel(self.plugins, config, name="stage", isolation=self.level)
+        scene = Scene(kernel, self)
+        try:
+            kernel.open(scene.listen)
+            yield scene
+        finally:
+            kernel.close()
 
 
 class Scene:
@@ -92,6 +97,9 @@ class Scene:
         self.level = stage.level
         self._news = threading.Condition()
         self._heard: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def listen(self, kernel: Kernel) -> None:
+        """Before any plugin starts: what it says at once must be heard too."""
         kernel.on("out.**", self._hear)
         kernel.on("kernel.**", self._notice, inline=True)  # emitted on threads of the kernel only: these may lock
 
