@@ -8,7 +8,6 @@ import sys
 import textwrap
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -109,25 +108,6 @@ def state_is(kernel: Kernel, name: str, *states: str) -> PluginInfo:
     return kernel.info(name)
 
 
-def marker() -> str:
-    """An argument no other process has."""
-    return f"attack-{uuid.uuid4().hex}"
-
-
-def marked(mark: str) -> list[int]:
-    """The living processes with this argument. Dead ones that nobody has waited for have none."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                arguments = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if mark.encode() in arguments:
-                found.append(int(entry))
-    return found
-
-
 def gone(pid: int) -> bool:
     """No such process, or one that has ended and only nobody has waited for."""
     try:
@@ -163,20 +143,6 @@ def descriptors() -> dict[str, str]:
         except OSError:
             continue  # the one of this listing
     return result
-
-
-DAEMON = """
-def daemon(mark, body="import time; time.sleep(3600)"):
-    '''A grandchild in a session of its own, forked twice, with nobody it belongs to.'''
-    code = (
-        "import os, sys\\n"
-        "if os.fork(): os._exit(0)\\n"
-        "os.setsid()\\n"
-        "if os.fork(): os._exit(0)\\n"
-        f"os.execv(sys.executable, [sys.executable, '-c', {body!r}, {mark!r}])\\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-"""
 
 
 class Script:

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Container
 from typing import Any
 
 from microkernel.wire.codec import decode, encode
@@ -113,9 +114,7 @@ class Zygote:
     def _finish_off(self) -> None:
         """Kill what dead workers left; report their ends when nothing is left."""
         began = time.monotonic()
-        left = [pid for pid in children_of(os.getpid()) if pid not in self._workers]
-        for pid in left:
-            _kill(pid)
+        left = kill_children(os.getpid(), but=self._workers)
         self._swept = time.monotonic()
         self._sweep_cost = self._swept - began
         self._reap()
@@ -127,15 +126,10 @@ class Zygote:
     def _end_all(self) -> None:
         """Until nothing is left: what is killed may leave children, which are ours then."""
         self._control.close()
-        while True:
-            self._reap()
-            left = children_of(os.getpid())
-            if not left:
-                return
-            for pid in left:
-                _kill(pid)
+        while kill_children(os.getpid()):
             select.select([self._woken], [], [], 0.05)
             _drain(self._woken)
+            self._reap()
 
     def _send(self, message: dict[str, Any], *descriptors: int) -> None:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -145,19 +139,28 @@ class Zygote:
             return  # the kernel is gone: the next poll says so
 
 
-def children_of(parent: int) -> list[int]:
-    """The processes whose parent it is, dead ones that nobody has waited for too."""
-    found = []
+def kill_children(parent: int, but: Container[int] = ()) -> bool:
+    """Kill the children of a process, but for some; each as soon as it is seen. Whether there were any.
+
+    Dead ones that nobody has waited for count. A process that leaps, forking and exiting again and again, is missed by
+    a look that counts the living; but one of its forks is the parent's child, alive or dead, at every moment, and stays
+    listed until the parent waits for it. So when there are none, nothing is left.
+    """
+    found = False
     for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat", "rb") as stat:
-                    fields = stat.read().rpartition(b")")[2].split()
-            except OSError:
-                continue  # it has ended meanwhile
-            if int(fields[1]) == parent and fields[0] != b"Z":
-                found.append(int(entry))
+        if entry.isdigit() and int(entry) not in but and _parent_of(entry) == parent:
+            found = True
+            _kill(int(entry))
     return found
+
+
+def _parent_of(process: str) -> int:
+    """0 for one that is gone."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
 
 
 def _content(file: int) -> bytes:

@@ -1,0 +1,187 @@
+"""Ends: of what plugins start, of the zygote, and of the kernel itself. Nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from microkernel.errors import PluginDied
+from tests.attacks.families import Family
+from tests.attacks.support import Plugins, Script, descendants, eventually, gone, state_is
+from tests.attacks.test_ends import busy
+
+
+@pytest.mark.parametrize("how", ["kill", "stop", "reload", "unload", "crash", "leave", "close"])
+def test_a_plugin_takes_its_whole_family_with_it(plugins: Plugins, how: str) -> None:
+    bad, other = (Family(plugins, name, supervision={"restart": "temporary"}) for name in ("bad", "other"))
+    with plugins.kernel() as kernel:
+        bad.wait_until_whole()
+        other.wait_until_whole()
+        if how in ("crash", "leave"):
+            kernel.emit(how)
+            state_is(kernel, "bad", "stopped")
+            state_is(kernel, "other", "stopped")
+        elif how == "close":
+            kernel.close()
+        else:
+            getattr(kernel, how)("bad")
+            other.wait_until_whole()
+        assert bad.is_extinct(1)
+        if how == "reload":
+            bad.wait_until_whole()
+    assert bad.is_extinct()
+    assert other.is_extinct()
+
+
+def test_a_plugin_that_kills_the_zygote(plugins: Plugins) -> None:
+    """All come back, at no cost to their budgets; of the old ones nothing is left."""
+    family = Family(plugins, "bad", supervision={"intensity": 0})
+    for number in range(5):
+        plugins.healthy(f"healthy{number}", supervision={"intensity": 0})
+    with plugins.kernel() as kernel:
+        family.wait_until_whole()
+        names = [info.name for info in kernel.list()]
+        for generation in 2, 3:
+            pids = [info.pid for info in kernel.list()]
+            with pytest.raises(PluginDied):
+                kernel.call("bad.zygote", timeout=60)
+            for name in names:
+                eventually(lambda n=name, g=generation: kernel.info(n).generation == g, name)
+                state_is(kernel, name, "active")
+            assert all(pid is not None and gone(pid) for pid in pids)
+            assert family.is_extinct(generation - 1)
+            assert all(kernel.core.registry.get(name).history == () for name in names)
+            assert all(kernel.call(f"healthy{number}.answer") == 42 for number in range(5))
+            family.wait_until_whole()
+    assert family.is_extinct()
+
+
+# The kernel's own end
+
+RUNNING = """
+import os, sys, threading
+from microkernel import Kernel
+with Kernel({folder!r}, isolation="process") as kernel:
+    pids = [info.pid for info in kernel.list()] + [kernel._hosts["process"].zygote_pid]
+    for info in kernel.list():
+        if info.name.startswith("busy"):
+            work = lambda name=info.name: kernel.call(name + ".work", os.devnull, timeout=1000)
+            threading.Thread(target=work, daemon=True).start()
+    print(*pids, flush=True)
+    input()
+"""
+
+
+def running(plugins: Plugins, tmp_path: Path) -> tuple[Script, list[int], Family]:
+    family = Family(plugins, "family")
+    plugins.healthy()
+    for work in "spin", "sleep", "swallow", "sum", "stopped", "deaf":
+        busy(plugins, f"busy_{work}", work)
+    script = Script(RUNNING.format(folder=str(plugins.folder)), tmp_path)
+    pids = [int(pid) for pid in script.line().split()]
+    assert len(pids) == 9, script.errors.read_text()
+    family.wait_until_whole()
+    return script, pids, family
+
+
+def all_gone(pids: list[int], *families: Family) -> bool:
+    return all(map(gone, pids)) and all(family.is_extinct() for family in families)
+
+
+def test_the_kernel_is_killed(plugins: Plugins, tmp_path: Path) -> None:
+    script, pids, family = running(plugins, tmp_path)
+    script.kill()
+    eventually(lambda: all_gone(pids, family), f"nothing is left of {pids}")
+    script.end()
+
+
+def test_the_kernel_is_killed_while_plugins_start(plugins: Plugins, tmp_path: Path) -> None:
+    families = [Family(plugins, f"p{number}") for number in range(20)]
+    script = Script(RUNNING.format(folder=str(plugins.folder)), tmp_path)
+    eventually(lambda: sum(len(family.members()) for family in families) > 10)
+    everybody = descendants(script.pid)
+    script.kill()
+    eventually(lambda: all_gone(list(everybody), *families), "nothing is left")
+    script.end()
+
+
+def test_kernel_and_zygote_are_killed_at_the_same_moment(plugins: Plugins, tmp_path: Path) -> None:
+    """The workers die of the lifeline; what daemonised itself may live on, which is documented."""
+    script, pids, family = running(plugins, tmp_path)
+    try:
+        os.kill(pids[-1], signal.SIGSTOP)  # so that the one cannot clean up after the other
+        script.kill()
+        os.kill(pids[-1], signal.SIGKILL)
+        eventually(lambda: all_gone(pids), f"no worker is left of {pids}")
+    finally:
+        script.end()
+        family.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSEGV])
+def test_the_kernel_ends_by_another_signal(plugins: Plugins, tmp_path: Path, number: signal.Signals) -> None:
+    script, pids, family = running(plugins, tmp_path)
+    os.kill(script.pid, number)
+    eventually(lambda: all_gone(pids, family), f"nothing is left of {pids}")
+    script.end()
+
+
+FORKS = {
+    "os.fork": """
+    child = os.fork()
+    if child == 0:
+        tries()
+        time.sleep(3600)
+    say(child)""",
+    "multiprocessing": """
+    import multiprocessing
+    child = multiprocessing.get_context("fork").Process(target=lambda: (tries(), time.sleep(3600)), daemon=True)
+    child.start()
+    say(child.pid)""",
+}
+FORKING = """
+import os, sys, time
+from microkernel import Kernel
+from microkernel.errors import KernelClosed
+def say(*words): os.write(1, (" ".join(map(str, words)) + chr(10)).encode())  # two processes: a line is one write
+def tries():
+    for work in (lambda: kernel.call("healthy.answer"), lambda: kernel.emit("x"), kernel.list,
+                 lambda: kernel.load("x.py"), lambda: kernel.kill("healthy"), lambda: kernel.set_data("a", 1),
+                 lambda: kernel.on("x", print)):
+        try: work()
+        except KernelClosed: say("closed")
+        except BaseException as error: say(repr(error))
+    kernel.close()
+with Kernel({folder!r}, isolation="process") as kernel:
+    {fork}
+    input()
+    pids = [info.pid for info in kernel.list()] + [kernel._hosts["process"].zygote_pid]
+    say(kernel.call("healthy.answer"), *pids)
+    input()
+{last}
+"""
+
+
+@pytest.mark.parametrize("fork", FORKS)
+@pytest.mark.parametrize("end", ["normal", "killed"])
+def test_an_embedder_that_forks(plugins: Plugins, tmp_path: Path, fork: str, end: str) -> None:
+    plugins.healthy()
+    family = Family(plugins, "family")
+    script = Script(FORKING.format(folder=str(plugins.folder), fork=FORKS[fork], last="os._exit(0)"), tmp_path)
+    lines = [script.line() for _ in range(8)]
+    child = int(next(line for line in lines if line.isdigit()))
+    try:
+        assert lines.count("closed") == 7, lines
+        script.tell()
+        answer, *pids = map(int, script.line().split())
+        assert answer == 42
+        family.wait_until_whole()
+        script.tell() if end == "normal" else script.kill()
+        eventually(lambda: all_gone(pids, family), "nothing is left")
+        assert not gone(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+    script.end()
