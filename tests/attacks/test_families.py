@@ -36,6 +36,36 @@ def test_a_plugin_takes_its_whole_family_with_it(plugins: Plugins, how: str) -> 
     assert other.is_extinct()
 
 
+SWEEPING = """
+import fcntl, os, time
+from microkernel.worker.confinement import adopt_orphans
+from microkernel.worker.zygote import kill_children
+adopt_orphans()
+def leap(until):
+    while time.monotonic() < until:
+        if os.fork(): os._exit(0)
+def reap():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]: pass
+    except ChildProcessError: pass
+for turn in range(40):
+    lock = os.open("lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    if os.fork() == 0:
+        leap(time.monotonic() + 10)
+        os._exit(0)
+    os.close(lock)
+    while kill_children(os.getpid()): reap()
+    with open("lock") as file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("none was missed", flush=True)
+"""
+
+
+def test_a_sweep_misses_no_process_that_leaps(tmp_path: Path) -> None:
+    script = Script(SWEEPING, tmp_path)
+    assert script.end() == (0, "none was missed\n", "")
+
+
 def test_a_plugin_that_kills_the_zygote(plugins: Plugins) -> None:
     """All come back, at no cost to their budgets; of the old ones nothing is left."""
     family = Family(plugins, "bad", supervision={"intensity": 0})
