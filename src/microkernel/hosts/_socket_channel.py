@@ -21,6 +21,13 @@ from microkernel.wire.session import Session, pack, pack_each
 _BATCH = 64
 _READS = 16
 """How many datagrams of one worker are read before the others have their turn."""
+_RECEIVE = frames.DATAGRAM + 1
+"""One more than there may be: the system cuts off what is longer without a word."""
+_MOST_UNREAD = 4096 + 64
+"""How many datagrams of answers may wait for a worker to read them: 256 MiB and some. One that asks and never reads is
+no plugin."""
+_MOST_CONTROL = 100_000
+"""How many messages outside the feed may wait for it."""
 
 
 class Outbox:
@@ -34,6 +41,10 @@ class Outbox:
         self._waiting = False
         self._room_handle = -1
         self.closed = False
+
+    def __len__(self) -> int:
+        """Datagrams that wait."""
+        return len(self._unsent)
 
     def put(self, frame: bytes) -> None:
         self._unsent.extend(frames.datagrams(frame))
@@ -102,6 +113,7 @@ class SocketChannel:
         self._control: deque[Message] = deque()
         self._pumping = threading.Lock()
         self._wanted = False
+        self._broken = False
         self._down.put(self._session.hello())
         self._up.put(self._session.hello())
 
@@ -126,6 +138,8 @@ class SocketChannel:
     def send_down(self, message: Message) -> None:
         self._control.append(message)
         self.pump()
+        if len(self._control) > _MOST_CONTROL:
+            self._overflow("it does not read what it is told")
 
     def post_pump(self) -> None:
         """Have it pumped soon. A letter that finds others waiting was put after one whose pump is still to come."""
@@ -162,6 +176,19 @@ class SocketChannel:
         """An answer to what the worker asked."""
         self._up.put(pack([message]))
         self._flush_up()
+        if len(self._up) > _MOST_UNREAD:
+            self._overflow("it does not read the answers to what it asks")
+
+    def _overflow(self, reason: str) -> None:
+        self._up.close()
+        self._down.close()
+        self._break_off(ProtocolError("MK0215", reason=reason))
+
+    def _break_off(self, error: ProtocolError) -> None:
+        """Nothing that it says counts any more."""
+        self._broken = True
+        self._reactor.unwatch(self._up_socket.fileno())
+        self._malformed(error)
 
     def _flush_up(self) -> None:
         self._up.flush()
@@ -170,7 +197,7 @@ class SocketChannel:
         """Whether there may be more."""
         for _ in range(_READS):
             try:
-                data = self._up_socket.recv(frames.DATAGRAM, socket.MSG_DONTWAIT)
+                data = self._up_socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return False
             except OSError:
@@ -190,14 +217,17 @@ class SocketChannel:
 
     def _take(self, data: bytes) -> bool:
         try:
+            if len(data) > frames.DATAGRAM:
+                raise ProtocolError("MK0215", reason=f"a datagram over the limit of {frames.DATAGRAM:,} bytes")
             received = self._session.receive(data)
         except ProtocolError as error:
-            self._reactor.unwatch(self._up_socket.fileno())
-            self._malformed(error)
+            self._break_off(error)
             return False
         for message in received:
+            if self._broken:
+                return False
             self._received(message)
-        return True
+        return not self._broken
 
 
 def _nothing() -> None:

@@ -138,7 +138,7 @@ class ProcessPlace:
 
     def send(self, message: Message) -> None:
         way = self._channel.send_up if isinstance(message, ANSWERS) else self._channel.send_down
-        self._reactor.post(partial(way, message))
+        self._reactor.submit(partial(way, message))
 
     def wake(self) -> None:
         self._channel.post_pump()

@@ -33,6 +33,7 @@ class Journal:
         reactor: Reactor,
         clock: Clock,
         on_begin: Callable[[Instance], object],
+        on_leave: Callable[[Instance], object],
         on_end: Callable[[Instance, Exit], object],
     ) -> None:
         self.bus: Bus
@@ -42,6 +43,7 @@ class Journal:
         self._clock = clock
         self._letters = count(1)
         self.began = on_begin
+        self.leaves = on_leave
         self.ended = on_end
 
     def announce(self, id: str, kind: str, plugin: str, /, **fields: Any) -> None:

@@ -77,7 +77,7 @@ class Core(Texts):
 
     def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path, grants: Mapping[str, Grant]) -> None:
         watchdog = Watchdog(self.reactor, self.clock, self._overdue)
-        self.journal = Journal(self.registry, self.reactor, self.clock, watchdog.arm, self._ended)
+        self.journal = Journal(self.registry, self.reactor, self.clock, watchdog.arm, self._leaves, self._ended)
         self.topics, watchers = Subscriptions(), Subscriptions()
         self.bus = Bus(self.topics, self.reactor, self.clock, self.journal.bury)
         self.journal.bus = self.bus
@@ -316,6 +316,10 @@ class Core(Texts):
             self._beside(partial(self.operations.died, instance, exit), f"{instance.name}-death")
         elif instance.record.state == "zombie":
             self._beside(partial(self.operations.died, instance, exit), f"{instance.name}-end")
+
+    def _leaves(self, instance: Instance) -> None:
+        see_off = partial(self._beside, partial(self.operations.see_off, instance), f"{instance.name}-farewell")
+        self.reactor.later(instance.manifest.limits.insist, see_off)
 
     def _overdue(self, instance: Instance, seconds: float, what: str) -> None:
         self._beside(partial(self.operations.overdue, instance, seconds, what), f"{instance.name}-overdue")

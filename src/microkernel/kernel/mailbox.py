@@ -108,8 +108,14 @@ class Mailbox:
         return 0 if self._alone in self._flight else most
 
     def done(self, seq: int) -> Letter | None:
-        """It is handled; None if it was not in flight."""
+        """It is in flight no more; None if it was not."""
         return self._flight.pop(seq, None)
+
+    def handled(self, seq: int) -> Letter | None:
+        """The instance says that it is done with an event; None if no such event was in flight. It cannot say so of a
+        call, which is done when it is answered."""
+        letter = self._flight.get(seq)
+        return None if letter is None or letter.is_call else self.done(seq)
 
     def oldest_in_flight(self) -> Letter | None:
         """What has been handled, or waited to be, for longest."""

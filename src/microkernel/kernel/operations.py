@@ -224,6 +224,15 @@ class Operations:
             else:
                 self._died(record, instance, Exit(reason, signal=SIGKILL))
 
+    def see_off(self, instance: Instance) -> None:
+        """It said that it ends itself, some time ago. If it has not, it is ended."""
+        record = instance.record
+        with record.lock:
+            if record.instance is not instance or instance.dismissed or instance.exit is not None:
+                return
+            if self._endings.end(instance, gently=False) is None:
+                self._lost(record, "it said that it ends, and did not")
+
     def _lost(self, record: Record, reason: str) -> None:
         self._remains.cut(record, reason)
         record.instance = None

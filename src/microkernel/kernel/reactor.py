@@ -81,6 +81,13 @@ class Reactor:
             self._bell.ring()
             raise
 
+    def submit(self, work: Work) -> None:
+        """Done at once where this is the thread already, else posted."""
+        if threading.current_thread() is self._thread:
+            work()
+        else:
+            self.post(work)
+
     def run(self, work: Callable[[], T]) -> T:
         """Have it done on this thread and give back what it gives or raises. Not for threads of plugins."""
         if threading.current_thread() is self._thread:

@@ -36,6 +36,7 @@ class Witness(Protocol):
     def refused(self, instance: Instance, error: KernelError) -> object: ...
     def ended(self, instance: Instance, exit: Exit) -> object: ...
     def began(self, instance: Instance) -> object: ...
+    def leaves(self, instance: Instance) -> object: ...
 
 
 class Switch:
@@ -129,8 +130,8 @@ class Switch:
         record = instance.record
         instance.progress = self._reactor.now()
         for seq in message.seqs:
-            record.mailbox.done(seq)
-        record.counts.events += len(message.seqs)
+            if record.mailbox.handled(seq) is not None:
+                record.counts.events += 1
         if record.mailbox.guests:
             self._reactor.post(partial(self._bus.admit_guests, record.mailbox))
         if record.mailbox.waiting:
@@ -170,7 +171,7 @@ class Switch:
         _ok(instance, message.id)
 
     def _rejected(self, instance: Instance, message: messages.Rejected) -> None:
-        letter = instance.record.mailbox.done(message.seq)
+        letter = instance.record.mailbox.handled(message.seq)
         instance.progress = self._reactor.now()
         if isinstance(letter, EventLetter):
             failure = message.failure
@@ -183,6 +184,7 @@ class Switch:
     def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
         instance.leaving = Exit(message.reason, code=message.code)
         instance.cut = True  # what its other threads still say is said by the dying
+        self._witness.leaves(instance)
 
 
 _IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done})
