@@ -21,6 +21,8 @@ from microkernel.wire.session import Session, pack, pack_each
 _BATCH = 64
 _READS = 16
 """How many datagrams of one worker are read before the others have their turn."""
+_MOST_ROUNDS = 64
+"""So many times _READS are more than a socket's buffer can hold."""
 
 
 class Outbox:
@@ -184,9 +186,10 @@ class SocketChannel:
         return True
 
     def read_all(self) -> None:
-        """All that the worker has said so far."""
-        while self.read():
-            continue
+        """All that the worker has said so far; not what it goes on to say meanwhile, which may have no end."""
+        for _ in range(_MOST_ROUNDS):
+            if not self.read():
+                return
 
     def _take(self, data: bytes) -> bool:
         try:

@@ -152,6 +152,10 @@ class ProcessPlace:
         except IndexError:
             return None
 
+    def catch_up(self) -> None:
+        if not self._closed:
+            self._channel.read_all()
+
     def insist(self) -> None:
         if not self._asked:
             self._asked = True

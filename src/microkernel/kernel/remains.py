@@ -29,7 +29,7 @@ class Remains:
         instance = record.instance
         if instance is None:
             return 0
-        instance.cut = True
+        instance.cut_off()
         record.mailbox.paused = True
         letters = record.mailbox.recover()
         record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])

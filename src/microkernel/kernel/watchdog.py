@@ -32,6 +32,7 @@ class Watchdog:
         if instance.cut or instance.record.instance is not instance or not mailbox.in_flight:
             instance.watched = False
             return
+        instance.place.catch_up()  # a kernel that is late must not blame the plugin
         silent = self._clock.now() - instance.progress
         if silent < limit:
             self._reactor.later(limit - silent, partial(self._look, instance, limit))
