@@ -122,6 +122,11 @@ class Arena:
                 self.evidence.tell("absent", role.name, 0, since)
             self._operate(role, -1)
 
+    def were_absent_since(self, since: float) -> None:
+        """None of the plugins is known to have listened before now."""
+        for name in self.roles:
+            self.evidence.tell("absent", name, 0, since)
+
     def _operate(self, role: Role, more: int) -> None:
         with self._lock:
             self._operations[role.name] += more
@@ -147,12 +152,15 @@ class Arena:
     def look_for_strays(self) -> None:
         """A plugin that is down without anybody's doing."""
         for role in self.roles.values():
-            began = self._operations[role.name], self._down.get(role.name)
+            before = self._doings(role)
             info = self.kernel.info(role.name)
-            if info.state in DOWN and began[0] == 0 and (self._operations[role.name], self._down.get(role.name)) == began:
+            if info.state in DOWN and before[0] == 0 and self._doings(role) == before:
                 self.trouble(role.name, f"is {info.state}, and nobody did it: {info.error}")
                 with self.by_hand(role, certainly=True):
                     pass
+
+    def _doings(self, role: Role) -> tuple[int, float | None]:
+        return self._operations[role.name], self._down.get(role.name)
 
     # What is noted
 

@@ -9,6 +9,7 @@ import traceback
 from array import array
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -55,7 +56,6 @@ class Result:
             ("descriptors at start and end", self.start.descriptors, self.end.descriptors),
             ("threads at start and end", self.start.threads, self.end.threads),
             ("processes at start and end", self.start.processes, self.end.processes),
-            ("instances at start and end", self.start.instances, self.end.instances),
         ):
             left += [f"leak: {before} and {after} {what}"] * (before != after)
         return [*self.verdict.problems, *left]
@@ -74,8 +74,9 @@ class Harness:
     def run(self, seconds: float, warm_up: float) -> Result:
         arena, before = self.arena, look()
         began = time.monotonic()
-        with watched(arena.trouble), arena.kernel as kernel:
-            arena.listen(kernel)
+        with watched(arena.trouble), closing(arena.kernel):
+            arena.kernel.open(ready=arena.listen)
+            arena.were_absent_since(began)  # who starts first may send before others listen
             self._chaos(warm_up)
             start = look()
             self._chaos(seconds)
@@ -167,12 +168,16 @@ class Harness:
         try:
             eventually(self._is_quiet, "all plugins are up and their mailboxes empty", PATIENCE)
         except AssertionError:
+            self.arena.trouble("kernel", f"holds {look().instances} instances of {len(self.arena.roles)} plugins")
             for info in self.arena.kernel.list():
                 if info.state != "active" or info.waiting:
                     self.arena.trouble(info.name, f"is {info.state} with {info.waiting} letters at the end")
 
     def _is_quiet(self) -> bool:
+        """Also the timers of instances that are no more have run out, and let go of them."""
         self._bury()
+        if look().instances > len(self.arena.roles):
+            return False
         return all(info.state == "active" and not info.waiting for info in self.arena.kernel.list())
 
     def _close_books(self) -> None:

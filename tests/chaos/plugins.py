@@ -18,7 +18,8 @@ SELDOM = {"intensity": 2, "backoff": 0.02, "backoff_max": 0.2}
 
 _HERE = Path(__file__).parent
 _SUBJECT = (_HERE / "subject.py").read_text()
-_ASYNC = "import asyncio\nSubject = Plugin\n" + (_HERE / "subject_async.py").read_text().partition("copied from here")[2]
+_ASYNC = (_HERE / "subject_async.py").read_text().partition("# copied from here")[2]
+_MADE_ASYNC = f"\nimport asyncio\nSubject = Plugin\n{_ASYNC}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ KINDS = (
     Kind("oldest", overflow="drop_oldest", limits={"mailbox": 100}),
     Kind("newest", overflow="drop_newest", limits={"mailbox": 100}, struck=False),
     Kind("rejecting", overflow="reject", limits={"mailbox": 100}),
-    Kind("frail", frail=True, limits={"handler": 60.0}),
+    Kind("frail", frail=True, limits={"handler": 5.0}),
     Kind("healthy", struck=False, listens=False),
 )
 
@@ -85,7 +86,7 @@ class Role:
                 "beats": f"ledger.group-{len(self.name) % GROUPS}",
             },
         }
-        return manifest(**tables) + _SUBJECT + (_ASYNC if kind.is_async else "")
+        return manifest(**tables) + _SUBJECT + (_MADE_ASYNC if kind.is_async else "")
 
 
 def address(name: str) -> str:

@@ -13,7 +13,8 @@ _SHOWN = 40
 
 
 def report(result: Result) -> str:
-    return "\n".join([*_faults(result), *_events(result), *_calls(result), *_answers(result), *_left(result), *_end(result)])
+    parts = (_faults, _events, _calls, _answers, _left, _end)
+    return "\n".join(line for part in parts for line in part(result))
 
 
 def _faults(result: Result) -> list[str]:
@@ -26,9 +27,9 @@ def _faults(result: Result) -> list[str]:
 def _events(result: Result) -> list[str]:
     v = result.verdict
     return [
-        f"events      {v.sent} sent (and {v.unreturned} whose emitter died over it), {v.deliveries} deliveries due",
-        f"            {v.handled} handled, {v.redelivered} redelivered, {v.dead} dead letters, {v.dropped} dropped by policy,"
-        f" {v.absent} while the plugin was stopped",
+        f"events      {v.sent} sent (and {v.unreturned} whose emitter ended over it), {v.deliveries} deliveries due",
+        f"            {v.handled} handled, {v.redelivered} redelivered, {v.dead} dead letters,",
+        f"            {v.dropped} dropped by policy, {v.absent} for plugins that were stopped",
         f"            lost = {len(v.lost)}",
     ]
 
@@ -67,7 +68,8 @@ def _end(result: Result) -> list[str]:
     problems = result.problems
     if not problems:
         return ["✓ nothing lost, nothing late, nothing left"]
-    return [*(f"✗ {problem[:2000]}" for problem in problems[:_SHOWN]), f"✗ {len(problems)} problems; seed {result.seed}"]
+    shown = [f"✗ {problem[:2000]}" for problem in problems[:_SHOWN]]
+    return [*shown, f"✗ {len(problems)} problems; seed {result.seed}"]
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -119,7 +119,7 @@ def gorge(plugin, more):
 def fill(plugin, more):
     """Descriptors until there are none; it goes on without."""
     while True:
-        plugin.hoard.append(open(os.devnull))
+        plugin.hoard.append(os.open(os.devnull, os.O_RDONLY))
 
 
 def corrupt(plugin, more):

@@ -20,8 +20,8 @@ class _Mistakes(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        if OWN_MISTAKE in record.getMessage():
-            self._tell("kernel", f"{record.getMessage()}: {''.join(traceback.format_exception(*record.exc_info or ()))}")
+        if OWN_MISTAKE in record.getMessage() and record.exc_info:
+            _told(self._tell, "kernel", record.exc_info[1])
 
 
 @contextmanager

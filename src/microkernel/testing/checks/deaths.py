@@ -74,6 +74,33 @@ def check_a_handler_past_its_deadline_is_ended(stage: Stage) -> None:
         assert scene.until_state("p", "active").restarts == 1
 
 
+def check_a_handler_that_hangs_beside_others_is_ended(stage: Stage) -> None:
+    """With ``concurrency``, others may finish all the time: that does not excuse it."""
+    manifest = """
+    concurrency = 2
+    limits = { handler = 0.3, insist = 0.2 }
+    supervision = { backoff = 0.01, intensity = 1000 }
+    """
+    body = """
+    @on("run")
+    def run(self, event) -> None:
+        if event.delivery == 1:
+            while True: pass
+        self.api.emit("out.again", delivery=event.delivery)
+    @on("tick")
+    def tick(self) -> None: ...
+    """
+
+    def ticked() -> bool:
+        scene.kernel.emit("tick")
+        return bool(scene.heard("again"))
+
+    with stage.run(p=plugin(body, manifest=manifest)) as scene:
+        scene.kernel.emit("run")
+        scene.until(ticked, "the hung handler is given up while others finish")
+        assert scene.heard("again", 1) == [{"delivery": 2}]
+
+
 POISON = """
     @on("work")
     def work(self, event, n: int) -> None:
