@@ -125,7 +125,7 @@ class Instance:
     # Its life
 
     def cut_off(self) -> None:
-        """What it has said until now counts, read or not; what it says from now on does not. Not on a plugin's thread."""
+        """What it has said until now counts, read or not; nothing from now on does. Not on a plugin's thread."""
         self._switch.cut_off(self)
 
     def hear(self, news: News) -> None:
