@@ -14,6 +14,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PluginDied, PluginNotActive
+from microkernel.hosts import _zygote
 from tests.attacks.support import (
     DAEMON,
     LOCKS,
@@ -249,6 +250,43 @@ def test_a_plugin_takes_its_whole_family_with_it(plugins: Plugins, how: str) -> 
                 assert extinct(marks["bad"])
             eventually(lambda: whole_family(marks["other"]), "the other family is left alone")
     assert all(extinct(mark) for mark in marks.values())
+
+
+@pytest.mark.parametrize("when", ["while it starts", "over a fork"])
+def test_a_zygote_that_dies_over_a_birth(plugins: Plugins, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another takes its place and is asked: the plugin never notices."""
+    plugins.healthy()
+    plugins.healthy("second")
+    killed = []
+
+    def kill_first(zygote: int) -> None:
+        if not killed:
+            killed.append(zygote)
+            os.kill(zygote, signal.SIGSTOP if when == "over a fork" else signal.SIGKILL)
+
+    spawn = _zygote._spawn
+
+    def spawned(*args: object) -> object:
+        process = spawn(*args)
+        if when == "while it starts":
+            kill_first(process.pid)
+        return process
+
+    monkeypatch.setattr(_zygote, "_spawn", spawned)
+    with plugins.kernel() as kernel:
+        if when == "over a fork":
+            kernel.stop("second")
+            (zygote,) = [pid for pid, line in descendants(os.getpid()).items() if "zygote" in line and _is_ours(pid)]
+            kill_first(zygote)
+            threading.Timer(0.2, os.kill, (zygote, signal.SIGKILL)).start()
+            kernel.start("second")
+        assert kernel.call("second.answer") == 42
+        state_is(kernel, "healthy", "active")
+        assert kernel.call("healthy.answer") == 42
+
+
+def _is_ours(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid())
 
 
 def test_a_plugin_that_kills_the_zygote(plugins: Plugins) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import operator
 import os
@@ -18,6 +19,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.kernel.bell import Bell
+from microkernel.sdk.runtime import Runtime
 from tests.attacks.support import ARENA, Arena, Injected, Plugins, eventually
 
 pytestmark = pytest.mark.filterwarnings(
@@ -158,3 +160,14 @@ def test_a_kill_that_comes_while_a_bell_is_let_go_leaves_no_descriptor() -> None
         deque(starmap(operator.call, [kill, (held.clear,)]), maxlen=0)  # C code all the way: nothing is raised between
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
+
+
+def test_a_kill_that_comes_while_an_event_loop_is_closed_leaves_nothing_of_it() -> None:
+    loop, runtime = asyncio.new_event_loop(), Runtime(channel=None)
+    runtime._loop, parts = loop, [loop._ssock, loop._csock]
+    loop._ssock.close()
+    loop._ssock = None  # so far it had come
+    runtime.release()
+    assert loop.is_closed()
+    assert [part.fileno() for part in parts] == [-1, -1]
+    assert loop._selector._selector.closed

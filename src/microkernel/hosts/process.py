@@ -203,6 +203,9 @@ class ProcessPlace:
         self._uplink.ended(exit)
 
     def _close(self) -> None:
+        """A second time does nothing: its descriptors may be another's by then."""
+        if self._closed:
+            return
         self._channel.close()
         self._free.clear()
         for lane in self._lanes:

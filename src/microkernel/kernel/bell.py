@@ -10,7 +10,7 @@ from functools import partial
 
 
 class _Ring(partial[object]):
-    """Holds what closes the descriptor when nobody holds it any more. An epoll object does that, for any descriptor that
+    """Holds what closes the descriptor when nobody holds it any more. An epoll object does that, for any descriptor
     it is given, without a line of Python: the last to let go may be a thread that is killed at any bytecode."""
 
     keeper: select.epoll
