@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,3 +103,57 @@ def test_a_handler_past_its_deadline(plugins: Plugins, calls: ThreadPoolExecutor
         with pytest.raises(PluginDied):
             waiting.result(30)  # type: ignore[attr-defined]
         eventually(lambda: kernel.info("bad").generation == 2 and kernel.info("bad").state == "active")
+
+
+QUICK_HANDLER = """
+class Plugin(IPlugin):
+    def __init__(self, api): pass
+    def start(self): pass
+    def stop(self): pass
+    @on("work")
+    def work(self): pass
+"""
+TALKER = """
+class Plugin(IPlugin):
+    def __init__(self, api): self.api = api
+    def start(self): pass
+    def stop(self): pass
+    @on("talk")
+    def talk(self, said: str):
+        for number in range(100): self.api.emit("heard", number=number)
+        open(said, "w").close()
+        while True: pass
+"""
+
+
+@pytest.mark.parametrize("how", ["kill", "overdue"])
+def test_what_was_emitted_before_the_end_was_decided_is_heard(plugins: Plugins, tmp_path: Path, how: str) -> None:
+    """Also when the kernel had no time yet to read it."""
+    plugins.add("talker", TALKER, limits={**QUICK, "handler": 0.3 if how == "overdue" else 60})
+    said, heard, free = tmp_path / "said", [], threading.Event()
+    with plugins.kernel() as kernel:
+        kernel.on("heard", lambda number: heard.append(number), inline=True)
+        kernel.core.reactor.post(free.wait)  # from here on nothing is read
+        kernel.emit("talk", said=str(said))
+        eventually(said.exists, "it has said all")
+        threading.Timer(0.5, free.set).start()
+        if how == "kill":
+            kernel.kill("talker")
+        eventually(lambda: heard[:100] == [*range(100)], "all was heard")
+
+
+def test_who_has_finished_in_time_is_not_overdue_because_the_kernel_was_late(plugins: Plugins) -> None:
+    plugins.add("quick", QUICK_HANDLER, limits={**QUICK, "handler": 0.3})
+    free, messages = threading.Event(), []
+    with plugins.kernel() as kernel:
+        reactor = kernel.core.reactor
+        kernel.on("kernel.message", lambda id: messages.append(id), inline=True)
+        kernel.emit("work")
+        reactor.post(free.wait)
+        threading.Timer(0.6, free.set).start()
+        reactor.run(int)
+        reactor.run(int)
+        for thread in threading.enumerate():
+            if thread.name == "quick-overdue":
+                thread.join()
+        assert messages == []

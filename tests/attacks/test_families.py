@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from microkernel.errors import PluginDied
+from microkernel.hosts import _zygote
 from tests.attacks.families import Family
 from tests.attacks.support import Plugins, Script, descendants, eventually, gone, state_is
 from tests.attacks.test_ends import busy
@@ -64,6 +66,43 @@ print("none was missed", flush=True)
 def test_a_sweep_misses_no_process_that_leaps(tmp_path: Path) -> None:
     script = Script(SWEEPING, tmp_path)
     assert script.end() == (0, "none was missed\n", "")
+
+
+@pytest.mark.parametrize("when", ["while it starts", "over a fork"])
+def test_a_zygote_that_dies_over_a_birth(plugins: Plugins, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another takes its place and is asked: the plugin never notices."""
+    plugins.healthy()
+    plugins.healthy("second")
+    killed = []
+
+    def kill_first(zygote: int) -> None:
+        if not killed:
+            killed.append(zygote)
+            os.kill(zygote, signal.SIGSTOP if when == "over a fork" else signal.SIGKILL)
+
+    spawn = _zygote._spawn
+
+    def spawned(*args: object) -> object:
+        process = spawn(*args)
+        if when == "while it starts":
+            kill_first(process.pid)
+        return process
+
+    monkeypatch.setattr(_zygote, "_spawn", spawned)
+    with plugins.kernel() as kernel:
+        if when == "over a fork":
+            kernel.stop("second")
+            (zygote,) = [pid for pid, line in descendants(os.getpid()).items() if "zygote" in line and _is_ours(pid)]
+            kill_first(zygote)
+            threading.Timer(0.2, os.kill, (zygote, signal.SIGKILL)).start()
+            kernel.start("second")
+        assert kernel.call("second.answer") == 42
+        state_is(kernel, "healthy", "active")
+        assert kernel.call("healthy.answer") == 42
+
+
+def _is_ours(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid())
 
 
 def test_a_plugin_that_kills_the_zygote(plugins: Plugins) -> None:

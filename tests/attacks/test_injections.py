@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import operator
+import os
 import random
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import starmap
 
 import pytest
 
 from microkernel import Kernel
+from microkernel.kernel.bell import Bell
+from microkernel.sdk.runtime import Runtime
 from tests.attacks.support import ARENA, Arena, Injected, Plugins, eventually
 
 pytestmark = pytest.mark.filterwarnings(
@@ -139,3 +148,26 @@ def test_exceptions_that_plugin_code_catches(plugins: Plugins, arena: Arena, whe
         is_quiet(kernel)
         works_as_before(kernel, plugins)
         is_quiet(kernel)
+
+
+def test_a_kill_that_comes_while_a_bell_is_let_go_leaves_no_descriptor() -> None:
+    """The last to hold it may be a plugin's thread, and what Python code runs there can be killed."""
+    bell = Bell()
+    held, number = [bell.ring], int(bell.fileno())
+    bell.close()
+    kill = (raise_in, ctypes.c_ulong(threading.get_ident()), ctypes.py_object(Injected))
+    with suppress(Injected):
+        deque(starmap(operator.call, [kill, (held.clear,)]), maxlen=0)  # C code all the way: nothing is raised between
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+
+
+def test_a_kill_that_comes_while_an_event_loop_is_closed_leaves_nothing_of_it() -> None:
+    loop, runtime = asyncio.new_event_loop(), Runtime(channel=None)
+    runtime._loop, parts = loop, [loop._ssock, loop._csock]
+    loop._ssock.close()
+    loop._ssock = None  # so far it had come
+    runtime.release()
+    assert loop.is_closed()
+    assert [part.fileno() for part in parts] == [-1, -1]
+    assert loop._selector._selector.closed

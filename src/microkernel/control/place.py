@@ -130,6 +130,9 @@ class RemotePlace:
     def lane(self) -> None:
         """There is none: its answers are handed over."""
 
+    def catch_up(self) -> None:
+        """Its connection is read by who let it in."""
+
     def insist(self) -> None:
         self.kill()
 

@@ -28,6 +28,8 @@ _MOST_UNREAD = 4096 + 64
 no plugin."""
 _MOST_CONTROL = 100_000
 """How many messages outside the feed may wait for it."""
+_MOST_ROUNDS = 64
+"""So many times _READS are more than a socket's buffer can hold."""
 
 
 class Outbox:
@@ -211,9 +213,10 @@ class SocketChannel:
         return True
 
     def read_all(self) -> None:
-        """All that the worker has said so far."""
-        while self.read():
-            continue
+        """All that the worker has said so far; not what it goes on to say meanwhile, which may have no end."""
+        for _ in range(_MOST_ROUNDS):
+            if not self.read():
+                return
 
     def _take(self, data: bytes) -> bool:
         try:

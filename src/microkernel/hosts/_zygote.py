@@ -23,6 +23,8 @@ from microkernel.wire import codec
 from microkernel.wire.messages import PROTOCOL
 
 _READY = 20.0
+_TRIES = 5
+"""How many zygotes may die over one fork."""
 _ENDING = 10.0
 _LONG = 64 * 1024
 FILE = b"\xc0"
@@ -61,6 +63,8 @@ class Zygote:
         self._watched: dict[int, Ended] = {}
         self._workers: dict[int, Fork] = {}
         self._refusals: dict[int, str] = {}
+        self._words = ""
+        """What the last one that died said before it was ready."""
         self._closing = False
 
     @property
@@ -69,12 +73,23 @@ class Zygote:
         return self._process.pid if self._process else None
 
     def fork(self, request: Mapping[str, Any], descriptors: Sequence[int], ended: Ended) -> Fork:
-        """A new worker with these descriptors; ``ended`` is called when nothing of it is left.
+        """A new worker with these descriptors; ``ended`` is called when nothing of it is left. A zygote that dies over
+        it is replaced, and asked in its stead.
 
         Raises IsolationUnavailable when no worker can be had.
         """
+        for _ in range(_TRIES):
+            fork = self._ask(request, descriptors, ended)
+            if fork is not None:
+                return fork
+        raise self._unavailable(f"the zygote dies again and again: {self._words}")
+
+    def _ask(self, request: Mapping[str, Any], descriptors: Sequence[int], ended: Ended) -> Fork | None:
+        """None when the zygote has died over it."""
         with self._lock:
             control = self._ensure()
+            if control is None:
+                return None
             self._numbers += 1
             number = self._numbers
             arrived: tuple[threading.Event, list[Fork]] = (threading.Event(), [])
@@ -82,13 +97,18 @@ class Zygote:
             self._watched[number] = ended
             try:
                 _send(control, {**request, "id": number}, descriptors)
+            except ConnectionError:
+                self._reactor.run(partial(self._died, control))
             except OSError as error:
                 self._drop(number)
                 raise self._unavailable(f"no answer from the zygote: {error}") from None
-        if not arrived[0].wait(_READY) or not arrived[1]:
-            self._drop(number)
-            raise self._unavailable(f"no process can be started: {self._refusals.pop(number, 'no answer')}")
-        return arrived[1][0]
+        has_answered = arrived[0].wait(_READY)
+        if arrived[1]:
+            return arrived[1][0]
+        self._drop(number)
+        if has_answered and number not in self._refusals:
+            return None
+        raise self._unavailable(f"no process can be started: {self._refusals.pop(number, 'no answer')}")
 
     def close(self) -> None:
         """It kills what is below it and goes; waits for that."""
@@ -112,12 +132,12 @@ class Zygote:
     def _unavailable(self, reason: str) -> IsolationUnavailable:
         return IsolationUnavailable("MK0501", level=self._level, reason=reason)
 
-    def _ensure(self) -> socket.socket:
+    def _ensure(self) -> socket.socket | None:
+        """None when one has died before it was ready."""
         if self._closing:
             raise self._unavailable("the kernel is stopping")
         if self._process is None or self._control is None:
             self._start()
-        assert self._control is not None
         return self._control
 
     def _start(self) -> None:
@@ -136,17 +156,8 @@ class Zygote:
         self._control = ours
         self._reactor.post(lambda: self._reactor.watch(ours.fileno(), partial(self._hear, ours)))
         if not self._ready.wait(_READY):
-            reason = self._last_words()
-            self._process = None
-            raise self._unavailable(f"the zygote did not start: {reason}")
-
-    def _last_words(self) -> str:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        self._process.kill()
-        words = self._process.stderr.read().decode(errors="replace").strip()
-        self._process.wait()
-        return words.splitlines()[-1] if words else "it said nothing"
+            self._reactor.run(partial(self._died, ours))
+            raise self._unavailable(f"the zygote did not start: {self._words}")
 
     # On the reactor's thread
 
@@ -179,14 +190,20 @@ class Zygote:
         event.set()
 
     def _died(self, control: socket.socket) -> None:
+        """A second time does nothing. Who waits for a fork sees that none came; it is no death of a plugin."""
+        if self._control is not control:
+            return
         # Before the lifeline is let go: a worker that dies of that leaves what it started to nobody.
         end_trees([fork.pid for fork in self._workers.values() if is_alive(fork.handle)])
         self._workers.clear()
+        self._words = "it was ready" if self._ready.is_set() else _last_words(self._process)
         self._forget(control)
-        for event, _ in self._forks.values():
+        self._ready.set()
+        unanswered, self._forks = self._forks, {}
+        watched = {number: ended for number, ended in self._watched.items() if number not in unanswered}
+        self._watched = {}
+        for event, _ in unanswered.values():
             event.set()
-        self._forks.clear()
-        watched, self._watched = self._watched, {}
         for ended in watched.values():
             ended(Exit("the process that starts plugins died", signal=9, blameless=True))
 
@@ -201,6 +218,14 @@ class Zygote:
             if process.stderr is not None:
                 process.stderr.close()
             process.wait()
+
+
+def _last_words(process: subprocess.Popen[bytes] | None) -> str:
+    if process is None or process.stderr is None:
+        return "nothing"
+    process.kill()
+    words = process.stderr.read().decode(errors="replace").strip()
+    return words.splitlines()[-1] if words else "it said nothing"
 
 
 def _spawn(python: str, control: int, lifeline: int) -> subprocess.Popen[bytes]:

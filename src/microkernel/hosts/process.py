@@ -152,6 +152,10 @@ class ProcessPlace:
         except IndexError:
             return None
 
+    def catch_up(self) -> None:
+        if not self._closed:
+            self._channel.read_all()
+
     def insist(self) -> None:
         if not self._asked:
             self._asked = True
@@ -199,6 +203,9 @@ class ProcessPlace:
         self._uplink.ended(exit)
 
     def _close(self) -> None:
+        """A second time does nothing: its descriptors may be another's by then."""
+        if self._closed:
+            return
         self._channel.close()
         self._free.clear()
         for lane in self._lanes:

@@ -114,6 +114,9 @@ class ThreadPlace:
     def lane(self) -> None:
         """There is none: its answers are handed over."""
 
+    def catch_up(self) -> None:
+        """What it says is heard while it says it."""
+
     def insist(self) -> None:
         at = _frames()
         for thread in self._threads():

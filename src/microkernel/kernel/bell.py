@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
 
-class _Descriptor(int):
-    """Closed when nobody holds it any more."""
+class _Ring(partial[object]):
+    """Holds what closes the descriptor when nobody holds it any more. An epoll object does that, for any descriptor
+    it is given, without a line of Python: the last to let go may be a thread that is killed at any bytecode."""
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self)
+    keeper: select.epoll
 
 
 class Bell:
@@ -20,8 +21,10 @@ class Bell:
     ringing holds the descriptor, so that a bell that is closed meanwhile never writes to one that has its number."""
 
     def __init__(self) -> None:
-        self._descriptor = _Descriptor(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        self.ring: Callable[[], object] = partial(os.eventfd_write, self._descriptor, 1)
+        self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        ring = _Ring(os.eventfd_write, self._descriptor, 1)
+        ring.keeper = select.epoll.fromfd(self._descriptor)
+        self.ring: Callable[[], object] = ring
 
     def fileno(self) -> int:
         return self._descriptor

@@ -47,7 +47,7 @@ class Endings:
 
     def end(self, instance: Instance, *, gently: bool = True) -> Exit | None:
         """Insist, then kill; None if nothing helped. Callers of the instance are told before."""
-        instance.cut = True
+        instance.cut_off()
         if instance.has_failed:
             self._wait_exit(instance, _FAREWELL)
         if gently and instance.exit is None:

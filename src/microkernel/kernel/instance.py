@@ -10,7 +10,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError
-from microkernel.kernel.letters import CallLetter, EventLetter
+from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Place, Snapshot
 from microkernel.wire import messages
@@ -61,6 +61,9 @@ class Instance:
         self.cut = False
         self.progress = time.monotonic()
         """When it last finished something, or began to have something to do."""
+        self.oldest: Letter | None = None
+        """What it had been at for longest when the watchdog last looked, and when that was first seen."""
+        self.oldest_since = 0.0
         self._credit = 0
         self._switch = switch
 
@@ -120,6 +123,10 @@ class Instance:
         self.leaving = Exit(str(error), signal=SIGKILL)
 
     # Its life
+
+    def cut_off(self) -> None:
+        """What it has said until now counts, read or not; nothing from now on does. Not on a plugin's thread."""
+        self._switch.cut_off(self)
 
     def hear(self, news: News) -> None:
         self.news.put(news)

@@ -218,7 +218,6 @@ class Operations:
             self._journal.announce("MK0207", "warn", record.name, seconds=round(seconds, 1), what=what)
             reason = f"silent for {seconds:.1f} s in {what}"
             instance.leaving = Exit(reason, signal=SIGKILL)
-            instance.cut = True
             if self._endings.end(instance, gently=instance.on_own_thread) is None:
                 self._lost(record, reason)
             else:

@@ -29,7 +29,7 @@ class Remains:
         instance = record.instance
         if instance is None:
             return 0
-        instance.cut = True
+        instance.cut_off()
         record.mailbox.paused = True
         letters = record.mailbox.recover()
         record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
@@ -77,6 +77,7 @@ class Remains:
                 self._router.fail(
                     letter.call.id, PluginNotActive("MK0213", name=record.name, state=record.state, what=target)
                 )
+                record.incoming.pop(letter.call.id, None)  # also one that its caller has given up
         for call in self._router.caller_gone(record):
             cancel(call)
         self._reactor.run(partial(self._subscribing.clear, record))

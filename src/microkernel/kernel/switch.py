@@ -100,6 +100,9 @@ class Switch:
         except KernelError as error:
             self._refuse(instance, message, error)
 
+    def cut_off(self, instance: Instance) -> None:
+        self._reactor.run(partial(_cut_off, instance))
+
     def _refuse(self, instance: Instance, message: messages.Message, error: KernelError) -> None:
         if isinstance(message, _ASKING):
             instance.place.send(Reply(message.id, failure=from_error(error)))
@@ -191,6 +194,11 @@ _IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Do
 _ASKING = (
     messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
 )  # fmt: skip
+
+
+def _cut_off(instance: Instance) -> None:
+    instance.place.catch_up()
+    instance.cut = True
 
 
 def _answer(instance: Instance, id: int, reply: Reply) -> None:

@@ -32,11 +32,21 @@ class Watchdog:
         if instance.cut or instance.record.instance is not instance or not mailbox.in_flight:
             instance.watched = False
             return
-        silent = self._clock.now() - instance.progress
-        if silent < limit:
-            self._reactor.later(limit - silent, partial(self._look, instance, limit))
+        instance.place.catch_up()  # a kernel that is late must not blame the plugin
+        oldest = mailbox.oldest_in_flight()
+        at_it = self._clock.now() - self._since(instance, oldest)
+        if at_it < limit:
+            self._reactor.later(limit - at_it, partial(self._look, instance, limit))
             return
-        self._overdue(instance, silent, _what(mailbox.oldest_in_flight()))
+        self._overdue(instance, at_it, _what(oldest))
+
+    def _since(self, instance: Instance, oldest: Letter | None) -> float:
+        """Since when it has been at its oldest letter, at least. Letters are begun in order: that others are finished
+        beside it does not excuse one that hangs."""
+        if oldest is None or oldest is not instance.oldest:
+            instance.oldest, instance.oldest_since = oldest, self._clock.now()
+            return instance.progress
+        return min(instance.progress, instance.oldest_since)
 
 
 def _what(letter: Letter | None) -> str:

@@ -78,7 +78,10 @@ class Runtime:
     def release(self) -> None:
         """Close an event loop that a kill left open. Called when nothing of the instance runs any more."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.close()
+            try:
+                self._loop.close()
+            except (AttributeError, ValueError):  # the kill came while it was being closed: it cannot begin anew
+                _close_the_rest(self._loop)
 
     def _leave(self) -> None:
         if self._space is not None:
@@ -274,6 +277,14 @@ async def _settled(value: Any) -> Any:
 
 def _raise(death: BaseException) -> NoReturn:
     raise death
+
+
+def _close_the_rest(loop: Any) -> None:
+    """Of an event loop of asyncio's that is half closed."""
+    asyncio.BaseEventLoop.close(loop)
+    for part in (loop._ssock, loop._csock, loop._selector):
+        if part is not None:
+            part.close()
 
 
 def _read_config(module: Any, load: messages.Load) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microkernel.errors import PluginDied, PluginNotActive
+from microkernel.errors import CallTimeout, PluginDied, PluginNotActive
 from microkernel.testing.levels import only_at
 from microkernel.testing.stage import Stage, plugin, refused
 
@@ -72,6 +72,57 @@ def check_a_handler_past_its_deadline_is_ended(stage: Stage) -> None:
         scene.kernel.emit("run")
         assert scene.heard("again", 1) == [{"delivery": 2}]
         assert scene.until_state("p", "active").restarts == 1
+
+
+def check_a_handler_that_hangs_beside_others_is_ended(stage: Stage) -> None:
+    """With ``concurrency``, others may finish all the time: that does not excuse it."""
+    manifest = """
+    concurrency = 2
+    limits = { handler = 0.3, insist = 0.2 }
+    supervision = { backoff = 0.01, intensity = 1000 }
+    """
+    body = """
+    @on("run")
+    def run(self, event) -> None:
+        if event.delivery == 1:
+            while True: pass
+        self.api.emit("out.again", delivery=event.delivery)
+    @on("tick")
+    def tick(self) -> None: ...
+    """
+
+    def ticked() -> bool:
+        scene.kernel.emit("tick")
+        return bool(scene.heard("again"))
+
+    with stage.run(p=plugin(body, manifest=manifest)) as scene:
+        scene.kernel.emit("run")
+        scene.until(ticked, "the hung handler is given up while others finish")
+        assert scene.heard("again", 1) == [{"delivery": 2}]
+
+
+def check_calls_that_were_given_up_leave_nothing_at_a_stop(stage: Stage) -> None:
+    """Given up while they waited for a plugin in backoff: they take no room from later ones."""
+    manifest = """
+    limits = { mailbox = 2 }
+    supervision = { backoff = 60 }
+    """
+    body = """
+    @on("leave")
+    def leave(self) -> None:
+        raise SystemExit(1)
+    @expose
+    def ping(self) -> str:
+        return "pong"
+    """
+    with stage.run(p=plugin(body, manifest=manifest)) as scene:
+        scene.kernel.emit("leave")
+        scene.until_state("p", "backoff")
+        for _ in range(2):
+            refused(CallTimeout, scene.call, "p.ping", timeout=0.01)
+        scene.kernel.stop("p")
+        scene.kernel.start("p")
+        assert scene.call("p.ping") == "pong"
 
 
 POISON = """
