@@ -30,7 +30,6 @@ PLUGINS = Path(__file__).parent / "plugins"
 PATIENCE = 20.0
 """Seconds without a single new file after which something is wrong."""
 SAID_ELSEWHERE = {
-    "MK0207",  # silent for ...: the message of the restart says it again
     "MK0221",  # delivered again: shown in the line of the new generation
     "MK0613", "MK0618",  # dead letters, of the plugin we kill ourselves
     "MK0219",  # stopped, at the end

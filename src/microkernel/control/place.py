@@ -133,6 +133,13 @@ class RemotePlace:
     def catch_up(self) -> None:
         """Its connection is read by who let it in."""
 
+    def is_stopped(self) -> bool:
+        """Nobody asks: who came by a socket may sleep as long as it likes."""
+        return False
+
+    def stack(self) -> str:
+        return ""
+
     def insist(self) -> None:
         self.kill()
 

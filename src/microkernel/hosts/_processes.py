@@ -6,11 +6,18 @@ import os
 import resource
 import select
 import signal
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+STACKS = "stacks"
+"""The file in memory that a worker's fault handler writes to, and the signal at which it does."""
+STACKS_SIGNAL = signal.SIGRTMAX - 1
+_PATIENCE = 0.3
+_GLANCE = 0.005
+_LONGEST_STACK = 64 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
 _UNLIMITED = "unlimited"
 _LIMITS = {"Max data size": "memory", "Max open files": "files", "Max file size": "file size", "Max cpu time": "cpu"}
@@ -53,6 +60,48 @@ def is_alive(handle: int) -> bool:
     poll = select.poll()
     poll.register(handle, select.POLLIN)
     return not poll.poll(0)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether it is held back by SIGSTOP or a debugger."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return False
+
+
+def stack_of(pid: int, send: Callable[[int], object]) -> str:
+    """Where the threads of a worker are: at this signal its fault handler, in C, writes it into a file in memory.
+
+    Waits up to ``_PATIENCE``; empty for one that blocks all signals, or has closed the file.
+    """
+    try:
+        with open(_stacks_of(pid), "rb") as stacks:
+            before = stacks.seek(0, os.SEEK_END)
+            send(STACKS_SIGNAL)
+            return _read_settled(stacks, before)
+    except OSError:
+        return ""
+
+
+def _stacks_of(pid: int) -> str:
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        if os.readlink(entry).startswith(f"/memfd:{STACKS}"):
+            return str(entry)
+    raise FileNotFoundError(STACKS)
+
+
+def _read_settled(stacks: BinaryIO, start: int) -> str:
+    """What has been written since ``start``, when no more of it comes."""
+    until, size = time.monotonic() + _PATIENCE, start
+    while time.monotonic() < until:
+        time.sleep(_GLANCE)
+        now = stacks.seek(0, os.SEEK_END)
+        if now == size > start:
+            break
+        size = now
+    stacks.seek(start)
+    return stacks.read(_LONGEST_STACK).decode(errors="replace")
 
 
 def end_trees(roots: Sequence[int]) -> None:

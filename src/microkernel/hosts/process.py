@@ -21,7 +21,7 @@ from typing import Any
 from microkernel.errors import IsolationUnavailable, KernelError, ProtocolError
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._output import Output
-from microkernel.hosts._processes import is_alive, raise_descriptor_limit, statistics_of
+from microkernel.hosts._processes import is_alive, is_stopped, raise_descriptor_limit, stack_of, statistics_of
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
@@ -164,10 +164,18 @@ class ProcessPlace:
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
 
+    def is_stopped(self) -> bool:
+        return self._handle >= 0 and self._pid is not None and is_stopped(self._pid)
+
+    def stack(self) -> str:
+        if self._pid is None or self.is_stopped():
+            return ""
+        return stack_of(self._pid, self._signal)
+
     def statistics(self) -> Mapping[str, Any]:
         return statistics_of(self._pid) if self._handle >= 0 and self._pid else {}
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: int) -> None:
         with self._handling:  # else its number could be another worker's by now
             if self._handle >= 0:
                 try:

@@ -63,6 +63,16 @@ def _in_shared_code(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_code.co_filename.startswith(_SHARED)
 
 
+def _shown(thread: PluginThread, frame: FrameType | None) -> str:
+    """As ``faulthandler`` prints it, the most recent call first."""
+    lines = [f"Thread {thread.name} (most recent call first):"]
+    while frame is not None:
+        code = frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}')
+        frame = frame.f_back
+    return "\n".join([*lines, ""])
+
+
 _SHARED = ("<frozen importlib", os.path.dirname(logging.__file__))
 
 
@@ -129,6 +139,14 @@ class ThreadPlace:
     def kill(self) -> None:
         self.channel.close()
         self.insist()
+
+    def is_stopped(self) -> bool:
+        """Not without the whole process."""
+        return False
+
+    def stack(self) -> str:
+        at = _frames()
+        return "\n".join(_shown(thread, at[thread.ident]) for thread in reversed(self._threads()) if thread.ident in at)
 
     def statistics(self) -> Mapping[str, Any]:
         wall = "unavailable"

@@ -57,10 +57,15 @@ class Instance:
         """It was asked to end: its end is no death."""
         self.has_failed = False
         """It told that it could not come to be: it ends by itself."""
+        self.on_probation = False
+        """It took over in a reload just now: its death is the reload's business."""
         self.watched = False
         self.cut = False
         self.progress = time.monotonic()
         """When it last finished something, or began to have something to do."""
+        self.asked: float | None = None
+        """Since when it has been asked for a sign of life, and how many beats in a row it has missed."""
+        self.missed = 0
         self.oldest: Letter | None = None
         """What it had been at for longest when the watchdog last looked, and when that was first seen."""
         self.oldest_since = 0.0

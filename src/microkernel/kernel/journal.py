@@ -32,8 +32,6 @@ class Journal:
         registry: Registry,
         reactor: Reactor,
         clock: Clock,
-        on_begin: Callable[[Instance], object],
-        on_leave: Callable[[Instance], object],
         on_end: Callable[[Instance, Exit], object],
     ) -> None:
         self.bus: Bus
@@ -42,8 +40,9 @@ class Journal:
         self._reactor = reactor
         self._clock = clock
         self._letters = count(1)
-        self.began = on_begin
-        self.leaves = on_leave
+        self.began: Callable[[Instance], object]
+        self.leaves: Callable[[Instance], object]
+        self.alive: Callable[[Instance], object]
         self.ended = on_end
 
     def announce(self, id: str, kind: str, plugin: str, /, **fields: Any) -> None:

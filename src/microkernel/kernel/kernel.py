@@ -13,8 +13,10 @@ from microkernel.errors import KernelError, PluginLoadError, PluginNotActive
 from microkernel.kernel.births import Births
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
+from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.gate import Grant
+from microkernel.kernel.heartbeat import Heartbeat
 from microkernel.kernel.info import PluginInfo, describe
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
@@ -77,7 +79,9 @@ class Core(Texts):
 
     def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path, grants: Mapping[str, Grant]) -> None:
         watchdog = Watchdog(self.reactor, self.clock, self._overdue)
-        self.journal = Journal(self.registry, self.reactor, self.clock, watchdog.arm, self._leaves, self._ended)
+        heartbeat = Heartbeat(self.reactor, self.clock, self._overdue)
+        self.journal = Journal(self.registry, self.reactor, self.clock, self._ended)
+        self.journal.began, self.journal.leaves, self.journal.alive = watchdog.arm, self._leaves, heartbeat.heard
         self.topics, watchers = Subscriptions(), Subscriptions()
         self.bus = Bus(self.topics, self.reactor, self.clock, self.journal.bury)
         self.journal.bus = self.bus
@@ -95,11 +99,14 @@ class Core(Texts):
         self.births = births
         endings = Endings(self.journal)
         remains = Remains(self.router, self.subscribing, self.reactor, self.journal)
+        groups = list(self.config.group.values())
+        self.deaths = Deaths(self.registry, endings, remains, self.reactor, self.journal, groups)
         self.operations = Operations(
-            self.registry, births, endings, remains, self.subscribing, self.reactor, self.journal
-        )
+            self.registry, births, endings, remains, self.subscribing, self.reactor, self.journal, self.deaths,
+            heartbeat,
+        )  # fmt: skip
         self._reloading = Reloading(
-            self._loader, births, self.operations, endings, self.subscribing, self.reactor, self.journal,
+            self._loader, births, self.operations, endings, remains, self.subscribing, self.reactor, self.journal,
             self._effective,
         )  # fmt: skip
 
@@ -125,7 +132,7 @@ class Core(Texts):
 
     def close(self) -> None:
         """Stop all, in reverse order of requirement."""
-        self.operations.closing = True
+        self.deaths.closing = True
         left = {record.name: record for record in self.registry if not record.guest}
         while left:
             needed = {split(need)[0] for r in left.values() for need in r.manifest.requires}
@@ -145,7 +152,7 @@ class Core(Texts):
         record.turned.clear()
         with record.lock:
             self.operations.bring_up(record, None)
-        while record.state not in SETTLED and not self.operations.closing:
+        while record.state not in SETTLED and not self.deaths.closing:
             record.turned.wait()
             record.turned.clear()
 
@@ -313,16 +320,16 @@ class Core(Texts):
 
     def _ended(self, instance: Instance, exit: Exit) -> None:
         if not instance.dismissed:
-            self._beside(partial(self.operations.died, instance, exit), f"{instance.name}-death")
+            self._beside(partial(self.deaths.died, instance, exit), f"{instance.name}-death")
         elif instance.record.state == "zombie":
-            self._beside(partial(self.operations.died, instance, exit), f"{instance.name}-end")
+            self._beside(partial(self.deaths.died, instance, exit), f"{instance.name}-end")
 
     def _leaves(self, instance: Instance) -> None:
-        see_off = partial(self._beside, partial(self.operations.see_off, instance), f"{instance.name}-farewell")
+        see_off = partial(self._beside, partial(self.deaths.see_off, instance), f"{instance.name}-farewell")
         self.reactor.later(instance.manifest.limits.insist, see_off)
 
     def _overdue(self, instance: Instance, seconds: float, what: str) -> None:
-        self._beside(partial(self.operations.overdue, instance, seconds, what), f"{instance.name}-overdue")
+        self._beside(partial(self.deaths.overdue, instance, seconds, what), f"{instance.name}-overdue")
 
     def _beside(self, work: Callable[[], object], name: str) -> None:
         self.reactor.post(partial(in_thread, work, name))

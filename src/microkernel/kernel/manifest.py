@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Level = Literal["thread", "process", "sandbox", "wasm"]
 Restart = Literal["permanent", "transient", "temporary"]
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 LEVELS: tuple[Level, ...] = ("thread", "process", "sandbox", "wasm")
 """From the least isolated to the most."""
@@ -40,6 +41,8 @@ class Limits:
     stop: float = 5.0
     insist: float = 2.0
     handler: float = 60.0
+    heartbeat: float = 2.0
+    probation: float = 0.0
     mailbox: int = 10_000
     block: float = 1.0
     max_deliveries: int = 3
@@ -91,6 +94,14 @@ class PluginConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Plugins that are restarted together, in the order they start."""
+
+    strategy: Strategy = "one_for_one"
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class KernelConfig:
     """``microkernel.toml`` as data. ``plugins``: folders, files or entry points to look for plugins in."""
 
@@ -105,3 +116,4 @@ class KernelConfig:
     log_level: str = "INFO"
     limits: Mapping[str, float] = field(default_factory=dict)
     plugin: Mapping[str, PluginConfig] = field(default_factory=dict)
+    group: Mapping[str, Group] = field(default_factory=dict)

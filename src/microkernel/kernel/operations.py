@@ -1,32 +1,28 @@
-"""Changes of a plugin's life: bring up, stop, kill, and what follows a death. Each holds the plugin's lock.
+"""Changes of a plugin's life that somebody wants: bring up, stop, kill. Each holds the plugin's lock.
 
 Nothing here runs on a thread of a plugin, nor on the reactor's: these wait.
 """
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Sequence
 from functools import partial
-from signal import SIGKILL
 
 from microkernel.errors import KernelClosed, KernelError, PluginNotActive, RequirementError
 from microkernel.kernel.births import Births, DiedEarly
+from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
+from microkernel.kernel.heartbeat import Heartbeat
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
-from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.lifecycle import RUNNING
 from microkernel.kernel.manifest import Manifest
-from microkernel.kernel.ports import Exit, Snapshot
+from microkernel.kernel.ports import Snapshot
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import Record, Registry
-from microkernel.kernel.remains import Remains, is_call
+from microkernel.kernel.remains import Remains
 from microkernel.kernel.resolver import split
 from microkernel.kernel.subscribing import Subscribing
-from microkernel.kernel.supervisor import judge
-from microkernel.kernel.threads import in_thread
 
 
 class Operations:
@@ -41,6 +37,8 @@ class Operations:
         subscribing: Subscribing,
         reactor: Reactor,
         journal: Journal,
+        deaths: Deaths,
+        heartbeat: Heartbeat,
     ) -> None:
         self._registry = registry
         self._births = births
@@ -49,7 +47,9 @@ class Operations:
         self._subscribing = subscribing
         self._reactor = reactor
         self._journal = journal
-        self.closing = False
+        self._deaths = deaths
+        self._heartbeat = heartbeat
+        deaths.bring_up = self.bring_up
 
     # Up
 
@@ -70,7 +70,7 @@ class Operations:
         """Load and start, from this snapshot or from the source as it is now. What goes wrong is the record's state."""
         began = time.monotonic()
         try:
-            if self.closing:
+            if self._deaths.closing:
                 raise KernelClosed("MK0612", reason="it is stopping")
             self.check_requirements(record.manifest)
             instance = self._births.load(record, record.manifest, record.level, snapshot)
@@ -79,7 +79,7 @@ class Operations:
             self._journal.changed(record)
             self._births.start(instance, None, "")
         except DiedEarly as death:
-            self._died(record, death.instance, death.exit)
+            self._deaths.follow(record, death.instance, death.exit)
         except KernelError as error:
             self._failed(record, error)
         else:
@@ -105,7 +105,12 @@ class Operations:
     def _open(self, record: Record, instance: Instance) -> None:
         record.step("started")
         record.error = None
+        self.connect(record, instance)
+
+    def connect(self, record: Record, instance: Instance) -> None:
+        """It gets what waits, from now on, and is watched."""
         record.mailbox.connect(instance.place.wake, instance.place.pump)
+        self._heartbeat.begin(instance)
         self._journal.changed(record)
 
     def _failed(self, record: Record, error: KernelError) -> None:
@@ -144,7 +149,7 @@ class Operations:
             if record.state == "stopping":
                 record.step("ended" if ended else "stuck")
             self._remains.empty(record, f"{record.name} was stopped")
-        self._tell_end(record)
+        self._deaths.tell_end(record)
 
     def kill(self, record: Record) -> int:
         """End it now; no restart. Returns how many callers were told. A thread that cannot be ended is a zombie."""
@@ -161,7 +166,7 @@ class Operations:
             record.killing = False
         took = round((time.monotonic() - began) * 1000, 1)
         if record.state == "zombie":
-            self._tell_end(record)
+            self._deaths.tell_end(record)
         else:
             self._journal.announce("MK0210", "success", record.name, ms=took, callers=told)
             self._journal.changed(record)
@@ -189,115 +194,6 @@ class Operations:
         for other in dependents:
             self.stop(other, cascade=True)
 
-    def _tell_end(self, record: Record) -> None:
-        if record.state == "zombie":
-            record.error = KernelError("MK0206", reason="it is in code that does not return to Python")
-            self._journal.report("error", record.name, record.error)
-        else:
-            self._journal.announce("MK0219", "notice", record.name)
-        self._journal.changed(record)
-
-    # Death
-
-    def died(self, instance: Instance, exit: Exit) -> None:
-        """An instance ended that nobody asked to."""
-        record = instance.record
-        with record.lock:
-            if record.instance is instance and not instance.dismissed:
-                self._died(record, instance, exit)
-            elif record.state == "zombie" and record.instance is None and not record.killing:
-                record.step("ended")
-                self._tell_end(record)
-
-    def overdue(self, instance: Instance, seconds: float, what: str) -> None:
-        """A handler runs past its deadline: the instance is ended, and that is a death."""
-        record = instance.record
-        with record.lock:
-            if record.instance is not instance or instance.dismissed:
-                return
-            self._journal.announce("MK0207", "warn", record.name, seconds=round(seconds, 1), what=what)
-            reason = f"silent for {seconds:.1f} s in {what}"
-            instance.leaving = Exit(reason, signal=SIGKILL)
-            if self._endings.end(instance, gently=instance.on_own_thread) is None:
-                self._lost(record, reason)
-            else:
-                self._died(record, instance, Exit(reason, signal=SIGKILL))
-
-    def see_off(self, instance: Instance) -> None:
-        """It said that it ends itself, some time ago. If it has not, it is ended."""
-        record = instance.record
-        with record.lock:
-            if record.instance is not instance or instance.dismissed or instance.exit is not None:
-                return
-            if self._endings.end(instance, gently=False) is None:
-                self._lost(record, "it said that it ends, and did not")
-
-    def _lost(self, record: Record, reason: str) -> None:
-        self._remains.cut(record, reason)
-        record.instance = None
-        record.step("stuck")
-        self._remains.empty(record, f"{record.name} is a zombie")
-        self._tell_end(record)
-
-    def _died(self, record: Record, instance: Instance, exit: Exit) -> None:
-        if record.killing:
-            return
-        letters = self._remains.reclaim(record, instance, exit.reason)
-        record.instance = record.newborn = None
-        record.step("died")
-        now = time.monotonic() - record.in_backoff
-        abnormal = exit.code != 0 or exit.signal is not None
-        verdict = judge(
-            record.manifest.supervision,
-            record.history,
-            now,
-            abnormal=abnormal,
-            jitter=random.random(),
-            blameless=exit.blameless,
-        )
-        record.history = verdict.history
-        record.error = KernelError("MK0203", reason=exit.reason)
-        self._remains.put_back(record, letters)
-        policy = record.manifest.supervision
-        numbers = {"count": verdict.count, "period": policy.period, "reason": exit.reason}
-        if verdict.delay is not None and not self.closing:
-            delay = round(verdict.delay, 2)
-            if exit.blameless:
-                self._journal.announce("MK0217", "warn", record.name, reason=exit.reason, delay=delay)
-            else:
-                self._journal.announce(
-                    "MK0204", "warn", record.name, delay=delay, intensity=policy.intensity, **numbers
-                )
-            restart = partial(self._restart, record, verdict.delay)
-            record.forget_restart = self._reactor.later(
-                verdict.delay, partial(in_thread, restart, f"{record.name}-restart")
-            )
-        elif verdict.spent:
-            record.step("spent")
-            record.error = KernelError("MK0205", **numbers)
-            self._journal.report("error", record.name, record.error)
-            self._remains.empty(record, f"{record.name} is quarantined")
-        else:
-            record.step("ended")
-            self._journal.report("warn", record.name, record.error)
-            self._remains.empty(record, f"{record.name} ended")
-        self._journal.changed(record)
-
-    def _restart(self, record: Record, waited: float) -> None:
-        with record.lock:
-            if record.state != "backoff" or self.closing:
-                return
-            record.forget_restart = None
-            record.in_backoff += waited
-            record.restarts += 1
-            self.bring_up(record, record.snapshot)
-
-    def hand_over(self, record: Record, old: Instance, unbegun: Sequence[int]) -> None:
-        """What the old generation was given and did not do is the new one's, calls it had not begun too, in order. Who
-        waits for an answer of it is told."""
-        letters = self._remains.reclaim(record, old, "it was replaced", unbegun)
-        record.mailbox.put_back([one for one in letters if isinstance(one, EventLetter) or is_call(one, unbegun)])
-
     def forget_guest(self, record: Record) -> None:
         """A guest has gone: no death, no restart."""
         record.state = "stopped"
@@ -315,5 +211,3 @@ def _kill_all(record: Record) -> list[Instance]:
         instance.dismissed = True
         instance.place.kill()
     return instances
-
-

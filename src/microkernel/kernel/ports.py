@@ -62,12 +62,15 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a place ended. ``blameless``: not by its own fault; no budget is charged."""
+    """How a place ended. ``blameless``: not by its own fault; no budget is charged. ``stack``: where its threads were,
+    if that is known; ``told``: the id of the message that tells of the restart."""
 
     reason: str
     code: int | None = None
     signal: int | None = None
     blameless: bool = False
+    stack: str = ""
+    told: str = "MK0204"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,12 @@ class Place(Protocol):
 
     def kill(self) -> None:
         """End it now, with everything it started. Returns at once; ``ended`` follows where the level can promise it."""
+
+    def is_stopped(self) -> bool:
+        """Whether the system holds it back (SIGSTOP, a debugger)."""
+
+    def stack(self) -> str:
+        """Where its threads are, as ``faulthandler`` prints it; empty where that cannot be told. May wait a moment."""
 
     def statistics(self) -> Mapping[str, Any]:
         """Memory in bytes, cpu seconds, protections: whatever the level can read back."""

@@ -88,6 +88,7 @@ class Record:
     guest: bool = False
     """It came by a socket, and goes with it."""
     killing: bool = False
+    backoff_since: float = 0.0
     in_backoff: float = 0.0
     """Seconds spent in backoff so far: they do not count in the supervision's period."""
 

@@ -21,6 +21,7 @@ from microkernel.kernel.operations import Operations
 from microkernel.kernel.ports import Found, Loader
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import Record
+from microkernel.kernel.remains import Remains
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.wire import codec
 
@@ -38,6 +39,17 @@ class ReloadReport:
     error: KernelError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Swapped:
+    """A takeover, and what going back would take."""
+
+    old: Instance
+    old_found: Found
+    state: codec.Raw | None
+    new: Instance
+    report: ReloadReport
+
+
 Effective = Callable[[Found], tuple[Found, Manifest, Level]]
 """What holds for a plugin found anew. Raises what makes it no plugin."""
 
@@ -51,6 +63,7 @@ class Reloading:
         births: Births,
         operations: Operations,
         endings: Endings,
+        remains: Remains,
         subscribing: Subscribing,
         reactor: Reactor,
         journal: Journal,
@@ -60,6 +73,7 @@ class Reloading:
         self._births = births
         self._operations = operations
         self._endings = endings
+        self._remains = remains
         self._subscribing = subscribing
         self._reactor = reactor
         self._journal = journal
@@ -78,7 +92,8 @@ class Reloading:
                 new = self._load(record, found, manifest, level)
             except (KernelError, DiedEarly) as error:
                 raise self._not_taken(record, candidate.manifest.version, _as_error(error), 0.0) from None
-            return self._swap(record, old, new, found)
+            swapped = self._swap(record, old, new, found)
+        return self._prove(record, swapped) if new.on_probation else swapped.report
 
     def _afresh(self, record: Record) -> ReloadReport:
         """There is no instance to go on: simply start from the new source."""
@@ -100,22 +115,24 @@ class Reloading:
             record.snapshot, record.found = before, old_found
             raise
 
-    def _swap(self, record: Record, old: Instance, new: Instance, found: Found) -> ReloadReport:
+    def _swap(self, record: Record, old: Instance, new: Instance, found: Found) -> _Swapped:
         paused = time.monotonic()
         new_snapshot = new.snapshot
         stopped, ended = self._endings.retire(old, export=True)
         state = stopped.state if stopped else None
-        self._operations.hand_over(record, old, stopped.unbegun if stopped else [])
+        self._remains.hand_over(record, old, stopped.unbegun if stopped else [])
         try:
             self._births.start(new, state, old.manifest.version)
         except (KernelError, DiedEarly) as error:
             new.dismissed = True
             if new.exit is None:
                 self._endings.end(new, gently=False)
-            self._go_back(record, old, state)
+            self._go_back(record, old, record.found, state)
             took = (time.monotonic() - paused) * 1000
             raise self._not_taken(record, new.manifest.version, _as_error(error), took) from None
+        old_found = record.found
         record.found, record.snapshot, record.manifest, record.level = found, new_snapshot, new.manifest, new.level
+        new.on_probation = new.manifest.limits.probation > 0
         self._release(record, new)
         took = round((time.monotonic() - paused) * 1000, 2)
         leaked = [] if ended else [f"generation {old.generation}: its thread could not be ended"]
@@ -123,11 +140,26 @@ class Reloading:
         self._journal.announce(
             "MK0301", "success", record.name, generation=new.generation, version=version, ms=round(took, 1)
         )
-        return ReloadReport(record.name, new.generation, version, took, leaked)
+        report = ReloadReport(record.name, new.generation, version, took, leaked)
+        return _Swapped(old, old_found, state, new, report)
 
-    def _go_back(self, record: Record, old: Instance, state: codec.Raw | None) -> None:
+    def _prove(self, record: Record, swapped: _Swapped) -> ReloadReport:
+        """Wait for the end of the probation, without the lock; who dies within it is replaced by the old source."""
+        new = swapped.new
+        new.gone.wait(new.manifest.limits.probation)
+        with record.lock:
+            new.on_probation = False
+            if new.exit is None or new.dismissed or record.instance is not new:
+                return swapped.report
+            self._remains.put_back(record, self._remains.reclaim(record, new, new.exit.reason))
+            self._go_back(record, swapped.old, swapped.old_found, swapped.state)
+            death = _as_error(DiedEarly(new, new.exit))
+            raise self._not_taken(record, new.manifest.version, death, swapped.report.paused_ms) from None
+
+    def _go_back(self, record: Record, old: Instance, found: Found, state: codec.Raw | None) -> None:
         """The old source again, with the state it left."""
         manifest, level, snapshot = old.manifest, old.level, old.snapshot
+        record.found, record.manifest, record.level = found, manifest, level
         try:
             again = self._births.load(record, manifest, level, snapshot)
             self._births.start(again, state, manifest.version)
@@ -138,8 +170,7 @@ class Reloading:
 
     def _release(self, record: Record, instance: Instance) -> None:
         self._reactor.run(partial(self._subscribing.commit, instance))
-        record.mailbox.connect(instance.place.wake, instance.place.pump)
-        self._journal.changed(record)
+        self._operations.connect(record, instance)
 
     def _not_taken(self, record: Record, version: str, error: KernelError, paused_ms: float) -> ReloadFailed:
         old, waiting = record.manifest.version, len(record.mailbox)

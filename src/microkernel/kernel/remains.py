@@ -48,6 +48,12 @@ class Remains:
             cancel(call)
         return letters
 
+    def hand_over(self, record: Record, old: Instance, unbegun: Sequence[int]) -> None:
+        """What the old generation was given and did not do is the new one's, calls it had not begun too, in order. Who
+        waits for an answer of it is told."""
+        letters = self.reclaim(record, old, "it was replaced", unbegun)
+        record.mailbox.put_back([one for one in letters if isinstance(one, EventLetter) or is_call(one, unbegun)])
+
     def put_back(self, record: Record, letters: list[Letter]) -> None:
         """Events go to the front. Only one that was alone when the death came counts a delivery."""
         events = [letter for letter in letters if isinstance(letter, EventLetter)]

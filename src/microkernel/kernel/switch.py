@@ -37,6 +37,7 @@ class Witness(Protocol):
     def ended(self, instance: Instance, exit: Exit) -> object: ...
     def began(self, instance: Instance) -> object: ...
     def leaves(self, instance: Instance) -> object: ...
+    def alive(self, instance: Instance) -> object: ...
 
 
 class Switch:
@@ -77,6 +78,7 @@ class Switch:
             messages.Rejected: self._rejected,
             messages.Log: witness.logged,
             messages.Ping: lambda i, m: i.place.send(messages.Pong(m.id)),
+            messages.Pong: lambda i, _: witness.alive(i),
             messages.Leaving: self._leaving,
             messages.Loaded: lambda i, m: i.hear(m),
             messages.Started: lambda i, m: i.hear(m),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microkernel.errors import ConfigError
-from microkernel.kernel.manifest import KernelConfig, PluginConfig
+from microkernel.kernel.manifest import Group, KernelConfig, PluginConfig
 from microkernel.loader import schema
 from microkernel.loader.files import read_toml, shown
 from microkernel.loader.schema import LIMITS, SUPERVISION, Schema, Where
@@ -17,6 +17,10 @@ _PLUGIN: Schema = {
     "supervision": schema.table(SUPERVISION),
     "config": schema.free_table,
 }
+_GROUP: Schema = {
+    "strategy": schema.one_of("one_for_one", "one_for_all", "rest_for_one"),
+    "plugins": schema.list_of(schema.word, "a list of names of plugins"),
+}
 _KERNEL: Schema = {
     "name": schema.text,
     "plugins": schema.list_of(schema.word, "a list of folders, files and entry points"),
@@ -28,6 +32,7 @@ _KERNEL: Schema = {
     "log_level": schema.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     "limits": schema.table(LIMITS),
     "plugin": schema.tables(schema.made(PluginConfig, _PLUGIN)),
+    "group": schema.tables(schema.made(Group, _GROUP)),
 }
 
 

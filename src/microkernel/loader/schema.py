@@ -250,6 +250,8 @@ LIMITS: Schema = {
     "stop": seconds,
     "insist": seconds,
     "handler": seconds,
+    "heartbeat": seconds,
+    "probation": seconds,
     "mailbox": whole(1),
     "block": seconds,
     "max_deliveries": whole(1),

@@ -17,6 +17,10 @@ from microkernel.sdk.runtime import Runtime
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.confinement import settle_in
 
+STACKS = "stacks"
+STACKS_SIGNAL = signal.SIGRTMAX - 1
+"""When the kernel wants to know where this worker is: the fault handler, in C, writes it into a file in memory, even
+while Python does not run."""
 BROKEN = 70
 """The exit status of a worker that failed before it could run its plugin."""
 
@@ -53,6 +57,7 @@ def _take_over_process(request: dict[str, Any]) -> None:
     sys.stdout, sys.stderr = _printer(1), _printer(2)
     signal.signal(signal.SIGTERM, _on_term)
     faulthandler.enable()
+    faulthandler.register(STACKS_SIGNAL, os.memfd_create(STACKS), all_threads=True)
     gc.enable()
 
 

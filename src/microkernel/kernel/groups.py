@@ -1,0 +1,20 @@
+"""Groups of plugins that live and die together, as the operator wants it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from microkernel.kernel.manifest import Group
+
+
+def companions(groups: Iterable[Group], name: str) -> list[str]:
+    """Who is restarted with ``name`` when that has died, in the order of starting.
+
+    ``one_for_one``: nobody; ``one_for_all``: all others of its group; ``rest_for_one``: those that stand after it.
+    """
+    found: dict[str, None] = {}
+    for group in groups:
+        if name in group.plugins and group.strategy != "one_for_one":
+            begin = group.plugins.index(name) if group.strategy == "rest_for_one" else 0
+            found |= dict.fromkeys(other for other in group.plugins[begin:] if other != name)
+    return list(found)

@@ -1,0 +1,277 @@
+"""Who is alive but silent is found and named; groups restart together; a new version has to prove itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from microkernel import Kernel, KernelConfig
+from microkernel.errors import PluginDied, ReloadFailed
+from microkernel.kernel.manifest import Group
+from tests.attacks.support import Plugins, eventually, state_is
+
+BOTH = pytest.mark.parametrize("level", ["thread", "process"])
+QUICK = {"stop": 0.3, "insist": 0.3, "heartbeat": 0.05}
+STUCK = """
+class Plugin(IPlugin):
+    def __init__(self, api): self.api = api
+    def start(self):
+        {start}
+    def stop(self): pass
+    @expose
+    def total(self, begun: str):
+        open(begun, "w").close()
+        self.deep()
+    def deep(self):
+        while True: pass
+"""
+
+
+class Told:
+    """What the kernel said of its plugins."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.messages: list[tuple[str, str, str]] = []
+        kernel.on("kernel.message", lambda id, plugin, text: self.messages.append((id, plugin, text)), inline=True)
+
+    def of(self, id: str) -> list[tuple[str, str]]:
+        return [(plugin, text) for told, plugin, text in self.messages if told == id]
+
+    def wait_for(self, id: str) -> tuple[str, str]:
+        return eventually(lambda: self.of(id), f"{id} is told")[0]
+
+
+def died_over(kernel: Kernel, begun: Path) -> None:
+    with pytest.raises(PluginDied):
+        kernel.call("billing.total", str(begun), timeout=50)
+
+
+@BOTH
+def test_a_stuck_handler_is_named_with_its_line(plugins: Plugins, level: str, tmp_path: Path) -> None:
+    plugins.add("billing", STUCK.format(start="pass"), limits={**QUICK, "handler": 0.4})
+    with plugins.kernel(level) as kernel:
+        told = Told(kernel)
+        with pytest.raises(PluginDied, match=r"silent for [\d.]+ s in billing.total\(\), billing.py:\d+ in deep"):
+            kernel.call("billing.total", str(tmp_path / "begun"), timeout=50)
+        plugin, text = told.wait_for("MK0207")
+        assert plugin == "billing"
+        assert "in deep `while True: pass` → restarting" in text
+        eventually(lambda: kernel.info("billing").generation == 2)
+        assert kernel.core.registry.get("billing").restarts == 1
+
+
+def test_a_stuck_plugin_that_is_quarantined_keeps_its_stack(plugins: Plugins, tmp_path: Path) -> None:
+    plugins.add("billing", STUCK.format(start="pass"), limits={**QUICK, "handler": 0.3}, supervision={"intensity": 0})
+    with plugins.kernel() as kernel:
+        with pytest.raises(PluginDied):
+            kernel.call("billing.total", str(tmp_path / "begun"), timeout=50)
+        info = state_is(kernel, "billing", "quarantined")
+        assert "in deep" in info.traceback
+        assert kernel.start("billing", reset=True).state == "active"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_stopped_process_is_said_to_be_stopped(plugins: Plugins, busy: bool, tmp_path: Path) -> None:
+    plugins.add("billing", STUCK.format(start="pass"), limits={**QUICK, "handler": 1000})
+    with plugins.kernel() as kernel:
+        told, begun = Told(kernel), tmp_path / "begun"
+        if busy:
+            calling = threading.Thread(target=lambda: died_over(kernel, begun))
+            calling.start()
+            eventually(begun.exists)
+        pid = kernel.info("billing").pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        assert "its process is stopped (SIGSTOP)" in told.wait_for("MK0207")[1]
+        eventually(lambda: kernel.info("billing").generation == 2)
+        state_is(kernel, "billing", "active")
+        if busy:
+            calling.join(30)
+
+
+@BOTH
+def test_work_that_is_no_handler_is_found_by_the_heartbeat(plugins: Plugins, level: str) -> None:
+    """A timer blocks the main thread: no event and no call is under way."""
+    start = "if self.api.generation == 1: self.api.after(0.01, self.deep)"
+    plugins.add("billing", STUCK.format(start=start), limits={**QUICK, "handler": 0.4})
+    with plugins.kernel(level) as kernel:
+        told = Told(kernel)
+        text = told.wait_for("MK0207")[1]
+        assert "in work that is no handler, billing.py" in text
+        assert "in deep" in text
+        eventually(lambda: kernel.info("billing").generation == 2)
+
+
+@BOTH
+def test_who_is_idle_or_slow_within_its_deadline_is_left_alone(plugins: Plugins, level: str) -> None:
+    plugins.healthy(limits={"heartbeat": 0.01})
+    plugins.add("slow", """
+        class Plugin(IPlugin):
+            def __init__(self, api): self.api = api
+            def start(self): self.api.every(0.001, self.beat)
+            def stop(self): pass
+            def beat(self): time.sleep(0.05)
+            @expose
+            def wait(self): time.sleep(0.3); return True
+    """, limits={"heartbeat": 0.01})  # fmt: skip
+    with plugins.kernel(level) as kernel:
+        for _ in range(3):
+            assert kernel.call("slow.wait", timeout=30)
+        assert kernel.call("healthy.answer") == 42
+        assert {info.generation for info in kernel.list()} == {1}
+
+
+# Groups
+
+MEMBER = """
+class Plugin(IPlugin):
+    def __init__(self, api): self.api, self.seen = api, []
+    def start(self): pass
+    def stop(self): self.api.emit("group.stopped", name=self.api.name)
+    @on("group.note")
+    def note(self): self.api.emit("group.noted", name=self.api.name)
+    @expose
+    def answer(self): return self.api.generation
+    @expose
+    def die(self): os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def trio(plugins: Plugins, strategy: str, **tables: object) -> Kernel:
+    for name in ("db", "cache", "web"):
+        plugins.add(name, MEMBER, **tables)
+    group = Group(strategy, ("db", "cache", "web"))  # type: ignore[arg-type]
+    return plugins.kernel(config=KernelConfig(group={"trio": group}, data_dir=str(plugins.folder.parent / "data")))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "restarted"), [("one_for_one", {"cache"}), ("one_for_all", {"db", "cache", "web"}),
+                                ("rest_for_one", {"cache", "web"})],
+)  # fmt: skip
+def test_a_group_restarts_together(plugins: Plugins, strategy: str, restarted: set[str]) -> None:
+    with trio(plugins, strategy) as kernel:
+        stopped: list[str] = []
+        noted: list[str] = []
+        kernel.on("group.stopped", lambda name: stopped.append(name))
+        kernel.on("group.noted", lambda name: noted.append(name))
+        with pytest.raises(PluginDied):
+            kernel.call("cache.die")
+        kernel.emit("group.note")
+        for name in ("db", "cache", "web"):
+            expected = 2 if name in restarted else 1
+            eventually(lambda n=name, g=expected: kernel.info(n).generation == g, f"{name} is at generation {expected}")
+            state_is(kernel, name, "active")
+        eventually(lambda: sorted(noted) == ["cache", "db", "web"], "what was sent meanwhile reached each once")
+        eventually(lambda: {*stopped} == restarted - {"cache"}, "the others were asked to stop")
+        assert stopped == sorted(stopped, key=("web", "cache", "db").index)
+        assert all(kernel.core.registry.get(name).history == () for name in restarted - {"cache"})
+
+
+def test_a_group_without_one_that_is_quarantined_is_stopped(plugins: Plugins) -> None:
+    with trio(plugins, "rest_for_one", supervision={"intensity": 0}) as kernel:
+        with pytest.raises(PluginDied):
+            kernel.call("cache.die")
+        state_is(kernel, "cache", "quarantined")
+        assert state_is(kernel, "web", "stopped").error_id == "MK0223"
+        assert kernel.info("db").state == "active"
+        kernel.start("cache", reset=True)
+        assert kernel.start("web").state == "active"
+
+
+def test_two_of_a_group_die_at_once(plugins: Plugins) -> None:
+    with trio(plugins, "one_for_all") as kernel:
+        for pid in [info.pid for info in kernel.list()]:
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        for name in ("db", "cache", "web"):
+            eventually(lambda n=name: kernel.info(n).generation > 1)
+            state_is(kernel, name, "active")
+            assert kernel.call(f"{name}.answer", timeout=30) > 1
+
+
+def test_a_storm_of_restarts_is_one_plugins_own(plugins: Plugins) -> None:
+    """Another is called and answers, without a death, all the time."""
+    plugins.add("storm", """
+        class Plugin(IPlugin):
+            def __init__(self, api): pass
+            def start(self): threading.Timer(0.001, os._exit, [1]).start()
+            def stop(self): pass
+    """, supervision={"intensity": 100000, "backoff": 0.001, "backoff_max": 0.002})  # fmt: skip
+    plugins.healthy()
+    with plugins.kernel() as kernel:
+        eventually(lambda: kernel.call("healthy.answer", timeout=30) == 42 and kernel.info("storm").generation >= 30)
+        assert kernel.info("healthy").generation == 1
+        kernel.kill("storm")
+
+
+# Probation
+
+VERSIONED = """
+class Plugin(IPlugin):
+    def __init__(self, api): self.api, self.count = api, 0
+    def start(self):
+        {start}
+    def stop(self): pass
+    def export_state(self): return self.count
+    def import_state(self, state, from_version): self.count = state
+    @expose
+    def add(self) -> int:
+        self.count += 1
+        return self.count
+    @expose
+    def version(self) -> str: return self.api.version
+"""
+DYING: dict[str, Callable[[str], str]] = {
+    "process": lambda after: f"threading.Timer({after}, os._exit, [3]).start()",
+    "thread": lambda after: f"self.api.after({after}, sys.exit)",
+}
+
+
+def versioned(plugins: Plugins, version: str, start: str = "pass", **limits: float) -> None:
+    plugins.add("counter", VERSIONED.format(start=start), version=version, limits={**QUICK, "heartbeat": 2, **limits})
+
+
+@BOTH
+def test_who_dies_on_probation_gives_way_to_the_old_source(plugins: Plugins, level: str) -> None:
+    versioned(plugins, "1.0")
+    with plugins.kernel(level) as kernel:
+        assert [kernel.call("counter.add"), kernel.call("counter.add")] == [1, 2]
+        versioned(plugins, "2.0", DYING[level]("0.05"), probation=20.0)
+        with pytest.raises(ReloadFailed) as caught:
+            kernel.reload("counter")
+        assert caught.value.report.version == "1.0"
+        assert kernel.info("counter").state == "active"
+        assert kernel.call("counter.version") == "1.0"
+        assert kernel.call("counter.add") == 3
+        assert kernel.core.registry.get("counter").history == ()
+
+
+@BOTH
+def test_who_outlives_its_probation_is_taken(plugins: Plugins, level: str) -> None:
+    versioned(plugins, "1.0")
+    with plugins.kernel(level) as kernel:
+        kernel.call("counter.add")
+        versioned(plugins, "2.0", probation=0.1)
+        assert kernel.reload("counter").version == "2.0"
+        assert kernel.call("counter.add") == 2
+        assert kernel.call("counter.version") == "2.0"
+
+
+@pytest.mark.parametrize("how", ["kill", "stop", "close"])
+def test_a_probation_holds_nobody_up(plugins: Plugins, how: str) -> None:
+    versioned(plugins, "1.0")
+    kernel = plugins.kernel()
+    kernel.open()
+    versioned(plugins, "2.0", probation=3000.0)
+    reloading = threading.Thread(target=kernel.reload, args=["counter"])
+    reloading.start()
+    eventually(lambda: kernel.call("counter.version", timeout=30) == "2.0")
+    getattr(kernel, how)(*["counter"] * (how != "close"))
+    reloading.join(30)
+    assert not reloading.is_alive()
+    kernel.close()

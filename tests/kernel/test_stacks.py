@@ -1,0 +1,37 @@
+"""From a stack to one line for people."""
+
+from __future__ import annotations
+
+from microkernel.kernel.stacks import place_in
+
+SOURCES = {"billing.py": b"import time\ndef total():\n    while True: pass\n", "deep/er.py": b""}
+STACK = """\
+Thread 0x00007f01 (most recent call first):
+  File "/plugins/billing/billing.py", line 1 in helper
+  File "/lib/threading.py", line 1 in run
+
+Current thread 0x00007f02 (most recent call first):
+  File "/lib/json/decoder.py", line 5 in decode
+  File "/plugins/billing/billing.py", line 3 in total
+  File "/plugins/billing/billing.py", line 9 in handler
+"""
+
+
+def test_the_innermost_line_of_the_plugin_on_its_main_thread() -> None:
+    assert place_in(STACK, "/plugins/billing", SOURCES) == "billing.py:3 in total `while True: pass`"
+
+
+def test_another_thread_where_the_main_one_is_in_code_of_others() -> None:
+    stack = STACK.split("\n\n")[0] + "\n\nThread 0x1 (most recent call first):\n  File \"/lib/x.py\", line 1 in x\n"
+    assert place_in(stack, "/plugins/billing", SOURCES) == "billing.py:1 in helper `import time`"
+
+
+def test_a_line_that_is_not_in_the_snapshot_has_no_code() -> None:
+    stack = 'Thread 0x1 (most recent call first):\n  File "/plugins/billing/deep/er.py", line 7 in x\n'
+    assert place_in(stack, "/plugins/billing", SOURCES) == "er.py:7 in x"
+
+
+def test_nothing_of_the_plugin() -> None:
+    assert place_in(STACK, "/elsewhere", SOURCES) == ""
+    assert place_in("", "/plugins", {}) == ""
+    assert place_in("\0garbage\n  File \"x\", line 99999999999999999999 in", "/plugins", {}) == ""

@@ -1,0 +1,63 @@
+"""The budget is a pure function of policy, history and time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microkernel.kernel.manifest import Supervision
+from microkernel.kernel.supervisor import judge
+
+POLICY = Supervision(intensity=5, period=30.0, backoff=0.1, backoff_max=10.0)
+
+
+def deaths(times: list[float], policy: Supervision = POLICY, **more: bool) -> list[float | None]:
+    """The delays after deaths at these times; None where it did not come back."""
+    history: tuple[float, ...] = ()
+    delays = []
+    for now in times:
+        verdict = judge(policy, history, now, abnormal=True, jitter=0.5, **more)
+        history = verdict.history
+        delays.append(verdict.delay)
+    return delays
+
+
+def test_it_doubles_and_then_the_budget_is_spent() -> None:
+    assert deaths([1, 2, 3, 4, 5, 6]) == [0.1, 0.2, 0.4, 0.8, 1.6, None]
+
+
+def test_who_lives_longer_than_the_period_begins_anew() -> None:
+    assert deaths([0, 31, 62, 93, 124, 155, 186]) == [0.1] * 7
+
+
+def test_a_blameless_death_costs_nothing() -> None:
+    assert deaths([1.0] * 100, blameless=True) == [0.1] * 100
+
+
+def test_backoff_has_a_cap() -> None:
+    policy = Supervision(intensity=100, period=1000.0, backoff=1.0, backoff_max=10.0)
+    assert deaths(list(map(float, range(8))), policy) == [1, 2, 4, 8, 10, 10, 10, 10]
+
+
+def test_transient_and_temporary() -> None:
+    for restart, abnormal, back in (
+        ("transient", True, True), ("transient", False, False), ("temporary", True, False), ("permanent", False, True),
+    ):  # fmt: skip
+        verdict = judge(Supervision(restart=restart), (), 0.0, abnormal=abnormal, jitter=0.0)  # type: ignore[arg-type]
+        assert (verdict.delay is not None, verdict.spent) == (back, False)
+
+
+@given(st.lists(st.floats(0, 1000), max_size=50), st.integers(0, 10), st.floats(0, 1))
+def test_never_more_than_intensity_in_a_period(times: list[float], intensity: int, jitter: float) -> None:
+    policy = Supervision(intensity=intensity, period=30.0)
+    history: tuple[float, ...] = ()
+    restarts: list[float] = []
+    for now in sorted(times):
+        verdict = judge(policy, history, now, abnormal=True, jitter=jitter)
+        history = verdict.history
+        if verdict.delay is None:
+            assert verdict.spent
+            break
+        assert 0.75 * policy.backoff <= verdict.delay <= 1.25 * policy.backoff_max
+        restarts.append(now)
+        assert len([t for t in restarts if now - t < policy.period]) <= intensity
