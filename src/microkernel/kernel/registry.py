@@ -87,6 +87,8 @@ class Record:
     """Set whenever its state has changed; cleared by who waits for that."""
     guest: bool = False
     """It came by a socket, and goes with it."""
+    built_in: bool = False
+    """It was brought along by whoever runs the kernel: the console of `mk run`, no plugin of the operator's."""
     killing: bool = False
     in_backoff: float = 0.0
     """Seconds spent in backoff so far: they do not count in the supervision's period."""
