@@ -437,7 +437,7 @@ def test_it_stops_at_once_and_leaves_no_thread(watched: Watched, begin: Open) ->
     watched.write("hello.py", source(3))
     assert watched.kernel.unload("watcher") == []
     watched.kernel.close()
-    assert set(threading.enumerate()) <= before
+    watched.until(lambda: set(threading.enumerate()) <= before)
     watched.until(lambda: len(os.listdir("/proc/self/task")) <= tasks)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,13 @@ def read_of(record: Record) -> dict[str, str]:
     }
 
 
-def source_of(record: Record) -> PluginSource:
+def sources_of(places: Iterable[str], records: Iterable[Record]) -> Sources:
+    """For whoever watches them."""
+    absolute = [place if place.startswith("entry-point") else os.path.abspath(place) for place in places]
+    return Sources(tuple(absolute), tuple(_source_of(record) for record in records if not record.guest))
+
+
+def _source_of(record: Record) -> PluginSource:
     """The path of a plugin behind an entry point is known once its source was read."""
     path, snapshot = record.found.path, record.snapshot
     if snapshot is not None and not os.path.isabs(path):

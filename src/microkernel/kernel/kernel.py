@@ -16,11 +16,11 @@ from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.gate import Grant
-from microkernel.kernel.info import PluginInfo, Sources, describe, read_of, source_of
+from microkernel.kernel.info import PluginInfo, Sources, describe, read_of, sources_of
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.letters import EventLetter
-from microkernel.kernel.lifecycle import RUNNING, SETTLED, WANTED
+from microkernel.kernel.lifecycle import RUNNING, SETTLED
 from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, Permissions
 from microkernel.kernel.operations import Operations
@@ -268,13 +268,11 @@ class Core(Texts):
 
     def reload_all(self) -> ReloadSummary:
         """Reload all that somebody wants to run, in the order of their requirements; goes on after one that fails."""
-        records = [r for r in self.registry if r.state in WANTED and not r.guest and not r.built_in]
-        return reload_all(records, self.reload, self._for_each)
+        return reload_all(self.registry, self.reload, self._for_each)
 
     def sources(self) -> Sources:
         """Where the plugins come from."""
-        places = [each if each.startswith("entry-point") else str(Path(each).absolute()) for each in self.places]
-        return Sources(tuple(places), tuple(source_of(record) for record in self.registry if not record.guest))
+        return sources_of(self.places, self.registry)
 
     def source(self, name: str) -> dict[str, str]:
         """What was read of a plugin: SHA-256 by path."""

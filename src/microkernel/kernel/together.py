@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from microkernel.errors import KernelError
+from microkernel.kernel.lifecycle import WANTED
 from microkernel.kernel.registry import Record
 from microkernel.kernel.resolver import layers
 
@@ -31,8 +32,8 @@ class ReloadSummary:
 
 
 def reload_all(records: Iterable[Record], reload: Callable[[str], object], for_each: ForEach) -> ReloadSummary:
-    """Reload these, layer by layer: a plugin is only loaded when what it requires is the new one."""
-    chosen = {record.name: record for record in records}
+    """Reload those that somebody wants to run, layer by layer: each when what it requires is the new one."""
+    chosen = {r.name: r for r in records if r.state in WANTED and not r.guest and not r.built_in}
     outcome: dict[str, KernelError | None] = {}
     for layer in layers({name: record.manifest.requires for name, record in chosen.items()}):
         for_each([chosen[name] for name in layer], partial(_try, reload, outcome))

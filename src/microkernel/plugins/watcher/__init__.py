@@ -113,7 +113,9 @@ class Plugin(IPlugin):
         return min((each for each in due if each is not None), default=None)
 
     def _is_folder(self, path: str) -> bool:
-        return path in self._survey.folders or os.path.isdir(path) or bool(self._contents.below(path))
+        if path in self._survey.folders or os.path.isdir(path):
+            return True
+        return not os.path.lexists(path) and bool(self._contents.below(path))
 
     def _look_around(self, notifier: Notifier, paths: set[str]) -> None:
         """Where are the plugins now, and what is in folders that were not known?"""
@@ -135,6 +137,8 @@ class Plugin(IPlugin):
         try:
             notifier.aim(self._survey.folders, anew=anew)
             self._complaint = ""
+        except FileNotFoundError:
+            self._wake.set()  # a folder has gone just now: look again
         except OSError as error:
             complaint = f"{error.strerror or error}".lower()
             if complaint != self._complaint:

@@ -53,6 +53,7 @@ def survey(places: Iterable[str], plugins: Collection[str]) -> Survey:
     bare: set[str] = set()
     single: set[str] = set()
     above: set[str] = set()
+    plugins = frozenset(plugins)
     for path in (*plugins, *(place for place in places if place not in plugins)):
         real = os.path.realpath(path)
         if not os.path.isabs(path):

@@ -39,6 +39,8 @@ class Notifier:
             if wanted:
                 self._notify = RustNotify(sorted(wanted), False, False, 300, False, True)
                 self._folders = wanted
+        except RuntimeError as error:
+            raise OSError(str(error)) from None
         finally:
             if before is not None:
                 before.close()

@@ -16,7 +16,7 @@ _SOURCE = (".py", ".toml")
 _NOISE = re.compile(
     r"""
     .*\.py[co] | .*~ | \#.*\# | \.\#.* | 4913                # bytecode; backups, Emacs' locks; Vim's probe
-    | .*\.(sw[a-p]x?|tmp|temp|bak|orig|rej|part|lock|log|pid)
+    | .*\.(sw[a-px]|tmp|temp|bak|orig|rej|part|lock|log|pid)
     | .*-(journal|wal|shm)                                   # beside an SQLite file
     | \.(goutputstream-.*|~lock\..*|nfs.*|DS_Store|fuse_hidden.*)
     | .*\.___jb_\w+___ | .*\.kate-swp | flycheck_.*
