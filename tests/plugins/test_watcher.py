@@ -312,21 +312,26 @@ def test_a_folder_that_vanishes_and_comes_back(watched: Watched, begin: Open) ->
     watched.until(lambda: watched.value("pack") == 2)
 
 
-def test_what_changes_together_is_reloaded_in_the_order_of_requirement(watched: Watched, begin: Open) -> None:
+def test_what_changes_together_is_reloaded_in_the_order_of_requirement(
+    watched: Watched, begin: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs = {"able": "baker", "baker": "charlie", "charlie": ""}
-    order: list[str] = []
 
     def write(value: int) -> None:
         for name, need in needs.items():
             watched.write(f"{name}.py", source(value, header=f'requires = ["{need}"]' if need else 'version = "1"'))
 
     write(1)
-    begin()
-    watched.kernel.on("kernel.message", lambda event: order.append(event.data["plugin"]), inline=True)
+    core = begin().kernel.core
+    asked, go_on, sources = threading.Event(), threading.Event(), core.sources
+    monkeypatch.setattr(core, "sources", lambda: (asked.set(), go_on.wait(), sources())[-1])
+    watched.write("first.py", source(1))
+    asked.wait()  # it is about the first one, and hears of the others when it is done with that
     write(2)
+    go_on.set()
     for name in needs:
-        watched.until(lambda name=name: watched.value(name) == 2)
-    assert [name for name in order if name in needs][-3:] == ["charlie", "baker", "able"]
+        watched.wait_for(name, "MK0301")
+    assert [name for name, id in watched.messages if id == "MK0301"] == ["charlie", "baker", "able"]
 
 
 def test_a_plugin_loaded_from_elsewhere_is_watched(watched: Watched, begin: Open, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ class Core(Texts):
 
     def names(self) -> dict[str, Leftovers]:
         """What a console completes: plugins, methods and topics."""
-        records = [record for record in self.registry if not record.guest]
+        records = [record for record in self.registry if not (record.guest or record.built_in)]
         return {
             "plugins": [record.name for record in records],
             "methods": sorted(f"{record.name}.{method}" for record in records for method in record.methods),
