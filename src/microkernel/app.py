@@ -107,11 +107,12 @@ class Kernel:
             self._isolation,
             self._grants,
         )
+        core.places = self._places
         self._embedder = Embedder(core)
         if ready is not None:
             ready(self)
         try:
-            core.run(self._places)
+            core.run()
         except BaseException:
             self.close()
             raise

@@ -220,7 +220,7 @@ def test_help(home: Home) -> None:
 def test_life(home: Home, start: Start) -> None:
     path = home.write("greeter.py", GREETER)
     home.write("other.py", GREETER.replace("# version", '# requires = ["greeter"]\n# version'))
-    running = start("--headless", "--isolation", "thread")
+    running = start("--headless", "--no-watch", "--isolation", "thread")
     running.wait_for("✓ other")
     assert home.mk("start", "greeter").stdout == "• greeter  active\n"
     assert "MK0211" in home.mk("stop", "greeter", code=1).stderr

@@ -102,8 +102,9 @@ def _near(error: Any, word: Callable[..., str]) -> str:
 # On a running kernel
 
 
-def _do(kernel: str, as_json: bool, act: Callable[[Verbs], Result], *, about: str = "") -> None:
-    """One thing asked of a kernel. ``about``: messages of this plugin are shown as they come."""
+def _do(kernel: str, as_json: bool, act: Callable[[Verbs], Result], *, about: str = "") -> int:
+    """One thing asked of a kernel; the exit code. ``about``: messages of this plugin, or of all (``*``), are shown as
+    they come."""
     output = Output(wished_language(), as_json)
     with ControlClient(kernel) as client:
         if about and not as_json:
@@ -111,6 +112,7 @@ def _do(kernel: str, as_json: bool, act: Callable[[Verbs], Result], *, about: st
         verbs = Verbs(client, output.tongue, _Following(client, output))
         result = act(verbs)
         output.show(result.shown, result.data)
+        return 0 if result.ok else 1
 
 
 class _Following:
@@ -130,13 +132,17 @@ class _Following:
 
 def _show_message(output: Output, about: str, event: Event) -> None:
     data = event.data
-    if data["plugin"] == about:
+    if about in (data["plugin"], "*"):
         output.show(output.feed.message(data["id"], data["level"], data["plugin"], data["fields"]))
 
 
 @app.command(help=_say("help.ps"))
-def ps(kernel: KernelName = "", as_json: AsJson = False) -> None:
-    _do(kernel, as_json, Verbs.ps)
+def ps(
+    built_in: Annotated[bool, typer.Option("--all", help=_say("option.built_in"))] = False,
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> None:
+    _do(kernel, as_json, lambda verbs: verbs.ps(built_in))
 
 
 @app.command(help=_say("help.info"))
@@ -165,8 +171,13 @@ def stop(
 
 
 @app.command(help=_say("help.reload"))
-def reload(name: Name, kernel: KernelName = "", as_json: AsJson = False) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.reload(name), about=name)
+def reload(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help=_say("argument.name"))] = "",
+    every: Annotated[bool, typer.Option("--all", help=_say("option.all"))] = False,
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> int:
+    return _do(kernel, as_json, lambda verbs: verbs.reload(name, every), about="*" if every else name)
 
 
 @app.command(help=_say("help.kill"))
@@ -272,6 +283,7 @@ def attach(kernel: KernelName = "") -> None:
 def run_kernel(
     plugins: Annotated[list[str] | None, typer.Argument(metavar="PLUGINS", show_default=False)] = None,
     config: Annotated[str, typer.Option("--config", metavar="FILE", help=_say("option.config"))] = "",
+    no_watch: Annotated[bool, typer.Option("--no-watch", help=_say("option.no_watch"))] = False,
     headless: Annotated[bool, typer.Option("--headless", help=_say("option.headless"))] = False,
     isolation: Annotated[Level | None, typer.Option("--isolation", help=_say("option.isolation"))] = None,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help=_say("option.name"))] = "",
@@ -283,7 +295,7 @@ def run_kernel(
     output = Output(decided.language, as_json)
     where = places(plugins or [], decided)
     with_console = not headless and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
-    return Run(where, decided, name, isolation, output, with_console).run()
+    return Run(where, decided, name, isolation, output, with_console, not no_watch).run()
 
 
 # Without a kernel

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,18 +25,20 @@ from microkernel.app import Kernel
 from microkernel.cli.output import Output, words_of
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
+from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
 from microkernel.plugins import console
 from microkernel.plugins.console import view
 
 CONSOLE = str(Path(console.__file__).parent)
+WATCHER = str(Path(CONSOLE).with_name("watcher"))
 GRANT = Permissions(kernel=("observe", "control"))
 
 
 def console_config(output: Output, **more: Any) -> dict[str, Any]:
     """What the console is told: it may not look for itself."""
-    words = words_of(output.catalog)
-    return {"language": output.catalog.language, "words": words, "version": microkernel.__version__, **more}
+    words, language = words_of(output.catalog), output.catalog.language
+    return {"language": language, "words": words, "version": microkernel.__version__, "quiet": ["watcher"], **more}
 
 
 class Run:
@@ -43,19 +46,24 @@ class Run:
 
     def __init__(
         self, places: Sequence[str], config: KernelConfig, name: str, isolation: Level | None, output: Output,
-        with_console: bool,
+        with_console: bool, watching: bool,
     ) -> None:  # fmt: skip
         self._output = output
+        self._watching = watching
+        self._ours = [name for name, wanted in (("console", with_console), ("watcher", watching)) if wanted]
+        """What is brought along. Nobody has to be told that it starts and stops."""
         self._with_console = with_console
         plugin = _AllAt(isolation, config.plugin) if isolation else dict(config.plugin)
         if with_console:
             told = console_config(output)
             plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=told)
+        if watching:
+            plugin["watcher"] = PluginConfig(isolation="thread", permissions=GRANT)
         self._kernel = Kernel(places, config=replace(config, plugin=plugin), name=name)
         self._server: ControlServer | None = None
         self._end = threading.Event()
         self._begun = False
-        self._printer = _Printer(output, silent=with_console)
+        self._printer = _Printer(output, self._ours, silent=with_console)
         self._terminal = _terminal_state() if with_console else None
 
     def run(self) -> int:
@@ -78,17 +86,26 @@ class Run:
         self._server.open()
         self._begun = True
         if self._with_console:
-            kernel.load(CONSOLE)
+            kernel.core.load(CONSOLE, built_in=True)
+        if self._watching:
+            self._watch(kernel.core)
+
+    def _watch(self, core: Core) -> None:
+        if find_spec("watchfiles") is None:
+            core.announce("MK0308", fields={"extra": "console"})
+            return
+        with suppress(KernelError):  # it has been told
+            core.load(WATCHER, built_in=True)
 
     def _close(self) -> None:
         try:
             core = self._kernel.core
         except KernelError:
             return  # it never began
-        if self._with_console and self._begun:
+        for name in self._ours if self._begun else ():
             with suppress(KernelError):
-                core.stop("console")
-            self._printer.silent = False
+                core.stop(name)
+        self._printer.silent = False
         if self._begun:
             self._output.notice(self._output.tongue.word("run.stopping"), "direct")
         core.close()
@@ -125,8 +142,9 @@ class _AllAt(dict[str, PluginConfig]):
 class _Printer:
     """Prints what happens, on the embedding program's thread for events: one line at a time."""
 
-    def __init__(self, output: Output, silent: bool) -> None:
+    def __init__(self, output: Output, quiet: Sequence[str], silent: bool) -> None:
         self._output = output
+        self._quiet = quiet
         self.silent = silent
 
     def listen(self, kernel: Kernel) -> None:
@@ -140,7 +158,7 @@ class _Printer:
     def _message(self, event: Event) -> None:
         data = event.data
         lines = self._output.feed.message(data["id"], data["level"], data["plugin"], data["fields"])
-        if data["plugin"] != "console":
+        if data["plugin"] not in self._quiet or data["level"] == "error":
             self._show(event, lines)
 
     def _log(self, event: Event) -> None:

@@ -18,7 +18,7 @@ CONFINED: Final[frozenset[Level]] = frozenset({"sandbox", "wasm"})
 KERNEL_TOPICS = "kernel."
 """Topics and services of the kernel itself; plugins need ``kernel.observe`` or ``kernel.control`` for them."""
 _OBSERVING = frozenset({
-    "kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names",
+    "kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names", "kernel.source", "kernel.sources",
     "kernel.tell", "kernel.explain", "kernel.glossary",
 })  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +46,52 @@ class PluginInfo:
     error_id: str | None = None
     error_fields: Mapping[str, Any] = field(default_factory=dict)
     traceback: str = ""
+    built_in: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSource:
+    """Where a plugin's code is, a file or a folder, and what one must know to decide what a change of it means."""
+
+    name: str
+    path: str
+    state: str
+    requires: tuple[str, ...]
+    error_id: str | None
+    built_in: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """``places`` are where the kernel looks for plugins, as absolute paths or entry points."""
+
+    places: tuple[str, ...]
+    plugins: tuple[PluginSource, ...]
+
+
+def read_of(record: Record) -> dict[str, str]:
+    """The SHA-256 of each source file that was read, by its path: what runs, whatever is on the disk by now."""
+    snapshot = record.snapshot
+    if snapshot is None:
+        return {}
+    return {
+        os.path.join(snapshot.root, name): hashlib.sha256(data).hexdigest() for name, data in snapshot.sources.items()
+    }
+
+
+def sources_of(places: Iterable[str], records: Iterable[Record]) -> Sources:
+    """For whoever watches them."""
+    absolute = [place if place.startswith("entry-point") else os.path.abspath(place) for place in places]
+    return Sources(tuple(absolute), tuple(_source_of(record) for record in records if not record.guest))
+
+
+def _source_of(record: Record) -> PluginSource:
+    """The path of a plugin behind an entry point is known once its source was read."""
+    path, snapshot = record.found.path, record.snapshot
+    if snapshot is not None and not os.path.isabs(path):
+        path = snapshot.root if snapshot.package else os.path.join(snapshot.root, snapshot.entry)
+    error = record.error.id if record.error is not None else None
+    return PluginSource(record.name, path, record.state, record.manifest.requires, error, record.built_in)
 
 
 def describe(record: Record, now: float) -> PluginInfo:
@@ -77,6 +125,7 @@ def describe(record: Record, now: float) -> PluginInfo:
         schemas={name: method.schema for name, method in sorted(record.methods.items())},
         topics=tuple(sorted({s.pattern for s in record.subscriptions.values() if not s.board})),
         permissions=_permissions(record),
+        built_in=record.built_in,
         **_error_parts(error),
     )
 

@@ -3,6 +3,7 @@ only through their ports."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,11 +18,11 @@ from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.gate import Grant
 from microkernel.kernel.heartbeat import Heartbeat
-from microkernel.kernel.info import PluginInfo, describe
+from microkernel.kernel.info import PluginInfo, Sources, describe, read_of, sources_of
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.letters import EventLetter
-from microkernel.kernel.lifecycle import SETTLED
+from microkernel.kernel.lifecycle import RUNNING, SETTLED
 from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, Permissions
 from microkernel.kernel.operations import Operations
@@ -37,8 +38,9 @@ from microkernel.kernel.settings import choose_level, effective
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.kernel.subscriptions import Subscriptions
 from microkernel.kernel.switch import Switch
-from microkernel.kernel.texts import Texts
+from microkernel.kernel.texts import Texts, level_of
 from microkernel.kernel.threads import in_thread
+from microkernel.kernel.together import ReloadSummary, reload_all
 from microkernel.kernel.watchdog import Watchdog
 from microkernel.wire import codec
 
@@ -74,6 +76,10 @@ class Core(Texts):
         self.registry = Registry()
         self._loader = loader
         self._override = override
+        self.places: list[str] = []
+        self._looking = threading.Lock()
+        self._left_out: set[str] = set()
+        """Where plugins lie whose names others have: each is told once."""
         self._wire(hosts, data_dir, grants)
         self.reactor.start()
 
@@ -112,20 +118,36 @@ class Core(Texts):
 
     # All plugins
 
-    def run(self, places: list[str]) -> None:
+    def run(self) -> None:
         """Discover and bring up; returns when every plugin is active or not going to be."""
-        discovered = [each for each in self._loader.discover(places) if each.error or self._wanted(each)]
-        names = dict.fromkeys(each.name for each in discovered)
-        self.journal.publish("kernel.found", kernel=self.name, names=[*names])
-        for found in discovered:
-            self._admit(found)
-        fit = {r.name: r for r in self.registry if r.error is None}
+        with self._looking:
+            found = self._found()
+            names = dict.fromkeys(each.name for each in found)
+            self.journal.publish("kernel.found", kernel=self.name, names=[*names])
+            self._bring_in(found)
+
+    def discover(self) -> Leftovers:
+        """Look for plugins that have come since, and bring them up; their names. Returns when they are settled."""
+        with self._looking:
+            known = {record.found.path for record in self.registry} | self._left_out
+            found = [each for each in self._found() if each.path not in known]
+            self._bring_in(found)
+            return [each.name for each in found]
+
+    def _found(self) -> list[Found]:
+        return [each for each in self._loader.discover(self.places) if each.error or self._wanted(each)]
+
+    def _bring_in(self, found: list[Found]) -> None:
+        for each in found:
+            self._admit(each)
+        fit = {r.name: r for r in self.registry if r.error is None or r.state in RUNNING}
         layers = plan(
             {name: record.manifest.version for name, record in fit.items()},
             {name: record.manifest.requires for name, record in fit.items()},
         )
         for name, error in layers.refused.items():
-            self._refuse(fit[name], error)
+            if fit[name].state == "discovered":
+                self._refuse(fit[name], error)
         for layer in layers.layers:
             new = [fit[name] for name in layer if fit[name].state == "discovered"]  # others came before, or are guests
             self._for_each(new, self._bring_up)
@@ -162,9 +184,11 @@ class Core(Texts):
     def _admit(self, found: Found) -> Record:
         """Make a record of what was found; a second one of a name is told about, and left out."""
         if found.name in self.registry:
-            if found.error is not None:
-                self.journal.report("error", found.name, found.error)
-            return self.registry.get(found.name)
+            first = self.registry.get(found.name)
+            if error := found.error or _clash(first.found, found):
+                self._left_out.add(found.path)
+                self.journal.report("error", found.name, error)
+            return first
         manifest = effective(found.manifest, self.config)
         level, weaker = choose_level(manifest, self.config, self._override)
         if weaker:
@@ -184,6 +208,9 @@ class Core(Texts):
     def _effective(self, found: Found) -> tuple[Found, Manifest, Level]:
         if found.error is not None:
             raise found.error
+        for record in self.registry:
+            if record.found.path == found.path and record.name != found.name:
+                raise PluginLoadError("MK0126", name=record.name, other=found.name, path=found.path)
         manifest = effective(found.manifest, self.config)
         return found, manifest, choose_level(manifest, self.config, self._override)[0]
 
@@ -197,7 +224,7 @@ class Core(Texts):
 
     def names(self) -> dict[str, Leftovers]:
         """What a console completes: plugins, methods and topics."""
-        records = [record for record in self.registry if not record.guest]
+        records = [record for record in self.registry if not (record.guest or record.built_in)]
         return {
             "plugins": [record.name for record in records],
             "methods": sorted(f"{record.name}.{method}" for record in records for method in record.methods),
@@ -209,11 +236,21 @@ class Core(Texts):
         record = self.registry.get(name)
         if record.state == "quarantined" and not reset:
             raise PluginNotActive("MK0213", name=name, state="quarantined", what=f"mk start --reset {name}")
-        with record.lock:
-            if record.state in ("failed", "stopped", "quarantined", "discovered"):
-                record.found, record.manifest, record.level = self._effective(self._loader.find(record.found.path))
-        self.operations.start(record)
+        self._start_anew(record)
         return self.info(name)
+
+    def _start_anew(self, record: Record) -> None:
+        """From the source as it is now; what keeps it from that is told, as what goes wrong later is."""
+        with record.lock:
+            if record.state in ("failed", "stopped", "quarantined", "discovered", "backoff"):
+                try:
+                    record.found, record.manifest, record.level = self._effective(self._loader.find(record.found.path))
+                except KernelError as error:
+                    record.error = error
+                    self.journal.report("error", record.name, error)
+                    self.journal.changed(record)
+                    raise
+        self.operations.start(record)
 
     def stop(self, name: str, cascade: bool = False) -> PluginInfo:
         self.operations.stop(self.registry.get(name), cascade=cascade)
@@ -224,10 +261,36 @@ class Core(Texts):
         self.operations.kill(record)
         return describe(record, self.clock.wall())  # a guest is not among us any more
 
-    def reload(self, name: str) -> ReloadReport:
-        return self._reloading.reload(self.registry.get(name))
+    def reload(self, name: str, expect: str = "") -> ReloadReport:
+        """Take the source as it is now; with ``expect`` only in this state. Raises ReloadFailed when the old one goes
+        on, PluginNotActive for another state."""
+        record = self.registry.get(name)
+        with record.lock:
+            if expect not in ("", record.state):
+                raise PluginNotActive("MK0213", name=name, state=record.state, what=f"it was to be {expect}")
+            if record.state == "active":
+                return self._reloading.reload(record)
+            self._start_anew(record)
+            return ReloadReport(name, record.generation, record.manifest.version, 0.0)
 
-    def load(self, path: str) -> PluginInfo:
+    def reload_all(self) -> ReloadSummary:
+        """Reload all that somebody wants to run, in the order of their requirements; goes on after one that fails."""
+        return reload_all(self.registry, self.reload, self._for_each)
+
+    def sources(self) -> Sources:
+        """Where the plugins come from."""
+        return sources_of(self.places, self.registry)
+
+    def source(self, name: str) -> dict[str, str]:
+        """What was read of a plugin: SHA-256 by path."""
+        return read_of(self.registry.get(name))
+
+    def announce(self, id: str, plugin: str = "", fields: dict[str, Any] | None = None) -> bool:
+        """Tell people a message of the catalogs, as the kernel's own are told. Raises KernelError MK0720."""
+        self.journal.announce(id, level_of(id), plugin, **(fields or {}))
+        return True
+
+    def load(self, path: str, built_in: bool = False) -> PluginInfo:
         """Add and start one plugin. Raises PluginLoadError and its kin; what was refused before it ran is not kept."""
         found = self._loader.find(path)
         if found.error is not None:
@@ -235,7 +298,9 @@ class Core(Texts):
         if found.name in self.registry:
             first = self.registry.get(found.name).found.path
             raise PluginLoadError("MK0107", name=found.name, first=first, second=found.path)
-        self.operations.start(self._admit(found))
+        record = self._admit(found)
+        record.built_in = built_in
+        self.operations.start(record)
         return self.info(found.name)
 
     def unload(self, name: str) -> Leftovers:
@@ -333,6 +398,12 @@ class Core(Texts):
 
     def _beside(self, work: Callable[[], object], name: str) -> None:
         self.reactor.post(partial(in_thread, work, name))
+
+
+def _clash(first: Found, second: Found) -> PluginLoadError | None:
+    if first.path == second.path:
+        return None
+    return PluginLoadError("MK0107", name=second.name, first=first.path, second=second.path)
 
 
 def _shown(letter: DeadLetter) -> dict[str, Any]:

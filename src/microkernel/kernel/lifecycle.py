@@ -72,6 +72,8 @@ SETTLED: Final[frozenset[State]] = frozenset({"active", "stopped", "failed", "qu
 """States that a plugin does not leave by itself: it is active, or not going to be."""
 RUNNING: Final[frozenset[State]] = frozenset({"loaded", "starting", "active", "stopping"})
 """States in which there is an instance."""
+WANTED: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "active", "failed", "backoff"})
+"""States of plugins that nobody stopped and that are not set aside."""
 
 
 def advance(state: State, happening: Happening) -> State:

@@ -87,6 +87,8 @@ class Record:
     """Set whenever its state has changed; cleared by who waits for that."""
     guest: bool = False
     """It came by a socket, and goes with it."""
+    built_in: bool = False
+    """It was brought along by whoever runs the kernel: the console of `mk run`, no plugin of the operator's."""
     killing: bool = False
     backoff_since: float = 0.0
     in_backoff: float = 0.0

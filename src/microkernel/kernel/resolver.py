@@ -38,6 +38,18 @@ def plan(versions: Mapping[str, str], requires: Mapping[str, Iterable[str]]) -> 
             refused.update(_circle(left, needs))
 
 
+def layers(requires: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """Those that run already, each after those it requires. Who is not among them is not waited for; who goes round in
+    a circle comes last."""
+    left = {name: {split(need)[0] for need in needs} - {name} for name, needs in requires.items()}
+    ordered: list[list[str]] = []
+    while left:
+        ordered.append([name for name, needs in left.items() if not needs & left.keys()] or list(left))
+        for name in ordered[-1]:
+            del left[name]
+    return ordered
+
+
 def _needs(
     name: str, requirements: Iterable[str], versions: Mapping[str, str], refused: dict[str, RequirementError]
 ) -> set[str]:

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from microkernel.errors import KernelError
-from microkernel.messages import Catalog, find, glossary, plain, render
+from microkernel.messages import Catalog, find, glossary, nearest, plain, render
+
+
+def level_of(id: str) -> str:
+    """How loud a message is. Raises KernelError MK0720 for an id that no message has."""
+    catalog = Catalog.load()
+    if catalog.entry(id) is None:
+        raise KernelError("MK0720", message=plain(id), near=", ".join(nearest(id, catalog.ids())))
+    return catalog.level(id).value
 
 
 class Texts:

@@ -45,6 +45,7 @@ class Plugin(IPlugin):
     def __init__(self, api: PluginAPI) -> None:
         super().__init__(api)
         config: dict[str, Any] = api.config
+        self._quiet = {api.name, *config.get("quiet", ())}
         self._attached = bool(config.get("attached"))
         self.tongue = Tongue(config.get("language", "en"), config.get("words", {}), self._tell)
         self.feed = Feed(self.tongue, config.get("version", ""))
@@ -163,7 +164,7 @@ class Plugin(IPlugin):
         self._show(self.feed.found(kernel, names))
 
     def _message(self, id: str, level: str, plugin: str, fields: dict[str, Any]) -> None:
-        if plugin != self.api.name or level == "error":
+        if plugin not in self._quiet or level == "error":
             self._show(self.feed.message(id, level, plugin, fields))
 
     def _log(self, event: Event) -> None:

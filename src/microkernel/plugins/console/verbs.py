@@ -18,6 +18,8 @@ from .tongue import Tongue
 
 QUICK = 5.0
 """Seconds for what the kernel answers by itself."""
+ALL = 600.0
+"""Seconds for something done to all plugins."""
 LONG = 120.0
 """Seconds for what waits for a plugin's own deadlines: load, start, stop."""
 _KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -46,6 +48,8 @@ class Result:
 
     data: Any
     shown: Sequence[RenderableType] = ()
+    ok: bool = True
+    """False where a part of what was asked for failed."""
 
 
 def parse_value(word: str) -> Any:
@@ -85,8 +89,8 @@ class Verbs:
 
     # What there is
 
-    def ps(self) -> Result:
-        infos = self._ask("list")
+    def ps(self, all: bool = False) -> Result:
+        infos = [info for info in self._ask("list") if all or not info["built_in"]]
         return Result(infos, view.plugins(infos, self._tongue))
 
     def info(self, name: str) -> Result:
@@ -114,8 +118,23 @@ class Verbs:
     def stop(self, name: str, cascade: bool = False) -> Result:
         return self._act(name, lambda: self._ask("stop", name, cascade, timeout=LONG))
 
-    def reload(self, name: str) -> Result:
+    def reload(self, name: str = "", all: bool = False) -> Result:
+        if all == bool(name):
+            raise not_understood(self._tongue.word("usage.form", form="reload NAME | --all"))
+        if all:
+            return self._reload_all()
         return self._act(name, lambda: self._ask("reload", name, timeout=LONG))
+
+    def _reload_all(self) -> Result:
+        """Each plugin's outcome is told by the kernel's own messages; this sums it up."""
+        done = self._ask("reload_all", timeout=ALL)
+        count, failed = len(done["reloaded"]), [each["plugin"] for each in done["failed"]]
+        for name in (*done["reloaded"], *failed):
+            self._news.wait(name, 0, self._catch_up)  # they come before the sum
+        if not failed:
+            return Result(done, [view.line("success", self._tongue.word("done.reloaded_all", count=count))])
+        text = self._tongue.word("done.reloaded_some", count=count, failed=", ".join(failed))
+        return Result(done, [view.line("error", text)], ok=False)
 
     def kill(self, name: str) -> Result:
         return self._act(name, lambda: self._ask("kill", name, timeout=LONG))

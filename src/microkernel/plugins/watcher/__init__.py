@@ -1,0 +1,286 @@
+"""Reload on save: watches where the kernel's plugins come from. A plugin like any other, on the public SDK alone.
+
+In `mk run` it lives in the kernel's process at thread level. What it may do, it may do by the grant ``kernel.control``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from microkernel import IPlugin, PluginAPI
+from microkernel.errors import CallTimeout, KernelError, PluginNotActive
+
+from . import rules
+from .files import Contents, Survey, aliases, survey
+from .rules import Plugin as Known
+from .suspects import Suspects
+from .turns import Turns
+
+if TYPE_CHECKING:
+    from .notifier import Notifier
+
+_LONG = 120.0
+"""Seconds for what waits for a plugin's own deadlines."""
+_HUSH = 0.1
+"""Seconds of quiet before new plugins are looked for: a folder is rarely written in one go."""
+_PAUSE = 1.0
+"""Seconds after trouble with the kernel or the system, before it is tried again."""
+_MOST, _WITHIN = 10, 10.0
+"""More reloads than this within so many seconds, and only for data: the plugin seems to write them itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    places: list[str]
+    plugins: list[Known]
+
+
+class Plugin(IPlugin):
+    """Reloads what is saved, and loads what is new."""
+
+    def __init__(self, api: PluginAPI) -> None:
+        super().__init__(api)
+        self._wake = threading.Event()
+        self._contents = Contents()
+        self._suspects = Suspects(self._contents)
+        self._survey = Survey()
+        self._turns = Turns()
+        self._homes: dict[str, str] = {}
+        self._names: set[str] = set()
+        self._waiting: set[str] = set()
+        """Saved while their state was changing: what to do is decided when it has changed."""
+        self._missing: set[str] = set()
+        self._muted: set[str] = set()
+        self._moments: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_MOST))
+        self._new_at: float | None = None
+        self._complaint = ""
+        api.on("kernel.state", self._state, overflow="drop_oldest")
+
+    def start(self) -> None:
+        """Note what there is now, before anybody runs: what is saved while the library is being loaded counts."""
+        self._survey = survey(self._sources().places, ())
+        for path in self._survey.files():
+            self._contents.take(path)
+        self.api.spawn(self._watch)
+
+    def stop(self) -> None:
+        self._wake.set()
+
+    def _state(self, plugin: str) -> None:
+        if plugin not in self._names or plugin in self._waiting:
+            self._wake.set()
+
+    def _sources(self) -> _Sources:
+        return self.api.call("kernel.sources", returns=_Sources)  # type: ignore[no-any-return]
+
+    # Watching: one thread
+
+    def _watch(self) -> None:
+        from .notifier import Notifier  # a fifth of a second on a slow machine, and nobody has to wait for it
+
+        notifier = Notifier(self._wake)
+        self._wake.set()
+        try:
+            while self.api.is_active:
+                try:
+                    self._turn(notifier)
+                except (KernelError, OSError) as error:
+                    self.api.log.warning("%s", error)
+                    self._wake.set()
+                    self.api.sleep(_PAUSE)
+        finally:
+            notifier.close()
+
+    def _turn(self, notifier: Notifier) -> None:
+        paths = notifier.wait(self._due(time.monotonic()))
+        if not self.api.is_active:
+            return
+        woken = self._wake.is_set()
+        self._wake.clear()
+        self._suspects.add(filter(self._survey.cares, paths))
+        if woken or any(map(self._is_folder, paths)):
+            self._look_around(notifier, paths)
+        self._judge(time.monotonic())
+
+    def _due(self, now: float) -> float | None:
+        due = [self._suspects.due, None if self._new_at is None else max(0.001, self._new_at - now)]
+        return min((each for each in due if each is not None), default=None)
+
+    def _is_folder(self, path: str) -> bool:
+        if path in self._survey.folders or os.path.isdir(path):
+            return True
+        return not os.path.lexists(path) and bool(self._contents.below(path))
+
+    def _look_around(self, notifier: Notifier, paths: set[str]) -> None:
+        """Where are the plugins now, and what is in folders that were not known?"""
+        sources = self._sources()
+        plugins = self._know(sources)
+        before, self._survey = self._survey, survey(sources.places, [plugin.path for plugin in plugins])
+        anew = any(path in before.folders for path in paths)
+        self._aim(notifier, anew)
+        self._catch_up(before, paths)
+        self._renew_in_turn(name for name in list(self._waiting) if _state_of(name, plugins) != "wait")
+
+    def _know(self, sources: _Sources) -> list[Known]:
+        plugins = [plugin for plugin in sources.plugins if not plugin.built_in]
+        self._names = {plugin.name for plugin in sources.plugins}
+        self._homes = {alias: plugin.name for plugin in plugins for alias in aliases(plugin.path)}
+        return plugins
+
+    def _aim(self, notifier: Notifier, anew: bool) -> None:
+        try:
+            notifier.aim(self._survey.folders, anew=anew)
+            self._complaint = ""
+        except FileNotFoundError:
+            self._wake.set()  # a folder has gone just now: look again
+        except OSError as error:
+            complaint = f"{error.strerror or error}".lower()
+            if complaint != self._complaint:
+                self._announce("MK0307", "", reason=complaint)
+            self._complaint = complaint
+
+    def _catch_up(self, before: Survey, paths: set[str]) -> None:
+        """What happened while nobody listened: to be woken costs the notifier what it has heard."""
+        self._suspects.add(self._contents.known())
+        roots = tuple(root + os.sep for root in {*map(os.path.dirname, paths), *before.folders})
+        fresh = [path for path in self._survey.files() if path not in self._contents]
+        self._suspects.add(path for path in fresh if path.startswith(roots))
+        self._meet([path for path in fresh if not path.startswith(roots)])
+
+    def _meet(self, paths: Sequence[str]) -> None:
+        """Files of plugins from elsewhere: what the kernel has read of them is what runs."""
+        owners = self._owners(paths)
+        read: dict[str, str] = {}
+        for name in set(owners.values()) - {""}:
+            found = self.api.call("kernel.source", name, returns=dict[str, str])
+            read |= {os.path.realpath(path): digest for path, digest in found.items()}
+        for path in paths:
+            self._contents.take(path)
+            if read.get(os.path.realpath(path), "") not in ("", self._contents.digest(path)):
+                self._contents.forget(path)
+                self._suspects.add((path,))
+
+    # Judging
+
+    def _judge(self, now: float) -> None:
+        verdict = self._suspects.judge(now)
+        changed = self._owners(verdict.changed)
+        self._missing = set(filter(self._lost_home, self._missing))
+        names = {name for path, name in changed.items() if name and self._counts(path, name, now)}
+        if any(not name and _is_something(path) for path, name in changed.items()):
+            self._new_at = now + _HUSH
+        elif self._new_at is not None and now >= self._new_at:
+            self._new_at = None
+            self.api.spawn(self._beside, self._discover)
+        names |= self._gone(verdict.gone)
+        self._renew_in_turn(names)
+
+    def _owners(self, paths: Iterable[str]) -> dict[str, str]:
+        """Whose they are; before it is said that a file is nobody's, the kernel is asked who has come."""
+        owners = {path: rules.owner(path, self._homes) for path in paths}
+        if not all(owners.values()):
+            self._know(self._sources())
+            owners = {path: rules.owner(path, self._homes) for path in owners}
+        return owners
+
+    def _counts(self, path: str, name: str, now: float) -> bool:
+        """A plugin that writes data beside its source would be reloaded without end."""
+        if rules.is_source(path) or name in self._muted:
+            return rules.is_source(path)
+        moments = self._moments[name]
+        moments.append(now)
+        if rules.too_often(moments, _MOST, _WITHIN):
+            self._muted.add(name)
+            self._announce("MK0309", name, path=os.path.dirname(path))
+            return False
+        return True
+
+    def _gone(self, paths: Iterable[str]) -> set[str]:
+        """Plugins that lost a part of their source; of one that lost all of it only a notice is given."""
+        reduced = set()
+        for path in paths:
+            name = rules.owner(path, self._homes)
+            home = self._lost_home(name)
+            if home and name not in self._missing:
+                self._missing.add(name)
+                self._announce("MK0306", name, path=home)
+            if not home:
+                self._contents.forget(path)
+                reduced.add(name)
+        return reduced - {""}
+
+    def _lost_home(self, name: str) -> str:
+        """Where its source was and is no more."""
+        return next((home for home, whose in self._homes.items() if whose == name and not os.path.exists(home)), "")
+
+    def _announce(self, id: str, plugin: str, **fields: Any) -> None:
+        self.api.call("kernel.announce", id, plugin, fields)
+
+    # Reloading: beside the watching, so that a plugin that takes its time keeps no other from it
+
+    def _renew_in_turn(self, names: Iterable[str]) -> None:
+        wanted = set(names)
+        if not wanted:
+            return
+        self._waiting -= wanted
+        now = self._turns.begin(rules.in_order(wanted, self._sources().plugins))
+        if now:
+            self.api.spawn(self._beside, self._renew_all, now)
+
+    def _beside(self, work: Callable[..., None], *args: Any) -> None:
+        try:
+            work(*args)
+        except KernelError as error:
+            if self.api.is_active:
+                self.api.log.warning("%s", error)
+
+    def _renew_all(self, names: Sequence[str]) -> None:
+        for name in names:
+            while True:
+                self._renew(name)
+                if not self._turns.again(name):
+                    break
+        self._renew_in_turn(rules.helped(names, self._sources().plugins))
+
+    def _renew(self, name: str) -> None:
+        """What fails is told by the kernel."""
+        try:
+            match _state_of(name, self._sources().plugins):
+                case "reload":
+                    self.api.call("kernel.reload", name, "active", timeout=_LONG)
+                case "start":
+                    self.api.call("kernel.start", name, True, timeout=_LONG)
+                case "wait":
+                    self._wait_for(name)
+        except PluginNotActive:
+            self._wait_for(name)
+        except CallTimeout as error:
+            self.api.log.warning("%s: %s", name, error)
+        except KernelError:
+            return
+
+    def _wait_for(self, name: str) -> None:
+        self._waiting.add(name)
+        self._wake.set()
+
+    def _discover(self) -> None:
+        names = self.api.call("kernel.discover", timeout=_LONG, returns=list[str])
+        self._renew_in_turn(rules.helped(names, self._sources().plugins))
+
+
+def _state_of(name: str, plugins: Iterable[Known]) -> rules.Deed:
+    return next((rules.deed(plugin.state) for plugin in plugins if plugin.name == name), "leave")
+
+
+def _is_something(path: str) -> bool:
+    """Whether a plugin may be in it already: an empty file is one that is about to be written."""
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False

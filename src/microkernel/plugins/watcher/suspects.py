@@ -1,0 +1,57 @@
+"""From paths that something was done to, to changes that are worth something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .files import Contents
+
+_GRACE = {"doubtful": 0.05, "gone": 0.2}
+"""Seconds for a file to be written to its end, or to be there again: editors save in several steps."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Files that are other than before, and files that are gone."""
+
+    changed: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+
+
+class Suspects:
+    """Files under suspicion until it is known what was done to them."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._since: dict[str, float | None] = {}
+
+    def add(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            self._since.setdefault(path, None)
+
+    def judge(self, now: float) -> Verdict:
+        """What is known by now; taken note of, so that it is told once."""
+        verdict = Verdict()
+        for path in list(self._since):
+            look = self._contents.look(path)
+            if look in _GRACE and not self._is_over(path, now, _GRACE[look]):
+                continue
+            del self._since[path]
+            if look == "gone":
+                verdict.gone.add(path)
+            elif look != "same":
+                self._contents.take(path)
+                verdict.changed.add(path)
+        return verdict
+
+    def _is_over(self, path: str, now: float, grace: float) -> bool:
+        since = self._since[path]
+        if since is None:
+            self._since[path] = since = now
+        return now - since >= grace
+
+    @property
+    def due(self) -> float | None:
+        """Seconds until they are to be judged again, if nothing happens before; None where there are none."""
+        return min(_GRACE.values()) / 2 if self._since else None

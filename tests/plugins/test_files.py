@@ -1,0 +1,79 @@
+"""Which files matter, and whether something was done to them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from microkernel.plugins.watcher.files import Contents, survey
+from microkernel.plugins.watcher.suspects import Suspects
+
+
+def write(path: Path, text: str = "x = 1\n") -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_folder_of_plugins(tmp_path: Path) -> None:
+    files = {write(tmp_path / name) for name in ("a.py", "pack/plugin.py", "pack/sub/b.py", "pack/data.txt")}
+    for name in ("readme.md", "_a.py", "data/x.json", "pack/.git/x", "pack/__pycache__/y.py", "pack/b.py~"):
+        write(tmp_path / name)
+    found = survey([str(tmp_path)], ())
+    assert set(found.files()) == files
+    assert found.folders == {str(tmp_path / name) for name in (".", "pack", "pack/sub", "data")}
+    assert found.cares(str(tmp_path / "data" / "__init__.py"))
+
+
+def test_a_file_and_one_that_is_not_there(tmp_path: Path) -> None:
+    here = write(tmp_path / "here" / "a.py")
+    write(tmp_path / "here" / "b.py")
+    found = survey([here, str(tmp_path / "gone" / "c.py"), "entry-points"], ("entry-point:x",))
+    assert list(found.files()) == [here]
+    assert found.folders == {str(tmp_path / "here"), str(tmp_path)}
+
+
+def test_what_was_done_to_a_file(tmp_path: Path) -> None:
+    contents, path = Contents(), write(tmp_path / "a.py")
+    assert contents.look(path) == "changed"
+    contents.take(path)
+    assert contents.look(path) == "same"
+    os.utime(path, (1, 1))
+    assert contents.look(path) == "same"
+    write(tmp_path / "a.py", "y = 1\n")
+    assert contents.look(path) == "changed"
+    write(tmp_path / "a.py", "y = ")
+    assert contents.look(path) == "doubtful"
+    Path(path).unlink()
+    assert contents.look(path) == "gone"
+    contents.forget(path)
+    assert contents.look(path) == "same"
+
+
+def test_doubts_are_given_time(tmp_path: Path) -> None:
+    contents = Contents()
+    suspects = Suspects(contents)
+    half, whole = write(tmp_path / "half.py", "x ="), write(tmp_path / "whole.py")
+    suspects.add([half, whole])
+    first = suspects.judge(0.0)
+    assert (first.changed, first.gone) == ({whole}, set())
+    assert suspects.due is not None
+    assert suspects.judge(0.049).changed == set()
+    assert suspects.judge(0.051).changed == {half}
+    assert suspects.due is None
+
+
+def test_a_file_that_is_gone_for_a_moment_is_not_gone(tmp_path: Path) -> None:
+    contents, path = Contents(), write(tmp_path / "a.py")
+    contents.take(path)
+    suspects = Suspects(contents)
+    Path(path).unlink()
+    suspects.add([path])
+    assert suspects.judge(0.0).gone == set()
+    write(tmp_path / "a.py")
+    assert suspects.judge(0.1).gone == set()
+    assert suspects.due is None
+    Path(path).unlink()
+    suspects.add([path])
+    suspects.judge(1.0)
+    assert suspects.judge(1.3).gone == {path}
