@@ -25,7 +25,7 @@ from microkernel.hosts._processes import is_alive, raise_descriptor_limit, stati
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, Reactor, Uplink
+from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Reactor, Uplink
 from microkernel.wire.messages import Message
 
 _BUFFER = 256 * 1024
@@ -162,6 +162,9 @@ class ProcessPlace:
 
     def statistics(self) -> Mapping[str, Any]:
         return statistics_of(self._pid) if self._handle >= 0 and self._pid else {}
+
+    def audit(self) -> Audit:
+        return Audit()
 
     def _signal(self, number: signal.Signals) -> None:
         with self._handling:  # else its number could be another worker's by now

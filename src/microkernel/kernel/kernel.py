@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from microkernel.errors import KernelError, PluginLoadError, PluginNotActive
+from microkernel.kernel.audits import Audits
 from microkernel.kernel.births import Births
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
@@ -93,6 +95,7 @@ class Core(Texts):
             self.bus, self.router, self.context, self.subscribing, self.service, self.reactor, self.journal
         )
         self.births = births
+        self._audits = Audits(self.journal)
         endings = Endings(self.journal)
         remains = Remains(self.router, self.subscribing, self.reactor, self.journal)
         self.operations = Operations(
@@ -218,7 +221,9 @@ class Core(Texts):
         return describe(record, self.clock.wall())  # a guest is not among us any more
 
     def reload(self, name: str) -> ReloadReport:
-        return self._reloading.reload(self.registry.get(name))
+        record = self.registry.get(name)
+        report = self._reloading.reload(record)
+        return replace(report, leaked=[*report.leaked, *self._audits.of(record)])
 
     def load(self, path: str) -> PluginInfo:
         """Add and start one plugin. Raises PluginLoadError and its kin; what was refused before it ran is not kept."""
@@ -232,14 +237,15 @@ class Core(Texts):
         return self.info(found.name)
 
     def unload(self, name: str) -> Leftovers:
-        """Stop it and forget it; returns what still holds its objects."""
+        """Stop it and forget it; returns what is left of it, each a line."""
         record = self.registry.get(name)
         self.operations.stop(record)
         self.reactor.run(partial(self.context.forget, name))
         if record.state == "zombie":
             return [f"generation {record.generation}: its thread could not be ended"]
+        left = self._audits.of(record)
         self.registry.remove(name)
-        return []
+        return left
 
     def data(self, prefix: str = "") -> dict[str, Any]:
         """The keys of the board that begin so, with value and revision."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
+from types import ModuleType
 from typing import Any, NoReturn
 
 from microkernel.errors import InvalidArguments, PluginKilled, PluginLoadError
@@ -41,6 +42,8 @@ class Runtime:
         self._space: ModuleSpace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._instance: Instance
+        self._module: Any = None
+        self._plugin: Any = None
 
     def run(self) -> None:
         """Serve until told to stop, until the channel ends, or until the plugin ends itself."""
@@ -75,14 +78,24 @@ class Runtime:
         if hasattr(self, "_instance"):
             self._instance.dispatcher.executor.let_go()
 
+    def belongings(self) -> tuple[str, list[ModuleType], object | None]:
+        """What the names of the plugin's modules begin with, these modules, and its Plugin object, as far as it came."""
+        if self._space is None:
+            return "", [], None
+        return self._space.prefix, self._space.modules(), self._plugin
+
     def release(self) -> None:
-        """Close an event loop that a kill left open. Called when nothing of the instance runs any more."""
+        """Let go of all that is the plugin's; also of what a kill left: an open event loop. Called when nothing of the
+        instance runs any more; a worker does not need it, its end is the process's."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.close()
-
-    def _leave(self) -> None:
         if self._space is not None:
             self._space.unload()
+        if hasattr(self, "_instance"):
+            self._instance.forget()
+        self._plugin = self._module = self._loop = None
+
+    def _leave(self) -> None:
         if hasattr(self, "_instance"):
             self._instance.phase = "stopped"
             self._instance.ending.set()
@@ -172,7 +185,7 @@ class Runtime:
         self._instance.ending.set()
 
         async def export() -> None:
-            state.append(codec.Raw(codec.encode(await _settled(self._plugin.export_state()))))  # type: ignore[attr-defined]
+            state.append(codec.Raw(codec.encode(await _settled(self._plugin.export_state()))))
 
         async def stop_it() -> None:
             await _settled(self._plugin.stop())
