@@ -20,7 +20,8 @@ UNSEEN = "kept by what the collector cannot see: local variables of code that ru
 
 
 class Witness:
-    """Remembers what there was, without holding it. Made when nothing of the instance runs any more; empties its ledger.
+    """Remembers what there was, without holding it. Made when nothing of the instance runs any more; the ledger is
+    emptied then.
 
     An audit costs one full collection of the process, two and a search where something is left.
     """

@@ -55,7 +55,7 @@ class Ledger:
                 _before[place.__name__, name] = hook
 
     def owns(self, thing: object) -> bool:
-        """Whether it is a module, class or function of the plugin's, or an object of such a class. Runs no code of it."""
+        """Whether it is a module, class or function of it, or an object of such a class. Runs none of its code."""
         return bool(self.prefix) and _space(thing) == self.prefix
 
     def empty(self) -> list[str]:

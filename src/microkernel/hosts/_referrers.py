@@ -48,6 +48,7 @@ class Search:
         self._objects = [target for target in (each() for each in targets) if target is not None]
         """Nothing else here refers to what is looked at: it would be found as a referrer."""
         self._towards = [-1] * len(self._objects)
+        self._origin = list(range(len(self._objects)))
         self._index = {id(target): number for number, target in enumerate(self._objects)}
         self._modules = _dicts_of_modules(ledger)
         self._until = time.monotonic() + _LONGEST
@@ -84,9 +85,10 @@ class Search:
                 self._visit(referrer, number)
 
     def _towards_which(self, referrer: object, begin: int, end: int) -> int:
-        """The object of this step that it refers to; -1 if it does so no more."""
-        numbers = (self._index.get(id(each), -1) for each in gc.get_referents(referrer))
-        return next((number for number in numbers if begin <= number < end), -1)
+        """The object of this step that it refers to; of several, what leads to the first target, the Plugin object; -1
+        if it does so no more."""
+        numbers = [self._index.get(id(each), -1) for each in gc.get_referents(referrer)]
+        return min((n for n in numbers if begin <= n < end), key=self._origin.__getitem__, default=-1)
 
     def _visit(self, referrer: object, number: int) -> None:
         root = self._root(referrer, number)
@@ -94,6 +96,7 @@ class Search:
             self._index[id(referrer)] = len(self._objects)
             self._objects.append(referrer)
             self._towards.append(number)
+            self._origin.append(self._origin[number])
         else:
             self._lines[self._line(root, number)] = None
 
@@ -140,10 +143,8 @@ def said(target: object, chain: Sequence[object], root: str) -> str:
     more = len(words) - _SHOWN
     if more > 0:
         words[_SHOWN:] = [f"{more} more"]
-    if chain and root.startswith("'"):  # a name says more with what it is the name of
-        root = f"{_kind(chain[-1])} {root}".strip()
-        if words and isinstance(chain[-1], _CONTAINERS) and not _is_scaffold(chain[-1]):
-            words.pop()
+    if words and root.startswith("'") and not _is_scaffold(chain[-1]) and _kind(chain[-1]):
+        root = f"{words.pop()} {root}"  # a name says more with what it is the name of
     return f"{describe(target)}: kept by {', in '.join([*words, root])}"
 
 

@@ -79,7 +79,7 @@ class Runtime:
             self._instance.dispatcher.executor.let_go()
 
     def belongings(self) -> tuple[str, list[ModuleType], object | None]:
-        """What the names of the plugin's modules begin with, these modules, and its Plugin object, as far as it came."""
+        """What the names of its modules begin with, these modules, and its Plugin object, as far as it came."""
         if self._space is None:
             return "", [], None
         return self._space.prefix, self._space.modules(), self._plugin
