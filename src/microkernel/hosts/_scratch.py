@@ -82,10 +82,9 @@ class Scratch:
 
     def _beside(self, name: str, work: Callable[[], object]) -> None:
         def run() -> None:
-            try:
+            with suppress(OSError):  # what is left is told by the audit
                 work()
-            finally:
-                self._removing.pop(name, None)
+            self._removing.pop(name, None)
 
         thread = threading.Thread(target=run, name="microkernel-scratch", daemon=True)
         self._removing[name] = thread
