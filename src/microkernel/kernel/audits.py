@@ -21,7 +21,7 @@ class Audits:
                 self._journal.announce("MK0303", "notice", record.name, what=what, generation=instance.generation)
             for what in audit.left:
                 if what not in left:
-                    self._journal.announce("MK0302", "notice", record.name, what=what, generation=instance.generation)
+                    self._journal.announce("MK0302", "warn", record.name, what=what, generation=instance.generation)
                 left[what] = None
             if not audit.left and instance in record.past:
                 record.past.remove(instance)
