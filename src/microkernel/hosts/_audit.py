@@ -55,8 +55,10 @@ class Witness:
         lines = search.run()
         if threads:
             lines = [line for line in lines if "a running thread " not in line]
-        elif not lines:
-            lines = [f"{_what(alive)}: {f'nothing was found {search.gave_up}' if search.gave_up else UNSEEN}"]
+        elif not lines and not search.gave_up:
+            lines = [f"{_what(alive)}: {UNSEEN}"]
+        if search.gave_up:
+            lines.append(f"{_what(alive)}: nothing {'more ' if lines else ''}was found {search.gave_up}")
         return lines
 
     def _alive(self) -> list[weakref.ref[object]]:

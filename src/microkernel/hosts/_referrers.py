@@ -53,10 +53,11 @@ class Search:
         self._modules = _dicts_of_modules(ledger)
         self._until = time.monotonic() + _LONGEST
         self._lines: dict[str, None] = {}
+        self._told: set[int] = set()
         self.gave_up = ""
 
     def run(self) -> list[str]:
-        """What keeps them, each a line; empty if nothing was recognised."""
+        """What keeps them, each a line; empty if nothing was recognised. ``gave_up`` says where it ended too early."""
         begin = 0
         for _ in range(_DEEPEST):
             end = len(self._objects)
@@ -67,7 +68,9 @@ class Search:
         else:
             self.gave_up = f"after {_DEEPEST} steps"
         self._objects.clear()
-        return list(self._lines)
+        lines = list(self._lines)
+        more = len(lines) - _LINES
+        return [*lines[:_LINES], f"and {more} more"] if more > 0 else lines
 
     def _step(self, begin: int, end: int) -> None:
         batch = self._objects[begin:end]
@@ -97,7 +100,8 @@ class Search:
             self._objects.append(referrer)
             self._towards.append(number)
             self._origin.append(self._origin[number])
-        else:
+        elif number not in self._told:  # one name is enough for what has many
+            self._told.add(number)
             self._lines[self._line(root, number)] = None
 
     # Ends of the search

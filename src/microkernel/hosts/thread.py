@@ -127,8 +127,9 @@ class ThreadPlace:
             if not _in_shared_code(at.get(thread.ident or 0)):
                 thread.press(_raise_in)
         self.channel.disturb()
-        if self._runtime is not None:
-            self._runtime.nudge()
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.nudge()
 
     def kill(self) -> None:
         self.channel.close()
@@ -143,7 +144,8 @@ class ThreadPlace:
         return self._witness.audit(_frames()) if self._witness is not None else Audit()
 
     def _threads(self) -> list[PluginThread]:
-        others = self._runtime.threads() if self._runtime is not None else []
+        runtime = self._runtime
+        others = runtime.threads() if runtime is not None else []
         return [thread for thread in (self.thread, *others) if thread.is_alive()]
 
     def _run(self) -> None:

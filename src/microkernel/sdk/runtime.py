@@ -87,8 +87,8 @@ class Runtime:
     def release(self) -> None:
         """Let go of all that is the plugin's; also of what a kill left: an open event loop. Called when nothing of the
         instance runs any more; a worker does not need it, its end is the process's."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.close()
+        if self._loop is not None:
+            _close(self._loop)
         if self._space is not None:
             self._space.unload()
         if hasattr(self, "_instance"):
@@ -279,6 +279,14 @@ def _goodbye(leaving: SystemExit) -> messages.Leaving:
     """With the status that a process would exit with."""
     said = "" if leaving.code is None else leaving.code
     return messages.Leaving(f"sys.exit({said})", said if isinstance(said, int) else int(bool(said)))
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.close()
+    except Exception:  # a kill came in the middle of its closing: what is left of it closes by itself
+        if isinstance(loop, asyncio.BaseEventLoop):
+            asyncio.BaseEventLoop.close(loop)
 
 
 async def _settled(value: Any) -> Any:
