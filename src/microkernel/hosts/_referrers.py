@@ -73,7 +73,7 @@ class Search:
         return [*lines[:_LINES], f"and {more} more"] if more > 0 else lines
 
     def _step(self, begin: int, end: int) -> None:
-        batch = self._objects[begin:end]
+        batch = tuple(self._objects[begin:end])  # no other is made of it for the call
         hidden = {id(batch), id(self._objects)}
         referrers = gc.get_referrers(*batch)
         hidden.add(id(referrers))
