@@ -57,7 +57,8 @@ class Scratch:
             thread.join(_PATIENCE)
         if not folder or not os.path.lexists(folder):
             return []
-        return [f"temporary files in {folder}" + (", still being removed" if folder in self._removing else "")]
+        under_way = thread is not None and thread.is_alive()
+        return [f"temporary files in {folder}" + (", still being removed" if under_way else "")]
 
     def close(self) -> None:
         """No worker is left. Waits."""
@@ -84,11 +85,13 @@ class Scratch:
         def run() -> None:
             with suppress(OSError):  # what is left is told by the audit
                 work()
-            self._removing.pop(name, None)
 
         thread = threading.Thread(target=run, name="microkernel-scratch", daemon=True)
-        self._removing[name] = thread
         thread.start()
+        for each, other in list(self._removing.items()):
+            if not other.is_alive():
+                self._removing.pop(each, None)
+        self._removing[name] = thread
 
 
 def _locked(folder: str) -> int:
