@@ -307,3 +307,28 @@ def test_what_is_missing_without_the_extra(home: Home) -> None:
         done = subprocess.run([MK[0], "-c", code, "ps"], env=home.env, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert done.stderr == '✗ MK0510  extra not installed: pip install "microkernel[console]"\n'
+
+
+LEAVER = """\
+import atexit, sys
+from microkernel import IPlugin
+
+class Plugin(IPlugin):
+    def start(self) -> None:
+        sys.left_here = [self]
+        atexit.register(self.stop)
+    def stop(self) -> None: ...
+"""
+
+
+def test_what_a_plugin_leaves_is_told(home: Home, start: Start) -> None:
+    home.write("leaver.py", LEAVER)
+    start("--headless", "--isolation", "thread").wait_for("✓ leaver")
+    left = "Plugin object: kept by list 'left_here' of module sys"
+    lines = home.mk("reload", "leaver").stdout.splitlines()
+    assert lines[0].startswith("✓ leaver  reloaded: generation 2")
+    assert lines[1:] == ["• leaver  not taken back, and undone: method 'stop' (leaver.py:8) in atexit"]
+    assert home.json("reload", "leaver")["leaked"] == []
+    assert home.mk("unload", "leaver").stdout == f"✓ leaver  unloaded\n! leaver  MK0302  left behind: {left}\n"
+    home.mk("load", "plugins/leaver.py")
+    assert home.json("unload", "leaver") == [left]

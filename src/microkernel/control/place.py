@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from microkernel.kernel.ports import Feed, Reactor
+from microkernel.kernel.ports import Audit, Feed, Reactor
 from microkernel.wire.messages import Message
 from microkernel.wire.session import pack
 
@@ -148,6 +148,9 @@ class RemotePlace:
 
     def statistics(self) -> Mapping[str, Any]:
         return {}
+
+    def audit(self) -> Audit:
+        return Audit()
 
     def closed(self) -> None:
         """The connection is gone. On the reactor's thread."""

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable, KernelError, ProtocolError
+from microkernel.hosts import _shared_memory
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._output import Output
 from microkernel.hosts._processes import is_alive, is_stopped, raise_descriptor_limit, stack_of, statistics_of
+from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, Reactor, Uplink
-from microkernel.wire.messages import Message
+from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Reactor, Uplink
+from microkernel.wire.messages import Load, Message, Stop
 
 _BUFFER = 256 * 1024
 _FAREWELL = 0.25
@@ -42,6 +44,7 @@ class ProcessHost:
         self._reactor = reactor
         self._python = python
         self._zygote = Zygote(reactor, self.level, python)
+        self._scratch = Scratch()
         raise_descriptor_limit()
 
     @property
@@ -55,18 +58,21 @@ class ProcessHost:
         return Availability("zygote, pidfd, rlimits")
 
     def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> ProcessPlace:
-        place = ProcessPlace(spec, feed, uplink, self._reactor)
-        place.begin(self._zygote, self._request(spec))
+        folder = self._scratch.folder(spec.load.name)
+        place = ProcessPlace(spec.load, feed, uplink, self._reactor, self._scratch, folder)
+        place.begin(self._zygote, self._request(spec, folder))
         return place
 
     def close(self) -> None:
         self._zygote.close()
+        self._scratch.close()
 
-    def _request(self, spec: LaunchSpec) -> dict[str, Any]:
-        """The kernel's own surroundings, as they are now; another interpreter has a path of its own."""
+    def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
+        """The kernel's own surroundings, as they are now, but for the folder of temporary files; another interpreter
+        has a path of its own."""
         return {
             "name": spec.load.name,
-            "env": dict(os.environb),
+            "env": dict(os.environb) | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
             "cwd": os.fsencode(_folder()),
             "path": [os.fsencode(p or _folder()) for p in sys.path] if self._python == sys.executable else [],
             "limits": {name: spec.limits.get(name, 0) for name in ("memory", "files", "file_size", "cpu")},
@@ -83,10 +89,16 @@ def _folder() -> str:
 class ProcessPlace:
     """A worker, its channel and its output. All methods of the Place may be called on any thread."""
 
-    def __init__(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, reactor: Reactor) -> None:
-        self._spec = spec
+    def __init__(
+        self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str
+    ) -> None:
+        self._load: Load | None = load
         self._uplink = uplink
         self._reactor = reactor
+        self._scratch = scratch
+        self._folder = folder
+        self._shared_before = _shared_memory.there()
+        self._shared: set[str] = set()
         self._pid: int | None = None
         self._handle = -1
         self._handling = threading.Lock()
@@ -137,6 +149,8 @@ class ProcessPlace:
         return self._pid
 
     def send(self, message: Message) -> None:
+        if isinstance(message, Stop):
+            self._look_at_shared_memory()
         way = self._channel.send_up if isinstance(message, ANSWERS) else self._channel.send_down
         self._reactor.submit(partial(way, message))
 
@@ -175,6 +189,15 @@ class ProcessPlace:
     def statistics(self) -> Mapping[str, Any]:
         return statistics_of(self._pid) if self._handle >= 0 and self._pid else {}
 
+    def audit(self) -> Audit:
+        return Audit((*self._scratch.left(self._folder), *_shared_memory.left_of(self._shared)))
+
+    def _look_at_shared_memory(self) -> None:
+        """Only now it can be told whose it is. Of a worker that is killed, or dies, nothing is known."""
+        new = _shared_memory.there() - self._shared_before
+        if new and self._pid and self._handle >= 0 and is_alive(self._handle):
+            self._shared = _shared_memory.open_in(self._pid) & new
+
     def _signal(self, number: int) -> None:
         with self._handling:  # else its number could be another worker's by now
             if self._handle >= 0:
@@ -191,7 +214,8 @@ class ProcessPlace:
         for output in self._outputs:
             output.open()
         self._channel.open()
-        self._channel.send_down(self._spec.load)
+        if self._load is not None:
+            self._channel.send_down(self._load)
 
     def _malformed(self, error: KernelError) -> None:
         self._uplink.malformed(error)
@@ -220,6 +244,8 @@ class ProcessPlace:
             lane.close()
         for output in self._outputs:
             output.close()
+        self._load = None
+        self._scratch.drop(self._folder)
         with self._handling:
             self._closed = True
             if self._handle >= 0:

@@ -15,6 +15,7 @@ import select
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,9 +23,11 @@ from types import FrameType
 from typing import Any
 
 from microkernel.errors import KernelClosed, PluginKilled
+from microkernel.hosts._audit import Witness
+from microkernel.hosts._ledger import Ledger
 from microkernel.kernel.bell import Bell
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Availability, Exit, Feed, LaunchSpec, Uplink
+from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Uplink
 from microkernel.kernel.ports import Reactor as ReactorPort
 from microkernel.sdk import threads
 from microkernel.sdk.channel import ChannelClosed
@@ -34,6 +37,8 @@ from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Message, Reply
 
 _BATCH = 64
+_LAST_MOMENT = 1.0
+"""Seconds that a thread may take from telling its end to the end."""
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
 _ENDING = -1
@@ -104,6 +109,8 @@ class ThreadPlace:
         self._reactor = reactor
         self.channel = MemoryChannel(feed, uplink)
         self._runtime: Runtime | None = None
+        self._ledger = Ledger()
+        self._witness: Witness | None = None
         load = spec.load
         self._exit = Exit("its thread was ended", signal=9)
         self.thread = PluginThread(self._run, f"{load.name}-{load.generation}", last=self._leave)
@@ -133,8 +140,9 @@ class ThreadPlace:
             if not _in_shared_code(at.get(thread.ident or 0)):
                 thread.press(_raise_in)
         self.channel.disturb()
-        if self._runtime is not None:
-            self._runtime.nudge()
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.nudge()
 
     def kill(self) -> None:
         self.channel.close()
@@ -152,8 +160,13 @@ class ThreadPlace:
         wall = "unavailable"
         return {"protections": {"memory": wall, "cpu": wall, "files": wall, "network": wall, "hard kill": "watched"}}
 
+    def audit(self) -> Audit:
+        self.thread.join(_LAST_MOMENT)
+        return self._witness.audit(_frames()) if self._witness is not None else Audit()
+
     def _threads(self) -> list[PluginThread]:
-        others = self._runtime.threads() if self._runtime is not None else []
+        runtime = self._runtime
+        others = runtime.threads() if runtime is not None else []
         return [thread for thread in (self.thread, *others) if thread.is_alive()]
 
     def _run(self) -> None:
@@ -164,7 +177,7 @@ class ThreadPlace:
         except PluginKilled:
             return
         except BaseException as error:
-            _log.debug("a plugin's thread ended", exc_info=True)
+            _log.debug("a plugin's thread ended: %s", "".join(traceback.format_exception(error)))  # no object of it
             self._exit = Exit(f"{type(error).__name__}: {error}", code=1)
 
     def _leave(self) -> None:
@@ -187,7 +200,12 @@ class ThreadPlace:
         for thread in self._threads():
             if thread is not threading.current_thread():
                 thread.join()
+        prefix, modules, plugin = self._runtime.belongings()
+        self._ledger.prefix = prefix
+        self._witness = Witness(self._ledger, modules, plugin)
         self._runtime.release()
+        self._runtime = None
+        self.channel.forget()
 
 
 class MemoryChannel:
@@ -236,6 +254,11 @@ class MemoryChannel:
             answer = self._answers.pop(id, None)
             if answer is not None:
                 answer(Reply(_ENDING, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended"))))
+
+    def forget(self) -> None:
+        """Of what a kill left nothing is kept: neither messages nor who waited for an answer."""
+        self._inbox.clear()
+        self._answers.clear()
 
     def finish(self) -> None:
         """Nobody reads any more. On the reactor's thread; a second time does nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from weakref import ref
 
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.ports import Clock, Reactor
@@ -31,19 +32,20 @@ class Heartbeat:
     def begin(self, instance: Instance) -> None:
         """It is active from now on."""
         if seconds := instance.manifest.limits.heartbeat:
-            self._reactor.later(seconds, partial(self._beat, instance, seconds))
+            self._reactor.later(seconds, partial(self._beat, ref(instance), seconds))
 
     def heard(self, instance: Instance) -> None:
         """It answered."""
         instance.asked, instance.missed = None, 0
 
-    def _beat(self, instance: Instance, seconds: float) -> None:
-        if instance.cut or instance.record.instance is not instance:
+    def _beat(self, watched: ref[Instance], seconds: float) -> None:
+        instance = watched()
+        if instance is None or instance.cut or instance.record.instance is not instance:
             return
         if what := self._verdict(instance):
             self._silent(instance, self._clock.now() - (instance.asked or 0.0), what)
             return
-        self._reactor.later(seconds, partial(self._beat, instance, seconds))
+        self._reactor.later(seconds, partial(self._beat, ref(instance), seconds))
 
     def _verdict(self, instance: Instance) -> str:
         """What it is at, if it has to be ended; else empty."""

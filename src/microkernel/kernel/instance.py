@@ -119,6 +119,7 @@ class Instance:
         self._switch.output(self, stream, line)
 
     def ended(self, exit: Exit) -> None:
+        self.record.past.append(self)  # before anybody who waits for its end goes on
         self.exit = exit = self.leaving or exit
         self.gone.set()
         self.news.put(exit)

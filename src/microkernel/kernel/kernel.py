@@ -6,11 +6,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from microkernel.errors import KernelError, PluginLoadError, PluginNotActive
+from microkernel.kernel.audits import Audits
 from microkernel.kernel.births import Births
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
@@ -103,6 +105,7 @@ class Core(Texts):
             self.bus, self.router, self.context, self.subscribing, self.service, self.reactor, self.journal
         )
         self.births = births
+        self._audits = Audits(self.journal)
         endings = Endings(self.journal)
         remains = Remains(self.router, self.subscribing, self.reactor, self.journal)
         groups = list(self.config.group.values())
@@ -113,7 +116,7 @@ class Core(Texts):
         )  # fmt: skip
         self._reloading = Reloading(
             self._loader, births, self.operations, endings, remains, self.subscribing, self.reactor, self.journal,
-            self._effective,
+            self._effective, self._start_anew,
         )  # fmt: skip
 
     # All plugins
@@ -265,13 +268,8 @@ class Core(Texts):
         """Take the source as it is now; with ``expect`` only in this state. Raises ReloadFailed when the old one goes
         on, PluginNotActive for another state."""
         record = self.registry.get(name)
-        with record.lock:
-            if expect not in ("", record.state):
-                raise PluginNotActive("MK0213", name=name, state=record.state, what=f"it was to be {expect}")
-            if record.state == "active":
-                return self._reloading.reload(record)
-            self._start_anew(record)
-            return ReloadReport(name, record.generation, record.manifest.version, 0.0)
+        report = self._reloading.reload(record, expect)
+        return replace(report, leaked=[*report.leaked, *self._audits.of(record)])
 
     def reload_all(self) -> ReloadSummary:
         """Reload all that somebody wants to run, in the order of their requirements; goes on after one that fails."""
@@ -304,14 +302,15 @@ class Core(Texts):
         return self.info(found.name)
 
     def unload(self, name: str) -> Leftovers:
-        """Stop it and forget it; returns what still holds its objects."""
+        """Stop it and forget it; returns what is left of it, each a line."""
         record = self.registry.get(name)
         self.operations.stop(record)
         self.reactor.run(partial(self.context.forget, name))
         if record.state == "zombie":
             return [f"generation {record.generation}: its thread could not be ended"]
+        left = self._audits.of(record)
         self.registry.remove(name)
-        return []
+        return left
 
     def data(self, prefix: str = "") -> dict[str, Any]:
         """The keys of the board that begin so, with value and revision."""

@@ -89,6 +89,14 @@ class LaunchSpec:
     limits: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What an instance that has ended left: what is ``left`` still, and what was ``undone`` for it, each a line."""
+
+    left: tuple[str, ...] = ()
+    undone: tuple[str, ...] = ()
+
+
 class Feed(Protocol):
     """The kernel's side of what waits for an instance: where a place takes the next messages from.
 
@@ -168,6 +176,10 @@ class Place(Protocol):
 
     def statistics(self) -> Mapping[str, Any]:
         """Memory in bytes, cpu seconds, protections: whatever the level can read back."""
+
+    def audit(self) -> Audit:
+        """What is left of the instance, which has ended. On a thread that may wait, for some seconds at most; never
+        raises. What was ``undone`` is told once."""
 
 
 class Host(Protocol):

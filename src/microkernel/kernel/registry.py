@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEAD_LETTERS_KEPT = 1_000
 RECORDS_KEPT = 2_000
+PAST_KEPT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class Record:
     """It was brought along by whoever runs the kernel: the console of `mk run`, no plugin of the operator's."""
     killing: bool = False
     backoff_since: float = 0.0
+    past: deque[Instance] = field(default_factory=lambda: deque(maxlen=PAST_KEPT))
+    """Ended instances of which something may be left; the last ones."""
     in_backoff: float = 0.0
     """Seconds spent in backoff so far: they do not count in the supervision's period."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from microkernel.errors import KernelError, PluginLoadError, ReloadFailed
+from microkernel.errors import KernelError, PluginLoadError, PluginNotActive, ReloadFailed
 from microkernel.kernel.births import Births, DiedEarly
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.instance import Instance
@@ -68,6 +68,7 @@ class Reloading:
         reactor: Reactor,
         journal: Journal,
         effective: Effective,
+        start_anew: Callable[[Record], object],
     ) -> None:
         self._loader = loader
         self._births = births
@@ -78,13 +79,20 @@ class Reloading:
         self._reactor = reactor
         self._journal = journal
         self._effective = effective
+        self._start_anew = start_anew
 
-    def reload(self, record: Record) -> ReloadReport:
-        """Take the source as it is now. Raises ReloadFailed, with ``report``, when the old source goes on."""
+    def reload(self, record: Record, expect: str = "") -> ReloadReport:
+        """Take the source as it is now. Raises ReloadFailed, with ``report``, when the old source goes on, and
+        PluginNotActive when it is not in the state it is expected to be in."""
         with record.lock:
+            if expect not in ("", record.state):
+                raise PluginNotActive(
+                    "MK0213", name=record.name, state=record.state, what=f"it was to be {expect}"
+                )
             old = record.instance
             if record.state != "active" or old is None:
-                return self._afresh(record)
+                self._start_anew(record)
+                return ReloadReport(record.name, record.generation, record.manifest.version, 0.0)
             candidate = self._loader.find(record.found.path)
             try:
                 found, manifest, level = self._effective(candidate)
@@ -94,13 +102,6 @@ class Reloading:
                 raise self._not_taken(record, candidate.manifest.version, _as_error(error), 0.0) from None
             swapped = self._swap(record, old, new, found)
         return self._prove(record, swapped) if new.on_probation else swapped.report
-
-    def _afresh(self, record: Record) -> ReloadReport:
-        """There is no instance to go on: simply start from the new source."""
-        if record.state not in ("zombie", "held"):
-            record.found, record.manifest, record.level = self._effective(self._loader.find(record.found.path))
-        self._operations.start(record)
-        return ReloadReport(record.name, record.generation, record.manifest.version, 0.0)
 
     def _load(self, record: Record, found: Found, manifest: Manifest, level: Level) -> Instance:
         before, old_found = record.snapshot, record.found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from weakref import ref
 
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
@@ -25,9 +26,12 @@ class Watchdog:
         limit = instance.manifest.limits.handler
         if limit and not instance.watched:
             instance.watched = True
-            self._reactor.later(limit, partial(self._look, instance, limit))
+            self._reactor.later(limit, partial(self._look, ref(instance), limit))
 
-    def _look(self, instance: Instance, limit: float) -> None:
+    def _look(self, watched: ref[Instance], limit: float) -> None:
+        instance = watched()
+        if instance is None:
+            return  # replaced and gone meanwhile: a minute of reloads must not pile up
         mailbox = instance.record.mailbox
         if instance.cut or instance.record.instance is not instance or not mailbox.in_flight:
             instance.watched = False
@@ -36,7 +40,7 @@ class Watchdog:
         oldest = mailbox.oldest_in_flight()
         at_it = self._clock.now() - self._since(instance, oldest)
         if at_it < limit:
-            self._reactor.later(limit - at_it, partial(self._look, instance, limit))
+            self._reactor.later(limit - at_it, partial(self._look, ref(instance), limit))
             return
         self._overdue(instance, at_it, _what(oldest))
 

@@ -69,6 +69,13 @@ class Dispatcher:
         self._backlog.clear()
         return [message.id for message in self._left]
 
+    def forget(self, handlers: Handlers) -> None:
+        """Nothing will be handled any more: no job and no function is kept."""
+        self._handlers, self.executor = handlers, Inline()
+        self._backlog.clear()
+        self._posted.clear()
+        self._calls.clear()
+
     def post(self, work: Callable[[], object]) -> None:
         """Have something done on the main thread; from any thread. The Pong is what wakes it."""
         self._posted.append(work)

@@ -98,6 +98,12 @@ class Instance:
             self.dispatcher.post(lambda: self.timers.add(timer, time.monotonic()))
         return Subscription(f"{'every' if repeat else 'after'} {seconds} s", name_of(function), timer.cancel)
 
+    def forget(self) -> None:
+        """Nothing of it runs any more: who still has its PluginAPI does not have what was registered with it."""
+        self.config = {}
+        self.handlers, self.timers = Handlers(), Timers()
+        self.dispatcher.forget(self.handlers)
+
     def is_active(self) -> bool:
         self._look()
         return self.phase in ("starting", "active") and self.dispatcher.stop is None

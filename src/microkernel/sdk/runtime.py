@@ -12,6 +12,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
+from types import ModuleType
 from typing import Any, NoReturn
 
 from microkernel.errors import InvalidArguments, PluginKilled, PluginLoadError
@@ -41,6 +42,8 @@ class Runtime:
         self._space: ModuleSpace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._instance: Instance
+        self._module: Any = None
+        self._plugin: Any = None
 
     def run(self) -> None:
         """Serve until told to stop, until the channel ends, or until the plugin ends itself."""
@@ -75,17 +78,24 @@ class Runtime:
         if hasattr(self, "_instance"):
             self._instance.dispatcher.executor.let_go()
 
-    def release(self) -> None:
-        """Close an event loop that a kill left open. Called when nothing of the instance runs any more."""
-        if self._loop is not None and not self._loop.is_closed():
-            try:
-                self._loop.close()
-            except (AttributeError, ValueError):  # the kill came while it was being closed: it cannot begin anew
-                _close_the_rest(self._loop)
+    def belongings(self) -> tuple[str, list[ModuleType], object | None]:
+        """What the names of its modules begin with, these modules, and its Plugin object, as far as it came."""
+        if self._space is None:
+            return "", [], None
+        return self._space.prefix, self._space.modules(), self._plugin
 
-    def _leave(self) -> None:
+    def release(self) -> None:
+        """Let go of all that is the plugin's; also of what a kill left: an open event loop. Called when nothing of the
+        instance runs any more; a worker does not need it, its end is the process's."""
+        if self._loop is not None:
+            _close(self._loop)
         if self._space is not None:
             self._space.unload()
+        if hasattr(self, "_instance"):
+            self._instance.forget()
+        self._plugin = self._module = self._loop = None
+
+    def _leave(self) -> None:
         if hasattr(self, "_instance"):
             self._instance.phase = "stopped"
             self._instance.ending.set()
@@ -175,7 +185,7 @@ class Runtime:
         self._instance.ending.set()
 
         async def export() -> None:
-            state.append(codec.Raw(codec.encode(await _settled(self._plugin.export_state()))))  # type: ignore[attr-defined]
+            state.append(codec.Raw(codec.encode(await _settled(self._plugin.export_state()))))
 
         async def stop_it() -> None:
             await _settled(self._plugin.stop())
@@ -269,6 +279,15 @@ def _goodbye(leaving: SystemExit) -> messages.Leaving:
     """With the status that a process would exit with."""
     said = "" if leaving.code is None else leaving.code
     return messages.Leaving(f"sys.exit({said})", said if isinstance(said, int) else int(bool(said)))
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    if loop.is_closed():
+        return
+    try:
+        loop.close()
+    except (AttributeError, ValueError):  # a kill came while it was being closed: it cannot begin anew
+        _close_the_rest(loop)
 
 
 async def _settled(value: Any) -> Any:

@@ -27,8 +27,8 @@ class PluginThread(threading.Thread):
     ) -> None:
         """``last`` is called at the end, whatever comes, when it cannot be killed any more."""
         super().__init__(target=target, name=name, args=args, daemon=True)
-        tell = self._invoke_excepthook  # type: ignore[has-type]
-        self._invoke_excepthook = lambda thread: None if _killed() else tell(thread)
+        # A thread keeps the hooks that stand when it is made, for the interpreter's end; they may be a plugin's.
+        self._invoke_excepthook = _tell_unless_killed
         self._inside = False
         self._gate = threading.RLock()
         self._last = last
@@ -75,5 +75,9 @@ class PluginThread(threading.Thread):
                 self._last()
 
 
-def _killed() -> bool:
-    return isinstance(sys.exc_info()[1], PluginKilled)
+_tell: Callable[[threading.Thread], object] = threading.Thread()._invoke_excepthook  # type: ignore[attr-defined]
+
+
+def _tell_unless_killed(thread: threading.Thread) -> None:
+    if not isinstance(sys.exc_info()[1], PluginKilled):
+        _tell(thread)

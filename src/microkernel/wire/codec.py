@@ -137,6 +137,11 @@ def _decoder(type: Any) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(type)
 
 
+def forget_types() -> None:
+    """Types that were decoded to are kept for the next time, also those of a plugin that has gone."""
+    _decoder.cache_clear()
+
+
 def _find_offender(value: Any) -> tuple[str, str]:
     """Where in ``value`` the first thing is that cannot be encoded, and its type. Only runs when encoding failed."""
     path = ""

@@ -144,9 +144,11 @@ class Verbs:
         return Result(info, self._settled(info["name"], info, 0))
 
     def unload(self, name: str) -> Result:
+        before = self._news.told(name)
         leftovers = self._ask("unload", name, timeout=LONG)
         shown = [view.line("success", name, self._tongue.word("done.unloaded"))]
-        shown += [view.line("notice", name, self._tongue.tell("MK0302", {"what": each})) for each in leftovers]
+        if not self._news.wait(name, before, self._catch_up):  # else the kernel's own messages have told
+            shown += [view.line("warn", name, "MK0302", self._tongue.tell("MK0302", {"what": e})) for e in leftovers]
         return Result(leftovers, shown)
 
     def _act(self, name: str, do: Callable[[], Any]) -> Result:

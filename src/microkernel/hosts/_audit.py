@@ -1,0 +1,86 @@
+"""What is left in this process of a plugin that has ended: its registrations, its threads, its objects."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import typing
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import FrameType, ModuleType
+
+from microkernel.hosts._ledger import Ledger, describe, running
+from microkernel.hosts._referrers import Search
+from microkernel.kernel.ports import Audit
+from microkernel.wire import codec
+
+_log = logging.getLogger("microkernel")
+UNSEEN = "kept by what the collector cannot see: local variables of code that runs, or an extension"
+
+
+class Witness:
+    """Remembers what there was, without holding it. Made when nothing of the instance runs any more; the ledger is
+    emptied then.
+
+    An audit costs one full collection of the process, two and a search where something is left.
+    """
+
+    def __init__(self, ledger: Ledger, modules: Sequence[ModuleType], plugin: object | None) -> None:
+        self._ledger = ledger
+        self._refs = _references(ledger, modules, plugin)
+        self._undone = ledger.empty()
+
+    def audit(self, frames: Mapping[int, FrameType]) -> Audit:
+        try:
+            threads = running(self._ledger, frames)
+            del frames  # they would keep what their code has
+            undone, self._undone = self._undone, []
+            return Audit((*threads, *self._left(bool(threads))), tuple(undone))
+        except Exception as error:
+            _log.debug("an audit failed", exc_info=True)
+            return Audit((f"the audit failed: {type(error).__name__}: {error}",))
+
+    def _left(self, threads: bool) -> list[str]:
+        """What still holds objects of it; what its running threads hold goes without saying."""
+        gc.collect()
+        if not self._alive():
+            return []
+        _clear_caches()
+        gc.collect()
+        alive = self._alive()
+        if not alive:
+            return []
+        search = Search(alive, self._ledger)
+        lines = search.run()
+        if threads:
+            lines = [line for line in lines if "a running thread " not in line]
+        elif not lines and not search.gave_up:
+            lines = [f"{_what(alive)}: {UNSEEN}"]
+        if search.gave_up:
+            lines.append(f"{_what(alive)}: nothing {'more ' if lines else ''}was found {search.gave_up}")
+        return lines
+
+    def _alive(self) -> list[weakref.ref[object]]:
+        return [each for each in self._refs if each() is not None]
+
+
+def _what(alive: Sequence[weakref.ref[object]]) -> str:
+    return describe(alive[0]())
+
+
+def _references(ledger: Ledger, modules: Sequence[ModuleType], plugin: object | None) -> list[weakref.ref[object]]:
+    """To the Plugin object, to the classes that its modules define, and to these modules."""
+    classes = [each for module in modules for each in list(vars(module).values()) if isinstance(each, type)]
+    references = []
+    for each in (plugin, *dict.fromkeys(cls for cls in classes if ledger.owns(cls)), *modules):
+        with suppress(TypeError):  # None, or an object with slots and no place for it
+            references.append(weakref.ref(each))
+    return references
+
+
+def _clear_caches() -> None:
+    """Caches in which types stay that were only looked at: ours, and those of ``typing`` for ``Optional[Order]``."""
+    codec.forget_types()
+    for clear in getattr(typing, "_cleanups", ()):
+        clear()

@@ -1,0 +1,189 @@
+"""Who keeps objects alive: from them back through what refers to them, to something that a person recognises.
+
+The search sees what the collector sees: objects of Python, and of extensions that take part in it. It does not see the
+local variables of code that is just running, nor what other C code holds.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from logging import Logger
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CellType,
+    CoroutineType,
+    FrameType,
+    GeneratorType,
+    GetSetDescriptorType,
+    ModuleType,
+    TracebackType,
+)
+from typing import Any
+from weakref import ref
+
+from microkernel.hosts._ledger import SPACE, Ledger, describe, module_words, plugin_name
+
+_DEEPEST = 12
+_MOST = 2_000
+"""Objects that are looked at."""
+_LONGEST = 2.0
+"""Seconds."""
+_LINES = 10
+_SHOWN = 4
+"""Links of a chain that are named; the others are a number."""
+_SILENT = (CellType, GetSetDescriptorType, BuiltinFunctionType)
+_CONTAINERS = (list, dict, set, frozenset, tuple)
+
+
+class Search:
+    """Breadth first from the targets, a look over all objects of the process for each step. ``run`` once."""
+
+    def __init__(self, targets: Sequence[ref[Any]], ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._objects = [target for target in (each() for each in targets) if target is not None]
+        """Nothing else here refers to what is looked at: it would be found as a referrer."""
+        self._towards = [-1] * len(self._objects)
+        self._origin = list(range(len(self._objects)))
+        self._index = {id(target): number for number, target in enumerate(self._objects)}
+        self._modules = _dicts_of_modules(ledger)
+        self._until = time.monotonic() + _LONGEST
+        self._lines: dict[str, None] = {}
+        self._told: set[int] = set()
+        self.gave_up = ""
+
+    def run(self) -> list[str]:
+        """What keeps them, each a line; empty if nothing was recognised. ``gave_up`` says where it ended too early."""
+        begin = 0
+        for _ in range(_DEEPEST):
+            end = len(self._objects)
+            if begin == end or self.gave_up:
+                break
+            self._step(begin, end)
+            begin = end
+        else:
+            self.gave_up = f"after {_DEEPEST} steps"
+        self._objects.clear()
+        lines = list(self._lines)
+        more = len(lines) - _LINES
+        return [*lines[:_LINES], f"and {more} more"] if more > 0 else lines
+
+    def _step(self, begin: int, end: int) -> None:
+        batch = tuple(self._objects[begin:end])  # no other is made of it for the call
+        hidden = {id(batch), id(self._objects)}
+        referrers = gc.get_referrers(*batch)
+        hidden.add(id(referrers))
+        for referrer in referrers:
+            if id(referrer) in self._index or id(referrer) in hidden:
+                continue
+            if len(self._objects) >= _MOST or time.monotonic() > self._until:
+                self.gave_up = f"after {len(self._objects)} objects"
+                return
+            number = self._towards_which(referrer, begin, end)
+            if number >= 0:
+                self._visit(referrer, number)
+
+    def _towards_which(self, referrer: object, begin: int, end: int) -> int:
+        """The object of this step that it refers to; of several, what leads to the first target, the Plugin object; -1
+        if it does so no more."""
+        numbers = [self._index.get(id(each), -1) for each in gc.get_referents(referrer)]
+        return min((n for n in numbers if begin <= n < end), key=self._origin.__getitem__, default=-1)
+
+    def _visit(self, referrer: object, number: int) -> None:
+        root = self._root(referrer, number)
+        if root is None:
+            self._index[id(referrer)] = len(self._objects)
+            self._objects.append(referrer)
+            self._towards.append(number)
+            self._origin.append(self._origin[number])
+        elif number not in self._told:  # one name is enough for what has many
+            self._told.add(number)
+            self._lines[self._line(root, number)] = None
+
+    # Ends of the search
+
+    def _root(self, referrer: object, number: int) -> str | None:
+        """What it is called, if a person knows it; None if the search goes on above it."""
+        held, below = self._objects[number], self._objects[max(0, self._towards[number])]
+        module = self._modules.get(id(referrer))
+        if module is not None:
+            return f"{_key(referrer, held)} of {module}"
+        if isinstance(referrer, threading.Thread) and referrer.is_alive():
+            return f"a running thread {referrer.name!r}"
+        if isinstance(referrer, Logger):
+            return f"logger {referrer.name!r}"
+        if isinstance(referrer, ModuleType):
+            return module_words(referrer) if not self._ledger.owns(referrer) else None
+        if isinstance(referrer, type):
+            return self._class_root(referrer, held, below)
+        space = str(type(referrer).__module__)
+        if space.startswith(SPACE) and not self._ledger.owns(referrer):
+            name = _key(getattr(referrer, "__dict__", {}), held, below)
+            return f"{name} of {type(referrer).__name__} object of plugin {plugin_name(space)}"
+        return None
+
+    def _class_root(self, cls: type, held: object, below: object) -> str | None:
+        if self._ledger.owns(cls):
+            return None
+        return f"{_key(vars(cls), held, below)} of class {cls.__module__}.{cls.__qualname__}"
+
+    # Words
+
+    def _line(self, root: str, number: int) -> str:
+        """``Plugin object: kept by list 'SEEN' of module shared (shared.py)``."""
+        chain = [self._objects[number]]
+        while (number := self._towards[number]) >= 0:
+            chain.append(self._objects[number])
+        return said(chain[-1], chain[-2::-1] if len(chain) > 1 else [], root)
+
+
+def said(target: object, chain: Sequence[object], root: str) -> str:
+    """``chain`` leads from the target to the root, neither among it."""
+    words = [link for link in map(_link, chain) if link]
+    more = len(words) - _SHOWN
+    if more > 0:
+        words[_SHOWN:] = [f"{more} more"]
+    if words and root.startswith("'") and not _is_scaffold(chain[-1]) and _kind(chain[-1]):
+        root = f"{words.pop()} {root}"  # a name says more with what it is the name of
+    return f"{describe(target)}: kept by {', in '.join([*words, root])}"
+
+
+def _link(thing: object) -> str:
+    if isinstance(thing, _SILENT) or _is_scaffold(thing):
+        return ""
+    if isinstance(thing, FrameType):
+        return f"a frame of {thing.f_code.co_name} ({thing.f_code.co_filename.rpartition('/')[2]}:{thing.f_lineno})"
+    if isinstance(thing, TracebackType):
+        return "a traceback"
+    if isinstance(thing, GeneratorType | CoroutineType | AsyncGeneratorType):
+        return f"{type(thing).__name__} {thing.__qualname__!r}"
+    return _kind(thing) or describe(thing)
+
+
+def _is_scaffold(thing: object) -> bool:
+    """The dict of an object or a module, a closure's tuple: part of what is named beside it."""
+    if not isinstance(thing, dict | tuple):
+        return False
+    return isinstance(thing, tuple) or "__name__" in thing or all(isinstance(key, str) for key in thing)
+
+
+def _kind(thing: object) -> str:
+    return type(thing).__name__ if isinstance(thing, _CONTAINERS) else ""
+
+
+def _key(names: Any, *held: object) -> str:
+    """The name under which it is there: what was found, or what is in that, where that is the dict of names itself."""
+    for name, value in list(names.items()):
+        if any(value is each for each in held):
+            return repr(name)
+    return "an attribute"
+
+
+def _dicts_of_modules(ledger: Ledger) -> dict[int, str]:
+    """The words for each module, by the identity of its dict; not of the plugin's own."""
+    modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    return {id(vars(module)): module_words(module) for module in modules if not ledger.owns(module)}

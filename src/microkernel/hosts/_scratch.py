@@ -1,0 +1,138 @@
+"""A folder for the temporary files of each worker, its ``TMPDIR``, which goes when it has ended.
+
+They are in one folder of this kernel's, in the ``TMPDIR`` of who runs it; that one is locked while the kernel lives. So
+the next kernel knows what a killed one left, and removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+
+_PATIENCE = 5.0
+"""Seconds that an audit waits for files to be removed."""
+_TRIES = 10
+
+
+class Scratch:
+    """Of one kernel; made when the first worker needs it. ``drop`` never waits."""
+
+    def __init__(self) -> None:
+        self._home = ""
+        self._handle = -1
+        self._serial = count(1)
+        self._lock = threading.Lock()
+        self._removing: dict[str, threading.Thread] = {}
+
+    def folder(self, plugin: str) -> str:
+        """A new one; empty where there is no place for temporary files at all: then nothing is promised."""
+        with self._lock, suppress(OSError):
+            if not self._home:
+                self._make_home()
+            folder = f"{self._home}/{plugin}-{next(self._serial)}"
+            os.mkdir(folder, 0o700)
+            return folder
+        return ""
+
+    def drop(self, folder: str) -> None:
+        """Its worker has ended. Most have left nothing; else the files go beside everything else."""
+        try:
+            if folder:
+                os.rmdir(folder)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self._beside(folder, lambda: _remove(folder))
+
+    def left(self, folder: str) -> list[str]:
+        """What could not be removed of a dropped one. Waits."""
+        thread = self._removing.get(folder)
+        if thread is not None:
+            thread.join(_PATIENCE)
+        if not folder or not os.path.lexists(folder):
+            return []
+        under_way = thread is not None and thread.is_alive()
+        return [f"temporary files in {folder}" + (", still being removed" if under_way else "")]
+
+    def close(self) -> None:
+        """No worker is left. Waits."""
+        for thread in list(self._removing.values()):
+            thread.join(_PATIENCE)
+        with self._lock:
+            if self._home:
+                _remove(self._home)
+                os.close(self._handle)
+                self._home, self._handle = "", -1
+
+    def _make_home(self) -> None:
+        place = os.path.abspath(tempfile.gettempdir())
+        prefix = f"microkernel-scratch-{os.getuid()}-"
+        self._beside(place, lambda: _sweep(place, prefix))
+        for _ in range(_TRIES):
+            home = tempfile.mkdtemp("", prefix, place)
+            handle = _locked(home)
+            if handle >= 0:
+                self._home, self._handle = home, handle
+                return
+
+    def _beside(self, name: str, work: Callable[[], object]) -> None:
+        def run() -> None:
+            with suppress(OSError):  # what is left is told by the audit
+                work()
+
+        thread = threading.Thread(target=run, name="microkernel-scratch", daemon=True)
+        thread.start()
+        for each, other in list(self._removing.items()):
+            if not other.is_alive():
+                self._removing.pop(each, None)
+        self._removing[name] = thread
+
+
+def _locked(folder: str) -> int:
+    """The folder, open and locked, until the descriptor is closed; -1 where another has the lock, or it is gone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.stat(folder, follow_symlinks=False), os.fstat(handle)):
+            return handle
+    except OSError:
+        pass  # it is another kernel's, or was swept away between the making and the lock
+    os.close(handle)
+    return -1
+
+
+def _sweep(place: str, prefix: str) -> None:
+    """Remove what kernels left that are dead: nobody locks these."""
+    with os.scandir(place) as entries:
+        found = [entry.path for entry in entries if entry.name.startswith(prefix)]
+    for folder in found:
+        with suppress(OSError):
+            if os.stat(folder, follow_symlinks=False).st_uid == os.getuid() and (handle := _locked(folder)) >= 0:
+                _remove(folder)
+                os.close(handle)
+
+
+def _remove(folder: str) -> None:
+    """With all that is in it, also what its owner may not write in just now. Links are not followed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        _open_up(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_up(folder: str) -> None:
+    with suppress(OSError):
+        os.chmod(folder, 0o700)
+        for inner, folders, _ in os.walk(folder):
+            for path in (f"{inner}/{name}" for name in folders):
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)

@@ -1,0 +1,407 @@
+"""What a thread plugin leaves: each kind by itself, taken away or named; and a clean one leaves nothing."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import logging
+import sys
+import threading
+import warnings
+import weakref
+from types import ModuleType
+
+import pytest
+
+from tests.attacks.support import Plugins, eventually, state_is
+
+HEAD = "import asyncio, atexit, gc, logging, warnings\nimport shared_things\n"
+PLUGIN = """
+class Plugin(IPlugin):
+    def __init__(self, api): self.api = api
+    def start(self):
+        {start}
+    def stop(self): pass
+    def hook(self, *args): raise AssertionError("code of a plugin that has gone")
+    @expose
+    def crash(self): sys.exit(3)
+"""
+
+
+def leaving(plugins: Plugins, start: str, more: str = "", **tables: object) -> None:
+    """A plugin that does this in ``start`` and never takes it back."""
+    body = HEAD + PLUGIN.format(start=start.replace("\n", "\n        ")) + more
+    plugins.add("leaver", body, **tables)
+
+
+def unload(plugins: Plugins, name: str = "leaver") -> tuple[list[str], list[str]]:
+    """What is left, and what was undone."""
+    undone: list[str] = []
+    with plugins.kernel("thread") as kernel:
+
+        def hear(id: str, fields: dict[str, object], **_: object) -> None:
+            if id == "MK0303":
+                undone.append(str(fields["what"]))
+
+        kernel.on("kernel.message", hear, inline=True)
+        left = kernel.unload(name)
+    return left, undone
+
+
+class Listing:
+    """Equal to nothing; sees the functions of ``atexit``, which are compared with it."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+        atexit.unregister(self)  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        self.seen.append(other)
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def at_exit() -> list[object]:
+    return Listing().seen
+
+
+def of_plugins() -> list[object]:
+    return [each for each in at_exit() if "Plugin" in repr(each)]
+
+
+# What is undone
+
+UNDONE = {
+    "atexit.register(self.hook)": "method 'hook' (leaver.py:11) in atexit",
+    "atexit.register(lambda: self)": "closure '<lambda>' (leaver.py:9) in atexit",
+    "import functools; atexit.register(functools.partial(self.hook, 1))": "method 'hook' (leaver.py:11) in atexit",
+    "sys.excepthook = self.hook": "sys.excepthook, which was method 'hook' (leaver.py:11)",
+    "sys.unraisablehook = self.hook": "sys.unraisablehook, which was method 'hook' (leaver.py:11)",
+    "threading.excepthook = self.hook": "threading.excepthook, which was method 'hook' (leaver.py:11)",
+    "threading.settrace(self.hook)": "threading._trace_hook, which was method 'hook' (leaver.py:11)",
+    "warnings.showwarning = self.hook": "warnings.showwarning, which was method 'hook' (leaver.py:11)",
+    "sys.stderr = Stream()": "sys.stderr, which was Stream object",
+    "sys.meta_path.append(Stream())": "Stream object in sys.meta_path",
+    "gc.callbacks.append(self.hook)": "method 'hook' (leaver.py:11) in gc.callbacks",
+    "logging.getLogger('theirs').addHandler(Handler())": "log handler Handler at logger 'theirs'",
+    "logging.getLogger('theirs').addFilter(self.hook)": "log filter method 'hook' (leaver.py:11) at logger 'theirs'",
+}
+CLASSES = """
+class Stream:
+    def write(self, text): pass
+    def flush(self): pass
+    def find_spec(self, *args): return None
+class Handler(logging.Handler):
+    def emit(self, record): pass
+"""
+
+
+@pytest.mark.parametrize("start", UNDONE)
+def test_a_registration_is_taken_away_and_told(plugins: Plugins, shared: ModuleType, start: str) -> None:
+    places = [(sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook"), (threading, "_trace_hook"),
+              (warnings, "showwarning"), (sys, "stderr"), (logging.getLogger("theirs"), "handlers"),
+              (logging.getLogger("theirs"), "filters"), (sys, "meta_path")]  # fmt: skip
+    before = [getattr(place, name) for place, name in places]
+    leaving(plugins, start, CLASSES)
+    assert unload(plugins) == ([], [UNDONE[start]])
+    assert [getattr(place, name) for place, name in places] == before
+    assert of_plugins() == []
+
+
+def test_atexit_functions_of_others_stay(plugins: Plugins, shared: ModuleType) -> None:
+    def mine() -> None: ...
+
+    atexit.register(mine)
+    leaving(plugins, "atexit.register(self.hook)")
+    try:
+        assert unload(plugins)[0] == []
+        assert mine in at_exit()
+    finally:
+        atexit.unregister(mine)
+
+
+def test_what_only_its_names_can_mean_goes_without_a_word(plugins: Plugins, shared: ModuleType) -> None:
+    loggers = "logging.getLogger(__name__).info('x')\nlogging.getLogger(__name__ + '.more')\n"
+    start = loggers + "sys.modules['alias'] = sys.modules[__name__]"
+    leaving(plugins, start)
+    assert unload(plugins) == ([], [])
+    assert "alias" not in sys.modules
+    assert not [name for name in (*logging.Logger.manager.loggerDict, *sys.modules) if "mkplugin_leaver" in name]
+
+
+def test_a_timer_that_waits_is_called_off(plugins: Plugins, shared: ModuleType) -> None:
+    leaving(plugins, "threading.Timer(3600, self.hook).start()")
+    assert unload(plugins) == ([], [])
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+def test_hooks_are_put_back_over_a_reload_and_after_a_crash(plugins: Plugins, shared: ModuleType) -> None:
+    def mine(*args: object) -> None: ...
+
+    before, sys.excepthook = sys.excepthook, mine
+    try:
+        leaving(plugins, "sys.excepthook = self.hook", supervision={"backoff": 0.01})
+        with plugins.kernel("thread") as kernel:
+            kernel.reload("leaver")
+            with pytest.raises(Exception, match=r"sys\.exit"):
+                kernel.call("leaver.crash")
+            eventually(lambda: kernel.info("leaver").generation == 3 and kernel.info("leaver").state == "active")
+            assert kernel.unload("leaver") == []
+        assert sys.excepthook is mine
+    finally:
+        sys.excepthook = before
+
+
+# What is named
+
+NAMED = {
+    "shared_things.SEEN.append(self)": "Plugin object: kept by list 'SEEN' of module shared_things (shared_things.py)",
+    "shared_things.LAST = self": "Plugin object: kept by 'LAST' of module shared_things (shared_things.py)",
+    "shared_things.SEEN.append(lambda: self)": (
+        "class Plugin: kept by closure '<lambda>' (leaver.py:9), in list 'SEEN' of module shared_things "
+        "(shared_things.py)"
+    ),
+    "shared_things.BOARD[1] = Plugin": "class Plugin: kept by dict 'BOARD' of module shared_things (shared_things.py)",
+    "shared_things.BOX.item = self": (
+        "Plugin object: kept by Box object, in 'BOX' of module shared_things (shared_things.py)"
+    ),
+    "shared_things.Box.method = self.hook": (
+        "Plugin object: kept by method 'hook' (leaver.py:11), in 'method' of class shared_things.Box"
+    ),
+    "try: 1 / 0\nexcept Exception as error: shared_things.SEEN.append(error)": (
+        "Plugin object: kept by a frame of start (leaver.py:10), in a traceback, in ZeroDivisionError object, "
+        "in list 'SEEN' of module shared_things (shared_things.py)"
+    ),
+    "atexit.register(print, self)": (
+        "Plugin object: kept by what the collector cannot see: local variables of code that runs, or an extension"
+    ),
+}
+
+
+@pytest.mark.parametrize("start", NAMED)
+def test_who_keeps_its_objects_is_named(plugins: Plugins, shared: ModuleType, start: str) -> None:
+    leaving(plugins, start)
+    left, undone = unload(plugins)
+    atexit.unregister(print)
+    assert (left, undone) == ([NAMED[start]], [])
+
+
+def test_a_list_of_another_plugin_is_named(plugins: Plugins, shared: ModuleType) -> None:
+    plugins.add("collector", """
+        import shared_things
+        class Plugin(IPlugin):
+            def __init__(self, api): self.kept = []
+            def start(self): pass
+            def stop(self): pass
+            @expose
+            def take(self):
+                self.kept.extend(shared_things.SEEN)
+                shared_things.SEEN.clear()
+    """)
+    leaving(plugins, "shared_things.SEEN.append(self)")
+    with plugins.kernel("thread") as kernel:
+        kernel.call("collector.take")
+        left = kernel.unload("leaver")
+    assert left == ["Plugin object: kept by list 'kept' of Plugin object of plugin collector"]
+
+
+def test_a_thread_of_its_own_is_named_where_it_is(plugins: Plugins, shared: ModuleType) -> None:
+    leaving(plugins, "threading.Thread(target=beat, name='worker-1', daemon=True).start()", """
+def beat():
+    while not shared_things.SEEN:
+        time.sleep(0.001)
+""")
+    left = unload(plugins)[0]
+    shared.SEEN.append("enough")
+    assert len(left) == 1
+    assert left[0].startswith("a running thread 'worker-1' in beat (leaver.py:1")
+
+
+def test_a_traceback_in_the_last_record_of_a_logger(plugins: Plugins, shared: ModuleType) -> None:
+    from logging.handlers import MemoryHandler
+
+    keeper = MemoryHandler(100, flushLevel=100)
+    logging.getLogger("theirs").addHandler(keeper)
+    logging.getLogger("theirs").propagate = False  # pytest keeps records too
+    try:
+        leaving(plugins, "try: 1 / 0\nexcept Exception: logging.getLogger('theirs').exception('x')")
+        (left,) = unload(plugins)[0]
+    finally:
+        logging.getLogger("theirs").removeHandler(keeper)
+        logging.getLogger("theirs").propagate = True
+    assert left.startswith("Plugin object: kept by a frame of start (leaver.py:10), in a traceback, ")
+    assert left.endswith(" logger 'theirs'")
+
+
+def test_the_search_is_bounded_and_says_so(plugins: Plugins, shared: ModuleType) -> None:
+    deep = "kept = self\nfor _ in range(50): kept = [kept]\nshared_things.SEEN.append(kept)"
+    leaving(plugins, deep)
+    assert unload(plugins)[0] == ["Plugin object: nothing was found after 12 steps"]
+    shared.SEEN.clear()
+    leaving(plugins, "shared_things.SEEN.append([[self] for _ in range(5000)])")
+    assert unload(plugins)[0] == ["Plugin object: nothing was found after 2000 objects"]
+
+
+# When
+
+def test_reload_returns_what_the_old_generation_left(plugins: Plugins, shared: ModuleType) -> None:
+    leaving(plugins, "if not shared_things.SEEN: shared_things.SEEN.append(self)")
+    with plugins.kernel("thread") as kernel:
+        report = kernel.reload("leaver")
+        assert report.leaked == ["Plugin object: kept by list 'SEEN' of module shared_things (shared_things.py)"]
+        assert kernel.reload("leaver").leaked == report.leaked  # it is still there
+        shared.SEEN[:] = [None]
+        assert kernel.reload("leaver").leaked == []
+        assert kernel.unload("leaver") == []
+
+
+def test_unload_after_a_crash_tells_of_the_dead_generation(plugins: Plugins, shared: ModuleType) -> None:
+    leaving(plugins, "shared_things.SEEN.append(self)", supervision={"restart": "temporary"})
+    with plugins.kernel("thread") as kernel:
+        with pytest.raises(Exception, match=r"sys\.exit"):
+            kernel.call("leaver.crash")
+        state_is(kernel, "leaver", "stopped")
+        assert kernel.unload("leaver") == [
+            "Plugin object: kept by list 'SEEN' of module shared_things (shared_things.py)"
+        ]
+
+
+def test_a_plugin_whose_start_or_import_failed_leaves_nothing(plugins: Plugins, shared: ModuleType) -> None:
+    leaving(plugins, "atexit.register(self.hook); raise KeyError('start')")
+    broken = "import atexit\nclass Plugin(IPlugin): pass\natexit.register(Plugin)\nraise KeyError('import')"
+    plugins.add("broken", broken)
+    with plugins.kernel("thread") as kernel:
+        assert kernel.unload("leaver") == []
+        assert kernel.unload("broken") == []
+    assert of_plugins() == []
+
+
+def test_a_killed_plugin_leaves_nothing(plugins: Plugins, shared: ModuleType) -> None:
+    leaving(plugins, "self.api.after(0, self.spin)", "    def spin(self):\n        while True: pass\n")
+    with plugins.kernel("thread") as kernel:
+        kernel.kill("leaver")
+        assert kernel.unload("leaver") == []
+
+
+# Clean ones
+
+CLEAN = {
+    "plain": """
+    @on("hit")
+    def hit(self, n: int = 0): pass
+    @every(0.001)
+    def beat(self): pass
+""",
+    "async": """
+    @on("hit")
+    async def hit(self, n: int = 0): await asyncio.sleep(3600)
+""",
+    "spawning": """
+    @on("hit")
+    def hit(self): self.api.spawn(self.work)
+    def work(self):
+        while self.api.is_active: self.api.sleep(1)
+""",
+    "config": """
+    @on("hit")
+    def hit(self): assert self.api.config.port == 25
+from dataclasses import dataclass
+@dataclass
+class Config:
+    port: int = 25
+""",
+    "typed": """
+    @on("hit")
+    def hit(self, order: "Optional[Order]" = None, line: "Optional[Line]" = None): self.api.spawn(self.ask)
+    @expose
+    def give(self) -> "Order": return Order([Line(2)])
+    def ask(self): self.api.call("leaver.give", returns=Order)
+from dataclasses import dataclass
+from typing import Optional
+import msgspec
+@dataclass
+class Line:
+    n: int = 1
+class Order(msgspec.Struct):
+    lines: list[Line] = []
+    first: Optional[Line] = None
+""",
+    "cyclic": """
+    @on("hit")
+    def hit(self): ME.append(self)
+ME = []
+""",
+    "raising": """
+    @on("hit")
+    def hit(self): raise KeyError(self)
+""",
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of coroutines that a kill left; pytest would keep them
+@pytest.mark.parametrize("how", ["unload", "reload", "crash", "kill"])
+@pytest.mark.parametrize("concurrency", [1, 2])
+@pytest.mark.parametrize("kind", CLEAN)
+def test_a_clean_plugin_leaves_nothing(
+    plugins: Plugins, shared: ModuleType, kind: str, concurrency: int, how: str
+) -> None:
+    leaving(plugins, "pass", CLEAN[kind], concurrency=concurrency, supervision={"restart": "temporary"})
+    with plugins.kernel("thread") as kernel:
+        for _ in range(3):
+            kernel.emit("hit")
+        eventually(lambda: kernel.info("leaver").waiting == 0 or kind == "async", "all are handled")
+        if how == "reload":
+            assert kernel.reload("leaver").leaked == []
+        elif how == "crash":
+            with pytest.raises(Exception, match=r"sys\.exit"):
+                kernel.call("leaver.crash")
+            state_is(kernel, "leaver", "stopped")
+        elif how == "kill":
+            kernel.kill("leaver")
+        assert kernel.unload("leaver") == []
+
+
+def test_the_kernel_holds_no_plugin_object(plugins: Plugins, shared: ModuleType) -> None:
+    """Also where nobody asks for an audit: after a stop."""
+    leaving(plugins, "import weakref; shared_things.SEEN.append(weakref.ref(self))")
+    with plugins.kernel("thread") as kernel:
+        kernel.stop("leaver")
+        gc.collect()
+        held: weakref.ref[object] = shared.SEEN[0]
+        assert held() is None
+
+
+def test_what_it_registered_with_the_kernel_goes(plugins: Plugins, shared: ModuleType) -> None:
+    leaving(plugins, "self.api.set_data('leaver.key', 1)", """
+    @on("hit")
+    def hit(self): pass
+    @every(3600)
+    def beat(self): pass
+""")
+    with plugins.kernel("thread") as kernel:
+        assert kernel.get_data("leaver.key") == 1
+        api_free = len(kernel.core.topics.match("hit"))
+        kernel.unload("leaver")
+        assert kernel.get_data("leaver.key") is None
+        assert len(kernel.core.topics.match("hit")) == api_free - 1
+
+
+def test_an_audit_that_breaks_is_told_and_breaks_nothing(
+    plugins: Plugins, shared: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise OSError("no such luck")
+
+    monkeypatch.setattr("microkernel.hosts._audit.running", broken)
+    leaving(plugins, "pass")
+    assert unload(plugins)[0] == ["the audit failed: OSError: no such luck"]
+
+
+def test_each_message_is_announced(plugins: Plugins, shared: ModuleType) -> None:
+    leaving(plugins, "shared_things.SEEN.append(self); atexit.register(self.hook)")
+    with plugins.kernel("thread") as kernel:
+        heard: list[str] = []
+        kernel.on("kernel.message", lambda id, **_: heard.append(id), inline=True)
+        kernel.unload("leaver")
+        eventually(lambda: {"MK0302", "MK0303"} <= set(heard))
