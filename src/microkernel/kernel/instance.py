@@ -10,7 +10,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError
-from microkernel.kernel.letters import CallLetter, EventLetter, Letter
+from microkernel.kernel.letters import CallLetter, EventLetter
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Place, Snapshot
 from microkernel.wire import messages
@@ -61,8 +61,8 @@ class Instance:
         self.cut = False
         self.progress = time.monotonic()
         """When it last finished something, or began to have something to do."""
-        self.oldest: Letter | None = None
-        """What it had been at for longest when the watchdog last looked, and when that was first seen."""
+        self.oldest = 0
+        """The number of what it had been at for longest when the watchdog last looked, and when that was first seen."""
         self.oldest_since = 0.0
         self._credit = 0
         self._switch = switch
