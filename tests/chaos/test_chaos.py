@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.harness import Harness
 from tests.chaos.report import report
 
-SECONDS = 7.0
+SECONDS = 6.0
 WARM_UP = 1.0
 
 
