@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ DOWN = ("stopped", "failed", "quarantined", "zombie")
 """States in which a plugin does not listen."""
 DECIDED = ("MK0207", "MK0209")
 """What the kernel says when it has decided to end an instance: what that says from then on does not count."""
+_IN_DOUBT = 1.0
+"""Seconds after which what does not come up may have a bad source, of a reload that found nothing running."""
 PATIENCE = 60.0
 """Seconds after which what must happen is said not to happen."""
 
@@ -71,7 +74,8 @@ class Arena:
     def _told(self, id: str, plugin: str) -> None:
         self.said[id] += 1
         if id in DECIDED:
-            self.cut(plugin, self.kernel.info(plugin).generation, time.monotonic())
+            instance = self.kernel.core.registry.get(plugin).instance  # there may be a newer generation beside it
+            self.cut(plugin, instance.generation if instance else 0, time.monotonic())
 
     # Time
 
@@ -132,19 +136,21 @@ class Arena:
             self._operations[role.name] += more
 
     def bring_up(self, role: Role) -> None:
-        until = time.monotonic() + PATIENCE
+        began = time.monotonic()
         while (info := self.kernel.info(role.name)).state != "active":
-            if time.monotonic() > until:
+            waited = time.monotonic() - began
+            if waited > PATIENCE:
                 return self.trouble(role.name, f"is {info.state} and does not come up: {info.error}")
             if info.state in DOWN:
-                self._start(role)
-            else:
-                time.sleep(0.01)
+                self._try(partial(self.kernel.start, role.name, reset=True))
+            elif waited > _IN_DOUBT:
+                self._try(partial(self.kernel.reload, role.name))
+            time.sleep(0.01)
         return None
 
-    def _start(self, role: Role) -> None:
+    def _try(self, deed: Callable[[], object]) -> None:
         try:
-            self.kernel.start(role.name, reset=True)
+            deed()
         except KernelError:
             self.counts["starts refused"] += 1
             time.sleep(0.01)

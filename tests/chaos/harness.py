@@ -52,6 +52,7 @@ class Result:
         left = [f"left: {process}" for process in self.left]
         for what, before, after in (
             ("threads before and after", self.before.threads, self.after.threads),
+            ("instances before and after", self.before.instances, self.after.instances),
             ("descriptors before and after", self.before.descriptors, self.after.descriptors),
             ("descriptors at start and end", self.start.descriptors, self.end.descriptors),
             ("threads at start and end", self.start.threads, self.end.threads),
@@ -82,6 +83,7 @@ class Harness:
             self._chaos(seconds)
             end = look()
             self._close_books()
+        del arena.kernel  # closed, and held by nobody
         after, left = look(), [*descendants(os.getpid()).values()]
         arena.evidence.close()
         took = time.monotonic() - began

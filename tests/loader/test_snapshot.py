@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import warnings
@@ -13,6 +14,7 @@ import pytest
 from microkernel.errors import PluginLoadError
 from microkernel.kernel.ports import Loader, Snapshot
 from microkernel.loader import FileLoader, find, snapshot
+from microkernel.loader.snapshot import parse
 
 CODE = "class Plugin(IPlugin): ...\n"
 
@@ -340,3 +342,17 @@ def test_an_installed_plugin_may_import_what_is_installed_beside_it(
     found = find("entry-point:whole")
     snap = snapshot(found, ["library_mk"])
     assert (snap.root, snap.entry, snap.package) == (str(tmp_path / "whole_mk"), "main.py", True)
+
+
+def test_a_tree_over_which_cpython_stumbles_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does where another thread builds one at the same time."""
+    build, stumbles = ast.parse, [SystemError("AST constructor recursion depth mismatch")] * 3
+
+    def stumble(*args: str) -> ast.Module:
+        if stumbles:
+            raise stumbles.pop()
+        return build(*args)
+
+    monkeypatch.setattr(ast, "parse", stumble)
+    assert isinstance(parse(b"x = 1", "x.py"), ast.Module)
+    assert not stumbles

@@ -97,10 +97,11 @@ class Zygote:
             self._watched[number] = ended
             try:
                 _send(control, {**request, "id": number}, descriptors)
-            except ConnectionError:
-                self._reactor.run(partial(self._died, control))
             except OSError as error:
                 self._drop(number)
+                if isinstance(error, ConnectionError) or self._control is not control:
+                    self._reactor.run(partial(self._died, control))
+                    return None
                 raise self._unavailable(f"no answer from the zygote: {error}") from None
         has_answered = arrived[0].wait(_READY)
         if arrived[1]:
@@ -197,11 +198,12 @@ class Zygote:
         end_trees([fork.pid for fork in self._workers.values() if is_alive(fork.handle)])
         self._workers.clear()
         self._words = "it was ready" if self._ready.is_set() else _last_words(self._process)
-        self._forget(control)
-        self._ready.set()
         unanswered, self._forks = self._forks, {}
         watched = {number: ended for number, ended in self._watched.items() if number not in unanswered}
         self._watched = {}
+        ready = self._ready
+        self._forget(control)  # from here on another may be started: what is below is the old one's
+        ready.set()
         for event, _ in unanswered.values():
             event.set()
         for ended in watched.values():

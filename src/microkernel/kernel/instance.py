@@ -10,7 +10,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError
-from microkernel.kernel.letters import CallLetter, EventLetter, Letter
+from microkernel.kernel.letters import CallLetter, EventLetter
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Place, Snapshot
 from microkernel.wire import messages
@@ -66,8 +66,8 @@ class Instance:
         self.asked: float | None = None
         """Since when it has been asked for a sign of life, and how many beats in a row it has missed."""
         self.missed = 0
-        self.oldest: Letter | None = None
-        """What it had been at for longest when the watchdog last looked, and when that was first seen."""
+        self.oldest = 0
+        """The number of what it had been at for longest when the watchdog last looked, and when that was first seen."""
         self.oldest_since = 0.0
         self._credit = 0
         self._switch = switch

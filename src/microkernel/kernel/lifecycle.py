@@ -35,6 +35,7 @@ TABLE: Final[dict[tuple[State, Happening], State]] = {
     ("discovered", "failed"): "failed",
     ("loaded", "failed"): "failed",
     ("starting", "failed"): "failed",
+    ("active", "failed"): "failed",  # a reload, and the old source does not come to be again either
     # a death, at any time, goes to the budget
     ("discovered", "died"): "backoff",
     ("stopped", "died"): "backoff",

@@ -126,9 +126,12 @@ class Operations:
         self._journal.report("error", record.name, error)
         self._journal.changed(record)
 
-    def give_up(self, record: Record, error: KernelError) -> None:
-        """Neither the new source nor the old one runs any more."""
-        self._failed(record, error)
+    def give_up(self, record: Record, reason: KernelError | DiedEarly) -> None:
+        """Neither the new source nor the old one runs any more. A death is one like any other."""
+        if isinstance(reason, DiedEarly):
+            self._deaths.follow(record, reason.instance, reason.exit)
+        else:
+            self._failed(record, reason)
 
     # Down
 

@@ -161,11 +161,12 @@ class Reloading:
         """The old source again, with the state it left."""
         manifest, level, snapshot = old.manifest, old.level, old.snapshot
         record.found, record.manifest, record.level = found, manifest, level
+        record.snapshot = snapshot  # also if it dies over that: it comes back from this one
         try:
             again = self._births.load(record, manifest, level, snapshot)
             self._births.start(again, state, manifest.version)
         except (KernelError, DiedEarly) as error:
-            self._operations.give_up(record, _as_error(error))
+            self._operations.give_up(record, error)
         else:
             self._release(record, again)
 

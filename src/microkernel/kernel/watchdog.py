@@ -47,8 +47,8 @@ class Watchdog:
     def _since(self, instance: Instance, oldest: Letter | None) -> float:
         """Since when it has been at its oldest letter, at least. Letters are begun in order: that others are finished
         beside it does not excuse one that hangs."""
-        if oldest is None or oldest is not instance.oldest:
-            instance.oldest, instance.oldest_since = oldest, self._clock.now()
+        if oldest is None or oldest.seq != instance.oldest:
+            instance.oldest, instance.oldest_since = oldest.seq if oldest else 0, self._clock.now()
             return instance.progress
         return min(instance.progress, instance.oldest_since)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import os
 import platform
@@ -107,6 +108,17 @@ def _data_sha(path: str) -> bytes:
 # Syntax
 
 _quiet = threading.Lock()
+_STUMBLES = 20
+"""How often in a row CPython may stumble over another thread's tree."""
+
+
+def _tree(text: str, path: str) -> ast.Module:
+    """CPython counts for all threads together how deep it is in the trees it builds, and takes another thread that
+    builds one meanwhile (a traceback does, for its carets) for a mistake of its own."""
+    for _ in range(_STUMBLES):
+        with contextlib.suppress(SystemError):
+            return ast.parse(text, path)
+    return ast.parse(text, path)
 
 
 def parse(data: bytes, path: str) -> ast.Module:
@@ -122,7 +134,7 @@ def parse(data: bytes, path: str) -> ast.Module:
         # What warnings are shown is the whole process's; the lock keeps two of us from restoring each other's state.
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(text, path)
+            tree = _tree(text, path)
             compile(tree, path, "exec", dont_inherit=True)
             return tree
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as cause:

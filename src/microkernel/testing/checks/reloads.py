@@ -264,3 +264,36 @@ def check_a_reload_that_ends_the_old_by_force_tells_its_callers(stage: Stage) ->
         waiting.error(PluginDied)
         assert scene.call("p.ping") == "pong"
         assert scene.info("p").waiting == 0
+
+
+TURNS = """
+    def __init__(self, api: PluginAPI) -> None:
+        if os.path.exists(__file__ + ".turned"):
+            os.unlink(__file__ + ".turned")
+            %s
+"""
+NEVER_STARTS = """
+    def __init__(self, api: PluginAPI) -> None:
+        open(__file__ + ".turned", "w").close()
+    def start(self) -> None:
+        1 / 0
+"""
+
+
+def check_an_old_source_that_fails_too_has_failed(stage: Stage) -> None:
+    """Nothing runs then, and the plugin says so; it can be started again."""
+    old = plugin(TURNS % "1 / 0")
+    with stage.run(p=old) as scene:
+        stage.write("p", plugin(NEVER_STARTS))
+        refused(ReloadFailed, scene.kernel.reload, "p")
+        assert scene.info("p").state == "failed"
+        stage.write("p", old)
+        assert scene.kernel.start("p").state == "active"
+
+
+def check_an_old_source_that_dies_comes_back(stage: Stage) -> None:
+    """A death while a reload goes back to it is a death like any other."""
+    with stage.run(p=plugin(TURNS % "raise SystemExit(1)")) as scene:
+        stage.write("p", plugin(NEVER_STARTS))
+        refused(ReloadFailed, scene.kernel.reload, "p")
+        assert scene.until_state("p", "active").restarts == 1
