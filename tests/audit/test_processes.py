@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import uuid
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from tests.attacks.support import DAEMON, Plugins, Script, descriptors, eventually, gone, marked, marker, state_is
+from tests.attacks.families import Family
+from tests.attacks.support import Plugins, Script, descriptors, eventually, gone, state_is
 
 PLUGIN = """
 import tempfile
@@ -135,20 +137,19 @@ def _folder(tmp_path: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("how", ["unload", "kill"])
 def test_no_process_and_no_descriptor_is_left(plugins: Plugins, how: str) -> None:
-    mark = marker()
     plugins.healthy()
-    path = plugins.add("p", DAEMON + PLUGIN.format(start=f"daemon({mark!r}); subprocess.Popen(['sleep', '3600'])"))
-    path = path.rename(plugins.folder.parent / "p.py")
+    family = Family(plugins, "p")
+    path = plugins.path("p").rename(plugins.folder.parent / "p.py")
     with plugins.kernel() as kernel:
         before = descriptors()
         kernel.load(path)
         pid = kernel.info("p").pid
         assert pid is not None
-        eventually(lambda: marked(mark), "its daemon runs")
+        family.wait_until_whole()
         getattr(kernel, how)("p")
         if how != "unload":
             assert kernel.unload("p") == []
-        assert not marked(mark)
+        assert family.is_extinct()
         assert not _in_session(pid)
         assert descriptors().keys() == before.keys()
 
@@ -170,7 +171,7 @@ def _in_session(leader: int) -> list[str]:
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    name = f"mk-test-{marker()[-12:]}"
+    name = f"mk-test-{uuid.uuid4().hex[-12:]}"
     yield name
     Path(f"/dev/shm/{name}").unlink(missing_ok=True)
 

@@ -49,7 +49,7 @@ def test_rendered() -> None:
     lines = render("MK0207", EN, ZH).splitlines()
     assert lines[0] == "MK0207 · warn · a plugin is alive but silent          插件还活着，但没有回应"
     assert lines[1] == ""
-    assert lines[2].startswith("What happened   One of")
+    assert lines[2].startswith("What happened   A handler")
     assert lines[5].startswith("What you can do Make")
     assert len(lines) == 6
 
