@@ -161,7 +161,7 @@ class Deaths:
             if not ended:
                 self._lost(record, f"its group restarts because {cause} died")
                 return
-            self._remains.hand_over(record, instance, stopped.unbegun if stopped else [])
+            self._remains.hand_over(record, instance, stopped)
             record.instance = None
             record.step("died")
             record.backoff_since = time.monotonic()

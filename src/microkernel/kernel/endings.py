@@ -29,9 +29,11 @@ class Endings:
         """Have an instance stop: what it said at the end, and whether it has ended."""
         instance.dismissed = True
         instance.record.mailbox.paused = True
+        instance.record.retiring = instance
         limits = instance.manifest.limits
         instance.place.send(messages.Stop(export))
         stopped = instance.wait_for(messages.Stopped, limits.stop, self._on_stop_trouble(instance))
+        instance.record.retiring = None
         if stopped is None:
             self._journal.announce("MK0209", "warn", instance.name, seconds=limits.stop)
         patience = 0.0 if stopped is None else min(2.0, limits.stop)

@@ -59,6 +59,8 @@ class Instance:
         """It told that it could not come to be: it ends by itself."""
         self.on_probation = False
         """It took over in a reload just now: its death is the reload's business."""
+        self.passed: list[int] = []
+        """The calls it was given while it was retiring."""
         self.watched = False
         self.cut = False
         self.progress = time.monotonic()

@@ -99,6 +99,10 @@ class Mailbox:
             self._alone = letters[0].seq
         return letters
 
+    def take_aside(self, letter: Letter) -> None:
+        """It is in flight without having waited."""
+        self._flight[letter.seq] = letter
+
     def _allowance(self, most: int) -> int:
         most = min(most, MAX_IN_FLIGHT - self.in_flight)
         if self.paused or not self._waiting or most <= 0:

@@ -91,6 +91,8 @@ class Record:
     built_in: bool = False
     """It was brought along by whoever runs the kernel: the console of `mk run`, no plugin of the operator's."""
     killing: bool = False
+    retiring: Instance | None = None
+    """The instance that was asked to stop and finishes what it has begun."""
     backoff_since: float = 0.0
     past: deque[Instance] = field(default_factory=lambda: deque(maxlen=PAST_KEPT))
     """Ended instances of which something may be left; the last ones."""

@@ -121,7 +121,7 @@ class Reloading:
         new_snapshot = new.snapshot
         stopped, ended = self._endings.retire(old, export=True)
         state = stopped.state if stopped else None
-        self._remains.hand_over(record, old, stopped.unbegun if stopped else [])
+        self._remains.hand_over(record, old, stopped)
         try:
             self._births.start(new, state, old.manifest.version)
         except (KernelError, DiedEarly) as error:

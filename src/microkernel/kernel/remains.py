@@ -13,6 +13,7 @@ from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import Record
 from microkernel.kernel.router import Router, cancel
 from microkernel.kernel.subscribing import Subscribing
+from microkernel.wire import messages
 
 
 class Remains:
@@ -48,9 +49,10 @@ class Remains:
             cancel(call)
         return letters
 
-    def hand_over(self, record: Record, old: Instance, unbegun: Sequence[int]) -> None:
+    def hand_over(self, record: Record, old: Instance, stopped: messages.Stopped | None) -> None:
         """What the old generation was given and did not do is the new one's, calls it had not begun too, in order. Who
         waits for an answer of it is told."""
+        unbegun = [*stopped.unbegun, *old.passed] if stopped else []  # what it had begun it has answered by now
         letters = self.reclaim(record, old, "it was replaced", unbegun)
         record.mailbox.put_back([one for one in letters if isinstance(one, EventLetter) or is_call(one, unbegun)])
 

@@ -99,6 +99,8 @@ class Router:
                 raise MailboxFull("MK0609", name=name, size=len(target.incoming))
             pending.letter = letter = CallLetter(pending)
             target.counts.calls += 1
+            if name in call.chain and _pass(target, letter):
+                return pending
             if caller is not None and direct:
                 target.mailbox.put_call(letter, caller.name)
             else:  # who may be killed, and the embedder, waited until their events had room
@@ -243,6 +245,18 @@ class Router:
 
     def _capacity_of(self, name: str) -> int:
         return self._registry.get(name).manifest.concurrency if name in self._registry else 1
+
+
+def _pass(target: Record, letter: CallLetter) -> bool:
+    """A call that a handler of a retiring instance waits for passes the paused mailbox: else neither could end."""
+    instance = target.retiring
+    message = letter.message(instance.place) if instance is not None else None
+    if instance is None or message is None:
+        return False
+    instance.passed.append(letter.call.id)
+    target.mailbox.take_aside(letter)
+    instance.place.send(message)
+    return True
 
 
 def _check_callable(target: Record, method: str) -> None:

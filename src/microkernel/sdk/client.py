@@ -16,7 +16,7 @@ from typing import Any
 from microkernel.errors import CallTimeout, KernelError, PermissionDenied
 from microkernel.sdk.channel import Channel
 from microkernel.sdk.event import Reply
-from microkernel.sdk.work import current, deadline_in
+from microkernel.sdk.work import IDLE, current, deadline_in
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
 from microkernel.wire.topics import check_pattern, check_topic, covers
@@ -129,7 +129,9 @@ class Client:
         )
 
     def _chain(self) -> list[str]:
-        return [*current.get().chain, self._load.name]
+        """Whose handlers wait for this request. Spawned work is nobody's handler."""
+        work = current.get()
+        return [] if work is IDLE else [*work.chain, self._load.name]
 
     def _data(self, action: str, key: str, value: bytes = b"\xc0", expect: int = -1) -> messages.Reply:
         id = next(self._ids)

@@ -61,7 +61,14 @@ class Dispatcher:
                 continue
             if isinstance(message, messages.Stop):
                 self._stop(message)
+            if self.stop is not None and self._is_waited_for(message):
+                self.handle(message)
+                continue
             self._backlog.append(message)
+
+    def _is_waited_for(self, message: messages.Message) -> bool:
+        """A call of somebody for whom one of our own handlers waits: there is no end before its answer."""
+        return isinstance(message, messages.Invoke) and self._name in message.chain
 
     def unbegun(self) -> list[int]:
         """After the Stop: the calls that came before it and wait still. They are the kernel's, as the events are."""
@@ -156,7 +163,7 @@ class Dispatcher:
         self._channel.send(messages.Rejected(message.seq, failure))
 
     def _invoke(self, message: messages.Invoke) -> None:
-        if self.stop is not None:
+        if self.stop is not None and not self._is_waited_for(message):
             self._left.append(message)
             return
         try:
@@ -173,7 +180,10 @@ class Dispatcher:
         work = Work(message.id, message.deadline, message.chain, NO_SLOT)
         job = Job(work, exposed.function, args, kwargs, partial(self._returned, message), exposed.is_async)
         self._calls[message.id] = job
-        self.executor.submit(job)
+        if self.stop is not None and not job.is_async:
+            job.run(NO_SLOT)  # its threads may have gone already; this one waits for them
+        else:
+            self.executor.submit(job)
 
     def _returned(self, message: messages.Invoke, value: Any, error: BaseException | None) -> None:
         self._calls.pop(message.id, None)

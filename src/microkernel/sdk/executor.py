@@ -17,6 +17,8 @@ from typing import Any
 from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.work import Work, current
 
+GLANCE = 0.01
+"""Seconds between two looks whether the threads of a pool have ended."""
 Finish = Callable[[Any, BaseException | None], None]
 Died = Callable[[BaseException], None]
 
@@ -89,7 +91,7 @@ class Inline:
     def let_go(self) -> None:
         """There are no threads."""
 
-    def close(self) -> None:
+    def dismiss(self) -> None:
         """Nothing is under way between two jobs."""
 
 
@@ -113,15 +115,10 @@ class Pool:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._jobs.get_nowait()
-        self._dismiss()
+        self.dismiss()
 
-    def close(self) -> None:
-        """Wait until all that was submitted has run."""
-        self._dismiss()
-        for thread in self.threads:
-            thread.join()
-
-    def _dismiss(self) -> None:
+    def dismiss(self) -> None:
+        """Its threads end when all that was submitted has run."""
         for _ in self.threads:
             self._jobs.put(None)
 
@@ -165,6 +162,6 @@ class Tasks:
         """Wait until no handler is under way; spawned tasks are cancelled."""
         for task in spawned:
             task.cancel()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._loop.run_in_executor(None, self._sync.close)
+        self._sync.dismiss()
+        while self._tasks or any(thread.is_alive() for thread in self.threads):
+            await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(GLANCE))

@@ -19,7 +19,7 @@ from microkernel.errors import InvalidArguments, PluginKilled, PluginLoadError
 from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.channel import Channel, ChannelClosed
 from microkernel.sdk.decorators import EveryMark, ExposeMark, marked
-from microkernel.sdk.executor import Inline, Job, Pool, Tasks
+from microkernel.sdk.executor import GLANCE, Inline, Job, Pool, Tasks
 from microkernel.sdk.handlers import is_async
 from microkernel.sdk.importer import ModuleSpace
 from microkernel.sdk.instance import Instance
@@ -207,7 +207,9 @@ class Runtime:
             for message in dispatcher.next(self._instance.timers.wait(time.monotonic())):
                 dispatcher.handle(message)
             self._beat()
-        dispatcher.executor.close()
+        dispatcher.executor.dismiss()
+        while any(thread.is_alive() for thread in dispatcher.executor.threads):
+            dispatcher.look_ahead(GLANCE)
         dispatcher.flush()
         _finish(self._end())
 

@@ -297,3 +297,75 @@ def check_an_old_source_that_dies_comes_back(stage: Stage) -> None:
         stage.write("p", plugin(NEVER_STARTS))
         refused(ReloadFailed, scene.kernel.reload, "p")
         assert scene.until_state("p", "active").restarts == 1
+
+
+_BACK = """
+    @expose
+    {define} begin(self) -> int:
+        self.api.emit("out.begun")
+        {wait}
+        return {call}("q.relay", timeout=20.0) * 10 + self.api.generation
+    @expose
+    {define} helper(self) -> int:
+        return self.api.generation
+"""
+_RELAY = """
+    @expose
+    def relay(self) -> int:
+        return self.api.call("p.helper", timeout=20.0)
+"""
+
+
+def _check_calling_back(stage: Stage, source: str) -> None:
+    """``begin`` calls ``q``, which calls ``p`` back while ``p`` is reloaded: it is the old one that answers both."""
+    with stage.run(p=source, q=plugin(_RELAY)) as scene:
+        answer = scene.beside(scene.call, "p.begin")
+        scene.heard("begun", 1)
+        reload = scene.beside(scene.kernel.reload, "p")
+        scene.until(lambda: scene.kernel.core.registry.get("p").retiring is not None, "p is asked to stop")
+        queued = scene.beside(scene.call, "p.helper")
+        scene.release("go")
+        assert answer.result() == 11
+        assert reload.result().generation == 2
+        assert queued.result() == 2
+
+
+def check_a_call_back_to_a_handler_of_the_old_passes_a_reload(stage: Stage) -> None:
+    """A handler of the old one waits for a call that comes back to its own plugin: that passes the paused mailbox."""
+    source = _BACK.format(define="def", wait='self.hold("go")', call="self.api.call")
+    _check_calling_back(stage, plugin(source, manifest="concurrency = 2"))
+
+
+def check_a_call_back_to_an_async_handler_of_the_old_passes_a_reload(stage: Stage) -> None:
+    """The same with ``async def``."""
+    wait = 'while self.api.get_data("go") is None: await asyncio.sleep(0.001)'
+    _check_calling_back(stage, plugin(_BACK.format(define="async def", wait=wait, call="await self.api.acall")))
+
+
+def check_spawned_work_of_the_old_waits_for_nobody(stage: Stage) -> None:
+    """What comes back to a call of spawned work is no handler's business: it waits for the new one, and is answered."""
+    body = """
+    def start(self) -> None:
+        if self.api.generation == 1:
+            self.api.spawn(self.work)
+    def work(self) -> None:
+        self.hold("go")
+        try:
+            self.api.emit("out.answer", value=self.api.call("q.relay", timeout=20.0))
+        except errors.KernelError as error:
+            self.api.emit("out.answer", value=type(error).__name__)
+    @expose
+    def helper(self) -> int:
+        return self.api.generation
+    @expose
+    def wait(self) -> None:
+        self.hold("go")
+    """
+    with stage.run(p=plugin(body, manifest="concurrency = 2"), q=plugin(_RELAY)) as scene:
+        waiting = scene.beside(scene.call, "p.wait")
+        scene.until(lambda: scene.info("p").waiting == 1, "its method runs")
+        reload = scene.beside(scene.kernel.reload, "p")
+        scene.release("go")
+        waiting.result()
+        assert reload.result().generation == 2
+        assert scene.call("p.helper") == 2
