@@ -12,6 +12,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import TypeVar
 
@@ -40,7 +41,7 @@ class Reactor:
         self._timers: list[tuple[float, int, list[Work]]] = []
         self._order = count()
         self._parked = False
-        self._closing = False
+        self._closing = self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"{name}-reactor", daemon=True)
 
     def start(self) -> None:
@@ -107,6 +108,10 @@ class Reactor:
                 done.set()
 
         self.post(attempt)
+        if self._ended:  # else what is posted is done before the end
+            with suppress(ValueError):  # it was done, or is just being
+                self._posted.remove(attempt)
+                raise KernelClosed("MK0612", reason="it has stopped")
         done.wait()
         if failure:
             raise failure[0]
@@ -132,6 +137,9 @@ class Reactor:
             for _ in range(len(self._posted)):
                 self._do(self._posted.popleft())
             self._fire()
+        self._ended = True
+        while self._posted:
+            self._do(self._posted.popleft())
 
     def _wait(self) -> float | None:
         while self._timers and not self._timers[0][2]:
