@@ -94,7 +94,7 @@ def test_no_call_fails_over_many_reloads(plugins: Plugins, level: str) -> None:
         assert state_is(kernel, "service", "active").state == "active"
         paused.sort()
         longest = max(longest for _, _, longest in results) * 1000
-        print(f"\n{level}: {RELOADS} reloads, {refused} of them refused; {count} calls, 0 failed, longest {longest:.0f} ms")
+        print(f"\n{level}: {RELOADS} reloads, {refused} refused; {count} calls, 0 failed, longest {longest:.0f} ms")
         print(f"the mailbox was paused for {paused[len(paused) // 2]:.1f} ms (median), {paused[-1]:.1f} ms (longest)")
 
 
