@@ -107,6 +107,56 @@ def test_a_thread_that_cannot_be_ended_is_a_zombie(
     eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("bad-")], "no thread is left")
 
 
+@pytest.mark.parametrize("way", ["kill", "stop"])
+def test_a_thread_that_sleeps_is_a_zombie_until_it_wakes(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr("microkernel.kernel.endings._KILL_PATIENCE", 0.2)
+    plugins.add("bad", """
+        class Plugin(IPlugin):
+            def __init__(self, api): self.api = api
+            def start(self): pass
+            def stop(self): pass
+            @on("hang")
+            def hang(self):
+                self.api.set_data("bad.begun", True)
+                time.sleep(3)
+                self.api.emit("ghost.emit")
+    """, limits={"stop": 0.1, "insist": 0.1})  # fmt: skip
+    with plugins.kernel("thread") as kernel:
+        ghosts: list[str] = []
+        kernel.on("ghost.**", lambda event: ghosts.append(event.topic))
+        kernel.emit("hang")
+        eventually(lambda: kernel.get_data("bad.begun"), "it sleeps")
+        getattr(kernel, way)("bad")
+        assert (kernel.info("bad").state, kernel.info("bad").error_id) == ("zombie", "MK0206")
+        state_is(kernel, "bad", "stopped")
+        assert ghosts == []
+
+
+@pytest.mark.parametrize(
+    "body", ["while True: pass", "while True:\n            try: [0] * 9\n            finally: continue"]
+)
+def test_a_stop_that_never_returns(plugins: Plugins, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Ended, or a zombie and said to be one; never called stopped while it runs."""
+    monkeypatch.setattr("microkernel.kernel.endings._KILL_PATIENCE", 0.5)
+    plugins.add("bad", f"""
+from tests.attacks.support import LOCKS
+class Plugin(IPlugin):
+    def __init__(self, api): pass
+    def start(self): pass
+    def stop(self):
+        {body.replace("True", "'bad' not in LOCKS")}
+""", limits=QUICK)  # fmt: skip
+    with plugins.kernel("thread") as kernel:
+        kernel.stop("bad")
+        alive = [thread for thread in threading.enumerate() if thread.name == "bad-1"]
+        assert kernel.info("bad").state == ("zombie" if alive else "stopped")
+        LOCKS["bad"] = threading.Lock()
+        state_is(kernel, "bad", "stopped")
+    LOCKS.clear()
+
+
 def test_many_zombies_and_many_ends(plugins: Plugins, hung: Callable[[str], str]) -> None:
     """The moment a zombie ends may be the moment it is called one."""
     import microkernel.kernel.endings as endings
