@@ -71,7 +71,7 @@ with kernel:
     assert sys.getswitchinterval() == interval
     links = ["/proc/self/fd/" + fd for fd in os.listdir("/proc/self/fd")]
     sockets = [os.readlink(link) for link in links if os.path.islink(link)]
-    names = open("/proc/net/unix").read()
+    with open("/proc/net/unix") as table: names = table.read()
     assert not [s for s in sockets if s.startswith("socket:") and any(
         line.split()[6:7] == [s[8:-1]] and len(line.split()) > 7 for line in names.splitlines())]
 try:
