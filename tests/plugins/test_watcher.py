@@ -300,6 +300,16 @@ def test_a_file_that_vanishes_is_told_of_and_its_plugin_goes_on(watched: Watched
     assert watched.said("hello").count("MK0306") == 1
 
 
+def test_a_failed_one_whose_file_is_renamed_is_forgotten(watched: Watched, begin: Open) -> None:
+    """Also that two of a kind do not stand in `mk ps`, one of which never ran."""
+    path = watched.write("turtle.py", source(1))  # no name for a plugin: Python has a module of it
+    begin()
+    path.rename(watched.folder / "tortoise.py")
+    watched.wait_for("tortoise", "MK0218")
+    watched.until(lambda: "turtle" not in [info.name for info in watched.kernel.list()])
+    assert "MK0306" not in watched.said("turtle")
+
+
 def test_a_folder_that_vanishes_and_comes_back(watched: Watched, begin: Open) -> None:
     watched.write("pack/__init__.py", source(1))
     watched.write("pack/helper.py", "A = 1\n")

@@ -25,8 +25,8 @@ def plain(text: str) -> str:
 
 
 def number(value: float) -> str:
-    """A float as people write it: 2.0, 0.25 as they are; 0.123456 as 0.12, 2.3456 as 2.3, 123.456 as 123."""
-    exact = repr(value)
+    """A float as people write it: 2.0, 0.25 as they are; 30.0 as 30, 0.12345 as 0.12, 2.3456 as 2.3, 123.456 as 123."""
+    exact = repr(value).removesuffix(".0") if abs(value) >= 10 else repr(value)
     if len(exact) <= 4:
         return exact
     size = abs(value)

@@ -209,11 +209,18 @@ class Plugin(IPlugin):
             home = self._lost_home(name)
             if home and name not in self._missing:
                 self._missing.add(name)
-                self._announce("MK0306", name, path=home)
+                self._lose(name, home)
             if not home:
                 self._contents.forget(path)
                 reduced.add(name)
         return reduced - {""}
+
+    def _lose(self, name: str, home: str) -> None:
+        """One that runs goes on with what was read; one that failed has nothing to go on with, and is forgotten."""
+        if self.api.call("kernel.info", name)["state"] == "failed":
+            self.api.call("kernel.unload", name)
+        else:
+            self._announce("MK0306", name, path=home)
 
     def _lost_home(self, name: str) -> str:
         """Where its source was and is no more."""
