@@ -102,7 +102,7 @@ class Plugin(IPlugin):
 """
 ENDS = [
     "garbage", "text", "huge_length", "huge_count", "many", "short_count", "unknown_tag", "wrong_type", "deep_fields",
-    "bad_utf8", "truncated_raw", "not_msgpack", "empty", "endless",
+    "deep_raw", "bad_utf8", "truncated_raw", "not_msgpack", "empty", "endless",
     "long_datagram",
 ]  # fmt: skip
 IGNORED = [

@@ -1,0 +1,137 @@
+"""Frames, sessions and the codec: whatever bytes come, however they are cut, they are messages or a ProtocolError."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge, ProtocolError
+from microkernel.wire import codec, frames, messages
+from microkernel.wire.session import Session, pack, pack_each, refusal
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+MESSAGES = st.lists(
+    st.builds(messages.Ping, st.integers(0, 2**63 - 1))
+    | st.builds(messages.Emit, st.just("a.b"), st.builds(lambda v: codec.Raw(codec.encode(v)), PLAIN))
+    | st.builds(messages.Log, st.integers(0, 50), st.text(), st.floats(allow_nan=False)),
+    max_size=8,
+)
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+def seen(received: list[messages.Message]) -> list[bytes]:
+    return [codec.encode_message(message) for message in received]
+
+
+@given(PLAIN)
+def test_plain_data_comes_back_as_it_was(value: Any) -> None:
+    assert codec.decode(codec.encode(value)) == value
+
+
+@given(MESSAGES, st.lists(st.integers(0, 10_000), max_size=6))
+def test_a_stream_may_be_cut_anywhere(batch: list[messages.Message], places: list[int]) -> None:
+    session, received = Session("kernel"), []
+    for part in cut(Session("worker").hello() + pack(batch), places):
+        received += session.receive(part)
+    assert seen(received) == seen(batch)
+    assert session.peer is not None
+    assert session.peer.role == "worker"
+
+
+@given(st.lists(st.binary(max_size=200), max_size=6))
+def test_bytes_that_are_no_messages_are_refused_or_waited_for(parts: list[bytes]) -> None:
+    session = Session("kernel")
+    for part in parts:
+        try:
+            session.receive(part)
+        except ProtocolError:
+            with pytest.raises(ProtocolError, match="MK0215"):
+                session.receive(Session("worker").hello())  # it is closed for good: it never guesses
+            return
+
+
+@given(MESSAGES, st.integers(0, 100_000), st.integers(0, 255))
+def test_one_wrong_byte_is_never_more_than_a_refusal(batch: list[messages.Message], place: int, byte: int) -> None:
+    data = bytearray(Session("worker").hello() + pack(batch))
+    data[place % len(data)] = byte
+    with suppress(ProtocolError):
+        Session("kernel").receive(bytes(data))
+
+
+def test_a_length_over_the_limit_is_refused_before_anything_is_kept_for_it() -> None:
+    reader = frames.Reader(limit=1000)
+    with pytest.raises(ProtocolError, match="over the limit of 1,000"):
+        list(reader.feed(b"\xff\xff\xff\xff\xdd\x00\x00\x00\x01"))
+    assert len(reader._kept) <= frames.HEAD
+
+
+def test_a_count_over_the_limit_is_refused() -> None:
+    body = b"\xdd" + (frames.MAX_BATCH + 1).to_bytes(4, "big") + b"\xc0" * (frames.MAX_BATCH + 1)
+    with pytest.raises(ProtocolError, match="messages, over the limit"):
+        list(frames.Reader().feed(len(body).to_bytes(4, "big") + body))
+
+
+def test_nesting_without_end_is_a_refusal() -> None:
+    deep = b"\x91" * 200_000
+    body = b"\xdd\x00\x00\x00\x01\x93\x1d\xa3a.b" + deep
+    session = Session("kernel")
+    session.receive(Session("worker").hello())
+    with pytest.raises(ProtocolError, match="MK0215"):
+        session.receive(len(body).to_bytes(4, "big") + body)
+
+
+@given(MESSAGES.filter(bool))
+def test_batches_are_cut_to_datagrams(batch: list[messages.Message]) -> None:
+    session = Session("kernel")
+    session.receive(Session("worker").hello())
+    received = []
+    for frame in pack_each(batch):
+        assert len(frame) <= frames.DATAGRAM or len(frames.datagrams(frame)) > 1
+        received += session.receive(frame)
+    assert seen(received) == seen(batch)
+
+
+@pytest.mark.parametrize(
+    ("first", "id"),
+    [
+        (pack([messages.Ping(1)]), "MK0216"),
+        (pack([messages.Hello(99, "worker")]), "MK0216"),
+        (refusal(ProtocolError("MK0701", reason="no")), "MK0701"),
+        (b"GET / HTTP/1.1\r\n\r\n", "MK0215"),
+    ],
+)
+def test_a_stranger_and_another_version_are_refused_readably(first: bytes, id: str) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        Session("kernel").receive(first)
+    assert refused.value.id == id
+    assert str(refused.value)
+
+
+def test_what_is_no_plain_data_is_named_by_its_path() -> None:
+    with pytest.raises(NotPlainData) as refused:
+        codec.encode({"orders": [1, {"owner": object()}]})
+    assert refused.value.path == ".orders[1].owner"
+
+
+def test_a_payload_over_the_limit() -> None:
+    with pytest.raises(PayloadTooLarge):
+        codec.encode(b"x" * codec.MAX_PAYLOAD)
+    assert codec.encode(b"x" * (codec.MAX_PAYLOAD - 5))
+
+
+def test_what_does_not_fit_its_type_is_named_by_its_path() -> None:
+    with pytest.raises(InvalidArguments, match=r"\$\[1\]"):
+        codec.decode(codec.encode([1, "x"]), list[int])
