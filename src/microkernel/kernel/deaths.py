@@ -147,26 +147,27 @@ class Deaths:
         """The others stop first, the last one first; then all start, in order. Each holds its own lock only."""
         others = [self._registry.get(name) for name in names if name in self._registry]
         for other in reversed(others):
-            self._pull(other, record.name)
+            if self._pull(other, record.name):
+                self._journal.announce("MK0222", "notice", other.name, cause=record.name)
         for each in _in_order([record, *others], self._groups):
             self._restart(each)
 
-    def _pull(self, record: Record, cause: str) -> None:
-        """Stopped as politely as by hand, but nothing that waits for it is lost, and it comes back."""
+    def _pull(self, record: Record, cause: str) -> bool:
+        """Stopped as politely as by hand, but nothing that waits for it is lost: it is in backoff. Whether it was."""
         with record.lock:
             if record.state != "active" or record.instance is None or self.closing:
-                return
+                return False
             instance = record.instance
             stopped, ended = self._endings.retire(instance, export=False)
             if not ended:
                 self._lost(record, f"its group restarts because {cause} died")
-                return
+                return False
             self._remains.hand_over(record, instance, stopped)
             record.instance = None
             record.step("died")
             record.backoff_since = time.monotonic()
-            self._journal.announce("MK0222", "notice", record.name, cause=cause)
             self._journal.changed(record)
+            return True
 
     def _put_down(self, name: str, cause: str) -> None:
         """Who cannot be without a plugin that is quarantined is stopped."""
