@@ -14,14 +14,14 @@ from typing import Any
 
 from microkernel import Kernel
 from microkernel.errors import KernelError
+from microkernel.kernel.instance import Instance
 from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.switch import Switch
 from tests.chaos.evidence import Evidence
 from tests.chaos.plugins import Role, cast
 
 DOWN = ("stopped", "failed", "quarantined", "zombie")
 """States in which a plugin does not listen."""
-DECIDED = ("MK0207", "MK0209")
-"""What the kernel says when it has decided to end an instance: what that says from then on does not count."""
 _IN_DOUBT = 1.0
 """Seconds after which what does not come up may have a bad source, of a reload that found nothing running."""
 PATIENCE = 60.0
@@ -63,6 +63,17 @@ class Arena:
         kernel.on("ledger.**", self._arrived, inline=True)
         kernel.on("kernel.state", self._changed, inline=True)
         kernel.on("kernel.message", self._told, inline=True)
+        self._hear_decisions(kernel.core.switch)
+
+    def _hear_decisions(self, switch: Switch) -> None:
+        """When the kernel decides to end an instance, what that says from then on does not count."""
+        decide = switch.cut_off
+
+        def decided(instance: Instance) -> None:
+            self.cut(instance.name, instance.generation, time.monotonic())
+            decide(instance)
+
+        switch.cut_off = decided  # type: ignore[method-assign]
 
     def _arrived(self, id: str) -> None:
         self.evidence.tell("arrived", "harness", 0, id)
@@ -71,11 +82,8 @@ class Arena:
         if state in DOWN:
             self._down[plugin] = time.monotonic()
 
-    def _told(self, id: str, plugin: str) -> None:
+    def _told(self, id: str) -> None:
         self.said[id] += 1
-        if id in DECIDED:
-            instance = self.kernel.core.registry.get(plugin).instance  # there may be a newer generation beside it
-            self.cut(plugin, instance.generation if instance else 0, time.monotonic())
 
     # Time
 

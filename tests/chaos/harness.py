@@ -170,7 +170,7 @@ class Harness:
         try:
             eventually(self._is_quiet, "all plugins are up and their mailboxes empty", PATIENCE)
         except AssertionError:
-            self.arena.trouble("kernel", f"holds {look().instances} instances of {len(self.arena.roles)} plugins")
+            self.arena.trouble("kernel", f"holds {self._present()} instances of {len(self.arena.roles)} plugins")
             for info in self.arena.kernel.list():
                 if info.state != "active" or info.waiting:
                     self.arena.trouble(info.name, f"is {info.state} with {info.waiting} letters at the end")
@@ -178,9 +178,13 @@ class Harness:
     def _is_quiet(self) -> bool:
         """Also the timers of instances that are no more have run out, and let go of them."""
         self._bury()
-        if look().instances > len(self.arena.roles):
+        if self._present() > len(self.arena.roles):
             return False
         return all(info.state == "active" and not info.waiting for info in self.arena.kernel.list())
+
+    def _present(self) -> int:
+        """Instances, without the few ended ones of each plugin that wait to be asked what they left."""
+        return look().instances - sum(len(record.past) for record in self.arena.kernel.core.registry)
 
     def _close_books(self) -> None:
         """Nobody sends any more; the rest is handled; then what the kernel counted is written down."""
