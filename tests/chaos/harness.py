@@ -73,7 +73,7 @@ class Harness:
         self._phase = 0
 
     def run(self, seconds: float, warm_up: float) -> Result:
-        arena, before = self.arena, look()
+        arena, before, ours = self.arena, look(), descendants(os.getpid())
         began = time.monotonic()
         with watched(arena.trouble), closing(arena.kernel):
             arena.kernel.open(ready=arena.listen)
@@ -84,7 +84,8 @@ class Harness:
             end = look()
             self._close_books()
         del arena.kernel  # closed, and held by nobody
-        after, left = look(), [*descendants(os.getpid()).values()]
+        after = look()
+        left = [line for pid, line in descendants(os.getpid()).items() if pid not in ours]
         arena.evidence.close()
         took = time.monotonic() - began
         return Result(
