@@ -197,6 +197,8 @@ class SocketChannel:
 
     def read(self) -> bool:
         """Whether there may be more."""
+        if self._broken:
+            return False
         for _ in range(_READS):
             try:
                 data = self._up_socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
@@ -230,7 +232,7 @@ class SocketChannel:
             if self._broken:
                 return False
             self._received(message)
-        return not self._broken
+        return True
 
 
 def _nothing() -> None:
