@@ -142,6 +142,38 @@ def test_what_was_emitted_before_the_end_was_decided_is_heard(plugins: Plugins, 
         eventually(lambda: heard[:100] == [*range(100)], "all was heard")
 
 
+LAST_WORDS = """
+class Plugin(IPlugin):
+    def __init__(self, api): self.api = api
+    def start(self): pass
+    def stop(self): pass
+    @on("talk")
+    def talk(self, go: str, said: str):
+        for number in range(300): self.api.emit("heard", number=number)
+        while not os.path.exists(go): time.sleep(0.001)
+        for number in range(300, 400): self.api.emit("heard", number=number)
+        open(said, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_last_words_are_heard_also_of_who_left_the_kernels_unread(plugins: Plugins, tmp_path: Path) -> None:
+    """The system tells us first that the other end has not read all, and only then gives us what that has said."""
+    plugins.add("talker", LAST_WORDS)
+    go, said, heard, free = tmp_path / "go", tmp_path / "said", [], threading.Event()
+    with plugins.kernel() as kernel:
+        kernel.on("heard", lambda number: heard.append(number), inline=True)
+        kernel.emit("talk", go=str(go), said=str(said))
+        eventually(lambda: len(heard) == 300, "the first are heard, and credit is given for them")
+        kernel.core.reactor.run(int)
+        kernel.core.reactor.post(free.wait)  # from here on nothing is read
+        go.touch()
+        eventually(said.exists, "it has said all")
+        free.set()
+        eventually(lambda: kernel.info("talker").generation == 2, "it died")
+        assert heard[:400] == [*range(400)]
+
+
 def test_who_has_finished_in_time_is_not_overdue_because_the_kernel_was_late(plugins: Plugins) -> None:
     plugins.add("quick", QUICK_HANDLER, limits={**QUICK, "handler": 0.3})
     free, messages = threading.Event(), []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 
 from tests.chaos.harness import Result
 from tests.chaos.ledger import SLACK
 from tests.chaos.processes import Look
 
 _SHOWN = 40
-"""Lines of problems that are printed."""
+"""Lines of problems that are printed, the rarest kinds first."""
 
 
 def report(result: Result) -> str:
@@ -68,7 +69,9 @@ def _end(result: Result) -> list[str]:
     problems = result.problems
     if not problems:
         return ["✓ nothing lost, nothing late, nothing left"]
-    shown = [f"✗ {problem[:2000]}" for problem in problems[:_SHOWN]]
+    often = Counter(problem.partition(":")[0] for problem in problems)
+    rarest = sorted(problems, key=lambda problem: often[problem.partition(":")[0]])
+    shown = [f"✗ {problem[:2000]}" for problem in rarest[:_SHOWN]]
     return [*shown, f"✗ {len(problems)} problems; seed {result.seed}"]
 
 

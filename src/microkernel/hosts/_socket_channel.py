@@ -204,6 +204,8 @@ class SocketChannel:
                 data = self._up_socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return False
+            except ConnectionResetError:  # it left something of ours unread; what it said itself is still to come
+                continue
             except OSError:
                 data = b""
             if not data:

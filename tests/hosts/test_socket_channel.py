@@ -1,0 +1,45 @@
+"""The kernel's end of a channel to a worker, with a real socket pair and no worker."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from microkernel.hosts._socket_channel import SocketChannel
+from microkernel.wire import messages
+from microkernel.wire.session import Session, pack
+
+
+class Here:
+    """A Reactor that does at once what it is given."""
+
+    def watch(self, fd: int, ready: Callable[[], object], *, write: bool = False) -> None: ...
+    def unwatch(self, fd: int) -> None: ...
+
+    def post(self, work: Callable[[], object]) -> None:
+        work()
+
+
+class Nothing:
+    def take(self, most: int) -> list[messages.Message]:
+        return []
+
+    def waiting(self) -> int:
+        return 0
+
+
+def test_what_a_worker_said_before_its_end_is_read_also_when_it_left_ours_unread() -> None:
+    """The system tells first that the other end has not read all (ECONNRESET), and only then gives what it has said."""
+    down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    heard: list[messages.Message] = []
+    channel = SocketChannel(down, up, Nothing(), Here(), heard.append, print, print)  # type: ignore[arg-type]
+    channel.open()
+    channel.send_up(messages.Credit(1))
+    worker_up.send(Session("worker").hello())
+    for number in range(100):
+        worker_up.send(pack([messages.Ping(number)]))
+    worker_up.close()
+    worker_down.close()
+    channel.close()
+    assert [message.id for message in heard] == [*range(100)]  # type: ignore[union-attr]
