@@ -9,7 +9,9 @@ fuzzer, which writes the input to a file ``crash-...`` that reproduces it.
 from __future__ import annotations
 
 import sys
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 import atheris
 
@@ -63,12 +65,28 @@ def one_input(data: bytes) -> None:
         TARGETS[data[0] % len(TARGETS)](data[1:])
 
 
+def seeds() -> list[bytes]:
+    """Well-formed inputs to begin with: what the fuzzer changes is more than noise then."""
+    raw = codec.Raw(codec.encode({"a": [1, 2.5, None, "x"]}))
+    failure = messages.Failure("PluginDied", "MK0214", {"a": 1})
+    some = [
+        messages.Hello(1, "worker"), messages.Call(1, "a.b", raw, raw, 1.0, 0, ["a"]), messages.Reply(1, raw, failure),
+        messages.Loaded([messages.Handler(1, "a.**", "x")], [messages.Method("m")]), messages.Emit("a.b", raw),
+        messages.Rejected(1, failure), messages.Data(1, "set", "a.b", raw, 3), messages.Done([1, 2, 3]),
+        messages.Log(20, "x", 1.0, "say", {"a": 1}), messages.Stopped(raw, [1, 2]), messages.Leaving("x", 1),
+        messages.Ask(1, "a", raw, 1.0),
+    ]  # fmt: skip
+    frames = [b"\x00\x80" + pack([message]) for message in some]
+    bare = [b"\x01" + codec.encode_message(message) for message in some]
+    return [*frames, *bare, b"\x02" + pack([messages.Reply(1, raw)]), b"\x03" + bytes(raw)]
+
+
 def main() -> None:
-    seeds = [pack([messages.Ping(1)]), HELLO, pack([messages.Emit("a.b", messages.EMPTY_MAP)])]
-    for number, seed in enumerate(seeds):
-        one_input(bytes([number]) + seed)
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, seed in enumerate(seeds()):
+            (Path(corpus) / str(number)).write_bytes(seed)
+        atheris.Setup([*sys.argv, corpus], one_input)
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":
