@@ -65,7 +65,8 @@ class Runtime:
         """What asyncio has nobody to tell of: the plugin's log. Of a kill there is nothing to tell."""
         error = context.get("exception")
         if not isinstance(error, PluginKilled | ChannelClosed):
-            self._instance.log.error("%s", context["message"], exc_info=error)
+            with suppress(PluginKilled, ChannelClosed):  # it is over: there is nobody to tell
+                self._instance.log.error("%s", context["message"], exc_info=error)
 
     def nudge(self) -> None:
         """Wake the event loop, from another thread: an exception that is raised here is seen only by code that runs."""
