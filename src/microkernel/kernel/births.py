@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from microkernel.errors import IsolationUnavailable, KernelError, PluginDied, PluginLoadError
 from microkernel.kernel import gate
-from microkernel.kernel.gate import Grant
+from microkernel.kernel.approvals import Approvals
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.manifest import KernelConfig, Level, Manifest
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
 from microkernel.kernel.registry import Record, Registry
-from microkernel.kernel.settings import resolve_secrets
+from microkernel.kernel.settings import is_common, resolve_secrets, variables
 from microkernel.kernel.switch import Switch
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
@@ -42,28 +42,30 @@ class Births:
         hosts: Callable[[Level], Host],
         config: KernelConfig,
         data_dir: Path,
-        grants: Mapping[str, Grant],
+        approvals: Approvals,
     ) -> None:
         self._registry = registry
         self._loader = loader
         self._hosts = hosts
         self._config = config
         self._data_dir = data_dir
-        self._grants = grants
+        self._approvals = approvals
         self.switch: Switch
 
     def load(self, record: Record, manifest: Manifest, level: Level, snapshot: Snapshot | None) -> Instance:
-        """The next generation, loaded and constructed. Raises PluginLoadError and its kin, DiedEarly."""
+        """The next generation, loaded and constructed; from its source as it is now, or from a snapshot that was let in
+        before. Raises PluginLoadError and its kin, PluginHeld, DiedEarly."""
         if snapshot is None:
             snapshot = self._loader.snapshot(record.found, self._peers(record))
+            permissions = self._approvals.admit(record.found, manifest, level, snapshot)
+        else:
+            permissions = self._approvals.effective(manifest, level)
         host = self._host(level)
         record.generation += 1
-        own = self._config.plugin.get(record.name)
-        operator = self._grants.get(record.name) or (own.permissions if own else None)
-        permissions = gate.granted(manifest.permissions, operator, level)
         instance = Instance(record, record.generation, host.level, manifest, snapshot, permissions, self.switch)
         load = self._load_message(instance, snapshot)
-        instance.place = host.launch(LaunchSpec(load, asdict(manifest.limits)), instance, instance)
+        spec = LaunchSpec(load, asdict(manifest.limits), self._hidden())
+        instance.place = host.launch(spec, instance, instance)
         record.newborn = instance
         news = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
         assert isinstance(news, messages.Loaded)
@@ -89,6 +91,12 @@ class Births:
         if news is None:
             raise PluginLoadError(too_late, name=instance.name, seconds=seconds)
         return news
+
+    def _hidden(self) -> frozenset[str]:
+        """The variables that configurations take secrets from: no plugin finds them in its environment."""
+        configs = [each.config for each in self._config.plugin.values()]
+        configs += [record.manifest.config for record in self._registry]
+        return frozenset(name for config in configs for name in variables(config) if not is_common(name))
 
     def _peers(self, record: Record) -> list[str]:
         return [name for name in self._registry.names() if name != record.name]

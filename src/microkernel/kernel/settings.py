@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,10 @@ from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Manifest, PluginConfig
 
 _NOTHING = PluginConfig()
+_COMMON = frozenset({
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "PWD", "LANG", "LANGUAGE", "TZ", "TMPDIR", "HOSTNAME",
+})  # fmt: skip
+_COMMON_BEGIN = ("LC_", "XDG_")
 
 
 def effective(manifest: Manifest, config: KernelConfig) -> Manifest:
@@ -54,3 +58,25 @@ def _resolve(value: Any, environ: Mapping[str, str], path: str) -> Any:
             raise ConfigError("MK0705", path=path, reason=f"the environment has no variable {value['env']}")
         return environ[value["env"]]
     return resolve_secrets(value, environ, path)
+
+
+def variables(config: Mapping[str, Any]) -> set[str]:
+    """The variables that a configuration takes values from."""
+    return {name for _, name in references(config)}
+
+
+def references(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Where in a configuration ``{env = "X"}`` stands, and the X."""
+    for key, value in config.items():
+        if not isinstance(value, Mapping):
+            continue
+        where = f"{path}.{key}" if path else key
+        if set(value) == {"env"} and isinstance(value["env"], str):
+            yield where, value["env"]
+        else:
+            yield from references(value, where)
+
+
+def is_common(variable: str) -> bool:
+    """Programs need it, and it is no secret, even where a configuration takes a value from it."""
+    return variable in _COMMON or variable.startswith(_COMMON_BEGIN)
