@@ -117,7 +117,7 @@ class Approvals:
         return grants.union(declared if word == "declared" else word for word in self._words(manifest.name))
 
     def _wishes(self, found: Found, manifest: Manifest) -> list[Wish]:
-        """What is declared, and the variables that its own configuration reads: only the operator's may do so freely."""
+        """What is declared, and the variables its own configuration reads: only the operator's may do so freely."""
         own = self._config.plugin.get(manifest.name)
         theirs = {k: v for k, v in found.manifest.config.items() if own is None or k not in own.config}
         wanted = grants.wishes(manifest.name, self.effective(manifest, "sandbox"))

@@ -46,19 +46,20 @@ class Approving:
         return self._request(self.registry.get(name)).review
 
     def approve(self, name: str, digest: str = "", remember: bool = True) -> PluginInfo:
-        """Approve all that it asks for, and have it run: one that runs takes its new source by a reload. ``digest``:
-        only these files. Raises PluginHeld MK0415 where it has others by now, and as ``review``, ``start`` and
-        ``reload`` do."""
+        """Approve all that it asks for, and have it run: one that runs takes its new source by a reload; where there is
+        nothing to approve, only one that is held is started. ``digest``: these files and no others.
+
+        Raises PluginHeld MK0415 where it has others by now, and as ``review``, ``start`` and ``reload`` do.
+        """
         record = self.registry.get(name)
         with record.lock:
             request = self._request(record)
             if digest not in ("", request.review.digest):
                 raise PluginHeld("MK0415", name=name)
             self.accept(request, remember=remember)
-        if record.state == "active":
-            if not request.review.is_fine:
-                self.reload(name)
-        elif record.state != "zombie":
+        if record.state == "active" and not request.review.is_fine:
+            self.reload(name)
+        elif record.state == "held" or not request.review.is_fine:
             self.start(name, True)
         return self.info(name)
 

@@ -1,4 +1,4 @@
-"""``microkernel.lock``: what the operator has approved, as text that can be read, compared and put under version control.
+"""``microkernel.lock``: what the operator has approved, as a text to be read and compared.
 
 Reading and writing texts is pure; ``LockFile`` is the file. It is replaced as a whole or not at all, and one that
 cannot be read is never replaced.
