@@ -12,7 +12,7 @@ from microkernel.loader.lock import LockFile
 
 from .conftest import Home, Start
 from .test_console import Open
-from .test_console import terminal as terminal  # noqa: PLC0414 - a fixture
+from .test_console import terminal as terminal
 
 PRETEND = """
 import sys
@@ -71,7 +71,7 @@ def approved(home: Home) -> dict[str, str]:
 
 def test_headless_denies_and_says_how_to_approve(home: Home, start: Start) -> None:
     running = start("--headless", "--no-watch")
-    running.wait_for(rf"^! mailer  2\.0      held     MK0412  asks for more than was approved: {DIFF}      mk approve mail")
+    running.wait_for(rf"^! mailer  2\.0      held     MK0412  asks for more than was approved: {DIFF}      mk app")
     assert [(each["state"], each["error_id"]) for each in home.json("ps")] == [("held", "MK0412")]
     shown = home.mk("info", "mailer").stdout
     assert "+ net smtp.example.com:587" in shown

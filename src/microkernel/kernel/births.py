@@ -14,7 +14,7 @@ from microkernel.kernel.instance import Instance
 from microkernel.kernel.manifest import KernelConfig, Level, Manifest
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
 from microkernel.kernel.registry import Record, Registry
-from microkernel.kernel.settings import is_common, resolve_secrets, variables
+from microkernel.kernel.settings import is_common, resolve_secrets, secret_values, variables
 from microkernel.kernel.switch import Switch
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
@@ -71,6 +71,7 @@ class Births:
         assert isinstance(news, messages.Loaded)
         for handler in news.handlers:
             gate.admit(record.name, permissions, messages.Subscribe(0, handler))
+        instance.secrets.add(news.secrets)
         instance.staged = news
         record.newborn = None
         record.snapshot = snapshot
@@ -112,6 +113,8 @@ class Births:
 
     def _load_message(self, instance: Instance, snapshot: Snapshot) -> messages.Load:
         manifest, may = instance.manifest, instance.permissions
+        config = resolve_secrets(manifest.config, os.environ)
+        instance.secrets.add(secret_values(manifest.config, os.environ))
         return messages.Load(
             name=instance.name,
             version=manifest.version,
@@ -122,7 +125,8 @@ class Births:
             sources=dict(snapshot.sources),
             package=snapshot.package,
             peers=self._peers(instance.record),
-            config=codec.Raw(codec.encode(resolve_secrets(manifest.config, os.environ))),
+            config=codec.Raw(codec.encode(config)),
+            secrets=sorted(instance.secrets.values),
             data_dir=str(self._data_dir / instance.name),
             concurrency=manifest.concurrency,
             log_level=_LOG_LEVELS.get(self._config.log_level.upper(), 20),

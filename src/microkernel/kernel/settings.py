@@ -60,21 +60,22 @@ def _resolve(value: Any, environ: Mapping[str, str], path: str) -> Any:
     return resolve_secrets(value, environ, path)
 
 
+def secret_values(config: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
+    """What is shown nowhere: all that is given as ``{env = "X"}``, but for what every program knows."""
+    return {environ[name] for name in variables(config) if name in environ and not is_common(name)}
+
+
 def variables(config: Mapping[str, Any]) -> set[str]:
     """The variables that a configuration takes values from."""
-    return {name for _, name in references(config)}
+    return set(_variables(config))
 
 
-def references(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Where in a configuration ``{env = "X"}`` stands, and the X."""
-    for key, value in config.items():
-        if not isinstance(value, Mapping):
-            continue
-        where = f"{path}.{key}" if path else key
-        if set(value) == {"env"} and isinstance(value["env"], str):
-            yield where, value["env"]
-        else:
-            yield from references(value, where)
+def _variables(config: Mapping[str, Any]) -> Iterator[str]:
+    for value in config.values():
+        if isinstance(value, Mapping) and set(value) == {"env"} and isinstance(value["env"], str):
+            yield value["env"]
+        elif isinstance(value, Mapping):
+            yield from _variables(value)
 
 
 def is_common(variable: str) -> bool:
