@@ -47,8 +47,8 @@ class Kernel:
     ``plugins``: a folder, a file, or several. ``config``: a ``KernelConfig``, or the path of a ``microkernel.toml``; by
     default nothing is read. ``isolation`` overrides what manifests and config say. ``python`` is the interpreter that
     workers run. ``lock`` is the path of a ``microkernel.lock``, in which approvals are remembered; without it they last
-    as long as the kernel. It prints nothing (its logger is ``microkernel``), opens no socket, watches no file and installs no
-    signal handler.
+    as long as the kernel. It prints nothing (its logger is ``microkernel``), opens no socket, watches no file and
+    installs no signal handler.
     """
 
     def __init__(

@@ -68,9 +68,7 @@ class Approvals:
             changed=grants.changed_files(snapshot, approval) if altered and approval is not None else (),
         )  # fmt: skip
 
-    def approve(
-        self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot, *, remember: bool
-    ) -> Review:
+    def approve(self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot, *, remember: bool) -> Review:
         """All that it asks for, for these files; the Review is of before. Raises ConfigError MK0414 where it cannot be
         remembered; then nothing is approved."""
         review = self.review(found, manifest, level, snapshot)

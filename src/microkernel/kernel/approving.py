@@ -65,9 +65,7 @@ class Approving:
 
     def accept(self, request: Request, *, remember: bool) -> None:
         """Approve before it is loaded. Raises ConfigError MK0414."""
-        self.approvals.approve(
-            request.found, request.manifest, request.level, request.snapshot, remember=remember
-        )
+        self.approvals.approve(request.found, request.manifest, request.level, request.snapshot, remember=remember)
 
     def requests(self) -> list[Request]:
         """Of the plugins that lie where the kernel looks, those that somebody has to approve. What is wrong with one
