@@ -22,12 +22,13 @@ from microkernel.embedder.handlers import Embedder
 from microkernel.embedder.options import Grants, Places, list_places, read_grant
 from microkernel.errors import CallTimeout, IsolationUnavailable, KernelClosed
 from microkernel.kernel.clock import SystemClock
+from microkernel.kernel.grants import Review
 from microkernel.kernel.info import PluginInfo
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import LEVELS, KernelConfig, Level
 from microkernel.kernel.ports import Availability, Host
 from microkernel.kernel.reload import ReloadReport
-from microkernel.loader import FileLoader, read_config
+from microkernel.loader import FileLoader, LockFile, read_config
 from microkernel.sdk.event import Reply, Subscription
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
@@ -45,8 +46,9 @@ class Kernel:
 
     ``plugins``: a folder, a file, or several. ``config``: a ``KernelConfig``, or the path of a ``microkernel.toml``; by
     default nothing is read. ``isolation`` overrides what manifests and config say. ``python`` is the interpreter that
-    workers run. It prints nothing (its logger is ``microkernel``), opens no socket, watches no file and installs no
-    signal handler.
+    workers run. ``lock`` is the path of a ``microkernel.lock``, in which approvals are remembered; without it they last
+    as long as the kernel. It prints nothing (its logger is ``microkernel``), opens no socket, watches no file and
+    installs no signal handler.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Kernel:
         isolation: Level | None = None,
         grants: Grants | None = None,
         python: str = sys.executable,
+        lock: str | os.PathLike[str] | None = None,
     ) -> None:
         if isolation is not None and isolation not in LEVELS:
             raise IsolationUnavailable("MK0501", level=isolation, reason=f"the levels are {', '.join(LEVELS)}")
@@ -66,6 +69,7 @@ class Kernel:
         self._isolation = isolation
         self._grants = {plugin: read_grant(given) for plugin, given in (grants or {}).items()}
         self._python = python
+        self._lock = LockFile(os.fspath(lock)) if lock is not None else None
         self._hosts: dict[Level, Host] = {}
         self._hosts_lock = threading.Lock()
         self._core: Core | None = None
@@ -95,8 +99,10 @@ class Kernel:
     def open(self, ready: Callable[[Kernel], object] | None = None) -> None:
         """Start; returns when every plugin is active or not going to be. ``ready`` is called before the first starts.
 
-        Close it also when this raises.
+        Close it also when this raises. Raises ConfigError MK0414 for a lock that cannot be read.
         """
+        if self._lock is not None:
+            self._lock.read()
         core = self._core = Core(
             self.name,
             FileLoader(),
@@ -106,6 +112,7 @@ class Kernel:
             self._data_dir(),
             self._isolation,
             self._grants,
+            self._lock,
         )
         core.places = self._places
         self._embedder = Embedder(core)
@@ -259,6 +266,14 @@ class Kernel:
     def unload(self, name: str) -> Leftovers:
         """Stop and forget it; returns what, if anything, still holds its objects."""
         return self.core.unload(name)
+
+    def review(self, name: str) -> Review:
+        """What a plugin asks for, as it is on the disk now, beside what was approved."""
+        return self.core.review(name)
+
+    def approve(self, name: str, *, remember: bool = True) -> PluginInfo:
+        """Approve all that it asks for and have it run; with a ``lock``, ``remember`` it there."""
+        return self.core.approve(name, remember=remember)
 
     def dead_letters(self, name: str = "") -> Letters:
         """Events that could not be handled: id, plugin, handler, topic, source, time, delivery, reason, data."""

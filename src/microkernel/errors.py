@@ -94,6 +94,11 @@ class PermissionDenied(KernelError):
     """The sender has no grant for this. Nothing was delivered; the text names the line to add to the manifest."""
 
 
+class PluginHeld(PermissionDenied):
+    """The plugin asks for more than was approved, or its files are not those that were. None of its code has run; it
+    is ``held`` until somebody approves it. In a reload the old source goes on."""
+
+
 class InvalidArguments(KernelError):
     """The arguments do not fit the method's type hints. The method was not entered.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -239,6 +241,67 @@ def test_another_user_is_refused_readably(server: ControlServer, monkeypatch: py
     with pytest.raises(ProtocolError, match=f"MK0709 .*you are user {os.getuid() + 12345}"):
         ControlClient()
     assert server.core.registry.names() == ["sum"]
+
+
+NOBODY = 65534
+
+
+def as_nobody(work: Callable[[], bytes]) -> bytes:
+    """What another user gets. A fork, not a new program: the interpreter may lie where only root looks."""
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child of a program with threads: it only connects
+        child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            os.write(write, work())
+        except OSError as error:
+            os.write(write, f"{type(error).__name__}".encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as said:
+        answer = said.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+@pytest.fixture
+def open_to_all(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A kernel's socket where every user can look, with its own walls as they are."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o755)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", place)
+        server = ControlServer(kernel.core)
+        server.open()
+        yield server.path
+        server.close()
+
+
+def connect(path: Path) -> bytes:
+    with stranger(path) as connection:
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@AS_ROOT
+def test_another_user_cannot_even_reach_it(open_to_all: Path) -> None:
+    assert as_nobody(lambda: connect(open_to_all)) == b"PermissionError"
+    open_to_all.parent.chmod(0o755)  # the folder's wall is down: the socket has its own
+    assert as_nobody(lambda: connect(open_to_all)) == b"PermissionError"
+
+
+@AS_ROOT
+def test_another_user_who_reaches_it_is_turned_away_by_what_the_system_knows(open_to_all: Path) -> None:
+    open_to_all.parent.chmod(0o755)
+    open_to_all.chmod(0o666)
+    heard = as_nobody(lambda: connect(open_to_all))
+    said = [message for body in Reader().feed(heard) for message in decode(body)]
+    assert isinstance(said[-1], messages.Refuse)
+    assert (said[-1].id, len(said)) == ("MK0709", 1)
+    assert said[-1].fields["reason"] == f"it belongs to user {os.getuid()}, and you are user {NOBODY}"
 
 
 def test_root_is_let_in(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:

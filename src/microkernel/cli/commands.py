@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,14 +17,16 @@ from rich.text import Text
 
 import microkernel
 from microkernel import Event
+from microkernel.cli.asking import ask_here
 from microkernel.cli.output import Output
-from microkernel.cli.settings import FOLDER, places, settings, wished_language
+from microkernel.cli.settings import FOLDER, lock_path, places, settings, wished_language
+from microkernel.cli.usage import tell_usage
 from microkernel.control.client import ControlClient
 from microkernel.errors import KernelError
 from microkernel.messages import find, glossary, message_id, plain, render
 from microkernel.messages.catalog import Catalog
 from microkernel.messages.phrases import phrase
-from microkernel.plugins.console import view
+from microkernel.plugins.console import asking, view
 from microkernel.plugins.console.verbs import AlreadyTold, Result, Verbs, not_understood
 
 _say = Output(wished_language()).tongue.word
@@ -64,39 +65,7 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        return _usage(error, output)
-
-
-def _usage(error: Exception, output: Output) -> int:
-    """What typer refuses, in our words."""
-    kind, word = type(error).__name__, output.tongue.word
-    if kind == "Abort":
-        return 130
-    if not hasattr(error, "format_message"):
-        raise error
-    param: Any = getattr(error, "param", None)
-    parameter = (param.metavar or param.name) if param is not None else ""
-    reason = {
-        "NoSuchOption": lambda: word("usage.option", what=getattr(error, "option_name", "")),
-        "MissingParameter": lambda: word("usage.missing", what=parameter),
-        "BadParameter": lambda: word("usage.bad", what=parameter, reason=error.format_message()),
-    }.get(kind, lambda: _other(error, word))()
-    context = getattr(error, "ctx", None)
-    of = f" {context.info_name}" if context is not None and context.parent is not None else ""
-    see = word("usage.see", command=f"mk help{of}") if of else _near(error, word)
-    output.error(not_understood(reason, see))
-    return 2
-
-
-def _other(error: Any, word: Callable[..., str]) -> str:
-    message = str(error.format_message())
-    return word("console.unknown", word=message.split("'")[1]) if message.startswith("No such command") else message
-
-
-def _near(error: Any, word: Callable[..., str]) -> str:
-    known = getattr(getattr(error.ctx, "command", None), "commands", {})
-    near = get_close_matches("".join(str(error.format_message()).split("'")[1:2]), known, 1)
-    return word("usage.near", word=near[0]) if near else word("usage.list")
+        return tell_usage(error, output)
 
 
 # On a running kernel
@@ -200,6 +169,24 @@ def unload(name: Name, kernel: KernelName = "", as_json: AsJson = False) -> None
     _do(kernel, as_json, lambda verbs: verbs.unload(name))
 
 
+@app.command(help=_say("help.approve"))
+def approve(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help=_say("option.yes"))] = False,
+    kernel: KernelName = "",
+    as_json: AsJson = False,
+) -> int:
+    output = Output(wished_language(), as_json)
+    ask = partial(_show_what_it_asks, output) if yes else partial(ask_here, output=output)
+    return _do(kernel, as_json, lambda verbs: verbs.approve(name, ask), about=name)
+
+
+def _show_what_it_asks(output: Output, review: asking.Review) -> str:
+    if not output.as_json:
+        output.show(asking.question(review, output.tongue))
+    return "y"
+
+
 @app.command(help=_say("help.emit"), context_settings=_RAW)
 def emit(
     topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False)],
@@ -295,7 +282,8 @@ def run_kernel(
     output = Output(decided.language, as_json)
     where = places(plugins or [], decided)
     with_console = not headless and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
-    return Run(where, decided, name, isolation, output, with_console, not no_watch).run()
+    lock = lock_path(config, where, decided)
+    return Run(where, decided, name, isolation, output, with_console, not no_watch, lock).run()
 
 
 # Without a kernel

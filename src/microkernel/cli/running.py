@@ -22,6 +22,7 @@ from rich.console import RenderableType
 import microkernel
 from microkernel import Event
 from microkernel.app import Kernel
+from microkernel.cli.asking import ask_all
 from microkernel.cli.output import Output, words_of
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
@@ -46,7 +47,7 @@ class Run:
 
     def __init__(
         self, places: Sequence[str], config: KernelConfig, name: str, isolation: Level | None, output: Output,
-        with_console: bool, watching: bool,
+        with_console: bool, watching: bool, lock: str | None = None,
     ) -> None:  # fmt: skip
         self._output = output
         self._watching = watching
@@ -59,7 +60,7 @@ class Run:
             plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=told)
         if watching:
             plugin["watcher"] = PluginConfig(isolation="thread", permissions=GRANT)
-        self._kernel = Kernel(places, config=replace(config, plugin=plugin), name=name)
+        self._kernel = Kernel(places, config=replace(config, plugin=plugin), name=name, lock=lock)
         self._server: ControlServer | None = None
         self._end = threading.Event()
         self._begun = False
@@ -86,6 +87,7 @@ class Run:
         self._server.open()
         self._begun = True
         if self._with_console:
+            ask_all(kernel.core, self._output)
             kernel.core.load(CONSOLE, built_in=True)
         if self._watching:
             self._watch(kernel.core)

@@ -11,6 +11,7 @@ from microkernel.errors import ConfigError, KernelError
 from microkernel.kernel.manifest import KernelConfig
 
 FILE = "microkernel.toml"
+LOCK = "microkernel.lock"
 FOLDER = "plugins"
 _NOT_PATHS = ("entry-point:", "entry-points")
 
@@ -46,6 +47,14 @@ def places(given: Sequence[str], config: KernelConfig) -> list[str]:
         if not place.startswith(_NOT_PATHS) and not os.path.lexists(place):
             raise ConfigError("MK0101", path=place)
     return list(given)
+
+
+def lock_path(path: str, given: Sequence[str], config: KernelConfig) -> str:
+    """Where approvals are remembered: beside the configuration file, or else beside the first folder of plugins."""
+    if path or os.path.exists(FILE):
+        return str(Path(path or FILE).absolute().with_name(LOCK))
+    paths = [place for place in (*given, *config.plugins) if not place.startswith(_NOT_PATHS)]
+    return str(Path(paths[0] if paths else FOLDER).absolute().with_name(LOCK))
 
 
 def _resolved(place: str, home: Path) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from microkernel.errors import ConfigError
-from microkernel.kernel.gate import Grant
-from microkernel.kernel.manifest import Permissions
+from microkernel.kernel.grants import Grant, of_fields
 
 Grants = Mapping[str, Grant | Mapping[str, Sequence[str]]]
 """By plugin: permissions, ``"declared"`` for all that its manifest asks for, or a table as in a manifest."""
@@ -19,9 +17,8 @@ def read_grant(given: Grant | Mapping[str, Sequence[str]]) -> Grant:
     """A table names what is given; what it does not name is not."""
     if not isinstance(given, Mapping):
         return given
-    nothing: dict[str, Any] = {"emit": (), "on": (), "call": (), "data_read": (), "data_write": ()}
     try:
-        return Permissions(**nothing | {key.replace(".", "_"): tuple(value) for key, value in given.items()})
+        return of_fields(given)
     except TypeError as error:
         raise ConfigError("MK0705", path="grants", reason=str(error)) from None
 

@@ -68,11 +68,13 @@ class ProcessHost:
         self._scratch.close()
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
-        """The kernel's own surroundings, as they are now, but for the folder of temporary files; another interpreter
-        has a path of its own."""
+        """The kernel's own surroundings, as they are now, but for secrets and the folder of temporary files; another
+        interpreter has a path of its own."""
+        hidden = {os.fsencode(name) for name in spec.hidden}
+        env = {name: value for name, value in os.environb.items() if name not in hidden}
         return {
             "name": spec.load.name,
-            "env": dict(os.environb) | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
+            "env": env | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
             "cwd": os.fsencode(_folder()),
             "path": [os.fsencode(p or _folder()) for p in sys.path] if self._python == sys.executable else [],
             "limits": {name: spec.limits.get(name, 0) for name in ("memory", "files", "file_size", "cpu")},

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from microkernel.errors import IsolationUnavailable, KernelError, PluginDied, PluginLoadError
 from microkernel.kernel import gate
-from microkernel.kernel.gate import Grant
+from microkernel.kernel.approvals import Approvals
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.manifest import KernelConfig, Level, Manifest
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
 from microkernel.kernel.registry import Record, Registry
-from microkernel.kernel.settings import resolve_secrets
+from microkernel.kernel.settings import is_common, resolve_secrets, secret_values, variables
 from microkernel.kernel.switch import Switch
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
@@ -42,33 +42,36 @@ class Births:
         hosts: Callable[[Level], Host],
         config: KernelConfig,
         data_dir: Path,
-        grants: Mapping[str, Grant],
+        approvals: Approvals,
     ) -> None:
         self._registry = registry
         self._loader = loader
         self._hosts = hosts
         self._config = config
         self._data_dir = data_dir
-        self._grants = grants
+        self._approvals = approvals
         self.switch: Switch
 
     def load(self, record: Record, manifest: Manifest, level: Level, snapshot: Snapshot | None) -> Instance:
-        """The next generation, loaded and constructed. Raises PluginLoadError and its kin, DiedEarly."""
+        """The next generation, loaded and constructed; from its source as it is now, or from a snapshot that was let in
+        before. Raises PluginLoadError and its kin, PluginHeld, DiedEarly."""
         if snapshot is None:
             snapshot = self._loader.snapshot(record.found, self._peers(record))
+            permissions = self._approvals.admit(record.found, manifest, level, snapshot)
+        else:
+            permissions = self._approvals.effective(manifest, level)
         host = self._host(level)
         record.generation += 1
-        own = self._config.plugin.get(record.name)
-        operator = self._grants.get(record.name) or (own.permissions if own else None)
-        permissions = gate.granted(manifest.permissions, operator, level)
         instance = Instance(record, record.generation, host.level, manifest, snapshot, permissions, self.switch)
         load = self._load_message(instance, snapshot)
-        instance.place = host.launch(LaunchSpec(load, asdict(manifest.limits)), instance, instance)
+        spec = LaunchSpec(load, asdict(manifest.limits), self._hidden())
+        instance.place = host.launch(spec, instance, instance)
         record.newborn = instance
         news = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
         assert isinstance(news, messages.Loaded)
         for handler in news.handlers:
             gate.admit(record.name, permissions, messages.Subscribe(0, handler))
+        instance.secrets.add(news.secrets)
         instance.staged = news
         record.newborn = None
         record.snapshot = snapshot
@@ -90,6 +93,12 @@ class Births:
             raise PluginLoadError(too_late, name=instance.name, seconds=seconds)
         return news
 
+    def _hidden(self) -> frozenset[str]:
+        """The variables that configurations take secrets from: no plugin finds them in its environment."""
+        configs = [each.config for each in self._config.plugin.values()]
+        configs += [record.manifest.config for record in self._registry]
+        return frozenset(name for config in configs for name in variables(config) if not is_common(name))
+
     def _peers(self, record: Record) -> list[str]:
         return [name for name in self._registry.names() if name != record.name]
 
@@ -104,6 +113,8 @@ class Births:
 
     def _load_message(self, instance: Instance, snapshot: Snapshot) -> messages.Load:
         manifest, may = instance.manifest, instance.permissions
+        config = resolve_secrets(manifest.config, os.environ)
+        instance.secrets.add(secret_values(manifest.config, os.environ))
         return messages.Load(
             name=instance.name,
             version=manifest.version,
@@ -114,7 +125,8 @@ class Births:
             sources=dict(snapshot.sources),
             package=snapshot.package,
             peers=self._peers(instance.record),
-            config=codec.Raw(codec.encode(resolve_secrets(manifest.config, os.environ))),
+            config=codec.Raw(codec.encode(config)),
+            secrets=sorted(instance.secrets.values),
             data_dir=str(self._data_dir / instance.name),
             concurrency=manifest.concurrency,
             log_level=_LOG_LEVELS.get(self._config.log_level.upper(), 20),

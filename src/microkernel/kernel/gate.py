@@ -7,37 +7,21 @@ message, the permission it needs and what for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any
 
 from microkernel.errors import PermissionDenied
-from microkernel.kernel.manifest import Level, Permissions
+from microkernel.kernel.manifest import Permissions
 from microkernel.wire import messages
 from microkernel.wire.topics import check_pattern, check_topic, covers
 
-CONFINED: Final[frozenset[Level]] = frozenset({"sandbox", "wasm"})
 KERNEL_TOPICS = "kernel."
 """Topics and services of the kernel itself; plugins need ``kernel.observe`` or ``kernel.control`` for them."""
 _OBSERVING = frozenset({
     "kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names", "kernel.source", "kernel.sources",
-    "kernel.tell", "kernel.explain", "kernel.glossary",
+    "kernel.tell", "kernel.explain", "kernel.glossary", "kernel.review",
 })  # fmt: skip
 
 Checked = tuple[str, str]
-
-
-Grant = Permissions | Literal["declared"]
-"""What an operator gives: these permissions, or all that the manifest declares."""
-
-
-def granted(declared: Permissions | None, operator: Grant | None, level: Level) -> Permissions:
-    """What a plugin may do: as declared at levels of trust, only what the operator gave at the confined ones."""
-    if isinstance(operator, Permissions):
-        return operator
-    if operator == "declared":
-        return declared if declared is not None else Permissions()
-    if level in CONFINED:
-        return Permissions((), (), (), (), ())
-    return declared if declared is not None else Permissions()
 
 
 def admit(name: str, permissions: Permissions, message: messages.Message) -> None:
@@ -92,4 +76,3 @@ _CHECKS: dict[type[messages.Message], Callable[[Any], Checked]] = {
     messages.Subscribe: lambda m: _handler(m.handler),
     messages.Data: _data,
 }
-

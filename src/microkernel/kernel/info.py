@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from microkernel.errors import KernelError
+from microkernel.kernel.grants import fields_of
+from microkernel.kernel.manifest import NO_PERMISSIONS, Permissions
 from microkernel.kernel.registry import Record
 
 
@@ -43,6 +45,8 @@ class PluginInfo:
     schemas: Mapping[str, Any] = field(default_factory=dict)
     topics: tuple[str, ...] = ()
     permissions: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What a held plugin declares; ``permissions`` is what one that runs may do."""
     error_id: str | None = None
     error_fields: Mapping[str, Any] = field(default_factory=dict)
     traceback: str = ""
@@ -124,19 +128,16 @@ def describe(record: Record, now: float) -> PluginInfo:
         methods={name: method.signature for name, method in sorted(record.methods.items())},
         schemas={name: method.schema for name, method in sorted(record.methods.items())},
         topics=tuple(sorted({s.pattern for s in record.subscriptions.values() if not s.board})),
-        permissions=_permissions(record),
+        permissions=_shown(record.instance.permissions) if record.instance is not None else {},
+        asked=_shown(record.manifest.permissions or NO_PERMISSIONS) if record.state == "held" else {},
         built_in=record.built_in,
         **_error_parts(error),
     )
 
 
-def _permissions(record: Record) -> dict[str, Any]:
-    if record.instance is None:
-        return {}
-    may = record.instance.permissions
-    fields = ("emit", "on", "call", "data_read", "data_write", "kernel", "net", "fs_read", "fs_write", "env")
-    shown = {name.replace("_", "."): getattr(may, name) for name in fields}
-    return {name: "all" if value is None else list(value) for name, value in shown.items() if value != ()}
+def _shown(permissions: Permissions) -> dict[str, Any]:
+    fields = fields_of(permissions).items()
+    return {kind: "all" if what is None else [*what] for kind, what in fields if what != ()}
 
 
 def _error_parts(error: KernelError | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Place, Snapshot
 from microkernel.wire import messages
 from microkernel.wire.messages import Message
+from microkernel.wire.secrets import Secrets
 
 if TYPE_CHECKING:
     from microkernel.kernel.registry import Record
@@ -45,6 +46,8 @@ class Instance:
         self.manifest = manifest
         self.snapshot = snapshot
         self.permissions = permissions
+        self.secrets = Secrets()
+        """Not to be let out by accident: its runtime cuts them out of what it tells, the kernel out of its output."""
         self.place: Place
         self.news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self.staged = messages.Loaded([], [])

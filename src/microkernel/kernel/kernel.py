@@ -12,25 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import KernelError, PluginLoadError, PluginNotActive
+from microkernel.kernel.approvals import Approvals
+from microkernel.kernel.approving import Approving
 from microkernel.kernel.audits import Audits
 from microkernel.kernel.births import Births
+from microkernel.kernel.buried import Buried
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
 from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
-from microkernel.kernel.gate import Grant
+from microkernel.kernel.grants import Grant
 from microkernel.kernel.heartbeat import Heartbeat
 from microkernel.kernel.info import PluginInfo, Sources, describe, read_of, sources_of
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
-from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.lifecycle import RUNNING, SETTLED
 from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, Permissions
 from microkernel.kernel.operations import Operations
-from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader, Place
+from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader, Lock, Place
 from microkernel.kernel.reactor import Reactor
-from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
+from microkernel.kernel.registry import LogRecord, Record, Registry
 from microkernel.kernel.reload import Reloading, ReloadReport
 from microkernel.kernel.remains import Remains
 from microkernel.kernel.resolver import plan, split
@@ -49,7 +51,6 @@ from microkernel.wire import codec
 Infos = list[PluginInfo]
 Leftovers = list[str]
 Lines = list[LogRecord]
-Letters = list[dict[str, Any]]
 
 _AT_ONCE = 16
 """How many plugins are started or stopped at the same time."""
@@ -57,7 +58,7 @@ _AT_ONCE = 16
 Hosts = Callable[[Level], Host]
 
 
-class Core(Texts):
+class Core(Approving, Buried, Texts):
     """Everything but the embedder's conveniences. ``run`` brings all plugins up, ``close`` takes all down."""
 
     def __init__(
@@ -70,22 +71,24 @@ class Core(Texts):
         data_dir: Path,
         override: Level | None,
         grants: Mapping[str, Grant],
+        lock: Lock | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.clock = clock
         self.reactor = Reactor(name, clock)
         self.registry = Registry()
-        self._loader = loader
+        self.loader = loader
         self._override = override
         self.places: list[str] = []
         self._looking = threading.Lock()
         self._left_out: set[str] = set()
         """Where plugins lie whose names others have: each is told once."""
-        self._wire(hosts, data_dir, grants)
+        self.approvals = Approvals(config, grants, lock, partial(self._complain, "warn"))
+        self._wire(hosts, data_dir)
         self.reactor.start()
 
-    def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path, grants: Mapping[str, Grant]) -> None:
+    def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path) -> None:
         watchdog = Watchdog(self.reactor, self.clock, self._overdue)
         heartbeat = Heartbeat(self.reactor, self.clock, self._overdue)
         self.journal = Journal(self.registry, self.reactor, self.clock, self._ended)
@@ -100,7 +103,7 @@ class Core(Texts):
         self.subscribing.context, self.subscribing.bus = self.context, self.bus
         self.service = KernelService()
         self.service.controls = self
-        births = Births(self.registry, self._loader, hosts(self), self.config, data_dir, grants)
+        births = Births(self.registry, self.loader, hosts(self), self.config, data_dir, self.approvals)
         births.switch = self.switch = Switch(
             self.bus, self.router, self.context, self.subscribing, self.service, self.reactor, self.journal
         )
@@ -115,7 +118,7 @@ class Core(Texts):
             heartbeat,
         )  # fmt: skip
         self._reloading = Reloading(
-            self._loader, births, self.operations, endings, remains, self.subscribing, self.reactor, self.journal,
+            self.loader, births, self.operations, endings, remains, self.subscribing, self.reactor, self.journal,
             self._effective, self._start_anew,
         )  # fmt: skip
 
@@ -138,7 +141,7 @@ class Core(Texts):
             return [each.name for each in found]
 
     def _found(self) -> list[Found]:
-        return [each for each in self._loader.discover(self.places) if each.error or self._wanted(each)]
+        return [each for each in self.loader.discover(self.places) if each.error or self._wanted(each)]
 
     def _bring_in(self, found: list[Found]) -> None:
         for each in found:
@@ -245,9 +248,9 @@ class Core(Texts):
     def _start_anew(self, record: Record) -> None:
         """From the source as it is now; what keeps it from that is told, as what goes wrong later is."""
         with record.lock:
-            if record.state in ("failed", "stopped", "quarantined", "discovered", "backoff"):
+            if record.state in ("failed", "stopped", "quarantined", "discovered", "backoff", "held"):
                 try:
-                    record.found, record.manifest, record.level = self._effective(self._loader.find(record.found.path))
+                    record.found, record.manifest, record.level = self._effective(self.loader.find(record.found.path))
                 except KernelError as error:
                     record.error = error
                     self.journal.report("error", record.name, error)
@@ -290,7 +293,7 @@ class Core(Texts):
 
     def load(self, path: str, built_in: bool = False) -> PluginInfo:
         """Add and start one plugin. Raises PluginLoadError and its kin; what was refused before it ran is not kept."""
-        found = self._loader.find(path)
+        found = self.loader.find(path)
         if found.error is not None:
             raise found.error
         if found.name in self.registry:
@@ -327,38 +330,10 @@ class Core(Texts):
         lines = [line for record in records for line in list(record.logs)]
         return sorted(lines, key=lambda line: line.time)[-last:]
 
-    def dead(self, name: str = "") -> Letters:
-        records = [self.registry.get(name)] if name else list(self.registry)
-        letters = [letter for record in records for letter in list(record.dead_letters)]
-        return [_shown(letter) for letter in sorted(letters, key=lambda letter: letter.id)]
-
-    def replay(self, letter: int) -> bool:
-        """Give a dead letter to its handler again. Raises KernelError if there is no such letter or handler."""
-        record, dead = self._find_letter(letter)
-        for subscription in record.subscriptions.values():
-            if subscription.handler == dead.handler and not subscription.board:
-                envelope = self.bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
-                self.drop(letter)
-                self.bus.offer(EventLetter(subscription, dead.topic, envelope), "kernel")
-                return True
-        raise KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason="it is gone", letter=letter)
-
-    def drop(self, letter: int) -> bool:
-        record, dead = self._find_letter(letter)
-        record.dead_letters.remove(dead)
-        return True
-
     def shutdown(self) -> bool:
         """Ask whoever runs this kernel to end it."""
         self.journal.publish("kernel.shutdown")
         return True
-
-    def _find_letter(self, id: int) -> tuple[Record, DeadLetter]:
-        for record in self.registry:
-            for dead in list(record.dead_letters):
-                if dead.id == id:
-                    return record, dead
-        raise KernelError("MK0614", letter=id)
 
     # Guests: a console at the other end of a socket is an instance like any other, in a place we did not make
 
@@ -395,6 +370,9 @@ class Core(Texts):
     def _overdue(self, instance: Instance, seconds: float, what: str) -> None:
         self._beside(partial(self.deaths.overdue, instance, seconds, what), f"{instance.name}-overdue")
 
+    def _complain(self, level: str, name: str, error: KernelError) -> None:
+        self.journal.report(level, name, error)
+
     def _beside(self, work: Callable[[], object], name: str) -> None:
         self.reactor.post(partial(in_thread, work, name))
 
@@ -403,10 +381,3 @@ def _clash(first: Found, second: Found) -> PluginLoadError | None:
     if first.path == second.path:
         return None
     return PluginLoadError("MK0107", name=second.name, first=first.path, second=second.path)
-
-
-def _shown(letter: DeadLetter) -> dict[str, Any]:
-    fields = ("id", "plugin", "handler", "topic", "source", "time", "delivery", "reason")
-    return {name: getattr(letter, name) for name in fields} | {"data": codec.decode(letter.data)}
-
-

@@ -18,7 +18,12 @@ TABLE: Final[dict[tuple[State, Happening], State]] = {
     # what the kernel finds out before any code of the plugin runs
     ("discovered", "refused"): "failed",
     ("discovered", "held"): "held",
+    ("stopped", "held"): "held",
+    ("failed", "held"): "held",
+    ("quarantined", "held"): "held",
+    ("backoff", "held"): "held",
     ("held", "approved"): "discovered",
+    ("held", "start"): "discovered",  # somebody wants it: it is looked at again
     # an instance comes to be: import and __init__, then start
     ("discovered", "loaded"): "loaded",
     ("stopped", "loaded"): "loaded",

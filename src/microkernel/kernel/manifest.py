@@ -32,6 +32,20 @@ class Permissions:
     env: tuple[str, ...] = ()
 
 
+NO_PERMISSIONS = Permissions((), (), (), (), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What an operator has approved of one plugin: these ``permissions`` for the files of this ``digest``, which called
+    themselves this ``version``. ``files``: SHA-256 by path, where they are few enough to be listed."""
+
+    version: str
+    digest: str
+    permissions: Permissions
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Deadlines in seconds (0: none), sizes in bytes (0: none). What a level cannot enforce it says so."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from microkernel.errors import KernelClosed, KernelError, PluginNotActive, RequirementError
+from microkernel.errors import KernelClosed, KernelError, PluginHeld, PluginNotActive, RequirementError
 from microkernel.kernel.births import Births, DiedEarly
 from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
@@ -58,12 +58,14 @@ class Operations:
         with record.lock:
             if record.state in RUNNING:
                 return
-            if record.state in ("zombie", "held"):
+            if record.state == "zombie":
                 raise PluginNotActive("MK0213", name=record.name, state=record.state, what="it cannot be started")
             self._forget_restart(record)
             record.history = ()
+            if record.state == "held":
+                record.step("start")
             self.bring_up(record, None)
-        if record.state == "failed" and record.error is not None:
+        if record.state in ("failed", "held") and record.error is not None:
             raise record.error
 
     def bring_up(self, record: Record, snapshot: Snapshot | None) -> None:
@@ -80,6 +82,8 @@ class Operations:
             self._births.start(instance, None, "")
         except DiedEarly as death:
             self._deaths.follow(record, death.instance, death.exit)
+        except PluginHeld as held:
+            self._hold(record, held)
         except KernelError as error:
             self._failed(record, error)
         else:
@@ -124,6 +128,16 @@ class Operations:
             record.state = "zombie"
         self._remains.empty(record, f"{record.name} is {record.state}")
         self._journal.report("error", record.name, error)
+        self._journal.changed(record)
+
+    def _hold(self, record: Record, held: PluginHeld) -> None:
+        """None of its code has run. What waits for it would wait for a person: it is told."""
+        record.error = held
+        if record.killing:
+            return
+        record.step("held")
+        self._remains.empty(record, f"{record.name} is held")
+        self._journal.report("warn", record.name, held)
         self._journal.changed(record)
 
     def give_up(self, record: Record, reason: KernelError | DiedEarly) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import KernelError
-from microkernel.kernel.manifest import Level, Manifest
+from microkernel.kernel.manifest import Approval, Level, Manifest
 from microkernel.wire.messages import Load, Message, Reply
 
 T = TypeVar("T")
@@ -29,13 +29,15 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A plugin's source as it was at one moment. ``sources`` maps paths below ``root`` to bytes; ``entry`` is one of
-    them; ``package`` says that relative imports have a package to be relative to."""
+    them; ``package`` says that relative imports have a package to be relative to. ``files`` has the SHA-256 of every
+    file, of data too, and ``digest`` is one for them all."""
 
     root: str
     entry: str
     package: bool
     sources: Mapping[str, bytes]
     digest: str
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Loader(Protocol):
@@ -51,6 +53,16 @@ class Loader(Protocol):
     def snapshot(self, found: Found, peers: Sequence[str]) -> Snapshot:
         """Read the source. Raises PluginLoadError for what cannot run: bad syntax, not UTF-8, no ``class Plugin``, an
         import of one of ``peers``, a missing dependency."""
+
+
+class Lock(Protocol):
+    """Where approvals outlive the kernel: ``microkernel.lock``."""
+
+    def read(self) -> Mapping[str, Approval]:
+        """By plugin, as it is now; nothing where there is no file. Raises ConfigError MK0414."""
+
+    def keep(self, name: str, approval: Approval) -> None:
+        """In place of what was there of this plugin. Raises ConfigError MK0414, and then nothing has changed."""
 
 
 class Clock(Protocol):
@@ -83,10 +95,12 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """What a host needs to make a place: the Load message and the limits the level may enforce."""
+    """What a host needs to make a place: the Load message and the limits the level may enforce. ``hidden`` are the
+    variables of the kernel's environment that no plugin gets: they hold secrets."""
 
     load: Load
     limits: Mapping[str, float] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,10 @@ from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Manifest, PluginConfig
 
 _NOTHING = PluginConfig()
+_COMMON = frozenset({
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "PWD", "LANG", "LANGUAGE", "TZ", "TMPDIR", "HOSTNAME",
+})  # fmt: skip
+_COMMON_BEGIN = ("LC_", "XDG_")
 
 
 def effective(manifest: Manifest, config: KernelConfig) -> Manifest:
@@ -54,3 +58,26 @@ def _resolve(value: Any, environ: Mapping[str, str], path: str) -> Any:
             raise ConfigError("MK0705", path=path, reason=f"the environment has no variable {value['env']}")
         return environ[value["env"]]
     return resolve_secrets(value, environ, path)
+
+
+def secret_values(config: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
+    """What is shown nowhere: all that is given as ``{env = "X"}``, but for what every program knows."""
+    return {environ[name] for name in variables(config) if name in environ and not is_common(name)}
+
+
+def variables(config: Mapping[str, Any]) -> set[str]:
+    """The variables that a configuration takes values from."""
+    return set(_variables(config))
+
+
+def _variables(config: Mapping[str, Any]) -> Iterator[str]:
+    for value in config.values():
+        if isinstance(value, Mapping) and set(value) == {"env"} and isinstance(value["env"], str):
+            yield value["env"]
+        elif isinstance(value, Mapping):
+            yield from _variables(value)
+
+
+def is_common(variable: str) -> bool:
+    """Programs need it, and it is no secret, even where a configuration takes a value from it."""
+    return variable in _COMMON or variable.startswith(_COMMON_BEGIN)

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.config import read_config
 from microkernel.loader.discovery import ENTRY_POINT, discover, find
+from microkernel.loader.lock import LockFile
 from microkernel.loader.manifests import read_manifest
 from microkernel.loader.snapshot import snapshot
 
-__all__ = ["FileLoader", "discover", "find", "read_config", "read_manifest", "snapshot"]
+__all__ = ["FileLoader", "LockFile", "discover", "find", "read_config", "read_manifest", "snapshot"]
 
 
 class FileLoader:

@@ -50,13 +50,19 @@ def take(path: str) -> Snapshot:
     if not entry:
         name = os.path.basename(place)
         data = read_bytes(place, PluginLoadError)
-        return Snapshot(os.path.dirname(place), name, False, {name: data}, digest([(name, _sha(data))]))
+        return _snapshot(os.path.dirname(place), name, False, {name: data}, [(name, _sha(data))])
     files = sorted(_files(place))
     sources = {name: read_bytes(os.path.join(place, name), PluginLoadError) for name in files if _is_source(name)}
     if entry not in sources:
         raise PluginLoadError("MK0101", path=shown(os.path.join(place, entry)))
     shas = [(name, _sha(sources[name]) if name in sources else _data_sha(os.path.join(place, name))) for name in files]
-    return Snapshot(place, entry, "__init__.py" in sources, sources, digest(shas))
+    return _snapshot(place, entry, "__init__.py" in sources, sources, shas)
+
+
+def _snapshot(
+    root: str, entry: str, package: bool, sources: Mapping[str, bytes], shas: Sequence[tuple[str, bytes]]
+) -> Snapshot:
+    return Snapshot(root, entry, package, sources, digest(shas), {name: sha.hex() for name, sha in shas})
 
 
 def digest(files: Iterable[tuple[str, bytes]]) -> str:
@@ -79,9 +85,10 @@ def _path(taken: Snapshot, name: str) -> str:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """All files below, as relative POSIX paths. Links to folders are not followed."""
+    """All files below, as relative POSIX paths. Links to folders are not followed, and count as files."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
+        names += [name for name in folders if os.path.islink(os.path.join(parent, name))]
         inside = os.path.relpath(parent, folder)
         yield from (os.path.normpath(os.path.join(inside, name)).replace(os.sep, "/") for name in sorted(names))
 
@@ -92,10 +99,10 @@ def _is_source(name: str) -> bool:
 
 
 def _data_sha(path: str) -> bytes:
-    """Of a data file, however large. A link that leads nowhere (editors leave such) counts as where it leads, a pipe
-    as empty."""
+    """Of a data file, however large. A link that leads nowhere (editors leave such) or to a folder counts as where it
+    leads, a pipe as empty."""
     try:
-        if os.path.islink(path) and not os.path.exists(path):
+        if os.path.islink(path) and not os.path.isfile(path):
             return _sha(os.fsencode(os.readlink(path)))
         if not stat.S_ISREG(os.stat(path).st_mode):
             return _sha(b"")

@@ -17,6 +17,7 @@ from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import NO_SLOT, Work
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error
+from microkernel.wire.secrets import Secrets
 
 _FLUSH_AFTER = 0.001
 """Seconds that the news of a handled event may wait for company."""
@@ -26,11 +27,12 @@ _FLUSH_MANY = 64
 class Dispatcher:
     """Takes messages from the channel and has them worked on. ``stop`` is set once the kernel wants the end."""
 
-    def __init__(self, channel: Channel, handlers: Handlers, name: str, root: str) -> None:
+    def __init__(self, channel: Channel, handlers: Handlers, name: str, root: str, secrets: Secrets) -> None:
         self._channel = channel
         self._handlers = handlers
         self._name = name
         self._root = root
+        self._secrets = secrets
         self._backlog: deque[messages.Message] = deque()
         self._left: list[messages.Invoke] = []
         self._posted: deque[Callable[[], object]] = deque()
@@ -141,7 +143,7 @@ class Dispatcher:
         if error is None and message.reply_to:
             error = self._answer(message.reply_to, value)
         if error is not None:
-            self._refuse(message, failure_of(error, self._root))
+            self._refuse(message, failure_of(error, self._root, self._secrets))
             return
         if not isinstance(self.executor, Inline):
             self._channel.send(messages.Done([message.seq]))  # on any thread: there is no list they could share
@@ -192,7 +194,7 @@ class Dispatcher:
         except KernelError as refused:
             error = refused
         if error is not None:
-            reply = messages.Reply(message.id, failure=failure_of(error, self._root))
+            reply = messages.Reply(message.id, failure=failure_of(error, self._root, self._secrets))
         self._channel.reply(reply, message.lane)
 
     def _cancel(self, message: messages.Cancel) -> None:

@@ -24,6 +24,7 @@ from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.timers import Timer, Timers
 from microkernel.sdk.work import current
 from microkernel.wire import codec, messages
+from microkernel.wire.secrets import Secrets
 
 _POLL_EVERY = 0.0005
 """Seconds between two looks at the channel by code that asks again and again whether it is still wanted."""
@@ -40,9 +41,10 @@ class Instance:
         self.config: Any = {}
         self.handlers = Handlers()
         self.timers = Timers()
+        self.secrets = Secrets(load.secrets)
         self.client = Client(channel, load)
-        self.dispatcher = Dispatcher(channel, self.handlers, load.name, load.root)
-        self.log = plugin_logger(load.name, load.log_level, channel.send)
+        self.dispatcher = Dispatcher(channel, self.handlers, load.name, load.root, self.secrets)
+        self.log = plugin_logger(load.name, load.log_level, channel.send, self.secrets)
         self.spawned = Spawned(self.log)
         self.ending = self.dispatcher.ending
         self._channel = channel
@@ -126,8 +128,9 @@ class Instance:
         return True
 
     def say(self, kind: str, text: str, fields: dict[str, Any]) -> None:
-        text, plain = codec.plain_text(text), codec.decode(codec.encode(fields))
-        self._channel.send(messages.Log(20, text, time.time(), kind, plain))
+        cut = self.secrets.cut
+        plain = {key: cut(e) if isinstance(e, str) else e for key, e in codec.decode(codec.encode(fields)).items()}
+        self._channel.send(messages.Log(20, codec.plain_text(cut(text)), time.time(), kind, plain))
 
     def data_dir(self) -> Path:
         folder = Path(self.load.data_dir)

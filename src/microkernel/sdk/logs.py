@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from microkernel.wire.codec import plain_text
 from microkernel.wire.messages import Log
+from microkernel.wire.secrets import Secrets
 
 _FORMAT = logging.Formatter()
 
@@ -14,16 +15,17 @@ _FORMAT = logging.Formatter()
 class Shipper(logging.Handler):
     """Sends records as messages."""
 
-    def __init__(self, send: Callable[[Log], None]) -> None:
+    def __init__(self, send: Callable[[Log], None], secrets: Secrets) -> None:
         super().__init__()
         self._send = send
+        self._secrets = secrets
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._send(Log(record.levelno, plain_text(_FORMAT.format(record)), record.created))
+        self._send(Log(record.levelno, plain_text(self._secrets.cut(_FORMAT.format(record))), record.created))
 
 
-def plugin_logger(name: str, level: int, send: Callable[[Log], None]) -> logging.Logger:
+def plugin_logger(name: str, level: int, send: Callable[[Log], None], secrets: Secrets) -> logging.Logger:
     """A logger outside the global tree, so that two generations, or two kernels, never share one."""
     logger = logging.Logger(f"microkernel.plugin.{name}", level)
-    logger.addHandler(Shipper(send))
+    logger.addHandler(Shipper(send, secrets))
     return logger

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from microkernel.errors import InvalidArguments, PluginKilled, PluginLoadError
 from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.channel import Channel, ChannelClosed
+from microkernel.sdk.confidential import conceal, revealed
 from microkernel.sdk.decorators import EveryMark, ExposeMark, marked
 from microkernel.sdk.executor import GLANCE, Inline, Job, Pool, Tasks
 from microkernel.sdk.handlers import is_async
@@ -32,6 +33,7 @@ from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import NO_SLOT, Work
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error
+from microkernel.wire.secrets import Secrets
 
 
 class Runtime:
@@ -53,7 +55,7 @@ class Runtime:
             pass  # the kernel is gone, or has dropped this instance: there is nobody to tell
         except SystemExit as leaving:
             self._instance.dispatcher.flush()
-            self._channel.send(_goodbye(leaving))
+            self._channel.send(_goodbye(leaving, self._instance.secrets))
         finally:
             self._leave()
 
@@ -131,7 +133,7 @@ class Runtime:
         except PluginLoadError as error:
             self._channel.send(messages.Failed(phase, from_error(error)))
         except Exception as error:
-            self._channel.send(messages.Failed(phase, failure_of(error, self._instance.load.root)))
+            self._channel.send(messages.Failed(phase, self._failure_of(error)))
         else:
             return True
         return False
@@ -145,7 +147,8 @@ class Runtime:
 
     async def _construct(self) -> None:
         instance = self._instance
-        instance.config = _read_config(self._module, instance.load)
+        instance.config = conceal(_read_config(self._module, instance), instance.secrets.values)
+        instance.secrets.add(revealed(instance.config))
         self._plugin = _plugin_class(self._module, instance.load)(PluginAPI(instance))
         for function, mark in marked(self._plugin):
             if isinstance(mark, ExposeMark):
@@ -160,7 +163,11 @@ class Runtime:
             [registered.wire for registered in self._instance.handlers.by_number.values()],
             [exposed.wire for exposed in self._instance.handlers.methods.values()],
             codec.plain_text((type(self._plugin).__doc__ or self._module.__doc__ or "").strip()),
+            sorted(self._instance.secrets.values.difference(self._instance.load.secrets)),
         )
+
+    def _failure_of(self, error: BaseException) -> messages.Failure:
+        return failure_of(error, self._instance.load.root, self._instance.secrets)
 
     def _wants_loop(self) -> bool:
         """A plugin with no ``async def`` has no event loop."""
@@ -260,7 +267,7 @@ class Runtime:
     def _beaten(self, timer: Timer, _value: Any, error: BaseException | None) -> None:
         timer.running = False
         if error is not None:
-            failure = failure_of(error, self._instance.load.root)
+            failure = self._failure_of(error)
             text = f"timer {name_of(timer.function)} raised {failure.type}: {failure.message}\n{failure.traceback}"
             self._channel.send(messages.Log(40, text, time.time()))
 
@@ -278,10 +285,10 @@ def _finish(step: Coroutine[Any, Any, bool | None]) -> Any:
     raise RuntimeError("a plugin without an async def of its own awaited something")
 
 
-def _goodbye(leaving: SystemExit) -> messages.Leaving:
+def _goodbye(leaving: SystemExit, secrets: Secrets) -> messages.Leaving:
     """With the status that a process would exit with."""
     said = "" if leaving.code is None else leaving.code
-    return messages.Leaving(f"sys.exit({said})", said if isinstance(said, int) else int(bool(said)))
+    return messages.Leaving(secrets.cut(f"sys.exit({said})"), said if isinstance(said, int) else int(bool(said)))
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
@@ -309,15 +316,15 @@ def _close_the_rest(loop: Any) -> None:
             part.close()
 
 
-def _read_config(module: Any, load: messages.Load) -> Any:
-    config = codec.decode(load.config)
+def _read_config(module: Any, instance: Instance) -> Any:
+    config = codec.decode(instance.load.config)
     wanted = getattr(module, "Config", None)
     if not isinstance(wanted, type):
         return config
     try:
         return codec.convert(config, wanted)
     except InvalidArguments as error:
-        raise PluginLoadError("MK0121", reason=error.fields["reason"]) from None
+        raise PluginLoadError("MK0121", reason=instance.secrets.cut(error.fields["reason"])) from None
 
 
 def _plugin_class(module: Any, load: messages.Load) -> type[IPlugin]:

@@ -9,18 +9,20 @@ from microkernel.errors import CallDeadlock, CallFailed
 from microkernel.wire import codec
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Failure
+from microkernel.wire.secrets import Secrets
 
 
-def failure_of(error: BaseException, root: str) -> Failure:
-    """The Failure that tells of ``error``. A CallDeadlock passes as it is; everything else is the plugin's."""
+def failure_of(error: BaseException, root: str, secrets: Secrets) -> Failure:
+    """The Failure that tells of ``error``, without ``secrets``. A CallDeadlock passes as it is; everything else is the
+    plugin's."""
     if isinstance(error, CallDeadlock):
         return from_error(error)
     return Failure(
         type=type(error).__name__,
-        message=codec.plain_text(_words(error)),
-        traceback=codec.plain_text(_traceback(error, root)),
+        message=codec.plain_text(secrets.cut(_words(error))),
+        traceback=codec.plain_text(secrets.cut(_traceback(error, root))),
         where=codec.plain_text(_where(error, root)),
-        hops=[str(hop) for hop in error.fields.get("hops", [])] if isinstance(error, CallFailed) else [],
+        hops=[secrets.cut(str(hop)) for hop in error.fields.get("hops", [])] if isinstance(error, CallFailed) else [],
     )
 
 

@@ -27,6 +27,8 @@ NODEFAULT = msgspec.NODEFAULT
 
 
 def _refuse(value: Any) -> Any:
+    if isinstance(value, str):  # of a class of its own: a text all the same
+        return str.__str__(value)
     raise TypeError(type(value).__name__)
 
 

@@ -126,6 +126,7 @@ class Load(Message, tag=10):
     peers: list[str] = []
     config: Raw = EMPTY_MAP
     secrets: list[str] = []
+    """Values in ``config`` that are shown nowhere."""
     data_dir: str = ""
     concurrency: int = 1
     log_level: int = 20
@@ -187,6 +188,8 @@ class Loaded(Message, tag=20):
     handlers: list[Handler]
     methods: list[Method]
     doc: str = ""
+    secrets: list[str] = []
+    """Values of the configuration that the plugin's own code marks as secret."""
 
 
 class Started(Message, tag=21):

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from rich.text import Text
 from microkernel import Event, IPlugin, PluginAPI, Subscription
 from microkernel.errors import KernelError
 
-from . import view
+from . import asking, view
 from .commands import COMMANDS, Commands, Names, split
 from .feed import Feed
 from .tongue import Tongue
@@ -52,8 +52,11 @@ class Plugin(IPlugin):
         self._names: tuple[float, Names] = (0.0, {})
         self._watching: dict[str, Subscription] = {}
         self._flood = _Flood(_LINES)
-        own = {"help": self._help, "quit": self._quit, "watch": self._watch}
-        self._commands = Commands(Verbs(api, self.tongue, self.feed, 0.3), self.tongue, own)
+        own: dict[str, Callable[..., Result]] = {
+            "help": self._help, "quit": self._quit, "watch": self._watch, "approve": self._approve,
+        }  # fmt: skip
+        self._verbs = Verbs(api, self.tongue, self.feed, 0.3)
+        self._commands = Commands(self._verbs, self.tongue, own)
         self._prompt: Prompt | None = None
         self._gone = threading.Event()
         self._writing = threading.Lock()
@@ -145,6 +148,14 @@ class Plugin(IPlugin):
 
     def _quit(self) -> Result:
         return Result(None)
+
+    def _approve(self, name: str) -> Result:
+        """Whoever types it has read what it asks for; it is shown once more, before anything is done."""
+        return self._verbs.approve(name, self._show_and_agree)
+
+    def _show_and_agree(self, review: asking.Review) -> str:
+        self._show(asking.question(review, self.tongue))
+        return "y"
 
     def _watch(self, pattern: str = "") -> Result:
         """Show events as they happen; a second time, or ``off``, no more."""

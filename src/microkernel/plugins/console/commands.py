@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "kill": Command("NAME", ("plugins",), 1, 1),
     "load": Command("PATH", (), 1, 1),
     "unload": Command("NAME", ("plugins",), 1, 1),
+    "approve": Command("NAME", ("plugins",), 1, 1),
     "emit": Command("TOPIC [KEY=VALUE...]", ("topics",), 1, 99),
     "call": Command("PLUGIN.METHOD [VALUE...] [KEY=VALUE...] [--timeout SECONDS]", ("methods",), 1, 99),
     "data": Command("[KEY [VALUE]]", ("keys",), 0, 2),

@@ -13,6 +13,7 @@ from rich.text import Text
 from . import view
 from .tongue import Tongue, plain
 
+_HOLDING = frozenset({"MK0412", "MK0413"})
 _SHY = 12
 """Cells for the names of plugins before they are known."""
 
@@ -54,6 +55,8 @@ class Feed:
             if fields.get("generation") == 1:
                 return [self._started(plugin, fields)]
         name = view.padded(plain(plugin), self.cells) if plugin else ""
+        if id in _HOLDING and fields.get("version"):
+            return [self._held(id, level, plugin, fields)]
         shown_id = id if level in ("warn", "error") else ""
         unborn = view.padded(view.NOTHING, 7) if fresh and plugin and level == "error" else ""
         text = view.line(level, name, unborn, shown_id, plain(self._tongue.tell(id, fields)))
@@ -69,6 +72,17 @@ class Feed:
             view.padded(str(fields.get("level", "")), 7),
             view.padded(f"pid {pid}" if pid else "", 11),
             f"{fields.get('ms', 0):6.1f} ms",
+        )
+
+    def _held(self, id: str, level: str, plugin: str, fields: Mapping[str, Any]) -> Text:
+        """``! mailer     2.0      held     MK0412  asks for more than was approved: + net ...``."""
+        return view.line(
+            level,
+            view.padded(plain(plugin), self.cells),
+            view.padded(view.version_of(str(fields["version"])), 7),
+            view.padded(self._tongue.state("held"), 7),
+            id,
+            plain(self._tongue.tell(id, fields)),
         )
 
     def log(self, record: Mapping[str, Any]) -> list[RenderableType]:

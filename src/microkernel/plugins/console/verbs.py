@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from rich.console import RenderableType
 from rich.text import Text
 
-from microkernel.errors import KernelError, PluginLoadError, ReloadFailed
+from microkernel.errors import KernelError, PluginHeld, PluginLoadError, ReloadFailed
 
-from . import view
+from . import asking, view
 from .tongue import Tongue
 
 QUICK = 5.0
@@ -139,6 +139,20 @@ class Verbs:
     def kill(self, name: str) -> Result:
         return self._act(name, lambda: self._ask("kill", name, timeout=LONG))
 
+    def approve(self, name: str, ask: Callable[[asking.Review], str] = lambda _: "y") -> Result:
+        """``ask`` shows what is asked for; it gives ``y``, ``o`` for once, or ``n``."""
+        review = self._ask("review", name, timeout=LONG)
+        if asking.is_fine(review):
+            done = self._act(name, lambda: self._ask("approve", name, timeout=LONG))
+            return Result(done.data, [view.line("notice", name, self._tongue.word("grant.nothing")), *done.shown])
+        answer = ask(review)
+        if answer == "n":
+            return Result(review, [view.line("warn", name, self._tongue.word("grant.refused"))], ok=False)
+        remember = answer == "y"
+        done = self._act(name, lambda: self._ask("approve", name, review["digest"], remember, timeout=LONG))
+        word = self._tongue.word("grant.remembered" if remember else "grant.once")
+        return Result(done.data, [view.line("success", name, word), *done.shown])
+
     def load(self, path: str) -> Result:
         info = self._ask("load", path, timeout=LONG)
         return Result(info, self._settled(info["name"], info, 0))
@@ -156,7 +170,7 @@ class Verbs:
         before = self._news.told(name)
         try:
             data = do()
-        except (PluginLoadError, ReloadFailed) as error:
+        except (PluginLoadError, PluginHeld, ReloadFailed) as error:
             if self._news.wait(name, before, self._catch_up):
                 raise AlreadyTold(error.id, **error.fields) from None
             raise

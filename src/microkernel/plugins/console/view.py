@@ -204,13 +204,17 @@ def _facts(info: Mapping[str, Any], tongue: Tongue) -> list[tuple[str, str]]:
         ("requires", ", ".join(info["requires"])),
         ("methods", "\n".join(f"{name}{signature}" for name, signature in info["methods"].items())),
         ("handlers", ", ".join(info["topics"])),
-        ("permissions", "\n".join(f"{name}  {_granted(what, tongue)}" for name, what in info["permissions"].items())),
+        ("permissions", _grants(info["permissions"], tongue)),
+        ("asked", _grants(info["asked"], tongue)),
         ("protections", "\n".join(protections)),
     ]  # fmt: skip
 
 
-def _granted(what: Any, tongue: Tongue) -> str:
-    return tongue.word("grant.all") if what == "all" else ", ".join(what)
+def _grants(permissions: Mapping[str, Any], tongue: Tongue) -> str:
+    everything = tongue.word("grant.all")
+    return "\n".join(
+        f"{kind}  {everything if what == 'all' else ', '.join(what)}" for kind, what in permissions.items()
+    )
 
 
 def letters(dead: Sequence[Mapping[str, Any]], tongue: Tongue) -> list[RenderableType]:

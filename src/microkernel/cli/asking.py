@@ -1,0 +1,72 @@
+"""Ask the person at the terminal whether a plugin may have what it asks for."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Literal, NoReturn
+
+from microkernel.cli.output import Output
+from microkernel.errors import KernelError
+from microkernel.kernel.kernel import Core
+from microkernel.plugins.console import asking, view
+from microkernel.plugins.console.tongue import plain
+
+Answer = Literal["y", "o", "n"]
+"""Yes and remember; once; no."""
+_OUTCOMES = {"y": ("success", "grant.remembered"), "o": ("success", "grant.once"), "n": ("warn", "grant.refused")}
+
+
+def ask_all(core: Core, output: Output) -> None:
+    """Before the first plugin starts: each that would be held is asked about. Raises KeyboardInterrupt."""
+    with _interruptible():
+        for request in core.requests():
+            answer = ask(asdict(request.review), output)
+            if answer != "n":
+                core.accept(request, remember=answer == "y")
+            level, word = _OUTCOMES[answer]
+            output.show([view.line(level, request.review.name, output.tongue.word(word))])
+
+
+def ask(review: Mapping[str, Any], output: Output) -> Answer:
+    """Show it and wait for an answer; the end of the input is a no."""
+    output.show(asking.question(review, output.tongue))
+    while True:
+        print(output.tongue.word("grant.allow"), end=" ", flush=True)
+        line = sys.stdin.readline()
+        match line.strip().lower()[:1]:
+            case "y" | "o" | "n" as answer:
+                return answer
+            case "d":
+                output.show(asking.details(review, output.tongue))
+        if not line:
+            print()
+            return "n"
+
+
+def ask_here(review: Mapping[str, Any], output: Output) -> Answer:
+    """The same, where there may be nobody. Raises KernelError MK0416."""
+    if not output.as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        return ask(review, output)
+    if not output.as_json:
+        output.show(asking.question(review, output.tongue))
+    raise KernelError("MK0416", name=plain(review["name"]))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A read of the terminal goes on after a signal whose handler only takes note of it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

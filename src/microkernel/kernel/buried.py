@@ -1,0 +1,51 @@
+"""The dead letters of all plugins: list, replay, drop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from microkernel.errors import KernelError
+from microkernel.kernel.bus import Bus
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.registry import DeadLetter, Record, Registry
+from microkernel.wire import codec
+
+
+class Buried:
+    """A part of the service `kernel`."""
+
+    registry: Registry
+    bus: Bus
+
+    def dead(self, name: str = "") -> list[dict[str, Any]]:
+        records = [self.registry.get(name)] if name else [*self.registry]
+        letters = [letter for record in records for letter in [*record.dead_letters]]
+        return [_shown(letter) for letter in sorted(letters, key=lambda letter: letter.id)]
+
+    def replay(self, letter: int) -> bool:
+        """Give a dead letter to its handler again. Raises KernelError if there is no such letter or handler."""
+        record, dead = self._find_letter(letter)
+        for subscription in record.subscriptions.values():
+            if subscription.handler == dead.handler and not subscription.board:
+                envelope = self.bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
+                self.drop(letter)
+                self.bus.offer(EventLetter(subscription, dead.topic, envelope), "kernel")
+                return True
+        raise KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason="it is gone", letter=letter)
+
+    def drop(self, letter: int) -> bool:
+        record, dead = self._find_letter(letter)
+        record.dead_letters.remove(dead)
+        return True
+
+    def _find_letter(self, id: int) -> tuple[Record, DeadLetter]:
+        for record in self.registry:
+            for dead in [*record.dead_letters]:
+                if dead.id == id:
+                    return record, dead
+        raise KernelError("MK0614", letter=id)
+
+
+def _shown(letter: DeadLetter) -> dict[str, Any]:
+    fields = ("id", "plugin", "handler", "topic", "source", "time", "delivery", "reason")
+    return {name: getattr(letter, name) for name in fields} | {"data": codec.decode(letter.data)}

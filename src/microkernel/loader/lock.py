@@ -1,0 +1,177 @@
+"""``microkernel.lock``: what the operator has approved, as a text to be read and compared.
+
+Reading and writing texts is pure; ``LockFile`` is the file. It is replaced as a whole or not at all, and one that
+cannot be read is never replaced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from microkernel.errors import ConfigError
+from microkernel.kernel.manifest import Approval, Permissions
+from microkernel.loader import schema
+from microkernel.loader.files import parse_toml, read_text, shown
+from microkernel.loader.schema import PERMISSIONS, Schema, Where
+
+FILE = "microkernel.lock"
+FORMAT = 1
+_HEAD = """\
+# What the operator has approved, by plugin: `mk approve NAME` writes it. Keep it with the configuration; whoever can
+# change it decides what plugins may do.
+"""
+_MODE = 0o644
+"""Less what the umask takes; so nobody but its owner may ever write it."""
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+_APPROVAL: Schema = {
+    "version": schema.text,
+    "digest": schema.word,
+    "permissions": schema.permissions,
+    "files": schema.tables(schema.word),
+}
+_LOCK: Schema = {"format": schema.whole(1), "plugin": schema.tables(schema.table(_APPROVAL))}
+
+Approvals = Mapping[str, Approval]
+
+
+def parse(text: str, path: str) -> dict[str, Approval]:
+    """Raises ConfigError MK0414, with the reason."""
+    try:
+        toml = schema.read_table(parse_toml(text, path, ConfigError), _LOCK, Where(path, ConfigError))
+    except ConfigError as error:
+        raise broken(path, error.text.removeprefix(f"{shown(path)}: ")) from None
+    if toml.get("format") != FORMAT:
+        raise broken(path, f"its format is {toml.get('format', 'not given')}, and this microkernel writes {FORMAT}")
+    return {name: _approval(name, each, path) for name, each in toml.get("plugin", {}).items()}
+
+
+def _approval(name: str, table: dict[str, Any], path: str) -> Approval:
+    absent = [key for key in ("version", "digest", "permissions") if key not in table]
+    if absent:
+        raise broken(path, f"plugin.{name}: {absent[0]} is missing")
+    return Approval(**table)
+
+
+def render(approvals: Approvals) -> str:
+    """The same approvals give the same text: a difference of two is what was approved between them."""
+    parts = [f"{_HEAD}format = {FORMAT}\n", *(_plugin(name, approvals[name]) for name in sorted(approvals))]
+    return "\n".join(parts)
+
+
+def _plugin(name: str, approval: Approval) -> str:
+    head = f"[plugin.{_key(name)}]\nversion = {_text(approval.version)}\ndigest = {_text(approval.digest)}\n"
+    granted = "".join(_grants(approval.permissions))
+    table = f"\n[plugin.{_key(name)}.permissions]\n{granted}"
+    files = "".join(f"{_key(file)} = {_text(approval.files[file])}\n" for file in sorted(approval.files))
+    return head + table + (f"\n[plugin.{_key(name)}.files]\n{files}" if files else "")
+
+
+def _grants(permissions: Permissions) -> Iterator[str]:
+    for kind in sorted(PERMISSIONS):
+        what = getattr(permissions, kind.replace(".", "_"))
+        patterns = ("**",) if what is None else what
+        if patterns:
+            yield f"{_key(kind)} = [{', '.join(_text(each) for each in sorted(patterns))}]\n"
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else _text(name)
+
+
+def _text(value: str) -> str:
+    """A TOML string: JSON's, but for DEL, and for half characters, which no UTF-8 file can hold."""
+    whole = value.encode("utf-8", "backslashreplace").decode()
+    return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def broken(path: str, reason: str) -> ConfigError:
+    return ConfigError("MK0414", path=shown(path), reason=reason)
+
+
+class LockFile:
+    """A ``ports.Lock``. Of any thread; other kernels may use the same file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._lock = threading.Lock()
+        self._known: tuple[tuple[int, ...], dict[str, Approval]] | None = None
+
+    def read(self) -> Approvals:
+        """By plugin, as it is now; nothing where there is no file. Raises ConfigError MK0414."""
+        with self._lock:
+            return self._read()
+
+    def keep(self, name: str, approval: Approval) -> None:
+        """Put it in place of what was there. Raises ConfigError MK0414; nothing has changed then."""
+        with self._lock:
+            try:
+                with _alone(os.path.dirname(self._place())):
+                    text = render({**self._read(), name: approval})
+                    _replace(self._place(), text)
+                self._known = None
+            except OSError as cause:
+                raise broken(self.path, f"it cannot be written: {(cause.strerror or str(cause)).lower()}") from None
+
+    def _place(self) -> str:
+        """A link stays one: what it leads to is replaced."""
+        return os.path.realpath(self.path)
+
+    def _read(self) -> dict[str, Approval]:
+        """It is read again only when it is another than last time."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return {}
+        except OSError as cause:
+            raise broken(self.path, (cause.strerror or str(cause)).lower()) from None
+        state = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
+        if self._known is None or self._known[0] != state:
+            self._known = (state, parse(self._text(), self.path))
+        return self._known[1]
+
+    def _text(self) -> str:
+        try:
+            return read_text(self.path, ConfigError)
+        except ConfigError as error:
+            raise broken(self.path, error.text.removeprefix(f"{shown(self.path)}: ")) from None
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """No other kernel writes meanwhile. The folder is what is locked: the file itself is replaced."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _replace(path: str, text: str) -> None:
+    """All or nothing, also when the machine stops in the middle."""
+    handle, beside = _beside(path)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _beside(path: str) -> tuple[int, str]:
+    """A new file in the same folder, for its owner to write and, as far as the umask allows, for others to read."""
+    name = f"{path}.{secrets.token_hex(8)}"
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE), name

@@ -1,0 +1,77 @@
+"""Secrets in a plugin's configuration: texts that do not show themselves."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Annotated, Any
+
+from microkernel.sdk.plugin import Secret
+from microkernel.wire.secrets import HIDDEN
+
+
+class SecretText(str):
+    """A str in all but how it shows itself: a configuration that is printed as a whole says nothing."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{HIDDEN}'"
+
+
+def conceal(config: Any, values: frozenset[str]) -> Any:
+    """The configuration with every secret as a SecretText: those of these ``values``, and what ``Secret`` marks."""
+    if isinstance(config, str):
+        return SecretText(config) if config in values else config
+    if isinstance(config, dict):
+        return {key: conceal(each, values) for key, each in config.items()}
+    if isinstance(config, list | tuple | set | frozenset):
+        return type(config)(conceal(each, values) for each in config)
+    for name, hint in _hints(type(config)).items():
+        with suppress(AttributeError, TypeError):  # a class may be made of anything; what cannot be set is left
+            before = getattr(config, name)
+            after = _marked(before) if _is_secret(hint) else conceal(before, values)
+            if after is not before:
+                object.__setattr__(config, name, after)
+    return config
+
+
+def revealed(config: Any) -> Iterator[str]:
+    """The secrets in a configuration that ``conceal`` gave."""
+    if isinstance(config, SecretText):
+        yield str(config)
+    elif isinstance(config, dict):
+        for each in config.values():
+            yield from revealed(each)
+    elif isinstance(config, list | tuple | set | frozenset):
+        for each in config:
+            yield from revealed(each)
+    else:
+        for name in _hints(type(config)):
+            yield from revealed(getattr(config, name, None))
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Of a class that somebody wrote; nothing where it has none, or where they name what does not exist."""
+    if not hasattr(kind, "__annotations__"):
+        return {}
+    try:
+        return typing.get_type_hints(kind, include_extras=True)
+    except Exception:
+        return {}
+
+
+def _is_secret(hint: Any) -> bool:
+    if typing.get_origin(hint) is Annotated:
+        return any(mark is Secret or isinstance(mark, Secret) for mark in hint.__metadata__)
+    return any(_is_secret(part) for part in typing.get_args(hint))
+
+
+def _marked(value: Any) -> Any:
+    """Every text in it is a secret."""
+    if isinstance(value, str):
+        return SecretText(value)
+    if isinstance(value, dict):
+        return {key: _marked(each) for key, each in value.items()}
+    return type(value)(_marked(each) for each in value) if isinstance(value, list | tuple | set) else value

@@ -1,0 +1,211 @@
+"""Secrets of a plugin's configuration: the plugin has them, and nobody is shown them by accident."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microkernel import Kernel
+from microkernel.errors import CallFailed
+from microkernel.kernel.manifest import KernelConfig, Level, PluginConfig
+from microkernel.sdk.confidential import SecretText, conceal, revealed
+from microkernel.wire import codec
+from microkernel.wire.secrets import Secrets
+
+LEVELS: list[Level] = ["thread", "process"]
+GIVEN = "hush-hush'quoted"
+WRITTEN = "written-down"
+
+HOLDER = """
+import os, sys
+from dataclasses import dataclass, field
+from typing import Annotated
+from microkernel import IPlugin, Secret, expose, on
+
+@dataclass(frozen=True)
+class Inner:
+    token: Annotated[str, Secret] = ""
+
+@dataclass
+class Config:
+    given: str
+    written: Annotated[str, Secret] = ""
+    inner: Inner = field(default_factory=Inner)
+    keys: list[Annotated[str, Secret]] = field(default_factory=list)
+    open: str = "open"
+
+class Plugin(IPlugin):
+    def start(self): pass
+    def stop(self): pass
+    @expose
+    def lengths(self):
+        c = self.api.config
+        return [len(c.given), len(c.written), len(c.inner.token), len(c.keys[0]), c.open]
+    @expose
+    def value(self): return self.api.config.given
+    @expose
+    def tell(self):
+        c = self.api.config
+        print("printed", c.given, c.written, c, flush=True)
+        print("complained", c.given, file=sys.stderr, flush=True)
+        self.api.log.warning("logged %s %r %s", c.given, c, c.inner.token)
+        try:
+            raise KeyError(c.given)
+        except KeyError:
+            self.api.log.exception("with a trace")
+        self.api.say.notice("said {what}, {more}", what=c.given, more=c.keys[0])
+        self.api.say.notice(f"said {c.written}")
+        self.api.log.info("the end")
+    @expose
+    def fail(self): raise ValueError(f"no account {self.api.config.given} {self.api.config.written}")
+    @on("holder.fail")
+    def on_fail(self): self.fail()
+    @expose
+    def leave(self): sys.exit(f"no account {self.api.config.given}")
+    @expose
+    def environment(self): return sorted(os.environ)
+"""
+OTHER = """
+import os
+from microkernel import IPlugin, expose
+class Plugin(IPlugin):
+    def start(self): pass
+    def stop(self): pass
+    @expose
+    def environment(self): return sorted(os.environ)
+"""
+CONFIG = {
+    "given": {"env": "MK_TEST_SECRET"},
+    "written": WRITTEN,
+    "inner": {"token": "inner-token"},
+    "keys": ["first-key"],
+}
+ALL = ("hush-hush", "quoted", WRITTEN, "inner-token", "first-key")
+
+
+@contextmanager
+def running(tmp_path: Path, level: Level, code: str = HOLDER, **config: Any) -> Iterator[Kernel]:
+    folder = tmp_path / "plugins"
+    folder.mkdir(exist_ok=True)
+    (folder / "holder.py").write_text(code, encoding="utf-8")
+    (folder / "other.py").write_text(OTHER, encoding="utf-8")
+    settings = KernelConfig(plugin={"holder": PluginConfig(config={**CONFIG, **config})})
+    with Kernel(folder, config=settings, isolation=level) as kernel:
+        yield kernel
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MK_TEST_SECRET", GIVEN)
+    monkeypatch.setenv("MK_TEST_OPEN", "open")
+
+
+def lines(kernel: Kernel, end: str) -> str:
+    """All that the plugin logged and printed, once ``end`` is among it."""
+    until = time.monotonic() + 20
+    while True:
+        text = "\n".join(line.text for line in kernel.core.logs("holder"))
+        if end in text or time.monotonic() > until:
+            return text
+        time.sleep(0.01)
+
+
+def hides(text: str) -> bool:
+    return not any(each in text for each in ALL)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_plugin_has_them_and_may_hand_them_on(tmp_path: Path, level: Level) -> None:
+    with running(tmp_path, level) as kernel:
+        assert kernel.call("holder.lengths") == [len(GIVEN), len(WRITTEN), 11, 9, "open"]
+        assert kernel.call("holder.value") == GIVEN
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_log_and_no_output_shows_them(tmp_path: Path, level: Level) -> None:
+    with running(tmp_path, level) as kernel:
+        kernel.call("holder.tell")
+        text = lines(kernel, "the end")
+        if level == "process":  # a thread's output is not captured
+            text = lines(kernel, "complained")
+            assert "printed *** *** Config(given='***', written='***'" in text
+            assert "open='open'" in text
+        assert hides(text), text
+        assert "logged *** Config(" in text
+        assert "KeyError: " in text
+        assert "said ***, ***" in text
+        assert hides(str(kernel.info("holder")))
+        assert hides(repr(kernel.core.list()))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_error_and_no_dead_letter_shows_them(tmp_path: Path, level: Level) -> None:
+    with running(tmp_path, level) as kernel:
+        with pytest.raises(CallFailed) as caught:
+            kernel.call("holder.fail")
+        assert caught.value.remote_message == "no account *** ***"
+        assert hides(f"{caught.value} {caught.value.fields}")
+        kernel.emit("holder.fail")
+        until = time.monotonic() + 20
+        while not kernel.dead_letters() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert "no account *** ***" in kernel.dead_letters()[0]["reason"]
+        assert hides(f"{kernel.dead_letters()} {list(kernel.core.registry.get('holder').dead_letters)}")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_not_even_its_last_words_show_them(tmp_path: Path, level: Level) -> None:
+    heard: list[Any] = []
+    with running(tmp_path, level) as kernel:
+        kernel.on("kernel.message", lambda event: heard.append(event.data), inline=True)
+        with pytest.raises(Exception, match="holder"):
+            kernel.call("holder.leave")
+        assert hides(str(kernel.info("holder").error))
+    assert hides(str(heard))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_start_that_fails_over_them_does_not_show_them(tmp_path: Path, level: Level) -> None:
+    code = HOLDER.replace("start(self): pass", "start(self): raise ValueError(repr(str(self.api.config.given)))")
+    with running(tmp_path, level, code) as kernel:
+        info = kernel.info("holder")
+        assert (info.state, info.error_id) == ("failed", "MK0201")
+        assert hides(f"{info}"), info
+
+
+def test_no_process_has_them_in_its_environment(tmp_path: Path) -> None:
+    with running(tmp_path, "process", path={"env": "PATH"}, open="x") as kernel:
+        for name in ("holder", "other"):
+            variables = kernel.call(f"{name}.environment")
+            assert "MK_TEST_SECRET" not in variables
+            assert {"MK_TEST_OPEN", "PATH"} <= set(variables)
+        assert GIVEN in os.environ.values()
+
+
+# Pure
+
+
+def test_what_is_cut() -> None:
+    secrets = Secrets(["hush", "hush-hush", "abc", "line one\nand two\nx"])
+    assert secrets.cut("a hush-hush hush abc") == "a *** *** abc"
+    assert secrets.cut("'line one\\nand two\\nx'") == "'***'"
+    assert secrets.cut("> line one") == "> ***"
+    assert Secrets().cut("anything") == "anything"
+
+
+def test_a_secret_is_a_text_that_does_not_show_itself() -> None:
+    secret = SecretText("hush")
+    assert (secret, f"{secret}", repr(secret), repr([secret])) == ("hush", "hush", "'***'", "['***']")
+    assert codec.decode(codec.encode({"key": secret})) == {"key": "hush"}
+
+
+def test_a_configuration_without_a_class_is_concealed_by_value() -> None:
+    config = conceal({"a": "hush", "b": {"c": ["hush", "open"]}, "n": 4}, frozenset({"hush"}))
+    assert repr(config) == "{'a': '***', 'b': {'c': ['***', 'open']}, 'n': 4}"
+    assert [*revealed(config)] == ["hush", "hush"]
