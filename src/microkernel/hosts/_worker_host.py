@@ -26,7 +26,7 @@ class WorkerHost:
         self._reactor = reactor
         self._python = python
         self._zygote = Zygote(reactor, self.level, python)
-        self._scratch = Scratch()
+        self._scratch = self._make_scratch()
         raise_descriptor_limit()
 
     @property
@@ -47,6 +47,9 @@ class WorkerHost:
     def close(self) -> None:
         self._zygote.close()
         self._scratch.close()
+
+    def _make_scratch(self) -> Scratch:
+        return Scratch()
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         raise NotImplementedError
