@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ ATTEMPTS = {
     "make a folder": "os.mkdir(folder + '/made'); result = True",
     "change a mode": "os.chmod(secret, 0o777); result = stat.S_IMODE(os.stat(secret).st_mode) == 0o777",
     "change the mode of what it may read":
-        "h = os.open(api._instance.load.root + '/p.py', 0); os.fchmod(h, stat.S_IMODE(os.fstat(h).st_mode)); result = True",
+        "h = os.open(api._instance.load.root + '/p.py', 0); os.fchmod(h, 0o644); result = True",
     "change a time": "os.utime(secret, (1, 1)); result = os.stat(secret).st_mtime == 1",
     "set an attribute": "syscall(188, secret.encode(), b'user.x', b'v', 1, 0); result = True",
     "write beside its own source":
@@ -174,10 +174,8 @@ for number in range(3, 12):
         pass
 """
     both["process"]("pass")
-    try:
+    with suppress(Exception):  # it may cost it its channel
         both["sandbox"](send)
-    except Exception:  # it may cost it its channel
-        pass
     eventually(lambda: len(os.listdir("/proc/self/fd")) <= before + 2, "no descriptor more")
 
 
@@ -253,7 +251,7 @@ def test_a_file_without_a_name_counts_too(arena: Arena) -> None:
 def test_processor_time_is_limited(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {}, cpu=1)
     assert kernel.info("p").protections["cpu"] == "enforced"
-    with pytest.raises(Exception, match="SIGKILL|SIGXCPU"):
+    with pytest.raises(Exception, match=r"SIGKILL|SIGXCPU"):
         kernel.call("p.do", "while True: pass", {}, timeout=40.0)
 
 
