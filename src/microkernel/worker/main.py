@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
 from microkernel.sdk.runtime import Runtime
+from microkernel.worker import network
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.confinement import settle_in
+from microkernel.worker.sandbox import confine
 
 STACKS = "stacks"
 STACKS_SIGNAL = signal.SIGRTMAX - 1
@@ -31,7 +33,7 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
     try:
         kept = settle_in(request, descriptors, lifeline)
         _take_over_process(request)
-        status = _serve(kept)
+        status = _serve(kept, request.get("confine"))
     except SystemExit:
         pass  # asked to end, while it was leaving anyway
     except BaseException:
@@ -40,9 +42,17 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
         _leave(status)
 
 
-def _serve(descriptors: Sequence[int]) -> int:
+def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None) -> int:
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    Runtime(SocketChannel(down, up, lanes)).run()
+    broker = lanes.pop() if walls is not None and walls.get("net") else None
+    channel = SocketChannel(down, up, lanes)
+    if walls is not None:
+        confined = confine(walls)
+        network.install(sys.argv[0], broker)
+        channel.send(confined)
+        if confined.missing:
+            return BROKEN
+    Runtime(channel).run()
     return 0
 
 
