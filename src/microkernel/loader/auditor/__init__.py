@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from microkernel.loader.auditor.audit import Report, audit, places_of
 from microkernel.loader.auditor.findings import LEVELS, SEVERITIES, Finding, Place, Severity, Use
+from microkernel.loader.auditor.proposal import Change, Table
 from microkernel.loader.auditor.source import look, look_at_data
 
 __all__ = [
     "LEVELS",
     "SEVERITIES",
+    "Change",
     "Finding",
     "Place",
     "Report",
     "Severity",
+    "Table",
     "Use",
     "audit",
     "look",

@@ -24,15 +24,47 @@ DATA_DIR = PurePosixPath("\0data")
 _LONGEST = 8192
 _MOST = 1024
 _STEPS = 2000
-_ALL_STEPS = 1_000_000
+_ALL_STEPS = 4_000_000
 
 
 class Unseen(Exception):
     """The value is known only when it runs."""
 
 
+class Budget:
+    """How much is done to find out one thing, and all of one source: hostile ones can make both endless.
+
+    ``with budget`` begins a question; one that is asked within another has no budget of its own.
+    """
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._left = 0
+        self._spent = 0
+
+    def __enter__(self) -> None:
+        self._asked += 1
+        if self._asked == 1:
+            self._left = _STEPS
+
+    def __exit__(self, *_: object) -> None:
+        self._asked -= 1
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self._spent >= _ALL_STEPS
+
+    def spend(self) -> bool:
+        """Whether there was one more step to take."""
+        self._left -= 1
+        self._spent += 1
+        return self._left >= 0 and self._spent < _ALL_STEPS
+
+
 class Scope(Protocol):
     """What names mean in a source."""
+
+    budget: Budget
 
     def resolve(self, node: ast.expr) -> str: ...
 
@@ -47,24 +79,11 @@ class Constants:
         self._file = PurePosixPath(file)
         self._name = name
         self._local: dict[str, Value] = {}
-        self._busy = False
-        self._left = _STEPS
-        self._spent = 0
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether so much was folded that no more is: hostile sources can make it endless."""
-        return self._spent > _ALL_STEPS
 
     def value(self, node: ast.expr) -> Value:
         """Raises Unseen."""
-        if self._busy:
-            return self.fold(node)  # asked for within another: both have the one budget
-        self._busy, self._left = True, _STEPS
-        try:
+        with self._scope.budget:
             return self.fold(node)
-        finally:
-            self._busy = False
 
     def text(self, node: ast.expr) -> str:
         """Raises Unseen, also for what is no text."""
@@ -86,8 +105,8 @@ class Constants:
     def pattern(self, node: ast.expr) -> str:
         """A topic of which only parts can be seen, with ``*`` for words that cannot. Raises Unseen where that is no
         whole word."""
-        self._left = _STEPS
-        pieces = list(self._pieces(node))
+        with self._scope.budget:
+            pieces = list(self._pieces(node))
         if all(piece is None for piece in pieces):
             raise Unseen
         text = "".join("\0" if piece is None else piece for piece in pieces)
@@ -97,10 +116,8 @@ class Constants:
 
     def fold(self, node: ast.expr) -> Value:
         """Raises Unseen."""
-        self._left -= 1
-        self._spent += 1
         how = _FOLDS.get(type(node))
-        if how is None or self._left < 0 or self.is_exhausted:
+        if how is None or not self._scope.budget.spend():
             raise Unseen
         try:
             return _bounded(how(self, node))

@@ -10,7 +10,7 @@ import builtins
 from collections import defaultdict
 from collections.abc import Iterator
 
-from microkernel.loader.auditor.constants import Constants, Unseen
+from microkernel.loader.auditor.constants import Budget, Constants, Unseen
 from microkernel.loader.auditor.tables import ALIASES, GETTERS, IMPORTERS, PASSED_THROUGH
 
 _DEEPEST = 64
@@ -29,7 +29,9 @@ class Names:
         self._bound: defaultdict[str, list[ast.expr | None]] = defaultdict(list)
         self._own: set[str] = set()
         self._known: dict[int, str] = {}
+        self._through: dict[str, str] = {}
         self._asking: set[str] = set()
+        self.budget = Budget()
         self.constants = Constants(self, file, name)
         for node in nodes:
             self._bind(node)
@@ -42,11 +44,12 @@ class Names:
         """The dotted name behind an expression: ``os.system``, ``@api.emit``; "" where there is none."""
         if id(node) not in self._known:
             try:
-                found = self._resolve(node, _DEEPEST)
+                with self.budget:
+                    found = self._resolve(node, _DEEPEST)
             except RecursionError:
                 found = ""
             if self._asking:
-                return found  # within a circle of names: not the whole truth
+                return found
             self._known[id(node)] = found
         return self._known[id(node)]
 
@@ -111,7 +114,7 @@ class Names:
     # Resolving
 
     def _resolve(self, node: ast.expr, depth: int) -> str:
-        if depth <= 0:
+        if depth <= 0 or not self.budget.spend():
             return ""
         match node:
             case ast.Name(id=name):
@@ -147,12 +150,17 @@ class Names:
     def _through_bindings(self, key: str, depth: int) -> str:
         if key not in self._bound or key in self._asking:
             return ""
+        if key in self._through:
+            return self._through[key]
         self._asking.add(key)
         try:
             values = (value for value in self._bound[key][:_DEEPEST] if isinstance(value, _FOLLOWED))
-            return next(filter(None, (self._resolve(value, depth - 8) for value in values)), "")
+            found = next(filter(None, (self._resolve(value, depth - 8) for value in values)), "")
         finally:
             self._asking.discard(key)
+        if not self._asking:  # within a circle of names it would not be the whole truth
+            self._through[key] = found
+        return found
 
     def _call(self, function: str, first: ast.expr, rest: list[ast.expr], depth: int) -> str:
         if function in IMPORTERS:

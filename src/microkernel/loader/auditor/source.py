@@ -25,7 +25,7 @@ def look(data: bytes, file: str, name: str = "", forbidden: Collection[str] = ()
     text = _text(data)
     if isinstance(text, int):
         return [Finding(Place(file), "MK0802", {"offset": text})]
-    seen: list[Seen] = list(scan(text, file))  # its columns are characters already
+    seen: list[Seen] = list(scan(text[:LARGEST], file))  # its columns are characters already
     if len(data) > LARGEST:
         return [*seen, Finding(Place(file), "MK0804", {"reason": f"it is larger than {LARGEST >> 20} MiB"})]
     try:
@@ -61,7 +61,7 @@ def _text(data: bytes) -> str | int:
 
 
 def _crossings(tree: ast.Module, file: str, forbidden: Collection[str]) -> Iterator[Seen]:
-    for wrong, instead in crossings(tree, forbidden):
+    for wrong, instead in crossings(tree, forbidden) if forbidden else ():
         yield Finding(Place(file, wrong.line, 1), "MK0803", {"other": wrong.top, "instead": instead})
 
 

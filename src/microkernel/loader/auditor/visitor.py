@@ -46,9 +46,8 @@ class _Visitor:
         self._called: set[str] = set()
 
     def visit(self, node: ast.AST) -> Iterator[Seen]:
-        for kind, how in _VISITS:
-            if isinstance(node, kind):
-                yield from how(self, node)
+        for how in _VISITS.get(type(node), ()):
+            yield from how(self, node)
 
     def end(self, nodes: int) -> Iterator[Seen]:
         for service, place in self._services.items():
@@ -56,8 +55,8 @@ class _Visitor:
                 yield Use(place, "call", f"{service}.*")
         if nodes >= MOST_NODES:
             yield self.gave_up(f"more than {MOST_NODES} nodes in one file")
-        elif self._names.constants.is_exhausted:
-            yield self.gave_up("its constants take too long to work out")
+        elif self._names.budget.is_exhausted:
+            yield self.gave_up("its names take too long to follow")
 
     def gave_up(self, reason: str) -> Finding:
         return Finding(Place(self._file), "MK0804", {"reason": reason})
@@ -189,22 +188,32 @@ class _Visitor:
 
     def _identifier(self, node: ast.AST) -> Iterator[Seen]:
         for name in _identifiers(node):
+            if name.isascii():
+                continue
             looks = name.translate(LOOKALIKES)
             deceives = looks.isascii() and (len(name) > 2 or any(char.isascii() for char in name))
-            if not name.isascii() and deceives:
+            if deceives:
                 yield self._finding(node, "MK0807", name=name, looks=looks)
 
 
-_VISITS: tuple[tuple[Any, Callable[[_Visitor, Any], Iterable[Seen]]], ...] = (
-    (ast.Import | ast.ImportFrom, _Visitor._import),
-    (ast.Call, _Visitor._call),
-    (ast.Subscript, _Visitor._subscript),
-    (ast.Name | ast.Attribute | ast.Subscript | ast.Call, _Visitor._expression),
-    (ast.Attribute, _Visitor._attribute),
-    (ast.Assign | ast.AnnAssign | ast.keyword | ast.Dict, _Visitor._secret),
-    (ast.Name | ast.Attribute | ast.arg | ast.alias | ast.keyword, _Visitor._identifier),
-    (ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, _Visitor._identifier),
-)  # fmt: skip
+_Visit = Callable[[_Visitor, Any], Iterable[Seen]]
+_VISITS: Mapping[type[ast.AST], tuple[_Visit, ...]] = {
+    ast.Import: (_Visitor._import,),
+    ast.ImportFrom: (_Visitor._import,),
+    ast.Call: (_Visitor._call, _Visitor._expression),
+    ast.Subscript: (_Visitor._subscript, _Visitor._expression),
+    ast.Attribute: (_Visitor._expression, _Visitor._attribute, _Visitor._identifier),
+    ast.Name: (_Visitor._expression, _Visitor._identifier),
+    ast.Assign: (_Visitor._secret,),
+    ast.AnnAssign: (_Visitor._secret,),
+    ast.Dict: (_Visitor._secret,),
+    ast.keyword: (_Visitor._secret, _Visitor._identifier),
+    ast.arg: (_Visitor._identifier,),
+    ast.alias: (_Visitor._identifier,),
+    ast.FunctionDef: (_Visitor._identifier,),
+    ast.AsyncFunctionDef: (_Visitor._identifier,),
+    ast.ClassDef: (_Visitor._identifier,),
+}
 """In this order: a call says of its parts what the parts then need not say."""
 
 
