@@ -66,7 +66,7 @@ def _line(finding: Finding, output: Output) -> Text:
 def _permissions(report: Report, output: Output) -> Iterator[RenderableType]:
     word = output.tongue.word
     yield Text(word("check.permissions", name=report.name))
-    yield from (Text(f"  {line}") for line in block(report))
+    yield from map(Text, block(report))
     unseen = sum(finding.id == "MK0834" for finding in report.findings)
     if unseen:
         yield Text(word("check.unseen", count=unseen))

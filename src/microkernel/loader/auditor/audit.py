@@ -92,7 +92,7 @@ def _files(place: str) -> tuple[list[str], list[Seen]]:
         elif len(files) < MOST_FILES and not file.startswith((*environments, ".git/")):
             files.append(file)
     whole = Place(shown(place))
-    reasons = [f"{shown(os.path.join(place, each))} is an environment" for each in sorted(environments)]
+    reasons = [f"{shown(os.path.join(place, each[:-1]))} is an environment" for each in sorted(environments)]
     reasons += [f"more than {MOST_FILES} files"] if len(files) == MOST_FILES else []
     kept = [file for file in files if not file.startswith(tuple(environments))] if environments else files
     return kept, [Finding(whole, "MK0804", {"reason": reason}) for reason in reasons]

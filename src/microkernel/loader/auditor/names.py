@@ -14,7 +14,7 @@ from microkernel.loader.auditor.constants import Budget, Constants, Unseen
 from microkernel.loader.auditor.tables import ALIASES, GETTERS, IMPORTERS, PASSED_THROUGH
 
 _DEEPEST = 64
-_BUILTINS = frozenset(dir(builtins))
+_BUILTINS = frozenset([*dir(builtins), "__builtins__"])
 _API = frozenset({"api", "_api"})
 _STARS = {"microkernel": ("on", "expose", "every"), "os": ("system", "popen", "environ", "getenv", "kill", "_exit")}
 UNSEEN = "?"
@@ -199,7 +199,7 @@ def canonical(name: str) -> str:
     """``posix.system`` and ``shutil.os.system`` are ``os.system``."""
     parts = name.split(".")
     for number in range(len(parts) - 1, 0, -1):
-        if parts[number] in PASSED_THROUGH and not parts[0].startswith("@"):
+        if parts[number] in PASSED_THROUGH and parts[number] != parts[0] and not parts[0].startswith("@"):
             parts = parts[number:]
             break
     if parts[:2] == ["builtins", "__builtins__"]:

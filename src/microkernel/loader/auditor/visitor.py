@@ -88,9 +88,10 @@ class _Visitor:
             yield from self._service(node, known)
         elif known.startswith("os.environ"):
             yield from self._environment(node, known)
-        elif found := meaning(known):
+        elif (found := meaning(known)) is not None:
             self._pass_on(node)
-            yield self._finding(node, found, what=known.removeprefix("builtins."))
+            if found:
+                yield self._finding(node, found, what=known.removeprefix("builtins."))
 
     def _pass_on(self, node: ast.AST) -> None:
         """The rest of a name that was told: ``os`` of ``os.system``."""
@@ -217,13 +218,13 @@ _VISITS: Mapping[type[ast.AST], tuple[_Visit, ...]] = {
 """In this order: a call says of its parts what the parts then need not say."""
 
 
-def meaning(name: str) -> str:
-    """The finding for a name, or for the nearest name above it; "" where it means nothing."""
+def meaning(name: str) -> str | None:
+    """The finding for a name, or for the nearest name above it; "" where it is known to be harmless."""
     while name:
         if name in MENTIONS:
             return MENTIONS[name]
         name = name.rpartition(".")[0]
-    return ""
+    return None
 
 
 _IDENTIFIERS: Mapping[str, str] = {"Name": "id", "Attribute": "attr", "keyword": "arg", "arg": "arg", "alias": "asname"}
