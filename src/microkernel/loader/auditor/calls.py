@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from microkernel.loader.auditor.constants import DATA_DIR, Unseen, Value
+from microkernel.loader.auditor.constants import DATA_DIR
+from microkernel.loader.auditor.functions import Unseen, Value
 from microkernel.loader.auditor.names import UNSEEN, Names
 from microkernel.loader.auditor.tables import (
     CALLS,

@@ -1,34 +1,33 @@
 """What an expression is, where that can be seen without running anything: constants, and what is made of them.
 
-Nothing of the source is called; the few functions that are followed are written out here, and bounded.
+Nothing of the source is called; the few functions that are followed are our own, in ``functions.py``.
 """
 
 from __future__ import annotations
 
 import ast
-import base64
-import binascii
-import codecs
-import operator
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
+from microkernel.loader.auditor.functions import (
+    FUNCTIONS,
+    METHODS,
+    MOST,
+    OPERATORS,
+    Unseen,
+    Value,
+    as_path,
+    bounded,
+    items,
+    unseen,
+)
 from microkernel.loader.auditor.tables import PATHS
-
-Value: TypeAlias = str | bytes | int | PurePosixPath | list[Any]
 
 DATA_DIR = PurePosixPath("\0data")
 """Stands for ``api.data_dir``, which is known only when the plugin runs, and is the plugin's own."""
-_LONGEST = 8192
-_MOST = 1024
 _STEPS = 2000
 _ALL_STEPS = 4_000_000
-
-
-class Unseen(Exception):
-    """The value is known only when it runs."""
 
 
 class Budget:
@@ -97,9 +96,9 @@ class Constants:
         if isinstance(node, ast.IfExp):
             return [self.value(node.body), self.value(node.orelse)]
         if isinstance(node, ast.Name) and node.id not in self._local:
-            found = self._scope.bound(node.id)[:_MOST]
+            found = self._scope.bound(node.id)[:MOST]
             if found:
-                return [self.value(each) if each is not None else _unseen() for each in found]
+                return [self.value(each) if each is not None else unseen() for each in found]
         return [self.value(node)]
 
     def pattern(self, node: ast.expr) -> str:
@@ -120,7 +119,7 @@ class Constants:
         if how is None or not self._scope.budget.spend():
             raise Unseen
         try:
-            return _bounded(how(self, node))
+            return bounded(how(self, node))
         except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError):
             raise Unseen from None
 
@@ -142,13 +141,13 @@ class Constants:
         return self.fold(found[0])
 
     def _list(self, node: ast.List | ast.Tuple) -> Value:
-        return [self.fold(each) for each in node.elts[:_MOST]]
+        return [self.fold(each) for each in node.elts[:MOST]]
 
     def _operation(self, node: ast.BinOp) -> Value:
         left = self.fold(node.left)
         if isinstance(left, PurePosixPath) and isinstance(node.op, ast.Div):
             return left / self._part(left, node.right)
-        return _OPERATORS[type(node.op)](left, self.fold(node.right))
+        return OPERATORS[type(node.op)](left, self.fold(node.right))
 
     def _part(self, base: PurePosixPath, node: ast.expr) -> str | PurePosixPath:
         """Of a path; below ``api.data_dir`` it may be anything."""
@@ -158,7 +157,7 @@ class Constants:
             if DATA_DIR in (base, *base.parents):
                 return "…"
             raise
-        return value if isinstance(value, str | PurePosixPath) else _unseen()
+        return value if isinstance(value, str | PurePosixPath) else unseen()
 
     def _joined(self, node: ast.JoinedStr) -> Value:
         first = node.values[0] if node.values else None
@@ -170,7 +169,7 @@ class Constants:
         if not isinstance(node, ast.FormattedValue):
             return self.fold(node)
         plain = node.format_spec is None and node.conversion in (-1, ord("s"))
-        value = self.fold(node.value) if plain else _unseen()
+        value = self.fold(node.value) if plain else unseen()
         if isinstance(value, bytes | list):
             raise Unseen
         return value
@@ -193,18 +192,18 @@ class Constants:
 
     def _number(self, node: ast.expr) -> int:
         value = self.fold(node)
-        return value if isinstance(value, int) else _unseen()
+        return value if isinstance(value, int) else unseen()
 
     def _minus(self, node: ast.UnaryOp) -> Value:
-        return -self._number(node.operand) if isinstance(node.op, ast.USub) else _unseen()
+        return -self._number(node.operand) if isinstance(node.op, ast.USub) else unseen()
 
     def _each(self, node: ast.ListComp | ast.GeneratorExp) -> Value:
         (loop,) = node.generators
         if not isinstance(loop.target, ast.Name) or loop.ifs:
             raise Unseen
-        items, name, before = _items(self.fold(loop.iter)), loop.target.id, dict(self._local)
+        values, name, before = items(self.fold(loop.iter)), loop.target.id, dict(self._local)
         try:
-            return [self._with(name, item, node.elt) for item in items]
+            return [self._with(name, item, node.elt) for item in values]
         finally:
             self._local = before
 
@@ -220,9 +219,9 @@ class Constants:
             return self._name
         if node.attr in ("parent", "name", "stem"):
             base = self.fold(node.value)
-            return cast(Value, getattr(base, node.attr)) if isinstance(base, PurePosixPath) else _unseen()
+            return cast(Value, getattr(base, node.attr)) if isinstance(base, PurePosixPath) else unseen()
         found = self._scope.bound(f"{node.value.id}.{node.attr}") if isinstance(node.value, ast.Name) else []
-        return self.fold(found[0]) if len(found) == 1 and found[0] is not None else _unseen()
+        return self.fold(found[0]) if len(found) == 1 and found[0] is not None else unseen()
 
     def _call(self, node: ast.Call) -> Value:
         if node.keywords and not isinstance(node.func, ast.Attribute):
@@ -231,23 +230,23 @@ class Constants:
         if known in PATHS or known == "os.path.join":
             return self._path(node.args)
         if known == "builtins.map" and len(node.args) == 2:
-            function = _FUNCTIONS[self._scope.resolve(node.args[0])]
-            return [function(item) for item in _items(self.fold(node.args[1]))]
-        if known in _FUNCTIONS:
-            return _FUNCTIONS[known](*map(self.fold, node.args))
+            function = FUNCTIONS[self._scope.resolve(node.args[0])]
+            return [function(item) for item in items(self.fold(node.args[1]))]
+        if known in FUNCTIONS:
+            return FUNCTIONS[known](*map(self.fold, node.args))
         return self._method(node)
 
     def _path(self, args: Iterable[ast.expr]) -> PurePosixPath:
         path = PurePosixPath()
         for number, each in enumerate(args):
-            path = path / (self._part(path, each) if number else _as_path(self.fold(each)))
+            path = path / (self._part(path, each) if number else as_path(self.fold(each)))
         return path
 
     def _method(self, node: ast.Call) -> Value:
         if not isinstance(node.func, ast.Attribute) or node.keywords:
             raise Unseen
         base = self.fold(node.func.value)
-        return _METHODS[node.func.attr](base, *map(self.fold, node.args))
+        return METHODS[node.func.attr](base, *map(self.fold, node.args))
 
     def _pieces(self, node: ast.expr) -> Iterator[str | None]:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
@@ -279,131 +278,4 @@ _FOLDS: Mapping[type[ast.AST], Callable[[Constants, Any], Value]] = {
     ast.GeneratorExp: Constants._each,
     ast.Attribute: Constants._attribute,
     ast.Call: Constants._call,
-}
-
-
-def _unseen() -> Any:
-    raise Unseen
-
-
-def _bounded(value: Value) -> Value:
-    """No text, no list and no number grows beyond all measure."""
-    if isinstance(value, bool | PurePosixPath):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) < 1 << 64 else _unseen()
-    return value if len(value) <= (_MOST if isinstance(value, list) else _LONGEST) else _unseen()
-
-
-def _items(value: Value) -> list[Any]:
-    return list(value)[:_MOST] if isinstance(value, str | bytes | list) else _unseen()
-
-
-def _as_path(value: Value) -> str | PurePosixPath:
-    return value if isinstance(value, str | PurePosixPath) else _unseen()
-
-
-# Operators, functions and methods that are followed
-
-_WIDTHS = re.compile(r"%(?![sdcx%])|\{(?!\w{0,8}\}|\{)")
-"""What gives a template more to do than to take texts in: a width may be a billion."""
-
-
-def _repeated(left: Any, right: Any) -> Any:
-    if isinstance(left, int) and isinstance(right, int):
-        return left * right
-    count, what = (left, right) if isinstance(left, int) else (right, left)
-    return what * count if count * len(what) <= _LONGEST else _unseen()
-
-
-def _filled(template: Any, values: Any) -> Any:
-    if not isinstance(template, str):
-        return template % values if isinstance(template, int) and values else _unseen()
-    if len(template) > 256 or _WIDTHS.search(template):
-        raise Unseen
-    return template % (tuple(values) if isinstance(values, list) else values)
-
-
-def _formatted(template: Any, *values: Any) -> Any:
-    if not isinstance(template, str) or len(template) > 256 or _WIDTHS.search(template):
-        raise Unseen
-    return template.format(*values)
-
-
-def _decoded(data: Any, encoding: Any = "utf-8", *_: Any) -> Any:
-    if encoding in ("rot13", "rot_13"):
-        return codecs.decode(data, "rot13") if isinstance(data, str) else _unseen()
-    if encoding not in ("utf-8", "utf8", "ascii", "latin-1", "latin1", "utf-16", "hex"):
-        raise Unseen
-    return bytes.fromhex(data.decode()) if encoding == "hex" else data.decode(encoding)
-
-
-def _encoded(text: Any, *_: Any) -> Any:
-    return text.encode() if isinstance(text, str) else _unseen()
-
-
-def _replaced(text: Any, old: Any, new: Any) -> Any:
-    return text.replace(old, new) if len(new) <= 64 else _unseen()
-
-
-def _made_bytes(value: Any = b"", *_: Any) -> Any:
-    if isinstance(value, int):
-        raise Unseen  # as many zeros
-    return value.encode() if isinstance(value, str) else bytes(value)
-
-
-def _as_text(value: Any = "", *_: Any) -> Any:
-    return value if isinstance(value, PurePosixPath) else value.decode() if isinstance(value, bytes) else str(value)
-
-
-_OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Value]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.BitXor: operator.xor,
-    ast.Mult: _repeated,
-    ast.Mod: _filled,
-}
-_FUNCTIONS: Mapping[str, Callable[..., Value]] = {
-    "builtins.chr": chr,
-    "builtins.ord": ord,
-    "builtins.str": _as_text,
-    "builtins.int": lambda text, base=10: int(text, base) if len(text) <= 64 else _unseen(),
-    "builtins.bytes": _made_bytes,
-    "builtins.bytearray": _made_bytes,
-    "builtins.list": _items,
-    "builtins.tuple": _items,
-    "builtins.reversed": lambda value: _items(value)[::-1],
-    "builtins.bytes.fromhex": bytes.fromhex,
-    "os.fspath": lambda value: value,
-    "os.path.dirname": lambda value: PurePosixPath(value).parent,
-    "os.path.abspath": PurePosixPath,
-    "os.path.expanduser": lambda value: value,
-    "base64.b64decode": base64.b64decode,
-    "base64.urlsafe_b64decode": base64.urlsafe_b64decode,
-    "base64.b32decode": base64.b32decode,
-    "base64.b16decode": base64.b16decode,
-    "binascii.unhexlify": binascii.unhexlify,
-    "binascii.a2b_base64": binascii.a2b_base64,
-    "codecs.decode": _decoded,
-}
-_METHODS: Mapping[str, Callable[..., Value]] = {
-    "join": lambda base, parts: base.join(parts),
-    "format": _formatted,
-    "decode": _decoded,
-    "encode": _encoded,
-    "replace": _replaced,
-    "lower": lambda base: base.lower(),
-    "upper": lambda base: base.upper(),
-    "swapcase": lambda base: base.swapcase(),
-    "title": lambda base: base.title(),
-    "strip": lambda base, *which: base.strip(*which),
-    "removeprefix": lambda base, what: base.removeprefix(what),
-    "removesuffix": lambda base, what: base.removesuffix(what),
-    "resolve": lambda base, *_: PurePosixPath(base),
-    "absolute": lambda base: PurePosixPath(base),
-    "expanduser": lambda base: PurePosixPath(base),
-    "as_posix": lambda base: PurePosixPath(base),
-    "with_name": lambda base, name: base.with_name(name),
-    "with_suffix": lambda base, suffix: base.with_suffix(suffix),
-    "joinpath": lambda base, *parts: base.joinpath(*parts),
 }

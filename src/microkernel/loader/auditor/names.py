@@ -10,7 +10,8 @@ import builtins
 from collections import defaultdict
 from collections.abc import Iterator
 
-from microkernel.loader.auditor.constants import Budget, Constants, Unseen
+from microkernel.loader.auditor.constants import Budget, Constants
+from microkernel.loader.auditor.functions import Unseen
 from microkernel.loader.auditor.tables import ALIASES, GETTERS, IMPORTERS, PASSED_THROUGH
 
 _DEEPEST = 64

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from microkernel.loader.auditor.calls import argument, needed
-from microkernel.loader.auditor.constants import Unseen
 from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
+from microkernel.loader.auditor.functions import Unseen
 from microkernel.loader.auditor.names import UNSEEN, Names, walk
 from microkernel.loader.auditor.tables import GETTERS, IMPORTERS, INTERNALS, LOOKALIKES, MENTIONS, USED
 from microkernel.loader.auditor.texts import is_secret, masked
