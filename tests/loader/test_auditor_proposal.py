@@ -106,6 +106,15 @@ def test_an_environment_is_left_out_and_that_is_said(tmp_path: Path) -> None:
     assert told.fields["reason"].endswith(".venv is an environment")
 
 
+def test_more_than_is_looked_at_is_left_out_data_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microkernel.loader.auditor.audit.MOST_BYTES", 100)
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(HEAD + "        eval('1')\n" + "#" * 100)
+    (folder / "a.txt").write_text("x")
+    assert {each.id for each in report(folder).findings} == {"MK0804", "MK0810"}
+
+
 def test_an_import_of_a_plugin_beside_it(tmp_path: Path) -> None:
     (tmp_path / "bill.py").write_text(HEAD + "        pass\n")
     path = tmp_path / "shop.py"

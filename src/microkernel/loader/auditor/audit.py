@@ -19,6 +19,8 @@ from microkernel.loader.snapshot import forbidden_of, plugin_files
 
 MOST_FILES = 2000
 """In one plugin. Who has more has an environment or data among them."""
+MOST_BYTES = 64 << 20
+"""In all files of one plugin together: they are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,11 @@ def audit(found: Found, peers: Sequence[str], homes: Collection[str], covers: Co
     try:
         place, entry = location(found.path)
         files, left_out = _files(place)
-        read = {file: _read(os.path.join(place, file) if file else place) for file in files}
+        read = _read_all(place, files)
     except PluginLoadError as error:
         return Report(found.name, found.path, False, found.manifest, (), (), {}, (), 0, error)
     forbidden = _forbidden(found, place, entry, read, set(peers), homes)
-    seen = [*left_out]
+    seen = [*left_out, *_left_unread(place, len(files) - len(read))]
     for file, data in read.items():
         seen += _look(os.path.join(place, file) if file else place, data, found.name, forbidden)
     return _report(found, bool(entry), seen, covers, len(read))
@@ -96,6 +98,22 @@ def _files(place: str) -> tuple[list[str], list[Seen]]:
     reasons += [f"more than {MOST_FILES} files"] if len(files) == MOST_FILES else []
     kept = [file for file in files if not file.startswith(tuple(environments))] if environments else files
     return kept, [Finding(whole, "MK0804", {"reason": reason}) for reason in reasons]
+
+
+def _read_all(place: str, files: Sequence[str]) -> dict[str, bytes]:
+    """Sources first: they are what must not be missed."""
+    read: dict[str, bytes] = {}
+    size = 0
+    for file in sorted(files, key=lambda file: not (file or place).endswith(".py")):
+        if size <= MOST_BYTES:
+            read[file] = _read(os.path.join(place, file) if file else place)
+            size += len(read[file])
+    return read
+
+
+def _left_unread(place: str, count: int) -> list[Seen]:
+    reason = f"more than {MOST_BYTES >> 20} MiB in all: {count} files are left out"
+    return [Finding(Place(shown(place)), "MK0804", {"reason": reason})] if count else []
 
 
 def _read(path: str) -> bytes:
