@@ -107,7 +107,7 @@ def test_an_environment_is_left_out_and_that_is_said(tmp_path: Path) -> None:
 
 
 def test_more_than_is_looked_at_is_left_out_data_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microkernel.loader.auditor.audit.MOST_BYTES", 100)
+    monkeypatch.setattr("microkernel.loader.auditor.report.MOST_BYTES", 100)
     folder = tmp_path / "shop"
     folder.mkdir()
     (folder / "__init__.py").write_text(HEAD + "        eval('1')\n" + "#" * 100)

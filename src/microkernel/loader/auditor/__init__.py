@@ -5,9 +5,9 @@ It is a linter, not a wall: who wants to hide something from it can. What holds 
 
 from __future__ import annotations
 
-from microkernel.loader.auditor.audit import Report, audit, places_of
 from microkernel.loader.auditor.findings import LEVELS, SEVERITIES, Finding, Place, Severity, Use
 from microkernel.loader.auditor.proposal import Change, Table
+from microkernel.loader.auditor.report import Report, audit, places_of
 from microkernel.loader.auditor.source import look, look_at_data
 
 __all__ = [
