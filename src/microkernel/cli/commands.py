@@ -44,6 +44,7 @@ KernelName = Annotated[str, typer.Option("--kernel", envvar="MK_KERNEL", metavar
 AsJson = Annotated[bool, typer.Option("--json", help=_say("option.json"))]
 Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help=_say("argument.name"))]
 Level = Literal["thread", "process", "sandbox", "wasm"]
+Severity = Literal["notice", "warn", "error"]
 
 
 def run(argv: Sequence[str]) -> int:
@@ -303,6 +304,19 @@ def new(
     output.show([view.line("success", str(path), output.tongue.word("new.written"))])
     output.show([Text(f"  {command:<{max(map(len, tried))}}   {output.tongue.word(f'new.try{number}')}")
                  for number, command in enumerate(tried, 1)])  # fmt: skip
+
+
+@app.command(help=_say("help.check"))
+def check(
+    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH", show_default=False)] = None,
+    fail_on: Annotated[Severity, typer.Option("--fail-on", metavar="SEVERITY", help=_say("option.fail_on"))] = "error",
+    as_json: AsJson = False,
+) -> int:
+    from microkernel.cli.checking import check as look
+
+    decided = settings()
+    where = [*(paths or [*places([], decided), *decided.plugins])]
+    return look(where, fail_on, Output(decided.language, as_json))
 
 
 @app.command(help=_say("help.explain"))

@@ -10,16 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from microkernel.errors import PermissionDenied
-from microkernel.kernel.manifest import Permissions
+from microkernel.kernel.manifest import OBSERVING, Permissions
 from microkernel.wire import messages
 from microkernel.wire.topics import check_pattern, check_topic, covers
 
 KERNEL_TOPICS = "kernel."
 """Topics and services of the kernel itself; plugins need ``kernel.observe`` or ``kernel.control`` for them."""
-_OBSERVING = frozenset({
-    "kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names", "kernel.source", "kernel.sources",
-    "kernel.tell", "kernel.explain", "kernel.glossary", "kernel.review",
-})  # fmt: skip
 
 Checked = tuple[str, str]
 
@@ -49,7 +45,7 @@ def _own(name: str, action: str, what: str) -> bool:
 
 
 def _admit_to_kernel(name: str, permissions: Permissions, action: str, what: str) -> None:
-    observing = action == "on" or what in _OBSERVING
+    observing = action == "on" or what in OBSERVING
     if action != "emit" and ("control" in permissions.kernel or (observing and "observe" in permissions.kernel)):
         return
     line = "nothing: only the kernel emits these" if action == "emit" else (

@@ -14,6 +14,11 @@ Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 LEVELS: tuple[Level, ...] = ("thread", "process", "sandbox", "wasm")
 """From the least isolated to the most."""
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
+OBSERVING = frozenset({
+    "kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names", "kernel.source", "kernel.sources",
+    "kernel.tell", "kernel.explain", "kernel.glossary", "kernel.review",
+})  # fmt: skip
+"""Calls of the service ``kernel`` for which ``kernel = ["observe"]`` is enough; the others need ``control``."""
 
 
 @dataclass(frozen=True, slots=True)

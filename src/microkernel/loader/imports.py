@@ -44,12 +44,16 @@ def imports(tree: ast.AST) -> Iterator[Import]:
                     yield Import(module, node.lineno)
 
 
+def crossings(tree: ast.AST, forbidden: Collection[str]) -> list[tuple[Import, str]]:
+    """Imports of modules among ``forbidden``, by line, each with the line to write instead."""
+    wrong = sorted((each for each in imports(tree) if each.top in forbidden), key=lambda each: each.line)
+    return [(each, instead(each, tree)) for each in wrong]
+
+
 def check_imports(tree: ast.AST, path: str, forbidden: Collection[str]) -> None:
     """Raises PluginLoadError MK0118 for the first import, by line, of a module among ``forbidden``."""
-    wrong = [each for each in imports(tree) if each.top in forbidden]
-    if wrong:
-        first = min(wrong, key=lambda each: each.line)
-        raise PluginLoadError("MK0118", path=path, line=first.line, other=first.top, instead=instead(first, tree))
+    for first, line in crossings(tree, forbidden):
+        raise PluginLoadError("MK0118", path=path, line=first.line, other=first.top, instead=line)
 
 
 def instead(wrong: Import, tree: ast.AST) -> str:

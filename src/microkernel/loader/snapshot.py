@@ -38,7 +38,7 @@ def snapshot(found: Found, peers: Sequence[str], homes: Collection[str] = ()) ->
     check_plugin_class(trees[taken.entry], _path(taken, taken.entry))
     check_dependencies(found.manifest)
     imported = {each.top for tree in trees.values() for each in imports(tree)}
-    forbidden = _forbidden(found, taken, imported.intersection(peers), homes)
+    forbidden = forbidden_of(found, taken, imported.intersection(peers), homes)
     for name in sorted(trees, key=lambda name: (name != taken.entry, name)):
         check_imports(trees[name], _path(taken, name), forbidden)
     return taken
@@ -51,7 +51,7 @@ def take(path: str) -> Snapshot:
         name = os.path.basename(place)
         data = read_bytes(place, PluginLoadError)
         return _snapshot(os.path.dirname(place), name, False, {name: data}, [(name, _sha(data))])
-    files = sorted(_files(place))
+    files = sorted(plugin_files(place))
     sources = {name: read_bytes(os.path.join(place, name), PluginLoadError) for name in files if _is_source(name)}
     if entry not in sources:
         raise PluginLoadError("MK0101", path=shown(os.path.join(place, entry)))
@@ -84,7 +84,7 @@ def _path(taken: Snapshot, name: str) -> str:
 # Files
 
 
-def _files(folder: str) -> Iterator[str]:
+def plugin_files(folder: str) -> Iterator[str]:
     """All files below, as relative POSIX paths. Links to folders are not followed, and count as files."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
@@ -220,7 +220,7 @@ def _is_satisfied(wanted: Requirement) -> bool:
         return False
 
 
-def _forbidden(found: Found, taken: Snapshot, peers: set[str], homes: Collection[str]) -> set[str]:
+def forbidden_of(found: Found, taken: Snapshot, peers: set[str], homes: Collection[str]) -> set[str]:
     """Those of the peers that this plugin cannot import, whatever the kernel's ``sys.path`` happens to be."""
     # Where an installed plugin lies, lie the libraries too: that folder is no home of plugins.
     home = set() if found.path.startswith(ENTRY_POINT) else {os.path.dirname(os.path.abspath(found.path))}

@@ -1,0 +1,92 @@
+"""The smallest manifest that what was seen needs, and how it differs from the declared one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Literal, NamedTuple
+
+from microkernel.kernel.manifest import OBSERVING, Permissions
+from microkernel.loader.auditor.findings import Finding, Use
+from microkernel.loader.schema import PERMISSIONS
+
+Covers = Callable[[str, str], bool]
+"""Whether a pattern covers a topic or another pattern. Handed in: the form of topics is no business of a loader's."""
+Table = Mapping[str, tuple[str, ...]]
+"""Permissions by the keys of a manifest; those that need nothing are not there."""
+
+_KERNEL = "kernel."
+_TOPICS = frozenset({"emit", "on", "call", "data.read", "data.write"})
+_OWN = frozenset({"emit", "data.read", "data.write"})
+
+
+class Change(NamedTuple):
+    """``+``: used and not declared; ``-``: declared and not used."""
+
+    sign: Literal["+", "-"]
+    permission: str
+    value: str
+
+
+def propose(uses: Iterable[Use], name: str, covers: Covers) -> Table:
+    """The smallest table for these uses by the plugin ``name``; what is its own anyway needs no line."""
+    wanted: dict[str, set[str]] = {key: set() for key in PERMISSIONS}
+    for use in uses:
+        if (found := needs(use, name)) is not None:
+            wanted[found[0]].add(found[1])
+    wanted["kernel"] -= {"observe"} if "control" in wanted["kernel"] else set()
+    return {key: tuple(_smallest(key, values, covers)) for key, values in wanted.items() if values}
+
+
+def needs(use: Use, name: str) -> tuple[str, str] | None:
+    """The permission that a use needs: none below its own name, ``kernel`` for what is the kernel's."""
+    if use.permission in _OWN and use.value.startswith(f"{name}."):
+        return None
+    if use.permission in ("on", "call") and use.value.startswith(_KERNEL):
+        return "kernel", "observe" if use.permission == "on" or use.value in OBSERVING else "control"
+    return use.permission, use.value
+
+
+def compare(declared: Permissions, proposed: Table, covers: Covers) -> list[Change]:
+    """What is missing, and what is declared for nothing."""
+    both = {key: (_of(declared, key), proposed.get(key, ())) for key in PERMISSIONS}
+    return [change for key, (given, used) in both.items() for change in _changes(key, given, used, covers)]
+
+
+def undeclared(uses: Iterable[Use], name: str, declared: Permissions, covers: Covers) -> Iterator[Finding]:
+    """The lines that would be refused."""
+    for use in uses:
+        found = needs(use, name)
+        if found is not None and not _is_covered(*found, _of(declared, found[0]), covers):
+            yield Finding(use.place, "MK0835", {"permission": found[0], "value": use.value})
+
+
+def _of(declared: Permissions, key: str) -> tuple[str, ...] | None:
+    values: tuple[str, ...] | None = getattr(declared, key.replace(".", "_"))
+    return values
+
+
+def _changes(key: str, given: tuple[str, ...] | None, used: tuple[str, ...], covers: Covers) -> Iterator[Change]:
+    yield from (Change("+", key, value) for value in used if not _is_covered(key, value, given, covers))
+    for value in given or ():
+        if not any(_covers(key, value, each, covers) or _covers(key, each, value, covers) for each in used):
+            yield Change("-", key, value)
+
+
+def _is_covered(key: str, value: str, given: tuple[str, ...] | None, covers: Covers) -> bool:
+    return given is None or any(_covers(key, each, value, covers) for each in given)
+
+
+def _smallest(key: str, values: set[str], covers: Covers) -> Iterator[str]:
+    for value in sorted(values):
+        if not any(other != value and _covers(key, other, value, covers) for other in values):
+            yield value
+
+
+def _covers(key: str, pattern: str, value: str, covers: Covers) -> bool:
+    if key in _TOPICS:
+        return covers(pattern, value)
+    if key in ("fs.read", "fs.write"):
+        return PurePosixPath(pattern) in (PurePosixPath(value), *PurePosixPath(value).parents)
+    return (key, pattern) == ("kernel", "control") or fnmatchcase(value, pattern)

@@ -1,0 +1,160 @@
+"""A whole plugin: every file of it, its manifest, and what it should declare."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from microkernel.errors import KernelError, PluginLoadError
+from microkernel.kernel.manifest import Manifest
+from microkernel.kernel.ports import Found, Snapshot
+from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
+from microkernel.loader.auditor.proposal import Change, Covers, Table, compare, propose, undeclared
+from microkernel.loader.auditor.source import LARGEST, imported, look, look_at_data
+from microkernel.loader.discovery import location
+from microkernel.loader.files import shown, unreadable
+from microkernel.loader.snapshot import forbidden_of, plugin_files
+
+MOST_FILES = 2000
+"""In one plugin. Who has more has an environment or data among them."""
+MOST_BYTES = 64 << 20
+"""In all files of one plugin together: they are in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was seen of a plugin. ``error``: its manifest, or one of its files, could not be read."""
+
+    name: str
+    path: str
+    is_folder: bool
+    manifest: Manifest
+    findings: Sequence[Finding]
+    uses: Sequence[Use]
+    proposed: Table
+    changes: Sequence[Change]
+    files: int
+    error: KernelError | None = None
+
+
+def audit(found: Found, peers: Sequence[str], homes: Collection[str], covers: Covers) -> Report:
+    """Look at a plugin. Never raises for what is in it: that is findings, or the report's ``error``.
+
+    ``peers`` and ``homes`` as for ``snapshot``: the names of all plugins, and where they lie.
+    """
+    try:
+        place, entry = location(found.path)
+        files, left_out = _files(place)
+        read = _read_all(place, files)
+    except PluginLoadError as error:
+        return Report(found.name, found.path, False, found.manifest, (), (), {}, (), 0, error)
+    forbidden = _forbidden(found, place, entry, read, set(peers), homes)
+    seen = [*left_out, *_left_unread(place, len(files) - len(read))]
+    for file, data in read.items():
+        seen += _look(os.path.join(place, file) if file else place, data, found.name, forbidden)
+    return _report(found, bool(entry), seen, covers, len(read))
+
+
+def _report(found: Found, is_folder: bool, seen: list[Seen], covers: Covers, files: int) -> Report:
+    uses = [each for each in seen if isinstance(each, Use)]
+    findings = [each for each in seen if isinstance(each, Finding)]
+    declared, proposed = found.manifest.permissions, propose(uses, found.name, covers)
+    if declared is not None:
+        findings += undeclared(uses, found.name, declared, covers)
+    findings.sort(key=lambda each: (each.place.file, each.place.line, each.place.column, each.id))
+    changes = compare(declared, proposed, covers) if declared is not None else _all_new(proposed)
+    return Report(
+        found.name, found.path, is_folder, found.manifest, findings, uses, proposed, changes, files, _error(found)
+    )
+
+
+def _error(found: Found) -> KernelError | None:
+    """A source that is no text is a finding; there is no need to say it twice."""
+    return None if found.error is not None and found.error.id in ("MK0104", "MK0107") else found.error
+
+
+def _all_new(proposed: Table) -> list[Change]:
+    return [Change("+", key, value) for key, values in proposed.items() for value in values]
+
+
+# Files
+
+
+def _files(place: str) -> tuple[list[str], list[Seen]]:
+    """What to look at, and what is not looked at; "" is the place itself, if it is a file."""
+    if not os.path.isdir(place):
+        return [""], []
+    files: list[str] = []
+    environments: set[str] = set()
+    for file in plugin_files(place):
+        if os.path.basename(file) == "pyvenv.cfg" and "/" in file:
+            environments.add(os.path.dirname(file) + "/")
+        elif len(files) < MOST_FILES and not file.startswith((*environments, ".git/")):
+            files.append(file)
+    whole = Place(shown(place))
+    reasons = [f"{shown(os.path.join(place, each[:-1]))} is an environment" for each in sorted(environments)]
+    reasons += [f"more than {MOST_FILES} files"] if len(files) == MOST_FILES else []
+    kept = [file for file in files if not file.startswith(tuple(environments))] if environments else files
+    return kept, [Finding(whole, "MK0804", {"reason": reason}) for reason in reasons]
+
+
+def _read_all(place: str, files: Sequence[str]) -> dict[str, bytes]:
+    """Sources first: they are what must not be missed."""
+    read: dict[str, bytes] = {}
+    size = 0
+    for file in sorted(files, key=lambda file: not (file or place).endswith(".py")):
+        if size <= MOST_BYTES:
+            read[file] = _read(os.path.join(place, file) if file else place)
+            size += len(read[file])
+    return read
+
+
+def _left_unread(place: str, count: int) -> list[Seen]:
+    reason = f"more than {MOST_BYTES >> 20} MiB in all: {count} files are left out"
+    return [Finding(Place(shown(place)), "MK0804", {"reason": reason})] if count else []
+
+
+def _read(path: str) -> bytes:
+    """The beginning of a file, a little more than is looked at; nothing of a pipe, or of a link that leads nowhere."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return b""
+        with open(path, "rb") as file:
+            return file.read(LARGEST + 1)
+    except FileNotFoundError:
+        return b""
+    except (OSError, ValueError) as cause:
+        raise unreadable(path, cause, PluginLoadError) from None
+
+
+def _look(path: str, data: bytes, name: str, forbidden: Collection[str]) -> list[Seen]:
+    file = shown(path)
+    return look(data, file, name, forbidden) if path.endswith(".py") else look_at_data(data, file)
+
+
+# Other plugins
+
+
+def _forbidden(
+    found: Found, place: str, entry: str, read: dict[str, bytes], peers: set[str], homes: Collection[str]
+) -> set[str]:
+    """Those that it may not import: the loader's own rule, with its neighbours for peers if it is looked at alone."""
+    sources = {file or os.path.basename(place): data for file, data in read.items() if (file or place).endswith(".py")}
+    root = place if entry else os.path.dirname(place)
+    taken = Snapshot(root, entry or os.path.basename(place), "__init__.py" in sources, sources, "")
+    around = os.path.dirname(os.path.abspath(place))
+    named = {each for file, data in sources.items() for each in imported(data, file)}
+    beside = {each for each in named - peers if _is_there(around, each)}
+    return forbidden_of(found, taken, (peers - {found.name}) | beside, homes)
+
+
+def _is_there(folder: str, name: str) -> bool:
+    path = os.path.join(folder, name)
+    return os.path.isfile(f"{path}.py") or os.path.isfile(os.path.join(path, "__init__.py"))
+
+
+def places_of(found: Sequence[Found]) -> Iterator[str]:
+    """The folders that plugins lie in."""
+    yield from (os.path.dirname(os.path.abspath(each.path)) for each in found if os.path.lexists(each.path))
