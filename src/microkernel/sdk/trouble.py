@@ -53,10 +53,13 @@ def _own_frames(trace: TracebackType | None, root: str) -> list[tuple[FrameType,
 
 
 def _traceback(error: BaseException, root: str) -> str:
-    """As Python prints it, from the first frame that is the plugin's own."""
+    """As Python prints it, cut to the plugin's own frames; of an exception without any, to its last."""
     import traceback  # only when something went wrong: it is slow to load
 
-    trace = error.__traceback__
-    while trace is not None and root and not trace.tb_frame.f_code.co_filename.startswith(f"{root}/"):
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+    told: traceback.TracebackException | None
+    whole = told = traceback.TracebackException.from_exception(error, compact=True)
+    while told is not None:
+        own = [frame for frame in told.stack if frame.filename.startswith(f"{root}/")]
+        told.stack[:] = own or told.stack[-1:]
+        told = told.__cause__ or told.__context__
+    return "".join(whole.format())

@@ -19,7 +19,7 @@ from microkernel.app import Kernel
 from microkernel.errors import KernelError
 from microkernel.kernel.grants import CONFINED, Grant
 from microkernel.kernel.info import PluginInfo
-from microkernel.kernel.manifest import KernelConfig, Level
+from microkernel.kernel.manifest import KernelConfig, Level, Permissions
 from microkernel.sdk.event import Event
 
 T = TypeVar("T")
@@ -83,7 +83,8 @@ class Stage:
         for name, source in sources.items():
             self.write(name, source)
         config = replace(config or KernelConfig(), data_dir=str(self.folder / "data"))
-        grants: dict[str, Grant] = dict.fromkeys((*sources, *_LATER), "declared") if self.level in CONFINED else {}
+        names = (*sources, *_LATER) if self.level in CONFINED else ()
+        grants: dict[str, Grant] = dict.fromkeys(names, Permissions())
         kernel = Kernel(self.plugins, config, name="stage", isolation=self.level, grants=grants)
         scene = Scene(kernel, self)
         try:
