@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable
-from microkernel.hosts._processes import end_trees, is_alive
+from microkernel.hosts._processes import STACKS, STACKS_SIGNAL, end_trees, is_alive
 from microkernel.kernel.ports import Exit, Reactor
 from microkernel.wire import codec
 from microkernel.wire.messages import PROTOCOL
@@ -96,7 +96,7 @@ class Zygote:
             self._forks[number] = arrived
             self._watched[number] = ended
             try:
-                _send(control, {**request, "id": number}, descriptors)
+                _send(control, {**request, "id": number, "stacks": [STACKS, STACKS_SIGNAL]}, descriptors)
             except OSError as error:
                 self._drop(number)
                 if isinstance(error, ConnectionError) or self._control is not control:

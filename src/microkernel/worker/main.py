@@ -19,10 +19,6 @@ from microkernel.worker.channel import SocketChannel
 from microkernel.worker.confinement import settle_in
 from microkernel.worker.sandbox import confine
 
-STACKS = "stacks"
-STACKS_SIGNAL = signal.SIGRTMAX - 1
-"""When the kernel wants to know where this worker is: the fault handler, in C, writes it into a file in memory, even
-while Python does not run."""
 BROKEN = 70
 """The exit status of a worker that failed before it could run its plugin."""
 
@@ -67,8 +63,14 @@ def _take_over_process(request: dict[str, Any]) -> None:
     sys.stdout, sys.stderr = _printer(1), _printer(2)
     signal.signal(signal.SIGTERM, _on_term)
     faulthandler.enable()
-    faulthandler.register(STACKS_SIGNAL, os.memfd_create(STACKS), all_threads=True)
+    _tell_stacks(*request["stacks"])
     gc.enable()
+
+
+def _tell_stacks(file: str, at: int) -> None:
+    """When the kernel wants to know where this worker is, it sends a signal: the fault handler, in C, writes it into a
+    file in memory, also while Python does not run."""
+    faulthandler.register(at, os.memfd_create(file), all_threads=True)
 
 
 def _printer(descriptor: int) -> TextIO:
