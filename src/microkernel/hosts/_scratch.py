@@ -23,7 +23,8 @@ _TRIES = 10
 class Scratch:
     """Of one kernel; made when the first worker needs it. ``drop`` never waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: int = 0o700) -> None:
+        self._mode = mode
         self._home = ""
         self._handle = -1
         self._serial = count(1)
@@ -37,6 +38,7 @@ class Scratch:
                 self._make_home()
             folder = f"{self._home}/{plugin}-{next(self._serial)}"
             os.mkdir(folder, 0o700)
+            os.chmod(folder, self._mode)
             return folder
         return ""
 
@@ -78,6 +80,7 @@ class Scratch:
             home = tempfile.mkdtemp("", prefix, place)
             handle = _locked(home)
             if handle >= 0:
+                os.chmod(home, self._mode)
                 self._home, self._handle = home, handle
                 return
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from microkernel.errors import KernelError, ProtocolError
+from microkernel.hosts._rate import Rate
 from microkernel.kernel.ports import Feed, Reactor
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message
@@ -109,13 +110,15 @@ class SocketChannel:
         self._down = Outbox(down, reactor, self.pump)
         self._up = Outbox(up, reactor, self._flush_up)
         self._session = Session("kernel")
-        self._received = received
+        self.received = received
         self._malformed = malformed
         self._hung_up = hung_up
         self._control: deque[Message] = deque()
         self._pumping = threading.Lock()
         self._wanted = False
         self._broken = False
+        self.rate: Rate | None = None
+        """How many datagrams a second it may send; None: any."""
         self._down.put(self._session.hello())
         self._up.put(self._session.hello())
 
@@ -222,6 +225,8 @@ class SocketChannel:
         try:
             if len(data) > frames.DATAGRAM:
                 raise ProtocolError("MK0215", reason=f"a datagram over the limit of {frames.DATAGRAM:,} bytes")
+            if self.rate is not None and not self.rate.take():
+                raise ProtocolError("MK0215", reason=f"over its limit of {self.rate.per_second:,g} frames a second")
             received = self._session.receive(data)
         except ProtocolError as error:
             self._break_off(error)
@@ -229,7 +234,7 @@ class SocketChannel:
         for message in received:
             if self._broken:
                 return False
-            self._received(message)
+            self.received(message)
         return not self._broken
 
 

@@ -29,7 +29,7 @@ _ENDING = 10.0
 _LONG = 64 * 1024
 FILE = b"\xc0"
 """In place of a request: it is in the last descriptor."""
-_BOOT = "import sys; sys.path[:0] = sys.argv[1:-3]; from microkernel.worker.zygote import main; main()"
+_BOOT = "import sys; sys.path[:0] = sys.argv[1:-4]; from microkernel.worker.zygote import main; main()"
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _log = logging.getLogger("microkernel")
 
@@ -146,7 +146,7 @@ class Zygote:
         lifeline, self._lifeline = os.pipe()
         self._ready = threading.Event()
         try:
-            self._process = _spawn(self._python, theirs.fileno(), lifeline)
+            self._process = _spawn(self._python, self._level, theirs.fileno(), lifeline)
         except OSError as error:
             ours.close()
             os.close(self._lifeline)
@@ -230,13 +230,13 @@ def _last_words(process: subprocess.Popen[bytes] | None) -> str:
     return words.splitlines()[-1] if words else "it said nothing"
 
 
-def _spawn(python: str, control: int, lifeline: int) -> subprocess.Popen[bytes]:
+def _spawn(python: str, level: str, control: int, lifeline: int) -> subprocess.Popen[bytes]:
     """With a clean environment, in a session of its own."""
     ours = [str(Path(__file__).parents[2])]
     if python == sys.executable:  # another interpreter brings its own: it has C code in it
         ours.append(str(Path(find_spec("msgspec").origin).parents[1]))  # type: ignore[union-attr,arg-type]
     return subprocess.Popen(
-        [python, "-I", "-c", _BOOT, *ours, str(control), str(lifeline), str(os.getpid())],
+        [python, "-I", "-c", _BOOT, *ours, level, str(control), str(lifeline), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

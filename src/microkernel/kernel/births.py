@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from microkernel.errors import IsolationUnavailable, KernelError, PluginDied, PluginLoadError
 from microkernel.kernel import gate
 from microkernel.kernel.gate import Grant
+from microkernel.kernel.info import source_path
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.manifest import KernelConfig, Level, Manifest
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
@@ -20,6 +22,7 @@ from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
 
 _PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0208"}
+_TOLD_AS_THEY_ARE = (PluginLoadError, PluginDied, IsolationUnavailable)
 _LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 
 
@@ -63,7 +66,8 @@ class Births:
         permissions = gate.granted(manifest.permissions, operator, level)
         instance = Instance(record, record.generation, host.level, manifest, snapshot, permissions, self.switch)
         load = self._load_message(instance, snapshot)
-        instance.place = host.launch(LaunchSpec(load, asdict(manifest.limits)), instance, instance)
+        spec = LaunchSpec(load, asdict(manifest.limits), permissions, source_path(record, snapshot))
+        instance.place = host.launch(spec, instance, instance)
         record.newborn = instance
         news = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
         assert isinstance(news, messages.Loaded)
@@ -98,8 +102,8 @@ class Births:
             return self._hosts(level)
         except IsolationUnavailable:
             for weaker in self._config.fallback:
-                if (host := self._hosts(weaker)) is not None:
-                    return host
+                with suppress(IsolationUnavailable):
+                    return self._hosts(weaker)
             raise
 
     def _load_message(self, instance: Instance, snapshot: Snapshot) -> messages.Load:
@@ -139,7 +143,7 @@ def load_error(news: messages.Failed) -> KernelError:
     failure = news.failure
     if failure.kind:
         error = to_error(failure, news.phase)
-        return error if isinstance(error, PluginLoadError | PluginDied) else PluginLoadError(error.id, **error.fields)
+        return error if isinstance(error, _TOLD_AS_THEY_ARE) else PluginLoadError(error.id, **error.fields)
     return PluginLoadError(
         _PHASES.get(news.phase, "MK0201"),
         kind=failure.type,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from microkernel.errors import KernelError
+from microkernel.kernel.ports import Snapshot
 from microkernel.kernel.registry import Record
 
 
@@ -85,11 +86,17 @@ def sources_of(places: Iterable[str], records: Iterable[Record]) -> Sources:
     return Sources(tuple(absolute), tuple(_source_of(record) for record in records if not record.guest))
 
 
+def source_path(record: Record, snapshot: Snapshot | None) -> str:
+    """A plugin's own file or folder."""
+    path = record.found.path
+    if snapshot is None or os.path.isabs(path):
+        return path
+    return snapshot.root if snapshot.package else os.path.join(snapshot.root, snapshot.entry)
+
+
 def _source_of(record: Record) -> PluginSource:
     """The path of a plugin behind an entry point is known once its source was read."""
-    path, snapshot = record.found.path, record.snapshot
-    if snapshot is not None and not os.path.isabs(path):
-        path = snapshot.root if snapshot.package else os.path.join(snapshot.root, snapshot.entry)
+    path = source_path(record, record.snapshot)
     error = record.error.id if record.error is not None else None
     return PluginSource(record.name, path, record.state, record.manifest.requires, error, record.built_in)
 

@@ -50,6 +50,9 @@ class Limits:
     files: int = 0
     file_size: int = 0
     cpu: float = 0.0
+    threads: int = 0
+    disk: int = 0
+    frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)

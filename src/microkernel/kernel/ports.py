@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import KernelError
-from microkernel.kernel.manifest import Level, Manifest
+from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.wire.messages import Load, Message, Reply
 
 T = TypeVar("T")
@@ -83,10 +83,13 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """What a host needs to make a place: the Load message and the limits the level may enforce."""
+    """What a host needs to make a place: the Load message, and what the level may enforce: limits, permissions.
+    ``source``: the plugin's own file or folder."""
 
     load: Load
     limits: Mapping[str, float] = field(default_factory=dict)
+    permissions: Permissions = field(default_factory=Permissions)
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,6 +259,9 @@ LIMITS: Schema = {
     "files": whole(0),
     "file_size": size,
     "cpu": number,
+    "threads": whole(0),
+    "disk": size,
+    "frames": whole(0),
 }
 SUPERVISION: Schema = {
     "restart": one_of("permanent", "transient", "temporary"),

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from microkernel.app import Kernel
 from microkernel.errors import KernelError
+from microkernel.kernel.gate import CONFINED, Grant
 from microkernel.kernel.info import PluginInfo
 from microkernel.kernel.manifest import KernelConfig, Level
 from microkernel.sdk.event import Event
@@ -28,6 +29,9 @@ PATIENCE = 20.0
 """Seconds that anything may take before a check gives up. No check asserts a time."""
 _GLANCE = 0.02
 """Seconds between two looks at what no event tells of: that a process is gone."""
+
+_LATER = ("extra", "lazy", "watcher")
+"""Plugins that checks load into a running kernel: at confined levels these too need what they declare."""
 
 _HEAD = '''
 import asyncio, os, sys, threading, time
@@ -79,7 +83,8 @@ class Stage:
         for name, source in sources.items():
             self.write(name, source)
         config = replace(config or KernelConfig(), data_dir=str(self.folder / "data"))
-        kernel = Kernel(self.plugins, config, name="stage", isolation=self.level)
+        grants: dict[str, Grant] = dict.fromkeys((*sources, *_LATER), "declared") if self.level in CONFINED else {}
+        kernel = Kernel(self.plugins, config, name="stage", isolation=self.level, grants=grants)
         scene = Scene(kernel, self)
         try:
             kernel.open(scene.listen)

@@ -276,6 +276,16 @@ class Leaving(Message, tag=33):
     code: int = 0
 
 
+class Confined(Message, tag=34):
+    """The first word of a worker that had to wall itself in. ``holes``: which walls it got through when it tried them.
+    ``missing``: the layer that could not be had, and why; then it ends."""
+
+    landlock: int = 0
+    namespaces: list[str] = []
+    holes: list[str] = []
+    missing: str = ""
+
+
 class Envelope(Struct, array_like=True, frozen=True):
     """An event as all its receivers share it."""
 
@@ -289,6 +299,6 @@ class Envelope(Struct, array_like=True, frozen=True):
 Any_ = (
     Hello | Refuse | Call | Reply | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
     | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log
-    | Leaving
+    | Leaving | Confined
 )  # fmt: skip
 """The union a session decodes."""

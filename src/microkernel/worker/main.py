@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 from microkernel.sdk.runtime import Runtime
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.confinement import settle_in
+from microkernel.worker.sandbox import confine
 
 STACKS = "stacks"
 STACKS_SIGNAL = signal.SIGRTMAX - 1
@@ -31,7 +32,7 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
     try:
         kept = settle_in(request, descriptors, lifeline)
         _take_over_process(request)
-        status = _serve(kept)
+        status = _serve(kept, request.get("confine"))
     except SystemExit:
         pass  # asked to end, while it was leaving anyway
     except BaseException:
@@ -40,9 +41,15 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
         _leave(status)
 
 
-def _serve(descriptors: Sequence[int]) -> int:
+def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None) -> int:
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    Runtime(SocketChannel(down, up, lanes)).run()
+    channel = SocketChannel(down, up, lanes)
+    if walls is not None:
+        confined = confine(walls)
+        channel.send(confined)
+        if confined.missing:
+            return BROKEN
+    Runtime(channel).run()
     return 0
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from microkernel.wire.codec import decode, encode
 from microkernel.wire.messages import PROTOCOL
-from microkernel.worker import confinement
+from microkernel.worker import confinement, sandbox
 from microkernel.worker.main import become_worker
 
 _MAX_REQUEST = 192 * 1024
@@ -194,9 +194,11 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def main() -> None:
-    """Arguments: the descriptors of the control socket and of the lifeline, and the kernel's pid."""
+    """Arguments: the level, the descriptors of the control socket and of the lifeline, and the kernel's pid."""
     control, lifeline, kernel = (int(argument) for argument in sys.argv[-3:])
     confinement.adopt_orphans()
+    if sys.argv[-4] == "sandbox":
+        sandbox.prepare()
     handle = os.pidfd_open(kernel)
     if os.getppid() != kernel:
         return

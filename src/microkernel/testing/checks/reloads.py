@@ -268,13 +268,14 @@ def check_a_reload_that_ends_the_old_by_force_tells_its_callers(stage: Stage) ->
 
 TURNS = """
     def __init__(self, api: PluginAPI) -> None:
-        if os.path.exists(__file__ + ".turned"):
-            os.unlink(__file__ + ".turned")
+        turned = api.data_dir / "turned"
+        if turned.exists():
+            turned.unlink()
             %s
 """
 NEVER_STARTS = """
     def __init__(self, api: PluginAPI) -> None:
-        open(__file__ + ".turned", "w").close()
+        (api.data_dir / "turned").touch()
     def start(self) -> None:
         1 / 0
 """

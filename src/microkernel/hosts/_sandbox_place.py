@@ -1,0 +1,99 @@
+"""A place whose worker is told nothing before it has walled itself in, and is ended when it passes what is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from microkernel.errors import ProtocolError
+from microkernel.hosts._protections import protections_of, threads_over
+from microkernel.hosts._rate import Rate
+from microkernel.hosts._scratch import Scratch
+from microkernel.hosts._usage import disk_used
+from microkernel.hosts._watch import Watch
+from microkernel.hosts._worker_place import WorkerPlace
+from microkernel.kernel.ports import Exit, Feed, LaunchSpec, Reactor, Uplink
+from microkernel.wire.messages import Confined, Failed, Failure, Message
+
+_FAREWELL = 1.0
+"""Seconds that a worker that could not be confined has to end by itself."""
+
+
+class SandboxPlace(WorkerPlace):
+    """``is_open``: it was granted all files, so that this wall is not there."""
+
+    def __init__(
+        self,
+        spec: LaunchSpec,
+        feed: Feed,
+        uplink: Uplink,
+        reactor: Reactor,
+        scratch: Scratch,
+        folder: str,
+        watch: Watch,
+        is_open: bool,
+    ) -> None:
+        super().__init__(spec.load, feed, uplink, reactor, scratch, folder)
+        self._limits = spec.limits
+        self._folders = [spec.load.data_dir, *([folder] if folder else [])]
+        self._expected = ("files",) if is_open else ()
+        self._watch = watch
+        self._confined = Confined()
+        self._sentence = ""
+        if frames := spec.limits.get("frames", 0):
+            self._channel.rate = Rate(frames)
+
+    def statistics(self) -> Mapping[str, Any]:
+        statistics = super().statistics()
+        if not statistics or self._pid is None:
+            return statistics
+        watched = {"disk": "watched" if self._limits.get("disk") else "unavailable"}
+        frames = {"frames": "enforced" if self._limits.get("frames") else "unavailable"}
+        found = protections_of(self._pid, self._confined)
+        return {**statistics, "protections": {**statistics["protections"], **found, **watched, **frames}}
+
+    def _begin_talk(self) -> None:
+        self._channel.received = self._hear_first
+
+    def _hear_first(self, message: Message) -> None:
+        if not isinstance(message, Confined):
+            self._malformed(ProtocolError("MK0215", reason="its first word was not what confines it"))
+            return
+        self._confined = message
+        self._channel.received = self._uplink.received
+        if reason := fault_of(message, self._expected):
+            failure = Failure("IsolationUnavailable", "MK0501", {"level": "sandbox", "reason": reason})
+            self._uplink.received(Failed("confine", failure))
+            self._reactor.later(_FAREWELL, self.kill)
+        else:
+            self._watch.add(self, self._look)
+            super()._begin_talk()
+
+    def _look(self) -> None:
+        """On the watch's thread."""
+        pid = self._pid
+        if pid is None or self._closed:
+            return
+        self._sentence = self._sentence or self._over_disk(pid) or threads_over(pid, int(self._limits["threads"]))
+        if self._sentence:
+            self.kill()
+
+    def _over_disk(self, pid: int) -> str:
+        most = int(self._limits.get("disk", 0))
+        used = disk_used(self._folders, pid, int(self._limits.get("file_size", 0))) if most else 0
+        return f"over its limit: {used:,} bytes of files, limits.disk is {most:,}" if used > most else ""
+
+    def _exit_of(self, exit: Exit) -> Exit:
+        return Exit(self._sentence, signal=exit.signal) if self._sentence and exit.signal else exit
+
+    def _close(self) -> None:
+        self._watch.remove(self)
+        super()._close()
+
+
+def fault_of(confined: Confined, expected: Iterable[str] = ()) -> str:
+    """Why this is no sandbox; empty if it is one."""
+    if confined.missing:
+        return confined.missing
+    holes = [hole for hole in confined.holes if hole not in expected]
+    return f"it got through a wall that it tried: {', '.join(holes)}" if holes else ""

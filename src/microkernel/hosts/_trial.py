@@ -1,0 +1,68 @@
+"""Whether this machine can confine a process: one is forked, walls itself in, tells what it has, and ends."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from microkernel.errors import ProtocolError
+from microkernel.hosts._zygote import Zygote
+from microkernel.wire import frames
+from microkernel.wire.messages import Confined
+from microkernel.wire.session import Session
+
+_PATIENCE = 10_000
+"""Milliseconds."""
+_NEWER = {2: "moving files between folders", 4: "TCP rules", 6: "scopes"}
+
+
+def trial(zygote: Zygote, request: Mapping[str, Any]) -> Confined:
+    """What it told. Raises IsolationUnavailable where no worker can be had at all."""
+    down, their_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    up, their_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    with down, up:
+        try:
+            fork = zygote.fork(request, [their_down.fileno(), their_up.fileno(), nothing, nothing], _ended)
+        finally:
+            their_down.close()
+            their_up.close()
+            os.close(nothing)
+        os.close(fork.handle)
+        return _hear(up)
+
+
+def _hear(up: socket.socket) -> Confined:
+    session = Session("kernel")
+    poll = select.poll()
+    poll.register(up, select.POLLIN)
+    try:
+        while poll.poll(_PATIENCE) and (data := up.recv(frames.DATAGRAM)):
+            for message in session.receive(data):
+                if isinstance(message, Confined):
+                    return message
+    except (OSError, ProtocolError) as error:
+        return Confined(missing=f"a first worker failed: {error}")
+    return Confined(missing="a first worker ended without a word")
+
+
+def _ended(_exit: object) -> None:
+    """As it should."""
+
+
+def in_words(confined: Confined) -> str:
+    """For `mk doctor`."""
+    newer = [what for since, what in _NEWER.items() if confined.landlock < since]
+    parts = [f"Landlock ABI {confined.landlock}", "seccomp", _namespaces(confined.namespaces)]
+    return " · ".join([*parts, f"not: {', '.join([*newer, 'cgroups (needs delegation)'])}"])
+
+
+def _namespaces(names: list[str]) -> str:
+    return f"{_listed(names)} namespaces" if names else "no namespaces"
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

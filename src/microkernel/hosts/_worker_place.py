@@ -1,0 +1,230 @@
+"""Where an instance lives in a process of its own: a worker, its channel, its output. All levels above `thread`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from microkernel.errors import KernelError, ProtocolError
+from microkernel.hosts import _shared_memory
+from microkernel.hosts._lanes import LANES, Lane
+from microkernel.hosts._output import Output
+from microkernel.hosts._processes import is_alive, is_stopped, stack_of, statistics_of
+from microkernel.hosts._scratch import Scratch
+from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
+from microkernel.hosts._zygote import Zygote
+from microkernel.kernel.ports import Audit, Exit, Feed, Reactor, Uplink
+from microkernel.wire.messages import Load, Message, Stop
+
+_BUFFER = 256 * 1024
+_FAREWELL = 0.25
+"""Seconds that a worker may live on without its channel."""
+
+
+class WorkerPlace:
+    """A worker, its channel and its output. All methods of the Place may be called on any thread. A level that has more
+    to do with its workers overrides ``_begin_talk``, ``_exit_of`` and ``statistics``."""
+
+    def __init__(
+        self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str
+    ) -> None:
+        self._load: Load | None = load
+        self._uplink = uplink
+        self._reactor = reactor
+        self._scratch = scratch
+        self._folder = folder
+        self._shared_before = _shared_memory.there()
+        self._shared: set[str] = set()
+        self._pid: int | None = None
+        self._handle = -1
+        self._handling = threading.Lock()
+        self._asked = False
+        self._closed = False
+        down, self._worker_down = _pair()
+        up, self._worker_up = _pair()
+        self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
+        self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
+        self._free: deque[Lane] = deque()
+        self._lanes = [
+            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, self._channel.read_all)
+            for i, (ours, _) in enumerate(self._lane_pairs)
+        ]
+        self._free.extend(self._lanes)
+        self._pipes = (os.pipe(), os.pipe())
+        self._outputs = [
+            Output(_unblocked(pipe[0]), reactor, partial(tell, uplink))
+            for pipe, tell in zip(self._pipes, (_printed, _complained), strict=True)
+        ]
+
+    def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
+        """Have it forked. Raises IsolationUnavailable; nothing is left open then."""
+        theirs = [self._worker_down.fileno(), self._worker_up.fileno(), *(pipe[1] for pipe in self._pipes)]
+        theirs += [lane.fileno() for _, lane in self._lane_pairs]
+        try:
+            fork = zygote.fork(request, theirs, self._ended)
+        except BaseException:
+            self._reactor.post(self._close)
+            raise
+        finally:
+            self._worker_down.close()
+            self._worker_up.close()
+            for pipe in self._pipes:
+                os.close(pipe[1])
+            for _, lane in self._lane_pairs:
+                lane.close()
+        with self._handling:
+            self._pid = fork.pid
+            if self._closed:
+                os.close(fork.handle)
+            else:
+                self._handle = fork.handle
+        self._reactor.post(self._open)
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    def send(self, message: Message) -> None:
+        if isinstance(message, Stop):
+            self._look_at_shared_memory()
+        way = self._channel.send_up if isinstance(message, ANSWERS) else self._channel.send_down
+        self._reactor.submit(partial(way, message))
+
+    def wake(self) -> None:
+        self._channel.post_pump()
+
+    def pump(self) -> None:
+        self._channel.pump()
+
+    def lane(self) -> Lane | None:
+        try:
+            return self._free.popleft()
+        except IndexError:
+            return None
+
+    def catch_up(self) -> None:
+        if not self._closed:
+            self._channel.read_all()
+
+    def insist(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def is_stopped(self) -> bool:
+        return self._handle >= 0 and self._pid is not None and is_stopped(self._pid)
+
+    def stack(self) -> str:
+        if self._pid is None or self.is_stopped():
+            return ""
+        return stack_of(self._pid, self._signal)
+
+    def statistics(self) -> Mapping[str, Any]:
+        return statistics_of(self._pid) if self._handle >= 0 and self._pid else {}
+
+    def audit(self) -> Audit:
+        return Audit((*self._scratch.left(self._folder), *_shared_memory.left_of(self._shared)))
+
+    def _look_at_shared_memory(self) -> None:
+        """Only now it can be told whose it is. Of a worker that is killed, or dies, nothing is known."""
+        new = _shared_memory.there() - self._shared_before
+        if new and self._pid and self._handle >= 0 and is_alive(self._handle):
+            self._shared = _shared_memory.open_in(self._pid) & new
+
+    def _signal(self, number: int) -> None:
+        with self._handling:  # else its number could be another worker's by now
+            if self._handle >= 0:
+                try:
+                    signal.pidfd_send_signal(self._handle, number)
+                except (ProcessLookupError, OSError):
+                    return  # it has ended: the zygote says so
+
+    # On the reactor's thread
+
+    def _open(self) -> None:
+        if self._closed:
+            return  # it died before it was heard of
+        for output in self._outputs:
+            output.open()
+        self._channel.open()
+        self._begin_talk()
+
+    def _begin_talk(self) -> None:
+        """The first that is said to it."""
+        if self._load is not None:
+            self._channel.send_down(self._load)
+
+    def _malformed(self, error: KernelError) -> None:
+        self._uplink.malformed(error)
+        self.kill()
+
+    def _hung_up(self) -> None:
+        """The channel's other end is closed: nearly always by the worker's end, of which we are about to hear."""
+        self._reactor.later(_FAREWELL, self._end_silent)
+
+    def _end_silent(self) -> None:
+        """Without its channel it is no plugin any more: it closed its descriptors, or became another program."""
+        if self._handle >= 0 and is_alive(self._handle):
+            self._malformed(ProtocolError("MK0215", reason="the worker closed it and lives on"))
+
+    def _ended(self, exit: Exit) -> None:
+        self._close()
+        self._uplink.ended(self._exit_of(exit))
+
+    def _exit_of(self, exit: Exit) -> Exit:
+        """How its end is told."""
+        return exit
+
+    def _close(self) -> None:
+        """A second time does nothing: its descriptors may be another's by then."""
+        if self._closed:
+            return
+        self._channel.close()
+        self._free.clear()
+        for lane in self._lanes:
+            lane.close()
+        for output in self._outputs:
+            output.close()
+        self._load = None
+        self._scratch.drop(self._folder)
+        with self._handling:
+            self._closed = True
+            if self._handle >= 0:
+                handle, self._handle = self._handle, -1
+                os.close(handle)
+
+
+_OUR_FRAME = re.compile(rf'  File "({re.escape(str(Path(__file__).parents[1]))}/[^"]*|<string>)", line \d+ in ')
+"""What the fault handler of a dying worker prints of us; a plugin's author has no use for it."""
+
+
+def _printed(uplink: Uplink, line: str) -> None:
+    uplink.output("stdout", line)
+
+
+def _complained(uplink: Uplink, line: str) -> None:
+    if not _OUR_FRAME.match(line):
+        uplink.output("stderr", line)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    return ours, theirs
+
+
+def _unblocked(descriptor: int) -> int:
+    os.set_blocking(descriptor, False)
+    return descriptor

@@ -1,0 +1,115 @@
+"""The level ``sandbox``: a worker walls itself in before any code of a plugin is there, and tries the walls.
+
+What was opened before stays open: the channel, the output, the file of stacks. Nothing of this can be undone.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from microkernel.wire.messages import Confined
+from microkernel.worker import landlock, privileges, seccomp
+
+_ROOM = 64 << 30
+"""Addresses beyond the memory: threads and allocators reserve many that they never use. They bound page tables."""
+_FORBIDDEN = "/"
+_filter: seccomp.Filter | None = None
+
+
+def prepare() -> None:
+    """In the zygote: what all its workers need is made once."""
+    global _filter
+    _filter = seccomp.Filter(seccomp.machine())
+
+
+def confine(wanted: Mapping[str, Any]) -> Confined:
+    """Wall this process in: ``read`` and ``write`` are the paths it may still open, ``threads`` how many it may have.
+
+    What could not be had is named in ``missing``; then no plugin may run here.
+    """
+    layer = "system calls"
+    try:
+        if _filter is None:
+            prepare()
+        readable, absent = landlock.open_paths([*_of_interpreter(), *wanted["read"]])
+        writable, absent_too = landlock.open_paths(wanted["write"])
+        namespaces = privileges.enter_namespaces()
+        layer = "limits"
+        _limit(wanted, namespaces)
+        layer = "capabilities"
+        privileges.drop_capabilities()
+        layer = "Landlock"
+        version = landlock.restrict(readable, writable)
+        layer = "seccomp"
+        assert _filter is not None
+        seccomp.install(_filter)
+    except OSError as error:
+        return Confined(missing=f"{layer}: {error.strerror}")
+    if os.getuid() != os.geteuid():
+        os.access = _access
+    for path in {*absent, *absent_too} & set(wanted["granted"]):
+        sys.stderr.write(f"{os.fsdecode(path)} is granted, and is not there\n")
+    return Confined(version, namespaces, _holes())
+
+
+def _of_interpreter() -> list[bytes]:
+    """Its modules and its shared libraries."""
+    return [os.fsencode(path) for path in (*sys.path, f"{sys.base_prefix}/lib", f"{sys.exec_prefix}/lib")]
+
+
+def _limit(wanted: Mapping[str, Any], namespaces: list[str]) -> None:
+    privileges.limit_threads(wanted["threads"], namespaces)
+    memory = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if memory != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_AS, (memory + _ROOM, memory + _ROOM))
+    for name in (resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE, resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE):
+        resource.setrlimit(name, (0, 0))
+
+
+_real_access = os.access
+
+
+def _access(
+    path: Any, mode: int, *, dir_fd: int | None = None, effective_ids: bool = True, follow_symlinks: bool = True
+) -> bool:
+    """``os.access`` asks for the real user, who is nobody here: see ``privileges``."""
+    return _real_access(path, mode, dir_fd=dir_fd, effective_ids=effective_ids, follow_symlinks=follow_symlinks)
+
+
+# The walls are tried: what a worker says of itself before the plugin's code is there, it cannot have been told to say.
+
+
+def _holes() -> list[str]:
+    return [name for name, attempt in _ATTEMPTS.items() if _succeeds(attempt)]
+
+
+def _succeeds(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _open_forbidden() -> None:
+    os.close(os.open(_FORBIDDEN, os.O_RDONLY))
+
+
+def _fork() -> None:
+    if os.fork() == 0:
+        os._exit(0)
+
+
+_ATTEMPTS: dict[str, Callable[[], object]] = {
+    "files": _open_forbidden,
+    "network": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close(),
+    "processes": _fork,
+    "signals": lambda: os.kill(os.getppid(), 0),
+}

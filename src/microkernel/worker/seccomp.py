@@ -1,0 +1,184 @@
+"""The filter for system calls, as a program for the kernel's classic BPF machine: written once in the zygote, installed
+in each worker.
+
+What is not allowed is EPERM; another architecture, or x32, is death. A rule is a list of ways to be allowed, each a
+list of tests of arguments that must all hold. Only an argument's lower half is tested where the call takes an ``int``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from microkernel.worker.syscalls import ANSWERED, FREE, MACHINES, WITH_RULES, Machine
+
+ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+LOAD, AND, EQUAL, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+_ARCHITECTURES: dict[Machine, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_X32 = 0x40000000
+_INSTRUCTION = struct.Struct("=HBBI")
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+_WHOLE = 0xFFFFFFFF
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Test(NamedTuple):
+    """``argument & mask == value``. ``own``: the value is the worker's pid. ``wide``: the upper half must be 0."""
+
+    argument: int
+    value: int
+    mask: int = _WHOLE
+    own: bool = False
+    wide: bool = False
+
+
+Rule = Sequence[Sequence[Test]]
+
+
+def _one_of(argument: int, *values: int) -> Rule:
+    return [[Test(argument, value)] for value in values]
+
+
+_O_TRUNC, _O_ACCMODE, _O_WRONLY, _O_RDWR = 0o1000, 3, 1, 2
+_MAP_PRIVATE, _MAP_TYPE, _MAP_ANONYMOUS, _MAP_GROWSDOWN, _MAP_HUGETLB = 0x2, 0xF, 0x20, 0x100, 0x40000
+_THREAD = 0x10000 | 0x400 | 0x200  # CLONE_THREAD, CLONE_FILES, CLONE_FS: else each has a table of descriptors
+_NAMESPACES = 0x7E020000
+_MSG_FASTOPEN = 0x20000000
+_SOL_SOCKET, _TCP = 1, 6
+_OWN_PID = Test(0, 0, own=True)
+
+
+def _opening(flags: int) -> Rule:
+    """Before its third version Landlock lets a file be cut off that may only be read."""
+    writing = ([Test(flags, how, _O_ACCMODE)] for how in (_O_WRONLY, _O_RDWR))
+    return [[Test(flags, 0, _O_TRUNC)], *writing]
+
+
+RULES: dict[str, Rule] = {
+    # Shared anonymous memory, stacks that grow and huge pages are not in RLIMIT_DATA.
+    "mmap": [
+        [Test(3, 0, _MAP_ANONYMOUS | _MAP_GROWSDOWN | _MAP_HUGETLB)],
+        [Test(3, _MAP_PRIVATE, _MAP_TYPE | _MAP_GROWSDOWN | _MAP_HUGETLB)],
+    ],
+    "open": _opening(1),
+    "openat": _opening(2),
+    # Of F_SETOWN, F_SETSIG and O_ASYNC one makes a signal for any other process.
+    "fcntl": _one_of(1, 0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034),
+    # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
+    "ioctl": _one_of(1, 0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451),
+    "clone": [[Test(0, _THREAD, _THREAD | _NAMESPACES)]],
+    "kill": [[_OWN_PID]],
+    "tgkill": [[_OWN_PID]],
+    # PR_GET_PDEATHSIG, _DUMPABLE, _NAME, _SECCOMP, CAPBSET_READ, _TIMERSLACK, _NO_NEW_PRIVS; PR_SET_NAME, _VMA
+    "prctl": _one_of(0, 2, 3, 15, 16, 21, 23, 29, 30, 39, 0x53564D41),
+    "prlimit64": [[Test(0, 0), Test(2, 0, wide=True)], [_OWN_PID, Test(2, 0, wide=True)]],
+    # A datagram socket of this family can send to any other by its address.
+    "socketpair": [[Test(0, 1), Test(1, kind, 0xF)] for kind in (1, 5)],
+    "setsockopt": [
+        *([Test(1, _SOL_SOCKET), Test(2, name)] for name in (2, 7, 8, 9, 10, 13, 20, 21, 66, 67)),
+        *([Test(1, _TCP), Test(2, name)] for name in (1, 4, 5, 6, 12, 18)),
+    ],
+    "sendto": [[Test(4, 0, wide=True), Test(3, 0, _MSG_FASTOPEN)]],
+    "sendmsg": [[Test(2, 0, _MSG_FASTOPEN)]],
+    "sched_setaffinity": [[Test(0, 0)]],
+    "setpriority": [[Test(0, 0), Test(1, 0)]],
+}
+ANSWERS = {
+    name: errno.ENOTSUP if "xattr" in name else errno.ENOSYS  # ENOSYS: then there is an older call for it
+    for name in ANSWERED
+}
+
+
+class Filter:
+    """A program, and where in it the worker's pid belongs."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._code = bytearray()
+        self._pids: list[int] = []
+        self._begin(machine)
+        for name, rule in RULES.items():
+            if machine in WITH_RULES[name]:
+                self._add(WITH_RULES[name][machine], rule)
+        for numbers in FREE.values():
+            if machine in numbers:
+                self._answer(numbers[machine], ALLOW)
+        for name, numbers in ANSWERED.items():
+            if machine in numbers:
+                self._answer(numbers[machine], ERRNO | ANSWERS[name])
+        self._put(RETURN, ERRNO | errno.EPERM)
+
+    def for_process(self, pid: int) -> bytes:
+        """The program for one worker."""
+        code = bytearray(self._code)
+        for place in self._pids:
+            struct.pack_into("=I", code, place, pid)
+        return bytes(code)
+
+    def _begin(self, machine: Machine) -> None:
+        self._put(LOAD, _ARCHITECTURE)
+        self._put(EQUAL, _ARCHITECTURES[machine], if_true=1)
+        self._put(RETURN, KILL)
+        self._put(LOAD, _NUMBER)
+        if machine == "x86_64":
+            self._put(AT_LEAST, _X32, if_false=1)
+            self._put(RETURN, KILL)
+
+    def _answer(self, number: int, answer: int) -> None:
+        self._put(EQUAL, number, if_false=1)
+        self._put(RETURN, answer)
+
+    def _add(self, number: int, rule: Rule) -> None:
+        length = sum(_length_of(way) for way in rule) + 1
+        self._put(EQUAL, number, if_false=length)
+        for way in rule:
+            self._try(way)
+        self._put(RETURN, ERRNO | errno.EPERM)
+
+    def _try(self, way: Sequence[Test]) -> None:
+        """Allow if all hold; else go on behind it."""
+        left = _length_of(way)
+        for test in way:
+            for half in (0, 4) if test.wide else (0,):
+                self._put(LOAD, _ARGUMENTS + 8 * test.argument + half)
+                left -= 1
+                if test.mask != _WHOLE:
+                    self._put(AND, test.mask)
+                    left -= 1
+                left -= 1
+                if test.own:
+                    self._pids.append(len(self._code) + 4)
+                self._put(EQUAL, test.value, if_false=left)
+        self._put(RETURN, ALLOW)
+
+    def _put(self, code: int, value: int, *, if_true: int = 0, if_false: int = 0) -> None:
+        self._code += _INSTRUCTION.pack(code, if_true, if_false, value)
+
+
+def _length_of(way: Sequence[Test]) -> int:
+    return 1 + sum((2 + (test.mask != _WHOLE)) * (1 + test.wide) for test in way)
+
+
+def machine() -> Machine:
+    """This machine. Raises OSError for one that there is no table for."""
+    name = platform.machine()
+    if name not in MACHINES:
+        raise OSError(errno.ENOSYS, f"there is no table of system calls for {name}")
+    return name
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
+
+
+def install(filter: Filter) -> None:
+    """For good, for this process, which has one thread. Raises OSError."""
+    code = filter.for_process(os.getpid())
+    program = _Program(len(code) // _INSTRUCTION.size, code)
+    if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
