@@ -1,0 +1,103 @@
+"""What an attempt is: data. Nothing here runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.redteam.arena import Arena
+
+LEVELS = ("thread", "process", "sandbox")
+USERS = ("root", "user")
+OPEN = "open"
+SKIPPED = "not tried"
+"""It would end the test itself, or change the process it runs in for good."""
+RIGHTS = "rights"
+"""The layer that holds an ordinary user from what only root may do."""
+LAYERS = {
+    "landlock": "Landlock",
+    "seccomp": "seccomp",
+    "namespace": "namespaces",
+    "capability": "capabilities",
+    "rlimit": "resource limits",
+    "watch": "the kernel watches, and kills",
+    "gate": "the gate",
+    "frames": "bounds of frames",
+    "session": "a session and descriptors of its own",
+    "memory": "memory of its own",
+    "zygote": "the zygote ends what is left",
+    "importer": "the importer",
+    "output": "bounds of output",
+    RIGHTS: "the rights of its user",
+}
+EVIDENCE: Mapping[str, frozenset[str]] = {
+    "landlock": frozenset({"EACCES", "EXDEV"}),
+    "seccomp": frozenset({"EPERM", "ENOSYS", "ENOTSUP", "SIGSYS"}),
+    "gate": frozenset({"PermissionDenied", "nothing"}),
+    "importer": frozenset({"ImportError", "PluginLoadError", "CrossPluginImport"}),
+}
+"""What an attempt must have met where it is said that this layer held it. A layer that is not here leaves no trace."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back of an attempt: ``told`` by the plugin, or the ``fault`` it met. Neither proves anything alone."""
+
+    told: Any = None
+    fault: str = "nothing"
+    pid: int | None = None
+
+
+Proof = Callable[["Arena", Answer], bool]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """``code`` is the body of a function of a plugin, with the arena's facts as ``f``.
+
+    ``thread``, ``process``, ``sandbox``: what is expected there, ``open``, ``not tried`` or the layer that blocks it.
+    ``root``: only root may do it anyway, so that at levels without walls the rights of an ordinary user hold it.
+    ``proof`` looks from outside. ``means`` says what follows where it is open at ``sandbox``, in both languages.
+    ``varies``: machines are set up differently for it; where it fails without any wall, it proves nothing.
+    """
+
+    name: str
+    zh: str
+    code: str
+    proof: Proof
+    sandbox: str
+    process: str = OPEN
+    thread: str = OPEN
+    root: bool = False
+    varies: bool = False
+    means: tuple[str, str] = ("", "")
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 10.0
+    group: str = ""
+
+    def expected(self, level: str, user: str) -> str:
+        """What should come of it."""
+        wanted = str(getattr(self, level))
+        return RIGHTS if wanted == OPEN and self.root and user != "root" and level != "sandbox" else wanted
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``result``: ``open``, ``blocked`` or ``not tried``; ``fault`` is what the plugin met."""
+
+    name: str
+    result: str
+    fault: str
+
+
+def disagreement(attempt: Attempt, level: str, user: str, outcome: Outcome) -> str:
+    """Why this outcome is not what was expected; empty if it is."""
+    expected = attempt.expected(level, user)
+    if expected in (OPEN, SKIPPED):
+        return "" if outcome.result == expected else f"{outcome.result} ({outcome.fault}), expected {expected}"
+    if outcome.result != "blocked":
+        return f"{outcome.result}, expected to be blocked by {LAYERS[expected]}"
+    met = EVIDENCE.get(expected)
+    return "" if met is None or outcome.fault in met else f"blocked, but by {outcome.fault}: not {LAYERS[expected]}"
