@@ -315,6 +315,7 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
         raise IsolationUnavailable("MK0501", level=level, reason="it is not built yet") from None
     host: Host = getattr(module, f"{level.title()}Host")(core.reactor, name=core.name, python=python)
     if (error := host.available().error) is not None:
+        host.close()
         raise error
     return host
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from microkernel.errors import ProtocolError
+from microkernel.hosts._broker import Broker
 from microkernel.hosts._protections import protections_of, threads_over
 from microkernel.hosts._rate import Rate
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._usage import disk_used
 from microkernel.hosts._watch import Watch
 from microkernel.hosts._worker_place import WorkerPlace
+from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.ports import Exit, Feed, LaunchSpec, Reactor, Uplink
 from microkernel.wire.messages import Confined, Failed, Failure, Message
 
@@ -40,6 +42,8 @@ class SandboxPlace(WorkerPlace):
         self._watch = watch
         self._confined = Confined()
         self._sentence = ""
+        net = spec.permissions.net
+        self._broker = Broker(spec.load.name, net, reactor, self._malformed) if net else None
         if frames := spec.limits.get("frames", 0):
             self._channel.rate = Rate(frames)
 
@@ -51,6 +55,16 @@ class SandboxPlace(WorkerPlace):
         frames = {"frames": "enforced" if self._limits.get("frames") else "unavailable"}
         found = protections_of(self._pid, self._confined)
         return {**statistics, "protections": {**statistics["protections"], **found, **watched, **frames}}
+
+    def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
+        try:
+            super().begin(zygote, request)
+        finally:
+            if self._broker is not None:
+                self._broker.theirs.close()
+
+    def _more_descriptors(self) -> list[int]:
+        return [self._broker.theirs.fileno()] if self._broker is not None else []
 
     def _begin_talk(self) -> None:
         self._channel.received = self._hear_first
@@ -67,6 +81,8 @@ class SandboxPlace(WorkerPlace):
             self._reactor.later(_FAREWELL, self.kill)
         else:
             self._watch.add(self, self._look)
+            if self._broker is not None:
+                self._broker.open()
             super()._begin_talk()
 
     def _look(self) -> None:
@@ -88,6 +104,8 @@ class SandboxPlace(WorkerPlace):
 
     def _close(self) -> None:
         self._watch.remove(self)
+        if self._broker is not None and not self._closed:
+            self._broker.close()
         super()._close()
 
 

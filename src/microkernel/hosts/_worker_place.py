@@ -68,6 +68,7 @@ class WorkerPlace:
         """Have it forked. Raises IsolationUnavailable; nothing is left open then."""
         theirs = [self._worker_down.fileno(), self._worker_up.fileno(), *(pipe[1] for pipe in self._pipes)]
         theirs += [lane.fileno() for _, lane in self._lane_pairs]
+        theirs += self._more_descriptors()
         try:
             fork = zygote.fork(request, theirs, self._ended)
         except BaseException:
@@ -159,6 +160,10 @@ class WorkerPlace:
             output.open()
         self._channel.open()
         self._begin_talk()
+
+    def _more_descriptors(self) -> list[int]:
+        """The worker's ends of what only this level has, in its order."""
+        return []
 
     def _begin_talk(self) -> None:
         """The first that is said to it."""

@@ -70,6 +70,7 @@ class SandboxHost(WorkerHost):
         if folder:
             environment["TMPDIR"] = folder
         walls = self._walls(limits, read, write, [*map(_absolute, (*may.fs_read, *may.fs_write))])
+        walls["net"] = bool(may.net)
         return self._wanted(load.name, environment, load.data_dir, walls, limits)
 
     def _wanted(

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
 from microkernel.sdk.runtime import Runtime
+from microkernel.worker import network
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.confinement import settle_in
 from microkernel.worker.sandbox import confine
@@ -43,9 +44,11 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
 
 def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None) -> int:
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    broker = lanes.pop() if walls is not None and walls.get("net") else None
     channel = SocketChannel(down, up, lanes)
     if walls is not None:
         confined = confine(walls)
+        network.install(sys.argv[0], broker)
         channel.send(confined)
         if confined.missing:
             return BROKEN

@@ -1,0 +1,153 @@
+"""Python's sockets where the system gives none: the kernel connects to what was granted, and hands the connection over.
+
+A new socket is one end of a pair that leads nowhere; ``connect`` asks the kernel, by name and port, and puts the
+connection in its place, under the same number. So ``http.client``, ``urllib``, ``ssl``, httpx and asyncio's own streams
+work; C code that connects by itself does not. Names are resolved by the kernel: ``getaddrinfo`` gives them back.
+"""
+
+from __future__ import annotations
+
+import _socket
+import asyncio
+import errno
+import os
+import socket
+import struct
+import threading
+from asyncio.selector_events import BaseSelectorEventLoop
+from concurrent.futures import Future
+from itertools import count
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from microkernel.errors import PermissionDenied
+from microkernel.wire.codec import decode, encode
+
+_PATIENCE = 30.0
+_SERVICES = {"http": 80, "https": 443, "ftp": 21, "smtp": 25, "domain": 53}
+_FAMILIES = (-1, socket.AF_INET, socket.AF_INET6)
+_unconnected: WeakKeyDictionary[socket.socket, list[tuple[Any, ...]]] = WeakKeyDictionary()
+"""The options that were set on each before there was a connection to set them on."""
+_begin, _connect, _set_option = socket.socket.__init__, socket.socket.connect, socket.socket.setsockopt
+_connect_in_loop = BaseSelectorEventLoop.sock_connect
+
+
+class Broker:
+    """Asks the kernel for connections; on any thread. ``end`` None: nothing was granted."""
+
+    def __init__(self, name: str, end: socket.socket | None) -> None:
+        self._name = name
+        self._end = end
+        self._numbers = count(1)
+        self._waiting: dict[int, Future[int]] = {}
+        self._reader = threading.Lock()
+        self._is_read = False
+
+    def connect(self, host: str, port: int, timeout: float | None) -> int:
+        """A descriptor. Raises OSError."""
+        if self._end is None:
+            what = f"{host}:{port}"
+            refusal = PermissionDenied("MK0401", name=self._name, action="net", what=what, line=f'net = ["{what}"]')
+            raise PermissionError(errno.EPERM, str(refusal))
+        self._read_beside()
+        number, answer = next(self._numbers), Future[int]()
+        self._waiting[number] = answer
+        seconds = timeout or _PATIENCE
+        try:
+            self._end.send(encode([number, host, port, seconds]))
+            return answer.result(seconds + 1.0)
+        finally:
+            self._waiting.pop(number, None)
+
+    def _read_beside(self) -> None:
+        with self._reader:
+            if not self._is_read:
+                self._is_read = True
+                threading.Thread(target=self._read, name="microkernel-net", daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._end is not None
+        while True:
+            data, ancillary, _, _ = self._end.recvmsg(4096, socket.CMSG_SPACE(4))
+            if not data:
+                return
+            handle = struct.unpack("i", ancillary[0][2])[0] if ancillary else -1
+            number, code, text = decode(data)
+            answer = self._waiting.pop(number, None)
+            if answer is None:
+                os.close(handle) if handle >= 0 else None
+            elif handle >= 0:
+                answer.set_result(handle)
+            else:
+                answer.set_exception(socket.gaierror(code, text) if code < 0 else OSError(code, text))
+
+
+def install(name: str, end: socket.socket | None) -> None:
+    """For all sockets of this process from now on."""
+    broker = Broker(name, end)
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self not in _unconnected:
+            return _connect(self, address)
+        handle = broker.connect(str(address[0]), int(address[1]), self.gettimeout())
+        _put_in_place(self, handle)
+        return None
+
+    def connect_ex(self: socket.socket, address: Any) -> int:
+        try:
+            connect(self, address)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    for method, function in {
+        "__init__": _new, "connect": connect, "connect_ex": connect_ex, "setsockopt": _set_now_or_later,
+    }.items():  # fmt: skip
+        setattr(socket.socket, method, function)
+    socket.getaddrinfo = _names
+    BaseSelectorEventLoop.sock_connect = _sock_connect  # type: ignore[assignment,method-assign]
+
+
+def _new(self: socket.socket, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+    kind = socket.SOCK_STREAM if type == -1 else type
+    if fileno is not None or family not in _FAMILIES or kind & 0xF != socket.SOCK_STREAM:
+        _begin(self, family, type, proto, fileno)
+        return
+    nowhere, other = _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    other.close()
+    _begin(self, socket.AF_INET if family == -1 else family, kind, max(proto, 0), nowhere.detach())
+    _unconnected[self] = []
+
+
+def _put_in_place(end: socket.socket, handle: int) -> None:
+    os.dup2(handle, end.fileno(), inheritable=False)
+    os.close(handle)
+    end.settimeout(end.gettimeout())  # it is a property of what was replaced
+    for option in _unconnected.pop(end):
+        _set_option(end, *option)
+
+
+def _set_now_or_later(self: socket.socket, *option: Any) -> None:
+    if self in _unconnected:
+        _unconnected[self].append(option)
+    else:
+        _set_option(self, *option)
+
+
+def _names(
+    host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0  # noqa: ARG001
+) -> list[Any]:
+    """An address that is a name; it is looked up when it is connected to."""
+    name = host.decode() if isinstance(host, bytes) else host or "localhost"
+    number = _SERVICES.get(port, port) if isinstance(port, str) else port
+    kind = family or (socket.AF_INET6 if ":" in name else socket.AF_INET)
+    address = (name, int(number or 0), 0, 0) if kind == socket.AF_INET6 else (name, int(number or 0))
+    return [(socket.AddressFamily(kind), socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
+
+
+async def _sock_connect(self: BaseSelectorEventLoop, sock: socket.socket, address: Any) -> None:
+    """An event loop must not wait for the kernel."""
+    if sock in _unconnected:
+        await asyncio.get_running_loop().run_in_executor(None, sock.connect, address)
+    else:
+        await _connect_in_loop(self, sock, address)

@@ -1,0 +1,120 @@
+"""The level is given whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from microkernel import Kernel
+from microkernel.hosts import sandbox
+from microkernel.hosts._sandbox_place import fault_of
+from microkernel.kernel.manifest import KernelConfig
+from microkernel.testing import HOST_CHECKS, check_host
+from microkernel.wire.messages import Confined
+from microkernel.worker import landlock, seccomp
+from tests.sandbox.conftest import Arena
+
+
+def lacking(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Workers of this test's kernels find that the machine has no such layer."""
+    code = {
+        "landlock": "from microkernel.worker import landlock; landlock._CREATE = 9999",
+        "seccomp": "from microkernel.worker import seccomp; seccomp._PR_SET_SECCOMP = 9999",
+        "machine": "import platform; platform.machine = lambda: 'riscv64'",
+        "a wall": "from microkernel.worker import sandbox; sandbox._FORBIDDEN = '/usr/lib'",
+    }[what]
+    from microkernel.hosts import _zygote
+
+    monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {code}; main()"))
+
+
+@pytest.mark.parametrize(("what", "named"), [
+    ("landlock", "Landlock: "),
+    ("seccomp", "seccomp: "),
+    ("machine", "no table of system calls for riscv64"),
+    ("a wall", "it got through a wall that it tried: files"),
+])  # fmt: skip
+def test_what_is_missing_is_named_and_nothing_runs(
+    what: str, named: str, arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking(monkeypatch, what)
+    config = KernelConfig(data_dir=str(arena.folder / "data"))
+    with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
+        info = kernel.info("p")
+        assert (info.state, info.error_id) == ("failed", "MK0501")
+        assert named in str(info.error)
+        assert named in str(kernel.available()["sandbox"].error)
+
+
+def test_a_weaker_level_only_where_the_operator_lists_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking(monkeypatch, "landlock")
+    config = KernelConfig(data_dir=str(arena.folder / "data"), fallback=("wasm", "process"))
+    with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
+        assert (kernel.info("p").state, kernel.info("p").isolation) == ("active", "process")
+
+
+def test_a_worker_that_cannot_be_confined_gets_no_source(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the machine could do it a moment before."""
+    monkeypatch.setattr(sandbox, "fault_of", lambda confined: "")
+    lacking(monkeypatch, "seccomp")
+    config = KernelConfig(data_dir=str(arena.folder / "data"))
+    with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
+        info = kernel.info("p")
+        assert (info.state, info.error_id) == ("failed", "MK0501")
+        assert "seccomp: " in str(info.error)
+
+
+def test_doctor_is_told_of_each_layer(arena: Arena) -> None:
+    detail = arena.kernel("sandbox", {}).available()["sandbox"].detail
+    assert detail.startswith(f"Landlock ABI {landlock.abi()} · seccomp · ")
+    assert "namespaces" in detail
+
+
+def test_a_fault_is_named() -> None:
+    assert fault_of(Confined(7, [], [])) == ""
+    assert fault_of(Confined(7, [], ["files"]), ["files"]) == ""
+    assert "network" in fault_of(Confined(7, [], ["files", "network"]), ["files"])
+    assert fault_of(Confined(missing="Landlock: x")) == "Landlock: x"
+
+
+def test_the_first_word_of_a_worker_must_be_what_confines_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    from microkernel.hosts import _zygote
+
+    lie = (
+        "from microkernel.worker import main as m; from microkernel.wire.messages import Pong; "
+        "m.confine = lambda walls: type('Lie', (Pong,), {'missing': ''}, tag=6)(1)"
+    )
+    monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {lie}; main()"))
+    monkeypatch.setattr(sandbox.SandboxHost, "_try", lambda self: super(sandbox.SandboxHost, self).available())
+    config = KernelConfig(data_dir=str(arena.folder / "data"), limits={"load": 5.0})
+    with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
+        assert kernel.info("p").state != "active"
+
+
+def test_filters_are_for_this_machine() -> None:
+    assert seccomp.machine() in ("x86_64", "aarch64")
+
+
+def test_limits_have_defaults() -> None:
+    assert sandbox.limits_of({"memory": 0, "files": 9, "load": 1.0}) == {
+        "memory": 512 << 20, "files": 9, "load": 1.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("exception", ["no_such_check"])
+def test_the_contract_knows_its_checks(exception: str) -> None:
+    with pytest.raises(ValueError, match="no such checks"):
+        check_host("sandbox", [exception])
+
+
+def test_the_contract_is_for_this_level_too() -> None:
+    all_but = {name for name, check in HOST_CHECKS.items() if {"process", "sandbox"} & {*check.levels} == {"process"}}
+    assert all_but == {"what_a_plugin_started_ends_with_it"}
+
+
+def test_a_data_folder_is_made(arena: Arena) -> None:
+    arena.kernel("sandbox", {})
+    assert Path(arena.folder, "data-sandbox", "p").is_dir()
+
+

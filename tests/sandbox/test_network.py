@@ -1,0 +1,178 @@
+"""A granted address is reached through the kernel, by the ways that Python programs have; no other is."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from microkernel.hosts import _broker
+from tests.attacks.support import state_is
+from tests.sandbox.conftest import Arena
+
+
+class Hello(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = f"hello {self.path}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+CLIENTS = {
+    "urllib": """
+import urllib.request
+result = urllib.request.urlopen(f'http://127.0.0.1:{port}/x', timeout=9).read().decode() == 'hello /x'
+""",
+    "http.client": """
+import http.client
+c = http.client.HTTPConnection('127.0.0.1', port, timeout=9)
+c.request('GET', '/x')
+result = c.getresponse().read().decode() == 'hello /x'
+""",
+    "a plain socket": """
+with socket.socket() as s:
+    s.settimeout(9)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    s.connect(('127.0.0.1', port))
+    s.sendall(b'GET /x HTTP/1.0\\r\\n\\r\\n')
+    nodelay = s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    result = s.makefile('rb').read().endswith(b'hello /x') and bool(nodelay) and s.getpeername() == ('127.0.0.1', port)
+""",
+    "streams of asyncio": """
+async def main():
+    reader, writer = await asyncio.open_connection('127.0.0.1', port)
+    writer.write(b'GET /x HTTP/1.0\\r\\n\\r\\n')
+    data = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return data
+result = asyncio.run(main()).endswith(b'hello /x')
+""",
+    "many threads": """
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+def get(n): return urllib.request.urlopen(f'http://127.0.0.1:{port}/{n}', timeout=9).read().decode()
+with ThreadPoolExecutor(8) as pool: result = list(pool.map(get, range(40))) == [f'hello /{n}' for n in range(40)]
+""",
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_granted_address_is_reached(client: str, arena: Arena, port: int) -> None:
+    do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
+    assert do(CLIENTS[client], port=port) == [None, True]
+
+
+@pytest.mark.skipif(find_spec("httpx") is None, reason="httpx is not installed")
+@pytest.mark.parametrize("code", [
+    "import httpx; result = httpx.get(f'http://127.0.0.1:{port}/x', trust_env=False).text == 'hello /x'",
+    """
+import httpx
+async def main():
+    async with httpx.AsyncClient(trust_env=False) as c: return (await c.get(f'http://127.0.0.1:{port}/x')).text
+result = asyncio.run(main()) == 'hello /x'
+""",
+])  # fmt: skip
+def test_httpx_reaches_it_too(code: str, arena: Arena, port: int) -> None:
+    do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
+    assert do(code, port=port) == [None, True]
+
+
+@pytest.mark.parametrize(("host", "shift"), [("127.0.0.1", 1), ("localhost", 0), ("127.0.0.2", 0), ("0.0.0.0", 0)])
+def test_no_other_is(host: str, shift: int, arena: Arena, port: int) -> None:
+    do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
+    error, text = do("socket.create_connection((host, port), 9)", host=host, port=port + shift)
+    assert error == "PermissionError"
+    assert f'net = ["{host}:{port + shift}"]' in text
+    assert "MK0401" in text
+
+
+def test_without_a_grant_the_line_to_add_is_named(arena: Arena, port: int) -> None:
+    error, text = arena.doing("sandbox", {})("socket.create_connection(('127.0.0.1', port))", port=port)
+    assert error == "PermissionError"
+    assert f'net = ["127.0.0.1:{port}"]' in text
+
+
+def test_what_cannot_be_reached_is_told_as_the_system_does(arena: Arena) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    do = arena.doing("sandbox", {"net": [f"127.0.0.1:{free}", "no-such-host.invalid:80"]})
+    assert do("socket.create_connection(('127.0.0.1', port))", port=free)[0] == "ConnectionRefusedError"
+    assert do("socket.create_connection(('no-such-host.invalid', 80))")[0] == "gaierror"
+
+
+def test_the_connection_is_to_that_and_stays_there(arena: Arena, port: int) -> None:
+    """A connection that was handed over cannot be turned to another address."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
+        turn = """
+s = socket.create_connection(('127.0.0.1', port))
+import _socket
+_socket.socket.connect(s, ('127.0.0.1', other))
+"""
+        assert do(turn, port=port, other=other.getsockname()[1])[0] == "PermissionError"
+
+
+def test_a_malformed_request_ends_that_worker(arena: Arena, port: int) -> None:
+    kernel = arena.kernel("sandbox", {"net": [f"127.0.0.1:{port}"]})
+    spoil = """
+for number in range(3, 14):
+    try: os.write(number, b'\\xc1nonsense')
+    except OSError: pass
+time.sleep(30)
+"""
+    with pytest.raises(Exception, match="MK0215"):
+        kernel.call("p.do", spoil, {}, timeout=30.0)
+    assert state_is(kernel, "p", "active").generation == 2
+
+
+@pytest.mark.parametrize(("host", "address", "may"), [
+    ("evil.example.com", "127.0.0.1", False),
+    ("evil.example.com", "::1", False),
+    ("evil.example.com", "::ffff:127.0.0.1", False),
+    ("evil.example.com", "169.254.169.254", False),
+    ("evil.example.com", "0.0.0.0", False),
+    ("evil.example.com", "93.184.215.14", True),
+    ("localhost", "127.0.0.1", True),
+    ("127.0.0.1", "127.0.0.1", True),
+    ("169.254.169.254", "169.254.169.254", True),
+    ("[::1]", "::1", True),
+])  # fmt: skip
+def test_a_name_does_not_lead_to_this_machine(host: str, address: str, may: bool) -> None:
+    assert _broker._may_be(host, address) is may
+
+
+@pytest.mark.parametrize(("grant", "host", "port", "may"), [
+    ("example.com:443", "example.com", 443, True),
+    ("example.com:443", "EXAMPLE.com.", 443, True),
+    ("example.com:443", "example.com", 80, False),
+    ("example.com:443", "www.example.com", 443, False),
+    ("*.example.com:443", "www.example.com", 443, True),
+    ("*.example.com:443", "example.com", 443, False),
+    ("*.example.com:443", "badexample.com", 443, False),
+    ("example.com:*", "example.com", 1, True),
+    ("[::1]:80", "::1", 80, True),
+    ("example.com", "example.com", 80, False),
+])  # fmt: skip
+def test_grants_are_by_name_and_port(grant: str, host: str, port: int, may: bool) -> None:
+    assert _broker.permits([_broker._parsed(grant)], host, port) is may

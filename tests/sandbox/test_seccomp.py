@@ -1,0 +1,215 @@
+"""The filter, run by a machine of our own: for both architectures, wherever the tests are."""
+
+from __future__ import annotations
+
+import errno
+import re
+import struct
+import subprocess
+
+import pytest
+
+from microkernel.worker import seccomp
+from microkernel.worker.seccomp import AND, AT_LEAST, EQUAL, LOAD, RETURN, Filter
+from microkernel.worker.syscalls import ANSWERED, FREE, MACHINES, WITH_RULES, Machine
+
+PID = 4321
+ALLOW, KILL = "allow", "kill"
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+FILTERS = {machine: Filter(machine).for_process(PID) for machine in MACHINES}
+
+
+def run(code: bytes, data: bytes) -> int:
+    """Classic BPF, as much of it as we write."""
+    accumulator, place = 0, 0
+    while True:
+        operation, if_true, if_false, value = struct.unpack_from("=HBBI", code, place * 8)
+        place += 1
+        if operation == RETURN:
+            return int(value)
+        if operation == LOAD:
+            accumulator = struct.unpack_from("=I", data, value)[0]
+        elif operation == AND:
+            accumulator &= value
+        else:
+            holds = {EQUAL: accumulator == value, AT_LEAST: accumulator >= value}[operation]
+            place += if_true if holds else if_false
+
+
+def answer(machine: Machine, number: int, *arguments: int, architecture: int = 0) -> str | int:
+    """``allow``, ``kill`` or an errno."""
+    words = [argument & (2**64 - 1) for argument in (*arguments, *(0 for _ in range(6 - len(arguments))))]
+    data = struct.pack("=IIQ6Q", number, architecture or ARCHITECTURES[machine], 0, *words)
+    result = run(FILTERS[machine], data)
+    if result == seccomp.ALLOW:
+        return ALLOW
+    return KILL if result == seccomp.KILL else result & 0xFFFF
+
+
+def number_of(machine: Machine, name: str) -> int:
+    for table in (FREE, WITH_RULES, ANSWERED):
+        if name in table:
+            return table[name][machine]
+    raise LookupError(name)
+
+
+def headers(machine: Machine) -> dict[str, int]:
+    """The numbers of this system's own headers."""
+    wanted = {"x86_64": "#include <asm/unistd_64.h>\n", "aarch64": _GENERIC}[machine]
+    try:
+        made = subprocess.run(["cc", "-E", "-dM", "-"], input=wanted, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no compiler, or no headers of this architecture")
+    raw = dict(re.findall(r"#define (__NR\w*) (\S+)", made.stdout))
+    return {name[5:]: int(raw.get(value, value)) for name, value in raw.items() if raw.get(value, value).isdigit()}
+
+
+_GENERIC = """
+#define __BITS_PER_LONG 64
+#define __ARCH_WANT_RENAMEAT
+#define __ARCH_WANT_NEW_STAT
+#define __ARCH_WANT_SET_GET_RLIMIT
+#define __ARCH_WANT_SYS_CLONE3
+#include <asm-generic/unistd.h>
+"""
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_numbers_are_the_systems_own(machine: Machine) -> None:
+    theirs = headers(machine)
+    ours = {name: numbers[machine] for table in (FREE, WITH_RULES, ANSWERED) for name, numbers in table.items()
+            if machine in numbers}  # fmt: skip
+    assert len(ours) > 140
+    assert ours == {name: theirs.get(name) for name in ours}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_only_what_is_in_the_tables_is_ever_allowed(machine: Machine) -> None:
+    theirs = headers(machine)
+    listed = {numbers.get(machine) for table in (FREE, WITH_RULES) for numbers in table.values()}
+    for name, number in theirs.items():
+        if number not in listed and name not in ANSWERED:
+            assert answer(machine, number) == errno.EPERM, name
+    assert answer(machine, 5000) == errno.EPERM
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_another_architecture_is_death(machine: Machine) -> None:
+    for other in {0x40000003, 0x40000028, *ARCHITECTURES.values()} - {ARCHITECTURES[machine]}:
+        assert answer(machine, number_of(machine, "read"), architecture=other) == KILL
+
+
+def test_x32_is_death() -> None:
+    assert answer("x86_64", 0x40000000) == KILL
+    assert answer("x86_64", 0x40000000 + 520) == KILL
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", [
+    "execve", "execveat", "fork", "vfork", "unshare", "setns", "socket", "connect", "bind", "listen", "accept",
+    "accept4", "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_open", "pidfd_getfd", "pidfd_send_signal",
+    "mount", "umount2", "pivot_root", "chroot", "bpf", "perf_event_open", "keyctl", "add_key", "request_key",
+    "io_uring_setup", "io_uring_enter", "userfaultfd", "memfd_create", "shmget", "shmat", "semget", "msgget",
+    "mq_open", "chmod", "fchmod", "fchmodat", "chown", "fchown", "fchownat", "utime", "utimensat", "truncate", "mknod",
+    "mknodat", "inotify_add_watch", "fanotify_init", "setrlimit", "seccomp", "setuid", "setresuid", "capset",
+    "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "reboot", "sync", "vmsplice", "splice", "personality",
+    "sched_setscheduler", "ioprio_set", "kcmp", "init_module", "kexec_load", "swapon", "settimeofday", "modify_ldt",
+    "open_by_handle_at", "name_to_handle_at", "landlock_restrict_self", "quotactl", "sethostname", "iopl",
+])  # fmt: skip
+def test_these_are_refused(machine: Machine, name: str) -> None:
+    theirs = headers(machine)
+    if name in theirs:
+        assert answer(machine, theirs[name], 0, 0, 0, 0, 0, 0) == errno.EPERM
+
+
+THREAD = 0x3D0F00
+CASES: list[tuple[str, tuple[int, ...], str | int]] = [
+    ("clone", (THREAD,), ALLOW),
+    ("clone", (THREAD & ~0x10000,), errno.EPERM),
+    ("clone", (THREAD & ~0x400,), errno.EPERM),
+    ("clone", (17,), errno.EPERM),
+    ("clone", (THREAD | 0x10000000,), errno.EPERM),
+    ("clone3", (), errno.ENOSYS),
+    ("openat2", (), errno.ENOSYS),
+    ("kill", (PID, 9), ALLOW),
+    ("kill", (PID + 1, 9), errno.EPERM),
+    ("kill", (0, 9), errno.EPERM),
+    ("kill", (-1, 9), errno.EPERM),
+    ("kill", (-PID, 9), errno.EPERM),
+    ("tgkill", (PID, PID + 1, 6), ALLOW),
+    ("tgkill", (1, 1, 6), errno.EPERM),
+    ("prlimit64", (0, 7, 0), ALLOW),
+    ("prlimit64", (PID, 7, 0), ALLOW),
+    ("prlimit64", (PID, 7, 0x7F0000000000), errno.EPERM),
+    ("prlimit64", (0, 7, 0xFFFFFFFF00000000), errno.EPERM),
+    ("prlimit64", (1, 7, 0), errno.EPERM),
+    ("socketpair", (1, 1, 0), ALLOW),
+    ("socketpair", (1, 1 | 0x80800, 0), ALLOW),
+    ("socketpair", (1, 5, 0), ALLOW),
+    ("socketpair", (1, 2, 0), errno.EPERM),
+    ("socketpair", (16, 1, 0), errno.EPERM),
+    ("mmap", (0, 4096, 3, 0x22), ALLOW),
+    ("mmap", (0, 4096, 3, 0x20022), ALLOW),
+    ("mmap", (0, 4096, 3, 0x1), ALLOW),
+    ("mmap", (0, 4096, 3, 0x21), errno.EPERM),
+    ("mmap", (0, 4096, 3, 0x23), errno.EPERM),
+    ("mmap", (0, 4096, 3, 0x28), errno.EPERM),
+    ("mmap", (0, 4096, 3, 0x122), errno.EPERM),
+    ("mmap", (0, 4096, 3, 0x40022), errno.EPERM),
+    ("openat", (-100, 0, 0), ALLOW),
+    ("openat", (-100, 0, 0o1101), ALLOW),
+    ("openat", (-100, 0, 0o1102), ALLOW),
+    ("openat", (-100, 0, 0o1000), errno.EPERM),
+    ("openat", (-100, 0, 0o1003), errno.EPERM),
+    ("fcntl", (3, 1030), ALLOW),
+    ("fcntl", (3, 8), errno.EPERM),
+    ("fcntl", (3, 10), errno.EPERM),
+    ("fcntl", (3, 15), errno.EPERM),
+    ("fcntl", (3, 1024), errno.EPERM),
+    ("ioctl", (1, 0x5401), ALLOW),
+    ("ioctl", (0, 0x5412), errno.EPERM),
+    ("ioctl", (3, 0x8901), errno.EPERM),
+    ("prctl", (15,), ALLOW),
+    ("prctl", (22,), errno.EPERM),
+    ("prctl", (36,), errno.EPERM),
+    ("prctl", (1,), errno.EPERM),
+    ("sendto", (3, 0, 1, 0x4000, 0, 0), ALLOW),
+    ("sendto", (3, 0, 1, 0, 0x7F0000000000, 16), errno.EPERM),
+    ("sendto", (3, 0, 1, 0x20000000, 0, 0), errno.EPERM),
+    ("sendmsg", (3, 0, 0x4000), ALLOW),
+    ("sendmsg", (3, 0, 0x20000000), errno.EPERM),
+    ("setsockopt", (3, 1, 9), ALLOW),
+    ("setsockopt", (3, 6, 1), ALLOW),
+    ("setsockopt", (3, 1, 26), errno.EPERM),
+    ("setsockopt", (3, 6, 31), errno.EPERM),
+    ("sched_setaffinity", (0,), ALLOW),
+    ("sched_setaffinity", (1,), errno.EPERM),
+    ("setpriority", (0, 0, 19), ALLOW),
+    ("setpriority", (2, 0, 19), errno.EPERM),
+    ("getxattr", (), errno.ENOTSUP),
+]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(("name", "arguments", "expected"), CASES, ids=[f"{c[0]}{c[1]}" for c in CASES])
+def test_rules(machine: Machine, name: str, arguments: tuple[int, ...], expected: str | int) -> None:
+    assert answer(machine, number_of(machine, name), *arguments) == expected
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_free_calls_are_free(machine: Machine) -> None:
+    for name, numbers in FREE.items():
+        if machine in numbers:
+            assert answer(machine, numbers[machine], *[2**64 - 1] * 6) == ALLOW, name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_program_is_one_the_kernel_takes(machine: Machine) -> None:
+    """At most 4,096 instructions, each jump lands in it, the last returns."""
+    code = FILTERS[machine]
+    instructions = [struct.unpack_from("=HBBI", code, place) for place in range(0, len(code), 8)]
+    assert len(instructions) <= 4096
+    assert instructions[-1][0] == RETURN
+    for place, (operation, if_true, if_false, _) in enumerate(instructions):
+        assert operation in (LOAD, AND, EQUAL, AT_LEAST, RETURN)
+        assert place + 1 + max(if_true, if_false) < len(instructions) or operation == RETURN
