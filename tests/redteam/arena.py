@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from microkernel import Kernel
-from microkernel.errors import CallFailed, IsolationUnavailable, KernelError, PluginDied
+from microkernel.errors import CallFailed, IsolationUnavailable, KernelError, PluginDied, PluginLoadError
 from microkernel.kernel.manifest import KernelConfig
 from tests.attacks.support import manifest
+from tests.redteam import proofs
 from tests.redteam.canaries import Files, Listeners, Victim
 from tests.redteam.model import OPEN, SKIPPED, Answer, Attempt, Outcome
 from tests.redteam.plugin import OTHER, source
@@ -43,6 +44,7 @@ class Arena:
         self.records: list[logging.LogRecord] = []
         self.signals: list[int] = []
         self.token = ""
+        self.before: dict[str, Any] = {}
         self._start = secrets_of_start
         self._count = 0
         self._buffer = ctypes.create_string_buffer(secrets.token_hex(16).encode())
@@ -91,11 +93,6 @@ class Arena:
         """The data folder of the plugin that attacks."""
         return self.folder / "state" / self._name
 
-    @property
-    def settled_pid(self) -> int | None:
-        """A process that is where plugins of this level are."""
-        return self.kernel.info("other").pid or os.getpid()
-
     def zygote(self) -> int:
         return int(getattr(self.kernel._hosts.get(self.level), "zygote_pid", None) or 0)  # type: ignore[call-overload]
 
@@ -136,6 +133,7 @@ class Arena:
         self.files.tool.write_text('#!/bin/sh\necho ran > "$1"\n')
         self.files.tool.chmod(0o700)
         self._kernel_secret = secrets.token_hex(16)
+        self.before = {"namespaces": {}, "resident": proofs.resident()}
         self._buffer.value = self._kernel_secret.encode()
         self.signals.clear()
         if "f.victim" in attempt.code:
@@ -150,10 +148,16 @@ class Arena:
         try:
             self.kernel.load(path)
             pid = self.kernel.info(self._name).pid or os.getpid()
+            self._remember(pid)
             answer = self.kernel.call(f"{self._name}.attempt", self._facts(str(path)), timeout=attempt.seconds)
         except KernelError as error:
             return Answer(fault=fault_of(error), pid=pid)
         return Answer(answer[1], pid=pid) if answer[0] == "told" else Answer(None, answer[1], pid)
+
+    def _remember(self, pid: int) -> None:
+        """How it was before the attempt."""
+        spaces = {kind: proofs.namespace(pid, kind) for kind in proofs.NAMESPACES}
+        self.before = {"namespaces": spaces, "resident": proofs.resident()}
 
     def _facts(self, path: str) -> dict[str, Any]:
         files, listeners, victim = self.files, self.listeners, self._victim
@@ -235,6 +239,8 @@ def fault_of(error: KernelError) -> str:
     """What it met, in a word."""
     if isinstance(error, CallFailed):
         return str(error.fields.get("type") or error)
+    if isinstance(error, PluginLoadError):
+        return str(error.fields.get("kind") or error.fields.get("type") or error.id)
     if isinstance(error, PluginDied):
         text = str(error)
         return "SIGSYS" if "SIGSYS" in text or "signal 31" in text else text

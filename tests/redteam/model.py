@@ -31,12 +31,15 @@ LAYERS = {
     "importer": "the importer",
     "output": "bounds of output",
     RIGHTS: "the rights of its user",
+    "system": "this machine's system has it not",
 }
+MISTAKES = frozenset({"AttributeError", "IndexError", "KeyError", "NameError", "SyntaxError", "TypeError"})
+"""An attempt that ends so was not made: it proves nothing."""
 EVIDENCE: Mapping[str, frozenset[str]] = {
-    "landlock": frozenset({"EACCES", "EXDEV"}),
-    "seccomp": frozenset({"EPERM", "ENOSYS", "ENOTSUP", "SIGSYS"}),
+    "landlock": frozenset({"EACCES", "EXDEV", "ModuleNotFoundError"}),
+    "seccomp": frozenset({"EPERM", "ENOSYS", "ENOTSUP", "SIGSYS", "URLError", "ChildProcessError"}),
     "gate": frozenset({"PermissionDenied", "nothing"}),
-    "importer": frozenset({"ImportError", "PluginLoadError", "CrossPluginImport"}),
+    "importer": frozenset({"MK0118"}),
 }
 """What an attempt must have met where it is said that this layer held it. A layer that is not here leaves no trace."""
 
@@ -95,6 +98,10 @@ class Outcome:
 def disagreement(attempt: Attempt, level: str, user: str, outcome: Outcome) -> str:
     """Why this outcome is not what was expected; empty if it is."""
     expected = attempt.expected(level, user)
+    if outcome.fault in MISTAKES:
+        return f"it was not made: {outcome.fault}"
+    if attempt.varies and level != "sandbox" and expected != SKIPPED and outcome.result != "unknown":
+        return ""
     if expected in (OPEN, SKIPPED):
         return "" if outcome.result == expected else f"{outcome.result} ({outcome.fault}), expected {expected}"
     if outcome.result != "blocked":

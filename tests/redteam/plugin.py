@@ -49,6 +49,12 @@ def checked(result):
     return result
 
 
+def ran(status):
+    if status:
+        raise ChildProcessError(f"it ended with {status}")
+    return status
+
+
 def frame(*what):
     """Send messages as the worker's own code would."""
     from microkernel.wire.session import pack

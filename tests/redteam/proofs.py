@@ -15,6 +15,10 @@ from tests.redteam.model import Answer, Proof
 if TYPE_CHECKING:
     from tests.redteam.arena import Arena
 
+_MUCH = 200 << 10
+"""kB."""
+NAMESPACES = ("user", "mnt", "net", "uts", "ipc")
+
 
 def told(which: str) -> Proof:
     """It has a secret that it can have only from where the arena put it."""
@@ -66,8 +70,18 @@ def holds(pattern: str) -> Proof:
 
 
 def in_other_namespace(kind: str) -> Proof:
-    """Where the process is that the plugin names, or itself."""
-    return lambda arena, answer: _namespace(answer.pid, kind) not in ("", _namespace(arena.settled_pid, kind))
+    """Than before the attempt."""
+    return lambda arena, answer: namespace(answer.pid, kind) not in ("", arena.before["namespaces"][kind])
+
+
+def kernel_grew(arena: Arena, _: Answer) -> bool:
+    """The kernel's process keeps much more memory than before the attempt."""
+    return resident() - arena.before["resident"] > _MUCH
+
+
+def resident() -> int:
+    """Of this process, in kB."""
+    return int(status(os.getpid(), "VmRSS").split()[0])
 
 
 def its(field: str, wanted: Callable[[str], bool]) -> Proof:
@@ -146,7 +160,7 @@ def _link(path: str) -> str:
         return ""
 
 
-def _namespace(pid: int | None, kind: str) -> str:
+def namespace(pid: int | None, kind: str) -> str:
     return _link(f"/proc/{pid}/ns/{kind}")
 
 

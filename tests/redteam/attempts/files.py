@@ -26,7 +26,7 @@ def _time_changed(arena, _: Answer) -> bool:
 
 
 def _own_source_changed(arena, _: Answer) -> bool:
-    return "redteam" in (arena.folder / f"{arena._name}.py").read_text()[-20:]
+    return "redteam" in (arena.folder / f"{arena._name}.py").read_text()[-9:]
 
 
 def _own_mode_changed(arena, _: Answer) -> bool:
@@ -76,6 +76,7 @@ ATTEMPTS = [
         return os.read(os.open(f.secret_file[1:], os.O_RDONLY, dir_fd=root), 100)
     """, told("file"), "landlock"),
     Attempt("read a file by .. out of the own folder", "从自己的目录用 .. 走出去读文件", """
+        os.makedirs(f.data, exist_ok=True)
         up = os.path.relpath(f.secret_file, f.data)
         os.chdir(f.data)
         return open(up).read()

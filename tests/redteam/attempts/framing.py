@@ -8,13 +8,15 @@ from contextlib import suppress
 from microkernel.errors import KernelError
 from tests.redteam import proofs
 from tests.redteam.model import SKIPPED, Answer, Attempt
-from tests.redteam.proofs import emitted
+from tests.redteam.proofs import emitted, kernel_grew
 
 GROUP = "frames"
 _IMPORT = """
 from microkernel.wire import frames
 from microkernel.wire.codec import Raw, encode
-from microkernel.wire.messages import *
+from microkernel.wire import messages
+from microkernel.wire.messages import (Ask, Call, Confined, Data, Done, Emit, Hello, Loaded, Log, Ping, Reply, Started,
+    Stopped)
 """
 _ENDLESS = "time.sleep(0.5)\n"
 
@@ -50,10 +52,6 @@ def _false_protections(arena, _: Answer) -> bool:
 
 def _other_board(arena, _: Answer) -> bool:
     return bool(arena.kernel.get_data("other.secret") == arena.token)
-
-
-def _grew(arena, _: Answer) -> bool:
-    return int(proofs.status(os.getpid(), "VmRSS").split()[0]) > 350 << 10
 
 
 def _hostile(name: str, zh: str, code: str) -> Attempt:
@@ -111,14 +109,14 @@ frame(Ask(10, "attempt.q", Raw(encode({})), float("inf")), Ask(11, "q", Raw(enco
     Attempt("send a frame that never ends", "发送永不结束的帧", _IMPORT + """
 send(struct.pack(">IBI", 16 << 20, 0xdd, 1))
 for _ in range(6000): send(b"x" * 60000)
-""", _grew, "frames", process="frames", thread=SKIPPED),
+""", kernel_grew, "frames", process="frames", thread=SKIPPED),
     Attempt("flood the kernel with messages", "用消息淹没内核", _IMPORT + """
 until = time.monotonic() + 2
 while time.monotonic() < until: frame(*[Ping(1)] * 50)
-""", lambda arena, answer: _grew(arena, answer) or _others_suffer(arena, answer), "frames", process="frames",
+""", lambda arena, answer: kernel_grew(arena, answer) or _others_suffer(arena, answer), "frames", process="frames",
             thread=SKIPPED),
     Attempt("ask for much, and never read the answers", "不断要数据却从不读回答", _IMPORT + """
 for number in range(3000): frame(*[Data(number * 50 + n, "get", api.name + ".x") for n in range(50)])
-""", lambda arena, answer: _grew(arena, answer) or _others_suffer(arena, answer), "frames", process="frames",
+""", lambda arena, answer: kernel_grew(arena, answer) or _others_suffer(arena, answer), "frames", process="frames",
             thread=SKIPPED),
 ]  # fmt: skip

@@ -90,11 +90,6 @@ syscall("mount", b"none", (f.folder + "/listed").encode(), b"tmpfs", 0, b"size=4
 """, _is_mounted, "seccomp", root=True),
     Attempt("mount by the newer calls", "用新的系统调用挂载", 'KEPT.append(syscall("fsopen", b"tmpfs", 0))',
             holds("anon_inode:*fscontext*"), "seccomp", root=True),
-    Attempt("copy a tree of mounts", "复制挂载树", """
-KEPT.append(syscall("open_tree", -100, f.folder.encode(), 1))
-os.set_inheritable(KEPT[-1], True)
-""", lambda arena, answer: any(link == str(arena.files.folder) for link in proofs.links(answer.pid)), "seccomp",
-            root=True),
     Attempt("change the root folder", "改根目录", "os.chroot(f.folder)", _has_changed_root, "seccomp", root=True,
             thread=SKIPPED),
     Attempt("rename the machine", "改本机名字", 'syscall("sethostname", b"redteam", 7)', _renamed, "seccomp", root=True),
@@ -120,6 +115,12 @@ KEPT.append(syscall("perf_event_open", attributes, 0, -1, -1, 0))
     Attempt("a handle of another process: pidfd_open", "进程句柄：pidfd_open",
             'KEPT.append(syscall("pidfd_open", f.kernel, 0))',
             lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "seccomp", thread=SKIPPED),
+    Attempt("a handle of the kernel's process, from the channel", "经通道取得内核进程的句柄", """
+channel = socket.socket(fileno=os.dup(4))
+KEPT.append(channel)
+KEPT.append(struct.unpack("i", channel.getsockopt(socket.SOL_SOCKET, 77, 4))[0])
+""", lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "seccomp", thread=SKIPPED,
+            varies=True),
     Attempt("a key in the system's keyring", "在系统密钥环里放密钥", """
 syscall("add_key", b"user", f"redteam-{f.token}".encode(), b"x", 1, -4)
 """, _key_is_there, "seccomp", varies=True),
@@ -153,7 +154,7 @@ run(b"\\x53\\xb8\\x27\\x00\\x00\\x00\\xbbPATH\\xb9\\xc0\\x01\\x00\\x00\\xcd\\x80
     Attempt("a system call of the x32 table", "x32 系统调用", """
 if platform.machine() != "x86_64": raise OSError(errno.ENOSYS, "only there")
 syscall(0x40000000 | 83, (f.folder + "/new").encode(), 0o700)
-""", made("new"), "seccomp", varies=True),
+""", made("new"), "seccomp", process="system", thread="system", varies=True),
     Attempt("run machine code of one's own", "运行自己的机器码", """
 KEPT.append(mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7))
 KEPT[0][:4] = b"\\xc3\\xc3\\xc3\\xc3"

@@ -109,21 +109,25 @@ ATTEMPTS = [
         KEPT.append(socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET, 0))
         KEPT[-1].bind(("hash", "sha256"))
         return "algorithm"
-    """, lambda _, answer: answer.told == "algorithm", "seccomp", varies=True),
+    """, lambda _, answer: answer.told == "algorithm", "seccomp", process="system", thread="system", varies=True),
     Attempt("network by io_uring", "经 io_uring 上网", """
         parameters = ctypes.create_string_buffer(120)
         KEPT.append(syscall("io_uring_setup", 4, parameters))
     """, holds("anon_inode:*io_uring*"), "seccomp", varies=True),
     Attempt("take in a socket from outside, by descriptor", "从外部接收套接字描述符", """
-        one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         one.bind("\\0taken-" + f.token)
-        KEPT.extend([one, two])
-        return True
-    """, lambda arena, answer: _can_send_descriptor(arena.token), "seccomp"),
+        threading.Thread(target=lambda: KEPT.append(socket.recv_fds(one, 10, 1)), daemon=True).start()
+    """, lambda arena, answer: _took_descriptor(arena, answer), "seccomp", thread="not tried"),
 ]  # fmt: skip
 
 
-def _can_send_descriptor(token: str) -> bool:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        return socket.send_fds(sender, [b"x"], [0], 0, f"\0taken-{token}") > 0
-    return False
+def _took_descriptor(arena, answer: Answer) -> bool:
+    """It has a file open that only the arena may open, and the arena sent."""
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+        open(arena.files.secret_file) as file,
+    ):
+        socket.send_fds(sender, [b"x"], [file.fileno()], 0, f"\0taken-{arena.token}")
+    return str(arena.files.secret_file) in proofs.links(answer.pid)

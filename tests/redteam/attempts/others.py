@@ -51,8 +51,12 @@ ATTEMPTS = [
             process="importer", thread="importer"),
     Attempt("import another plugin from its folder", "从所在目录导入另一个插件", """
 sys.path.insert(0, f.plugins)
-return importlib.import_module("ot" + "her").SECRET
-""", told("other"), "importer", process="importer", thread="importer"),
+try:
+    return importlib.import_module("ot" + "her").SECRET
+finally:
+    sys.path.remove(f.plugins)
+    sys.modules.pop("other", None)
+""", told("other"), "landlock"),
     Attempt("load another plugin's source past the importer", "绕过导入器加载另一个插件的源码", """
 import importlib.util
 spec = importlib.util.spec_from_file_location("their", f.plugins + "/other.py")

@@ -52,16 +52,16 @@ if pid == 0:
 ATTEMPTS = [
     Attempt('run a program: getattr(importlib.import_module("o"+"s"), "sys"+"tem")',
             '运行程序：getattr(importlib.import_module("o"+"s"), "sys"+"tem")',
-            _DATA + f'return getattr(importlib.import_module("o" + "s"), "sys" + "tem")({_RUN})',
+            _DATA + f'return ran(getattr(importlib.import_module("o" + "s"), "sys" + "tem")({_RUN}))',
             made_in_data, "seccomp"),
     Attempt('run a program: __import__("o"+"s").system', '运行程序：__import__("o"+"s").system',
-            _DATA + f'return __import__("o" + "s").system({_RUN})', made_in_data, "seccomp"),
+            _DATA + f'return ran(__import__("o" + "s").system({_RUN}))', made_in_data, "seccomp"),
     Attempt("run a program found by walking object.__subclasses__()", "遍历 object.__subclasses__() 找到并运行程序",
             _DATA + f"""
 for kind in object.__subclasses__():
     names = getattr(getattr(kind, "__init__", None), "__globals__", {{}})
     if "system" in names and "popen" in names:
-        return names["system"]({_RUN})
+        return ran(names["system"]({_RUN}))
 return "not found"
 """, made_in_data, "seccomp"),
     Attempt("run a program found in a traceback's frames", "从异常回溯的帧里找到并运行程序", _DATA + f"""
@@ -71,11 +71,11 @@ except ZeroDivisionError as error:
     frame = error.__traceback__.tb_frame
 while frame:
     if "__import__" in frame.f_builtins:
-        return frame.f_builtins["__import__"]("posix").system({_RUN})
+        return ran(frame.f_builtins["__import__"]("posix").system({_RUN}))
     frame = frame.f_back
 """, made_in_data, "seccomp"),
     Attempt("run a program: eval of a string put together", "运行程序：eval 拼出的字符串", _DATA + f"""
-return eval("".join(map(chr, [95, 95, 105, 109, 112, 111, 114, 116, 95, 95])) + "('os')").system({_RUN})
+return ran(eval("".join(map(chr, [95, 95, 105, 109, 112, 111, 114, 116, 95, 95])) + "('os')").system({_RUN}))
 """, made_in_data, "seccomp"),
     Attempt("run a program: subprocess", "运行程序：subprocess", _DATA + """
 return subprocess.run([f.tool, f.ran]).returncode
@@ -84,7 +84,7 @@ return subprocess.run([f.tool, f.ran]).returncode
 return os.waitpid(os.posix_spawn(f.tool, [f.tool, f.ran], {}), 0)
 """, made_in_data, "seccomp"),
     Attempt("run a program: the C library's system()", "运行程序：C 库的 system()", _DATA + f"""
-return checked(libc.system({_RUN}.encode()))
+return ran(libc.system({_RUN}.encode()))
 """, made_in_data, "seccomp"),
     Attempt("become another program", "变成另一个程序", _DATA + """
 os.execv(f.tool, [f.tool, f.ran])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from pathlib import Path
 
+from microkernel.errors import KernelError
 from tests.redteam import proofs
 from tests.redteam.model import SKIPPED, Answer, Attempt
-from tests.redteam.proofs import has_children, many_descriptors, more_than, own_file
+from tests.redteam.proofs import has_children, kernel_grew, many_descriptors, more_than, own_file
 
 GROUP = "resources"
 _MiB = 1024
@@ -29,7 +30,7 @@ def _still_uses_too_much_disk(arena, answer: Answer) -> bool:
 
 def _burnt(arena, answer: Answer) -> bool:
     ticks = int(proofs.statistic(answer.pid, 11) or 0) + int(proofs.statistic(answer.pid, 12) or 0)
-    return ticks > 250
+    return ticks > 150
 
 
 def _is_real_time(arena, answer: Answer) -> bool:
@@ -41,9 +42,9 @@ def _is_nicer(arena, answer: Answer) -> bool:
 
 
 _BURN = """
-until = time.monotonic() + 4
+until = time.monotonic() + 8
 def burn():
-    while time.monotonic() < until: sum(range(10000))
+    while time.monotonic() < until and time.process_time() < 2: sum(range(10000))
 threads = [threading.Thread(target=burn) for _ in range(2)]
 for each in threads: each.start()
 for each in threads: each.join()
@@ -167,21 +168,41 @@ os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 """, _is_real_time, "seccomp", root=True, thread=SKIPPED, varies=True),
     Attempt("raise the own priority", "提高自己的优先级", "os.setpriority(os.PRIO_PROCESS, 0, -5)", _is_nicer, "capability",
             root=True, thread=SKIPPED),
-    Attempt("raise the own limits", "提高自己的资源上限", """
-resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20))
-""", lambda arena, answer: proofs._limit(answer.pid, "Max core file size").split()[4] != "0", "seccomp",
-            root=True, thread=SKIPPED),
     Attempt("print without end", "无休止地打印", """
 until = time.monotonic() + 3
 while time.monotonic() < until: os.write(1, b"x" * 60000)
-""", lambda arena, _: _grew(arena), "output", process="output", thread=SKIPPED),
+""", kernel_grew, "output", process="output", thread=SKIPPED),
+    Attempt("fill the kernel's memory with data on the board", "用公告栏数据占满内核内存", """
+for number in range(40): api.set_data(f"{api.name}.part{number}", b"x" * (10 << 20))
+""", kernel_grew, "rlimit", thread=SKIPPED, seconds=20.0),
+    Attempt("fill the kernel's memory with events nobody takes yet", "用无人处理的事件占满内核内存", """
+api.on(api.name + ".part", lambda event: time.sleep(1))
+for number in range(60): api.emit(api.name + ".part", data=b"x" * (10 << 20))
+""", kernel_grew, "rlimit", thread=SKIPPED, seconds=20.0),
+    Attempt("fill the kernel's memory with registrations", "用大量登记占满内核内存", """
+for number in range(20000): api.on(f"{api.name}.{'x' * 1000}.n{number}", print)
+""", kernel_grew, "rlimit", thread=SKIPPED, seconds=20.0),
+    Attempt("leave temporary files too deep to be removed", "留下深到删不掉的临时文件", """
+folder = os.environ["TMPDIR"]
+os.chdir(folder)
+for _ in range(1500):
+    os.mkdir("d")
+    os.chdir("d")
+return folder
+""", lambda arena, answer: _stays(arena, answer), "watch", process="watch", thread=SKIPPED),
     Attempt("log without end", "无休止地写日志", """
 until = time.monotonic() + 2
 while time.monotonic() < until: api.log.warning("x" * 10000)
-""", lambda arena, _: _grew(arena), "output", process="output"),
+""", kernel_grew, "output", process="output"),
 ]  # fmt: skip
 
 
-def _grew(arena) -> bool:
-    """Whether the kernel keeps more than a quarter of a gigabyte."""
-    return int(proofs.status(os.getpid(), "VmRSS").split()[0]) > 350 * _MiB
+
+def _stays(arena, answer: Answer) -> bool:
+    """What it wrote is there when it has been unloaded, and the kernel has had its time."""
+    if answer.told is None:
+        return False
+    with contextlib.suppress(KernelError):
+        arena.kernel.kill(arena._name)
+        arena.kernel.unload(arena._name)
+    return Path(answer.told).exists()

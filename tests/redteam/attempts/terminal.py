@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import runpy
 import struct
 import termios
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
+import microkernel
 from tests.redteam import proofs
 from tests.redteam.model import SKIPPED, Answer, Attempt
 
@@ -42,10 +47,15 @@ def _has_terminal(arena, answer: Answer) -> bool:
 
 def _drives_terminal(arena, _: Answer) -> bool:
     """An escape sequence is in what a console shows: the same function as the console's own."""
-    from microkernel.messages.formatting import one_line
-
     lines = [record.getMessage() for record in arena.records if arena.token in record.getMessage()]
-    return any("\x1b" in one_line(line) for line in lines)
+    return not lines or any("\x1b" in _plain()(line) for line in lines)
+
+
+@cache
+def _plain() -> Callable[[str], str]:
+    """Without the package around it, which needs a library that is for people."""
+    place = Path(microkernel.__file__).parent / "plugins" / "console" / "tongue.py"
+    return runpy.run_path(str(place))["plain"]
 
 
 def _drives_log_reader(arena, _: Answer) -> bool:
@@ -65,7 +75,7 @@ open(f"/proc/{f.kernel}/fd/{name}", "w").write(f.token)
             process="session", thread="session"),
     Attempt("type into the operator's terminal", "往操作者终端里输入", """
 terminal = os.open(f.terminal, os.O_RDWR | os.O_NOCTTY)
-for byte in b"redteam": fcntl.ioctl(terminal, 0x5412, bytes([byte]))
+for byte in b"redteam\\n": fcntl.ioctl(terminal, 0x5412, bytes([byte]))
 """, _typed, "landlock", root=True, varies=True),
     Attempt("change the terminal's size", "改终端大小", """
 fcntl.ioctl(os.open(f.terminal, os.O_RDWR | os.O_NOCTTY), 0x5414, struct.pack("HHHH", 77, 77, 0, 0))
