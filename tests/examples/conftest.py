@@ -44,7 +44,7 @@ class Seen:
 Run = Callable[..., tuple[Kernel, Seen]]
 
 
-@pytest.fixture(params=["thread", "process"])
+@pytest.fixture(params=["thread", "process", "sandbox"])
 def level(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -55,7 +55,9 @@ def run(level: str) -> Iterator[Run]:
     with ExitStack() as running:
 
         def start(folder: str | Path) -> tuple[Kernel, Seen]:
-            kernel = running.enter_context(Kernel(EXAMPLES / folder, isolation=level))  # type: ignore[arg-type]
+            place = EXAMPLES / folder
+            grants = dict.fromkeys((path.stem for path in place.iterdir()), "declared") if level == "sandbox" else {}
+            kernel = running.enter_context(Kernel(place, isolation=level, grants=grants))  # type: ignore[arg-type]
             states = {info.name: (info.state, info.isolation) for info in kernel.list()}
             assert set(states.values()) == {("active", level)}, states
             return kernel, Seen(kernel)

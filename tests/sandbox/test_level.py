@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
+from microkernel.errors import PluginDied
 from microkernel.hosts import sandbox
 from microkernel.hosts._sandbox_place import fault_of
 from microkernel.kernel.manifest import KernelConfig
@@ -63,6 +64,26 @@ def test_a_worker_that_cannot_be_confined_gets_no_source(arena: Arena, monkeypat
         info = kernel.info("p")
         assert (info.state, info.error_id) == ("failed", "MK0501")
         assert "seccomp: " in str(info.error)
+
+
+def test_without_namespaces_it_holds_all_the_same_and_threads_are_watched(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that allows none. The limit on threads cannot hold where its user is not counted alone."""
+    from microkernel.hosts import _zygote
+
+    none = "from microkernel.worker import privileges; privileges.enter_namespaces = lambda: []"
+    monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {none}; main()"))
+    kernel = arena.kernel("sandbox", {}, threads=16)
+    protections = kernel.info("p").protections
+    assert "no namespaces" in kernel.available()["sandbox"].detail
+    assert {name for name, how in protections.items() if how == "unavailable"} == {
+        "cpu", "user namespace", "net namespace", "ipc namespace", "uts namespace",
+    }  # fmt: skip
+    assert protections["threads"] == "watched"
+    many = "for _ in range(40): threading.Thread(target=time.sleep, args=(60,)).start()\ntime.sleep(30)"
+    with pytest.raises(PluginDied, match=r"over its limit: 4[0-9] threads, limits.threads is 16"):
+        kernel.call("p.do", many, {}, timeout=30.0)
 
 
 def test_doctor_is_told_of_each_layer(arena: Arena) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from microkernel.hosts import _broker
+from microkernel.wire import codec
 from tests.attacks.support import state_is
 from tests.sandbox.conftest import Arena
 
@@ -144,6 +145,48 @@ time.sleep(30)
     with pytest.raises(Exception, match="MK0215"):
         kernel.call("p.do", spoil, {}, timeout=30.0)
     assert state_is(kernel, "p", "active").generation == 2
+
+
+class Reactor:
+    """Runs nothing by itself."""
+
+    def __init__(self) -> None:
+        self.ready: Any = None
+
+    def watch(self, fd: int, ready: Any, **_: Any) -> None:
+        self.ready = ready
+
+    def unwatch(self, fd: int) -> None: ...
+
+
+@pytest.mark.parametrize("request_", [
+    b"", b"\xc1", b"\x90", codec.encode([1, "h", 70000, 1.0]), codec.encode([1, "h", 0, 1.0]),
+    codec.encode([1, "h", 80, float("nan")]), codec.encode([1, "h", 80, -1.0]), codec.encode([1, b"h", 80, 1.0]),
+    codec.encode(["1", "h", 80, 1.0]), codec.encode([1, "h", 80, 1.0, 2]), codec.encode({"a": 1}),
+])  # fmt: skip
+def test_no_request_but_a_right_one_is_considered(request_: bytes) -> None:
+    reactor, ends = Reactor(), []
+    broker = _broker.Broker("p", ["h:*"], reactor, ends.append)  # type: ignore[arg-type]
+    with broker.theirs as theirs:
+        broker.open()
+        theirs.send(request_)
+        reactor.ready()
+        broker.close()
+        assert theirs.recv(100) == b""
+    assert [error.id for error in ends] == ([] if request_ == b"" else ["MK0215"])
+
+
+@pytest.mark.parametrize("name", ["a\0.h", "x" * 300 + ".h"])
+def test_a_name_that_can_be_none_is_an_error_of_the_plugins(name: str) -> None:
+    reactor, ends = Reactor(), []
+    broker = _broker.Broker("p", ["*.h:80"], reactor, ends.append)  # type: ignore[arg-type]
+    with broker.theirs as theirs:
+        broker.open()
+        theirs.send(codec.encode([7, name, 80, 1.0]))
+        reactor.ready()
+        number, code, _ = codec.decode(theirs.recv(1000))
+        broker.close()
+    assert (number, code != 0, ends) == (7, True, [])
 
 
 @pytest.mark.parametrize(("host", "address", "may"), [

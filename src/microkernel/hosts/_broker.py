@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import ipaddress
+import math
 import os
 import socket
 import threading
@@ -18,10 +19,9 @@ from errno import EACCES, EAGAIN, EIO, EPERM, ETIMEDOUT
 from functools import partial
 from typing import Any
 
-from microkernel.errors import KernelError, PermissionDenied, ProtocolError
+from microkernel.errors import InvalidArguments, KernelError, PermissionDenied, ProtocolError
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
-from microkernel.wire.codec import DECODE_FAILURES
 
 _LONGEST = 1024
 _MOST_AT_ONCE = 16
@@ -60,12 +60,10 @@ class Broker:
             self._reactor.unwatch(self._end.fileno())
             return
         try:
-            number, host, port, seconds = _decode(data)
-        except DECODE_FAILURES as failure:
+            self._consider(*_decode(data))
+        except (InvalidArguments, ValueError) as failure:
             self._reactor.unwatch(self._end.fileno())
             self._malformed(ProtocolError("MK0215", reason=f"not a request for a connection: {failure}"))
-            return
-        self._consider(number, host, port, seconds)
 
     def _consider(self, number: int, host: str, port: int, seconds: float) -> None:
         if not permits(self._grants, host, port):
@@ -77,7 +75,7 @@ class Broker:
         else:
             with self._lock:
                 self._under_way += 1
-            work = partial(self._connect, number, host, port, min(max(seconds, 0.0), _PATIENCE))
+            work = partial(self._connect, number, host, port, min(seconds, _PATIENCE))
             threading.Thread(target=work, name="microkernel-net", daemon=True).start()
 
     def _connect(self, number: int, host: str, port: int, seconds: float) -> None:
@@ -88,7 +86,7 @@ class Broker:
             self._answer(number, error.errno or socket.EAI_FAIL, error.strerror or "")
         except TimeoutError:
             self._answer(number, ETIMEDOUT, os.strerror(ETIMEDOUT))
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:  # of a name that can be none
             code = getattr(error, "errno", None) or EIO
             self._answer(number, code, getattr(error, "strerror", None) or str(error))
         finally:
@@ -104,6 +102,8 @@ class Broker:
 
 def _decode(data: bytes) -> tuple[int, str, int, float]:
     request: tuple[int, str, int, float] = codec.decode(data, tuple[int, str, int, float])
+    if not (0 < request[2] < 65536 and 0.0 <= request[3] < math.inf):
+        raise ValueError("no port, or no time")
     return request
 
 
@@ -133,7 +133,7 @@ def permits(grants: Sequence[Grant], host: str, port: int) -> bool:
 def connected(host: str, port: int, deadline: float) -> socket.socket:
     """Raises OSError, gaierror, TimeoutError."""
     failure: OSError = OSError(EACCES, f"{host} is an address of this machine, which its name does not say")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in socket.getaddrinfo(_plain(host), port, type=socket.SOCK_STREAM):
         if not _may_be(host, str(address[0])):
             continue
         made = socket.socket(family, kind, protocol)

@@ -96,7 +96,7 @@ class SandboxPlace(WorkerPlace):
 
     def _over_disk(self, pid: int) -> str:
         most = int(self._limits.get("disk", 0))
-        used = disk_used(self._folders, pid, int(self._limits.get("file_size", 0))) if most else 0
+        used = disk_used(self._folders, pid, int(self._limits.get("file_size", 0)), most) if most else 0
         return f"over its limit: {used:,} bytes of files, limits.disk is {most:,}" if used > most else ""
 
     def _exit_of(self, exit: Exit) -> Exit:

@@ -15,26 +15,29 @@ _BEYOND = 1 << 62
 """What hides from being counted: folders too deep for a path, or closed to us."""
 
 
-def disk_used(folders: Sequence[str], pid: int, file_size: int) -> int:
-    """Bytes. ``file_size``: the most that one file may have; so much is taken for one that is mapped, and nothing
-    else."""
-    return sum(map(_below, folders)) + _unlinked(pid) + _mapped(pid, folders) * max(file_size, _LEAST)
+def disk_used(folders: Sequence[str], pid: int, file_size: int, most: int) -> int:
+    """Bytes; beyond ``most`` it is not counted to the end. ``file_size``: the most that one file may have; so much is
+    taken for one that is mapped, and nothing else."""
+    below = sum(_below(folder, most) for folder in folders)
+    return below + _unlinked(pid) + _mapped(pid, folders) * max(file_size, _LEAST)
 
 
-def _below(folder: str) -> int:
+def _below(folder: str, most: int) -> int:
     used, left = 0, [folder]
-    while left and used < _BEYOND:
+    while left and used <= most:
         try:
             with os.scandir(left.pop()) as entries:
-                used += _counted(entries, left)
+                used += _counted(entries, left, most)
         except OSError as error:  # what went meanwhile takes nothing
             used += 0 if error.errno in (errno.ENOENT, errno.ENOTDIR) else _BEYOND
     return used
 
 
-def _counted(entries: Iterable[os.DirEntry[str]], folders: list[str]) -> int:
+def _counted(entries: Iterable[os.DirEntry[str]], folders: list[str], most: int) -> int:
     used = 0
     for entry in entries:
+        if used > most:
+            break
         with suppress(FileNotFoundError):
             used += _size(entry.stat(follow_symlinks=False))
             if entry.is_dir(follow_symlinks=False):

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 _EVERY = 1.0
-_SHARE = 10
-"""At most this part of one core goes into looking."""
+_SHARE = 50
+"""At most this part of one core goes into looking: with very many plugins it is done less often."""
 
 
 class Watch:

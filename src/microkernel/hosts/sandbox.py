@@ -26,7 +26,7 @@ from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Up
 
 MiB = 1 << 20
 DEFAULTS: dict[str, float] = {
-    "memory": 512 * MiB, "files": 256, "file_size": 64 * MiB, "threads": 64, "disk": 1024 * MiB, "frames": 50_000,
+    "memory": 512 * MiB, "files": 256, "file_size": 64 * MiB, "threads": 64, "disk": 1024 * MiB, "frames": 250_000,
 }  # fmt: skip
 """Where neither manifest nor operator set a limit."""
 _VARIABLES = ("PATH", "LANG", "TZ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import math
 import os
 import resource
 import signal
@@ -36,7 +37,7 @@ def settle_in(request: dict[str, Any], descriptors: Sequence[int], lifeline: int
     _be_first_to_go()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for name, limit in RLIMITS.items():
-        if value := int(request["limits"].get(name, 0)):
+        if value := math.ceil(request["limits"].get(name, 0)):
             resource.setrlimit(limit, (value, value))
     return kept
 
