@@ -27,10 +27,15 @@ from tests.redteam.model import OPEN, SKIPPED, Answer, Attempt, Outcome
 from tests.redteam.plugin import OTHER, source
 
 
-_SEEN_IN = 1.0
-"""Seconds in which what succeeded must show."""
-_SEEN_AFTER_FAULT = 0.05
+_SEEN_IN = 10.0
+"""Seconds in which what should succeed must show."""
+_GRACE = 0.3
+"""Seconds in which what should not succeed would have shown; less where the plugin says that it failed."""
+_GRACE_AFTER_FAULT = 0.03
 GRANTED = "MK_GRANTED"
+_GRANTED = "greedy"
+"""What an attempt is called that is granted what it declares."""
+_GRANTS = {"other": "declared", **{f"{_GRANTED}{number}": "declared" for number in range(1000)}}
 _VARIABLES = ("MK_SECRET", "MK_ARGUMENT")
 
 
@@ -39,6 +44,7 @@ class Arena:
 
     def __init__(self, folder: Path, level: str, secrets_of_start: dict[str, str]) -> None:
         self.level = level
+        self.user = "root" if os.geteuid() == 0 else "user"
         self.folder = folder
         self.events: list[tuple[str, str, Any]] = []
         self.records: list[logging.LogRecord] = []
@@ -68,7 +74,7 @@ class Arena:
         tables = {"permissions": {"emit": ["other.*"], "env": [GRANTED]}, "supervision": forever}
         (plugins / "other.py").write_text(manifest(**tables) + OTHER % {"secret": self._other_secret})
         config = KernelConfig(data_dir=str(self.folder / "state"), min_isolation="thread")
-        self.kernel = Kernel(plugins, config=config, isolation=self.level, grants={"other": "declared"})  # type: ignore
+        self.kernel = Kernel(plugins, config=config, isolation=self.level, grants=_GRANTS)  # type: ignore[arg-type]
         self.kernel.open()
         if (info := self.kernel.info("other")).state != "active":
             self.kernel.close()
@@ -127,7 +133,7 @@ class Arena:
 
     def _set_up(self, attempt: Attempt) -> None:
         self._count += 1
-        self._name = f"intruder{self._count}"
+        self._name = f"{_GRANTED if 'permissions' in attempt.manifest else 'intruder'}{self._count}"
         self.token = secrets.token_hex(16)
         self.files = Files(self.folder / f"files-{self._count}")
         self.files.tool.write_text('#!/bin/sh\necho ran > "$1"\n')
@@ -182,7 +188,9 @@ class Arena:
         return self._kept
 
     def _is_proven(self, attempt: Attempt, answer: Answer) -> bool:
-        until = time.monotonic() + (_SEEN_IN if answer.fault == "nothing" else _SEEN_AFTER_FAULT)
+        grace = _GRACE if answer.fault == "nothing" else _GRACE_AFTER_FAULT
+        should_succeed = attempt.expected(self.level, self.user) == OPEN and not attempt.varies
+        until = time.monotonic() + (_SEEN_IN if should_succeed else grace)
         while not attempt.proof(self, answer):
             if time.monotonic() > until:
                 return False

@@ -27,7 +27,7 @@ LAYERS = {
     "frames": "bounds of frames",
     "session": "a session and descriptors of its own",
     "memory": "memory of its own",
-    "zygote": "the zygote ends what is left",
+    "zygote": "the zygote and the host clear away",
     "importer": "the importer",
     "output": "bounds of output",
     RIGHTS: "the rights of its user",
@@ -63,7 +63,7 @@ class Attempt:
     ``thread``, ``process``, ``sandbox``: what is expected there, ``open``, ``not tried`` or the layer that blocks it.
     ``root``: only root may do it anyway, so that at levels without walls the rights of an ordinary user hold it.
     ``proof`` looks from outside. ``means`` says what follows where it is open at ``sandbox``, in both languages.
-    ``varies``: machines are set up differently for it; where it fails without any wall, it proves nothing.
+    ``slow``: for the long form only. ``varies``: machines are set up differently for it; where it fails without any wall, it proves nothing.
     """
 
     name: str
@@ -77,7 +77,8 @@ class Attempt:
     varies: bool = False
     means: tuple[str, str] = ("", "")
     manifest: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = 10.0
+    seconds: float = 20.0
+    slow: bool = False
     group: str = ""
 
     def expected(self, level: str, user: str) -> str:

@@ -62,9 +62,7 @@ def frame(*what):
 
 
 def send(data):
-    up = socket.socket(fileno=os.dup(4))
-    KEPT.append(up)
-    up.send(data)
+    os.write(4, data)  # the way up
 
 
 class Plugin(IPlugin):

@@ -144,13 +144,10 @@ def statistic(pid: int | None, place: int) -> str:
 
 
 def links(pid: int | None) -> list[str]:
-    found = []
     try:
-        for entry in os.listdir(f"/proc/{pid}/fd"):
-            found.append(_link(f"/proc/{pid}/fd/{entry}"))
+        return [_link(f"/proc/{pid}/fd/{entry}") for entry in os.listdir(f"/proc/{pid}/fd")]
     except OSError:
         return []
-    return found
 
 
 def _link(path: str) -> str:

@@ -108,7 +108,7 @@ frame(Ask(10, "attempt.q", Raw(encode({})), float("inf")), Ask(11, "q", Raw(enco
     _hostile("close the channel and live on", "关掉通道继续活着", "os.closerange(3, 12)\ntime.sleep(2)"),
     Attempt("send a frame that never ends", "发送永不结束的帧", _IMPORT + """
 send(struct.pack(">IBI", 16 << 20, 0xdd, 1))
-for _ in range(6000): send(b"x" * 60000)
+for _ in range(3000): send(b"x" * 60000)
 """, kernel_grew, "frames", process="frames", thread=SKIPPED),
     Attempt("flood the kernel with messages", "用消息淹没内核", _IMPORT + """
 until = time.monotonic() + 2

@@ -57,24 +57,24 @@ KEPT.append(data)
 """, more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED),
     Attempt("take more memory: many small objects", "占用更多内存：大量小对象", """
 while len(KEPT) < 700: KEPT.append([bytes(1000) for _ in range(1000)])
-""", more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED),
+""", more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED, slow=True),
     Attempt("take more memory: private mapping", "占用更多内存：私有映射", f"""
 data = mmap.mmap(-1, {_HOG} << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for offset in range(0, len(data), 4096): data[offset] = 1
 KEPT.append(data)
-""", more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED),
+""", more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED, slow=True),
     Attempt("take more memory: shared mapping", "占用更多内存：共享映射", f"""
 data = mmap.mmap(-1, {_HOG} << 20)
 for offset in range(0, len(data), 4096): data[offset] = 1
 KEPT.append(data)
-""", more_than("VmRSS", 600 * _MiB), "seccomp", thread=SKIPPED),
+""", more_than("VmRSS", 600 * _MiB), "seccomp", thread=SKIPPED, slow=True),
     Attempt("take more memory: stacks that grow", "占用更多内存：向下增长的栈", f"""
 libc.mmap.restype = ctypes.c_void_p
 size = {_HOG} << 20
 start = libc.mmap(None, ctypes.c_size_t(size), 3, 0x20122, -1, ctypes.c_long(0))
 if start in (None, ctypes.c_void_p(-1).value): checked(-1)
 for offset in range(0, size, 4096): ctypes.memset(start + offset, 1, 1)
-""", more_than("VmRSS", 600 * _MiB), "seccomp", thread=SKIPPED),
+""", more_than("VmRSS", 600 * _MiB), "seccomp", thread=SKIPPED, slow=True),
     Attempt("take more memory: a mapping made writable later", "占用更多内存：之后才改为可写的映射", f"""
 libc.mmap.restype = ctypes.c_void_p
 size = {_HOG} << 20
@@ -82,7 +82,7 @@ start = libc.mmap(None, ctypes.c_size_t(size), 0, 0x22, -1, ctypes.c_long(0))
 if start in (None, ctypes.c_void_p(-1).value): checked(-1)
 checked(libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), 3))
 for offset in range(0, size, 4096): ctypes.memset(start + offset, 1, 1)
-""", more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED),
+""", more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED, slow=True),
     Attempt("take memory as a file that is nowhere", "以匿名文件占用内存", """
 file = os.memfd_create("hidden")
 KEPT.append(file)
@@ -121,21 +121,24 @@ with open(os.path.join(f.data, "long"), "wb") as file: file.truncate(80 << 20)
 os.makedirs(f.data, exist_ok=True)
 for number in range(3):
     with open(os.path.join(f.data, f"part{number}"), "wb") as file: os.posix_fallocate(file.fileno(), 0, 10 << 20)
-time.sleep(6)
-""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED),
+time.sleep(20 if f.level == 'sandbox' else 0)
+""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
+            slow=True, seconds=15.0),
     Attempt("fill the disk with a file that has no name any more", "用已删名字的文件占满磁盘", """
 os.makedirs(f.data, exist_ok=True)
 path = os.path.join(f.data, "gone")
 file = open(path, "wb")
 os.unlink(path)
 os.posix_fallocate(file.fileno(), 0, 30 << 20)
-time.sleep(6)
-""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED),
+time.sleep(20 if f.level == 'sandbox' else 0)
+""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
+            slow=True, seconds=15.0),
     Attempt("fill the disk with very many empty files", "用大量空文件占满磁盘", """
 os.makedirs(f.data, exist_ok=True)
 for number in range(5000): open(os.path.join(f.data, str(number)), "w").close()
-time.sleep(6)
-""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED),
+time.sleep(20 if f.level == 'sandbox' else 0)
+""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
+            slow=True, seconds=15.0),
     Attempt("fill the disk with files that are only mapped", "用只剩映射的文件占满磁盘", """
 os.makedirs(f.data, exist_ok=True)
 for number in range(3):
@@ -144,8 +147,9 @@ for number in range(3):
         os.posix_fallocate(file.fileno(), 0, 10 << 20)
         KEPT.append(mmap.mmap(file.fileno(), 10 << 20))
     os.unlink(path)
-time.sleep(6)
-""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED),
+time.sleep(20 if f.level == 'sandbox' else 0)
+""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
+            slow=True, seconds=15.0),
     Attempt("hide files in folders deeper than a path", "把文件藏进比路径上限还深的目录", """
 os.makedirs(f.data, exist_ok=True)
 os.chdir(f.data)
@@ -153,12 +157,13 @@ for _ in range(45):
     os.mkdir("d" * 100)
     os.chdir("d" * 100)
 with open("deep", "wb") as file: os.posix_fallocate(file.fileno(), 0, 30 << 20)
-time.sleep(6)
-""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED),
+time.sleep(20 if f.level == 'sandbox' else 0)
+""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
+            slow=True, seconds=15.0),
     Attempt("use more processor time than its limit", "超过处理器时间上限", _BURN, _burnt, "rlimit", process="rlimit",
-            thread=SKIPPED, manifest={"limits": {"cpu": 1, "heartbeat": 0}}),
+            thread=SKIPPED, slow=True, manifest={"limits": {"cpu": 1, "heartbeat": 0}}),
     Attempt("use the processor without end, where no limit is set", "未设上限时一直占用处理器", _BURN, _burnt, "open",
-            manifest={"limits": {"heartbeat": 0}}, means=(
+            slow=True, manifest={"limits": {"heartbeat": 0}}, means=(
         "Its threads may keep a processor busy for as long as it lives: other programs get their share from the "
         "system's scheduler, but are slower. Set `limits.cpu` (seconds, then it is ended), and look at `mk ps`.",
         "只要它活着，它的线程就可以一直占用处理器：其他程序仍由系统调度分得时间，但会变慢。请设 `limits.cpu`（秒数，"
@@ -171,17 +176,18 @@ os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     Attempt("print without end", "无休止地打印", """
 until = time.monotonic() + 3
 while time.monotonic() < until: os.write(1, b"x" * 60000)
-""", kernel_grew, "output", process="output", thread=SKIPPED),
+""", kernel_grew, "output", process="output", thread=SKIPPED, slow=True),
     Attempt("fill the kernel's memory with data on the board", "用公告栏数据占满内核内存", """
 for number in range(40): api.set_data(f"{api.name}.part{number}", b"x" * (10 << 20))
-""", kernel_grew, "rlimit", thread=SKIPPED, seconds=20.0),
+""", kernel_grew, "rlimit", thread=SKIPPED, slow=True),
     Attempt("fill the kernel's memory with events nobody takes yet", "用无人处理的事件占满内核内存", """
-api.on(api.name + ".part", lambda event: time.sleep(1))
-for number in range(60): api.emit(api.name + ".part", data=b"x" * (10 << 20))
-""", kernel_grew, "rlimit", thread=SKIPPED, seconds=20.0),
+api.on("greed.part", lambda event: time.sleep(1), overflow="drop_newest")
+for number in range(60): api.emit("greed.part", data=b"x" * (10 << 20))
+""", kernel_grew, "rlimit", thread=SKIPPED, slow=True,
+            manifest={"permissions": {"on": ["greed.**"], "emit": ["greed.*"]}}),
     Attempt("fill the kernel's memory with registrations", "用大量登记占满内核内存", """
-for number in range(20000): api.on(f"{api.name}.{'x' * 1000}.n{number}", print)
-""", kernel_grew, "rlimit", thread=SKIPPED, seconds=20.0),
+for number in range(20000): api.on(f"greed.{'x' * 1000}.n{number}", print)
+""", kernel_grew, "rlimit", thread=SKIPPED, slow=True, manifest={"permissions": {"on": ["greed.**"]}}),
     Attempt("leave temporary files too deep to be removed", "留下深到删不掉的临时文件", """
 folder = os.environ["TMPDIR"]
 os.chdir(folder)
@@ -189,11 +195,11 @@ for _ in range(1500):
     os.mkdir("d")
     os.chdir("d")
 return folder
-""", lambda arena, answer: _stays(arena, answer), "watch", process="watch", thread=SKIPPED),
+""", lambda arena, answer: _stays(arena, answer), "zygote", process="zygote", thread=SKIPPED),
     Attempt("log without end", "无休止地写日志", """
 until = time.monotonic() + 2
 while time.monotonic() < until: api.log.warning("x" * 10000)
-""", kernel_grew, "output", process="output"),
+""", kernel_grew, "output", process="output", thread=SKIPPED, slow=True),
 ]  # fmt: skip
 
 
