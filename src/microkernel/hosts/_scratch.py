@@ -18,6 +18,9 @@ from itertools import count
 _PATIENCE = 5.0
 """Seconds that an audit waits for files to be removed."""
 _TRIES = 10
+_DEEP = 50
+"""Folders in folders that are removed as they are."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Scratch:
@@ -100,7 +103,7 @@ class Scratch:
 def _locked(folder: str) -> int:
     """The folder, open and locked, until the descriptor is closed; -1 where another has the lock, or it is gone."""
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = os.open(folder, _FOLDER)
     except OSError:
         return -1
     try:
@@ -126,16 +129,46 @@ def _sweep(place: str, prefix: str) -> None:
 
 def _remove(folder: str) -> None:
     """With all that is in it, also what its owner may not write in just now. Links are not followed."""
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove_tree(folder)
     if os.path.lexists(folder):
-        _open_up(folder)
+        _level(folder)
+        _remove_tree(folder)
+
+
+def _remove_tree(folder: str) -> None:
+    with suppress(RecursionError):  # of a folder that is too deep all is left
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _open_up(folder: str) -> None:
+def _level(folder: str) -> None:
+    """Open all folders in it, and move up those that are deeper than one can go down."""
     with suppress(OSError):
         os.chmod(folder, 0o700)
-        for inner, folders, _ in os.walk(folder):
-            for path in (f"{inner}/{name}" for name in folders):
-                if not os.path.islink(path):
-                    os.chmod(path, 0o700)
+        top = os.open(folder, _FOLDER)
+        left = ["."]
+        while left:
+            left += _open_up(left.pop(), top, top)
+        os.close(top)
+
+
+def _open_up(name: str, folder: int, top: int, depth: int = 0) -> list[str]:
+    """What it moved up, by its new names there."""
+    moved: list[str] = []
+    with suppress(OSError):
+        os.chmod(name, 0o700, dir_fd=folder)
+        inner = os.open(name, _FOLDER, dir_fd=folder)
+        try:
+            for each in _folders(inner):
+                if depth < _DEEP:
+                    moved += _open_up(each, inner, top, depth + 1)
+                else:
+                    moved.append(f"deep-{os.urandom(16).hex()}")
+                    os.rename(each, moved[-1], src_dir_fd=inner, dst_dir_fd=top)
+        finally:
+            os.close(inner)
+    return moved
+
+
+def _folders(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]

@@ -26,9 +26,6 @@ _READY = 20.0
 _TRIES = 5
 """How many zygotes may die over one fork."""
 _ENDING = 10.0
-_LONG = 64 * 1024
-FILE = b"\xc0"
-"""In place of a request: it is in the last descriptor."""
 _BOOT = "import sys; sys.path[:0] = sys.argv[1:-4]; from microkernel.worker.zygote import main; main()"
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _log = logging.getLogger("microkernel")
@@ -96,7 +93,7 @@ class Zygote:
             self._forks[number] = arrived
             self._watched[number] = ended
             try:
-                _send(control, {**request, "id": number, "stacks": [STACKS, STACKS_SIGNAL]}, descriptors)
+                _send(control, number, {**request, "stacks": [STACKS, STACKS_SIGNAL]}, descriptors)
             except OSError as error:
                 self._drop(number)
                 if isinstance(error, ConnectionError) or self._control is not control:
@@ -246,20 +243,16 @@ def _spawn(python: str, level: str, control: int, lifeline: int) -> subprocess.P
     )
 
 
-def _send(control: socket.socket, message: dict[str, Any], descriptors: Sequence[int]) -> None:
-    """What is too long for a datagram, an environment, goes as a file."""
-    data, file = codec.encode(message), -1
-    if len(data) > _LONG:
-        file = os.memfd_create("request")
-        with open(file, "wb", closefd=False) as content:
-            content.write(data)
-        data, descriptors = b"", [*descriptors, file]
+def _send(control: socket.socket, number: int, request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+    """The request goes as a file, the last descriptor: it is for the child's eyes, not the zygote's."""
+    file = os.memfd_create("request")
     try:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-        control.sendmsg([data or FILE], rights)
+        with open(file, "wb", closefd=False) as content:
+            content.write(codec.encode(request))
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [*descriptors, file]))]
+        control.sendmsg([codec.encode(number)], rights)
     finally:
-        if file >= 0:
-            os.close(file)
+        os.close(file)
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:

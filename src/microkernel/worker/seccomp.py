@@ -46,6 +46,7 @@ def _one_of(argument: int, *values: int) -> Rule:
 
 
 _O_TRUNC, _O_ACCMODE, _O_WRONLY, _O_RDWR = 0o1000, 3, 1, 2
+_AS_OWNER = 0o6000
 _MAP_PRIVATE, _MAP_TYPE, _MAP_ANONYMOUS, _MAP_GROWSDOWN, _MAP_HUGETLB = 0x2, 0xF, 0x20, 0x100, 0x40000
 _THREAD = 0x10000 | 0x400 | 0x200  # CLONE_THREAD, CLONE_FILES, CLONE_FS: else each has a table of descriptors
 _NAMESPACES = 0x7E020000
@@ -55,9 +56,11 @@ _OWN_PID = Test(0, 0, own=True)
 
 
 def _opening(flags: int) -> Rule:
-    """Before its third version Landlock lets a file be cut off that may only be read."""
-    writing = ([Test(flags, how, _O_ACCMODE)] for how in (_O_WRONLY, _O_RDWR))
-    return [[Test(flags, 0, _O_TRUNC)], *writing]
+    """Before its third version Landlock lets a file be cut off that may only be read. The mode is the next argument: a
+    new file that runs as its owner would be root's own, for whoever finds it."""
+    mode = Test(flags + 1, 0, _AS_OWNER)
+    writing = ([Test(flags, how, _O_ACCMODE), mode] for how in (_O_WRONLY, _O_RDWR))
+    return [[Test(flags, 0, _O_TRUNC), mode], *writing]
 
 
 RULES: dict[str, Rule] = {
@@ -68,6 +71,7 @@ RULES: dict[str, Rule] = {
     ],
     "open": _opening(1),
     "openat": _opening(2),
+    "creat": [[Test(1, 0, _AS_OWNER)]],
     # Of F_SETOWN, F_SETSIG and O_ASYNC one makes a signal for any other process.
     "fcntl": _one_of(1, 0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034),
     # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX

@@ -23,7 +23,7 @@ from microkernel.wire.messages import PROTOCOL
 from microkernel.worker import confinement, sandbox
 from microkernel.worker.main import become_worker
 
-_MAX_REQUEST = 192 * 1024
+_MAX_REQUEST = 64
 _MAX_DESCRIPTORS = 32
 
 
@@ -63,24 +63,28 @@ class Zygote:
         self._end_all()
 
     def _serve(self) -> bool:
-        """One request; False when the kernel has closed its end."""
+        """One request; False when the kernel has closed its end.
+
+        What it says, one plugin's environment, is in a file that only the child reads: every later child has a copy of
+        this memory, and whatever was freed in it.
+        """
         data, descriptors = _receive(self._control)
         if not data:
             return False
-        request = decode(data if data != b"\xc0" else _content(descriptors.pop()))
+        number = decode(data)
         try:
             pid = os.fork()
         except OSError as error:
-            self._refuse(request["id"], descriptors, error)
+            self._refuse(number, descriptors, error)
             return True
         if pid == 0:
             self._become_child()
-            become_worker(request, descriptors, self._lifeline)
-        self._workers[pid] = request["id"]
+            become_worker(decode(_content(descriptors.pop())), descriptors, self._lifeline)
+        self._workers[pid] = number
         for descriptor in descriptors:
             os.close(descriptor)
         handle = os.pidfd_open(pid)
-        self._send({"forked": request["id"], "pid": pid}, handle)
+        self._send({"forked": number, "pid": pid}, handle)
         os.close(handle)
         return True
 

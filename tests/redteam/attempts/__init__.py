@@ -1,0 +1,21 @@
+"""All attempts, group by group."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.redteam.attempts import (
+    environment,
+    files,
+    framing,
+    interfaces,
+    kernel_process,
+    network,
+    others,
+    processes,
+    resources,
+    terminal,
+)
+
+_GROUPS = (files, network, processes, kernel_process, environment, resources, terminal, interfaces, framing, others)
+ALL = [replace(attempt, group=group.GROUP) for group in _GROUPS for attempt in group.ATTEMPTS]

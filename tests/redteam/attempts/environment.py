@@ -1,0 +1,92 @@
+"""What a plugin can learn of its surroundings: variables, arguments, folders, names."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import sys
+
+from tests.redteam.model import Attempt
+from tests.redteam.proofs import told, told_is
+
+GROUP = "environment"
+
+_SCAN = '''
+import re
+reading, writing = os.pipe()
+PAGE = 4096
+found = set()
+def page(address):
+    count = libc.write(writing, ctypes.c_void_p(address), PAGE)
+    return os.read(reading, PAGE) if count > 0 else b""
+def scan(start, pages):
+    last = b""
+    for number in range(pages):
+        data = page(start + number * PAGE)
+        found.update(re.findall(rb"mkgrant-([0-9a-f]{32})", last[-64:] + data))
+        last = data
+libc.sbrk.restype = ctypes.c_void_p
+libc.sbrk.argtypes = [ctypes.c_long]
+end = libc.sbrk(0) // PAGE * PAGE
+pages = 0
+while pages < 8192 and page(end - (pages + 1) * PAGE): pages += 1
+scan(end - pages * PAGE, pages)
+seen = {id(each) >> 20 for module in list(sys.modules.values()) for each in list(vars(module).values())}
+seen |= {id(each) >> 20 for each in gc.get_objects()}
+for region in sorted(seen): scan(region << 20, 256)
+return sorted(found)
+'''
+
+ATTEMPTS = [
+    Attempt("read a variable of the kernel's: os.environ", "读内核的环境变量：os.environ", """
+return os.environ.get("MK_SECRET")
+""", told("environment"), "session"),
+    Attempt("read a variable of the kernel's: getenv", "读内核的环境变量：getenv", """
+libc.getenv.restype = ctypes.c_char_p
+return libc.getenv(b"MK_SECRET")
+""", told("environment"), "session"),
+    Attempt("read the variables of the kernel's process", "读内核进程的环境变量", """
+return [each for each in open(f"/proc/{f.kernel}/environ").read().split("\\0") if "MK_SECRET" in each]
+""", told("environment"), "landlock"),
+    Attempt("read the variables of another process", "读其他进程的环境变量", """
+return open(f"/proc/{f.victim}/environ").read()
+""", told("victim"), "landlock"),
+    Attempt("read the kernel's arguments", "读内核的命令行", """
+return open(f"/proc/{f.kernel}/cmdline").read()
+""", told("argument"), "landlock"),
+    Attempt("find a variable that was granted to another plugin", "找到授予别的插件的环境变量", """
+return os.environ.get(f.mark)
+""", told("granted"), "session"),
+    Attempt("search the own memory for what the zygote was told of others", "在自己内存里搜孵化进程听到的别人的秘密",
+            _SCAN, told("granted"), "memory", thread="not tried", seconds=30.0),
+    Attempt("read the kernel's standard input", "读内核的标准输入", """
+return os.read(0, 100)
+""", told("stdin"), "session", process="session"),
+    Attempt("see the kernel's folder", "看到内核的工作目录", "return os.getcwd()", told_is(lambda _: os.getcwd()), "session"),
+    Attempt("go where the kernel's folder is, through /proc", "经 /proc 走到内核的工作目录", """
+os.chdir(f"/proc/{f.kernel}/cwd")
+return os.listdir(".")
+""", told_is(lambda _: os.listdir(".")), "landlock"),
+    Attempt("read the list of this machine's users", "读本机用户列表", """
+return sorted(line.split(":")[0] for line in open("/etc/passwd"))
+""", told_is(lambda _: sorted(each.pw_name for each in pwd.getpwall())), "landlock", varies=True),
+    Attempt("read the list of mounts", "读挂载列表", """
+return open("/proc/self/mountinfo").read()[:200]
+""", lambda _, answer: bool(answer.told), "landlock"),
+    Attempt("ask for this machine's name", "查询本机名字", """
+return socket.gethostname()
+""", told_is(lambda _: socket.gethostname()), "open", means=(
+        "The machine's name and the version of its kernel (`uname`).", "本机的名字和系统内核版本（`uname`）。")),
+    Attempt("ask how much memory the machine has", "查询本机内存大小", """
+return os.sysconf("SC_PHYS_PAGES")
+""", told_is(lambda _: os.sysconf("SC_PHYS_PAGES")), "open", means=(
+        "Memory, load and uptime of the machine (`sysinfo`); libraries size their pools by it.",
+        "本机的内存、负载和运行时间（`sysinfo`）；一些库据此决定缓冲大小。")),
+    Attempt("learn where the interpreter is installed", "得知解释器装在哪里", """
+return sys.base_prefix
+""", told_is(lambda _: sys.base_prefix), "open", means=(
+        "The paths of the interpreter, of microkernel and of the plugin itself, and all modules installed beside "
+        "them: it runs from there. Keep no secret in an interpreter's folders.",
+        "解释器、microkernel 和插件自身的路径，以及装在旁边的全部模块：它就从那里运行。不要把秘密放进解释器的目录。")),
+]  # fmt: skip

@@ -1,0 +1,111 @@
+"""What an attempt is: data. Nothing here runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.redteam.arena import Arena
+
+LEVELS = ("thread", "process", "sandbox")
+USERS = ("root", "user")
+OPEN = "open"
+SKIPPED = "not tried"
+"""It would end the test itself, or change the process it runs in for good."""
+RIGHTS = "rights"
+"""The layer that holds an ordinary user from what only root may do."""
+LAYERS = {
+    "landlock": "Landlock",
+    "seccomp": "seccomp",
+    "namespace": "namespaces",
+    "capability": "capabilities",
+    "rlimit": "resource limits",
+    "watch": "the kernel watches, and kills",
+    "gate": "the gate",
+    "frames": "bounds of frames",
+    "session": "a session and descriptors of its own",
+    "memory": "memory of its own",
+    "zygote": "the zygote and the host clear away",
+    "importer": "the importer",
+    "output": "bounds of output",
+    RIGHTS: "the rights of its user",
+    "system": "this machine's system has it not",
+}
+MISTAKES = frozenset({"AttributeError", "IndexError", "KeyError", "NameError", "SyntaxError", "TypeError"})
+"""An attempt that ends so was not made: it proves nothing."""
+EVIDENCE: Mapping[str, frozenset[str]] = {
+    "landlock": frozenset({"EACCES", "EXDEV", "ModuleNotFoundError"}),
+    "seccomp": frozenset({"EPERM", "ENOSYS", "ENOTSUP", "SIGSYS", "URLError", "ChildProcessError"}),
+    "gate": frozenset({"PermissionDenied", "nothing"}),
+    "importer": frozenset({"MK0118"}),
+}
+"""What an attempt must have met where it is said that this layer held it. A layer that is not here leaves no trace."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back of an attempt: ``told`` by the plugin, or the ``fault`` it met. Neither proves anything alone."""
+
+    told: Any = None
+    fault: str = "nothing"
+    pid: int | None = None
+
+
+Proof = Callable[["Arena", Answer], bool]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """``code`` is the body of a function of a plugin, with the arena's facts as ``f``.
+
+    ``thread``, ``process``, ``sandbox``: what is expected there, ``open``, ``not tried`` or the layer that blocks it.
+    ``root``: only root may do it anyway, so that at levels without walls the rights of an ordinary user hold it.
+    ``proof`` looks from outside. ``means`` says what follows where it is open at ``sandbox``, in both languages.
+    ``slow``: for the long form only. ``varies``: machines are set up differently for it; where it fails without any wall, it proves nothing.
+    """
+
+    name: str
+    zh: str
+    code: str
+    proof: Proof
+    sandbox: str
+    process: str = OPEN
+    thread: str = OPEN
+    root: bool = False
+    varies: bool = False
+    means: tuple[str, str] = ("", "")
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 20.0
+    slow: bool = False
+    group: str = ""
+
+    def expected(self, level: str, user: str) -> str:
+        """What should come of it."""
+        wanted = str(getattr(self, level))
+        return RIGHTS if wanted == OPEN and self.root and user != "root" and level != "sandbox" else wanted
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``result``: ``open``, ``blocked`` or ``not tried``; ``fault`` is what the plugin met."""
+
+    name: str
+    result: str
+    fault: str
+
+
+def disagreement(attempt: Attempt, level: str, user: str, outcome: Outcome) -> str:
+    """Why this outcome is not what was expected; empty if it is."""
+    expected = attempt.expected(level, user)
+    if outcome.fault in MISTAKES:
+        return f"it was not made: {outcome.fault}"
+    if attempt.varies and level != "sandbox" and expected != SKIPPED and outcome.result != "unknown":
+        return ""
+    if expected in (OPEN, SKIPPED):
+        return "" if outcome.result == expected else f"{outcome.result} ({outcome.fault}), expected {expected}"
+    if outcome.result != "blocked":
+        return f"{outcome.result}, expected to be blocked by {LAYERS[expected]}"
+    met = EVIDENCE.get(expected)
+    return "" if met is None or outcome.fault in met else f"blocked, but by {outcome.fault}: not {LAYERS[expected]}"
