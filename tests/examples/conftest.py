@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from microkernel import Event, Kernel
+from microkernel.kernel.manifest import Permissions
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 LONG = 20.0
@@ -56,8 +57,8 @@ def run(level: str) -> Iterator[Run]:
 
         def start(folder: str | Path) -> tuple[Kernel, Seen]:
             place = EXAMPLES / folder
-            grants = dict.fromkeys((path.stem for path in place.iterdir()), "declared") if level == "sandbox" else {}
-            kernel = running.enter_context(Kernel(place, isolation=level, grants=grants))  # type: ignore[arg-type]
+            names = [path.stem for path in place.iterdir()] if level == "sandbox" else []
+            kernel = running.enter_context(Kernel(place, isolation=level, grants=dict.fromkeys(names, Permissions())))
             states = {info.name: (info.state, info.isolation) for info in kernel.list()}
             assert set(states.values()) == {("active", level)}, states
             return kernel, Seen(kernel)
