@@ -39,32 +39,32 @@ return sorted(found)
 '''
 
 ATTEMPTS = [
-    Attempt("read a variable of the kernel's: os.environ", "读内核的环境变量：os.environ", """
+    Attempt("read a variable of the kernel's: os.environ", "读核心的环境变量：os.environ", """
 return os.environ.get("MK_SECRET")
 """, told("environment"), "session"),
-    Attempt("read a variable of the kernel's: getenv", "读内核的环境变量：getenv", """
+    Attempt("read a variable of the kernel's: getenv", "读核心的环境变量：getenv", """
 libc.getenv.restype = ctypes.c_char_p
 return libc.getenv(b"MK_SECRET")
 """, told("environment"), "session"),
-    Attempt("read the variables of the kernel's process", "读内核进程的环境变量", """
+    Attempt("read the variables of the kernel's process", "读核心进程的环境变量", """
 return [each for each in open(f"/proc/{f.kernel}/environ").read().split("\\0") if "MK_SECRET" in each]
 """, told("environment"), "landlock"),
     Attempt("read the variables of another process", "读其他进程的环境变量", """
 return open(f"/proc/{f.victim}/environ").read()
 """, told("victim"), "landlock"),
-    Attempt("read the kernel's arguments", "读内核的命令行", """
+    Attempt("read the kernel's arguments", "读核心的命令行", """
 return open(f"/proc/{f.kernel}/cmdline").read()
 """, told("argument"), "landlock"),
     Attempt("find a variable that was granted to another plugin", "找到授予别的插件的环境变量", """
 return os.environ.get(f.mark)
 """, told("granted"), "session"),
-    Attempt("search the own memory for what the zygote was told of others", "在自己内存里搜孵化进程听到的别人的秘密",
+    Attempt("search the own memory for what the zygote was told of others", "在自己内存里搜母体听到的别人的秘密",
             _SCAN, told("granted"), "memory", thread="not tried", seconds=30.0),
-    Attempt("read the kernel's standard input", "读内核的标准输入", """
+    Attempt("read the kernel's standard input", "读核心的标准输入", """
 return os.read(0, 100)
 """, told("stdin"), "session", process="session"),
-    Attempt("see the kernel's folder", "看到内核的工作目录", "return os.getcwd()", told_is(lambda _: os.getcwd()), "session"),
-    Attempt("go where the kernel's folder is, through /proc", "经 /proc 走到内核的工作目录", """
+    Attempt("see the kernel's folder", "看到核心的工作目录", "return os.getcwd()", told_is(lambda _: os.getcwd()), "session"),
+    Attempt("go where the kernel's folder is, through /proc", "经 /proc 走到核心的工作目录", """
 os.chdir(f"/proc/{f.kernel}/cwd")
 return os.listdir(".")
 """, told_is(lambda _: os.listdir(".")), "landlock"),

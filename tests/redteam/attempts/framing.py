@@ -59,7 +59,7 @@ def _hostile(name: str, zh: str, code: str) -> Attempt:
 
 
 ATTEMPTS = [
-    Attempt("emit as the kernel, past the SDK", "绕过 SDK，冒充内核广播", _IMPORT + """
+    Attempt("emit as the kernel, past the SDK", "绕过 SDK，冒充核心广播", _IMPORT + """
 frame(Emit("kernel.forged", Raw(encode({"token": f.token}))))
 """, emitted("kernel.forged"), "gate", process="gate", thread=SKIPPED),
     Attempt("emit under another plugin's name, past the SDK", "绕过 SDK，以别的插件之名广播", _IMPORT + """
@@ -68,7 +68,7 @@ frame(Emit("other.forged", Raw(encode({"token": f.token}))))
     Attempt("say that one is another plugin", "自称是另一个插件", _IMPORT + """
 frame(Hello(1, "plugin", "other"), Emit(api.name + ".x", Raw(encode({"token": f.token, "source": "other"}))))
 """, _wrong_source, "frames", process="frames", thread=SKIPPED),
-    Attempt("stop another plugin by a call of the kernel", "调用内核服务停掉别的插件", _IMPORT + """
+    Attempt("stop another plugin by a call of the kernel", "调用核心服务停掉别的插件", _IMPORT + """
 frame(Call(99, "kernel.stop", Raw(encode(["other"])), deadline=time.monotonic() + 5))
 """, _other_stopped, "gate", process="gate", thread=SKIPPED),
     Attempt("write another plugin's data, past the SDK", "绕过 SDK，写别的插件的数据", _IMPORT + """
@@ -82,7 +82,7 @@ open(f.data + "/gate", "w").close() if os.path.isdir(f.data) else None
     Attempt("say that other plugins' events are handled, and other lives", "谎称别人的事件已处理、生命周期已变", _IMPORT + """
 frame(Done(list(range(-5, 3000))), Stopped(), Started(), Loaded([], []))
 """, _others_suffer, "frames", process="frames", thread=SKIPPED),
-    Attempt("hand a descriptor to the kernel", "把描述符塞给内核", """
+    Attempt("hand a descriptor to the kernel", "把描述符塞给核心", """
 reading, writing = os.pipe()
 from microkernel.wire.session import pack
 from microkernel.wire.messages import Ping
@@ -110,7 +110,7 @@ frame(Ask(10, "attempt.q", Raw(encode({})), float("inf")), Ask(11, "q", Raw(enco
 send(struct.pack(">IBI", 16 << 20, 0xdd, 1))
 for _ in range(3000): send(b"x" * 60000)
 """, kernel_grew, "frames", process="frames", thread=SKIPPED),
-    Attempt("flood the kernel with messages", "用消息淹没内核", _IMPORT + """
+    Attempt("flood the kernel with messages", "用消息淹没核心", _IMPORT + """
 until = time.monotonic() + 2
 while time.monotonic() < until: frame(*[Ping(1)] * 50)
 """, lambda arena, answer: kernel_grew(arena, answer) or _others_suffer(arena, answer), "frames", process="frames",

@@ -115,7 +115,7 @@ KEPT.append(syscall("perf_event_open", attributes, 0, -1, -1, 0))
     Attempt("a handle of another process: pidfd_open", "进程句柄：pidfd_open",
             'KEPT.append(syscall("pidfd_open", f.kernel, 0))',
             lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "seccomp", thread=SKIPPED),
-    Attempt("a handle of the kernel's process, from the channel", "经通道取得内核进程的句柄", """
+    Attempt("a handle of the kernel's process, from the channel", "经通道取得核心进程的句柄", """
 channel = socket.socket(fileno=os.dup(4))
 KEPT.append(channel)
 KEPT.append(struct.unpack("i", channel.getsockopt(socket.SOL_SOCKET, 77, 4))[0])
@@ -148,7 +148,7 @@ KEPT.append(syscall("landlock_create_ruleset", struct.pack("QQ", 1, 0), 8, 0))
     Attempt("write a setting of the system", "改系统设置", """
 open("/proc/sys/kernel/hostname", "w").write("redteam")
 """, _renamed, "landlock", root=True, varies=True),
-    Attempt("read the machine's memory map of symbols", "读内核符号表", """
+    Attempt("read the machine's memory map of symbols", "读核心符号表", """
 return open("/proc/kallsyms").readline().split()[0] != "0" * 16
 """, told_is(lambda _: True), "landlock", root=True, varies=True),
     Attempt("a system call of the 32-bit machine", "32 位系统调用", _MACHINE_CODE + """

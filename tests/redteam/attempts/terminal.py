@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import microkernel
+from tests.attacks.support import eventually
 from tests.redteam import proofs
 from tests.redteam.model import SKIPPED, Answer, Attempt
 
@@ -47,8 +48,8 @@ def _has_terminal(arena, answer: Answer) -> bool:
 
 def _drives_terminal(arena, _: Answer) -> bool:
     """An escape sequence is in what a console shows: the same function as the console's own."""
-    lines = [record.getMessage() for record in arena.records if arena.token in record.getMessage()]
-    return not lines or any("\x1b" in _plain()(line) for line in lines)
+    lines = eventually(lambda: [each.getMessage() for each in list(arena.records) if arena.token in each.getMessage()])
+    return any("\x1b" in _plain()(line) for line in lines)
 
 
 @cache
