@@ -22,12 +22,14 @@ _GROUPS = list(dict.fromkeys(attempt.group for attempt in ALL))
 _WORDS = {
     "open": "开放", "not tried": "未试", "attempt": "尝试", "group": "组", "as root": "root", "as a user": "普通用户",
     "files": "文件", "network": "网络", "processes": "进程", "kernel process": "核心进程", "environment": "环境",
-    "resources": "资源", "terminal": "终端", "kernel interfaces": "系统内核接口", "frames": "帧", "other plugins": "其他插件",
+    "resources": "资源", "terminal": "终端", "kernel interfaces": "系统内核接口", "frames": "帧",
+    "other plugins": "其他插件",
     "Landlock": "Landlock", "seccomp": "seccomp", "namespaces": "命名空间", "capabilities": "特权", "all": "合计",
     "resource limits": "资源上限", "the kernel watches, and kills": "核心监视并终止", "the gate": "权限闸",
     "bounds of frames": "帧的界限", "a session and descriptors of its own": "自己的会话与描述符",
     "memory of its own": "自己的内存", "the zygote and the host clear away": "母体与宿主清理", "the importer": "导入器",
-    "bounds of output": "输出的界限", "the rights of its user": "用户自身的权限", "this machine's system has it not": "本机系统没有",
+    "bounds of output": "输出的界限", "the rights of its user": "用户自身的权限",
+    "this machine's system has it not": "本机系统没有",
     "root:": "root：", "user:": "普通用户：",
 }  # fmt: skip
 _INTRO = {
@@ -39,8 +41,8 @@ was connected to, a process that died, an event that arrived. It counts as block
 change the process that tests.""",
     "zh": """{count} 次逃逸尝试，每一次都在插件里真的运行：每个级别，分别以 root 和普通用户（`./run redteam`；尝试在
 `tests/redteam/attempts/`）。格子里写**开放**，或是挡住它的那一层。只有从外面看到成功才算开放：诱饵文件被改、其中的随机秘密被说出、
-套接字被连上、进程死掉、事件到达。只有成功本来会被看到时，才算挡住；其中 {shown} 次在 `process` 或 `thread` 看到了成功，其余在每个级别
-都被拒绝。“未试”的会结束或改变做测试的进程自身。""",
+套接字被连上、进程死掉、事件到达。只有成功本来会被看到时，才算挡住；其中 {shown} 次在 `process` 或 `thread` 看到了成功，
+其余在每个级别都被拒绝。“未试”的会结束或改变做测试的进程自身。""",
 }
 _OPEN = {"en": "Open at `sandbox`, and what follows:", "zh": "在 `sandbox` 仍然开放的，及其后果："}
 _HEADING = {"en": "## The red team's table", "zh": "## 红队表"}

@@ -12,7 +12,7 @@ from tests.redteam.proofs import told, told_is
 
 GROUP = "environment"
 
-_SCAN = '''
+_SCAN = """
 import re
 reading, writing = os.pipe()
 PAGE = 4096
@@ -36,7 +36,7 @@ seen = {id(each) >> 20 for module in list(sys.modules.values()) for each in list
 seen |= {id(each) >> 20 for each in gc.get_objects()}
 for region in sorted(seen): scan(region << 20, 256)
 return sorted(found)
-'''
+"""
 
 ATTEMPTS = [
     Attempt("read a variable of the kernel's: os.environ", "读核心的环境变量：os.environ", """
@@ -63,7 +63,8 @@ return os.environ.get(f.mark)
     Attempt("read the kernel's standard input", "读核心的标准输入", """
 return os.read(0, 100)
 """, told("stdin"), "session", process="session"),
-    Attempt("see the kernel's folder", "看到核心的工作目录", "return os.getcwd()", told_is(lambda _: os.getcwd()), "session"),
+    Attempt("see the kernel's folder", "看到核心的工作目录",
+            "return os.getcwd()", told_is(lambda _: os.getcwd()), "session"),
     Attempt("go where the kernel's folder is, through /proc", "经 /proc 走到核心的工作目录", """
 os.chdir(f"/proc/{f.kernel}/cwd")
 return os.listdir(".")
@@ -86,7 +87,7 @@ return os.sysconf("SC_PHYS_PAGES")
     Attempt("learn where the interpreter is installed", "得知解释器装在哪里", """
 return sys.base_prefix
 """, told_is(lambda _: sys.base_prefix), "open", means=(
-        "The paths of the interpreter, of microkernel and of the plugin itself, and all modules installed beside "
-        "them: it runs from there. Keep no secret in an interpreter's folders.",
+        ("The paths of the interpreter, of microkernel and of the plugin itself, and all modules installed beside "
+        "them: it runs from there. Keep no secret in an interpreter's folders."),
         "解释器、microkernel 和插件自身的路径，以及装在旁边的全部模块：它就从那里运行。不要把秘密放进解释器的目录。")),
 ]  # fmt: skip

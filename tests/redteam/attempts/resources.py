@@ -19,17 +19,25 @@ GROUP = "resources"
 _MiB = 1024
 """kB, as /proc counts."""
 _BOARD = (
-    "What it puts on the board is in the kernel's memory: 16 MiB a value, as many as it likes. There is no limit on all "
-    "of one plugin's values yet. Watch `mk ps`; a memory limit around the kernel (a cgroup) ends it with all plugins.",
-    "放上公告栏的数据在核心的内存里：一个值最多 16 MiB，个数不限。一个插件的全部数据目前没有上限。请留意 `mk ps`；给核心套上"
-    "内存上限（cgroup），到限时核心连同所有插件一起结束。",
+    (
+        "What it puts on the board is in the kernel's memory: 16 MiB a value, as many as it likes. There is no limit on"
+        " all of one plugin's values yet. A memory limit around the kernel (a cgroup) ends it with all plugins."
+    ),
+    (
+        "放上公告栏的数据在核心的内存里：一个值最多 16 MiB，个数不限。一个插件的全部数据目前没有上限。"
+        "给核心套上内存上限（cgroup），到限时核心连同所有插件一起结束。"
+    ),
 )
 _MAILBOX = (
-    "A mailbox is bounded by its count (10,000), not by bytes: with `emit` granted for a topic that somebody handles "
-    "slowly, or `on` for its own, large payloads wait in the kernel's memory. Set `limits.mailbox` where payloads are "
-    "large.",
-    "信箱按件数（10,000）而不按字节设限：若授予了 `emit`，而主题的处理者很慢，或授予了监听自己主题的 `on`，大的数据就会在核心的"
-    "内存里等待。数据大时请设 `limits.mailbox`。",
+    (
+        "A mailbox is bounded by its count (10,000), not by bytes: with `emit` granted for a topic that somebody"
+        " handles slowly, or `on` for its own, large payloads wait in the kernel's memory. Set `limits.mailbox` where"
+        " payloads are large."
+    ),
+    (
+        "信箱按件数（10,000）而不按字节设限：若授予了 `emit`，而主题的处理者很慢，或授予了监听自己主题的 `on`，"
+        "大的数据就会在核心的内存里等待。数据大时请设 `limits.mailbox`。"
+    ),
 )
 _HOG = 640
 """MiB: over the 512 that a sandboxed plugin has."""
@@ -191,14 +199,15 @@ time.sleep(20 if f.level == 'sandbox' else 0)
             thread=SKIPPED, slow=True, manifest={"limits": {"cpu": 1, "heartbeat": 0}}),
     Attempt("use the processor without end, where no limit is set", "未设上限时一直占用处理器", _BURN, _burnt, "open",
             slow=True, manifest={"limits": {"heartbeat": 0}}, means=(
-        "Its threads may keep a processor busy for as long as it lives: other programs get their share from the "
-        "system's scheduler, but are slower. Set `limits.cpu` (seconds, then it is ended), and look at `mk ps`.",
-        "只要它活着，它的线程就可以一直占用处理器：其他程序仍由系统调度分得时间，但会变慢。请设 `limits.cpu`（秒数，"
-        "超过即结束），并留意 `mk ps`。")),
+        ("Its threads may keep a processor busy for as long as it lives: other programs get their share from the "
+        "system's scheduler, but are slower. Set `limits.cpu` (seconds, then it is ended), and look at `mk ps`."),
+        ("只要它活着，它的线程就可以一直占用处理器：其他程序仍由系统调度分得时间，但会变慢。请设 `limits.cpu`（秒数，"
+        "超过即结束），并留意 `mk ps`。"))),
     Attempt("become a real-time process", "变成实时进程", """
 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 """, _is_real_time, "seccomp", root=True, thread=SKIPPED, varies=True),
-    Attempt("raise the own priority", "提高自己的优先级", "os.setpriority(os.PRIO_PROCESS, 0, -5)", _is_nicer, "capability",
+    Attempt("raise the own priority", "提高自己的优先级",
+            "os.setpriority(os.PRIO_PROCESS, 0, -5)", _is_nicer, "capability",
             root=True, thread=SKIPPED),
     Attempt("print without end", "无休止地打印", """
 until = time.monotonic() + 3
@@ -225,7 +234,6 @@ until = time.monotonic() + 2
 while time.monotonic() < until: api.log.warning("x" * 10000)
 """, kernel_grew, "output", process="output", thread=SKIPPED, slow=True),
 ]  # fmt: skip
-
 
 
 def _stays(arena, answer: Answer) -> bool:
