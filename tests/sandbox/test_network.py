@@ -13,7 +13,7 @@ import pytest
 
 from microkernel.hosts import _broker
 from microkernel.wire import codec
-from tests.attacks.support import state_is
+from tests.attacks.support import eventually
 from tests.sandbox.conftest import Arena
 
 
@@ -144,7 +144,7 @@ time.sleep(30)
 """
     with pytest.raises(Exception, match="MK0215"):
         kernel.call("p.do", spoil, {}, timeout=30.0)
-    assert state_is(kernel, "p", "active").generation == 2
+    eventually(lambda: kernel.info("p").generation == 2 and kernel.info("p").state == "active", "it is restarted")
 
 
 class Reactor:
