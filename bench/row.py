@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``ours`` and ``floor`` are median seconds; ``ratio`` is the median of the rounds' ratios, ``quartiles`` theirs."""
+    """``ours`` and ``floor`` are median seconds; ``ratio`` is the median ratio of the rounds, ``quartiles`` of them."""
 
     row: str
     name: str

@@ -13,6 +13,7 @@ import pty
 import secrets
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,11 @@ from typing import Any
 from microkernel import Kernel
 from microkernel.errors import CallFailed, IsolationUnavailable, KernelError, PluginDied, PluginLoadError
 from microkernel.kernel.manifest import KernelConfig
-from tests.attacks.support import manifest
+from tests.attacks.support import eventually, manifest
 from tests.redteam import proofs
 from tests.redteam.canaries import Files, Listeners, Victim
 from tests.redteam.model import OPEN, SKIPPED, Answer, Attempt, Outcome
 from tests.redteam.plugin import OTHER, source
-
 
 _SEEN_IN = 10.0
 """Seconds in which what should succeed must show."""
@@ -49,6 +49,10 @@ class Arena:
         self.events: list[tuple[str, str, Any]] = []
         self.records: list[logging.LogRecord] = []
         self.signals: list[int] = []
+        self.answers: list[str] = []
+        """What a caller of another plugin got."""
+        self.gate = folder / "gate"
+        self._waiting: threading.Thread | None = None
         self.token = ""
         self.before: dict[str, Any] = {}
         self._start = secrets_of_start
@@ -142,6 +146,7 @@ class Arena:
         self.before = {"namespaces": {}, "resident": proofs.resident()}
         self._buffer.value = self._kernel_secret.encode()
         self.signals.clear()
+        self.answers.clear()
         if "f.victim" in attempt.code:
             self._victim = Victim(self.folder)
         with contextlib.suppress(BlockingIOError):
@@ -155,10 +160,27 @@ class Arena:
             self.kernel.load(path)
             pid = self.kernel.info(self._name).pid or os.getpid()
             self._remember(pid)
-            answer = self.kernel.call(f"{self._name}.attempt", self._facts(str(path)), timeout=attempt.seconds)
+            facts = self._facts(str(path))
+            if "f.gate" in attempt.code:
+                self._begin_call()
+            answer = self.kernel.call(f"{self._name}.attempt", facts, timeout=attempt.seconds)
         except KernelError as error:
             return Answer(fault=fault_of(error), pid=pid)
-        return Answer(answer[1], pid=pid) if answer[0] == "told" else Answer(None, answer[1], pid)
+        match answer:
+            case ["told", value]:
+                return Answer(value, pid=pid)
+            case ["fault", fault, *_]:
+                return Answer(fault=fault, pid=pid)
+        return Answer(pid=pid)  # what it forged itself
+
+    def _begin_call(self) -> None:
+        """Somebody waits for another plugin's answer, which comes when the gate is there."""
+        self._waiting = threading.Thread(target=lambda: self.answers.append(self._call_slowly()))
+        self._waiting.start()
+        eventually(lambda: self.kernel.info("other").waiting)
+
+    def _call_slowly(self) -> str:
+        return str(self.kernel.call("other.slowly", str(self.gate), timeout=20))
 
     def _remember(self, pid: int) -> None:
         """How it was before the attempt."""
@@ -175,7 +197,7 @@ class Arena:
             "kernel_file": self._kept_open(), "zygote": self.zygote(), "terminal": self.terminal,
             "victim": victim.pid if victim else 0, "victim_address": victim.address if victim else 0,
             "victim_descriptor": victim.descriptor if victim else 0, "plugins": str(self.folder / "plugins"),
-            "level": self.level, "ran": str(self.data / "ran"), "mark": GRANTED,
+            "gate": str(self.gate), "level": self.level, "ran": str(self.data / "ran"), "mark": GRANTED,
             **self.kernel.call("other.facts"),
         }  # fmt: skip
 
@@ -211,6 +233,10 @@ class Arena:
         if self._victim is not None:
             self._victim.close()
             self._victim = None
+        if self._waiting is not None:
+            self.gate.touch()
+            self._waiting.join()
+            self._waiting = None
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._kept)
         shutil.rmtree(self.data, ignore_errors=True)

@@ -63,7 +63,8 @@ class Attempt:
     ``thread``, ``process``, ``sandbox``: what is expected there, ``open``, ``not tried`` or the layer that blocks it.
     ``root``: only root may do it anyway, so that at levels without walls the rights of an ordinary user hold it.
     ``proof`` looks from outside. ``means`` says what follows where it is open at ``sandbox``, in both languages.
-    ``slow``: for the long form only. ``varies``: machines are set up differently for it; where it fails without any wall, it proves nothing.
+    ``slow``: for the long form only. ``varies``: machines are set up differently for it; where it fails without any
+    wall, it proves nothing.
     """
 
     name: str

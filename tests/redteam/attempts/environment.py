@@ -12,7 +12,7 @@ from tests.redteam.proofs import told, told_is
 
 GROUP = "environment"
 
-_SCAN = '''
+_SCAN = """
 import re
 reading, writing = os.pipe()
 PAGE = 4096
@@ -36,35 +36,36 @@ seen = {id(each) >> 20 for module in list(sys.modules.values()) for each in list
 seen |= {id(each) >> 20 for each in gc.get_objects()}
 for region in sorted(seen): scan(region << 20, 256)
 return sorted(found)
-'''
+"""
 
 ATTEMPTS = [
-    Attempt("read a variable of the kernel's: os.environ", "读内核的环境变量：os.environ", """
+    Attempt("read a variable of the kernel's: os.environ", "读核心的环境变量：os.environ", """
 return os.environ.get("MK_SECRET")
 """, told("environment"), "session"),
-    Attempt("read a variable of the kernel's: getenv", "读内核的环境变量：getenv", """
+    Attempt("read a variable of the kernel's: getenv", "读核心的环境变量：getenv", """
 libc.getenv.restype = ctypes.c_char_p
 return libc.getenv(b"MK_SECRET")
 """, told("environment"), "session"),
-    Attempt("read the variables of the kernel's process", "读内核进程的环境变量", """
+    Attempt("read the variables of the kernel's process", "读核心进程的环境变量", """
 return [each for each in open(f"/proc/{f.kernel}/environ").read().split("\\0") if "MK_SECRET" in each]
 """, told("environment"), "landlock"),
     Attempt("read the variables of another process", "读其他进程的环境变量", """
 return open(f"/proc/{f.victim}/environ").read()
 """, told("victim"), "landlock"),
-    Attempt("read the kernel's arguments", "读内核的命令行", """
+    Attempt("read the kernel's arguments", "读核心的命令行", """
 return open(f"/proc/{f.kernel}/cmdline").read()
 """, told("argument"), "landlock"),
     Attempt("find a variable that was granted to another plugin", "找到授予别的插件的环境变量", """
 return os.environ.get(f.mark)
 """, told("granted"), "session"),
-    Attempt("search the own memory for what the zygote was told of others", "在自己内存里搜孵化进程听到的别人的秘密",
+    Attempt("search the own memory for what the zygote was told of others", "在自己内存里搜母体听到的别人的秘密",
             _SCAN, told("granted"), "memory", thread="not tried", seconds=30.0),
-    Attempt("read the kernel's standard input", "读内核的标准输入", """
+    Attempt("read the kernel's standard input", "读核心的标准输入", """
 return os.read(0, 100)
 """, told("stdin"), "session", process="session"),
-    Attempt("see the kernel's folder", "看到内核的工作目录", "return os.getcwd()", told_is(lambda _: os.getcwd()), "session"),
-    Attempt("go where the kernel's folder is, through /proc", "经 /proc 走到内核的工作目录", """
+    Attempt("see the kernel's folder", "看到核心的工作目录",
+            "return os.getcwd()", told_is(lambda _: os.getcwd()), "session"),
+    Attempt("go where the kernel's folder is, through /proc", "经 /proc 走到核心的工作目录", """
 os.chdir(f"/proc/{f.kernel}/cwd")
 return os.listdir(".")
 """, told_is(lambda _: os.listdir(".")), "landlock"),
@@ -86,7 +87,7 @@ return os.sysconf("SC_PHYS_PAGES")
     Attempt("learn where the interpreter is installed", "得知解释器装在哪里", """
 return sys.base_prefix
 """, told_is(lambda _: sys.base_prefix), "open", means=(
-        "The paths of the interpreter, of microkernel and of the plugin itself, and all modules installed beside "
-        "them: it runs from there. Keep no secret in an interpreter's folders.",
+        ("The paths of the interpreter, of microkernel and of the plugin itself, and all modules installed beside "
+        "them: it runs from there. Keep no secret in an interpreter's folders."),
         "解释器、microkernel 和插件自身的路径，以及装在旁边的全部模块：它就从那里运行。不要把秘密放进解释器的目录。")),
 ]  # fmt: skip

@@ -62,7 +62,8 @@ def _told_metadata(arena, answer: Answer) -> bool:
 
 
 ATTEMPTS = [
-    Attempt("read a file with open()", "用 open() 读取文件", "return open(f.secret_file).read()", told("file"), "landlock"),
+    Attempt("read a file with open()", "用 open() 读取文件",
+            "return open(f.secret_file).read()", told("file"), "landlock"),
     Attempt("read a file through the C library", "经 C 库读取文件", """
         descriptor = checked(libc.open(f.secret_file.encode(), os.O_RDONLY))
         return os.read(descriptor, 100)
@@ -126,12 +127,14 @@ ATTEMPTS = [
     Attempt("make a folder", "新建目录", "os.mkdir(f.folder + '/new')", made("new"), "landlock"),
     Attempt("make a symbolic link", "新建符号链接", "os.symlink('/', f.folder + '/new')", made("new"), "landlock"),
     Attempt("delete a file", "删除文件", "os.unlink(f.target)", unlinked("target.txt"), "landlock"),
-    Attempt("rename a file where it is", "就地改文件名", "os.rename(f.target, f.folder + '/new')", made("new"), "landlock"),
+    Attempt("rename a file where it is", "就地改文件名",
+            "os.rename(f.target, f.folder + '/new')", made("new"), "landlock"),
     Attempt("change a file's mode", "改文件权限", "os.chmod(f.target, 0o777)", _mode_changed, "seccomp"),
     Attempt("change a file's mode by fchmodat2", "用 fchmodat2 改文件权限", """
         syscall("fchmodat2", -100, f.target.encode(), 0o777, 0)
     """, _mode_changed, "seccomp", varies=True),
-    Attempt("change a file's owner", "改文件属主", "os.chown(f.target, 12345, -1)", _owner_changed, "seccomp", root=True),
+    Attempt("change a file's owner", "改文件属主",
+            "os.chown(f.target, 12345, -1)", _owner_changed, "seccomp", root=True),
     Attempt("change a file's times", "改文件时间", "os.utime(f.target, (1, 1))", _time_changed, "seccomp"),
     Attempt("set an extended attribute", "设置扩展属性", """
         os.setxattr(f.target, "user.redteam", b"redteam")
@@ -143,17 +146,18 @@ ATTEMPTS = [
         found = os.stat(f.target)
         return [found.st_size, found.st_mtime_ns, found.st_ino]
     """, _told_metadata, "open", means=(
-        "It learns that a file exists, its size, times and owner, if it knows the path and the folders above may be "
+        ("It learns that a file exists, its size, times and owner, if it knows the path and the folders above may be "
         "passed; not what is in it, nor which names there are. Landlock has no rule for it yet; refusing `stat` would "
-        "end every import.",
-        "知道路径、且上层目录可通过时，插件能得知文件是否存在及其大小、时间和属主；读不到内容，也列不出名字。Landlock "
-        "尚无对应规则；禁掉 `stat` 会让任何 import 都失败。")),
+        "end every import."),
+        ("知道路径、且上层目录可通过时，插件能得知文件是否存在及其大小、时间和属主；读不到内容，也列不出名字。Landlock "
+        "尚无对应规则；禁掉 `stat` 会让任何 import 都失败。"))),
     Attempt("read where a symbolic link leads", "读符号链接指向何处", """
         return os.readlink(f.folder + "/link")
     """, told("file"), "open", means=(
         "The target of a link whose path it knows. Put no secret into the name of a link's target.",
         "知道路径的符号链接，其目标可读出。不要把秘密写在链接目标里。")),
-    Attempt("write the own source", "改写自己的源码", "open(f.own, 'a').write('# redteam')", _own_source_changed, "landlock"),
+    Attempt("write the own source", "改写自己的源码",
+            "open(f.own, 'a').write('# redteam')", _own_source_changed, "landlock"),
     Attempt("change the mode of the own source, by descriptor", "经描述符改自己源码的权限", """
         os.fchmod(os.open(f.own, os.O_RDONLY), 0o777)
     """, _own_mode_changed, "seccomp"),

@@ -38,7 +38,7 @@ def _wrong_source(arena, _: Answer) -> bool:
 
 def _reply_forged(arena, answer: Answer) -> bool:
     """A caller of another plugin got what this one said."""
-    return "forged" in arena.__dict__.get("_answers", [])
+    return "forged" in arena.answers
 
 
 def _has_descriptor(arena, answer: Answer) -> bool:
@@ -55,11 +55,12 @@ def _other_board(arena, _: Answer) -> bool:
 
 
 def _hostile(name: str, zh: str, code: str) -> Attempt:
-    return Attempt(name, zh, _IMPORT + code + "\n" + _ENDLESS, _others_suffer, "frames", process="frames", thread=SKIPPED)
+    code = f"{_IMPORT}{code}\n{_ENDLESS}"
+    return Attempt(name, zh, code, _others_suffer, "frames", process="frames", thread=SKIPPED)
 
 
 ATTEMPTS = [
-    Attempt("emit as the kernel, past the SDK", "绕过 SDK，冒充内核广播", _IMPORT + """
+    Attempt("emit as the kernel, past the SDK", "绕过 SDK，冒充核心广播", _IMPORT + """
 frame(Emit("kernel.forged", Raw(encode({"token": f.token}))))
 """, emitted("kernel.forged"), "gate", process="gate", thread=SKIPPED),
     Attempt("emit under another plugin's name, past the SDK", "绕过 SDK，以别的插件之名广播", _IMPORT + """
@@ -68,7 +69,7 @@ frame(Emit("other.forged", Raw(encode({"token": f.token}))))
     Attempt("say that one is another plugin", "自称是另一个插件", _IMPORT + """
 frame(Hello(1, "plugin", "other"), Emit(api.name + ".x", Raw(encode({"token": f.token, "source": "other"}))))
 """, _wrong_source, "frames", process="frames", thread=SKIPPED),
-    Attempt("stop another plugin by a call of the kernel", "调用内核服务停掉别的插件", _IMPORT + """
+    Attempt("stop another plugin by a call of the kernel", "调用核心服务停掉别的插件", _IMPORT + """
 frame(Call(99, "kernel.stop", Raw(encode(["other"])), deadline=time.monotonic() + 5))
 """, _other_stopped, "gate", process="gate", thread=SKIPPED),
     Attempt("write another plugin's data, past the SDK", "绕过 SDK，写别的插件的数据", _IMPORT + """
@@ -76,13 +77,13 @@ frame(Data(98, "set", "other.secret", Raw(encode(f.token))))
 """, _other_board, "gate", thread=SKIPPED),
     Attempt("answer a call that another plugin was asked", "替别的插件回答调用", _IMPORT + """
 for number in range(1, 3000): frame(Reply(number, Raw(encode("forged"))))
-time.sleep(0.2)
-open(f.data + "/gate", "w").close() if os.path.isdir(f.data) else None
+return f.gate
 """, _reply_forged, "frames", process="frames", thread=SKIPPED),
-    Attempt("say that other plugins' events are handled, and other lives", "谎称别人的事件已处理、生命周期已变", _IMPORT + """
+    Attempt("say that other plugins' events are handled, and other lives", "谎称别人的事件已处理、生命周期已变",
+            _IMPORT + """
 frame(Done(list(range(-5, 3000))), Stopped(), Started(), Loaded([], []))
 """, _others_suffer, "frames", process="frames", thread=SKIPPED),
-    Attempt("hand a descriptor to the kernel", "把描述符塞给内核", """
+    Attempt("hand a descriptor to the kernel", "把描述符塞给核心", """
 reading, writing = os.pipe()
 from microkernel.wire.session import pack
 from microkernel.wire.messages import Ping
@@ -95,7 +96,8 @@ return os.stat(reading).st_ino
 frame(Confined(9, ["forged"], ["files"], ""))
 """, _false_protections, "frames", process="frames", thread=SKIPPED),
     _hostile("send what is no frame", "发送不是帧的数据", 'send(b"GET / HTTP/1.1\\r\\n\\r\\n")'),
-    _hostile("announce a frame of four gigabytes", "宣称一个 4 GiB 的帧", 'send(struct.pack(">IBI", 2**32 - 1, 0xdd, 1))'),
+    _hostile("announce a frame of four gigabytes", "宣称一个 4 GiB 的帧",
+            'send(struct.pack(">IBI", 2**32 - 1, 0xdd, 1))'),
     _hostile("announce four thousand million messages", "宣称四十亿条消息",
              'send(struct.pack(">IBI", 5, 0xdd, 2**32 - 1))'),
     _hostile("send a payload of sixty thousand nested lists", "发送六万层嵌套的数据", """
@@ -110,7 +112,7 @@ frame(Ask(10, "attempt.q", Raw(encode({})), float("inf")), Ask(11, "q", Raw(enco
 send(struct.pack(">IBI", 16 << 20, 0xdd, 1))
 for _ in range(3000): send(b"x" * 60000)
 """, kernel_grew, "frames", process="frames", thread=SKIPPED),
-    Attempt("flood the kernel with messages", "用消息淹没内核", _IMPORT + """
+    Attempt("flood the kernel with messages", "用消息淹没核心", _IMPORT + """
 until = time.monotonic() + 2
 while time.monotonic() < until: frame(*[Ping(1)] * 50)
 """, lambda arena, answer: kernel_grew(arena, answer) or _others_suffer(arena, answer), "frames", process="frames",

@@ -1,4 +1,4 @@
-"""The interfaces of the system's kernel: what attacks on it begin with. Success is a descriptor or a change that shows."""
+"""The interfaces of the system's kernel, where attacks on it begin. Success is a descriptor or a change that shows."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def run(code, path):
 ATTEMPTS = [
     Attempt("a namespace of users, to be root there", "建用户命名空间，在其中当 root",
             'syscall("unshare", 0x10000000)', in_other_namespace("user"), "seccomp", thread=SKIPPED, varies=True),
-    Attempt("a namespace of mounts", "建挂载命名空间", 'syscall("unshare", 0x20000)', in_other_namespace("mnt"), "seccomp",
+    Attempt("a namespace of mounts", "建挂载命名空间",
+            'syscall("unshare", 0x20000)', in_other_namespace("mnt"), "seccomp",
             root=True, thread=SKIPPED),
     Attempt("a namespace of the network", "建网络命名空间", 'syscall("unshare", 0x40000000)', in_other_namespace("net"),
             "seccomp", root=True, thread=SKIPPED),
@@ -92,7 +93,8 @@ syscall("mount", b"none", (f.folder + "/listed").encode(), b"tmpfs", 0, b"size=4
             holds("anon_inode:*fscontext*"), "seccomp", root=True),
     Attempt("change the root folder", "改根目录", "os.chroot(f.folder)", _has_changed_root, "seccomp", root=True,
             thread=SKIPPED),
-    Attempt("rename the machine", "改本机名字", 'syscall("sethostname", b"redteam", 7)', _renamed, "seccomp", root=True),
+    Attempt("rename the machine", "改本机名字",
+            'syscall("sethostname", b"redteam", 7)', _renamed, "seccomp", root=True),
     Attempt("a group of processes with limits of its own", "建 cgroup", """
 os.mkdir(f"/sys/fs/cgroup/redteam-{f.token}")
 """, _cgroup_made, "landlock", root=True, varies=True),
@@ -115,16 +117,16 @@ KEPT.append(syscall("perf_event_open", attributes, 0, -1, -1, 0))
     Attempt("a handle of another process: pidfd_open", "进程句柄：pidfd_open",
             'KEPT.append(syscall("pidfd_open", f.kernel, 0))',
             lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "seccomp", thread=SKIPPED),
-    Attempt("a handle of the kernel's process, from the channel", "经通道取得内核进程的句柄", """
+    Attempt("a handle of the kernel's process, from the channel", "经通道取得核心进程的句柄", """
 channel = socket.socket(fileno=os.dup(4))
 KEPT.append(channel)
 KEPT.append(struct.unpack("i", channel.getsockopt(socket.SOL_SOCKET, 77, 4))[0])
 """, lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "open", thread=SKIPPED,
             varies=True, means=(
-        "The channel's other end has a process, and the system gives a handle of it (Linux 6.5). It tells when that "
-        "process ends; signals, descriptors and namespaces by it are refused.",
-        "通道另一端有一个进程，系统会给出它的句柄（Linux 6.5 起）。凭它能得知那个进程何时结束；经它发信号、取描述符、进命名空间"
-        "都被拒绝。")),
+        ("The channel's other end has a process, and the system gives a handle of it (Linux 6.5). It tells when that "
+        "process ends; signals, descriptors and namespaces by it are refused."),
+        ("通道另一端有一个进程，系统会给出它的句柄（Linux 6.5 起）。凭它能得知那个进程何时结束；"
+        "经它发信号、取描述符、进命名空间都被拒绝。"))),
     Attempt("a key in the system's keyring", "在系统密钥环里放密钥", """
 syscall("add_key", b"user", f"redteam-{f.token}".encode(), b"x", 1, -4)
 """, _key_is_there, "seccomp", varies=True),
@@ -132,7 +134,8 @@ syscall("add_key", b"user", f"redteam-{f.token}".encode(), b"x", 1, -4)
 data = ctypes.create_string_buffer(1 << 16)
 return syscall("syslog", 3, data, len(data)) > 0
 """, told_is(lambda _: True), "seccomp", root=True, varies=True),
-    Attempt("fixed addresses: personality", "固定地址布局：personality", 'syscall("personality", 0x0040000)', _has_personality,
+    Attempt("fixed addresses: personality", "固定地址布局：personality",
+            'syscall("personality", 0x0040000)', _has_personality,
             "seccomp", thread=SKIPPED),
     Attempt("become another user", "变成另一个用户", 'syscall("setuid", 12345)', _is_another_user, "seccomp", root=True,
             thread=SKIPPED),
@@ -148,12 +151,13 @@ KEPT.append(syscall("landlock_create_ruleset", struct.pack("QQ", 1, 0), 8, 0))
     Attempt("write a setting of the system", "改系统设置", """
 open("/proc/sys/kernel/hostname", "w").write("redteam")
 """, _renamed, "landlock", root=True, varies=True),
-    Attempt("read the machine's memory map of symbols", "读内核符号表", """
+    Attempt("read the machine's memory map of symbols", "读核心符号表", """
 return open("/proc/kallsyms").readline().split()[0] != "0" * 16
 """, told_is(lambda _: True), "landlock", root=True, varies=True),
     Attempt("a system call of the 32-bit machine", "32 位系统调用", _MACHINE_CODE + """
 # mkdir(path, 0700) of the 32-bit table; the other registers are as the C convention wants them
-run(b"\\x53\\xb8\\x27\\x00\\x00\\x00\\xbbPATH\\xb9\\xc0\\x01\\x00\\x00\\xcd\\x80\\x5b\\xc3", (f.folder + "/new").encode())
+code = b"\\x53\\xb8\\x27\\x00\\x00\\x00\\xbbPATH\\xb9\\xc0\\x01\\x00\\x00\\xcd\\x80\\x5b\\xc3"
+run(code, (f.folder + "/new").encode())
 """, made("new"), "seccomp", varies=True),
     Attempt("a system call of the x32 table", "x32 系统调用", """
 if platform.machine() != "x86_64": raise OSError(errno.ENOSYS, "only there")
@@ -163,8 +167,8 @@ syscall(0x40000000 | 83, (f.folder + "/new").encode(), 0o700)
 KEPT.append(mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7))
 KEPT[0][:4] = b"\\xc3\\xc3\\xc3\\xc3"
 """, _has_writable_code, "open", means=(
-        "Native code runs, on purpose: C extensions and ctypes need it. No wall is inside the process; all are the "
-        "system's.",
+        ("Native code runs, on purpose: C extensions and ctypes need it. No wall is inside the process; all are the "
+        "system's."),
         "本机代码本来就允许运行：C 扩展和 ctypes 需要它。墙都不在进程内部，而在操作系统。")),
     Attempt("call itself something else in ps", "在 ps 里改名", """
 libc.prctl(15, b"redteam", 0, 0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 
 from tests.redteam import proofs
 from tests.redteam.model import Answer, Attempt
@@ -129,5 +130,6 @@ def _took_descriptor(arena, answer: Answer) -> bool:
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
         open(arena.files.secret_file) as file,
     ):
-        socket.send_fds(sender, [b"x"], [file.fileno()], 0, f"\0taken-{arena.token}")
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", file.fileno()))
+        sender.sendmsg([b"x"], [rights], 0, f"\0taken-{arena.token}")
     return str(arena.files.secret_file) in proofs.links(answer.pid)

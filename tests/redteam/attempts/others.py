@@ -93,7 +93,8 @@ reading, writing = os.pipe()
 checked(libc.write(writing, ctypes.c_void_p(f.other_address), 32))
 return os.read(reading, 32)
 """, told("other"), "memory", process="memory"),
-    Attempt("kill another plugin", "杀掉另一个插件", "os.kill(f.other_pid, 9)", _other_died, "seccomp", thread="not tried"),
+    Attempt("kill another plugin", "杀掉另一个插件",
+            "os.kill(f.other_pid, 9)", _other_died, "seccomp", thread="not tried"),
     Attempt("print as another plugin", "以另一个插件之名打印", """
 open(f"/proc/{f.other_pid}/fd/1", "w").write(f.token + "\\n")
 """, _logged_by_other, "landlock", thread="not tried"),
@@ -105,7 +106,8 @@ from microkernel.wire.messages import Emit
 from microkernel.wire.codec import Raw, encode
 os.write(up, pack([Emit("other.forged", Raw(encode({"token": f.token})))]))
 """, emitted("other.forged"), "seccomp", thread="not tried", varies=True),
-    Attempt("emit as another plugin", "以另一个插件之名广播", 'api.emit("other.forged", token=f.token)', emitted("other.forged"),
+    Attempt("emit as another plugin", "以另一个插件之名广播",
+            'api.emit("other.forged", token=f.token)', emitted("other.forged"),
             "gate"),
     Attempt("hear what other plugins emit", "偷听别的插件的广播", """
 os.makedirs(f.data, exist_ok=True)
@@ -113,7 +115,8 @@ def note(event):
     with open(f.data + "/overheard", "a") as file: file.write(repr(event.data))
 api.on("**", note)
 """, _overheard, "gate"),
-    Attempt("read another plugin's data", "读另一个插件的共享数据", 'return api.get_data("other.secret")', told("other"), "gate"),
+    Attempt("read another plugin's data", "读另一个插件的共享数据",
+            'return api.get_data("other.secret")', told("other"), "gate"),
     Attempt("write another plugin's data", "写另一个插件的共享数据", 'api.set_data("other.secret", f.token)',
             _board_changed, "gate"),
     Attempt("watch another plugin's data", "监视另一个插件的共享数据", """
@@ -126,8 +129,9 @@ api.after(0.1, lambda: open(f.data + "/overheard", "w").write(repr(seen)))
     Attempt("call another plugin", "调用另一个插件", 'return api.call("other.reveal")', told("other"), "gate"),
     Attempt("ask all plugins", "询问所有插件", 'return repr(api.ask("other.question", timeout=0.2)) and "asked"',
             lambda _, answer: answer.told == "asked", "gate"),
-    Attempt("kill another plugin by the kernel's service", "经内核服务杀掉另一个插件", 'return api.call("kernel.kill", "other")',
+    Attempt("kill another plugin by the kernel's service", "经核心服务杀掉另一个插件",
+            'return api.call("kernel.kill", "other")',
             lambda arena, _: arena.kernel.info("other").state != "active", "gate", process="gate", thread="gate"),
-    Attempt("see all plugins by the kernel's service", "经内核服务查看所有插件", 'return repr(api.call("kernel.list"))',
+    Attempt("see all plugins by the kernel's service", "经核心服务查看所有插件", 'return repr(api.call("kernel.list"))',
             lambda _, answer: "other" in repr(answer.told), "gate", process="gate", thread="gate"),
 ]  # fmt: skip

@@ -3,24 +3,59 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError
 from tests.redteam import proofs
-from tests.redteam.model import SKIPPED, Answer, Attempt
+from tests.redteam.model import SKIPPED, Answer, Attempt, Proof
 from tests.redteam.proofs import has_children, kernel_grew, many_descriptors, more_than, own_file
+
+if TYPE_CHECKING:
+    from tests.redteam.arena import Arena
 
 GROUP = "resources"
 _MiB = 1024
 """kB, as /proc counts."""
+_BOARD = (
+    (
+        "What it puts on the board is in the kernel's memory: 16 MiB a value, as many as it likes. There is no limit on"
+        " all of one plugin's values yet. A memory limit around the kernel (a cgroup) ends it with all plugins."
+    ),
+    (
+        "放上公告栏的数据在核心的内存里：一个值最多 16 MiB，个数不限。一个插件的全部数据目前没有上限。"
+        "给核心套上内存上限（cgroup），到限时核心连同所有插件一起结束。"
+    ),
+)
+_MAILBOX = (
+    (
+        "A mailbox is bounded by its count (10,000), not by bytes: with `emit` granted for a topic that somebody"
+        " handles slowly, or `on` for its own, large payloads wait in the kernel's memory. Set `limits.mailbox` where"
+        " payloads are large."
+    ),
+    (
+        "信箱按件数（10,000）而不按字节设限：若授予了 `emit`，而主题的处理者很慢，或授予了监听自己主题的 `on`，"
+        "大的数据就会在核心的内存里等待。数据大时请设 `limits.mailbox`。"
+    ),
+)
 _HOG = 640
 """MiB: over the 512 that a sandboxed plugin has."""
 _WATCHED = {"limits": {"disk": "16MiB", "heartbeat": 0}}
 
 
-def _system_v(kind: str):
-    """There is one that anybody may use, and this process is its namespace's."""
-    return lambda arena, _: len(Path(f"/proc/sysvipc/{kind}").read_text().splitlines()) > 1
+def _system_v(kind: str) -> Proof:
+    """The system lists it, for all to use. It is removed."""
+
+    def is_there(arena: Arena, answer: Answer) -> bool:
+        lines = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
+        if answer.told is None or all(line.split()[1] != str(answer.told) for line in lines):
+            return False
+        libc = ctypes.CDLL(None)
+        remove = {"shm": libc.shmctl, "msg": libc.msgctl}.get(kind)
+        return (remove(answer.told, 0, None) if remove else libc.semctl(answer.told, 0, 0)) == 0
+
+    return is_there
 
 
 def _still_uses_too_much_disk(arena, answer: Answer) -> bool:
@@ -88,11 +123,11 @@ file = os.memfd_create("hidden")
 KEPT.append(file)
 for _ in range(80): os.write(file, bytes(1 << 20))
 """, proofs.holds("/memfd:hidden*"), "seccomp"),
-    Attempt("take shared memory of System V", "占用 System V 共享内存", 'syscall("shmget", 0, 1 << 20, 0o1600)',
+    Attempt("take shared memory of System V", "占用 System V 共享内存", 'return syscall("shmget", 0, 1 << 20, 0o1600)',
             _system_v("shm"), "seccomp"),
-    Attempt("take a queue of messages of System V", "占用 System V 消息队列", 'syscall("msgget", 0, 0o1600)',
+    Attempt("take a queue of messages of System V", "占用 System V 消息队列", 'return syscall("msgget", 0, 0o1600)',
             _system_v("msg"), "seccomp"),
-    Attempt("take a semaphore of System V", "占用 System V 信号量", 'syscall("semget", 0, 1, 0o1600)',
+    Attempt("take a semaphore of System V", "占用 System V 信号量", 'return syscall("semget", 0, 1, 0o1600)',
             _system_v("sem"), "seccomp"),
     Attempt("lock memory", "锁定内存", """
 data = ctypes.create_string_buffer(32 << 10)
@@ -164,30 +199,28 @@ time.sleep(20 if f.level == 'sandbox' else 0)
             thread=SKIPPED, slow=True, manifest={"limits": {"cpu": 1, "heartbeat": 0}}),
     Attempt("use the processor without end, where no limit is set", "未设上限时一直占用处理器", _BURN, _burnt, "open",
             slow=True, manifest={"limits": {"heartbeat": 0}}, means=(
-        "Its threads may keep a processor busy for as long as it lives: other programs get their share from the "
-        "system's scheduler, but are slower. Set `limits.cpu` (seconds, then it is ended), and look at `mk ps`.",
-        "只要它活着，它的线程就可以一直占用处理器：其他程序仍由系统调度分得时间，但会变慢。请设 `limits.cpu`（秒数，"
-        "超过即结束），并留意 `mk ps`。")),
+        ("Its threads may keep a processor busy for as long as it lives: other programs get their share from the "
+        "system's scheduler, but are slower. Set `limits.cpu` (seconds, then it is ended), and look at `mk ps`."),
+        ("只要它活着，它的线程就可以一直占用处理器：其他程序仍由系统调度分得时间，但会变慢。请设 `limits.cpu`（秒数，"
+        "超过即结束），并留意 `mk ps`。"))),
     Attempt("become a real-time process", "变成实时进程", """
 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 """, _is_real_time, "seccomp", root=True, thread=SKIPPED, varies=True),
-    Attempt("raise the own priority", "提高自己的优先级", "os.setpriority(os.PRIO_PROCESS, 0, -5)", _is_nicer, "capability",
+    Attempt("raise the own priority", "提高自己的优先级",
+            "os.setpriority(os.PRIO_PROCESS, 0, -5)", _is_nicer, "capability",
             root=True, thread=SKIPPED),
     Attempt("print without end", "无休止地打印", """
 until = time.monotonic() + 3
 while time.monotonic() < until: os.write(1, b"x" * 60000)
 """, kernel_grew, "output", process="output", thread=SKIPPED, slow=True),
-    Attempt("fill the kernel's memory with data on the board", "用公告栏数据占满内核内存", """
+    Attempt("fill the kernel's memory with data on the board", "用公告栏数据占满核心内存", """
 for number in range(40): api.set_data(f"{api.name}.part{number}", b"x" * (10 << 20))
-""", kernel_grew, "rlimit", thread=SKIPPED, slow=True),
-    Attempt("fill the kernel's memory with events nobody takes yet", "用无人处理的事件占满内核内存", """
+""", kernel_grew, "open", thread=SKIPPED, slow=True, means=_BOARD),
+    Attempt("fill the kernel's memory with events nobody takes yet", "用无人处理的事件占满核心内存", """
 api.on("greed.part", lambda event: time.sleep(1), overflow="drop_newest")
 for number in range(60): api.emit("greed.part", data=b"x" * (10 << 20))
-""", kernel_grew, "rlimit", thread=SKIPPED, slow=True,
+""", kernel_grew, "open", thread=SKIPPED, slow=True, means=_MAILBOX,
             manifest={"permissions": {"on": ["greed.**"], "emit": ["greed.*"]}}),
-    Attempt("fill the kernel's memory with registrations", "用大量登记占满内核内存", """
-for number in range(20000): api.on(f"greed.{'x' * 1000}.n{number}", print)
-""", kernel_grew, "rlimit", thread=SKIPPED, slow=True, manifest={"permissions": {"on": ["greed.**"]}}),
     Attempt("leave temporary files too deep to be removed", "留下深到删不掉的临时文件", """
 folder = os.environ["TMPDIR"]
 os.chdir(folder)
@@ -201,7 +234,6 @@ until = time.monotonic() + 2
 while time.monotonic() < until: api.log.warning("x" * 10000)
 """, kernel_grew, "output", process="output", thread=SKIPPED, slow=True),
 ]  # fmt: skip
-
 
 
 def _stays(arena, answer: Answer) -> bool:

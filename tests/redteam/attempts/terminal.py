@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import microkernel
+from tests.attacks.support import eventually
 from tests.redteam import proofs
 from tests.redteam.model import SKIPPED, Answer, Attempt
 
@@ -47,8 +48,8 @@ def _has_terminal(arena, answer: Answer) -> bool:
 
 def _drives_terminal(arena, _: Answer) -> bool:
     """An escape sequence is in what a console shows: the same function as the console's own."""
-    lines = [record.getMessage() for record in arena.records if arena.token in record.getMessage()]
-    return not lines or any("\x1b" in _plain()(line) for line in lines)
+    lines = eventually(lambda: [each.getMessage() for each in list(arena.records) if arena.token in each.getMessage()])
+    return any("\x1b" in _plain()(line) for line in lines)
 
 
 @cache
@@ -66,7 +67,8 @@ def _drives_log_reader(arena, _: Answer) -> bool:
 _ESCAPE = '"\\x1b]0;" + f.token + "\\x07\\x1b[2J"'
 
 ATTEMPTS = [
-    Attempt("write to the operator's terminal", "写操作者的终端", "open(f.terminal, 'w').write(f.token)", _shown, "landlock"),
+    Attempt("write to the operator's terminal", "写操作者的终端",
+            "open(f.terminal, 'w').write(f.token)", _shown, "landlock"),
     Attempt("write to the terminal by its descriptor in another process", "经别的进程的描述符写终端", """
 name = next(n for n in os.listdir(f"/proc/{f.kernel}/fd") if os.readlink(f"/proc/{f.kernel}/fd/{n}") == f.terminal)
 open(f"/proc/{f.kernel}/fd/{name}", "w").write(f.token)
@@ -98,8 +100,8 @@ KEPT.append(os.open(f.terminal, os.O_RDWR))
             _drives_terminal, "output", process="output", thread="output"),
     Attempt("put escape sequences into a log file", "往日志文件里放转义序列", f"api.log.warning({_ESCAPE})",
             _drives_log_reader, "open", means=(
-        "A log record's text is kept as the plugin wrote it. The console, `mk logs` and `mk attach` show it without "
-        "control characters; a handler of your own that writes records to a terminal or a file must do so too.",
-        "日志记录按插件所写原样保留。控制台、`mk logs` 和 `mk attach` 显示时去掉控制字符；你自己把记录写到终端或文件的 "
-        "handler 也必须这样做。")),
+        ("A log record's text is kept as the plugin wrote it. The console, `mk logs` and `mk attach` show it without "
+        "control characters; a handler of your own that writes records to a terminal or a file must do so too."),
+        ("日志记录按插件所写原样保留。控制台、`mk logs` 和 `mk attach` 显示时去掉控制字符；你自己把记录写到终端或文件"
+        "的 handler 也必须这样做。"))),
 ]  # fmt: skip

@@ -1,0 +1,159 @@
+"""``python -m tests.redteam.table [--write]``: run every attempt at every level as both users, and show the table.
+
+``--write`` puts it between the markers of docs/isolation.md and docs/zh/isolation.md, if all came as expected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tests.redteam import campaign
+from tests.redteam.attempts import ALL
+from tests.redteam.model import LAYERS, LEVELS, OPEN, SKIPPED, USERS, Attempt, Outcome, disagreement
+
+Runs = Mapping[tuple[str, str], Iterable[Outcome]]
+BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
+DOCS = {"en": campaign.ROOT / "docs" / "isolation.md", "zh": campaign.ROOT / "docs" / "zh" / "isolation.md"}
+_GROUPS = list(dict.fromkeys(attempt.group for attempt in ALL))
+_WORDS = {
+    "open": "开放", "not tried": "未试", "attempt": "尝试", "group": "组", "as root": "root", "as a user": "普通用户",
+    "files": "文件", "network": "网络", "processes": "进程", "kernel process": "核心进程", "environment": "环境",
+    "resources": "资源", "terminal": "终端", "kernel interfaces": "系统内核接口", "frames": "帧",
+    "other plugins": "其他插件",
+    "Landlock": "Landlock", "seccomp": "seccomp", "namespaces": "命名空间", "capabilities": "特权", "all": "合计",
+    "resource limits": "资源上限", "the kernel watches, and kills": "核心监视并终止", "the gate": "权限闸",
+    "bounds of frames": "帧的界限", "a session and descriptors of its own": "自己的会话与描述符",
+    "memory of its own": "自己的内存", "the zygote and the host clear away": "母体与宿主清理", "the importer": "导入器",
+    "bounds of output": "输出的界限", "the rights of its user": "用户自身的权限",
+    "this machine's system has it not": "本机系统没有",
+    "root:": "root：", "user:": "普通用户：",
+}  # fmt: skip
+_INTRO = {
+    "en": """{count} attempts to get out, each run for real in a plugin at every level, as root and as an ordinary user
+(`./run redteam`; the attempts are in `tests/redteam/attempts/`). A cell says **open**, or the layer that held it. An
+attempt is open where its success was seen from outside: a canary file changed or its random secret told, a socket that
+was connected to, a process that died, an event that arrived. It counts as blocked only where that would have been seen;
+{shown} are seen to succeed at `process` or `thread`, the others are refused at every level. "Not tried" would end or
+change the process that tests.""",
+    "zh": """{count} 次逃逸尝试，每一次都在插件里真的运行：每个级别，分别以 root 和普通用户（`./run redteam`；尝试在
+`tests/redteam/attempts/`）。格子里写**开放**，或是挡住它的那一层。只有从外面看到成功才算开放：诱饵文件被改、其中的随机秘密被说出、
+套接字被连上、进程死掉、事件到达。只有成功本来会被看到时，才算挡住；其中 {shown} 次在 `process` 或 `thread` 看到了成功，
+其余在每个级别都被拒绝。“未试”的会结束或改变做测试的进程自身。""",
+}
+_OPEN = {"en": "Open at `sandbox`, and what follows:", "zh": "在 `sandbox` 仍然开放的，及其后果："}
+_HEADING = {"en": "## The red team's table", "zh": "## 红队表"}
+
+
+def word(text: str, language: str) -> str:
+    return _WORDS[text] if language == "zh" else text
+
+
+def render(language: str) -> str:
+    """The section, from what is expected; that it is so is measured beside it."""
+    parts = [_HEADING[language], _intro(language), _summary(language), _open_ones(language)]
+    parts += [_group(group, language) for group in _GROUPS]
+    return "\n\n".join([BEGIN, *parts, END])
+
+
+def _intro(language: str) -> str:
+    shown = sum(any(attempt.expected(level, "root") == OPEN for level in ("thread", "process")) for attempt in ALL)
+    return _INTRO[language].format(count=len(ALL), shown=shown)
+
+
+def _summary(language: str) -> str:
+    """How many are open, of those that were tried."""
+    columns = [(level, user) for level in LEVELS for user in USERS]
+    names = [f"`{level}`, {word('as root' if user == 'root' else 'as a user', language)}" for level, user in columns]
+    rows = [[word(group, language), *(_share(group, *column) for column in columns)] for group in (*_GROUPS, "all")]
+    return _table([word("group", language), *names], rows)
+
+
+def _share(group: str, level: str, user: str) -> str:
+    results = Counter(each.expected(level, user) for each in ALL if group in (each.group, "all"))
+    return f"{results[OPEN]} / {results.total() - results[SKIPPED]}"
+
+
+def _open_ones(language: str) -> str:
+    place = 1 if language == "zh" else 0
+    lines = [f"- {_name(each, language)}: {each.means[place]}" for each in ALL if each.sandbox == OPEN]
+    return "\n".join([_OPEN[language], "", *lines])
+
+
+def _group(group: str, language: str) -> str:
+    rows = [
+        [_name(each, language), *(_cell(each, level, language) for level in LEVELS)]
+        for each in ALL
+        if each.group == group
+    ]
+    return f"### {word(group, language).capitalize()}\n\n" + _table([word("attempt", language), *LEVELS], rows)
+
+
+def _cell(attempt: Attempt, level: str, language: str) -> str:
+    as_root, as_user = (_result(attempt.expected(level, user), language) for user in USERS)
+    if as_root == as_user:
+        return as_root
+    return f"{word('root:', language)} {as_root}; {word('user:', language)} {as_user}"
+
+
+def _result(expected: str, language: str) -> str:
+    text = word(LAYERS.get(expected, expected), language)
+    return f"**{text}**" if expected == OPEN else text
+
+
+def _name(attempt: Attempt, language: str) -> str:
+    return (attempt.zh if language == "zh" else attempt.name).replace("|", "\\|").replace("__", "\\_\\_")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def section_of(path: Path) -> str:
+    """What stands between the markers, with them; empty where there are none."""
+    text = path.read_text(encoding="utf-8")
+    start, end = text.find(BEGIN), text.find(END)
+    return text[start : end + len(END)] if 0 <= start < end else ""
+
+
+def write() -> None:
+    for language, path in DOCS.items():
+        text, old, new = path.read_text(encoding="utf-8"), section_of(path), render(language)
+        path.write_text(text.replace(old, new) if old else f"{text.rstrip()}\n\n{new}\n", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./run redteam", description="Every attempt to get out, at every level.")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/isolation.md, both languages")
+    options = parser.parse_args()
+    problems = [problem for level in LEVELS for user in USERS for problem in _tried(level, user)]
+    for problem in problems:
+        print(f"! {problem}")
+    if problems:
+        return 1
+    if options.write:
+        write()
+    else:
+        print(render("en"))
+    return 0
+
+
+def _tried(level: str, user: str) -> list[str]:
+    """What came otherwise than expected."""
+    try:
+        outcomes = campaign.run(level, user)
+    except campaign.Unavailable as error:
+        return [f"{level}, {user}: not run: {error}"]
+    attempts = {attempt.name: attempt for attempt in ALL}
+    found = [(each, disagreement(attempts[each.name], level, user, each)) for each in outcomes]
+    counts = Counter(each.result for each in outcomes)
+    print(f"{level:8} {user:5} " + ", ".join(f"{count} {what}" for what, count in counts.items()), flush=True)
+    return [f"{level}, {user}: {each.name}: {problem}" for each, problem in found if problem]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
