@@ -32,6 +32,7 @@ _SEEN_IN = 10.0
 _GRACE = 0.3
 """Seconds in which what should not succeed would have shown; less where the plugin says that it failed."""
 _GRACE_AFTER_FAULT = 0.03
+_RECORDS = 1000
 GRANTED = "MK_GRANTED"
 _GRANTED = "greedy"
 """What an attempt is called that is granted what it declares."""
@@ -256,7 +257,8 @@ class Arena:
         logger.propagate = False
 
     def _note(self, event: Any) -> None:
-        self.events.append((event.topic, event.source, dict(event.data)))
+        if not event.topic.startswith("kernel.log."):  # kept as records, some of them
+            self.events.append((event.topic, event.source, dict(event.data)))
 
 
 class _Keeper(logging.Handler):
@@ -266,7 +268,7 @@ class _Keeper(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._records.append(record)
-        del self._records[:-5000]
+        del self._records[:-_RECORDS]
 
 
 def fault_of(error: KernelError) -> str:
