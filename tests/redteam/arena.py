@@ -33,6 +33,8 @@ _GRACE = 0.3
 """Seconds in which what should not succeed would have shown; less where the plugin says that it failed."""
 _GRACE_AFTER_FAULT = 0.03
 _RECORDS = 1000
+_PADDING = "y" * 4000
+"""A long request leaves more behind where it was freed than a later, short one writes over."""
 GRANTED = "MK_GRANTED"
 _GRANTED = "greedy"
 """What an attempt is called that is granted what it declares."""
@@ -60,7 +62,7 @@ class Arena:
         self._count = 0
         self._buffer = ctypes.create_string_buffer(secrets.token_hex(16).encode())
         self._other_secret = secrets.token_hex(16)
-        self._granted = f"mkgrant-{secrets.token_hex(16)}"
+        self._granted = f"{_PADDING}mkgrant-{secrets.token_hex(16)}"
         self._stdin = secrets.token_hex(16)
         self._victim: Victim | None = None
         folder.mkdir(exist_ok=True)
@@ -117,7 +119,7 @@ class Arena:
             "file": self.files.secret,
             "kernel": self._kernel_secret,
             "other": self._other_secret,
-            "granted": self._granted.removeprefix("mkgrant-"),
+            "granted": self._granted.rpartition("-")[2],
             "stdin": self._stdin,
             "victim": self._victim.secret if self._victim else "-",
         }

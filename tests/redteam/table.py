@@ -34,15 +34,17 @@ _WORDS = {
 }  # fmt: skip
 _INTRO = {
     "en": """{count} attempts to get out, each run for real in a plugin at every level, as root and as an ordinary user
-(`./run redteam`; the attempts are in `tests/redteam/attempts/`). A cell says **open**, or the layer that held it. An
-attempt is open where its success was seen from outside: a canary file changed or its random secret told, a socket that
-was connected to, a process that died, an event that arrived. It counts as blocked only where that would have been seen;
-{shown} are seen to succeed at `process` or `thread`, the others are refused at every level. "Not tried" would end or
-change the process that tests.""",
+(`./run redteam`; the attempts are in `tests/redteam/attempts/`). A cell says **open**, or the layer that held it: the
+first that refuses; others stand behind it. An attempt is open where its success was seen from outside: a canary file
+changed or its random secret told, a socket that was connected to, a process that died, an event that arrived. {shown}
+of them were seen to succeed at `process` or `thread`, so that we know that success would show. The other {unseen} are
+refused at every level: that their success would show is our reading of the code, not a measurement. "Not tried" would
+end or change the process that tests.""",
     "zh": """{count} 次逃逸尝试，每一次都在插件里真的运行：每个级别，分别以 root 和普通用户（`./run redteam`；尝试在
-`tests/redteam/attempts/`）。格子里写**开放**，或是挡住它的那一层。只有从外面看到成功才算开放：诱饵文件被改、其中的随机秘密被说出、
-套接字被连上、进程死掉、事件到达。只有成功本来会被看到时，才算挡住；其中 {shown} 次在 `process` 或 `thread` 看到了成功，
-其余在每个级别都被拒绝。“未试”的会结束或改变做测试的进程自身。""",
+`tests/redteam/attempts/`）。格子里写**开放**，或是挡住它的那一层：最先拒绝的那层，后面还有别的。只有从外面看到成功才算开放：
+诱饵文件被改、其中的随机秘密被说出、套接字被连上、进程死掉、事件到达。其中 {shown} 次在 `process` 或 `thread`
+看到了成功，所以知道成功会被看到。其余 {unseen} 次在每个级别都被拒绝：
+它们若成功会被看到，是读代码得出的，不是测出来的。“未试”的会结束或改变做测试的进程自身。""",
 }
 _OPEN = {"en": "Open at `sandbox`, and what follows:", "zh": "在 `sandbox` 仍然开放的，及其后果："}
 _HEADING = {"en": "## The red team's table", "zh": "## 红队表"}
@@ -61,7 +63,7 @@ def render(language: str) -> str:
 
 def _intro(language: str) -> str:
     shown = sum(any(attempt.expected(level, "root") == OPEN for level in ("thread", "process")) for attempt in ALL)
-    return _INTRO[language].format(count=len(ALL), shown=shown)
+    return _INTRO[language].format(count=len(ALL), shown=shown, unseen=len(ALL) - shown)
 
 
 def _summary(language: str) -> str:
