@@ -18,7 +18,7 @@ from tests.attacks.support import (
     gone,
 )
 
-QUICK = {"stop": 0.3, "insist": 0.3}
+QUICK = {"stop": 0.15, "insist": 0.15}
 
 BUSY = """
 class Plugin(IPlugin):

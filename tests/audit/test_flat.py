@@ -17,7 +17,7 @@ import pytest
 
 from tests.attacks.support import Plugins, descriptors, eventually
 
-RELOADS = int(os.environ.get("MK_RELOADS", "50"))
+RELOADS = int(os.environ.get("MK_RELOADS", "30"))
 SMALL = 8_000_000
 """Bytes; what one instance holds, kept by each, would be twenty times as much after a hundred."""
 WARM = 60

@@ -394,8 +394,7 @@ def test_descriptors_are_given_back(kernel: Kernel, server: ControlServer) -> No
     for _ in range(20):
         ControlClient("test").close()
         stranger(server.path).close()
-    assert until(lambda: open_ones() == before), (before, open_ones())
-    assert server._guests == set()
+    assert until(lambda: open_ones() == before and not server._guests), (before, open_ones(), server._guests)
 
 
 def test_what_a_guest_sends_before_it_leaves_counts(kernel: Kernel, server: ControlServer) -> None:
