@@ -23,6 +23,9 @@ def main() -> None:
         print(json.dumps([{**asdict(row), "met": row.met} for row in rows], indent=2))
         return
     for row in rows:
+        if options.smoke:
+            print(f"✓ {row.row}  {row.name}: the answers are right; too few rounds for a ratio")
+            continue
         low, _, high = row.quartiles
         print(
             f"{'✓' if row.met else '✗'} {row.row}  {row.name}: {row.ratio:.2f} (quartiles {low:.2f} to {high:.2f}; "
