@@ -60,13 +60,14 @@ def each(items: Sequence[Converter], value: Sequence[Any], offset: int = 0) -> l
     return done
 
 
-def named_tuple_of(kind: Any, items: Sequence[Converter], required: int) -> Converter:
-    """Of a NamedTuple."""
-    span = f"{required} to {len(items)}" if required < len(items) else f"{required}"
-    defaults = tuple(kind._field_defaults.values())
+def named_tuple_of(kind: Any, items: Sequence[Converter]) -> Converter:
+    """Of a NamedTuple. ``items`` may be filled later."""
+    most, defaults = len(kind._fields), tuple(kind._field_defaults.values())
+    required = most - len(defaults)
+    span = f"{required} to {most}" if defaults else f"{most}"
 
     def convert(value: Any) -> Any:
-        if not required <= len(value) <= len(items):
+        if not required <= len(value) <= most:
             raise Mismatch(f"Expected `array` of length {span}, got {len(value)}")
         return tuple.__new__(kind, [*each(items, value), *defaults[len(value) - required :]])
 

@@ -127,7 +127,7 @@ class Compiler:
         fields = hints.fields(part.bare, kind)
         if hints.is_named_tuple(kind):
             items: list[Converter] = []
-            made = containers.named_tuple_of(kind, items, sum(not field.optional for field in fields), len(fields))
+            made = containers.named_tuple_of(kind, items)
         elif isinstance(kind, StructMeta) and kind.__array_like__:
             items = []
             made = containers.struct_array_of(kind, items, self._tag_name)
