@@ -13,13 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from microkernel.sdk.channel import ChannelClosed
+from microkernel.sdk.channel import EMIT_WINDOW, ChannelClosed
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
 from microkernel.wire.session import Session, pack
 
-EMIT_WINDOW = 1024
-"""How many emits may be under way before the next one waits for credit."""
 _RECEIVE = frames.DATAGRAM
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
