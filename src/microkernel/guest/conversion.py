@@ -65,7 +65,7 @@ class Compiler:
             return hashable if in_key and self._decoding else same
         if any(part.bare is Raw for part in parts):
             return self._raw()
-        kinds = self._literals(parts, hint) + self._structs(parts, hint)
+        kinds = self._literals(parts) + self._structs(parts, hint)
         custom = None
         for part in parts:
             if part.origin is Literal or isinstance(part.origin, StructMeta):
@@ -87,8 +87,7 @@ class Compiler:
             return self._collection(part, in_key)
         if origin is dict:
             key, item = part.args or (Any, Any)
-            made = containers.dict_of(self.converter(key, in_key=True), self.converter(item))
-            return Kind("object", {dict: made})
+            return Kind("object", {dict: containers.dict_of(self.converter(key, in_key=True), self.converter(item))})
         if hints.is_class_of_fields(origin):
             return self._class_of_fields(part, in_key)
         if not isinstance(origin, type):
@@ -120,7 +119,8 @@ class Compiler:
         like = None if hints.is_typed_dict(part.origin) else part.origin
         if hints.is_named_tuple(part.origin) or getattr(part.origin, "__array_like__", False):
             return self._array(made, like=like)
-        return Kind("object", {dict: made} | self._as_it_is(like))
+        takes: dict[Any, Converter | None] = {dict: made}
+        return Kind("object", takes | self._as_it_is(like))
 
     def _class_converter(self, part: Hint, in_key: bool) -> Converter:
         kind, inner, required = part.origin, {}, []  # type: ignore[var-annotated]
@@ -158,14 +158,14 @@ class Compiler:
         structs = [part for part in parts if isinstance(part.origin, StructMeta)]
         if len(structs) < 2:
             return [self._class_of_fields(part, False) for part in structs]
-        tags = {part.origin.__tag__: self._class_of_fields(part, False).takes[list] for part in structs}
+        tags: dict[Any, Any] = {part.origin.__tag__: self._class_of_fields(part, False).takes[list] for part in structs}
         if None in tags or len(tags) < len(structs) or not all(part.origin.__array_like__ for part in structs):
             raise TypeError(f"Struct types in a union must be lists with a tag of their own - type `{context!r}`")
         return [self._array(containers.union_of(tags, self._tag_name))]
 
     # Others
 
-    def _literals(self, parts: list[Hint], context: Any) -> list[Kind]:
+    def _literals(self, parts: list[Hint]) -> list[Kind]:
         values = [v for p in parts if p.origin is Literal for v in hints.literals(p.args or (), p.bare)]
         plain = {part.bare for part in parts if isinstance(part.bare, type)}
         return scalars.literal_kinds(values, plain)
