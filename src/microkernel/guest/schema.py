@@ -84,10 +84,17 @@ def _class_name(bare: Any) -> str:
 
 
 def _schema(hint: Any, names: dict[Any, str]) -> Schema:
-    parts = list(hints.members(hint))
+    parts = sorted(hints.members(hint), key=_place_in_union)
     if len(parts) > 1:
         return {"anyOf": [_part_schema(part, names) for part in parts]}
     return _part_schema(parts[0], names)
+
+
+def _place_in_union(part: Hint) -> int:
+    """As it was written, but for a Struct, which comes late, and None, which comes last."""
+    if part.bare in (None, type(None)):
+        return 2
+    return int(isinstance(part.origin, StructMeta) and not part.origin.__array_like__)
 
 
 def _part_schema(part: Hint, names: dict[Any, str]) -> Schema:
@@ -96,7 +103,7 @@ def _part_schema(part: Hint, names: dict[Any, str]) -> Schema:
     if part.bare in _SIMPLE:
         return dict(_SIMPLE[part.bare])
     if part.origin is Literal:
-        return {"enum": sorted(hints.literals(part.args or (), part.bare))}
+        return {"enum": sorted(part.args or (), key=lambda value: (type(value).__name__, value))}
     if part.origin is dict:
         item = _schema((part.args or (Any, Any))[1], names)
         return {"type": "object"} | ({"additionalProperties": item} if item else {})
