@@ -6,11 +6,24 @@ No ``from __future__ import annotations`` here: classes made inside tests name t
 import enum
 import typing
 from collections import Counter, OrderedDict, deque
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from types import ModuleType
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, Optional, TypedDict, TypeVar, Union
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Optional,
+    TypedDict,
+    TypeVar,
+    Union,
+)
 from uuid import UUID
 
 import pytest
@@ -139,10 +152,12 @@ VALUES: list[Any] = [
     {1: 2, None: 3, 1.5: 4, b"x": 5, (1, (2,)): 6, Text("k"): 7, Colour.RED: 8, Size.SMALL: 9}, (1, "a"), {7},
     frozenset({8}), Point(1), OrderedDict(a=1), Counter("aab"), Line("nut", Decimal("0.10")), Slotted(1, Slotted(2)),
     Order(UUID(int=3), [Line("a", Decimal(1))], datetime(2026, 1, 1, tzinfo=UTC)), Colour.RED, Size.LARGE,
-    Rights.READ | Rights.WRITE, Word.YES, Decimal("1.10"), Decimal("NaN"), Decimal("1E+5"), UUID(int=7), date(2026, 7, 3),
+    Rights.READ | Rights.WRITE, Word.YES, Decimal("1.10"), Decimal("NaN"), Decimal("1E+5"), UUID(int=7),
+    date(2026, 7, 3),
     datetime(1, 1, 1, tzinfo=UTC), datetime(2026, 7, 30, 12, 0), datetime(2026, 7, 30, 1, 2, 3, 4, tzinfo=EAST),
     datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), datetime(2106, 2, 8, tzinfo=UTC),
-    datetime(2514, 6, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), time(1, 2, 3), time(0, 0),
+    datetime(2514, 6, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), time(1, 2, 3),
+    time(0, 0),
     time(1, 2, 3, 40, tzinfo=UTC), time(1, 2, 3, tzinfo=EAST), time(1, 2, tzinfo=ODD), timedelta(0), timedelta(1, 2, 3),
     timedelta(-1, 2, 3), timedelta(seconds=1.5), timedelta(microseconds=-5), timedelta(days=400), timedelta(days=-3),
     timedelta.max, timedelta.min,
@@ -152,8 +167,10 @@ NO_VALUES: list[tuple[Any, str, str]] = [
     ({1: range(3)}, "[1]", "range"), (2**64, "the payload", f"int {2**64}, over 64 bits"),
     ({"n": -(2**63) - 1}, ".n", f"int {-(2**63) - 1}, over 64 bits"), (Number(3), "the payload", "Number"),
     (deque([1]), "the payload", "deque"), ("\ud800", "the payload", "str"), (Line, "the payload", "type"),
-    (Line("a", object()), ".price", "object"), (Point(Stranger()), "[0]", "Stranger"), ({(1, 1j): 2}, "the payload", "dict"),
-    ([{"a": {1, 2, Stranger}}], "", ""), (len, "the payload", "builtin_function_or_method"), (..., "the payload", "ellipsis"),
+    (Line("a", object()), ".price", "object"), (Point(Stranger()), "[0]", "Stranger"),
+    ({(1, 1j): 2}, "the payload", "dict"),
+    ([{"a": {1, 2, Stranger}}], "", ""), (len, "the payload", "builtin_function_or_method"),
+    (..., "the payload", "ellipsis"),
 ]  # fmt: skip
 
 
@@ -207,46 +224,59 @@ def test_nesting_has_a_limit(codec: ModuleType) -> None:
 
 BAD = "no such type"
 CASES: list[tuple[Any, list[Any]]] = [
-    (Any, [None, [1, {"a": b"x"}]]), (None, [None, 1]), (bool, [True, 1, None]), (int, [1, True, 1.5, "1", None, [], {}]),
+    (Any, [None, [1, {"a": b"x"}]]), (None, [None, 1]), (bool, [True, 1, None]),
+    (int, [1, True, 1.5, "1", None, [], {}]),
     (float, [1.5, 1, 2**64 - 1, True, "1"]), (str, ["a", 1, b"a", Colour.RED]), (bytes, [b"a", "a"]),
     (bytearray, [b"a", "a"]), (list, [[1, [2]], (1,), {}, None]), (list[int], [[1, 2], [], [1, "x"], "x"]),
-    (list[list[str]], [[["a"], []], [["a"], ["b", 3]]]), (dict, [{}, {1: 2}, []]), (typing.Dict, [{"a": 1}]),  # noqa: UP006
+    (list[list[str]], [[["a"], []], [["a"], ["b", 3]]]), (dict, [{}, {1: 2}, []]),
+    (typing.Dict, [{"a": 1}]),  # noqa: UP006
     (dict[str, int], [{"a": 1}, {"a": "b"}, {1: 2}, {}]), (dict[int, list[int]], [{1: [2]}, {1: ["a"]}, {"a": []}]),
     (dict[tuple[int, str], int], [{(1, "a"): 2}, {(1, 2): 3}, {1: 2}]), (dict[Size, Any], [{1: 2}, {3: 4}]),
     (tuple, [[1, "a"], "x"]), (tuple[int, ...], [[1, 2], [], [1, "x"]]), (tuple[int, str], [[1, "a"], [1], [1, 2]]),
     (tuple[()], [[], [1]]), (set[int], [[1, 1, 2], ["a"]]), (frozenset[str], [["a"], [1]]),
     (set[tuple[int, ...]], [[[1, 2]], [1]]), (typing.Sequence[int], [[1], ["a"]]),
     (typing.Mapping[str, float], [{"a": 1}, {"a": "b"}]), (typing.Iterable[int], [[1], 1]),
-    (int | None, [1, None, "x"]), (Optional[list[int]], [None, [1], ["x"], 1]), (int | str | None, [1, "a", None, 1.5]),  # noqa: UP045
+    (int | None, [1, None, "x"]), (Optional[list[int]], [None, [1], ["x"], 1]),  # noqa: UP045
+    (int | str | None, [1, "a", None, 1.5]),
     (Union[float, int, list[int]], [1, 1.5, [1], "a", ["x"]]), (bool | float, [True, 1, "a"]),  # noqa: UP007
     (Decimal | float, [1, 1.5, "1.10", "x"]), (datetime | int | None, ["2026-01-01T00:00:00Z", 1, None, 1.5, []]),
-    (Literal["a", "b"], ["a", "c", 1]), (Literal[1, 2], [1, 3, "a", True]), (Literal["a", 1, None], ["a", 1, None, "b", 2, 1.5]),
+    (Literal["a", "b"], ["a", "c", 1]), (Literal[1, 2], [1, 3, "a", True]),
+    (Literal["a", 1, None], ["a", 1, None, "b", 2, 1.5]),
     (Literal[True, 3], [True, False, 3, 1]), (Union[Literal["a"], Literal["b"]], ["a", "b", "c"]),  # noqa: UP007
     (Literal["a"] | str, ["z"]), (Literal[Literal[1], 2], [1, 2, 3]),  # noqa: RUF041
     (Colour, ["red", "green", 1]), (Size, [1, 3, "a"]), (Rights, [1, 3, 8]), (Word, ["yes", "maybe"]),
     (Lenient, ["known", "what", 1]), (Colour | None, ["red", None, 1]), (Colour | int, ["red", 1, 1.5]),
-    (Decimal, ["1.10", 1, 1.5, 1e16, 1e-7, 123456789.123, "x", None]), (UUID, [str(UUID(int=7)), "7" * 32, "x", b"x" * 16, b"x", 1]),
+    (Decimal, ["1.10", 1, 1.5, 1e16, 1e-7, 123456789.123, "x", None]),
+    (UUID, [str(UUID(int=7)), "7" * 32, "x", b"x" * 16, b"x", 1]),
     (datetime, [datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00", "2026-01-01 01:02:03.1234567+08:00", 1, "x",
-                "2026-01-01T00:00:00.5-0330", "2026-02-30T00:00:00", "2026-01-01t24:00:00z", "2026-01-01T00:00:00+24:00",
-                "9999-12-31T23:59:59.9999999Z", "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00Z ", "٢026-01-01T00:00:00"]),
+                "2026-01-01T00:00:00.5-0330", "2026-02-30T00:00:00", "2026-01-01t24:00:00z",
+                "2026-01-01T00:00:00+24:00",
+                "9999-12-31T23:59:59.9999999Z", "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00Z ",
+                "٢026-01-01T00:00:00"]),
     (date, ["2026-01-01", "2026-13-01", "2026-1-1", 1]),
     (time, ["01:02:03", "01:02:03.5Z", "23:59:59.9999999", "24:00:00", "01:02", "01:02:03+01:30", "01:02:03+0130", 1]),
-    (timedelta, ["P1D", "PT1.5S", "-P1DT2H3M4.000005S", "+PT1H", "P1W", "P1M", "PT1M", "PT", "P", "", "P1.5D", "PT1.5H1S",
+    (timedelta, ["P1D", "PT1.5S", "-P1DT2H3M4.000005S", "+PT1H", "P1W", "P1M", "PT1M", "PT", "P", "", "P1.5D",
+    "PT1.5H1S",
                  "P999999999D", "P9999999999D", "PT1S1M", "P1DT", "P1H", "-PT0.0000005S", "P00000000000000000001D", 1,
                  "P99999999999999999999D", "PT0.999999999999S", "p1dt1h", "PT1H1", "P-1D", "-P999999999DT1S"]),
     (Line, [{"item": "a", "price": "1.10"}, {"item": "a", "price": 1, "count": "x"}, {"item": "a"}, {}, [], {1: 2},
             {"item": "a", "price": 1, "tags": ["x", 1]}, {"item": "a", "price": 1, "more": 1}, {None: 1}]),
     (Order, [{"id": str(UUID(int=1)), "lines": []}, {"id": "x", "lines": []},
              {"id": str(UUID(int=1)), "lines": [{"item": 1}]},
-             {"id": str(UUID(int=1)), "lines": [], "parent": {"id": str(UUID(int=2)), "lines": [{"item": "a", "price": "x"}]}}]),
+             {"id": str(UUID(int=1)), "lines": [], "parent": {"id": str(UUID(int=2)),
+             "lines": [{"item": "a", "price": "x"}]}}]),
     (Slotted, [{"a": 1}, {"a": 1, "b": {"a": 2}}, {"a": 1, "b": {"a": "x"}}]),
     (Checked, [{"low": 1}, {"low": 10}, {"low": 1, "high": 0}]), (list[Checked], [[{"low": 1}, {"low": 10}]]),
-    (Line | None, [None, {"item": "a", "price": 1}, 1]), (Movie, [{"title": "a"}, {"title": "a", "year": 1, "x": 2}, {}, {"title": 1}]),
-    (Loose, [{}, {"a": 1, "b": [{"a": 2}]}, {"b": [{"a": "x"}]}, [], {1: 1}]), (Point, [[1], [1, "a"], [], [1, "a", 2], ["x"], {}]),
-    (Whole, [[1, 2], [1], [1, "x"]]), (Box[int], [{"inside": 1, "more": [2]}, {"inside": "a"}, {"inside": 1, "more": ["x"]}]),
+    (Line | None, [None, {"item": "a", "price": 1}, 1]),
+    (Movie, [{"title": "a"}, {"title": "a", "year": 1, "x": 2}, {}, {"title": 1}]),
+    (Loose, [{}, {"a": 1, "b": [{"a": 2}]}, {"b": [{"a": "x"}]}, [], {1: 1}]),
+    (Point, [[1], [1, "a"], [], [1, "a", 2], ["x"], {}]),
+    (Whole, [[1, 2], [1], [1, "x"]]),
+    (Box[int], [{"inside": 1, "more": [2]}, {"inside": "a"}, {"inside": 1, "more": ["x"]}]),
     (Box, [{"inside": "a"}, {}]), (list[Box[Colour]], [[{"inside": "red"}], [{"inside": "green"}]]),
-    (Annotated[int, "how many"], [1, "a"]), (Annotated[list[int], ["unhashable"]], [[1], ["a"]]), (Id, [1, "a"]), (T, [1, "a"]),
-    (Stranger, [{}, None, 1]), (Stranger | None, [None, 1]), (object, [1, "a"]), (type, [1]), (typing.Callable, [1]),  # noqa: UP035
+    (Annotated[int, "how many"], [1, "a"]), (Id, [1, "a"]), (T, [1, "a"]),
+    (Stranger, [{}, None, 1]), (Stranger | None, [None, 1]), (object, [1, "a"]), (type, [1]),
+    (typing.Callable, [1]),
     (OrderedDict, [{}]), (complex, [1]), (typing.Hashable, [1]),
 ]  # fmt: skip
 NO_TYPES: list[Any] = [
@@ -269,11 +299,21 @@ def test_what_is_no_type_is_refused(hint: Any) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:30])
-@pytest.mark.parametrize("hint", [int, float, str, bytes, datetime, date, list[int], set[int], tuple[int, str], dict[str, int],
-                                  Decimal, UUID, timedelta, Line, Slotted, Point, Colour, Size, Movie, int | None])  # fmt: skip
+@pytest.mark.parametrize("hint", [int, float, str, bytes, datetime, date, list[int], set[int], tuple[int, str],
+dict[str, int],
+                                  Decimal, UUID, timedelta, Line, Slotted, Point, Colour, Size, Movie,
+                                  int | None])  # fmt: skip
 def test_anything_is_converted_alike(hint: Any, value: Any) -> None:
     """Also what no decoder gives: a program may convert what it likes."""
     assert outcome(guest.convert, value, hint) == outcome(native.convert, value, hint)
+
+
+@CODECS
+def test_a_hint_may_be_unhashable(codec: ModuleType) -> None:
+    hint = Annotated[list[int], ["unhashable"]]
+    assert codec.decoder_for(hint)(b"\x91\x01") == codec.convert([1], hint) == [1]
+    with pytest.raises(InvalidArguments):
+        codec.convert(["a"], hint)
 
 
 def test_the_text_of_a_refusal_says_where() -> None:
@@ -288,13 +328,15 @@ def test_the_text_of_a_refusal_says_where() -> None:
 
 # Any pair of a type and a value
 
-MOMENTS = st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-01", "01:02:03", "P1DT2S", "1.5", "red", "1", str(UUID(int=5))])
+MOMENTS = st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-01", "01:02:03", "P1DT2S", "1.5", "red", "1",
+str(UUID(int=5))])
 LEAVES = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.integers(-3, 3) | st.floats(allow_nan=False)
     | st.text(max_size=5) | st.binary(max_size=20) | MOMENTS | st.datetimes(timezones=st.just(UTC))
 )  # fmt: skip
 PLAIN = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4), max_leaves=12
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=12
 )
 RICH = st.recursive(
     LEAVES | st.sampled_from([value for value in VALUES if not isinstance(value, str | bytes | list | dict)])
@@ -304,14 +346,18 @@ RICH = st.recursive(
     max_leaves=12,
 )  # fmt: skip
 SIMPLE = st.sampled_from([
-    Any, None, bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, UUID, Colour, Size, Literal["red", 1],
+    Any, None, bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, UUID, Colour, Size,
+    Literal["red", 1],
     Line, Movie, Point, Slotted, Loose, Stranger,
 ])  # fmt: skip
 HINTS = st.recursive(
     SIMPLE,
-    lambda inner: st.builds(lambda a: list[a], inner) | st.builds(lambda a: set[a], inner) | st.builds(lambda a: tuple[a, ...], inner)
-    | st.builds(lambda a, b: tuple[a, b], inner, inner) | st.builds(lambda a, b: Union[a, b], inner, inner)  # noqa: UP007
-    | st.builds(lambda a, b: dict[a, b], st.sampled_from([str, int, Any, Colour]), inner) | st.builds(lambda a: Box[a], inner),
+    lambda inner: st.builds(lambda a: list[a], inner) | st.builds(lambda a: set[a],
+    inner) | st.builds(lambda a: tuple[a, ...], inner)
+    | st.builds(lambda a, b: tuple[a, b], inner, inner) | st.builds(lambda a, b: Union[a, b], inner,  # noqa: UP007
+    inner)
+    | st.builds(lambda a, b: dict[a, b], st.sampled_from([str, int, Any, Colour]),
+    inner) | st.builds(lambda a: Box[a], inner),
     max_leaves=5,
 )  # fmt: skip
 
@@ -368,7 +414,8 @@ def fitting(hint: Any) -> st.SearchStrategy[Any]:
         datetime: st.datetimes().map(datetime.isoformat), date: st.dates().map(date.isoformat),
         time: st.times().map(time.isoformat), timedelta: st.sampled_from(["P1D", "-PT1.5S"]), UUID: st.uuids().map(str),
         Decimal: st.decimals().map(str), Colour: st.sampled_from(["red", "blue"]), Size: st.sampled_from([1, 2, 3]),
-        Line: st.fixed_dictionaries({"item": st.text(), "price": st.just("1.5")}, optional={"count": st.integers(0, 9)}),
+        Line: st.fixed_dictionaries({"item": st.text(),
+        "price": st.just("1.5")}, optional={"count": st.integers(0, 9)}),
         Movie: st.fixed_dictionaries({"title": st.text()}, optional={"year": st.integers(0, 9), "x": PLAIN}),
         Point: st.tuples(st.integers(0, 9), st.text()).map(list), Slotted: st.just({"a": 1, "b": {"a": 2}}),
         int: st.integers(-(2**63), 2**64 - 1), float: st.floats(allow_nan=False), str: st.text(), bytes: st.binary(),
@@ -497,7 +544,8 @@ def test_a_union_of_tagged_structs(codec: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("value", [
-    [], [[]], [[9]], [["x"]], [[None]], [[True]], [[1]], [[1, "x"]], [[1, 1, 2, ["x"]]], [[1, 1, 2, 3]], [[2, 1]], [[2, [1]]],
+    [], [[]], [[9]], [["x"]], [[None]], [[True]], [[1]], [[1, "x"]], [[1, 1, 2, ["x"]]], [[1, 1, 2, 3]], [[2, 1]],
+    [[2, [1]]],
     [[2, [7, 1]]], [[2, [1, "x"]]], 1, [1], [{}], None, [[2, [1, 2, 3]], [2, 5]],
 ])  # fmt: skip
 def test_structs_refuse_the_same(value: Any) -> None:
@@ -505,7 +553,7 @@ def test_structs_refuse_the_same(value: Any) -> None:
     for codec in (native, guest):
         one, two = tagged(codec)
         globals()["One"] = one
-        with pytest.raises(codec.DECODE_FAILURES) if value else pytest.MonkeyPatch.context():
+        with pytest.raises(codec.DECODE_FAILURES) if value != [] else nullcontext():
             codec.decoder_for(list[one | two])(codec.encode(value))
         seen.append([outcome(codec.decode, codec.encode(value), hint) for hint in (list[one | two], list[two])])
     assert seen[0] == seen[1]
@@ -544,9 +592,11 @@ def test_a_record_takes_a_dict_or_a_list(codec: ModuleType) -> None:
     assert codec.values_of(codec.decode(codec.encode([1, "b"]), in_order)) == (1, "b", [])
     assert codec.decode(codec.encode({"a": 1}), by_name).c is shared  # as in a call of Python's
     for kind, value, reason in [
-        (closed, {"a": 1, "z": 9}, "Object contains unknown field `z`"), (by_name, {}, "Object missing required field `a`"),
+        (closed, {"a": 1, "z": 9}, "Object contains unknown field `z`"),
+        (by_name, {}, "Object missing required field `a`"),
         (by_name, {"a": "x"}, "Expected `int`, got `str` - at `$.a`"), (by_name, [], "Expected `object`, got `array`"),
-        (in_order, [], "Expected `array` of at least length 1, got 0"), (in_order, [1, 2], "Expected `str | null`, got `int` - at `$[1]`"),
+        (in_order, [], "Expected `array` of at least length 1, got 0"),
+        (in_order, [1, 2], "Expected `str | null`, got `int` - at `$[1]`"),
         (in_order, [1, None, [], 4], "Expected `array` of at most length 3, got 4"),
     ]:  # fmt: skip
         with pytest.raises(InvalidArguments) as caught:
@@ -557,7 +607,8 @@ def test_a_record_takes_a_dict_or_a_list(codec: ModuleType) -> None:
 
 
 def test_records_have_the_same_schema() -> None:
-    given = [("a", Order, None), ("b", Colour | None, Colour.RED), ("c", Movie, {}), ("d", Point, []), ("e", Box[int], 1)]
+    given = [("a", Order, None), ("b", Colour | None, Colour.RED), ("c", Movie, {}), ("d", Point, []),
+    ("e", Box[int], 1)]
     for closed in (False, True):
         seen = [
             codec.schema(codec.record_type("Arguments", [("x", int, codec.NODEFAULT), *given], closed=closed))
@@ -584,6 +635,7 @@ def test_plain_text_can_travel(codec: ModuleType) -> None:
 
 def test_both_have_the_same_names() -> None:
     assert {name for name in vars(native) if not name.startswith("_")} - {
-        "Any", "Callable", "Iterable", "Mapping", "Sequence", "annotations", "datetime", "lru_cache", "msgspec", "partial",
+        "Any", "Callable", "Iterable", "Mapping", "Sequence", "annotations", "datetime", "lru_cache", "msgspec",
+        "partial",
         "InvalidArguments", "NotPlainData", "PayloadTooLarge",
     } == set(guest.__all__)  # fmt: skip

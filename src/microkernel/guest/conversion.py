@@ -31,7 +31,10 @@ _ALONE = {
     "object": "Type unions may not contain more than one dict-like type (`Struct`, `dict`, `TypedDict`, `dataclass`)",
 } | dict.fromkeys(scalars.STR_LIKE, _STR_LIKE)
 _COLLECTIONS: dict[Any, Callable[[Any], Any]] = {list: list, set: set, frozenset: frozenset}
-_BASES = (str, int, list, dict, bytes, UUID, set, frozenset, tuple)
+_BASES: dict[type, Callable[[Any], Any]] = dict.fromkeys((str, list, dict, UUID, set, frozenset, tuple), same) | {
+    int: int, bytes: bytes,
+}  # fmt: skip
+"""The classes that others derive from, and what makes such a value one of the class itself, where msgspec does so."""
 
 
 class Compiler:
@@ -75,7 +78,10 @@ class Compiler:
                 custom = part
             else:
                 kinds.append(kind)
-        return self._custom(custom, kinds, hint) if custom else self._from_kinds(kinds, hint)
+        if custom is None:
+            return self._from_kinds(kinds, hint)
+        made = self._custom(custom, kinds, hint)
+        return (lambda value: made(hashable(value))) if in_key and self._decoding else made
 
     def _kind(self, part: Hint, in_key: bool, context: Any) -> Kind | None:
         bare, origin = part.bare, part.origin
@@ -220,10 +226,12 @@ def _by_base(table: Mapping[type, Converter | None], refuse: Converter) -> Conve
     """For a class that is not in the table, but one it derives from is."""
 
     def convert(value: Any) -> Any:
-        for base in _BASES:
+        for base, own in _BASES.items():
             if isinstance(value, base) and type(value) is not bool:
-                make = table.get(base, refuse)
-                return value if make is None else make(value)
+                if base not in table:
+                    break
+                make = table[base]
+                return own(value) if make is None else make(str.__str__(value) if base is str else own(value))
         return refuse(value)
 
     return convert
