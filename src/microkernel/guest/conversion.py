@@ -121,7 +121,8 @@ class Compiler:
     # Classes
 
     def _class_of_fields(self, part: Hint, in_key: bool) -> Kind:
-        made = self._classes.get(part.bare) or self._class_converter(part, in_key)
+        in_key = in_key and (hints.is_named_tuple(part.origin) or isinstance(part.origin, StructMeta))
+        made = self._classes.get((part.bare, in_key)) or self._class_converter(part, in_key)
         like = None if hints.is_typed_dict(part.origin) else part.origin
         if hints.is_named_tuple(part.origin) or getattr(part.origin, "__array_like__", False):
             return self._array(made, like=like)
@@ -145,11 +146,11 @@ class Compiler:
                 make = containers.make_dataclass(kind, fields)
             name = scalars.name_of_code if self._decoding else None
             made = containers.object_of(make, inner, required, getattr(kind, "__closed__", False), name)
-        self._classes[part.bare] = made
+        self._classes[part.bare, in_key] = made
         try:
             converters = [self.converter(field.hint, in_key) for field in fields]
         except BaseException:
-            del self._classes[part.bare]
+            del self._classes[part.bare, in_key]
             raise
         if hints.is_named_tuple(kind) or getattr(kind, "__array_like__", False):
             items += converters

@@ -165,6 +165,8 @@ def _duration(text: str, at: int) -> tuple[int, int]:
         stage = _next_stage(unit, _IN_TIME if step[1] else stage)
         seconds += _SCALE[unit] * int(whole)
         micros = _fraction(fraction, _SCALE[unit])
+        if seconds + micros // 1000000 > _MOST:
+            raise Mismatch("Duration is out of range")
         at = step.end()
     return seconds, micros
 

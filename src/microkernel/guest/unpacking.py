@@ -13,7 +13,7 @@ from struct import error as ShortOfBytes  # noqa: N812
 from typing import Any
 
 from microkernel.guest import moments
-from microkernel.guest.values import MAX_DEPTH, DecodeError, Ext, Mismatch, Raw
+from microkernel.guest.values import MAX_DEPTH, DecodeError, Ext, Raw
 
 Reader = Callable[[bytes, int, int], tuple[Any, int]]
 
@@ -243,5 +243,3 @@ _OTHERS: dict[int, Reader] = {
     first: _long(first, bytes) for first in (0xC4, 0xC5, 0xC6)
 } | {first: _long(first, bytes.decode) for first in (0xD9, 0xDA, 0xDB)}  # fmt: skip
 _readers = [_reader_of(first) for first in range(256)]
-
-__all__ = ["MAX_DEPTH", "Mismatch", "Reader", "array_size", "hashable", "read_value", "skip", "unpack"]
