@@ -46,7 +46,7 @@ class GuestChannel:
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         until = None if timeout is None else time.monotonic() + timeout
-        while received := self.wait(DOWN, None if until is None else max(0.0, until - time.monotonic())):
+        while self.wait(DOWN, None if until is None else max(0.0, until - time.monotonic())):
             if whole := self._sessions[DOWN].receive(self._came[DOWN].popleft()):
                 return whole
         return ()

@@ -19,7 +19,7 @@ class GuestLoop(asyncio.BaseEventLoop):
         self._readers: dict[int, events.Handle] = {}
         self._selector = self
 
-    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         self._readers[fd] = events.Handle(callback, args, self)
 
     def remove_reader(self, fd: Any) -> bool:
@@ -33,7 +33,9 @@ class GuestLoop(asyncio.BaseEventLoop):
         return self._channel.wait(sum(self._readers), timeout)
 
     def _process_events(self, ready: int) -> None:
-        self._ready.extend(handle for source, handle in self._readers.items() if source & ready)
+        for source, handle in self._readers.items():
+            if source & ready:
+                self._add_callback(handle)  # type: ignore[attr-defined]
 
     def _write_to_self(self) -> None:
         """There is nobody who could be waiting elsewhere."""

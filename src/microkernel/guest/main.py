@@ -6,9 +6,10 @@ import random
 import sys
 import threading
 import time
+from io import TextIOWrapper
 from typing import NoReturn
 
-import wit_world
+import wit_world  # type: ignore[import-not-found] # made by componentize-py from world.wit
 
 import microkernel.sdk
 from microkernel.errors import KernelError
@@ -23,15 +24,16 @@ for _name in microkernel.__all__:
         getattr(microkernel, _name)
 
 
-class WitWorld(wit_world.WitWorld):
+class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
     """The exports of ``world.wit``."""
 
     def run(self) -> None:
         _keep_time()
         random.seed()  # else all guests would draw what was seeded while this one was built
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-        sys.stderr.reconfigure(line_buffering=True)
-        threading.Thread.start = _no_threads
+        for stream in (sys.stdout, sys.stderr):
+            assert isinstance(stream, TextIOWrapper)
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+        threading.Thread.start = _no_threads  # type: ignore[method-assign]
         channel = GuestChannel(wit_world)
         loop.install(channel)
         Runtime(channel).run()
@@ -44,7 +46,7 @@ def _keep_time() -> None:
     time.monotonic = lambda: own() + ahead
 
 
-def _no_threads(_self: threading.Thread) -> NoReturn:
+def _no_threads(self: threading.Thread) -> NoReturn:  # noqa: ARG001
     raise RuntimeError(
         "there are no threads at the level wasm: use async def, or the level sandbox or process for this plugin"
     )

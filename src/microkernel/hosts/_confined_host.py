@@ -88,9 +88,8 @@ class ConfinedHost(WorkerHost):
         spec = replace(spec, limits=limits_of(spec.limits))
         may = spec.permissions
         is_open = "/" in map(absolute, (*may.fs_read, *may.fs_write))
-        return ConfinedPlace(
-            spec, feed, uplink, self._reactor, self._scratch, folder, self._watch, self.level, is_open, self.must_be_whole
-        )
+        shared = (self._reactor, self._scratch, folder, self._watch, self.level)
+        return ConfinedPlace(spec, feed, uplink, *shared, is_open, self.must_be_whole)
 
     def close(self) -> None:
         super().close()

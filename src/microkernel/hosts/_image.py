@@ -26,6 +26,8 @@ _PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("errors.py", "__init__.py", "wire", "sdk", "guest")
 _WORLD = "guest/world.wit"
 _CATALOG = "messages/en.toml"
+_MAIN = "microkernel.guest.main"
+_COMPONENTIZE = "from componentize_py import script; script()"
 _COMPILE = "import sys; sys.path[:0] = sys.argv[3:]; from microkernel.worker.wasm import build; build(*sys.argv[1:3])"
 STEPS = ("gather", "componentize", "compile")
 
@@ -86,12 +88,9 @@ class Image:
             _gather(work / "tree")
             progress("componentize")
             component = work / "guest.wasm"
-            _run(
-                [sys.executable, "-c", "from componentize_py import script; script()", "--quiet"]
-                + ["--wit-path", str(_PACKAGE / _WORLD), "--world", "plugin", "componentize", "microkernel.guest.main"]
-                + ["--python-path", str(work / "tree"), "--output", str(component)],
-                work,
-            )
+            world = ["--quiet", "--wit-path", str(_PACKAGE / _WORLD), "--world", "plugin"]
+            guest = [_MAIN, "--python-path", str(work / "tree"), "--output", str(component)]
+            _run([sys.executable, "-c", _COMPONENTIZE, *world, "componentize", *guest], work)
             progress("compile")
             image = work / self._path.name
             paths = [str(_PACKAGE.parent), *(path for path in sys.path if path)]
