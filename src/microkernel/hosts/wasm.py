@@ -12,7 +12,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from microkernel.errors import IsolationUnavailable
+from microkernel.errors import IsolationUnavailable, PluginLoadError
 from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, limits_of
 from microkernel.hosts._image import Image
 from microkernel.hosts._worker_place import WorkerPlace
@@ -48,9 +48,7 @@ class WasmHost(ConfinedHost):
     def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> WorkerPlace:
         """Waits while the guest is built, the first time."""
         if spec.load.concurrency > 1:
-            raise IsolationUnavailable(
-                "MK0501", level="wasm", reason=f"concurrency = {spec.load.concurrency} needs threads; a guest has none"
-            )
+            raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)
         self._zygote.image = self._zygote.image or str(self._image.ready())
         return super().launch(spec, feed, uplink)
 

@@ -25,3 +25,7 @@ def levels_of(function: Callable[..., Any]) -> Collection[Level]:
     """All levels, if it was not marked."""
     levels: Collection[Level] = getattr(function, _MARK, frozenset(LEVELS))
     return levels
+
+
+natively: Callable[[F], F] = only_at("thread", "process", "sandbox")
+"""This check asks for threads, or for C extensions: a wasm guest has none."""

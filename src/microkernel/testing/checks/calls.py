@@ -14,6 +14,7 @@ from microkernel.errors import (
     PluginNotActive,
     PluginNotFound,
 )
+from microkernel.testing.levels import natively
 from microkernel.testing.stage import PATIENCE, Stage, plugin, refused
 
 ECHO = plugin(
@@ -327,6 +328,7 @@ def check_a_circle_of_calls_is_refused_at_once(stage: Stage) -> None:
         assert scene.call("a.go", ["b", "c"]) == "end"  # no circle: no refusal, and nothing is left behind
 
 
+@natively
 def check_circles_that_somebody_can_leave_proceed(stage: Stage) -> None:
     """Through an async plugin with ``acall``, through ``concurrency = 2``, through spawned work."""
     lazy = """

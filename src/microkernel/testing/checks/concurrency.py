@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from microkernel.testing.levels import natively
 from microkernel.testing.stage import Stage, plugin
 
 
+@natively
 def check_sync_handlers_one_at_a_time_in_one_thread(stage: Stage) -> None:
     """``__init__``, ``start``, handlers, methods and timers: the same thread. What is bound to one (sqlite3) works."""
     body = """
@@ -96,6 +98,7 @@ def check_a_plugin_without_async_has_no_loop(stage: Stage) -> None:
         assert scene.call("p.run") == [False, 6, 8]
 
 
+@natively
 def check_concurrency_gives_threads(stage: Stage) -> None:
     """With ``concurrency = 3`` three sync handlers meet at a barrier; calls, deadlines and errors work as ever."""
     body = """
@@ -129,6 +132,7 @@ def check_concurrency_gives_threads(stage: Stage) -> None:
             assert "LookupError" in str(error)  # noqa: PT017 - these checks need no pytest
 
 
+@natively
 def check_async_calls_run_at_once(stage: Stage) -> None:
     """``acall`` does not stand in the way: two calls of one plugin are under way together."""
     body = """
@@ -148,6 +152,7 @@ def check_async_calls_run_at_once(stage: Stage) -> None:
         assert scene.call("p.both") == ["met", "met"]
 
 
+@natively
 def check_api_from_several_threads(stage: Stage) -> None:
     """``emit``, ``call`` and the context from threads of the plugin's own, all at once."""
     body = """
@@ -175,6 +180,7 @@ def check_api_from_several_threads(stage: Stage) -> None:
             assert [event["i"] for event in events if event["n"] == n] == list(range(50))
 
 
+@natively
 def check_a_death_beside_busy_threads(stage: Stage) -> None:
     """What other threads of a dying plugin had begun is delivered again, not lost and not taken for a failure."""
     body = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microkernel.errors import CallTimeout, PluginDied, PluginNotActive
-from microkernel.testing.levels import only_at
+from microkernel.testing.levels import natively, only_at
 from microkernel.testing.stage import Stage, plugin, refused
 
 RUNAWAY = plugin(
@@ -74,6 +74,7 @@ def check_a_handler_past_its_deadline_is_ended(stage: Stage) -> None:
         assert scene.until_state("p", "active").restarts == 1
 
 
+@natively
 def check_a_handler_that_hangs_beside_others_is_ended(stage: Stage) -> None:
     """With ``concurrency``, others may finish all the time: that does not excuse it."""
     manifest = """
@@ -176,6 +177,7 @@ def check_a_segmentation_fault_is_a_death(stage: Stage) -> None:
     _poison(stage, "import ctypes; ctypes.string_at(0)")
 
 
+@natively
 def check_system_exit_elsewhere_is_a_death_too(stage: Stage) -> None:
     """In an async handler, on a thread of ``concurrency``, in a timer, in ``start``."""
     leave = "if self.api.generation == 1: sys.exit(2)"

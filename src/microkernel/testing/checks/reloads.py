@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from microkernel.errors import KernelError, PluginDied, ReloadFailed
+from microkernel.testing.levels import natively
 from microkernel.testing.stage import Scene, Stage, plugin, refused
 
 COUNTER = """
@@ -331,6 +332,7 @@ def _check_calling_back(stage: Stage, source: str) -> None:
         assert queued.result() == 2
 
 
+@natively
 def check_a_call_back_to_a_handler_of_the_old_passes_a_reload(stage: Stage) -> None:
     """A handler of the old one waits for a call that comes back to its own plugin: that passes the paused mailbox."""
     source = _BACK.format(define="def", wait='self.hold("go")', call="self.api.call")
@@ -343,6 +345,7 @@ def check_a_call_back_to_an_async_handler_of_the_old_passes_a_reload(stage: Stag
     _check_calling_back(stage, plugin(_BACK.format(define="async def", wait=wait, call="await self.api.acall")))
 
 
+@natively
 def check_spawned_work_of_the_old_waits_for_nobody(stage: Stage) -> None:
     """What comes back to a call of spawned work is no handler's business: it waits for the new one, and is answered."""
     body = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from microkernel.testing.levels import natively
 from microkernel.testing.stage import Stage, plugin
 
 
@@ -84,6 +85,7 @@ def check_a_timer_that_raises_goes_on(stage: Stage) -> None:
         assert scene.info("p").state == "active"
 
 
+@natively
 def check_sleep_ends_with_the_plugin(stage: Stage) -> None:
     """True if the whole time has passed; False when the plugin is to stop: handlers, pools, spawned work."""
     body = """
@@ -108,6 +110,7 @@ def check_sleep_ends_with_the_plugin(stage: Stage) -> None:
         assert woken[:2] == [{"whole": False, "active": False}] * 2
 
 
+@natively
 def check_is_active_is_the_condition_for_loops(stage: Stage) -> None:
     """True from ``start`` until the plugin is asked to stop: in spawned work, and in a handler that loops."""
     body = """
@@ -141,6 +144,7 @@ def check_is_active_is_the_condition_for_loops(stage: Stage) -> None:
         assert len(scene.heard("worked", 1)) == 1
 
 
+@natively
 def check_spawned_work_runs_beside(stage: Stage) -> None:
     """Functions in threads, coroutine functions as tasks; what they raise is logged and ends nothing else."""
     body = """

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from microkernel.errors import InvalidArguments
-from microkernel.testing.levels import only_at
+from microkernel.testing.levels import natively
 from microkernel.testing.stage import Stage, plugin, refused
 
 HEAD = """
@@ -188,7 +188,7 @@ def check_open_signatures(stage: Stage) -> None:
         refused(InvalidArguments, scene.call, "p.strict", a=1, b=2)
 
 
-@only_at("thread", "process", "sandbox")  # a wasm guest can have no C extension
+@natively
 def check_msgspec_structs(stage: Stage) -> None:
     """A msgspec Struct is a type like any other: nested, with constraints, in both directions."""
     head = """
