@@ -99,7 +99,7 @@ class Core(Approving, Buried, Texts):
         self.router = Router(self.registry, self.bus, self.reactor, self.clock)
         self.journal.answer_ask = self.router.fail
         self.subscribing = Subscribing(self.topics, watchers)
-        self.context = Context(watchers, self.subscribing.notify)
+        self.context = Context(watchers, self.subscribing.notify, self._kept_limit)
         self.subscribing.context, self.subscribing.bus = self.context, self.bus
         self.service = KernelService()
         self.service.controls = self
@@ -369,6 +369,10 @@ class Core(Approving, Buried, Texts):
 
     def _overdue(self, instance: Instance, seconds: float, what: str) -> None:
         self._beside(partial(self.deaths.overdue, instance, seconds, what), f"{instance.name}-overdue")
+
+    def _kept_limit(self, owner: str) -> float:
+        """Bytes; the embedder has none."""
+        return self.registry.get(owner).manifest.limits.kept if owner in self.registry else 0
 
     def _complain(self, level: str, name: str, error: KernelError) -> None:
         self.journal.report(level, name, error)

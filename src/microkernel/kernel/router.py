@@ -17,10 +17,12 @@ from microkernel.errors import (
     KernelError,
     MailboxFull,
     MethodNotFound,
+    PayloadTooLarge,
     PluginDied,
     PluginNotActive,
 )
 from microkernel.kernel.bus import Bus
+from microkernel.kernel.kept import Large
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.lifecycle import WAITING
 from microkernel.kernel.ports import Clock, Lane, Reactor
@@ -28,7 +30,8 @@ from microkernel.kernel.registry import Record, Registry, did_you_mean
 from microkernel.kernel.waits import circle
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.failures import from_error
-from microkernel.wire.messages import Ask, Call, Cancel, Failure, Reply
+from microkernel.wire.messages import NOTHING, Ask, Call, Cancel, Failure, Reply
+from microkernel.wire.places import PLACE, places_of
 
 Answer = Callable[[Reply], object]
 
@@ -95,7 +98,7 @@ class Router:
         try:
             self._add(pending)
             self._refuse_circle(pending)
-            if len(target.incoming) > target.mailbox.capacity:  # calls do not compete with events for room
+            if target.incoming.places > target.mailbox.capacity:  # calls do not compete with events for room
                 raise MailboxFull("MK0609", name=name, size=len(target.incoming))
             pending.letter = letter = CallLetter(pending)
             target.counts.calls += 1
@@ -122,6 +125,9 @@ class Router:
                 next(self._ids), caller, target, call, ask.topic, partial(gathering.answered, index)  # type: ignore[arg-type]
             )
             self._add(pending)
+            if target.incoming.places > target.mailbox.capacity:
+                self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.incoming)))
+                continue
             letter = EventLetter(subscription, ask.topic, envelope, pending.id, ask.deadline)
             left = max(0.0, ask.deadline - self._clock.now())
             self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
@@ -154,7 +160,7 @@ class Router:
         """A plugin answers one of its calls. It is done with it also when nobody waits for that any more."""
         if self.is_for(reply.id, record):
             self.finish(reply.id, reply)
-        if (forgotten := record.incoming.pop(reply.id, None)) is not None:
+        if (forgotten := record.incoming.remove(reply.id)) is not None:
             self._done(forgotten)
 
     def fail(self, id: int, error: KernelError) -> None:
@@ -188,7 +194,7 @@ class Router:
         for call in calls:
             target = f"{record.name}.{call.method}"
             self.fail(call.id, PluginDied("MK0214", target=target, name=record.name, reason=reason))
-            record.incoming.pop(call.id, None)
+            record.incoming.remove(call.id)
         return len(waiting)
 
     def caller_gone(self, record: Record) -> list[PendingCall]:
@@ -197,7 +203,7 @@ class Router:
 
     def _add(self, pending: PendingCall) -> None:
         self._pending[pending.id] = pending
-        pending.target.incoming[pending.id] = pending
+        pending.target.incoming.add(pending.id, pending, len(pending.args) + len(pending.kwargs))
         if pending.caller is not None:
             pending.caller.outgoing[pending.id] = pending
 
@@ -208,7 +214,7 @@ class Router:
             return None
         pending.answered = True
         if not is_kept:
-            pending.target.incoming.pop(id, None)
+            pending.target.incoming.remove(id)
         if pending.caller is not None:
             pending.caller.outgoing.pop(id, None)
         return self._pending.pop(id, None)
@@ -282,10 +288,17 @@ class _Gathering:
     def __init__(self, owners: list[str], answer: Answer) -> None:
         self._replies: list[tuple[str, Raw | None, Failure | None]] = [(owner, None, None) for owner in owners]
         self._left = {*range(len(owners)), _BEGUN}
+        self._large = Large()
         self._answer = answer
 
     def answered(self, index: int, reply: Reply) -> None:
-        self._replies[index] = (self._replies[index][0], reply.value, reply.failure)
+        value, failure = reply.value, reply.failure
+        size = len(value) + (len(encode_message(failure)) if failure is not None else 0)
+        if sum(self._large.values()) + places_of(size) > _MOST_GATHERED:
+            value, failure = NOTHING, from_error(PayloadTooLarge("MK0622", size=size, limit=_MOST_GATHERED * PLACE))
+        else:
+            self._large.note(index, size)
+        self._replies[index] = (self._replies[index][0], value, failure)
         self._settle(index)
 
     def begun(self) -> None:
@@ -299,5 +312,7 @@ class _Gathering:
 
 
 _BEGUN = -1
+_MOST_GATHERED = 8192
+"""Places: 64 MiB of answers to one ask."""
 
 
