@@ -41,8 +41,8 @@ class PendingCall:
     thread waits, if it reads its answer itself."""
 
     __slots__ = (
-        "answer", "answered", "args", "caller", "chain", "deadline", "id", "kwargs", "lane", "letter", "method",
-        "replies", "request", "slot", "target",
+        "answer", "answered", "args", "caller", "chain", "deadline", "expiry", "id", "kwargs", "lane", "letter",
+        "method", "replies", "request", "slot", "target",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +70,8 @@ class PendingCall:
         self.replies: list[Reply] = []
         self.lane = lane
         self.letter: Letter | None = None
+        self.expiry: Callable[[], object] | None = None
+        """Takes back the timer of its deadline, where it has one."""
 
 
 class Router:
@@ -130,7 +132,7 @@ class Router:
                 continue
             letter = EventLetter(subscription, ask.topic, envelope, pending.id, ask.deadline)
             left = max(0.0, ask.deadline - self._clock.now())
-            self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
+            pending.expiry = self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
             if not self._bus.offer(letter, source):
                 self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.mailbox)))
         gathering.begun()
@@ -213,6 +215,8 @@ class Router:
         if pending is None:
             return None
         pending.answered = True
+        if pending.expiry is not None:
+            pending.expiry()
         if not is_kept:
             pending.target.incoming.remove(id)
         if pending.caller is not None:
