@@ -33,6 +33,7 @@ _GRACE = 0.3
 """Seconds in which what should not succeed would have shown; less where the plugin says that it failed."""
 _GRACE_AFTER_FAULT = 0.03
 _RECORDS = 1000
+_LONG = 10_000
 _PADDING = "y" * 4000
 """A long request leaves more behind where it was freed than a later, short one writes over."""
 GRANTED = "MK_GRANTED"
@@ -260,7 +261,13 @@ class Arena:
 
     def _note(self, event: Any) -> None:
         if not event.topic.startswith("kernel.log."):  # kept as records, some of them
-            self.events.append((event.topic, event.source, dict(event.data)))
+            data = {key: value for key, value in event.data.items() if not _is_long(value)}
+            self.events.append((event.topic[:_LONG], event.source, data))
+
+
+def _is_long(value: object) -> bool:
+    """It would fill the kernel's process by the arena's doing."""
+    return isinstance(value, str | bytes) and len(value) > _LONG
 
 
 class _Keeper(logging.Handler):

@@ -223,10 +223,13 @@ class Core(Approving, Buried, Texts):
     # One plugin: the service `kernel`, and the embedder
 
     def list(self) -> Infos:
-        return [describe(record, self.clock.wall()) for record in self.registry if not record.guest]
+        return [self._describe(record) for record in self.registry if not record.guest]
 
     def info(self, name: str) -> PluginInfo:
-        return describe(self.registry.get(name), self.clock.wall())
+        return self._describe(self.registry.get(name))
+
+    def _describe(self, record: Record) -> PluginInfo:
+        return describe(record, self.clock.wall(), self.context.used(record.name))
 
     def names(self) -> dict[str, Leftovers]:
         """What a console completes: plugins, methods and topics."""
@@ -265,7 +268,7 @@ class Core(Approving, Buried, Texts):
     def kill(self, name: str) -> PluginInfo:
         record = self.registry.get(name)
         self.operations.kill(record)
-        return describe(record, self.clock.wall())  # a guest is not among us any more
+        return self._describe(record)  # a guest is not among us any more
 
     def reload(self, name: str, expect: str = "") -> ReloadReport:
         """Take the source as it is now; with ``expect`` only in this state. Raises ReloadFailed when the old one goes

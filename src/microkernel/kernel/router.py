@@ -17,23 +17,18 @@ from microkernel.errors import (
     KernelError,
     MailboxFull,
     MethodNotFound,
-    PayloadTooLarge,
     PluginDied,
     PluginNotActive,
 )
 from microkernel.kernel.bus import Bus
-from microkernel.kernel.kept import Large
+from microkernel.kernel.gathering import Answer, Gathering
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.lifecycle import WAITING
 from microkernel.kernel.ports import Clock, Lane, Reactor
 from microkernel.kernel.registry import Record, Registry, did_you_mean
 from microkernel.kernel.waits import circle
-from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.failures import from_error
-from microkernel.wire.messages import NOTHING, Ask, Call, Cancel, Failure, Reply
-from microkernel.wire.places import PLACE, places_of
-
-Answer = Callable[[Reply], object]
+from microkernel.wire.messages import Ask, Call, Cancel, Reply
 
 
 class PendingCall:
@@ -118,7 +113,7 @@ class Router:
     def ask(self, caller: Record | None, source: str, ask: Ask, answer: Answer) -> None:
         """Give an event to all who listen but the asker, and collect what their handlers return."""
         listeners = [s for s in self._bus.listeners(ask.topic) if s.owner != source and s.inline is None]
-        gathering = _Gathering([s.owner for s in listeners], answer)
+        gathering = Gathering([s.owner for s in listeners], answer)
         envelope = self._bus.envelope(source, ask.topic, ask.data)
         call = Call(ask.id, ask.topic, deadline=ask.deadline, slot=ask.slot, chain=ask.chain)
         for index, subscription in enumerate(listeners):
@@ -284,39 +279,3 @@ def cancel(call: PendingCall) -> None:
     callee = call.target.instance
     if callee is not None and not callee.cut:
         callee.place.send(Cancel(call.id))
-
-
-class _Gathering:
-    """The replies to one ask, in the order of the handlers."""
-
-    def __init__(self, owners: list[str], answer: Answer) -> None:
-        self._replies: list[tuple[str, Raw | None, Failure | None]] = [(owner, None, None) for owner in owners]
-        self._left = {*range(len(owners)), _BEGUN}
-        self._large = Large()
-        self._answer = answer
-
-    def answered(self, index: int, reply: Reply) -> None:
-        value, failure = reply.value, reply.failure
-        size = len(value) + (len(encode_message(failure)) if failure is not None else 0)
-        if sum(self._large.values()) + places_of(size) > _MOST_GATHERED:
-            value, failure = NOTHING, from_error(PayloadTooLarge("MK0622", size=size, limit=_MOST_GATHERED * PLACE))
-        else:
-            self._large.note(index, size)
-        self._replies[index] = (self._replies[index][0], value, failure)
-        self._settle(index)
-
-    def begun(self) -> None:
-        self._settle(_BEGUN)
-
-    def _settle(self, index: int) -> None:
-        """A second time does nothing but to answer a second time."""
-        self._left.discard(index)
-        if not self._left:
-            self._answer(Reply(0, Raw(encode_message(self._replies))))
-
-
-_BEGUN = -1
-_MOST_GATHERED = 8192
-"""Places: 64 MiB of answers to one ask."""
-
-
