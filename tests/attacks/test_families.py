@@ -38,33 +38,50 @@ def test_a_plugin_takes_its_whole_family_with_it(plugins: Plugins, how: str) -> 
     assert other.is_extinct()
 
 
-SWEEPING = """
+LEAPING = """
 import fcntl, os, time
 from microkernel.worker.confinement import adopt_orphans
-from microkernel.worker.zygote import kill_children
-adopt_orphans()
-def leap(until):
+def leap(until, gap):
     while time.monotonic() < until:
         if os.fork(): os._exit(0)
-def reap():
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]: pass
-    except ChildProcessError: pass
+        time.sleep(gap)
+    os._exit(0)
 for turn in range(40):
     lock = os.open("lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_SH)
-    if os.fork() == 0:
-        leap(time.monotonic() + 10)
-        os._exit(0)
-    os.close(lock)
-    while kill_children(os.getpid()): reap()
+{body}
     with open("lock") as file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 print("none was missed", flush=True)
 """
+BY_ZYGOTE = """
+    from microkernel.worker.zygote import kill_children
+    def reap():
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]: pass
+        except ChildProcessError: pass
+    adopt_orphans()
+    if os.fork() == 0: leap(time.monotonic() + 10, 0)
+    os.close(lock)
+    while kill_children(os.getpid()): reap()
+"""
+BY_KERNEL = """
+    from microkernel.hosts._trees import end_trees
+    worker = os.fork()
+    if worker == 0:
+        adopt_orphans()
+        if os.fork() == 0: leap(time.monotonic() + 10, 0.01)
+        os.close(lock)
+        time.sleep(60)
+    os.close(lock)
+    time.sleep(0.02)
+    end_trees([worker])
+    os.waitpid(worker, 0)
+"""
 
 
-def test_a_sweep_misses_no_process_that_leaps(tmp_path: Path) -> None:
-    script = Script(SWEEPING, tmp_path)
+@pytest.mark.parametrize("body", [BY_ZYGOTE, BY_KERNEL], ids=["by the zygote", "by the kernel"])
+def test_a_sweep_misses_no_process_that_leaps(body: str, tmp_path: Path) -> None:
+    script = Script(LEAPING.format(body=body), tmp_path)
     assert script.end() == (0, "none was missed\n", "")
 
 

@@ -1,4 +1,4 @@
-"""What the system knows of a process: its memory, its time, its limits; and the end of a whole tree of them."""
+"""What the system knows of a process: its memory, its time, its limits, where it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -102,33 +102,3 @@ def _read_settled(stacks: BinaryIO, start: int) -> str:
         size = now
     stacks.seek(start)
     return stacks.read(_LONGEST_STACK).decode(errors="replace")
-
-
-def end_trees(roots: Sequence[int]) -> None:
-    """Kill processes and all that descend from them. For the case that their zygote, whose work this is, has died."""
-    for root in roots:
-        with suppress(ProcessLookupError):
-            os.kill(root, signal.SIGSTOP)  # so that it starts nothing while we look
-    family = dict.fromkeys(roots)
-    while True:
-        parents = _parents()
-        more = [pid for pid, parent in parents.items() if parent in family and pid not in family]
-        if not more:
-            break
-        family.update(dict.fromkeys(more))
-        for pid in more:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
-    for pid in reversed(family):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _parents() -> dict[int, int]:
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with suppress(OSError):
-                text = Path(f"/proc/{entry}/stat").read_text(errors="replace")
-                parents[int(entry)] = int(text.rpartition(")")[2].split()[1])
-    return parents

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable
-from microkernel.hosts._processes import STACKS, STACKS_SIGNAL, end_trees, is_alive
+from microkernel.hosts._processes import STACKS, STACKS_SIGNAL, is_alive
+from microkernel.hosts._trees import end_trees
 from microkernel.kernel.ports import Exit, Reactor
 from microkernel.wire import codec
 from microkernel.wire.messages import PROTOCOL

@@ -189,7 +189,11 @@ def _drain(descriptor: int) -> None:
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, _, _ = control.recvmsg(_MAX_REQUEST, socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4))
+    """Nothing when the kernel has gone: it has been reset if the kernel had not read all that it was told."""
+    try:
+        data, ancillary, _, _ = control.recvmsg(_MAX_REQUEST, socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4))
+    except ConnectionResetError:
+        return b"", []
     descriptors = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -1,0 +1,181 @@
+"""Values to bytes and back without C: what ``microkernel.wire.codec`` is in a wasm guest, name by name.
+
+It gives the same bytes, the same values and the same refusals as msgspec does there, but for this:
+
+- What is nested deeper than MAX_DEPTH is refused; msgspec goes as deep as Python's stack.
+- Bytes that are cut short or malformed are refused as such, even where a wrong type comes before that.
+- What is skipped (an unknown key, or the first of two that are the same) must be well-formed values all the same.
+- Of Structs there is what our messages need: lists, int tags, frozen, keyword-only; no renaming, no ``Meta``.
+- Raw in a dict, a tuple or a dataclass is encoded anew, not a piece of what came in.
+- Generic classes take their arguments, but not those of a generic base.
+- attrs classes are like any other class: what is none already is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge
+from microkernel.guest import conversion, packing, records
+from microkernel.guest import schema as schemas
+from microkernel.guest.containers import same
+from microkernel.guest.reading import reader_of
+from microkernel.guest.records import Struct
+from microkernel.guest.unpacking import unpack
+from microkernel.guest.values import MAX_DEPTH, NODEFAULT, UNSET, Raw
+
+MAX_PAYLOAD = 16 * 1024 * 1024
+"""The longest payload, encoded, in bytes."""
+
+_ENCODE_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, BufferError)
+DECODE_FAILURES = (RecursionError, ValueError, TypeError, OverflowError, MemoryError, BufferError)
+
+
+def encode(value: Any) -> bytes:
+    """The bytes of a value.
+
+    Raises NotPlainData naming the path of what is no value, PayloadTooLarge over 16 MiB.
+    """
+    try:
+        data = packing.pack(value)
+    except _ENCODE_FAILURES as failure:
+        path, kind = _find_offender(value)
+        raise NotPlainData("MK0602", path=path, kind=kind, reason=str(failure)) from None
+    if len(data) > MAX_PAYLOAD:
+        raise PayloadTooLarge("MK0603", size=len(data), limit=MAX_PAYLOAD)
+    return data
+
+
+def decode(data: bytes | memoryview | Raw, type: Any = Any) -> Any:
+    """The value of some bytes, checked and converted to ``type``. Raises InvalidArguments with the path."""
+    try:
+        return unpack(data) if type is Any else decoder_for(type)(data)
+    except DECODE_FAILURES as failure:
+        raise invalid(failure) from None
+
+
+def convert(value: Any, type: Any) -> Any:
+    """A decoded value, checked and converted to ``type``. Raises InvalidArguments with the path."""
+    if type is Any:
+        return value
+    try:
+        return conversion.converted_to(type)(value)
+    except DECODE_FAILURES as failure:
+        raise invalid(failure) from None
+
+
+def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Raw, Raw]:
+    """The bytes of a call's arguments, which are one payload. Raises as ``encode`` does."""
+    first, named = (encode(args) if args else b"\x90"), (encode(kwargs) if kwargs else b"\x80")
+    if len(first) + len(named) > MAX_PAYLOAD:
+        raise PayloadTooLarge("MK0603", size=len(first) + len(named), limit=MAX_PAYLOAD)
+    return Raw(first), Raw(named)
+
+
+def plain_text(text: str, longest: int = 16_000) -> str:
+    """A text that can travel: Python's may hold half characters, and have any length."""
+    short = text if len(text) <= longest else text[:longest] + " …"
+    return short.encode("utf-8", "backslashreplace").decode()
+
+
+def invalid(failure: BaseException) -> InvalidArguments:
+    """What a failed decode is called outside: InvalidArguments with the reason and the path in it."""
+    return InvalidArguments("MK0605", reason=str(failure) or type(failure).__name__)
+
+
+def decoder_for(type: Any) -> Callable[[Any], Any]:
+    """The bare decoder of a type, for hot paths; its failures are for ``invalid`` to name."""
+    try:
+        return _decoders[type]
+    except KeyError:
+        made = _decoders[type] = _decoder(type)
+        return made
+    except TypeError:  # the metadata of an Annotated may be unhashable
+        return _decoder(type)
+
+
+_decoders: dict[Any, Callable[[Any], Any]] = {}
+
+
+def _decoder(type: Any) -> Callable[[Any], Any]:
+    convert = conversion.decoded_as(type)
+    if convert is same:
+        return unpack
+    read = reader_of(type)
+    return (lambda data: unpack(data, read)) if read else (lambda data: convert(unpack(data)))
+
+
+encode_message: Callable[[Any], bytes] = packing.pack
+"""The bare encoder, for what is known to be plain."""
+
+
+def record_type(
+    name: str, fields: Iterable[tuple[str, Any, Any]], *, as_array: bool = False, closed: bool = False
+) -> type[Struct]:
+    """A type that decodes a dict (or, ``as_array``, a list) into named and typed fields.
+
+    ``fields`` are (name, type, default), default ``NODEFAULT`` where there is none. What is not among them is skipped,
+    or refused if ``closed``.
+    """
+    return records.make_struct(name, fields, array_like=as_array, forbid_unknown_fields=closed, kw_only=not as_array)
+
+
+def values_of(record: Any) -> tuple[Any, ...]:
+    """The fields of a record, in their order."""
+    values: tuple[Any, ...] = type(record).__values__(record)
+    return values
+
+
+def schema(type: Any) -> dict[str, Any]:
+    """The JSON schema of a type; empty where it has none."""
+    try:
+        return schemas.schema(type)
+    except (TypeError, ValueError):
+        return {}
+
+
+def forget_types() -> None:
+    """Types that were decoded to are kept for the next time, also those of a plugin that has gone."""
+    _decoders.clear()
+    conversion.forget_types()
+    packing.forget_classes()
+
+
+def _find_offender(value: Any) -> tuple[str, str]:
+    """Where in ``value`` the first thing is that cannot be encoded, and its type. Only runs when encoding failed."""
+    path = ""
+    for _ in range(MAX_DEPTH):
+        inner = next((step for step in _children(value) if not _encodes(step[1])), None)
+        if inner is None:
+            return path or "the payload", _kind(value)
+        path, value = path + inner[0], inner[1]
+    return path[:120] + "…", "nested too deep, or into itself"
+
+
+def _children(value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [(f".{key}" if isinstance(key, str) else f"[{key!r}]", item) for key, item in value.items()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [(f"[{index}]", item) for index, item in enumerate(value)]
+    fields = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None) or ()
+    return [(f".{name}", getattr(value, name, None)) for name in fields]
+
+
+def _encodes(value: Any) -> bool:
+    try:
+        packing.pack(value)
+    except _ENCODE_FAILURES:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    return f"int {str(value)[:24]}, over 64 bits" if type(value) is int else type(value).__name__
+
+
+__all__ = [
+    "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "NODEFAULT", "UNSET", "Raw", "Struct", "convert", "decode",
+    "decoder_for", "encode", "encode_arguments", "encode_message", "forget_types", "invalid", "plain_text",
+    "record_type", "schema", "values_of",
+]  # fmt: skip

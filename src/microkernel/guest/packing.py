@@ -1,0 +1,237 @@
+"""Values to the bytes of MessagePack, as msgspec writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import EnumMeta
+from struct import Struct as Layout
+from typing import Any
+from uuid import UUID
+
+from microkernel.guest import moments
+from microkernel.guest.records import Struct
+from microkernel.guest.values import MAX_DEPTH, UNSET, Ext, Raw
+
+Put = Callable[[bytes], object]
+Packer = Callable[[Any, Put, int], None]
+
+_SMALL = [bytes([n]) for n in range(128)]
+_ARRAY = [bytes([0x90 | n]) for n in range(16)]
+_MAP = [bytes([0x80 | n]) for n in range(16)]
+_TEXT = [bytes([0xA0 | n]) for n in range(32)]
+_U8, _U16, _U32, _U64 = (Layout(">B" + code).pack for code in "BHIQ")
+_I8, _I16, _I32, _I64 = (Layout(">B" + code).pack for code in "bhiq")
+_FLOAT = Layout(">Bd").pack
+
+
+def pack(value: Any) -> bytes:
+    """The bytes of a value.
+
+    Raises TypeError, OverflowError, ValueError or, nested deeper than MAX_DEPTH, RecursionError.
+    """
+    parts: list[bytes] = []
+    packer_of(type(value))(value, parts.append, MAX_DEPTH)
+    return b"".join(parts)
+
+
+def packer_of(kind: type) -> Packer:
+    """What packs values of this class; looked up once."""
+    try:
+        return _packers[kind]
+    except KeyError:
+        packer = _packers[kind] = _find(kind)
+        return packer
+
+
+def forget_classes() -> None:
+    """Classes that were packed are kept for the next time."""
+    _packers.clear()
+    _packers.update(_PLAIN)
+
+
+def _int(value: int, put: Put, depth: int) -> None:
+    put(int_bytes(value))
+
+
+def int_bytes(value: int) -> bytes:
+    """An int in as few bytes as it fits."""
+    if 0 <= value < 0x80:
+        return _SMALL[value]
+    if value >= 0:
+        return _unsigned(value)
+    if value >= -0x20:
+        return bytes([value & 0xFF])
+    if value >= -0x8000:
+        return _I8(0xD0, value) if value >= -0x80 else _I16(0xD1, value)
+    if value >= -(2**63):
+        return _I32(0xD2, value) if value >= -(2**31) else _I64(0xD3, value)
+    raise OverflowError(_TOO_WIDE)
+
+
+def _unsigned(value: int) -> bytes:
+    if value < 0x10000:
+        return _U8(0xCC, value) if value < 0x100 else _U16(0xCD, value)
+    if value < 2**64:
+        return _U32(0xCE, value) if value < 2**32 else _U64(0xCF, value)
+    raise OverflowError(_TOO_WIDE)
+
+
+_TOO_WIDE = "can't serialize ints < -2**63 or > 2**64 - 1"
+
+
+def _none(value: None, put: Put, depth: int) -> None:
+    put(b"\xc0")
+
+
+def _bool(value: bool, put: Put, depth: int) -> None:
+    put(b"\xc3" if value else b"\xc2")
+
+
+def _float(value: float, put: Put, depth: int) -> None:
+    put(_FLOAT(0xCB, value))
+
+
+def _str(value: str, put: Put, depth: int) -> None:
+    data = str.encode(value)
+    size = len(data)
+    put(_TEXT[size] if size < 32 else _head(size, 0xD9, 0xDA, 0xDB))
+    put(data)
+
+
+def _bytes(value: bytes | bytearray, put: Put, depth: int) -> None:
+    put(_head(len(value), 0xC4, 0xC5, 0xC6))
+    put(bytes(value))
+
+
+def _view(value: memoryview, put: Put, depth: int) -> None:
+    if not value.c_contiguous:
+        raise BufferError("memoryview: underlying buffer is not C-contiguous")
+    _bytes(value.tobytes(), put, depth)
+
+
+def _head(size: int, short: int, middle: int, long: int) -> bytes:
+    if size < 0x100:
+        return _U8(short, size)
+    return _U16(middle, size) if size < 0x10000 else _U32(long, size)
+
+
+def _array_head(size: int) -> bytes:
+    if size < 16:
+        return _ARRAY[size]
+    return _U16(0xDC, size) if size < 0x10000 else _U32(0xDD, size)
+
+
+def _map_head(size: int) -> bytes:
+    if size < 16:
+        return _MAP[size]
+    return _U16(0xDE, size) if size < 0x10000 else _U32(0xDF, size)
+
+
+def _raw(value: Raw, put: Put, depth: int) -> None:
+    put(bytes(value))
+
+
+def _sequence(value: Any, put: Put, depth: int) -> None:
+    if not depth:
+        raise RecursionError("nested too deep")
+    put(_array_head(len(value)))
+    for item in value:
+        packer_of(type(item))(item, put, depth - 1)
+
+
+def _dict(value: dict[Any, Any], put: Put, depth: int) -> None:
+    _pairs(value.items(), len(value), put, depth)
+
+
+def _pairs(pairs: Iterable[tuple[Any, Any]], size: int, put: Put, depth: int) -> None:
+    if not depth:
+        raise RecursionError("nested too deep")
+    put(_map_head(size))
+    packers, depth = _packers, depth - 1
+    for key, item in pairs:
+        if type(key) is str and len(data := key.encode()) < 32:
+            put(_TEXT[len(data)])
+            put(data)
+        else:
+            packer_of(type(key))(key, put, depth)
+        packer = packers.get(type(item)) or packer_of(type(item))
+        packer(item, put, depth)
+
+
+def _record(value: Struct, put: Put, depth: int) -> None:
+    kind = type(value)
+    values = kind.__values__(value)
+    if kind.__array_like__:
+        tag = kind.__tag__
+        _sequence(values if tag is None else (tag, *values), put, depth)
+    else:
+        known = [pair for pair in zip(kind.__struct_fields__, values, strict=True) if pair[1] is not UNSET]
+        _pairs(known, len(known), put, depth)
+
+
+def _dataclass(value: Any, put: Put, depth: int) -> None:
+    found = ((name, getattr(value, name, UNSET)) for name in value.__dataclass_fields__)
+    known = [pair for pair in found if pair[1] is not UNSET]
+    _pairs(known, len(known), put, depth)
+
+
+def _datetime(value: datetime, put: Put, depth: int) -> None:
+    if value.tzinfo is None:
+        return _str(moments.datetime_text(value), put, depth)
+    seconds, nanoseconds = moments.since_epoch(value)
+    if seconds >> 34:
+        put(b"\xc7\x0c\xff" + nanoseconds.to_bytes(4, "big") + seconds.to_bytes(8, "big", signed=True))
+    elif nanoseconds or seconds >> 32:
+        put(b"\xd7\xff" + (nanoseconds << 34 | seconds).to_bytes(8, "big"))
+    else:
+        put(b"\xd6\xff" + seconds.to_bytes(4, "big"))
+    return None
+
+
+def _ext(value: Ext, put: Put, depth: int) -> None:
+    size = len(value.data)
+    fixed = {1: b"\xd4", 2: b"\xd5", 4: b"\xd6", 8: b"\xd7", 16: b"\xd8"}.get(size)
+    put((fixed or _head(size, 0xC7, 0xC8, 0xC9)) + (value.code & 0xFF).to_bytes(1, "big"))
+    put(value.data)
+
+
+def _enum(value: Any, put: Put, depth: int) -> None:
+    packer_of(type(value._value_))(value._value_, put, depth)
+
+
+def _as_text(text: Callable[[Any], str]) -> Packer:
+    return lambda value, put, depth: _str(text(value), put, depth)
+
+
+def _refused(value: Any, put: Put, depth: int) -> None:
+    raise TypeError(type(value).__name__)
+
+
+_PLAIN: dict[type, Packer] = {
+    str: _str, int: _int, float: _float, bool: _bool, type(None): _none, list: _sequence, dict: _dict, bytes: _bytes,
+    bytearray: _bytes, memoryview: _view, tuple: _sequence, datetime: _datetime, date: _as_text(moments.date_text),
+    time: _as_text(moments.time_text), timedelta: _as_text(moments.timedelta_text), Ext: _ext, Raw: _raw,
+    Decimal: _as_text(str), UUID: _as_text(str), set: _sequence, frozenset: _sequence,
+}  # fmt: skip
+_packers = dict(_PLAIN)
+
+
+def _find(kind: type) -> Packer:
+    """For a class that is not plain, in msgspec's order of looking."""
+    if issubclass(kind, list | dict):
+        return _sequence if issubclass(kind, list) else _dict
+    if issubclass(kind, Struct):
+        return _record
+    if issubclass(kind, tuple):
+        return _sequence
+    if isinstance(kind, EnumMeta):
+        return _int if issubclass(kind, int) else _str if issubclass(kind, str) else _enum
+    if issubclass(kind, UUID):
+        return _as_text(str)
+    if issubclass(kind, set | frozenset):
+        return _sequence
+    if hasattr(kind, "__dataclass_fields__"):
+        return _dataclass
+    return _str if issubclass(kind, str) else _refused

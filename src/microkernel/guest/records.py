@@ -1,0 +1,140 @@
+"""Struct: classes whose fields are their annotations, in the order they travel in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any, ClassVar, dataclass_transform
+
+from microkernel.guest.values import NODEFAULT
+
+Field = tuple[str, Callable[[], Any] | None]
+"""Its name and what makes its default; None where it has none."""
+
+
+def _annotated(namespace: dict[str, Any]) -> list[str]:
+    """The names that a class body annotates, in their order; Python 3.14 keeps them as a function."""
+    annotations = namespace.get("__annotations__")
+    if annotations is None and sys.version_info >= (3, 14):
+        import annotationlib
+
+        annotate = annotationlib.get_annotate_from_class_namespace(namespace)
+        if annotate is not None:
+            annotations = annotationlib.call_annotate_function(annotate, annotationlib.Format.FORWARDREF)
+    return [name for name, hint in (annotations or {}).items() if "ClassVar" not in str(hint)]
+
+
+@dataclass_transform(field_specifiers=())
+class StructMeta(type):
+    """Makes slots of the annotated names, and ``__init__`` from them and their defaults."""
+
+    __struct_fields__: tuple[str, ...]
+    __makers__: tuple[Callable[[], Any] | None, ...]
+    __values__: Callable[[Any], tuple[Any, ...]]
+    __array_like__: bool
+    __frozen__: bool
+    __closed__: bool
+    __tag__: int | None
+
+    def __new__(  # noqa: PLR0913 - the keywords of a class
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        array_like: bool | None = None,
+        frozen: bool | None = None,
+        tag: int | None = None,
+        kw_only: bool = False,
+        forbid_unknown_fields: bool | None = None,
+    ) -> StructMeta:
+        own = _annotated(namespace)
+        defaults = {field: _maker(namespace.pop(field)) for field in own if field in namespace}
+        parents = [base for base in bases if isinstance(base, StructMeta)]
+        before = {f: m for base in reversed(parents) for f, m in zip(base.__struct_fields__, base.__makers__)}
+        if frozen:
+            namespace["__setattr__"] = _frozen
+        namespace["__slots__"] = tuple(field for field in own if field not in before)
+        cls = super().__new__(mcs, name, bases, namespace)
+        fields = before | {field: defaults.get(field) for field in own}
+        cls.__struct_fields__ = cls.__match_args__ = tuple(fields)
+        cls.__makers__ = tuple(fields.values())
+        cls.__values__ = staticmethod(_getter(cls.__struct_fields__))
+        for mark, given in (
+            ("array_like", array_like), ("frozen", frozen), ("closed", forbid_unknown_fields), ("tag", tag),
+        ):  # fmt: skip
+            inherited = next((getattr(base, f"__{mark}__") for base in parents), None if mark == "tag" else False)
+            setattr(cls, f"__{mark}__", inherited if given is None else given)
+        cls.__init__ = _initialiser(cls, kw_only)
+        return cls
+
+    __match_args__: tuple[str, ...]
+
+
+def _frozen(self: Any, name: str, value: Any) -> None:
+    raise AttributeError(f"immutable type: '{type(self).__name__}'")
+
+
+def _maker(default: Any) -> Callable[[], Any]:
+    """What makes the default: a new one each time where it can be changed."""
+    if isinstance(default, list | dict | set | bytearray):
+        return default.copy
+    return default.make if isinstance(default, Same) else Same(default).make
+
+
+class Same:
+    """A default that is handed out as it is, even if it can be changed."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def make(self) -> Any:
+        return self.value
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return (lambda value: (getattr(value, names[0]),)) if names else lambda _: ()
+
+
+def _initialiser(cls: StructMeta, kw_only: bool) -> Callable[..., None]:
+    """``__init__``, as one would write it by hand."""
+    names, known = cls.__struct_fields__, {"__absent": NODEFAULT}
+    parameters, body = ["__self"] + ["*"] * (kw_only and bool(names)), ["pass"]
+    for name, maker in zip(names, cls.__makers__, strict=True):
+        known[f"__make_{name}"], known[f"__set_{name}"] = maker, getattr(cls, name).__set__
+        parameters.append(name if maker is None else f"{name}=__absent")
+        value = name if maker is None else f"__make_{name}() if {name} is __absent else {name}"
+        body.append(f"__set_{name}(__self, {value})" if cls.__frozen__ else f"__self.{name} = {value}")
+    exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(body), known)
+    made: Callable[..., None] = known["__init__"]
+    return made
+
+
+class Struct(metaclass=StructMeta):
+    """The base of what travels as a record."""
+
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return type(self).__values__(self) == type(self).__values__(other)
+
+    def __hash__(self) -> int:
+        if not type(self).__frozen__:
+            raise TypeError(f"unhashable type: '{type(self).__name__}'")
+        return hash((type(self), type(self).__values__(self)))
+
+    def __repr__(self) -> str:
+        pairs = zip(self.__struct_fields__, type(self).__values__(self), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
+
+
+def make_struct(name: str, fields: Iterable[tuple[str, Any, Any]], **keywords: Any) -> StructMeta:
+    """A Struct of fields given as name, type and default, ``NODEFAULT`` where there is none."""
+    listed = list(fields)
+    namespace: dict[str, Any] = {field: Same(default) for field, _, default in listed if default is not NODEFAULT}
+    return StructMeta(name, (Struct,), namespace | {"__annotations__": {f: hint for f, hint, _ in listed}}, **keywords)

@@ -1,0 +1,173 @@
+"""Types to JSON schemas, as msgspec makes them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import EnumMeta
+from typing import Any, Literal
+from uuid import UUID
+
+from microkernel.guest import hints
+from microkernel.guest.conversion import converted_to
+from microkernel.guest.hints import Field, Hint
+from microkernel.guest.packing import pack
+from microkernel.guest.records import StructMeta
+from microkernel.guest.unpacking import unpack
+from microkernel.guest.values import NODEFAULT, Raw
+
+Schema = dict[str, Any]
+
+_BASE64 = {"type": "string", "contentEncoding": "base64"}
+_SIMPLE: dict[Any, Schema] = {
+    Any: {}, Raw: {}, None: {"type": "null"}, type(None): {"type": "null"}, bool: {"type": "boolean"},
+    int: {"type": "integer"}, float: {"type": "number"}, str: {"type": "string"}, bytes: _BASE64, bytearray: _BASE64,
+    memoryview: _BASE64, datetime: {"type": "string"}, time: {"type": "string"},
+    date: {"type": "string", "format": "date"}, timedelta: {"type": "string", "format": "duration"},
+    UUID: {"type": "string", "format": "uuid"}, Decimal: {"type": "string", "format": "decimal"},
+}  # fmt: skip
+
+
+def schema(hint: Any) -> Schema:
+    """The schema of a type, those of its classes under ``$defs``. Raises TypeError for what has none."""
+    converted_to(hint)  # refuses what is no type
+    named: dict[Any, Hint] = {}
+    _collect(hint, named)
+    names = _names(named)
+    made = _schema(hint, names)
+    if named:
+        made["$defs"] = {names[bare]: _class_schema(part, names) for bare, part in named.items()}
+    return made
+
+
+def _collect(hint: Any, named: dict[Any, Hint]) -> None:
+    for part in hints.members(hint):
+        if isinstance(part.bare, EnumMeta):
+            named[part.bare] = part
+        elif hints.is_class_of_fields(part.origin):
+            if part.bare not in named:
+                named[part.bare] = part
+                for field in _fields(part):
+                    _collect(field.hint, named)
+        elif part.origin is not Literal and isinstance(part.origin, type):
+            for inner in part.args or ():
+                if inner is not ... and not isinstance(inner, list):
+                    _collect(inner, named)
+
+
+def _fields(part: Hint) -> list[Field]:
+    found = hints.fields(part.bare, part.origin)
+    return sorted(found) if hints.is_typed_dict(part.origin) else found
+
+
+def _names(named: dict[Any, Hint]) -> dict[Any, str]:
+    """What each class is called; by its module too where two are called the same."""
+    plain: dict[str, list[Any]] = {}
+    for bare in named:
+        plain.setdefault(_normal(_class_name(bare)), []).append(bare)
+    full = {bare: _normal(f"{bare.__module__}.{bare.__qualname__}") for bare in named if hasattr(bare, "__qualname__")}
+    return {bare: name if len(alike) == 1 else full.get(bare, name) for name, alike in plain.items() for bare in alike}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9.\-_]", "_", name)
+
+
+def _class_name(bare: Any) -> str:
+    if hasattr(bare, "__origin__"):
+        inner = (arg.__name__ if isinstance(arg, type) else repr(arg) for arg in bare.__args__)
+        return f"{bare.__origin__.__name__}[{', '.join(inner)}]"
+    return str(bare.__name__)
+
+
+def _schema(hint: Any, names: dict[Any, str]) -> Schema:
+    parts = list(hints.members(hint))
+    if len(parts) > 1:
+        return {"anyOf": [_part_schema(part, names) for part in parts]}
+    return _part_schema(parts[0], names)
+
+
+def _part_schema(part: Hint, names: dict[Any, str]) -> Schema:
+    if _is_hashable(part.bare) and part.bare in names:
+        return {"$ref": f"#/$defs/{names[part.bare]}"}
+    if part.bare in _SIMPLE:
+        return dict(_SIMPLE[part.bare])
+    if part.origin is Literal:
+        return {"enum": sorted(hints.literals(part.args or (), part.bare))}
+    if part.origin is dict:
+        item = _schema((part.args or (Any, Any))[1], names)
+        return {"type": "object"} | ({"additionalProperties": item} if item else {})
+    if part.origin in (list, set, frozenset, tuple):
+        return _array(part, names)
+    raise TypeError(f"type {part.bare!r} is not supported")
+
+
+def _is_hashable(bare: Any) -> bool:
+    return type(bare).__hash__ is not None
+
+
+def _array(part: Hint, names: dict[Any, str]) -> Schema:
+    made: Schema = {"type": "array"}
+    if part.origin is tuple and part.args is not None and not (len(part.args) == 2 and part.args[1] is ...):
+        made |= {"minItems": len(part.args), "maxItems": len(part.args)}
+        if part.args:
+            made |= {"prefixItems": [_schema(arg, names) for arg in part.args], "items": False}
+        return made
+    if item := _schema((part.args or (Any,))[0], names):
+        made["items"] = item
+    return made | ({"uniqueItems": True} if part.origin in (set, frozenset) else {})
+
+
+# Classes
+
+
+def _class_schema(part: Hint, names: dict[Any, str]) -> Schema:
+    made: Schema = {"title": _class_name(part.bare)}
+    if doc := _doc(part.origin):
+        made["description"] = doc
+    if isinstance(part.bare, EnumMeta):
+        return made | {"enum": sorted(member.value for member in part.bare.__members__.values())}
+    fields = [(field, _field_schema(field, names)) for field in _fields(part)]
+    if getattr(part.origin, "__array_like__", False) or hints.is_named_tuple(part.origin):
+        return made | _as_array(part.origin, fields)
+    made |= {"type": "object", "properties": {field.name: inner for field, inner in fields}}
+    made["required"] = [field.name for field, _ in fields if not field.optional]
+    return made | ({"additionalProperties": False} if getattr(part.origin, "__closed__", False) else {})
+
+
+def _as_array(kind: Any, fields: list[tuple[Field, Schema]]) -> Schema:
+    items = [inner for _, inner in fields]
+    if getattr(kind, "__tag__", None) is not None:
+        items.insert(0, {"enum": [kind.__tag__]})
+    optional = next((n for n, (field, _) in enumerate(reversed(fields)) if not field.optional), len(fields))
+    made: Schema = {"type": "array", "prefixItems": items, "minItems": len(items) - optional}
+    closed = not isinstance(kind, StructMeta) or kind.__closed__
+    return made | ({"maxItems": len(items)} if closed else {})
+
+
+def _field_schema(field: Field, names: dict[Any, str]) -> Schema:
+    made = _schema(field.hint, names)
+    if field.default is not NODEFAULT:
+        made["default"] = unpack(pack(field.default))
+    elif field.make in _EMPTY:
+        made["default"] = _EMPTY[field.make]()
+    return made
+
+
+_EMPTY: dict[Any, Callable[[], Any]] = {list: list, dict: dict, set: list}
+
+
+def _doc(kind: Any) -> str:
+    doc = textwrap.dedent(getattr(kind, "__doc__", "") or "").strip("\r\n")
+    own = doc.startswith(f"{kind.__name__}(") and doc.endswith(")")  # what dataclass and NamedTuple write themselves
+    return "" if own or doc == "An enumeration." else doc
+
+
+def components(hint: Any) -> Iterator[Any]:
+    """The classes in a type."""
+    named: dict[Any, Hint] = {}
+    _collect(hint, named)
+    yield from named

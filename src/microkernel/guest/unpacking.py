@@ -1,0 +1,247 @@
+"""The bytes of MessagePack to plain values.
+
+A reader takes the bytes, where it begins, and how deep it may still go; it gives the value and where it ends. Readers do
+not look whether a text ends behind the bytes: then the last of them does, and ``unpack`` sees that. Reading on from
+there is an IndexError, a struct.error or a short piece, all of which come out as a DecodeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct as Layout
+from struct import error as ShortOfBytes  # noqa: N812
+from typing import Any
+
+from microkernel.guest import moments
+from microkernel.guest.values import MAX_DEPTH, DecodeError, Ext, Mismatch, Raw
+
+Reader = Callable[[bytes, int, int], tuple[Any, int]]
+
+TRUNCATED = "Input data was truncated"
+_MALFORMED = "MessagePack data is malformed: "
+_U16, _U32 = Layout(">H").unpack_from, Layout(">I").unpack_from
+
+
+def unpack(data: Any, read: Reader | None = None) -> Any:
+    """The one value in these bytes; a Raw is read where it lies. Raises DecodeError, ValueError or RecursionError."""
+    if type(data) is Raw:
+        base, start, end = data.base, data.start, data.end
+    else:
+        base = data if type(data) is bytes else bytes(memoryview(data))
+        start, end = 0, len(base)
+    try:
+        value, stop = (read or read_value)(base, start, MAX_DEPTH)
+    except (IndexError, ShortOfBytes):
+        raise DecodeError(TRUNCATED) from None
+    if stop != end:
+        raise DecodeError(TRUNCATED if stop > end else f"{_MALFORMED}trailing characters (byte {stop - start})")
+    return value
+
+
+def read_value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    """Any value."""
+    first = data[at]
+    if first < 0x80:
+        return first, at + 1
+    if 0xA0 <= first < 0xC0:
+        end = at + first - 0x9F
+        return data[at + 1 : end].decode(), end
+    return _readers[first](data, at, depth)
+
+
+def array_size(data: bytes, at: int) -> tuple[int, int]:
+    """How many items the array here has, -1 if it is none, and where they begin."""
+    first = data[at]
+    if 0x90 <= first < 0xA0:
+        return first - 0x90, at + 1
+    if first == 0xDC:
+        return _U16(data, at + 1)[0], at + 3
+    if first == 0xDD:
+        return _U32(data, at + 1)[0], at + 5
+    return -1, at
+
+
+def _items(data: bytes, at: int, depth: int, size: int) -> tuple[list[Any], int]:
+    if not depth:
+        raise RecursionError("nested too deep")
+    items: list[Any] = []
+    append, readers, depth = items.append, _readers, depth - 1
+    for _ in range(size):
+        first = data[at]
+        if first < 0x80:
+            append(first)
+            at += 1
+        elif 0xA0 <= first < 0xC0:
+            end = at + first - 0x9F
+            append(data[at + 1 : end].decode())
+            at = end
+        else:
+            value, at = readers[first](data, at, depth)
+            append(value)
+    return items, at
+
+
+def _pairs(data: bytes, at: int, depth: int, size: int) -> tuple[dict[Any, Any], int]:
+    if not depth:
+        raise RecursionError("nested too deep")
+    pairs: dict[Any, Any] = {}
+    readers, depth = _readers, depth - 1
+    for _ in range(size):
+        first = data[at]
+        if 0xA0 <= first < 0xC0:
+            end = at + first - 0x9F
+            key: Any = data[at + 1 : end].decode()
+            at = end
+        else:
+            key, at = _key(data, at, depth)
+        first = data[at]
+        if first < 0x80:
+            pairs[key] = first
+            at += 1
+        else:
+            pairs[key], at = readers[first](data, at, depth)
+    return pairs, at
+
+
+def _key(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    """A key of a map: an array becomes a tuple."""
+    size, _ = array_size(data, at)
+    key, end = read_value(data, at, depth)
+    key = hashable(key) if size >= 0 else key
+    try:
+        hash(key)
+    except TypeError:
+        raise DecodeError(f"{_MALFORMED}map keys must be hashable (byte {end})") from None
+    return key, end
+
+
+def hashable(value: Any) -> Any:
+    """Lists as tuples, all the way down."""
+    return tuple(map(hashable, value)) if type(value) is list else value
+
+
+def skip(data: bytes, at: int) -> int:
+    """Where the value here ends. Looks at nothing in it, and can be nested as deep as it likes."""
+    sizes, left = _SIZES, 1
+    while left:
+        first = data[at]
+        size = sizes[first]
+        if size > 0:
+            at += size
+        else:
+            at, inner = _skip_long(data, at, first)
+            left += inner
+        left -= 1
+    if at > len(data):
+        raise IndexError(at)
+    return at
+
+
+def _skip_long(data: bytes, at: int, first: int) -> tuple[int, int]:
+    """Past the head of what says its own length; and how many values follow that belong to it."""
+    if first in _SIZED:
+        width, more = _SIZED[first]
+        end = at + 1 + width
+        return end + int.from_bytes(data[at + 1 : end], "big") + more, 0
+    if first == 0xC1:
+        raise DecodeError(f"{_MALFORMED}invalid opcode '\\xc1' (byte {at})")
+    size, start = array_size(data, at)
+    return (start, size) if size >= 0 else _map_head(data, at, first)
+
+
+def _map_head(data: bytes, at: int, first: int) -> tuple[int, int]:
+    if first < 0x90:
+        return at + 1, 2 * (first - 0x80)
+    return (at + 3, 2 * _U16(data, at + 1)[0]) if first == 0xDE else (at + 5, 2 * _U32(data, at + 1)[0])
+
+
+_SIZED = {
+    0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0), 0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1),
+    0xC9: (4, 1),
+}  # fmt: skip
+"""Of text, bytes and extensions that say their length: how many bytes that takes, and what else comes with it."""
+_FIXED = {
+    0xC0: 1, 0xC2: 1, 0xC3: 1, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9, 0xCA: 5,
+    0xCB: 9, 0xD4: 3, 0xD5: 4, 0xD6: 6, 0xD7: 10, 0xD8: 18,
+}  # fmt: skip
+
+
+def _size_of(first: int) -> int:
+    """Of what begins with this byte, where that says it all; 0 where it does not."""
+    if first < 0x80 or first >= 0xE0:
+        return 1
+    return first - 0x9F if 0xA0 <= first < 0xC0 else _FIXED.get(first, 0)
+
+
+_SIZES = [_size_of(first) for first in range(256)]
+
+
+def _constant(value: Any) -> Reader:
+    return lambda data, at, depth: (value, at + 1)
+
+
+def _number(code: str) -> Reader:
+    layout = Layout(">x" + code)
+    take, size = layout.unpack_from, layout.size
+    return lambda data, at, depth: (take(data, at)[0], at + size)
+
+
+def _long(first: int, make: Callable[[bytes], Any]) -> Reader:
+    head = 1 + _SIZED[first][0]
+
+    def read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+        start = at + head
+        end = start + int.from_bytes(data[at + 1 : start], "big")
+        return make(data[start:end]), end
+
+    return read
+
+
+def _ext(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    end = skip(data, at)
+    start = at + 1 + _SIZED.get(data[at], (0, 0))[0]
+    code, content = data[start], data[start + 1 : end]
+    return (moments.from_timestamp(content) if code == 0xFF else Ext(code - (code >> 7 << 8), content)), end
+
+
+def _short_array(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    return _items(data, at + 1, depth, data[at] - 0x90)
+
+
+def _array(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    size, start = array_size(data, at)
+    return _items(data, start, depth, size)
+
+
+def _map(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    start, twice = _map_head(data, at, data[at])
+    return _pairs(data, start, depth, twice // 2)
+
+
+def _short_map(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    return _pairs(data, at + 1, depth, data[at] - 0x80)
+
+
+def _never(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    raise DecodeError(f"{_MALFORMED}invalid opcode '\\xc1' (byte {at})")
+
+
+def _reader_of(first: int) -> Reader:
+    if first < 0x80:
+        return _constant(first)
+    if first < 0xC0:
+        return _short_map if first < 0x90 else _short_array if first < 0xA0 else read_value
+    return _constant(first - 0x100) if first >= 0xE0 else _OTHERS[first]
+
+
+_OTHERS: dict[int, Reader] = {
+    0xC0: _constant(None), 0xC1: _never, 0xC2: _constant(False), 0xC3: _constant(True), 0xCA: _number("f"),
+    0xCB: _number("d"), 0xCC: _number("B"), 0xCD: _number("H"), 0xCE: _number("I"), 0xCF: _number("Q"),
+    0xD0: _number("b"), 0xD1: _number("h"), 0xD2: _number("i"), 0xD3: _number("q"), 0xDC: _array, 0xDD: _array,
+    0xDE: _map, 0xDF: _map,
+} | {first: _ext for first in (*range(0xC7, 0xCA), *range(0xD4, 0xD9))} | {
+    first: _long(first, bytes) for first in (0xC4, 0xC5, 0xC6)
+} | {first: _long(first, bytes.decode) for first in (0xD9, 0xDA, 0xDB)}  # fmt: skip
+_readers = [_reader_of(first) for first in range(256)]
+
+__all__ = ["MAX_DEPTH", "Mismatch", "Reader", "array_size", "hashable", "read_value", "skip", "unpack"]
