@@ -56,13 +56,15 @@ class Pending(dict[int, T]):
         return self._large.places(len(self))
 
     def add(self, number: int, thing: T, size: int) -> None:
-        self._large.note(number, size)
+        if size > PLACE:
+            self._large.note(number, size)
         self[number] = thing
 
     def remove(self, number: int) -> T | None:
         """It is under way no more; None if it was not."""
         thing = self.pop(number, None)
-        self._large.pop(number, None)
+        if self._large:
+            self._large.pop(number, None)
         return thing
 
 

@@ -129,7 +129,8 @@ class Mailbox:
     def done(self, seq: int) -> Letter | None:
         """It is in flight no more; None if it was not."""
         letter = self._flight.pop(seq, None)
-        self._large.pop(seq, None)
+        if self._large:
+            self._large.pop(seq, None)
         return letter
 
     def handled(self, seq: int) -> Letter | None:
