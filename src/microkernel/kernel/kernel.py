@@ -38,7 +38,7 @@ from microkernel.kernel.remains import Remains
 from microkernel.kernel.resolver import plan, split
 from microkernel.kernel.router import Router
 from microkernel.kernel.service import KernelService
-from microkernel.kernel.settings import choose_level, effective
+from microkernel.kernel.settings import choose_level, effective, held_to
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.kernel.subscriptions import Subscriptions
 from microkernel.kernel.switch import Switch
@@ -199,6 +199,7 @@ class Core(Approving, Buried, Texts):
         level, weaker = choose_level(manifest, self.config, self._override)
         if weaker:
             self.journal.announce("MK0502", "notice", found.name, asked=manifest.isolation, level=level)
+        manifest = held_to(manifest, self.config, level)
         record = Record(found, manifest, level, Mailbox(int(manifest.limits.mailbox)))
         self.registry.add(record)
         if found.error is not None:
@@ -218,7 +219,8 @@ class Core(Approving, Buried, Texts):
             if record.found.path == found.path and record.name != found.name:
                 raise PluginLoadError("MK0126", name=record.name, other=found.name, path=found.path)
         manifest = effective(found.manifest, self.config)
-        return found, manifest, choose_level(manifest, self.config, self._override)[0]
+        level, _ = choose_level(manifest, self.config, self._override)
+        return found, held_to(manifest, self.config, level), level
 
     # One plugin: the service `kernel`, and the embedder
 
