@@ -179,6 +179,7 @@ class Arena:
 
     def _begin_call(self) -> None:
         """Somebody waits for another plugin's answer, which comes when the gate is there."""
+        self.gate.unlink(missing_ok=True)
         self._waiting = threading.Thread(target=lambda: self.answers.append(self._call_slowly()))
         self._waiting.start()
         eventually(lambda: self.kernel.info("other").waiting)
