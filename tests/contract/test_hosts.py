@@ -9,7 +9,7 @@ import pytest
 from microkernel.kernel.manifest import Level
 from microkernel.testing import HOST_CHECKS
 
-LEVELS: tuple[Level, ...] = ("thread", "process", "sandbox")
+LEVELS: tuple[Level, ...] = ("thread", "process", "sandbox", "wasm")
 PAIRS = [(level, name) for level in LEVELS for name, check in HOST_CHECKS.items() if level in check.levels]
 
 

@@ -14,7 +14,7 @@ def test_a_kernel_that_goes_with_answers_unread_is_one_that_has_gone() -> None:
     # A killed kernel has most often not read everything: its end is then ECONNRESET to the zygote, not end-of-file.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lifeline, our_lifeline = os.pipe()
-    zygote = _spawn(sys.executable, "process", theirs.fileno(), lifeline)
+    zygote = _spawn(sys.executable, "process", "", theirs.fileno(), lifeline)
     theirs.close()
     os.close(lifeline)
     assert select.select([ours], [], [], 20)[0], "it says that it is ready"

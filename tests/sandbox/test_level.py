@@ -9,7 +9,7 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import PluginDied
 from microkernel.hosts import sandbox
-from microkernel.hosts._sandbox_place import fault_of
+from microkernel.hosts._confined_place import fault_of
 from microkernel.kernel.manifest import KernelConfig
 from microkernel.testing import HOST_CHECKS, check_host
 from microkernel.wire.messages import Confined

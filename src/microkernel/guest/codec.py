@@ -7,6 +7,7 @@ It gives the same bytes, the same values and the same refusals as msgspec does t
 - What is skipped (an unknown key, or the first of two that are the same) must be well-formed values all the same.
 - Of Structs there is what our messages need: lists, int tags, frozen, keyword-only; no renaming, no ``Meta``.
 - Raw in a dict, a tuple or a dataclass is encoded anew, not a piece of what came in.
+- A union with ``Any`` in it is ``Any``, even if what is before that contradicts itself.
 - Generic classes take their arguments, but not those of a generic base.
 - attrs classes are like any other class: what is none already is refused.
 """

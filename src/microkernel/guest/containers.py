@@ -54,7 +54,7 @@ def each(items: Sequence[Converter], value: Sequence[Any], offset: int = 0) -> l
     done: list[Any] = []
     try:
         for item, given in zip(items, value, strict=False):
-            done.append(item(given))  # noqa: PERF401 - how many are done says where it failed
+            done.append(item(given))
     except Mismatch as mismatch:
         raise mismatch.at(f"[{len(done) + offset}]") from None
     return done

@@ -31,7 +31,10 @@ _ALONE = {
     "object": "Type unions may not contain more than one dict-like type (`Struct`, `dict`, `TypedDict`, `dataclass`)",
 } | dict.fromkeys(scalars.STR_LIKE, _STR_LIKE)
 _COLLECTIONS: dict[Any, Callable[[Any], Any]] = {list: list, set: set, frozenset: frozenset}
-_BASES = (str, int, list, dict, bytes, UUID, set, frozenset, tuple)
+_BASES: dict[type, Callable[[Any], Any]] = dict.fromkeys((str, list, dict, UUID, set, frozenset, tuple), same) | {
+    int: int, bytes: bytes,
+}  # fmt: skip
+"""The classes that others derive from, and what makes such a value one of the class itself, where msgspec does so."""
 
 
 class Compiler:
@@ -65,7 +68,7 @@ class Compiler:
             return hashable if in_key and self._decoding else same
         if any(part.bare is Raw for part in parts):
             return self._raw()
-        kinds = self._literals(parts, hint) + self._structs(parts, hint)
+        kinds = self._literals(parts) + self._structs(parts, hint)
         custom = None
         for part in parts:
             if part.origin is Literal or isinstance(part.origin, StructMeta):
@@ -75,7 +78,10 @@ class Compiler:
                 custom = part
             else:
                 kinds.append(kind)
-        return self._custom(custom, kinds, hint) if custom else self._from_kinds(kinds, hint)
+        if custom is None:
+            return self._from_kinds(kinds, hint)
+        made = self._custom(custom, kinds, hint)
+        return (lambda value: made(hashable(value))) if in_key and self._decoding else made
 
     def _kind(self, part: Hint, in_key: bool, context: Any) -> Kind | None:
         bare, origin = part.bare, part.origin
@@ -87,8 +93,7 @@ class Compiler:
             return self._collection(part, in_key)
         if origin is dict:
             key, item = part.args or (Any, Any)
-            made = containers.dict_of(self.converter(key, in_key=True), self.converter(item))
-            return Kind("object", {dict: made})
+            return Kind("object", {dict: containers.dict_of(self.converter(key, in_key=True), self.converter(item))})
         if hints.is_class_of_fields(origin):
             return self._class_of_fields(part, in_key)
         if not isinstance(origin, type):
@@ -116,11 +121,13 @@ class Compiler:
     # Classes
 
     def _class_of_fields(self, part: Hint, in_key: bool) -> Kind:
-        made = self._classes.get(part.bare) or self._class_converter(part, in_key)
+        in_key = in_key and (hints.is_named_tuple(part.origin) or isinstance(part.origin, StructMeta))
+        made = self._classes.get((part.bare, in_key)) or self._class_converter(part, in_key)
         like = None if hints.is_typed_dict(part.origin) else part.origin
         if hints.is_named_tuple(part.origin) or getattr(part.origin, "__array_like__", False):
             return self._array(made, like=like)
-        return Kind("object", {dict: made} | self._as_it_is(like))
+        takes: dict[Any, Converter | None] = {dict: made}
+        return Kind("object", takes | self._as_it_is(like))
 
     def _class_converter(self, part: Hint, in_key: bool) -> Converter:
         kind, inner, required = part.origin, {}, []  # type: ignore[var-annotated]
@@ -139,11 +146,11 @@ class Compiler:
                 make = containers.make_dataclass(kind, fields)
             name = scalars.name_of_code if self._decoding else None
             made = containers.object_of(make, inner, required, getattr(kind, "__closed__", False), name)
-        self._classes[part.bare] = made
+        self._classes[part.bare, in_key] = made
         try:
             converters = [self.converter(field.hint, in_key) for field in fields]
         except BaseException:
-            del self._classes[part.bare]
+            del self._classes[part.bare, in_key]
             raise
         if hints.is_named_tuple(kind) or getattr(kind, "__array_like__", False):
             items += converters
@@ -158,14 +165,14 @@ class Compiler:
         structs = [part for part in parts if isinstance(part.origin, StructMeta)]
         if len(structs) < 2:
             return [self._class_of_fields(part, False) for part in structs]
-        tags = {part.origin.__tag__: self._class_of_fields(part, False).takes[list] for part in structs}
+        tags: dict[Any, Any] = {part.origin.__tag__: self._class_of_fields(part, False).takes[list] for part in structs}
         if None in tags or len(tags) < len(structs) or not all(part.origin.__array_like__ for part in structs):
             raise TypeError(f"Struct types in a union must be lists with a tag of their own - type `{context!r}`")
         return [self._array(containers.union_of(tags, self._tag_name))]
 
     # Others
 
-    def _literals(self, parts: list[Hint], context: Any) -> list[Kind]:
+    def _literals(self, parts: list[Hint]) -> list[Kind]:
         values = [v for p in parts if p.origin is Literal for v in hints.literals(p.args or (), p.bare)]
         plain = {part.bare for part in parts if isinstance(part.bare, type)}
         return scalars.literal_kinds(values, plain)
@@ -220,10 +227,12 @@ def _by_base(table: Mapping[type, Converter | None], refuse: Converter) -> Conve
     """For a class that is not in the table, but one it derives from is."""
 
     def convert(value: Any) -> Any:
-        for base in _BASES:
+        for base, own in _BASES.items():
             if isinstance(value, base) and type(value) is not bool:
-                make = table.get(base, refuse)
-                return value if make is None else make(value)
+                if base not in table:
+                    break
+                make = table[base]
+                return own(value) if make is None else make(str.__str__(value) if base is str else own(value))
         return refuse(value)
 
     return convert

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final, Literal, NamedTuple, NotRequired, Required, TypeVar, Union
 
-from microkernel.guest.records import StructMeta
+from microkernel.guest.records import Same, StructMeta
 from microkernel.guest.values import NODEFAULT
 
 UNION = "a union"
@@ -52,9 +52,9 @@ def _unwrapped(hint: Any) -> Any:
     if origin in (Final, Required, NotRequired):
         return hint.__args__[0]
     if isinstance(hint, _Alias):
-        return hint.__value__  # type: ignore[attr-defined]
+        return hint.__value__
     if isinstance(origin, _Alias):
-        return origin.__value__[hint.__args__]  # type: ignore[attr-defined]
+        return origin.__value__[hint.__args__]
     return _of_variable(hint) if isinstance(hint, TypeVar) else getattr(hint, "__supertype__", hint)
 
 
@@ -141,7 +141,8 @@ def _applied(hint: Any, variables: dict[Any, Any]) -> Any:
 
 
 def _plain(make: Any) -> Any:
-    return getattr(getattr(make, "__self__", None), "value", NODEFAULT)
+    holder = getattr(make, "__self__", None)
+    return holder.value if type(holder) is Same else NODEFAULT
 
 
 def _defaulted(name: str, hint: Any, default: Any) -> Field:

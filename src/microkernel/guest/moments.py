@@ -83,7 +83,7 @@ def datetime_of(text: str) -> datetime:
     try:
         if day and hour and text[10] in "Tt ":
             clock = _clock(hour)
-            moment = datetime(*map(int, day.groups()), *clock[:4], clock.zone)  # type: ignore[arg-type]
+            moment = datetime.combine(date(*map(int, day.groups())), clock.time())
             return moment + timedelta(microseconds=1) if clock.up else moment
     except (ValueError, OverflowError):
         raise Mismatch("Invalid RFC3339 encoded datetime") from None
@@ -107,7 +107,7 @@ def time_of(text: str) -> time:
     try:
         if found:
             clock = _clock(found)
-            moment = datetime(2000, 1, 1, *clock[:4], clock.zone)
+            moment = datetime.combine(date(2000, 1, 1), clock.time())
             return (moment + timedelta(microseconds=1) if clock.up else moment).timetz()
     except ValueError:
         raise Mismatch("Invalid RFC3339 encoded time") from None
@@ -122,6 +122,9 @@ class _Clock(NamedTuple):
     zone: tzinfo | None
     up: bool
     """What is below a microsecond rounds up."""
+
+    def time(self) -> time:
+        return time(self.hour, self.minute, self.second, self.micros, self.zone)
 
 
 def _clock(found: re.Match[str]) -> _Clock:
@@ -162,6 +165,8 @@ def _duration(text: str, at: int) -> tuple[int, int]:
         stage = _next_stage(unit, _IN_TIME if step[1] else stage)
         seconds += _SCALE[unit] * int(whole)
         micros = _fraction(fraction, _SCALE[unit])
+        if seconds + micros // 1000000 > _MOST:
+            raise Mismatch("Duration is out of range")
         at = step.end()
     return seconds, micros
 
@@ -178,5 +183,6 @@ def _next_stage(unit: str, stage: int) -> int:
 def _fraction(digits: str | None, scale: int) -> int:
     if not digits:
         return 0
-    whole, part = 10 ** len(digits[:11]), int(digits[:11]) * scale
+    whole: int = 10 ** len(digits[:11])
+    part = int(digits[:11]) * scale
     return (part * 1000000 + whole // 2) // whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from operator import attrgetter
 from typing import Any, ClassVar, dataclass_transform
 
@@ -17,8 +18,7 @@ def _annotated(namespace: dict[str, Any]) -> list[str]:
     """The names that a class body annotates, in their order; Python 3.14 keeps them as a function."""
     annotations = namespace.get("__annotations__")
     if annotations is None and sys.version_info >= (3, 14):
-        import annotationlib
-
+        annotationlib = import_module("annotationlib")
         annotate = annotationlib.get_annotate_from_class_namespace(namespace)
         if annotate is not None:
             annotations = annotationlib.call_annotate_function(annotate, annotationlib.Format.FORWARDREF)
@@ -33,53 +33,61 @@ class StructMeta(type):
     __makers__: tuple[Callable[[], Any] | None, ...]
     __values__: Callable[[Any], tuple[Any, ...]]
     __array_like__: bool
-    __frozen__: bool
     __closed__: bool
+    __frozen__: bool
     __tag__: int | None
 
-    def __new__(  # noqa: PLR0913 - the keywords of a class
+    def __new__(
         mcs,
         name: str,
         bases: tuple[type, ...],
         namespace: dict[str, Any],
         *,
-        array_like: bool | None = None,
-        frozen: bool | None = None,
-        tag: int | None = None,
         kw_only: bool = False,
-        forbid_unknown_fields: bool | None = None,
+        **marks: Any,
     ) -> StructMeta:
         own = _annotated(namespace)
         defaults = {field: _maker(namespace.pop(field)) for field in own if field in namespace}
         parents = [base for base in bases if isinstance(base, StructMeta)]
-        before = {f: m for base in reversed(parents) for f, m in zip(base.__struct_fields__, base.__makers__)}
-        if frozen:
-            namespace["__setattr__"] = _frozen
-        namespace["__slots__"] = tuple(field for field in own if field not in before)
-        cls = super().__new__(mcs, name, bases, namespace)
+        before = _fields_of(parents)
         fields = before | {field: defaults.get(field) for field in own}
-        cls.__struct_fields__ = cls.__match_args__ = tuple(fields)
-        cls.__makers__ = tuple(fields.values())
+        namespace["__slots__"] = tuple(field for field in own if field not in before)
+        if marks.get("frozen"):
+            namespace["__setattr__"] = _frozen
+        cls = super().__new__(mcs, name, bases, namespace | _marks(parents, marks))
+        cls.__struct_fields__, cls.__makers__ = tuple(fields), tuple(fields.values())
         cls.__values__ = staticmethod(_getter(cls.__struct_fields__))
-        for mark, given in (
-            ("array_like", array_like), ("frozen", frozen), ("closed", forbid_unknown_fields), ("tag", tag),
-        ):  # fmt: skip
-            inherited = next((getattr(base, f"__{mark}__") for base in parents), None if mark == "tag" else False)
-            setattr(cls, f"__{mark}__", inherited if given is None else given)
-        cls.__init__ = _initialiser(cls, kw_only)
+        setattr(cls, "__match_args__", cls.__struct_fields__)  # noqa: B010 - mypy takes it for final
+        setattr(cls, "__init__", _initialiser(cls, kw_only))  # noqa: B010 - mypy takes it for the metaclass's own
         return cls
 
-    __match_args__: tuple[str, ...]
+
+_MARKS = {
+    "array_like": "__array_like__", "forbid_unknown_fields": "__closed__", "tag": "__tag__", "frozen": "__frozen__",
+}  # fmt: skip
 
 
-def _frozen(self: Any, name: str, value: Any) -> None:
+def _marks(parents: list[StructMeta], given: dict[str, Any]) -> dict[str, Any]:
+    """What the keywords of a class say; where one is not given, its parent's. Raises KeyError for one we lack."""
+    known = {_MARKS[keyword]: value for keyword, value in given.items()}
+    return known if parents else dict.fromkeys(_MARKS.values(), False) | {"__tag__": None}
+
+
+def _fields_of(parents: list[StructMeta]) -> dict[str, Callable[[], Any] | None]:
+    found: dict[str, Callable[[], Any] | None] = {}
+    for base in reversed(parents):
+        found |= zip(base.__struct_fields__, base.__makers__, strict=True)
+    return found
+
+
+def _frozen(self: Any, _name: str, _value: Any) -> None:
     raise AttributeError(f"immutable type: '{type(self).__name__}'")
 
 
 def _maker(default: Any) -> Callable[[], Any]:
     """What makes the default: a new one each time where it can be changed."""
     if isinstance(default, list | dict | set | bytearray):
-        return default.copy
+        return default.copy if default else type(default)
     return default.make if isinstance(default, Same) else Same(default).make
 
 
@@ -93,6 +101,10 @@ class Same:
         return self.value
 
 
+class Given(Same):
+    """One that a signature has, not the declaration of a field; no part of its schema."""
+
+
 def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
     if len(names) > 1:
         return attrgetter(*names)
@@ -101,7 +113,7 @@ def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
 
 def _initialiser(cls: StructMeta, kw_only: bool) -> Callable[..., None]:
     """``__init__``, as one would write it by hand."""
-    names, known = cls.__struct_fields__, {"__absent": NODEFAULT}
+    names, known = cls.__struct_fields__, dict[str, Any](__absent=NODEFAULT)
     parameters, body = ["__self"] + ["*"] * (kw_only and bool(names)), ["pass"]
     for name, maker in zip(names, cls.__makers__, strict=True):
         known[f"__make_{name}"], known[f"__set_{name}"] = maker, getattr(cls, name).__set__
@@ -133,8 +145,10 @@ class Struct(metaclass=StructMeta):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
 
 
-def make_struct(name: str, fields: Iterable[tuple[str, Any, Any]], **keywords: Any) -> StructMeta:
+def make_struct(name: str, fields: Iterable[tuple[str, Any, Any]], **keywords: Any) -> type[Struct]:
     """A Struct of fields given as name, type and default, ``NODEFAULT`` where there is none."""
     listed = list(fields)
-    namespace: dict[str, Any] = {field: Same(default) for field, _, default in listed if default is not NODEFAULT}
-    return StructMeta(name, (Struct,), namespace | {"__annotations__": {f: hint for f, hint, _ in listed}}, **keywords)
+    namespace: dict[str, Any] = {field: Given(default) for field, _, default in listed if default is not NODEFAULT}
+    namespace["__annotations__"] = {field: hint for field, hint, _ in listed}
+    made: Any = StructMeta(name, (Struct,), namespace, **keywords)
+    return made  # type: ignore[no-any-return]

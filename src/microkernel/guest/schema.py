@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import EnumMeta
@@ -84,10 +84,17 @@ def _class_name(bare: Any) -> str:
 
 
 def _schema(hint: Any, names: dict[Any, str]) -> Schema:
-    parts = list(hints.members(hint))
+    parts = sorted(hints.members(hint), key=_place_in_union)
     if len(parts) > 1:
         return {"anyOf": [_part_schema(part, names) for part in parts]}
     return _part_schema(parts[0], names)
+
+
+def _place_in_union(part: Hint) -> int:
+    """As it was written, but for a Struct, which comes late, and None, which comes last."""
+    if part.bare in (None, type(None)):
+        return 2
+    return int(isinstance(part.origin, StructMeta) and not part.origin.__array_like__)
 
 
 def _part_schema(part: Hint, names: dict[Any, str]) -> Schema:
@@ -96,7 +103,7 @@ def _part_schema(part: Hint, names: dict[Any, str]) -> Schema:
     if part.bare in _SIMPLE:
         return dict(_SIMPLE[part.bare])
     if part.origin is Literal:
-        return {"enum": sorted(hints.literals(part.args or (), part.bare))}
+        return {"enum": sorted(part.args or (), key=lambda value: (type(value).__name__, value))}
     if part.origin is dict:
         item = _schema((part.args or (Any, Any))[1], names)
         return {"type": "object"} | ({"additionalProperties": item} if item else {})
@@ -129,8 +136,9 @@ def _class_schema(part: Hint, names: dict[Any, str]) -> Schema:
     if doc := _doc(part.origin):
         made["description"] = doc
     if isinstance(part.bare, EnumMeta):
-        return made | {"enum": sorted(member.value for member in part.bare.__members__.values())}
-    fields = [(field, _field_schema(field, names)) for field in _fields(part)]
+        return made | {"enum": sorted(member.value for member in part.origin)}
+    is_struct = isinstance(part.origin, StructMeta)
+    fields = [(field, _field_schema(field, names, is_struct)) for field in _fields(part)]
     if getattr(part.origin, "__array_like__", False) or hints.is_named_tuple(part.origin):
         return made | _as_array(part.origin, fields)
     made |= {"type": "object", "properties": {field.name: inner for field, inner in fields}}
@@ -148,11 +156,11 @@ def _as_array(kind: Any, fields: list[tuple[Field, Schema]]) -> Schema:
     return made | ({"maxItems": len(items)} if closed else {})
 
 
-def _field_schema(field: Field, names: dict[Any, str]) -> Schema:
+def _field_schema(field: Field, names: dict[Any, str], of_struct: bool) -> Schema:
     made = _schema(field.hint, names)
     if field.default is not NODEFAULT:
         made["default"] = unpack(pack(field.default))
-    elif field.make in _EMPTY:
+    elif of_struct and field.make in _EMPTY:
         made["default"] = _EMPTY[field.make]()
     return made
 
@@ -164,10 +172,3 @@ def _doc(kind: Any) -> str:
     doc = textwrap.dedent(getattr(kind, "__doc__", "") or "").strip("\r\n")
     own = doc.startswith(f"{kind.__name__}(") and doc.endswith(")")  # what dataclass and NamedTuple write themselves
     return "" if own or doc == "An enumeration." else doc
-
-
-def components(hint: Any) -> Iterator[Any]:
-    """The classes in a type."""
-    named: dict[Any, Hint] = {}
-    _collect(hint, named)
-    yield from named

@@ -1,8 +1,8 @@
 """The bytes of MessagePack to plain values.
 
-A reader takes the bytes, where it begins, and how deep it may still go; it gives the value and where it ends. Readers do
-not look whether a text ends behind the bytes: then the last of them does, and ``unpack`` sees that. Reading on from
-there is an IndexError, a struct.error or a short piece, all of which come out as a DecodeError.
+A reader takes the bytes, where it begins, and how deep it may still go; it gives the value and where it ends. It does
+not look whether a text reaches beyond the bytes: ``unpack`` sees where the last one ends, and reading on from there is
+an IndexError or a struct.error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from struct import error as ShortOfBytes  # noqa: N812
 from typing import Any
 
 from microkernel.guest import moments
-from microkernel.guest.values import MAX_DEPTH, DecodeError, Ext, Mismatch, Raw
+from microkernel.guest.values import MAX_DEPTH, DecodeError, Ext, Raw
 
 Reader = Callable[[bytes, int, int], tuple[Any, int]]
 
@@ -239,9 +239,7 @@ _OTHERS: dict[int, Reader] = {
     0xCB: _number("d"), 0xCC: _number("B"), 0xCD: _number("H"), 0xCE: _number("I"), 0xCF: _number("Q"),
     0xD0: _number("b"), 0xD1: _number("h"), 0xD2: _number("i"), 0xD3: _number("q"), 0xDC: _array, 0xDD: _array,
     0xDE: _map, 0xDF: _map,
-} | {first: _ext for first in (*range(0xC7, 0xCA), *range(0xD4, 0xD9))} | {
+} | dict.fromkeys((*range(199, 202), *range(212, 217)), _ext) | {
     first: _long(first, bytes) for first in (0xC4, 0xC5, 0xC6)
 } | {first: _long(first, bytes.decode) for first in (0xD9, 0xDA, 0xDB)}  # fmt: skip
 _readers = [_reader_of(first) for first in range(256)]
-
-__all__ = ["MAX_DEPTH", "Mismatch", "Reader", "array_size", "hashable", "read_value", "skip", "unpack"]

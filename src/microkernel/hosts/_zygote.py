@@ -27,7 +27,8 @@ _READY = 20.0
 _TRIES = 5
 """How many zygotes may die over one fork."""
 _ENDING = 10.0
-_BOOT = "import sys; sys.path[:0] = sys.argv[1:-4]; from microkernel.worker.zygote import main; main()"
+_BOOT = "import sys; sys.path[:0] = sys.argv[1:-5]; from microkernel.worker.zygote import main; main()"
+_NEEDED = ("msgspec", "wasmtime")
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _log = logging.getLogger("microkernel")
 
@@ -51,6 +52,8 @@ class Zygote:
         self._reactor = reactor
         self._level = level
         self._python = python
+        self.image = ""
+        """The guest's, at the level wasm. To be set before the first fork."""
         self._lock = threading.Lock()
         self._numbers = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -144,7 +147,7 @@ class Zygote:
         lifeline, self._lifeline = os.pipe()
         self._ready = threading.Event()
         try:
-            self._process = _spawn(self._python, self._level, theirs.fileno(), lifeline)
+            self._process = _spawn(self._python, self._level, self.image, theirs.fileno(), lifeline)
         except OSError as error:
             ours.close()
             os.close(self._lifeline)
@@ -228,13 +231,13 @@ def _last_words(process: subprocess.Popen[bytes] | None) -> str:
     return words.splitlines()[-1] if words else "it said nothing"
 
 
-def _spawn(python: str, level: str, control: int, lifeline: int) -> subprocess.Popen[bytes]:
+def _spawn(python: str, level: str, image: str, control: int, lifeline: int) -> subprocess.Popen[bytes]:
     """With a clean environment, in a session of its own."""
     ours = [str(Path(__file__).parents[2])]
-    if python == sys.executable:  # another interpreter brings its own: it has C code in it
-        ours.append(str(Path(find_spec("msgspec").origin).parents[1]))  # type: ignore[union-attr,arg-type]
+    if python == sys.executable:  # another interpreter brings its own: they have C code in them
+        ours += [str(Path(spec.origin).parents[1]) for spec in map(find_spec, _NEEDED) if spec and spec.origin]
     return subprocess.Popen(
-        [python, "-I", "-c", _BOOT, *ours, level, str(control), str(lifeline), str(os.getpid())],
+        [python, "-I", "-c", _BOOT, *ours, level, image, str(control), str(lifeline), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -29,7 +29,7 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
     try:
         kept = settle_in(request, descriptors, lifeline)
         _take_over_process(request)
-        status = _serve(kept, request.get("confine"))
+        status = _serve(kept, request.get("confine"), request.get("guest"))
     except SystemExit:
         pass  # asked to end, while it was leaving anyway
     except BaseException:
@@ -38,7 +38,7 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
         _leave(status)
 
 
-def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None) -> int:
+def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None, guest: dict[str, Any] | None) -> int:
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
     broker = lanes.pop() if walls is not None and walls.get("net") else None
     channel = SocketChannel(down, up, lanes)
@@ -46,8 +46,12 @@ def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None) -> int:
         confined = confine(walls)
         network.install(sys.argv[0], broker)
         channel.send(confined)
-        if confined.missing:
+        if confined.missing and guest is None:
             return BROKEN
+    if guest is not None:
+        from microkernel.worker import wasm
+
+        return wasm.run(down, up, lanes, guest)
     Runtime(channel).run()
     return 0
 

@@ -202,11 +202,17 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def main() -> None:
-    """Arguments: the level, the descriptors of the control socket and of the lifeline, and the kernel's pid."""
+    """Arguments: the level, the guest's image (empty but at the level wasm), the descriptors of the control socket and
+    of the lifeline, and the kernel's pid."""
+    level, image = sys.argv[-5:-3]
     control, lifeline, kernel = (int(argument) for argument in sys.argv[-3:])
     confinement.adopt_orphans()
-    if sys.argv[-4] == "sandbox":
+    if level in ("sandbox", "wasm"):
         sandbox.prepare()
+    if image:
+        from microkernel.worker import wasm  # where it is wanted, its engine is installed
+
+        wasm.prepare(image)
     handle = os.pidfd_open(kernel)
     if os.getppid() != kernel:
         return

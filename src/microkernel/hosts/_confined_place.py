@@ -14,6 +14,7 @@ from microkernel.hosts._usage import disk_used
 from microkernel.hosts._watch import Watch
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.hosts._zygote import Zygote
+from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Exit, Feed, LaunchSpec, Reactor, Uplink
 from microkernel.wire.messages import Confined, Failed, Failure, Message
 
@@ -21,8 +22,9 @@ _FAREWELL = 1.0
 """Seconds that a worker that could not be confined has to end by itself."""
 
 
-class SandboxPlace(WorkerPlace):
-    """``is_open``: it was granted all files, so that this wall is not there."""
+class ConfinedPlace(WorkerPlace):
+    """``is_open``: it was granted all files, so that this wall is not there. ``must_be_whole``: a worker that could not
+    have a wall is ended, before it is told of its plugin."""
 
     def __init__(
         self,
@@ -33,13 +35,17 @@ class SandboxPlace(WorkerPlace):
         scratch: Scratch,
         folder: str,
         watch: Watch,
+        level: Level,
         is_open: bool,
+        must_be_whole: bool,
     ) -> None:
         super().__init__(spec.load, feed, uplink, reactor, scratch, folder)
         self._limits = spec.limits
         self._folders = [spec.load.data_dir, *([folder] if folder else [])]
         self._expected = ("files",) if is_open else ()
         self._watch = watch
+        self._level = level
+        self._must_be_whole = must_be_whole
         self._confined = Confined()
         self._sentence = ""
         net = spec.permissions.net
@@ -75,8 +81,8 @@ class SandboxPlace(WorkerPlace):
             return
         self._confined = message
         self._channel.received = self._uplink.received
-        if reason := fault_of(message, self._expected):
-            failure = Failure("IsolationUnavailable", "MK0501", {"level": "sandbox", "reason": reason})
+        if self._must_be_whole and (reason := fault_of(message, self._expected)):
+            failure = Failure("IsolationUnavailable", "MK0501", {"level": self._level, "reason": reason})
             self._uplink.received(Failed("confine", failure))
             self._reactor.later(_FAREWELL, self.kill)
         else:

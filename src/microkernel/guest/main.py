@@ -1,0 +1,50 @@
+"""Where a guest begins: ``run`` is the whole life of one instance. This module is imported while the guest is built."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from typing import NoReturn
+
+import wit_world
+
+import microkernel.sdk
+from microkernel.errors import KernelError
+from microkernel.guest import loop, standard
+from microkernel.guest.channel import GuestChannel
+from microkernel.sdk.runtime import Runtime
+
+standard.carry()
+str(KernelError("MK0000"))  # has the catalog read, which is a file
+for _name in microkernel.__all__:
+    if _name not in ("Kernel", "KernelConfig"):
+        getattr(microkernel, _name)
+
+
+class WitWorld(wit_world.WitWorld):
+    """The exports of ``world.wit``."""
+
+    def run(self) -> None:
+        _keep_time()
+        random.seed()  # else all guests would draw what was seeded while this one was built
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+        sys.stderr.reconfigure(line_buffering=True)
+        threading.Thread.start = _no_threads
+        channel = GuestChannel(wit_world)
+        loop.install(channel)
+        Runtime(channel).run()
+
+
+def _keep_time() -> None:
+    """The machine's monotonic clock: deadlines are told in it."""
+    own = time.monotonic
+    ahead = wit_world.now() - own()
+    time.monotonic = lambda: own() + ahead
+
+
+def _no_threads(_self: threading.Thread) -> NoReturn:
+    raise RuntimeError(
+        "there are no threads at the level wasm: use async def, or the level sandbox or process for this plugin"
+    )

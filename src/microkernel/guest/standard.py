@@ -1,0 +1,32 @@
+"""Which modules of the standard library a guest carries: what is not imported while it is built is not in it.
+
+They bring what they import themselves. ``docs/wasm.md`` lists them for plugin authors.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+MODULES = (
+    "__future__", "abc", "argparse", "array", "ast", "asyncio", "base64", "binascii", "bisect", "calendar", "cmath",
+    "codecs", "collections", "collections.abc", "colorsys", "concurrent.futures", "configparser", "contextlib",
+    "contextvars", "copy", "csv", "dataclasses", "datetime", "_strptime", "decimal", "difflib", "email", "enum",
+    "errno", "fnmatch", "fractions", "functools", "gc", "getpass", "glob", "graphlib", "gzip", "hashlib", "heapq",
+    "hmac", "html", "html.parser", "html.entities", "http", "importlib", "importlib.metadata", "importlib.resources",
+    "inspect", "io", "itertools", "json", "keyword", "linecache", "locale", "logging", "math", "mimetypes", "numbers",
+    "operator", "os", "pathlib", "pickle", "pickletools", "pprint", "queue", "quopri", "random", "re", "reprlib",
+    "sched", "secrets", "shlex", "shutil", "signal", "statistics", "string", "stringprep", "struct", "symtable",
+    "sys", "tempfile", "textwrap", "threading", "time", "timeit", "token", "tokenize", "tomllib", "traceback", "types",
+    "typing", "unicodedata", "urllib.parse", "urllib.error", "uuid", "warnings", "weakref", "xml.etree.ElementTree",
+    "xml.sax.saxutils", "zipfile", "zipimport", "zlib", "zoneinfo",
+    "encodings.ascii", "encodings.latin_1", "encodings.utf_8", "encodings.utf_8_sig", "encodings.utf_16",
+    "encodings.utf_16_le", "encodings.utf_16_be", "encodings.utf_32", "encodings.cp1252", "encodings.idna",
+    "encodings.punycode", "encodings.unicode_escape", "encodings.raw_unicode_escape", "encodings.hex_codec",
+    "encodings.base64_codec", "encodings.gb18030", "encodings.gbk",
+)  # fmt: skip
+
+
+def carry() -> None:
+    """Import them, so that they are in the guest. Raises ImportError: a list that is wrong is no guest."""
+    for name in MODULES:
+        import_module(name)

@@ -1,0 +1,106 @@
+"""What the hosts have in common whose workers are confined: what stays open to them, their limits, their place.
+
+Their worker walls itself in before it is told of its plugin (``worker/sandbox.py``), and says what it has. Only then is
+the plugin's source sent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from microkernel.hosts._confined_place import ConfinedPlace
+from microkernel.hosts._places import GIVEN, OF_SYSTEM
+from microkernel.hosts._scratch import Scratch
+from microkernel.hosts._watch import Watch
+from microkernel.hosts._worker_host import LIMITS, WorkerHost
+from microkernel.hosts._worker_place import WorkerPlace
+from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
+
+MiB = 1 << 20
+DEFAULTS: dict[str, float] = {
+    "memory": 512 * MiB, "files": 256, "file_size": 64 * MiB, "threads": 64, "disk": 1024 * MiB, "frames": 250_000,
+}  # fmt: skip
+"""Where neither manifest nor operator set a limit."""
+_VARIABLES = ("PATH", "LANG", "TZ")
+
+
+class ConfinedHost(WorkerHost):
+    """``must_be_whole``: where a wall is missing, no plugin runs."""
+
+    must_be_whole = True
+
+    def __init__(self, reactor: Reactor, python: str = sys.executable, **options: object) -> None:
+        super().__init__(reactor, python, **options)
+        self._watch = Watch()
+
+    def _make_scratch(self) -> Scratch:
+        """C code that asks with ``access`` asks for the real user, which a worker of root's has lost; not the group."""
+        return Scratch(0o770 if os.geteuid() == 0 else 0o700)
+
+    def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
+        load, may = spec.load, spec.permissions
+        Path(load.data_dir).mkdir(parents=True, exist_ok=True)
+        limits = limits_of(spec.limits)
+        read = [spec.source, *map(absolute, may.fs_read)]
+        write = [load.data_dir, *([folder] if folder else []), *map(absolute, may.fs_write)]
+        shown = [name for name in (*_VARIABLES, *may.env) if name in os.environ and name not in spec.hidden]
+        environment = {name: os.environ[name] for name in shown}
+        if folder:
+            environment["TMPDIR"] = folder
+        walls = self.walls(limits, read, write, [*map(absolute, (*may.fs_read, *may.fs_write))])
+        walls["net"] = bool(may.net)
+        return self.wanted(load.name, environment, load.data_dir, walls, limits)
+
+    def wanted(
+        self,
+        name: str,
+        environment: Mapping[str, str],
+        folder: str,
+        walls: Mapping[str, Any],
+        limits: Mapping[str, float] = DEFAULTS,
+    ) -> dict[str, Any]:
+        """The interpreter's own path: the zygote's."""
+        return {
+            "name": name,
+            "env": {os.fsencode(key): os.fsencode(value) for key, value in environment.items()},
+            "cwd": os.fsencode(folder or "/"),
+            "path": [],
+            "limits": {limit: limits.get(limit, 0) for limit in LIMITS},
+            "confine": walls,
+        }
+
+    def walls(
+        self, limits: Mapping[str, float], read: Iterable[str], write: Iterable[str], granted: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        return {
+            "read": [*map(os.fsencode, (*OF_SYSTEM, *read))],
+            "write": [*map(os.fsencode, (*GIVEN, *write))],
+            "granted": [*map(os.fsencode, granted)],
+            "threads": int(limits.get("threads", DEFAULTS["threads"])),
+        }
+
+    def _place(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, folder: str) -> WorkerPlace:
+        spec = replace(spec, limits=limits_of(spec.limits))
+        may = spec.permissions
+        is_open = "/" in map(absolute, (*may.fs_read, *may.fs_write))
+        return ConfinedPlace(
+            spec, feed, uplink, self._reactor, self._scratch, folder, self._watch, self.level, is_open, self.must_be_whole
+        )
+
+    def close(self) -> None:
+        super().close()
+        self._watch.close()
+
+
+def limits_of(wanted: Mapping[str, float]) -> dict[str, float]:
+    """With this level's own where none is set."""
+    return {name: value or DEFAULTS.get(name, 0) for name, value in wanted.items()}
+
+
+def absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))

@@ -1,0 +1,74 @@
+"""The level ``wasm``: the plugin in an interpreter that is a WebAssembly guest, in a worker that is confined as well.
+
+The guest has no system calls but those that its worker hands in, so what holds it holds on any machine. The walls of
+the worker are a second line, as many as this machine has.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+from microkernel.errors import IsolationUnavailable
+from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, limits_of
+from microkernel.hosts._image import Image
+from microkernel.hosts._worker_place import WorkerPlace
+from microkernel.kernel.manifest import Level
+from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
+
+_ENGINE = 256 * MiB
+"""What the worker may use beside its guest."""
+
+
+class WasmHost(ConfinedHost):
+    """Instances as guests, each in a worker of its own."""
+
+    level: Level = "wasm"
+    must_be_whole = False
+
+    def __init__(self, reactor: Reactor, python: str = sys.executable, **options: object) -> None:
+        super().__init__(reactor, python, **options)
+        self._image = Image()
+
+    def available(self) -> Availability:
+        """Builds nothing: the first launch does, or `mk wasm prepare`."""
+        if find_spec("wasmtime") is None:
+            return Availability("wasmtime is not installed", IsolationUnavailable("MK0510", extra="wasm"))
+        if self._python != sys.executable:
+            return self._missing("workers of another interpreter have no engine")
+        is_built = self._image.is_built()
+        if not is_built and find_spec("componentize_py") is None:
+            return Availability("componentize-py is not installed", IsolationUnavailable("MK0510", extra="wasm"))
+        state = "guest built" if is_built else "guest not built yet (mk wasm prepare)"
+        return Availability(f"wasmtime {version('wasmtime')} · {state}")
+
+    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> WorkerPlace:
+        """Waits while the guest is built, the first time."""
+        if spec.load.concurrency > 1:
+            raise IsolationUnavailable(
+                "MK0501", level="wasm", reason=f"concurrency = {spec.load.concurrency} needs threads; a guest has none"
+            )
+        self._zygote.image = self._zygote.image or str(self._image.ready())
+        return super().launch(spec, feed, uplink)
+
+    def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
+        """The walls are the sandbox's, with room for the engine; what the guest has is within them."""
+        request = super()._request(spec, folder)
+        memory = int(limits_of(spec.limits)["memory"])
+        may = spec.permissions
+        request["limits"]["memory"] = memory + _ENGINE
+        variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in may.env if name in os.environ}
+        shown = {name: value for name, value in variables.items() if os.fsdecode(name) not in spec.hidden}
+        given = [spec.load.data_dir, *([folder] if folder else [])]
+        request["guest"] = {
+            "memory": memory,
+            "env": shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
+            "read": [os.fsencode(absolute(path)) for path in may.fs_read],
+            "write": [os.fsencode(path) for path in (*given, *map(absolute, may.fs_write))],
+        }
+        return request
+
+

@@ -1,0 +1,146 @@
+"""The level ``wasm``: in this worker, which is confined, the plugin runs in an interpreter that is itself a guest.
+
+The guest has what WASI gives (clocks, random numbers, the output, the folders that were granted) and the four functions
+of ``guest/world.wit``, which are this channel and the clock. A store belongs to one worker and its main thread.
+
+There is no meter for time in a guest: a worker holds one instance, and who is over its time is ended with its process,
+as at every level. So code in a guest runs a tenth faster, and one mechanism does for loops, C code and sleep alike.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wasmtime import Config, Engine, Store, WasiConfig, WasmtimeError
+from wasmtime.component import Component, Linker
+
+from microkernel.wire import frames
+from microkernel.worker import confinement
+
+DOWN, UP, _CLOSED = 1, 2, 4
+_CHANNEL = 32
+"""More descriptors than a worker's channel has."""
+_LONGEST = 3600.0
+"""The system takes no wait of more than some weeks; who waits for longer asks again."""
+_image: tuple[Engine, Component] | None = None
+
+
+def build(component: str, image: str) -> None:
+    """Compile a component for this machine."""
+    Path(image).write_bytes(Component.from_file(_engine(), component).serialize())
+
+
+def prepare(image: str) -> None:
+    """In the zygote: all workers share the guest's code, and the memory it begins with, which stays in the file. The
+    engine keeps that open; its number is one that no worker's channel takes."""
+    global _image
+    engine = _engine()
+    below = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_CHANNEL)]
+    before = _open_descriptors()
+    _image = engine, Component.deserialize_file(engine, image)
+    confinement.kept |= _open_descriptors() - before
+    for descriptor in below:
+        os.close(descriptor)
+
+
+def _open_descriptors() -> set[int]:
+    return {int(entry) for entry in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{entry}")}
+
+
+def _engine() -> Engine:
+    return Engine(Config())
+
+
+def run(down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], wanted: Mapping[str, Any]) -> int:
+    """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``read`` and ``write``, the folders that the guest
+    has. Returns the status to exit with."""
+    assert _image is not None
+    engine, component = _image
+    linker, store = Linker(engine), Store(engine)
+    store.set_limits(memory_size=wanted["memory"])
+    store.set_wasi(_wasi(wanted))
+    linker.add_wasip2()
+    with linker.root() as root:
+        for name, function in _Imports(down, up, lanes).functions().items():
+            root.add_func(name, function)
+    instance = linker.instantiate(store, component)
+    life = instance.get_func(store, "run")
+    assert life is not None
+    try:
+        life(store)
+    except WasmtimeError as trap:
+        sys.stderr.write(f"{_reason(trap)}\n")
+        return 1
+    return 0
+
+
+def _reason(trap: WasmtimeError) -> str:
+    """The last line: before it come the functions of the interpreter."""
+    return str(trap).strip().rpartition("\n")[2].strip()
+
+
+def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
+    wasi = WasiConfig()
+    wasi.inherit_stdout()
+    wasi.inherit_stderr()
+    wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in wanted["env"].items()]
+    for writable, folders in ((False, wanted["read"]), (True, wanted["write"])):
+        for folder in map(os.fsdecode, folders):
+            if os.path.isdir(folder):
+                wasi.preopen_dir(folder, folder, writable)
+            else:
+                sys.stderr.write(f"{folder} is granted, and is no folder: the level wasm opens folders only\n")
+    return wasi
+
+
+class _Imports:
+    """What ``world.wit`` promises the guest."""
+
+    def __init__(self, down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket]) -> None:
+        self._sockets = {DOWN: down, UP: up}
+        self._up = up
+        self._lanes = lanes
+        self._polls: dict[int, select.poll] = {}
+        for sources in range(1 + (DOWN | UP)):
+            poll = self._polls[sources] = select.poll()
+            for source, end in self._sockets.items():
+                if source & sources:
+                    poll.register(end, select.POLLIN)
+        self._sources = {end.fileno(): source for source, end in self._sockets.items()}
+
+    def functions(self) -> dict[str, Any]:
+        return {"receive": self.receive, "send": self.send, "reply": self.reply, "now": lambda _store: time.monotonic()}
+
+    def receive(self, _store: object, sources: int, timeout: float) -> tuple[int, str]:
+        wait = None if timeout < 0 else min(timeout, _LONGEST) * 1000
+        ready = self._polls[sources].poll(wait)
+        if not ready:
+            return 0, ""
+        source = self._sources[ready[0][0]]
+        try:
+            data = self._sockets[source].recv(frames.DATAGRAM)
+        except ConnectionError:
+            data = b""
+        return (source, data.decode("latin-1")) if data else (_CLOSED, "")
+
+    def send(self, _store: object, frame: str) -> bool:
+        return _send(self._up, frame)
+
+    def reply(self, _store: object, lane: int, frame: str) -> bool:
+        return lane < len(self._lanes) and _send(self._lanes[lane], frame)
+
+
+def _send(end: socket.socket, frame: str) -> bool:
+    try:
+        for part in frames.datagrams(frame.encode("latin-1")):
+            end.send(part)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""All of wire and sdk with the codec of a wasm guest in its place, in a Python that has no msgspec."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+GUEST = """
+import sys
+
+class NoMsgspec:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "msgspec":
+            raise ImportError(f"a wasm guest has no {name}")
+
+sys.meta_path.insert(0, NoMsgspec())
+import microkernel.guest.codec as codec
+sys.modules["microkernel.wire.codec"] = codec
+import microkernel.wire
+microkernel.wire.codec = codec
+"""
+EVERY_MESSAGE = """
+import pkgutil, typing
+import microkernel.sdk.runtime
+from microkernel.wire import messages, session
+
+for module in pkgutil.iter_modules(microkernel.wire.__path__):
+    __import__(f"microkernel.wire.{module.name}")
+assert not any(name.startswith(("msgspec", "microkernel.kernel")) for name in sys.modules)
+
+handler, method = messages.Handler(1, "a.*", "h"), messages.Method("m", schema={"type": "object"})
+failure = messages.Failure("kind", "MK0600", {"a": 1}, hops=["x"])
+GIVEN = {
+    int: 7, str: "text", float: 1.5, bool: True, codec.Raw: codec.Raw(b"\\x93\\x01\\x02\\xa1x"), list[str]: ["a"],
+    list[int]: [1, 2], list[str] | None: ["b"], dict[str, typing.Any]: {"k": [None]}, messages.Failure: failure,
+    dict[str, bytes]: {"p": b"source"},
+    messages.Failure | None: failure, list[messages.Handler]: [handler], list[messages.Method]: [method],
+    messages.Handler: handler, messages.Method: method,
+}
+kinds = typing.get_args(messages.Any_)
+sent = [kind(*[GIVEN[hint] for name, hint in typing.get_type_hints(kind).items() if name in kind.__struct_fields__])
+        for kind in kinds if kind not in (messages.Hello, messages.Refuse)]
+ours, theirs = session.Session("instance", "a"), session.Session("kernel", "b")
+assert theirs.receive(ours.hello()) == [] and theirs.peer.role == "instance"
+data = session.pack(sent)
+assert theirs.receive(data) == sent and len(sent) == len(kinds) - 2
+open(sys.argv[1], "wb").write(data)
+"""
+
+
+def run_as_guest(code: str, *args: str) -> str:
+    done = subprocess.run([sys.executable, "-c", GUEST + code, *args], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_message_goes_from_a_guest_to_us_and_back(tmp_path: Path) -> None:
+    """The same bytes, so that neither end sees what the other is."""
+    from microkernel.wire import frames, messages
+    from microkernel.wire.codec import decode
+
+    run_as_guest(EVERY_MESSAGE, str(tmp_path / "frame"))
+    from microkernel.wire.session import pack
+
+    data = (tmp_path / "frame").read_bytes()
+    (body,) = frames.Reader().feed(data)
+    received = decode(body, list[messages.Any_])
+    kinds = {*typing.get_args(messages.Any_)} - {messages.Hello, messages.Refuse}
+    assert {type(message) for message in received} == kinds
+    assert pack(received) == data
+
+
+TYPED = "thread- and (hint or says or returns or fit or signature or service)"
+
+
+@pytest.mark.parametrize("tests", [["test_frames.py"], ["../contract/test_hosts.py", "-k", TYPED]])
+def test_others_pass_with_it(tests: list[str]) -> None:
+    """Sessions; and plugins at the level ``thread``, where both ends are then a guest's."""
+    file, *selection = tests
+    code = "import pytest\nsys.exit(pytest.main(sys.argv[1:]))"
+    said = run_as_guest(code, "-q", "-p", "no:cacheprovider", str((HERE / file).resolve()), *selection)
+    assert " passed" in said
