@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from microkernel.sdk.channel import EMIT_WINDOW, ChannelClosed
+from microkernel.sdk.channel import ChannelClosed
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
 from microkernel.wire.places import EMIT_WINDOW, places_of
