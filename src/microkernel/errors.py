@@ -111,7 +111,8 @@ class NotPlainData(KernelError):
 
 
 class PayloadTooLarge(KernelError):
-    """A payload is longer than 16 MiB encoded. Nothing was sent."""
+    """A payload is longer than 16 MiB encoded, or with it the kernel would keep more for a plugin than it may
+    (``limits.kept``). Nothing was sent, written or registered."""
 
 
 class CallTimeout(KernelError):

@@ -157,6 +157,7 @@ def test_sizes_become_bytes(tmp_path: Path, written: str, size: int) -> None:
         ('isolaton = "thread"', "isolaton", "; did you mean 'isolation'?"),
         ("zzz = 1", "zzz", ""),
         ("limits = { memry = 1 }", "limits.memry", "; did you mean 'memory'?"),
+        ("limits = { keep = 1 }", "limits.keep", "; did you mean 'kept'?"),
         ("permissions = { emits = [] }", "permissions.emits", "; did you mean 'emit'?"),
         ("permissions = { data = { raed = [] } }", "permissions.data.raed", "; did you mean 'data.read'?"),
         ("supervision = { restrat = 1 }", "supervision.restrat", "; did you mean 'restart'?"),

@@ -33,6 +33,7 @@ _GRACE = 0.3
 """Seconds in which what should not succeed would have shown; less where the plugin says that it failed."""
 _GRACE_AFTER_FAULT = 0.03
 _RECORDS = 1000
+_LONG = 10_000
 _PADDING = "y" * 4000
 """A long request leaves more behind where it was freed than a later, short one writes over."""
 GRANTED = "MK_GRANTED"
@@ -178,6 +179,7 @@ class Arena:
 
     def _begin_call(self) -> None:
         """Somebody waits for another plugin's answer, which comes when the gate is there."""
+        self.gate.unlink(missing_ok=True)
         self._waiting = threading.Thread(target=lambda: self.answers.append(self._call_slowly()))
         self._waiting.start()
         eventually(lambda: self.kernel.info("other").waiting)
@@ -260,7 +262,13 @@ class Arena:
 
     def _note(self, event: Any) -> None:
         if not event.topic.startswith("kernel.log."):  # kept as records, some of them
-            self.events.append((event.topic, event.source, dict(event.data)))
+            data = {key: value for key, value in event.data.items() if not _is_long(value)}
+            self.events.append((event.topic[:_LONG], event.source, data))
+
+
+def _is_long(value: object) -> bool:
+    """It would fill the kernel's process by the arena's doing."""
+    return isinstance(value, str | bytes) and len(value) > _LONG
 
 
 class _Keeper(logging.Handler):

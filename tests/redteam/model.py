@@ -30,6 +30,7 @@ LAYERS = {
     "zygote": "the zygote and the host clear away",
     "importer": "the importer",
     "output": "bounds of output",
+    "kept": "bounds of what the kernel keeps",
     RIGHTS: "the rights of its user",
     "system": "this machine's system has it not",
 }
@@ -40,6 +41,7 @@ EVIDENCE: Mapping[str, frozenset[str]] = {
     "seccomp": frozenset({"EPERM", "ENOSYS", "ENOTSUP", "SIGSYS", "URLError", "ChildProcessError"}),
     "gate": frozenset({"PermissionDenied", "nothing"}),
     "importer": frozenset({"MK0118"}),
+    "kept": frozenset({"PayloadTooLarge", "nothing"}),
 }
 """What an attempt must have met where it is said that this layer held it. A layer that is not here leaves no trace."""
 

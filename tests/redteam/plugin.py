@@ -57,8 +57,9 @@ def ran(status):
 
 def frame(*what):
     """Send messages as the worker's own code would."""
+    from microkernel.wire.frames import datagrams
     from microkernel.wire.session import pack
-    send(pack(what))
+    for part in datagrams(pack(what)): send(part)
 
 
 def send(data):

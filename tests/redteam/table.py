@@ -22,13 +22,15 @@ _GROUPS = list(dict.fromkeys(attempt.group for attempt in ALL))
 _WORDS = {
     "open": "开放", "not tried": "未试", "attempt": "尝试", "group": "组", "as root": "root", "as a user": "普通用户",
     "files": "文件", "network": "网络", "processes": "进程", "kernel process": "核心进程", "environment": "环境",
-    "resources": "资源", "terminal": "终端", "kernel interfaces": "系统内核接口", "frames": "帧",
+    "resources": "资源", "kernel's memory": "核心的内存",
+    "terminal": "终端", "kernel interfaces": "系统内核接口", "frames": "帧",
     "other plugins": "其他插件",
     "Landlock": "Landlock", "seccomp": "seccomp", "namespaces": "命名空间", "capabilities": "特权", "all": "合计",
     "resource limits": "资源上限", "the kernel watches, and kills": "核心监视并终止", "the gate": "权限闸",
     "bounds of frames": "帧的界限", "a session and descriptors of its own": "自己的会话与描述符",
     "memory of its own": "自己的内存", "the zygote and the host clear away": "母体与宿主清理", "the importer": "导入器",
-    "bounds of output": "输出的界限", "the rights of its user": "用户自身的权限",
+    "bounds of output": "输出的界限",
+    "bounds of what the kernel keeps": "核心保留量的界限", "the rights of its user": "用户自身的权限",
     "this machine's system has it not": "本机系统没有",
     "root:": "root：", "user:": "普通用户：",
 }  # fmt: skip

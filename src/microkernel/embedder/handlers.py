@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 from microkernel.errors import KernelError
+from microkernel.kernel.kept import Pending
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.mailbox import Mailbox
@@ -34,7 +35,7 @@ class Embedder:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self.incoming: dict[int, object] = {}
+        self.incoming: Pending[object] = Pending()
         """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
         self.counts = Counts()
         self.instance = None  # for who asks: there is none to be watched

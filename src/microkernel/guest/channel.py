@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from microkernel.sdk.channel import EMIT_WINDOW, ChannelClosed
+from microkernel.sdk.channel import ChannelClosed
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
+from microkernel.wire.places import EMIT_WINDOW, places_of
 from microkernel.wire.session import Session, pack
 
 DOWN, UP = 1, 2
@@ -70,7 +71,7 @@ class GuestChannel:
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Emit):
             self._read_up(None, lambda: self._emitted < EMIT_WINDOW)
-            self._emitted += 1
+            self._emitted += places_of(len(message.data))
             self._has_emitted = True
         if not self._world.send(pack([message]).decode("latin-1")):
             raise ChannelClosed

@@ -17,6 +17,7 @@ from microkernel.kernel.manifest import KernelConfig, Level, Manifest
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
 from microkernel.kernel.registry import Record, Registry
 from microkernel.kernel.settings import is_common, resolve_secrets, secret_values, variables
+from microkernel.kernel.subscribing import charge_all
 from microkernel.kernel.switch import Switch
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
@@ -76,6 +77,7 @@ class Births:
         assert isinstance(news, messages.Loaded)
         for handler in news.handlers:
             gate.admit(record.name, permissions, messages.Subscribe(0, handler))
+        charge_all(instance, news)
         instance.secrets.add(news.secrets)
         instance.staged = news
         record.newborn = None

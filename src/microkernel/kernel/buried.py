@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from microkernel.errors import KernelError
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, Record, Registry
 from microkernel.wire import codec
 
@@ -16,6 +18,7 @@ class Buried:
 
     registry: Registry
     bus: Bus
+    reactor: Reactor
 
     def dead(self, name: str = "") -> list[dict[str, Any]]:
         records = [self.registry.get(name)] if name else [*self.registry]
@@ -34,9 +37,12 @@ class Buried:
         raise KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason="it is gone", letter=letter)
 
     def drop(self, letter: int) -> bool:
+        self.reactor.run(partial(self._drop, letter))
+        return True
+
+    def _drop(self, letter: int) -> None:
         record, dead = self._find_letter(letter)
         record.dead_letters.remove(dead)
-        return True
 
     def _find_letter(self, id: int) -> tuple[Record, DeadLetter]:
         for record in self.registry:

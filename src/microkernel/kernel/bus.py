@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
+from weakref import ref
 
 from microkernel.errors import MailboxFull
 from microkernel.kernel.gate import KERNEL_TOPICS
@@ -18,6 +20,9 @@ from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import Envelope
+
+_MOST_GUESTS = 100_000
+"""How many letters may wait for room in one mailbox; a hundred workers at once have as much credit."""
 
 Bury = Callable[[EventLetter, str], object]
 """What becomes of a letter that cannot be handled, and why."""
@@ -51,8 +56,9 @@ class Bus:
         *,
         settled: Callable[[], object] | None = None,
         direct: bool = False,
+        patient: bool = True,
     ) -> None:
-        """Give an event to all who listen. ``direct``: this thread cannot be killed.
+        """Give an event to all who listen. ``direct``: this thread cannot be killed. ``patient``: it may wait for room.
 
         Where a mailbox is full and its policy is ``block``: without ``settled`` this waits, after all others have the
         event; with it this returns, and ``settled`` is called once for the whole event. ``direct`` with ``settled``:
@@ -67,8 +73,12 @@ class Bus:
                 subscription.inline(envelope)
                 continue
             letter = EventLetter(subscription, topic, envelope)
-            if not self.offer(letter, source, direct=direct):
+            if self.offer(letter, source, direct=direct):
+                continue
+            if patient:
                 unsettled.append(letter)
+            else:
+                self.reject(letter)
         if unsettled:
             self._wait_for_room(unsettled, source, settled, is_reactor=direct and settled is not None)
         elif settled is not None:
@@ -80,24 +90,24 @@ class Bus:
         mailbox = subscription.receiver.mailbox
         if mailbox.has_room():
             if subscription.overflow == "drop_oldest":
-                subscription.recent.append(letter)
+                _remember(subscription, letter)
             mailbox.put(letter, direct=direct)
             return True
         policy = "reject" if source == subscription.owner else subscription.overflow
-        if policy == "block":
+        if policy == "block" and len(mailbox.guests) < _MOST_GUESTS:
             return False
-        if policy == "reject":
-            self._reject(letter)
+        if policy in ("block", "reject"):
+            self.reject(letter)
+        elif policy == "drop_oldest" and self._make_room(subscription, mailbox):
+            _remember(subscription, letter)
+            mailbox.put(letter)
         else:
             subscription.receiver.counts.dropped += 1
-            if policy == "drop_oldest" and self._make_room(subscription, mailbox):
-                subscription.recent.append(letter)
-                mailbox.put(letter)
         return True
 
     def admit_guests(self, mailbox: Mailbox) -> None:
         """Let in who waited for room. On the reactor's thread."""
-        while mailbox.guests and (mailbox.guests[0].letter.is_call or len(mailbox) < mailbox.capacity):
+        while mailbox.guests and (mailbox.guests[0].letter.is_call or mailbox.places < mailbox.capacity):
             guest = mailbox.guests.popleft()
             mailbox.put(guest.letter, direct=True)
             guest.settled()
@@ -111,9 +121,15 @@ class Bus:
         return True
 
     def _make_room(self, subscription: Subscription, mailbox: Mailbox) -> bool:
-        while subscription.recent:
-            if mailbox.withdraw(subscription.recent.popleft()):
-                return True
+        """Take out the oldest until there is some. Others may do so at the same time."""
+        with suppress(IndexError):  # there are no more
+            while True:
+                letter = subscription.recent.popleft()()
+                if letter is None or not mailbox.withdraw(letter):
+                    continue
+                subscription.receiver.counts.dropped += 1
+                if mailbox.places < mailbox.capacity:
+                    return True
         return False
 
     def _wait_for_room(
@@ -142,14 +158,24 @@ class Bus:
         mailbox = letter.subscription.receiver.mailbox
         if guest in mailbox.guests:
             mailbox.guests.remove(guest)
-            self._reject(letter)
+            self.reject(letter)
             guest.settled()
             self.admit_guests(mailbox)  # calls that waited behind it
 
-    def _reject(self, letter: EventLetter) -> None:
+    def reject(self, letter: EventLetter) -> None:
+        """There is no room for it, and it does not wait for any."""
         subscription = letter.subscription
         size = len(subscription.receiver.mailbox)
         self._bury(letter, str(MailboxFull("MK0609", name=subscription.owner, size=size)))
+
+
+def _remember(subscription: Subscription, letter: EventLetter) -> None:
+    """As long as it waits: what is handled is not kept by having been the newest."""
+    recent = subscription.recent
+    with suppress(IndexError):  # another thread does the same
+        while recent[0]() is None:
+            recent.popleft()
+    recent.append(ref(letter))
 
 
 class _Countdown:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from microkernel.errors import RevisionConflict
+from microkernel.errors import PayloadTooLarge, RevisionConflict
+from microkernel.kernel.kept import EACH, Budget
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import NOTHING
+from microkernel.wire.topics import covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,10 @@ Notify = Callable[[Subscription, str, Raw], object]
 class Context:
     """``get`` and ``keys`` on any thread, the rest on the reactor's."""
 
-    def __init__(self, watchers: Subscriptions, notify: Notify) -> None:
+    def __init__(self, watchers: Subscriptions, notify: Notify, limit_of: Callable[[str], float]) -> None:
         self._values: dict[str, Value] = {}
+        self._budgets: dict[str, Budget] = {}
+        self._limit_of = limit_of
         self._watchers = watchers
         self._notify = notify
 
@@ -42,19 +46,23 @@ class Context:
         return sorted(self._values)
 
     def set(self, owner: str, key: str, data: Raw, expect: int | None = None) -> int:
-        """Write, and return the new revision. Raises RevisionConflict if it is not at ``expect`` (0: not there)."""
+        """Write, and return the new revision. Raises RevisionConflict if it is not at ``expect`` (0: not there),
+        PayloadTooLarge if its owner had more on the board than the kernel keeps for it."""
         present = self._values.get(key)
         revision = present.revision if present else 0
         if expect is not None and expect != revision:
             raise RevisionConflict("MK0610", key=key, revision=revision, expect=expect)
         value = Value(data, revision + 1, present.owner if present else owner)
+        self._charge(value.owner, key, len(data))
         self._values[key] = value
         self._tell(key, value)
         return value.revision
 
     def delete(self, key: str) -> None:
         """Watchers get value None and revision 0. Nothing happens where there is no such key."""
-        if self._values.pop(key, None) is not None:
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._budgets[value.owner].give_back(key)
             self._tell(key, Value(NOTHING, 0, ""))
 
     def forget(self, owner: str) -> list[str]:
@@ -62,12 +70,22 @@ class Context:
         keys = [key for key, value in self._values.items() if value.owner == owner]
         for key in keys:
             self.delete(key)
+        self._budgets.pop(owner, None)
         return keys
+
+    def used(self, owner: str) -> int:
+        """Bytes that its keys and values are charged."""
+        return self._budgets[owner].used if owner in self._budgets else 0
+
+    def _charge(self, owner: str, key: str, size: int) -> None:
+        budget, limit = self._budgets.setdefault(owner, Budget()), self._limit_of(owner)
+        if not budget.take(key, EACH + len(key) + size, limit):
+            raise PayloadTooLarge("MK0620", name=owner, key=key, size=size, used=budget.used, limit=int(limit))
 
     def greet(self, watcher: Subscription) -> None:
         """Tell a new watcher the present values."""
         for key, value in sorted(self._values.items()):
-            if any(found is watcher for found in self._watchers.match(key)):
+            if covers(watcher.pattern, key):
                 self._notify(watcher, key, _news(key, value))
 
     def _tell(self, key: str, value: Value) -> None:

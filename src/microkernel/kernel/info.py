@@ -52,6 +52,8 @@ class PluginInfo:
     error_fields: Mapping[str, Any] = field(default_factory=dict)
     traceback: str = ""
     built_in: bool = False
+    kept: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kept``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ def _source_of(record: Record) -> PluginSource:
     return PluginSource(record.name, path, record.state, record.manifest.requires, error, record.built_in)
 
 
-def describe(record: Record, now: float) -> PluginInfo:
-    """The record as it is shown."""
+def describe(record: Record, now: float, on_board: int) -> PluginInfo:
+    """The record as it is shown; ``on_board`` is what its keys take."""
     instance, error, counts = record.instance, record.error, record.counts
     statistics = dict(instance.place.statistics()) if instance is not None else {}
     return PluginInfo(
@@ -138,8 +140,18 @@ def describe(record: Record, now: float) -> PluginInfo:
         permissions=_shown(record.instance.permissions) if record.instance is not None else {},
         asked=_shown(record.manifest.permissions or NO_PERMISSIONS) if record.state == "held" else {},
         built_in=record.built_in,
+        kept=_kept(record, on_board),
         **_error_parts(error),
     )
+
+
+def _kept(record: Record, on_board: int) -> dict[str, int]:
+    return {
+        "board": on_board,
+        "registrations": record.instance.registered.used if record.instance is not None else 0,
+        "dead_letters": record.dead_letters.used,
+        "log": record.logs.used,
+    }
 
 
 def _shown(permissions: Permissions) -> dict[str, Any]:

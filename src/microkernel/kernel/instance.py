@@ -10,6 +10,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError
+from microkernel.kernel.kept import Budget
 from microkernel.kernel.letters import CallLetter, EventLetter
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Place, Snapshot
@@ -74,6 +75,10 @@ class Instance:
         self.oldest = 0
         """The number of what it had been at for longest when the watchdog last looked, and when that was first seen."""
         self.oldest_since = 0.0
+        self.unsettled = 0
+        """How many places those of its emits take that have not found theirs. On the reactor's thread."""
+        self.registered = Budget()
+        """What it has registered, by what it is known by."""
         self._credit = 0
         self._switch = switch
 
@@ -104,7 +109,7 @@ class Instance:
                 continue
             self.record.mailbox.done(letter.seq)
             if isinstance(letter, CallLetter):
-                self.record.incoming.pop(letter.call.id, None)
+                self.record.incoming.remove(letter.call.id)
                 if letter.call.lane is not None:
                     letter.call.lane.drop()
             elif isinstance(letter, EventLetter):
@@ -140,7 +145,9 @@ class Instance:
         self._switch.cut_off(self)
 
     def hear(self, news: News) -> None:
-        self.news.put(news)
+        """It never has more to tell than somebody waits for, or will; more is not kept."""
+        if self.news.qsize() < _MOST_NEWS:
+            self.news.put(news)
 
     def wait_for(self, kind: type[News], seconds: float, on_other: Callable[[News], None] | None = None) -> News | None:
         """The next news of this kind, or an Exit or a Failed; None when the time is over (0 seconds: never is)."""
@@ -156,12 +163,18 @@ class Instance:
             if on_other is not None:
                 on_other(news)
 
-    def settled(self) -> None:
-        """One of its emits has found its place: it gets credit for more, in batches."""
-        self._credit += 1
+    def settled(self, places: int) -> None:
+        """One of its emits, which takes so many, has found its place."""
+        self.unsettled -= places
+        self.give_credit(places)
+
+    def give_credit(self, places: int) -> None:
+        """It may emit so much more; it is told in batches."""
+        self._credit += places
         if self._credit >= CREDIT_BATCH:
             self.place.send(messages.Credit(self._credit))
             self._credit = 0
 
 
 CREDIT_BATCH = 256
+_MOST_NEWS = 8

@@ -20,6 +20,8 @@ from microkernel.wire import codec, messages
 from microkernel.wire.messages import Failure
 
 _KINDS = {"explain": 20, "direct": 20, "success": 20, "notice": 20, "warn": 30, "error": 40}
+_LONGEST = 16_000
+"""Characters of a text that was filled in."""
 _PLACE = re.compile(r"\{(\w+)\}")
 _log = logging.getLogger("microkernel")
 
@@ -58,7 +60,7 @@ class Journal:
     def publish(self, topic: str, **data: Any) -> None:
         """An event of the kernel's own. It waits for nobody."""
         if self.bus.listeners(topic):
-            self.bus.emit("kernel", topic, codec.Raw(codec.encode(data)), settled=_nothing)
+            self.bus.emit("kernel", topic, codec.Raw(codec.encode(data)), patient=False)
 
     def changed(self, record: Record) -> None:
         """A plugin's state is another now."""
@@ -81,7 +83,8 @@ class Journal:
         envelope = codec.decode(letter.envelope, messages.Envelope)
         dead = DeadLetter(
             id, subscription.owner, subscription.handler, envelope.topic, envelope.source, envelope.time,
-            letter.delivery, reason, bytes(envelope.data), failure.traceback if failure else "",
+            letter.delivery, codec.plain_text(reason), bytes(envelope.data),
+            codec.plain_text(failure.traceback) if failure else "",
         )  # fmt: skip
         self._reactor.post(partial(self._keep, dead, letter.reply_to, failure))
 
@@ -119,8 +122,10 @@ class Journal:
             self.announce("MK0618", "warn", record.name, count=untold, reason=reason)
 
     def logged(self, instance: Instance, message: messages.Log) -> None:
-        stream = message.said or "log"
-        text = _filled(message.text, message.fields) if message.said and message.fields else message.text
+        stream = message.said if message.said in _KINDS else "log"
+        text = codec.plain_text(message.text)
+        if message.said and message.fields:
+            text = _filled(text, message.fields)
         level = _KINDS.get(message.said, message.level)
         self._log_line(instance.record, LogRecord(instance.name, message.time, level, stream, text))
 
@@ -145,13 +150,18 @@ class Journal:
 
 
 def _filled(text: str, fields: dict[str, Any]) -> str:
-    """``{name}`` is filled in and nothing else is: the text is a plugin's, and ``str.format`` can do much more."""
-    return _PLACE.sub(lambda found: str(fields.get(found[1], found[0])), text)
+    """``{name}`` is filled in and nothing else is: the text is a plugin's, and ``str.format`` can do much more. A short
+    text can name a long field very often."""
+    parts, length, end = [], 0, 0
+    for found in _PLACE.finditer(text):
+        parts += [text[end : found.start()], codec.plain_text(str(fields.get(found[1], found[0])))]
+        length, end = length + len(parts[-2]) + len(parts[-1]), found.end()
+        if length > _LONGEST:
+            break
+    return codec.plain_text("".join([*parts, text[end:]]))
+
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value if isinstance(value, str | int | float | None) else str(value) for key, value in fields.items()}
 
-
-def _nothing() -> None:
-    """The kernel does not wait for room."""

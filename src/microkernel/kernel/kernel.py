@@ -38,7 +38,7 @@ from microkernel.kernel.remains import Remains
 from microkernel.kernel.resolver import plan, split
 from microkernel.kernel.router import Router
 from microkernel.kernel.service import KernelService
-from microkernel.kernel.settings import choose_level, effective
+from microkernel.kernel.settings import choose_level, effective, held_to
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.kernel.subscriptions import Subscriptions
 from microkernel.kernel.switch import Switch
@@ -99,7 +99,7 @@ class Core(Approving, Buried, Texts):
         self.router = Router(self.registry, self.bus, self.reactor, self.clock)
         self.journal.answer_ask = self.router.fail
         self.subscribing = Subscribing(self.topics, watchers)
-        self.context = Context(watchers, self.subscribing.notify)
+        self.context = Context(watchers, self.subscribing.notify, self._kept_limit)
         self.subscribing.context, self.subscribing.bus = self.context, self.bus
         self.service = KernelService()
         self.service.controls = self
@@ -199,6 +199,7 @@ class Core(Approving, Buried, Texts):
         level, weaker = choose_level(manifest, self.config, self._override)
         if weaker:
             self.journal.announce("MK0502", "notice", found.name, asked=manifest.isolation, level=level)
+        manifest = held_to(manifest, self.config, level)
         record = Record(found, manifest, level, Mailbox(int(manifest.limits.mailbox)))
         self.registry.add(record)
         if found.error is not None:
@@ -218,15 +219,19 @@ class Core(Approving, Buried, Texts):
             if record.found.path == found.path and record.name != found.name:
                 raise PluginLoadError("MK0126", name=record.name, other=found.name, path=found.path)
         manifest = effective(found.manifest, self.config)
-        return found, manifest, choose_level(manifest, self.config, self._override)[0]
+        level, _ = choose_level(manifest, self.config, self._override)
+        return found, held_to(manifest, self.config, level), level
 
     # One plugin: the service `kernel`, and the embedder
 
     def list(self) -> Infos:
-        return [describe(record, self.clock.wall()) for record in self.registry if not record.guest]
+        return [self._describe(record) for record in self.registry if not record.guest]
 
     def info(self, name: str) -> PluginInfo:
-        return describe(self.registry.get(name), self.clock.wall())
+        return self._describe(self.registry.get(name))
+
+    def _describe(self, record: Record) -> PluginInfo:
+        return describe(record, self.clock.wall(), self.context.used(record.name))
 
     def names(self) -> dict[str, Leftovers]:
         """What a console completes: plugins, methods and topics."""
@@ -265,7 +270,7 @@ class Core(Approving, Buried, Texts):
     def kill(self, name: str) -> PluginInfo:
         record = self.registry.get(name)
         self.operations.kill(record)
-        return describe(record, self.clock.wall())  # a guest is not among us any more
+        return self._describe(record)  # a guest is not among us any more
 
     def reload(self, name: str, expect: str = "") -> ReloadReport:
         """Take the source as it is now; with ``expect`` only in this state. Raises ReloadFailed when the old one goes
@@ -369,6 +374,10 @@ class Core(Approving, Buried, Texts):
 
     def _overdue(self, instance: Instance, seconds: float, what: str) -> None:
         self._beside(partial(self.deaths.overdue, instance, seconds, what), f"{instance.name}-overdue")
+
+    def _kept_limit(self, owner: str) -> float:
+        """Bytes; the embedder has none."""
+        return self.registry.get(owner).manifest.limits.kept if owner in self.registry else 0
 
     def _complain(self, level: str, name: str, error: KernelError) -> None:
         self.journal.report(level, name, error)

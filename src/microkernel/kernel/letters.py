@@ -17,14 +17,16 @@ _numbers = count(1)
 
 
 class Letter:
-    """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died."""
+    """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died. ``size``: bytes
+    for which it takes room in its mailbox."""
 
-    __slots__ = ("seq", "suspect")
+    __slots__ = ("__weakref__", "seq", "size", "suspect")
     is_call = False
 
     def __init__(self) -> None:
         self.seq = next(_numbers)
         self.suspect = False
+        self.size = 0
 
     def message(self, place: Place) -> Message | None:
         """For the present instance, in this place; None if it is no longer wanted."""
@@ -43,6 +45,7 @@ class EventLetter(Letter):
         self.subscription = subscription
         self.topic = topic
         self.envelope = envelope
+        self.size = len(envelope)
         self.delivery = 1
         self.reply_to = reply_to
         self.deadline = deadline
@@ -53,7 +56,8 @@ class EventLetter(Letter):
 
 
 class CallLetter(Letter):
-    """A call that waits for its callee."""
+    """A call that waits for its callee. It takes no more room than a small event: what its arguments take is counted
+    with the pending calls."""
 
     __slots__ = ("call",)
     is_call = True

@@ -2,7 +2,8 @@
 
 A letter leaves the mailbox when its handler has returned: until then it is ``in flight``, and when the instance dies
 it goes back to the front. Guarantees, also when a thread is killed at any bytecode: a letter put is never lost, its
-wake-up neither; a letter taken is in flight; sizes are derived from the queues, never counted.
+wake-up neither; a letter taken is in flight; sizes are derived from the queues, never counted. Room is counted in
+places: a large letter takes several.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
+from microkernel.kernel.kept import Large
 from microkernel.kernel.letters import CallLetter, Letter
+from microkernel.wire.places import PLACE
 
 MAX_IN_FLIGHT = 1024
 """How many letters an instance may have been given and not done."""
@@ -29,6 +32,7 @@ class Mailbox:
         self._waiting: deque[Letter] = deque()
         self._taken: deque[Letter] = deque()
         self._flight: dict[int, Letter] = {}
+        self._large = Large()
         self._alone = 0
         self._pops: Iterator[Letter] = iter(self._waiting.popleft, None)
         self.guests: deque[Guest] = deque()
@@ -45,12 +49,19 @@ class Mailbox:
     def in_flight(self) -> int:
         return len(self._flight) + len(self._taken)
 
+    @property
+    def places(self) -> int:
+        """How many its letters take."""
+        return self._large.places(len(self))
+
     def has_room(self) -> bool:
-        return not self.guests and len(self) < self.capacity
+        return not self.guests and self.places < self.capacity
 
     def put(self, letter: Letter, *, direct: bool = False) -> None:
         """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed."""
         ring = self.pump if direct else self.bell
+        if letter.size > PLACE:
+            self._large.note(letter.seq, letter.size)
         try:
             self._waiting.append(letter)
             ring()
@@ -82,10 +93,12 @@ class Mailbox:
             self._waiting.remove(letter)
         except (ValueError, IndexError):  # it is taken, or the queue moved while we looked
             return False
+        self._large.pop(letter.seq, None)
         return True
 
     def take(self, most: int) -> list[Letter]:
-        """The next letters, now in flight. Those that were in flight at a death come one at a time."""
+        """The next letters, now in flight. Those that were in flight at a death come one at a time; while there are
+        large ones all do, so that not many are on their way at once, each a second time."""
         most = self._allowance(most)
         with suppress(IndexError):  # there are fewer
             self._taken.extend(islice(self._pops, most))  # one C call: out of the one queue, into the other
@@ -109,11 +122,16 @@ class Mailbox:
             return 0
         if self._waiting[0].suspect:
             return 0 if self._flight else 1
-        return 0 if self._alone in self._flight else most
+        if self._alone in self._flight:
+            return 0
+        return 1 if self._large else most
 
     def done(self, seq: int) -> Letter | None:
         """It is in flight no more; None if it was not."""
-        return self._flight.pop(seq, None)
+        letter = self._flight.pop(seq, None)
+        if self._large:
+            self._large.pop(seq, None)
+        return letter
 
     def handled(self, seq: int) -> Letter | None:
         """The instance says that it is done with an event; None if no such event was in flight. It cannot say so of a
@@ -131,10 +149,14 @@ class Mailbox:
         letters = {letter.seq: letter for letter in (*self._taken, *self._flight.values())}
         self._taken.clear()
         self._flight.clear()
+        for seq in letters:
+            self._large.pop(seq, None)
         return [letters[seq] for seq in sorted(letters)]
 
     def put_back(self, letters: list[Letter]) -> None:
         """To the front, in order."""
+        for letter in letters:
+            self._large.note(letter.seq, letter.size)
         self._waiting.extendleft(reversed(letters))
 
     def drain(self) -> list[Letter]:
@@ -142,6 +164,7 @@ class Mailbox:
         letters = []
         while self._waiting:
             letters.append(self._waiting.popleft())
+            self._large.pop(letters[-1].seq, None)
         while self.guests:
             guest = self.guests.popleft()
             letters.append(guest.letter)

@@ -63,6 +63,7 @@ class Limits:
     heartbeat: float = 2.0
     probation: float = 0.0
     mailbox: int = 10_000
+    kept: int = 64 * 1024 * 1024
     block: float = 1.0
     max_deliveries: int = 3
     memory: int = 0

@@ -25,6 +25,8 @@ Work = Callable[[], object]
 
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; what is due later is waited for in parts."""
+_TIMERS = 1024
+"""With no more than these it is not worth looking for cancelled ones."""
 _log = logging.getLogger("microkernel")
 
 
@@ -40,6 +42,7 @@ class Reactor:
         self._ready: dict[int, Work] = {}
         self._timers: list[tuple[float, int, list[Work]]] = []
         self._order = count()
+        self._most_timers = _TIMERS
         self._parked = False
         self._closing = self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"{name}-reactor", daemon=True)
@@ -121,8 +124,15 @@ class Reactor:
         """Call once after some seconds, on this thread; returns what cancels it. From any thread."""
         entry = [work]
         due = self._clock.now() + seconds
-        self.post(lambda: heapq.heappush(self._timers, (due, next(self._order), entry)))
+        self.post(lambda: self._add_timer(due, entry))
         return entry.clear
+
+    def _add_timer(self, due: float, entry: list[Work]) -> None:
+        heapq.heappush(self._timers, (due, next(self._order), entry))
+        if len(self._timers) > self._most_timers:  # those that were cancelled go, before they are due
+            self._timers = [timer for timer in self._timers if timer[2]]
+            heapq.heapify(self._timers)
+            self._most_timers = max(_TIMERS, 2 * len(self._timers))
 
     def _run(self) -> None:
         while not self._closing:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from microkernel.errors import KernelError, PluginNotFound
+from microkernel.kernel.kept import EACH, Pending, Shelf, weight
 from microkernel.kernel.lifecycle import Happening, State, advance
 from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import Level, Manifest
@@ -53,6 +54,14 @@ class LogRecord:
     text: str
 
 
+def size_of_letter(letter: DeadLetter) -> int:
+    return EACH + len(letter.data) + weight(letter.handler, letter.topic, letter.reason, letter.traceback)
+
+
+def size_of_line(line: LogRecord) -> int:
+    return EACH + weight(line.text)
+
+
 @dataclass(eq=False, slots=True)
 class Record:
     """One plugin. ``lock`` serialises changes of its life; it is never taken on a thread of a plugin."""
@@ -74,9 +83,9 @@ class Record:
     since: float = 0.0
     outgoing: dict[int, PendingCall] = field(default_factory=dict)
     """The calls it waits for, by id: the edges of the wait graph that start here."""
-    incoming: dict[int, PendingCall] = field(default_factory=dict)
-    dead_letters: deque[DeadLetter] = field(default_factory=lambda: deque(maxlen=DEAD_LETTERS_KEPT))
-    logs: deque[LogRecord] = field(default_factory=lambda: deque(maxlen=RECORDS_KEPT))
+    incoming: Pending[PendingCall] = field(default_factory=Pending)
+    dead_letters: Shelf[DeadLetter] = field(init=False)
+    logs: Shelf[LogRecord] = field(init=False)
     counts: Counts = field(default_factory=Counts)
     lock: threading.RLock = field(default_factory=threading.RLock)
     untold: int | None = None
@@ -98,6 +107,11 @@ class Record:
     """Ended instances of which something may be left; the last ones."""
     in_backoff: float = 0.0
     """Seconds spent in backoff so far: they do not count in the supervision's period."""
+
+    def __post_init__(self) -> None:
+        limit = self.manifest.limits.kept
+        self.dead_letters = Shelf(DEAD_LETTERS_KEPT, limit, size_of_letter)
+        self.logs = Shelf(RECORDS_KEPT, limit, size_of_line)
 
     @property
     def name(self) -> str:

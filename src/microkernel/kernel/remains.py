@@ -85,7 +85,7 @@ class Remains:
                 self._router.fail(
                     letter.call.id, PluginNotActive("MK0213", name=record.name, state=record.state, what=target)
                 )
-                record.incoming.pop(letter.call.id, None)  # also one that its caller has given up
+                record.incoming.remove(letter.call.id)  # also one that its caller has given up
         for call in self._router.caller_gone(record):
             cancel(call)
         self._reactor.run(partial(self._subscribing.clear, record))

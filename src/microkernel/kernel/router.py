@@ -21,16 +21,14 @@ from microkernel.errors import (
     PluginNotActive,
 )
 from microkernel.kernel.bus import Bus
+from microkernel.kernel.gathering import Answer, Gathering
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.lifecycle import WAITING
 from microkernel.kernel.ports import Clock, Lane, Reactor
 from microkernel.kernel.registry import Record, Registry, did_you_mean
 from microkernel.kernel.waits import circle
-from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.failures import from_error
-from microkernel.wire.messages import Ask, Call, Cancel, Failure, Reply
-
-Answer = Callable[[Reply], object]
+from microkernel.wire.messages import Ask, Call, Cancel, Reply
 
 
 class PendingCall:
@@ -38,8 +36,8 @@ class PendingCall:
     thread waits, if it reads its answer itself."""
 
     __slots__ = (
-        "answer", "answered", "args", "caller", "chain", "deadline", "id", "kwargs", "lane", "letter", "method",
-        "replies", "request", "slot", "target",
+        "answer", "answered", "args", "caller", "chain", "deadline", "expiry", "id", "kwargs", "lane", "letter",
+        "method", "replies", "request", "slot", "target",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +65,8 @@ class PendingCall:
         self.replies: list[Reply] = []
         self.lane = lane
         self.letter: Letter | None = None
+        self.expiry: Callable[[], object] | None = None
+        """Takes back the timer of its deadline, where it has one."""
 
 
 class Router:
@@ -95,7 +95,7 @@ class Router:
         try:
             self._add(pending)
             self._refuse_circle(pending)
-            if len(target.incoming) > target.mailbox.capacity:  # calls do not compete with events for room
+            if target.incoming.places > target.mailbox.capacity:  # calls do not compete with events for room
                 raise MailboxFull("MK0609", name=name, size=len(target.incoming))
             pending.letter = letter = CallLetter(pending)
             target.counts.calls += 1
@@ -113,7 +113,7 @@ class Router:
     def ask(self, caller: Record | None, source: str, ask: Ask, answer: Answer) -> None:
         """Give an event to all who listen but the asker, and collect what their handlers return."""
         listeners = [s for s in self._bus.listeners(ask.topic) if s.owner != source and s.inline is None]
-        gathering = _Gathering([s.owner for s in listeners], answer)
+        gathering = Gathering([s.owner for s in listeners], answer)
         envelope = self._bus.envelope(source, ask.topic, ask.data)
         call = Call(ask.id, ask.topic, deadline=ask.deadline, slot=ask.slot, chain=ask.chain)
         for index, subscription in enumerate(listeners):
@@ -122,9 +122,12 @@ class Router:
                 next(self._ids), caller, target, call, ask.topic, partial(gathering.answered, index)  # type: ignore[arg-type]
             )
             self._add(pending)
+            if target.incoming.places > target.mailbox.capacity:
+                self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.incoming)))
+                continue
             letter = EventLetter(subscription, ask.topic, envelope, pending.id, ask.deadline)
             left = max(0.0, ask.deadline - self._clock.now())
-            self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
+            pending.expiry = self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
             if not self._bus.offer(letter, source):
                 self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.mailbox)))
         gathering.begun()
@@ -154,7 +157,7 @@ class Router:
         """A plugin answers one of its calls. It is done with it also when nobody waits for that any more."""
         if self.is_for(reply.id, record):
             self.finish(reply.id, reply)
-        if (forgotten := record.incoming.pop(reply.id, None)) is not None:
+        if (forgotten := record.incoming.remove(reply.id)) is not None:
             self._done(forgotten)
 
     def fail(self, id: int, error: KernelError) -> None:
@@ -188,7 +191,7 @@ class Router:
         for call in calls:
             target = f"{record.name}.{call.method}"
             self.fail(call.id, PluginDied("MK0214", target=target, name=record.name, reason=reason))
-            record.incoming.pop(call.id, None)
+            record.incoming.remove(call.id)
         return len(waiting)
 
     def caller_gone(self, record: Record) -> list[PendingCall]:
@@ -197,7 +200,7 @@ class Router:
 
     def _add(self, pending: PendingCall) -> None:
         self._pending[pending.id] = pending
-        pending.target.incoming[pending.id] = pending
+        pending.target.incoming.add(pending.id, pending, len(pending.args) + len(pending.kwargs))
         if pending.caller is not None:
             pending.caller.outgoing[pending.id] = pending
 
@@ -207,8 +210,10 @@ class Router:
         if pending is None:
             return None
         pending.answered = True
+        if pending.expiry is not None:
+            pending.expiry()
         if not is_kept:
-            pending.target.incoming.pop(id, None)
+            pending.target.incoming.remove(id)
         if pending.caller is not None:
             pending.caller.outgoing.pop(id, None)
         return self._pending.pop(id, None)
@@ -274,30 +279,3 @@ def cancel(call: PendingCall) -> None:
     callee = call.target.instance
     if callee is not None and not callee.cut:
         callee.place.send(Cancel(call.id))
-
-
-class _Gathering:
-    """The replies to one ask, in the order of the handlers."""
-
-    def __init__(self, owners: list[str], answer: Answer) -> None:
-        self._replies: list[tuple[str, Raw | None, Failure | None]] = [(owner, None, None) for owner in owners]
-        self._left = {*range(len(owners)), _BEGUN}
-        self._answer = answer
-
-    def answered(self, index: int, reply: Reply) -> None:
-        self._replies[index] = (self._replies[index][0], reply.value, reply.failure)
-        self._settle(index)
-
-    def begun(self) -> None:
-        self._settle(_BEGUN)
-
-    def _settle(self, index: int) -> None:
-        """A second time does nothing but to answer a second time."""
-        self._left.discard(index)
-        if not self._left:
-            self._answer(Reply(0, Raw(encode_message(self._replies))))
-
-
-_BEGUN = -1
-
-

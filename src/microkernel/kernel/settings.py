@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from microkernel.errors import ConfigError
-from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Manifest, PluginConfig
+from microkernel.kernel.grants import CONFINED
+from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Limits, Manifest, PluginConfig
 
 _NOTHING = PluginConfig()
 _COMMON = frozenset({
@@ -27,6 +28,21 @@ def effective(manifest: Manifest, config: KernelConfig) -> Manifest:
         supervision=replace(manifest.supervision, **own.supervision),
         config={**manifest.config, **own.config},
     )
+
+
+def held_to(manifest: Manifest, config: KernelConfig, level: Level) -> Manifest:
+    """The manifest at its level: who is not trusted can lower what the kernel keeps for it; only the operator raises
+    it."""
+    if level not in CONFINED:
+        return manifest
+    said = {*config.limits, *config.plugin.get(manifest.name, _NOTHING).limits}
+    asked, most = manifest.limits, Limits()
+    lower = {
+        name: min(getattr(asked, name) or getattr(most, name), getattr(most, name))
+        for name in ("mailbox", "kept")
+        if name not in said
+    }
+    return replace(manifest, limits=replace(asked, **lower))
 
 
 def choose_level(manifest: Manifest, config: KernelConfig, override: Level | None) -> tuple[Level, bool]:

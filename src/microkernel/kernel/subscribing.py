@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from microkernel.errors import PayloadTooLarge
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
 from microkernel.kernel.gate import observes
+from microkernel.kernel.kept import EACH, weight
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
-from microkernel.wire.codec import Raw
-from microkernel.wire.messages import Handler, Method
+from microkernel.wire.codec import Raw, encode_message
+from microkernel.wire.messages import Handler, Loaded, Method
 
 if TYPE_CHECKING:
     from microkernel.kernel.instance import Instance
@@ -41,12 +43,16 @@ class Subscribing:
         record.doc = loaded.doc
 
     def expose(self, instance: Instance, method: Method) -> None:
+        """Raises PayloadTooLarge."""
+        charge(instance, method)
         if self._is_staged(instance):
             instance.staged.methods.append(method)
         else:
             instance.record.methods = {**instance.record.methods, method.name: method}
 
     def subscribe(self, instance: Instance, handler: Handler) -> None:
+        """Raises PayloadTooLarge."""
+        charge(instance, handler)
         if self._is_staged(instance):
             instance.staged.handlers.append(handler)
         else:
@@ -84,10 +90,11 @@ class Subscribing:
         record = instance.record
         if self._is_staged(instance):
             instance.staged.handlers[:] = [h for h in instance.staged.handlers if h.number != number]
-            return
+            return  # it stays charged: a plugin that has just been loaded has taken little back
         for key, subscription in list(record.subscriptions.items()):
             if subscription.number == number:
                 self._remove(record, key)
+                instance.registered.give_back(key)
 
     def clear(self, record: Record) -> None:
         """Everything a plugin registered goes."""
@@ -100,8 +107,10 @@ class Subscribing:
         envelope = self.bus.envelope("kernel", key, news)
         if watcher.inline is not None:
             watcher.inline(envelope)
-        elif not self.bus.offer(EventLetter(watcher, key, envelope), "kernel"):
-            watcher.receiver.mailbox.put(EventLetter(watcher, key, envelope))
+            return
+        letter = EventLetter(watcher, key, envelope)
+        if not self.bus.offer(letter, "kernel"):
+            self.bus.reject(letter)  # the board does not wait for room
 
     def _greet(self, subscription: Subscription) -> None:
         if subscription.board:
@@ -114,6 +123,38 @@ class Subscribing:
 
     def _table(self, subscription: Subscription) -> Subscriptions:
         return self._watchers if subscription.board else self._topics
+
+
+def charge_all(instance: Instance, loaded: Loaded) -> None:
+    """What it registered while it was loaded. Raises PayloadTooLarge."""
+    registrations: list[Handler | Method] = [*loaded.handlers, *loaded.methods]
+    for each in registrations:
+        charge(instance, each)
+    _charge(instance, "", weight(loaded.doc))
+
+
+def charge(instance: Instance, registration: Handler | Method) -> None:
+    """Raises PayloadTooLarge if it has more registered than the kernel keeps for it."""
+    if isinstance(registration, Handler):
+        nodes = registration.pattern.count(".")
+        text = weight(registration.pattern, registration.name, registration.overflow)
+        _charge(instance, _key(registration), _SUBSCRIPTION + nodes * EACH + text)
+    else:
+        schema = len(encode_message(registration.schema))
+        text = weight(registration.name, registration.signature, registration.doc)
+        _charge(instance, registration.name, EACH + text + schema * _SCHEMA)
+
+
+def _charge(instance: Instance, key: object, size: int) -> None:
+    limit = instance.manifest.limits.kept
+    if not instance.registered.take(key, size, limit):
+        raise PayloadTooLarge("MK0621", name=instance.name, used=instance.registered.used, limit=int(limit))
+
+
+_SUBSCRIPTION = 2048
+"""Bytes that one takes of itself, with its place in the tables."""
+_SCHEMA = 64
+"""So much more a schema can take in memory than in its message."""
 
 
 def _key(handler: Handler) -> tuple[bool, str, str]:

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
+from weakref import ref
 
+from microkernel.kernel.kept import Pending
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.mailbox import Mailbox
 
@@ -37,6 +39,7 @@ class Receiver(Protocol):
 
     mailbox: Mailbox
     counts: Counts
+    incoming: Pending[Any]
 
     @property
     def block(self) -> float:
@@ -82,7 +85,7 @@ class Subscription:
         self.inline = inline
         self.order = next(_order)
         self.tickets = [None]
-        self.recent: deque[EventLetter] = deque(maxlen=receiver.mailbox.capacity)
+        self.recent: deque[ref[EventLetter]] = deque(maxlen=receiver.mailbox.capacity)
 
 
 class _Node:
@@ -90,8 +93,9 @@ class _Node:
 
     def __init__(self) -> None:
         self.words: dict[str, _Node] = {}
-        self.here: tuple[Subscription, ...] = ()
-        self.tail: tuple[Subscription, ...] = ()
+        self.here: dict[Subscription, None] = {}
+        self.tail: dict[Subscription, None] = {}
+        """In the order they were added. A match copies them by one C call."""
 
 
 class Subscriptions:
@@ -103,16 +107,13 @@ class Subscriptions:
 
     def add(self, subscription: Subscription) -> None:
         node = self._walk(subscription.pattern)
-        if subscription.pattern.endswith("**"):
-            node.tail = (*node.tail, subscription)
-        else:
-            node.here = (*node.here, subscription)
+        (node.tail if subscription.pattern.endswith("**") else node.here)[subscription] = None
         self._cache = {}  # after the change: a match that began before it writes into the old cache
 
     def remove(self, subscription: Subscription) -> None:
         node = self._walk(subscription.pattern)
-        node.here = tuple(s for s in node.here if s is not subscription)
-        node.tail = tuple(s for s in node.tail if s is not subscription)
+        node.here.pop(subscription, None)
+        node.tail.pop(subscription, None)
         self._prune(subscription.pattern)
         self._cache = {}
 

@@ -22,9 +22,10 @@ from microkernel.kernel.router import Router, cancel
 from microkernel.kernel.service import KernelService
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.wire import messages
-from microkernel.wire.codec import Raw, encode_message
+from microkernel.wire.codec import Raw, encode_message, plain_text
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Reply
+from microkernel.wire.places import EMIT_WINDOW, places_of
 
 
 class Witness(Protocol):
@@ -110,7 +111,7 @@ class Switch:
             instance.place.send(Reply(message.id, failure=from_error(error)))
         elif isinstance(error, PermissionDenied) or isinstance(message, messages.Emit):
             self._reactor.post(partial(self._witness.refused, instance, error))
-            instance.settled()
+            instance.give_credit(places_of(len(message.data)) if isinstance(message, messages.Emit) else 1)
 
     # In place: each changes the kernel by single C calls
 
@@ -119,7 +120,11 @@ class Switch:
         if instance.on_own_thread:
             self._bus.emit(instance.name, message.topic, message.data)
         else:
-            self._bus.emit(instance.name, message.topic, message.data, settled=instance.settled, direct=True)
+            places = places_of(len(message.data))
+            instance.unsettled += places
+            settled = partial(instance.settled, places)
+            patient = instance.unsettled <= _MOST_UNSETTLED
+            self._bus.emit(instance.name, message.topic, message.data, settled=settled, direct=True, patient=patient)
 
     def _call(self, instance: Instance, message: messages.Call) -> None:
         answer = partial(_answer, instance, message.id)
@@ -187,11 +192,13 @@ class Switch:
         instance.record.mailbox.pump()
 
     def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
-        instance.leaving = Exit(message.reason, code=message.code)
+        instance.leaving = Exit(plain_text(message.reason), code=message.code)
         instance.cut = True  # what its other threads still say is said by the dying
         self._witness.leaves(instance)
 
 
+_MOST_UNSETTLED = 8 * EMIT_WINDOW
+"""Places. An SDK that heeds its credit does not come near, with many threads neither; what is over it does not wait."""
 _IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done})
 _ASKING = (
     messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,

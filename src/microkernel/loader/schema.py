@@ -253,6 +253,7 @@ LIMITS: Schema = {
     "heartbeat": seconds,
     "probation": seconds,
     "mailbox": whole(1),
+    "kept": size,
     "block": seconds,
     "max_deliveries": whole(1),
     "memory": size,

@@ -7,9 +7,6 @@ from typing import Protocol
 
 from microkernel.wire.messages import Message, Reply
 
-EMIT_WINDOW = 1024
-"""How many emits of a worker may be under way before the next one waits for credit."""
-
 
 class ChannelClosed(Exception):
     """The kernel's end is gone."""

@@ -51,19 +51,42 @@ class Handlers:
     def __init__(self) -> None:
         self.by_number: dict[int, Registered] = {}
         self.methods: dict[str, Exposed] = {}
+        self._copies: dict[tuple[str, str], set[int]] = {}
+        """Which of a pattern's handlers of one name are there: the second is ``name#2``."""
+        self._copy_of: dict[int, tuple[tuple[str, str], int]] = {}
         self._next = 1
 
     def add(
         self, pattern: str, function: Callable[..., Any], once: bool, overflow: Overflow, board: bool
     ) -> Registered:
         """Number a handler. Its name is made unique among the handlers of the same pattern."""
-        name = name_of(function)
-        same = sum(r.wire.pattern == pattern and r.wire.name.split("#")[0] == name for r in self.by_number.values())
-        name = f"{name}#{same + 1}" if same else name
+        key = (pattern, name_of(function))
+        copy = self._free_copy(key)
+        name = key[1] if copy == 1 else f"{key[1]}#{copy}"
         registered = Registered(function, messages.Handler(self._next, pattern, name, once, overflow, board))
+        self._copies.setdefault(key, set()).add(copy)
+        self._copy_of[self._next] = key, copy
         self.by_number[self._next] = registered
         self._next += 1
         return registered
+
+    def remove(self, number: int) -> bool:
+        """Whether it was there."""
+        if self.by_number.pop(number, None) is None:
+            return False
+        key, copy = self._copy_of.pop(number)
+        self._copies[key].discard(copy)
+        if not self._copies[key]:
+            del self._copies[key]
+        return True
+
+    def _free_copy(self, key: tuple[str, str]) -> int:
+        """The next, or where one was removed, a number before it."""
+        copies = self._copies.get(key, set())
+        copy = len(copies) + 1
+        while copy in copies:
+            copy -= 1
+        return copy
 
     def expose(self, function: Callable[..., Any], name: str | None) -> Exposed:
         exposed = Exposed(function, name or str(getattr(function, "__name__", "call")))

@@ -73,12 +73,12 @@ class Instance:
             if self.phase != "loading":
                 self.client.subscribe(registered.wire)
         except BaseException:
-            self.handlers.by_number.pop(number, None)
+            self.handlers.remove(number)
             raise
         return Subscription(pattern, registered.wire.name, partial(self._unsubscribe, number))
 
     def _unsubscribe(self, number: int) -> None:
-        if self.handlers.by_number.pop(number, None) is not None and self.phase in ("starting", "active"):
+        if self.handlers.remove(number) and self.phase in ("starting", "active"):
             self.client.unsubscribe(number)
 
     def expose(self, function: Callable[..., Any], name: str | None) -> None:

@@ -176,7 +176,7 @@ class Invoke(Message, tag=14):
 
 
 class Credit(Message, tag=15):
-    """``count`` emits have found their place."""
+    """Emits that took ``count`` places have found theirs."""
 
     count: int
 

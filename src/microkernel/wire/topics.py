@@ -9,12 +9,15 @@ from microkernel.errors import BadTopic
 
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PATTERN = re.compile(r"(?:\*\*|(?:[A-Za-z0-9_-]+|\*)(\.([A-Za-z0-9_-]+|\*))*(\.\*\*)?)")
+MAX_TOPIC = 255
+"""Characters. Topics, patterns and keys are kept in many tables."""
 _WORDS = "words of letters, digits, _ and - joined by dots"
 
 
 @lru_cache(maxsize=4096)
 def check_topic(topic: str) -> str:
     """``topic`` itself. Raises BadTopic."""
+    _check_length(topic)
     if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
         raise BadTopic("MK0601", topic=topic, reason=f"a topic is {_WORDS}")
     return topic
@@ -23,9 +26,15 @@ def check_topic(topic: str) -> str:
 @lru_cache(maxsize=4096)
 def check_pattern(pattern: str) -> str:
     """``pattern`` itself. Raises BadTopic."""
+    _check_length(pattern)
     if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
         raise BadTopic("MK0601", topic=pattern, reason=f"a pattern is {_WORDS}, * for one word, ** for any tail")
     return pattern
+
+
+def _check_length(topic: str) -> None:
+    if isinstance(topic, str) and len(topic) > MAX_TOPIC:
+        raise BadTopic("MK0601", topic=f"{topic[:40]}…", reason=f"it has {len(topic):,} characters, over {MAX_TOPIC}")
 
 
 def covers(pattern: str, wanted: str) -> bool:

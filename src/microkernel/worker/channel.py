@@ -13,9 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from microkernel.sdk.channel import EMIT_WINDOW, ChannelClosed
+from microkernel.sdk.channel import ChannelClosed
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
+from microkernel.wire.places import EMIT_WINDOW, places_of
 from microkernel.wire.session import Session, pack
 
 _RECEIVE = frames.DATAGRAM
@@ -63,7 +64,7 @@ class SocketChannel:
 
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Emit):
-            self._wait_for_credit()
+            self._wait_for_credit(places_of(len(message.data)))
             self._has_emitted = True
         self._write(pack([message]))
 
@@ -104,10 +105,10 @@ class SocketChannel:
             del self._loops[loop]
             loop.remove_reader(self._up.fileno())
 
-    def _wait_for_credit(self) -> None:
+    def _wait_for_credit(self, places: int) -> None:
         if self._emitted >= EMIT_WINDOW:
             self._read_in_turn(None, lambda: self._emitted < EMIT_WINDOW)
-        self._emitted += 1
+        self._emitted += places
 
     def _read_in_turn(self, deadline: float | None, enough: Callable[[], bool]) -> None:
         """Read until there is enough or the deadline has passed; where another reads, wait until it has read what is

@@ -9,6 +9,7 @@ from tests.redteam.attempts import (
     files,
     framing,
     interfaces,
+    kept,
     kernel_process,
     network,
     others,
@@ -17,5 +18,7 @@ from tests.redteam.attempts import (
     terminal,
 )
 
-_GROUPS = (files, network, processes, kernel_process, environment, resources, terminal, interfaces, framing, others)
+_GROUPS = (
+    files, network, processes, kernel_process, environment, resources, kept, terminal, interfaces, framing, others,
+)  # fmt: skip
 ALL = [replace(attempt, group=group.GROUP) for group in _GROUPS for attempt in group.ATTEMPTS]

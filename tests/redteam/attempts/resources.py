@@ -18,27 +18,6 @@ if TYPE_CHECKING:
 GROUP = "resources"
 _MiB = 1024
 """kB, as /proc counts."""
-_BOARD = (
-    (
-        "What it puts on the board is in the kernel's memory: 16 MiB a value, as many as it likes. There is no limit on"
-        " all of one plugin's values yet. A memory limit around the kernel (a cgroup) ends it with all plugins."
-    ),
-    (
-        "放上公告栏的数据在核心的内存里：一个值最多 16 MiB，个数不限。一个插件的全部数据目前没有上限。"
-        "给核心套上内存上限（cgroup），到限时核心连同所有插件一起结束。"
-    ),
-)
-_MAILBOX = (
-    (
-        "A mailbox is bounded by its count (10,000), not by bytes: with `emit` granted for a topic that somebody"
-        " handles slowly, or `on` for its own, large payloads wait in the kernel's memory. Set `limits.mailbox` where"
-        " payloads are large."
-    ),
-    (
-        "信箱按件数（10,000）而不按字节设限：若授予了 `emit`，而主题的处理者很慢，或授予了监听自己主题的 `on`，"
-        "大的数据就会在核心的内存里等待。数据大时请设 `limits.mailbox`。"
-    ),
-)
 _HOG = 640
 """MiB: over the 512 that a sandboxed plugin has."""
 _WATCHED = {"limits": {"disk": "16MiB", "heartbeat": 0}}
@@ -213,14 +192,6 @@ os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 until = time.monotonic() + 3
 while time.monotonic() < until: os.write(1, b"x" * 60000)
 """, kernel_grew, "output", process="output", thread=SKIPPED, slow=True),
-    Attempt("fill the kernel's memory with data on the board", "用公告栏数据占满核心内存", """
-for number in range(40): api.set_data(f"{api.name}.part{number}", b"x" * (10 << 20))
-""", kernel_grew, "open", thread=SKIPPED, slow=True, means=_BOARD),
-    Attempt("fill the kernel's memory with events nobody takes yet", "用无人处理的事件占满核心内存", """
-api.on("greed.part", lambda event: time.sleep(1), overflow="drop_newest")
-for number in range(60): api.emit("greed.part", data=b"x" * (10 << 20))
-""", kernel_grew, "open", thread=SKIPPED, slow=True, means=_MAILBOX,
-            manifest={"permissions": {"on": ["greed.**"], "emit": ["greed.*"]}}),
     Attempt("leave temporary files too deep to be removed", "留下深到删不掉的临时文件", """
 folder = os.environ["TMPDIR"]
 os.chdir(folder)

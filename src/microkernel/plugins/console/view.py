@@ -200,6 +200,7 @@ def _facts(info: Mapping[str, Any], tongue: Tongue) -> list[tuple[str, str]]:
         ("pid", str(info["pid"] or "")),
         ("up", duration(info["up"], tongue) if info["state"] == "active" else ""),
         ("memory", size(info["memory"]) if info["memory"] is not None else ""),
+        ("kept", "  ".join(f"{word(f'kept.{what}')} {size(used)}" for what, used in info["kept"].items() if used)),
         ("counts", "  ".join(f"{word(f'count.{name}')} {info[name]:,}" for name in _COUNTS)),
         ("requires", ", ".join(info["requires"])),
         ("methods", "\n".join(f"{name}{signature}" for name, signature in info["methods"].items())),

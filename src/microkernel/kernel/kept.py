@@ -1,0 +1,117 @@
+"""What the kernel keeps in its own memory on behalf of others, bounded by its size.
+
+Three ways, by what becomes of it. What waits takes *places*: ``Large`` knows who takes more than one. What stays until
+its owner takes it away has a ``Budget``. Of what nobody takes away, a ``Shelf`` has the newest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from sys import getsizeof
+from typing import Generic, TypeVar
+
+from microkernel.wire.places import PLACE, places_of
+
+T = TypeVar("T")
+
+EACH = 512
+"""Bytes that a thing is charged besides its own, for what the kernel keeps around it."""
+
+
+def weight(*texts: str) -> int:
+    """Bytes that they take in memory: one character can make a whole text four times as wide."""
+    return sum(map(getsizeof, texts))
+
+
+class Large(dict[int, int]):
+    """How many places more than one the large ones take, by number; the small ones are only counted by who has them.
+
+    On any thread: a note is made before the thing is put, and taken back after it has gone. A kill in between leaves a
+    note of nothing, which goes when there is nothing else.
+    """
+
+    def note(self, number: int, size: int) -> None:
+        if size > PLACE:
+            self[number] = places_of(size) - 1
+
+    def places(self, count: int) -> int:
+        """What ``count`` things take, with these among them."""
+        if not self:
+            return count
+        if not count:
+            self.clear()
+        return count + sum(self.values())
+
+
+class Pending(dict[int, T]):
+    """What is under way, by number, large ones among it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._large = Large()
+
+    @property
+    def places(self) -> int:
+        return self._large.places(len(self))
+
+    def add(self, number: int, thing: T, size: int) -> None:
+        if size > PLACE:
+            self._large.note(number, size)
+        self[number] = thing
+
+    def remove(self, number: int) -> T | None:
+        """It is under way no more; None if it was not."""
+        thing = self.pop(number, None)
+        if self._large:
+            self._large.pop(number, None)
+        return thing
+
+
+class Budget:
+    """What one owner has had kept, by key, and how much in all. On the reactor's thread."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self._sizes: dict[Hashable, int] = {}
+
+    def take(self, key: Hashable, size: int, limit: float) -> bool:
+        """Charge it, in place of what the key had; False, and nothing is charged, if that were over ``limit`` (0:
+        none)."""
+        used = self.used - self._sizes.get(key, 0) + size
+        if limit and used > limit and used > self.used:
+            return False
+        self._sizes[key], self.used = size, used
+        return True
+
+    def give_back(self, key: Hashable) -> None:
+        self.used -= self._sizes.pop(key, 0)
+
+
+class Shelf(Generic[T]):
+    """The newest things, so many at most, and of so many bytes; the very newest in any case. Changed on the reactor's
+    thread, read on any."""
+
+    def __init__(self, most: int, limit: float, size_of: Callable[[T], int]) -> None:
+        self._most = most
+        self._limit = limit
+        self._size_of = size_of
+        self._things: deque[T] = deque()
+        self.used = 0
+
+    def __iter__(self) -> Iterator[T]:
+        return iter([*self._things])
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    def append(self, thing: T) -> None:
+        self._things.append(thing)
+        self.used += self._size_of(thing)
+        while len(self) > self._most or (self._limit and self.used > self._limit and len(self) > 1):
+            self.used -= self._size_of(self._things.popleft())
+
+    def remove(self, thing: T) -> None:
+        """Raises ValueError if it is not there."""
+        self._things.remove(thing)
+        self.used -= self._size_of(thing)

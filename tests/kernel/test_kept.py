@@ -1,0 +1,152 @@
+"""How what is kept is measured and bounded."""
+
+from __future__ import annotations
+
+import gc
+from types import SimpleNamespace
+
+import pytest
+
+from microkernel.kernel.gathering import Gathering
+from microkernel.kernel.kept import Budget, Large, Pending, Shelf
+from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.mailbox import Mailbox
+from microkernel.sdk.handlers import Handlers
+from microkernel.wire.codec import Raw, decode
+from microkernel.wire.messages import Reply
+from microkernel.wire.places import PLACE, places_of
+
+SUBSCRIPTION = SimpleNamespace(number=1)
+
+
+def letter(size: int) -> EventLetter:
+    return EventLetter(SUBSCRIPTION, "a", Raw(bytes(size)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size", "places"), [(0, 1), (1, 1), (PLACE, 1), (PLACE + 1, 2), (2 * PLACE, 2), (16 << 20, 2048)]
+)
+def test_a_place_for_each_eight_kibibytes(size: int, places: int) -> None:
+    assert places_of(size) == places
+    large = Large()
+    large.note(7, size)
+    assert large.places(1) == places
+
+
+def test_a_note_of_what_never_came_goes_when_there_is_nothing_else() -> None:
+    """A kill came between the note and the letter."""
+    mailbox = Mailbox(10)
+    mailbox._large.note(1, 5 * PLACE)
+    assert mailbox.places == 0
+    mailbox.put(letter(1))
+    assert mailbox.places == 1
+
+
+def test_a_large_letter_takes_its_places_until_it_is_done() -> None:
+    mailbox = Mailbox(10)
+    mailbox.connect(bool, bool)
+    for size in (1, 3 * PLACE, 8 * PLACE):
+        assert mailbox.has_room()
+        mailbox.put(letter(size))
+    assert (len(mailbox), mailbox.places) == (3, 12)
+    assert not mailbox.has_room()
+    for left in (11, 8, 0):
+        (taken,) = mailbox.take(64)  # large ones, and what is beside them, one by one
+        assert mailbox.done(taken.seq) is taken
+        assert mailbox.places == left
+
+
+def test_what_is_withdrawn_recovered_or_drained_takes_no_places_and_what_is_put_back_does() -> None:
+    mailbox = Mailbox(100)
+    mailbox.connect(bool, bool)
+    first, second, third = (letter(4 * PLACE) for _ in range(3))
+    for each in (first, second, third):
+        mailbox.put(each)
+    assert mailbox.withdraw(second)
+    assert mailbox.places == 8
+    assert mailbox.take(64) == [first]
+    assert mailbox.recover() == [first]
+    assert mailbox.places == 4
+    mailbox.put_back([first])
+    assert mailbox.places == 8
+    assert mailbox.drain() == [first, third]
+    assert mailbox.places == 0
+
+
+def test_what_is_pending_takes_places_until_it_is_removed() -> None:
+    pending: Pending[str] = Pending()
+    pending.add(1, "small", 10)
+    pending.add(2, "large", 3 * PLACE)
+    assert pending.places == 4
+    assert pending.remove(2) == "large"
+    assert pending.remove(2) is None
+    assert pending.places == 1
+
+
+def test_a_budget_refuses_what_is_over_it_and_never_what_makes_it_less() -> None:
+    budget = Budget()
+    assert budget.take("a", 60, 100)
+    assert not budget.take("b", 41, 100)
+    assert budget.take("a", 100, 100)
+    assert budget.take("a", 90, 50)  # the limit was lowered meanwhile
+    assert budget.used == 90
+    assert not budget.take("b", 1, 50)
+    budget.give_back("a")
+    budget.give_back("never there")
+    assert budget.used == 0
+    assert budget.take("b", 1000, 0)
+
+
+def test_a_shelf_has_the_newest_by_number_and_by_bytes() -> None:
+    shelf: Shelf[bytes] = Shelf(3, 10, len)
+    for thing in (b"1", b"22", b"333", b"4444"):
+        shelf.append(thing)
+    assert [*shelf] == [b"22", b"333", b"4444"]
+    shelf.append(b"55555")
+    assert ([*shelf], shelf.used) == ([b"4444", b"55555"], 9)
+    shelf.append(bytes(100))
+    assert ([*shelf], shelf.used) == ([bytes(100)], 100)
+    shelf.remove(bytes(100))
+    assert (len(shelf), shelf.used) == (0, 0)
+
+
+def test_the_answers_to_one_ask_are_gathered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microkernel.kernel.gathering._MOST_GATHERED", 10)
+    replies: list[Reply] = []
+    gathering = Gathering(["a", "b", "c"], replies.append)
+    gathering.begun()
+    for index in range(3):
+        gathering.answered(index, Reply(0, Raw(b"\xc6" + (4 * PLACE).to_bytes(4, "big") + bytes(4 * PLACE))))
+    (gathered,) = replies
+    found = decode(gathered.value)
+    assert [(owner, bool(value)) for owner, value, _ in found] == [("a", True), ("b", True), ("c", False)]
+    assert [failure and failure[1] for _, _, failure in found] == [None, None, "MK0622"]
+
+
+def test_handlers_of_one_name_are_numbered_and_a_free_number_is_taken_again() -> None:
+    handlers = Handlers()
+
+    def one() -> None: ...
+
+    names = [handlers.add("a", one, False, "block", False).wire.name.rpartition("one")[2] for _ in range(3)]
+    assert names == ["", "#2", "#3"]
+    assert handlers.add("b", one, False, "block", False).wire.name.endswith("one")
+    assert handlers.remove(2)
+    assert not handlers.remove(2)
+    again = [handlers.add("a", one, False, "block", False).wire.name.rpartition("one")[2] for _ in range(2)]
+    assert again == ["#2", "#4"]
+
+
+def test_nothing_but_the_mailbox_keeps_a_letter() -> None:
+    from microkernel.kernel.bus import _remember
+    from microkernel.kernel.subscriptions import Subscription
+
+    receiver = SimpleNamespace(mailbox=Mailbox(10))
+    subscription = Subscription("a", "a", "h", receiver, overflow="drop_oldest")  # type: ignore[arg-type]
+    kept = letter(1)
+    for each in (letter(1), letter(1), kept):
+        _remember(subscription, each)
+    del each
+    gc.collect()
+    _remember(subscription, kept)
+    assert [found() for found in subscription.recent] == [kept, kept]

@@ -1,0 +1,33 @@
+"""What holds of what a manifest asks and the operator decides."""
+
+from __future__ import annotations
+
+import pytest
+
+from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, PluginConfig
+from microkernel.kernel.settings import effective, held_to
+
+DEFAULT = Limits()
+GREEDY = Manifest("p", limits=Limits(mailbox=10**9, kept=0))
+
+
+def limits(manifest: Manifest, config: KernelConfig, level: Level) -> tuple[int, int]:
+    held = held_to(effective(manifest, config), config, level).limits
+    return held.mailbox, held.kept
+
+
+def test_a_manifest_does_not_raise_what_the_kernel_keeps_at_sandbox() -> None:
+    assert limits(GREEDY, KernelConfig(), "sandbox") == (DEFAULT.mailbox, DEFAULT.kept)
+    assert limits(GREEDY, KernelConfig(), "process") == (10**9, 0)
+
+
+def test_it_may_lower_it() -> None:
+    assert limits(Manifest("p", limits=Limits(mailbox=5, kept=100)), KernelConfig(), "sandbox") == (5, 100)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [KernelConfig(limits={"kept": 10**9}), KernelConfig(plugin={"p": PluginConfig(limits={"kept": 10**9})})],
+)
+def test_the_operator_raises_it(config: KernelConfig) -> None:
+    assert limits(GREEDY, config, "sandbox") == (DEFAULT.mailbox, 10**9)
