@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import logging
 import os
 import pty
@@ -24,7 +25,7 @@ from microkernel.kernel.manifest import KernelConfig
 from tests.attacks.support import eventually, manifest
 from tests.redteam import proofs
 from tests.redteam.canaries import Files, Listeners, Victim
-from tests.redteam.model import OPEN, SKIPPED, Answer, Attempt, Outcome
+from tests.redteam.model import ABSENT, CONFINED, NOWHERE, OPEN, SKIPPED, Answer, Attempt, Outcome
 from tests.redteam.plugin import OTHER, source
 
 _SEEN_IN = 10.0
@@ -128,8 +129,8 @@ class Arena:
     # One attempt
 
     def run(self, attempt: Attempt) -> Outcome:
-        if getattr(attempt, self.level) == SKIPPED:
-            return Outcome(attempt.name, SKIPPED, "")
+        if (expected := attempt.expected(self.level, self.user)) in (SKIPPED, NOWHERE):
+            return Outcome(attempt.name, expected, "")
         self._set_up(attempt)
         answer = self._try(attempt)
         try:
@@ -173,6 +174,8 @@ class Arena:
         match answer:
             case ["told", value]:
                 return Answer(value, pid=pid)
+            case ["fault", _, _, module, name] if has(module, name):
+                return Answer(fault=ABSENT, pid=pid)
             case ["fault", fault, *_]:
                 return Answer(fault=fault, pid=pid)
         return Answer(pid=pid)  # what it forged itself
@@ -202,8 +205,8 @@ class Arena:
             "kernel_file": self._kept_open(), "zygote": self.zygote(), "terminal": self.terminal,
             "victim": victim.pid if victim else 0, "victim_address": victim.address if victim else 0,
             "victim_descriptor": victim.descriptor if victim else 0, "plugins": str(self.folder / "plugins"),
-            "gate": str(self.gate), "level": self.level, "ran": str(self.data / "ran"), "mark": GRANTED,
-            **self.kernel.call("other.facts"),
+            "gate": str(self.gate), "level": self.level, "is_watched": self.level in CONFINED, "ran": str(self.data / "ran"), "mark": GRANTED,
+            "other_pid": self.kernel.info("other").pid or os.getpid(), **self.kernel.call("other.facts"),
         }  # fmt: skip
 
     def _kept_open(self) -> int:
@@ -264,6 +267,15 @@ class Arena:
         if not event.topic.startswith("kernel.log."):  # kept as records, some of them
             data = {key: value for key, value in event.data.items() if not _is_long(value)}
             self.events.append((event.topic[:_LONG], event.source, data))
+
+
+def has(module: str, name: str) -> bool:
+    """This interpreter has what a plugin found missing."""
+    try:
+        found = importlib.import_module(module)
+    except ImportError:
+        return False
+    return not name or hasattr(found, name)
 
 
 def _is_long(value: object) -> bool:

@@ -14,14 +14,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from microkernel.errors import IsolationUnavailable
+from microkernel.hosts._image import Image
 from tests.redteam.model import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 _NOBODY = 65534
-_NEEDED = ("msgspec", "packaging")
+_NEEDED = ("msgspec", "packaging", "wasmtime")
 _OURS = ("tests/__init__.py", "tests/redteam", "tests/attacks/__init__.py", "tests/attacks/support.py")
 _LONGEST = 280.0
 _NEW_MOUNTS, _NEW_NAMES, _NEW_IPC = 0x00020000, 0x04000000, 0x08000000
@@ -41,9 +44,12 @@ def run(level: str, user: str, names: Iterable[str] = ()) -> list[Outcome]:
         home.mkdir()
         python, path, options = _as_root(user) if user == "root" else _as_user(base, home)
         start = {"environment": secrets.token_hex(16), "argument": secrets.token_hex(16)}
+        if level == "wasm":
+            _give_guest(home / "cache" / "microkernel" / "wasm")
         command = [python, "-m", "tests.redteam.campaign", level, str(home), f"--token={start['argument']}", *names]
         variables = {
             "PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8",
+            "XDG_CACHE_HOME": str(home / "cache"),
             "PYTHONPATH": path, "MK_SECRET": start["environment"], "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
         done = subprocess.run(
@@ -59,6 +65,19 @@ def _read(path: Path, done: subprocess.CompletedProcess[str]) -> list[Outcome]:
     if isinstance(found, str):
         raise Unavailable(found)
     return [Outcome(**each) for each in found]
+
+
+def _give_guest(folder: Path) -> None:
+    """The guest is built once, by who runs this; it must be its user's own."""
+    try:
+        image = Image().ready()
+    except IsolationUnavailable as error:
+        raise Unavailable(str(error)) from None
+    folder.mkdir(parents=True, mode=0o700)
+    for file in (image, image.with_suffix(".sha256")):
+        shutil.copy(file, folder)
+    for path in (folder, *folder.parents[:2], *folder.iterdir()):
+        shutil.chown(path, folder.parents[2].stat().st_uid)
 
 
 def _as_root(user: str) -> tuple[str, str, dict[str, object]]:
@@ -82,6 +101,8 @@ def _as_user(base: Path, home: Path) -> tuple[str, str, dict[str, object]]:
 
 def _copy(library: Path) -> None:
     places = {name: Path(str(find_spec(name).origin)).parent for name in _NEEDED}  # type: ignore[union-attr]
+    known_as = f"wasmtime-{version('wasmtime')}.dist-info"
+    places[known_as] = Path(str(distribution("wasmtime").locate_file(known_as)))
     places["microkernel"] = ROOT / "src" / "microkernel"
     places |= {name: ROOT / name for name in _OURS}
     for name, place in places.items():

@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.redteam.arena import Arena
 
-LEVELS = ("thread", "process", "sandbox")
+LEVELS = ("thread", "process", "sandbox", "wasm")
+CONFINED = ("sandbox", "wasm")
+"""Levels that promise something against code that means harm."""
 USERS = ("root", "user")
 OPEN = "open"
 SKIPPED = "not tried"
 """It would end the test itself, or change the process it runs in for good."""
+NOWHERE = "no such thing"
+"""It is aimed at what only another level has."""
+ABSENT = "absent"
+"""What a plugin met that reached for a module, or a name in one, which this machine's interpreter has."""
 RIGHTS = "rights"
 """The layer that holds an ordinary user from what only root may do."""
 LAYERS = {
+    "wasm": "not in the guest",
+    "guest": "the guest's own",
+    "engine": "the engine's bounds",
     "landlock": "Landlock",
     "seccomp": "seccomp",
     "namespace": "namespaces",
@@ -34,14 +43,23 @@ LAYERS = {
     RIGHTS: "the rights of its user",
     "system": "this machine's system has it not",
 }
+_SAME_AT_WASM = frozenset({"gate", "frames", "kept", "output", "importer", "memory", "session", "zygote", "watch"})
+"""The kernel's own layers are there for a guest too. What the system's layers hold, a guest does not have at all."""
 MISTAKES = frozenset({"AttributeError", "IndexError", "KeyError", "NameError", "SyntaxError", "TypeError"})
 """An attempt that ends so was not made: it proves nothing."""
+_NO_CALL = frozenset({
+    "EBADF", "ENOENT", "ENOTCAPABLE", "ENOTSUP", "ENOSYS", "EPERM", "EXDEV", "NotImplementedError", "RuntimeError",
+    "UnsupportedOperation",
+})  # fmt: skip
+"""What a guest's Python says where WASI has no call, or no path that leads there."""
 EVIDENCE: Mapping[str, frozenset[str]] = {
     "landlock": frozenset({"EACCES", "EXDEV", "ModuleNotFoundError"}),
     "seccomp": frozenset({"EPERM", "ENOSYS", "ENOTSUP", "SIGSYS", "URLError", "ChildProcessError"}),
     "gate": frozenset({"PermissionDenied", "nothing"}),
     "importer": frozenset({"MK0118"}),
     "kept": frozenset({"PayloadTooLarge", "nothing"}),
+    "wasm": frozenset({ABSENT}) | _NO_CALL,
+    "engine": frozenset({"MemoryError", "EMFILE", "died"}),
 }
 """What an attempt must have met where it is said that this layer held it. A layer that is not here leaves no trace."""
 
@@ -63,6 +81,7 @@ class Attempt:
     """``code`` is the body of a function of a plugin, with the arena's facts as ``f``.
 
     ``thread``, ``process``, ``sandbox``: what is expected there, ``open``, ``not tried`` or the layer that blocks it.
+    ``wasm``: the same where it is not as ``_SAME_AT_WASM`` has it.
     ``root``: only root may do it anyway, so that at levels without walls the rights of an ordinary user hold it.
     ``proof`` looks from outside. ``means`` says what follows where it is open at ``sandbox``, in both languages.
     ``slow``: for the long form only. ``varies``: machines are set up differently for it; where it fails without any
@@ -76,6 +95,7 @@ class Attempt:
     sandbox: str
     process: str = OPEN
     thread: str = OPEN
+    wasm: str = ""
     root: bool = False
     varies: bool = False
     means: tuple[str, str] = ("", "")
@@ -86,8 +106,8 @@ class Attempt:
 
     def expected(self, level: str, user: str) -> str:
         """What should come of it."""
-        wanted = str(getattr(self, level))
-        return RIGHTS if wanted == OPEN and self.root and user != "root" and level != "sandbox" else wanted
+        wanted = str(getattr(self, level)) or (self.sandbox if self.sandbox in _SAME_AT_WASM else "wasm")
+        return RIGHTS if wanted == OPEN and self.root and user != "root" and level not in CONFINED else wanted
 
 
 @dataclass(frozen=True)
@@ -104,11 +124,13 @@ def disagreement(attempt: Attempt, level: str, user: str, outcome: Outcome) -> s
     expected = attempt.expected(level, user)
     if outcome.fault in MISTAKES:
         return f"it was not made: {outcome.fault}"
-    if attempt.varies and level != "sandbox" and expected != SKIPPED and outcome.result != "unknown":
+    if attempt.varies and level not in CONFINED and expected != SKIPPED and outcome.result != "unknown":
         return ""
-    if expected in (OPEN, SKIPPED):
+    if expected in (OPEN, SKIPPED, NOWHERE):
         return "" if outcome.result == expected else f"{outcome.result} ({outcome.fault}), expected {expected}"
     if outcome.result != "blocked":
         return f"{outcome.result}, expected to be blocked by {LAYERS[expected]}"
+    if level == "wasm" and outcome.fault == ABSENT and expected != "wasm":
+        return f"blocked, but not by {LAYERS[expected]}: what it needs is not in the guest"
     met = EVIDENCE.get(expected)
     return "" if met is None or outcome.fault in met else f"blocked, but by {outcome.fault}: not {LAYERS[expected]}"

@@ -9,13 +9,27 @@ from typing import Any
 from tests.attacks.support import manifest
 
 _HEADER = '''
-import array, contextlib, ctypes, errno, fcntl, gc, importlib, json, mmap, os, platform, resource, select, signal
-import socket, stat, struct, subprocess, sys, threading, time, types
+import contextlib, errno, gc, importlib, json, os, signal, stat, struct, sys, threading, time, types
 from typing import Any
 from microkernel import IPlugin, expose
 
-libc = ctypes.CDLL(None, use_errno=True)
-libc.syscall.restype = ctypes.c_long
+
+class Absent:
+    """A module that is not there, until an attempt reaches for it."""
+    def __init__(self, name): self.name = name
+    def __getattr__(self, _): return importlib.import_module(self.name)
+
+
+for _name in ("array", "ctypes", "fcntl", "mmap", "platform", "resource", "select", "socket", "subprocess"):
+    try:
+        globals()[_name] = importlib.import_module(_name)
+    except ImportError:
+        globals()[_name] = Absent(_name)
+if isinstance(ctypes, Absent):
+    libc = ctypes
+else:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
 KEPT = []
 """What must live as long as the plugin."""
 NUMBERS = {
@@ -38,8 +52,8 @@ NUMBERS = {
 
 def syscall(name, *arguments):
     """By its number, past all of Python's and the C library's own ways."""
-    number = NUMBERS[name][platform.machine() == "aarch64"] if isinstance(name, str) else name
     given = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    number = NUMBERS[name][platform.machine() == "aarch64"] if isinstance(name, str) else name
     return checked(libc.syscall(ctypes.c_long(number), *given))
 
 
@@ -63,7 +77,18 @@ def frame(*what):
 
 
 def send(data):
-    os.write(4, data)  # the way up
+    """The way up: a socket, or a guest's own function for it."""
+    if sys.platform != "wasi":
+        os.write(4, data)
+    elif not importlib.import_module("wit_world").send(data.decode("latin-1")):
+        raise BrokenPipeError(errno.EPIPE, "nobody is there")
+
+
+def absent(error):
+    """The module and the name in it that were not there."""
+    if isinstance(error, AttributeError) and isinstance(error.obj, types.ModuleType):
+        return [error.obj.__name__, error.name]
+    return [error.name, ""] if isinstance(error, ModuleNotFoundError) else []
 
 
 class Plugin(IPlugin):
@@ -82,7 +107,7 @@ class Plugin(IPlugin):
         except OSError as error:
             return ["fault", errno.errorcode.get(error.errno or 0, type(error).__name__)]
         except Exception as error:
-            return ["fault", type(error).__name__, str(error)[:200]]
+            return ["fault", type(error).__name__, str(error)[:200], *absent(error)]
 
     def body(self, f, api):
 '''
@@ -96,11 +121,15 @@ def source(code: str, keys: Mapping[str, Any]) -> str:
 
 OTHER = '''
 """Another plugin, with things of its own."""
-import ctypes, os, tempfile
+import os, sys, tempfile
 from microkernel import IPlugin, expose
 
 SECRET = "%(secret)s"
-buffer = ctypes.create_string_buffer(SECRET.encode())
+address = 0
+if sys.platform != "wasi":
+    import ctypes
+    buffer = ctypes.create_string_buffer(SECRET.encode())
+    address = ctypes.addressof(buffer)
 
 
 class Plugin(IPlugin):
@@ -120,7 +149,7 @@ class Plugin(IPlugin):
     @expose
     def facts(self) -> dict:
         return {"other_data": str(self.api.data_dir), "other_temporary": self.temporary.name,
-                "other_address": ctypes.addressof(buffer), "other_pid": os.getpid()}
+                "other_address": address}
 
     @expose
     def news(self) -> None:

@@ -135,7 +135,7 @@ with open(os.path.join(f.data, "long"), "wb") as file: file.truncate(80 << 20)
 os.makedirs(f.data, exist_ok=True)
 for number in range(3):
     with open(os.path.join(f.data, f"part{number}"), "wb") as file: os.posix_fallocate(file.fileno(), 0, 10 << 20)
-time.sleep(20 if f.level == 'sandbox' else 0)
+time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("fill the disk with a file that has no name any more", "用已删名字的文件占满磁盘", """
@@ -144,13 +144,13 @@ path = os.path.join(f.data, "gone")
 file = open(path, "wb")
 os.unlink(path)
 os.posix_fallocate(file.fileno(), 0, 30 << 20)
-time.sleep(20 if f.level == 'sandbox' else 0)
+time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("fill the disk with very many empty files", "用大量空文件占满磁盘", """
 os.makedirs(f.data, exist_ok=True)
 for number in range(5000): open(os.path.join(f.data, str(number)), "w").close()
-time.sleep(20 if f.level == 'sandbox' else 0)
+time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("fill the disk with files that are only mapped", "用只剩映射的文件占满磁盘", """
@@ -161,7 +161,7 @@ for number in range(3):
         os.posix_fallocate(file.fileno(), 0, 10 << 20)
         KEPT.append(mmap.mmap(file.fileno(), 10 << 20))
     os.unlink(path)
-time.sleep(20 if f.level == 'sandbox' else 0)
+time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("hide files in folders deeper than a path", "把文件藏进比路径上限还深的目录", """
@@ -171,7 +171,7 @@ for _ in range(45):
     os.mkdir("d" * 100)
     os.chdir("d" * 100)
 with open("deep", "wb") as file: os.posix_fallocate(file.fileno(), 0, 30 << 20)
-time.sleep(20 if f.level == 'sandbox' else 0)
+time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("use more processor time than its limit", "超过处理器时间上限", _BURN, _burnt, "rlimit", process="rlimit",
