@@ -193,7 +193,7 @@ class Arena:
     def _remember(self, pid: int) -> None:
         """How it was before the attempt."""
         spaces = {kind: proofs.namespace(pid, kind) for kind in proofs.NAMESPACES}
-        self.before = {"namespaces": spaces, "resident": proofs.resident()}
+        self.before = {"namespaces": spaces, "resident": proofs.resident(), "code": proofs.writable_code(pid)}
 
     def _facts(self, path: str) -> dict[str, Any]:
         files, listeners, victim = self.files, self.listeners, self._victim
@@ -231,7 +231,7 @@ class Arena:
         with contextlib.suppress(ProcessLookupError):
             if zygote := self.zygote():
                 os.kill(zygote, signal.SIGCONT)
-        os.chdir("/")
+        os.chdir(self.folder)
         with contextlib.suppress(KernelError):
             self.kernel.kill(self._name)
         with contextlib.suppress(KernelError):

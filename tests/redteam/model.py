@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ RIGHTS = "rights"
 """The layer that holds an ordinary user from what only root may do."""
 LAYERS = {
     "wasm": "not in the guest",
-    "guest": "the guest's own",
+    "guest": "within the guest alone",
     "engine": "the engine's bounds",
     "landlock": "Landlock",
     "seccomp": "seccomp",
@@ -45,11 +46,12 @@ LAYERS = {
 }
 _SAME_AT_WASM = frozenset({"gate", "frames", "kept", "output", "importer", "memory", "session", "zygote", "watch"})
 """The kernel's own layers are there for a guest too. What the system's layers hold, a guest does not have at all."""
+_NATIVE = re.compile(r"\b(ctypes|libc|syscall)\b")
 MISTAKES = frozenset({"AttributeError", "IndexError", "KeyError", "NameError", "SyntaxError", "TypeError"})
 """An attempt that ends so was not made: it proves nothing."""
 _NO_CALL = frozenset({
     "EBADF", "ENOENT", "ENOTCAPABLE", "ENOTSUP", "ENOSYS", "EPERM", "EXDEV", "NotImplementedError", "RuntimeError",
-    "UnsupportedOperation",
+    "UnsupportedOperation", "ModuleNotFoundError",
 })  # fmt: skip
 """What a guest's Python says where WASI has no call, or no path that leads there."""
 EVIDENCE: Mapping[str, frozenset[str]] = {
@@ -59,7 +61,7 @@ EVIDENCE: Mapping[str, frozenset[str]] = {
     "importer": frozenset({"MK0118"}),
     "kept": frozenset({"PayloadTooLarge", "nothing"}),
     "wasm": frozenset({ABSENT}) | _NO_CALL,
-    "engine": frozenset({"MemoryError", "EMFILE", "died"}),
+    "engine": frozenset({"MemoryError", "EACCES", "gaierror", "URLError"}),
 }
 """What an attempt must have met where it is said that this layer held it. A layer that is not here leaves no trace."""
 
@@ -83,7 +85,7 @@ class Attempt:
     ``thread``, ``process``, ``sandbox``: what is expected there, ``open``, ``not tried`` or the layer that blocks it.
     ``wasm``: the same where it is not as ``_SAME_AT_WASM`` has it.
     ``root``: only root may do it anyway, so that at levels without walls the rights of an ordinary user hold it.
-    ``proof`` looks from outside. ``means`` says what follows where it is open at ``sandbox``, in both languages.
+    ``proof`` looks from outside. ``means`` says what follows where it is open at ``sandbox`` or ``wasm``, in both languages.
     ``slow``: for the long form only. ``varies``: machines are set up differently for it; where it fails without any
     wall, it proves nothing.
     """
@@ -106,8 +108,11 @@ class Attempt:
 
     def expected(self, level: str, user: str) -> str:
         """What should come of it."""
-        wanted = str(getattr(self, level)) or (self.sandbox if self.sandbox in _SAME_AT_WASM else "wasm")
+        wanted = str(getattr(self, level)) or self._at_wasm()
         return RIGHTS if wanted == OPEN and self.root and user != "root" and level not in CONFINED else wanted
+
+    def _at_wasm(self) -> str:
+        return self.sandbox if self.sandbox in _SAME_AT_WASM and not _NATIVE.search(self.code) else "wasm"
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,11 @@ def source(code: str, keys: Mapping[str, Any]) -> str:
 
 OTHER = '''
 """Another plugin, with things of its own."""
-import os, sys, tempfile
+import os, random, secrets, sys, tempfile, uuid
 from microkernel import IPlugin, expose
+
+DRAWN = [random.random(), os.urandom(8).hex(), secrets.token_hex(8), str(uuid.uuid4()),
+         next(tempfile._get_candidate_names())]
 
 SECRET = "%(secret)s"
 address = 0
@@ -150,6 +153,14 @@ class Plugin(IPlugin):
     def facts(self) -> dict:
         return {"other_data": str(self.api.data_dir), "other_temporary": self.temporary.name,
                 "other_address": address}
+
+    @expose
+    def drawn(self) -> list:
+        return DRAWN
+
+    @expose
+    def hashed(self, text: str) -> int:
+        return hash(text)
 
     @expose
     def news(self) -> None:

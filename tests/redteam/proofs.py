@@ -161,6 +161,14 @@ def _link(path: str) -> str:
         return ""
 
 
+def writable_code(pid: int | None) -> int:
+    """How many places of its memory can be written and run. Libraries make one for functions that C code calls."""
+    try:
+        return Path(f"/proc/{pid}/maps").read_text().count(" rwxp ")
+    except OSError:
+        return 0
+
+
 def namespace(pid: int | None, kind: str) -> str:
     return _link(f"/proc/{pid}/ns/{kind}")
 

@@ -8,6 +8,7 @@ from tests.redteam.attempts import (
     environment,
     files,
     framing,
+    guest,
     interfaces,
     kept,
     kernel_process,
@@ -19,6 +20,6 @@ from tests.redteam.attempts import (
 )
 
 _GROUPS = (
-    files, network, processes, kernel_process, environment, resources, kept, terminal, interfaces, framing, others,
+    files, network, processes, kernel_process, environment, resources, kept, terminal, interfaces, framing, others, guest,
 )  # fmt: skip
 ALL = [replace(attempt, group=group.GROUP) for group in _GROUPS for attempt in group.ATTEMPTS]

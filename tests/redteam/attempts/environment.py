@@ -64,7 +64,7 @@ return os.environ.get(f.mark)
 return os.read(0, 100)
 """, told("stdin"), "session", process="session"),
     Attempt("see the kernel's folder", "看到核心的工作目录",
-            "return os.getcwd()", told_is(lambda _: os.getcwd()), "session"),
+            "return os.getcwd()", told_is(lambda _: os.getcwd()), "session", wasm="guest"),
     Attempt("go where the kernel's folder is, through /proc", "经 /proc 走到核心的工作目录", """
 os.chdir(f"/proc/{f.kernel}/cwd")
 return os.listdir(".")
@@ -77,16 +77,16 @@ return open("/proc/self/mountinfo").read()[:200]
 """, lambda _, answer: bool(answer.told), "landlock"),
     Attempt("ask for this machine's name", "查询本机名字", """
 return socket.gethostname()
-""", told_is(lambda _: socket.gethostname()), "open", means=(
+""", told_is(lambda _: socket.gethostname()), "open", wasm="guest", means=(
         "The machine's name and the version of its kernel (`uname`).", "本机的名字和系统内核版本（`uname`）。")),
     Attempt("ask how much memory the machine has", "查询本机内存大小", """
 return os.sysconf("SC_PHYS_PAGES")
-""", told_is(lambda _: os.sysconf("SC_PHYS_PAGES")), "open", means=(
+""", told_is(lambda _: os.sysconf("SC_PHYS_PAGES")), "open", wasm="guest", means=(
         "Memory, load and uptime of the machine (`sysinfo`); libraries size their pools by it.",
         "本机的内存、负载和运行时间（`sysinfo`）；一些库据此决定缓冲大小。")),
     Attempt("learn where the interpreter is installed", "得知解释器装在哪里", """
 return sys.base_prefix
-""", told_is(lambda _: sys.base_prefix), "open", means=(
+""", told_is(lambda _: sys.base_prefix), "open", wasm="guest", means=(
         ("The paths of the interpreter, of microkernel and of the plugin itself, and all modules installed beside "
         "them: it runs from there. Keep no secret in an interpreter's folders."),
         "解释器、microkernel 和插件自身的路径，以及装在旁边的全部模块：它就从那里运行。不要把秘密放进解释器的目录。")),

@@ -77,30 +77,30 @@ ATTEMPTS = [
         return os.read(os.open(f.secret_file[1:], os.O_RDONLY, dir_fd=root), 100)
     """, told("file"), "landlock"),
     Attempt("read a file by .. out of the own folder", "从自己的目录用 .. 走出去读文件", """
-        os.makedirs(f.data, exist_ok=True)
+        api.data_dir.mkdir(parents=True, exist_ok=True)
         up = os.path.relpath(f.secret_file, f.data)
         os.chdir(f.data)
         return open(up).read()
     """, told("file"), "landlock"),
     Attempt("read a file through a symbolic link of one's own", "经自建的符号链接读文件", """
         link = os.path.join(f.data, "link")
-        os.makedirs(f.data, exist_ok=True)
+        api.data_dir.mkdir(parents=True, exist_ok=True)
         os.symlink(f.secret_file, link)
         return open(link).read()
     """, told("file"), "landlock"),
     Attempt("read a file through a hard link of one's own", "经自建的硬链接读文件", """
         link = os.path.join(f.data, "link")
-        os.makedirs(f.data, exist_ok=True)
+        api.data_dir.mkdir(parents=True, exist_ok=True)
         os.link(f.secret_file, link)
         return open(link).read()
     """, told("file"), "landlock"),
     Attempt("move a file into the own folder and read it", "把文件移到自己的目录再读", """
-        os.makedirs(f.data, exist_ok=True)
+        api.data_dir.mkdir(parents=True, exist_ok=True)
         os.rename(f.secret_file, os.path.join(f.data, "mine"))
         return open(os.path.join(f.data, "mine")).read()
     """, told("file"), "landlock"),
     Attempt("exchange a file for one of one's own", "用自己的文件调换别人的文件", """
-        os.makedirs(f.data, exist_ok=True)
+        api.data_dir.mkdir(parents=True, exist_ok=True)
         mine = os.path.join(f.data, "mine")
         open(mine, "w").write("exchanged")
         syscall("renameat2", -100, mine.encode(), -100, f.target.encode(), 2)
@@ -129,7 +129,7 @@ ATTEMPTS = [
     Attempt("delete a file", "删除文件", "os.unlink(f.target)", unlinked("target.txt"), "landlock"),
     Attempt("rename a file where it is", "就地改文件名",
             "os.rename(f.target, f.folder + '/new')", made("new"), "landlock"),
-    Attempt("change a file's mode", "改文件权限", "os.chmod(f.target, 0o777)", _mode_changed, "seccomp"),
+    Attempt("change a file's mode", "改文件权限", "os.chmod(f.target, 0o777)", _mode_changed, "seccomp", wasm="guest"),
     Attempt("change a file's mode by fchmodat2", "用 fchmodat2 改文件权限", """
         syscall("fchmodat2", -100, f.target.encode(), 0o777, 0)
     """, _mode_changed, "seccomp", varies=True),
@@ -171,17 +171,17 @@ ATTEMPTS = [
         open("/dev/shm/redteam-" + f.token, "w").write("x")
     """, _shared, "landlock"),
     Attempt("make a program run as its owner, by mode", "用权限位做 setuid 程序", """
-        os.makedirs(f.data, exist_ok=True)
+        api.data_dir.mkdir(parents=True, exist_ok=True)
         path = os.path.join(f.data, "program")
         open(path, "w").write("x")
         os.chmod(path, 0o4755)
     """, proofs.own_file(proofs.is_setuid), "seccomp"),
     Attempt("make a program run as its owner, by creation", "用新建时的权限位做 setuid 程序", """
-        os.makedirs(f.data, exist_ok=True)
+        api.data_dir.mkdir(parents=True, exist_ok=True)
         os.close(os.open(os.path.join(f.data, "program"), os.O_CREAT | os.O_WRONLY, 0o4755))
     """, proofs.own_file(proofs.is_setuid), "seccomp"),
     Attempt("make a device", "新建设备文件", """
-        os.makedirs(f.data, exist_ok=True)
+        api.data_dir.mkdir(parents=True, exist_ok=True)
         os.mknod(os.path.join(f.data, "device"), stat.S_IFCHR | 0o600, os.makedev(1, 5))
     """, _is_device, "seccomp", root=True),
     Attempt("open a file by its handle, past all folders", "绕过目录、按句柄打开文件", """

@@ -21,7 +21,7 @@ from microkernel.wire.messages import (Ask, Call, Confined, Data, Done, Emit, He
 _ENDLESS = "time.sleep(0.5)\n"
 
 
-def _others_suffer(arena, _: Answer) -> bool:
+def others_suffer(arena, _: Answer) -> bool:
     """The kernel does not answer any more, or another plugin had to be made anew."""
     with suppress(KernelError):
         return arena.kernel.call("other.reveal", timeout=10) == "" or arena.kernel.info("other").generation > 1
@@ -36,7 +36,7 @@ def _wrong_source(arena, _: Answer) -> bool:
     return any(source == "other" and arena.token in repr(data) for _, source, data in list(arena.events))
 
 
-def _reply_forged(arena, answer: Answer) -> bool:
+def reply_forged(arena, answer: Answer) -> bool:
     """A caller of another plugin got what this one said."""
     return "forged" in arena.answers
 
@@ -56,7 +56,7 @@ def _other_board(arena, _: Answer) -> bool:
 
 def _hostile(name: str, zh: str, code: str) -> Attempt:
     code = f"{_IMPORT}{code}\n{_ENDLESS}"
-    return Attempt(name, zh, code, _others_suffer, "frames", process="frames", thread=SKIPPED)
+    return Attempt(name, zh, code, others_suffer, "frames", process="frames", thread=SKIPPED)
 
 
 ATTEMPTS = [
@@ -78,11 +78,11 @@ frame(Data(98, "set", "other.secret", Raw(encode(f.token))))
     Attempt("answer a call that another plugin was asked", "替别的插件回答调用", _IMPORT + """
 for number in range(1, 3000): frame(Reply(number, Raw(encode("forged"))))
 return f.gate
-""", _reply_forged, "frames", process="frames", thread=SKIPPED),
+""", reply_forged, "frames", process="frames", thread=SKIPPED),
     Attempt("say that other plugins' events are handled, and other lives", "谎称别人的事件已处理、生命周期已变",
             _IMPORT + """
 frame(Done(list(range(-5, 3000))), Stopped(), Started(), Loaded([], []))
-""", _others_suffer, "frames", process="frames", thread=SKIPPED),
+""", others_suffer, "frames", process="frames", thread=SKIPPED),
     Attempt("hand a descriptor to the kernel", "把描述符塞给核心", """
 reading, writing = os.pipe()
 from microkernel.wire.session import pack
@@ -91,7 +91,7 @@ up = socket.socket(fileno=os.dup(4))
 socket.send_fds(up, [pack([Ping(1)])], [reading])
 KEPT.extend([up, writing])
 return os.stat(reading).st_ino
-""", _has_descriptor, "frames", process="frames", thread=SKIPPED),
+""", _has_descriptor, "frames", wasm="wasm", process="frames", thread=SKIPPED),
     Attempt("lie about the own walls", "谎报自己的围墙", _IMPORT + """
 frame(Confined(9, ["forged"], ["files"], ""))
 """, _false_protections, "frames", process="frames", thread=SKIPPED),
@@ -115,10 +115,10 @@ for _ in range(3000): send(b"x" * 60000)
     Attempt("flood the kernel with messages", "用消息淹没核心", _IMPORT + """
 until = time.monotonic() + 2
 while time.monotonic() < until: frame(*[Ping(1)] * 50)
-""", lambda arena, answer: kernel_grew(arena, answer) or _others_suffer(arena, answer), "frames", process="frames",
+""", lambda arena, answer: kernel_grew(arena, answer) or others_suffer(arena, answer), "frames", process="frames",
             thread=SKIPPED),
     Attempt("ask for much, and never read the answers", "不断要数据却从不读回答", _IMPORT + """
 for number in range(3000): frame(*[Data(number * 50 + n, "get", api.name + ".x") for n in range(50)])
-""", lambda arena, answer: kernel_grew(arena, answer) or _others_suffer(arena, answer), "frames", process="frames",
+""", lambda arena, answer: kernel_grew(arena, answer) or others_suffer(arena, answer), "frames", process="frames",
             thread=SKIPPED),
 ]  # fmt: skip

@@ -43,7 +43,7 @@ def _has_personality(arena, answer: Answer) -> bool:
 
 
 def _has_writable_code(arena, answer: Answer) -> bool:
-    return " rwxp " in Path(f"/proc/{answer.pid}/maps").read_text()
+    return proofs.writable_code(answer.pid) > int(arena.before["code"])
 
 
 def _is_another_user(arena, answer: Answer) -> bool:
@@ -139,7 +139,8 @@ return syscall("syslog", 3, data, len(data)) > 0
             "seccomp", thread=SKIPPED),
     Attempt("become another user", "变成另一个用户", 'syscall("setuid", 12345)', _is_another_user, "seccomp", root=True,
             thread=SKIPPED),
-    Attempt("have root's capabilities", "拥有 root 的特权", "return True", _has_rights, "capability", root=True),
+    Attempt("have root's capabilities", "拥有 root 的特权", "return True", _has_rights, "capability", wasm="capability",
+            root=True),
     Attempt("take capabilities", "取得特权", """
 header = struct.pack("Ii", 0x20080522, 0)
 syscall("capset", header, struct.pack("6I", *[0xFFFFFFFF] * 6))

@@ -70,7 +70,7 @@ fcntl.fcntl(one, 10, signal.SIGUSR1)
 fcntl.fcntl(one, fcntl.F_SETFL, fcntl.fcntl(one, fcntl.F_GETFL) | os.O_ASYNC)
 two.send(b"x")
 KEPT.extend([one, two])
-""", _signalled, "seccomp"),
+""", _signalled, "seccomp", wasm="engine"),
     Attempt("stop the zygote", "暂停母体", "os.kill(f.zygote, signal.SIGSTOP)", _zygote_stopped, "seccomp",
             thread=SKIPPED),
     Attempt("trace the kernel", "跟踪核心进程", 'syscall("ptrace", 0x4206, f.kernel, 0, 0)', _traced, "seccomp",
@@ -132,7 +132,7 @@ try:
     time.sleep(0.2)
 finally:
     gate.admit = KEPT[-1]
-""", emitted("kernel.forged"), "gate", process="gate"),
+""", emitted("kernel.forged"), "gate", wasm="wasm", process="gate"),
     Attempt("leave with os._exit, and take the kernel along", "用 os._exit 退出并带走核心", """
 os._exit(3)
 """, lambda arena, _: arena.kernel.call("other.reveal") == "", "memory", process="memory", thread=SKIPPED),
@@ -144,7 +144,7 @@ if f.level != "thread":
     for number in range(1, 32):
         with contextlib.suppress(OSError, ValueError): signal.signal(number, signal.SIG_IGN)
 time.sleep(20)
-""", lambda arena, answer: _cannot_be_killed(arena), "zygote", process="zygote", seconds=0.5,
+""", lambda arena, answer: cannot_be_killed(arena), "zygote", process="zygote", seconds=0.5,
             manifest={"limits": {"stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
     Attempt("never end: a loop that catches everything", "永不结束：捕获一切的死循环", """
 if f.level == "thread":
@@ -157,12 +157,12 @@ while True:
     try:
         while True: pass
     except BaseException: pass
-""", lambda arena, answer: _cannot_be_killed(arena), "zygote", process="zygote", thread=SKIPPED, seconds=0.5,
+""", lambda arena, answer: cannot_be_killed(arena), "zygote", process="zygote", thread=SKIPPED, seconds=0.5,
             manifest={"limits": {"stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
 ]  # fmt: skip
 
 
-def _cannot_be_killed(arena) -> bool:
+def cannot_be_killed(arena) -> bool:
     """The kernel kills it: it must be gone."""
     if arena.kernel.info(arena._name).state == "zombie":
         return True

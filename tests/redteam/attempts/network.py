@@ -47,7 +47,7 @@ _SERVE = """
 ATTEMPTS = [
     Attempt("connect by TCP", "TCP 连接", """
         with socket.create_connection(("127.0.0.1", f.tcp)) as stream: stream.sendall(f.token.encode())
-    """, heard("tcp"), "seccomp"),
+    """, heard("tcp"), "seccomp", wasm="engine"),
     Attempt("connect by TCP, past Python", "绕过 Python 的 TCP 连接", """
         stream = syscall("socket", socket.AF_INET, socket.SOCK_STREAM, 0)
         address = struct.pack("=HHI8x", socket.AF_INET, socket.htons(f.tcp), socket.htonl(0x7F000001))
@@ -62,14 +62,14 @@ ATTEMPTS = [
             await writer.drain()
             writer.close()
         asyncio.run(talk())
-    """, heard("tcp"), "seccomp"),
+    """, heard("tcp"), "seccomp", wasm="engine"),
     Attempt("ask a web server", "请求网页服务", """
         import urllib.request
         urllib.request.urlopen(f"http://127.0.0.1:{f.tcp}/{f.token}", timeout=0.5)
-    """, heard("tcp"), "seccomp"),
+    """, heard("tcp"), "seccomp", wasm="engine"),
     Attempt("send by UDP", "UDP 发送", """
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(f.token.encode(), ("127.0.0.1", f.udp))
-    """, heard("udp"), "seccomp"),
+    """, heard("udp"), "seccomp", wasm="engine"),
     Attempt("connect to a socket file", "连接套接字文件", """
         with socket.socket(socket.AF_UNIX) as stream:
             stream.connect(f.unix)
@@ -91,7 +91,7 @@ ATTEMPTS = [
     """, heard("datagram"), "seccomp"),
     Attempt("listen on a port", "监听端口",
             _SERVE.format(family="", address='("127.0.0.1", 0)') + "        return server.getsockname()[1]\n",
-            _listens, "seccomp"),
+            _listens, "seccomp", wasm="engine"),
     Attempt("listen on an abstract name", "监听抽象名字",
             _SERVE.format(family="socket.AF_UNIX", address='"\\0plugin-" + f.token'), _listens_locally, "seccomp"),
     Attempt("send made-up packets", "发送伪造数据包", """

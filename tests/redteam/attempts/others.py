@@ -110,7 +110,7 @@ os.write(up, pack([Emit("other.forged", Raw(encode({"token": f.token})))]))
             'api.emit("other.forged", token=f.token)', emitted("other.forged"),
             "gate"),
     Attempt("hear what other plugins emit", "偷听别的插件的广播", """
-os.makedirs(f.data, exist_ok=True)
+api.data_dir.mkdir(parents=True, exist_ok=True)
 def note(event):
     with open(f.data + "/overheard", "a") as file: file.write(repr(event.data))
 api.on("**", note)
@@ -123,7 +123,7 @@ api.on("**", note)
 seen = []
 api.watch_data("other.*", lambda key, value, revision: seen.append(value))
 time.sleep(0.1)
-os.makedirs(f.data, exist_ok=True)
+api.data_dir.mkdir(parents=True, exist_ok=True)
 api.after(0.1, lambda: open(f.data + "/overheard", "w").write(repr(seen)))
 """, _overheard, "gate"),
     Attempt("call another plugin", "调用另一个插件", 'return api.call("other.reveal")', told("other"), "gate"),

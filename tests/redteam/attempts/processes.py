@@ -13,7 +13,7 @@ from tests.redteam.model import SKIPPED, Answer, Attempt
 from tests.redteam.proofs import has_children, made_in_data, status, told, told_is, victim_changed, victim_died
 
 GROUP = "processes"
-_DATA = "os.makedirs(f.data, exist_ok=True)\n"
+_DATA = "api.data_dir.mkdir(parents=True, exist_ok=True)\n"
 
 
 def _daemon_lives(arena, answer: Answer) -> bool:

@@ -59,6 +59,10 @@ _BURN = """
 until = time.monotonic() + 8
 def burn():
     while time.monotonic() < until and time.process_time() < 2: sum(range(10000))
+if f.level == "wasm":  # no threads, and a clock of its own
+    until = time.monotonic() + 4
+    while time.monotonic() < until: sum(range(10000))
+    return
 threads = [threading.Thread(target=burn) for _ in range(2)]
 for each in threads: each.start()
 for each in threads: each.join()
@@ -68,10 +72,10 @@ ATTEMPTS = [
     Attempt("take more memory than a sandbox may: bytearray", "占用超过沙箱上限的内存：bytearray", f"""
 data = bytearray(b"x") * ({_HOG} << 20)
 KEPT.append(data)
-""", more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED),
+""", more_than("VmRSS", 600 * _MiB), "rlimit", wasm="engine", thread=SKIPPED),
     Attempt("take more memory: many small objects", "占用更多内存：大量小对象", """
 while len(KEPT) < 700: KEPT.append([bytes(1000) for _ in range(1000)])
-""", more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED, slow=True),
+""", more_than("VmRSS", 600 * _MiB), "rlimit", wasm="engine", thread=SKIPPED, slow=True),
     Attempt("take more memory: private mapping", "占用更多内存：私有映射", f"""
 data = mmap.mmap(-1, {_HOG} << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for offset in range(0, len(data), 4096): data[offset] = 1
@@ -128,18 +132,18 @@ for _ in range(70):
         os._exit(0)
 """, has_children(64), "seccomp", thread=SKIPPED),
     Attempt("write a very long file", "写一个很长的文件", """
-os.makedirs(f.data, exist_ok=True)
+api.data_dir.mkdir(parents=True, exist_ok=True)
 with open(os.path.join(f.data, "long"), "wb") as file: file.truncate(80 << 20)
 """, own_file(lambda found: found.st_size > 64 << 20), "rlimit"),
     Attempt("fill the disk with long files", "用大文件占满磁盘", """
-os.makedirs(f.data, exist_ok=True)
+api.data_dir.mkdir(parents=True, exist_ok=True)
 for number in range(3):
     with open(os.path.join(f.data, f"part{number}"), "wb") as file: os.posix_fallocate(file.fileno(), 0, 10 << 20)
 time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("fill the disk with a file that has no name any more", "用已删名字的文件占满磁盘", """
-os.makedirs(f.data, exist_ok=True)
+api.data_dir.mkdir(parents=True, exist_ok=True)
 path = os.path.join(f.data, "gone")
 file = open(path, "wb")
 os.unlink(path)
@@ -148,13 +152,13 @@ time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("fill the disk with very many empty files", "用大量空文件占满磁盘", """
-os.makedirs(f.data, exist_ok=True)
+api.data_dir.mkdir(parents=True, exist_ok=True)
 for number in range(5000): open(os.path.join(f.data, str(number)), "w").close()
 time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("fill the disk with files that are only mapped", "用只剩映射的文件占满磁盘", """
-os.makedirs(f.data, exist_ok=True)
+api.data_dir.mkdir(parents=True, exist_ok=True)
 for number in range(3):
     path = os.path.join(f.data, str(number))
     with open(path, "wb+") as file:
@@ -165,7 +169,7 @@ time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("hide files in folders deeper than a path", "把文件藏进比路径上限还深的目录", """
-os.makedirs(f.data, exist_ok=True)
+api.data_dir.mkdir(parents=True, exist_ok=True)
 os.chdir(f.data)
 for _ in range(45):
     os.mkdir("d" * 100)
@@ -174,9 +178,9 @@ with open("deep", "wb") as file: os.posix_fallocate(file.fileno(), 0, 30 << 20)
 time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
-    Attempt("use more processor time than its limit", "超过处理器时间上限", _BURN, _burnt, "rlimit", process="rlimit",
+    Attempt("use more processor time than its limit", "超过处理器时间上限", _BURN, _burnt, "rlimit", wasm="rlimit", process="rlimit",
             thread=SKIPPED, slow=True, manifest={"limits": {"cpu": 1, "heartbeat": 0}}),
-    Attempt("use the processor without end, where no limit is set", "未设上限时一直占用处理器", _BURN, _burnt, "open",
+    Attempt("use the processor without end, where no limit is set", "未设上限时一直占用处理器", _BURN, _burnt, "open", wasm="open",
             slow=True, manifest={"limits": {"heartbeat": 0}}, means=(
         ("Its threads may keep a processor busy for as long as it lives: other programs get their share from the "
         "system's scheduler, but are slower. Set `limits.cpu` (seconds, then it is ended), and look at `mk ps`."),

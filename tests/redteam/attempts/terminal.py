@@ -99,7 +99,7 @@ KEPT.append(os.open(f.terminal, os.O_RDWR))
     Attempt("say escape sequences in the console", "在控制台消息里放转义序列", f"api.say.notice({_ESCAPE})",
             _drives_terminal, "output", process="output", thread="output"),
     Attempt("put escape sequences into a log file", "往日志文件里放转义序列", f"api.log.warning({_ESCAPE})",
-            _drives_log_reader, "open", means=(
+            _drives_log_reader, "open", wasm="open", means=(
         ("A log record's text is kept as the plugin wrote it. The console, `mk logs` and `mk attach` show it without "
         "control characters; a handler of your own that writes records to a terminal or a file must do so too."),
         ("日志记录按插件所写原样保留。控制台、`mk logs` 和 `mk attach` 显示时去掉控制字符；你自己把记录写到终端或文件"

@@ -1,0 +1,138 @@
+"""A guest's own ways out: the functions that its worker gives it, the folders that were opened for it, its memory."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from microkernel.errors import KernelError
+from tests.redteam import proofs
+from tests.redteam.attempts.framing import others_suffer, reply_forged
+from tests.redteam.attempts.kernel_process import cannot_be_killed
+from tests.redteam.model import NOWHERE, SKIPPED, Answer, Attempt
+from tests.redteam.proofs import kernel_grew, made, many_descriptors, told, told_is
+
+if TYPE_CHECKING:
+    from tests.redteam.arena import Arena
+
+GROUP = "guest"
+_LISTED = "api.data_dir.mkdir(parents=True, exist_ok=True)\n"
+_WORLD = """
+import wit_world
+from microkernel.wire.codec import Raw, encode
+from microkernel.wire.messages import Reply
+from microkernel.wire.session import pack
+"""
+_MOST = 900 << 10
+"""kB: what a guest and its engine may have, and the guest's code."""
+
+_aimed = partial(Attempt, sandbox=NOWHERE, process=NOWHERE, thread=NOWHERE)
+_WATCHED = {"limits": {"disk": "16MiB", "heartbeat": 0}}
+
+
+def _drew_the_same(arena: Arena, answer: Answer) -> bool:
+    """What another plugin drew first."""
+    theirs = arena.kernel.call("other.drawn")
+    return isinstance(answer.told, list) and bool({*map(str, theirs)} & {*map(str, answer.told)})
+
+
+def _hashes_the_same(arena: Arena, answer: Answer) -> bool:
+    with suppress(KernelError):
+        return answer.told is not None and arena.kernel.call("other.hashed", arena.token) == answer.told
+    return False
+
+
+def _still_uses_too_much_disk(arena: Arena, answer: Answer) -> bool:
+    return answer.fault in ("CallTimeout", "nothing") and not proofs.process_died(arena, answer)
+
+
+ATTEMPTS = [
+    Attempt("list the root folder", "列出根目录", "return sorted(os.listdir('/'))",
+            told_is(lambda _: sorted(os.listdir("/"))), "landlock"),
+    Attempt("read a file through a folder that is a link of one's own", "经自建的目录链接读文件", _LISTED + """
+os.symlink(os.path.relpath(f.folder, f.data), os.path.join(f.data, "up"))
+return open(os.path.join(f.data, "up", "secret.txt")).read()
+""", told("file"), "landlock"),
+    Attempt("read a file by .. below a descriptor of the own folder", "经自己目录的描述符用 .. 读文件", _LISTED + """
+folder = os.open(f.data, os.O_RDONLY | os.O_DIRECTORY)
+return os.read(os.open(os.path.relpath(f.secret_file, f.data), os.O_RDONLY, dir_fd=folder), 100)
+""", told("file"), "landlock"),
+    Attempt("create a file through a link that leads nowhere yet", "经悬空的自建链接新建文件", _LISTED + """
+link = os.path.join(f.data, "link")
+os.symlink(os.path.relpath(f.folder + "/new", f.data), link)
+open(link, "w").write("x")
+""", made("new"), "landlock"),
+    Attempt("put a link in the place of the own folder, and open it anew", "把自己的目录换成链接再打开", _LISTED + """
+os.mkdir(f.data + "/a")
+open(f.data + "/a/secret.txt", "w").close()
+first = os.open(f.data + "/a", os.O_RDONLY | os.O_DIRECTORY)
+os.rename(f.data + "/a", f.data + "/b")
+os.symlink(os.path.relpath(f.folder, f.data), f.data + "/a")
+return [open(f.data + "/a/secret.txt").read(), os.listdir(first)]
+""", told("file"), "landlock"),
+    Attempt("open a thousand files of one's own", "打开自己的一千个文件", _LISTED + """
+for number in range(1000): KEPT.append(open(os.path.join(f.data, str(number)), "w"))
+""", many_descriptors(900), "rlimit", wasm="rlimit"),
+    Attempt("fill the disk by plain writing", "用普通写入占满磁盘", _LISTED + """
+for number in range(4):
+    with open(os.path.join(f.data, f"part{number}"), "wb") as file:
+        for _ in range(10): file.write(os.urandom(1 << 20))
+time.sleep(20 if f.is_watched else 0)
+""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED, slow=True, seconds=15.0),
+    Attempt("write a very long file by plain writing", "用普通写入写一个很长的文件", _LISTED + """
+with open(os.path.join(f.data, "long"), "wb") as file:
+    for _ in range(80): file.write(bytes(1 << 20))
+""", proofs.own_file(lambda found: found.st_size > 64 << 20), "rlimit", wasm="rlimit", thread=SKIPPED),
+    Attempt("never end: one call of C code", "永不结束：一次 C 调用", "return sum(range(10**12))",
+            lambda arena, _: cannot_be_killed(arena), "zygote", process="zygote", thread=SKIPPED, seconds=0.5,
+            manifest={"limits": {"stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+    Attempt("draw the random numbers that another plugin drew", "抽到别的插件抽过的随机数", """
+import random, secrets, tempfile, uuid
+return [random.random(), os.urandom(8).hex(), secrets.token_hex(8), str(uuid.uuid4()),
+        next(tempfile._get_candidate_names())]
+""", _drew_the_same, "memory", process="memory", thread="memory"),
+    Attempt("know how another plugin's dictionaries are ordered within", "得知别的插件的散列种子", "return hash(f.token)",
+            _hashes_the_same, "open", wasm="open", means=(
+        ("The seed of `hash()` is the zygote's, and all its plugins have it; that of guests is made when the guest is "
+        "built, and is the same for all of them until it is built anew. Who knows it can choose keys that make another "
+        "plugin's dictionaries slow, if that one takes keys from it; nothing else hangs on it. Random numbers are not "
+        "shared."),
+        ("`hash()` 的种子属于母体，它的所有插件共用；访客的种子在构建访客时定下，重建之前所有访客都一样。知道它就能挑选键，"
+        "使从它那里取键的插件的字典变慢；此外不涉及别的。随机数不共用。"))),
+    _aimed("send two hundred megabytes that are no frame", "发送两百兆不是帧的数据", _WORLD + """
+wit_world.send("x" * (200 << 20))
+""", lambda arena, answer: kernel_grew(arena, answer) or others_suffer(arena, answer), wasm="frames"),
+    _aimed("have the worker take more memory than guest and engine may", "让工作进程占用超过访客加引擎的内存", _WORLD + """
+big = "\\xff" * (150 << 20)
+for _ in range(4): wit_world.reply(2**31, big)
+KEPT.append(big)
+""", proofs.more_than("VmHWM", _MOST), wasm="rlimit"),
+    _aimed("send text that is no bytes", "发送不能成为字节的文字", _WORLD + """
+wit_world.send("\\u4e2d" * 10)
+""", others_suffer, wasm="frames"),
+    _aimed("answer another plugin's call on every lane", "在每条回信道上替别的插件回答", _WORLD + """
+for lane in (*range(40), 2**31, 2**32 - 1):
+    for number in range(1, 60): wit_world.reply(lane, pack([Reply(number, Raw(encode("forged")))]).decode("latin-1"))
+return f.gate
+""", reply_forged, wasm="frames", seconds=5.0),
+    _aimed("put what is no frame on every lane", "在每条回信道上放不是帧的数据", _WORLD + """
+for lane in range(40): wit_world.reply(lane, "\\xff" * 100_000)
+""", others_suffer, wasm="frames", seconds=5.0),
+    _aimed("wait for sources that there are not", "等待不存在的来源", _WORLD + """
+wit_world.receive(2**32 - 1, 1.0)
+""", others_suffer, wasm="frames", seconds=5.0),
+    _aimed("wait for a time that is none", "等待非数的时间", _WORLD + """
+wit_world.receive(3, float("nan"))
+""", others_suffer, wasm="frames", seconds=5.0),
+    _aimed("never end: wait for no source, without end", "永不结束：无限等待空来源", _WORLD + """
+wit_world.receive(0, -1.0)
+""", lambda arena, _: cannot_be_killed(arena), wasm="zygote", seconds=0.5,
+           manifest={"limits": {"stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+    _aimed("eat the messages that the kernel sends, and answer none", "吞掉核心的消息且不回答", _WORLD + """
+until = time.monotonic() + 30
+while time.monotonic() < until: wit_world.receive(3, 1.0)
+""", lambda arena, answer: others_suffer(arena, answer) or cannot_be_killed(arena), wasm="zygote", seconds=1.0,
+           manifest={"limits": {"stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+]  # fmt: skip
