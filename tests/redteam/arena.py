@@ -205,7 +205,8 @@ class Arena:
             "kernel_file": self._kept_open(), "zygote": self.zygote(), "terminal": self.terminal,
             "victim": victim.pid if victim else 0, "victim_address": victim.address if victim else 0,
             "victim_descriptor": victim.descriptor if victim else 0, "plugins": str(self.folder / "plugins"),
-            "gate": str(self.gate), "level": self.level, "is_watched": self.level in CONFINED, "ran": str(self.data / "ran"), "mark": GRANTED,
+            "gate": str(self.gate), "level": self.level, "is_watched": self.level in CONFINED,
+            "ran": str(self.data / "ran"), "mark": GRANTED,
             "other_pid": self.kernel.info("other").pid or os.getpid(), **self.kernel.call("other.facts"),
         }  # fmt: skip
 

@@ -85,9 +85,9 @@ class Attempt:
     ``thread``, ``process``, ``sandbox``: what is expected there, ``open``, ``not tried`` or the layer that blocks it.
     ``wasm``: the same where it is not as ``_SAME_AT_WASM`` has it.
     ``root``: only root may do it anyway, so that at levels without walls the rights of an ordinary user hold it.
-    ``proof`` looks from outside. ``means`` says what follows where it is open at ``sandbox`` or ``wasm``, in both languages.
-    ``slow``: for the long form only. ``varies``: machines are set up differently for it; where it fails without any
-    wall, it proves nothing.
+    ``proof`` looks from outside. ``means`` says what follows where it is open at ``sandbox`` or ``wasm``, in both
+    languages. ``slow``: for the long form only. ``varies``: machines are set up differently for it; where it fails
+    without any wall, it proves nothing.
     """
 
     name: str

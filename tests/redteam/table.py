@@ -13,14 +13,16 @@ from pathlib import Path
 
 from tests.redteam import campaign
 from tests.redteam.attempts import ALL
-from tests.redteam.model import LAYERS, LEVELS, OPEN, SKIPPED, USERS, Attempt, Outcome, disagreement
+from tests.redteam.model import CONFINED, LAYERS, LEVELS, NOWHERE, OPEN, SKIPPED, USERS, Attempt, Outcome, disagreement
 
 Runs = Mapping[tuple[str, str], Iterable[Outcome]]
 BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
 DOCS = {"en": campaign.ROOT / "docs" / "isolation.md", "zh": campaign.ROOT / "docs" / "zh" / "isolation.md"}
 _GROUPS = list(dict.fromkeys(attempt.group for attempt in ALL))
 _WORDS = {
-    "open": "开放", "not tried": "未试", "attempt": "尝试", "group": "组", "as root": "root", "as a user": "普通用户",
+    "open": "开放", "not tried": "未试",
+    "not in the guest": "访客里没有", "within the guest alone": "只在访客之内", "the engine's bounds": "引擎的界限",
+    "guest": "访客", "attempt": "尝试", "group": "组", "as root": "root", "as a user": "普通用户",
     "files": "文件", "network": "网络", "processes": "进程", "kernel process": "核心进程", "environment": "环境",
     "resources": "资源", "kernel's memory": "核心的内存",
     "terminal": "终端", "kernel interfaces": "系统内核接口", "frames": "帧",
@@ -41,14 +43,26 @@ first that refuses; others stand behind it. An attempt is open where its success
 changed or its random secret told, a socket that was connected to, a process that died, an event that arrived. {shown}
 of them were seen to succeed at `process` or `thread`, so that we know that success would show. The other {unseen} are
 refused at every level: that their success would show is our reading of the code, not a measurement. "Not tried" would
-end or change the process that tests.""",
+end or change the process that tests; a dash is where there is no such thing to try.
+
+At `wasm` most attempts find nothing to attack: no `ctypes`, no processes, no path that leads to the file. An attempt
+that needs `ctypes` or a system call by its number counts there as held because a guest has neither; what it would have
+done to the system with them is not tried. Where the name is "within the guest alone", the attempt ran to its end and
+outside nothing changed: the guest has an environment, a folder and a name of its own.""",
     "zh": """{count} 次逃逸尝试，每一次都在插件里真的运行：每个级别，分别以 root 和普通用户（`./run redteam`；尝试在
 `tests/redteam/attempts/`）。格子里写**开放**，或是挡住它的那一层：最先拒绝的那层，后面还有别的。只有从外面看到成功才算开放：
 诱饵文件被改、其中的随机秘密被说出、套接字被连上、进程死掉、事件到达。其中 {shown} 次在 `process` 或 `thread`
 看到了成功，所以知道成功会被看到。其余 {unseen} 次在每个级别都被拒绝：
-它们若成功会被看到，是读代码得出的，不是测出来的。“未试”的会结束或改变做测试的进程自身。""",
+它们若成功会被看到，是读代码得出的，不是测出来的。“未试”的会结束或改变做测试的进程自身；破折号表示那里没有可试的东西。
+
+在 `wasm`，多数尝试找不到可攻击之物：没有 `ctypes`，没有进程，没有通往那个文件的路径。需要 `ctypes` 或按编号发系统调用的
+尝试，在那里算被挡住，只因访客里两者都没有；有了它们会对系统做成什么，没有试。写着“只在访客之内”的，尝试跑到了底，而外面什么也没变：
+访客有自己的环境、目录和名字。""",
 }
-_OPEN = {"en": "Open at `sandbox`, and what follows:", "zh": "在 `sandbox` 仍然开放的，及其后果："}
+_OPEN = {
+    "en": "Open at `sandbox` or `wasm`, and what follows:",
+    "zh": "在 `sandbox` 或 `wasm` 仍然开放的，及其后果：",
+}
 _HEADING = {"en": "## The red team's table", "zh": "## 红队表"}
 
 
@@ -78,12 +92,18 @@ def _summary(language: str) -> str:
 
 def _share(group: str, level: str, user: str) -> str:
     results = Counter(each.expected(level, user) for each in ALL if group in (each.group, "all"))
-    return f"{results[OPEN]} / {results.total() - results[SKIPPED]}"
+    return f"{results[OPEN]} / {results.total() - results[SKIPPED] - results[NOWHERE]}"
 
 
 def _open_ones(language: str) -> str:
     place = 1 if language == "zh" else 0
-    lines = [f"- {_name(each, language)}: {each.means[place]}" for each in ALL if each.sandbox == OPEN]
+    where = [(each, [f"`{level}`" for level in CONFINED if each.expected(level, "root") == OPEN]) for each in ALL]
+    colon = "：" if language == "zh" else ": "
+    lines = [
+        f"- {_name(each, language)} ({', '.join(levels)}){colon}{each.means[place]}"
+        for each, levels in where
+        if levels
+    ]
     return "\n".join([_OPEN[language], "", *lines])
 
 
@@ -104,7 +124,7 @@ def _cell(attempt: Attempt, level: str, language: str) -> str:
 
 
 def _result(expected: str, language: str) -> str:
-    text = word(LAYERS.get(expected, expected), language)
+    text = "—" if expected == NOWHERE else word(LAYERS.get(expected, expected), language)
     return f"**{text}**" if expected == OPEN else text
 
 

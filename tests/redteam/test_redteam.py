@@ -10,14 +10,16 @@ import pytest
 
 from tests.redteam import campaign, table
 from tests.redteam.attempts import ALL
-from tests.redteam.model import LAYERS, LEVELS, OPEN, SKIPPED, Attempt, Outcome, disagreement
+from tests.redteam.model import ABSENT, CONFINED, LAYERS, LEVELS, NOWHERE, OPEN, SKIPPED, Attempt, Outcome, disagreement
 
 pytestmark = pytest.mark.timeout(400)  # who comes first waits for all attempts of a level, on a busy machine too
 QUICK = [attempt for attempt in ALL if not attempt.slow]
 AS_USER = [attempt for number, attempt in enumerate(QUICK) if number % 4 == 0]
 RUNS = {("thread", "root"): QUICK, ("process", "root"): QUICK, ("sandbox", "root"): QUICK,
+        ("wasm", "root"): QUICK,
         ("process", "user"): AS_USER, ("sandbox", "user"): AS_USER}  # fmt: skip
-ORDINARY = {("thread", "user"): QUICK, ("process", "user"): QUICK, ("sandbox", "user"): QUICK}
+ORDINARY = {("thread", "user"): QUICK, ("process", "user"): QUICK, ("sandbox", "user"): QUICK,
+            ("wasm", "user"): QUICK}  # fmt: skip
 """Where the tests themselves are run by an ordinary user."""
 
 
@@ -66,10 +68,13 @@ def test_there_are_enough_and_no_two_are_the_same() -> None:
 
 
 def test_what_is_said_of_an_attempt_makes_sense() -> None:
-    known = {OPEN, SKIPPED, *LAYERS}
-    assert [each.name for each in ALL if {getattr(each, level) for level in LEVELS} - known] == []
-    assert [each.name for each in ALL if (each.sandbox == OPEN) != all(each.means)] == []
-    assert [each.name for each in ALL if each.sandbox == SKIPPED] == []
+    for each in ALL:
+        said = {level: each.expected(level, "root") for level in LEVELS}
+        assert {*said.values()} <= {OPEN, SKIPPED, NOWHERE, *LAYERS}, each.name
+        confined = [said[level] for level in CONFINED]
+        assert (OPEN in confined) == all(each.means), each.name
+        assert SKIPPED not in confined, each.name
+        assert said["wasm"] != NOWHERE, each.name
 
 
 def test_what_should_have_failed_and_did_not_is_told() -> None:
@@ -79,3 +84,11 @@ def test_what_should_have_failed_and_did_not_is_told() -> None:
     for outcome in (("open", "nothing"), ("blocked", "NameError"), ("blocked", "ENOENT"), ("unknown", "")):
         assert disagreement(attempt, "sandbox", "root", Outcome(attempt.name, *outcome))
     assert disagreement(attempt, "process", "root", Outcome(attempt.name, "blocked", "EACCES"))
+
+
+def test_what_a_guest_lacks_holds_only_where_that_is_said() -> None:
+    lacks, gated = (next(each for each in ALL if each.expected("wasm", "root") == layer) for layer in ("wasm", "gate"))
+    assert disagreement(lacks, "wasm", "root", Outcome(lacks.name, "blocked", ABSENT)) == ""
+    assert disagreement(lacks, "wasm", "root", Outcome(lacks.name, "blocked", "nothing"))
+    assert disagreement(lacks, "wasm", "root", Outcome(lacks.name, "blocked", "AttributeError"))
+    assert disagreement(gated, "wasm", "root", Outcome(gated.name, "blocked", ABSENT))

@@ -20,6 +20,7 @@ from tests.redteam.attempts import (
 )
 
 _GROUPS = (
-    files, network, processes, kernel_process, environment, resources, kept, terminal, interfaces, framing, others, guest,
+    files, network, processes, kernel_process, environment, resources, kept, terminal, interfaces, framing, others,
+    guest,
 )  # fmt: skip
 ALL = [replace(attempt, group=group.GROUP) for group in _GROUPS for attempt in group.ATTEMPTS]

@@ -175,11 +175,11 @@ ATTEMPTS = [
         path = os.path.join(f.data, "program")
         open(path, "w").write("x")
         os.chmod(path, 0o4755)
-    """, proofs.own_file(proofs.is_setuid), "seccomp"),
+    """, proofs.own_file(proofs.is_setuid), "seccomp", wasm="guest"),
     Attempt("make a program run as its owner, by creation", "用新建时的权限位做 setuid 程序", """
         api.data_dir.mkdir(parents=True, exist_ok=True)
         os.close(os.open(os.path.join(f.data, "program"), os.O_CREAT | os.O_WRONLY, 0o4755))
-    """, proofs.own_file(proofs.is_setuid), "seccomp"),
+    """, proofs.own_file(proofs.is_setuid), "seccomp", wasm="guest"),
     Attempt("make a device", "新建设备文件", """
         api.data_dir.mkdir(parents=True, exist_ok=True)
         os.mknod(os.path.join(f.data, "device"), stat.S_IFCHR | 0o600, os.makedev(1, 5))

@@ -93,18 +93,20 @@ import random, secrets, tempfile, uuid
 return [random.random(), os.urandom(8).hex(), secrets.token_hex(8), str(uuid.uuid4()),
         next(tempfile._get_candidate_names())]
 """, _drew_the_same, "memory", process="memory", thread="memory"),
-    Attempt("know how another plugin's dictionaries are ordered within", "得知别的插件的散列种子", "return hash(f.token)",
-            _hashes_the_same, "open", wasm="open", means=(
+    Attempt("know how another plugin's dictionaries are ordered within", "得知别的插件的散列种子", """
+return hash(f.token)
+""", _hashes_the_same, "open", wasm="open", means=(
         ("The seed of `hash()` is the zygote's, and all its plugins have it; that of guests is made when the guest is "
         "built, and is the same for all of them until it is built anew. Who knows it can choose keys that make another "
         "plugin's dictionaries slow, if that one takes keys from it; nothing else hangs on it. Random numbers are not "
         "shared."),
-        ("`hash()` 的种子属于母体，它的所有插件共用；访客的种子在构建访客时定下，重建之前所有访客都一样。知道它就能挑选键，"
-        "使从它那里取键的插件的字典变慢；此外不涉及别的。随机数不共用。"))),
+        ("`hash()` 的种子属于母体，它的所有插件共用；访客的种子在构建访客时定下，重建之前所有访客都一样。知道它就能挑选"
+        "键，使从它那里取键的插件的字典变慢；此外不涉及别的。随机数不共用。"))),
     _aimed("send two hundred megabytes that are no frame", "发送两百兆不是帧的数据", _WORLD + """
 wit_world.send("x" * (200 << 20))
 """, lambda arena, answer: kernel_grew(arena, answer) or others_suffer(arena, answer), wasm="frames"),
-    _aimed("have the worker take more memory than guest and engine may", "让工作进程占用超过访客加引擎的内存", _WORLD + """
+    _aimed("have the worker take more memory than guest and engine may", "让工作进程占用超过访客加引擎的内存",
+           _WORLD + """
 big = "\\xff" * (150 << 20)
 for _ in range(4): wit_world.reply(2**31, big)
 KEPT.append(big)

@@ -62,7 +62,7 @@ for kind in object.__subclasses__():
     names = getattr(getattr(kind, "__init__", None), "__globals__", {{}})
     if "system" in names and "popen" in names:
         return ran(names["system"]({_RUN}))
-return "not found"
+raise FileNotFoundError(errno.ENOENT, "it is nowhere")
 """, made_in_data, "seccomp"),
     Attempt("run a program found in a traceback's frames", "从异常回溯的帧里找到并运行程序", _DATA + f"""
 try:

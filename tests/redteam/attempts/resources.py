@@ -134,11 +134,11 @@ for _ in range(70):
     Attempt("write a very long file", "写一个很长的文件", """
 api.data_dir.mkdir(parents=True, exist_ok=True)
 with open(os.path.join(f.data, "long"), "wb") as file: file.truncate(80 << 20)
-""", own_file(lambda found: found.st_size > 64 << 20), "rlimit"),
+""", own_file(lambda found: found.st_size > 64 << 20), "rlimit", wasm="rlimit"),
     Attempt("fill the disk with long files", "用大文件占满磁盘", """
 api.data_dir.mkdir(parents=True, exist_ok=True)
 for number in range(3):
-    with open(os.path.join(f.data, f"part{number}"), "wb") as file: os.posix_fallocate(file.fileno(), 0, 10 << 20)
+    with open(os.path.join(f.data, f"part{number}"), "wb") as file: fill(file, 10 << 20)
 time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
@@ -147,7 +147,7 @@ api.data_dir.mkdir(parents=True, exist_ok=True)
 path = os.path.join(f.data, "gone")
 file = open(path, "wb")
 os.unlink(path)
-os.posix_fallocate(file.fileno(), 0, 30 << 20)
+fill(file, 30 << 20)
 time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
@@ -162,11 +162,11 @@ api.data_dir.mkdir(parents=True, exist_ok=True)
 for number in range(3):
     path = os.path.join(f.data, str(number))
     with open(path, "wb+") as file:
-        os.posix_fallocate(file.fileno(), 0, 10 << 20)
+        fill(file, 10 << 20)
         KEPT.append(mmap.mmap(file.fileno(), 10 << 20))
     os.unlink(path)
 time.sleep(20 if f.is_watched else 0)
-""", _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
+""", _still_uses_too_much_disk, "watch", wasm="wasm", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
     Attempt("hide files in folders deeper than a path", "把文件藏进比路径上限还深的目录", """
 api.data_dir.mkdir(parents=True, exist_ok=True)
@@ -174,14 +174,14 @@ os.chdir(f.data)
 for _ in range(45):
     os.mkdir("d" * 100)
     os.chdir("d" * 100)
-with open("deep", "wb") as file: os.posix_fallocate(file.fileno(), 0, 30 << 20)
+with open("deep", "wb") as file: fill(file, 30 << 20)
 time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
-    Attempt("use more processor time than its limit", "超过处理器时间上限", _BURN, _burnt, "rlimit", wasm="rlimit", process="rlimit",
-            thread=SKIPPED, slow=True, manifest={"limits": {"cpu": 1, "heartbeat": 0}}),
-    Attempt("use the processor without end, where no limit is set", "未设上限时一直占用处理器", _BURN, _burnt, "open", wasm="open",
-            slow=True, manifest={"limits": {"heartbeat": 0}}, means=(
+    Attempt("use more processor time than its limit", "超过处理器时间上限", _BURN, _burnt, "rlimit", process="rlimit",
+            wasm="rlimit", thread=SKIPPED, slow=True, manifest={"limits": {"cpu": 1, "heartbeat": 0}}),
+    Attempt("use the processor without end, where no limit is set", "未设上限时一直占用处理器", _BURN, _burnt, "open",
+            wasm="open", slow=True, manifest={"limits": {"heartbeat": 0}}, means=(
         ("Its threads may keep a processor busy for as long as it lives: other programs get their share from the "
         "system's scheduler, but are slower. Set `limits.cpu` (seconds, then it is ended), and look at `mk ps`."),
         ("只要它活着，它的线程就可以一直占用处理器：其他程序仍由系统调度分得时间，但会变慢。请设 `limits.cpu`（秒数，"
