@@ -61,7 +61,7 @@ EVIDENCE: Mapping[str, frozenset[str]] = {
     "importer": frozenset({"MK0118"}),
     "kept": frozenset({"PayloadTooLarge", "nothing"}),
     "wasm": frozenset({ABSENT}) | _NO_CALL,
-    "engine": frozenset({"MemoryError", "EACCES", "gaierror", "URLError"}),
+    "engine": frozenset({"MemoryError", "EACCES", "EIO", "gaierror", "URLError"}),
 }
 """What an attempt must have met where it is said that this layer held it. A layer that is not here leaves no trace."""
 

@@ -54,9 +54,9 @@ def _other_board(arena, _: Answer) -> bool:
     return bool(arena.kernel.get_data("other.secret") == arena.token)
 
 
-def _hostile(name: str, zh: str, code: str) -> Attempt:
+def _hostile(name: str, zh: str, code: str, wasm: str = "") -> Attempt:
     code = f"{_IMPORT}{code}\n{_ENDLESS}"
-    return Attempt(name, zh, code, others_suffer, "frames", process="frames", thread=SKIPPED)
+    return Attempt(name, zh, code, others_suffer, "frames", process="frames", thread=SKIPPED, wasm=wasm)
 
 
 ATTEMPTS = [
@@ -107,7 +107,7 @@ send((lambda body: struct.pack(">I", len(body)) + body)(b"\\xdd\\0\\0\\0\\1\\x93
 frame(Ask(10, "attempt.q", Raw(encode({})), float("inf")), Ask(11, "q", Raw(encode({})), float("nan")),
       Call(9, "other.reveal", Raw(b"\\xc1"), Raw(b"\\xc1"), float("nan"), 2**60, ["a"] * 1000))
 """),
-    _hostile("close the channel and live on", "关掉通道继续活着", "os.closerange(3, 12)\ntime.sleep(2)"),
+    _hostile("close the channel and live on", "关掉通道继续活着", "os.closerange(3, 12)\ntime.sleep(2)", wasm="guest"),
     Attempt("send a frame that never ends", "发送永不结束的帧", _IMPORT + """
 send(struct.pack(">IBI", 16 << 20, 0xdd, 1))
 for _ in range(3000): send(b"x" * 60000)

@@ -203,7 +203,8 @@ for _ in range(1500):
     os.mkdir("d")
     os.chdir("d")
 return folder
-""", lambda arena, answer: _stays(arena, answer), "zygote", process="zygote", thread=SKIPPED),
+""", lambda arena, answer: _stays(arena, answer), "zygote", process="zygote", wasm="engine",
+            thread=SKIPPED),
     Attempt("log without end", "无休止地写日志", """
 until = time.monotonic() + 2
 while time.monotonic() < until: api.log.warning("x" * 10000)
