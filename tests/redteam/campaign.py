@@ -100,9 +100,11 @@ def _as_user(base: Path, home: Path) -> tuple[str, str, dict[str, object]]:
 
 
 def _copy(library: Path) -> None:
-    places = {name: Path(str(find_spec(name).origin)).parent for name in _NEEDED}  # type: ignore[union-attr]
-    known_as = f"wasmtime-{version('wasmtime')}.dist-info"
-    places[known_as] = Path(str(distribution("wasmtime").locate_file(known_as)))
+    found = {name: spec for name in _NEEDED if (spec := find_spec(name))}
+    places = {name: Path(str(spec.origin)).parent for name, spec in found.items()}
+    if "wasmtime" in found:  # a guest is of the engine's version, which is told beside it
+        known_as = f"wasmtime-{version('wasmtime')}.dist-info"
+        places[known_as] = Path(str(distribution("wasmtime").locate_file(known_as)))
     places["microkernel"] = ROOT / "src" / "microkernel"
     places |= {name: ROOT / name for name in _OURS}
     for name, place in places.items():
