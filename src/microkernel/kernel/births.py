@@ -69,7 +69,12 @@ class Births:
         instance = Instance(record, record.generation, host.level, manifest, snapshot, permissions, self.switch)
         load = self._load_message(instance, snapshot)
         spec = LaunchSpec(
-            load, asdict(manifest.limits), self._hidden(), permissions, source_path(record, snapshot)
+            load,
+            asdict(manifest.limits),
+            self._hidden(),
+            permissions,
+            source_path(record, snapshot),
+            manifest.dependencies,
         )
         instance.place = host.launch(spec, instance, instance)
         record.newborn = instance

@@ -59,8 +59,8 @@ def _engine() -> Engine:
 
 
 def run(down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], wanted: Mapping[str, Any]) -> int:
-    """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``read`` and ``write``, the folders that the guest
-    has. Returns the status to exit with."""
+    """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``read`` and
+    ``write``, the folders that the guest has, ``net`` whether that was granted. Returns the status to exit with."""
     assert _image is not None
     engine, component = _image
     linker, store = Linker(engine), Store(engine)
@@ -90,13 +90,16 @@ def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
     wasi = WasiConfig()
     wasi.inherit_stdout()
     wasi.inherit_stderr()
-    wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in wanted["env"].items()]
+    variables = wanted["env"] | ({b"PYTHONPATH": wanted["path"]} if wanted["path"] else {})
+    wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in variables.items()]
     for writable, folders in ((False, wanted["read"]), (True, wanted["write"])):
         for folder in map(os.fsdecode, folders):
             if os.path.isdir(folder):
                 wasi.preopen_dir(folder, folder, writable)
             else:
                 sys.stderr.write(f"{folder} is granted, and is no folder: the level wasm opens folders only\n")
+    if wanted["net"]:
+        sys.stderr.write("net is granted, and the level wasm has no network yet: use the level sandbox\n")
     return wasi
 
 
