@@ -41,7 +41,8 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
         def start(manifest: str = "", limits: dict[str, float] | None = None, **grants: list[str]) -> Kernel:
             asked = {name.replace("_", "."): what for name, what in grants.items()}
-            lines = [*manifest.splitlines(), "[tool.microkernel.permissions]", *(f"{k} = {v}" for k, v in asked.items())]
+            granted = (f"{name} = {what}" for name, what in asked.items())
+            lines = [*manifest.splitlines(), "[tool.microkernel.permissions]", *granted]
             path = tmp_path / "plugins" / "p.py"
             path.parent.mkdir(exist_ok=True)
             path.write_text("# /// script\n" + "".join(f"# {line}\n" for line in lines) + "# ///\n" + PLUGIN)

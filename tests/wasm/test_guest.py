@@ -47,11 +47,14 @@ def test_its_environment_is_what_was_granted(run: Run, monkeypatch: pytest.Monke
     assert found == {"SHOWN": "yes"}
 
 
+NO_THREADS, NO_MODULE = "there are no threads at the level wasm", "at the level wasm, which has no C extensions"
+
+
 @pytest.mark.parametrize(("code", "error", "text"), [
-    ("import threading\nthreading.Thread(target=print).start()", "RuntimeError", "there are no threads at the level wasm"),
-    ("api.spawn(print)", "RuntimeError", "there are no threads at the level wasm"),
-    ("import numpy", "ModuleNotFoundError", "at the level wasm, which has no C extensions"),
-    ("import ctypes", "ModuleNotFoundError", "at the level wasm, which has no C extensions"),
+    ("import threading\nthreading.Thread(target=print).start()", "RuntimeError", NO_THREADS),
+    ("api.spawn(print)", "RuntimeError", NO_THREADS),
+    ("import numpy", "ModuleNotFoundError", NO_MODULE),
+    ("import ctypes", "ModuleNotFoundError", NO_MODULE),
     ("import subprocess\nsubprocess.run(['true'])", "OSError", "does not support processes"),
     ("import socket\nsocket.socket().connect(('127.0.0.1', 80))", "PermissionError", ""),
 ])  # fmt: skip
