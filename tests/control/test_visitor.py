@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.control.visitor import VisitorChannel
 from microkernel.control.server import ControlServer
+from microkernel.control.visitor import VisitorChannel
 from microkernel.errors import KernelClosed, KernelError
 from microkernel.sdk.runtime import Runtime
 from microkernel.wire import messages

@@ -9,8 +9,8 @@ from pathlib import Path
 import microkernel
 from microkernel.cli.output import Output
 from microkernel.cli.running import CONSOLE, console_config
-from microkernel.control.visitor import VisitorChannel
 from microkernel.control.paths import find_kernel
+from microkernel.control.visitor import VisitorChannel
 from microkernel.errors import KernelError
 from microkernel.loader import FileLoader
 from microkernel.sdk.runtime import Runtime

@@ -155,7 +155,7 @@ class Core(Approving, Buried, Texts):
             if fit[name].state == "discovered":
                 self._refuse(fit[name], error)
         for layer in layers.layers:
-            new = [fit[name] for name in layer if fit[name].state == "discovered"]  # others came before, or are visitors
+            new = [fit[name] for name in layer if fit[name].state == "discovered"]  # not who came before, or visits
             self._for_each(new, self._bring_up)
 
     def close(self) -> None:
