@@ -41,6 +41,16 @@ def test_what_is_not_what_was_built_is_never_loaded(built: Image) -> None:
     assert not built.is_built()
 
 
+def test_versions_that_nobody_used_for_long_are_dropped(built: Image) -> None:
+    for name, age in (("old", 31), ("young", 29)):
+        for suffix in (".cwasm", ".sha256"):
+            (built.folder / f"{name}{suffix}").touch()
+        seen = (built.folder / f"{name}.sha256").stat().st_mtime - age * 24 * 3600
+        os.utime(built.folder / f"{name}.sha256", (seen, seen))
+    built._forget_unused()
+    assert sorted(path.stem for path in built.folder.glob("*.cwasm")) == sorted(["young", built.ready().stem])
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o777])
 def test_a_folder_that_is_not_ours_alone_is_refused(built: Image, mode: int) -> None:
     os.chmod(built.folder, mode)

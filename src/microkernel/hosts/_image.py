@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
@@ -29,6 +30,8 @@ _CATALOG = "messages/en.toml"
 _MAIN = "microkernel.guest.main"
 _COMPONENTIZE = "from componentize_py import script; script()"
 _COMPILE = "import sys; sys.path[:0] = sys.argv[3:]; from microkernel.worker.wasm import build; build(*sys.argv[1:3])"
+_UNUSED = 30 * 24 * 3600.0
+"""Seconds after which the image of a version that nobody used is dropped."""
 STEPS = ("gather", "componentize", "compile")
 
 Progress = Callable[[str], object]
@@ -56,6 +59,7 @@ class Image:
             if self._seal.read_text(encoding="ascii") != _digest(self._path):
                 self._seal.unlink()
                 raise _unavailable(f"{self._path} is not what was built; it will be built anew at the next start")
+            os.utime(self._seal)
         return self._path
 
     @property
@@ -95,18 +99,21 @@ class Image:
             image = work / self._path.name
             paths = [str(_PACKAGE.parent), *(path for path in sys.path if path)]
             _run([sys.executable, "-I", "-c", _COMPILE, str(component), str(image), *paths], work)
-            self._forget_older()
+            self._forget_unused()
             os.replace(image, self._path)
             self._seal.write_text(_digest(self._path), encoding="ascii")
 
-    def _forget_older(self) -> None:
-        for old in self.folder.glob("*.*"):
-            if old.suffix in (".cwasm", ".sha256"):
-                old.unlink()
+    def _forget_unused(self) -> None:
+        """Other versions may be in use beside this one."""
+        for seal in self.folder.glob("*.sha256"):
+            if time.time() - seal.stat().st_mtime > _UNUSED:
+                seal.with_suffix(".cwasm").unlink(missing_ok=True)
+                seal.unlink()
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(folder if os.path.isabs(folder) else f"/var/tmp/microkernel-{os.geteuid()}")  # who has no home
 
 
 def _key() -> str:
