@@ -122,6 +122,28 @@ def test_guests_draw_other_numbers(run: Run) -> None:
     assert do(kernel, draw) != first
 
 
+def test_determinism_on_request(run: Run) -> None:
+    table = "[tool.microkernel.determinism]\nclock = 2026-01-01T08:00:00+08:00\nseed = 7"
+    kernel = run(table)
+    look = """
+import random, secrets, uuid
+from datetime import datetime, timezone
+drawn = [os.urandom(4), secrets.token_hex(4), random.random(), str(uuid.uuid4())]
+result = [time.time(), str(datetime.now(timezone.utc)), *drawn]
+"""
+    first = do(kernel, look)
+    assert first[:2] == [1767225600.0, "2026-01-01 00:00:00+00:00"]
+    kernel.reload("p")
+    assert do(kernel, look) == first
+    assert do(kernel, look)[2:] != first[2:], "it goes on drawing"
+
+
+def test_determinism_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text("# /// script\n# [tool.microkernel.determinism]\n# seed = 7\n# ///\n" + PLUGIN)
+    with Kernel(tmp_path / "p.py", KernelConfig(data_dir=str(tmp_path / "data"))) as kernel:
+        assert (kernel.info("p").state, kernel.info("p").error_id) == ("failed", "MK0128")
+
+
 def test_from_process_to_wasm_and_back_with_its_state(tmp_path: Path) -> None:
     path = tmp_path / "plugins" / "p.py"
     path.parent.mkdir()

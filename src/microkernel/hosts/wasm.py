@@ -70,6 +70,8 @@ class WasmHost(ConfinedHost):
             "memory": memory,
             "env": shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
             "net": bool(may.net),
+            "clock": spec.determinism.clock,
+            "seed": spec.determinism.seed,
             "path": os.fsencode(os.pathsep.join(packages)),
             "read": [os.fsencode(path) for path in (*_OF_SYSTEM, *packages, *map(absolute, may.fs_read))],
             "write": [os.fsencode(path) for path in (*given, *map(absolute, may.fs_write))],

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import KernelError
-from microkernel.kernel.manifest import Approval, Level, Manifest, Permissions
+from microkernel.kernel.manifest import Approval, Determinism, Level, Manifest, Permissions
 from microkernel.wire.messages import Load, Message, Reply
 
 T = TypeVar("T")
@@ -105,6 +105,7 @@ class LaunchSpec:
     permissions: Permissions = field(default_factory=Permissions)
     source: str = ""
     dependencies: tuple[str, ...] = ()
+    determinism: Determinism = field(default_factory=Determinism)
 
 
 @dataclass(frozen=True, slots=True)

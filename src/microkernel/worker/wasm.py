@@ -22,7 +22,7 @@ from wasmtime import Config, Engine, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
-from microkernel.worker import confinement
+from microkernel.worker import confinement, determinism
 
 DOWN, UP, _CLOSED = 1, 2, 4
 _CHANNEL = 32
@@ -60,13 +60,15 @@ def _engine() -> Engine:
 
 def run(down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], wanted: Mapping[str, Any]) -> int:
     """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``read`` and
-    ``write``, the folders that the guest has, ``net`` whether that was granted. Returns the status to exit with."""
+    ``write``, the folders that the guest has, ``net`` whether that was granted, ``clock`` and ``seed`` as
+    ``determinism`` takes them. Returns the status to exit with."""
     assert _image is not None
     engine, component = _image
     linker, store = Linker(engine), Store(engine)
     store.set_limits(memory_size=wanted["memory"])
     store.set_wasi(_wasi(wanted))
     linker.add_wasip2()
+    determinism.settle(linker, component.type.imports(engine), wanted["clock"], wanted["seed"])
     with linker.root() as root:
         for name, function in _Imports(down, up, lanes).functions().items():
             root.add_func(name, function)
