@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
