@@ -30,9 +30,13 @@ _MAIN = "microkernel.guest.main"
 _COMPONENTIZE = "from componentize_py import script; script()"
 _COMPILE = "import sys; sys.path[:0] = sys.argv[3:]; from microkernel.worker.wasm import build; build(*sys.argv[1:3])"
 STEPS = ("gather", "componentize", "compile")
+WAIT = "wait"
+_KEPT = 3
+"""Versions whose images stay."""
+_NEEDED = ("wasmtime", "componentize_py")
 
 Progress = Callable[[str], object]
-"""Told of each of ``STEPS`` when it begins."""
+"""Told of each of ``STEPS`` when it begins, and of ``WAIT`` when somebody else is at it."""
 
 
 class Image:
@@ -40,30 +44,30 @@ class Image:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or _cache() / "microkernel" / "wasm"
-        self._path = self.folder / f"{_key()}.cwasm"
+        self.path = self.folder / f"{_key()}.cwasm"
 
     def is_built(self) -> bool:
-        return self._path.exists() and self._seal.exists()
+        return self.path.exists() and self._seal.exists()
 
     def ready(self, progress: Progress = id) -> Path:
         """The image; built, if it is not there. Waits while another kernel builds it.
 
         Raises IsolationUnavailable where it cannot be built, or is not to be trusted.
         """
-        with self._alone():
+        with self._alone(progress):
             if not self.is_built():
                 self._build(progress)
-            if self._seal.read_text(encoding="ascii") != _digest(self._path):
+            if self._seal.read_text(encoding="ascii") != _digest(self.path):
                 self._seal.unlink()
-                raise _unavailable(f"{self._path} is not what was built; it will be built anew at the next start")
-        return self._path
+                raise _unavailable(f"{self.path} is not what was built; it will be built anew at the next start")
+        return self.path
 
     @property
     def _seal(self) -> Path:
-        return self._path.with_suffix(".sha256")
+        return self.path.with_suffix(".sha256")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, progress: Progress) -> Iterator[None]:
         """In a folder that is ours alone, and nobody else at it."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,13 +78,13 @@ class Image:
         except OSError as error:
             raise _unavailable(f"no place for the guest: {self.folder}: {error.strerror}") from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock, progress)
             yield
         finally:
             os.close(lock)
 
     def _build(self, progress: Progress) -> None:
-        if find_spec("componentize_py") is None:
+        if not all(map(find_spec, _NEEDED)):
             raise IsolationUnavailable("MK0510", extra="wasm")
         with tempfile.TemporaryDirectory(prefix="building-", dir=self.folder) as made:
             work = Path(made)
@@ -92,17 +96,27 @@ class Image:
             guest = [_MAIN, "--python-path", str(work / "tree"), "--output", str(component)]
             _run([sys.executable, "-c", _COMPONENTIZE, *world, "componentize", *guest], work)
             progress("compile")
-            image = work / self._path.name
+            image = work / self.path.name
             paths = [str(_PACKAGE.parent), *(path for path in sys.path if path)]
             _run([sys.executable, "-I", "-c", _COMPILE, str(component), str(image), *paths], work)
             self._forget_older()
-            os.replace(image, self._path)
-            self._seal.write_text(_digest(self._path), encoding="ascii")
+            os.replace(image, self.path)
+            self._seal.write_text(_digest(self.path), encoding="ascii")
 
     def _forget_older(self) -> None:
-        for old in self.folder.glob("*.*"):
-            if old.suffix in (".cwasm", ".sha256"):
-                old.unlink()
+        """The latest are kept: another environment of this user's may be at another version."""
+        images = sorted(self.folder.glob("*.cwasm"), key=lambda image: image.stat().st_mtime)
+        for old in images[: -_KEPT + 1]:
+            old.unlink()
+            old.with_suffix(".sha256").unlink(missing_ok=True)
+
+
+def _wait_for(lock: int, progress: Progress) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        progress(WAIT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _cache() -> Path:
