@@ -71,19 +71,6 @@ def test_it_builds_once_and_says_where(cache: Path, toolchain: list[str], capsys
     assert len(toolchain) == 2
 
 
-def test_the_oldest_versions_are_removed(cache: Path, toolchain: list[str]) -> None:
-    path = build_by_hand()
-    for age in range(4):
-        old = path.with_name(f"{age}.cwasm")
-        for each in (old, old.with_suffix(".sha256")):
-            each.write_bytes(b"")
-            os.utime(each, (1000 - age, 1000 - age))
-    path.unlink()
-    Image().ready()
-    assert sorted(each.name for each in path.parent.glob("*.cwasm")) == sorted(["0.cwasm", "1.cwasm", path.name])
-    assert sorted(each.name for each in path.parent.glob("?.sha256")) == ["0.sha256", "1.sha256"]
-
-
 def test_for_machines(cache: Path, toolchain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for is_new in (True, False):
         preparing.prepare(Output("en", as_json=True))

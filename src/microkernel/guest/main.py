@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import random
 import sys
 import threading
@@ -24,15 +26,20 @@ for _name in microkernel.__all__:
         getattr(microkernel, _name)
 
 
+_NO_MODULE = "at the level wasm, which has no C extensions and not all of the standard library, there is no module "
+
+
 class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
     """The exports of ``world.wit``."""
 
     def run(self) -> None:
         _keep_time()
+        sys.path += filter(None, os.environ.pop("PYTHONPATH", "").split(os.pathsep))
         random.seed()  # else all guests would draw what was seeded while this one was built
         for stream in (sys.stdout, sys.stderr):
             assert isinstance(stream, TextIOWrapper)
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
+        importlib._bootstrap._ERR_MSG_PREFIX = _NO_MODULE  # type: ignore[attr-defined]
         threading.Thread.start = _no_threads  # type: ignore[method-assign]
         channel = GuestChannel(wit_world)
         loop.install(channel)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
@@ -29,10 +30,10 @@ _CATALOG = "messages/en.toml"
 _MAIN = "microkernel.guest.main"
 _COMPONENTIZE = "from componentize_py import script; script()"
 _COMPILE = "import sys; sys.path[:0] = sys.argv[3:]; from microkernel.worker.wasm import build; build(*sys.argv[1:3])"
+_UNUSED = 30 * 24 * 3600.0
+"""Seconds after which the image of a version that nobody used is dropped."""
 STEPS = ("gather", "componentize", "compile")
 WAIT = "wait"
-_KEPT = 3
-"""Versions whose images stay."""
 _NEEDED = ("wasmtime", "componentize_py")
 
 Progress = Callable[[str], object]
@@ -60,6 +61,7 @@ class Image:
             if self._seal.read_text(encoding="ascii") != _digest(self.path):
                 self._seal.unlink()
                 raise _unavailable(f"{self.path} is not what was built; it will be built anew at the next start")
+            os.utime(self._seal)
         return self.path
 
     @property
@@ -99,16 +101,16 @@ class Image:
             image = work / self.path.name
             paths = [str(_PACKAGE.parent), *(path for path in sys.path if path)]
             _run([sys.executable, "-I", "-c", _COMPILE, str(component), str(image), *paths], work)
-            self._forget_older()
+            self._forget_unused()
             os.replace(image, self.path)
             self._seal.write_text(_digest(self.path), encoding="ascii")
 
-    def _forget_older(self) -> None:
-        """The latest are kept: another environment of this user's may be at another version."""
-        images = sorted(self.folder.glob("*.cwasm"), key=lambda image: image.stat().st_mtime)
-        for old in images[: -_KEPT + 1]:
-            old.unlink()
-            old.with_suffix(".sha256").unlink(missing_ok=True)
+    def _forget_unused(self) -> None:
+        """Other versions may be in use beside this one."""
+        for seal in self.folder.glob("*.sha256"):
+            if time.time() - seal.stat().st_mtime > _UNUSED:
+                seal.with_suffix(".cwasm").unlink(missing_ok=True)
+                seal.unlink()
 
 
 def _wait_for(lock: int, progress: Progress) -> None:
@@ -120,7 +122,8 @@ def _wait_for(lock: int, progress: Progress) -> None:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(folder if os.path.isabs(folder) else f"/var/tmp/microkernel-{os.geteuid()}")  # who has no home
 
 
 def _key() -> str:

@@ -14,14 +14,18 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zoneinfo import TZPATH
 
 from microkernel.errors import IsolationUnavailable, PluginLoadError
 from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, limits_of
 from microkernel.hosts._image import STEPS, Image
+from microkernel.hosts._packages import folders_of
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
 
+_OF_SYSTEM = [path for path in TZPATH if os.path.isdir(path)][:1]
+"""The time zones, which a guest does not carry."""
 _ENGINE = 256 * MiB
 """What the worker may use beside its guest."""
 
@@ -89,10 +93,15 @@ class WasmHost(ConfinedHost):
         variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in may.env if name in os.environ}
         shown = {name: value for name, value in variables.items() if os.fsdecode(name) not in spec.hidden}
         given = [spec.load.data_dir, *([folder] if folder else [])]
+        packages = folders_of(spec.dependencies)
         request["guest"] = {
             "memory": memory,
             "env": shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
-            "read": [os.fsencode(absolute(path)) for path in may.fs_read],
+            "net": bool(may.net),
+            "clock": spec.determinism.clock,
+            "seed": spec.determinism.seed,
+            "path": os.fsencode(os.pathsep.join(packages)),
+            "read": [os.fsencode(path) for path in (*_OF_SYSTEM, *packages, *map(absolute, may.fs_read))],
             "write": [os.fsencode(path) for path in (*given, *map(absolute, may.fs_write))],
         }
         return request
