@@ -107,6 +107,14 @@ def test_who_is_over_its_time_is_ended_and_the_next_takes_its_place(code: str, r
     assert do(kernel, "result = api.generation") == 2
 
 
+def test_a_trap_ends_the_guest_and_is_told_by_the_engine(run: Run) -> None:
+    kernel = run()
+    with pytest.raises(PluginDied, match="exit status 1"):
+        do(kernel, "os.abort()")
+    assert do(kernel, "result = api.generation") == 2
+    assert any("wasm trap" in line.text for line in kernel.core.registry.get("p").logs)
+
+
 def test_memory_has_a_limit_that_the_engine_holds(run: Run) -> None:
     kernel = run(limits={"memory": 128 << 20})
     assert do(kernel, "bytearray(200 << 20)") == ["MemoryError", ""]

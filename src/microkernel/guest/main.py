@@ -20,7 +20,7 @@ from microkernel.guest.channel import GuestChannel
 from microkernel.sdk.runtime import Runtime
 
 standard.carry()
-str(KernelError("MK0213"))  # has the catalog read, which is a file
+str(KernelError("MK0612", reason=""))  # has the catalog read, which is a file
 for _name in microkernel.__all__:
     if _name not in ("Kernel", "KernelConfig"):
         getattr(microkernel, _name)

@@ -33,9 +33,11 @@ _COMPILE = "import sys; sys.path[:0] = sys.argv[3:]; from microkernel.worker.was
 _UNUSED = 30 * 24 * 3600.0
 """Seconds after which the image of a version that nobody used is dropped."""
 STEPS = ("gather", "componentize", "compile")
+WAIT = "wait"
+_NEEDED = ("wasmtime", "componentize_py")
 
 Progress = Callable[[str], object]
-"""Told of each of ``STEPS`` when it begins."""
+"""Told of each of ``STEPS`` when it begins, and of ``WAIT`` when somebody else is at it."""
 
 
 class Image:
@@ -43,31 +45,31 @@ class Image:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or _cache() / "microkernel" / "wasm"
-        self._path = self.folder / f"{_key()}.cwasm"
+        self.path = self.folder / f"{_key()}.cwasm"
 
     def is_built(self) -> bool:
-        return self._path.exists() and self._seal.exists()
+        return self.path.exists() and self._seal.exists()
 
     def ready(self, progress: Progress = id) -> Path:
         """The image; built, if it is not there. Waits while another kernel builds it.
 
         Raises IsolationUnavailable where it cannot be built, or is not to be trusted.
         """
-        with self._alone():
+        with self._alone(progress):
             if not self.is_built():
                 self._build(progress)
-            if self._seal.read_text(encoding="ascii") != _digest(self._path):
+            if self._seal.read_text(encoding="ascii") != _digest(self.path):
                 self._seal.unlink()
-                raise _unavailable(f"{self._path} is not what was built; it will be built anew at the next start")
+                raise _unavailable(f"{self.path} is not what was built; it will be built anew at the next start")
             os.utime(self._seal)
-        return self._path
+        return self.path
 
     @property
     def _seal(self) -> Path:
-        return self._path.with_suffix(".sha256")
+        return self.path.with_suffix(".sha256")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, progress: Progress) -> Iterator[None]:
         """In a folder that is ours alone, and nobody else at it."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,13 +80,13 @@ class Image:
         except OSError as error:
             raise _unavailable(f"no place for the guest: {self.folder}: {error.strerror}") from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock, progress)
             yield
         finally:
             os.close(lock)
 
     def _build(self, progress: Progress) -> None:
-        if find_spec("componentize_py") is None:
+        if not all(map(find_spec, _NEEDED)):
             raise IsolationUnavailable("MK0510", extra="wasm")
         with tempfile.TemporaryDirectory(prefix="building-", dir=self.folder) as made:
             work = Path(made)
@@ -96,12 +98,12 @@ class Image:
             guest = [_MAIN, "--python-path", str(work / "tree"), "--output", str(component)]
             _run([sys.executable, "-c", _COMPONENTIZE, *world, "componentize", *guest], work)
             progress("compile")
-            image = work / self._path.name
+            image = work / self.path.name
             paths = [str(_PACKAGE.parent), *(path for path in sys.path if path)]
             _run([sys.executable, "-I", "-c", _COMPILE, str(component), str(image), *paths], work)
             self._forget_unused()
-            os.replace(image, self._path)
-            self._seal.write_text(_digest(self._path), encoding="ascii")
+            os.replace(image, self.path)
+            self._seal.write_text(_digest(self.path), encoding="ascii")
 
     def _forget_unused(self) -> None:
         """Other versions may be in use beside this one."""
@@ -109,6 +111,14 @@ class Image:
             if time.time() - seal.stat().st_mtime > _UNUSED:
                 seal.with_suffix(".cwasm").unlink(missing_ok=True)
                 seal.unlink()
+
+
+def _wait_for(lock: int, progress: Progress) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        progress(WAIT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _cache() -> Path:
