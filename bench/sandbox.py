@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from bench.row import Row
 from microkernel import Kernel, KernelConfig
@@ -22,6 +24,17 @@ class Plugin(IPlugin):
     @expose
     def add(self, number: int) -> int:
         return number + 1
+    @expose
+    def emit(self, count: int) -> int:
+        for number in range(count):
+            self.api.emit("p.tick", number=number)
+        return count
+    @expose
+    def loop(self, count: int) -> int:
+        total = 0
+        for number in range(count):
+            total = (total + number * number) % 1000003
+        return total
 """
 
 
@@ -57,16 +70,57 @@ def call(running: Kernel) -> float:
     return seconds(calls) / CALLS
 
 
-def compare(row: str, name: str, work: Callable[[Kernel], float], target: float, rounds: int) -> Row:
-    with kernel("process") as process, kernel("sandbox") as sandbox:
-        work(process), work(sandbox)  # warm
-        pairs = [(work(sandbox), work(process)) for _ in range(rounds)]
+def emit(running: Kernel) -> float:
+    """Of one event, from the plugin to the kernel's own handler; all of them come."""
+    came = threading.Semaphore(0)
+    subscription = running.on("p.tick", lambda number: came.release(), inline=True)  # noqa: ARG005
+
+    def emits() -> None:
+        if running.call("p.emit", CALLS) != CALLS:
+            raise AssertionError("a wrong answer")
+        for _ in range(CALLS):
+            if not came.acquire(timeout=10.0):
+                raise AssertionError("an event is lost")
+
+    took = seconds(emits) / CALLS
+    subscription.cancel()
+    return took
+
+
+def loop(running: Kernel) -> float:
+    """Of 200,000 turns of a loop in Python."""
+    expected = 0
+    for number in range(200_000):
+        expected = (expected + number * number) % 1_000_003
+
+    def turns() -> None:
+        if running.call("p.loop", 200_000, timeout=30.0) != expected:
+            raise AssertionError("a wrong answer")
+
+    return seconds(turns)
+
+
+def compare(
+    row: str, name: str, work: Callable[[Kernel], float], target: float, rounds: int, level: str = "sandbox"
+) -> Row:
+    with kernel("process") as process, kernel(level) as confined:
+        work(process), work(confined)  # warm
+        return of_pairs(row, name, [(work(confined), work(process)) for _ in range(rounds)], target)
+
+
+def of_pairs(
+    row: str, name: str, pairs: Sequence[tuple[float, float]], target: float, unit: Literal["s", "B"] = "s"
+) -> Row:
     ratios = [ours / floor for ours, floor in pairs]
     ours, floor = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return Row(row, name, ours, floor, statistics.median(ratios), target, tuple(statistics.quantiles(ratios)))
+    return Row(row, name, ours, floor, statistics.median(ratios), target, tuple(statistics.quantiles(ratios)), unit)
 
 
-def rows(*, smoke: bool) -> Iterator[Row]:
-    rounds = 2 if smoke else ROUNDS
-    yield compare("P11", "start of a sandbox plugin / of a process plugin", start, 1.5, rounds)
-    yield compare("P14", "sandbox call / process call", call, 1.05, rounds)
+def table() -> dict[str, Callable[[bool], Row]]:
+    def row(id: str, name: str, work: Callable[[Kernel], float], target: float) -> Callable[[bool], Row]:
+        return lambda smoke: compare(id, name, work, target, 2 if smoke else ROUNDS)
+
+    return {
+        "P11": row("P11", "start of a sandbox plugin / of a process plugin", start, 1.5),
+        "P14": row("P14", "sandbox call / process call", call, 1.05),
+    }

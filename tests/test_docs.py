@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pytest
 
 from microkernel import Kernel
+from microkernel.guest import standard
 from microkernel.kernel.manifest import KernelConfig, Limits, Manifest, Supervision
 from microkernel.loader import read_config, read_manifest
 from tools.lifecycle_diagram import diagram
@@ -176,6 +177,45 @@ def test_every_module_is_in_the_listing_of_the_design() -> None:
     listed = set(re.findall(r"`([\w/]+\.py)`", text))
     assert modules - listed == set(), "docs/design.md does not name these modules"
     assert {name for name in listed if name.partition("/")[0] in ROOMS} - modules == set(), "these are gone"
+
+
+WASM = ROOT / "docs/wasm.md"
+_BETWEEN = "<!-- {0}: begin -->\n(.*?)<!-- {0}: end -->"
+
+
+def part(document: Path, name: str) -> str:
+    found = re.search(_BETWEEN.format(name), document.read_text(encoding="utf-8"), re.DOTALL)
+    assert found, f"{document.name} has no {name} between its markers"
+    return found[1]
+
+
+def test_the_modules_of_a_guest_are_in_the_docs() -> None:
+    assert _FENCE.findall(part(WASM, "modules"))[0][1].split() == list(standard.MODULES)
+
+
+def told(document: Path) -> list[tuple[str, str]]:
+    return re.findall(r"^\| `(.+?)` \| `(.+?)` \|$", part(document, "told"), re.MULTILINE)
+
+
+def test_a_guest_is_told_what_the_docs_say(tmp_path: Path) -> None:
+    cases = told(WASM)
+    assert len(cases) > 10
+    assert told(ROOT / "docs/zh/wasm.md") == cases
+    (tmp_path / "tries.py").write_text(
+        "from microkernel import IPlugin, expose\n"
+        "class Plugin(IPlugin):\n"
+        "    def start(self): ...\n"
+        "    def stop(self): ...\n"
+        "    @expose\n"
+        "    def attempt(self, code: str) -> str:\n"
+        "        try:\n"
+        "            exec(code, {})\n"
+        "        except Exception as error:\n"
+        "            return f'{type(error).__name__}: {error}'\n"
+        "        return 'done'\n"
+    )
+    with Kernel(tmp_path / "tries.py", KernelConfig(data_dir=str(tmp_path / "data")), isolation="wasm") as kernel:
+        assert [(code, kernel.call("tries.attempt", code, timeout=20.0)) for code, _ in cases] == cases
 
 
 @pytest.mark.parametrize("kind", [Limits, Supervision, Manifest, KernelConfig], ids=lambda kind: kind.__name__)

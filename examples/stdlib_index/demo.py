@@ -11,6 +11,7 @@ import platform
 import shutil
 import signal
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +23,10 @@ from screen import Screen
 from texts import Texts
 
 from microkernel import Kernel, KernelConfig
-from microkernel.errors import ReloadFailed
-from microkernel.kernel.manifest import PluginConfig
-from microkernel.messages import Catalog, language
+from microkernel.errors import IsolationUnavailable, ReloadFailed
+from microkernel.hosts._image import STEPS, Image
+from microkernel.kernel.manifest import Level, Permissions, PluginConfig
+from microkernel.messages import Catalog, language, translate
 
 PLUGINS = Path(__file__).parent / "plugins"
 PATIENCE = 20.0
@@ -146,7 +148,9 @@ def main() -> int:
             signal.signal(number, interrupt)
         files = python_files()[: 200 if options.quick else None]
         screen.plain(texts("title", version=platform.python_version(), files=len(files)), "bold")
-        totals, missing, deaths = index(options, len(files), screen, texts, Catalog.load(chosen))
+        catalog = Catalog.load(chosen)
+        level = prepare(screen, texts, catalog)
+        totals, missing, deaths = index(options, level, len(files), screen, texts, catalog)
         equal = compare(totals, missing, files, screen, texts)
         if equal:
             screen.line("success", "demo", texts("equal", deaths=deaths))
@@ -172,14 +176,38 @@ def interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def prepare(screen: Screen, texts: Texts, catalog: Catalog) -> Level:
+    """Have the guest built, if it is not, as `mk wasm prepare` does. The level that parser_b will run at."""
+    image = Image()
+    try:
+        if not image.is_built():
+            build(image, screen, texts)
+        image.ready()
+    except IsolationUnavailable as error:
+        screen.line("notice", "parser_b", texts("no_wasm", reason=f"{error.id}  {translate(error, catalog)}"))
+        return "process"
+    return "wasm"
+
+
+def build(image: Image, screen: Screen, texts: Texts) -> None:
+    screen.line("direct", "wasm", texts("build"))
+    began = time.monotonic()
+    screen.begin("wasm", len(STEPS))
+    try:
+        image.ready(lambda step: screen.progress(STEPS.index(step) if step in STEPS else 0, len(STEPS), texts(step)))
+    finally:
+        screen.end()
+    screen.line("success", "wasm", texts("built", seconds=time.monotonic() - began))
+
+
 def index(
-    options: argparse.Namespace, files: int, screen: Screen, texts: Texts, catalog: Catalog
+    options: argparse.Namespace, level: Level, files: int, screen: Screen, texts: Texts, catalog: Catalog
 ) -> tuple[dict[str, int], list[str], int]:
     """By plugins: the totals, what is missing, and how many deaths there were."""
     with TemporaryDirectory(prefix="mk-demo-") as folder:
         plugins = Path(folder) / "plugins"  # a copy, which may be changed
         shutil.copytree(PLUGINS, plugins, ignore=shutil.ignore_patterns("__pycache__"))
-        config = configuration(folder, options, files)
+        config = configuration(folder, options, level, files)
         with Kernel(plugins, config=config) as kernel:
             demo = Demo(kernel, plugins, files, screen, texts, catalog)
             demo.show_plugins()
@@ -200,8 +228,9 @@ def index(
     return totals, missing, sum(deaths.values())
 
 
-def configuration(folder: str, options: argparse.Namespace, files: int) -> KernelConfig:
-    """The operator's word: two plugins are trusted to run in the kernel's own process; and when to misbehave."""
+def configuration(folder: str, options: argparse.Namespace, level: Level, files: int) -> KernelConfig:
+    """The operator's word: two plugins are trusted to run in the kernel's own process, one is not trusted at all and
+    may read the library, and nothing else; and when to misbehave."""
     within = max(2, files // 32)  # of the quarter of the files that each gets, so that all deaths find their file
     trouble: dict[str, Any] = {"seed": options.seed, "within": within}
     limit = {"limit": files} if options.quick else {}
@@ -210,6 +239,12 @@ def configuration(folder: str, options: argparse.Namespace, files: int) -> Kerne
         plugin={
             "walker": PluginConfig(isolation="thread", config={"at_once": False, **limit}),
             "aggregator": PluginConfig(isolation="thread"),
+            "parser_b": PluginConfig(
+                isolation=level,
+                permissions=Permissions(
+                    emit=("file.counted", "file.found.a"), on=("file.found.b",), fs_read=(sysconfig.get_path("stdlib"),)
+                ),
+            ),
             "runaway": PluginConfig(config={**trouble, "hangs": 1 if options.quick else 2}),
             "crasher": PluginConfig(config=trouble),
         },

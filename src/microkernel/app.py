@@ -328,7 +328,9 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
         if missing.name != f"microkernel.hosts.{level}":
             raise IsolationUnavailable("MK0510", extra=_EXTRAS.get(level, level)) from None
         raise IsolationUnavailable("MK0501", level=level, reason="it is not built yet") from None
-    host: Host = getattr(module, f"{level.title()}Host")(core.reactor, name=core.name, python=python)
+    host: Host = getattr(module, f"{level.title()}Host")(
+        core.reactor, name=core.name, python=python, announce=core.announce
+    )
     if (error := host.available().error) is not None:
         host.close()
         raise error

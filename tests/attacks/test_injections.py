@@ -100,7 +100,7 @@ def is_quiet(kernel: Kernel) -> None:
     for record in core.registry:
         eventually(lambda r=record: len(r.mailbox) == 0, f"{record.name}'s mailbox is empty: {record.mailbox.__dict__}")
         eventually(lambda r=record: not r.incoming and not r.outgoing, f"{record.name} waits for nobody")
-        assert not record.mailbox.guests
+        assert not record.mailbox.latecomers
     eventually(lambda: not core.router._pending, "no call is pending")
     for record in core.registry:
         assert record.instance is not None

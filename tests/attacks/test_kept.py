@@ -188,8 +188,8 @@ def test_who_does_not_heed_its_credit_does_not_wait_for_room(plugins: Plugins, b
         for _ in range(100):
             kernel.core.reactor.run(lambda: rude.received(messages.Emit("big", data)))
         mailbox = kernel.core.registry.get("busy").mailbox
-        assert 60 <= len(mailbox.guests) <= 64
-        eventually(lambda: kernel.info("busy").dead == 100 - len(mailbox.guests), "the others are dead letters")
+        assert 60 <= len(mailbox.latecomers) <= 64
+        eventually(lambda: kernel.info("busy").dead == 100 - len(mailbox.latecomers), "the others are dead letters")
         object.__setattr__(rude, "level", "thread")
 
 

@@ -75,7 +75,7 @@ def test_nobody_but_the_kernel_emits_what_is_the_kernels() -> None:
         client.emit("kernel.message", text="!")
 
 
-def test_data_stays_when_the_guest_has_gone(kernel: Kernel) -> None:
+def test_data_stays_when_the_visitor_has_gone(kernel: Kernel) -> None:
     with ControlClient() as client:
         assert client.get_data("a.key", 5) == 5
         assert client.set_data("a.key", {"x": [1]}) == 1

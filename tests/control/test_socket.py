@@ -231,9 +231,9 @@ def test_who_says_nothing_is_refused(server: ControlServer, monkeypatch: pytest.
     assert (refused.id, refused.fields["reason"]) == ("MK0216", "it did not say hello")
 
 
-def test_a_guest_has_no_life_to_tell_of(server: ControlServer) -> None:
+def test_a_visitor_has_no_life_to_tell_of(server: ControlServer) -> None:
     refused = last_words(server.path, Session("test").hello() + pack([messages.Loaded([], [])]))
-    assert (refused.id, refused.fields["reason"]) == ("MK0215", "a Loaded is not for a guest to say")
+    assert (refused.id, refused.fields["reason"]) == ("MK0215", "a Loaded is not for a visitor to say")
 
 
 def test_another_user_is_refused_readably(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,8 +318,8 @@ def test_a_client_does_not_talk_to_somebody_else(server: ControlServer, monkeypa
         ControlClient("test")
 
 
-def test_there_is_a_limit_of_guests(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microkernel.control.server.MOST_GUESTS", 2)
+def test_there_is_a_limit_of_visitors(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microkernel.control.server.MOST_VISITORS", 2)
     with ControlClient(), ControlClient("test") as second:
         with pytest.raises(ProtocolError, match=r"MK0709 .*2 connections already"):
             ControlClient("test")
@@ -328,11 +328,11 @@ def test_there_is_a_limit_of_guests(server: ControlServer, monkeypatch: pytest.M
     ControlClient("test").close()
 
 
-# Guests that do not read
+# Visitors that do not read
 
 
 def reader(path: Path, pattern: str) -> socket.socket:
-    """A guest that listens and then reads nothing more."""
+    """A visitor that listens and then reads nothing more."""
     connection = stranger(path)
     session = Session("test")
     handler = messages.Handler(1, pattern, "nobody")
@@ -367,20 +367,20 @@ def test_what_may_wait_is_bounded(kernel: Kernel, server: ControlServer, monkeyp
     assert kernel.call("sum.add", 1) == 3
 
 
-def test_a_guest_is_let_go_when_the_kernel_sends_it_away(kernel: Kernel, server: ControlServer) -> None:
+def test_a_visitor_is_let_go_when_the_kernel_sends_it_away(kernel: Kernel, server: ControlServer) -> None:
     with ControlClient() as client:
         client.settle()
-        guest = next(name for name in kernel.core.registry.names() if name != "sum")
-        kernel.kill(guest)
+        visitor = next(name for name in kernel.core.registry.names() if name != "sum")
+        kernel.kill(visitor)
         with pytest.raises(KernelClosed):
             client.call("sum.add", 1)
     assert kernel.core.registry.names() == ["sum"]
 
 
-def test_a_handler_of_a_guest_may_take_its_time(kernel: Kernel, server: ControlServer) -> None:
+def test_a_handler_of_a_visitor_may_take_its_time(kernel: Kernel, server: ControlServer) -> None:
     with ControlClient() as client:
         client.settle()
-        record = next(record for record in kernel.core.registry if record.guest)
+        record = next(record for record in kernel.core.registry if record.visitor)
         assert record.manifest.limits.handler == 0
 
 
@@ -394,10 +394,10 @@ def test_descriptors_are_given_back(kernel: Kernel, server: ControlServer) -> No
     for _ in range(20):
         ControlClient("test").close()
         stranger(server.path).close()
-    assert until(lambda: open_ones() == before and not server._guests), (before, open_ones(), server._guests)
+    assert until(lambda: open_ones() == before and not server._visitors), (before, open_ones(), server._visitors)
 
 
-def test_what_a_guest_sends_before_it_leaves_counts(kernel: Kernel, server: ControlServer) -> None:
+def test_what_a_visitor_sends_before_it_leaves_counts(kernel: Kernel, server: ControlServer) -> None:
     heard: list[int] = []
     kernel.on("pong.you", lambda n: heard.append(n))
     connection = stranger(server.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def test_it_ends_with_equal_totals_and_changes_no_file(launch: Launch) -> None:
     assert status == 0, output
     for said in ("killed in", "MK0305", "version 1.1", "killed by SIGSEGV", "silent for", "equal:", "Try next"):
         assert said in output, output
+    assert re.search(r"parser_b +1\.0 +wasm", output), output
     assert demo.leftovers() == []
     assert {path: path.read_bytes() for path in PLUGINS.rglob("*.py")} == before
 
@@ -112,6 +114,21 @@ def test_it_speaks_chinese_and_crashes_elsewhere(launch: Launch) -> None:
     assert "完全一致" in output
     assert "第 2 代" in output
     assert "--seed 4" in output
+
+
+def test_without_wasm_it_says_so_and_the_parser_runs_at_process(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide = "import importlib.util as u; find = u.find_spec; "
+    hide += "u.find_spec = lambda name, *more: None if name == 'wasmtime' else find(name, *more)"
+    (tmp_path / "sitecustomize.py").write_text(hide)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    status, output = launch().finish()
+    assert status == 0, output
+    assert "MK0510" in output
+    assert re.search(r"parser_b +1\.0 +process", output), output
+    assert "equal:" in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

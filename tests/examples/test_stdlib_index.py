@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel, KernelConfig
-from microkernel.kernel.manifest import PluginConfig
+from microkernel.kernel.manifest import Permissions, PluginConfig
 
 from .conftest import EXAMPLES, LONG
 
@@ -113,6 +113,30 @@ def test_totals_are_those_of_a_plain_count_whatever_dies(tree: Path, plain: Any,
         assert kernel.call("aggregator.totals") == expected
         (path, functions), *_ = kernel.call("aggregator.top", 3, by="imports")
         assert (Path(path).name, functions) == ("nested.py", 4)
+
+
+def test_a_parser_at_wasm_counts_the_same_and_hands_on_what_its_python_cannot_parse(tree: Path, plain: Any) -> None:
+    """A guest's Python knows fewer encodings than the one whose library it is."""
+    odd = tree / "package"
+    (odd / "koi8.py").write_bytes("# -*- coding: koi8-r -*-\nname = 'да'\n".encode("koi8-r"))
+    paths = sorted(map(str, odd.glob("*.py")))
+    may = Permissions(emit=("file.counted", "file.found.a"), on=("file.found.b",), fs_read=(str(tree),))
+    operator = KernelConfig(plugin={"parser_b": PluginConfig(isolation="wasm", permissions=may)})
+    counted: dict[str, dict[str, int]] = {}
+    handed: list[str] = []
+    with Kernel([FOLDER / "plugins" / "aggregator.py", FOLDER / "plugins" / "parser_b"], config=operator) as kernel:
+        assert kernel.info("parser_b").isolation == "wasm"
+        kernel.on("file.counted", lambda path, counts: counted.update({path: counts}), inline=True)
+        kernel.on("file.found.a", lambda path: handed.append(path), inline=True)
+        for path in paths:
+            kernel.emit("file.found.b", path=path)
+        deadline = time.monotonic() + LONG
+        while len(counted) + len(handed) < len(paths):
+            assert time.monotonic() < deadline, (counted, handed)
+            time.sleep(0.02)
+    assert sorted(Path(path).name for path in handed) == ["coding.py", "koi8.py", "null.py", "python2.py"]
+    for path, counts in counted.items():
+        assert counts == {kind: plain.plain_count([path])[kind] for kind in counts}
 
 
 def test_the_plain_count_is_right(tree: Path, plain: Any) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PluginDied
-from microkernel.hosts import sandbox
+from microkernel.hosts import sandbox, wasm
+from microkernel.hosts._confined_host import limits_of
 from microkernel.hosts._confined_place import fault_of
 from microkernel.kernel.manifest import KernelConfig
 from microkernel.testing import HOST_CHECKS, check_host
@@ -50,6 +51,7 @@ def test_what_is_missing_is_named_and_nothing_runs(
 
 def test_a_weaker_level_only_where_the_operator_lists_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     lacking(monkeypatch, "landlock")
+    monkeypatch.setattr(wasm, "find_spec", lambda name: None)
     config = KernelConfig(data_dir=str(arena.folder / "data"), fallback=("wasm", "process"))
     with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
         assert (kernel.info("p").state, kernel.info("p").isolation) == ("active", "process")
@@ -118,7 +120,7 @@ def test_filters_are_for_this_machine() -> None:
 
 
 def test_limits_have_defaults() -> None:
-    assert sandbox.limits_of({"memory": 0, "files": 9, "load": 1.0}) == {
+    assert limits_of({"memory": 0, "files": 9, "load": 1.0}) == {
         "memory": 512 << 20, "files": 9, "load": 1.0,
     }  # fmt: skip
 

@@ -34,6 +34,12 @@ from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge
 from microkernel.guest import codec as guest
 from microkernel.wire import codec as native
 
+
+def kind_of(value: object) -> str:
+    """No repr: those of some values differ from process to process, and tests are told by their names."""
+    return type(value).__name__
+
+
 CODECS = pytest.mark.parametrize("codec", [native, guest], ids=["native", "guest"])
 EAST = timezone(timedelta(hours=8))
 ODD = timezone(-timedelta(hours=3, minutes=29, seconds=31))
@@ -174,14 +180,14 @@ NO_VALUES: list[tuple[Any, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:30])
+@pytest.mark.parametrize("value", VALUES, ids=kind_of)
 def test_values_have_the_same_bytes(value: Any) -> None:
     assert guest.encode(value) == native.encode(value)
     assert form(guest.decode(native.encode(value))) == form(native.decode(native.encode(value)))
 
 
 @CODECS
-@pytest.mark.parametrize(("value", "path", "kind"), NO_VALUES, ids=lambda each: repr(each)[:30])
+@pytest.mark.parametrize(("value", "path", "kind"), NO_VALUES, ids=kind_of)
 def test_what_is_no_value_is_named_with_its_path(codec: ModuleType, value: Any, path: str, kind: str) -> None:
     with pytest.raises(NotPlainData) as caught:
         codec.encode(value)
@@ -284,20 +290,20 @@ NO_TYPES: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("hint", "values"), CASES, ids=lambda each: repr(each)[:40])
+@pytest.mark.parametrize(("hint", "values"), CASES, ids=kind_of)
 def test_types_take_and_refuse_the_same(hint: Any, values: list[Any]) -> None:
     for value in values:
         assert_alike(hint, value)
 
 
-@pytest.mark.parametrize("hint", NO_TYPES, ids=repr)
+@pytest.mark.parametrize("hint", NO_TYPES, ids=kind_of)
 def test_what_is_no_type_is_refused(hint: Any) -> None:
     for codec in (native, guest):
         with pytest.raises((TypeError, NameError)):
             codec.decoder_for(hint)
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:30])
+@pytest.mark.parametrize("value", VALUES, ids=kind_of)
 @pytest.mark.parametrize("hint", [int, float, str, bytes, datetime, date, list[int], set[int], tuple[int, str],
 dict[str, int],
                                   Decimal, UUID, timedelta, Line, Slotted, Point, Colour, Size, Movie,

@@ -9,8 +9,8 @@ from pathlib import Path
 import microkernel
 from microkernel.cli.output import Output
 from microkernel.cli.running import CONSOLE, console_config
-from microkernel.control.guest import GuestChannel
 from microkernel.control.paths import find_kernel
+from microkernel.control.visitor import VisitorChannel
 from microkernel.errors import KernelError
 from microkernel.loader import FileLoader
 from microkernel.sdk.runtime import Runtime
@@ -20,7 +20,7 @@ from microkernel.wire import codec, messages
 def attach(kernel: str, output: Output) -> None:
     """Returns when the user leaves. Raises KernelError where no kernel answers, or when it has gone."""
     path = find_kernel(kernel)
-    channel = GuestChannel(path, _load_message(console_config(output, attached=True, kernel=path.stem)))
+    channel = VisitorChannel(path, _load_message(console_config(output, attached=True, kernel=path.stem)))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: channel.push(messages.Stop()))
     try:

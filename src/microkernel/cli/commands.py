@@ -366,6 +366,22 @@ def _why(error: KernelError | None, detail: str, output: Output) -> str:
     return phrase(detail) if output.catalog.language == "zh" else detail
 
 
+wasm = typer.Typer(help=_say("help.wasm"), add_completion=False, rich_markup_mode=None)
+app.add_typer(wasm, name="wasm")
+
+
+@wasm.callback()
+def of_wasm() -> None:
+    """There is one thing to do so far; it has a name all the same."""
+
+
+@wasm.command(help=_say("help.prepare"))
+def prepare(as_json: AsJson = False) -> None:
+    from microkernel.cli.preparing import prepare as build
+
+    build(Output(wished_language(), as_json))
+
+
 @app.command("help", help=_say("help.help"))
 def show_help(
     context: typer.Context, command: Annotated[str, typer.Argument(metavar="COMMAND", show_default=False)] = ""

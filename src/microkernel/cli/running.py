@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import termios
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +22,7 @@ import microkernel
 from microkernel import Event
 from microkernel.app import Kernel
 from microkernel.cli.asking import ask_all
+from microkernel.cli.ending import Ending
 from microkernel.cli.output import Output, words_of
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
@@ -62,7 +62,7 @@ class Run:
             plugin["watcher"] = PluginConfig(isolation="thread", permissions=GRANT)
         self._kernel = Kernel(places, config=replace(config, plugin=plugin), name=name, lock=lock)
         self._server: ControlServer | None = None
-        self._end = threading.Event()
+        self._end = Ending()
         self._begun = False
         self._printer = _Printer(output, self._ours, silent=with_console)
         self._terminal = _terminal_state() if with_console else None
@@ -82,7 +82,7 @@ class Run:
     def _ready(self, kernel: Kernel) -> None:
         """Before the first plugin starts: who listens, and the way in."""
         self._printer.listen(kernel)
-        kernel.on("kernel.shutdown", self._end.set)
+        kernel.on("kernel.shutdown", self._end.ask)
         self._server = ControlServer(kernel.core)
         self._server.open()
         self._begun = True
@@ -117,8 +117,8 @@ class Run:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The first asks, the second kills. What its plugins started ends with the kernel in any case."""
-        if not self._end.is_set():
-            self._end.set()
+        if not self._end.is_asked:
+            self._end.ask()
             return
         if self._terminal is not None:
             termios.tcsetattr(0, termios.TCSANOW, self._terminal)

@@ -33,6 +33,8 @@ def tell_usage(error: Exception, output: Output) -> int:
 
 def _other(error: Any, word: Callable[..., str]) -> str:
     message = str(error.format_message())
+    if message.startswith("Missing command"):
+        return word("usage.missing", what="COMMAND")
     return word("console.unknown", word=message.split("'")[1]) if message.startswith("No such command") else message
 
 

@@ -1,4 +1,4 @@
-"""A guest's end of the control socket: the channel that the SDK runs over."""
+"""A visitor's end of the control socket: the channel that the SDK runs over."""
 
 from __future__ import annotations
 

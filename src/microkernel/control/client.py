@@ -22,7 +22,7 @@ _SETTLE = 5.0
 
 
 class ControlClient:
-    """A guest that only asks. For one thread; close it, or use it in a ``with`` block.
+    """A visitor that only asks. For one thread; close it, or use it in a ``with`` block.
 
     ``name`` is the kernel's, or nothing for the only one that runs. Raises KernelError: MK0701 where none answers,
     MK0707 where several do.
@@ -30,7 +30,7 @@ class ControlClient:
 
     def __init__(self, name: str = "", path: Path | None = None) -> None:
         self._channel = StreamChannel(path or find_kernel(name), "mk")
-        self._client = Client(self._channel, _as_guest())
+        self._client = Client(self._channel, _as_visitor())
         self._handlers: dict[int, Callable[[Event], object]] = {}
         self._numbers = count(1)
 
@@ -99,6 +99,6 @@ class ControlClient:
         self._handlers[message.handler](read_event(message.event, message.delivery))
 
 
-def _as_guest() -> messages.Load:
+def _as_visitor() -> messages.Load:
     """What the SDK's client wants to know of who asks: no grants of its own, the gate decides."""
     return messages.Load("mk", "", 1, "process", "", "", {})

@@ -1,4 +1,4 @@
-"""The far end of a connection as a place: what the kernel sends to a guest, and how much of it may wait."""
+"""The far end of a connection as a place: what the kernel sends to a visitor, and how much of it may wait."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from microkernel.wire.messages import Message
 from microkernel.wire.session import pack
 
 MOST_QUEUED = 32 * 1024 * 1024
-"""Bytes that may wait for a guest that does not read; two of the longest frames."""
+"""Bytes that may wait for a visitor that does not read; two of the longest frames."""
 STALLED = 10.0
-"""Seconds in which a guest for which something waits must read something."""
+"""Seconds in which a visitor for which something waits must read something."""
 _ENOUGH = 256 * 1024
 """With so many bytes waiting, events stay in the mailbox."""
 _BATCH = 64

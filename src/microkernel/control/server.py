@@ -22,28 +22,28 @@ from microkernel.wire.session import Session, refusal
 GRANT = Permissions(kernel=("observe", "control"))
 """Who may open the socket may do to the kernel what it likes: it is the user who runs it."""
 HELLO_WITHIN = 5.0
-MOST_GUESTS = 64
+MOST_VISITORS = 64
 _READ = 256 * 1024
 _BACKLOG = 16
 _PAUSE = 1.0
-"""Seconds without a new guest when descriptors have run out."""
+"""Seconds without a new visitor when descriptors have run out."""
 
 WELCOME = frozenset({
     messages.Emit, messages.Ask, messages.Call, messages.Cancel, messages.Reply, messages.Done, messages.Rejected,
     messages.Subscribe, messages.Unsubscribe, messages.Expose, messages.Data, messages.Log, messages.Ping,
     messages.Pong, messages.Leaving,
 })  # fmt: skip
-"""What a guest may say: nothing of a life that the kernel does not lead for it."""
+"""What a visitor may say: nothing of a life that the kernel does not lead for it."""
 
 
 class ControlServer:
-    """Lets guests into ``core``. ``open`` and ``close`` on a thread that may wait."""
+    """Lets visitors into ``core``. ``open`` and ``close`` on a thread that may wait."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
         self.path = socket_path(core.name)
         self._listener: socket.socket | None = None
-        self._guests: set[Guest] = set()
+        self._visitors: set[Visitor] = set()
         self._numbers = count(1)
 
     def open(self) -> None:
@@ -55,7 +55,7 @@ class ControlServer:
         self.core.reactor.run(partial(self.core.reactor.watch, self._listener.fileno(), self._accept))
 
     def close(self) -> None:
-        """No guest stays, and no socket."""
+        """No visitor stays, and no socket."""
         if self._listener is None:
             return
         listener, self._listener = self._listener, None
@@ -66,8 +66,8 @@ class ControlServer:
         with suppress(OSError, KernelError), locked(self.path.parent):
             self.path.unlink()
         listener.close()
-        for guest in list(self._guests):
-            guest.close("the kernel has stopped")
+        for visitor in list(self._visitors):
+            visitor.close("the kernel has stopped")
 
     def _clear_the_way(self) -> None:
         try:
@@ -118,22 +118,22 @@ class ControlServer:
         reason = ""
         if uid not in (os.getuid(), 0):
             reason = f"it belongs to user {os.getuid()}, and you are user {uid}"
-        elif len(self._guests) >= MOST_GUESTS:
-            reason = f"there are {MOST_GUESTS} connections already"
+        elif len(self._visitors) >= MOST_VISITORS:
+            reason = f"there are {MOST_VISITORS} connections already"
         if reason:
             turn_away(connection, ProtocolError("MK0709", reason=reason))
             return
-        self._guests.add(Guest(self, connection, pid))
+        self._visitors.add(Visitor(self, connection, pid))
 
     def name(self) -> str:
-        """For the next guest. No plugin's name begins so."""
-        return f"_guest{next(self._numbers)}"
+        """For the next visitor. No plugin's name begins so."""
+        return f"_visitor{next(self._numbers)}"
 
-    def forget(self, guest: Guest) -> None:
-        self._guests.discard(guest)
+    def forget(self, visitor: Visitor) -> None:
+        self._visitors.discard(visitor)
 
 
-class Guest:
+class Visitor:
     """One connection: a stranger until it has said hello, then an instance. On the reactor's thread."""
 
     def __init__(self, server: ControlServer, connection: socket.socket, pid: int) -> None:
@@ -177,7 +177,7 @@ class Guest:
 
     def _pass(self, message: messages.Message) -> None:
         if type(message) not in WELCOME:
-            raise ProtocolError("MK0215", reason=f"a {type(message).__name__} is not for a guest to say")
+            raise ProtocolError("MK0215", reason=f"a {type(message).__name__} is not for a visitor to say")
         if isinstance(message, messages.Subscribe):
             message.handler = _patient(message.handler)
         if self._instance is not None:

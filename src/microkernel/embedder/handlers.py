@@ -82,8 +82,8 @@ class Embedder:
                 if isinstance(letter, EventLetter):
                     self._handle(letter)
                 self.mailbox.done(letter.seq)
-            if self.mailbox.guests:
-                self._core.reactor.post(partial(self._core.bus.admit_guests, self.mailbox))
+            if self.mailbox.latecomers:
+                self._core.reactor.post(partial(self._core.bus.admit_latecomers, self.mailbox))
 
     def _handle(self, letter: EventLetter) -> None:
         found = self._handlers.get(letter.subscription.number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import random
 import sys
 import threading
@@ -18,10 +20,13 @@ from microkernel.guest.channel import GuestChannel
 from microkernel.sdk.runtime import Runtime
 
 standard.carry()
-str(KernelError("MK0000"))  # has the catalog read, which is a file
+str(KernelError("MK0612", reason=""))  # has the catalog read, which is a file
 for _name in microkernel.__all__:
     if _name not in ("Kernel", "KernelConfig"):
         getattr(microkernel, _name)
+
+
+_NO_MODULE = "at the level wasm, which has no C extensions and not all of the standard library, there is no module "
 
 
 class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
@@ -29,10 +34,12 @@ class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
 
     def run(self) -> None:
         _keep_time()
+        sys.path += filter(None, os.environ.pop("PYTHONPATH", "").split(os.pathsep))
         random.seed()  # else all guests would draw what was seeded while this one was built
         for stream in (sys.stdout, sys.stderr):
             assert isinstance(stream, TextIOWrapper)
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
+        importlib._bootstrap._ERR_MSG_PREFIX = _NO_MODULE  # type: ignore[attr-defined]
         threading.Thread.start = _no_threads  # type: ignore[method-assign]
         channel = GuestChannel(wit_world)
         loop.install(channel)

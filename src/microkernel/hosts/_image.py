@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
@@ -29,10 +30,14 @@ _CATALOG = "messages/en.toml"
 _MAIN = "microkernel.guest.main"
 _COMPONENTIZE = "from componentize_py import script; script()"
 _COMPILE = "import sys; sys.path[:0] = sys.argv[3:]; from microkernel.worker.wasm import build; build(*sys.argv[1:3])"
+_UNUSED = 30 * 24 * 3600.0
+"""Seconds after which the image of a version that nobody used is dropped."""
 STEPS = ("gather", "componentize", "compile")
+WAIT = "wait"
+_NEEDED = ("wasmtime", "componentize_py")
 
 Progress = Callable[[str], object]
-"""Told of each of ``STEPS`` when it begins."""
+"""Told of each of ``STEPS`` when it begins, and of ``WAIT`` when somebody else is at it."""
 
 
 class Image:
@@ -40,30 +45,31 @@ class Image:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or _cache() / "microkernel" / "wasm"
-        self._path = self.folder / f"{_key()}.cwasm"
+        self.path = self.folder / f"{_key()}.cwasm"
 
     def is_built(self) -> bool:
-        return self._path.exists() and self._seal.exists()
+        return self.path.exists() and self._seal.exists()
 
     def ready(self, progress: Progress = id) -> Path:
         """The image; built, if it is not there. Waits while another kernel builds it.
 
         Raises IsolationUnavailable where it cannot be built, or is not to be trusted.
         """
-        with self._alone():
+        with self._alone(progress):
             if not self.is_built():
                 self._build(progress)
-            if self._seal.read_text(encoding="ascii") != _digest(self._path):
+            if self._seal.read_text(encoding="ascii") != _digest(self.path):
                 self._seal.unlink()
-                raise _unavailable(f"{self._path} is not what was built; it will be built anew at the next start")
-        return self._path
+                raise _unavailable(f"{self.path} is not what was built; it will be built anew at the next start")
+            os.utime(self._seal)
+        return self.path
 
     @property
     def _seal(self) -> Path:
-        return self._path.with_suffix(".sha256")
+        return self.path.with_suffix(".sha256")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, progress: Progress) -> Iterator[None]:
         """In a folder that is ours alone, and nobody else at it."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,13 +80,13 @@ class Image:
         except OSError as error:
             raise _unavailable(f"no place for the guest: {self.folder}: {error.strerror}") from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock, progress)
             yield
         finally:
             os.close(lock)
 
     def _build(self, progress: Progress) -> None:
-        if find_spec("componentize_py") is None:
+        if not all(map(find_spec, _NEEDED)):
             raise IsolationUnavailable("MK0510", extra="wasm")
         with tempfile.TemporaryDirectory(prefix="building-", dir=self.folder) as made:
             work = Path(made)
@@ -92,21 +98,32 @@ class Image:
             guest = [_MAIN, "--python-path", str(work / "tree"), "--output", str(component)]
             _run([sys.executable, "-c", _COMPONENTIZE, *world, "componentize", *guest], work)
             progress("compile")
-            image = work / self._path.name
+            image = work / self.path.name
             paths = [str(_PACKAGE.parent), *(path for path in sys.path if path)]
             _run([sys.executable, "-I", "-c", _COMPILE, str(component), str(image), *paths], work)
-            self._forget_older()
-            os.replace(image, self._path)
-            self._seal.write_text(_digest(self._path), encoding="ascii")
+            self._forget_unused()
+            os.replace(image, self.path)
+            self._seal.write_text(_digest(self.path), encoding="ascii")
 
-    def _forget_older(self) -> None:
-        for old in self.folder.glob("*.*"):
-            if old.suffix in (".cwasm", ".sha256"):
-                old.unlink()
+    def _forget_unused(self) -> None:
+        """Other versions may be in use beside this one."""
+        for seal in self.folder.glob("*.sha256"):
+            if time.time() - seal.stat().st_mtime > _UNUSED:
+                seal.with_suffix(".cwasm").unlink(missing_ok=True)
+                seal.unlink()
+
+
+def _wait_for(lock: int, progress: Progress) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        progress(WAIT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(folder if os.path.isabs(folder) else f"/var/tmp/microkernel-{os.geteuid()}")  # who has no home
 
 
 def _key() -> str:

@@ -8,19 +8,33 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+from zoneinfo import TZPATH
 
 from microkernel.errors import IsolationUnavailable, PluginLoadError
 from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, limits_of
-from microkernel.hosts._image import Image
+from microkernel.hosts._image import STEPS, Image
+from microkernel.hosts._packages import folders_of
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
 
+_OF_SYSTEM = [path for path in TZPATH if os.path.isdir(path)][:1]
+"""The time zones, which a guest does not carry."""
 _ENGINE = 256 * MiB
 """What the worker may use beside its guest."""
+
+
+Announce = Callable[[str, str, dict[str, Any]], object]
+"""How the kernel tells people a message: its id, about which plugin, the fields of its text."""
+
+
+def _to_nobody(_id: str, _plugin: str, _fields: dict[str, Any]) -> None: ...
 
 
 class WasmHost(ConfinedHost):
@@ -29,9 +43,12 @@ class WasmHost(ConfinedHost):
     level: Level = "wasm"
     must_be_whole = False
 
-    def __init__(self, reactor: Reactor, python: str = sys.executable, **options: object) -> None:
+    def __init__(
+        self, reactor: Reactor, python: str = sys.executable, announce: Announce = _to_nobody, **options: object
+    ) -> None:
         super().__init__(reactor, python, **options)
         self._image = Image()
+        self._announce = announce
 
     def available(self) -> Availability:
         """Builds nothing: the first launch does, or `mk wasm prepare`."""
@@ -49,8 +66,23 @@ class WasmHost(ConfinedHost):
         """Waits while the guest is built, the first time."""
         if spec.load.concurrency > 1:
             raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)
-        self._zygote.image = self._zygote.image or str(self._image.ready())
+        self._zygote.image = self._zygote.image or str(self._ready(spec.load.name))
         return super().launch(spec, feed, uplink)
+
+    def _ready(self, plugin: str) -> Path:
+        """The image; who has to wait for it is told so."""
+        steps: list[str] = []
+
+        def step(name: str) -> None:
+            if not steps:
+                self._announce("MK0511", plugin, {"folder": str(self._image.folder)})
+            steps.append(name)
+
+        began = time.monotonic()
+        path = self._image.ready(step)
+        if STEPS[-1] in steps:
+            self._announce("MK0512", plugin, {"seconds": round(time.monotonic() - began)})
+        return path
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         """The walls are the sandbox's, with room for the engine; what the guest has is within them."""
@@ -61,12 +93,15 @@ class WasmHost(ConfinedHost):
         variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in may.env if name in os.environ}
         shown = {name: value for name, value in variables.items() if os.fsdecode(name) not in spec.hidden}
         given = [spec.load.data_dir, *([folder] if folder else [])]
+        packages = folders_of(spec.dependencies)
         request["guest"] = {
             "memory": memory,
             "env": shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
-            "read": [os.fsencode(absolute(path)) for path in may.fs_read],
+            "net": bool(may.net),
+            "clock": spec.determinism.clock,
+            "seed": spec.determinism.seed,
+            "path": os.fsencode(os.pathsep.join(packages)),
+            "read": [os.fsencode(path) for path in (*_OF_SYSTEM, *packages, *map(absolute, may.fs_read))],
             "write": [os.fsencode(path) for path in (*given, *map(absolute, may.fs_write))],
         }
         return request
-
-

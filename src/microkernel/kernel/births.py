@@ -13,7 +13,7 @@ from microkernel.kernel import gate
 from microkernel.kernel.approvals import Approvals
 from microkernel.kernel.info import source_path
 from microkernel.kernel.instance import Instance
-from microkernel.kernel.manifest import KernelConfig, Level, Manifest
+from microkernel.kernel.manifest import Determinism, KernelConfig, Level, Manifest
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
 from microkernel.kernel.registry import Record, Registry
 from microkernel.kernel.settings import is_common, resolve_secrets, secret_values, variables
@@ -65,11 +65,19 @@ class Births:
         else:
             permissions = self._approvals.effective(manifest, level)
         host = self._host(level)
+        if host.level != "wasm" and manifest.determinism != Determinism():
+            raise PluginLoadError("MK0128", level=host.level)
         record.generation += 1
         instance = Instance(record, record.generation, host.level, manifest, snapshot, permissions, self.switch)
         load = self._load_message(instance, snapshot)
         spec = LaunchSpec(
-            load, asdict(manifest.limits), self._hidden(), permissions, source_path(record, snapshot)
+            load,
+            asdict(manifest.limits),
+            self._hidden(),
+            permissions,
+            source_path(record, snapshot),
+            manifest.dependencies,
+            manifest.determinism,
         )
         instance.place = host.launch(spec, instance, instance)
         record.newborn = instance

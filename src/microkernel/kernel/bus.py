@@ -15,13 +15,13 @@ from weakref import ref
 from microkernel.errors import MailboxFull
 from microkernel.kernel.gate import KERNEL_TOPICS
 from microkernel.kernel.letters import EventLetter
-from microkernel.kernel.mailbox import Guest, Mailbox
+from microkernel.kernel.mailbox import Latecomer, Mailbox
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import Envelope
 
-_MOST_GUESTS = 100_000
+_MOST_LATECOMERS = 100_000
 """How many letters may wait for room in one mailbox; a hundred workers at once have as much credit."""
 
 Bury = Callable[[EventLetter, str], object]
@@ -94,7 +94,7 @@ class Bus:
             mailbox.put(letter, direct=direct)
             return True
         policy = "reject" if source == subscription.owner else subscription.overflow
-        if policy == "block" and len(mailbox.guests) < _MOST_GUESTS:
+        if policy == "block" and len(mailbox.latecomers) < _MOST_LATECOMERS:
             return False
         if policy in ("block", "reject"):
             self.reject(letter)
@@ -105,12 +105,12 @@ class Bus:
             subscription.receiver.counts.dropped += 1
         return True
 
-    def admit_guests(self, mailbox: Mailbox) -> None:
+    def admit_latecomers(self, mailbox: Mailbox) -> None:
         """Let in who waited for room. On the reactor's thread."""
-        while mailbox.guests and (mailbox.guests[0].letter.is_call or mailbox.places < mailbox.capacity):
-            guest = mailbox.guests.popleft()
-            mailbox.put(guest.letter, direct=True)
-            guest.settled()
+        while mailbox.latecomers and (mailbox.latecomers[0].letter.is_call or mailbox.places < mailbox.capacity):
+            latecomer = mailbox.latecomers.popleft()
+            mailbox.put(latecomer.letter, direct=True)
+            latecomer.settled()
 
     def _claim(self, subscription: Subscription) -> bool:
         try:
@@ -138,7 +138,7 @@ class Bus:
         in_order = threading.Semaphore(0)
         arrived = in_order.release if settled is None else _Countdown(len(letters), settled)
         for letter in letters:
-            receive = partial(self._receive_guest, letter, Guest(letter, source, arrived))
+            receive = partial(self._receive_latecomer, letter, Latecomer(letter, source, arrived))
             if is_reactor:
                 receive()  # now: what its sender sends next must find it here
             else:
@@ -147,20 +147,20 @@ class Bus:
             for _ in letters:
                 in_order.acquire()
 
-    def _receive_guest(self, letter: EventLetter, guest: Guest) -> None:
+    def _receive_latecomer(self, letter: EventLetter, latecomer: Latecomer) -> None:
         receiver = letter.subscription.receiver
-        receiver.mailbox.guests.append(guest)
-        self.admit_guests(receiver.mailbox)
-        if guest in receiver.mailbox.guests:
-            self._reactor.later(receiver.block, partial(self._send_away, letter, guest))
+        receiver.mailbox.latecomers.append(latecomer)
+        self.admit_latecomers(receiver.mailbox)
+        if latecomer in receiver.mailbox.latecomers:
+            self._reactor.later(receiver.block, partial(self._send_away, letter, latecomer))
 
-    def _send_away(self, letter: EventLetter, guest: Guest) -> None:
+    def _send_away(self, letter: EventLetter, latecomer: Latecomer) -> None:
         mailbox = letter.subscription.receiver.mailbox
-        if guest in mailbox.guests:
-            mailbox.guests.remove(guest)
+        if latecomer in mailbox.latecomers:
+            mailbox.latecomers.remove(latecomer)
             self.reject(letter)
-            guest.settled()
-            self.admit_guests(mailbox)  # calls that waited behind it
+            latecomer.settled()
+            self.admit_latecomers(mailbox)  # calls that waited behind it
 
     def reject(self, letter: EventLetter) -> None:
         """There is no room for it, and it does not wait for any."""

@@ -89,7 +89,7 @@ def read_of(record: Record) -> dict[str, str]:
 def sources_of(places: Iterable[str], records: Iterable[Record]) -> Sources:
     """For whoever watches them."""
     absolute = [place if place.startswith("entry-point") else os.path.abspath(place) for place in places]
-    return Sources(tuple(absolute), tuple(_source_of(record) for record in records if not record.guest))
+    return Sources(tuple(absolute), tuple(_source_of(record) for record in records if not record.visitor))
 
 
 def source_path(record: Record, snapshot: Snapshot | None) -> str:

@@ -155,13 +155,13 @@ class Core(Approving, Buried, Texts):
             if fit[name].state == "discovered":
                 self._refuse(fit[name], error)
         for layer in layers.layers:
-            new = [fit[name] for name in layer if fit[name].state == "discovered"]  # others came before, or are guests
+            new = [fit[name] for name in layer if fit[name].state == "discovered"]  # not who came before, or visits
             self._for_each(new, self._bring_up)
 
     def close(self) -> None:
         """Stop all, in reverse order of requirement."""
         self.deaths.closing = True
-        left = {record.name: record for record in self.registry if not record.guest}
+        left = {record.name: record for record in self.registry if not record.visitor}
         while left:
             needed = {split(need)[0] for r in left.values() for need in r.manifest.requires}
             layer = [r for name, r in left.items() if name not in needed] or list(left.values())
@@ -225,7 +225,7 @@ class Core(Approving, Buried, Texts):
     # One plugin: the service `kernel`, and the embedder
 
     def list(self) -> Infos:
-        return [self._describe(record) for record in self.registry if not record.guest]
+        return [self._describe(record) for record in self.registry if not record.visitor]
 
     def info(self, name: str) -> PluginInfo:
         return self._describe(self.registry.get(name))
@@ -235,7 +235,7 @@ class Core(Approving, Buried, Texts):
 
     def names(self) -> dict[str, Leftovers]:
         """What a console completes: plugins, methods and topics."""
-        records = [record for record in self.registry if not (record.guest or record.built_in)]
+        records = [record for record in self.registry if not (record.visitor or record.built_in)]
         return {
             "plugins": [record.name for record in records],
             "methods": sorted(f"{record.name}.{method}" for record in records for method in record.methods),
@@ -270,7 +270,7 @@ class Core(Approving, Buried, Texts):
     def kill(self, name: str) -> PluginInfo:
         record = self.registry.get(name)
         self.operations.kill(record)
-        return self._describe(record)  # a guest is not among us any more
+        return self._describe(record)  # a visitor is not among us any more
 
     def reload(self, name: str, expect: str = "") -> ReloadReport:
         """Take the source as it is now; with ``expect`` only in this state. Raises ReloadFailed when the old one goes
@@ -340,13 +340,13 @@ class Core(Approving, Buried, Texts):
         self.journal.publish("kernel.shutdown")
         return True
 
-    # Guests: a console at the other end of a socket is an instance like any other, in a place we did not make
+    # Visitors: a console at the other end of a socket is an instance like any other, in a place we did not make
 
     def attach(self, name: str, permissions: Permissions, settle: Callable[[Instance], Place]) -> Instance:
         """Let in an instance that came by itself; ``settle`` makes its place. ``name`` must be free."""
         manifest = Manifest(name, description="attached", limits=Limits(handler=0))  # nobody hurries a person
         found = Found(name, "", manifest)
-        record = Record(found, manifest, "process", Mailbox(int(manifest.limits.mailbox)), guest=True)
+        record = Record(found, manifest, "process", Mailbox(int(manifest.limits.mailbox)), visitor=True)
         instance = Instance(record, 1, "process", manifest, None, permissions, self.switch)
         instance.place = settle(instance)
         record.instance, record.state, record.generation = instance, "active", 1
@@ -357,7 +357,7 @@ class Core(Approving, Buried, Texts):
     def detach(self, instance: Instance) -> None:
         """It has gone: what it registered goes, and whoever waited for it is told. On the reactor's thread."""
         instance.dismissed = instance.cut = True
-        self.operations.forget_guest(instance.record)
+        self.operations.forget_visitor(instance.record)
         self.registry.remove(instance.name)
 
     # What hosts and the watchdog tell

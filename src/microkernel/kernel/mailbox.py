@@ -35,7 +35,7 @@ class Mailbox:
         self._large = Large()
         self._alone = 0
         self._pops: Iterator[Letter] = iter(self._waiting.popleft, None)
-        self.guests: deque[Guest] = deque()
+        self.latecomers: deque[Latecomer] = deque()
         """Letters that wait for room, each with what to do when it is settled. In order; admitted by the reactor."""
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Mailbox:
         return self._large.places(len(self))
 
     def has_room(self) -> bool:
-        return not self.guests and self.places < self.capacity
+        return not self.latecomers and self.places < self.capacity
 
     def put(self, letter: Letter, *, direct: bool = False) -> None:
         """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed."""
@@ -72,8 +72,8 @@ class Mailbox:
     def put_call(self, letter: CallLetter, source: str) -> None:
         """A call needs no room, but it does not overtake the events of its sender that wait for some. On the reactor's
         thread."""
-        if any(guest.source == source for guest in self.guests):
-            self.guests.append(Guest(letter, source, _silent))
+        if any(latecomer.source == source for latecomer in self.latecomers):
+            self.latecomers.append(Latecomer(letter, source, _silent))
         else:
             self.put(letter, direct=True)
 
@@ -160,19 +160,19 @@ class Mailbox:
         self._waiting.extendleft(reversed(letters))
 
     def drain(self) -> list[Letter]:
-        """All that waits, in order, and guests after them; the mailbox is empty but for what is in flight."""
+        """All that waits, in order, and latecomers after them; the mailbox is empty but for what is in flight."""
         letters = []
         while self._waiting:
             letters.append(self._waiting.popleft())
             self._large.pop(letters[-1].seq, None)
-        while self.guests:
-            guest = self.guests.popleft()
-            letters.append(guest.letter)
-            guest.settled()
+        while self.latecomers:
+            latecomer = self.latecomers.popleft()
+            letters.append(latecomer.letter)
+            latecomer.settled()
         return letters
 
 
-class Guest:
+class Latecomer:
     """A letter that waits for room, or behind one of the same ``source`` that does. ``settled`` is called when it is
     in, or given up."""
 

@@ -85,6 +85,15 @@ class Supervision:
 
 
 @dataclass(frozen=True, slots=True)
+class Determinism:
+    """What a wasm guest sees instead of the machine. ``clock``: the time of day, in seconds since 1970, at which its
+    clock stands; None: the machine's. ``seed`` of all its random numbers; None: the machine's."""
+
+    clock: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """``isolation`` None: the operator's default. ``permissions`` None: no table was written."""
 
@@ -100,6 +109,7 @@ class Manifest:
     permissions: Permissions | None = None
     limits: Limits = field(default_factory=Limits)
     supervision: Supervision = field(default_factory=Supervision)
+    determinism: Determinism = field(default_factory=Determinism)
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -113,6 +123,7 @@ class PluginConfig:
     permissions: Permissions | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     supervision: Mapping[str, Any] = field(default_factory=dict)
+    determinism: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -211,8 +211,8 @@ class Operations:
         for other in dependents:
             self.stop(other, cascade=True)
 
-    def forget_guest(self, record: Record) -> None:
-        """A guest has gone: no death, no restart."""
+    def forget_visitor(self, record: Record) -> None:
+        """A visitor has gone: no death, no restart."""
         record.state = "stopped"
         self._remains.empty(record, f"{record.name} has gone")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import KernelError
-from microkernel.kernel.manifest import Approval, Level, Manifest, Permissions
+from microkernel.kernel.manifest import Approval, Determinism, Level, Manifest, Permissions
 from microkernel.wire.messages import Load, Message, Reply
 
 T = TypeVar("T")
@@ -97,13 +97,15 @@ class Availability:
 class LaunchSpec:
     """What a host needs to make a place: the Load message, and what the level may enforce: limits, permissions.
     ``hidden`` are the variables of the kernel's environment that no plugin gets: they hold secrets. ``source``: the
-    plugin's own file or folder."""
+    plugin's own file or folder. ``dependencies`` are the requirements of its manifest, which this machine satisfies."""
 
     load: Load
     limits: Mapping[str, float] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
     permissions: Permissions = field(default_factory=Permissions)
     source: str = ""
+    dependencies: tuple[str, ...] = ()
+    determinism: Determinism = field(default_factory=Determinism)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Record:
     """The instance that is being loaded, beside the present one in a reload."""
     turned: threading.Event = field(default_factory=threading.Event)
     """Set whenever its state has changed; cleared by who waits for that."""
-    guest: bool = False
+    visitor: bool = False
     """It came by a socket, and goes with it."""
     built_in: bool = False
     """It was brought along by whoever runs the kernel: the console of `mk run`, no plugin of the operator's."""

@@ -225,8 +225,8 @@ class Router:
         if call.letter is None:
             return
         mailbox.done(call.letter.seq)
-        if mailbox.guests:
-            self._reactor.post(partial(self._bus.admit_guests, mailbox))
+        if mailbox.latecomers:
+            self._reactor.post(partial(self._bus.admit_latecomers, mailbox))
         if mailbox.waiting:
             mailbox.pump()
 

@@ -18,7 +18,7 @@ _COMMON_BEGIN = ("LC_", "XDG_")
 
 
 def effective(manifest: Manifest, config: KernelConfig) -> Manifest:
-    """The manifest with the operator's limits, supervision, concurrency and configuration laid over it."""
+    """The manifest with the operator's limits, supervision, determinism and the rest laid over it."""
     own = config.plugin.get(manifest.name, _NOTHING)
     return replace(
         manifest,
@@ -26,6 +26,7 @@ def effective(manifest: Manifest, config: KernelConfig) -> Manifest:
         concurrency=own.concurrency or manifest.concurrency,
         limits=replace(manifest.limits, **{**config.limits, **own.limits}),  # type: ignore[arg-type]
         supervision=replace(manifest.supervision, **own.supervision),
+        determinism=replace(manifest.determinism, **own.determinism),
         config={**manifest.config, **own.config},
     )
 

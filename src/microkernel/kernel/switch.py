@@ -142,8 +142,8 @@ class Switch:
         for seq in message.seqs:
             if record.mailbox.handled(seq) is not None:
                 record.counts.events += 1
-        if record.mailbox.guests:
-            self._reactor.post(partial(self._bus.admit_guests, record.mailbox))
+        if record.mailbox.latecomers:
+            self._reactor.post(partial(self._bus.admit_latecomers, record.mailbox))
         if record.mailbox.waiting:
             record.mailbox.pump()
 
@@ -188,7 +188,7 @@ class Switch:
             reason = f"{failure.type}: {failure.message}" if failure.type else str(failure.fields.get("reason", ""))
             where = f" ({failure.where})" if failure.where else ""
             self._witness.bury(letter, reason + where, failure)
-        self._bus.admit_guests(instance.record.mailbox)
+        self._bus.admit_latecomers(instance.record.mailbox)
         instance.record.mailbox.pump()
 
     def _leaving(self, instance: Instance, message: messages.Leaving) -> None:

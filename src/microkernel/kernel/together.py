@@ -33,7 +33,7 @@ class ReloadSummary:
 
 def reload_all(records: Iterable[Record], reload: Callable[[str], object], for_each: ForEach) -> ReloadSummary:
     """Reload those that somebody wants to run, layer by layer: each when what it requires is the new one."""
-    chosen = {r.name: r for r in records if r.state in WANTED and not r.guest and not r.built_in}
+    chosen = {r.name: r for r in records if r.state in WANTED and not r.visitor and not r.built_in}
     outcome: dict[str, KernelError | None] = {}
     for layer in layers({name: record.manifest.requires for name, record in chosen.items()}):
         for_each([chosen[name] for name in layer], partial(_try, reload, outcome))

@@ -6,7 +6,7 @@ from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Group, KernelConfig, PluginConfig
 from microkernel.loader import schema
 from microkernel.loader.files import read_toml, shown
-from microkernel.loader.schema import LIMITS, SUPERVISION, Schema, Where
+from microkernel.loader.schema import DETERMINISM, LIMITS, SUPERVISION, Schema, Where
 
 _PLUGIN: Schema = {
     "enabled": schema.flag,
@@ -15,6 +15,7 @@ _PLUGIN: Schema = {
     "permissions": schema.permissions,
     "limits": schema.table(LIMITS),
     "supervision": schema.table(SUPERVISION),
+    "determinism": schema.table(DETERMINISM),
     "config": schema.free_table,
 }
 _GROUP: Schema = {

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from microkernel.errors import ManifestError
-from microkernel.kernel.manifest import NAME, Limits, Manifest, Supervision
+from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Supervision
 from microkernel.loader import schema
 from microkernel.loader.files import parse_toml, read_text, read_toml, shown
-from microkernel.loader.schema import LIMITS, SUPERVISION, Schema, Where
+from microkernel.loader.schema import DETERMINISM, LIMITS, SUPERVISION, Schema, Where
 
 ENTRIES = ("__init__.py", "plugin.py")
 """What a folder's code begins with: the first of these that is there."""
@@ -42,6 +42,7 @@ _MANIFEST: Schema = {
     "permissions": schema.permissions,
     "limits": schema.made(Limits, LIMITS),
     "supervision": schema.made(Supervision, SUPERVISION),
+    "determinism": schema.made(Determinism, DETERMINISM),
     "config": schema.free_table,
 }
 _OF_PROJECT = ("name", "version", "description", "dependencies", "requires-python")

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -153,6 +154,13 @@ def list_of(item: Check, wanted: str) -> Check:
     return check
 
 
+def moment(value: Any, where: Where) -> float:
+    """A time of day with its zone, in TOML's own writing, as seconds since 1970."""
+    if not isinstance(value, datetime) or value.tzinfo is None or value.timestamp() < 0:
+        raise where.misfit("a time of day with its zone, not before 1970, such as 2026-01-01T00:00:00Z", value)
+    return value.timestamp()
+
+
 def version(value: Any, where: Where) -> str:
     try:
         return value if Version(text(value, where)) else ""
@@ -264,6 +272,7 @@ LIMITS: Schema = {
     "disk": size,
     "frames": whole(0),
 }
+DETERMINISM: Schema = {"clock": moment, "seed": whole(0)}
 SUPERVISION: Schema = {
     "restart": one_of("permanent", "transient", "temporary"),
     "intensity": whole(0),

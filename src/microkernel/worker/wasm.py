@@ -22,7 +22,7 @@ from wasmtime import Config, Engine, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
-from microkernel.worker import confinement
+from microkernel.worker import confinement, determinism
 
 DOWN, UP, _CLOSED = 1, 2, 4
 _CHANNEL = 32
@@ -59,14 +59,16 @@ def _engine() -> Engine:
 
 
 def run(down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], wanted: Mapping[str, Any]) -> int:
-    """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``read`` and ``write``, the folders that the guest
-    has. Returns the status to exit with."""
+    """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``read`` and
+    ``write``, the folders that the guest has, ``net`` whether that was granted, ``clock`` and ``seed`` as
+    ``determinism`` takes them. Returns the status to exit with."""
     assert _image is not None
     engine, component = _image
     linker, store = Linker(engine), Store(engine)
     store.set_limits(memory_size=wanted["memory"])
     store.set_wasi(_wasi(wanted))
     linker.add_wasip2()
+    determinism.settle(linker, component.type.imports(engine), wanted["clock"], wanted["seed"])
     with linker.root() as root:
         for name, function in _Imports(down, up, lanes).functions().items():
             root.add_func(name, function)
@@ -90,13 +92,16 @@ def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
     wasi = WasiConfig()
     wasi.inherit_stdout()
     wasi.inherit_stderr()
-    wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in wanted["env"].items()]
+    variables = wanted["env"] | ({b"PYTHONPATH": wanted["path"]} if wanted["path"] else {})
+    wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in variables.items()]
     for writable, folders in ((False, wanted["read"]), (True, wanted["write"])):
         for folder in map(os.fsdecode, folders):
             if os.path.isdir(folder):
                 wasi.preopen_dir(folder, folder, writable)
             else:
                 sys.stderr.write(f"{folder} is granted, and is no folder: the level wasm opens folders only\n")
+    if wanted["net"]:
+        sys.stderr.write("net is granted, and the level wasm has no network yet: use the level sandbox\n")
     return wasi
 
 

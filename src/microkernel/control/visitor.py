@@ -17,11 +17,11 @@ _NOT_FOR_THE_KERNEL = (messages.Started, messages.Stopped)
 SHUTDOWN = "kernel.shutdown"
 
 
-class GuestChannel(StreamChannel):
+class VisitorChannel(StreamChannel):
     """Leads the life that the kernel leads for its own instances: Load, Start and, at the end, Stop.
 
-    What the plugin registers in ``__init__`` is subscribed at the kernel. Its ``kernel.shutdown`` ends the guest, not
-    the kernel; the kernel's end stops the guest.
+    What the plugin registers in ``__init__`` is subscribed at the kernel. Its ``kernel.shutdown`` ends the visitor, not
+    the kernel; the kernel's end stops the visitor.
     """
 
     def __init__(self, path: Path, load: Load) -> None:

@@ -1,4 +1,4 @@
-"""A plugin at the other end of the socket: the SDK's runtime over a GuestChannel."""
+"""A plugin at the other end of the socket: the SDK's runtime over a VisitorChannel."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.control.guest import GuestChannel
 from microkernel.control.server import ControlServer
+from microkernel.control.visitor import VisitorChannel
 from microkernel.errors import KernelClosed, KernelError
 from microkernel.sdk.runtime import Runtime
 from microkernel.wire import messages
@@ -20,45 +20,45 @@ from microkernel import IPlugin, on
 class Plugin(IPlugin):
     def start(self):
         assert self.api.call("sum.add", 1) == 3
-        self.api.emit("guest.ready")
-    def stop(self): self.api.emit("guest.left")
+        self.api.emit("visitor.ready")
+    def stop(self): self.api.emit("visitor.left")
     @on("pong.*")
     def heard(self, n: int):
-        self.api.set_data("guest.heard", n)
+        self.api.set_data("visitor.heard", n)
         if n == 2:
             self.api.spawn(self.api.call, "kernel.shutdown")
 """
 
 
-def guest(path: Path, source: bytes = PLUGIN) -> tuple[GuestChannel, threading.Thread]:
+def visitor(path: Path, source: bytes = PLUGIN) -> tuple[VisitorChannel, threading.Thread]:
     load = messages.Load("console", "1", 1, "thread", "/nowhere", "console.py", {"console.py": source})
-    channel = GuestChannel(path, load)
+    channel = VisitorChannel(path, load)
     thread = threading.Thread(target=lambda: Runtime(channel).run())
     thread.start()
     return channel, thread
 
 
 def test_it_lives_as_if_the_kernel_had_made_it(kernel: Kernel, server: ControlServer) -> None:
-    there = {name: threading.Event() for name in ("guest.ready", "guest.left", "kernel.shutdown")}
+    there = {name: threading.Event() for name in ("visitor.ready", "visitor.left", "kernel.shutdown")}
     for topic, event in there.items():
         kernel.on(topic, event.set)
-    channel, thread = guest(server.path)
-    assert there["guest.ready"].wait(10)
+    channel, thread = visitor(server.path)
+    assert there["visitor.ready"].wait(10)
     kernel.emit("ping.me", n=1)
     kernel.emit("ping.me", n=2)
     thread.join(10)
     assert not thread.is_alive()
-    assert kernel.get_data("guest.heard") == 2
-    assert there["guest.left"].wait(10)
+    assert kernel.get_data("visitor.heard") == 2
+    assert there["visitor.left"].wait(10)
     assert channel.trouble() is None
     channel.close()
-    assert not there["kernel.shutdown"].is_set(), "its shutdown is the guest's, not the kernel's"
+    assert not there["kernel.shutdown"].is_set(), "its shutdown is the visitor's, not the kernel's"
 
 
 def test_the_kernels_end_stops_it(kernel: Kernel, server: ControlServer) -> None:
     ready = threading.Event()
-    kernel.on("guest.ready", ready.set)
-    channel, thread = guest(server.path)
+    kernel.on("visitor.ready", ready.set)
+    channel, thread = visitor(server.path)
     assert ready.wait(10)
     server.close()
     thread.join(10)
@@ -69,17 +69,17 @@ def test_the_kernels_end_stops_it(kernel: Kernel, server: ControlServer) -> None
 
 @pytest.mark.parametrize("source", [b"1 / 0", b"from microkernel import IPlugin\nPlugin = 3"])
 def test_what_is_wrong_with_it_is_told(server: ControlServer, source: bytes) -> None:
-    channel, thread = guest(server.path, source)
+    channel, thread = visitor(server.path, source)
     thread.join(10)
     assert isinstance(channel.trouble(), KernelError)
     channel.close()
 
 
-def test_an_async_plugin_can_be_a_guest(kernel: Kernel, server: ControlServer) -> None:
+def test_an_async_plugin_can_be_a_visitor(kernel: Kernel, server: ControlServer) -> None:
     source = PLUGIN.replace(b"def heard", b"async def heard")
     ready = threading.Event()
-    kernel.on("guest.ready", ready.set)
-    channel, thread = guest(server.path, source)
+    kernel.on("visitor.ready", ready.set)
+    channel, thread = visitor(server.path, source)
     assert ready.wait(10)
     for number in range(50):
         kernel.emit("ping.me", n=number if number < 49 else 2)

@@ -1,0 +1,30 @@
+"""Waiting, on the main thread, for the end that somebody asks for: another thread, or a handler of signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+class Ending:
+    """A pipe that the system's own handler of signals writes to. A lock would not do: a signal can come while the main
+    thread holds it, and one that comes a moment before it waits would not wake it."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+
+    def ask(self) -> None:
+        """On any thread, also in a handler of signals."""
+        self.is_asked = True
+        os.write(self._wake, b"\0")
+
+    def wait(self) -> None:
+        """On the main thread. Returns when the end was asked for, before or meanwhile."""
+        before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        try:
+            while not self.is_asked:
+                os.read(self._woken, 64)
+        finally:
+            signal.set_wakeup_fd(before)

@@ -1,0 +1,72 @@
+"""`mk wasm prepare`: the guest of the level wasm, built ahead.
+
+Exit codes: 0 it is there, whether it was before or not; 1 it cannot be built here, or is not to be trusted.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from microkernel.cli.output import Output
+from microkernel.hosts._image import STEPS, Image
+from microkernel.hosts._image import Progress as Tell
+from microkernel.plugins.console import view
+
+
+def prepare(output: Output, image: Image | None = None) -> None:
+    """Build it, if it is not there; print where it is. Raises IsolationUnavailable."""
+    image = image or Image()
+    was_built = image.is_built()
+    began = time.monotonic()
+    with _shown(output) as tell:
+        path = image.ready(tell)
+    took = 0.0 if was_built else time.monotonic() - began
+    size = path.stat().st_size
+    word = output.tongue.word
+    done = word("wasm.there") if was_built else word("wasm.built", seconds=f"{took:.0f}")
+    where = word("wasm.where", path=path, size=view.size(size))
+    data = {"path": str(path), "bytes": size, "built": not was_built, "seconds": round(took, 1)}
+    output.show([view.line("success", "wasm", done), Text(f"  {where}"), Text(f"  {word('wasm.offline')}")], data)
+
+
+@contextmanager
+def _shown(output: Output) -> Iterator[Tell]:
+    """How its steps are shown: a bar on a terminal, lines elsewhere; on standard error."""
+    if sys.stderr.isatty() and not output.as_json:
+        with _bar(output) as tell:
+            yield tell
+    else:
+        yield lambda step: output.notice(f"{_number(step)}{output.tongue.word(f'wasm.{step}')}", "direct")
+
+
+def _number(step: str) -> str:
+    return f"{STEPS.index(step) + 1}/{len(STEPS)}  " if step in STEPS else ""
+
+
+@contextmanager
+def _bar(output: Output) -> Iterator[Tell]:
+    """It is there from the first step on."""
+    text = TextColumn("{task.description}")
+    columns = (SpinnerColumn(), text, BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("", total=len(STEPS))
+
+    def tell(step: str) -> None:
+        if not bar.live.is_started:
+            output.notice(output.tongue.word("wasm.building"))
+            bar.start()
+        bar.update(task, description=output.tongue.word(f"wasm.{step}"))
+        if step in STEPS:
+            bar.update(task, completed=STEPS.index(step))
+
+    try:
+        yield tell
+    finally:
+        bar.stop()

@@ -1,0 +1,29 @@
+"""An end that is asked for by a signal, at any moment, is the end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SIGNALS_AT_ANY_MOMENT = """
+import queue, signal, threading
+from microkernel.cli.ending import Ending
+ending, turns = None, queue.SimpleQueue()
+main = threading.main_thread().ident
+def send():
+    while True:
+        for _ in range(turns.get()): pass
+        signal.pthread_kill(main, signal.SIGUSR1)
+signal.signal(signal.SIGUSR1, lambda *_: ending.ask())
+threading.Thread(target=send, daemon=True).start()
+for turn in range(300):
+    ending = Ending()
+    turns.put(turn)
+    ending.wait()
+print("all came")
+"""
+
+
+def test_a_signal_at_any_moment_ends_the_wait() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALS_AT_ANY_MOMENT], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "all came\n", "")

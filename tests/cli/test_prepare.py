@@ -1,0 +1,185 @@
+"""`mk wasm prepare`, with an image that is not built for real: what is said, where it is, what is refused."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microkernel import Kernel, KernelConfig
+from microkernel.cli import preparing
+from microkernel.cli.output import Output
+from microkernel.errors import IsolationUnavailable
+from microkernel.hosts import _image
+from microkernel.hosts._image import Image
+from microkernel.testing import stage
+
+from .conftest import MK, PATIENCE, Home
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def toolchain(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """In its stead: writes a file where the image belongs. The commands it was given."""
+    commands: list[str] = []
+
+    def run(command: Sequence[str], folder: Path) -> None:
+        commands.append(command[-1] if "componentize" in command else "compile")
+        for target in (folder / "guest.wasm", folder / Image().path.name):
+            target.write_bytes(b"built" * 1000)
+
+    monkeypatch.setattr(_image, "_run", run)
+    return commands
+
+
+def build_by_hand(content: bytes = b"guest") -> Path:
+    image = Image()
+    image.folder.mkdir(mode=0o700, parents=True)
+    image.path.write_bytes(content)
+    image.path.with_suffix(".sha256").write_text(_image._digest(image.path))
+    return image.path
+
+
+def test_it_builds_once_and_says_where(cache: Path, toolchain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    preparing.prepare(Output("en"))
+    said = capsys.readouterr()
+    assert [line[:6] for line in said.err.splitlines()] == ["· 1/3 ", "· 2/3 ", "· 3/3 "]
+    assert "✓ wasm  built in" in said.out
+    assert str(cache / "microkernel" / "wasm") in said.out
+    assert "KiB" in said.out
+    assert "without a network" in said.out
+    assert len(toolchain) == 2
+
+    preparing.prepare(Output("zh"))
+    again = capsys.readouterr()
+    assert "已经构建过了" in again.out
+    assert again.err == ""
+    assert len(toolchain) == 2
+
+
+def test_for_machines(cache: Path, toolchain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for is_new in (True, False):
+        preparing.prepare(Output("en", as_json=True))
+        said = capsys.readouterr()
+        data = json.loads(said.out)
+        assert (data["built"], data["bytes"], data["path"]) == (is_new, 5000, str(Image().path))
+        assert said.err == ""
+
+
+def test_the_command_finds_what_is_built(home: Home, cache: Path) -> None:
+    path = build_by_hand()
+    done = home.mk("wasm", "prepare", XDG_CACHE_HOME=str(cache))
+    assert "already built" in done.stdout
+    assert str(path) in done.stdout
+    assert done.stderr == ""
+    assert "prepare" in home.mk("help", "wasm").stdout
+    assert "COMMAND is missing; mk help wasm" in home.mk("wasm", code=2).stderr
+    assert "guest built" in home.mk("doctor", XDG_CACHE_HOME=str(cache)).stdout
+
+
+def test_doctor_says_how_to_build_it(home: Home, cache: Path) -> None:
+    assert "guest not built yet (mk wasm prepare)" in home.mk("doctor", XDG_CACHE_HOME=str(cache)).stdout
+    assert not cache.exists()
+
+
+def test_what_is_not_what_was_built_is_not_taken(home: Home, cache: Path) -> None:
+    path = build_by_hand()
+    path.write_bytes(b"other")
+    done = home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=str(cache))
+    assert "MK0501" in done.stderr
+    assert "is not what was built" in done.stderr
+    assert not Image().is_built()
+
+
+def test_a_folder_that_others_may_write_is_refused(home: Home, cache: Path) -> None:
+    build_by_hand().parent.chmod(0o770)
+    assert "must be yours alone" in home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=str(cache)).stderr
+
+
+@pytest.mark.parametrize("missing", ["wasmtime", "componentize_py"])
+def test_without_the_extra_it_says_what_to_install(cache: Path, home: Home, missing: str) -> None:
+    """In a Python that does not find it."""
+    hide = f"import sys; sys.modules[{missing!r}] = None; import importlib.util as u; find = u.find_spec; "
+    hide += f"u.find_spec = lambda name, *a: None if name == {missing!r} else find(name, *a); "
+    for args, code in ((["wasm", "prepare"], 1), (["doctor"], 0)):
+        done = subprocess.run(
+            [MK[0], "-c", hide + MK[2], *args], env={**home.env, "XDG_CACHE_HOME": str(cache)},
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert 'MK0510  extra not installed: pip install "microkernel[wasm]"' in done.stdout + done.stderr
+
+
+def test_on_a_terminal_there_is_a_bar(
+    cache: Path, toolchain: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with open(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        preparing.prepare(Output("en"))
+        shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "building the guest" in shown
+    assert "gathering" in shown or "compiling" in shown
+    assert "━" in shown
+    assert "built in" in capsys.readouterr().out
+
+
+def test_who_comes_while_another_builds_is_told_that_it_waits(cache: Path) -> None:
+    image = Image()
+    build_by_hand()
+    waits = threading.Event()
+    with open(image.folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        told: list[str] = []
+
+        def tell(step: str) -> None:
+            told.append(step)
+            waits.set()
+
+        other = threading.Thread(target=image.ready, args=(tell,))
+        other.start()
+        assert waits.wait(PATIENCE)
+    other.join(PATIENCE)
+    assert told == ["wait"]
+
+
+def test_a_kernel_that_builds_it_at_the_first_start_says_so(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build fails here, which is as visible."""
+
+    def run(command: Sequence[str], folder: Path) -> None:
+        raise IsolationUnavailable("MK0501", level="wasm", reason="no compiler today")
+
+    monkeypatch.setattr(_image, "_run", run)
+    (tmp_path / "guesty.py").write_text(stage.plugin(""))
+    said: list[tuple[str, str]] = []
+
+    def begin(kernel: Kernel) -> None:
+        kernel.on("kernel.message", lambda id, plugin: said.append((id, plugin)), inline=True)
+
+    kernel = Kernel(tmp_path / "guesty.py", KernelConfig(data_dir=str(tmp_path / "data")), isolation="wasm")
+    try:
+        kernel.open(begin)
+        info: Any = kernel.info("guesty")
+    finally:
+        kernel.close()
+    assert ("MK0511", "guesty") in said
+    assert (info.state, info.error_id) == ("failed", "MK0501")
+    assert "MK0512" not in [id for id, _ in said]

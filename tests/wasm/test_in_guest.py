@@ -1,0 +1,193 @@
+"""What a guest has, what it has not, and that nothing it does lasts longer or takes more than it may."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from microkernel import Kernel
+from microkernel.errors import PluginDied
+from microkernel.guest.standard import MODULES
+from microkernel.kernel.manifest import KernelConfig
+from tests.attacks.support import eventually
+from tests.wasm.conftest import PLUGIN, Run, do
+
+
+def test_only_granted_folders_are_there(run: Run, tmp_path: Path) -> None:
+    readable, writable, secret = (tmp_path / name for name in ("readable", "writable", "secret"))
+    for folder in (readable, writable, secret):
+        folder.mkdir()
+        (folder / "there").write_text("content")
+    kernel = run(fs_read=[str(readable)], fs_write=[str(writable)])
+    assert do(kernel, f"result = open('{readable}/there').read()") == "content"
+    assert do(kernel, f"open('{readable}/new', 'w')")[0] == "PermissionError"
+    assert do(kernel, f"open('{writable}/new', 'w').write('from a guest')") is None
+    assert (writable / "new").read_text() == "from a guest"
+    for path in (f"{secret}/there", f"{readable}/../secret/there", "/etc/passwd", "/", str(tmp_path)):
+        assert do(kernel, f"os.stat('{path}')")[0] in ("FileNotFoundError", "PermissionError"), path
+    (writable / "out").symlink_to(secret)
+    assert do(kernel, f"open('{writable}/out/there')")[0] in ("FileNotFoundError", "PermissionError")
+
+
+def test_its_own_data_folder_and_temporary_files(run: Run, tmp_path: Path) -> None:
+    kernel = run()
+    assert do(kernel, "(api.data_dir / 'kept').write_text('x')") is None
+    assert (tmp_path / "data" / "p" / "kept").read_text() == "x"
+    assert do(kernel, "import tempfile\nwith tempfile.NamedTemporaryFile() as f: result = f.write(b'xy')") == 2
+
+
+def test_its_environment_is_what_was_granted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOWN", "yes")
+    monkeypatch.setenv("HIDDEN", "no")
+    kernel = run(env=["SHOWN"])
+    found = do(kernel, "result = dict(os.environ)")
+    assert found.pop("TMPDIR", "")
+    assert found == {"SHOWN": "yes"}
+
+
+NO_THREADS, NO_MODULE = "there are no threads at the level wasm", "at the level wasm, which has no C extensions"
+
+
+@pytest.mark.parametrize(("code", "error", "text"), [
+    ("import threading\nthreading.Thread(target=print).start()", "RuntimeError", NO_THREADS),
+    ("api.spawn(print)", "RuntimeError", NO_THREADS),
+    ("import numpy", "ModuleNotFoundError", NO_MODULE),
+    ("import ctypes", "ModuleNotFoundError", NO_MODULE),
+    ("import subprocess\nsubprocess.run(['true'])", "OSError", "does not support processes"),
+    ("import socket\nsocket.socket().connect(('127.0.0.1', 80))", "PermissionError", ""),
+])  # fmt: skip
+def test_what_it_has_not_says_so(code: str, error: str, text: str, run: Run) -> None:
+    kind, said = do(run(), code)
+    assert kind == error
+    assert text in said
+
+
+def test_concurrency_is_refused(run: Run) -> None:
+    info = run("[tool.microkernel]\nconcurrency = 2").info("p")
+    assert (info.state, info.error_id) == ("failed", "MK0127")
+
+
+def test_a_grant_it_cannot_use_is_told(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    kernel = run(net=["127.0.0.1:80"], fs_read=[str(file)])
+    said = [line["text"] for line in kernel.call("kernel.logs", "p")]
+    assert any("no network yet" in line for line in said)
+    assert any(f"{file} is granted, and is no folder" in line for line in said)
+
+
+def test_the_standard_library_it_promises(run: Run) -> None:
+    kernel = run()
+    assert do(kernel, f"import importlib\nfor name in {MODULES}: importlib.import_module(name)") is None
+    assert do(kernel, "from datetime import datetime\nresult = datetime.strptime('2026', '%Y').year") == 2026
+    assert do(kernel, "import zlib, hashlib\nresult = hashlib.sha256(zlib.compress(b'x')).hexdigest()[:0]") == ""
+
+
+def test_packages_it_depends_on_are_carried_in(run: Run) -> None:
+    kernel = run('dependencies = ["iniconfig"]')
+    assert do(kernel, "import iniconfig\nresult = iniconfig.__name__") == "iniconfig"
+    assert do(run(), "import iniconfig")[0] == "ModuleNotFoundError"
+
+
+RUNAWAYS = {
+    "a loop": "while True: pass",
+    "a regular expression": "import re\nre.match('(a+)+$', 'a' * 40 + 'b')",
+    "a loop in C": "sum(range(10 ** 12))",
+    "sleep": "time.sleep(1000)",
+}
+
+
+@pytest.mark.parametrize("code", RUNAWAYS.values(), ids=RUNAWAYS)
+def test_who_is_over_its_time_is_ended_and_the_next_takes_its_place(code: str, run: Run) -> None:
+    kernel = run(limits={"handler": 0.5, "insist": 0.1})
+    with pytest.raises(PluginDied):
+        do(kernel, code)
+    assert do(kernel, "result = api.generation") == 2
+
+
+def test_a_trap_ends_the_guest_and_is_told_by_the_engine(run: Run) -> None:
+    kernel = run()
+    with pytest.raises(PluginDied, match="exit status 1"):
+        do(kernel, "os.abort()")
+    assert do(kernel, "result = api.generation") == 2
+    assert any("wasm trap" in line.text for line in kernel.core.registry.get("p").logs)
+
+
+def test_memory_has_a_limit_that_the_engine_holds(run: Run) -> None:
+    kernel = run(limits={"memory": 128 << 20})
+    assert do(kernel, "bytearray(200 << 20)") == ["MemoryError", ""]
+    assert do(kernel, "result = len(bytearray(20 << 20))") == 20 << 20
+    assert do(kernel, "result = api.generation") == 1
+
+
+def test_guests_draw_other_numbers(run: Run) -> None:
+    kernel = run()
+    draw = "import random\nresult = random.random()"
+    first = do(kernel, draw)
+    kernel.reload("p")
+    assert do(kernel, draw) != first
+
+
+def test_determinism_on_request(run: Run) -> None:
+    table = "[tool.microkernel.determinism]\nclock = 2026-01-01T08:00:00+08:00\nseed = 7"
+    kernel = run(table)
+    look = """
+import random, secrets, uuid
+from datetime import datetime, timezone
+drawn = [os.urandom(4), secrets.token_hex(4), random.random(), str(uuid.uuid4())]
+result = [time.time(), str(datetime.now(timezone.utc)), *drawn]
+"""
+    first = do(kernel, look)
+    assert first[:2] == [1767225600.0, "2026-01-01 00:00:00+00:00"]
+    kernel.reload("p")
+    assert do(kernel, look) == first
+    assert do(kernel, look)[2:] != first[2:], "it goes on drawing"
+
+
+def test_determinism_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text("# /// script\n# [tool.microkernel.determinism]\n# seed = 7\n# ///\n" + PLUGIN)
+    with Kernel(tmp_path / "p.py", KernelConfig(data_dir=str(tmp_path / "data"))) as kernel:
+        assert (kernel.info("p").state, kernel.info("p").error_id) == ("failed", "MK0128")
+
+
+def test_from_process_to_wasm_and_back_with_its_state(tmp_path: Path) -> None:
+    path = tmp_path / "plugins" / "p.py"
+    path.parent.mkdir()
+
+    def write(level: str) -> None:
+        path.write_text(f'# /// script\n# [tool.microkernel]\n# isolation = "{level}"\n# ///\n' + PLUGIN)
+
+    write("process")
+    config = KernelConfig(data_dir=str(tmp_path / "data"))
+    with Kernel(path.parent, config, grants={"p": "declared"}) as kernel:
+        do(kernel, "self.state = ['kept', 7]")
+        for level in ("wasm", "process"):
+            write(level)
+            kernel.reload("p")
+            assert kernel.info("p").isolation == level
+            assert do(kernel, "result = self.state") == ["kept", 7]
+            assert do(kernel, "result = sys.platform") == ("wasi" if level == "wasm" else "linux")
+
+
+def test_a_guest_that_talks_nonsense_ends_alone(run: Run) -> None:
+    kernel = run()
+    with pytest.raises(PluginDied):
+        do(kernel, "import wit_world\nwit_world.send('no frame at all, and longer than a head')\ntime.sleep(60)")
+    eventually(lambda: kernel.info("p").generation == 2 and kernel.info("p").state == "active")
+    assert do(kernel, "import wit_world\nresult = wit_world.reply(10 ** 6, 'x')") is False
+
+
+def test_it_is_confined_as_a_sandbox_is(run: Run) -> None:
+    found = run().info("p").protections
+    for name in ("file system", "network", "processes", "system calls", "capabilities", "memory"):
+        assert found[name] == "enforced"
+
+
+def test_the_worker_ends_with_its_kernel(run: Run) -> None:
+    kernel = run()
+    pid = kernel.info("p").pid
+    assert pid is not None
+    kernel.close()
+    assert not os.path.exists(f"/proc/{pid}")
