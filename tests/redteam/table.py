@@ -21,8 +21,8 @@ DOCS = {"en": campaign.ROOT / "docs" / "isolation.md", "zh": campaign.ROOT / "do
 _GROUPS = list(dict.fromkeys(attempt.group for attempt in ALL))
 _WORDS = {
     "open": "开放", "not tried": "未试",
-    "not in the guest": "访客里没有", "within the guest alone": "只在访客之内", "the engine's bounds": "引擎的界限",
-    "guest": "访客", "attempt": "尝试", "group": "组", "as root": "root", "as a user": "普通用户",
+    "not in the guest": "客体里没有", "within the guest alone": "只在客体之内", "the engine's bounds": "引擎的界限",
+    "guest": "客体", "attempt": "尝试", "group": "组", "as root": "root", "as a user": "普通用户",
     "files": "文件", "network": "网络", "processes": "进程", "kernel process": "核心进程", "environment": "环境",
     "resources": "资源", "kernel's memory": "核心的内存",
     "terminal": "终端", "kernel interfaces": "系统内核接口", "frames": "帧",
@@ -56,8 +56,8 @@ outside nothing changed: the guest has an environment, a folder and a name of it
 它们若成功会被看到，是读代码得出的，不是测出来的。“未试”的会结束或改变做测试的进程自身；破折号表示那里没有可试的东西。
 
 在 `wasm`，多数尝试找不到可攻击之物：没有 `ctypes`，没有进程，没有通往那个文件的路径。需要 `ctypes` 或按编号发系统调用的
-尝试，在那里算被挡住，只因访客里两者都没有；有了它们会对系统做成什么，没有试。写着“只在访客之内”的，尝试跑到了底，而外面什么也没变：
-访客有自己的环境、目录和名字。""",
+尝试，在那里算被挡住，只因客体里两者都没有；有了它们会对系统做成什么，没有试。写着“只在客体之内”的，尝试跑到了底，而外面什么也没变：
+客体有自己的环境、目录和名字。""",
 }
 _OPEN = {
     "en": "Open at `sandbox` or `wasm`, and what follows:",
