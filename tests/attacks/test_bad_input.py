@@ -200,9 +200,9 @@ ENDED = {  # of the phases before it is active: state, id
 ALL = [("process", way) for way in WAYS] + [("thread", way) for way in WAYS if way not in ("_exit", "sleep")]
 
 
-def misbehaving(plugins: Plugins, place: str, way: str, name: str = "bad") -> None:
+def misbehaving(plugins: Plugins, place: str, way: str, name: str = "bad", load: float = 0.5) -> None:
     places = dict.fromkeys(("top", "init", "start", "stop", "handler", "method"), "pass") | {place: WAYS[way]}
-    limits = SHORT if way in ("spin", "sleep") else {}
+    limits = SHORT | {"load": load} if way in ("spin", "sleep") else {}
     plugins.add(name, PLACES.format(**places), limits=limits, supervision=ONCE)
 
 
@@ -212,7 +212,7 @@ def test_misbehaviour_before_it_is_active(plugins: Plugins, caplog: pytest.LogCa
     plugins.healthy()
     cases = {f"bad_{way}_{place}": (way, place) for at, way in ALL if at == level for place in ("top", "init", "start")}
     for name, (way, place) in cases.items():
-        misbehaving(plugins, place, way, name)
+        misbehaving(plugins, place, way, name, load=4.0)  # threads that spin leave the others little time to load
     with plugins.kernel(level) as kernel:
         for name, (way, place) in cases.items():
             state, ids = ENDED[way]
