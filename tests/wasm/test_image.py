@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -61,6 +62,15 @@ def test_a_folder_that_is_not_ours_alone_is_refused(built: Image, mode: int) -> 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_image, "find_spec", lambda name: None)
     with pytest.raises(IsolationUnavailable, match=r'pip install "microkernel\[wasm\]"'):
+        Image(tmp_path / "new").ready()
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tree: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(_image, "_gather", full)
+    with pytest.raises(IsolationUnavailable, match="could not be built in .*: No space left on device"):
         Image(tmp_path / "new").ready()
 
 

@@ -57,7 +57,10 @@ class Image:
         """
         with self._alone(progress):
             if not self.is_built():
-                self._build(progress)
+                try:
+                    self._build(progress)
+                except OSError as error:
+                    raise _unavailable(f"the guest could not be built in {self.folder}: {error.strerror}") from None
             if self._seal.read_text(encoding="ascii") != _digest(self.path):
                 self._seal.unlink()
                 raise _unavailable(f"{self.path} is not what was built; it will be built anew at the next start")

@@ -17,7 +17,7 @@ _F_SETSIG = 10
 _FIRST_FREE = 3
 _libc = ctypes.CDLL(None, use_errno=True)
 
-kept: set[int] = set()
+inherited: set[int] = set()
 """Descriptors that a worker keeps, under their numbers, of those its zygote has."""
 
 RLIMITS = {
@@ -56,12 +56,12 @@ def _take_descriptors(descriptors: Sequence[int], lifeline: int) -> list[int]:
     down, up, out, err, *lanes = descriptors
     nothing = os.open(os.devnull, os.O_RDONLY)
     wanted = [nothing, out, err, down, up, *lanes, os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)]
-    high = max([*wanted, *kept, len(wanted)]) + 1
+    high = max([*wanted, *inherited, len(wanted)]) + 1
     moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, high) for descriptor in wanted]
     for place, descriptor in enumerate(moved):
         os.dup2(descriptor, place, inheritable=place < _FIRST_FREE)
     last = len(moved)
-    for descriptor in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
+    for descriptor in (*sorted(inherited), os.sysconf("SC_OPEN_MAX")):
         os.closerange(last, descriptor)
         last = descriptor + 1
     return list(range(_FIRST_FREE, len(moved)))

@@ -45,7 +45,7 @@ def prepare(image: str) -> None:
     below = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_CHANNEL)]
     before = _open_descriptors()
     _image = engine, Component.deserialize_file(engine, image)
-    confinement.kept |= _open_descriptors() - before
+    confinement.inherited |= _open_descriptors() - before
     for descriptor in below:
         os.close(descriptor)
 
