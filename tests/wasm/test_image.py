@@ -70,7 +70,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(_image, "_gather", full)
-    with pytest.raises(IsolationUnavailable, match="could not be built in .*: No space left on device"):
+    with pytest.raises(IsolationUnavailable, match=r"could not be built in .*: No space left on device"):
         Image(tmp_path / "new").ready()
 
 
