@@ -130,6 +130,29 @@ def test_what_only_its_names_can_mean_goes_without_a_word(plugins: Plugins, shar
     assert not [name for name in (*logging.Logger.manager.loggerDict, *sys.modules) if "mkplugin_leaver" in name]
 
 
+def test_its_names_go_while_others_import(plugins: Plugins, shared: ModuleType) -> None:
+    """Whatever makes an object may let the collector run, and with it code of others, or their threads."""
+    came: list[str] = []
+
+    def imports(phase: str, _: object) -> None:
+        came.append(f"tests.came_{len(came)}")
+        sys.modules[came[-1]] = shared
+
+    leaving(plugins, "sys.modules['alias'] = sys.modules[__name__]")
+    with plugins.kernel("thread") as kernel:
+        before = gc.get_threshold()
+        gc.callbacks.append(imports)
+        gc.set_threshold(1)
+        try:
+            assert kernel.unload("leaver") == []
+        finally:
+            gc.set_threshold(*before)
+            gc.callbacks.remove(imports)
+            for name in came:
+                del sys.modules[name]
+    assert "alias" not in sys.modules
+
+
 def test_a_timer_that_waits_is_called_off(plugins: Plugins, shared: ModuleType) -> None:
     leaving(plugins, "threading.Timer(3600, self.hook).start()")
     assert unload(plugins) == ([], [])

@@ -108,7 +108,7 @@ class Ledger:
         loggers = logging.Logger.manager.loggerDict
         for name in [each for each in list(loggers) if _prefix_of(each) == self.prefix]:
             loggers.pop(name, None)
-        for name, module in list(sys.modules.items()):
+        for name, module in sys.modules.copy().items():  # a copy, in one step: others import meanwhile
             if isinstance(module, ModuleType) and self.owns(module):
                 sys.modules.pop(name, None)
 

@@ -177,7 +177,7 @@ def _kind(thing: object) -> str:
 
 def _key(names: Any, *held: object) -> str:
     """The name under which it is there: what was found, or what is in that, where that is the dict of names itself."""
-    for name, value in list(names.items()):
+    for name, value in dict(names).items():  # a copy, in one step
         if any(value is each for each in held):
             return repr(name)
     return "an attribute"

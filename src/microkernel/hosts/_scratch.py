@@ -94,7 +94,7 @@ class Scratch:
 
         thread = threading.Thread(target=run, name="microkernel-scratch", daemon=True)
         thread.start()
-        for each, other in list(self._removing.items()):
+        for each, other in self._removing.copy().items():
             if not other.is_alive():
                 self._removing.pop(each, None)
         self._removing[name] = thread

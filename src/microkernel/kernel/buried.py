@@ -28,7 +28,7 @@ class Buried:
     def replay(self, letter: int) -> bool:
         """Give a dead letter to its handler again. Raises KernelError if there is no such letter or handler."""
         record, dead = self._find_letter(letter)
-        for subscription in record.subscriptions.values():
+        for subscription in list(record.subscriptions.values()):
             if subscription.handler == dead.handler and not subscription.board:
                 envelope = self.bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
                 self.drop(letter)

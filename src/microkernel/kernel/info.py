@@ -136,7 +136,7 @@ def describe(record: Record, now: float, on_board: int) -> PluginInfo:
         dead=counts.dead,
         methods={name: method.signature for name, method in sorted(record.methods.items())},
         schemas={name: method.schema for name, method in sorted(record.methods.items())},
-        topics=tuple(sorted({s.pattern for s in record.subscriptions.values() if not s.board})),
+        topics=tuple(sorted({s.pattern for s in list(record.subscriptions.values()) if not s.board})),
         permissions=_shown(record.instance.permissions) if record.instance is not None else {},
         asked=_shown(record.manifest.permissions or NO_PERMISSIONS) if record.state == "held" else {},
         built_in=record.built_in,

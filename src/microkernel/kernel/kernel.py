@@ -239,7 +239,7 @@ class Core(Approving, Buried, Texts):
         return {
             "plugins": [record.name for record in records],
             "methods": sorted(f"{record.name}.{method}" for record in records for method in record.methods),
-            "topics": sorted({s.pattern for r in records for s in r.subscriptions.values() if not s.board}),
+            "topics": sorted({s.pattern for r in records for s in list(r.subscriptions.values()) if not s.board}),
         }
 
     def start(self, name: str, reset: bool = False) -> PluginInfo:

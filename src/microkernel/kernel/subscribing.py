@@ -91,7 +91,7 @@ class Subscribing:
         if self._is_staged(instance):
             instance.staged.handlers[:] = [h for h in instance.staged.handlers if h.number != number]
             return  # it stays charged: a plugin that has just been loaded has taken little back
-        for key, subscription in list(record.subscriptions.items()):
+        for key, subscription in record.subscriptions.copy().items():
             if subscription.number == number:
                 self._remove(record, key)
                 instance.registered.give_back(key)
