@@ -202,7 +202,7 @@ def test_payloads_have_a_limit(codec: ModuleType) -> None:
     with pytest.raises(PayloadTooLarge):
         codec.encode(data + b"x" * 20)
     with pytest.raises(PayloadTooLarge):
-        codec.encode_arguments([data], {"more": b"x" * 20})
+        codec.encode_arguments([data], {"more": b"x" * 20}, lambda _: None)
     args, kwargs = codec.encode_arguments([1], {})
     assert (bytes(args), bytes(kwargs)) == (b"\x91\x01", b"\x80")
 

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from microkernel.embedder.sharing import Shared
 from microkernel.errors import KernelError
 from microkernel.kernel.kept import Pending
 from microkernel.kernel.kernel import Core
@@ -21,7 +22,7 @@ from microkernel.kernel.subscriptions import Subscription as Registered
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
-from microkernel.wire.messages import Failure, Reply
+from microkernel.wire.messages import Failure, Reply, Share
 
 _log = logging.getLogger("microkernel")
 _CAPACITY = 10_000
@@ -35,6 +36,7 @@ class Embedder:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.shared = Shared(core)
         self.incoming: Pending[object] = Pending()
         """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
         self.counts = Counts()
@@ -54,7 +56,7 @@ class Embedder:
         self._handlers[number] = (handler, binder)
         registered = Registered(
             "kernel", pattern, name_of(handler), self, number=number, once=once, overflow=overflow, observes=True,
-            inline=partial(_run_inline, handler, binder) if inline else None,
+            inline=partial(self._run_inline, handler, binder) if inline else None,
         )  # fmt: skip
         if not inline:
             self._begin()
@@ -92,7 +94,7 @@ class Embedder:
         function, binder = found
         reply = Reply(letter.reply_to)
         try:
-            args, kwargs = binder.bind(letter.envelope, letter.delivery)
+            args, kwargs = binder.bind(letter.envelope, letter.delivery, self.shared.received(letter.shares))
             value = function(*args, **kwargs)
             if letter.reply_to:
                 reply = Reply(letter.reply_to, codec.Raw(codec.encode(value)))
@@ -102,6 +104,15 @@ class Embedder:
         if letter.reply_to:
             self._core.router.finish(letter.reply_to, reply)
 
+    def _run_inline(
+        self, function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw, shares: tuple[Share, ...]
+    ) -> None:
+        try:
+            args, kwargs = binder.bind(envelope, 1, self.shared.received(shares) if shares else ())
+            function(*args, **kwargs)
+        except Exception as error:
+            _tell(name_of(function), "inline", error)
+
 
 def _tell(handler: str, topic: str, error: Exception) -> None:
     kind = type(error).__name__
@@ -109,9 +120,3 @@ def _tell(handler: str, topic: str, error: Exception) -> None:
     _log.error("%s", told, exc_info=error)
 
 
-def _run_inline(function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw) -> None:
-    try:
-        args, kwargs = binder.bind(envelope, 1)
-        function(*args, **kwargs)
-    except Exception as error:
-        _tell(name_of(function), "inline", error)

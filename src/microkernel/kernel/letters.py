@@ -6,7 +6,8 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from microkernel.wire.codec import Raw
-from microkernel.wire.messages import Deliver, Invoke, Message
+from microkernel.wire.messages import Deliver, Invoke, Share
+from microkernel.wire.places import size_of
 
 if TYPE_CHECKING:
     from microkernel.kernel.ports import Place
@@ -18,17 +19,18 @@ _numbers = count(1)
 
 class Letter:
     """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died. ``size``: bytes
-    for which it takes room in its mailbox."""
+    for which it takes room in its mailbox. ``shares``: what is attached to it, and stays as it is while it waits."""
 
-    __slots__ = ("__weakref__", "seq", "size", "suspect")
+    __slots__ = ("__weakref__", "seq", "shares", "size", "suspect")
     is_call = False
 
-    def __init__(self) -> None:
+    def __init__(self, shares: tuple[Share, ...]) -> None:
         self.seq = next(_numbers)
+        self.shares = shares
         self.suspect = False
         self.size = 0
 
-    def message(self, place: Place) -> Message | None:
+    def message(self, place: Place) -> Deliver | Invoke | None:
         """For the present instance, in this place; None if it is no longer wanted."""
         raise NotImplementedError
 
@@ -39,18 +41,24 @@ class EventLetter(Letter):
     __slots__ = ("deadline", "delivery", "envelope", "reply_to", "subscription", "topic")
 
     def __init__(
-        self, subscription: Subscription, topic: str, envelope: Raw, reply_to: int = 0, deadline: float = 0.0
+        self,
+        subscription: Subscription,
+        topic: str,
+        envelope: Raw,
+        reply_to: int = 0,
+        deadline: float = 0.0,
+        shares: tuple[Share, ...] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(shares)
         self.subscription = subscription
         self.topic = topic
         self.envelope = envelope
-        self.size = len(envelope)
+        self.size = size_of(envelope, shares)
         self.delivery = 1
         self.reply_to = reply_to
         self.deadline = deadline
 
-    def message(self, place: Place) -> Message | None:  # noqa: ARG002 - the same for every place
+    def message(self, place: Place) -> Deliver | None:  # noqa: ARG002 - the same for every place
         number = self.subscription.number
         return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline) if number else None
 
@@ -63,10 +71,10 @@ class CallLetter(Letter):
     is_call = True
 
     def __init__(self, call: PendingCall) -> None:
-        super().__init__()
+        super().__init__(call.shares)
         self.call = call
 
-    def message(self, place: Place) -> Message | None:
+    def message(self, place: Place) -> Invoke | None:
         call = self.call
         if call.answered:
             return None

@@ -37,7 +37,7 @@ class PendingCall:
 
     __slots__ = (
         "answer", "answered", "args", "caller", "chain", "deadline", "expiry", "id", "kwargs", "lane", "letter",
-        "method", "replies", "request", "slot", "target",
+        "method", "replies", "request", "shares", "slot", "target",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,7 @@ class PendingCall:
         self.method = method
         self.args = call.args
         self.kwargs = call.kwargs
+        self.shares = call.shares
         self.deadline = call.deadline
         self.slot = call.slot
         self.chain = call.chain
@@ -125,7 +126,7 @@ class Router:
             if target.incoming.places > target.mailbox.capacity:
                 self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.incoming)))
                 continue
-            letter = EventLetter(subscription, ask.topic, envelope, pending.id, ask.deadline)
+            letter = EventLetter(subscription, ask.topic, envelope, pending.id, ask.deadline, ask.shares)
             left = max(0.0, ask.deadline - self._clock.now())
             pending.expiry = self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
             if not self._bus.offer(letter, source):
@@ -200,7 +201,8 @@ class Router:
 
     def _add(self, pending: PendingCall) -> None:
         self._pending[pending.id] = pending
-        pending.target.incoming.add(pending.id, pending, len(pending.args) + len(pending.kwargs))
+        size = len(pending.args) + len(pending.kwargs) + sum(len(share.data) for share in pending.shares)
+        pending.target.incoming.add(pending.id, pending, size)
         if pending.caller is not None:
             pending.caller.outgoing[pending.id] = pending
 
@@ -210,6 +212,9 @@ class Router:
         if pending is None:
             return None
         pending.answered = True
+        pending.shares = ()
+        if pending.letter is not None:
+            pending.letter.shares = ()  # who has begun with it has them by holds of its own
         if pending.expiry is not None:
             pending.expiry()
         if not is_kept:
@@ -225,6 +230,7 @@ class Router:
         if call.letter is None:
             return
         mailbox.done(call.letter.seq)
+        call.letter = None  # they refer to each other, and to what is attached
         if mailbox.latecomers:
             self._reactor.post(partial(self._bus.admit_latecomers, mailbox))
         if mailbox.waiting:
@@ -255,7 +261,7 @@ class Router:
 def _pass(target: Record, letter: CallLetter) -> bool:
     """A call that a handler of a retiring instance waits for passes the paused mailbox: else neither could end."""
     instance = target.retiring
-    message = letter.message(instance.place) if instance is not None else None
+    message = instance.message_of(letter) if instance is not None else None
     if instance is None or message is None:
         return False
     instance.passed.append(letter.call.id)

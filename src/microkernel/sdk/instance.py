@@ -43,7 +43,8 @@ class Instance:
         self.timers = Timers()
         self.secrets = Secrets(load.secrets)
         self.client = Client(channel, load)
-        self.dispatcher = Dispatcher(channel, self.handlers, load.name, load.root, self.secrets)
+        self.sharing = self.client.sharing
+        self.dispatcher = Dispatcher(channel, self.handlers, self.sharing, load.name, load.root, self.secrets)
         self.log = plugin_logger(load.name, load.log_level, channel.send, self.secrets)
         self.spawned = Spawned(self.log)
         self.ending = self.dispatcher.ending
