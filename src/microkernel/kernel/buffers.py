@@ -2,8 +2,8 @@
 
 A *block* is a file in memory. It is lent to one instance, which alone may write to it, again and again until it ends.
 A *lease* keeps a block from being written to anew. Whoever is to find the bytes as they are has it: letters that wait,
-answers under way, dead letters, and instances, each under the number of a *hold* that is its own. So nothing is counted:
-a lease is an object, and its block is free when that has gone.
+answers under way, dead letters, and instances, each under the number of a *hold* that is its own. So nothing is
+counted: a lease is an object, and its block is free when that has gone.
 
 Blocks are made, lent and given up on the reactor's thread. What happens on others is one C call each: a lease is taken
 out of a dict, or put into it, or let go of.

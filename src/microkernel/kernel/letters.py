@@ -53,7 +53,7 @@ class EventLetter(Letter):
         self.subscription = subscription
         self.topic = topic
         self.envelope = envelope
-        self.size = size_of(envelope, shares)
+        self.size = size_of(envelope, shares) if shares else len(envelope)
         self.delivery = 1
         self.reply_to = reply_to
         self.deadline = deadline

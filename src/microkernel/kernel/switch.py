@@ -104,8 +104,6 @@ class Switch:
             return  # a message for instances, or from one that no longer counts
         try:
             gate.admit(instance.name, instance.permissions, message)
-            if isinstance(message, _CARRYING) and message.shares:
-                message.shares = instance.holdings.take(message.shares)
             way(instance, message)
         except KernelError as error:
             self._refuse(instance, message, error)
@@ -132,6 +130,8 @@ class Switch:
     # In place: each changes the kernel by single C calls
 
     def _emit(self, instance: Instance, message: messages.Emit) -> None:
+        if message.shares:
+            message.shares = instance.holdings.take(message.shares)
         instance.record.counts.emitted += 1
         if instance.on_own_thread:
             self._bus.emit(instance.name, message.topic, message.data, message.shares)
@@ -146,6 +146,8 @@ class Switch:
             )  # fmt: skip
 
     def _call(self, instance: Instance, message: messages.Call) -> None:
+        if message.shares:
+            message.shares = instance.holdings.take(message.shares)
         answer = partial(_answer, instance, message.id)
         if message.target.startswith(gate.KERNEL_TOPICS):
             self._service.call(message, answer)
@@ -153,6 +155,8 @@ class Switch:
         self._router.call(instance.record, message, answer, direct=not instance.on_own_thread)
 
     def _reply(self, instance: Instance, message: Reply) -> None:
+        if message.shares:
+            message.shares = instance.holdings.take(message.shares)
         self._router.replied(instance.record, message)
 
     def _released(self, instance: Instance, message: messages.Released) -> None:
@@ -172,6 +176,7 @@ class Switch:
     # On the reactor's thread
 
     def _ask(self, instance: Instance, message: messages.Ask) -> None:
+        message.shares = instance.holdings.take(message.shares)
         self._router.ask(instance.record, instance.name, message, partial(_answer, instance, message.id))
 
     def _cancel(self, instance: Instance, message: messages.Cancel) -> None:
@@ -225,7 +230,6 @@ class Switch:
 _MOST_UNSETTLED = 8 * EMIT_WINDOW
 """Places. An SDK that heeds its credit does not come near, with many threads neither; what is over it does not wait."""
 _IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done, messages.Released})
-_CARRYING = (messages.Emit, messages.Call, messages.Reply, messages.Ask)
 _ASKING = (
     messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
     messages.Lend,
