@@ -78,12 +78,9 @@ class Lane:
                     self._handed.acquire(timeout=max(0.0, deadline - time.monotonic()))
                     return self._handed_over()
                 for reply in self._replies(data):
-                    if reply.id == id:
+                    if reply.id == id and (found := self._found(reply)) is not None:
                         self.release()
-                        if reply.emitted or reply.elsewhere:
-                            # what its caller does next must not overtake what the callee emitted
-                            self._reactor.run(self._catch_up)
-                        return self._handed_over() if reply.elsewhere else reply
+                        return found
         except BaseException:
             self._strand()
             raise
@@ -91,6 +88,12 @@ class Lane:
         if handed is None or handed.shares:
             self._strand()
         return handed
+
+    def _found(self, reply: Reply) -> Reply | None:
+        """What its caller does next must not overtake what the callee emitted; and the reply itself may be there."""
+        if reply.emitted or reply.elsewhere:
+            self._reactor.run(self._catch_up)
+        return self._handed_over() if reply.elsewhere else reply
 
     def _handed_over(self) -> Reply | None:
         reply, self._reply = self._reply, None

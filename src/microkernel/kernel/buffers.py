@@ -188,11 +188,11 @@ class Holdings:
     def _made(self, size: int, wanted: int) -> Block:
         if not self._has_room(wanted):
             self.give_up(lambda block: block.is_free)
-        if size < 0 or not self._has_room(wanted):
+        if not self._has_room(wanted):
             raise PayloadTooLarge("MK0625", name=self._name, size=size, used=self.used, limit=int(self._limit))
         try:
             block = Block(wanted)
-        except (OSError, ValueError) as failure:
+        except (OSError, OverflowError) as failure:
             raise PayloadTooLarge("MK0626", name=self._name, size=size, reason=str(failure)) from None
         self.blocks.append(block)
         return block

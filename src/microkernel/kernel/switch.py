@@ -119,10 +119,11 @@ class Switch:
             self.bury(letter, error.text)
 
     def _refuse(self, instance: Instance, message: messages.Message, error: KernelError) -> None:
-        if isinstance(message, Reply):
-            self._router.replied(instance.record, Reply(message.id, failure=from_error(error)))
         if isinstance(message, _ASKING):
             instance.place.send(Reply(message.id, failure=from_error(error)))
+        elif isinstance(message, Reply):
+            self._router.replied(instance.record, Reply(message.id, failure=from_error(error)))
+            self._reactor.post(partial(self._witness.refused, instance, error))
         elif isinstance(error, PermissionDenied) or isinstance(message, messages.Emit):
             self._reactor.post(partial(self._witness.refused, instance, error))
             instance.give_credit(_places(message) if isinstance(message, messages.Emit) else 1)

@@ -177,7 +177,7 @@ class Client:
             loop.call_soon_threadsafe(_resolve, future, answered)
 
     def _drop(self, reply: messages.Reply) -> None:
-        self._attached(reply)
+        self.sharing.drop(reply.shares)
 
     def _lend(self, size: int) -> list[messages.Share]:
         id = next(self._ids)

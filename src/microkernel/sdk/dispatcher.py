@@ -135,12 +135,13 @@ class Dispatcher:
             self.look_ahead(0.0)  # a Stop must not wait until a long queue of events is worked off
         if self.stop is not None:
             return
-        attached = self._sharing.receive(message.shares) if message.shares else ()
         registered = self._handlers.by_number.get(message.handler)
         if registered is None:
+            self._sharing.drop(message.shares)
             self._refuse(message, _failure("it has no such handler any more"))
             return
         try:
+            attached = self._sharing.receive(message.shares) if message.shares else ()
             args, kwargs = registered.binder.bind(message.event, message.delivery, attached)
         except InvalidArguments as error:
             self._refuse(message, from_error(error))
@@ -178,8 +179,8 @@ class Dispatcher:
         if self.stop is not None and not self._is_waited_for(message):
             self._left.append(message)
             return
-        attached = self._sharing.receive(message.shares) if message.shares else ()
         try:
+            attached = self._sharing.receive(message.shares) if message.shares else ()
             if time.monotonic() >= message.deadline:  # it waited for so long that nobody waits for it
                 raise CallTimeout("MK0606", target=f"{self._name}.{message.method}", timeout=0.0)
             exposed = self._handlers.method(self._name, message.method)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
-from microkernel.errors import PayloadTooLarge
+from microkernel.errors import InvalidArguments, KernelError, PayloadTooLarge
 from microkernel.sdk.buffer import Buffer
 from microkernel.wire.codec import MAX_PAYLOAD
 from microkernel.wire.messages import Share
@@ -52,23 +53,26 @@ class Sharing:
         if isinstance(data, Buffer):
             return data
         view = memoryview(data)
-        size = view.nbytes
-        lent = self._take(size) if self._memory is not None and size > SMALL else None
-        if lent is None:
-            if size > MAX_PAYLOAD:
-                raise PayloadTooLarge("MK0623", size=size, limit=MAX_PAYLOAD)
-            return Buffer.__from_bytes__(view.tobytes())
-        room = self._view(lent)[:size]
-        room[:] = view.cast("B") if view.c_contiguous else view.tobytes()
-        return Buffer(room.toreadonly(), Share(size, lent.hold, lent.block))
+        if self._memory is not None and view.nbytes > SMALL:
+            with suppress(PayloadTooLarge, OSError):
+                return self._in_memory(view, self._take(view.nbytes))
+        if view.nbytes > MAX_PAYLOAD:
+            raise PayloadTooLarge("MK0623", size=view.nbytes, limit=MAX_PAYLOAD)
+        return Buffer.__from_bytes__(view.tobytes())
 
     def receive(self, shares: Sequence[Share]) -> list[Buffer]:
-        """What has come with a message. Each that is not kept is given back by itself."""
-        return [
-            Buffer(self._view(share)[: share.size].toreadonly(), share) if share.hold
-            else Buffer.__from_bytes__(share.data)
-            for share in shares
-        ]  # fmt: skip
+        """What has come with a message. Each that is not kept is given back by itself. Raises InvalidArguments for what
+        cannot be mapped."""
+        try:
+            return [self._received(share) for share in shares]
+        except (OSError, KernelError) as failure:
+            self._give_back([share.hold for share in shares if share.hold not in self._holds])
+            raise InvalidArguments("MK0605", reason=f"a Buffer cannot be mapped: {failure}") from None
+
+    def drop(self, shares: Sequence[Share]) -> None:
+        """Of what nobody wants."""
+        if held := [share.hold for share in shares if share.hold]:
+            self._give_back(held)
 
     def flush(self) -> None:
         """Give back the holds that have ended."""
@@ -84,26 +88,34 @@ class Sharing:
         if self._memory is not None:
             self._memory.forget(blocks)
 
-    def _take(self, size: int) -> Share | None:
-        """Something to write to; None where the kernel lends no more. Another thread may be faster."""
+    def _in_memory(self, view: memoryview, lent: Share) -> Buffer:
+        size = view.nbytes
+        try:
+            room = self._view(lent)[:size]
+        except OSError:
+            self.drop([lent])
+            raise
+        room[:] = view.cast("B") if view.c_contiguous else view.tobytes()
+        return Buffer(room.toreadonly(), Share(size, lent.hold, lent.block))
+
+    def _received(self, share: Share) -> Buffer:
+        if not share.hold:
+            return Buffer.__from_bytes__(share.data)
+        return Buffer(self._view(share)[: share.size].toreadonly(), share)
+
+    def _take(self, size: int) -> Share:
+        """Something to write to; another thread may be faster. Raises PayloadTooLarge if the kernel lends no more."""
         ready = self._ready.setdefault(block_size(size), deque())
         while True:
             try:
                 return ready.popleft()
             except IndexError:
                 self.flush()
-            try:
                 ready.extend(self._lend(size))
-            except PayloadTooLarge:
-                return None
 
     def _view(self, lent: Share) -> memoryview:
         assert self._memory is not None
-        try:
-            array = self._memory.array(lent.block)
-        except BaseException:
-            self._give_back([lent.hold])
-            raise
+        array = self._memory.array(lent.block)
         self._holds[lent.hold] = _Hold(array, self.ended.append, lent.hold)
         return memoryview(array).cast("B")
 

@@ -21,7 +21,8 @@ _LEAST_BLOCK = 256 * 1024
 def block_size(size: int) -> int:
     """Of the block that is lent for so many bytes: four sizes between a power of two and the next, so that a block fits
     more than what it was made for."""
-    step = max(_LEAST_BLOCK, 1 << (max(1, size) - 1).bit_length() >> 3)
+    size = max(size, 1)
+    step = max(_LEAST_BLOCK, 1 << (size - 1).bit_length() >> 3)
     return -(-size // step) * step
 
 

@@ -26,7 +26,7 @@ class Memory:
         self._mapped: dict[int, mmap] = {}
 
     def array(self, block: int) -> Any:
-        """Raises MemoryError for a block that it was not lent."""
+        """Raises OSError for a block that it was not lent, and for one that the system does not map."""
         mapping = self._mapped.get(block)
         return array_over(mapping if mapping is not None else self._fetch(block))
 
@@ -41,7 +41,7 @@ class Memory:
                 self._lender.send(encode(block))
                 data, ancillary, _, _ = self._lender.recvmsg(64, socket.CMSG_SPACE(4))
                 if not ancillary:
-                    raise MemoryError(f"the kernel does not lend block {block}")
+                    raise OSError(f"the kernel does not lend block {block}")
                 self._mapped[block] = _mapped(struct.unpack("i", ancillary[0][2])[0], may_write=decode(data, bool))
             return self._mapped[block]
 
