@@ -67,8 +67,8 @@ class CallLetter(Letter):
         self.call = call
 
     def message(self, place: Place) -> Message | None:
-        call = self.call
+        call, asked = self.call, self.call.asked
         if call.answered:
             return None
         lane = call.lane.index if call.lane is not None and call.lane.owner is place else -1
-        return Invoke(call.id, call.method, call.args, call.kwargs, call.deadline, call.chain, lane)
+        return Invoke(call.id, call.method, asked.args, asked.kwargs, asked.deadline, asked.chain, lane)

@@ -19,6 +19,8 @@ from microkernel.wire.places import PLACE
 
 MAX_IN_FLIGHT = 1024
 """How many letters an instance may have been given and not done."""
+_FEWER = suppress(IndexError)
+"""Somebody took some out meanwhile. Made once: it has no state."""
 
 
 class Mailbox:
@@ -99,8 +101,8 @@ class Mailbox:
     def take(self, most: int) -> list[Letter]:
         """The next letters, now in flight. Those that were in flight at a death come one at a time; while there are
         large ones all do, so that not many are on their way at once, each a second time."""
-        most = self._allowance(most)
-        with suppress(IndexError):  # there are fewer
+        most = min(self._allowance(most), len(self._waiting))
+        with _FEWER:
             self._taken.extend(islice(self._pops, most))  # one C call: out of the one queue, into the other
         letters = []
         while self._taken:
@@ -117,8 +119,10 @@ class Mailbox:
         self._flight[letter.seq] = letter
 
     def _allowance(self, most: int) -> int:
-        most = min(most, MAX_IN_FLIGHT - self.in_flight)
-        if self.paused or not self._waiting or most <= 0:
+        if self.paused or not self._waiting:
+            return 0
+        most = min(most, MAX_IN_FLIGHT - len(self._flight) - len(self._taken))
+        if most <= 0:
             return 0
         if self._waiting[0].suspect:
             return 0 if self._flight else 1
