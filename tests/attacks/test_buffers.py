@@ -268,6 +268,7 @@ class Plugin(IPlugin):
         call = self.api._instance.dispatcher._calls
         (id,) = call
         self.channel.send(Reply(id, Raw(b"\\xd4\\x01\\x00"), shares=(Share(5, hold, 1),)))
+        while not self.api.get_data("told"): time.sleep(0.01)
         return "never"
     @expose
     def given_back(self, data: Buffer) -> list:
@@ -331,6 +332,7 @@ def test_a_forged_hold_is_refused_and_counted(plugins: Plugins) -> None:
         assert kernel.call("hostile.given_back", mine, timeout=30) == ["MK0417"]
         with pytest.raises(PermissionDenied, match="MK0417"):
             kernel.call("hostile.pretend", wrong[-1], timeout=30)
+        kernel.set_data("told", True)
         assert kernel.call("keeper.count") == 0
         eventually(lambda: kernel.info("hostile").refused >= len(wrong), "it is counted")
         assert kernel.call("keeper.kept_bytes") == [b"ssss"]

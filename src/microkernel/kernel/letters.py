@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from microkernel.wire.codec import Raw
+from microkernel.wire.codec import Raw, Struct, field
 from microkernel.wire.messages import Deliver, Invoke, Share
 from microkernel.wire.places import size_of
 
@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 _numbers = count(1)
 
 
-class Letter:
+class Letter(Struct, kw_only=True, eq=False, weakref=True):
     """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died. ``size``: bytes
-    for which it takes room in its mailbox. ``shares``: what is attached to it, and stays as it is while it waits."""
+    for which it takes room in its mailbox. ``shares``: what is attached to it, and stays as it is while it waits. A
+    Struct, because one is made for each event and receiver: that is one C call."""
 
-    __slots__ = ("__weakref__", "seq", "shares", "size", "suspect")
-    is_call = False
+    seq: int = field(default_factory=_numbers.__next__)
+    suspect: bool = False
+    is_call: ClassVar[bool] = False
 
-    def __init__(self, shares: tuple[Share, ...]) -> None:
-        self.seq = next(_numbers)
-        self.shares = shares
-        self.suspect = False
-        self.size = 0
+    @property
+    def size(self) -> int:
+        return 0
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        raise NotImplementedError
 
     def message(self, place: Place) -> Deliver | Invoke | None:
         """For the present instance, in this place; None if it is no longer wanted."""
@@ -38,25 +42,18 @@ class Letter:
 class EventLetter(Letter):
     """An event for one subscription. ``envelope`` is shared by all letters of the event."""
 
-    __slots__ = ("deadline", "delivery", "envelope", "reply_to", "subscription", "topic")
+    subscription: Subscription
+    topic: str
+    envelope: Raw
+    reply_to: int = 0
+    deadline: float = 0.0
+    delivery: int = 1
 
-    def __init__(
-        self,
-        subscription: Subscription,
-        topic: str,
-        envelope: Raw,
-        reply_to: int = 0,
-        deadline: float = 0.0,
-        shares: tuple[Share, ...] = (),
-    ) -> None:
-        super().__init__(shares)
-        self.subscription = subscription
-        self.topic = topic
-        self.envelope = envelope
-        self.size = size_of(envelope, shares) if shares else len(envelope)
-        self.delivery = 1
-        self.reply_to = reply_to
-        self.deadline = deadline
+    shares: tuple[Share, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return size_of(self.envelope, self.shares) if self.shares else len(self.envelope)
 
     def message(self, place: Place) -> Deliver | None:  # noqa: ARG002 - the same for every place
         number = self.subscription.number
@@ -67,16 +64,16 @@ class CallLetter(Letter):
     """A call that waits for its callee. It takes no more room than a small event: what its arguments take is counted
     with the pending calls."""
 
-    __slots__ = ("call",)
-    is_call = True
+    call: PendingCall
+    is_call: ClassVar[bool] = True
 
-    def __init__(self, call: PendingCall) -> None:
-        super().__init__(call.shares)
-        self.call = call
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        return self.call.asked.shares
 
     def message(self, place: Place) -> Invoke | None:
-        call = self.call
+        call, asked = self.call, self.call.asked
         if call.answered:
             return None
         lane = call.lane.index if call.lane is not None and call.lane.owner is place else -1
-        return Invoke(call.id, call.method, call.args, call.kwargs, call.deadline, call.chain, lane)
+        return Invoke(call.id, call.method, asked.args, asked.kwargs, asked.deadline, asked.chain, lane)
