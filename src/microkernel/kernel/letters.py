@@ -48,7 +48,6 @@ class EventLetter(Letter):
     reply_to: int = 0
     deadline: float = 0.0
     delivery: int = 1
-
     shares: tuple[Share, ...] = ()
 
     @property
