@@ -48,22 +48,22 @@ class Lender:
             self._malformed(ProtocolError("MK0215", reason=f"not the number of a block: {failure.text}"))
             return
         try:
-            self._answer(*self._uplink.descriptor(block))
-        except KernelError:
-            self._send(False)
+            self._answer(block, *self._uplink.descriptor(block))
+        except (KernelError, OSError):
+            self._send(block, False)
 
-    def _answer(self, descriptor: int, may_write: bool) -> None:
+    def _answer(self, block: int, descriptor: int, may_write: bool) -> None:
         if may_write:
-            self._send(True, descriptor)
+            self._send(block, True, descriptor)
             return
         reading = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self._send(False, reading)
+            self._send(block, False, reading)
         finally:
             os.close(reading)
 
-    def _send(self, may_write: bool, *descriptors: int) -> None:
+    def _send(self, block: int, may_write: bool, *descriptors: int) -> None:
         """One that asks for many at once and does not read is not waited for."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         with suppress(OSError):
-            self._end.sendmsg([codec.encode(may_write)], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self._end.sendmsg([codec.encode([block, may_write])], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

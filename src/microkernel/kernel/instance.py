@@ -17,7 +17,7 @@ from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Place, Snapshot
 from microkernel.wire import messages
-from microkernel.wire.messages import Message
+from microkernel.wire.messages import Deliver, Invoke, Message
 from microkernel.wire.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -107,11 +107,13 @@ class Instance:
         if letters:
             self._switch.began(self)
         for letter in letters:
-            message = self.message_of(letter)
-            if message is not None:
+            message = letter.message(self.place)
+            if message is not None and self.attach(message, letter):
                 taken.append(message)
                 continue
             self.record.mailbox.done(letter.seq)
+            if message is not None:
+                continue  # what is wrong has been told
             if isinstance(letter, CallLetter):
                 self.record.incoming.remove(letter.call.id)
                 if letter.call.lane is not None:
@@ -120,17 +122,15 @@ class Instance:
                 self._switch.bury(letter, "the present generation has no such handler")
         return taken
 
-    def message_of(self, letter: Letter) -> Message | None:
-        """What it is told of a letter; None if that is no longer wanted, or cannot be told."""
-        message = letter.message(self.place)
-        if message is None or not letter.shares:
-            return message
-        try:
-            message.shares = self.holdings.give(letter.shares)
-        except PayloadTooLarge as error:
-            self._switch.undeliverable(letter, error)
-            return None
-        return message
+    def attach(self, message: Deliver | Invoke, letter: Letter) -> bool:
+        """Give it what is attached to the letter; False if that cannot be: then who sent it has been told."""
+        if letter.shares:
+            try:
+                message.shares = self.holdings.give(letter.shares)
+            except PayloadTooLarge as error:
+                self._switch.undeliverable(letter, error)
+                return False
+        return True
 
     def waiting(self) -> int:
         return 0 if self.record.instance is not self or self.record.mailbox.paused else self.record.mailbox.waiting

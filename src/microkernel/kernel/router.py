@@ -242,8 +242,8 @@ class Router:
 def _pass(target: Record, letter: CallLetter) -> bool:
     """A call that a handler of a retiring instance waits for passes the paused mailbox: else neither could end."""
     instance = target.retiring
-    message = instance.message_of(letter) if instance is not None else None
-    if instance is None or message is None:
+    message = letter.message(instance.place) if instance is not None else None
+    if instance is None or message is None or not instance.attach(message, letter):
         return False
     instance.passed.append(letter.call.id)
     target.mailbox.take_aside(letter)

@@ -39,14 +39,20 @@ class Memory:
         with self._asking:
             if block not in self._mapped:
                 self._lender.send(encode(block))
-                data, ancillary, _, _ = self._lender.recvmsg(64, socket.CMSG_SPACE(4))
-                if not ancillary:
-                    raise OSError(f"the kernel does not lend block {block}")
-                self._mapped[block] = _mapped(struct.unpack("i", ancillary[0][2])[0], may_write=decode(data, bool))
+                while block not in self._mapped:  # an answer may be to who was interrupted before it came
+                    self._take(block)
             return self._mapped[block]
 
+    def _take(self, wanted: int) -> None:
+        data, ancillary, _, _ = self._lender.recvmsg(64, socket.CMSG_SPACE(4))
+        block, may_write = decode(data, tuple[int, bool]) if data else (wanted, False)
+        if ancillary:
+            self._mapped[block] = _mapped(struct.unpack("i", ancillary[0][2])[0], may_write)
+        elif block == wanted:
+            raise OSError(f"the kernel does not lend block {block}")
 
-def _mapped(descriptor: int, *, may_write: bool) -> mmap:
+
+def _mapped(descriptor: int, may_write: bool) -> mmap:
     try:
         return mmap(descriptor, 0, access=ACCESS_WRITE if may_write else ACCESS_COPY)
     finally:

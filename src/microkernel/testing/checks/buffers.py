@@ -225,6 +225,10 @@ def check_a_confined_buffer_is_a_part_of_the_payload(stage: Stage) -> None:
         assert refused(CallFailed, scene.call, "sender.send", 17 * MEBIBYTE).remote_type == "PayloadTooLarge"
         refused(PayloadTooLarge, scene.call, "peer.length", scene.kernel.share(bytes(17 * MEBIBYTE)))
         assert scene.call("sender.send", 15 * MEBIBYTE) == 15 * MEBIBYTE
+        scene.kernel.emit("frame.whole", pixels=scene.kernel.share(bytes(17 * MEBIBYTE)))
+        scene.kernel.emit("frame.whole", pixels=scene.kernel.share(b"small"))
+        assert scene.heard("whole", 1)[0]["size"] == 5
+        assert [letter["topic"] for letter in scene.until_letters(1)] == ["frame.whole"]
 
 
 SLOW = plugin(
