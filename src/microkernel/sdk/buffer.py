@@ -41,10 +41,13 @@ class Buffer:
         return memoryview(self.data)
 
     def __eq__(self, other: object) -> bool:
-        """With another, or with anything bytes-like: by their bytes."""
+        """With another, or with anything bytes-like: by their bytes, which are copied for it (a memoryview compares
+        item by item)."""
         if isinstance(other, Buffer):
-            return self.data == other.data
-        return self.data == other if isinstance(other, bytes | bytearray | memoryview) else NotImplemented
+            other = other.data
+        if not isinstance(other, bytes | bytearray | memoryview):
+            return NotImplemented
+        return len(self) == memoryview(other).nbytes and bytes(self) == bytes(other)
 
     def __repr__(self) -> str:
         return f"<Buffer of {len(self.data):,} bytes>"
