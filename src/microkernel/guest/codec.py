@@ -23,7 +23,7 @@ from microkernel.guest import conversion, packing, records
 from microkernel.guest import schema as schemas
 from microkernel.guest.containers import same
 from microkernel.guest.reading import reader_of
-from microkernel.guest.records import Struct
+from microkernel.guest.records import Struct, field
 from microkernel.guest.unpacking import unpack, unpack_with
 from microkernel.guest.values import ATTACHED, MAX_DEPTH, NODEFAULT, UNSET, Ext, Raw
 
@@ -224,5 +224,6 @@ def _kind(value: Any) -> str:
 __all__ = [
     "ATTACHED", "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "MOST_ATTACHED", "NODEFAULT", "UNSET", "Attach",
     "Attached", "Raw", "Struct", "check_size", "convert", "decode", "decoder_for", "encode", "encode_arguments",
-    "encode_message", "encode_with", "forget_types", "invalid", "plain_text", "record_type", "schema", "values_of",
+    "encode_message", "encode_with", "field", "forget_types", "invalid", "plain_text", "record_type", "schema",
+    "values_of",
 ]  # fmt: skip
