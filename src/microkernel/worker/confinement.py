@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
-import math
 import os
 import resource
 import signal
@@ -40,7 +38,7 @@ def settle_in(request: dict[str, Any], descriptors: Sequence[int], lifeline: int
     _be_first_to_go()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for name, limit in RLIMITS.items():
-        if value := math.ceil(request["limits"].get(name, 0)):
+        if value := request["limits"].get(name, 0):
             resource.setrlimit(limit, (value, value))
     return kept
 
@@ -77,5 +75,9 @@ def _die_with_kernel(lifeline: int) -> None:
 
 def _be_first_to_go() -> None:
     """When the machine runs out of memory, plugins go before the kernel."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # a system may forbid it
-        score.write("1000")
+    try:
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(score, b"1000")
+    except OSError:
+        return  # a system may forbid it
+    os.close(score)

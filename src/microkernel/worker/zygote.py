@@ -21,7 +21,7 @@ from typing import Any
 from microkernel.wire.codec import decode, encode
 from microkernel.wire.messages import PROTOCOL
 from microkernel.worker import confinement, sandbox
-from microkernel.worker.main import become_worker
+from microkernel.worker.main import become_worker, prepare
 
 _MAX_REQUEST = 64
 _MAX_DESCRIPTORS = 32
@@ -168,9 +168,7 @@ def _parent_of(process: str) -> int:
 
 
 def _content(file: int) -> bytes:
-    with open(file, "rb") as content:
-        content.seek(0)
-        return content.read()
+    return os.pread(file, os.fstat(file).st_size, 0)
 
 
 def _kill(pid: int) -> None:
@@ -216,6 +214,7 @@ def main() -> None:
     handle = os.pidfd_open(kernel)
     if os.getppid() != kernel:
         return
+    prepare()
     gc.collect()
     gc.freeze()
     gc.disable()
