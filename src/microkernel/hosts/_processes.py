@@ -17,6 +17,7 @@ STACKS = "stacks"
 STACKS_SIGNAL = signal.SIGRTMAX - 1
 _PATIENCE = 0.3
 _GLANCE = 0.005
+_LONGEST_STAT = 1024
 _LONGEST_STACK = 64 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
 _UNLIMITED = "unlimited"
@@ -65,7 +66,8 @@ def is_alive(handle: int) -> bool:
 def is_stopped(pid: int) -> bool:
     """Whether it is held back by SIGSTOP or a debugger."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "Tt"
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+            return stat.read(_LONGEST_STAT).rpartition(b")")[2].split(None, 1)[0] in (b"T", b"t")
     except OSError:
         return False
 
