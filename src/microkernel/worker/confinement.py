@@ -26,17 +26,21 @@ RLIMITS = {
 }
 
 
-def settle_in(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
-    """Own session, own descriptors, limits. Returns the descriptors of the channel, renumbered.
+def break_away() -> None:
+    """Own session, and what else is the same for all workers.
 
     Whatever it starts is its own to reap; what outlives it falls to the zygote, which kills all that is no worker.
     """
     os.setsid()
     adopt_orphans()
-    kept = _take_descriptors(descriptors, lifeline)
-    _die_with_kernel(kept.pop())
     _be_first_to_go()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def settle_in(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
+    """Own descriptors, limits. Returns the descriptors of the channel, renumbered."""
+    kept = _take_descriptors(descriptors, lifeline)
+    _die_with_kernel(kept.pop())
     for name, limit in RLIMITS.items():
         if value := request["limits"].get(name, 0):
             resource.setrlimit(limit, (value, value))
