@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -167,11 +167,22 @@ def kill_children(parent: int, but: Container[int] = ()) -> bool:
     listed until the parent waits for it. So when there are none, nothing is left.
     """
     found = False
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) not in but and _parent_of(entry) == parent:
+    for child in _children_of(parent):
+        if child not in but:
             found = True
-            _kill(int(entry))
+            _kill(child)
     return found
+
+
+def _children_of(parent: int) -> Iterator[int]:
+    """The system's own list of them holds all that were there when it began to be read: none goes from it before its
+    parent has waited for it, and what comes is put at its end. Where a system keeps no such list all processes are
+    looked at, which takes a hundred times as long."""
+    try:
+        with open(f"/proc/{parent}/task/{parent}/children", "rb") as children:
+            yield from map(int, children.read().split())
+    except FileNotFoundError:
+        yield from (int(entry) for entry in os.listdir("/proc") if entry.isdigit() and _parent_of(entry) == parent)
 
 
 def _parent_of(process: str) -> int:
