@@ -78,6 +78,20 @@ def test_one_worker_is_always_ahead_and_one_that_died_is_not_missed(tmp_path: Pa
         assert kernel.start("one").state == "active"
 
 
+def test_a_worker_that_breaks_before_it_begins_never_goes_on_as_a_zygote() -> None:
+    code = """
+import os
+from microkernel.worker.spare import Spare
+def prepare(): raise OSError
+worker = Spare(prepare, print)
+status = os.waitpid(worker.pid, 0)[1]
+worker.give([])
+print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, "OSError" in done.stderr) == ("70\n", True)
+
+
 def test_a_worker_has_the_kernels_environment_and_nothing_of_its_zygotes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -15,6 +16,7 @@ Work = Callable[[int, list[int]], NoReturn]
 """What becomes of it. Gets the file of its request and its descriptors, which are all that it has open."""
 
 _MOST_DESCRIPTORS = 32
+_BROKEN = 70
 
 
 class Spare:
@@ -28,10 +30,7 @@ class Spare:
                 self.pid = os.fork()
                 if self.pid == 0:
                     self._desk.close()
-                    prepare()
-                    *descriptors, request = _wait(its_desk)
-                    its_desk.close()  # its number may be another's soon
-                    work(request, descriptors)
+                    _live(its_desk, prepare, work)
         except OSError:
             self._desk.close()
             raise
@@ -59,8 +58,14 @@ def receive(source: socket.socket, most: int) -> tuple[bytes, list[int]]:
     return data, descriptors
 
 
-def _wait(desk: socket.socket) -> list[int]:
-    data, descriptors = receive(desk, 1)
-    if not data:
-        os._exit(0)  # the zygote has gone, and nobody will want it
-    return descriptors
+def _live(desk: socket.socket, prepare: Callable[[], object], work: Work) -> NoReturn:
+    """Whatever happens, it does not come back: what would go on is the zygote's own code."""
+    try:
+        prepare()
+        data, descriptors = receive(desk, 1)
+        desk.close()  # its number may be another's soon
+        if data:  # else the zygote has gone, and nobody will want it
+            work(descriptors.pop(), descriptors)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    os._exit(_BROKEN)
