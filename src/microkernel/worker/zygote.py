@@ -175,12 +175,12 @@ def kill_children(parent: int, but: Container[int] = ()) -> bool:
 
 
 def _children_of(parent: int) -> Iterator[int]:
-    """The system's own list of them holds all that were there when it began to be read: none goes from it before its
-    parent has waited for it, and what comes is put at its end. Where a system keeps no such list all processes are
-    looked at, which takes a hundred times as long."""
+    """The newest first: before it can leap. The system's own list of them holds all that were there when it began to be
+    read: none goes from it before its parent has waited for it, and what comes is put at its end. Where a system keeps
+    no such list all processes are looked at, which takes a hundred times as long."""
     try:
         with open(f"/proc/{parent}/task/{parent}/children", "rb") as children:
-            yield from map(int, children.read().split())
+            yield from map(int, reversed(children.read().split()))
     except FileNotFoundError:
         yield from (int(entry) for entry in os.listdir("/proc") if entry.isdigit() and _parent_of(entry) == parent)
 
