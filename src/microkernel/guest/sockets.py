@@ -35,8 +35,11 @@ class World(Protocol):
     def write(self, connection: int, data: str, timeout: float) -> int: ...
     def shutdown(self, connection: int, reading: bool, writing: bool) -> None: ...
     def close(self, connection: int) -> None: ...
+    def secure(self, connection: int, host: str, timeout: float) -> None: ...
 
 
+ERRORS: dict[str, type[OSError]] = {}
+"""Of those that have classes of their own, by name."""
 _world: World
 _failure: type[Exception]
 
@@ -156,6 +159,12 @@ class GuestSocket:
         if (level, option) not in _IS_SET or not any(value):
             raise _error("ENOPROTOOPT")
 
+    def secure(self, host: str) -> None:
+        """By TLS from here on. When that fails, there is no connection any more. Raises OSError."""
+        if self._timeout == 0.0:
+            raise ValueError("a socket that does not wait cannot be secured")
+        _call(_world.secure, self._open(), host, self._wait())
+
     # Bytes
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
@@ -183,6 +192,8 @@ class GuestSocket:
         until = None if self._timeout is None else time.monotonic() + self._timeout
         while left:
             wait = _WITHOUT_END if until is None else max(0.0, until - time.monotonic())
+            if wait == 0.0 and self._timeout:
+                raise _error("ETIMEDOUT", "timed out")
             left = left[self._send(left, flags, wait) :]
 
     def _send(self, data: memoryview, flags: int, wait: float) -> int:
@@ -214,6 +225,7 @@ def _call(function: Any, *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except _failure as failure:
+        failure.with_traceback(None)  # whose frames hold it, and with it all sockets of who called
         raise _error(*getattr(failure, "value")) from None  # noqa: B009
 
 
@@ -221,5 +233,7 @@ def _error(name: str, text: str = "") -> OSError:
     """The numbers of errors are the guest's."""
     if name.startswith("EAI_"):
         return _socket.gaierror(getattr(_socket, name, _socket.EAI_FAIL), text)
+    if name in ERRORS:
+        return ERRORS[name](1, text)
     code = getattr(errno, name, errno.EIO)
     return OSError(code, text or os.strerror(code))

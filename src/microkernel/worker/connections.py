@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
-from errno import EBADF, EILSEQ, EINPROGRESS, EISCONN, EMFILE, ENOTCONN, errorcode
-from functools import wraps
+from errno import EAGAIN, EBADF, EILSEQ, EINPROGRESS, EINVAL, EISCONN, EMFILE, ENOTCONN, errorcode
+from functools import cached_property, wraps
 from typing import Any, TypeVar
 
 from microkernel.worker.network import PATIENCE, Broker, give_up
@@ -28,6 +29,8 @@ _LONGEST = 1e6
 _OPTIONS = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_NODELAY))
 """Set on each, so that a guest finds set what its libraries ask for."""
 _NAMES_OF_LOOKUP = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
+_WAITS: dict[type[Exception], int] = {ssl.SSLWantReadError: select.POLLIN, ssl.SSLWantWriteError: select.POLLOUT}
+"""TLS may have to read before it can write."""
 Failure = tuple[str, str]
 T = TypeVar("T")
 
@@ -49,6 +52,7 @@ class Connections:
             "read": _answering(self.read),
             "write": _answering(self.write),
             "shutdown": _answering(self.shutdown),
+            "secure": _answering(self.secure),
             "close": lambda _store, number: self.close(number),
         }
 
@@ -108,6 +112,22 @@ class Connections:
         if number in self._made:
             self._made.pop(number).close()
 
+    def secure(self, number: int, host: str, timeout: float) -> None:
+        """By TLS. The authorities are this machine's, or those of ``SSL_CERT_FILE``: the worker's environment."""
+        self._of(number)
+        with self._made.pop(number) as plain:
+            secured = _secured(self._trust, plain, host)
+        try:
+            _in_time(secured.do_handshake, secured, select.POLLIN, timeout)
+        except BaseException:
+            secured.close()
+            raise
+        self._made[number] = secured
+
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
+
     def _of(self, number: int) -> socket.socket:
         if number in self._made:
             return self._made[number]
@@ -125,7 +145,7 @@ class Connections:
             for number in numbers & self._made.keys():
                 handle = self._made[number].fileno()
                 events[handle] = events.get(handle, 0) | event
-        is_over = any(self._can(number, 0, {}) for numbers in wanted.values() for number in numbers)
+        is_over = any(self._can(number, event, {}) for event, numbers in wanted.items() for number in numbers)
         found = _polled(events, 0.0 if is_over else timeout)
         if self._news in found:
             os.eventfd_read(self._news)
@@ -134,9 +154,19 @@ class Connections:
         return sources, can[select.POLLIN], can[select.POLLOUT]
 
     def _can(self, number: int, event: int, found: Mapping[int, int]) -> bool:
-        if number in self._made:
-            return bool(found.get(self._made[number].fileno(), 0) & (event | select.POLLERR | select.POLLHUP))
-        return number not in self._asked or self._asked[number].done()
+        if number not in self._made:
+            return number not in self._asked or self._asked[number].done()
+        end = self._made[number]
+        is_read_ahead = event == select.POLLIN and isinstance(end, ssl.SSLSocket) and end.pending() > 0
+        return is_read_ahead or bool(found.get(end.fileno(), 0) & (event | select.POLLERR | select.POLLHUP))
+
+
+def _secured(trust: ssl.SSLContext, plain: socket.socket, host: str) -> ssl.SSLSocket:
+    """Raises OSError."""
+    try:
+        return trust.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+    except (ValueError, TypeError):
+        raise OSError(EINVAL, "that is no name of a host") from None
 
 
 def _polled(events: Mapping[int, int], timeout: float) -> dict[int, int]:
@@ -152,9 +182,10 @@ def _in_time(attempt: Callable[[], T], end: socket.socket, event: int, timeout: 
     while True:
         try:
             return attempt()
-        except BlockingIOError:
-            if timeout == 0.0:
-                raise
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            event = _WAITS.get(type(error), event)
+        if timeout == 0.0:
+            raise BlockingIOError(EAGAIN, os.strerror(EAGAIN))
         left = -1.0 if timeout < 0 else max(0.0, until - time.monotonic())
         if not _polled({end.fileno(): event}, left) and left == 0.0:
             raise TimeoutError("timed out")
@@ -182,5 +213,8 @@ def failure(error: OSError) -> Failure:
     """By name."""
     if isinstance(error, socket.gaierror):
         return _NAMES_OF_LOOKUP.get(error.errno or 0, "EAI_FAIL"), error.strerror or str(error)
+    if isinstance(error, ssl.SSLError):
+        is_unverified = isinstance(error, ssl.SSLCertVerificationError)
+        return "SSLCertVerificationError" if is_unverified else "SSLError", error.strerror or str(error)
     unsaid = "ETIMEDOUT" if isinstance(error, TimeoutError) else "EIO"
     return errorcode.get(error.errno or 0, unsaid), error.strerror or str(error)
