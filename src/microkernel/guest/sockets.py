@@ -215,7 +215,7 @@ class GuestSocket:
     # What there is not
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise _error("EACCES", "the level wasm has connections by TCP to what was granted, and no other sockets")
+        raise _error("EPERM", "the level wasm has connections by TCP to what was granted, and no other sockets")
 
     bind = listen = _accept = detach = recvfrom = recvfrom_into = sendto = _refuse
 
