@@ -1,37 +1,107 @@
-"""``./run bench [ROW...] [--smoke] [--json]``: ratios, each against a floor measured in the same run.
-
-What the walls cost, the system's and WebAssembly's; the other rows come with issue 6.
-"""
+"""``./run bench [ROW...] [--rounds N] [--json] [--save] [--smoke]``: ratios, each against a floor of the same run."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
 
-from bench import sandbox, wasm
+from bench import suite
+from bench.measuring import check, measure
+from bench.placement import possible
+from bench.ratios import Result
+from bench.report import as_json
+from bench.rows import Row
+
+RESULTS = Path(__file__).with_name("results")
+PLOT = Path(__file__).parent.parent / "docs" / "bench.png"
+
+_WIDTH = 150
+"""Columns, where there is no terminal."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="./run bench")
-    parser.add_argument("rows", nargs="*", help="P11, P14, W1 to W6; all if none is named")
-    parser.add_argument("--smoke", action="store_true", help="few rounds: checks the answers only")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    tables = {**sandbox.table(), **wasm.table()}
-    rows = [measure(options.smoke) for row, measure in tables.items() if not options.rows or row in options.rows]
+    options = _options()
+    try:
+        rows = suite.chosen(options.rows)
+    except KeyError as unknown:
+        sys.exit(f"✗ there is no row {unknown}; the rows are {', '.join(dict.fromkeys(r.id for r in suite.ROWS))}")
+    if options.smoke:
+        return _smoke(rows)
+    results = _measured(rows, options.rounds)
     if options.json:
-        print(json.dumps([{**asdict(row), "met": row.met} for row in rows], indent=2))
-        return
+        print(json.dumps(as_json(results), indent=2, ensure_ascii=False))
+    else:
+        _show(results)
+    if options.save or not options.rows:
+        _save(results)
+    return None
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./run bench")
+    parser.add_argument("rows", nargs="*", help="P1, P5 ...; all if none is named: then the results are kept")
+    parser.add_argument("--rounds", type=int, default=0, help="fewer or more than each row has of its own")
+    parser.add_argument("--json", action="store_true", help="print what is otherwise written into bench/results")
+    parser.add_argument("--save", action="store_true", help="keep the results also where rows are named")
+    parser.add_argument("--smoke", action="store_true", help="check the answers only, without peers")
+    return parser.parse_args()
+
+
+def _smoke(rows: Sequence[Row]) -> None:
     for row in rows:
-        if options.smoke:
-            print(f"✓ {row.row}  {row.name}: the answers are right; too few rounds for a ratio")
-            continue
-        low, _, high = row.quartiles
-        print(
-            f"{'✓' if row.met else '✗'} {row.row}  {row.name}: {row.ratio:.2f} (quartiles {low:.2f} to {high:.2f}; "
-            f"target {row.target}); {row.told(row.ours)} against {row.told(row.floor)}"
-        )
+        check(row)
+        print(f"✓ {row.id}  {row.name}: the answers are right")
+
+
+def _measured(rows: Sequence[Row], rounds: int) -> list[Result]:
+    results = []
+    for row in rows:
+        for placement in filter(possible, row.placements):
+            print(f"· {row.id} {placement}  {row.name}", file=sys.stderr)
+            results.append(measure(row, placement, rounds or row.rounds))
+    return results
+
+
+def _show(results: Sequence[Result]) -> None:
+    from rich.console import Console
+
+    from bench import table
+
+    console = Console()
+    table.show(results, console if console.is_terminal else Console(width=_WIDTH))
+
+
+def _save(results: Sequence[Result]) -> None:
+    """In the file of today; a second run of today replaces the rows that it measured."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{date.today().isoformat()}.json"
+    found = as_json(results)
+    if path.exists():
+        found["rows"] = merged(json.loads(path.read_text(encoding="utf-8"))["rows"], found["rows"])
+    _draw(found["rows"])
+    path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"✓ {path}", file=sys.stderr)
+
+
+def _draw(rows: Sequence[Mapping[str, object]]) -> None:
+    if find_spec("matplotlib") is None:
+        print("· no picture: matplotlib is not installed", file=sys.stderr)
+        return
+    from bench import plot
+
+    plot.draw(rows, PLOT)
+
+
+def merged(older: Sequence[dict[str, object]], newer: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """In the order of the suite; what both have is the newer one's."""
+    order = [row.id for row in suite.ROWS]
+    rows = {(row["row"], row["name"], row["placement"]): row for row in [*older, *newer]}
+    return sorted(rows.values(), key=lambda row: order.index(str(row["row"])))
 
 
 if __name__ == "__main__":

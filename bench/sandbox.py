@@ -1,21 +1,18 @@
-"""What the walls cost: start and call of a plugin at ``sandbox`` against the same at ``process``, interleaved."""
+"""P14 and the start of P11 at ``sandbox``: what the walls cost. The floor is the same at ``process``."""
 
 from __future__ import annotations
 
-import statistics
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Literal
+from functools import partial
 
-from bench.row import Row
-from microkernel import Kernel, KernelConfig
+from bench.kernels import kernel_of, place_workers
+from bench.placement import Stage
+from bench.rows import Contender, Measure, Row, WrongAnswer, at_most
+from bench.timing import check, seconds
+from microkernel import Kernel
 
-ROUNDS = 40
-CALLS = 400
 SOURCE = """
 from microkernel import IPlugin, expose
 class Plugin(IPlugin):
@@ -36,91 +33,80 @@ class Plugin(IPlugin):
             total = (total + number * number) % 1000003
         return total
 """
+_CALLS = 400
+_TURNS = 200_000
+
+Work = Callable[[Kernel, Stage], float]
+"""Seconds of one of what the plugin ``p`` does in this kernel."""
 
 
-@contextmanager
-def kernel(level: str) -> Iterator[Kernel]:
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "p.py").write_text(SOURCE)
-        config = KernelConfig(data_dir=f"{folder}/data")
-        with Kernel(f"{folder}/p.py", config, isolation=level) as running:  # type: ignore[arg-type]
-            yield running
-
-
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def start(running: Kernel) -> float:
+def start(kernel: Kernel, _stage: Stage) -> float:
     """From the request to active."""
-    running.stop("p")
-    return seconds(lambda: running.start("p"))
+    kernel.stop("p")
+    return seconds(lambda: kernel.start("p"))
 
 
-def call(running: Kernel) -> float:
-    """Of one call, answers checked."""
+def call(kernel: Kernel, stage: Stage) -> float:
+    count = stage.count(_CALLS)
 
     def calls() -> None:
-        for number in range(CALLS):
-            if running.call("p.add", number) != number + 1:
-                raise AssertionError("a wrong answer")
+        for number in range(count):
+            if kernel.call("p.add", number) != number + 1:
+                raise WrongAnswer("not the number after it")
 
-    return seconds(calls) / CALLS
+    return seconds(calls) / count
 
 
-def emit(running: Kernel) -> float:
-    """Of one event, from the plugin to the kernel's own handler; all of them come."""
+def emit(kernel: Kernel, stage: Stage) -> float:
+    """From the plugin to the kernel's own handler; all of them come."""
+    count = stage.count(_CALLS)
     came = threading.Semaphore(0)
-    subscription = running.on("p.tick", lambda number: came.release(), inline=True)  # noqa: ARG005
+    subscription = kernel.on("p.tick", lambda number: came.release(), inline=True)  # noqa: ARG005
 
     def emits() -> None:
-        if running.call("p.emit", CALLS) != CALLS:
-            raise AssertionError("a wrong answer")
-        for _ in range(CALLS):
+        check(kernel.call("p.emit", count), count)
+        for _ in range(count):
             if not came.acquire(timeout=10.0):
-                raise AssertionError("an event is lost")
+                raise WrongAnswer("an event is lost")
 
-    took = seconds(emits) / CALLS
+    took = seconds(emits) / count
     subscription.cancel()
     return took
 
 
-def loop(running: Kernel) -> float:
-    """Of 200,000 turns of a loop in Python."""
-    expected = 0
-    for number in range(200_000):
+def loop(kernel: Kernel, stage: Stage) -> float:
+    """A loop in Python; seconds of all its turns."""
+    turns, expected = stage.count(_TURNS), 0
+    for number in range(turns):
         expected = (expected + number * number) % 1_000_003
-
-    def turns() -> None:
-        if running.call("p.loop", 200_000, timeout=30.0) != expected:
-            raise AssertionError("a wrong answer")
-
-    return seconds(turns)
+    return seconds(lambda: check(kernel.call("p.loop", turns, timeout=30.0), expected))
 
 
-def compare(
-    row: str, name: str, work: Callable[[Kernel], float], target: float, rounds: int, level: str = "sandbox"
-) -> Row:
-    with kernel("process") as process, kernel(level) as confined:
-        work(process), work(confined)  # warm
-        return of_pairs(row, name, [(work(confined), work(process)) for _ in range(rounds)], target)
+@contextmanager
+def _at(level: str, work: Work, stage: Stage) -> Iterator[Measure]:
+    with kernel_of(level, p=SOURCE) as kernel:
+        place_workers(kernel, stage)
+        yield lambda: work(kernel, stage)
 
 
-def of_pairs(
-    row: str, name: str, pairs: Sequence[tuple[float, float]], target: float, unit: Literal["s", "B"] = "s"
-) -> Row:
-    ratios = [ours / floor for ours, floor in pairs]
-    ours, floor = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return Row(row, name, ours, floor, statistics.median(ratios), target, tuple(statistics.quantiles(ratios)), unit)
+def at(level: str, work: Work) -> Contender:
+    return Contender(level, partial(_at, level, work))
 
 
-def table() -> dict[str, Callable[[bool], Row]]:
-    def row(id: str, name: str, work: Callable[[Kernel], float], target: float) -> Callable[[bool], Row]:
-        return lambda smoke: compare(id, name, work, target, 2 if smoke else ROUNDS)
-
-    return {
-        "P11": row("P11", "start of a sandbox plugin / of a process plugin", start, 1.5),
-        "P14": row("P14", "sandbox call / process call", call, 1.05),
-    }
+ROWS = (
+    Row(
+        "P11",
+        "start of a sandbox plugin / of a process plugin",
+        ours=at("sandbox", start),
+        floor=at("process", start),
+        targets=(at_most(1.5),),
+        placements=("free",),
+    ),
+    Row(
+        "P14",
+        "sandbox call / process call",
+        ours=at("sandbox", call),
+        floor=at("process", call),
+        targets=(at_most(1.05),),
+    ),
+)

@@ -1,65 +1,69 @@
-"""What a guest costs: a plugin at ``wasm`` against the same at ``process``. The guest is built before."""
+"""W1 to W6: what a guest costs. The floor is the same at ``process``. The guest is built before the clock runs."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from bench.row import Row
-from bench.sandbox import ROUNDS, SOURCE, call, compare, emit, loop, of_pairs, start
-from microkernel import Kernel, KernelConfig
+from bench.kernels import kernel_of
+from bench.memory import pss_of
+from bench.placement import Stage
+from bench.rows import Contender, Measure, Row, at_most
+from bench.sandbox import SOURCE, Work, at, call, emit, loop, start
+from bench.timing import check
 from microkernel.hosts._image import Image
 
-_KiB = 1024
+MANY = 20
+
+
+@contextmanager
+def _memory(level: str, plugins: int, stage: Stage) -> Iterator[Measure]:
+    count = stage.count(plugins)
+    yield partial(memory, level, count)
 
 
 def memory(level: str, count: int) -> float:
-    """Of so many plugins that have answered a call, and the zygote, without the kernel: the bytes that would be free
-    without them (Pss, what is shared counts by share)."""
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(count):
-            (Path(folder) / f"p{number}.py").write_text(SOURCE)
-        with Kernel(folder, KernelConfig(data_dir=f"{folder}/data"), isolation=level) as running:  # type: ignore[arg-type]
-            for info in running.list():
-                if running.call(f"{info.name}.add", 1) != 2:
-                    raise AssertionError("a wrong answer")
-            workers = [info.pid for info in running.list() if info.pid]
-            zygote = int(Path(f"/proc/{workers[0]}/stat").read_text().rpartition(")")[2].split()[1])
-            return sum(map(_pss, [*workers, zygote]))
+    """Bytes of so many plugins that have answered a call, and of the zygote, without the kernel."""
+    with kernel_of(level, **{f"p{number}": SOURCE for number in range(count)}) as kernel:
+        for info in kernel.list():
+            check(kernel.call(f"{info.name}.add", 1), 2)
+        workers = [info.pid for info in kernel.list() if info.pid]
+        return sum(map(pss_of, [*workers, _parent(workers[0])]))
 
 
-def _pss(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) * _KiB for line in lines if line.startswith("Pss:"))
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def table() -> dict[str, Callable[[bool], Row]]:
-    def row(id: str, name: str, work: Callable[[Kernel], float], target: float) -> Callable[[bool], Row]:
-        def measure(smoke: bool) -> Row:
-            _built()
-            return compare(id, name, work, target, 2 if smoke else ROUNDS, "wasm")
-
-        return measure
-
-    def held(id: str, name: str, count: int, target: float) -> Callable[[bool], Row]:
-        def measure(smoke: bool) -> Row:
-            _built()
-            pairs = [(memory("wasm", count), memory("process", count)) for _ in range(2 if smoke else 5)]
-            return of_pairs(id, name, pairs, target, "B")
-
-        return measure
-
-    return {
-        "W1": row("W1", "start of a wasm plugin / of a process plugin", start, 3.0),
-        "W2": row("W2", "wasm call / process call", call, 3.0),
-        "W3": row("W3", "wasm emit / process emit", emit, 3.0),
-        "W4": held("W4", "memory of one wasm plugin and its zygote / of a process plugin", 1, 4.0),
-        "W5": held("W5", "memory of 20 wasm plugins and their zygote / of process plugins", 20, 3.0),
-        "W6": row("W6", "a loop in Python at wasm / at process", loop, 3.0),
-    }
-
-
-def _built() -> None:
-    """Before the clock runs."""
+@contextmanager
+def _built(contender: Contender, stage: Stage) -> Iterator[Measure]:
     Image().ready()
+    with contender.open(stage) as measure:
+        yield measure
+
+
+def _guest(contender: Contender) -> Contender:
+    return Contender("wasm", partial(_built, contender), ("wasmtime",))
+
+
+def _row(id: str, name: str, work: Work, limit: float) -> Row:
+    ours, floor = _guest(at("wasm", work)), at("process", work)
+    return Row(id, name, ours, floor, targets=(at_most(limit),), placements=("free",))
+
+
+def _memory_row(id: str, name: str, plugins: int, limit: float) -> Row:
+    ours = _guest(Contender("wasm", partial(_memory, "wasm", plugins)))
+    floor = Contender("process", partial(_memory, "process", plugins))
+    return Row(id, name, ours, floor, targets=(at_most(limit),), placements=("free",), rounds=5, warm_ups=0, unit="B")
+
+
+ROWS = (
+    _row("W1", "start of a wasm plugin / of a process plugin", start, 3.0),
+    _row("W2", "wasm call / process call", call, 3.0),
+    _row("W3", "wasm emit / process emit", emit, 3.0),
+    _memory_row("W4", "memory of one wasm plugin and its zygote / of a process plugin", 1, 4.0),
+    _memory_row("W5", f"memory of {MANY} wasm plugins and their zygote / of process plugins", MANY, 3.0),
+    _row("W6", "a loop in Python at wasm / at process", loop, 3.0),
+)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge, ProtocolError
 from microkernel.wire import codec, frames, messages
-from microkernel.wire.session import Session, pack, pack_each, refusal
+from microkernel.wire.session import Session, pack, refusal
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -74,14 +74,14 @@ def test_one_wrong_byte_is_never_more_than_a_refusal(batch: list[messages.Messag
 def test_a_length_over_the_limit_is_refused_before_anything_is_kept_for_it() -> None:
     reader = frames.Reader(limit=1000)
     with pytest.raises(ProtocolError, match="over the limit of 1,000"):
-        list(reader.feed(b"\xff\xff\xff\xff\xdd\x00\x00\x00\x01"))
+        reader.feed(b"\xff\xff\xff\xff\xdd\x00\x00\x00\x01")
     assert len(reader._kept) <= frames.HEAD
 
 
 def test_a_count_over_the_limit_is_refused() -> None:
     body = b"\xdd" + (frames.MAX_BATCH + 1).to_bytes(4, "big") + b"\xc0" * (frames.MAX_BATCH + 1)
     with pytest.raises(ProtocolError, match="messages, over the limit"):
-        list(frames.Reader().feed(len(body).to_bytes(4, "big") + body))
+        frames.Reader().feed(len(body).to_bytes(4, "big") + body)
 
 
 def test_nesting_without_end_is_a_refusal() -> None:
@@ -93,15 +93,34 @@ def test_nesting_without_end_is_a_refusal() -> None:
         session.receive(len(body).to_bytes(4, "big") + body)
 
 
-@given(MESSAGES.filter(bool))
-def test_batches_are_cut_to_datagrams(batch: list[messages.Message]) -> None:
+@given(MESSAGES)
+def test_datagrams_make_up_the_frame(batch: list[messages.Message]) -> None:
     session = Session("kernel")
     session.receive(Session("worker").hello())
-    received = []
-    for frame in pack_each(batch):
-        assert len(frame) <= frames.DATAGRAM or len(frames.datagrams(frame)) > 1
-        received += session.receive(frame)
+    batch = batch * 40
+    parts = frames.datagrams(pack(batch))
+    received = [message for part in parts for message in session.receive(part)]
+    assert max(map(len, parts)) <= frames.DATAGRAM
     assert seen(received) == seen(batch)
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 65_535, 65_536])
+def test_a_frame_of_any_count_is_read_up_to_the_limit(count: int) -> None:
+    session = Session("kernel")
+    session.receive(Session("worker").hello())
+    batch = [messages.Ping(1)] * count
+    if count <= frames.MAX_BATCH:
+        assert len(session.receive(pack(batch))) == count
+    else:
+        with pytest.raises(ProtocolError, match="messages, over the limit"):
+            session.receive(pack(batch))
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc0", b"\x80", b"\xa1a", b"\xde\x00\x00"])
+def test_what_begins_as_no_array_is_refused_at_once(body: bytes) -> None:
+    """Also where more is announced than has come."""
+    with pytest.raises(ProtocolError, match="not a frame of this protocol"):
+        frames.Reader().feed((len(body) * 1000).to_bytes(4, "big") + body)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from microkernel.errors import KernelError, ProtocolError
+from microkernel.hosts._keeping import glimpse
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
 from microkernel.wire.messages import Reply
@@ -31,8 +32,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_catch_up", "_free", "_handed", "_malformed", "_reactor", "_reader", "_received", "_reply", "_socket",
-        "_timeout", "_watched", "index", "owner",
+        "_catch_up", "_closed", "_free", "_handed", "_looking", "_malformed", "_reactor", "_reader", "_received",
+        "_reply", "_socket", "_timeout", "_watched", "index", "owner",
     )  # fmt: skip
 
     def __init__(
@@ -54,7 +55,7 @@ class Lane:
         self._received = received
         self._malformed = malformed
         self._catch_up = catch_up
-        self._watched = False
+        self._watched = self._looking = self._closed = False
         self._reader = ReplyReader()
         self._timeout = 0.0
         self._reply: Reply | None = None
@@ -101,7 +102,9 @@ class Lane:
             self._watched = False
             self._reactor.unwatch(self._socket.fileno())
         self._interrupt()
-        self._socket.close()
+        self._closed = True
+        if not self._looking:
+            self._socket.close()
 
     def _strand(self) -> None:
         """Its waiter has gone: what comes late is read by the reactor."""
@@ -134,6 +137,8 @@ class Lane:
 
     def _receive(self, left: float) -> bytes | None:
         """A datagram; empty at the end of the socket; None when the time is over."""
+        if len(self._free) == LANES - 1 and (soon := self._look()):  # no other caller of this plugin waits meanwhile
+            return soon
         try:
             self._limit(left)
             return self._socket.recv(frames.DATAGRAM)
@@ -141,6 +146,17 @@ class Lane:
             return None
         except OSError:
             return b""
+
+    def _look(self) -> bytes:
+        """Without the socket's own safety: it must not be closed, and its number another's, meanwhile. Whoever of this
+        and ``close`` comes second sees the other."""
+        self._looking = True
+        try:
+            return b"" if self._closed else glimpse(self._socket.fileno())
+        finally:
+            self._looking = False
+            if self._closed:
+                self._socket.close()
 
     def _replies(self, data: bytes | None) -> list[Reply]:
         try:

@@ -10,14 +10,15 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from microkernel.errors import KernelError, ProtocolError
+from microkernel.hosts._keeping import send
 from microkernel.hosts._rate import Rate
 from microkernel.kernel.ports import Feed, Reactor
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message
-from microkernel.wire.session import Session, pack, pack_each
+from microkernel.wire.session import Session, pack
 
 _BATCH = 64
 _READS = 16
@@ -31,6 +32,7 @@ _MOST_CONTROL = 100_000
 """How many messages outside the feed may wait for it."""
 _MOST_ROUNDS = 64
 """So many times _READS are more than a socket's buffer can hold."""
+_AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 class Outbox:
@@ -56,7 +58,8 @@ class Outbox:
         """Send what can be sent; whether that was all."""
         while self._unsent and not self.closed:
             try:
-                self._socket.send(self._unsent[0], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                if not send(self._socket.fileno(), self._unsent[0]):
+                    self._socket.send(self._unsent[0], _AT_ONCE)
             except BlockingIOError:
                 if not self._waiting:
                     self._waiting = True
@@ -132,7 +135,8 @@ class SocketChannel:
         self._hung_up = _nothing
         while self.read():
             continue
-        self._down.close()
+        with self._pumping:  # who sends does so by the descriptor's number, which may be another's after this
+            self._down.close()
         self._up.close()
         for end in (self._down_socket, self._up_socket):
             self._reactor.unwatch(end.fileno())
@@ -162,18 +166,16 @@ class SocketChannel:
                 self._pumping.release()
 
     def _push(self) -> None:
-        while self._down.flush():
-            batch = self._next_batch()
-            if not batch:
-                return
-            for frame in pack_each(batch):
-                self._down.put(frame)
+        while self._down.flush() and (batch := self._next_batch()):
+            self._down.put(pack(batch))
 
-    def _next_batch(self) -> list[Message]:
+    def _next_batch(self) -> Sequence[Message]:
+        if not self._control:
+            return self._feed.take(_BATCH) if self._feed.waiting() else ()
         batch: list[Message] = []
         while self._control:
             batch.append(self._control.popleft())
-        return batch or self._feed.take(_BATCH)
+        return batch
 
     # Up
 

@@ -19,6 +19,8 @@ from microkernel.wire.places import PLACE
 
 MAX_IN_FLIGHT = 1024
 """How many letters an instance may have been given and not done."""
+_FEWER = suppress(IndexError)
+"""Somebody took some out meanwhile. Made once: it has no state."""
 
 
 class Mailbox:
@@ -55,11 +57,14 @@ class Mailbox:
         return self._large.places(len(self))
 
     def has_room(self) -> bool:
-        return not self.latecomers and self.places < self.capacity
+        count = len(self._waiting) + len(self._taken) + len(self._flight)
+        return not self.latecomers and (self._large.places(count) if self._large else count) < self.capacity
 
     def put(self, letter: Letter, *, direct: bool = False) -> None:
-        """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed."""
-        ring = self.pump if direct else self.bell
+        """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed; what
+        it puts goes on its way at once, unless it is an event for who is busy: that waits for company, until the
+        reactor's thread comes to it."""
+        ring = self.pump if direct and (letter.is_call or not self._flight) else self.bell
         if letter.size > PLACE:
             self._large.note(letter.seq, letter.size)
         try:
@@ -99,15 +104,12 @@ class Mailbox:
     def take(self, most: int) -> list[Letter]:
         """The next letters, now in flight. Those that were in flight at a death come one at a time; while there are
         large ones all do, so that not many are on their way at once, each a second time."""
-        most = self._allowance(most)
-        with suppress(IndexError):  # there are fewer
+        most = min(self._allowance(most), len(self._waiting))
+        with _FEWER:
             self._taken.extend(islice(self._pops, most))  # one C call: out of the one queue, into the other
-        letters = []
-        while self._taken:
-            letter = self._taken[0]
-            self._flight[letter.seq] = letter
-            letters.append(letter)
-            self._taken.popleft()
+        letters = list(self._taken)
+        self._flight.update({letter.seq: letter for letter in letters})
+        self._taken.clear()
         if letters and letters[0].suspect:
             self._alone = letters[0].seq
         return letters
@@ -117,8 +119,10 @@ class Mailbox:
         self._flight[letter.seq] = letter
 
     def _allowance(self, most: int) -> int:
-        most = min(most, MAX_IN_FLIGHT - self.in_flight)
-        if self.paused or not self._waiting or most <= 0:
+        if self.paused or not self._waiting:
+            return 0
+        most = min(most, MAX_IN_FLIGHT - len(self._flight) - len(self._taken))
+        if most <= 0:
             return 0
         if self._waiting[0].suspect:
             return 0 if self._flight else 1

@@ -149,6 +149,9 @@ class Registry:
     def names(self) -> list[str]:
         return list(self._records)
 
+    def find(self, name: str) -> Record | None:
+        return self._records.get(name)
+
     def get(self, name: str) -> Record:
         """Raises PluginNotFound, with what it may have been meant to be."""
         try:

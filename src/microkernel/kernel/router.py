@@ -27,46 +27,26 @@ from microkernel.kernel.lifecycle import WAITING
 from microkernel.kernel.ports import Clock, Lane, Reactor
 from microkernel.kernel.registry import Record, Registry, did_you_mean
 from microkernel.kernel.waits import circle
+from microkernel.wire.codec import Struct, field
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Ask, Call, Cancel, Reply
 
 
-class PendingCall:
-    """A call under way. ``request`` is the caller's own id of it; ``caller`` None: the embedder. ``lane``: where its
-    thread waits, if it reads its answer itself."""
+class PendingCall(Struct, eq=False):
+    """A call under way. ``asked`` has the caller's own id of it; ``caller`` None: the embedder. ``lane``: where its
+    thread waits, if it reads its answer itself. ``expiry`` takes back the timer of its deadline, where it has one."""
 
-    __slots__ = (
-        "answer", "answered", "args", "caller", "chain", "deadline", "expiry", "id", "kwargs", "lane", "letter",
-        "method", "replies", "request", "slot", "target",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        id: int,
-        caller: Record | None,
-        target: Record,
-        call: Call,
-        method: str,
-        answer: Answer,
-        lane: Lane | None = None,
-    ) -> None:
-        self.id = id
-        self.request = call.id
-        self.caller = caller
-        self.target = target
-        self.method = method
-        self.args = call.args
-        self.kwargs = call.kwargs
-        self.deadline = call.deadline
-        self.slot = call.slot
-        self.chain = call.chain
-        self.answer = answer
-        self.answered = False
-        self.replies: list[Reply] = []
-        self.lane = lane
-        self.letter: Letter | None = None
-        self.expiry: Callable[[], object] | None = None
-        """Takes back the timer of its deadline, where it has one."""
+    id: int
+    caller: Record | None
+    target: Record
+    asked: Call
+    method: str
+    answer: Answer
+    lane: Lane | None = None
+    answered: bool = False
+    replies: list[Reply] = field(default_factory=list)
+    letter: Letter | None = None
+    expiry: Callable[[], object] | None = None
 
 
 class Router:
@@ -134,8 +114,8 @@ class Router:
 
     def lane_to(self, target: str) -> Lane | None:
         """A reply lane of the plugin whose method this is, if it is there and has one free."""
-        name = target.partition(".")[0]
-        instance = self._registry.get(name).instance if name in self._registry else None
+        record = self._registry.find(target.partition(".")[0])
+        instance = record.instance if record is not None else None
         return instance.place.lane() if instance is not None else None
 
     def collect(self, id: int) -> None:
@@ -175,7 +155,7 @@ class Router:
 
     def forget_request(self, caller: Record, request: int) -> list[PendingCall]:
         """The same by the caller's own id; an ask has one for each handler."""
-        ids = [call.id for call in list(caller.outgoing.values()) if call.request == request]
+        ids = [call.id for call in list(caller.outgoing.values()) if call.asked.id == request]
         return [call for id in ids if (call := self.forget(id)) is not None]
 
     def died(self, record: Record, letters: list[Letter], reason: str) -> int:
@@ -200,7 +180,7 @@ class Router:
 
     def _add(self, pending: PendingCall) -> None:
         self._pending[pending.id] = pending
-        pending.target.incoming.add(pending.id, pending, len(pending.args) + len(pending.kwargs))
+        pending.target.incoming.add(pending.id, pending, len(pending.asked.args) + len(pending.asked.kwargs))
         if pending.caller is not None:
             pending.caller.outgoing[pending.id] = pending
 
@@ -234,7 +214,7 @@ class Router:
         self.fail(id, CallTimeout("MK0606", target=owner, timeout=round(timeout, 3)))
 
     def _refuse_circle(self, pending: PendingCall) -> None:
-        if pending.caller is None or pending.slot < 0:
+        if pending.caller is None or pending.asked.slot < 0:
             return
         chain = circle(pending.caller.name, self._waits_of, self._capacity_of)
         if chain:
@@ -244,8 +224,8 @@ class Router:
         waits: dict[int, list[str]] = {}
         if name in self._registry:
             for call in list(self._registry.get(name).outgoing.values()):
-                if call.slot >= 0:
-                    waits.setdefault(call.slot, []).append(call.target.name)
+                if call.asked.slot >= 0:
+                    waits.setdefault(call.asked.slot, []).append(call.target.name)
         return waits
 
     def _capacity_of(self, name: str) -> int:

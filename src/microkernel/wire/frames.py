@@ -6,7 +6,6 @@ together, as it does with what a stream cuts anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from struct import Struct
 
 from microkernel.errors import ProtocolError
@@ -20,18 +19,14 @@ MAX_BATCH = 4096
 DATAGRAM = 64 * 1024
 """What goes into one datagram."""
 
-_HEAD = Struct(">IBI")
-"""Length of what follows it, then the array header of MessagePack (0xdd and a 32-bit count)."""
-HEAD = _HEAD.size
-_LENGTH = Struct(">I")
-_ARRAY32 = 0xDD
-_COUNT_BYTES = _HEAD.size - _LENGTH.size
+HEAD = 4
+"""Bytes before the array: its length."""
+_length = Struct(">I")
 
 
-def pack(elements: Sequence[bytes]) -> bytes:
-    """A frame of already encoded messages."""
-    body = b"".join(elements)
-    return _HEAD.pack(len(body) + _COUNT_BYTES, _ARRAY32, len(elements)) + body
+def pack(body: bytes) -> bytes:
+    """The frame of an encoded array of messages."""
+    return _length.pack(len(body)) + body
 
 
 def datagrams(frame: bytes) -> list[bytes]:
@@ -44,8 +39,8 @@ def datagrams(frame: bytes) -> list[bytes]:
 class Reader:
     """Cuts bytes, however they arrive, into frame bodies.
 
-    The length is checked before anything is kept for it: a frame of more than ``limit`` bytes, or of more than
-    ``MAX_BATCH`` messages, is a ProtocolError and ends the reader.
+    The length is checked before anything is kept for it, the count before anything is decoded: a frame of more than
+    ``limit`` bytes, or of more than ``MAX_BATCH`` messages, is a ProtocolError and ends the reader.
     """
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
@@ -53,30 +48,39 @@ class Reader:
         self._kept = bytearray()
         self._wanted = 0
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:
         """The bodies that are whole now."""
-        if not self._kept and self._is_one_frame(data):
-            yield data[_LENGTH.size :]
-            return
+        if not self._kept and len(data) >= HEAD and self._end_of_first(data) == len(data):
+            return [_checked(data[HEAD:])]
         self._kept += data
-        while len(self._kept) >= max(self._wanted, _HEAD.size):
-            self._wanted = self._checked_length(self._kept)
+        bodies = []
+        while len(self._kept) >= max(self._wanted, HEAD):
+            self._wanted = self._end_of_first(self._kept)
             if len(self._kept) < self._wanted:
-                return
-            body = bytes(self._kept[_LENGTH.size : self._wanted])
+                break
+            bodies.append(_checked(bytes(self._kept[HEAD : self._wanted])))
             del self._kept[: self._wanted]
             self._wanted = 0
-            yield body
+        return bodies
 
-    def _is_one_frame(self, data: bytes) -> bool:
-        return len(data) >= _HEAD.size and self._checked_length(data) == len(data)
-
-    def _checked_length(self, data: bytes | bytearray) -> int:
-        length, array, count = _HEAD.unpack_from(data)
-        if array != _ARRAY32 or length < _COUNT_BYTES:
+    def _end_of_first(self, data: bytes | bytearray) -> int:
+        length: int = _length.unpack_from(data)[0]
+        if not length or (len(data) > HEAD and data[HEAD] not in _ARRAYS):
             raise ProtocolError("MK0215", reason="not a frame of this protocol")
         if length > self._limit:
             raise ProtocolError("MK0215", reason=f"a frame of {length:,} bytes, over the limit of {self._limit:,}")
+        return length + HEAD
+
+
+_COUNT_BYTES = {0xDC: 2, 0xDD: 4}
+"""How many bytes the count takes in MessagePack's longer arrays; up to 15 it is in the first byte."""
+_ARRAYS = frozenset({*range(0x90, 0xA0), *_COUNT_BYTES})
+"""What arrays begin with."""
+
+
+def _checked(body: bytes) -> bytes:
+    if body[0] in _COUNT_BYTES:
+        count = int.from_bytes(body[1 : 1 + _COUNT_BYTES[body[0]]], "big")
         if count > MAX_BATCH:
             raise ProtocolError("MK0215", reason=f"a frame of {count:,} messages, over the limit of {MAX_BATCH:,}")
-        return int(length) + _LENGTH.size
+    return body

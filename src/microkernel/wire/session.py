@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from microkernel.errors import ProtocolError
 from microkernel.wire import frames, messages
@@ -18,21 +18,7 @@ _decode_replies = decoder_for(list[Reply])
 
 def pack(batch: Sequence[Message]) -> bytes:
     """One frame of these messages."""
-    return frames.pack([encode_message(message) for message in batch])
-
-
-def pack_each(batch: Sequence[Message]) -> Iterator[bytes]:
-    """Frames of these messages, each within one datagram unless one message alone is longer."""
-    elements: list[bytes] = []
-    room = frames.DATAGRAM - frames.HEAD
-    for message in batch:
-        element = encode_message(message)
-        room -= len(element)
-        if elements and room < 0:
-            yield frames.pack(elements)
-            elements, room = [], frames.DATAGRAM - frames.HEAD - len(element)
-        elements.append(element)
-    yield frames.pack(elements)
+    return frames.pack(encode_message(batch))
 
 
 class Session:

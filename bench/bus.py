@@ -1,0 +1,254 @@
+"""P1 and P2: events within one process and one thread.
+
+Floors: the handlers called in a loop over a list (P1); the same event where an exact topic leads to the handler (P2).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bench.kernels import kernel_of
+from bench.placement import Stage
+from bench.rows import Contender, Measure, Row, at_most, faster
+from bench.timing import check, seconds
+
+HANDLERS = 100
+PATTERNS = 1_000
+_EMITS = 200
+_SLOW = 5
+"""Emits of a measurement where one takes a millisecond."""
+
+
+Handler = Callable[..., Any]
+Making = Callable[[], tuple[Handler, Callable[[], int]]]
+"""Makes a handler, and what tells the last value that it got."""
+
+
+class Handlers:
+    """So many functions that do next to nothing."""
+
+    def __init__(self, count: int, make: Making) -> None:
+        made = [make() for _ in range(count)]
+        self.functions = [handle for handle, _ in made]
+        self._last = [last for _, last in made]
+
+    def emits(self, emit: Callable[[int], object], count: int) -> Measure:
+        """Seconds per emit; afterwards every handler has the last value."""
+        sent = 0
+
+        def run() -> None:
+            for value in range(sent - count + 1, sent + 1):
+                emit(value)
+
+        def measure() -> float:
+            nonlocal sent
+            sent += count
+            took = seconds(run)
+            check({last() for last in self._last}, {sent})
+            return took / count
+
+        return measure
+
+
+def _by_name() -> tuple[Handler, Callable[[], int]]:
+    got = 0
+
+    def handle(value: int) -> None:
+        nonlocal got
+        got = value
+
+    return handle, lambda: got
+
+
+def _with_sender() -> tuple[Handler, Callable[[], int]]:
+    got = 0
+
+    def handle(_sender: object, value: int) -> None:
+        nonlocal got
+        got = value
+
+    return handle, lambda: got
+
+
+@contextmanager
+def _list_loop(stage: Stage) -> Iterator[Measure]:
+    handlers = Handlers(HANDLERS, _by_name)
+    functions = handlers.functions
+
+    def emit(value: int) -> None:
+        for function in functions:
+            function(value)
+
+    yield handlers.emits(emit, stage.count(_EMITS))
+
+
+@contextmanager
+def _inline(stage: Stage) -> Iterator[Measure]:
+    handlers = Handlers(HANDLERS, _by_name)
+    with kernel_of("process") as kernel:
+        for function in handlers.functions:
+            kernel.on("bench.tick", function, inline=True)
+        yield handlers.emits(lambda value: kernel.emit("bench.tick", value=value), stage.count(_EMITS))
+
+
+@contextmanager
+def _pyee(stage: Stage) -> Iterator[Measure]:
+    from pyee.base import EventEmitter
+
+    handlers, emitter = Handlers(HANDLERS, _by_name), EventEmitter()
+    for function in handlers.functions:
+        emitter.on("tick", function)
+    yield handlers.emits(lambda value: emitter.emit("tick", value), stage.count(_EMITS))
+
+
+@contextmanager
+def _blinker(stage: Stage) -> Iterator[Measure]:
+    from blinker import Signal
+
+    handlers, signal = Handlers(HANDLERS, _with_sender), Signal()
+    for function in handlers.functions:
+        signal.connect(function)
+    yield handlers.emits(lambda value: signal.send(None, value=value), stage.count(_EMITS))
+
+
+@contextmanager
+def _psygnal(stage: Stage) -> Iterator[Measure]:
+    from psygnal import SignalInstance
+
+    handlers, signal = Handlers(HANDLERS, _by_name), SignalInstance((int,), check_nargs_on_connect=False)
+    for function in handlers.functions:
+        signal.connect(function, check_nargs=False)
+    yield handlers.emits(signal.emit, stage.count(_EMITS))
+
+
+@contextmanager
+def _pluggy(stage: Stage) -> Iterator[Measure]:
+    import pluggy
+
+    class Specification:
+        def tick(self, value: int) -> None: ...
+
+    pluggy.HookspecMarker("bench")(Specification.tick)
+
+    class Plugin:
+        def __init__(self, function: Callable[..., Any]) -> None:
+            self.tick = pluggy.HookimplMarker("bench")(function)
+
+    handlers, manager = Handlers(HANDLERS, _by_name), pluggy.PluginManager("bench")
+    manager.add_hookspecs(Specification)
+    for function in handlers.functions:
+        manager.register(Plugin(function))
+    yield handlers.emits(lambda value: manager.hook.tick(value=value), stage.count(_EMITS))
+
+
+@contextmanager
+def _pymitter(stage: Stage) -> Iterator[Measure]:
+    from pymitter import EventEmitter
+
+    handlers, emitter = Handlers(HANDLERS, _by_name), EventEmitter()
+    for function in handlers.functions:
+        emitter.on("tick", function)
+    yield handlers.emits(lambda value: emitter.emit("tick", value), stage.count(_EMITS))
+
+
+# --- a thousand patterns, one of which matches -----------------------------------------------------------------------
+
+
+def _pattern(index: int) -> str:
+    return f"bench.n{index}.*"
+
+
+_TOPIC = f"bench.n{PATTERNS // 2}.tick"
+
+
+@contextmanager
+def _patterns(stage: Stage) -> Iterator[Measure]:
+    with _kernel_with([_pattern(index) for index in range(PATTERNS)], stage) as measure:
+        yield measure
+
+
+@contextmanager
+def _exact(stage: Stage) -> Iterator[Measure]:
+    with _kernel_with([_TOPIC], stage) as measure:
+        yield measure
+
+
+@contextmanager
+def _kernel_with(patterns: Sequence[str], stage: Stage) -> Iterator[Measure]:
+    handlers = Handlers(1, _by_name)
+    with kernel_of("process") as kernel:
+        for pattern in patterns:
+            kernel.on(pattern, handlers.functions[0], inline=True)
+        yield handlers.emits(lambda value: kernel.emit(_TOPIC, value=value), stage.count(_EMITS))
+
+
+@contextmanager
+def _pymitter_patterns(stage: Stage) -> Iterator[Measure]:
+    from pymitter import EventEmitter
+
+    handlers, emitter = Handlers(1, _by_name), EventEmitter(wildcard=True)
+    for index in range(PATTERNS):
+        emitter.on(_pattern(index), handlers.functions[0])
+    yield handlers.emits(lambda value: emitter.emit(_TOPIC, value), stage.count(_SLOW))
+
+
+@contextmanager
+def _regexes(stage: Stage) -> Iterator[Measure]:
+    handlers = Handlers(1, _by_name)
+    table = [(re.compile(fnmatch.translate(_pattern(n))).match, handlers.functions[0]) for n in range(PATTERNS)]
+
+    def emit(value: int) -> None:
+        for match, function in table:
+            if match(_TOPIC):
+                function(value)
+
+    yield handlers.emits(emit, stage.count(_SLOW))
+
+
+@contextmanager
+def _fnmatch(stage: Stage) -> Iterator[Measure]:
+    handlers = Handlers(1, _by_name)
+    table = [(_pattern(n), handlers.functions[0]) for n in range(PATTERNS)]
+
+    def emit(value: int) -> None:
+        for pattern, function in table:
+            if fnmatch.fnmatchcase(_TOPIC, pattern):
+                function(value)
+
+    yield handlers.emits(emit, stage.count(_SLOW))
+
+
+ROWS = (
+    Row(
+        "P1",
+        f"emit to {HANDLERS} inline subscribers",
+        ours=Contender("emit", _inline),
+        floor=Contender("a loop over a list", _list_loop),
+        peers=(
+            Contender("pyee", _pyee, ("pyee",)),
+            Contender("blinker", _blinker, ("blinker",)),
+            Contender("psygnal", _psygnal, ("psygnal",)),
+            Contender("pluggy", _pluggy, ("pluggy",)),
+            Contender("pymitter", _pymitter, ("pymitter",)),
+        ),
+        targets=(at_most(1.5), faster(3.0, "pyee"), faster(10.0, "blinker")),
+        placements=("same",),
+    ),
+    Row(
+        "P2",
+        f"emit through {PATTERNS:,} patterns, one matches",
+        ours=Contender("patterns", _patterns),
+        floor=Contender("an exact topic", _exact),
+        peers=(
+            Contender("compiled regexes", _regexes),
+            Contender("fnmatch", _fnmatch),
+            Contender("pymitter", _pymitter_patterns, ("pymitter",)),
+        ),
+        targets=(at_most(2.0), faster(500.0, "pymitter")),
+        placements=("same",),
+    ),
+)

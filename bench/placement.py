@@ -1,0 +1,63 @@
+"""Where the two sides of a measurement run: identical code takes five times as long between two cores as on one.
+
+``same``: all on one core. ``diff``: the workers on another core than the kernel's process. ``free``: wherever the
+system puts them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal
+
+Placement = Literal["same", "diff", "free"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a contender is set up on: its cores, and how much it is to do."""
+
+    placement: Placement
+    worker_cores: frozenset[int]
+    smoke: bool = False
+
+    def count(self, often: int) -> int:
+        """How often to do what is done ``often`` for a measurement; a few times where only the answers are checked."""
+        return min(often, 3) if self.smoke else often
+
+    def place_process(self, pid: int) -> None:
+        """With all threads that it has; those it makes later, and its children, are placed like their maker."""
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            self.place_thread(int(thread))
+
+    def place_thread(self, native_id: int) -> None:
+        with suppress(ProcessLookupError):  # a thread that has just ended
+            os.sched_setaffinity(native_id, self.worker_cores)
+
+
+@contextmanager
+def on_stage(placement: Placement, *, smoke: bool = False) -> Iterator[Stage]:
+    """This process, and all that it starts from here on, is on the kernel's core."""
+    cores = os.sched_getaffinity(0)
+    kernel_cores, worker_cores = split(placement, cores)
+    os.sched_setaffinity(0, kernel_cores)
+    try:
+        yield Stage(placement, frozenset(worker_cores), smoke)
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def split(placement: Placement, cores: set[int]) -> tuple[set[int], set[int]]:
+    """The cores of the kernel's process, and of the workers."""
+    first, *others = sorted(cores)
+    if placement == "free":
+        return cores, cores
+    if placement == "same":
+        return {first}, {first}
+    return {first}, {others[0]}
+
+
+def possible(placement: Placement) -> bool:
+    return placement != "diff" or len(os.sched_getaffinity(0)) > 1

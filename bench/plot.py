@@ -1,0 +1,80 @@
+"""The picture: a panel for each row that has peers, a bar for each contender, the shortest at the top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.report import told
+from bench.rows import FLOOR, OURS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLUMNS = 3
+_BAR = 0.26
+_HEAD = 0.75
+"""Inches: of a bar, and of a panel's title and margin."""
+_COLOURS = {OURS: "#d9480f", FLOOR: "#495057"}
+_PEER = "#adb5bd"
+
+
+def draw(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """``rows`` as in the JSON. A row of several placements is shown in its first."""
+    panels = list(_first_placements(rows))
+    if not panels:
+        return
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    lines = list(_in_lines(panels))
+    heights = [_HEAD + _BAR * max(len(_bars(panel)) for panel in line) for line in lines]
+    figure, grid = pyplot.subplots(
+        len(lines), _COLUMNS, figsize=(14, sum(heights)), squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for axes, panel in zip(grid.flat, [*panels, *[None] * (grid.size - len(panels))], strict=True):
+        _panel(axes, panel) if panel else axes.set_axis_off()
+    figure.tight_layout(h_pad=1.2, w_pad=1.5)
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+
+
+def _first_placements(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    seen = set()
+    for row in rows:
+        if row["peers"] and (row["row"], row["name"]) not in seen:
+            seen.add((row["row"], row["name"]))
+            yield row
+
+
+def _in_lines(panels: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    rest = iter(panels)
+    while line := list(islice(rest, _COLUMNS)):
+        yield line
+
+
+def _bars(row: Mapping[str, Any]) -> list[tuple[float, str, str]]:
+    """The value, the name and the colour of each, the shortest first."""
+    ours = (row["ours"], "microkernel", _COLOURS[OURS])
+    floor = (row["floor"], row["floor_is"], _COLOURS[FLOOR])
+    return sorted([ours, floor, *((value, name, _PEER) for name, value in row["peers"].items())])
+
+
+def _panel(axes: Axes, row: Mapping[str, Any]) -> None:
+    values, names, colours = zip(*_bars(row), strict=True)
+    places = range(len(values))
+    axes.barh(places, values, color=colours, height=0.7)
+    axes.set_yticks(places, names, fontsize=9)
+    axes.set_xscale("log")
+    axes.set_xlim(min(values) / 3, max(values) * 6)
+    axes.invert_yaxis()
+    for place, value in zip(places, values, strict=True):
+        axes.text(value * 1.1, place, told(value, row["unit"]), va="center", fontsize=8, color="#495057")
+    axes.set_title(f"{row['row']}  {row['name']}", fontsize=10, loc="left", fontweight="bold")
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.tick_params(axis="both", length=0)
+    axes.xaxis.set_visible(False)

@@ -1,0 +1,70 @@
+"""P5: a call into another process and its answer, 100 bytes there and back.
+
+Floor: one SEQPACKET pair and msgspec; who calls reads its own answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.call_peers import PEERS
+from bench.kernels import kernel_of, place_workers
+from bench.placement import Stage
+from bench.rows import Contender, Measure, Row, at_most, faster
+from bench.sockets import seqpackets, worker
+from bench.timing import calls
+from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
+
+ECHO = """
+from microkernel import IPlugin, expose
+class Plugin(IPlugin):
+    def start(self): pass
+    def stop(self): pass
+    @expose
+    def echo(self, data: bytes) -> bytes:
+        return data
+"""
+_CALLS = 300
+
+
+@contextmanager
+def _ours(stage: Stage) -> Iterator[Measure]:
+    with kernel_of("process", echo=ECHO) as kernel:
+        place_workers(kernel, stage)
+        yield calls(lambda data: kernel.call("echo.echo", data, returns=bytes), stage.count(_CALLS))
+
+
+@contextmanager
+def _seqpacket(stage: Stage) -> Iterator[Measure]:
+    with seqpackets() as [(ours, theirs)], worker(stage, "echo_lanes", fds=[theirs.fileno()]):
+        number = 0
+
+        def echo(data: bytes) -> bytes:
+            nonlocal number
+            number += 1
+            ours.send(encode(Call(number, "echo", data)))
+            answer = decode_answer(ours.recv(DATAGRAM))
+            return answer.data if answer.id == number else b""
+
+        yield calls(echo, stage.count(_CALLS))
+
+
+ROWS = (
+    Row(
+        "P5",
+        "call into a process plugin",
+        ours=Contender("call", _ours),
+        floor=Contender("SEQPACKET + msgspec", _seqpacket),
+        peers=PEERS,
+        targets=(
+            at_most(1.2),
+            faster(1.0, "mp.Pipe"),
+            faster(2.5, "Pyro5"),
+            faster(2.5, "rpyc"),
+            faster(2.5, "zmq"),
+            faster(10.0, "gRPC"),
+            faster(10.0, "NATS"),
+        ),
+    ),
+)

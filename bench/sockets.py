@@ -1,0 +1,37 @@
+"""Worker processes of floors and peers: another interpreter that runs one module of ``bench.workers``."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from bench.placement import Stage
+
+
+@contextmanager
+def worker(stage: Stage, module: str, *arguments: object, fds: Sequence[int] = ()) -> Iterator[str]:
+    """What it says when it is ready: its address, where it has one. ``fds`` are more arguments, which it inherits."""
+    command = [sys.executable, "-m", f"bench.workers.{module}", *map(str, [*arguments, *fds])]
+    with subprocess.Popen(command, pass_fds=fds, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            if not said:
+                raise RuntimeError(f"bench.workers.{module} did not start")
+            stage.place_process(process.pid)
+            yield said.strip()
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def seqpackets(count: int = 1) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """Pairs of connected sockets that keep the bounds of messages."""
+    with ExitStack() as opened:
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)]
+        for end in (end for pair in pairs for end in pair):
+            opened.enter_context(end)
+        yield pairs

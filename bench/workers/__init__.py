@@ -1,0 +1,21 @@
+"""The other sides of floors and peers. Each module is a program: it says that it is ready, and serves until it is
+ended."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def ready(address: str = "here") -> None:
+    """Whoever started this process reads one line; when they end, so does it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    print(address, flush=True)
+
+
+def descriptors() -> list[int]:
+    """Those it was given, by number, as its arguments."""
+    return [int(argument) for argument in sys.argv[1:]]

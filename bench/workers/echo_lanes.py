@@ -1,0 +1,24 @@
+"""Reads calls from its first socket and answers each on the lane that its id says: ``echo_lanes DOWN LANE...``.
+
+With no lane it answers where it reads.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from bench.workers import descriptors, ready
+from bench.workers.messages import DATAGRAM, Answer, decode_call, encode
+
+
+def main() -> None:
+    down, *lanes = (socket.socket(fileno=fd) for fd in descriptors())
+    answers = lanes or [down]
+    methods = {"echo": lambda data: data}
+    ready()
+    while data := down.recv(DATAGRAM):
+        call = decode_call(data)
+        answers[call.id % len(answers)].send(encode(Answer(call.id, methods[call.method](call.data))))
+
+
+main()

@@ -1,0 +1,49 @@
+"""Sending and receiving that keep the interpreter's lock.
+
+Python lets go of it around each system call. Where another thread computes, getting it back takes a switch interval,
+5 ms, each time: a call would take as long as the computing. These never wait, so that nobody waits for who keeps it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import threading
+import time
+
+from microkernel.wire import frames
+
+MOMENT = 50e-6
+"""Seconds to look for an answer before going to sleep: waking a sleeper on another core takes about as long."""
+_NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_libc = ctypes.PyDLL(None)
+_send, _receive, _yield = _libc.send, _libc.recv, _libc.sched_yield
+_send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+_receive.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_send.restype = _receive.restype = ctypes.c_ssize_t
+
+
+def send(descriptor: int, data: bytes) -> bool:
+    """Whether it was sent. If not, the socket's own ``send`` tells why."""
+    return bool(_send(descriptor, data, len(data), _NOW) == len(data))
+
+
+class _Room(threading.local):
+    """For one datagram; each thread's own."""
+
+    def __init__(self) -> None:
+        room = ctypes.create_string_buffer(frames.DATAGRAM)
+        self.address = ctypes.addressof(room)
+        self.view = memoryview(room)
+
+
+_room = _Room()
+
+
+def glimpse(descriptor: int) -> bytes:
+    """A datagram that comes within a moment; empty if there was none, and also at the socket's end. Between two looks
+    others may have the processor: the sender may be waiting for this very one."""
+    address, until = _room.address, time.monotonic() + MOMENT
+    while (length := _receive(descriptor, address, frames.DATAGRAM, _NOW)) < 0 and time.monotonic() < until:
+        _yield()
+    return _room.view[:length].tobytes() if length > 0 else b""

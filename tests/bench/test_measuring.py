@@ -1,0 +1,68 @@
+"""How a row is run: in turns, and without what is not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from bench import measuring
+from bench.placement import Stage
+from bench.rows import Contender, Measure, Row
+
+
+def contender(name: str, log: list[str], needs: tuple[str, ...] = ()) -> Contender:
+    @contextmanager
+    def opened(stage: Stage) -> Iterator[Measure]:
+        def measure() -> float:
+            log.append(name)
+            return 1.0
+
+        yield measure
+        log.append(f"-{name}")
+
+    return Contender(name, opened, needs)
+
+
+@contextmanager
+def broken(stage: Stage) -> Iterator[Measure]:
+    raise OSError("no such thing")
+    yield
+
+
+def row(log: list[str], *peers: Contender) -> Row:
+    return Row("P1", "a row", contender("ours", log), contender("floor", log), peers, warm_ups=1)
+
+
+def test_contenders_take_turns_and_every_other_round_is_backwards() -> None:
+    log: list[str] = []
+    measuring.measure(row(log, contender("peer", log)), "free", rounds=2)
+    assert log[3:9] == ["ours", "floor", "peer", "peer", "floor", "ours"]
+
+
+def test_all_are_warmed_first_and_taken_down_last() -> None:
+    log: list[str] = []
+    measuring.measure(row(log), "free", rounds=1)
+    assert (log[:2], log[-2:]) == (["ours", "floor"], ["-floor", "-ours"])
+
+
+def test_a_peer_that_is_not_there_is_skipped_by_name() -> None:
+    log: list[str] = []
+    absent, fails = contender("absent", log, ("no_such_module",)), Contender("fails", broken)
+    result = measuring.measure(row(log, absent, fails), "free", rounds=1)
+    assert result.skipped == {"absent": "no_such_module is not installed", "fails": "OSError: no such thing"}
+    assert set(result.samples) == {"ours", "floor"}
+
+
+def test_the_floor_is_not_skipped() -> None:
+    log: list[str] = []
+    with pytest.raises(OSError, match="no such thing"):
+        measuring.measure(Row("P1", "a row", contender("ours", log), Contender("floor", broken)), "free", rounds=1)
+
+
+def test_the_cores_of_this_process_are_its_own_again() -> None:
+    before = os.sched_getaffinity(0)
+    measuring.measure(row([]), "same", rounds=1)
+    assert os.sched_getaffinity(0) == before

@@ -1,0 +1,118 @@
+"""From samples to verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from bench.placement import Stage, split
+from bench.ratios import Result, judge, quartiles, ratios
+from bench.report import as_json, told, told_target
+from bench.rows import Contender, Measure, Row, Target, at_most, faster, within
+from bench.run import merged
+
+SAMPLES = {"ours": [2.0, 4.0, 9.0], "floor": [1.0, 2.0, 3.0], "slow": [20.0, 44.0, 45.0]}
+
+
+@contextmanager
+def nothing(stage: Stage) -> Iterator[Measure]:
+    yield lambda: 1.0
+
+
+def row(*targets: Target, peers: tuple[Contender, ...] = ()) -> Row:
+    return Row("P5", "a call", Contender("call", nothing), Contender("a socket", nothing), peers, targets)
+
+
+def test_a_ratio_is_of_one_round() -> None:
+    assert ratios(SAMPLES["ours"], SAMPLES["floor"]) == [2.0, 2.0, 3.0]
+
+
+def test_one_round_has_no_spread() -> None:
+    assert quartiles([3.0]) == (3.0, 3.0)
+
+
+def test_the_spread_is_the_quartiles() -> None:
+    assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == (2.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "met"),
+    [
+        (at_most(2.0), 2.0, True),
+        (at_most(1.9), 2.0, False),
+        (faster(10.0, "slow"), 10.0, True),
+        (faster(10.5, "slow"), 10.0, False),
+        (within(4.0), 4.0, True),
+        (within(3.9), 4.0, False),
+    ],
+)
+def test_a_target_is_met_by_the_median_ratio(target: Target, value: float, met: bool) -> None:
+    verdict = judge(target, SAMPLES)
+    assert (verdict.value, verdict.met) == (value, met)
+
+
+def test_a_target_against_a_peer_that_is_not_there_is_neither_met_nor_missed() -> None:
+    assert judge(faster(2.0, "absent"), SAMPLES).met is None
+
+
+def test_a_target_holds_where_it_says() -> None:
+    target = at_most(1.05, "floor", "diff")
+    assert (target.holds_in("diff"), target.holds_in("same"), at_most(1.0).holds_in("same")) == (True, False, True)
+
+
+@pytest.mark.parametrize(("limits", "met"), [((2.0, 5.0), True), ((2.0, 1.0), False)])
+def test_a_row_is_met_when_all_its_targets_are(limits: tuple[float, ...], met: bool) -> None:
+    assert Result(row(*map(at_most, limits)), "same", SAMPLES, {}).met is met
+
+
+def test_the_json_has_what_the_table_says() -> None:
+    peers = Contender("slow", nothing), Contender("absent", nothing)
+    measured = row(at_most(2.0), faster(2.0, "absent"), peers=peers)
+    found = as_json([Result(measured, "diff", SAMPLES, {"absent": "absent is not installed"})])
+    expected: dict[str, Any] = {
+        "row": "P5",
+        "name": "a call",
+        "placement": "diff",
+        "ours": 4.0,
+        "floor": 2.0,
+        "peers": {"slow": 44.0},
+        "skipped": {"absent": "absent is not installed"},
+        "ratio": 2.0,
+        "target": "≤ 2x floor; ≥ 2x faster than absent",
+        "met": True,
+        "why": "",
+    }
+    assert {key: found["rows"][0][key] for key in expected} == expected
+    assert found["machine"]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(46e-9, "s", "46 ns"), (1.5e-6, "s", "1.5 µs"), (2, "s", "2 s"), (3 << 20, "B", "3 MiB")],
+)
+def test_a_value_is_told_in_the_unit_of_its_size(value: float, unit: Any, text: str) -> None:
+    assert told(value, unit) == text
+
+
+def test_a_target_is_told() -> None:
+    told_targets = [told_target(target) for target in (at_most(1.2), faster(10.0, "gRPC"), within(0.001))]
+    assert told_targets == ["≤ 1.2x floor", "≥ 10x faster than gRPC", "≤ 1 ms"]
+
+
+@pytest.mark.parametrize(
+    ("placement", "cores"), [("same", ({2}, {2})), ("diff", ({2}, {5})), ("free", ({2, 5}, {2, 5}))]
+)
+def test_a_placement_says_which_cores(placement: Any, cores: tuple[set[int], set[int]]) -> None:
+    assert split(placement, {5, 2}) == cores
+
+
+def test_a_later_run_of_a_day_replaces_the_rows_that_it_measured() -> None:
+    def saved(id: str, placement: str, ours: float) -> dict[str, object]:
+        return {"row": id, "name": "a name", "placement": placement, "ours": ours}
+
+    older = [saved("P5", "same", 1.0), saved("P5", "diff", 2.0)]
+    newer = [saved("P5", "diff", 3.0), saved("P1", "same", 4.0)]
+    assert [row["ours"] for row in merged(older, newer)] == [4.0, 1.0, 3.0]

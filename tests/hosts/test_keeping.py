@@ -1,0 +1,109 @@
+"""Who sends or looks by a descriptor's number must have it for as long: closed meanwhile, it may be another's."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import deque
+from typing import Any
+
+import pytest
+
+from microkernel.hosts import _lanes, _socket_channel
+from microkernel.hosts._keeping import glimpse, send
+from microkernel.hosts._lanes import LANES, Lane
+from microkernel.hosts._socket_channel import SocketChannel
+from microkernel.wire import messages
+from microkernel.wire.session import pack
+from tests.hosts.test_socket_channel import Here, Nothing
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def lane(end: socket.socket) -> Lane:
+    others: list[Any] = [None] * (LANES - 1)
+    return Lane(0, None, end, deque(others), Here(), print, print, int)  # type: ignore[arg-type]
+
+
+def test_what_is_there_is_seen_and_what_is_not_is_not_waited_for() -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        assert glimpse(ours.fileno()) == b""
+        assert send(theirs.fileno(), b"a")
+        assert send(theirs.fileno(), b"b" * 60_000)
+        assert (glimpse(ours.fileno()), len(glimpse(ours.fileno()))) == (b"a", 60_000)
+        theirs.close()
+        assert glimpse(ours.fileno()) == b""
+        assert not send(ours.fileno(), b"nobody")
+    assert glimpse(-1) == b""
+    assert not send(-1, b"nowhere")
+
+
+def test_a_full_socket_is_not_waited_for() -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        while send(ours.fileno(), b"x" * 1000):
+            continue
+        with pytest.raises(BlockingIOError):
+            ours.send(b"x" * 1000, socket.MSG_DONTWAIT)
+
+
+def test_a_lane_that_is_looked_at_is_closed_by_who_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair()
+    waited_on = lane(ours)
+    seen: list[int] = []
+
+    def look(descriptor: int) -> bytes:
+        waited_on.close()
+        os.fstat(descriptor)
+        seen.append(descriptor)
+        return b""
+
+    monkeypatch.setattr(_lanes, "glimpse", look)
+    waited_on.answer(messages.Reply(1))
+    with theirs:
+        reply = waited_on.wait(1, deadline=2.0**40)
+    assert reply is not None
+    assert seen
+    assert ours.fileno() == -1
+
+
+def test_a_lane_that_is_closed_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair()
+    waited_on = lane(ours)
+    monkeypatch.setattr(_lanes, "glimpse", lambda _: pack([messages.Reply(1)]))
+    waited_on.close()
+    waited_on.answer(messages.Reply(1, failure=messages.Failure(kind="handed over")))
+    with theirs:
+        reply = waited_on.wait(1, deadline=2.0**40)
+    assert reply is not None
+    assert reply.failure is not None
+
+
+def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    down, worker_down = pair()
+    up, worker_up = pair()
+    channel = SocketChannel(down, up, Nothing(), Here(), print, print, print)  # type: ignore[arg-type]
+    closing = threading.Thread(target=channel.close)
+    sent: list[bool] = []
+
+    def sends(descriptor: int, data: bytes) -> bool:
+        if descriptor == worker_up.fileno() or not data:
+            return True
+        if not sent:
+            sent.append(True)
+            closing.start()
+            closing.join(0.2)  # it would be done by then
+            assert closing.is_alive()
+            os.fstat(descriptor)
+        return send(descriptor, data)
+
+    monkeypatch.setattr(_socket_channel, "send", sends)
+    with worker_down, worker_up:
+        channel.send_down(messages.Ping(1))
+        closing.join()
+    assert sent
+    assert down.fileno() == -1
