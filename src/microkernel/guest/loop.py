@@ -46,6 +46,11 @@ class GuestLoop(BaseSelectorEventLoop):
         """Nothing is looked up here, so nobody has to wait in a thread."""
         return socket.getaddrinfo(host, port, **how)
 
+    async def create_connection(self, *where: Any, ssl: Any = None, **how: Any) -> Any:
+        if ssl:
+            raise NotImplementedError("the level wasm has TLS for http.client and urllib.request, and none for asyncio")
+        return await super().create_connection(*where, **how)
+
     # There is nobody who could wake it from elsewhere.
 
     def _make_self_pipe(self) -> None: ...
