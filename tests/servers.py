@@ -75,12 +75,14 @@ class Authority:
         self.folder = folder
         folder.mkdir()
         self.certificate = folder / "authority.pem"
-        made = ("-keyout", "authority.key", "-out", self.certificate)
+        made = ("-addext", "keyUsage=critical,keyCertSign", "-keyout", "authority.key", "-out", self.certificate)
         self._openssl("req", "-x509", *_KEY, "-subj", "/CN=authority", *made)
 
     def context(self, name: str) -> ssl.SSLContext:
         """A server's of this name."""
-        (self.folder / "extensions").write_text(f"subjectAltName=DNS:{name}\n")
+        (self.folder / "extensions").write_text(
+            f"subjectAltName=DNS:{name}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
         self._openssl("req", *_KEY, "-subj", f"/CN={name}", "-keyout", "server.key", "-out", "server.csr")
         by = ("-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial", "-extfile", "extensions")
         self._openssl("x509", "-req", "-in", "server.csr", *by, "-days", "2", "-out", "server.pem")

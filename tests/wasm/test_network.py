@@ -6,11 +6,14 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from microkernel import Kernel
 from microkernel.errors import PluginDied
+from microkernel.kernel.manifest import KernelConfig
 from tests.servers import CLIENTS, Authority, echoing, serving
 from tests.wasm.conftest import Run, do
 
@@ -120,6 +123,38 @@ async def main(): return await asyncio.gather(silent(), *map(talk, range(12)))
 result = all(asyncio.run(main()))
 """
     assert do(run(net=[f"127.0.0.1:{echo}"]), to(echo) + beside) is True
+
+
+ASYNC = """
+import asyncio
+from microkernel import IPlugin, expose
+class Plugin(IPlugin):
+    def start(self): pass
+    def stop(self): pass
+    @expose
+    async def fetch(self, port: int) -> str:
+        reader, _ = await asyncio.open_connection("127.0.0.1", port)
+        return (await reader.read()).decode()
+    @expose
+    async def ping(self) -> str: return "pong"
+"""
+
+
+def test_a_handler_that_waits_for_bytes_holds_up_no_other(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(ASYNC)
+    config = KernelConfig(data_dir=str(tmp_path / "data"), limits={"load": 30.0})
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        ThreadPoolExecutor(1) as pool,
+        Kernel(tmp_path / "p.py", config, isolation="wasm", grants={"p": {"net": ["127.0.0.1:*"]}}) as kernel,
+    ):
+        fetched = pool.submit(kernel.call, "p.fetch", server.getsockname()[1], timeout=30.0)
+        with server.accept()[0] as theirs:
+            for _ in range(20):
+                assert kernel.call("p.ping", timeout=30.0) == "pong"
+            assert not fetched.done()
+            theirs.sendall(b"at last")
+        assert fetched.result() == "at last"
 
 
 FORGED = """

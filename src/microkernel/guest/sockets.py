@@ -71,7 +71,8 @@ class GuestSocket:
         self._number = next(_numbers)
 
     def __del__(self) -> None:
-        GuestSocket.close(self)
+        if hasattr(self, "_number"):  # else it never became one
+            GuestSocket.close(self)
 
     @property
     def family(self) -> int:

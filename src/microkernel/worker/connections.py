@@ -145,8 +145,8 @@ class Connections:
             for number in numbers & self._made.keys():
                 handle = self._made[number].fileno()
                 events[handle] = events.get(handle, 0) | event
-        is_over = any(self._can(number, event, {}) for event, numbers in wanted.items() for number in numbers)
-        found = _polled(events, 0.0 if is_over else timeout)
+        at_once = any(self._can(number, event, {}) for event, numbers in wanted.items() for number in numbers)
+        found = _polled(events, 0.0 if at_once else timeout)
         if self._news in found:
             os.eventfd_read(self._news)
         can = {event: [each for each in numbers if self._can(each, event, found)] for event, numbers in wanted.items()}
