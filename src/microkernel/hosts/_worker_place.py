@@ -15,6 +15,7 @@ from typing import Any
 
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts import _shared_memory
+from microkernel.hosts._keeping import Patience
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._output import Output
 from microkernel.hosts._processes import is_alive, is_stopped, stack_of, statistics_of
@@ -53,8 +54,9 @@ class WorkerPlace:
         self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
         self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
         self._free: deque[Lane] = deque()
+        patience, read_all = Patience(), self._channel.read_all
         self._lanes = [
-            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, self._channel.read_all)
+            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, read_all, patience)
             for i, (ours, _) in enumerate(self._lane_pairs)
         ]
         self._free.extend(self._lanes)

@@ -63,18 +63,18 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
 
 def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None, guest: dict[str, Any] | None) -> int:
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    broker = lanes.pop() if walls is not None and walls.get("net") else None
+    broker = network.Broker(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
     channel = SocketChannel(down, up, lanes)
     if walls is not None:
         confined = confine(walls)
-        network.install(sys.argv[0], broker)
+        network.install(broker)
         channel.send(confined)
         if confined.missing and guest is None:
             return BROKEN
     if guest is not None:
         from microkernel.worker import wasm
 
-        return wasm.run(down, up, lanes, guest)
+        return wasm.run(down, up, lanes, broker, guest)
     Runtime(channel).run()
     return 0
 
