@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from microkernel.hosts._worker_host import LIMITS, WorkerHost
+from microkernel.hosts._worker_host import WorkerHost
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import LaunchSpec
 
@@ -30,7 +30,7 @@ class ProcessHost(WorkerHost):
             "env": env | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
             "cwd": os.fsencode(_folder()),
             "path": [os.fsencode(p or _folder()) for p in sys.path] if self._python == sys.executable else [],
-            "limits": {name: spec.limits.get(name, 0) for name in LIMITS},
+            "limits": self._limits(spec.limits),
         }
 
 
