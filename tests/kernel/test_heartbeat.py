@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from microkernel.kernel.heartbeat import ASKED_EVERY, MISSED, STOPPED, Heartbeat
+from microkernel.kernel.heartbeat import ASKED_EVERY, MISSED, STOPPED, UNKNOWN, Heartbeat
 from microkernel.wire.messages import Ping
 
 
@@ -14,11 +14,14 @@ class Watched:
     """An instance, its place, the clock, and the reactor in one."""
 
     def __init__(self) -> None:
-        self.time, self.stopped, self.answers = 0.0, False, True
+        self.time, self.stopped, self.answers, self.asleep = 0.0, False, True, True
         self.pings = self.caught_up = 0
         self.verdicts: list[str] = []
         self.due: list[Callable[[], object]] = []
-        place = SimpleNamespace(is_stopped=lambda: self.stopped, send=self._asked, catch_up=self._catch_up)
+        place = SimpleNamespace(
+            is_stopped=lambda: self.stopped, is_asleep=lambda: self.asleep and not self.stopped, send=self._asked,
+            catch_up=self._catch_up,
+        )  # fmt: skip
         record = SimpleNamespace(mailbox=SimpleNamespace(in_flight=0))
         limits = SimpleNamespace(heartbeat=2.0, handler=60.0)
         instance: Any = _Instance()
@@ -55,6 +58,16 @@ def test_who_idles_is_woken_once_in_many_beats() -> None:
     watched = Watched()
     watched.beat(3 * ASKED_EVERY)
     assert (watched.pings, watched.caught_up, watched.verdicts) == (3, 0, [])
+
+
+def test_who_idles_and_does_not_sleep_is_asked_at_each_beat() -> None:
+    watched = Watched()
+    watched.asleep = False
+    watched.beat(3)
+    assert (watched.pings, watched.verdicts) == (3, [])
+    watched.answers = False
+    watched.beat(1 + 60 // 2)
+    assert watched.verdicts == [UNKNOWN]
 
 
 def test_who_is_stopped_while_it_idles_is_noticed_at_the_next_beats() -> None:

@@ -73,10 +73,20 @@ def is_alive(handle: int) -> bool:
 
 def is_stopped(pid: int) -> bool:
     """Whether it is held back by SIGSTOP or a debugger."""
+    return _state_of(pid) in ("T", "t")
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether its main thread waits for something that a signal could end."""
+    return _state_of(pid) == "S"
+
+
+def _state_of(pid: int) -> str:
+    """The system's letter; none when it has ended."""
     try:
-        return _told_of(pid, "stat").rpartition(b")")[2].split(None, 1)[0] in (b"T", b"t")
+        return _told_of(pid, "stat").rpartition(b")")[2].split(None, 1)[0].decode()
     except OSError:
-        return False
+        return ""
 
 
 def stack_of(pid: int, send: Callable[[int], object]) -> str:
