@@ -15,7 +15,7 @@ from bench.sandbox import SOURCE, Work, at, call, emit, loop, start
 from bench.timing import check
 from microkernel.hosts._image import Image
 
-MANY = 20
+MANY = 50
 
 
 @contextmanager

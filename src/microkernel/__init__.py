@@ -34,4 +34,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES.get(name, "microkernel.sdk")), name)
+    value = globals()[name] = getattr(import_module(_HOMES.get(name, "microkernel.sdk")), name)
+    return value

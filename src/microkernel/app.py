@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -89,13 +88,17 @@ class Kernel:
         self.close()
 
     async def __aenter__(self) -> Kernel:
-        await asyncio.to_thread(self.open)
+        from asyncio import to_thread  # who has no loop does not pay for one: a third of the start
+
+        await to_thread(self.open)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.close)
+        from asyncio import to_thread
+
+        await to_thread(self.close)
 
     def open(self, ready: Callable[[Kernel], object] | None = None) -> None:
         """Start; returns when every plugin is active or not going to be. ``ready`` is called before the first starts.
@@ -212,6 +215,8 @@ class Kernel:
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """The same in an asyncio program."""
+        import asyncio
+
         core, loop = self.core, asyncio.get_running_loop()
         answered: asyncio.Future[messages.Reply] = loop.create_future()
         message = call_message(target, timeout, args, kwargs, self._embedder.shared)

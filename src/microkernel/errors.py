@@ -6,7 +6,6 @@ error can be shown in any language. Each docstring says what survives the error.
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ _CATALOG = Path(__file__).parent / "messages" / "en.toml"
 
 @cache
 def _english() -> dict[str, str]:
+    import tomllib  # only who shows an error needs it
+
     return {key: entry["text"] for key, entry in tomllib.loads(_CATALOG.read_text(encoding="utf-8")).items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from microkernel.hosts import _lanes, _socket_channel
-from microkernel.hosts._keeping import glimpse, send
+from microkernel.hosts._keeping import MOMENT, Patience, glimpse, send
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._socket_channel import SocketChannel
 from microkernel.wire import messages
@@ -25,7 +25,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def lane(end: socket.socket) -> Lane:
     others: list[Any] = [None] * (LANES - 1)
-    return Lane(0, None, end, deque(others), Here(), print, print, int)  # type: ignore[arg-type]
+    return Lane(0, None, end, deque(others), Here(), print, print, int, Patience())  # type: ignore[arg-type]
 
 
 def test_what_is_there_is_seen_and_what_is_not_is_not_waited_for() -> None:
@@ -49,6 +49,18 @@ def test_a_full_socket_is_not_waited_for() -> None:
             continue
         with pytest.raises(BlockingIOError):
             ours.send(b"x" * 1000, socket.MSG_DONTWAIT)
+
+
+def test_looks_that_take_too_long_become_rare_and_one_in_time_brings_them_back() -> None:
+    patience, looks = Patience(), []
+    for answer in range(1000):
+        if patience.has_any():
+            looks.append(answer)
+            patience.learn(2 * MOMENT)
+    assert looks[:5] == [0, 2, 6, 14, 30]
+    assert looks[-1] - looks[-2] == Patience.LONGEST + 1
+    patience.learn(MOMENT / 2)
+    assert [patience.has_any() for _ in range(3)] == [True] * 3
 
 
 def test_a_lane_that_is_looked_at_is_closed_by_who_looks(monkeypatch: pytest.MonkeyPatch) -> None:

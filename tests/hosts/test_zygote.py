@@ -1,13 +1,25 @@
-"""What a zygote does when its kernel goes."""
+"""What a zygote does when its kernel goes, and what it gives its workers."""
 
 from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
 
+import pytest
+
+from microkernel import Kernel
 from microkernel.hosts._zygote import _spawn
+
+T = TypeVar("T")
 
 
 def test_a_kernel_that_goes_with_answers_unread_is_one_that_has_gone() -> None:
@@ -24,3 +36,88 @@ def test_a_kernel_that_goes_with_answers_unread_is_one_that_has_gone() -> None:
     _, words = zygote.communicate(timeout=20)
     os.close(our_lifeline)
     assert (zygote.returncode, words) == (0, b"")
+
+
+PLUGIN = """
+import os, sys
+from microkernel import IPlugin, expose
+class Plugin(IPlugin):
+    def start(self): ...
+    def stop(self): ...
+    @expose
+    def modules(self) -> list: return sorted(sys.modules)
+    @expose
+    def environment(self) -> dict: return dict(os.environ)
+"""
+
+
+def test_a_worker_loads_nothing_but_its_plugin(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(PLUGIN)
+    zygotes = "import sys; from microkernel.worker.zygote import main; print(*sys.modules)"
+    before = subprocess.run([sys.executable, "-c", zygotes], capture_output=True, text=True, check=True).stdout.split()
+    with Kernel(tmp_path) as kernel:
+        later = set(kernel.call("one.modules")) - set(before)
+    assert [name for name in later if not name.startswith("mkplugin_one_")] == []
+
+
+def test_one_worker_is_always_ahead_and_one_that_died_is_not_missed(tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / f"{name}.py").write_text(PLUGIN)
+    with Kernel(tmp_path / "one.py") as kernel:
+
+        def ahead() -> set[int]:
+            zygote = kernel._hosts["process"].zygote_pid  # type: ignore[attr-defined]
+            return children(zygote) - {info.pid for info in kernel.list()}
+
+        for name in ("two", "three"):
+            spares = eventually(ahead)
+            assert {kernel.load(tmp_path / f"{name}.py").pid} == spares
+        os.kill(eventually(ahead).pop(), signal.SIGKILL)
+        eventually(lambda: not ahead())
+        kernel.kill("one")
+        assert kernel.start("one").state == "active"
+
+
+def test_a_worker_that_breaks_before_it_begins_never_goes_on_as_a_zygote() -> None:
+    code = """
+import os
+from microkernel.worker.spare import Spare
+def prepare(): raise OSError
+worker = Spare(prepare, print)
+status = os.waitpid(worker.pid, 0)[1]
+worker.give([])
+print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, "OSError" in done.stderr) == ("70\n", True)
+
+
+def test_a_worker_has_the_kernels_environment_and_nothing_of_its_zygotes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.py").write_text(PLUGIN)
+    with Kernel(tmp_path) as kernel:
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setenv("A_LATER_ONE", "1")
+        kernel.stop("one")
+        kernel.start("one")
+        found = kernel.call("one.environment")
+    assert ("HOME" in found, found["A_LATER_ONE"]) == (False, "1")
+
+
+def children(pid: int | None) -> set[int]:
+    """Those that live."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+            found |= {int(entry.name)} if parent == str(pid) and state not in "ZX" else set()
+    return found
+
+
+def eventually(condition: Callable[[], T]) -> T:
+    until = time.monotonic() + 30
+    while not (value := condition()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return value

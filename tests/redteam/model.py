@@ -34,6 +34,7 @@ LAYERS = {
     "rlimit": "resource limits",
     "watch": "the kernel watches, and kills",
     "gate": "the gate",
+    "broker": "the kernel makes its connections",
     "frames": "bounds of frames",
     "session": "a session and descriptors of its own",
     "memory": "memory of its own",
@@ -44,7 +45,9 @@ LAYERS = {
     RIGHTS: "the rights of its user",
     "system": "this machine's system has it not",
 }
-_SAME_AT_WASM = frozenset({"gate", "frames", "kept", "output", "importer", "memory", "session", "zygote", "watch"})
+_SAME_AT_WASM = frozenset({
+    "gate", "broker", "frames", "kept", "output", "importer", "memory", "session", "zygote", "watch",
+})  # fmt: skip
 """The kernel's own layers are there for a guest too. What the system's layers hold, a guest does not have at all."""
 _NATIVE = re.compile(r"\b(ctypes|libc|syscall)\b")
 MISTAKES = frozenset({"AttributeError", "IndexError", "KeyError", "NameError", "SyntaxError", "TypeError"})
@@ -58,6 +61,7 @@ EVIDENCE: Mapping[str, frozenset[str]] = {
     "landlock": frozenset({"EACCES", "EXDEV", "ModuleNotFoundError"}),
     "seccomp": frozenset({"EPERM", "ENOSYS", "ENOTSUP", "SIGSYS", "URLError", "ChildProcessError"}),
     "gate": frozenset({"PermissionDenied", "nothing"}),
+    "broker": frozenset({"EPERM", "EACCES", "EBADF", "EMFILE", "URLError"}),
     "importer": frozenset({"MK0118"}),
     "kept": frozenset({"PayloadTooLarge", "nothing"}),
     "wasm": frozenset({ABSENT}) | _NO_CALL,

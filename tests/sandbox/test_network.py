@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,73 +14,32 @@ from microkernel.hosts import _broker
 from microkernel.wire import codec
 from tests.attacks.support import eventually
 from tests.sandbox.conftest import Arena
-
-
-class Hello(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = f"hello {self.path}".encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None: ...
+from tests.servers import CLIENTS, MANY_THREADS, Authority, serving
 
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+    with serving() as port:
+        yield port
 
 
-CLIENTS = {
-    "urllib": """
-import urllib.request
-result = urllib.request.urlopen(f'http://127.0.0.1:{port}/x', timeout=9).read().decode() == 'hello /x'
-""",
-    "http.client": """
-import http.client
-c = http.client.HTTPConnection('127.0.0.1', port, timeout=9)
-c.request('GET', '/x')
-result = c.getresponse().read().decode() == 'hello /x'
-""",
-    "a plain socket": """
-with socket.socket() as s:
-    s.settimeout(9)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    s.connect(('127.0.0.1', port))
-    s.sendall(b'GET /x HTTP/1.0\\r\\n\\r\\n')
-    nodelay = s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    result = s.makefile('rb').read().endswith(b'hello /x') and bool(nodelay) and s.getpeername() == ('127.0.0.1', port)
-""",
-    "streams of asyncio": """
-async def main():
-    reader, writer = await asyncio.open_connection('127.0.0.1', port)
-    writer.write(b'GET /x HTTP/1.0\\r\\n\\r\\n')
-    data = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return data
-result = asyncio.run(main()).endswith(b'hello /x')
-""",
-    "many threads": """
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
-def get(n): return urllib.request.urlopen(f'http://127.0.0.1:{port}/{n}', timeout=9).read().decode()
-with ThreadPoolExecutor(8) as pool: result = list(pool.map(get, range(40))) == [f'hello /{n}' for n in range(40)]
-""",
-}
-
-
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", [*CLIENTS.values(), MANY_THREADS], ids=[*CLIENTS, "many threads"])
 def test_a_granted_address_is_reached(client: str, arena: Arena, port: int) -> None:
     do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
-    assert do(CLIENTS[client], port=port) == [None, True]
+    assert do(client, port=port) == [None, True]
+
+
+def test_https_is_verified(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path / "authority")
+    get = "import urllib.request as u; result = u.urlopen(f'https://{host}:{port}/x', timeout=9).read().decode()"
+    with serving(authority.context("localhost")) as port:
+        net = [f"localhost:{port}", f"127.0.0.1:{port}"]
+        untrusting = arena.doing("sandbox", {"net": net})
+        assert "CERTIFICATE_VERIFY_FAILED" in untrusting(get, host="localhost", port=port)[1]
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+        trusting = arena.doing("sandbox", {"net": net, "env": ["SSL_CERT_FILE"], "fs.read": [str(authority.folder)]})
+        assert trusting(get, host="localhost", port=port) == [None, "hello /x"]
+        assert "CERTIFICATE_VERIFY_FAILED" in trusting(get, host="127.0.0.1", port=port)[1]
 
 
 @pytest.mark.skipif(find_spec("httpx") is None, reason="httpx is not installed")

@@ -316,6 +316,20 @@ def test_unloading_one_leaves_the_others_whole(spaces: Make) -> None:
     assert module.late() == 7
 
 
+def test_nobody_else_is_asked_for_a_plugins_own_modules(spaces: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Curious:
+        @staticmethod
+        def find_spec(fullname: str, *_: Any) -> None:
+            asked.append(fullname)
+
+    monkeypatch.setattr(sys, "meta_path", [Curious, *sys.meta_path])
+    space = spaces({"plugin.py": "import helper", "helper.py": ""})
+    space.load()
+    assert not [name for name in asked if name.startswith(space.prefix)]
+
+
 def test_code_that_outlives_its_unload_finds_nothing_of_a_later_space(spaces: Make) -> None:
     code = {"__init__.py": "def late():\n    from . import helper", "helper.py": ""}
     space = spaces(code)

@@ -133,6 +133,9 @@ class RemotePlace:
     def catch_up(self) -> None:
         """Its connection is read by who let it in."""
 
+    def is_asleep(self) -> bool:
+        return False
+
     def is_stopped(self) -> bool:
         """Nobody asks: who came by a socket may sleep as long as it likes."""
         return False

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microkernel.embedder.sharing import Shared
 from microkernel.errors import CallTimeout
@@ -18,6 +17,9 @@ from microkernel.sdk.work import deadline_in
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
 from microkernel.wire.topics import check_topic
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Waiter:

@@ -1,4 +1,4 @@
-"""A guest's end of a channel: what a worker does with its sockets, over the four functions it is given instead.
+"""A guest's end of a channel: what a worker does with its sockets, over the functions it is given instead.
 
 There is one thread. Without an event loop, who waits for an answer reads U alone, as a worker does; with one, the loop
 waits for both (``loop.py``), and what has come is kept here until it is asked for.
@@ -18,7 +18,7 @@ from microkernel.wire.messages import Message, Reply
 from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
 from microkernel.wire.session import Session, pack
 
-DOWN, UP = 1, 2
+DOWN, UP = SOURCES = 1, 2
 _CLOSED = 4
 Answer = Callable[[Reply], object]
 
@@ -29,6 +29,9 @@ class World(Protocol):
     def receive(self, sources: int, timeout: float) -> tuple[int, str]: ...
     def send(self, frame: str) -> bool: ...
     def reply(self, lane: int, frame: str) -> bool: ...
+    def wait(
+        self, sources: int, reading: list[int], writing: list[int], timeout: float
+    ) -> tuple[int, list[int], list[int]]: ...
 
 
 class GuestChannel:
@@ -60,7 +63,7 @@ class GuestChannel:
 
     def wait(self, sources: int, timeout: float | None) -> int:
         """Which of the sources have something; 0 when the time is over. Raises ChannelClosed."""
-        ready = sum(source for source in self._came if source & sources and self._came[source])
+        ready = self._kept(sources)
         if not ready:
             ready, text = self._world.receive(sources, -1.0 if timeout is None else timeout)
             if ready == _CLOSED:
@@ -68,6 +71,21 @@ class GuestChannel:
             if ready:
                 self._came[ready].append(text.encode("latin-1"))
         return ready
+
+    def wait_beside(
+        self, sources: int, reading: list[int], writing: list[int], timeout: float | None
+    ) -> tuple[int, list[int], list[int]]:
+        """Which of the sources have something, and which connections can go on; perhaps none before time is over."""
+        kept = self._kept(sources)
+        wait = 0.0 if kept else -1.0 if timeout is None else timeout
+        came, readable, writable = self._world.wait(sources & ~kept, reading, writing, wait)
+        for source in SOURCES:
+            if source & came:
+                self.wait(source, 0.0)
+        return kept | came, readable, writable
+
+    def _kept(self, sources: int) -> int:
+        return sum(source for source in self._came if source & sources and self._came[source])
 
     # Up
 

@@ -12,13 +12,23 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 import wit_world  # type: ignore[import-not-found] # made by componentize-py from world.wit
+from componentize_py_types import Err  # type: ignore[import-not-found] # its own
+
+from microkernel.guest import sockets
+
+sockets.stand_in(wit_world, Err)  # from here on `socket` may be imported
+
+import socket
 
 import microkernel.sdk
 from microkernel.errors import KernelError
-from microkernel.guest import loop, standard
+from microkernel.guest import loop, standard, tls
 from microkernel.guest.channel import GuestChannel
+from microkernel.sdk.names import addresses
 from microkernel.sdk.runtime import Runtime
 
+socket.getaddrinfo = addresses
+tls.stand_in()
 standard.carry()
 str(KernelError("MK0612", reason=""))  # has the catalog read, which is a file
 for _name in microkernel.__all__:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from errno import EACCES, EAGAIN, EIO, EPERM, ETIMEDOUT
+from errno import EACCES, EIO, ENOBUFS, EPERM, ETIMEDOUT
 from functools import partial
 from typing import Any
 
@@ -71,7 +71,7 @@ class Broker:
             refusal = PermissionDenied("MK0401", name=self._name, action="net", what=what, line=f'net = ["{what}"]')
             self._answer(number, EPERM, str(refusal))
         elif self._under_way >= _MOST_AT_ONCE:
-            self._answer(number, EAGAIN, f"{_MOST_AT_ONCE} connections are being made already")
+            self._answer(number, ENOBUFS, f"{_MOST_AT_ONCE} connections are being made already")
         else:
             with self._lock:
                 self._under_way += 1

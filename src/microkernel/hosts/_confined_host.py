@@ -17,7 +17,7 @@ from microkernel.hosts._confined_place import ConfinedPlace
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._watch import Watch
-from microkernel.hosts._worker_host import LIMITS, WorkerHost
+from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
 
@@ -70,7 +70,7 @@ class ConfinedHost(WorkerHost):
             "env": {os.fsencode(key): os.fsencode(value) for key, value in environment.items()},
             "cwd": os.fsencode(folder or "/"),
             "path": [],
-            "limits": {limit: limits.get(limit, 0) for limit in LIMITS},
+            "limits": self._limits(limits),
             "confine": walls,
         }
 

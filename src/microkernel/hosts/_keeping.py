@@ -15,8 +15,8 @@ import time
 
 from microkernel.wire import frames
 
-MOMENT = 50e-6
-"""Seconds to look for an answer before going to sleep: waking a sleeper on another core takes about as long."""
+MOMENT = 100e-6
+"""Seconds to look for an answer before going to sleep: waking a sleeper on another core takes half of it."""
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _libc = ctypes.PyDLL(None, use_errno=True)
 _send, _receive, _yield = _libc.send, _libc.recv, _libc.sched_yield
@@ -52,6 +52,27 @@ def receive(descriptor: int) -> bytes | None:
     if code == errno.EAGAIN:
         return None
     raise OSError(code, os.strerror(code))
+
+
+class Patience:
+    """Whether a look is worth its while. Looks that take too long, because the answer does or because others have the
+    processor, are followed by longer and longer pauses; one in time ends that. A race of two threads costs a look."""
+
+    LONGEST = 64
+    """Answers that are waited for without a look."""
+
+    def __init__(self) -> None:
+        self._pause = 0
+        self._left = 0
+
+    def has_any(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    def learn(self, seconds: float) -> None:
+        """So long a look took."""
+        self._pause = min(2 * self._pause + 1, self.LONGEST) if seconds > MOMENT else 0
+        self._left = self._pause
 
 
 def glimpse(descriptor: int) -> bytes:

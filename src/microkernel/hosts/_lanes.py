@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from microkernel.errors import KernelError, ProtocolError
-from microkernel.hosts._keeping import glimpse
+from microkernel.hosts._keeping import Patience, glimpse
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
 from microkernel.wire.messages import Reply
@@ -32,8 +32,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_catch_up", "_closed", "_free", "_handed", "_looking", "_malformed", "_reactor", "_reader", "_received",
-        "_reply", "_socket", "_timeout", "_watched", "index", "owner",
+        "_catch_up", "_closed", "_free", "_handed", "_looking", "_malformed", "_patience", "_reactor", "_reader",
+        "_received", "_reply", "_socket", "_timeout", "_watched", "index", "owner",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +46,7 @@ class Lane:
         received: Callable[[Reply], object],
         malformed: Callable[[KernelError], object],
         catch_up: Callable[[], object],
+        patience: Patience,
     ) -> None:
         self.index = index
         self.owner = owner
@@ -55,6 +56,7 @@ class Lane:
         self._received = received
         self._malformed = malformed
         self._catch_up = catch_up
+        self._patience = patience
         self._watched = self._looking = self._closed = False
         self._reader = ReplyReader()
         self._timeout = 0.0
@@ -148,7 +150,7 @@ class Lane:
 
     def _receive(self, left: float) -> bytes | None:
         """A datagram; empty at the end of the socket; None when the time is over."""
-        if len(self._free) == LANES - 1 and (soon := self._look()):  # no other caller of this plugin waits meanwhile
+        if self._is_alone() and self._patience.has_any() and (soon := self._look()):
             return soon
         try:
             self._limit(left)
@@ -158,13 +160,18 @@ class Lane:
         except OSError:
             return b""
 
+    def _is_alone(self) -> bool:
+        """No other caller of this plugin waits: they would wait for who looks, too."""
+        return len(self._free) == LANES - 1
+
     def _look(self) -> bytes:
         """Without the socket's own safety: it must not be closed, and its number another's, meanwhile. Whoever of this
         and ``close`` comes second sees the other."""
-        self._looking = True
+        self._looking, began = True, time.monotonic()
         try:
             return b"" if self._closed else glimpse(self._socket.fileno())
         finally:
+            self._patience.learn(time.monotonic() - began)
             self._looking = False
             if self._closed:
                 self._socket.close()

@@ -17,6 +17,7 @@ STACKS = "stacks"
 STACKS_SIGNAL = signal.SIGRTMAX - 1
 _PATIENCE = 0.3
 _GLANCE = 0.005
+_LONGEST_FILE = 64 * 1024
 _LONGEST_STACK = 64 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
 _UNLIMITED = "unlimited"
@@ -25,18 +26,26 @@ _LIMITS = {"Max data size": "memory", "Max open files": "files", "Max file size"
 
 def statistics_of(pid: int) -> Mapping[str, Any]:
     """Memory of its own in bytes, cpu seconds, and the protections as the system has them; empty when it has ended."""
-    process = Path("/proc") / str(pid)
     try:
-        fields = (process / "stat").read_text().rpartition(")")[2].split()
-        rollup = (process / "smaps_rollup").read_text().splitlines()[1:]
-        limits = (process / "limits").read_text().splitlines()[1:]
-    except (OSError, ValueError):
+        fields = _told_of(pid, "stat").rpartition(b")")[2].split()
+        memory = _told_of(pid, "smaps_rollup").splitlines()[1:]
+        limits = _told_of(pid, "limits").decode(errors="replace").splitlines()[1:]
+    except OSError:
         return {}
     return {
-        "memory": sum(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Private_")),
+        "memory": sum(int(line.split()[1]) * 1024 for line in memory if line.startswith(b"Private_")),
         "cpu": (int(fields[11]) + int(fields[12])) / _TICKS,
         "protections": {"hard kill": "enforced", **_protections(limits), "network": "unavailable"},
     }
+
+
+def _told_of(pid: int, file: str) -> bytes:
+    """A file of ``/proc``, at one go: it is asked for of many processes at a time."""
+    descriptor = os.open(f"/proc/{pid}/{file}", os.O_RDONLY)
+    try:
+        return os.read(descriptor, _LONGEST_FILE)
+    finally:
+        os.close(descriptor)
 
 
 def _protections(limits: list[str]) -> dict[str, str]:
@@ -64,10 +73,20 @@ def is_alive(handle: int) -> bool:
 
 def is_stopped(pid: int) -> bool:
     """Whether it is held back by SIGSTOP or a debugger."""
+    return _state_of(pid) in ("T", "t")
+
+
+def is_asleep(pid: int) -> bool:
+    """Whether its main thread waits for something that a signal could end."""
+    return _state_of(pid) == "S"
+
+
+def _state_of(pid: int) -> str:
+    """The system's letter; none when it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "Tt"
+        return _told_of(pid, "stat").rpartition(b")")[2].split(None, 1)[0].decode()
     except OSError:
-        return False
+        return ""
 
 
 def stack_of(pid: int, send: Callable[[int], object]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable
@@ -14,7 +16,7 @@ from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
 
-LIMITS = ("memory", "files", "file_size", "cpu")
+_LIMITS = ("memory", "files", "file_size", "cpu")
 
 
 class WorkerHost:
@@ -56,6 +58,11 @@ class WorkerHost:
 
     def _place(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, folder: str) -> WorkerPlace:
         return WorkerPlace(spec.load, feed, uplink, self._reactor, self._scratch, folder)
+
+    @staticmethod
+    def _limits(wanted: Mapping[str, float]) -> dict[str, int]:
+        """As the system counts; 0 for none."""
+        return {name: ceil(wanted.get(name, 0)) for name in _LIMITS}
 
     def _missing(self, reason: str) -> Availability:
         return Availability(reason, IsolationUnavailable("MK0501", level=self.level, reason=reason))

@@ -15,9 +15,10 @@ from typing import Any
 
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts import _shared_memory
+from microkernel.hosts._keeping import Patience
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._output import Output
-from microkernel.hosts._processes import is_alive, is_stopped, stack_of, statistics_of
+from microkernel.hosts._processes import is_alive, is_asleep, is_stopped, stack_of, statistics_of
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
 from microkernel.hosts._zygote import Zygote
@@ -53,8 +54,9 @@ class WorkerPlace:
         self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
         self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
         self._free: deque[Lane] = deque()
+        patience, read_all = Patience(), self._channel.read_all
         self._lanes = [
-            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, self._channel.read_all)
+            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, read_all, patience)
             for i, (ours, _) in enumerate(self._lane_pairs)
         ]
         self._free.extend(self._lanes)
@@ -122,6 +124,9 @@ class WorkerPlace:
 
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
+
+    def is_asleep(self) -> bool:
+        return self._handle >= 0 and self._pid is not None and is_asleep(self._pid)
 
     def is_stopped(self) -> bool:
         return self._handle >= 0 and self._pid is not None and is_stopped(self._pid)

@@ -13,7 +13,7 @@ from typing import Any
 
 from microkernel.hosts._lender import Lender
 from microkernel.hosts._scratch import Scratch
-from microkernel.hosts._worker_host import LIMITS, WorkerHost
+from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
@@ -67,7 +67,7 @@ class ProcessHost(WorkerHost):
             "env": env | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
             "cwd": os.fsencode(_folder()),
             "path": [os.fsencode(p or _folder()) for p in sys.path] if self._python == sys.executable else [],
-            "limits": {name: spec.limits.get(name, 0) for name in LIMITS},
+            "limits": self._limits(spec.limits),
         }
 
 

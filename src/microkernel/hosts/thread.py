@@ -148,6 +148,10 @@ class ThreadPlace:
         self.channel.close()
         self.insist()
 
+    def is_asleep(self) -> bool:
+        """It is not told where a thread is, but by itself."""
+        return False
+
     def is_stopped(self) -> bool:
         """Not without the whole process."""
         return False

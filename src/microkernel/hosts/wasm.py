@@ -97,7 +97,6 @@ class WasmHost(ConfinedHost):
         request["guest"] = {
             "memory": memory,
             "env": shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
-            "net": bool(may.net),
             "clock": spec.determinism.clock,
             "seed": spec.determinism.seed,
             "path": os.fsencode(os.pathsep.join(packages)),

@@ -112,7 +112,7 @@ class Births:
         """The variables that configurations take secrets from: no plugin finds them in its environment."""
         configs = [each.config for each in self._config.plugin.values()]
         configs += [record.manifest.config for record in self._registry]
-        return frozenset(name for config in configs for name in variables(config) if not is_common(name))
+        return frozenset(name for config in configs if config for name in variables(config) if not is_common(name))
 
     def _peers(self, record: Record) -> list[str]:
         return [name for name in self._registry.names() if name != record.name]

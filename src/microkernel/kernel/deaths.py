@@ -5,7 +5,6 @@ Each change holds the plugin's lock. Nothing here runs on a thread of a plugin, 
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -90,8 +89,10 @@ class Deaths:
         letters = self._remains.reclaim(record, instance, exit.reason)
         record.instance = record.newborn = None
         record.step("died")
+        from random import random  # it takes a while to load, and most never die
+
         abnormal = exit.code != 0 or exit.signal is not None
-        now, dice = time.monotonic() - record.in_backoff, random.random()
+        now, dice = time.monotonic() - record.in_backoff, random()
         policy = record.manifest.supervision
         verdict = judge(policy, record.history, now, abnormal=abnormal, jitter=dice, blameless=exit.blameless)
         record.history = verdict.history

@@ -1,4 +1,4 @@
-"""Finds who is alive but silent: asks idle instances for a sign of life, and looks whether a busy one is stopped.
+"""Finds who is alive but silent: looks whether a process is stopped, and asks idle instances for a sign of life.
 
 How long a handler may take is the watchdog's business. Here it is about an instance that could answer at once and does
 not, because its process is stopped, or because something that is no handler occupies its main thread.
@@ -16,6 +16,9 @@ from microkernel.wire.messages import Ping
 
 MISSED = 2
 """Beats in a row without an answer that make an instance suspect."""
+ASKED_EVERY = 4
+"""Beats, of one whose process sleeps as it should. To ask wakes the instance, and to hear it wakes us: a thousand that
+idle would keep a core busy. To look whether it sleeps costs a tenth of that."""
 
 Silent = Callable[[Instance, float, str], object]
 
@@ -32,33 +35,34 @@ class Heartbeat:
     def begin(self, instance: Instance) -> None:
         """It is active from now on."""
         if seconds := instance.manifest.limits.heartbeat:
-            self._reactor.later(seconds, partial(self._beat, ref(instance), seconds))
+            self._reactor.later(seconds, partial(self._beat, ref(instance), seconds, 1))
 
     def heard(self, instance: Instance) -> None:
         """It answered."""
         instance.asked, instance.missed = None, 0
 
-    def _beat(self, watched: ref[Instance], seconds: float) -> None:
+    def _beat(self, watched: ref[Instance], seconds: float, number: int) -> None:
         instance = watched()
         if instance is None or instance.cut or instance.record.instance is not instance:
             return
-        if what := self._verdict(instance):
+        if what := self._verdict(instance, is_to_answer=number % ASKED_EVERY == 0):
             self._silent(instance, self._clock.now() - (instance.asked or 0.0), what)
             return
-        self._reactor.later(seconds, partial(self._beat, ref(instance), seconds))
+        self._reactor.later(seconds, partial(self._beat, ref(instance), seconds, number + 1))
 
-    def _verdict(self, instance: Instance) -> str:
+    def _verdict(self, instance: Instance, *, is_to_answer: bool) -> str:
         """What it is at, if it has to be ended; else empty."""
-        instance.place.catch_up()  # a kernel that is late must not blame the plugin
-        is_busy = instance.record.mailbox.in_flight > 0
-        is_suspect = instance.asked is not None or (is_busy and instance.place.is_stopped())
-        if not is_suspect:
-            if not is_busy:
-                self._ask(instance)
-            return ""
-        instance.missed += 1
+        if instance.asked is not None:
+            instance.place.catch_up()  # a kernel that is late must not blame the plugin
         if instance.asked is None:
+            if not instance.record.mailbox.in_flight:
+                if is_to_answer or not instance.place.is_asleep():
+                    self._ask(instance)
+                return ""
+            if not instance.place.is_stopped():
+                return ""
             instance.asked = self._clock.now()
+        instance.missed += 1
         return self._judge(instance) if instance.missed >= MISSED else ""
 
     def _ask(self, instance: Instance) -> None:

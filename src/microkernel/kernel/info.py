@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -82,6 +81,8 @@ def read_of(record: Record) -> dict[str, str]:
     snapshot = record.snapshot
     if snapshot is None:
         return {}
+    import hashlib
+
     return {
         os.path.join(snapshot.root, name): hashlib.sha256(data).hexdigest() for name, data in snapshot.sources.items()
     }

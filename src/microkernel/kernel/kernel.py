@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -175,6 +174,8 @@ class Core(Approving, Buried, Texts):
     def _for_each(self, records: list[Record], work: Callable[[Record], object]) -> None:
         if not records:
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(min(_AT_ONCE, len(records)), f"{self.name}-life") as pool:
             for done in [pool.submit(work, record) for record in records]:
                 done.result()

@@ -1,4 +1,7 @@
-"""What people read, for front ends on the public SDK: those may not import the catalogs, and need not."""
+"""What people read, for front ends on the public SDK: those may not import the catalogs, and need not.
+
+The catalogs are loaded when somebody reads: a kernel without a console does not pay for them.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from microkernel.errors import KernelError
-from microkernel.messages import Catalog, find, glossary, nearest, plain, render
 
 
 def level_of(id: str) -> str:
     """How loud a message is. Raises KernelError MK0720 for an id that no message has."""
+    from microkernel.messages import Catalog, nearest, plain
+
     catalog = Catalog.load()
     if catalog.entry(id) is None:
         raise KernelError("MK0720", message=plain(id), near=", ".join(nearest(id, catalog.ids())))
@@ -22,15 +26,21 @@ class Texts:
 
     def tell(self, id: str, fields: Mapping[str, Any], language: str = "en") -> str:
         """The text of a message or an error, in one line."""
+        from microkernel.messages import Catalog
+
         return Catalog.load(language).text(id, fields)
 
     def explain(self, id: str, language: str = "en", columns: int = 0) -> str:
         """What a message means. Raises KernelError MK0720 for an id that no message has."""
+        from microkernel.messages import Catalog, render
+
         catalog = Catalog.load(language)
         return render(id, catalog, Catalog.load("en" if catalog.language == "zh" else "zh"), columns)
 
     def glossary(self, word: str = "", language: str = "en") -> list[list[str]]:
         """The term for a word, or all: word, the same in the other language, meaning. Raises KernelError MK0711."""
+        from microkernel.messages import Catalog, find, glossary, plain
+
         found = find(word) if word else None
         if word and found is None:
             raise KernelError("MK0711", word=plain(word))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microkernel.errors import ManifestError, PluginLoadError
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found
 from microkernel.loader.files import read_text, shown, unreadable
 from microkernel.loader.manifests import entry_of, read_manifest, stem
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "microkernel.plugins"
 ALL_ENTRY_POINTS = "entry-points"
@@ -131,6 +133,8 @@ def _has(folder: str, name: str) -> bool:
 
 
 def _all_entry_points() -> list[EntryPoint]:
+    from importlib.metadata import entry_points  # slow to load, and most have none
+
     return sorted(entry_points(group=GROUP), key=lambda point: point.name)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from typing import Any, TypeVar
 
 from microkernel.errors import KernelError
@@ -60,6 +59,8 @@ def read_text(path: str, error: type[KernelError]) -> str:
 
 def parse_toml(text: str, path: str, error: type[KernelError]) -> dict[str, Any]:
     """Raises ``error`` MK0111, with the line."""
+    import tomllib
+
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as cause:

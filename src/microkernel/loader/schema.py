@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, TypeVar
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import LEVELS, Permissions
 from microkernel.loader.files import shown
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 T = TypeVar("T")
 
@@ -162,6 +161,8 @@ def moment(value: Any, where: Where) -> float:
 
 
 def version(value: Any, where: Where) -> str:
+    from packaging.version import InvalidVersion, Version  # slow to load: where somebody asks for it
+
     try:
         return value if Version(text(value, where)) else ""
     except InvalidVersion:
@@ -169,6 +170,8 @@ def version(value: Any, where: Where) -> str:
 
 
 def _requirement(value: Any, where: Where) -> Requirement:
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         return Requirement(text(value, where))
     except InvalidRequirement:
@@ -191,6 +194,8 @@ def plugin_requirement(value: Any, where: Where) -> str:
 
 def python_versions(value: Any, where: Where) -> str:
     """Versions of Python, such as ``>=3.11``. Raises MK0124."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     try:
         SpecifierSet(text(value, where))
     except InvalidSpecifier:

@@ -6,16 +6,11 @@ import ast
 import contextlib
 import hashlib
 import os
-import platform
-import shlex
 import stat
 import threading
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
-
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
+from typing import TYPE_CHECKING
 
 from microkernel.errors import PluginLoadError
 from microkernel.kernel.manifest import Manifest
@@ -23,6 +18,9 @@ from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.discovery import ENTRY_POINT, location
 from microkernel.loader.files import decode, read_bytes, shown, unreadable
 from microkernel.loader.imports import check_imports, imports, is_installed
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 
 def snapshot(found: Found, peers: Sequence[str], homes: Collection[str] = ()) -> Snapshot:
@@ -199,6 +197,12 @@ def _binds_plugin(node: ast.stmt) -> bool:
 
 def check_python(manifest: Manifest) -> None:
     """Raises PluginLoadError MK0119 when this Python is not among those that the manifest wants."""
+    if not manifest.requires_python:
+        return
+    import platform  # these are slow to load: where somebody asks for them
+
+    from packaging.specifiers import SpecifierSet
+
     here = platform.python_version()
     if not SpecifierSet(manifest.requires_python).contains(here, prereleases=True):
         raise PluginLoadError("MK0119", name=manifest.name, wanted=manifest.requires_python, version=here)
@@ -206,12 +210,20 @@ def check_python(manifest: Manifest) -> None:
 
 def check_dependencies(manifest: Manifest) -> None:
     """Raises PluginLoadError MK0117 with the packages, ready for a command line. Not where markers do not apply."""
+    if not manifest.dependencies:
+        return
+    import shlex
+
+    from packaging.requirements import Requirement
+
     missing = [each for each in manifest.dependencies if not _is_satisfied(Requirement(each))]
     if missing:
         raise PluginLoadError("MK0117", name=manifest.name, packages=" ".join(map(shlex.quote, missing)))
 
 
 def _is_satisfied(wanted: Requirement) -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
     if wanted.marker is not None and not wanted.marker.evaluate():
         return True
     try:

@@ -24,11 +24,10 @@ class PluginAPI:
     sends raises PluginNotActive there.
     """
 
-    __slots__ = ("_instance", "log", "say")
+    __slots__ = ("_instance", "say")
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self.log: logging.Logger = instance.log
         self.say = Say(instance)
 
     # who
@@ -36,6 +35,11 @@ class PluginAPI:
     @property
     def name(self) -> str:
         return self._instance.load.name
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger of its own, whose records the kernel keeps."""
+        return self._instance.log
 
     @property
     def version(self) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import builtins
 import linecache
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -68,16 +69,18 @@ class ModuleSpace:
         """Import the entry. Raises what its code raises; ``unload`` is due then too, after the traceback was read."""
         if self.prefix not in _spaces:
             _spaces[self.prefix] = self
-            # One entry a space: appending and removing are single C calls, and while one is left all are served.
-            sys.meta_path.append(_FINDER)
+            # One entry of each a space: adding and removing are single C calls, and while one is left all are served.
+            sys.meta_path.insert(0, _FINDER)
+            sys.meta_path.append(_BORDER)
         return import_module(self._entry)
 
     def unload(self) -> None:
         """Forget all modules. What still holds one of them afterwards is not the importer. Twice is once."""
         if _spaces.pop(self.prefix, None) is None:
             return
-        if _FINDER in sys.meta_path:
-            sys.meta_path.remove(_FINDER)
+        for entry in (_FINDER, _BORDER):
+            if entry in sys.meta_path:
+                sys.meta_path.remove(entry)
         for name in self._loaded():
             sys.modules.pop(name, None)
         for source in list(self._shown):
@@ -105,7 +108,7 @@ class ModuleSpace:
         return spec
 
     def text(self, source: str) -> str:
-        return self.sources[source].decode("utf-8-sig")
+        return self.sources[source].removeprefix(BOM_UTF8).decode()
 
     def show_lines(self, source: str) -> None:
         """Let tracebacks show this source for its path, whatever the file holds by now.
@@ -191,8 +194,22 @@ class _SourceLoader:
 
 
 class _Finder:
-    """Finds the modules of all spaces. It comes last on ``sys.meta_path``, so of other modules it only sees those that
-    nobody else found; when it is a plugin that wanted one, and it is another plugin, it says what to write.
+    """Finds the modules of all spaces. It comes first on ``sys.meta_path``: others would look through every folder of
+    ``sys.path`` for what only it can have."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        space = _spaces.get(fullname.partition(".")[0])
+        return None if space is None else space.find(fullname)
+
+
+class _Border:
+    """Comes last on ``sys.meta_path``, so it only sees what nobody found; when it is a plugin that wanted it, and it is
+    another plugin, it says what to write.
 
     Only what the plugin's own modules import is known to be the plugin's; not what a library imports for it.
     """
@@ -203,9 +220,6 @@ class _Finder:
         path: Sequence[str] | None = None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        space = _spaces.get(fullname.partition(".")[0])
-        if space is not None:
-            return space.find(fullname)
         frame = _importing_frame()
         importer = _spaces.get(_module_name(frame).partition(".")[0]) if frame else None
         if frame and importer and fullname in importer.peers:
@@ -214,6 +228,7 @@ class _Finder:
 
 
 _FINDER = _Finder()
+_BORDER = _Border()
 
 
 def _refusal(other: str, frame: FrameType) -> ModuleNotFoundError:

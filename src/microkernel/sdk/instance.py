@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,12 +46,16 @@ class Instance:
         self.client = Client(channel, load)
         self.sharing = self.client.sharing
         self.dispatcher = Dispatcher(channel, self.handlers, self.sharing, load.name, load.root, self.secrets)
-        self.log = plugin_logger(load.name, load.log_level, channel.send, self.secrets)
-        self.spawned = Spawned(self.log)
+        self.spawned = Spawned(lambda: self.log)
         self.ending = self.dispatcher.ending
         self._channel = channel
         self._main = threading.get_ident()
         self._polled = 0.0
+
+    @cached_property
+    def log(self) -> logging.Logger:
+        """Made when it is first asked for: many never log."""
+        return plugin_logger(self.load.name, self.load.log_level, self._channel.send, self.secrets)
 
     def threads(self) -> list[PluginThread]:
         """The threads beside the main one that still run."""

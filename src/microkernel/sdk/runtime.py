@@ -171,7 +171,8 @@ class Runtime:
 
     def _wants_loop(self) -> bool:
         """A plugin with no ``async def`` has no event loop."""
-        members = (getattr(type(self._plugin), name, None) for name in dir(type(self._plugin)))
+        kind = type(self._plugin)
+        members = (getattr(kind, name, None) for name in {*dir(kind)}.difference(dir(object)))
         handlers, methods = self._instance.handlers.by_number.values(), self._instance.handlers.methods.values()
         return any(h.is_async for h in handlers) or any(m.is_async for m in methods) or any(map(is_async, members))
 

@@ -16,7 +16,7 @@ from microkernel.sdk.threads import PluginThread
 class Spawned:
     """What one instance has spawned. Threads are daemons: they are asked to end by ``api.is_active``."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: Callable[[], logging.Logger]) -> None:
         self._log = log
         self._threads: list[PluginThread] = []
         self.tasks: set[asyncio.Task[None]] = set()
@@ -50,10 +50,10 @@ class Spawned:
         except (PluginKilled, SystemExit):
             return
         except Exception:
-            self._log.exception("spawned %s raised", name_of(function))
+            self._log().exception("spawned %s raised", name_of(function))
 
     async def _run_async(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
             await function(*args)
         except Exception:
-            self._log.exception("spawned %s raised", name_of(function))
+            self._log().exception("spawned %s raised", name_of(function))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
-import math
 import os
 import resource
 import signal
@@ -28,19 +26,23 @@ RLIMITS = {
 }
 
 
-def settle_in(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
-    """Own session, own descriptors, limits. Returns the descriptors of the channel, renumbered.
+def break_away() -> None:
+    """Own session, and what else is the same for all workers.
 
     Whatever it starts is its own to reap; what outlives it falls to the zygote, which kills all that is no worker.
     """
     os.setsid()
     adopt_orphans()
-    kept = _take_descriptors(descriptors, lifeline)
-    _die_with_kernel(kept.pop())
     _be_first_to_go()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def settle_in(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
+    """Own descriptors, limits. Returns the descriptors of the channel, renumbered."""
+    kept = _take_descriptors(descriptors, lifeline)
+    _die_with_kernel(kept.pop())
     for name, limit in RLIMITS.items():
-        if value := math.ceil(request["limits"].get(name, 0)):
+        if value := request["limits"].get(name, 0):
             resource.setrlimit(limit, (value, value))
     return kept
 
@@ -77,5 +79,9 @@ def _die_with_kernel(lifeline: int) -> None:
 
 def _be_first_to_go() -> None:
     """When the machine runs out of memory, plugins go before the kernel."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # a system may forbid it
-        score.write("1000")
+    try:
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(score, b"1000")
+    except OSError:
+        return  # a system may forbid it
+    os.close(score)

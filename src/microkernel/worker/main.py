@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
+from microkernel.sdk.handlers import Handlers
 from microkernel.sdk.runtime import Runtime
 from microkernel.worker import network
 from microkernel.worker.channel import SocketChannel
@@ -22,6 +23,28 @@ from microkernel.worker.sandbox import confine
 
 BROKEN = 70
 """The exit status of a worker that failed before it could run its plugin."""
+
+
+def prepare() -> None:
+    """In the zygote: what all its workers need is made once. Whatever runs only after the fork costs each of them its
+    time, and a page of memory of its own for each place it touches."""
+    os.environ.clear()
+    os.dup2(2, 1)  # a pipe, as it will be in a worker: a file object remembers what it was opened on
+    sys.stdout, sys.stderr = _printer(1), _printer(2)
+    faulthandler.enable()
+    _rehearse()
+
+
+def _rehearse() -> None:
+    """What is compiled, or looked up and kept, when something is registered for the first time."""
+
+    def example(number: int = 0, text: str = "") -> str:
+        """A handler, or a method."""
+        return number * text
+
+    handlers = Handlers()
+    handlers.add("a.b", example, once=False, overflow="block", board=False)
+    handlers.expose(example, None)
 
 
 def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> NoReturn:
@@ -41,34 +64,33 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
 
 def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None, guest: dict[str, Any] | None) -> int:
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    broker = lanes.pop() if walls is not None and walls.get("net") else None
+    broker = network.Broker(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
     channel = SocketChannel(down, up, lanes, Memory(lanes.pop()) if walls is None else None)
     if walls is not None:
         confined = confine(walls)
-        network.install(sys.argv[0], broker)
+        network.install(broker)
         channel.send(confined)
         if confined.missing and guest is None:
             return BROKEN
     if guest is not None:
         from microkernel.worker import wasm
 
-        return wasm.run(down, up, lanes, guest)
+        return wasm.run(down, up, lanes, broker, guest)
     Runtime(channel).run()
     return 0
 
 
 def _take_over_process(request: dict[str, Any]) -> None:
-    os.environ.clear()
-    os.environb.update(request["env"])
+    for name, value in request["env"].items():
+        os.environb[name] = value
     with contextlib.suppress(OSError):  # the kernel's own folder may be gone
         os.chdir(request["cwd"])
     if request["path"]:
         sys.path[:] = map(os.fsdecode, request["path"])
     sys.argv[:] = [request["name"]]
-    sys.stdout, sys.stderr = _printer(1), _printer(2)
     signal.signal(signal.SIGTERM, _on_term)
-    if "guest" not in request:  # else the engine, which knows a trap by its signals, would not see it
-        faulthandler.enable()
+    if "guest" in request:  # the engine knows a trap by its signals, and would not see it
+        faulthandler.disable()
     _tell_stacks(*request["stacks"])
     gc.enable()
 

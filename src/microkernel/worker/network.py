@@ -21,10 +21,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from microkernel.errors import PermissionDenied
+from microkernel.sdk.names import addresses
 from microkernel.wire.codec import decode, encode
 
-_PATIENCE = 30.0
-_SERVICES = {"http": 80, "https": 443, "ftp": 21, "smtp": 25, "domain": 53}
+PATIENCE = 30.0
+"""Seconds for a connection, where nobody says how many."""
+_LONGEST_NAME = 255
 _FAMILIES = (-1, socket.AF_INET, socket.AF_INET6)
 _unconnected: WeakKeyDictionary[socket.socket, list[tuple[Any, ...]]] = WeakKeyDictionary()
 """The options that were set on each before there was a connection to set them on."""
@@ -45,19 +47,29 @@ class Broker:
 
     def connect(self, host: str, port: int, timeout: float | None) -> int:
         """A descriptor. Raises OSError."""
+        seconds = timeout or PATIENCE
+        answer = self.ask(host, port, seconds)
+        try:
+            return answer.result(seconds + 1.0)
+        except BaseException:
+            give_up(answer)
+            raise
+
+    def ask(self, host: str, port: int, seconds: float) -> Future[int]:
+        """What comes is a descriptor, or an OSError. Raises OSError where there is nothing to ask."""
         if self._end is None:
             what = f"{host}:{port}"
             refusal = PermissionDenied("MK0401", name=self._name, action="net", what=what, line=f'net = ["{what}"]')
             raise PermissionError(errno.EPERM, str(refusal))
+        if not 0 < port < 65536:
+            raise OSError(errno.EADDRNOTAVAIL, f"{port} is no port")
+        if len(host) > _LONGEST_NAME:
+            raise socket.gaierror(socket.EAI_NONAME, f"no name has {len(host)} characters")
         self._read_beside()
         number, answer = next(self._numbers), Future[int]()
         self._waiting[number] = answer
-        seconds = timeout or _PATIENCE
-        try:
-            self._end.send(encode([number, host, port, seconds]))
-            return answer.result(seconds + 1.0)
-        finally:
-            self._waiting.pop(number, None)
+        self._end.send(encode([number, host, port, seconds]))
+        return answer
 
     def _read_beside(self) -> None:
         with self._reader:
@@ -73,18 +85,23 @@ class Broker:
                 return
             handle = struct.unpack("i", ancillary[0][2])[0] if ancillary else -1
             number, code, text = decode(data)
-            answer = self._waiting.pop(number, None)
-            if answer is None:
-                os.close(handle) if handle >= 0 else None
-            elif handle >= 0:
+            answer = self._waiting.pop(number)
+            if handle >= 0:
                 answer.set_result(handle)
-            else:
-                answer.set_exception(socket.gaierror(code, text) if code < 0 else OSError(code, text))
+            elif code < 0:
+                answer.set_exception(socket.gaierror(code, text))
+            else:  # what was made and did not arrive found no room here
+                code = code or errno.EMFILE
+                answer.set_exception(OSError(code, text or os.strerror(code)))
 
 
-def install(name: str, end: socket.socket | None) -> None:
+def give_up(answer: Future[int]) -> None:
+    """Whenever it comes: nobody wants the descriptor."""
+    answer.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
+
+
+def install(broker: Broker) -> None:
     """For all sockets of this process from now on."""
-    broker = Broker(name, end)
 
     def connect(self: socket.socket, address: Any) -> None:
         if self not in _unconnected:
@@ -104,7 +121,7 @@ def install(name: str, end: socket.socket | None) -> None:
         "__init__": _new, "connect": connect, "connect_ex": connect_ex, "setsockopt": _set_now_or_later,
     }.items():  # fmt: skip
         setattr(socket.socket, method, function)
-    socket.getaddrinfo = _names
+    socket.getaddrinfo = addresses
     BaseSelectorEventLoop.sock_connect = _sock_connect  # type: ignore[assignment,method-assign]
 
 
@@ -132,17 +149,6 @@ def _set_now_or_later(self: socket.socket, *option: Any) -> None:
         _unconnected[self].append(option)
     else:
         _set_option(self, *option)
-
-
-def _names(
-    host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0  # noqa: ARG001
-) -> list[Any]:
-    """An address that is a name; it is looked up when it is connected to."""
-    name = host.decode() if isinstance(host, bytes) else host or "localhost"
-    number = _SERVICES.get(port, port) if isinstance(port, str) else port
-    kind = family or (socket.AF_INET6 if ":" in name else socket.AF_INET)
-    address = (name, int(number or 0), 0, 0) if kind == socket.AF_INET6 else (name, int(number or 0))
-    return [(socket.AddressFamily(kind), socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
 
 
 async def _sock_connect(self: BaseSelectorEventLoop, sock: socket.socket, address: Any) -> None:

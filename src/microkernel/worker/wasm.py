@@ -1,7 +1,8 @@
 """The level ``wasm``: in this worker, which is confined, the plugin runs in an interpreter that is itself a guest.
 
-The guest has what WASI gives (clocks, random numbers, the output, the folders that were granted) and the four functions
-of ``guest/world.wit``, which are this channel and the clock. A store belongs to one worker and its main thread.
+The guest has what WASI gives (clocks, random numbers, the output, the folders that were granted) and the functions of
+``guest/world.wit``: this channel, the clock, and connections that the kernel made (``connections.py``). A store belongs
+to one worker and its main thread.
 
 There is no meter for time in a guest: a worker holds one instance, and who is over its time is ended with its process,
 as at every level. So code in a guest runs a tenth faster, and one mechanism does for loops, C code and sleep alike.
@@ -23,6 +24,8 @@ from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
 from microkernel.worker import confinement, determinism
+from microkernel.worker.connections import Connections
+from microkernel.worker.network import Broker
 
 DOWN, UP, _CLOSED = 1, 2, 4
 _CHANNEL = 32
@@ -58,10 +61,12 @@ def _engine() -> Engine:
     return Engine(Config())
 
 
-def run(down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], wanted: Mapping[str, Any]) -> int:
+def run(
+    down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], broker: Broker, wanted: Mapping[str, Any]
+) -> int:
     """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``read`` and
-    ``write``, the folders that the guest has, ``net`` whether that was granted, ``clock`` and ``seed`` as
-    ``determinism`` takes them. Returns the status to exit with."""
+    ``write``, the folders that the guest has, ``clock`` and ``seed`` as ``determinism`` takes them. Returns the status
+    to exit with."""
     assert _image is not None
     engine, component = _image
     linker, store = Linker(engine), Store(engine)
@@ -70,7 +75,7 @@ def run(down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], 
     linker.add_wasip2()
     determinism.settle(linker, component.type.imports(engine), wanted["clock"], wanted["seed"])
     with linker.root() as root:
-        for name, function in _Imports(down, up, lanes).functions().items():
+        for name, function in _Imports(down, up, lanes, Connections(broker)).functions().items():
             root.add_func(name, function)
     instance = linker.instantiate(store, component)
     life = instance.get_func(store, "run")
@@ -100,18 +105,19 @@ def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
                 wasi.preopen_dir(folder, folder, writable)
             else:
                 sys.stderr.write(f"{folder} is granted, and is no folder: the level wasm opens folders only\n")
-    if wanted["net"]:
-        sys.stderr.write("net is granted, and the level wasm has no network yet: use the level sandbox\n")
     return wasi
 
 
 class _Imports:
     """What ``world.wit`` promises the guest."""
 
-    def __init__(self, down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket]) -> None:
+    def __init__(
+        self, down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], connections: Connections
+    ) -> None:
         self._sockets = {DOWN: down, UP: up}
         self._up = up
         self._lanes = lanes
+        self._connections = connections
         self._polls: dict[int, select.poll] = {}
         for sources in range(1 + (DOWN | UP)):
             poll = self._polls[sources] = select.poll()
@@ -121,7 +127,8 @@ class _Imports:
         self._sources = {end.fileno(): source for source, end in self._sockets.items()}
 
     def functions(self) -> dict[str, Any]:
-        return {"receive": self.receive, "send": self.send, "reply": self.reply, "now": lambda _store: time.monotonic()}
+        own = {"receive": self.receive, "send": self.send, "reply": self.reply, "wait": self.wait}
+        return {**own, "now": lambda _store: time.monotonic(), **self._connections.functions()}
 
     def receive(self, _store: object, sources: int, timeout: float) -> tuple[int, str]:
         wait = None if timeout < 0 else min(timeout, _LONGEST) * 1000
@@ -134,6 +141,12 @@ class _Imports:
         except ConnectionError:
             data = b""
         return (source, data.decode("latin-1")) if data else (_CLOSED, "")
+
+    def wait(
+        self, _store: object, sources: int, reading: Sequence[int], writing: Sequence[int], timeout: float
+    ) -> tuple[int, list[int], list[int]]:
+        ends = {source: end for source, end in self._sockets.items() if source & sources}
+        return self._connections.wait(ends, reading, writing, timeout)
 
     def send(self, _store: object, frame: str) -> bool:
         return _send(self._up, frame)

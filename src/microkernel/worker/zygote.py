@@ -15,16 +15,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Container
-from typing import Any
+from collections.abc import Container, Iterator
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from microkernel.wire.codec import decode, encode
 from microkernel.wire.messages import PROTOCOL
 from microkernel.worker import confinement, sandbox
-from microkernel.worker.main import become_worker
+from microkernel.worker.main import become_worker, prepare
+from microkernel.worker.spare import Spare, receive
 
 _MAX_REQUEST = 64
-_MAX_DESCRIPTORS = 32
 
 
 class Zygote:
@@ -34,6 +35,7 @@ class Zygote:
         self._control = control
         self._lifeline = lifeline
         self._kernel = kernel
+        self._spare: Spare | None = None
         self._workers: dict[int, int] = {}
         """The kernel's number of each living worker, by pid."""
         self._ended: list[dict[str, Any]] = []
@@ -51,6 +53,7 @@ class Zygote:
         for descriptor in (self._control.fileno(), self._woken, self._kernel):
             poll.register(descriptor, select.POLLIN)
         self._send({"ready": PROTOCOL, "pid": os.getpid()})
+        self._provide_spare()
         while True:
             ready = {descriptor for descriptor, _ in poll.poll(self._patience())}
             if self._kernel in ready or (self._control.fileno() in ready and not self._serve()):
@@ -68,34 +71,44 @@ class Zygote:
         What it says, one plugin's environment, is in a file that only the child reads: every later child has a copy of
         this memory, and whatever was freed in it.
         """
-        data, descriptors = _receive(self._control)
+        data, descriptors = receive(self._control, _MAX_REQUEST)
         if not data:
             return False
         number = decode(data)
         try:
-            pid = os.fork()
+            worker = self._take_spare()
         except OSError as error:
-            self._refuse(number, descriptors, error)
-            return True
-        if pid == 0:
-            self._become_child()
-            become_worker(decode(_content(descriptors.pop())), descriptors, self._lifeline)
-        self._workers[pid] = number
+            self._send({"refused": number, "reason": error.strerror})
+        else:
+            self._workers[worker.pid] = number
+            self._send({"forked": number, "pid": worker.pid}, worker.handle)  # first: it may take our processor
+            worker.give(descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        handle = os.pidfd_open(pid)
-        self._send({"forked": number, "pid": pid}, handle)
-        os.close(handle)
+        self._provide_spare()
         return True
 
-    def _refuse(self, number: int, descriptors: list[int], error: OSError) -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        self._send({"refused": number, "reason": error.strerror})
+    def _take_spare(self) -> Spare:
+        """Or a fresh one, where there is none, or it has died. Raises OSError where none can be had."""
+        self._reap()
+        spare, self._spare = self._spare, None
+        return spare or self._fork()
+
+    def _provide_spare(self) -> None:
+        """The next worker. Where none can be had now, whoever wants one is told."""
+        with suppress(OSError):
+            self._spare = self._fork()
+
+    def _fork(self) -> Spare:
+        return Spare(self._become_child, self._begin)
 
     def _become_child(self) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        confinement.break_away()
+
+    def _begin(self, request: int, descriptors: list[int]) -> NoReturn:
+        become_worker(decode(_content(request)), descriptors, self._lifeline)
 
     def _reap(self) -> None:
         while True:
@@ -108,6 +121,9 @@ class Zygote:
             number = self._workers.pop(pid, None)
             if number is not None:
                 self._ended.append({"ended": number, "status": status})
+            elif self._spare is not None and pid == self._spare.pid:
+                self._spare.close()
+                self._spare = None
 
     def _patience(self) -> int | None:
         """Milliseconds until what is left below may be looked for again: looking takes at most a tenth of the time."""
@@ -118,7 +134,7 @@ class Zygote:
     def _finish_off(self) -> None:
         """Kill what dead workers left; report their ends when nothing is left."""
         began = time.monotonic()
-        left = kill_children(os.getpid(), but=self._workers)
+        left = kill_children(os.getpid(), but={*self._workers, self._spare.pid if self._spare else 0})
         self._swept = time.monotonic()
         self._sweep_cost = self._swept - began
         self._reap()
@@ -151,11 +167,22 @@ def kill_children(parent: int, but: Container[int] = ()) -> bool:
     listed until the parent waits for it. So when there are none, nothing is left.
     """
     found = False
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) not in but and _parent_of(entry) == parent:
+    for child in _children_of(parent):
+        if child not in but:
             found = True
-            _kill(int(entry))
+            _kill(child)
     return found
+
+
+def _children_of(parent: int) -> Iterator[int]:
+    """The newest first: before it can leap. The system's own list of them holds all that were there when it began to be
+    read: none goes from it before its parent has waited for it, and what comes is put at its end. Where a system keeps
+    no such list all processes are looked at, which takes a hundred times as long."""
+    try:
+        with open(f"/proc/{parent}/task/{parent}/children", "rb") as children:
+            yield from map(int, reversed(children.read().split()))
+    except FileNotFoundError:
+        yield from (int(entry) for entry in os.listdir("/proc") if entry.isdigit() and _parent_of(entry) == parent)
 
 
 def _parent_of(process: str) -> int:
@@ -168,9 +195,7 @@ def _parent_of(process: str) -> int:
 
 
 def _content(file: int) -> bytes:
-    with open(file, "rb") as content:
-        content.seek(0)
-        return content.read()
+    return os.pread(file, os.fstat(file).st_size, 0)
 
 
 def _kill(pid: int) -> None:
@@ -188,19 +213,6 @@ def _drain(descriptor: int) -> None:
         return
 
 
-def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    """Nothing when the kernel has gone: it has been reset if the kernel had not read all that it was told."""
-    try:
-        data, ancillary, _, _ = control.recvmsg(_MAX_REQUEST, socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4))
-    except ConnectionResetError:
-        return b"", []
-    descriptors = array.array("i")
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    return data, list(descriptors)
-
-
 def main() -> None:
     """Arguments: the level, the guest's image (empty but at the level wasm), the descriptors of the control socket and
     of the lifeline, and the kernel's pid."""
@@ -216,6 +228,7 @@ def main() -> None:
     handle = os.pidfd_open(kernel)
     if os.getppid() != kernel:
         return
+    prepare()
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -12,7 +12,7 @@ from tests.redteam import proofs
 from tests.redteam.attempts.framing import others_suffer, reply_forged
 from tests.redteam.attempts.kernel_process import cannot_be_killed
 from tests.redteam.model import NOWHERE, SKIPPED, Answer, Attempt
-from tests.redteam.proofs import kernel_grew, made, many_descriptors, told, told_is
+from tests.redteam.proofs import heard, kernel_grew, made, many_descriptors, told, told_is
 
 if TYPE_CHECKING:
     from tests.redteam.arena import Arena
@@ -25,6 +25,14 @@ from microkernel.wire.codec import Raw, encode
 from microkernel.wire.messages import Reply
 from microkernel.wire.session import pack
 """
+_NET = """
+import wit_world
+from componentize_py_types import Err
+def ask(name, *arguments):
+    try: return getattr(wit_world, name)(*arguments)
+    except Err as error: raise OSError(getattr(errno, error.value[0]), error.value[1]) from None
+"""
+_LOOPBACK = {"permissions": {"net": ["127.0.0.1:*"]}}
 _MOST = 900 << 10
 """kB: what a guest and its engine may have, and the guest's code."""
 
@@ -138,4 +146,67 @@ until = time.monotonic() + 30
 while time.monotonic() < until: wit_world.receive(3, 1.0)
 """, lambda arena, answer: others_suffer(arena, answer) or cannot_be_killed(arena), wasm="zygote", seconds=1.0,
            manifest={"limits": {"stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+    Attempt("connect with the class beneath Python's sockets", "用 Python 套接字下面的类连接", """
+import _socket
+stream = _socket.SocketType(_socket.AF_INET, _socket.SOCK_STREAM, 0)
+stream.connect(("127.0.0.1", f.tcp))
+stream.sendall(f.token.encode())
+""", heard("tcp"), "seccomp", wasm="engine"),
+    _aimed("connect past Python to what was not granted", "绕过 Python 连接未授权的地址", _NET + """
+ask("connect", 7, "127.0.0.1", f.tcp, 5.0)
+ask("write", 7, f.token, 5.0)
+""", heard("tcp"), wasm="broker", manifest={"permissions": {"net": ["127.0.0.1:1"]}}),
+    _aimed("secure a connection that there is not, for a name that is none", "给不存在的连接加 TLS，名字也不成立",
+           _NET + """
+ask("secure", 3, chr(0) * 100_000, float("nan"))
+""", others_suffer, wasm="broker", manifest=_LOOPBACK),
+    _aimed("write to connections by the numbers of descriptors", "按描述符的编号向连接写入", _NET + """
+for number in (*range(1, 300), 2**31 - 1, 2**31, 2**32 - 1):
+    for name in ("write", "read", "close"):
+        with contextlib.suppress(OSError):
+            ask(name, number, *{"write": (f.token, 0.0), "read": (100, 0.0)}.get(name, ()))
+raise OSError(errno.EBADF, "nothing came of it")
+""", lambda arena, answer: heard("tcp")(arena, answer) or others_suffer(arena, answer), wasm="broker",
+           manifest=_LOOPBACK),
+    _aimed("write to a connection that was closed", "向已关闭的连接写入", _NET + """
+ask("connect", 7, "127.0.0.1", f.tcp, 5.0)
+wit_world.close(7)
+ask("write", 7, f.token, 5.0)
+""", heard("tcp"), wasm="broker", manifest=_LOOPBACK),
+    _aimed("open thousands of connections", "打开几千个连接", _NET + """
+for number in range(5000): ask("connect", number, "127.0.0.1", f.tcp, 5.0)
+""", many_descriptors(120), wasm="broker", manifest=_LOOPBACK),
+    _aimed("have the kernel make connections that nobody takes, without pause", "不停地让核心建立没人要的连接",
+           _NET + """
+until = time.monotonic() + 5
+while time.monotonic() < until:
+    with contextlib.suppress(OSError): ask("connect", 7, "127.0.0.1", f.tcp, 0.0)
+    wit_world.close(7)
+""", lambda arena, answer: kernel_grew(arena, answer) or others_suffer(arena, answer), wasm="kept",
+           manifest=_LOOPBACK),
+    _aimed("ask for connections to names that are none", "请求连接不成立的名字", _NET + """
+for host, port in (("h" * (2 << 20), 80), ("h", 0), ("h", 2**32 - 1), ("\ud7ff" * 100, 80)):
+    try: ask("connect", 7, host, port, float("nan"))
+    except (AttributeError, OSError): pass
+raise OSError(errno.EPERM, "nothing came of it")
+""", others_suffer, wasm="broker", manifest={"permissions": {"net": ["h:*"]}}),
+    _aimed("write two hundred megabytes in one call", "一次调用写两百兆", _NET + """
+ask("connect", 7, "127.0.0.1", f.tcp, 5.0)
+big = "\xff" * (150 << 20)
+for _ in range(4): ask("write", 7, big, 0.1)
+""", proofs.more_than("VmHWM", _MOST), wasm="rlimit", manifest=_LOOPBACK),
+    _aimed("read four gigabytes in one call", "一次调用读四千兆", _NET + """
+ask("connect", 7, "127.0.0.1", f.tcp, 5.0)
+ask("read", 7, 2**32 - 1, 0.1)
+""", proofs.more_than("VmHWM", _MOST), wasm="rlimit", manifest=_LOOPBACK),
+    _aimed("never end: read what nobody sends, without end", "永不结束：无限等待没人发的数据", _NET + """
+ask("connect", 7, "127.0.0.1", f.tcp, 5.0)
+ask("read", 7, 1, -1.0)
+""", lambda arena, _: cannot_be_killed(arena), wasm="zygote", seconds=0.5,
+           manifest={**_LOOPBACK, "limits": {"stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+    _aimed("never end: wait for a million connections", "永不结束：等待一百万个连接", _NET + """
+wit_world.wait(3, list(range(1_000_000)), list(range(1_000_000)), -1.0)
+wit_world.wait(0, [], [], -1.0)
+""", lambda arena, _: cannot_be_killed(arena), wasm="zygote", seconds=0.5,
+           manifest={**_LOOPBACK, "limits": {"stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
 ]  # fmt: skip

@@ -44,10 +44,19 @@ _SERVE = """
         threading.Thread(target=serve, daemon=True).start()
 """
 
+_CONNECT = """
+        with socket.create_connection(("{host}", f.tcp), 5) as stream: stream.sendall(f.token.encode())
+"""
+
+
+def _granted(*net: str) -> dict[str, dict[str, list[str]]]:
+    return {"permissions": {"net": [*net]}}
+
+
 ATTEMPTS = [
     Attempt("connect by TCP", "TCP 连接", """
         with socket.create_connection(("127.0.0.1", f.tcp)) as stream: stream.sendall(f.token.encode())
-    """, heard("tcp"), "seccomp", wasm="engine"),
+    """, heard("tcp"), "seccomp", wasm="broker"),
     Attempt("connect by TCP, past Python", "绕过 Python 的 TCP 连接", """
         stream = syscall("socket", socket.AF_INET, socket.SOCK_STREAM, 0)
         address = struct.pack("=HHI8x", socket.AF_INET, socket.htons(f.tcp), socket.htonl(0x7F000001))
@@ -62,14 +71,20 @@ ATTEMPTS = [
             await writer.drain()
             writer.close()
         asyncio.run(talk())
-    """, heard("tcp"), "seccomp", wasm="engine"),
+    """, heard("tcp"), "seccomp", wasm="broker"),
     Attempt("ask a web server", "请求网页服务", """
         import urllib.request
         urllib.request.urlopen(f"http://127.0.0.1:{f.tcp}/{f.token}", timeout=0.5)
-    """, heard("tcp"), "seccomp", wasm="engine"),
+    """, heard("tcp"), "seccomp", wasm="broker"),
+    Attempt("connect to a port beside the granted one", "连接授权端口旁边的端口", _CONNECT.format(host="127.0.0.1"),
+            heard("tcp"), "broker", manifest=_granted("127.0.0.1:1", "localhost:2", "*.invalid:*")),
+    Attempt("connect by another name of the granted address", "用授权地址的另一个名字连接",
+            _CONNECT.format(host="localhost"), heard("tcp"), "broker", manifest=_granted("127.0.0.1:*")),
+    Attempt("connect by a granted name that leads to this machine", "经授权的名字连回本机",
+            _CONNECT.format(host="127.1"), heard("tcp"), "broker", manifest=_granted("127.1:*")),
     Attempt("send by UDP", "UDP 发送", """
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(f.token.encode(), ("127.0.0.1", f.udp))
-    """, heard("udp"), "seccomp", wasm="engine"),
+    """, heard("udp"), "seccomp"),
     Attempt("connect to a socket file", "连接套接字文件", """
         with socket.socket(socket.AF_UNIX) as stream:
             stream.connect(f.unix)
@@ -91,7 +106,7 @@ ATTEMPTS = [
     """, heard("datagram"), "seccomp"),
     Attempt("listen on a port", "监听端口",
             _SERVE.format(family="", address='("127.0.0.1", 0)') + "        return server.getsockname()[1]\n",
-            _listens, "seccomp", wasm="engine"),
+            _listens, "seccomp"),
     Attempt("listen on an abstract name", "监听抽象名字",
             _SERVE.format(family="socket.AF_UNIX", address='"\\0plugin-" + f.token'), _listens_locally, "seccomp"),
     Attempt("send made-up packets", "发送伪造数据包", """

@@ -1,0 +1,220 @@
+"""What a guest has of the network: connections that the kernel made for it, under numbers that it chose itself.
+
+It never sees a descriptor. A number leads to its own connections or to none, how many there are and how much one call
+moves is bounded, and what goes wrong is an answer, never a trap: the name of an error and what it says, since the
+numbers of errors are others in a guest.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
+from errno import EAGAIN, EBADF, EILSEQ, EINPROGRESS, EINVAL, EISCONN, EMFILE, ENOTCONN, errorcode
+from functools import cached_property, wraps
+from typing import Any, TypeVar
+
+from microkernel.worker.network import PATIENCE, Broker, give_up
+
+MOST = 64
+"""At once, of one guest."""
+PIECE = 1 << 18
+"""Bytes that one call moves, at most."""
+_LONGEST = 1e6
+"""The system takes no wait of more than some weeks."""
+_OPTIONS = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_NODELAY))
+"""Set on each, so that a guest finds set what its libraries ask for."""
+_NAMES_OF_LOOKUP = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
+_WAITS: dict[type[Exception], int] = {ssl.SSLWantReadError: select.POLLIN, ssl.SSLWantWriteError: select.POLLOUT}
+"""TLS may have to read before it can write."""
+Failure = tuple[str, str]
+T = TypeVar("T")
+
+
+class Connections:
+    """On the worker's main thread. A connection is asked for, then made, and either has its number."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._asked: dict[int, Future[int]] = {}
+        self._made: dict[int, socket.socket] = {}
+        self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Readable when something that was asked for has come."""
+
+    def functions(self) -> dict[str, Any]:
+        """Of ``world.wit``."""
+        return {
+            "connect": _answering(self.connect),
+            "read": _answering(self.read),
+            "write": _answering(self.write),
+            "shutdown": _answering(self.shutdown),
+            "secure": _answering(self.secure),
+            "close": lambda _store, number: self.close(number),
+        }
+
+    def connect(self, number: int, host: str, port: int, timeout: float) -> None:
+        """With no time for it: only asked for, until it is asked for again."""
+        if number in self._made:
+            raise OSError(EISCONN, os.strerror(EISCONN))
+        if number not in self._asked:
+            self._ask(number, host, port, timeout)
+        answer = self._asked[number]
+        seconds = _seconds(timeout, PATIENCE)
+        wait([answer], seconds)
+        if not answer.done() and seconds == 0.0:
+            raise BlockingIOError(EINPROGRESS, os.strerror(EINPROGRESS))
+        del self._asked[number]
+        self._keep(number, answer)
+
+    def _ask(self, number: int, host: str, port: int, timeout: float) -> None:
+        if len(self._asked) + len(self._made) >= MOST:
+            raise OSError(EMFILE, f"a plugin at the level wasm has {MOST} connections at once, at most")
+        answer = self._broker.ask(host, port, min(_seconds(timeout, PATIENCE) or PATIENCE, PATIENCE))
+        answer.add_done_callback(lambda _: os.eventfd_write(self._news, 1))
+        self._asked[number] = answer
+
+    def _keep(self, number: int, answer: Future[int]) -> None:
+        if not answer.done():
+            give_up(answer)
+            raise TimeoutError("timed out")
+        made = self._made[number] = socket.socket(fileno=answer.result())
+        made.setblocking(False)
+        for level, option in _OPTIONS:
+            made.setsockopt(level, option, 1)
+
+    def read(self, number: int, most: int, timeout: float) -> str:
+        """At most so many bytes; none at its end."""
+        end = self._of(number)
+        return _in_time(lambda: end.recv(min(most, PIECE)), end, select.POLLIN, timeout).decode("latin-1")
+
+    def write(self, number: int, data: str, timeout: float) -> int:
+        """How many bytes of it went out."""
+        end = self._of(number)
+        try:
+            piece = data[:PIECE].encode("latin-1")
+        except UnicodeEncodeError:
+            raise OSError(EILSEQ, "what is written is one character for a byte") from None
+        return _in_time(lambda: end.send(piece), end, select.POLLOUT, timeout)
+
+    def shutdown(self, number: int, reading: bool, writing: bool) -> None:
+        hows = {(True, True): socket.SHUT_RDWR, (True, False): socket.SHUT_RD, (False, True): socket.SHUT_WR}
+        if how := hows.get((reading, writing)):
+            self._of(number).shutdown(how)
+
+    def close(self, number: int) -> None:
+        """Of one that there is not: nothing."""
+        if number in self._asked:
+            give_up(self._asked.pop(number))
+        if number in self._made:
+            self._made.pop(number).close()
+
+    def secure(self, number: int, host: str, timeout: float) -> None:
+        """By TLS. The authorities are this machine's, or those of ``SSL_CERT_FILE``: the worker's environment."""
+        self._of(number)
+        with self._made.pop(number) as plain:
+            secured = _secured(self._trust, plain, host)
+        try:
+            _in_time(secured.do_handshake, secured, select.POLLIN, timeout)
+        except BaseException:
+            secured.close()
+            raise
+        self._made[number] = secured
+
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
+
+    def _of(self, number: int) -> socket.socket:
+        if number in self._made:
+            return self._made[number]
+        code = ENOTCONN if number in self._asked else EBADF
+        raise OSError(code, os.strerror(code))
+
+    def wait(
+        self, ends: Mapping[int, socket.socket], reading: Iterable[int], writing: Iterable[int], timeout: float
+    ) -> tuple[int, list[int], list[int]]:
+        """Which of the channel's ends, by their sources, and of these connections can go on; perhaps none, before the
+        time is over. A number that leads to none can: the next call says what is wrong."""
+        wanted = {select.POLLIN: set(reading), select.POLLOUT: set(writing)}
+        events = dict.fromkeys([*(end.fileno() for end in ends.values()), self._news], select.POLLIN)
+        for event, numbers in wanted.items():
+            for number in numbers & self._made.keys():
+                handle = self._made[number].fileno()
+                events[handle] = events.get(handle, 0) | event
+        at_once = any(self._can(number, event, {}) for event, numbers in wanted.items() for number in numbers)
+        found = _polled(events, 0.0 if at_once else timeout)
+        if self._news in found:
+            os.eventfd_read(self._news)
+        can = {event: [each for each in numbers if self._can(each, event, found)] for event, numbers in wanted.items()}
+        sources = sum(source for source, end in ends.items() if end.fileno() in found)
+        return sources, can[select.POLLIN], can[select.POLLOUT]
+
+    def _can(self, number: int, event: int, found: Mapping[int, int]) -> bool:
+        if number not in self._made:
+            return number not in self._asked or self._asked[number].done()
+        end = self._made[number]
+        is_read_ahead = event == select.POLLIN and isinstance(end, ssl.SSLSocket) and end.pending() > 0
+        return is_read_ahead or bool(found.get(end.fileno(), 0) & (event | select.POLLERR | select.POLLHUP))
+
+
+def _secured(trust: ssl.SSLContext, plain: socket.socket, host: str) -> ssl.SSLSocket:
+    """Raises OSError."""
+    try:
+        return trust.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+    except (ValueError, TypeError):
+        raise OSError(EINVAL, "that is no name of a host") from None
+
+
+def _polled(events: Mapping[int, int], timeout: float) -> dict[int, int]:
+    poll = select.poll()
+    for descriptor, event in events.items():
+        poll.register(descriptor, event)
+    return dict(poll.poll(None if timeout < 0 else _seconds(timeout, 0.0) * 1000))
+
+
+def _in_time(attempt: Callable[[], T], end: socket.socket, event: int, timeout: float) -> T:
+    """What comes of it, as soon as the system does not say to wait. ``timeout``: below 0 without end."""
+    until = time.monotonic() + _seconds(timeout, 0.0)
+    while True:
+        try:
+            return attempt()
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            event = _WAITS.get(type(error), event)
+        if timeout == 0.0:
+            raise BlockingIOError(EAGAIN, os.strerror(EAGAIN))
+        left = -1.0 if timeout < 0 else max(0.0, until - time.monotonic())
+        if not _polled({end.fileno(): event}, left) and left == 0.0:
+            raise TimeoutError("timed out")
+
+
+def _seconds(timeout: float, endless: float) -> float:
+    """``endless`` for a time below 0, or that is none."""
+    return min(timeout, _LONGEST) if timeout >= 0 else endless
+
+
+def _answering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Its result, or its failure."""
+
+    @wraps(function)
+    def answer(_store: object, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except OSError as error:
+            return failure(error)
+
+    return answer
+
+
+def failure(error: OSError) -> Failure:
+    """By name."""
+    if isinstance(error, socket.gaierror):
+        return _NAMES_OF_LOOKUP.get(error.errno or 0, "EAI_FAIL"), error.strerror or str(error)
+    if isinstance(error, ssl.SSLError):
+        is_unverified = isinstance(error, ssl.SSLCertVerificationError)
+        return "SSLCertVerificationError" if is_unverified else "SSLError", error.strerror or str(error)
+    unsaid = "ETIMEDOUT" if isinstance(error, TimeoutError) else "EIO"
+    return errorcode.get(error.errno or 0, unsaid), error.strerror or str(error)

@@ -1,0 +1,71 @@
+"""A worker that is forked before anybody wants it: it has settled in as far as all do, and waits for its request.
+
+To fork, and to break away from the zygote, takes as long as all the rest of a birth; so there is always one ahead.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+Work = Callable[[int, list[int]], NoReturn]
+"""What becomes of it. Gets the file of its request and its descriptors, which are all that it has open."""
+
+_MOST_DESCRIPTORS = 32
+_BROKEN = 70
+
+
+class Spare:
+    """In the zygote: ``pid``, and ``handle``, a pidfd, which is good until ``give`` or ``close``. Raises OSError when
+    no process can be had."""
+
+    def __init__(self, prepare: Callable[[], object], work: Work) -> None:
+        self._desk, its_desk = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with its_desk:
+                self.pid = os.fork()
+                if self.pid == 0:
+                    self._desk.close()
+                    _live(its_desk, prepare, work)
+        except OSError:
+            self._desk.close()
+            raise
+        self.handle = os.pidfd_open(self.pid)
+
+    def give(self, descriptors: Sequence[int]) -> None:
+        """Its own, and last its request: it begins. Of one that has just died we hear as of any that dies."""
+        with suppress(ConnectionError):
+            socket.send_fds(self._desk, [b"."], descriptors)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it. One that was given nothing ends."""
+        self._desk.close()
+        os.close(self.handle)
+
+
+def receive(source: socket.socket, most: int) -> tuple[bytes, list[int]]:
+    """A message and the descriptors that came with it. Nothing when the other end has gone: that is a reset if it had
+    not read all that it was told."""
+    try:
+        data, descriptors, _, _ = socket.recv_fds(source, most, _MOST_DESCRIPTORS)
+    except ConnectionResetError:
+        return b"", []
+    return data, descriptors
+
+
+def _live(desk: socket.socket, prepare: Callable[[], object], work: Work) -> NoReturn:
+    """Whatever happens, it does not come back: what would go on is the zygote's own code."""
+    try:
+        prepare()
+        data, descriptors = receive(desk, 1)
+        desk.close()  # its number may be another's soon
+        if data:  # else the zygote has gone, and nobody will want it
+            work(descriptors.pop(), descriptors)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    os._exit(_BROKEN)

@@ -1,0 +1,94 @@
+"""Who is asked for a sign of life, how often, and who is taken for silent. Without time: the beats are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from microkernel.kernel.heartbeat import ASKED_EVERY, MISSED, STOPPED, UNKNOWN, Heartbeat
+from microkernel.wire.messages import Ping
+
+
+class Watched:
+    """An instance, its place, the clock, and the reactor in one."""
+
+    def __init__(self) -> None:
+        self.time, self.stopped, self.answers, self.asleep = 0.0, False, True, True
+        self.pings = self.caught_up = 0
+        self.verdicts: list[str] = []
+        self.due: list[Callable[[], object]] = []
+        place = SimpleNamespace(
+            is_stopped=lambda: self.stopped, is_asleep=lambda: self.asleep and not self.stopped, send=self._asked,
+            catch_up=self._catch_up,
+        )  # fmt: skip
+        record = SimpleNamespace(mailbox=SimpleNamespace(in_flight=0))
+        limits = SimpleNamespace(heartbeat=2.0, handler=60.0)
+        instance: Any = _Instance()
+        instance.__dict__.update(
+            place=place, record=record, manifest=SimpleNamespace(limits=limits), cut=False, asked=None, missed=0
+        )
+        record.instance = self.instance = instance
+        reactor: Any = SimpleNamespace(later=lambda _seconds, work: self.due.append(work))
+        clock: Any = SimpleNamespace(now=lambda: self.time)
+        self.heartbeat = Heartbeat(reactor, clock, lambda _instance, _seconds, what: self.verdicts.append(what))
+        self.heartbeat.begin(self.instance)
+
+    def beat(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.time += 2.0
+            work, self.due = self.due.pop(), []
+            work()
+
+    def _asked(self, message: object) -> None:
+        assert isinstance(message, Ping)
+        self.pings += 1
+        if self.answers:
+            self.heartbeat.heard(self.instance)
+
+    def _catch_up(self) -> None:
+        self.caught_up += 1
+
+
+class _Instance:
+    """Can be referred to weakly."""
+
+
+def test_who_idles_is_woken_once_in_many_beats() -> None:
+    watched = Watched()
+    watched.beat(3 * ASKED_EVERY)
+    assert (watched.pings, watched.caught_up, watched.verdicts) == (3, 0, [])
+
+
+def test_who_idles_and_does_not_sleep_is_asked_at_each_beat() -> None:
+    watched = Watched()
+    watched.asleep = False
+    watched.beat(3)
+    assert (watched.pings, watched.verdicts) == (3, [])
+    watched.answers = False
+    watched.beat(1 + 60 // 2)
+    assert watched.verdicts == [UNKNOWN]
+
+
+def test_who_is_stopped_while_it_idles_is_noticed_at_the_next_beats() -> None:
+    watched = Watched()
+    watched.answers, watched.stopped = False, True
+    watched.beat(1 + MISSED)
+    assert (watched.pings, watched.verdicts) == (1, [STOPPED])
+
+
+def test_who_goes_on_in_time_is_not_silent() -> None:
+    watched = Watched()
+    watched.answers, watched.stopped = False, True
+    watched.beat(MISSED)
+    watched.stopped = False
+    watched.heartbeat.heard(watched.instance)
+    watched.beat(ASKED_EVERY)
+    assert watched.verdicts == []
+
+
+def test_who_is_busy_is_not_asked() -> None:
+    watched = Watched()
+    watched.instance.record.mailbox.in_flight = 1
+    watched.beat(2 * ASKED_EVERY)
+    assert (watched.pings, watched.verdicts) == (0, [])

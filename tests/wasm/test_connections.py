@@ -1,0 +1,132 @@
+"""The worker's side of a guest's connections, without a guest: what comes late, and what is kept of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from microkernel.worker.connections import MOST, Connections, failure
+
+
+class Broker:
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.answers: list[Future[int]] = []
+
+    def ask(self, host: str, port: int, seconds: float) -> Future[int]:
+        self.answers.append(Future())
+        return self.answers[-1]
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def guest(broker: Broker) -> Any:
+    """What a guest calls, by name."""
+    made = Connections(broker)  # type: ignore[arg-type]
+    functions = made.functions()
+
+    class Guest:
+        wait = staticmethod(made.wait)
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *arguments: functions[name](None, *arguments)
+
+    yield Guest()
+    for number in range(MOST + 1):
+        made.close(number)
+    os.close(made._news)
+
+
+def pair() -> tuple[socket.socket, int]:
+    """A server's end, and a descriptor for whoever takes it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        return server.accept()[0], client.detach()
+
+
+def is_open(handle: int) -> bool:
+    try:
+        os.fstat(handle)
+    except OSError:
+        return False
+    return True
+
+
+def test_what_is_begun_is_ready_when_it_has_come(guest: Any, broker: Broker) -> None:
+    assert guest.connect(7, "h", 80, 0.0)[0] == "EINPROGRESS"
+    assert guest.connect(7, "h", 80, 0.0)[0] == "EINPROGRESS"
+    assert len(broker.answers) == 1, "it is asked for once"
+    assert guest.wait({}, [], [7], 0.0) == (0, [], [])
+    assert guest.read(7, 1, 0.0)[0] == "ENOTCONN"
+    theirs, handle = pair()
+    with theirs:
+        answering = threading.Thread(target=broker.answers[0].set_result, args=(handle,))
+        answering.start()
+        assert guest.wait({}, [], [7], 20.0) in ((0, [], []), (0, [], [7]))
+        answering.join()
+        assert guest.wait({}, [], [7], 20.0) == (0, [], [7])
+        assert guest.connect(7, "h", 80, 0.0) is None
+        assert guest.write(7, "x", 1.0) == 1
+        assert theirs.recv(10) == b"x"
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_what_nobody_wants_any_more_is_closed(is_late: bool, guest: Any, broker: Broker) -> None:
+    theirs, handle = pair()
+    with theirs:
+        guest.connect(7, "h", 80, 0.0)
+        steps = [lambda: guest.close(7), lambda: broker.answers[0].set_result(handle)]
+        for step in steps if is_late else reversed(steps):
+            step()
+        assert not is_open(handle)
+
+
+def test_what_comes_after_its_time_is_closed(guest: Any, broker: Broker) -> None:
+    theirs, handle = pair()
+    with theirs:
+        assert guest.connect(7, "h", 80, 0.01)[0] == "ETIMEDOUT"
+        broker.answers[0].set_result(handle)
+        assert not is_open(handle)
+        assert guest.read(7, 1, 0.0)[0] == "EBADF"
+
+
+def test_what_was_asked_for_counts_as_much_as_what_was_made(guest: Any, broker: Broker) -> None:
+    for number in range(MOST):
+        assert guest.connect(number, "h", 80, 0.0)[0] == "EINPROGRESS"
+    assert guest.connect(MOST, "h", 80, 0.0)[0] == "EMFILE"
+    assert len(broker.answers) == MOST
+    guest.close(0)
+    assert guest.connect(MOST, "h", 80, 0.0)[0] == "EINPROGRESS"
+
+
+def test_a_handshake_that_fails_leaves_no_connection(guest: Any, broker: Broker) -> None:
+    theirs, handle = pair()
+    with theirs:
+        guest.connect(7, "h", 80, 0.0)
+        broker.answers[0].set_result(handle)
+        guest.connect(7, "h", 80, 0.0)
+        theirs.sendall(b"no TLS at all, and long enough to be seen as that")
+        assert guest.secure(7, "h", 5.0)[0] == "SSLError"
+        assert guest.read(7, 1, 0.0)[0] == "EBADF"
+        assert not is_open(handle)
+
+
+def test_failures_go_by_names_that_a_guest_knows_too() -> None:
+    assert failure(ConnectionRefusedError(errno.ECONNREFUSED, "refused")) == ("ECONNREFUSED", "refused")
+    assert failure(socket.gaierror(socket.EAI_NONAME, "no name")) == ("EAI_NONAME", "no name")
+    assert failure(TimeoutError("timed out")) == ("ETIMEDOUT", "timed out")
+    assert failure(ssl.SSLCertVerificationError(1, "not verified")) == ("SSLCertVerificationError", "not verified")
+    assert failure(OSError("odd")) == ("EIO", "odd")
+
