@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bench import bus, process_call, sandbox, wasm
+from bench import bus, large, process_call, sandbox, wasm
 from bench.rows import Row
 
 
@@ -12,7 +12,7 @@ def _number(row: Row) -> tuple[str, int]:
     return row.id[0], int(row.id[1:])
 
 
-ROWS = tuple(sorted((*bus.ROWS, *process_call.ROWS, *sandbox.ROWS, *wasm.ROWS), key=_number))
+ROWS = tuple(sorted((*bus.ROWS, *large.ROWS, *process_call.ROWS, *sandbox.ROWS, *wasm.ROWS), key=_number))
 
 
 def chosen(ids: Collection[str]) -> list[Row]:

@@ -6,10 +6,11 @@ from microkernel import errors
 
 if TYPE_CHECKING:
     from microkernel.app import Kernel, KernelConfig
-    from microkernel.sdk import Event, IPlugin, PluginAPI, Reply, Secret, Subscription, every, expose, on
+    from microkernel.sdk import Buffer, Event, IPlugin, PluginAPI, Reply, Secret, Subscription, every, expose, on
 
 __version__ = "0.1.0"
 __all__ = [
+    "Buffer",
     "Event",
     "IPlugin",
     "Kernel",

@@ -28,6 +28,7 @@ from microkernel.kernel.manifest import LEVELS, KernelConfig, Level
 from microkernel.kernel.ports import Availability, Host
 from microkernel.kernel.reload import ReloadReport
 from microkernel.loader import FileLoader, LockFile, read_config
+from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.event import Reply, Subscription
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
@@ -137,6 +138,7 @@ class Kernel:
             host.close()
         self._hosts.clear()
         self._embedder.close()
+        core.reactor.run(core.buffers.close)
         core.reactor.close()
         self._core = None
 
@@ -154,7 +156,9 @@ class Kernel:
     def emit(self, topic: str, /, **data: Any) -> None:
         """Send an event to all who listen. Waits for no handler. Raises BadTopic, NotPlainData, PayloadTooLarge."""
         check_topic(topic)
-        self.core.bus.emit("kernel", topic, codec.Raw(codec.encode(data)), direct=True)
+        core = self.core
+        payload, shares = codec.encode_with(data, attachment_of)
+        core.bus.emit("kernel", topic, codec.Raw(payload), self._embedder.shared.sent(shares), direct=True)
 
     def on(
         self,
@@ -173,7 +177,9 @@ class Kernel:
     def ask(self, topic: str, /, *, timeout: float = 5.0, **data: Any) -> list[Reply]:
         """Send an event and collect one Reply a handler; late ones carry CallTimeout."""
         core, deadline = self.core, time.monotonic() + timeout
-        message = messages.Ask(0, check_topic(topic), codec.Raw(codec.encode(data)), deadline)
+        payload, shares = codec.encode_with(data, attachment_of)
+        sent = self._embedder.shared.sent(shares)
+        message = messages.Ask(0, check_topic(topic), codec.Raw(payload), deadline, shares=sent)
         waiter = Waiter()
         core.reactor.run(partial(core.router.ask, None, "kernel", message, waiter.answer))
         reply = waiter.wait(0, deadline + 1.0)
@@ -189,7 +195,7 @@ class Kernel:
         NotPlainData, PayloadTooLarge, MailboxFull.
         """
         core = self.core
-        message = call_message(target, timeout, args, kwargs)
+        message = call_message(target, timeout, args, kwargs, self._embedder.shared)
         waiter = core.router.lane_to(target) or Waiter()
         try:
             pending = route(core, message, waiter)
@@ -205,7 +211,7 @@ class Kernel:
             give_up(core, pending)
             raise CallTimeout("MK0606", target=target, timeout=timeout)
         core.router.collect(pending)
-        return value_of(reply, message, timeout, returns)
+        return value_of(reply, message, timeout, returns, self._embedder.shared)
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """The same in an asyncio program."""
@@ -213,7 +219,7 @@ class Kernel:
 
         core, loop = self.core, asyncio.get_running_loop()
         answered: asyncio.Future[messages.Reply] = loop.create_future()
-        message = call_message(target, timeout, args, kwargs)
+        message = call_message(target, timeout, args, kwargs, self._embedder.shared)
         pending = route(core, message, Later(loop, answered))
         try:
             async with asyncio.timeout(timeout):
@@ -223,7 +229,13 @@ class Kernel:
         finally:
             if not answered.done() or answered.cancelled():
                 give_up(core, pending)
-        return value_of(reply, message, timeout, returns)
+        return value_of(reply, message, timeout, returns, self._embedder.shared)
+
+    def share(self, data: Any) -> Buffer:
+        """Copy bytes, once, to where plugins can read them: ``kernel.call("resize.run", kernel.share(image))``. As
+        ``PluginAPI.share``. Raises PayloadTooLarge, TypeError for what is not bytes-like."""
+        self.core  # noqa: B018 - raises where there is none
+        return self._embedder.shared.share(data)
 
     # Context
 

@@ -203,9 +203,75 @@ def test_payloads_have_a_limit(codec: ModuleType) -> None:
     with pytest.raises(PayloadTooLarge):
         codec.encode(data + b"x" * 20)
     with pytest.raises(PayloadTooLarge):
-        codec.encode_arguments([data], {"more": b"x" * 20})
-    args, kwargs = codec.encode_arguments([1], {})
-    assert (bytes(args), bytes(kwargs)) == (b"\x91\x01", b"\x80")
+        codec.encode_arguments([data], {"more": b"x" * 20}, lambda _: None)
+    args, kwargs, attached = codec.encode_arguments([1], {}, lambda _: None)
+    assert (bytes(args), bytes(kwargs), attached) == (b"\x91\x01", b"\x80", ())
+
+
+class Page:
+    """What is attached: it is no value, and bytes do for it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    @classmethod
+    def __from_bytes__(cls, data: bytes) -> "Page":
+        return cls(data)
+
+
+DEEP = b"\x81\xa4deep\x81\xa2er\x92\xd4\x01\x01\xd4\x01\x02"
+
+
+def page(value: object) -> Page | None:
+    return value if isinstance(value, Page) else None
+
+
+@CODECS
+def test_what_is_attached_has_its_place_among_what_travels(codec: ModuleType) -> None:
+    first, second = Page(b"1"), Page(b"2")
+    args, kwargs, attached = codec.encode_arguments([first, [1]], {"deep": {"er": (second, first)}}, page)
+    assert (bytes(args), bytes(kwargs)) == (b"\x92\xd4\x01\x00\x91\x01", DEEP)
+    assert attached == (first, second, first)
+    assert codec.decode(args, attached=attached) == [first, [1]]
+    assert codec.decode(kwargs, dict[str, dict[str, list[Page]]], attached) == {"deep": {"er": [second, first]}}
+    assert codec.decode(codec.encode_with([first], page)[0], tuple[Page | None, ...], [second]) == (second,)
+    assert codec.encode_with({"plain": 1}, page) == (codec.encode({"plain": 1}), ())
+
+
+@CODECS
+def test_what_is_not_attached_is_not_found(codec: ModuleType) -> None:
+    data, attached = codec.encode_with([Page(b""), Page(b"")], page)
+    for wrong in (data, b"\xd4\x01\xff", b"\xd5\x01\x00\x00", b"\xc7\x00\x01"):
+        with pytest.raises(InvalidArguments, match="not attached"):
+            codec.decode(wrong, attached=attached[:1])
+    assert type(codec.decode(data)[0]).__name__ == "Ext"
+
+
+@CODECS
+def test_bytes_do_for_what_says_so(codec: ModuleType) -> None:
+    for found in (codec.decode(codec.encode([b"x"]), list[Page])[0], codec.convert(b"x", Page)):
+        assert type(found) is Page
+        assert found.data == b"x"
+    with pytest.raises(InvalidArguments):
+        codec.decode(codec.encode("x"), Page)
+    assert codec.schema(dict[str, Page])["additionalProperties"] == {"type": "string", "contentEncoding": "base64"}
+
+
+@CODECS
+def test_what_is_attached_is_bounded(codec: ModuleType) -> None:
+    """In number, and as far as it is bytes, in size; what is no value is named, not what can be attached."""
+    assert len(codec.encode_with([Page(b"")] * codec.MOST_ATTACHED, page)[1]) == codec.MOST_ATTACHED
+    with pytest.raises(NotPlainData):
+        codec.encode_with([Page(b"")] * (codec.MOST_ATTACHED + 1), page)
+    with pytest.raises(PayloadTooLarge):
+        codec.encode_with([Page(b"x" * codec.MAX_PAYLOAD)], page)
+    with pytest.raises(PayloadTooLarge):
+        codec.encode_arguments([b"x" * (codec.MAX_PAYLOAD - 100)], {"more": Page(b"x" * 100)}, page)
+    with pytest.raises(NotPlainData) as refused:
+        codec.encode_with({"a": Page(b""), "b": [object()]}, page)
+    assert refused.value.path == ".b[0]"
+    with pytest.raises(NotPlainData):
+        codec.encode({"a": Page(b"")})
 
 
 @CODECS
@@ -681,7 +747,7 @@ def test_plain_text_can_travel(codec: ModuleType) -> None:
 
 def test_both_have_the_same_names() -> None:
     assert {name for name in vars(native) if not name.startswith("_")} - {
-        "Any", "Callable", "Iterable", "Mapping", "Sequence", "annotations", "datetime", "lru_cache", "msgspec",
-        "partial",
+        "Any", "Callable", "Iterable", "Mapping", "Protocol", "Sequence", "T", "TypeVar", "annotations", "datetime",
+        "lru_cache", "msgspec", "partial",
         "InvalidArguments", "NotPlainData", "PayloadTooLarge",
     } == set(guest.__all__)  # fmt: skip

@@ -35,6 +35,7 @@ class StreamChannel:
         self._session = Session(role)
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._answers: dict[int, Callable[[Reply], object]] = {}
+        self.stray: Callable[[Reply], object]
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._writing = threading.Lock()
         self.end: KernelError | None = None
@@ -113,6 +114,8 @@ class StreamChannel:
             answer(reply)
 
     # Channel
+
+    memory = None
 
     def fileno(self) -> int:
         return self._bell

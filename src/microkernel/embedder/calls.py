@@ -7,10 +7,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from microkernel.embedder.sharing import Shared
 from microkernel.errors import CallTimeout
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.ports import Lane
 from microkernel.kernel.router import cancel
+from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.work import deadline_in
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
@@ -44,13 +46,11 @@ class Waiter:
         """It was made for this one call."""
 
 
-def call_message(target: str, timeout: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> messages.Call:
-    return messages.Call(
-        0,
-        check_topic(target),
-        *codec.encode_arguments(args, kwargs),
-        deadline_in(timeout),
-    )
+def call_message(
+    target: str, timeout: float, args: tuple[Any, ...], kwargs: dict[str, Any], shared: Shared
+) -> messages.Call:
+    first, named, shares = codec.encode_arguments(args, kwargs, attachment_of)
+    return messages.Call(0, check_topic(target), first, named, deadline_in(timeout), shares=shared.sent(shares))
 
 
 def route(core: Core, message: messages.Call, waiter: Waiter | Later | Lane) -> int:
@@ -66,13 +66,15 @@ def give_up(core: Core, pending: int) -> None:
         cancel(call)
 
 
-def value_of(reply: messages.Reply, message: messages.Call, timeout: float, returns: Any) -> Any:
+def value_of(
+    reply: messages.Reply, message: messages.Call, timeout: float, returns: Any, shared: Shared
+) -> Any:
     """Raises what the Reply tells of; what comes after the deadline is no answer."""
     if time.monotonic() >= message.deadline:
         raise CallTimeout("MK0606", target=message.target, timeout=timeout)
     if reply.failure is not None:
         raise to_error(reply.failure, message.target)
-    return codec.decode(reply.value, Any if returns is None else returns)
+    return codec.decode(reply.value, Any if returns is None else returns, shared.received(reply.shares))
 
 
 class Later:

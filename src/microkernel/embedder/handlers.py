@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 from microkernel.embedder.inline import Entry, Inline, run_alone, tell
+from microkernel.embedder.sharing import Shared
 from microkernel.kernel.kept import Pending
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.letters import EventLetter
@@ -20,7 +21,7 @@ from microkernel.kernel.subscriptions import Subscription as Registered
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
-from microkernel.wire.messages import Failure, Reply
+from microkernel.wire.messages import Failure, Reply, Share
 
 _CAPACITY = 10_000
 _GOODBYE = 5.0
@@ -33,6 +34,7 @@ class Embedder:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.shared = Shared(core)
         self.incoming: Pending[object] = Pending()
         """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
         self.counts = Counts()
@@ -56,7 +58,7 @@ class Embedder:
         self._handlers[number] = (handler, binder)
         registered = Registered(
             "kernel", pattern, name_of(handler), self, number=number, once=once, overflow=overflow, observes=True,
-            inline=partial(run_alone, handler, binder) if inline else None,
+            inline=partial(self._run_once, handler, binder) if inline else None,
         )  # fmt: skip
         if not inline:
             self._begin()
@@ -67,7 +69,7 @@ class Embedder:
         """It joins the one before it if that is of its kind; so all run in the order they came."""
         last = self._inline[-1] if self._inline else None
         if last is None or not last.takes(pattern, binder):
-            last = Inline(pattern, binder)
+            last = Inline(pattern, binder, self.shared)
             last.registered = Registered("kernel", pattern, name_of(handler), self, observes=True, inline=last.run)
             self._inline.append(last)
             self._core.topics.add(last.registered)
@@ -111,7 +113,7 @@ class Embedder:
         function, binder = found
         reply = Reply(letter.reply_to)
         try:
-            args, kwargs = binder.bind(letter.envelope, letter.delivery)
+            args, kwargs = binder.bind(letter.envelope, letter.delivery, self.shared.received(letter.shares))
             value = function(*args, **kwargs)
             if letter.reply_to:
                 reply = Reply(letter.reply_to, codec.Raw(codec.encode(value)))
@@ -120,3 +122,8 @@ class Embedder:
             reply = Reply(letter.reply_to, failure=Failure(type=type(error).__name__, message=str(error)))
         if letter.reply_to:
             self._core.router.finish(letter.reply_to, reply)
+
+    def _run_once(
+        self, function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw, shares: tuple[Share, ...]
+    ) -> None:
+        run_alone(function, binder, envelope, self.shared.received(shares))

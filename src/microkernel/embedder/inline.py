@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import NoneType
 from typing import Any
 from uuid import UUID
 
+from microkernel.embedder.sharing import Shared
 from microkernel.errors import InvalidArguments, KernelError
 from microkernel.kernel.subscriptions import Subscription as Registered
+from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
+from microkernel.wire.messages import Share
 
 _log = logging.getLogger("microkernel")
 
@@ -24,9 +27,11 @@ def tell(handler: str, topic: str, error: Exception) -> None:
     _log.error("%s", told, exc_info=error)
 
 
-def run_alone(function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw) -> None:
+def run_alone(
+    function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw, attached: Sequence[Buffer] = ()
+) -> None:
     try:
-        args, kwargs = binder.bind(envelope, 1)
+        args, kwargs = binder.bind(envelope, 1, attached)
         function(*args, **kwargs)
     except Exception as error:
         tell(name_of(function), "inline", error)
@@ -42,7 +47,8 @@ class Inline:
 
     registered: Registered
 
-    def __init__(self, pattern: str, binder: EventBinder) -> None:
+    def __init__(self, pattern: str, binder: EventBinder, shared: Shared) -> None:
+        self._attached_in = shared.received
         self._pattern = pattern
         self._binder = binder
         self.entries: list[Entry] = []
@@ -65,11 +71,12 @@ class Inline:
     def _settle(self) -> None:
         self._functions = tuple(function for [function] in self.entries)
 
-    def run(self, envelope: codec.Raw) -> None:
-        args = self._shared(envelope)
+    def run(self, envelope: codec.Raw, shares: tuple[Share, ...]) -> None:
+        attached = self._attached_in(shares) if shares else ()
+        args = self._shared(envelope, attached)
         if args is None:
             for function in self._functions:
-                run_alone(function, self._binder, envelope)
+                run_alone(function, self._binder, envelope, attached)
             return
         for function in self._functions:
             try:
@@ -77,13 +84,13 @@ class Inline:
             except Exception as error:
                 tell(name_of(function), "inline", error)
 
-    def _shared(self, envelope: codec.Raw) -> tuple[Any, ...] | None:
+    def _shared(self, envelope: codec.Raw, attached: Sequence[Buffer]) -> tuple[Any, ...] | None:
         """The arguments, if all may be given the same; else each is given its own, or told what is wrong with them."""
         try:
-            args, kwargs = self._binder.bind(envelope, 1)
+            args, kwargs = self._binder.bind(envelope, 1, attached)
         except InvalidArguments:
             return None
         return args if not kwargs and _UNCHANGING.issuperset(map(type, args)) else None
 
 
-_UNCHANGING = frozenset({NoneType, bool, int, float, str, bytes, datetime, Decimal, UUID})
+_UNCHANGING = frozenset({NoneType, bool, int, float, str, bytes, datetime, Decimal, UUID, Buffer})

@@ -15,7 +15,7 @@ from typing import Protocol
 from microkernel.sdk.channel import ChannelClosed
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
-from microkernel.wire.places import EMIT_WINDOW, places_of
+from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
 from microkernel.wire.session import Session, pack
 
 DOWN, UP = SOURCES = 1, 2
@@ -37,7 +37,10 @@ class World(Protocol):
 class GuestChannel:
     """A ``sdk.channel.Channel``. The worker has said hello already."""
 
+    memory = None
+
     def __init__(self, world: World) -> None:
+        self.stray: Answer
         self._world = world
         self._sessions = {source: Session("worker", limit=frames.TRUSTED) for source in (DOWN, UP)}
         self._came: dict[int, deque[bytes]] = {DOWN: deque(), UP: deque()}
@@ -89,15 +92,18 @@ class GuestChannel:
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Emit):
             self._read_up(None, lambda: self._emitted < EMIT_WINDOW)
-            self._emitted += places_of(len(message.data))
+            self._emitted += places_of(size_of(message.data, message.shares))
             self._has_emitted = True
         if not self._world.send(pack([message]).decode("latin-1")):
             raise ChannelClosed
 
     def reply(self, reply: Reply, lane: int) -> None:
-        if lane < 0:
+        if lane < 0 or reply.shares:
             self.send(reply)
+        if lane < 0:
             return
+        if reply.shares:
+            reply = Reply(reply.id, elsewhere=True)
         reply.emitted, self._has_emitted = self._has_emitted, False
         if not self._world.reply(lane, pack([reply]).decode("latin-1")):
             self.send(reply)  # the caller has given the lane up: the kernel drops what comes too late

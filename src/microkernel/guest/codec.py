@@ -15,7 +15,8 @@ It gives the same bytes, the same values and the same refusals as msgspec does t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge
 from microkernel.guest import conversion, packing, records
@@ -23,11 +24,23 @@ from microkernel.guest import schema as schemas
 from microkernel.guest.containers import same
 from microkernel.guest.reading import reader_of
 from microkernel.guest.records import Struct, field
-from microkernel.guest.unpacking import unpack
-from microkernel.guest.values import MAX_DEPTH, NODEFAULT, UNSET, Raw
+from microkernel.guest.unpacking import unpack, unpack_with
+from microkernel.guest.values import ATTACHED, MAX_DEPTH, NODEFAULT, UNSET, Ext, Raw
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """The longest payload, encoded, in bytes."""
+MOST_ATTACHED = 256
+
+
+class Attached(Protocol):
+    """What travels beside a payload."""
+
+    data: bytes
+
+
+T = TypeVar("T", bound=Attached)
+Attach = Callable[[Any], T | None]
+"""What travels beside the bytes for a value; None where it is no value for that."""
 
 _ENCODE_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, BufferError)
 DECODE_FAILURES = (RecursionError, ValueError, TypeError, OverflowError, MemoryError, BufferError)
@@ -38,19 +51,48 @@ def encode(value: Any) -> bytes:
 
     Raises NotPlainData naming the path of what is no value, PayloadTooLarge over 16 MiB.
     """
+    return _encode(value, None)
+
+
+def encode_with(value: Any, attach: Attach[T], already: tuple[T, ...] = ()) -> tuple[bytes, tuple[T, ...]]:
+    """The bytes of a value, and what is attached to them, after what is ``already``. Raises as ``encode`` does."""
+    attached = [*already]
+
+    def stand_in(inner: Any) -> Ext | None:
+        found = attach(inner)
+        if found is None:
+            return None
+        attached.append(found)
+        return Ext(ATTACHED, bytes([len(attached) - 1]))
+
+    data = _encode(value, stand_in)
+    check_size(len(data), attached)
+    return data, tuple(attached)
+
+
+def check_size(size: int, attached: Iterable[Attached]) -> None:
+    """What travels with a payload counts with it, as far as it is bytes. Raises PayloadTooLarge."""
+    size += sum(len(each.data) for each in attached)
+    if size > MAX_PAYLOAD:
+        raise PayloadTooLarge("MK0603", size=size, limit=MAX_PAYLOAD)
+
+
+def _encode(value: Any, stand_in: packing.StandIn | None) -> bytes:
     try:
-        data = packing.pack(value)
+        data = packing.pack(value, stand_in)
     except _ENCODE_FAILURES as failure:
-        path, kind = _find_offender(value)
+        path, kind = _find_offender(value, stand_in)
         raise NotPlainData("MK0602", path=path, kind=kind, reason=str(failure)) from None
     if len(data) > MAX_PAYLOAD:
         raise PayloadTooLarge("MK0603", size=len(data), limit=MAX_PAYLOAD)
     return data
 
 
-def decode(data: bytes | memoryview | Raw, type: Any = Any) -> Any:
+def decode(data: bytes | memoryview | Raw, type: Any = Any, attached: Sequence[Any] = ()) -> Any:
     """The value of some bytes, checked and converted to ``type``. Raises InvalidArguments with the path."""
     try:
+        if attached:
+            return decoder_for(type, attached)(data)
         return unpack(data) if type is Any else decoder_for(type)(data)
     except DECODE_FAILURES as failure:
         raise invalid(failure) from None
@@ -66,12 +108,14 @@ def convert(value: Any, type: Any) -> Any:
         raise invalid(failure) from None
 
 
-def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Raw, Raw]:
-    """The bytes of a call's arguments, which are one payload. Raises as ``encode`` does."""
-    first, named = (encode(args) if args else b"\x90"), (encode(kwargs) if kwargs else b"\x80")
-    if len(first) + len(named) > MAX_PAYLOAD:
-        raise PayloadTooLarge("MK0603", size=len(first) + len(named), limit=MAX_PAYLOAD)
-    return Raw(first), Raw(named)
+def encode_arguments(
+    args: Sequence[Any], kwargs: Mapping[str, Any], attach: Attach[T]
+) -> tuple[Raw, Raw, tuple[T, ...]]:
+    """The bytes of a call's arguments, which are one payload, and what is attached. Raises as ``encode`` does."""
+    first, attached = encode_with(args, attach) if args else (b"\x90", ())
+    named, attached = encode_with(kwargs, attach, attached) if kwargs else (b"\x80", attached)
+    check_size(len(first) + len(named), attached)
+    return Raw(first), Raw(named), attached
 
 
 def plain_text(text: str, longest: int = 16_000) -> str:
@@ -85,8 +129,10 @@ def invalid(failure: BaseException) -> InvalidArguments:
     return InvalidArguments("MK0605", reason=str(failure) or type(failure).__name__)
 
 
-def decoder_for(type: Any) -> Callable[[Any], Any]:
+def decoder_for(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]:
     """The bare decoder of a type, for hot paths; its failures are for ``invalid`` to name."""
+    if attached:
+        return _decoder(type, partial(unpack_with, attached))
     try:
         return _decoders[type]
     except KeyError:
@@ -99,7 +145,7 @@ def decoder_for(type: Any) -> Callable[[Any], Any]:
 _decoders: dict[Any, Callable[[Any], Any]] = {}
 
 
-def _decoder(type: Any) -> Callable[[Any], Any]:
+def _decoder(type: Any, unpack: Callable[..., Any] = unpack) -> Callable[[Any], Any]:
     convert = conversion.decoded_as(type)
     if convert is same:
         return unpack
@@ -143,11 +189,11 @@ def forget_types() -> None:
     packing.forget_classes()
 
 
-def _find_offender(value: Any) -> tuple[str, str]:
+def _find_offender(value: Any, stand_in: packing.StandIn | None) -> tuple[str, str]:
     """Where in ``value`` the first thing is that cannot be encoded, and its type. Only runs when encoding failed."""
     path = ""
     for _ in range(MAX_DEPTH):
-        inner = next((step for step in _children(value) if not _encodes(step[1])), None)
+        inner = next((step for step in _children(value) if not _encodes(step[1], stand_in)), None)
         if inner is None:
             return path or "the payload", _kind(value)
         path, value = path + inner[0], inner[1]
@@ -163,9 +209,9 @@ def _children(value: Any) -> Iterable[tuple[str, Any]]:
     return [(f".{name}", getattr(value, name, None)) for name in fields]
 
 
-def _encodes(value: Any) -> bool:
+def _encodes(value: Any, stand_in: packing.StandIn | None) -> bool:
     try:
-        packing.pack(value)
+        packing.pack(value, stand_in)
     except _ENCODE_FAILURES:
         return False
     return True
@@ -176,7 +222,8 @@ def _kind(value: Any) -> str:
 
 
 __all__ = [
-    "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "NODEFAULT", "UNSET", "Raw", "Struct", "convert", "decode",
-    "decoder_for", "encode", "encode_arguments", "encode_message", "field", "forget_types", "invalid", "plain_text",
-    "record_type", "schema", "values_of",
+    "ATTACHED", "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "MOST_ATTACHED", "NODEFAULT", "UNSET", "Attach",
+    "Attached", "Raw", "Struct", "check_size", "convert", "decode", "decoder_for", "encode", "encode_arguments",
+    "encode_message", "encode_with", "field", "forget_types", "invalid", "plain_text", "record_type", "schema",
+    "values_of",
 ]  # fmt: skip

@@ -189,6 +189,7 @@ class Compiler:
 
     def _custom(self, part: Hint, kinds: list[Kind], context: Any) -> Converter:
         wanted, or_none = part.origin, bool(kinds)
+        make = getattr(wanted, "__from_bytes__", None)
         if any(kind.word != "null" for kind in kinds):
             raise TypeError(
                 "Type unions containing a custom type may not contain any additional types other than `None` - "
@@ -196,6 +197,8 @@ class Compiler:
             )
 
         def convert(value: Any) -> Any:
+            if make is not None and type(value) is bytes:
+                return make(value)
             if (value is None and or_none) or isinstance(value, wanted):
                 return value
             raise Mismatch(f"Expected `{scalars.c_name(wanted)}`, got `{scalars.c_name(type(value))}`")

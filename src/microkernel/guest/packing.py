@@ -16,6 +16,10 @@ from microkernel.guest.values import MAX_DEPTH, UNSET, Ext, Raw
 
 Put = Callable[[bytes], object]
 Packer = Callable[[Any, Put, int], None]
+StandIn = Callable[[Any], Ext | None]
+
+_stand_in: StandIn | None = None
+"""Of the packing under way: a guest has one thread."""
 
 _SMALL = [bytes([n]) for n in range(128)]
 _ARRAY = [bytes([0x90 | n]) for n in range(16)]
@@ -26,13 +30,18 @@ _I8, _I16, _I32, _I64 = (Layout(">B" + code).pack for code in "bhiq")
 _FLOAT = Layout(">Bd").pack
 
 
-def pack(value: Any) -> bytes:
-    """The bytes of a value.
+def pack(value: Any, stand_in: StandIn | None = None) -> bytes:
+    """The bytes of a value; ``stand_in`` may give an extension for what is none.
 
     Raises TypeError, OverflowError, ValueError or, nested deeper than MAX_DEPTH, RecursionError.
     """
+    global _stand_in
     parts: list[bytes] = []
-    packer_of(type(value))(value, parts.append, MAX_DEPTH)
+    before, _stand_in = _stand_in, stand_in
+    try:
+        packer_of(type(value))(value, parts.append, MAX_DEPTH)
+    finally:
+        _stand_in = before
     return b"".join(parts)
 
 
@@ -206,7 +215,10 @@ def _as_text(text: Callable[[Any], str]) -> Packer:
 
 
 def _refused(value: Any, put: Put, depth: int) -> None:
-    raise TypeError(type(value).__name__)
+    found = _stand_in(value) if _stand_in is not None else None
+    if found is None:
+        raise TypeError(type(value).__name__)
+    _ext(found, put, depth)
 
 
 _PLAIN: dict[type, Packer] = {

@@ -100,6 +100,8 @@ def _place_in_union(part: Hint) -> int:
 def _part_schema(part: Hint, names: dict[Any, str]) -> Schema:
     if _is_hashable(part.bare) and part.bare in names:
         return {"$ref": f"#/$defs/{names[part.bare]}"}
+    if hasattr(part.bare, "__from_bytes__"):
+        return dict(_BASE64)
     if part.bare in _SIMPLE:
         return dict(_SIMPLE[part.bare])
     if part.origin is Literal:

@@ -7,19 +7,31 @@ an IndexError or a struct.error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import Struct as Layout
 from struct import error as ShortOfBytes  # noqa: N812
 from typing import Any
 
 from microkernel.guest import moments
-from microkernel.guest.values import MAX_DEPTH, DecodeError, Ext, Raw
+from microkernel.guest.values import ATTACHED, MAX_DEPTH, DecodeError, Ext, Raw
 
 Reader = Callable[[bytes, int, int], tuple[Any, int]]
 
 TRUNCATED = "Input data was truncated"
 _MALFORMED = "MessagePack data is malformed: "
 _U16, _U32 = Layout(">H").unpack_from, Layout(">I").unpack_from
+_attached: Sequence[Any] = ()
+"""To the bytes that are being read: a guest has one thread."""
+
+
+def unpack_with(attached: Sequence[Any], data: Any, read: Reader | None = None) -> Any:
+    """The same of bytes to which something is attached."""
+    global _attached
+    before, _attached = _attached, attached
+    try:
+        return unpack(data, read)
+    finally:
+        _attached = before
 
 
 def unpack(data: Any, read: Reader | None = None) -> Any:
@@ -201,6 +213,10 @@ def _ext(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     end = skip(data, at)
     start = at + 1 + _SIZED.get(data[at], (0, 0))[0]
     code, content = data[start], data[start + 1 : end]
+    if code == ATTACHED and _attached:
+        if len(content) != 1 or content[0] >= len(_attached):
+            raise DecodeError("it refers to what is not attached")
+        return _attached[content[0]], end
     return (moments.from_timestamp(content) if code == 0xFF else Ext(code - (code >> 7 << 8), content)), end
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 MAX_DEPTH = 128
 """The deepest nesting of lists and dicts in a payload."""
+ATTACHED = 1
+"""The extension that stands for what is attached: its index, one byte."""
 
 
 class DecodeError(ValueError):

@@ -67,6 +67,8 @@ class Lane:
     def answer(self, reply: Reply) -> None:
         """The answer came another way: its waiter gets it."""
         self._reply = reply
+        if reply.shares:
+            return  # its waiter is told on the lane where to look
         self._handed.release()
         self._interrupt()
 
@@ -77,19 +79,28 @@ class Lane:
                 data = self._receive(left)
                 if data == b"":
                     self._handed.acquire(timeout=max(0.0, deadline - time.monotonic()))
-                    return self._reply
+                    return self._handed_over()
                 for reply in self._replies(data):
-                    if reply.id == id:
+                    if reply.id == id and (found := self._found(reply)) is not None:
                         self.release()
-                        if reply.emitted:  # what its caller does next must not overtake what the callee emitted
-                            self._reactor.run(self._catch_up)
-                        return reply
+                        return found
         except BaseException:
             self._strand()
             raise
-        if self._reply is None:
+        handed = self._handed_over()
+        if handed is None or handed.shares:
             self._strand()
-        return self._reply
+        return handed
+
+    def _found(self, reply: Reply) -> Reply | None:
+        """What its caller does next must not overtake what the callee emitted; and the reply itself may be there."""
+        if reply.emitted or reply.elsewhere:
+            self._reactor.run(self._catch_up)
+        return self._handed_over() if reply.elsewhere else reply
+
+    def _handed_over(self) -> Reply | None:
+        reply, self._reply = self._reply, None
+        return reply
 
     def release(self) -> None:
         """It is free for the next caller."""
@@ -167,7 +178,10 @@ class Lane:
 
     def _replies(self, data: bytes | None) -> list[Reply]:
         try:
-            return self._reader.receive(data) if data else []
+            replies = self._reader.receive(data) if data else []
+            if any(reply.shares for reply in replies):
+                raise ProtocolError("MK0215", reason="what is attached to a reply goes up with it")
+            return replies
         except ProtocolError as error:
             self._malformed(error)
             self._interrupt()

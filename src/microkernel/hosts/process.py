@@ -8,17 +8,54 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+from microkernel.hosts._lender import Lender
+from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._worker_host import WorkerHost
+from microkernel.hosts._worker_place import WorkerPlace
+from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import LaunchSpec
+from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
+from microkernel.wire.messages import Load
+
+
+class ProcessPlace(WorkerPlace):
+    """A worker that is lent memory."""
+
+    def __init__(
+        self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str
+    ) -> None:
+        super().__init__(load, feed, uplink, reactor, scratch, folder)
+        self._lender = Lender(reactor, uplink, self._malformed)
+
+    def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
+        try:
+            super().begin(zygote, request)
+        finally:
+            self._lender.theirs.close()
+
+    def _more_descriptors(self) -> list[int]:
+        return [self._lender.theirs.fileno()]
+
+    def _begin_talk(self) -> None:
+        self._lender.open()
+        super()._begin_talk()
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._lender.close()
+        super()._close()
 
 
 class ProcessHost(WorkerHost):
     """Instances as processes, forked from one zygote."""
 
     level: Level = "process"
+
+    def _place(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, folder: str) -> ProcessPlace:
+        return ProcessPlace(spec.load, feed, uplink, self._reactor, self._scratch, folder)
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         """The kernel's own surroundings, as they are now, but for secrets and the folder of temporary files; another

@@ -29,6 +29,7 @@ from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Uplink
 from microkernel.kernel.ports import Reactor as ReactorPort
 from microkernel.sdk import threads
+from microkernel.sdk.arrays import array_over
 from microkernel.sdk.channel import ChannelClosed
 from microkernel.sdk.runtime import Runtime
 from microkernel.sdk.threads import PluginThread
@@ -211,6 +212,19 @@ class ThreadPlace:
         self.channel.forget()
 
 
+class LentMemory:
+    """The kernel's own mapping of what the instance was lent, or sent."""
+
+    def __init__(self, uplink: Uplink) -> None:
+        self._uplink = uplink
+
+    def array(self, block: int) -> Any:
+        return array_over(self._uplink.memory(block))
+
+    def forget(self, blocks: Sequence[int]) -> None:
+        """Nothing is kept here."""
+
+
 class MemoryChannel:
     """The runtime's Channel, with the kernel's feed and uplink behind it instead of sockets."""
 
@@ -222,6 +236,8 @@ class MemoryChannel:
         self._bell = Bell()
         self._parked = False
         self._closed = self._finished = False
+        self.memory = LentMemory(uplink)
+        self.stray: Callable[[Reply], object]
 
     # The kernel's side
 
@@ -231,6 +247,8 @@ class MemoryChannel:
             answer = self._answers.get(message.id)  # taken out by who asked: this thread may be killed right here
             if answer is not None:
                 answer(message)
+            elif message.shares:
+                self.stray(message)
             return
         try:
             self._inbox.append(message)

@@ -32,7 +32,7 @@ class Buried:
             if subscription.handler == dead.handler and not subscription.board:
                 envelope = self.bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
                 self.drop(letter)
-                self.bus.offer(EventLetter(subscription, dead.topic, envelope), "kernel")
+                self.bus.offer(EventLetter(subscription, dead.topic, envelope, shares=dead.shares), "kernel")
                 return True
         raise KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason="it is gone", letter=letter)
 
@@ -53,5 +53,6 @@ class Buried:
 
 
 def _shown(letter: DeadLetter) -> dict[str, Any]:
+    data = codec.decode(letter.data, attached=[f"<Buffer of {share.size:,} bytes>" for share in letter.shares])
     fields = ("id", "plugin", "handler", "topic", "source", "time", "delivery", "reason")
-    return {name: getattr(letter, name) for name in fields} | {"data": codec.decode(letter.data)}
+    return {name: getattr(letter, name) for name in fields} | {"data": data}

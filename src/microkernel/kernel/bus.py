@@ -19,7 +19,7 @@ from microkernel.kernel.mailbox import Latecomer, Mailbox
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
 from microkernel.wire.codec import Raw, encode_message
-from microkernel.wire.messages import Envelope
+from microkernel.wire.messages import Envelope, Share
 
 _MOST_LATECOMERS = 100_000
 """How many letters may wait for room in one mailbox; a hundred workers at once have as much credit."""
@@ -53,6 +53,7 @@ class Bus:
         source: str,
         topic: str,
         data: Raw,
+        shares: tuple[Share, ...] = (),
         *,
         settled: Callable[[], object] | None = None,
         direct: bool = False,
@@ -70,9 +71,9 @@ class Bus:
             if subscription.once and not self._claim(subscription):
                 continue
             if subscription.inline is not None:
-                subscription.inline(envelope)
+                subscription.inline(envelope, shares)
                 continue
-            letter = EventLetter(subscription, topic, envelope)
+            letter = EventLetter(subscription, topic, envelope, shares=shares)
             if self.offer(letter, source, direct=direct):
                 continue
             if patient:

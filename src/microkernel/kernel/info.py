@@ -52,7 +52,8 @@ class PluginInfo:
     traceback: str = ""
     built_in: bool = False
     kept: Mapping[str, int] = field(default_factory=dict)
-    """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kept``."""
+    """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kept``, what is lent it for
+    Buffers (``shared``) by ``limits.shared``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ def _kept(record: Record, on_board: int) -> dict[str, int]:
         "registrations": record.instance.registered.used if record.instance is not None else 0,
         "dead_letters": record.dead_letters.used,
         "log": record.logs.used,
+        "shared": record.instance.holdings.used if record.instance is not None else 0,
     }
 
 

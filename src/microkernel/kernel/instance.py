@@ -6,16 +6,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from mmap import mmap
 from signal import SIGKILL
 from typing import TYPE_CHECKING
 
-from microkernel.errors import KernelError
+from microkernel.errors import KernelError, PayloadTooLarge
+from microkernel.kernel.buffers import Holdings
 from microkernel.kernel.kept import Budget
-from microkernel.kernel.letters import CallLetter, EventLetter
+from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Place, Snapshot
 from microkernel.wire import messages
-from microkernel.wire.messages import Message
+from microkernel.wire.messages import Deliver, Invoke, Message
 from microkernel.wire.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Instance:
         self.secrets = Secrets()
         """Not to be let out by accident: its runtime cuts them out of what it tells, the kernel out of its output."""
         self.place: Place
+        in_memory = level in ("thread", "process") and not record.visitor
+        self.holdings = Holdings(self.name, manifest.limits.shared, self._tell, in_memory=in_memory)
         self.news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self.staged = messages.Loaded([], [])
         """What it has registered, until that takes effect."""
@@ -104,10 +108,12 @@ class Instance:
             self._switch.began(self)
         for letter in letters:
             message = letter.message(self.place)
-            if message is not None:
+            if message is not None and self.attach(message, letter):
                 taken.append(message)
                 continue
             self.record.mailbox.done(letter.seq)
+            if message is not None:
+                continue  # what is wrong has been told
             if isinstance(letter, CallLetter):
                 self.record.incoming.remove(letter.call.id)
                 if letter.call.lane is not None:
@@ -115,6 +121,16 @@ class Instance:
             elif isinstance(letter, EventLetter):
                 self._switch.bury(letter, "the present generation has no such handler")
         return taken
+
+    def attach(self, message: Deliver | Invoke, letter: Letter) -> bool:
+        """Give it what is attached to the letter; False if that cannot be: then who sent it has been told."""
+        if letter.shares:
+            try:
+                message.shares = self.holdings.give(letter.shares)
+            except PayloadTooLarge as error:
+                self._switch.undeliverable(letter, error)
+                return False
+        return True
 
     def waiting(self) -> int:
         return 0 if self.record.instance is not self or self.record.mailbox.paused else self.record.mailbox.waiting
@@ -131,12 +147,22 @@ class Instance:
     def ended(self, exit: Exit) -> None:
         self.record.past.append(self)  # before anybody who waits for its end goes on
         self.exit = exit = self.leaving or exit
+        self.holdings.close()
         self.gone.set()
         self.news.put(exit)
         self._switch.ended(self, exit)
 
+    def memory(self, block: int) -> mmap:
+        return self.holdings.block(block).memory
+
+    def descriptor(self, block: int) -> tuple[int, bool]:
+        return self.holdings.descriptor(block)
+
     def malformed(self, error: KernelError) -> None:
         self.leaving = Exit(str(error), signal=SIGKILL)
+
+    def _tell(self, message: Message) -> None:
+        self.place.send(message)
 
     # Its life
 

@@ -84,7 +84,7 @@ class Journal:
         dead = DeadLetter(
             id, subscription.owner, subscription.handler, envelope.topic, envelope.source, envelope.time,
             letter.delivery, codec.plain_text(reason), bytes(envelope.data),
-            codec.plain_text(failure.traceback) if failure else "",
+            codec.plain_text(failure.traceback) if failure else "", letter.shares,
         )  # fmt: skip
         self._reactor.post(partial(self._keep, dead, letter.reply_to, failure))
 

@@ -15,6 +15,7 @@ from microkernel.kernel.approvals import Approvals
 from microkernel.kernel.approving import Approving
 from microkernel.kernel.audits import Audits
 from microkernel.kernel.births import Births
+from microkernel.kernel.buffers import Buffers
 from microkernel.kernel.buried import Buried
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
@@ -102,10 +103,12 @@ class Core(Approving, Buried, Texts):
         self.subscribing.context, self.subscribing.bus = self.context, self.bus
         self.service = KernelService()
         self.service.controls = self
+        self.buffers = Buffers(self.reactor.later)
         births = Births(self.registry, self.loader, hosts(self), self.config, data_dir, self.approvals)
         births.switch = self.switch = Switch(
-            self.bus, self.router, self.context, self.subscribing, self.service, self.reactor, self.journal
-        )
+            self.bus, self.router, self.context, self.subscribing, self.service, self.buffers, self.reactor,
+            self.journal,
+        )  # fmt: skip
         self.births = births
         self._audits = Audits(self.journal)
         endings = Endings(self.journal)
@@ -364,6 +367,7 @@ class Core(Approving, Buried, Texts):
     # What hosts and the watchdog tell
 
     def _ended(self, instance: Instance, exit: Exit) -> None:
+        self.reactor.post(self.buffers.sweep)
         if not instance.dismissed:
             self._beside(partial(self.deaths.died, instance, exit), f"{instance.name}-death")
         elif instance.record.state == "zombie":

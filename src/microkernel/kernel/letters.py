@@ -6,7 +6,8 @@ from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
 from microkernel.wire.codec import Raw, Struct, field
-from microkernel.wire.messages import Deliver, Invoke, Message
+from microkernel.wire.messages import Deliver, Invoke, Share
+from microkernel.wire.places import size_of
 
 if TYPE_CHECKING:
     from microkernel.kernel.ports import Place
@@ -18,8 +19,8 @@ _numbers = count(1)
 
 class Letter(Struct, kw_only=True, eq=False, weakref=True):
     """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died. ``size``: bytes
-    for which it takes room in its mailbox. A Struct, because one is made for each event and receiver: that is one C
-    call."""
+    for which it takes room in its mailbox. ``shares``: what is attached to it, and stays as it is while it waits. A
+    Struct, because one is made for each event and receiver: that is one C call."""
 
     seq: int = field(default_factory=_numbers.__next__)
     suspect: bool = False
@@ -29,7 +30,11 @@ class Letter(Struct, kw_only=True, eq=False, weakref=True):
     def size(self) -> int:
         return 0
 
-    def message(self, place: Place) -> Message | None:
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        raise NotImplementedError
+
+    def message(self, place: Place) -> Deliver | Invoke | None:
         """For the present instance, in this place; None if it is no longer wanted."""
         raise NotImplementedError
 
@@ -43,12 +48,13 @@ class EventLetter(Letter):
     reply_to: int = 0
     deadline: float = 0.0
     delivery: int = 1
+    shares: tuple[Share, ...] = ()
 
     @property
     def size(self) -> int:
-        return len(self.envelope)
+        return size_of(self.envelope, self.shares) if self.shares else len(self.envelope)
 
-    def message(self, place: Place) -> Message | None:  # noqa: ARG002 - the same for every place
+    def message(self, place: Place) -> Deliver | None:  # noqa: ARG002 - the same for every place
         number = self.subscription.number
         return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline) if number else None
 
@@ -60,7 +66,11 @@ class CallLetter(Letter):
     call: PendingCall
     is_call: ClassVar[bool] = True
 
-    def message(self, place: Place) -> Message | None:
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        return self.call.asked.shares
+
+    def message(self, place: Place) -> Invoke | None:
         call, asked = self.call, self.call.asked
         if call.answered:
             return None

@@ -64,6 +64,7 @@ class Limits:
     probation: float = 0.0
     mailbox: int = 10_000
     kept: int = 64 * 1024 * 1024
+    shared: int = 1024 * 1024 * 1024
     block: float = 1.0
     max_deliveries: int = 3
     memory: int = 0

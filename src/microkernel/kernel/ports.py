@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from mmap import mmap
 from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import KernelError
@@ -136,6 +137,13 @@ class Uplink(Protocol):
 
     def ended(self, exit: Exit) -> None:
         """Exactly once, when nothing of the instance runs any more."""
+
+    def memory(self, block: int) -> mmap:
+        """Of a block that the instance has, for who is in this process. Raises PermissionDenied."""
+
+    def descriptor(self, block: int) -> tuple[int, bool]:
+        """The same for another process, which is going to map it; and whether it may write to it. On the reactor's
+        thread."""
 
     def malformed(self, error: KernelError) -> None:
         """The instance sent what is no message. The place is being killed; ``ended`` follows."""

@@ -16,7 +16,7 @@ from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.kernel.subscriptions import Counts, Subscription
-from microkernel.wire.messages import Method
+from microkernel.wire.messages import Method, Share
 
 if TYPE_CHECKING:
     from microkernel.kernel.instance import Instance
@@ -41,6 +41,7 @@ class DeadLetter:
     reason: str
     data: bytes
     traceback: str = ""
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class LogRecord:
 
 
 def size_of_letter(letter: DeadLetter) -> int:
-    return EACH + len(letter.data) + weight(letter.handler, letter.topic, letter.reason, letter.traceback)
+    size = len(letter.data) + sum(share.size for share in letter.shares)
+    return EACH + size + weight(letter.handler, letter.topic, letter.reason, letter.traceback)
 
 
 def size_of_line(line: LogRecord) -> int:

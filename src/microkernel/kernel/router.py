@@ -105,7 +105,7 @@ class Router:
             if target.incoming.places > target.mailbox.capacity:
                 self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.incoming)))
                 continue
-            letter = EventLetter(subscription, ask.topic, envelope, pending.id, ask.deadline)
+            letter = EventLetter(subscription, ask.topic, envelope, pending.id, ask.deadline, shares=ask.shares)
             left = max(0.0, ask.deadline - self._clock.now())
             pending.expiry = self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
             if not self._bus.offer(letter, source):
@@ -180,7 +180,11 @@ class Router:
 
     def _add(self, pending: PendingCall) -> None:
         self._pending[pending.id] = pending
-        pending.target.incoming.add(pending.id, pending, len(pending.asked.args) + len(pending.asked.kwargs))
+        asked = pending.asked
+        size = len(asked.args) + len(asked.kwargs)
+        if asked.shares:
+            size += sum(len(share.data) for share in asked.shares)
+        pending.target.incoming.add(pending.id, pending, size)
         if pending.caller is not None:
             pending.caller.outgoing[pending.id] = pending
 
@@ -190,6 +194,8 @@ class Router:
         if pending is None:
             return None
         pending.answered = True
+        if pending.asked.shares:
+            pending.asked.shares = ()  # who has begun with it has them by holds of its own
         if pending.expiry is not None:
             pending.expiry()
         if not is_kept:
@@ -205,6 +211,7 @@ class Router:
         if call.letter is None:
             return
         mailbox.done(call.letter.seq)
+        call.letter = None  # they refer to each other, and to what is attached
         if mailbox.latecomers:
             self._reactor.post(partial(self._bus.admit_latecomers, mailbox))
         if mailbox.waiting:
@@ -236,7 +243,7 @@ def _pass(target: Record, letter: CallLetter) -> bool:
     """A call that a handler of a retiring instance waits for passes the paused mailbox: else neither could end."""
     instance = target.retiring
     message = letter.message(instance.place) if instance is not None else None
-    if instance is None or message is None:
+    if instance is None or message is None or not instance.attach(message, letter):
         return False
     instance.passed.append(letter.call.id)
     target.mailbox.take_aside(letter)

@@ -106,7 +106,7 @@ class Subscribing:
         """Tell a watcher of a key: an event like any other, to it alone."""
         envelope = self.bus.envelope("kernel", key, news)
         if watcher.inline is not None:
-            watcher.inline(envelope)
+            watcher.inline(envelope, ())
             return
         letter = EventLetter(watcher, key, envelope)
         if not self.bus.offer(letter, "kernel"):

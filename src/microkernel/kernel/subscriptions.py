@@ -16,6 +16,7 @@ from weakref import ref
 from microkernel.kernel.kept import Pending
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.mailbox import Mailbox
+from microkernel.wire.messages import Share
 
 _CACHED = 4096
 """Topics are made up by plugins: more than these answers are not kept."""
@@ -71,7 +72,7 @@ class Subscription:
         overflow: str = "block",
         board: bool = False,
         observes: bool = False,
-        inline: Callable[[Any], object] | None = None,
+        inline: Callable[[Any, tuple[Share, ...]], object] | None = None,
     ) -> None:
         self.owner = owner
         self.pattern = pattern

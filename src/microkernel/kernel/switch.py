@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 from microkernel.errors import KernelError, PermissionDenied
 from microkernel.kernel import gate
+from microkernel.kernel.buffers import Buffers
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
 from microkernel.kernel.instance import Instance
-from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.ports import Exit
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.router import Router, cancel
@@ -25,7 +26,7 @@ from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Reply
-from microkernel.wire.places import EMIT_WINDOW, places_of
+from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
 
 
 class Witness(Protocol):
@@ -51,6 +52,7 @@ class Switch:
         context: Context,
         subscribing: Subscribing,
         service: KernelService,
+        buffers: Buffers,
         reactor: Reactor,
         witness: Witness,
     ) -> None:
@@ -59,6 +61,7 @@ class Switch:
         self._context = context
         self._subscribing = subscribing
         self._service = service
+        self._buffers = buffers
         self._reactor = reactor
         self._witness = witness
         self.bury = witness.bury
@@ -75,6 +78,8 @@ class Switch:
             messages.Data: self._data,
             messages.Subscribe: self._subscribe,
             messages.Unsubscribe: self._unsubscribe,
+            messages.Lend: self._lend,
+            messages.Released: self._released,
             messages.Expose: self._expose,
             messages.Rejected: self._rejected,
             messages.Log: witness.logged,
@@ -106,27 +111,44 @@ class Switch:
     def cut_off(self, instance: Instance) -> None:
         self._reactor.run(partial(_cut_off, instance))
 
+    def undeliverable(self, letter: Letter, error: KernelError) -> None:
+        """What is attached to it cannot be given to who it is for."""
+        if isinstance(letter, CallLetter):
+            self._router.fail(letter.call.id, error)
+        elif isinstance(letter, EventLetter):
+            self.bury(letter, error.text)
+
     def _refuse(self, instance: Instance, message: messages.Message, error: KernelError) -> None:
         if isinstance(message, _ASKING):
             instance.place.send(Reply(message.id, failure=from_error(error)))
+        elif isinstance(message, Reply):
+            self._router.replied(instance.record, Reply(message.id, failure=from_error(error)))
+            self._reactor.post(partial(self._witness.refused, instance, error))
         elif isinstance(error, PermissionDenied) or isinstance(message, messages.Emit):
             self._reactor.post(partial(self._witness.refused, instance, error))
-            instance.give_credit(places_of(len(message.data)) if isinstance(message, messages.Emit) else 1)
+            instance.give_credit(_places(message) if isinstance(message, messages.Emit) else 1)
 
     # In place: each changes the kernel by single C calls
 
     def _emit(self, instance: Instance, message: messages.Emit) -> None:
+        if message.shares:
+            message.shares = instance.holdings.take(message.shares)
         instance.record.counts.emitted += 1
         if instance.on_own_thread:
-            self._bus.emit(instance.name, message.topic, message.data)
+            self._bus.emit(instance.name, message.topic, message.data, message.shares)
         else:
-            places = places_of(len(message.data))
+            places = _places(message)
             instance.unsettled += places
             settled = partial(instance.settled, places)
             patient = instance.unsettled <= _MOST_UNSETTLED
-            self._bus.emit(instance.name, message.topic, message.data, settled=settled, direct=True, patient=patient)
+            self._bus.emit(
+                instance.name, message.topic, message.data, message.shares,
+                settled=settled, direct=True, patient=patient,
+            )  # fmt: skip
 
     def _call(self, instance: Instance, message: messages.Call) -> None:
+        if message.shares:
+            message.shares = instance.holdings.take(message.shares)
         answer = partial(_answer, instance, message.id)
         if message.target.startswith(gate.KERNEL_TOPICS):
             self._service.call(message, answer)
@@ -134,7 +156,12 @@ class Switch:
         self._router.call(instance.record, message, answer, direct=not instance.on_own_thread)
 
     def _reply(self, instance: Instance, message: Reply) -> None:
+        if message.shares:
+            message.shares = instance.holdings.take(message.shares)
         self._router.replied(instance.record, message)
+
+    def _released(self, instance: Instance, message: messages.Released) -> None:
+        instance.holdings.release(message.holds)
 
     def _done(self, instance: Instance, message: messages.Done) -> None:
         record = instance.record
@@ -150,6 +177,7 @@ class Switch:
     # On the reactor's thread
 
     def _ask(self, instance: Instance, message: messages.Ask) -> None:
+        message.shares = instance.holdings.take(message.shares)
         self._router.ask(instance.record, instance.name, message, partial(_answer, instance, message.id))
 
     def _cancel(self, instance: Instance, message: messages.Cancel) -> None:
@@ -167,6 +195,9 @@ class Switch:
         else:
             self._context.delete(message.key)
         instance.place.send(Reply(message.id, Raw(encode_message(result))))
+
+    def _lend(self, instance: Instance, message: messages.Lend) -> None:
+        instance.place.send(Reply(message.id, Raw(encode_message(self._buffers.lend(instance.holdings, message.size)))))
 
     def _subscribe(self, instance: Instance, message: messages.Subscribe) -> None:
         self._subscribing.subscribe(instance, message.handler)
@@ -199,10 +230,15 @@ class Switch:
 
 _MOST_UNSETTLED = 8 * EMIT_WINDOW
 """Places. An SDK that heeds its credit does not come near, with many threads neither; what is over it does not wait."""
-_IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done})
+_IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done, messages.Released})
 _ASKING = (
     messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
+    messages.Lend,
 )  # fmt: skip
+
+
+def _places(message: messages.Emit) -> int:
+    return places_of(size_of(message.data, message.shares))
 
 
 def _cut_off(instance: Instance) -> None:
@@ -212,7 +248,14 @@ def _cut_off(instance: Instance) -> None:
 
 def _answer(instance: Instance, id: int, reply: Reply) -> None:
     if not instance.cut:
-        instance.place.send(Reply(id, reply.value, reply.failure))
+        instance.place.send(_reply_to(instance, id, reply))
+
+
+def _reply_to(instance: Instance, id: int, reply: Reply) -> Reply:
+    try:
+        return Reply(id, reply.value, reply.failure, shares=instance.holdings.give(reply.shares))
+    except KernelError as error:
+        return Reply(id, failure=from_error(error))
 
 
 def _ok(instance: Instance, id: int) -> None:

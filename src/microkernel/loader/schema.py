@@ -267,6 +267,7 @@ LIMITS: Schema = {
     "probation": seconds,
     "mailbox": whole(1),
     "kept": size,
+    "shared": size,
     "block": seconds,
     "max_deliveries": whole(1),
     "memory": size,

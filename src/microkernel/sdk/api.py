@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
+from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.decorators import Overflow
 from microkernel.sdk.event import Reply, Subscription
 
@@ -145,6 +146,20 @@ class PluginAPI:
         A deleted key comes with value None and revision 0.
         """
         return self._instance.subscribe(pattern, handler, False, "block", board=True)
+
+    # large
+
+    def share(self, data: Any) -> Buffer:
+        """Copy bytes, once, to where other plugins can read them: ``emit("frame", pixels=api.share(array))``.
+
+        ``data`` is anything bytes-like: ``bytes``, ``bytearray``, ``memoryview``, a numpy array, another Buffer (which
+        is given back as it is). Put the Buffer into the payload of an event, a call or an answer, as often as you like;
+        not on the board, and not into the answer to an ``ask``. Between ``thread`` and ``process`` plugins it may have
+        any size, and all that one has in use 1 GiB (``limits.shared``). To and from others a payload takes 16 MiB.
+
+        Raises PayloadTooLarge, TypeError for what is not bytes-like.
+        """
+        return self._instance.outgoing("share").sharing.share(data)
 
     # time
 

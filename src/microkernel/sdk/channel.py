@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from microkernel.sdk.sharing import Memory
 from microkernel.wire.messages import Message, Reply
 
 
@@ -13,6 +14,13 @@ class ChannelClosed(Exception):
 
 
 class Channel(Protocol):
+    stray: Callable[[Reply], object]
+    """Is given each Reply that nobody waits for any more."""
+
+    @property
+    def memory(self) -> Memory | None:
+        """Where blocks are reached that the kernel lends; None where it lends none."""
+
     def receive(self, timeout: float | None) -> Sequence[Message]:
         """What has come down; empty when the time is over. Only on the instance's main thread. Raises ChannelClosed."""
 

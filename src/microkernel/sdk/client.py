@@ -14,13 +14,16 @@ from itertools import count
 from typing import Any
 
 from microkernel.errors import CallTimeout, KernelError, PermissionDenied
+from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.channel import Channel
 from microkernel.sdk.event import Reply
+from microkernel.sdk.sharing import Sharing
 from microkernel.sdk.work import IDLE, current, deadline_in
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error
 from microkernel.wire.topics import check_pattern, check_topic, covers
 
+Attached = Sequence[Buffer]
 _CONTROL_TIMEOUT = 10.0
 """Seconds to wait for the kernel's own answer to a registration or a context request."""
 
@@ -32,18 +35,22 @@ class Client:
         self._channel = channel
         self._load = load
         self._ids = count(1)
+        self.sharing = Sharing(channel.memory, self._lend, self._give_back)
+        channel.stray = self._drop
 
     def emit(self, topic: str, data: dict[str, Any]) -> None:
         check_topic(topic)
         self._permit("emit", self._load.emits, topic)
-        self._channel.send(messages.Emit(topic, codec.Raw(codec.encode(data))))
+        payload, shares = codec.encode_with(data, attachment_of)
+        self._channel.send(messages.Emit(topic, codec.Raw(payload), shares))
 
     def ask(self, topic: str, timeout: float, data: dict[str, Any]) -> list[Reply]:
         check_topic(topic)
         self._permit("emit", self._load.emits, topic)
         id, work = next(self._ids), current.get()
         deadline = deadline_in(timeout)
-        message = messages.Ask(id, topic, codec.Raw(codec.encode(data)), deadline, work.slot, self._chain())
+        payload, shares = codec.encode_with(data, attachment_of)
+        message = messages.Ask(id, topic, codec.Raw(payload), deadline, work.slot, self._chain(), shares)
         answers: list[tuple[str, Any, messages.Failure | None]] = codec.decode(
             self._request(id, message, deadline + 1.0, f"ask {topic}", timeout).value, _ANSWERS
         )
@@ -53,7 +60,7 @@ class Client:
         message = self._call_message(target, timeout, args, kwargs, current.get().slot)
         timeout = min(timeout, message.deadline - time.monotonic())  # what is left of the deadline around it
         reply = self._request(message.id, message, message.deadline, target, timeout)
-        return self._result(reply, message, timeout, returns)
+        return self._result(reply, self._attached(reply), message, timeout, returns)
 
     async def acall(
         self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], returns: Any
@@ -62,13 +69,11 @@ class Client:
         message = self._call_message(target, timeout, args, kwargs, -1)
         timeout = min(timeout, message.deadline - time.monotonic())
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[messages.Reply] = loop.create_future()
-        forget = self._channel.request_later(
-            message.id, message, partial(_hand_over, loop, answered)
-        )
+        answered: asyncio.Future[_Answered] = loop.create_future()
+        forget = self._channel.request_later(message.id, message, partial(self._hand_over, loop, answered))
         try:
             async with asyncio.timeout(timeout):
-                return self._result(await answered, message, timeout, returns)
+                return self._result(*await answered, message, timeout, returns)
         except TimeoutError:
             raise CallTimeout("MK0606", target=target, timeout=round(timeout, 3)) from None
         finally:
@@ -119,13 +124,9 @@ class Client:
     ) -> messages.Call:
         check_topic(target)
         self._permit("call", self._load.calls, target)
+        first, named, shares = codec.encode_arguments(args, kwargs, attachment_of)
         return messages.Call(
-            next(self._ids),
-            target,
-            *codec.encode_arguments(args, kwargs),
-            deadline_in(timeout),
-            slot,
-            self._chain(),
+            next(self._ids), target, first, named, deadline_in(timeout), slot, self._chain(), shares
         )
 
     def _chain(self) -> list[str]:
@@ -155,13 +156,36 @@ class Client:
             raise to_error(reply.failure, target)
         return reply
 
-    def _result(self, reply: messages.Reply, message: messages.Call, timeout: float, returns: Any) -> Any:
+    def _result(
+        self, reply: messages.Reply, attached: Attached, message: messages.Call, timeout: float, returns: Any
+    ) -> Any:
         """What comes after the deadline is no answer; else a callee that gives up at it would answer by chance."""
         if time.monotonic() >= message.deadline:
             raise CallTimeout("MK0606", target=message.target, timeout=round(timeout, 3))
         if reply.failure is not None:
             raise to_error(reply.failure, message.target)
-        return codec.decode(reply.value, Any if returns is None else returns)
+        return codec.decode(reply.value, Any if returns is None else returns, attached)
+
+    def _attached(self, reply: messages.Reply) -> Attached:
+        return self.sharing.receive(reply.shares) if reply.shares else ()
+
+    def _hand_over(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[_Answered], reply: messages.Reply
+    ) -> None:
+        answered = reply, self._attached(reply)  # here: what nobody takes out of the loop is given back too
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(_resolve, future, answered)
+
+    def _drop(self, reply: messages.Reply) -> None:
+        self.sharing.drop(reply.shares)
+
+    def _lend(self, size: int) -> list[messages.Share]:
+        id = next(self._ids)
+        lent: list[messages.Share] = codec.decode(self._control(id, messages.Lend(id, size)).value, _LENT)
+        return lent
+
+    def _give_back(self, holds: list[int]) -> None:
+        self._channel.send(messages.Released(holds))
 
     def _permit(self, action: str, granted: list[str] | None, what: str) -> None:
         line = f'{action} = ["{what}"]'
@@ -175,6 +199,8 @@ class Client:
 
 
 _ANSWERS = list[tuple[str, Any, messages.Failure | None]]
+_LENT = list[messages.Share]
+_Answered = tuple[messages.Reply, Attached]
 
 
 def _answer(plugin: str, value: Any, failure: messages.Failure | None) -> Reply:
@@ -182,15 +208,8 @@ def _answer(plugin: str, value: Any, failure: messages.Failure | None) -> Reply:
     return Reply(plugin, value, error)
 
 
-def _hand_over(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[messages.Reply], reply: messages.Reply
-) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits
-        loop.call_soon_threadsafe(_resolve, future, reply)
-
-
-def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> None:
+def _resolve(future: asyncio.Future[_Answered], answered: _Answered) -> None:
     if not future.done():
-        future.set_result(reply)
+        future.set_result(answered)
 
 

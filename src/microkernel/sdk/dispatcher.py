@@ -10,9 +10,11 @@ from functools import partial
 from typing import Any
 
 from microkernel.errors import CallTimeout, InvalidArguments, KernelError
+from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.channel import Channel
 from microkernel.sdk.executor import Inline, Job, Pool, Tasks
 from microkernel.sdk.handlers import Handlers
+from microkernel.sdk.sharing import Sharing
 from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import NO_SLOT, Work
 from microkernel.wire import codec, messages
@@ -27,9 +29,12 @@ _FLUSH_MANY = 64
 class Dispatcher:
     """Takes messages from the channel and has them worked on. ``stop`` is set once the kernel wants the end."""
 
-    def __init__(self, channel: Channel, handlers: Handlers, name: str, root: str, secrets: Secrets) -> None:
+    def __init__(
+        self, channel: Channel, handlers: Handlers, sharing: Sharing, name: str, root: str, secrets: Secrets
+    ) -> None:
         self._channel = channel
         self._handlers = handlers
+        self._sharing = sharing
         self._name = name
         self._root = root
         self._secrets = secrets
@@ -105,11 +110,15 @@ class Dispatcher:
                     self._posted.popleft()()
             case messages.Stop():
                 self._stop(message)
+            case messages.Gone():
+                self._sharing.forget(message.blocks)
             case _:
                 pass  # a newer kernel may say what we do not know
 
     def flush(self) -> None:
-        """Tell which deliveries are handled."""
+        """Tell which deliveries are handled, and what is read no more."""
+        if self._sharing.ended:
+            self._sharing.flush()
         if self._done:
             done, self._done = self._done, []
             self._channel.send(messages.Done(done))
@@ -128,10 +137,12 @@ class Dispatcher:
             return
         registered = self._handlers.by_number.get(message.handler)
         if registered is None:
+            self._sharing.drop(message.shares)
             self._refuse(message, _failure("it has no such handler any more"))
             return
         try:
-            args, kwargs = registered.binder.bind(message.event, message.delivery)
+            attached = self._sharing.receive(message.shares) if message.shares else ()
+            args, kwargs = registered.binder.bind(message.event, message.delivery, attached)
         except InvalidArguments as error:
             self._refuse(message, from_error(error))
             return
@@ -169,10 +180,11 @@ class Dispatcher:
             self._left.append(message)
             return
         try:
+            attached = self._sharing.receive(message.shares) if message.shares else ()
             if time.monotonic() >= message.deadline:  # it waited for so long that nobody waits for it
                 raise CallTimeout("MK0606", target=f"{self._name}.{message.method}", timeout=0.0)
             exposed = self._handlers.method(self._name, message.method)
-            args, kwargs = exposed.binder.bind(message.args, message.kwargs)
+            args, kwargs = exposed.binder.bind(message.args, message.kwargs, attached)
         except KernelError as error:
             if isinstance(error, InvalidArguments):
                 error.fields["reason"] = f"{self._name}.{message.method}: {error.fields['reason']}"
@@ -190,7 +202,8 @@ class Dispatcher:
     def _returned(self, message: messages.Invoke, value: Any, error: BaseException | None) -> None:
         self._calls.pop(message.id, None)
         try:
-            reply = messages.Reply(message.id, codec.Raw(codec.encode(value)))
+            payload, shares = codec.encode_with(value, attachment_of)
+            reply = messages.Reply(message.id, codec.Raw(payload), shares=shares)
         except KernelError as refused:
             error = refused
         if error is not None:

@@ -44,7 +44,8 @@ class Instance:
         self.timers = Timers()
         self.secrets = Secrets(load.secrets)
         self.client = Client(channel, load)
-        self.dispatcher = Dispatcher(channel, self.handlers, load.name, load.root, self.secrets)
+        self.sharing = self.client.sharing
+        self.dispatcher = Dispatcher(channel, self.handlers, self.sharing, load.name, load.root, self.secrets)
         self.spawned = Spawned(lambda: self.log)
         self.ending = self.dispatcher.ending
         self._channel = channel

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from microkernel.errors import InvalidArguments, PluginLoadError
@@ -76,16 +76,18 @@ class EventBinder:
         )
         self._fields = fields = [(self._keys[name], hint, default) for name, hint, default in _fields(typed)]
         data = codec.record_type("Payload", fields)
-        self._decode = codec.decoder_for(
-            codec.record_type("Delivered", [*_ENVELOPE_HEAD, ("data", data, codec.NODEFAULT)], as_array=True)
+        self._record = codec.record_type(
+            "Delivered", [*_ENVELOPE_HEAD, ("data", data, codec.NODEFAULT)], as_array=True
         )
+        self._decode = codec.decoder_for(self._record)
 
-    def bind(self, envelope: Any, delivery: int) -> Arguments:
-        """The arguments for one delivery. Raises InvalidArguments."""
+    def bind(self, envelope: Any, delivery: int, attached: Sequence[Any] = ()) -> Arguments:
+        """The arguments for one delivery, with what is ``attached`` to it. Raises InvalidArguments."""
+        decode = codec.decoder_for(self._record, attached) if attached else self._decode
         try:
             if self._simple:
-                return codec.values_of(self._decode(envelope).data), {}
-            return self._bind_slowly(envelope, delivery)
+                return codec.values_of(decode(envelope).data), {}
+            return self._bind_slowly(envelope, delivery, decode, attached)
         except codec.DECODE_FAILURES as failure:
             raise _invalid(str(failure).replace("`$[4].", "`").replace("`$[4]", "`payload")) from None
 
@@ -96,11 +98,13 @@ class EventBinder:
             for (name, hint, default), (another, like, same) in zip(self._fields, other._fields, strict=True)
         )
 
-    def _bind_slowly(self, envelope: Any, delivery: int) -> Arguments:
-        event = read_event(envelope, delivery)
+    def _bind_slowly(
+        self, envelope: Any, delivery: int, decode: Callable[[Any], Any], attached: Sequence[Any]
+    ) -> Arguments:
+        event = read_event(envelope, delivery, attached)
         if self._whole:
             return (event,), {}
-        record = self._decode(envelope).data
+        record = decode(envelope).data
         taken = {p.name: event if p.name == "event" else getattr(record, self._keys[p.name]) for p in self._named}
         args = tuple(taken[p.name] for p in self._named if p.kind in _POSITIONAL)
         kwargs = {p.name: taken[p.name] for p in self._named if p.kind is p.KEYWORD_ONLY}
@@ -121,10 +125,10 @@ def _board_keys(named: list[Parameter]) -> dict[str, str]:
     return dict(zip(others, _BOARD, strict=False)) | {name: name for name in others[len(_BOARD) :]}
 
 
-def read_event(envelope: Any, delivery: int) -> Event:
+def read_event(envelope: Any, delivery: int, attached: Sequence[Any] = ()) -> Event:
     """The whole Event of an encoded envelope."""
     head = _decode_envelope(envelope)
-    return Event(head.topic, head.source, head.time, head.id, delivery, codec.decode(head.data))
+    return Event(head.topic, head.source, head.time, head.id, delivery, codec.decode(head.data, attached=attached))
 
 
 class CallBinder:
@@ -144,9 +148,10 @@ class CallBinder:
             self._by_name = codec.decoder_for(self._record)
             self._in_order = codec.decoder_for(codec.record_type("Arguments", fields, as_array=True, closed=True))
 
-    def bind(self, args: Any, kwargs: Any) -> Arguments:
-        """The arguments for one call. Raises InvalidArguments, naming the parameter."""
-        if self._fast:
+    def bind(self, args: Any, kwargs: Any, attached: Sequence[Any] = ()) -> Arguments:
+        """The arguments for one call, with what is ``attached`` to it. Raises InvalidArguments, naming the parameter.
+        """
+        if self._fast and not attached:
             try:
                 if bytes(kwargs) == _EMPTY_MAP:
                     return codec.values_of(self._in_order(args)), {}
@@ -154,7 +159,7 @@ class CallBinder:
                     return codec.values_of(self._by_name(kwargs)), {}
             except codec.DECODE_FAILURES:
                 pass  # the slow way finds out what is wrong, and says it with the parameter's name
-        return self._bind_slowly(codec.decode(args), codec.decode(kwargs))
+        return self._bind_slowly(codec.decode(args, attached=attached), codec.decode(kwargs, attached=attached))
 
     def _bind_slowly(self, args: list[Any], kwargs: dict[str, Any]) -> Arguments:
         if self._parameters is None:

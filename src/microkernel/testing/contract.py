@@ -14,6 +14,7 @@ from typing import Literal
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.testing.checks import (
+    buffers,
     calls,
     concurrency,
     context,
@@ -29,7 +30,7 @@ from microkernel.testing.levels import levels_of
 from microkernel.testing.stage import Stage
 
 Outcome = Literal["passed", "failed", "excepted", "not for this level"]
-_MODULES = (lifecycle, events, typed, payloads, calls, context, timing, concurrency, deaths, reloads)
+_MODULES = (lifecycle, events, typed, payloads, buffers, calls, context, timing, concurrency, deaths, reloads)
 
 
 @dataclass(frozen=True, slots=True)

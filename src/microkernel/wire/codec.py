@@ -2,6 +2,8 @@
 
 Payloads are values: None, bool, 64-bit int, float, str, bytes, list, dict; also datetime, Decimal, UUID, Enum, tuple,
 set, dataclasses and msgspec Structs, which arrive as plain MessagePack values unless the receiver says what they are.
+
+What is too large to be among these bytes is *attached*: the bytes have only its index among what travels with them.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -19,7 +21,18 @@ MAX_PAYLOAD = 16 * 1024 * 1024
 """The longest payload, encoded, in bytes."""
 MAX_DEPTH = 128
 """The deepest nesting of lists and dicts in a payload."""
+ATTACHED = 1
+"""The extension of MessagePack that stands for what is attached: its index, one byte."""
+MOST_ATTACHED = 256
 
+
+class Attached(Protocol):
+    """What travels beside a payload."""
+
+    data: bytes
+
+
+T = TypeVar("T", bound=Attached)
 Raw = msgspec.Raw
 Struct = msgspec.Struct
 field = msgspec.field
@@ -36,6 +49,8 @@ def _refuse(value: Any) -> Any:
 _NATIVE = (bytes, bytearray, memoryview, datetime)
 _encoder = msgspec.msgpack.Encoder(enc_hook=_refuse)
 _plain = msgspec.msgpack.Decoder()
+Attach = Callable[[Any], T | None]
+"""What travels beside the bytes for a value; None where it is no value for that."""
 _ENCODE_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 _DECODE_FAILURES = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError, MemoryError)
 
@@ -48,16 +63,59 @@ def encode(value: Any) -> bytes:
     try:
         data = _encoder.encode(value)
     except _ENCODE_FAILURES as failure:
-        path, kind = _find_offender(value)
-        raise NotPlainData("MK0602", path=path, kind=kind, reason=str(failure)) from None
+        raise _no_value(value, failure, _encoder) from None
     if len(data) > MAX_PAYLOAD:
         raise PayloadTooLarge("MK0603", size=len(data), limit=MAX_PAYLOAD)
     return data
 
 
-def decode(data: bytes | memoryview | msgspec.Raw, type: Any = Any) -> Any:
+def encode_with(value: Any, attach: Attach[T], already: tuple[T, ...] = ()) -> tuple[bytes, tuple[T, ...]]:
+    """The bytes of a value, and what is attached to them, after what is ``already``. Raises as ``encode`` does."""
+    try:
+        data = _encoder.encode(value)
+    except _ENCODE_FAILURES:
+        return _encode_attaching(value, attach, already)
+    if len(data) > MAX_PAYLOAD:
+        raise PayloadTooLarge("MK0603", size=len(data), limit=MAX_PAYLOAD)
+    return data, already
+
+
+def _encode_attaching(value: Any, attach: Attach[T], already: tuple[T, ...]) -> tuple[bytes, tuple[T, ...]]:
+    attached = [*already]
+
+    def stand_in(inner: Any) -> Any:
+        found = attach(inner)
+        if found is None:
+            return _refuse(inner)
+        attached.append(found)
+        return msgspec.msgpack.Ext(ATTACHED, bytes([len(attached) - 1]))  # ValueError for one too many
+
+    try:
+        data = msgspec.msgpack.Encoder(enc_hook=stand_in).encode(value)
+    except _ENCODE_FAILURES as failure:
+        attached.clear()
+        raise _no_value(value, failure, msgspec.msgpack.Encoder(enc_hook=stand_in)) from None
+    check_size(len(data), attached)
+    return data, tuple(attached)
+
+
+def check_size(size: int, attached: Iterable[Attached]) -> None:
+    """What travels with a payload counts with it, as far as it is bytes. Raises PayloadTooLarge."""
+    size += sum(len(each.data) for each in attached)
+    if size > MAX_PAYLOAD:
+        raise PayloadTooLarge("MK0603", size=size, limit=MAX_PAYLOAD)
+
+
+def _no_value(value: Any, failure: BaseException, encoder: msgspec.msgpack.Encoder) -> NotPlainData:
+    path, kind = _find_offender(value, encoder)
+    return NotPlainData("MK0602", path=path, kind=kind, reason=str(failure))
+
+
+def decode(data: bytes | memoryview | msgspec.Raw, type: Any = Any, attached: Sequence[Any] = ()) -> Any:
     """The value of some bytes, checked and converted to ``type``. Raises InvalidArguments with the path."""
     try:
+        if attached:
+            return decoder_for(type, attached)(data)
         return (_plain if type is Any else _decoder(type)).decode(data)
     except _DECODE_FAILURES as failure:
         raise invalid(failure) from None
@@ -68,17 +126,19 @@ def convert(value: Any, type: Any) -> Any:
     if type is Any:
         return value
     try:
-        return msgspec.convert(value, type, builtin_types=_NATIVE)
+        return msgspec.convert(value, type, builtin_types=_NATIVE, dec_hook=_adapt)
     except _DECODE_FAILURES as failure:
         raise invalid(failure) from None
 
 
-def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[msgspec.Raw, msgspec.Raw]:
-    """The bytes of a call's arguments, which are one payload. Raises as ``encode`` does."""
-    first, named = (encode(args) if args else b"\x90"), (encode(kwargs) if kwargs else b"\x80")
-    if len(first) + len(named) > MAX_PAYLOAD:
-        raise PayloadTooLarge("MK0603", size=len(first) + len(named), limit=MAX_PAYLOAD)
-    return msgspec.Raw(first), msgspec.Raw(named)
+def encode_arguments(
+    args: Sequence[Any], kwargs: Mapping[str, Any], attach: Attach[T]
+) -> tuple[msgspec.Raw, msgspec.Raw, tuple[T, ...]]:
+    """The bytes of a call's arguments, which are one payload, and what is attached. Raises as ``encode`` does."""
+    first, attached = encode_with(args, attach) if args else (b"\x90", ())
+    named, attached = encode_with(kwargs, attach, attached) if kwargs else (b"\x80", attached)
+    check_size(len(first) + len(named), attached)
+    return msgspec.Raw(first), msgspec.Raw(named), attached
 
 
 def plain_text(text: str, longest: int = 16_000) -> str:
@@ -92,9 +152,25 @@ def invalid(failure: BaseException) -> InvalidArguments:
     return InvalidArguments("MK0605", reason=str(failure) or type(failure).__name__)
 
 
-def decoder_for(type: Any) -> Callable[[Any], Any]:
+def decoder_for(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]:
     """The bare C decoder of a type, for hot paths; its failures are for ``invalid`` to name."""
-    return msgspec.msgpack.Decoder(type).decode
+    if not attached:
+        return msgspec.msgpack.Decoder(type, dec_hook=_adapt).decode
+
+    def take(code: int, data: memoryview) -> Any:
+        if code != ATTACHED:
+            return msgspec.msgpack.Ext(code, bytes(data))
+        if len(data) != 1 or data[0] >= len(attached):
+            raise ValueError("it refers to what is not attached")
+        return attached[data[0]]
+
+    return msgspec.msgpack.Decoder(type, dec_hook=_adapt, ext_hook=take).decode
+
+
+def _adapt(wanted: Any, value: Any) -> Any:
+    """A value for a class that is none of the plain ones; bytes do for one that says so by ``__from_bytes__``."""
+    make = getattr(wanted, "__from_bytes__", None)
+    return make(value) if make is not None and isinstance(value, bytes) else value
 
 
 DECODE_FAILURES = _DECODE_FAILURES
@@ -130,14 +206,20 @@ values_of: Callable[[Any], tuple[Any, ...]] = msgspec.structs.astuple
 def schema(type: Any) -> dict[str, Any]:
     """The JSON schema of a type; empty where it has none."""
     try:
-        return msgspec.json.schema(type)
+        return msgspec.json.schema(type, schema_hook=_schema_of)
     except (TypeError, ValueError, msgspec.MsgspecError):
         return {}
 
 
+def _schema_of(kind: Any) -> dict[str, Any]:
+    if hasattr(kind, "__from_bytes__"):
+        return {"type": "string", "contentEncoding": "base64"}
+    raise NotImplementedError
+
+
 @lru_cache(maxsize=256)
 def _decoder(type: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(type)
+    return msgspec.msgpack.Decoder(type, dec_hook=_adapt)
 
 
 def forget_types() -> None:
@@ -145,11 +227,11 @@ def forget_types() -> None:
     _decoder.cache_clear()
 
 
-def _find_offender(value: Any) -> tuple[str, str]:
+def _find_offender(value: Any, encoder: msgspec.msgpack.Encoder) -> tuple[str, str]:
     """Where in ``value`` the first thing is that cannot be encoded, and its type. Only runs when encoding failed."""
     path = ""
     for _ in range(MAX_DEPTH):
-        inner = next((step for step in _children(value) if not _encodes(step[1])), None)
+        inner = next((step for step in _children(value) if not _encodes(step[1], encoder)), None)
         if inner is None:
             return path or "the payload", _kind(value)
         path, value = path + inner[0], inner[1]
@@ -165,9 +247,9 @@ def _children(value: Any) -> Iterable[tuple[str, Any]]:
     return [(f".{name}", getattr(value, name, None)) for name in fields]
 
 
-def _encodes(value: Any) -> bool:
+def _encodes(value: Any, encoder: msgspec.msgpack.Encoder) -> bool:
     try:
-        _encoder.encode(value)
+        encoder.encode(value)
     except _ENCODE_FAILURES:
         return False
     return True

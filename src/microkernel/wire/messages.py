@@ -51,8 +51,18 @@ class Method(Struct, array_like=True, frozen=True):
     schema: dict[str, Any] = {}
 
 
+class Share(Struct, array_like=True):
+    """What is attached to a payload, which has its place among what is attached in its bytes. ``size`` bytes: they are
+    in ``data``; or, where that end is lent memory, at the start of ``block``, which it has by ``hold``."""
+
+    size: int
+    hold: int = 0
+    block: int = 0
+    data: bytes = b""
+
+
 class Message(Struct, array_like=True):
-    """What a session carries."""
+    """What a session carries. ``shares`` is what is attached to its payload."""
 
 
 # Both ways
@@ -84,15 +94,19 @@ class Call(Message, tag=2):
     deadline: float = 0.0
     slot: int = -1
     chain: list[str] = []
+    shares: tuple[Share, ...] = ()
 
 
 class Reply(Message, tag=3):
-    """``emitted``: the callee emitted before it, by another way; who takes the reply sees to it that this has come."""
+    """``emitted``: the callee emitted before it, by another way; who takes the reply sees to it that this has come.
+    ``elsewhere``: on a lane, that the reply itself has gone up, since something is attached to it."""
 
     id: int
     value: Raw = NOTHING
     failure: Failure | None = None
     emitted: bool = False
+    shares: tuple[Share, ...] = ()
+    elsewhere: bool = False
 
 
 class Cancel(Message, tag=4):
@@ -161,6 +175,7 @@ class Deliver(Message, tag=13):
     reply_to: int = 0
     """Not 0: an ``ask`` wants the handler's value as the Reply of this id."""
     deadline: float = 0.0
+    shares: tuple[Share, ...] = ()
 
 
 class Invoke(Message, tag=14):
@@ -173,12 +188,19 @@ class Invoke(Message, tag=14):
     deadline: float
     chain: list[str] = []
     lane: int = -1
+    shares: tuple[Share, ...] = ()
 
 
 class Credit(Message, tag=15):
     """Emits that took ``count`` places have found theirs."""
 
     count: int
+
+
+class Gone(Message, tag=16):
+    """These blocks are no more: a mapping of them need not be kept."""
+
+    blocks: list[int]
 
 
 # Instance to kernel
@@ -241,6 +263,7 @@ class Expose(Message, tag=28):
 class Emit(Message, tag=29):
     topic: str
     data: Raw
+    shares: tuple[Share, ...] = ()
 
 
 class Ask(Message, tag=30):
@@ -250,6 +273,7 @@ class Ask(Message, tag=30):
     deadline: float
     slot: int = -1
     chain: list[str] = []
+    shares: tuple[Share, ...] = ()
 
 
 class Data(Message, tag=31):
@@ -289,6 +313,20 @@ class Confined(Message, tag=34):
     missing: str = ""
 
 
+class Lend(Message, tag=35):
+    """It wants shared memory for ``size`` bytes. The Reply has what it may write to: a list of ``Share``, at least one,
+    each a whole block."""
+
+    id: int
+    size: int
+
+
+class Released(Message, tag=36):
+    """It reads what it had by these holds no more."""
+
+    holds: list[int]
+
+
 class Envelope(Struct, array_like=True, frozen=True):
     """An event as all its receivers share it."""
 
@@ -302,6 +340,6 @@ class Envelope(Struct, array_like=True, frozen=True):
 Any_ = (
     Hello | Refuse | Call | Reply | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
     | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log
-    | Leaving | Confined
+    | Leaving | Confined | Gone | Lend | Released
 )  # fmt: skip
 """The union a session decodes."""

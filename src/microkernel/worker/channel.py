@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from microkernel.sdk.channel import ChannelClosed
+from microkernel.sdk.sharing import Memory
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
-from microkernel.wire.places import EMIT_WINDOW, places_of
+from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
 from microkernel.wire.session import Session, pack
 
 _RECEIVE = frames.DATAGRAM
@@ -28,7 +29,11 @@ Answer = Callable[[Reply], object]
 class SocketChannel:
     """A ``sdk.channel.Channel`` over two SEQPACKET sockets and reply lanes."""
 
-    def __init__(self, down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket]) -> None:
+    def __init__(
+        self, down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], memory: Memory | None = None
+    ) -> None:
+        self.memory = memory
+        self.stray: Answer
         self._down = down
         self._up = up
         self._lanes = lanes
@@ -64,14 +69,17 @@ class SocketChannel:
 
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Emit):
-            self._wait_for_credit(places_of(len(message.data)))
+            self._wait_for_credit(places_of(size_of(message.data, message.shares)))
             self._has_emitted = True
         self._write(pack([message]))
 
     def reply(self, reply: Reply, lane: int) -> None:
-        if lane < 0:
+        if lane < 0 or reply.shares:
             self.send(reply)
+        if lane < 0:
             return
+        if reply.shares:
+            reply = Reply(reply.id, elsewhere=True)
         reply.emitted, self._has_emitted = self._has_emitted, False
         try:
             for part in frames.datagrams(pack([reply])):
@@ -146,6 +154,8 @@ class SocketChannel:
                 answer = self._answers.pop(message.id, None)
                 if answer is not None:
                     answer(message)
+                elif message.shares:
+                    self.stray(message)
             elif isinstance(message, messages.Credit):
                 self._emitted -= message.count
 

@@ -18,6 +18,7 @@ from microkernel.sdk.runtime import Runtime
 from microkernel.worker import network
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.confinement import settle_in
+from microkernel.worker.memory import Memory
 from microkernel.worker.sandbox import confine
 
 BROKEN = 70
@@ -64,7 +65,7 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
 def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None, guest: dict[str, Any] | None) -> int:
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
     broker = network.Broker(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
-    channel = SocketChannel(down, up, lanes)
+    channel = SocketChannel(down, up, lanes, Memory(lanes.pop()) if walls is None else None)
     if walls is not None:
         confined = confine(walls)
         network.install(broker)

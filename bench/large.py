@@ -1,0 +1,146 @@
+"""P10: a large array from one process plugin to another, its content looked at over there; by calls and by events.
+
+Floor: one copy, into memory that is there already. A fresh copy would mostly be the system making pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+
+from bench.kernels import kernel_of, place_workers
+from bench.placement import Stage
+from bench.rows import Contender, Measure, Row, at_most, faster
+from bench.timing import check, seconds
+
+MEGABYTE = 1_000_000
+_SAMPLES = 64
+"""Bytes, evenly from all of it, that the far side must see as they were sent; each array is filled anew."""
+
+SENDER = f"""
+import time
+from microkernel import IPlugin, expose
+
+class Plugin(IPlugin):
+    def __init__(self, api):
+        self.api = api
+    def start(self): pass
+    def stop(self): pass
+    def fill(self, size):
+        if not hasattr(self, "data") or len(self.data) != size:
+            self.data = bytearray(size)
+        self.number = getattr(self, "number", 0) % 255 + 1
+        self.data[:: size // {_SAMPLES}] = bytes([self.number]) * len(range(0, size, size // {_SAMPLES}))
+    @expose
+    def call(self, count: int, size: int) -> float:
+        spent = 0.0
+        for _ in range(count):
+            self.fill(size)
+            began = time.perf_counter()
+            seen = self.api.call("receiver.look", self.api.share(self.data), timeout=60.0)
+            spent += time.perf_counter() - began
+            if seen != self.number:
+                raise AssertionError("not what was sent")
+        return spent / count
+    @expose
+    def emit(self, count: int, size: int) -> float:
+        self.fill(size)
+        self.api.call("receiver.expect", self.number)
+        began = time.perf_counter()
+        for _ in range(count):
+            self.api.emit("frame.taken", data=self.api.share(self.data))
+        if self.api.call("receiver.seen", timeout=60.0) != count:
+            raise AssertionError("not what was sent")
+        return (time.perf_counter() - began) / count
+"""
+RECEIVER = f"""
+from microkernel import Buffer, IPlugin, expose, on
+
+def number_in(data):
+    seen = set(bytes(data.data[:: len(data) // {_SAMPLES}]))
+    return seen.pop() if len(seen) == 1 else 0
+
+class Plugin(IPlugin):
+    def start(self): pass
+    def stop(self): pass
+    @expose
+    def look(self, data: Buffer) -> int:
+        return number_in(data)
+    @expose
+    def expect(self, number: int) -> None:
+        self.number, self.count = number, 0
+    @on("frame.taken")
+    def taken(self, data: Buffer) -> None:
+        self.count += number_in(data) == self.number
+    @expose
+    def seen(self) -> int:
+        return self.count
+"""
+
+
+@contextmanager
+def _ours(way: str, size: int, count: int, stage: Stage) -> Iterator[Measure]:
+    with kernel_of("process", sender=SENDER, receiver=RECEIVER) as kernel:
+        place_workers(kernel, stage)
+        often = stage.count(count)
+        yield lambda: float(kernel.call(f"sender.{way}", often, size, timeout=120.0, returns=float))
+
+
+@contextmanager
+def _copy(size: int, count: int, stage: Stage) -> Iterator[Measure]:
+    source, target = bytes(size), bytearray(size)
+    room, often = memoryview(target), stage.count(count)
+
+    def copy() -> None:
+        for _ in range(often):
+            room[:] = source
+
+    yield lambda: seconds(copy) / often
+
+
+def _look(end: Connection) -> None:
+    while True:
+        data = end.recv()
+        end.send(bytes(data[:: len(data) // _SAMPLES]))
+
+
+@contextmanager
+def _pipe(size: int, count: int, stage: Stage) -> Iterator[Measure]:
+    spawning = get_context("spawn")
+    ours, theirs = spawning.Pipe()
+    process = spawning.Process(target=_look, args=(theirs,), daemon=True)
+    process.start()
+    data, often = bytes(size), stage.count(count)
+
+    def send() -> None:
+        for _ in range(often):
+            ours.send(data)
+            check(ours.recv(), data[:: size // _SAMPLES])
+
+    send()
+    stage.place_process(process.pid or 0)
+    yield lambda: seconds(send) / often
+    process.terminate()
+    process.join()
+
+
+def _row(name: str, way: str, size: int, count: int, most: float, least: float, rounds: int) -> Row:
+    return Row(
+        "P10",
+        name,
+        ours=Contender(way, partial(_ours, way, size, count)),
+        floor=Contender("memcpy", partial(_copy, size, count)),
+        peers=(Contender("pickle over mp.Pipe", partial(_pipe, size, max(1, count // 10))),),
+        targets=(at_most(most), faster(least, "pickle over mp.Pipe")),
+        rounds=rounds,
+    )
+
+
+ROWS = (
+    _row("a Buffer of 1 MB in a call", "call", MEGABYTE, 50, 3.0, 8.0, 20),
+    _row("Buffers of 1 MB in events", "emit", MEGABYTE, 100, 3.0, 8.0, 20),
+    _row("a Buffer of 100 MB in a call", "call", 100 * MEGABYTE, 3, 2.0, 25.0, 10),
+)

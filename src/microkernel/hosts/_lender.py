@@ -1,0 +1,69 @@
+"""Hands a worker the blocks of memory that its instance was lent, or was sent: their descriptors, down."""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from microkernel.errors import InvalidArguments, KernelError, ProtocolError
+from microkernel.kernel.ports import Reactor, Uplink
+from microkernel.wire import codec
+
+_LONGEST = 64
+
+
+class Lender:
+    """One worker's. On the reactor's thread. ``theirs`` is the worker's end."""
+
+    def __init__(self, reactor: Reactor, uplink: Uplink, malformed: Callable[[KernelError], object]) -> None:
+        self._reactor = reactor
+        self._uplink = uplink
+        self._malformed = malformed
+        self._end, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def open(self) -> None:
+        self._reactor.watch(self._end.fileno(), self._read)
+
+    def close(self) -> None:
+        self._reactor.unwatch(self._end.fileno())
+        self._end.close()
+
+    def _read(self) -> None:
+        try:
+            data = self._end.recv(_LONGEST, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._reactor.unwatch(self._end.fileno())
+            return
+        try:
+            block = codec.decode(data, int)
+        except InvalidArguments as failure:
+            self._reactor.unwatch(self._end.fileno())
+            self._malformed(ProtocolError("MK0215", reason=f"not the number of a block: {failure.text}"))
+            return
+        try:
+            self._answer(block, *self._uplink.descriptor(block))
+        except (KernelError, OSError):
+            self._send(block, False)
+
+    def _answer(self, block: int, descriptor: int, may_write: bool) -> None:
+        if may_write:
+            self._send(block, True, descriptor)
+            return
+        reading = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._send(block, False, reading)
+        finally:
+            os.close(reading)
+
+    def _send(self, block: int, may_write: bool, *descriptors: int) -> None:
+        """One that asks for many at once and does not read is not waited for."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        with suppress(OSError):
+            self._end.sendmsg([codec.encode([block, may_write])], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

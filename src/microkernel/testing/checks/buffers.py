@@ -1,0 +1,255 @@
+"""Buffers: bytes that travel beside a payload, and stay as they were shared for as long as anybody looks at them."""
+
+from __future__ import annotations
+
+from microkernel import Buffer
+from microkernel.errors import CallFailed, CallTimeout, InvalidArguments, NotPlainData, PayloadTooLarge
+from microkernel.testing.levels import only_at
+from microkernel.testing.stage import Stage, plugin, refused
+
+MEBIBYTE = 1024 * 1024
+SIZES = (0, 1, 1000, 65_536, 65_537, MEBIBYTE, 3 * MEBIBYTE + 1)
+"""Some that travel as bytes at every level, and some that are in memory where there is any."""
+
+PEER = plugin(
+    """
+    kept: list = []
+
+    @expose
+    def length(self, data: Buffer) -> int:
+        return len(data)
+    @expose
+    def mirror(self, value):
+        return value
+    @expose
+    def kinds(self, value) -> list:
+        return [type(value).__name__, type(value["in"][0]).__name__]
+    @expose
+    def keep(self, data: Buffer) -> None:
+        self.kept.append(data.data[1:5])
+    @expose
+    def what_was_kept(self) -> list:
+        return [bytes(view) for view in self.kept]
+    @expose
+    def let_go(self) -> None:
+        self.kept.clear()
+    @on("frame.shown")
+    def shown(self, pixels: Buffer, number: int):
+        self.api.emit("out.shown", number=number, size=len(pixels), begins=bytes(pixels)[:4], same=pixels)
+    @on("frame.whole")
+    def whole(self, event):
+        self.api.emit("out.whole", kind=type(event.data["pixels"]).__name__, size=len(event.data["pixels"]))
+    """,
+    head="from microkernel import Buffer",
+)
+
+SENDER = plugin(
+    """
+    @expose
+    def length(self, size: int) -> int:
+        return self.api.call("peer.length", self.api.share(b"x" * size))
+    @expose
+    def round_trip(self, size: int) -> list:
+        data = bytearray(range(256)) * (size // 256 + 1)
+        buffer = self.api.share(data)
+        before = bytes(data)
+        data[:4] = b"!!!!"
+        back = self.api.call("peer.mirror", value={"deep": [buffer, "text"]})["deep"][0]
+        return [type(back).__name__, back == before, bytes(buffer) == before, back.data.readonly]
+    @expose
+    def show(self, size: int, count: int) -> None:
+        for number in range(count):
+            self.api.emit("frame.shown", pixels=self.api.share(bytes([number]) * size), number=number)
+            self.api.emit("frame.whole", pixels=self.api.share(bytes([number]) * size))
+    @expose
+    def keep(self, letter: str, size: int) -> None:
+        self.api.call("peer.keep", self.api.share(letter.encode() * size))
+    @expose
+    async def later(self, size: int) -> bool:
+        back = await self.api.acall("peer.mirror", self.api.share(b"later" * size))
+        return back == b"later" * size
+    @expose
+    def misuse(self) -> list:
+        got = []
+        for attempt in (
+            lambda: self.api.set_data("key", self.api.share(b"x" * 100_000)),
+            lambda: self.api.share("a text"), lambda: self.api.share(7),
+        ):
+            try:
+                attempt()
+            except (errors.KernelError, TypeError) as error:
+                got.append(type(error).__name__)
+        return got
+    @on("ask.large")
+    def answer(self):
+        return self.api.share(b"x")
+    """
+)
+
+
+def check_a_buffer_arrives_as_it_was_shared(stage: Stage) -> None:
+    """In calls and their answers, wherever in the payload it is; what becomes of the original does not matter."""
+    with stage.run(peer=PEER, sender=SENDER) as scene:
+        for size in SIZES:
+            assert scene.call("sender.length", size) == size
+            assert scene.call("sender.round_trip", size) == ["Buffer", True, True, True]
+            assert scene.call("sender.later", size // 5) is True
+            mine = scene.kernel.share(memoryview(b"<" + b"m" * size + b">"))
+            assert scene.call("peer.mirror", mine) == mine
+            assert scene.call("peer.length", data=mine) == size + 2
+        assert scene.call("peer.kinds", {"in": [scene.kernel.share(b"x" * MEBIBYTE)]}) == ["dict", "Buffer"]
+
+
+def check_events_carry_buffers(stage: Stage) -> None:
+    """To typed handlers, to handlers of the whole Event, and to the embedder; in order."""
+    with stage.run(peer=PEER, sender=SENDER) as scene:
+        for turn, size in enumerate((1000, MEBIBYTE)):
+            scene.call("sender.show", size, 8)
+            scene.kernel.emit("frame.shown", pixels=scene.kernel.share(b"mine" * size), number=8)
+            shown = scene.heard("shown", 9 * (turn + 1))[9 * turn :]
+            assert [(each["number"], each["size"], each["begins"]) for each in shown] == [
+                *((number, size, bytes([number]) * 4) for number in range(8)), (8, 4 * size, b"mine"),
+            ]  # fmt: skip
+            assert [bytes(each["same"])[-4:] for each in shown] == [each["begins"] for each in shown]
+            assert scene.heard("whole", 8 * (turn + 1))[-1] == {"kind": "Buffer", "size": size}
+
+
+def check_plain_bytes_do_where_a_buffer_is_wanted(stage: Stage) -> None:
+    """And nothing else does."""
+    with stage.run(peer=PEER) as scene:
+        assert scene.call("peer.length", b"plain") == 5
+        for wrong in ("text", 7, [1, 2], None):
+            refused(InvalidArguments, scene.call, "peer.length", wrong)
+
+
+def check_a_buffer_stays_while_somebody_looks(stage: Stage) -> None:
+    """A view of a part of it is enough; its memory is used again only after that."""
+    with stage.run(peer=PEER, sender=SENDER) as scene:
+        letters = "abcdefghijklmnopqrst"
+        for letter in letters:
+            scene.call("sender.keep", letter, MEBIBYTE)
+        assert scene.call("peer.what_was_kept") == [letter.encode() * 4 for letter in letters]
+        scene.call("peer.let_go")
+        for letter in letters:
+            scene.call("sender.keep", letter.upper(), MEBIBYTE)
+        assert scene.call("peer.what_was_kept") == [letter.upper().encode() * 4 for letter in letters]
+
+
+FUSSY = plugin(
+    """
+    @on("frame.odd")
+    def odd(self, pixels: Buffer, number: int):
+        if self.api.get_data("mood") != "good":
+            raise ValueError("not today")
+        self.api.emit("out.odd", number=number, begins=bytes(pixels)[:4], size=len(pixels))
+    """,
+    head="from microkernel import Buffer",
+)
+ODD = plugin(
+    """
+    @expose
+    def show(self, letters: str, size: int) -> None:
+        for number, letter in enumerate(letters):
+            self.api.emit("frame.odd", pixels=self.api.share(letter.encode() * size), number=number)
+    """
+)
+
+
+def check_a_dead_letter_keeps_its_buffer(stage: Stage) -> None:
+    """Until it is handled or dropped, whatever its sender shares meanwhile."""
+    with stage.run(fussy=FUSSY, sender=ODD) as scene:
+        scene.call("sender.show", "abc", MEBIBYTE)
+        letters = scene.until_letters(3)
+        assert letters[0]["data"]["pixels"] == f"<Buffer of {MEBIBYTE:,} bytes>"
+        scene.call("sender.show", "defghi", MEBIBYTE)
+        scene.until_letters(9)
+        scene.kernel.set_data("mood", "good")
+        for letter in letters:
+            scene.kernel.replay(letter["id"])
+        assert [each["begins"] for each in scene.heard("odd", 3)] == [b"aaaa", b"bbbb", b"cccc"]
+
+
+MORTAL = plugin(
+    """
+    @on("frame.deadly")
+    def deadly(self, event, pixels: Buffer):
+        if event.delivery == 1:
+            os._exit(1)
+        self.api.emit("out.survived", begins=bytes(pixels)[:4], size=len(pixels))
+    """,
+    head="from microkernel import Buffer",
+    manifest="supervision = {backoff = 0.01}",
+)
+
+
+@only_at("process", "sandbox")
+def check_an_event_that_is_delivered_again_has_its_buffer(stage: Stage) -> None:
+    """The instance that died over it took nothing along."""
+    with stage.run(mortal=MORTAL, sender=ODD) as scene:
+        scene.kernel.emit("frame.deadly", pixels=scene.kernel.share(b"once" * MEBIBYTE))
+        scene.call("sender.show", "abcdef", 4 * MEBIBYTE)
+        assert scene.heard("survived", 1) == [{"begins": b"once", "size": 4 * MEBIBYTE}]
+
+
+def check_where_a_buffer_cannot_go_it_is_refused(stage: Stage) -> None:
+    """The board, and the answer to an ask; what is not bytes-like is a TypeError."""
+    with stage.run(sender=SENDER) as scene:
+        assert scene.call("sender.misuse") == ["NotPlainData", "TypeError", "TypeError"]
+        (reply,) = scene.kernel.ask("ask.large", timeout=20.0)
+        assert reply.error is not None
+        assert refused(NotPlainData, scene.kernel.set_data, "key", [scene.kernel.share(b"x")]).path == "[0]"
+
+
+LARGE = plugin(
+    """
+    @expose
+    def send(self, size: int) -> int:
+        return self.api.call("peer.length", self.api.share(bytes(size)), timeout=20)
+    """
+)
+
+
+@only_at("thread", "process")
+def check_a_buffer_may_be_larger_than_a_payload(stage: Stage) -> None:
+    """By far, where plugins are lent memory."""
+    with stage.run(peer=PEER, sender=LARGE) as scene:
+        for _ in range(3):
+            assert scene.call("sender.send", 50_000_000) == 50_000_000
+        assert scene.call("peer.length", scene.kernel.share(bytes(40_000_000))) == 40_000_000
+
+
+@only_at("sandbox", "wasm")
+def check_a_confined_buffer_is_a_part_of_the_payload(stage: Stage) -> None:
+    """It has no memory in common with others: what is too large for a payload is refused, both ways."""
+    with stage.run(peer=PEER, sender=LARGE) as scene:
+        assert refused(CallFailed, scene.call, "sender.send", 17 * MEBIBYTE).remote_type == "PayloadTooLarge"
+        refused(PayloadTooLarge, scene.call, "peer.length", scene.kernel.share(bytes(17 * MEBIBYTE)))
+        assert scene.call("sender.send", 15 * MEBIBYTE) == 15 * MEBIBYTE
+        scene.kernel.emit("frame.whole", pixels=scene.kernel.share(bytes(17 * MEBIBYTE)))
+        scene.kernel.emit("frame.whole", pixels=scene.kernel.share(b"small"))
+        assert scene.heard("whole", 1)[0]["size"] == 5
+        assert [letter["topic"] for letter in scene.until_letters(1)] == ["frame.whole"]
+
+
+SLOW = plugin(
+    """
+    @expose
+    def slow(self, data: Buffer):
+        self.hold("go")
+        return data
+    """,
+    head="from microkernel import Buffer",
+)
+
+
+def check_an_answer_that_nobody_waits_for_is_given_back(stage: Stage) -> None:
+    """What was attached to it is free again; the way stays as it was."""
+    with stage.run(slow=SLOW, peer=PEER) as scene:
+        for number in range(6):
+            mine: Buffer = scene.kernel.share(bytes([number]) * MEBIBYTE)
+            if number < 3:
+                refused(CallTimeout, scene.kernel.call, "slow.slow", mine, timeout=0.05)
+            else:
+                scene.release("go")
+                assert scene.call("slow.slow", mine) == mine
+        assert scene.call("peer.mirror", "after") == "after"

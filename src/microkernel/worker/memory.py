@@ -1,0 +1,59 @@
+"""The blocks of memory that a worker has mapped. It fetches each once, by a way of its own, and never sends any.
+
+What it may only read it maps so that what is written there all the same is its own copy.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Sequence
+from mmap import ACCESS_COPY, ACCESS_WRITE, mmap
+from typing import Any
+
+from microkernel.sdk.arrays import array_over
+from microkernel.wire.codec import decode, encode
+
+
+class Memory:
+    """A ``sdk.sharing.Memory``; on any thread."""
+
+    def __init__(self, lender: socket.socket) -> None:
+        self._lender = lender
+        self._asking = threading.Lock()
+        self._mapped: dict[int, mmap] = {}
+
+    def array(self, block: int) -> Any:
+        """Raises OSError for a block that it was not lent, and for one that the system does not map."""
+        mapping = self._mapped.get(block)
+        return array_over(mapping if mapping is not None else self._fetch(block))
+
+    def forget(self, blocks: Sequence[int]) -> None:
+        """A mapping is there until the last view of it has gone."""
+        for block in blocks:
+            self._mapped.pop(block, None)
+
+    def _fetch(self, block: int) -> mmap:
+        with self._asking:
+            if block not in self._mapped:
+                self._lender.send(encode(block))
+                while block not in self._mapped:  # an answer may be to who was interrupted before it came
+                    self._take(block)
+            return self._mapped[block]
+
+    def _take(self, wanted: int) -> None:
+        data, ancillary, _, _ = self._lender.recvmsg(64, socket.CMSG_SPACE(4))
+        block, may_write = decode(data, tuple[int, bool]) if data else (wanted, False)
+        if ancillary:
+            self._mapped[block] = _mapped(struct.unpack("i", ancillary[0][2])[0], may_write)
+        elif block == wanted:
+            raise OSError(f"the kernel does not lend block {block}")
+
+
+def _mapped(descriptor: int, may_write: bool) -> mmap:
+    try:
+        return mmap(descriptor, 0, access=ACCESS_WRITE if may_write else ACCESS_COPY)
+    finally:
+        os.close(descriptor)

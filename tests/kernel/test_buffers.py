@@ -1,0 +1,284 @@
+"""Memory that instances are lent: who has it, and when it is free again."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from fcntl import F_GET_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, fcntl
+from pathlib import Path
+
+import pytest
+
+from microkernel.errors import PayloadTooLarge, PermissionDenied
+from microkernel.kernel.buffers import MOST_BLOCKS, Buffers, Holdings
+from microkernel.wire.messages import Gone, Message, Share
+from microkernel.wire.places import block_size
+
+MEBIBYTE = 1024 * 1024
+
+
+class Clock:
+    """The timers that somebody asked for; ``tick`` lets them all be due."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+    def later(self, _seconds: float, work: Callable[[], object]) -> None:
+        self.waiting.append(work)
+
+    def tick(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for work in waiting:
+            work()
+
+
+class House:
+    """A few instances, and what lends to them."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.buffers = Buffers(self.clock.later)
+        self.told: dict[str, list[Message]] = {}
+
+    def instance(self, name: str, limit: float = 64 * MEBIBYTE, *, in_memory: bool = True) -> Holdings:
+        return Holdings(name, limit, self.told.setdefault(name, []).append, in_memory=in_memory)
+
+    def lend(self, holdings: Holdings, size: int = MEBIBYTE) -> Share:
+        return self.buffers.lend(holdings, size)[0]
+
+    def close(self) -> None:
+        self.buffers.close()
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    before = descriptors()
+    with closing(House()) as made:
+        yield made
+    assert descriptors() == before
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_block_is_free_when_nobody_holds_it(house: House) -> None:
+    sender, receiver = house.instance("sender"), house.instance("receiver")
+    own = house.lend(sender)
+    (block,) = sender.blocks
+    parts = sender.take([Share(1000, own.hold)])
+    (theirs,) = receiver.give(parts)
+    assert (theirs.size, theirs.block) == (1000, own.block)
+    assert theirs.hold != own.hold
+    sender.release([own.hold])
+    assert not block.is_free  # the letter, and the receiver
+    del parts
+    assert not block.is_free
+    receiver.release([theirs.hold])
+    assert block.is_free
+    assert house.lend(sender).block == own.block
+
+
+def test_what_waits_holds_it_alone(house: House) -> None:
+    sender = house.instance("sender")
+    own = house.lend(sender)
+    letter = sender.take([Share(5, own.hold)])
+    sender.release([own.hold])
+    assert house.lend(sender).block != own.block
+    assert letter[0].lease is not None
+    assert letter[0].lease.block.number == own.block
+
+
+def test_an_instance_that_ends_holds_nothing(house: House) -> None:
+    sender, receiver = house.instance("sender"), house.instance("receiver")
+    own = house.lend(sender)
+    parts = sender.take([Share(5, own.hold)])
+    receiver.give(parts)
+    sender.close()
+    del parts
+    (block,) = sender.blocks
+    house.buffers.sweep()
+    assert not block.is_free
+    assert sender.blocks
+    receiver.close()
+    receiver.give(())  # what it is sent after its end it does not keep
+    house.buffers.sweep()
+    assert not sender.blocks
+
+
+def test_what_is_sent_after_the_end_is_not_kept(house: House) -> None:
+    sender, receiver = house.instance("sender"), house.instance("receiver")
+    own = house.lend(sender)
+    receiver.close()
+    receiver.give(sender.take([Share(5, own.hold)]))
+    sender.release([own.hold])
+    assert sender.blocks[0].is_free
+
+
+def test_who_passes_it_on_needs_no_block_of_its_own(house: House) -> None:
+    first, second, third = map(house.instance, ("first", "second", "third"))
+    own = house.lend(first)
+    (at_second,) = second.give(first.take([Share(9, own.hold)]))
+    (at_third,) = third.give(second.take([at_second]))
+    first.close()
+    second.close()
+    assert third.block(at_third.block).number == own.block
+    assert not second.blocks
+    assert not first.blocks[0].is_free
+
+
+@pytest.mark.parametrize("level", ["in memory", "as bytes"])
+def test_what_it_does_not_have_it_cannot_send(house: House, level: str) -> None:
+    """Made-up holds, another's, one that was given back, more than there is, less than nothing."""
+    sender, other = house.instance("sender"), house.instance("other", in_memory=level == "in memory")
+    own = house.lend(sender)
+    given_back = house.lend(sender, 300_000)
+    sender.release([given_back.hold])
+    for wrong in (Share(1, 10**9), Share(1, -1), Share(1, own.hold, own.block), Share(1, 2**63 - 1)):
+        with pytest.raises(PermissionDenied, match="MK0417"):
+            other.take([wrong])
+    for wrong in (Share(block_size(MEBIBYTE) + 1, own.hold), Share(-1, own.hold), Share(1, given_back.hold)):
+        with pytest.raises(PermissionDenied, match="MK0417"):
+            sender.take([wrong])
+    with pytest.raises(PermissionDenied):
+        sender.take([Share(1, own.hold)] * 257)
+    with pytest.raises(PermissionDenied):
+        other.block(own.block)
+    with pytest.raises(PermissionDenied):
+        other.descriptor(own.block)
+
+
+def test_giving_back_twice_is_nothing(house: House) -> None:
+    sender, other = house.instance("sender"), house.instance("other")
+    own = house.lend(sender)
+    other.release([own.hold, -1, 10**12])
+    assert not sender.blocks[0].is_free
+    sender.release([own.hold, own.hold])
+    assert sender.blocks[0].is_free
+    again = house.lend(sender)
+    sender.release([own.hold])  # the old number is nobody's
+    assert again.block == own.block
+    assert not sender.blocks[0].is_free
+
+
+def test_only_its_owner_may_write_to_a_block(house: House) -> None:
+    sender, receiver = house.instance("sender"), house.instance("receiver")
+    own = house.lend(sender)
+    receiver.give(sender.take([Share(5, own.hold)]))
+    assert sender.descriptor(own.block)[1] is True
+    assert receiver.descriptor(own.block)[1] is False
+
+
+def test_a_block_cannot_be_cut_short(house: House) -> None:
+    """Else a look at it would be the end of who looks: SIGBUS."""
+    sender = house.instance("sender")
+    descriptor, _ = sender.descriptor(house.lend(sender).block)
+    assert fcntl(descriptor, F_GET_SEALS) == F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL
+    for size in (0, 10**9):
+        with pytest.raises(PermissionError):
+            os.ftruncate(descriptor, size)
+
+
+def test_who_is_lent_no_memory_has_bytes(house: House) -> None:
+    sender, confined = house.instance("sender"), house.instance("confined", in_memory=False)
+    own = house.lend(sender)
+    sender.block(own.block).memory[:5] = b"hello"
+    (copy,) = confined.give(sender.take([Share(5, own.hold)]))
+    assert (copy.hold, copy.block, copy.data) == (0, 0, b"hello")
+    (back,) = sender.give(confined.take([Share(999, data=b"world")]))
+    assert (back.size, back.hold, back.data) == (5, 0, b"world")
+    with pytest.raises(PermissionDenied):
+        house.lend(confined)
+    large = house.lend(sender, 17 * MEBIBYTE)
+    with pytest.raises(PayloadTooLarge, match="MK0624"):
+        confined.give(sender.take([Share(17 * MEBIBYTE, large.hold)]))
+
+
+def test_what_is_in_use_is_bounded(house: House) -> None:
+    """In bytes and in number; what is free is given up for it first."""
+    sender = house.instance("sender", 10 * MEBIBYTE)
+    held = [house.lend(sender, 4 * MEBIBYTE) for _ in range(2)]
+    for size in (4 * MEBIBYTE, 10**15, 2**63 - 1):
+        with pytest.raises(PayloadTooLarge, match="MK0625"):
+            house.lend(sender, size)
+    sender.release([held[0].hold])
+    assert house.lend(sender, 6 * MEBIBYTE).size == 6 * MEBIBYTE
+    assert sender.used == 10 * MEBIBYTE
+    many = house.instance("many", 0)
+    for _ in range(MOST_BLOCKS):
+        house.lend(many, 1)
+    with pytest.raises(PayloadTooLarge, match="MK0625"):
+        house.lend(many, 1)
+    for size in (2**63 - 1, 2**64 - 1):
+        with pytest.raises(PayloadTooLarge, match="MK0626"):
+            house.lend(house.instance("vast", 0), size)
+    assert house.lend(house.instance("odd"), -(2**63)).size == block_size(1)
+
+
+def test_free_blocks_are_lent_several_at_once(house: House) -> None:
+    sender = house.instance("sender")
+    holds = [house.lend(sender).hold for _ in range(6)]
+    sender.release(holds)
+    lent = house.buffers.lend(sender, MEBIBYTE)
+    assert len({share.block for share in lent}) == len(lent) == 4
+    assert len(sender.blocks) == 6
+
+
+def test_what_is_not_wanted_for_a_while_is_given_up(house: House) -> None:
+    """And who has mapped it is told. The timer ends when there is nothing left to look after."""
+    sender, receiver = house.instance("sender"), house.instance("receiver")
+    own = house.lend(sender)
+    (theirs,) = receiver.give(sender.take([Share(5, own.hold)]))
+    receiver.descriptor(own.block)
+    sender.descriptor(own.block)
+    for _ in range(3):
+        house.clock.tick()
+    assert sender.blocks
+    sender.release([own.hold])
+    receiver.release([theirs.hold])
+    house.clock.tick()
+    assert sender.blocks
+    house.clock.tick()
+    assert not sender.blocks
+    assert not house.clock.waiting
+    assert house.told["sender"] == house.told["receiver"] == [Gone([own.block])]
+    house.lend(sender)
+    assert len(house.clock.waiting) == 1
+
+
+def test_what_is_lent_again_is_not_given_up(house: House) -> None:
+    sender = house.instance("sender")
+    own = house.lend(sender)
+    for _ in range(5):
+        sender.release([own.hold])
+        house.clock.tick()
+        own = house.lend(sender)
+    assert own.block == sender.blocks[0].number
+    assert len(sender.blocks) == 1
+
+
+def test_memory_is_there_until_the_last_view_has_gone(house: House) -> None:
+    sender = house.instance("sender")
+    own = house.lend(sender)
+    block = sender.block(own.block)
+    block.memory[:3] = b"abc"
+    view = memoryview(block.memory)[:3]
+    house.buffers.close()
+    assert bytes(view) == b"abc"
+
+
+def test_nothing_is_left_of_very_many(house: House) -> None:
+    sender, receiver = house.instance("sender"), house.instance("receiver")
+    gc.collect()
+    before = descriptors(), len(Path("/proc/self/maps").read_text().splitlines())
+    for _ in range(10_000):
+        own = house.lend(sender)
+        (theirs,) = receiver.give(sender.take([Share(5, own.hold)]))
+        sender.release([own.hold])
+        receiver.release([theirs.hold])
+    assert len(sender.blocks) == 1
+    assert not sender._leases
+    assert not receiver._leases
+    assert descriptors() == before[0] + 1
