@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from microkernel.errors import KernelError
+from microkernel.embedder.inline import Entry, Inline, run_alone, tell
 from microkernel.kernel.kept import Pending
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.letters import EventLetter
@@ -23,7 +22,6 @@ from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
 from microkernel.wire.messages import Failure, Reply
 
-_log = logging.getLogger("microkernel")
 _CAPACITY = 10_000
 _GOODBYE = 5.0
 
@@ -45,21 +43,42 @@ class Embedder:
         ring = partial(self._bells.put, True)  # a bell for each letter
         self.mailbox.connect(ring, ring)
         self._handlers: dict[int, tuple[Callable[..., Any], EventBinder]] = {}
+        self._inline: list[Inline] = []
+        """In the order they came. Changed on the reactor's thread."""
         self._numbers = count(1)
         self._thread: threading.Thread | None = None
 
     def on(self, pattern: str, handler: Callable[..., Any], *, once: bool, overflow: str, inline: bool) -> Subscription:
         binder = EventBinder(handler)
+        if inline and not once:
+            return self._core.reactor.run(partial(self._on_inline, pattern, handler, binder))
         number = next(self._numbers)
         self._handlers[number] = (handler, binder)
         registered = Registered(
             "kernel", pattern, name_of(handler), self, number=number, once=once, overflow=overflow, observes=True,
-            inline=partial(_run_inline, handler, binder) if inline else None,
+            inline=partial(run_alone, handler, binder) if inline else None,
         )  # fmt: skip
         if not inline:
             self._begin()
         self._core.reactor.run(partial(self._core.topics.add, registered))
         return Subscription(pattern, registered.handler, partial(self._cancel, registered))
+
+    def _on_inline(self, pattern: str, handler: Callable[..., Any], binder: EventBinder) -> Subscription:
+        """It joins the one before it if that is of its kind; so all run in the order they came."""
+        last = self._inline[-1] if self._inline else None
+        if last is None or not last.takes(pattern, binder):
+            last = Inline(pattern, binder)
+            last.registered = Registered("kernel", pattern, name_of(handler), self, observes=True, inline=last.run)
+            self._inline.append(last)
+            self._core.topics.add(last.registered)
+        cancel = partial(self._cancel_inline, last, last.add(handler))
+        return Subscription(pattern, name_of(handler), partial(self._core.reactor.run, cancel))
+
+    def _cancel_inline(self, inline: Inline, entry: Entry) -> None:
+        inline.remove(entry)
+        if inline in self._inline and not inline.entries:
+            self._inline.remove(inline)
+            self._core.topics.remove(inline.registered)
 
     def close(self) -> None:
         """What has come is handled; then the thread ends. A handler that does not return is not waited for long."""
@@ -97,21 +116,7 @@ class Embedder:
             if letter.reply_to:
                 reply = Reply(letter.reply_to, codec.Raw(codec.encode(value)))
         except Exception as error:
-            _tell(letter.subscription.handler, letter.topic, error)
+            tell(letter.subscription.handler, letter.topic, error)
             reply = Reply(letter.reply_to, failure=Failure(type=type(error).__name__, message=str(error)))
         if letter.reply_to:
             self._core.router.finish(letter.reply_to, reply)
-
-
-def _tell(handler: str, topic: str, error: Exception) -> None:
-    kind = type(error).__name__
-    told = KernelError("MK0619", handler=handler, topic=topic, kind=kind, reason=str(error))
-    _log.error("%s", told, exc_info=error)
-
-
-def _run_inline(function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw) -> None:
-    try:
-        args, kwargs = binder.bind(envelope, 1)
-        function(*args, **kwargs)
-    except Exception as error:
-        _tell(name_of(function), "inline", error)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from microkernel.wire.codec import Raw
+from microkernel.wire.codec import Raw, Struct, field
 from microkernel.wire.messages import Deliver, Invoke, Message
 
 if TYPE_CHECKING:
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 _numbers = count(1)
 
 
-class Letter:
+class Letter(Struct, kw_only=True, eq=False, weakref=True):
     """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died. ``size``: bytes
-    for which it takes room in its mailbox."""
+    for which it takes room in its mailbox. A Struct, because one is made for each event and receiver: that is one C
+    call."""
 
-    __slots__ = ("__weakref__", "seq", "size", "suspect")
-    is_call = False
+    seq: int = field(default_factory=_numbers.__next__)
+    suspect: bool = False
+    is_call: ClassVar[bool] = False
 
-    def __init__(self) -> None:
-        self.seq = next(_numbers)
-        self.suspect = False
-        self.size = 0
+    @property
+    def size(self) -> int:
+        return 0
 
     def message(self, place: Place) -> Message | None:
         """For the present instance, in this place; None if it is no longer wanted."""
@@ -36,19 +37,16 @@ class Letter:
 class EventLetter(Letter):
     """An event for one subscription. ``envelope`` is shared by all letters of the event."""
 
-    __slots__ = ("deadline", "delivery", "envelope", "reply_to", "subscription", "topic")
+    subscription: Subscription
+    topic: str
+    envelope: Raw
+    reply_to: int = 0
+    deadline: float = 0.0
+    delivery: int = 1
 
-    def __init__(
-        self, subscription: Subscription, topic: str, envelope: Raw, reply_to: int = 0, deadline: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.subscription = subscription
-        self.topic = topic
-        self.envelope = envelope
-        self.size = len(envelope)
-        self.delivery = 1
-        self.reply_to = reply_to
-        self.deadline = deadline
+    @property
+    def size(self) -> int:
+        return len(self.envelope)
 
     def message(self, place: Place) -> Message | None:  # noqa: ARG002 - the same for every place
         number = self.subscription.number
@@ -59,12 +57,8 @@ class CallLetter(Letter):
     """A call that waits for its callee. It takes no more room than a small event: what its arguments take is counted
     with the pending calls."""
 
-    __slots__ = ("call",)
-    is_call = True
-
-    def __init__(self, call: PendingCall) -> None:
-        super().__init__()
-        self.call = call
+    call: PendingCall
+    is_call: ClassVar[bool] = True
 
     def message(self, place: Place) -> Message | None:
         call, asked = self.call, self.call.asked

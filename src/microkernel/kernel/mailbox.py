@@ -57,11 +57,14 @@ class Mailbox:
         return self._large.places(len(self))
 
     def has_room(self) -> bool:
-        return not self.latecomers and self.places < self.capacity
+        count = len(self._waiting) + len(self._taken) + len(self._flight)
+        return not self.latecomers and (self._large.places(count) if self._large else count) < self.capacity
 
     def put(self, letter: Letter, *, direct: bool = False) -> None:
-        """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed."""
-        ring = self.pump if direct else self.bell
+        """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed; what
+        it puts goes on its way at once, unless it is an event for who is busy: that waits for company, until the
+        reactor's thread comes to it."""
+        ring = self.pump if direct and (letter.is_call or not self._flight) else self.bell
         if letter.size > PLACE:
             self._large.note(letter.seq, letter.size)
         try:
@@ -104,12 +107,9 @@ class Mailbox:
         most = min(self._allowance(most), len(self._waiting))
         with _FEWER:
             self._taken.extend(islice(self._pops, most))  # one C call: out of the one queue, into the other
-        letters = []
-        while self._taken:
-            letter = self._taken[0]
-            self._flight[letter.seq] = letter
-            letters.append(letter)
-            self._taken.popleft()
+        letters = list(self._taken)
+        self._flight.update({letter.seq: letter for letter in letters})
+        self._taken.clear()
         if letters and letters[0].suspect:
             self._alone = letters[0].seq
         return letters

@@ -27,40 +27,26 @@ from microkernel.kernel.lifecycle import WAITING
 from microkernel.kernel.ports import Clock, Lane, Reactor
 from microkernel.kernel.registry import Record, Registry, did_you_mean
 from microkernel.kernel.waits import circle
+from microkernel.wire.codec import Struct, field
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Ask, Call, Cancel, Reply
 
 
-class PendingCall:
+class PendingCall(Struct, eq=False):
     """A call under way. ``asked`` has the caller's own id of it; ``caller`` None: the embedder. ``lane``: where its
-    thread waits, if it reads its answer itself."""
+    thread waits, if it reads its answer itself. ``expiry`` takes back the timer of its deadline, where it has one."""
 
-    __slots__ = (
-        "answer", "answered", "asked", "caller", "expiry", "id", "lane", "letter", "method", "replies", "target",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        id: int,
-        caller: Record | None,
-        target: Record,
-        call: Call,
-        method: str,
-        answer: Answer,
-        lane: Lane | None = None,
-    ) -> None:
-        self.id = id
-        self.asked = call
-        self.caller = caller
-        self.target = target
-        self.method = method
-        self.answer = answer
-        self.answered = False
-        self.replies: list[Reply] = []
-        self.lane = lane
-        self.letter: Letter | None = None
-        self.expiry: Callable[[], object] | None = None
-        """Takes back the timer of its deadline, where it has one."""
+    id: int
+    caller: Record | None
+    target: Record
+    asked: Call
+    method: str
+    answer: Answer
+    lane: Lane | None = None
+    answered: bool = False
+    replies: list[Reply] = field(default_factory=list)
+    letter: Letter | None = None
+    expiry: Callable[[], object] | None = None
 
 
 class Router:

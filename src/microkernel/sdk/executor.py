@@ -16,6 +16,7 @@ from typing import Any
 
 from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.work import Work, current
+from microkernel.wire.codec import Struct
 
 GLANCE = 0.01
 """Seconds between two looks whether the threads of a pool have ended."""
@@ -23,27 +24,16 @@ Finish = Callable[[Any, BaseException | None], None]
 Died = Callable[[BaseException], None]
 
 
-class Job:
+class Job(Struct):
     """One call of plugin code."""
 
-    __slots__ = ("args", "finish", "function", "is_async", "kwargs", "task", "work")
-
-    def __init__(
-        self,
-        work: Work,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        finish: Finish,
-        is_async: bool,
-    ) -> None:
-        self.work = work
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-        self.finish = finish
-        self.is_async = is_async
-        self.task: asyncio.Task[None] | None = None
+    work: Work
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    finish: Finish
+    is_async: bool
+    task: asyncio.Task[None] | None = None
 
     def run(self, slot: int) -> None:
         """Here and now. A coroutine function gets an event loop of its own for the time."""

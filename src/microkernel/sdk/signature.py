@@ -74,7 +74,7 @@ class EventBinder:
         self._simple = not (self._whole or self._rest) and all(p.kind in _POSITIONAL for p in typed) and (
             len(typed) == len(self._named)
         )
-        fields = [(self._keys[name], hint, default) for name, hint, default in _fields(typed)]
+        self._fields = fields = [(self._keys[name], hint, default) for name, hint, default in _fields(typed)]
         data = codec.record_type("Payload", fields)
         self._decode = codec.decoder_for(
             codec.record_type("Delivered", [*_ENVELOPE_HEAD, ("data", data, codec.NODEFAULT)], as_array=True)
@@ -88,6 +88,13 @@ class EventBinder:
             return self._bind_slowly(envelope, delivery)
         except codec.DECODE_FAILURES as failure:
             raise _invalid(str(failure).replace("`$[4].", "`").replace("`$[4]", "`payload")) from None
+
+    def binds_like(self, other: EventBinder) -> bool:
+        """Whether both make the same of any event: positional arguments alone, of equal names, hints and defaults."""
+        return self._simple and other._simple and len(self._fields) == len(other._fields) and all(
+            name == another and hint == like and default is same
+            for (name, hint, default), (another, like, same) in zip(self._fields, other._fields, strict=True)
+        )
 
     def _bind_slowly(self, envelope: Any, delivery: int) -> Arguments:
         event = read_event(envelope, delivery)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 
+from microkernel.wire.codec import Struct
+
 NO_SLOT = -1
 LONGEST = 1e9
 """Seconds: what is longer is for ever, and no clock of the system takes it."""
 
 
-class Work:
+class Work(Struct):
     """One delivery or call being handled. ``deadline`` is monotonic seconds, 0 for none; ``slot`` the handler thread it
     occupies, ``NO_SLOT`` for spawned work and for ``async`` handlers that wait with ``acall``."""
 
-    __slots__ = ("chain", "deadline", "id", "slot", "told")
-
-    def __init__(self, id: int, deadline: float, chain: list[str], slot: int) -> None:
-        self.id = id
-        self.deadline = deadline
-        self.chain = chain
-        self.slot = slot
-        self.told = False
+    id: int
+    deadline: float
+    chain: list[str]
+    slot: int
+    told: bool = False
 
     @property
     def cancelled(self) -> bool:

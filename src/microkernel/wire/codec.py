@@ -22,6 +22,7 @@ MAX_DEPTH = 128
 
 Raw = msgspec.Raw
 Struct = msgspec.Struct
+field = msgspec.field
 UNSET = msgspec.UNSET
 NODEFAULT = msgspec.NODEFAULT
 

@@ -1,0 +1,89 @@
+"""Handlers of the embedding program that run inline, on the emitter's own thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from types import NoneType
+from typing import Any
+from uuid import UUID
+
+from microkernel.errors import InvalidArguments, KernelError
+from microkernel.kernel.subscriptions import Subscription as Registered
+from microkernel.sdk.signature import EventBinder, name_of
+from microkernel.wire import codec
+
+_log = logging.getLogger("microkernel")
+
+
+def tell(handler: str, topic: str, error: Exception) -> None:
+    kind = type(error).__name__
+    told = KernelError("MK0619", handler=handler, topic=topic, kind=kind, reason=str(error))
+    _log.error("%s", told, exc_info=error)
+
+
+def run_alone(function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw) -> None:
+    try:
+        args, kwargs = binder.bind(envelope, 1)
+        function(*args, **kwargs)
+    except Exception as error:
+        tell(name_of(function), "inline", error)
+
+
+Entry = list[Callable[..., Any]]
+"""One handler. A list, for its identity: the same function may be registered twice."""
+
+
+class Inline:
+    """Handlers of one pattern that make the same of an event, one after the other: it is decoded once for all of them,
+    as long as none can change for the others what it is given."""
+
+    registered: Registered
+
+    def __init__(self, pattern: str, binder: EventBinder) -> None:
+        self._pattern = pattern
+        self._binder = binder
+        self.entries: list[Entry] = []
+        self._functions: tuple[Callable[..., Any], ...] = ()
+
+    def takes(self, pattern: str, binder: EventBinder) -> bool:
+        return pattern == self._pattern and binder.binds_like(self._binder)
+
+    def add(self, function: Callable[..., Any]) -> Entry:
+        entry = [function]
+        self.entries.append(entry)
+        self._settle()
+        return entry
+
+    def remove(self, entry: Entry) -> None:
+        """A second time does nothing."""
+        self.entries = [each for each in self.entries if each is not entry]
+        self._settle()
+
+    def _settle(self) -> None:
+        self._functions = tuple(function for [function] in self.entries)
+
+    def run(self, envelope: codec.Raw) -> None:
+        args = self._shared(envelope)
+        if args is None:
+            for function in self._functions:
+                run_alone(function, self._binder, envelope)
+            return
+        for function in self._functions:
+            try:
+                function(*args)
+            except Exception as error:
+                tell(name_of(function), "inline", error)
+
+    def _shared(self, envelope: codec.Raw) -> tuple[Any, ...] | None:
+        """The arguments, if all may be given the same; else each is given its own, or told what is wrong with them."""
+        try:
+            args, kwargs = self._binder.bind(envelope, 1)
+        except InvalidArguments:
+            return None
+        return args if not kwargs and _UNCHANGING.issuperset(map(type, args)) else None
+
+
+_UNCHANGING = frozenset({NoneType, bool, int, float, str, bytes, datetime, Decimal, UUID})

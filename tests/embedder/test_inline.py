@@ -1,0 +1,147 @@
+"""Handlers of the embedding program that run on the emitter's thread: many of one kind share a decoded event."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microkernel import Event, Kernel
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    with Kernel(tmp_path) as running:
+        yield running
+
+
+def count(kernel: Kernel) -> int:
+    return len(kernel.core.topics.match("a.b"))
+
+
+def test_they_run_in_the_order_they_came_whatever_they_take(kernel: Kernel) -> None:
+    came: list[str] = []
+    first = kernel.on("a.b", lambda number: came.append(f"1 {number}"), inline=True)
+    kernel.on("a.b", lambda number: came.append(f"2 {number}"), inline=True)
+    kernel.on("a.b", lambda event: came.append(f"3 {event.topic}"), inline=True)
+    kernel.on("a.b", lambda number: came.append(f"4 {number}"), inline=True)
+    kernel.on("a.*", lambda number: came.append(f"5 {number}"), inline=True)
+    kernel.on("a.b", lambda number: came.append(f"6 {number}"), inline=True)
+    kernel.emit("a.b", number=7)
+    assert came == ["1 7", "2 7", "3 a.b", "4 7", "5 7", "6 7"]
+    came.clear()
+    first.cancel()
+    first.cancel()
+    kernel.emit("a.b", number=8)
+    assert came == ["2 8", "3 a.b", "4 8", "5 8", "6 8"]
+
+
+def test_those_of_a_kind_are_one_for_the_bus_until_the_last_has_gone(kernel: Kernel) -> None:
+    before = count(kernel)
+    subscriptions = [kernel.on("a.b", lambda number: None, inline=True) for _ in range(50)]
+    assert count(kernel) == before + 1
+    for subscription in subscriptions:
+        subscription.cancel()
+    assert count(kernel) == before
+
+
+def test_one_that_raises_does_not_keep_it_from_the_others(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    came: list[int] = []
+
+    def broken(number: int) -> None:
+        raise KeyError(number)
+
+    kernel.on("a.b", came.append, inline=True)
+    for handler in (lambda number: came.append(number), broken, lambda number: came.append(number)):
+        kernel.on("a.b", handler, inline=True)
+    came.clear()
+    with caplog.at_level(logging.ERROR, "microkernel"):
+        kernel.emit("a.b", number=3)
+    assert [each for each in came if isinstance(each, int)] == [3, 3]
+    assert sum("MK0619" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_what_can_be_changed_is_not_shared(kernel: Kernel) -> None:
+    came: list[list[int]] = []
+
+    def change(numbers: list[int]) -> None:
+        numbers.append(0)
+        came.append(numbers)
+
+    for _ in range(3):
+        kernel.on("a.b", lambda numbers: change(numbers), inline=True)
+    mine = [1, 2]
+    kernel.emit("a.b", numbers=mine)
+    assert came == [[1, 2, 0]] * 3
+    assert mine == [1, 2]
+
+
+class Text(str):
+    pass
+
+
+@pytest.mark.parametrize("value", ["word", None, 1.5, b"bytes", True, 2**63])
+def test_what_cannot_is(kernel: Kernel, value: Any) -> None:
+    came: list[Any] = []
+    for _ in range(3):
+        kernel.on("a.b", lambda value: came.append(value), inline=True)
+    kernel.emit("a.b", value=value)
+    assert came == [value] * 3
+    assert len({id(each) for each in came}) == 1
+
+
+def test_each_is_told_what_does_not_fit(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    def first(number: int) -> None:
+        raise AssertionError
+
+    def second(number: int) -> None:
+        raise AssertionError
+
+    kernel.on("a.b", first, inline=True)
+    kernel.on("a.b", second, inline=True)
+    with caplog.at_level(logging.ERROR, "microkernel"):
+        kernel.emit("a.b", number="three")
+    told = [record.getMessage() for record in caplog.records if "MK0605" in record.getMessage()]
+    assert len(told) == 2
+    assert "first" in told[0]
+    assert "second" in told[1]
+
+
+def test_of_other_hints_or_defaults_they_are_of_another_kind(kernel: Kernel) -> None:
+    came: list[Any] = []
+
+    def whole(number: int = 1) -> None:
+        came.append(number)
+
+    def other(number: int = 2) -> None:
+        came.append(number)
+
+    def real(number: float = 1) -> None:
+        came.append(float(number))
+
+    for handler in (whole, other, real):
+        kernel.on("a.b", handler, inline=True)
+    kernel.emit("a.b")
+    assert came == [1, 2, 1.0]
+
+
+def test_one_may_subscribe_and_cancel_while_it_runs_also_on_the_reactors_thread(kernel: Kernel) -> None:
+    came: list[str] = []
+    done = threading.Event()
+
+    def once(event: Event) -> None:
+        own.cancel()
+        kernel.on("a.b", lambda number: came.append("later"), inline=True)
+        came.append(threading.current_thread().name)
+        done.set()
+
+    own = kernel.on("a.b", once, inline=True)
+    kernel.core.reactor.post(lambda: kernel.emit("a.b", number=1))
+    assert done.wait(10)
+    assert "reactor" in came[0]
+    kernel.emit("a.b", number=2)
+    assert came[1:] == ["later"]
