@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from functools import partial
 
 from bench.computing import Computing
-from bench.kernels import kernel_with, place_workers
+from bench.kernels import kernel_of, place_workers
 from bench.placement import Stage
 from bench.process_call import ECHO
 from bench.reader_thread import reader_thread
 from bench.rows import Contender, Measure, Row, Target, at_most
 from bench.threads import thread
 from bench.timing import percentile
+from microkernel.kernel.manifest import PluginConfig
 
 COMPUTES = """
 from bench.computing import Computing
@@ -45,7 +46,7 @@ _SWITCH = 0.005
 
 @contextmanager
 def _ours(share: int, stage: Stage) -> Iterator[Measure]:
-    with kernel_with({"echo": ("process", ECHO), "compute": ("thread", COMPUTES)}) as kernel:
+    with kernel_of("process", {"compute": PluginConfig(isolation="thread")}, echo=ECHO, compute=COMPUTES) as kernel:
         place_workers(kernel, stage)
         measure = percentile(share, lambda data: kernel.call("echo.echo", data, returns=bytes), stage.count(_CALLS))
         yield _while(lambda: kernel.call("compute.begin"), measure, lambda: kernel.call("compute.pause", timeout=30.0))
@@ -53,7 +54,7 @@ def _ours(share: int, stage: Stage) -> Iterator[Measure]:
 
 @contextmanager
 def _idle(share: int, stage: Stage) -> Iterator[Measure]:
-    with kernel_with({"echo": ("process", ECHO)}) as kernel:
+    with kernel_of("process", echo=ECHO) as kernel:
         place_workers(kernel, stage)
         yield percentile(share, lambda data: kernel.call("echo.echo", data, returns=bytes), stage.count(_CALLS))
 

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 from bench.placement import Stage
 from microkernel import Kernel, KernelConfig
@@ -14,23 +13,17 @@ from microkernel.kernel.manifest import Level, PluginConfig
 
 _LIMITS = {"block": 30.0}
 """A machine with other things to do loses no event."""
+_NOTHING: Mapping[str, PluginConfig] = {}
 
 
 @contextmanager
-def kernel_of(level: str, **sources: str) -> Iterator[Kernel]:
-    """With one plugin per source, called as its keyword."""
-    with kernel_with({name: (level, source) for name, source in sources.items()}) as kernel:
-        yield kernel
-
-
-@contextmanager
-def kernel_with(plugins: Mapping[str, tuple[str, str]]) -> Iterator[Kernel]:
-    """By name the level and the source of each. Their files are in ``source_of(kernel, name)``."""
+def kernel_of(level: Level, given: Mapping[str, PluginConfig] = _NOTHING, /, **sources: str) -> Iterator[Kernel]:
+    """With one plugin per source, called as its keyword. ``given`` says otherwise of single ones."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, (_, source) in plugins.items():
+        for name, source in sources.items():
             (Path(folder) / f"{name}.py").write_text(source)
-        levels = {name: PluginConfig(isolation=cast(Level, level)) for name, (level, _) in plugins.items()}
-        with Kernel(folder, KernelConfig(data_dir=f"{folder}/data", limits=_LIMITS, plugin=levels)) as kernel:
+        plugin = {**dict.fromkeys(sources, PluginConfig(isolation=level)), **given}
+        with Kernel(folder, KernelConfig(data_dir=f"{folder}/data", limits=_LIMITS, plugin=plugin)) as kernel:
             for info in kernel.list():
                 if info.state != "active":
                     raise RuntimeError(f"{info.name} is {info.state}: {info.error}")

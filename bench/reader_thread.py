@@ -1,4 +1,4 @@
-"""The design that most have: one pair of sockets, and one thread that reads all answers and gives each to its future."""
+"""The design that most have: one pair of sockets; one thread reads all answers and gives each to its future."""
 
 from __future__ import annotations
 

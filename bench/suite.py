@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from bench import (
+    beginning,
     bus,
     busy_call,
     concurrent_calls,
+    killing,
     process_call,
     process_events,
     relay,
+    reloading,
     sandbox,
+    starting,
     thread_call,
     thread_events,
     wasm,
@@ -27,7 +31,11 @@ _WORKS = (
     process_events,
     busy_call,
     relay,
+    starting,
+    reloading,
+    killing,
     sandbox,
+    beginning,
     wasm,
 )
 

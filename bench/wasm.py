@@ -14,17 +14,18 @@ from bench.rows import Contender, Measure, Row, at_most
 from bench.sandbox import SOURCE, Work, at, call, emit, loop, start
 from bench.timing import check
 from microkernel.hosts._image import Image
+from microkernel.kernel.manifest import Level
 
 MANY = 20
 
 
 @contextmanager
-def _memory(level: str, plugins: int, stage: Stage) -> Iterator[Measure]:
+def _memory(level: Level, plugins: int, stage: Stage) -> Iterator[Measure]:
     count = stage.count(plugins)
     yield partial(memory, level, count)
 
 
-def memory(level: str, count: int) -> float:
+def memory(level: Level, count: int) -> float:
     """Bytes of so many plugins that have answered a call, and of the zygote, without the kernel."""
     with kernel_of(level, **{f"p{number}": SOURCE for number in range(count)}) as kernel:
         for info in kernel.list():

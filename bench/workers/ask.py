@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import socket
 
-from bench.timing import PAYLOAD, calls
+from bench.sockets import asker
+from bench.timing import calls
 from bench.workers import descriptors, ready
-from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
 
 
 def main() -> None:
     control, lane = (socket.socket(fileno=fd) for fd in descriptors())
-    number = 0
-
-    def echo(data: bytes) -> bytes:
-        nonlocal number
-        number += 1
-        lane.send(encode(Call(number, "echo", data)))
-        answer = decode_answer(lane.recv(DATAGRAM))
-        return answer.data if answer.id == number else b""
-
+    echo = asker(lane)
     ready()
     while told := control.recv(64):
-        control.send(b"%r" % calls(echo, int(told), PAYLOAD)())
+        control.send(b"%r" % calls(echo, int(told))())
 
 
 main()
