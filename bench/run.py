@@ -1,4 +1,7 @@
-"""``./run bench [ROW...] [--rounds N] [--json] [--save] [--smoke]``: ratios, each against a floor of the same run."""
+"""``./run bench [ROW...] [--rounds N] [--json] [--save] [--smoke]``: ratios, each against a floor of the same run.
+
+``./run bench scale`` and ``./run bench soak`` are measurements of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,26 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import suite
+from bench import scale, soak, suite
+from bench.keeping import keep
 from bench.measuring import check, measure
 from bench.placement import possible
 from bench.ratios import Result
 from bench.report import as_json
 from bench.rows import Row
 
-RESULTS = Path(__file__).with_name("results")
 PLOT = Path(__file__).parent.parent / "docs" / "bench.png"
 
-_WIDTH = 150
-"""Columns, where there is no terminal."""
+
+_OTHERS = {"scale": scale.main, "soak": soak.main}
 
 
 def main() -> None:
+    if sys.argv[1:2] and (other := _OTHERS.get(sys.argv[1])):
+        return other(sys.argv[2:])
     options = _options()
     try:
         rows = suite.chosen(options.rows)
@@ -44,7 +48,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run bench")
-    parser.add_argument("rows", nargs="*", help="P1, P5 ...; all if none is named: then the results are kept")
+    parser.add_argument("rows", nargs="*", help="P1, P5 ...; all if none is named, and kept; or: scale, soak")
     parser.add_argument("--rounds", type=int, default=0, help="fewer or more than each row has of its own")
     parser.add_argument("--json", action="store_true", help="print what is otherwise written into bench/results")
     parser.add_argument("--save", action="store_true", help="keep the results also where rows are named")
@@ -68,24 +72,15 @@ def _measured(rows: Sequence[Row], rounds: int) -> list[Result]:
 
 
 def _show(results: Sequence[Result]) -> None:
-    from rich.console import Console
-
     from bench import table
 
-    console = Console()
-    table.show(results, console if console.is_terminal else Console(width=_WIDTH))
+    table.show(results, table.console())
 
 
 def _save(results: Sequence[Result]) -> None:
-    """In the file of today; a second run of today replaces the rows that it measured."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{date.today().isoformat()}.json"
-    found = as_json(results)
-    if path.exists():
-        found["rows"] = merged(json.loads(path.read_text(encoding="utf-8"))["rows"], found["rows"])
-    _draw(found["rows"])
-    path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path, kept = keep(as_json(results))
     print(f"✓ {path}", file=sys.stderr)
+    _draw(kept["rows"])
 
 
 def _draw(rows: Sequence[Mapping[str, object]]) -> None:
@@ -95,13 +90,6 @@ def _draw(rows: Sequence[Mapping[str, object]]) -> None:
     from bench import plot
 
     plot.draw(rows, PLOT)
-
-
-def merged(older: Sequence[dict[str, object]], newer: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """In the order of the suite; what both have is the newer one's."""
-    order = [row.id for row in suite.ROWS]
-    rows = {(row["row"], row["name"], row["placement"]): row for row in [*older, *newer]}
-    return sorted(rows.values(), key=lambda row: order.index(str(row["row"])))
 
 
 if __name__ == "__main__":

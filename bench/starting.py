@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from bench.kernels import kernel_of
-from bench.memory import own_of
 from bench.placement import Stage
 from bench.process_call import ECHO
+from bench.processes import own_of
 from bench.rows import Contender, Measure, Row, Target, Unit, at_most
 from bench.sockets import asker, seqpackets, worker
 from bench.timing import PAYLOAD, check

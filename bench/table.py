@@ -11,6 +11,14 @@ from bench.ratios import Result
 from bench.report import told, told_verdict
 from bench.rows import FLOOR, OURS
 
+_WIDTH = 150
+"""Columns, where there is no terminal."""
+
+
+def console() -> Console:
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=_WIDTH)
+
 
 def show(results: Sequence[Result], console: Console) -> None:
     table = Table(show_lines=True, title="medians; a ratio is the median of the rounds', with its quartiles")
