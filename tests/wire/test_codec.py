@@ -492,6 +492,12 @@ def test_structs_are_made_by_place_and_by_name(codec: ModuleType) -> None:
         parts: list = []  # noqa: RUF012
         data: codec.Raw = codec.Raw(b"\xc0")
 
+    made = iter(range(9))
+
+    class Made(codec.Struct):
+        number: int = codec.field(default_factory=made.__next__)
+
+    assert (Made().number, Made(7).number, Made().number) == (0, 7, 1)
     first, second = Job(1), Job(2, name="x", parts=[1])
     first.parts.append(3)
     assert Job(1).parts == []

@@ -22,7 +22,7 @@ from microkernel.guest import conversion, packing, records
 from microkernel.guest import schema as schemas
 from microkernel.guest.containers import same
 from microkernel.guest.reading import reader_of
-from microkernel.guest.records import Struct
+from microkernel.guest.records import Struct, field
 from microkernel.guest.unpacking import unpack
 from microkernel.guest.values import MAX_DEPTH, NODEFAULT, UNSET, Raw
 
@@ -177,6 +177,6 @@ def _kind(value: Any) -> str:
 
 __all__ = [
     "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "NODEFAULT", "UNSET", "Raw", "Struct", "convert", "decode",
-    "decoder_for", "encode", "encode_arguments", "encode_message", "forget_types", "invalid", "plain_text",
+    "decoder_for", "encode", "encode_arguments", "encode_message", "field", "forget_types", "invalid", "plain_text",
     "record_type", "schema", "values_of",
 ]  # fmt: skip

@@ -88,7 +88,7 @@ def _maker(default: Any) -> Callable[[], Any]:
     """What makes the default: a new one each time where it can be changed."""
     if isinstance(default, list | dict | set | bytearray):
         return default.copy if default else type(default)
-    return default.make if isinstance(default, Same) else Same(default).make
+    return default.make if isinstance(default, Same | Made) else Same(default).make
 
 
 class Same:
@@ -99,6 +99,18 @@ class Same:
 
     def make(self) -> Any:
         return self.value
+
+
+class Made:
+    """A default that is made anew each time."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+
+def field(*, default_factory: Callable[[], Any]) -> Any:
+    """As the default of a field: calls this each time."""
+    return Made(default_factory)
 
 
 class Given(Same):

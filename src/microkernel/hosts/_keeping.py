@@ -7,6 +7,8 @@ Python lets go of it around each system call. Where another thread computes, get
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import socket
 import threading
 import time
@@ -16,7 +18,7 @@ from microkernel.wire import frames
 MOMENT = 50e-6
 """Seconds to look for an answer before going to sleep: waking a sleeper on another core takes about as long."""
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-_libc = ctypes.PyDLL(None)
+_libc = ctypes.PyDLL(None, use_errno=True)
 _send, _receive, _yield = _libc.send, _libc.recv, _libc.sched_yield
 _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
 _receive.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -29,10 +31,11 @@ def send(descriptor: int, data: bytes) -> bool:
 
 
 class _Room(threading.local):
-    """For one datagram; each thread's own."""
+    """For one datagram, and a byte more, by which one that is too long is known; each thread's own."""
 
     def __init__(self) -> None:
-        room = ctypes.create_string_buffer(frames.DATAGRAM)
+        room = ctypes.create_string_buffer(frames.DATAGRAM + 1)
+        self.size = len(room)
         self.address = ctypes.addressof(room)
         self.view = memoryview(room)
 
@@ -40,10 +43,21 @@ class _Room(threading.local):
 _room = _Room()
 
 
+def receive(descriptor: int) -> bytes | None:
+    """A datagram, empty at the socket's end; None if there is none yet. Raises OSError."""
+    length = _receive(descriptor, _room.address, _room.size, _NOW)
+    if length >= 0:
+        return _room.view[:length].tobytes()
+    code = ctypes.get_errno()
+    if code == errno.EAGAIN:
+        return None
+    raise OSError(code, os.strerror(code))
+
+
 def glimpse(descriptor: int) -> bytes:
     """A datagram that comes within a moment; empty if there was none, and also at the socket's end. Between two looks
     others may have the processor: the sender may be waiting for this very one."""
-    address, until = _room.address, time.monotonic() + MOMENT
-    while (length := _receive(descriptor, address, frames.DATAGRAM, _NOW)) < 0 and time.monotonic() < until:
+    address, size, until = _room.address, _room.size, time.monotonic() + MOMENT
+    while (length := _receive(descriptor, address, size, _NOW)) < 0 and time.monotonic() < until:
         _yield()
     return _room.view[:length].tobytes() if length > 0 else b""

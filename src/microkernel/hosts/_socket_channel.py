@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from microkernel.errors import KernelError, ProtocolError
-from microkernel.hosts._keeping import send
+from microkernel.hosts._keeping import receive, send
 from microkernel.hosts._rate import Rate
 from microkernel.kernel.ports import Feed, Reactor
 from microkernel.wire import frames, messages
@@ -23,8 +23,6 @@ from microkernel.wire.session import Session, pack
 _BATCH = 64
 _READS = 16
 """How many datagrams of one worker are read before the others have their turn."""
-_RECEIVE = frames.DATAGRAM + 1
-"""One more than there may be: the system cuts off what is longer without a word."""
 _MOST_UNREAD = 4096 + 64
 """How many datagrams of answers may wait for a worker to read them: 256 MiB and some. One that asks and never reads is
 no plugin."""
@@ -206,13 +204,13 @@ class SocketChannel:
             return False
         for _ in range(_READS):
             try:
-                data = self._up_socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return False
+                data = receive(self._up_socket.fileno())
             except ConnectionResetError:  # it left something of ours unread; what it said itself is still to come
                 continue
             except OSError:
                 data = b""
+            if data is None:
+                return False
             if not data:
                 self._reactor.unwatch(self._up_socket.fileno())
                 self._hung_up()

@@ -11,7 +11,6 @@ import ctypes
 import gc
 import logging
 import os
-import select
 import sys
 import threading
 import time
@@ -217,8 +216,6 @@ class MemoryChannel:
         self._inbox: deque[Message] = deque()
         self._answers: dict[int, Callable[[Reply], object]] = {}
         self._bell = Bell()
-        self._poll = select.poll()
-        self._poll.register(self._bell.fileno(), select.POLLIN)
         self._parked = False
         self._closed = self._finished = False
 
@@ -274,7 +271,7 @@ class MemoryChannel:
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         if timeout == 0.0:
-            self._bell.drain()  # before the look: what comes after it rings anew
+            self._bell.wait(0.0)  # before the look: what comes after it rings anew
             return self._collect()
         waiting = self._collect()
         if waiting:
@@ -283,8 +280,7 @@ class MemoryChannel:
         try:
             waiting = self._collect()  # what came before we were seen to be parked
             if not waiting:
-                self._poll.poll(None if timeout is None else min(timeout, _LONGEST) * 1000)
-                self._bell.drain()
+                self._bell.wait(None if timeout is None else min(timeout, _LONGEST))
                 waiting = self._collect()
         finally:
             self._parked = was_parked
@@ -293,10 +289,10 @@ class MemoryChannel:
     def _collect(self) -> Sequence[Message]:
         if self._closed:
             raise ChannelClosed
-        messages = []
+        messages: list[Message] = []
         while self._inbox:
             messages.append(self._inbox.popleft())
-        return [*messages, *self._feed.take(_BATCH)]
+        return [*messages, *self._feed.take(_BATCH)] if self._feed.waiting() else messages
 
     def send(self, message: Message) -> None:
         self._check()

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+_INTERRUPTED = suppress(InterruptedError)
+"""By a signal, which is another thread's business."""
+
 
 class _Ring(partial[object]):
     """Holds what closes the descriptor when nobody holds it any more. An epoll object does that, for any descriptor
@@ -21,7 +24,9 @@ class Bell:
     ringing holds the descriptor, so that a bell that is closed meanwhile never writes to one that has its number."""
 
     def __init__(self) -> None:
-        self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
         ring = _Ring(os.eventfd_write, self._descriptor, 1)
         ring.keeper = select.epoll.fromfd(self._descriptor)
         self.ring: Callable[[], object] = ring
@@ -29,10 +34,12 @@ class Bell:
     def fileno(self) -> int:
         return self._descriptor
 
-    def drain(self) -> None:
-        """However often it was rung."""
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._descriptor)
+    def wait(self, timeout: float | None) -> None:
+        """Until it is rung, or the time is over; now and then for nothing. It is silent then, however often it was
+        rung. One thread's at a time. Without a timeout one system call does, and half the way from thread to thread."""
+        if timeout is None or self._poll.poll(timeout * 1000):
+            with _INTERRUPTED:
+                os.eventfd_read(self._descriptor)
 
     def close(self) -> None:
         """Ringing it does nothing from now on."""

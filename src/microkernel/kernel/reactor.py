@@ -141,7 +141,7 @@ class Reactor:
             self._parked = False
             for fd, _ in events:
                 if fd == self._bell.fileno():
-                    self._bell.drain()
+                    self._bell.wait(None)
                 elif ready := self._ready.get(fd):
                     self._do(ready)
             for _ in range(len(self._posted)):

@@ -214,8 +214,8 @@ class Router:
         self.fail(id, CallTimeout("MK0606", target=owner, timeout=round(timeout, 3)))
 
     def _refuse_circle(self, pending: PendingCall) -> None:
-        if pending.caller is None or pending.asked.slot < 0:
-            return
+        if pending.caller is None or pending.asked.slot < 0 or not pending.target.outgoing:
+            return  # whom it waits for waits for nobody
         chain = circle(pending.caller.name, self._waits_of, self._capacity_of)
         if chain:
             raise CallDeadlock("MK0607", chain=" -> ".join(chain))
