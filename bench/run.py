@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -27,23 +28,32 @@ _OTHERS = {"scale": scale.main, "soak": soak.main}
 
 
 def main() -> None:
+    _as_installed()
     if sys.argv[1:2] and (other := _OTHERS.get(sys.argv[1])):
-        return other(sys.argv[2:])
+        other(sys.argv[2:])
+        return
     options = _options()
     try:
         rows = suite.chosen(options.rows)
     except KeyError as unknown:
         sys.exit(f"✗ there is no row {unknown}; the rows are {', '.join(dict.fromkeys(r.id for r in suite.ROWS))}")
     if options.smoke:
-        return _smoke(rows)
-    results = _measured(rows, options.rounds)
+        _smoke(rows)
+        return
+    results, broken = _measured(rows, options.rounds)
     if options.json:
         print(json.dumps(as_json(results), indent=2, ensure_ascii=False))
     else:
         _show(results)
     if options.save or not options.rows:
         _save(results)
-    return None
+    if broken:
+        sys.exit(1)
+
+
+def _as_installed() -> None:
+    """What is started from here loads bytecode, as the modules of an installed package do."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _options() -> argparse.Namespace:
@@ -62,13 +72,18 @@ def _smoke(rows: Sequence[Row]) -> None:
         print(f"✓ {row.id}  {row.name}: the answers are right")
 
 
-def _measured(rows: Sequence[Row], rounds: int) -> list[Result]:
-    results = []
+def _measured(rows: Sequence[Row], rounds: int) -> tuple[list[Result], bool]:
+    """And whether a row is missing because ours or the floor did not do it, which is told."""
+    results, broken = [], False
     for row in rows:
         for placement in filter(possible, row.placements):
             print(f"· {row.id} {placement}  {row.name}", file=sys.stderr)
-            results.append(measure(row, placement, rounds or row.rounds))
-    return results
+            try:
+                results.append(measure(row, placement, rounds or row.rounds))
+            except Exception as error:
+                broken = True
+                print(f"✗ {row.id} {placement}  {type(error).__name__}: {error}", file=sys.stderr)
+    return results, broken
 
 
 def _show(results: Sequence[Result]) -> None:

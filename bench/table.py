@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.ratios import Result
-from bench.report import told, told_verdict
+from bench.report import told, told_verdict, why_missed
 from bench.rows import FLOOR, OURS
 
 _WIDTH = 150
@@ -41,5 +41,5 @@ def _cells(result: Result) -> list[str]:
             *(f"{name} {told(value, row.unit)}" for value, name in peers),
             *(f"{name} skipped: {reason}" for name, reason in result.skipped.items()),
         ]),
-        "\n".join(told_verdict(verdict, row.unit) for verdict in result.verdicts),
+        "\n".join([*(told_verdict(verdict, row.unit) for verdict in result.verdicts), why_missed(result)]).strip(),
     ]
