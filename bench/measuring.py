@@ -15,7 +15,7 @@ from bench.placement import Placement, Stage, on_stage
 from bench.ratios import Result
 from bench.rows import FLOOR, OURS, Contender, Measure, Row
 
-PATIENCE = 60
+PATIENCE = 120
 """Seconds for one contender to be set up, to be measured once, or to be taken down."""
 
 

@@ -41,12 +41,12 @@ def main() -> None:
         _smoke(rows)
         return
     results, broken = _measured(rows, options.rounds)
+    if options.save or not options.rows:
+        _save(results)
     if options.json:
         print(json.dumps(as_json(results), indent=2, ensure_ascii=False))
     else:
         _show(results)
-    if options.save or not options.rows:
-        _save(results)
     if broken:
         sys.exit(1)
 
