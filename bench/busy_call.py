@@ -93,6 +93,7 @@ def _row(share: int, limits: tuple[Target, ...]) -> Row:
         floor=Contender("the same while nobody computes", partial(_idle, share)),
         peers=(Contender("a reader thread", partial(_reader, share)),),
         targets=limits,
+        placements=("diff", "same"),
         rounds=8,
         warm_ups=1,
     )
