@@ -25,6 +25,7 @@ from typing import (
     Union,
 )
 from uuid import UUID
+from weakref import ref
 
 import pytest
 from hypothesis import example, given, settings
@@ -498,6 +499,19 @@ def test_structs_are_made_by_place_and_by_name(codec: ModuleType) -> None:
         number: int = codec.field(default_factory=made.__next__)
 
     assert (Made().number, Made(7).number, Made().number) == (0, 7, 1)
+    class Numbered(codec.Struct, kw_only=True, eq=False, weakref=True):
+        number: int = 0
+
+    class Named(Numbered):
+        name: str
+
+    named = Named("a", number=3)
+    assert ref(named)() is named
+    assert (named.name, named.number, Named.__struct_fields__) == ("a", 3, ("name", "number"))
+    assert named != Named("a", number=3)
+    assert len({named, Named("a")}) == 2
+    with pytest.raises(TypeError):
+        Named("a", 3)
     first, second = Job(1), Job(2, name="x", parts=[1])
     first.parts.append(3)
     assert Job(1).parts == []

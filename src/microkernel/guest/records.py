@@ -36,6 +36,7 @@ class StructMeta(type):
     __closed__: bool
     __frozen__: bool
     __tag__: int | None
+    __kw_only__: frozenset[str]
 
     def __new__(
         mcs,
@@ -44,21 +45,27 @@ class StructMeta(type):
         namespace: dict[str, Any],
         *,
         kw_only: bool = False,
+        eq: bool = True,
+        weakref: bool = False,
         **marks: Any,
     ) -> StructMeta:
         own = _annotated(namespace)
         defaults = {field: _maker(namespace.pop(field)) for field in own if field in namespace}
         parents = [base for base in bases if isinstance(base, StructMeta)]
         before = _fields_of(parents)
+        by_keyword = frozenset[str]().union(*(parent.__kw_only__ for parent in parents), own if kw_only else ())
         fields = before | {field: defaults.get(field) for field in own}
-        namespace["__slots__"] = tuple(field for field in own if field not in before)
+        fields = dict(sorted(fields.items(), key=lambda field: field[0] in by_keyword))
+        namespace["__slots__"] = (*(field for field in own if field not in before), *["__weakref__"] * weakref)
+        if not eq:
+            namespace |= {"__eq__": object.__eq__, "__hash__": object.__hash__}
         if marks.get("frozen"):
             namespace["__setattr__"] = _frozen
         cls = super().__new__(mcs, name, bases, namespace | _marks(parents, marks))
-        cls.__struct_fields__, cls.__makers__ = tuple(fields), tuple(fields.values())
+        cls.__struct_fields__, cls.__makers__, cls.__kw_only__ = tuple(fields), tuple(fields.values()), by_keyword
         cls.__values__ = staticmethod(_getter(cls.__struct_fields__))
         setattr(cls, "__match_args__", cls.__struct_fields__)  # noqa: B010 - mypy takes it for final
-        setattr(cls, "__init__", _initialiser(cls, kw_only))  # noqa: B010 - mypy takes it for the metaclass's own
+        setattr(cls, "__init__", _initialiser(cls))  # noqa: B010 - mypy takes it for the metaclass's own
         return cls
 
 
@@ -123,12 +130,14 @@ def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
     return (lambda value: (getattr(value, names[0]),)) if names else lambda _: ()
 
 
-def _initialiser(cls: StructMeta, kw_only: bool) -> Callable[..., None]:
+def _initialiser(cls: StructMeta) -> Callable[..., None]:
     """``__init__``, as one would write it by hand."""
     names, known = cls.__struct_fields__, dict[str, Any](__absent=NODEFAULT)
-    parameters, body = ["__self"] + ["*"] * (kw_only and bool(names)), ["pass"]
+    parameters, body = ["__self"], ["pass"]
     for name, maker in zip(names, cls.__makers__, strict=True):
         known[f"__make_{name}"], known[f"__set_{name}"] = maker, getattr(cls, name).__set__
+        if name in cls.__kw_only__ and "*" not in parameters:
+            parameters.append("*")
         parameters.append(name if maker is None else f"{name}=__absent")
         value = name if maker is None else f"__make_{name}() if {name} is __absent else {name}"
         body.append(f"__set_{name}(__self, {value})" if cls.__frozen__ else f"__self.{name} = {value}")
