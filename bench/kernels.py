@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench.placement import Stage
 from microkernel import Kernel, KernelConfig
+from microkernel.kernel.manifest import Level, PluginConfig
+
+_LIMITS = {"block": 30.0}
+"""A machine with other things to do loses no event."""
+_NOTHING: Mapping[str, PluginConfig] = {}
 
 
 @contextmanager
-def kernel_of(level: str, **sources: str) -> Iterator[Kernel]:
-    """With one plugin per source, called as its keyword."""
+def kernel_of(level: Level, given: Mapping[str, PluginConfig] = _NOTHING, /, **sources: str) -> Iterator[Kernel]:
+    """With one plugin per source, called as its keyword. ``given`` says otherwise of single ones."""
     with tempfile.TemporaryDirectory() as folder:
         for name, source in sources.items():
             (Path(folder) / f"{name}.py").write_text(source)
-        with Kernel(folder, KernelConfig(data_dir=f"{folder}/data"), isolation=level) as kernel:  # type: ignore[arg-type]
+        plugin = {**dict.fromkeys(sources, PluginConfig(isolation=level)), **given}
+        with Kernel(folder, KernelConfig(data_dir=f"{folder}/data", limits=_LIMITS, plugin=plugin)) as kernel:
             for info in kernel.list():
                 if info.state != "active":
                     raise RuntimeError(f"{info.name} is {info.state}: {info.error}")
             yield kernel
+
+
+def source_of(kernel: Kernel, name: str) -> Path:
+    return Path(kernel.info(name).path)
 
 
 def place_workers(kernel: Kernel, stage: Stage) -> None:

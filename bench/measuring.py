@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
+from types import FrameType
+from typing import NoReturn
 
 from bench.placement import Placement, Stage, on_stage
 from bench.ratios import Result
 from bench.rows import FLOOR, OURS, Contender, Measure, Row
 
+PATIENCE = 120
+"""Seconds for one contender to be set up, to be measured once, or to be taken down."""
+
 
 def measure(row: Row, placement: Placement, rounds: int) -> Result:
-    """A peer that cannot be set up is skipped; ours and the floor must be right, or this raises."""
+    """A peer that breaks or hangs is skipped, whenever it does; ours and the floor must be right, or this raises."""
     with on_stage(placement) as stage, ExitStack() as opened:
-        measures: dict[str, Measure] = {}
-        skipped: dict[str, str] = {}
+        run = _Run(opened, stage, row.warm_ups)
         for name, contender in row.contenders.items():
-            if missing := [module for module in contender.needs if not _installed(module)]:
-                skipped[name] = f"{', '.join(missing)} is not installed"
-                continue
-            try:
-                measures[name] = _opened(opened, contender, stage, row.warm_ups)
-            except Exception as error:
-                if name in (OURS, FLOOR):
-                    raise
-                skipped[name] = f"{type(error).__name__}: {error}"
-        return Result(row, placement, _rounds(measures, rounds), skipped)
+            run.attempt(name, partial(run.open, name, contender))
+        with _no_collection():
+            for number in range(rounds):
+                run.round(backwards=number % 2 == 1)
+        return Result(row, placement, run.samples, run.skipped)
 
 
 def check(row: Row) -> None:
@@ -37,6 +38,59 @@ def check(row: Row) -> None:
             work()
 
 
+class _Run:
+    """What is measured so far, and who is still with it."""
+
+    def __init__(self, opened: ExitStack, stage: Stage, warm_ups: int) -> None:
+        self._opened = opened
+        self._stage = stage
+        self._warm_ups = warm_ups
+        self._measures: dict[str, Measure] = {}
+        self.samples: dict[str, list[float]] = {}
+        self.skipped: dict[str, str] = {}
+
+    def attempt(self, name: str, work: Callable[[], object]) -> None:
+        try:
+            with _patience():
+                work()
+        except Exception as error:
+            if name in (OURS, FLOOR):
+                raise
+            self.skipped[name] = str(error) if isinstance(error, _NotHere) else f"{type(error).__name__}: {error}"
+            self._measures.pop(name, None)
+            self.samples.pop(name, None)
+
+    def open(self, name: str, contender: Contender) -> None:
+        """Set up and warm; taken down at once if it fails there."""
+        if missing := [module for module in contender.needs if not _installed(module)]:
+            raise _NotHere(f"{', '.join(missing)} is not installed")
+        with ExitStack() as attempt:
+            work = attempt.enter_context(contender.open(self._stage))
+            for _ in range(self._warm_ups):
+                work()
+            self._opened.callback(self._close, name, attempt.pop_all())
+        self._measures[name], self.samples[name] = work, []
+
+    def _close(self, name: str, opened: ExitStack) -> None:
+        """A peer has been measured by now, however it ends."""
+        with suppress(*(() if name in (OURS, FLOOR) else (Exception,))), _patience():
+            opened.close()
+
+    def round(self, *, backwards: bool) -> None:
+        """Every other one is, so that nobody always comes after the same one."""
+        gc.collect()
+        names = [*self._measures]
+        for name in reversed(names) if backwards else names:
+            self.attempt(name, partial(self._sample, name))
+
+    def _sample(self, name: str) -> None:
+        self.samples[name].append(self._measures[name]())
+
+
+class _NotHere(Exception):
+    """A library that is not installed."""
+
+
 def _installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
@@ -44,25 +98,20 @@ def _installed(module: str) -> bool:
         return False
 
 
-def _opened(opened: ExitStack, contender: Contender, stage: Stage, warm_ups: int) -> Measure:
-    """Set up and warm; taken down at once if it fails there."""
-    with ExitStack() as attempt:
-        work = attempt.enter_context(contender.open(stage))
-        for _ in range(warm_ups):
-            work()
-        opened.push(attempt.pop_all())
-    return work
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Raises TimeoutError in this thread, also where it waits for another. Does not nest."""
 
+    def give_up(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise TimeoutError(f"not done after {PATIENCE} s")
 
-def _rounds(measures: dict[str, Measure], rounds: int) -> dict[str, list[float]]:
-    """Every other round runs backwards, so that nobody always comes after the same one."""
-    samples: dict[str, list[float]] = {name: [] for name in measures}
-    with _no_collection():
-        for number in range(rounds):
-            gc.collect()
-            for name in [*measures] if number % 2 == 0 else reversed(measures):
-                samples[name].append(measures[name]())
-    return samples
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

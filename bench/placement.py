@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Placement = Literal["same", "diff", "free"]
@@ -20,12 +20,17 @@ class Stage:
     """What a contender is set up on: its cores, and how much it is to do."""
 
     placement: Placement
+    kernel_cores: frozenset[int]
     worker_cores: frozenset[int]
     smoke: bool = False
 
     def count(self, often: int) -> int:
         """How often to do what is done ``often`` for a measurement; a few times where only the answers are checked."""
         return min(often, 3) if self.smoke else often
+
+    def of_kernel(self) -> Stage:
+        """The same for a process that does the kernel's part."""
+        return replace(self, worker_cores=self.kernel_cores)
 
     def place_process(self, pid: int) -> None:
         """With all threads that it has; those it makes later, and its children, are placed like their maker."""
@@ -44,7 +49,7 @@ def on_stage(placement: Placement, *, smoke: bool = False) -> Iterator[Stage]:
     kernel_cores, worker_cores = split(placement, cores)
     os.sched_setaffinity(0, kernel_cores)
     try:
-        yield Stage(placement, frozenset(worker_cores), smoke)
+        yield Stage(placement, frozenset(kernel_cores), frozenset(worker_cores), smoke)
     finally:
         os.sched_setaffinity(0, cores)
 

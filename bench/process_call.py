@@ -12,9 +12,8 @@ from bench.call_peers import PEERS
 from bench.kernels import kernel_of, place_workers
 from bench.placement import Stage
 from bench.rows import Contender, Measure, Row, at_most, faster
-from bench.sockets import seqpackets, worker
+from bench.sockets import seqpacket_echo
 from bench.timing import calls
-from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
 
 ECHO = """
 from microkernel import IPlugin, expose
@@ -37,16 +36,7 @@ def _ours(stage: Stage) -> Iterator[Measure]:
 
 @contextmanager
 def _seqpacket(stage: Stage) -> Iterator[Measure]:
-    with seqpackets() as [(ours, theirs)], worker(stage, "echo_lanes", fds=[theirs.fileno()]):
-        number = 0
-
-        def echo(data: bytes) -> bytes:
-            nonlocal number
-            number += 1
-            ours.send(encode(Call(number, "echo", data)))
-            answer = decode_answer(ours.recv(DATAGRAM))
-            return answer.data if answer.id == number else b""
-
+    with seqpacket_echo(stage) as echo:
         yield calls(echo, stage.count(_CALLS))
 
 

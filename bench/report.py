@@ -17,8 +17,7 @@ _WHY = Path(__file__).with_name("why.toml")
 
 def as_json(results: Sequence[Result]) -> dict[str, Any]:
     """Seconds or bytes by ``unit``, medians of the rounds; ``ratio`` is ours to the floor, of each round."""
-    why = tomllib.loads(_WHY.read_text(encoding="utf-8"))
-    return {"machine": machine(), "rows": [_row(result, why) for result in results]}
+    return {"machine": machine(), "rows": [_row(result) for result in results]}
 
 
 def machine() -> str:
@@ -28,7 +27,7 @@ def machine() -> str:
     return f"{system}, {len(os.sched_getaffinity(0))} cores, {python}"
 
 
-def _row(result: Result, why: Mapping[str, str]) -> dict[str, Any]:
+def _row(result: Result) -> dict[str, Any]:
     row = result.row
     return {
         "row": row.id,
@@ -46,8 +45,16 @@ def _row(result: Result, why: Mapping[str, str]) -> dict[str, Any]:
         "target": "; ".join(told_target(verdict.target, row.unit) for verdict in result.verdicts),
         "targets": [_verdict(verdict, row.unit) for verdict in result.verdicts],
         "met": result.met,
-        "why": why.get(f"{row.id} {result.placement}", why.get(row.id, "")) if not result.met else "",
+        "why": why_missed(result),
     }
+
+
+def why_missed(result: Result) -> str:
+    """The most exact that is known: of this placement, of this work, of the row. Empty if nothing is missed."""
+    why: Mapping[str, str] = tomllib.loads(_WHY.read_text(encoding="utf-8")) if not result.met else {}
+    row = result.row
+    said = (why.get(key) for key in (f"{row.id} {result.placement}", row.name, row.id))
+    return next(filter(None, said), "")
 
 
 def _verdict(verdict: Verdict, unit: Unit) -> dict[str, Any]:

@@ -1,50 +1,64 @@
-"""``./run bench [ROW...] [--rounds N] [--json] [--save] [--smoke]``: ratios, each against a floor of the same run."""
+"""``./run bench [ROW...] [--rounds N] [--json] [--save] [--smoke]``: ratios, each against a floor of the same run.
+
+``./run bench scale`` and ``./run bench soak`` are measurements of their own.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import suite
+from bench import scale, soak, suite
+from bench.keeping import keep
 from bench.measuring import check, measure
 from bench.placement import possible
 from bench.ratios import Result
 from bench.report import as_json
 from bench.rows import Row
 
-RESULTS = Path(__file__).with_name("results")
 PLOT = Path(__file__).parent.parent / "docs" / "bench.png"
 
-_WIDTH = 150
-"""Columns, where there is no terminal."""
+
+_OTHERS = {"scale": scale.main, "soak": soak.main}
 
 
 def main() -> None:
+    _as_installed()
+    if sys.argv[1:2] and (other := _OTHERS.get(sys.argv[1])):
+        other(sys.argv[2:])
+        return
     options = _options()
     try:
         rows = suite.chosen(options.rows)
     except KeyError as unknown:
         sys.exit(f"✗ there is no row {unknown}; the rows are {', '.join(dict.fromkeys(r.id for r in suite.ROWS))}")
     if options.smoke:
-        return _smoke(rows)
-    results = _measured(rows, options.rounds)
+        _smoke(rows)
+        return
+    results, broken = _measured(rows, options.rounds)
+    if options.save or not options.rows:
+        _save(results)
     if options.json:
         print(json.dumps(as_json(results), indent=2, ensure_ascii=False))
     else:
         _show(results)
-    if options.save or not options.rows:
-        _save(results)
-    return None
+    if broken:
+        sys.exit(1)
+
+
+def _as_installed() -> None:
+    """What is started from here loads bytecode, as the modules of an installed package do."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run bench")
-    parser.add_argument("rows", nargs="*", help="P1, P5 ...; all if none is named: then the results are kept")
+    parser.add_argument("rows", nargs="*", help="P1, P5 ...; all if none is named, and kept; or: scale, soak")
     parser.add_argument("--rounds", type=int, default=0, help="fewer or more than each row has of its own")
     parser.add_argument("--json", action="store_true", help="print what is otherwise written into bench/results")
     parser.add_argument("--save", action="store_true", help="keep the results also where rows are named")
@@ -58,34 +72,30 @@ def _smoke(rows: Sequence[Row]) -> None:
         print(f"✓ {row.id}  {row.name}: the answers are right")
 
 
-def _measured(rows: Sequence[Row], rounds: int) -> list[Result]:
-    results = []
+def _measured(rows: Sequence[Row], rounds: int) -> tuple[list[Result], bool]:
+    """And whether a row is missing because ours or the floor did not do it, which is told."""
+    results, broken = [], False
     for row in rows:
         for placement in filter(possible, row.placements):
             print(f"· {row.id} {placement}  {row.name}", file=sys.stderr)
-            results.append(measure(row, placement, rounds or row.rounds))
-    return results
+            try:
+                results.append(measure(row, placement, rounds or row.rounds))
+            except Exception as error:
+                broken = True
+                print(f"✗ {row.id} {placement}  {type(error).__name__}: {error}", file=sys.stderr)
+    return results, broken
 
 
 def _show(results: Sequence[Result]) -> None:
-    from rich.console import Console
-
     from bench import table
 
-    console = Console()
-    table.show(results, console if console.is_terminal else Console(width=_WIDTH))
+    table.show(results, table.console())
 
 
 def _save(results: Sequence[Result]) -> None:
-    """In the file of today; a second run of today replaces the rows that it measured."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{date.today().isoformat()}.json"
-    found = as_json(results)
-    if path.exists():
-        found["rows"] = merged(json.loads(path.read_text(encoding="utf-8"))["rows"], found["rows"])
-    _draw(found["rows"])
-    path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path, kept = keep(as_json(results))
     print(f"✓ {path}", file=sys.stderr)
+    _draw(kept["rows"])
 
 
 def _draw(rows: Sequence[Mapping[str, object]]) -> None:
@@ -95,13 +105,6 @@ def _draw(rows: Sequence[Mapping[str, object]]) -> None:
     from bench import plot
 
     plot.draw(rows, PLOT)
-
-
-def merged(older: Sequence[dict[str, object]], newer: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """In the order of the suite; what both have is the newer one's."""
-    order = [row.id for row in suite.ROWS]
-    rows = {(row["row"], row["name"], row["placement"]): row for row in [*older, *newer]}
-    return sorted(rows.values(), key=lambda row: order.index(str(row["row"])))
 
 
 if __name__ == "__main__":

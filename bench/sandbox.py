@@ -12,6 +12,7 @@ from bench.placement import Stage
 from bench.rows import Contender, Measure, Row, WrongAnswer, at_most
 from bench.timing import check, seconds
 from microkernel import Kernel
+from microkernel.kernel.manifest import Level
 
 SOURCE = """
 from microkernel import IPlugin, expose
@@ -83,13 +84,13 @@ def loop(kernel: Kernel, stage: Stage) -> float:
 
 
 @contextmanager
-def _at(level: str, work: Work, stage: Stage) -> Iterator[Measure]:
+def _at(level: Level, work: Work, stage: Stage) -> Iterator[Measure]:
     with kernel_of(level, p=SOURCE) as kernel:
         place_workers(kernel, stage)
         yield lambda: work(kernel, stage)
 
 
-def at(level: str, work: Work) -> Contender:
+def at(level: Level, work: Work) -> Contender:
     return Contender(level, partial(_at, level, work))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from bench.placement import Stage
+from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
 
 
 @contextmanager
@@ -35,3 +36,24 @@ def seqpackets(count: int = 1) -> Iterator[list[tuple[socket.socket, socket.sock
         for end in (end for pair in pairs for end in pair):
             opened.enter_context(end)
         yield pairs
+
+
+def asker(lane: socket.socket) -> Callable[[bytes], bytes]:
+    """Calls what answers on this socket, and reads its own answer."""
+    number = 0
+
+    def echo(data: bytes) -> bytes:
+        nonlocal number
+        number += 1
+        lane.send(encode(Call(number, "echo", data)))
+        answer = decode_answer(lane.recv(DATAGRAM))
+        return answer.data if answer.id == number else b""
+
+    return echo
+
+
+@contextmanager
+def seqpacket_echo(stage: Stage) -> Iterator[Callable[[bytes], bytes]]:
+    """A call into another process, and nothing else: one SEQPACKET pair and msgspec."""
+    with seqpackets() as [(ours, theirs)], worker(stage, "echo_lanes", fds=[theirs.fileno()]):
+        yield asker(ours)

@@ -4,15 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bench import bus, large, process_call, sandbox, wasm
+from bench import (
+    beginning,
+    bus,
+    busy_call,
+    concurrent_calls,
+    killing,
+    large,
+    process_call,
+    process_events,
+    relay,
+    reloading,
+    sandbox,
+    starting,
+    thread_call,
+    thread_events,
+    wasm,
+)
 from bench.rows import Row
+
+_WORKS = (
+    bus,
+    thread_events,
+    thread_call,
+    process_call,
+    concurrent_calls,
+    process_events,
+    busy_call,
+    relay,
+    starting,
+    reloading,
+    killing,
+    large,
+    sandbox,
+    beginning,
+    wasm,
+)
 
 
 def _number(row: Row) -> tuple[str, int]:
     return row.id[0], int(row.id[1:])
 
 
-ROWS = tuple(sorted((*bus.ROWS, *large.ROWS, *process_call.ROWS, *sandbox.ROWS, *wasm.ROWS), key=_number))
+ROWS = tuple(sorted((row for work in _WORKS for row in work.ROWS), key=_number))
 
 
 def chosen(ids: Collection[str]) -> list[Row]:

@@ -8,8 +8,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.ratios import Result
-from bench.report import told, told_verdict
+from bench.report import told, told_verdict, why_missed
 from bench.rows import FLOOR, OURS
+
+_WIDTH = 150
+"""Columns, where there is no terminal."""
+
+
+def console() -> Console:
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=_WIDTH)
 
 
 def show(results: Sequence[Result], console: Console) -> None:
@@ -33,5 +41,5 @@ def _cells(result: Result) -> list[str]:
             *(f"{name} {told(value, row.unit)}" for value, name in peers),
             *(f"{name} skipped: {reason}" for name, reason in result.skipped.items()),
         ]),
-        "\n".join(told_verdict(verdict, row.unit) for verdict in result.verdicts),
+        "\n".join([*(told_verdict(verdict, row.unit) for verdict in result.verdicts), why_missed(result)]).strip(),
     ]

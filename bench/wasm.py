@@ -5,36 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 from bench.kernels import kernel_of
-from bench.memory import pss_of
 from bench.placement import Stage
+from bench.processes import parent_of, pss_of
 from bench.rows import Contender, Measure, Row, at_most
 from bench.sandbox import SOURCE, Work, at, call, emit, loop, start
 from bench.timing import check
 from microkernel.hosts._image import Image
+from microkernel.kernel.manifest import Level
 
 MANY = 50
 
 
 @contextmanager
-def _memory(level: str, plugins: int, stage: Stage) -> Iterator[Measure]:
+def _memory(level: Level, plugins: int, stage: Stage) -> Iterator[Measure]:
     count = stage.count(plugins)
     yield partial(memory, level, count)
 
 
-def memory(level: str, count: int) -> float:
+def memory(level: Level, count: int) -> float:
     """Bytes of so many plugins that have answered a call, and of the zygote, without the kernel."""
     with kernel_of(level, **{f"p{number}": SOURCE for number in range(count)}) as kernel:
         for info in kernel.list():
             check(kernel.call(f"{info.name}.add", 1), 2)
         workers = [info.pid for info in kernel.list() if info.pid]
-        return sum(map(pss_of, [*workers, _parent(workers[0])]))
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return sum(map(pss_of, [*workers, parent_of(workers[0])]))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the floors of calls send: the least that names a method, carries one argument, and finds its answer."""
+"""What floors send: the least that names a method, carries an argument, and finds its answer; the least of an event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ class Answer(msgspec.Struct, array_like=True):
     data: bytes
 
 
+class Tick(msgspec.Struct, array_like=True):
+    number: int
+
+
 encode = msgspec.msgpack.Encoder().encode
 decode_call = msgspec.msgpack.Decoder(Call).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
+decode_tick = msgspec.msgpack.Decoder(Tick).decode
+decode_ticks = msgspec.msgpack.Decoder(list[Tick]).decode
 DATAGRAM = 65_536

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -54,6 +55,45 @@ def test_a_peer_that_is_not_there_is_skipped_by_name() -> None:
     result = measuring.measure(row(log, absent, fails), "free", rounds=1)
     assert result.skipped == {"absent": "no_such_module is not installed", "fails": "OSError: no such thing"}
     assert set(result.samples) == {"ours", "floor"}
+
+
+@contextmanager
+def breaks_in_its_third(stage: Stage) -> Iterator[Measure]:
+    times = iter([1.0, 1.0])
+    yield lambda: next(times)
+
+
+@contextmanager
+def hangs(stage: Stage) -> Iterator[Measure]:
+    def measure() -> float:
+        threading.Event().wait()
+        return 1.0
+
+    yield measure
+
+
+@contextmanager
+def breaks_at_its_end(stage: Stage) -> Iterator[Measure]:
+    yield lambda: 1.0
+    raise OSError("it does not end")
+
+
+def test_a_peer_that_breaks_while_it_is_measured_is_skipped() -> None:
+    log: list[str] = []
+    result = measuring.measure(row(log, Contender("breaks", breaks_in_its_third)), "free", rounds=4)
+    assert (set(result.skipped), len(result.samples["ours"])) == ({"breaks"}, 4)
+    assert set(result.samples) == {"ours", "floor"}
+
+
+def test_a_peer_that_hangs_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "PATIENCE", 1)
+    result = measuring.measure(row([], Contender("hangs", hangs)), "free", rounds=1)
+    assert result.skipped == {"hangs": "TimeoutError: not done after 1 s"}
+
+
+def test_a_peer_that_does_not_end_has_been_measured() -> None:
+    result = measuring.measure(row([], Contender("peer", breaks_at_its_end)), "free", rounds=2)
+    assert result.samples["peer"] == [1.0, 1.0]
 
 
 def test_the_floor_is_not_skipped() -> None:

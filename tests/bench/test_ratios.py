@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from bench.keeping import merged
 from bench.placement import Stage, split
 from bench.ratios import Result, judge, quartiles, ratios
 from bench.report import as_json, told, told_target
 from bench.rows import Contender, Measure, Row, Target, at_most, faster, within
-from bench.run import merged
 
 SAMPLES = {"ours": [2.0, 4.0, 9.0], "floor": [1.0, 2.0, 3.0], "slow": [20.0, 44.0, 45.0]}
 

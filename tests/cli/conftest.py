@@ -83,8 +83,8 @@ class Home:
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return done
 
-    def json(self, *args: str) -> Any:
-        return json.loads(self.mk(*args, "--json").stdout)
+    def json(self, *args: str, **env: str) -> Any:
+        return json.loads(self.mk(*args, "--json", **env).stdout)
 
     def run(self, *args: str, **env: str) -> Running:
         return Running(self, args, env)

@@ -366,6 +366,13 @@ def _why(error: KernelError | None, detail: str, output: Output) -> str:
     return phrase(detail) if output.catalog.language == "zh" else detail
 
 
+@app.command(help=_say("help.bench"))
+def bench(as_json: AsJson = False) -> int:
+    from microkernel.cli.benching import bench as measure
+
+    return measure(Output(wished_language(), as_json))
+
+
 wasm = typer.Typer(help=_say("help.wasm"), add_completion=False, rich_markup_mode=None)
 app.add_typer(wasm, name="wasm")
 

@@ -1,0 +1,78 @@
+"""P15: a program that begins with ``import microkernel``, and one that runs a kernel without plugins, until it prints
+its first answer.
+
+Floor: a program that imports msgspec.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from bench.placement import Stage
+from bench.rows import Contender, Measure, Row, at_most
+from bench.timing import check
+
+_MSGSPEC = "import msgspec; print(msgspec.json.decode(b'[]'))"
+_EXTRAS = '"rich", "typer", "prompt_toolkit", "watchfiles", "wasmtime", "packaging.metadata"'
+"""What is loaded only by who uses it."""
+_IMPORT = f"""
+import sys
+from microkernel import Kernel
+print([name for name in sys.modules if name in ({_EXTRAS})])
+"""
+_KERNEL = f"""
+import sys
+from microkernel import Kernel
+with Kernel() as kernel:
+    plugins = kernel.call("kernel.list")
+    print(plugins + [name for name in sys.modules if name in ({_EXTRAS})], flush=True)
+"""
+_IPOPO = """
+from pelix.framework import create_framework
+framework = create_framework(())
+framework.start()
+print(framework.get_bundles(), flush=True)
+framework.stop()
+"""
+
+
+@contextmanager
+def _program(code: str, _stage: Stage) -> Iterator[Measure]:
+    """From its start to its first line, which is an empty list."""
+
+    def measure() -> float:
+        began = time.perf_counter()
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            took = time.perf_counter() - began
+        check(said, "[]\n")
+        return took
+
+    yield measure
+
+
+def _contender(name: str, code: str, *needs: str) -> Contender:
+    return Contender(name, partial(_program, code), needs)
+
+
+def _row(name: str, ours: Contender, *peers: Contender) -> Row:
+    floor = _contender('python -c "import msgspec"', _MSGSPEC)
+    return Row(
+        "P15", name, ours, floor, peers, (at_most(3.0),), placements=("free",), rounds=12, warm_ups=1
+    )
+
+
+ROWS = (
+    _row("a program that imports microkernel.Kernel", _contender("import", _IMPORT)),
+    _row(
+        "a program that starts a kernel without plugins, to its first answer",
+        _contender("kernel", _KERNEL),
+        _contender("iPOPO", _IPOPO, "pelix"),
+    ),
+)

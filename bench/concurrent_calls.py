@@ -1,0 +1,78 @@
+"""P6: the call of P5, from four threads at once.
+
+Floor: a lane for the answers to each thread, which reads its own.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bench.kernels import kernel_of, place_workers
+from bench.placement import Stage
+from bench.process_call import ECHO
+from bench.reader_thread import reader_thread
+from bench.rows import Contender, Measure, Row, faster
+from bench.sockets import seqpackets, worker
+from bench.timing import calls_at_once
+from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
+
+CALLERS = 4
+_CALLS = 150
+"""Of each caller."""
+
+
+@contextmanager
+def _ours(stage: Stage) -> Iterator[Measure]:
+    with kernel_of("process", echo=ECHO) as kernel:
+        place_workers(kernel, stage)
+
+        def echo(data: bytes) -> object:
+            return kernel.call("echo.echo", data, returns=bytes)
+
+        with calls_at_once([echo] * CALLERS, stage.count(_CALLS)) as measure:
+            yield measure
+
+
+@contextmanager
+def _lanes(stage: Stage) -> Iterator[Measure]:
+    with seqpackets(1 + CALLERS) as pairs:
+        (down, _), *lanes = pairs
+        with worker(stage, "echo_lanes", fds=[theirs.fileno() for _, theirs in pairs]):
+            echoes = [_echo_on(index, down, ours) for index, (ours, _) in enumerate(lanes)]
+            with calls_at_once(echoes, stage.count(_CALLS)) as measure:
+                yield measure
+
+
+def _echo_on(index: int, down: socket.socket, lane: socket.socket) -> Callable[[bytes], bytes]:
+    """All ask on one socket; the number of a call says on which lane its answer comes."""
+    number = index
+
+    def echo(data: bytes) -> bytes:
+        nonlocal number
+        number += CALLERS
+        down.send(encode(Call(number, "echo", data)))
+        answer = decode_answer(lane.recv(DATAGRAM))
+        return answer.data if answer.id == number else b""
+
+    return echo
+
+
+@contextmanager
+def _reader(stage: Stage) -> Iterator[Measure]:
+    with reader_thread(stage) as echo, calls_at_once([echo] * CALLERS, stage.count(_CALLS)) as measure:
+        yield measure
+
+
+ROWS = (
+    Row(
+        "P6",
+        f"call into a process plugin by {CALLERS} callers at once",
+        ours=Contender("call", _ours),
+        floor=Contender("SEQPACKET, a lane each", _lanes),
+        peers=(Contender("a reader thread", _reader),),
+        targets=(faster(1.8, "a reader thread"),),
+        rounds=20,
+    ),
+)

@@ -1,0 +1,69 @@
+"""P9: a plugin calls another, each in a process of its own, through the kernel and its gate.
+
+Floor: two processes of P5's floor, and between them one that passes on what comes, and decodes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.kernels import kernel_of, place_workers
+from bench.placement import Stage
+from bench.process_call import ECHO
+from bench.rows import Contender, Measure, Row, at_most
+from bench.sockets import seqpackets, worker
+from bench.timing import PAYLOAD
+
+ASKS = """
+import time
+from microkernel import IPlugin, expose
+class Plugin(IPlugin):
+    def start(self): pass
+    def stop(self): pass
+    @expose
+    def ask(self, count: int, data: bytes) -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            if self.api.call("echo.echo", data, returns=bytes) != data:
+                raise ValueError("not what was sent")
+        return (time.perf_counter() - began) / count
+"""
+"""Calls the other, and tells how many seconds one took."""
+_CALLS = 200
+
+
+@contextmanager
+def _ours(stage: Stage) -> Iterator[Measure]:
+    with kernel_of("process", asks=ASKS, echo=ECHO) as kernel:
+        place_workers(kernel, stage)
+        count = stage.count(_CALLS)
+        yield lambda: float(kernel.call("asks.ask", count, PAYLOAD, timeout=60.0))
+
+
+@contextmanager
+def _bare(stage: Stage) -> Iterator[Measure]:
+    with (
+        seqpackets(3) as [(control, controlled), (near, relay_near), (relay_far, far)],
+        worker(stage, "echo_lanes", fds=[far.fileno()]),
+        worker(stage.of_kernel(), "relay", fds=[relay_near.fileno(), relay_far.fileno()]),
+        worker(stage, "ask", fds=[controlled.fileno(), near.fileno()]),
+    ):
+        count = stage.count(_CALLS)
+
+        def measure() -> float:
+            control.send(b"%d" % count)
+            return float(control.recv(64))
+
+        yield measure
+
+
+ROWS = (
+    Row(
+        "P9",
+        "call from process plugin to process plugin",
+        ours=Contender("call", _ours),
+        floor=Contender("a bare relay process", _bare),
+        targets=(at_most(1.2),),
+    ),
+)

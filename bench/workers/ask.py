@@ -1,0 +1,20 @@
+"""Told how often, it calls over a socket and tells how many seconds a call took: ``ask CONTROL SOCKET``."""
+
+from __future__ import annotations
+
+import socket
+
+from bench.sockets import asker
+from bench.timing import calls
+from bench.workers import descriptors, ready
+
+
+def main() -> None:
+    control, lane = (socket.socket(fileno=fd) for fd in descriptors())
+    echo = asker(lane)
+    ready()
+    while told := control.recv(64):
+        control.send(b"%r" % calls(echo, int(told))())
+
+
+main()

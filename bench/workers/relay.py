@@ -1,0 +1,19 @@
+"""Passes on what comes, and the answer back, and looks at nothing: ``relay NEAR FAR``."""
+
+from __future__ import annotations
+
+import socket
+
+from bench.workers import descriptors, ready
+from bench.workers.messages import DATAGRAM
+
+
+def main() -> None:
+    near, far = (socket.socket(fileno=fd) for fd in descriptors())
+    ready()
+    while data := near.recv(DATAGRAM):
+        far.send(data)
+        near.send(far.recv(DATAGRAM))
+
+
+main()

@@ -1,0 +1,80 @@
+"""``mk bench``: a table of what plugins take at each level that this machine has. No other library is compared.
+
+Exit codes: 0 measured; 1 an answer was wrong, or a level that should be here does not start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from microkernel.app import Kernel
+from microkernel.cli.output import Output
+from microkernel.cli.probing import WORKS, Found, WrongAnswer, measure
+from microkernel.errors import KernelError
+from microkernel.hosts._image import Image
+from microkernel.kernel.manifest import LEVELS, Level
+from microkernel.plugins.console import view
+
+Results = dict[Level, dict[str, Found]]
+
+
+def bench(output: Output) -> int:
+    """Measure and print; the exit code."""
+    word = output.tongue.word
+    results: Results = {}
+    left_out: dict[Level, str] = {}
+    failed = False
+    for level, reason in _levels(output).items():
+        if reason:
+            left_out[level] = reason
+            continue
+        output.notice(word("bench.measures", level=level), "direct")
+        try:
+            results[level] = measure(level)
+        except (KernelError, WrongAnswer) as error:
+            failed = True
+            left_out[level] = output.tongue.error(error) if isinstance(error, KernelError) else str(error)
+    output.show(_shown(results, left_out, output), _data(results, left_out))
+    return 1 if failed else 0
+
+
+def _levels(output: Output) -> dict[Level, str]:
+    """Why each is not measured; empty if it is. A guest that is not built is not built for this."""
+    with Kernel(name="bench") as kernel:
+        available = kernel.available()
+    reasons: dict[Level, str] = {}
+    for level in LEVELS:
+        error = available[level].error
+        reasons[level] = f"{error.id} {output.tongue.error(error)}" if error else ""
+    if not reasons["wasm"] and not Image().is_built():
+        reasons["wasm"] = output.tongue.word("bench.not_built")
+    return reasons
+
+
+def _shown(results: Results, left_out: Mapping[Level, str], output: Output) -> list[Any]:
+    word = output.tongue.word
+    heads = [view.Column(word("bench.level")), *(view.Column(word(f"bench.{work}"), right=True) for work in WORKS)]
+    rows = [[level, *(f"{_time(found[work].seconds)} {found[work].ratio:5.2f}x" for work in WORKS)]
+            for level, found in results.items()]  # fmt: skip
+    if results:
+        rows.append([word("bench.floor"), *(f"{_time(_floor(results, work))}  1.00x" for work in WORKS)])
+    lines = [view.line("notice", level, reason) for level, reason in left_out.items()]
+    return [view.Columns(heads, rows), *lines, view.line("direct", word("bench.note"))]
+
+
+def _floor(results: Results, work: str) -> float:
+    """Of all levels' runs."""
+    return median(found[work].floor for found in results.values())
+
+
+def _data(results: Results, left_out: Mapping[Level, str]) -> dict[str, Any]:
+    """For machines: seconds."""
+    levels = {level: {work: asdict(found[work]) for work in WORKS} for level, found in results.items()}
+    return {"levels": levels, "left_out": dict(left_out)}
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} µs"
