@@ -28,6 +28,50 @@ class Nothing:
         return 0
 
 
+class Later(Here):
+    """A Reactor that does nothing until it is told."""
+
+    def __init__(self) -> None:
+        self.work: list[Callable[[], object]] = []
+
+    def post(self, work: Callable[[], object]) -> None:
+        self.work.append(work)
+
+
+class Crowd:
+    """A feed into which two threads put at the same moment: each finds two."""
+
+    def __init__(self) -> None:
+        self.letters: list[messages.Message] = []
+
+    def take(self, most: int) -> list[messages.Message]:
+        taken, self.letters = self.letters, []
+        return taken
+
+    def waiting(self) -> int:
+        return len(self.letters)
+
+
+def test_of_two_who_put_at_once_one_has_it_pumped() -> None:
+    down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    feed, reactor = Crowd(), Later()
+    channel = SocketChannel(down, up, feed, reactor, print, print, print)  # type: ignore[arg-type]
+    channel.pump()
+    worker_down.recv(1 << 16)  # the hello
+    for round in range(3):
+        feed.letters += [messages.Ping(2 * round), messages.Ping(2 * round + 1)]
+        channel.post_pump()
+        channel.post_pump()
+        (errand,) = reactor.work
+        reactor.work.clear()
+        errand()
+        assert worker_down.recv(1 << 16) == pack([messages.Ping(2 * round), messages.Ping(2 * round + 1)])
+    channel.close()
+    worker_down.close()
+    worker_up.close()
+
+
 def test_what_a_worker_said_before_its_end_is_read_also_when_it_left_ours_unread() -> None:
     """The system tells first that the other end has not read all (ECONNRESET), and only then gives what it has said."""
     down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

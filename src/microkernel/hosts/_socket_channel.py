@@ -116,6 +116,8 @@ class SocketChannel:
         self._hung_up = hung_up
         self._control: deque[Message] = deque()
         self._pumping = threading.Lock()
+        self._errand = deque([True], maxlen=1)
+        """To have the reactor pump: there, or taken by whoever asked for it."""
         self._wanted = False
         self._broken = False
         self.rate: Rate | None = None
@@ -149,9 +151,21 @@ class SocketChannel:
             self._overflow("it does not read what it is told")
 
     def post_pump(self) -> None:
-        """Have it pumped soon. A letter that finds others waiting was put after one whose pump is still to come."""
-        if self._feed.waiting() <= 1:
-            self._reactor.post(self.pump)
+        """Have it pumped soon. Who finds the errand taken was here before it is run: nothing is overlooked. A second
+        run, which a kill in here may cause, is harmless; none would not be."""
+        if self._errand:
+            try:
+                self._errand.pop()
+                self._reactor.post(self._run_errand)
+            except IndexError:  # another thread was quicker
+                return
+            except BaseException:
+                self._reactor.post(self._run_errand)
+                raise
+
+    def _run_errand(self) -> None:
+        self._errand.append(True)  # first: what is put from now on needs another
+        self.pump()
 
     def pump(self) -> None:
         """Send what waits. If another thread is at it, that one looks again before it leaves."""
