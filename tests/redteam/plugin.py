@@ -159,6 +159,7 @@ class Plugin(IPlugin):
 
     @expose
     def facts(self) -> dict:
+        self.api.set_data("other.secret", SECRET)  # an attempt before may have changed it
         return {"other_data": str(self.api.data_dir), "other_temporary": self.temporary.name,
                 "other_address": address}
 
