@@ -1,0 +1,58 @@
+"""Who is woken, and how, by what is put into a mailbox."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from microkernel.kernel.letters import CallLetter, EventLetter
+from microkernel.kernel.mailbox import Mailbox
+from microkernel.wire.codec import Raw
+
+NOBODY: Any = SimpleNamespace()
+
+
+def event() -> EventLetter:
+    return EventLetter(NOBODY, "a", Raw(b"\x80"))
+
+
+@pytest.fixture
+def rung() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def mailbox(rung: list[str]) -> Mailbox:
+    made = Mailbox(10)
+    made.connect(lambda: rung.append("bell"), lambda: rung.append("pump"))
+    rung.clear()
+    return made
+
+
+def test_an_event_for_who_idles_goes_at_once_and_one_for_who_is_busy_waits_for_company(
+    mailbox: Mailbox, rung: list[str]
+) -> None:
+    mailbox.put(event(), direct=True)
+    (letter,) = mailbox.take(10)
+    mailbox.put(event(), direct=True)
+    mailbox.done(letter.seq)
+    mailbox.put(event(), direct=True)
+    assert rung == ["pump", "bell", "pump"]
+
+
+def test_a_call_goes_at_once_and_takes_what_waits_before_it_along(mailbox: Mailbox, rung: list[str]) -> None:
+    mailbox.put(event(), direct=True)
+    mailbox.take(10)
+    before, call = event(), CallLetter(NOBODY)
+    mailbox.put(before, direct=True)
+    mailbox.put(call, direct=True)
+    assert rung == ["pump", "bell", "pump"]
+    assert mailbox.take(10) == [before, call]
+
+
+def test_who_may_be_killed_only_rings(mailbox: Mailbox, rung: list[str]) -> None:
+    mailbox.put(event())
+    mailbox.put(CallLetter(NOBODY))
+    assert rung == ["bell", "bell"]
