@@ -63,9 +63,9 @@ def test_looks_that_take_too_long_become_rare_and_one_in_time_brings_them_back()
     assert [patience.has_any() for _ in range(3)] == [True] * 3
 
 
-def test_a_lane_that_is_looked_at_is_closed_by_who_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lane_is_closed_by_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pair()
-    waited_on = lane(ours)
+    waited_on = lane(ours).take()
     seen: list[int] = []
 
     def look(descriptor: int) -> bytes:
@@ -83,16 +83,44 @@ def test_a_lane_that_is_looked_at_is_closed_by_who_looks(monkeypatch: pytest.Mon
     assert ours.fileno() == -1
 
 
-def test_a_lane_that_is_closed_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_given_before_the_end_counts_however_late_it_is_read() -> None:
     ours, theirs = pair()
-    waited_on = lane(ours)
-    monkeypatch.setattr(_lanes, "glimpse", lambda _: pack([messages.Reply(1)]))
-    waited_on.close()
-    waited_on.answer(messages.Reply(1, failure=messages.Failure(kind="handed over")))
+    waited_on = lane(ours).take()
     with theirs:
+        theirs.send(pack([messages.Reply(1)]))
+        waited_on.answer(messages.Reply(1, failure=messages.Failure(kind="it was replaced")))
+        waited_on.close()
         reply = waited_on.wait(1, deadline=2.0**40)
     assert reply is not None
-    assert reply.failure is not None
+    assert reply.failure is None
+    assert ours.fileno() == -1
+
+
+@pytest.mark.parametrize("ids", [(1, 2), (2, 1)])
+def test_what_is_handed_over_is_for_the_call_it_answers(ids: tuple[int, int]) -> None:
+    """The first has its answer; that its plugin was replaced is said when the second has the lane."""
+    ours, theirs = pair()
+    waited_on = lane(ours)
+    with theirs:
+        theirs.send(pack([messages.Reply(1)]))
+        waited_on.take().wait(1, deadline=2.0**40)
+        waited_on.take()
+        for id in ids:
+            waited_on.answer(messages.Reply(id))
+        reply = waited_on.wait(2, deadline=2.0**40)
+        assert reply is not None
+        assert reply.id == 2
+        waited_on.close()
+
+
+def test_a_lane_that_nobody_has_is_closed_at_once_and_who_takes_it_then_is_answered() -> None:
+    ours, theirs = pair()
+    waited_on = lane(ours)
+    with theirs:
+        waited_on.close()
+        assert ours.fileno() == -1
+        waited_on.take().answer(messages.Reply(1))
+        assert waited_on.wait(1, deadline=2.0**40) is not None
 
 
 def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.MonkeyPatch) -> None:

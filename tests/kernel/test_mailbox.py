@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from microkernel.kernel.letters import CallLetter, EventLetter
+from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.mailbox import Mailbox
 from microkernel.wire.codec import Raw
 
@@ -56,3 +57,19 @@ def test_who_may_be_killed_only_rings(mailbox: Mailbox, rung: list[str]) -> None
     mailbox.put(event())
     mailbox.put(CallLetter(NOBODY))
     assert rung == ["bell", "bell"]
+
+
+def test_who_is_woken_is_asked_when_the_letter_is_there(mailbox: Mailbox, rung: list[str]) -> None:
+    """A reload may change who takes from it while somebody puts: the one who comes is told."""
+
+    class Queue(deque[Letter]):
+        def append(self, letter: Letter) -> None:
+            mailbox.connect(lambda: rung.append("new bell"), lambda: rung.append("new pump"))
+            rung.clear()
+            super().append(letter)
+
+    mailbox._waiting = Queue()
+    mailbox.put(event(), direct=True)
+    assert rung == ["new pump"]
+    mailbox.put(event())
+    assert rung == ["new bell"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts._keeping import Patience, glimpse
@@ -21,19 +21,22 @@ LANES = 4
 """How many callers of one plugin have a lane at the same time; more get their answers by the way up."""
 _SLACK = 0.01
 """Seconds by which the receive timeout may be longer than what is left; setting it anew is a system call."""
+_LONGEST = 3600.0
+"""The queue takes no wait of more than some weeks; who waits for longer asks again."""
 _TIMEVAL = struct.Struct("ll")
 
 
 class Lane:
-    """One socket, used by one waiting thread at a time. ``owner`` is the place whose instance replies on it.
+    """One socket, used by one thread at a time. ``owner`` is the place whose instance replies on it.
 
     When the socket ends, the answer is handed over instead: by whoever notices that the instance died, or was replaced.
-    Such a lane is not used again.
+    That may come when its caller has its answer already, and the next one has the lane. Such a lane ends. Its socket is closed by who has taken it, who comes first to what was replied: an
+    answer given before the end counts, however late it is read.
     """
 
     __slots__ = (
-        "_catch_up", "_closed", "_free", "_handed", "_looking", "_malformed", "_patience", "_reactor", "_reader",
-        "_received", "_reply", "_socket", "_timeout", "_watched", "index", "owner",
+        "_catch_up", "_closed", "_free", "_handed", "_malformed", "_patience", "_reactor", "_reader", "_received",
+        "_socket", "_taken", "_timeout", "_watched", "index", "owner",
     )  # fmt: skip
 
     def __init__(
@@ -57,20 +60,22 @@ class Lane:
         self._malformed = malformed
         self._catch_up = catch_up
         self._patience = patience
-        self._watched = self._looking = self._closed = False
+        self._taken = self._watched = self._closed = False
         self._reader = ReplyReader()
         self._timeout = 0.0
-        self._reply: Reply | None = None
-        self._handed = threading.Semaphore(0)
+        self._handed: SimpleQueue[Reply] = SimpleQueue()
         end.setblocking(True)
+
+    def take(self) -> Lane:
+        """It is its caller's until that has its answer, or releases it."""
+        self._taken = True
+        return self
 
     def answer(self, reply: Reply) -> None:
         """The answer came another way: its waiter gets it."""
-        self._reply = reply
-        if reply.shares:
-            return  # its waiter is told on the lane where to look
-        self._handed.release()
-        self._interrupt()
+        self._handed.put(reply)
+        if not reply.shares:  # else its waiter is told on the lane where to look
+            self._interrupt()
 
     def wait(self, id: int, deadline: float) -> Reply | None:
         """The Reply to this call; None at the deadline: then the lane is free only when what comes late has come."""
@@ -78,8 +83,8 @@ class Lane:
             while (left := deadline - time.monotonic()) > 0:
                 data = self._receive(left)
                 if data == b"":
-                    self._handed.acquire(timeout=max(0.0, deadline - time.monotonic()))
-                    return self._handed_over()
+                    self._leave()
+                    return self._wait_for_handed(id, deadline)
                 for reply in self._replies(data):
                     if reply.id == id and (found := self._found(reply)) is not None:
                         self.release()
@@ -87,23 +92,37 @@ class Lane:
         except BaseException:
             self._strand()
             raise
-        handed = self._handed_over()
+        handed = self._handed_over(id)
         if handed is None or handed.shares:
             self._strand()
+        else:
+            self._leave()
         return handed
 
     def _found(self, reply: Reply) -> Reply | None:
         """What its caller does next must not overtake what the callee emitted; and the reply itself may be there."""
         if reply.emitted or reply.elsewhere:
             self._reactor.run(self._catch_up)
-        return self._handed_over() if reply.elsewhere else reply
+        return self._handed_over(reply.id) if reply.elsewhere else reply
 
-    def _handed_over(self) -> Reply | None:
-        reply, self._reply = self._reply, None
-        return reply
+    def _wait_for_handed(self, id: int, deadline: float) -> Reply | None:
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(Empty):
+                reply = self._handed.get(timeout=min(left, _LONGEST))
+                if reply.id == id:
+                    return reply
+        return None
+
+    def _handed_over(self, id: int) -> Reply | None:
+        while not self._handed.empty():
+            reply = self._handed.get()
+            if reply.id == id:
+                return reply
+        return None
 
     def release(self) -> None:
         """It is free for the next caller."""
+        self._leave()
         self._free.append(self)
 
     def drop(self) -> None:
@@ -116,15 +135,22 @@ class Lane:
             self._reactor.unwatch(self._socket.fileno())
         self._interrupt()
         self._closed = True
-        if not self._looking:
+        if not self._taken:
+            self._socket.close()
+
+    def _leave(self) -> None:
+        """Whoever of this and ``close`` comes second sees the other."""
+        self._taken = False
+        if self._closed:
             self._socket.close()
 
     def _strand(self) -> None:
         """Its waiter has gone: what comes late is read by the reactor."""
         self._reactor.post(self._begin_watch)
+        self._leave()
 
     def _begin_watch(self) -> None:
-        if self._socket.fileno() >= 0:
+        if not self._closed:
             self._watched = True
             self._reactor.watch(self._socket.fileno(), self._read_late)
 
@@ -165,16 +191,12 @@ class Lane:
         return len(self._free) == LANES - 1
 
     def _look(self) -> bytes:
-        """Without the socket's own safety: it must not be closed, and its number another's, meanwhile. Whoever of this
-        and ``close`` comes second sees the other."""
-        self._looking, began = True, time.monotonic()
+        """By the descriptor's number, which is nobody else's before this thread leaves the lane."""
+        began = time.monotonic()
         try:
-            return b"" if self._closed else glimpse(self._socket.fileno())
+            return glimpse(self._socket.fileno())
         finally:
             self._patience.learn(time.monotonic() - began)
-            self._looking = False
-            if self._closed:
-                self._socket.close()
 
     def _replies(self, data: bytes | None) -> list[Reply]:
         try:

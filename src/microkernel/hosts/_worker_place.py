@@ -109,7 +109,7 @@ class WorkerPlace:
 
     def lane(self) -> Lane | None:
         try:
-            return self._free.popleft()
+            return self._free.popleft().take()
         except IndexError:
             return None
 

@@ -64,14 +64,16 @@ class Mailbox:
         """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed; what
         it puts goes on its way at once, unless it is an event for who is busy: that waits for company, until the
         reactor's thread comes to it."""
-        ring = self.pump if direct and (letter.is_call or not self._flight) else self.bell
         if letter.size > PLACE:
             self._large.note(letter.seq, letter.size)
         try:
             self._waiting.append(letter)
-            ring()
+            if direct and (letter.is_call or not self._flight):  # whose wake-up it is, is asked when it is there
+                self.pump()
+            else:
+                self.bell()
         except BaseException:
-            ring()  # a kill between the two lines above must not lose the wake-up
+            self.bell()  # a kill between the lines above must not lose the wake-up
             raise
 
     def put_call(self, letter: CallLetter, source: str) -> None:
