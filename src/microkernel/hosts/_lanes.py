@@ -32,8 +32,8 @@ class Lane:
     When the socket ends, the answer is handed over instead: by whoever notices that the instance died, or was replaced.
     That may come when its caller has its answer already, and the next one has the lane. Such a lane ends.
 
-    Its socket is closed by who has taken it, who comes first to what was replied: an answer given before the end counts,
-    however late it is read.
+    Its socket is closed by who has taken it, who comes first to what was replied: an answer given before the end
+    counts, however late it is read.
     """
 
     __slots__ = (
