@@ -15,8 +15,9 @@ import time
 
 from microkernel.wire import frames
 
-MOMENT = 100e-6
-"""Seconds to look for an answer before going to sleep: waking a sleeper on another core takes half of it."""
+MOMENT = 200e-6
+"""Seconds to look for an answer before going to sleep. Waking a sleeper on another core takes a quarter of it; one that
+has slept for a whole switch interval, most of it: a look that ended before would lose the interval again."""
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _libc = ctypes.PyDLL(None, use_errno=True)
 _send, _receive, _yield = _libc.send, _libc.recv, _libc.sched_yield
@@ -58,7 +59,7 @@ class Patience:
     """Whether a look is worth its while. Looks that take too long, because the answer does or because others have the
     processor, are followed by longer and longer pauses; one in time ends that. A race of two threads costs a look."""
 
-    LONGEST = 64
+    LONGEST = 16
     """Answers that are waited for without a look."""
 
     def __init__(self) -> None:
