@@ -158,7 +158,9 @@ class Kernel:
         check_topic(topic)
         core = self.core
         payload, shares = codec.encode_with(data, attachment_of)
-        core.bus.emit("kernel", topic, codec.Raw(payload), self._embedder.shared.sent(shares), direct=True)
+        if shares:
+            shares = self._embedder.shared.sent(shares)
+        core.bus.emit("kernel", topic, codec.Raw(payload), shares, direct=True)
 
     def on(
         self,

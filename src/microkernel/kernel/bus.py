@@ -13,7 +13,6 @@ from itertools import count
 from weakref import ref
 
 from microkernel.errors import MailboxFull
-from microkernel.kernel.gate import KERNEL_TOPICS
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.mailbox import Latecomer, Mailbox
 from microkernel.kernel.ports import Clock, Reactor
@@ -33,17 +32,12 @@ class Bus:
 
     def __init__(self, subscriptions: Subscriptions, reactor: Reactor, clock: Clock, bury: Bury) -> None:
         self._subscriptions = subscriptions
+        self.listeners = subscriptions.match
+        """Who listens to a topic, in the order of registration."""
         self._reactor = reactor
         self._clock = clock
         self._bury = bury
         self._ids = count(1)
-
-    def listeners(self, topic: str) -> tuple[Subscription, ...]:
-        """Who listens to a topic, in the order of registration. The kernel's own topics are for those who may."""
-        found = self._subscriptions.match(topic)
-        if topic.startswith(KERNEL_TOPICS):
-            return tuple(subscription for subscription in found if subscription.observes)
-        return found
 
     def envelope(self, source: str, topic: str, data: Raw) -> Raw:
         return Raw(encode_message(Envelope(next(self._ids), topic, source, self._clock.wall(), data)))

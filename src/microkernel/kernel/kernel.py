@@ -21,6 +21,7 @@ from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
 from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
+from microkernel.kernel.gate import KERNEL_TOPICS
 from microkernel.kernel.grants import Grant
 from microkernel.kernel.heartbeat import Heartbeat
 from microkernel.kernel.info import PluginInfo, Sources, describe, read_of, sources_of
@@ -93,7 +94,7 @@ class Core(Approving, Buried, Texts):
         heartbeat = Heartbeat(self.reactor, self.clock, self._overdue)
         self.journal = Journal(self.registry, self.reactor, self.clock, self._ended)
         self.journal.began, self.journal.leaves, self.journal.alive = watchdog.arm, self._leaves, heartbeat.heard
-        self.topics, watchers = Subscriptions(), Subscriptions()
+        self.topics, watchers = Subscriptions(KERNEL_TOPICS), Subscriptions()
         self.bus = Bus(self.topics, self.reactor, self.clock, self.journal.bury)
         self.journal.bus = self.bus
         self.router = Router(self.registry, self.bus, self.reactor, self.clock)

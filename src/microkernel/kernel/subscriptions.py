@@ -100,9 +100,11 @@ class _Node:
 
 
 class Subscriptions:
-    """``match`` on any thread, the rest on the reactor's."""
+    """``match`` on any thread, the rest on the reactor's. Topics that begin with ``reserved`` are for those who observe
+    alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserved: str = "") -> None:
+        self._reserved = reserved
         self._root = _Node()
         self._cache: dict[str, tuple[Subscription, ...]] = {}
 
@@ -126,6 +128,8 @@ class Subscriptions:
         except KeyError:
             found: list[Subscription] = []
             _collect(self._root, topic.split("."), 0, found)
+            if self._reserved and topic.startswith(self._reserved):
+                found = [subscription for subscription in found if subscription.observes]
             result = tuple(sorted(found, key=lambda subscription: subscription.order))
             if len(cache) < _CACHED:
                 cache[topic] = result
