@@ -21,6 +21,7 @@ from microkernel.testing.checks import (
     deaths,
     events,
     lifecycle,
+    mailboxes,
     payloads,
     reloads,
     timing,
@@ -30,7 +31,9 @@ from microkernel.testing.levels import levels_of
 from microkernel.testing.stage import Stage
 
 Outcome = Literal["passed", "failed", "excepted", "not for this level"]
-_MODULES = (lifecycle, events, typed, payloads, buffers, calls, context, timing, concurrency, deaths, reloads)
+_MODULES = (
+    lifecycle, events, mailboxes, typed, payloads, buffers, calls, context, timing, concurrency, deaths, reloads,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

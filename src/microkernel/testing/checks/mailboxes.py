@@ -1,0 +1,223 @@
+"""What waits: first in, first out; when there is no room; and what becomes of what is not handled."""
+
+from __future__ import annotations
+
+from microkernel.errors import KernelError
+from microkernel.kernel.manifest import KernelConfig
+from microkernel.testing.stage import Stage, plugin, refused
+
+FAULTY = plugin(
+    """
+    mended = False
+    count = 0
+    @on("x")
+    def work(self, number: int) -> None:
+        self.count += 1
+        if not self.mended and number < 0:
+            raise ValueError(f"below zero: {number}")
+        self.api.emit("out.worked", number=number)
+    @expose
+    def mend(self) -> int:
+        self.mended = True
+        return self.count
+    """
+)
+
+
+def check_a_handler_that_raises_makes_a_dead_letter(stage: Stage) -> None:
+    """Logged and kept with its reason and place; no retry, no restart, and the next event is handled."""
+    with stage.run(faulty=FAULTY) as scene:
+        for number in (1, -1, 2):
+            scene.kernel.emit("x", number=number)
+        assert scene.heard("worked", 2) == [{"number": 1}, {"number": 2}]
+        (letter,) = scene.until_letters(1, "faulty")
+        assert (letter["plugin"], letter["topic"], letter["source"]) == ("faulty", "x", "kernel")
+        assert (letter["handler"], letter["delivery"], letter["data"]) == ("Plugin.work", 1, {"number": -1})
+        assert "ValueError: below zero: -1" in letter["reason"]
+        assert "faulty.py" in letter["reason"]
+        assert scene.call("faulty.mend") == 3
+        info = scene.info("faulty")
+        assert (info.state, info.generation, info.restarts, info.dead) == ("active", 1, 0, 1)
+
+
+def check_what_does_not_fit_is_a_dead_letter(stage: Stage) -> None:
+    """An event that does not fit the hints never reaches the handler; the reason has the path."""
+    with stage.run(faulty=FAULTY) as scene:
+        for data in ({"number": "seven"}, {}, {"number": 2.5}, {"number": None}):
+            scene.kernel.emit("x", **data)
+        reasons = [letter["reason"] for letter in scene.until_letters(4)]
+        assert all("number" in reason for reason in reasons), reasons
+        assert scene.call("faulty.mend") == 0
+
+
+def check_replay_gives_a_dead_letter_again(stage: Stage) -> None:
+    """``replay`` delivers it to its handler once more, and it is no dead letter any longer."""
+    with stage.run(faulty=FAULTY) as scene:
+        scene.kernel.emit("x", number=-5)
+        (letter,) = scene.until_letters(1)
+        scene.kernel.replay(letter["id"])  # still faulty: a new letter
+        letters = scene.kernel.dead_letters
+        scene.until(lambda: [one["id"] for one in letters()] not in ([], [letter["id"]]), "a new letter")
+        (again,) = scene.kernel.dead_letters()
+        scene.call("faulty.mend")
+        assert scene.kernel.replay(again["id"]) is True
+        assert scene.heard("worked", 1) == [{"number": -5}]
+        assert scene.kernel.dead_letters() == []
+        assert refused(KernelError, scene.kernel.replay, again["id"]).id == "MK0614"
+
+
+LISTENER = plugin(
+    """
+    def start(self) -> None:
+        self.got = []
+    @on("n")
+    def event(self, i: int) -> None:
+        self.got.append(i)
+    @expose
+    def method(self, i: int) -> None:
+        self.got.append(i)
+    @expose
+    def count(self) -> int:
+        return len(self.got)
+    @expose
+    def take(self) -> list:
+        got, self.got = self.got, []
+        return got
+    """
+)
+SPEAKER = plugin(
+    """
+    @expose
+    def speak(self, count: int) -> None:
+        for i in range(count):
+            if i % 7:
+                self.api.emit("n", i=i)
+            else:
+                self.api.call("listener.method", i=i, timeout=30)
+    @expose
+    def burst(self, count: int) -> None:
+        for i in range(count):
+            self.api.emit("n", i=i)
+    """
+)
+
+
+def check_first_in_first_out(stage: Stage) -> None:
+    """From one sender to one receiver, events and calls alike: from the embedder, and from a plugin."""
+    with stage.run(listener=LISTENER, speaker=SPEAKER) as scene:
+        for i in range(500):
+            if i % 7:
+                scene.kernel.emit("n", i=i)
+            else:
+                scene.call("listener.method", i=i)
+        assert scene.call("listener.take") == list(range(500))
+        scene.call("speaker.speak", 500)
+        scene.until(lambda: scene.call("listener.count") == 500)  # ours and the speaker's have no order among them
+        assert scene.call("listener.take") == list(range(500))
+
+
+def check_first_in_first_out_through_a_full_mailbox(stage: Stage) -> None:
+    """A call does not overtake the events of its sender that wait for room."""
+    config = KernelConfig(limits={"mailbox": 5, "block": 30.0})
+    with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
+        scene.call("speaker.speak", 700)
+        scene.until(lambda: scene.call("listener.count") == 700, "700 events and calls")
+        assert scene.call("listener.take") == list(range(700))
+
+
+def check_nothing_is_lost_in_a_flood(stage: Stage) -> None:
+    """``block``: a sender waits for room in a small mailbox; all arrive, in order."""
+    config = KernelConfig(limits={"mailbox": 100, "block": 30.0})
+    with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
+        for i in range(3000):
+            scene.kernel.emit("n", i=i)
+        assert scene.call("listener.take") == list(range(3000))
+        scene.call("speaker.burst", 6000)
+        scene.until(lambda: scene.call("listener.count") == 6000, "6000 events")
+        assert scene.call("listener.take") == list(range(6000))
+        assert scene.kernel.dead_letters() == []
+
+
+CLOGGED = """
+    def start(self) -> None:
+        self.got = []
+        self.api.on("n", self.hear, overflow=%r)
+    def hear(self, i: int) -> None:
+        if i == 0:
+            self.api.emit("out.begun")
+            self.hold("go")
+        self.got.append(i)
+    @expose
+    def take(self) -> list:
+        return self.got
+"""
+_ROOM, _MANY = 2000, 3000
+
+
+def _overflown(stage: Stage, overflow: str, block: float = 30.0) -> tuple[list[int], int, int]:
+    """What arrives of many events when the handler waits at the first; how many were dropped, and dead letters."""
+    config = KernelConfig(limits={"mailbox": _ROOM, "block": block})
+    with stage.run(config, p=plugin(CLOGGED % overflow)) as scene:
+        scene.kernel.emit("n", i=0)
+        scene.heard("begun", 1)
+        for i in range(1, _ROOM + 3 if overflow == "block" else _MANY):
+            scene.kernel.emit("n", i=i)
+        scene.release("go")
+        scene.until(lambda: scene.info("p").waiting == 0, "an empty mailbox")
+        got = scene.call("p.take")
+        dead = scene.info("p").dead
+        assert all("MailboxFull" in one["reason"] or "MK0609" in one["reason"] for one in scene.kernel.dead_letters())
+        return got, scene.info("p").dropped, dead
+
+
+def check_overflow_drop_oldest(stage: Stage) -> None:
+    """Room is made for the newest; what went is counted."""
+    got, dropped, dead = _overflown(stage, "drop_oldest")
+    assert got == sorted(got)
+    assert (got[0], got[-1]) == (0, _MANY - 1)
+    assert len(got) + dropped == _MANY
+    assert (dropped > 0, dead) == (True, 0)
+
+
+def check_overflow_drop_newest(stage: Stage) -> None:
+    """What comes to a full mailbox is not taken; it is counted."""
+    got, dropped, dead = _overflown(stage, "drop_newest")
+    assert got == list(range(len(got)))
+    assert len(got) + dropped == _MANY
+    assert (dropped > 0, dead) == (True, 0)
+
+
+def check_overflow_reject(stage: Stage) -> None:
+    """What comes to a full mailbox is a dead letter, with MailboxFull as its reason."""
+    got, dropped, dead = _overflown(stage, "reject")
+    assert got == list(range(len(got)))
+    assert (len(got) + dead, dropped) == (_MANY, 0)
+
+
+def check_overflow_block_ends_in_a_dead_letter(stage: Stage) -> None:
+    """After the limit it is MailboxFull for this subscription; the emitter goes on."""
+    got, dropped, dead = _overflown(stage, "block", block=0.05)
+    assert got == list(range(_ROOM))
+    assert (dead, dropped) == (3, 0)
+
+
+def check_ones_own_full_mailbox_is_reject(stage: Stage) -> None:
+    """A plugin that floods itself does not wait for itself: what has no room is a dead letter."""
+    body = """
+    count = 0
+    @expose
+    def flood(self, many: int) -> None:
+        for i in range(many):
+            self.api.emit("n", i=i)
+    @on("n")
+    def hear(self, i: int) -> None:
+        self.count += 1
+    @expose
+    def counted(self) -> int:
+        return self.count
+    """
+    config = KernelConfig(limits={"mailbox": 100, "block": 30.0})
+    with stage.run(config, p=plugin(body)) as scene:
+        scene.call("p.flood", 500)
+        scene.until(lambda: scene.call("p.counted") + scene.info("p").dead == 500, "500 accounted for")
+        assert scene.info("p").dead >= 400
