@@ -18,7 +18,6 @@ from typing import Any
 
 from microkernel.embedder.calls import Later, Waiter, call_message, give_up, route, value_of
 from microkernel.embedder.handlers import Embedder
-from microkernel.embedder.options import Grants, Places, list_places, read_grant
 from microkernel.errors import CallTimeout, IsolationUnavailable, KernelClosed
 from microkernel.kernel.clock import SystemClock
 from microkernel.kernel.grants import Review
@@ -27,7 +26,9 @@ from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import LEVELS, KernelConfig, Level
 from microkernel.kernel.ports import Availability, Host
 from microkernel.kernel.reload import ReloadReport
+from microkernel.kernel.settings import check_kernel_name
 from microkernel.loader import FileLoader, LockFile, read_config
+from microkernel.loader.given import Grants, Places, list_places, read_grants
 from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.event import Reply, Subscription
 from microkernel.wire import codec, messages
@@ -65,9 +66,9 @@ class Kernel:
             raise IsolationUnavailable("MK0501", level=isolation, reason=f"the levels are {', '.join(LEVELS)}")
         self._config = config if isinstance(config, KernelConfig) else _read(config)
         self._places = [*list_places(plugins), *self._config.plugins]
-        self.name = name or self._config.name or _name_after(self._places)
+        self.name = check_kernel_name(name or self._config.name or _name_after(self._places))
         self._isolation = isolation
-        self._grants = {plugin: read_grant(given) for plugin, given in (grants or {}).items()}
+        self._grants = read_grants(grants or {})
         self._python = python
         self._lock = LockFile(os.fspath(lock)) if lock is not None else None
         self._hosts: dict[Level, Host] = {}
@@ -357,7 +358,8 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
 
 
 def _name_after(places: Leftovers) -> str:
-    return Path(places[0]).resolve().stem if places else "kernel"
+    stem = Path(places[0]).resolve().stem.lstrip(".") if places else ""
+    return stem if stem.isprintable() and stem else "kernel"
 
 
 def _read(path: str | os.PathLike[str] | None) -> KernelConfig:

@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from microkernel import Kernel
-from microkernel.errors import KernelClosed
+from microkernel.errors import ConfigError, KernelClosed
 from tests.attacks.support import Plugins, Script, descendants, eventually, gone
 
 BOTH = pytest.mark.parametrize("level", ["thread", "process"])
@@ -238,3 +239,16 @@ def test_signals_reach_the_embedder(plugins: Plugins) -> None:
 
 def test_kernel_is_what_it_is() -> None:
     assert Kernel.__module__ == "microkernel.app"
+
+
+@pytest.mark.parametrize("name", ["/abs/x", "../../esc", "a/b", ".hidden", "a\0b", "x" * 201])
+def test_a_name_that_leads_elsewhere_is_refused(plugins: Plugins, name: str) -> None:
+    """Below it is what its plugins keep."""
+    with pytest.raises(ConfigError, match="this cannot be a kernel's name"):
+        plugins.kernel(name=name)
+
+
+@pytest.mark.parametrize(("folder", "name"), [(".plugins", "plugins"), ("...", "kernel"), ("a\nb", "kernel")])
+def test_a_name_taken_from_a_folder_is_one(tmp_path: Path, folder: str, name: str) -> None:
+    (tmp_path / folder).mkdir()
+    assert Kernel(tmp_path / folder).name == name

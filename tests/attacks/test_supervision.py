@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel, KernelConfig
-from microkernel.errors import PluginDied, ReloadFailed
+from microkernel.errors import KernelError, PluginDied, ReloadFailed
+from microkernel.kernel.births import Births
 from microkernel.kernel.manifest import Group
 from tests.attacks.support import Plugins, eventually, state_is
 
@@ -275,3 +276,38 @@ def test_a_probation_holds_nobody_up(plugins: Plugins, how: str) -> None:
     reloading.join(30)
     assert not reloading.is_alive()
     kernel.close()
+
+
+def test_what_is_delivered_again_is_told_after_the_death_and_only_if_somebody_gets_it(plugins: Plugins) -> None:
+    body = """
+    class Plugin(IPlugin):
+        def start(self): pass
+        def stop(self): pass
+        @on("poison")
+        def die(self): os._exit(7)
+    """
+    plugins.add("frail", body, limits={"max_deliveries": 9}, supervision={"intensity": 2, "backoff": 0.01})
+    with plugins.kernel("process") as kernel:
+        told = Told(kernel)
+        kernel.emit("poison")
+        told.wait_for("MK0205")
+        ids = [id for id, plugin, _ in told.messages if plugin == "frail" and id in ("MK0204", "MK0205", "MK0221")]
+        assert ids == ["MK0204", "MK0221", "MK0204", "MK0221", "MK0205"]
+
+
+def test_whatever_goes_wrong_at_a_start_is_that_plugins_own(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also a mistake of ours: it is told, with its traceback in the log, and nobody waits for ever."""
+    plugins.healthy("frail", supervision={"backoff": 0.01})
+    plugins.healthy()
+    with plugins.kernel("process") as kernel:
+        monkeypatch.setattr(Births, "load", lambda *_: 1 / 0)
+        pid = kernel.info("frail").pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert state_is(kernel, "frail", "failed").error_id == "MK0699"
+        assert "ZeroDivisionError" in caplog.text
+        with pytest.raises(KernelError, match="MK0699"):
+            kernel.start("frail")
+        assert kernel.info("healthy").state == "active"

@@ -74,6 +74,25 @@ def test_a_thread_that_spins_is_ended(plugins: Plugins, hung: Callable[[str], st
         assert kernel.load(plugins.path("late")).state == "active"
 
 
+def test_a_start_that_does_not_return_leaves_a_zombie_and_that_is_told(
+    plugins: Plugins, hung: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microkernel.kernel.endings._KILL_PATIENCE", 0.5)
+    body = """
+    from tests.attacks.support import LOCKS
+    class Plugin(IPlugin):
+        def start(self): LOCKS["bad"].acquire()
+        def stop(self): pass
+    """
+    hung("bad")
+    plugins.add("bad", body, limits={**QUICK, "start": 0.3})
+    with plugins.kernel("thread") as kernel:
+        info = kernel.info("bad")
+        assert (info.state, info.error_id) == ("zombie", "MK0206")
+        LOCKS["bad"].release()
+        state_is(kernel, "bad", "stopped")
+
+
 @pytest.mark.parametrize("how", ["lock", "swallow"])
 @pytest.mark.parametrize("way", ["kill", "stop"])
 def test_a_thread_that_cannot_be_ended_is_a_zombie(

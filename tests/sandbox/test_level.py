@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,11 @@ from microkernel.errors import PluginDied
 from microkernel.hosts import sandbox, wasm
 from microkernel.hosts._confined_host import limits_of
 from microkernel.hosts._confined_place import fault_of
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.manifest import KernelConfig, PluginConfig
 from microkernel.testing import HOST_CHECKS, check_host
 from microkernel.wire.messages import Confined
 from microkernel.worker import landlock, seccomp
+from tests.attacks.support import HEADER, HEALTHY, state_is
 from tests.sandbox.conftest import Arena
 
 
@@ -141,3 +145,22 @@ def test_a_data_folder_is_made(arena: Arena) -> None:
     assert Path(arena.folder, "data-sandbox", "p").is_dir()
 
 
+def test_a_data_folder_that_cannot_be_made_is_that_plugins_own_trouble(arena: Arena) -> None:
+    """At the start, and when it comes back after a death."""
+    (arena.path.parent / "healthy.py").write_text(HEADER + HEALTHY)
+    data = arena.folder / "data"
+    data.write_text("no folder")
+    levels = {"healthy": PluginConfig(isolation="process"), "p": PluginConfig(isolation="sandbox")}
+    config = KernelConfig(data_dir=str(data), plugin=levels)
+    with Kernel(arena.path.parent, config, grants={"p": {}}) as kernel:
+        info = kernel.info("p")
+        assert (info.state, info.error_id) == ("failed", "MK0129")
+        assert "not a directory" in str(info.error)
+        assert kernel.info("healthy").state == "active"
+        data.unlink()
+        started = kernel.start("p")
+        assert started.state == "active"
+        shutil.rmtree(data)
+        data.write_text("no folder again")
+        os.kill(started.pid or 0, signal.SIGKILL)
+        assert state_is(kernel, "p", "failed").error_id == "MK0129"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from microkernel.errors import ConfigError, KernelError
+from microkernel.kernel.settings import check_kernel_name
 
 _LONGEST = 107
 """Bytes that the path of a Unix socket may have."""
@@ -39,9 +40,7 @@ def _fallback() -> Path:
 
 def socket_path(name: str) -> Path:
     """The socket of a kernel that is started here. Raises ConfigError for a name that is no file's."""
-    if not name or name.startswith(".") or not name.isprintable() or "/" in name or len(os.fsencode(name)) > 200:
-        raise ConfigError("MK0705", path=repr(name), reason="this cannot be a kernel's name")
-    return folder() / f"{name}.sock"
+    return folder() / f"{check_kernel_name(name)}.sock"
 
 
 def secure(place: Path) -> None:

@@ -15,7 +15,7 @@ from microkernel.kernel.router import cancel
 from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.work import deadline_in
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import to_error
+from microkernel.wire.failures import value_in
 from microkernel.wire.topics import check_topic
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def value_of(
     """Raises what the Reply tells of; what comes after the deadline is no answer."""
     if time.monotonic() >= message.deadline:
         raise CallTimeout("MK0606", target=message.target, timeout=timeout)
-    if reply.failure is not None:
-        raise to_error(reply.failure, message.target)
-    return codec.decode(reply.value, Any if returns is None else returns, shared.received(reply.shares))
+    return value_in(reply, message.target, returns, shared.received(reply.shares))
 
 
 class Later:

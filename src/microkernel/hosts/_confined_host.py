@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from microkernel.errors import PluginLoadError
 from microkernel.hosts._confined_place import ConfinedPlace
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
 from microkernel.hosts._scratch import Scratch
@@ -44,7 +45,11 @@ class ConfinedHost(WorkerHost):
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         load, may = spec.load, spec.permissions
-        Path(load.data_dir).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(load.data_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise PluginLoadError("MK0129", path=load.data_dir, reason=reason) from None
         limits = limits_of(spec.limits)
         read = [spec.source, *map(absolute, may.fs_read)]
         write = [load.data_dir, *([folder] if folder else []), *map(absolute, may.fs_write)]

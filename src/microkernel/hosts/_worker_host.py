@@ -42,8 +42,13 @@ class WorkerHost:
 
     def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> WorkerPlace:
         folder = self._scratch.folder(spec.load.name)
-        place = self._place(spec, feed, uplink, folder)
-        place.begin(self._zygote, self._request(spec, folder))
+        try:
+            request = self._request(spec, folder)
+            place = self._place(spec, feed, uplink, folder)
+        except BaseException:
+            self._scratch.drop(folder)
+            raise
+        place.begin(self._zygote, request)
         return place
 
     def close(self) -> None:

@@ -97,9 +97,10 @@ class Deaths:
         verdict = judge(policy, record.history, now, abnormal=abnormal, jitter=dice, blameless=exit.blameless)
         record.history = verdict.history
         record.error = KernelError("MK0203", reason=exit.reason, traceback=exit.stack)
-        self._remains.put_back(record, letters)
+        again = self._remains.put_back(record, letters)
         if verdict.delay is not None and not self.closing:
             self._restart_later(record, exit, verdict, verdict.delay)
+            self._remains.tell_again(record, again)
         else:
             self._leave_down(record, exit, verdict)
         self._journal.changed(record)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from microkernel.errors import ConfigError
+
 Level = Literal["thread", "process", "sandbox", "wasm"]
 Restart = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
@@ -35,6 +37,13 @@ class Permissions:
     fs_read: tuple[str, ...] = ()
     fs_write: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """A text in place of a tuple would be one pattern for each letter, and ``"/srv"`` the whole disk."""
+        for key in self.__slots__:
+            if isinstance(value := getattr(self, key), str):
+                wanted = "a tuple of texts"
+                raise ConfigError("MK0110", path="Permissions", key=key, wanted=wanted, got=f"the text {value!r}")
 
 
 NO_PERMISSIONS = Permissions((), (), (), (), ())

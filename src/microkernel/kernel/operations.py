@@ -5,6 +5,7 @@ Nothing here runs on a thread of a plugin, nor on the reactor's: these wait.
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import partial
 
@@ -23,6 +24,8 @@ from microkernel.kernel.registry import Record, Registry
 from microkernel.kernel.remains import Remains
 from microkernel.kernel.resolver import split
 from microkernel.kernel.subscribing import Subscribing
+
+_log = logging.getLogger("microkernel")
 
 
 class Operations:
@@ -86,6 +89,9 @@ class Operations:
             self._hold(record, held)
         except KernelError as error:
             self._failed(record, error)
+        except Exception:
+            _log.exception("MK0699 the kernel made a mistake of its own; it goes on")
+            self._failed(record, KernelError("MK0699"))
         else:
             self._open(record, instance)
             took = round((time.monotonic() - began) * 1000, 1)
@@ -128,6 +134,8 @@ class Operations:
             record.state = "zombie"
         self._remains.empty(record, f"{record.name} is {record.state}")
         self._journal.report("error", record.name, error)
+        if record.state == "zombie":
+            self._deaths.tell_end(record)
         self._journal.changed(record)
 
     def _hold(self, record: Record, held: PluginHeld) -> None:

@@ -152,7 +152,8 @@ class Reloading:
             new.on_probation = False
             if new.exit is None or new.dismissed or record.instance is not new:
                 return swapped.report
-            self._remains.put_back(record, self._remains.reclaim(record, new, new.exit.reason))
+            again = self._remains.put_back(record, self._remains.reclaim(record, new, new.exit.reason))
+            self._remains.tell_again(record, again)
             self._go_back(record, swapped.old, swapped.old_found, swapped.state)
             death = _as_error(DiedEarly(new, new.exit))
             raise self._not_taken(record, new.manifest.version, death, swapped.report.paused_ms) from None

@@ -56,8 +56,8 @@ class Remains:
         letters = self.reclaim(record, old, "it was replaced", unbegun)
         record.mailbox.put_back([one for one in letters if isinstance(one, EventLetter) or is_call(one, unbegun)])
 
-    def put_back(self, record: Record, letters: list[Letter]) -> None:
-        """Events go to the front. Only one that was alone when the death came counts a delivery."""
+    def put_back(self, record: Record, letters: list[Letter]) -> int:
+        """Events go to the front: how many. Only one that was alone when the death came counts a delivery."""
         events = [letter for letter in letters if isinstance(letter, EventLetter)]
         if len(letters) == 1 and events:
             if events[0].delivery < record.manifest.limits.max_deliveries:
@@ -67,10 +67,12 @@ class Remains:
         for event in events:
             event.suspect = True
         record.mailbox.put_back(list(events))
-        if events:
-            self._journal.announce(
-                "MK0221", "notice", record.name, generation=record.generation + 1, count=len(events)
-            )
+        return len(events)
+
+    def tell_again(self, record: Record, count: int) -> None:
+        """So many events that were put back are for the next generation."""
+        if count:
+            self._journal.announce("MK0221", "notice", record.name, generation=record.generation + 1, count=count)
 
     def empty(self, record: Record, reason: str) -> None:
         """It will not handle what waits: events are dead letters, callers are told, what it registered goes."""

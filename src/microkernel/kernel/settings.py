@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,13 @@ _COMMON = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "PWD", "LANG", "LANGUAGE", "TZ", "TMPDIR", "HOSTNAME",
 })  # fmt: skip
 _COMMON_BEGIN = ("LC_", "XDG_")
+
+
+def check_kernel_name(name: str) -> str:
+    """It names a socket and a folder of state. Raises ConfigError for a name that is no file's."""
+    if not name or name.startswith(".") or not name.isprintable() or "/" in name or len(os.fsencode(name)) > 200:
+        raise ConfigError("MK0705", path=repr(name), reason="this cannot be a kernel's name")
+    return name
 
 
 def effective(manifest: Manifest, config: KernelConfig) -> Manifest:

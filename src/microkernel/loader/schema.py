@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime, time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,7 +65,9 @@ def in_words(value: object) -> str:
         return f"the text {value if len(value) <= 40 else value[:39] + '…'!r}"
     if isinstance(value, list):
         return "a list"
-    return "a table" if isinstance(value, dict) else "a date or time"
+    if isinstance(value, dict):
+        return "a table"
+    return "a date or time" if isinstance(value, date | time) else f"a value of the type {type(value).__name__}"
 
 
 # Checks

@@ -20,7 +20,7 @@ from microkernel.sdk.event import Reply
 from microkernel.sdk.sharing import Sharing
 from microkernel.sdk.work import IDLE, current, deadline_in
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import to_error
+from microkernel.wire.failures import to_error, value_in
 from microkernel.wire.topics import check_pattern, check_topic, covers
 
 Attached = Sequence[Buffer]
@@ -162,9 +162,7 @@ class Client:
         """What comes after the deadline is no answer; else a callee that gives up at it would answer by chance."""
         if time.monotonic() >= message.deadline:
             raise CallTimeout("MK0606", target=message.target, timeout=round(timeout, 3))
-        if reply.failure is not None:
-            raise to_error(reply.failure, message.target)
-        return codec.decode(reply.value, Any if returns is None else returns, attached)
+        return value_in(reply, message.target, returns, attached)
 
     def _attached(self, reply: messages.Reply) -> Attached:
         return self.sharing.receive(reply.shares) if reply.shares else ()

@@ -1,10 +1,13 @@
-"""Errors to messages and back."""
+"""Errors to messages and back, and what a Reply is to who waited for it."""
 
 from __future__ import annotations
 
-from microkernel.errors import CallFailed, KernelError, make_error
-from microkernel.wire.codec import plain_text
-from microkernel.wire.messages import Failure
+from collections.abc import Sequence
+from typing import Any
+
+from microkernel.errors import CallFailed, InvalidArguments, KernelError, make_error
+from microkernel.wire.codec import decode, plain_text
+from microkernel.wire.messages import Failure, Reply
 
 
 def from_error(error: KernelError) -> Failure:
@@ -25,6 +28,18 @@ def to_error(failure: Failure, target: str) -> KernelError:
         where=f" ({failure.where})" if failure.where else "",
         hops=[f"{target}: {failure.type}: {failure.message}", *failure.hops],
     )
+
+
+def value_in(reply: Reply, target: str, returns: Any, attached: Sequence[Any] = ()) -> Any:
+    """What ``target`` answered, converted to ``returns`` if that is given. Raises what its Reply tells of, and
+    InvalidArguments, naming the target, for a value that does not fit."""
+    if reply.failure is not None:
+        raise to_error(reply.failure, target)
+    try:
+        return decode(reply.value, Any if returns is None else returns, attached)
+    except InvalidArguments as error:
+        error.fields["reason"] = f"{target} returned what does not fit: {error.fields['reason']}"
+        raise
 
 
 def _plain(fields: dict[str, object]) -> dict[str, object]:
