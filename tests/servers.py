@@ -57,6 +57,7 @@ def echoing() -> Iterator[int]:
 
 class _Echoes(socketserver.ThreadingTCPServer):
     daemon_threads = True
+    request_queue_size = 64  # a dozen connect at once, and this process may be busy: the system resets what is too many
 
     def handle_error(self, *_: Any) -> None:
         """A client that is killed hangs up."""
