@@ -23,7 +23,7 @@ from wasmtime import Config, Engine, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
-from microkernel.worker import confinement, determinism
+from microkernel.worker import confinement, determinism, imports
 from microkernel.worker.connections import Connections
 from microkernel.worker.network import Broker
 
@@ -73,10 +73,9 @@ def run(
     store.set_limits(memory_size=wanted["memory"])
     store.set_wasi(_wasi(wanted))
     linker.add_wasip2()
-    determinism.settle(linker, component.type.imports(engine), wanted["clock"], wanted["seed"])
-    with linker.root() as root:
-        for name, function in _Imports(down, up, lanes, Connections(broker)).functions().items():
-            root.add_func(name, function)
+    known = component.type.imports(engine)
+    determinism.settle(linker, known, wanted["clock"], wanted["seed"])
+    _kept = imports.define(linker, known, _Imports(down, up, lanes, Connections(broker)).functions())
     instance = linker.instantiate(store, component)
     life = instance.get_func(store, "run")
     assert life is not None
@@ -128,30 +127,30 @@ class _Imports:
 
     def functions(self) -> dict[str, Any]:
         own = {"receive": self.receive, "send": self.send, "reply": self.reply, "wait": self.wait}
-        return {**own, "now": lambda _store: time.monotonic(), **self._connections.functions()}
+        return {**own, "now": time.monotonic, **self._connections.functions()}
 
-    def receive(self, _store: object, sources: int, timeout: float) -> tuple[int, str]:
+    def receive(self, sources: int, timeout: float) -> str:
         wait = None if timeout < 0 else min(timeout, _LONGEST) * 1000
         ready = self._polls[sources].poll(wait)
         if not ready:
-            return 0, ""
+            return ""
         source = self._sources[ready[0][0]]
         try:
             data = self._sockets[source].recv(frames.DATAGRAM)
         except ConnectionError:
             data = b""
-        return (source, data.decode("latin-1")) if data else (_CLOSED, "")
+        return chr(source) + data.decode("latin-1") if data else chr(_CLOSED)
 
     def wait(
-        self, _store: object, sources: int, reading: Sequence[int], writing: Sequence[int], timeout: float
+        self, sources: int, reading: Sequence[int], writing: Sequence[int], timeout: float
     ) -> tuple[int, list[int], list[int]]:
         ends = {source: end for source, end in self._sockets.items() if source & sources}
         return self._connections.wait(ends, reading, writing, timeout)
 
-    def send(self, _store: object, frame: str) -> bool:
+    def send(self, frame: str) -> bool:
         return _send(self._up, frame)
 
-    def reply(self, _store: object, lane: int, frame: str) -> bool:
+    def reply(self, lane: int, frame: str) -> bool:
         return lane < len(self._lanes) and _send(self._lanes[lane], frame)
 
 
