@@ -86,13 +86,14 @@ class GuestChannel:
         return kept | came, readable, writable
 
     def _kept(self, sources: int) -> int:
-        return sum(source for source in self._came if source & sources and self._came[source])
+        return sources & ((DOWN if self._came[DOWN] else 0) | (UP if self._came[UP] else 0))
 
     # Up
 
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Emit):
-            self._read_up(None, lambda: self._emitted < EMIT_WINDOW)
+            if self._emitted >= EMIT_WINDOW:
+                self._read_up(None, lambda: self._emitted < EMIT_WINDOW)
             self._emitted += places_of(size_of(message.data, message.shares))
             self._has_emitted = True
         if not self._world.send(pack([message]).decode("latin-1")):

@@ -135,11 +135,19 @@ def _initialiser(cls: StructMeta) -> Callable[..., None]:
     names, known = cls.__struct_fields__, dict[str, Any](__absent=NODEFAULT)
     parameters, body = ["__self"], ["pass"]
     for name, maker in zip(names, cls.__makers__, strict=True):
+        same = getattr(maker, "__self__", None)
         known[f"__make_{name}"], known[f"__set_{name}"] = maker, getattr(cls, name).__set__
         if name in cls.__kw_only__ and "*" not in parameters:
             parameters.append("*")
-        parameters.append(name if maker is None else f"{name}=__absent")
-        value = name if maker is None else f"__make_{name}() if {name} is __absent else {name}"
+        value = name
+        if isinstance(same, Same):
+            known[f"__same_{name}"] = same.value
+            parameters.append(f"{name}=__same_{name}")
+        elif maker is not None:
+            parameters.append(f"{name}=__absent")
+            value = f"__make_{name}() if {name} is __absent else {name}"
+        else:
+            parameters.append(name)
         body.append(f"__set_{name}(__self, {value})" if cls.__frozen__ else f"__self.{name} = {value}")
     exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(body), known)
     made: Callable[..., None] = known["__init__"]
