@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, dataclass_transform
 
 from microkernel.guest.values import NODEFAULT
 
@@ -157,8 +157,6 @@ def _initialiser(cls: StructMeta) -> Callable[..., None]:
 class Struct(metaclass=StructMeta):
     """The base of what travels as a record."""
 
-    __struct_fields__: ClassVar[tuple[str, ...]]
-
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
@@ -170,7 +168,7 @@ class Struct(metaclass=StructMeta):
         return hash((type(self), type(self).__values__(self)))
 
     def __repr__(self) -> str:
-        pairs = zip(self.__struct_fields__, type(self).__values__(self), strict=True)
+        pairs = zip(type(self).__struct_fields__, type(self).__values__(self), strict=True)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
 
 

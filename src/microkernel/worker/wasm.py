@@ -32,7 +32,8 @@ _CHANNEL = 32
 """More descriptors than a worker's channel has."""
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
-_image: tuple[Engine, Component] | None = None
+_image: tuple[Component, Linker, dict[str, Any]] | None = None
+"""What is in the guest, what WASI gives it, and all that it imports."""
 
 
 def build(component: str, image: str) -> None:
@@ -47,7 +48,9 @@ def prepare(image: str) -> None:
     engine = _engine()
     below = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_CHANNEL)]
     before = _open_descriptors()
-    _image = engine, Component.deserialize_file(engine, image)
+    component, linker = Component.deserialize_file(engine, image), Linker(engine)
+    linker.add_wasip2()
+    _image = component, linker, imports.kinds_of(component, linker)
     confinement.inherited |= _open_descriptors() - before
     for descriptor in below:
         os.close(descriptor)
@@ -68,14 +71,12 @@ def run(
     ``write``, the folders that the guest has, ``clock`` and ``seed`` as ``determinism`` takes them. Returns the status
     to exit with."""
     assert _image is not None
-    engine, component = _image
-    linker, store = Linker(engine), Store(engine)
+    component, linker, kinds = _image
+    store = Store(linker.engine)
     store.set_limits(memory_size=wanted["memory"])
     store.set_wasi(_wasi(wanted))
-    linker.add_wasip2()
-    known = component.type.imports(engine)
-    determinism.settle(linker, known, wanted["clock"], wanted["seed"])
-    _kept = imports.define(linker, known, _Imports(down, up, lanes, Connections(broker)).functions())
+    determinism.settle(linker, kinds, wanted["clock"], wanted["seed"])
+    _kept = imports.define(linker, kinds, _Imports(down, up, lanes, Connections(broker)).functions())
     instance = linker.instantiate(store, component)
     life = instance.get_func(store, "run")
     assert life is not None
