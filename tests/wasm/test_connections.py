@@ -41,7 +41,7 @@ def guest(broker: Broker) -> Any:
         wait = staticmethod(made.wait)
 
         def __getattr__(self, name: str) -> Any:
-            return lambda *arguments: functions[name](None, *arguments)
+            return functions[name]
 
     yield Guest()
     for number in range(MOST + 1):

@@ -26,7 +26,7 @@ Answer = Callable[[Reply], object]
 class World(Protocol):
     """The imports of ``world.wit``."""
 
-    def receive(self, sources: int, timeout: float) -> tuple[int, str]: ...
+    def receive(self, sources: int, timeout: float) -> str: ...
     def send(self, frame: str) -> bool: ...
     def reply(self, lane: int, frame: str) -> bool: ...
     def wait(
@@ -65,11 +65,12 @@ class GuestChannel:
         """Which of the sources have something; 0 when the time is over. Raises ChannelClosed."""
         ready = self._kept(sources)
         if not ready:
-            ready, text = self._world.receive(sources, -1.0 if timeout is None else timeout)
+            came = self._world.receive(sources, -1.0 if timeout is None else timeout).encode("latin-1")
+            ready = came[0] if came else 0
             if ready == _CLOSED:
                 raise ChannelClosed
             if ready:
-                self._came[ready].append(text.encode("latin-1"))
+                self._came[ready].append(came[1:])
         return ready
 
     def wait_beside(
@@ -85,13 +86,14 @@ class GuestChannel:
         return kept | came, readable, writable
 
     def _kept(self, sources: int) -> int:
-        return sum(source for source in self._came if source & sources and self._came[source])
+        return sources & ((DOWN if self._came[DOWN] else 0) | (UP if self._came[UP] else 0))
 
     # Up
 
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Emit):
-            self._read_up(None, lambda: self._emitted < EMIT_WINDOW)
+            if self._emitted >= EMIT_WINDOW:
+                self._read_up(None, lambda: self._emitted < EMIT_WINDOW)
             self._emitted += places_of(size_of(message.data, message.shares))
             self._has_emitted = True
         if not self._world.send(pack([message]).decode("latin-1")):

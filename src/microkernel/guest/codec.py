@@ -66,7 +66,8 @@ def encode_with(value: Any, attach: Attach[T], already: tuple[T, ...] = ()) -> t
         return Ext(ATTACHED, bytes([len(attached) - 1]))
 
     data = _encode(value, stand_in)
-    check_size(len(data), attached)
+    if attached:
+        check_size(len(data), attached)
     return data, tuple(attached)
 
 

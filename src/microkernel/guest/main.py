@@ -24,12 +24,14 @@ import microkernel.sdk
 from microkernel.errors import KernelError
 from microkernel.guest import loop, standard, tls
 from microkernel.guest.channel import GuestChannel
+from microkernel.sdk.handlers import rehearse
 from microkernel.sdk.names import addresses
 from microkernel.sdk.runtime import Runtime
 
 socket.getaddrinfo = addresses
 tls.stand_in()
 standard.carry()
+rehearse()
 str(KernelError("MK0612", reason=""))  # has the catalog read, which is a file
 for _name in microkernel.__all__:
     if _name not in ("Kernel", "KernelConfig"):

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from microkernel.guest import moments
-from microkernel.guest.records import Struct
+from microkernel.guest.records import Struct, StructMeta
 from microkernel.guest.values import MAX_DEPTH, UNSET, Ext, Raw
 
 Put = Callable[[bytes], object]
@@ -61,13 +61,10 @@ def forget_classes() -> None:
 
 
 def _int(value: int, put: Put, depth: int) -> None:
-    put(int_bytes(value))
+    put(_SMALL[value] if 0 <= value < 0x80 else _int_bytes(value))
 
 
-def int_bytes(value: int) -> bytes:
-    """An int in as few bytes as it fits."""
-    if 0 <= value < 0x80:
-        return _SMALL[value]
+def _int_bytes(value: int) -> bytes:
     if value >= 0:
         return _unsigned(value)
     if value >= -0x20:
@@ -139,15 +136,21 @@ def _map_head(size: int) -> bytes:
 
 
 def _raw(value: Raw, put: Put, depth: int) -> None:
-    put(bytes(value))
+    put(value.base[value.start : value.end])
 
 
 def _sequence(value: Any, put: Put, depth: int) -> None:
+    put(_array_head(len(value)))
+    _items(value, put, depth)
+
+
+def _items(values: Iterable[Any], put: Put, depth: int) -> None:
     if not depth:
         raise RecursionError("nested too deep")
-    put(_array_head(len(value)))
-    for item in value:
-        packer_of(type(item))(item, put, depth - 1)
+    packers, depth = _packers, depth - 1
+    for item in values:
+        packer = packers.get(type(item)) or packer_of(type(item))
+        packer(item, put, depth)
 
 
 def _dict(value: dict[Any, Any], put: Put, depth: int) -> None:
@@ -169,15 +172,19 @@ def _pairs(pairs: Iterable[tuple[Any, Any]], size: int, put: Put, depth: int) ->
         packer(item, put, depth)
 
 
-def _record(value: Struct, put: Put, depth: int) -> None:
-    kind = type(value)
-    values = kind.__values__(value)
-    if kind.__array_like__:
-        tag = kind.__tag__
-        _sequence(values if tag is None else (tag, *values), put, depth)
-    else:
-        known = [pair for pair in zip(kind.__struct_fields__, values, strict=True) if pair[1] is not UNSET]
+def _record(kind: StructMeta) -> Packer:
+    names, values_of, tag = kind.__struct_fields__, kind.__values__, kind.__tag__
+    head = _array_head(len(names)) if tag is None else _array_head(1 + len(names)) + pack(tag)
+
+    def pack_array(value: Struct, put: Put, depth: int) -> None:
+        put(head)
+        _items(values_of(value), put, depth)
+
+    def pack_map(value: Struct, put: Put, depth: int) -> None:
+        known = [pair for pair in zip(names, values_of(value), strict=True) if pair[1] is not UNSET]
         _pairs(known, len(known), put, depth)
+
+    return pack_array if kind.__array_like__ else pack_map
 
 
 def _dataclass(value: Any, put: Put, depth: int) -> None:
@@ -234,8 +241,8 @@ def _find(kind: type) -> Packer:
     """For a class that is not plain, in msgspec's order of looking."""
     if issubclass(kind, list | dict):
         return _sequence if issubclass(kind, list) else _dict
-    if issubclass(kind, Struct):
-        return _record
+    if isinstance(kind, StructMeta):
+        return _record(kind)
     if issubclass(kind, tuple):
         return _sequence
     if isinstance(kind, EnumMeta):

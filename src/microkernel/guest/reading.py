@@ -6,20 +6,31 @@ them and in unions of them: that is where messages have it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from microkernel.guest import hints, scalars
-from microkernel.guest.containers import check_size, required_of, same, wrong_tag
+from microkernel.guest.containers import Converter, check_size, required_of, same, wrong_tag
 from microkernel.guest.conversion import decoded_as
 from microkernel.guest.records import StructMeta
-from microkernel.guest.unpacking import Reader, array_size, read_value, skip
+from microkernel.guest.unpacking import Reader, array_size, read_value, readers, skip
 from microkernel.guest.values import Mismatch, Raw
+
+Items = Callable[[bytes, int, int, int], tuple[Any, int]]
+"""Reads what is in an array: from where the first item is, how deep it may go, how many there are."""
 
 
 def reader_of(hint: Any) -> Reader | None:
     """The reader of a type that has something Raw in it; None for any other."""
-    return _reader(hint) if _has_raw(hint, set()) else None
+    parts = list(hints.members(hint))
+    if parts[0].bare is Raw:
+        return _raw
+    if not _has_raw(hint, set()):
+        return None
+    structs = [part.origin for part in parts if _is_struct(part.origin)]
+    if structs:
+        return _either(_union(structs) if len(structs) > 1 else _struct(structs[0]), hint)
+    return _either(_list((parts[0].args or (Any,))[0]), hint) if parts[0].origin is list else None
 
 
 def _has_raw(hint: Any, seen: set[Any]) -> bool:
@@ -42,16 +53,10 @@ def _is_struct(kind: Any) -> bool:
     return isinstance(kind, StructMeta) and kind.__array_like__
 
 
-def _reader(hint: Any) -> Reader:
-    parts = list(hints.members(hint))
-    if parts[0].bare is Raw:
-        return _raw
-    structs = [part.origin for part in parts if _is_struct(part.origin)]
-    if structs and _has_raw(hint, set()):
-        return _either(_union(structs) if len(structs) > 1 else _struct(structs[0]), hint)
-    if parts[0].origin is list and _has_raw(hint, set()):
-        return _either(_list(_reader((parts[0].args or (Any,))[0])), hint)
-    return _converted(hint)
+def _step(hint: Any) -> tuple[Reader | None, Converter]:
+    """What reads a value, None for what reads any, and what is made of it then."""
+    reader = reader_of(hint)
+    return reader, same if reader else decoded_as(hint)
 
 
 def _raw(data: bytes, at: int, depth: int) -> tuple[Any, int]:
@@ -59,37 +64,31 @@ def _raw(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     return Raw.piece(data, at, end), end
 
 
-def _converted(hint: Any) -> Reader:
+def _either(items: Items, hint: Any) -> Reader:
+    """An array by what reads its items; what is none by the type as a whole, which takes or refuses it."""
     convert = decoded_as(hint)
-    if convert is same:
-        return read_value
 
     def read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-        value, at = read_value(data, at, depth)
-        return convert(value), at
+        size, start = array_size(data, at)
+        if size < 0:
+            value, at = read_value(data, at, depth)
+            return convert(value), at
+        if not depth:
+            raise RecursionError("nested too deep")
+        return items(data, start, depth - 1, size)
 
     return read
 
 
-def _either(array: Reader, hint: Any) -> Reader:
-    """An array by its own reader; what is none by the type as a whole, which takes or refuses it."""
-    other = _converted(hint)
+def _list(hint: Any) -> Items:
+    item, convert = _step(hint)
 
-    def read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-        return (array if array_size(data, at)[0] >= 0 else other)(data, at, depth)
-
-    return read
-
-
-def _list(item: Reader) -> Reader:
-    def read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-        size, at = array_size(data, at)
-        depth = _deeper(depth)
+    def read(data: bytes, at: int, depth: int, size: int) -> tuple[Any, int]:
         items: list[Any] = []
         try:
             for _ in range(size):
-                value, at = item(data, at, depth)
-                items.append(value)
+                value, at = (item or readers[data[at]])(data, at, depth)
+                items.append(convert(value))
         except Mismatch as mismatch:
             raise mismatch.at(f"[{len(items)}]") from None
         return items, at
@@ -97,37 +96,36 @@ def _list(item: Reader) -> Reader:
     return read
 
 
-def _deeper(depth: int) -> int:
-    if not depth:
-        raise RecursionError("nested too deep")
-    return depth - 1
+def _struct(kind: StructMeta) -> Items:
+    tag, least, fields = kind.__tag__, required_of(kind), _fields(kind)
+    if tag is None:
+        return fields
 
-
-def _fields(kind: StructMeta) -> list[Reader]:
-    return [_reader(field.hint) for field in hints.fields(kind, kind)]
-
-
-def _struct(kind: StructMeta) -> Reader:
-    return _one(kind, _fields(kind), required_of(kind))
-
-
-def _one(kind: StructMeta, fields: Sequence[Reader], least: int) -> Reader:
-    tag, known = kind.__tag__, len(fields)
-
-    def read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-        size, at = array_size(data, at)
+    def read(data: bytes, at: int, depth: int, size: int) -> tuple[Any, int]:
         check_size(kind, least, size)
-        depth = _deeper(depth)
-        offset = 0
-        if tag is not None:
-            at, offset, size = _past_tag(data, at, tag), 1, size - 1
+        value, at = read_value(data, at, 1)
+        if type(value) is not int or value != tag:
+            raise wrong_tag(value, scalars.name_of_code).at("[0]")
+        return fields(data, at, depth, size)
+
+    return read
+
+
+def _fields(kind: StructMeta) -> Items:
+    """From behind the tag on, which is counted all the same."""
+    fields = [_step(field.hint) for field in hints.fields(kind, kind)]
+    least, known, tags = required_of(kind), len(fields), int(kind.__tag__ is not None)
+
+    def read(data: bytes, at: int, depth: int, size: int) -> tuple[Any, int]:
+        check_size(kind, least, size)
+        size -= tags
         values: list[Any] = []
         try:
-            for field in fields if size >= known else fields[:size]:
-                value, at = field(data, at, depth)
-                values.append(value)
+            for field, convert in fields if size >= known else fields[:size]:
+                value, at = (field or readers[data[at]])(data, at, depth)
+                values.append(convert(value))
         except Mismatch as mismatch:
-            raise mismatch.at(f"[{len(values) + offset}]") from None
+            raise mismatch.at(f"[{len(values) + tags}]") from None
         for _ in range(size - known):
             at = skip(data, at)
         return kind(*values), at
@@ -135,23 +133,15 @@ def _one(kind: StructMeta, fields: Sequence[Reader], least: int) -> Reader:
     return read
 
 
-def _past_tag(data: bytes, at: int, tag: int) -> int:
-    value, at = read_value(data, at, 1)
-    if type(value) is not int or value != tag:
-        raise wrong_tag(value, scalars.name_of_code).at("[0]")
-    return at
+def _union(kinds: Sequence[StructMeta]) -> Items:
+    by_tag = {kind.__tag__: _fields(kind) for kind in kinds}
 
-
-def _union(kinds: Sequence[StructMeta]) -> Reader:
-    by_tag = {kind.__tag__: _struct(kind) for kind in kinds}
-
-    def read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-        size, start = array_size(data, at)
+    def read(data: bytes, at: int, depth: int, size: int) -> tuple[Any, int]:
         if not size:
             raise Mismatch("Expected `array` of at least length 1, got 0")
-        tag = read_value(data, start, depth)[0]
+        tag, start = readers[data[at]](data, at, depth)
         if type(tag) is not int or tag not in by_tag:
             raise wrong_tag(tag, scalars.name_of_code).at("[0]")
-        return by_tag[tag](data, at, depth)
+        return by_tag[tag](data, start, depth, size)
 
     return read

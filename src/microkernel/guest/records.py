@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, dataclass_transform
 
 from microkernel.guest.values import NODEFAULT
 
@@ -135,11 +135,19 @@ def _initialiser(cls: StructMeta) -> Callable[..., None]:
     names, known = cls.__struct_fields__, dict[str, Any](__absent=NODEFAULT)
     parameters, body = ["__self"], ["pass"]
     for name, maker in zip(names, cls.__makers__, strict=True):
+        same = getattr(maker, "__self__", None)
         known[f"__make_{name}"], known[f"__set_{name}"] = maker, getattr(cls, name).__set__
         if name in cls.__kw_only__ and "*" not in parameters:
             parameters.append("*")
-        parameters.append(name if maker is None else f"{name}=__absent")
-        value = name if maker is None else f"__make_{name}() if {name} is __absent else {name}"
+        value = name
+        if isinstance(same, Same):
+            known[f"__same_{name}"] = same.value
+            parameters.append(f"{name}=__same_{name}")
+        elif maker is not None:
+            parameters.append(f"{name}=__absent")
+            value = f"__make_{name}() if {name} is __absent else {name}"
+        else:
+            parameters.append(name)
         body.append(f"__set_{name}(__self, {value})" if cls.__frozen__ else f"__self.{name} = {value}")
     exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(body), known)
     made: Callable[..., None] = known["__init__"]
@@ -148,8 +156,6 @@ def _initialiser(cls: StructMeta) -> Callable[..., None]:
 
 class Struct(metaclass=StructMeta):
     """The base of what travels as a record."""
-
-    __struct_fields__: ClassVar[tuple[str, ...]]
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -162,7 +168,7 @@ class Struct(metaclass=StructMeta):
         return hash((type(self), type(self).__values__(self)))
 
     def __repr__(self) -> str:
-        pairs = zip(self.__struct_fields__, type(self).__values__(self), strict=True)
+        pairs = zip(type(self).__struct_fields__, type(self).__values__(self), strict=True)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
 
 

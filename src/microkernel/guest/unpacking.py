@@ -58,7 +58,7 @@ def read_value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     if 0xA0 <= first < 0xC0:
         end = at + first - 0x9F
         return data[at + 1 : end].decode(), end
-    return _readers[first](data, at, depth)
+    return readers[first](data, at, depth)
 
 
 def array_size(data: bytes, at: int) -> tuple[int, int]:
@@ -77,7 +77,7 @@ def _items(data: bytes, at: int, depth: int, size: int) -> tuple[list[Any], int]
     if not depth:
         raise RecursionError("nested too deep")
     items: list[Any] = []
-    append, readers, depth = items.append, _readers, depth - 1
+    append, depth = items.append, depth - 1
     for _ in range(size):
         first = data[at]
         if first < 0x80:
@@ -97,7 +97,7 @@ def _pairs(data: bytes, at: int, depth: int, size: int) -> tuple[dict[Any, Any],
     if not depth:
         raise RecursionError("nested too deep")
     pairs: dict[Any, Any] = {}
-    readers, depth = _readers, depth - 1
+    depth -= 1
     for _ in range(size):
         first = data[at]
         if 0xA0 <= first < 0xC0:
@@ -134,16 +134,15 @@ def hashable(value: Any) -> Any:
 
 def skip(data: bytes, at: int) -> int:
     """Where the value here ends. Looks at nothing in it, and can be nested as deep as it likes."""
-    sizes, left = _SIZES, 1
+    sizes, inner, left = _SIZES, _INNER, 1
     while left:
         first = data[at]
-        size = sizes[first]
-        if size > 0:
+        if size := sizes[first]:
             at += size
+            left += inner[first] - 1
         else:
-            at, inner = _skip_long(data, at, first)
-            left += inner
-        left -= 1
+            at, more = _skip_long(data, at, first)
+            left += more - 1
     if at > len(data):
         raise IndexError(at)
     return at
@@ -162,8 +161,6 @@ def _skip_long(data: bytes, at: int, first: int) -> tuple[int, int]:
 
 
 def _map_head(data: bytes, at: int, first: int) -> tuple[int, int]:
-    if first < 0x90:
-        return at + 1, 2 * (first - 0x80)
     return (at + 3, 2 * _U16(data, at + 1)[0]) if first == 0xDE else (at + 5, 2 * _U32(data, at + 1)[0])
 
 
@@ -179,13 +176,15 @@ _FIXED = {
 
 
 def _size_of(first: int) -> int:
-    """Of what begins with this byte, where that says it all; 0 where it does not."""
-    if first < 0x80 or first >= 0xE0:
+    """Of what begins with this byte, without the values in it, where that says it all; 0 where it does not."""
+    if first < 0xA0 or first >= 0xE0:
         return 1
     return first - 0x9F if 0xA0 <= first < 0xC0 else _FIXED.get(first, 0)
 
 
 _SIZES = [_size_of(first) for first in range(256)]
+_INNER = [0] * 0x80 + [2 * pairs for pairs in range(16)] + [*range(16)] + [0] * 0x60
+"""How many values follow that belong to a short map, or to a short array."""
 
 
 def _constant(value: Any) -> Reader:
@@ -258,4 +257,4 @@ _OTHERS: dict[int, Reader] = {
 } | dict.fromkeys((*range(199, 202), *range(212, 217)), _ext) | {
     first: _long(first, bytes) for first in (0xC4, 0xC5, 0xC6)
 } | {first: _long(first, bytes.decode) for first in (0xD9, 0xDA, 0xDB)}  # fmt: skip
-_readers = [_reader_of(first) for first in range(256)]
+readers = [_reader_of(first) for first in range(256)]

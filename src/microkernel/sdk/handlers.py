@@ -99,3 +99,15 @@ class Handlers:
             return self.methods[name]
         except KeyError:
             raise MethodNotFound("MK0604", target=f"{plugin}.{name}", suggestion="") from None
+
+
+def rehearse() -> None:
+    """What is compiled, or looked up and kept, when something is registered for the first time."""
+
+    def example(number: int = 0, text: str = "") -> str:
+        """A handler, or a method."""
+        return number * text
+
+    handlers = Handlers()
+    handlers.add("a.b", example, once=False, overflow="block", board=False)
+    handlers.expose(example, None)

@@ -53,7 +53,7 @@ class Connections:
             "write": _answering(self.write),
             "shutdown": _answering(self.shutdown),
             "secure": _answering(self.secure),
-            "close": lambda _store, number: self.close(number),
+            "close": self.close,
         }
 
     def connect(self, number: int, host: str, port: int, timeout: float) -> None:
@@ -200,7 +200,7 @@ def _answering(function: Callable[..., Any]) -> Callable[..., Any]:
     """Its result, or its failure."""
 
     @wraps(function)
-    def answer(_store: object, *arguments: Any) -> Any:
+    def answer(*arguments: Any) -> Any:
         try:
             return function(*arguments)
         except OSError as error:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, TextIO
 
-from microkernel.sdk.handlers import Handlers
+from microkernel.sdk.handlers import rehearse
 from microkernel.sdk.runtime import Runtime
 from microkernel.worker import network
 from microkernel.worker.channel import SocketChannel
@@ -32,19 +32,7 @@ def prepare() -> None:
     os.dup2(2, 1)  # a pipe, as it will be in a worker: a file object remembers what it was opened on
     sys.stdout, sys.stderr = _printer(1), _printer(2)
     faulthandler.enable()
-    _rehearse()
-
-
-def _rehearse() -> None:
-    """What is compiled, or looked up and kept, when something is registered for the first time."""
-
-    def example(number: int = 0, text: str = "") -> str:
-        """A handler, or a method."""
-        return number * text
-
-    handlers = Handlers()
-    handlers.add("a.b", example, once=False, overflow="block", board=False)
-    handlers.expose(example, None)
+    rehearse()
 
 
 def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> NoReturn:

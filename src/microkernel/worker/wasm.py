@@ -23,7 +23,7 @@ from wasmtime import Config, Engine, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
-from microkernel.worker import confinement, determinism
+from microkernel.worker import confinement, determinism, imports
 from microkernel.worker.connections import Connections
 from microkernel.worker.network import Broker
 
@@ -32,7 +32,8 @@ _CHANNEL = 32
 """More descriptors than a worker's channel has."""
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
-_image: tuple[Engine, Component] | None = None
+_image: tuple[Component, Linker, dict[str, Any]] | None = None
+"""What is in the guest, what WASI gives it, and all that it imports."""
 
 
 def build(component: str, image: str) -> None:
@@ -47,7 +48,9 @@ def prepare(image: str) -> None:
     engine = _engine()
     below = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_CHANNEL)]
     before = _open_descriptors()
-    _image = engine, Component.deserialize_file(engine, image)
+    component, linker = Component.deserialize_file(engine, image), Linker(engine)
+    linker.add_wasip2()
+    _image = component, linker, imports.kinds_of(component, linker)
     confinement.inherited |= _open_descriptors() - before
     for descriptor in below:
         os.close(descriptor)
@@ -68,15 +71,12 @@ def run(
     ``write``, the folders that the guest has, ``clock`` and ``seed`` as ``determinism`` takes them. Returns the status
     to exit with."""
     assert _image is not None
-    engine, component = _image
-    linker, store = Linker(engine), Store(engine)
+    component, linker, kinds = _image
+    store = Store(linker.engine)
     store.set_limits(memory_size=wanted["memory"])
     store.set_wasi(_wasi(wanted))
-    linker.add_wasip2()
-    determinism.settle(linker, component.type.imports(engine), wanted["clock"], wanted["seed"])
-    with linker.root() as root:
-        for name, function in _Imports(down, up, lanes, Connections(broker)).functions().items():
-            root.add_func(name, function)
+    determinism.settle(linker, kinds, wanted["clock"], wanted["seed"])
+    _kept = imports.define(linker, kinds, _Imports(down, up, lanes, Connections(broker)).functions())
     instance = linker.instantiate(store, component)
     life = instance.get_func(store, "run")
     assert life is not None
@@ -128,30 +128,30 @@ class _Imports:
 
     def functions(self) -> dict[str, Any]:
         own = {"receive": self.receive, "send": self.send, "reply": self.reply, "wait": self.wait}
-        return {**own, "now": lambda _store: time.monotonic(), **self._connections.functions()}
+        return {**own, "now": time.monotonic, **self._connections.functions()}
 
-    def receive(self, _store: object, sources: int, timeout: float) -> tuple[int, str]:
+    def receive(self, sources: int, timeout: float) -> str:
         wait = None if timeout < 0 else min(timeout, _LONGEST) * 1000
         ready = self._polls[sources].poll(wait)
         if not ready:
-            return 0, ""
+            return ""
         source = self._sources[ready[0][0]]
         try:
             data = self._sockets[source].recv(frames.DATAGRAM)
         except ConnectionError:
             data = b""
-        return (source, data.decode("latin-1")) if data else (_CLOSED, "")
+        return chr(source) + data.decode("latin-1") if data else chr(_CLOSED)
 
     def wait(
-        self, _store: object, sources: int, reading: Sequence[int], writing: Sequence[int], timeout: float
+        self, sources: int, reading: Sequence[int], writing: Sequence[int], timeout: float
     ) -> tuple[int, list[int], list[int]]:
         ends = {source: end for source, end in self._sockets.items() if source & sources}
         return self._connections.wait(ends, reading, writing, timeout)
 
-    def send(self, _store: object, frame: str) -> bool:
+    def send(self, frame: str) -> bool:
         return _send(self._up, frame)
 
-    def reply(self, _store: object, lane: int, frame: str) -> bool:
+    def reply(self, lane: int, frame: str) -> bool:
         return lane < len(self._lanes) and _send(self._lanes[lane], frame)
 
 

@@ -1,0 +1,60 @@
+"""Functions of ours for a guest: as wasmtime's ``LinkerInstance.add_func``, but for one thing.
+
+That asks the engine at each call which types the function takes and gives, and takes most of the call's time for it.
+Here they are asked for once. What of wasmtime is not public here is what ``add_func`` itself is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ctypes import CFUNCTYPE, c_void_p, cast
+from typing import Any, NamedTuple
+
+from wasmtime import StoreContext, WasmtimeError, _ffi
+from wasmtime.component import Component, FuncType, Linker, LinkerInstance, ValType
+from wasmtime.component._enter import catch_exceptions
+
+_NOTHING_TO_FREE = cast(0, CFUNCTYPE(None, c_void_p))
+
+
+class Kind(NamedTuple):
+    """Of a function: what it takes, and what it gives."""
+
+    takes: list[ValType]
+    gives: ValType | None
+
+
+def kinds_of(component: Component, linker: Linker) -> dict[str, Any]:
+    """All that a component imports, by name; of a function its Kind."""
+    return {name: _kind(each.ty) for name, each in component.type.imports(linker.engine).items()}
+
+
+def _kind(found: Any) -> Any:
+    return Kind([taken for _, taken in found.params], found.result) if isinstance(found, FuncType) else found
+
+
+def define(linker: Linker, kinds: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> list[object]:
+    """A function is given the guest's values alone. What is returned must live as long as the instance."""
+    with linker.root() as root:
+        return [_add(root, name, kinds[name], function) for name, function in functions.items()]
+
+
+def _add(root: LinkerInstance, name: str, kind: Kind, function: Callable[..., Any]) -> object:
+    takes, gives = kind
+
+    def called(_data: Any, context: Any, _kind: Any, given: Any, _count: int, results: Any, _one: int) -> Any:
+        def call(store: StoreContext) -> None:
+            value = function(*[taken.convert_from_c(given[at]) for at, taken in enumerate(takes)])
+            if gives is not None:
+                gives.convert_to_c(store, value, results)
+
+        return catch_exceptions(context, call)
+
+    callback = _ffi.wasmtime_component_func_callback_t(called)
+    encoded = name.encode()
+    error = _ffi.wasmtime_component_linker_instance_add_func(
+        root.ptr(), encoded, len(encoded), callback, None, _NOTHING_TO_FREE
+    )
+    if error:
+        raise WasmtimeError._from_ptr(error)
+    return callback
