@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.errors import ConfigError, KernelClosed
+from microkernel.errors import ConfigError, KernelClosed, KernelError, PluginNotActive
 from tests.attacks.support import Plugins, Script, descendants, eventually, gone
 
 BOTH = pytest.mark.parametrize("level", ["thread", "process"])
@@ -252,3 +252,23 @@ def test_a_name_that_leads_elsewhere_is_refused(plugins: Plugins, name: str) -> 
 def test_a_name_taken_from_a_folder_is_one(tmp_path: Path, folder: str, name: str) -> None:
     (tmp_path / folder).mkdir()
     assert Kernel(tmp_path / folder).name == name
+
+
+def test_a_program_that_calls_what_failed_is_told_why(plugins: Plugins) -> None:
+    """A plugin is not: what ails another is nothing of its."""
+    plugins.raw("broken", "def :")
+    plugins.add("asking", """
+        class Plugin(IPlugin):
+            def __init__(self, api): self.api = api
+            def start(self): pass
+            def stop(self): pass
+            @expose
+            def ask(self): self.api.call("broken.total")
+    """)  # fmt: skip
+    with plugins.kernel() as kernel:
+        with pytest.raises(PluginNotActive, match=r"MK0213 broken is failed: broken.total \(MK0103 .*broken.py:1"):
+            kernel.call("broken.total")
+        with pytest.raises(KernelError) as told:
+            kernel.call("asking.ask")
+        assert "broken is failed" in str(told.value)
+        assert "MK0103" not in str(told.value)

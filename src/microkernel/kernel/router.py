@@ -70,7 +70,7 @@ class Router:
         """
         name, _, method = call.target.partition(".")
         target = self._registry.get(name)
-        _check_callable(target, method)
+        _check_callable(target, method, caller)
         pending = PendingCall(next(self._ids), caller, target, call, method, answer, lane)
         try:
             self._add(pending)
@@ -251,11 +251,14 @@ def _pass(target: Record, letter: CallLetter) -> bool:
     return True
 
 
-def _check_callable(target: Record, method: str) -> None:
+def _check_callable(target: Record, method: str, caller: Record | None) -> None:
     if target.state in WAITING:
         return
     if target.state not in ("active", "stopping"):
-        raise PluginNotActive("MK0213", name=target.name, state=target.state, what=f"{target.name}.{method}")
+        what = f"{target.name}.{method}"
+        if caller is None and target.error is not None:  # to other plugins, what ails it is nothing
+            what = f"{what} ({target.error})"
+        raise PluginNotActive("MK0213", name=target.name, state=target.state, what=what)
     if method not in target.methods:
         suggestion = did_you_mean(method, target.methods)
         raise MethodNotFound("MK0604", target=f"{target.name}.{method}", suggestion=suggestion)
