@@ -33,6 +33,12 @@ def test_findings_the_manifest_and_what_it_is(home: Home) -> None:
     assert "linter, not a wall" in lines[-1]
 
 
+def test_what_a_plugin_without_permissions_may_do_is_said_for_every_level(home: Home) -> None:
+    home.write("shady.py", SHADY)
+    text = home.mk("check", "plugins/shady.py", code=1).stdout
+    assert "at thread and process it may do all but kernel, at sandbox and wasm only what needs no permission" in text
+
+
 def test_in_chinese(home: Home) -> None:
     home.write("shady.py", SHADY)
     lines = home.mk("check", "plugins/shady.py", code=1, LANG="zh_CN.UTF-8").stdout.splitlines()
