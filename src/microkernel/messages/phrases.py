@@ -61,7 +61,8 @@ def phrase(text: str) -> str:
     for each in _phrases():
         match = each.pattern.fullmatch(text) if all(word in text for word in each.words) else None
         if match:
-            return each.template.format(**{name: each.translate(name, part) for name, part in match.groupdict().items()})
+            parts = {name: each.translate(name, part) for name, part in match.groupdict().items()}
+            return each.template.format(**parts)
     if _AND in text:
         return _AND.join(map(phrase, text.split(_AND)))
     head, _, tail = text.partition(": ")
