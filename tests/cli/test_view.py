@@ -232,6 +232,11 @@ def test_every_command_has_a_help_in_both_languages() -> None:
         assert {f"help.{verb}" for verb in COMMANDS} <= words.keys()
 
 
+def test_a_kernel_without_plugins_says_how_to_write_one() -> None:
+    assert "no plugins found · mk new NAME writes one" in view.render(Feed(TONGUE, "0.1").found("empty", []))
+    assert "plugins found: 1 · mk help" in view.render(Feed(TONGUE, "0.1").found("one", ["a"]))
+
+
 def test_a_feed_knows_what_it_told() -> None:
     feed = Feed(TONGUE, "1")
     feed.found("k", ["a", "b"])
