@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from microkernel.messages.glossary import glossary, state_word
 
 _HERE = Path(__file__).parent
-_FIELDS = frozenset({"reason", "what", "where", "suggestion", "wanted", "got", "state"})
+_FIELDS = frozenset({"reason", "what", "where", "suggestion", "wanted", "got", "state", "new", "kept"})
 _LONGEST = 400
 """Longer texts are a plugin's own; they are shown as they are."""
 _AND = " · "
@@ -27,6 +27,7 @@ _KINDS = {
     "file": r"[^\s:()]+",
     "function": r"[^\s`]+",
     "list": r"[a-z]+(?:(?:, | and )[a-z]+)*",
+    "id": r"MK\d{4}",
     "number": r"\d+",
     "signal": r"SIG[A-Z0-9+-]+",
     "plugin": r"[a-z][a-z0-9_-]*",
@@ -84,7 +85,7 @@ def read(name: str) -> Mapping[str, Any]:
 
 @cache
 def _phrases() -> list[_Phrase]:
-    return [*_listed(), *_messages()]
+    return [*_messages(), *_listed()]
 
 
 def _listed() -> Iterator[_Phrase]:
