@@ -95,6 +95,16 @@ def test_a_source_that_is_no_text_is_a_finding(home: Home) -> None:
     assert ("MK0802" in done.stdout, done.stderr) == (True, "")
 
 
+@pytest.mark.parametrize("source", [b"x = '\xff'", b"class Plugin(:\n"], ids=["no text", "no Python"])
+def test_of_what_could_not_be_read_no_permissions_are_proposed(home: Home, source: bytes) -> None:
+    (home.plugins / "binary.py").write_bytes(source)
+    home.write("greeter.py", GREETER)
+    text = home.mk("check", code=1).stdout
+    assert "binary needs these permissions" not in text
+    assert "binary declares" not in text
+    assert "greeter needs these permissions" in text
+
+
 def test_for_machines(home: Home) -> None:
     home.write("shady.py", SHADY)
     home.write("greeter.py", GREETER)
