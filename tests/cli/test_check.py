@@ -33,6 +33,12 @@ def test_findings_the_manifest_and_what_it_is(home: Home) -> None:
     assert "linter, not a wall" in lines[-1]
 
 
+def test_what_a_plugin_without_permissions_may_do_is_said_for_every_level(home: Home) -> None:
+    home.write("shady.py", SHADY)
+    text = home.mk("check", "plugins/shady.py", code=1).stdout
+    assert "at thread and process it may do all but kernel, at sandbox and wasm only what needs no permission" in text
+
+
 def test_in_chinese(home: Home) -> None:
     home.write("shady.py", SHADY)
     lines = home.mk("check", "plugins/shady.py", code=1, LANG="zh_CN.UTF-8").stdout.splitlines()
@@ -87,6 +93,16 @@ def test_a_source_that_is_no_text_is_a_finding(home: Home) -> None:
     (home.plugins / "odd.py").write_bytes(b"x = '\xff'")
     done = home.mk("check", code=1)
     assert ("MK0802" in done.stdout, done.stderr) == (True, "")
+
+
+@pytest.mark.parametrize("source", [b"x = '\xff'", b"class Plugin(:\n"], ids=["no text", "no Python"])
+def test_of_what_could_not_be_read_no_permissions_are_proposed(home: Home, source: bytes) -> None:
+    (home.plugins / "binary.py").write_bytes(source)
+    home.write("greeter.py", GREETER)
+    text = home.mk("check", code=1).stdout
+    assert "binary needs these permissions" not in text
+    assert "binary declares" not in text
+    assert "greeter needs these permissions" in text
 
 
 def test_for_machines(home: Home) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from rich.cells import cell_len
 from rich.text import Text
@@ -16,6 +18,7 @@ from microkernel.plugins.console.tongue import Tongue, plain
 from microkernel.plugins.console.verbs import Result, Verbs, parse_arguments, parse_value
 
 TONGUE = Tongue("en", Catalog.load("en").words(), Catalog.load("en").text)
+CHINESE = Tongue("zh", Catalog.load("zh").words(), Catalog.load("zh").text)
 
 
 def test_columns_are_cells_wide() -> None:
@@ -66,6 +69,46 @@ def test_their_traceback_without_our_frames() -> None:
         'File "/home/me/plugins/billing.py", line 9, in helper', "raise KeyError",
     ]  # fmt: skip
     assert view.their_lines('Traceback\n  File "/x.py", line 1, in f\n    raise\nKeyError') == []
+
+
+def info(level: str, **protections: str) -> dict[str, Any]:
+    facts = {
+        "name": "p", "version": "1.0", "isolation": level, "state": "stopped", "doc": "", "traceback": "", "path": "",
+        "error_id": None, "error_fields": {}, "generation": 1, "pid": 0, "up": 0.0, "memory": None, "kept": {},
+        "requires": [], "methods": {}, "topics": [], "permissions": {}, "asked": {},
+    }  # fmt: skip
+    counts = dict.fromkeys(("events", "calls", "emitted", "waiting", "restarts", "dropped", "refused", "dead"), 0)
+    return {**facts, **counts, "protections": {each.replace("_", " "): how for each, how in protections.items()}}
+
+
+@pytest.mark.parametrize("level", ["process", "sandbox", "wasm"])
+def test_a_limit_that_nobody_set_is_not_shown_as_missing(level: str) -> None:
+    page = view.render(view.plugin(info(level, memory="enforced", cpu="unavailable", network="unavailable"), TONGUE))
+    assert "memory  enforced" in page
+    assert "cpu  no limit" in page
+    assert "network  unavailable" in page
+
+
+def test_what_a_thread_cannot_have_is_unavailable() -> None:
+    page = view.render(view.plugin(info("thread", memory="unavailable", hard_kill="watched"), TONGUE))
+    assert "memory  unavailable" in page
+    assert "hard kill  watched" in page
+
+
+def test_protections_are_named_in_the_readers_language() -> None:
+    held = info("process", memory="unavailable", hard_kill="enforced", new="enforced")
+    page = view.render(view.plugin(held, CHINESE))
+    assert "内存  未设限" in page
+    assert "强制终止  强制" in page
+    assert "new  强制" in page
+
+
+def test_why_a_letter_is_dead_is_told_in_the_readers_language() -> None:
+    dead = {"id": 1, "time": 0.0, "plugin": "p", "topic": "t", "delivery": 3, "handler": "f", "source": "kernel"}
+    dead |= {"data": {}, "reason": "p is quarantined"}
+    for tongue, said in ((TONGUE, "p is quarantined"), (CHINESE, "p 已进入隔离区")):
+        assert said in view.render(view.letters([dead], tongue))
+        assert said in view.render(view.letter(dead, tongue))
 
 
 def test_durations_and_sizes() -> None:
@@ -187,6 +230,11 @@ def test_every_command_has_a_help_in_both_languages() -> None:
     for language in ("en", "zh"):
         words = Catalog.load(language).words()
         assert {f"help.{verb}" for verb in COMMANDS} <= words.keys()
+
+
+def test_a_kernel_without_plugins_says_how_to_write_one() -> None:
+    assert "no plugins found · mk new NAME writes one" in view.render(Feed(TONGUE, "0.1").found("empty", []))
+    assert "plugins found: 1 · mk help" in view.render(Feed(TONGUE, "0.1").found("one", ["a"]))
 
 
 def test_a_feed_knows_what_it_told() -> None:

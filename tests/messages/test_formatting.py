@@ -77,6 +77,24 @@ def test_a_plugin_cannot_drive_the_terminal() -> None:
         ("amount: Expected `int`, got `str`", "amount：应为 `int`，实际是 `str`"),
         ("not a message: Expected `int`, got `str`", "不是消息：应为 `int`，实际是 `str`"),
         ("; did you mean 'isolation'?", "，是不是 'isolation'？"),
+        ("naughty died over it every time it was delivered", "每次送达，naughty 都因它而死"),
+        ("naughty is quarantined", "naughty 已进入隔离区"),
+        ("naughty is held", "naughty 的状态是待批准"),
+        ("it is stopping", "它正在停止"),
+        ("exit status 7", "退出状态 7"),
+        ("killed by SIGSEGV", "被 SIGSEGV 终止"),
+        ("killed by signal 40", "被信号 40 终止"),
+        ("died: exit status 7", "意外终止：退出状态 7"),
+        ("naughty.py:12 in loop", "naughty.py 第 12 行，loop"),
+        ("silent for 4 s in p.f(), p.py:1 in f `while 1:`", "已有 4 秒没有回应：p.f()，p.py 第 1 行，f，`while 1:`"),
+        ("No space left on device", "磁盘空间不足"),
+        ("no space left on device", "磁盘空间不足"),
+        ("[Errno 28] No space left on device: 'a'", "磁盘空间不足：'a'"),
+        ("Expected '=' after a key in a key/value pair (at line 1, column 5)", "键之后缺少 '='（第 1 行，第 5 列）"),
+        ("Invalid value (at end of document)", "值的写法不对（在文件末尾）"),
+        ("zygote, pidfd, rlimits", "母体、pidfd、rlimit"),
+        ("user, net and ipc namespaces · not: scopes, cgroups (needs delegation)",
+         "user、net、ipc 命名空间 · 没有：作用范围、cgroups（需要委派）"),
         (" (billing.py:41 in total)", "（billing.py 第 41 行，total）"),
         ("KeyError: 'rates'", "KeyError: 'rates'"),
         ("a plugin's own words", "a plugin's own words"),
@@ -85,6 +103,29 @@ def test_a_plugin_cannot_drive_the_terminal() -> None:
 )
 def test_phrases(english: str, shown: str) -> None:
     assert phrase(english) == shown
+
+
+@pytest.mark.parametrize(
+    ("id", "fields"),
+    [
+        ("MK0103", {"path": "a/b.py", "line": 7, "reason": "expected ':'"}),
+        ("MK0201", {"kind": "KeyError", "reason": "'rates'", "where": " (parser.py:18 in start)"}),
+        ("MK0201", {"kind": "OSError", "reason": "[Errno 28] No space left on device", "where": ""}),
+        ("MK0202", {"seconds": 0.5}),
+        ("MK0401", {"name": "a", "action": "on", "what": "b.c", "line": 'on = ["b.c"]'}),
+        ("MK0626", {"name": "a", "size": 12345, "reason": "no space left on device"}),
+    ],
+)
+def test_a_reason_that_is_a_message_of_ours_is_told_as_the_catalog_tells_it(id: str, fields: dict[str, object]) -> None:
+    """A reload that was not taken gives the error as its reason, in English."""
+    reason = Catalog.load("en").text(id, fields)
+    assert phrase(reason) == Catalog.load("zh").text(id, fields)
+    assert phrase("expected 'x'") in Catalog.load("zh").text("MK0203", {"reason": "expected 'x'"})
+
+
+def test_what_a_plugin_says_within_a_message_of_ours_is_left_alone() -> None:
+    said = "b.total raised ValueError: a list"
+    assert phrase(said) == "b.total 抛出 ValueError：a list"
 
 
 def test_only_fields_that_carry_phrases_are_translated() -> None:

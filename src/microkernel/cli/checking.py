@@ -20,6 +20,8 @@ from microkernel.plugins.console import view
 from microkernel.plugins.console.tongue import plain
 from microkernel.wire.topics import covers
 
+_UNREAD = frozenset({"MK0801", "MK0802"})
+"""What is found where a file could not be read."""
 _IN_FILE = ("# /// script", "# [tool.microkernel.permissions]", "# ///")
 
 
@@ -49,7 +51,7 @@ def _page(reports: Sequence[Report], output: Output) -> Iterator[RenderableType]
     for report in reports:
         yield from (_line(finding, output) for finding in report.findings)
     for report in reports:
-        if report.error is None:
+        if report.error is None and not _is_unread(report):
             yield from _permissions(report, output)
     if not reports:
         yield Text(output.tongue.word("console.none"))
@@ -61,6 +63,11 @@ def _line(finding: Finding, output: Output) -> Text:
     place = finding.place
     where = f"{place.file}:{place.line}" if place.line else place.file
     return view.line(finding.severity, plain(where), finding.id, output.catalog.text(finding.id, finding.fields))
+
+
+def _is_unread(report: Report) -> bool:
+    """Where nothing was seen because nothing could be read, there is no proposal."""
+    return not report.uses and any(finding.id in _UNREAD for finding in report.findings)
 
 
 def _permissions(report: Report, output: Output) -> Iterator[RenderableType]:

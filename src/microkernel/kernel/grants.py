@@ -1,7 +1,7 @@
 """What a plugin asks for, what was approved, and the difference. Pure.
 
-At the levels of trust a manifest is granted as it is declared. At the confined ones everything but a plugin's own
-names is declared *and* approved.
+At the levels of trust a manifest is granted as it is declared. At the confined ones everything is declared *and*
+approved, but what a plugin emits and keeps on the board below its own name.
 """
 
 from __future__ import annotations

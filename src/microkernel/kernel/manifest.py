@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from microkernel.errors import ConfigError
 
@@ -21,6 +21,9 @@ OBSERVING = frozenset({
     "kernel.tell", "kernel.explain", "kernel.glossary", "kernel.review",
 })  # fmt: skip
 """Calls of the service ``kernel`` for which ``kernel = ["observe"]`` is enough; the others need ``control``."""
+
+NO_VERSION: Final = "0.0.0"
+"""Of a manifest that names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Manifest:
     """``isolation`` None: the operator's default. ``permissions`` None: no table was written."""
 
     name: str
-    version: str = "0.0.0"
+    version: str = NO_VERSION
     description: str = ""
     isolation: Level | None = None
     enabled: bool = True

@@ -16,7 +16,7 @@ from microkernel.kernel.births import Births, DiedEarly
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
-from microkernel.kernel.manifest import Level, Manifest
+from microkernel.kernel.manifest import NO_VERSION, Level, Manifest
 from microkernel.kernel.operations import Operations
 from microkernel.kernel.ports import Found, Loader
 from microkernel.kernel.reactor import Reactor
@@ -178,10 +178,20 @@ class Reloading:
     def _not_taken(self, record: Record, version: str, error: KernelError, paused_ms: float) -> ReloadFailed:
         old, waiting = record.manifest.version, len(record.mailbox)
         report = ReloadReport(record.name, record.generation, old, round(paused_ms, 2), error=error)
-        failed = ReloadFailed("MK0305", version=version, reason=str(error), old=old, waiting=waiting)
+        failed = ReloadFailed(
+            "MK0305", **_sources(version, old), version=version, reason=str(error), old=old, waiting=waiting
+        )
         self._journal.report("error", record.name, failed)
         failed.fields["report"] = report
         return failed
+
+
+def _sources(version: str, old: str) -> dict[str, str]:
+    """What a text calls them: by their versions, where these tell them apart."""
+    return {
+        "new": "the new source" if version in (old, NO_VERSION) else version,
+        "kept": "The old source" if version == old or old == NO_VERSION else old,
+    }
 
 
 def _as_error(error: KernelError | DiedEarly) -> KernelError:

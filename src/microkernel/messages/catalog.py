@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from microkernel.errors import KernelError
 from microkernel.messages.formatting import Formatter
 from microkernel.messages.levels import MessageLevel
-from microkernel.messages.phrases import chinese
+from microkernel.messages.phrases import chinese, read
 
 Language = Literal["en", "zh"]
 
-_HERE = Path(__file__).parent
 _POSIX = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 
@@ -63,11 +60,11 @@ class Catalog:
 
     @cached_property
     def _entries(self) -> dict[str, Entry]:
-        return {id: _entry(id, table) for id, table in _read(f"{self.language}.toml").items()}
+        return {id: _entry(id, table) for id, table in read(f"{self.language}.toml").items()}
 
     @cached_property
     def _words(self) -> dict[str, str]:
-        return dict(_flat(_read(f"ui_{self.language}.toml")))
+        return dict(_flat(read(f"ui_{self.language}.toml")))
 
     @property
     def _english(self) -> Catalog | None:
@@ -119,10 +116,6 @@ def translate(error: KernelError, catalog: Catalog) -> str:
 @cache
 def _load(language: Language) -> Catalog:
     return Catalog(language)
-
-
-def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads((_HERE / name).read_text(encoding="utf-8"))
 
 
 def _entry(id: str, table: Mapping[str, str]) -> Entry:

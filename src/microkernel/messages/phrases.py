@@ -1,4 +1,5 @@
-"""Reasons in Chinese: a message's fields carry English fragments, for which there is a list of phrases.
+"""Reasons in Chinese: a message's fields carry English fragments, for which there is a list of phrases. A fragment that
+is itself a message of ours, as a reason often is, is told in the words of the Chinese catalog.
 
 ``str(error)`` is English and stays so; only what a Chinese reader is shown goes through here.
 """
@@ -8,17 +9,41 @@ from __future__ import annotations
 import re
 import string
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from microkernel.messages.glossary import state_word
+from microkernel.messages.glossary import glossary, state_word
 
-_FILE = Path(__file__).parent / "phrases_zh.toml"
-_FIELDS = frozenset({"reason", "what", "where", "suggestion", "wanted", "got", "state"})
+_HERE = Path(__file__).parent
+_FIELDS = frozenset({"reason", "what", "where", "suggestion", "wanted", "got", "state", "new", "kept"})
 _LONGEST = 400
 """Longer texts are a plugin's own; they are shown as they are."""
+_AND = " · "
+_TELLING = 6
+"""A message with fewer letters of its own, such as ``{path}: {reason}``, is not known again by them."""
+_KINDS = {
+    "file": r"[^\s:()]+",
+    "function": r"[^\s`]+",
+    "list": r"[a-z]+(?:(?:, | and )[a-z]+)*",
+    "id": r"MK\d{4}",
+    "number": r"\d+",
+    "signal": r"SIG[A-Z0-9+-]+",
+    "plugin": r"[a-z][a-z0-9_-]*",
+    "where": r"(?: \([^()]+:\d+(?: in [^()]+)?\))?",
+    "suggestion": r"(?:; did you mean [^?]+\?)?",
+}
+"""What a placeholder of this name stands for; any other stands for anything. ``state``: for a state's name."""
+
+
+class _Phrase(NamedTuple):
+    pattern: re.Pattern[str]
+    words: tuple[str, ...]
+    """What a text must have to fit; looked for first, because that is cheap."""
+    template: str
+    translate: Callable[[str, str], str]
+    """From a placeholder's name and text to what is shown."""
 
 
 def chinese(field: str, value: Any) -> Any:
@@ -32,11 +57,15 @@ def chinese(field: str, value: Any) -> Any:
 
 @lru_cache(maxsize=512)
 def phrase(text: str) -> str:
-    """The phrase for a text; ``head: tail`` is taken apart where only the tail is known."""
-    for pattern, template in _phrases():
-        match = pattern.fullmatch(text)
+    """The phrase for a text; what stands between dots is looked up by itself, and ``head: tail`` is taken apart where
+    only the tail is known."""
+    for each in _phrases():
+        match = each.pattern.fullmatch(text) if all(word in text for word in each.words) else None
         if match:
-            return template.format(**{name: phrase(part) for name, part in match.groupdict().items()})
+            parts = {name: each.translate(name, part) for name, part in match.groupdict().items()}
+            return each.template.format(**parts)
+    if _AND in text:
+        return _AND.join(map(phrase, text.split(_AND)))
     head, _, tail = text.partition(": ")
     known = phrase(tail) if tail else tail
     return text if known == tail else f"{head}：{known}"
@@ -44,19 +73,75 @@ def phrase(text: str) -> str:
 
 def pairs() -> Iterator[tuple[str, str]]:
     """All phrases, English and Chinese."""
-    for table in tomllib.loads(_FILE.read_text(encoding="utf-8")).values():
+    for table in read("phrases_zh.toml").values():
         yield from table.items()
 
 
 @cache
-def _phrases() -> list[tuple[re.Pattern[str], str]]:
-    return [(_pattern(english), chinese) for english, chinese in pairs()]
+def read(name: str) -> Mapping[str, Any]:
+    """One of the files beside this module."""
+    return tomllib.loads((_HERE / name).read_text(encoding="utf-8"))
 
 
-def _pattern(template: str) -> re.Pattern[str]:
+@cache
+def _phrases() -> list[_Phrase]:
+    return [*_messages(), *_listed()]
+
+
+def _listed() -> Iterator[_Phrase]:
+    for name, table in read("phrases_zh.toml").items():
+        is_system = name == "system"  # says the same in small and in capital letters
+        for english, chinese in table.items():
+            words = () if is_system else _words(english)
+            yield _Phrase(_pattern(english, re.IGNORECASE if is_system else 0), words, chinese, _part)
+
+
+def _messages() -> list[_Phrase]:
+    """The messages themselves, those first that are the surest to be known again."""
+    theirs = read("zh.toml")
+    known = [
+        (english["text"], theirs[id]["text"])
+        for id, english in read("en.toml").items()
+        if id in theirs and _letters(english["text"]) >= _TELLING
+    ]
+    known.sort(key=lambda pair: -_letters(pair[0]))
+    return [_Phrase(_pattern(english), _words(english), _bare(template), chinese) for english, template in known]
+
+
+def _words(template: str) -> tuple[str, ...]:
+    return tuple(text for text, *_ in string.Formatter().parse(template) if text)
+
+
+def _letters(template: str) -> int:
+    return sum(map(str.isalpha, "".join(_words(template))))
+
+
+def _bare(template: str) -> str:
+    """Without formats: what was cut out of a text has been formatted."""
+    parts = string.Formatter().parse(template)
+    return "".join(_escaped(text) + (f"{{{name}}}" if name else "") for text, name, _, _ in parts)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _part(name: str, part: str) -> str:
+    if name == "list":
+        return "、".join(re.split(", | and ", part))
+    return state_word(part, "zh") if name == "state" else phrase(part)
+
+
+def _pattern(template: str, flags: int = 0) -> re.Pattern[str]:
     """A regular expression for a template: ``{name}`` is a group, everything else itself."""
-    parts = (
-        re.escape(text) + (f"(?P<{name}>.+?)" if name else "")
-        for text, name, _, _ in string.Formatter().parse(template)
-    )
-    return re.compile("".join(parts), re.DOTALL)
+    pattern, seen = "", set[str]()
+    for text, name, _, _ in string.Formatter().parse(template):
+        pattern += re.escape(text)
+        if name:
+            pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{_kind(name)})"
+            seen.add(name)
+    return re.compile(pattern, re.DOTALL | flags)
+
+
+def _kind(name: str) -> str:
+    return "|".join(term.en for term in glossary() if term.state) if name == "state" else _KINDS.get(name, ".+?")

@@ -21,6 +21,8 @@ Parameter = inspect.Parameter
 _UNNAMED = (Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY)
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _EMPTY_LIST, _EMPTY_MAP = bytes(EMPTY_LIST), bytes(EMPTY_MAP)
+_UNKNOWN = "got `ext`"
+_BUFFER = "got `Buffer`"
 _BOARD = ("key", "value", "revision")
 _decode_envelope = codec.decoder_for(Envelope)
 
@@ -89,7 +91,21 @@ class EventBinder:
                 return codec.values_of(decode(envelope).data), {}
             return self._bind_slowly(envelope, delivery, decode, attached)
         except codec.DECODE_FAILURES as failure:
-            raise _invalid(str(failure).replace("`$[4].", "`").replace("`$[4]", "`payload")) from None
+            reason = str(failure).replace("`$[4].", "`").replace("`$[4]", "`payload")
+            if attached and _UNKNOWN in reason:
+                reason = self._told_slowly(envelope, delivery, attached) or reason
+            raise _invalid(reason) from None
+
+    def _told_slowly(self, envelope: Any, delivery: int, attached: Sequence[Any]) -> str:
+        """What does not fit, told of the values that came: the quick way sees no kinds of what is attached."""
+        data = read_event(envelope, delivery, attached).data
+        for key, hint in [(key, hint) for key, hint, _ in self._fields if key in data]:
+            try:
+                codec.convert(data[key], hint)
+            except InvalidArguments as error:
+                reason, _, path = str(error.fields["reason"]).partition(" - at `$")
+                return f"{reason} - at `{key}{path.rstrip('`')}`"
+        return ""
 
     def binds_like(self, other: EventBinder) -> bool:
         """Whether both make the same of any event: positional arguments alone, of equal names, hints and defaults."""
@@ -196,4 +212,5 @@ def _checked(parameter: Parameter, value: Any) -> Any:
 
 
 def _invalid(reason: str, path: str = "") -> InvalidArguments:
+    reason = reason.replace(_BUFFER, "got a Buffer; annotate it `Buffer`")
     return InvalidArguments("MK0605", reason=f"{path}: {reason}" if path else reason, path=path)

@@ -40,7 +40,8 @@ class Feed:
         """The first line of a kernel's life."""
         self.knows(names)
         self._from_birth = True
-        return [Text(self._tongue.word("run.found", version=self._version, name=kernel, count=len(names)))]
+        key = "run.found" if names else "run.none"
+        return [Text(self._tongue.word(key, version=self._version, name=kernel, count=len(names)))]
 
     def message(self, id: str, level: str, plugin: str, fields: Mapping[str, Any]) -> list[RenderableType]:
         """A message of the kernel."""

@@ -9,6 +9,8 @@ from microkernel.errors import KernelError
 
 Tell = Callable[[str, Mapping[str, Any]], str]
 
+_ONLY_A_REASON = "MK0605"
+"""A message whose text is its reason."""
 _BLANK = {ord("\t"): "    ", ord("\n"): " ", ord("\r"): " "}
 
 
@@ -31,6 +33,14 @@ class Tongue:
         """An unknown key is shown as it is."""
         text = self._words.get(key, key)
         return text.format_map({name: plain(str(value)) for name, value in fields.items()}) if fields else text
+
+    def word_or(self, key: str, other: str) -> str:
+        """What is not known is shown in other words."""
+        return self._words.get(key, other)
+
+    def reason(self, reason: str) -> str:
+        """Why something was, as it is kept: in English, or in a plugin's own words."""
+        return plain(reason if self.language == "en" else self.tell(_ONLY_A_REASON, {"reason": reason, "path": ""}))
 
     def state(self, state: str) -> str:
         return self._words.get(f"state.{state}", state)

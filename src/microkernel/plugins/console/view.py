@@ -24,6 +24,7 @@ MARKS = {"explain": "›", "direct": "·", "success": "✓", "notice": "•", "w
 STYLES = {"explain": "dim", "success": "green", "notice": "cyan", "warn": "yellow", "error": "red"}
 
 _STATES = {"active": "green", "failed": "red", "quarantined": "red", "zombie": "red", "stopped": "dim"}
+_LIMITS = frozenset({"memory", "cpu", "files", "file size", "disk", "frames"})
 _COUNTS = ("events", "calls", "emitted", "waiting", "restarts", "dropped", "refused", "dead")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -192,7 +193,7 @@ def plugin(info: Mapping[str, Any], tongue: Tongue) -> list[RenderableType]:
 
 def _facts(info: Mapping[str, Any], tongue: Tongue) -> list[tuple[str, str]]:
     error, word = info["error_id"], tongue.word
-    protections = [f"{name}  {word(f'protection.{how}')}" for name, how in info["protections"].items()]
+    protections = [_protection(name, how, info["isolation"], tongue) for name, how in info["protections"].items()]
     return [
         ("error", f"{error}  {tongue.tell(error, info['error_fields'])}" if error else ""),
         ("path", info["path"]),
@@ -211,6 +212,12 @@ def _facts(info: Mapping[str, Any], tongue: Tongue) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
+def _protection(name: str, how: str, level: str, tongue: Tongue) -> str:
+    """A limit that this level could hold, and that nobody set, is not one that the machine lacks."""
+    shown = "unset" if how == "unavailable" and name in _LIMITS and level != "thread" else how
+    return f"{tongue.word_or(f'guarded.{name}', name)}  {tongue.word(f'protection.{shown}')}"
+
+
 def _grants(permissions: Mapping[str, Any], tongue: Tongue) -> str:
     everything = tongue.word("grant.all")
     return "\n".join(
@@ -225,9 +232,12 @@ def letters(dead: Sequence[Mapping[str, Any]], tongue: Tongue) -> list[Renderabl
     names = ("id", "time", "plugin", "topic", "deliveries")
     columns = [*(Column(tongue.word(f"dead.{name}"), name in ("id", "deliveries")) for name in names)]
     rows = [
-        [str(each["id"]), clock(each["time"]), each["plugin"], each["topic"], str(each["delivery"]), each["reason"]]
+        [
+            str(each["id"]), clock(each["time"]), each["plugin"], each["topic"], str(each["delivery"]),
+            tongue.reason(each["reason"]),
+        ]
         for each in dead
-    ]
+    ]  # fmt: skip
     return [Columns([*columns, Column(tongue.word("dead.reason"), fold=True)], rows)]
 
 
@@ -238,7 +248,7 @@ def letter(dead: Mapping[str, Any], tongue: Tongue) -> list[RenderableType]:
     rows += [
         [tongue.word("dead.time"), clock(dead["time"])],
         [tongue.word("dead.deliveries"), str(dead["delivery"])],
-        [tongue.word("dead.reason"), dead["reason"]],
+        [tongue.word("dead.reason"), tongue.reason(dead["reason"])],
         [tongue.word("dead.data"), value_text(dead["data"])],
     ]
     return [Columns([Column(""), Column("", fold=True)], rows, head=False)]

@@ -271,7 +271,7 @@ OTHER = plugin("@expose\ndef open(self): ...\n@expose\ndef shut(self): ...")
 
 
 def check_permissions_bind(stage: Stage) -> None:
-    """A permissions table is granted as declared, one's own names always; PermissionDenied names the line to add."""
+    """A permissions table is granted as declared, emits below one's own name always; a refusal names the line."""
     with stage.run(bound=BOUND, other=OTHER) as scene:
         lines = scene.call("bound.attempts")
         assert lines[:8] == [""] * 8

@@ -1,0 +1,56 @@
+"""How a reload that was not taken names the two sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from microkernel import Kernel
+from microkernel.errors import ReloadFailed
+from microkernel.messages import Catalog
+
+SOURCE = """
+from microkernel import IPlugin
+class Plugin(IPlugin):
+    def start(self): {start}
+    def stop(self): pass
+"""
+
+
+def source(version: str, start: str = "pass") -> str:
+    block = f'# /// script\n# [tool.microkernel]\n# version = "{version}"\n# ///\n' if version else ""
+    return block + SOURCE.replace("{start}", start)
+
+
+def told(folder: Path, old: str, new: str) -> list[str]:
+    """What is said of a reload of ``old`` that fails, in both languages."""
+    path = folder / "p.py"
+    path.write_text(source(old))
+    with Kernel(path, isolation="thread") as kernel:
+        path.write_text(new)
+        with pytest.raises(ReloadFailed) as refused:
+            kernel.reload("p")
+    return [Catalog.load(language).text("MK0305", refused.value.fields) for language in ("en", "zh")]
+
+
+def test_versions_that_differ_are_named(tmp_path: Path) -> None:
+    english, chinese = told(tmp_path, "1.2", source("1.3", "{}['x']"))
+    assert english.startswith("1.3 not taken: MK0201 start() raised KeyError: 'x' (p.py:8 in start). 1.2 goes on")
+    said = "未被采用：1.3，MK0201 start() 抛出 KeyError：'x'（p.py 第 8 行，start）。"
+    assert chinese.startswith(f"{said}继续运行：1.2，")
+
+
+def test_of_one_version_twice_nothing_is_said(tmp_path: Path) -> None:
+    english, chinese = told(tmp_path, "1.0", source("1.0", "{}['x']"))
+    assert english.startswith("the new source not taken: MK0201")
+    assert "The old source goes on, its state" in english
+    assert chinese.startswith("未被采用：新源码，MK0201 start() 抛出 KeyError")
+    assert "继续运行：旧源码，状态" in chinese
+
+
+def test_a_version_that_is_not_known_is_not_told(tmp_path: Path) -> None:
+    english, chinese = told(tmp_path, "1.2", "class Plugin(:\n")
+    assert english.startswith("the new source not taken: MK0103")
+    assert "1.2 goes on" in english
+    assert "第 1 行：语法错误，" in chinese
