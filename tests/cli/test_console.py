@@ -223,6 +223,19 @@ def test_control_c_clears_the_line_and_then_ends(home: Home, terminal: Open) -> 
     assert screen.is_as_before()
 
 
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+def test_who_leaves_while_a_call_is_pending_sees_no_traceback(home: Home, terminal: Open, key: str) -> None:
+    home.write("greeter.py", GREETER)
+    screen = terminal("run", "--isolation", "process")
+    screen.see("✓ greeter")
+    screen.type("call greeter.hang --timeout 60\r")
+    screen.see("takes longer; its answer will come here")
+    screen.type(key)
+    screen.see("greeter  stopped")
+    assert screen.ended() == 0
+    assert screen.is_as_before()
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_signal_gives_the_terminal_back(home: Home, terminal: Open, signals: int) -> None:
     home.write("slow.py", GREETER.replace("def stop(self): pass", "def stop(self): __import__('time').sleep(60)"))
