@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from microkernel.cli.ending import SAME
+
 from .conftest import GREETER, MK, PATIENCE, Home, Start
 
 CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78]|\r|\x07")
@@ -247,6 +249,7 @@ def test_a_signal_gives_the_terminal_back(home: Home, terminal: Open, signals: i
     screen.process.send_signal(signal.SIGTERM)
     screen.see("stopping; once more to kill")
     if signals == 2:
+        time.sleep(SAME)
         screen.process.send_signal(signal.SIGTERM)
         assert screen.ended() == 128 + signal.SIGTERM
     else:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -27,7 +27,9 @@ from microkernel.cli.output import Output, words_of
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
 from microkernel.kernel.kernel import Core
+from microkernel.kernel.lifecycle import RUNNING
 from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
+from microkernel.kernel.registry import Record
 from microkernel.plugins import console
 from microkernel.plugins.console import view
 
@@ -117,16 +119,21 @@ class Run:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The first asks, the second kills. What its plugins started ends with the kernel in any case."""
-        if not self._end.is_asked:
+        if not self._end.is_asked_again():
             self._end.ask()
             return
         if self._terminal is not None:
             termios.tcsetattr(0, termios.TCSANOW, self._terminal)
         if self._server is not None:
             self._server.path.unlink(missing_ok=True)
-        left = sum(record.instance is not None for record in self._kernel.core.registry)
-        os.write(2, f"! {self._output.tongue.word('run.killed', count=left)}\n".encode())
+        left = not_stopped(self._kernel.core.registry)
+        os.write(2, f"! {self._output.tongue.word('run.killed', count=len(left))}\n".encode())
         os._exit(128 + number)
+
+
+def not_stopped(records: Iterable[Record]) -> list[str]:
+    """The operator's own plugins that still run, whatever was asked of them."""
+    return [r.name for r in records if r.state in (*RUNNING, "zombie") and not (r.built_in or r.visitor)]
 
 
 class _AllAt(dict[str, PluginConfig]):
