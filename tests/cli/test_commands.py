@@ -277,6 +277,25 @@ def test_logs_follow_is_interrupted_quietly(shared: Home) -> None:
         assert follower.stderr.read() == ""
 
 
+INTERRUPTED_WHEN = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from microkernel.cli import main; main()
+"""
+
+
+@pytest.mark.parametrize("module", ["microkernel.cli.commands", "rich", "microkernel.app"])
+def test_who_interrupts_a_command_that_is_being_loaded_sees_nothing(home: Home, module: str) -> None:
+    done = subprocess.run(
+        [MK[0], "-c", INTERRUPTED_WHEN.format(module=module), "doctor"], env=home.env, capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_pipe_that_closes_is_no_error(shared: Home) -> None:
     done = subprocess.run(
         ["sh", "-c", '"$0" -c "$1" glossary | head -n 1', MK[0], MK[2]], env=shared.env, capture_output=True, text=True,
