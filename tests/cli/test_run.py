@@ -82,6 +82,29 @@ def test_the_language_of_the_configuration(home: Home, start: Start) -> None:
     assert home.mk("ps", MK_LANG="en").stdout == "no plugins\n"
 
 
+MISNAMED = """
+[plugin.greter]
+concurrency = 2
+[plugin.off]
+enabled = false
+[group.g]
+plugins = ["greeter", "nobody"]
+"""
+
+
+def test_a_configuration_for_who_is_not_there_is_told(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    home.write("off.py", GREETER)
+    (home.folder / "microkernel.toml").write_text(MISNAMED, "utf-8")
+    running = start("--headless", "--isolation", "thread")
+    running.wait_for("✓ greeter")
+    assert [line for line in running.output if "MK0712" in line] == [
+        "! greter   MK0712  not found, though [plugin.greter] in the configuration names it; "
+        "did you mean 'greeter'?",
+        "! nobody   MK0712  not found, though [group.g] in the configuration names it",
+    ]
+
+
 def test_paths_in_the_configuration_are_meant_from_its_folder(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER)
     config = home.folder / "etc" / "microkernel.toml"

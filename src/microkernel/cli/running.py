@@ -60,7 +60,7 @@ class Run:
         if with_console:
             told = console_config(output)
             plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=told)
-        if watching:
+        if watching and _can_watch():
             plugin["watcher"] = PluginConfig(isolation="thread", permissions=GRANT)
         self._kernel = Kernel(places, config=replace(config, plugin=plugin), name=name, lock=lock)
         self._server: ControlServer | None = None
@@ -95,7 +95,7 @@ class Run:
             self._watch(kernel.core)
 
     def _watch(self, core: Core) -> None:
-        if find_spec("watchfiles") is None:
+        if not _can_watch():
             core.announce("MK0308", fields={"extra": "console"})
             return
         with suppress(KernelError):  # it has been told
@@ -129,6 +129,10 @@ class Run:
         left = not_stopped(self._kernel.core.registry)
         os.write(2, f"! {self._output.tongue.word('run.killed', count=len(left))}\n".encode())
         os._exit(128 + number)
+
+
+def _can_watch() -> bool:
+    return find_spec("watchfiles") is not None
 
 
 def not_stopped(records: Iterable[Record]) -> list[str]:
