@@ -180,6 +180,15 @@ def test_new_refuses_a_name_no_plugin_can_have(home: Home, name: str) -> None:
     assert list(home.plugins.iterdir()) == []
 
 
+def test_new_leaves_nothing_where_there_is_no_room(home: Home) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 0; exec "$0" -c "$1" new hello', MK[0], MK[2]], cwd=home.folder, env=home.env,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "✗ MK0706  plugins/hello.py: not written: file too large\n")
+    assert list(home.plugins.iterdir()) == []
+
+
 def test_without_a_kernel(home: Home) -> None:
     for command in (["ps"], ["call", "a.b"], ["kill", "x"], ["logs", "-f"], ["data"]):
         done = home.mk(*command, code=2)
