@@ -180,6 +180,15 @@ def test_new_refuses_a_name_no_plugin_can_have(home: Home, name: str) -> None:
     assert list(home.plugins.iterdir()) == []
 
 
+def test_new_leaves_nothing_where_there_is_no_room(home: Home) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 0; exec "$0" -c "$1" new hello', MK[0], MK[2]], cwd=home.folder, env=home.env,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "✗ MK0706  plugins/hello.py: not written: file too large\n")
+    assert list(home.plugins.iterdir()) == []
+
+
 def test_without_a_kernel(home: Home) -> None:
     for command in (["ps"], ["call", "a.b"], ["kill", "x"], ["logs", "-f"], ["data"]):
         done = home.mk(*command, code=2)
@@ -275,6 +284,25 @@ def test_logs_follow_is_interrupted_quietly(shared: Home) -> None:
         assert follower.wait(PATIENCE) == 130
         assert follower.stderr is not None
         assert follower.stderr.read() == ""
+
+
+INTERRUPTED_WHEN = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from microkernel.cli import main; main()
+"""
+
+
+@pytest.mark.parametrize("module", ["microkernel.cli.commands", "rich", "microkernel.app"])
+def test_who_interrupts_a_command_that_is_being_loaded_sees_nothing(home: Home, module: str) -> None:
+    done = subprocess.run(
+        [MK[0], "-c", INTERRUPTED_WHEN.format(module=module), "doctor"], env=home.env, capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_pipe_that_closes_is_no_error(shared: Home) -> None:

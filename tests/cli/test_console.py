@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from microkernel.cli.ending import SAME
+
 from .conftest import GREETER, MK, PATIENCE, Home, Start
 
 CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78]|\r|\x07")
@@ -223,6 +225,19 @@ def test_control_c_clears_the_line_and_then_ends(home: Home, terminal: Open) -> 
     assert screen.is_as_before()
 
 
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+def test_who_leaves_while_a_call_is_pending_sees_no_traceback(home: Home, terminal: Open, key: str) -> None:
+    home.write("greeter.py", GREETER)
+    screen = terminal("run", "--isolation", "process")
+    screen.see("✓ greeter")
+    screen.type("call greeter.hang --timeout 60\r")
+    screen.see("takes longer; its answer will come here")
+    screen.type(key)
+    screen.see("greeter  stopped")
+    assert screen.ended() == 0
+    assert screen.is_as_before()
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_signal_gives_the_terminal_back(home: Home, terminal: Open, signals: int) -> None:
     home.write("slow.py", GREETER.replace("def stop(self): pass", "def stop(self): __import__('time').sleep(60)"))
@@ -234,6 +249,7 @@ def test_a_signal_gives_the_terminal_back(home: Home, terminal: Open, signals: i
     screen.process.send_signal(signal.SIGTERM)
     screen.see("stopping; once more to kill")
     if signals == 2:
+        time.sleep(SAME)
         screen.process.send_signal(signal.SIGTERM)
         assert screen.ended() == 128 + signal.SIGTERM
     else:

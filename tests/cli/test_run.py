@@ -6,9 +6,15 @@ import json
 import re
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
+
+from microkernel import Kernel, KernelConfig
+from microkernel.cli.ending import SAME
+from microkernel.cli.running import GRANT, WATCHER, not_stopped
+from microkernel.kernel.manifest import PluginConfig
 
 from .conftest import GREETER, Home, Start
 
@@ -74,6 +80,29 @@ def test_the_language_of_the_configuration(home: Home, start: Start) -> None:
     start("plugins", "--headless").wait_for("核心“mine”")
     assert home.mk("ps").stdout == "没有插件\n"
     assert home.mk("ps", MK_LANG="en").stdout == "no plugins\n"
+
+
+MISNAMED = """
+[plugin.greter]
+concurrency = 2
+[plugin.off]
+enabled = false
+[group.g]
+plugins = ["greeter", "nobody"]
+"""
+
+
+def test_a_configuration_for_who_is_not_there_is_told(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    home.write("off.py", GREETER)
+    (home.folder / "microkernel.toml").write_text(MISNAMED, "utf-8")
+    running = start("--headless", "--isolation", "thread")
+    running.wait_for("✓ greeter")
+    assert [line for line in running.output if "MK0712" in line] == [
+        "! greter   MK0712  not found, though [plugin.greter] in the configuration names it; "
+        "did you mean 'greeter'?",
+        "! nobody   MK0712  not found, though [group.g] in the configuration names it",
+    ]
 
 
 def test_paths_in_the_configuration_are_meant_from_its_folder(home: Home, start: Start) -> None:
@@ -157,15 +186,39 @@ def test_a_signal_stops_it_cleanly(home: Home, start: Start, number: signal.Sign
     assert list((home.runtime / "microkernel").iterdir()) == []
 
 
+def test_two_signals_at_once_are_one(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    running = start("--headless", "--isolation", "thread")
+    running.wait_for("✓ greeter")
+    assert running.end(signal.SIGTERM, signal.SIGINT) == 0
+    assert running.output[-2:] == ["· stopping; once more to kill", "• greeter  stopped"]
+
+
 def test_a_second_signal_kills_it(home: Home, start: Start) -> None:
     home.write("slow.py", GREETER.replace("def stop(self): pass", "def stop(self): __import__('time').sleep(60)"))
+    home.write("broken.py", GREETER.replace("def start(self): ", "def start(self): 1 / 0; "))
+    home.write("greeter.py", GREETER)
     running = start("--headless", "--isolation", "process")
     running.wait_for("✓ slow")
+    running.wait_for("✗ broken")
     running.process.send_signal(signal.SIGTERM)
-    running.wait_for("stopping; once more to kill")
+    running.wait_for("greeter  stopped")
+    time.sleep(SAME)
     assert running.end(signal.SIGTERM) == 128 + signal.SIGTERM
     assert "! killed; plugins that did not stop: 1" in running.output
     assert list((home.runtime / "microkernel").iterdir()) == []
+
+
+def test_who_did_not_stop_are_plugins_of_the_operator_that_run(home: Home) -> None:
+    home.write("greeter.py", GREETER)
+    home.write("broken.py", GREETER.replace("def start(self): ", "def start(self): 1 / 0; "))
+    watcher = PluginConfig(permissions=GRANT)
+    config = KernelConfig(data_dir=str(home.folder), plugin={"watcher": watcher})
+    with Kernel(str(home.plugins), config, isolation="thread") as kernel:
+        kernel.core.load(WATCHER, built_in=True)
+        assert not_stopped(kernel.core.registry) == ["greeter"]
+        kernel.stop("greeter")
+        assert not_stopped(kernel.core.registry) == []
 
 
 def test_for_machines_each_line_is_an_object(home: Home, start: Start) -> None:

@@ -77,6 +77,7 @@ def test_without_watchfiles_it_goes_on_and_says_what_to_install(home: Home, star
     assert running.end() == 0
     told = [line for line in running.output if "watchfiles" in line]
     assert told == ['• saved files are not reloaded: watchfiles is not installed: pip install "microkernel[console]"']
+    assert "MK0712" not in running.text
     quiet = start("--headless", "--isolation", "thread", "--no-watch", **without)
     quiet.wait_for("✓ greeter")
     assert quiet.end() == 0

@@ -131,6 +131,18 @@ def test_without_wasm_it_says_so_and_the_parser_runs_at_process(
     assert "equal:" in output
 
 
+def test_who_interrupts_it_while_it_is_being_loaded_sees_nothing(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt = "import os, signal, sys\nclass Finder:\n    def find_spec(self, name, *_):\n"
+    interrupt += "        if name == 'microkernel.app': os.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "sitecustomize.py").write_text(f"{interrupt}sys.meta_path.insert(0, Finder())\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    demo = launch()
+    assert demo.finish() == (130, "")
+    assert demo.leftovers() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_nothing(launch: Launch, number: signal.Signals) -> None:
     demo = launch()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, PluginConfig
-from microkernel.kernel.settings import effective, held_to
+from microkernel.kernel.manifest import Group, KernelConfig, Level, Limits, Manifest, PluginConfig
+from microkernel.kernel.settings import effective, held_to, misnamed
 
 DEFAULT = Limits()
 GREEDY = Manifest("p", limits=Limits(mailbox=10**9, kept=0))
@@ -31,3 +31,10 @@ def test_it_may_lower_it() -> None:
 )
 def test_the_operator_raises_it(config: KernelConfig) -> None:
     assert limits(GREEDY, config, "sandbox") == (DEFAULT.mailbox, 10**9)
+
+
+def test_who_is_named_and_not_there() -> None:
+    config = KernelConfig(
+        plugin={"writer": PluginConfig(), "writr": PluginConfig()}, group={"g": Group(plugins=("writer", "nobody"))}
+    )
+    assert [*misnamed(config, {"writer"})] == [("[plugin.writr]", "writr"), ("[group.g]", "nobody")]

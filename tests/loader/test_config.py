@@ -98,6 +98,7 @@ def test_an_unknown_key_is_refused(tmp_path: Path, text: str, key: str, suggesti
         ('isolation = "process "', "isolation"),
         ('fallback = ["thread", "vm"]', "fallback[1]"),
         ('log_level = "LOUD"', "log_level"),
+        ('language = "fr"', "language"),
         ("plugin = []", "plugin"),
         ("[plugin]\na = 1", "plugin.a"),
         ("[plugin.a]\nlimits = { start = true }", "plugin.a.limits.start"),

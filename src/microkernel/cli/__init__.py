@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _EXTRA = frozenset({"typer", "rich", "prompt_toolkit"})
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -13,13 +18,30 @@ def main() -> None:
     0: done. 1: what was asked for failed. 2: usage, or no kernel answers. 130: interrupted.
     """
     try:
-        from microkernel.cli.commands import run
+        with _left_at_once():
+            from microkernel.cli.commands import run
     except ModuleNotFoundError as missing:
         if str(missing.name).partition(".")[0] not in _EXTRA:
             raise
         print(_not_installed(), file=sys.stderr)
         sys.exit(2)
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+@contextmanager
+def _left_at_once() -> Iterator[None]:
+    """Who is interrupted meanwhile ends without a word: an exception in the midst of an import may be shown by who
+    imports, or taken for another one."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _not_installed() -> str:

@@ -63,8 +63,6 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
         return 0
-    except KeyboardInterrupt:
-        return 130
     except Exception as error:
         return tell_usage(error, output)
 

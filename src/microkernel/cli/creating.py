@@ -17,10 +17,20 @@ def create(name: str, folder: str, language: str) -> Path:
     text = (_HERE / f"new_{language}.py.txt").read_text(encoding="utf-8").replace("NAME", name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        _write_new(path, text)
     except FileExistsError:
         raise KernelError("MK0708", path=str(path)) from None
     except OSError as error:
         raise ConfigError("MK0706", path=str(path), reason=(error.strerror or str(error)).lower()) from None
     return path
+
+
+def _write_new(path: Path, text: str) -> None:
+    """All of it or nothing. Raises FileExistsError."""
+    file = path.open("x", encoding="utf-8")
+    try:
+        with file:
+            file.write(text)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -27,7 +27,9 @@ from microkernel.cli.output import Output, words_of
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
 from microkernel.kernel.kernel import Core
+from microkernel.kernel.lifecycle import RUNNING
 from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
+from microkernel.kernel.registry import Record
 from microkernel.plugins import console
 from microkernel.plugins.console import view
 
@@ -58,7 +60,7 @@ class Run:
         if with_console:
             told = console_config(output)
             plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=told)
-        if watching:
+        if watching and _can_watch():
             plugin["watcher"] = PluginConfig(isolation="thread", permissions=GRANT)
         self._kernel = Kernel(places, config=replace(config, plugin=plugin), name=name, lock=lock)
         self._server: ControlServer | None = None
@@ -93,7 +95,7 @@ class Run:
             self._watch(kernel.core)
 
     def _watch(self, core: Core) -> None:
-        if find_spec("watchfiles") is None:
+        if not _can_watch():
             core.announce("MK0308", fields={"extra": "console"})
             return
         with suppress(KernelError):  # it has been told
@@ -117,16 +119,25 @@ class Run:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The first asks, the second kills. What its plugins started ends with the kernel in any case."""
-        if not self._end.is_asked:
+        if not self._end.is_asked_again():
             self._end.ask()
             return
         if self._terminal is not None:
             termios.tcsetattr(0, termios.TCSANOW, self._terminal)
         if self._server is not None:
             self._server.path.unlink(missing_ok=True)
-        left = sum(record.instance is not None for record in self._kernel.core.registry)
-        os.write(2, f"! {self._output.tongue.word('run.killed', count=left)}\n".encode())
+        left = not_stopped(self._kernel.core.registry)
+        os.write(2, f"! {self._output.tongue.word('run.killed', count=len(left))}\n".encode())
         os._exit(128 + number)
+
+
+def _can_watch() -> bool:
+    return find_spec("watchfiles") is not None
+
+
+def not_stopped(records: Iterable[Record]) -> list[str]:
+    """The operator's own plugins that still run, whatever was asked of them."""
+    return [r.name for r in records if r.state in (*RUNNING, "zombie") and not (r.built_in or r.visitor)]
 
 
 class _AllAt(dict[str, PluginConfig]):

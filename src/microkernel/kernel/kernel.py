@@ -33,13 +33,13 @@ from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, P
 from microkernel.kernel.operations import Operations
 from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader, Lock, Place
 from microkernel.kernel.reactor import Reactor
-from microkernel.kernel.registry import LogRecord, Record, Registry
+from microkernel.kernel.registry import LogRecord, Record, Registry, did_you_mean
 from microkernel.kernel.reload import Reloading, ReloadReport
 from microkernel.kernel.remains import Remains
 from microkernel.kernel.resolver import plan, split
 from microkernel.kernel.router import Router
 from microkernel.kernel.service import KernelService
-from microkernel.kernel.settings import choose_level, effective, held_to
+from microkernel.kernel.settings import choose_level, effective, held_to, misnamed
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.kernel.subscriptions import Subscriptions
 from microkernel.kernel.switch import Switch
@@ -130,9 +130,11 @@ class Core(Approving, Buried, Texts):
     def run(self) -> None:
         """Discover and bring up; returns when every plugin is active or not going to be."""
         with self._looking:
-            found = self._found()
+            here = self.loader.discover(self.places)
+            found = self._wanted(here)
             names = dict.fromkeys(each.name for each in found)
             self.journal.publish("kernel.found", kernel=self.name, names=[*names])
+            self._tell_misnamed({*self.registry.names(), *(each.name for each in here)})
             self._bring_in(found)
 
     def discover(self) -> Leftovers:
@@ -144,7 +146,15 @@ class Core(Approving, Buried, Texts):
             return [each.name for each in found]
 
     def _found(self) -> list[Found]:
-        return [each for each in self.loader.discover(self.places) if each.error or self._wanted(each)]
+        return self._wanted(self.loader.discover(self.places))
+
+    def _wanted(self, found: list[Found]) -> list[Found]:
+        return [each for each in found if each.error or effective(each.manifest, self.config).enabled]
+
+    def _tell_misnamed(self, known: set[str]) -> None:
+        """Who looks nowhere, and loads one by one, may name who is still to come."""
+        for table, name in misnamed(self.config, known) if self.places else ():
+            self.journal.announce("MK0712", "warn", name, key=table, suggestion=did_you_mean(name, known))
 
     def _bring_in(self, found: list[Found]) -> None:
         for each in found:
@@ -188,9 +198,6 @@ class Core(Approving, Buried, Texts):
         while record.state not in SETTLED and not self.deaths.closing:
             record.turned.wait()
             record.turned.clear()
-
-    def _wanted(self, found: Found) -> bool:
-        return effective(found.manifest, self.config).enabled
 
     def _admit(self, found: Found) -> Record:
         """Make a record of what was found; a second one of a name is told about, and left out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +37,13 @@ def effective(manifest: Manifest, config: KernelConfig) -> Manifest:
         determinism=replace(manifest.determinism, **own.determinism),
         config={**manifest.config, **own.config},
     )
+
+
+def misnamed(config: KernelConfig, known: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Names of plugins that the operator decides about and that nobody has, each with the table it stands in."""
+    named = [(f"[plugin.{name}]", name) for name in config.plugin]
+    named += [(f"[group.{group}]", name) for group, own in config.group.items() for name in own.plugins]
+    return ((table, name) for table, name in named if name not in known)
 
 
 def held_to(manifest: Manifest, config: KernelConfig, level: Level) -> Manifest:

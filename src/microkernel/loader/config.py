@@ -29,7 +29,7 @@ _KERNEL: Schema = {
     "min_isolation": schema.level,
     "fallback": schema.list_of(schema.level, "a list of levels"),
     "data_dir": schema.text,
-    "language": schema.text,
+    "language": schema.one_of("en", "zh"),
     "log_level": schema.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     "limits": schema.table(LIMITS),
     "plugin": schema.tables(schema.made(PluginConfig, _PLUGIN)),

@@ -116,7 +116,7 @@ class Plugin(IPlugin):
     def _begin(self, words: Sequence[str]) -> None:
         """Do it beside the prompt, which waits a moment: most answers are there at once."""
         done = threading.Event()
-        threading.Thread(target=self._do, args=(words, done), name=f"console-{words[0]}", daemon=True).start()
+        self.api.spawn(self._do, words, done)
         if not done.wait(_PATIENCE):
             self._show([view.line("direct", " ".join(words), self.tongue.word("console.later"))])
 

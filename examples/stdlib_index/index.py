@@ -1,0 +1,308 @@
+"""One run of the demo: the plugins, their trouble, what is shown, and the plain loop that it must agree with."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import signal
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+
+from plain import KINDS, plain_count, python_files
+from screen import Screen
+from texts import Texts
+
+from microkernel import Kernel, KernelConfig
+from microkernel.errors import IsolationUnavailable, ReloadFailed
+from microkernel.hosts._image import STEPS, Image
+from microkernel.kernel.manifest import Level, Permissions, PluginConfig
+from microkernel.messages import Catalog, language, translate
+
+PLUGINS = Path(__file__).parent / "plugins"
+PATIENCE = 20.0
+"""Seconds without a single new file after which something is wrong."""
+SAID_ELSEWHERE = {
+    "MK0221",  # delivered again: shown in the line of the new generation
+    "MK0613", "MK0618",  # dead letters, of the plugin we kill ourselves
+    "MK0219",  # stopped, at the end
+}  # fmt: skip
+
+
+class Demo:
+    """One run. What the kernel tells and what we say come as events on one thread, and so in one order."""
+
+    def __init__(
+        self, kernel: Kernel, plugins: Path, files: int, screen: Screen, texts: Texts, catalog: Catalog
+    ) -> None:
+        self.kernel = kernel
+        self.plugins = plugins
+        self.files = files
+        self.screen = screen
+        self.texts = texts
+        self.catalog = catalog
+        self.again: dict[str, int] = {}
+        self.over = False
+        kernel.on("kernel.message", self.hear)
+        kernel.on("demo.says", lambda level, who, text: screen.line(level, who, text))
+
+    # What is shown
+
+    def hear(self, id: str, level: str, plugin: str, fields: dict[str, Any]) -> None:
+        """A message of the kernel."""
+        if id == "MK0221":
+            self.again[plugin] = fields["count"]
+        if self.over or id in SAID_ELSEWHERE:
+            return
+        text = self.catalog.text(id, fields)
+        if id == "MK0218" and (count := self.again.pop(plugin, 0)):
+            text += self.texts("again", count=count)
+        self.screen.line(level, plugin, f"{id}  {text}" if level in ("warn", "error") else text)
+
+    def say(self, level: str, who: str, key: str, **fields: object) -> None:
+        self.kernel.emit("demo.says", level=level, who=who, text=self.texts(key, **fields))
+
+    def show_plugins(self) -> None:
+        for info in self.kernel.list():
+            place = f"pid {info.pid}" if info.pid else ""
+            self.screen.line("success", info.name, f"{info.version:<5}{info.isolation:<9}{place}")
+
+    # What happens
+
+    def run(self) -> dict[str, Any]:
+        """Have all files counted, with what is done to the plugins meanwhile. What the aggregator knows at the end."""
+        acts = [(0.10, self.kill_and_start), (0.25, self.reload_broken), (0.30, self.reload_changed)]
+        self.kernel.call("walker.walk", timeout=30.0)
+        for counted in self.watch():
+            while acts and counted >= acts[0][0] * self.files:
+                acts.pop(0)[1]()
+        return dict(self.kernel.call("aggregator.progress"))
+
+    def watch(self) -> Iterator[int]:
+        """How many files are counted, until all are, or nothing happens any more."""
+        counted, changed = -1, time.monotonic()
+        while counted < self.files:
+            now = self.kernel.call("aggregator.progress")["counted"]
+            if now > counted:
+                counted, changed = now, time.monotonic()
+                self.screen.progress(counted, self.files, self.texts("files", done=counted, total=self.files))
+            elif time.monotonic() - changed > PATIENCE:
+                self.say("error", "demo", "stuck", seconds=PATIENCE)
+                return
+            yield counted
+            time.sleep(0.05)
+
+    def kill_and_start(self) -> None:
+        """What waits for a plugin that is ended by hand is dead letters; they can be given to it again."""
+        self.say("direct", "parser_b", "kill", count=self.kernel.info("parser_b").waiting)
+        self.kernel.kill("parser_b")
+        self.kernel.start("parser_b")
+        letters = self.kernel.dead_letters("parser_b")
+        self.say("direct", "parser_b", "replay", count=len(letters))
+        for letter in letters:
+            self.kernel.replay(letter["id"])
+
+    def reload_broken(self) -> None:
+        """The old source goes on, and the kernel says why."""
+        source = self.plugins / "parser_a.py"
+        before = source.read_text(encoding="utf-8")
+        self.say("direct", "parser_a", "break", count=self.kernel.info("parser_a").waiting)
+        source.write_text(before.replace("def start(self) -> None:", "def start(self) -> None"), encoding="utf-8")
+        try:
+            self.kernel.reload("parser_a")
+        except ReloadFailed:
+            source.write_text(before, encoding="utf-8")
+
+    def reload_changed(self) -> None:
+        """Version 1.1 takes over what waits for 1.0."""
+        source = self.plugins / "parser_a.py"
+        text = source.read_text(encoding="utf-8").replace('version = "1.0"', 'version = "1.1"')
+        todos = '    "todos": re.compile(rb"#.*\\bTODO\\b"),\n'
+        text = text.replace(todos, todos + todos.replace("todos", "fixmes").replace("TODO", "FIXME"))
+        self.say("direct", "parser_a", "change")
+        source.write_text(text, encoding="utf-8")
+        self.kernel.reload("parser_a")
+
+    def end_all(self) -> None:
+        """Now, whatever they are at, and without a word."""
+        self.over = True
+        for info in self.kernel.list():
+            self.kernel.kill(info.name)
+
+
+def main() -> int:
+    options = arguments()
+    chosen = language()
+    screen, texts = Screen(), Texts(chosen)
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, interrupt)
+        files = python_files()[: 200 if options.quick else None]
+        screen.plain(texts("title", version=platform.python_version(), files=len(files)), "bold")
+        catalog = Catalog.load(chosen)
+        level = prepare(screen, texts, catalog)
+        totals, missing, deaths = index(options, level, len(files), screen, texts, catalog)
+        equal = compare(totals, missing, files, screen, texts)
+        if equal:
+            screen.line("success", "demo", texts("equal", deaths=deaths))
+            try_next(options.seed, screen, texts)
+    except KeyboardInterrupt:
+        screen.end()
+        screen.line("notice", "demo", texts("interrupted"))
+        return 130
+    return 0 if equal else 1
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./run demo", description="Index the standard library with plugins.")
+    parser.add_argument("--seed", type=int, default=0, help="other crashes, at other files")
+    parser.add_argument("--quick", action="store_true", help="200 files instead of all")
+    return parser.parse_args()
+
+
+def interrupt(*_: object) -> NoReturn:
+    """Once: what follows cleans up, and is not to be interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def prepare(screen: Screen, texts: Texts, catalog: Catalog) -> Level:
+    """Have the guest built, if it is not, as `mk wasm prepare` does. The level that parser_b will run at."""
+    image = Image()
+    try:
+        if not image.is_built():
+            build(image, screen, texts)
+        image.ready()
+    except IsolationUnavailable as error:
+        screen.line("notice", "parser_b", texts("no_wasm", reason=f"{error.id}  {translate(error, catalog)}"))
+        return "process"
+    return "wasm"
+
+
+def build(image: Image, screen: Screen, texts: Texts) -> None:
+    screen.line("direct", "wasm", texts("build"))
+    began = time.monotonic()
+    screen.begin("wasm", len(STEPS))
+    try:
+        image.ready(lambda step: screen.progress(STEPS.index(step) if step in STEPS else 0, len(STEPS), texts(step)))
+    finally:
+        screen.end()
+    screen.line("success", "wasm", texts("built", seconds=time.monotonic() - began))
+
+
+def index(
+    options: argparse.Namespace, level: Level, files: int, screen: Screen, texts: Texts, catalog: Catalog
+) -> tuple[dict[str, int], list[str], int]:
+    """By plugins: the totals, what is missing, and how many deaths there were."""
+    with TemporaryDirectory(prefix="mk-demo-") as folder:
+        plugins = Path(folder) / "plugins"  # a copy, which may be changed
+        shutil.copytree(PLUGINS, plugins, ignore=shutil.ignore_patterns("__pycache__"))
+        config = configuration(folder, options, level, files)
+        with Kernel(plugins, config=config) as kernel:
+            demo = Demo(kernel, plugins, files, screen, texts, catalog)
+            demo.show_plugins()
+            began = time.monotonic()
+            screen.begin(texts("counting"), files)
+            try:
+                known = demo.run()
+            except BaseException:
+                demo.end_all()
+                raise
+            finally:
+                screen.end()
+            took = time.monotonic() - began
+            deaths = {info.name: info.restarts for info in kernel.list()}
+            totals = kernel.call("aggregator.totals")
+            missing = kernel.call("aggregator.missing")
+    summary(known, deaths, files, took, screen, texts)
+    return totals, missing, sum(deaths.values())
+
+
+def configuration(folder: str, options: argparse.Namespace, level: Level, files: int) -> KernelConfig:
+    """The operator's word: two plugins are trusted to run in the kernel's own process, one is not trusted at all and
+    may read the library, and nothing else; and when to misbehave."""
+    within = max(2, files // 32)  # of the quarter of the files that each gets, so that all deaths find their file
+    trouble: dict[str, Any] = {"seed": options.seed, "within": within}
+    limit = {"limit": files} if options.quick else {}
+    return KernelConfig(
+        data_dir=str(Path(folder) / "data"),
+        plugin={
+            "walker": PluginConfig(isolation="thread", config={"at_once": False, **limit}),
+            "aggregator": PluginConfig(isolation="thread"),
+            "parser_b": PluginConfig(
+                isolation=level,
+                permissions=Permissions(
+                    emit=("file.counted", "file.found.a"), on=("file.found.b",), fs_read=(sysconfig.get_path("stdlib"),)
+                ),
+            ),
+            "runaway": PluginConfig(config={**trouble, "hangs": 1 if options.quick else 2}),
+            "crasher": PluginConfig(config=trouble),
+        },
+    )
+
+
+def summary(
+    known: dict[str, Any], deaths: dict[str, int], files: int, took: float, screen: Screen, texts: Texts
+) -> None:
+    for who, count in sorted(known["shares"].items()):
+        died = deaths.get(who.split()[0], 0)
+        screen.line("direct", who, texts("deaths" if died else "share", count=count, deaths=died))
+    level = "success" if known["counted"] == files else "error"
+    screen.line(level, "demo", texts("indexed", count=known["counted"], total=files, seconds=took))
+    if known["again"]:
+        screen.line("direct", "demo", texts("twice", count=known["again"]))
+
+
+def compare(totals: dict[str, int], missing: list[str], files: list[str], screen: Screen, texts: Texts) -> bool:
+    """Count plainly and show both. Whether they are equal."""
+    screen.line("direct", "demo", texts("check"))
+    expected = timed_plain_count(files, screen, texts)
+    head = ["", texts("by_plugins"), texts("plainly"), ""]
+    rows = [
+        [texts("kind_files" if kind == "files" else kind), f"{totals.get(kind, 0):,}", f"{expected[kind]:,}",
+         "=" if totals.get(kind, 0) == expected[kind] else "≠"]
+        for kind in KINDS
+    ]  # fmt: skip
+    screen.plain()
+    screen.table(head, rows)
+    screen.plain()
+    for path in missing[:5]:
+        screen.line("error", "demo", texts("missing", path=path))
+    equal = not missing and all(totals.get(kind, 0) == expected[kind] for kind in KINDS)
+    if not equal:
+        screen.line("error", "demo", texts("different"))
+    return equal
+
+
+def timed_plain_count(files: list[str], screen: Screen, texts: Texts) -> dict[str, int]:
+    began, done = time.monotonic(), 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        screen.progress(done, len(files), texts("files", done=done, total=len(files)))
+
+    screen.begin(texts("plainly"), len(files))
+    try:
+        expected = plain_count(files, tick)
+    finally:
+        screen.end()
+    screen.line("direct", "demo", texts("checked", seconds=time.monotonic() - began))
+    return expected
+
+
+def try_next(seed: int, screen: Screen, texts: Texts) -> None:
+    screen.plain()
+    screen.plain(texts("next"), "bold")
+    for command, why in (
+        (f"./run demo --seed {seed + 1}", "next_seed"),
+        ("./run mk run examples/stdlib_index/plugins", "next_run"),
+        ("./run mk run examples/hello", "next_hello"),
+        ("./run mk explain MK0204", "next_explain"),
+    ):
+        screen.plain(f"  {command:<46}{texts(why)}")
