@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -124,6 +125,16 @@ def test_without_the_extra_it_says_what_to_install(cache: Path, home: Home, miss
         assert 'MK0510  extra not installed: pip install "microkernel[wasm]"' in done.stdout + done.stderr
 
 
+def _all_of(terminal: int) -> str:
+    """What was shown on it, now that its other end is closed: it comes in pieces, and then an error."""
+    shown = b""
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 65536):
+            shown += piece
+    os.close(terminal)
+    return shown.decode()
+
+
 def test_on_a_terminal_there_is_a_bar(
     cache: Path, toolchain: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,8 +143,7 @@ def test_on_a_terminal_there_is_a_bar(
     with open(theirs, "w", encoding="utf-8") as terminal:
         monkeypatch.setattr("sys.stderr", terminal)
         preparing.prepare(Output("en"))
-        shown = os.read(ours, 65536).decode()
-    os.close(ours)
+    shown = _all_of(ours)
     assert "building the guest" in shown
     assert "gathering" in shown or "compiling" in shown
     assert "━" in shown
