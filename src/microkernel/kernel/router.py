@@ -257,8 +257,8 @@ def _check_callable(target: Record, method: str) -> None:
     if target.state not in ("active", "stopping"):
         raise PluginNotActive("MK0213", name=target.name, state=target.state, what=f"{target.name}.{method}")
     if method not in target.methods:
-        suggestion = did_you_mean(method, target.methods)
-        raise MethodNotFound("MK0604", target=f"{target.name}.{method}", suggestion=suggestion)
+        suggestion = did_you_mean(method, target.methods) if method else "; a target is written plugin.method"
+        raise MethodNotFound("MK0604", target=f"{target.name}.{method}".rstrip("."), suggestion=suggestion)
 
 
 def cancel(call: PendingCall) -> None:
