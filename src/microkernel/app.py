@@ -19,7 +19,7 @@ from typing import Any
 from microkernel.embedder.calls import Later, Waiter, call_message, give_up, route, value_of
 from microkernel.embedder.handlers import Embedder
 from microkernel.embedder.options import Grants, Places, list_places, read_grant
-from microkernel.errors import CallTimeout, IsolationUnavailable, KernelClosed
+from microkernel.errors import CallTimeout, ConfigError, IsolationUnavailable, KernelClosed
 from microkernel.kernel.clock import SystemClock
 from microkernel.kernel.grants import Review
 from microkernel.kernel.info import PluginInfo
@@ -357,7 +357,11 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
 
 
 def _name_after(places: Leftovers) -> str:
-    return Path(places[0]).resolve().stem if places else "kernel"
+    """Raises ConfigError MK0101 where the working folder, from which the place is meant, is gone."""
+    try:
+        return Path(places[0]).resolve().stem if places else "kernel"
+    except FileNotFoundError:
+        raise ConfigError("MK0101", path=places[0]) from None
 
 
 def _read(path: str | os.PathLike[str] | None) -> KernelConfig:
