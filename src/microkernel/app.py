@@ -18,7 +18,7 @@ from typing import Any
 
 from microkernel.embedder.calls import Later, Waiter, call_message, give_up, route, value_of
 from microkernel.embedder.handlers import Embedder
-from microkernel.errors import CallTimeout, IsolationUnavailable, KernelClosed
+from microkernel.errors import CallTimeout, ConfigError, IsolationUnavailable, KernelClosed
 from microkernel.kernel.clock import SystemClock
 from microkernel.kernel.grants import Review
 from microkernel.kernel.info import PluginInfo
@@ -358,7 +358,11 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
 
 
 def _name_after(places: Leftovers) -> str:
-    stem = Path(places[0]).resolve().stem.lstrip(".") if places else ""
+    """Raises ConfigError MK0101 where the working folder, from which the place is meant, is gone."""
+    try:
+        stem = Path(places[0]).resolve().stem.lstrip(".") if places else ""
+    except FileNotFoundError:
+        raise ConfigError("MK0101", path=places[0]) from None
     return stem if stem.isprintable() and stem else "kernel"
 
 

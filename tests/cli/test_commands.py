@@ -68,6 +68,11 @@ def test_a_call_that_fails(shared: Home, args: list[str], id: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_call_without_a_method_says_how_a_target_is_written(shared: Home) -> None:
+    done = shared.mk("call", "greeter", code=1)
+    assert done.stderr == "✗ MK0604  greeter: no such method; a target is written plugin.method\n"
+
+
 def test_a_call_that_raises_shows_their_lines_and_none_of_ours(shared: Home) -> None:
     done = shared.mk("call", "greeter.fail", code=1)
     first, *rest = done.stderr.splitlines()
@@ -139,7 +144,9 @@ def test_explain_needs_no_kernel(home: Home) -> None:
     assert "What you can do" in english
     assert "你可以做什么" in home.mk("explain", "MK0207", MK_LANG="zh").stdout
     assert home.json("explain", "207")["id"] == "MK0207"
-    assert "MK0720" in home.mk("explain", "MK9999", code=1).stderr
+    assert "MK0720  no message MK9999; the nearest: MK0" in home.mk("explain", "MK9999", code=1).stderr
+    nonsense = home.mk("explain", "nonsense", code=1)
+    assert nonsense.stderr == "✗ MK0720  no message nonsense; ids look like MK0101\n"
 
 
 def test_glossary(home: Home) -> None:
@@ -202,8 +209,13 @@ def test_without_a_kernel(home: Home) -> None:
         (["pss"], "no command pss; did you mean ps?"),
         (["info"], "NAME is missing; mk help info shows how"),
         (["ps", "--color"], "no option --color; mk help ps shows how"),
-        (["logs", "-n", "many"], "mk help logs shows how"),
-        (["run", "--isolation", "jail"], "mk help run shows how"),
+        (["logs", "-n", "many"], "  --last wants a number; mk help logs shows how"),
+        (["call", "a.b", "--timeout", "long"], "  --timeout wants a number; mk help call shows how"),
+        (
+            ["run", "--isolation", "jail"],
+            "  --isolation: there is thread, process, sandbox, wasm; mk help run shows how",
+        ),
+        (["check", "--fail-on", "it's"], "  --fail-on: there is notice, warn, error; mk help check shows how"),
         (["help", "nothing"], "no command nothing; help lists them"),
         (["attach"], "needs a terminal"),
     ],

@@ -152,6 +152,17 @@ def test_a_session(home: Home, terminal: Open) -> None:
     assert not (home.runtime / "microkernel" / "plugins.sock").exists()
 
 
+def test_an_answer_comes_before_the_next_prompt(home: Home, terminal: Open) -> None:
+    home.write("greeter.py", GREETER)
+    screen = terminal("run", "--isolation", "thread")
+    screen.see("✓ greeter")
+    screen.see("mk>")
+    for number in range(10):
+        screen.type(f"nothing{number}\r")
+        screen.see(rf"MK0710  no command nothing{number}; .*\s+mk>")
+    assert len(re.findall(r"nothing\d\s+✗ MK0710", screen.text)) == 10, screen.text
+
+
 def test_completion_and_history(home: Home, terminal: Open) -> None:
     home.write("greeter.py", GREETER)
     screen = terminal("run", "--isolation", "thread")

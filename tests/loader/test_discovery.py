@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from microkernel import Kernel
+from microkernel.errors import ConfigError
 from microkernel.kernel.ports import Found
 from microkernel.loader.discovery import discover, find, location
 
@@ -222,3 +224,14 @@ def test_an_entry_point_is_found_again_by_its_path(site: Path) -> None:
 def test_an_entry_point_that_leads_nowhere_is_an_error_of_its_own(site: Path, name: str) -> None:
     found = only(f"entry-point:{name}")
     assert (found.name, error_id(found)) == (name, "MK0101")
+
+
+def test_a_place_meant_from_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert error_id(only("plugins")) == "MK0101"
+    with pytest.raises(ConfigError) as caught:
+        Kernel("plugins")
+    assert caught.value.text == "plugins: no such file or folder"

@@ -70,12 +70,19 @@ def test_the_nearest_ids(code: str, near: str) -> None:
     assert near in nearest(code, EN.ids())
 
 
-@pytest.mark.parametrize("code", ["0270", "9999", "foo", "", "12345", "MK02O7"])
+@pytest.mark.parametrize("code", ["0270", "9999", "12345", "MK02O7"])
 def test_an_unknown_id_names_the_nearest(code: str) -> None:
     with pytest.raises(KernelError) as caught:
         explain(code, ZH, EN)
     assert caught.value.id == "MK0720"
     assert "相近的有：MK" in translate(caught.value, ZH)
+
+
+@pytest.mark.parametrize("code", ["foo", ""])
+def test_what_was_not_meant_to_be_an_id_is_told_how_they_look(code: str) -> None:
+    with pytest.raises(KernelError) as caught:
+        explain(code, ZH, EN)
+    assert translate(caught.value, ZH) == f"MK0720  没有消息 {code}；编号的样子是 MK0101"
 
 
 def test_cells() -> None:

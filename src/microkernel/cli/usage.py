@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
 from microkernel.cli.output import Output
 from microkernel.plugins.console.verbs import not_understood
+
+_A_NUMBER = re.compile(r"valid (integer|number|float)")
 
 
 def tell_usage(error: Exception, output: Output) -> int:
@@ -22,13 +25,22 @@ def tell_usage(error: Exception, output: Output) -> int:
     reason = {
         "NoSuchOption": lambda: word("usage.option", what=getattr(error, "option_name", "")),
         "MissingParameter": lambda: word("usage.missing", what=parameter),
-        "BadParameter": lambda: word("usage.bad", what=parameter, reason=error.format_message()),
+        "BadParameter": lambda: _bad(error, word),
     }.get(kind, lambda: _other(error, word))()
     context = getattr(error, "ctx", None)
     of = f" {context.info_name}" if context is not None and context.parent is not None else ""
     see = word("usage.see", command=f"mk help{of}") if of else _near(error, word)
     output.error(not_understood(reason, see))
     return 2
+
+
+def _bad(error: Any, word: Callable[..., str]) -> str:
+    """typer says it in English, and in other words from version to version."""
+    what, message = error.param.opts[-1], str(error.message)
+    _, is_choice, choices = message.rpartition(" is not one of ")
+    if is_choice:
+        return word("usage.choice", what=what, choices=", ".join(re.findall(r"'(.*?)'", choices)))
+    return word("usage.number", what=what) if _A_NUMBER.search(message) else f"{what}: {message}"
 
 
 def _other(error: Any, word: Callable[..., str]) -> str:

@@ -260,8 +260,8 @@ def _check_callable(target: Record, method: str, caller: Record | None) -> None:
             what = f"{what} ({target.error})"
         raise PluginNotActive("MK0213", name=target.name, state=target.state, what=what)
     if method not in target.methods:
-        suggestion = did_you_mean(method, target.methods)
-        raise MethodNotFound("MK0604", target=f"{target.name}.{method}", suggestion=suggestion)
+        suggestion = did_you_mean(method, target.methods) if method else "; a target is written plugin.method"
+        raise MethodNotFound("MK0604", target=f"{target.name}.{method}".rstrip("."), suggestion=suggestion)
 
 
 def cancel(call: PendingCall) -> None:

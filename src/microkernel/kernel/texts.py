@@ -13,11 +13,11 @@ from microkernel.errors import KernelError
 
 def level_of(id: str) -> str:
     """How loud a message is. Raises KernelError MK0720 for an id that no message has."""
-    from microkernel.messages import Catalog, nearest, plain
+    from microkernel.messages import Catalog, unknown
 
     catalog = Catalog.load()
     if catalog.entry(id) is None:
-        raise KernelError("MK0720", message=plain(id), near=", ".join(nearest(id, catalog.ids())))
+        raise unknown(id, catalog)
     return catalog.level(id).value
 
 

@@ -34,7 +34,10 @@ def find(path: str) -> Found:
     """The plugin at one path, a file or a folder, or behind ``entry-point:NAME``."""
     if path.startswith(ENTRY_POINT):
         return _find_entry_point(path.removeprefix(ENTRY_POINT))
-    full = os.path.abspath(path)
+    try:
+        full = os.path.abspath(path)
+    except FileNotFoundError:  # the working folder is gone, and with it whatever is meant from there
+        return _broken(stem(path), path, PluginLoadError("MK0101", path=path))
     return _read(full, full, stem(full), {})
 
 

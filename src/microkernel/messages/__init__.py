@@ -5,7 +5,7 @@ that is missing: it falls back to English, then to the id and its fields.
 """
 
 from microkernel.messages.catalog import Catalog, Entry, Language, language, translate
-from microkernel.messages.explain import explain, message_id, nearest, render
+from microkernel.messages.explain import explain, message_id, nearest, render, unknown
 from microkernel.messages.formatting import Formatter, plain
 from microkernel.messages.glossary import Term, find, glossary, state_word
 from microkernel.messages.levels import MessageLevel
@@ -27,4 +27,5 @@ __all__ = [
     "render",
     "state_word",
     "translate",
+    "unknown",
 ]

@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from microkernel.errors import KernelError
 from microkernel.messages import cells
 from microkernel.messages.catalog import Catalog, Entry
+from microkernel.messages.formatting import plain
 
 _CODE = re.compile(r"\s*(?:mk)?[\s-]*(\d{1,4})\s*", re.IGNORECASE)
+_DIGIT = re.compile(r"\d")
+_FORM = "; ids look like MK0101"
 _SECTIONS = ("happened", "why", "we", "you")
 _GAP = " " * 10
 _NARROW = 20
@@ -65,5 +68,11 @@ def render(id: str, catalog: Catalog, other: Catalog, columns: int = 0) -> str:
 def _known(id: str, catalog: Catalog) -> Entry:
     entry = catalog.entry(message_id(id))
     if entry is None:
-        raise KernelError("MK0720", message=id.strip(), near=", ".join(nearest(id, catalog.ids())))
+        raise unknown(id, catalog)
     return entry
+
+
+def unknown(id: str, catalog: Catalog) -> KernelError:
+    """MK0720: with the nearest ids, if it was meant to be one."""
+    near = f"; the nearest: {', '.join(nearest(id, catalog.ids()))}"
+    return KernelError("MK0720", message=plain(id.strip()), suggestion=near if _DIGIT.search(id) else _FORM)

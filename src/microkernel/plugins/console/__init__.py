@@ -137,8 +137,7 @@ class Plugin(IPlugin):
     def _show(self, what: Sequence[RenderableType]) -> None:
         text = view.render(what, _columns(), color="NO_COLOR" not in os.environ)
         with self._writing:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            (self._prompt.show if self._prompt is not None else _write)(text)
 
     # Its own commands
 
@@ -232,6 +231,11 @@ class _Flood:
             return None
         missed, self._missed = self._missed, 0
         return missed
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _columns() -> int:

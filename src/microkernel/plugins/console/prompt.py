@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import termios
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +27,10 @@ class Prompt:
         self._session: PromptSession[str] = PromptSession(
             tongue.word("console.prompt"), history=history, completer=Words(names, tongue), complete_in_thread=True
         )
+        self._terminal = sys.stdout
+        self._beginning = threading.Lock()
+        """Held until the line that begins is there to write above."""
+        self._reading = False
         self._left = False
 
     @contextmanager
@@ -36,12 +42,29 @@ class Prompt:
 
     def read(self) -> str | None:
         """The next line; None for the end: Ctrl-D, or Ctrl-C where nothing is typed."""
+        self._beginning.acquire()
         try:
-            return self._session.prompt(pre_run=self._end_if_left)
+            return self._session.prompt(pre_run=self._begun)
         except KeyboardInterrupt:
             return "" if self._session.default_buffer.text else None
         except EOFError:
             return None
+        finally:
+            if not self._reading:
+                self._beginning.release()
+            self._reading = False
+
+    def show(self, text: str) -> None:
+        """Above the line that is being read; where none is, at once, so that it comes before the next."""
+        with self._beginning:
+            stream = sys.stdout if self._reading else self._terminal
+            stream.write(text)
+            stream.flush()
+
+    def _begun(self) -> None:
+        self._reading = True
+        self._beginning.release()
+        self._end_if_left()
 
     def leave(self) -> None:
         """Have ``read`` return None, whatever is typed. From any thread."""
