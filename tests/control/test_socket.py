@@ -390,11 +390,11 @@ def test_descriptors_are_given_back(kernel: Kernel, server: ControlServer) -> No
 
     ControlClient("test").close()
     assert until(lambda: kernel.core.registry.names() == ["sum"])
-    before = open_ones()
+    before = open_ones()  # perhaps one of the first client's, too, which is closed after its name is gone
     for _ in range(20):
         ControlClient("test").close()
         stranger(server.path).close()
-    assert until(lambda: open_ones() == before and not server._visitors), (before, open_ones(), server._visitors)
+    assert until(lambda: open_ones() <= before and not server._visitors), (before, open_ones(), server._visitors)
 
 
 def test_what_a_visitor_sends_before_it_leaves_counts(kernel: Kernel, server: ControlServer) -> None:
