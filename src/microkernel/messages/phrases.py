@@ -16,7 +16,7 @@ from typing import Any
 from microkernel.messages.glossary import state_word
 
 _FILE = Path(__file__).parent / "phrases_zh.toml"
-_FIELDS = frozenset({"reason", "what", "where", "suggestion", "wanted", "got", "state"})
+_FIELDS = frozenset({"reason", "what", "said", "where", "suggestion", "wanted", "got", "state"})
 _LONGEST = 400
 """Longer texts are a plugin's own; they are shown as they are."""
 
