@@ -39,6 +39,8 @@ class Plugin(IPlugin):
     @expose
     def fail(self) -> None: helper()
     @expose
+    def fail_silently(self) -> None: raise MemoryError
+    @expose
     def hang(self) -> None:
         while not self.api.cancelled: pass
     @on("order.created")

@@ -76,11 +76,19 @@ def test_a_call_without_a_method_says_how_a_target_is_written(shared: Home) -> N
 def test_a_call_that_raises_shows_their_lines_and_none_of_ours(shared: Home) -> None:
     done = shared.mk("call", "greeter.fail", code=1)
     first, *rest = done.stderr.splitlines()
-    assert first == "✗ MK0608  greeter.fail raised ValueError: no such customer (greeter.py:30 in helper)"
+    assert first == "✗ MK0608  greeter.fail raised ValueError: no such customer (greeter.py:32 in helper)"
     assert [line.strip() for line in rest[1::2]] == [
         "def fail(self) -> None: helper()", 'def helper(): raise ValueError("no such customer")',
     ]  # fmt: skip
     assert "src/microkernel" not in done.stderr
+
+
+def test_an_exception_without_a_text_has_no_colon(shared: Home) -> None:
+    english = shared.mk("call", "greeter.fail_silently", code=1).stderr
+    assert english.startswith("✗ MK0608  greeter.fail_silently raised MemoryError (greeter.py:20 in fail_silently)\n")
+    chinese = shared.mk("call", "greeter.fail", code=1, MK_LANG="zh").stderr
+    assert "ValueError：no such customer" in chinese
+    assert "：" not in shared.mk("call", "greeter.fail_silently", code=1, MK_LANG="zh").stderr.splitlines()[0]
 
 
 def test_an_error_for_machines(shared: Home) -> None:

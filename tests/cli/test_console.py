@@ -125,7 +125,7 @@ def test_a_session(home: Home, terminal: Open) -> None:
     screen.type("call greeter.greet Ann\r")
     screen.see('"Hello, Ann!"')
     screen.type("call greeter.fail\r")
-    screen.see(r"✗ MK0608  greeter\.fail raised ValueError: no such customer \(greeter\.py:30 in helper\)")
+    screen.see(r"✗ MK0608  greeter\.fail raised ValueError: no such customer \(greeter\.py:32 in helper\)")
     screen.type("kill greeter\r")
     screen.see(r"✓ greeter  killed in [\d.]+ ms; callers told: 0; restart: no")
     screen.type("kill nobody\r")

@@ -22,8 +22,9 @@ _log = logging.getLogger("microkernel")
 
 
 def tell(handler: str, topic: str, error: Exception) -> None:
-    kind = type(error).__name__
-    told = KernelError("MK0619", handler=handler, topic=topic, kind=kind, reason=str(error))
+    kind, reason = type(error).__name__, str(error)
+    said = f": {reason}" if reason else ""
+    told = KernelError("MK0619", handler=handler, topic=topic, kind=kind, reason=reason, said=said)
     _log.error("%s", told, exc_info=error)
 
 

@@ -20,7 +20,7 @@ from microkernel.kernel.settings import is_common, resolve_secrets, secret_value
 from microkernel.kernel.subscribing import charge_all
 from microkernel.kernel.switch import Switch
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import to_error
+from microkernel.wire.failures import ends_of, to_error
 
 _PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0208"}
 _TOLD_AS_THEY_ARE = (PluginLoadError, PluginDied, IsolationUnavailable)
@@ -171,6 +171,6 @@ def load_error(news: messages.Failed) -> KernelError:
         _PHASES.get(news.phase, "MK0201"),
         kind=failure.type,
         reason=failure.message,
-        where=f" ({failure.where})" if failure.where else "",
         traceback=failure.traceback,
+        **ends_of(failure),
     )

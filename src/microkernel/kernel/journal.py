@@ -17,6 +17,7 @@ from microkernel.kernel.ports import Clock, Exit
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
 from microkernel.wire import codec, messages
+from microkernel.wire.failures import ends_of
 from microkernel.wire.messages import Failure
 
 _KINDS = {"explain": 20, "direct": 20, "success": 20, "notice": 20, "warn": 30, "error": 40}
@@ -109,10 +110,8 @@ class Journal:
         self._reactor.later(1.0, partial(self._tell_of_more, record, dead.reason))
         names: dict[str, Any] = {"handler": dead.handler, "topic": dead.topic, "letter": dead.id}
         if failure is not None and failure.type:
-            where = f" ({failure.where})" if failure.where else ""
-            self.announce(
-                "MK0611", "warn", dead.plugin, **names, kind=failure.type, reason=failure.message, where=where
-            )
+            names |= {"kind": failure.type, "reason": failure.message, **ends_of(failure)}
+            self.announce("MK0611", "warn", dead.plugin, **names)
         else:
             self.announce("MK0613", "warn", dead.plugin, **names, reason=dead.reason)
 

@@ -24,7 +24,7 @@ from microkernel.kernel.service import KernelService
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
-from microkernel.wire.failures import from_error
+from microkernel.wire.failures import from_error, said
 from microkernel.wire.messages import Reply
 from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
 
@@ -216,7 +216,7 @@ class Switch:
         instance.progress = self._reactor.now()
         if isinstance(letter, EventLetter):
             failure = message.failure
-            reason = f"{failure.type}: {failure.message}" if failure.type else str(failure.fields.get("reason", ""))
+            reason = f"{failure.type}{said(failure)}" if failure.type else str(failure.fields.get("reason", ""))
             where = f" ({failure.where})" if failure.where else ""
             self._witness.bury(letter, reason + where, failure)
         self._bus.admit_latecomers(instance.record.mailbox)

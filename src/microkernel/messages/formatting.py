@@ -6,7 +6,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-OPTIONAL = frozenset({"where", "suggestion"})
+OPTIONAL = frozenset({"said", "where", "suggestion"})
 """Fields that end a text and bring their own separator: where they are missing nothing is shown."""
 
 _BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))

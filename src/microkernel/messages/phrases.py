@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from microkernel.messages.glossary import glossary, state_word
 
 _HERE = Path(__file__).parent
-_FIELDS = frozenset({"reason", "what", "where", "suggestion", "wanted", "got", "state", "new", "kept"})
+_FIELDS = frozenset({"reason", "what", "said", "where", "suggestion", "wanted", "got", "state", "new", "kept"})
 _LONGEST = 400
 """Longer texts are a plugin's own; they are shown as they are."""
 _AND = " · "

@@ -32,7 +32,7 @@ from microkernel.sdk.timers import Timer
 from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import NO_SLOT, Work
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import from_error
+from microkernel.wire.failures import from_error, said
 from microkernel.wire.secrets import Secrets
 
 
@@ -269,7 +269,7 @@ class Runtime:
         timer.running = False
         if error is not None:
             failure = self._failure_of(error)
-            text = f"timer {name_of(timer.function)} raised {failure.type}: {failure.message}\n{failure.traceback}"
+            text = f"timer {name_of(timer.function)} raised {failure.type}{said(failure)}\n{failure.traceback}"
             self._channel.send(messages.Log(40, text, time.time()))
 
     def _die(self, death: BaseException) -> None:

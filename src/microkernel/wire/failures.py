@@ -25,8 +25,8 @@ def to_error(failure: Failure, target: str) -> KernelError:
         remote_type=failure.type,
         remote_message=failure.message,
         remote_traceback=failure.traceback,
-        where=f" ({failure.where})" if failure.where else "",
-        hops=[f"{target}: {failure.type}: {failure.message}", *failure.hops],
+        **ends_of(failure),
+        hops=[f"{target}: {failure.type}{said(failure)}", *failure.hops],
     )
 
 
@@ -40,6 +40,16 @@ def value_in(reply: Reply, target: str, returns: Any, attached: Sequence[Any] = 
     except InvalidArguments as error:
         error.fields["reason"] = f"{target} returned what does not fit: {error.fields['reason']}"
         raise
+
+
+def ends_of(failure: Failure) -> dict[str, str]:
+    """The fields that end a text: what an exception said, and where it was raised."""
+    return {"said": said(failure), "where": f" ({failure.where})" if failure.where else ""}
+
+
+def said(failure: Failure) -> str:
+    """``: no such line``, or nothing: many an exception has no text."""
+    return f": {failure.message}" if failure.message else ""
 
 
 def _plain(fields: dict[str, object]) -> dict[str, object]:
