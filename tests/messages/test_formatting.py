@@ -109,8 +109,8 @@ def test_phrases(english: str, shown: str) -> None:
     ("id", "fields"),
     [
         ("MK0103", {"path": "a/b.py", "line": 7, "reason": "expected ':'"}),
-        ("MK0201", {"kind": "KeyError", "reason": "'rates'", "where": " (parser.py:18 in start)"}),
-        ("MK0201", {"kind": "OSError", "reason": "[Errno 28] No space left on device", "where": ""}),
+        ("MK0201", {"kind": "KeyError", "said": ": 'rates'", "where": " (parser.py:18 in start)"}),
+        ("MK0201", {"kind": "OSError", "said": ": [Errno 28] No space left on device", "where": ""}),
         ("MK0202", {"seconds": 0.5}),
         ("MK0401", {"name": "a", "action": "on", "what": "b.c", "line": 'on = ["b.c"]'}),
         ("MK0626", {"name": "a", "size": 12345, "reason": "no space left on device"}),
@@ -126,6 +126,11 @@ def test_a_reason_that_is_a_message_of_ours_is_told_as_the_catalog_tells_it(id: 
 def test_what_a_plugin_says_within_a_message_of_ours_is_left_alone() -> None:
     said = "b.total raised ValueError: a list"
     assert phrase(said) == "b.total 抛出 ValueError：a list"
+    assert chinese("said", ": a list") == "：a list"
+    assert chinese("said", "") == ""
+    ours = {"name": "a", "action": "on", "what": "b.c", "line": 'on = ["b.c"]'}
+    english, translated = (Catalog.load(language).text("MK0401", ours) for language in ("en", "zh"))
+    assert chinese("said", f": MK0401 {english}") == f"：MK0401 {translated}"
 
 
 def test_only_fields_that_carry_phrases_are_translated() -> None:

@@ -21,10 +21,14 @@ _FIELDS = frozenset({"reason", "what", "said", "where", "suggestion", "wanted", 
 _LONGEST = 400
 """Longer texts are a plugin's own; they are shown as they are."""
 _AND = " · "
+_OURS = re.compile(r"MK\d{4} ")
 _TELLING = 6
 """A message with fewer letters of its own, such as ``{path}: {reason}``, is not known again by them."""
 _KINDS = {
     "file": r"[^\s:()]+",
+    "kind": r"[\w.]+",
+    "remote_type": r"[\w.]+",
+    "said": r"(?:: .+?)?",
     "function": r"[^\s`]+",
     "list": r"[a-z]+(?:(?:, | and )[a-z]+)*",
     "id": r"MK\d{4}",
@@ -52,7 +56,13 @@ def chinese(field: str, value: Any) -> Any:
         return value
     if field == "state":
         value = state_word(value, "zh")
-    return phrase(value)
+    return _said(value) if field == "said" else phrase(value)
+
+
+def _said(value: str) -> str:
+    """What an exception said is a plugin's own, unless it is a message of ours."""
+    text = value.removeprefix(": ")
+    return f"：{phrase(text) if _OURS.match(text) else text}" if text else value
 
 
 @lru_cache(maxsize=512)
