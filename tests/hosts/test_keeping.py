@@ -63,6 +63,23 @@ def test_looks_that_take_too_long_become_rare_and_one_in_time_brings_them_back()
     assert [patience.has_any() for _ in range(3)] == [True] * 3
 
 
+def test_who_calls_in_turn_with_others_does_not_look() -> None:
+    """He would keep the lock from them."""
+    patience, looks = Patience(), []
+
+    def call() -> None:
+        looks.append(patience.has_any())
+
+    call()
+    for _ in range(2):
+        other = threading.Thread(target=call)
+        other.start()
+        other.join()
+        call()
+    call()
+    assert looks == [True, False, False, False, False, True]
+
+
 def test_a_lane_is_closed_by_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pair()
     waited_on = lane(ours).take()

@@ -59,14 +59,19 @@ class Patience:
     """Whether a look is worth its while. Looks that take too long, because the answer does or because others have the
     processor, are followed by longer and longer pauses; one in time ends that. A race of two threads costs a look."""
 
-    LONGEST = 16
+    LONGEST = 64
     """Answers that are waited for without a look."""
 
     def __init__(self) -> None:
         self._pause = 0
         self._left = 0
+        self._caller = 0
 
     def has_any(self) -> bool:
+        """For this thread; none where the last call was another's, who may want the lock while this one looks."""
+        last, self._caller = self._caller, threading.get_ident()
+        if last not in (0, self._caller):
+            return False
         self._left -= 1
         return self._left < 0
 
