@@ -19,7 +19,7 @@ class Watched:
         self.verdicts: list[str] = []
         self.due: list[Callable[[], object]] = []
         place = SimpleNamespace(
-            is_stopped=lambda: self.stopped, is_asleep=lambda: self.asleep and not self.stopped, send=self._asked,
+            is_stopped=lambda: self.stopped, is_waiting=lambda: self.asleep and not self.stopped, send=self._asked,
             catch_up=self._catch_up,
         )  # fmt: skip
         record = SimpleNamespace(mailbox=SimpleNamespace(in_flight=0))
@@ -92,3 +92,19 @@ def test_who_is_busy_is_not_asked() -> None:
     watched.instance.record.mailbox.in_flight = 1
     watched.beat(2 * ASKED_EVERY)
     assert (watched.pings, watched.verdicts) == (0, [])
+
+
+def test_beats_of_many_come_together() -> None:
+    """A thousand that began one after the other wake the reactor as often as twenty would."""
+    due: set[float] = set()
+    clock: Any = SimpleNamespace(time=100.0)
+    clock.now = lambda: clock.time
+    reactor: Any = SimpleNamespace(later=lambda seconds, _work: due.add(round(clock.time + seconds, 6)))
+    heartbeat = Heartbeat(reactor, clock, lambda *_: None)
+    watched = Watched()
+    for _ in range(1000):
+        clock.time += 0.002
+        before = clock.time
+        heartbeat.begin(watched.instance)
+        assert max(due) >= round(before + 2.0, 6)
+    assert len(due) <= 21

@@ -133,7 +133,7 @@ class RemotePlace:
     def catch_up(self) -> None:
         """Its connection is read by who let it in."""
 
-    def is_asleep(self) -> bool:
+    def is_waiting(self) -> bool:
         return False
 
     def is_stopped(self) -> bool:

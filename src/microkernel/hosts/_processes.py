@@ -20,6 +20,11 @@ _GLANCE = 0.005
 _LONGEST_FILE = 64 * 1024
 _LONGEST_STACK = 64 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
+_WAITS = (
+    b"__skb_wait_for_more_packets", b"unix_", b"do_epoll_wait", b"ep_poll", b"poll_schedule_timeout", b"do_sys_poll",
+    b"do_select",
+)  # fmt: skip
+"""What Linux calls the places, since 5.x."""
 _UNLIMITED = "unlimited"
 _LIMITS = {"Max data size": "memory", "Max open files": "files", "Max file size": "file size", "Max cpu time": "cpu"}
 
@@ -76,9 +81,13 @@ def is_stopped(pid: int) -> bool:
     return _state_of(pid) in ("T", "t")
 
 
-def is_asleep(pid: int) -> bool:
-    """Whether its main thread waits for something that a signal could end."""
-    return _state_of(pid) == "S"
+def is_waiting(pid: int) -> bool:
+    """Whether its main thread sleeps at a socket or in a poll, by what the system calls the place; not in ``sleep`` or
+    at a lock. False where it does not say."""
+    try:
+        return _told_of(pid, "wchan").startswith(_WAITS)
+    except OSError:
+        return False
 
 
 def _state_of(pid: int) -> str:

@@ -18,7 +18,7 @@ from microkernel.hosts import _shared_memory
 from microkernel.hosts._keeping import Patience
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._output import Output
-from microkernel.hosts._processes import is_alive, is_asleep, is_stopped, stack_of, statistics_of
+from microkernel.hosts._processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
 from microkernel.hosts._zygote import Zygote
@@ -125,8 +125,8 @@ class WorkerPlace:
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
 
-    def is_asleep(self) -> bool:
-        return self._handle >= 0 and self._pid is not None and is_asleep(self._pid)
+    def is_waiting(self) -> bool:
+        return self._handle >= 0 and self._pid is not None and is_waiting(self._pid)
 
     def is_stopped(self) -> bool:
         return self._handle >= 0 and self._pid is not None and is_stopped(self._pid)

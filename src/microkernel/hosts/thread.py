@@ -148,7 +148,7 @@ class ThreadPlace:
         self.channel.close()
         self.insist()
 
-    def is_asleep(self) -> bool:
+    def is_waiting(self) -> bool:
         """It is not told where a thread is, but by itself."""
         return False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import ceil
 from weakref import ref
 
 from microkernel.kernel.instance import Instance
@@ -16,9 +17,11 @@ from microkernel.wire.messages import Ping
 
 MISSED = 2
 """Beats in a row without an answer that make an instance suspect."""
-ASKED_EVERY = 4
-"""Beats, of one whose process sleeps as it should. To ask wakes the instance, and to hear it wakes us: a thousand that
-idle would keep a core busy. To look whether it sleeps costs a tenth of that."""
+ASKED_EVERY = 16
+"""Beats, of one whose process waits as it should, for messages, as far as can be seen. To ask wakes the instance, and
+to hear it wakes us: a thousand that idle would keep a core busy. To look what it waits for costs a tenth of that."""
+_TOGETHER = 20
+"""In a heartbeat's time, the reactor is woken so often at most, however many there are."""
 
 Silent = Callable[[Instance, float, str], object]
 
@@ -35,7 +38,7 @@ class Heartbeat:
     def begin(self, instance: Instance) -> None:
         """It is active from now on."""
         if seconds := instance.manifest.limits.heartbeat:
-            self._reactor.later(seconds, partial(self._beat, ref(instance), seconds, 1))
+            self._later(ref(instance), seconds, 1)
 
     def heard(self, instance: Instance) -> None:
         """It answered."""
@@ -48,7 +51,13 @@ class Heartbeat:
         if what := self._verdict(instance, is_to_answer=number % ASKED_EVERY == 0):
             self._silent(instance, self._clock.now() - (instance.asked or 0.0), what)
             return
-        self._reactor.later(seconds, partial(self._beat, ref(instance), seconds, number + 1))
+        self._later(watched, seconds, number + 1)
+
+    def _later(self, watched: ref[Instance], seconds: float, number: int) -> None:
+        """Beats of many come together, so that the reactor is not woken for each."""
+        grid, now = seconds / _TOGETHER, self._clock.now()
+        due = ceil((now + seconds) / grid) * grid
+        self._reactor.later(due - now, partial(self._beat, watched, seconds, number))
 
     def _verdict(self, instance: Instance, *, is_to_answer: bool) -> str:
         """What it is at, if it has to be ended; else empty."""
@@ -56,7 +65,7 @@ class Heartbeat:
             instance.place.catch_up()  # a kernel that is late must not blame the plugin
         if instance.asked is None:
             if not instance.record.mailbox.in_flight:
-                if is_to_answer or not instance.place.is_asleep():
+                if is_to_answer or not instance.place.is_waiting():
                     self._ask(instance)
                 return ""
             if not instance.place.is_stopped():

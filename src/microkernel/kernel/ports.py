@@ -195,8 +195,8 @@ class Place(Protocol):
     def kill(self) -> None:
         """End it now, with everything it started. Returns at once; ``ended`` follows where the level can promise it."""
 
-    def is_asleep(self) -> bool:
-        """Whether its main thread is known to wait for something, as it does when there is nothing to do."""
+    def is_waiting(self) -> bool:
+        """Whether its main thread is known to wait as one does that has nothing to do: at a socket, or in a poll."""
 
     def is_stopped(self) -> bool:
         """Whether the system holds it back (SIGSTOP, a debugger)."""

@@ -1,0 +1,45 @@
+"""What the system tells of a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from microkernel.hosts._processes import is_stopped, is_waiting
+from tests.attacks.support import eventually
+
+_BEGINS = "import asyncio, select, socket, threading, time; a, b = socket.socketpair(type=socket.SOCK_SEQPACKET)"
+
+
+@contextmanager
+def process(code: str) -> Iterator[int]:
+    """Its pid, once it has said that it begins."""
+    command = [sys.executable, "-c", f"{_BEGINS}; print(flush=True); {code}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        yield running.pid
+        running.kill()
+
+
+@pytest.mark.parametrize(
+    ("code", "waits"),
+    [
+        ("a.recv(1)", True),
+        ("select.select([a], [], [])", True),
+        ("p = select.poll(); p.register(a, select.POLLIN); p.poll()", True),
+        ("asyncio.run(asyncio.Event().wait())", True),
+        ("time.sleep(1000)", False),
+        ("(lock := threading.Lock()).acquire(); lock.acquire()", False),
+        ("any(iter(int, 1))", False),
+    ],
+)
+def test_who_waits_at_a_socket_is_told_from_who_sleeps(code: str, waits: bool) -> None:
+    with process(code) as pid:
+        eventually(lambda: is_waiting(pid) is waits, code)
+        assert not is_stopped(pid)
+    assert not is_waiting(pid)
