@@ -18,6 +18,8 @@ def check_sync_handlers_one_at_a_time_in_one_thread(stage: Stage) -> None:
         self.db.execute("create table t (n integer)")
     def start(self) -> None:
         self.note()
+    def stop(self) -> None:
+        self.db.close()
     def note(self) -> None:
         self.inside += 1
         self.most = max(self.most, self.inside)
