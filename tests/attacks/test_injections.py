@@ -11,14 +11,17 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import starmap
+from typing import Any
 
 import pytest
 
 from microkernel import Kernel
 from microkernel.kernel.bell import Bell
+from microkernel.kernel.kept import Pending
+from microkernel.kernel.mailbox import Mailbox
 from microkernel.sdk.runtime import Runtime
 from tests.attacks.support import ARENA, Arena, Injected, Plugins, eventually
 
@@ -148,6 +151,39 @@ def test_exceptions_that_plugin_code_catches(plugins: Plugins, arena: Arena, whe
         is_quiet(kernel)
         works_as_before(kernel, plugins)
         is_quiet(kernel)
+
+
+@pytest.mark.parametrize("where", [Pending.add, Mailbox.put], ids=["add", "put"])
+def test_an_exception_while_a_call_begins_leaves_nothing_of_it(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch, where: Callable[..., Any]
+) -> None:
+    """On the caller's thread, which catches it and lives on."""
+    plugins.healthy()
+    plugins.add("caller", """
+        from tests.attacks.support import Injected
+        class Plugin(IPlugin):
+            def __init__(self, api): self.api = api
+            def start(self): pass
+            def stop(self): pass
+            @expose
+            def go(self):
+                try: self.api.call("healthy.answer", number=1)
+                except Injected: return "caught"
+    """)  # fmt: skip
+    left = [None]
+
+    def raises(*args: Any, **options: Any) -> Any:
+        if left and threading.current_thread().name.startswith("caller"):
+            left.clear()
+            raise Injected
+        return where(*args, **options)
+
+    with plugins.kernel("thread") as kernel:
+        monkeypatch.setattr(Pending if where is Pending.add else Mailbox, where.__name__, raises)
+        assert kernel.call("caller.go", timeout=20) == "caught"
+        assert left == []
+        is_quiet(kernel)
+        assert kernel.call("healthy.answer", number=1, timeout=20) == 2
 
 
 def test_a_kill_that_comes_while_a_bell_is_let_go_leaves_no_descriptor() -> None:

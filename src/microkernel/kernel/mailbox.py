@@ -94,6 +94,12 @@ class Mailbox:
         self.paused = True
         self.bell = self.pump = _silent
 
+    def has(self, letter: Letter | None) -> bool:
+        """Whether it waits or is in flight. It may go from the one to the other meanwhile: that is the order."""
+        return letter is not None and (
+            letter in list(self._waiting) or letter in list(self._taken) or letter.seq in self._flight
+        )
+
     def withdraw(self, letter: Letter) -> bool:
         """Take one letter out that still waits; False if it does not."""
         try:

@@ -85,8 +85,12 @@ class Router:
                 target.mailbox.put_call(letter, caller.name)
             else:  # who may be killed, and the embedder, waited until their events had room
                 target.mailbox.put(letter, direct=direct)
-        except KernelError:  # after a kill the callee may have it already: ``caller_gone`` finds it and tells
+        except KernelError:
             self._take(pending.id)
+            raise
+        except BaseException:  # a kill, or what its thread was sent and will catch. If the callee has it, it is told
+            if not target.mailbox.has(pending.letter):
+                self._take(pending.id)
             raise
         return pending
 
