@@ -147,7 +147,7 @@ def test_a_plugin_that_kills_the_zygote(plugins: Plugins) -> None:
 # The kernel's own end
 
 RUNNING = """
-import os, sys, threading
+import os, select, sys, threading
 from microkernel import Kernel
 with Kernel({folder!r}, isolation="process") as kernel:
     pids = [info.pid for info in kernel.list()] + [kernel._hosts["process"].zygote_pid]
@@ -156,7 +156,8 @@ with Kernel({folder!r}, isolation="process") as kernel:
             work = lambda name=info.name: kernel.call(name + ".work", os.devnull, timeout=1000)
             threading.Thread(target=work, daemon=True).start()
     print(*pids, flush=True)
-    input()
+    while not select.select([sys.stdin], [], [], 0.1)[0]:
+        pass  # input() would sleep through a signal that comes just before it reads
 """
 
 
