@@ -5,27 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections import deque
-from typing import Any
 
 import pytest
 
-from microkernel.hosts import _lanes, _socket_channel
+from microkernel.hosts import _socket_channel
 from microkernel.hosts._keeping import MOMENT, Patience, glimpse, send
-from microkernel.hosts._lanes import LANES, Lane
 from microkernel.hosts._socket_channel import SocketChannel
 from microkernel.wire import messages
-from microkernel.wire.session import pack
 from tests.hosts.test_socket_channel import Here, Nothing
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-def lane(end: socket.socket) -> Lane:
-    others: list[Any] = [None] * (LANES - 1)
-    return Lane(0, None, end, deque(others), Here(), print, print, int, Patience())  # type: ignore[arg-type]
 
 
 def test_what_is_there_is_seen_and_what_is_not_is_not_waited_for() -> None:
@@ -78,66 +69,6 @@ def test_who_calls_in_turn_with_others_does_not_look() -> None:
         call()
     call()
     assert looks == [True, False, False, False, False, True]
-
-
-def test_a_lane_is_closed_by_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = pair()
-    waited_on = lane(ours).take()
-    seen: list[int] = []
-
-    def look(descriptor: int) -> bytes:
-        waited_on.close()
-        os.fstat(descriptor)
-        seen.append(descriptor)
-        return b""
-
-    monkeypatch.setattr(_lanes, "glimpse", look)
-    waited_on.answer(messages.Reply(1))
-    with theirs:
-        reply = waited_on.wait(1, deadline=2.0**40)
-    assert reply is not None
-    assert seen
-    assert ours.fileno() == -1
-
-
-def test_an_answer_given_before_the_end_counts_however_late_it_is_read() -> None:
-    ours, theirs = pair()
-    waited_on = lane(ours).take()
-    with theirs:
-        theirs.send(pack([messages.Reply(1)]))
-        waited_on.answer(messages.Reply(1, failure=messages.Failure(kind="it was replaced")))
-        waited_on.close()
-        reply = waited_on.wait(1, deadline=2.0**40)
-    assert reply is not None
-    assert reply.failure is None
-    assert ours.fileno() == -1
-
-
-@pytest.mark.parametrize("ids", [(1, 2), (2, 1)])
-def test_what_is_handed_over_is_for_the_call_it_answers(ids: tuple[int, int]) -> None:
-    """The first has its answer; that its plugin was replaced is said when the second has the lane."""
-    ours, theirs = pair()
-    waited_on = lane(ours)
-    with theirs:
-        theirs.send(pack([messages.Reply(1)]))
-        waited_on.take().wait(1, deadline=2.0**40)
-        waited_on.take()
-        for id in ids:
-            waited_on.answer(messages.Reply(id))
-        reply = waited_on.wait(2, deadline=2.0**40)
-        assert reply is not None
-        assert reply.id == 2
-        waited_on.close()
-
-
-def test_a_lane_that_nobody_has_is_closed_at_once_and_who_takes_it_then_is_answered() -> None:
-    ours, theirs = pair()
-    waited_on = lane(ours)
-    with theirs:
-        waited_on.close()
-        assert ours.fileno() == -1
-        waited_on.take().answer(messages.Reply(1))
-        assert waited_on.wait(1, deadline=2.0**40) is not None
 
 
 def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def _call_each(functions: Sequence[Callable[..., Any]], args: tuple[Any, ...]) -
 
 def _call_each_with(functions: Sequence[Callable[..., Any]], value: Any) -> None:
     """The same with one argument, as most have: CPython enters a function that is called without a star by itself, not
-    from C, which is a third less (P1)."""
+    from C: 11 % of the loop on 3.11, 25 % on 3.13 (P1)."""
     for function in functions:
         try:
             function(value)
