@@ -16,6 +16,7 @@ from microkernel.kernel.subscriptions import Subscription as Registered
 from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
+from microkernel.wire.failures import said
 from microkernel.wire.messages import Share
 
 _log = logging.getLogger("microkernel")
@@ -23,8 +24,7 @@ _log = logging.getLogger("microkernel")
 
 def tell(handler: str, topic: str, error: Exception) -> None:
     kind, reason = type(error).__name__, str(error)
-    said = f": {reason}" if reason else ""
-    told = KernelError("MK0619", handler=handler, topic=topic, kind=kind, reason=reason, said=said)
+    told = KernelError("MK0619", handler=handler, topic=topic, kind=kind, reason=reason, said=said(reason))
     _log.error("%s", told, exc_info=error)
 
 

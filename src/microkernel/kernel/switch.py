@@ -216,7 +216,7 @@ class Switch:
         instance.progress = self._reactor.now()
         if isinstance(letter, EventLetter):
             failure = message.failure
-            reason = f"{failure.type}{said(failure)}" if failure.type else str(failure.fields.get("reason", ""))
+            reason = f"{failure.type}{said(failure.message)}" if failure.type else str(failure.fields.get("reason", ""))
             where = f" ({failure.where})" if failure.where else ""
             self._witness.bury(letter, reason + where, failure)
         self._bus.admit_latecomers(instance.record.mailbox)

@@ -269,7 +269,7 @@ class Runtime:
         timer.running = False
         if error is not None:
             failure = self._failure_of(error)
-            text = f"timer {name_of(timer.function)} raised {failure.type}{said(failure)}\n{failure.traceback}"
+            text = f"timer {name_of(timer.function)} raised {failure.type}{said(failure.message)}\n{failure.traceback}"
             self._channel.send(messages.Log(40, text, time.time()))
 
     def _die(self, death: BaseException) -> None:

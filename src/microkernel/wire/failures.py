@@ -26,7 +26,7 @@ def to_error(failure: Failure, target: str) -> KernelError:
         remote_message=failure.message,
         remote_traceback=failure.traceback,
         **ends_of(failure),
-        hops=[f"{target}: {failure.type}{said(failure)}", *failure.hops],
+        hops=[f"{target}: {failure.type}{said(failure.message)}", *failure.hops],
     )
 
 
@@ -44,12 +44,12 @@ def value_in(reply: Reply, target: str, returns: Any, attached: Sequence[Any] = 
 
 def ends_of(failure: Failure) -> dict[str, str]:
     """The fields that end a text: what an exception said, and where it was raised."""
-    return {"said": said(failure), "where": f" ({failure.where})" if failure.where else ""}
+    return {"said": said(failure.message), "where": f" ({failure.where})" if failure.where else ""}
 
 
-def said(failure: Failure) -> str:
+def said(text: str) -> str:
     """``: no such line``, or nothing: many an exception has no text."""
-    return f": {failure.message}" if failure.message else ""
+    return f": {text}" if text else ""
 
 
 def _plain(fields: dict[str, object]) -> dict[str, object]:
