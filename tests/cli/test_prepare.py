@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def test_it_builds_once_and_says_where(cache: Path, toolchain: list[str], capsys
     assert "without a network" in said.out
     assert len(toolchain) == 2
 
+    assert "until microkernel, wasmtime or componentize-py is another version" in said.out
+
     preparing.prepare(Output("zh"))
     again = capsys.readouterr()
     assert "已经构建过了" in again.out
@@ -97,18 +100,32 @@ def test_doctor_says_how_to_build_it(home: Home, cache: Path) -> None:
     assert not cache.exists()
 
 
-def test_what_is_not_what_was_built_is_not_taken(home: Home, cache: Path) -> None:
-    path = build_by_hand()
-    path.write_bytes(b"other")
-    done = home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=str(cache))
-    assert "MK0501" in done.stderr
-    assert "is not what was built" in done.stderr
-    assert not Image().is_built()
+def test_what_is_not_what_was_built_is_built_anew_and_told(
+    cache: Path, toolchain: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_by_hand().write_bytes(b"other")
+    preparing.prepare(Output("en"))
+    said = capsys.readouterr()
+    assert said.err.splitlines()[0] == "! what is there is not what was built; it is built anew"
+    assert "✓ wasm  built in" in said.out
+    assert Image().path.read_bytes() == b"built" * 1000
 
 
 def test_a_folder_that_others_may_write_is_refused(home: Home, cache: Path) -> None:
     build_by_hand().parent.chmod(0o770)
     assert "must be yours alone" in home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=str(cache)).stderr
+    assert re.search(r"wasm +no +MK0501 .* must be yours alone", home.mk("doctor", XDG_CACHE_HOME=str(cache)).stdout)
+    assert "必须只属于您" in home.mk("doctor", XDG_CACHE_HOME=str(cache), LANG="zh_CN.UTF-8").stdout
+
+
+def test_where_there_is_no_place_for_it_another_is_to_be_named(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    nowhere = str(tmp_path / "file" / "below")
+    said = home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=nowhere).stderr
+    assert "no place for the guest in" in said
+    assert "Not a directory; XDG_CACHE_HOME names another" in said
+    assert re.search(r"wasm +no +MK0501", home.mk("doctor", XDG_CACHE_HOME=nowhere).stdout)
+    assert "另指一处" in home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=nowhere, LANG="zh_CN.UTF-8").stderr
 
 
 @pytest.mark.parametrize("missing", ["wasmtime", "componentize_py"])
@@ -193,3 +210,35 @@ def test_a_kernel_that_builds_it_at_the_first_start_says_so(
     assert ("MK0511", "guesty") in said
     assert (info.state, info.error_id) == ("failed", "MK0501")
     assert "MK0512" not in [id for id, _ in said]
+
+
+def test_who_only_looks_at_it_is_not_taken_for_one_who_builds(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many plugins begin at once; while one kernel compares what is built, nobody else has to wait."""
+    image, told = Image(), list[str]()
+    build_by_hand()
+    with open(image.folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        image.ready(told.append)
+    assert told == []
+
+
+def test_a_kernel_that_finds_it_damaged_says_so_and_builds_it_anew(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: Sequence[str], folder: Path) -> None:
+        raise IsolationUnavailable("MK0501", level="wasm", reason="no compiler today")
+
+    monkeypatch.setattr(_image, "_run", run)
+    build_by_hand().write_bytes(b"other")
+    (tmp_path / "guesty.py").write_text(stage.plugin(""))
+    said: list[str] = []
+    kernel = Kernel(tmp_path / "guesty.py", KernelConfig(data_dir=str(tmp_path / "data")), isolation="wasm")
+    try:
+        kernel.open(lambda kernel: kernel.on("kernel.message", lambda id: said.append(id), inline=True))
+        info: Any = kernel.info("guesty")
+    finally:
+        kernel.close()
+    assert [id for id in said if id.startswith("MK051")] == ["MK0513"]
+    assert (info.state, info.error_id) == ("failed", "MK0501")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from microkernel.errors import IsolationUnavailable
 from microkernel.hosts import _image
-from microkernel.hosts._image import STEPS, Image
+from microkernel.hosts._image import DAMAGED, STEPS, Image
 
 
 @pytest.fixture
@@ -25,6 +27,17 @@ def built(tmp_path: Path) -> Image:
     return Image(folder)
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of what takes ten seconds."""
+
+    def run(command: Sequence[str], folder: Path) -> None:
+        for target in (folder / "guest.wasm", folder / Image().path.name):
+            target.write_bytes(b"new")
+
+    monkeypatch.setattr(_image, "_run", run)
+
+
 def test_what_is_built_is_built_once(built: Image) -> None:
     assert built.is_built()
     steps: list[str] = []
@@ -32,14 +45,85 @@ def test_what_is_built_is_built_once(built: Image) -> None:
     assert steps == []
 
 
-def test_what_is_not_what_was_built_is_never_loaded(built: Image) -> None:
-    path = built.ready()
+def _altered(path: Path) -> None:
     with open(path, "r+b") as file:
         file.seek(1000)
         file.write(b"another's code")
-    with pytest.raises(IsolationUnavailable, match="is not what was built"):
-        built.ready()
-    assert not built.is_built()
+
+
+def _a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Image], object]] = {
+    "altered": lambda image: _altered(image.path),
+    "cut short": lambda image: os.truncate(image.path, 1000),
+    "a folder": lambda image: _a_folder(image.path),
+    "a link": lambda image: (image.path.unlink(), image.path.symlink_to("/etc/passwd")),
+    "no checksum": lambda image: image._seal.write_bytes(b""),
+    "no text for a checksum": lambda image: image._seal.write_bytes(b"\xff\xfe"),
+    "a folder for a checksum": lambda image: _a_folder(image._seal),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_what_is_not_what_was_built_is_never_loaded_and_built_anew(
+    damage: Callable[[Image], object], built: Image, quick: None
+) -> None:
+    damage(built)
+    steps: list[str] = []
+    assert built.ready(steps.append).read_bytes() == b"new"
+    assert steps == [DAMAGED, *STEPS]
+    assert built.ready(steps.append).read_bytes() == b"new"
+    assert len(steps) == 1 + len(STEPS)
+
+
+def test_what_cannot_be_built_anew_is_not_loaded_either(built: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_image, "_COMPONENTIZE", "raise SystemExit('the disk is full')")
+    _altered(built.path)
+    for _ in range(2):
+        with pytest.raises(IsolationUnavailable, match="the disk is full"):
+            built.ready()
+
+
+def test_what_was_built_ahead_is_taken_where_nothing_can_be_written(
+    built: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def read_only(path: Any, flags: int, *mode: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, flags, *mode)
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    (built.folder / "lock").touch(0o600)
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(os, "utime", refuse)
+    assert built.ready() == built.path
+
+
+def test_what_a_killed_build_left_goes_with_the_next(tmp_path: Path, quick: None) -> None:
+    image = Image(tmp_path / "wasm")
+    (image.folder / "building-x" / "tree").mkdir(parents=True)
+    image.folder.chmod(0o700)
+    image.ready()
+    assert sorted(path.name for path in image.folder.iterdir()) == sorted([image.path.name, image._seal.name, "lock"])
+
+
+def test_another_builder_is_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter itself comes with it. Where it was taken away, what it built is still good."""
+    versions = {"wasmtime": "1.0", "componentize-py": "1.0"}
+    monkeypatch.setattr(_image, "_version_of", lambda package: versions.get(package, ""))
+    first = Image(tmp_path)
+    first._seal.touch()
+    versions["componentize-py"] = "2.0"
+    assert Image(tmp_path).path != first.path
+    del versions["componentize-py"]
+    assert Image(tmp_path).path == first.path
 
 
 def test_versions_that_nobody_used_for_long_are_dropped(built: Image) -> None:

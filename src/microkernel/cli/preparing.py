@@ -1,6 +1,6 @@
 """`mk wasm prepare`: the guest of the level wasm, built ahead.
 
-Exit codes: 0 it is there, whether it was before or not; 1 it cannot be built here, or is not to be trusted.
+Exit codes: 0 it is there, whether it was before or not; 1 it cannot be built here.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from microkernel.cli.output import Output
-from microkernel.hosts._image import STEPS, Image
+from microkernel.hosts._image import DAMAGED, STEPS, Image
 from microkernel.hosts._image import Progress as Tell
 from microkernel.plugins.console import view
 
@@ -23,16 +24,22 @@ from microkernel.plugins.console import view
 def prepare(output: Output, image: Image | None = None) -> None:
     """Build it, if it is not there; print where it is. Raises IsolationUnavailable."""
     image = image or Image()
-    was_built = image.is_built()
+    steps: list[str] = []
     began = time.monotonic()
     with _shown(output) as tell:
-        path = image.ready(tell)
-    took = 0.0 if was_built else time.monotonic() - began
+
+        def note(step: str) -> None:
+            steps.append(step)
+            tell(step)
+
+        path = image.ready(note)
+    is_new = STEPS[-1] in steps
+    took = time.monotonic() - began if is_new else 0.0
     size = path.stat().st_size
     word = output.tongue.word
-    done = word("wasm.there") if was_built else word("wasm.built", seconds=f"{took:.0f}")
+    done = word("wasm.built", seconds=f"{took:.0f}") if is_new else word("wasm.there")
     where = word("wasm.where", path=path, size=view.size(size))
-    data = {"path": str(path), "bytes": size, "built": not was_built, "seconds": round(took, 1)}
+    data = {"path": str(path), "bytes": size, "built": is_new, "seconds": round(took, 1)}
     output.show([view.line("success", "wasm", done), Text(f"  {where}"), Text(f"  {word('wasm.offline')}")], data)
 
 
@@ -43,7 +50,12 @@ def _shown(output: Output) -> Iterator[Tell]:
         with _bar(output) as tell:
             yield tell
     else:
-        yield lambda step: output.notice(f"{_number(step)}{output.tongue.word(f'wasm.{step}')}", "direct")
+        yield partial(_tell, output)
+
+
+def _tell(output: Output, step: str) -> None:
+    level = "warn" if step == DAMAGED else "direct"
+    output.notice(f"{_number(step)}{output.tongue.word(f'wasm.{step}')}", level)
 
 
 def _number(step: str) -> str:
@@ -59,6 +71,9 @@ def _bar(output: Output) -> Iterator[Tell]:
     task = bar.add_task("", total=len(STEPS))
 
     def tell(step: str) -> None:
+        if step == DAMAGED:
+            _tell(output, step)
+            return
         if not bar.live.is_started:
             output.notice(output.tongue.word("wasm.building"))
             bar.start()

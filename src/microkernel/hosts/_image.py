@@ -6,6 +6,7 @@ run unchecked, so it is never read from a folder that others may write, nor when
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import platform
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -34,10 +35,13 @@ _UNUSED = 30 * 24 * 3600.0
 """Seconds after which the image of a version that nobody used is dropped."""
 STEPS = ("gather", "componentize", "compile")
 WAIT = "wait"
+DAMAGED = "damaged"
 _NEEDED = ("wasmtime", "componentize_py")
+_UNFINISHED = "building-"
 
 Progress = Callable[[str], object]
-"""Told of each of ``STEPS`` when it begins, and of ``WAIT`` when somebody else is at it."""
+"""Told of each of ``STEPS`` when it begins, of ``WAIT`` when somebody else is at it, and of ``DAMAGED`` when what is
+there is not what was built."""
 
 
 class Image:
@@ -45,54 +49,79 @@ class Image:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or _cache() / "microkernel" / "wasm"
-        self.path = self.folder / f"{_key()}.cwasm"
+        self.path = self.folder / f"{_name(self.folder)}.cwasm"
 
     def is_built(self) -> bool:
         return self.path.exists() and self._seal.exists()
 
-    def ready(self, progress: Progress = id) -> Path:
-        """The image; built, if it is not there. Waits while another kernel builds it.
+    def fault(self) -> str:
+        """Why its folder cannot be used; empty if it can. Makes nothing."""
+        try:
+            found = self.folder.stat()
+        except FileNotFoundError:
+            above = next(folder for folder in self.folder.parents if folder.exists())
+            return "" if os.access(above, os.W_OK | os.X_OK) else _no_place(self.folder, errno.EACCES)
+        except OSError as error:
+            return _no_place(self.folder, error.errno)
+        is_ours = found.st_uid == os.geteuid() and not found.st_mode & 0o077
+        return "" if is_ours else f"{self.folder} must be yours alone: chown it, and chmod 700"
 
-        Raises IsolationUnavailable where it cannot be built, or is not to be trusted.
+    def ready(self, progress: Progress = id) -> Path:
+        """The image; built, if it is not there or is not what was built. Waits while another kernel builds it.
+
+        Raises IsolationUnavailable where it cannot be built.
         """
-        with self._alone(progress):
-            if not self.is_built():
-                try:
-                    self._build(progress)
-                except OSError as error:
-                    raise _unavailable(f"the guest could not be built in {self.folder}: {error.strerror}") from None
-            if self._seal.read_text(encoding="ascii") != _digest(self.path):
-                self._seal.unlink()
-                raise _unavailable(f"{self.path} is not what was built; it will be built anew at the next start")
-            os.utime(self._seal)
+        with self._held(fcntl.LOCK_SH, progress):
+            if self._is_whole():
+                with suppress(OSError):  # where nothing can be written
+                    os.utime(self._seal)
+                return self.path
+        with self._held(fcntl.LOCK_EX, progress):
+            if not self._is_whole():
+                self._build_anew(progress)
         return self.path
 
     @property
     def _seal(self) -> Path:
         return self.path.with_suffix(".sha256")
 
+    def _is_whole(self) -> bool:
+        try:
+            return self._seal.read_bytes() == _digest(self.path).encode()
+        except OSError:
+            return False
+
     @contextmanager
-    def _alone(self, progress: Progress) -> Iterator[None]:
-        """In a folder that is ours alone, and nobody else at it."""
+    def _held(self, how: int, progress: Progress) -> Iterator[None]:
+        """In a folder that is ours alone, and nobody else builds there."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = self.folder.stat()
-            if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-                raise _unavailable(f"{self.folder} must be yours alone: chown it, and chmod 700")
-            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if fault := self.fault():
+                raise _unavailable(fault)
+            lock = _open_lock(self.folder / "lock")
         except OSError as error:
-            raise _unavailable(f"no place for the guest: {self.folder}: {error.strerror}") from None
+            raise _unavailable(_no_place(self.folder, error.errno)) from None
         try:
-            _wait_for(lock, progress)
+            _wait_for(lock, how, progress)
             yield
         finally:
             os.close(lock)
 
+    def _build_anew(self, progress: Progress) -> None:
+        if self.is_built():
+            progress(DAMAGED)
+        try:
+            for left in self.folder.glob(f"{_UNFINISHED}*"):  # of who was killed over it
+                shutil.rmtree(left, ignore_errors=True)
+            self._build(progress)
+        except OSError as error:
+            raise _unavailable(f"the guest could not be built in {self.folder}: {error.strerror}") from None
+
     def _build(self, progress: Progress) -> None:
         if not all(map(find_spec, _NEEDED)):
             raise IsolationUnavailable("MK0510", extra="wasm")
-        with tempfile.TemporaryDirectory(prefix="building-", dir=self.folder) as made:
-            work = Path(made)
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self.folder) as folder:
+            work = Path(folder)
             progress("gather")
             _gather(work / "tree")
             progress("componentize")
@@ -105,8 +134,10 @@ class Image:
             paths = [str(_PACKAGE.parent), *(path for path in sys.path if path)]
             _run([sys.executable, "-I", "-c", _COMPILE, str(component), str(image), *paths], work)
             self._forget_unused()
-            os.replace(image, self.path)
-            self._seal.write_text(_digest(self.path), encoding="ascii")
+            seal = work / self._seal.name
+            seal.write_text(_digest(image), encoding="ascii")
+            for made in (image, seal):
+                _put(made, self.folder / made.name)
 
     def _forget_unused(self) -> None:
         """Other versions may be in use beside this one."""
@@ -116,12 +147,27 @@ class Image:
                 seal.unlink()
 
 
-def _wait_for(lock: int, progress: Progress) -> None:
+def _open_lock(path: Path) -> int:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # what was built ahead may lie where nothing can be written
+
+
+def _wait_for(lock: int, how: int, progress: Progress) -> None:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
         progress(WAIT)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, how)
+
+
+def _put(made: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(made, target)
 
 
 def _cache() -> Path:
@@ -129,17 +175,29 @@ def _cache() -> Path:
     return Path(folder if os.path.isabs(folder) else f"/var/tmp/microkernel-{os.geteuid()}")  # who has no home
 
 
+def _name(folder: Path) -> str:
+    """By what the guest is made of, and by who made it; where that was taken away since, by any that is there."""
+    key = _key()
+    if builder := _version_of("componentize-py"):
+        return f"{key}-{builder}"
+    built = sorted(seal.stem for seal in folder.glob(f"{key}-*.sha256"))
+    return built[-1] if built else key
+
+
 def _key() -> str:
-    """Of all that goes into it, and of the engine, whose code is for itself alone."""
+    """Of all of ours that goes into it, and of the engine, whose code is for itself alone."""
     content = sha256()
     for path in _sources():
         content.update(f"{path}\0".encode() + (_PACKAGE / path).read_bytes() + b"\0")
-    try:
-        engine = version("wasmtime")
-    except PackageNotFoundError:
-        engine = "none"
-    content.update(f"{engine} {platform.machine()}".encode())
+    content.update(f"{_version_of('wasmtime')} {platform.machine()}".encode())
     return content.hexdigest()[:32]
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _sources() -> list[str]:
@@ -169,6 +227,10 @@ def _run(command: list[str], folder: Path) -> None:
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _no_place(folder: Path, number: int | None) -> str:
+    return f"no place for the guest in {folder}: {os.strerror(number or 0)}; XDG_CACHE_HOME names another"
 
 
 def _unavailable(reason: str) -> IsolationUnavailable:

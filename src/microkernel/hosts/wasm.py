@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from zoneinfo import TZPATH
 
 from microkernel.errors import IsolationUnavailable, PluginLoadError
 from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, limits_of
-from microkernel.hosts._image import STEPS, Image
+from microkernel.hosts._image import DAMAGED, STEPS, Image
 from microkernel.hosts._packages import folders_of
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.kernel.manifest import Level
@@ -49,6 +50,7 @@ class WasmHost(ConfinedHost):
         super().__init__(reactor, python, **options)
         self._image = Image()
         self._announce = announce
+        self._looking = threading.Lock()
 
     def available(self) -> Availability:
         """Builds nothing: the first launch does, or `mk wasm prepare`."""
@@ -56,6 +58,8 @@ class WasmHost(ConfinedHost):
             return Availability("wasmtime is not installed", IsolationUnavailable("MK0510", extra="wasm"))
         if self._python != sys.executable:
             return self._missing("workers of another interpreter have no engine")
+        if fault := self._image.fault():
+            return self._missing(fault)
         is_built = self._image.is_built()
         if not is_built and find_spec("componentize_py") is None:
             return Availability("componentize-py is not installed", IsolationUnavailable("MK0510", extra="wasm"))
@@ -66,7 +70,8 @@ class WasmHost(ConfinedHost):
         """Waits while the guest is built, the first time."""
         if spec.load.concurrency > 1:
             raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)
-        self._zygote.image = self._zygote.image or str(self._ready(spec.load.name))
+        with self._looking:  # one of those that come at once sees to it, for all
+            self._zygote.image = self._zygote.image or str(self._ready(spec.load.name))
         return super().launch(spec, feed, uplink)
 
     def _ready(self, plugin: str) -> Path:
@@ -74,7 +79,9 @@ class WasmHost(ConfinedHost):
         steps: list[str] = []
 
         def step(name: str) -> None:
-            if not steps:
+            if not steps and name == DAMAGED:
+                self._announce("MK0513", plugin, {"path": str(self._image.path)})
+            elif not steps:
                 self._announce("MK0511", plugin, {"folder": str(self._image.folder)})
             steps.append(name)
 
