@@ -259,3 +259,14 @@ def test_a_full_state_folder_is_no_reason_not_to_run(home: Home, start: Start, t
     home.write("greeter.py", GREETER)
     running = start("--headless", "--isolation", "thread", XDG_STATE_HOME="/dev/null/nowhere")
     running.wait_for("✓ greeter")
+
+
+def test_a_reload_reads_the_configuration_again(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    config = home.folder / "microkernel.toml"
+    config.write_text("")
+    running = start("--headless")
+    running.wait_for("✓ greeter")
+    config.write_text('[plugin.greeter]\nisolation = "thread"\n')
+    home.mk("reload", "greeter")
+    assert home.json("info", "greeter")["isolation"] == "thread"

@@ -170,6 +170,24 @@ def test_from_process_to_wasm_and_back_with_its_state(tmp_path: Path) -> None:
             assert do(kernel, "result = sys.platform") == ("wasi" if level == "wasm" else "linux")
 
 
+def test_the_same_by_one_word_in_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "p.py").write_text(PLUGIN)
+    config = tmp_path / "microkernel.toml"
+
+    def write(level: str) -> None:
+        config.write_text(f'plugins = ["plugins"]\ndata_dir = "data"\n[plugin.p]\nisolation = "{level}"\n')
+
+    write("process")
+    with Kernel(config=config) as kernel:
+        do(kernel, "self.state = ['kept', 7]")
+        for level in ("wasm", "process"):
+            write(level)
+            kernel.reload("p")
+            assert kernel.info("p").isolation == level
+            assert do(kernel, "result = self.state") == ["kept", 7]
+
+
 def test_a_guest_that_talks_nonsense_ends_alone(run: Run) -> None:
     kernel = run()
     with pytest.raises(PluginDied):

@@ -19,7 +19,7 @@ import microkernel
 from microkernel import Event
 from microkernel.cli.asking import ask_here
 from microkernel.cli.output import Output
-from microkernel.cli.settings import FOLDER, lock_path, places, settings, wished_language
+from microkernel.cli.settings import FOLDER, lock_path, places, reader, settings, wished_language
 from microkernel.cli.usage import tell_usage
 from microkernel.control.client import ControlClient
 from microkernel.errors import KernelError
@@ -282,7 +282,8 @@ def run_kernel(
     where = places(plugins or [], decided)
     with_console = not headless and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
     lock = lock_path(config, where, decided)
-    return Run(where, decided, name, isolation, output, with_console, not no_watch, lock).run()
+    again = reader(config)
+    return Run(where, decided, name, isolation, output, with_console, not no_watch, lock, again).run()
 
 
 # Without a kernel

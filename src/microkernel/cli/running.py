@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -50,19 +50,17 @@ class Run:
     def __init__(
         self, places: Sequence[str], config: KernelConfig, name: str, isolation: Level | None, output: Output,
         with_console: bool, watching: bool, lock: str | None = None,
+        reread: Callable[[], KernelConfig] | None = None,
     ) -> None:  # fmt: skip
+        """``reread`` gives the configuration as it is by now."""
         self._output = output
         self._watching = watching
         self._ours = [name for name, wanted in (("console", with_console), ("watcher", watching)) if wanted]
         """What is brought along. Nobody has to be told that it starts and stops."""
         self._with_console = with_console
-        plugin = _AllAt(isolation, config.plugin) if isolation else dict(config.plugin)
-        if with_console:
-            told = console_config(output)
-            plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=told)
-        if watching and _can_watch():
-            plugin["watcher"] = PluginConfig(isolation="thread", permissions=GRANT)
-        self._kernel = Kernel(places, config=replace(config, plugin=plugin), name=name, lock=lock)
+        self._isolation = isolation
+        self._reread = reread
+        self._kernel = Kernel(places, config=self._completed(config), name=name, lock=lock)
         self._server: ControlServer | None = None
         self._end = Ending()
         self._begun = False
@@ -81,8 +79,21 @@ class Run:
             self._close()
         return 0
 
+    def _completed(self, config: KernelConfig) -> KernelConfig:
+        """With the level that the command line names for all, and with what is brought along."""
+        plugin = _AllAt(self._isolation, config.plugin) if self._isolation else dict(config.plugin)
+        if self._with_console:
+            told = console_config(self._output)
+            plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=told)
+        if self._watching and _can_watch():
+            plugin["watcher"] = PluginConfig(isolation="thread", permissions=GRANT)
+        return replace(config, plugin=plugin)
+
     def _ready(self, kernel: Kernel) -> None:
         """Before the first plugin starts: who listens, and the way in."""
+        reread = self._reread
+        if reread is not None:
+            kernel.core.reread = lambda: self._completed(reread())
         self._printer.listen(kernel)
         kernel.on("kernel.shutdown", self._end.ask)
         self._server = ControlServer(kernel.core)

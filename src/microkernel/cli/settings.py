@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from microkernel.errors import ConfigError, KernelError
@@ -29,6 +30,12 @@ def settings(path: str = "") -> KernelConfig:
         plugins=tuple(_resolved(place, home) for place in config.plugins),
         data_dir=_resolved(config.data_dir, home) if config.data_dir else "",
     )
+
+
+def reader(path: str = "") -> Callable[[], KernelConfig] | None:
+    """Reads the same file again, wherever the working folder is by then; None where there is none."""
+    file = os.path.abspath(path or FILE)
+    return partial(settings, file) if os.path.exists(file) else None
 
 
 def wished_language() -> str:

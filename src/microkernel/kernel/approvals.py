@@ -25,7 +25,7 @@ class Approvals:
         lock: Lock | None,
         complain: Callable[[str, ConfigError], object],
     ) -> None:
-        self._config = config
+        self.config = config
         self._given = given
         self._lock = lock
         self._complain = complain
@@ -106,7 +106,7 @@ class Approvals:
         """What the operator said of a plugin, the most pressing first."""
         if name in self._given:
             yield self._given[name]
-        own = self._config.plugin.get(name)
+        own = self.config.plugin.get(name)
         if own is not None and own.permissions is not None:
             yield own.permissions
 
@@ -116,7 +116,7 @@ class Approvals:
 
     def _wishes(self, found: Found, manifest: Manifest) -> list[Wish]:
         """What is declared, and the variables its own configuration reads: only the operator's may do so freely."""
-        own = self._config.plugin.get(manifest.name)
+        own = self.config.plugin.get(manifest.name)
         theirs = {k: v for k, v in found.manifest.config.items() if own is None or k not in own.config}
         wanted = grants.wishes(manifest.name, self.effective(manifest, "sandbox"))
         return list(dict.fromkeys([*wanted, *(("env", name) for name in sorted(variables(theirs)))]))

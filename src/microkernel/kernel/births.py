@@ -51,7 +51,7 @@ class Births:
         self._registry = registry
         self._loader = loader
         self._hosts = hosts
-        self._config = config
+        self.config = config
         self._data_dir = data_dir
         self._approvals = approvals
         self.switch: Switch
@@ -110,7 +110,7 @@ class Births:
 
     def _hidden(self) -> frozenset[str]:
         """The variables that configurations take secrets from: no plugin finds them in its environment."""
-        configs = [each.config for each in self._config.plugin.values()]
+        configs = [each.config for each in self.config.plugin.values()]
         configs += [record.manifest.config for record in self._registry]
         return frozenset(name for config in configs if config for name in variables(config) if not is_common(name))
 
@@ -121,7 +121,7 @@ class Births:
         try:
             return self._hosts(level)
         except IsolationUnavailable:
-            for weaker in self._config.fallback:
+            for weaker in self.config.fallback:
                 with suppress(IsolationUnavailable):
                     return self._hosts(weaker)
             raise
@@ -144,7 +144,7 @@ class Births:
             secrets=sorted(instance.secrets.values),
             data_dir=str(self._data_dir / instance.name),
             concurrency=manifest.concurrency,
-            log_level=_LOG_LEVELS.get(self._config.log_level.upper(), 20),
+            log_level=_LOG_LEVELS.get(self.config.log_level.upper(), 20),
             emits=_with_own(may.emit, instance.name),
             listens=_listed(may.on),
             calls=_listed(may.call),

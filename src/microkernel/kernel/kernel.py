@@ -81,6 +81,8 @@ class Core(Approving, Buried, Texts):
         self.registry = Registry()
         self.loader = loader
         self._override = override
+        self.reread: Callable[[], KernelConfig] | None = None
+        """Reads the configuration again, where it is a file's. Raises ConfigError."""
         self.places: list[str] = []
         self._looking = threading.Lock()
         self._left_out: set[str] = set()
@@ -230,9 +232,17 @@ class Core(Approving, Buried, Texts):
         for record in self.registry:
             if record.found.path == found.path and record.name != found.name:
                 raise PluginLoadError("MK0126", name=record.name, other=found.name, path=found.path)
+        self._read_again()
         manifest = effective(found.manifest, self.config)
         level, _ = choose_level(manifest, self.config, self._override)
         return found, held_to(manifest, self.config, level), level
+
+    def _read_again(self) -> None:
+        """What the operator wants by now holds for who starts from now on, not for who runs. Where plugins are found,
+        and who restarts with whom, stays."""
+        if self.reread is not None:
+            now = replace(self.reread(), plugins=self.config.plugins, group=self.config.group)
+            self.config = self.approvals.config = self.births.config = now
 
     # One plugin: the service `kernel`, and the embedder
 
