@@ -108,10 +108,31 @@ def test_who_is_over_its_time_is_ended_and_the_next_takes_its_place(code: str, r
 
 def test_a_trap_ends_the_guest_and_is_told_by_the_engine(run: Run) -> None:
     kernel = run()
-    with pytest.raises(PluginDied, match="exit status 1"):
+    with pytest.raises(PluginDied, match="died: wasm trap: wasm `unreachable` instruction executed"):
         do(kernel, "os.abort()")
     assert do(kernel, "result = api.generation") == 2
-    assert any("wasm trap" in line.text for line in kernel.core.registry.get("p").logs)
+    with pytest.raises(PluginDied, match="died: wasm trap: call stack exhausted"):
+        do(kernel, "import json\njson.loads('[' * 10 ** 6)")
+    assert do(kernel, "result = api.generation") == 3
+
+
+def test_what_a_guest_may_not_ask_its_worker_is_told_without_our_own_lines(run: Run) -> None:
+    kernel = run()
+    with pytest.raises(PluginDied, match="it asked its worker for what cannot be: UnicodeEncodeError"):
+        do(kernel, "import wit_world\nwit_world.send('\u4e2d')")
+    assert do(kernel, "result = api.generation") == 2
+    assert [line.text for line in kernel.core.registry.get("p").logs] == []
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "BaseException('boo')"])
+def test_an_exception_that_nobody_catches_ends_it_without_a_panic(error: str, run: Run) -> None:
+    kernel = run()
+    with pytest.raises(PluginDied, match="exit status 1"):
+        do(kernel, f"raise {error}")
+    assert do(kernel, "result = api.generation") == 2
+    said = [line.text for line in kernel.core.registry.get("p").logs]
+    assert said[-1] == error.replace("('", ": ").replace("')", "")
+    assert not any("panicked" in line for line in said)
 
 
 def test_memory_has_a_limit_that_the_engine_holds(run: Run) -> None:

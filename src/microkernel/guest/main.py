@@ -55,7 +55,11 @@ class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
         threading.Thread.start = _no_threads  # type: ignore[method-assign]
         channel = GuestChannel(wit_world)
         loop.install(channel)
-        Runtime(channel).run()
+        try:
+            Runtime(channel).run()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())  # above is only the engine, to which it would be a panic
+            os._exit(1)
 
 
 def _keep_time() -> None:

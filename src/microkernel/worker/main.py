@@ -63,7 +63,7 @@ def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None, guest: dict
     if guest is not None:
         from microkernel.worker import wasm
 
-        return wasm.run(down, up, lanes, broker, guest)
+        return wasm.run(down, up, lanes, broker, guest, channel.send)
     Runtime(channel).run()
     return 0
 

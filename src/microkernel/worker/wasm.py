@@ -15,14 +15,15 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wasmtime import Config, Engine, Store, WasiConfig, WasmtimeError
+from wasmtime import Config, Engine, ExitTrap, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
+from microkernel.wire.messages import Leaving
 from microkernel.worker import confinement, determinism, imports
 from microkernel.worker.connections import Connections
 from microkernel.worker.network import Broker
@@ -32,6 +33,7 @@ _CHANNEL = 32
 """More descriptors than a worker's channel has."""
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
+_LONGEST_REASON = 200
 _image: tuple[Component, Linker, dict[str, Any]] | None = None
 """What is in the guest, what WASI gives it, and all that it imports."""
 
@@ -65,11 +67,16 @@ def _engine() -> Engine:
 
 
 def run(
-    down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], broker: Broker, wanted: Mapping[str, Any]
+    down: socket.socket,
+    up: socket.socket,
+    lanes: Sequence[socket.socket],
+    broker: Broker,
+    wanted: Mapping[str, Any],
+    tell: Callable[[Leaving], object],
 ) -> int:
     """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``read`` and
-    ``write``, the folders that the guest has, ``clock`` and ``seed`` as ``determinism`` takes them. Returns the status
-    to exit with."""
+    ``write``, the folders that the guest has, ``clock`` and ``seed`` as ``determinism`` takes them. A guest that
+    traps, or has its worker do what cannot be done, is told of. Returns the status to exit with."""
     assert _image is not None
     component, linker, kinds = _image
     store = Store(linker.engine)
@@ -82,15 +89,19 @@ def run(
     assert life is not None
     try:
         life(store)
-    except WasmtimeError as trap:
-        sys.stderr.write(f"{_reason(trap)}\n")
+    except ExitTrap:
+        return 1  # WASI tells success from failure and no more
+    except Exception as trouble:
+        tell(Leaving(_reason(trouble), 1))
         return 1
     return 0
 
 
-def _reason(trap: WasmtimeError) -> str:
-    """The last line: before it come the functions of the interpreter."""
-    return str(trap).strip().rpartition("\n")[2].strip()
+def _reason(trouble: Exception) -> str:
+    """Of a trap the last line: before it come the functions of the interpreter."""
+    if isinstance(trouble, WasmtimeError):
+        return str(trouble).strip().rpartition("\n")[2].strip()
+    return f"it asked its worker for what cannot be: {type(trouble).__name__}: {trouble}"[:_LONGEST_REASON]
 
 
 def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
