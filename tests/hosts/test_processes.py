@@ -6,10 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from microkernel import Kernel
 from microkernel.hosts._processes import is_stopped, is_waiting
+from microkernel.kernel.manifest import KernelConfig
+from microkernel.testing.stage import plugin
 from tests.attacks.support import eventually
 
 _BEGINS = "import asyncio, select, socket, threading, time; a, b = socket.socketpair(type=socket.SOCK_SEQPACKET)"
@@ -43,3 +47,12 @@ def test_who_waits_at_a_socket_is_told_from_who_sleeps(code: str, waits: bool) -
         eventually(lambda: is_waiting(pid) is waits, code)
         assert not is_stopped(pid)
     assert not is_waiting(pid)
+
+
+def test_a_limit_that_nobody_set_protects_nobody(tmp_path: Path) -> None:
+    """The system has one on descriptors for every process; that of a plugin is what was set for it."""
+    (tmp_path / "p.py").write_text(plugin(""))
+    for limits, shown in (({}, "unavailable"), ({"files": 64}, "enforced")):
+        config = KernelConfig(data_dir=str(tmp_path / "data"), limits=limits)
+        with Kernel(tmp_path / "p.py", config, isolation="process") as kernel:
+            assert kernel.info("p").protections["files"] == shown

@@ -7,7 +7,7 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,11 +26,13 @@ _WAITS = (
 )  # fmt: skip
 """What Linux calls the places, since 5.x."""
 _UNLIMITED = "unlimited"
-_LIMITS = {"Max data size": "memory", "Max open files": "files", "Max file size": "file size", "Max cpu time": "cpu"}
+_LIMITS = {"Max data size": "memory", "Max open files": "files", "Max file size": "file_size", "Max cpu time": "cpu"}
 
 
-def statistics_of(pid: int) -> Mapping[str, Any]:
-    """Memory of its own in bytes, cpu seconds, and the protections as the system has them; empty when it has ended."""
+def statistics_of(pid: int, limited: Collection[str]) -> Mapping[str, Any]:
+    """Memory of its own in bytes, cpu seconds, and the protections as the system has them; empty when it has ended.
+    ``limited``: the limits that somebody set for it. One that it only shares with all of this system protects nobody.
+    """
     try:
         fields = _told_of(pid, "stat").rpartition(b")")[2].split()
         memory = _told_of(pid, "smaps_rollup").splitlines()[1:]
@@ -40,7 +42,7 @@ def statistics_of(pid: int) -> Mapping[str, Any]:
     return {
         "memory": sum(int(line.split()[1]) * 1024 for line in memory if line.startswith(b"Private_")),
         "cpu": (int(fields[11]) + int(fields[12])) / _TICKS,
-        "protections": {"hard kill": "enforced", **_protections(limits), "network": "unavailable"},
+        "protections": {"hard kill": "enforced", **_protections(limits, limited), "network": "unavailable"},
     }
 
 
@@ -53,12 +55,10 @@ def _told_of(pid: int, file: str) -> bytes:
         os.close(descriptor)
 
 
-def _protections(limits: list[str]) -> dict[str, str]:
+def _protections(limits: list[str], limited: Collection[str]) -> dict[str, str]:
     soft = {line[:26].strip(): line[26:].split()[0] for line in limits}
-    return {
-        shown: "unavailable" if soft.get(name, _UNLIMITED) == _UNLIMITED else "enforced"
-        for name, shown in _LIMITS.items()
-    }
+    holds = {limit: limit in limited and soft.get(name, _UNLIMITED) != _UNLIMITED for name, limit in _LIMITS.items()}
+    return {limit.replace("_", " "): "enforced" if it_holds else "unavailable" for limit, it_holds in holds.items()}
 
 
 def raise_descriptor_limit() -> None:

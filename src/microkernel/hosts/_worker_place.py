@@ -45,6 +45,7 @@ class WorkerPlace:
         self._shared_before = _shared_memory.there()
         self._shared: set[str] = set()
         self._pid: int | None = None
+        self._limited: frozenset[str] = frozenset()
         self._handle = -1
         self._handling = threading.Lock()
         self._asked = False
@@ -68,6 +69,7 @@ class WorkerPlace:
 
     def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
         """Have it forked. Raises IsolationUnavailable; nothing is left open then."""
+        self._limited = frozenset(name for name, value in request["limits"].items() if value)
         theirs = [self._worker_down.fileno(), self._worker_up.fileno(), *(pipe[1] for pipe in self._pipes)]
         theirs += [lane.fileno() for _, lane in self._lane_pairs]
         theirs += self._more_descriptors()
@@ -137,7 +139,7 @@ class WorkerPlace:
         return stack_of(self._pid, self._signal)
 
     def statistics(self) -> Mapping[str, Any]:
-        return statistics_of(self._pid) if self._handle >= 0 and self._pid else {}
+        return statistics_of(self._pid, self._limited) if self._handle >= 0 and self._pid else {}
 
     def audit(self) -> Audit:
         return Audit((*self._scratch.left(self._folder), *_shared_memory.left_of(self._shared)))
