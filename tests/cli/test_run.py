@@ -99,8 +99,8 @@ def test_a_configuration_for_who_is_not_there_is_told(home: Home, start: Start) 
     running = start("--headless", "--isolation", "thread")
     running.wait_for("✓ greeter")
     assert [line for line in running.output if "MK0712" in line] == [
-        "! greter   MK0712  not found, though [plugin.greter] in the configuration names it; did you mean 'greeter'?",
-        "! nobody   MK0712  not found, though [group.g] in the configuration names it",
+        "! greter   MK0712  not found, though [plugin.greter] names it; did you mean 'greeter'?",
+        "! nobody   MK0712  not found, though [group.g] names it",
     ]
 
 

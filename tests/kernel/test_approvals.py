@@ -385,3 +385,20 @@ def test_an_embedded_kernel_reads_no_lock(
     monkeypatch.chdir(tmp_path)
     with kernel(tmp_path) as running:
         assert state(running) == ("held", "MK0412")
+
+
+def test_grants_for_who_is_not_there_are_told(tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture) -> None:
+    write("1.0")
+    given = {"mailre": "declared", "mailer": "declared"}
+    with caplog.at_level("WARNING", "microkernel"), kernel(tmp_path, grants=given):
+        said = [line.getMessage() for line in caplog.records if "MK0712" in line.getMessage()]
+    assert said == ["mailre  MK0712 not found, though Kernel(grants=...) names it; did you mean 'mailer'?"]
+
+
+def test_who_loads_one_by_one_may_grant_ahead(
+    tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write("1.0")
+    with caplog.at_level("WARNING", "microkernel"), Kernel(isolation="sandbox", grants={"mailer": {}}) as running:
+        assert running.load(path).state == "active"
+    assert "MK0712" not in caplog.text

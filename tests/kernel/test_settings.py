@@ -37,4 +37,6 @@ def test_who_is_named_and_not_there() -> None:
     config = KernelConfig(
         plugin={"writer": PluginConfig(), "writr": PluginConfig()}, group={"g": Group(plugins=("writer", "nobody"))}
     )
-    assert [*misnamed(config, {"writer"})] == [("[plugin.writr]", "writr"), ("[group.g]", "nobody")]
+    assert [*misnamed(config, ["writer", "writrr"], {"writer"})] == [
+        ("[plugin.writr]", "writr"), ("[group.g]", "nobody"), ("Kernel(grants=...)", "writrr"),
+    ]  # fmt: skip

@@ -81,6 +81,7 @@ class Core(Approving, Buried, Texts):
         self.registry = Registry()
         self.loader = loader
         self._override = override
+        self._granted = tuple(grants)
         self.reread: Callable[[], KernelConfig] | None = None
         """Reads the configuration again, where it is a file's. Raises ConfigError."""
         self.places: list[str] = []
@@ -155,7 +156,7 @@ class Core(Approving, Buried, Texts):
 
     def _tell_misnamed(self, known: set[str]) -> None:
         """Who looks nowhere, and loads one by one, may name who is still to come."""
-        for table, name in misnamed(self.config, known) if self.places else ():
+        for table, name in misnamed(self.config, self._granted, known) if self.places else ():
             self.journal.announce("MK0712", "warn", name, key=table, suggestion=did_you_mean(name, known))
 
     def _bring_in(self, found: list[Found]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,10 +39,11 @@ def effective(manifest: Manifest, config: KernelConfig) -> Manifest:
     )
 
 
-def misnamed(config: KernelConfig, known: Collection[str]) -> Iterator[tuple[str, str]]:
+def misnamed(config: KernelConfig, granted: Iterable[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
     """Names of plugins that the operator decides about and that nobody has, each with the table it stands in."""
     named = [(f"[plugin.{name}]", name) for name in config.plugin]
     named += [(f"[group.{group}]", name) for group, own in config.group.items() for name in own.plugins]
+    named += [("Kernel(grants=...)", name) for name in granted]
     return ((table, name) for table, name in named if name not in known)
 
 
