@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from string import Formatter as StringFormatter
 
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from microkernel.messages import Catalog, Formatter, plain
 from microkernel.messages.formatting import number
 from microkernel.messages.phrases import chinese, pairs, phrase
+
+SOURCE = Path(__file__).parents[2] / "src" / "microkernel"
 
 
 @pytest.mark.parametrize(
@@ -163,3 +168,28 @@ def test_a_phrase_costs_little_whatever_it_is_made_of() -> None:
     ):
         chinese("reason", text)
     assert time.monotonic() - began < 2
+
+
+def _reasons() -> Iterator[str]:
+    """What hosts say of a level that cannot be had, with something in the place of what is filled in."""
+    for file in sorted((SOURCE / "hosts").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                given = [*node.args[:1]] if name in ("_missing", "_unavailable") else []
+                given += [each.value for each in node.keywords if each.arg == "reason"]
+                yield from (text for text in map(_literal, given) if text.replace("/x", "").strip(": "))
+            elif isinstance(node, ast.Return) and file.name == "_image.py" and isinstance(node.value, ast.JoinedStr):
+                yield from (text for text in [_literal(node.value)] if " " in text)
+
+
+def _literal(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    parts = node.values if isinstance(node, ast.JoinedStr) else []
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "/x" for part in parts)
+
+
+@pytest.mark.parametrize("reason", sorted(set(_reasons())))
+def test_each_reason_why_a_level_cannot_be_had_is_told_in_chinese(reason: str) -> None:
+    assert phrase(reason) != reason

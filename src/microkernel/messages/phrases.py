@@ -7,14 +7,14 @@ is itself a message of ours, as a reason often is, is told in the words of the C
 from __future__ import annotations
 
 import re
-import string
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from microkernel.messages.glossary import glossary, state_word
+from microkernel.messages.glossary import state_word
+from microkernel.messages.templates import bare, letters_of, pattern_of, words_of
 
 _HERE = Path(__file__).parent
 _FIELDS = frozenset({"reason", "what", "said", "where", "suggestion", "wanted", "got", "state", "new", "kept"})
@@ -24,21 +24,6 @@ _AND = " · "
 _OURS = re.compile(r"MK\d{4} ")
 _TELLING = 6
 """A message with fewer letters of its own, such as ``{path}: {reason}``, is not known again by them."""
-_KINDS = {
-    "file": r"[^\s:()]+",
-    "kind": r"[\w.]+",
-    "remote_type": r"[\w.]+",
-    "said": r"(?:: .+?)?",
-    "function": r"[^\s`]+",
-    "list": r"[a-z]+(?:(?:, | and )[a-z]+)*",
-    "id": r"MK\d{4}",
-    "number": r"\d+",
-    "signal": r"SIG[A-Z0-9+-]+",
-    "plugin": r"[a-z][a-z0-9_-]*",
-    "where": r"(?: \([^()]+:\d+(?: in [^()]+)?\))?",
-    "suggestion": r"(?:; did you mean [^?]+\?)?",
-}
-"""What a placeholder of this name stands for; any other stands for anything. ``state``: for a state's name."""
 
 
 class _Phrase(NamedTuple):
@@ -102,8 +87,8 @@ def _listed() -> Iterator[_Phrase]:
     for name, table in read("phrases_zh.toml").items():
         is_system = name == "system"  # says the same in small and in capital letters
         for english, chinese in table.items():
-            words = () if is_system else _words(english)
-            yield _Phrase(_pattern(english, re.IGNORECASE if is_system else 0), words, chinese, _part)
+            words = () if is_system else words_of(english)
+            yield _Phrase(pattern_of(english, re.IGNORECASE if is_system else 0), words, chinese, _part)
 
 
 def _messages() -> list[_Phrase]:
@@ -112,46 +97,13 @@ def _messages() -> list[_Phrase]:
     known = [
         (english["text"], theirs[id]["text"])
         for id, english in read("en.toml").items()
-        if id in theirs and _letters(english["text"]) >= _TELLING
+        if id in theirs and letters_of(english["text"]) >= _TELLING
     ]
-    known.sort(key=lambda pair: -_letters(pair[0]))
-    return [_Phrase(_pattern(english), _words(english), _bare(template), chinese) for english, template in known]
-
-
-def _words(template: str) -> tuple[str, ...]:
-    return tuple(text for text, *_ in string.Formatter().parse(template) if text)
-
-
-def _letters(template: str) -> int:
-    return sum(map(str.isalpha, "".join(_words(template))))
-
-
-def _bare(template: str) -> str:
-    """Without formats: what was cut out of a text has been formatted."""
-    parts = string.Formatter().parse(template)
-    return "".join(_escaped(text) + (f"{{{name}}}" if name else "") for text, name, _, _ in parts)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
+    known.sort(key=lambda pair: -letters_of(pair[0]))
+    return [_Phrase(pattern_of(english), words_of(english), bare(template), chinese) for english, template in known]
 
 
 def _part(name: str, part: str) -> str:
     if name == "list":
         return "、".join(re.split(", | and ", part))
     return state_word(part, "zh") if name == "state" else phrase(part)
-
-
-def _pattern(template: str, flags: int = 0) -> re.Pattern[str]:
-    """A regular expression for a template: ``{name}`` is a group, everything else itself."""
-    pattern, seen = "", set[str]()
-    for text, name, _, _ in string.Formatter().parse(template):
-        pattern += re.escape(text)
-        if name:
-            pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{_kind(name)})"
-            seen.add(name)
-    return re.compile(pattern, re.DOTALL | flags)
-
-
-def _kind(name: str) -> str:
-    return "|".join(term.en for term in glossary() if term.state) if name == "state" else _KINDS.get(name, ".+?")
