@@ -323,10 +323,11 @@ class Kernel:
             return self._hosts[level]
 
     def _data_dir(self) -> Path:
+        """Absolute: the working folder of a worker is another."""
         if self._config.data_dir:
-            return Path(self._config.data_dir)
+            return Path(self._config.data_dir).absolute()
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return Path(state) / "microkernel" / self.name
+        return Path(state).absolute() / "microkernel" / self.name
 
 
 Leftovers = list[str]
