@@ -35,6 +35,7 @@ def test_its_own_data_folder_and_temporary_files(run: Run, tmp_path: Path) -> No
     kernel = run()
     assert do(kernel, "(api.data_dir / 'kept').write_text('x')") is None
     assert (tmp_path / "data" / "p" / "kept").read_text() == "x"
+    assert do(kernel, "result = [os.getcwd(), open('kept').read()]") == [str(tmp_path / "data" / "p"), "x"]
     assert do(kernel, "import tempfile\nwith tempfile.NamedTemporaryFile() as f: result = f.write(b'xy')") == 2
 
 
@@ -81,6 +82,8 @@ def test_the_standard_library_it_promises(run: Run) -> None:
     kernel = run()
     assert do(kernel, f"import importlib\nfor name in {MODULES}: importlib.import_module(name)") is None
     assert do(kernel, "from datetime import datetime\nresult = datetime.strptime('2026', '%Y').year") == 2026
+    pack = "import zipfile\nwith zipfile.ZipFile('z', 'w') as file: file.writestr('x', 'y')\n"
+    assert do(kernel, pack + "result = zipfile.ZipFile('z').read('x')") == b"y"
     assert do(kernel, "import zlib, hashlib\nresult = hashlib.sha256(zlib.compress(b'x')).hexdigest()[:0]") == ""
 
 

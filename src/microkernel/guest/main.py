@@ -46,7 +46,8 @@ class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
 
     def run(self) -> None:
         _keep_time()
-        sys.path += filter(None, os.environ.pop("PYTHONPATH", "").split(os.pathsep))
+        sys.path += filter(None, os.environ.pop("MK_GUEST_PATH").split(os.pathsep))
+        os.chdir(os.environ.pop("MK_GUEST_FOLDER"))
         random.seed()  # else all guests would draw what was seeded while this one was built
         for stream in (sys.stdout, sys.stderr):
             assert isinstance(stream, TextIOWrapper)

@@ -25,7 +25,9 @@ MODULES = (
     "encodings.ascii", "encodings.latin_1", "encodings.utf_8", "encodings.utf_8_sig", "encodings.utf_16",
     "encodings.utf_16_le", "encodings.utf_16_be", "encodings.utf_32", "encodings.cp1252", "encodings.idna",
     "encodings.punycode", "encodings.unicode_escape", "encodings.raw_unicode_escape", "encodings.hex_codec",
-    "encodings.base64_codec", "encodings.gb18030", "encodings.gbk",
+    "encodings.base64_codec", "encodings.gb18030", "encodings.gbk", "encodings.cp437", "encodings.cp1250",
+    "encodings.cp1251", "encodings.iso8859_2", "encodings.iso8859_15", "encodings.big5", "encodings.shift_jis",
+    "encodings.euc_jp", "encodings.euc_kr", "encodings.utf_7",
 )  # fmt: skip
 
 

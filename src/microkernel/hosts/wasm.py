@@ -106,6 +106,7 @@ class WasmHost(ConfinedHost):
             "env": shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
             "clock": spec.determinism.clock,
             "seed": spec.determinism.seed,
+            "cwd": os.fsencode(spec.load.data_dir),
             "path": os.fsencode(os.pathsep.join(packages)),
             "read": [os.fsencode(path) for path in (*_OF_SYSTEM, *packages, *map(absolute, may.fs_read))],
             "write": [os.fsencode(path) for path in (*given, *map(absolute, may.fs_write))],

@@ -74,8 +74,8 @@ def run(
     wanted: Mapping[str, Any],
     tell: Callable[[Leaving], object],
 ) -> int:
-    """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``read`` and
-    ``write``, the folders that the guest has, ``clock`` and ``seed`` as ``determinism`` takes them. A guest that
+    """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``cwd``, ``read``
+    and ``write``, the folders that the guest has, ``clock`` and ``seed`` as ``determinism`` takes them. A guest that
     traps, or has its worker do what cannot be done, is told of. Returns the status to exit with."""
     assert _image is not None
     component, linker, kinds = _image
@@ -108,7 +108,7 @@ def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
     wasi = WasiConfig()
     wasi.inherit_stdout()
     wasi.inherit_stderr()
-    variables = wanted["env"] | ({b"PYTHONPATH": wanted["path"]} if wanted["path"] else {})
+    variables = wanted["env"] | {b"MK_GUEST_PATH": wanted["path"], b"MK_GUEST_FOLDER": wanted["cwd"]}
     wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in variables.items()]
     for writable, folders in ((False, wanted["read"]), (True, wanted["write"])):
         for folder in map(os.fsdecode, folders):
