@@ -145,6 +145,12 @@ def test_memory_has_a_limit_that_the_engine_holds(run: Run) -> None:
     assert do(kernel, "result = api.generation") == 1
 
 
+def test_memory_that_is_too_little_to_begin_with_is_told_at_once(run: Run) -> None:
+    info = run(limits={"memory": 8 << 20}).info("p")
+    assert (info.state, info.error_id, info.restarts) == ("failed", "MK0130", 0)
+    assert "limits.memory is 8,388,608 bytes" in str(info.error)
+
+
 def test_guests_draw_other_numbers(run: Run) -> None:
     kernel = run()
     draw = "import random\nresult = random.random()"

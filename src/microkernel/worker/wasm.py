@@ -23,7 +23,7 @@ from wasmtime import Config, Engine, ExitTrap, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
-from microkernel.wire.messages import Leaving
+from microkernel.wire.messages import Failed, Failure, Leaving
 from microkernel.worker import confinement, determinism, imports
 from microkernel.worker.connections import Connections
 from microkernel.worker.network import Broker
@@ -72,7 +72,7 @@ def run(
     lanes: Sequence[socket.socket],
     broker: Broker,
     wanted: Mapping[str, Any],
-    tell: Callable[[Leaving], object],
+    tell: Callable[[Failed | Leaving], object],
 ) -> int:
     """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``cwd``, ``read``
     and ``write``, the folders that the guest has, ``clock`` and ``seed`` as ``determinism`` takes them. A guest that
@@ -84,7 +84,12 @@ def run(
     store.set_wasi(_wasi(wanted))
     determinism.settle(linker, kinds, wanted["clock"], wanted["seed"])
     _kept = imports.define(linker, kinds, _Imports(down, up, lanes, Connections(broker)).functions())
-    instance = linker.instantiate(store, component)
+    try:
+        instance = linker.instantiate(store, component)
+    except WasmtimeError as error:
+        fields = {"memory": wanted["memory"], "reason": _reason(error)}
+        tell(Failed("load", Failure("PluginLoadError", "MK0130", fields)))
+        return 1
     life = instance.get_func(store, "run")
     assert life is not None
     try:
