@@ -68,7 +68,7 @@ def test_who_is_woken_is_asked_when_the_letter_is_there(mailbox: Mailbox, rung: 
             rung.clear()
             super().append(letter)
 
-    mailbox._waiting = Queue()
+    mailbox.waiting = Queue()
     mailbox.put(event(), direct=True)
     assert rung == ["new pump"]
     mailbox.put(event())

@@ -139,8 +139,7 @@ def _class_schema(part: Hint, names: dict[Any, str]) -> Schema:
         made["description"] = doc
     if isinstance(part.bare, EnumMeta):
         return made | {"enum": sorted(member.value for member in part.origin)}
-    is_struct = isinstance(part.origin, StructMeta)
-    fields = [(field, _field_schema(field, names, is_struct)) for field in _fields(part)]
+    fields = [(field, _field_schema(field, names)) for field in _fields(part)]
     if getattr(part.origin, "__array_like__", False) or hints.is_named_tuple(part.origin):
         return made | _as_array(part.origin, fields)
     made |= {"type": "object", "properties": {field.name: inner for field, inner in fields}}
@@ -158,16 +157,16 @@ def _as_array(kind: Any, fields: list[tuple[Field, Schema]]) -> Schema:
     return made | ({"maxItems": len(items)} if closed else {})
 
 
-def _field_schema(field: Field, names: dict[Any, str], of_struct: bool) -> Schema:
+def _field_schema(field: Field, names: dict[Any, str]) -> Schema:
     made = _schema(field.hint, names)
     if field.default is not NODEFAULT:
         made["default"] = unpack(pack(field.default))
-    elif of_struct and field.make in _EMPTY:
+    elif field.make in _EMPTY:
         made["default"] = _EMPTY[field.make]()
     return made
 
 
-_EMPTY: dict[Any, Callable[[], Any]] = {list: list, dict: dict, set: list}
+_EMPTY: dict[Any, Callable[[], Any]] = {list: list, dict: dict, set: list, bytearray: str}
 
 
 def _doc(kind: Any) -> str:

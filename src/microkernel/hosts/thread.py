@@ -314,7 +314,7 @@ class MemoryChannel:
         messages: list[Message] = []
         while self._inbox:
             messages.append(self._inbox.popleft())
-        return [*messages, *self._feed.take(_BATCH)] if self._feed.waiting() else messages
+        return [*messages, *self._feed.take(_BATCH)]
 
     def send(self, message: Message) -> None:
         self._check()

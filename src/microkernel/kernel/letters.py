@@ -56,7 +56,9 @@ class EventLetter(Letter):
 
     def message(self, place: Place) -> Deliver | None:  # noqa: ARG002 - the same for every place
         number = self.subscription.number
-        return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline) if number else None
+        if not number:
+            return None
+        return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline, self.shares)
 
 
 class CallLetter(Letter):
@@ -65,6 +67,7 @@ class CallLetter(Letter):
 
     call: PendingCall
     is_call: ClassVar[bool] = True
+    size: ClassVar[int] = 0
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -75,4 +78,4 @@ class CallLetter(Letter):
         if call.answered:
             return None
         lane = call.lane.index if call.lane is not None and call.lane.owner is place else -1
-        return Invoke(call.id, call.method, asked.args, asked.kwargs, asked.deadline, asked.chain, lane)
+        return Invoke(call.id, call.method, asked.args, asked.kwargs, asked.deadline, asked.chain, lane, asked.shares)

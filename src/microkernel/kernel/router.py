@@ -70,11 +70,13 @@ class Router:
         """
         name, _, method = call.target.partition(".")
         target = self._registry.get(name)
-        _check_callable(target, method, caller)
+        if target.state != "active" or method not in target.methods:
+            _check_callable(target, method, caller)
         pending = PendingCall(next(self._ids), caller, target, call, method, answer, lane)
         try:
             self._add(pending)
-            self._refuse_circle(pending)
+            if caller is not None:
+                self._refuse_circle(pending, caller)
             if target.incoming.places > target.mailbox.capacity:  # calls do not compete with events for room
                 raise MailboxFull("MK0609", name=name, size=len(target.incoming))
             pending.letter = letter = CallLetter(pending)
@@ -224,10 +226,10 @@ class Router:
     def _late(self, id: int, owner: str, timeout: float) -> None:
         self.fail(id, CallTimeout("MK0606", target=owner, timeout=round(timeout, 3)))
 
-    def _refuse_circle(self, pending: PendingCall) -> None:
-        if pending.caller is None or pending.asked.slot < 0 or not pending.target.outgoing:
+    def _refuse_circle(self, pending: PendingCall, caller: Record) -> None:
+        if pending.asked.slot < 0 or not pending.target.outgoing:
             return  # whom it waits for waits for nobody
-        chain = circle(pending.caller.name, self._waits_of, self._capacity_of)
+        chain = circle(caller.name, self._waits_of, self._capacity_of)
         if chain:
             raise CallDeadlock("MK0607", chain=" -> ".join(chain))
 
@@ -247,7 +249,7 @@ def _pass(target: Record, letter: CallLetter) -> bool:
     """A call that a handler of a retiring instance waits for passes the paused mailbox: else neither could end."""
     instance = target.retiring
     message = letter.message(instance.place) if instance is not None else None
-    if instance is None or message is None or not instance.attach(message, letter):
+    if instance is None or message is None or (message.shares and not instance.attach(message, letter)):
         return False
     instance.passed.append(letter.call.id)
     target.mailbox.take_aside(letter)

@@ -18,7 +18,8 @@ _decode_replies = decoder_for(list[Reply])
 
 def pack(batch: Sequence[Message]) -> bytes:
     """One frame of these messages."""
-    return frames.pack(encode_message(batch))
+    body = encode_message(batch)
+    return frames.head(len(body)) + body
 
 
 class Session:
@@ -43,9 +44,8 @@ class Session:
         if self._closed:
             raise ProtocolError("MK0215", reason=f"the session is closed: {self._closed}")
         try:
-            received: list[Message] = []
-            for body in self._reader.feed(data):
-                received += _decode(body)
+            bodies = self._reader.feed(data)
+            received = _decode(bodies[0]) if len(bodies) == 1 else [m for body in bodies for m in _decode(body)]
             return received if self.peer else self._greet(received)
         except ProtocolError as error:
             self._closed = error.text
@@ -77,7 +77,10 @@ class ReplyReader:
     def receive(self, data: bytes) -> list[Reply]:
         """Raises ProtocolError for bytes that are no Replies."""
         try:
-            return [reply for body in self._reader.feed(data) for reply in _decode_replies(body)]
+            bodies = self._reader.feed(data)
+            if len(bodies) == 1:
+                return _decode_replies(bodies[0])
+            return [reply for body in bodies for reply in _decode_replies(body)]
         except DECODE_FAILURES as failure:
             raise ProtocolError("MK0215", reason=f"not a reply: {failure}") from None
 

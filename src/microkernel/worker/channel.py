@@ -16,10 +16,14 @@ from collections.abc import Callable, Sequence
 from microkernel.sdk.channel import ChannelClosed
 from microkernel.sdk.sharing import Memory
 from microkernel.wire import frames, messages
+from microkernel.wire.keeping import Patience
 from microkernel.wire.messages import Message, Reply
 from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
 from microkernel.wire.session import Session, pack
 
+_MOMENT = 50e-6
+"""Seconds to look for what comes next before going to sleep: longer than who calls again at once takes for it. It gives
+way to nobody: on the sender's own core a look is in vain, and soon no more than one in many."""
 _RECEIVE = frames.DATAGRAM
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
@@ -50,15 +54,19 @@ class SocketChannel:
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._emitted = 0
         self._has_emitted = False
+        self._patience = Patience(_MOMENT, gives_way=False)
         self._write(self._from_up.hello())
 
     # Down
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         while True:
-            if timeout is not None and not self._down_poll.poll(min(timeout, _LONGEST) * 1000):
-                return ()
-            received = self._from_down.receive(_read(self._down))
+            data = self._patience.look(self._down.fileno()) if timeout != 0.0 else b""
+            if not data:
+                if timeout is not None and not self._down_poll.poll(min(timeout, _LONGEST) * 1000):
+                    return ()
+                data = _read(self._down)
+            received = self._from_down.receive(data)
             if received:
                 return received
 
@@ -81,8 +89,9 @@ class SocketChannel:
         if reply.shares:
             reply = Reply(reply.id, elsewhere=True)
         reply.emitted, self._has_emitted = self._has_emitted, False
+        frame = pack([reply])
         try:
-            for part in frames.datagrams(pack([reply])):
+            for part in [frame] if len(frame) <= frames.DATAGRAM else frames.datagrams(frame):
                 self._lanes[lane].send(part)
         except OSError:
             self.send(reply)  # the caller has given the lane up: the kernel drops what comes too late
