@@ -16,7 +16,7 @@ NOBODY: Any = SimpleNamespace()
 
 
 def event() -> EventLetter:
-    return EventLetter(NOBODY, "a", Raw(b"\x80"))
+    return EventLetter(NOBODY, "a", Raw(b"\x80"), 1)
 
 
 @pytest.fixture

@@ -34,8 +34,10 @@ class Waiter:
 
     def answer(self, reply: messages.Reply) -> None:
         self._reply = reply
-        with suppress(RuntimeError):  # it is said twice where a plugin was killed while it said it
+        try:
             self._lock.release()
+        except RuntimeError:  # it is said twice where a plugin was killed while it said it
+            return
 
     def wait(self, _id: int, deadline: float) -> messages.Reply | None:
         """None at the deadline."""

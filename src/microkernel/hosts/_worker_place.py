@@ -54,7 +54,7 @@ class WorkerPlace:
         self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
         self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
         self._free: deque[Lane] = deque()
-        self.pump = self._channel.pump
+        self.wake, self.pump = self._channel.post_pump, self._channel.pump
         patience, read_all = Patience(MOMENT, gives_way=True), self._channel.read_all
         self._lanes = [
             Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, read_all, patience)
@@ -101,9 +101,6 @@ class WorkerPlace:
             self._look_at_shared_memory()
         way = self._channel.send_up if isinstance(message, ANSWERS) else self._channel.send_down
         self._reactor.submit(partial(way, message))
-
-    def wake(self) -> None:
-        self._channel.post_pump()
 
     def lane(self) -> Lane | None:
         try:

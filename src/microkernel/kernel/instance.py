@@ -44,8 +44,11 @@ class Instance:
         switch: Switch,
     ) -> None:
         self.record = record
+        self.name = record.name
         self.generation = generation
         self.level = level
+        self.on_own_thread = level == "thread"
+        """Its messages arrive on a thread that may be killed at any bytecode."""
         self.manifest = manifest
         self.snapshot = snapshot
         self.permissions = permissions
@@ -85,15 +88,6 @@ class Instance:
         """What it has registered, by what it is known by."""
         self._credit = 0
         self._switch = switch
-
-    @property
-    def name(self) -> str:
-        return self.record.name
-
-    @property
-    def on_own_thread(self) -> bool:
-        """Its messages arrive on a thread that may be killed at any bytecode."""
-        return self.level == "thread"
 
     # Feed
 

@@ -9,7 +9,7 @@ places: a large letter takes several.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from microkernel.kernel.kept import Large
@@ -50,9 +50,13 @@ class Mailbox:
         """How many its letters take."""
         return self._large.places(len(self))
 
-    def has_room(self) -> bool:
+    def accept(self, letter: Letter, *, direct: bool = False) -> bool:
+        """``put`` if there is room. Whether there was."""
         count = len(self.waiting) + len(self._taken) + len(self._flight)
-        return not self.latecomers and (self._large.places(count) if self._large else count) < self.capacity
+        if self.latecomers or (self._large.places(count) if self._large else count) >= self.capacity:
+            return False
+        self.put(letter, direct=direct)
+        return True
 
     def put(self, letter: Letter, *, direct: bool = False) -> None:
         """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed; what
@@ -147,6 +151,17 @@ class Mailbox:
         call, which is done when it is answered."""
         letter = self._flight.get(seq)
         return None if letter is None or letter.is_call else self.done(seq)
+
+    def handled_all(self, seqs: Sequence[int]) -> int:
+        """The same of many. How many were in flight."""
+        flight, count = self._flight, 0
+        for seq in seqs:
+            letter = flight.get(seq)
+            if letter is not None and not letter.is_call and flight.pop(seq, None) is not None:
+                count += 1
+                if self._large:
+                    self._large.pop(seq, None)
+        return count
 
     def oldest_in_flight(self) -> Letter | None:
         """What has been handled, or waited to be, for longest."""

@@ -166,9 +166,7 @@ class Switch:
     def _done(self, instance: Instance, message: messages.Done) -> None:
         record = instance.record
         instance.progress = self._reactor.now()
-        for seq in message.seqs:
-            if record.mailbox.handled(seq) is not None:
-                record.counts.events += 1
+        record.counts.events += record.mailbox.handled_all(message.seqs)
         if record.mailbox.latecomers:
             self._reactor.post(partial(self._bus.admit_latecomers, record.mailbox))
         if record.mailbox.waiting:

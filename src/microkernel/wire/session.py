@@ -44,8 +44,9 @@ class Session:
         if self._closed:
             raise ProtocolError("MK0215", reason=f"the session is closed: {self._closed}")
         try:
-            bodies = self._reader.feed(data)
-            received = _decode(bodies[0]) if len(bodies) == 1 else [m for body in bodies for m in _decode(body)]
+            received: list[Message] = []
+            for body in self._reader.feed(data):
+                received += _decode(body)
             return received if self.peer else self._greet(received)
         except ProtocolError as error:
             self._closed = error.text
@@ -77,10 +78,10 @@ class ReplyReader:
     def receive(self, data: bytes) -> list[Reply]:
         """Raises ProtocolError for bytes that are no Replies."""
         try:
-            bodies = self._reader.feed(data)
-            if len(bodies) == 1:
-                return _decode_replies(bodies[0])
-            return [reply for body in bodies for reply in _decode_replies(body)]
+            replies: list[Reply] = []
+            for body in self._reader.feed(data):
+                replies += _decode_replies(body)
+            return replies
         except DECODE_FAILURES as failure:
             raise ProtocolError("MK0215", reason=f"not a reply: {failure}") from None
 
