@@ -77,7 +77,7 @@ class Mailbox:
     def put_call(self, letter: CallLetter, source: str) -> None:
         """A call needs no room, but it does not overtake the events of its sender that wait for some. On the reactor's
         thread."""
-        if any(latecomer.source == source for latecomer in self.latecomers):
+        if self.latecomers and any(latecomer.source == source for latecomer in self.latecomers):
             self.latecomers.append(Latecomer(letter, source, _silent))
         else:
             self.put(letter, direct=True)
@@ -110,11 +110,11 @@ class Mailbox:
     def take(self, most: int) -> list[Letter]:
         """The next letters, now in flight. Those that were in flight at a death come one at a time; while there are
         large ones all do, so that not many are on their way at once, each a second time."""
-        most = min(self._allowance(most), len(self.waiting))
         try:
+            most = self._allowance(min(most, len(self.waiting)))
             self._taken.extend(islice(self._pops, most))  # one C call: out of the one queue, into the other
-        except IndexError:  # others took some out meanwhile
-            most = len(self._taken)
+        except IndexError:
+            most = 0  # others took some out meanwhile: there are no more
         letters = list(self._taken)
         for letter in letters:
             self._flight[letter.seq] = letter
@@ -128,7 +128,7 @@ class Mailbox:
         self._flight[letter.seq] = letter
 
     def _allowance(self, most: int) -> int:
-        if self.paused or not self.waiting:
+        if self.paused or not most:
             return 0
         most = min(most, MAX_IN_FLIGHT - len(self._flight) - len(self._taken))
         if most <= 0:

@@ -246,7 +246,8 @@ def _cut_off(instance: Instance) -> None:
 
 def _answer(instance: Instance, id: int, reply: Reply) -> None:
     if not instance.cut:
-        instance.place.send(_reply_to(instance, id, reply))
+        attached = reply.shares
+        instance.place.send(_reply_to(instance, id, reply) if attached else Reply(id, reply.value, reply.failure))
 
 
 def _reply_to(instance: Instance, id: int, reply: Reply) -> Reply:

@@ -70,18 +70,26 @@ class Patience:
         self._left = 0
         self._caller = 0
 
-    def look(self, descriptor: int) -> bytes:
-        """A datagram that comes within a moment. Empty if there was none, at the socket's end, and without a look: in a
-        pause, or where the last call was another thread's, who may want the lock while this one looks."""
+    def has_any(self) -> bool:
+        """Whether to look: not in a pause, nor where the last who asked was another thread, who may want the lock while
+        this one looks."""
         last, self._caller = self._caller, threading.get_ident()
         if last not in (0, self._caller):
-            return b""
+            return False
         self._left -= 1
-        if self._left >= 0:
+        return self._left < 0
+
+    def learn(self, seconds: float) -> None:
+        """So long a look took."""
+        self._pause = min(2 * self._pause + 1, self.LONGEST) if seconds > self.moment else 0
+        self._left = self._pause
+
+    def look(self, descriptor: int) -> bytes:
+        """A datagram that comes within a moment. Empty if there was none, at the socket's end, and without a look."""
+        if not self.has_any():
             return b""
         address, size, began, between = _room.address, _room.size, time.monotonic(), self._between
         while (length := _receive(descriptor, address, size, _NOW)) < 0 and time.monotonic() - began < self.moment:
             between()
-        self._pause = min(2 * self._pause + 1, self.LONGEST) if time.monotonic() - began > self.moment else 0
-        self._left = self._pause
+        self.learn(time.monotonic() - began)
         return _room.view[:length].tobytes() if length > 0 else b""

@@ -48,8 +48,10 @@ class SocketChannel:
         self._up_poll = select.poll()
         self._up_poll.register(up, select.POLLIN)
         self._sending = threading.Lock()
-        self._turn = threading.Condition()
+        self._lock = threading.RLock()
+        self._turn = threading.Condition(self._lock)
         self._is_read = False
+        self._waiting = 0
         self._answers: dict[int, Answer] = {}
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._emitted = 0
@@ -130,30 +132,33 @@ class SocketChannel:
     def _read_in_turn(self, deadline: float | None, enough: Callable[[], bool]) -> None:
         """Read until there is enough or the deadline has passed; where another reads, wait until it has read what is
         wanted, or gives up its turn. After each read all look again: what was read may be anybody's."""
-        with self._turn:
+        with self._lock:
             while not enough():
                 left = _LONGEST if deadline is None else min(deadline - time.monotonic(), _LONGEST)
                 if left <= 0:
                     return
                 if self._is_read:
+                    self._waiting += 1
                     self._turn.wait(left)
+                    self._waiting -= 1
                 else:
                     self._read_once(left)
 
     def _read_once(self, timeout: float) -> None:
-        """With ``_turn`` held, which is let go while this waits."""
+        """With ``_lock`` held, which is let go while this waits."""
         self._is_read = True
-        self._turn.release()
+        self._lock.release()
         try:
             if self._up_poll.poll(timeout * 1000):
                 self._take(_read(self._up))
         finally:
-            self._turn.acquire()
+            self._lock.acquire()
             self._is_read = False
-            self._turn.notify_all()
+            if self._waiting:
+                self._turn.notify_all()
 
     def _read_available(self) -> None:
-        with self._turn:
+        with self._lock:
             if not self._is_read:  # else a thread that waits is reading already
                 self._read_once(0.0)
 
