@@ -17,7 +17,7 @@ from tests.attacks.support import eventually
 
 @pytest.fixture(params=[0.0, 3600.0], ids=["looks in vain", "never sleeps"])
 def reactor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:
-    monkeypatch.setattr(module, "_MOMENT", request.param)
+    monkeypatch.setattr(module, "MOMENT", request.param)
     made = Reactor("test", SystemClock())
     made.start()
     yield made
@@ -44,9 +44,9 @@ def test_a_descriptor_is_heard(reactor: Reactor) -> None:
     os.close(writing)
 
 
-def test_a_timer_is_due_also_when_nothing_comes(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timer_is_due_also_when_nothing_comes(reactor: Reactor) -> None:
     rang = threading.Event()
-    monkeypatch.setattr(module, "_MOMENT", 0.0)
+    reactor._patience.moment = 0.0
     reactor.later(0.01, rang.set)
     assert rang.wait(30)
 

@@ -18,8 +18,8 @@ from microkernel.wire.messages import Reply
 from microkernel.wire.session import ReplyReader
 
 MOMENT = 200e-6
-"""Seconds to look for an answer before going to sleep. Waking a sleeper on another core takes a quarter of it; one that
-has slept for a whole switch interval, most of it: a look that ended before would lose the interval again."""
+"""Seconds to look for an answer. Waking a sleeper on another core takes a quarter of it; one that has slept for a whole
+switch interval, most of it: a look that ended before would lose the interval again."""
 LANES = 4
 """How many callers of one plugin have a lane at the same time; more get their answers by the way up."""
 _SLACK = 0.01

@@ -21,15 +21,13 @@ from typing import TypeVar
 from microkernel.errors import KernelClosed
 from microkernel.kernel.bell import Bell
 from microkernel.kernel.ports import Clock
-from microkernel.wire.keeping import Patience
+from microkernel.wire.keeping import MOMENT, Patience
 
 T = TypeVar("T")
 Work = Callable[[], object]
 
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; what is due later is waited for in parts."""
-_MOMENT = 50e-6
-"""Seconds to look for what comes next before going to sleep: longer than who answers at once takes for it."""
 _TIMERS = 1024
 """With no more than these it is not worth looking for cancelled ones."""
 _log = logging.getLogger("microkernel")
@@ -43,7 +41,7 @@ class Reactor:
         self._epoll = select.epoll()
         self._bell = Bell()
         self._epoll.register(self._bell.fileno(), select.EPOLLIN)
-        self._patience = Patience(_MOMENT, gives_way=False)
+        self._patience = Patience(MOMENT, gives_way=False)
         self._posted: deque[Work] = deque()
         self._ready: dict[int, Work] = {self._bell.fileno(): partial(self._bell.wait, None)}
         self._timers: list[tuple[float, int, list[Work]]] = []
@@ -158,7 +156,7 @@ class Reactor:
         events: Sequence[tuple[int, int]] = ()
         if not self._posted and self._patience.has_any():
             began = now = time.monotonic()
-            while not (events := self._epoll.poll(0)) and not self._posted and now - began < _MOMENT:
+            while not (events := self._epoll.poll(0)) and not self._posted and now - began < self._patience.moment:
                 now = time.monotonic()
             self._patience.learn(now - began)
         return events

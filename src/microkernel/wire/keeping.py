@@ -15,6 +15,9 @@ import time
 
 from microkernel.wire import frames
 
+MOMENT = 50e-6
+"""Seconds to look for what comes next before going to sleep: longer than who calls again at once, or answers at once,
+takes for it."""
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _libc = ctypes.PyDLL(None, use_errno=True)
 _send, _receive, _yield = _libc.send, _libc.recv, _libc.sched_yield
@@ -53,8 +56,8 @@ def receive(descriptor: int) -> bytes | None:
 
 
 class Patience:
-    """To look for what comes soon before going to sleep for it: where ``gives_way``, others may have the processor
-    between two looks, as the sender may be waiting for this very one.
+    """To look for what comes within a ``moment`` before going to sleep for it. ``gives_way``: others may have the
+    processor meanwhile, as the sender may be waiting for this very one; else on the sender's own core it is in vain.
 
     Looks that take too long, because the answer does or because others have the processor, are followed by longer and
     longer pauses; one in time ends that. A race of two threads costs a look.

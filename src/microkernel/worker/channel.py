@@ -16,14 +16,11 @@ from collections.abc import Callable, Sequence
 from microkernel.sdk.channel import ChannelClosed
 from microkernel.sdk.sharing import Memory
 from microkernel.wire import frames, messages
-from microkernel.wire.keeping import Patience
+from microkernel.wire.keeping import MOMENT, Patience
 from microkernel.wire.messages import Message, Reply
 from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
 from microkernel.wire.session import Session, pack
 
-_MOMENT = 50e-6
-"""Seconds to look for what comes next before going to sleep: longer than who calls again at once takes for it. It gives
-way to nobody: on the sender's own core a look is in vain, and soon no more than one in many."""
 _RECEIVE = frames.DATAGRAM
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
@@ -56,7 +53,7 @@ class SocketChannel:
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._emitted = 0
         self._has_emitted = False
-        self._patience = Patience(_MOMENT, gives_way=False)
+        self._patience = Patience(MOMENT, gives_way=False)
         self._write(self._from_up.hello())
 
     # Down
