@@ -51,6 +51,13 @@ def _decimal(text: str) -> Decimal:
         raise Mismatch("Invalid decimal string") from None
 
 
+def _float_of_int(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise Mismatch("Number out of range") from None
+
+
 def _decimal_of_float(value: float) -> Decimal:
     return Decimal(repr(value)) if math.isfinite(value) else Decimal(value)
 
@@ -63,7 +70,7 @@ converted: dict[Any, Kind] = {
     type(None): Kind("null", {type(None): None}),
     bool: Kind("bool", {bool: None}),
     int: Kind("int", {int: None}),
-    float: Kind("float", {float: None, int: float, Decimal: float}),
+    float: Kind("float", {float: None, int: _float_of_int, Decimal: float}),
     str: Kind("str", {str: None}),
     bytes: Kind("bytes", _bytes_as(bytes, bytes)),
     bytearray: Kind("bytes", _bytes_as(bytearray, bytearray)),
