@@ -160,6 +160,18 @@ class Nothing(NamedTuple):
     pass
 
 
+class Lacking:
+    """Like a dataclass, but for what its fields raise."""
+
+    __dataclass_fields__ = Line.__dataclass_fields__
+    item = property(lambda self: {}["item"])
+    count = property(lambda self: 7)
+
+    @property
+    def tags(self) -> list[str]:
+        raise AttributeError
+
+
 class Picky:
     """Bytes do for it, but not all."""
 
@@ -209,6 +221,11 @@ NO_VALUES: list[tuple[Any, str, str]] = [
 def test_values_have_the_same_bytes(value: Any) -> None:
     assert guest.encode(value) == native.encode(value)
     assert form(guest.decode(native.encode(value))) == form(native.decode(native.encode(value)))
+
+
+@CODECS
+def test_fields_that_are_not_there_are_left_out(codec: ModuleType) -> None:
+    assert codec.decode(codec.encode(Lacking())) == {"count": 7}
 
 
 @CODECS
