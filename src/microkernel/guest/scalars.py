@@ -115,9 +115,13 @@ def name_of_decoded(value: Any) -> str:
     return "None" if value is None else name_of_code(value)
 
 
+_ON_HEAP, _IMMUTABLE = 1 << 9, 1 << 8
+"""Of a class: newer Pythons also put their own on the heap, but let nobody change them."""
+
+
 def c_name(kind: type) -> str:
     """The name of a class as C sees it: with its module where it is written in C."""
-    in_python = kind.__flags__ & 1 << 9
+    in_python = kind.__flags__ & (_ON_HEAP | _IMMUTABLE) == _ON_HEAP
     return kind.__name__ if in_python or kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
