@@ -16,7 +16,10 @@ from microkernel.kernel.kept import Large
 from microkernel.kernel.letters import CallLetter, Letter
 from microkernel.wire.places import PLACE
 
-MAX_IN_FLIGHT = 1024
+BATCH = 64
+"""Events that do not wait for more company: whoever puts the last of them sends them, also while the reactor's thread
+has not got the interpreter's lock, which it may wait 5 ms for."""
+MAX_IN_FLIGHT = 4096
 """How many letters an instance may have been given and not done."""
 
 
@@ -60,14 +63,14 @@ class Mailbox:
 
     def put(self, letter: Letter, *, direct: bool = False) -> None:
         """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed; what
-        it puts goes on its way at once, unless it is an event for who is busy: that waits for company, until the
-        reactor's thread comes to it."""
+        it puts goes on its way at once, unless it is an event for who is busy: that waits for company, until there is a
+        batch of them or the reactor's thread comes to it."""
         if letter.size > PLACE:
             self._large.note(letter.seq, letter.size)
         try:
             self.waiting.append(letter)
-            if direct and (letter.is_call or not self._flight):  # whose wake-up it is, is asked when it is there
-                self.pump()
+            if direct and (letter.is_call or not self._flight or len(self.waiting) % BATCH == 0):
+                self.pump()  # whose it is, is asked when the letter is there
             else:
                 self.bell()
         except BaseException:
