@@ -181,7 +181,7 @@ def test_who_does_not_heed_its_credit_does_not_wait_for_room(plugins: Plugins, b
     with make_busy(plugins, busy, "block", mailbox=1, block=1000) as kernel:
         rude = kernel.core.registry.get("rude").instance
         assert rude is not None
-        object.__setattr__(rude, "level", "process")  # its messages come on the reactor's thread, as a worker's do
+        rude.on_own_thread = False  # its messages come on the reactor's thread, as a worker's do
         rude.place.send = lambda message: None  # type: ignore[method-assign]
         kernel.emit("big", number=0)
         data = Raw(encode({"data": bytes(MiB)}))
@@ -190,7 +190,7 @@ def test_who_does_not_heed_its_credit_does_not_wait_for_room(plugins: Plugins, b
         mailbox = kernel.core.registry.get("busy").mailbox
         assert 60 <= len(mailbox.latecomers) <= 64
         eventually(lambda: kernel.info("busy").dead == 100 - len(mailbox.latecomers), "the others are dead letters")
-        object.__setattr__(rude, "level", "thread")
+        rude.on_own_thread = True
 
 
 # Calls

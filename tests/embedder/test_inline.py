@@ -20,7 +20,7 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
 
 
 def count(kernel: Kernel) -> int:
-    return len(kernel.core.topics.match("a.b"))
+    return len(kernel.core.topics.matches["a.b"])
 
 
 def test_they_run_in_the_order_they_came_whatever_they_take(kernel: Kernel) -> None:

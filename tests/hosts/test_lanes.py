@@ -9,32 +9,34 @@ from typing import Any
 
 import pytest
 
-from microkernel.hosts import _lanes
-from microkernel.hosts._keeping import Patience
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.wire import messages
+from microkernel.wire.keeping import Patience
 from microkernel.wire.session import pack
-from tests.hosts.test_keeping import pair
 from tests.hosts.test_socket_channel import Here
+from tests.wire.test_keeping import pair
 
 
-def lane(end: socket.socket) -> Lane:
+def lane(end: socket.socket, *, taken: bool = False) -> Lane:
     others: list[Any] = [None] * (LANES - 1)
-    return Lane(0, None, end, deque(others), Here(), print, print, int, Patience())  # type: ignore[arg-type]
+    patience = Patience(0.001, gives_way=True)
+    made = Lane(0, None, end, deque(others), Here(), print, print, int, patience)  # type: ignore[arg-type]
+    made.taken = taken
+    return made
 
 
 def test_a_lane_is_closed_by_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pair()
-    waited_on = lane(ours).take()
+    waited_on = lane(ours, taken=True)
     seen: list[int] = []
 
-    def look(descriptor: int) -> bytes:
+    def look(_patience: Patience, descriptor: int) -> bytes:
         waited_on.close()
         os.fstat(descriptor)
         seen.append(descriptor)
         return b""
 
-    monkeypatch.setattr(_lanes, "glimpse", look)
+    monkeypatch.setattr(Patience, "look", look)
     waited_on.answer(messages.Reply(1))
     with theirs:
         reply = waited_on.wait(1, deadline=2.0**40)
@@ -45,7 +47,7 @@ def test_a_lane_is_closed_by_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_answer_given_before_the_end_counts_however_late_it_is_read() -> None:
     ours, theirs = pair()
-    waited_on = lane(ours).take()
+    waited_on = lane(ours, taken=True)
     with theirs:
         theirs.send(pack([messages.Reply(1)]))
         waited_on.answer(messages.Reply(1, failure=messages.Failure(kind="it was replaced")))
@@ -60,11 +62,11 @@ def test_an_answer_given_before_the_end_counts_however_late_it_is_read() -> None
 def test_what_is_handed_over_is_for_the_call_it_answers(ids: tuple[int, int]) -> None:
     """The first has its answer; that its plugin was replaced is said when the second has the lane."""
     ours, theirs = pair()
-    waited_on = lane(ours)
+    waited_on = lane(ours, taken=True)
     with theirs:
         theirs.send(pack([messages.Reply(1)]))
-        waited_on.take().wait(1, deadline=2.0**40)
-        waited_on.take()
+        waited_on.wait(1, deadline=2.0**40)
+        waited_on.taken = True
         for id in ids:
             waited_on.answer(messages.Reply(id))
         reply = waited_on.wait(2, deadline=2.0**40)
@@ -79,5 +81,6 @@ def test_a_lane_that_nobody_has_is_closed_at_once_and_who_takes_it_then_is_answe
     with theirs:
         waited_on.close()
         assert ours.fileno() == -1
-        waited_on.take().answer(messages.Reply(1))
+        waited_on.taken = True
+        waited_on.answer(messages.Reply(1))
         assert waited_on.wait(1, deadline=2.0**40) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +19,7 @@ SUBSCRIPTION = SimpleNamespace(number=1)
 
 
 def letter(size: int) -> EventLetter:
-    return EventLetter(SUBSCRIPTION, "a", Raw(bytes(size)))  # type: ignore[arg-type]
+    return EventLetter(SUBSCRIPTION, "a", Raw(bytes(size)), size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -46,10 +45,9 @@ def test_a_large_letter_takes_its_places_until_it_is_done() -> None:
     mailbox = Mailbox(10)
     mailbox.connect(bool, bool)
     for size in (1, 3 * PLACE, 8 * PLACE):
-        assert mailbox.has_room()
-        mailbox.put(letter(size))
+        assert mailbox.accept(letter(size))
     assert (len(mailbox), mailbox.places) == (3, 12)
-    assert not mailbox.has_room()
+    assert not mailbox.accept(letter(1))
     for left in (11, 8, 0):
         (taken,) = mailbox.take(64)  # large ones, and what is beside them, one by one
         assert mailbox.done(taken.seq) is taken
@@ -135,18 +133,3 @@ def test_handlers_of_one_name_are_numbered_and_a_free_number_is_taken_again() ->
     assert not handlers.remove(2)
     again = [handlers.add("a", one, False, "block", False).wire.name.rpartition("one")[2] for _ in range(2)]
     assert again == ["#2", "#4"]
-
-
-def test_nothing_but_the_mailbox_keeps_a_letter() -> None:
-    from microkernel.kernel.bus import _remember
-    from microkernel.kernel.subscriptions import Subscription
-
-    receiver = SimpleNamespace(mailbox=Mailbox(10))
-    subscription = Subscription("a", "a", "h", receiver, overflow="drop_oldest")  # type: ignore[arg-type]
-    kept = letter(1)
-    for each in (letter(1), letter(1), kept):
-        _remember(subscription, each)
-    del each
-    gc.collect()
-    _remember(subscription, kept)
-    assert [found() for found in subscription.recent] == [kept, kept]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
-from microkernel.kernel.mailbox import Mailbox
+from microkernel.kernel.mailbox import BATCH, Mailbox
 from microkernel.wire.codec import Raw
 
 NOBODY: Any = SimpleNamespace()
 
 
 def event() -> EventLetter:
-    return EventLetter(NOBODY, "a", Raw(b"\x80"))
+    return EventLetter(NOBODY, "a", Raw(b"\x80"), 1)
 
 
 @pytest.fixture
@@ -41,6 +41,15 @@ def test_an_event_for_who_idles_goes_at_once_and_one_for_who_is_busy_waits_for_c
     mailbox.done(letter.seq)
     mailbox.put(event(), direct=True)
     assert rung == ["pump", "bell", "pump"]
+
+
+def test_a_batch_of_events_for_who_is_busy_goes_at_once(mailbox: Mailbox, rung: list[str]) -> None:
+    mailbox.put(event(), direct=True)
+    mailbox.take(BATCH)
+    rung.clear()
+    for _ in range(2 * BATCH):
+        mailbox.put(event(), direct=True)
+    assert rung == [*["bell"] * (BATCH - 1), "pump"] * 2
 
 
 def test_a_call_goes_at_once_and_takes_what_waits_before_it_along(mailbox: Mailbox, rung: list[str]) -> None:
@@ -68,7 +77,7 @@ def test_who_is_woken_is_asked_when_the_letter_is_there(mailbox: Mailbox, rung: 
             rung.clear()
             super().append(letter)
 
-    mailbox._waiting = Queue()
+    mailbox.waiting = Queue()
     mailbox.put(event(), direct=True)
     assert rung == ["new pump"]
     mailbox.put(event())

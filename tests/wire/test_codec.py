@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import (
     Annotated,
     Any,
@@ -57,8 +57,10 @@ class Size(enum.IntEnum):
 
 
 class Rights(enum.Flag):
+    NONE = 0
     READ = 1
     WRITE = 2
+    ALL = 3
 
 
 class Word(enum.StrEnum):
@@ -148,6 +150,38 @@ class Stranger:
     """A class that nothing is known of."""
 
 
+class Odd(tuple):
+    """No NamedTuple, though it looks like one."""
+
+    _fields = ("a",)
+
+
+class Nothing(NamedTuple):
+    pass
+
+
+class Lacking:
+    """Like a dataclass, but for what its fields raise."""
+
+    __dataclass_fields__ = Line.__dataclass_fields__
+    item = property(lambda self: {}["item"])
+    count = property(lambda self: 7)
+
+    @property
+    def tags(self) -> list[str]:
+        raise AttributeError
+
+
+class Picky:
+    """Bytes do for it, but not all."""
+
+    @classmethod
+    def __from_bytes__(cls, data: bytes) -> Any:
+        if data == b"other":
+            return data
+        raise {b"type": TypeError, b"value": ValueError}[data]("not these")
+
+
 Id = NewType("Id", int)
 
 VALUES: list[Any] = [
@@ -165,7 +199,9 @@ VALUES: list[Any] = [
     datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), datetime(2106, 2, 8, tzinfo=UTC),
     datetime(2514, 6, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), time(1, 2, 3),
     time(0, 0),
-    time(1, 2, 3, 40, tzinfo=UTC), time(1, 2, 3, tzinfo=EAST), time(1, 2, tzinfo=ODD), timedelta(0), timedelta(1, 2, 3),
+    time(1, 2, 3, 40, tzinfo=UTC), time(1, 2, 3, tzinfo=EAST), time(1, 2, tzinfo=ODD),
+    time(1, tzinfo=timezone(timedelta(seconds=86399))), time(1, tzinfo=timezone(-timedelta(seconds=86371))),
+    timedelta(0), timedelta(1, 2, 3),
     timedelta(-1, 2, 3), timedelta(seconds=1.5), timedelta(microseconds=-5), timedelta(days=400), timedelta(days=-3),
     timedelta.max, timedelta.min,
 ]  # fmt: skip
@@ -185,6 +221,11 @@ NO_VALUES: list[tuple[Any, str, str]] = [
 def test_values_have_the_same_bytes(value: Any) -> None:
     assert guest.encode(value) == native.encode(value)
     assert form(guest.decode(native.encode(value))) == form(native.decode(native.encode(value)))
+
+
+@CODECS
+def test_fields_that_are_not_there_are_left_out(codec: ModuleType) -> None:
+    assert codec.decode(codec.encode(Lacking())) == {"count": 7}
 
 
 @CODECS
@@ -306,6 +347,12 @@ CASES: list[tuple[Any, list[Any]]] = [
     (dict[tuple[int, str], int], [{(1, "a"): 2}, {(1, 2): 3}, {1: 2}]), (dict[Size, Any], [{1: 2}, {3: 4}]),
     (tuple, [[1, "a"], "x"]), (tuple[int, ...], [[1, 2], [], [1, "x"]]), (tuple[int, str], [[1, "a"], [1], [1, 2]]),
     (tuple[()], [[], [1]]), (set[int], [[1, 1, 2], ["a"]]), (frozenset[str], [["a"], [1]]),
+    (set, [[[1], 2], [{}], [[{}]]]), (list[frozenset], [[[1, {}]]]), (set[list[int]], [[], [[1]]]),
+    (set[set[int]], [[[1]]]), (set[Line], [[{"item": "a", "price": 1}]]), (set[bytearray], [[b"a"]]),
+    (set[Decimal], [["1.0", "sNaN"]]), (set[tuple[Any, ...]], [[[1]], [[{}]]]), (set[Movie], [[{"title": "a"}]]),
+    (dict[Literal["b", "a"], int], [{"a": 1}, {"c": 1}]), (dict[Literal["a", 1], int], [{"a": 1, 1: 1}, {"b": 1}]),
+    (dict[Word, int], [{"yes": 1}, {"what": 1}]), (dict[Union[Literal["a"], str], int], [{"b": 1}]),  # noqa: UP007
+    (dict[Stranger, int], [{"a": 1}, {1: 1}]), (dict[UUID, int], [{str(UUID(int=7)): 1}, {"x": 1}]),
     (set[tuple[int, ...]], [[[1, 2]], [1]]), (typing.Sequence[int], [[1], ["a"]]),
     (typing.Mapping[str, float], [{"a": 1}, {"a": "b"}]), (typing.Iterable[int], [[1], 1]),
     (int | None, [1, None, "x"]), (Optional[list[int]], [None, [1], ["x"], 1]),  # noqa: UP045
@@ -316,7 +363,7 @@ CASES: list[tuple[Any, list[Any]]] = [
     (Literal["a", 1, None], ["a", 1, None, "b", 2, 1.5]),
     (Literal[True, 3], [True, False, 3, 1]), (Union[Literal["a"], Literal["b"]], ["a", "b", "c"]),  # noqa: UP007
     (Literal["a"] | str, ["z"]), (Literal[Literal[1], 2], [1, 2, 3]),  # noqa: RUF041
-    (Colour, ["red", "green", 1]), (Size, [1, 3, "a"]), (Rights, [1, 3, 8]), (Word, ["yes", "maybe"]),
+    (Colour, ["red", "green", 1]), (Size, [1, 3, "a"]), (Rights, [0, 1, 3, 8]), (Word, ["yes", "maybe"]),
     (Lenient, ["known", "what", 1]), (Colour | None, ["red", None, 1]), (Colour | int, ["red", 1, 1.5]),
     (Decimal, ["1.10", 1, 1.5, 1e16, 1e-7, 123456789.123, "x", None]),
     (UUID, [str(UUID(int=7)), "7" * 32, "x", b"x" * 16, b"x", 1]),
@@ -330,7 +377,9 @@ CASES: list[tuple[Any, list[Any]]] = [
     (timedelta, ["P1D", "PT1.5S", "-P1DT2H3M4.000005S", "+PT1H", "P1W", "P1M", "PT1M", "PT", "P", "", "P1.5D",
     "PT1.5H1S",
                  "P999999999D", "P9999999999D", "PT1S1M", "P1DT", "P1H", "-PT0.0000005S", "P00000000000000000001D", 1,
-                 "P99999999999999999999D", "PT0.999999999999S", "p1dt1h", "PT1H1", "P-1D", "-P999999999DT1S"]),
+                 "P99999999999999999999D", "P99999999999999999999",
+                 "PT100000000000000X", "P100000000000000M", "PT0",
+                 "PT0.999999999999S", "p1dt1h", "PT1H1", "P-1D", "-P999999999DT1S"]),
     (Line, [{"item": "a", "price": "1.10"}, {"item": "a", "price": 1, "count": "x"}, {"item": "a"}, {}, [], {1: 2},
             {"item": "a", "price": 1, "tags": ["x", 1]}, {"item": "a", "price": 1, "more": 1}, {None: 1}]),
     (Order, [{"id": str(UUID(int=1)), "lines": []}, {"id": "x", "lines": []},
@@ -349,6 +398,7 @@ CASES: list[tuple[Any, list[Any]]] = [
     (Annotated[int, "how many"], [1, "a"]), (Id, [1, "a"]), (T, [1, "a"]),
     (Stranger, [{}, None, 1]), (Stranger | None, [None, 1]), (object, [1, "a"]), (type, [1]),
     (typing.Callable, [1]),
+    (Odd, [["a"], 1]), (Nothing, [[], [1]]), (list[Picky], [[b"type"], [b"value"], [b"other"], ["a"]]),
     (OrderedDict, [{}]), (complex, [1]), (typing.Hashable, [1]),
 ]  # fmt: skip
 NO_TYPES: list[Any] = [
@@ -398,6 +448,33 @@ def test_the_text_of_a_refusal_says_where() -> None:
         assert caught.value.reason == "Expected `str`, got `int` - at `key` in `$[...]`"
 
 
+@pytest.mark.parametrize(("value", "hint"), [
+    ({(1, 2): 3}, dict[list[int], int]), ({"a": {b"x": 1}}, dict[str, dict[bytearray, int]]),
+    ({(1, 2): "x"}, dict[list[int], int]), ({"sNaN": 1}, dict[Decimal, int]), ([1, (2, [3])], set[Any]),
+    ([10**400], list[float]), (-(10**400), float),
+])  # fmt: skip
+def test_what_no_decoder_gives_is_refused_alike(value: Any, hint: Any) -> None:
+    assert outcome(guest.convert, value, hint) == outcome(native.convert, value, hint)
+
+
+@CODECS
+def test_what_is_no_raw_is_not_made_one(codec: ModuleType) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        codec.convert([1], list[codec.Raw])
+    assert caught.value.reason == "Expected `raw`, got `int` - at `$[0]`"
+
+
+@pytest.mark.parametrize("data", [
+    b"\xa1\xff", b"\x91\xa2\xe4\xb8", b"\x81\xa1\xff\x01", b"\xd9\x01\xff",
+    b"\x81\x80\x92\x01\x02", b"\x81\x91\x80\xc1",
+    b"\xc7\x0c\xff" + (999_999_999).to_bytes(4) + (-62135596801).to_bytes(8, signed=True),
+    b"\xc7\x0c\xff" + (999_999_500).to_bytes(4) + (253402300799).to_bytes(8),
+    b"\xc7\x0c\xff" + (999_999_499).to_bytes(4) + (253402300799).to_bytes(8),
+])  # fmt: skip
+def test_malformed_bytes_are_refused_alike(data: bytes) -> None:
+    assert outcome(guest.decode, data) == outcome(native.decode, data)
+
+
 # Any pair of a type and a value
 
 MOMENTS = st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-01", "01:02:03", "P1DT2S", "1.5", "red", "1",
@@ -407,8 +484,10 @@ LEAVES = (
     | st.text(max_size=5) | st.binary(max_size=20) | MOMENTS | st.datetimes(timezones=st.just(UTC))
 )  # fmt: skip
 PLAIN = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
-    max_leaves=12
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(max_size=3) | MOMENTS | st.integers(-3, 3), inner, max_size=4),
+    max_leaves=12,
 )
 RICH = st.recursive(
     LEAVES | st.sampled_from([value for value in VALUES if not isinstance(value, str | bytes | list | dict)])
@@ -420,20 +499,25 @@ RICH = st.recursive(
 SIMPLE = st.sampled_from([
     Any, None, bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, UUID, Colour, Size,
     Literal["red", 1],
-    Line, Movie, Point, Slotted, Loose, Stranger,
+    Line, Movie, Point, Slotted, Loose, Stranger, Word, Lenient, Rights, Nothing, bytearray,
 ])  # fmt: skip
 def either(one: Any, other: Any) -> Any:
     """A union; with Any in it one alone is as much."""
     return one if Any in (*typing.get_args(one), one, *typing.get_args(other), other) else Union[one, other]  # noqa: UP007
 
 
+KEYS = st.sampled_from([str, int, Any, Colour, Size, Word, UUID, date, float, Literal["red", "1"], Literal["red", 1],
+                        Literal["red"] | Colour, tuple[int, ...], Stranger, int | str | None])  # fmt: skip
+
+
 def deeper(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(
         st.builds(lambda item: list[item], inner),
         st.builds(lambda item: set[item], inner),
+        st.builds(lambda item: frozenset[item], inner),
         st.builds(lambda item: tuple[item, ...], inner),
         st.builds(lambda first, second: tuple[first, second], inner, inner),
-        st.builds(lambda key, item: dict[key, item], st.sampled_from([str, int, Any, Colour]), inner),
+        st.builds(lambda key, item: dict[key, item], KEYS, inner),
         st.builds(lambda item: Box[item], inner),
         st.builds(either, inner, inner),
     )
@@ -499,19 +583,26 @@ def fitting(hint: Any) -> st.SearchStrategy[Any]:
         Movie: st.fixed_dictionaries({"title": st.text()}, optional={"year": st.integers(0, 9), "x": PLAIN}),
         Point: st.tuples(st.integers(0, 9), st.text()).map(list), Slotted: st.just({"a": 1, "b": {"a": 2}}),
         int: st.integers(-(2**63), 2**64 - 1), float: st.floats(allow_nan=False), str: st.text(), bytes: st.binary(),
-        bool: st.booleans(), None: st.none(), Loose: st.just({"a": 1, "b": [{}]}),
+        bool: st.booleans(), None: st.none(), type(None): st.none(), Word: st.sampled_from(["yes", "no"]),
+        Rights: st.integers(0, 4), Loose: st.just({"a": 1, "b": [{}]}),
     }  # fmt: skip
     if hint in made:
         return made[hint]
-    if typing.get_origin(hint) in (list, set) or (args and args[-1] is ...):
+    if typing.get_origin(hint) in (list, set, frozenset) or (args and args[-1] is ...):
         return st.lists(fitting(args[0]), max_size=3)
     if typing.get_origin(hint) is tuple:
         return st.tuples(*map(fitting, args)).map(list)
     if typing.get_origin(hint) is dict:
-        return st.dictionaries(fitting(args[0]) if args[0] is not Any else st.text(), fitting(args[1]), max_size=3)
+        keys = st.text() if args[0] in (Any, Stranger) else fitting(args[0])
+        return st.dictionaries(keys.map(lambda key: tuple(key) if isinstance(key, list) else key), fitting(args[1]),
+                               max_size=3)  # fmt: skip
+    if typing.get_origin(hint) is Literal:
+        return st.sampled_from(args)
     if typing.get_origin(hint) is Box:
         return st.fixed_dictionaries({"inside": fitting(args[0])}, optional={"more": st.lists(fitting(args[0]))})
-    return st.one_of(*map(fitting, sorted(args, key=repr))) if typing.get_origin(hint) is Union else PLAIN
+    if typing.get_origin(hint) in (Union, UnionType):
+        return st.one_of(*map(fitting, sorted(args, key=repr)))
+    return PLAIN
 
 
 def assert_alike(hint: Any, value: Any) -> None:
@@ -703,6 +794,40 @@ def test_a_record_takes_a_dict_or_a_list(codec: ModuleType) -> None:
         assert caught.value.reason == reason
     with pytest.raises(TypeError):
         codec.decoder_for(codec.record_type("Payload", [("a", 3, codec.NODEFAULT)]))
+
+
+def made_alike() -> Any:
+    """Each a class of its own, all with the same name."""
+
+    @dataclass
+    class Alike:
+        a: int
+
+    return Alike
+
+
+@dataclass
+class Told:
+    """What is said of it.
+
+        Deeper in,
+    \tand back.
+
+    """
+
+    data: bytes = b"x"
+    made: datetime = datetime(2026, 1, 1, 2, 3, 4, 5, tzinfo=UTC)
+    by_number: dict[int, list[bytes]] = field(default_factory=dict)
+    known: Any = field(default_factory=set)
+    rights: Rights = Rights.READ
+
+
+@pytest.mark.parametrize("hint", [
+    Told, list[Nothing], dict[Rights, Word], tuple[made_alike(), made_alike(), made_alike()],
+    tuple[Box[made_alike()], Box[made_alike()]], dict[Annotated[str, "a key"], int], dict[Word | None, int],
+])  # fmt: skip
+def test_classes_have_the_same_schema(hint: Any) -> None:
+    assert guest.schema(hint) == native.schema(hint) != {}
 
 
 def test_records_have_the_same_schema() -> None:

@@ -34,8 +34,10 @@ class Waiter:
 
     def answer(self, reply: messages.Reply) -> None:
         self._reply = reply
-        with suppress(RuntimeError):  # it is said twice where a plugin was killed while it said it
+        try:
             self._lock.release()
+        except RuntimeError:  # it is said twice where a plugin was killed while it said it
+            return
 
     def wait(self, _id: int, deadline: float) -> messages.Reply | None:
         """None at the deadline."""
@@ -50,7 +52,9 @@ def call_message(
     target: str, timeout: float, args: tuple[Any, ...], kwargs: dict[str, Any], shared: Shared
 ) -> messages.Call:
     first, named, shares = codec.encode_arguments(args, kwargs, attachment_of)
-    return messages.Call(0, check_topic(target), first, named, deadline_in(timeout), shares=shared.sent(shares))
+    if shares:
+        shares = shared.sent(shares)
+    return messages.Call(0, check_topic(target), first, named, deadline_in(timeout), shares=shares)
 
 
 def route(core: Core, message: messages.Call, waiter: Waiter | Later | Lane) -> int:
@@ -72,7 +76,7 @@ def value_of(
     """Raises what the Reply tells of; what comes after the deadline is no answer."""
     if time.monotonic() >= message.deadline:
         raise CallTimeout("MK0606", target=message.target, timeout=timeout)
-    return value_in(reply, message.target, returns, shared.received(reply.shares))
+    return value_in(reply, message.target, returns, shared.received(reply.shares) if reply.shares else ())
 
 
 class Later:

@@ -74,22 +74,24 @@ class Inline:
 
     def run(self, envelope: codec.Raw, shares: tuple[Share, ...]) -> None:
         attached = self._attached_in(shares) if shares else ()
-        args = self._shared(envelope, attached)
-        if args is None:
-            for function in self._functions:
-                run_alone(function, self._binder, envelope, attached)
-        elif len(args) == 1:
-            _call_each_with(self._functions, args[0])
-        else:
-            _call_each(self._functions, args)
-
-    def _shared(self, envelope: codec.Raw, attached: Sequence[Buffer]) -> tuple[Any, ...] | None:
-        """The arguments, if all may be given the same; else each is given its own, or told what is wrong with them."""
         try:
             args, kwargs = self._binder.bind(envelope, 1, attached)
         except InvalidArguments:
-            return None
-        return args if not kwargs and _UNCHANGING.issuperset(map(type, args)) else None
+            self._run_each_alone(envelope, attached)  # each is told
+            return
+        if kwargs:
+            self._run_each_alone(envelope, attached)
+        elif len(args) == 1 and type(args[0]) in _UNCHANGING:
+            _call_each_with(self._functions, args[0])
+        elif _UNCHANGING.issuperset(map(type, args)):
+            _call_each(self._functions, args)
+        else:
+            self._run_each_alone(envelope, attached)
+
+    def _run_each_alone(self, envelope: codec.Raw, attached: Sequence[Buffer]) -> None:
+        """With values of its own."""
+        for function in self._functions:
+            run_alone(function, self._binder, envelope, attached)
 
 
 def _call_each(functions: Sequence[Callable[..., Any]], args: tuple[Any, ...]) -> None:

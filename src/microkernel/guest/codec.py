@@ -10,6 +10,9 @@ It gives the same bytes, the same values and the same refusals as msgspec does t
 - A union with ``Any`` in it is ``Any``, even if what is before that contradicts itself.
 - Generic classes take their arguments, but not those of a generic base.
 - attrs classes are like any other class: what is none already is refused.
+- A key that is no longer hashable once it is of its type is told by its place, not by the byte that it ends at.
+- Of mappings only dicts become dicts and classes of fields: bytes give no others.
+- A default in a schema is what would arrive: a tuple is a list, and a moment with a timezone is in UTC.
 """
 
 from __future__ import annotations

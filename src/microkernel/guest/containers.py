@@ -8,6 +8,7 @@ from typing import Any
 
 from microkernel.guest.hints import Field
 from microkernel.guest.records import StructMeta
+from microkernel.guest.scalars import c_name
 from microkernel.guest.values import DecodeError, Mismatch
 
 Converter = Callable[[Any], Any]
@@ -36,6 +37,24 @@ def array_of(make: Callable[[Any], Any], item: Converter) -> Converter:
             raise mismatch.at(f"[{len(value) - length_hint(left) - 1}]") from None
 
     return convert
+
+
+def hashed(item: Converter) -> Converter:
+    """Of what is in a set."""
+
+    def convert(value: Any) -> Any:
+        made = item(value)
+        try:
+            hash(made)
+        except TypeError:
+            raise _unhashable(made) from None
+        return made
+
+    return convert
+
+
+def _unhashable(value: Any) -> Mismatch:
+    return Mismatch(f"Expected a hashable value, got `{c_name(type(value))}`")
 
 
 def tuple_of(items: Sequence[Converter]) -> Converter:
@@ -78,13 +97,18 @@ def dict_of(key: Converter, item: Converter) -> Converter:
     """Of dicts that have one type of keys and one of values."""
 
     def convert(value: dict[Any, Any]) -> dict[Any, Any]:
-        done, place = {}, "key"
+        done: dict[Any, Any] = {}
+        place = "key"
         try:
             for name, given in value.items():
-                place = "key"
                 name = key(name)
                 place = "[...]"
-                done[name] = item(given)
+                made = item(given)
+                place = "key"
+                try:
+                    done[name] = made
+                except TypeError:
+                    raise _unhashable(name) from None
         except Mismatch as mismatch:
             raise mismatch.at(place) from None
         return done
@@ -144,15 +168,16 @@ def make_dataclass(kind: Any, fields: Sequence[Field]) -> Callable[[dict[str, An
             if name not in taken:
                 put(made, name, maker())
         if settle is not None:
-            _settled(settle, made)
+            judged(settle, made)
         return made
 
     return make
 
 
-def _settled(settle: Callable[[Any], object], made: Any) -> None:
+def judged(judge: Callable[[Any], Any], value: Any) -> Any:
+    """What code of the program makes of a value; its objection is a refusal."""
     try:
-        settle(made)
+        return judge(value)
     except DecodeError:
         raise
     except (TypeError, ValueError) as objection:

@@ -105,9 +105,10 @@ class Compiler:
             return self._array(containers.tuple_of([self.converter(item, in_key) for item in part.args]))
         if part.args and part.origin is not tuple and len(part.args) != 1:
             raise TypeError(f"Type '{part.bare!r}' is not supported")
-        hashed = part.origin in (set, frozenset) or (in_key and part.origin is tuple)
-        item = self.converter((part.args or (Any,))[0], hashed)
-        return self._array(containers.array_of(_COLLECTIONS.get(part.origin, tuple), item), sets=True)
+        is_set = part.origin in (set, frozenset)
+        item = self.converter((part.args or (Any,))[0], is_set or (in_key and part.origin is tuple))
+        made = containers.array_of(_COLLECTIONS.get(part.origin, tuple), containers.hashed(item) if is_set else item)
+        return self._array(made, sets=True)
 
     def _array(self, made: Converter, sets: bool = False, like: type | None = None) -> Kind:
         takes: dict[Any, Converter | None] = {list: made, tuple: made}
@@ -183,7 +184,7 @@ class Compiler:
                 return value
             if self._decoding:
                 return Raw(pack(value))
-            raise Mismatch(f"Expected `any`, got `{self._name(value)}`")
+            raise Mismatch(f"Expected `raw`, got `{self._name(value)}`")
 
         return convert
 
@@ -197,11 +198,12 @@ class Compiler:
             )
 
         def convert(value: Any) -> Any:
-            if make is not None and type(value) is bytes:
-                return make(value)
-            if (value is None and or_none) or isinstance(value, wanted):
-                return value
-            raise Mismatch(f"Expected `{scalars.c_name(wanted)}`, got `{scalars.c_name(type(value))}`")
+            if value is None and or_none:
+                return None
+            made = containers.judged(make, value) if make is not None and isinstance(value, bytes) else value
+            if isinstance(made, wanted):
+                return made
+            raise Mismatch(f"Expected `{scalars.c_name(wanted)}`, got `{scalars.c_name(type(made))}`")
 
         return convert
 

@@ -104,7 +104,9 @@ def is_typed_dict(kind: Any) -> bool:
 
 
 def is_named_tuple(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+    if not (isinstance(kind, type) and issubclass(kind, tuple)):
+        return False
+    return type(getattr(kind, "_fields", None)) is tuple and type(getattr(kind, "_field_defaults", None)) is dict
 
 
 def is_dataclass(kind: Any) -> bool:

@@ -12,7 +12,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62135596800, 253402300799
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):?(\d\d))?", re.ASCII)
-_STEP = re.compile(r"([Tt]?)(\d+)(?:\.(\d+))?([A-Za-z])", re.ASCII)
+_STEP = re.compile(r"([Tt]?)(\d+)(?:(?:\.(\d+))?([A-Za-z]))?", re.ASCII)
 _SCALE = {"D": 86400, "H": 3600, "M": 60, "S": 1}
 _IN_TIME = 2
 _STAGES = {"D": (0, 1), "H": (2, 3), "M": (2, 4), "S": (2, 5)}
@@ -21,8 +21,8 @@ _MOST, _LEAST = 86399999999999, -86399999913600
 
 
 def datetime_text(value: datetime) -> str:
-    """RFC 3339 of a datetime without a timezone."""
-    return value.isoformat()
+    """RFC 3339 of a datetime."""
+    return f"{date_text(value.date())}T{time_text(value.timetz())}"
 
 
 def date_text(value: date) -> str:
@@ -37,7 +37,7 @@ def time_text(value: time) -> str:
     if offset is None:
         return text
     seconds = offset // timedelta(seconds=1)
-    minutes = (abs(seconds) + 29) // 60 % 1440
+    minutes = min((abs(seconds) + 29) // 60, 1439)
     if not minutes:
         return text + "Z"
     return f"{text}{'-' if seconds < 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
@@ -72,7 +72,7 @@ def from_timestamp(data: bytes) -> datetime:
     if nanoseconds > 999999999:
         raise Mismatch("Invalid MessagePack timestamp: nanoseconds out of range")
     micros = (nanoseconds + 500) // 1000
-    if not _FIRST <= seconds + micros // 1000000 <= _LAST:
+    if seconds < _FIRST or seconds + micros // 1000000 > _LAST:
         raise Mismatch("Timestamp is out of range ")
     return _EPOCH + timedelta(seconds=seconds, microseconds=micros)
 
@@ -159,9 +159,10 @@ def _duration(text: str, at: int) -> tuple[int, int]:
         step = _STEP.match(text, at)
         if not step or fraction is not None or (step[1] and stage >= _IN_TIME):
             raise Mismatch("Invalid ISO8601 duration")
-        whole, fraction, unit = step[2], step[3], step[4].upper()
-        if len(whole.lstrip("0")) > 15 or int(whole) > 1 << 47:
+        whole, fraction = step[2].lstrip("0") or "0", step[3]
+        if len(whole) > 15 or int(whole) > _MOST:
             raise Mismatch("Duration is out of range")
+        unit = (step[4] or "").upper()
         stage = _next_stage(unit, _IN_TIME if step[1] else stage)
         seconds += _SCALE[unit] * int(whole)
         micros = _fraction(fraction, _SCALE[unit])
@@ -172,7 +173,7 @@ def _duration(text: str, at: int) -> tuple[int, int]:
 
 
 def _next_stage(unit: str, stage: int) -> int:
-    if unit in "WY" or (unit == "M" and stage < _IN_TIME):
+    if unit in ("W", "Y") or (unit == "M" and stage < _IN_TIME):
         raise Mismatch("Only units 'D', 'H', 'M', and 'S' are supported when parsing ISO8601 durations")
     first, reached = _STAGES.get(unit, (9, 0))
     if not first <= stage < reached:

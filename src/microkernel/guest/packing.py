@@ -188,8 +188,14 @@ def _record(kind: StructMeta) -> Packer:
 
 
 def _dataclass(value: Any, put: Put, depth: int) -> None:
-    found = ((name, getattr(value, name, UNSET)) for name in value.__dataclass_fields__)
-    known = [pair for pair in found if pair[1] is not UNSET]
+    known: list[tuple[str, Any]] = []
+    for name in value.__dataclass_fields__:
+        try:
+            item = getattr(value, name)
+        except (AttributeError, KeyError):
+            continue
+        if item is not UNSET:
+            known.append((name, item))
     _pairs(known, len(known), put, depth)
 
 

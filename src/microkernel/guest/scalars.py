@@ -51,6 +51,13 @@ def _decimal(text: str) -> Decimal:
         raise Mismatch("Invalid decimal string") from None
 
 
+def _float_of_int(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise Mismatch("Number out of range") from None
+
+
 def _decimal_of_float(value: float) -> Decimal:
     return Decimal(repr(value)) if math.isfinite(value) else Decimal(value)
 
@@ -63,7 +70,7 @@ converted: dict[Any, Kind] = {
     type(None): Kind("null", {type(None): None}),
     bool: Kind("bool", {bool: None}),
     int: Kind("int", {int: None}),
-    float: Kind("float", {float: None, int: float, Decimal: float}),
+    float: Kind("float", {float: None, int: _float_of_int, Decimal: float}),
     str: Kind("str", {str: None}),
     bytes: Kind("bytes", _bytes_as(bytes, bytes)),
     bytearray: Kind("bytes", _bytes_as(bytearray, bytearray)),
@@ -108,9 +115,13 @@ def name_of_decoded(value: Any) -> str:
     return "None" if value is None else name_of_code(value)
 
 
+_ON_HEAP, _IMMUTABLE = 1 << 9, 1 << 8
+"""Of a class: newer Pythons also put their own on the heap, but let nobody change them."""
+
+
 def c_name(kind: type) -> str:
     """The name of a class as C sees it: with its module where it is written in C."""
-    in_python = kind.__flags__ & 1 << 9
+    in_python = kind.__flags__ & (_ON_HEAP | _IMMUTABLE) == _ON_HEAP
     return kind.__name__ if in_python or kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 

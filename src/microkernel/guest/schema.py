@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
-from collections.abc import Callable
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import EnumMeta
+from itertools import count
 from typing import Any, Literal
 from uuid import UUID
 
-from microkernel.guest import hints
+from microkernel.guest import hints, moments
 from microkernel.guest.conversion import converted_to
 from microkernel.guest.hints import Field, Hint
 from microkernel.guest.packing import pack
@@ -64,12 +68,22 @@ def _fields(part: Hint) -> list[Field]:
 
 
 def _names(named: dict[Any, Hint]) -> dict[Any, str]:
-    """What each class is called; by its module too where two are called the same."""
-    plain: dict[str, list[Any]] = {}
-    for bare in named:
-        plain.setdefault(_normal(_class_name(bare)), []).append(bare)
-    full = {bare: _normal(f"{bare.__module__}.{bare.__qualname__}") for bare in named if hasattr(bare, "__qualname__")}
-    return {bare: name if len(alike) == 1 else full.get(bare, name) for name, alike in plain.items() for bare in alike}
+    """What each class is called; by its module too where two are called the same, by number where even that is."""
+    plain = {bare: _normal(_class_name(bare)) for bare in named}
+    alike = Counter(plain.values())
+    wanted = {bare: _full_name(bare) if alike[name] > 1 else name for bare, name in plain.items()}
+    names: dict[Any, str] = {}
+    for bare, name in wanted.items():
+        names[bare] = _numbered(name, {*wanted.values(), *names.values()}) if name in names.values() else name
+    return names
+
+
+def _full_name(bare: Any) -> str:
+    return _normal(f"{bare.__module__}.{bare.__qualname__}")
+
+
+def _numbered(name: str, taken: Collection[str]) -> str:
+    return next(each for each in (f"{name}_{n}" for n in count(2)) if each not in taken)
 
 
 def _normal(name: str) -> str:
@@ -107,8 +121,7 @@ def _part_schema(part: Hint, names: dict[Any, str]) -> Schema:
     if part.origin is Literal:
         return {"enum": sorted(part.args or (), key=lambda value: (type(value).__name__, value))}
     if part.origin is dict:
-        item = _schema((part.args or (Any, Any))[1], names)
-        return {"type": "object"} | ({"additionalProperties": item} if item else {})
+        return _dict(part, names)
     if part.origin in (list, set, frozenset, tuple):
         return _array(part, names)
     raise TypeError(f"type {part.bare!r} is not supported")
@@ -116,6 +129,26 @@ def _part_schema(part: Hint, names: dict[Any, str]) -> Schema:
 
 def _is_hashable(bare: Any) -> bool:
     return type(bare).__hash__ is not None
+
+
+def _dict(part: Hint, names: dict[Any, str]) -> Schema:
+    made: Schema = {"type": "object"}
+    key, item = part.args or (Any, Any)
+    if all(map(_is_text, hints.members(key))):
+        said = _schema(key, names)
+        said.pop("type", None)  # a name is a text in any case
+        made |= {"propertyNames": said} if said else {}
+    said = _schema(item, names)
+    return made | ({"additionalProperties": said} if said else {})
+
+
+def _is_text(part: Hint) -> bool:
+    """Whether all values of a part of a union are texts."""
+    if isinstance(part.bare, EnumMeta):
+        return all(isinstance(member.value, str) for member in _members(part.bare))
+    if part.origin is Literal:
+        return all(isinstance(value, str) for value in hints.literals(part.args or (), part.bare))
+    return part.bare is str
 
 
 def _array(part: Hint, names: dict[Any, str]) -> Schema:
@@ -138,9 +171,8 @@ def _class_schema(part: Hint, names: dict[Any, str]) -> Schema:
     if doc := _doc(part.origin):
         made["description"] = doc
     if isinstance(part.bare, EnumMeta):
-        return made | {"enum": sorted(member.value for member in part.origin)}
-    is_struct = isinstance(part.origin, StructMeta)
-    fields = [(field, _field_schema(field, names, is_struct)) for field in _fields(part)]
+        return made | {"enum": sorted(member.value for member in _members(part.bare))}
+    fields = [(field, _field_schema(field, names)) for field in _fields(part)]
     if getattr(part.origin, "__array_like__", False) or hints.is_named_tuple(part.origin):
         return made | _as_array(part.origin, fields)
     made |= {"type": "object", "properties": {field.name: inner for field, inner in fields}}
@@ -148,29 +180,46 @@ def _class_schema(part: Hint, names: dict[Any, str]) -> Schema:
     return made | ({"additionalProperties": False} if getattr(part.origin, "__closed__", False) else {})
 
 
+def _members(kind: EnumMeta) -> list[Any]:
+    """Each once, however many names it has; also those of a Flag that are none or several at once."""
+    members: Collection[Any] = kind.__members__.values()
+    return list({id(member): member for member in members}.values())
+
+
 def _as_array(kind: Any, fields: list[tuple[Field, Schema]]) -> Schema:
     items = [inner for _, inner in fields]
     if getattr(kind, "__tag__", None) is not None:
         items.insert(0, {"enum": [kind.__tag__]})
     optional = next((n for n, (field, _) in enumerate(reversed(fields)) if not field.optional), len(fields))
-    made: Schema = {"type": "array", "prefixItems": items, "minItems": len(items) - optional}
+    made: Schema = {"type": "array"} | ({"prefixItems": items} if items else {}) | {"minItems": len(items) - optional}
     closed = not isinstance(kind, StructMeta) or kind.__closed__
     return made | ({"maxItems": len(items)} if closed else {})
 
 
-def _field_schema(field: Field, names: dict[Any, str], of_struct: bool) -> Schema:
+def _field_schema(field: Field, names: dict[Any, str]) -> Schema:
     made = _schema(field.hint, names)
     if field.default is not NODEFAULT:
-        made["default"] = unpack(pack(field.default))
-    elif of_struct and field.make in _EMPTY:
+        made["default"] = _in_json(unpack(pack(field.default)))
+    elif field.make in _EMPTY:
         made["default"] = _EMPTY[field.make]()
     return made
 
 
-_EMPTY: dict[Any, Callable[[], Any]] = {list: list, dict: dict, set: list}
+_EMPTY: dict[Any, Callable[[], Any]] = {list: list, dict: dict, set: list, bytearray: str}
+
+
+def _in_json(value: Any) -> Any:
+    """A plain value as JSON has it."""
+    if isinstance(value, list):
+        return [_in_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(_in_json(key)): _in_json(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    return moments.datetime_text(value) if isinstance(value, datetime) else value
 
 
 def _doc(kind: Any) -> str:
-    doc = textwrap.dedent(getattr(kind, "__doc__", "") or "").strip("\r\n")
+    doc = inspect.cleandoc(textwrap.dedent(getattr(kind, "__doc__", "") or ""))
     own = doc.startswith(f"{kind.__name__}(") and doc.endswith(")")  # what dataclass and NamedTuple write themselves
     return "" if own or doc == "An enumeration." else doc

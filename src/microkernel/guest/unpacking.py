@@ -45,6 +45,8 @@ def unpack(data: Any, read: Reader | None = None) -> Any:
         value, stop = (read or read_value)(base, start, MAX_DEPTH)
     except (IndexError, ShortOfBytes):
         raise DecodeError(TRUNCATED) from None
+    except UnicodeDecodeError:
+        raise DecodeError("Invalid UTF-8 encoded string") from None
     if stop != end:
         raise DecodeError(TRUNCATED if stop > end else f"{_MALFORMED}trailing characters (byte {stop - start})")
     return value
@@ -108,10 +110,14 @@ def _pairs(data: bytes, at: int, depth: int, size: int) -> tuple[dict[Any, Any],
             key, at = _key(data, at, depth)
         first = data[at]
         if first < 0x80:
-            pairs[key] = first
+            value: Any = first
             at += 1
         else:
-            pairs[key], at = readers[first](data, at, depth)
+            value, at = readers[first](data, at, depth)
+        try:
+            pairs[key] = value
+        except TypeError:
+            raise DecodeError(f"{_MALFORMED}map keys must be hashable (byte {at})") from None
     return pairs, at
 
 
@@ -119,12 +125,7 @@ def _key(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     """A key of a map: an array becomes a tuple."""
     size, _ = array_size(data, at)
     key, end = read_value(data, at, depth)
-    key = hashable(key) if size >= 0 else key
-    try:
-        hash(key)
-    except TypeError:
-        raise DecodeError(f"{_MALFORMED}map keys must be hashable (byte {end})") from None
-    return key, end
+    return hashable(key) if size >= 0 else key, end
 
 
 def hashable(value: Any) -> Any:

@@ -11,12 +11,15 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from microkernel.errors import KernelError, ProtocolError
-from microkernel.hosts._keeping import Patience, glimpse
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
+from microkernel.wire.keeping import Patience
 from microkernel.wire.messages import Reply
 from microkernel.wire.session import ReplyReader
 
+MOMENT = 200e-6
+"""Seconds to look for an answer. Waking a sleeper on another core takes a quarter of it; one that has slept for a whole
+switch interval, most of it: a look that ended before would lose the interval again."""
 LANES = 4
 """How many callers of one plugin have a lane at the same time; more get their answers by the way up."""
 _SLACK = 0.01
@@ -38,7 +41,7 @@ class Lane:
 
     __slots__ = (
         "_catch_up", "_closed", "_free", "_handed", "_malformed", "_patience", "_reactor", "_reader", "_received",
-        "_socket", "_taken", "_timeout", "_watched", "index", "owner",
+        "_socket", "_timeout", "_watched", "index", "owner", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -62,16 +65,13 @@ class Lane:
         self._malformed = malformed
         self._catch_up = catch_up
         self._patience = patience
-        self._taken = self._watched = self._closed = False
+        self.taken = False
+        """It is its caller's until that has its answer, or releases it."""
+        self._watched = self._closed = False
         self._reader = ReplyReader()
         self._timeout = 0.0
         self._handed: SimpleQueue[Reply] = SimpleQueue()
         end.setblocking(True)
-
-    def take(self) -> Lane:
-        """It is its caller's until that has its answer, or releases it."""
-        self._taken = True
-        return self
 
     def answer(self, reply: Reply) -> None:
         """The answer came another way: its waiter gets it."""
@@ -88,7 +88,10 @@ class Lane:
                     self._leave()
                     return self._wait_for_handed(id, deadline)
                 for reply in self._replies(data):
-                    if reply.id == id and (found := self._found(reply)) is not None:
+                    found = reply if reply.id == id else None
+                    if found is not None and (reply.emitted or reply.elsewhere):
+                        found = self._found(reply)
+                    if found is not None:
                         self.release()
                         return found
         except BaseException:
@@ -103,8 +106,7 @@ class Lane:
 
     def _found(self, reply: Reply) -> Reply | None:
         """What its caller does next must not overtake what the callee emitted; and the reply itself may be there."""
-        if reply.emitted or reply.elsewhere:
-            self._reactor.run(self._catch_up)
+        self._reactor.run(self._catch_up)
         return self._handed_over(reply.id) if reply.elsewhere else reply
 
     def _wait_for_handed(self, id: int, deadline: float) -> Reply | None:
@@ -137,12 +139,12 @@ class Lane:
             self._reactor.unwatch(self._socket.fileno())
         self._interrupt()
         self._closed = True
-        if not self._taken:
+        if not self.taken:
             self._socket.close()
 
     def _leave(self) -> None:
         """Whoever of this and ``close`` comes second sees the other."""
-        self._taken = False
+        self.taken = False
         if self._closed:
             self._socket.close()
 
@@ -177,8 +179,10 @@ class Lane:
             self.release()
 
     def _receive(self, left: float) -> bytes | None:
-        """A datagram; empty at the end of the socket; None when the time is over."""
-        if self._is_alone() and self._patience.has_any() and (soon := self._look()):
+        """A datagram; empty at the end of the socket; None when the time is over. It is looked for only where no other
+        caller of this plugin waits: they would wait for who looks, too. By the descriptor's number, which is nobody
+        else's before this thread leaves the lane."""
+        if len(self._free) == LANES - 1 and (soon := self._patience.look(self._socket.fileno())):
             return soon
         try:
             self._limit(left)
@@ -188,23 +192,12 @@ class Lane:
         except OSError:
             return b""
 
-    def _is_alone(self) -> bool:
-        """No other caller of this plugin waits: they would wait for who looks, too."""
-        return len(self._free) == LANES - 1
-
-    def _look(self) -> bytes:
-        """By the descriptor's number, which is nobody else's before this thread leaves the lane."""
-        began = time.monotonic()
-        try:
-            return glimpse(self._socket.fileno())
-        finally:
-            self._patience.learn(time.monotonic() - began)
-
     def _replies(self, data: bytes | None) -> list[Reply]:
         try:
             replies = self._reader.receive(data) if data else []
-            if any(reply.shares for reply in replies):
-                raise ProtocolError("MK0215", reason="what is attached to a reply goes up with it")
+            for reply in replies:
+                if reply.shares:
+                    raise ProtocolError("MK0215", reason="what is attached to a reply goes up with it")
             return replies
         except ProtocolError as error:
             self._malformed(error)

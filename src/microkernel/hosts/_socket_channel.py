@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from microkernel.errors import KernelError, ProtocolError
-from microkernel.hosts._keeping import receive, send
 from microkernel.hosts._rate import Rate
 from microkernel.kernel.ports import Feed, Reactor
 from microkernel.wire import frames, messages
+from microkernel.wire.keeping import receive, send
 from microkernel.wire.messages import Message
 from microkernel.wire.session import Session, pack
 
@@ -40,24 +40,28 @@ class Outbox:
         self._socket = target
         self._reactor = reactor
         self._on_room = on_room
-        self._unsent: deque[bytes] = deque()
+        self.unsent: deque[bytes] = deque()
+        """Datagrams that wait."""
         self._waiting = False
         self._room_handle = -1
         self.closed = False
 
-    def __len__(self) -> int:
-        """Datagrams that wait."""
-        return len(self._unsent)
-
     def put(self, frame: bytes) -> None:
-        self._unsent.extend(frames.datagrams(frame))
+        """To be sent by ``flush``."""
+        self.unsent.extend(frames.datagrams(frame))
+
+    def send(self, frame: bytes) -> None:
+        """At once, if there is room and nothing before it."""
+        if self.unsent or self.closed or len(frame) > frames.DATAGRAM or not send(self._socket.fileno(), frame):
+            self.put(frame)
+            self.flush()
 
     def flush(self) -> bool:
         """Send what can be sent; whether that was all."""
-        while self._unsent and not self.closed:
+        while self.unsent and not self.closed:
             try:
-                if not send(self._socket.fileno(), self._unsent[0]):
-                    self._socket.send(self._unsent[0], _AT_ONCE)
+                if not send(self._socket.fileno(), self.unsent[0]):
+                    self._socket.send(self.unsent[0], _AT_ONCE)
             except BlockingIOError:
                 if not self._waiting:
                     self._waiting = True
@@ -66,8 +70,8 @@ class Outbox:
             except OSError:
                 self.closed = True  # the other end is gone: its end is reported elsewhere
                 break
-            self._unsent.popleft()
-        return not self._unsent
+            self.unsent.popleft()
+        return not self.unsent
 
     def close(self) -> None:
         """On the reactor's thread."""
@@ -178,12 +182,13 @@ class SocketChannel:
                 self._pumping.release()
 
     def _push(self) -> None:
-        while self._down.flush() and (batch := self._next_batch()):
-            self._down.put(pack(batch))
+        down = self._down
+        while (not down.unsent or down.flush()) and (batch := self._next_batch()):
+            down.send(pack(batch))
 
     def _next_batch(self) -> Sequence[Message]:
         if not self._control:
-            return self._feed.take(_BATCH) if self._feed.waiting() else ()
+            return self._feed.take(_BATCH)
         batch: list[Message] = []
         while self._control:
             batch.append(self._control.popleft())
@@ -193,9 +198,8 @@ class SocketChannel:
 
     def send_up(self, message: Message) -> None:
         """An answer to what the worker asked."""
-        self._up.put(pack([message]))
-        self._flush_up()
-        if len(self._up) > _MOST_UNREAD:
+        self._up.send(pack([message]))
+        if len(self._up.unsent) > _MOST_UNREAD:
             self._overflow("it does not read the answers to what it asks")
 
     def _overflow(self, reason: str) -> None:

@@ -15,14 +15,14 @@ from typing import Any
 
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts import _shared_memory
-from microkernel.hosts._keeping import Patience
-from microkernel.hosts._lanes import LANES, Lane
+from microkernel.hosts._lanes import LANES, MOMENT, Lane
 from microkernel.hosts._output import Output
 from microkernel.hosts._processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.ports import Audit, Exit, Feed, Reactor, Uplink
+from microkernel.wire.keeping import Patience
 from microkernel.wire.messages import Load, Message, Stop
 
 _BUFFER = 256 * 1024
@@ -55,7 +55,8 @@ class WorkerPlace:
         self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
         self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
         self._free: deque[Lane] = deque()
-        patience, read_all = Patience(), self._channel.read_all
+        self.wake, self.pump = self._channel.post_pump, self._channel.pump
+        patience, read_all = Patience(MOMENT, gives_way=True), self._channel.read_all
         self._lanes = [
             Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, read_all, patience)
             for i, (ours, _) in enumerate(self._lane_pairs)
@@ -103,17 +104,13 @@ class WorkerPlace:
         way = self._channel.send_up if isinstance(message, ANSWERS) else self._channel.send_down
         self._reactor.submit(partial(way, message))
 
-    def wake(self) -> None:
-        self._channel.post_pump()
-
-    def pump(self) -> None:
-        self._channel.pump()
-
     def lane(self) -> Lane | None:
         try:
-            return self._free.popleft().take()
+            lane = self._free.popleft()
         except IndexError:
             return None
+        lane.taken = True
+        return lane
 
     def catch_up(self) -> None:
         if not self._closed:

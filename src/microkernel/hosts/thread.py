@@ -108,6 +108,7 @@ class ThreadPlace:
         self._uplink = uplink
         self._reactor = reactor
         self.channel = MemoryChannel(feed, uplink)
+        self.wake = self.pump = self.channel.ring
         self._runtime: Runtime | None = None
         self._ledger = Ledger()
         self._witness: Witness | None = None
@@ -122,11 +123,6 @@ class ThreadPlace:
 
     def send(self, message: Message) -> None:
         self.channel.push(message)
-
-    def wake(self) -> None:
-        self.channel.ring()
-
-    pump = wake
 
     def lane(self) -> None:
         """There is none: its answers are handed over."""
@@ -311,13 +307,16 @@ class MemoryChannel:
     def _collect(self) -> Sequence[Message]:
         if self._closed:
             raise ChannelClosed
+        if not self._inbox:
+            return self._feed.take(_BATCH)
         messages: list[Message] = []
         while self._inbox:
             messages.append(self._inbox.popleft())
-        return [*messages, *self._feed.take(_BATCH)] if self._feed.waiting() else messages
+        return [*messages, *self._feed.take(_BATCH)]
 
     def send(self, message: Message) -> None:
-        self._check()
+        if self._closed:
+            raise PluginKilled
         self._uplink.received(message)
 
     def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - there is but one way up
@@ -343,14 +342,11 @@ class MemoryChannel:
         return replies[0] if replies else None
 
     def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
-        self._check()
+        if self._closed:
+            raise PluginKilled
         self._answers[id] = answer
         self._uplink.received(message)
         return lambda: _forget(self._answers, id)
-
-    def _check(self) -> None:
-        if self._closed:
-            raise PluginKilled
 
 
 def _forget(answers: dict[int, Callable[[Reply], object]], id: int) -> None:

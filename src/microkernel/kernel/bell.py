@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-
-_INTERRUPTED = suppress(InterruptedError)
-"""By a signal, which is another thread's business."""
 
 
 class _Ring(partial[object]):
@@ -38,8 +34,10 @@ class Bell:
         """Until it is rung, or the time is over; now and then for nothing. It is silent then, however often it was
         rung. One thread's at a time. Without a timeout one system call does, and half the way from thread to thread."""
         if timeout is None or self._poll.poll(timeout * 1000):
-            with _INTERRUPTED:
+            try:
                 os.eventfd_read(self._descriptor)
+            except InterruptedError:  # by a signal, which is another thread's business
+                return
 
     def close(self) -> None:
         """Ringing it does nothing from now on."""

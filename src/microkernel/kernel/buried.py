@@ -11,6 +11,7 @@ from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, Record, Registry
 from microkernel.wire import codec
+from microkernel.wire.places import size_of
 
 
 class Buried:
@@ -32,7 +33,8 @@ class Buried:
             if subscription.handler == dead.handler and not subscription.board:
                 envelope = self.bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
                 self.drop(letter)
-                self.bus.offer(EventLetter(subscription, dead.topic, envelope, shares=dead.shares), "kernel")
+                size = size_of(envelope, dead.shares)
+                self.bus.offer(EventLetter(subscription, dead.topic, envelope, size, shares=dead.shares), "kernel")
                 return True
         raise KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason="it is gone", letter=letter)
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from itertools import count
-from weakref import ref
 
 from microkernel.errors import MailboxFull
 from microkernel.kernel.letters import EventLetter
@@ -19,6 +17,7 @@ from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import Envelope, Share
+from microkernel.wire.places import size_of
 
 _MOST_LATECOMERS = 100_000
 """How many letters may wait for room in one mailbox; a hundred workers at once have as much credit."""
@@ -31,16 +30,14 @@ class Bus:
     """``emit`` on any thread, also on one that can be killed: all it does to the kernel is one C call a letter."""
 
     def __init__(self, subscriptions: Subscriptions, reactor: Reactor, clock: Clock, bury: Bury) -> None:
-        self._subscriptions = subscriptions
-        self.listeners = subscriptions.match
-        """Who listens to a topic, in the order of registration."""
+        self.topics = subscriptions
         self._reactor = reactor
-        self._clock = clock
+        self._wall = clock.wall
         self._bury = bury
         self._ids = count(1)
 
     def envelope(self, source: str, topic: str, data: Raw) -> Raw:
-        return Raw(encode_message(Envelope(next(self._ids), topic, source, self._clock.wall(), data)))
+        return Raw(encode_message(Envelope(next(self._ids), topic, source, self._wall(), data)))
 
     def emit(
         self,
@@ -59,16 +56,17 @@ class Bus:
         event; with it this returns, and ``settled`` is called once for the whole event. ``direct`` with ``settled``:
         this is the reactor's thread.
         """
-        envelope = self.envelope(source, topic, data)
+        envelope = Raw(encode_message(Envelope(next(self._ids), topic, source, self._wall(), data)))
+        size = size_of(envelope, shares) if shares else len(envelope)
         unsettled: list[EventLetter] = []
-        for subscription in self.listeners(topic):
+        for subscription in self.topics.matches[topic]:
             if subscription.once and not self._claim(subscription):
                 continue
             if subscription.inline is not None:
                 subscription.inline(envelope, shares)
                 continue
-            letter = EventLetter(subscription, topic, envelope, shares=shares)
-            if self.offer(letter, source, direct=direct):
+            letter = EventLetter(subscription, topic, envelope, size, shares=shares)
+            if subscription.receiver.mailbox.accept(letter, direct=direct) or self._overflows(letter, source):
                 continue
             if patient:
                 unsettled.append(letter)
@@ -81,20 +79,17 @@ class Bus:
 
     def offer(self, letter: EventLetter, source: str, *, direct: bool = False) -> bool:
         """Put a letter into its mailbox, or do what its policy says; False if it must wait for room."""
+        return letter.subscription.receiver.mailbox.accept(letter, direct=direct) or self._overflows(letter, source)
+
+    def _overflows(self, letter: EventLetter, source: str) -> bool:
         subscription = letter.subscription
         mailbox = subscription.receiver.mailbox
-        if mailbox.has_room():
-            if subscription.overflow == "drop_oldest":
-                _remember(subscription, letter)
-            mailbox.put(letter, direct=direct)
-            return True
         policy = "reject" if source == subscription.owner else subscription.overflow
         if policy == "block" and len(mailbox.latecomers) < _MOST_LATECOMERS:
             return False
         if policy in ("block", "reject"):
             self.reject(letter)
         elif policy == "drop_oldest" and self._make_room(subscription, mailbox):
-            _remember(subscription, letter)
             mailbox.put(letter)
         else:
             subscription.receiver.counts.dropped += 1
@@ -112,16 +107,13 @@ class Bus:
             subscription.tickets.pop()
         except IndexError:
             return False
-        self._reactor.post(partial(self._subscriptions.remove, subscription))
+        self._reactor.post(partial(self.topics.remove, subscription))
         return True
 
     def _make_room(self, subscription: Subscription, mailbox: Mailbox) -> bool:
-        """Take out the oldest until there is some. Others may do so at the same time."""
-        with suppress(IndexError):  # there are no more
-            while True:
-                letter = subscription.recent.popleft()()
-                if letter is None or not mailbox.withdraw(letter):
-                    continue
+        """Take out the oldest of its letters until there is some. Others may do so at the same time."""
+        for letter in list(mailbox.waiting):
+            if isinstance(letter, EventLetter) and letter.subscription is subscription and mailbox.withdraw(letter):
                 subscription.receiver.counts.dropped += 1
                 if mailbox.places < mailbox.capacity:
                     return True
@@ -162,15 +154,6 @@ class Bus:
         subscription = letter.subscription
         size = len(subscription.receiver.mailbox)
         self._bury(letter, str(MailboxFull("MK0609", name=subscription.owner, size=size)))
-
-
-def _remember(subscription: Subscription, letter: EventLetter) -> None:
-    """As long as it waits: what is handled is not kept by having been the newest."""
-    recent = subscription.recent
-    with suppress(IndexError):  # another thread does the same
-        while recent[0]() is None:
-            recent.popleft()
-    recent.append(ref(letter))
 
 
 class _Countdown:

@@ -90,7 +90,7 @@ class Context:
 
     def _tell(self, key: str, value: Value) -> None:
         news = _news(key, value)
-        for watcher in self._watchers.match(key):
+        for watcher in self._watchers.matches[key]:
             self._notify(watcher, key, news)
 
 

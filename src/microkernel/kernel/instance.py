@@ -44,8 +44,11 @@ class Instance:
         switch: Switch,
     ) -> None:
         self.record = record
+        self.name = record.name
         self.generation = generation
         self.level = level
+        self.on_own_thread = level == "thread"
+        """Its messages arrive on a thread that may be killed at any bytecode."""
         self.manifest = manifest
         self.snapshot = snapshot
         self.permissions = permissions
@@ -86,32 +89,24 @@ class Instance:
         self._credit = 0
         self._switch = switch
 
-    @property
-    def name(self) -> str:
-        return self.record.name
-
-    @property
-    def on_own_thread(self) -> bool:
-        """Its messages arrive on a thread that may be killed at any bytecode."""
-        return self.level == "thread"
-
     # Feed
 
     def take(self, most: int) -> list[Message]:
-        if self.record.instance is not self or self.cut:
-            return []
+        mailbox = self.record.mailbox
         taken: list[Message] = []
-        if not self.record.mailbox.in_flight:
+        if not mailbox.waiting or self.record.instance is not self or self.cut:
+            return taken
+        if not mailbox.in_flight:
             self.progress = time.monotonic()
-        letters = self.record.mailbox.take(most)
-        if letters:
+        letters = mailbox.take(most)
+        if letters and not self.watched:
             self._switch.began(self)
         for letter in letters:
             message = letter.message(self.place)
-            if message is not None and self.attach(message, letter):
+            if message is not None and (not message.shares or self.attach(message, letter)):
                 taken.append(message)
                 continue
-            self.record.mailbox.done(letter.seq)
+            mailbox.done(letter.seq)
             if message is not None:
                 continue  # what is wrong has been told
             if isinstance(letter, CallLetter):
@@ -124,16 +119,12 @@ class Instance:
 
     def attach(self, message: Deliver | Invoke, letter: Letter) -> bool:
         """Give it what is attached to the letter; False if that cannot be: then who sent it has been told."""
-        if letter.shares:
-            try:
-                message.shares = self.holdings.give(letter.shares)
-            except PayloadTooLarge as error:
-                self._switch.undeliverable(letter, error)
-                return False
+        try:
+            message.shares = self.holdings.give(letter.shares)
+        except PayloadTooLarge as error:
+            self._switch.undeliverable(letter, error)
+            return False
         return True
-
-    def waiting(self) -> int:
-        return 0 if self.record.instance is not self or self.record.mailbox.paused else self.record.mailbox.waiting
 
     # Uplink
 

@@ -60,7 +60,7 @@ class Journal:
 
     def publish(self, topic: str, **data: Any) -> None:
         """An event of the kernel's own. It waits for nobody."""
-        if self.bus.listeners(topic):
+        if self.bus.topics.matches[topic]:
             self.bus.emit("kernel", topic, codec.Raw(codec.encode(data)), patient=False)
 
     def changed(self, record: Record) -> None:

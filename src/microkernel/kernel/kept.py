@@ -53,7 +53,7 @@ class Pending(dict[int, T]):
 
     @property
     def places(self) -> int:
-        return self._large.places(len(self))
+        return self._large.places(len(self)) if self._large else len(self)
 
     def add(self, number: int, thing: T, size: int) -> None:
         if size > PLACE:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from microkernel.wire.codec import Raw, Struct, field
 from microkernel.wire.messages import Deliver, Invoke, Share
-from microkernel.wire.places import size_of
 
 if TYPE_CHECKING:
     from microkernel.kernel.ports import Place
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 _numbers = count(1)
 
 
-class Letter(Struct, kw_only=True, eq=False, weakref=True):
+class Letter(Struct, kw_only=True, eq=False):
     """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died. ``size``: bytes
     for which it takes room in its mailbox. ``shares``: what is attached to it, and stays as it is while it waits. A
     Struct, because one is made for each event and receiver: that is one C call."""
@@ -28,7 +27,7 @@ class Letter(Struct, kw_only=True, eq=False, weakref=True):
 
     @property
     def size(self) -> int:
-        return 0
+        raise NotImplementedError
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -45,18 +44,17 @@ class EventLetter(Letter):
     subscription: Subscription
     topic: str
     envelope: Raw
+    size: int
     reply_to: int = 0
     deadline: float = 0.0
     delivery: int = 1
     shares: tuple[Share, ...] = ()
 
-    @property
-    def size(self) -> int:
-        return size_of(self.envelope, self.shares) if self.shares else len(self.envelope)
-
     def message(self, place: Place) -> Deliver | None:  # noqa: ARG002 - the same for every place
         number = self.subscription.number
-        return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline) if number else None
+        if not number:
+            return None
+        return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline, self.shares)
 
 
 class CallLetter(Letter):
@@ -65,6 +63,7 @@ class CallLetter(Letter):
 
     call: PendingCall
     is_call: ClassVar[bool] = True
+    size: ClassVar[int] = 0
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -75,4 +74,4 @@ class CallLetter(Letter):
         if call.answered:
             return None
         lane = call.lane.index if call.lane is not None and call.lane.owner is place else -1
-        return Invoke(call.id, call.method, asked.args, asked.kwargs, asked.deadline, asked.chain, lane)
+        return Invoke(call.id, call.method, asked.args, asked.kwargs, asked.deadline, asked.chain, lane, asked.shares)

@@ -9,18 +9,18 @@ places: a large letter takes several.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from microkernel.kernel.kept import Large
 from microkernel.kernel.letters import CallLetter, Letter
 from microkernel.wire.places import PLACE
 
-MAX_IN_FLIGHT = 1024
+BATCH = 64
+"""Events that do not wait for more company: whoever puts the last of them sends them, also while the reactor's thread
+has not got the interpreter's lock, which it may wait 5 ms for."""
+MAX_IN_FLIGHT = 4096
 """How many letters an instance may have been given and not done."""
-_FEWER = suppress(IndexError)
-"""Somebody took some out meanwhile. Made once: it has no state."""
 
 
 class Mailbox:
@@ -31,21 +31,18 @@ class Mailbox:
         self.paused = True
         self.bell: Callable[[], object] = _silent
         self.pump: Callable[[], object] = _silent
-        self._waiting: deque[Letter] = deque()
+        self.waiting: deque[Letter] = deque()
+        """For others to look at."""
         self._taken: deque[Letter] = deque()
         self._flight: dict[int, Letter] = {}
         self._large = Large()
         self._alone = 0
-        self._pops: Iterator[Letter] = iter(self._waiting.popleft, None)
+        self._pops: Iterator[Letter] = iter(self.waiting.popleft, None)
         self.latecomers: deque[Latecomer] = deque()
         """Letters that wait for room, each with what to do when it is settled. In order; admitted by the reactor."""
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._taken) + len(self._flight)
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting) + len(self._taken) + len(self._flight)
 
     @property
     def in_flight(self) -> int:
@@ -56,20 +53,24 @@ class Mailbox:
         """How many its letters take."""
         return self._large.places(len(self))
 
-    def has_room(self) -> bool:
-        count = len(self._waiting) + len(self._taken) + len(self._flight)
-        return not self.latecomers and (self._large.places(count) if self._large else count) < self.capacity
+    def accept(self, letter: Letter, *, direct: bool = False) -> bool:
+        """``put`` if there is room. Whether there was."""
+        count = len(self.waiting) + len(self._taken) + len(self._flight)
+        if self.latecomers or (self._large.places(count) if self._large else count) >= self.capacity:
+            return False
+        self.put(letter, direct=direct)
+        return True
 
     def put(self, letter: Letter, *, direct: bool = False) -> None:
         """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed; what
-        it puts goes on its way at once, unless it is an event for who is busy: that waits for company, until the
-        reactor's thread comes to it."""
+        it puts goes on its way at once, unless it is an event for who is busy: that waits for company, until there is a
+        batch of them or the reactor's thread comes to it."""
         if letter.size > PLACE:
             self._large.note(letter.seq, letter.size)
         try:
-            self._waiting.append(letter)
-            if direct and (letter.is_call or not self._flight):  # whose wake-up it is, is asked when it is there
-                self.pump()
+            self.waiting.append(letter)
+            if direct and (letter.is_call or not self._flight or len(self.waiting) % BATCH == 0):
+                self.pump()  # whose it is, is asked when the letter is there
             else:
                 self.bell()
         except BaseException:
@@ -79,7 +80,7 @@ class Mailbox:
     def put_call(self, letter: CallLetter, source: str) -> None:
         """A call needs no room, but it does not overtake the events of its sender that wait for some. On the reactor's
         thread."""
-        if any(latecomer.source == source for latecomer in self.latecomers):
+        if self.latecomers and any(latecomer.source == source for latecomer in self.latecomers):
             self.latecomers.append(Latecomer(letter, source, _silent))
         else:
             self.put(letter, direct=True)
@@ -97,13 +98,13 @@ class Mailbox:
     def has(self, letter: Letter | None) -> bool:
         """Whether it waits or is in flight. It may go from the one to the other meanwhile: that is the order."""
         return letter is not None and (
-            letter in list(self._waiting) or letter in list(self._taken) or letter.seq in self._flight
+            letter in list(self.waiting) or letter in list(self._taken) or letter.seq in self._flight
         )
 
     def withdraw(self, letter: Letter) -> bool:
         """Take one letter out that still waits; False if it does not."""
         try:
-            self._waiting.remove(letter)
+            self.waiting.remove(letter)
         except (ValueError, IndexError):  # it is taken, or the queue moved while we looked
             return False
         self._large.pop(letter.seq, None)
@@ -112,11 +113,14 @@ class Mailbox:
     def take(self, most: int) -> list[Letter]:
         """The next letters, now in flight. Those that were in flight at a death come one at a time; while there are
         large ones all do, so that not many are on their way at once, each a second time."""
-        most = min(self._allowance(most), len(self._waiting))
-        with _FEWER:
+        try:
+            most = self._allowance(min(most, len(self.waiting)))
             self._taken.extend(islice(self._pops, most))  # one C call: out of the one queue, into the other
+        except IndexError:
+            most = 0  # others took some out meanwhile: there are no more
         letters = list(self._taken)
-        self._flight.update({letter.seq: letter for letter in letters})
+        for letter in letters:
+            self._flight[letter.seq] = letter
         self._taken.clear()
         if letters and letters[0].suspect:
             self._alone = letters[0].seq
@@ -127,12 +131,12 @@ class Mailbox:
         self._flight[letter.seq] = letter
 
     def _allowance(self, most: int) -> int:
-        if self.paused or not self._waiting:
+        if self.paused or not most:
             return 0
         most = min(most, MAX_IN_FLIGHT - len(self._flight) - len(self._taken))
         if most <= 0:
             return 0
-        if self._waiting[0].suspect:
+        if self.waiting[0].suspect:
             return 0 if self._flight else 1
         if self._alone in self._flight:
             return 0
@@ -150,6 +154,17 @@ class Mailbox:
         call, which is done when it is answered."""
         letter = self._flight.get(seq)
         return None if letter is None or letter.is_call else self.done(seq)
+
+    def handled_all(self, seqs: Sequence[int]) -> int:
+        """The same of many. How many were in flight."""
+        flight, count = self._flight, 0
+        for seq in seqs:
+            letter = flight.get(seq)
+            if letter is not None and not letter.is_call and flight.pop(seq, None) is not None:
+                count += 1
+                if self._large:
+                    self._large.pop(seq, None)
+        return count
 
     def oldest_in_flight(self) -> Letter | None:
         """What has been handled, or waited to be, for longest."""
@@ -169,13 +184,13 @@ class Mailbox:
         """To the front, in order."""
         for letter in letters:
             self._large.note(letter.seq, letter.size)
-        self._waiting.extendleft(reversed(letters))
+        self.waiting.extendleft(reversed(letters))
 
     def drain(self) -> list[Letter]:
         """All that waits, in order, and latecomers after them; the mailbox is empty but for what is in flight."""
         letters = []
-        while self._waiting:
-            letters.append(self._waiting.popleft())
+        while self.waiting:
+            letters.append(self.waiting.popleft())
             self._large.pop(letters[-1].seq, None)
         while self.latecomers:
             latecomer = self.latecomers.popleft()

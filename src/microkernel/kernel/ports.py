@@ -125,8 +125,6 @@ class Feed(Protocol):
 
     def take(self, most: int) -> list[Message]: ...
 
-    def waiting(self) -> int: ...
-
 
 class Uplink(Protocol):
     """Where a place reports. May be called on any thread of the host; never waits."""

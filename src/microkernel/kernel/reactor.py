@@ -10,15 +10,18 @@ import heapq
 import logging
 import select
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import TypeVar
 
 from microkernel.errors import KernelClosed
 from microkernel.kernel.bell import Bell
 from microkernel.kernel.ports import Clock
+from microkernel.wire.keeping import MOMENT, Patience
 
 T = TypeVar("T")
 Work = Callable[[], object]
@@ -38,8 +41,9 @@ class Reactor:
         self._epoll = select.epoll()
         self._bell = Bell()
         self._epoll.register(self._bell.fileno(), select.EPOLLIN)
+        self._patience = Patience(MOMENT, gives_way=False)
         self._posted: deque[Work] = deque()
-        self._ready: dict[int, Work] = {}
+        self._ready: dict[int, Work] = {self._bell.fileno(): partial(self._bell.wait, None)}
         self._timers: list[tuple[float, int, list[Work]]] = []
         self._order = count()
         self._most_timers = _TIMERS
@@ -87,14 +91,14 @@ class Reactor:
 
     def submit(self, work: Work) -> None:
         """Done at once where this is the thread already, else posted."""
-        if threading.current_thread() is self._thread:
+        if threading.get_ident() == self._thread.ident:
             work()
         else:
             self.post(work)
 
     def run(self, work: Callable[[], T]) -> T:
         """Have it done on this thread and give back what it gives or raises. Not for threads of plugins."""
-        if threading.current_thread() is self._thread:
+        if threading.get_ident() == self._thread.ident:
             return work()
         if not self._thread.is_alive():
             raise KernelClosed("MK0612", reason="it has stopped")
@@ -136,20 +140,33 @@ class Reactor:
 
     def _run(self) -> None:
         while not self._closing:
-            self._parked = True
-            events = self._epoll.poll(0 if self._posted else self._wait())
-            self._parked = False
-            for fd, _ in events:
-                if fd == self._bell.fileno():
-                    self._bell.wait(None)
-                elif ready := self._ready.get(fd):
+            for fd, _ in self._look() or self._sleep():
+                if ready := self._ready.get(fd):
                     self._do(ready)
             for _ in range(len(self._posted)):
                 self._do(self._posted.popleft())
-            self._fire()
+            if self._timers:
+                self._fire()
         self._ended = True
         while self._posted:
             self._do(self._posted.popleft())
+
+    def _look(self) -> Sequence[tuple[int, int]]:
+        """What comes within a moment: then nobody has to wake this thread."""
+        events: Sequence[tuple[int, int]] = ()
+        if not self._posted and self._patience.has_any():
+            began = now = time.monotonic()
+            while not (events := self._epoll.poll(0)) and not self._posted and now - began < self._patience.moment:
+                now = time.monotonic()
+            self._patience.learn(now - began)
+        return events
+
+    def _sleep(self) -> Sequence[tuple[int, int]]:
+        self._parked = True
+        try:
+            return self._epoll.poll(0 if self._posted else self._wait())
+        finally:
+            self._parked = False
 
     def _wait(self) -> float | None:
         while self._timers and not self._timers[0][2]:

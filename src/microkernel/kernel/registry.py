@@ -135,6 +135,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
+        self.find: Callable[[str], Record | None] = self._records.get
 
     def __iter__(self) -> Iterator[Record]:
         return iter(list(self._records.values()))
@@ -150,9 +151,6 @@ class Registry:
 
     def names(self) -> list[str]:
         return list(self._records)
-
-    def find(self, name: str) -> Record | None:
-        return self._records.get(name)
 
     def get(self, name: str) -> Record:
         """Raises PluginNotFound, with what it may have been meant to be."""

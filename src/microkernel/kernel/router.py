@@ -30,6 +30,7 @@ from microkernel.kernel.waits import circle
 from microkernel.wire.codec import Struct, field
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Ask, Call, Cancel, Reply
+from microkernel.wire.places import size_of
 
 
 class PendingCall(Struct, eq=False):
@@ -70,11 +71,13 @@ class Router:
         """
         name, _, method = call.target.partition(".")
         target = self._registry.get(name)
-        _check_callable(target, method, caller)
+        if target.state != "active" or method not in target.methods:
+            _check_callable(target, method, caller)
         pending = PendingCall(next(self._ids), caller, target, call, method, answer, lane)
         try:
             self._add(pending)
-            self._refuse_circle(pending)
+            if caller is not None:
+                self._refuse_circle(pending, caller)
             if target.incoming.places > target.mailbox.capacity:  # calls do not compete with events for room
                 raise MailboxFull("MK0609", name=name, size=len(target.incoming))
             pending.letter = letter = CallLetter(pending)
@@ -96,9 +99,10 @@ class Router:
 
     def ask(self, caller: Record | None, source: str, ask: Ask, answer: Answer) -> None:
         """Give an event to all who listen but the asker, and collect what their handlers return."""
-        listeners = [s for s in self._bus.listeners(ask.topic) if s.owner != source and s.inline is None]
+        listeners = [s for s in self._bus.topics.matches[ask.topic] if s.owner != source and s.inline is None]
         gathering = Gathering([s.owner for s in listeners], answer)
         envelope = self._bus.envelope(source, ask.topic, ask.data)
+        size = size_of(envelope, ask.shares)
         call = Call(ask.id, ask.topic, deadline=ask.deadline, slot=ask.slot, chain=ask.chain)
         for index, subscription in enumerate(listeners):
             target = subscription.receiver
@@ -109,7 +113,9 @@ class Router:
             if target.incoming.places > target.mailbox.capacity:
                 self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.incoming)))
                 continue
-            letter = EventLetter(subscription, ask.topic, envelope, pending.id, ask.deadline, shares=ask.shares)
+            letter = EventLetter(
+                subscription, ask.topic, envelope, size, pending.id, ask.deadline, shares=ask.shares
+            )
             left = max(0.0, ask.deadline - self._clock.now())
             pending.expiry = self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
             if not self._bus.offer(letter, source):
@@ -139,18 +145,14 @@ class Router:
 
     def replied(self, record: Record, reply: Reply) -> None:
         """A plugin answers one of its calls. It is done with it also when nobody waits for that any more."""
-        if self.is_for(reply.id, record):
+        pending = self._pending.get(reply.id)
+        if pending is not None and pending.target is record:  # else it is another's to answer
             self.finish(reply.id, reply)
-        if (forgotten := record.incoming.remove(reply.id)) is not None:
+        if reply.id in record.incoming and (forgotten := record.incoming.remove(reply.id)) is not None:
             self._done(forgotten)
 
     def fail(self, id: int, error: KernelError) -> None:
         self.finish(id, Reply(id, failure=from_error(error)))
-
-    def is_for(self, id: int, record: Record) -> bool:
-        """Whether an answer to this call may come from that plugin."""
-        pending = self._pending.get(id)
-        return pending is not None and pending.target is record
 
     def forget(self, id: int) -> PendingCall | None:
         """The caller waits no more. Returns what was forgotten; its callee has it until it is done with it."""
@@ -224,10 +226,10 @@ class Router:
     def _late(self, id: int, owner: str, timeout: float) -> None:
         self.fail(id, CallTimeout("MK0606", target=owner, timeout=round(timeout, 3)))
 
-    def _refuse_circle(self, pending: PendingCall) -> None:
-        if pending.caller is None or pending.asked.slot < 0 or not pending.target.outgoing:
+    def _refuse_circle(self, pending: PendingCall, caller: Record) -> None:
+        if pending.asked.slot < 0 or not pending.target.outgoing:
             return  # whom it waits for waits for nobody
-        chain = circle(pending.caller.name, self._waits_of, self._capacity_of)
+        chain = circle(caller.name, self._waits_of, self._capacity_of)
         if chain:
             raise CallDeadlock("MK0607", chain=" -> ".join(chain))
 
@@ -247,7 +249,7 @@ def _pass(target: Record, letter: CallLetter) -> bool:
     """A call that a handler of a retiring instance waits for passes the paused mailbox: else neither could end."""
     instance = target.retiring
     message = letter.message(instance.place) if instance is not None else None
-    if instance is None or message is None or not instance.attach(message, letter):
+    if instance is None or message is None or (message.shares and not instance.attach(message, letter)):
         return False
     instance.passed.append(letter.call.id)
     target.mailbox.take_aside(letter)

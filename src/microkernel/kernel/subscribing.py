@@ -108,7 +108,7 @@ class Subscribing:
         if watcher.inline is not None:
             watcher.inline(envelope, ())
             return
-        letter = EventLetter(watcher, key, envelope)
+        letter = EventLetter(watcher, key, envelope, len(envelope))
         if not self.bus.offer(letter, "kernel"):
             self.bus.reject(letter)  # the board does not wait for room
 

@@ -6,15 +6,12 @@ moment ``add`` returns, and none after ``remove`` has returned.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
-from weakref import ref
 
 from microkernel.kernel.kept import Pending
-from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.mailbox import Mailbox
 from microkernel.wire.messages import Share
 
@@ -51,13 +48,12 @@ class Subscription:
     """A (pattern, handler) of one receiver. ``number`` is the handler's in the present instance, 0 for none.
 
     ``owner`` is the plugin's name, "kernel" for the embedder; ``receiver`` has the mailbox its letters go to. With
-    ``once`` there is one ticket, and who takes it delivers. ``recent`` are its letters, oldest first, where it may drop
-    them.
+    ``once`` there is one ticket, and who takes it delivers.
     """
 
     __slots__ = (
         "board", "handler", "inline", "number", "observes", "once", "order", "overflow", "owner", "pattern", "receiver",
-        "recent", "tickets",
+        "tickets",
     )  # fmt: skip
 
     def __init__(
@@ -86,7 +82,6 @@ class Subscription:
         self.inline = inline
         self.order = next(_order)
         self.tickets = [None]
-        self.recent: deque[ref[EventLetter]] = deque(maxlen=receiver.mailbox.capacity)
 
 
 class _Node:
@@ -99,41 +94,52 @@ class _Node:
         """In the order they were added. A match copies them by one C call."""
 
 
+class _Matches(dict[str, tuple[Subscription, ...]]):
+    """What was found; what is missing is looked for."""
+
+    def __init__(self, find: Callable[[str], tuple[Subscription, ...]]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, topic: str) -> tuple[Subscription, ...]:
+        found = self._find(topic)
+        if len(self) < _CACHED:
+            self[topic] = found
+        return found
+
+
 class Subscriptions:
-    """``match`` on any thread, the rest on the reactor's. Topics that begin with ``reserved`` are for those who observe
-    alone."""
+    """``matches`` on any thread, the rest on the reactor's. Topics that begin with ``reserved`` are for those alone who
+    observe."""
 
     def __init__(self, reserved: str = "") -> None:
         self._reserved = reserved
         self._root = _Node()
-        self._cache: dict[str, tuple[Subscription, ...]] = {}
+        self.matches = _Matches(self._find)
+        """By topic, in the order they were added."""
 
     def add(self, subscription: Subscription) -> None:
         node = self._walk(subscription.pattern)
         (node.tail if subscription.pattern.endswith("**") else node.here)[subscription] = None
-        self._cache = {}  # after the change: a match that began before it writes into the old cache
+        self._forget_matches()
 
     def remove(self, subscription: Subscription) -> None:
         node = self._walk(subscription.pattern)
         node.here.pop(subscription, None)
         node.tail.pop(subscription, None)
         self._prune(subscription.pattern)
-        self._cache = {}
+        self._forget_matches()
 
-    def match(self, topic: str) -> tuple[Subscription, ...]:
-        """In the order they were added."""
-        cache = self._cache
-        try:
-            return cache[topic]
-        except KeyError:
-            found: list[Subscription] = []
-            _collect(self._root, topic.split("."), 0, found)
-            if self._reserved and topic.startswith(self._reserved):
-                found = [subscription for subscription in found if subscription.observes]
-            result = tuple(sorted(found, key=lambda subscription: subscription.order))
-            if len(cache) < _CACHED:
-                cache[topic] = result
-            return result
+    def _forget_matches(self) -> None:
+        """After the change: a match that began before it is kept with the old ones."""
+        self.matches = _Matches(self._find)
+
+    def _find(self, topic: str) -> tuple[Subscription, ...]:
+        found: list[Subscription] = []
+        _collect(self._root, topic.split("."), 0, found)
+        if self._reserved and topic.startswith(self._reserved):
+            found = [subscription for subscription in found if subscription.observes]
+        return tuple(sorted(found, key=lambda subscription: subscription.order))
 
     def _walk(self, pattern: str) -> _Node:
         node = self._root

@@ -166,9 +166,7 @@ class Switch:
     def _done(self, instance: Instance, message: messages.Done) -> None:
         record = instance.record
         instance.progress = self._reactor.now()
-        for seq in message.seqs:
-            if record.mailbox.handled(seq) is not None:
-                record.counts.events += 1
+        record.counts.events += record.mailbox.handled_all(message.seqs)
         if record.mailbox.latecomers:
             self._reactor.post(partial(self._bus.admit_latecomers, record.mailbox))
         if record.mailbox.waiting:
@@ -248,7 +246,8 @@ def _cut_off(instance: Instance) -> None:
 
 def _answer(instance: Instance, id: int, reply: Reply) -> None:
     if not instance.cut:
-        instance.place.send(_reply_to(instance, id, reply))
+        attached = reply.shares
+        instance.place.send(_reply_to(instance, id, reply) if attached else Reply(id, reply.value, reply.failure))
 
 
 def _reply_to(instance: Instance, id: int, reply: Reply) -> Reply:

@@ -55,7 +55,8 @@ class Dispatcher:
             batch = list(self._backlog)
             self._backlog.clear()
             return batch
-        self.flush()
+        if self._done or self._sharing.ended:
+            self.flush()
         received = self._channel.receive(timeout)
         self._looked = time.monotonic()
         return received
@@ -190,7 +191,8 @@ class Dispatcher:
                 error.fields["reason"] = f"{self._name}.{message.method}: {error.fields['reason']}"
             self._channel.reply(messages.Reply(message.id, failure=from_error(error)), message.lane)
             return
-        self.flush()
+        if self._done or self._sharing.ended:
+            self.flush()
         work = Work(message.id, message.deadline, message.chain, NO_SLOT)
         job = Job(work, exposed.function, args, kwargs, partial(self._returned, message), exposed.is_async)
         self._calls[message.id] = job

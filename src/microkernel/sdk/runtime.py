@@ -208,14 +208,15 @@ class Runtime:
     # Serving
 
     def _serve(self, start: messages.Start) -> None:
-        dispatcher = self._instance.dispatcher
+        dispatcher, timers = self._instance.dispatcher, self._instance.timers
         dispatcher.executor = self._sync_executor()
         if not _finish(self._guard("start", self._begin(start))):
             return
         while dispatcher.stop is None:
-            for message in dispatcher.next(self._instance.timers.wait(time.monotonic())):
+            for message in dispatcher.next(timers.wait(time.monotonic()) if timers.heap else None):
                 dispatcher.handle(message)
-            self._beat()
+            if timers.heap:
+                self._beat()
         dispatcher.executor.dismiss()
         while any(thread.is_alive() for thread in dispatcher.executor.threads):
             dispatcher.look_ahead(GLANCE)

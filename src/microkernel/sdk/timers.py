@@ -30,7 +30,8 @@ class Timers:
     """A heap of timers, silent until ``begin``. Beats that were missed are skipped, never caught up."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timer]] = []
+        self.heap: list[tuple[float, int, Timer]] = []
+        """When each is due; empty where there are none, or they have not begun."""
         self._waiting: list[Timer] | None = []
         self._order = count()
 
@@ -49,15 +50,15 @@ class Timers:
 
     def wait(self, now: float) -> float | None:
         """Seconds until the next is due; None without timers."""
-        while self._heap and self._heap[0][2].cancelled:
-            heapq.heappop(self._heap)
-        return max(0.0, self._heap[0][0] - now) if self._heap else None
+        while self.heap and self.heap[0][2].cancelled:
+            heapq.heappop(self.heap)
+        return max(0.0, self.heap[0][0] - now) if self.heap else None
 
     def due(self, now: float) -> list[Timer]:
         """Take out all that are due; those that repeat come back for their next beat."""
         ready = []
-        while self._heap and self._heap[0][0] <= now:
-            timer = heapq.heappop(self._heap)[2]
+        while self.heap and self.heap[0][0] <= now:
+            timer = heapq.heappop(self.heap)[2]
             if timer.cancelled:
                 continue
             if timer.repeat:
@@ -68,4 +69,4 @@ class Timers:
         return ready
 
     def _push(self, timer: Timer) -> None:
-        heapq.heappush(self._heap, (timer.due, next(self._order), timer))
+        heapq.heappush(self.heap, (timer.due, next(self._order), timer))

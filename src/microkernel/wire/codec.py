@@ -137,7 +137,8 @@ def encode_arguments(
     """The bytes of a call's arguments, which are one payload, and what is attached. Raises as ``encode`` does."""
     first, attached = encode_with(args, attach) if args else (b"\x90", ())
     named, attached = encode_with(kwargs, attach, attached) if kwargs else (b"\x80", attached)
-    check_size(len(first) + len(named), attached)
+    if attached or len(first) + len(named) > MAX_PAYLOAD:
+        check_size(len(first) + len(named), attached)
     return msgspec.Raw(first), msgspec.Raw(named), attached
 
 

@@ -22,11 +22,8 @@ DATAGRAM = 64 * 1024
 HEAD = 4
 """Bytes before the array: its length."""
 _length = Struct(">I")
-
-
-def pack(body: bytes) -> bytes:
-    """The frame of an encoded array of messages."""
-    return _length.pack(len(body)) + body
+head = _length.pack
+"""What comes before an array of so many bytes."""
 
 
 def datagrams(frame: bytes) -> list[bytes]:
@@ -50,6 +47,9 @@ class Reader:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The bodies that are whole now."""
+        size = len(data) - HEAD
+        if not self._kept and 0 < size <= self._limit and data[HEAD] in _FEW and _length.unpack_from(data)[0] == size:
+            return [data[HEAD:]]  # nearly always
         if not self._kept and len(data) >= HEAD and self._end_of_first(data) == len(data):
             return [_checked(data[HEAD:])]
         self._kept += data
@@ -74,7 +74,8 @@ class Reader:
 
 _COUNT_BYTES = {0xDC: 2, 0xDD: 4}
 """How many bytes the count takes in MessagePack's longer arrays; up to 15 it is in the first byte."""
-_ARRAYS = frozenset({*range(0x90, 0xA0), *_COUNT_BYTES})
+_FEW = frozenset(range(0x90, 0xA0))
+_ARRAYS = _FEW.union(_COUNT_BYTES)
 """What arrays begin with."""
 
 

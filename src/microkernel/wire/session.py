@@ -18,7 +18,8 @@ _decode_replies = decoder_for(list[Reply])
 
 def pack(batch: Sequence[Message]) -> bytes:
     """One frame of these messages."""
-    return frames.pack(encode_message(batch))
+    body = encode_message(batch)
+    return frames.head(len(body)) + body
 
 
 class Session:
@@ -77,7 +78,10 @@ class ReplyReader:
     def receive(self, data: bytes) -> list[Reply]:
         """Raises ProtocolError for bytes that are no Replies."""
         try:
-            return [reply for body in self._reader.feed(data) for reply in _decode_replies(body)]
+            replies: list[Reply] = []
+            for body in self._reader.feed(data):
+                replies += _decode_replies(body)
+            return replies
         except DECODE_FAILURES as failure:
             raise ProtocolError("MK0215", reason=f"not a reply: {failure}") from None
 

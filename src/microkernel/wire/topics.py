@@ -37,6 +37,7 @@ def _check_length(topic: str) -> None:
         raise BadTopic("MK0601", topic=f"{topic[:40]}…", reason=f"it has {len(topic):,} characters, over {MAX_TOPIC}")
 
 
+@lru_cache(maxsize=4096)
 def covers(pattern: str, wanted: str) -> bool:
     """Whether a pattern covers a topic, or all that another pattern covers.
 

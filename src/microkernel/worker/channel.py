@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from microkernel.sdk.channel import ChannelClosed
 from microkernel.sdk.sharing import Memory
 from microkernel.wire import frames, messages
+from microkernel.wire.keeping import MOMENT, Patience
 from microkernel.wire.messages import Message, Reply
 from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
 from microkernel.wire.session import Session, pack
@@ -44,21 +45,27 @@ class SocketChannel:
         self._up_poll = select.poll()
         self._up_poll.register(up, select.POLLIN)
         self._sending = threading.Lock()
-        self._turn = threading.Condition()
+        self._lock = threading.RLock()
+        self._turn = threading.Condition(self._lock)
         self._is_read = False
+        self._waiting = 0
         self._answers: dict[int, Answer] = {}
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._emitted = 0
         self._has_emitted = False
+        self._patience = Patience(MOMENT, gives_way=False)
         self._write(self._from_up.hello())
 
     # Down
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         while True:
-            if timeout is not None and not self._down_poll.poll(min(timeout, _LONGEST) * 1000):
-                return ()
-            received = self._from_down.receive(_read(self._down))
+            data = self._patience.look(self._down.fileno()) if timeout != 0.0 else b""
+            if not data:
+                if timeout is not None and not self._down_poll.poll(min(timeout, _LONGEST) * 1000):
+                    return ()
+                data = _read(self._down)
+            received = self._from_down.receive(data)
             if received:
                 return received
 
@@ -81,8 +88,9 @@ class SocketChannel:
         if reply.shares:
             reply = Reply(reply.id, elsewhere=True)
         reply.emitted, self._has_emitted = self._has_emitted, False
+        frame = pack([reply])
         try:
-            for part in frames.datagrams(pack([reply])):
+            for part in [frame] if len(frame) <= frames.DATAGRAM else frames.datagrams(frame):
                 self._lanes[lane].send(part)
         except OSError:
             self.send(reply)  # the caller has given the lane up: the kernel drops what comes too late
@@ -121,30 +129,33 @@ class SocketChannel:
     def _read_in_turn(self, deadline: float | None, enough: Callable[[], bool]) -> None:
         """Read until there is enough or the deadline has passed; where another reads, wait until it has read what is
         wanted, or gives up its turn. After each read all look again: what was read may be anybody's."""
-        with self._turn:
+        with self._lock:
             while not enough():
                 left = _LONGEST if deadline is None else min(deadline - time.monotonic(), _LONGEST)
                 if left <= 0:
                     return
                 if self._is_read:
+                    self._waiting += 1
                     self._turn.wait(left)
+                    self._waiting -= 1
                 else:
                     self._read_once(left)
 
     def _read_once(self, timeout: float) -> None:
-        """With ``_turn`` held, which is let go while this waits."""
+        """With ``_lock`` held, which is let go while this waits."""
         self._is_read = True
-        self._turn.release()
+        self._lock.release()
         try:
             if self._up_poll.poll(timeout * 1000):
                 self._take(_read(self._up))
         finally:
-            self._turn.acquire()
+            self._lock.acquire()
             self._is_read = False
-            self._turn.notify_all()
+            if self._waiting:
+                self._turn.notify_all()
 
     def _read_available(self) -> None:
-        with self._turn:
+        with self._lock:
             if not self._is_read:  # else a thread that waits is reading already
                 self._read_once(0.0)
 

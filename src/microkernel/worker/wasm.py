@@ -23,6 +23,7 @@ from wasmtime import Config, Engine, ExitTrap, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
+from microkernel.wire.keeping import MOMENT, Patience
 from microkernel.wire.messages import Failed, Failure, Leaving
 from microkernel.worker import confinement, determinism, imports
 from microkernel.worker.connections import Connections
@@ -134,6 +135,7 @@ class _Imports:
         self._up = up
         self._lanes = lanes
         self._connections = connections
+        self._patience = Patience(MOMENT, gives_way=False)
         self._polls: dict[int, select.poll] = {}
         for sources in range(1 + (DOWN | UP)):
             poll = self._polls[sources] = select.poll()
@@ -147,6 +149,9 @@ class _Imports:
         return {**own, "now": time.monotonic, **self._connections.functions()}
 
     def receive(self, sources: int, timeout: float) -> str:
+        alone = self._sockets.get(sources)
+        if alone is not None and timeout and (soon := self._patience.look(alone.fileno())):
+            return chr(sources) + soon.decode("latin-1")
         wait = None if timeout < 0 else min(timeout, _LONGEST) * 1000
         ready = self._polls[sources].poll(wait)
         if not ready:

@@ -9,10 +9,12 @@ import threading
 import pytest
 
 from microkernel.hosts import _socket_channel
-from microkernel.hosts._keeping import MOMENT, Patience, glimpse, send
 from microkernel.hosts._socket_channel import SocketChannel
 from microkernel.wire import messages
+from microkernel.wire.keeping import Patience, send
 from tests.hosts.test_socket_channel import Here, Nothing
+
+_EVER = 3600.0
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -21,15 +23,17 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def test_what_is_there_is_seen_and_what_is_not_is_not_waited_for() -> None:
     ours, theirs = pair()
+    patience = Patience(_EVER, gives_way=True)
     with ours, theirs:
-        assert glimpse(ours.fileno()) == b""
         assert send(theirs.fileno(), b"a")
         assert send(theirs.fileno(), b"b" * 60_000)
-        assert (glimpse(ours.fileno()), len(glimpse(ours.fileno()))) == (b"a", 60_000)
+        assert (patience.look(ours.fileno()), len(patience.look(ours.fileno()))) == (b"a", 60_000)
+        patience.moment = 0.0
+        assert patience.look(ours.fileno()) == b""
         theirs.close()
-        assert glimpse(ours.fileno()) == b""
+        assert Patience(_EVER, gives_way=True).look(ours.fileno()) == b""
         assert not send(ours.fileno(), b"nobody")
-    assert glimpse(-1) == b""
+    assert Patience(0.0, gives_way=True).look(-1) == b""
     assert not send(-1, b"nowhere")
 
 
@@ -42,32 +46,42 @@ def test_a_full_socket_is_not_waited_for() -> None:
             ours.send(b"x" * 1000, socket.MSG_DONTWAIT)
 
 
-def test_looks_that_take_too_long_become_rare_and_one_in_time_brings_them_back() -> None:
-    patience, looks = Patience(), []
-    for answer in range(1000):
-        if patience.has_any():
-            looks.append(answer)
-            patience.learn(2 * MOMENT)
-    assert looks[:5] == [0, 2, 6, 14, 30]
-    assert looks[-1] - looks[-2] == Patience.LONGEST + 1
-    patience.learn(MOMENT / 2)
-    assert [patience.has_any() for _ in range(3)] == [True] * 3
+@pytest.mark.parametrize("gives_way", [True, False])
+def test_looks_that_take_too_long_become_rare_and_one_in_time_brings_them_back(gives_way: bool) -> None:
+    ours, theirs = pair()
+    patience = Patience(0.0, gives_way=gives_way)
+    with ours, theirs:
+        looks = [answer for answer in range(1000) if _answered_at_once(patience, ours, theirs)]
+        assert looks[:5] == [0, 2, 6, 14, 30]
+        assert looks[-1] - looks[-2] == Patience.LONGEST + 1
+        patience.moment = _EVER
+        while not _answered_at_once(patience, ours, theirs):
+            continue
+        assert [_answered_at_once(patience, ours, theirs) for _ in range(3)] == [True] * 3
+
+
+def _answered_at_once(patience: Patience, ours: socket.socket, theirs: socket.socket) -> bool:
+    """Whether there was a look at an answer that is there."""
+    theirs.send(b"answer")
+    return patience.look(ours.fileno()) == b"answer" or ours.recv(10) != b"answer"
 
 
 def test_who_calls_in_turn_with_others_does_not_look() -> None:
     """He would keep the lock from them."""
-    patience, looks = Patience(), []
+    ours, theirs = pair()
+    patience, looks = Patience(_EVER, gives_way=True), []
 
     def call() -> None:
-        looks.append(patience.has_any())
+        looks.append(_answered_at_once(patience, ours, theirs))
 
-    call()
-    for _ in range(2):
-        other = threading.Thread(target=call)
-        other.start()
-        other.join()
+    with ours, theirs:
         call()
-    call()
+        for _ in range(2):
+            other = threading.Thread(target=call)
+            other.start()
+            other.join()
+            call()
+        call()
     assert looks == [True, False, False, False, False, True]
 
 

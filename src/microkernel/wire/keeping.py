@@ -1,4 +1,4 @@
-"""Sending and receiving that keep the interpreter's lock.
+"""Sending and receiving that keep the interpreter's lock, and looking for what comes soon.
 
 Python lets go of it around each system call. Where another thread computes, getting it back takes a switch interval,
 5 ms, each time: a call would take as long as the computing. These never wait, so that nobody waits for who keeps it.
@@ -15,9 +15,9 @@ import time
 
 from microkernel.wire import frames
 
-MOMENT = 200e-6
-"""Seconds to look for an answer before going to sleep. Waking a sleeper on another core takes a quarter of it; one that
-has slept for a whole switch interval, most of it: a look that ended before would lose the interval again."""
+MOMENT = 50e-6
+"""Seconds to look for what comes next before going to sleep: longer than who calls again at once, or answers at once,
+takes for it."""
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _libc = ctypes.PyDLL(None, use_errno=True)
 _send, _receive, _yield = _libc.send, _libc.recv, _libc.sched_yield
@@ -56,19 +56,26 @@ def receive(descriptor: int) -> bytes | None:
 
 
 class Patience:
-    """Whether a look is worth its while. Looks that take too long, because the answer does or because others have the
-    processor, are followed by longer and longer pauses; one in time ends that. A race of two threads costs a look."""
+    """To look for what comes within a ``moment`` before going to sleep for it. ``gives_way``: others may have the
+    processor meanwhile, as the sender may be waiting for this very one; else on the sender's own core it is in vain.
+
+    Looks that take too long, because the answer does or because others have the processor, are followed by longer and
+    longer pauses; one in time ends that. A race of two threads costs a look.
+    """
 
     LONGEST = 64
     """Answers that are waited for without a look."""
 
-    def __init__(self) -> None:
+    def __init__(self, moment: float, *, gives_way: bool) -> None:
+        self.moment = moment
+        self._between = _yield if gives_way else time.monotonic
         self._pause = 0
         self._left = 0
         self._caller = 0
 
     def has_any(self) -> bool:
-        """For this thread; none where the last call was another's, who may want the lock while this one looks."""
+        """Whether to look: not in a pause, nor where the last who asked was another thread, who may want the lock while
+        this one looks."""
         last, self._caller = self._caller, threading.get_ident()
         if last not in (0, self._caller):
             return False
@@ -77,14 +84,15 @@ class Patience:
 
     def learn(self, seconds: float) -> None:
         """So long a look took."""
-        self._pause = min(2 * self._pause + 1, self.LONGEST) if seconds > MOMENT else 0
+        self._pause = min(2 * self._pause + 1, self.LONGEST) if seconds > self.moment else 0
         self._left = self._pause
 
-
-def glimpse(descriptor: int) -> bytes:
-    """A datagram that comes within a moment; empty if there was none, and also at the socket's end. Between two looks
-    others may have the processor: the sender may be waiting for this very one."""
-    address, size, until = _room.address, _room.size, time.monotonic() + MOMENT
-    while (length := _receive(descriptor, address, size, _NOW)) < 0 and time.monotonic() < until:
-        _yield()
-    return _room.view[:length].tobytes() if length > 0 else b""
+    def look(self, descriptor: int) -> bytes:
+        """A datagram that comes within a moment. Empty if there was none, at the socket's end, and without a look."""
+        if not self.has_any():
+            return b""
+        address, size, began, between = _room.address, _room.size, time.monotonic(), self._between
+        while (length := _receive(descriptor, address, size, _NOW)) < 0 and time.monotonic() - began < self.moment:
+            between()
+        self.learn(time.monotonic() - began)
+        return _room.view[:length].tobytes() if length > 0 else b""

@@ -1,0 +1,59 @@
+"""The reactor looks for what comes next before it sleeps: nothing is overlooked either way, and who is idle sleeps."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from microkernel.kernel import reactor as module
+from microkernel.kernel.clock import SystemClock
+from microkernel.kernel.reactor import Reactor
+from tests.attacks.support import eventually
+
+
+@pytest.fixture(params=[0.0, 3600.0], ids=["looks in vain", "never sleeps"])
+def reactor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:
+    monkeypatch.setattr(module, "MOMENT", request.param)
+    made = Reactor("test", SystemClock())
+    made.start()
+    yield made
+    made.close()
+
+
+def test_what_is_posted_is_done_in_order(reactor: Reactor) -> None:
+    done: list[int] = []
+    for number in range(1000):
+        reactor.post(lambda number=number: done.append(number))  # type: ignore[misc]
+    reactor.run(bool)
+    assert done == list(range(1000))
+
+
+def test_a_descriptor_is_heard(reactor: Reactor) -> None:
+    heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    reading, writing = os.pipe()
+    reactor.run(lambda: reactor.watch(reading, lambda: heard.put(os.read(reading, 1))))
+    for word in (b"a", b"b"):
+        os.write(writing, word)
+        assert heard.get(timeout=30) == word
+    reactor.run(lambda: reactor.unwatch(reading))
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_timer_is_due_also_when_nothing_comes(reactor: Reactor) -> None:
+    rang = threading.Event()
+    reactor._patience.moment = 0.0
+    reactor.later(0.01, rang.set)
+    assert rang.wait(30)
+
+
+def test_who_has_nothing_to_do_sleeps() -> None:
+    reactor = Reactor("test", SystemClock())
+    reactor.start()
+    reactor.run(bool)
+    eventually(lambda: reactor._parked, "it sleeps")
+    reactor.close()
