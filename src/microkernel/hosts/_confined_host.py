@@ -15,6 +15,7 @@ from typing import Any
 
 from microkernel.errors import PluginLoadError
 from microkernel.hosts._confined_place import ConfinedPlace
+from microkernel.hosts._links import settled
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._watch import Watch
@@ -51,13 +52,15 @@ class ConfinedHost(WorkerHost):
             reason = (error.strerror or str(error)).lower()
             raise PluginLoadError("MK0129", path=load.data_dir, reason=reason) from None
         limits = limits_of(spec.limits)
-        read = [spec.source, *map(absolute, may.fs_read)]
-        write = [load.data_dir, *([folder] if folder else []), *map(absolute, may.fs_write)]
+        leads = where_they_lead(spec)
+        read = [spec.source, *(leads[path] or path for path in map(absolute, may.fs_read))]
+        given = [leads[path] or path for path in map(absolute, may.fs_write)]
+        write = [load.data_dir, *([folder] if folder else []), *given]
         shown = [name for name in (*_VARIABLES, *may.env) if name in os.environ and name not in spec.hidden]
         environment = {name: os.environ[name] for name in shown}
         if folder:
             environment["TMPDIR"] = folder
-        walls = self.walls(limits, read, write, [*map(absolute, (*may.fs_read, *may.fs_write))])
+        walls = self.walls(limits, read, write, [real or path for path, real in leads.items()])
         walls["net"] = bool(may.net)
         return self.wanted(load.name, environment, load.data_dir, walls, limits)
 
@@ -99,6 +102,14 @@ class ConfinedHost(WorkerHost):
     def close(self) -> None:
         super().close()
         self._watch.close()
+
+
+def where_they_lead(spec: LaunchSpec) -> dict[str, str]:
+    """The granted paths, and each without links; empty where a plugin may have made one of these. Such a path is handed
+    on as it is: the worker opens what is granted through no link at all, and tells of it."""
+    may = spec.permissions
+    writable = [*map(absolute, (*spec.writable, *may.fs_write))]
+    return {path: settled(path, writable) for path in map(absolute, (*may.fs_read, *may.fs_write))}
 
 
 def limits_of(wanted: Mapping[str, float]) -> dict[str, float]:

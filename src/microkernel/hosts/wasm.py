@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from zoneinfo import TZPATH
 
 from microkernel.errors import IsolationUnavailable, PluginLoadError
-from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, limits_of
+from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, limits_of, where_they_lead
 from microkernel.hosts._image import DAMAGED, STEPS, Image
 from microkernel.hosts._packages import folders_of
 from microkernel.hosts._worker_place import WorkerPlace
@@ -100,7 +100,7 @@ class WasmHost(ConfinedHost):
         variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in may.env if name in os.environ}
         shown = {name: value for name, value in variables.items() if os.fsdecode(name) not in spec.hidden}
         given = [spec.load.data_dir, *([folder] if folder else [])]
-        packages = folders_of(spec.dependencies)
+        packages, leads = folders_of(spec.dependencies), where_they_lead(spec)
         request["guest"] = {
             "memory": memory,
             "env": shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
@@ -108,7 +108,13 @@ class WasmHost(ConfinedHost):
             "seed": spec.determinism.seed,
             "cwd": os.fsencode(spec.load.data_dir),
             "path": os.fsencode(os.pathsep.join(packages)),
-            "read": [os.fsencode(path) for path in (*_OF_SYSTEM, *packages, *map(absolute, may.fs_read))],
-            "write": [os.fsencode(path) for path in (*given, *map(absolute, may.fs_write))],
+            "read": _opened([*_OF_SYSTEM, *packages], may.fs_read, leads),
+            "write": _opened(given, may.fs_write, leads),
         }
         return request
+
+
+def _opened(own: Iterable[str], granted: Iterable[str], leads: Mapping[str, str]) -> dict[bytes, bytes]:
+    """The folders that a guest has, by the names that it has them under, and what they are outside."""
+    found = {**{path: path for path in own}, **{path: leads[path] for path in map(absolute, granted) if leads[path]}}
+    return {os.fsencode(name): os.fsencode(path) for name, path in found.items()}

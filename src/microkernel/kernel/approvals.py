@@ -51,6 +51,18 @@ class Approvals:
             return grants.confined(manifest.permissions, words)
         return grants.trusted(manifest.permissions, words[0] if words else None)
 
+    def writes(self, manifest: Manifest, level: Level) -> tuple[str, ...]:
+        """The folders in which a confined plugin may write, as far as the operator let it; whether it runs or not."""
+        wanted = self.effective(manifest, level).fs_write if level in CONFINED else ()
+        if not wanted:
+            return ()
+        try:
+            approval = self._approval(manifest.name)
+        except ConfigError:
+            return wanted
+        given = grants.union([self._operators(manifest), *([approval.permissions] if approval else [])]).fs_write
+        return tuple(path for path in wanted if given is None or path in given)
+
     def review(self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot) -> Review:
         """What it asks for beside what was approved. Raises ConfigError MK0414 for a lock that cannot be read."""
         name, version, path = manifest.name, manifest.version, found.path

@@ -78,6 +78,7 @@ class Births:
             source_path(record, snapshot),
             manifest.dependencies,
             manifest.determinism,
+            self._writable(),
         )
         instance.place = host.launch(spec, instance, instance)
         record.newborn = instance
@@ -113,6 +114,11 @@ class Births:
         configs = [each.config for each in self.config.plugin.values()]
         configs += [record.manifest.config for record in self._registry]
         return frozenset(name for config in configs if config for name in variables(config) if not is_common(name))
+
+    def _writable(self) -> tuple[str, ...]:
+        """Where confined plugins may write: all of them, whoever starts first."""
+        given = (self._approvals.writes(record.manifest, record.level) for record in list(self._registry))
+        return (str(self._data_dir), *(path for paths in given for path in paths))
 
     def _peers(self, record: Record) -> list[str]:
         return [name for name in self._registry.names() if name != record.name]

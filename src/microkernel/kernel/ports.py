@@ -98,7 +98,8 @@ class Availability:
 class LaunchSpec:
     """What a host needs to make a place: the Load message, and what the level may enforce: limits, permissions.
     ``hidden`` are the variables of the kernel's environment that no plugin gets: they hold secrets. ``source``: the
-    plugin's own file or folder. ``dependencies`` are the requirements of its manifest, which this machine satisfies."""
+    plugin's own file or folder. ``dependencies`` are the requirements of its manifest, which this machine satisfies.
+    ``writable``: the folders in which some confined plugin may write, or leave a link."""
 
     load: Load
     limits: Mapping[str, float] = field(default_factory=dict)
@@ -107,6 +108,7 @@ class LaunchSpec:
     source: str = ""
     dependencies: tuple[str, ...] = ()
     determinism: Determinism = field(default_factory=Determinism)
+    writable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

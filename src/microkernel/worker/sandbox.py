@@ -36,8 +36,8 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
     try:
         if _filter is None:
             prepare()
-        readable, absent = landlock.open_paths([*_of_interpreter(), *wanted["read"]])
-        writable, absent_too = landlock.open_paths(wanted["write"])
+        readable, absent = landlock.open_paths([*_of_interpreter(), *wanted["read"]], wanted["granted"])
+        writable, absent_too = landlock.open_paths(wanted["write"], wanted["granted"])
         namespaces = privileges.enter_namespaces()
         layer = "limits"
         _limit(wanted, namespaces)
@@ -53,8 +53,12 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
     if os.getuid() != os.geteuid():
         os.access = _access
     for path in {*absent, *absent_too} & set(wanted["granted"]):
-        sys.stderr.write(f"{os.fsdecode(path)} is granted, and is not there\n")
+        sys.stderr.write(f"{os.fsdecode(path)} is granted, and is not there{_or_linked(path)}\n")
     return Confined(version, namespaces, _holes())
+
+
+def _or_linked(path: bytes) -> str:
+    return ", or is behind a link that a plugin may have made" if os.path.lexists(path) else ""
 
 
 def _of_interpreter() -> list[bytes]:

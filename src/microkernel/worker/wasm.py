@@ -76,8 +76,8 @@ def run(
     tell: Callable[[Failed | Leaving], object],
 ) -> int:
     """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``cwd``, ``read``
-    and ``write``, the folders that the guest has, ``clock`` and ``seed`` as ``determinism`` takes them. A guest that
-    traps, or has its worker do what cannot be done, is told of. Returns the status to exit with."""
+    and ``write``, the folders that the guest has, by name, ``clock`` and ``seed`` as ``determinism`` takes them. A
+    guest that traps, or has its worker do what cannot be done, is told of. Returns the status to exit with."""
     assert _image is not None
     component, linker, kinds = _image
     store = Store(linker.engine)
@@ -117,11 +117,12 @@ def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
     variables = wanted["env"] | {b"MK_GUEST_PATH": wanted["path"], b"MK_GUEST_FOLDER": wanted["cwd"]}
     wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in variables.items()]
     for writable, folders in ((False, wanted["read"]), (True, wanted["write"])):
-        for folder in map(os.fsdecode, folders):
+        for name, folder in folders.items():
             if os.path.isdir(folder):
-                wasi.preopen_dir(folder, folder, writable)
+                wasi.preopen_dir(os.fsdecode(folder), os.fsdecode(name), writable)
             else:
-                sys.stderr.write(f"{folder} is granted, and is no folder: the level wasm opens folders only\n")
+                told = f"{os.fsdecode(name)} is granted, and is no folder: the level wasm opens folders only"
+                sys.stderr.write(f"{told}\n")
     return wasi
 
 
