@@ -77,11 +77,12 @@ class Bus:
         elif settled is not None:
             settled()
 
-    def offer(self, letter: EventLetter, source: str, *, direct: bool = False) -> bool:
+    def offer(self, letter: EventLetter, source: str) -> bool:
         """Put a letter into its mailbox, or do what its policy says; False if it must wait for room."""
-        return letter.subscription.receiver.mailbox.accept(letter, direct=direct) or self._overflows(letter, source)
+        return letter.subscription.receiver.mailbox.accept(letter) or self._overflows(letter, source)
 
     def _overflows(self, letter: EventLetter, source: str) -> bool:
+        """There is no room: what its policy says. False if it must wait for some."""
         subscription = letter.subscription
         mailbox = subscription.receiver.mailbox
         policy = "reject" if source == subscription.owner else subscription.overflow

@@ -246,11 +246,11 @@ def _cut_off(instance: Instance) -> None:
 
 def _answer(instance: Instance, id: int, reply: Reply) -> None:
     if not instance.cut:
-        attached = reply.shares
-        instance.place.send(_reply_to(instance, id, reply) if attached else Reply(id, reply.value, reply.failure))
+        reply = _with_shares(instance, id, reply) if reply.shares else Reply(id, reply.value, reply.failure)
+        instance.place.send(reply)
 
 
-def _reply_to(instance: Instance, id: int, reply: Reply) -> Reply:
+def _with_shares(instance: Instance, id: int, reply: Reply) -> Reply:
     try:
         return Reply(id, reply.value, reply.failure, shares=instance.holdings.give(reply.shares))
     except KernelError as error:
