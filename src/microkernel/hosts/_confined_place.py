@@ -60,7 +60,8 @@ class ConfinedPlace(WorkerPlace):
         watched = {"disk": "watched" if self._limits.get("disk") else "unavailable"}
         frames = {"frames": "enforced" if self._limits.get("frames") else "unavailable"}
         found = protections_of(self._pid, self._confined)
-        return {**statistics, "protections": {**statistics["protections"], **found, **watched, **frames}}
+        around = {"engine": "enforced"} if self._level == "wasm" else {}  # or its worker would have no plugin
+        return {**statistics, "protections": {**around, **statistics["protections"], **found, **watched, **frames}}
 
     def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
         try:
