@@ -54,3 +54,18 @@ def test_a_version_that_is_not_known_is_not_told(tmp_path: Path) -> None:
     assert english.startswith("the new source not taken: MK0103")
     assert "1.2 goes on" in english
     assert "第 1 行：语法错误，" in chinese
+
+
+def test_it_is_not_said_to_go_on_when_it_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "p.py"
+    path.write_text(source("1.0") + """
+    def export_state(self): return 1
+    def import_state(self, state, from_version): raise ValueError(state)
+""")
+    with Kernel(path, isolation="thread") as kernel:
+        with pytest.raises(ReloadFailed) as refused:
+            kernel.reload("p")
+        assert kernel.info("p").state == "failed"
+    assert refused.value.id == "MK0310"
+    assert "The old source did not start again either: it is failed" in str(refused.value)
+    assert "也没有重新启动：状态是失败" in Catalog.load("zh").text("MK0310", refused.value.fields)

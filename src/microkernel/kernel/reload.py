@@ -179,8 +179,9 @@ class Reloading:
         old, waiting = record.manifest.version, len(record.mailbox)
         report = ReloadReport(record.name, record.generation, old, round(paused_ms, 2), error=error)
         failed = ReloadFailed(
-            "MK0305", **_sources(version, old), version=version, reason=str(error), old=old, waiting=waiting
-        )
+            "MK0305" if record.state == "active" else "MK0310",
+            **_sources(version, old), version=version, reason=str(error), old=old, waiting=waiting, state=record.state,
+        )  # fmt: skip
         self._journal.report("error", record.name, failed)
         failed.fields["report"] = report
         return failed
