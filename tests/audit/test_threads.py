@@ -404,10 +404,10 @@ def test_what_it_registered_with_the_kernel_goes(plugins: Plugins, shared: Modul
 """)
     with plugins.kernel("thread") as kernel:
         assert kernel.get_data("leaver.key") == 1
-        api_free = len(kernel.core.topics.match("hit"))
+        api_free = len(kernel.core.topics.matches["hit"])
         kernel.unload("leaver")
         assert kernel.get_data("leaver.key") is None
-        assert len(kernel.core.topics.match("hit")) == api_free - 1
+        assert len(kernel.core.topics.matches["hit"]) == api_free - 1
 
 
 def test_an_audit_that_breaks_is_told_and_breaks_nothing(

@@ -48,16 +48,28 @@ def test_a_full_socket_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("gives_way", [True, False])
 def test_looks_that_take_too_long_become_rare_and_one_in_time_brings_them_back(gives_way: bool) -> None:
-    ours, theirs = pair()
     patience = Patience(0.0, gives_way=gives_way)
+    looks = [answer for answer in range(1000) if _waits(patience)]
+    assert looks[:5] == [0, 2, 6, 14, 30]
+    assert looks[-1] - looks[-2] == Patience.LONGEST + 1
+    patience.learn(-1.0)
+    assert [_waits(patience) for _ in range(3)] == [True, False, True]
+
+
+def _waits(patience: Patience) -> bool:
+    """Whether there was a look, which was in vain."""
+    if patience.has_any():
+        patience.learn(patience.moment + 1)
+        return True
+    return False
+
+
+def test_what_was_there_already_says_nothing_of_looks() -> None:
+    ours, theirs = pair()
+    patience = Patience(0.0, gives_way=True)
     with ours, theirs:
-        looks = [answer for answer in range(1000) if _answered_at_once(patience, ours, theirs)]
-        assert looks[:5] == [0, 2, 6, 14, 30]
-        assert looks[-1] - looks[-2] == Patience.LONGEST + 1
-        patience.moment = _EVER
-        while not _answered_at_once(patience, ours, theirs):
-            continue
-        assert [_answered_at_once(patience, ours, theirs) for _ in range(3)] == [True] * 3
+        patience.learn(1.0)
+        assert [_answered_at_once(patience, ours, theirs) for _ in range(4)] == [False, True, False, True]
 
 
 def _answered_at_once(patience: Patience, ours: socket.socket, theirs: socket.socket) -> bool:

@@ -57,7 +57,6 @@ class Bus:
         this is the reactor's thread.
         """
         envelope = Raw(encode_message(Envelope(next(self._ids), topic, source, self._wall(), data)))
-        size = size_of(envelope, shares) if shares else len(envelope)
         unsettled: list[EventLetter] = []
         for subscription in self.topics.matches[topic]:
             if subscription.once and not self._claim(subscription):
@@ -65,6 +64,7 @@ class Bus:
             if subscription.inline is not None:
                 subscription.inline(envelope, shares)
                 continue
+            size = size_of(envelope, shares) if shares else len(envelope)
             letter = EventLetter(subscription, topic, envelope, size, shares=shares)
             if subscription.receiver.mailbox.accept(letter, direct=direct) or self._overflows(letter, source):
                 continue

@@ -153,11 +153,13 @@ class Reactor:
 
     def _look(self) -> Sequence[tuple[int, int]]:
         """What comes within a moment: then nobody has to wake this thread."""
-        events: Sequence[tuple[int, int]] = ()
-        if not self._posted and self._patience.has_any():
+        if self._posted or not self._patience.has_any():
+            return ()
+        events = self._epoll.poll(0)
+        if not events:
             began = now = time.monotonic()
-            while not (events := self._epoll.poll(0)) and not self._posted and now - began < self._patience.moment:
-                now = time.monotonic()
+            while not events and not self._posted and now - began < self._patience.moment:
+                events, now = self._epoll.poll(0), time.monotonic()
             self._patience.learn(now - began)
         return events
 

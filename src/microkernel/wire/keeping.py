@@ -60,7 +60,8 @@ class Patience:
     processor meanwhile, as the sender may be waiting for this very one; else on the sender's own core it is in vain.
 
     Looks that take too long, because the answer does or because others have the processor, are followed by longer and
-    longer pauses; one in time ends that. A race of two threads costs a look.
+    longer pauses; one in time ends that. What was there already says nothing of either: it would have been without a
+    look. A race of two threads costs a look.
     """
 
     LONGEST = 64
@@ -80,7 +81,10 @@ class Patience:
         if last not in (0, self._caller):
             return False
         self._left -= 1
-        return self._left < 0
+        if self._left >= 0:
+            return False
+        self._left = self._pause
+        return True
 
     def learn(self, seconds: float) -> None:
         """So long a look took."""
@@ -91,8 +95,12 @@ class Patience:
         """A datagram that comes within a moment. Empty if there was none, at the socket's end, and without a look."""
         if not self.has_any():
             return b""
-        address, size, began, between = _room.address, _room.size, time.monotonic(), self._between
-        while (length := _receive(descriptor, address, size, _NOW)) < 0 and time.monotonic() - began < self.moment:
-            between()
-        self.learn(time.monotonic() - began)
+        address, size, between = _room.address, _room.size, self._between
+        length = _receive(descriptor, address, size, _NOW)
+        if length < 0:
+            began = time.monotonic()
+            while length < 0 and time.monotonic() - began < self.moment:
+                between()
+                length = _receive(descriptor, address, size, _NOW)
+            self.learn(time.monotonic() - began)
         return _room.view[:length].tobytes() if length > 0 else b""
