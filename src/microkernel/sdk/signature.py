@@ -161,18 +161,21 @@ class CallBinder:
         if self._fast:
             fields = _fields(parameters)
             self._record = codec.record_type("Arguments", fields, closed=True)
+            self._ordered = codec.record_type("Arguments", fields, as_array=True, closed=True)
             self._by_name = codec.decoder_for(self._record)
-            self._in_order = codec.decoder_for(codec.record_type("Arguments", fields, as_array=True, closed=True))
+            self._in_order = codec.decoder_for(self._ordered)
 
     def bind(self, args: Any, kwargs: Any, attached: Sequence[Any] = ()) -> Arguments:
         """The arguments for one call, with what is ``attached`` to it. Raises InvalidArguments, naming the parameter.
         """
-        if self._fast and not attached:
+        if self._fast:
             try:
                 if bytes(kwargs) == _EMPTY_MAP:
-                    return codec.values_of(self._in_order(args)), {}
+                    in_order = codec.decoder_for(self._ordered, attached) if attached else self._in_order
+                    return codec.values_of(in_order(args)), {}
                 if bytes(args) == _EMPTY_LIST:
-                    return codec.values_of(self._by_name(kwargs)), {}
+                    by_name = codec.decoder_for(self._record, attached) if attached else self._by_name
+                    return codec.values_of(by_name(kwargs)), {}
             except codec.DECODE_FAILURES:
                 pass  # the slow way finds out what is wrong, and says it with the parameter's name
         return self._bind_slowly(codec.decode(args, attached=attached), codec.decode(kwargs, attached=attached))
