@@ -230,7 +230,7 @@ class MemoryChannel:
         self._inbox: deque[Message] = deque()
         self._answers: dict[int, Callable[[Reply], object]] = {}
         self._bell = Bell()
-        self._parked = False
+        self.ring = self._bell.call
         self._closed = self._finished = False
         self.memory = LentMemory(uplink)
         self.stray: Callable[[Reply], object]
@@ -250,12 +250,8 @@ class MemoryChannel:
             self._inbox.append(message)
             self.ring()
         except BaseException:
-            self.ring()
-            raise
-
-    def ring(self) -> None:
-        if self._parked:
             self._bell.ring()
+            raise
 
     def close(self) -> None:
         """The instance is cut off: whatever it asks for from now on ends it."""
@@ -284,7 +280,7 @@ class MemoryChannel:
     # The runtime's side
 
     def fileno(self) -> int:
-        self._parked = True  # an event loop waits where we cannot see it
+        self._bell.always = True
         return self._bell.fileno()
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
@@ -294,14 +290,14 @@ class MemoryChannel:
         waiting = self._collect()
         if waiting:
             return waiting
-        was_parked, self._parked = self._parked, True
+        self._bell.expect()
         try:
             waiting = self._collect()  # what came before we were seen to be parked
             if not waiting:
                 self._bell.wait(None if timeout is None else min(timeout, _LONGEST))
                 waiting = self._collect()
         finally:
-            self._parked = was_parked
+            self._bell.dismiss()
         return waiting
 
     def _collect(self) -> Sequence[Message]:

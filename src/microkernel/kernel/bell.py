@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -26,6 +27,35 @@ class Bell:
         ring = _Ring(os.eventfd_write, self._descriptor, 1)
         ring.keeper = select.epoll.fromfd(self._descriptor)
         self.ring: Callable[[], object] = ring
+        self.always = False
+        """It is expected at any time: an event loop waits for it, where we cannot see that."""
+        self._wanted = deque[bool](maxlen=1)
+        """A ring: there while it is expected, or taken by whoever rings."""
+
+    def expect(self) -> None:
+        """Who waits is about to. What is there before it looks once more it sees; who brings something after this calls
+        it."""
+        self._wanted.append(True)
+
+    def dismiss(self) -> None:
+        """It waits no more, and looks by itself."""
+        self._wanted.clear()
+
+    def call(self) -> None:
+        """Ring, if it is expected; once, as who is rung for may wait for the interpreter's lock, and each ring would
+        cost a system call until it has that. For any thread: a second ring, which a kill in here may cause, is
+        harmless; none would not be."""
+        if self.always:
+            self.ring()
+        elif self._wanted:
+            try:
+                self._wanted.pop()
+                self.ring()
+            except IndexError:  # another thread was quicker
+                return
+            except BaseException:
+                self.ring()
+                raise
 
     def fileno(self) -> int:
         return self._descriptor

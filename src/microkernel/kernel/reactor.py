@@ -47,7 +47,6 @@ class Reactor:
         self._timers: list[tuple[float, int, list[Work]]] = []
         self._order = count()
         self._most_timers = _TIMERS
-        self._parked = False
         self._closing = self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"{name}-reactor", daemon=True)
 
@@ -81,8 +80,7 @@ class Reactor:
     def post(self, work: Work) -> None:
         try:
             self._posted.append(work)
-            if self._parked:
-                self._bell.ring()
+            self._bell.call()
         except BaseException:
             # A kill between the two lines above must not lose the wake-up: from a handler's entry to its first C call
             # there is no point where another exception could come.
@@ -164,11 +162,11 @@ class Reactor:
         return events
 
     def _sleep(self) -> Sequence[tuple[int, int]]:
-        self._parked = True
+        self._bell.expect()
         try:
             return self._epoll.poll(0 if self._posted else self._wait())
         finally:
-            self._parked = False
+            self._bell.dismiss()
 
     def _wait(self) -> float | None:
         while self._timers and not self._timers[0][2]:

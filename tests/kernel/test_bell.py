@@ -1,0 +1,73 @@
+"""Who is expected is called once, whoever calls, and never overheard."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from microkernel.kernel.bell import Bell
+
+
+def counted(bell: Bell) -> list[str]:
+    rung: list[str] = []
+    ring = bell.ring
+
+    def counts() -> None:
+        rung.append("ring")
+        ring()
+
+    bell.ring = counts
+    return rung
+
+
+def test_who_is_not_expected_does_not_ring_and_who_is_rings_once() -> None:
+    bell = Bell()
+    rung = counted(bell)
+    bell.call()
+    assert rung == []
+    bell.expect()
+    for _ in range(3):
+        bell.call()
+    assert rung == ["ring"]
+    bell.expect()
+    bell.dismiss()
+    bell.call()
+    assert rung == ["ring"]
+
+
+def test_a_loop_is_rung_for_each_time() -> None:
+    bell = Bell()
+    rung = counted(bell)
+    bell.always = True
+    for _ in range(3):
+        bell.call()
+    assert rung == ["ring"] * 3
+
+
+def test_of_many_who_call_at_once_one_rings_and_nothing_is_overheard() -> None:
+    """A thousand rounds: each time somebody expects, two bring something; whoever waits always sees both."""
+    bell, brought, seen = Bell(), [0, 0], 0
+    barrier = threading.Barrier(3)
+
+    def bring(which: int) -> None:
+        for _ in range(1000):
+            barrier.wait()
+            brought[which] += 1
+            bell.call()
+
+    callers = [threading.Thread(target=bring, args=(which,)) for which in (0, 1)]
+    for caller in callers:
+        caller.start()
+    for round in range(1, 1001):
+        barrier.wait()
+        until = time.monotonic() + 30
+        while sum(brought) < 2 * round and time.monotonic() < until:
+            bell.expect()
+            if sum(brought) < 2 * round:
+                bell.wait(30)
+            bell.dismiss()
+        seen = sum(brought)
+        assert time.monotonic() < until
+    for caller in callers:
+        caller.join()
+    assert seen == 2000
