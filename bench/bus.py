@@ -5,7 +5,9 @@ Floors: the handlers called in a loop over a list (P1); the same event where an 
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -155,6 +157,43 @@ def _pymitter(stage: Stage) -> Iterator[Measure]:
     yield handlers.emits(lambda value: emitter.emit("tick", value), stage.count(_EMITS))
 
 
+def _of_event() -> tuple[Handler, Callable[[], int]]:
+    got = 0
+
+    def handle(event: Any) -> None:
+        nonlocal got
+        got = event.value
+
+    handle.__name__ = f"handle_{id(handle)}"  # bubus tells handlers apart by their names
+    return handle, lambda: got
+
+
+@contextmanager
+def _bubus(stage: Stage) -> Iterator[Measure]:
+    """An emit is awaited: until then no handler has run."""
+    os.environ.setdefault("BUBUS_LOGGING_LEVEL", "ERROR")
+    from bubus import BaseEvent, EventBus
+
+    class Tick(BaseEvent):  # type: ignore[misc, type-arg, unused-ignore]
+        value: int
+
+    handlers = Handlers(HANDLERS, _of_event)
+    with asyncio.Runner() as runner:
+
+        async def emit(value: int) -> None:
+            await bus.dispatch(Tick(value=value))
+
+        async def begin() -> Any:
+            bus = EventBus(name="Bench", max_history_size=10)
+            for function in handlers.functions:
+                bus.on(Tick, function)
+            return bus
+
+        bus = runner.run(begin())
+        yield handlers.emits(lambda value: runner.run(emit(value)), stage.count(_SLOW))
+        runner.run(bus.stop())
+
+
 # --- a thousand patterns, one of which matches -----------------------------------------------------------------------
 
 
@@ -234,6 +273,7 @@ ROWS = (
             Contender("psygnal", _psygnal, ("psygnal",)),
             Contender("pluggy", _pluggy, ("pluggy",)),
             Contender("pymitter", _pymitter, ("pymitter",)),
+            Contender("bubus", _bubus, ("bubus",)),
         ),
         targets=(at_most(1.5), faster(3.0, "pyee"), faster(10.0, "blinker")),
         placements=("same",),
