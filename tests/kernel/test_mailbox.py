@@ -52,6 +52,17 @@ def test_a_batch_of_events_for_who_is_busy_goes_at_once(mailbox: Mailbox, rung: 
     assert rung == [*["bell"] * (BATCH - 1), "pump"] * 2
 
 
+@pytest.mark.parametrize(("capacity", "most"), [(1, 1024), (2048, 1024), (4000, 2000), (10_000, 4096)])
+def test_half_of_a_mailbox_is_in_flight_at_most(capacity: int, most: int) -> None:
+    mailbox = Mailbox(capacity)
+    mailbox.connect(bool, bool)
+    for _ in range(5000):
+        mailbox.put(event())
+    while mailbox.take(BATCH):
+        continue
+    assert (mailbox.in_flight, len(mailbox.waiting)) == (most, 5000 - most)
+
+
 def test_a_call_goes_at_once_and_takes_what_waits_before_it_along(mailbox: Mailbox, rung: list[str]) -> None:
     mailbox.put(event(), direct=True)
     mailbox.take(10)

@@ -118,7 +118,7 @@ class Bus:
                 subscription.receiver.counts.dropped += 1
                 if mailbox.places < mailbox.capacity:
                     return True
-        return False
+        return mailbox.places < mailbox.capacity  # some may have come meanwhile
 
     def _wait_for_room(
         self, letters: list[EventLetter], source: str, settled: Callable[[], object] | None, *, is_reactor: bool

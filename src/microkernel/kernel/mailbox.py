@@ -19,8 +19,9 @@ from microkernel.wire.places import PLACE
 BATCH = 64
 """Events that do not wait for more company: whoever puts the last of them sends them, also while the reactor's thread
 has not got the interpreter's lock, which it may wait 5 ms for."""
-MAX_IN_FLIGHT = 4096
-"""How many letters an instance may have been given and not done."""
+IN_FLIGHT, MOST_IN_FLIGHT = 1024, 4096
+"""How many letters an instance may have been given and not done: half of the mailbox, from and to so many. What is in
+flight can make no room for others."""
 
 
 class Mailbox:
@@ -28,6 +29,7 @@ class Mailbox:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self._most = most_in_flight(capacity)
         self.paused = True
         self.bell: Callable[[], object] = _silent
         self.pump: Callable[[], object] = _silent
@@ -133,7 +135,7 @@ class Mailbox:
     def _allowance(self, most: int) -> int:
         if self.paused or not most:
             return 0
-        most = min(most, MAX_IN_FLIGHT - len(self._flight) - len(self._taken))
+        most = min(most, self._most - len(self._flight) - len(self._taken))
         if most <= 0:
             return 0
         if self.waiting[0].suspect:
@@ -209,6 +211,10 @@ class Latecomer:
         self.letter = letter
         self.source = source
         self.settled = settled
+
+
+def most_in_flight(capacity: int) -> int:
+    return min(MOST_IN_FLIGHT, max(IN_FLIGHT, capacity // 2))
 
 
 def _silent() -> None:
