@@ -14,15 +14,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import starmap
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from microkernel import Kernel
+from microkernel.errors import PluginKilled
 from microkernel.kernel.bell import Bell
 from microkernel.kernel.kept import Pending
 from microkernel.kernel.mailbox import Mailbox
+from microkernel.sdk.executor import Job
 from microkernel.sdk.runtime import Runtime
+from microkernel.sdk.work import Work
 from tests.attacks.support import ARENA, Arena, Injected, Plugins, eventually
 
 pytestmark = pytest.mark.filterwarnings(
@@ -196,6 +200,29 @@ def test_a_kill_that_comes_while_a_bell_is_let_go_leaves_no_descriptor() -> None
         deque(starmap(operator.call, [kill, (held.clear,)]), maxlen=0)  # C code all the way: nothing is raised between
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
+
+
+def test_a_task_that_is_let_go_after_the_end_of_its_instance_says_nothing() -> None:
+    """It waits for an answer; what tells that nobody waits any more finds the instance closed."""
+
+    def closed(*_: object) -> None:
+        raise PluginKilled
+
+    async def waits() -> None:
+        try:
+            await Stuck()
+        finally:
+            closed()
+
+    class Stuck:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    runtime = Runtime(channel=None)  # type: ignore[arg-type]
+    runtime._instance = SimpleNamespace(dispatcher=SimpleNamespace(post=closed))  # type: ignore[assignment]
+    task = Job(Work(1, 0.0, [], 0), waits, (), {}, closed, True).run_async(runtime._die)
+    task.send(None)
+    task.close()
 
 
 def test_a_kill_that_comes_while_an_event_loop_is_closed_leaves_nothing_of_it() -> None:

@@ -274,8 +274,10 @@ class Runtime:
             self._channel.send(messages.Log(40, text, time.time()))
 
     def _die(self, death: BaseException) -> None:
-        """What is no Exception ends the instance, on whichever thread it was raised."""
-        self._instance.dispatcher.post(partial(_raise, death))
+        """What is no Exception ends the instance, on whichever thread it was raised. After its end there is nobody to
+        tell: its tasks are let go, wherever they waited."""
+        with suppress(PluginKilled, ChannelClosed):
+            self._instance.dispatcher.post(partial(_raise, death))
 
 
 def _finish(step: Coroutine[Any, Any, bool | None]) -> Any:
