@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 from collections.abc import Callable
 
+import pytest
+
+from microkernel.hosts import _socket_channel
 from microkernel.hosts._socket_channel import SocketChannel
 from microkernel.wire import messages
+from microkernel.wire.keeping import send
 from microkernel.wire.session import Session, pack
+from tests.wire.test_keeping import pair
 
 
 class Here:
@@ -23,9 +30,6 @@ class Here:
 class Nothing:
     def take(self, most: int) -> list[messages.Message]:
         return []
-
-    def waiting(self) -> int:
-        return 0
 
 
 class Later(Here):
@@ -87,3 +91,30 @@ def test_what_a_worker_said_before_its_end_is_read_also_when_it_left_ours_unread
     worker_down.close()
     channel.close()
     assert [message.id for message in heard] == [*range(100)]  # type: ignore[union-attr]
+
+
+def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends by the descriptor's number, which may be another's when it is closed meanwhile."""
+    down, worker_down = pair()
+    up, worker_up = pair()
+    channel = SocketChannel(down, up, Nothing(), Here(), print, print, print)  # type: ignore[arg-type]
+    closing = threading.Thread(target=channel.close)
+    sent: list[bool] = []
+
+    def sends(descriptor: int, data: bytes) -> bool:
+        if descriptor == worker_up.fileno() or not data:
+            return True
+        if not sent:
+            sent.append(True)
+            closing.start()
+            closing.join(0.2)  # it would be done by then
+            assert closing.is_alive()
+            os.fstat(descriptor)
+        return send(descriptor, data)
+
+    monkeypatch.setattr(_socket_channel, "send", sends)
+    with worker_down, worker_up:
+        channel.send_down(messages.Ping(1))
+        closing.join()
+    assert sent
+    assert down.fileno() == -1

@@ -1,18 +1,13 @@
-"""Who sends or looks by a descriptor's number must have it for as long: closed meanwhile, it may be another's."""
+"""Sending and looking that keep the interpreter's lock: nothing is waited for that is not there."""
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 
 import pytest
 
-from microkernel.hosts import _socket_channel
-from microkernel.hosts._socket_channel import SocketChannel
-from microkernel.wire import messages
 from microkernel.wire.keeping import Patience, send
-from tests.hosts.test_socket_channel import Here, Nothing
 
 _EVER = 3600.0
 
@@ -95,29 +90,3 @@ def test_who_calls_in_turn_with_others_does_not_look() -> None:
             call()
         call()
     assert looks == [True, False, False, False, False, True]
-
-
-def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.MonkeyPatch) -> None:
-    down, worker_down = pair()
-    up, worker_up = pair()
-    channel = SocketChannel(down, up, Nothing(), Here(), print, print, print)  # type: ignore[arg-type]
-    closing = threading.Thread(target=channel.close)
-    sent: list[bool] = []
-
-    def sends(descriptor: int, data: bytes) -> bool:
-        if descriptor == worker_up.fileno() or not data:
-            return True
-        if not sent:
-            sent.append(True)
-            closing.start()
-            closing.join(0.2)  # it would be done by then
-            assert closing.is_alive()
-            os.fstat(descriptor)
-        return send(descriptor, data)
-
-    monkeypatch.setattr(_socket_channel, "send", sends)
-    with worker_down, worker_up:
-        channel.send_down(messages.Ping(1))
-        closing.join()
-    assert sent
-    assert down.fileno() == -1
