@@ -49,8 +49,7 @@ class Kernel:
     which is read again when a plugin is started or reloaded; by default nothing is read. ``isolation`` overrides what
     manifests and config say. ``python`` is the interpreter that workers run. ``lock`` is the path of a
     ``microkernel.lock``, in which approvals are remembered; without it they last as long as the kernel. It prints
-    nothing (its logger is ``microkernel``), opens no socket, watches no file and installs no signal
-    handler.
+    nothing (its logger is ``microkernel``), opens no socket, watches no file and installs no signal handler.
     """
 
     def __init__(
@@ -66,7 +65,9 @@ class Kernel:
         if isolation is not None and isolation not in LEVELS:
             raise IsolationUnavailable("MK0501", level=isolation, reason=f"the levels are {', '.join(LEVELS)}")
         self._config = config if isinstance(config, KernelConfig) else _read(config)
-        self._reread = None if config is None or isinstance(config, KernelConfig) else partial(_read, _absolute(config))
+        self._reread: Callable[[], KernelConfig] | None = None
+        if config is not None and not isinstance(config, KernelConfig):
+            self._reread = partial(_read, os.path.abspath(config))  # the working folder may be another by then
         self._places = [*list_places(plugins), *self._config.plugins]
         self.name = check_kernel_name(name or self._config.name or _name_after(self._places))
         self._isolation = isolation
@@ -367,11 +368,6 @@ def _name_after(places: Leftovers) -> str:
     except FileNotFoundError:
         raise ConfigError("MK0101", path=places[0]) from None
     return stem if stem.isprintable() and stem else "kernel"
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
-    """It is read again when the working folder may be another."""
-    return os.path.abspath(path)
 
 
 def _read(path: str | os.PathLike[str] | None) -> KernelConfig:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from microkernel.kernel.bus import Bus
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.mailbox import BATCH, Mailbox
+from microkernel.kernel.subscriptions import Counts, Subscriptions
 from microkernel.wire.codec import Raw
 
 NOBODY: Any = SimpleNamespace()
@@ -93,3 +96,35 @@ def test_who_is_woken_is_asked_when_the_letter_is_there(mailbox: Mailbox, rung: 
     assert rung == ["new pump"]
     mailbox.put(event())
     assert rung == ["new bell"]
+
+
+def test_who_finds_its_only_letter_withdrawn_takes_nothing(mailbox: Mailbox) -> None:
+    """Room was made with it, by another thread, after it was counted."""
+
+    class Queue(deque[Letter]):
+        def __getitem__(self, _index: Any) -> Any:
+            self.clear()
+            raise IndexError
+
+    mailbox.waiting = Queue([event()])
+    assert mailbox.take(BATCH) == []
+    assert mailbox.in_flight == 0
+
+
+def test_who_has_nothing_to_drop_takes_the_room_that_came_meanwhile() -> None:
+    mailbox = Mailbox(1)
+    mailbox.connect(bool, bool)
+    mailbox.put(event())
+    (handled,) = mailbox.take(BATCH)
+
+    class Queue(deque[Letter]):
+        def __iter__(self) -> Iterator[Letter]:
+            mailbox.done(handled.seq)
+            return iter(())
+
+    mailbox.waiting = Queue()
+    receiver = SimpleNamespace(mailbox=mailbox, counts=Counts())
+    to_it: Any = SimpleNamespace(overflow="drop_oldest", owner="p", receiver=receiver)
+    bus = Bus(Subscriptions(), *[SimpleNamespace(wall=float)] * 2, print)  # type: ignore[arg-type]
+    assert bus.offer(EventLetter(to_it, "a", Raw(b"\x80"), 1), "another")
+    assert (len(mailbox), receiver.counts.dropped) == (1, 0)

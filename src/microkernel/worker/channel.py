@@ -88,9 +88,8 @@ class SocketChannel:
         if reply.shares:
             reply = Reply(reply.id, elsewhere=True)
         reply.emitted, self._has_emitted = self._has_emitted, False
-        frame = pack([reply])
         try:
-            for part in [frame] if len(frame) <= frames.DATAGRAM else frames.datagrams(frame):
+            for part in frames.datagrams(pack([reply])):
                 self._lanes[lane].send(part)
         except OSError:
             self.send(reply)  # the caller has given the lane up: the kernel drops what comes too late
