@@ -7,9 +7,10 @@ import gc
 import logging
 import sys
 import threading
+import time
 import warnings
 import weakref
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -393,6 +394,38 @@ def test_the_kernel_holds_no_plugin_object(plugins: Plugins, shared: ModuleType)
         gc.collect()
         held: weakref.ref[object] = shared.SEEN[0]
         assert held() is None
+
+
+class Slow:
+    """Garbage whose collection does not end, and lets others run."""
+
+    def __init__(self, begun: threading.Event, go_on: threading.Event) -> None:
+        self.itself, self.begun, self.go_on = self, begun, go_on
+
+    def __del__(self) -> None:
+        self.begun.set()
+        self.go_on.wait(10.0)
+
+
+def test_what_another_thread_is_just_collecting_is_not_left(
+    plugins: Plugins, shared: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    other = threading.Thread(target=gc.collect)
+
+    def ends(_: float) -> None:
+        go_on.set()
+        other.join()
+
+    leaving(plugins, "pass")
+    with plugins.kernel("thread") as kernel:
+        kernel.stop("leaver")
+        Slow(begun, go_on)
+        other.start()
+        begun.wait(10.0)
+        monkeypatch.setattr("microkernel.hosts._audit.time", SimpleNamespace(monotonic=time.monotonic, sleep=ends))
+        assert kernel.unload("leaver") == []
+    assert go_on.is_set()
 
 
 def test_what_it_registered_with_the_kernel_goes(plugins: Plugins, shared: ModuleType) -> None:

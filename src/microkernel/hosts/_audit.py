@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
+import time
 import typing
 import weakref
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,9 @@ from microkernel.kernel.ports import Audit
 from microkernel.wire import codec
 
 _log = logging.getLogger("microkernel")
+_LONGEST = 2.0
+"""Seconds for which another thread's collection is waited for."""
+_MOMENT = 0.001
 UNSEEN = "kept by what the collector cannot see: local variables of code that runs, or an extension"
 
 
@@ -43,11 +48,11 @@ class Witness:
 
     def _left(self, threads: bool) -> list[str]:
         """What still holds objects of it; what its running threads hold goes without saying."""
-        gc.collect()
+        _collect()
         if not self._alive():
             return []
         _clear_caches()
-        gc.collect()
+        _collect()
         alive = self._alive()
         if not alive:
             return []
@@ -63,6 +68,28 @@ class Witness:
 
     def _alive(self) -> list[weakref.ref[object]]:
         return [each for each in self._refs if each() is not None]
+
+
+class _Canary:
+    """Garbage that refers to itself: it goes in a collection, and in no other way."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def _collect() -> None:
+    """A whole collection, and this thread's. ``gc.collect`` does nothing while another thread is at one; and who is at
+    one lets others run, at the latest where a descriptor is closed or a finalizer is called."""
+    until = time.monotonic() + _LONGEST
+    while not _collects() and time.monotonic() < until:
+        time.sleep(_MOMENT)
+
+
+def _collects() -> bool:
+    collectors: list[int] = []
+    canary = weakref.ref(_Canary(), lambda _: collectors.append(threading.get_ident()))
+    gc.collect()
+    return canary() is None and threading.get_ident() in collectors
 
 
 def _what(alive: Sequence[weakref.ref[object]]) -> str:
