@@ -21,7 +21,7 @@ from microkernel.kernel.subscriptions import Subscription as Registered
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
-from microkernel.wire.messages import Failure, Reply, Share
+from microkernel.wire.messages import Envelope, Failure, Reply, Share
 
 _CAPACITY = 10_000
 _GOODBYE = 5.0
@@ -124,6 +124,6 @@ class Embedder:
             self._core.router.finish(letter.reply_to, reply)
 
     def _run_once(
-        self, function: Callable[..., Any], binder: EventBinder, envelope: codec.Raw, shares: tuple[Share, ...]
+        self, function: Callable[..., Any], binder: EventBinder, event: Envelope, shares: tuple[Share, ...]
     ) -> None:
-        run_alone(function, binder, envelope, self.shared.received(shares))
+        run_alone(function, binder, codec.encode_message(event), self.shared.received(shares))

@@ -56,14 +56,17 @@ class Bus:
         event; with it this returns, and ``settled`` is called once for the whole event. ``direct`` with ``settled``:
         this is the reactor's thread.
         """
-        envelope = Raw(encode_message(Envelope(next(self._ids), topic, source, self._wall(), data)))
+        event = Envelope(next(self._ids), topic, source, self._wall(), data)
+        envelope: Raw | None = None  # made for the first who takes it from a mailbox
         unsettled: list[EventLetter] = []
         for subscription in self.topics.matches[topic]:
             if subscription.once and not self._claim(subscription):
                 continue
             if subscription.inline is not None:
-                subscription.inline(envelope, shares)
+                subscription.inline(event, shares)
                 continue
+            if envelope is None:
+                envelope = Raw(encode_message(event))
             size = size_of(envelope, shares) if shares else len(envelope)
             letter = EventLetter(subscription, topic, envelope, size, shares=shares)
             if subscription.receiver.mailbox.accept(letter, direct=direct) or self._overflows(letter, source):

@@ -105,9 +105,6 @@ class Subscribing:
     def notify(self, watcher: Subscription, key: str, news: Raw) -> None:
         """Tell a watcher of a key: an event like any other, to it alone."""
         envelope = self.bus.envelope("kernel", key, news)
-        if watcher.inline is not None:
-            watcher.inline(envelope, ())
-            return
         letter = EventLetter(watcher, key, envelope, len(envelope))
         if not self.bus.offer(letter, "kernel"):
             self.bus.reject(letter)  # the board does not wait for room

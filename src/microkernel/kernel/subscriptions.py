@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from microkernel.kernel.kept import Pending
 from microkernel.kernel.mailbox import Mailbox
-from microkernel.wire.messages import Share
+from microkernel.wire.messages import Envelope, Share
 
 _CACHED = 4096
 """Topics are made up by plugins: more than these answers are not kept."""
@@ -68,7 +68,7 @@ class Subscription:
         overflow: str = "block",
         board: bool = False,
         observes: bool = False,
-        inline: Callable[[Any, tuple[Share, ...]], object] | None = None,
+        inline: Callable[[Envelope, tuple[Share, ...]], object] | None = None,
     ) -> None:
         self.owner = owner
         self.pattern = pattern

@@ -78,11 +78,15 @@ class EventBinder:
             len(typed) == len(self._named)
         )
         self._fields = fields = [(self._keys[name], hint, default) for name, hint, default in _fields(typed)]
-        data = codec.record_type("Payload", fields)
+        self._data = codec.record_type("Payload", fields)
         self._record = codec.record_type(
-            "Delivered", [*_ENVELOPE_HEAD, ("data", data, codec.NODEFAULT)], as_array=True
+            "Delivered", [*_ENVELOPE_HEAD, ("data", self._data, codec.NODEFAULT)], as_array=True
         )
         self._decode = codec.decoder_for(self._record)
+
+    @cached_property
+    def _decode_data(self) -> Callable[[Any], Any]:
+        return codec.decoder_for(self._data)
 
     def bind(self, envelope: Any, delivery: int, attached: Sequence[Any] = ()) -> Arguments:
         """The arguments for one delivery, with what is ``attached`` to it. Raises InvalidArguments."""
@@ -96,6 +100,17 @@ class EventBinder:
             if attached and _UNKNOWN in reason:
                 reason = self._told_slowly(envelope, delivery, attached) or reason
             raise _invalid(reason) from None
+
+    def values(self, data: Any, attached: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """The arguments, made of an event's values alone: None where the handler takes more, or other ones, of which
+        ``bind`` says which."""
+        if not self._simple:
+            return None
+        decode = codec.decoder_for(self._data, attached) if attached else self._decode_data
+        try:
+            return codec.values_of(decode(data))
+        except codec.DECODE_FAILURES:
+            return None
 
     def _told_slowly(self, envelope: Any, delivery: int, attached: Sequence[Any]) -> str:
         """What does not fit, told of the values that came: the quick way sees no kinds of what is attached."""
