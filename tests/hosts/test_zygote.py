@@ -83,13 +83,49 @@ def test_a_worker_that_breaks_before_it_begins_never_goes_on_as_a_zygote() -> No
 import os
 from microkernel.worker.spare import Spare
 def prepare(): raise OSError
-worker = Spare(prepare, print)
+worker = Spare(prepare, print, print)
 status = os.waitpid(worker.pid, 0)[1]
 worker.give([])
 print(os.waitstatus_to_exitcode(status), flush=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, "OSError" in done.stderr) == ("70\n", True)
+
+
+@pytest.mark.parametrize(("quiet", "said"), [(0.0, "rehearsing beginning"), (60.0, "beginning")])
+def test_a_worker_that_nobody_wants_yet_rehearses(quiet: float, said: str) -> None:
+    code = f"""
+import os
+from functools import partial
+from microkernel.worker import spare
+spare._QUIET = {quiet}
+read, write = os.pipe()
+def say(word, *_): os.write(write, word)
+worker = spare.Spare(int, partial(say, b"rehearsing "), partial(say, b"beginning"))
+words = os.read(read, 100) if not spare._QUIET else b""
+nothing = os.open(os.devnull, os.O_RDONLY)
+worker.give([nothing])
+os.waitpid(worker.pid, 0)
+print((words + os.read(read, 100)).decode())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == f"{said}\n"
+
+
+def test_a_rehearsal_leaves_nothing_behind() -> None:
+    code = """
+import logging, os, sys, threading
+from microkernel.worker.rehearsal import rehearse
+def look():
+    loggers = set(logging.root.manager.loggerDict)
+    return [os.listdir("/proc/self/fd"), set(sys.modules), threading.enumerate(), loggers]
+rehearse()
+before = look()
+rehearse()
+print(before == look(), any("rehearsal" in name for name in sys.modules if not name.startswith("microkernel")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("True False\n", "")
 
 
 def test_a_worker_has_the_kernels_environment_and_nothing_of_its_zygotes(

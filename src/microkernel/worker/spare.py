@@ -1,11 +1,13 @@
 """A worker that is forked before anybody wants it: it has settled in as far as all do, and waits for its request.
 
-To fork, and to break away from the zygote, takes as long as all the rest of a birth; so there is always one ahead.
+To fork, and to break away from the zygote, takes as long as all the rest of a birth; so there is always one ahead. If
+nobody wants it at once it rehearses, which takes a fifth off its birth and costs 0.6 MiB.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +18,8 @@ Work = Callable[[int, list[int]], NoReturn]
 """What becomes of it. Gets the file of its request and its descriptors, which are all that it has open."""
 
 _MOST_DESCRIPTORS = 32
+_QUIET = 0.02
+"""Seconds without a request, after which nobody seems to be starting many: there is time for a rehearsal."""
 _BROKEN = 70
 
 
@@ -23,14 +27,14 @@ class Spare:
     """In the zygote: ``pid``, and ``handle``, a pidfd, which is good until ``give`` or ``close``. Raises OSError when
     no process can be had."""
 
-    def __init__(self, prepare: Callable[[], object], work: Work) -> None:
+    def __init__(self, prepare: Callable[[], object], rehearse: Callable[[], object], work: Work) -> None:
         self._desk, its_desk = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with its_desk:
                 self.pid = os.fork()
                 if self.pid == 0:
                     self._desk.close()
-                    _live(its_desk, prepare, work)
+                    _live(its_desk, prepare, rehearse, work)
         except OSError:
             self._desk.close()
             raise
@@ -58,10 +62,14 @@ def receive(source: socket.socket, most: int) -> tuple[bytes, list[int]]:
     return data, descriptors
 
 
-def _live(desk: socket.socket, prepare: Callable[[], object], work: Work) -> NoReturn:
+def _live(
+    desk: socket.socket, prepare: Callable[[], object], rehearse: Callable[[], object], work: Work
+) -> NoReturn:
     """Whatever happens, it does not come back: what would go on is the zygote's own code."""
     try:
         prepare()
+        if not select.select([desk], [], [], _QUIET)[0]:
+            rehearse()
         data, descriptors = receive(desk, 1)
         desk.close()  # its number may be another's soon
         if data:  # else the zygote has gone, and nobody will want it

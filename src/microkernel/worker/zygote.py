@@ -15,27 +15,35 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
+from math import ceil, inf
 from typing import Any, NoReturn
 
 from microkernel.wire.codec import decode, encode
 from microkernel.wire.messages import PROTOCOL
 from microkernel.worker import confinement, sandbox
 from microkernel.worker.main import become_worker, prepare
+from microkernel.worker.rehearsal import rehearse
 from microkernel.worker.spare import Spare, receive
 
 _MAX_REQUEST = 64
+_LULL = 0.006
+"""Seconds for which a worker that was given its work has the processors for itself, before the next is forked: unless
+that is wanted at once."""
 
 
 class Zygote:
     """``run`` returns when the kernel is gone and nothing is left below."""
 
-    def __init__(self, control: socket.socket, lifeline: int, kernel: int) -> None:
+    def __init__(self, control: socket.socket, lifeline: int, kernel: int, rehearse: Callable[[], object]) -> None:
         self._control = control
+        self._rehearse = rehearse
         self._lifeline = lifeline
         self._kernel = kernel
         self._spare: Spare | None = None
+        self._spare_due = 0.0
+        """When the next is forked: never, while there is one, or none was to be had."""
         self._workers: dict[int, int] = {}
         """The kernel's number of each living worker, by pid."""
         self._ended: list[dict[str, Any]] = []
@@ -53,7 +61,6 @@ class Zygote:
         for descriptor in (self._control.fileno(), self._woken, self._kernel):
             poll.register(descriptor, select.POLLIN)
         self._send({"ready": PROTOCOL, "pid": os.getpid()})
-        self._provide_spare()
         while True:
             ready = {descriptor for descriptor, _ in poll.poll(self._patience())}
             if self._kernel in ready or (self._control.fileno() in ready and not self._serve()):
@@ -61,8 +68,10 @@ class Zygote:
             if self._woken in ready:
                 _drain(self._woken)
             self._reap()
-            if self._ended and not self._patience():
+            if time.monotonic() >= self._sweep_due:
                 self._finish_off()
+            if time.monotonic() >= self._spare_due:
+                self._provide_spare()
         self._end_all()
 
     def _serve(self) -> bool:
@@ -85,7 +94,7 @@ class Zygote:
             worker.give(descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        self._provide_spare()
+        self._spare_due = time.monotonic() + _LULL
         return True
 
     def _take_spare(self) -> Spare:
@@ -96,11 +105,12 @@ class Zygote:
 
     def _provide_spare(self) -> None:
         """The next worker. Where none can be had now, whoever wants one is told."""
+        self._spare_due = inf
         with suppress(OSError):
             self._spare = self._fork()
 
     def _fork(self) -> Spare:
-        return Spare(self._become_child, self._begin)
+        return Spare(self._become_child, self._rehearse, self._begin)
 
     def _become_child(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -126,10 +136,14 @@ class Zygote:
                 self._spare = None
 
     def _patience(self) -> int | None:
-        """Milliseconds until what is left below may be looked for again: looking takes at most a tenth of the time."""
-        if not self._ended:
-            return None
-        return max(0, round((self._swept + 10 * self._sweep_cost - time.monotonic()) * 1000))
+        """Milliseconds until there is something to do without being asked; None where there is nothing."""
+        due = min(self._sweep_due, self._spare_due)
+        return ceil(max(0.0, due - time.monotonic()) * 1000) if due < inf else None
+
+    @property
+    def _sweep_due(self) -> float:
+        """When what is left below may be looked for again: looking takes at most a tenth of the time."""
+        return self._swept + 10 * self._sweep_cost if self._ended else inf
 
     def _finish_off(self) -> None:
         """Kill what dead workers left; report their ends when nothing is left."""
@@ -232,7 +246,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    Zygote(socket.socket(fileno=control), lifeline, handle).run()
+    ahead = rehearse if not image else int  # of a life in a guest nothing would be left for the next
+    Zygote(socket.socket(fileno=control), lifeline, handle, ahead).run()
 
 
 if __name__ == "__main__":
