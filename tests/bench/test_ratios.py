@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.keeping import merged
+from bench.keeping import keep, merged
 from bench.placement import Stage, split
 from bench.ratios import Result, judge, quartiles, ratios
 from bench.report import as_json, told, told_target
@@ -116,3 +117,20 @@ def test_a_later_run_of_a_day_replaces_the_rows_that_it_measured() -> None:
     older = [saved("P5", "same", 1.0), saved("P5", "diff", 2.0)]
     newer = [saved("P5", "diff", 3.0), saved("P1", "same", 4.0)]
     assert [row["ours"] for row in merged(older, newer)] == [4.0, 1.0, 3.0]
+
+
+def test_what_another_python_measured_is_not_mixed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(python: str, **found: Any) -> dict[str, Any]:
+        monkeypatch.setattr("bench.keeping.machine", lambda: f"Linux, CPython {python}")
+        monkeypatch.setattr("platform.python_version_tuple", lambda: tuple(python.split(".")))
+        path, kept = keep(found, tmp_path)
+        files.append(path.name[10:])
+        return kept
+
+    files: list[str] = []
+    on("3.11.7", scale={"one": 1})
+    on("3.13.0", more=2)
+    again = on("3.13.0", scale={"three": 3})
+    assert files == [".json", "-python3.13.json", "-python3.13.json"]
+    assert again == {"machine": "Linux, CPython 3.13.0", "rows": [], "more": 2, "scale": {"three": 3}}
+    assert on("3.11.7")["scale"] == {"one": 1}
