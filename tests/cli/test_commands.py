@@ -174,11 +174,14 @@ def test_doctor_says_what_is_not_built(home: Home) -> None:
 
 
 def test_new_writes_a_plugin_that_runs(home: Home, start: Start) -> None:
-    assert "plugins/hello.py" in home.mk("new", "hello").stdout
+    said = home.mk("new", "hello").stdout
+    assert "plugins/hello.py" in said
+    assert "\n  mk call hello.greet you " in said
     before = (home.plugins / "hello.py").read_text(encoding="utf-8")
     assert "MK0708" in home.mk("new", "hello", code=1).stderr
     assert (home.plugins / "hello.py").read_text(encoding="utf-8") == before
-    home.mk("new", "nihao", LANG="zh_CN.UTF-8")
+    said = home.mk("new", "nihao", LANG="zh_CN.UTF-8", MK_COMMAND="./run mk").stdout
+    assert "\n  ./run mk call nihao.greet you " in said
     running = start("--headless", "--isolation", "thread")
     running.wait_for("✓ hello")
     running.wait_for("✓ nihao")

@@ -299,7 +299,8 @@ def new(
     output = Output(wished_language())
     path = create(name, folder, output.catalog.language)
     where = "" if folder == FOLDER else f" {folder}"
-    tried = [f"mk run{where}", f"mk call {name}.greet you", f"mk info {name}", f"mk reload {name}"]
+    mk = os.environ.get("MK_COMMAND", "mk")
+    tried = [f"{mk} {rest}" for rest in (f"run{where}", f"call {name}.greet you", f"info {name}", f"reload {name}")]
     output.show([view.line("success", str(path), output.tongue.word("new.written"))])
     output.show([Text(f"  {command:<{max(map(len, tried))}}   {output.tongue.word(f'new.try{number}')}")
                  for number, command in enumerate(tried, 1)])  # fmt: skip
