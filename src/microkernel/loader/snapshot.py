@@ -36,9 +36,9 @@ def snapshot(found: Found, peers: Sequence[str], homes: Collection[str] = ()) ->
     check_plugin_class(trees[taken.entry], _path(taken, taken.entry))
     check_dependencies(found.manifest)
     imported = {each.top for tree in trees.values() for each in imports(tree)}
-    forbidden = forbidden_of(found, taken, imported.intersection(peers), homes)
-    for name in sorted(trees, key=lambda name: (name != taken.entry, name)):
-        check_imports(trees[name], _path(taken, name), forbidden)
+    if forbidden := forbidden_of(found, taken, imported.intersection(peers), homes):
+        for name in sorted(trees, key=lambda name: (name != taken.entry, name)):
+            check_imports(trees[name], _path(taken, name), forbidden)
     return taken
 
 
