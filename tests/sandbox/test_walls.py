@@ -278,10 +278,11 @@ def test_granted_folders_are_open_and_others_are_not(arena: Arena) -> None:
     assert (arena.folder / "write" / "file").read_text() == "new"
 
 
-def test_a_granted_path_that_is_not_there_is_told(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {"fs.read": [str(arena.folder / "nowhere")]})
-    eventually(lambda: any("nowhere is granted, and is not there" in line["text"]
-                           for line in kernel.call("kernel.logs", "p")))  # fmt: skip
+def test_a_granted_path_that_is_not_there_is_told(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
+    nowhere = arena.folder / "nowhere"
+    arena.kernel("sandbox", {"fs.read": [str(nowhere)]})
+    said = [line.getMessage() for line in caplog.records if "MK0418" in line.getMessage()]
+    assert said == [f"p  MK0418 {nowhere} was granted, and stays closed: it is not there"]
 
 
 def test_granted_variables_are_there(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,12 +70,15 @@ def test_concurrency_is_refused(run: Run) -> None:
     assert (info.state, info.error_id) == ("failed", "MK0127")
 
 
-def test_a_grant_it_cannot_use_is_told(run: Run, tmp_path: Path) -> None:
+def test_a_grant_it_cannot_use_is_told(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "file"
     file.write_text("x")
-    kernel = run(fs_read=[str(file)])
-    said = [line["text"] for line in kernel.call("kernel.logs", "p")]
-    assert any(f"{file} is granted, and is no folder" in line for line in said)
+    run(fs_read=[str(file), str(tmp_path / "nowhere"), str(tmp_path)])
+    said = [line.getMessage() for line in caplog.records if "MK0418" in line.getMessage()]
+    assert said == [
+        f"p  MK0418 {file} was granted, and stays closed: the level wasm opens folders only",
+        f"p  MK0418 {tmp_path}/nowhere was granted, and stays closed: it is not there",
+    ]
 
 
 def test_the_standard_library_it_promises(run: Run) -> None:

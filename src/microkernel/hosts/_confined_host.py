@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ DEFAULTS: dict[str, float] = {
 }  # fmt: skip
 """Where neither manifest nor operator set a limit."""
 _VARIABLES = ("PATH", "LANG", "TZ")
+Announce = Callable[[str, str, dict[str, Any]], object]
+"""How the kernel tells people a message: its id, about which plugin, the fields of its text."""
+
+
+def _to_nobody(_id: str, _plugin: str, _fields: dict[str, Any]) -> None: ...
 
 
 class ConfinedHost(WorkerHost):
@@ -36,8 +41,11 @@ class ConfinedHost(WorkerHost):
 
     must_be_whole = True
 
-    def __init__(self, reactor: Reactor, python: str = sys.executable, **options: object) -> None:
+    def __init__(
+        self, reactor: Reactor, python: str = sys.executable, announce: Announce = _to_nobody, **options: object
+    ) -> None:
         super().__init__(reactor, python, **options)
+        self._announce = announce
         self._watch = Watch()
 
     def _make_scratch(self) -> Scratch:
@@ -97,7 +105,11 @@ class ConfinedHost(WorkerHost):
         may = spec.permissions
         is_open = "/" in map(absolute, (*may.fs_read, *may.fs_write))
         shared = (self._reactor, self._scratch, folder, self._watch, self.level)
-        return ConfinedPlace(spec, feed, uplink, *shared, is_open, self.must_be_whole)
+        return ConfinedPlace(spec, feed, uplink, *shared, is_open, self.must_be_whole, self.stays_closed)
+
+    def stays_closed(self, plugin: str, path: str, reason: str) -> None:
+        """Something that it was granted."""
+        self._announce("MK0418", plugin, {"path": path, "reason": reason})
 
     def close(self) -> None:
         super().close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from microkernel.errors import ProtocolError
@@ -24,7 +25,8 @@ _FAREWELL = 1.0
 
 class ConfinedPlace(WorkerPlace):
     """``is_open``: it was granted all files, so that this wall is not there. ``must_be_whole``: a worker that could not
-    have a wall is ended, before it is told of its plugin."""
+    have a wall is ended, before it is told of its plugin. ``stays_closed``: whom to tell of what was granted and could
+    not be opened: the plugin's name, the path, the reason."""
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class ConfinedPlace(WorkerPlace):
         level: Level,
         is_open: bool,
         must_be_whole: bool,
+        stays_closed: Callable[[str, str, str], object],
     ) -> None:
         super().__init__(spec.load, feed, uplink, reactor, scratch, folder)
         self._limits = spec.limits
@@ -46,6 +49,7 @@ class ConfinedPlace(WorkerPlace):
         self._watch = watch
         self._level = level
         self._must_be_whole = must_be_whole
+        self._stays_closed = partial(stays_closed, spec.load.name)
         self._confined = Confined()
         self._sentence = ""
         net = spec.permissions.net
@@ -87,6 +91,8 @@ class ConfinedPlace(WorkerPlace):
             self._uplink.received(Failed("confine", failure))
             self._reactor.later(_FAREWELL, self.kill)
         else:
+            for path, reason in message.closed.items():
+                self._stays_closed(path, reason)
             self._watch.add(self, self._look)
             if self._broker is not None:
                 self._broker.open()

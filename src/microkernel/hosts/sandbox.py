@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from microkernel.errors import IsolationUnavailable
 from microkernel.hosts._confined_host import ConfinedHost
@@ -18,7 +19,7 @@ class SandboxHost(ConfinedHost):
 
     level: Level = "sandbox"
 
-    def __init__(self, reactor: Reactor, python: str = sys.executable, **options: object) -> None:
+    def __init__(self, reactor: Reactor, python: str = sys.executable, **options: Any) -> None:
         super().__init__(reactor, python, **options)
         self._found: Availability | None = None
 

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,25 +31,15 @@ _ENGINE = 256 * MiB
 """What the worker may use beside its guest."""
 
 
-Announce = Callable[[str, str, dict[str, Any]], object]
-"""How the kernel tells people a message: its id, about which plugin, the fields of its text."""
-
-
-def _to_nobody(_id: str, _plugin: str, _fields: dict[str, Any]) -> None: ...
-
-
 class WasmHost(ConfinedHost):
     """Instances as guests, each in a worker of its own."""
 
     level: Level = "wasm"
     must_be_whole = False
 
-    def __init__(
-        self, reactor: Reactor, python: str = sys.executable, announce: Announce = _to_nobody, **options: object
-    ) -> None:
+    def __init__(self, reactor: Reactor, python: str = sys.executable, **options: Any) -> None:
         super().__init__(reactor, python, **options)
         self._image = Image()
-        self._announce = announce
         self._looking = threading.Lock()
 
     def available(self) -> Availability:
@@ -100,7 +90,7 @@ class WasmHost(ConfinedHost):
         variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in may.env if name in os.environ}
         shown = {name: value for name, value in variables.items() if os.fsdecode(name) not in spec.hidden}
         given = [spec.load.data_dir, *([folder] if folder else [])]
-        packages, leads = folders_of(spec.dependencies), where_they_lead(spec)
+        packages, leads = folders_of(spec.dependencies), self._folders(spec)
         request["guest"] = {
             "memory": memory,
             "env": shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
@@ -112,6 +102,14 @@ class WasmHost(ConfinedHost):
             "write": _opened(given, may.fs_write, leads),
         }
         return request
+
+    def _folders(self, spec: LaunchSpec) -> dict[str, str]:
+        """Where what is granted leads, and only that: of a file it is told that it stays closed."""
+        leads = where_they_lead(spec)
+        for path, real in leads.items():
+            if real and os.path.exists(real) and not os.path.isdir(real):
+                self.stays_closed(spec.load.name, path, "the level wasm opens folders only")
+        return {path: real if os.path.isdir(real) else "" for path, real in leads.items()}
 
 
 def _opened(own: Iterable[str], granted: Iterable[str], leads: Mapping[str, str]) -> dict[bytes, bytes]:

@@ -305,12 +305,14 @@ class Leaving(Message, tag=33):
 
 class Confined(Message, tag=34):
     """The first word of a worker that had to wall itself in. ``holes``: which walls it got through when it tried them.
-    ``missing``: the layer that could not be had, and why; then it ends."""
+    ``missing``: the layer that could not be had, and why; then it ends. ``closed``: what was granted and could not be
+    opened, by path, and why."""
 
     landlock: int = 0
     namespaces: list[str] = []
     holes: list[str] = []
     missing: str = ""
+    closed: dict[str, str] = {}
 
 
 class Lend(Message, tag=35):

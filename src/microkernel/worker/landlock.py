@@ -34,16 +34,16 @@ def abi() -> int:
     return max(0, int(_libc.syscall(_CREATE, None, 0, _VERSION)))
 
 
-def open_paths(paths: Iterable[bytes], granted: Collection[bytes] = ()) -> tuple[list[int], list[bytes]]:
-    """Descriptors that rules can be made of, and the paths that are not there. No link is followed on the way to what
-    was ``granted``: a plugin may have put it there a moment ago."""
-    handles, absent = [], []
+def open_paths(paths: Iterable[bytes], granted: Collection[bytes] = ()) -> tuple[list[int], dict[bytes, OSError]]:
+    """Descriptors that rules can be made of, and the paths of which there is none, and why. No link is followed on the
+    way to what was ``granted``: a plugin may have put it there a moment ago."""
+    handles, closed = [], {}
     for path in paths:
         try:
             handles.append(_open_without_links(path) if path in granted else os.open(path, os.O_PATH | os.O_CLOEXEC))
-        except OSError:
-            absent.append(path)
-    return handles, absent
+        except OSError as error:
+            closed[path] = error
+    return handles, closed
 
 
 def _open_without_links(path: bytes) -> int:

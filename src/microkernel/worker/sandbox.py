@@ -5,6 +5,7 @@ What was opened before stays open: the channel, the output, the file of stacks. 
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -36,8 +37,8 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
     try:
         if _filter is None:
             prepare()
-        readable, absent = landlock.open_paths([*_of_interpreter(), *wanted["read"]], wanted["granted"])
-        writable, absent_too = landlock.open_paths(wanted["write"], wanted["granted"])
+        readable, closed = landlock.open_paths([*_of_interpreter(), *wanted["read"]], wanted["granted"])
+        writable, closed_too = landlock.open_paths(wanted["write"], wanted["granted"])
         namespaces = privileges.enter_namespaces()
         layer = "limits"
         _limit(wanted, namespaces)
@@ -52,13 +53,20 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
         return Confined(missing=f"{layer}: {error.strerror}")
     if os.getuid() != os.geteuid():
         os.access = _access
-    for path in {*absent, *absent_too} & set(wanted["granted"]):
-        sys.stderr.write(f"{os.fsdecode(path)} is granted, and is not there{_or_linked(path)}\n")
-    return Confined(version, namespaces, _holes())
+    closed |= closed_too
+    told = {_shown(path): _reason(closed[path]) for path in wanted["granted"] if path in closed}
+    return Confined(version, namespaces, _holes(), closed=told)
 
 
-def _or_linked(path: bytes) -> str:
-    return ", or is behind a link that a plugin may have made" if os.path.lexists(path) else ""
+def _shown(path: bytes) -> str:
+    return path.decode(errors="backslashreplace")
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0, str(error.strerror))
+
+
+_REASONS = {errno.ENOENT: "it is not there", errno.ELOOP: "a link leads there that a plugin may have made"}
 
 
 def _of_interpreter() -> list[bytes]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -120,9 +119,6 @@ def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
         for name, folder in folders.items():
             if os.path.isdir(folder):
                 wasi.preopen_dir(os.fsdecode(folder), os.fsdecode(name), writable)
-            else:
-                told = f"{os.fsdecode(name)} is granted, and is no folder: the level wasm opens folders only"
-                sys.stderr.write(f"{told}\n")
     return wasi
 
 
