@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from microkernel import Kernel
+from microkernel.errors import CallTimeout
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.wire import messages
 from microkernel.wire.keeping import Patience
@@ -73,6 +77,33 @@ def test_what_is_handed_over_is_for_the_call_it_answers(ids: tuple[int, int]) ->
         assert reply is not None
         assert reply.id == 2
         waited_on.close()
+
+
+def test_a_call_keeps_its_deadline_also_where_it_waits_for_the_reactor(tmp_path: Path) -> None:
+    """What was emitted before a reply is to be there before it; but not for any price."""
+    plugin = tmp_path / "one.py"
+    plugin.write_text(
+        "from microkernel import IPlugin, expose\n"
+        "class Plugin(IPlugin):\n"
+        "    def start(self): pass\n"
+        "    def stop(self): pass\n"
+        "    @expose\n"
+        "    def tell(self): self.api.emit('one.told')\n"
+    )
+    go_on, waited = threading.Event(), threading.Event()
+
+    def keep_busy() -> None:
+        go_on.wait(30)
+        waited.set()
+
+    with Kernel(plugin) as kernel:
+        kernel.core.reactor.post(keep_busy)
+        for _ in range(LANES + 1):
+            with pytest.raises(CallTimeout):
+                kernel.call("one.tell", timeout=0.1)
+        assert not waited.is_set()
+        go_on.set()
+        assert kernel.call("one.tell") is None
 
 
 def test_a_lane_that_nobody_has_is_closed_at_once_and_who_takes_it_then_is_answered() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -30,6 +32,16 @@ def test_what_is_posted_is_done_in_order(reactor: Reactor) -> None:
         reactor.post(lambda number=number: done.append(number))  # type: ignore[misc]
     reactor.run(bool)
     assert done == list(range(1000))
+
+
+def test_what_is_not_done_by_a_deadline_is_done_all_the_same(reactor: Reactor) -> None:
+    go_on, done = threading.Event(), threading.Event()
+    reactor.post(partial(go_on.wait, 30))
+    with pytest.raises(TimeoutError):
+        reactor.run(done.set, deadline=time.monotonic())
+    assert not done.is_set()
+    go_on.set()
+    assert done.wait(30)
 
 
 def test_a_descriptor_is_heard(reactor: Reactor) -> None:

@@ -88,11 +88,11 @@ class Lane:
                     self._leave()
                     return self._wait_for_handed(id, deadline)
                 for reply in self._replies(data):
-                    found = reply if reply.id == id else None
-                    if found is not None and (reply.emitted or reply.elsewhere):
-                        found = self._found(reply)
-                    if found is not None:
-                        self.release()
+                    if reply.id != id:
+                        continue
+                    found = self._found(reply, deadline) if reply.emitted or reply.elsewhere else reply
+                    if found is not None or time.monotonic() >= deadline:
+                        self.release()  # nothing more will come on it
                         return found
         except BaseException:
             self._strand()
@@ -104,10 +104,13 @@ class Lane:
             self._leave()
         return handed
 
-    def _found(self, reply: Reply) -> Reply | None:
-        """What its caller does next must not overtake what the callee emitted; and the reply itself may be there."""
-        self._reactor.run(self._catch_up)
-        return self._handed_over(reply.id) if reply.elsewhere else reply
+    def _found(self, reply: Reply, deadline: float) -> Reply | None:
+        """What its caller does next must not overtake what the callee emitted; and the reply itself may be there. None
+        where that has not come by the deadline."""
+        with suppress(TimeoutError):
+            self._reactor.run(self._catch_up, deadline)
+            return self._handed_over(reply.id) if reply.elsewhere else reply
+        return None
 
     def _wait_for_handed(self, id: int, deadline: float) -> Reply | None:
         while (left := deadline - time.monotonic()) > 0:

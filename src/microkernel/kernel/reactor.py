@@ -94,8 +94,9 @@ class Reactor:
         else:
             self.post(work)
 
-    def run(self, work: Callable[[], T]) -> T:
-        """Have it done on this thread and give back what it gives or raises. Not for threads of plugins."""
+    def run(self, work: Callable[[], T], deadline: float | None = None) -> T:
+        """Have it done on this thread and give back what it gives or raises. Not for threads of plugins. Raises
+        TimeoutError at the deadline (monotonic); it is done all the same."""
         if threading.get_ident() == self._thread.ident:
             return work()
         if not self._thread.is_alive():
@@ -117,7 +118,8 @@ class Reactor:
             with suppress(ValueError):  # it was done, or is just being
                 self._posted.remove(attempt)
                 raise KernelClosed("MK0612", reason="it has stopped")
-        done.wait()
+        if not done.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            raise TimeoutError
         if failure:
             raise failure[0]
         return outcome[0]
