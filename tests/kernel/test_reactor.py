@@ -42,6 +42,7 @@ def test_what_is_not_done_by_a_deadline_is_done_all_the_same(reactor: Reactor) -
     assert not done.is_set()
     go_on.set()
     assert done.wait(30)
+    assert reactor.run(int, deadline=float("inf")) == 0
 
 
 def test_a_descriptor_is_heard(reactor: Reactor) -> None:

@@ -118,7 +118,8 @@ class Reactor:
             with suppress(ValueError):  # it was done, or is just being
                 self._posted.remove(attempt)
                 raise KernelClosed("MK0612", reason="it has stopped")
-        if not done.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+        left = None if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+        if not done.wait(left):
             raise TimeoutError
         if failure:
             raise failure[0]
