@@ -38,7 +38,7 @@ failure = messages.Failure("kind", "MK0600", {"a": 1}, hops=["x"])
 GIVEN = {
     int: 7, str: "text", float: 1.5, bool: True, codec.Raw: codec.Raw(b"\\x93\\x01\\x02\\xa1x"), list[str]: ["a"],
     list[int]: [1, 2], list[str] | None: ["b"], dict[str, typing.Any]: {"k": [None]}, messages.Failure: failure,
-    dict[str, bytes]: {"p": b"source"},
+    dict[str, bytes]: {"p": b"source"}, dict[str, str]: {"/srv": "it is not there"},
     messages.Failure | None: failure, list[messages.Handler]: [handler], list[messages.Method]: [method],
     messages.Handler: handler, messages.Method: method,
     tuple[messages.Share, ...]: (messages.Share(9, 1, 2), messages.Share(1, data=b"x")),
