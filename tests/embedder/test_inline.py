@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,21 @@ def test_they_run_in_the_order_they_came_whatever_they_take(kernel: Kernel) -> N
     first.cancel()
     kernel.emit("a.b", number=8)
     assert came == ["2 8", "3 a.b", "4 8", "5 8", "6 8"]
+
+
+def test_an_event_is_one_and_the_same_for_all(kernel: Kernel) -> None:
+    """Whether they run inline, take it from a mailbox, or had it once."""
+    seen: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
+
+    def see(event: Event) -> None:
+        seen.put((event.id, event.time))
+
+    kernel.on("a.b", see, inline=True)
+    kernel.on("a.b", see, inline=True, once=True)
+    kernel.on("a.b", see)
+    kernel.emit("a.b", number=1)
+    first, *others = (seen.get(timeout=30) for _ in range(3))
+    assert others == [first, first]
 
 
 def test_those_of_a_kind_are_one_for_the_bus_until_the_last_has_gone(kernel: Kernel) -> None:
