@@ -81,11 +81,11 @@ def _collect() -> None:
     """A whole collection, and this thread's. ``gc.collect`` does nothing while another thread is at one; and who is at
     one lets others run, at the latest where a descriptor is closed or a finalizer is called."""
     until = time.monotonic() + _LONGEST
-    while not _collects() and time.monotonic() < until:
+    while not _has_collected() and time.monotonic() < until:
         time.sleep(_MOMENT)
 
 
-def _collects() -> bool:
+def _has_collected() -> bool:
     collectors: list[int] = []
     canary = weakref.ref(_Canary(), lambda _: collectors.append(threading.get_ident()))
     gc.collect()

@@ -107,7 +107,7 @@ class WasmHost(ConfinedHost):
         """Where what is granted leads, and only that: of a file it is told that it stays closed."""
         leads = where_they_lead(spec)
         for path, real in leads.items():
-            if real and os.path.exists(real) and not os.path.isdir(real):
+            if os.path.exists(real) and not os.path.isdir(real):
                 self.stays_closed(spec.load.name, path, "the level wasm opens folders only")
         return {path: real if os.path.isdir(real) else "" for path, real in leads.items()}
 

@@ -246,7 +246,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    ahead = rehearse if not image else int  # of a life in a guest nothing would be left for the next
+    ahead = rehearse if not image else int  # a guest's memory begins anew: no life before leaves it anything
     Zygote(socket.socket(fileno=control), lifeline, handle, ahead).run()
 
 
