@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from microkernel import Kernel
-from microkernel.errors import PluginDied, PluginNotActive
+from microkernel.errors import PluginDied, PluginLoadError, PluginNotActive
 from tests.attacks.support import (
     Plugins,
     eventually,
@@ -189,3 +190,37 @@ def test_who_has_finished_in_time_is_not_overdue_because_the_kernel_was_late(plu
             if thread.name == "quick-overdue":
                 thread.join()
         assert messages == []
+
+
+ENDS = {
+    "_exit": "os._exit(3)",
+    "_exit(0)": "os._exit(0)",
+    "sys.exit": "sys.exit()",
+    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+    "segfault": "import ctypes; ctypes.string_at(0)",
+    "exec": "os.execvp('true', ['true'])",
+    "thread": "threading.Thread(target=os._exit, args=[3]).start(); time.sleep(1000)",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_load_and_start_raise_if_the_plugin_ends_its_process(plugins: Plugins, how: str) -> None:
+    body = """
+        class Plugin(IPlugin):
+            def {where}(self, *api): {how}
+            def {other}(self, *api): pass
+            def stop(self): pass
+    """
+    plugins.healthy()
+    with plugins.kernel() as kernel:
+        for where, other in ("start", "__init__"), ("__init__", "start"):
+            name = f"ends-in-{where.strip('_')}"
+            source = body.format(where=where, other=other, how=ENDS[how])
+            path = plugins.add(name, source, supervision={"restart": "temporary"})
+            for bring_up in partial(kernel.load, path), partial(kernel.start, name), partial(kernel.reload, name):
+                with pytest.raises(PluginLoadError) as refused:
+                    bring_up()
+                assert refused.value.id == "MK0203"
+                assert kernel.info(name).state == "stopped"
+            with pytest.raises(PluginLoadError):
+                kernel.start(name, reset=True)

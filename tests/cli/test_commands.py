@@ -277,6 +277,19 @@ def test_life(home: Home, start: Start) -> None:
     assert "MK0101" in home.mk("load", "plugins/nothing.py", code=2).stderr
 
 
+def test_a_start_that_ends_its_process_exits_non_zero(home: Home, start: Start) -> None:
+    path = home.write("frail.py", GREETER)
+    start("--headless", "--no-watch").wait_for("✓ frail")
+    home.mk("stop", "frail")
+    ends = GREETER.replace('self.api.log.info("greeter is ready")', "import os; os._exit(3)")
+    path.write_text(ends, encoding="utf-8")
+    for command in ["start", "frail"], ["start", "frail", "--reset"], ["reload", "frail"], ["load", "plugins/frail.py"]:
+        if command[0] == "load":
+            home.mk("unload", "frail")
+        done = home.mk(*command, code=1)
+        assert "exit status 3" in done.stdout + done.stderr
+
+
 def test_logs_follow_until_the_kernel_ends(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER)
     running = start("--headless", "--isolation", "thread")

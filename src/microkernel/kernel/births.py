@@ -36,6 +36,13 @@ class DiedEarly(Exception):
         self.exit = exit
 
 
+def as_error(reason: DiedEarly | KernelError) -> KernelError:
+    """What the operator is told of an instance that did not become active."""
+    if isinstance(reason, KernelError):
+        return reason
+    return PluginLoadError("MK0203", reason=reason.exit.reason, traceback=reason.exit.stack)
+
+
 class Births:
     """Makes instances. ``hosts`` gives the host of a level, or raises IsolationUnavailable."""
 

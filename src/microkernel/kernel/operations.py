@@ -10,7 +10,7 @@ import time
 from functools import partial
 
 from microkernel.errors import KernelClosed, KernelError, PluginHeld, PluginNotActive, RequirementError
-from microkernel.kernel.births import Births, DiedEarly
+from microkernel.kernel.births import Births, DiedEarly, as_error
 from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.heartbeat import Heartbeat
@@ -57,7 +57,11 @@ class Operations:
     # Up
 
     def start(self, record: Record) -> None:
-        """Bring a plugin up that is not; one that runs is left alone. Raises PluginLoadError and its kin."""
+        """Bring a plugin up that is not; one that runs is left alone.
+
+        Raises PluginLoadError and its kin if it does not become active, also when it ended its own process; what the
+        supervisor makes of that end is independent of it.
+        """
         with record.lock:
             if record.state in RUNNING:
                 return
@@ -67,12 +71,13 @@ class Operations:
             record.history = ()
             if record.state == "held":
                 record.step("start")
-            self.bring_up(record, None)
-        if record.state in ("failed", "held") and record.error is not None:
-            raise record.error
+            failure = self.bring_up(record, None)
+        if failure is not None:
+            raise failure
 
-    def bring_up(self, record: Record, snapshot: Snapshot | None) -> None:
-        """Load and start, from this snapshot or from the source as it is now. What goes wrong is the record's state."""
+    def bring_up(self, record: Record, snapshot: Snapshot | None) -> KernelError | None:
+        """Load and start, from this snapshot or from the source as it is now. Return why it is not active, if it
+        is not."""
         began = time.monotonic()
         try:
             if self._deaths.closing:
@@ -83,22 +88,27 @@ class Operations:
             record.step("start")
             self._journal.changed(record)
             self._births.start(instance, None, "")
-        except DiedEarly as death:
-            self._deaths.follow(record, death.instance, death.exit)
-        except PluginHeld as held:
-            self._hold(record, held)
-        except KernelError as error:
-            self._failed(record, error)
+        except (DiedEarly, KernelError) as reason:
+            return self._did_not_start(record, reason)
         except Exception:
             _log.exception("MK0699 the kernel made a mistake of its own; it goes on")
-            self._failed(record, KernelError("MK0699"))
+            return self._did_not_start(record, KernelError("MK0699"))
+        self._open(record, instance)
+        took = round((time.monotonic() - began) * 1000, 1)
+        self._journal.announce(
+            "MK0218", "success", record.name, generation=instance.generation, ms=took,
+            version=instance.manifest.version, level=instance.level, pid=instance.place.pid,
+        )  # fmt: skip
+        return None
+
+    def _did_not_start(self, record: Record, reason: DiedEarly | KernelError) -> KernelError:
+        if isinstance(reason, DiedEarly):
+            self._deaths.follow(record, reason.instance, reason.exit)
+        elif isinstance(reason, PluginHeld):
+            self._hold(record, reason)
         else:
-            self._open(record, instance)
-            took = round((time.monotonic() - began) * 1000, 1)
-            self._journal.announce(
-                "MK0218", "success", record.name, generation=instance.generation, ms=took,
-                version=instance.manifest.version, level=instance.level, pid=instance.place.pid,
-            )  # fmt: skip
+            self._failed(record, reason)
+        return as_error(reason)
 
     def check_requirements(self, manifest: Manifest) -> None:
         """Raises RequirementError for a required plugin that is not there, or not active."""
@@ -150,10 +160,7 @@ class Operations:
 
     def give_up(self, record: Record, reason: KernelError | DiedEarly) -> None:
         """Neither the new source nor the old one runs any more. A death is one like any other."""
-        if isinstance(reason, DiedEarly):
-            self._deaths.follow(record, reason.instance, reason.exit)
-        else:
-            self._failed(record, reason)
+        self._did_not_start(record, reason)
 
     # Down
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from microkernel.errors import KernelError, PluginLoadError, PluginNotActive, ReloadFailed
-from microkernel.kernel.births import Births, DiedEarly
+from microkernel.errors import KernelError, PluginNotActive, ReloadFailed
+from microkernel.kernel.births import Births, DiedEarly, as_error
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
@@ -99,7 +99,7 @@ class Reloading:
                 self._operations.check_requirements(manifest)
                 new = self._load(record, found, manifest, level)
             except (KernelError, DiedEarly) as error:
-                raise self._not_taken(record, candidate.manifest.version, _as_error(error), 0.0) from None
+                raise self._not_taken(record, candidate.manifest.version, as_error(error), 0.0) from None
             swapped = self._swap(record, old, new, found)
         return self._prove(record, swapped) if new.on_probation else swapped.report
 
@@ -130,7 +130,7 @@ class Reloading:
                 self._endings.end(new, gently=False)
             self._go_back(record, old, record.found, state)
             took = (time.monotonic() - paused) * 1000
-            raise self._not_taken(record, new.manifest.version, _as_error(error), took) from None
+            raise self._not_taken(record, new.manifest.version, as_error(error), took) from None
         old_found = record.found
         record.found, record.snapshot, record.manifest, record.level = found, new_snapshot, new.manifest, new.level
         new.on_probation = new.manifest.limits.probation > 0
@@ -155,7 +155,7 @@ class Reloading:
             again = self._remains.put_back(record, self._remains.reclaim(record, new, new.exit.reason))
             self._remains.tell_again(record, again)
             self._go_back(record, swapped.old, swapped.old_found, swapped.state)
-            death = _as_error(DiedEarly(new, new.exit))
+            death = as_error(DiedEarly(new, new.exit))
             raise self._not_taken(record, new.manifest.version, death, swapped.report.paused_ms) from None
 
     def _go_back(self, record: Record, old: Instance, found: Found, state: codec.Raw | None) -> None:
@@ -193,11 +193,3 @@ def _sources(version: str, old: str) -> dict[str, str]:
         "new": "the new source" if version in (old, NO_VERSION) else version,
         "kept": "The old source" if version == old or old == NO_VERSION else old,
     }
-
-
-def _as_error(error: KernelError | DiedEarly) -> KernelError:
-    if isinstance(error, KernelError):
-        return error
-    return PluginLoadError("MK0203", reason=error.exit.reason)
-
-

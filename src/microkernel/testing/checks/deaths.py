@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microkernel.errors import CallTimeout, PluginDied, PluginNotActive
+from microkernel.errors import CallTimeout, PluginDied, PluginLoadError, PluginNotActive
 from microkernel.testing.levels import natively, only_at
 from microkernel.testing.stage import Stage, plugin, refused
 
@@ -393,3 +393,31 @@ def check_who_waits_for_an_answer_can_be_killed(stage: Stage) -> None:
             assert scene.kernel.kill(name).state == "stopped", topic
             scene.kernel.start(name)
         scene.kernel.kill("busy")
+
+
+def check_a_start_that_ends_its_plugin_is_refused(stage: Stage) -> None:
+    """``load`` and ``start`` raise if the plugin ends its own instance, whatever the supervisor does then."""
+    body = """
+    def __init__(self, api: PluginAPI) -> None:
+        sys.exit(3)
+    """
+    manifest = 'supervision = { restart = "temporary" }'
+    sources = {
+        "__init__": plugin(body, manifest=manifest),
+        "start": plugin(body.replace("__init__(self, api: PluginAPI)", "start(self)"), manifest=manifest),
+        "import": plugin("", head="raise SystemExit(3)", manifest=manifest),
+        "start, with success": plugin("def start(self) -> None: sys.exit()", manifest=manifest),
+        "start, again": plugin("def start(self) -> None: sys.exit(3)", manifest="supervision = { backoff = 60 }"),
+    }
+    with stage.run(p=plugin("")) as scene:
+        for what, source in sources.items():
+            scene.kernel.stop("p")
+            stage.write("p", source)
+            assert "exit" in refused(PluginLoadError, scene.kernel.start, "p").text, what
+            scene.until_state("p", "backoff" if what == "start, again" else "stopped")
+        scene.kernel.stop("p")
+        refused(PluginLoadError, scene.kernel.reload, "p")
+        path = stage.write("late", sources["start"])
+        refused(PluginLoadError, scene.kernel.load, path)
+        stage.write("late", plugin(""))
+        assert scene.kernel.start("late").state == "active"
