@@ -39,6 +39,8 @@ class Config:
     inner: Inner = field(default_factory=Inner)
     keys: list[Annotated[str, Secret]] = field(default_factory=list)
     open: str = "open"
+    path: str = ""
+    where: str = ""
 
 class Plugin(IPlugin):
     def start(self): pass

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from microkernel.sdk.plugin import Secret
+from microkernel.sdk.records import hints_of
 from microkernel.wire.secrets import HIDDEN
 
 
@@ -28,7 +29,7 @@ def conceal(config: Any, values: frozenset[str]) -> Any:
         return {key: conceal(each, values) for key, each in config.items()}
     if isinstance(config, list | tuple | set | frozenset):
         return type(config)(conceal(each, values) for each in config)
-    for name, hint in _hints(type(config)).items():
+    for name, hint in hints_of(type(config)).items():
         with suppress(AttributeError, TypeError):  # a class may be made of anything; what cannot be set is left
             before = getattr(config, name)
             after = _marked(before) if _is_secret(hint) else conceal(before, values)
@@ -48,18 +49,8 @@ def revealed(config: Any) -> Iterator[str]:
         for each in config:
             yield from revealed(each)
     else:
-        for name in _hints(type(config)):
+        for name in hints_of(type(config)):
             yield from revealed(getattr(config, name, None))
-
-
-def _hints(kind: type) -> dict[str, Any]:
-    """Of a class that somebody wrote; nothing where it has none, or where they name what does not exist."""
-    if not hasattr(kind, "__annotations__"):
-        return {}
-    try:
-        return typing.get_type_hints(kind, include_extras=True)
-    except Exception:
-        return {}
 
 
 def _is_secret(hint: Any) -> bool:

@@ -15,10 +15,11 @@ from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
-from microkernel.errors import InvalidArguments, PluginKilled, PluginLoadError
+from microkernel.errors import PluginKilled, PluginLoadError
 from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.channel import Channel, ChannelClosed
 from microkernel.sdk.confidential import conceal, revealed
+from microkernel.sdk.configuration import read_configuration
 from microkernel.sdk.decorators import EveryMark, ExposeMark, marked
 from microkernel.sdk.executor import GLANCE, Inline, Job, Pool, Tasks
 from microkernel.sdk.handlers import is_async
@@ -147,7 +148,8 @@ class Runtime:
 
     async def _construct(self) -> None:
         instance = self._instance
-        instance.config = conceal(_read_config(self._module, instance), instance.secrets.values)
+        config = read_configuration(self._module, instance.load.name, instance.load.config, instance.secrets)
+        instance.config = conceal(config, instance.secrets.values)
         instance.secrets.add(revealed(instance.config))
         self._plugin = _plugin_class(self._module, instance.load)(PluginAPI(instance))
         for function, mark in marked(self._plugin):
@@ -319,16 +321,6 @@ def _close_the_rest(loop: Any) -> None:
         if part is not None:
             part.close()
 
-
-def _read_config(module: Any, instance: Instance) -> Any:
-    config = codec.decode(instance.load.config)
-    wanted = getattr(module, "Config", None)
-    if not isinstance(wanted, type):
-        return config
-    try:
-        return codec.convert(config, wanted)
-    except InvalidArguments as error:
-        raise PluginLoadError("MK0121", reason=instance.secrets.cut(error.fields["reason"])) from None
 
 
 def _plugin_class(module: Any, load: messages.Load) -> type[IPlugin]:

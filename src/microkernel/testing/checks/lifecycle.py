@@ -378,12 +378,17 @@ def check_config_has_the_type_of_class_config(stage: Stage) -> None:
 
 
 def check_config_that_does_not_fit_is_failed(stage: Stage) -> None:
-    """A wrong type in the configuration is ``failed`` with the path; so is a variable that is not set."""
+    """A wrong type in the configuration is ``failed`` with the path; so are an unknown key and a variable not set."""
     with stage.run(_configured(size="seven", key="hush-hush"), p=CONFIGURED) as scene:
         info = scene.info("p")
         assert (info.state, info.error_id) == ("failed", "MK0121")
         assert "size" in (info.error or "")
         assert "hush-hush" not in str(info)
+    with stage.run(_configured(sizes=7, key="hush-hush"), p=CONFIGURED) as scene:
+        info = scene.info("p")
+        assert (info.state, info.error_id) == ("failed", "MK0121")
+        assert "[plugin.p.config]" in (info.error or "")
+        assert "unknown key 'sizes'; did you mean 'size'?" in (info.error or "")
     with stage.run(_configured(size=7, key={"env": "MK_NO_SUCH"}), p=CONFIGURED) as scene:
         assert scene.info("p").state == "failed"
         assert "MK_NO_SUCH" in (scene.info("p").error or "")
