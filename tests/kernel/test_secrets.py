@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -211,3 +217,49 @@ def test_a_configuration_without_a_class_is_concealed_by_value() -> None:
     config = conceal({"a": "hush", "b": {"c": ["hush", "open"]}, "n": 4}, frozenset({"hush"}))
     assert repr(config) == "{'a': '***', 'b': {'c': ['***', 'open']}, 'n': 4}"
     assert [*revealed(config)] == ["hush", "hush"]
+
+
+AWKWARD = (
+    'pa"ss', "pa'ss\"x", "pa\\ss\\\\w", "p@ss w/rd+=&?<>", "密码一二", "k😀ey-1", "trail-nl\n", "$HOME`x`", "plain99",
+)  # fmt: skip
+"""Secrets that notations write differently."""
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+@pytest.mark.parametrize(
+    "write",
+    [
+        str, repr, ascii, json.dumps, partial(json.dumps, ensure_ascii=False),
+        lambda value: json.dumps(json.dumps(json.dumps(value))), lambda value: repr(json.dumps([value])),
+        lambda value: json.dumps(value).replace("/", "\\/"),
+        lambda value: repr(value.encode()), lambda value: repr(repr(value.encode())),
+        lambda value: base64.b64encode(value.encode()).decode(),
+        lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
+        lambda value: value.encode().hex(), lambda value: value.encode().hex().upper(),
+        quote, partial(quote, safe=""), quote_plus, lambda value: quote(quote(value, safe="")),
+        html.escape, lambda value: value.encode("ascii", "xmlcharrefreplace").decode(),
+    ],
+)  # fmt: skip
+def test_a_secret_is_cut_out_however_it_is_quoted(value: str, write: Callable[[str], str]) -> None:
+    cut = Secrets([value]).cut(f"before {write(value)} behind")
+    assert re.fullmatch(r"before [b'\"\\\[]*\*\*\*(\\+n|\n|%250A|%0A)?['\"\\\]]* behind", cut), cut
+
+
+@pytest.mark.parametrize("before", ["", "u", "me", "you"])
+@pytest.mark.parametrize("behind", ["", "!", "!!", "!!!"])
+def test_a_secret_is_cut_out_of_base64_of_more_than_itself(before: str, behind: str) -> None:
+    text = base64.b64encode(f"{before}correct-horse-battery{behind}".encode()).decode()
+    cut = Secrets(["correct-horse-battery"]).cut(text)
+    assert "***" in cut
+    assert len(cut) <= 3 + 12
+
+
+def test_a_long_secret_is_cut_out_of_wrapped_base64() -> None:
+    value = "".join(chr(33 + number % 90) for number in range(500))
+    assert set(Secrets([value]).cut(base64.encodebytes(value.encode()).decode()).split()) == {"***"}
+
+
+def test_no_text_of_a_plugin_makes_the_search_slow() -> None:
+    secrets = Secrets(["a\\\\b\"\"''&&%%c", "pa\\ss"])
+    for text in ("\\" * 200_000, "%25" * 60_000, "&amp;" * 40_000, '\\\\"' * 60_000):
+        assert secrets.cut(text) == text  # it ends within the test's deadline

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable
 
 from microkernel.kernel.ports import Reactor
+from microkernel.wire.secrets import Secrets
 
-_LONGEST = 16 * 1024
-"""A line that is longer is cut into several."""
+LONGEST = 16 * 1024
+"""Characters of a line. One that is longer arrives as several, which joined are what was printed."""
 _BUDGET = 256 * 1024
 _REST = 0.25
 """After ``_BUDGET`` bytes without a pause the pipe is not read for ``_REST`` seconds: its writer waits."""
+_REDRAW = 1.0
+"""Seconds between two lines that are shown of what is printed over itself, as a progress bar is."""
 
 
 class Output:
-    """One pipe. On the reactor's thread."""
+    """One pipe, decoded as UTF-8. On the reactor's thread.
 
-    def __init__(self, pipe: int, reactor: Reactor, line: Callable[[str], object]) -> None:
+    A line ends with a newline, or with a carriage return, after which a terminal would print over it: of such lines
+    the first is passed on, and then the latest of each second.
+    """
+
+    def __init__(self, pipe: int, reactor: Reactor, line: Callable[[str], object], secrets: Secrets) -> None:
+        """``secrets`` are cut out of a line before it is divided, so that no part of one is left on either side."""
         self._pipe = pipe
         self._reactor = reactor
         self._line = line
-        self._partial = b""
+        self._secrets = secrets
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
+        self._partial = ""
+        self._overwritten = ""
+        """The latest line that was printed over and not passed on."""
+        self._is_redrawing = False
         self._read = 0
         self._closed = False
 
@@ -34,9 +48,10 @@ class Output:
         """Read what is left, and close."""
         while self._take():
             continue
-        if self._partial:
-            self._emit(self._partial)
         self._closed = True
+        last = self._partial.removesuffix("\r") or self._overwritten
+        if last:
+            self._end_line(last)
         self._reactor.unwatch(self._pipe)
         os.close(self._pipe)
 
@@ -54,14 +69,53 @@ class Output:
         except BlockingIOError:
             return False
         self._read += len(data)
-        *lines, self._partial = (self._partial + data).split(b"\n")
+        *lines, self._partial = (self._partial + self._decoder.decode(data, final=not data)).split("\n")
         for line in lines:
-            self._emit(line)
-        while len(self._partial) > _LONGEST:
-            self._emit(self._partial[:_LONGEST])
-            self._partial = self._partial[_LONGEST:]
+            self._end_line(line.removesuffix("\r"))
+        self._overwrite()
+        if len(self._partial) > LONGEST:
+            self._shorten()
         return bool(data)
 
-    def _emit(self, line: bytes) -> None:
-        for start in range(0, max(len(line), 1), _LONGEST):
-            self._line(line[start : start + _LONGEST].decode(errors="backslashreplace"))
+    def _end_line(self, line: str) -> None:
+        *overwritten, last = line.split("\r")
+        for each in overwritten:
+            self._redraw(each)
+        self._overwritten = ""
+        self._emit(last)
+
+    def _overwrite(self) -> None:
+        """A carriage return at the very end may be one half of a line's end."""
+        end = "\r" if self._partial.endswith("\r") else ""
+        *overwritten, last = self._partial.removesuffix("\r").split("\r")
+        self._partial = last + end
+        for each in overwritten:
+            self._redraw(each)
+
+    def _redraw(self, line: str) -> None:
+        if not line:
+            return
+        if self._is_redrawing:
+            self._overwritten = line
+            return
+        self._is_redrawing = True
+        self._reactor.later(_REDRAW, self._redrawn)
+        self._emit(line)
+
+    def _redrawn(self) -> None:
+        self._is_redrawing = False
+        line, self._overwritten = self._overwritten, ""
+        if not self._closed:
+            self._redraw(line)
+
+    def _shorten(self) -> None:
+        """Pass on the beginning of a line without end, as far as no secret can reach beyond it."""
+        self._partial = self._secrets.cut(self._partial)
+        while len(self._partial) > LONGEST + self._secrets.longest:
+            self._line(self._partial[:LONGEST])
+            self._partial = self._partial[LONGEST:]
+
+    def _emit(self, line: str) -> None:
+        line = self._secrets.cut(line)
+        for start in range(0, max(len(line), 1), LONGEST):
+            self._line(line[start : start + LONGEST])

@@ -64,7 +64,7 @@ class WorkerPlace:
         self._free.extend(self._lanes)
         self._pipes = (os.pipe(), os.pipe())
         self._outputs = [
-            Output(_unblocked(pipe[0]), reactor, partial(tell, uplink))
+            Output(_unblocked(pipe[0]), reactor, partial(tell, uplink), uplink.secrets)
             for pipe, tell in zip(self._pipes, (_printed, _complained), strict=True)
         ]
 

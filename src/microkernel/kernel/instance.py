@@ -53,7 +53,7 @@ class Instance:
         self.snapshot = snapshot
         self.permissions = permissions
         self.secrets = Secrets()
-        """Not to be let out by accident: its runtime cuts them out of what it tells, the kernel out of its output."""
+        """Not to be let out by accident: its runtime cuts them out of what it tells, its place out of its output."""
         self.place: Place
         in_memory = level in ("thread", "process") and not record.visitor
         self.holdings = Holdings(self.name, manifest.limits.shared, self._tell, in_memory=in_memory)

@@ -130,8 +130,7 @@ class Journal:
 
     def output(self, instance: Instance, stream: str, line: str) -> None:
         level = logging.WARNING if stream == "stderr" else logging.INFO
-        text = instance.secrets.cut(line)
-        self._log_line(instance.record, LogRecord(instance.name, self._clock.wall(), level, stream, text))
+        self._log_line(instance.record, LogRecord(instance.name, self._clock.wall(), level, stream, line))
 
     def refused(self, instance: Instance, error: KernelError) -> None:
         instance.record.counts.refused += 1

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import Approval, Determinism, Level, Manifest, Permissions
 from microkernel.wire.messages import Load, Message, Reply
+from microkernel.wire.secrets import Secrets
 
 T = TypeVar("T")
 
@@ -133,7 +134,12 @@ class Uplink(Protocol):
 
     def received(self, message: Message) -> None: ...
 
-    def output(self, stream: str, line: str) -> None: ...
+    @property
+    def secrets(self) -> Secrets:
+        """What is cut out of the instance's output before a line is divided."""
+
+    def output(self, stream: str, line: str) -> None:
+        """A line that it printed, without its secrets."""
 
     def ended(self, exit: Exit) -> None:
         """Exactly once, when nothing of the instance runs any more."""

@@ -1,12 +1,28 @@
-"""Values that are shown nowhere: they are cut out of whatever text an instance lets out."""
+"""Values that are shown nowhere: they are cut out of whatever text an instance lets out.
+
+A value is cut out in each form that programs print texts in: as it is, as ``repr``, JSON, URLs, HTML and ``bytes``
+write it, in any mixture of these; as base64, also as a part of what was encoded; in hexadecimal.
+"""
 
 from __future__ import annotations
 
+import re
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 
 HIDDEN = "***"
 SHORTEST = 4
 """Characters that a secret must have to be cut out: to cut out shorter ones would spoil every text and hide nothing."""
+_LONG = 2 * SHORTEST
+# Lines of a secret and pieces of base64 are cut out by themselves from this length on.
+_WRAPPED = (76, 64)
+# Characters in a line of base64, as MIME and PEM wrap it.
+_WIDEST = 16
+# Characters that stand for one in the widest usual form: four bytes as \\xf0.
+_QUOTED = 7
+# Backslashes before a character that was quoted three times: a text in JSON in a repr in a repr.
+_ENTITIES = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
+_ESCAPES = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\0": "0", "\a": "a"}
 
 
 class Secrets:
@@ -14,23 +30,110 @@ class Secrets:
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self.values: frozenset[str] = frozenset()
+        self.longest = 0
+        """Characters of the longest form: where a text is cut into pieces, this much may belong to the next one."""
         self._forms: tuple[str, ...] = ()
+        self._patterns: tuple[re.Pattern[str], ...] = ()
         self.add(values)
 
     def add(self, values: Iterable[str]) -> None:
         self.values = self.values | {str(value) for value in values}
-        forms = {form for value in self.values for form in _forms(value) if len(form) >= SHORTEST}
+        texts = {text for value in self.values for text in _texts(value)}
+        forms = {form for value in self.values for form in _encoded(value)}
+        forms |= {text for text in texts if _is_simple(text)}
         self._forms = tuple(sorted(forms, key=len, reverse=True))  # one may be a part of another
+        self._patterns = tuple(_pattern(text) for text in sorted(texts - forms, key=len, reverse=True))
+        self.longest = max((_WIDEST * len(value) for value in self.values), default=0)
 
     def cut(self, text: str) -> str:
+        for pattern in self._patterns:
+            text = pattern.sub(HIDDEN, text)
         for form in self._forms:
             if form in text:
                 text = text.replace(form, HIDDEN)
         return text
 
 
-def _forms(value: str) -> Iterator[str]:
-    """As it is, as Python and JSON quote it, and line by line: what is printed arrives in lines."""
-    yield value
-    yield repr(value)[1:-1]
-    yield from (line for line in value.splitlines() if len(line) >= 2 * SHORTEST)
+def _texts(value: str) -> Iterator[str]:
+    """The value, also without the newline that a file ends with, and its lines: what is printed arrives in lines."""
+    yield from (text for text in (value, value.strip()) if len(text) >= SHORTEST)
+    yield from (line for line in value.splitlines() if len(line) >= _LONG)
+
+
+def _is_simple(text: str) -> bool:
+    """Whether every notation writes it as it is."""
+    return text.isascii() and text.isalnum()
+
+
+def _encoded(value: str) -> Iterator[str]:
+    """The forms in which the value is no longer legible."""
+    for data in {b"".join(map(_bytes, text)) for text in (value, value.strip())}:
+        if len(data) >= SHORTEST:
+            yield from (data.hex(), data.hex().upper(), *_base64(data))
+
+
+def _base64(data: bytes) -> Iterator[str]:
+    """Four characters stand for three bytes: what is encoded behind other bytes begins at one of three places, and
+    shares its first and its last character with what is around it."""
+    for before in range(3):
+        text = b2a_base64(bytes(before) + data, newline=False).decode()
+        shared = (0, 3, 2)[(before + len(data)) % 3]
+        yield from _both_alphabets(text[(0, 2, 3)[before] : len(text) - shared])
+    whole = b2a_base64(data, newline=False).decode()
+    for width in (len(whole), *_WRAPPED):
+        for at in range(0, len(whole), width):
+            yield from _both_alphabets(whole[at : at + width])
+
+
+def _both_alphabets(text: str) -> Iterator[str]:
+    if len(text) >= SHORTEST:
+        yield text
+        yield text.replace("+", "-").replace("/", "_")
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """Matches the text however its characters were escaped. Runs of backslashes are bounded, so that no text is slow to
+    search."""
+    runs = re.finditer(r"\\+|[^\\]", text)
+    return re.compile("".join(_backslashes(run[0]) if run[0][0] == "\\" else _character(run[0]) for run in runs))
+
+
+def _backslashes(run: str) -> str:
+    return rf"(?:\\{{{len(run)},{(_QUOTED + 1) * len(run)}}}|(?:{_percent(run[0])}|{_entity(run[0])}){{{len(run)}}})"
+
+
+def _character(char: str) -> str:
+    if _is_simple(char):
+        return char
+    literal = re.escape(char) if char != "\n" else "\r?\n"
+    ways = [rf"\\{{0,{_QUOTED}}}{literal}", _percent(char), _entity(char), rf"\\{{1,{_QUOTED + 1}}}(?:{_escape(char)})"]
+    if not char.isascii():
+        ways.append("".join(rf"\\{{1,{_QUOTED + 1}}}x(?i:{byte:02x})" for byte in _bytes(char)))
+    return f"(?:{'|'.join(ways)})"
+
+
+def _escape(char: str) -> str:
+    """What stands behind a backslash."""
+    code = ord(char)
+    ways = [rf"u(?i:{code:04x})", rf"u\{{(?i:{code:x})\}}", rf"U(?i:{code:08x})"]
+    if code < 0x100:
+        ways += [rf"x(?i:{code:02x})", f"{code:03o}"]
+    elif code > 0xFFFF:
+        high, low = divmod(code - 0x10000, 0x400)
+        ways.append(rf"u(?i:{0xD800 + high:04x})\\{{1,{_QUOTED + 1}}}u(?i:{0xDC00 + low:04x})")
+    return "|".join([*ways, _ESCAPES[char]] if char in _ESCAPES else ways)
+
+
+def _percent(char: str) -> str:
+    """In a URL, or in one that is part of another; in a form a space is a plus."""
+    return "".join(f"%(?:25){{0,2}}(?i:{byte:02x})" for byte in _bytes(char)) + (r"|\+" if char == " " else "")
+
+
+def _entity(char: str) -> str:
+    name = f"|{_ENTITIES[char]}" if char in _ENTITIES else ""
+    return rf"&(?:amp;){{0,2}}(?:#0{{0,4}}{ord(char)}|#[xX]0{{0,4}}(?i:{ord(char):x}){name});"
+
+
+def _bytes(char: str) -> bytes:
+    """Half a character stands for a byte that is not UTF-8, as in a path."""
+    return bytes([ord(char) - 0xDC00]) if "\udc80" <= char <= "\udcff" else char.encode("utf-8", "surrogatepass")

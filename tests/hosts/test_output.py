@@ -1,0 +1,157 @@
+"""What a worker prints arrives as lines: whole characters, whole secrets cut out, and no line without end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from microkernel import Kernel
+from microkernel.hosts._output import LONGEST, Output
+from microkernel.wire.secrets import Secrets
+
+
+class Turned:
+    """A reactor that the test turns: what is to be done later is done when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+    def watch(self, fd: int, ready: Callable[[], object], *, write: bool = False) -> None:
+        self.ready = ready
+
+    def unwatch(self, fd: int) -> None: ...
+
+    def later(self, seconds: float, work: Callable[[], object]) -> Callable[[], object]:
+        self.waiting.append(work)
+        return work
+
+    def pass_time(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for work in waiting:
+            work()
+
+
+class Printed:
+    """A pipe that is written to piece by piece."""
+
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        self.lines: list[str] = []
+        self.reactor = Turned()
+        ours, self._theirs = os.pipe()
+        os.set_blocking(ours, False)
+        self._output = Output(ours, self.reactor, self.lines.append, Secrets(secrets))  # type: ignore[arg-type]
+        self._output.open()
+
+    def write(self, *pieces: bytes) -> list[str]:
+        for piece in pieces:
+            for at in range(0, len(piece), 4096):
+                os.write(self._theirs, piece[at : at + 4096])
+                self.reactor.ready()
+        return self.lines
+
+    def end(self) -> list[str]:
+        os.close(self._theirs)
+        self._output.close()
+        return self.lines
+
+
+@pytest.mark.parametrize("text", ["汉" * 6000, "a" + "汉" * 40_000, "😀" * 30_000, "é", "", "x" * (LONGEST + 1)])
+def test_a_line_is_not_cut_inside_a_character(text: str) -> None:
+    printed = Printed()
+    lines = printed.write(f"{text}\n".encode())
+    assert "".join(lines) == text
+    assert max(map(len, lines)) <= LONGEST
+    printed.end()
+
+
+def test_a_character_that_comes_in_pieces_is_one() -> None:
+    printed = Printed()
+    assert printed.write(*(bytes([byte]) for byte in "汉😀\n".encode())) == ["汉😀"]
+    assert printed.end() == ["汉😀"]
+
+
+def test_bytes_that_are_not_utf_8_are_escaped() -> None:
+    printed = Printed()
+    printed.write(b"caf\xe9 \xff\n", b"\xe6\xb1")
+    assert printed.end() == [r"caf\xe9 \xff", r"\xe6\xb1"]
+
+
+def test_a_line_without_end_arrives_in_pieces() -> None:
+    printed = Printed()
+    printed.write(b"ab" * LONGEST)
+    assert 1 <= len(printed.lines) <= 2
+    assert "".join(printed.end()) == "ab" * LONGEST
+
+
+def test_a_progress_bar_is_shown_at_once_then_once_a_second_and_at_its_end() -> None:
+    printed = Printed()
+    for percent in range(100):
+        printed.write(f"\r{percent}%".encode())
+    assert printed.lines == ["0%"]
+    printed.reactor.pass_time()
+    assert printed.lines == ["0%", "98%"]
+    printed.write(b"\r100%\n", b"done\n")
+    printed.reactor.pass_time()
+    assert printed.lines == ["0%", "98%", "100%", "done"]
+    assert printed.end() == ["0%", "98%", "100%", "done"]
+
+
+def test_a_progress_bar_that_ends_without_a_newline_shows_its_last_state() -> None:
+    printed = Printed()
+    printed.write(*(b"%d%%\r" % percent for percent in range(100)))
+    assert printed.end() == ["0%", "99%"]
+    printed = Printed()
+    printed.write(*(b"\r%d%%" % percent for percent in range(100)))
+    assert printed.end() == ["0%", "99%"]
+
+
+def test_a_carriage_return_before_a_newline_is_part_of_it() -> None:
+    printed = Printed()
+    printed.write(b"one\r\ntwo\r", b"\nthree\r\n\r\n")
+    assert printed.end() == ["one", "two", "three", ""]
+
+
+@pytest.mark.parametrize("before", range(LONGEST - 12, LONGEST + 2))
+def test_a_secret_is_cut_out_where_a_long_line_is_divided(before: int) -> None:
+    for end in (b"\n", b"", b"y" * LONGEST):
+        printed = Printed(["correct-horse"])
+        printed.write(b"x" * before + b"correct", b"-horse" + end)
+        text = "".join(printed.end())
+        assert text == "x" * before + "***" + end.decode().strip("\n")
+
+
+PRINTER = r'''
+import sys
+from microkernel import IPlugin, expose
+class Plugin(IPlugin):
+    def start(self): pass
+    def stop(self): pass
+    @expose
+    def print(self):
+        print("汉" * 6000)
+        for i in range(1000): print(f"\r{i} of 1000", end="", flush=True)
+        print()
+        sys.stdout.buffer.write(b"caf\xe9\n")
+        print("half \ud800 a character")
+        print("the end")
+'''
+
+
+def test_at_level_process(tmp_path: os.PathLike[str]) -> None:
+    plugins = os.path.join(tmp_path, "plugins")
+    os.mkdir(plugins)
+    with open(os.path.join(plugins, "printer.py"), "w", encoding="utf-8") as file:
+        file.write(PRINTER)
+    with Kernel(plugins, isolation="process") as kernel:
+        ended = threading.Event()
+        kernel.on("kernel.log.printer", lambda text: text != "the end" or ended.set())
+        kernel.call("printer.print")
+        assert ended.wait(20)
+        texts = [line.text for line in kernel.core.logs("printer")]
+    assert texts[0] == "汉" * 6000
+    assert (texts[1], texts[-4]) == ("0 of 1000", "999 of 1000")
+    assert len(texts) < 20
+    assert texts[-3:] == [r"caf\xe9", r"half \ud800 a character", "the end"]
