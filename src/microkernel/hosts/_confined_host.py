@@ -29,6 +29,13 @@ DEFAULTS: dict[str, float] = {
 }  # fmt: skip
 """Where neither manifest nor operator set a limit."""
 _VARIABLES = ("PATH", "LANG", "TZ")
+_POOL_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS", "NUMEXPR_MAX_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
+    "TOKIO_WORKER_THREADS", "ARROW_IO_THREADS", "GOMAXPROCS", "JULIA_NUM_THREADS", "LOKY_MAX_CPU_COUNT",
+)  # fmt: skip
+# A plugin uses several libraries with pools of their own; together they have to stay below `limits.threads`.
+_POOLS = 8
 Announce = Callable[[str, str, dict[str, Any]], object]
 """How the kernel tells people a message: its id, about which plugin, the fields of its text."""
 
@@ -64,10 +71,7 @@ class ConfinedHost(WorkerHost):
         read = [spec.source, *(leads[path] or path for path in map(absolute, may.fs_read))]
         given = [leads[path] or path for path in map(absolute, may.fs_write)]
         write = [load.data_dir, *([folder] if folder else []), *given]
-        shown = [name for name in (*_VARIABLES, *may.env) if name in os.environ and name not in spec.hidden]
-        environment = {name: os.environ[name] for name in shown}
-        if folder:
-            environment["TMPDIR"] = folder
+        environment = environment_of(spec, folder, limits)
         walls = self.walls(limits, read, write, [real or path for path, real in leads.items()])
         walls["net"] = bool(may.net)
         return self.wanted(load.name, environment, load.data_dir, walls, limits)
@@ -114,6 +118,26 @@ class ConfinedHost(WorkerHost):
     def close(self) -> None:
         super().close()
         self._watch.close()
+
+
+def environment_of(spec: LaunchSpec, folder: str, limits: Mapping[str, float]) -> dict[str, str]:
+    """Return the variables of a confined plugin. A variable that it was granted comes before one of this level's own,
+    except ``TMPDIR``: a temporary folder elsewhere would be closed."""
+    shown = [name for name in (*_VARIABLES, *spec.permissions.env) if name in os.environ and name not in spec.hidden]
+    granted = {name: os.environ[name] for name in shown}
+    return {**identity_of(spec), **pool_sizes(limits), **granted, **({"TMPDIR": folder} if folder else {})}
+
+
+def identity_of(spec: LaunchSpec) -> dict[str, str]:
+    """Return what ``Path.home()`` and ``getpass.getuser()`` go by. Without it they would look into ``/etc/passwd``."""
+    return {"HOME": spec.load.data_dir, "USER": spec.load.name, "LOGNAME": spec.load.name}
+
+
+def pool_sizes(limits: Mapping[str, float]) -> dict[str, str]:
+    """Return the variables by which native libraries size their pools of threads. By default they start one thread for
+    each processor of the machine, and each takes memory for its stack: on a large machine that passes both limits."""
+    most = max(1, int(limits.get("threads") or DEFAULTS["threads"]) // _POOLS)
+    return dict.fromkeys(_POOL_VARIABLES, str(min(most, len(os.sched_getaffinity(0)))))
 
 
 def where_they_lead(spec: LaunchSpec) -> dict[str, str]:

@@ -1,16 +1,44 @@
 """Where a confined worker may look, beside the path of its interpreter: what Python and its libraries need, and
-nothing that is anybody's."""
+nothing that is anybody's. A path that is not there is left out."""
 
 from __future__ import annotations
 
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
+_TIME_ZONES = ("/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo")
+_CERTIFICATES = (
+    "/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/crypto-policies/back-ends",
+    "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/ca-trust/extracted",
+    "/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/usr/share/crypto-policies",
+)  # fmt: skip
+# Which system this is, as `uname` says in part; what `platform` and `distro` read.
+_RELEASES = (
+    "/etc/os-release", "/etc/lsb-release", "/etc/debian_version", "/etc/redhat-release", "/etc/system-release",
+    "/etc/fedora-release", "/etc/centos-release", "/etc/alpine-release", "/etc/arch-release", "/etc/SuSE-release",
+)  # fmt: skip
+# Names of ports, protocols and content types. Not /etc/hosts and /etc/resolv.conf: these name machines of the
+# operator's network, and the kernel looks names up. Never /etc/passwd and /etc/group: these name people.
+_REGISTRIES = (
+    "/etc/services", "/etc/protocols", "/etc/rpc", "/etc/ethertypes",
+    "/etc/mime.types", "/etc/httpd/mime.types", "/etc/httpd/conf/mime.types", "/etc/apache/mime.types",
+    "/etc/apache2/mime.types", "/usr/local/etc/httpd/conf/mime.types", "/usr/local/etc/mime.types",
+    "/usr/share/mime", "/usr/local/share/mime", "/etc/mailcap", "/usr/share/etc/mailcap", "/usr/local/etc/mailcap",
+    "/etc/magic", "/usr/share/misc", "/usr/share/file", "/usr/share/iso-codes",
+)  # fmt: skip
+_TEXTS_AND_FONTS = (
+    "/etc/fonts", "/usr/share/fonts", "/usr/local/share/fonts", "/usr/share/fontconfig", "/var/cache/fontconfig",
+    "/usr/share/locale", "/usr/local/share/locale", "/usr/share/i18n", "/etc/locale.alias",
+    "/etc/xml", "/usr/share/xml", "/usr/share/sgml",
+)  # fmt: skip
+# What the machine is: libraries choose code and size their pools by it. The system calls `uname` and `sysinfo` and the
+# processor itself say nearly all of this. Not /proc/stat: its counters of interrupts tell what is typed.
+_MACHINE = (
+    "/proc/cpuinfo", "/proc/meminfo", "/proc/loadavg", "/proc/version", "/proc/sys/vm/overcommit_memory",
+    "/sys/devices/system/cpu/online", "/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/present",
+    "/sys/devices/system/cpu/kernel_max", "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
+)  # fmt: skip
 OF_SYSTEM = (
-    # shared libraries
-    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache",
-    # time zones, certificates of authorities, how many processors there are
-    "/etc/localtime", "/usr/share/zoneinfo",
-    "/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem",
-    "/etc/pki/ca-trust/extracted", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
-    "/sys/devices/system/cpu/online", "/sys/devices/system/cpu/possible",
+    *_LIBRARIES, *_TIME_ZONES, *_CERTIFICATES, *_RELEASES, *_REGISTRIES, *_TEXTS_AND_FONTS, *_MACHINE,
     "/dev/urandom", "/dev/random",
 )  # fmt: skip
 GIVEN = ("/dev/null",)

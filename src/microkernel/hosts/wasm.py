@@ -18,7 +18,7 @@ from typing import Any
 from zoneinfo import TZPATH
 
 from microkernel.errors import IsolationUnavailable, PluginLoadError
-from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, limits_of, where_they_lead
+from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, identity_of, limits_of, where_they_lead
 from microkernel.hosts._image import DAMAGED, STEPS, Image
 from microkernel.hosts._packages import folders_of
 from microkernel.hosts._worker_place import WorkerPlace
@@ -89,11 +89,12 @@ class WasmHost(ConfinedHost):
         request["limits"]["memory"] = memory + _ENGINE
         variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in may.env if name in os.environ}
         shown = {name: value for name, value in variables.items() if os.fsdecode(name) not in spec.hidden}
+        own = {os.fsencode(name): os.fsencode(value) for name, value in identity_of(spec).items()}
         given = [spec.load.data_dir, *([folder] if folder else [])]
         packages, leads = folders_of(spec.dependencies), self._folders(spec)
         request["guest"] = {
             "memory": memory,
-            "env": shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
+            "env": own | shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
             "clock": spec.determinism.clock,
             "seed": spec.determinism.seed,
             "cwd": os.fsencode(spec.load.data_dir),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from microkernel.wire.messages import Confined
-from microkernel.worker import landlock, privileges, seccomp
+from microkernel.worker import landlock, privileges, proc_files, seccomp
 
 _ROOM = 64 << 30
 """Addresses beyond the memory: threads and allocators reserve many that they never use. They bound page tables."""
@@ -37,7 +37,9 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
     try:
         if _filter is None:
             prepare()
-        readable, closed = landlock.open_paths([*_of_interpreter(), *wanted["read"]], wanted["granted"])
+        own = proc_files.readable()
+        readable, closed = landlock.open_paths([*_of_interpreter(), *own, *wanted["read"]], wanted["granted"])
+        proc_files.pin([*own, *wanted["read"]])
         writable, closed_too = landlock.open_paths(wanted["write"], wanted["granted"])
         namespaces = privileges.enter_namespaces()
         layer = "limits"

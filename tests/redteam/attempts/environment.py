@@ -6,8 +6,9 @@ import os
 import pwd
 import socket
 import sys
+from pathlib import Path
 
-from tests.redteam.model import Attempt
+from tests.redteam.model import SKIPPED, Attempt
 from tests.redteam.proofs import told, told_is
 
 GROUP = "environment"
@@ -75,6 +76,33 @@ return sorted(line.split(":")[0] for line in open("/etc/passwd"))
     Attempt("read the list of mounts", "读挂载列表", """
 return open("/proc/self/mountinfo").read()[:200]
 """, lambda _, answer: bool(answer.told), "landlock"),
+    Attempt("read this machine's names of other hosts", "读本机记录的其他主机名", """
+return open("/etc/hosts").read()
+""", told_is(lambda _: Path("/etc/hosts").read_text()), "landlock", varies=True),
+    Attempt("read the counters of interrupts, by which keys are timed", "读中断计数器（可推断按键时刻）", """
+return open("/proc/stat").read()[:100]
+""", lambda _, answer: bool(answer.told), "landlock"),
+    Attempt("read which control group another process is in", "读其他进程所在的控制组", """
+return open(f"/proc/{f.victim}/cgroup").read()
+""", told_is(lambda arena: Path(f"/proc/{arena.victim.pid}/cgroup").read_text()), "landlock", varies=True),
+    Attempt("list the control groups of this machine", "列出本机的控制组", """
+return sorted(os.listdir("/sys/fs/cgroup"))
+""", told_is(lambda _: sorted(os.listdir("/sys/fs/cgroup"))), "landlock", varies=True),
+    Attempt("write into its own files in /proc", "写入自己在 /proc 里的文件", """
+with open("/proc/self/comm", "r+") as file: file.write("redteam")
+""", lambda _, answer: Path(f"/proc/{answer.pid}/comm").read_text().strip() == "redteam", "landlock", thread=SKIPPED),
+    Attempt("read which control group it is in", "读自己所在的控制组", """
+return open("/proc/self/cgroup").read()
+""", told_is(lambda _: Path("/proc/self/cgroup").read_text()), "open", means=(
+        ("The path of its control group, which may name the service, container or session that the kernel runs in, and "
+        "the limits of that group; libraries size their pools by it."),
+        "自己所在控制组的路径（其中可能有核心所在服务、容器或会话的名字）和该组的限额；一些库据此决定线程池大小。")),
+    Attempt("read the model of the processor and the memory in use", "读处理器型号与内存用量", """
+return open("/proc/cpuinfo").read().count("processor") * ("MemTotal" in open("/proc/meminfo").read())
+""", told_is(lambda _: Path("/proc/cpuinfo").read_text().count("processor")), "open", means=(
+        ("The model, flags and frequency of the processor, and how much of the machine's memory is in use; native "
+        "libraries choose their code by it."),
+        "处理器的型号、特性和频率，以及本机内存用了多少；原生库据此选择代码路径。")),
     Attempt("ask for this machine's name", "查询本机名字", """
 return socket.gethostname()
 """, told_is(lambda _: socket.gethostname()), "open", wasm="guest", means=(
