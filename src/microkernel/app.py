@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -19,15 +19,17 @@ from typing import Any
 from microkernel.embedder.calls import Later, Waiter, call_message, give_up, route, value_of
 from microkernel.embedder.handlers import Embedder
 from microkernel.errors import CallTimeout, ConfigError, IsolationUnavailable, KernelClosed
+from microkernel.kernel import manifest
 from microkernel.kernel.clock import SystemClock
 from microkernel.kernel.grants import Review
 from microkernel.kernel.info import PluginInfo
 from microkernel.kernel.kernel import Core
-from microkernel.kernel.manifest import LEVELS, KernelConfig, Level
+from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.kernel.ports import Availability, Host
 from microkernel.kernel.reload import ReloadReport
 from microkernel.kernel.settings import check_kernel_name
 from microkernel.loader import FileLoader, LockFile, read_config
+from microkernel.loader.config_in_code import KernelConfig, config_of
 from microkernel.loader.given import Grants, Places, list_places, read_grants
 from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.event import Reply, Subscription
@@ -40,22 +42,24 @@ __all__ = ["Kernel", "KernelConfig"]
 logging.getLogger("microkernel").addHandler(logging.NullHandler())  # silent, unless the program wants to hear
 
 _EXTRAS = {"wasm": "wasm"}
+Configured = manifest.KernelConfig | Mapping[str, Any] | str | os.PathLike[str]
 
 
 class Kernel:
     """Runs the plugins of some folders. Use it as a context manager, ``with`` or ``async with``.
 
-    ``plugins``: a folder, a file, or several. ``config``: a ``KernelConfig``, or the path of a ``microkernel.toml``,
-    which is read again when a plugin is started or reloaded; by default nothing is read. ``isolation`` overrides what
-    manifests and config say. ``python`` is the interpreter that workers run. ``lock`` is the path of a
-    ``microkernel.lock``, in which approvals are remembered; without it they last as long as the kernel. It prints
-    nothing (its logger is ``microkernel``), opens no socket, watches no file and installs no signal handler.
+    ``plugins``: a folder, a file, or several. ``config``: a ``KernelConfig``, a dict with the keys of a
+    ``microkernel.toml``, or the path of one, which is read again when a plugin is started or reloaded; by default
+    nothing is read. ``isolation`` overrides what manifests and config say. ``python`` is the interpreter that workers
+    run. ``lock`` is the path of a ``microkernel.lock``, in which approvals are remembered; without it they last as long
+    as the kernel. It prints nothing (its logger is ``microkernel``), opens no socket, watches no file and installs no
+    signal handler.
     """
 
     def __init__(
         self,
         plugins: Places = (),
-        config: KernelConfig | str | os.PathLike[str] | None = None,
+        config: Configured | None = None,
         name: str = "",
         isolation: Level | None = None,
         grants: Grants | None = None,
@@ -64,9 +68,9 @@ class Kernel:
     ) -> None:
         if isolation is not None and isolation not in LEVELS:
             raise IsolationUnavailable("MK0501", level=isolation, reason=f"the levels are {', '.join(LEVELS)}")
-        self._config = config if isinstance(config, KernelConfig) else _read(config)
-        self._reread: Callable[[], KernelConfig] | None = None
-        if config is not None and not isinstance(config, KernelConfig):
+        self._config = configuration(config)
+        self._reread: Callable[[], manifest.KernelConfig] | None = None
+        if isinstance(config, str | os.PathLike):
             self._reread = partial(_read, os.path.abspath(config))  # the working folder may be another by then
         self._places = [*list_places(plugins), *self._config.plugins]
         self.name = check_kernel_name(name or self._config.name or _name_after(self._places))
@@ -370,10 +374,15 @@ def _name_after(places: Leftovers) -> str:
     return stem if stem.isprintable() and stem else "kernel"
 
 
-def _read(path: str | os.PathLike[str] | None) -> KernelConfig:
+def configuration(config: Configured | None) -> manifest.KernelConfig:
+    """From any of the forms in which a Kernel takes it. Raises ConfigError."""
+    if config is None:
+        return manifest.KernelConfig()
+    return _read(config) if isinstance(config, str | os.PathLike) else config_of(config)
+
+
+def _read(path: str | os.PathLike[str]) -> manifest.KernelConfig:
     """Paths in a configuration file are relative to its folder."""
-    if path is None:
-        return KernelConfig()
     config, folder = read_config(os.fspath(path)), Path(path).resolve().parent
     return replace(
         config,

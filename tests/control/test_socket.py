@@ -406,3 +406,9 @@ def test_what_a_visitor_sends_before_it_leaves_counts(kernel: Kernel, server: Co
     )
     connection.close()
     assert until(lambda: heard == [7])
+
+
+def test_a_with_block_gives_an_embedded_kernel_its_socket(kernel: Kernel) -> None:
+    with ControlServer(kernel.core) as server:
+        assert paths.answers(server.path)
+    assert not server.path.exists()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import TracebackType
 
 from microkernel.control.paths import address, answers, credentials, dial, locked, secure, socket_path
 from microkernel.control.place import RemotePlace
@@ -37,7 +38,10 @@ WELCOME = frozenset({
 
 
 class ControlServer:
-    """Lets visitors into ``core``. ``open`` and ``close`` on a thread that may wait."""
+    """Lets visitors into ``core``. ``open`` and ``close`` on a thread that may wait; or use it in a ``with`` block.
+
+    An embedded kernel has a control socket while this is open: ``with ControlServer(kernel.core): ...``.
+    """
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -45,6 +49,15 @@ class ControlServer:
         self._listener: socket.socket | None = None
         self._visitors: set[Visitor] = set()
         self._numbers = count(1)
+
+    def __enter__(self) -> ControlServer:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def open(self) -> None:
         """Listen. Raises KernelError: MK0702 where another kernel does, MK0704 where the place is not ours."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Group, KernelConfig, PluginConfig
 from microkernel.loader import schema
@@ -49,4 +51,9 @@ def read_config(path: str) -> KernelConfig:
         if error.id != "MK0101":
             raise
         raise ConfigError("MK0102", path=shown(path), reason="no such file") from None
-    return KernelConfig(**schema.read_table(toml, _KERNEL, Where(path, ConfigError)))
+    return KernelConfig(**check_config(toml, Where(path, ConfigError)))
+
+
+def check_config(table: Any, where: Where) -> dict[str, Any]:
+    """The fields of a KernelConfig from a table such as the file has. Raises ConfigError MK0109 or MK0110."""
+    return schema.read_table(table, _KERNEL, where)

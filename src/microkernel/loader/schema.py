@@ -236,6 +236,9 @@ def free_table(value: Any, where: Where) -> dict[str, Any]:
     """A table of any keys."""
     if not isinstance(value, dict):
         raise where.misfit("a table", value)
+    for key in value:
+        if not isinstance(key, str):  # a program may write such
+            raise where.below(str(key)).misfit("a table whose keys are texts", key)
     return value
 
 
@@ -303,7 +306,10 @@ PERMISSIONS: Schema = {
 
 
 def permissions(value: Any, where: Where) -> Permissions:
-    """A key that is not there grants nothing, so a table, even an empty one, is a narrowing."""
+    """A key that is not there grants nothing, so a table, even an empty one, is a narrowing. A program may also give
+    Permissions."""
+    if isinstance(value, Permissions):
+        return value
     given = read_table(_flat(value, where), PERMISSIONS, where)
     return Permissions(**as_fields({key: given.get(key, ()) for key in PERMISSIONS}))
 

@@ -1,0 +1,92 @@
+"""The configuration as a program writes it: the keys of ``microkernel.toml``, with the same checks and messages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+
+from microkernel.errors import ConfigError
+from microkernel.kernel import manifest
+from microkernel.kernel.manifest import Group, Level, Permissions, PluginConfig
+from microkernel.loader.config import check_config
+from microkernel.loader.schema import Where
+
+Table = Mapping[str, Any]
+_DEFAULTS = manifest.KernelConfig()
+
+
+class KernelConfig(manifest.KernelConfig):
+    """``microkernel.toml`` in code: ``KernelConfig(isolation="sandbox", limits={"memory": "256MiB"})``.
+
+    ``plugins``: folders, files or entry points; like ``data_dir``, relative to the working folder. ``limits``, and each
+    table of ``plugin`` and ``group``, have the keys that they have in the file; a size may be a text.
+
+    Raises ConfigError: MK0109 for an unknown key, with a suggestion; MK0110 for a wrong value.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        name: str = "",
+        plugins: Sequence[str | os.PathLike[str]] = (),
+        isolation: Level = "process",
+        min_isolation: Level = "process",
+        fallback: Sequence[Level] = (),
+        data_dir: str | os.PathLike[str] = "",
+        language: str = "",
+        log_level: str = "INFO",
+        limits: Mapping[str, float | str] = _DEFAULTS.limits,
+        plugin: Mapping[str, PluginConfig | Table] = _DEFAULTS.plugin,
+        group: Mapping[str, Group | Table] = _DEFAULTS.group,
+    ) -> None:
+        given = {
+            "name": name, "plugins": plugins, "isolation": isolation, "min_isolation": min_isolation,
+            "fallback": fallback, "data_dir": data_dir, "language": language, "log_level": log_level,
+            "limits": limits, "plugin": plugin, "group": group,
+        }  # fmt: skip
+        super().__init__(**_checked(_set_in(given), "KernelConfig"))
+
+
+def config_of(given: manifest.KernelConfig | Table) -> manifest.KernelConfig:
+    """The configuration that a program gives to a Kernel, checked. Raises ConfigError as ``KernelConfig`` does."""
+    if isinstance(given, KernelConfig):
+        return given
+    if isinstance(given, manifest.KernelConfig):
+        return KernelConfig(**{each.name: getattr(given, each.name) for each in fields(given)})
+    if not isinstance(given, Mapping):
+        raise Where("Kernel", ConfigError, "config").misfit("a KernelConfig, a table, or the path of a file", given)
+    return manifest.KernelConfig(**_checked(given, "config"))
+
+
+def _checked(given: Table, path: str) -> dict[str, Any]:
+    return check_config(_as_in_toml(given), Where(path, ConfigError))
+
+
+def _set_in(given: Table) -> Table:
+    """Without what is as the defaults have it: the file would not name it."""
+    return {key: value for key, value in given.items() if value != getattr(_DEFAULTS, key)}
+
+
+def _as_in_toml(value: Any, key: str = "") -> Any:
+    """A program's value in the forms that TOML has. A plugin's own ``config`` is left as it is."""
+    if isinstance(value, PluginConfig | Group):
+        value = _without_defaults(value)
+    if isinstance(value, Permissions) or key == "config":
+        return value
+    if isinstance(value, Mapping):
+        return {name: _as_in_toml(each, name) for name, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_as_in_toml(each) for each in value]
+    if key == "clock" and isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _without_defaults(value: PluginConfig | Group) -> dict[str, Any]:
+    default = type(value)()
+    named = ((each.name, getattr(value, each.name)) for each in fields(value))
+    return {name: own for name, own in named if own != getattr(default, name)}

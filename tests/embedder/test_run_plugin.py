@@ -1,0 +1,64 @@
+"""``run_plugin``: the plugin under test, the plugins it needs, and a configuration in any form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microkernel import KernelConfig
+from microkernel.errors import ConfigError, PluginLoadError
+from microkernel.testing import run_plugin, stage
+
+ASKS = stage.plugin(
+    """
+    @expose
+    def total(self) -> int: return self.api.call("rates.rate") * 2
+    @expose
+    def shown(self) -> Any: return self.api.config
+    """
+)
+RATES = stage.plugin("@expose\ndef rate(self) -> int: return 21")
+NAMED = stage.plugin("@expose\ndef rate(self) -> int: return 21", manifest='name = "rates"')
+
+
+@pytest.mark.parametrize("others", [{"rates": RATES}, [NAMED]])
+def test_others_are_there_for_it(others: Any) -> None:
+    with run_plugin(ASKS, others=others) as kernel:
+        assert kernel.call("plugin.total") == 42
+
+
+def test_another_may_be_a_path(tmp_path: Path) -> None:
+    (tmp_path / "rates.py").write_text(RATES)
+    with run_plugin(ASKS, others=[tmp_path / "rates.py"]) as kernel:
+        assert kernel.call("plugin.total") == 42
+
+
+@pytest.mark.parametrize("form", [dict, lambda table: KernelConfig(**table)])
+def test_the_configuration_reaches_the_plugin(form: Any) -> None:
+    with run_plugin(ASKS, config=form({"plugin": {"plugin": {"config": {"server": "x"}}}})) as kernel:
+        assert kernel.call("plugin.shown") == {"server": "x"}
+
+
+def test_or_it_is_the_path_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "microkernel.toml").write_text("[plugin.plugin.config]\nserver = 'y'\n")
+    with run_plugin(ASKS, config=tmp_path / "microkernel.toml") as kernel:
+        assert kernel.call("plugin.shown") == {"server": "y"}
+
+
+def test_a_wrong_configuration_is_raised() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'isolation'"), run_plugin(ASKS, config={"isolatoin": 1}):
+        pass
+
+
+def test_what_is_wrong_with_another_is_raised() -> None:
+    with pytest.raises(PluginLoadError), run_plugin(ASKS, others={"rates": "x = 1\ny = 2\n"}):
+        pass
+
+
+@pytest.mark.parametrize("level", ["thread", "process"])
+def test_a_configuration_that_cannot_travel_fails_that_plugin(level: Any) -> None:
+    wrong = {"plugin": {"plugin": {"config": {"server": object()}}}}
+    with pytest.raises(Exception, match="server"), run_plugin(ASKS, level, config=wrong):
+        pass
