@@ -6,18 +6,33 @@ error can be shown in any language. Each docstring says what survives the error.
 
 from __future__ import annotations
 
+import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-_CATALOG = Path(__file__).parent / "messages" / "en.toml"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def valid_text(text: str) -> str:
+    """Return the text with each lone surrogate escaped, so that it can be encoded.
+
+    Python reads bytes that are not UTF-8, as in names of files, as surrogates: ``caf\\xe9`` is shown for the byte E9.
+    """
+    return _SURROGATE.sub(_escaped, text) if not text.isascii() else text
+
+
+def _escaped(surrogate: re.Match[str]) -> str:
+    code = ord(surrogate[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 @cache
 def _english() -> dict[str, str]:
     import tomllib  # only who shows an error needs it
+    from importlib.resources import files  # not a path: the package may lie in a zip file
 
-    return {key: entry["text"] for key, entry in tomllib.loads(_CATALOG.read_text(encoding="utf-8")).items()}
+    text = (files(__package__) / "messages" / "en.toml").read_text(encoding="utf-8")
+    return {key: entry["text"] for key, entry in tomllib.loads(text).items()}
 
 
 class KernelError(Exception):
@@ -45,9 +60,9 @@ class KernelError(Exception):
         """The English line, without the id."""
         template = _english().get(self.id, "{reason}")
         try:
-            return template.format(**self.fields)
+            return valid_text(template.format(**self.fields))
         except (LookupError, ValueError, TypeError, AttributeError):  # fields may come from a worker
-            return f"{template} {self.fields}"
+            return valid_text(f"{template} {self.fields}")
 
     def __str__(self) -> str:
         return f"{self.id} {self.text}"

@@ -34,6 +34,7 @@ from hypothesis import strategies as st
 from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge
 from microkernel.guest import codec as guest
 from microkernel.wire import codec as native
+from microkernel.wire.codec import NOT_UNICODE
 
 
 def kind_of(value: object) -> str:
@@ -209,9 +210,12 @@ NO_VALUES: list[tuple[Any, str, str]] = [
     (object(), "the payload", "object"), ([1, object()], "[1]", "object"), ({"a": [1j]}, ".a[0]", "complex"),
     ({1: range(3)}, "[1]", "range"), (2**64, "the payload", f"int {2**64}, over 64 bits"),
     ({"n": -(2**63) - 1}, ".n", f"int {-(2**63) - 1}, over 64 bits"), (Number(3), "the payload", "Number"),
-    (deque([1]), "the payload", "deque"), ("\ud800", "the payload", "str"), (Line, "the payload", "type"),
+    (deque([1]), "the payload", "deque"), (Line, "the payload", "type"),
+    ("\ud800", "the payload", NOT_UNICODE), ({"a": ["\udce9"]}, ".a[0]", NOT_UNICODE),
+    ({"b\udce9": 1}, r"(key 'b\udce9')", NOT_UNICODE),
+    ({"a\udce9": [{"\ud800": 1}]}, r".a\xe9[0] (key '\ud800')", NOT_UNICODE),
     (Line("a", object()), ".price", "object"), (Point(Stranger()), "[0]", "Stranger"),
-    ({(1, 1j): 2}, "the payload", "dict"),
+    ({(1, 1j): 2}, "(key (1, 1j))[1]", "complex"),
     ([{"a": {1, 2, Stranger}}], "", ""), (len, "the payload", "builtin_function_or_method"),
     (..., "the payload", "ellipsis"),
 ]  # fmt: skip
@@ -874,5 +878,5 @@ def test_both_have_the_same_names() -> None:
     assert {name for name in vars(native) if not name.startswith("_")} - {
         "Any", "Callable", "Iterable", "Mapping", "Protocol", "Sequence", "T", "TypeVar", "annotations", "datetime",
         "lru_cache", "msgspec", "partial",
-        "InvalidArguments", "NotPlainData", "PayloadTooLarge",
+        "InvalidArguments", "NotPlainData", "PayloadTooLarge", "valid_text",
     } == set(guest.__all__)  # fmt: skip

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge
+from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge, valid_text
 from microkernel.guest import conversion, packing, records
 from microkernel.guest import schema as schemas
 from microkernel.guest.containers import same
@@ -42,6 +42,8 @@ class Attached(Protocol):
 
 
 T = TypeVar("T", bound=Attached)
+NOT_UNICODE = "text that is not valid Unicode"
+"""The kind of a text that holds half a character, a lone surrogate: it has no UTF-8."""
 Attach = Callable[[Any], T | None]
 """What travels beside the bytes for a value; None where it is no value for that."""
 
@@ -86,7 +88,8 @@ def _encode(value: Any, stand_in: packing.StandIn | None) -> bytes:
         data = packing.pack(value, stand_in)
     except _ENCODE_FAILURES as failure:
         path, kind = _find_offender(value, stand_in)
-        raise NotPlainData("MK0602", path=path, kind=kind, reason=str(failure)) from None
+        reason = valid_text(str(failure))
+        raise NotPlainData("MK0602", path=valid_text(path), kind=kind, reason=reason) from None
     if len(data) > MAX_PAYLOAD:
         raise PayloadTooLarge("MK0603", size=len(data), limit=MAX_PAYLOAD)
     return data
@@ -125,7 +128,7 @@ def encode_arguments(
 def plain_text(text: str, longest: int = 16_000) -> str:
     """A text that can travel: Python's may hold half characters, and have any length."""
     short = text if len(text) <= longest else text[:longest] + " …"
-    return short.encode("utf-8", "backslashreplace").decode()
+    return valid_text(short)
 
 
 def invalid(failure: BaseException) -> InvalidArguments:
@@ -199,14 +202,15 @@ def _find_offender(value: Any, stand_in: packing.StandIn | None) -> tuple[str, s
     for _ in range(MAX_DEPTH):
         inner = next((step for step in _children(value) if not _encodes(step[1], stand_in)), None)
         if inner is None:
-            return path or "the payload", _kind(value)
+            return path.strip() or "the payload", _kind(value)
         path, value = path + inner[0], inner[1]
     return path[:120] + "…", "nested too deep, or into itself"
 
 
 def _children(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        return [(f".{key}" if isinstance(key, str) else f"[{key!r}]", item) for key, item in value.items()]
+        named = [(f".{key}" if isinstance(key, str) else f"[{key!r}]", item) for key, item in value.items()]
+        return [*named, *((f" (key {key!r})", key) for key in value)]
     if isinstance(value, list | tuple | set | frozenset):
         return [(f"[{index}]", item) for index, item in enumerate(value)]
     fields = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None) or ()
@@ -222,12 +226,14 @@ def _encodes(value: Any, stand_in: packing.StandIn | None) -> bool:
 
 
 def _kind(value: Any) -> str:
-    return f"int {str(value)[:24]}, over 64 bits" if type(value) is int else type(value).__name__
+    if type(value) is int:
+        return f"int {str(value)[:24]}, over 64 bits"
+    return NOT_UNICODE if isinstance(value, str) else type(value).__name__
 
 
 __all__ = [
-    "ATTACHED", "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "MOST_ATTACHED", "NODEFAULT", "UNSET", "Attach",
-    "Attached", "Raw", "Struct", "check_size", "convert", "decode", "decoder_for", "encode", "encode_arguments",
-    "encode_message", "encode_with", "field", "forget_types", "invalid", "plain_text", "record_type", "schema",
-    "values_of",
+    "ATTACHED", "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "MOST_ATTACHED", "NODEFAULT", "NOT_UNICODE", "UNSET",
+    "Attach", "Attached", "Raw", "Struct", "check_size", "convert", "decode", "decoder_for", "encode",
+    "encode_arguments", "encode_message", "encode_with", "field", "forget_types", "invalid", "plain_text",
+    "record_type", "schema", "values_of",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.ports import Audit, Exit, Feed, Reactor, Uplink
 from microkernel.wire.keeping import Patience
 from microkernel.wire.messages import Load, Message, Stop
+from microkernel.wire.texts import path_to_text
 
 _BUFFER = 256 * 1024
 _FAREWELL = 0.25
@@ -172,7 +173,7 @@ class WorkerPlace:
     def _begin_talk(self) -> None:
         """The first that is said to it."""
         if self._load is not None:
-            self._channel.send_down(self._load)
+            self._channel.send_down(self._load.with_paths(path_to_text))
 
     def _malformed(self, error: KernelError) -> None:
         self._uplink.malformed(error)

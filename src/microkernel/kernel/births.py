@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from microkernel.errors import IsolationUnavailable, KernelError, PluginDied, PluginLoadError
+from microkernel.errors import IsolationUnavailable, KernelError, NotPlainData, PluginDied, PluginLoadError
 from microkernel.kernel import gate
 from microkernel.kernel.approvals import Approvals
 from microkernel.kernel.info import source_path
@@ -153,7 +154,7 @@ class Births:
             sources=dict(snapshot.sources),
             package=snapshot.package,
             peers=self._peers(instance.record),
-            config=codec.Raw(codec.encode(config)),
+            config=codec.Raw(_encoded(config)),
             secrets=sorted(instance.secrets.values),
             data_dir=str(self._data_dir / instance.name),
             concurrency=manifest.concurrency,
@@ -172,6 +173,14 @@ def _listed(patterns: tuple[str, ...] | None) -> list[str] | None:
 
 def _with_own(patterns: tuple[str, ...] | None, name: str) -> list[str] | None:
     return None if patterns is None else [*patterns, f"{name}.**"]
+
+
+def _encoded(config: dict[str, Any]) -> bytes:
+    try:
+        return codec.encode(config)
+    except NotPlainData as error:
+        error.fields["path"] = f"config{'' if error.path[:1] in '.[' else ' '}{error.path}"
+        raise
 
 
 def load_error(news: messages.Failed) -> KernelError:

@@ -12,6 +12,7 @@ from microkernel.kernel.grants import fields_of
 from microkernel.kernel.manifest import NO_PERMISSIONS, Permissions
 from microkernel.kernel.ports import Snapshot
 from microkernel.kernel.registry import Record
+from microkernel.wire.texts import path_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,11 @@ class PluginInfo:
 
 @dataclass(frozen=True, slots=True)
 class PluginSource:
-    """Where a plugin's code is, a file or a folder, and what one must know to decide what a change of it means."""
+    """Where a plugin's code is, a file or a folder, and what one must know to decide what a change of it means.
+    ``path`` is bytes where it is not valid Unicode: ``os.fsdecode`` takes both."""
 
     name: str
-    path: str
+    path: str | bytes
     state: str
     requires: tuple[str, ...]
     error_id: str | None
@@ -70,28 +72,31 @@ class PluginSource:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """``places`` are where the kernel looks for plugins, as absolute paths or entry points."""
+    """``places`` are where the kernel looks for plugins, as absolute paths or entry points; see PluginSource.path."""
 
-    places: tuple[str, ...]
+    places: tuple[str | bytes, ...]
     plugins: tuple[PluginSource, ...]
 
 
-def read_of(record: Record) -> dict[str, str]:
-    """The SHA-256 of each source file that was read, by its path: what runs, whatever is on the disk by now."""
+def read_of(record: Record) -> dict[str | bytes, str]:
+    """The SHA-256 of each source file that was read, by its path: what runs, whatever is on the disk by now. See
+    PluginSource.path."""
     snapshot = record.snapshot
     if snapshot is None:
         return {}
     import hashlib
 
     return {
-        os.path.join(snapshot.root, name): hashlib.sha256(data).hexdigest() for name, data in snapshot.sources.items()
+        path_value(os.path.join(snapshot.root, name)): hashlib.sha256(data).hexdigest()
+        for name, data in snapshot.sources.items()
     }
 
 
 def sources_of(places: Iterable[str], records: Iterable[Record]) -> Sources:
     """For whoever watches them."""
     absolute = [place if place.startswith("entry-point") else os.path.abspath(place) for place in places]
-    return Sources(tuple(absolute), tuple(_source_of(record) for record in records if not record.visitor))
+    plugins = tuple(_source_of(record) for record in records if not record.visitor)
+    return Sources(tuple(map(path_value, absolute)), plugins)
 
 
 def source_path(record: Record, snapshot: Snapshot | None) -> str:
@@ -106,7 +111,7 @@ def _source_of(record: Record) -> PluginSource:
     """The path of a plugin behind an entry point is known once its source was read."""
     path = source_path(record, record.snapshot)
     error = record.error.id if record.error is not None else None
-    return PluginSource(record.name, path, record.state, record.manifest.requires, error, record.built_in)
+    return PluginSource(record.name, path_value(path), record.state, record.manifest.requires, error, record.built_in)
 
 
 def describe(record: Record, now: float, on_board: int) -> PluginInfo:

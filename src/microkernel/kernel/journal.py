@@ -9,7 +9,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from microkernel.errors import KernelError
+from microkernel.errors import KernelError, NotPlainData
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.letters import EventLetter
@@ -19,6 +19,7 @@ from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import ends_of
 from microkernel.wire.messages import Failure
+from microkernel.wire.texts import valid_texts
 
 _KINDS = {"explain": 20, "direct": 20, "success": 20, "notice": 20, "warn": 30, "error": 40}
 _LONGEST = 16_000
@@ -61,7 +62,7 @@ class Journal:
     def publish(self, topic: str, **data: Any) -> None:
         """An event of the kernel's own. It waits for nobody."""
         if self.bus.topics.matches[topic]:
-            self.bus.emit("kernel", topic, codec.Raw(codec.encode(data)), patient=False)
+            self.bus.emit("kernel", topic, codec.Raw(_encoded(data)), patient=False)
 
     def changed(self, record: Record) -> None:
         """A plugin's state is another now."""
@@ -158,6 +159,13 @@ def _filled(text: str, fields: dict[str, Any]) -> str:
             break
     return codec.plain_text("".join([*parts, text[end:]]))
 
+
+
+def _encoded(data: dict[str, Any]) -> bytes:
+    try:
+        return codec.encode(data)
+    except NotPlainData:  # a name of a file, for example, that is not UTF-8
+        return codec.encode(valid_texts(data))
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:

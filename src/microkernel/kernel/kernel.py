@@ -3,6 +3,7 @@ only through their ports."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -310,7 +311,7 @@ class Core(Approving, Buried, Texts):
         """Where the plugins come from."""
         return sources_of(self.places, self.registry)
 
-    def source(self, name: str) -> dict[str, str]:
+    def source(self, name: str) -> dict[str | bytes, str]:
         """What was read of a plugin: SHA-256 by path."""
         return read_of(self.registry.get(name))
 
@@ -319,9 +320,9 @@ class Core(Approving, Buried, Texts):
         self.journal.announce(id, level_of(id), plugin, **(fields or {}))
         return True
 
-    def load(self, path: str, built_in: bool = False) -> PluginInfo:
+    def load(self, path: str | bytes, built_in: bool = False) -> PluginInfo:
         """Add and start one plugin. Raises PluginLoadError and its kin; what was refused before it ran is not kept."""
-        found = self.loader.find(path)
+        found = self.loader.find(os.fsdecode(path))
         if found.error is not None:
             raise found.error
         if found.name in self.registry:

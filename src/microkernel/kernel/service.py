@@ -10,12 +10,13 @@ from dataclasses import asdict, is_dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from microkernel.errors import InvalidArguments, KernelError, MethodNotFound
+from microkernel.errors import InvalidArguments, KernelError, MethodNotFound, valid_text
 from microkernel.kernel.registry import did_you_mean
 from microkernel.kernel.threads import in_thread
 from microkernel.wire import codec
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Call, Failure, Reply
+from microkernel.wire.texts import valid_texts
 
 
 class Controls(Protocol):
@@ -33,7 +34,7 @@ class Controls(Protocol):
     def source(self, name: str) -> Any: ...
     def sources(self) -> Any: ...
     def announce(self, id: str, plugin: str = "", fields: dict[str, Any] | None = None) -> Any: ...
-    def load(self, path: str) -> Any: ...
+    def load(self, path: str | bytes) -> Any: ...
     def unload(self, name: str) -> Any: ...
     def review(self, name: str) -> Any: ...
     def approve(self, name: str, digest: str = "", remember: bool = True) -> Any: ...
@@ -69,11 +70,11 @@ class KernelService:
         try:
             args, kwargs = codec.decode(call.args, list[Any]), codec.decode(call.kwargs, dict[str, Any])
             value = self._perform(method, args, kwargs)
-            reply = Reply(call.id, codec.Raw(codec.encode(_plain(value))))
+            reply = Reply(call.id, codec.Raw(codec.encode(valid_texts(_plain(value)))))
         except KernelError as error:
             reply = Reply(call.id, failure=from_error(error))
         except Exception as error:
-            reply = Reply(call.id, failure=Failure(type=type(error).__name__, message=str(error)))
+            reply = Reply(call.id, failure=Failure(type=type(error).__name__, message=valid_text(str(error))))
         answer(reply)
 
     def _perform(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -91,7 +92,7 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {key if isinstance(key, bytes) else str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, KernelError) else value

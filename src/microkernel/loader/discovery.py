@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
-from microkernel.errors import ManifestError, PluginLoadError
+from microkernel.errors import ManifestError, PluginLoadError, valid_text
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found
 from microkernel.loader.files import read_text, shown, unreadable
@@ -67,6 +67,8 @@ def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> Foun
 
 
 def _broken(name: str, path: str, error: PluginLoadError) -> Found:
+    """A name that is not valid Unicode is escaped: no plugin that runs can have it."""
+    name = valid_text(name)
     return Found(name, path, Manifest(name), error)
 
 

@@ -6,18 +6,18 @@ import os
 import stat
 from typing import Any, TypeVar
 
-from microkernel.errors import KernelError
+from microkernel.errors import KernelError, valid_text
 
 E = TypeVar("E", bound=KernelError)
 
 
 def shown(path: str) -> str:
-    """The path as its user would write it: relative when it lies below the working folder."""
+    """The path as its user would write it: relative when it lies below the working folder, and valid Unicode."""
     try:
         here = os.path.join(os.getcwd(), "")
     except OSError:
-        return path
-    return path.removeprefix(here)
+        return valid_text(path)
+    return valid_text(path.removeprefix(here))
 
 
 def read_bytes(path: str, error: type[KernelError]) -> bytes:

@@ -10,7 +10,8 @@ from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Permissions
 from microkernel.loader.schema import Where, permissions
 
-Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Places = Path | Sequence[Path]
 Given = Permissions | Literal["declared"] | Mapping[str, Sequence[str]]
 Grants = Mapping[str, Given]
 """By plugin: permissions, ``"declared"`` for all that its manifest asks for, or a table as in a manifest."""
@@ -18,9 +19,9 @@ _WHERE = Where("grants", ConfigError)
 
 
 def list_places(plugins: Places) -> list[str]:
-    if isinstance(plugins, str | os.PathLike):
-        return [os.fspath(plugins)]
-    return [os.fspath(place) for place in plugins]
+    if isinstance(plugins, str | bytes | os.PathLike):
+        return [os.fsdecode(plugins)]
+    return [os.fsdecode(place) for place in plugins]
 
 
 def read_grants(grants: Grants) -> dict[str, Permissions | Literal["declared"]]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from microkernel.errors import ManifestError
+from microkernel.errors import ManifestError, valid_text
 from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Supervision
 from microkernel.loader import schema
 from microkernel.loader.files import parse_toml, read_text, read_toml, shown
@@ -76,7 +76,7 @@ def check_name(name: str, path: str) -> None:
     """Raises ManifestError MK0108 for a name no plugin can have."""
     reason = _objection(name)
     if reason:
-        raise ManifestError("MK0108", path=shown(path), name=name, reason=reason)
+        raise ManifestError("MK0108", path=shown(path), name=valid_text(name), reason=reason)
 
 
 def script_block(text: str, path: str) -> dict[str, Any]:
@@ -133,6 +133,8 @@ def _bad_block(path: str, reason: str) -> ManifestError:
 
 def _objection(name: str) -> str:
     """Why this cannot be a plugin's name, and what to do; nothing where it can."""
+    if valid_text(name) != name:
+        return f"it is not valid Unicode. {_rename(_like(name))}"
     if name in ("kernel", "microkernel"):
         return f"that is the kernel itself. {_rename('my-' + name)}"
     if name in sys.stdlib_module_names:

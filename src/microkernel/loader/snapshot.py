@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from microkernel.errors import PluginLoadError
+from microkernel.errors import PluginLoadError, valid_text
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.discovery import ENTRY_POINT, location
@@ -60,7 +60,7 @@ def take(path: str) -> Snapshot:
 def _snapshot(
     root: str, entry: str, package: bool, sources: Mapping[str, bytes], shas: Sequence[tuple[str, bytes]]
 ) -> Snapshot:
-    return Snapshot(root, entry, package, sources, digest(shas), {name: sha.hex() for name, sha in shas})
+    return Snapshot(root, entry, package, sources, digest(shas), {valid_text(name): sha.hex() for name, sha in shas})
 
 
 def digest(files: Iterable[tuple[str, bytes]]) -> str:

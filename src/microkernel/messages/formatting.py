@@ -6,6 +6,8 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from microkernel.errors import valid_text
+
 OPTIONAL = frozenset({"said", "where", "suggestion"})
 """Fields that end a text and bring their own separator: where they are missing nothing is shown."""
 
@@ -20,8 +22,9 @@ class _Missing(str):
 
 
 def plain(text: str) -> str:
-    """One line without control characters: what a plugin sends must not drive the operator's terminal."""
-    return text.translate(_CONTROL)
+    """One line of valid Unicode without control characters: what a plugin sends must not drive the operator's
+    terminal."""
+    return valid_text(text.translate(_CONTROL))
 
 
 def number(value: float) -> str:

@@ -26,6 +26,7 @@ from microkernel.sdk.timers import Timer, Timers
 from microkernel.sdk.work import current
 from microkernel.wire import codec, messages
 from microkernel.wire.secrets import Secrets
+from microkernel.wire.texts import map_texts, valid_texts
 
 _POLL_EVERY = 0.0005
 """Seconds between two looks at the channel by code that asks again and again whether it is still wanted."""
@@ -134,9 +135,8 @@ class Instance:
         return True
 
     def say(self, kind: str, text: str, fields: dict[str, Any]) -> None:
-        cut = self.secrets.cut
-        plain = {key: cut(e) if isinstance(e, str) else e for key, e in codec.decode(codec.encode(fields)).items()}
-        self._channel.send(messages.Log(20, codec.plain_text(cut(text)), time.time(), kind, plain))
+        plain = map_texts(codec.decode(codec.encode(valid_texts(fields))), self.secrets.cut)
+        self._channel.send(messages.Log(20, codec.plain_text(self.secrets.cut(text)), time.time(), kind, plain))
 
     def data_dir(self) -> Path:
         folder = Path(self.load.data_dir)

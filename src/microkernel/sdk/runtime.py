@@ -35,6 +35,7 @@ from microkernel.sdk.work import NO_SLOT, Work
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error, said
 from microkernel.wire.secrets import Secrets
+from microkernel.wire.texts import path_from_text
 
 
 class Runtime:
@@ -105,7 +106,7 @@ class Runtime:
             self._instance.ending.set()
 
     def _live(self) -> None:
-        self._instance = Instance(self._channel, self._await(messages.Load))
+        self._instance = Instance(self._channel, self._await(messages.Load).with_paths(path_from_text))
         if not (_finish(self._guard("load", self._import())) and _finish(self._guard("init", self._construct()))):
             return
         self._channel.send(self._loaded())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from microkernel.errors import InvalidArguments, PluginLoadError
+from microkernel.errors import InvalidArguments, PluginLoadError, valid_text
 from microkernel.sdk.event import Event
 from microkernel.wire import codec
 from microkernel.wire.messages import EMPTY_LIST, EMPTY_MAP, Envelope
@@ -31,7 +31,7 @@ _decode_envelope = codec.decoder_for(Envelope)
 def name_of(function: Callable[..., Any]) -> str:
     """The qualified name, without what Python adds for functions defined inside functions."""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return str(name).replace("<locals>.", "")
+    return valid_text(str(name).replace("<locals>.", ""))
 
 
 def read_parameters(function: Callable[..., Any]) -> list[Parameter] | None:

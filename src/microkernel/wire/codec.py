@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge
+from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge, valid_text
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """The longest payload, encoded, in bytes."""
@@ -49,6 +49,8 @@ def _refuse(value: Any) -> Any:
 _NATIVE = (bytes, bytearray, memoryview, datetime)
 _encoder = msgspec.msgpack.Encoder(enc_hook=_refuse)
 _plain = msgspec.msgpack.Decoder()
+NOT_UNICODE = "text that is not valid Unicode"
+"""The kind of a text that holds half a character, a lone surrogate: it has no UTF-8."""
 Attach = Callable[[Any], T | None]
 """What travels beside the bytes for a value; None where it is no value for that."""
 _ENCODE_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
@@ -108,7 +110,7 @@ def check_size(size: int, attached: Iterable[Attached]) -> None:
 
 def _no_value(value: Any, failure: BaseException, encoder: msgspec.msgpack.Encoder) -> NotPlainData:
     path, kind = _find_offender(value, encoder)
-    return NotPlainData("MK0602", path=path, kind=kind, reason=str(failure))
+    return NotPlainData("MK0602", path=valid_text(path), kind=kind, reason=valid_text(str(failure)))
 
 
 def decode(data: bytes | memoryview | msgspec.Raw, type: Any = Any, attached: Sequence[Any] = ()) -> Any:
@@ -145,7 +147,7 @@ def encode_arguments(
 def plain_text(text: str, longest: int = 16_000) -> str:
     """A text that can travel: Python's may hold half characters, and have any length."""
     short = text if len(text) <= longest else text[:longest] + " …"
-    return short.encode("utf-8", "backslashreplace").decode()
+    return valid_text(short)
 
 
 def invalid(failure: BaseException) -> InvalidArguments:
@@ -234,14 +236,15 @@ def _find_offender(value: Any, encoder: msgspec.msgpack.Encoder) -> tuple[str, s
     for _ in range(MAX_DEPTH):
         inner = next((step for step in _children(value) if not _encodes(step[1], encoder)), None)
         if inner is None:
-            return path or "the payload", _kind(value)
+            return path.strip() or "the payload", _kind(value)
         path, value = path + inner[0], inner[1]
     return path[:120] + "…", "nested too deep, or into itself"
 
 
 def _children(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        return [(f".{key}" if isinstance(key, str) else f"[{key!r}]", item) for key, item in value.items()]
+        named = [(f".{key}" if isinstance(key, str) else f"[{key!r}]", item) for key, item in value.items()]
+        return [*named, *((f" (key {key!r})", key) for key in value)]
     if isinstance(value, list | tuple | set | frozenset):
         return [(f"[{index}]", item) for index, item in enumerate(value)]
     fields = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None) or ()
@@ -257,4 +260,6 @@ def _encodes(value: Any, encoder: msgspec.msgpack.Encoder) -> bool:
 
 
 def _kind(value: Any) -> str:
-    return f"int {str(value)[:24]}, over 64 bits" if type(value) is int else type(value).__name__
+    if type(value) is int:
+        return f"int {str(value)[:24]}, over 64 bits"
+    return NOT_UNICODE if isinstance(value, str) else type(value).__name__

@@ -8,6 +8,7 @@ from typing import Any
 from microkernel.errors import CallFailed, InvalidArguments, KernelError, make_error
 from microkernel.wire.codec import decode, plain_text
 from microkernel.wire.messages import Failure, Reply
+from microkernel.wire.texts import valid_texts
 
 
 def from_error(error: KernelError) -> Failure:
@@ -53,7 +54,13 @@ def said(text: str) -> str:
 
 
 def _plain(fields: dict[str, object]) -> dict[str, object]:
-    return {key: value if isinstance(value, _PLAIN) else plain_text(str(value)) for key, value in fields.items()}
+    return {key: _plain_value(value) for key, value in fields.items()}
 
 
-_PLAIN = (int, float, bool, list, type(None))
+def _plain_value(value: object) -> object:
+    if isinstance(value, list):
+        return valid_texts(value)
+    return value if isinstance(value, _PLAIN) else plain_text(str(value))
+
+
+_PLAIN = (int, float, bool, type(None))

@@ -7,6 +7,8 @@ Deadlines are seconds of this machine's monotonic clock; what carries messages t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from microkernel.wire.codec import Raw, Struct
@@ -127,7 +129,10 @@ class Pong(Message, tag=6):
 
 
 class Load(Message, tag=10):
-    """All that an instance needs to come to be. ``sources`` maps paths below ``root`` to their bytes."""
+    """All that an instance needs to come to be. ``sources`` maps paths below ``root`` to their bytes.
+
+    On the wire its paths are texts as ``wire.texts.path_to_text`` makes them.
+    """
 
     name: str
     version: str
@@ -150,6 +155,13 @@ class Load(Message, tag=10):
     reads: list[str] | None = None
     writes: list[str] | None = None
     """The grants, ``None`` for all: a copy for the sake of an error at the call. The gate decides."""
+
+    def with_paths(self, change: Callable[[str], str]) -> Load:
+        """Return a copy with each of its paths changed."""
+        load = copy(self)
+        load.root, load.entry, load.data_dir = map(change, (self.root, self.entry, self.data_dir))
+        load.sources = {change(name): data for name, data in self.sources.items()}
+        return load
 
 
 class Start(Message, tag=11):

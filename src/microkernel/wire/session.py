@@ -11,6 +11,7 @@ from microkernel.errors import ProtocolError
 from microkernel.wire import frames, messages
 from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
 from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Reply
+from microkernel.wire.texts import valid_texts
 
 _decode = decoder_for(list[messages.Any_])
 _decode_replies = decoder_for(list[Reply])
@@ -18,7 +19,10 @@ _decode_replies = decoder_for(list[Reply])
 
 def pack(batch: Sequence[Message]) -> bytes:
     """One frame of these messages."""
-    body = encode_message(batch)
+    try:
+        body = encode_message(batch)
+    except UnicodeEncodeError:  # a name or a text with half a character; paths were made texts before
+        body = encode_message(valid_texts(batch))
     return frames.head(len(body)) + body
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from microkernel import IPlugin, PluginAPI
-from microkernel.errors import CallTimeout, KernelError, PluginNotActive
+from microkernel.errors import CallTimeout, KernelError, PluginNotActive, valid_text
 
 from . import rules
 from .files import Contents, Survey, aliases, survey
@@ -37,7 +37,7 @@ _MOST, _WITHIN = 10, 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    places: list[str]
+    places: list[Any]
     plugins: list[Known]
 
 
@@ -64,7 +64,7 @@ class Plugin(IPlugin):
 
     def start(self) -> None:
         """Note what there is now, before anybody runs: what is saved while the library is being loaded counts."""
-        self._survey = survey(self._sources().places, ())
+        self._survey = _survey(self._sources().places, ())
         for path in self._survey.files():
             self._contents.take(path)
         self.api.spawn(self._watch)
@@ -121,7 +121,7 @@ class Plugin(IPlugin):
         """Where are the plugins now, and what is in folders that were not known?"""
         sources = self._sources()
         plugins = self._know(sources)
-        before, self._survey = self._survey, survey(sources.places, [plugin.path for plugin in plugins])
+        before, self._survey = self._survey, _survey(sources.places, plugins)
         anew = any(path in before.folders for path in paths)
         self._aim(notifier, anew)
         self._catch_up(before, paths)
@@ -130,7 +130,7 @@ class Plugin(IPlugin):
     def _know(self, sources: _Sources) -> list[Known]:
         plugins = [plugin for plugin in sources.plugins if not plugin.built_in]
         self._names = {plugin.name for plugin in sources.plugins}
-        self._homes = {alias: plugin.name for plugin in plugins for alias in aliases(plugin.path)}
+        self._homes = {alias: plugin.name for plugin in plugins for alias in aliases(os.fsdecode(plugin.path))}
         return plugins
 
     def _aim(self, notifier: Notifier, anew: bool) -> None:
@@ -158,8 +158,8 @@ class Plugin(IPlugin):
         owners = self._owners(paths)
         read: dict[str, str] = {}
         for name in set(owners.values()) - {""}:
-            found = self.api.call("kernel.source", name, returns=dict[str, str])
-            read |= {os.path.realpath(path): digest for path, digest in found.items()}
+            found = self.api.call("kernel.source", name, returns=dict[Any, str])
+            read |= {os.path.realpath(os.fsdecode(path)): digest for path, digest in found.items()}
         for path in paths:
             self._contents.take(path)
             if read.get(os.path.realpath(path), "") not in ("", self._contents.digest(path)):
@@ -226,8 +226,9 @@ class Plugin(IPlugin):
         """Where its source was and is no more."""
         return next((home for home, whose in self._homes.items() if whose == name and not os.path.exists(home)), "")
 
-    def _announce(self, id: str, plugin: str, **fields: Any) -> None:
-        self.api.call("kernel.announce", id, plugin, fields)
+    def _announce(self, id: str, plugin: str, **fields: str) -> None:
+        shown = {key: valid_text(value) for key, value in fields.items()}
+        self.api.call("kernel.announce", id, plugin, shown)
 
     # Reloading: beside the watching, so that a plugin that takes its time keeps no other from it
 
@@ -283,6 +284,10 @@ class Plugin(IPlugin):
 
 def _state_of(name: str, plugins: Iterable[Known]) -> rules.Deed:
     return next((rules.deed(plugin.state) for plugin in plugins if plugin.name == name), "leave")
+
+
+def _survey(places: Iterable[str | bytes], plugins: Iterable[Known]) -> Survey:
+    return survey(map(os.fsdecode, places), [os.fsdecode(plugin.path) for plugin in plugins])
 
 
 def _is_something(path: str) -> bool:

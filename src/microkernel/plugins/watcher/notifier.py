@@ -9,11 +9,15 @@ from collections.abc import Iterable
 
 from watchfiles._rust_notify import RustNotify
 
+from microkernel.errors import valid_text
+
 _BURST = 10
 """Milliseconds of changes that are taken together."""
 _AWAKE, _DOZING = 1, 20
 """watchfiles waits by looking every so many milliseconds: often only while somebody is at work, for it costs 1 % of a
 core; else a save is heard of some 20 ms later."""
+_UNDECODABLE = "Unable to decode path"
+# What watchfiles ends with when a file changes whose name is not UTF-8.
 _AT_WORK = 300.0
 """Seconds since the last change for which somebody is."""
 
@@ -26,6 +30,9 @@ class Notifier:
         self._wake = wake
         self._folders: frozenset[str] = frozenset()
         self._notify: RustNotify | None = None
+        self._aliases: dict[str, str] = {}
+        """Folders whose path is not UTF-8, which watchfiles cannot take, by the path under which it watches them."""
+        self._descriptors: list[int] = []
         self._busy_until = time.monotonic() + _AT_WORK
 
     def aim(self, folders: Iterable[str], *, anew: bool = False) -> None:
@@ -34,20 +41,26 @@ class Notifier:
         wanted = frozenset(folder for folder in folders if os.path.isdir(folder))
         if wanted == self._folders and not anew:
             return
-        before, self._notify, self._folders = self._notify, None, frozenset()
+        self.close()
         try:
             if wanted:
-                self._notify = RustNotify(sorted(wanted), False, False, 300, False, True)
+                self._notify = RustNotify(sorted(map(self._alias, wanted)), False, False, 300, False, True)
                 self._folders = wanted
         except RuntimeError as error:
             raise OSError(str(error)) from None
-        finally:
-            if before is not None:
-                before.close()
+
+    def _alias(self, folder: str) -> str:
+        if valid_text(folder) == folder:
+            return folder
+        self._descriptors.append(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        alias = f"/proc/self/fd/{self._descriptors[-1]}"
+        self._aliases[alias] = folder
+        return alias
 
     def wait(self, seconds: float | None) -> set[str]:
-        """The paths that something was done to; none when it is woken, or after so many seconds. Raises OSError for
-        what the library cannot go on after; ``aim`` begins anew."""
+        """The paths that something was done to; none when it is woken, after so many seconds, or when the name of a
+        file that changed is not UTF-8: then it is woken too, and has to be aimed again. Raises OSError for what the
+        library cannot go on after; ``aim`` begins anew."""
         if self._notify is None:
             self._wake.wait(seconds)
             return set()
@@ -58,13 +71,24 @@ class Notifier:
             came = self._notify.watch(_BURST, step, 0 if most is None else max(1, int(most * 1000)), self._wake)
         except RuntimeError as error:
             self.close()
-            raise OSError(str(error)) from None
+            if _UNDECODABLE not in str(error):
+                raise OSError(str(error)) from None
+            self._wake.set()
+            return set()
         if isinstance(came, str):
             return set()
         self._busy_until = time.monotonic() + _AT_WORK
-        return {path for _, path in came}
+        return {self._real(path) for _, path in came}
+
+    def _real(self, path: str) -> str:
+        if path in self._aliases:
+            return self._aliases[path]
+        folder, name = os.path.split(path)
+        return os.path.join(self._aliases.get(folder, folder), name)
 
     def close(self) -> None:
         if self._notify is not None:
             self._notify.close()
-            self._notify, self._folders = None, frozenset()
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._notify, self._folders, self._aliases, self._descriptors = None, frozenset(), {}, []

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Deed = Literal["reload", "start", "wait", "leave"]
 
@@ -40,10 +40,10 @@ _DEEDS: Mapping[str, Deed] = {
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """As the kernel tells it."""
+    """As the kernel reports it. ``path``: a text, or bytes where it is not valid Unicode."""
 
     name: str
-    path: str
+    path: Any
     state: str
     requires: tuple[str, ...] = ()
     error_id: str | None = None
