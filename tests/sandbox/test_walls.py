@@ -250,6 +250,39 @@ def test_a_file_without_a_name_counts_too(arena: Arena) -> None:
         kernel.call("p.do", fill, {}, timeout=30.0)
 
 
+RENAME = """
+libc.prctl(15, b"\\xff\\r\\x1b[2J", 0, 0, 0)
+"""
+
+
+def test_a_process_name_that_is_not_utf8_hides_no_use(arena: Arena) -> None:
+    kernel = arena.kernel("sandbox", {}, disk=20 << 20)
+    assert kernel.call("p.do", RENAME, {}, timeout=30.0) == [None, None]
+    assert kernel.info("p").protections["disk"] == "watched"  # and can be listed
+    with pytest.raises(Exception, match="over its limit"):
+        kernel.call("p.do", "open('b', 'wb').write(bytes(25 << 20))\ntime.sleep(30)", {}, timeout=30.0)
+
+
+PROTECT = """
+blocks = []
+for _ in range(40):
+    block = mmap.mmap(-1, 10 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    block.write(b"x" * (10 << 20))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(block))
+    if libc.mprotect(ctypes.c_void_p(address), 10 << 20, mmap.PROT_READ):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    blocks.append(block)
+time.sleep(30)
+"""
+
+
+def test_memory_that_was_written_and_then_protected_counts(arena: Arena) -> None:
+    """The system's limit counts pages that can be written to."""
+    kernel = arena.kernel("sandbox", {}, memory=128 << 20)
+    with pytest.raises(Exception, match=r"over its limit: [0-9,]+ bytes of memory, limits.memory is 134,217,728"):
+        kernel.call("p.do", PROTECT, {}, timeout=30.0)
+
+
 def test_processor_time_is_limited(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {}, cpu=1)
     assert kernel.info("p").protections["cpu"] == "enforced"

@@ -18,7 +18,7 @@ from microkernel.hosts._confined_place import ConfinedPlace
 from microkernel.hosts._links import settled
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
 from microkernel.hosts._scratch import Scratch
-from microkernel.hosts._watch import Watch
+from microkernel.hosts._usage_monitor import UsageMonitor
 from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
@@ -44,16 +44,18 @@ def _to_nobody(_id: str, _plugin: str, _fields: dict[str, Any]) -> None: ...
 
 
 class ConfinedHost(WorkerHost):
-    """``must_be_whole``: where a wall is missing, no plugin runs."""
+    """``must_be_whole``: where a wall is missing, no plugin runs. ``overhead``: bytes of memory that a worker may use
+    beside what its plugin may."""
 
     must_be_whole = True
+    overhead = 0
 
     def __init__(
         self, reactor: Reactor, python: str = sys.executable, announce: Announce = _to_nobody, **options: object
     ) -> None:
         super().__init__(reactor, python, **options)
         self._announce = announce
-        self._watch = Watch()
+        self._usage = UsageMonitor(self._monitor_failed)
 
     def _make_scratch(self) -> Scratch:
         """C code that asks with ``access`` asks for the real user, which a worker of root's has lost; not the group."""
@@ -108,16 +110,20 @@ class ConfinedHost(WorkerHost):
         spec = replace(spec, limits=limits_of(spec.limits))
         may = spec.permissions
         is_open = "/" in map(absolute, (*may.fs_read, *may.fs_write))
-        shared = (self._reactor, self._scratch, folder, self._watch, self.level)
-        return ConfinedPlace(spec, feed, uplink, *shared, is_open, self.must_be_whole, self.stays_closed)
+        shared = (self._reactor, self._scratch, folder, self._usage, self.level)
+        decided = (is_open, self.must_be_whole, self.overhead, self.stays_closed)
+        return ConfinedPlace(spec, feed, uplink, *shared, *decided)
 
     def stays_closed(self, plugin: str, path: str, reason: str) -> None:
         """Something that it was granted."""
         self._announce("MK0418", plugin, {"path": path, "reason": reason})
 
+    def _monitor_failed(self, error: Exception) -> None:
+        self._announce("MK0514", "", {"reason": f"{type(error).__name__}: {error}"})
+
     def close(self) -> None:
         super().close()
-        self._watch.close()
+        self._usage.close()
 
 
 def environment_of(spec: LaunchSpec, folder: str, limits: Mapping[str, float]) -> dict[str, str]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from microkernel.errors import ProtocolError
 from microkernel.hosts._broker import Broker
-from microkernel.hosts._protections import protections_of, threads_over
+from microkernel.hosts._disk_usage import measure_disk
+from microkernel.hosts._protections import memory_over, protections_of, threads_over
 from microkernel.hosts._rate import Rate
 from microkernel.hosts._scratch import Scratch
-from microkernel.hosts._usage import disk_used
-from microkernel.hosts._watch import Watch
+from microkernel.hosts._usage_monitor import Look, UsageMonitor
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
@@ -36,19 +36,21 @@ class ConfinedPlace(WorkerPlace):
         reactor: Reactor,
         scratch: Scratch,
         folder: str,
-        watch: Watch,
+        usage: UsageMonitor,
         level: Level,
         is_open: bool,
         must_be_whole: bool,
+        overhead: int,
         stays_closed: Callable[[str, str, str], object],
     ) -> None:
         super().__init__(spec.load, feed, uplink, reactor, scratch, folder)
         self._limits = spec.limits
         self._folders = [spec.load.data_dir, *([folder] if folder else [])]
         self._expected = ("files",) if is_open else ()
-        self._watch = watch
+        self._usage = usage
         self._level = level
         self._must_be_whole = must_be_whole
+        self._overhead = overhead
         self._stays_closed = partial(stays_closed, spec.load.name)
         self._confined = Confined()
         self._sentence = ""
@@ -93,30 +95,40 @@ class ConfinedPlace(WorkerPlace):
         else:
             for path, reason in message.closed.items():
                 self._stays_closed(path, reason)
-            self._watch.add(self, self._look)
+            self._usage.add(self, self._look, self._look_failed)
             if self._broker is not None:
                 self._broker.open()
             super()._begin_talk()
 
-    def _look(self) -> None:
-        """On the watch's thread."""
+    def _look(self) -> Look:
+        """On the monitor's thread."""
         pid = self._pid
         if pid is None or self._closed:
             return
-        self._sentence = self._sentence or self._over_disk(pid) or threads_over(pid, int(self._limits["threads"]))
+        self._sentence = self._sentence or threads_over(pid, int(self._limits["threads"]))
+        self._sentence = self._sentence or memory_over(pid, int(self._limits["memory"]) + self._overhead)
+        yield
+        self._sentence = self._sentence or (yield from self._over_disk(pid))
         if self._sentence:
             self.kill()
 
-    def _over_disk(self, pid: int) -> str:
-        most = int(self._limits.get("disk", 0))
-        used = disk_used(self._folders, pid, int(self._limits.get("file_size", 0)), most) if most else 0
-        return f"over its limit: {used:,} bytes of files, limits.disk is {most:,}" if used > most else ""
+    def _look_failed(self, error: Exception) -> None:
+        """What cannot be measured cannot be held to its limits. What is read is the worker's doing, so it ends."""
+        self._sentence = f"its use of memory and disk could not be measured: {type(error).__name__}: {error}"
+        self.kill()
+
+    def _over_disk(self, pid: int) -> Generator[None, None, str]:
+        limit = int(self._limits.get("disk", 0))
+        if not limit:
+            return ""
+        used = yield from measure_disk(self._folders, pid, int(self._limits.get("file_size", 0)), limit)
+        return f"over its limit: {used:,} bytes of files, limits.disk is {limit:,}" if used > limit else ""
 
     def _exit_of(self, exit: Exit) -> Exit:
         return Exit(self._sentence, signal=exit.signal) if self._sentence and exit.signal else exit
 
     def _close(self) -> None:
-        self._watch.remove(self)
+        self._usage.remove(self)
         if self._broker is not None and not self._closed:
             self._broker.close()
         super()._close()

@@ -7,7 +7,7 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,6 +53,29 @@ def _told_of(pid: int, file: str) -> bytes:
         return os.read(descriptor, _LONGEST_FILE)
     finally:
         os.close(descriptor)
+
+
+def lines_of(pid: int, file: str) -> Iterator[bytes]:
+    """The lines of a long file of ``/proc``, without their ends, as they are read. None if the process has ended.
+
+    Bytes, and separated by ``\\n`` alone: a process chooses its own name and those of its threads and files.
+    """
+    with suppress(OSError), open(f"/proc/{pid}/{file}", "rb") as lines:
+        for line in lines:
+            yield line.removesuffix(b"\n")
+
+
+def fields_of(pid: int, file: str) -> dict[bytes, bytes]:
+    """A file of ``name: value`` lines. Raises OSError if the process has ended."""
+    lines = (line.partition(b":") for line in _told_of(pid, file).split(b"\n"))
+    return {name: value.strip() for name, _, value in lines}
+
+
+def tasks_of(pid: int) -> list[str]:
+    """The ids of a process's threads; none if it has ended."""
+    with suppress(OSError):
+        return os.listdir(f"/proc/{pid}/task")
+    return []
 
 
 def _protections(limits: list[str], limited: Collection[str]) -> dict[str, str]:

@@ -3,60 +3,75 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from microkernel.hosts._processes import fields_of, lines_of
 from microkernel.wire.messages import Confined
 
-_FILTERED = "2"
-_NONE = "0" * 16
+_FILTERED = b"2"
+_NONE = b"0" * 16
 
 
 def protections_of(pid: int, confined: Confined) -> dict[str, str]:
     """Empty when it has ended."""
-    process = Path("/proc") / str(pid)
     try:
-        status = _fields((process / "status").read_text())
-        limits = (process / "limits").read_text()
+        status = fields_of(pid, "status")
+        limits = [*lines_of(pid, "limits")]
     except OSError:
         return {}
-    filtered = status.get("Seccomp") == _FILTERED
+    filtered = status.get(b"Seccomp") == _FILTERED
     held = {
         "file system": confined.landlock > 0 and "files" not in confined.holes,
         "network": filtered and "network" not in confined.holes,
         "processes": filtered and not {"processes", "signals"} & {*confined.holes},
         "system calls": filtered,
-        "capabilities": status.get("NoNewPrivs") == "1" and _has_none(status),
+        "capabilities": status.get(b"NoNewPrivs") == b"1" and _has_none(status),
     }
     found = {name: "enforced" if holds else "unavailable" for name, holds in held.items()}
     return {**found, "threads": _threads(status, limits), **_namespaces(pid)}
 
 
-def _threads_are_counted(status: dict[str, str], limits: str) -> bool:
+def _threads_are_counted(status: dict[bytes, bytes], limits: list[bytes]) -> bool:
     """The limit is set, and not for root, whom it does not bind."""
-    soft = next((line.split()[2] for line in limits.splitlines() if line.startswith("Max processes")), "unlimited")
-    return soft != "unlimited" and status.get("Uid", "0").split()[0] != "0" and int(soft) < _MANY
+    soft = next((line.split()[2] for line in limits if line.startswith(b"Max processes")), b"unlimited")
+    return soft != b"unlimited" and status.get(b"Uid", b"0").split()[0] != b"0" and int(soft) < _MANY
 
 
-def threads_over(pid: int, most: int) -> str:
-    """What to tell of a process that has more threads than it may, where no limit holds it; else empty."""
+def threads_over(pid: int, limit: int) -> str:
+    """What to report of a process that has more threads than it may, where no limit holds it; else empty."""
+    count = int(_status_of(pid).get(b"Threads", b"0"))
+    return f"over its limit: {count:,} threads, limits.threads is {limit:,}" if count > limit else ""
+
+
+def memory_over(pid: int, limit: int) -> str:
+    """What to report of a process that uses more memory than it may; else empty.
+
+    The system's limit counts pages that can be written to (``RLIMIT_DATA``), not those that were written and then
+    protected, nor memory that is shared or swapped out. These are measured.
+    """
+    status = _status_of(pid)
+    used = sum(int(status[name].split()[0]) * 1024 for name in _MEMORY if name in status)
+    return f"over its limit: {used:,} bytes of memory, limits.memory is {limit:,}" if used > limit else ""
+
+
+def _status_of(pid: int) -> dict[bytes, bytes]:
+    """Empty when it has ended."""
     try:
-        status = _fields(Path(f"/proc/{pid}/status").read_text())
+        return fields_of(pid, "status")
     except OSError:
-        return ""
-    count = int(status.get("Threads", "0"))
-    return f"over its limit: {count:,} threads, limits.threads is {most:,}" if count > most else ""
+        return {}
 
 
+_MEMORY = (b"RssAnon", b"RssShmem", b"VmSwap")
 _MANY = 4096
 """A limit that was not set for one worker is far higher."""
 
 
-def _threads(status: dict[str, str], limits: str) -> str:
+def _threads(status: dict[bytes, bytes], limits: list[bytes]) -> str:
     return "enforced" if _threads_are_counted(status, limits) else "watched"
 
 
-def _has_none(status: dict[str, str]) -> bool:
-    return all(status.get(name) == _NONE for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"))
+def _has_none(status: dict[bytes, bytes]) -> bool:
+    return all(status.get(name) == _NONE for name in (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb"))
 
 
 def _namespaces(pid: int) -> dict[str, str]:
@@ -69,7 +84,3 @@ def _own(pid: int, name: str) -> str:
     except OSError:
         return "unavailable"
     return "unavailable" if is_ours else "enforced"
-
-
-def _fields(text: str) -> dict[str, str]:
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}

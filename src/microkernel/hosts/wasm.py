@@ -36,6 +36,7 @@ class WasmHost(ConfinedHost):
 
     level: Level = "wasm"
     must_be_whole = False
+    overhead = _ENGINE
 
     def __init__(self, reactor: Reactor, python: str = sys.executable, **options: Any) -> None:
         super().__init__(reactor, python, **options)
@@ -86,7 +87,7 @@ class WasmHost(ConfinedHost):
         request = super()._request(spec, folder)
         memory = int(limits_of(spec.limits)["memory"])
         may = spec.permissions
-        request["limits"]["memory"] = memory + _ENGINE
+        request["limits"]["memory"] = memory + self.overhead
         variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in may.env if name in os.environ}
         shown = {name: value for name, value in variables.items() if os.fsdecode(name) not in spec.hidden}
         own = {os.fsencode(name): os.fsencode(value) for name, value in identity_of(spec).items()}

@@ -1,0 +1,112 @@
+"""Measures again and again what no limit of the system bounds: one thread for all workers of a host."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from statistics import median_low
+
+Look = Generator[None, None, None]
+"""One look at one worker. It yields between steps that take microseconds, so that others have their turn."""
+
+_INTERVAL = 1.0
+_LONGEST_INTERVAL = 30.0
+# At most this part of one core goes into measuring: a look that takes long comes round less often.
+_SHARE = 50
+# How long one look may run before the next one has its turn.
+_SLICE = 0.002
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    look: Callable[[], Look]
+    on_failure: Callable[[Exception], object]
+    due: float
+    running: Look | None = None
+    spent: float = 0.0
+    cost: float = 0.0  # of the last whole look, in seconds
+
+
+class UsageMonitor:
+    """Calls ``look`` for each worker about once a second, on a thread of its own; without workers there is no thread.
+
+    Looks take turns in slices of 2 ms, and each waits 50 times as long as it took: a worker that makes its look
+    expensive delays that look alone. A look that raises ends, and ``on_failure`` is called with the error; the others
+    continue. If the loop itself fails, ``report`` is called with the error and the loop starts again.
+    """
+
+    def __init__(self, report: Callable[[Exception], object], clock: Callable[[], float] = time.monotonic) -> None:
+        self._report = report
+        self._clock = clock
+        self._watched: dict[object, _Watched] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._ending = threading.Event()
+
+    def add(self, key: object, look: Callable[[], Look], on_failure: Callable[[Exception], object]) -> None:
+        with self._lock:
+            self._watched[key] = _Watched(look, on_failure, self._clock() + _INTERVAL)
+            if self._thread is None and not self._ending.is_set():
+                self._thread = threading.Thread(target=self._run, name="microkernel-usage", daemon=True)
+                self._thread.start()
+
+    def remove(self, key: object) -> None:
+        """Idempotent. A look that is running is abandoned at its next step."""
+        self._watched.pop(key, None)
+
+    def close(self) -> None:
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._ending.wait(pause):
+            try:
+                if not self._has_work():
+                    return
+                pause = self.turn()
+            except Exception as error:  # memory may have run out: no worker is left unwatched because of it
+                self._report(error)
+                pause = _INTERVAL
+
+    def _has_work(self) -> bool:
+        with self._lock:
+            if not self._watched:
+                self._thread = None
+            return bool(self._watched)
+
+    def turn(self) -> float:
+        """Advance each look that is due by one slice. Return how many seconds there is nothing to do."""
+        watched = list(self._watched.items())
+        for key, each in watched:
+            if each.due <= self._clock():
+                self._advance(key, each, watched)
+        return max(0.0, min((each.due for _, each in watched), default=0.0) - self._clock())
+
+    def _advance(self, key: object, each: _Watched, watched: list[tuple[object, _Watched]]) -> None:
+        began = self._clock()
+        try:
+            if each.running is None:
+                each.running = each.look()
+            ended = _step(each.running, began + _SLICE, self._clock)
+        except Exception as error:  # a worker chooses what is read of it: its look must not end the others
+            self._watched.pop(key, None)
+            each.on_failure(error)
+            return
+        each.spent += self._clock() - began
+        if ended:
+            each.running, each.cost, each.spent = None, each.spent, 0.0
+            each.due = self._clock() + _pause(each.cost, [other.cost for _, other in watched])
+
+
+def _step(look: Look, until: float, clock: Callable[[], float]) -> bool:
+    """Run a look until it ends, which is returned, or its slice is over."""
+    return all(clock() < until for _ in look)
+
+
+def _pause(cost: float, costs: list[float]) -> float:
+    """Seconds until the next look. Shared by what a *usual* look costs, so that one expensive one is its own."""
+    return min(max(_INTERVAL, _SHARE * cost, _SHARE * median_low(costs) * len(costs)), _LONGEST_INTERVAL)

@@ -1,0 +1,117 @@
+"""What a process's files take, however they are hidden."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from microkernel.hosts._disk_usage import Measuring, measure_disk
+from microkernel.hosts._protections import protections_of, threads_over
+from microkernel.wire.messages import Confined
+
+MiB = 1 << 20
+
+
+def measured(measuring: Measuring) -> tuple[int, int]:
+    """The result, and how many steps it took."""
+    steps = 0
+    while True:
+        try:
+            next(measuring)
+        except StopIteration as ended:
+            return ended.value, steps
+        steps += 1
+
+
+def used(folder: Path, limit: int = 1 << 40) -> int:
+    return measured(measure_disk([str(folder)], os.getpid(), MiB, limit))[0]
+
+
+def test_files_below_a_folder_count(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "file").write_bytes(bytes(3 * MiB))
+    assert 3 * MiB <= used(tmp_path) < 4 * MiB
+
+
+def test_a_folder_that_is_a_link_counts_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_bytes(bytes(3 * MiB))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert used(tmp_path / "link") >= 3 * MiB
+
+
+@pytest.mark.parametrize("name", ["plain", "with\rreturn", "with\nnewline", "caf\udce9", "(deleted)", "tab\t"])
+def test_a_mapped_file_without_a_name_counts_whatever_it_was_called(tmp_path: Path, name: str) -> None:
+    with open(tmp_path / name, "w+b") as file:
+        file.truncate(4096)
+        mapped = mmap.mmap(file.fileno(), 4096)
+    os.unlink(tmp_path / name)
+    before = used(tmp_path)
+    mapped.close()
+    assert before - used(tmp_path) == MiB  # nothing tells its size: it counts as the largest that it may be
+
+
+def test_a_file_without_a_name_counts_that_only_another_thread_has_open(tmp_path: Path) -> None:
+    """A thread can leave the process's table of descriptors (``unshare``); ``/proc/<pid>/fd`` is the main thread's."""
+    opened, measured_now = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        _unshare_descriptors()
+        with open(tmp_path / "file", "wb") as file:
+            os.unlink(tmp_path / "file")
+            file.write(bytes(3 * MiB))
+            file.flush()
+            opened.set()
+            measured_now.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert opened.wait(30)
+    try:
+        assert used(tmp_path) >= 3 * MiB
+    finally:
+        measured_now.set()
+        thread.join()
+
+
+def _unshare_descriptors() -> None:
+    import ctypes
+
+    assert ctypes.CDLL(None, use_errno=True).unshare(0x400) == 0  # CLONE_FILES
+
+
+def test_ten_thousand_empty_files_are_measured_in_steps(tmp_path: Path) -> None:
+    for number in range(10_000):
+        (tmp_path / str(number)).touch()
+    result, steps = measured(measure_disk([str(tmp_path)], os.getpid(), MiB, 1 << 40))
+    assert result >= 10_000 * 4096
+    assert steps >= 10_000 / 128
+
+
+def test_what_is_beyond_the_limit_is_not_counted_to_the_end(tmp_path: Path) -> None:
+    for number in range(10_000):
+        (tmp_path / str(number)).touch()
+    result, steps = measured(measure_disk([str(tmp_path)], os.getpid(), MiB, 4 * MiB))
+    assert result > 4 * MiB
+    assert steps < 20
+
+
+@pytest.fixture
+def renamed() -> Iterator[None]:
+    """This process under a name that is not UTF-8, as it stands in ``/proc/<pid>/status``."""
+    comm = Path("/proc/self/comm")
+    before = comm.read_bytes()
+    comm.write_bytes(b"\xff\xfe:\rx")
+    yield
+    comm.write_bytes(before.rstrip(b"\n"))
+
+
+@pytest.mark.usefixtures("renamed")
+def test_a_process_whose_name_is_not_utf8_is_measured_like_any_other() -> None:
+    assert threads_over(os.getpid(), 0).startswith("over its limit")
+    assert protections_of(os.getpid(), Confined())["network"] == "unavailable"

@@ -1,0 +1,131 @@
+"""Looks take turns; a look that fails or takes long is its worker's affair alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from microkernel.hosts._usage_monitor import Look, UsageMonitor
+
+
+class Clock:
+    """Time that passes when a look spends it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Stopped(UsageMonitor):
+    """Turned by the test, so without its thread."""
+
+    def _run(self) -> None: ...
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def monitor(clock: Clock) -> UsageMonitor:
+    return Stopped(_unexpected, clock)
+
+
+def _unexpected(error: Exception) -> None:
+    raise AssertionError from error
+
+
+def look_of(clock: Clock, steps: int, seconds: float, done: Callable[[], object]) -> Callable[[], Look]:
+    def look() -> Look:
+        for _ in range(steps):
+            clock.now += seconds
+            yield
+        done()
+
+    return look
+
+
+def test_each_worker_is_looked_at_once_a_second(clock: Clock, monitor: UsageMonitor) -> None:
+    looks: list[float] = []
+    monitor.add("p", look_of(clock, 1, 0.0, lambda: looks.append(clock.now)), _unexpected)
+    while clock.now < 4.5:
+        clock.wait(monitor.turn())
+    assert looks == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_long_look_does_not_delay_the_look_at_another_worker(clock: Clock, monitor: UsageMonitor) -> None:
+    looks: list[float] = []
+    monitor.add("slow", look_of(clock, 100_000, 0.001, lambda: None), _unexpected)
+    monitor.add("p", look_of(clock, 1, 0.0, lambda: looks.append(clock.now)), _unexpected)
+    while clock.now < 10.0:
+        clock.wait(monitor.turn())
+    gaps = [after - before for before, after in pairwise(looks)]
+    assert len(looks) >= 8
+    assert max(gaps) < 1.1
+
+
+def test_a_look_that_takes_long_comes_round_less_often(clock: Clock, monitor: UsageMonitor) -> None:
+    looks: list[float] = []
+    monitor.add("slow", look_of(clock, 100, 0.001, lambda: looks.append(clock.now)), _unexpected)
+    while clock.now < 30.0:
+        clock.wait(monitor.turn())
+    gaps = [after - before for before, after in pairwise(looks)]
+    assert all(5.0 <= gap <= 5.2 for gap in gaps)  # 50 times its 0.1 s
+
+
+def test_a_look_that_raises_ends_that_worker_and_no_other_look(clock: Clock, monitor: UsageMonitor) -> None:
+    looks: list[float] = []
+    failures: list[Exception] = []
+
+    def fails() -> Look:
+        yield
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "not UTF-8")
+
+    monitor.add("bad", fails, failures.append)
+    monitor.add("p", look_of(clock, 1, 0.0, lambda: looks.append(clock.now)), _unexpected)
+    while clock.now < 3.5:
+        clock.wait(monitor.turn())
+    assert len(failures) == 1
+    assert len(looks) == 3
+
+
+def test_an_abandoned_worker_is_not_looked_at(clock: Clock, monitor: UsageMonitor) -> None:
+    monitor.add("p", look_of(clock, 1, 0.0, lambda: _unexpected(ValueError())), _unexpected)
+    monitor.remove("p")
+    monitor.remove("p")
+    clock.now = 5.0
+    assert monitor.turn() == 0.0
+
+
+def test_the_thread_survives_what_fails_beside_the_looks_and_reports_it() -> None:
+    reported, looked = threading.Event(), threading.Event()
+
+    def report(error: Exception) -> None:
+        assert isinstance(error, MemoryError)
+        reported.set()
+
+    def clock() -> float:
+        if threading.current_thread().name == "microkernel-usage" and not reported.is_set():
+            raise MemoryError
+        return 1e9 if reported.is_set() else 0.0
+
+    def look() -> Look:
+        looked.set()
+        yield
+
+    monitor = UsageMonitor(report, clock)
+    monitor.add("p", look, _unexpected)
+    try:
+        assert reported.wait(10)
+        assert looked.wait(10)
+    finally:
+        monitor.close()
