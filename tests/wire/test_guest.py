@@ -33,11 +33,12 @@ for module in pkgutil.iter_modules(microkernel.wire.__path__):
     __import__(f"microkernel.wire.{module.name}")
 assert not any(name.startswith(("msgspec", "microkernel.kernel")) for name in sys.modules)
 
-handler, method = messages.Handler(1, "a.*", "h"), messages.Method("m", schema={"type": "object"})
+handler, method = messages.Handler(1, "a.*", "h"), messages.Method("m", schema=codec.Raw(b"\\x80"))
 failure = messages.Failure("kind", "MK0600", {"a": 1}, hops=["x"])
 GIVEN = {
     int: 7, str: "text", float: 1.5, bool: True, codec.Raw: codec.Raw(b"\\x93\\x01\\x02\\xa1x"), list[str]: ["a"],
-    list[int]: [1, 2], list[str] | None: ["b"], dict[str, typing.Any]: {"k": [None]}, messages.Failure: failure,
+    list[int]: [1, 2], list[str] | None: ["b"], messages.Failure: failure,
+    typing.get_type_hints(messages.Failure)["fields"]: {"k": [None, "x", 1], "one": 2.5},
     dict[str, bytes]: {"p": b"source"}, dict[str, str]: {"/srv": "it is not there"},
     messages.Failure | None: failure, list[messages.Handler]: [handler], list[messages.Method]: [method],
     messages.Handler: handler, messages.Method: method,

@@ -5,7 +5,7 @@ It gives the same bytes, the same values and the same refusals as msgspec does t
 - What is nested deeper than MAX_DEPTH is refused; msgspec goes as deep as Python's stack.
 - Bytes that are cut short or malformed are refused as such, even where a wrong type comes before that.
 - What is skipped (an unknown key, or the first of two that are the same) must be well-formed values all the same.
-- Of Structs there is what our messages need: lists, int tags, frozen, keyword-only; no renaming, no ``Meta``.
+- Of Structs there is what our messages need: lists, int tags, frozen, keyword-only; no renaming. ``Meta`` says nothing.
 - Raw in a dict, a tuple or a dataclass is encoded anew, not a piece of what came in.
 - A union with ``Any`` in it is ``Any``, even if what is before that contradicts itself.
 - Generic classes take their arguments, but not those of a generic base.
@@ -29,6 +29,14 @@ from microkernel.guest.reading import reader_of
 from microkernel.guest.records import Struct, field
 from microkernel.guest.unpacking import unpack, unpack_with
 from microkernel.guest.values import ATTACHED, MAX_DEPTH, NODEFAULT, UNSET, Ext, Raw
+
+
+class Meta:
+    """Bounds of a field, which only the kernel checks: what reaches a guest comes from it."""
+
+    def __init__(self, *, max_length: int) -> None:
+        self.max_length = max_length
+
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """The longest payload, encoded, in bytes."""
@@ -233,7 +241,7 @@ def _kind(value: Any) -> str:
 
 __all__ = [
     "ATTACHED", "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "MOST_ATTACHED", "NODEFAULT", "NOT_UNICODE", "UNSET",
-    "Attach", "Attached", "Raw", "Struct", "check_size", "convert", "decode", "decoder_for", "encode",
+    "Attach", "Attached", "Meta", "Raw", "Struct", "check_size", "convert", "decode", "decoder_for", "encode",
     "encode_arguments", "encode_message", "encode_with", "field", "forget_types", "invalid", "plain_text",
     "record_type", "schema", "values_of",
 ]  # fmt: skip

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from microkernel.errors import KernelError
+from microkernel.errors import InvalidArguments, KernelError
 from microkernel.kernel.grants import fields_of
 from microkernel.kernel.manifest import NO_PERMISSIONS, Permissions
 from microkernel.kernel.ports import Snapshot
 from microkernel.kernel.registry import Record
+from microkernel.wire.codec import Raw, decode
 from microkernel.wire.texts import path_value
 
 
@@ -142,7 +143,7 @@ def describe(record: Record, now: float, on_board: int) -> PluginInfo:
         refused=counts.refused,
         dead=counts.dead,
         methods={name: method.signature for name, method in sorted(record.methods.items())},
-        schemas={name: method.schema for name, method in sorted(record.methods.items())},
+        schemas={name: _schema(method.schema) for name, method in sorted(record.methods.items())},
         topics=tuple(sorted({s.pattern for s in list(record.subscriptions.values()) if not s.board})),
         permissions=_shown(record.instance.permissions) if record.instance is not None else {},
         asked=_shown(record.manifest.permissions or NO_PERMISSIONS) if record.state == "held" else {},
@@ -150,6 +151,14 @@ def describe(record: Record, now: float, on_board: int) -> PluginInfo:
         kept=_kept(record, on_board),
         **_error_parts(error),
     )
+
+
+def _schema(data: Raw) -> Any:
+    """Empty where a worker sent what cannot be decoded: the rest of the plugin is shown all the same."""
+    try:
+        return decode(data)
+    except InvalidArguments:
+        return {}
 
 
 def _kept(record: Record, on_board: int) -> dict[str, int]:

@@ -11,8 +11,8 @@ from microkernel.kernel.gate import observes
 from microkernel.kernel.kept import EACH, weight
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
-from microkernel.wire.codec import Raw, encode_message
-from microkernel.wire.messages import Handler, Loaded, Method
+from microkernel.wire.codec import Raw
+from microkernel.wire.messages import MAX_SCHEMA, Handler, Loaded, Method
 
 if TYPE_CHECKING:
     from microkernel.kernel.instance import Instance
@@ -137,7 +137,9 @@ def charge(instance: Instance, registration: Handler | Method) -> None:
         text = weight(registration.pattern, registration.name, registration.overflow)
         _charge(instance, _key(registration), _SUBSCRIPTION + nodes * EACH + text)
     else:
-        schema = len(encode_message(registration.schema))
+        schema = len(registration.schema)
+        if schema > MAX_SCHEMA:
+            raise PayloadTooLarge("MK0603", size=schema, limit=MAX_SCHEMA)
         text = weight(registration.name, registration.signature, registration.doc)
         _charge(instance, registration.name, EACH + text + schema * _SCHEMA)
 

@@ -10,7 +10,7 @@ from microkernel.errors import MethodNotFound
 from microkernel.sdk.decorators import Overflow
 from microkernel.sdk.signature import CallBinder, EventBinder, name_of
 from microkernel.wire import messages
-from microkernel.wire.codec import plain_text
+from microkernel.wire.codec import Raw, encode_message, plain_text
 
 
 def is_async(function: Any) -> bool:
@@ -41,8 +41,14 @@ class Exposed:
         self.is_async = is_async(function)
         self.binder = CallBinder(function)
         self.wire = messages.Method(
-            name, self.binder.signature(), plain_text(inspect.getdoc(function) or ""), self.binder.schema()
+            name, self.binder.signature(), plain_text(inspect.getdoc(function) or ""), _encoded(self.binder.schema())
         )
+
+
+def _encoded(schema: dict[str, Any]) -> Raw:
+    """A schema that is larger than the kernel takes is left out: it is for people and tools, calls do without it."""
+    data = encode_message(schema)
+    return Raw(data) if len(data) <= messages.MAX_SCHEMA else messages.EMPTY_MAP
 
 
 class Handlers:

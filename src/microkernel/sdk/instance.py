@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from microkernel.sdk.timers import Timer, Timers
 from microkernel.sdk.work import current
 from microkernel.wire import codec, messages
 from microkernel.wire.secrets import Secrets
-from microkernel.wire.texts import map_texts, valid_texts
+from microkernel.wire.texts import valid_texts
 
 _POLL_EVERY = 0.0005
 """Seconds between two looks at the channel by code that asks again and again whether it is still wanted."""
@@ -135,8 +136,12 @@ class Instance:
         return True
 
     def say(self, kind: str, text: str, fields: dict[str, Any]) -> None:
-        plain = map_texts(codec.decode(codec.encode(valid_texts(fields))), self.secrets.cut)
-        self._channel.send(messages.Log(20, codec.plain_text(self.secrets.cut(text)), time.time(), kind, plain))
+        cut = self.secrets.cut
+        values = codec.decode(codec.encode(valid_texts(fields)))
+        named = {key: value for key, value in values.items() if f"{{{key}}}" in text}
+        few = islice(named.items(), messages.MAX_FIELDS)
+        plain: messages.Fields = {key: _shallow(value, cut) for key, value in few}
+        self._channel.send(messages.Log(20, codec.plain_text(cut(text)), time.time(), kind, plain))
 
     def data_dir(self) -> Path:
         folder = Path(self.load.data_dir)
@@ -152,3 +157,10 @@ class Instance:
 
     def _on_sync_main(self) -> bool:
         return threading.get_ident() == self._main and not isinstance(self.dispatcher.executor, Tasks)
+
+
+def _shallow(value: Any, cut: Callable[[str], str]) -> messages.Scalar:
+    """A field of a message to people: what is no single value is filled in as text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return codec.plain_text(cut(str(value)))

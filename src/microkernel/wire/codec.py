@@ -35,6 +35,7 @@ class Attached(Protocol):
 T = TypeVar("T", bound=Attached)
 Raw = msgspec.Raw
 Struct = msgspec.Struct
+Meta = msgspec.Meta
 field = msgspec.field
 UNSET = msgspec.UNSET
 NODEFAULT = msgspec.NODEFAULT

@@ -7,8 +7,7 @@ from typing import Any
 
 from microkernel.errors import CallFailed, InvalidArguments, KernelError, make_error
 from microkernel.wire.codec import decode, plain_text
-from microkernel.wire.messages import Failure, Reply
-from microkernel.wire.texts import valid_texts
+from microkernel.wire.messages import Failure, Fields, Reply, Scalar
 
 
 def from_error(error: KernelError) -> Failure:
@@ -53,14 +52,9 @@ def said(text: str) -> str:
     return f": {text}" if text else ""
 
 
-def _plain(fields: dict[str, object]) -> dict[str, object]:
-    return {key: _plain_value(value) for key, value in fields.items()}
+def _plain(fields: dict[str, object]) -> Fields:
+    return {key: [*map(_scalar, value)] if isinstance(value, list) else _scalar(value) for key, value in fields.items()}
 
 
-def _plain_value(value: object) -> object:
-    if isinstance(value, list):
-        return valid_texts(value)
-    return value if isinstance(value, _PLAIN) else plain_text(str(value))
-
-
-_PLAIN = (int, float, bool, type(None))
+def _scalar(value: object) -> Scalar:
+    return value if value is None or isinstance(value, bool | int | float) else plain_text(str(value))

@@ -9,9 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any
+from typing import Annotated
 
-from microkernel.wire.codec import Raw, Struct
+from microkernel.wire.codec import MOST_ATTACHED, Meta, Raw, Struct
+
+# What a worker sends is hostile: an empty list is one byte in a frame and fifty in memory. So every collection has a
+# bound, which is checked before its items are decoded, and what has items of any kind stays encoded (Raw).
+MAX_CHAIN = 1024
+MAX_FIELDS = 64
+MAX_FIELD_ITEMS = 1024
+MAX_HANDLERS = MAX_METHODS = 16 * 1024
+MAX_IN_FLIGHT = 64 * 1024
+MAX_SECRETS = 1024
+MAX_SCHEMA = 256 * 1024
+"""Bytes of one method's JSON schema."""
+
+Chain = Annotated[list[str], Meta(max_length=MAX_CHAIN)]
+Numbers = Annotated[list[int], Meta(max_length=MAX_IN_FLIGHT)]
+Scalar = None | bool | int | float | str
+Fields = Annotated[
+    dict[str, Scalar | Annotated[list[Scalar], Meta(max_length=MAX_FIELD_ITEMS)]], Meta(max_length=MAX_FIELDS)
+]
 
 PROTOCOL = 1
 NOTHING = Raw(b"\xc0")
@@ -24,12 +42,12 @@ class Failure(Struct, array_like=True, frozen=True):
 
     kind: str = ""
     id: str = ""
-    fields: dict[str, Any] = {}
+    fields: Fields = {}
     type: str = ""
     message: str = ""
     traceback: str = ""
     where: str = ""
-    hops: list[str] = []
+    hops: Chain = []
 
 
 class Handler(Struct, array_like=True, frozen=True):
@@ -50,7 +68,8 @@ class Method(Struct, array_like=True, frozen=True):
     name: str
     signature: str = "(...)"
     doc: str = ""
-    schema: dict[str, Any] = {}
+    schema: Raw = EMPTY_MAP
+    """Encoded: who shows it decodes it. At most ``MAX_SCHEMA`` bytes."""
 
 
 class Share(Struct, array_like=True):
@@ -61,6 +80,9 @@ class Share(Struct, array_like=True):
     hold: int = 0
     block: int = 0
     data: bytes = b""
+
+
+Shares = Annotated[tuple[Share, ...], Meta(max_length=MOST_ATTACHED)]
 
 
 class Message(Struct, array_like=True):
@@ -83,7 +105,7 @@ class Refuse(Message, tag=1):
     """The last message to an end that is not welcome, with the reason."""
 
     id: str
-    fields: dict[str, Any] = {}
+    fields: Fields = {}
 
 
 class Call(Message, tag=2):
@@ -95,8 +117,8 @@ class Call(Message, tag=2):
     kwargs: Raw = EMPTY_MAP
     deadline: float = 0.0
     slot: int = -1
-    chain: list[str] = []
-    shares: tuple[Share, ...] = ()
+    chain: Chain = []
+    shares: Shares = ()
 
 
 class Reply(Message, tag=3):
@@ -107,7 +129,7 @@ class Reply(Message, tag=3):
     value: Raw = NOTHING
     failure: Failure | None = None
     emitted: bool = False
-    shares: tuple[Share, ...] = ()
+    shares: Shares = ()
     elsewhere: bool = False
 
 
@@ -187,7 +209,7 @@ class Deliver(Message, tag=13):
     reply_to: int = 0
     """Not 0: an ``ask`` wants the handler's value as the Reply of this id."""
     deadline: float = 0.0
-    shares: tuple[Share, ...] = ()
+    shares: Shares = ()
 
 
 class Invoke(Message, tag=14):
@@ -198,9 +220,9 @@ class Invoke(Message, tag=14):
     args: Raw
     kwargs: Raw
     deadline: float
-    chain: list[str] = []
+    chain: Chain = []
     lane: int = -1
-    shares: tuple[Share, ...] = ()
+    shares: Shares = ()
 
 
 class Credit(Message, tag=15):
@@ -219,10 +241,10 @@ class Gone(Message, tag=16):
 
 
 class Loaded(Message, tag=20):
-    handlers: list[Handler]
-    methods: list[Method]
+    handlers: Annotated[list[Handler], Meta(max_length=MAX_HANDLERS)]
+    methods: Annotated[list[Method], Meta(max_length=MAX_METHODS)]
     doc: str = ""
-    secrets: list[str] = []
+    secrets: Annotated[list[str], Meta(max_length=MAX_SECRETS)] = []
     """Values of the configuration that the plugin's own code marks as secret."""
 
 
@@ -234,7 +256,7 @@ class Stopped(Message, tag=22):
     """``unbegun``: the calls it was given and did not begin."""
 
     state: Raw = NOTHING
-    unbegun: list[int] = []
+    unbegun: Numbers = []
 
 
 class Failed(Message, tag=23):
@@ -247,7 +269,7 @@ class Failed(Message, tag=23):
 class Done(Message, tag=24):
     """These deliveries are handled."""
 
-    seqs: list[int]
+    seqs: Numbers
 
 
 class Rejected(Message, tag=25):
@@ -275,7 +297,7 @@ class Expose(Message, tag=28):
 class Emit(Message, tag=29):
     topic: str
     data: Raw
-    shares: tuple[Share, ...] = ()
+    shares: Shares = ()
 
 
 class Ask(Message, tag=30):
@@ -284,8 +306,8 @@ class Ask(Message, tag=30):
     data: Raw
     deadline: float
     slot: int = -1
-    chain: list[str] = []
-    shares: tuple[Share, ...] = ()
+    chain: Chain = []
+    shares: Shares = ()
 
 
 class Data(Message, tag=31):
@@ -305,7 +327,7 @@ class Log(Message, tag=32):
     text: str
     time: float
     said: str = ""
-    fields: dict[str, Any] = {}
+    fields: Fields = {}
 
 
 class Leaving(Message, tag=33):
@@ -321,10 +343,10 @@ class Confined(Message, tag=34):
     opened, by path, and why."""
 
     landlock: int = 0
-    namespaces: list[str] = []
-    holes: list[str] = []
+    namespaces: Annotated[list[str], Meta(max_length=MAX_FIELDS)] = []
+    holes: Annotated[list[str], Meta(max_length=MAX_FIELDS)] = []
     missing: str = ""
-    closed: dict[str, str] = {}
+    closed: Annotated[dict[str, str], Meta(max_length=MAX_FIELD_ITEMS)] = {}
 
 
 class Lend(Message, tag=35):
@@ -338,7 +360,7 @@ class Lend(Message, tag=35):
 class Released(Message, tag=36):
     """It reads what it had by these holds no more."""
 
-    holds: list[int]
+    holds: Numbers
 
 
 class Envelope(Struct, array_like=True, frozen=True):
