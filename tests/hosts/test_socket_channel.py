@@ -89,7 +89,7 @@ def test_what_a_worker_said_before_its_end_is_read_also_when_it_left_ours_unread
         worker_up.send(pack([messages.Ping(number)]))
     worker_up.close()
     worker_down.close()
-    channel.close()
+    channel.catch_up(channel.close)
     assert [message.id for message in heard] == [*range(100)]  # type: ignore[union-attr]
 
 

@@ -46,8 +46,9 @@ class Watched:
         if self.answers:
             self.heartbeat.heard(self.instance)
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, heard: Callable[[], object]) -> None:
         self.caught_up += 1
+        heard()
 
 
 class _Instance:

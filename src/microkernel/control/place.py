@@ -130,8 +130,9 @@ class RemotePlace:
     def lane(self) -> None:
         """There is none: its answers are handed over."""
 
-    def catch_up(self) -> None:
+    def catch_up(self, heard: Callable[[], object]) -> None:
         """Its connection is read by who let it in."""
+        heard()
 
     def is_waiting(self) -> bool:
         return False

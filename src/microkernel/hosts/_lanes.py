@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from microkernel.errors import KernelError, ProtocolError
@@ -53,7 +55,7 @@ class Lane:
         reactor: Reactor,
         received: Callable[[Reply], object],
         malformed: Callable[[KernelError], object],
-        catch_up: Callable[[], object],
+        catch_up: Callable[[Callable[[], object]], object],
         patience: Patience,
     ) -> None:
         self.index = index
@@ -107,10 +109,11 @@ class Lane:
     def _found(self, reply: Reply, deadline: float) -> Reply | None:
         """What its caller does next must not overtake what the callee emitted; and the reply itself may be there. None
         where that has not come by the deadline."""
-        with suppress(TimeoutError):
-            self._reactor.run(self._catch_up, deadline)
-            return self._handed_over(reply.id) if reply.elsewhere else reply
-        return None
+        heard = threading.Event()
+        self._reactor.post(partial(self._catch_up, heard.set))
+        if not heard.wait(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)):
+            return None
+        return self._handed_over(reply.id) if reply.elsewhere else reply
 
     def _wait_for_handed(self, id: int, deadline: float) -> Reply | None:
         while (left := deadline - time.monotonic()) > 0:

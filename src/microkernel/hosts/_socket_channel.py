@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from microkernel.errors import KernelError, ProtocolError
+from microkernel.hosts._inbox import Inbox
 from microkernel.hosts._rate import Rate
 from microkernel.kernel.ports import Feed, Reactor
 from microkernel.wire import frames, messages
@@ -28,8 +29,8 @@ _MOST_UNREAD = 4096 + 64
 no plugin."""
 _MOST_CONTROL = 100_000
 """How many messages outside the feed may wait for it."""
-_MOST_ROUNDS = 64
-"""So many times _READS are more than a socket's buffer can hold."""
+# More bytes than a socket's buffer can hold: what is read beyond them was sent meanwhile.
+_MAX_BUFFERED = 2 * 1024 * 1024
 _AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
@@ -115,7 +116,7 @@ class SocketChannel:
         self._down = Outbox(down, reactor, self.pump)
         self._up = Outbox(up, reactor, self._flush_up)
         self._session = Session("kernel")
-        self.received = received
+        self._inbox = Inbox(received, reactor.post)
         self._malformed = malformed
         self._hung_up = hung_up
         self._control: deque[Message] = deque()
@@ -129,16 +130,23 @@ class SocketChannel:
         self._down.put(self._session.hello())
         self._up.put(self._session.hello())
 
+    @property
+    def received(self) -> Callable[[Message], object]:
+        """Called with each message of the worker."""
+        return self._inbox.handle
+
+    @received.setter
+    def received(self, handle: Callable[[Message], object]) -> None:
+        self._inbox.handle = handle
+
     def open(self) -> None:
         self._reactor.watch(self._up_socket.fileno(), self.read)
         self._flush_up()
         self.pump()
 
     def close(self) -> None:
-        """Read what is left, and close both sockets."""
-        self._hung_up = _nothing
-        while self.read():
-            continue
+        """Close both sockets. What the worker sent and nobody read is lost: ``catch_up`` before."""
+        self._inbox.close()
         with self._pumping:  # who sends does so by the descriptor's number, which may be another's after this
             self._down.close()
         self._up.close()
@@ -210,58 +218,62 @@ class SocketChannel:
     def _break_off(self, error: ProtocolError) -> None:
         """Nothing that it says counts any more."""
         self._broken = True
+        self._inbox.close()
         self._reactor.unwatch(self._up_socket.fileno())
         self._malformed(error)
 
     def _flush_up(self) -> None:
         self._up.flush()
 
-    def read(self) -> bool:
-        """Whether there may be more."""
-        if self._broken:
-            return False
+    def read(self) -> None:
+        """One turn: some datagrams, for 2 ms at most."""
+        if self._broken or self._inbox.is_behind:
+            return
+        self._inbox.begin_turn()
         for _ in range(_READS):
-            try:
-                data = receive(self._up_socket.fileno())
-            except ConnectionResetError:  # it left something of ours unread; what it said itself is still to come
-                continue
-            except OSError:
-                data = b""
-            if data is None:
-                return False
-            if not data:
-                self._reactor.unwatch(self._up_socket.fileno())
-                self._hung_up()
-                return False
-            if not self._take(data):
-                return False
-        return True
-
-    def read_all(self) -> None:
-        """All that the worker has said so far; not what it goes on to say meanwhile, which may have no end."""
-        for _ in range(_MOST_ROUNDS):
-            if not self.read():
+            data = self._receive()
+            if not data or not self._inbox.put(self._decode(data)) or self._broken:
                 return
 
-    def _take(self, data: bytes) -> bool:
+    def catch_up(self, heard: Callable[[], object]) -> None:
+        """Call ``heard`` when all that the worker has sent until now is handled; what it sends meanwhile may have no
+        end, and does not count."""
+        self._inbox.begin_turn()
+        left = _MAX_BUFFERED
+        while left > 0 and not self._broken and (data := self._receive()):
+            left -= len(data)
+            self._inbox.put(self._decode(data))
+        self._inbox.then(heard)
+
+    def _receive(self) -> bytes:
+        """The next datagram; empty where there is none."""
+        try:
+            data = receive(self._up_socket.fileno())
+        except ConnectionResetError:  # it left something of ours unread; what it said itself is still to come
+            return self._receive()
+        except OSError:
+            data = b""
+        if data == b"":
+            self._reactor.unwatch(self._up_socket.fileno())
+            hung_up, self._hung_up = self._hung_up, _nothing
+            hung_up()
+        return data or b""
+
+    def _decode(self, data: bytes) -> Sequence[Message]:
+        """Nothing where it is broken."""
         try:
             if len(data) > frames.DATAGRAM:
                 raise ProtocolError("MK0215", reason=f"a datagram over the limit of {frames.DATAGRAM:,} bytes")
             if self.rate is not None and not self.rate.take():
                 raise ProtocolError("MK0215", reason=f"over its limit of {self.rate.per_second:,g} frames a second")
-            received = self._session.receive(data)
+            return self._session.receive(data)
         except ProtocolError as error:
             self._break_off(error)
-            return False
-        for message in received:
-            if self._broken:
-                return False
-            self.received(message)
-        return True
+            return ()
 
 
 def _nothing() -> None:
-    """It is being closed."""
+    """Its end has been reported."""
 
 
 ANSWERS = (messages.Reply, messages.Credit)

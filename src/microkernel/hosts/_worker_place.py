@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,9 @@ class WorkerPlace:
         self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
         self._free: deque[Lane] = deque()
         self.wake, self.pump = self._channel.post_pump, self._channel.pump
-        patience, read_all = Patience(MOMENT, gives_way=True), self._channel.read_all
+        patience = Patience(MOMENT, gives_way=True)
         self._lanes = [
-            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, read_all, patience)
+            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, self.catch_up, patience)
             for i, (ours, _) in enumerate(self._lane_pairs)
         ]
         self._free.extend(self._lanes)
@@ -113,9 +113,11 @@ class WorkerPlace:
         lane.taken = True
         return lane
 
-    def catch_up(self) -> None:
-        if not self._closed:
-            self._channel.read_all()
+    def catch_up(self, heard: Callable[[], object]) -> None:
+        if self._closed:
+            heard()
+        else:
+            self._channel.catch_up(heard)
 
     def insist(self) -> None:
         if not self._asked:
@@ -189,6 +191,9 @@ class WorkerPlace:
             self._malformed(ProtocolError("MK0215", reason="the worker closed it and lives on"))
 
     def _ended(self, exit: Exit) -> None:
+        self.catch_up(partial(self._finish, exit))  # what it said before its end counts
+
+    def _finish(self, exit: Exit) -> None:
         self._close()
         self._uplink.ended(self._exit_of(exit))
 

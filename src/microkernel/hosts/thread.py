@@ -127,8 +127,9 @@ class ThreadPlace:
     def lane(self) -> None:
         """There is none: its answers are handed over."""
 
-    def catch_up(self) -> None:
+    def catch_up(self, heard: Callable[[], object]) -> None:
         """What it says is heard while it says it."""
+        heard()
 
     def insist(self) -> None:
         at = _frames()

@@ -48,6 +48,15 @@ class Heartbeat:
         instance = watched()
         if instance is None or instance.cut or instance.record.instance is not instance:
             return
+        if instance.asked is None:
+            self._look(watched, seconds, number)
+        else:  # a kernel that is late must not blame the plugin
+            instance.place.catch_up(partial(self._look, watched, seconds, number))
+
+    def _look(self, watched: ref[Instance], seconds: float, number: int) -> None:
+        instance = watched()
+        if instance is None or instance.cut or instance.record.instance is not instance:
+            return
         if what := self._verdict(instance, is_to_answer=number % ASKED_EVERY == 0):
             self._silent(instance, self._clock.now() - (instance.asked or 0.0), what)
             return
@@ -61,8 +70,6 @@ class Heartbeat:
 
     def _verdict(self, instance: Instance, *, is_to_answer: bool) -> str:
         """What it is at, if it has to be ended; else empty."""
-        if instance.asked is not None:
-            instance.place.catch_up()  # a kernel that is late must not blame the plugin
         if instance.asked is None:
             if not instance.record.mailbox.in_flight:
                 if is_to_answer or not instance.place.is_waiting():

@@ -192,8 +192,9 @@ class Place(Protocol):
     def lane(self) -> Lane | None:
         """A free reply lane, for a thread that cannot be killed; None where there is none. ``wait`` gives it back."""
 
-    def catch_up(self) -> None:
-        """Hear all that the instance has said until now. On the reactor's thread."""
+    def catch_up(self, heard: Callable[[], object]) -> None:
+        """Call ``heard`` when all that the instance has said until now is handled: at once, or after some turns of the
+        reactor. On the reactor's thread."""
 
     def insist(self) -> None:
         """Ask again, so that the instance cannot overhear it but may still clean up. Returns at once."""

@@ -6,6 +6,7 @@ changes the kernel by single C calls is done there (emit, call, reply, done); th
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -109,7 +110,11 @@ class Switch:
             self._refuse(instance, message, error)
 
     def cut_off(self, instance: Instance) -> None:
-        self._reactor.run(partial(_cut_off, instance))
+        """Not on the reactor's thread: it waits for it."""
+        heard = threading.Event()
+        self._reactor.post(partial(instance.place.catch_up, heard.set))
+        heard.wait(_LAST_WORDS)
+        self._reactor.run(partial(_cut, instance))
 
     def undeliverable(self, letter: Letter, error: KernelError) -> None:
         """What is attached to it cannot be given to who it is for."""
@@ -226,6 +231,9 @@ class Switch:
         self._witness.leaves(instance)
 
 
+_LAST_WORDS = 0.5
+"""Seconds in which what an instance said before it was decided that it ends is handled. Of one that sends so much that
+it takes longer, the rest is not heard."""
 _MOST_UNSETTLED = 8 * EMIT_WINDOW
 """Places. An SDK that heeds its credit does not come near, with many threads neither; what is over it does not wait."""
 _IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done, messages.Released})
@@ -239,8 +247,7 @@ def _places(message: messages.Emit) -> int:
     return places_of(size_of(message.data, message.shares))
 
 
-def _cut_off(instance: Instance) -> None:
-    instance.place.catch_up()
+def _cut(instance: Instance) -> None:
     instance.cut = True
 
 

@@ -32,11 +32,17 @@ class Watchdog:
         instance = watched()
         if instance is None:
             return  # replaced and gone meanwhile: a minute of reloads must not pile up
+        judge = partial(self._judge, ref(instance), limit)
+        instance.place.catch_up(judge)  # a kernel that is late must not blame the plugin
+
+    def _judge(self, watched: ref[Instance], limit: float) -> None:
+        instance = watched()
+        if instance is None:
+            return
         mailbox = instance.record.mailbox
         if instance.cut or instance.record.instance is not instance or not mailbox.in_flight:
             instance.watched = False
             return
-        instance.place.catch_up()  # a kernel that is late must not blame the plugin
         oldest = mailbox.oldest_in_flight()
         at_it = self._clock.now() - self._since(instance, oldest)
         if at_it < limit:
