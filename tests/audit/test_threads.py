@@ -84,6 +84,7 @@ UNDONE = {
     "warnings.showwarning = self.hook": "warnings.showwarning, which was method 'hook' (leaver.py:11)",
     "sys.stderr = Stream()": "sys.stderr, which was Stream object",
     "sys.meta_path.append(Stream())": "Stream object in sys.meta_path",
+    "import copyreg; copyreg.pickle(Plugin, str)": "class Plugin in copyreg",
     "gc.callbacks.append(self.hook)": "method 'hook' (leaver.py:11) in gc.callbacks",
     "logging.getLogger('theirs').addHandler(Handler())": "log handler Handler at logger 'theirs'",
     "logging.getLogger('theirs').addFilter(self.hook)": "log filter method 'hook' (leaver.py:11) at logger 'theirs'",
@@ -128,7 +129,7 @@ def test_what_only_its_names_can_mean_goes_without_a_word(plugins: Plugins, shar
     leaving(plugins, start)
     assert unload(plugins) == ([], [])
     assert "alias" not in sys.modules
-    assert not [name for name in (*logging.Logger.manager.loggerDict, *sys.modules) if "mkplugin_leaver" in name]
+    assert not [name for name in (*logging.Logger.manager.loggerDict, *sys.modules) if "mkplugin.leaver" in name]
 
 
 def test_its_names_go_while_others_import(plugins: Plugins, shared: ModuleType) -> None:

@@ -5,24 +5,35 @@ from __future__ import annotations
 import gc
 import inspect
 import linecache
-import re
 import sys
 import threading
 import traceback
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from microkernel.sdk import module_finders
 from microkernel.sdk.importer import ModuleSpace
+from microkernel.sdk.module_names import ModuleNames
 
 Make = Callable[..., ModuleSpace]
 
 
+@pytest.fixture(params=[True, False], ids=["thread", "process"])
+def names(request: pytest.FixtureRequest) -> Iterator[ModuleNames]:
+    """With several generations in one process, and with one."""
+    names = ModuleNames("test", shared=request.param)
+    yield names
+    module_finders.release(names)
+
+
 @pytest.fixture
-def spaces(tmp_path: Path) -> Iterator[Make]:
+def spaces(tmp_path: Path, names: ModuleNames) -> Iterator[Make]:
     """Makes spaces that are unloaded at the end."""
     made: list[ModuleSpace] = []
 
@@ -30,20 +41,28 @@ def spaces(tmp_path: Path) -> Iterator[Make]:
         sources: Mapping[str, str],
         *,
         name: str = "hello",
-        generation: int = 1,
         entry: str = "",
         peers: Collection[str] = (),
         root: Path = tmp_path / "hello",
+        names: ModuleNames = names,
     ) -> ModuleSpace:
         package = "__init__.py" in sources
         files = {path: text.encode() for path, text in sources.items()}
         entry = entry or ("__init__.py" if package else next(iter(sources)))
-        made.append(ModuleSpace(name, generation, str(root), entry, package, files, peers))
+        made.append(ModuleSpace(name, str(root), entry, package, files, peers, names))
         return made[-1]
 
     yield make
     for space in made:
         space.unload()
+
+
+@pytest.fixture
+def generations(names: ModuleNames) -> ModuleNames:
+    """For what needs two generations in one process."""
+    if not names.shared:
+        pytest.skip("a worker has one generation")
+    return names
 
 
 def loaded(space: ModuleSpace) -> Any:
@@ -54,23 +73,114 @@ def loaded(space: ModuleSpace) -> Any:
 
 
 def test_a_module_has_a_readable_name_and_its_real_path(spaces: Make, tmp_path: Path) -> None:
-    module = loaded(spaces({"hello.py": ""}, name="my-hello", generation=2))
-    assert re.fullmatch(r"mkplugin_my_hello_g2_\d+", module.__name__)
+    module = loaded(spaces({"hello.py": ""}, name="my-hello"))
+    assert module.__name__ == "mkplugin.my_2dhello"
     assert module.__file__ == str(tmp_path / "hello" / "hello.py")
     assert sys.modules[module.__name__] is module
 
 
-def test_two_kernels_may_have_the_same_plugin_and_generation(spaces: Make) -> None:
-    one, two = (loaded(spaces({"hello.py": f"x = {n}"})) for n in (1, 2))
-    assert (one.x, two.x) == (1, 2)
-    assert sys.modules[one.__name__] is one
+def test_a_second_kernel_of_the_process_has_names_of_its_own(spaces: Make, generations: ModuleNames) -> None:
+    second, third = ModuleNames("other", shared=True), ModuleNames("other", shared=True)
+    kernels = enumerate((generations, second, third))
+    modules = [loaded(spaces({"hello.py": f"x = {n}"}, names=each)) for n, each in kernels]
+    assert [each.__name__ for each in modules] == ["mkplugin.hello", "mkplugin.other.hello", "mkplugin.other_2.hello"]
+    assert [import_module(each.__name__).x for each in modules] == [0, 1, 2]
+    for each in (second, third):
+        module_finders.release(each)
 
 
-def test_the_name_of_a_space_that_is_gone_is_not_given_again(spaces: Make) -> None:
-    first = spaces({"hello.py": ""})
-    name = first.load().__name__
-    first.unload()
-    assert loaded(spaces({"hello.py": ""})).__name__ != name
+def test_a_closed_kernel_leaves_its_names_to_the_next(spaces: Make, generations: ModuleNames) -> None:
+    stuck = loaded(spaces({"hello.py": "x = 1"}))
+    module_finders.release(generations)
+    successor = ModuleNames("next", shared=True)
+    space = spaces({"hello.py": "x = 2"}, names=successor)
+    space.load()
+    space.take_over()
+    assert (stuck.__name__, import_module("mkplugin.hello").x) == ("mkplugin.hello", 2)
+    module_finders.release(successor)
+
+
+@pytest.mark.parametrize("plugins", [("a-b", "a_2db"), ("a-b", "a_b"), ("a_5f2db", "a_2db"), ("a--b", "a_-b")])
+def test_no_two_plugins_share_a_name(plugins: tuple[str, str]) -> None:
+    first, second = map(ModuleNames().of, plugins)
+    assert first != second
+
+
+def test_a_name_points_to_the_new_generation_while_it_is_imported_and_when_it_takes_over(
+    spaces: Make, generations: ModuleNames
+) -> None:
+    code = "import sys\nseen = sys.modules[__name__].N\nfrom . import helper"
+    old, new = (spaces({"__init__.py": f"N = {n}\n{code}", "helper.py": f"N = {n}"}) for n in (1, 2))
+    pair = [loaded(old), loaded(new)]
+    assert [(each.seen, each.helper.N) for each in pair] == [(1, 1), (2, 2)]
+    assert [import_module(f"mkplugin.hello{each}").N for each in ("", ".helper")] == [1, 1]
+    new.take_over()
+    assert [import_module(f"mkplugin.hello{each}").N for each in ("", ".helper")] == [2, 2]
+    old.unload()
+    assert [import_module(f"mkplugin.hello{each}").N for each in ("", ".helper")] == [2, 2]
+
+
+def test_a_new_generation_that_is_given_up_leaves_the_name_to_the_old_one(
+    spaces: Make, generations: ModuleNames
+) -> None:
+    loaded(spaces({"__init__.py": "N = 1"}))
+    new = spaces({"__init__.py": "from . import helper\nraise ValueError", "helper.py": ""})
+    with pytest.raises(ValueError):  # noqa: PT011
+        new.load()
+    assert import_module("mkplugin.hello").N == 1
+    assert "mkplugin.hello.helper" not in sys.modules
+    new.unload()
+    assert import_module("mkplugin.hello").N == 1
+
+
+def test_each_generation_imports_its_own_modules_whoever_has_the_name(spaces: Make, generations: ModuleNames) -> None:
+    late = """
+def late():
+    import importlib
+    import hello.one
+    from . import two
+    from .sub.deep import N
+    from .circle import other
+    return [hello.one.N, two.N, N, other.N]
+"""
+
+    def sources(n: int) -> dict[str, str]:
+        modules = {f"{name}.py": f"N = {n}" for name in ("one", "two", "sub/deep")}
+        circle = {"circle.py": "from . import other", "other.py": f"from . import circle\nN = {n}"}
+        return {"__init__.py": late, **modules, **circle}
+
+    old, new = (loaded(spaces(sources(n))) for n in (1, 2))
+    assert (new.late(), old.late()) == ([2] * 4, [1] * 4)
+
+
+def test_a_hanging_import_holds_up_neither_the_old_nor_the_next_generation(
+    spaces: Make, generations: ModuleNames
+) -> None:
+    hangs, go_on = threading.Event(), threading.Event()
+    builtins_of_test = {"hangs": hangs, "go_on": go_on}
+    sys.modules["test_gates"] = ModuleType("test_gates")
+    vars(sys.modules["test_gates"]).update(builtins_of_test)
+    late = "def late():\n    from . import helper\n    return helper.N"
+    old = spaces({"__init__.py": late, "helper.py": "N = 1"})
+    old.load()
+    stuck = spaces({"__init__.py": "from . import helper", "helper.py": "import test_gates\n"
+                    "test_gates.hangs.set(); test_gates.go_on.wait(20)\nN = 2"})  # fmt: skip
+    thread = threading.Thread(target=stuck.load)
+    thread.start()
+    try:
+        assert hangs.wait(20)
+        stuck.yield_name()
+        assert import_module("mkplugin.hello").late() == 1
+        assert sys.modules["mkplugin.hello.helper"].N == 1
+        next_one = spaces({"__init__.py": late, "helper.py": "N = 3"})
+        assert loaded(next_one).late() == 3
+    finally:
+        go_on.set()
+        thread.join()
+        del sys.modules["test_gates"]
+    assert import_module("mkplugin.hello").helper.N == 1
+    next_one.take_over()
+    assert import_module("mkplugin.hello").late() == 3
 
 
 def test_a_plugins_name_is_not_taken_from_anybody(spaces: Make) -> None:
@@ -251,12 +361,14 @@ def test_getsource_shows_the_snapshot(spaces: Make, tmp_path: Path) -> None:
     assert inspect.getsource(module.Plugin) == "class Plugin:\n    x = 1\n"
 
 
-def test_a_generation_that_goes_on_shows_its_own_lines_again(spaces: Make, tmp_path: Path) -> None:
+def test_a_generation_that_goes_on_shows_its_own_lines_again(
+    spaces: Make, tmp_path: Path, generations: ModuleNames
+) -> None:
     (tmp_path / "hello").mkdir()
     (tmp_path / "hello" / "hello.py").write_text("\n\n\n# new")
     old = spaces({"hello.py": "def fail():\n    return 1 / 0  # old"})
     module = loaded(old)
-    new = spaces({"hello.py": "\n\n\n# new"}, generation=2)
+    new = spaces({"hello.py": "\n\n\n# new"})
     new.load()
     new.unload()
     assert "# old" in traced(module)
@@ -306,7 +418,7 @@ def test_a_load_that_failed_is_unloaded_too(spaces: Make) -> None:
     assert (set(sys.modules), list(sys.meta_path)) == before
 
 
-def test_unloading_one_leaves_the_others_whole(spaces: Make) -> None:
+def test_unloading_one_leaves_the_others_whole(spaces: Make, generations: ModuleNames) -> None:
     code = {"__init__.py": "def late():\n    from . import helper\n    return helper.x", "helper.py": "x = 7"}
     one, two = spaces(code), spaces(code)
     one.load()
@@ -330,7 +442,9 @@ def test_nobody_else_is_asked_for_a_plugins_own_modules(spaces: Make, monkeypatc
     assert not [name for name in asked if name.startswith(space.prefix)]
 
 
-def test_code_that_outlives_its_unload_finds_nothing_of_a_later_space(spaces: Make) -> None:
+def test_code_that_outlives_its_unload_finds_nothing_of_a_later_space(
+    spaces: Make, generations: ModuleNames
+) -> None:
     code = {"__init__.py": "def late():\n    from . import helper", "helper.py": ""}
     space = spaces(code)
     module = loaded(space)
@@ -347,9 +461,9 @@ def test_many_load_and_unload_at_once(spaces: Make) -> None:
     wrong: list[object] = []
 
     def work(number: int) -> None:
-        for generation in range(20):
+        for _ in range(20):
             sources = {"plugin.py": "import helper\nfrom sub import deep\nx = helper.x", "helper.py": f"x = {number}"}
-            space = spaces({**sources, "sub/deep.py": ""}, name=f"p{number}", generation=generation)
+            space = spaces({**sources, "sub/deep.py": ""}, name=f"p{number}")
             try:
                 if loaded(space).x != number:
                     wrong.append(number)

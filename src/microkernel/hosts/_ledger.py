@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import copyreg
 import gc
 import logging
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-SPACE = "mkplugin_"
-"""What the names of all plugins' modules begin with; the rest, up to a dot, is one generation of one plugin."""
+SPACE = "mkplugin."
+"""What the names of all plugins' modules begin with."""
 _HOOKS: tuple[tuple[Any, str], ...] = (
     (sys, "excepthook"),
     (sys, "unraisablehook"),
@@ -44,23 +45,35 @@ _before: dict[tuple[str, str], Any] = {}
 
 
 class Ledger:
-    """Of one generation, by the ``prefix`` of its modules' names. Made before it runs: what stood in the interpreter's
-    hooks then is put back."""
+    """Of one generation. Made before it runs: what stood in the interpreter's hooks then is put back.
+
+    Generations of one plugin have modules of equal names. What is this one's is known by the very strings: a class or a
+    function takes the string that its module has for a name.
+    """
 
     def __init__(self) -> None:
-        self.prefix = ""
+        self._names: dict[int, str] = {}
         for place, name in _HOOKS:
             hook = getattr(place, name, None)
-            if not _space(hook):  # what another plugin put there is not ours to keep
+            if not is_plugins(hook):  # what another plugin put there is not ours to keep
                 _before[place.__name__, name] = hook
 
     def owns(self, thing: object) -> bool:
         """Whether it is a module, class or function of it, or an object of such a class. Runs none of its code."""
-        return bool(self.prefix) and _space(thing) == self.prefix
+        return self.has_name(_name_of(thing))
+
+    def has_name(self, name: object) -> bool:
+        """Whether it is the string that is the name of one of its modules."""
+        return id(name) in self._names
+
+    def know(self, names: Iterable[str]) -> None:
+        """What its modules are called. The strings are kept: no other is at their place then."""
+        self._names = {id(name): name for name in names}
 
     def empty(self) -> list[str]:
         """Take away what it did not take back itself, and run none of it. Returns what that was."""
-        undone = [*self._unregister(), *self._restore_hooks(), *self._clear_lists(), *self._silence()]
+        steps = (self._unregister, self._restore_hooks, self._clear_lists, self._unpickle, self._silence)
+        undone = [line for step in steps for line in step()]
         self._forget_names()
         return undone
 
@@ -88,11 +101,18 @@ class Ledger:
                     undone.append(f"{describe(entry)} in {name}")
         return undone
 
+    def _unpickle(self) -> list[str]:
+        """How objects of its classes are pickled."""
+        classes = [each for each in list(copyreg.dispatch_table) if self.owns(each)]
+        for each in classes:
+            copyreg.dispatch_table.pop(each, None)
+        return [f"{describe(each)} in copyreg" for each in classes]
+
     def _silence(self) -> list[str]:
         """Handlers and filters of its own at loggers of others."""
         undone = []
         for logger in _loggers():
-            if _prefix_of(logger.name) == self.prefix:
+            if self._is_named_after(logger.name):
                 continue
             for handler in [each for each in logger.handlers if self.owns(each)]:
                 logger.removeHandler(handler)
@@ -105,12 +125,32 @@ class Ledger:
 
     def _forget_names(self) -> None:
         """Entries under names that only it can mean: nobody has to take these back."""
-        loggers = logging.Logger.manager.loggerDict
-        for name in [each for each in list(loggers) if _prefix_of(each) == self.prefix]:
-            loggers.pop(name, None)
+        if not self._has_successor():
+            _forget_loggers([name for name in list(logging.Logger.manager.loggerDict) if self._is_named_after(name)])
         for name, module in sys.modules.copy().items():  # a copy, in one step: others import meanwhile
             if isinstance(module, ModuleType) and self.owns(module):
                 sys.modules.pop(name, None)
+
+
+    def _is_named_after(self, logger: str) -> bool:
+        return any(logger == name or logger.startswith(f"{name}.") for name in self._names.values())
+
+    def _has_successor(self) -> bool:
+        """Whether the next generation is there, and has the same loggers."""
+        modules = (sys.modules.get(name) for name in self._names.values())
+        return any(isinstance(module, ModuleType) and not self.owns(module) for module in modules)
+
+
+def _forget_loggers(names: Iterable[str]) -> None:
+    """Also at the places that ``logging`` keeps for their parents."""
+    loggers = logging.Logger.manager.loggerDict
+    gone = [loggers.pop(name, None) for name in names]
+    for place, keeper in list(loggers.items()):
+        if isinstance(keeper, logging.PlaceHolder) and f"{place}.".startswith(SPACE):
+            for logger in gone:
+                keeper.loggerMap.pop(logger, None)  # type: ignore[arg-type]
+            if not keeper.loggerMap:
+                loggers.pop(place, None)
 
 
 class _Probe:
@@ -137,7 +177,7 @@ def running(ledger: Ledger, frames: Mapping[int, FrameType]) -> list[str]:
             thread.cancel()
             thread.join(1.0)
         frame = frames.get(thread.ident or 0)
-        while frame is not None and _prefix_of(frame.f_globals.get("__name__")) != ledger.prefix:
+        while frame is not None and not ledger.has_name(frame.f_globals.get("__name__")):
             frame = frame.f_back
         if frame is not None and thread.is_alive():
             place = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
@@ -172,26 +212,30 @@ def module_words(module: ModuleType) -> str:
 
 
 def plugin_name(module: str) -> str:
-    """From ``mkplugin_hello_g2_1.helper`` to ``hello``."""
-    return _prefix_of(module).removeprefix(SPACE).rsplit("_g", 1)[0]
+    """The plugin whose module has this name."""
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    key = str(getattr(spec, "name", "")).partition(".")[0]
+    return key.split("-", 2)[2] if key.count("-") > 1 else module.removeprefix(SPACE).partition(".")[0]
 
 
-def _space(thing: object) -> str:
+def is_plugins(thing: object) -> bool:
+    """Whether it is of any plugin."""
+    name = _name_of(thing)
+    return isinstance(name, str) and name.startswith(SPACE)
+
+
+def _name_of(thing: object) -> object:
+    """The name of its module: the string itself."""
     if isinstance(thing, partial):
-        return _space(thing.func)
+        return _name_of(thing.func)
     if isinstance(thing, MethodType):
         thing = thing.__func__
     if isinstance(thing, FunctionType):
-        return _prefix_of(thing.__globals__.get("__name__"))
+        return thing.__globals__.get("__name__")
     if isinstance(thing, ModuleType):
-        return _prefix_of(vars(thing).get("__name__"))
+        return vars(thing).get("__name__")
     cls = thing if isinstance(thing, type) else type(thing)
-    return _prefix_of(type.__dict__["__module__"].__get__(cls))  # past what a metaclass may answer
-
-
-def _prefix_of(module: object) -> str:
-    name = module.partition(".")[0] if isinstance(module, str) else ""
-    return name if name.startswith(SPACE) else ""
+    return type.__dict__["__module__"].__get__(cls)  # past what a metaclass may answer
 
 
 def _loggers() -> list[logging.Logger]:

@@ -26,7 +26,7 @@ from types import (
 from typing import Any
 from weakref import ref
 
-from microkernel.hosts._ledger import SPACE, Ledger, describe, module_words, plugin_name
+from microkernel.hosts._ledger import Ledger, describe, is_plugins, module_words, plugin_name
 
 _DEEPEST = 12
 _MOST = 2_000
@@ -120,10 +120,9 @@ class Search:
             return module_words(referrer) if not self._ledger.owns(referrer) else None
         if isinstance(referrer, type):
             return self._class_root(referrer, held, below)
-        space = str(type(referrer).__module__)
-        if space.startswith(SPACE) and not self._ledger.owns(referrer):
-            name = _key(getattr(referrer, "__dict__", {}), held, below)
-            return f"{name} of {type(referrer).__name__} object of plugin {plugin_name(space)}"
+        if is_plugins(referrer) and not self._ledger.owns(referrer):
+            name, owner = _key(getattr(referrer, "__dict__", {}), held, below), plugin_name(type(referrer).__module__)
+            return f"{name} of {type(referrer).__name__} object of plugin {owner}"
         return None
 
     def _class_root(self, cls: type, held: object, below: object) -> str | None:

@@ -47,9 +47,14 @@ class Scratch:
 
     def drop(self, folder: str) -> None:
         """Its worker has ended. Most have left nothing; else the files go beside everything else."""
+        if folder:
+            _remove_modules(modules_of(folder))
+            self._drop(folder)
+            self._drop(modules_of(folder))
+
+    def _drop(self, folder: str) -> None:
         try:
-            if folder:
-                os.rmdir(folder)
+            os.rmdir(folder)
         except FileNotFoundError:
             return
         except OSError:
@@ -98,6 +103,20 @@ class Scratch:
             if not other.is_alive():
                 self._removing.pop(each, None)
         self._removing[name] = thread
+
+
+def modules_of(folder: str) -> str:
+    """Where the worker with this folder writes its plugin's modules, for processes that the plugin starts."""
+    return f"{folder}.modules" if folder else ""
+
+
+def _remove_modules(folder: str) -> None:
+    """What a worker wrote there, at once; what its children added goes with everything else."""
+    package = f"{folder}/mkplugin"
+    with suppress(OSError):  # it did not come so far, or there is more
+        os.unlink(f"{package}/snapshot")
+        os.unlink(f"{package}/__init__.py")
+        os.rmdir(package)
 
 
 def _locked(folder: str) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from microkernel.hosts._lender import Lender
-from microkernel.hosts._scratch import Scratch
+from microkernel.hosts._scratch import Scratch, modules_of
 from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.hosts._zygote import Zygote
@@ -68,6 +68,7 @@ class ProcessHost(WorkerHost):
             "cwd": os.fsencode(_folder()),
             "path": [os.fsencode(p or _folder()) for p in sys.path] if self._python == sys.executable else [],
             "limits": self._limits(spec.limits),
+            "modules": os.fsencode(modules_of(folder)),
         }
 
 

@@ -31,6 +31,8 @@ from microkernel.kernel.ports import Reactor as ReactorPort
 from microkernel.sdk import threads
 from microkernel.sdk.arrays import array_over
 from microkernel.sdk.channel import ChannelClosed
+from microkernel.sdk.module_finders import release
+from microkernel.sdk.module_names import ModuleNames
 from microkernel.sdk.runtime import Runtime
 from microkernel.sdk.threads import PluginThread
 from microkernel.wire.failures import from_error
@@ -86,25 +88,31 @@ class ThreadHost:
 
     level: Level = "thread"
 
-    def __init__(self, reactor: ReactorPort, **_options: object) -> None:
+    def __init__(self, reactor: ReactorPort, name: str = "", **_options: object) -> None:
+        """``name``: the kernel's."""
         self._reactor = reactor
+        self._names = ModuleNames(name, shared=True)
 
     def available(self) -> Availability:
         return Availability("cannot be killed in C code")
 
     def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> ThreadPlace:
-        place = ThreadPlace(spec, feed, uplink, self._reactor)
+        place = ThreadPlace(spec, feed, uplink, self._reactor, self._names)
         place.thread.start()
         return place
 
     def close(self) -> None:
-        """There is nothing beside the instances, and those are ended by the kernel."""
+        """The instances are ended by the kernel. Their modules' names are free for the next one in this process."""
+        release(self._names)
 
 
 class ThreadPlace:
     """A thread, and its channel in memory. All methods of the Place never wait."""
 
-    def __init__(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, reactor: ReactorPort) -> None:
+    def __init__(
+        self, spec: LaunchSpec, feed: Feed, uplink: Uplink, reactor: ReactorPort, names: ModuleNames
+    ) -> None:
+        self._names = names
         self._uplink = uplink
         self._reactor = reactor
         self.channel = MemoryChannel(feed, uplink)
@@ -144,6 +152,9 @@ class ThreadPlace:
     def kill(self) -> None:
         self.channel.close()
         self.insist()
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.yield_names()
 
     def is_waiting(self) -> bool:
         """It is not told where a thread is, but by itself."""
@@ -172,7 +183,7 @@ class ThreadPlace:
 
     def _run(self) -> None:
         try:
-            self._runtime = Runtime(self.channel)
+            self._runtime = Runtime(self.channel, self._names)
             self._runtime.run()
             self._exit = Exit("its runtime ended", code=0)
         except PluginKilled:
@@ -201,8 +212,8 @@ class ThreadPlace:
         for thread in self._threads():
             if thread is not threading.current_thread():
                 thread.join()
-        prefix, modules, plugin = self._runtime.belongings()
-        self._ledger.prefix = prefix
+        names, modules, plugin = self._runtime.belongings()
+        self._ledger.know(names)
         self._witness = Witness(self._ledger, modules, plugin)
         self._runtime.release()
         self._runtime = None

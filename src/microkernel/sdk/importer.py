@@ -1,17 +1,23 @@
-"""Runs a plugin's modules from a snapshot of their source, in a namespace of their own.
+"""Import a plugin's modules from a snapshot of their source.
 
-A module space is one plugin in one generation. Its modules are in ``sys.modules`` below a name that no other space of
-this process has, ``mkplugin_<plugin>_g<generation>_<n>`` (``-`` is ``_``; ``n`` counts the spaces of this process):
+A module space is one plugin in one generation. Its modules are named below ``mkplugin.<plugin>``, the same in every
+generation (``module_names.py``):
 
-* a package is that name itself, and ``helper.py`` in it is ``mkplugin_hello_g2_1.helper``;
+* a package is that name itself, and ``helper.py`` in it is ``mkplugin.hello.helper``;
 * a single file is that name itself;
-* in a folder with a ``plugin.py`` the files lie beside each other below that name: ``mkplugin_hello_g2_1.plugin``.
+* in a folder with a ``plugin.py`` the files lie beside each other below that name: ``mkplugin.hello.plugin``.
 
-Plugins write other names: ``import hello.helper`` in a package, ``import helper`` beside ``plugin.py``. ``sys.modules``
-belongs to the whole process, so these names cannot stand there. Instead the modules of such a plugin get builtins with
-an ``__import__`` of their own, so that each import statement is known to be the plugin's. That has two limits:
-``importlib.import_module`` knows nothing of it (``import_module(".helper", __package__)`` works, as relative imports
-always do), and what others put into ``builtins`` later is not seen by such a plugin.
+Where only one generation is loaded in a process, these are the keys in ``sys.modules`` too, and everything is plain
+Python. Where two may be (``ModuleNames.shared``, the level ``thread``), the import system knows each generation's
+modules by private keys, ``mkplugin-<n>-<plugin>``, so that no import of one generation ever meets the other's modules
+or locks. The public names are second entries for the same modules: they point to the generation that *owns* the name,
+and to another one only while that one is imported (``load``), until it takes the name over (``take_over``).
+
+Plugins also write other names: ``import hello.helper`` in a package, ``import helper`` beside ``plugin.py``.
+``sys.modules`` belongs to the whole process, so these names cannot stand there. Instead the modules of such a plugin
+get builtins with an ``__import__`` of their own, so that each import statement is known to be the plugin's. That has
+two limits: ``importlib.import_module`` does not know these names (``import_module(".helper", __package__)`` works, as
+relative imports do), and what others put into ``builtins`` later is not seen by such a plugin.
 
 Nothing here holds a lock: a plugin's thread may be killed at any bytecode, so shared state changes by single C calls.
 """
@@ -20,21 +26,21 @@ from __future__ import annotations
 
 import builtins
 import linecache
+import os
 import sys
 from codecs import BOM_UTF8
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.machinery import ModuleSpec
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
+from importlib.util import resolve_name, spec_from_file_location
 from itertools import count
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
-from microkernel.errors import PluginLoadError
+from microkernel.sdk import module_finders as finders
+from microkernel.sdk.module_names import PACKAGE, ModuleNames
 
 _serial = count(1)
-_spaces: dict[str, ModuleSpace] = {}
-"""The spaces that are loaded, by the name their modules begin with."""
-_IMPORT_MACHINERY = frozenset({"importlib", "importlib._bootstrap", "_frozen_importlib", __name__})
 
 
 class ModuleSpace:
@@ -46,66 +52,134 @@ class ModuleSpace:
     def __init__(
         self,
         name: str,
-        generation: int,
         root: str,
         entry: str,
         package: bool,
         sources: Mapping[str, bytes],
         peers: Collection[str],
+        names: ModuleNames | None = None,
     ) -> None:
-        self.prefix = f"mkplugin_{name.replace('-', '_')}_g{generation}_{next(_serial)}"
-        self.root = root
+        names = names or ModuleNames()
+        self.plugin = name
+        self.prefix = names.of(name)
+        self.is_private = names.shared
+        self.key = f"{PACKAGE}-{next(_serial)}-{name}" if names.shared else self.prefix
+        self.root = root.rstrip("/")
         self.sources = sources
         self.peers = frozenset(peers)
         self._package = package
-        alone = not package and len(sources) == 1
-        self._files = {"": entry} if alone else _modules(sources)
-        self._folders = set() if alone else {"", *_folders(sources)}
-        self._entry = self.prefix if self._files.get("") == entry else f"{self.prefix}.{_dotted(entry)}"
+        self._alone = not package and len(sources) == 1
+        self._files = {"": entry} if self._alone else _modules(sources)
+        self._folders = set() if self._alone else {"", *_folders(sources)}
+        self._entry = self.key if self._files.get("") == entry else f"{self.key}.{_dotted(entry)}"
+        self._public = {self.key: self.prefix}
         self._own_names = self._find_own_names(name)
+        self._libraries: dict[str, bool] = {}
         self._shown: set[str] = set()
 
     def load(self) -> ModuleType:
         """Import the entry. Raises what its code raises; ``unload`` is due then too, after the traceback was read."""
-        if self.prefix not in _spaces:
-            _spaces[self.prefix] = self
-            # One entry of each a space: adding and removing are single C calls, and while one is left all are served.
-            sys.meta_path.insert(0, _FINDER)
-            sys.meta_path.append(_BORDER)
-        return import_module(self._entry)
+        finders.add(self)
+        if finders.owner_of(self.prefix) is None:
+            finders.own(self)
+        self.show()
+        try:
+            return import_module(self._entry)
+        finally:
+            self.yield_name()
+
+    def take_over(self) -> None:
+        """Have the public names for good: the generation before has stopped."""
+        finders.own(self)
+        self.show()
+
+    def yield_name(self) -> None:
+        """Give the public names back to the generation that owns them; idempotent, from any thread."""
+        owner = finders.owner_of(self.prefix)
+        if owner is not None:
+            owner.show()
 
     def unload(self) -> None:
-        """Forget all modules. What still holds one of them afterwards is not the importer. Twice is once."""
-        if _spaces.pop(self.prefix, None) is None:
+        """Forget all modules. What still holds one of them afterwards is not the importer. Idempotent."""
+        if not finders.remove(self):
             return
-        for entry in (_FINDER, _BORDER):
-            if entry in sys.meta_path:
-                sys.meta_path.remove(entry)
+        modules = self._by_public_name()
         for name in self._loaded():
             sys.modules.pop(name, None)
+        self._hide(modules)
         for source in list(self._shown):
             linecache.cache.pop(self.path(source), None)
-        self._give_back_lines()
+        for other in finders.spaces():
+            if other.root == self.root:
+                other.show_lines_again(self._shown)
 
     def modules(self) -> list[ModuleType]:
         """Those that are imported by now."""
         return [sys.modules[name] for name in self._loaded() if name in sys.modules]
 
+    def names(self) -> list[str]:
+        """The names of its modules as the very strings that modules, classes and functions of this generation have."""
+        return list(self._public.values())
+
     def path(self, source: str) -> str:
         """Where a source was read: the ``__file__`` of its module."""
-        return f"{self.root.rstrip('/')}/{source}"
+        return f"{self.root}/{source}"
+
+    def public(self, fullname: str) -> str:
+        """The name that a module shows; always the same string for one module of one generation."""
+        return self._public.setdefault(fullname, self.prefix + fullname[len(self.key) :])
+
+    def private(self, public: str) -> str:
+        """The key of the module with this public name."""
+        return self.key + public[len(self.prefix) :]
+
+    def parent_of(self, spec: ModuleSpec) -> str:
+        """The ``__package__`` of a module."""
+        return "" if self._alone else self.public(spec.parent or "")
 
     def find(self, fullname: str) -> ModuleSpec | None:
-        """The spec of one of the space's modules. A folder without ``__init__.py`` is an empty package."""
-        name = fullname[len(self.prefix) + 1 :]
+        """The spec of one of the space's modules. A folder without ``__init__.py`` is a package without code. C
+        extensions are on disk alone."""
+        name = fullname[len(self.key) + 1 :]
         source = self._files.get(name)
-        if source is None and name not in self._folders:
-            return None
-        loader: Any = _SourceLoader(self, source)
-        origin = None if source is None else self.path(source)
-        spec = ModuleSpec(fullname, loader, origin=origin, is_package=name in self._folders)
-        spec.has_location = origin is not None
+        is_package = name in self._folders
+        folder = f"{self.root}/{name.replace('.', '/')}".rstrip("/")
+        if source is None and not is_package:
+            return None if self._alone else self._find_on_disk(fullname, folder)
+        loader: Any = finders.SourceLoader(self, source, folder)
+        spec = ModuleSpec(fullname, loader, origin=loader.path if source else None, is_package=is_package)
+        spec.has_location = source is not None
+        return self._as_package(spec, folder) if is_package else spec
+
+    def _as_package(self, spec: ModuleSpec, folder: str) -> ModuleSpec:
+        spec.submodule_search_locations = [folder]
+        finders.keep_from_disk(folder, self.root)
         return spec
+
+    def _find_on_disk(self, fullname: str, folder: str) -> ModuleSpec | None:
+        for suffix in EXTENSION_SUFFIXES:
+            if os.path.isfile(folder + suffix):
+                loader: Any = finders.ExtensionLoader(self, fullname, folder + suffix)
+                return spec_from_file_location(fullname, folder + suffix, loader=loader)
+        if not os.path.isdir(folder):
+            return None
+        empty: Any = finders.SourceLoader(self, None, folder)
+        return self._as_package(ModuleSpec(fullname, empty, is_package=True), folder)
+
+    def members(self, folder: str) -> Iterator[tuple[str, bool]]:
+        """The modules in one of its folders, by name, and whether each is a package."""
+        inside = f"{folder[len(self.root) + 1 :]}/".lstrip("/")
+        found: dict[str, bool] = {}
+        for source in self.sources:
+            name, _, rest = source.removeprefix(inside).partition("/")
+            if source.startswith(inside) and source != f"{inside}__init__.py":
+                if not rest:
+                    found.setdefault(name.removesuffix(".py"), False)
+                elif rest == "__init__.py":
+                    found[name] = True
+        for name in _extensions_in(folder):
+            found.setdefault(name, False)
+        return iter(sorted(found.items()))
 
     def text(self, source: str) -> str:
         return self.sources[source].removeprefix(BOM_UTF8).decode()
@@ -121,9 +195,57 @@ class ModuleSpace:
         # Without a time of change, linecache never compares the entry with the file.
         linecache.cache[self.path(source)] = (len(text), None, lines, self.path(source))
 
+    def show_lines_again(self, shown: set[str]) -> None:
+        """A generation that goes on while a later one was given up shows its own lines again."""
+        for source in self._shown & shown:
+            self.show_lines(source)
+
+    # Public names
+
+    def publish(self, fullname: str, module: ModuleType) -> None:
+        """A module is about to run: it has its public name now, if the name is this generation's."""
+        if self.is_private and finders.shown.get(self.prefix) is self:
+            sys.modules[self.public(fullname)] = module
+
+    def withdraw(self, fullname: str, module: ModuleType) -> None:
+        """Its code raised."""
+        if self.is_private and sys.modules.get(self.public(fullname)) is module:
+            sys.modules.pop(self.public(fullname), None)
+
+    def show(self) -> None:
+        finders.shown[self.prefix] = self
+        if not self.is_private:
+            return
+        own = self._by_public_name()
+        for name in finders.below(self.prefix):
+            if name not in own:
+                sys.modules.pop(name, None)
+        sys.modules.update(own)
+
+    def _hide(self, own: Mapping[str, ModuleType]) -> None:
+        """Also repairs what a kill in the middle of ``load`` left."""
+        if self.is_private:
+            for name, module in own.items():
+                if sys.modules.get(name) is module:
+                    sys.modules.pop(name, None)
+        if finders.shown.get(self.prefix) is self:
+            finders.shown.pop(self.prefix, None)
+        self.yield_name()
+        finders.forget_packages()
+
+    def _by_public_name(self) -> dict[str, ModuleType]:
+        return {self.public(name): sys.modules[name] for name in self._loaded() if name in sys.modules}
+
+    def _loaded(self) -> list[str]:
+        return finders.below(self.key)
+
+    # Import statements
+
     def namespace(self) -> dict[str, Any]:
         """What a module starts with."""
-        return {"__builtins__": {**vars(builtins), "__import__": self._import}} if self._own_names else {}
+        if not self._own_names and (self._alone or not self.is_private):
+            return {}
+        return {"__builtins__": {**vars(builtins), "__import__": self._import}}
 
     def _import(
         self,
@@ -134,121 +256,90 @@ class ModuleSpace:
         level: int = 0,
     ) -> ModuleType:
         """``__import__`` for this plugin's modules: its own come from the space."""
-        top = name.partition(".")[0]
-        if level or top not in self._own_names:
+        own = self._own(name, globals, level)
+        if not own:
             return builtins.__import__(name, globals, locals, fromlist or (), level)
-        module = builtins.__import__(self._private(name), globals, locals, fromlist or (), 0)
-        return module if fromlist else sys.modules[self._private(top)]
+        if not level and self._is_library(name.partition(".")[0]):
+            library = self._from_library(name, own, fromlist)
+            if library is not None:
+                return library
+        try:
+            module = self._import_own(own, fromlist or ())
+        except ModuleNotFoundError as error:
+            if error.name and finders.is_below(error.name, self.key):
+                error.msg = error.msg.replace(error.name, self.public(error.name))
+                error.name = self.public(error.name)
+            raise
+        return module if fromlist or level else sys.modules[self._private(name.partition(".")[0])]
+
+    def _own(self, name: str, globals: Mapping[str, object] | None, level: int) -> str:
+        """The key of the module, if it is one of the plugin's own."""
+        if level:
+            parent = getattr((globals or {}).get("__spec__"), "parent", None)
+            return resolve_name("." * level + name, parent) if self.is_private and parent else ""
+        if self.is_private and finders.is_below(name, self.prefix):
+            return self.private(name)
+        return self._private(name) if name.partition(".")[0] in self._own_names else ""
+
+    def _import_own(self, key: str, fromlist: Sequence[str]) -> ModuleType:
+        """Import it, and the submodules among what is wanted of it. The import system would look for those by the
+        public name of the package, which may be another generation's."""
+        module = import_module(key)
+        wanted = [*fromlist, *getattr(module, "__all__", ())] if "*" in fromlist else fromlist
+        for each in wanted:
+            if each != "*" and not hasattr(module, each) and hasattr(module, "__path__") and self.find(f"{key}.{each}"):
+                setattr(module, each, import_module(f"{key}.{each}"))  # before it has run, if the imports are circular
+        return module
 
     def _private(self, name: str) -> str:
         """What a module is called here that the plugin calls ``name``."""
         if not self._package:
-            return f"{self.prefix}.{name}"
+            return f"{self.key}.{name}"
         _, dot, rest = name.partition(".")
-        return self.prefix + dot + rest
+        return self.key + dot + rest
 
     def _find_own_names(self, name: str) -> set[str]:
         """The top-level names the plugin may write for its own modules.
 
         A package goes by its folder's name and the plugin's; the files beside a ``plugin.py`` by theirs. A package
-        never hides a module of Python.
+        never hides a module of Python, nor an installed library (``_is_library``).
         """
+        if self._alone:
+            return set()
         if self._package:
-            folder = self.root.rstrip("/").rpartition("/")[2]
-            names = {folder} if folder == name or _is_importable(name) else {folder, name}
-            return names - sys.stdlib_module_names - {"microkernel"}
-        return {each.partition(".")[0] for each in (*self._files, *self._folders)} - {"", "microkernel"}
+            return {self.root.rpartition("/")[2], name} - sys.stdlib_module_names - {"microkernel"}
+        found = {each.partition(".")[0] for each in (*self._files, *self._folders)}
+        return found.union(_extensions_in(self.root)) - {"", "microkernel"}
 
-    def _loaded(self) -> list[str]:
-        return [name for name in list(sys.modules) if name.partition(".")[0] == self.prefix]
+    def _is_library(self, top: str) -> bool:
+        """Whether a library, and not only the plugin's package, has this name."""
+        if not self._package:
+            return False
+        if top not in self._libraries:
+            self._libraries[top] = finders.is_elsewhere(top, self.root)
+        return self._libraries[top]
 
-    def _give_back_lines(self) -> None:
-        """A generation that goes on while a later one was given up shows its own lines again."""
-        for space in list(_spaces.values()):
-            if space.root == self.root:
-                for source in space._shown & self._shown:
-                    space.show_lines(source)
-
-
-class _SourceLoader:
-    """A ``Loader`` of one source; of an empty package without."""
-
-    def __init__(self, space: ModuleSpace, source: str | None) -> None:
-        self.space = space
-        self.source = source
-
-    def create_module(self, spec: ModuleSpec) -> None:
-        """An ordinary module."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        if self.source is None:
-            return
-        self.space.show_lines(self.source)
-        module.__dict__.update(self.space.namespace())
-        path = self.space.path(self.source)
-        exec(compile(self.space.text(self.source), path, "exec", dont_inherit=True), module.__dict__)
-
-    def get_source(self, fullname: str) -> str:  # noqa: ARG002
-        """For ``inspect`` and ``linecache``."""
-        return "" if self.source is None else self.space.text(self.source)
+    def _from_library(self, name: str, own: str, fromlist: Sequence[str] | None) -> ModuleType | None:
+        """What the library has of that name; None if it does not, but the plugin's package does."""
+        try:
+            module = builtins.__import__(name, None, None, fromlist or (), 0)
+        except ModuleNotFoundError as error:
+            if error.name != name or self.find(own) is None:
+                raise
+            return None
+        missing = [each for each in fromlist or () if each != "*" and not hasattr(module, each)]
+        return None if any(self.find(f"{own}.{each}") for each in missing) else module
 
 
-class _Finder:
-    """Finds the modules of all spaces. It comes first on ``sys.meta_path``: others would look through every folder of
-    ``sys.path`` for what only it can have."""
+def serve(folder: str) -> None:
+    """In a process that a plugin started: have its modules imported from the snapshot that the worker wrote there."""
+    import marshal
 
-    def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None = None,  # noqa: ARG002
-        target: ModuleType | None = None,  # noqa: ARG002
-    ) -> ModuleSpec | None:
-        space = _spaces.get(fullname.partition(".")[0])
-        return None if space is None else space.find(fullname)
-
-
-class _Border:
-    """Comes last on ``sys.meta_path``, so it only sees what nobody found; when it is a plugin that wanted it, and it is
-    another plugin, it says what to write.
-
-    Only what the plugin's own modules import is known to be the plugin's; not what a library imports for it.
-    """
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None = None,  # noqa: ARG002
-        target: ModuleType | None = None,  # noqa: ARG002
-    ) -> ModuleSpec | None:
-        frame = _importing_frame()
-        importer = _spaces.get(_module_name(frame).partition(".")[0]) if frame else None
-        if frame and importer and fullname in importer.peers:
-            raise _refusal(fullname, frame)
-        return None
-
-
-_FINDER = _Finder()
-_BORDER = _Border()
-
-
-def _refusal(other: str, frame: FrameType) -> ModuleNotFoundError:
-    instead = f'self.api.call("{other}.<method>", ...)'
-    reason = PluginLoadError("MK0118", path=frame.f_code.co_filename, line=frame.f_lineno, other=other, instead=instead)
-    refusal = ModuleNotFoundError(str(reason), name=other)
-    refusal.__cause__ = reason
-    return refusal
-
-
-def _importing_frame() -> FrameType | None:
-    """The innermost frame that is not the import machinery's."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _module_name(frame) in _IMPORT_MACHINERY:
-        frame = frame.f_back
-    return frame
-
-
-def _module_name(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", ""))
+    with open(f"{folder}/snapshot", "rb") as file:
+        space = ModuleSpace(*marshal.load(file))
+    finders.add(space)
+    finders.own(space)
+    space.show()
 
 
 def _dotted(path: str) -> str:
@@ -269,8 +360,10 @@ def _folders(sources: Collection[str]) -> set[str]:
     return {".".join(parts[:length]) for parts in folders for length in range(1, len(parts) + 1)}
 
 
-def _is_importable(name: str) -> bool:
-    """Whether somebody else has a module of that name."""
-    if name in sys.modules:
-        return True
-    return any(finder.find_spec(name, None, None) is not None for finder in list(sys.meta_path))
+def _extensions_in(folder: str) -> set[str]:
+    """The C extensions in a folder, by their names."""
+    try:
+        files = os.listdir(folder)
+    except OSError:  # not a folder: a place in a wheel, or gone by now
+        return set()
+    return {name.partition(".")[0] for name in files if name.endswith(tuple(EXTENSION_SUFFIXES))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from types import ModuleType
@@ -25,6 +25,7 @@ from microkernel.sdk.executor import GLANCE, Inline, Job, Pool, Tasks
 from microkernel.sdk.handlers import is_async
 from microkernel.sdk.importer import ModuleSpace
 from microkernel.sdk.instance import Instance
+from microkernel.sdk.module_names import ModuleNames
 from microkernel.sdk.plugin import IPlugin
 from microkernel.sdk.pump import LoopPump
 from microkernel.sdk.signature import name_of
@@ -39,10 +40,15 @@ from microkernel.wire.texts import path_from_text
 
 
 class Runtime:
-    """Drives one instance. Made and run on the instance's main thread."""
+    """Drives one instance. Made and run on the instance's main thread. ``names``: what its modules are called;
+    ``keep`` is called with what is loaded, before any of its code runs."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(
+        self, channel: Channel, names: ModuleNames | None = None, keep: Callable[[messages.Load], object] = id
+    ) -> None:
         self._channel = channel
+        self._names = names or ModuleNames()
+        self._keep = keep
         self._space: ModuleSpace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._instance: Instance
@@ -83,11 +89,17 @@ class Runtime:
         if hasattr(self, "_instance"):
             self._instance.dispatcher.executor.let_go()
 
-    def belongings(self) -> tuple[str, list[ModuleType], object | None]:
-        """What the names of its modules begin with, these modules, and its Plugin object, as far as it came."""
+    def yield_names(self) -> None:
+        """A generation that is being ended may be stuck in its import: its modules' names are the running one's again.
+        From any thread."""
+        if self._space is not None:
+            self._space.yield_name()
+
+    def belongings(self) -> tuple[list[str], list[ModuleType], object | None]:
+        """The names of its modules (the very strings), these modules, and its Plugin object, as far as it came."""
         if self._space is None:
-            return "", [], None
-        return self._space.prefix, self._space.modules(), self._plugin
+            return [], [], None
+        return self._space.names(), self._space.modules(), self._plugin
 
     def release(self) -> None:
         """Let go of all that is the plugin's; also of what a kill left: an open event loop. Called when nothing of the
@@ -142,8 +154,9 @@ class Runtime:
 
     async def _import(self) -> None:
         load = self._instance.load
+        self._keep(load)
         self._space = ModuleSpace(
-            load.name, load.generation, load.root, load.entry, load.package, load.sources, load.peers
+            load.name, load.root, load.entry, load.package, load.sources, load.peers, self._names
         )
         self._module = self._space.load()
 
@@ -181,6 +194,8 @@ class Runtime:
 
     async def _begin(self, start: messages.Start) -> None:
         self._instance.phase = "starting"
+        if self._space is not None:
+            self._space.take_over()
         state = codec.decode(start.state)
         if state is not None and hasattr(self._plugin, "import_state"):
             await _settled(self._plugin.import_state(state, start.from_version))

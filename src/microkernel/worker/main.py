@@ -11,12 +11,14 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn, TextIO
 
 from microkernel.sdk.handlers import rehearse
 from microkernel.sdk.runtime import Runtime
 from microkernel.worker import network
 from microkernel.worker.channel import SocketChannel
+from microkernel.worker.children import keep_sources
 from microkernel.worker.confinement import settle_in
 from microkernel.worker.memory import Memory
 from microkernel.worker.sandbox import confine
@@ -41,7 +43,7 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
     try:
         kept = settle_in(request, descriptors, lifeline)
         _take_over_process(request)
-        status = _serve(kept, request.get("confine"), request.get("guest"))
+        status = _serve(kept, request)
     except SystemExit:
         pass  # asked to end, while it was leaving anyway
     except BaseException:
@@ -50,7 +52,8 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
         _leave(status)
 
 
-def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None, guest: dict[str, Any] | None) -> int:
+def _serve(descriptors: Sequence[int], request: dict[str, Any]) -> int:
+    walls, guest = request.get("confine"), request.get("guest")
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
     broker = network.Broker(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
     channel = SocketChannel(down, up, lanes, Memory(lanes.pop()) if walls is None else None)
@@ -64,7 +67,7 @@ def _serve(descriptors: Sequence[int], walls: dict[str, Any] | None, guest: dict
         from microkernel.worker import wasm
 
         return wasm.run(down, up, lanes, broker, guest, channel.send)
-    Runtime(channel).run()
+    Runtime(channel, keep=partial(keep_sources, request.get("modules", b""))).run()
     return 0
 
 

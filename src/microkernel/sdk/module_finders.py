@@ -1,0 +1,387 @@
+"""How the import system comes to plugins' modules: finders on ``sys.meta_path``, loaders, and who owns which name.
+
+Nothing here holds a lock: a plugin's thread may be killed at any bytecode, so shared state changes by single C calls.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from types import CodeType, FrameType, ModuleType
+from typing import Any, Protocol
+
+from microkernel.errors import PluginLoadError
+from microkernel.sdk.module_names import PACKAGE, ModuleNames
+
+_IMPORT_MACHINERY = frozenset(
+    {"importlib", "importlib._bootstrap", "_frozen_importlib", "microkernel.sdk.importer", __name__}
+)
+
+
+class Space(Protocol):
+    """What the finders need of a ``ModuleSpace``."""
+
+    plugin: str
+    prefix: str
+    key: str
+    root: str
+    peers: frozenset[str]
+    sources: Mapping[str, bytes]
+
+    def find(self, fullname: str) -> ModuleSpec | None: ...
+    def private(self, public: str) -> str: ...
+    def public(self, fullname: str) -> str: ...
+    def parent_of(self, spec: ModuleSpec) -> str: ...
+    def path(self, source: str) -> str: ...
+    def text(self, source: str) -> str: ...
+    def members(self, folder: str) -> Iterator[tuple[str, bool]]: ...
+    def show_lines(self, source: str) -> None: ...
+    def show_lines_again(self, shown: set[str]) -> None: ...
+    def namespace(self) -> dict[str, Any]: ...
+    def show(self) -> None: ...
+    def publish(self, fullname: str, module: ModuleType) -> None: ...
+    def withdraw(self, fullname: str, module: ModuleType) -> None: ...
+
+
+_spaces: dict[str, Space] = {}
+"""The spaces that are loaded, by the key their modules begin with."""
+_owners: dict[str, list[Space]] = {}
+"""The spaces that have owned each public name and are loaded; the last one owns it."""
+shown: dict[str, Space] = {}
+"""The space whose modules each public name points to right now."""
+
+
+def add(space: Space) -> None:
+    """Serve its imports. Idempotent."""
+    if space.key in _spaces:
+        return
+    _spaces[space.key] = space
+    # One entry of each a space: adding and removing are single C calls, and while one is left all are served.
+    sys.meta_path.insert(0, _FINDER)
+    sys.meta_path.append(_BORDER)
+
+
+def remove(space: Space) -> bool:
+    """Serve its imports no longer. Whether it was served."""
+    if _spaces.pop(space.key, None) is None:
+        return False
+    for entry in (_FINDER, _BORDER):
+        if entry in sys.meta_path:
+            sys.meta_path.remove(entry)
+    owners = _owners.get(space.prefix, [])
+    while space in owners:
+        owners.remove(space)
+    for folder, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, _FolderFinder) and finder.root == space.root and not _last_of(space.root):
+            sys.path_importer_cache.pop(folder, None)
+    return True
+
+
+def spaces() -> list[Space]:
+    return list(_spaces.values())
+
+
+def _last_of(root: str) -> Space | None:
+    """The space of this folder that came last."""
+    return next((space for space in reversed(spaces()) if space.root == root), None)
+
+
+def own(space: Space) -> None:
+    """The public names are its own from now on. Idempotent."""
+    if owner_of(space.prefix) is not space:
+        _owners.setdefault(space.prefix, []).append(space)
+
+
+def owner_of(prefix: str) -> Space | None:
+    owners = _owners.get(prefix, [])[-1:]
+    return owners[0] if owners else None
+
+
+def release(names: ModuleNames) -> None:
+    """A kernel is closed. The next one in this process may have its names, also those of plugins that could not be
+    ended. Idempotent."""
+    for prefix in list(_owners):
+        if prefix.rpartition(".")[0] == names.package:
+            _owners.pop(prefix, None)
+    names.release()
+
+
+def is_below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def below(prefix: str) -> list[str]:
+    """The keys in ``sys.modules`` of a module and its submodules."""
+    return [name for name in list(sys.modules) if is_below(name, prefix)]
+
+
+def forget_packages() -> None:
+    """Nothing stays of the packages for public names when the last name in them is gone."""
+    for package in below(PACKAGE):
+        loader = getattr(sys.modules.get(package), "__loader__", None)
+        if loader is _PACKAGE_LOADER and not _holds_names(package):
+            sys.modules.pop(package, None)
+
+
+def _holds_names(package: str) -> bool:
+    return any(prefix.startswith(f"{package}.") for prefix in list(shown))
+
+
+def space_of(fullname: str) -> Space | None:
+    """The space that has a module, by its key or its public name."""
+    parts = fullname.split(".")
+    if parts[0] != PACKAGE:
+        return _spaces.get(parts[0])
+    prefixes = [".".join(parts[:length]) for length in (3, 2) if len(parts) >= length]
+    return next((space for each in prefixes if (space := shown.get(each) or owner_of(each)) is not None), None)
+
+
+class _Finder:
+    """Finds the modules of all spaces. It comes first on ``sys.meta_path``: others would look through every folder of
+    ``sys.path`` for what only it can have."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        if not fullname.startswith(PACKAGE):
+            return None
+        space = space_of(fullname)
+        if space is not None:
+            return space.find(fullname) if is_below(fullname, space.key) else _alias(space, fullname)
+        return ModuleSpec(fullname, _PACKAGE_LOADER, is_package=True) if _holds_names(fullname) else None
+
+
+def _alias(space: Space, public: str) -> ModuleSpec | None:
+    found = space.find(space.private(public))
+    return found and ModuleSpec(public, _AliasLoader(space), origin=found.origin)  # type: ignore[arg-type]
+
+
+class _PackageLoader:
+    """Of ``mkplugin``, and ``mkplugin.<kernel>``."""
+
+    def create_module(self, spec: ModuleSpec) -> None: ...
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        # Which generation a name points to changes, so the attribute is looked up each time.
+        module.__getattr__ = lambda child: _child(name, child)  # type: ignore[method-assign]
+
+
+def _child(package: str, name: str) -> ModuleType:
+    try:
+        return sys.modules[f"{package}.{name}"]
+    except KeyError:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name) from None
+
+
+class _AliasLoader:
+    """Gives the module of a generation for its public name."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = import_module(self._space.private(spec.name))
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It has run. The import system has put the alias's spec in place of its own."""
+        module.__spec__ = self._spec
+
+
+class SourceLoader:
+    """A ``Loader`` of one source; of a package without code if there is none. Data files are on disk, or in the archive
+    that the plugin was found in."""
+
+    def __init__(self, space: Space, source: str | None, folder: str) -> None:
+        self.space = space
+        self.source = source
+        self.path = space.path(source) if source is not None else f"{folder}/__init__.py"
+        """``importlib.resources`` looks in the folder of this."""
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """An ordinary module."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        assert spec is not None
+        module.__name__, module.__package__ = self.space.public(spec.name), self.space.parent_of(spec)
+        self.space.publish(spec.name, module)
+        if self.source is None:
+            return
+        self.space.show_lines(self.source)
+        module.__dict__.update(self.space.namespace())
+        try:
+            exec(self.get_code(spec.name), module.__dict__)
+        except BaseException:
+            self.space.withdraw(spec.name, module)
+            raise
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
+        """For ``runpy`` too."""
+        text = "" if self.source is None else self.space.text(self.source)
+        return compile(text, self.path, "exec", dont_inherit=True)
+
+    def get_source(self, fullname: str) -> str:  # noqa: ARG002
+        """For ``inspect`` and ``linecache``."""
+        return "" if self.source is None else self.space.text(self.source)
+
+    def get_filename(self, fullname: str) -> str:  # noqa: ARG002
+        return self.path
+
+    def is_package(self, fullname: str) -> bool:
+        spec = self.space.find(fullname)
+        return spec is not None and spec.submodule_search_locations is not None
+
+    def get_data(self, path: str) -> bytes:
+        """For ``pkgutil.get_data``: a source as it was read, anything else as it is."""
+        name = os.path.normpath(path).removeprefix(f"{self.space.root}/")
+        if name in self.space.sources:
+            return self.space.sources[name]
+        if (archive := archive_of(self.space.root)) is not None:
+            return bytes(archive.get_data(path))
+        with open(path, "rb") as file:
+            return file.read()
+
+    def get_resource_reader(self, fullname: str) -> Any:  # noqa: ARG002
+        """For ``importlib.resources``."""
+        from importlib.resources import readers  # slow to load, and most have no data
+
+        if (archive := archive_of(self.space.root)) is not None:
+            return _ArchiveReader(archive.archive, os.path.dirname(self.path)[len(archive.archive) + 1 :] + "/")
+        return readers.FileReader(self)  # type: ignore[arg-type]
+
+
+class ExtensionLoader(ExtensionFileLoader):
+    """Of a C extension beside the sources."""
+
+    def __init__(self, space: Space, fullname: str, path: str) -> None:
+        super().__init__(fullname, path)
+        self._space = space
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        assert spec is not None
+        module.__name__, module.__package__ = self._space.public(spec.name), self._space.parent_of(spec)
+        self._space.publish(spec.name, module)
+        super().exec_module(module)
+
+
+class _FolderFinder:
+    """Stands for a folder of a plugin where the import system would look in it: what is not in the snapshot is not
+    there. What others import from that folder is as ever."""
+
+    def __init__(self, folder: str, root: str) -> None:
+        self.folder = folder
+        self.root = root
+
+    def find_spec(self, fullname: str, target: ModuleType | None = None) -> ModuleSpec | None:
+        finder = None if fullname.startswith(PACKAGE) else self._others()
+        return None if finder is None else finder.find_spec(fullname, target)
+
+    def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
+        """For ``pkgutil.iter_modules``."""
+        space = _last_of(self.root)
+        for name, is_package in space.members(self.folder) if space is not None else ():
+            yield prefix + name, is_package
+
+    def _others(self) -> Any:
+        for hook in sys.path_hooks:
+            with suppress(ImportError):  # it is not a place that this hook knows
+                return hook(self.folder)
+        return None
+
+
+def keep_from_disk(folder: str, root: str) -> None:
+    """Have the packages of a plugin name a folder, from which nothing is imported that is not in the snapshot."""
+    if not isinstance(sys.path_importer_cache.get(folder), _FolderFinder):
+        sys.path_importer_cache[folder] = _FolderFinder(folder, root)
+
+
+def archive_of(root: str) -> Any:
+    """The importer of the archive (a wheel) that a folder is in; None for a folder on disk."""
+    from zipimport import ZipImportError, zipimporter
+
+    if os.path.exists(root):
+        return None
+    with suppress(ZipImportError):  # it is gone, or is nowhere to be seen from here
+        return zipimporter(root)
+    return None
+
+
+class _ArchiveReader:
+    """Of data files in an archive, for ``importlib.resources``."""
+
+    def __init__(self, archive: str, folder: str) -> None:
+        self._place = archive, folder
+
+    def files(self) -> Any:
+        from zipfile import Path
+
+        return Path(*self._place)
+
+
+class _Border:
+    """Comes last on ``sys.meta_path``, so it only sees what nobody found; when it is a plugin that wanted it, and it is
+    another plugin, it says what to write.
+
+    Only what the plugin's own modules import is known to be the plugin's; not what a library imports for it.
+    """
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        frame = _importing_frame()
+        importer = space_of(_key_of(frame)) if frame else None
+        if frame and importer and fullname in importer.peers:
+            raise _refusal(fullname, frame)
+        return None
+
+
+_FINDER = _Finder()
+_BORDER = _Border()
+_PACKAGE_LOADER: Any = _PackageLoader()
+
+
+def _refusal(other: str, frame: FrameType) -> ModuleNotFoundError:
+    instead = f'self.api.call("{other}.<method>", ...)'
+    reason = PluginLoadError("MK0118", path=frame.f_code.co_filename, line=frame.f_lineno, other=other, instead=instead)
+    refusal = ModuleNotFoundError(str(reason), name=other)
+    refusal.__cause__ = reason
+    return refusal
+
+
+def _importing_frame() -> FrameType | None:
+    """The innermost frame that is not the import machinery's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")) in _IMPORT_MACHINERY:
+        frame = frame.f_back
+    return frame
+
+
+def _key_of(frame: FrameType) -> str:
+    """The key of the module whose code runs there."""
+    spec = frame.f_globals.get("__spec__")
+    return str(getattr(spec, "name", ""))
+
+
+def is_elsewhere(name: str, root: str) -> bool:
+    """Whether there is a module of that name that has code and is not the plugin in ``root``."""
+    loaded = getattr(sys.modules.get(name), "__spec__", None)
+    finders = [each for each in list(sys.meta_path) if each not in (_FINDER, _BORDER)]
+    found = loaded or next(filter(None, (finder.find_spec(name, None, None) for finder in finders)), None)
+    if found is None or (found.origin is None and name not in sys.modules):
+        return False
+    folders = found.submodule_search_locations or [os.path.dirname(found.origin or "")]
+    return os.path.realpath(root) not in map(os.path.realpath, folders)
