@@ -56,7 +56,7 @@ def test_call(shared: Home) -> None:
 @pytest.mark.parametrize(
     ("args", "id"),
     [
-        (["greeter.greet", "5"], "MK0605"),
+        (["greeter.add", "five"], "MK0605"),
         (["greeter.nothing"], "MK0604"),
         (["nobody.greet"], "MK0212"),
         (["greeter.hang", "--timeout", "0.2"], "MK0606"),
@@ -120,6 +120,21 @@ def _until(ask: object) -> list[dict[str, object]]:
         if found:
             return list(found)
     raise AssertionError("never")
+
+
+def test_a_word_is_what_the_method_wants(shared: Home) -> None:
+    assert shared.mk("call", "greeter.greet", "5").stdout == '"Hello, 5!"\n'
+    assert shared.mk("call", "greeter.greet", "who=1.10").stdout == '"Hello, 1.10!"\n'
+    assert shared.mk("call", "greeter.add", "a=1", "b=2").stdout == "3\n"
+
+
+def test_emit_says_that_no_plugin_listens(shared: Home) -> None:
+    assert shared.mk("emit", "order.craeted").stdout == (
+        "! order.craeted  emitted; no plugin listens to this topic; did you mean order.created?\n"
+    )
+    assert shared.mk("emit", "zzz").stdout == "! zzz  emitted; no plugin listens to this topic\n"
+    assert shared.json("emit", "zzz", "a=1") == {"topic": "zzz", "data": {"a": 1}, "listeners": []}
+    assert shared.json("emit", "order.created", "order_id=1")["listeners"] == ["greeter"]
 
 
 def test_emit_wants_pairs(shared: Home) -> None:

@@ -35,6 +35,7 @@ from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge
 from microkernel.guest import codec as guest
 from microkernel.wire import codec as native
 from microkernel.wire.codec import NOT_UNICODE
+from microkernel.wire.command_text import CommandText
 
 
 def kind_of(value: object) -> str:
@@ -874,9 +875,31 @@ def test_plain_text_can_travel(codec: ModuleType) -> None:
     assert (bool(codec.UNSET), repr(codec.NODEFAULT)) == (False, "NODEFAULT")
 
 
+@CODECS
+def test_a_typed_text_is_what_it_means_where_no_hint_asks_for_more(codec: ModuleType) -> None:
+    data = codec.encode({"a": CommandText("1.10"), "b": [CommandText("né"), CommandText("null")]})
+    assert codec.decode(data) == {"a": 1.1, "b": ["né", None]}
+    assert codec.decode_with_texts(data)["a"] == "1.10"
+    assert type(codec.decode_with_texts(data)["a"]) is CommandText
+    assert type(codec.decode(data)["b"][0]) is str
+
+
+@CODECS
+@pytest.mark.parametrize("hint", [str, int, Decimal, list[str], str | None])
+def test_a_type_refuses_a_typed_text_so_that_it_is_converted_first(codec: ModuleType, hint: typing.Any) -> None:
+    with pytest.raises(InvalidArguments, match="got `ext`"):
+        codec.decode(codec.encode(CommandText("5")), hint)
+
+
+@CODECS
+@pytest.mark.parametrize("data", [b"\xc7\x00\x02", b"\xd4\x02\xff", b"\xd5\x02[[", b"\xc7\x03\x02{,}"])
+def test_bytes_that_only_claim_to_be_a_typed_text_are_some_text(codec: ModuleType, data: bytes) -> None:
+    assert isinstance(codec.decode(data), str)
+
+
 def test_both_have_the_same_names() -> None:
     assert {name for name in vars(native) if not name.startswith("_")} - {
         "Any", "Callable", "Iterable", "Mapping", "Protocol", "Sequence", "T", "TypeVar", "annotations", "datetime",
         "lru_cache", "msgspec", "partial",
-        "InvalidArguments", "NotPlainData", "PayloadTooLarge", "valid_text",
+        "InvalidArguments", "NotPlainData", "PayloadTooLarge", "TEXT", "CommandText", "from_bytes", "valid_text",
     } == set(guest.__all__)  # fmt: skip

@@ -27,7 +27,7 @@ from microkernel.guest import schema as schemas
 from microkernel.guest.containers import same
 from microkernel.guest.reading import reader_of
 from microkernel.guest.records import Struct, field
-from microkernel.guest.unpacking import unpack, unpack_with
+from microkernel.guest.unpacking import unpack, unpack_typed, unpack_with, unpack_with_texts
 from microkernel.guest.values import ATTACHED, MAX_DEPTH, NODEFAULT, UNSET, Ext, Raw
 
 
@@ -113,6 +113,14 @@ def decode(data: bytes | memoryview | Raw, type: Any = Any, attached: Sequence[A
         raise invalid(failure) from None
 
 
+def decode_with_texts(data: bytes | memoryview | Raw, attached: Sequence[Any] = ()) -> Any:
+    """The value of some bytes, in which each CommandText is one still. Raises InvalidArguments."""
+    try:
+        return unpack_with_texts(data, attached)
+    except DECODE_FAILURES as failure:
+        raise invalid(failure) from None
+
+
 def convert(value: Any, type: Any) -> Any:
     """A decoded value, checked and converted to ``type``. Raises InvalidArguments with the path."""
     if type is Any:
@@ -147,7 +155,7 @@ def invalid(failure: BaseException) -> InvalidArguments:
 def decoder_for(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]:
     """The bare decoder of a type, for hot paths; its failures are for ``invalid`` to name."""
     if attached:
-        return _decoder(type, partial(unpack_with, attached))
+        return _decoder(type, attached)
     try:
         return _decoders[type]
     except KeyError:
@@ -160,12 +168,14 @@ def decoder_for(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]
 _decoders: dict[Any, Callable[[Any], Any]] = {}
 
 
-def _decoder(type: Any, unpack: Callable[..., Any] = unpack) -> Callable[[Any], Any]:
+def _decoder(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]:
     convert = conversion.decoded_as(type)
     if convert is same:
-        return unpack
+        return partial(unpack_with, attached) if attached else unpack
     read = reader_of(type)
-    return (lambda data: unpack(data, read)) if read else (lambda data: convert(unpack(data)))
+    if read:
+        return partial(unpack_typed, read=read, attached=attached)
+    return lambda data: convert(unpack_typed(data, None, attached))
 
 
 encode_message: Callable[[Any], bytes] = packing.pack
@@ -241,7 +251,7 @@ def _kind(value: Any) -> str:
 
 __all__ = [
     "ATTACHED", "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "MOST_ATTACHED", "NODEFAULT", "NOT_UNICODE", "UNSET",
-    "Attach", "Attached", "Meta", "Raw", "Struct", "check_size", "convert", "decode", "decoder_for", "encode",
-    "encode_arguments", "encode_message", "encode_with", "field", "forget_types", "invalid", "plain_text",
-    "record_type", "schema", "values_of",
+    "Attach", "Attached", "Meta", "Raw", "Struct", "check_size", "convert", "decode", "decode_with_texts",
+    "decoder_for", "encode", "encode_arguments", "encode_message", "encode_with", "field", "forget_types", "invalid",
+    "plain_text", "record_type", "schema", "values_of",
 ]  # fmt: skip

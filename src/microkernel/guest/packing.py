@@ -13,6 +13,7 @@ from uuid import UUID
 from microkernel.guest import moments
 from microkernel.guest.records import Struct, StructMeta
 from microkernel.guest.values import MAX_DEPTH, UNSET, Ext, Raw
+from microkernel.wire.command_text import TEXT, CommandText
 
 Put = Callable[[bytes], object]
 Packer = Callable[[Any, Put, int], None]
@@ -227,6 +228,10 @@ def _as_text(text: Callable[[Any], str]) -> Packer:
     return lambda value, put, depth: _str(text(value), put, depth)
 
 
+def _command_text(value: Any, put: Put, depth: int) -> None:
+    _ext(Ext(TEXT, value.encode()), put, depth)
+
+
 def _refused(value: Any, put: Put, depth: int) -> None:
     found = _stand_in(value) if _stand_in is not None else None
     if found is None:
@@ -259,4 +264,6 @@ def _find(kind: type) -> Packer:
         return _sequence
     if hasattr(kind, "__dataclass_fields__"):
         return _dataclass
+    if issubclass(kind, CommandText):
+        return _command_text
     return _str if issubclass(kind, str) else _refused

@@ -14,6 +14,7 @@ from typing import Any
 
 from microkernel.guest import moments
 from microkernel.guest.values import ATTACHED, MAX_DEPTH, DecodeError, Ext, Raw
+from microkernel.wire.command_text import TEXT, from_bytes
 
 Reader = Callable[[bytes, int, int], tuple[Any, int]]
 
@@ -22,6 +23,29 @@ _MALFORMED = "MessagePack data is malformed: "
 _U16, _U32 = Layout(">H").unpack_from, Layout(">I").unpack_from
 _attached: Sequence[Any] = ()
 """To the bytes that are being read: a guest has one thread."""
+_keep_texts = False
+_texts = 0
+"""How many CommandTexts were read so far."""
+
+
+def unpack_with_texts(data: Any, attached: Sequence[Any] = ()) -> Any:
+    """The value of these bytes, in which each CommandText is one still."""
+    global _keep_texts
+    before, _keep_texts = _keep_texts, True
+    try:
+        return unpack_with(attached, data)
+    finally:
+        _keep_texts = before
+
+
+def unpack_typed(data: Any, read: Reader | None = None, attached: Sequence[Any] = ()) -> Any:
+    """The value of bytes that are to be of a type. Raises DecodeError for a CommandText: whoever knows the type decodes
+    again, with the texts, and converts them."""
+    before = _texts
+    value = unpack_with(attached, data, read) if attached else unpack(data, read)
+    if _texts != before:
+        raise DecodeError("Expected a value, got `ext`")
+    return value
 
 
 def unpack_with(attached: Sequence[Any], data: Any, read: Reader | None = None) -> Any:
@@ -210,6 +234,7 @@ def _long(first: int, make: Callable[[bytes], Any]) -> Reader:
 
 
 def _ext(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    global _texts
     end = skip(data, at)
     start = at + 1 + _SIZED.get(data[at], (0, 0))[0]
     code, content = data[start], data[start + 1 : end]
@@ -217,6 +242,9 @@ def _ext(data: bytes, at: int, depth: int) -> tuple[Any, int]:
         if len(content) != 1 or content[0] >= len(_attached):
             raise DecodeError("it refers to what is not attached")
         return _attached[content[0]], end
+    if code == TEXT:
+        _texts += 1
+        return (from_bytes(content) if _keep_texts else from_bytes(content).value), end
     return (moments.from_timestamp(content) if code == 0xFF else Ext(code - (code >> 7 << 8), content)), end
 
 

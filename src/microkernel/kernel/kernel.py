@@ -266,6 +266,13 @@ class Core(Approving, Buried, Texts):
             "topics": sorted({s.pattern for r in records for s in list(r.subscriptions.values()) if not s.board}),
         }
 
+    def listeners(self, topic: str) -> Leftovers:
+        """The plugins that would get an event of this topic, and ``kernel`` for the embedding program; once each. What
+        only looks on, a console or another terminal, does not count."""
+        owners = dict.fromkeys(subscription.owner for subscription in self.topics.matches[topic])
+        looking = {record.name for record in self.registry if record.visitor or record.built_in}
+        return [owner for owner in owners if owner not in looking]
+
     def start(self, name: str, reset: bool = False) -> PluginInfo:
         """Raises PluginLoadError and its kin if it does not become active; quarantine is left only by ``reset``."""
         record = self.registry.get(name)

@@ -18,7 +18,7 @@ LEVELS: tuple[Level, ...] = ("thread", "process", "sandbox", "wasm")
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 OBSERVING = frozenset({
     "kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names", "kernel.source", "kernel.sources",
-    "kernel.tell", "kernel.explain", "kernel.glossary", "kernel.review",
+    "kernel.tell", "kernel.explain", "kernel.glossary", "kernel.review", "kernel.listeners",
 })  # fmt: skip
 """Calls of the service ``kernel`` for which ``kernel = ["observe"]`` is enough; the others need ``control``."""
 

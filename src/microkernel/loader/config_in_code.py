@@ -52,11 +52,16 @@ class KernelConfig(manifest.KernelConfig):
 
 
 def config_of(given: manifest.KernelConfig | Table) -> manifest.KernelConfig:
-    """The configuration that a program gives to a Kernel, checked. Raises ConfigError as ``KernelConfig`` does."""
+    """The configuration that a program gives to a Kernel, checked. Raises ConfigError as ``KernelConfig`` does.
+
+    What is already as the checks leave it is given back itself: its tables may be mappings with more to them.
+    """
     if isinstance(given, KernelConfig):
         return given
     if isinstance(given, manifest.KernelConfig):
-        return KernelConfig(**{each.name: getattr(given, each.name) for each in fields(given)})
+        values = {each.name: getattr(given, each.name) for each in fields(given)}
+        checked = KernelConfig(**values)
+        return given if all(getattr(checked, name) == value for name, value in values.items()) else checked
     if not isinstance(given, Mapping):
         raise Where("Kernel", ConfigError, "config").misfit("a KernelConfig, a table, or the path of a file", given)
     return manifest.KernelConfig(**_checked(given, "config"))

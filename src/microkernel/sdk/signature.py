@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from microkernel.errors import InvalidArguments, PluginLoadError, valid_text
+from microkernel.sdk.command_arguments import CommandText, fitted
 from microkernel.sdk.event import Event
 from microkernel.wire import codec
 from microkernel.wire.messages import EMPTY_LIST, EMPTY_MAP, Envelope
@@ -97,9 +98,22 @@ class EventBinder:
             return self._bind_slowly(envelope, delivery, decode, attached)
         except codec.DECODE_FAILURES as failure:
             reason = str(failure).replace("`$[4].", "`").replace("`$[4]", "`payload")
+            if _UNKNOWN in reason and (typed := self._typed(envelope, attached)) is not None:
+                return self.bind(typed, delivery, attached)
             if attached and _UNKNOWN in reason:
                 reason = self._told_slowly(envelope, delivery, attached) or reason
             raise _invalid(reason) from None
+
+    def _typed(self, envelope: Any, attached: Sequence[Any]) -> bytes | None:
+        """The envelope with each CommandText as its parameter wants it; None where there is none, or beside what is
+        attached, which no command line can send."""
+        head = _decode_envelope(envelope)
+        data = codec.decode_with_texts(head.data, attached)
+        if attached or not any(isinstance(each, CommandText) for each in data.values()):
+            return None
+        hints = {key: hint for key, hint, _ in self._fields}
+        data = {key: fitted(each, hints.get(key, Any)) for key, each in data.items()}
+        return codec.encode(Envelope(head.id, head.topic, head.source, head.time, codec.Raw(codec.encode(data))))
 
     def values(self, data: Any, attached: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """The arguments, made of an event's values alone: None where the handler takes more, or other ones, of which
@@ -198,11 +212,11 @@ class CallBinder:
                     return codec.values_of(by_name(kwargs)), {}
             except codec.DECODE_FAILURES:
                 pass  # the slow way finds out what is wrong, and says it with the parameter's name
-        return self._bind_slowly(codec.decode(args, attached=attached), codec.decode(kwargs, attached=attached))
+        return self._bind_slowly(codec.decode_with_texts(args, attached), codec.decode_with_texts(kwargs, attached))
 
     def _bind_slowly(self, args: list[Any], kwargs: dict[str, Any]) -> Arguments:
         if self._parameters is None:
-            return tuple(args), kwargs
+            return tuple(fitted(each, Any) for each in args), {key: fitted(each, Any) for key, each in kwargs.items()}
         try:
             bound = inspect.Signature(self._parameters).bind(*args, **kwargs)
         except TypeError as failure:
@@ -224,9 +238,13 @@ class CallBinder:
 def _checked(parameter: Parameter, value: Any) -> Any:
     hint = parameter.annotation
     if parameter.kind is parameter.VAR_POSITIONAL:
-        hint, value = tuple[hint, ...], tuple(value)  # type: ignore[valid-type]
+        value = tuple(fitted(each, hint) for each in value)
+        hint = tuple[hint, ...]  # type: ignore[valid-type]
     elif parameter.kind is parameter.VAR_KEYWORD:
+        value = {key: fitted(each, hint) for key, each in value.items()}
         hint = dict[str, hint]  # type: ignore[valid-type]
+    else:
+        value = fitted(value, hint)
     try:
         return codec.convert(value, hint)
     except InvalidArguments as error:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge, valid_text
+from microkernel.wire.command_text import TEXT, CommandText, from_bytes
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """The longest payload, encoded, in bytes."""
@@ -42,14 +43,26 @@ NODEFAULT = msgspec.NODEFAULT
 
 
 def _refuse(value: Any) -> Any:
+    if isinstance(value, CommandText):
+        return msgspec.msgpack.Ext(TEXT, value.encode())
     if isinstance(value, str):  # of a class of its own: a text all the same
         return str.__str__(value)
     raise TypeError(type(value).__name__)
 
 
+def _take(code: int, data: memoryview) -> Any:
+    """Where a hint does not ask for more, a CommandText is what it means by itself."""
+    return from_bytes(data).value if code == TEXT else msgspec.msgpack.Ext(code, bytes(data))
+
+
+def _keep(code: int, data: memoryview) -> Any:
+    return from_bytes(data) if code == TEXT else msgspec.msgpack.Ext(code, bytes(data))
+
+
 _NATIVE = (bytes, bytearray, memoryview, datetime)
 _encoder = msgspec.msgpack.Encoder(enc_hook=_refuse)
-_plain = msgspec.msgpack.Decoder()
+_plain = msgspec.msgpack.Decoder(ext_hook=_take)
+_keeping = msgspec.msgpack.Decoder(ext_hook=_keep)
 NOT_UNICODE = "text that is not valid Unicode"
 """The kind of a text that holds half a character, a lone surrogate: it has no UTF-8."""
 Attach = Callable[[Any], T | None]
@@ -124,6 +137,14 @@ def decode(data: bytes | memoryview | msgspec.Raw, type: Any = Any, attached: Se
         raise invalid(failure) from None
 
 
+def decode_with_texts(data: bytes | memoryview | msgspec.Raw, attached: Sequence[Any] = ()) -> Any:
+    """The value of some bytes, in which each CommandText is one still. Raises InvalidArguments."""
+    try:
+        return (_attached_to(attached, _keep) if attached else _keeping).decode(data)
+    except _DECODE_FAILURES as failure:
+        raise invalid(failure) from None
+
+
 def convert(value: Any, type: Any) -> Any:
     """A decoded value, checked and converted to ``type``. Raises InvalidArguments with the path."""
     if type is Any:
@@ -159,16 +180,21 @@ def invalid(failure: BaseException) -> InvalidArguments:
 def decoder_for(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]:
     """The bare C decoder of a type, for hot paths; its failures are for ``invalid`` to name."""
     if not attached:
-        return msgspec.msgpack.Decoder(type, dec_hook=_adapt).decode
+        return msgspec.msgpack.Decoder(type, dec_hook=_adapt, ext_hook=_take).decode
+    return _attached_to(attached, _take, type).decode
 
+
+def _attached_to(
+    attached: Sequence[Any], otherwise: Callable[[int, memoryview], Any], type: Any = Any
+) -> msgspec.msgpack.Decoder[Any]:
     def take(code: int, data: memoryview) -> Any:
         if code != ATTACHED:
-            return msgspec.msgpack.Ext(code, bytes(data))
+            return otherwise(code, data)
         if len(data) != 1 or data[0] >= len(attached):
             raise ValueError("it refers to what is not attached")
         return attached[data[0]]
 
-    return msgspec.msgpack.Decoder(type, dec_hook=_adapt, ext_hook=take).decode
+    return msgspec.msgpack.Decoder(type, dec_hook=_adapt, ext_hook=take)
 
 
 def _adapt(wanted: Any, value: Any) -> Any:
@@ -223,7 +249,7 @@ def _schema_of(kind: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _decoder(type: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(type, dec_hook=_adapt)
+    return msgspec.msgpack.Decoder(type, dec_hook=_adapt, ext_hook=_take)
 
 
 def forget_types() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Protocol
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from microkernel.errors import KernelError, PluginHeld, PluginLoadError, ReloadFailed
+from microkernel.sdk.command_arguments import CommandText
 
 from . import asking, view
 from .tongue import Tongue
@@ -52,24 +53,16 @@ class Result:
     """False where a part of what was asked for failed."""
 
 
-def parse_value(word: str) -> Any:
-    """JSON if it is any, else the word itself."""
-    try:
-        return json.loads(word)
-    except ValueError:
-        return word
-
-
-def parse_arguments(words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """``3 currency=EUR`` as a call's arguments."""
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
+def parse_arguments(words: Sequence[str]) -> tuple[list[CommandText], dict[str, CommandText]]:
+    """``3 currency=EUR`` as a call's arguments. What each means, the type hint of its parameter says."""
+    args: list[CommandText] = []
+    kwargs: dict[str, CommandText] = {}
     for word in words:
         match = _KEY.fullmatch(word)
         if match:
-            kwargs[match[1]] = parse_value(match[2])
+            kwargs[match[1]] = CommandText(match[2])
         else:
-            args.append(parse_value(word))
+            args.append(CommandText(word))
     return args, kwargs
 
 
@@ -188,8 +181,15 @@ class Verbs:
         args, data = parse_arguments(words)
         if args:
             raise not_understood(self._tongue.word("usage.pair", word=words[0]))
+        listeners = self._ask("listeners", topic)  # before it: a listener may want one event only
         self._link.emit(topic, **data)
-        return Result({"topic": topic, "data": data}, [view.line("success", topic, self._tongue.word("done.emitted"))])
+        meant = {key: text.value for key, text in data.items()}
+        shown = view.line("success", topic, self._tongue.word("done.emitted"))
+        if not listeners:
+            near = get_close_matches(topic, self._ask("names")["topics"], 1)
+            suggestion = self._tongue.word("done.near", topic=near[0]) if near else ""
+            shown = view.line("warn", topic, self._tongue.word("done.unheard", suggestion=suggestion))
+        return Result({"topic": topic, "data": meant, "listeners": listeners}, [shown])
 
     def call(self, target: str, *words: str, timeout: float = QUICK) -> Result:
         args, kwargs = parse_arguments(words)
@@ -203,7 +203,7 @@ class Verbs:
             self._link.delete_data(key)
             return Result(None, [view.line("success", key, self._tongue.word("done.deleted"))])
         if value is not None:
-            revision = self._link.set_data(key, parse_value(value))
+            revision = self._link.set_data(key, CommandText(value).value)
             return Result(revision, [view.line("success", key, self._tongue.word("done.set", revision=revision))])
         board = self._ask("data", key)
         if key in board:

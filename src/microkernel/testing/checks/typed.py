@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from microkernel.errors import InvalidArguments
+from microkernel.sdk.command_arguments import CommandText
 from microkernel.testing.levels import natively
 from microkernel.testing.stage import Stage, plugin, refused
 
@@ -187,6 +188,58 @@ def check_open_signatures(stage: Stage) -> None:
         assert "args[1]" in refused(InvalidArguments, scene.call, "p.open", 1, 2, "three").text
         assert "kwargs" in refused(InvalidArguments, scene.call, "p.open", 1, d=[]).text
         refused(InvalidArguments, scene.call, "p.strict", a=1, b=2)
+
+
+COMMANDED = plugin(
+    """
+    @expose
+    def text(self, value: str) -> str: return value
+    @expose
+    def exact(self, value: Decimal) -> str: return str(value)
+    @expose
+    def both(self, value: int | str) -> list: return [type(value).__name__, value]
+    @expose
+    def named(self, *more: str, count: int = 0, **rest: str) -> list: return [list(more), count, rest]
+    @expose
+    def nested(self, line: Line, by: dict[int, str]) -> list:
+        return [line.item, str(line.price), line.count, [[type(key).__name__, value] for key, value in by.items()]]
+    @expose
+    def untyped(self, value, data: dict[str, Any] = {}) -> list: return [value, data]
+    @expose
+    def raw(self, value: bytes) -> int: return len(value)
+    @on("code")
+    def on_code(self, code: str, note=None) -> None: self.api.emit("out.code", code=code, note=note)
+    @on("code")
+    def on_number(self, code: int, **rest) -> None: self.api.emit("out.number", code=code, rest=rest)
+    """,
+    head=HEAD,
+)
+
+
+def check_a_typed_text_is_what_its_hint_wants(stage: Stage) -> None:
+    """What a person types on a command line stays a text where a text is wanted, and becomes what else is wanted."""
+    digits = "1234567890123456.789012345678901234"
+    with stage.run(p=COMMANDED) as scene:
+        typed = [scene.call("p.text", CommandText(word)) for word in ("1.10", "5", "true", "null", '"5"', "[1]", "{x")]
+        assert typed == ["1.10", "5", "true", "null", "5", "[1]", "{x"]
+        assert scene.call("p.exact", CommandText(digits)) == digits
+        assert scene.call("p.exact", value=CommandText("1.10")) == "1.10"
+        assert scene.call("p.both", CommandText("5")) == ["int", 5]
+        assert scene.call("p.both", CommandText("1.10")) == ["str", "1.10"]
+        assert scene.call("p.named", CommandText("1"), count=CommandText("2"), x=CommandText("3")) == [
+            ["1"], 2, {"x": "3"}
+        ]  # fmt: skip
+        line = CommandText('{"item": 7, "price": 1.10, "count": 2}')
+        assert scene.call("p.nested", line, CommandText('{"1": 2.50}')) == ["7", "1.10", 2, [["int", "2.50"]]]
+        assert scene.call("p.untyped", CommandText("1.10"), CommandText('{"a": 1.50}')) == [1.1, {"a": 1.5}]
+        assert scene.call("p.raw", CommandText("né")) == 3
+        wrong = refused(InvalidArguments, scene.call, "p.named", count=CommandText("many"))
+        assert "got `str`" in wrong.text
+        scene.kernel.emit("code", code=CommandText("0123"), note=CommandText("7"))
+        scene.kernel.emit("code", code=CommandText("123"), more=CommandText("1.50"))
+        assert scene.heard("code", 2) == [{"code": "0123", "note": 7}, {"code": "123", "note": None}]
+        assert scene.heard("number", 1) == [{"code": 123, "rest": {"more": 1.5}}]
+        assert [letter["data"] for letter in scene.until_letters(1)] == [{"code": "0123", "note": 7}]
 
 
 @natively
