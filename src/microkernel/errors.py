@@ -60,7 +60,7 @@ class KernelError(Exception):
         """The English line, without the id."""
         template = _english().get(self.id, "{reason}")
         try:
-            return valid_text(template.format(**self.fields))
+            return valid_text(template.format(**{"cure": "", **self.fields}))
         except (LookupError, ValueError, TypeError, AttributeError):  # fields may come from a worker
             return valid_text(f"{template} {self.fields}")
 

@@ -133,7 +133,8 @@ def test_what_cannot_begin(home: Home, args: list[str], toml: str, id: str) -> N
 
 def test_without_plugins_it_says_where_it_looked(home: Home) -> None:
     home.plugins.rmdir()
-    assert home.mk("run", code=2).stderr == "✗ MK0101  plugins: no such file or folder\n"
+    said = "✗ MK0101  plugins: no such file or folder; to write a plugin: mk new NAME\n"
+    assert home.mk("run", code=2).stderr == said
 
 
 def test_a_second_kernel_is_refused_and_the_first_goes_on(home: Home, start: Start) -> None:

@@ -94,3 +94,20 @@ def test_cells() -> None:
     assert wrap("处理者的名字，很长", 12) == ["处理者的名", "字，很长"]
     assert wrap("set `a = b` now", 9) == ["set", "`a = b`", "now"]
     assert wrap("unbreakable-word x", 5) == ["unbreakable-word", "x"]
+
+
+@pytest.mark.parametrize(
+    ("error", "english", "chinese"),
+    [
+        (KernelError("MK0101", path="x"), "x: no such file or folder", "x：没有这个文件或目录"),
+        (KernelError("MK0213", name="store", state="stopped", what="store.get", cure="; to start it: mk start store"),
+         "store is stopped: store.get; to start it: mk start store",
+         "store 的状态是“已停止”：store.get；要启动它：mk start store"),
+        (KernelError("MK0101", path="x", cure="; to write a plugin: mk new NAME"),
+         "x: no such file or folder; to write a plugin: mk new NAME",
+         "x：没有这个文件或目录；要写一个插件：mk new NAME"),
+    ],
+)  # fmt: skip
+def test_a_cure_ends_the_line_in_both_languages(error: KernelError, english: str, chinese: str) -> None:
+    assert error.text == english
+    assert ZH.text(error.id, error.fields) == chinese

@@ -145,7 +145,9 @@ def test_only_fields_that_carry_phrases_are_translated() -> None:
     assert chinese("remote_message", "a list") == "a list"
     assert chinese("reason", None) is None
     assert Catalog.load("en").text("MK0213", {"name": "x", "state": "held", "what": "emit"}) == "x is held: emit"
-    assert Catalog.load("zh").text("MK0211", {"name": "x", "others": ["a", "b"]}) == "x 还被 a、b 依赖"
+    assert Catalog.load("zh").text("MK0211", {"name": "x", "others": ["a", "b"]}) == (
+        "x 还被 a、b 依赖；要一起停止：mk stop x --cascade"
+    )
 
 
 def test_a_phrase_keeps_what_it_stands_around() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from microkernel.errors import ConfigError, KernelError
 from microkernel.kernel.manifest import KernelConfig
+from microkernel.loader.files import missing
 
 FILE = "microkernel.toml"
 LOCK = "microkernel.lock"
@@ -52,7 +53,7 @@ def places(given: Sequence[str], config: KernelConfig) -> list[str]:
         given = [FOLDER]
     for place in given:
         if not place.startswith(_NOT_PATHS) and not os.path.lexists(place):
-            raise ConfigError("MK0101", path=place)
+            raise missing(place, ConfigError)
     return list(given)
 
 

@@ -34,7 +34,7 @@ from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, P
 from microkernel.kernel.operations import Operations
 from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader, Lock, Place
 from microkernel.kernel.reactor import Reactor
-from microkernel.kernel.registry import LogRecord, Record, Registry, did_you_mean
+from microkernel.kernel.registry import LogRecord, Record, Registry, cure_of, did_you_mean
 from microkernel.kernel.reload import Reloading, ReloadReport
 from microkernel.kernel.remains import Remains
 from microkernel.kernel.resolver import plan, split
@@ -277,7 +277,8 @@ class Core(Approving, Buried, Texts):
         """Raises PluginLoadError and its kin if it does not become active; quarantine is left only by ``reset``."""
         record = self.registry.get(name)
         if record.state == "quarantined" and not reset:
-            raise PluginNotActive("MK0213", name=name, state="quarantined", what=f"mk start --reset {name}")
+            what, cure = "it died too often", cure_of(name, record.state)
+            raise PluginNotActive("MK0213", name=name, state=record.state, what=what, cure=cure)
         self._start_anew(record)
         return self.info(name)
 

@@ -160,6 +160,18 @@ class Registry:
             raise PluginNotFound("MK0212", name=name, suggestion=did_you_mean(name, self._records)) from None
 
 
+def cure_of(name: str, state: str) -> str:
+    """What makes a plugin in this state run again, for the end of a sentence; empty if nothing does."""
+    return _CURES.get(state, "").format(name=name)
+
+
+_CURES = {
+    **dict.fromkeys(("discovered", "stopped", "failed"), "; to start it: mk start {name}"),
+    "quarantined": "; to start it: mk start {name} --reset",
+    "held": "; to approve it: mk approve {name}",
+}
+
+
 def did_you_mean(word: str, known: Any) -> str:
     """``; did you mean 'x'?`` or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)

@@ -10,7 +10,7 @@ from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.reactor import Reactor
-from microkernel.kernel.registry import Record
+from microkernel.kernel.registry import Record, cure_of
 from microkernel.kernel.router import Router, cancel
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.wire import messages
@@ -84,9 +84,9 @@ class Remains:
                 self._journal.bury(letter, reason)
             elif isinstance(letter, CallLetter):
                 target = f"{record.name}.{letter.call.method}"
-                self._router.fail(
-                    letter.call.id, PluginNotActive("MK0213", name=record.name, state=record.state, what=target)
-                )
+                cure = cure_of(record.name, record.state)
+                stopped = PluginNotActive("MK0213", name=record.name, state=record.state, what=target, cure=cure)
+                self._router.fail(letter.call.id, stopped)
                 record.incoming.remove(letter.call.id)  # also one that its caller has given up
         for call in self._router.caller_gone(record):
             cancel(call)

@@ -25,7 +25,7 @@ from microkernel.kernel.gathering import Answer, Gathering
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.lifecycle import WAITING
 from microkernel.kernel.ports import Clock, Lane, Reactor
-from microkernel.kernel.registry import Record, Registry, did_you_mean
+from microkernel.kernel.registry import Record, Registry, cure_of, did_you_mean
 from microkernel.kernel.waits import circle
 from microkernel.wire.codec import Struct, field
 from microkernel.wire.failures import from_error
@@ -264,7 +264,8 @@ def _check_callable(target: Record, method: str, caller: Record | None) -> None:
         what = f"{target.name}.{method}"
         if caller is None and target.error is not None:  # to other plugins, what ails it is nothing
             what = f"{what} ({target.error})"
-        raise PluginNotActive("MK0213", name=target.name, state=target.state, what=what)
+        cure = cure_of(target.name, target.state)
+        raise PluginNotActive("MK0213", name=target.name, state=target.state, what=what, cure=cure)
     if method not in target.methods:
         suggestion = did_you_mean(method, target.methods) if method else "; a target is written plugin.method"
         raise MethodNotFound("MK0604", target=f"{target.name}.{method}".rstrip("."), suggestion=suggestion)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from microkernel.errors import ManifestError, PluginLoadError, valid_text
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found
-from microkernel.loader.files import read_text, shown, unreadable
+from microkernel.loader.files import missing, read_text, shown, unreadable
 from microkernel.loader.manifests import entry_of, read_manifest, stem
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> Foun
         manifest = read_manifest(place, defaults)
         location(path)
     except PluginLoadError as error:
-        return _broken(name, path, error)
+        gone = error.id == "MK0101" and not path.startswith(ENTRY_POINT) and not os.path.lexists(path)
+        return _broken(name, path, missing(path, PluginLoadError) if gone else error)
     return Found(manifest.name, path, manifest)
 
 

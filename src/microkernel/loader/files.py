@@ -43,6 +43,21 @@ def unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
     return error("MK0101", path=shown(path))
 
 
+def missing(path: str, error: type[E]) -> E:
+    """The error for a plugin, or a folder of plugins, that is not there; it says how to write one."""
+    folder, name = os.path.split(path.rstrip("/"))
+    if name.endswith(".py"):
+        name = name.removesuffix(".py")
+    else:
+        folder, name = path.rstrip("/"), "NAME"
+    where = "" if os.path.relpath(folder or ".") == _PLUGINS else f" --folder {shown(folder or '.')}"
+    return error("MK0101", path=shown(path), cure=f"; to write a plugin: mk new {name}{where}")
+
+
+_PLUGINS = "plugins"
+"""The folder that `mk new` writes to, and `mk run` looks into."""
+
+
 def decode(data: bytes, path: str, error: type[KernelError]) -> str:
     """UTF-8, with or without a byte order mark. Raises ``error`` MK0104 with the first byte that is none."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from microkernel.errors import valid_text
 
-OPTIONAL = frozenset({"said", "where", "suggestion"})
+OPTIONAL = frozenset({"said", "where", "suggestion", "cure"})
 """Fields that end a text and bring their own separator: where they are missing nothing is shown."""
 
 _BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))

@@ -17,7 +17,9 @@ from microkernel.messages.glossary import state_word
 from microkernel.messages.templates import bare, letters_of, pattern_of, words_of
 
 _HERE = Path(__file__).parent
-_FIELDS = frozenset({"reason", "kind", "what", "said", "where", "suggestion", "wanted", "got", "state", "new", "kept"})
+_FIELDS = frozenset({
+    "reason", "kind", "what", "said", "where", "suggestion", "cure", "wanted", "got", "state", "new", "kept",
+})  # fmt: skip
 _LONGEST = 400
 """Longer texts are a plugin's own; they are shown as they are."""
 _AND = " · "

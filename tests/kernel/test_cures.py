@@ -1,0 +1,44 @@
+"""What makes a plugin run again stands in the error that says that it does not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from microkernel import Kernel
+from microkernel.errors import PluginNotActive, RequirementError
+from microkernel.kernel.registry import cure_of
+from microkernel.testing import run_plugin, stage
+
+STORE = stage.plugin("@expose\ndef get(self) -> int: return 1")
+SHOP = stage.plugin("", manifest='requires = ["store"]')
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    with run_plugin(STORE, name="store", others={"shop": SHOP}) as running:
+        yield running
+
+
+def test_what_is_required_names_the_cascade(kernel: Kernel) -> None:
+    with pytest.raises(RequirementError, match=r"required by shop; to stop them too: mk stop store --cascade$"):
+        kernel.stop("store")
+
+
+def test_a_call_of_a_stopped_plugin_names_the_start(kernel: Kernel) -> None:
+    kernel.stop("store", cascade=True)
+    with pytest.raises(PluginNotActive, match=r"^MK0213 store is stopped: store.get; to start it: mk start store$"):
+        kernel.call("store.get")
+
+
+@pytest.mark.parametrize(
+    ("state", "command"),
+    [("failed", "mk start store"), ("quarantined", "mk start store --reset"), ("held", "mk approve store")],
+)
+def test_each_state_that_a_command_ends_names_it(state: str, command: str) -> None:
+    assert cure_of("store", state).endswith(f": {command}")
+
+
+def test_a_zombie_has_no_cure() -> None:
+    assert cure_of("store", "zombie") == ""
