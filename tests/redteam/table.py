@@ -30,6 +30,7 @@ _WORDS = {
     "Landlock": "Landlock", "seccomp": "seccomp", "namespaces": "命名空间", "capabilities": "特权", "all": "合计",
     "resource limits": "资源上限", "the kernel watches, and kills": "核心监视并终止", "the gate": "权限闸",
     "the kernel makes its connections": "由核心代为连接",
+    "the kernel changes the plugin's own files only": "核心只改插件自己的文件", "file attributes": "文件属性",
     "bounds of frames": "帧的界限", "a session and descriptors of its own": "自己的会话与描述符",
     "memory of its own": "自己的内存", "the zygote and the host clear away": "母体与宿主清理", "the importer": "导入器",
     "bounds of output": "输出的界限",

@@ -1,103 +1,63 @@
 """Connects for a confined worker to what it was granted, and passes the connection to it.
 
 The worker names a host and a port; the grant is looked up here, the name is resolved here, and what is connected is an
-address that was looked at here: what a name means a moment later does not matter. Nothing is ever received but bytes.
+address that was looked at here: what a name means a moment later does not matter.
 """
 
 from __future__ import annotations
 
-import array
 import ipaddress
 import math
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from errno import EACCES, EIO, ENOBUFS, EPERM, ETIMEDOUT
+from errno import EACCES, EIO, EPERM, ETIMEDOUT
 from functools import partial
 from typing import Any
 
-from microkernel.errors import InvalidArguments, KernelError, PermissionDenied, ProtocolError
+from microkernel.errors import KernelError, PermissionDenied
+from microkernel.hosts._requests import Answer, RequestSocket
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
 
-_LONGEST = 1024
-_MOST_AT_ONCE = 16
 _PATIENCE = 60.0
 _LOCAL_NAMES = ("localhost",)
 
 
-class Broker:
-    """One worker's. ``open``, ``close`` and reading on the reactor's thread; each connection on a thread of its own."""
+class Broker(RequestSocket):
+    """Connects, each time on a thread of its own."""
+
+    what = "connection"
 
     def __init__(
         self, name: str, grants: Sequence[str], reactor: Reactor, malformed: Callable[[KernelError], object]
     ) -> None:
+        super().__init__(reactor, malformed)
         self._name = name
         self._grants = [_parsed(grant) for grant in grants]
-        self._reactor = reactor
-        self._malformed = malformed
-        self._end, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._under_way = 0
-        self._lock = threading.Lock()
 
-    def open(self) -> None:
-        self._reactor.watch(self._end.fileno(), self._read)
-
-    def close(self) -> None:
-        self._reactor.unwatch(self._end.fileno())
-        with self._lock:  # who answers just now does so before
-            self._end.close()
-
-    def _read(self) -> None:
-        try:
-            data = self._end.recv(_LONGEST, socket.MSG_DONTWAIT)
-        except OSError:
+    def consider(self, data: bytes) -> None:
+        number, host, port, seconds = _decode(data)
+        if permits(self._grants, host, port):
+            self.work(number, partial(attempt, host, port, min(seconds, _PATIENCE)))
             return
-        if not data:
-            self._reactor.unwatch(self._end.fileno())
-            return
-        try:
-            self._consider(*_decode(data))
-        except (InvalidArguments, ValueError) as failure:
-            self._reactor.unwatch(self._end.fileno())
-            self._malformed(ProtocolError("MK0215", reason=f"not a request for a connection: {failure}"))
+        what = f"{host[:100]}:{port}"
+        refusal = PermissionDenied("MK0401", name=self._name, action="net", what=what, line=f'net = ["{what}"]')
+        self.answer(number, EPERM, str(refusal))
 
-    def _consider(self, number: int, host: str, port: int, seconds: float) -> None:
-        if not permits(self._grants, host, port):
-            what = f"{host[:100]}:{port}"
-            refusal = PermissionDenied("MK0401", name=self._name, action="net", what=what, line=f'net = ["{what}"]')
-            self._answer(number, EPERM, str(refusal))
-        elif self._under_way >= _MOST_AT_ONCE:
-            self._answer(number, ENOBUFS, f"{_MOST_AT_ONCE} connections are being made already")
-        else:
-            with self._lock:
-                self._under_way += 1
-            work = partial(self._connect, number, host, port, min(seconds, _PATIENCE))
-            threading.Thread(target=work, name="microkernel-net", daemon=True).start()
 
-    def _connect(self, number: int, host: str, port: int, seconds: float) -> None:
-        try:
-            with connected(host, port, time.monotonic() + seconds) as made:
-                self._answer(number, 0, "", made.fileno())
-        except socket.gaierror as error:
-            self._answer(number, error.errno or socket.EAI_FAIL, error.strerror or "")
-        except TimeoutError:
-            self._answer(number, ETIMEDOUT, os.strerror(ETIMEDOUT))
-        except (OSError, ValueError) as error:  # of a name that can be none
-            code = getattr(error, "errno", None) or EIO
-            self._answer(number, code, getattr(error, "strerror", None) or str(error))
-        finally:
-            with self._lock:
-                self._under_way -= 1
-
-    def _answer(self, number: int, code: int, text: str, handle: int = -1) -> None:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [handle]))] if handle >= 0 else []
-        with self._lock, suppress(OSError):  # it is gone, or does not read what it asked for
-            if self._end.fileno() >= 0:
-                self._end.sendmsg([codec.encode([number, code, text])], rights, socket.MSG_DONTWAIT)
+def attempt(host: str, port: int, seconds: float) -> Answer:
+    """Connect; what goes wrong is the answer."""
+    try:
+        return Answer(made=connected(host, port, time.monotonic() + seconds))
+    except socket.gaierror as error:
+        return Answer(error.errno or socket.EAI_FAIL, error.strerror or "")
+    except TimeoutError:
+        return Answer(ETIMEDOUT, os.strerror(ETIMEDOUT))
+    except (OSError, ValueError) as error:  # of a name that can be none
+        code = getattr(error, "errno", None) or EIO
+        return Answer(code, getattr(error, "strerror", None) or str(error))
 
 
 def _decode(data: bytes) -> tuple[int, str, int, float]:

@@ -76,6 +76,7 @@ class ConfinedHost(WorkerHost):
         environment = environment_of(spec, folder, limits)
         walls = self.walls(limits, read, write, [real or path for path, real in leads.items()])
         walls["net"] = bool(may.net)
+        walls["files"] = self.level == "sandbox"
         return self.wanted(load.name, environment, load.data_dir, walls, limits)
 
     def wanted(

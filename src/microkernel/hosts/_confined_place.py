@@ -9,8 +9,10 @@ from typing import Any
 from microkernel.errors import ProtocolError
 from microkernel.hosts._broker import Broker
 from microkernel.hosts._disk_usage import measure_disk
+from microkernel.hosts._file_attributes import FileAttributes
 from microkernel.hosts._protections import memory_over, protections_of, threads_over
 from microkernel.hosts._rate import Rate
+from microkernel.hosts._requests import RequestSocket
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._usage_monitor import Look, UsageMonitor
 from microkernel.hosts._worker_place import WorkerPlace
@@ -54,8 +56,11 @@ class ConfinedPlace(WorkerPlace):
         self._stays_closed = partial(stays_closed, spec.load.name)
         self._confined = Confined()
         self._sentence = ""
-        net = spec.permissions.net
-        self._broker = Broker(spec.load.name, net, reactor, self._malformed) if net else None
+        self._requests: list[RequestSocket] = []
+        if level == "sandbox":
+            self._requests.append(FileAttributes(self._folders, reactor, self._malformed))
+        if net := spec.permissions.net:
+            self._requests.append(Broker(spec.load.name, net, reactor, self._malformed))
         if frames := spec.limits.get("frames", 0):
             self._channel.rate = Rate(frames)
 
@@ -73,11 +78,11 @@ class ConfinedPlace(WorkerPlace):
         try:
             super().begin(zygote, request)
         finally:
-            if self._broker is not None:
-                self._broker.theirs.close()
+            for each in self._requests:
+                each.theirs.close()
 
     def _more_descriptors(self) -> list[int]:
-        return [self._broker.theirs.fileno()] if self._broker is not None else []
+        return [each.theirs.fileno() for each in self._requests]
 
     def _begin_talk(self) -> None:
         self._channel.received = self._hear_first
@@ -96,8 +101,8 @@ class ConfinedPlace(WorkerPlace):
             for path, reason in message.closed.items():
                 self._stays_closed(path, reason)
             self._usage.add(self, self._look, self._look_failed)
-            if self._broker is not None:
-                self._broker.open()
+            for each in self._requests:
+                each.open()
             super()._begin_talk()
 
     def _look(self) -> Look:
@@ -129,8 +134,9 @@ class ConfinedPlace(WorkerPlace):
 
     def _close(self) -> None:
         self._usage.remove(self)
-        if self._broker is not None and not self._closed:
-            self._broker.close()
+        if not self._closed:
+            for each in self._requests:
+                each.close()
         super()._close()
 
 

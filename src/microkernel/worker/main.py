@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO
 
 from microkernel.sdk.handlers import rehearse
 from microkernel.sdk.runtime import Runtime
-from microkernel.worker import network
+from microkernel.worker import file_attributes, network
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.children import keep_sources
 from microkernel.worker.confinement import settle_in
@@ -56,10 +56,13 @@ def _serve(descriptors: Sequence[int], request: dict[str, Any]) -> int:
     walls, guest = request.get("confine"), request.get("guest")
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
     broker = network.Broker(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
+    files = lanes.pop() if walls is not None and walls.get("files") else None
     channel = SocketChannel(down, up, lanes, Memory(lanes.pop()) if walls is None else None)
     if walls is not None:
         confined = confine(walls)
         network.install(broker)
+        if files is not None:
+            file_attributes.install(files)
         channel.send(confined)
         if confined.missing and guest is None:
             return BROKEN

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.redteam.attempts import (
+    attributes,
     environment,
     files,
     framing,
@@ -20,7 +21,7 @@ from tests.redteam.attempts import (
 )
 
 _GROUPS = (
-    files, network, processes, kernel_process, environment, resources, kept, terminal, interfaces, framing, others,
-    guest,
+    files, attributes, network, processes, kernel_process, environment, resources, kept, terminal, interfaces, framing,
+    others, guest,
 )  # fmt: skip
 ALL = [replace(attempt, group=group.GROUP) for group in _GROUPS for attempt in group.ATTEMPTS]

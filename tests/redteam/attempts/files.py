@@ -13,7 +13,7 @@ _SIZE = 8
 """Of a file that says "original"."""
 
 
-def _mode_changed(arena, _: Answer) -> bool:
+def mode_changed(arena, _: Answer) -> bool:
     return arena.files.now().st_mode != arena.files.metadata.st_mode
 
 
@@ -21,7 +21,7 @@ def _owner_changed(arena, _: Answer) -> bool:
     return arena.files.now().st_uid != arena.files.metadata.st_uid
 
 
-def _time_changed(arena, _: Answer) -> bool:
+def time_changed(arena, _: Answer) -> bool:
     return arena.files.now().st_mtime == 1.0
 
 
@@ -129,13 +129,14 @@ ATTEMPTS = [
     Attempt("delete a file", "删除文件", "os.unlink(f.target)", unlinked("target.txt"), "landlock"),
     Attempt("rename a file where it is", "就地改文件名",
             "os.rename(f.target, f.folder + '/new')", made("new"), "landlock"),
-    Attempt("change a file's mode", "改文件权限", "os.chmod(f.target, 0o777)", _mode_changed, "seccomp", wasm="guest"),
+    Attempt("change a file's mode", "改文件权限",
+            "os.chmod(f.target, 0o777)", mode_changed, "attributes", wasm="guest"),
     Attempt("change a file's mode by fchmodat2", "用 fchmodat2 改文件权限", """
         syscall("fchmodat2", -100, f.target.encode(), 0o777, 0)
-    """, _mode_changed, "seccomp", varies=True),
+    """, mode_changed, "seccomp", varies=True),
     Attempt("change a file's owner", "改文件属主",
             "os.chown(f.target, 12345, -1)", _owner_changed, "seccomp", root=True),
-    Attempt("change a file's times", "改文件时间", "os.utime(f.target, (1, 1))", _time_changed, "seccomp"),
+    Attempt("change a file's times", "改文件时间", "os.utime(f.target, (1, 1))", time_changed, "attributes"),
     Attempt("set an extended attribute", "设置扩展属性", """
         os.setxattr(f.target, "user.redteam", b"redteam")
     """, lambda arena, _: arena.files.label() == b"redteam", "seccomp", varies=True),
@@ -160,10 +161,10 @@ ATTEMPTS = [
             "open(f.own, 'a').write('# redteam')", _own_source_changed, "landlock"),
     Attempt("change the mode of the own source, by descriptor", "经描述符改自己源码的权限", """
         os.fchmod(os.open(f.own, os.O_RDONLY), 0o777)
-    """, _own_mode_changed, "seccomp"),
+    """, _own_mode_changed, "attributes"),
     Attempt("change the times of the own source, by descriptor", "经描述符改自己源码的时间", """
         os.utime(os.open(f.own, os.O_RDONLY), (1, 1))
-    """, _own_time_changed, "seccomp"),
+    """, _own_time_changed, "attributes"),
     Attempt("plant a file among the plugins", "在插件目录里放文件", """
         open(f.plugins + "/planted.txt", "w").write("x")
     """, _in_plugins, "landlock"),
@@ -175,7 +176,7 @@ ATTEMPTS = [
         path = os.path.join(f.data, "program")
         open(path, "w").write("x")
         os.chmod(path, 0o4755)
-    """, proofs.own_file(proofs.is_setuid), "seccomp", wasm="guest"),
+    """, proofs.own_file(proofs.is_setuid), "attributes", wasm="guest"),
     Attempt("make a program run as its owner, by creation", "用新建时的权限位做 setuid 程序", """
         api.data_dir.mkdir(parents=True, exist_ok=True)
         os.close(os.open(os.path.join(f.data, "program"), os.O_CREAT | os.O_WRONLY, 0o4755))

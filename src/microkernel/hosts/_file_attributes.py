@@ -1,0 +1,150 @@
+"""Changes the mode and the times of files for a confined worker, below the folders that are the plugin's own.
+
+The system has no rule that allows ``chmod`` and ``utime`` in some folders only, so the worker's filter refuses them
+everywhere and the kernel does it. The kernel may do more than the worker, so it trusts nothing that the worker can
+change: it goes to the file name by name, through no link, and acts on the very file that it has looked at.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from microkernel.errors import KernelError
+from microkernel.hosts._requests import Answer, RequestSocket
+from microkernel.kernel.ports import Reactor
+from microkernel.wire import codec
+
+_MODE = 0o777
+_LATEST = 1 << 63
+_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_REFUSED = "the kernel changes modes and times of files only below the plugin's data folder and TMPDIR"
+
+Chmod = tuple[int, str, bytes, list[int], int]
+"""Number of the request, ``chmod``, path, device and inode of the file (empty if it was named by its path), mode."""
+Utime = tuple[int, str, bytes, list[int], list[int], bool]
+"""The same, then the times of access and modification in nanoseconds (empty for now), and whether a link is meant."""
+
+
+class FileAttributes(RequestSocket):
+    """Answers requests for ``chmod`` and ``utime``. ``folders`` are the plugin's own, as they are when it starts."""
+
+    what = "change of a file"
+    longest = 8192
+    most_at_once = 2
+
+    def __init__(self, folders: Iterable[str], reactor: Reactor, malformed: Callable[[KernelError], object]) -> None:
+        super().__init__(reactor, malformed)
+        self._folders = [OwnFolder(folder) for folder in folders if os.path.isdir(folder)]
+
+    def consider(self, data: bytes) -> None:
+        match codec.decode(data):
+            case [_, "chmod", *_]:
+                chmod: Chmod = codec.decode(data, Chmod)
+                number, _, path, identity, mode = chmod
+                act = partial(self._change, path, identity, False, partial(set_mode, mode=mode & _MODE))
+            case [_, "utime", *_]:
+                utime: Utime = codec.decode(data, Utime)
+                number, _, path, identity, times, is_link = utime
+                act = partial(self._change, path, identity, is_link, partial(set_times, times=_checked(times)))
+            case _:
+                raise ValueError("it is neither chmod nor utime")
+        self.work(number, partial(_attempt, act))
+
+    def _change(self, path: bytes, identity: list[int], is_link: bool, act: Callable[[str], object]) -> None:
+        folder = next((folder for folder in self._folders if folder.is_above(path)), None)
+        if folder is None:
+            raise PermissionError(errno.EPERM, _REFUSED)
+        handle = folder.open(path)
+        try:
+            _check(os.fstat(handle), identity, is_link)
+            act(f"/proc/self/fd/{handle}")
+        finally:
+            os.close(handle)
+
+
+def _attempt(act: Callable[[], object]) -> Answer:
+    try:
+        act()
+    except OSError as error:
+        return Answer(error.errno or errno.EIO, error.strerror or str(error))
+    except ValueError as error:  # a path with a NUL in it
+        return Answer(errno.EINVAL, str(error))
+    return Answer()
+
+
+class OwnFolder:
+    """A folder of a plugin: the one that has this path now."""
+
+    def __init__(self, path: str) -> None:
+        self._path = os.fsencode(os.path.realpath(path))
+        self._identity = _identity_of(os.stat(self._path))
+
+    def is_above(self, path: bytes) -> bool:
+        return path.startswith(self._path + b"/")
+
+    def open(self, path: bytes) -> int:
+        """Open a file below this folder, so that nothing can be done but to look at it. Raises OSError."""
+        at = self._opened()
+        *above, last = path[len(self._path) + 1 :].split(b"/")
+        try:
+            for name in above:
+                below = os.open(_plain(name), _STEP | os.O_DIRECTORY, dir_fd=at)
+                os.close(at)
+                at = below
+            return os.open(_plain(last), _STEP, dir_fd=at)
+        finally:
+            os.close(at)
+
+    def _opened(self) -> int:
+        at = os.open(self._path, _STEP | os.O_DIRECTORY)
+        if _identity_of(os.fstat(at)) != self._identity:
+            os.close(at)
+            raise PermissionError(errno.EPERM, "the plugin's folder is no longer the one that it started with")
+        return at
+
+
+def set_mode(path: str, mode: int) -> None:
+    os.chmod(path, mode)
+
+
+def set_times(path: str, times: list[int]) -> None:
+    if times:
+        os.utime(path, ns=(times[0], times[1]))
+    else:
+        os.utime(path)
+
+
+def _plain(name: bytes) -> bytes:
+    if name in (b"", b".", b".."):
+        raise PermissionError(errno.EPERM, _REFUSED)
+    return name
+
+
+def _checked(times: list[int]) -> list[int]:
+    if len(times) not in (0, 2) or not all(-_LATEST < each < _LATEST for each in times):
+        raise ValueError("these are not two times")
+    return times
+
+
+def _check(found: os.stat_result, identity: list[int], is_link: bool) -> None:
+    """Raise OSError unless this is a file or folder that belongs to the plugin's folders alone.
+
+    A file with a second name may be one of another folder: the plugin may have linked it into its own.
+    """
+    if identity and identity != _identity_of(found):
+        raise FileNotFoundError(errno.ENOENT, "the open file has another name by now, or none")
+    kind = stat.S_IFMT(found.st_mode)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR) and not (is_link and kind == stat.S_IFLNK):
+        raise PermissionError(errno.EPERM, "only files and folders can be changed")
+    if found.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "the file belongs to another user")
+    if kind != stat.S_IFDIR and found.st_nlink != 1:
+        raise PermissionError(errno.EPERM, "the file has a second name (a hard link), which may lie elsewhere")
+
+
+def _identity_of(found: os.stat_result) -> list[int]:
+    return [found.st_dev, found.st_ino]

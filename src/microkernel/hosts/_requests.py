@@ -1,0 +1,99 @@
+"""The kernel's end of a socket on which a confined worker asks the kernel to do what the system refuses the worker.
+
+Requests and answers are MessagePack arrays, one a datagram. Nothing is ever received but bytes.
+"""
+
+from __future__ import annotations
+
+import array
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import closing, nullcontext, suppress
+from errno import EAGAIN, ENOBUFS
+from typing import NamedTuple
+
+from microkernel.errors import InvalidArguments, KernelError, ProtocolError
+from microkernel.kernel.ports import Reactor
+from microkernel.wire import codec
+
+
+class Answer(NamedTuple):
+    """``code`` is 0 or a number of an error, ``text`` says more about it, ``made`` is handed over and then closed."""
+
+    code: int = 0
+    text: str = ""
+    made: socket.socket | None = None
+
+
+class RequestSocket:
+    """One worker's. ``open``, ``close`` and ``consider`` run on the reactor's thread; each piece of work on its own.
+
+    A subclass says in ``what`` which requests it takes, in ``longest`` how many bytes one has at most, and in
+    ``most_at_once`` how many are worked on at the same time; it decodes and answers them in ``consider``.
+    """
+
+    what = "request"
+    longest = 1024
+    most_at_once = 16
+
+    def __init__(self, reactor: Reactor, malformed: Callable[[KernelError], object]) -> None:
+        self._reactor = reactor
+        self._malformed = malformed
+        self._end, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._under_way = 0
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        self._reactor.watch(self._end.fileno(), self._read)
+
+    def close(self) -> None:
+        self._reactor.unwatch(self._end.fileno())
+        with self._lock:  # an answer that is just being sent is sent before
+            self._end.close()
+
+    def consider(self, data: bytes) -> None:
+        """Answer one request, or have it worked on. Raises InvalidArguments or ValueError if it does not fit."""
+        raise NotImplementedError
+
+    def work(self, number: int, act: Callable[[], Answer]) -> None:
+        """Do something that may wait, on a thread of its own, and answer the request with what it returns."""
+        with self._lock:
+            is_busy = self._under_way >= self.most_at_once
+            self._under_way += not is_busy
+        if is_busy:
+            self.answer(number, ENOBUFS, f"{self.most_at_once} requests for a {self.what} are being worked on already")
+            return
+        try:
+            threading.Thread(target=self._run, args=(number, act), name="microkernel-request", daemon=True).start()
+        except RuntimeError as error:  # this machine has no thread left
+            self._finish(number, Answer(EAGAIN, str(error)))
+
+    def answer(self, number: int, code: int, text: str, handle: int = -1) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [handle]))] if handle >= 0 else []
+        with self._lock, suppress(OSError):  # the worker has ended, or does not read what it asked for
+            if self._end.fileno() >= 0:
+                self._end.sendmsg([codec.encode([number, code, text])], rights, socket.MSG_DONTWAIT)
+
+    def _run(self, number: int, act: Callable[[], Answer]) -> None:
+        self._finish(number, act())
+
+    def _finish(self, number: int, answer: Answer) -> None:
+        with self._lock:  # before the worker knows, which may ask for the next thing at once
+            self._under_way -= 1
+        with closing(answer.made) if answer.made else nullcontext():
+            self.answer(number, answer.code, answer.text, answer.made.fileno() if answer.made else -1)
+
+    def _read(self) -> None:
+        try:
+            data = self._end.recv(self.longest, socket.MSG_DONTWAIT)
+        except OSError:
+            return
+        if not data:
+            self._reactor.unwatch(self._end.fileno())
+            return
+        try:
+            self.consider(data)
+        except (InvalidArguments, ValueError) as failure:
+            self._reactor.unwatch(self._end.fileno())
+            self._malformed(ProtocolError("MK0215", reason=f"not a request for a {self.what}: {failure}"))
