@@ -26,7 +26,8 @@ class Watched:
         limits = SimpleNamespace(heartbeat=2.0, handler=60.0)
         instance: Any = _Instance()
         instance.__dict__.update(
-            place=place, record=record, manifest=SimpleNamespace(limits=limits), cut=False, asked=None, missed=0
+            place=place, record=record, manifest=SimpleNamespace(limits=limits), cut=False, dismissed=False, asked=None,
+            missed=0,
         )
         record.instance = self.instance = instance
         reactor: Any = SimpleNamespace(later=lambda _seconds, work: self.due.append(work))

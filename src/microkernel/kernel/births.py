@@ -23,7 +23,7 @@ from microkernel.kernel.switch import Switch
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import ends_of, to_error
 
-_PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0208"}
+_PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0311"}
 _TOLD_AS_THEY_ARE = (PluginLoadError, PluginDied, IsolationUnavailable)
 _LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 

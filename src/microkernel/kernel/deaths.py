@@ -160,7 +160,7 @@ class Deaths:
             if record.state != "active" or record.instance is None or self.closing:
                 return False
             instance = record.instance
-            stopped, ended = self._endings.retire(instance, export=False)
+            stopped, ended = self._endings.retire(instance)
             if not ended:
                 self._lost(record, f"its group restarts because {cause} died")
                 return False

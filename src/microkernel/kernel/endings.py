@@ -5,18 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.births import load_error
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.ports import Exit
-from microkernel.wire import messages
+from microkernel.wire import codec, messages
 
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.2
 _FAREWELL = 1.0
 """Seconds for who has failed, and is ending, to be gone: an exception in the middle of that only makes noise."""
+_TOO_LATE = "its handlers and export_state did not return within {} s"
 _KILL_PATIENCE = 5.0
 """Seconds for a killed place to be gone; a process always is, a thread may not be."""
+
+
+class NotExported(Exception):
+    """The state of an instance could not be had; ``error`` says why."""
+
+    def __init__(self, error: KernelError, *, continues: bool) -> None:
+        super().__init__(error.text)
+        self.error = error
+        self.continues = continues
 
 
 class Endings:
@@ -25,13 +36,41 @@ class Endings:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def retire(self, instance: Instance, *, export: bool) -> tuple[messages.Stopped | None, bool]:
+    def retire(self, instance: Instance) -> tuple[messages.Stopped | None, bool]:
         """Have an instance stop: what it said at the end, and whether it has ended."""
+        self._ask(instance, messages.Stop())
+        return self.see_out(instance)
+
+    def export(self, instance: Instance) -> codec.Raw | None:
+        """Have an instance stop, but for its state first; None if it has none to export. ``see_out`` follows.
+
+        Raises NotExported. If it ``continues`` then, it is as if it had not been asked; else it has ended.
+        """
+        limits = instance.manifest.limits
+        self._ask(instance, messages.Stop(export=True, within=limits.stop))
+        if not instance.staged.exports:
+            return None
+        news = instance.wait_for(messages.Exported, limits.stop and limits.stop + limits.insist)
+        if isinstance(news, messages.Exported):
+            return news.state
+        instance.record.retiring = None
+        if isinstance(news, messages.Failed):
+            instance.dismissed = False
+            raise NotExported(load_error(news), continues=instance.exit is None)
+        if not isinstance(news, Exit):
+            self.end(instance)
+        reason = f"export_state ended it: {news.reason}" if isinstance(news, Exit) else _TOO_LATE.format(limits.stop)
+        raise NotExported(PluginLoadError("MK0313", reason=reason), continues=False)
+
+    def _ask(self, instance: Instance, stop: messages.Stop) -> None:
         instance.dismissed = True
         instance.record.mailbox.paused = True
         instance.record.retiring = instance
+        instance.place.send(stop)
+
+    def see_out(self, instance: Instance) -> tuple[messages.Stopped | None, bool]:
+        """The rest of ``retire``, for one that was asked to stop."""
         limits = instance.manifest.limits
-        instance.place.send(messages.Stop(export))
         stopped = instance.wait_for(messages.Stopped, limits.stop, self._on_stop_trouble(instance))
         instance.record.retiring = None
         if stopped is None:

@@ -48,7 +48,10 @@ class Heartbeat:
         instance = watched()
         if instance is None or instance.cut or instance.record.instance is not instance:
             return
-        if instance.asked is None:
+        if instance.dismissed:  # whoever asked it to stop waits for it, and it may continue: see Endings.export
+            instance.asked, instance.missed = None, 0
+            self._later(watched, seconds, number + 1)
+        elif instance.asked is None:
             self._look(watched, seconds, number)
         else:  # a kernel that is late must not blame the plugin
             instance.place.catch_up(partial(self._look, watched, seconds, number))

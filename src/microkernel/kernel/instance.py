@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from microkernel.kernel.registry import Record
     from microkernel.kernel.switch import Switch
 
-News = messages.Loaded | messages.Started | messages.Stopped | messages.Failed | Exit
+News = messages.Loaded | messages.Started | messages.Exported | messages.Stopped | messages.Failed | Exit
 
 
 class Instance:

@@ -176,7 +176,7 @@ class Operations:
             self._journal.changed(record)
             ended = True
             if instance is not None:
-                ended = self._endings.retire(instance, export=False)[1]
+                ended = self._endings.retire(instance)[1]
             record.instance = None
             if record.state == "stopping":
                 record.step("ended" if ended else "stuck")

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from microkernel.errors import KernelError, PluginNotActive, ReloadFailed
 from microkernel.kernel.births import Births, DiedEarly, as_error
-from microkernel.kernel.endings import Endings
+from microkernel.kernel.endings import Endings, NotExported
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.manifest import NO_VERSION, Level, Manifest
@@ -119,15 +119,16 @@ class Reloading:
     def _swap(self, record: Record, old: Instance, new: Instance, found: Found) -> _Swapped:
         paused = time.monotonic()
         new_snapshot = new.snapshot
-        stopped, ended = self._endings.retire(old, export=True)
-        state = stopped.state if stopped else None
+        try:
+            state = self._endings.export(old)
+        except NotExported as failure:
+            raise self._without_state(record, old, new, failure, paused) from None
+        stopped, ended = self._endings.see_out(old)
         self._remains.hand_over(record, old, stopped)
         try:
             self._births.start(new, state, old.manifest.version)
         except (KernelError, DiedEarly) as error:
-            new.dismissed = True
-            if new.exit is None:
-                self._endings.end(new, gently=False)
+            self._drop(new)
             self._go_back(record, old, record.found, state)
             took = (time.monotonic() - paused) * 1000
             raise self._not_taken(record, new.manifest.version, as_error(error), took) from None
@@ -136,13 +137,37 @@ class Reloading:
         new.on_probation = new.manifest.limits.probation > 0
         self._release(record, new)
         took = round((time.monotonic() - paused) * 1000, 2)
-        leaked = [] if ended else [f"generation {old.generation}: its thread could not be ended"]
+        leaked = [] if ended else _unended(old)
         version = new.manifest.version
         self._journal.announce(
             "MK0301", "success", record.name, generation=new.generation, version=version, ms=round(took, 1)
         )
         report = ReloadReport(record.name, new.generation, version, took, leaked)
         return _Swapped(old, old_found, state, new, report)
+
+    def _drop(self, new: Instance) -> None:
+        new.dismissed = True
+        if new.exit is None:
+            self._endings.end(new, gently=False)
+
+    def _without_state(
+        self, record: Record, old: Instance, new: Instance, failure: NotExported, paused: float
+    ) -> ReloadFailed:
+        """The old instance continues. If it could not say that it does, its source is started again: only what it kept
+        for itself is lost."""
+        self._drop(new)
+        record.snapshot = old.snapshot
+        if failure.continues:
+            old.passed.clear()
+            record.mailbox.connect(old.place.wake, old.place.pump)
+            if old.exit is not None:  # between the two: whoever heard of its end took it for one that was asked for
+                self._operations.give_up(record, DiedEarly(old, old.exit))
+        else:
+            self._remains.hand_over(record, old, None)
+            self._go_back(record, old, record.found, None)
+        took = (time.monotonic() - paused) * 1000
+        left = _unended(old) if old.exit is None and not failure.continues else []
+        return self._not_taken(record, new.manifest.version, failure.error, took, left, is_kept=failure.continues)
 
     def _prove(self, record: Record, swapped: _Swapped) -> ReloadReport:
         """Wait for the end of the probation, without the lock; who dies within it is replaced by the old source."""
@@ -175,16 +200,23 @@ class Reloading:
         self._reactor.run(partial(self._subscribing.commit, instance))
         self._operations.connect(record, instance)
 
-    def _not_taken(self, record: Record, version: str, error: KernelError, paused_ms: float) -> ReloadFailed:
+    def _not_taken(
+        self, record: Record, version: str, error: KernelError, paused_ms: float, left: Sequence[str] = (), *,
+        is_kept: bool = True,
+    ) -> ReloadFailed:
         old, waiting = record.manifest.version, len(record.mailbox)
-        report = ReloadReport(record.name, record.generation, old, round(paused_ms, 2), error=error)
+        report = ReloadReport(record.name, record.generation, old, round(paused_ms, 2), [*left], error)
         failed = ReloadFailed(
-            "MK0305" if record.state == "active" else "MK0310",
+            ("MK0305" if is_kept else "MK0314") if record.state == "active" else "MK0310",
             **_sources(version, old), version=version, reason=str(error), old=old, waiting=waiting, state=record.state,
         )  # fmt: skip
         self._journal.report("error", record.name, failed)
         failed.fields["report"] = report
         return failed
+
+
+def _unended(instance: Instance) -> list[str]:
+    return [f"generation {instance.generation}: its thread could not be ended"]
 
 
 def _sources(version: str, old: str) -> dict[str, str]:

@@ -90,6 +90,7 @@ class Switch:
             messages.Loaded: lambda i, m: i.hear(m),
             messages.Started: lambda i, m: i.hear(m),
             messages.Stopped: lambda i, m: i.hear(m),
+            messages.Exported: lambda i, m: i.hear(m),
             messages.Failed: lambda i, m: i.hear(m),
         }
 

@@ -39,15 +39,19 @@ class Dispatcher:
         self._root = root
         self._secrets = secrets
         self._backlog: deque[messages.Message] = deque()
-        self._left: list[messages.Invoke] = []
+        self._left: list[messages.Message] = []
         self._posted: deque[Callable[[], object]] = deque()
         self._done: list[int] = []
         self._looked = 0.0
         self._calls: dict[int, Job] = {}
         self.executor: Inline | Pool | Tasks = Inline()
         self.stop: messages.Stop | None = None
+        self.exports = False
+        """Whether there is a state to export: then a Stop that wants it may yet be taken back."""
+        self.stopping = threading.Event()
+        """Set with ``stop``, for handlers on threads beside the main one."""
         self.ending = threading.Event()
-        """Set with ``stop``, for the threads beside the main one."""
+        """Set when the instance is sure to end, for all its other threads."""
 
     def next(self, timeout: float | None) -> Sequence[messages.Message]:
         """What is to be handled now; waits only when there is nothing."""
@@ -69,6 +73,7 @@ class Dispatcher:
                 continue
             if isinstance(message, messages.Stop):
                 self._stop(message)
+                continue
             if self.stop is not None and self._is_waited_for(message):
                 self.handle(message)
                 continue
@@ -80,9 +85,17 @@ class Dispatcher:
 
     def unbegun(self) -> list[int]:
         """After the Stop: the calls that came before it and wait still. They are the kernel's, as the events are."""
-        self._left += [message for message in self._backlog if isinstance(message, messages.Invoke)]
+        waiting = [*self._left, *self._backlog]
+        self._left.clear()
         self._backlog.clear()
-        return [message.id for message in self._left]
+        return [message.id for message in waiting if isinstance(message, messages.Invoke)]
+
+    def resume(self) -> None:
+        """The Stop is taken back: what came since is handled after all, in its order."""
+        self._backlog.extendleft(reversed(self._left))
+        self._left.clear()
+        self.stopping.clear()
+        self.stop = None
 
     def forget(self, handlers: Handlers) -> None:
         """Nothing will be handled any more: no job and no function is kept."""
@@ -126,7 +139,9 @@ class Dispatcher:
 
     def _stop(self, message: messages.Stop) -> None:
         self.stop = message
-        self.ending.set()
+        self.stopping.set()
+        if not (message.export and self.exports):
+            self.ending.set()
 
     def _deliver(self, message: messages.Deliver) -> None:
         now = time.monotonic()
@@ -135,6 +150,7 @@ class Dispatcher:
             self.flush()
             self.look_ahead(0.0)  # a Stop must not wait until a long queue of events is worked off
         if self.stop is not None:
+            self._left.append(message)
             return
         registered = self._handlers.by_number.get(message.handler)
         if registered is None:

@@ -147,10 +147,8 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def drain(self, spawned: set[asyncio.Task[None]]) -> None:
-        """Wait until no handler is under way; spawned tasks are cancelled."""
-        for task in spawned:
-            task.cancel()
+    async def drain(self) -> None:
+        """Wait until no handler is under way."""
         self._sync.dismiss()
         while self._tasks or any(thread.is_alive() for thread in self.threads):
             await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(GLANCE))

@@ -24,7 +24,7 @@ from microkernel.sdk.signature import name_of
 from microkernel.sdk.spawn import Spawned
 from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.timers import Timer, Timers
-from microkernel.sdk.work import current
+from microkernel.sdk.work import IDLE, current
 from microkernel.wire import codec, messages
 from microkernel.wire.secrets import Secrets
 from microkernel.wire.texts import valid_texts
@@ -116,11 +116,16 @@ class Instance:
 
     def is_active(self) -> bool:
         self._look()
-        return self.phase in ("starting", "active") and self.dispatcher.stop is None
+        return self.phase in ("starting", "active") and not self._is_called_off()
 
     def is_cancelled(self) -> bool:
         self._look()
-        return current.get().cancelled or self.dispatcher.stop is not None
+        return current.get().cancelled or self._is_called_off()
+
+    def _is_called_off(self) -> bool:
+        """Whether this thread's work is to end. A handler's is as soon as a stop is asked for; other work only when the
+        instance is sure to end, because it continues if its state cannot be exported."""
+        return self.ending.is_set() or (self.dispatcher.stop is not None and current.get() is not IDLE)
 
     def sleep(self, seconds: float) -> bool:
         end, work = time.monotonic() + seconds, current.get()
@@ -130,8 +135,8 @@ class Instance:
             if self._on_sync_main():
                 self.dispatcher.look_ahead(left)
             else:
-                self.ending.wait(left)
-            if work.cancelled or self.dispatcher.stop is not None or self.ending.is_set():
+                (self.ending if work is IDLE else self.dispatcher.stopping).wait(left)
+            if work.cancelled or self._is_called_off():
                 return False
         return True
 

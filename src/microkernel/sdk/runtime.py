@@ -15,7 +15,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
-from microkernel.errors import PluginKilled, PluginLoadError
+from microkernel.errors import KernelError, PluginKilled, PluginLoadError
 from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.channel import Channel, ChannelClosed
 from microkernel.sdk.confidential import conceal, revealed
@@ -173,6 +173,7 @@ class Runtime:
                 instance.add_timer(mark.seconds, function, repeat=True)
             else:
                 instance.subscribe(mark.topic, function, mark.once, mark.overflow, board=False)
+        instance.dispatcher.exports = callable(getattr(self._plugin, "export_state", None))
 
     def _loaded(self) -> messages.Loaded:
         return messages.Loaded(
@@ -180,6 +181,7 @@ class Runtime:
             [exposed.wire for exposed in self._instance.handlers.methods.values()],
             codec.plain_text((type(self._plugin).__doc__ or self._module.__doc__ or "").strip()),
             sorted(self._instance.secrets.values.difference(self._instance.load.secrets)),
+            self._instance.dispatcher.exports,
         )
 
     def _failure_of(self, error: BaseException) -> messages.Failure:
@@ -204,59 +206,85 @@ class Runtime:
         self._instance.timers.begin(time.monotonic())
         self._channel.send(messages.Started())
 
+    async def _hand_over(self) -> bool:
+        """Export the state if that is wanted. False if it cannot be exported: then the instance continues as if it had
+        not been asked to stop."""
+        dispatcher = self._instance.dispatcher
+        if dispatcher.stop is None or dispatcher.ending.is_set():
+            return True
+        if await self._guard("export_state", self._export(dispatcher.stop.within)):
+            return True
+        dispatcher.resume()
+        return False
+
+    async def _export(self, within: float) -> None:
+        exporting = _settled(self._plugin.export_state())
+        state = await (asyncio.wait_for(exporting, within) if self._loop is not None and within else exporting)
+        try:
+            self._channel.send(messages.Exported(codec.Raw(codec.encode(state))))
+        except KernelError as error:
+            raise PluginLoadError("MK0312", reason=str(error)) from None
+
     async def _end(self) -> None:
-        """Export the state if that is wanted, stop, and say so. A stop that raises is told, and counts all the same."""
-        stop = self._instance.dispatcher.stop
-        state: list[codec.Raw] = []
+        """Stop, and say so. A stop that raises is told, and counts all the same."""
         self._instance.phase = "stopping"
         self._instance.ending.set()
-
-        async def export() -> None:
-            state.append(codec.Raw(codec.encode(await _settled(self._plugin.export_state()))))
 
         async def stop_it() -> None:
             await _settled(self._plugin.stop())
 
-        if stop is not None and stop.export and hasattr(self._plugin, "export_state"):
-            await self._guard("export_state", export())
         await self._guard("stop", stop_it())
-        unbegun = self._instance.dispatcher.unbegun()
-        self._channel.send(messages.Stopped(state[0] if state else messages.NOTHING, unbegun))
+        self._channel.send(messages.Stopped(self._instance.dispatcher.unbegun()))
 
     # Serving
 
     def _serve(self, start: messages.Start) -> None:
-        dispatcher, timers = self._instance.dispatcher, self._instance.timers
-        dispatcher.executor = self._sync_executor()
+        executor = self._instance.dispatcher.executor = self._sync_executor()
         if not _finish(self._guard("start", self._begin(start))):
             return
+        self._serve_until_stop(executor)
+        while not _finish(self._hand_over()):
+            executor = self._instance.dispatcher.executor = self._sync_executor()
+            self._serve_until_stop(executor)
+        _finish(self._end())
+
+    def _serve_until_stop(self, executor: Inline | Pool) -> None:
+        dispatcher, timers = self._instance.dispatcher, self._instance.timers
         while dispatcher.stop is None:
             for message in dispatcher.next(timers.wait(time.monotonic()) if timers.heap else None):
                 dispatcher.handle(message)
             if timers.heap:
                 self._beat()
-        dispatcher.executor.dismiss()
-        while any(thread.is_alive() for thread in dispatcher.executor.threads):
+        executor.dismiss()
+        while any(thread.is_alive() for thread in executor.threads):
             dispatcher.look_ahead(GLANCE)
         dispatcher.flush()
-        _finish(self._end())
 
     async def _serve_in_loop(self, start: messages.Start) -> None:
         loop = asyncio.get_running_loop()
-        tasks = Tasks(loop, self._sync_executor(), self._die)
-        self._instance.dispatcher.executor = tasks
+        self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._die)
         self._instance.spawned.loop = loop
         if not await self._guard("start", self._begin(start)):
             return
+        await self._serve_tasks(loop, tasks)
+        while not await self._hand_over():
+            self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._die)
+            await self._serve_tasks(loop, tasks)
+        self._instance.spawned.cancel_all()
+        await self._end()
+
+    async def _serve_tasks(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
         await LoopPump(loop, self._channel.fileno(), self._turn).run()
         await self._drain(loop, tasks)
         self._instance.dispatcher.flush()
-        await self._end()
 
     async def _drain(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
-        """Wait for the handlers under way; a Cancel still counts, and so does being cut off."""
+        """Wait for the handlers under way; a Cancel still counts, and so does being cut off. Where the instance is sure
+        to end, spawned tasks are cancelled first."""
+        if self._instance.ending.is_set():
+            self._instance.spawned.cancel_all()
         pump = LoopPump(loop, self._channel.fileno(), self._overhear)
-        draining = loop.create_task(tasks.drain(self._instance.spawned.tasks))
+        draining = loop.create_task(tasks.drain())
         draining.add_done_callback(lambda _: pump.end())
         await pump.run()
         await draining

@@ -28,6 +28,11 @@ class Spawned:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         return self._threads
 
+    def cancel_all(self) -> None:
+        """Cancel all tasks."""
+        for task in self.tasks:
+            task.cancel()
+
     def start(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         if self.loop is not None and is_async(function):
             self.loop.call_soon_threadsafe(self._start_task, function, args)

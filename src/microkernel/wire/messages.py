@@ -194,9 +194,14 @@ class Start(Message, tag=11):
 
 
 class Stop(Message, tag=12):
-    """Finish, call ``export_state`` if asked to, then ``stop``."""
+    """Finish, call ``export_state`` if asked to, then ``stop``.
+
+    An instance that cannot export its state says so with ``Failed`` and continues as if it had not been asked.
+    ``within`` seconds: how long that may take in an event loop; 0 is no bound.
+    """
 
     export: bool = False
+    within: float = 0.0
 
 
 class Deliver(Message, tag=13):
@@ -246,6 +251,8 @@ class Loaded(Message, tag=20):
     doc: str = ""
     secrets: Annotated[list[str], Meta(max_length=MAX_SECRETS)] = []
     """Values of the configuration that the plugin's own code marks as secret."""
+    exports: bool = False
+    """Whether it has an ``export_state``."""
 
 
 class Started(Message, tag=21):
@@ -255,7 +262,6 @@ class Started(Message, tag=21):
 class Stopped(Message, tag=22):
     """``unbegun``: the calls it was given and did not begin."""
 
-    state: Raw = NOTHING
     unbegun: Numbers = []
 
 
@@ -363,6 +369,12 @@ class Released(Message, tag=36):
     holds: Numbers
 
 
+class Exported(Message, tag=37):
+    """What ``export_state`` gave. ``stop`` is called after it: whatever becomes of that, the kernel has the state."""
+
+    state: Raw = NOTHING
+
+
 class Envelope(Struct, array_like=True, frozen=True):
     """An event as all its receivers share it."""
 
@@ -376,6 +388,6 @@ class Envelope(Struct, array_like=True, frozen=True):
 Any_ = (
     Hello | Refuse | Call | Reply | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
     | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log
-    | Leaving | Confined | Gone | Lend | Released
+    | Leaving | Confined | Gone | Lend | Released | Exported
 )  # fmt: skip
 """The union a session decodes."""

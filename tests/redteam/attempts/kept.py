@@ -53,6 +53,6 @@ long = "x" * 100_000
 for number in range(4000): frame(Emit(f"{api.name}.{long}{number}", Raw(b"\\x80")))
 """),
     _try("fill the kernel's memory with news of its own life", "用自身生命期的消息占满核心内存", _FORGED + """
-for number in range(60): frame(Stopped(Raw(encode(b"x" * (10 << 20)))))
+for number in range(60): frame(Exported(Raw(encode(b"x" * (10 << 20)))))
 """),
 ]  # fmt: skip

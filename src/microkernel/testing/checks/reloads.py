@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from microkernel.errors import KernelError, PluginDied, ReloadFailed
+from microkernel.kernel.registry import Record
 from microkernel.testing.levels import natively
 from microkernel.testing.stage import Scene, Stage, plugin, refused
 
@@ -373,3 +376,140 @@ def check_spawned_work_of_the_old_waits_for_nobody(stage: Stage) -> None:
         waiting.result()
         assert reload.result().generation == 2
         assert scene.call("p.helper") == 2
+
+
+NOT_EXPORTED = {
+    "raises": "raise ValueError('not now')",
+    "half a character": "return {'text': '\\ud800'}",
+    "an object": "return {'deep': [object()]}",
+    "too large": "return bytes(17 << 20)",
+    "itself": "state = []; state.append(state); return state",
+}
+
+
+def _exporting(how: str, more: str = "", manifest: str = "") -> str:
+    """A counter, the first ``export_state`` of which fails in this way."""
+    define = "async def" if "await" in how else "def"
+    failing = f"""
+    failed = False
+    {define} export_state(self) -> Any:
+        if not self.failed and self.api.version == "1.0":
+            self.failed = True
+            {how}
+        return {{"count": self.count}}
+    """
+    return plugin(COUNTER + failing + more, manifest=f'version = "1.0"\n{manifest}')
+
+
+def check_a_state_that_cannot_be_exported_keeps_the_old(stage: Stage) -> None:
+    """The same instance goes on, with its state, its spawned work and its timers; the next reload is taken."""
+    more = """
+    def start(self) -> None:
+        self.api.spawn(self.work)
+    def work(self) -> None:
+        while self.api.active: time.sleep(0.001)
+        self.api.emit("out.ended")
+    @every(0.01)
+    def beat(self) -> None:
+        self.api.emit("out.beat", generation=self.api.generation)
+    """
+    if stage.level == "wasm":  # there are no threads
+        more = more.replace("self.api.spawn(self.work)", "pass")
+    for what, how in NOT_EXPORTED.items():
+        with Stage(stage.level, stage.folder / what.replace(" ", "-")).run(p=_exporting(how, more)) as scene:
+            scene.kernel.emit("hit")
+            error = _refused_reload(scene, counter(version="2.0"))
+            assert (error.id, error.report.error.id) == ("MK0305", "MK0311" if what == "raises" else "MK0312"), what
+            assert (error.report.generation, error.report.version) == (scene.info("p").generation, "1.0"), what
+            assert scene.call("p.hits") == 1, what
+            info = scene.info("p")
+            assert (info.state, info.version, info.restarts, info.generation) == ("active", "1.0", 0, 2), what
+            before = len(scene.heard("beat"))
+            scene.heard("beat", before + 2)
+            assert scene.heard("ended") == []
+            scene.kernel.emit("hit")
+            assert scene.heard("hit", 2)[1]["generation"] == 1
+            assert scene.kernel.reload("p").version == "2.0"
+            assert scene.call("p.hits") == 2, what
+            assert scene.kernel.dead_letters() == []
+
+
+def _waits(record: Record, count: int) -> bool:
+    return len(record.mailbox) >= count
+
+
+def check_what_waits_outlives_a_state_that_cannot_be_exported(stage: Stage) -> None:
+    """Events and calls that came meanwhile, at the instance or before it, are handled by it, in their order."""
+    holding = """
+    @on("held")
+    def held(self) -> None:
+        self.api.emit("out.held")
+        self.hold("go")
+    """
+    for how in NOT_EXPORTED["raises"], "await asyncio.sleep(0); raise ValueError('not now')":
+        with Stage(stage.level, stage.folder / str(len(how))).run(p=_exporting(how, holding)) as scene:
+            scene.kernel.emit("held")
+            scene.heard("held", 1)
+            for n in range(10):
+                scene.kernel.emit("hit", n=n)
+            record = scene.kernel.core.registry.get("p")
+            scene.until(partial(_waits, record, 11), "all of them waiting")
+            reloading = scene.beside(_refused_reload, scene, counter(version="2.0"))
+            scene.until(partial(getattr, record.mailbox, "paused"), "a paused mailbox")
+            for n in range(10, 20):
+                scene.kernel.emit("hit", n=n)
+            waiting = [scene.beside(scene.call, "p.hits") for _ in range(3)]
+            scene.release("go")
+            assert reloading.result().id == "MK0305"
+            assert [one.result() for one in waiting] == [20] * 3
+            assert [event["n"] for event in scene.heard("hit", 20)] == list(range(20))
+            assert {event["generation"] for event in scene.heard("hit")} == {1}
+            assert scene.kernel.dead_letters() == []
+
+
+@natively
+def check_handlers_on_threads_go_on_after_a_state_that_cannot_be_exported(stage: Stage) -> None:
+    """With ``concurrency``, its threads are there again."""
+    with stage.run(p=_exporting(NOT_EXPORTED["raises"], manifest="concurrency = 3")) as scene:
+        scene.kernel.emit("hit")
+        assert scene.call("p.hits") == 1
+        _refused_reload(scene, counter(version="2.0"))
+        assert [scene.beside(scene.call, "p.hits").result() for _ in range(5)] == [1] * 5
+        assert scene.kernel.reload("p").version == "2.0"
+        assert scene.call("p.hits") == 1
+
+
+def check_an_export_that_hangs_in_an_event_loop_keeps_the_old(stage: Stage) -> None:
+    """It is cancelled at ``limits.stop``."""
+    with stage.run(p=_exporting("await asyncio.sleep(3600)", manifest="limits = { stop = 0.2 }")) as scene:
+        scene.kernel.emit("hit")
+        error = _refused_reload(scene, counter(version="2.0"))
+        assert (error.id, error.report.error.kind) == ("MK0305", "TimeoutError")
+        assert scene.call("p.hits") == 1
+        assert scene.info("p").version == "1.0"
+
+
+def check_an_export_that_hangs_or_ends_its_instance_starts_the_old_source(stage: Stage) -> None:
+    """Its state is lost, and the report says so; nothing that waits is."""
+    for how in "while True: pass", "sys.exit(3)":
+        source = _exporting(how, manifest="limits = { stop = 0.2, insist = 0.2 }")
+        with Stage(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
+            scene.kernel.emit("hit")
+            error = _refused_reload(scene, counter(version="2.0"))
+            assert (error.id, error.report.error.id) == ("MK0314", "MK0313")
+            assert (scene.info("p").version, scene.info("p").state) == ("1.0", "active")
+            assert scene.call("p.hits") in (0, 1)  # the hit was done, or is done by the next
+            assert scene.kernel.dead_letters() == []
+
+
+def check_a_stop_that_fails_does_not_lose_the_state(stage: Stage) -> None:
+    """It was exported by then, so the new source has it."""
+    for how in "raise ValueError", "sys.exit(3)", "while True: pass":
+        source = counter(f"    def stop(self) -> None:\n        {how}")
+        source = source.replace("limits = { start = 5.0 }", "limits = { stop = 0.2, insist = 0.2 }")
+        with Stage(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
+            scene.kernel.emit("hit")
+            assert scene.call("p.hits") == 1
+            scene.stage.write("p", counter(version="2.0"))
+            assert scene.kernel.reload("p").version == "2.0"
+            assert scene.call("p.hits") == 1, how
