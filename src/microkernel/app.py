@@ -28,7 +28,7 @@ from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.kernel.ports import Availability, Host
 from microkernel.kernel.reload import ReloadReport
 from microkernel.kernel.settings import check_kernel_name
-from microkernel.loader import FileLoader, LockFile, read_config
+from microkernel.loader import FileLoader, LockFile, check_places, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
 from microkernel.loader.given import Grants, Places, list_places, read_grants
 from microkernel.sdk.buffer import Buffer, attachment_of
@@ -73,6 +73,7 @@ class Kernel:
         if isinstance(config, str | os.PathLike):
             self._reread = partial(_read, os.path.abspath(config))  # the working folder may be another by then
         self._places = [*list_places(plugins), *self._config.plugins]
+        check_places(self._places)
         self.name = check_kernel_name(name or self._config.name or _name_after(self._places))
         self._isolation = isolation
         self._grants = read_grants(grants or {})
@@ -111,8 +112,10 @@ class Kernel:
     def open(self, ready: Callable[[Kernel], object] | None = None) -> None:
         """Start; returns when every plugin is active or not going to be. ``ready`` is called before the first starts.
 
-        Close it also when this raises. Raises ConfigError MK0414 for a lock that cannot be read.
+        Close it also when this raises. Raises ConfigError MK0414 for a lock that cannot be read, MK0101 for a place that
+        has gone.
         """
+        check_places(self._places)
         if self._lock is not None:
             self._lock.read()
         core = self._core = Core(

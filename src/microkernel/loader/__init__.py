@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.config import read_config
-from microkernel.loader.discovery import ENTRY_POINT, discover, find
+from microkernel.loader.discovery import ENTRY_POINT, check_places, discover, find
 from microkernel.loader.lock import LockFile
 from microkernel.loader.manifests import read_manifest
 from microkernel.loader.snapshot import snapshot
 
-__all__ = ["FileLoader", "LockFile", "discover", "find", "read_config", "read_manifest", "snapshot"]
+__all__ = ["FileLoader", "LockFile", "check_places", "discover", "find", "read_config", "read_manifest", "snapshot"]
 
 
 class FileLoader:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
-from microkernel.errors import ManifestError, PluginLoadError, valid_text
+from microkernel.errors import ConfigError, ManifestError, PluginLoadError, valid_text
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found
 from microkernel.loader.files import missing, read_text, shown, unreadable
@@ -28,6 +28,25 @@ def discover(places: Sequence[str]) -> list[Found]:
     """
     found = {each.path: each for place in places for each in _in_place(place)}
     return sorted(_one_a_name(found.values()), key=lambda each: (each.name, each.error is not None))
+
+
+def check_places(places: Iterable[str]) -> None:
+    """Raise ConfigError for a place that cannot give a plugin: MK0101 for one that is not there, MK0131 for a file that
+    is no Python source. What is wrong with a plugin in a folder is that plugin's error."""
+    for place in places:
+        if place.startswith(ENTRY_POINT):
+            _check_entry_point(place.removeprefix(ENTRY_POINT))
+        elif place != ALL_ENTRY_POINTS and not os.path.exists(place):
+            raise ConfigError("MK0101", path=shown(place) if place else '""')
+        elif place != ALL_ENTRY_POINTS and not (os.path.isdir(place) or place.endswith(".py")):
+            raise ConfigError("MK0131", path=shown(place))
+
+
+def _check_entry_point(name: str) -> None:
+    try:
+        _entry_point(name)
+    except ManifestError as error:
+        raise ConfigError(error.id, **error.fields) from None
 
 
 def find(path: str) -> Found:
