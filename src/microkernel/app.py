@@ -112,8 +112,8 @@ class Kernel:
     def open(self, ready: Callable[[Kernel], object] | None = None) -> None:
         """Start; returns when every plugin is active or not going to be. ``ready`` is called before the first starts.
 
-        Close it also when this raises. Raises ConfigError MK0414 for a lock that cannot be read, MK0101 for a place that
-        has gone.
+        Close it also when this raises. Raises ConfigError: MK0414 for a lock that cannot be read, MK0101 for a place
+        that has gone.
         """
         check_places(self._places)
         if self._lock is not None:

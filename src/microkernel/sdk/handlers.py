@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
+from inspect import getattr_static
 from typing import Any
 
-from microkernel.errors import MethodNotFound
+from microkernel.errors import MethodNotFound, PluginLoadError
 from microkernel.sdk.decorators import Overflow
 from microkernel.sdk.signature import CallBinder, EventBinder, name_of
 from microkernel.wire import messages
@@ -15,8 +17,21 @@ from microkernel.wire.codec import Raw, encode_message, plain_text
 
 def is_async(function: Any) -> bool:
     """Whether calling it gives a coroutine."""
-    called = vars(type(function)).get("__call__")
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+    return any(map(inspect.iscoroutinefunction, _bodies(function)))
+
+
+def check_runs(function: Any) -> None:
+    """Raise PluginLoadError for a generator function: to call it runs nothing, and what it gives cannot be sent."""
+    for body in _bodies(function):
+        if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
+            raise PluginLoadError("MK0133", what=name_of(function))
+
+
+def _bodies(function: Any) -> tuple[Any, Any]:
+    """What runs when it is called: itself, or the ``__call__`` of its class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function, getattr_static(type(function), "__call__", None)
 
 
 class Registered:
@@ -66,6 +81,7 @@ class Handlers:
         self, pattern: str, function: Callable[..., Any], once: bool, overflow: Overflow, board: bool
     ) -> Registered:
         """Number a handler. Its name is made unique among the handlers of the same pattern."""
+        check_runs(function)
         key = (pattern, name_of(function))
         copy = self._free_copy(key)
         name = key[1] if copy == 1 else f"{key[1]}#{copy}"
@@ -95,6 +111,7 @@ class Handlers:
         return copy
 
     def expose(self, function: Callable[..., Any], name: str | None) -> Exposed:
+        check_runs(function)
         exposed = Exposed(function, name or str(getattr(function, "__name__", "call")))
         self.methods[exposed.wire.name] = exposed
         return exposed

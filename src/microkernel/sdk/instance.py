@@ -18,7 +18,7 @@ from microkernel.sdk.decorators import Overflow
 from microkernel.sdk.dispatcher import Dispatcher
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.executor import Tasks
-from microkernel.sdk.handlers import Handlers, is_async
+from microkernel.sdk.handlers import Handlers, check_runs, is_async
 from microkernel.sdk.logs import plugin_logger
 from microkernel.sdk.signature import name_of
 from microkernel.sdk.spawn import Spawned
@@ -101,6 +101,7 @@ class Instance:
     def add_timer(self, seconds: float, function: Callable[[], Any], *, repeat: bool) -> Subscription:
         if not (seconds > 0 or (seconds == 0 and not repeat)):
             raise ValueError(f"a timer needs more than 0 seconds, got {seconds}")
+        check_runs(function)
         timer = Timer(seconds, function, repeat=repeat, is_async=is_async(function))
         if self.phase == "loading" or threading.get_ident() == self._main:
             self.timers.add(timer, time.monotonic())

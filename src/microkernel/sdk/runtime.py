@@ -20,7 +20,7 @@ from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.channel import Channel, ChannelClosed
 from microkernel.sdk.confidential import conceal, revealed
 from microkernel.sdk.configuration import read_configuration
-from microkernel.sdk.decorators import EveryMark, ExposeMark, marked
+from microkernel.sdk.decorators import EveryMark, ExposeMark, bare, marked, members
 from microkernel.sdk.executor import GLANCE, Inline, Job, Pool, Tasks
 from microkernel.sdk.handlers import is_async
 from microkernel.sdk.importer import ModuleSpace
@@ -189,10 +189,9 @@ class Runtime:
 
     def _wants_loop(self) -> bool:
         """A plugin with no ``async def`` has no event loop."""
-        kind = type(self._plugin)
-        members = (getattr(kind, name, None) for name in {*dir(kind)}.difference(dir(object)))
+        written = map(bare, members(type(self._plugin)).values())
         handlers, methods = self._instance.handlers.by_number.values(), self._instance.handlers.methods.values()
-        return any(h.is_async for h in handlers) or any(m.is_async for m in methods) or any(map(is_async, members))
+        return any(h.is_async for h in handlers) or any(m.is_async for m in methods) or any(map(is_async, written))
 
     async def _begin(self, start: messages.Start) -> None:
         self._instance.phase = "starting"

@@ -5,6 +5,7 @@ What does not fit never reaches the plugin; it is InvalidArguments, with the pat
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Sequence
@@ -49,11 +50,22 @@ def read_parameters(function: Callable[..., Any]) -> list[Parameter] | None:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    target = function if hasattr(function, "__annotations__") else type(function).__call__
+    target: Any = function
+    while (inner := _partial_of(target)) is not None:
+        target = inner
+    if not hasattr(target, "__annotations__"):
+        target = type(target).__call__
     try:
         return typing.get_type_hints(getattr(target, "__wrapped__", target), include_extras=True)
     except Exception as failure:
         raise PluginLoadError("MK0122", what=name_of(function), reason=str(failure)) from None
+
+
+def _partial_of(function: Any) -> Any:
+    """What a partial, or a bound ``partialmethod``, calls."""
+    method = getattr(function, "__partialmethod__", None) or getattr(function, "_partialmethod", None)
+    found = function if isinstance(function, functools.partial) else method
+    return None if found is None else found.func
 
 
 def _fields(parameters: list[Parameter]) -> list[tuple[str, Any, Any]]:
