@@ -21,7 +21,19 @@ class Buried:
     bus: Bus
     reactor: Reactor
 
+    def catch_up(self) -> None:
+        """Let all that instances have said until now take effect, so that what is shown is not older than an answer
+        that the caller already has: answers do not pass through the reactor."""
+        self.reactor.run(self._hear_all)
+        self.reactor.run(_nothing)  # what hearing it has posted is done by now
+
+    def _hear_all(self) -> None:
+        for record in [*self.registry]:
+            if record.instance is not None:
+                record.instance.place.catch_up()
+
     def dead(self, name: str = "") -> list[dict[str, Any]]:
+        self.catch_up()
         records = [self.registry.get(name)] if name else [*self.registry]
         letters = [letter for record in records for letter in [*record.dead_letters]]
         return [_shown(letter) for letter in sorted(letters, key=lambda letter: letter.id)]
@@ -52,6 +64,10 @@ class Buried:
                 if dead.id == id:
                     return record, dead
         raise KernelError("MK0614", letter=id)
+
+
+def _nothing() -> None:
+    """Only waits for its turn."""
 
 
 def _shown(letter: DeadLetter) -> dict[str, Any]:

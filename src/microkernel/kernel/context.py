@@ -5,6 +5,7 @@ A key belongs to the plugin that made it, and goes when its owner is unloaded.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,12 +19,16 @@ from microkernel.wire.topics import covers
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """``revision`` counts the writes of a key, from 1."""
+    """``revision`` counts the writes of a key, from 1. It goes on where the key was deleted and is written again, so
+    that no revision ever stands for two values."""
 
     data: Raw
     revision: int
     owner: str
 
+
+# Keys that were deleted and whose last revisions are kept one by one.
+_REMEMBERED = 4096
 
 Notify = Callable[[Subscription, str, Raw], object]
 """Tells a watcher: (its subscription, the key, the encoded {key, value, revision})."""
@@ -36,6 +41,10 @@ class Context:
         self._values: dict[str, Value] = {}
         self._budgets: dict[str, Budget] = {}
         self._limit_of = limit_of
+        self._deleted: OrderedDict[str, int] = OrderedDict()
+        """The last revisions of keys that were deleted, the oldest first."""
+        self._floor = 0
+        """The highest revision of those that are not remembered any more: a new key starts above it."""
         self._watchers = watchers
         self._notify = notify
 
@@ -52,8 +61,10 @@ class Context:
         revision = present.revision if present else 0
         if expect is not None and expect != revision:
             raise RevisionConflict("MK0610", key=key, revision=revision, expect=expect)
-        value = Value(data, revision + 1, present.owner if present else owner)
+        last = revision or max(self._floor, self._deleted.get(key, 0))
+        value = Value(data, last + 1, present.owner if present else owner)
         self._charge(value.owner, key, len(data))
+        self._deleted.pop(key, None)
         self._values[key] = value
         self._tell(key, value)
         return value.revision
@@ -63,7 +74,13 @@ class Context:
         value = self._values.pop(key, None)
         if value is not None:
             self._budgets[value.owner].give_back(key)
+            self._remember(key, value.revision)
             self._tell(key, Value(NOTHING, 0, ""))
+
+    def _remember(self, key: str, revision: int) -> None:
+        self._deleted[key] = revision
+        if len(self._deleted) > _REMEMBERED:
+            self._floor = max(self._floor, self._deleted.popitem(last=False)[1])
 
     def forget(self, owner: str) -> list[str]:
         """Take away all keys of an owner; returns them."""

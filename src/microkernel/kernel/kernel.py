@@ -249,9 +249,11 @@ class Core(Approving, Buried, Texts):
     # One plugin: the service `kernel`, and the embedder
 
     def list(self) -> Infos:
+        self.catch_up()
         return [self._describe(record) for record in self.registry if not record.visitor]
 
     def info(self, name: str) -> PluginInfo:
+        self.catch_up()
         return self._describe(self.registry.get(name))
 
     def _describe(self, record: Record) -> PluginInfo:
@@ -363,6 +365,7 @@ class Core(Approving, Buried, Texts):
 
     def logs(self, name: str = "", last: int = 100) -> Lines:
         """The last records of one plugin or of all, oldest first."""
+        self.catch_up()
         records = [self.registry.get(name)] if name else list(self.registry)
         lines = [line for record in records for line in list(record.logs)]
         return sorted(lines, key=lambda line: line.time)[-last:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microkernel.errors import RevisionConflict
+from microkernel.errors import CallFailed, RevisionConflict
 from microkernel.testing.stage import Stage, plugin, refused
 
 BOARD = """
@@ -34,6 +34,38 @@ BOARD = """
 """
 
 
+def check_revisions_never_return(stage: Stage) -> None:
+    """A key that was deleted, by hand or with its owner, goes on with the revisions it had: an old one fits nothing."""
+    body = """
+    @expose
+    def set(self, key: str, expect: int = -1) -> int:
+        return self.api.set_data(key, 1, expect=None if expect < 0 else expect)
+    @expose
+    def delete(self, key: str) -> None:
+        self.api.delete_data(key)
+    """
+    with stage.run(p=plugin(body), q=plugin(body)) as scene:
+        assert scene.call("p.set", "shared.key") == 1
+        assert scene.call("p.set", "shared.key") == 2
+        scene.call("p.delete", "shared.key")
+        scene.call("p.delete", "shared.key")
+        assert scene.call("q.set", "shared.key", 0) == 3  # it is not there
+        for old in 1, 2:
+            conflict = refused(RevisionConflict, scene.kernel.set_data, "shared.key", 1, expect=old)
+            assert (conflict.revision, conflict.expect) == (3, old)
+            assert "is at revision 3" in str(refused(CallFailed, scene.call, "p.set", "shared.key", old))
+        scene.kernel.reload("q")
+        assert scene.call("p.set", "shared.key", 3) == 4
+        scene.kernel.unload("q")  # the key is its
+        assert scene.kernel.get_data("shared.key") is None
+        assert scene.kernel.set_data("shared.key", 5, expect=0) == 5
+        refused(RevisionConflict, scene.kernel.set_data, "shared.key", 6, expect=4)
+        scene.kernel.delete_data("shared.key")
+        refused(RevisionConflict, scene.kernel.set_data, "shared.key", 6, expect=5)
+        assert scene.call("p.set", "shared.key", 0) == 6
+        assert scene.call("p.set", "another.key") == 1
+
+
 def check_data_is_shared_with_revisions(stage: Stage) -> None:
     """A revision counts the writes of a key, from 1; all see the same; a default where there is none."""
     with stage.run(a=plugin(BOARD), b=plugin(BOARD)) as scene:
@@ -48,7 +80,7 @@ def check_data_is_shared_with_revisions(stage: Stage) -> None:
         scene.call("a.drop", "rates.CNY")
         scene.call("a.drop", "rates.CNY")
         assert scene.kernel.get_data("rates.CNY", "gone") == "gone"
-        assert scene.kernel.set_data("rates.CNY", 1, expect=0) == 1
+        assert scene.kernel.set_data("rates.CNY", 1, expect=0) == 4
         scene.kernel.delete_data("rates.CNY")
         assert scene.call("b.take", "rates.CNY", "gone") == "gone"
 

@@ -362,3 +362,29 @@ def check_the_embedder_hears(stage: Stage) -> None:
         scene.until(lambda: -3 in got, "the inline one")
         scene.heard("said", 3)
         assert sorted(got, key=str) == sorted([1, "p", -1, 2, -2, -3], key=str)
+
+
+def check_dead_letters_and_logs_do_not_lag_behind_a_call(stage: Stage) -> None:
+    """What was refused or logged before a call is answered is seen by whoever has the answer."""
+    body = """
+    @on("bad")
+    def bad(self, n: int) -> None:
+        raise ValueError(n)
+    @on("typed")
+    def typed(self, n: int) -> None: ...
+    @expose
+    def ping(self) -> str:
+        self.api.log.warning("pinged")
+        return "pong"
+    """
+    with stage.run(p=plugin(body)) as scene:
+        for round in range(1, 6):
+            for n in range(50):
+                scene.kernel.emit("bad", n=n)
+                scene.kernel.emit("typed", n="x")
+            assert scene.call("p.ping") == "pong"
+            letters = scene.kernel.dead_letters()
+            assert len(letters) == 100 * round
+            assert scene.info("p").dead == 100 * round
+            assert len([line for line in scene.call("kernel.logs", "p", 1000) if line["text"] == "pinged"]) == round
+        assert len(scene.call("kernel.dead", "p")) == 500
