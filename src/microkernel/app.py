@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from microkernel.embedder.calls import Later, Waiter, call_message, give_up, route, value_of
+from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.handlers import Embedder
 from microkernel.errors import CallTimeout, ConfigError, IsolationUnavailable, KernelClosed
 from microkernel.kernel import manifest
@@ -52,8 +53,9 @@ class Kernel:
     ``microkernel.toml``, or the path of one, which is read again when a plugin is started or reloaded; by default
     nothing is read. ``isolation`` overrides what manifests and config say. ``python`` is the interpreter that workers
     run. ``lock`` is the path of a ``microkernel.lock``, in which approvals are remembered; without it they last as long
-    as the kernel. It prints nothing (its logger is ``microkernel``), opens no socket, watches no file and installs no
-    signal handler.
+    as the kernel. It prints nothing (its logger is ``microkernel``) but errors of your own handlers, where no
+    logging is configured. ``raise_handler_errors``, for tests, raises these instead: out of ``emit``, or out of the
+    next method that is used, ``close`` at the latest. It opens no socket, watches no file, installs no signal handler.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Kernel:
         grants: Grants | None = None,
         python: str = sys.executable,
         lock: str | os.PathLike[str] | None = None,
+        *,
+        raise_handler_errors: bool = False,
     ) -> None:
         if isolation is not None and isolation not in LEVELS:
             raise IsolationUnavailable("MK0501", level=isolation, reason=f"the levels are {', '.join(LEVELS)}")
@@ -83,6 +87,7 @@ class Kernel:
         self._hosts_lock = threading.Lock()
         self._core: Core | None = None
         self._forked = False
+        self._failures = HandlerFailures(raises=raise_handler_errors)
         _kernels.add(self)
 
     # Its life
@@ -94,7 +99,7 @@ class Kernel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._leave(error)
 
     async def __aenter__(self) -> Kernel:
         from asyncio import to_thread  # who has no loop does not pay for one: a third of the start
@@ -107,7 +112,15 @@ class Kernel:
     ) -> None:
         from asyncio import to_thread
 
-        await to_thread(self.close)
+        await to_thread(self._leave, error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Close; an error that is on its way is not replaced by one of a handler."""
+        if error is None:
+            self.close()
+            return
+        self._failures.log_pending()
+        self.close()
 
     def open(self, ready: Callable[[Kernel], object] | None = None) -> None:
         """Start; returns when every plugin is active or not going to be. ``ready`` is called before the first starts.
@@ -130,7 +143,7 @@ class Kernel:
             self._lock,
         )
         core.places, core.reread = self._places, self._reread
-        self._embedder = Embedder(core)
+        self._embedder = Embedder(core, self._failures)
         if ready is not None:
             ready(self)
         try:
@@ -140,7 +153,8 @@ class Kernel:
             raise
 
     def close(self) -> None:
-        """Stop all plugins, in reverse order of requirement. A second time does nothing."""
+        """Stop all plugins, in reverse order of requirement. A second time does nothing. With
+        ``raise_handler_errors`` it raises, at the end, what handlers have raised since."""
         core = self._core
         if core is None or self._forked:
             return
@@ -152,6 +166,7 @@ class Kernel:
         core.reactor.run(core.buffers.close)
         core.reactor.close()
         self._core = None
+        self._failures.raise_pending()
 
     @property
     def core(self) -> Core:
@@ -160,6 +175,8 @@ class Kernel:
             raise KernelClosed("MK0612", reason="this process is a forked copy of the kernel's")
         if self._core is None:
             raise KernelClosed("MK0612", reason="it is not running; use it in a with block")
+        if self._failures.pending:
+            self._failures.raise_pending()
         return self._core
 
     # Events
@@ -172,6 +189,8 @@ class Kernel:
         if shares:
             shares = self._embedder.shared.sent(shares)
         core.bus.emit("kernel", topic, codec.Raw(payload), shares, direct=True)
+        if self._failures.pending:
+            self._failures.raise_pending()
 
     def on(
         self,
@@ -183,7 +202,11 @@ class Kernel:
         inline: bool = False,
     ) -> Subscription:
         """Handle events in this program: one at a time on a thread of the kernel's, or ``inline`` on the emitter's,
-        where it must not block."""
+        where it must not block. An ``async`` handler runs on the event loop that runs where this is called.
+
+        Raises BadTopic; PluginLoadError for hints that cannot be read and for generator functions; ConfigError MK0628
+        for an ``async`` handler where no event loop runs, or inline.
+        """
         self.core  # noqa: B018 - raises where there is none
         return self._embedder.on(check_pattern(pattern), handler, once=once, overflow=overflow, inline=inline)
 

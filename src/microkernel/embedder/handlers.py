@@ -9,7 +9,9 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from microkernel.embedder.inline import Entry, Inline, run_alone, tell
+from microkernel.embedder.coroutines import CoroutineRunner, running_loop
+from microkernel.embedder.failures import HandlerFailures
+from microkernel.embedder.inline import Entry, Inline, run_alone
 from microkernel.embedder.sharing import Shared
 from microkernel.kernel.kept import Pending
 from microkernel.kernel.kernel import Core
@@ -19,6 +21,7 @@ from microkernel.kernel.manifest import Limits
 from microkernel.kernel.subscriptions import Counts
 from microkernel.kernel.subscriptions import Subscription as Registered
 from microkernel.sdk.event import Subscription
+from microkernel.sdk.handlers import check_runs, is_async
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
 from microkernel.wire.messages import Envelope, Failure, Reply, Share
@@ -32,8 +35,10 @@ class Embedder:
 
     name = "kernel"
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, failures: HandlerFailures) -> None:
         self._core = core
+        self._report = failures.report
+        self._coroutines = CoroutineRunner()
         self.shared = Shared(core)
         self.incoming: Pending[object] = Pending()
         """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
@@ -51,13 +56,18 @@ class Embedder:
         self._thread: threading.Thread | None = None
 
     def on(self, pattern: str, handler: Callable[..., Any], *, once: bool, overflow: str, inline: bool) -> Subscription:
-        binder = EventBinder(handler)
+        """Raises PluginLoadError for a handler that could not be called with any event, ConfigError MK0628 for an
+        ``async`` one where no event loop runs, or inline."""
+        check_runs(handler)
+        binder, name = EventBinder(handler), name_of(handler)
+        if is_async(handler):
+            handler = self._coroutines.wrap(handler, running_loop(name, inline=inline))
         if inline and not once:
             return self._core.reactor.run(partial(self._on_inline, pattern, handler, binder))
         number = next(self._numbers)
         self._handlers[number] = (handler, binder)
         registered = Registered(
-            "kernel", pattern, name_of(handler), self, number=number, once=once, overflow=overflow, observes=True,
+            "kernel", pattern, name, self, number=number, once=once, overflow=overflow, observes=True,
             inline=partial(self._run_once, handler, binder) if inline else None,
         )  # fmt: skip
         if not inline:
@@ -69,7 +79,7 @@ class Embedder:
         """It joins the one before it if that is of its kind; so all run in the order they came."""
         last = self._inline[-1] if self._inline else None
         if last is None or not last.takes(pattern, binder):
-            last = Inline(pattern, binder, self.shared)
+            last = Inline(pattern, binder, self.shared, self._report)
             last.registered = Registered("kernel", pattern, name_of(handler), self, observes=True, inline=last.run)
             self._inline.append(last)
             self._core.topics.add(last.registered)
@@ -83,8 +93,10 @@ class Embedder:
             self._core.topics.remove(inline.registered)
 
     def close(self) -> None:
-        """What has come is handled; then the thread ends. A handler that does not return is not waited for long."""
+        """What has come is handled; then the thread ends. A handler that does not return is not waited for long. One
+        that could only return on this thread's event loop is cancelled."""
         self._bells.put(False)
+        self._coroutines.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_GOODBYE)
 
@@ -117,8 +129,8 @@ class Embedder:
             value = function(*args, **kwargs)
             if letter.reply_to:
                 reply = Reply(letter.reply_to, codec.Raw(codec.encode(value)))
-        except Exception as error:
-            tell(letter.subscription.handler, letter.topic, error)
+        except BaseException as error:  # also SystemExit: it would end this thread, and with it all handlers
+            self._report(letter.subscription.handler, letter.topic, error)
             reply = Reply(letter.reply_to, failure=Failure(type=type(error).__name__, message=str(error)))
         if letter.reply_to:
             self._core.router.finish(letter.reply_to, reply)
@@ -126,4 +138,5 @@ class Embedder:
     def _run_once(
         self, function: Callable[..., Any], binder: EventBinder, event: Envelope, shares: tuple[Share, ...]
     ) -> None:
-        run_alone(function, binder, codec.encode_message(event), self.shared.received(shares))
+        envelope = codec.encode_message(event)
+        run_alone(function, binder, event.topic, envelope, self.shared.received(shares), self._report)

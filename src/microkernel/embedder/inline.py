@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -11,31 +10,25 @@ from typing import Any
 from uuid import UUID
 
 from microkernel.embedder.sharing import Shared
-from microkernel.errors import KernelError
 from microkernel.kernel.subscriptions import Subscription as Registered
 from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
-from microkernel.wire.failures import said
 from microkernel.wire.messages import Envelope, Share
 
-_log = logging.getLogger("microkernel")
-
-
-def tell(handler: str, topic: str, error: Exception) -> None:
-    kind, reason = type(error).__name__, str(error)
-    told = KernelError("MK0619", handler=handler, topic=topic, kind=kind, reason=reason, said=said(reason))
-    _log.error("%s", told, exc_info=error)
+Report = Callable[[str, str, BaseException], object]
+"""Takes what a handler raised: (its name, the topic, the error)."""
 
 
 def run_alone(
-    function: Callable[..., Any], binder: EventBinder, envelope: bytes, attached: Sequence[Buffer] = ()
+    function: Callable[..., Any], binder: EventBinder, topic: str, envelope: bytes, attached: Sequence[Buffer],
+    report: Report,
 ) -> None:
     try:
         args, kwargs = binder.bind(envelope, 1, attached)
         function(*args, **kwargs)
     except Exception as error:
-        tell(name_of(function), "inline", error)
+        report(name_of(function), topic, error)
 
 
 Entry = list[Callable[..., Any]]
@@ -48,7 +41,8 @@ class Inline:
 
     registered: Registered
 
-    def __init__(self, pattern: str, binder: EventBinder, shared: Shared) -> None:
+    def __init__(self, pattern: str, binder: EventBinder, shared: Shared, report: Report) -> None:
+        self._report = report
         self._attached_in = shared.received
         self._pattern = pattern
         self._binder = binder
@@ -84,9 +78,9 @@ class Inline:
                 try:
                     function(value)
                 except Exception as error:
-                    tell(name_of(function), "inline", error)
+                    self._report(name_of(function), event.topic, error)
         elif _UNCHANGING.issuperset(map(type, args)):
-            _call_each(self._functions, args)
+            self._call_each(args, event.topic)
         else:
             self._run_each_alone(event, attached)
 
@@ -94,15 +88,14 @@ class Inline:
         """With values of its own, or to be told why it gets none."""
         envelope = codec.encode_message(event)
         for function in self._functions:
-            run_alone(function, self._binder, envelope, attached)
+            run_alone(function, self._binder, event.topic, envelope, attached, self._report)
 
-
-def _call_each(functions: Sequence[Callable[..., Any]], args: tuple[Any, ...]) -> None:
-    for function in functions:
-        try:
-            function(*args)
-        except Exception as error:
-            tell(name_of(function), "inline", error)
+    def _call_each(self, args: tuple[Any, ...], topic: str) -> None:
+        for function in self._functions:
+            try:
+                function(*args)
+            except Exception as error:
+                self._report(name_of(function), topic, error)
 
 
 _UNCHANGING = frozenset({NoneType, bool, int, float, str, bytes, datetime, Decimal, UUID, Buffer})

@@ -22,6 +22,8 @@ def is_async(function: Any) -> bool:
 
 def check_runs(function: Any) -> None:
     """Raise PluginLoadError for a generator function: to call it runs nothing, and what it gives cannot be sent."""
+    if not callable(function):
+        raise TypeError(f"a function is needed, got {type(function).__name__}")
     for body in _bodies(function):
         if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
             raise PluginLoadError("MK0133", what=name_of(function))

@@ -1,0 +1,94 @@
+"""``async`` handlers of the embedding program: they run on its event loop, one at a time, as the others do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from microkernel.errors import ConfigError
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import Future
+
+
+def running_loop(handler: str, *, inline: bool) -> asyncio.AbstractEventLoop:
+    """The event loop that runs on this thread. Raises ConfigError MK0628 where an ``async`` handler cannot run."""
+    import asyncio  # a program without async handlers does not load it
+
+    if inline:
+        raise ConfigError("MK0628", handler=handler, reason="an inline handler runs on the thread that emits")
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigError("MK0628", handler=handler, reason="no event loop is running on this thread") from None
+
+
+class CoroutineRunner:
+    """Makes plain functions of coroutine functions. Used by one thread, which waits for each coroutine; ``close`` is
+    called on another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._current: tuple[asyncio.AbstractEventLoop, Future[Any]] | None = None
+        self._blocked: asyncio.AbstractEventLoop | None = None
+        self._is_used = False
+
+    def wrap(
+        self, function: Callable[..., Coroutine[Any, Any, Any]], loop: asyncio.AbstractEventLoop
+    ) -> Callable[..., Any]:
+        """A function that runs the coroutine on ``loop`` and waits for its value."""
+
+        self._is_used = True
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return self._run(function(*args, **kwargs), loop)
+
+        return run
+
+    def close(self) -> None:
+        """Cancel the present coroutine and all later ones if their loop cannot run while this thread waits for them."""
+        if not self._is_used:
+            return
+        import asyncio
+
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        with self._lock:
+            self._blocked = loop
+            if self._current is not None and self._current[0] is loop:
+                self._current[1].cancel()
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> Any:
+        import asyncio
+
+        with self._lock:
+            if loop.is_closed() or loop is self._blocked:
+                coroutine.close()
+                raise RuntimeError("its event loop does not run any more")
+            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+            self._current = loop, future
+        try:
+            return self._await(future, loop)
+        finally:
+            self._current = None
+
+    def _await(self, future: Future[Any], loop: asyncio.AbstractEventLoop) -> Any:
+        """Look whether the loop was closed meanwhile: then nobody completes the future."""
+        while True:
+            try:
+                return future.result(_GLANCE)
+            except TimeoutError:
+                if future.done():
+                    raise
+                if loop.is_closed():
+                    raise RuntimeError("its event loop was closed") from None
+
+
+_GLANCE = 1.0
+"""Seconds between two looks whether the loop still exists."""
