@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from microkernel.errors import KernelError
@@ -12,6 +16,9 @@ from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, Record, Registry
 from microkernel.wire import codec
 from microkernel.wire.places import size_of
+
+# Seconds for what instances have said before somebody asks to be heard.
+_PATIENCE = 1.0
 
 
 class Buried:
@@ -24,13 +31,22 @@ class Buried:
     def catch_up(self) -> None:
         """Let all that instances have said until now take effect, so that what is shown is not older than an answer
         that the caller already has: answers do not pass through the reactor."""
-        self.reactor.run(self._hear_all)
+        if self.reactor.is_here():
+            return  # it cannot wait for itself
+        heard: SimpleQueue[bool] = SimpleQueue()
+        asked = self.reactor.run(partial(self._hear_all, partial(heard.put, True)))
+        until = time.monotonic() + _PATIENCE
+        with suppress(Empty):  # one of them says more than the kernel can hear in this time
+            for _ in range(asked):
+                heard.get(timeout=max(0.0, until - time.monotonic()))
         self.reactor.run(_nothing)  # what hearing it has posted is done by now
 
-    def _hear_all(self) -> None:
-        for record in [*self.registry]:
-            if record.instance is not None:
-                record.instance.place.catch_up()
+    def _hear_all(self, heard: Callable[[], object]) -> int:
+        """How many will be heard."""
+        places = [record.instance.place for record in [*self.registry] if record.instance is not None]
+        for place in places:
+            place.catch_up(heard)
+        return len(places)
 
     def dead(self, name: str = "") -> list[dict[str, Any]]:
         self.catch_up()
