@@ -18,6 +18,7 @@ from rich.text import Text
 import microkernel
 from microkernel import Event
 from microkernel.cli.asking import ask_here
+from microkernel.cli.help_texts import HelpfulTyper
 from microkernel.cli.output import Output
 from microkernel.cli.settings import FOLDER, lock_path, places, reader, settings, wished_language
 from microkernel.cli.usage import tell_usage
@@ -29,13 +30,21 @@ from microkernel.messages.phrases import phrase
 from microkernel.plugins.console import asking, view
 from microkernel.plugins.console.verbs import AlreadyTold, Result, Verbs, not_understood
 
-_say = Output(wished_language()).tongue.word
+_tongue = Output(wished_language()).tongue
+_say = _tongue.word
 _NO_KERNEL = frozenset({"MK0701", "MK0707", "MK0704", "MK0709", "MK0710", "MK0101", "MK0216"})
 """Errors for which nothing was asked of a kernel."""
 _RAW = {"ignore_unknown_options": True}
 """For commands whose arguments are values: -5 is one."""
 
-app = typer.Typer(
+
+
+def _of_typer(key: str) -> str:
+    return _tongue.word_or(f"typer.{key}", key)
+
+
+app = HelpfulTyper(
+    _of_typer,
     add_completion=False, no_args_is_help=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help=_say("help.mk"), epilog=_say("help.codes"), context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
@@ -373,7 +382,7 @@ def bench(as_json: AsJson = False) -> int:
     return measure(Output(wished_language(), as_json))
 
 
-wasm = typer.Typer(help=_say("help.wasm"), add_completion=False, rich_markup_mode=None)
+wasm = HelpfulTyper(_of_typer, help=_say("help.wasm"), add_completion=False, rich_markup_mode=None)
 app.add_typer(wasm, name="wasm")
 
 

@@ -22,6 +22,7 @@ def tell_usage(error: Exception, output: Output) -> int:
         raise error
     param: Any = getattr(error, "param", None)
     parameter = (param.metavar or param.name) if param is not None else ""
+    parameter = output.tongue.word_or(f"typer.{parameter}", parameter)
     reason = {
         "NoSuchOption": lambda: word("usage.option", what=getattr(error, "option_name", "")),
         "MissingParameter": lambda: word("usage.missing", what=parameter),
