@@ -28,7 +28,7 @@ from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.kernel.ports import Availability, Host
 from microkernel.kernel.reload import ReloadReport
-from microkernel.kernel.settings import check_kernel_name
+from microkernel.kernel.settings import check_kernel_name, state_home
 from microkernel.loader import FileLoader, LockFile, check_places, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
 from microkernel.loader.given import Grants, Places, list_places, read_grants
@@ -353,12 +353,12 @@ class Kernel:
                 self._hosts[level] = _make_host(core, level, self._python)
             return self._hosts[level]
 
-    def _data_dir(self) -> Path:
-        """Absolute: the working folder of a worker is another."""
+    def _data_dir(self) -> Path | None:
+        """Absolute: the working folder of a worker is another. None where this user has no place for it."""
         if self._config.data_dir:
             return Path(self._config.data_dir).absolute()
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return Path(state).absolute() / "microkernel" / self.name
+        state = state_home(os.environ)
+        return state / "microkernel" / self.name if state else None
 
 
 Leftovers = list[str]

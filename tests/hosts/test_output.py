@@ -123,7 +123,7 @@ def test_a_secret_is_cut_out_where_a_long_line_is_divided(before: int) -> None:
         assert text == "x" * before + "***" + end.decode().strip("\n")
 
 
-PRINTER = r'''
+PRINTER = r"""
 import sys
 from microkernel import IPlugin, expose
 class Plugin(IPlugin):
@@ -137,7 +137,7 @@ class Plugin(IPlugin):
         sys.stdout.buffer.write(b"caf\xe9\n")
         print("half \ud800 a character")
         print("the end")
-'''
+"""
 
 
 def test_at_level_process(tmp_path: os.PathLike[str]) -> None:

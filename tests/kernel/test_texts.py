@@ -22,7 +22,7 @@ BAD = os.fsdecode(b"caf\xe9")
 SHOWN = r"caf\xe9"
 TRUE_WORDS = "text that is not valid Unicode"
 
-PLUGIN = r'''
+PLUGIN = r"""
 import os, sys
 from microkernel import IPlugin, expose, on
 BAD = "caf\udce9"
@@ -64,7 +64,7 @@ class Plugin(IPlugin):
         self.api.say.notice("said {what} {both}", what=BAD, both=["\ud800"])
         self.api.log.info("the end")
     def export_state(self): return None
-'''
+"""
 
 
 def written(folder: bytes, name: bytes = b"plug.py", text: str = PLUGIN) -> str:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from microkernel.cli import streams
+
 _EXTRA = frozenset({"typer", "rich", "prompt_toolkit"})
 _INTERRUPTED = 130
 
@@ -17,18 +19,25 @@ def main() -> None:
 
     0: done. 1: what was asked for failed. 2: usage, or no kernel answers. 130: interrupted.
     """
+    streams.open_missing()
+    code = _run()
+    streams.finish()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         with _left_at_once():
             from microkernel.cli.commands import run
     except ModuleNotFoundError as missing:
         if str(missing.name).partition(".")[0] not in _EXTRA:
             raise
-        print(_not_installed(), file=sys.stderr)
-        sys.exit(2)
+        streams.write(f"{_not_installed()}\n", sys.stderr)
+        return 2
     try:
-        sys.exit(run(sys.argv[1:]))
+        return run(sys.argv[1:])
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        return _INTERRUPTED
 
 
 @contextmanager

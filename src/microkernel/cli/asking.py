@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Literal, NoReturn
 
+from microkernel.cli import streams
 from microkernel.cli.output import Output
 from microkernel.errors import KernelError
 from microkernel.kernel.kernel import Core
@@ -35,7 +36,7 @@ def ask(review: Mapping[str, Any], output: Output) -> Answer:
     """Show it and wait for an answer; the end of the input is a no."""
     output.show(asking.question(review, output.tongue))
     while True:
-        print(output.tongue.word("grant.allow"), end=" ", flush=True)
+        streams.write(f"{output.tongue.word('grant.allow')} ", sys.stdout)
         line = sys.stdin.readline()
         match line.strip().lower()[:1]:
             case "y" | "o" | "n" as answer:
@@ -43,7 +44,7 @@ def ask(review: Mapping[str, Any], output: Output) -> Answer:
             case "d":
                 output.show(asking.details(review, output.tongue))
         if not line:
-            print()
+            streams.write("\n", sys.stdout)
             return "n"
 
 
@@ -60,7 +61,10 @@ def ask_here(review: Mapping[str, Any], output: Output) -> Answer:
 def _interruptible() -> Iterator[None]:
     """A read of the terminal goes on after a signal whose handler only takes note of it."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:

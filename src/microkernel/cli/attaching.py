@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import microkernel
 from microkernel.cli.output import Output
@@ -12,6 +11,7 @@ from microkernel.cli.running import CONSOLE, console_config
 from microkernel.control.paths import find_kernel
 from microkernel.control.visitor import VisitorChannel
 from microkernel.errors import KernelError
+from microkernel.kernel.settings import state_home
 from microkernel.loader import FileLoader
 from microkernel.sdk.runtime import Runtime
 from microkernel.wire import codec, messages
@@ -22,7 +22,8 @@ def attach(kernel: str, output: Output) -> None:
     path = find_kernel(kernel)
     channel = VisitorChannel(path, _load_message(console_config(output, attached=True, kernel=path.stem)))
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: channel.push(messages.Stop()))
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: channel.push(messages.Stop()))
     try:
         Runtime(channel).run()
         trouble = channel.trouble()
@@ -37,7 +38,7 @@ def _load_message(config: dict[str, object]) -> messages.Load:
     """What a kernel would send to an instance of the console."""
     loader = FileLoader()
     source = loader.snapshot(loader.find(CONSOLE), ())
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    state = state_home(os.environ)
     return messages.Load(
         name="console",
         version=microkernel.__version__,
@@ -48,5 +49,5 @@ def _load_message(config: dict[str, object]) -> messages.Load:
         sources=dict(source.sources),
         package=source.package,
         config=codec.Raw(codec.encode(config)),
-        data_dir=str(Path(state) / "microkernel" / "console"),
+        data_dir=str(state / "microkernel" / "console") if state else "",
     )

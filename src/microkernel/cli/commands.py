@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 what was asked for failed; 2 usage, or no kernel answers; 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,13 +18,14 @@ from rich.text import Text
 
 import microkernel
 from microkernel import Event
+from microkernel.cli import streams
 from microkernel.cli.asking import ask_here
 from microkernel.cli.help_texts import HelpfulTyper
 from microkernel.cli.output import Output
 from microkernel.cli.settings import FOLDER, lock_path, places, reader, settings, wished_language
 from microkernel.cli.usage import tell_usage
 from microkernel.control.client import ControlClient
-from microkernel.errors import KernelError
+from microkernel.errors import KernelError, valid_text
 from microkernel.messages import find, glossary, message_id, plain, render
 from microkernel.messages.catalog import Catalog
 from microkernel.messages.phrases import phrase
@@ -51,16 +53,17 @@ app = HelpfulTyper(
 
 KernelName = Annotated[str, typer.Option("--kernel", envvar="MK_KERNEL", metavar="NAME", help=_say("option.kernel"))]
 AsJson = Annotated[bool, typer.Option("--json", help=_say("option.json"))]
-Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help=_say("argument.name"))]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", show_default=False, help=_say("argument.name"), callback=valid_text)
+]
 Level = Literal["thread", "process", "sandbox", "wasm"]
 Severity = Literal["notice", "warn", "error"]
 
 
 def run(argv: Sequence[str]) -> int:
     """Do one command; the exit code. No exception of ours comes out."""
+    streams.escape_what_cannot_be_shown()
     output = Output(wished_language(), "--json" in argv)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         code = app(list(argv), standalone_mode=False, prog_name="mk")
         return code if isinstance(code, int) else 0
@@ -69,11 +72,23 @@ def run(argv: Sequence[str]) -> int:
     except KernelError as error:
         output.error(error)
         return 2 if error.id in _NO_KERNEL else 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush goes nowhere
-        return 0
+    except OSError as error:
+        return _lose(error, output)
     except Exception as error:
         return tell_usage(error, output)
+
+
+def _lose(cause: OSError, output: Output) -> int:
+    """The exit code where standard output did not take what was asked for. Raises what is about something else."""
+    lost = streams.lost_output(cause)
+    if lost is None:
+        raise cause
+    streams.abandon(sys.stdout)
+    if lost.is_unread:  # whoever read it has read enough
+        return 0
+    error = KernelError("MK0706", path="standard output", reason=str(lost))
+    output.write([view.line("error", error.id, output.tongue.error(error))], sys.stderr)
+    return 1
 
 
 # On a running kernel
@@ -168,8 +183,15 @@ def load(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    full = path if path.startswith("entry-point") else os.path.abspath(path)  # the kernel is in another folder
-    _do(kernel, as_json, lambda verbs: verbs.load(full), about=Path(path).stem)
+    full = path if path.startswith("entry-point") else _absolute(path)  # the kernel is in another folder
+    _do(kernel, as_json, lambda verbs: verbs.load(full), about=valid_text(Path(path).stem))
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:  # the working folder is gone, and with it whatever is meant from there
+        raise KernelError("MK0101", path=path) from None
 
 
 @app.command(help=_say("help.unload"))
@@ -289,7 +311,8 @@ def run_kernel(
     decided = settings(config)
     output = Output(decided.language, as_json)
     where = places(plugins or [], decided)
-    with_console = not headless and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
+    lasts = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # it goes on when the terminal closes, a prompt could not
+    with_console = not (headless or as_json or lasts) and sys.stdin.isatty() and sys.stdout.isatty()
     lock = lock_path(config, where, decided)
     again = reader(config)
     return Run(where, decided, name, isolation, output, with_console, not no_watch, lock, again).run()
@@ -422,7 +445,7 @@ def nothing(
     context: typer.Context, version: Annotated[bool, typer.Option("--version", help=_say("option.version"))] = False
 ) -> None:
     if version:
-        print(f"microkernel {microkernel.__version__}")
+        streams.write(f"microkernel {microkernel.__version__}\n", sys.stdout)
         raise typer.Exit
     if context.invoked_subcommand is None:
         command: Any = context.command

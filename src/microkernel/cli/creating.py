@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 from microkernel.errors import ConfigError, KernelError
 from microkernel.loader.manifests import check_name
-
-_HERE = Path(__file__).parent
 
 
 def create(name: str, folder: str, language: str) -> Path:
     """Write ``folder/name.py``. Raises KernelError: MK0708 where it is already, MK0108 for what is no plugin's name."""
     path = Path(folder) / f"{name}.py"
     check_name(name, str(path))
-    text = (_HERE / f"new_{language}.py.txt").read_text(encoding="utf-8").replace("NAME", name)
+    text = (files(__package__) / f"new_{language}.py.txt").read_text(encoding="utf-8").replace("NAME", name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_new(path, text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -12,9 +11,11 @@ from typing import Any, TextIO
 from rich.console import RenderableType
 
 import microkernel
+from microkernel.cli import streams
 from microkernel.errors import KernelError
 from microkernel.messages import Catalog, glossary, language
 from microkernel.plugins.console import view
+from microkernel.plugins.console.as_json import json_text
 from microkernel.plugins.console.feed import Feed
 from microkernel.plugins.console.tongue import Tongue, plain
 
@@ -42,13 +43,12 @@ class Output:
             self.write(what, sys.stdout)
 
     def json(self, data: Any) -> None:
-        print(json.dumps(data, ensure_ascii=False, default=str), flush=True)
+        streams.write(json_text(data, ascii_only=not streams.is_unicode(sys.stdout)) + "\n", sys.stdout)
 
     def write(self, what: Iterable[RenderableType], stream: TextIO) -> None:
         terminal = stream.isatty()
         width = shutil.get_terminal_size().columns if terminal else view.ENDLESS
-        stream.write(view.render(what, width, terminal and "NO_COLOR" not in os.environ))
-        stream.flush()
+        streams.write(view.render(what, width, terminal and view.is_colored(os.environ)), stream)
 
     def error(self, error: KernelError) -> None:
         """The id, the cause; the plugin's own lines if it was the plugin."""

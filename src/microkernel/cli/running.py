@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,7 +19,9 @@ from rich.console import RenderableType
 import microkernel
 from microkernel import Event
 from microkernel.app import Kernel
+from microkernel.cli import streams
 from microkernel.cli.asking import ask_all
+from microkernel.cli.built_in import source_folder
 from microkernel.cli.ending import Ending
 from microkernel.cli.output import Output, words_of
 from microkernel.control.server import ControlServer
@@ -30,11 +30,10 @@ from microkernel.kernel.kernel import Core
 from microkernel.kernel.lifecycle import RUNNING
 from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
 from microkernel.kernel.registry import Record
-from microkernel.plugins import console
 from microkernel.plugins.console import view
+from microkernel.plugins.console.as_json import json_text
 
-CONSOLE = str(Path(console.__file__).parent)
-WATCHER = str(Path(CONSOLE).with_name("watcher"))
+CONSOLE, WATCHER = map(source_folder, ("console", "watcher"))
 GRANT = Permissions(kernel=("observe", "control"))
 
 
@@ -71,7 +70,8 @@ class Run:
         """Returns when somebody ended it. Raises KernelError when it could not begin."""
         _quiet_logs(self._output)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+            if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, or a shell's &
+                signal.signal(number, self._on_signal)
         try:
             self._kernel.open(self._ready)
             self._end.wait()
@@ -138,7 +138,8 @@ class Run:
         if self._server is not None:
             self._server.path.unlink(missing_ok=True)
         left = not_stopped(self._kernel.core.registry)
-        os.write(2, f"! {self._output.tongue.word('run.killed', count=len(left))}\n".encode())
+        with suppress(OSError):
+            os.write(2, f"! {self._output.tongue.word('run.killed', count=len(left))}\n".encode())
         os._exit(128 + number)
 
 
@@ -209,7 +210,7 @@ class _Own(logging.Handler):
         text = record.getMessage() + (f" ({type(trouble).__name__}: {trouble})" if trouble else "")
         with suppress(OSError, ValueError):
             if self._output.as_json:
-                sys.stderr.write(json.dumps({"event": "log", "text": text}, ensure_ascii=False) + "\n")
+                streams.write(json_text({"event": "log", "text": text}) + "\n", sys.stderr)
             else:
                 self._output.write([view.line("error", text)], sys.stderr)
 

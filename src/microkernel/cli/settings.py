@@ -35,8 +35,8 @@ def settings(path: str = "") -> KernelConfig:
 
 def reader(path: str = "") -> Callable[[], KernelConfig] | None:
     """Reads the same file again, wherever the working folder is by then; None where there is none."""
-    file = os.path.abspath(path or FILE)
-    return partial(settings, file) if os.path.exists(file) else None
+    file = path or FILE
+    return partial(settings, os.path.abspath(file)) if os.path.exists(file) else None
 
 
 def wished_language() -> str:
@@ -66,4 +66,4 @@ def lock_path(path: str, given: Sequence[str], config: KernelConfig) -> str:
 
 
 def _resolved(place: str, home: Path) -> str:
-    return place if place.startswith(_NOT_PATHS) else str(home / Path(place).expanduser())
+    return place if place.startswith(_NOT_PATHS) else str(home / os.path.expanduser(place))

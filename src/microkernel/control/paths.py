@@ -35,7 +35,12 @@ def folders() -> list[Path]:
 
 
 def _fallback() -> Path:
-    return Path(tempfile.gettempdir()) / f"microkernel-{os.getuid()}"
+    """Also where nothing can be written: whoever looks for a kernel writes nothing."""
+    try:
+        place = tempfile.gettempdir()
+    except FileNotFoundError:
+        place = "/tmp"
+    return Path(place) / f"microkernel-{os.getuid()}"
 
 
 def socket_path(name: str) -> Path:

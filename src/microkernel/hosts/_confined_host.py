@@ -28,6 +28,7 @@ DEFAULTS: dict[str, float] = {
     "memory": 512 * MiB, "files": 256, "file_size": 64 * MiB, "threads": 64, "disk": 1024 * MiB, "frames": 250_000,
 }  # fmt: skip
 """Where neither manifest nor operator set a limit."""
+_NO_HOME = "this user has no home folder; set HOME or XDG_STATE_HOME, or name a data_dir"
 _VARIABLES = ("PATH", "LANG", "TZ")
 _POOL_VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -63,6 +64,8 @@ class ConfinedHost(WorkerHost):
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         load, may = spec.load, spec.permissions
+        if not load.data_dir:
+            raise PluginLoadError("MK0129", path=load.name, reason=_NO_HOME)
         try:
             Path(load.data_dir).mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -126,7 +128,7 @@ class Image:
             _gather(work / "tree")
             progress("componentize")
             component = work / "guest.wasm"
-            world = ["--quiet", "--wit-path", str(_PACKAGE / _WORLD), "--world", "plugin"]
+            world = ["--quiet", "--wit-path", str(work / "tree" / "microkernel" / _WORLD), "--world", "plugin"]
             guest = [_MAIN, "--python-path", str(work / "tree"), "--output", str(component)]
             _run([sys.executable, "-c", _COMPONENTIZE, *world, "componentize", *guest], work)
             progress("compile")
@@ -188,7 +190,7 @@ def _key() -> str:
     """Of all of ours that goes into it, and of the engine, whose code is for itself alone."""
     content = sha256()
     for path in _sources():
-        content.update(f"{path}\0".encode() + (_PACKAGE / path).read_bytes() + b"\0")
+        content.update(f"{path}\0".encode() + _resource(path).read_bytes() + b"\0")
     content.update(f"{_version_of('wasmtime')} {platform.machine()}".encode())
     return content.hexdigest()[:32]
 
@@ -201,9 +203,20 @@ def _version_of(package: str) -> str:
 
 
 def _sources() -> list[str]:
-    rooms = [_PACKAGE / room for room in _ROOMS]
-    files = [file for room in rooms for file in (sorted(room.glob("*.py")) if room.is_dir() else [room])]
-    return [*(str(file.relative_to(_PACKAGE)) for file in files), _WORLD, _CATALOG]
+    """Paths below the package, which may lie in a zip file."""
+    found = [path for room in _ROOMS for path in _modules(room)]
+    return [*found, _WORLD, _CATALOG]
+
+
+def _modules(room: str) -> list[str]:
+    place = _resource(room)
+    if not place.is_dir():
+        return [room]
+    return sorted(f"{room}/{each.name}" for each in place.iterdir() if each.name.endswith(".py"))
+
+
+def _resource(path: str) -> Traversable:
+    return files("microkernel").joinpath(*path.split("/"))
 
 
 def _gather(tree: Path) -> None:
@@ -211,7 +224,7 @@ def _gather(tree: Path) -> None:
     for source in _sources():
         target = tree / "microkernel" / source
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(_PACKAGE / source, target)
+        target.write_bytes(_resource(source).read_bytes())
     shutil.move(tree / "microkernel/guest/codec.py", tree / "microkernel/wire/codec.py")
 
 

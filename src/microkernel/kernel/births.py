@@ -53,7 +53,7 @@ class Births:
         loader: Loader,
         hosts: Callable[[Level], Host],
         config: KernelConfig,
-        data_dir: Path,
+        data_dir: Path | None,
         approvals: Approvals,
     ) -> None:
         self._registry = registry
@@ -126,7 +126,8 @@ class Births:
     def _writable(self) -> tuple[str, ...]:
         """Where confined plugins may write: all of them, whoever starts first."""
         given = (self._approvals.writes(record.manifest, record.level) for record in list(self._registry))
-        return (str(self._data_dir), *(path for paths in given for path in paths))
+        own = (str(self._data_dir),) if self._data_dir else ()
+        return (*own, *(path for paths in given for path in paths))
 
     def _peers(self, record: Record) -> list[str]:
         return [name for name in self._registry.names() if name != record.name]
@@ -156,7 +157,7 @@ class Births:
             peers=self._peers(instance.record),
             config=codec.Raw(_encoded(config)),
             secrets=sorted(instance.secrets.values),
-            data_dir=str(self._data_dir / instance.name),
+            data_dir=str(self._data_dir / instance.name) if self._data_dir else "",
             concurrency=manifest.concurrency,
             log_level=_LOG_LEVELS.get(self.config.log_level.upper(), 20),
             emits=_with_own(may.emit, instance.name),

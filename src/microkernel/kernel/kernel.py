@@ -70,7 +70,7 @@ class Core(Approving, Buried, Texts):
         hosts: Callable[[Core], Hosts],
         clock: Clock,
         config: KernelConfig,
-        data_dir: Path,
+        data_dir: Path | None,
         override: Level | None,
         grants: Mapping[str, Grant],
         lock: Lock | None = None,
@@ -93,7 +93,7 @@ class Core(Approving, Buried, Texts):
         self._wire(hosts, data_dir)
         self.reactor.start()
 
-    def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path) -> None:
+    def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path | None) -> None:
         watchdog = Watchdog(self.reactor, self.clock, self._overdue)
         heartbeat = Heartbeat(self.reactor, self.clock, self._overdue)
         self.journal = Journal(self.registry, self.reactor, self.clock, self._ended)

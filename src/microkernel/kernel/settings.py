@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from microkernel.errors import ConfigError
@@ -23,6 +24,18 @@ def check_kernel_name(name: str) -> str:
     if not name or name.startswith(".") or not name.isprintable() or "/" in name or len(os.fsencode(name)) > 200:
         raise ConfigError("MK0705", path=repr(name), reason="this cannot be a kernel's name")
     return name
+
+
+def state_home(environ: Mapping[str, str]) -> Path | None:
+    """Return where programs keep their state for this user; None for a user without a home folder, who names none."""
+    named = environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(named):
+        return Path(named)
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor an entry in the system's list of users
+        return None
+    return home / ".local" / "state" if home.is_absolute() else None
 
 
 def effective(manifest: Manifest, config: KernelConfig) -> Manifest:

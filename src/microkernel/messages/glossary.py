@@ -5,9 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-
-_FILE = Path(__file__).parent / "glossary.toml"
+from importlib.resources import files
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Term:
 
 @cache
 def _terms() -> tuple[Term, ...]:
-    entries = tomllib.loads(_FILE.read_text(encoding="utf-8"))["term"]
+    entries = tomllib.loads((files(__package__) / "glossary.toml").read_text(encoding="utf-8"))["term"]
     return tuple(Term(**{**entry, "also": tuple(entry.get("also", ()))}) for entry in entries)
 
 

@@ -10,13 +10,12 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 from microkernel.messages.glossary import state_word
 from microkernel.messages.templates import bare, letters_of, pattern_of, words_of
 
-_HERE = Path(__file__).parent
 _FIELDS = frozenset({
     "reason", "kind", "what", "said", "where", "suggestion", "cure", "wanted", "got", "state", "new", "kept",
 })  # fmt: skip
@@ -77,7 +76,7 @@ def pairs() -> Iterator[tuple[str, str]]:
 @cache
 def read(name: str) -> Mapping[str, Any]:
     """One of the files beside this module."""
-    return tomllib.loads((_HERE / name).read_text(encoding="utf-8"))
+    return tomllib.loads((files(__package__) / name).read_text(encoding="utf-8"))
 
 
 @cache

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from errno import ENOENT
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -150,6 +151,8 @@ class Instance:
         self._channel.send(messages.Log(20, codec.plain_text(cut(text)), time.time(), kind, plain))
 
     def data_dir(self) -> Path:
+        if not self.load.data_dir:
+            raise FileNotFoundError(ENOENT, "no place for data: set HOME or XDG_STATE_HOME, or name a data_dir")
         folder = Path(self.load.data_dir)
         folder.mkdir(parents=True, exist_ok=True)
         return folder

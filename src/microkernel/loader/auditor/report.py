@@ -48,8 +48,12 @@ def audit(found: Found, peers: Sequence[str], homes: Collection[str], covers: Co
         place, entry = location(found.path)
         files, left_out = _files(place)
         read = _read_all(place, files)
+        os.path.abspath(place)  # where the working folder is gone, there is nothing that is meant from it
     except PluginLoadError as error:
         return Report(found.name, found.path, False, found.manifest, (), (), {}, (), 0, error)
+    except FileNotFoundError:
+        gone = PluginLoadError("MK0101", path=shown(found.path))
+        return Report(found.name, found.path, False, found.manifest, (), (), {}, (), 0, gone)
     forbidden = _forbidden(found, place, entry, read, set(peers), homes)
     seen = [*left_out, *_left_unread(place, len(files) - len(read))]
     for file, data in read.items():

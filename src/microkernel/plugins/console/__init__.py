@@ -135,7 +135,7 @@ class Plugin(IPlugin):
         self._show([*shown, *view.their_lines(str(error.fields.get("remote_traceback", "")))])
 
     def _show(self, what: Sequence[RenderableType]) -> None:
-        text = view.render(what, _columns(), color="NO_COLOR" not in os.environ)
+        text = view.render(what, _columns(), color=view.is_colored(os.environ))
         with self._writing:
             (self._prompt.show if self._prompt is not None else _write)(text)
 
@@ -240,6 +240,6 @@ def _write(text: str) -> None:
 
 def _columns() -> int:
     try:
-        return os.get_terminal_size().columns
+        return os.get_terminal_size().columns or view.ENDLESS
     except OSError:
         return view.ENDLESS

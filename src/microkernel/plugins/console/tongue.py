@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from microkernel.errors import KernelError
+from microkernel.errors import KernelError, valid_text
 
 Tell = Callable[[str, Mapping[str, Any]], str]
 
@@ -18,6 +18,7 @@ def plain(text: str) -> str:
     """One line that cannot drive a terminal: what a plugin wrote is shown, never obeyed."""
     if text.isprintable():
         return text
+    text = valid_text(text)
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text.translate(_BLANK))
 
 

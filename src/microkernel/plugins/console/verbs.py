@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from rich.console import RenderableType
 from rich.text import Text
 
-from microkernel.errors import KernelError, PluginHeld, PluginLoadError, ReloadFailed
+from microkernel.errors import KernelError, PluginHeld, PluginLoadError, ReloadFailed, valid_text
 from microkernel.sdk.command_arguments import CommandText
 
 from . import asking, view
@@ -147,7 +148,7 @@ class Verbs:
         return Result(done.data, [view.line("success", name, word), *done.shown])
 
     def load(self, path: str) -> Result:
-        info = self._ask("load", path, timeout=LONG)
+        info = self._ask("load", path if valid_text(path) == path else os.fsencode(path), timeout=LONG)
         return Result(info, self._settled(info["name"], info, 0))
 
     def unload(self, name: str) -> Result:

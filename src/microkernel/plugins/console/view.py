@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from .as_json import json_text
 from .tongue import Tongue, plain
 
 NOTHING = "—"
@@ -114,6 +114,11 @@ def size(number: int | None) -> str:
     return f"{number} B"
 
 
+def is_colored(environ: Mapping[str, str]) -> bool:
+    """Whether a terminal shows colours, and its user wants them."""
+    return "NO_COLOR" not in environ and environ.get("TERM") not in ("dumb", "unknown")
+
+
 def or_nothing(value: object) -> str:
     return NOTHING if value in (None, "") else plain(str(value))
 
@@ -125,7 +130,7 @@ def version_of(version: str) -> str:
 
 def value_text(value: Any) -> str:
     """A value in one line, as it would be typed."""
-    return plain(json.dumps(value, ensure_ascii=False, default=str))
+    return plain(json_text(value))
 
 
 def clock(moment: float) -> str:

@@ -1,0 +1,55 @@
+"""Any value as JSON that every parser reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from typing import Any
+
+from microkernel.errors import valid_text
+
+
+def json_text(value: Any, *, ascii_only: bool = False) -> str:
+    """Return the value in one line.
+
+    JSON has no form for some values. Written as texts are: NaN and infinities (``"NaN"``, ``"Infinity"``,
+    ``"-Infinity"``), bytes (base64), moments (ISO 8601) and all else. Keys that are no texts are written as JSON; a
+    dict in which two keys would then be the same is a list of pairs.
+    """
+    return json.dumps(_plain(value), ensure_ascii=ascii_only, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")
+    if isinstance(value, str):
+        return valid_text(value)
+    if isinstance(value, Mapping):
+        return _object(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [*map(_plain, value)]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return b64encode(value).decode()
+    return value.isoformat() if isinstance(value, datetime | date | time) else valid_text(str(value))
+
+
+_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
+
+def _object(pairs: Mapping[Any, Any]) -> Any:
+    named = {_key(key): _plain(value) for key, value in pairs.items()}
+    if len(named) == len(pairs):
+        return named
+    return [[_plain(key), _plain(value)] for key, value in pairs.items()]
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return valid_text(key)
+    plain = _plain(key)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
