@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import gc
+import locale
 import logging
+import os
+import socket
 import sys
 import threading
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tests.attacks.support import Plugins, eventually, state_is
+from tests.attacks.support import Plugins, descriptors, eventually, state_is
 
 HEAD = "import asyncio, atexit, gc, logging, warnings\nimport shared_things\n"
 PLUGIN = """
@@ -462,3 +468,176 @@ def test_each_message_is_announced(plugins: Plugins, shared: ModuleType) -> None
         kernel.on("kernel.message", lambda id, **_: heard.append(id), inline=True)
         kernel.unload("leaver")
         eventually(lambda: {"MK0302", "MK0303"} <= set(heard))
+
+
+# What the whole process shares
+
+CHANGED = {
+    "logging.getLogger().setLevel(5)": "the level of logger 'root' is Level 5, and was {level}",
+    "logging.getLogger('theirs').setLevel(5)": "the level of logger 'theirs' is Level 5, and was NOTSET",
+    "logging.getLogger('theirs').disabled = True": "logger 'theirs' is disabled",
+    "logging.disable(7)": "logging.disable() is 7, and was 0",
+    "os.environ['MK_LEFT'] = 'a secret'": "environment variable MK_LEFT was set",
+    "os.environ.pop('MK_THERE')": "environment variable MK_THERE was removed",
+    "os.environ['MK_THERE'] = 'other'": "environment variable MK_THERE was changed",
+    "os.chdir('/')": "the working folder is /, and was {cwd}",
+    "os.umask(0o011)": "the umask is 0011, and was {umask}",
+    "gc.disable()": "the garbage collector is off, and was on",
+    "socket.setdefaulttimeout(3)": "socket.getdefaulttimeout() is 3.0, and was None",
+    "sys.path.append('/nowhere')": "sys.path: '/nowhere' was added",
+    "sys.path.remove(sys.path[-1])": "sys.path: {last!r} was removed",
+    "locale.setlocale(locale.LC_COLLATE, 'C.UTF-8')": "the locale is LC_CTYPE=",
+    "asyncio.set_event_loop_policy(Policy())": "asyncio's event loop policy is Policy, and was the default",
+    "warnings.simplefilter('always')": "warning filters: 'always::Warning' was added",
+    "warnings.filterwarnings('error', 'x', Oh)": "warning filters: 'error:x:Oh' was added",
+    "sys.setrecursionlimit(5000)": "sys.getrecursionlimit() is 5000, and was {recursion}",
+    "sys.setswitchinterval(0.25)": "sys.getswitchinterval() is 0.25, and was {switch}",
+}
+MORE = """
+    @expose
+    def go(self):
+        {start}
+class Policy(asyncio.DefaultEventLoopPolicy): pass
+class Oh(Warning): pass
+"""
+
+
+@pytest.fixture
+def process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+    """All that these plugins change is as it was afterwards; what it was, for the words about it."""
+    root, theirs, umask = logging.getLogger(), logging.getLogger("theirs"), os.umask(0o022)
+    os.umask(umask)
+    monkeypatch.setenv("MK_THERE", "1")
+    monkeypatch.chdir(os.getcwd())
+    path, filters, level, limit = list(sys.path), list(warnings.filters), root.level, sys.getrecursionlimit()
+    switch, place = sys.getswitchinterval(), locale.setlocale(locale.LC_ALL)
+    yield {
+        "cwd": os.getcwd(), "umask": f"{umask:04o}", "recursion": limit, "switch": switch,
+        "last": path[-1], "level": logging.getLevelName(level),
+    }  # fmt: skip
+    os.environ.pop("MK_LEFT", None)
+    os.umask(umask)
+    gc.enable()
+    sys.setrecursionlimit(limit)
+    sys.setswitchinterval(switch)
+    sys.path[:] = path
+    warnings.filters[:] = filters  # type: ignore[index]
+    locale.setlocale(locale.LC_ALL, place)
+    socket.setdefaulttimeout(None)
+    asyncio.set_event_loop_policy(None)
+    logging.disable(0)
+    root.setLevel(level)
+    theirs.setLevel(0)
+    theirs.disabled = False
+
+
+@pytest.mark.parametrize("when", ["at import", "in start", "in a method"])
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_change_of_what_the_process_shares_is_named(
+    plugins: Plugins, shared: ModuleType, process_state: dict[str, object], change: str, when: str
+) -> None:
+    start = change if when == "in start" else "pass"
+    leaving(plugins, f"import locale, socket\n{start}", MORE.replace("{start}", f"import locale, socket; {change}"))
+    if when == "at import":
+        with open(plugins.path("leaver"), "a", encoding="utf-8") as file:
+            file.write(f"import locale, os, socket\n{change}\n")
+    with plugins.kernel("thread") as kernel:
+        if when == "in a method":
+            kernel.call("leaver.go")
+        left = kernel.unload("leaver")
+        plugins.healthy("next")
+        kernel.load(plugins.path("next"))
+        assert kernel.unload("next") == []
+    assert [line.partition(" of module ")[0] for line in left[:1]] != []
+    assert left[0].startswith(CHANGED[change].format(**process_state))
+    assert "a secret" not in left[0]
+
+
+def test_what_others_change_while_no_plugin_is_there_is_not_named(
+    plugins: Plugins, process_state: dict[str, object]
+) -> None:
+    plugins.healthy("leaver")
+    os.environ["MK_LEFT"] = "1"
+    logging.getLogger("theirs").setLevel(7)
+    with plugins.kernel("thread") as kernel:
+        assert kernel.unload("leaver") == []
+
+
+# Log handlers
+
+ADDERS = {
+    "logging.getLogger().addHandler(logging.StreamHandler(shared_things.BOX))": ("StreamHandler", "root"),
+    "logging.getLogger('theirs').addHandler(logging.NullHandler())": ("NullHandler", "theirs"),
+    "logging.basicConfig(stream=shared_things.BOX, force=True)": ("StreamHandler", "root"),
+    "logging.getLogger(__name__).addHandler(logging.StreamHandler(shared_things.BOX))": None,
+    "logging.getLogger(__name__ + '.more').addHandler(logging.StreamHandler(shared_things.BOX))": None,
+}
+
+
+@pytest.fixture
+def loggers() -> Iterator[list[logging.Handler]]:
+    """Those of the root logger; a test clears them, since the test runner has some there."""
+    root = logging.getLogger()
+    yield root.handlers
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)
+
+
+@pytest.mark.parametrize("when", ["at import", "in start"])
+@pytest.mark.parametrize("add", ADDERS)
+def test_log_handlers_that_it_added_are_taken_off(
+    plugins: Plugins, shared: ModuleType, loggers: list[logging.Handler], add: str, when: str
+) -> None:
+    loggers.clear()
+    lines: list[str] = []
+    shared.Box.write = lambda self, text: lines.append(text)
+    shared.Box.flush = lambda self: None
+    log = """
+    @expose
+    def log(self): logging.getLogger(__name__ + ".more").warning("a line"); logging.getLogger("theirs").warning("x")
+"""
+    at_import = f"\n{add}\n" if when == "at import" else ""
+    leaving(plugins, add if when == "in start" else "pass", log + at_import)
+    with plugins.kernel("thread") as kernel:
+        for _ in range(3):
+            kernel.reload("leaver")
+        kernel.call("leaver.log")
+        assert lines.count("a line\n") + lines.count("WARNING:mkplugin.leaver.more:a line\n") == (
+            0 if "theirs" in add else 1
+        )
+        kernel.unload("leaver")
+    assert loggers == []
+    assert logging.getLogger("theirs").handlers == []
+
+
+def test_handlers_that_others_add_or_take_off_meanwhile_are_their_own(
+    plugins: Plugins, loggers: list[logging.Handler]
+) -> None:
+    plugins.healthy("leaver")
+    loggers.clear()
+    theirs = logging.NullHandler()
+    real = logging.Logger.addHandler
+    with plugins.kernel("thread") as kernel:
+        logging.getLogger().addHandler(theirs)
+        logging.getLogger().setLevel(logging.ERROR)
+        assert kernel.reload("leaver").leaked == []
+        assert loggers == [theirs]
+        logging.getLogger().removeHandler(theirs)
+        assert kernel.unload("leaver") == []
+    assert logging.Logger.addHandler is real or logging.Logger.addHandler.__module__ == "logging"
+
+
+def test_a_handler_of_others_that_it_took_off_is_named(
+    plugins: Plugins, shared: ModuleType, loggers: list[logging.Handler]
+) -> None:
+    loggers[:] = [kept := logging.NullHandler()]
+    leaving(plugins, "logging.getLogger().removeHandler(logging.getLogger().handlers[0])")
+    left, undone = unload(plugins)
+    assert (left, undone) == (["logger 'root': its handler NullHandler was removed"], [])
+    assert kept not in loggers
+
+
+def test_a_log_file_of_its_own_is_closed(plugins: Plugins, shared: ModuleType, tmp_path: Path) -> None:
+    leaving(plugins, f"logging.getLogger('theirs').addHandler(logging.FileHandler({str(tmp_path / 'log')!r}))")
+    assert unload(plugins) == ([], ["log handler FileHandler at logger 'theirs'"])
+    assert not [link for link in descriptors().values() if link.startswith(str(tmp_path))]

@@ -35,13 +35,15 @@ class Witness:
         self._ledger = ledger
         self._refs = _references(ledger, modules, plugin)
         self._undone = ledger.empty()
+        self._changed = ledger.changes()
 
     def audit(self, frames: Mapping[int, FrameType]) -> Audit:
         try:
             threads = running(self._ledger, frames)
             del frames  # they would keep what their code has
             undone, self._undone = self._undone, []
-            return Audit((*threads, *self._left(bool(threads))), tuple(undone))
+            changed, self._changed = self._changed, []
+            return Audit((*threads, *changed, *self._left(bool(threads))), tuple(undone))
         except Exception as error:
             _log.debug("an audit failed", exc_info=True)
             return Audit((f"the audit failed: {type(error).__name__}: {error}",))

@@ -1,6 +1,7 @@
 """What a plugin in this process has registered with the interpreter, known by whose code it is; taken away at its end.
 
-Nothing is wrapped or patched for this: the interpreter's own lists are read when the plugin has ended.
+The interpreter's own lists are read when the plugin has ended; nothing is wrapped or patched for this but three methods
+of ``logging.Logger`` (``_log_changes.py``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from functools import partial
 from types import FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-SPACE = "mkplugin."
+from microkernel.hosts import _log_changes
+from microkernel.hosts._process_state import ProcessState
+
+SPACE = _log_changes.SPACE
 """What the names of all plugins' modules begin with."""
 _HOOKS: tuple[tuple[Any, str], ...] = (
     (sys, "excepthook"),
@@ -53,6 +57,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
+        self._state = ProcessState()
+        _log_changes.watch()
         for place, name in _HOOKS:
             hook = getattr(place, name, None)
             if not is_plugins(hook):  # what another plugin put there is not ours to keep
@@ -74,8 +80,15 @@ class Ledger:
         """Take away what it did not take back itself, and run none of it. Returns what that was."""
         steps = (self._unregister, self._restore_hooks, self._clear_lists, self._unpickle, self._silence)
         undone = [line for step in steps for line in step()]
+        undone += _log_changes.undo(self.has_name)
         self._forget_names()
         return undone
+
+    def changes(self) -> list[str]:
+        """What it changed of what the whole process shares, or what changed meanwhile; called once, after ``empty``."""
+        changed = [*_log_changes.named(self.has_name), *self._state.changes()]
+        _log_changes.unwatch()
+        return changed
 
     def _unregister(self) -> list[str]:
         probe = _Probe(self.owns)
@@ -137,8 +150,9 @@ class Ledger:
 
     def _has_successor(self) -> bool:
         """Whether the next generation is there, and has the same loggers."""
-        modules = (sys.modules.get(name) for name in self._names.values())
-        return any(isinstance(module, ModuleType) and not self.owns(module) for module in modules)
+        named = set(self._names.values())
+        modules = [module for module in sys.modules.copy().values() if isinstance(module, ModuleType)]
+        return any(vars(module).get("__name__") in named and not self.owns(module) for module in modules)
 
 
 def _forget_loggers(names: Iterable[str]) -> None:

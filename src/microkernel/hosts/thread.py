@@ -26,7 +26,7 @@ from microkernel.hosts._audit import Witness
 from microkernel.hosts._ledger import Ledger
 from microkernel.kernel.bell import Bell
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Uplink
+from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Uplink, steady
 from microkernel.kernel.ports import Reactor as ReactorPort
 from microkernel.sdk import threads
 from microkernel.sdk.arrays import array_over
@@ -54,13 +54,14 @@ threads.call_off = lambda thread: _raise_in(thread, ctypes.py_object())
 def _frames() -> dict[int, FrameType]:
     """Where each thread is. The collector must not come meanwhile: it may let others run, and CPython before 3.13 holds
     a lock here that those wait for in turn."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        return sys._current_frames()
-    finally:
-        if collects:
-            gc.enable()
+    with steady:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if collects:
+                gc.enable()
 
 
 def _in_shared_code(frame: FrameType | None) -> bool:

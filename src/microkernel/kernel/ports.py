@@ -5,6 +5,7 @@ Adapters implement these; the kernel imports none of them. ``testing.check_host`
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from mmap import mmap
@@ -16,6 +17,9 @@ from microkernel.wire.messages import Load, Message, Reply
 from microkernel.wire.secrets import Secrets
 
 T = TypeVar("T")
+steady = threading.Lock()
+"""Held by whatever changes, for a moment, state that the whole process shares (warning filters, the collector), and
+where such state is compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,13 @@ import contextlib
 import hashlib
 import os
 import stat
-import threading
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from microkernel.errors import PluginLoadError, valid_text
 from microkernel.kernel.manifest import Manifest
-from microkernel.kernel.ports import Found, Snapshot
+from microkernel.kernel.ports import Found, Snapshot, steady
 from microkernel.loader.discovery import ENTRY_POINT, location
 from microkernel.loader.files import decode, read_bytes, shown, unreadable
 from microkernel.loader.imports import check_imports, imports, is_installed
@@ -112,7 +111,6 @@ def _data_sha(path: str) -> bytes:
 
 # Syntax
 
-_quiet = threading.Lock()
 _STUMBLES = 20
 """How often in a row CPython may stumble over another thread's tree."""
 
@@ -137,7 +135,7 @@ def parse(data: bytes, path: str) -> ast.Module:
         raise PluginLoadError("MK0103", path=shown(path), line=line, reason="a null byte")
     try:
         # What warnings are shown is the whole process's; the lock keeps two of us from restoring each other's state.
-        with _quiet, warnings.catch_warnings():
+        with steady, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = _tree(text, path)
             compile(tree, path, "exec", dont_inherit=True)

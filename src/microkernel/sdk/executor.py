@@ -37,9 +37,13 @@ class Job(Struct):
     task: asyncio.Task[None] | None = None
 
     def run(self, slot: int) -> None:
-        """Here and now. A coroutine function gets an event loop of its own for the time."""
+        """Here and now, in a context of its own: context variables that it sets are gone afterwards. A coroutine
+        function gets an event loop of its own for the time."""
+        contextvars.copy_context().run(self._run, slot)
+
+    def _run(self, slot: int) -> None:
         self.work.slot = slot
-        token = current.set(self.work)
+        current.set(self.work)
         try:
             value = self.function(*self.args, **self.kwargs)
             if self.is_async:
@@ -48,8 +52,6 @@ class Job(Struct):
             self.finish(None, error)
         else:
             self.finish(value, None)
-        finally:
-            current.reset(token)
 
     async def run_async(self, died: Died) -> None:
         """As a task; what it awaits lets other handlers go on."""

@@ -1,0 +1,123 @@
+"""What plugins in threads change at loggers of others: handlers, and levels.
+
+A handler does not show who added it, and one of ``logging``'s own classes shows nothing of its plugin. So while there
+are plugins in threads, three methods of ``Logger`` note the calls that have a plugin's code among their callers.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable
+from logging import Handler, Logger
+from typing import Any, NamedTuple
+from weakref import ref
+
+SPACE = "mkplugin."
+_METHODS = ("addHandler", "removeHandler", "setLevel")
+_real: dict[str, Callable[..., Any]] = {name: vars(Logger)[name] for name in _METHODS}
+_noted: deque[_Change] = deque()
+_watched: deque[None] = deque()
+"""One entry for each that watches."""
+
+
+class _Change(NamedTuple):
+    name: str
+    """Of the module whose code did it: that very string."""
+    method: str
+    logger: Logger
+    handler: ref[Handler] | None
+    level: int
+    """What it was."""
+
+
+def watch() -> None:
+    _watched.append(None)
+    for name, noting in _NOTING.items():
+        if vars(Logger)[name] is _real[name]:  # else somebody wrapped it after us
+            setattr(Logger, name, noting)
+
+
+def unwatch() -> None:
+    _watched.pop()
+    if not _watched:
+        for name, noting in _NOTING.items():
+            if vars(Logger)[name] is noting:
+                setattr(Logger, name, _real[name])
+
+
+def undo(owns: Callable[[str], bool]) -> list[str]:
+    """Take off the handlers that were added by code in modules that ``owns`` knows. Returns what that was."""
+    undone = []
+    for change in _of(owns, "addHandler"):
+        handler = change.handler() if change.handler is not None else None
+        if handler is not None and handler in change.logger.handlers:
+            _real["removeHandler"](change.logger, handler)
+            _close(handler)
+            undone.append((change.logger, f"log handler {type(handler).__name__} at logger {change.logger.name!r}"))
+    return [line for logger, line in undone if not _is_of_plugin(logger)]
+
+
+def named(owns: Callable[[str], bool]) -> list[str]:
+    """What it changed besides, and is so still; called once, after ``undo``."""
+    lines: dict[str, None] = {}
+    added = [(change.logger, change.handler) for change in _of(owns, "addHandler")]
+    for change in _of(owns, "removeHandler"):
+        handler = change.handler() if change.handler is not None else None
+        own = _is_of_plugin(change.logger) or (change.logger, change.handler) in added
+        if handler is not None and handler not in change.logger.handlers and not own:
+            lines[f"logger {change.logger.name!r}: its handler {type(handler).__name__} was removed"] = None
+    levels = {change.logger: change.level for change in reversed(_of(owns, "setLevel"))}
+    for logger, level in levels.items():
+        if logger.level != level and not _is_of_plugin(logger):
+            now, before = map(logging.getLevelName, (logger.level, level))
+            lines[f"the level of logger {logger.name!r} is {now}, and was {before}"] = None
+    for change in [each for each in list(_noted) if owns(each.name)]:
+        _noted.remove(change)
+    return [*lines]
+
+
+def _of(owns: Callable[[str], bool], method: str) -> list[_Change]:
+    return [change for change in list(_noted) if change.method == method and owns(change.name)]
+
+
+def _is_of_plugin(logger: Logger) -> bool:
+    """Nobody else means its names, so there is no need to tell of them."""
+    return logger.name.startswith(SPACE)
+
+
+def _close(handler: Handler) -> None:
+    """A file is closed here and now, if no code but Python's own runs for that."""
+    if isinstance(handler, logging.FileHandler) and type(handler).__module__ in ("logging", "logging.handlers"):
+        handler.close()
+
+
+def _note(method: str, logger: Logger, handler: Handler | None) -> None:
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_globals.get("__name__")
+        if isinstance(name, str) and name.startswith(SPACE):
+            _noted.append(_Change(name, method, logger, None if handler is None else ref(handler), logger.level))
+            return
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def _add_handler(self: Logger, hdlr: Handler) -> None:
+    _note("addHandler", self, hdlr)
+    _real["addHandler"](self, hdlr)
+
+
+def _remove_handler(self: Logger, hdlr: Handler) -> None:
+    _note("removeHandler", self, hdlr)
+    _real["removeHandler"](self, hdlr)
+
+
+def _set_level(self: Logger, level: int | str) -> None:
+    _note("setLevel", self, None)
+    _real["setLevel"](self, level)
+
+
+_NOTING: dict[str, Callable[..., Any]] = {
+    "addHandler": _add_handler, "removeHandler": _remove_handler, "setLevel": _set_level,
+}  # fmt: skip
