@@ -75,10 +75,22 @@ def info(level: str, **protections: str) -> dict[str, Any]:
     facts = {
         "name": "p", "version": "1.0", "isolation": level, "state": "stopped", "doc": "", "traceback": "", "path": "",
         "error_id": None, "error_fields": {}, "generation": 1, "pid": 0, "up": 0.0, "memory": None, "kept": {},
-        "requires": [], "methods": {}, "topics": [], "permissions": {}, "asked": {},
+        "requires": [], "methods": {}, "returns": {}, "docs": {}, "topics": [], "permissions": {}, "asked": {},
     }  # fmt: skip
     counts = dict.fromkeys(("events", "calls", "emitted", "waiting", "restarts", "dropped", "refused", "dead"), 0)
     return {**facts, **counts, "protections": {each.replace("_", " "): how for each, how in protections.items()}}
+
+
+def test_methods_are_shown_with_their_values_and_docstrings() -> None:
+    shown = info("process") | {
+        "methods": {"total": "(currency: str = 'CNY')", "quiet": "()"},
+        "returns": {"total": "decimal.Decimal"},
+        "docs": {"total": "Add it all up.\n\nIn one currency."},
+    }
+    lines = [line.strip() for line in view.render(view.plugin(shown, TONGUE)).splitlines()]
+    at = next(index for index, line in enumerate(lines) if "total(" in line)
+    assert lines[at].endswith("total(currency: str = 'CNY') -> decimal.Decimal")
+    assert lines[at + 1 : at + 3] == ["Add it all up.", "quiet()"]
 
 
 @pytest.mark.parametrize("level", ["process", "sandbox", "wasm"])

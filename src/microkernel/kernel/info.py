@@ -44,6 +44,9 @@ class PluginInfo:
     refused: int = 0
     dead: int = 0
     methods: Mapping[str, str] = field(default_factory=dict)
+    """Each method's parameters, as they are written; ``returns`` has the hint of its value, ``docs`` its docstring."""
+    returns: Mapping[str, str] = field(default_factory=dict)
+    docs: Mapping[str, str] = field(default_factory=dict)
     schemas: Mapping[str, Any] = field(default_factory=dict)
     topics: tuple[str, ...] = ()
     permissions: Mapping[str, Any] = field(default_factory=dict)
@@ -143,6 +146,8 @@ def describe(record: Record, now: float, on_board: int) -> PluginInfo:
         refused=counts.refused,
         dead=counts.dead,
         methods={name: method.signature for name, method in sorted(record.methods.items())},
+        returns={name: method.returns for name, method in sorted(record.methods.items()) if method.returns},
+        docs={name: method.doc for name, method in sorted(record.methods.items()) if method.doc},
         schemas={name: _schema(method.schema) for name, method in sorted(record.methods.items())},
         topics=tuple(sorted({s.pattern for s in list(record.subscriptions.values()) if not s.board})),
         permissions=_shown(record.instance.permissions) if record.instance is not None else {},

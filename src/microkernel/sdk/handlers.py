@@ -10,7 +10,7 @@ from typing import Any
 
 from microkernel.errors import MethodNotFound, PluginLoadError
 from microkernel.sdk.decorators import Overflow
-from microkernel.sdk.signature import CallBinder, EventBinder, name_of
+from microkernel.sdk.signature import CallBinder, EventBinder, name_of, returns_of
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
 
@@ -58,7 +58,11 @@ class Exposed:
         self.is_async = is_async(function)
         self.binder = CallBinder(function)
         self.wire = messages.Method(
-            name, self.binder.signature(), plain_text(inspect.getdoc(function) or ""), _encoded(self.binder.schema())
+            name,
+            self.binder.signature(),
+            plain_text(inspect.getdoc(function) or ""),
+            _encoded(self.binder.schema()),
+            plain_text(returns_of(function)),
         )
 
 

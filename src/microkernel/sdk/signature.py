@@ -49,6 +49,12 @@ def read_parameters(function: Callable[..., Any]) -> list[Parameter] | None:
     return [p.replace(annotation=hints.get(p.name, Any)) for p in signature.parameters.values()]
 
 
+def returns_of(function: Callable[..., Any]) -> str:
+    """The hint of what a function returns, as it is written; empty where there is none."""
+    hints = _hints(function)
+    return inspect.formatannotation(hints["return"]) if "return" in hints else ""
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     target: Any = function
     while (inner := _partial_of(target)) is not None:

@@ -70,6 +70,8 @@ class Method(Struct, array_like=True, frozen=True):
     doc: str = ""
     schema: Raw = EMPTY_MAP
     """Encoded: who shows it decodes it. At most ``MAX_SCHEMA`` bytes."""
+    returns: str = ""
+    """The hint of its value as it is written; empty where there is none."""
 
 
 class Share(Struct, array_like=True):

@@ -209,12 +209,19 @@ def _facts(info: Mapping[str, Any], tongue: Tongue) -> list[tuple[str, str]]:
         ("kept", "  ".join(f"{word(f'kept.{what}')} {size(used)}" for what, used in info["kept"].items() if used)),
         ("counts", "  ".join(f"{word(f'count.{name}')} {info[name]:,}" for name in _COUNTS)),
         ("requires", ", ".join(info["requires"])),
-        ("methods", "\n".join(f"{name}{signature}" for name, signature in info["methods"].items())),
+        ("methods", "\n".join(_method(name, info) for name in info["methods"])),
         ("handlers", ", ".join(info["topics"])),
         ("permissions", _grants(info["permissions"], tongue)),
         ("asked", _grants(info["asked"], tongue)),
         ("protections", "\n".join(protections)),
     ]  # fmt: skip
+
+
+def _method(name: str, info: Mapping[str, Any]) -> str:
+    """``total(currency: str = 'CNY') -> Decimal``, and below it the first line of its docstring."""
+    returns, doc = info["returns"].get(name, ""), info["docs"].get(name, "").partition("\n")[0]
+    signature = f"{name}{info['methods'][name]}" + (f" -> {returns}" if returns else "")
+    return f"{signature}\n  {doc}" if doc else signature
 
 
 def _protection(name: str, how: str, level: str, tongue: Tongue) -> str:

@@ -56,6 +56,7 @@ TYPED = plugin(
         return Order(UUID(int=7), [line], datetime(2026, 7, 30, 12, 0))
     @expose
     def total(self, currency: str = "CNY", *, factor: int = 1) -> Decimal:
+        \"\"\"Add it all up.\"\"\"
         return Decimal("1.10") * factor
     @expose
     def entered(self, value: int, rest: list[int] = ()) -> str:
@@ -269,3 +270,5 @@ def check_methods_have_signature_schema_and_help(stage: Stage) -> None:
         assert "currency: str = 'CNY'" in info.methods["total"]
         assert "entered" in info.schemas
         assert "value" in str(info.schemas["entered"])
+        assert info.returns["total"] == "decimal.Decimal"
+        assert info.docs == {"total": "Add it all up."}
