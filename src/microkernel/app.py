@@ -43,6 +43,7 @@ __all__ = ["Kernel", "KernelConfig"]
 logging.getLogger("microkernel").addHandler(logging.NullHandler())  # silent, unless the program wants to hear
 
 _EXTRAS = {"wasm": "wasm"}
+_REFUSED_FOR = 1.0
 Configured = manifest.KernelConfig | Mapping[str, Any] | str | os.PathLike[str]
 
 
@@ -65,7 +66,7 @@ class Kernel:
         name: str = "",
         isolation: Level | None = None,
         grants: Grants | None = None,
-        python: str = sys.executable,
+        python: str | os.PathLike[str] = sys.executable,
         lock: str | os.PathLike[str] | None = None,
         *,
         raise_handler_errors: bool = False,
@@ -81,9 +82,10 @@ class Kernel:
         self.name = check_kernel_name(name or self._config.name or _name_after(self._places))
         self._isolation = isolation
         self._grants = read_grants(grants or {})
-        self._python = python
+        self._python = os.fspath(python)
         self._lock = LockFile(os.fspath(lock)) if lock is not None else None
         self._hosts: dict[Level, Host] = {}
+        self._refused: dict[Level, tuple[float, IsolationUnavailable]] = {}
         self._hosts_lock = threading.Lock()
         self._core: Core | None = None
         self._forked = False
@@ -350,8 +352,19 @@ class Kernel:
     def _host(self, core: Core, level: Level) -> Host:
         with self._hosts_lock:
             if level not in self._hosts:
-                self._hosts[level] = _make_host(core, level, self._python)
+                self._hosts[level] = self._new_host(core, level)
             return self._hosts[level]
+
+    def _new_host(self, core: Core, level: Level) -> Host:
+        """A refusal counts for all plugins that ask at that time: an interpreter that hangs takes long to refuse."""
+        until, refusal = self._refused.get(level, (0.0, None))
+        if refusal is not None and time.monotonic() < until:
+            raise refusal.with_traceback(None)
+        try:
+            return _make_host(core, level, self._python)
+        except IsolationUnavailable as error:
+            self._refused[level] = (time.monotonic() + _REFUSED_FOR, error)
+            raise
 
     def _data_dir(self) -> Path | None:
         """Absolute: the working folder of a worker is another. None where this user has no place for it."""

@@ -18,6 +18,7 @@ from microkernel.hosts._confined_place import ConfinedPlace
 from microkernel.hosts._links import settled
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
 from microkernel.hosts._scratch import Scratch
+from microkernel.hosts._surroundings import visible
 from microkernel.hosts._usage_monitor import UsageMonitor
 from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
@@ -133,7 +134,7 @@ class ConfinedHost(WorkerHost):
 def environment_of(spec: LaunchSpec, folder: str, limits: Mapping[str, float]) -> dict[str, str]:
     """Return the variables of a confined plugin. A variable that it was granted comes before one of this level's own,
     except ``TMPDIR``: a temporary folder elsewhere would be closed."""
-    shown = [name for name in (*_VARIABLES, *spec.permissions.env) if name in os.environ and name not in spec.hidden]
+    shown = [name for name in visible((*_VARIABLES, *spec.permissions.env)) if name not in spec.hidden]
     granted = {name: os.environ[name] for name in shown}
     return {**identity_of(spec), **pool_sizes(limits), **granted, **({"TMPDIR": folder} if folder else {})}
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from microkernel.errors import InvalidArguments, KernelError, ProtocolError
+from microkernel.hosts._sockets import blocking_pair
 from microkernel.kernel.ports import Reactor, Uplink
 from microkernel.wire import codec
 
@@ -22,7 +23,7 @@ class Lender:
         self._reactor = reactor
         self._uplink = uplink
         self._malformed = malformed
-        self._end, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._end, self.theirs = blocking_pair()
 
     def open(self) -> None:
         self._reactor.watch(self._end.fileno(), self._read)

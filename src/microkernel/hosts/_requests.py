@@ -14,6 +14,7 @@ from errno import EAGAIN, ENOBUFS
 from typing import NamedTuple
 
 from microkernel.errors import InvalidArguments, KernelError, ProtocolError
+from microkernel.hosts._sockets import blocking_pair
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
 
@@ -40,7 +41,7 @@ class RequestSocket:
     def __init__(self, reactor: Reactor, malformed: Callable[[KernelError], object]) -> None:
         self._reactor = reactor
         self._malformed = malformed
-        self._end, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._end, self.theirs = blocking_pair()
         self._under_way = 0
         self._lock = threading.Lock()
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from microkernel.errors import ProtocolError
+from microkernel.hosts._sockets import blocking_pair
 from microkernel.hosts._zygote import Zygote
 from microkernel.wire import frames
 from microkernel.wire.messages import Confined
@@ -21,8 +22,8 @@ _NEWER = {2: "moving files between folders", 4: "TCP rules", 6: "scopes"}
 
 def trial(zygote: Zygote, request: Mapping[str, Any]) -> Confined:
     """What it told. Raises IsolationUnavailable where no worker can be had at all."""
-    down, their_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    up, their_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    down, their_down = blocking_pair()
+    up, their_up = blocking_pair()
     nothing = os.open(os.devnull, os.O_WRONLY)
     with down, up:
         try:

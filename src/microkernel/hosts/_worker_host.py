@@ -11,8 +11,9 @@ from typing import Any
 from microkernel.errors import IsolationUnavailable
 from microkernel.hosts._processes import raise_descriptor_limit
 from microkernel.hosts._scratch import Scratch
+from microkernel.hosts._surroundings import starts_itself
 from microkernel.hosts._worker_place import WorkerPlace
-from microkernel.hosts._zygote import Zygote
+from microkernel.hosts._zygotes import Zygotes
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
 
@@ -27,18 +28,33 @@ class WorkerHost:
     def __init__(self, reactor: Reactor, python: str = sys.executable, **_options: object) -> None:
         self._reactor = reactor
         self._python = python
-        self._zygote = Zygote(reactor, self.level, python)
+        self._zygotes = Zygotes(reactor, self.level, python)
         self._scratch = self._make_scratch()
         raise_descriptor_limit()
 
     @property
     def zygote_pid(self) -> int | None:
-        return self._zygote.pid
+        return self._zygotes.pid
 
     def available(self) -> Availability:
+        """Whether the zygote starts, which a start of a plugin would find out next. Waits for it."""
+        if fault := self._fault():
+            return fault
+        try:
+            self._zygotes.current().ensure()
+        except IsolationUnavailable as error:
+            return Availability(str(error.fields["reason"]), error)
+        return Availability("zygote, pidfd, rlimits")
+
+    def _fault(self) -> Availability | None:
+        """What stands in the way of workers at any level, as far as it can be seen without one."""
         if not hasattr(os, "pidfd_open"):
             return self._missing("pidfd_open is missing (Linux 5.3 and Python 3.9 have it)")
-        return Availability("zygote, pidfd, rlimits")
+        if not os.path.isdir("/proc/self/fd"):
+            return self._missing("/proc is not mounted, or is that of another PID namespace")
+        if self._python == sys.executable and (reason := starts_itself()):
+            return Availability(reason, IsolationUnavailable("MK0517", level=self.level, reason=reason))
+        return None
 
     def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> WorkerPlace:
         folder = self._scratch.folder(spec.load.name)
@@ -48,11 +64,11 @@ class WorkerHost:
         except BaseException:
             self._scratch.drop(folder)
             raise
-        place.begin(self._zygote, request)
+        place.begin(self._zygotes.current(), request)
         return place
 
     def close(self) -> None:
-        self._zygote.close()
+        self._zygotes.close()
         self._scratch.close()
 
     def _make_scratch(self) -> Scratch:

@@ -20,6 +20,7 @@ from microkernel.hosts._output import Output
 from microkernel.hosts._processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
+from microkernel.hosts._sockets import blocking_pair
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.ports import Audit, Exit, Feed, Reactor, Uplink
 from microkernel.wire.keeping import Patience
@@ -54,7 +55,7 @@ class WorkerPlace:
         down, self._worker_down = _pair()
         up, self._worker_up = _pair()
         self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
-        self._lane_pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(LANES)]
+        self._lane_pairs = [blocking_pair() for _ in range(LANES)]
         self._free: deque[Lane] = deque()
         self.wake, self.pump = self._channel.post_pump, self._channel.pump
         patience = Patience(MOMENT, gives_way=True)
@@ -234,7 +235,7 @@ def _complained(uplink: Uplink, line: str) -> None:
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = blocking_pair()
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
     return ours, theirs

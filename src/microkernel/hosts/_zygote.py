@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 
 from microkernel.errors import IsolationUnavailable
 from microkernel.hosts._processes import STACKS, STACKS_SIGNAL, is_alive
+from microkernel.hosts._sockets import above_standard_streams, blocking_pair
+from microkernel.hosts._surroundings import interpreter_options, zygote_environment
 from microkernel.hosts._trees import end_trees
 from microkernel.kernel.ports import Exit, Reactor
 from microkernel.wire import codec
@@ -29,7 +32,7 @@ _TRIES = 5
 _ENDING = 10.0
 _BOOT = "import sys; sys.path[:0] = sys.argv[1:-5]; from microkernel.worker.zygote import main; main()"
 _NEEDED = ("msgspec", "wasmtime")
-_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
+_LONGEST_OUTPUT = 64 * 1024
 _log = logging.getLogger("microkernel")
 
 Ended = Callable[[Exit], object]
@@ -48,12 +51,15 @@ class Fork:
 class Zygote:
     """Started at the first fork. ``fork`` waits; everything else happens on the reactor's thread."""
 
-    def __init__(self, reactor: Reactor, level: str, python: str) -> None:
+    def __init__(
+        self, reactor: Reactor, level: str, python: str, image: str = "", variables: Mapping[str, str] | None = None
+    ) -> None:
+        """``image``: the guest's, at the level wasm. ``variables``: those that are read when it is executed."""
         self._reactor = reactor
         self._level = level
         self._python = python
-        self.image = ""
-        """The guest's, at the level wasm. To be set before the first fork."""
+        self._image = image
+        self._variables = dict(variables or {})
         self._lock = threading.Lock()
         self._numbers = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,7 +72,10 @@ class Zygote:
         self._refusals: dict[int, str] = {}
         self._words = ""
         """What the last one that died said before it was ready."""
+        self._is_unfit = False
+        """Whether that one ended by itself: then the next one would do so too."""
         self._closing = False
+        self._retired = False
 
     @property
     def pid(self) -> int | None:
@@ -112,6 +121,16 @@ class Zygote:
             return None
         raise self._unavailable(f"no process can be started: {self._refusals.pop(number, 'no answer')}")
 
+    def ensure(self) -> None:
+        """Start it if it does not run. Raises IsolationUnavailable if it cannot be started."""
+        with self._lock:
+            self._ensure()
+
+    def retire(self, retired: bool) -> None:
+        """Have it end with its last worker, or call that off. It is started again if it is asked for a worker then."""
+        self._retired = retired
+        self._reactor.post(self._end_if_idle)
+
     def close(self) -> None:
         """It kills what is below it and goes; waits for that."""
         with self._lock:
@@ -143,22 +162,26 @@ class Zygote:
         return self._control
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        lifeline, self._lifeline = os.pipe()
+        ours, their_end = blocking_pair()
+        theirs = above_standard_streams(their_end.detach())
+        lifeline, self._lifeline = map(above_standard_streams, os.pipe())
         self._ready = threading.Event()
+        self._is_unfit = False
         try:
-            self._process = _spawn(self._python, self._level, self.image, theirs.fileno(), lifeline)
+            self._process = _spawn(self._python, self._level, self._image, theirs, lifeline, self._variables)
         except OSError as error:
             ours.close()
             os.close(self._lifeline)
             raise self._unavailable(f"{self._python}: {error.strerror}") from None
         finally:
-            theirs.close()
+            os.close(theirs)
             os.close(lifeline)
         self._control = ours
         self._reactor.post(lambda: self._reactor.watch(ours.fileno(), partial(self._hear, ours)))
         if not self._ready.wait(_READY):
             self._reactor.run(partial(self._died, ours))
+            raise self._unavailable(f"the zygote did not start: {self._words}")
+        if self._is_unfit:
             raise self._unavailable(f"the zygote did not start: {self._words}")
 
     # On the reactor's thread
@@ -178,11 +201,24 @@ class Zygote:
         elif "ready" in message:
             if message["ready"] == PROTOCOL:
                 self._ready.set()
+            else:
+                self._died(control)
+                self._words = f"{self._python} has another version of microkernel"
         elif "forked" in message:
             self._arrived(message, descriptors)
         elif (ended := self._watched.pop(message["ended"], None)) is not None:
             self._workers.pop(message["ended"], None)
             ended(exit_of(message["status"]))
+            self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if not self._retired or self._watched or not self._lock.acquire(blocking=False):
+            return  # who has the lock asks for a worker, and its end brings us here again
+        try:
+            if not self._watched and self._control is not None:
+                self._control.shutdown(socket.SHUT_WR)
+        finally:
+            self._lock.release()
 
     def _arrived(self, message: dict[str, Any], descriptors: list[int]) -> None:
         event, forks = self._forks.pop(message["forked"], (threading.Event(), []))
@@ -198,7 +234,7 @@ class Zygote:
         # Before the lifeline is let go: a worker that dies of that leaves what it started to nobody.
         end_trees([fork.pid for fork in self._workers.values() if is_alive(fork.handle)])
         self._workers.clear()
-        self._words = "it was ready" if self._ready.is_set() else _last_words(self._process)
+        self._is_unfit, self._words = (False, "it was ready") if self._ready.is_set() else _last_words(self._process)
         unanswered, self._forks = self._forks, {}
         watched = {number: ended for number, ended in self._watched.items() if number not in unanswered}
         self._watched = {}
@@ -223,27 +259,53 @@ class Zygote:
             process.wait()
 
 
-def _last_words(process: subprocess.Popen[bytes] | None) -> str:
+def _last_words(process: subprocess.Popen[bytes] | None) -> tuple[bool, str]:
+    """Whether it ended by itself before it was ready, and why, as far as it said so. Kills it, and what it has started:
+    ``python`` may be a script."""
     if process is None or process.stderr is None:
-        return "nothing"
+        return False, "it was not started"
+    with suppress(ProcessLookupError, PermissionError):  # it has ended, with its group
+        os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-    words = process.stderr.read().decode(errors="replace").strip()
-    return words.splitlines()[-1] if words else "it said nothing"
+    status = process.wait()
+    words = _read_now(process.stderr.fileno()).decode(errors="backslashreplace").strip()
+    ending = f"it {exit_of_code(status)} and said nothing; `python` must be a Python interpreter"
+    return status >= 0, words.splitlines()[-1] if words else ending
 
 
-def _spawn(python: str, level: str, image: str, control: int, lifeline: int) -> subprocess.Popen[bytes]:
+def _read_now(descriptor: int) -> bytes:
+    """What is there to be read; a process that left its group may hold the other end open."""
+    os.set_blocking(descriptor, False)
+    try:
+        return os.read(descriptor, _LONGEST_OUTPUT)
+    except BlockingIOError:
+        return b""
+
+
+def exit_of_code(code: int) -> str:
+    """How a process ended, of which ``Popen`` gives the code."""
+    if code == -signal.SIGKILL:
+        return "did not answer"
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
+
+
+def _spawn(
+    python: str, level: str, image: str, control: int, lifeline: int, variables: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """With a clean environment, in a session of its own."""
+    variables = dict(variables or {})
     ours = [str(Path(__file__).parents[2])]
     if python == sys.executable:  # another interpreter brings its own: they have C code in them
         ours += [str(Path(spec.origin).parents[1]) for spec in map(find_spec, _NEEDED) if spec and spec.origin]
+    arguments = [*ours, level, image, str(control), str(lifeline), str(os.getpid())]
     return subprocess.Popen(
-        [python, "-I", "-c", _BOOT, *ours, level, image, str(control), str(lifeline), str(os.getpid())],
+        [python, *interpreter_options(variables), "-c", _BOOT, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         pass_fds=(control, lifeline),
         start_new_session=True,
-        env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+        env=zygote_environment(variables),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from microkernel.hosts._lender import Lender
 from microkernel.hosts._scratch import Scratch, modules_of
+from microkernel.hosts._surroundings import visible
 from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.hosts._zygote import Zygote
@@ -61,7 +62,8 @@ class ProcessHost(WorkerHost):
         """The kernel's own surroundings, as they are now, but for secrets and the folder of temporary files; another
         interpreter has a path of its own."""
         hidden = {os.fsencode(name) for name in spec.hidden}
-        env = {name: value for name, value in os.environb.items() if name not in hidden}
+        shown = (os.fsencode(name) for name in visible(os.environ))
+        env = {name: os.environb[name] for name in shown if name not in hidden}
         return {
             "name": spec.load.name,
             "env": env | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
@@ -75,5 +77,5 @@ class ProcessHost(WorkerHost):
 def _folder() -> str:
     try:
         return os.getcwd()
-    except FileNotFoundError:
+    except OSError:
         return "/"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -26,12 +25,12 @@ class SandboxHost(ConfinedHost):
     def available(self) -> Availability:
         """Tried once, with a worker that walls itself in and ends. Waits; not on the reactor's thread."""
         if self._found is None:
-            self._found = super().available() if not hasattr(os, "pidfd_open") else self._try()
+            self._found = self._fault() or self._try()
         return self._found
 
     def _try(self) -> Availability:
         try:
-            confined = trial(self._zygote, self.wanted("trial", {}, "", self.walls({}, (), ())))
+            confined = trial(self._zygotes.current(), self.wanted("trial", {}, "", self.walls({}, (), ())))
         except IsolationUnavailable as error:
             return Availability(error.fields["reason"], error)
         reason = fault_of(confined)

@@ -21,6 +21,7 @@ from microkernel.errors import IsolationUnavailable, PluginLoadError
 from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, identity_of, limits_of, where_they_lead
 from microkernel.hosts._image import DAMAGED, STEPS, Image
 from microkernel.hosts._packages import folders_of
+from microkernel.hosts._surroundings import visible
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
@@ -45,12 +46,14 @@ class WasmHost(ConfinedHost):
 
     def available(self) -> Availability:
         """Builds nothing: the first launch does, or `mk wasm prepare`."""
+        if fault := self._fault():
+            return fault
         if find_spec("wasmtime") is None:
             return Availability("wasmtime is not installed", IsolationUnavailable("MK0510", extra="wasm"))
         if self._python != sys.executable:
             return self._missing("workers of another interpreter have no engine")
-        if fault := self._image.fault():
-            return self._missing(fault)
+        if damage := self._image.fault():
+            return self._missing(damage)
         is_built = self._image.is_built()
         if not is_built and find_spec("componentize_py") is None:
             return Availability("componentize-py is not installed", IsolationUnavailable("MK0510", extra="wasm"))
@@ -62,7 +65,7 @@ class WasmHost(ConfinedHost):
         if spec.load.concurrency > 1:
             raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)
         with self._looking:  # one of those that come at once sees to it, for all
-            self._zygote.image = self._zygote.image or str(self._ready(spec.load.name))
+            self._zygotes.image = self._zygotes.image or str(self._ready(spec.load.name))
         return super().launch(spec, feed, uplink)
 
     def _ready(self, plugin: str) -> Path:
@@ -88,8 +91,9 @@ class WasmHost(ConfinedHost):
         memory = int(limits_of(spec.limits)["memory"])
         may = spec.permissions
         request["limits"]["memory"] = memory + self.overhead
-        variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in may.env if name in os.environ}
-        shown = {name: value for name, value in variables.items() if os.fsdecode(name) not in spec.hidden}
+        variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in visible(may.env)}
+        secret = {os.fsencode(name) for name in spec.hidden}
+        shown = {name: value for name, value in variables.items() if name not in secret}
         own = {os.fsencode(name): os.fsencode(value) for name, value in identity_of(spec).items()}
         given = [spec.load.data_dir, *([folder] if folder else [])]
         packages, leads = folders_of(spec.dependencies), self._folders(spec)

@@ -10,6 +10,8 @@ import signal
 from collections.abc import Sequence
 from typing import Any
 
+from microkernel.worker.inherited_state import lower_limit
+
 _PR_SET_CHILD_SUBREAPER = 36
 _F_SETSIG = 10
 _FIRST_FREE = 3
@@ -43,7 +45,7 @@ def settle_in(request: dict[str, Any], descriptors: Sequence[int], lifeline: int
     _die_with_kernel(kept.pop())
     for name, limit in RLIMITS.items():
         if value := request["limits"].get(name, 0):
-            resource.setrlimit(limit, (value, value))
+            lower_limit(limit, value)
     return kept
 
 

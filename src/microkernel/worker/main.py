@@ -16,10 +16,13 @@ from typing import Any, NoReturn, TextIO
 
 from microkernel.sdk.handlers import rehearse
 from microkernel.sdk.runtime import Runtime
+from microkernel.wire.messages import Confined, Failed, Failure
+from microkernel.wire.session import Session, pack
 from microkernel.worker import file_attributes, network
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.children import keep_sources
 from microkernel.worker.confinement import settle_in
+from microkernel.worker.inherited_state import take_environment
 from microkernel.worker.memory import Memory
 from microkernel.worker.sandbox import confine
 
@@ -41,8 +44,7 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
     """Never returns. ``descriptors``: D, U, stdout, stderr, then the reply lanes."""
     status = BROKEN
     try:
-        kept = settle_in(request, descriptors, lifeline)
-        _take_over_process(request)
+        kept = _set_up(request, descriptors, lifeline)
         status = _serve(kept, request)
     except SystemExit:
         pass  # asked to end, while it was leaving anyway
@@ -50,6 +52,27 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
         sys.excepthook(*sys.exc_info())
     finally:
         _leave(status)
+
+
+def _set_up(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
+    """Become the process that the request describes. The kernel is sent the reason if that fails."""
+    up = descriptors[1]
+    try:
+        kept = settle_in(request, descriptors, lifeline)
+        up = kept[1]
+        _take_over_process(request)
+    except Exception as error:
+        _send_fault(up, request, f"a worker cannot be set up: {type(error).__name__}: {error}")
+        raise
+    return kept
+
+
+def _send_fault(up: int, request: dict[str, Any], reason: str) -> None:
+    failure = Failure("IsolationUnavailable", "MK0501", {"level": "process", "reason": reason})
+    fault = Confined(missing=reason) if request.get("confine") else Failed("confine", failure)
+    with socket.socket(fileno=os.dup(up)) as end:
+        end.send(Session("worker").hello())
+        end.send(pack([fault]))
 
 
 def _serve(descriptors: Sequence[int], request: dict[str, Any]) -> int:
@@ -75,8 +98,7 @@ def _serve(descriptors: Sequence[int], request: dict[str, Any]) -> int:
 
 
 def _take_over_process(request: dict[str, Any]) -> None:
-    for name, value in request["env"].items():
-        os.environb[name] = value
+    take_environment(request["env"])
     with contextlib.suppress(OSError):  # the kernel's own folder may be gone
         os.chdir(request["cwd"])
     if request["path"]:

@@ -7,6 +7,8 @@ import os
 import resource
 from contextlib import suppress
 
+from microkernel.worker.inherited_state import lower_limit
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEW = {"user": 0x10000000, "net": 0x40000000, "ipc": 0x08000000, "uts": 0x04000000}
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
@@ -57,4 +59,4 @@ def drop_capabilities() -> None:
 def limit_threads(most: int, namespaces: list[str]) -> None:
     """Where they are counted for this worker alone; elsewhere this would count all processes of its user."""
     if "user" in namespaces or os.getresuid()[0] >= _UNUSED_USERS:
-        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+        lower_limit(resource.RLIMIT_NPROC, most)

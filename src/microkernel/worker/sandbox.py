@@ -15,6 +15,7 @@ from typing import Any
 
 from microkernel.wire.messages import Confined
 from microkernel.worker import landlock, privileges, proc_files, seccomp
+from microkernel.worker.inherited_state import lower_limit
 
 _ROOM = 64 << 30
 """Addresses beyond the memory: threads and allocators reserve many that they never use. They bound page tables."""
@@ -80,7 +81,7 @@ def _limit(wanted: Mapping[str, Any], namespaces: list[str]) -> None:
     privileges.limit_threads(wanted["threads"], namespaces)
     memory = resource.getrlimit(resource.RLIMIT_DATA)[0]
     if memory != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_AS, (memory + _ROOM, memory + _ROOM))
+        lower_limit(resource.RLIMIT_AS, memory + _ROOM)
     for name in (resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE, resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE):
         resource.setrlimit(name, (0, 0))
 

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from microkernel.wire.codec import decode, encode
 from microkernel.wire.messages import PROTOCOL
 from microkernel.worker import confinement, sandbox
+from microkernel.worker.inherited_state import raise_descriptor_limit, reset_signals
 from microkernel.worker.main import become_worker, prepare
 from microkernel.worker.rehearsal import rehearse
 from microkernel.worker.spare import Spare, receive
@@ -232,6 +233,8 @@ def main() -> None:
     of the lifeline, and the kernel's pid."""
     level, image = sys.argv[-5:-3]
     control, lifeline, kernel = (int(argument) for argument in sys.argv[-3:])
+    reset_signals()
+    raise_descriptor_limit()
     confinement.adopt_orphans()
     if level in ("sandbox", "wasm"):
         sandbox.prepare()
@@ -241,7 +244,7 @@ def main() -> None:
         wasm.prepare(image)
     handle = os.pidfd_open(kernel)
     if os.getppid() != kernel:
-        return
+        sys.exit(f"its parent is process {os.getppid()}, not the kernel: a script must exec the interpreter")
     prepare()
     gc.collect()
     gc.freeze()

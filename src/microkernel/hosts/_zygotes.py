@@ -1,0 +1,51 @@
+"""The zygotes of a host: one for each set of surroundings that a process takes over only when it is executed."""
+
+from __future__ import annotations
+
+import threading
+
+from microkernel.hosts._surroundings import identity, read_at_exec
+from microkernel.hosts._zygote import Zygote
+from microkernel.kernel.manifest import Level
+from microkernel.kernel.ports import Reactor
+
+
+class Zygotes:
+    """``current`` is the zygote for the program's surroundings as they are now: what the dynamic loader and the locale
+    read at exec, and whose process this is. One that is not current any more ends with its last worker."""
+
+    def __init__(self, reactor: Reactor, level: Level, python: str) -> None:
+        self._reactor = reactor
+        self._level: Level = level
+        self._python = python
+        self.image = ""
+        """The guest's, at the level wasm. To be set before the first fork."""
+        self._lock = threading.Lock()
+        self._of: dict[object, Zygote] = {}
+        self._current: Zygote | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the current one; None while there is none."""
+        return self._current.pid if self._current else None
+
+    def current(self) -> Zygote:
+        """Started when it is first asked for a worker."""
+        variables = read_at_exec(self._level)
+        key = (self.image, tuple(sorted(variables.items())), identity())
+        with self._lock:
+            zygote = self._of.get(key)
+            if zygote is None:
+                zygote = self._of[key] = Zygote(self._reactor, self._level, self._python, self.image, variables)
+            if zygote is not self._current:
+                if self._current is not None:
+                    self._current.retire(True)
+                    zygote.retire(False)
+                self._current = zygote
+            return zygote
+
+    def close(self) -> None:
+        with self._lock:
+            zygotes, self._of = list(self._of.values()), {}
+        for zygote in zygotes:
+            zygote.close()
