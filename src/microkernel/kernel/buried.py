@@ -88,5 +88,5 @@ def _nothing() -> None:
 
 def _shown(letter: DeadLetter) -> dict[str, Any]:
     data = codec.decode(letter.data, attached=[f"<Buffer of {share.size:,} bytes>" for share in letter.shares])
-    fields = ("id", "plugin", "handler", "topic", "source", "time", "delivery", "reason")
+    fields = ("id", "plugin", "handler", "topic", "source", "time", "delivery", "reason", "traceback")
     return {name: getattr(letter, name) for name in fields} | {"data": data}

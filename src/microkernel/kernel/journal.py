@@ -17,13 +17,15 @@ from microkernel.kernel.ports import Clock, Exit
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import ends_of
+from microkernel.wire.failures import ends_of, said
 from microkernel.wire.messages import Failure
 from microkernel.wire.texts import valid_texts
 
 _KINDS = {"explain": 20, "direct": 20, "success": 20, "notice": 20, "warn": 30, "error": 40}
 _LONGEST = 16_000
 """Characters of a text that was filled in."""
+_LONGEST_TRACE = 70_000
+_PHASES = {"load": "import", "init": "__init__()", **{name: f"{name}()" for name in ("start", "stop", "export_state")}}
 _PLACE = re.compile(r"\{(\w+)\}")
 _log = logging.getLogger("microkernel")
 
@@ -86,7 +88,7 @@ class Journal:
         dead = DeadLetter(
             id, subscription.owner, subscription.handler, envelope.topic, envelope.source, envelope.time,
             letter.delivery, codec.plain_text(reason), bytes(envelope.data),
-            codec.plain_text(failure.traceback) if failure else "", letter.shares,
+            codec.plain_text(failure.traceback, _LONGEST_TRACE) if failure else "", letter.shares,
         )  # fmt: skip
         self._reactor.post(partial(self._keep, dead, letter.reply_to, failure))
 
@@ -99,8 +101,31 @@ class Journal:
         record = self._registry.get(dead.plugin)
         record.counts.dead += 1
         record.dead_letters.append(dead)
+        if failure is not None and failure.traceback:
+            self._trace(record, dead, failure)
         if not dead.topic.startswith("kernel."):  # news of news would have no end
             self._tell_of_letter(record, dead, failure)
+
+    def _trace(self, record: Record, dead: DeadLetter, failure: Failure) -> None:
+        """The traceback is in the plugin's log too; of a handler that raises over and over, once a second."""
+        raised = (dead.handler, failure.where, failure.type)
+        if raised in record.traced:
+            return
+        if not record.traced:
+            self._reactor.later(1.0, record.traced.clear)
+        record.traced.add(raised)
+        is_news = not dead.topic.startswith("kernel.")  # who hears of logs, and raises, would hear without end
+        self._log_failure(record, f"{dead.handler}({dead.topic})", failure, is_news)
+
+    def failed(self, instance: Instance, message: messages.Failed) -> None:
+        """A phase of its life raised. What follows is told by whoever waits for it; the log has the traceback."""
+        if message.failure.traceback:
+            self._log_failure(instance.record, _PHASES.get(message.phase, message.phase), message.failure, False)
+
+    def _log_failure(self, record: Record, who: str, failure: Failure, is_news: bool) -> None:
+        text = f"{who} raised {failure.type}{said(failure.message)}\n{failure.traceback.rstrip()}"
+        line = LogRecord(record.name, self._clock.wall(), logging.ERROR, "log", codec.plain_text(text, _LONGEST_TRACE))
+        self._log_line(record, line, is_news)
 
     def _tell_of_letter(self, record: Record, dead: DeadLetter, failure: Failure | None) -> None:
         """The first within a second by itself, the others as a number."""
@@ -137,15 +162,16 @@ class Journal:
         instance.record.counts.refused += 1
         self.report("warn", instance.name, error)
 
-    def _log_line(self, record: Record, line: LogRecord) -> None:
+    def _log_line(self, record: Record, line: LogRecord, is_news: bool = True) -> None:
         record.logs.append(line)
         logger = logging.getLogger(f"microkernel.plugin.{record.name}")
         if logger.isEnabledFor(line.level):
             logger.log(line.level, "%s", line.text, extra={"mk_stream": line.stream})
-        self.publish(
-            f"kernel.log.{record.name}",
-            plugin=line.plugin, time=line.time, level=line.level, stream=line.stream, text=line.text,
-        )  # fmt: skip
+        if is_news:
+            self.publish(
+                f"kernel.log.{record.name}",
+                plugin=line.plugin, time=line.time, level=line.level, stream=line.stream, text=line.text,
+            )  # fmt: skip
 
 
 def _filled(text: str, fields: dict[str, Any]) -> str:

@@ -92,6 +92,8 @@ class Record:
     lock: threading.RLock = field(default_factory=threading.RLock)
     untold: int | None = None
     """Dead letters of this second that were not told by themselves; None when none was made."""
+    traced: set[tuple[str, str, str]] = field(default_factory=set)
+    """Handlers, and where and what they raised, whose tracebacks were logged within this second."""
     forget_restart: Callable[[], object] | None = None
     newborn: Instance | None = None
     """The instance that is being loaded, beside the present one in a reload."""

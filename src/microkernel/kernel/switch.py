@@ -35,6 +35,7 @@ class Witness(Protocol):
 
     def bury(self, letter: EventLetter, reason: str, failure: messages.Failure | None = None) -> object: ...
     def logged(self, instance: Instance, message: messages.Log) -> object: ...
+    def failed(self, instance: Instance, message: messages.Failed) -> object: ...
     def output(self, instance: Instance, stream: str, line: str) -> object: ...
     def refused(self, instance: Instance, error: KernelError) -> object: ...
     def ended(self, instance: Instance, exit: Exit) -> object: ...
@@ -91,7 +92,7 @@ class Switch:
             messages.Started: lambda i, m: i.hear(m),
             messages.Stopped: lambda i, m: i.hear(m),
             messages.Exported: lambda i, m: i.hear(m),
-            messages.Failed: lambda i, m: i.hear(m),
+            messages.Failed: self._failed,
         }
 
     def receive(self, instance: Instance, message: messages.Message) -> None:
@@ -225,6 +226,10 @@ class Switch:
             self._witness.bury(letter, reason + where, failure)
         self._bus.admit_latecomers(instance.record.mailbox)
         instance.record.mailbox.pump()
+
+    def _failed(self, instance: Instance, message: messages.Failed) -> None:
+        self._witness.failed(instance, message)
+        instance.hear(message)
 
     def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
         instance.leaving = Exit(plain_text(message.reason), code=message.code)

@@ -25,8 +25,10 @@ from microkernel.sdk.signature import name_of
 from microkernel.sdk.spawn import Spawned
 from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.timers import Timer, Timers
+from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import IDLE, current
 from microkernel.wire import codec, messages
+from microkernel.wire.failures import said
 from microkernel.wire.secrets import Secrets
 from microkernel.wire.texts import valid_texts
 
@@ -49,7 +51,7 @@ class Instance:
         self.client = Client(channel, load)
         self.sharing = self.client.sharing
         self.dispatcher = Dispatcher(channel, self.handlers, self.sharing, load.name, load.root, self.secrets)
-        self.spawned = Spawned(lambda: self.log)
+        self.spawned = Spawned(self.report)
         self.ending = self.dispatcher.ending
         self._channel = channel
         self._main = threading.get_ident()
@@ -149,6 +151,12 @@ class Instance:
         few = islice(named.items(), messages.MAX_FIELDS)
         plain: messages.Fields = {key: _shallow(value, cut) for key, value in few}
         self._channel.send(messages.Log(20, codec.plain_text(cut(text)), time.time(), kind, plain))
+
+    def report(self, who: str, error: BaseException) -> None:
+        """Log what plugin code raised that nobody waits for: with its traceback, cut to the plugin's files."""
+        failure = failure_of(error, self.load.root, self.secrets)
+        text = f"{who} raised {failure.type}{said(failure.message)}\n{failure.traceback}"
+        self._channel.send(messages.Log(logging.ERROR, text, time.time()))
 
     def data_dir(self) -> Path:
         if not self.load.data_dir:

@@ -34,7 +34,7 @@ from microkernel.sdk.timers import Timer
 from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import NO_SLOT, Work
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import from_error, said
+from microkernel.wire.failures import from_error
 from microkernel.wire.secrets import Secrets
 from microkernel.wire.texts import path_from_text
 
@@ -76,7 +76,10 @@ class Runtime:
         error = context.get("exception")
         if not isinstance(error, PluginKilled | ChannelClosed):
             with suppress(PluginKilled, ChannelClosed):  # it is over: there is nobody to tell
-                self._instance.log.error("%s", context["message"], exc_info=error)
+                if isinstance(error, BaseException):
+                    self._instance.report(f"{context['message']}; it", error)
+                else:
+                    self._instance.log.error("%s", context["message"])
 
     def nudge(self) -> None:
         """Wake the event loop, from another thread: an exception that is raised here is seen only by code that runs."""
@@ -314,9 +317,7 @@ class Runtime:
     def _beaten(self, timer: Timer, _value: Any, error: BaseException | None) -> None:
         timer.running = False
         if error is not None:
-            failure = self._failure_of(error)
-            text = f"timer {name_of(timer.function)} raised {failure.type}{said(failure.message)}\n{failure.traceback}"
-            self._channel.send(messages.Log(40, text, time.time()))
+            self._instance.report(f"timer {name_of(timer.function)}", error)
 
     def _die(self, death: BaseException) -> None:
         """What is no Exception ends the instance, on whichever thread it was raised. After its end there is nobody to

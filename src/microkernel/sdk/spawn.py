@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +15,9 @@ from microkernel.sdk.threads import PluginThread
 class Spawned:
     """What one instance has spawned. Threads are daemons: they are asked to end by ``api.is_active``."""
 
-    def __init__(self, log: Callable[[], logging.Logger]) -> None:
-        self._log = log
+    def __init__(self, report: Callable[[str, BaseException], object]) -> None:
+        """``report`` takes who raised, in words, and what."""
+        self._report = report
         self._threads: list[PluginThread] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -54,11 +54,11 @@ class Spawned:
                 asyncio.run(value)
         except (PluginKilled, SystemExit):
             return
-        except Exception:
-            self._log().exception("spawned %s raised", name_of(function))
+        except Exception as error:
+            self._report(f"spawned {name_of(function)}", error)
 
     async def _run_async(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
             await function(*args)
-        except Exception:
-            self._log().exception("spawned %s raised", name_of(function))
+        except Exception as error:
+            self._report(f"spawned {name_of(function)}", error)

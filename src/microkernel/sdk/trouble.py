@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from types import FrameType, TracebackType
 
-from microkernel.errors import CallDeadlock, CallFailed
+from microkernel.errors import CallDeadlock, CallFailed, valid_text
 from microkernel.wire import codec
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Failure
 from microkernel.wire.secrets import Secrets
+
+_LONGEST = 64_000
+# Characters of a traceback.
 
 
 def failure_of(error: BaseException, root: str, secrets: Secrets) -> Failure:
@@ -18,9 +21,9 @@ def failure_of(error: BaseException, root: str, secrets: Secrets) -> Failure:
     if isinstance(error, CallDeadlock):
         return from_error(error)
     return Failure(
-        type=type(error).__name__,
+        type=valid_text(type(error).__name__),
         message=codec.plain_text(secrets.cut(_words(error))),
-        traceback=codec.plain_text(secrets.cut(_traceback(error, root))),
+        traceback=_shortened(valid_text(secrets.cut(_traceback(error, root)))),
         where=codec.plain_text(_where(error, root)),
         hops=[secrets.cut(str(hop)) for hop in error.fields.get("hops", [])] if isinstance(error, CallFailed) else [],
     )
@@ -56,10 +59,17 @@ def _traceback(error: BaseException, root: str) -> str:
     """As Python prints it, cut to the plugin's own frames; of an exception without any, to its last."""
     import traceback  # only when something went wrong: it is slow to load
 
-    told: traceback.TracebackException | None
-    whole = told = traceback.TracebackException.from_exception(error, compact=True)
-    while told is not None:
-        own = [frame for frame in told.stack if frame.filename.startswith(f"{root}/")]
-        told.stack[:] = own or told.stack[-1:]
-        told = told.__cause__ or told.__context__
+    whole = traceback.TracebackException.from_exception(error, compact=True)
+    parts = [whole]
+    while parts:
+        part = parts.pop()
+        own = [frame for frame in part.stack if frame.filename.startswith(f"{root}/")]
+        part.stack[:] = own or part.stack[-1:]
+        parts += [*filter(None, (part.__cause__, part.__context__)), *(part.exceptions or ())]
     return "".join(whole.format())
+
+
+def _shortened(text: str) -> str:
+    """Without its middle where it is very long: who was called first, and what was raised, are at its ends."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}\n  …\n{text[-half:]}"

@@ -263,7 +263,12 @@ def letter(dead: Mapping[str, Any], tongue: Tongue) -> list[RenderableType]:
         [tongue.word("dead.reason"), tongue.reason(dead["reason"])],
         [tongue.word("dead.data"), value_text(dead["data"])],
     ]
-    return [Columns([Column(""), Column("", fold=True)], rows, head=False)]
+    return [Columns([Column(""), Column("", fold=True)], rows, head=False), *_all_lines(dead["traceback"])]
+
+
+def _all_lines(traceback: str) -> list[RenderableType]:
+    """Indented, as they are."""
+    return [Text("\n".join(f"    {plain(each)}" for each in traceback.splitlines()), "dim")] if traceback else []
 
 
 def board(data: Mapping[str, Mapping[str, Any]], tongue: Tongue) -> list[RenderableType]:
