@@ -48,6 +48,7 @@ from microkernel.kernel.texts import Texts, level_of
 from microkernel.kernel.threads import in_thread
 from microkernel.kernel.together import ReloadSummary, reload_all
 from microkernel.kernel.watchdog import Watchdog
+from microkernel.kernel.weakening import check_configuration, check_manifest
 from microkernel.wire import codec
 
 Infos = list[PluginInfo]
@@ -235,15 +236,20 @@ class Core(Approving, Buried, Texts):
             if record.found.path == found.path and record.name != found.name:
                 raise PluginLoadError("MK0126", name=record.name, other=found.name, path=found.path)
         self._read_again()
+        if found.name in self.registry:
+            known = self.registry.get(found.name).found.manifest
+            check_manifest(known, found.manifest, self.config, self._override)
         manifest = effective(found.manifest, self.config)
         level, _ = choose_level(manifest, self.config, self._override)
         return found, held_to(manifest, self.config, level), level
 
     def _read_again(self) -> None:
         """What the operator wants by now holds for who starts from now on, not for who runs. Where plugins are found,
-        and who restarts with whom, stays."""
+        and who restarts with whom, stays. Raises ConfigError MK0721 for a file that lost a part of what protects."""
         if self.reread is not None:
             now = replace(self.reread(), plugins=self.config.plugins, group=self.config.group)
+            manifests = [record.found.manifest for record in self.registry if not record.visitor]
+            check_configuration(self.config, now, manifests, self._override)
             self.config = self.approvals.config = self.births.config = now
 
     # One plugin: the service `kernel`, and the embedder

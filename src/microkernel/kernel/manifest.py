@@ -164,3 +164,6 @@ class KernelConfig:
     limits: Mapping[str, float] = field(default_factory=dict)
     plugin: Mapping[str, PluginConfig] = field(default_factory=dict)
     group: Mapping[str, Group] = field(default_factory=dict)
+    source: str = field(default="", compare=False, repr=False)
+    """The file that it was read from, and the keys that stand there."""
+    written: frozenset[str] = field(default=frozenset(), compare=False, repr=False)

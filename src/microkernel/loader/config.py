@@ -51,7 +51,7 @@ def read_config(path: str) -> KernelConfig:
         if error.id != "MK0101":
             raise
         raise ConfigError("MK0102", path=shown(path), reason="no such file") from None
-    return KernelConfig(**check_config(toml, Where(path, ConfigError)))
+    return KernelConfig(**check_config(toml, Where(path, ConfigError)), source=shown(path), written=frozenset(toml))
 
 
 def check_config(table: Any, where: Where) -> dict[str, Any]:

@@ -22,7 +22,8 @@ class KernelConfig(manifest.KernelConfig):
     """``microkernel.toml`` in code: ``KernelConfig(isolation="sandbox", limits={"memory": "256MiB"})``.
 
     ``plugins``: folders, files or entry points; like ``data_dir``, relative to the working folder. ``limits``, and each
-    table of ``plugin`` and ``group``, have the keys that they have in the file; a size may be a text.
+    table of ``plugin`` and ``group``, have the keys that they have in the file; a size may be a text. ``source`` and
+    ``written`` are for whoever reads a file.
 
     Raises ConfigError: MK0109 for an unknown key, with a suggestion; MK0110 for a wrong value.
     """
@@ -42,13 +43,17 @@ class KernelConfig(manifest.KernelConfig):
         limits: Mapping[str, float | str] = _DEFAULTS.limits,
         plugin: Mapping[str, PluginConfig | Table] = _DEFAULTS.plugin,
         group: Mapping[str, Group | Table] = _DEFAULTS.group,
+        *,
+        source: str = "",
+        written: frozenset[str] = frozenset(),
     ) -> None:
         given = {
             "name": name, "plugins": plugins, "isolation": isolation, "min_isolation": min_isolation,
             "fallback": fallback, "data_dir": data_dir, "language": language, "log_level": log_level,
             "limits": limits, "plugin": plugin, "group": group,
         }  # fmt: skip
-        super().__init__(**_checked(_set_in(given), "KernelConfig"))
+        checked = _checked(_set_in(given), "KernelConfig")
+        super().__init__(**checked, source=source, written=written)
 
 
 def config_of(given: manifest.KernelConfig | Table) -> manifest.KernelConfig:
