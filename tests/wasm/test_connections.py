@@ -118,8 +118,19 @@ def test_a_handshake_that_fails_leaves_no_connection(guest: Any, broker: Broker)
         broker.answers[0].set_result(handle)
         guest.connect(7, "h", 80, 0.0)
         theirs.sendall(b"no TLS at all, and long enough to be seen as that")
-        assert guest.secure(7, "h", 5.0)[0] == "SSLError"
+        assert guest.secure(7, "h", "", 0, 5.0)[0] == "SSLError"
         assert guest.read(7, 1, 0.0)[0] == "EBADF"
+        assert not is_open(handle)
+
+
+@pytest.mark.parametrize(("authorities", "fault"), [("no certificate", "SSLError"), ("\u4e2d", "EILSEQ")])
+def test_authorities_that_are_none_are_an_answer(authorities: str, fault: str, guest: Any, broker: Broker) -> None:
+    theirs, handle = pair()
+    with theirs:
+        guest.connect(7, "h", 80, 0.0)
+        broker.answers[0].set_result(handle)
+        guest.connect(7, "h", 80, 0.0)
+        assert guest.secure(7, "h", authorities, 2**32 - 1, 5.0)[0] == fault
         assert not is_open(handle)
 
 

@@ -24,6 +24,7 @@ def built(tmp_path: Path) -> Image:
     folder.mkdir(mode=0o700)
     for file in (image, image.with_suffix(".sha256")):
         shutil.copy(file, folder)
+    shutil.copytree(Image().library, folder / Image().library.name)
     return Image(folder)
 
 
@@ -64,6 +65,10 @@ DAMAGES: dict[str, Callable[[Image], object]] = {
     "no checksum": lambda image: image._seal.write_bytes(b""),
     "no text for a checksum": lambda image: image._seal.write_bytes(b"\xff\xfe"),
     "a folder for a checksum": lambda image: _a_folder(image._seal),
+    "a module altered": lambda image: (image.library / "json" / "__init__.py").write_text("another's code"),
+    "a module gone": lambda image: (image.library / "abc.py").unlink(),
+    "a module more": lambda image: (image.library / "more.py").touch(),
+    "no library": lambda image: shutil.rmtree(image.library),
 }
 
 
@@ -111,7 +116,8 @@ def test_what_a_killed_build_left_goes_with_the_next(tmp_path: Path, quick: None
     (image.folder / "building-x" / "tree").mkdir(parents=True)
     image.folder.chmod(0o700)
     image.ready()
-    assert sorted(path.name for path in image.folder.iterdir()) == sorted([image.path.name, image._seal.name, "lock"])
+    made = [image.path.name, image.library.name, image._seal.name, "lock"]
+    assert sorted(path.name for path in image.folder.iterdir()) == sorted(made)
 
 
 def test_another_builder_is_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,10 +136,12 @@ def test_versions_that_nobody_used_for_long_are_dropped(built: Image) -> None:
     for name, age in (("old", 31), ("young", 29)):
         for suffix in (".cwasm", ".sha256"):
             (built.folder / f"{name}{suffix}").touch()
+        (built.folder / f"{name}.library" / "json").mkdir(parents=True)
         seen = (built.folder / f"{name}.sha256").stat().st_mtime - age * 24 * 3600
         os.utime(built.folder / f"{name}.sha256", (seen, seen))
     built._forget_unused()
-    assert sorted(path.stem for path in built.folder.glob("*.cwasm")) == sorted(["young", built.ready().stem])
+    for suffix in (".cwasm", ".library", ".sha256"):
+        assert sorted(path.stem for path in built.folder.glob(f"*{suffix}")) == sorted(["young", built.ready().stem])
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o777])

@@ -172,8 +172,8 @@ def test_a_forged_number_leads_to_nothing(run: Run, echo: int) -> None:
 s = socket.create_connection(('127.0.0.1', port))
 faults = set()
 for number in (*range(64), s.fileno() - 1, s.fileno() + 1, 2**31, 2**32 - 1):
-    faults |= {fault('read', number, 10, 0.0), fault('write', number, 'x', 0.0), fault('secure', number, 'h', 0.0),
-               fault('shutdown', number, True, True), fault('close', number)}
+    faults |= {fault('read', number, 10, 0.0), fault('write', number, 'x', 0.0), fault('close', number),
+               fault('secure', number, 'h', '', 0, 0.0), fault('shutdown', number, True, True)}
 result = [str(each) for each in faults], wit_world.wait(0, [5], [2**32 - 1], 5.0), s.send(b'x')
 """
     faults, ready, sent = do(kernel, to(echo) + attempts)
@@ -189,7 +189,8 @@ s = socket.create_connection(('127.0.0.1', port), 5)
 n, nan, inf = s.fileno(), float('nan'), float('inf')
 result = [fault('write', n, '\\u4e2d', 1.0), fault('read', n, 9, nan), fault('connect', n, 'h', 80, 1.0),
           fault('connect', 7, 'h', 0, 1.0), fault('connect', 7, 'h', 2**32 - 1, 1.0), fault('connect', 7, 'h', 80, nan),
-          fault('connect', 7, 'h', 80, inf), fault('connect', 7, 'h' * 10**6, 80, inf), fault('secure', n, '', 1.0)]
+          fault('connect', 7, 'h', 80, inf), fault('connect', 7, 'h' * 10**6, 80, inf),
+          fault('secure', n, '', '', 0, 1.0)]
 s.close()
 result.append(fault('write', n, 'x', 1.0))
 """
@@ -264,7 +265,12 @@ def test_https_is_verified(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
     "ssl.create_default_context().check_hostname = False",
     "ssl.create_default_context().verify_mode = ssl.CERT_NONE",
     "ssl._create_unverified_context()",
-    "ssl.create_default_context(cafile='ours.pem')",
+    "ssl.create_default_context().load_verify_locations(capath='/ours')",
+    "c = ssl.create_default_context(); c.options |= 1 << 29",
+    "ssl.create_default_context().minimum_version = ssl.TLSVersion.TLSv1_3",
+    "ssl.create_default_context().keylog_filename = 'keys'",
+    "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)",
+    "ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)",
     "ssl.create_default_context().load_cert_chain('ours.pem')",
     "ssl.create_default_context().wrap_socket(socket.socket())",
 ])  # fmt: skip
@@ -272,3 +278,69 @@ def test_tls_that_does_not_verify_is_refused_by_name(code: str, run: Run) -> Non
     error, text = do(run(), f"import socket, ssl\n{code}")
     assert error in ("NotImplementedError", "AttributeError")
     assert "the level wasm" in text
+
+
+def test_a_plugin_may_name_the_authorities_that_it_trusts(run: Run, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    get = """
+import ssl, urllib.request as u
+context = ssl.create_default_context(cafile=cafile)
+context.verify_flags |= ssl.VERIFY_X509_STRICT
+result = u.urlopen(f'https://{host}:{port}/x', timeout=9, context=context).read().decode()
+"""
+    with serving(authority.context("localhost")) as port:
+        net = [f"localhost:{port}", f"127.0.0.1:{port}"]
+        kernel = run(net=net, fs_read=[str(authority.folder)])
+        ours, empty = (f"cafile = '{authority.folder}/{name}'\n" for name in ("authority.pem", "server.csr"))
+        assert do(kernel, to(port) + "host = 'localhost'\n" + ours + get) == "hello /x"
+        assert "CERTIFICATE_VERIFY_FAILED" in do(kernel, to(port) + "host = '127.0.0.1'\n" + ours + get)[1]
+        assert do(kernel, to(port) + "host = 'localhost'\n" + empty + get)[0] == "SSLError"
+
+
+WAITS = {
+    "select": "wait = lambda t: (select.select([s], [], [], t)[0] == [s], select.select([], [s], [], t)[1] == [s])",
+    "poll": """
+def wait(t):
+    found = []
+    for event in (select.POLLIN, select.POLLOUT):
+        p = select.poll()
+        p.register(s, select.POLLOUT)
+        p.modify(s, event)
+        found.append(p.poll(None if t is None else t * 1000) == [(s.fileno(), event)])
+        p.unregister(s)
+        assert p.poll(0) == []
+    return tuple(found)
+""",
+    "selectors": """
+import selectors
+def wait(t):
+    found = []
+    for event in (selectors.EVENT_READ, selectors.EVENT_WRITE):
+        with selectors.DefaultSelector() as selector:
+            selector.register(s, event)
+            found.append([key.fileobj for key, _ in selector.select(t)] == [s])
+    return tuple(found)
+""",
+}
+
+
+@pytest.mark.parametrize("how", WAITS)
+def test_a_plain_socket_can_be_waited_for(how: str, run: Run, echo: int) -> None:
+    waiting = f"""
+import select
+s = socket.create_connection(('127.0.0.1', port), 9)
+{WAITS[how]}
+before = wait(0), wait(0.01)
+s.sendall(b'x')
+s.shutdown(socket.SHUT_WR)
+result = [before, wait(9), wait(None), s.recv(9)]
+"""
+    assert do(run(net=[f"127.0.0.1:{echo}"]), to(echo) + waiting) == [
+        [[False, True], [False, True]], [True, True], [True, True], b"x",
+    ]  # fmt: skip
+
+
+def test_connections_and_files_are_not_waited_for_together(run: Run, echo: int) -> None:
+    mixed = "import select, sys\nselect.select([socket.create_connection(('127.0.0.1', port)), sys.stdin], [], [])"
+    error, text = do(run(net=[f"127.0.0.1:{echo}"]), to(echo) + mixed)
+    assert (error, text) == ("OSError", "at the level wasm, connections and files are not waited for together")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from asyncio import events
-from asyncio.selector_events import BaseSelectorEventLoop
+from asyncio import AbstractEventLoop
+from functools import lru_cache
+from importlib import import_module
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey, _BaseSelectorImpl
 from typing import Any
 
@@ -36,11 +36,8 @@ class GuestSelector(_BaseSelectorImpl):
         return [key.fd for key in self.get_map().values() if key.events & event and key.fd not in SOURCES]
 
 
-class GuestLoop(BaseSelectorEventLoop):
-    """There are no threads, processes and signals; what needs them says so."""
-
-    def __init__(self, channel: GuestChannel) -> None:
-        super().__init__(GuestSelector(channel))
+class _GuestLoop:
+    """Before ``BaseSelectorEventLoop``. There are no threads, processes and signals; what needs them says so."""
 
     async def getaddrinfo(self, host: Any, port: Any, **how: int) -> list[Any]:
         """Nothing is looked up here, so nobody has to wait in a thread."""
@@ -49,7 +46,7 @@ class GuestLoop(BaseSelectorEventLoop):
     async def create_connection(self, *where: Any, ssl: Any = None, **how: Any) -> Any:
         if ssl:
             raise NotImplementedError("the level wasm has TLS for http.client and urllib.request, and none for asyncio")
-        return await super().create_connection(*where, **how)
+        return await super().create_connection(*where, **how)  # type: ignore[misc] # the other base has it
 
     # There is nobody who could wake it from elsewhere.
 
@@ -60,6 +57,26 @@ class GuestLoop(BaseSelectorEventLoop):
     def _write_to_self(self) -> None: ...
 
 
-def install(channel: GuestChannel) -> None:
-    """Every event loop of this guest is one of these from now on."""
-    events.new_event_loop = asyncio.new_event_loop = lambda: GuestLoop(channel)
+_channel: GuestChannel
+
+
+def wait_by(channel: GuestChannel) -> None:
+    """Before the first event loop is made."""
+    global _channel
+    _channel = channel
+
+
+def stand_in(module: Any) -> None:
+    """In ``asyncio`` and ``asyncio.events``: every event loop of a guest is one of these."""
+    module.new_event_loop = _new_event_loop
+
+
+def _new_event_loop() -> AbstractEventLoop:
+    loop: AbstractEventLoop = _loop_type(import_module("asyncio.selector_events"))(GuestSelector(_channel))
+    return loop
+
+
+@lru_cache(maxsize=1)
+def _loop_type(module: Any) -> Any:
+    """Of the asyncio that there is: a program may have imported it again."""
+    return type("GuestLoop", (_GuestLoop, module.BaseSelectorEventLoop), {})

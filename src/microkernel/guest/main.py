@@ -2,35 +2,76 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import random
 import sys
-import threading
 import time
 from io import TextIOWrapper
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import wit_world  # type: ignore[import-not-found] # made by componentize-py from world.wit
 from componentize_py_types import Err  # type: ignore[import-not-found] # its own
 
-from microkernel.guest import sockets
+from microkernel.guest import polling, sockets, standard
 
-sockets.stand_in(wit_world, Err)  # from here on `socket` may be imported
-
-import socket
+standard.ship(Path(__file__).parents[2])  # first: what it frees is used again by what is loaded
+standard.prefer_shims()
+standard.adapt("_socket", sockets.stand_in)  # from here on `socket` may be imported
+standard.adapt("select", polling.stand_in)
+sockets.connect_by(wit_world, Err)
+polling.wait_by(wit_world)
 
 import microkernel.sdk
 from microkernel.errors import KernelError
-from microkernel.guest import loop, standard, tls
+from microkernel.guest import bytecode, loop
 from microkernel.guest.channel import GuestChannel
 from microkernel.sdk.handlers import rehearse
-from microkernel.sdk.names import addresses
 from microkernel.sdk.runtime import Runtime
 
-socket.getaddrinfo = addresses
-tls.stand_in()
-standard.carry()
+_NO_MODULE = "at the level wasm, which has no C extensions and not all of the standard library, there is no module "
+_system_time = time.monotonic
+_ahead = 0.0
+"""Of the system's monotonic clock; a guest's own begins at its birth."""
+
+
+def _keep_time(module: Any) -> None:
+    """The machine's monotonic clock: deadlines are told in it."""
+    module.monotonic = lambda: _system_time() + _ahead
+
+
+def _no_thread(*_: Any, **__: Any) -> NoReturn:
+    raise RuntimeError(
+        "there are no threads at the level wasm: use async def, or the level sandbox or process for this plugin"
+    )
+
+
+def _start_none(module: Any) -> None:
+    for name in ("start_new_thread", "start_new", "start_joinable_thread", "_start_joinable_thread"):
+        if hasattr(module, name):
+            setattr(module, name, _no_thread)
+
+
+def _start_no_process(module: Any) -> None:
+    module.BaseProcess.start = _no_process
+
+
+def _no_process(*_: Any) -> NoReturn:
+    raise OSError(errno.ENOTSUP, "there are no processes at the level wasm: use the level process for this plugin")
+
+
+for _name, _patch in {
+    "time": _keep_time,
+    "_thread": _start_none,
+    "threading": _start_none,
+    "multiprocessing.process": _start_no_process,
+    "asyncio": loop.stand_in,
+    "asyncio.events": loop.stand_in,
+}.items():
+    standard.adapt(_name, _patch)
+standard.load()
 rehearse()
 str(KernelError("MK0612", reason=""))  # has the catalog read, which is a file
 for _name in microkernel.__all__:
@@ -38,39 +79,27 @@ for _name in microkernel.__all__:
         getattr(microkernel, _name)
 
 
-_NO_MODULE = "at the level wasm, which has no C extensions and not all of the standard library, there is no module "
-
-
 class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
     """The exports of ``world.wit``."""
 
     def run(self) -> None:
-        _keep_time()
-        sys.path += filter(None, os.environ.pop("MK_GUEST_PATH").split(os.pathsep))
-        os.chdir(os.environ.pop("MK_GUEST_FOLDER"))
+        global _ahead
+        _ahead = wit_world.now() - _system_time()
+        sockets.set_tls_version(os.environ.pop("MK_GUEST_TLS"))
+        folder = os.environ.pop("MK_GUEST_FOLDER")
+        os.chdir(folder)
+        packages = [*filter(None, os.environ.pop("MK_GUEST_PATH").split(os.pathsep))]
+        bytecode.keep(packages, f"{folder}/__pycache__")
+        standard.look_in(packages)
         random.seed()  # else all guests would draw what was seeded while this one was built
         for stream in (sys.stdout, sys.stderr):
             assert isinstance(stream, TextIOWrapper)
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
         importlib._bootstrap._ERR_MSG_PREFIX = _NO_MODULE  # type: ignore[attr-defined]
-        threading.Thread.start = _no_threads  # type: ignore[method-assign]
         channel = GuestChannel(wit_world)
-        loop.install(channel)
+        loop.wait_by(channel)
         try:
             Runtime(channel).run()
         except BaseException:
             sys.excepthook(*sys.exc_info())  # above is only the engine, to which it would be a panic
             os._exit(1)
-
-
-def _keep_time() -> None:
-    """The machine's monotonic clock: deadlines are told in it."""
-    own = time.monotonic
-    ahead = wit_world.now() - own()
-    time.monotonic = lambda: own() + ahead
-
-
-def _no_threads(self: threading.Thread) -> NoReturn:  # noqa: ARG001
-    raise RuntimeError(
-        "there are no threads at the level wasm: use async def, or the level sandbox or process for this plugin"
-    )

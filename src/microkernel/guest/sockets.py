@@ -22,8 +22,9 @@ _MOST_ASKED = 0xFFFF_FFFF
 _FLAGS = _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
 _IS_SET = ((_socket.SOL_SOCKET, _socket.SO_KEEPALIVE), (_socket.IPPROTO_TCP, _socket.TCP_NODELAY))
 """By the worker, on each."""
-_numbers = count(1 << 16)
+_FIRST = 1 << 16
 """Above every descriptor that a guest may have."""
+_numbers = count(_FIRST)
 Peer = tuple[str, int]
 
 
@@ -35,20 +36,49 @@ class World(Protocol):
     def write(self, connection: int, data: str, timeout: float) -> int: ...
     def shutdown(self, connection: int, reading: bool, writing: bool) -> None: ...
     def close(self, connection: int) -> None: ...
-    def secure(self, connection: int, host: str, timeout: float) -> None: ...
+    def secure(self, connection: int, host: str, authorities: str, flags: int, timeout: float) -> None: ...
 
 
 ERRORS: dict[str, type[OSError]] = {}
 """Of those that have classes of their own, by name."""
 _world: World
 _failure: type[Exception]
+_tls_version = (0, "")
 
 
-def stand_in(world: World, failure: type[Exception]) -> None:
-    """Before anything imports ``socket``. ``failure``: how an import of the world says that it failed."""
+def connect_by(world: World, failure: type[Exception]) -> None:
+    """Before anything connects. ``failure``: how an import of the world says that it failed."""
     global _world, _failure
     _world, _failure = world, failure
-    _socket.socket = GuestSocket  # type: ignore[assignment,misc]
+
+
+def stand_in(module: Any) -> None:
+    """In ``_socket``, before anything imports ``socket``. Names stay names, and are looked up by the kernel."""
+    module.socket = module.SocketType = GuestSocket
+    module.getaddrinfo = _addresses
+
+
+def _addresses(*arguments: Any, **more: Any) -> list[Any]:
+    from microkernel.sdk.names import addresses  # which imports `socket`, which this is to come before
+
+    return addresses(*arguments, **more)
+
+
+def tls_version() -> tuple[int, str]:
+    """The number and the name of the OpenSSL that speaks TLS for this guest."""
+    return _tls_version
+
+
+def set_tls_version(text: str) -> None:
+    """``text``: the number, a blank, the name."""
+    global _tls_version
+    number, _, name = text.partition(" ")
+    _tls_version = int(number), name
+
+
+def is_connection(number: int) -> bool:
+    """Whether a socket here may have that number."""
+    return number >= _FIRST
 
 
 class GuestSocket:
@@ -160,11 +190,12 @@ class GuestSocket:
         if (level, option) not in _IS_SET or not any(value):
             raise _error("ENOPROTOOPT")
 
-    def secure(self, host: str) -> None:
-        """By TLS from here on. When that fails, there is no connection any more. Raises OSError."""
+    def secure(self, host: str, authorities: str, flags: int) -> None:
+        """By TLS from here on. When that fails, there is no connection any more. ``authorities``: certificates (PEM);
+        empty for those that the machine trusts. ``flags``: of verification, beside the worker's. Raises OSError."""
         if self._timeout == 0.0:
             raise ValueError("a socket that does not wait cannot be secured")
-        _call(_world.secure, self._open(), host, self._wait())
+        _call(_world.secure, self._open(), host, authorities, flags, self._wait())
 
     # Bytes
 

@@ -1,11 +1,24 @@
-"""Which modules of the standard library a guest carries: what is not imported while it is built is not in it.
+"""The standard library of a guest: which modules are loaded while it is built, how its files are laid out for guests to
+read, and in what some modules differ there.
 
-They bring what they import themselves. ``docs/wasm.md`` lists them for plugin authors.
+What is loaded while a guest is built is in its memory from the start. Everything else is imported from the files, as
+is what a program imports again.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
+import py_compile
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 MODULES = (
     "__future__", "abc", "argparse", "array", "ast", "asyncio", "base64", "binascii", "bisect", "calendar", "cmath",
@@ -29,9 +42,96 @@ MODULES = (
     "encodings.cp1251", "encodings.iso8859_2", "encodings.iso8859_15", "encodings.big5", "encodings.shift_jis",
     "encodings.euc_jp", "encodings.euc_kr", "encodings.utf_7",
 )  # fmt: skip
+# Where the interpreter is built with them; ``hosts/wasm.py`` hands the files in at the same place.
+LIBRARY = Path("/python")
+# For development, for terminals and windows, for other systems.
+_LEFT_OUT = {
+    "__pycache__", "site-packages", "lib", "idlelib", "turtledemo", "turtle.py", "tkinter", "ensurepip", "venv",
+    "curses", "pydoc_data", "macholib", "ctypes", "ssl.py", "antigravity.py", "this.py", "__hello__.py",
+    "__phello__", "config-3.14-wasm32-wasi",
+}  # fmt: skip
+_SHIMS = Path(__file__).parent / "shims"
+Patch = Callable[[ModuleType], object]
 
 
-def carry() -> None:
-    """Import them, so that they are in the guest. Raises ImportError: a list that is wrong is no guest."""
+def load() -> None:
+    """Import MODULES, so that they are in the guest. Raises ImportError: a list that is wrong is no guest."""
     for name in MODULES:
         import_module(name)
+
+
+def prefer_shims() -> None:
+    """Before anything imports what they stand in for."""
+    sys.path.insert(0, str(_SHIMS))
+
+
+def ship(folder: Path) -> None:
+    """Copy the standard library's files into ``folder``, with their compiled forms, which are taken unchecked; and make
+    the folder in it where frozen modules have their files, for the host to hand the library in there too."""
+    (folder / Path(os.__file__).parent.relative_to(LIBRARY)).mkdir(parents=True, exist_ok=True)
+    for source in sorted(LIBRARY.rglob("*")):
+        path = source.relative_to(LIBRARY)
+        if _LEFT_OUT.isdisjoint(path.parts) and source.is_file():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            if source.suffix == ".py":
+                _compile(source, target)
+
+
+def _compile(source: Path, target: Path) -> None:
+    cache = importlib.util.cache_from_source(str(target))
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(source), cache, dfile=str(source), doraise=True, quiet=1, invalidation_mode=unchecked)
+
+
+class _Finder:
+    """Comes first: what a guest's modules differ in holds also when one is imported again."""
+
+    def __init__(self) -> None:
+        self.patches: dict[str, Patch] = {}
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in self.patches:
+            return None
+        for finder in sys.meta_path[:]:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                spec.loader = _Patched(spec.loader, self.patches[name])  # type: ignore[assignment]
+                return spec
+        return None
+
+
+class _Patched:
+    """A loader, and a patch after it."""
+
+    def __init__(self, loader: Any, patch: Patch) -> None:
+        self._loader = loader
+        self._patch = patch
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        self._patch(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+_FINDER = _Finder()
+
+
+def adapt(name: str, patch: Patch) -> None:
+    """Let a module differ from the standard one, now and whenever it is imported again."""
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    _FINDER.patches[name] = patch
+    if name in sys.modules:
+        patch(sys.modules[name])
+
+
+def look_in(packages: Iterable[str]) -> None:
+    """Import from the standard library and these folders from here on; those that built the guest are gone."""
+    sys.path[:] = [str(_SHIMS), str(LIBRARY), *packages]
+    importlib.invalidate_caches()

@@ -40,6 +40,10 @@ WAIT = "wait"
 DAMAGED = "damaged"
 _NEEDED = ("wasmtime", "componentize_py")
 _UNFINISHED = "building-"
+_MOUNTS = ("/python", "/0")
+"""Where a guest has its library: where it was when the guest was built, the standard one's files and ours."""
+_FROZEN = "lib/python*"
+"""Empty: where the interpreter looks for the files of the modules that are frozen into it."""
 
 Progress = Callable[[str], object]
 """Told of each of ``STEPS`` when it begins, of ``WAIT`` when somebody else is at it, and of ``DAMAGED`` when what is
@@ -52,6 +56,16 @@ class Image:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or _cache() / "microkernel" / "wasm"
         self.path = self.folder / f"{_name(self.folder)}.cwasm"
+
+    @property
+    def library(self) -> Path:
+        """The folder of the guest's modules as files: the standard library's, and ours."""
+        return self.path.with_suffix(".library")
+
+    def mounts(self) -> dict[bytes, bytes]:
+        """The library, by the names that a guest has it under."""
+        frozen = (f"{_MOUNTS[0]}/{folder.relative_to(self.library)}" for folder in self.library.glob(_FROZEN))
+        return {os.fsencode(name): os.fsencode(self.library) for name in (*_MOUNTS, *frozen)}
 
     def is_built(self) -> bool:
         return self.path.exists() and self._seal.exists()
@@ -89,7 +103,7 @@ class Image:
 
     def _is_whole(self) -> bool:
         try:
-            return self._seal.read_bytes() == _digest(self.path).encode()
+            return self._seal.read_bytes() == _digest(self.path, self.library).encode()
         except OSError:
             return False
 
@@ -136,9 +150,11 @@ class Image:
             paths = [str(_PACKAGE.parent), *(path for path in sys.path if path)]
             _run([sys.executable, "-I", "-c", _COMPILE, str(component), str(image), *paths], work)
             self._forget_unused()
+            library = work / self.library.name
+            os.rename(work / "tree", library)
             seal = work / self._seal.name
-            seal.write_text(_digest(image), encoding="ascii")
-            for made in (image, seal):
+            seal.write_text(_digest(image, library), encoding="ascii")
+            for made in (image, library, seal):
                 _put(made, self.folder / made.name)
 
     def _forget_unused(self) -> None:
@@ -146,6 +162,7 @@ class Image:
         for seal in self.folder.glob("*.sha256"):
             if time.time() - seal.stat().st_mtime > _UNUSED:
                 seal.with_suffix(".cwasm").unlink(missing_ok=True)
+                shutil.rmtree(seal.with_suffix(".library"), ignore_errors=True)  # it may be of before there were such
                 seal.unlink()
 
 
@@ -209,10 +226,11 @@ def _sources() -> list[str]:
 
 
 def _modules(room: str) -> list[str]:
+    """With those of the rooms in it."""
     place = _resource(room)
     if not place.is_dir():
-        return [room]
-    return sorted(f"{room}/{each.name}" for each in place.iterdir() if each.name.endswith(".py"))
+        return [room] if room.endswith(".py") else []
+    return sorted(path for each in place.iterdir() for path in _modules(f"{room}/{each.name}"))
 
 
 def _resource(path: str) -> Traversable:
@@ -237,9 +255,24 @@ def _run(command: list[str], folder: Path) -> None:
         raise _unavailable(f"the guest could not be built: {lines[-1] if lines else 'no reason was given'}")
 
 
-def _digest(path: Path) -> str:
+def _digest(image: Path, library: Path) -> str:
+    """Of both, and of what the library's files are called. Raises OSError."""
+    content = sha256(_digest_of(image))
+    for folder, folders, files in os.walk(library, onerror=_raise):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            content.update(os.fsencode(os.path.relpath(path, library)) + b"\0" + _digest_of(path))
+    return content.hexdigest()
+
+
+def _digest_of(path: Path | str) -> bytes:
     with open(path, "rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        return file_digest(file, "sha256").digest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _no_place(folder: Path, number: int | None) -> str:

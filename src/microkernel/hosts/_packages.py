@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError
+from pathlib import Path
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def _named_by(package: Distribution) -> Iterator[str]:
+    """The folders that its ``.pth`` files name, as an editable install has them."""
+    for file in package.files or ():
+        if file.suffix == ".pth":
+            place = Path(str(package.locate_file(file)))
+            lines = place.read_text(encoding="utf-8", errors="replace").splitlines() if place.is_file() else ()
+            yield from (line for line in lines if os.path.isabs(line) and os.path.isdir(line))
 
 
 def folders_of(requirements: Iterable[str]) -> list[str]:
@@ -25,5 +36,6 @@ def folders_of(requirements: Iterable[str]) -> list[str]:
         except PackageNotFoundError:
             continue
         folders[str(package.locate_file(""))] = None
+        folders.update(dict.fromkeys(_named_by(package)))
         waiting += package.requires or ()
     return [*folders]

@@ -97,6 +97,8 @@ class WasmHost(ConfinedHost):
         own = {os.fsencode(name): os.fsencode(value) for name, value in identity_of(spec).items()}
         given = [spec.load.data_dir, *([folder] if folder else [])]
         packages, leads = folders_of(spec.dependencies), self._folders(spec)
+        library = self._image.mounts()
+        request["confine"]["read"] += [*library.values(), *map(os.fsencode, packages)]
         request["guest"] = {
             "memory": memory,
             "env": own | shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
@@ -104,7 +106,7 @@ class WasmHost(ConfinedHost):
             "seed": spec.determinism.seed,
             "cwd": os.fsencode(spec.load.data_dir),
             "path": os.fsencode(os.pathsep.join(packages)),
-            "read": _opened([*_OF_SYSTEM, *packages], may.fs_read, leads),
+            "read": _opened([*_OF_SYSTEM, *packages], may.fs_read, leads) | library,
             "write": _opened(given, may.fs_write, leads),
         }
         return request

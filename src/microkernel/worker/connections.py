@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from errno import EAGAIN, EBADF, EILSEQ, EINPROGRESS, EINVAL, EISCONN, EMFILE, ENOTCONN, errorcode
-from functools import cached_property, wraps
+from functools import wraps
 from typing import Any, TypeVar
 
 from microkernel.worker.network import PATIENCE, Broker, give_up
@@ -28,6 +28,7 @@ _LONGEST = 1e6
 """The system takes no wait of more than some weeks."""
 _OPTIONS = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_NODELAY))
 """Set on each, so that a guest finds set what its libraries ask for."""
+_VERIFICATION = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_TRUSTED_FIRST
 _NAMES_OF_LOOKUP = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
 _WAITS: dict[type[Exception], int] = {ssl.SSLWantReadError: select.POLLIN, ssl.SSLWantWriteError: select.POLLOUT}
 """TLS may have to read before it can write."""
@@ -42,6 +43,7 @@ class Connections:
         self._broker = broker
         self._asked: dict[int, Future[int]] = {}
         self._made: dict[int, socket.socket] = {}
+        self._trust: tuple[tuple[str, int], ssl.SSLContext] | None = None
         self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Readable when something that was asked for has come."""
 
@@ -112,11 +114,12 @@ class Connections:
         if number in self._made:
             self._made.pop(number).close()
 
-    def secure(self, number: int, host: str, timeout: float) -> None:
-        """By TLS. The authorities are this machine's, or those of ``SSL_CERT_FILE``: the worker's environment."""
+    def secure(self, number: int, host: str, authorities: str, flags: int, timeout: float) -> None:
+        """By TLS. Without ``authorities`` (PEM), they are this machine's, or those of ``SSL_CERT_FILE``: the worker's
+        environment. ``flags``: of verification, beside the usual ones."""
         self._of(number)
         with self._made.pop(number) as plain:
-            secured = _secured(self._trust, plain, host)
+            secured = _secured(self._trusting(authorities, flags & _VERIFICATION), plain, host)
         try:
             _in_time(secured.do_handshake, secured, select.POLLIN, timeout)
         except BaseException:
@@ -124,9 +127,17 @@ class Connections:
             raise
         self._made[number] = secured
 
-    @cached_property
-    def _trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context()
+    def _trusting(self, authorities: str, flags: int) -> ssl.SSLContext:
+        """The last one is kept: a client asks with the same for each of its connections."""
+        wanted = authorities, flags
+        if self._trust is None or self._trust[0] != wanted:
+            try:
+                context = ssl.create_default_context(cadata=authorities or None)
+            except TypeError:
+                raise OSError(EILSEQ, "certificates are ASCII") from None
+            context.verify_flags |= flags
+            self._trust = wanted, context
+        return self._trust[1]
 
     def _of(self, number: int) -> socket.socket:
         if number in self._made:

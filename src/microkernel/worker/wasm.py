@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -113,7 +114,9 @@ def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
     wasi = WasiConfig()
     wasi.inherit_stdout()
     wasi.inherit_stderr()
-    variables = wanted["env"] | {b"MK_GUEST_PATH": wanted["path"], b"MK_GUEST_FOLDER": wanted["cwd"]}
+    tls = f"{ssl.OPENSSL_VERSION_NUMBER} {ssl.OPENSSL_VERSION}".encode()
+    own = {b"MK_GUEST_PATH": wanted["path"], b"MK_GUEST_FOLDER": wanted["cwd"], b"MK_GUEST_TLS": tls}
+    variables = wanted["env"] | own
     wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in variables.items()]
     for writable, folders in ((False, wanted["read"]), (True, wanted["write"])):
         for name, folder in folders.items():
