@@ -52,7 +52,8 @@ def build_by_hand(content: bytes = b"guest") -> Path:
     image = Image()
     image.folder.mkdir(mode=0o700, parents=True)
     image.path.write_bytes(content)
-    image.path.with_suffix(".sha256").write_text(_image._digest(image.path))
+    image.library.mkdir(exist_ok=True)
+    image.path.with_suffix(".sha256").write_text(_image._digest(image.path, image.library))
     return image.path
 
 

@@ -25,8 +25,8 @@ for _name in ("array", "ctypes", "fcntl", "mmap", "platform", "resource", "selec
         globals()[_name] = importlib.import_module(_name)
     except ImportError:
         globals()[_name] = Absent(_name)
-if isinstance(ctypes, Absent):
-    libc = ctypes
+if sys.platform == "wasi" or isinstance(ctypes, Absent):  # a guest's ctypes has the numbers of C alone
+    ctypes = libc = Absent("_ctypes")
 else:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long

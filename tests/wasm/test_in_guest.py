@@ -38,13 +38,16 @@ def test_its_own_data_folder_and_temporary_files(run: Run, tmp_path: Path) -> No
     assert do(kernel, "import tempfile\nwith tempfile.NamedTemporaryFile() as f: result = f.write(b'xy')") == 2
 
 
-def test_its_environment_is_what_was_granted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_environment_is_what_was_granted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOWN", "yes")
     monkeypatch.setenv("HIDDEN", "no")
     kernel = run(env=["SHOWN"])
     found = do(kernel, "result = dict(os.environ)")
     assert found.pop("TMPDIR", "")
-    assert found == {"SHOWN": "yes"}
+    data = str(tmp_path / "data" / "p")
+    assert found == {"SHOWN": "yes", "HOME": data, "USER": "p", "LOGNAME": "p"}
+    who = "import getpass, pathlib\nresult = [getpass.getuser(), str(pathlib.Path.home())]"
+    assert do(kernel, who) == ["p", data]
 
 
 NO_THREADS, NO_MODULE = "there are no threads at the level wasm", "at the level wasm, which has no C extensions"
