@@ -258,9 +258,9 @@ def _run(command: list[str], folder: Path) -> None:
 def _digest(image: Path, library: Path) -> str:
     """Of both, and of what the library's files are called. Raises OSError."""
     content = sha256(_digest_of(image))
-    for folder, folders, files in os.walk(library, onerror=_raise):
+    for folder, folders, names in os.walk(library, onerror=_raise):
         folders.sort()
-        for name in sorted(files):
+        for name in sorted(names):
             path = os.path.join(folder, name)
             content.update(os.fsencode(os.path.relpath(path, library)) + b"\0" + _digest_of(path))
     return content.hexdigest()
