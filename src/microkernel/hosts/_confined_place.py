@@ -19,7 +19,7 @@ from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Exit, Feed, LaunchSpec, Reactor, Uplink
-from microkernel.wire.messages import Confined, Failed, Failure, Message
+from microkernel.wire.messages import Confined, Failure, Message
 
 _FAREWELL = 1.0
 """Seconds that a worker that could not be confined has to end by itself."""
@@ -95,7 +95,7 @@ class ConfinedPlace(WorkerPlace):
         self._channel.received = self._uplink.received
         if self._must_be_whole and (reason := fault_of(message, self._expected)):
             failure = Failure("IsolationUnavailable", "MK0501", {"level": self._level, "reason": reason})
-            self._uplink.received(Failed("confine", failure))
+            self._uplink.failed("confine", failure)
             self._reactor.later(_FAREWELL, self.kill)
         else:
             for path, reason in message.closed.items():

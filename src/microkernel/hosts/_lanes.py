@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
+from microkernel.wire.failures import OF_REPLIES, as_reported
 from microkernel.wire.keeping import Patience
 from microkernel.wire.messages import Reply
 from microkernel.wire.session import ReplyReader
@@ -204,6 +205,8 @@ class Lane:
             for reply in replies:
                 if reply.shares:
                     raise ProtocolError("MK0215", reason="what is attached to a reply goes up with it")
+                if reply.failure is not None:
+                    reply.failure = as_reported(reply.failure, OF_REPLIES)
             return replies
         except ProtocolError as error:
             self._malformed(error)

@@ -132,6 +132,10 @@ class Instance:
         if not self.cut:
             self._switch.receive(self, message)
 
+    def failed(self, phase: str, failure: messages.Failure) -> None:
+        if not self.cut:
+            self._switch.failed(self, messages.Failed(phase, failure))
+
     def output(self, stream: str, line: str) -> None:
         self._switch.output(self, stream, line)
 

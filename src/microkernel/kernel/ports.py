@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import Approval, Determinism, Level, Manifest, Permissions
-from microkernel.wire.messages import Load, Message, Reply
+from microkernel.wire.messages import Failure, Load, Message, Reply
 from microkernel.wire.secrets import Secrets
 
 T = TypeVar("T")
@@ -141,6 +141,9 @@ class Uplink(Protocol):
     @property
     def secrets(self) -> Secrets:
         """What is cut out of the instance's output before a line is divided."""
+
+    def failed(self, phase: str, failure: Failure) -> None:
+        """The host itself found that the instance cannot come to be. What an instance says of this is ``received``."""
 
     def output(self, stream: str, line: str) -> None:
         """A line that it printed, without its secrets."""

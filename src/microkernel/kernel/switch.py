@@ -16,6 +16,7 @@ from microkernel.kernel import gate
 from microkernel.kernel.buffers import Buffers
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.context import Context
+from microkernel.kernel.grants import CONFINED
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.ports import Exit
@@ -25,7 +26,7 @@ from microkernel.kernel.service import KernelService
 from microkernel.kernel.subscribing import Subscribing
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
-from microkernel.wire.failures import from_error, said
+from microkernel.wire.failures import OF_LOADING, OF_REPLIES, OF_STARTING, as_reported, from_error, said
 from microkernel.wire.messages import Reply
 from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
 
@@ -165,6 +166,8 @@ class Switch:
     def _reply(self, instance: Instance, message: Reply) -> None:
         if message.shares:
             message.shares = instance.holdings.take(message.shares)
+        if message.failure is not None:
+            message.failure = as_reported(message.failure, OF_REPLIES)
         self._router.replied(instance.record, message)
 
     def _released(self, instance: Instance, message: messages.Released) -> None:
@@ -228,6 +231,11 @@ class Switch:
         instance.record.mailbox.pump()
 
     def _failed(self, instance: Instance, message: messages.Failed) -> None:
+        known = OF_LOADING if instance.level in CONFINED else OF_STARTING
+        self.failed(instance, messages.Failed(message.phase, as_reported(message.failure, known)))
+
+    def failed(self, instance: Instance, message: messages.Failed) -> None:
+        """A step of an instance's life did not succeed, as its host says or as it may say itself."""
         self._witness.failed(instance, message)
         instance.hear(message)
 

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microkernel.errors import CallFailed, InvalidArguments, KernelError, make_error
 from microkernel.wire.codec import decode, plain_text
 from microkernel.wire.messages import Failure, Fields, Reply, Scalar
+
+# The errors of ours that an instance itself may report, by the names of their classes. A worker can send whatever it
+# likes: without these a callee could report a missing permission or level to its caller in the kernel's name.
+OF_REPLIES: Mapping[str, frozenset[str]] = {
+    "CallDeadlock": frozenset({"MK0607"}),
+    "CallTimeout": frozenset({"MK0606"}),
+    "InvalidArguments": frozenset({"MK0605"}),
+    "KernelClosed": frozenset({"MK0612"}),
+    "MethodNotFound": frozenset({"MK0604"}),
+    "NotPlainData": frozenset({"MK0602"}),
+    "PayloadTooLarge": frozenset({"MK0603", "MK0623"}),
+}
+OF_LOADING: Mapping[str, frozenset[str]] = {
+    "PluginLoadError": frozenset({
+        "MK0105", "MK0106", "MK0118", "MK0121", "MK0122", "MK0124", "MK0132", "MK0133", "MK0312",
+    }),
+}  # fmt: skip
+# Of a worker that is not confined: it may also report that its process could not be set up.
+OF_STARTING = {**OF_LOADING, "IsolationUnavailable": frozenset({"MK0501"})}
+
+
+def as_reported(failure: Failure, known: Mapping[str, frozenset[str]]) -> Failure:
+    """What an instance reports; an error of ours that is not among the ``known`` ones is an exception of its own."""
+    if not failure.kind or failure.id in known.get(failure.kind, ()):
+        return failure
+    return Failure(type=plain_text(failure.kind, _LONGEST_NAME), message=f"reported as {failure.id[:_LONGEST_NAME]!r}")
+
+
+_LONGEST_NAME = 100
 
 
 def from_error(error: KernelError) -> Failure:
