@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import stat
 import struct
 import subprocess
 import termios
@@ -161,6 +162,22 @@ def test_an_answer_comes_before_the_next_prompt(home: Home, terminal: Open) -> N
         screen.type(f"nothing{number}\r")
         screen.see(rf"MK0710  no command nothing{number}; .*\s+mk>")
     assert len(re.findall(r"nothing\d\s+✗ MK0710", screen.text)) == 10, screen.text
+
+
+def test_each_pasted_line_is_a_command(home: Home, terminal: Open) -> None:
+    home.write("greeter.py", GREETER)
+    shell = terminal("run")
+    shell.see("✓ greeter")
+    greet = "call greeter.greet"
+    lines = [f"{greet} one", "stop greeter", f"{greet} two", "start greeter", f"{greet} three"]
+    shell.type("\x1b[200~" + "\n".join(lines) + "\x1b[201~")
+    shell.type("\r")
+    shell.see('"Hello, one!"(.|\n)*MK0213(.|\n)*"Hello, three!"')
+    shell.type("quit\r")
+    assert shell.ended() == 0
+    history = home.folder / "state" / "microkernel" / "plugins" / "console" / "history"
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    assert stat.S_IMODE(history.parent.stat().st_mode) == 0o700
 
 
 def test_completion_and_history(home: Home, terminal: Open) -> None:

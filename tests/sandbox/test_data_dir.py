@@ -26,3 +26,25 @@ def test_a_relative_one_is_meant_from_where_the_kernel_is(
     with Kernel("writer.py", config, isolation=level) as kernel:
         assert (kernel.info("writer").state, kernel.info("writer").error) == ("active", None)
     assert (tmp_path / "data" / "writer" / "kept").read_text() == level
+
+
+ASKER = stage.plugin("""
+    @expose
+    def may_write(self) -> bool:
+        import os
+        (self.api.data_dir / "kept").write_text("")
+        return os.access(self.api.data_dir / "kept", os.W_OK)
+""")
+
+
+@pytest.mark.parametrize("level", ["process", "sandbox"])
+def test_c_code_that_asks_whether_it_may_write_there_may(
+    level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another level has made the folders above, or the folder itself."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    tmp_path.chmod(0o755)
+    (tmp_path / "asker.py").write_text(ASKER)
+    for first in ("process", level):
+        with Kernel(tmp_path / "asker.py", isolation=first, name="mine") as kernel:
+            assert kernel.call("asker.may_write", timeout=30)

@@ -7,6 +7,7 @@ the plugin's source sent.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -23,12 +24,15 @@ from microkernel.hosts._usage_monitor import UsageMonitor
 from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
+from microkernel.wire.folders import PRIVATE, make_private
 
 MiB = 1 << 20
 DEFAULTS: dict[str, float] = {
     "memory": 512 * MiB, "files": 256, "file_size": 64 * MiB, "threads": 64, "disk": 1024 * MiB, "frames": 250_000,
 }  # fmt: skip
 """Where neither manifest nor operator set a limit."""
+_MODE_AS_ROOT = 0o770
+# As of the folders for temporary files: a worker of root's has lost the real user, for which ``access`` asks.
 _NO_HOME = "this user has no home folder; set HOME or XDG_STATE_HOME, or name a data_dir"
 _VARIABLES = ("PATH", "LANG", "TZ")
 _POOL_VARIABLES = (
@@ -68,7 +72,7 @@ class ConfinedHost(WorkerHost):
         if not load.data_dir:
             raise PluginLoadError("MK0129", path=load.name, reason=_NO_HOME)
         try:
-            Path(load.data_dir).mkdir(parents=True, exist_ok=True)
+            _make_data_folder(Path(load.data_dir))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise PluginLoadError("MK0129", path=load.data_dir, reason=reason) from None
@@ -149,6 +153,20 @@ def pool_sizes(limits: Mapping[str, float]) -> dict[str, str]:
     each processor of the machine, and each takes memory for its stack: on a large machine that passes both limits."""
     most = max(1, int(limits.get("threads") or DEFAULTS["threads"]) // _POOLS)
     return dict.fromkeys(_POOL_VARIABLES, str(min(most, len(os.sched_getaffinity(0)))))
+
+
+def _make_data_folder(folder: Path) -> None:
+    """Raises OSError."""
+    if os.geteuid() != 0:
+        make_private(folder)
+        return
+    make_private(folder, _MODE_AS_ROOT)
+    for ours in (folder.parent, folder.parent.parent)[: 2 if folder.parent.parent.name == "microkernel" else 1]:
+        mode = stat.S_IMODE(ours.stat().st_mode)
+        if mode == PRIVATE:  # a plugin at another level made it
+            ours.chmod(mode | stat.S_IXGRP)
+    if stat.S_IMODE(folder.stat().st_mode) == PRIVATE:
+        folder.chmod(_MODE_AS_ROOT)
 
 
 def where_they_lead(spec: LaunchSpec) -> dict[str, str]:

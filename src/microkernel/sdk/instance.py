@@ -29,6 +29,7 @@ from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import IDLE, current
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import said
+from microkernel.wire.folders import make_private
 from microkernel.wire.secrets import Secrets
 from microkernel.wire.texts import valid_texts
 
@@ -162,7 +163,7 @@ class Instance:
         if not self.load.data_dir:
             raise FileNotFoundError(ENOENT, "no place for data: set HOME or XDG_STATE_HOME, or name a data_dir")
         folder = Path(self.load.data_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         return folder
 
     def _look(self) -> None:

@@ -21,7 +21,7 @@ from microkernel import Event, IPlugin, PluginAPI, Subscription
 from microkernel.errors import KernelError
 
 from . import asking, view
-from .commands import COMMANDS, Commands, Names, split
+from .commands import COMMANDS, Commands, Names, command_lines, split
 from .feed import Feed
 from .tongue import Tongue
 from .verbs import AlreadyTold, Result, Verbs
@@ -98,37 +98,37 @@ class Plugin(IPlugin):
             return None
 
     def _turn(self, prompt: Prompt) -> bool:
-        """One line; False for the last."""
-        line = prompt.read()
-        if line is None:
+        """What was typed, or pasted: each of its lines is a command. False for the last."""
+        text = prompt.read()
+        if text is None:
             return False
-        try:
-            words = split(line, self.tongue)
-        except KernelError as error:
-            self._fail(error)
-            return True
-        if words and words[0] == "quit":
-            return False
-        if words:
-            self._begin(words)
-        return True
+        lines = command_lines(text)
+        last = next((number for number, line in enumerate(lines) if line.split()[0] == "quit"), None)
+        if lines[:last]:
+            self._begin(lines[:last])
+        return last is None
 
-    def _begin(self, words: Sequence[str]) -> None:
-        """Do it beside the prompt, which waits a moment: most answers are there at once."""
+    def _begin(self, lines: Sequence[str]) -> None:
+        """Do them in turn, beside the prompt, which waits a moment: most answers are there at once."""
         done = threading.Event()
-        self.api.spawn(self._do, words, done)
+        self.api.spawn(self._do_all, lines, done)
         if not done.wait(_PATIENCE):
-            self._show([view.line("direct", " ".join(words), self.tongue.word("console.later"))])
+            self._show([view.line("direct", lines[-1], self.tongue.word("console.later"))])
 
-    def _do(self, words: Sequence[str], done: threading.Event) -> None:
+    def _do_all(self, lines: Sequence[str], done: threading.Event) -> None:
         try:
-            self._show(self._commands.do(words).shown)
-        except AlreadyTold:
-            pass
-        except KernelError as error:
-            self._fail(error)
+            for line in lines:
+                self._do(line)
         finally:
             done.set()
+
+    def _do(self, line: str) -> None:
+        try:
+            self._show(self._commands.do(split(line, self.tongue)).shown)
+        except AlreadyTold:
+            pass  # the message that says so has been shown
+        except KernelError as error:
+            self._fail(error)
 
     def _fail(self, error: KernelError) -> None:
         shown: list[RenderableType] = [view.line("error", error.id, self.tongue.error(error))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,25 @@ def split(text: str, tongue: Tongue) -> list[str]:
         return shlex.split(text)
     except ValueError:
         raise not_understood(tongue.word("usage.quote")) from None
+
+
+def command_lines(text: str) -> list[str]:
+    """The commands in what was typed or pasted: one a line, unless a quotation goes over a line's end."""
+    commands, begun = [], ""
+    for line in re.split(r"\r\n|\r|\n", text):
+        begun = f"{begun}\n{line}" if begun else line
+        if _is_whole(begun):
+            commands.append(begun.strip())
+            begun = ""
+    return [command for command in (*commands, begun.strip()) if command]
+
+
+def _is_whole(command: str) -> bool:
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return True
 
 
 class Commands:

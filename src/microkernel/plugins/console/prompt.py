@@ -23,7 +23,7 @@ class Prompt:
     """``names`` gives what can be completed, quickly; ``folder`` None: the history lasts as long as the console."""
 
     def __init__(self, tongue: Tongue, names: Callable[[], Names], folder: Path | None) -> None:
-        history: History = InMemoryHistory() if folder is None else _History(str(folder / "history"))
+        history: History = InMemoryHistory() if folder is None else _History(folder)
         self._session: PromptSession[str] = PromptSession(
             tongue.word("console.prompt"), history=history, completer=Words(names, tongue), complete_in_thread=True
         )
@@ -96,7 +96,16 @@ def _all_keys_kept(terminal: int) -> Iterator[None]:
 
 
 class _History(FileHistory):
-    """A history that is a convenience: without a place for it, it lives in memory."""
+    """A history that is a convenience: without a place for it, it lives in memory. Commands may hold secrets, so its
+    file, and the folder that it is in, are its user's alone."""
+
+    def __init__(self, folder: Path) -> None:
+        file = folder / "history"
+        with suppress(OSError):  # another's, or read-only: then nothing is written either
+            folder.chmod(0o700)
+            file.touch(0o600)
+            file.chmod(0o600)
+        super().__init__(str(file))
 
     def store_string(self, string: str) -> None:
         try:
