@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.cells import cell_len
 from rich.text import Text
 
+import microkernel
 from microkernel.errors import KernelError
 from microkernel.messages import Catalog
 from microkernel.plugins.console import view
@@ -81,6 +84,30 @@ def info(level: str, **protections: str) -> dict[str, Any]:
     return {**facts, **counts, "protections": {each.replace("_", " "): how for each, how in protections.items()}}
 
 
+ATTACK = "\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e\u2066x\x00"
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_nothing_that_is_rendered_drives_the_terminal(color: bool) -> None:
+    """Whatever forgot to make it plain: a text, a cell of a table, a style between."""
+    parts = [
+        Text(ATTACK), ATTACK, Text.assemble("a", (ATTACK, "red")),
+        view.Columns([view.Column(ATTACK), view.Column("", fold=True)], [[ATTACK, Text(ATTACK)]]),
+    ]  # fmt: skip
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", view.render(parts, 200, color))
+    assert all(char == "\n" or char.isprintable() for char in shown)
+    assert "title" in shown
+
+
+def test_only_one_place_writes_to_the_terminal() -> None:
+    """What is printed comes from ``view.render`` or is ours alone; ruff refuses ``print`` (T20)."""
+    allowed = {"cli/streams.py", "plugins/console/__init__.py", "plugins/console/prompt.py", "worker/children.py"}
+    source = Path(microkernel.__file__).parent
+    writing = re.compile(r"(?:stdout|stderr|stream|terminal)\.(?:buffer\.)?write\(")
+    found = {str(path.relative_to(source)) for path in source.rglob("*.py") if writing.search(path.read_text("utf-8"))}
+    assert found <= allowed
+
+
 def test_methods_are_shown_with_their_values_and_docstrings() -> None:
     shown = info("process") | {
         "methods": {"total": "(currency: str = 'CNY')", "quiet": "()"},
@@ -117,7 +144,7 @@ def test_protections_are_named_in_the_readers_language() -> None:
 
 def test_why_a_letter_is_dead_is_told_in_the_readers_language() -> None:
     dead = {"id": 1, "time": 0.0, "plugin": "p", "topic": "t", "delivery": 3, "handler": "f", "source": "kernel"}
-    dead |= {"data": {}, "reason": "p is quarantined"}
+    dead |= {"data": {}, "reason": "p is quarantined", "traceback": ""}
     for tongue, said in ((TONGUE, "p is quarantined"), (CHINESE, "p 已进入隔离区")):
         assert said in view.render(view.letters([dead], tongue))
         assert said in view.render(view.letter(dead, tongue))

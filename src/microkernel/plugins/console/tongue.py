@@ -22,6 +22,11 @@ def plain(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text.translate(_BLANK))
 
 
+def terminal_safe(text: str) -> str:
+    """The same of several lines. Everything that ``mk`` and the console print passes through it (``view.render``)."""
+    return text if text.isprintable() else "\n".join(map(plain, text.split("\n")))
+
+
 class Tongue:
     """``words`` are the command line's own by key; ``tell`` gives the text of a message by its id and fields."""
 

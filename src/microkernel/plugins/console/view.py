@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from .as_json import json_text
-from .tongue import Tongue, plain
+from .tongue import Tongue, plain, terminal_safe
 
 NOTHING = "—"
 ENDLESS = 100_000
@@ -42,10 +43,18 @@ class Column:
     fold: bool = False
 
 
+class _SafeConsole(Console):
+    """What it prints is text: no character in it drives the terminal, wherever it came from."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(terminal_safe(segment.text), segment.style)
+
+
 def render(what: Iterable[RenderableType], width: int = ENDLESS, color: bool = False) -> str:
     """As text with a newline after each line; lines are not wrapped, tables fit the width."""
     out = StringIO()
-    console = Console(
+    console = _SafeConsole(
         file=out, width=width, force_terminal=color, color_system="standard" if color else None,
         highlight=False, markup=False, emoji=False, legacy_windows=False,
     )  # fmt: skip
