@@ -27,23 +27,19 @@ COMPLAINTS = re.compile(r"Traceback|Exception ignored|lost sys.std")
 
 def run(home: Home, *args: str, closed: tuple[int, ...] = (), **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end with some of its standard streams closed, and see that nothing complains."""
-
-    def close() -> None:
-        for number in closed:
-            os.close(number)
-
     env = {**home.env, **options.pop("env", {})}
-    options = {
-        "cwd": home.folder,
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-    } | options
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    command = [*without(closed), *MK, *args]
     done = subprocess.run(
-        [*MK, *args], env=env, text=True, encoding="utf-8", timeout=PATIENCE, preexec_fn=close, check=False, **options
+        command, cwd=home.folder, env=env, text=True, encoding="utf-8", timeout=PATIENCE, check=False, **pipes
     )
     assert not COMPLAINTS.search((done.stdout or "") + (done.stderr or "")), (done.stdout, done.stderr)
     return done
+
+
+def without(closed: tuple[int, ...]) -> list[str]:
+    """What a command begins with that has these streams closed."""
+    return ["sh", "-c", 'exec "$@"' + "".join(f" {number}>&-" for number in closed), "sh"] if closed else []
 
 
 COMMANDS = {("ps",): 0, ("info", "nothere"): 1, ("explain", "MK0101"): 0, ("nocommand",): 2}
@@ -60,12 +56,9 @@ def test_every_command_does_its_work_with_streams_closed(shared: Home, closed: t
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
 def test_a_kernel_runs_with_streams_closed(home: Home, closed: tuple[int, ...]) -> None:
     home.write("greeter.py", GREETER)
-    command = [*MK, "run"]
-    close = "".join(f" {number}>&-" for number in closed)
-    script = f'exec "$@" {close}'
     with open(home.folder / "said", "w+", encoding="utf-8") as said:
         running = subprocess.Popen(
-            ["sh", "-c", script, "sh", *command],
+            [*without(closed), *MK, "run"],
             cwd=home.folder,
             env=home.env,
             stdin=subprocess.DEVNULL,
