@@ -19,7 +19,14 @@ from typing import Any
 from microkernel.embedder.calls import Later, Waiter, call_message, give_up, route, value_of
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.handlers import Embedder
-from microkernel.errors import CallTimeout, ConfigError, IsolationUnavailable, KernelClosed
+from microkernel.errors import (
+    CallTimeout,
+    ConfigError,
+    IsolationUnavailable,
+    KernelClosed,
+    KernelError,
+    shortage_in,
+)
 from microkernel.kernel import manifest
 from microkernel.kernel.clock import SystemClock
 from microkernel.kernel.grants import Review
@@ -133,17 +140,7 @@ class Kernel:
         check_places(self._places)
         if self._lock is not None:
             self._lock.read()
-        core = self._core = Core(
-            self.name,
-            FileLoader(),
-            lambda core: partial(self._host, core),
-            SystemClock(),
-            self._config,
-            self._data_dir(),
-            self._isolation,
-            self._grants,
-            self._lock,
-        )
+        core = self._core = self._make_core()
         core.places, core.reread = self._places, self._reread
         self._embedder = Embedder(core, self._failures)
         if ready is not None:
@@ -154,13 +151,32 @@ class Kernel:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Stop all plugins, in reverse order of requirement. A second time does nothing. With
-        ``raise_handler_errors`` it raises, at the end, what handlers have raised since."""
+    def _make_core(self) -> Core:
+        try:
+            return Core(
+                self.name,
+                FileLoader(),
+                lambda core: partial(self._host, core),
+                SystemClock(),
+                self._config,
+                self._data_dir(),
+                self._isolation,
+                self._grants,
+                self._lock,
+            )
+        except (OSError, RuntimeError) as error:
+            if shortage := shortage_in(error):
+                raise KernelError("MK0515", reason=shortage) from None
+            raise
+
+    def close(self, *, now: bool = False) -> None:
+        """Stop all plugins, in reverse order of requirement, each when it has handled what waits for it; ``now``:
+        without that. Idempotent. With ``raise_handler_errors`` it raises, at the end, what handlers have raised since.
+        """
         core = self._core
         if core is None or self._forked:
             return
-        core.close()
+        core.close(now)
         for host in self._hosts.values():
             host.close()
         self._hosts.clear()
@@ -306,9 +322,13 @@ class Kernel:
         """Start a plugin that does not run; ``reset`` takes it out of quarantine."""
         return self.core.start(name, reset)
 
-    def stop(self, name: str, *, cascade: bool = False) -> PluginInfo:
-        """Ask, insist, kill. Raises RequirementError if others require it, unless ``cascade``."""
-        return self.core.stop(name, cascade)
+    def stop(self, name: str, *, cascade: bool = False, now: bool = False) -> PluginInfo:
+        """Stop a plugin when it has handled what waits for it now: drain, ask, insist, kill, each with its deadline.
+
+        ``now``: do not drain; what waits becomes dead letters. Ends also the draining of a stop that is under way.
+        Raises RequirementError if others require it, unless ``cascade``.
+        """
+        return self.core.stop(name, cascade, now)
 
     def reload(self, name: str) -> ReloadReport:
         """Take the source as it is now. Raises ReloadFailed, with ``.report``, when the old source goes on."""

@@ -6,6 +6,7 @@ error can be shown in any language. Each docstring says what survives the error.
 
 from __future__ import annotations
 
+import errno
 import re
 from functools import cache
 from typing import Any
@@ -26,6 +27,11 @@ def _escaped(surrogate: re.Match[str]) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
+_SHORTAGES = frozenset({
+    errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS,
+})  # fmt: skip
+
+
 @cache
 def _english() -> dict[str, str]:
     import tomllib  # only who shows an error needs it
@@ -43,6 +49,8 @@ class KernelError(Exception):
 
     id: str
     fields: dict[str, Any]
+    shortage: str = ""
+    """What the system had run out of, where that is the cause: the same may succeed later."""
 
     def __init__(self, id: str, /, **fields: Any) -> None:
         super().__init__(id, fields)
@@ -73,6 +81,24 @@ class KernelError(Exception):
 
 def _rebuild(kind: type[KernelError], id: str, fields: dict[str, Any]) -> KernelError:
     return kind(id, **fields)
+
+
+def shortage_in(error: BaseException) -> str:
+    """Return what the system has run out of, in words, if that is why ``error`` was raised; else an empty text."""
+    if isinstance(error, KernelError):
+        return error.shortage
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "no more threads or processes"
+    if isinstance(error, OSError) and error.errno in _SHORTAGES:
+        return _words_of(error)
+    return ""
+
+
+def _words_of(error: OSError) -> str:
+    words = (error.strerror or str(error)).lower()
+    return f"no more threads or processes ({words})" if error.errno == errno.EAGAIN else words
 
 
 class PluginNotFound(KernelError):

@@ -19,7 +19,7 @@ from tests.attacks.support import (
     gone,
 )
 
-QUICK = {"stop": 0.15, "insist": 0.15}
+QUICK = {"drain": 0.1, "stop": 0.15, "insist": 0.15}
 
 BUSY = """
 class Plugin(IPlugin):

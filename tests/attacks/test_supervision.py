@@ -17,7 +17,7 @@ from microkernel.kernel.manifest import Group
 from tests.attacks.support import Plugins, eventually, state_is
 
 BOTH = pytest.mark.parametrize("level", ["thread", "process"])
-QUICK = {"stop": 0.3, "insist": 0.3, "heartbeat": 0.05}
+QUICK = {"drain": 0.1, "stop": 0.3, "insist": 0.3, "heartbeat": 0.05}
 STUCK = """
 class Plugin(IPlugin):
     def __init__(self, api): self.api = api
@@ -210,6 +210,119 @@ def test_a_storm_of_restarts_is_one_plugins_own(plugins: Plugins) -> None:
         kernel.kill("storm")
 
 
+def in_order(plugins: Plugins, strategy: str, names: tuple[str, ...], **more: str) -> Kernel:
+    """A group of these members, none of which requires another; they say when they start and stop."""
+    said = """
+    class Plugin(IPlugin):
+        def __init__(self, api): self.api = api
+        def start(self): self.api.emit("group.began", name=self.api.name)
+        def stop(self): self.api.emit("group.ended", name=self.api.name)
+        @expose
+        def die(self): os.kill(os.getpid(), signal.SIGKILL)
+        @expose
+        def answer(self): return self.api.generation
+    """
+    for name in names:
+        restart = more.get(name, "permanent")
+        plugins.add(name, said, supervision={"restart": restart, "backoff": 0.01})
+    return plugins.kernel(config=KernelConfig(group={"g": Group(strategy, names)}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+def test_a_group_starts_in_its_order_and_stops_in_the_reverse_one(plugins: Plugins, strategy: str) -> None:
+    names = ("zoo", "yak", "ant", "bee", "mole")
+    kernel = in_order(plugins, strategy, names)
+    began: list[str] = []
+    ended: list[str] = []
+
+    def listen(kernel: Kernel) -> None:
+        kernel.on("group.began", lambda name: began.append(name), inline=True)
+        kernel.on("group.ended", lambda name: ended.append(name), inline=True)
+
+    kernel.open(listen)
+    kernel.close()
+    assert began == [*names]
+    assert ended == [*reversed(names)]
+
+
+def test_requirements_count_before_the_order_of_a_group(plugins: Plugins) -> None:
+    kernel = in_order(plugins, "one_for_one", ("first", "second", "third"))
+    plugins.healthy("first", requires=["second"])
+    with kernel:
+        assert [kernel.info(name).state for name in ("first", "second", "third")] == ["active"] * 3
+
+
+def test_a_member_that_fails_keeps_no_other_from_starting(plugins: Plugins) -> None:
+    kernel = in_order(plugins, "one_for_all", ("first", "second", "third"))
+    plugins.add("first", "raise OSError")
+    with kernel:
+        states = [kernel.info(name).state for name in ("first", "second", "third")]
+    assert states == ["failed", "active", "active"]
+
+
+def test_a_temporary_member_is_stopped_and_not_restarted_with_its_group(plugins: Plugins) -> None:
+    with in_order(plugins, "one_for_all", ("db", "job", "web"), job="temporary") as kernel:
+        told = Told(kernel)
+        with pytest.raises(PluginDied):
+            kernel.call("db.die")
+        for name in ("db", "web"):
+            eventually(lambda n=name: kernel.info(n).generation == 2, f"{name} is restarted")  # type: ignore[misc]
+            state_is(kernel, name, "active")
+        job = state_is(kernel, "job", "stopped")
+        assert (job.generation, job.restarts, job.error_id) == (1, 0, "MK0224")
+        assert told.of("MK0224") == [("job", "stopped: db of its group died, and a temporary plugin is not restarted")]
+        assert kernel.start("job").generation == 2
+
+
+def test_a_temporary_member_that_dies_takes_no_other_with_it(plugins: Plugins) -> None:
+    with in_order(plugins, "one_for_all", ("db", "job", "web"), job="temporary") as kernel:
+        with pytest.raises(PluginDied):
+            kernel.call("job.die")
+        state_is(kernel, "job", "stopped")
+        assert [kernel.call(f"{name}.answer") for name in ("db", "web")] == [1, 1]
+
+
+# What others require
+
+REQUIRED = """
+class Plugin(IPlugin):
+    def __init__(self, api): self.api = api
+    def start(self):
+        if self.api.generation > 1 and not self.api.get_data("mended"): raise OSError("the disk is gone")
+    def stop(self): pass
+    @expose
+    def die(self): os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("how", ["restarts fail", "kill"])
+def test_what_requires_a_plugin_that_is_down_is_shown_and_published(plugins: Plugins, how: str) -> None:
+    plugins.add("store", REQUIRED, supervision={"intensity": 1, "backoff": 0.01})
+    plugins.healthy("web", requires=["store"])
+    plugins.healthy("other")
+    states: list[dict[str, object]] = []
+    with plugins.kernel() as kernel:
+        told = Told(kernel)
+        kernel.on("kernel.state", lambda event: states.append(event.data), inline=True)
+        if how == "kill":
+            kernel.kill("store")
+        else:
+            with pytest.raises(PluginDied):
+                kernel.call("store.die")
+        down = state_is(kernel, "store", "quarantined", "stopped").state
+        plugin, text = told.wait_for("MK0225")
+        assert (plugin, text) == ("web", f"runs without what it requires: store, which is {down}")
+        info = kernel.info("web")
+        assert (info.state, info.error_id) == ("active", "MK0225")
+        assert [state["error"] for state in states if state["plugin"] == "web"] == [info.error]
+        assert kernel.info("other").error is None
+        kernel.set_data("mended", True)
+        kernel.start("store", reset=True)
+        assert kernel.info("web").error is None
+        assert [state["error"] for state in states if state["plugin"] == "web"][1:] == [None]
+        assert told.of("MK0225") == [("web", text)]
+
+
 # Probation
 
 VERSIONED = """
@@ -306,8 +419,10 @@ def test_whatever_goes_wrong_at_a_start_is_that_plugins_own(
         pid = kernel.info("frail").pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        assert state_is(kernel, "frail", "failed").error_id == "MK0699"
+        info = state_is(kernel, "frail", "quarantined")
+        assert "MK0205" in str(info.error)
+        assert "ZeroDivisionError" in str(info.error)
         assert "ZeroDivisionError" in caplog.text
-        with pytest.raises(KernelError, match="MK0699"):
-            kernel.start("frail")
+        with pytest.raises(KernelError, match=r"MK0699.*ZeroDivisionError"):
+            kernel.start("frail", reset=True)
         assert kernel.info("healthy").state == "active"

@@ -209,6 +209,61 @@ def test_a_second_signal_kills_it(home: Home, start: Start) -> None:
     assert list((home.runtime / "microkernel").iterdir()) == []
 
 
+CRAWL = """
+# /// script
+# [tool.microkernel]
+# limits = {{ drain = {drain}, stop = 0.5, insist = 0.5 }}
+# ///
+import time
+from microkernel import IPlugin, on
+
+class Plugin(IPlugin):
+    def __init__(self, api): self.api, self.done = api, 0
+    def start(self):
+        for n in range(30): self.api.emit("step", n=n)
+    def stop(self): print(f"done: {{self.done}}", flush=True)
+    @on("step")
+    def step(self, n: int):
+        time.sleep({seconds})
+        self.done += 1
+"""
+
+
+def test_what_waits_is_handled_before_it_ends(home: Home, start: Start) -> None:
+    home.write("crawl.py", CRAWL.format(drain=60, seconds=0.01))
+    running = start("--headless")
+    running.wait_for("✓ crawl")
+    assert running.end() == 0
+    assert "done: 30" in running.text
+    assert "not handled" not in running.text
+
+
+def test_one_line_says_how_many_events_were_not_handled(home: Home, start: Start) -> None:
+    home.write("crawl.py", CRAWL.format(drain=0, seconds=3600))
+    running = start("--headless")
+    running.wait_for("✓ crawl")
+    assert running.end() == 0
+    assert [line for line in running.output if "not handled" in line] == ["! MK0226  events that were not handled: 30"]
+
+
+def test_a_second_signal_ends_a_drain(home: Home, start: Start) -> None:
+    home.write("crawl.py", CRAWL.format(drain=3600, seconds=3600))
+    running = start("--headless")
+    running.wait_for("✓ crawl")
+    running.process.send_signal(signal.SIGTERM)
+    running.wait_for("stopping")
+    time.sleep(SAME)
+    assert running.end(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
+def test_stop_now_does_not_wait_for_what_waits(home: Home, start: Start) -> None:
+    home.write("crawl.py", CRAWL.format(drain=3600, seconds=3600))
+    running = start("--headless")
+    running.wait_for("✓ crawl")
+    assert home.mk("stop", "--now", "crawl").returncode == 0
+    assert json.loads(home.mk("ps", "--json").stdout)[0]["state"] == "stopped"
+
+
 def test_who_did_not_stop_are_plugins_of_the_operator_that_run(home: Home) -> None:
     home.write("greeter.py", GREETER)
     home.write("broken.py", GREETER.replace("def start(self): ", "def start(self): 1 / 0; "))

@@ -156,10 +156,11 @@ def start(
 def stop(
     name: Name,
     cascade: Annotated[bool, typer.Option("--cascade", help=_say("option.cascade"))] = False,
+    now: Annotated[bool, typer.Option("--now", help=_say("option.now"))] = False,
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.stop(name, cascade), about=name)
+    _do(kernel, as_json, lambda verbs: verbs.stop(name, cascade, now), about=name)
 
 
 @app.command(help=_say("help.reload"))

@@ -119,7 +119,7 @@ class Run:
             return  # it never began
         for name in self._ours if self._begun else ():
             with suppress(KernelError):
-                core.stop(name)
+                core.stop(name, now=True)
         self._printer.silent = False
         if self._begun:
             self._output.notice(self._output.tongue.word("run.stopping"), "direct")

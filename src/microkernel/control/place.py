@@ -78,7 +78,11 @@ class Outbox:
     def _wait(self) -> None:
         """Write on when there is room. A copy of the descriptor: the reactor watches each for one thing."""
         if self._writer < 0:
-            self._writer = os.dup(self._connection.fileno())
+            try:
+                self._writer = os.dup(self._connection.fileno())
+            except OSError as error:
+                self._give_up(f"its socket is full, and no descriptor is left to wait for room: {error.strerror}")
+                return
             self._reactor.watch(self._writer, self._write, write=True)
             self._reactor.later(STALLED, partial(self._look, self._sent))
 

@@ -61,10 +61,13 @@ class ControlServer:
 
     def open(self) -> None:
         """Listen. Raises KernelError: MK0702 where another kernel does, MK0704 where the place is not ours."""
-        secure(self.path.parent)
-        with locked(self.path.parent):
-            self._clear_the_way()
-            self._listener = self._listen()
+        try:
+            secure(self.path.parent)
+            with locked(self.path.parent):
+                self._clear_the_way()
+                self._listener = self._listen()
+        except OSError as error:
+            raise ConfigError("MK0705", path=str(self.path), reason=(error.strerror or str(error)).lower()) from None
         self.core.reactor.run(partial(self.core.reactor.watch, self._listener.fileno(), self._accept))
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from microkernel.embedder.coroutines import CoroutineRunner, running_loop
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.inline import Entry, Inline, run_alone
 from microkernel.embedder.sharing import Shared
+from microkernel.errors import KernelError, shortage_in
 from microkernel.kernel.kept import Pending
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.letters import EventLetter
@@ -102,8 +103,12 @@ class Embedder:
 
     def _begin(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=f"{self._core.name}-embedder", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name=f"{self._core.name}-embedder", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise KernelError("MK0515", reason=shortage_in(error) or str(error)) from None
+            self._thread = thread
 
     def _cancel(self, registered: Registered) -> None:
         if self._handlers.pop(registered.number, None) is not None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from microkernel.errors import PluginLoadError
+from microkernel.errors import PluginLoadError, shortage_in
 from microkernel.hosts._confined_place import ConfinedPlace
 from microkernel.hosts._links import settled
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
@@ -75,7 +75,9 @@ class ConfinedHost(WorkerHost):
             _make_data_folder(Path(load.data_dir))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise PluginLoadError("MK0129", path=load.data_dir, reason=reason) from None
+            failure = PluginLoadError("MK0129", path=load.data_dir, reason=reason)
+            failure.shortage = shortage_in(error)
+            raise failure from None
         limits = limits_of(spec.limits)
         leads = where_they_lead(spec)
         read = [spec.source, *(leads[path] or path for path in map(absolute, may.fs_read))]

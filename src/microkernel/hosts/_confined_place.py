@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from microkernel.errors import ProtocolError
+from microkernel.errors import ProtocolError, shortage_in
 from microkernel.hosts._broker import Broker
 from microkernel.hosts._disk_usage import measure_disk
 from microkernel.hosts._file_attributes import FileAttributes
@@ -45,9 +45,19 @@ class ConfinedPlace(WorkerPlace):
         overhead: int,
         stays_closed: Callable[[str, str, str], object],
     ) -> None:
-        super().__init__(spec.load, feed, uplink, reactor, scratch, folder)
-        self._limits = spec.limits
         self._folders = [spec.load.data_dir, *([folder] if folder else [])]
+        self._requests: list[RequestSocket] = []
+        try:
+            if level == "sandbox":
+                self._requests.append(FileAttributes(self._folders, reactor, self._malformed))
+            if net := spec.permissions.net:
+                self._requests.append(Broker(spec.load.name, net, reactor, self._malformed))
+            super().__init__(spec.load, feed, uplink, reactor, scratch, folder)
+        except BaseException:  # there are too few descriptors
+            for each in self._requests:
+                each.drop()
+            raise
+        self._limits = spec.limits
         self._expected = ("files",) if is_open else ()
         self._usage = usage
         self._level = level
@@ -56,11 +66,6 @@ class ConfinedPlace(WorkerPlace):
         self._stays_closed = partial(stays_closed, spec.load.name)
         self._confined = Confined()
         self._sentence = ""
-        self._requests: list[RequestSocket] = []
-        if level == "sandbox":
-            self._requests.append(FileAttributes(self._folders, reactor, self._malformed))
-        if net := spec.permissions.net:
-            self._requests.append(Broker(spec.load.name, net, reactor, self._malformed))
         if frames := spec.limits.get("frames", 0):
             self._channel.rate = Rate(frames)
 
@@ -100,7 +105,12 @@ class ConfinedPlace(WorkerPlace):
         else:
             for path, reason in message.closed.items():
                 self._stays_closed(path, reason)
-            self._usage.add(self, self._look, self._look_failed)
+            try:
+                self._usage.add(self, self._look, self._look_failed)
+            except RuntimeError as error:  # no thread is left to measure it
+                self._sentence = shortage_in(error) or str(error)
+                self.kill()
+                return
             for each in self._requests:
                 each.open()
             super()._begin_talk()

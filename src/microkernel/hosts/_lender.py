@@ -32,6 +32,11 @@ class Lender:
         self._reactor.unwatch(self._end.fileno())
         self._end.close()
 
+    def drop(self) -> None:
+        """It was never opened: there is no worker."""
+        self._end.close()
+        self.theirs.close()
+
     def _read(self) -> None:
         try:
             data = self._end.recv(_LONGEST, socket.MSG_DONTWAIT)

@@ -53,6 +53,11 @@ class RequestSocket:
         with self._lock:  # an answer that is just being sent is sent before
             self._end.close()
 
+    def drop(self) -> None:
+        """Close both ends of one that was never opened, because there is no worker."""
+        self._end.close()
+        self.theirs.close()
+
     def consider(self, data: bytes) -> None:
         """Answer one request, or have it worked on. Raises InvalidArguments or ValueError if it does not fit."""
         raise NotImplementedError

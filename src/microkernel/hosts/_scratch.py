@@ -39,6 +39,8 @@ class Scratch:
         with self._lock, suppress(OSError):
             if not self._home:
                 self._make_home()
+            if not self._home:
+                return ""
             folder = f"{self._home}/{plugin}-{next(self._serial)}"
             os.mkdir(folder, 0o700)
             os.chmod(folder, self._mode)
@@ -91,6 +93,8 @@ class Scratch:
                 os.chmod(home, self._mode)
                 self._home, self._handle = home, handle
                 return
+            with suppress(OSError):  # another kernel swept it away, or else it would be left: it could not be locked
+                os.rmdir(home)
 
     def _beside(self, name: str, work: Callable[[], object]) -> None:
         def run() -> None:

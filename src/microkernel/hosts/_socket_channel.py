@@ -31,6 +31,8 @@ _MOST_CONTROL = 100_000
 """How many messages outside the feed may wait for it."""
 # More bytes than a socket's buffer can hold: what is read beyond them was sent meanwhile.
 _MAX_BUFFERED = 2 * 1024 * 1024
+# Seconds after which a full socket is tried again where there is no descriptor to watch it with.
+_PAUSE = 0.02
 _AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
@@ -80,9 +82,14 @@ class Outbox:
         self._end_wait()
 
     def _wait_for_room(self) -> None:
-        if not self.closed:
+        if self.closed:
+            return
+        try:
             self._room_handle = os.dup(self._socket.fileno())  # the descriptor itself may be watched for reading
-            self._reactor.watch(self._room_handle, self._room, write=True)
+        except OSError:  # there is no descriptor left: it is tried again, without being told of room
+            self._reactor.later(_PAUSE, self._room)
+            return
+        self._reactor.watch(self._room_handle, self._room, write=True)
 
     def _room(self) -> None:
         self._end_wait()

@@ -46,11 +46,13 @@ class UsageMonitor:
         self._ending = threading.Event()
 
     def add(self, key: object, look: Callable[[], Look], on_failure: Callable[[Exception], object]) -> None:
+        """Raises RuntimeError if a thread is needed and the system has none left."""
         with self._lock:
             self._watched[key] = _Watched(look, on_failure, self._clock() + _INTERVAL)
             if self._thread is None and not self._ending.is_set():
-                self._thread = threading.Thread(target=self._run, name="microkernel-usage", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="microkernel-usage", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def remove(self, key: object) -> None:
         """Idempotent. A look that is running is abandoned at its next step."""

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,10 @@ class WorkerPlace:
         self._handling = threading.Lock()
         self._asked = False
         self._closed = False
-        down, self._worker_down = _pair()
-        up, self._worker_up = _pair()
+        ends = _Ends()
+        (down, self._worker_down), (up, self._worker_up) = ends.down, ends.up
         self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
-        self._lane_pairs = [blocking_pair() for _ in range(LANES)]
+        self._lane_pairs = ends.lanes
         self._free: deque[Lane] = deque()
         self.wake, self.pump = self._channel.post_pump, self._channel.pump
         patience = Patience(MOMENT, gives_way=True)
@@ -64,7 +65,7 @@ class WorkerPlace:
             for i, (ours, _) in enumerate(self._lane_pairs)
         ]
         self._free.extend(self._lanes)
-        self._pipes = (os.pipe(), os.pipe())
+        self._pipes = ends.pipes
         self._outputs = [
             Output(_unblocked(pipe[0]), reactor, partial(tell, uplink), uplink.secrets)
             for pipe, tell in zip(self._pipes, (_printed, _complained), strict=True)
@@ -234,11 +235,39 @@ def _complained(uplink: Uplink, line: str) -> None:
         uplink.output("stderr", line)
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
+class _Ends:
+    """Both ends of all that connects a worker with the kernel. Raises OSError, with nothing left open, where there are
+    too few descriptors."""
+
+    def __init__(self) -> None:
+        with ExitStack() as opened:
+            self.down, self.up = (_buffered(_pair(opened)) for _ in range(2))
+            self.lanes = [_pair(opened) for _ in range(LANES)]
+            self.pipes = _pipe(opened), _pipe(opened)
+            opened.pop_all()
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def _pair(opened: ExitStack) -> Pair:
     ours, theirs = blocking_pair()
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    opened.callback(ours.close)
+    opened.callback(theirs.close)
     return ours, theirs
+
+
+def _buffered(pair: Pair) -> Pair:
+    for end in pair:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    return pair
+
+
+def _pipe(opened: ExitStack) -> tuple[int, int]:
+    pipe = os.pipe()
+    for end in pipe:
+        opened.callback(os.close, end)
+    return pipe
 
 
 def _unblocked(descriptor: int) -> int:

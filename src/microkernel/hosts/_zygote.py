@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import logging
 import os
 import signal
@@ -11,13 +12,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from microkernel.errors import IsolationUnavailable
+from microkernel.errors import IsolationUnavailable, shortage_in
 from microkernel.hosts._processes import STACKS, STACKS_SIGNAL, is_alive
 from microkernel.hosts._sockets import above_standard_streams, blocking_pair
 from microkernel.hosts._surroundings import interpreter_options, zygote_environment
@@ -112,14 +113,15 @@ class Zygote:
                 if isinstance(error, ConnectionError) or self._control is not control:
                     self._reactor.run(partial(self._died, control))
                     return None
-                raise self._unavailable(f"no answer from the zygote: {error}") from None
+                raise self._unavailable(f"no answer from the zygote: {error}", shortage_in(error)) from None
         has_answered = arrived[0].wait(_READY)
         if arrived[1]:
             return arrived[1][0]
         self._drop(number)
         if has_answered and number not in self._refusals:
             return None
-        raise self._unavailable(f"no process can be started: {self._refusals.pop(number, 'no answer')}")
+        refusal = _named(self._refusals.pop(number, ""))
+        raise self._unavailable(f"no process can be started: {refusal or 'no answer'}", refusal)
 
     def ensure(self) -> None:
         """Start it if it does not run. Raises IsolationUnavailable if it cannot be started."""
@@ -150,8 +152,10 @@ class Zygote:
         for table in (self._forks, self._watched, self._workers):
             table.pop(number, None)
 
-    def _unavailable(self, reason: str) -> IsolationUnavailable:
-        return IsolationUnavailable("MK0501", level=self._level, reason=reason)
+    def _unavailable(self, reason: str, shortage: str = "") -> IsolationUnavailable:
+        error = IsolationUnavailable("MK0501", level=self._level, reason=reason)
+        error.shortage = shortage
+        return error
 
     def _ensure(self) -> socket.socket | None:
         """None when one has died before it was ready."""
@@ -162,9 +166,13 @@ class Zygote:
         return self._control
 
     def _start(self) -> None:
-        ours, their_end = blocking_pair()
-        theirs = above_standard_streams(their_end.detach())
-        lifeline, self._lifeline = map(above_standard_streams, os.pipe())
+        with ExitStack() as opened:
+            ours, their_end = blocking_pair()
+            opened.callback(ours.close)
+            theirs = above_standard_streams(their_end.detach())
+            opened.callback(os.close, theirs)
+            lifeline, self._lifeline = map(above_standard_streams, os.pipe())
+            opened.pop_all()
         self._ready = threading.Event()
         self._is_unfit = False
         try:
@@ -172,7 +180,8 @@ class Zygote:
         except OSError as error:
             ours.close()
             os.close(self._lifeline)
-            raise self._unavailable(f"{self._python}: {error.strerror}") from None
+            shortage = shortage_in(error)
+            raise self._unavailable(f"{self._python}: {shortage or error.strerror}", shortage) from None
         finally:
             os.close(theirs)
             os.close(lifeline)
@@ -221,10 +230,13 @@ class Zygote:
             self._lock.release()
 
     def _arrived(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        event, forks = self._forks.pop(message["forked"], (threading.Event(), []))
-        fork = Fork(message["pid"], descriptors[0])
-        self._workers[message["forked"]] = fork
-        forks.append(fork)
+        number = message["forked"]
+        event, forks = self._forks.pop(number, (threading.Event(), []))
+        if descriptors:
+            fork = self._workers[number] = Fork(message["pid"], descriptors[0])
+            forks.append(fork)
+        else:  # there was no room for its handle. The worker ends by itself when its place closes the channel
+            self._refusals[number] = "too many open files"
         event.set()
 
     def _died(self, control: socket.socket) -> None:
@@ -257,6 +269,11 @@ class Zygote:
             if process.stderr is not None:
                 process.stderr.close()
             process.wait()
+
+
+def _named(refusal: str) -> str:
+    """Why no worker was forked: what the system says of too many processes says nothing of them."""
+    return shortage_in(BlockingIOError(errno.EAGAIN, refusal)) if refusal == os.strerror(errno.EAGAIN) else refusal
 
 
 def _last_words(process: subprocess.Popen[bytes] | None) -> tuple[bool, str]:

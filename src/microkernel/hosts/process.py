@@ -28,8 +28,12 @@ class ProcessPlace(WorkerPlace):
     def __init__(
         self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str
     ) -> None:
-        super().__init__(load, feed, uplink, reactor, scratch, folder)
         self._lender = Lender(reactor, uplink, self._malformed)
+        try:
+            super().__init__(load, feed, uplink, reactor, scratch, folder)
+        except BaseException:
+            self._lender.drop()
+            raise
 
     def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
         try:

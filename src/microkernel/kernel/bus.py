@@ -85,9 +85,13 @@ class Bus:
         return letter.subscription.receiver.mailbox.accept(letter) or self._overflows(letter, source)
 
     def _overflows(self, letter: EventLetter, source: str) -> bool:
-        """There is no room: what its policy says. False if it must wait for some."""
+        """Apply the overflow policy; a letter for a plugin that is stopping is a dead letter. Return False if it must
+        wait for room."""
         subscription = letter.subscription
         mailbox = subscription.receiver.mailbox
+        if mailbox.is_closed:
+            self._bury(letter, f"{subscription.owner} is stopping")
+            return True
         policy = "reject" if source == subscription.owner else subscription.overflow
         if policy == "block" and len(mailbox.latecomers) < _MOST_LATECOMERS:
             return False

@@ -1,10 +1,11 @@
-"""What follows when an instance ends that nobody asked to: its letters, its budget, the next generation.
+"""What follows an end that nobody asked for, and a start that fails again: letters, budget, the next generation.
 
 Each change holds the plugin's lock. Nothing here runs on a thread of a plugin, nor on the reactor's: these wait.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,13 +17,12 @@ from microkernel.kernel.groups import companions
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.manifest import Group
-from microkernel.kernel.ports import Exit, Snapshot
+from microkernel.kernel.ports import Exit
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import Record, Registry
 from microkernel.kernel.remains import Remains
 from microkernel.kernel.stacks import place_in
 from microkernel.kernel.supervisor import Verdict, judge
-from microkernel.kernel.threads import in_thread
 
 
 class Deaths:
@@ -43,7 +43,7 @@ class Deaths:
         self._reactor = reactor
         self._journal = journal
         self._groups = groups
-        self.bring_up: Callable[[Record, Snapshot | None], object]
+        self.bring_up: Callable[..., object]
         self.closing = False
         """The kernel ends: nobody comes back."""
 
@@ -62,6 +62,9 @@ class Deaths:
     def overdue(self, instance: Instance, seconds: float, what: str) -> None:
         """It is silent for too long, in a handler or otherwise: it is ended, and that is a death."""
         record = instance.record
+        if instance.dismissed:
+            instance.hurried = True  # it is being drained, and hangs: that ends here
+            return
         stack = instance.place.stack()
         with record.lock:
             if record.instance is not instance or instance.dismissed:
@@ -82,21 +85,34 @@ class Deaths:
             if self._endings.end(instance, gently=False) is None:
                 self._lost(record, "it said that it ends, and did not")
 
-    def follow(self, record: Record, instance: Instance, exit: Exit) -> None:
-        """With the lock held: its letters go back, and the supervisor decides."""
+    def try_again(self, record: Record, error: KernelError) -> None:
+        """A start that may be tried again failed: it counts like a death. With the lock held."""
+        instance = record.instance or record.newborn
         if record.killing:
             return
-        letters = self._remains.reclaim(record, instance, exit.reason)
+        if instance is not None and instance.exit is None and self._endings.end(instance) is None:
+            record.instance = instance
+            self._lost(record, error.text)
+            return
+        stack = str(error.fields.get("traceback", ""))
+        self.follow(record, instance, Exit(error.text, code=1, stack=stack), error)
+
+    def follow(
+        self, record: Record, instance: Instance | None, exit: Exit, error: KernelError | None = None
+    ) -> None:
+        """With the lock held: its letters go back, and the supervisor decides. ``error``: what is shown meanwhile, if
+        it is not that the plugin died."""
+        if record.killing:
+            return
+        letters = self._remains.reclaim(record, instance, exit.reason) if instance is not None else []
         record.instance = record.newborn = None
         record.step("died")
-        from random import random  # it takes a while to load, and most never die
-
         abnormal = exit.code != 0 or exit.signal is not None
-        now, dice = time.monotonic() - record.in_backoff, random()
+        now, dice = time.monotonic() - record.in_backoff, _dice()
         policy = record.manifest.supervision
         verdict = judge(policy, record.history, now, abnormal=abnormal, jitter=dice, blameless=exit.blameless)
         record.history = verdict.history
-        record.error = KernelError("MK0203", reason=exit.reason, traceback=exit.stack)
+        record.error = error or KernelError("MK0203", reason=exit.reason, traceback=exit.stack)
         again = self._remains.put_back(record, letters)
         if verdict.delay is not None and not self.closing:
             self._restart_later(record, exit, verdict, verdict.delay)
@@ -116,7 +132,9 @@ class Deaths:
         with_it = [] if exit.blameless else companions(self._groups, record.name)
         restart = partial(self._restart_group, record, with_it) if with_it else partial(self._restart, record)
         record.backoff_since = time.monotonic()
-        record.forget_restart = self._reactor.later(delay, partial(in_thread, restart, f"{record.name}-restart"))
+        record.forget_restart = self._reactor.later(
+            delay, partial(self._reactor.beside, restart, f"{record.name}-restart")
+        )
 
     def _leave_down(self, record: Record, exit: Exit, verdict: Verdict) -> None:
         if verdict.spent:
@@ -128,7 +146,8 @@ class Deaths:
             self._journal.report("error", record.name, record.error)
             self._remains.empty(record, f"{record.name} is quarantined")
             for name in companions(self._groups, record.name):
-                in_thread(partial(self._put_down, name, record.name), f"{name}-stop")
+                error = KernelError("MK0223", cause=record.name)
+                self._reactor.beside(partial(self._put_down, name, error), f"{name}-stop")
         else:
             record.step("ended")
             self._journal.report("warn", record.name, KernelError("MK0203", reason=exit.reason))
@@ -141,15 +160,18 @@ class Deaths:
             record.forget_restart = None
             record.in_backoff += time.monotonic() - record.backoff_since
             record.restarts += 1
-            self.bring_up(record, record.snapshot)
+            self.bring_up(record, record.snapshot, again=True)
 
     # Groups
 
     def _restart_group(self, record: Record, names: list[str]) -> None:
-        """The others stop first, the last one first; then all start, in order. Each holds its own lock only."""
+        """The others stop first, the last one first; then all start, in order, but for ``temporary`` ones. Each step
+        holds the lock of one plugin only."""
         others = [self._registry.get(name) for name in names if name in self._registry]
         for other in reversed(others):
-            if self._pull(other, record.name):
+            if other.manifest.supervision.restart == "temporary":
+                self._put_down(other.name, KernelError("MK0224", cause=record.name))
+            elif self._pull(other, record.name):
                 self._journal.announce("MK0222", "notice", other.name, cause=record.name)
         for each in _in_order([record, *others], self._groups):
             self._restart(each)
@@ -171,19 +193,28 @@ class Deaths:
             self._journal.changed(record)
             return True
 
-    def _put_down(self, name: str, cause: str) -> None:
-        """Who cannot be without a plugin that is quarantined is stopped."""
+    def _put_down(self, name: str, error: KernelError) -> None:
+        """Stop a plugin because of its group, as by hand; ``error`` says why. Does nothing for one that does not run.
+        """
         if name not in self._registry:
             return
         record = self._registry.get(name)
-        self._pull(record, cause)
         with record.lock:
-            if record.state == "backoff":
-                record.step("ended")
-                record.error = KernelError("MK0223", cause=cause)
-                self._remains.empty(record, f"{cause} of its group is quarantined")
-                self._journal.report("warn", record.name, record.error)
-                self._journal.changed(record)
+            if record.state not in ("active", "backoff") or self.closing:
+                return
+            if record.forget_restart is not None:
+                record.forget_restart()
+            died = self._endings.take_down(record)
+            self._remains.empty(record, error.text, died)
+            self._tell_put_down(record, error)
+
+    def _tell_put_down(self, record: Record, error: KernelError) -> None:
+        if record.state == "zombie":
+            self.tell_end(record)
+            return
+        record.error = error
+        self._journal.report("warn", record.name, error)
+        self._journal.changed(record)
 
     # Zombies
 
@@ -202,6 +233,11 @@ class Deaths:
         else:
             self._journal.announce("MK0219", "notice", record.name)
         self._journal.changed(record)
+
+
+def _dice() -> float:
+    """A random number from 0 to 1. Not by ``random``: a module may be impossible to load when something has run out."""
+    return int.from_bytes(os.urandom(4)) / 2**32
 
 
 def _at(instance: Instance, stack: str) -> str:

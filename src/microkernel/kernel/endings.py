@@ -1,4 +1,4 @@
-"""How an instance is made to end: asked, then insisted on, then killed, each with its deadline."""
+"""How an instance is made to end: drained, asked, insisted on, killed, each with its deadline."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from microkernel.kernel.births import load_error
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.ports import Exit
+from microkernel.kernel.registry import Record
 from microkernel.wire import codec, messages
 
 _FIRST_PAUSE = 0.01
+# Seconds from one look at a mailbox that is being drained to the next: the first, and the longest.
+_DRAIN_PAUSES = (0.001, 0.02)
 _LONGEST_PAUSE = 0.2
 _FAREWELL = 1.0
 """Seconds for who has failed, and is ending, to be gone: an exception in the middle of that only makes noise."""
@@ -36,9 +39,44 @@ class Endings:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
+    def take_down(self, record: Record) -> Instance | None:
+        """Go through the states from the present one to ``stopped`` or ``zombie``; an instance handles what waits for
+        it before it stops. Return an instance that died over that. With the record's lock held."""
+        instance, died = record.instance, None
+        record.step("stop")
+        if instance is not None:
+            record.mailbox.close()
+            instance.dismissed = True
+        self._journal.changed(record)
+        ended = True
+        if instance is not None:
+            died = None if self._drain(instance) else instance
+            ended = self.retire(instance)[1]
+        record.instance = None
+        if record.state == "stopping":
+            record.step("ended" if ended else "stuck")
+        return died
+
+    def _drain(self, instance: Instance) -> bool:
+        """Wait until the mailbox is empty, for at most ``limits.drain``. Return whether the instance has survived that.
+
+        An end of the instance, a kill and a stop that does not want to wait (``hurried``) end it. The mailbox is looked
+        at again and again, because whoever empties it must not pay for being watched.
+        """
+        record, (pause, longest) = instance.record, _DRAIN_PAUSES
+        until = time.monotonic() + instance.manifest.limits.drain
+        while not (record.mailbox.is_idle or instance.hurried or record.killing) and time.monotonic() < until:
+            if instance.gone.wait(min(pause, max(0.0, until - time.monotonic()))):
+                break
+            pause = min(2 * pause, longest)
+        if instance.exit is None or record.killing:
+            return True
+        self._journal.report("warn", instance.name, KernelError("MK0203", reason=instance.exit.reason))
+        return False
+
     def retire(self, instance: Instance) -> tuple[messages.Stopped | None, bool]:
         """Have an instance stop: what it said at the end, and whether it has ended."""
-        self._ask(instance, messages.Stop())
+        self._ask(instance, messages.Stop(within=instance.manifest.limits.stop))
         return self.see_out(instance)
 
     def export(self, instance: Instance) -> codec.Raw | None:

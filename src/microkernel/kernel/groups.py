@@ -7,6 +7,15 @@ from collections.abc import Iterable
 from microkernel.kernel.manifest import Group
 
 
+def predecessors(groups: Iterable[Group]) -> dict[str, set[str]]:
+    """Return, for each member of a group, the members that start before it and stop after it."""
+    before: dict[str, set[str]] = {}
+    for group in groups:
+        for index, name in enumerate(group.plugins):
+            before.setdefault(name, set()).update(group.plugins[:index])
+    return before
+
+
 def companions(groups: Iterable[Group], name: str) -> list[str]:
     """Who is restarted with ``name`` when that has died, in the order of starting.
 

@@ -118,9 +118,9 @@ def _source_of(record: Record) -> PluginSource:
     return PluginSource(record.name, path_value(path), record.state, record.manifest.requires, error, record.built_in)
 
 
-def describe(record: Record, now: float, on_board: int) -> PluginInfo:
-    """The record as it is shown; ``on_board`` is what its keys take."""
-    instance, error, counts = record.instance, record.error, record.counts
+def describe(record: Record, now: float, on_board: int, lacking: KernelError | None = None) -> PluginInfo:
+    """The record as it is shown; ``on_board`` is what its keys take. ``lacking``: what it requires and runs without."""
+    instance, error, counts = record.instance, record.error or lacking, record.counts
     statistics = dict(instance.place.statistics()) if instance is not None else {}
     return PluginInfo(
         name=record.name,

@@ -66,6 +66,8 @@ class Instance:
         """How it said that it ends, or how it is made to."""
         self.dismissed = False
         """It was asked to end: its end is no death."""
+        self.hurried = False
+        """What waits for it is not handled before it stops."""
         self.has_failed = False
         """It told that it could not come to be: it ends by itself."""
         self.on_probation = False

@@ -9,13 +9,15 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from microkernel.errors import KernelError, NotPlainData
+from microkernel.errors import KernelError, NotPlainData, RequirementError
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.lifecycle import DOWN
 from microkernel.kernel.ports import Clock, Exit
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
+from microkernel.kernel.resolver import requires, split
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import ends_of, said
 from microkernel.wire.messages import Failure
@@ -46,6 +48,9 @@ class Journal:
         self._reactor = reactor
         self._clock = clock
         self._letters = count(1)
+        self.unhandled = 0
+        """Events, but for the kernel's own, that became dead letters before a handler had them. On the reactor's
+        thread."""
         self.began: Callable[[Instance], object]
         self.leaves: Callable[[Instance], object]
         self.alive: Callable[[Instance], object]
@@ -70,13 +75,34 @@ class Journal:
         """A plugin's state is another now."""
         record.since = self._clock.wall()
         record.turned.set()
+        self._publish_state(record, record.error)
+        if record.is_down != (record.state in DOWN) and record.state in (*DOWN, "active"):
+            record.is_down = not record.is_down
+            self._tell_dependents(record)
+
+    def _publish_state(self, record: Record, error: KernelError | None) -> None:
+        text = str(error) if error else None
         self.publish(
-            "kernel.state",
-            plugin=record.name,
-            state=record.state,
-            generation=record.generation,
-            error=str(record.error) if record.error else None,
+            "kernel.state", plugin=record.name, state=record.state, generation=record.generation, error=text
         )
+
+    def _tell_dependents(self, record: Record) -> None:
+        """What a plugin requires has gone, or is back: those that run on without it are shown, and published."""
+        for other in self._registry:
+            if other.state not in ("starting", "active") or not requires(other.manifest, record.name):
+                continue
+            error = self.lacks(other)
+            if record.is_down and error is not None:
+                self.report("warn", other.name, error)
+            self._publish_state(other, error or other.error)
+
+    def lacks(self, record: Record) -> KernelError | None:
+        """Return what a plugin requires that is not going to be active by itself, as an error; None if nothing is."""
+        for requirement in record.manifest.requires:
+            required = self._registry.find(split(requirement)[0])
+            if required is not None and required.state in DOWN:
+                return RequirementError("MK0225", requirement=requirement, state=required.state)
+        return None
 
     # Witness
 
@@ -96,6 +122,8 @@ class Journal:
         if reply_to:
             error = KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason=dead.reason, letter=dead.id)
             self.answer_ask(reply_to, error)
+        if failure is None and not dead.topic.startswith("kernel."):
+            self.unhandled += 1
         if dead.plugin not in self._registry:
             return
         record = self._registry.get(dead.plugin)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from microkernel.errors import KernelError, PluginLoadError, PluginNotActive
+from microkernel.errors import KernelClosed, KernelError, PluginLoadError, PluginNotActive
 from microkernel.kernel.approvals import Approvals
 from microkernel.kernel.approving import Approving
 from microkernel.kernel.audits import Audits
@@ -24,6 +24,7 @@ from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.gate import KERNEL_TOPICS
 from microkernel.kernel.grants import Grant
+from microkernel.kernel.groups import predecessors
 from microkernel.kernel.heartbeat import Heartbeat
 from microkernel.kernel.info import PluginInfo, Sources, describe, read_of, sources_of
 from microkernel.kernel.instance import Instance
@@ -37,7 +38,7 @@ from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import LogRecord, Record, Registry, cure_of, did_you_mean
 from microkernel.kernel.reload import Reloading, ReloadReport
 from microkernel.kernel.remains import Remains
-from microkernel.kernel.resolver import plan, split
+from microkernel.kernel.resolver import layers, plan
 from microkernel.kernel.router import Router
 from microkernel.kernel.service import KernelService
 from microkernel.kernel.settings import choose_level, effective, held_to, misnamed
@@ -45,7 +46,7 @@ from microkernel.kernel.subscribing import Subscribing
 from microkernel.kernel.subscriptions import Subscriptions
 from microkernel.kernel.switch import Switch
 from microkernel.kernel.texts import Texts, level_of
-from microkernel.kernel.threads import in_thread
+from microkernel.kernel.threads import for_each
 from microkernel.kernel.together import ReloadSummary, reload_all
 from microkernel.kernel.watchdog import Watchdog
 from microkernel.kernel.weakening import check_configuration, check_manifest
@@ -120,6 +121,7 @@ class Core(Approving, Buried, Texts):
         endings = Endings(self.journal)
         remains = Remains(self.router, self.subscribing, self.reactor, self.journal)
         groups = list(self.config.group.values())
+        self._after = predecessors(groups)
         self.deaths = Deaths(self.registry, endings, remains, self.reactor, self.journal, groups)
         self.operations = Operations(
             self.registry, births, endings, remains, self.subscribing, self.reactor, self.journal, self.deaths,
@@ -134,6 +136,7 @@ class Core(Approving, Buried, Texts):
 
     def run(self) -> None:
         """Discover and bring up; returns when every plugin is active or not going to be."""
+        _ = KernelClosed("MK0612", reason="").text  # read now: an error must be told also when no file can be opened
         with self._looking:
             here = self.loader.discover(self.places)
             found = self._wanted(here)
@@ -165,41 +168,43 @@ class Core(Approving, Buried, Texts):
         for each in found:
             self._admit(each)
         fit = {r.name: r for r in self.registry if r.error is None or r.state in RUNNING}
-        layers = plan(
+        planned = plan(
             {name: record.manifest.version for name, record in fit.items()},
             {name: record.manifest.requires for name, record in fit.items()},
+            self._after,
         )
-        for name, error in layers.refused.items():
+        for name, error in planned.refused.items():
             if fit[name].state == "discovered":
                 self._refuse(fit[name], error)
-        for layer in layers.layers:
+        for layer in planned.layers:
             new = [fit[name] for name in layer if fit[name].state == "discovered"]  # not who came before, or visits
             self._for_each(new, self._bring_up)
+            for record in new:  # here: a thread for each that waits might be those that their restarts need
+                self._wait_until_settled(record)
 
-    def close(self) -> None:
-        """Stop all, in reverse order of requirement."""
+    def close(self, now: bool = False) -> None:
+        """Stop all, in reverse order of requirement and of groups, those of one layer at the same time; so each layer
+        takes at most as long as its slowest plugin. ``now``: nothing is drained. Says how many events were not handled.
+        """
         self.deaths.closing = True
-        left = {record.name: record for record in self.registry if not record.visitor}
-        while left:
-            needed = {split(need)[0] for r in left.values() for need in r.manifest.requires}
-            layer = [r for name, r in left.items() if name not in needed] or list(left.values())
-            self._for_each(layer, lambda record: self.operations.stop(record, cascade=True))
-            for record in layer:
-                del left[record.name]
+        running = {record.name: record for record in self.registry if not record.visitor}
+        before = self.journal.unhandled
+        for layer in reversed(layers({name: r.manifest.requires for name, r in running.items()}, self._after)):
+            stop = partial(self.operations.stop, cascade=True, now=now)
+            for_each([running[name] for name in layer], stop, len(layer), f"{self.name}-end")
+        self.reactor.run(int)  # dead letters are counted there
+        if count := self.journal.unhandled - before:
+            self.journal.announce("MK0226", "warn", "", count=count)
 
     def _for_each(self, records: list[Record], work: Callable[[Record], object]) -> None:
-        if not records:
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(min(_AT_ONCE, len(records)), f"{self.name}-life") as pool:
-            for done in [pool.submit(work, record) for record in records]:
-                done.result()
+        for_each(records, work, _AT_ONCE, f"{self.name}-life")
 
     def _bring_up(self, record: Record) -> None:
         record.turned.clear()
         with record.lock:
             self.operations.bring_up(record, None)
+
+    def _wait_until_settled(self, record: Record) -> None:
         while record.state not in SETTLED and not self.deaths.closing:
             record.turned.wait()
             record.turned.clear()
@@ -263,7 +268,8 @@ class Core(Approving, Buried, Texts):
         return self._describe(self.registry.get(name))
 
     def _describe(self, record: Record) -> PluginInfo:
-        return describe(record, self.clock.wall(), self.context.used(record.name))
+        lacking = self.journal.lacks(record) if record.state in RUNNING else None
+        return describe(record, self.clock.wall(), self.context.used(record.name), lacking)
 
     def names(self) -> dict[str, Leftovers]:
         """What a console completes: plugins, methods and topics."""
@@ -303,8 +309,8 @@ class Core(Approving, Buried, Texts):
                     raise
         self.operations.start(record)
 
-    def stop(self, name: str, cascade: bool = False) -> PluginInfo:
-        self.operations.stop(self.registry.get(name), cascade=cascade)
+    def stop(self, name: str, cascade: bool = False, now: bool = False) -> PluginInfo:
+        self.operations.stop(self.registry.get(name), cascade=cascade, now=now)
         return self.info(name)
 
     def kill(self, name: str) -> PluginInfo:
@@ -321,7 +327,7 @@ class Core(Approving, Buried, Texts):
 
     def reload_all(self) -> ReloadSummary:
         """Reload all that somebody wants to run, in the order of their requirements; goes on after one that fails."""
-        return reload_all(self.registry, self.reload, self._for_each)
+        return reload_all(self.registry, self.reload, self._for_each, self._after)
 
     def sources(self) -> Sources:
         """Where the plugins come from."""
@@ -425,7 +431,7 @@ class Core(Approving, Buried, Texts):
         self.journal.report(level, name, error)
 
     def _beside(self, work: Callable[[], object], name: str) -> None:
-        self.reactor.post(partial(in_thread, work, name))
+        self.reactor.post(partial(self.reactor.beside, work, name))
 
 
 def _clash(first: Found, second: Found) -> PluginLoadError | None:

@@ -76,6 +76,8 @@ WAITING: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting"
 """States in which calls and events wait for the plugin."""
 SETTLED: Final[frozenset[State]] = frozenset({"active", "stopped", "failed", "quarantined", "held", "zombie"})
 """States that a plugin does not leave by itself: it is active, or not going to be."""
+DOWN: Final[frozenset[State]] = SETTLED - {"active"}
+"""States in which a plugin is not active and is not going to be by itself: what requires it has to do without."""
 RUNNING: Final[frozenset[State]] = frozenset({"loaded", "starting", "active", "stopping"})
 """States in which there is an instance."""
 WANTED: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "active", "failed", "backoff"})

@@ -29,6 +29,7 @@ class Mailbox:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self._admits = capacity
         self._most = most_in_flight(capacity)
         self.paused = True
         self.bell: Callable[[], object] = _silent
@@ -58,7 +59,7 @@ class Mailbox:
     def accept(self, letter: Letter, *, direct: bool = False) -> bool:
         """``put`` if there is room. Whether there was."""
         count = len(self.waiting) + len(self._taken) + len(self._flight)
-        if self.latecomers or (self._large.places(count) if self._large else count) >= self.capacity:
+        if self.latecomers or (self._large.places(count) if self._large else count) >= self._admits:
             return False
         self.put(letter, direct=direct)
         return True
@@ -86,6 +87,24 @@ class Mailbox:
             self.latecomers.append(Latecomer(letter, source, _silent))
         else:
             self.put(letter, direct=True)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no new event. What waits in it stays, and latecomers still move in."""
+        return not self._admits
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits in it, for room in it, or is in flight."""
+        return not (self.waiting or self.latecomers or self._flight or self._taken)
+
+    def close(self) -> None:
+        """Take no new event until ``reopen``: ``accept`` is False. A capacity of 0 does it, so that ``accept`` need not
+        look at one more thing."""
+        self._admits = 0
+
+    def reopen(self) -> None:
+        self._admits = self.capacity
 
     def connect(self, bell: Callable[[], object], pump: Callable[[], object]) -> None:
         """Somebody takes from it now: ``bell`` wakes them from any thread, ``pump`` from one that cannot be killed."""

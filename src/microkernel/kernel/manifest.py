@@ -65,10 +65,12 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Deadlines in seconds (0: none), sizes in bytes (0: none). What a level cannot enforce it says so."""
+    """Deadlines in seconds (0: none; ``drain``: no draining), sizes in bytes (0: none). What a level cannot enforce it
+    says so."""
 
     load: float = 10.0
     start: float = 10.0
+    drain: float = 5.0
     stop: float = 5.0
     insist: float = 2.0
     handler: float = 60.0

@@ -9,7 +9,15 @@ import logging
 import time
 from functools import partial
 
-from microkernel.errors import KernelClosed, KernelError, PluginHeld, PluginNotActive, RequirementError
+from microkernel.errors import (
+    KernelClosed,
+    KernelError,
+    PluginHeld,
+    PluginLoadError,
+    PluginNotActive,
+    RequirementError,
+    shortage_in,
+)
 from microkernel.kernel.births import Births, DiedEarly, as_error
 from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
@@ -22,7 +30,7 @@ from microkernel.kernel.ports import Snapshot
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import Record, Registry
 from microkernel.kernel.remains import Remains
-from microkernel.kernel.resolver import split
+from microkernel.kernel.resolver import requires, split
 from microkernel.kernel.subscribing import Subscribing
 
 _log = logging.getLogger("microkernel")
@@ -75,9 +83,13 @@ class Operations:
         if failure is not None:
             raise failure
 
-    def bring_up(self, record: Record, snapshot: Snapshot | None) -> KernelError | None:
+    def bring_up(self, record: Record, snapshot: Snapshot | None, *, again: bool = False) -> KernelError | None:
         """Load and start, from this snapshot or from the source as it is now. Return why it is not active, if it
-        is not."""
+        is not.
+
+        ``again``: this is a restart, and a failure is tried again within the budget, as is one at any start for which
+        the system had run out of something.
+        """
         began = time.monotonic()
         try:
             if self._deaths.closing:
@@ -89,10 +101,9 @@ class Operations:
             self._journal.changed(record)
             self._births.start(instance, None, "")
         except (DiedEarly, KernelError) as reason:
-            return self._did_not_start(record, reason)
-        except Exception:
-            _log.exception("MK0699 the kernel made a mistake of its own; it goes on")
-            return self._did_not_start(record, KernelError("MK0699"))
+            return self._did_not_start(record, reason, again=again)
+        except Exception as mistake:
+            return self._did_not_start(record, _unexpected(mistake), again=again)
         self._open(record, instance)
         took = round((time.monotonic() - began) * 1000, 1)
         self._journal.announce(
@@ -101,14 +112,21 @@ class Operations:
         )  # fmt: skip
         return None
 
-    def _did_not_start(self, record: Record, reason: DiedEarly | KernelError) -> KernelError:
+    def _did_not_start(self, record: Record, reason: DiedEarly | KernelError, *, again: bool) -> KernelError:
         if isinstance(reason, DiedEarly):
             self._deaths.follow(record, reason.instance, reason.exit)
         elif isinstance(reason, PluginHeld):
             self._hold(record, reason)
+        elif self._may_try_again(record, reason, again=again):
+            self._deaths.try_again(record, reason)
         else:
             self._failed(record, reason)
         return as_error(reason)
+
+    def _may_try_again(self, record: Record, error: KernelError, *, again: bool) -> bool:
+        if self._deaths.closing or record.manifest.supervision.restart == "temporary":
+            return False
+        return again or bool(error.shortage)
 
     def check_requirements(self, manifest: Manifest) -> None:
         """Raises RequirementError for a required plugin that is not there, or not active."""
@@ -160,27 +178,27 @@ class Operations:
 
     def give_up(self, record: Record, reason: KernelError | DiedEarly) -> None:
         """Neither the new source nor the old one runs any more. A death is one like any other."""
-        self._did_not_start(record, reason)
+        self._did_not_start(record, reason, again=False)
 
     # Down
 
-    def stop(self, record: Record, *, cascade: bool = False) -> None:
-        """Ask, insist, kill, each with its deadline. Raises RequirementError if others require it."""
-        self._stop_dependents(record, cascade)
+    def stop(self, record: Record, *, cascade: bool = False, now: bool = False) -> None:
+        """Drain, ask, insist, kill, each with its deadline. ``now``: do not drain, also where another stop is draining.
+
+        Raises RequirementError if others require it.
+        """
+        self._stop_dependents(record, cascade, now)
+        if now:
+            _hurry(record.instance)
         with record.lock:
             self._forget_restart(record)
             instance = record.instance
             if record.state in ("stopped", "held", "zombie"):
                 return
-            record.step("stop")
-            self._journal.changed(record)
-            ended = True
-            if instance is not None:
-                ended = self._endings.retire(instance)[1]
-            record.instance = None
-            if record.state == "stopping":
-                record.step("ended" if ended else "stuck")
-            self._remains.empty(record, f"{record.name} was stopped")
+            if now:
+                _hurry(instance)
+            died = self._endings.take_down(record)
+            self._remains.empty(record, f"{record.name} was stopped", died)
         self._deaths.tell_end(record)
 
     def kill(self, record: Record) -> int:
@@ -214,17 +232,17 @@ class Operations:
             record.step("stop")
         self._remains.empty(record, f"{record.name} was killed")
 
-    def _stop_dependents(self, record: Record, cascade: bool) -> None:
+    def _stop_dependents(self, record: Record, cascade: bool, now: bool) -> None:
         dependents = [
             other
             for other in self._registry
-            if other.state in RUNNING and record.name in {split(r)[0] for r in other.manifest.requires}
+            if other.state in RUNNING and requires(other.manifest, record.name)
         ]
         if dependents and not cascade:
             names = ", ".join(sorted(other.name for other in dependents))
             raise RequirementError("MK0211", name=record.name, others=names)
         for other in dependents:
-            self.stop(other, cascade=True)
+            self.stop(other, cascade=True, now=now)
 
     def forget_visitor(self, record: Record) -> None:
         """A visitor has gone: no death, no restart."""
@@ -235,6 +253,21 @@ class Operations:
         if record.forget_restart is not None:
             record.forget_restart()
             record.forget_restart = None
+
+
+def _unexpected(error: Exception) -> KernelError:
+    """What no part of the kernel foresaw: the system has run out of something, or it is a mistake of ours."""
+    if shortage := shortage_in(error):
+        failure: KernelError = PluginLoadError("MK0515", reason=shortage)
+        failure.shortage = shortage
+        return failure
+    _log.error("MK0699 the kernel made a mistake of its own; it goes on", exc_info=error)
+    return KernelError("MK0699", reason=f"{type(error).__name__}: {error}")
+
+
+def _hurry(instance: Instance | None) -> None:
+    if instance is not None:
+        instance.hurried = True
 
 
 def _kill_all(record: Record) -> list[Instance]:

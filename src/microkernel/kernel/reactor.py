@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import queue
 import select
 import threading
 import time
@@ -21,6 +22,7 @@ from typing import TypeVar
 from microkernel.errors import KernelClosed
 from microkernel.kernel.bell import Bell
 from microkernel.kernel.ports import Clock
+from microkernel.kernel.threads import in_thread
 from microkernel.wire.keeping import MOMENT, Patience
 
 T = TypeVar("T")
@@ -43,6 +45,9 @@ class Reactor:
         self._epoll.register(self._bell.fileno(), select.EPOLLIN)
         self._patience = Patience(MOMENT, gives_way=False)
         self._posted: deque[Work] = deque()
+        self._unstarted: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        """What no thread could be had for."""
+        self._helper = threading.Thread(target=self._help_out, name=f"{name}-helper", daemon=True)
         self._ready: dict[int, Work] = {self._bell.fileno(): partial(self._bell.wait, None)}
         self._timers: list[tuple[float, int, list[Work]]] = []
         self._order = count()
@@ -51,12 +56,21 @@ class Reactor:
         self._thread = threading.Thread(target=self._run, name=f"{name}-reactor", daemon=True)
 
     def start(self) -> None:
+        """Raises RuntimeError, with no thread left running, if the system has too few."""
         self._thread.start()
+        try:
+            self._helper.start()
+        except RuntimeError:
+            self.post(self._close)
+            self._thread.join()
+            raise
 
     def close(self) -> None:
         """End the thread after what is posted so far. Called on any other thread."""
         self.post(self._close)
         self._thread.join()
+        self._unstarted.put(None)
+        self._helper.join()
         self._epoll.close()
         self._bell.close()
 
@@ -135,6 +149,18 @@ class Reactor:
         due = self._clock.now() + seconds
         self.post(lambda: self._add_timer(due, entry))
         return entry.clear
+
+    def beside(self, work: Work, name: str) -> None:
+        """Do something that waits, on a thread of its own. From any thread. If the system has no thread left, it is
+        done by one that is kept for that, in turn: a death or a restart must not be lost to that."""
+        try:
+            in_thread(work, name)
+        except RuntimeError:
+            self._unstarted.put(work)
+
+    def _help_out(self) -> None:
+        while (work := self._unstarted.get()) is not None:
+            self._do(work)
 
     def _add_timer(self, due: float, entry: list[Work]) -> None:
         heapq.heappush(self._timers, (due, next(self._order), entry))

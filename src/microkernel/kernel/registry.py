@@ -104,6 +104,8 @@ class Record:
     built_in: bool = False
     """It was brought along by whoever runs the kernel: the console of `mk run`, no plugin of the operator's."""
     killing: bool = False
+    is_down: bool = False
+    """Those that require it have been reported that it is not active, and is not going to be."""
     retiring: Instance | None = None
     """The instance that was asked to stop and finishes what it has begun."""
     backoff_since: float = 0.0

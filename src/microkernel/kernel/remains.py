@@ -74,9 +74,13 @@ class Remains:
         if count:
             self._journal.announce("MK0221", "notice", record.name, generation=record.generation + 1, count=count)
 
-    def empty(self, record: Record, reason: str) -> None:
-        """It will not handle what waits: events are dead letters, callers are told, what it registered goes."""
+    def empty(self, record: Record, reason: str, died: Instance | None = None) -> None:
+        """It will not handle what waits: events are dead letters, callers are told, what it registered goes. ``died``:
+        the instance, if it ended with some of it begun."""
         mailbox = record.mailbox
+        if died is not None and died.exit is not None:
+            begun = self.reclaim(record, died, died.exit.reason)
+            mailbox.put_back([letter for letter in begun if isinstance(letter, EventLetter)])
         mailbox.disconnect()
         left = [*mailbox.recover(), *self._reactor.run(mailbox.drain)]
         for letter in left:
@@ -91,6 +95,7 @@ class Remains:
         for call in self._router.caller_gone(record):
             cancel(call)
         self._reactor.run(partial(self._subscribing.clear, record))
+        mailbox.reopen()  # nothing is subscribed any more: what comes from here on is for its next start
 
 
 def is_call(letter: Letter, ids: Sequence[int]) -> bool:

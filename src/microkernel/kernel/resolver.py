@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from microkernel.errors import RequirementError
+from microkernel.kernel.manifest import Manifest
+
+_NONE: Mapping[str, Collection[str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,15 +19,19 @@ class Plan:
     refused: Mapping[str, RequirementError]
 
 
-def plan(versions: Mapping[str, str], requires: Mapping[str, Iterable[str]]) -> Plan:
-    """The order for plugins of these versions with these requirements (``billing>=2,<3``)."""
+def plan(
+    versions: Mapping[str, str], requires: Mapping[str, Iterable[str]], after: Mapping[str, Collection[str]] = _NONE
+) -> Plan:
+    """The order for plugins of these versions with these requirements (``billing>=2,<3``). ``after`` names plugins that
+    start before another, if they start at all; where that contradicts the requirements, these count."""
     refused: dict[str, RequirementError] = {}
     needs = {name: _needs(name, requires.get(name, ()), versions, refused) for name in versions}
     layers: list[tuple[str, ...]] = []
     placed: set[str] = set()
     while True:
         left = [name for name in versions if name not in placed and name not in refused]
-        layer = tuple(sorted(name for name in left if needs[name] <= placed))
+        fit = [name for name in left if needs[name] <= placed]
+        layer = tuple(sorted(_first(fit, left, after)))
         for name in left:
             lost = sorted(needs[name] & refused.keys())
             if lost:
@@ -38,16 +45,24 @@ def plan(versions: Mapping[str, str], requires: Mapping[str, Iterable[str]]) -> 
             refused.update(_circle(left, needs))
 
 
-def layers(requires: Mapping[str, Iterable[str]]) -> list[list[str]]:
-    """Those that run already, each after those it requires. Who is not among them is not waited for; who goes round in
-    a circle comes last."""
+def layers(
+    requires: Mapping[str, Iterable[str]], after: Mapping[str, Collection[str]] = _NONE
+) -> list[list[str]]:
+    """Those that run already, each after those it requires, and after those it merely follows (``after``) where that is
+    possible. A plugin that is not among them is not waited for; those that form a circle come last."""
     left = {name: {split(need)[0] for need in needs} - {name} for name, needs in requires.items()}
     ordered: list[list[str]] = []
     while left:
-        ordered.append([name for name, needs in left.items() if not needs & left.keys()] or list(left))
+        fit = [name for name, needs in left.items() if not needs & left.keys()]
+        ordered.append(_first(fit, left, after) or list(left))
         for name in ordered[-1]:
             del left[name]
     return ordered
+
+
+def _first(fit: list[str], left: Collection[str], after: Mapping[str, Collection[str]]) -> list[str]:
+    """Those of ``fit`` that follow none that is left; all of them where that would be none."""
+    return [name for name in fit if not any(other in left for other in after.get(name, ()))] or fit
 
 
 def _needs(
@@ -84,6 +99,11 @@ def split(requirement: str) -> tuple[str, str]:
         if character in "<>=!~ ":
             return name[:index], name[index:].strip()
     return name, ""
+
+
+def requires(manifest: Manifest, name: str) -> bool:
+    """Whether a plugin with this manifest requires the plugin ``name``."""
+    return any(split(requirement)[0] == name for requirement in manifest.requires)
 
 
 def satisfies(version: str, wanted: str) -> bool:

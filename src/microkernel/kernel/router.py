@@ -72,7 +72,7 @@ class Router:
         name, _, method = call.target.partition(".")
         target = self._registry.get(name)
         if target.state != "active" or method not in target.methods:
-            _check_callable(target, method, caller)
+            _check_callable(target, method, caller, is_awaited=name in call.chain)
         pending = PendingCall(next(self._ids), caller, target, call, method, answer, lane)
         try:
             self._add(pending)
@@ -257,10 +257,11 @@ def _pass(target: Record, letter: CallLetter) -> bool:
     return True
 
 
-def _check_callable(target: Record, method: str, caller: Record | None) -> None:
+def _check_callable(target: Record, method: str, caller: Record | None, *, is_awaited: bool) -> None:
+    """A plugin that is stopping answers only calls that one of its own handlers waits for (``is_awaited``)."""
     if target.state in WAITING:
         return
-    if target.state not in ("active", "stopping"):
+    if target.state != "active" and not (target.state == "stopping" and is_awaited):
         what = f"{target.name}.{method}"
         if caller is None and target.error is not None:  # to other plugins, what ails it is nothing
             what = f"{what} ({target.error})"

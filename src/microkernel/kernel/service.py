@@ -10,7 +10,7 @@ from dataclasses import asdict, is_dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from microkernel.errors import InvalidArguments, KernelError, MethodNotFound, valid_text
+from microkernel.errors import InvalidArguments, KernelError, MethodNotFound, shortage_in, valid_text
 from microkernel.kernel.registry import did_you_mean
 from microkernel.kernel.threads import in_thread
 from microkernel.wire import codec
@@ -27,7 +27,7 @@ class Controls(Protocol):
     def names(self) -> Any: ...
     def listeners(self, topic: str) -> Any: ...
     def start(self, name: str, reset: bool = False) -> Any: ...
-    def stop(self, name: str, cascade: bool = False) -> Any: ...
+    def stop(self, name: str, cascade: bool = False, now: bool = False) -> Any: ...
     def kill(self, name: str) -> Any: ...
     def reload(self, name: str, expect: str = "") -> Any: ...
     def reload_all(self) -> Any: ...
@@ -65,7 +65,10 @@ class KernelService:
         if method not in METHODS:
             suggestion = did_you_mean(method, METHODS)
             raise MethodNotFound("MK0604", target=call.target, suggestion=suggestion)
-        in_thread(partial(self._answer, method, call, answer), f"kernel.{method}")
+        try:
+            in_thread(partial(self._answer, method, call, answer), f"kernel.{method}")
+        except RuntimeError as error:
+            raise KernelError("MK0515", reason=shortage_in(error) or str(error)) from None
 
     def _answer(self, method: str, call: Call, answer: Callable[[Reply], object]) -> None:
         try:

@@ -240,7 +240,8 @@ class Switch:
         instance.hear(message)
 
     def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
-        instance.leaving = Exit(plain_text(message.reason), code=message.code)
+        stack = plain_text(message.traceback)
+        instance.leaving = Exit(plain_text(message.reason), code=message.code, stack=stack)
         instance.cut = True  # what its other threads still say is said by the dying
         self._witness.leaves(instance)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,11 +31,16 @@ class ReloadSummary:
     failed: tuple[Failed, ...]
 
 
-def reload_all(records: Iterable[Record], reload: Callable[[str], object], for_each: ForEach) -> ReloadSummary:
+def reload_all(
+    records: Iterable[Record],
+    reload: Callable[[str], object],
+    for_each: ForEach,
+    after: Mapping[str, Collection[str]],
+) -> ReloadSummary:
     """Reload those that somebody wants to run, layer by layer: each when what it requires is the new one."""
     chosen = {r.name: r for r in records if r.state in WANTED and not r.visitor and not r.built_in}
     outcome: dict[str, KernelError | None] = {}
-    for layer in layers({name: record.manifest.requires for name, record in chosen.items()}):
+    for layer in layers({name: record.manifest.requires for name, record in chosen.items()}, after):
         for_each([chosen[name] for name in layer], partial(_try, reload, outcome))
     failed = tuple(Failed(name, error.id, error.text) for name, error in sorted(outcome.items()) if error is not None)
     return ReloadSummary(tuple(name for name, error in outcome.items() if error is None), failed)

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Any, TypeVar
 
-from microkernel.errors import KernelError, valid_text
+from microkernel.errors import KernelError, shortage_in, valid_text
 
 E = TypeVar("E", bound=KernelError)
 
@@ -33,7 +33,14 @@ def read_bytes(path: str, error: type[KernelError]) -> bytes:
 
 
 def unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
-    """The error for what the operating system said of ``path``."""
+    """The error for what the operating system said of ``path``; it knows whether the system had run out of something.
+    """
+    failure = _unreadable(path, cause, error)
+    failure.shortage = shortage_in(cause)
+    return failure
+
+
+def _unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
     if not isinstance(cause, OSError):
         return error("MK0102", path=shown(path), reason=str(cause))
     if not isinstance(cause, FileNotFoundError):

@@ -265,6 +265,7 @@ level = one_of(*LEVELS)
 LIMITS: Schema = {
     "load": seconds,
     "start": seconds,
+    "drain": seconds,
     "stop": seconds,
     "insist": seconds,
     "handler": seconds,

@@ -82,12 +82,18 @@ def _path(taken: Snapshot, name: str) -> str:
 
 
 def plugin_files(folder: str) -> Iterator[str]:
-    """All files below, as relative POSIX paths. Links to folders are not followed, and count as files."""
-    for parent, folders, names in os.walk(folder):
+    """All files below, as relative POSIX paths. Links to folders are not followed, and count as files. Raises
+    PluginLoadError for a folder that cannot be read: a part of a plugin is not the plugin."""
+    for parent, folders, names in os.walk(folder, onerror=_raise_unreadable):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         names += [name for name in folders if os.path.islink(os.path.join(parent, name))]
         inside = os.path.relpath(parent, folder)
         yield from (os.path.normpath(os.path.join(inside, name)).replace(os.sep, "/") for name in sorted(names))
+
+
+def _raise_unreadable(cause: OSError) -> None:
+    if not isinstance(cause, FileNotFoundError):  # it has just gone
+        raise unreadable(cause.filename, cause, PluginLoadError) from None
 
 
 def _is_source(name: str) -> bool:

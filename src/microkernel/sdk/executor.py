@@ -1,7 +1,8 @@
 """Where handlers and methods run: one at a time on the main thread, as tasks of its loop, or on N threads.
 
-A job ends exactly once, by a value or by an error. What is no ``Exception`` (``SystemExit``, ``PluginKilled``) is no
-error of the job but the death of the instance, and passes through.
+A job ends exactly once, by a value or by an error. Whatever it raises is an error of the job, also what is not derived
+from ``Exception``: ``CancelledError``, a time-out of gevent, a panic of Rust code. Only what ends a plain program
+(``SystemExit``, ``KeyboardInterrupt``) and the kernel's own ``PluginKilled`` end the instance, and pass through.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from functools import partial
 from operator import methodcaller
 from typing import Any
 
+from microkernel.errors import PluginKilled
 from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.work import Work, current
 from microkernel.wire.codec import Struct
 
+DEATHS = (SystemExit, KeyboardInterrupt, PluginKilled)
+"""What a job may raise that ends the instance."""
 GLANCE = 0.01
 """Seconds between two looks whether the threads of a pool have ended."""
 Finish = Callable[[Any, BaseException | None], None]
@@ -48,7 +52,9 @@ class Job(Struct):
             value = self.function(*self.args, **self.kwargs)
             if self.is_async:
                 value = asyncio.run(value)
-        except Exception as error:
+        except DEATHS:
+            raise
+        except BaseException as error:
             self.finish(None, error)
         else:
             self.finish(value, None)
@@ -59,12 +65,21 @@ class Job(Struct):
         current.set(self.work)
         try:
             value = await self.function(*self.args, **self.kwargs)
-        except (Exception, asyncio.CancelledError) as error:
-            self.finish(None, error)
-        except BaseException as death:
+        except DEATHS as death:
             died(death)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and not _is_running(self.task):
+                raise  # the loop has gone: there is nothing to tell
+            self.finish(None, error)
         else:
             self.finish(value, None)
+
+
+def _is_running(task: asyncio.Task[None] | None) -> bool:
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:
+        return False
 
 
 def _finish_unbegun(job: Job, task: asyncio.Task[None]) -> None:
@@ -131,6 +146,8 @@ class Tasks:
         self._died = died
         self._tasks: set[asyncio.Task[None]] = set()
         self.threads = sync.threads
+        self.on_end: Callable[[], object] = int
+        """Called whenever a task has ended."""
 
     def let_go(self) -> None:
         self._sync.let_go()
@@ -146,11 +163,18 @@ class Tasks:
         """Run a coroutine as a task until it ends or the instance does."""
         task = self._loop.create_task(work, context=contextvars.copy_context())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
 
-    async def drain(self) -> None:
-        """Wait until no handler is under way."""
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.on_end()
+
+    def dismiss(self) -> None:
+        """Its threads end when all that was submitted has run; tasks go on."""
         self._sync.dismiss()
-        while self._tasks or any(thread.is_alive() for thread in self.threads):
-            await (asyncio.wait(self._tasks) if self._tasks else asyncio.sleep(GLANCE))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler is under way. Threads are only idle when they were dismissed."""
+        return not self._tasks and not any(thread.is_alive() for thread in self.threads)

@@ -7,42 +7,49 @@ from collections.abc import Callable
 
 
 class LoopPump:
-    """Takes a turn whenever the channel is readable or a timer is due, until a turn says that it was the last."""
+    """Takes a turn whenever the channel is readable or a timer is due, until a turn says that it was the last.
+
+    It is no task: code of a plugin can cancel every task that there is (``asyncio.all_tasks``), and stop the loop, and
+    ends by that neither the pump nor its plugin.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, turn: Callable[[], float | None]) -> None:
         self._loop = loop
         self._fd = fd
         self._turn = turn
         self._timer: asyncio.TimerHandle | None = None
-        self._ended: asyncio.Future[None] = loop.create_future()
+        self._death: BaseException | None = None
+        self._ended = False
 
-    async def run(self) -> None:
-        self._loop.add_reader(self._fd, self._pump)
+    def run(self) -> None:
+        """Have the loop run until the last turn. Raises what a turn raised. What runs in the loop by it has a copy of
+        the context of whoever calls this."""
+        self._loop.add_reader(self._fd, self.turn)
+        self._loop.call_soon(self.turn)
         try:
-            self._pump()
-            await self._ended
+            while not self._ended:
+                self._loop.run_forever()
         finally:
             self._loop.remove_reader(self._fd)
             self._forget_timer()
+        if self._death is not None:
+            raise self._death
 
-    def end(self) -> None:
-        """This was the last turn."""
-        if not self._ended.done():
-            self._ended.set_result(None)
-
-    def _pump(self) -> None:
-        if self._ended.done():
+    def turn(self) -> None:
+        """Take a turn now. On the loop's thread."""
+        if self._ended:
             return
         self._forget_timer()
         try:
             wait = self._turn()
-        except BaseException as death:  # asyncio would swallow what is no Exception
-            self._ended.set_exception(death)
-            return
+        except BaseException as death:  # asyncio would swallow what is no SystemExit
+            self._death = death
+            wait = -1.0
         if wait is not None and wait < 0:
-            self.end()
+            self._ended = True
+            self._loop.stop()
         elif wait is not None:
-            self._timer = self._loop.call_later(wait, self._pump)
+            self._timer = self._loop.call_later(wait, self.turn)
 
     def _forget_timer(self) -> None:
         if self._timer is not None:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
@@ -21,7 +22,7 @@ from microkernel.sdk.channel import Channel, ChannelClosed
 from microkernel.sdk.confidential import conceal, revealed
 from microkernel.sdk.configuration import read_configuration
 from microkernel.sdk.decorators import EveryMark, ExposeMark, bare, marked, members
-from microkernel.sdk.executor import GLANCE, Inline, Job, Pool, Tasks
+from microkernel.sdk.executor import DEATHS, GLANCE, Inline, Job, Pool, Tasks
 from microkernel.sdk.handlers import is_async
 from microkernel.sdk.importer import ModuleSpace
 from microkernel.sdk.instance import Instance
@@ -32,9 +33,9 @@ from microkernel.sdk.signature import name_of
 from microkernel.sdk.threads import PluginThread
 from microkernel.sdk.timers import Timer
 from microkernel.sdk.trouble import failure_of
-from microkernel.sdk.work import NO_SLOT, Work
+from microkernel.sdk.work import LONGEST, NO_SLOT, Work
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import from_error
+from microkernel.wire.failures import from_error, said
 from microkernel.wire.secrets import Secrets
 from microkernel.wire.texts import path_from_text
 
@@ -64,6 +65,11 @@ class Runtime:
         except SystemExit as leaving:
             self._instance.dispatcher.flush()
             self._channel.send(_goodbye(leaving, self._instance.secrets))
+        except PluginKilled:
+            raise
+        except BaseException as death:
+            self._name(death)
+            raise
         finally:
             self._leave()
 
@@ -115,6 +121,17 @@ class Runtime:
             self._instance.forget()
         self._plugin = self._module = self._loop = None
 
+    def _name(self, death: BaseException) -> None:
+        """Report what ends this instance and no handler answers for: it was raised by a signal handler while nothing
+        was under way, say, or because there is no memory left."""
+        if hasattr(self, "_instance"):
+            with suppress(Exception):  # the death itself is raised on, and says as much as there is to say
+                failure = self._failure_of(death)
+                where = f" ({failure.where})" if failure.where else ""
+                reason = f"{failure.type}{said(failure.message)}{where}"
+                self._instance.dispatcher.flush()
+                self._channel.send(messages.Leaving(reason, 1, failure.traceback))
+
     def _leave(self) -> None:
         if hasattr(self, "_instance"):
             self._instance.phase = "stopped"
@@ -130,7 +147,7 @@ class Runtime:
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
                 self._loop.set_exception_handler(self._on_loop_trouble)
-                runner.run(self._serve_in_loop(start))
+                self._serve_in_loop(runner, start)
         else:
             self._serve(start)
 
@@ -149,7 +166,9 @@ class Runtime:
             await step
         except PluginLoadError as error:
             self._channel.send(messages.Failed(phase, from_error(error)))
-        except Exception as error:
+        except (*DEATHS, GeneratorExit, ChannelClosed):
+            raise
+        except BaseException as error:
             self._channel.send(messages.Failed(phase, self._failure_of(error)))
         else:
             return True
@@ -227,8 +246,9 @@ class Runtime:
         except KernelError as error:
             raise PluginLoadError("MK0312", reason=str(error)) from None
 
-    async def _end(self) -> None:
-        """Stop, and say so. A stop that raises is told, and counts all the same."""
+    async def _end(self, deadline: float) -> None:
+        """Stop, and say so. A stop that raises is told, and counts all the same. Coroutines that were spawned and are
+        not done yet are waited for, until ``deadline``."""
         self._instance.phase = "stopping"
         self._instance.ending.set()
 
@@ -236,6 +256,8 @@ class Runtime:
             await _settled(self._plugin.stop())
 
         await self._guard("stop", stop_it())
+        if spawned := self._instance.spawned.tasks:
+            await asyncio.wait(spawned, timeout=max(0.0, deadline - time.monotonic()))
         self._channel.send(messages.Stopped(self._instance.dispatcher.unbegun()))
 
     # Serving
@@ -248,7 +270,11 @@ class Runtime:
         while not _finish(self._hand_over()):
             executor = self._instance.dispatcher.executor = self._sync_executor()
             self._serve_until_stop(executor)
-        _finish(self._end())
+        self._instance.spawned.cancel()
+        until, deadline = self._deadlines()
+        while self._is_cleaning_up(until):
+            self._instance.dispatcher.look_ahead(GLANCE)
+        _finish(self._end(deadline))
 
     def _serve_until_stop(self, executor: Inline | Pool) -> None:
         dispatcher, timers = self._instance.dispatcher, self._instance.timers
@@ -262,37 +288,56 @@ class Runtime:
             dispatcher.look_ahead(GLANCE)
         dispatcher.flush()
 
-    async def _serve_in_loop(self, start: messages.Start) -> None:
-        loop = asyncio.get_running_loop()
+    def _serve_in_loop(self, runner: asyncio.Runner, start: messages.Start) -> None:
+        """In one context all the way, but not in one task: see LoopPump."""
+        loop, context = runner.get_loop(), copy_context()
         self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._die)
         self._instance.spawned.loop = loop
-        if not await self._guard("start", self._begin(start)):
+        if not runner.run(self._guard("start", self._begin(start)), context=context):
             return
-        await self._serve_tasks(loop, tasks)
-        while not await self._hand_over():
+        context.run(self._serve_tasks, loop, tasks)
+        while not runner.run(self._hand_over(), context=context):
             self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._die)
-            await self._serve_tasks(loop, tasks)
-        self._instance.spawned.cancel_all()
-        await self._end()
+            context.run(self._serve_tasks, loop, tasks)
+        deadline = context.run(self._clean_up, loop)
+        runner.run(self._end(deadline), context=context)
 
-    async def _serve_tasks(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
-        await LoopPump(loop, self._channel.fileno(), self._turn).run()
-        await self._drain(loop, tasks)
+    def _serve_tasks(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
+        """Serve until a Stop; then wait for the handlers under way. A Cancel still counts, and so does being cut off.
+        Where the instance is sure to end, spawned tasks are cancelled first."""
+        LoopPump(loop, self._channel.fileno(), self._turn).run()
+        if self._instance.ending.is_set():
+            self._instance.spawned.cancel()
+        tasks.dismiss()
+        pump = LoopPump(loop, self._channel.fileno(), partial(self._overhear, lambda: tasks.is_idle))
+        tasks.on_end = pump.turn
+        pump.run()
         self._instance.dispatcher.flush()
 
-    async def _drain(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
-        """Wait for the handlers under way; a Cancel still counts, and so does being cut off. Where the instance is sure
-        to end, spawned tasks are cancelled first."""
-        if self._instance.ending.is_set():
-            self._instance.spawned.cancel_all()
-        pump = LoopPump(loop, self._channel.fileno(), self._overhear)
-        draining = loop.create_task(tasks.drain())
-        draining.add_done_callback(lambda _: pump.end())
-        await pump.run()
-        await draining
+    def _clean_up(self, loop: asyncio.AbstractEventLoop) -> float:
+        """Have spawned tasks come to their end, but for those that wait for what ``stop`` does. Return when all has to
+        be over."""
+        until, deadline = self._deadlines()
+        pump = LoopPump(loop, self._channel.fileno(), partial(self._overhear, lambda: not self._is_cleaning_up(until)))
+        self._instance.spawned.on_end = pump.turn
+        self._instance.spawned.cancel()
+        pump.run()
+        return deadline
 
-    def _overhear(self) -> None:
+    def _overhear(self, is_over: Callable[[], bool]) -> float:
         self._instance.dispatcher.look_ahead(0.0)
+        return -1.0 if is_over() else GLANCE
+
+    def _is_cleaning_up(self, until: float) -> bool:
+        """Whether a spawned coroutine is at its ``finally``, and may be waited for before ``stop`` is called."""
+        return not self._instance.spawned.is_idle and time.monotonic() < until
+
+    def _deadlines(self) -> tuple[float, float]:
+        """Until when ``stop`` may wait for what spawned coroutines do at their end: half of the time, because they may
+        wait for what ``stop`` does; and when all has to be over."""
+        stop, now = self._instance.dispatcher.stop, time.monotonic()
+        within = stop.within if stop is not None and stop.within else LONGEST
+        return now + within / 2, now + within
 
     def _turn(self) -> float | None:
         """One round in the event loop, which must not wait. Seconds until the next is due; negative for the end."""

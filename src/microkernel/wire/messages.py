@@ -199,7 +199,7 @@ class Stop(Message, tag=12):
     """Finish, call ``export_state`` if asked to, then ``stop``.
 
     An instance that cannot export its state says so with ``Failed`` and continues as if it had not been asked.
-    ``within`` seconds: how long that may take in an event loop; 0 is no bound.
+    ``within`` seconds: how long all of that may take; 0 is no bound.
     """
 
     export: bool = False
@@ -339,10 +339,12 @@ class Log(Message, tag=32):
 
 
 class Leaving(Message, tag=33):
-    """The instance ends itself: ``SystemExit`` or the like. ``code``: as a process would exit with."""
+    """The instance ends itself: by ``SystemExit``, or because something was raised that no handler answers for.
+    ``code``: as a process would exit with."""
 
     reason: str
     code: int = 0
+    traceback: str = ""
 
 
 class Confined(Message, tag=34):

@@ -30,7 +30,7 @@ COMMANDS: dict[str, Command] = {
     "ps": Command("[--all]", ("--all",), 0, 0),
     "info": Command("NAME", ("plugins",), 1, 1),
     "start": Command("NAME [--reset]", ("plugins", "--reset"), 1, 2),
-    "stop": Command("NAME [--cascade]", ("plugins", "--cascade"), 1, 2),
+    "stop": Command("NAME [--cascade] [--now]", ("plugins", "--cascade", "--now"), 1, 1),
     "reload": Command("NAME | --all", ("plugins",), 0, 1),
     "kill": Command("NAME", ("plugins",), 1, 1),
     "load": Command("PATH", (), 1, 1),

@@ -109,8 +109,8 @@ class Verbs:
     def start(self, name: str, reset: bool = False) -> Result:
         return self._act(name, lambda: self._ask("start", name, reset, timeout=LONG))
 
-    def stop(self, name: str, cascade: bool = False) -> Result:
-        return self._act(name, lambda: self._ask("stop", name, cascade, timeout=LONG))
+    def stop(self, name: str, cascade: bool = False, now: bool = False) -> Result:
+        return self._act(name, lambda: self._ask("stop", name, cascade, now, timeout=LONG))
 
     def reload(self, name: str = "", all: bool = False) -> Result:
         if all == bool(name):

@@ -191,7 +191,7 @@ def _plugin_row(info: Mapping[str, Any], tongue: Tongue) -> Row:
         or_nothing(info["pid"]), size(info["memory"]),
         NOTHING if cpu is None else f"{cpu:.1f} {tongue.word('unit.s')}",
         f"{info['events']:,}", f"{info['calls']:,}", f"{info['waiting']:,}", f"{info['restarts']:,}",
-        "" if active else info["error_id"] or "",
+        info["error_id"] or "",
     ]  # fmt: skip
 
 

@@ -31,6 +31,8 @@ _HUSH = 0.1
 """Seconds of quiet before new plugins are looked for: a folder is rarely written in one go."""
 _PAUSE = 1.0
 """Seconds after trouble with the kernel or the system, before it is tried again."""
+_AGAIN = 10.0
+"""Seconds after which folders that could not be watched are tried again."""
 _MOST, _WITHIN = 10, 10.0
 """More reloads than this within so many seconds, and only for data: the plugin seems to write them itself."""
 
@@ -104,12 +106,13 @@ class Plugin(IPlugin):
         woken = self._wake.is_set()
         self._wake.clear()
         self._suspects.add(filter(self._survey.cares, paths))
-        if woken or any(map(self._is_folder, paths)):
+        if woken or self._complaint or any(map(self._is_folder, paths)):
             self._look_around(notifier, paths)
         self._judge(time.monotonic())
 
     def _due(self, now: float) -> float | None:
         due = [self._suspects.due, None if self._new_at is None else max(0.001, self._new_at - now)]
+        due.append(_AGAIN if self._complaint else None)
         return min((each for each in due if each is not None), default=None)
 
     def _is_folder(self, path: str) -> bool:

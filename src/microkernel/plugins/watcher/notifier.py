@@ -18,6 +18,7 @@ _AWAKE, _DOZING = 1, 20
 core; else a save is heard of some 20 ms later."""
 _UNDECODABLE = "Unable to decode path"
 # What watchfiles ends with when a file changes whose name is not UTF-8.
+_NO_WATCHES = "the limit of inotify watches is reached, so that not all folders are watched"
 _AT_WORK = 300.0
 """Seconds since the last change for which somebody is."""
 
@@ -37,17 +38,23 @@ class Notifier:
 
     def aim(self, folders: Iterable[str], *, anew: bool = False) -> None:
         """Watch these folders, not what is below them, and no others. ``anew`` also if they have the names they had:
-        one may be another now. Raises OSError where the system does not let it."""
-        wanted = frozenset(folder for folder in folders if os.path.isdir(folder))
+        one may be another now. Raises OSError where the system does not let it; what could be watched is, until the
+        next time."""
+        wanted = frozenset(folder for folder in folders if os.path.isdir(folder) and os.access(folder, os.R_OK))
         if wanted == self._folders and not anew:
             return
-        self.close()
+        self.close()  # first: its watches count, too
+        if not wanted:
+            return
+        paths = sorted(map(self._alias, wanted))
         try:
-            if wanted:
-                self._notify = RustNotify(sorted(map(self._alias, wanted)), False, False, 300, False, True)
-                self._folders = wanted
-        except RuntimeError as error:
-            raise OSError(str(error)) from None
+            self._notify = _notifier(paths)
+            self._folders = wanted
+        except FileNotFoundError:
+            raise
+        except (RuntimeError, OSError) as error:
+            self._notify = _notifier(paths, all_of_them=False)
+            raise OSError(_words_of(error)) from None
 
     def _alias(self, folder: str) -> str:
         if valid_text(folder) == folder:
@@ -92,3 +99,19 @@ class Notifier:
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._notify, self._folders, self._aliases, self._descriptors = None, frozenset(), {}, []
+
+
+def _notifier(paths: list[str], *, all_of_them: bool = True) -> RustNotify | None:
+    """Raises OSError for a folder that cannot be watched, RuntimeError where nothing can. Without ``all_of_them``,
+    watchfiles passes over such a folder without a word, and where nothing can be watched this is None."""
+    try:
+        return RustNotify(paths, False, False, 300, False, not all_of_them)
+    except (RuntimeError, OSError):
+        if all_of_them:
+            raise
+        return None
+
+
+def _words_of(error: Exception) -> str:
+    words = str(error)
+    return _NO_WATCHES if "watch limit" in words else words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microkernel.errors import CallTimeout, PluginDied, PluginLoadError, PluginNotActive
+from microkernel.errors import CallFailed, CallTimeout, PluginDied, PluginLoadError, PluginNotActive
 from microkernel.testing.levels import natively, only_at
 from microkernel.testing.stage import Stage, plugin, refused
 
@@ -216,6 +216,127 @@ def check_subscriptions_and_waiting_events_outlive_a_death(stage: Stage) -> None
             scene.kernel.emit("x", n=n)
         assert scene.call("p.generation") == 2
         assert scene.heard("heard", 5) == [{"n": n, "generation": 2} for n in range(5)]
+
+
+def check_what_is_no_exception_is_an_error_of_its_handler(stage: Stage) -> None:
+    """What does not derive from ``Exception`` (a time-out of gevent, a panic of Rust code, ``CancelledError``) makes a
+    dead letter or a CallFailed that names it, as every exception does; the plugin lives on."""
+    head = """
+    class Panic(BaseException):
+        pass
+    """
+    body = """
+    @on("event")
+    {kind} event(self, what: str) -> None:
+        raise {{"panic": Panic, "cancelled": asyncio.CancelledError, "exit": GeneratorExit}}[what]("out of a handler")
+    @expose
+    {kind} method(self) -> None:
+        raise Panic("out of a method")
+    @expose
+    def generation(self) -> int:
+        return self.api.generation
+    """
+    sources = {
+        "plain": plugin(body.format(kind="def"), head=head),
+        "lazy": plugin(body.format(kind="async def"), head=head),
+        "early": plugin("def start(self) -> None:\n    raise Panic('out of start')", head=head),
+    }
+    with stage.run(**sources) as scene:
+        assert "Panic: out of start" in (scene.info("early").error or "")
+        for name in ("plain", "lazy"):
+            failed = refused(CallFailed, scene.call, f"{name}.method")
+            assert (failed.remote_type, failed.remote_message) == ("Panic", "out of a method")
+            assert f"{name}.py" in failed.remote_traceback
+        for what in ("panic", "cancelled", "exit"):
+            scene.kernel.emit("event", what=what)
+        for name in ("plain", "lazy"):
+            reasons = [letter["reason"] for letter in scene.until_letters(3, name)]
+            for kind in ("Panic", "CancelledError", "GeneratorExit"):
+                assert any(f"{kind}: out of a handler" in reason for reason in reasons), reasons
+            assert scene.call(f"{name}.generation") == 1
+
+
+def check_a_plugin_may_cancel_all_tasks(stage: Stage) -> None:
+    """``asyncio.all_tasks()`` and a loop that is stopped are the plugin's own business; the plugin lives on."""
+    body = """
+    @on("cancel")
+    async def cancel(self) -> None:
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.sleep(0)
+    @on("halt")
+    async def halt(self) -> None:
+        asyncio.get_running_loop().stop()
+    @expose
+    async def generation(self) -> int:
+        await asyncio.sleep(0)
+        return self.api.generation
+    """
+    with stage.run(p=plugin(body)) as scene:
+        scene.kernel.emit("cancel")
+        assert "CancelledError" in scene.until_letters(1)[0]["reason"]
+        scene.kernel.emit("halt")
+        assert scene.call("p.generation") == 1
+        assert scene.kernel.stop("p").state == "stopped"
+
+
+def check_who_dies_by_an_exception_is_told_by_its_name(stage: Stage) -> None:
+    """``KeyboardInterrupt`` out of a handler ends the plugin, and the message says so, with the place."""
+    body = """
+    @on("go")
+    {kind} go(self) -> None:
+        raise KeyboardInterrupt("enough")
+    """
+    manifest = "supervision = { restart = 'temporary' }"
+    sources = {kind.split()[0]: plugin(body.format(kind=kind), manifest=manifest) for kind in ("def", "async def")}
+    with stage.run(**{f"p_{name}": source for name, source in sources.items()}) as scene:
+        scene.kernel.emit("go")
+        for name in sources:
+            error = scene.until_state(f"p_{name}", "stopped").error or ""
+            assert "KeyboardInterrupt: enough" in error, error
+            assert f"p_{name}.py" in error, error
+
+
+def check_a_restart_that_fails_is_tried_again(stage: Stage) -> None:
+    """A ``start`` that raises in a restart is charged like a death; a first start that raises is ``failed``."""
+    body = """
+    def start(self) -> None:
+        if self.api.generation in (2, 3):
+            raise ConnectionError("not yet")
+        if self.api.name == "q":
+            raise ConnectionError("never")
+    @on("work")
+    def work(self, n: int) -> None:
+        self.api.emit("out.worked", n=n, generation=self.api.generation)
+    @expose
+    def leave(self) -> None:
+        sys.exit(1)
+    """
+    with stage.run(p=plugin(body, manifest=QUICK), q=plugin(body, manifest=QUICK)) as scene:
+        assert scene.info("q").state == "failed"
+        assert scene.info("q").generation == 1
+        refused(PluginDied, scene.call, "p.leave")
+        scene.kernel.emit("work", n=1)
+        assert scene.heard("worked", 1) == [{"n": 1, "generation": 4}]
+        info = scene.until_state("p", "active")
+        assert (info.generation, info.restarts, info.error) == (4, 3, None)
+
+
+def check_restarts_that_fail_spend_the_budget(stage: Stage) -> None:
+    """Then the plugin is quarantined, and the message says why it did not start."""
+    body = """
+    def start(self) -> None:
+        if self.api.generation > 1:
+            raise ConnectionError("never again")
+    @expose
+    def leave(self) -> None:
+        sys.exit(1)
+    """
+    with stage.run(p=plugin(body, manifest="supervision = { backoff = 0.01, intensity = 2 }")) as scene:
+        refused(PluginDied, scene.call, "p.leave")
+        info = scene.until_state("p", "quarantined")
+        assert (info.generation, info.restarts, info.error_id) == (3, 2, "MK0205")
+        assert "ConnectionError: never again" in (info.error or "")
 
 
 LEAVER = """

@@ -316,7 +316,7 @@ def check_ask_gathers_replies(stage: Stage) -> None:
 
 def check_ask_does_not_wait_for_the_late(stage: Stage) -> None:
     """Who does not answer in time carries CallTimeout; the others their values."""
-    late = plugin(ANSWERING % 3600, manifest="limits = { stop = 0.1 }")
+    late = plugin(ANSWERING % 3600, manifest="limits = { drain = 0.1, stop = 0.1 }")
     with stage.run(a=plugin(ANSWERING % 0), b=late) as scene:
         replies = {reply.plugin: reply for reply in scene.kernel.ask("slow", timeout=0.5)}
         assert replies["a"].value == "a"

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 
-from microkernel.errors import CallTimeout, PluginLoadError, PluginNotActive, PluginNotFound, RequirementError
+from microkernel.errors import (
+    CallTimeout,
+    PluginDied,
+    PluginLoadError,
+    PluginNotActive,
+    PluginNotFound,
+    RequirementError,
+)
 from microkernel.kernel.manifest import KernelConfig, PluginConfig
-from microkernel.testing.levels import only_at
+from microkernel.testing.levels import natively, only_at
 from microkernel.testing.stage import Stage, plugin, refused
 
 FACTS = plugin(
@@ -232,6 +240,182 @@ def check_stop_waits_for_the_running_handler(stage: Stage) -> None:
         assert stopping.result().state == "stopped"
         assert len(scene.heard("done", 1)) == 1
         assert len(scene.heard("stopped", 1)) == 1
+
+
+_DRAINED = """
+    {mark}
+    {kind} work(self, n: int) -> None:
+        if n == 0:
+            self.hold("go")
+        self.api.emit("out.worked", n=n)
+        if n < 20:
+            self.api.emit("work", n=n + 100)
+    @expose
+    def ping(self) -> str:
+        return "pong"
+    def stop(self) -> None:
+        self.api.emit("out.stopped")
+"""
+
+
+def check_stop_handles_what_waits(stage: Stage) -> None:
+    """What waited when the stop was decided is handled, then ``stop`` is called. Events that come later, also from the
+    plugin itself, are dead letters; later calls get PluginNotActive."""
+    kinds = {"plain": "def", "lazy": "async def"}
+    sources = {name: plugin(_DRAINED.format(mark="@on('work')", kind=kind)) for name, kind in kinds.items()}
+    for name, source in sources.items():
+        with Stage(stage.level, stage.folder / name).run(**{name: source}) as scene:
+            for n in range(20):
+                scene.kernel.emit("work", n=n)
+            stopping = scene.beside(scene.kernel.stop, name)
+            scene.until_state(name, "stopping")
+            scene.kernel.emit("work", n=20)
+            assert refused(PluginNotActive, scene.call, f"{name}.ping").state == "stopping"
+            assert not scene.heard("stopped")
+            scene.release("go")
+            assert stopping.result().state == "stopped"
+            assert {event["n"] for event in scene.heard("worked", 20)} >= {*range(20)}
+            assert len(scene.heard("stopped", 1)) == 1
+            late = [letter["data"]["n"] for letter in scene.until_letters(1) if letter["reason"].endswith("stopping")]
+            assert 20 in late
+            assert not {*range(20)} & {*late}
+            assert scene.info(name).restarts == 0
+
+
+@natively
+def check_stop_handles_what_waits_on_several_threads(stage: Stage) -> None:
+    """The same with ``concurrency``."""
+    body = """
+    @on("work")
+    def work(self, n: int) -> None:
+        if n < 2:
+            self.hold("go")
+        self.api.emit("out.worked", n=n)
+    """
+    with stage.run(p=plugin(body, manifest="concurrency = 2")) as scene:
+        for n in range(50):
+            scene.kernel.emit("work", n=n)
+        stopping = scene.beside(scene.kernel.stop, "p")
+        scene.until_state("p", "stopping")
+        scene.release("go")
+        assert stopping.result().state == "stopped"
+        assert sorted(event["n"] for event in scene.heard("worked", 50)) == [*range(50)]
+        assert scene.kernel.dead_letters() == []
+
+
+_HANGING = """
+    @on("work")
+    def work(self, n: int) -> None:
+        self.api.emit("out.begun", n=n)
+        while True:
+            time.sleep(0.001)
+"""
+
+
+def check_a_drain_is_bounded(stage: Stage) -> None:
+    """After ``limits.drain``, or at once with 0, with ``now``, or when another stop with ``now`` comes, the plugin is
+    stopped as it is; what it did not handle are dead letters."""
+    ways = {"limit": 0.1, "none": 0, "now": 3600, "hurried": 3600}
+    sources = {
+        name: plugin(
+            _HANGING.replace("work", name), manifest=f"limits = {{ drain = {drain}, stop = 0.1, insist = 0.1 }}"
+        )
+        for name, drain in ways.items()
+    }
+    with stage.run(**sources) as scene:
+        for count, name in enumerate(sources, 1):
+            for n in range(5):
+                scene.kernel.emit(name, n=n)
+            scene.heard("begun", count)
+            if name == "hurried":
+                waiting = scene.beside(scene.kernel.stop, name)
+                scene.until_state(name, "stopping")
+                scene.kernel.stop(name, now=True)
+                assert waiting.result().state == "stopped"
+            else:
+                assert scene.kernel.stop(name, now=name == "now").state == "stopped", name
+            letters = scene.until_letters(5, name)
+            assert sorted(letter["data"]["n"] for letter in letters) == [*range(5)]
+            assert scene.kernel.start(name).state == "active"
+
+
+def check_a_death_while_draining_is_an_end(stage: Stage) -> None:
+    """It is not restarted: what it had not handled are dead letters, who waits for an answer is told of the death."""
+    body = """
+    @on("work")
+    def work(self, n: int) -> None:
+        if n == 0:
+            self.hold("go")
+        if n == 3:
+            sys.exit(3)
+        self.api.emit("out.worked", n=n)
+    @expose
+    def ping(self) -> str:
+        return "pong"
+    """
+    with stage.run(p=plugin(body)) as scene:
+        for n in range(5):
+            scene.kernel.emit("work", n=n)
+        waiting = scene.beside(scene.call, "p.ping")
+        scene.until(lambda: scene.info("p").waiting == 6, "a call that waits")
+        stopping = scene.beside(scene.kernel.stop, "p")
+        scene.until_state("p", "stopping")
+        scene.release("go")
+        info = stopping.result()
+        assert (info.state, info.restarts) == ("stopped", 0)
+        waiting.error(PluginDied)
+        assert [letter["data"]["n"] for letter in scene.until_letters(2)] == [3, 4]
+
+
+@natively
+def check_spawned_coroutines_clean_up(stage: Stage) -> None:
+    """What a spawned coroutine awaits in its ``finally`` is done before ``stop`` is called; one that waits for what
+    ``stop`` does is no deadlock. Also where the plugin has no event loop of its own."""
+    tidy = """
+    def start(self) -> None:
+        self.api.spawn({what})
+    def stop(self) -> None:
+        self.api.emit("out.stopped", name=self.api.name)
+    """
+    coroutine = """
+    async def {name}({parameters}) -> None:
+        {api}.emit("out.running")
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            for _ in range(20):
+                await asyncio.sleep(0.002)
+            {api}.emit("out.tidied", name={api}.name)
+    """
+    own = tidy.format(what="self.run") + coroutine.format(name="run", parameters="self", api="self.api")
+    alone = tidy.replace("{what}", "run, self.api")
+    waits = """
+    async def start(self) -> None:
+        self.stopped = asyncio.Event()
+        self.api.spawn(self.run)
+    async def run(self) -> None:
+        self.api.emit("out.running")
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await self.stopped.wait()
+            self.api.emit("out.tidied", name=self.api.name)
+    def stop(self) -> None:
+        self.stopped.set()
+        self.api.emit("out.stopped", name=self.api.name)
+    """
+    head = textwrap.dedent(coroutine.format(name="run", parameters="api", api="api"))
+    sources = {
+        "own": plugin(own),
+        "alone": plugin(alone, head=head),
+        "waits": plugin(waits, manifest="limits = { stop = 1.0 }"),
+    }
+    with stage.run(**sources) as scene:
+        scene.heard("running", 3)
+        for count, name in enumerate(sources, 1):
+            assert scene.kernel.stop(name).state == "stopped"
+            assert scene.heard("tidied", count)[-1] == {"name": name}
+            assert scene.heard("stopped", count)[-1] == {"name": name}
 
 
 def check_a_cancel_counts_while_a_stop_waits(stage: Stage) -> None:
