@@ -25,6 +25,10 @@ from microkernel.kernel.stacks import place_in
 from microkernel.kernel.supervisor import Verdict, judge
 
 
+# Seconds between two looks whether who holds a plugin's lock is draining it.
+_GLANCE = 0.05
+
+
 class Deaths:
     """``died``, ``overdue`` and ``see_off`` may be called from several threads at once."""
 
@@ -62,11 +66,12 @@ class Deaths:
     def overdue(self, instance: Instance, seconds: float, what: str) -> None:
         """It is silent for too long, in a handler or otherwise: it is ended, and that is a death."""
         record = instance.record
-        if instance.dismissed:
-            instance.hurried = True  # it is being drained, and hangs: that ends here
-            return
         stack = instance.place.stack()
-        with record.lock:
+        while not record.lock.acquire(timeout=_GLANCE):
+            if instance.dismissed:
+                instance.hurried = True  # it is being drained, and hangs: that ends here
+                return
+        try:
             if record.instance is not instance or instance.dismissed:
                 return
             reason = f"silent for {seconds:.1f} s in {what}{_at(instance, stack)}"
@@ -75,6 +80,8 @@ class Deaths:
                 self._lost(record, reason)
             elif not instance.on_probation:
                 self.follow(record, instance, instance.leaving)
+        finally:
+            record.lock.release()
 
     def see_off(self, instance: Instance) -> None:
         """It said that it ends itself, some time ago. If it has not, it is ended."""

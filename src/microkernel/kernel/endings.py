@@ -43,7 +43,8 @@ class Endings:
         """Go through the states from the present one to ``stopped`` or ``zombie``; an instance handles what waits for
         it before it stops. Return an instance that died over that. With the record's lock held."""
         instance, died = record.instance, None
-        record.step("stop")
+        if record.state != "stopping":  # it is, where an interrupt ended another stop half way
+            record.step("stop")
         if instance is not None:
             record.mailbox.close()
             instance.dismissed = True
