@@ -24,7 +24,6 @@ from microkernel.kernel.remains import Remains
 from microkernel.kernel.stacks import place_in
 from microkernel.kernel.supervisor import Verdict, judge
 
-
 # Seconds between two looks whether who holds a plugin's lock is draining it.
 _GLANCE = 0.05
 

@@ -45,7 +45,8 @@ class Watchdog:
             return
         oldest = mailbox.oldest_in_flight()
         at_it = self._clock.now() - self._since(instance, oldest)
-        if at_it < limit or instance.dismissed:  # whoever asked it to stop waits for it
+        is_reloaded = instance.dismissed and instance.record.state != "stopping"  # the reload waits for it, with a deadline
+        if at_it < limit or is_reloaded:
             self._reactor.later(limit - at_it if at_it < limit else limit, partial(self._look, ref(instance), limit))
             return
         self._overdue(instance, at_it, _what(oldest))
