@@ -45,8 +45,9 @@ class Watchdog:
             return
         oldest = mailbox.oldest_in_flight()
         at_it = self._clock.now() - self._since(instance, oldest)
-        is_reloaded = instance.dismissed and instance.record.state != "stopping"  # the reload waits for it, with a deadline
-        if at_it < limit or is_reloaded:
+        # Whoever asked it to stop waits for it with a deadline of its own, but for a drain.
+        is_awaited = instance.dismissed and instance.record.state != "stopping"
+        if at_it < limit or is_awaited:
             self._reactor.later(limit - at_it if at_it < limit else limit, partial(self._look, ref(instance), limit))
             return
         self._overdue(instance, at_it, _what(oldest))
