@@ -31,6 +31,14 @@ def test_a_line_that_is_not_in_the_snapshot_has_no_code() -> None:
     assert place_in(stack, "/plugins/billing", SOURCES) == "er.py:7 in x"
 
 
+def test_a_forged_stack_is_read_in_one_pass() -> None:
+    """A line that could match in many ways at once matches in none."""
+    pieces = '  File "' + '", line 1 in x' * 4000
+    assert place_in(pieces + "\n" + STACK, "/plugins/billing", SOURCES).startswith("billing.py:3")
+    assert place_in('  File "/plugins/billing/a.py", line ' + "9" * 60_000 + " in x", "/plugins/billing", SOURCES) == ""
+    assert place_in(f'  File "/plugins/billing/{"x" * 60_000}", line 1 in x', "/plugins/billing", SOURCES) == ""
+
+
 def test_nothing_of_the_plugin() -> None:
     assert place_in(STACK, "/elsewhere", SOURCES) == ""
     assert place_in("", "/plugins", {}) == ""

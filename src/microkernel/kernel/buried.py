@@ -11,6 +11,7 @@ from typing import Any
 
 from microkernel.errors import KernelError
 from microkernel.kernel.bus import Bus
+from microkernel.kernel.info import shown_value
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, Record, Registry
@@ -87,6 +88,6 @@ def _nothing() -> None:
 
 
 def _shown(letter: DeadLetter) -> dict[str, Any]:
-    data = codec.decode(letter.data, attached=[f"<Buffer of {share.size:,} bytes>" for share in letter.shares])
+    data = shown_value(letter.data, [f"<Buffer of {share.size:,} bytes>" for share in letter.shares])
     fields = ("id", "plugin", "handler", "topic", "source", "time", "delivery", "reason", "traceback")
     return {name: getattr(letter, name) for name in fields} | {"data": data}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,10 +118,29 @@ def _source_of(record: Record) -> PluginSource:
     return PluginSource(record.name, path_value(path), record.state, record.manifest.requires, error, record.built_in)
 
 
-def describe(record: Record, now: float, on_board: int, lacking: KernelError | None = None) -> PluginInfo:
-    """The record as it is shown; ``on_board`` is what its keys take. ``lacking``: what it requires and runs without."""
+# Characters of signatures, of docstrings and of schemas that are shown of one plugin: in a list, where one that has
+# registered megabytes of them must not keep the others from being shown, and by itself.
+BRIEF = 32 * 1024
+FULL = 1024 * 1024
+
+
+def shown_value(data: bytes | Raw, attached: Sequence[str] = ()) -> Any:
+    """A value for people. What a worker sent and nobody can decode is named as such, so that the others are shown."""
+    try:
+        return decode(data, attached=attached)
+    except InvalidArguments:
+        return f"<{len(data):,} bytes that are no value>"
+
+
+def describe(
+    record: Record, now: float, on_board: int, lacking: KernelError | None = None, room: int = FULL
+) -> PluginInfo:
+    """The record as it is shown; ``on_board`` is what its keys take. ``lacking``: what it requires and runs without.
+    ``room``: for texts that the plugin chose."""
     instance, error, counts = record.instance, record.error or lacking, record.counts
     statistics = dict(instance.place.statistics()) if instance is not None else {}
+    methods = sorted(record.methods.items())
+    topics = {s.pattern: s.pattern for s in list(record.subscriptions.values()) if not s.board}
     return PluginInfo(
         name=record.name,
         version=record.manifest.version,
@@ -133,7 +152,7 @@ def describe(record: Record, now: float, on_board: int, lacking: KernelError | N
         error=str(error) if error is not None else None,
         protections=statistics.get("protections", {}),
         path=record.found.path,
-        doc=record.doc,
+        doc=record.doc[:room],
         requires=record.manifest.requires,
         up=round(now - record.since, 3) if record.since else 0.0,
         memory=statistics.get("memory"),
@@ -145,17 +164,27 @@ def describe(record: Record, now: float, on_board: int, lacking: KernelError | N
         dropped=counts.dropped,
         refused=counts.refused,
         dead=counts.dead,
-        methods={name: method.signature for name, method in sorted(record.methods.items())},
-        returns={name: method.returns for name, method in sorted(record.methods.items()) if method.returns},
-        docs={name: method.doc for name, method in sorted(record.methods.items()) if method.doc},
-        schemas={name: _schema(method.schema) for name, method in sorted(record.methods.items())},
-        topics=tuple(sorted({s.pattern for s in list(record.subscriptions.values()) if not s.board})),
+        methods=_first({name: method.signature for name, method in methods}, room),
+        returns=_first({name: method.returns for name, method in methods if method.returns}, room),
+        docs=_first({name: method.doc for name, method in methods if method.doc}, room),
+        schemas={name: _schema(data) for name, data in _first({n: m.schema for n, m in methods}, room).items()},
+        topics=tuple(sorted(_first(topics, room))),
         permissions=_shown(record.instance.permissions) if record.instance is not None else {},
         asked=_shown(record.manifest.permissions or NO_PERMISSIONS) if record.state == "held" else {},
         built_in=record.built_in,
         kept=_kept(record, on_board),
         **_error_parts(error),
     )
+
+
+def _first(texts: Mapping[str, Sized], room: int) -> dict[str, Any]:
+    """Those that there is room for, in their order."""
+    left, kept = room, {}
+    for name, text in texts.items():
+        left -= len(name) + len(text)
+        if left >= 0:
+            kept[name] = text
+    return kept
 
 
 def _schema(data: Raw) -> Any:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from math import isfinite
 from typing import Any
 
 from microkernel.errors import KernelError, NotPlainData, RequirementError
@@ -28,6 +29,8 @@ _LONGEST = 16_000
 """Characters of a text that was filled in."""
 _LONGEST_TRACE = 70_000
 _PHASES = {"load": "import", "init": "__init__()", **{name: f"{name}()" for name in ("start", "stop", "export_state")}}
+# Loggers remember each level that they were asked about: a worker must not make up ever new ones.
+_HIGHEST_LEVEL = 100
 _PLACE = re.compile(r"\{(\w+)\}")
 _log = logging.getLogger("microkernel")
 
@@ -179,8 +182,9 @@ class Journal:
         text = codec.plain_text(message.text)
         if message.said and message.fields:
             text = _filled(text, message.fields)
-        level = _KINDS.get(message.said, message.level)
-        self._log_line(instance.record, LogRecord(instance.name, message.time, level, stream, text))
+        level = _KINDS.get(message.said, min(max(message.level, 0), _HIGHEST_LEVEL))
+        time = message.time if isfinite(message.time) else self._clock.wall()
+        self._log_line(instance.record, LogRecord(instance.name, time, level, stream, text))
 
     def output(self, instance: Instance, stream: str, line: str) -> None:
         level = logging.WARNING if stream == "stderr" else logging.INFO

@@ -26,7 +26,7 @@ from microkernel.kernel.gate import KERNEL_TOPICS
 from microkernel.kernel.grants import Grant
 from microkernel.kernel.groups import predecessors
 from microkernel.kernel.heartbeat import Heartbeat
-from microkernel.kernel.info import PluginInfo, Sources, describe, read_of, sources_of
+from microkernel.kernel.info import BRIEF, FULL, PluginInfo, Sources, describe, read_of, shown_value, sources_of
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.lifecycle import RUNNING, SETTLED
@@ -50,7 +50,6 @@ from microkernel.kernel.threads import for_each
 from microkernel.kernel.together import ReloadSummary, reload_all
 from microkernel.kernel.watchdog import Watchdog
 from microkernel.kernel.weakening import check_configuration, check_manifest
-from microkernel.wire import codec
 
 Infos = list[PluginInfo]
 Leftovers = list[str]
@@ -261,15 +260,15 @@ class Core(Approving, Buried, Texts):
 
     def list(self) -> Infos:
         self.catch_up()
-        return [self._describe(record) for record in self.registry if not record.visitor]
+        return [self._describe(record, BRIEF) for record in self.registry if not record.visitor]
 
     def info(self, name: str) -> PluginInfo:
         self.catch_up()
         return self._describe(self.registry.get(name))
 
-    def _describe(self, record: Record) -> PluginInfo:
+    def _describe(self, record: Record, room: int = FULL) -> PluginInfo:
         lacking = self.journal.lacks(record) if record.state in RUNNING else None
-        return describe(record, self.clock.wall(), self.context.used(record.name), lacking)
+        return describe(record, self.clock.wall(), self.context.used(record.name), lacking, room)
 
     def names(self) -> dict[str, Leftovers]:
         """What a console completes: plugins, methods and topics."""
@@ -370,7 +369,7 @@ class Core(Approving, Buried, Texts):
         """The keys of the board that begin so, with value and revision."""
         values = {key: self.context.get(key) for key in self.context.names() if key.startswith(prefix)}
         return {
-            key: {"value": codec.decode(value.data), "revision": value.revision, "owner": value.owner}
+            key: {"value": shown_value(value.data), "revision": value.revision, "owner": value.owner}
             for key, value in values.items()
             if value is not None
         }
