@@ -28,6 +28,7 @@ import microkernel.sdk
 from microkernel.errors import KernelError
 from microkernel.guest import bytecode, loop
 from microkernel.guest.channel import GuestChannel
+from microkernel.sdk import denials
 from microkernel.sdk.handlers import rehearse
 from microkernel.sdk.runtime import Runtime
 
@@ -91,6 +92,8 @@ class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
         packages = [*filter(None, os.environ.pop("MK_GUEST_PATH").split(os.pathsep))]
         bytecode.keep(packages, f"{folder}/__pycache__")
         standard.look_in(packages)
+        memory = float(os.environ.pop("MK_GUEST_MEMORY"))
+        denials.set_bounds(os.environ.pop("MK_GUEST_NAME"), "wasm", {"memory": memory})
         random.seed()  # else all guests would draw what was seeded while this one was built
         for stream in (sys.stdout, sys.stderr):
             assert isinstance(stream, TextIOWrapper)

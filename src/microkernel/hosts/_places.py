@@ -29,10 +29,8 @@ _TEXTS_AND_FONTS = (
     "/usr/share/locale", "/usr/local/share/locale", "/usr/share/i18n", "/etc/locale.alias",
     "/etc/xml", "/usr/share/xml", "/usr/share/sgml",
 )  # fmt: skip
-# What the machine is: libraries choose code and size their pools by it. The system calls `uname` and `sysinfo` and the
-# processor itself say nearly all of this. Not /proc/stat: its counters of interrupts tell what is typed.
+# How many processors and huge pages there are. What of /proc can be read, its worker knows (worker/proc_files.py).
 _MACHINE = (
-    "/proc/cpuinfo", "/proc/meminfo", "/proc/loadavg", "/proc/version", "/proc/sys/vm/overcommit_memory",
     "/sys/devices/system/cpu/online", "/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/present",
     "/sys/devices/system/cpu/kernel_max", "/sys/kernel/mm/transparent_hugepage/enabled",
     "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",

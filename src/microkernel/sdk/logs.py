@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from microkernel.sdk.denials import explain
 from microkernel.wire.codec import plain_text
 from microkernel.wire.messages import Log
 from microkernel.wire.secrets import Secrets
@@ -21,6 +22,8 @@ class Shipper(logging.Handler):
         self._secrets = secrets
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            explain(record.exc_info[1])
         self._send(Log(record.levelno, plain_text(self._secrets.cut(_FORMAT.format(record))), record.created))
 
 

@@ -6,6 +6,7 @@ import os
 from types import FrameType, TracebackType
 
 from microkernel.errors import CallDeadlock, CallFailed, valid_text
+from microkernel.sdk.denials import explain
 from microkernel.wire import codec
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Failure
@@ -20,9 +21,11 @@ def failure_of(error: BaseException, root: str, secrets: Secrets) -> Failure:
     plugin's."""
     if isinstance(error, CallDeadlock):
         return from_error(error)
+    behind = explain(error)
+    said = f"{_words(error)} ({behind})" if behind else _words(error)
     return Failure(
         type=valid_text(type(error).__name__),
-        message=codec.plain_text(secrets.cut(_words(error))),
+        message=codec.plain_text(secrets.cut(said.lstrip())),
         traceback=_shortened(valid_text(secrets.cut(_traceback(error, root)))),
         where=codec.plain_text(_where(error, root)),
         hops=[secrets.cut(str(hop)) for hop in error.fields.get("hops", [])] if isinstance(error, CallFailed) else [],

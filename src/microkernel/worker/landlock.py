@@ -34,47 +34,54 @@ def abi() -> int:
     return max(0, int(_libc.syscall(_CREATE, None, 0, _VERSION)))
 
 
-def open_paths(paths: Iterable[bytes], granted: Collection[bytes] = ()) -> tuple[list[int], dict[bytes, OSError]]:
-    """Descriptors that rules can be made of, and the paths of which there is none, and why. No link is followed on the
-    way to what was ``granted``: a plugin may have put it there a moment ago."""
-    handles, closed = [], {}
-    for path in paths:
+class Rules:
+    """What this process will be held to: nothing but what is allowed may be read or written, and nothing executed.
+
+    Paths are opened one by one as they are allowed, so that few descriptors are needed, and before the process gives up
+    its user: an interpreter may lie below a folder that only its owner may enter. Raises OSError.
+    """
+
+    def __init__(self) -> None:
+        self.version = abi()
+        self._handled = _FIRST | sum(right for since, right in _ADDED.items() if since <= self.version)
+        tcp, scopes = _TCP if self.version >= 4 else 0, _SCOPES if self.version >= 6 else 0
+        attributes = struct.pack("=QQQ", self._handled, tcp, scopes)
+        self._handle = _checked(_libc.syscall(_CREATE, attributes, len(attributes), 0))
+
+    def allow(self, paths: Iterable[bytes], granted: Collection[bytes], *, write: bool) -> dict[bytes, OSError]:
+        """Return the paths that could not be opened, and why. No link is followed on the way to what was ``granted``: a
+        plugin may have put it there a moment ago."""
+        closed = {}
+        for path in paths:
+            try:
+                handle = _open_without_links(path) if path in granted else os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except OSError as error:
+                closed[path] = error
+                continue
+            try:
+                self._add(handle, (_WRITE if write else _READ) & self._handled)
+            finally:
+                os.close(handle)
+        return closed
+
+    def restrict(self) -> None:
+        """Hold this process to them, for good."""
         try:
-            handles.append(_open_without_links(path) if path in granted else os.open(path, os.O_PATH | os.O_CLOEXEC))
-        except OSError as error:
-            closed[path] = error
-    return handles, closed
+            _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+            _checked(_libc.syscall(_RESTRICT, self._handle, 0))
+        finally:
+            os.close(self._handle)
+
+    def _add(self, handle: int, rights: int) -> None:
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):
+            rights &= _OF_FILES
+        rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, handle))
+        _checked(_libc.syscall(_ADD, self._handle, _PATH_BENEATH, rule, 0))
 
 
 def _open_without_links(path: bytes) -> int:
     how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _NO_SYMLINKS)
     return _checked(_libc.syscall(_OPENAT2, _AT_FDCWD, path, how, len(how)))
-
-
-def restrict(readable: Iterable[int], writable: Iterable[int]) -> int:
-    """Nothing but these may be read, nothing but those written, nothing executed. Closes all these descriptors. The
-    version. Raises OSError."""
-    version = abi()
-    handled = _FIRST | sum(right for since, right in _ADDED.items() if since <= version)
-    attributes = struct.pack("=QQQ", handled, _TCP if version >= 4 else 0, _SCOPES if version >= 6 else 0)
-    rules = _checked(_libc.syscall(_CREATE, attributes, len(attributes), 0))
-    try:
-        for handles, rights in ((readable, _READ), (writable, _WRITE)):
-            for handle in handles:
-                _allow(rules, handle, rights & handled)
-        _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        _checked(_libc.syscall(_RESTRICT, rules, 0))
-    finally:
-        os.close(rules)
-    return version
-
-
-def _allow(rules: int, handle: int, rights: int) -> None:
-    if not stat.S_ISDIR(os.fstat(handle).st_mode):
-        rights &= _OF_FILES
-    rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, handle))
-    _checked(_libc.syscall(_ADD, rules, _PATH_BENEATH, rule, 0))
-    os.close(handle)
 
 
 def _checked(result: int) -> int:

@@ -10,10 +10,12 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn, TextIO
 
+from microkernel.sdk import denials
 from microkernel.sdk.handlers import rehearse
 from microkernel.sdk.runtime import Runtime
 from microkernel.wire.messages import Confined, Failed, Failure
@@ -108,7 +110,15 @@ def _take_over_process(request: dict[str, Any]) -> None:
     if "guest" in request:  # the engine knows a trap by its signals, and would not see it
         faulthandler.disable()
     _tell_stacks(*request["stacks"])
+    _explain_denials(request)
     gc.enable()
+
+
+def _explain_denials(request: dict[str, Any]) -> None:
+    walls = request.get("confine")
+    threads = {"threads": walls["threads"]} if walls is not None else {}
+    denials.set_bounds(request["name"], "sandbox" if walls is not None else "", {**request["limits"], **threads})
+    threading.excepthook = denials.explaining(threading.excepthook)
 
 
 def _tell_stacks(file: str, at: int) -> None:

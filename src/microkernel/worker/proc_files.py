@@ -10,7 +10,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-_OWN = tuple(f"/proc/self/{name}" for name in ("cgroup", "status", "stat", "statm", "limits", "maps"))
+# What the machine is. The system calls `uname` and `sysinfo` and the processor itself say nearly all of this. Not
+# /proc/stat: its counters of interrupts tell what is typed.
+OF_MACHINE = (
+    b"/proc/cpuinfo", b"/proc/meminfo", b"/proc/loadavg", b"/proc/version", b"/proc/sys/vm/overcommit_memory",
+)  # fmt: skip
+OWN = tuple(f"/proc/self/{name}".encode() for name in ("cgroup", "status", "stat", "statm", "limits", "maps"))
 _ROOT = "/sys/fs/cgroup"
 _LIMITS = {
     "": ("cpu.max", "memory.max", "memory.high", "memory.swap.max", "cpuset.cpus.effective"),
@@ -22,12 +27,13 @@ _LIMITS = {
 
 
 def readable() -> list[bytes]:
-    """Return the paths of this process's own files and of the limits of its control group, those that exist."""
-    return [os.fsencode(path) for path in (*_OWN, *_cgroup_limits()) if os.path.exists(path)]
+    """Return the paths of the machine's and this process's files and of the limits of its control group."""
+    return [*OF_MACHINE, *OWN, *(os.fsencode(path) for path in _cgroup_limits() if os.path.exists(path))]
 
 
 def pin(paths: Iterable[bytes]) -> list[int]:
-    """Keep the entries of ``/proc`` in memory, and return the descriptors that do so.
+    """Keep the entries of ``/proc`` in memory, and return the descriptors that do so. Those of the machine are kept by
+    the zygote, for all its workers.
 
     An entry of ``/proc`` that is not in use may be dropped and made again, and a Landlock rule is for the one that was
     there when the rule was made.

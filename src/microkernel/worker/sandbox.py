@@ -27,6 +27,7 @@ def prepare() -> None:
     """In the zygote: what all its workers need is made once."""
     global _filter
     _filter = seccomp.Filter(seccomp.machine())
+    proc_files.pin(proc_files.OF_MACHINE)
 
 
 def confine(wanted: Mapping[str, Any]) -> Confined:
@@ -38,17 +39,18 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
     try:
         if _filter is None:
             prepare()
-        own = proc_files.readable()
-        readable, closed = landlock.open_paths([*_of_interpreter(), *own, *wanted["read"]], wanted["granted"])
-        proc_files.pin([*own, *wanted["read"]])
-        writable, closed_too = landlock.open_paths(wanted["write"], wanted["granted"])
-        namespaces = privileges.enter_namespaces()
+        layer = "Landlock"
+        rules, own = landlock.Rules(), proc_files.readable()
+        closed = rules.allow([*_of_interpreter(), *own, *wanted["read"]], wanted["granted"], write=False)
+        closed |= rules.allow(wanted["write"], wanted["granted"], write=True)
+        proc_files.pin([*proc_files.OWN, *wanted["granted"]])
         layer = "limits"
+        namespaces = privileges.enter_namespaces()
         _limit(wanted, namespaces)
         layer = "capabilities"
         privileges.drop_capabilities()
         layer = "Landlock"
-        version = landlock.restrict(readable, writable)
+        rules.restrict()
         layer = "seccomp"
         assert _filter is not None
         seccomp.install(_filter)
@@ -56,9 +58,8 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
         return Confined(missing=f"{layer}: {error.strerror}")
     if os.getuid() != os.geteuid():
         os.access = _access
-    closed |= closed_too
     told = {_shown(path): _reason(closed[path]) for path in wanted["granted"] if path in closed}
-    return Confined(version, namespaces, _holes(), closed=told)
+    return Confined(rules.version, namespaces, _holes(), closed=told)
 
 
 def _shown(path: bytes) -> str:

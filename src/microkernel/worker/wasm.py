@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -116,6 +117,7 @@ def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
     wasi.inherit_stderr()
     tls = f"{ssl.OPENSSL_VERSION_NUMBER} {ssl.OPENSSL_VERSION}".encode()
     own = {b"MK_GUEST_PATH": wanted["path"], b"MK_GUEST_FOLDER": wanted["cwd"], b"MK_GUEST_TLS": tls}
+    own |= {b"MK_GUEST_NAME": os.fsencode(sys.argv[0]), b"MK_GUEST_MEMORY": b"%d" % wanted["memory"]}
     variables = wanted["env"] | own
     wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in variables.items()]
     for writable, folders in ((False, wanted["read"]), (True, wanted["write"])):
