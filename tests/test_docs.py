@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from microkernel import Kernel
 from microkernel.guest import standard
 from microkernel.kernel.manifest import KernelConfig, Limits, Manifest, Supervision
 from microkernel.loader import read_config, read_manifest
+from microkernel.loader.discovery import GROUP
 from tools.lifecycle_diagram import diagram
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,6 +129,8 @@ def test_a_toml_block_is_read(block: Block, tmp_path: Path) -> None:
     path.write_text(block.text, encoding="utf-8")
     if path.name == "microkernel.toml":
         read_config(str(path))
+    elif path.name == "pyproject.toml":
+        assert tomllib.loads(block.text)["project"]["entry-points"].keys() == {GROUP}
     else:
         (tmp_path / "plugin.py").write_text("from microkernel import IPlugin\nclass Plugin(IPlugin): ...\n")
         assert path.name == "plugin.toml"
@@ -136,8 +140,34 @@ def test_a_toml_block_is_read(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize("document", TRANSLATED, ids=lambda document: document.name)
 def test_a_translation_has_the_same_headings_and_the_same_code(document: Path) -> None:
     ours, theirs = (path.read_text(encoding="utf-8") for path in (document, ROOT / "docs" / document.name))
-    assert _FENCE.findall(ours) == _FENCE.findall(theirs)
+    assert code_of(ours) == code_of(theirs)
     assert headings(ours) == headings(theirs)
+
+
+_COMMENT = re.compile(r"^# (?![\w./-]+\.(?:py|toml)$|/// script|\[).*|(?<=\s)# .*", re.MULTILINE)
+
+
+def code_of(text: str) -> list[tuple[str, str]]:
+    """All blocks, without what is written for people: comments, and docstrings of one line."""
+    found = _FENCE.findall(text)
+    return [(kind, re.sub(r'"""[^"\n]*"""', '""', _COMMENT.sub("#", code))) for kind, code in found]
+
+
+@pytest.mark.parametrize("document", [*TRANSLATED, ROOT / "README.zh-CN.md"], ids=lambda document: document.name)
+def test_a_translation_says_in_chinese_what_its_code_says_to_people(document: Path) -> None:
+    blocks = [(kind, code) for kind, code in _FENCE.findall(document.read_text(encoding="utf-8"))]
+    told = [each for kind, code in blocks if kind in ("python", "sh", "toml") for each in told_by(kind, code)]
+    assert [each for each in told if each.isascii()] == []
+
+
+_CODE = re.compile(r"[\w./-]+|\[.*\]|[\w-]+ = .*|/// script|///|\"Hello, Ada!\"")
+
+
+def told_by(kind: str, code: str) -> list[str]:
+    """Comments and docstrings that are words and not code."""
+    comments = re.findall(r"(?:^|\s)#[ ]+([^\n]*)", code)
+    docstrings = re.findall(r'"""([^"]*)"""', code) if kind == "python" else []
+    return [each for each in (*comments, *docstrings) if each and not _CODE.fullmatch(each)]
 
 
 def headings(text: str) -> list[int]:
@@ -221,5 +251,6 @@ def test_a_guest_is_told_what_the_docs_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [Limits, Supervision, Manifest, KernelConfig], ids=lambda kind: kind.__name__)
 def test_every_setting_is_in_the_docs(kind: type) -> None:
     text = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("plugins.md", "operating.md"))
-    spelt = {field.name: {f"`{field.name}`", f"`{field.name.replace('_', '-')}`"} for field in dataclasses.fields(kind)}
+    settings = [field.name for field in dataclasses.fields(kind) if field.compare]  # the others are ours
+    spelt = {name: {f"`{name}`", f"`{name.replace('_', '-')}`"} for name in settings}
     assert [name for name, spellings in spelt.items() if not any(each in text for each in spellings)] == []

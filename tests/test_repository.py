@@ -79,13 +79,18 @@ def outline(markdown: str) -> list[int]:
 
 
 def code_blocks(markdown: str) -> list[tuple[str, list[str]]]:
-    """Each block's language, and its lines less their comments: those, and plain text, are in the reader's language."""
+    """Each block's language, and its lines less comments and docstrings: those, and plain text, are in the reader's
+    language."""
     return [(kind, _code_lines(body) if kind in CODE else []) for kind, body in FENCE.findall(markdown)]
 
 
 def _code_lines(body: str) -> list[str]:
-    lines = (re.sub(r"(^|\s+)#( .*)?$", "", line).rstrip() for line in body.splitlines())
+    lines = (re.sub(r"(^|\s+)#( .*)?$", "", line).rstrip() for line in _without_docstrings(body))
     return [line for line in lines if line]
+
+
+def _without_docstrings(body: str) -> list[str]:
+    return re.sub(r'"""[^"\n]*"""', '""', body).splitlines()
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_the_board_keeps_so_many_bytes_of_an_owner(plugins: Plugins) -> None:
         for number in range(3):
             kernel.call("doer.put", f"k{number}", 300 * KiB)
         text = id_of(lambda: kernel.call("doer.put", "k3", 300 * KiB))
-        assert "on the board" in text
+        assert "of shared data" in text
         assert kernel.get_data("doer.k3") is None
         kernel.set_data("other", bytes(2 * MiB))  # the embedder's own
         kernel.call("doer.put", "k0", 10)  # in place of what was there

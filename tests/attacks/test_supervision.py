@@ -64,6 +64,9 @@ def test_a_stuck_handler_is_named_with_its_line(plugins: Plugins, level: str, tm
         assert "in deep `while True: pass` → restarting" in text
         eventually(lambda: kernel.info("billing").generation == 2)
         assert kernel.core.registry.get("billing").restarts == 1
+        last = state_is(kernel, "billing", "active").last_death
+        assert "silent for" in last["reason"]
+        assert (" in deep" in last["stack"], " in total" in last["stack"]) == (True, True), "the whole stack is kept"
 
 
 def test_a_stuck_plugin_that_is_quarantined_keeps_its_stack(plugins: Plugins, tmp_path: Path) -> None:

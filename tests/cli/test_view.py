@@ -79,6 +79,7 @@ def info(level: str, **protections: str) -> dict[str, Any]:
         "name": "p", "version": "1.0", "isolation": level, "state": "stopped", "doc": "", "traceback": "", "path": "",
         "error_id": None, "error_fields": {}, "generation": 1, "pid": 0, "up": 0.0, "memory": None, "kept": {},
         "requires": [], "methods": {}, "returns": {}, "docs": {}, "topics": [], "permissions": {}, "asked": {},
+        "last_death": {},
     }  # fmt: skip
     counts = dict.fromkeys(("events", "calls", "emitted", "waiting", "restarts", "dropped", "refused", "dead"), 0)
     return {**facts, **counts, "protections": {each.replace("_", " "): how for each, how in protections.items()}}
@@ -125,21 +126,30 @@ def test_a_limit_that_nobody_set_is_not_shown_as_missing(level: str) -> None:
     page = view.render(view.plugin(info(level, memory="enforced", cpu="unavailable", network="unavailable"), TONGUE))
     assert "memory  enforced" in page
     assert "cpu  no limit" in page
-    assert "network  unavailable" in page
+    assert "network  not restricted" in page
 
 
-def test_what_a_thread_cannot_have_is_unavailable() -> None:
+def test_what_a_thread_cannot_have_does_not_restrict_it() -> None:
+    """`network  unavailable` reads as if the network were down."""
     page = view.render(view.plugin(info("thread", memory="unavailable", hard_kill="watched"), TONGUE))
-    assert "memory  unavailable" in page
+    assert "memory  not restricted" in page
     assert "hard kill  watched" in page
 
 
 def test_protections_are_named_in_the_readers_language() -> None:
-    held = info("process", memory="unavailable", hard_kill="enforced", new="enforced")
+    held = info("process", memory="unavailable", network="unavailable", hard_kill="enforced", new="enforced")
     page = view.render(view.plugin(held, CHINESE))
-    assert "内存  未设限" in page
-    assert "强制终止  强制" in page
-    assert "new  强制" in page
+    assert "内存：未设限" in page
+    assert "网络：不受限制" in page
+    assert "强制终止：已生效" in page
+    assert "new：已生效" in page
+
+
+def test_the_last_death_is_shown_with_its_whole_stack_also_after_the_restart() -> None:
+    stack = 'Thread 0x1 (most recent call first):\n  File "/p/p.py", line 7 in total\n  File "/lib/x.py", line 1 in x'
+    page = view.render(view.plugin(info("process") | {"last_death": {"reason": "silent", "stack": stack}}, TONGUE))
+    assert "last death" in page
+    assert [line.strip() for line in page.splitlines()][-3:] == [line.strip() for line in stack.splitlines()]
 
 
 def test_why_a_letter_is_dead_is_told_in_the_readers_language() -> None:

@@ -97,7 +97,7 @@ def test_a_plugin_cannot_drive_the_terminal() -> None:
         ("[Errno 28] No space left on device: 'a'", "磁盘空间不足：'a'"),
         ("Expected '=' after a key in a key/value pair (at line 1, column 5)", "键之后缺少 '='（第 1 行，第 5 列）"),
         ("Invalid value (at end of document)", "值的写法不对（在文件末尾）"),
-        ("zygote, pidfd, rlimits", "母体、pidfd、rlimit"),
+        ("zygote, pidfd, rlimits", "孵化进程、pidfd、rlimit"),
         ("user, net and ipc namespaces · not: scopes, cgroups (needs delegation)",
          "user、net、ipc 命名空间 · 没有：作用范围、cgroups（需要委派）"),
         (" (billing.py:41 in total)", "（billing.py 第 41 行，total）"),

@@ -17,7 +17,7 @@ def test_the_six() -> None:
         "success": "成功",
         "notice": "注意",
         "warn": "警告",
-        "error": "严重错误",
+        "error": "错误",
     }
 
 

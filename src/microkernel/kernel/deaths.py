@@ -118,7 +118,8 @@ class Deaths:
         policy = record.manifest.supervision
         verdict = judge(policy, record.history, now, abnormal=abnormal, jitter=dice, blameless=exit.blameless)
         record.history = verdict.history
-        record.error = error or KernelError("MK0203", reason=exit.reason, traceback=exit.stack)
+        record.last_death = KernelError("MK0203", reason=exit.reason, traceback=exit.stack)
+        record.error = error or record.last_death
         again = self._remains.put_back(record, letters)
         if verdict.delay is not None and not self.closing:
             self._restart_later(record, exit, verdict, verdict.delay)

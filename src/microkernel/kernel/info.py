@@ -55,6 +55,8 @@ class PluginInfo:
     error_id: str | None = None
     error_fields: Mapping[str, Any] = field(default_factory=dict)
     traceback: str = ""
+    last_death: Mapping[str, str] = field(default_factory=dict)
+    """``reason`` of the last death, and ``stack``, where its threads were, if that is known; also after a restart."""
     built_in: bool = False
     kept: Mapping[str, int] = field(default_factory=dict)
     """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kept``, what is lent it for
@@ -171,6 +173,7 @@ def describe(
         topics=tuple(sorted(_first(topics, room))),
         permissions=_shown(record.instance.permissions) if record.instance is not None else {},
         asked=_shown(record.manifest.permissions or NO_PERMISSIONS) if record.state == "held" else {},
+        last_death=_death(record.last_death),
         built_in=record.built_in,
         kept=_kept(record, on_board),
         **_error_parts(error),
@@ -208,6 +211,12 @@ def _kept(record: Record, on_board: int) -> dict[str, int]:
 def _shown(permissions: Permissions) -> dict[str, Any]:
     fields = fields_of(permissions).items()
     return {kind: "all" if what is None else [*what] for kind, what in fields if what != ()}
+
+
+def _death(death: KernelError | None) -> dict[str, str]:
+    if death is None:
+        return {}
+    return {"reason": str(death.fields["reason"]), "stack": str(death.fields["traceback"])}
 
 
 def _error_parts(error: KernelError | None) -> dict[str, Any]:

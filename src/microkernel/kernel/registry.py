@@ -76,6 +76,8 @@ class Record:
     generation: int = 0
     instance: Instance | None = None
     error: KernelError | None = None
+    last_death: KernelError | None = None
+    """Kept when the next generation runs, unlike ``error``."""
     subscriptions: dict[tuple[bool, str, str], Subscription] = field(default_factory=dict)
     methods: dict[str, Method] = field(default_factory=dict)
     doc: str = ""

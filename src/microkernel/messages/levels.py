@@ -56,5 +56,5 @@ _LOOKS: dict[MessageLevel, _Look] = {
     MessageLevel.SUCCESS: _Look(logging.INFO, "✓", "+", "成功"),
     MessageLevel.NOTICE: _Look(logging.INFO, "•", "*", "注意"),
     MessageLevel.WARN: _Look(logging.WARNING, "!", "!", "警告"),
-    MessageLevel.ERROR: _Look(logging.ERROR, "✗", "x", "严重错误"),
+    MessageLevel.ERROR: _Look(logging.ERROR, "✗", "x", "错误"),
 }

@@ -59,7 +59,7 @@ return open(f"/proc/{f.kernel}/cmdline").read()
     Attempt("find a variable that was granted to another plugin", "找到授予别的插件的环境变量", """
 return os.environ.get(f.mark)
 """, told("granted"), "session"),
-    Attempt("search the own memory for what the zygote was told of others", "在自己内存里搜母体听到的别人的秘密",
+    Attempt("search the own memory for what the zygote was told of others", "在自己内存里搜孵化进程听到的别人的秘密",
             _SCAN, told("granted"), "memory", thread="not tried", seconds=30.0),
     Attempt("read the kernel's standard input", "读核心的标准输入", """
 return os.read(0, 100)

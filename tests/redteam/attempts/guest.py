@@ -108,8 +108,8 @@ return hash(f.token)
         "built, and is the same for all of them until it is built anew. Who knows it can choose keys that make another "
         "plugin's dictionaries slow, if that one takes keys from it; nothing else hangs on it. Random numbers are not "
         "shared, but where `determinism` asks for it."),
-        ("`hash()` 的种子属于母体，它的所有插件共用；客体的种子在构建客体时定下，重建之前所有客体都一样。知道它就能挑选"
-        "键，使从它那里取键的插件的字典变慢；此外不涉及别的。随机数不共用，"
+        ("`hash()` 的种子属于孵化进程，它的所有插件共用；客体的种子在构建客体时定下，重建之前所有客体都一样。"
+        "知道它就能挑选键，使从它那里取键的插件的字典变慢；此外不涉及别的。随机数不共用，"
         "除非 `determinism` 要求。"))),
     _aimed("send two hundred megabytes that are no frame", "发送两百兆不是帧的数据", _WORLD + """
 wit_world.send("x" * (200 << 20))

@@ -20,7 +20,7 @@ from microkernel.wire.messages import Call, Emit, Expose, Log, Method, Stopped
 _try = partial(Attempt, proof=kernel_grew, sandbox="kept", process="kept", thread=SKIPPED, slow=True)
 
 ATTEMPTS = [
-    _try("fill the kernel's memory with data on the board", "用公告栏数据占满核心内存", """
+    _try("fill the kernel's memory with shared data", "用共享数据占满核心内存", """
 for number in range(40): api.set_data(f"{api.name}.part{number}", b"x" * (10 << 20))
 """),
     _try("fill the kernel's memory with events nobody takes yet", "用无人处理的事件占满核心内存", """
@@ -31,7 +31,7 @@ for number in range(60): api.emit("greed.part", data=b"x" * (10 << 20))
 api.on("greed.part", lambda event: None)
 for number in range(60): api.emit("greed.part", data=b"x" * (10 << 20))
 """, manifest={**_OWN, "limits": {"mailbox": 1}}),
-    _try("fill the kernel's memory with news of the board", "用公告栏的消息占满核心内存", """
+    _try("fill the kernel's memory with news of shared data", "用共享数据的变更通知占满核心内存", """
 api.watch_data(f"{api.name}.part", lambda key, value: None)
 for number in range(60): api.set_data(f"{api.name}.part", b"x" * (10 << 20))
 """),

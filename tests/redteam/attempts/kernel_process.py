@@ -71,7 +71,7 @@ fcntl.fcntl(one, fcntl.F_SETFL, fcntl.fcntl(one, fcntl.F_GETFL) | os.O_ASYNC)
 two.send(b"x")
 KEPT.extend([one, two])
 """, _signalled, "seccomp", wasm="broker"),
-    Attempt("stop the zygote", "暂停母体", "os.kill(f.zygote, signal.SIGSTOP)", _zygote_stopped, "seccomp",
+    Attempt("stop the zygote", "暂停孵化进程", "os.kill(f.zygote, signal.SIGSTOP)", _zygote_stopped, "seccomp",
             thread=SKIPPED),
     Attempt("trace the kernel", "跟踪核心进程", 'syscall("ptrace", 0x4206, f.kernel, 0, 0)', _traced, "seccomp",
             thread=SKIPPED, varies=True),

@@ -67,7 +67,7 @@ def _drives_log_reader(arena, _: Answer) -> bool:
 _ESCAPE = '"\\x1b]0;" + f.token + "\\x07\\x1b[2J"'
 
 ATTEMPTS = [
-    Attempt("write to the operator's terminal", "写操作者的终端",
+    Attempt("write to the operator's terminal", "写管理员的终端",
             "open(f.terminal, 'w').write(f.token)", _shown, "landlock"),
     Attempt("write to the terminal by its descriptor in another process", "经别的进程的描述符写终端", """
 name = next(n for n in os.listdir(f"/proc/{f.kernel}/fd") if os.readlink(f"/proc/{f.kernel}/fd/{n}") == f.terminal)
@@ -75,7 +75,7 @@ open(f"/proc/{f.kernel}/fd/{name}", "w").write(f.token)
 """, _shown, "landlock"),
     Attempt("write to /dev/tty", "写 /dev/tty", "open('/dev/tty', 'w').write(f.token)", _shown, "landlock",
             process="session", thread="session"),
-    Attempt("type into the operator's terminal", "往操作者终端里输入", """
+    Attempt("type into the operator's terminal", "往管理员终端里输入", """
 terminal = os.open(f.terminal, os.O_RDWR | os.O_NOCTTY)
 for byte in b"redteam\\n": fcntl.ioctl(terminal, 0x5412, bytes([byte]))
 """, _typed, "landlock", root=True, varies=True),

@@ -26,6 +26,7 @@ STYLES = {"explain": "dim", "success": "green", "notice": "cyan", "warn": "yello
 
 _STATES = {"active": "green", "failed": "red", "quarantined": "red", "zombie": "red", "stopped": "dim"}
 _LIMITS = frozenset({"memory", "cpu", "files", "file size", "disk", "frames"})
+_REACH = frozenset({"network", "file system", "processes", "system calls"})
 _COUNTS = ("events", "calls", "emitted", "waiting", "restarts", "dropped", "refused", "dead")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -202,7 +203,9 @@ def plugin(info: Mapping[str, Any], tongue: Tongue) -> list[RenderableType]:
     if info["doc"]:
         title.append(f"\n{plain(info['doc'].splitlines()[0])}", "not bold")
     rows = [[tongue.word(f"info.{key}"), text] for key, text in _facts(info, tongue) if text]
-    return [title, Columns([Column(""), Column("", fold=True)], rows, head=False), *their_lines(info["traceback"])]
+    stack = [] if info["traceback"] else _all_lines(info["last_death"].get("stack", ""))
+    shown = Columns([Column(""), Column("", fold=True)], rows, head=False)
+    return [title, shown, *their_lines(info["traceback"]), *stack]
 
 
 def _facts(info: Mapping[str, Any], tongue: Tongue) -> list[tuple[str, str]]:
@@ -210,6 +213,7 @@ def _facts(info: Mapping[str, Any], tongue: Tongue) -> list[tuple[str, str]]:
     protections = [_protection(name, how, info["isolation"], tongue) for name, how in info["protections"].items()]
     return [
         ("error", f"{error}  {tongue.tell(error, info['error_fields'])}" if error else ""),
+        ("last_death", tongue.reason(info["last_death"].get("reason", ""))),
         ("path", info["path"]),
         ("generation", str(info["generation"])),
         ("pid", str(info["pid"] or "")),
@@ -235,8 +239,13 @@ def _method(name: str, info: Mapping[str, Any]) -> str:
 
 def _protection(name: str, how: str, level: str, tongue: Tongue) -> str:
     """A limit that this level could hold, and that nobody set, is not one that the machine lacks."""
-    shown = "unset" if how == "unavailable" and name in _LIMITS and level != "thread" else how
-    return f"{tongue.word_or(f'guarded.{name}', name)}  {tongue.word(f'protection.{shown}')}"
+    shown = how
+    if how == "unavailable" and name in _LIMITS and level != "thread":
+        shown = "unset"
+    elif how == "unavailable" and name in (*_LIMITS, *_REACH):
+        shown = "free"
+    words = {"name": tongue.word_or(f"guarded.{name}", name), "how": tongue.word(f"protection.{shown}")}
+    return tongue.word("protection.line", **words)
 
 
 def _grants(permissions: Mapping[str, Any], tongue: Tongue) -> str:
