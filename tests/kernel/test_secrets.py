@@ -263,3 +263,31 @@ def test_no_text_of_a_plugin_makes_the_search_slow() -> None:
     secrets = Secrets(["a\\\\b\"\"''&&%%c", "pa\\ss"])
     for text in ("\\" * 200_000, "%25" * 60_000, "&amp;" * 40_000, '\\\\"' * 60_000):
         assert secrets.cut(text) == text  # it ends within the test's deadline
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+@pytest.mark.parametrize(
+    "write",
+    [
+        str, repr, ascii, json.dumps, partial(json.dumps, ensure_ascii=False),
+        lambda value: json.dumps(value).replace("/", "\\/"), lambda value: repr(value.encode()),
+        lambda value: base64.b64encode(value.encode()).decode(), lambda value: value.encode().hex(),
+        quote, partial(quote, safe=""), quote_plus, html.escape,
+    ],
+)  # fmt: skip
+def test_a_secret_that_a_plugin_chose_is_cut_out_of_each_usual_notation(
+    value: str, write: Callable[[str], str]
+) -> None:
+    secrets = Secrets()
+    secrets.add([value], in_any_mixture=False)
+    cut = secrets.cut(f"before {write(value)} behind")
+    assert re.fullmatch(r"before [b'\"\\\[]*\*\*\*(\\+n|\n|%250A|%0A)?['\"\\\]]* behind", cut), cut
+
+
+def test_no_secret_of_a_plugin_makes_the_search_slow() -> None:
+    secrets = Secrets()
+    chosen = ["\\" * 20_000 + "x", '"' * 20_000 + "x", "%" * 20_000 + "x", "&" * 20_000 + "x", "汉" * 20_000 + "x"]
+    secrets.add(chosen, in_any_mixture=False)
+    for value in chosen:
+        text = value[:-1] * 10
+        assert secrets.cut(text) == text  # it ends within the test's deadline

@@ -95,7 +95,7 @@ class Births:
         for handler in news.handlers:
             gate.admit(record.name, permissions, messages.Subscribe(0, handler))
         charge_all(instance, news)
-        instance.secrets.add(news.secrets)
+        instance.secrets.add(news.secrets, in_any_mixture=False)
         instance.staged = news
         record.newborn = None
         record.snapshot = snapshot

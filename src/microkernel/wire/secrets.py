@@ -19,6 +19,9 @@ _WRAPPED = (76, 64)
 # Characters in a line of base64, as MIME and PEM wrap it.
 _WIDEST = 16
 # Characters that stand for one in the widest usual form: four bytes as \\xf0.
+_MOST_QUOTED = 64 * 1024
+# Characters of all secrets together that one plugin chose, of which each notation is kept; of more only the texts are.
+_FURTHEST = 64 * 1024
 _QUOTED = 7
 # Backslashes before a character that was quoted three times: a text in JSON in a repr in a repr.
 _ENTITIES = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
@@ -33,25 +36,58 @@ class Secrets:
         self.longest = 0
         """Characters of the longest form: where a text is cut into pieces, this much may belong to the next one."""
         self._forms: tuple[str, ...] = ()
-        self._patterns: tuple[re.Pattern[str], ...] = ()
+        self._patterns: dict[str, re.Pattern[str]] = {}
         self.add(values)
 
-    def add(self, values: Iterable[str]) -> None:
-        self.values = self.values | {str(value) for value in values}
-        texts = {text for value in self.values for text in _texts(value)}
-        forms = {form for value in self.values for form in _encoded(value)}
-        forms |= {text for text in texts if _is_simple(text)}
-        self._forms = tuple(sorted(forms, key=len, reverse=True))  # one may be a part of another
-        self._patterns = tuple(_pattern(text) for text in sorted(texts - forms, key=len, reverse=True))
-        self.longest = max((_WIDEST * len(value) for value in self.values), default=0)
+    def add(self, values: Iterable[str], *, in_any_mixture: bool = True) -> None:
+        """Cut out these values too. ``in_any_mixture``: of notations, which takes a search that a value can make slow,
+        so it is not for values that an untrusted plugin chose; of these each usual notation is found by itself."""
+        new = {str(value) for value in values} - self.values
+        written = new if in_any_mixture else _within(new, _MOST_QUOTED)
+        marked = {text for value in written for text in _texts(value) if not _is_simple(text)}
+        forms = {text for value in new for text in _texts(value)}
+        forms |= {form for value in written for form in _encoded(value)}
+        patterns: dict[str, re.Pattern[str]] = {}
+        if in_any_mixture:
+            patterns = {text: _pattern(text) for text in marked}
+        else:
+            forms |= {form for text in marked for form in _quoted(text)}
+        self.values = self.values | new
+        self._forms = tuple(sorted({*self._forms, *forms}, key=len, reverse=True))  # one may be a part of another
+        self._patterns = dict(sorted({**self._patterns, **patterns}.items(), key=lambda each: -len(each[0])))
+        self.longest = min(_FURTHEST, max((_WIDEST * len(value) for value in self.values), default=0))
 
     def cut(self, text: str) -> str:
-        for pattern in self._patterns:
+        for pattern in self._patterns.values():
             text = pattern.sub(HIDDEN, text)
         for form in self._forms:
             if form in text:
                 text = text.replace(form, HIDDEN)
         return text
+
+
+def _within(values: Iterable[str], most: int) -> set[str]:
+    """The shortest, as many as have so many characters together."""
+    chosen = set()
+    for value in sorted(values, key=len):
+        most -= len(value)
+        if most < 0:
+            break
+        chosen.add(value)
+    return chosen
+
+
+def _quoted(text: str) -> Iterator[str]:
+    import html  # these are for few
+    import json
+    from urllib.parse import quote, quote_plus
+
+    data = b"".join(map(_bytes, text))
+    for quoted in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        yield from (quoted, quoted.replace("/", "\\/"), json.dumps(quoted)[1:-1])
+    for quoted in (repr(text)[1:-1], ascii(text)[1:-1], repr(data)[2:-1]):
+        yield from (quoted, repr(quoted)[1:-1])
+    yield from (quote(data), quote(data, safe=""), quote_plus(data), html.escape(text))
 
 
 def _texts(value: str) -> Iterator[str]:
