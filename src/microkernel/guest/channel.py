@@ -96,6 +96,8 @@ class GuestChannel:
                 self._read_up(None, lambda: self._emitted < EMIT_WINDOW)
             self._emitted += places_of(size_of(message.data, message.shares))
             self._has_emitted = True
+        elif isinstance(message, messages.Rejected):
+            self._has_emitted = True  # what becomes of it, a dead letter, is to be seen by whoever has the answer
         if not self._world.send(pack([message]).decode("latin-1")):
             raise ChannelClosed
 

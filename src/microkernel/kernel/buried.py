@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from microkernel.errors import KernelError
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.info import shown_value
+from microkernel.kernel.journal import Journal
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, Record, Registry
 from microkernel.wire import codec
 from microkernel.wire.places import size_of
-
-# Seconds for what instances have said before somebody asks to be heard.
-_PATIENCE = 1.0
 
 
 class Buried:
@@ -28,36 +22,18 @@ class Buried:
     registry: Registry
     bus: Bus
     reactor: Reactor
-
-    def catch_up(self) -> None:
-        """Let all that instances have said until now take effect, so that what is shown is not older than an answer
-        that the caller already has: answers do not pass through the reactor."""
-        if self.reactor.is_here():
-            return  # it cannot wait for itself
-        heard: SimpleQueue[bool] = SimpleQueue()
-        asked = self.reactor.run(partial(self._hear_all, partial(heard.put, True)))
-        until = time.monotonic() + _PATIENCE
-        with suppress(Empty):  # one of them says more than the kernel can hear in this time
-            for _ in range(asked):
-                heard.get(timeout=max(0.0, until - time.monotonic()))
-        self.reactor.run(_nothing)  # what hearing it has posted is done by now
-
-    def _hear_all(self, heard: Callable[[], object]) -> int:
-        """How many will be heard."""
-        places = [record.instance.place for record in [*self.registry] if record.instance is not None]
-        for place in places:
-            place.catch_up(heard)
-        return len(places)
+    journal: Journal
 
     def dead(self, name: str = "") -> list[dict[str, Any]]:
-        self.catch_up()
-        records = [self.registry.get(name)] if name else [*self.registry]
-        letters = [letter for record in records for letter in [*record.dead_letters]]
-        return [_shown(letter) for letter in sorted(letters, key=lambda letter: letter.id)]
+        """Those that are on their way into the records are among them: whoever made one sees it at once."""
+        letters = {id: letter for id, letter in self.journal.arriving.copy().items() if name in ("", letter.plugin)}
+        for record in [self.registry.get(name)] if name else [*self.registry]:
+            letters |= {letter.id: letter for letter in [*record.dead_letters]}
+        return [_shown(letters[id]) for id in sorted(letters)]
 
     def replay(self, letter: int) -> bool:
         """Give a dead letter to its handler again. Raises KernelError if there is no such letter or handler."""
-        record, dead = self._find_letter(letter)
+        record, dead = self.reactor.run(partial(self._find_letter, letter))
         for subscription in list(record.subscriptions.values()):
             if subscription.handler == dead.handler and not subscription.board:
                 envelope = self.bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
@@ -81,10 +57,6 @@ class Buried:
                 if dead.id == id:
                     return record, dead
         raise KernelError("MK0614", letter=id)
-
-
-def _nothing() -> None:
-    """Only waits for its turn."""
 
 
 def _shown(letter: DeadLetter) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from mmap import mmap
 from signal import SIGKILL
@@ -88,6 +89,8 @@ class Instance:
         """How many places those of its emits take that have not found theirs. On the reactor's thread."""
         self.registered = Budget()
         """What it has registered, by what it is known by."""
+        self.rejections: deque[int] = deque()
+        """Of one on its own thread: the events it has rejected of which the reactor has not heard."""
         self._credit = 0
         self._switch = switch
 

@@ -51,6 +51,8 @@ class Journal:
         self._reactor = reactor
         self._clock = clock
         self._letters = count(1)
+        self.arriving: dict[int, DeadLetter] = {}
+        """Dead letters that are not in their plugins' records yet, by id; changed on any thread, each by one C call."""
         self.unhandled = 0
         """Events, but for the kernel's own, that became dead letters before a handler had them. On the reactor's
         thread."""
@@ -119,7 +121,14 @@ class Journal:
             letter.delivery, codec.plain_text(reason), bytes(envelope.data),
             codec.plain_text(failure.traceback, _LONGEST_TRACE) if failure else "", letter.shares,
         )  # fmt: skip
-        self._reactor.post(partial(self._keep, dead, letter.reply_to, failure))
+        self.arriving[id] = dead
+        self._reactor.post(partial(self._arrived, dead, letter.reply_to, failure))
+
+    def _arrived(self, dead: DeadLetter, reply_to: int, failure: Failure | None) -> None:
+        try:
+            self._keep(dead, reply_to, failure)
+        finally:
+            self.arriving.pop(dead.id, None)
 
     def _keep(self, dead: DeadLetter, reply_to: int, failure: Failure | None) -> None:
         if reply_to:

@@ -259,11 +259,9 @@ class Core(Approving, Buried, Texts):
     # One plugin: the service `kernel`, and the embedder
 
     def list(self) -> Infos:
-        self.catch_up()
         return [self._describe(record, BRIEF) for record in self.registry if not record.visitor]
 
     def info(self, name: str) -> PluginInfo:
-        self.catch_up()
         return self._describe(self.registry.get(name))
 
     def _describe(self, record: Record, room: int = FULL) -> PluginInfo:
@@ -376,7 +374,6 @@ class Core(Approving, Buried, Texts):
 
     def logs(self, name: str = "", last: int = 100) -> Lines:
         """The last records of one plugin or of all, oldest first."""
-        self.catch_up()
         records = [self.registry.get(name)] if name else list(self.registry)
         lines = [line for record in records for line in list(record.logs)]
         return sorted(lines, key=lambda line: line.time)[-last:]

@@ -97,10 +97,20 @@ class Switch:
         }
 
     def receive(self, instance: Instance, message: messages.Message) -> None:
-        if instance.on_own_thread and type(message) not in _IN_PLACE:
-            self._reactor.post(partial(self._pass, instance, message))
+        if instance.on_own_thread and (instance.rejections or type(message) not in _IN_PLACE):
+            self._receive_later(instance, message)
         else:
             self._pass(instance, message)
+
+    def _receive_later(self, instance: Instance, message: messages.Message) -> None:
+        """On the reactor's thread. An answer does not overtake that an event before it was rejected: whoever has the
+        answer sees the dead letter."""
+        if type(message) is messages.Rejected:
+            instance.rejections.append(message.seq)
+        elif type(message) in _IN_PLACE and type(message) is not Reply:
+            self._pass(instance, message)
+            return
+        self._reactor.post(partial(self._pass, instance, message))
 
     def _pass(self, instance: Instance, message: messages.Message) -> None:
         way = self._ways.get(type(message))
@@ -220,6 +230,8 @@ class Switch:
         _ok(instance, message.id)
 
     def _rejected(self, instance: Instance, message: messages.Rejected) -> None:
+        if instance.rejections:
+            instance.rejections.popleft()
         letter = instance.record.mailbox.handled(message.seq)
         instance.progress = self._reactor.now()
         if isinstance(letter, EventLetter):

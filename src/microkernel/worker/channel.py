@@ -78,6 +78,8 @@ class SocketChannel:
         if isinstance(message, messages.Emit):
             self._wait_for_credit(places_of(size_of(message.data, message.shares)))
             self._has_emitted = True
+        elif isinstance(message, messages.Rejected):
+            self._has_emitted = True  # what becomes of it, a dead letter, is to be seen by whoever has the answer
         self._write(pack([message]))
 
     def reply(self, reply: Reply, lane: int) -> None:
