@@ -210,7 +210,7 @@ VALUES: list[Any] = [
 NO_VALUES: list[tuple[Any, str, str]] = [
     (object(), "the payload", "object"), ([1, object()], "[1]", "object"), ({"a": [1j]}, ".a[0]", "complex"),
     ({1: range(3)}, "[1]", "range"), (2**64, "the payload", f"int {2**64}, over 64 bits"),
-    ({"n": -(2**63) - 1}, ".n", f"int {-(2**63) - 1}, over 64 bits"), (Number(3), "the payload", "Number"),
+    ({"n": -(2**63) - 1}, ".n", f"int {-(2**63) - 1}, over 64 bits"), (Number(2**64), "the payload", "Number"),
     (deque([1]), "the payload", "deque"), (Line, "the payload", "type"),
     ("\ud800", "the payload", NOT_UNICODE), ({"a": ["\udce9"]}, ".a[0]", NOT_UNICODE),
     ({"b\udce9": 1}, r"(key 'b\udce9')", NOT_UNICODE),

@@ -22,13 +22,14 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge, valid_text
-from microkernel.guest import conversion, packing, records
+from microkernel.guest import conversion, packing, records, scalars
 from microkernel.guest import schema as schemas
 from microkernel.guest.containers import same
 from microkernel.guest.reading import reader_of
 from microkernel.guest.records import Struct, field
 from microkernel.guest.unpacking import unpack, unpack_typed, unpack_with, unpack_with_texts
 from microkernel.guest.values import ATTACHED, MAX_DEPTH, NODEFAULT, UNSET, Ext, Raw
+from microkernel.wire.plain import cure as _cure
 
 
 class Meta:
@@ -95,9 +96,9 @@ def _encode(value: Any, stand_in: packing.StandIn | None) -> bytes:
     try:
         data = packing.pack(value, stand_in)
     except _ENCODE_FAILURES as failure:
-        path, kind = _find_offender(value, stand_in)
+        path, kind, offender = _find_offender(value, stand_in)
         reason = valid_text(str(failure))
-        raise NotPlainData("MK0602", path=valid_text(path), kind=kind, reason=reason) from None
+        raise NotPlainData("MK0602", path=valid_text(path), kind=kind, cure=_cure(offender), reason=reason) from None
     if len(data) > MAX_PAYLOAD:
         raise PayloadTooLarge("MK0603", size=len(data), limit=MAX_PAYLOAD)
     return data
@@ -178,6 +179,9 @@ def _decoder(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]:
     return lambda data: convert(unpack_typed(data, None, attached))
 
 
+MARKS_OF_RECORDS = ("__struct_fields__", "__dataclass_fields__")
+"""What classes have whose fields are decoded one by one."""
+KNOWN_TYPES = frozenset({*scalars.converted, list, dict, tuple, set, frozenset, Raw})
 encode_message: Callable[[Any], bytes] = packing.pack
 """The bare encoder, for what is known to be plain."""
 
@@ -214,15 +218,16 @@ def forget_types() -> None:
     packing.forget_classes()
 
 
-def _find_offender(value: Any, stand_in: packing.StandIn | None) -> tuple[str, str]:
-    """Where in ``value`` the first thing is that cannot be encoded, and its type. Only runs when encoding failed."""
+def _find_offender(value: Any, stand_in: packing.StandIn | None) -> tuple[str, str, Any]:
+    """Where in ``value`` the first thing is that cannot be encoded, its type, and itself. Only runs when encoding
+    failed."""
     path = ""
     for _ in range(MAX_DEPTH):
         inner = next((step for step in _children(value) if not _encodes(step[1], stand_in)), None)
         if inner is None:
-            return path.strip() or "the payload", _kind(value)
+            return path.strip() or "the payload", _kind(value), value
         path, value = path + inner[0], inner[1]
-    return path[:120] + "…", "nested too deep, or into itself"
+    return path[:120] + "…", "nested too deep, or into itself", None
 
 
 def _children(value: Any) -> Iterable[tuple[str, Any]]:
@@ -250,8 +255,8 @@ def _kind(value: Any) -> str:
 
 
 __all__ = [
-    "ATTACHED", "DECODE_FAILURES", "MAX_DEPTH", "MAX_PAYLOAD", "MOST_ATTACHED", "NODEFAULT", "NOT_UNICODE", "UNSET",
-    "Attach", "Attached", "Meta", "Raw", "Struct", "check_size", "convert", "decode", "decode_with_texts",
-    "decoder_for", "encode", "encode_arguments", "encode_message", "encode_with", "field", "forget_types", "invalid",
-    "plain_text", "record_type", "schema", "values_of",
+    "ATTACHED", "DECODE_FAILURES", "KNOWN_TYPES", "MARKS_OF_RECORDS", "MAX_DEPTH", "MAX_PAYLOAD", "MOST_ATTACHED",
+    "NODEFAULT", "NOT_UNICODE", "UNSET", "Attach", "Attached", "Meta", "Raw", "Struct", "check_size", "convert",
+    "decode", "decode_with_texts", "decoder_for", "encode", "encode_arguments", "encode_message", "encode_with",
+    "field", "forget_types", "invalid", "plain_text", "record_type", "schema", "values_of",
 ]  # fmt: skip

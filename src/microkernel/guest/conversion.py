@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import EnumMeta
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from microkernel.guest.records import StructMeta
 from microkernel.guest.scalars import Kind
 from microkernel.guest.unpacking import hashable
 from microkernel.guest.values import Mismatch, Raw
+from microkernel.wire.plain import convert as adapt
 
 _STR_LIKE = (
     "Type unions may not contain more than one str-like type (`str`, `Enum`, `Literal[str values]`, `datetime`, "
@@ -190,7 +192,6 @@ class Compiler:
 
     def _custom(self, part: Hint, kinds: list[Kind], context: Any) -> Converter:
         wanted, or_none = part.origin, bool(kinds)
-        make = getattr(wanted, "__from_bytes__", None)
         if any(kind.word != "null" for kind in kinds):
             raise TypeError(
                 "Type unions containing a custom type may not contain any additional types other than `None` - "
@@ -200,7 +201,7 @@ class Compiler:
         def convert(value: Any) -> Any:
             if value is None and or_none:
                 return None
-            made = containers.judged(make, value) if make is not None and isinstance(value, bytes) else value
+            made = containers.judged(partial(adapt, wanted), value)
             if isinstance(made, wanted):
                 return made
             raise Mismatch(f"Expected `{scalars.c_name(wanted)}`, got `{scalars.c_name(type(made))}`")

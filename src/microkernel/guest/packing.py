@@ -14,6 +14,7 @@ from microkernel.guest import moments
 from microkernel.guest.records import Struct, StructMeta
 from microkernel.guest.values import MAX_DEPTH, UNSET, Ext, Raw
 from microkernel.wire.command_text import TEXT, CommandText
+from microkernel.wire.plain import plain
 
 Put = Callable[[bytes], object]
 Packer = Callable[[Any, Put, int], None]
@@ -235,8 +236,8 @@ def _command_text(value: Any, put: Put, depth: int) -> None:
 def _refused(value: Any, put: Put, depth: int) -> None:
     found = _stand_in(value) if _stand_in is not None else None
     if found is None:
-        raise TypeError(type(value).__name__)
-    _ext(found, put, depth)
+        found = plain(value)
+    packer_of(type(found))(found, put, depth)
 
 
 _PLAIN: dict[type, Packer] = {
@@ -266,4 +267,6 @@ def _find(kind: type) -> Packer:
         return _dataclass
     if issubclass(kind, CommandText):
         return _command_text
-    return _str if issubclass(kind, str) else _refused
+    if issubclass(kind, str):
+        return _str
+    return _bytes if issubclass(kind, bytes) else _refused

@@ -116,6 +116,8 @@ def _part_schema(part: Hint, names: dict[Any, str]) -> Schema:
         return {"$ref": f"#/$defs/{names[part.bare]}"}
     if hasattr(part.bare, "__from_bytes__"):
         return dict(_BASE64)
+    if hasattr(part.bare, "model_validate"):
+        return {"type": "object", "title": part.bare.__name__}
     if part.bare in _SIMPLE:
         return dict(_SIMPLE[part.bare])
     if part.origin is Literal:

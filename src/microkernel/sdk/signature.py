@@ -15,6 +15,7 @@ from typing import Any
 from microkernel.errors import InvalidArguments, PluginLoadError, valid_text
 from microkernel.sdk.command_arguments import CommandText, fitted
 from microkernel.sdk.event import Event
+from microkernel.sdk.hints import check_hints
 from microkernel.wire import codec
 from microkernel.wire.messages import EMPTY_LIST, EMPTY_MAP, Envelope
 
@@ -93,6 +94,7 @@ class EventBinder:
         self._named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
         self._keys = _board_keys(self._named) if board else {p.name: p.name for p in self._named}
         typed = [p for p in self._named if p.name != "event"]
+        check_hints(name_of(function), typed)
         self._simple = not (self._whole or self._rest) and all(p.kind in _POSITIONAL for p in typed) and (
             len(typed) == len(self._named)
         )
@@ -201,6 +203,7 @@ class CallBinder:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._parameters = read_parameters(function)
         parameters = self._parameters or []
+        check_hints(name_of(function), parameters)
         flat = self._parameters is not None and not any(
             p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY) for p in parameters
         )

@@ -9,14 +9,19 @@ What is too large to be among these bytes is *attached*: the bytes have only its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge, valid_text
 from microkernel.wire.command_text import TEXT, CommandText, from_bytes
+from microkernel.wire.plain import convert as _adapt
+from microkernel.wire.plain import cure as _cure
+from microkernel.wire.plain import plain as _simplify
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """The longest payload, encoded, in bytes."""
@@ -45,9 +50,7 @@ NODEFAULT = msgspec.NODEFAULT
 def _refuse(value: Any) -> Any:
     if isinstance(value, CommandText):
         return msgspec.msgpack.Ext(TEXT, value.encode())
-    if isinstance(value, str):  # of a class of its own: a text all the same
-        return str.__str__(value)
-    raise TypeError(type(value).__name__)
+    return _simplify(value)
 
 
 def _take(code: int, data: memoryview) -> Any:
@@ -67,7 +70,7 @@ NOT_UNICODE = "text that is not valid Unicode"
 """The kind of a text that holds half a character, a lone surrogate: it has no UTF-8."""
 Attach = Callable[[Any], T | None]
 """What travels beside the bytes for a value; None where it is no value for that."""
-_ENCODE_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+_ENCODE_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, BufferError, msgspec.MsgspecError)
 _DECODE_FAILURES = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError, MemoryError)
 
 
@@ -123,8 +126,9 @@ def check_size(size: int, attached: Iterable[Attached]) -> None:
 
 
 def _no_value(value: Any, failure: BaseException, encoder: msgspec.msgpack.Encoder) -> NotPlainData:
-    path, kind = _find_offender(value, encoder)
-    return NotPlainData("MK0602", path=valid_text(path), kind=kind, reason=valid_text(str(failure)))
+    path, kind, offender = _find_offender(value, encoder)
+    reason = valid_text(str(failure))
+    return NotPlainData("MK0602", path=valid_text(path), kind=kind, cure=_cure(offender), reason=reason)
 
 
 def decode(data: bytes | memoryview | msgspec.Raw, type: Any = Any, attached: Sequence[Any] = ()) -> Any:
@@ -197,12 +201,12 @@ def _attached_to(
     return msgspec.msgpack.Decoder(type, dec_hook=_adapt, ext_hook=take)
 
 
-def _adapt(wanted: Any, value: Any) -> Any:
-    """A value for a class that is none of the plain ones; bytes do for one that says so by ``__from_bytes__``."""
-    make = getattr(wanted, "__from_bytes__", None)
-    return make(value) if make is not None and isinstance(value, bytes) else value
-
-
+MARKS_OF_RECORDS = ("__struct_fields__", "__dataclass_fields__", "__attrs_attrs__")
+"""What classes have whose fields are decoded one by one."""
+KNOWN_TYPES = frozenset({
+    bool, int, float, str, bytes, bytearray, memoryview, datetime, date, time, timedelta, Decimal, UUID, list, dict,
+    tuple, set, frozenset, msgspec.Raw, msgspec.msgpack.Ext, type(None), type(UNSET),
+})  # fmt: skip
 DECODE_FAILURES = _DECODE_FAILURES
 encode_message: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 """The bare C encoder, for what is known to be plain."""
@@ -244,6 +248,8 @@ def schema(type: Any) -> dict[str, Any]:
 def _schema_of(kind: Any) -> dict[str, Any]:
     if hasattr(kind, "__from_bytes__"):
         return {"type": "string", "contentEncoding": "base64"}
+    if hasattr(kind, "model_validate"):
+        return {"type": "object", "title": kind.__name__}
     raise NotImplementedError
 
 
@@ -257,15 +263,16 @@ def forget_types() -> None:
     _decoder.cache_clear()
 
 
-def _find_offender(value: Any, encoder: msgspec.msgpack.Encoder) -> tuple[str, str]:
-    """Where in ``value`` the first thing is that cannot be encoded, and its type. Only runs when encoding failed."""
+def _find_offender(value: Any, encoder: msgspec.msgpack.Encoder) -> tuple[str, str, Any]:
+    """Where in ``value`` the first thing is that cannot be encoded, its type, and itself. Only runs when encoding
+    failed."""
     path = ""
     for _ in range(MAX_DEPTH):
         inner = next((step for step in _children(value) if not _encodes(step[1], encoder)), None)
         if inner is None:
-            return path.strip() or "the payload", _kind(value)
+            return path.strip() or "the payload", _kind(value), value
         path, value = path + inner[0], inner[1]
-    return path[:120] + "…", "nested too deep, or into itself"
+    return path[:120] + "…", "nested too deep, or into itself", None
 
 
 def _children(value: Any) -> Iterable[tuple[str, Any]]:

@@ -124,8 +124,8 @@ class Call(Message, tag=2):
 
 
 class Reply(Message, tag=3):
-    """``emitted``: the callee emitted before it, or rejected an event, by another way; whoever takes the reply sees to it
-    that this has come.
+    """``emitted``: the callee emitted before it, or rejected an event, by another way; whoever takes the reply sees
+    to it that this has come.
     ``elsewhere``: on a lane, that the reply itself has gone up, since something is attached to it."""
 
     id: int
