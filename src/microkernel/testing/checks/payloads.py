@@ -121,7 +121,7 @@ def check_what_is_no_value_is_refused_with_its_path(stage: Stage) -> None:
         got = scene.call("p.attempts")
         assert got[:6] == [
             [".a[1].b", "object"], ["[0][0]", "function"], [".b", f"int {2**64}, over 64 bits"],
-            [".k[0]", "Plugin"], [".bad", "lock"], [".text", "str"],
+            [".k[0]", "Plugin"], [".bad", "lock"], [".text", "text that is not valid Unicode"],
         ]  # fmt: skip
         assert got[6][0].startswith(".cyclic[0][0]")
         assert got[7] == [".a", "type"]
