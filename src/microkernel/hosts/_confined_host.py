@@ -80,7 +80,7 @@ class ConfinedHost(WorkerHost):
             raise failure from None
         limits = limits_of(spec.limits)
         leads = where_they_lead(spec)
-        read = [spec.source, *(leads[path] or path for path in map(absolute, may.fs_read))]
+        read = [on_disk(spec.source), *(leads[path] or path for path in map(absolute, may.fs_read))]
         given = [leads[path] or path for path in map(absolute, may.fs_write)]
         write = [load.data_dir, *([folder] if folder else []), *given]
         environment = environment_of(spec, folder, limits)
@@ -169,6 +169,14 @@ def _make_data_folder(folder: Path) -> None:
             ours.chmod(mode | stat.S_IXGRP)
     if stat.S_IMODE(folder.stat().st_mode) == PRIVATE:
         folder.chmod(_MODE_AS_ROOT)
+
+
+def on_disk(source: str) -> str:
+    """The plugin's file or folder; of one in an archive, the archive."""
+    above = source
+    while above and not os.path.lexists(above):
+        above = os.path.dirname(above)
+    return above if os.path.isfile(above) else source
 
 
 def where_they_lead(spec: LaunchSpec) -> dict[str, str]:

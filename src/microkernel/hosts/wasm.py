@@ -7,6 +7,7 @@ the worker are a second line, as many as this machine has.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -18,9 +19,18 @@ from typing import Any
 from zoneinfo import TZPATH
 
 from microkernel.errors import IsolationUnavailable, PluginLoadError
-from microkernel.hosts._confined_host import ConfinedHost, MiB, absolute, identity_of, limits_of, where_they_lead
+from microkernel.hosts._confined_host import (
+    ConfinedHost,
+    MiB,
+    absolute,
+    identity_of,
+    limits_of,
+    on_disk,
+    where_they_lead,
+)
 from microkernel.hosts._image import DAMAGED, STEPS, Image
 from microkernel.hosts._packages import folders_of
+from microkernel.hosts._scratch import modules_of
 from microkernel.hosts._surroundings import visible
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.kernel.manifest import Level
@@ -98,7 +108,8 @@ class WasmHost(ConfinedHost):
         given = [spec.load.data_dir, *([folder] if folder else [])]
         packages, leads = folders_of(spec.dependencies), self._folders(spec)
         library = self._image.mounts()
-        request["confine"]["read"] += [*library.values(), *map(os.fsencode, packages)]
+        source = _own(spec, folder, leads)
+        request["confine"]["read"] += [*library.values(), *source.values(), *map(os.fsencode, packages)]
         request["guest"] = {
             "memory": memory,
             "env": own | shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
@@ -106,7 +117,7 @@ class WasmHost(ConfinedHost):
             "seed": spec.determinism.seed,
             "cwd": os.fsencode(spec.load.data_dir),
             "path": os.fsencode(os.pathsep.join(packages)),
-            "read": _opened([*_OF_SYSTEM, *packages], may.fs_read, leads) | library,
+            "read": source | _opened([*_OF_SYSTEM, *packages], may.fs_read, leads) | library,
             "write": _opened(given, may.fs_write, leads),
         }
         return request
@@ -118,6 +129,26 @@ class WasmHost(ConfinedHost):
             if os.path.exists(real) and not os.path.isdir(real):
                 self.stays_closed(spec.load.name, path, "the level wasm opens folders only")
         return {path: real if os.path.isdir(real) else "" for path, real in leads.items()}
+
+
+def _own(spec: LaunchSpec, folder: str, leads: Mapping[str, str]) -> dict[bytes, bytes]:
+    """The plugin's own folder, to read. A single file, or a wheel, lies among others: a copy of it in a folder by
+    itself is shown in its place. What was granted around it has that already."""
+    root = spec.load.root
+    if any(os.path.commonpath((root, path)) == path for path in leads):
+        return {}
+    if os.path.isdir(spec.source):
+        return {os.fsencode(root): os.fsencode(root)}
+    alone = on_disk(spec.source)
+    if not folder or not os.path.isfile(alone):
+        return {}
+    shown = f"{modules_of(folder)}/source"
+    os.makedirs(shown, 0o755)
+    if alone == spec.source:
+        Path(shown, spec.load.entry).write_bytes(spec.load.sources[spec.load.entry])
+    else:
+        shutil.copyfile(alone, Path(shown, os.path.basename(alone)))
+    return {os.fsencode(os.path.dirname(alone)): os.fsencode(shown)}
 
 
 def _opened(own: Iterable[str], granted: Iterable[str], leads: Mapping[str, str]) -> dict[bytes, bytes]:

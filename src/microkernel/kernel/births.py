@@ -69,6 +69,7 @@ class Births:
         before. Raises PluginLoadError and its kin, PluginHeld, DiedEarly."""
         if snapshot is None:
             snapshot = self._loader.snapshot(record.found, self._peers(record))
+            _check_links(snapshot, level)
             permissions = self._approvals.admit(record.found, manifest, level, snapshot)
         else:
             permissions = self._approvals.effective(manifest, level)
@@ -166,6 +167,13 @@ class Births:
             reads=_with_own(may.data_read, instance.name),
             writes=_with_own(may.data_write, instance.name),
         )
+
+
+def _check_links(snapshot: Snapshot, level: Level) -> None:
+    """Raises PluginLoadError MK0137 for a linked folder that a confined level would take from outside the plugin's."""
+    if snapshot.leaving and level in ("sandbox", "wasm"):
+        path = os.path.join(snapshot.root, snapshot.leaving[0])
+        raise PluginLoadError("MK0137", path=path, target=os.path.realpath(path), level=level)
 
 
 def _listed(patterns: tuple[str, ...] | None) -> list[str] | None:

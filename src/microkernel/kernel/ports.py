@@ -36,7 +36,8 @@ class Found:
 class Snapshot:
     """A plugin's source as it was at one moment. ``sources`` maps paths below ``root`` to bytes; ``entry`` is one of
     them; ``package`` says that relative imports have a package to be relative to. ``files`` has the SHA-256 of every
-    file, of data too, and ``digest`` is one for them all."""
+    file, of data too, and ``digest`` is one for them all. ``leaving``: links to folders with sources, in ``root``, that
+    lead out of it."""
 
     root: str
     entry: str
@@ -44,6 +45,7 @@ class Snapshot:
     sources: Mapping[str, bytes]
     digest: str
     files: Mapping[str, str] = field(default_factory=dict)
+    leaving: tuple[str, ...] = ()
 
 
 class Loader(Protocol):

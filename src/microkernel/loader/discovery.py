@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
@@ -193,19 +194,35 @@ def _version(point: EntryPoint) -> dict[str, str]:
 
 
 def _locate(point: EntryPoint) -> tuple[str, str]:
-    """The file of a module, or the folder of its outermost package and the file in it. Imports nothing."""
-    top, _, rest = point.module.partition(".")
-    outer = inner = _spec(top, None)
-    for name in rest.split(".") if rest else ():
-        inner = _spec(name, inner.submodule_search_locations) if inner else None
-    if not (outer and inner and outer.origin and inner.origin):
+    """The file of a module, or the folder of its outermost package with code and the file in it. Imports nothing."""
+    with_code: list[ModuleSpec] = []
+    spec, folders, names = None, None, point.module.split(".")
+    for length in range(1, len(names) + 1):
+        spec = _spec(".".join(names[:length]), folders)
+        folders = _folders_of(spec)
+        if spec is not None and spec.has_location and spec.origin:
+            with_code.append(spec)
+    if spec is None or spec not in with_code:
         raise ManifestError("MK0101", path=f"{ENTRY_POINT}{point.name} ({point.value})")
-    if outer.submodule_search_locations is None:
-        return outer.origin, ""
-    folder = os.path.dirname(outer.origin)
-    return folder, os.path.relpath(inner.origin, folder).replace(os.sep, "/")
+    outer, inner = str(with_code[0].origin), str(spec.origin)
+    if with_code[0].submodule_search_locations is None:
+        return outer, ""
+    folder = os.path.dirname(outer)
+    return folder, os.path.relpath(inner, folder).replace(os.sep, "/")
 
 
-def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """As ``importlib.util.find_spec``, which would import the packages around a module."""
-    return PathFinder.find_spec(name, path)
+def _folders_of(spec: ModuleSpec | None) -> Sequence[str]:
+    """Where the modules of a package are. A namespace package looks for those around it in ``sys.modules``, where
+    they are not: its folders as they were found will do."""
+    folders = spec.submodule_search_locations if spec is not None else None
+    return getattr(folders, "_path", folders) or []
+
+
+def _spec(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
+    """As ``importlib.util.find_spec``, which would import the packages around a module. Editable installs have finders
+    of their own, which want the whole name."""
+    for finder in list(sys.meta_path):
+        wanted = name.rpartition(".")[2] if finder is PathFinder else name
+        if (spec := finder.find_spec(wanted, folders, None)) is not None:
+            return spec
+    return None

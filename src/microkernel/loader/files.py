@@ -7,6 +7,7 @@ import stat
 from typing import Any, TypeVar
 
 from microkernel.errors import KernelError, shortage_in, valid_text
+from microkernel.loader import archives
 
 E = TypeVar("E", bound=KernelError)
 
@@ -22,6 +23,8 @@ def shown(path: str) -> str:
 
 def read_bytes(path: str, error: type[KernelError]) -> bytes:
     """The content of a regular file. Raises ``error``: MK0101 where nothing is, MK0102 where it cannot be read."""
+    if (archived := archives.read(path)) is not None:
+        return archived
     try:
         # A pipe would be waited for, a device would never end.
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -30,6 +33,15 @@ def read_bytes(path: str, error: type[KernelError]) -> bytes:
             return file.read()
     except (OSError, ValueError) as cause:
         raise unreadable(path, cause, error) from None
+
+
+def is_there(path: str) -> bool:
+    """A file or a link, also in an archive."""
+    return os.path.lexists(path) or archives.read(path) is not None
+
+
+def is_folder(path: str) -> bool:
+    return os.path.isdir(path) or archives.files_in(path) is not None
 
 
 def unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:

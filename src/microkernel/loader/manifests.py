@@ -15,7 +15,7 @@ from typing import Any
 from microkernel.errors import ManifestError, valid_text
 from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Supervision
 from microkernel.loader import schema
-from microkernel.loader.files import parse_toml, read_text, read_toml, shown
+from microkernel.loader.files import is_folder, is_there, parse_toml, read_text, read_toml, shown
 from microkernel.loader.schema import DETERMINISM, LIMITS, SUPERVISION, Schema, Where
 
 ENTRIES = ("__init__.py", "plugin.py")
@@ -54,7 +54,7 @@ def read_manifest(path: str, defaults: Mapping[str, Any] | None = None) -> Manif
     Raises ManifestError: MK0101, MK0102 or MK0104 (cannot be read), MK0108 (name), MK0109 to MK0111 (keys, values,
     TOML), MK0124 (requirements). Not for wrong code: nobody looks at that here.
     """
-    source, written = _folder(path) if os.path.isdir(path) else _file(path)
+    source, written = _folder(path) if is_folder(path) else _file(path)
     values = {"name": stem(path), **(defaults or {}), **written}
     manifest = Manifest(**schema.as_fields(schema.read_table(values, _MANIFEST, Where(source, ManifestError))))
     check_name(manifest.name, source)
@@ -69,7 +69,7 @@ def stem(path: str) -> str:
 
 def entry_of(folder: str) -> str | None:
     """The file a folder's code begins with, or ``None`` where it has no code."""
-    return next((entry for entry in ENTRIES if os.path.lexists(os.path.join(folder, entry))), None)
+    return next((entry for entry in ENTRIES if is_there(os.path.join(folder, entry))), None)
 
 
 def check_name(name: str, path: str) -> None:
@@ -110,9 +110,9 @@ def _file(path: str) -> tuple[str, dict[str, Any]]:
 
 def _folder(path: str) -> tuple[str, dict[str, Any]]:
     plugin, project = (os.path.join(path, name) for name in ("plugin.toml", "pyproject.toml"))
-    if os.path.lexists(plugin):
+    if is_there(plugin):
         return plugin, read_toml(plugin, ManifestError)
-    if os.path.lexists(project):
+    if is_there(project):
         return project, _project(read_toml(project, ManifestError), Where(project, ManifestError))
     return _file(os.path.join(path, entry_of(path) or ENTRIES[0]))
 

@@ -9,14 +9,17 @@ import os
 import stat
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from microkernel.errors import PluginLoadError, valid_text
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found, Snapshot, steady
+from microkernel.loader import archives
 from microkernel.loader.discovery import ENTRY_POINT, location
 from microkernel.loader.files import decode, read_bytes, shown, unreadable
 from microkernel.loader.imports import check_imports, imports, is_installed
+from microkernel.loader.links import linked_sources
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -48,11 +51,21 @@ def take(path: str) -> Snapshot:
         name = os.path.basename(place)
         data = read_bytes(place, PluginLoadError)
         return _snapshot(os.path.dirname(place), name, False, {name: data}, [(name, _sha(data))])
-    files = sorted(plugin_files(place))
+    archived = archives.files_in(place)
+    if archived is not None:
+        return _of_archive(place, entry, archived)
+    linked = linked_sources(place)
+    files = sorted({*plugin_files(place), *linked.sources})
     sources = {name: read_bytes(os.path.join(place, name), PluginLoadError) for name in files if _is_source(name)}
     if entry not in sources:
         raise PluginLoadError("MK0101", path=shown(os.path.join(place, entry)))
     shas = [(name, _sha(sources[name]) if name in sources else _data_sha(os.path.join(place, name))) for name in files]
+    return replace(_snapshot(place, entry, "__init__.py" in sources, sources, shas), leaving=tuple(linked.leaving))
+
+
+def _of_archive(place: str, entry: str, files: Mapping[str, bytes]) -> Snapshot:
+    sources = {name: data for name, data in sorted(files.items()) if _is_source(name)}
+    shas = [(name, _sha(data)) for name, data in sorted(files.items())]
     return _snapshot(place, entry, "__init__.py" in sources, sources, shas)
 
 
@@ -82,7 +95,7 @@ def _path(taken: Snapshot, name: str) -> str:
 
 
 def plugin_files(folder: str) -> Iterator[str]:
-    """All files below, as relative POSIX paths. Links to folders are not followed, and count as files. Raises
+    """All files below, as relative POSIX paths. Links to folders count as files; what is behind: ``links.py``. Raises
     PluginLoadError for a folder that cannot be read: a part of a plugin is not the plugin."""
     for parent, folders, names in os.walk(folder, onerror=_raise_unreadable):
         folders[:] = sorted(name for name in folders if name != "__pycache__")

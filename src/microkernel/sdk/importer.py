@@ -5,7 +5,8 @@ generation (``module_names.py``):
 
 * a package is that name itself, and ``helper.py`` in it is ``mkplugin.hello.helper``;
 * a single file is that name itself;
-* in a folder with a ``plugin.py`` the files lie beside each other below that name: ``mkplugin.hello.plugin``.
+* in a folder with a ``plugin.py`` the files lie beside each other below that name: ``mkplugin.hello.plugin``. What is
+  looked for in ``mkplugin.hello`` itself is found in that one.
 
 Where only one generation is loaded in a process, these are the keys in ``sys.modules`` too, and everything is plain
 Python. Where two may be (``ModuleNames.shared``, the level ``thread``), the import system knows each generation's
@@ -41,6 +42,8 @@ from microkernel.sdk import module_finders as finders
 from microkernel.sdk.module_names import PACKAGE, ModuleNames
 
 _serial = count(1)
+_BESIDE = "plugin.py"
+"""The entry of a folder whose files lie beside each other. It has its name also while it is the only one."""
 
 
 class ModuleSpace:
@@ -68,10 +71,10 @@ class ModuleSpace:
         self.sources = sources
         self.peers = frozenset(peers)
         self._package = package
-        self._alone = not package and len(sources) == 1
+        self._alone = not package and len(sources) == 1 and entry != _BESIDE
         self._files = {"": entry} if self._alone else _modules(sources)
         self._folders = set() if self._alone else {"", *_folders(sources)}
-        self._entry = self.key if self._files.get("") == entry else f"{self.key}.{_dotted(entry)}"
+        self.entry = self.key if self._files.get("") == entry else f"{self.key}.{_dotted(entry)}"
         self._public = {self.key: self.prefix}
         self._own_names = self._find_own_names(name)
         self._libraries: dict[str, bool] = {}
@@ -84,7 +87,7 @@ class ModuleSpace:
             finders.own(self)
         self.show()
         try:
-            return import_module(self._entry)
+            return import_module(self.entry)
         finally:
             self.yield_name()
 
@@ -191,7 +194,7 @@ class ModuleSpace:
         """
         text = self.text(source)
         self._shown.add(source)
-        lines = [line + "\n" for line in text.split("\n")]
+        lines = [line + "\n" for line in text.removesuffix("\n").split("\n")]
         # Without a time of change, linecache never compares the entry with the file.
         linecache.cache[self.path(source)] = (len(text), None, lines, self.path(source))
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from types import CodeType, FrameType, ModuleType
@@ -28,6 +29,7 @@ class Space(Protocol):
     plugin: str
     prefix: str
     key: str
+    entry: str
     root: str
     peers: frozenset[str]
     sources: Mapping[str, bytes]
@@ -160,7 +162,12 @@ class _Finder:
 
 def _alias(space: Space, public: str) -> ModuleSpec | None:
     found = space.find(space.private(public))
-    return found and ModuleSpec(public, _AliasLoader(space), origin=found.origin)  # type: ignore[arg-type]
+    if found is None:
+        return None
+    loader: Any = _AliasLoader(space, found.loader)
+    spec = ModuleSpec(public, loader, origin=found.origin)
+    spec.has_location, spec.submodule_search_locations = found.has_location, found.submodule_search_locations
+    return spec
 
 
 class _PackageLoader:
@@ -184,8 +191,13 @@ def _child(package: str, name: str) -> ModuleType:
 class _AliasLoader:
     """Gives the module of a generation for its public name."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, loader: object) -> None:
         self._space = space
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        """For the source, the code and the data it is the module's own."""
+        return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = import_module(self._space.private(spec.name))
@@ -216,6 +228,8 @@ class SourceLoader:
         module.__name__, module.__package__ = self.space.public(spec.name), self.space.parent_of(spec)
         self.space.publish(spec.name, module)
         if self.source is None:
+            if spec.name == self.space.key:
+                module.__getattr__ = partial(_of_entry, self.space)  # type: ignore[method-assign]
             return
         self.space.show_lines(self.source)
         module.__dict__.update(self.space.namespace())
@@ -237,9 +251,8 @@ class SourceLoader:
     def get_filename(self, fullname: str) -> str:  # noqa: ARG002
         return self.path
 
-    def is_package(self, fullname: str) -> bool:
-        spec = self.space.find(fullname)
-        return spec is not None and spec.submodule_search_locations is not None
+    def is_package(self, fullname: str) -> bool:  # noqa: ARG002
+        return self.source is None or self.source.rpartition("/")[2] == "__init__.py"
 
     def get_data(self, path: str) -> bytes:
         """For ``pkgutil.get_data``: a source as it was read, anything else as it is."""
@@ -258,6 +271,14 @@ class SourceLoader:
         if (archive := archive_of(self.space.root)) is not None:
             return _ArchiveReader(archive.archive, os.path.dirname(self.path)[len(archive.archive) + 1 :] + "/")
         return readers.FileReader(self)  # type: ignore[arg-type]
+
+
+def _of_entry(space: Space, name: str) -> Any:
+    """What ``mkplugin.hello`` has, of a plugin whose code begins in ``mkplugin.hello.plugin``."""
+    entry = sys.modules.get(space.entry)
+    if entry is None or name.startswith("__") or space.find(f"{space.key}.{name}") is not None:
+        raise AttributeError(f"module {space.prefix!r} has no attribute {name!r}", name=name)
+    return getattr(entry, name)
 
 
 class ExtensionLoader(ExtensionFileLoader):

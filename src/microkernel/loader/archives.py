@@ -1,0 +1,37 @@
+"""Files in an archive on ``sys.path``, a wheel or a zip file, by paths as Python writes them: ``x.whl/pkg/mod.py``."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from contextlib import suppress
+
+
+def split(path: str) -> tuple[str, str] | None:
+    """The archive that a path leads into, and the place in it; None for one that does not."""
+    archive, inside = path, ""
+    while archive and not os.path.lexists(archive):
+        archive, _, name = archive.rpartition("/")
+        inside = f"{name}/{inside}".rstrip("/")
+    return (archive, inside) if inside and os.path.isfile(archive) and zipfile.is_zipfile(archive) else None
+
+
+def files_in(folder: str) -> dict[str, bytes] | None:
+    """All files below a folder in an archive, by relative path; None where there is no such folder."""
+    place = split(folder)
+    if place is None:
+        return None
+    archive, inside = place
+    with zipfile.ZipFile(archive) as content:
+        below = [name for name in content.namelist() if name.startswith(f"{inside}/") and not name.endswith("/")]
+        return {name[len(inside) + 1 :]: content.read(name) for name in below} or None
+
+
+def read(path: str) -> bytes | None:
+    """A file in an archive; None where it is not."""
+    place = split(path)
+    if place is None:
+        return None
+    with zipfile.ZipFile(place[0]) as content, suppress(KeyError):
+        return content.read(place[1])
+    return None

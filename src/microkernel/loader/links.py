@@ -1,0 +1,71 @@
+"""Sources behind links to folders: a plugin imports them as Python would.
+
+A link that leads out of the plugin's folder is followed too, and known: a confined level refuses it, since what lies
+there was not granted with the plugin.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from microkernel.errors import PluginLoadError
+from microkernel.loader.files import shown
+
+_MOST = 5_000
+"""Files and folders behind one link: more is not a package of modules."""
+
+
+class Linked(NamedTuple):
+    """The sources behind a plugin's links, as relative POSIX paths, and the links among them that lead out."""
+
+    sources: list[str]
+    leaving: list[str]
+
+
+def linked_sources(root: str) -> Linked:
+    """Raises PluginLoadError MK0102 where a link leads to too much."""
+    found = Linked([], [])
+    real = os.path.realpath(root)
+    for parent, folders, _ in os.walk(root):
+        inside = _relative(parent, root)
+        folders[:] = sorted(name for name in folders if name.isidentifier())
+        for name in folders:
+            path = os.path.join(parent, name)
+            if os.path.islink(path):
+                sources = [_join(inside, name, each) for each in _sources_behind(path, (os.path.realpath(parent),))]
+                found.sources.extend(sources)
+                if sources and not _is_in(os.path.realpath(path), real):
+                    found.leaving.append(_join(inside, name))
+    return found
+
+
+def _sources_behind(link: str, above: tuple[str, ...]) -> Iterator[str]:
+    """A link back to a folder that leads here has no end, and is left out."""
+    if any(_is_in(each, os.path.realpath(link)) for each in above):
+        return
+    seen = 0
+    for parent, folders, names in os.walk(link):
+        seen += len(folders) + len(names)
+        if seen > _MOST:
+            raise PluginLoadError("MK0102", path=shown(link), reason=f"the link leads to more than {_MOST} files")
+        inside = _relative(parent, link)
+        folders[:] = sorted(name for name in folders if name.isidentifier())
+        for name in folders:
+            if os.path.islink(path := os.path.join(parent, name)):
+                behind = _sources_behind(path, (*above, os.path.realpath(parent)))
+                yield from (_join(inside, name, each) for each in behind)
+        yield from (_join(inside, name) for name in sorted(names) if name.endswith(".py") and name[:-3].isidentifier())
+
+
+def _relative(folder: str, root: str) -> str:
+    return "" if folder == root else os.path.relpath(folder, root)
+
+
+def _join(*parts: str) -> str:
+    return "/".join(part for part in parts if part).replace(os.sep, "/")
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return os.path.commonpath((path, folder)) == folder
