@@ -33,14 +33,19 @@ def discover(places: Sequence[str]) -> list[Found]:
 
 def check_places(places: Iterable[str]) -> None:
     """Raise ConfigError for a place that cannot give a plugin: MK0101 for one that is not there, MK0131 for a file that
-    is no Python source. What is wrong with a plugin in a folder is that plugin's error."""
+    is no Python source. What is wrong with a plugin in a folder is that plugin's error, and so is a link that leads
+    nowhere."""
     for place in places:
         if place.startswith(ENTRY_POINT):
             _check_entry_point(place.removeprefix(ENTRY_POINT))
-        elif place != ALL_ENTRY_POINTS and not os.path.exists(place):
+        elif place != ALL_ENTRY_POINTS and not os.path.lexists(place):
             raise ConfigError("MK0101", path=shown(place) if place else '""')
-        elif place != ALL_ENTRY_POINTS and not (os.path.isdir(place) or place.endswith(".py")):
+        elif place != ALL_ENTRY_POINTS and _is_no_source(place):
             raise ConfigError("MK0131", path=shown(place))
+
+
+def _is_no_source(path: str) -> bool:
+    return os.path.exists(path) and not (os.path.isdir(path) or path.endswith(".py"))
 
 
 def _check_entry_point(name: str) -> None:
