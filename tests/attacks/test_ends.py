@@ -17,6 +17,7 @@ from tests.attacks.support import (
     Plugins,
     eventually,
     gone,
+    state_is,
 )
 
 QUICK = {"drain": 0.1, "stop": 0.15, "insist": 0.15}
@@ -224,3 +225,24 @@ def test_load_and_start_raise_if_the_plugin_ends_its_process(plugins: Plugins, h
                 assert kernel.info(name).state == "stopped"
             with pytest.raises(PluginLoadError):
                 kernel.start(name, reset=True)
+
+
+ALARM = """
+class Plugin(IPlugin):
+    def __init__(self, api): self.api = api
+    {kind} start(self):
+        def ring(*_): raise TimeoutError("the alarm rang")
+        if self.api.generation == 1:
+            signal.signal(signal.SIGALRM, ring)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+    def stop(self): pass
+"""
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_what_a_signal_handler_raises_while_nothing_is_under_way_is_named(plugins: Plugins, kind: str) -> None:
+    plugins.add("clock", ALARM.format(kind=kind), supervision={"restart": "temporary"})
+    with plugins.kernel("process") as kernel:
+        info = state_is(kernel, "clock", "stopped")
+        assert "TimeoutError: the alarm rang (clock.py:" in str(info.error)
+        assert "exit status" not in str(info.error)

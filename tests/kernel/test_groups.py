@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from microkernel.kernel.groups import companions
+from microkernel.kernel.groups import companions, predecessors
 from microkernel.kernel.manifest import Group
+from microkernel.kernel.resolver import layers, plan
 
 TRIO = ("db", "cache", "web")
 
@@ -29,3 +30,33 @@ def test_companions(strategy: str, name: str, expected: list[str]) -> None:
 def test_of_two_groups_each_once() -> None:
     groups = [Group("one_for_all", ("a", "b")), Group("one_for_all", ("b", "a", "c"))]
     assert companions(groups, "a") == ["b", "c"]
+
+
+def test_members_follow_those_before_them_in_every_group() -> None:
+    groups = [Group("one_for_one", ("a", "b", "c")), Group("one_for_all", ("x", "b"))]
+    assert predecessors(groups) == {"a": set(), "b": {"a", "x"}, "c": {"a", "b"}, "x": set()}
+
+
+def in_order(requires: dict[str, tuple[str, ...]], after: dict[str, set[str]]) -> list[list[str]]:
+    """The layers in which these start, which must also be those in which they are stopped."""
+    planned = [list(layer) for layer in plan(dict.fromkeys(requires, "1"), requires, after).layers]
+    assert [sorted(layer) for layer in layers(requires, after)] == planned
+    return planned
+
+
+def test_what_follows_another_comes_after_it() -> None:
+    requires: dict[str, tuple[str, ...]] = {"a": (), "b": (), "c": ()}
+    assert in_order(requires, {"b": {"a"}}) == [["a", "c"], ["b"]]
+    assert in_order(requires, {"a": {"b"}, "b": {"c"}}) == [["c"], ["b"], ["a"]]
+
+
+def test_what_is_not_there_is_not_waited_for() -> None:
+    assert in_order({"a": (), "b": ()}, {"a": {"gone"}, "b": {"gone", "a"}}) == [["a"], ["b"]]
+
+
+def test_requirements_win_over_an_order_that_contradicts_them() -> None:
+    assert in_order({"a": ("b",), "b": ()}, {"b": {"a"}}) == [["b"], ["a"]]
+
+
+def test_an_order_that_goes_round_in_a_circle_holds_nobody_up() -> None:
+    assert in_order({"a": (), "b": ()}, {"a": {"b"}, "b": {"a"}}) == [["a", "b"]]

@@ -128,3 +128,17 @@ def test_who_has_nothing_to_drop_takes_the_room_that_came_meanwhile() -> None:
     bus = Bus(Subscriptions(), *[SimpleNamespace(wall=float)] * 2, print)  # type: ignore[arg-type]
     assert bus.offer(EventLetter(to_it, "a", Raw(b"\x80"), 1), "another")
     assert (len(mailbox), receiver.counts.dropped) == (1, 0)
+
+
+def test_a_closed_mailbox_takes_nothing_new_and_keeps_what_it_has(mailbox: Mailbox) -> None:
+    assert mailbox.accept(event())
+    mailbox.close()
+    assert not mailbox.accept(event())
+    assert mailbox.is_closed
+    assert not mailbox.is_idle
+    (letter,) = mailbox.take(10)
+    assert not mailbox.is_idle
+    mailbox.done(letter.seq)
+    assert mailbox.is_idle
+    mailbox.reopen()
+    assert mailbox.accept(event())
