@@ -32,14 +32,26 @@ def for_each(items: Iterable[T], work: Callable[[T], object], at_once: int, name
             except BaseException as failure:
                 failures.append(failure)
 
-    others = [threading.Thread(target=go_through, name=name, daemon=True) for _ in range(min(at_once, len(left)) - 1)]
-    started = []
-    with suppress(RuntimeError):  # there are no more threads: those there are, this one at least, do the rest
-        for thread in others:
+    threads = []
+    with suppress(RuntimeError):  # there are no more threads: those there are do the rest
+        for _ in range(min(at_once, len(left))):
+            if not left:
+                break  # the others were quick
+            thread = threading.Thread(target=go_through, name=name, daemon=True)
             thread.start()
-            started.append(thread)
-    go_through()
-    for thread in started:
-        thread.join()
+            threads.append(thread)
+    if not threads:
+        go_through()
+    try:
+        _join(threads)
+    except BaseException:  # an interrupt: what has begun is finished, in a known state
+        left.clear()
+        _join(threads)
+        raise
     if failures:
         raise failures[0]
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join()
