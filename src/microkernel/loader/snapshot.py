@@ -10,6 +10,7 @@ import stat
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from microkernel.errors import PluginLoadError, valid_text
@@ -17,6 +18,7 @@ from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found, Snapshot, steady
 from microkernel.loader import archives
 from microkernel.loader.discovery import ENTRY_POINT, location
+from microkernel.loader.file_hashes import FileHashes, cache_file
 from microkernel.loader.files import decode, read_bytes, shown, unreadable
 from microkernel.loader.imports import check_imports, imports, is_installed
 from microkernel.loader.links import linked_sources
@@ -123,9 +125,14 @@ def _data_sha(path: str) -> bytes:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return _sha(b"")
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+            return _hashes().sha256(file)
     except OSError as cause:
         raise unreadable(path, cause, PluginLoadError) from None
+
+
+@cache
+def _hashes() -> FileHashes:
+    return FileHashes(cache_file())
 
 
 # Syntax
