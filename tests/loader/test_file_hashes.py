@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
 from io import BufferedReader
+from pathlib import Path
 
 import pytest
 

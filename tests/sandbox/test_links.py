@@ -59,7 +59,7 @@ def test_not_its_own_within_a_folder_that_it_may_write(
         found = do(running, "p", f"result = open('{out}/sub/file').read()")
         assert found[0] in ("PermissionError", "FileNotFoundError")
     said = [line.getMessage() for line in caplog.records if "MK0418" in line.getMessage()]
-    why = "a link leads there that a plugin may have made"
+    why = "a link leads there that a plugin may have made, or that is another for each process"
     assert said == [f"p  MK0418 {out}/sub was granted, and stays closed: {why}"]
 
 
@@ -97,3 +97,24 @@ def test_where_a_path_leads(tmp_path: Path) -> None:
     assert [lead(name) for name in ("circle", "theirs/out", "theirs/out/deep", "real/in", "one/in")] == [""] * 5
     assert lead("theirs/plain") == "theirs/plain"
     assert settled("/", theirs) == "/"
+
+
+@pytest.mark.parametrize("path", ["/proc/self", "/proc/thread-self/status", "/dev/fd", "/dev/stdin", "/proc/mounts"])
+def test_what_is_another_for_each_process_leads_nowhere(path: str, tmp_path: Path) -> None:
+    assert settled(path, []) == ""
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    assert settled(str(link), []) == ""
+    assert settled("/proc/cpuinfo", []) == "/proc/cpuinfo"
+
+
+@pytest.mark.parametrize("path", ["/proc/self", "/dev/fd", "link"])
+def test_a_plugin_does_not_get_the_kernels_own_entry(
+    path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "link").symlink_to("/proc/self")
+    granted = str(tmp_path / "link") if path == "link" else path
+    with kernel(tmp_path, "sandbox", p={"fs.read": [granted]}) as running:
+        found = do(running, "p", f"result = open('/proc/{os.getpid()}/status').read()")
+        assert found[0] in ("PermissionError", "FileNotFoundError")
+    assert f"MK0418 {granted} was granted, and stays closed" in caplog.text

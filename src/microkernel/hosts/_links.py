@@ -1,18 +1,21 @@
 """Where a granted path leads. By a link a plugin could move its own grants, or another's, to anywhere: so none is
-followed that a plugin may have made."""
+followed that a plugin may have made. Nor is one of ``/proc``: it leads each process elsewhere, and the kernel to its
+own entry."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 
+_PROC = "/proc"
 _MOST = 1000
 """Steps: links may lead in a circle."""
 
 
 def settled(path: str, writable: Iterable[str]) -> str:
-    """The path without links, as they are now; empty if one on the way lies in a folder that plugins may write."""
-    theirs = [os.path.realpath(folder) for folder in writable]
+    """The path without links, as they are now; empty if one on the way lies in a folder that plugins may write, or in
+    ``/proc``, such as ``/proc/self`` or what ``/dev/stdin`` leads to."""
+    theirs = [*map(os.path.realpath, writable), _PROC]
     at, ahead = "/", _names(path)
     for _ in range(_MOST):
         if not ahead:

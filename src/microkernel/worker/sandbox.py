@@ -70,7 +70,8 @@ def _reason(error: OSError) -> str:
     return _REASONS.get(error.errno or 0, str(error.strerror))
 
 
-_REASONS = {errno.ENOENT: "it is not there", errno.ELOOP: "a link leads there that a plugin may have made"}
+_BY_LINK = "a link leads there that a plugin may have made, or that is another for each process"
+_REASONS = {errno.ENOENT: "it is not there", errno.ELOOP: _BY_LINK}
 
 
 def _of_interpreter() -> list[bytes]:
