@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from microkernel.cli.checking import is_public
 from microkernel.loader import discover
 from microkernel.loader.auditor import Report, audit, places_of
 from microkernel.wire.topics import covers
@@ -21,7 +22,7 @@ def declared(*lines: str) -> str:
 def report(path: Path, *places: Path) -> Report:
     found = discover([str(place) for place in places or (path,)])
     (mine,) = [each for each in found if each.path == str(path)]
-    return audit(mine, [each.name for each in found], set(places_of(found)), covers)
+    return audit(mine, [each.name for each in found], set(places_of(found)), covers, is_public)
 
 
 def one(folder: Path, body: str, head: str = "") -> Report:
@@ -144,3 +145,55 @@ def test_nothing_of_it_is_run(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     one(tmp_path, f"pass\nopen({str(canary)!r}, 'w')\n__import__('pathlib').Path({str(canary)!r}).touch()")
     assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open('data.txt')",
+        "open('logs/x', 'w')",
+        "import os\nopen(os.path.expanduser('~/x'))",
+        "open(self.api.data_dir / 'x', 'w')",
+        "import pathlib\n(pathlib.Path(__file__)).read_text()",
+        "open('/usr/share/zoneinfo/UTC')",
+        "open('/dev/null', 'w')",
+        "import os\nos.environ['PATH']",
+    ],
+)
+def test_no_grant_is_proposed_that_is_not_needed(tmp_path: Path, body: str) -> None:
+    assert one(tmp_path, body).proposed == {}
+
+
+def test_a_folder_reads_its_own_files_without_a_grant(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    body = "import pathlib\n(pathlib.Path(__file__).parent / 'words.txt').read_text()"
+    (folder / "__init__.py").write_text(HEAD + "".join(f"        {line}\n" for line in body.splitlines()))
+    assert report(folder).proposed == {}
+
+
+@pytest.mark.parametrize("where", [".", ".."])
+def test_what_is_proposed_does_not_depend_on_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in" / where)
+    body = "import pathlib\n(pathlib.Path(__file__).parent / 'words.txt').read_text()\nopen('/etc/../srv/x')"
+    assert one(tmp_path, body).proposed == {"fs.read": ("/srv/x", str(tmp_path / "words.txt"))}
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["open(self.api.data_dir / '..' / 'x')", "open('/srv/a\\0b')", "open('../x')", "import os\nos.environ['A\\0']"],
+)
+def test_what_is_no_path_of_a_grant_is_called_unresolved(tmp_path: Path, body: str) -> None:
+    found = one(tmp_path, body)
+    assert found.proposed == {}
+    assert [finding.id for finding in found.findings if finding.id == "MK0834"] == ["MK0834"]
+
+
+def test_nothing_is_called_unused_while_a_use_is_unresolved(tmp_path: Path) -> None:
+    head = declared('"fs.read" = ["/srv/x"]', 'net = ["a.org:443"]', 'env = ["KEY"]')
+    found = one(tmp_path, "open(name)", head)
+    assert [(change.sign, change.permission) for change in found.changes] == [("-", "net"), ("-", "env")]
+    assert one(tmp_path, "pass", head + "x = (\n").changes == []

@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from microkernel.cli.output import Output
+from microkernel.hosts._places import GIVEN, OF_SYSTEM
 from microkernel.loader import discover
 from microkernel.loader.auditor import SEVERITIES, Finding, Report, Severity, Table, audit, places_of
 from microkernel.plugins.console import view
@@ -29,12 +30,23 @@ def check(places: Sequence[str], fail_on: Severity, output: Output) -> int:
     """Look at the plugins of these places, and print; the exit code."""
     found = discover(places)
     homes = set(places_of(found))
-    reports = [audit(each, [other.name for other in found], homes, covers) for each in found]
+    reports = [audit(each, [other.name for other in found], homes, covers, is_public) for each in found]
     output.show(_page(reports, output), _data(reports, output))
     for report in reports:
         if report.error is not None and not output.as_json:
             output.error(report.error)
     return _code(reports, fail_on)
+
+
+def is_public(permission: str, value: str) -> bool:
+    """Whether every plugin may do so, also at the confined levels."""
+    if permission == "env":
+        return value in _VARIABLES
+    paths = {"fs.read": (*OF_SYSTEM, *GIVEN), "fs.write": GIVEN}.get(permission, ())
+    return any(value == path or value.startswith(f"{path}/") for path in paths)
+
+
+_VARIABLES = frozenset({"PATH", "LANG", "TZ", "TMPDIR", "HOME", "USER", "LOGNAME"})
 
 
 def _code(reports: Sequence[Report], fail_on: Severity) -> int:

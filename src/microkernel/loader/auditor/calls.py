@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -146,7 +147,14 @@ def _outside(value: Value) -> str:
     if isinstance(value, int):
         return ""  # a descriptor: whoever opened it has been asked
     path = value if isinstance(value, PurePosixPath) else PurePosixPath(_as_text(value))
-    return "" if DATA_DIR in (path, *path.parents) and ".." not in path.parts else str(path)
+    if DATA_DIR in (path, *path.parents):
+        if ".." in path.parts:
+            raise Unseen  # where the data folder is, is known only when it runs
+        return ""
+    whole = os.path.normpath(path)
+    if whole.startswith(".."):
+        raise Unseen
+    return whole
 
 
 def _address(url: str) -> str:

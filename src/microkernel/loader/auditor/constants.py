@@ -6,6 +6,7 @@ Nothing of the source is called; the few functions that are followed are our own
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Protocol, cast
@@ -75,7 +76,7 @@ class Constants:
 
     def __init__(self, scope: Scope, file: str, name: str) -> None:
         self._scope = scope
-        self._file = PurePosixPath(file)
+        self._file = PurePosixPath(os.path.abspath(file))
         self._name = name
         self._local: dict[str, Value] = {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
@@ -13,6 +13,8 @@ from microkernel.loader.schema import PERMISSIONS
 
 Covers = Callable[[str, str], bool]
 """Whether a pattern covers a topic or another pattern. Handed in: the form of topics is no business of a loader's."""
+IsGiven = Callable[[str, str], bool]
+"""Whether a plugin has what a permission and a value name without being granted it: its own files, the system's."""
 Table = Mapping[str, tuple[str, ...]]
 """Permissions by the keys of a manifest; those that need nothing are not there."""
 
@@ -29,18 +31,20 @@ class Change(NamedTuple):
     value: str
 
 
-def propose(uses: Iterable[Use], name: str, covers: Covers) -> Table:
+def propose(uses: Iterable[Use], name: str, covers: Covers, is_given: IsGiven) -> Table:
     """The smallest table for these uses by the plugin ``name``; what is its own anyway needs no line."""
     wanted: dict[str, set[str]] = {key: set() for key in PERMISSIONS}
     for use in uses:
-        if (found := needs(use, name)) is not None:
+        if (found := needs(use, name, is_given)) is not None:
             wanted[found[0]].add(found[1])
     wanted["kernel"] -= {"observe"} if "control" in wanted["kernel"] else set()
     return {key: tuple(_smallest(key, values, covers)) for key, values in wanted.items() if values}
 
 
-def needs(use: Use, name: str) -> tuple[str, str] | None:
+def needs(use: Use, name: str, is_given: IsGiven) -> tuple[str, str] | None:
     """The permission that a use needs: none below its own name, ``kernel`` for what is the kernel's."""
+    if is_given(use.permission, use.value):
+        return None
     if use.permission in _OWN and use.value.startswith(f"{name}."):
         return None
     if use.permission in ("on", "call") and use.value.startswith(_KERNEL):
@@ -48,16 +52,22 @@ def needs(use: Use, name: str) -> tuple[str, str] | None:
     return use.permission, use.value
 
 
-def compare(declared: Permissions, proposed: Table, covers: Covers) -> list[Change]:
-    """What is missing, and what is declared for nothing."""
+def compare(
+    declared: Permissions, proposed: Table, covers: Covers, unresolved: Collection[str] = ()
+) -> list[Change]:
+    """What is missing, and what is declared for nothing. Of a permission with an ``unresolved`` use nothing is called
+    unused: that use may be what it was declared for."""
     both = {key: (_of(declared, key), proposed.get(key, ())) for key in PERMISSIONS}
-    return [change for key, (given, used) in both.items() for change in _changes(key, given, used, covers)]
+    changes = [change for key, (given, used) in both.items() for change in _changes(key, given, used, covers)]
+    return [change for change in changes if change.sign == "+" or change.permission not in unresolved]
 
 
-def undeclared(uses: Iterable[Use], name: str, declared: Permissions, covers: Covers) -> Iterator[Finding]:
+def undeclared(
+    uses: Iterable[Use], name: str, declared: Permissions, covers: Covers, is_given: IsGiven
+) -> Iterator[Finding]:
     """The lines that would be refused."""
     for use in uses:
-        found = needs(use, name)
+        found = needs(use, name, is_given)
         if found is not None and not _is_covered(*found, _of(declared, found[0]), covers):
             yield Finding(use.place, "MK0835", {"permission": found[0], "value": use.value})
 

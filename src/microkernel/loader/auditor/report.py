@@ -11,16 +11,25 @@ from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
-from microkernel.loader.auditor.proposal import Change, Covers, Table, compare, propose, undeclared
+from microkernel.loader.auditor.proposal import Change, Covers, IsGiven, Table, compare, propose, undeclared
 from microkernel.loader.auditor.source import LARGEST, imported, look, look_at_data
 from microkernel.loader.discovery import location
 from microkernel.loader.files import shown, unreadable
+from microkernel.loader.schema import PERMISSIONS
 from microkernel.loader.snapshot import forbidden_of, plugin_files
 
 MOST_FILES = 2000
 """In one plugin. Who has more has an environment or data among them."""
 MOST_BYTES = 64 << 20
 """In all files of one plugin together: they are in memory at once."""
+
+
+_BLIND = frozenset({"MK0801", "MK0802", "MK0804", "MK0805"})
+"""A source or a part of it that is not seen."""
+
+
+def _nothing(_permission: str, _value: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +48,13 @@ class Report:
     error: KernelError | None = None
 
 
-def audit(found: Found, peers: Sequence[str], homes: Collection[str], covers: Covers) -> Report:
+def audit(
+    found: Found, peers: Sequence[str], homes: Collection[str], covers: Covers, is_public: IsGiven = _nothing
+) -> Report:
     """Look at a plugin. Never raises for what is in it: that is findings, or the report's ``error``.
 
-    ``peers`` and ``homes`` as for ``snapshot``: the names of all plugins, and where they lie.
+    ``peers`` and ``homes`` as for ``snapshot``: the names of all plugins, and where they lie. ``is_public``: what every
+    plugin may do.
     """
     try:
         place, entry = location(found.path)
@@ -58,20 +70,42 @@ def audit(found: Found, peers: Sequence[str], homes: Collection[str], covers: Co
     seen = [*left_out, *_left_unread(place, len(files) - len(read))]
     for file, data in read.items():
         seen += _look(os.path.join(place, file) if file else place, data, found.name, forbidden)
-    return _report(found, bool(entry), seen, covers, len(read))
+    own = os.path.abspath(place)
+
+    def is_given(permission: str, value: str) -> bool:
+        return _is_own(own, permission, value) or is_public(permission, value)
+
+    return _report(found, bool(entry), seen, covers, len(read), is_given)
 
 
-def _report(found: Found, is_folder: bool, seen: list[Seen], covers: Covers, files: int) -> Report:
+def _is_own(place: str, permission: str, value: str) -> bool:
+    """A plugin may read its own file, or whatever lies in its own folder. A relative path is meant from its working
+    folder, and ``~`` from its home: at the levels that enforce grants, both are its data folder."""
+    if permission in ("fs.read", "fs.write") and not value.startswith("/"):
+        return True
+    return permission == "fs.read" and (value == place or value.startswith(f"{place}/"))
+
+
+def _report(
+    found: Found, is_folder: bool, seen: list[Seen], covers: Covers, files: int, is_given: IsGiven
+) -> Report:
     uses = [each for each in seen if isinstance(each, Use)]
     findings = [each for each in seen if isinstance(each, Finding)]
-    declared, proposed = found.manifest.permissions, propose(uses, found.name, covers)
+    declared, proposed = found.manifest.permissions, propose(uses, found.name, covers, is_given)
     if declared is not None:
-        findings += undeclared(uses, found.name, declared, covers)
+        findings += undeclared(uses, found.name, declared, covers, is_given)
     findings.sort(key=lambda each: (each.place.file, each.place.line, each.place.column, each.id))
-    changes = compare(declared, proposed, covers) if declared is not None else _all_new(proposed)
+    changes = compare(declared, proposed, covers, _unresolved(findings)) if declared is not None else _all_new(proposed)
     return Report(
         found.name, found.path, is_folder, found.manifest, findings, uses, proposed, changes, files, _error(found)
     )
+
+
+def _unresolved(findings: Sequence[Finding]) -> Collection[str]:
+    """The permissions of which a use is not seen as a whole; all of them where something could not be looked at."""
+    if any(finding.id in _BLIND for finding in findings):
+        return PERMISSIONS
+    return {str(finding.fields["permission"]) for finding in findings if finding.id in ("MK0834", "MK0836")}
 
 
 def _error(found: Found) -> KernelError | None:

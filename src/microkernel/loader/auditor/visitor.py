@@ -145,7 +145,7 @@ class _Visitor:
 
     def _use(self, node: ast.AST, what: str, permission: str, value: str) -> Iterator[Seen]:
         what = what.replace("@api", "api").removeprefix("builtins.")
-        if value == UNSEEN:
+        if value == UNSEEN or "\0" in value:
             yield self._finding(node, "MK0834", what=what, permission=permission)
             return
         yield Use(self._place(node), permission, value)
