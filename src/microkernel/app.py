@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -21,11 +22,11 @@ from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.handlers import Embedder
 from microkernel.errors import (
     CallTimeout,
-    ConfigError,
     IsolationUnavailable,
     KernelClosed,
     KernelError,
     shortage_in,
+    valid_text,
 )
 from microkernel.kernel import manifest
 from microkernel.kernel.clock import SystemClock
@@ -39,9 +40,11 @@ from microkernel.kernel.settings import check_kernel_name, state_home
 from microkernel.loader import FileLoader, LockFile, check_places, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
 from microkernel.loader.given import Grants, Places, list_places, read_grants
+from microkernel.loader.project import name_after, project_of
 from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.event import Reply, Subscription
 from microkernel.wire import codec, messages
+from microkernel.wire.data_folder import claim, close_to_others
 from microkernel.wire.failures import to_error
 from microkernel.wire.topics import check_pattern, check_topic
 
@@ -86,7 +89,8 @@ class Kernel:
             self._reread = partial(_read, os.path.abspath(config))  # the working folder may be another by then
         self._places = [*list_places(plugins), *self._config.plugins]
         check_places(self._places)
-        self.name = check_kernel_name(name or self._config.name or _name_after(self._places))
+        self._project = project_of(self._config.source, self._places)
+        self.name = check_kernel_name(name or self._config.name or name_after(self._project))
         self._isolation = isolation
         self._grants = read_grants(grants or {})
         self._python = os.fspath(python)
@@ -135,12 +139,13 @@ class Kernel:
         """Start; returns when every plugin is active or not going to be. ``ready`` is called before the first starts.
 
         Close it also when this raises. Raises ConfigError: MK0414 for a lock that cannot be read, MK0101 for a place
-        that has gone.
+        that has gone, MK0722 if another project has its data where this kernel would have its own.
         """
         check_places(self._places)
+        project = self._check_data()
         if self._lock is not None:
             self._lock.read()
-        core = self._core = self._make_core()
+        core = self._core = self._make_core(project)
         core.places, core.reread = self._places, self._reread
         self._embedder = Embedder(core, self._failures)
         if ready is not None:
@@ -151,7 +156,7 @@ class Kernel:
             self.close()
             raise
 
-    def _make_core(self) -> Core:
+    def _make_core(self, project: str) -> Core:
         try:
             return Core(
                 self.name,
@@ -163,6 +168,7 @@ class Kernel:
                 self._isolation,
                 self._grants,
                 self._lock,
+                project,
             )
         except (OSError, RuntimeError) as error:
             if shortage := shortage_in(error):
@@ -386,6 +392,18 @@ class Kernel:
             self._refused[level] = (time.monotonic() + _REFUSED_FOR, error)
             raise
 
+    def _check_data(self) -> str:
+        """The project that the data is to belong to; none for a folder that the operator named. What is there already
+        is taken over if it belongs to no project. Raises ConfigError MK0722."""
+        if self._config.data_dir:
+            return ""
+        project, folder = valid_text(self._project), self._data_dir()
+        with suppress(OSError):  # whoever wants to keep data there is refused then
+            if folder is not None and folder.is_dir():
+                claim(str(folder), project)
+                close_to_others(str(folder))
+        return project
+
     def _data_dir(self) -> Path | None:
         """Absolute: the working folder of a worker is another. None where this user has no place for it."""
         if self._config.data_dir:
@@ -422,15 +440,6 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
         host.close()
         raise error
     return host
-
-
-def _name_after(places: Leftovers) -> str:
-    """Raises ConfigError MK0101 where the working folder, from which the place is meant, is gone."""
-    try:
-        stem = Path(places[0]).resolve().stem.lstrip(".") if places else ""
-    except FileNotFoundError:
-        raise ConfigError("MK0101", path=places[0]) from None
-    return stem if stem.isprintable() and stem else "kernel"
 
 
 def configuration(config: Configured | None) -> manifest.KernelConfig:

@@ -113,7 +113,7 @@ def terminal(home: Home) -> Iterator[Open]:
 def test_a_session(home: Home, terminal: Open) -> None:
     home.write("greeter.py", GREETER)
     screen = terminal("run", "--isolation", "thread")
-    screen.see(r'kernel "plugins" · plugins found: 1 · mk help')
+    screen.see(r'kernel "home" · plugins found: 1 · mk help')
     screen.see(r"✓ greeter  1\.2 +thread +[\d.]+ ms")
     screen.see("mk>")
     screen.type("ps\r")
@@ -322,7 +322,7 @@ def test_attach(home: Home, start: Start, terminal: Open) -> None:
     running = start("--headless", "--isolation", "thread")
     running.wait_for("✓ greeter")
     screen = terminal("attach")
-    screen.see(r'attached to the kernel "plugins" · plugins: 1 · help')
+    screen.see(r'attached to the kernel "home" · plugins: 1 · help')
     screen.type("call greeter.greet Bob\r")
     screen.see('"Hello, Bob!"')
     screen.type("reload greeter\r")

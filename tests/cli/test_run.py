@@ -48,7 +48,7 @@ def test_each_broken_plugin_gets_one_message_and_the_others_run(home: Home, star
     home.write("greeter.py", GREETER)
     running = start("--headless", "--isolation", level)
     running.wait_for("✓ greeter")
-    assert running.output[0] == f'microkernel 0.1.0 · kernel "plugins" · plugins found: {len(BROKEN) + 2} · mk help'
+    assert running.output[0] == f'microkernel 0.1.0 · kernel "home" · plugins found: {len(BROKEN) + 2} · mk help'
     for name, (_, id, reason) in [*BROKEN.items(), ("nowhere.py", ("", "MK0102", "leads nowhere"))]:
         stem = name.removesuffix(".py")
         running.wait_for(rf"^✗ {stem} ")
@@ -326,3 +326,28 @@ def test_a_reload_reads_the_configuration_again(home: Home, start: Start) -> Non
     config.write_text('[plugin.greeter]\nisolation = "thread"\n')
     home.mk("reload", "greeter")
     assert home.json("info", "greeter")["isolation"] == "thread"
+
+
+def test_places_on_the_command_line_are_the_only_ones(home: Home, start: Start) -> None:
+    for name in ("one", "two", "three"):
+        home.write(f"{name}.py", GREETER)
+    (home.folder / "microkernel.toml").write_text('plugins = ["plugins"]\n')
+    running = start("plugins/one.py", "plugins/two.py", "--headless", "--isolation", "thread")
+    running.wait_for("✓ two")
+    assert [info["name"] for info in home.json("ps")] == ["one", "two"]
+    assert home.json("call", "kernel.discover") == []
+    assert home.json("--kernel", "home", "ps") == home.json("ps", "--kernel", "home")
+    assert "MK0701" in home.mk("--kernel", "nowhere", "ps", code=2).stderr
+    assert "one" in home.mk("--json", "ps").stdout
+    running.end()
+    assert "one" in running.text
+    assert "three" not in running.text
+
+
+def test_a_configuration_of_nothing_is_given_by_its_usual_name(home: Home, start: Start) -> None:
+    home.write("greeter.py", GREETER)
+    (home.folder / "microkernel.toml").write_text('name = "other"\nplugins = ["nowhere"]\n')
+    running = start("--headless", "--isolation", "thread", "--config", "/dev/null")
+    running.wait_for("✓ greeter")
+    home.mk("reload", "greeter")
+    assert 'kernel "home"' in running.output[0]

@@ -12,6 +12,7 @@ from rich.text import Text
 
 import microkernel
 from microkernel.errors import KernelError
+from microkernel.kernel.info import PluginInfo
 from microkernel.messages import Catalog
 from microkernel.plugins.console import view
 from microkernel.plugins.console.commands import COMMANDS, Commands, split
@@ -297,3 +298,20 @@ def test_a_feed_knows_what_it_told() -> None:
     assert feed.message("MK0219", "notice", "b", {}) == [], "it never ran: that it stopped is no news"
     assert [str(line) for line in feed.message("MK0219", "notice", "a", {})] == ["• a  stopped"]
     assert isinstance(feed.message("MK0203", "warn", "a", {"reason": "x"})[0], Text)
+
+
+@pytest.mark.parametrize("tongue", [TONGUE, CHINESE])
+def test_help_breaks_no_word_at_eighty_columns(tongue: Tongue) -> None:
+    usages = [(verb, f"{verb} {command.usage}".strip()) for verb, command in COMMANDS.items()]
+    text = view.render(view.commands(usages, tongue), 80)
+    assert all(cell_len(line) <= 80 for line in text.splitlines())
+    for _, usage in usages:
+        assert all(word in text.split() for word in usage.split()), usage
+
+
+def test_the_info_of_a_plugin_fits_a_line() -> None:
+    info = PluginInfo("billing", "1.2", "failed", "process", 3, 4121, 2, "x" * 500, {"cpu": "enforced"}, error_id="MK1")
+    assert repr(info) == (
+        "PluginInfo(name='billing', version='1.2', state='failed', isolation='process', generation=3, pid=4121, "
+        "restarts=2, error_id='MK1')"
+    )

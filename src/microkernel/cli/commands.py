@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
     streams.escape_what_cannot_be_shown()
     output = Output(wished_language(), "--json" in argv)
     try:
-        code = app(list(argv), standalone_mode=False, prog_name="mk")
+        code = app(_json_last(argv), standalone_mode=False, prog_name="mk")
         return code if isinstance(code, int) else 0
     except AlreadyTold:
         return 1
@@ -89,6 +90,12 @@ def _lose(cause: OSError, output: Output) -> int:
     error = KernelError("MK0706", path="standard output", reason=str(lost))
     output.write([view.line("error", error.id, output.tongue.error(error))], sys.stderr)
     return 1
+
+
+def _json_last(argv: Sequence[str]) -> list[str]:
+    """``mk --json ps`` as ``mk ps --json``: the option is a command's."""
+    words = list(argv)
+    return [*words[1:], "--json"] if words[:1] == ["--json"] else words
 
 
 # On a running kernel
@@ -312,6 +319,7 @@ def run_kernel(
     decided = settings(config)
     output = Output(decided.language, as_json)
     where = places(plugins or [], decided)
+    decided = replace(decided, plugins=() if plugins else decided.plugins)  # whoever names some means only these
     lasts = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # it goes on when the terminal closes, a prompt could not
     with_console = not (headless or as_json or lasts) and sys.stdin.isatty() and sys.stdout.isatty()
     lock = lock_path(config, where, decided)
@@ -443,8 +451,12 @@ def show_help(
 
 @app.callback(invoke_without_command=True)
 def nothing(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help=_say("option.version"))] = False
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help=_say("option.version"))] = False,
+    kernel: Annotated[str, typer.Option("--kernel", metavar="NAME", help=_say("option.kernel"))] = "",
 ) -> None:
+    if kernel:
+        os.environ["MK_KERNEL"] = kernel  # the command, which is read after this, takes it from there
     if version:
         streams.write(f"microkernel {microkernel.__version__}\n", sys.stdout)
         raise typer.Exit

@@ -20,7 +20,7 @@ _NOT_PATHS = ("entry-point:", "entry-points")
 
 def settings(path: str = "") -> KernelConfig:
     """The file named, else the one in the working folder if there is one, else the defaults. Raises ConfigError."""
-    if not path and not os.path.exists(FILE):
+    if _is_none(path) or (not path and not os.path.exists(FILE)):
         return KernelConfig()
     from microkernel.loader import read_config  # only where there is something to read
 
@@ -36,7 +36,7 @@ def settings(path: str = "") -> KernelConfig:
 def reader(path: str = "") -> Callable[[], KernelConfig] | None:
     """Reads the same file again, wherever the working folder is by then; None where there is none."""
     file = path or FILE
-    return partial(settings, os.path.abspath(file)) if os.path.exists(file) else None
+    return partial(settings, os.path.abspath(file)) if os.path.exists(file) and not _is_none(path) else None
 
 
 def wished_language() -> str:
@@ -59,10 +59,15 @@ def places(given: Sequence[str], config: KernelConfig) -> list[str]:
 
 def lock_path(path: str, given: Sequence[str], config: KernelConfig) -> str:
     """Where approvals are remembered: beside the configuration file, or else beside the first folder of plugins."""
-    if path or os.path.exists(FILE):
+    if not _is_none(path) and (path or os.path.exists(FILE)):
         return str(Path(path or FILE).absolute().with_name(LOCK))
     paths = [place for place in (*given, *config.plugins) if not place.startswith(_NOT_PATHS)]
     return str(Path(paths[0] if paths else FOLDER).absolute().with_name(LOCK))
+
+
+def _is_none(path: str) -> bool:
+    """Whether no file is meant, not even that of the working folder."""
+    return bool(path) and os.path.realpath(path) == os.devnull
 
 
 def _resolved(place: str, home: Path) -> str:

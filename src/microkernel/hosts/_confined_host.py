@@ -24,6 +24,7 @@ from microkernel.hosts._usage_monitor import UsageMonitor
 from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
+from microkernel.wire.data_folder import claim_around, close_to_others
 from microkernel.wire.folders import PRIVATE, make_private
 
 MiB = 1 << 20
@@ -72,7 +73,10 @@ class ConfinedHost(WorkerHost):
         if not load.data_dir:
             raise PluginLoadError("MK0129", path=load.name, reason=_NO_HOME)
         try:
+            claim_around(load.data_dir, load.project)
+            load.project = ""  # done; the worker cannot see the folder around its own
             _make_data_folder(Path(load.data_dir))
+            close_to_others(load.data_dir)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             failure = PluginLoadError("MK0129", path=load.data_dir, reason=reason)

@@ -21,6 +21,7 @@ from microkernel.kernel.settings import is_common, resolve_secrets, secret_value
 from microkernel.kernel.subscribing import charge_all
 from microkernel.kernel.switch import Switch
 from microkernel.wire import codec, messages
+from microkernel.wire.data_folder import folder_name
 from microkernel.wire.failures import ends_of, to_error
 
 _PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0311"}
@@ -55,12 +56,14 @@ class Births:
         config: KernelConfig,
         data_dir: Path | None,
         approvals: Approvals,
+        project: str = "",
     ) -> None:
         self._registry = registry
         self._loader = loader
         self._hosts = hosts
         self.config = config
         self._data_dir = data_dir
+        self._project = project
         self._approvals = approvals
         self.switch: Switch
 
@@ -158,7 +161,7 @@ class Births:
             peers=self._peers(instance.record),
             config=codec.Raw(_encoded(config)),
             secrets=sorted(instance.secrets.values),
-            data_dir=str(self._data_dir / instance.name) if self._data_dir else "",
+            data_dir=str(self._data_dir / folder_name(instance.name)) if self._data_dir else "",
             concurrency=manifest.concurrency,
             log_level=_LOG_LEVELS.get(self.config.log_level.upper(), 20),
             emits=_with_own(may.emit, instance.name),
@@ -166,6 +169,7 @@ class Births:
             calls=_listed(may.call),
             reads=_with_own(may.data_read, instance.name),
             writes=_with_own(may.data_write, instance.name),
+            project=self._project,
         )
 
 

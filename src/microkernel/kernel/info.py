@@ -16,7 +16,7 @@ from microkernel.wire.codec import Raw, decode
 from microkernel.wire.texts import path_value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class PluginInfo:
     """A snapshot. ``up`` is seconds in the present state; ``memory`` bytes and ``cpu`` seconds, None where unknown;
     ``protections`` maps each protection to enforced, watched or unavailable."""
@@ -61,6 +61,13 @@ class PluginInfo:
     kept: Mapping[str, int] = field(default_factory=dict)
     """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kept``, what is lent it for
     Buffers (``shared``) by ``limits.shared``."""
+
+
+    def __repr__(self) -> str:
+        """One line; whoever wants all of it takes ``dataclasses.asdict``."""
+        shown = ("name", "version", "state", "isolation", "generation", "pid", "restarts", "error_id")
+        pairs = ((name, getattr(self, name)) for name in shown)
+        return f"PluginInfo({', '.join(f'{name}={value!r}' for name, value in pairs if value is not None)})"
 
 
 @dataclass(frozen=True, slots=True)

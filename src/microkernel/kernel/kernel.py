@@ -75,7 +75,9 @@ class Core(Approving, Buried, Texts):
         override: Level | None,
         grants: Mapping[str, Grant],
         lock: Lock | None = None,
+        project: str = "",
     ) -> None:
+        """``project`` owns the folder around the data folders; empty if nobody has to."""
         self.name = name
         self.config = config
         self.clock = clock
@@ -91,10 +93,10 @@ class Core(Approving, Buried, Texts):
         self._left_out: set[str] = set()
         """Where plugins lie whose names others have: each is told once."""
         self.approvals = Approvals(config, grants, lock, partial(self._complain, "warn"))
-        self._wire(hosts, data_dir)
+        self._wire(hosts, data_dir, project)
         self.reactor.start()
 
-    def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path | None) -> None:
+    def _wire(self, hosts: Callable[[Core], Hosts], data_dir: Path | None, project: str) -> None:
         watchdog = Watchdog(self.reactor, self.clock, self._overdue)
         heartbeat = Heartbeat(self.reactor, self.clock, self._overdue)
         self.journal = Journal(self.registry, self.reactor, self.clock, self._ended)
@@ -110,7 +112,7 @@ class Core(Approving, Buried, Texts):
         self.service = KernelService()
         self.service.controls = self
         self.buffers = Buffers(self.reactor.later)
-        births = Births(self.registry, self.loader, hosts(self), self.config, data_dir, self.approvals)
+        births = Births(self.registry, self.loader, hosts(self), self.config, data_dir, self.approvals, project)
         births.switch = self.switch = Switch(
             self.bus, self.router, self.context, self.subscribing, self.service, self.buffers, self.reactor,
             self.journal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from microkernel.errors import ConfigError
@@ -45,6 +46,8 @@ def read_config(path: str) -> KernelConfig:
     Raises ConfigError: MK0102 or MK0104 (cannot be read), MK0109 (unknown key), MK0110 (wrong value), MK0111 (TOML).
     Not for a plugin that does not exist: who does is known only later.
     """
+    if os.path.realpath(path) == os.devnull:
+        return KernelConfig()  # the usual name for a file with nothing in it
     try:
         toml = read_toml(path, ConfigError)
     except ConfigError as error:

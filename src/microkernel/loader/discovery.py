@@ -39,7 +39,7 @@ def check_places(places: Iterable[str]) -> None:
         if place.startswith(ENTRY_POINT):
             _check_entry_point(place.removeprefix(ENTRY_POINT))
         elif place != ALL_ENTRY_POINTS and not os.path.lexists(place):
-            raise ConfigError("MK0101", path=shown(place) if place else '""')
+            raise missing(place, ConfigError) if place else ConfigError("MK0101", path='""')
         elif place != ALL_ENTRY_POINTS and _is_no_source(place):
             raise ConfigError("MK0131", path=shown(place))
 

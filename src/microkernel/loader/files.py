@@ -69,7 +69,7 @@ def missing(path: str, error: type[E]) -> E:
         name = name.removesuffix(".py")
     else:
         folder, name = path.rstrip("/"), "NAME"
-    where = "" if os.path.relpath(folder or ".") == _PLUGINS else f" --folder {shown(folder or '.')}"
+    where = "" if os.path.normpath(folder or ".") == _PLUGINS else f" --folder {shown(folder or '.')}"
     return error("MK0101", path=shown(path), cure=f"; to write a plugin: mk new {name}{where}")
 
 

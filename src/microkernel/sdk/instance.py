@@ -28,6 +28,7 @@ from microkernel.sdk.timers import Timer, Timers
 from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import IDLE, current
 from microkernel.wire import codec, messages
+from microkernel.wire.data_folder import claim_around, close_to_others
 from microkernel.wire.failures import said
 from microkernel.wire.folders import make_private
 from microkernel.wire.secrets import Secrets
@@ -57,6 +58,7 @@ class Instance:
         self._channel = channel
         self._main = threading.get_ident()
         self._polled = 0.0
+        self._has_data_folder = False
 
     @cached_property
     def log(self) -> logging.Logger:
@@ -163,7 +165,11 @@ class Instance:
         if not self.load.data_dir:
             raise FileNotFoundError(ENOENT, "no place for data: set HOME or XDG_STATE_HOME, or name a data_dir")
         folder = Path(self.load.data_dir)
-        make_private(folder)
+        if not (self._has_data_folder and folder.is_dir()):
+            claim_around(self.load.data_dir, self.load.project)
+            make_private(folder)
+            close_to_others(self.load.data_dir)
+            self._has_data_folder = True
         return folder
 
     def _look(self) -> None:

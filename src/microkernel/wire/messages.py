@@ -180,6 +180,8 @@ class Load(Message, tag=10):
     reads: list[str] | None = None
     writes: list[str] | None = None
     """The grants, ``None`` for all: a copy for the sake of an error at the call. The gate decides."""
+    project: str = ""
+    """The project that the folder around ``data_dir`` belongs to; empty if the operator named the folder."""
 
     def with_paths(self, change: Callable[[str], str]) -> Load:
         """Return a copy with each of its paths changed."""

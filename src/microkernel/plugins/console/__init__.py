@@ -21,7 +21,7 @@ from microkernel import Event, IPlugin, PluginAPI, Subscription
 from microkernel.errors import KernelError
 
 from . import asking, view
-from .commands import COMMANDS, Commands, Names, command_lines, split
+from .commands import COMMANDS, Commands, Names, command_lines, split, unknown_command
 from .feed import Feed
 from .tongue import Tongue
 from .verbs import AlreadyTold, Result, Verbs
@@ -39,6 +39,10 @@ _LINES = 200
 """Lines a second that happen by themselves; more would be read by nobody."""
 
 
+_SHOWN = ("kernel.found", "kernel.message", "kernel.log.")
+"""Topics whose events the console shows in lines of their own form, watched or not."""
+
+
 class Plugin(IPlugin):
     """A prompt on the terminal: all that can be asked of the kernel, and what happens as it happens."""
 
@@ -51,6 +55,7 @@ class Plugin(IPlugin):
         self.feed = Feed(self.tongue, config.get("version", ""))
         self._names: tuple[float, Names] = (0.0, {})
         self._watching: dict[str, Subscription] = {}
+        self._last_event = 0
         self._flood = _Flood(_LINES)
         own: dict[str, Callable[..., Result]] = {
             "help": self._help, "quit": self._quit, "watch": self._watch, "approve": self._approve,
@@ -141,8 +146,11 @@ class Plugin(IPlugin):
 
     # Its own commands
 
-    def _help(self) -> Result:
-        usages = [(verb, f"{verb} {command.usage}".strip()) for verb, command in COMMANDS.items()]
+    def _help(self, verb: str = "") -> Result:
+        if verb and verb not in COMMANDS:
+            raise unknown_command(verb, self.tongue)
+        shown = {verb: COMMANDS[verb]} if verb else COMMANDS
+        usages = [(name, f"{name} {command.usage}".strip()) for name, command in shown.items()]
         return Result(None, view.commands(usages, self.tongue))
 
     def _quit(self) -> Result:
@@ -181,6 +189,10 @@ class Plugin(IPlugin):
         self._happened(self.feed.log(event.data))
 
     def _event(self, event: Event) -> None:
+        """Once, also if several patterns that are watched fit it; not what is shown by itself."""
+        if event.id == self._last_event or event.topic.startswith(_SHOWN):
+            return
+        self._last_event = event.id
         self._happened(self.feed.event(event.topic, event.source, event.data))
 
     def _happened(self, lines: Sequence[RenderableType]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from microkernel.errors import KernelError
+
 from .tongue import Tongue
 from .verbs import Result, Verbs, not_understood
 
@@ -44,7 +46,7 @@ COMMANDS: dict[str, Command] = {
     "watch": Command("[PATTERN | off]", ("topics",), 0, 1),
     "explain": Command("ID", (), 1, 1),
     "glossary": Command("[WORD]", (), 0, 1),
-    "help": Command(),
+    "help": Command("[COMMAND]", ("commands",), 0, 1),
     "quit": Command(),
 }
 
@@ -76,6 +78,13 @@ def _is_whole(command: str) -> bool:
     return True
 
 
+def unknown_command(verb: str, tongue: Tongue) -> KernelError:
+    """The error for a word that is not a command's, with the nearest one."""
+    near = difflib.get_close_matches(verb, COMMANDS, 1)
+    suggestion = tongue.word("usage.near", word=near[0]) if near else tongue.word("usage.list")
+    return not_understood(tongue.word("console.unknown", word=verb), suggestion)
+
+
 class Commands:
     """Finds what a line means and does it. ``own`` are the commands that are the console's alone."""
 
@@ -91,9 +100,7 @@ class Commands:
         verb, rest = words[0], list(words[1:])
         command = COMMANDS.get(verb)
         if command is None:
-            near = difflib.get_close_matches(verb, COMMANDS, 1)
-            suggestion = self._tongue.word("usage.near", word=near[0]) if near else self._tongue.word("usage.list")
-            raise not_understood(self._tongue.word("console.unknown", word=verb), suggestion)
+            raise unknown_command(verb, self._tongue)
         options = _take_options(rest)
         if not command.least <= len(rest) <= command.most or not options.keys() <= _options_of(command):
             raise not_understood(self._tongue.word("usage.form", form=f"{verb} {command.usage}".strip()))

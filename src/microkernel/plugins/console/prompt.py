@@ -143,6 +143,8 @@ class Words(Completer):
         if command is None or len(words) > len(command.wants):
             return ()
         wanted = command.wants[len(words) - 1]
+        if wanted == "commands":
+            return COMMANDS
         if wanted.startswith("--") or "|" in wanted:
             return wanted.split("|")
         return self._names().get(wanted, ())

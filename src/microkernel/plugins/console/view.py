@@ -309,7 +309,7 @@ def terms(words: Sequence[Sequence[str]], tongue: Tongue) -> list[RenderableType
 def commands(usages: Sequence[tuple[str, str]], tongue: Tongue) -> list[RenderableType]:
     """`help`: the commands and what they do. ``usages`` are verbs with their arguments."""
     rows = [[usage, tongue.word(f"help.{verb}")] for verb, usage in usages]
-    return [Columns([Column(""), Column("", fold=True)], rows, head=False)]
+    return [Columns([Column("", fold=True), Column("", fold=True)], rows, head=False)]
 
 
 def log_line(record: Mapping[str, Any], name_cells: int = 0, *, stamped: bool = False) -> Text:

@@ -1,0 +1,158 @@
+"""Data folders are for the kernel's user alone, and no two projects share one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from microkernel import Kernel, KernelConfig
+from microkernel.errors import CallFailed, ConfigError
+from microkernel.kernel.manifest import Level
+from microkernel.testing import stage
+
+KEEPER = stage.plugin(
+    """
+    @expose
+    def keep(self) -> str:
+        (self.api.data_dir / "kept").write_text("x")
+        return str(self.api.data_dir)
+    """
+)
+LEVELS: list[Level] = ["thread", "process", "sandbox"]
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "microkernel"
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def project(folder: Path, name: str = "keeper") -> Path:
+    """Its folder of plugins."""
+    (folder / "plugins").mkdir(parents=True)
+    (folder / "plugins" / f"{name}.py").write_text(KEEPER)
+    return folder / "plugins"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def private(path: Path) -> bool:
+    """For the kernel's user alone; and for root's group, which a confined worker of root's asks as."""
+    return not mode(path) & (0o007 if os.geteuid() == 0 else 0o077)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_only_the_user_may_look_into_them(tmp_path: Path, state: Path, level: Level) -> None:
+    with Kernel(project(tmp_path / "shop"), isolation=level) as kernel:
+        folder = Path(kernel.call("keeper.keep"))
+    assert folder == state / "shop" / "keeper"
+    assert private(folder)
+    assert private(state / "shop")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_also_where_the_operator_named_the_place_and_where_they_were_open(tmp_path: Path, level: Level) -> None:
+    (tmp_path / "data" / "keeper").mkdir(parents=True, mode=0o755)
+    config = KernelConfig(data_dir=tmp_path / "data")
+    with Kernel(project(tmp_path / "shop"), config, isolation=level) as kernel:
+        folder = Path(kernel.call("keeper.keep"))
+    assert folder == tmp_path / "data" / "keeper"
+    assert private(folder)
+    assert not (tmp_path / "data" / "owner").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), [("shop/plugins", "shop"), ("shop/plugins/keeper.py", "shop"), ("shop/more", "more")]
+)
+def test_a_kernel_is_named_after_its_project(tmp_path: Path, place: str, name: str) -> None:
+    project(tmp_path / "shop")
+    (tmp_path / "shop" / "more").mkdir()
+    assert Kernel(tmp_path / place).name == name
+
+
+def test_the_folder_of_the_configuration_is_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project(tmp_path / "shop")
+    (tmp_path / "shop" / "microkernel.toml").write_text('plugins = ["plugins"]\n')
+    assert Kernel(config=tmp_path / "shop" / "microkernel.toml").name == "shop"
+    monkeypatch.chdir(tmp_path / "shop")
+    assert [Kernel(config="microkernel.toml").name, Kernel("plugins").name, Kernel().name] == ["shop"] * 3
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_another_project_of_the_same_name_is_refused(tmp_path: Path, state: Path, level: Level) -> None:
+    first, second = project(tmp_path / "a" / "shop"), project(tmp_path / "b" / "shop")
+    with Kernel(first, isolation=level) as kernel:
+        kernel.call("keeper.keep")
+        assert (state / "shop" / "owner").read_text() == f"{tmp_path / 'a' / 'shop'}\n"
+        with pytest.raises(ConfigError, match=r"MK0722 .*name=") as refused, Kernel(second, isolation=level):
+            pass
+    assert refused.value.owner == str(tmp_path / "a" / "shop")
+    with pytest.raises(ConfigError), Kernel(second, isolation=level):
+        pass
+    for again in (Kernel(first, isolation=level), Kernel(second, name="other", isolation=level)):
+        with again as kernel:
+            kernel.call("keeper.keep")
+
+
+def test_it_is_refused_too_where_both_began_before_there_was_any_data(tmp_path: Path) -> None:
+    first, second = project(tmp_path / "a" / "shop"), project(tmp_path / "b" / "shop")
+    with Kernel(first, isolation="thread") as one, Kernel(second, isolation="thread") as other:
+        one.call("keeper.keep")
+        with pytest.raises(CallFailed, match="MK0722"):
+            other.call("keeper.keep")
+
+
+def test_a_kernel_that_keeps_no_data_writes_nothing(tmp_path: Path, state: Path) -> None:
+    with Kernel(project(tmp_path / "shop"), isolation="thread"):
+        pass
+    assert not state.exists()
+
+
+def test_what_an_older_kernel_left_is_taken_over(tmp_path: Path, state: Path) -> None:
+    (state / "shop" / "keeper").mkdir(parents=True)
+    with Kernel(project(tmp_path / "a" / "shop"), isolation="thread"):
+        pass
+    assert (state / "shop" / "owner").read_text() == f"{tmp_path / 'a' / 'shop'}\n"
+    assert not mode(state / "shop") & 0o007
+    with pytest.raises(ConfigError), Kernel(project(tmp_path / "b" / "shop"), isolation="thread"):
+        pass
+
+
+def test_one_project_may_have_two_kernels(tmp_path: Path) -> None:
+    place = project(tmp_path / "shop")
+    with Kernel(place, isolation="thread") as one, Kernel(place, isolation="thread") as other:
+        assert one.call("keeper.keep") == other.call("keeper.keep")
+
+
+def test_a_project_is_the_same_by_whatever_way_it_is_named(tmp_path: Path) -> None:
+    place = project(tmp_path / "shop")
+    (tmp_path / "link").symlink_to(place)
+    for way in (place, tmp_path / "link", f"{place}/", place / ".." / "plugins"):
+        with Kernel(way, name="shop", isolation="thread") as kernel:
+            kernel.call("keeper.keep")
+
+
+def test_a_plugin_may_be_called_owner(tmp_path: Path, state: Path) -> None:
+    with Kernel(project(tmp_path / "shop", "owner"), isolation="thread") as kernel:
+        assert Path(kernel.call("owner.keep")) == state / "shop" / "_owner"
+
+
+def test_a_state_folder_that_cannot_be_had_is_no_reason_not_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/dev/null/nowhere")
+    with Kernel(project(tmp_path / "shop"), isolation="thread") as kernel:
+        assert kernel.info("keeper").state == "active"
