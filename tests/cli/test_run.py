@@ -336,7 +336,7 @@ def test_places_on_the_command_line_are_the_only_ones(home: Home, start: Start) 
     running.wait_for("✓ two")
     assert [info["name"] for info in home.json("ps")] == ["one", "two"]
     assert home.json("call", "kernel.discover") == []
-    assert home.json("--kernel", "home", "ps") == home.json("ps", "--kernel", "home")
+    assert [info["name"] for info in home.json("--kernel", "home", "ps")] == ["one", "two"]
     assert "MK0701" in home.mk("--kernel", "nowhere", "ps", code=2).stderr
     assert "one" in home.mk("--json", "ps").stdout
     running.end()
