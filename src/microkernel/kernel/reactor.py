@@ -101,10 +101,6 @@ class Reactor:
             self._bell.ring()
             raise
 
-    def is_here(self) -> bool:
-        """Whether the calling thread is this one."""
-        return threading.get_ident() == self._thread.ident
-
     def submit(self, work: Work) -> None:
         """Done at once where this is the thread already, else posted."""
         if threading.get_ident() == self._thread.ident:
