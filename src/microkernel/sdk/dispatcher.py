@@ -14,6 +14,7 @@ from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.channel import Channel
 from microkernel.sdk.executor import Inline, Job, Pool, Tasks
 from microkernel.sdk.handlers import Handlers
+from microkernel.sdk.process_copies import end_copy, page
 from microkernel.sdk.sharing import Sharing
 from microkernel.sdk.trouble import failure_of
 from microkernel.sdk.work import NO_SLOT, Work
@@ -168,6 +169,8 @@ class Dispatcher:
         self.executor.submit(Job(work, registered.function, args, kwargs, finish, registered.is_async))
 
     def _delivered(self, message: messages.Deliver, value: Any, error: BaseException | None) -> None:
+        if not page[0]:
+            end_copy(error)
         if error is None and message.reply_to:
             error = self._answer(message.reply_to, value)
         if error is not None:
@@ -218,6 +221,8 @@ class Dispatcher:
             self.executor.submit(job)
 
     def _returned(self, message: messages.Invoke, value: Any, error: BaseException | None) -> None:
+        if not page[0]:
+            end_copy(error)
         self._calls.pop(message.id, None)
         try:
             payload, shares = codec.encode_with(value, attachment_of)

@@ -21,6 +21,7 @@ from microkernel.sdk.event import Subscription
 from microkernel.sdk.executor import Tasks
 from microkernel.sdk.handlers import Handlers, check_runs, is_async
 from microkernel.sdk.logs import plugin_logger
+from microkernel.sdk.process_copies import is_copy, page, refuse_copy
 from microkernel.sdk.signature import name_of
 from microkernel.sdk.spawn import Spawned
 from microkernel.sdk.threads import PluginThread
@@ -73,6 +74,8 @@ class Instance:
     def outgoing(self, what: str) -> Client:
         """The way to others. Raises PluginNotActive before ``start`` and after the end."""
         if self.phase in ("starting", "active", "stopping"):
+            if not page[0]:
+                refuse_copy()
             return self.client
         reason = f"{what} in __init__; move it to start()" if self.phase == "loading" else what
         raise PluginNotActive("MK0213", name=self.load.name, state=self.phase, what=reason)
@@ -80,6 +83,7 @@ class Instance:
     def subscribe(
         self, pattern: str, function: Callable[..., Any], once: bool, overflow: Overflow, *, board: bool
     ) -> Subscription:
+        refuse_copy()
         registered = self.handlers.add(pattern, function, once, overflow, board)
         number = registered.wire.number
         try:
@@ -96,6 +100,7 @@ class Instance:
             self.client.unsubscribe(number)
 
     def expose(self, function: Callable[..., Any], name: str | None) -> None:
+        refuse_copy()
         exposed = self.handlers.expose(function, name)
         if self.phase != "loading":
             self.client.expose(exposed.wire)
@@ -108,6 +113,7 @@ class Instance:
         if not (seconds > 0 or (seconds == 0 and not repeat)):
             raise ValueError(f"a timer needs more than 0 seconds, got {seconds}")
         check_runs(function)
+        refuse_copy()
         timer = Timer(seconds, function, repeat=repeat, is_async=is_async(function))
         if self.phase == "loading" or threading.get_ident() == self._main:
             self.timers.add(timer, time.monotonic())
@@ -132,7 +138,7 @@ class Instance:
     def _is_called_off(self) -> bool:
         """Whether this thread's work is to end. A handler's is as soon as a stop is asked for; other work only when the
         instance is sure to end, because it continues if its state cannot be exported."""
-        return self.ending.is_set() or (self.dispatcher.stop is not None and current.get() is not IDLE)
+        return is_copy() or self.ending.is_set() or (self.dispatcher.stop is not None and current.get() is not IDLE)
 
     def sleep(self, seconds: float) -> bool:
         end, work = time.monotonic() + seconds, current.get()
@@ -148,6 +154,7 @@ class Instance:
         return True
 
     def say(self, kind: str, text: str, fields: dict[str, Any]) -> None:
+        refuse_copy()
         cut = self.secrets.cut
         values = codec.decode(codec.encode(valid_texts(fields)))
         named = {key: value for key, value in values.items() if f"{{{key}}}" in text}
@@ -180,7 +187,8 @@ class Instance:
             self.dispatcher.look_ahead(0.0)
 
     def _on_sync_main(self) -> bool:
-        return threading.get_ident() == self._main and not isinstance(self.dispatcher.executor, Tasks)
+        is_main = threading.get_ident() == self._main and not is_copy()
+        return is_main and not isinstance(self.dispatcher.executor, Tasks)
 
 
 def _shallow(value: Any, cut: Callable[[str], str]) -> messages.Scalar:

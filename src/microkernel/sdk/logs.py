@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 
 from microkernel.sdk.denials import explain
+from microkernel.sdk.process_copies import is_copy
 from microkernel.wire.codec import plain_text
 from microkernel.wire.messages import Log
 from microkernel.wire.secrets import Secrets
@@ -22,6 +24,9 @@ class Shipper(logging.Handler):
         self._secrets = secrets
 
     def emit(self, record: logging.LogRecord) -> None:
+        if is_copy():  # what it prints is the plugin's output too
+            print(self._secrets.cut(_FORMAT.format(record)), file=sys.stderr)  # noqa: T201
+            return
         if record.exc_info and record.exc_info[1] is not None:
             explain(record.exc_info[1])
         self._send(Log(record.levelno, plain_text(self._secrets.cut(_FORMAT.format(record))), record.created))

@@ -13,12 +13,14 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from math import inf
 from types import ModuleType
 from typing import Any, NoReturn
 
 from microkernel.errors import KernelError, PluginKilled, PluginLoadError
 from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.channel import Channel, ChannelClosed
+from microkernel.sdk.chores import Chores
 from microkernel.sdk.confidential import conceal, revealed
 from microkernel.sdk.configuration import read_configuration
 from microkernel.sdk.decorators import EveryMark, ExposeMark, bare, marked, members
@@ -28,6 +30,7 @@ from microkernel.sdk.importer import ModuleSpace
 from microkernel.sdk.instance import Instance
 from microkernel.sdk.module_names import ModuleNames
 from microkernel.sdk.plugin import IPlugin
+from microkernel.sdk.process_copies import IN_THIS_PROCESS, end_if_copy, is_instance, watch_loop
 from microkernel.sdk.pump import LoopPump
 from microkernel.sdk.signature import name_of
 from microkernel.sdk.threads import PluginThread
@@ -42,14 +45,20 @@ from microkernel.wire.texts import path_from_text
 
 class Runtime:
     """Drives one instance. Made and run on the instance's main thread. ``names``: what its modules are called;
-    ``keep`` is called with what is loaded, before any of its code runs."""
+    ``keep`` is called with what is loaded, before any of its code runs; ``chores``: what has to be done now and then in
+    the process itself, between all else."""
 
     def __init__(
-        self, channel: Channel, names: ModuleNames | None = None, keep: Callable[[messages.Load], object] = id
+        self,
+        channel: Channel,
+        names: ModuleNames | None = None,
+        keep: Callable[[messages.Load], object] = id,
+        chores: Chores | None = None,
     ) -> None:
         self._channel = channel
         self._names = names or ModuleNames()
         self._keep = keep
+        self._chores = chores or Chores()
         self._space: ModuleSpace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._instance: Instance
@@ -63,8 +72,9 @@ class Runtime:
         except ChannelClosed:
             pass  # the kernel is gone, or has dropped this instance: there is nobody to tell
         except SystemExit as leaving:
-            self._instance.dispatcher.flush()
-            self._channel.send(_goodbye(leaving, self._instance.secrets))
+            if hasattr(self, "_instance"):  # SIGTERM comes when it likes
+                self._instance.dispatcher.flush()
+            self._channel.send(_goodbye(leaving, self._instance.secrets if hasattr(self, "_instance") else Secrets()))
         except PluginKilled:
             raise
         except BaseException as death:
@@ -138,7 +148,18 @@ class Runtime:
             self._instance.ending.set()
 
     def _live(self) -> None:
+        """A life, in this process alone: a copy of it that a plugin forks ends here, whatever has brought it back."""
+        is_instance()
+        try:
+            self._live_through()
+        except BaseException as error:
+            end_if_copy(error)
+            raise
+        end_if_copy()
+
+    def _live_through(self) -> None:
         self._instance = Instance(self._channel, self._await(messages.Load).with_paths(path_from_text))
+        self._chores.on_due = self._on_chores
         if not (_finish(self._guard("load", self._import())) and _finish(self._guard("init", self._construct()))):
             return
         self._channel.send(self._loaded())
@@ -147,6 +168,7 @@ class Runtime:
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
                 self._loop.set_exception_handler(self._on_loop_trouble)
+                watch_loop(self._loop)
                 self._serve_in_loop(runner, start)
         else:
             self._serve(start)
@@ -163,7 +185,8 @@ class Runtime:
     async def _guard(self, phase: str, step: Coroutine[Any, Any, None]) -> bool:
         """Do a step of the life; what it raises is told as Failed."""
         try:
-            await step
+            with IN_THIS_PROCESS:
+                await step
         except PluginLoadError as error:
             self._channel.send(messages.Failed(phase, from_error(error)))
         except (*DEATHS, GeneratorExit, ChannelClosed):
@@ -279,7 +302,7 @@ class Runtime:
     def _serve_until_stop(self, executor: Inline | Pool) -> None:
         dispatcher, timers = self._instance.dispatcher, self._instance.timers
         while dispatcher.stop is None:
-            for message in dispatcher.next(timers.wait(time.monotonic()) if timers.heap else None):
+            for message in dispatcher.next(self._wait() if timers.heap or self._chores.due < inf else None):
                 dispatcher.handle(message)
             if timers.heap:
                 self._beat()
@@ -347,7 +370,22 @@ class Runtime:
         self._beat()
         if self._instance.dispatcher.stop is not None:
             return -1.0
-        return 0.0 if received else self._instance.timers.wait(time.monotonic())  # there may be more than one batch
+        return 0.0 if received else self._wait()  # there may be more than one batch
+
+    def _wait(self) -> float | None:
+        """Seconds until something is due without a message; None if nothing is. Chores that are due are done."""
+        now = time.monotonic()
+        if now >= self._chores.due:
+            self._chores.do()
+        wait = self._instance.timers.wait(now)
+        if self._chores.due == inf:
+            return wait
+        return max(0.0, min(self._chores.due - now, inf if wait is None else wait))
+
+    def _on_chores(self) -> None:
+        """Chores have become due while the main thread may be waiting for a message alone: have it look again."""
+        if hasattr(self, "_instance") and self._instance.phase in ("starting", "active"):
+            self._instance.dispatcher.post(int)
 
     def _sync_executor(self) -> Inline | Pool:
         load = self._instance.load
@@ -361,12 +399,14 @@ class Runtime:
 
     def _beaten(self, timer: Timer, _value: Any, error: BaseException | None) -> None:
         timer.running = False
+        end_if_copy(error)
         if error is not None:
             self._instance.report(f"timer {name_of(timer.function)}", error)
 
     def _die(self, death: BaseException) -> None:
         """What is no Exception ends the instance, on whichever thread it was raised. After its end there is nobody to
         tell: its tasks are let go, wherever they waited."""
+        end_if_copy(death)
         with suppress(PluginKilled, ChannelClosed):
             self._instance.dispatcher.post(partial(_raise, death))
 

@@ -10,6 +10,7 @@ from typing import Any
 from microkernel.errors import PluginKilled
 from microkernel.sdk.executor import DEATHS
 from microkernel.sdk.handlers import is_async
+from microkernel.sdk.process_copies import IN_THIS_PROCESS
 from microkernel.sdk.signature import name_of
 from microkernel.sdk.threads import PluginThread
 
@@ -68,9 +69,10 @@ class Spawned:
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
-            value = function(*args)
-            if is_async(function):
-                asyncio.run(self._run_elsewhere(value))
+            with IN_THIS_PROCESS:
+                value = function(*args)
+                if is_async(function):
+                    asyncio.run(self._run_elsewhere(value))
         except (PluginKilled, SystemExit, asyncio.CancelledError):
             return
         except BaseException as error:
@@ -87,7 +89,8 @@ class Spawned:
 
     async def _run_async(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
-            await function(*args)
+            with IN_THIS_PROCESS:
+                await function(*args)
         except (*DEATHS, asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from microkernel.sdk.channel import ChannelClosed
+from microkernel.sdk.process_copies import end_copy, page
 from microkernel.sdk.sharing import Memory
 from microkernel.wire import frames, messages
 from microkernel.wire.keeping import MOMENT, Patience
@@ -59,6 +60,8 @@ class SocketChannel:
     # Down
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
+        if not page[0]:
+            end_copy()
         while True:
             data = self._patience.look(self._down.fileno()) if timeout != 0.0 else b""
             if not data:

@@ -6,12 +6,13 @@ import atexit
 import contextlib
 import faulthandler
 import gc
+import io
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, TextIO
 
@@ -26,6 +27,7 @@ from microkernel.worker.children import keep_sources
 from microkernel.worker.confinement import settle_in
 from microkernel.worker.inherited_state import take_environment
 from microkernel.worker.memory import Memory
+from microkernel.worker.orphans import reap_orphans
 from microkernel.worker.sandbox import confine
 
 BROKEN = 70
@@ -49,11 +51,11 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
         kept = _set_up(request, descriptors, lifeline)
         status = _serve(kept, request)
     except SystemExit:
-        pass  # asked to end, while it was leaving anyway
+        _end_by_sigterm()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        _leave(status)
+        leave(status)
 
 
 def _set_up(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
@@ -95,7 +97,10 @@ def _serve(descriptors: Sequence[int], request: dict[str, Any]) -> int:
         from microkernel.worker import wasm
 
         return wasm.run(down, up, lanes, broker, guest, channel.send)
-    Runtime(channel, keep=partial(keep_sources, request.get("modules", b""))).run()
+    chores = reap_orphans() if walls is None else None
+    runtime = Runtime(channel, keep=partial(keep_sources, request.get("modules", b"")), chores=chores)
+    runtime.run()
+    _at_end.append(runtime.release)
     return 0
 
 
@@ -107,6 +112,7 @@ def _take_over_process(request: dict[str, Any]) -> None:
         sys.path[:] = map(os.fsdecode, request["path"])
     sys.argv[:] = [request["name"]]
     signal.signal(signal.SIGTERM, _on_term)
+    os.register_at_fork(after_in_child=_forget_sigterm)
     if "guest" in request:  # the engine knows a trap by its signals, and would not see it
         faulthandler.disable()
     _tell_stacks(*request["stacks"])
@@ -137,11 +143,54 @@ def _on_term(_number: int, _frame: object) -> None:
     raise SystemExit("SIGTERM")
 
 
-def _leave(status: int) -> NoReturn:
-    """Without the interpreter's long goodbye: what matters is flushed, threads are not waited for."""
+def _end_by_sigterm() -> None:
+    """SIGTERM came while there was no plugin that it could end."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _forget_sigterm() -> None:
+    """A process that the plugin forks ends by SIGTERM, as that of any program does."""
+    if signal.getsignal(signal.SIGTERM) in (_on_term, signal.SIG_IGN):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+_at_end: list[Callable[[], object]] = []
+
+
+def leave(status: int) -> NoReturn:
+    """End as a Python program does, in the interpreter's order, without its teardown of all modules: threads that are
+    not daemons, and what waits for them (``concurrent.futures``); ``atexit``, with the finalizers of
+    ``multiprocessing`` and ``logging.shutdown``; the plugin's objects; what is still in the buffers of open files."""
     try:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for step in (threading._shutdown, atexit._run_exitfuncs, _drop_plugin, _flush_files):  # type: ignore[attr-defined]
+            _run_step(step)
     finally:
         os._exit(status)
+
+
+def _run_step(step: Callable[[], object]) -> None:
+    try:
+        step()
+    except SystemExit:
+        pass  # SIGTERM: what this step waits for takes too long
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+
+
+def _drop_plugin() -> None:
+    """So that ``__del__`` runs, and what an object closes when it is dropped is closed. A daemon thread may still use
+    the plugin's modules; the interpreter would hold it, which cannot be done here."""
+    if threading.active_count() == 1:
+        for release in _at_end:
+            release()
+        gc.collect()
+
+
+def _flush_files() -> None:
+    for each in gc.get_objects():
+        if isinstance(each, io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom):
+            with contextlib.suppress(OSError, ValueError):  # its descriptor is closed, or the file is full: too late
+                each.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
