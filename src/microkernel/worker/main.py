@@ -184,6 +184,9 @@ def _drop_plugin() -> None:
     if threading.active_count() == 1:
         for release in _at_end:
             release()
+        # In a cycle, parts may be closed before the object whose ``__del__`` uses them; the interpreter, too, is silent
+        # about what that raises when it collects at its end.
+        sys.unraisablehook = id
         gc.collect()
 
 
