@@ -112,7 +112,7 @@ def _take_over_process(request: dict[str, Any]) -> None:
         sys.path[:] = map(os.fsdecode, request["path"])
     sys.argv[:] = [request["name"]]
     signal.signal(signal.SIGTERM, _on_term)
-    os.register_at_fork(after_in_child=_forget_sigterm)
+    os.register_at_fork(before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=_forget_sigterm)
     if "guest" in request:  # the engine knows a trap by its signals, and would not see it
         faulthandler.disable()
     _tell_stacks(*request["stacks"])
@@ -149,10 +149,25 @@ def _end_by_sigterm() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+# By thread: its signal mask before a fork that is under way.
+_masks: dict[int, set[int]] = {}
+
+
+def _hold_sigterm() -> None:
+    """Until a forked child has its own handler: the interpreter drops what comes in between, and it would live on."""
+    _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+
+def _release_sigterm() -> None:
+    if (mask := _masks.pop(threading.get_ident(), None)) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _forget_sigterm() -> None:
     """A process that the plugin forks ends by SIGTERM, as that of any program does."""
     if signal.getsignal(signal.SIGTERM) in (_on_term, signal.SIG_IGN):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _release_sigterm()
 
 
 _at_end: list[Callable[[], object]] = []
