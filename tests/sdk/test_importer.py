@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import linecache
+import pickle
 import sys
 import threading
 import traceback
@@ -295,6 +296,16 @@ def test_an_entry_inside_a_package_runs_after_the_package(spaces: Make) -> None:
 def test_the_standard_library_is_as_ever(spaces: Make) -> None:
     module = loaded(spaces({"__init__.py": "import json, os.path\nfrom collections import abc"}))
     assert module.json is sys.modules["json"]
+
+
+@pytest.mark.parametrize("entry", ["hello.py", "__init__.py", "plugin.py"])
+def test_a_plugin_may_import_itself_by_its_public_name(spaces: Make, entry: str) -> None:
+    """As ``pickle`` does for it, with the plugin's own builtins."""
+    name = "mkplugin.hello.plugin" if entry == "plugin.py" else "mkplugin.hello"
+    late = f"def late():\n    import {name}\n    return mkplugin\nclass Order: pass\nimport pickle\n"
+    module = loaded(spaces({entry: late + "def dump(): return pickle.dumps(Order())"}))
+    assert module.late() is sys.modules["mkplugin"]
+    assert isinstance(pickle.loads(module.dump()), module.Order)
 
 
 # Other plugins

@@ -262,7 +262,8 @@ class ModuleSpace:
         own = self._own(name, globals, level)
         if not own:
             return builtins.__import__(name, globals, locals, fromlist or (), level)
-        if not level and self._is_library(name.partition(".")[0]):
+        top = name.partition(".")[0]
+        if not level and top in self._own_names and self._is_library(top):
             library = self._from_library(name, own, fromlist)
             if library is not None:
                 return library
@@ -273,7 +274,9 @@ class ModuleSpace:
                 error.msg = error.msg.replace(error.name, self.public(error.name))
                 error.name = self.public(error.name)
             raise
-        return module if fromlist or level else sys.modules[self._private(name.partition(".")[0])]
+        if fromlist or level:
+            return module
+        return builtins.__import__(PACKAGE) if top == PACKAGE else sys.modules[self._private(top)]
 
     def _own(self, name: str, globals: Mapping[str, object] | None, level: int) -> str:
         """The key of the module, if it is one of the plugin's own."""
