@@ -243,6 +243,11 @@ def test_without_a_kernel(home: Home) -> None:
         ),
         (["check", "--fail-on", "it's"], "  --fail-on: there is notice, warn, error; mk help check shows how"),
         (["help", "nothing"], "no command nothing; help lists them"),
+        (["ps", "more"], "too many arguments: more; mk help ps shows how"),
+        (["wasm", "prepare", "more"], "too many arguments: more; mk help wasm shows how"),
+        (["ps", "--json=3"], "--json takes no value"),
+        (["logs", "x", "-n"], "-n wants a value"),
+        (["wasm"], "COMMAND is missing; mk help wasm shows how"),
         (["attach"], "needs a terminal"),
     ],
 )
@@ -251,6 +256,17 @@ def test_usage(home: Home, args: list[str], words: str) -> None:
     assert done.stderr.startswith("✗ MK0710  ")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("args", [
+    ["pss"], ["info"], ["call"], ["ps", "--color"], ["logs", "-n", "many"], ["run", "--isolation", "jail"],
+    ["ps", "more"], ["ps", "--json=3"], ["logs", "x", "-n"], ["wasm"], ["wasm", "nothing"], ["--color"],
+])  # fmt: skip
+def test_usage_is_told_wholly_in_chinese(home: Home, args: list[str]) -> None:
+    """But for what is typed as it stands: commands, options, and values that there are."""
+    said = home.mk(*args, code=2, LANG="zh_CN.UTF-8").stderr.removeprefix("✗ MK0710  ")
+    words = {"mk", "help", "thread", "process", "sandbox", "wasm", "ps", "json", "color", "isolation", "last", *args}
+    assert set(re.findall(r"[A-Za-z]+", said)) - words <= {"info", "call", "logs", "run", "n"}
 
 
 def test_help(home: Home) -> None:

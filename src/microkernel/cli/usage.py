@@ -10,6 +10,7 @@ from typing import Any
 from microkernel.cli.output import Output
 from microkernel.plugins.console.verbs import not_understood
 
+_TOO_MANY = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)")
 _A_NUMBER = re.compile(r"valid (integer|number|float)")
 
 
@@ -22,14 +23,16 @@ def tell_usage(error: Exception, output: Output) -> int:
         raise error
     param: Any = getattr(error, "param", None)
     parameter = (param.metavar or param.name) if param is not None else ""
-    parameter = output.tongue.word_or(f"typer.{parameter}", parameter)
+    parameter = ".".join(output.tongue.word_or(f"typer.{part}", part) for part in parameter.split("."))
     reason = {
         "NoSuchOption": lambda: word("usage.option", what=getattr(error, "option_name", "")),
         "MissingParameter": lambda: word("usage.missing", what=parameter),
         "BadParameter": lambda: _bad(error, word),
+        "BadOptionUsage": lambda: _with_value(error, word),
     }.get(kind, lambda: _other(error, word))()
     context = getattr(error, "ctx", None)
-    of = f" {context.info_name}" if context is not None and context.parent is not None else ""
+    names = context.command_path.split()[1:2] if context is not None else []  # `mk help` takes one
+    of = f" {names[0]}" if names else ""
     see = word("usage.see", command=f"mk help{of}") if of else _near(error, word)
     output.error(not_understood(reason, see))
     return 2
@@ -44,10 +47,18 @@ def _bad(error: Any, word: Callable[..., str]) -> str:
     return word("usage.number", what=what) if _A_NUMBER.search(message) else f"{what}: {message}"
 
 
+def _with_value(error: Any, word: Callable[..., str]) -> str:
+    """An option that has a value and takes none, or the other way round."""
+    has_one_too_many = "not take" in str(error.message)
+    return word("usage.no_value" if has_one_too_many else "usage.value", what=error.option_name)
+
+
 def _other(error: Any, word: Callable[..., str]) -> str:
     message = str(error.format_message())
     if message.startswith("Missing command"):
-        return word("usage.missing", what="COMMAND")
+        return word("usage.missing", what=word("typer.COMMAND"))
+    if extra := _TOO_MANY.match(message):
+        return word("usage.extra", what=extra[1])
     return word("console.unknown", word=message.split("'")[1]) if message.startswith("No such command") else message
 
 
