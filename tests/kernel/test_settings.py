@@ -21,6 +21,19 @@ def test_a_manifest_does_not_raise_what_the_kernel_keeps_at_sandbox() -> None:
     assert limits(GREEDY, KernelConfig(), "process") == (10**9, 0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "said", "level", "expected"),
+    [(1e9, {}, "sandbox", DEFAULT.drain), (1e9, {}, "wasm", DEFAULT.drain), (1e9, {}, "process", 1e9),
+     (0.0, {}, "sandbox", 0.0), (1.0, {}, "wasm", 1.0), (1.0, {"drain": 60.0}, "sandbox", 60.0)],
+)  # fmt: skip
+def test_a_manifest_does_not_have_the_kernel_wait_longer_at_confined_levels(
+    asked: float, said: dict[str, float], level: Level, expected: float
+) -> None:
+    config = KernelConfig(limits=said)
+    manifest = Manifest("p", limits=Limits(drain=asked))
+    assert held_to(effective(manifest, config), config, level).limits.drain == expected
+
+
 def test_it_may_lower_it() -> None:
     assert limits(Manifest("p", limits=Limits(mailbox=5, kept=100)), KernelConfig(), "sandbox") == (5, 100)
 

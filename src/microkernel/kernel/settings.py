@@ -61,8 +61,8 @@ def misnamed(config: KernelConfig, granted: Iterable[str], known: Collection[str
 
 
 def held_to(manifest: Manifest, config: KernelConfig, level: Level) -> Manifest:
-    """The manifest at its level: who is not trusted can lower what the kernel keeps for it; only the operator raises
-    it."""
+    """The manifest at its level: a plugin that is not trusted can lower what the kernel keeps for it, and how long it
+    lets the kernel wait before it stops; only the operator raises that."""
     if level not in CONFINED:
         return manifest
     said = {*config.limits, *config.plugin.get(manifest.name, _NOTHING).limits}
@@ -72,6 +72,8 @@ def held_to(manifest: Manifest, config: KernelConfig, level: Level) -> Manifest:
         for name in ("mailbox", "kept")
         if name not in said
     }
+    if "drain" not in said:
+        lower["drain"] = min(asked.drain, most.drain)  # here 0 is the least
     return replace(manifest, limits=replace(asked, **lower))
 
 
