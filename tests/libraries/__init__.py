@@ -1,0 +1,1 @@
+"""What widely used libraries do at each level: ``./run libraries``."""

@@ -128,7 +128,7 @@ def test_a_limit_is_named_with_its_value(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [
     "raise ValueError('mine')", "raise KeyError('k')", "open('nothing')", "1 / 0", "raise BlockingIOError(11, 'again')",
-    "raise RuntimeError('limits')", "socket.create_connection(('10.0.0.1', 80))",
+    "raise RuntimeError('limits')", "os.mkdir('/new')", "os.listdir('/')", "socket.create_connection(('10.0.0.1', 80))",
 ])  # fmt: skip
 def test_what_is_the_plugins_own_is_not_explained(code: str, kernel: Kernel) -> None:
     message = message_of(kernel, code)

@@ -160,8 +160,8 @@ def _is_file_denied(error: OSError) -> bool:
     return error.errno == errno.EACCES
 
 
-def _file_denied(path: str) -> PermissionDenied:
-    """What is not there was to be made; what may be read already was to be written."""
+def _file_denied(path: str) -> PermissionDenied | None:
+    """What is not there was to be made; what may be read already was to be written. Nobody is advised to grant all."""
     whole = os.path.abspath(path)
     if os.path.lexists(whole) or _bounds.level == "wasm":
         action, what = ("fs.write" if _may_read(whole) else "fs.read"), whole
@@ -169,6 +169,8 @@ def _file_denied(path: str) -> PermissionDenied:
         action, what = "fs.write", _nearest(whole)
     if _bounds.level == "wasm":
         what = os.path.dirname(whole)  # a guest is given folders
+    if what == "/":
+        return None
     return PermissionDenied("MK0401", name=_bounds.plugin, action=action, what=what, line=f'{action} = ["{what}"]')
 
 
