@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from microkernel.errors import ConfigError, valid_text
+from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Approval, Permissions
 from microkernel.loader import schema
 from microkernel.loader.files import parse_toml, read_text, shown
@@ -89,7 +89,8 @@ def _key(name: str) -> str:
 
 def _text(value: str) -> str:
     """A TOML string: JSON's, but for DEL, and for half characters, which no UTF-8 file can hold."""
-    return json.dumps(valid_text(value), ensure_ascii=False).replace("\x7f", "\\u007F")
+    whole = value.encode("utf-8", "backslashreplace").decode()
+    return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def broken(path: str, reason: str) -> ConfigError:
