@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 
 PRIVATE = 0o700
@@ -12,7 +13,7 @@ def make_private(folder: Path, mode: int = PRIVATE) -> None:
 
     Raises OSError.
     """
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    missing = [*takewhile(lambda each: not each.exists(), (folder, *folder.parents))]  # a guest sees none above its own
     for each in reversed(missing):
         each.mkdir(mode, exist_ok=True)
     if not missing:
