@@ -56,7 +56,7 @@ class Runtime:
         chores: Chores | None = None,
     ) -> None:
         self._channel = channel
-        self._names = names or ModuleNames()
+        self._names = names
         self._keep = keep
         self._chores = chores or Chores()
         self._space: ModuleSpace | None = None
@@ -200,8 +200,10 @@ class Runtime:
     async def _import(self) -> None:
         load = self._instance.load
         self._keep(load)
+        # At thread, and as a visitor, it is not alone in its process: another may have loaded a plugin of this name.
+        names = self._names or ModuleNames(shared=load.isolation == "thread")
         self._space = ModuleSpace(
-            load.name, load.root, load.entry, load.package, load.sources, load.peers, self._names
+            load.name, load.root, load.entry, load.package, load.sources, load.peers, names
         )
         self._module = self._space.load()
 
