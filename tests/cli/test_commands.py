@@ -391,7 +391,7 @@ def test_several_kernels(home: Home, start: Start) -> None:
 
 
 def test_the_socket_of_a_running_kernel(shared: Home) -> None:
-    path = shared.runtime / "microkernel" / "plugins.sock"
+    path = shared.runtime / "microkernel" / f"{shared.folder.name}.sock"
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert stat.S_IMODE(os.stat(path.parent).st_mode) == 0o700
 

@@ -150,7 +150,7 @@ def test_a_session(home: Home, terminal: Open) -> None:
     screen.see("greeter  stopped")
     assert screen.ended() == 0
     assert screen.is_as_before()
-    assert not (home.runtime / "microkernel" / "plugins.sock").exists()
+    assert not (home.runtime / "microkernel" / f"{home.folder.name}.sock").exists()
 
 
 def test_an_answer_comes_before_the_next_prompt(home: Home, terminal: Open) -> None:
@@ -175,7 +175,7 @@ def test_each_pasted_line_is_a_command(home: Home, terminal: Open) -> None:
     shell.see('"Hello, one!"(.|\n)*MK0213(.|\n)*"Hello, three!"')
     shell.type("quit\r")
     assert shell.ended() == 0
-    history = home.folder / "state" / "microkernel" / "plugins" / "console" / "history"
+    history = home.folder / "state" / "microkernel" / home.folder.name / "console" / "history"
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
     assert stat.S_IMODE(history.parent.stat().st_mode) == 0o700
 
@@ -196,7 +196,7 @@ def test_completion_and_history(home: Home, terminal: Open) -> None:
     screen.see('"Hello, you!"')
     screen.type("\x04")
     assert screen.ended() == 0
-    history = (home.folder / "state" / "microkernel" / "plugins" / "console" / "history").read_text(encoding="utf-8")
+    history = (home.folder / "state" / "microkernel" / home.folder.name / "console" / "history").read_text(encoding="utf-8")
     assert "+reload greeter\n" in history
     again = terminal("run", "--isolation", "thread")
     again.see("✓ greeter")
@@ -306,7 +306,7 @@ def test_output_without_end_does_not_drown_the_prompt(home: Home, terminal: Open
 def test_in_chinese(home: Home, terminal: Open) -> None:
     home.write("greeter.py", GREETER)
     screen = terminal("run", "--isolation", "thread", LANG="zh_CN.UTF-8")
-    screen.see("核心“plugins” · 找到 1 个插件")
+    screen.see("核心“home” · 找到 1 个插件")
     screen.see("✓ greeter")
     screen.type("ps\r")
     screen.see(r"插件 +版本 +级别 +状态")

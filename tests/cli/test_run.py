@@ -154,7 +154,7 @@ def test_the_socket_of_a_dead_kernel_is_removed(home: Home, start: Start) -> Non
     first = start("--headless", "--isolation", "thread")
     first.wait_for("✓ greeter")
     first.end(signal.SIGKILL)
-    path = home.runtime / "microkernel" / "plugins.sock"
+    path = home.runtime / "microkernel" / f"{home.folder.name}.sock"
     assert path.is_socket()
     assert "MK0701" in home.mk("ps", code=2).stderr
     second = start("--headless", "--isolation", "thread")
@@ -169,7 +169,7 @@ def test_garbage_on_the_socket_is_nothing_to_a_kernel(home: Home, start: Start) 
     home.write("greeter.py", GREETER)
     start("--headless", "--isolation", "thread").wait_for("✓ greeter")
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(home.runtime / "microkernel" / "plugins.sock"))
+        connection.connect(str(home.runtime / "microkernel" / f"{home.folder.name}.sock"))
         connection.sendall(b"\x00" * 4096)
         connection.settimeout(10)
         assert b"MK0215" in connection.recv(4096)
