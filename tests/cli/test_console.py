@@ -196,8 +196,8 @@ def test_completion_and_history(home: Home, terminal: Open) -> None:
     screen.see('"Hello, you!"')
     screen.type("\x04")
     assert screen.ended() == 0
-    history = (home.folder / "state" / "microkernel" / home.folder.name / "console" / "history").read_text(encoding="utf-8")
-    assert "+reload greeter\n" in history
+    history = home.folder / "state" / "microkernel" / home.folder.name / "console" / "history"
+    assert "+reload greeter\n" in history.read_text(encoding="utf-8")
     again = terminal("run", "--isolation", "thread")
     again.see("✓ greeter")
     again.type("\x1b[A\r")
