@@ -69,7 +69,7 @@ def test_what_it_says_in_chinese(home: Home, start: Start) -> None:
     home.write("report.py", "class Plugin:\n    def total(self)\n        pass\n")
     running = start("--headless", "--isolation", "thread", LANG="zh_CN.UTF-8")
     running.wait_for("✓ greeter")
-    assert running.output[0] == "microkernel 0.1.0 · 核心“plugins” · 找到 2 个插件 · mk help"
+    assert running.output[0] == "microkernel 0.1.0 · 核心“home” · 找到 2 个插件 · mk help"
     running.wait_for(r"^✗ report +— +MK0103  plugins/report\.py 第 2 行：语法错误")
     assert running.end() == 0
     assert "• greeter  已停止" in running.output
