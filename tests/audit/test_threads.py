@@ -583,6 +583,14 @@ def loggers() -> Iterator[list[logging.Handler]]:
     root.setLevel(logging.WARNING)
 
 
+def test_its_own_log_is_nothing_that_it_leaves(plugins: Plugins, shared: ModuleType) -> None:
+    """``api.log`` has a handler of ours, made when the plugin first asks for it."""
+    leaving(plugins, "self.api.log.info('x')")
+    with plugins.kernel("thread") as kernel:
+        assert kernel.reload("leaver").leaked == []
+        assert kernel.unload("leaver") == []
+
+
 @pytest.mark.parametrize("when", ["at import", "in start"])
 @pytest.mark.parametrize("add", ADDERS)
 def test_log_handlers_that_it_added_are_taken_off(

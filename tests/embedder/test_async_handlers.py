@@ -179,3 +179,16 @@ def test_what_would_run_nothing_is_refused(tmp_path: Path, inline: bool) -> None
         with pytest.raises(TypeError, match="a function is needed, got int"):
             kernel.on("a.b", not_a_function, inline=inline)
         assert not kernel.core.topics.matches["a.b"]
+
+
+def test_a_coroutine_that_a_plain_function_makes_is_an_error_of_the_handler(tmp_path: Path) -> None:
+    """It would never run: ``lambda x: later(x)`` is no async function."""
+
+    async def later(x: int) -> None: ...
+
+    kernel = Kernel(tmp_path, raise_handler_errors=True)
+    kernel.open()
+    kernel.on("t", lambda x: later(x))
+    kernel.emit("t", x=1)
+    with pytest.raises(TypeError, match="register the async function itself"):
+        kernel.close()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from types import CoroutineType
 from typing import Any
 
 from microkernel.embedder.coroutines import CoroutineRunner, running_loop
@@ -22,6 +23,7 @@ from microkernel.kernel.manifest import Limits
 from microkernel.kernel.subscriptions import Counts
 from microkernel.kernel.subscriptions import Subscription as Registered
 from microkernel.sdk.event import Subscription
+from microkernel.sdk.executor import refuse_coroutine
 from microkernel.sdk.handlers import check_runs, is_async
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec
@@ -132,6 +134,8 @@ class Embedder:
         try:
             args, kwargs = binder.bind(letter.envelope, letter.delivery, self.shared.received(letter.shares))
             value = function(*args, **kwargs)
+            if type(value) is CoroutineType:
+                refuse_coroutine(value)
             if letter.reply_to:
                 reply = Reply(letter.reply_to, codec.Raw(codec.encode(value)))
         except BaseException as error:  # also SystemExit: it would end this thread, and with it all handlers

@@ -93,7 +93,14 @@ def _close(handler: Handler) -> None:
         handler.close()
 
 
+def _is_shared(logger: Logger) -> bool:
+    """Whether others can get at it by its name: ``api.log``, for one, is a logger beside the tree."""
+    return logger is logger.root or logger.manager.loggerDict.get(logger.name) is logger
+
+
 def _note(method: str, logger: Logger, handler: Handler | None) -> None:
+    if not _is_shared(logger):
+        return
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_globals.get("__name__")

@@ -14,6 +14,7 @@ import queue
 from collections.abc import Callable, Coroutine
 from functools import partial
 from operator import methodcaller
+from types import CoroutineType
 from typing import Any
 
 from microkernel.errors import PluginKilled
@@ -27,6 +28,14 @@ GLANCE = 0.01
 """Seconds between two looks whether the threads of a pool have ended."""
 Finish = Callable[[Any, BaseException | None], None]
 Died = Callable[[BaseException], None]
+
+
+def refuse_coroutine(value: CoroutineType[Any, Any, Any]) -> None:
+    """What a function that is not ``async`` made, as ``lambda: self.async_method()`` does, would never run. Raises
+    TypeError."""
+    name = value.__qualname__
+    value.close()
+    raise TypeError(f"it returned the coroutine {name}, which nothing awaits; register the async function itself")
 
 
 class Job(Struct):
@@ -52,6 +61,8 @@ class Job(Struct):
             value = self.function(*self.args, **self.kwargs)
             if self.is_async:
                 value = asyncio.run(value)
+            elif type(value) is CoroutineType:
+                refuse_coroutine(value)
         except DEATHS:
             raise
         except BaseException as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from numbers import Integral
@@ -108,7 +108,7 @@ _BY_METHOD = {
 }  # fmt: skip
 _BY_CLASS: dict[Any, str] = {
     datetime: ".isoformat()", memoryview: ".tobytes()", os.PathLike: "str()",
-    type: ".__name__", BaseException: "str()", Iterable: "list()", Coroutine: "await",
+    type: ".__name__", BaseException: "str()", Mapping: "dict()", Iterable: "list()", Coroutine: "await",
 }  # fmt: skip
 _WRITTEN_AS_TEXT = frozenset({"ipaddress", "fractions", "zoneinfo", "re", "uuid"})
 _PLAIN = (str, float, bytes, bytearray, list, dict, tuple, set, frozenset, type(None), bool)
