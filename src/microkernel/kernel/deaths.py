@@ -211,6 +211,7 @@ class Deaths:
                 return
             if record.forget_restart is not None:
                 record.forget_restart()
+            record.error = error  # before the state: whoever sees that it is stopped also sees why
             died = self._endings.take_down(record)
             self._remains.empty(record, error.text, died)
             self._tell_put_down(record, error)
@@ -219,7 +220,6 @@ class Deaths:
         if record.state == "zombie":
             self.tell_end(record)
             return
-        record.error = error
         self._journal.report("warn", record.name, error)
         self._journal.changed(record)
 
