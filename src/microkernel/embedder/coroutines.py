@@ -71,12 +71,18 @@ class CoroutineRunner:
             if loop.is_closed() or loop is self._blocked:
                 coroutine.close()
                 raise RuntimeError("its event loop does not run any more")
-            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+            try:
+                future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+            except RuntimeError:  # the loop was closed just now
+                coroutine.close()
+                raise
             self._current = loop, future
         try:
             return self._await(future, loop)
         finally:
             self._current = None
+            if loop.is_closed():  # it may have ended before the coroutine began
+                coroutine.close()
 
     def _await(self, future: Future[Any], loop: asyncio.AbstractEventLoop) -> Any:
         """Look whether the loop was closed meanwhile: then nobody completes the future."""
