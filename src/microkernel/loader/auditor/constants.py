@@ -76,7 +76,7 @@ class Constants:
 
     def __init__(self, scope: Scope, file: str, name: str) -> None:
         self._scope = scope
-        self._file = PurePosixPath(os.path.abspath(file))
+        self._file = _absolute(file)
         self._name = name
         self._local: dict[str, Value] = {}
 
@@ -280,3 +280,11 @@ _FOLDS: Mapping[type[ast.AST], Callable[[Constants, Any], Value]] = {
     ast.Attribute: Constants._attribute,
     ast.Call: Constants._call,
 }
+
+
+def _absolute(file: str) -> PurePosixPath:
+    """As it is where the working folder is gone: then nothing is meant from there."""
+    try:
+        return PurePosixPath(os.path.abspath(file))
+    except FileNotFoundError:
+        return PurePosixPath(file)
