@@ -119,7 +119,7 @@ ATTEMPTS = [
     """, told("file"), "landlock"),
     Attempt("overwrite a file", "覆盖文件", "open(f.target, 'w').write('redteam')", changed, "landlock"),
     Attempt("append to a file", "追加到文件", "open(f.target, 'a').write('redteam')", changed, "landlock"),
-    Attempt("cut off a file by its path", "按路径截断文件", "os.truncate(f.target, 0)", changed, "seccomp"),
+    Attempt("cut off a file by its path", "按路径截断文件", "os.truncate(f.target, 0)", changed, "landlock"),
     Attempt("cut off a file by opening it to read", "以只读方式打开来截断文件", """
         os.open(f.target, os.O_RDONLY | os.O_TRUNC)
     """, changed, "seccomp"),
