@@ -151,14 +151,14 @@ import _socket
 stream = _socket.SocketType(_socket.AF_INET, _socket.SOCK_STREAM, 0)
 stream.connect(("127.0.0.1", f.tcp))
 stream.sendall(f.token.encode())
-""", heard("tcp"), "seccomp", wasm="engine"),
+""", heard("tcp"), "seccomp", wasm="broker"),
     _aimed("connect past Python to what was not granted", "绕过 Python 连接未授权的地址", _NET + """
 ask("connect", 7, "127.0.0.1", f.tcp, 5.0)
 ask("write", 7, f.token, 5.0)
 """, heard("tcp"), wasm="broker", manifest={"permissions": {"net": ["127.0.0.1:1"]}}),
     _aimed("secure a connection that there is not, for a name that is none", "给不存在的连接加 TLS，名字也不成立",
            _NET + """
-ask("secure", 3, chr(0) * 100_000, float("nan"))
+ask("secure", 3, chr(0) * 100_000, "x" * 100_000, 2**31, float("nan"))
 """, others_suffer, wasm="broker", manifest=_LOOPBACK),
     _aimed("write to connections by the numbers of descriptors", "按描述符的编号向连接写入", _NET + """
 for number in (*range(1, 300), 2**31 - 1, 2**31, 2**32 - 1):
