@@ -22,7 +22,7 @@ OF_REPLIES: Mapping[str, frozenset[str]] = {
 }
 OF_LOADING: Mapping[str, frozenset[str]] = {
     "PluginLoadError": frozenset({
-        "MK0105", "MK0106", "MK0118", "MK0121", "MK0122", "MK0124", "MK0132", "MK0133", "MK0136", "MK0312",
+        "MK0105", "MK0106", "MK0118", "MK0121", "MK0122", "MK0124", "MK0130", "MK0132", "MK0133", "MK0136", "MK0312",
     }),
 }  # fmt: skip
 # Of a worker that is not confined: it may also report that its process could not be set up.
