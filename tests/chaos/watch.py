@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from microkernel.errors import PluginKilled
+
 OWN_MISTAKE = "MK0699"
 Tell = Callable[[str, str], object]
 
@@ -32,6 +34,9 @@ def watched(tell: Tell) -> Iterator[None]:
         _told(tell, args.thread.name if args.thread else "thread", args.exc_value)
 
     def nowhere(args: Any) -> None:
+        # A thread that is killed may be in a finalizer, which swallows what is raised in it; it is pressed again.
+        if isinstance(args.exc_value, PluginKilled):
+            return
         _told(tell, f"unraisable in {args.object!r}", args.exc_value)
 
     hooks, log, handler = (threading.excepthook, sys.unraisablehook), logging.getLogger("microkernel"), _Mistakes(tell)

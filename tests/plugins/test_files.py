@@ -58,8 +58,11 @@ def test_doubts_are_given_time(tmp_path: Path) -> None:
     first = suspects.judge(0.0)
     assert (first.changed, first.gone) == ({whole}, set())
     assert suspects.due is not None
-    assert suspects.judge(0.049).changed == set()
-    assert suspects.judge(0.051).changed == {half}
+    assert suspects.judge(0.2).changed == set()
+    write(tmp_path / "half.py", "x = (")  # goes on: the time begins again
+    assert suspects.judge(0.26).changed == set()
+    assert suspects.judge(0.5).changed == set()
+    assert suspects.judge(0.52).changed == {half}
     assert suspects.due is None
 
 

@@ -138,7 +138,7 @@ def test_a_file_that_is_written_slowly_is_waited_for(watched: Watched, begin: Op
     begin()
     for number in range(2, 12):
         with path.open("w", encoding="utf-8") as file:
-            for part in source(number).partition("class"):
+            for part in source(number).partition("IPlugin)"):  # within a line
                 file.write(part)
                 file.flush()
         watched.until(lambda number=number: watched.value("hello") == number)

@@ -899,7 +899,7 @@ def test_bytes_that_only_claim_to_be_a_typed_text_are_some_text(codec: ModuleTyp
 
 def test_both_have_the_same_names() -> None:
     assert {name for name in vars(native) if not name.startswith("_")} - {
-        "Any", "Callable", "Iterable", "Mapping", "Protocol", "Sequence", "T", "TypeVar", "annotations", "datetime",
-        "lru_cache", "msgspec", "partial",
+        "Any", "Callable", "Iterable", "Mapping", "Protocol", "Sequence", "T", "TypeVar", "annotations", "date",
+        "datetime", "time", "timedelta", "Decimal", "UUID", "lru_cache", "msgspec", "partial",
         "InvalidArguments", "NotPlainData", "PayloadTooLarge", "TEXT", "CommandText", "from_bytes", "valid_text",
     } == set(guest.__all__)  # fmt: skip

@@ -131,6 +131,11 @@ class Contents:
         """SHA-256 in hexadecimal, of what was taken note of."""
         return self._seen[path][1].hex() if path in self._seen else ""
 
+    @staticmethod
+    def stamp(path: str) -> Stamp | None:
+        """Inode, size, and times of a regular file; None where there is none."""
+        return _stamp(path)
+
     def below(self, folder: str) -> list[str]:
         """What is known in a folder that may be gone."""
         return [path for path in self._seen if path.startswith(folder + os.sep)]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .files import Contents
+from .files import Contents, Stamp
 
-_GRACE = {"doubtful": 0.05, "gone": 0.2}
-"""Seconds for a file to be written to its end, or to be there again: editors save in several steps."""
+_GRACE = {"doubtful": 0.25, "gone": 0.2}
+"""Seconds without a change for a file to be written to its end, or to be there again: editors save in several steps,
+and on a busy machine whoever writes may wait long for its turn between two of them."""
+_STEP = 0.025
+"""Seconds between two looks at a file in doubt: one that is written to its end meanwhile is not kept waiting."""
 
 
 @dataclass(slots=True)
@@ -24,7 +27,8 @@ class Suspects:
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
-        self._since: dict[str, float | None] = {}
+        self._since: dict[str, tuple[Stamp | None, float] | None] = {}
+        """What the file was when it was first seen to be so, and at what moment."""
 
     def add(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -46,12 +50,13 @@ class Suspects:
         return verdict
 
     def _is_over(self, path: str, now: float, grace: float) -> bool:
-        since = self._since[path]
-        if since is None:
-            self._since[path] = since = now
-        return now - since >= grace
+        """A file that is still being changed begins its grace again with each change."""
+        stamp, since = self._contents.stamp(path), self._since[path]
+        if since is None or since[0] != stamp:
+            self._since[path] = since = (stamp, now)
+        return now - since[1] >= grace
 
     @property
     def due(self) -> float | None:
         """Seconds until they are to be judged again, if nothing happens before; None where there are none."""
-        return min(_GRACE.values()) / 2 if self._since else None
+        return _STEP if self._since else None
