@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import builtins
+import csv
 import gc
 import locale
 import logging
 import os
+import resource
 import socket
 import sys
 import threading
 import time
 import warnings
 import weakref
+import zipimport
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -152,7 +156,7 @@ def test_its_names_go_while_others_import(plugins: Plugins, shared: ModuleType) 
         gc.callbacks.append(imports)
         gc.set_threshold(1)
         try:
-            assert kernel.unload("leaver") == []
+            assert kernel.unload("leaver") == [f"gc.get_threshold() is {gc.get_threshold()}, and was {before}"]
         finally:
             gc.set_threshold(*before)
             gc.callbacks.remove(imports)
@@ -482,6 +486,17 @@ CHANGED = {
     "os.environ['MK_THERE'] = 'other'": "environment variable MK_THERE was changed",
     "os.chdir('/')": "the working folder is /, and was {cwd}",
     "os.umask(0o011)": "the umask is 0011, and was {umask}",
+    "logging.getLogger().handlers.clear()": "logger 'root': its handler {handler} was removed",
+    "logging.getLogger().handlers[:] = [logging.NullHandler()]": "logger 'root': its handler {handler} was removed",
+    "logging.getLogger('theirs').propagate = False": "logger 'theirs': propagate is False, and was True",
+    "logging.captureWarnings(True)": "logging.captureWarnings() is on, and was off",
+    "gc.set_threshold(9, 9, 9)": "gc.get_threshold() is (9, 9, 9), and was {threshold}",
+    "import builtins; builtins.mk_left = 1": "builtins.mk_left was set",
+    "import builtins; builtins.mk_there = 2": "builtins.mk_there was changed",
+    "import zipimport; sys.path_hooks.append(zipimport.ZipImportError)": "sys.path_hooks: ZipImportError was added",
+    "import threading; threading.stack_size(1 << 20)": "threading.stack_size() is 1048576, and was 0",
+    "import csv; csv.field_size_limit(99)": "csv.field_size_limit() is 99, and was 131072",
+    "import resource as r; r.setrlimit(4, (0, r.getrlimit(4)[1]))": "the limit RLIMIT_CORE is 0, and was 7",
     "gc.disable()": "the garbage collector is off, and was on",
     "socket.setdefaulttimeout(3)": "socket.getdefaulttimeout() is 3.0, and was None",
     "sys.path.append('/nowhere')": "sys.path: '/nowhere' was added",
@@ -509,11 +524,15 @@ def process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]
     os.umask(umask)
     monkeypatch.setenv("MK_THERE", "1")
     monkeypatch.chdir(os.getcwd())
+    monkeypatch.setattr(builtins, "mk_there", 1, raising=False)
+    core, threshold, handlers = resource.getrlimit(resource.RLIMIT_CORE), gc.get_threshold(), list(root.handlers)
+    resource.setrlimit(resource.RLIMIT_CORE, (7, core[1]))
+    root.handlers[:] = [logging.NullHandler()]
     path, filters, level, limit = list(sys.path), list(warnings.filters), root.level, sys.getrecursionlimit()
     switch, place = sys.getswitchinterval(), locale.setlocale(locale.LC_ALL)
     yield {
         "cwd": os.getcwd(), "umask": f"{umask:04o}", "recursion": limit, "switch": switch,
-        "last": path[-1], "level": logging.getLevelName(level),
+        "last": path[-1], "level": logging.getLevelName(level), "handler": "NullHandler", "threshold": threshold,
     }  # fmt: skip
     os.environ.pop("MK_LEFT", None)
     os.umask(umask)
@@ -528,11 +547,24 @@ def process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]
     logging.disable(0)
     root.setLevel(level)
     theirs.setLevel(0)
-    theirs.disabled = False
+    theirs.disabled, theirs.propagate = False, True
+    root.handlers[:] = handlers
+    logging.captureWarnings(False)
+    gc.set_threshold(*threshold)
+    vars(builtins).pop("mk_left", None)
+    sys.path_hooks[:] = [hook for hook in sys.path_hooks if hook is not zipimport.ZipImportError]
+    threading.stack_size(0)
+    csv.field_size_limit(131072)
+    resource.setrlimit(resource.RLIMIT_CORE, core)
 
 
-@pytest.mark.parametrize("when", ["at import", "in start", "in a method"])
-@pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.parametrize(
+    ("change", "when"),
+    [
+        *((change, "in start") for change in CHANGED),
+        *((change, when) for change in list(CHANGED)[:4] for when in ("at import", "in a method")),
+    ],
+)
 def test_a_change_of_what_the_process_shares_is_named(
     plugins: Plugins, shared: ModuleType, process_state: dict[str, object], change: str, when: str
 ) -> None:

@@ -20,6 +20,8 @@ _real: dict[str, Callable[..., Any]] = {name: vars(Logger)[name] for name in _ME
 _noted: deque[_Change] = deque()
 _watched: deque[None] = deque()
 """One entry for each that watches."""
+_taken_off: set[int] = set()
+"""The ids of handlers that somebody took off by ``removeHandler`` meanwhile, as one should."""
 
 
 class _Change(NamedTuple):
@@ -45,6 +47,12 @@ def unwatch() -> None:
         for name, noting in _NOTING.items():
             if vars(Logger)[name] is noting:
                 setattr(Logger, name, _real[name])
+        _taken_off.clear()
+
+
+def was_taken_off(handler: int) -> bool:
+    """Whether the handler of this id was taken off by ``removeHandler``, and not added again since."""
+    return handler in _taken_off
 
 
 def undo(owns: Callable[[str], bool]) -> list[str]:
@@ -112,11 +120,13 @@ def _note(method: str, logger: Logger, handler: Handler | None) -> None:
 
 def _add_handler(self: Logger, hdlr: Handler) -> None:
     _note("addHandler", self, hdlr)
+    _taken_off.discard(id(hdlr))
     _real["addHandler"](self, hdlr)
 
 
 def _remove_handler(self: Logger, hdlr: Handler) -> None:
     _note("removeHandler", self, hdlr)
+    _taken_off.add(id(hdlr))
     _real["removeHandler"](self, hdlr)
 
 

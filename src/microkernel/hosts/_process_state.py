@@ -6,18 +6,24 @@ once: whoever is compared later starts from what was named.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import gc
 import locale
 import logging
 import os
+import resource
 import sys
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from microkernel.hosts import _log_changes
 from microkernel.kernel.ports import steady
+
+_OF_PLUGINS = _log_changes.SPACE
 
 _states: weakref.WeakSet[ProcessState] = weakref.WeakSet()
 
@@ -52,17 +58,40 @@ def _entries(key: str, before: tuple[Any, ...], now: tuple[Any, ...]) -> Iterato
         yield f"{key} is in another order"
 
 
-def _variables(key: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+def _variables(key: str, before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[str]:
     """Names only: the values may be secrets."""
     for name in sorted({**before, **now}):
         if before.get(name) != now.get(name):
             how = "was set" if name not in before else "was removed" if name not in now else "was changed"
-            yield f"{key} {name} {how}"
+            yield f"{key} {name} {how}".lstrip()
 
 
 def _disabled(key: str, before: frozenset[str], now: frozenset[str]) -> Iterator[str]:
     yield from (f"{key} {name!r} is disabled" for name in sorted(now - before))
     yield from (f"{key} {name!r} is no longer disabled" for name in sorted(before - now))
+
+
+def _members(key: str, before: Mapping[str, int], now: Mapping[str, int]) -> Iterator[str]:
+    """Names that lead to something else now."""
+    yield from (f"{key}.{line}" for line in _variables("", before, now))
+
+
+def _propagation(key: str, before: Mapping[str, bool], now: Mapping[str, bool]) -> Iterator[str]:
+    """Of loggers that were there before; a new one is set up by who makes it."""
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
+            yield f"{key} {name!r}: propagate is {now[name]}, and was {before[name]}"
+
+
+Handlers = Mapping[str, Mapping[int, str]]
+
+
+def _handlers_gone(key: str, before: Handlers, now: Handlers) -> Iterator[str]:
+    """Handlers that went around ``removeHandler``, as by ``handlers.clear()``."""
+    for name in sorted(before.keys() & now.keys()):
+        for id, kind in before[name].items():
+            if id not in now[name] and not _log_changes.was_taken_off(id):
+                yield f"{key} {name!r}: its handler {kind} was removed"
 
 
 def _filters() -> tuple[str, ...]:
@@ -75,6 +104,17 @@ def _written(action: str, message: Any, category: Any, module: Any, line: int) -
     return ":".join("" if part in (None, 0) else str(part) for part in parts).rstrip(":")
 
 
+def _kinds(key: str, before: Mapping[int, str], now: Mapping[int, str]) -> Iterator[str]:
+    yield from (f"{key}: {now[id]} was added" for id in now.keys() - before.keys())
+    yield from (f"{key}: {before[id]} was removed" for id in before.keys() - now.keys())
+
+
+def _limits_changed(_: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in now:
+        if now[name] != before[name]:
+            yield f"the limit {name} is {now[name]}, and was {before[name]}"
+
+
 _OF_PYTEST = "PYTEST_CURRENT_TEST"
 """A test runner changes this one all the time."""
 _WORDS: dict[str, Callable[[str, Any, Any], Iterator[str]]] = {
@@ -82,6 +122,12 @@ _WORDS: dict[str, Callable[[str, Any, Any], Iterator[str]]] = {
     "sys.path": _entries,
     "warning filters": _entries,
     "logger": _disabled,
+    "loggers": lambda _, before, now: _propagation("logger", before, now),
+    "log handlers": lambda _, before, now: _handlers_gone("logger", before, now),
+    "builtins": _members,
+    "sys.meta_path": _kinds,
+    "sys.path_hooks": _kinds,
+    "limits of the process": _limits_changed,
 }
 
 
@@ -123,8 +169,47 @@ def _disabled_loggers() -> frozenset[str]:
     return frozenset(
         name
         for name, logger in list(logging.Logger.manager.loggerDict.items())
-        if isinstance(logger, logging.Logger) and logger.disabled and not name.startswith("mkplugin.")
+        if isinstance(logger, logging.Logger) and logger.disabled and not name.startswith(_OF_PLUGINS)
     )
+
+
+def _loggers() -> dict[str, logging.Logger]:
+    """Those that others can mean, by name; the root logger's is ``root``."""
+    known = list(logging.Logger.manager.loggerDict.items())
+    ours = {name: each for name, each in known if isinstance(each, logging.Logger) and not name.startswith(_OF_PLUGINS)}
+    return {"root": logging.getLogger(), **ours}
+
+
+def _handlers() -> Handlers:
+    return {
+        name: {id(handler): type(handler).__name__ for handler in list(logger.handlers)}
+        for name, logger in _loggers().items()
+    }
+
+
+def _builtins() -> dict[str, int]:
+    """By id: nothing of a plugin is kept alive here. ``_`` is whatever a prompt printed last."""
+    return {name: id(value) for name, value in list(vars(builtins).items()) if name != "_"}
+
+
+def _of_others(entries: list[Any]) -> Callable[[], dict[int, str]]:
+    """Finders and hooks that are neither ours nor a plugin's, whose come and go with the plugins."""
+
+    def look() -> dict[int, str]:
+        named = ((each, each if hasattr(each, "__qualname__") else type(each)) for each in list(entries))
+        return {
+            id(each): str(what.__qualname__)
+            for each, what in named
+            if not str(what.__module__).startswith(("microkernel.", _OF_PLUGINS))
+        }
+
+    return look
+
+
+def _limits() -> dict[str, Any]:
+    """Soft limits, as ``ulimit`` names them in Python: -1 is none."""
+    names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+    return {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
 
 
 _LOOKS: dict[str, Callable[[], Any]] = {
@@ -133,6 +218,7 @@ _LOOKS: dict[str, Callable[[], Any]] = {
     "the umask": _umask,
     "the garbage collector": lambda: "on" if gc.isenabled() else "off",
     "gc.get_debug()": gc.get_debug,
+    "gc.get_threshold()": gc.get_threshold,
     "socket.getdefaulttimeout()": _of_module("socket", "getdefaulttimeout"),
     "sys.path": lambda: tuple(map(str, sys.path)),
     "the locale": lambda: locale.setlocale(locale.LC_ALL),
@@ -148,6 +234,19 @@ _LOOKS: dict[str, Callable[[], Any]] = {
     "logging.disable()": lambda: logging.root.manager.disable,
     "logging.raiseExceptions": lambda: logging.raiseExceptions,
     "logging.getLoggerClass()": lambda: logging.getLoggerClass().__qualname__,
+    "logging.captureWarnings()": lambda: "on" if getattr(logging, "_warnings_showwarning", None) else "off",
     "logger": _disabled_loggers,
+    "loggers": lambda: {name: logger.propagate for name, logger in _loggers().items()},
+    "log handlers": _handlers,
+    "builtins": _builtins,
+    "sys.meta_path": _of_others(sys.meta_path),
+    "sys.path_hooks": _of_others(sys.path_hooks),
+    "sys.getdlopenflags()": sys.getdlopenflags,
+    "threading.stack_size()": _of_module("threading", "stack_size"),
+    "csv.field_size_limit()": _of_module("csv", "field_size_limit"),
+    "time.tzname": lambda: time.tzname,
+    "tracemalloc.is_tracing()": _of_module("tracemalloc", "is_tracing"),
+    "faulthandler.is_enabled()": _of_module("faulthandler", "is_enabled"),
+    "limits of the process": _limits,
     "the niceness": lambda: os.getpriority(os.PRIO_PROCESS, 0),
 }

@@ -202,8 +202,13 @@ class Operations:
         self._deaths.tell_end(record)
 
     def kill(self, record: Record) -> int:
-        """End it now; no restart. Returns how many callers were told. A thread that cannot be ended is a zombie."""
+        """End it now; no restart. Returns how many callers were told. A thread that cannot be ended is a zombie.
+
+        Does nothing, and says nothing, where nothing of it runs or would start.
+        """
         began = time.monotonic()
+        if record.state in ("stopped", "held") and record.instance is None and record.newborn is None:
+            return 0
         record.killing = True
         try:
             told = self._remains.cut(record, "killed by hand")
