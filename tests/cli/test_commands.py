@@ -299,6 +299,7 @@ def test_life(home: Home, start: Start) -> None:
     assert home.mk("call", "greeter.greet").stdout == '"Hello, you!"\n'
     assert re.match(r"✓ greeter  killed in [\d.]+ ms; callers told: 0", home.mk("kill", "greeter").stdout)
     assert home.json("info", "greeter")["state"] == "stopped"
+    assert home.mk("kill", "greeter").stdout == "• greeter  stopped\n"
     assert "MK0212" in home.mk("kill", "gretter", code=1).stderr
     assert home.mk("unload", "greeter").stdout == "✓ greeter  unloaded\n"
     assert [info["name"] for info in home.json("ps")] == ["other"]
