@@ -39,7 +39,7 @@ from microkernel.kernel.reload import ReloadReport
 from microkernel.kernel.settings import check_kernel_name, state_home
 from microkernel.loader import FileLoader, LockFile, check_places, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
-from microkernel.loader.given import Grants, Places, list_places, read_grants
+from microkernel.loader.given import Grants, Places, list_places, read_grants, read_level
 from microkernel.loader.project import name_after, project_of
 from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.event import Reply, Subscription
@@ -81,8 +81,6 @@ class Kernel:
         *,
         raise_handler_errors: bool = False,
     ) -> None:
-        if isolation is not None and isolation not in LEVELS:
-            raise IsolationUnavailable("MK0501", level=isolation, reason=f"the levels are {', '.join(LEVELS)}")
         self._config = configuration(config)
         self._reread: Callable[[], manifest.KernelConfig] | None = None
         if isinstance(config, str | os.PathLike):
@@ -91,7 +89,7 @@ class Kernel:
         check_places(self._places)
         self._project = project_of(self._config.source, self._places)
         self.name = check_kernel_name(name or self._config.name or name_after(self._project))
-        self._isolation = isolation
+        self._isolation = read_level(isolation)
         self._grants = read_grants(grants or {})
         self._python = os.fspath(python)
         self._lock = LockFile(os.fspath(lock)) if lock is not None else None

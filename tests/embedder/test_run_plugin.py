@@ -23,7 +23,7 @@ RATES = stage.plugin("@expose\ndef rate(self) -> int: return 21")
 NAMED = stage.plugin("@expose\ndef rate(self) -> int: return 21", manifest='name = "rates"')
 
 
-@pytest.mark.parametrize("others", [{"rates": RATES}, [NAMED]])
+@pytest.mark.parametrize("others", [{"rates": RATES}, [NAMED], NAMED])
 def test_others_are_there_for_it(others: Any) -> None:
     with run_plugin(ASKS, others=others) as kernel:
         assert kernel.call("plugin.total") == 42
@@ -31,8 +31,15 @@ def test_others_are_there_for_it(others: Any) -> None:
 
 def test_another_may_be_a_path(tmp_path: Path) -> None:
     (tmp_path / "rates.py").write_text(RATES)
-    with run_plugin(ASKS, others=[tmp_path / "rates.py"]) as kernel:
-        assert kernel.call("plugin.total") == 42
+    for others in ([tmp_path / "rates.py"], tmp_path / "rates.py", str(tmp_path / "rates.py")):
+        with run_plugin(ASKS, others=others) as kernel:
+            assert kernel.call("plugin.total") == 42
+
+
+@pytest.mark.parametrize("level", ["proces", 3, ["thread"]])
+def test_a_level_that_does_not_exist_is_a_mistake_of_the_configuration(level: Any) -> None:
+    with pytest.raises(ConfigError, match=r"MK0110 Kernel: isolation must be \"thread\" or"), run_plugin(ASKS, level):
+        raise AssertionError("it ran")
 
 
 @pytest.mark.parametrize("form", [dict, lambda table: KernelConfig(**table)])

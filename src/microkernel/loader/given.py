@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from microkernel.errors import ConfigError
-from microkernel.kernel.manifest import Permissions
-from microkernel.loader.schema import Where, permissions
+from microkernel.kernel.manifest import Level, Permissions
+from microkernel.loader.schema import Where, level, permissions
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Places = Path | Sequence[Path]
@@ -19,9 +19,17 @@ _WHERE = Where("grants", ConfigError)
 
 
 def list_places(plugins: Places) -> list[str]:
+    """One place alone is a list of one."""
     if isinstance(plugins, str | bytes | os.PathLike):
         return [os.fsdecode(plugins)]
     return [os.fsdecode(place) for place in plugins]
+
+
+def read_level(isolation: Level | None) -> Level | None:
+    """Raises ConfigError MK0110 for what is no level."""
+    if isolation is not None:
+        level(isolation, Where("Kernel", ConfigError, "isolation"))
+    return isolation
 
 
 def read_grants(grants: Grants) -> dict[str, Permissions | Literal["declared"]]:

@@ -15,7 +15,7 @@ from microkernel.kernel.manifest import Level
 
 Source = str | os.PathLike[str]
 """A path, or source text: what has more than one line."""
-Others = Sequence[Source] | Mapping[str, Source]
+Others = Source | Sequence[Source] | Mapping[str, Source]
 
 
 @contextmanager
@@ -30,10 +30,10 @@ def run_plugin(
 ) -> Iterator[Kernel]:
     """A Kernel with one plugin: of a file or folder, or of source text, which then is called ``name``.
 
-    ``others`` are plugins that it needs: paths or source texts; a dict gives each text its name, in a list the first is
-    ``other1``. It raises what kept a plugin from becoming active. Data folders are temporary. ``config`` and the other
-    options are the Kernel's: a KernelConfig, a dict with the keys of ``microkernel.toml``, or the path of such a file.
-    So ``level="process"`` with nothing else changed must give the same results.
+    ``others`` are plugins that it needs: a path or source text, or several; a dict gives each text its name, else the
+    first is ``other1``. It raises what kept a plugin from becoming active. Data folders are temporary. ``config`` and
+    the other options are the Kernel's: a KernelConfig, a dict with the keys of ``microkernel.toml``, or the path of
+    such a file. So ``level="process"`` with nothing else changed must give the same results.
     """
     with tempfile.TemporaryDirectory(prefix="microkernel-run-") as made:
         named = [(name, source_or_path), *_by_name(others).items()]
@@ -50,6 +50,7 @@ def run_plugin(
 def _by_name(others: Others) -> Mapping[str, Source]:
     if isinstance(others, Mapping):
         return others
+    others = [others] if isinstance(others, str | os.PathLike) else others
     return {f"other{number}": source for number, source in enumerate(others, 1)}
 
 
