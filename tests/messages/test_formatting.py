@@ -119,6 +119,8 @@ def test_phrases(english: str, shown: str) -> None:
         ("MK0202", {"seconds": 0.5}),
         ("MK0401", {"name": "a", "action": "on", "what": "b.c", "line": 'on = ["b.c"]'}),
         ("MK0626", {"name": "a", "size": 12345, "reason": "no space left on device"}),
+        ("MK0602", {"path": "the payload", "kind": "object", "cure": " → str()"}),
+        ("MK0602", {"path": ".a[3]", "kind": "numpy.ndarray", "cure": " → .tolist() or api.share"}),
     ],
 )
 def test_a_reason_that_is_a_message_of_ours_is_told_as_the_catalog_tells_it(id: str, fields: dict[str, object]) -> None:

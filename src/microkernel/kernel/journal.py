@@ -20,7 +20,7 @@ from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
 from microkernel.kernel.resolver import requires, split
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import ends_of, said
+from microkernel.wire.failures import ends_of
 from microkernel.wire.messages import Failure
 from microkernel.wire.texts import valid_texts
 
@@ -163,7 +163,8 @@ class Journal:
             self._log_failure(instance.record, _PHASES.get(message.phase, message.phase), message.failure, False)
 
     def _log_failure(self, record: Record, who: str, failure: Failure, is_news: bool) -> None:
-        text = f"{who} raised {failure.type}{said(failure.message)}\n{failure.traceback.rstrip()}"
+        """In no language: who raised, and the traceback, whose last line is the exception."""
+        text = f"{who}\n{failure.traceback.rstrip()}"
         line = LogRecord(record.name, self._clock.wall(), logging.ERROR, "log", codec.plain_text(text, _LONGEST_TRACE))
         self._log_line(record, line, is_news)
 

@@ -19,7 +19,7 @@ _KINDS = {
     "signal": r"SIG[A-Z0-9+-]+",
     "plugin": r"[a-z][a-z0-9_-]*",
     "where": r"(?: \([^()]+:\d+(?: in [^()]+)?\))?",
-    "cure": r"(?:; .+)?",
+    "cure": r"(?:(?:; | → ).+)?",
     "suggestion": r"(?:; did you mean [^?]+\?)?",
 }
 """What a placeholder of this name stands for; any other stands for anything. ``state``: for a state's name."""
