@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -131,26 +132,33 @@ def test_a_thread_that_sleeps_is_a_zombie_until_it_wakes(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     monkeypatch.setattr("microkernel.kernel.endings._KILL_PATIENCE", 0.2)
-    plugins.add("bad", """
+    (begun, begin), (alarm, wake) = os.pipe(), os.pipe()
+    # C code all the way: nothing is raised between the two calls.
+    plugins.add("bad", f"""
+        import operator, os
+        from collections import deque
+        from itertools import starmap
         class Plugin(IPlugin):
             def __init__(self, api): self.api = api
             def start(self): pass
             def stop(self): pass
             @on("hang")
             def hang(self):
-                self.api.set_data("bad.begun", True)
-                time.sleep(3)
+                deque(starmap(operator.call, [(os.write, {begin}, b"x"), (os.read, {alarm}, 1)]), maxlen=0)
                 self.api.emit("ghost.emit")
     """, limits={"drain": 0.1, "stop": 0.1, "insist": 0.1})  # fmt: skip
     with plugins.kernel("thread") as kernel:
         ghosts: list[str] = []
         kernel.on("ghost.**", lambda event: ghosts.append(event.topic))
         kernel.emit("hang")
-        eventually(lambda: kernel.get_data("bad.begun"), "it sleeps")
+        os.read(begun, 1)
         getattr(kernel, way)("bad")
         assert (kernel.info("bad").state, kernel.info("bad").error_id) == ("zombie", "MK0206")
+        os.write(wake, b"x")
         state_is(kernel, "bad", "stopped")
         assert ghosts == []
+    for descriptor in (begun, begin, alarm, wake):
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize(
