@@ -37,8 +37,10 @@ class _Phrase(NamedTuple):
 
 
 def chinese(field: str, value: Any) -> Any:
-    """A field's value as a Chinese reader should see it; unchanged where no phrase fits. A path is looked up as a whole:
-    what is in it is somebody's name for a file or a key."""
+    """A field's value as a Chinese reader should see it; unchanged where no phrase fits.
+
+    A path is looked up as a whole: what is in it is the name of a file or a key.
+    """
     if field == "path" and isinstance(value, str):
         return read("phrases_zh.toml")["path"].get(value, value)
     if field not in _FIELDS or not isinstance(value, str) or len(value) > _LONGEST:
