@@ -1,16 +1,19 @@
-"""Revisions of keys that were deleted, where there are more of them than are remembered."""
+"""Shared data: revisions of keys that were deleted, and what a new watcher is notified of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
 
-from microkernel.errors import RevisionConflict
+from microkernel.errors import PayloadTooLarge, RevisionConflict
 from microkernel.kernel import context
 from microkernel.kernel.context import Context
-from microkernel.kernel.subscriptions import Subscriptions
+from microkernel.kernel.manifest import Limits
+from microkernel.kernel.sorted_keys import SortedKeys
+from microkernel.kernel.subscriptions import Subscription, Subscriptions
 from microkernel.wire.codec import Raw
 
 
@@ -18,7 +21,7 @@ from microkernel.wire.codec import Raw
 def board(monkeypatch: pytest.MonkeyPatch) -> Context:
     monkeypatch.setattr(context, "_REMEMBERED", 10)
     nothing: Callable[..., Any] = lambda *_: None  # noqa: E731
-    return Context(Subscriptions(), nothing, lambda _: 1e9)
+    return Context(Subscriptions(), nothing, lambda _: Limits())
 
 
 def test_what_is_not_remembered_does_not_return_either(board: Context) -> None:
@@ -41,3 +44,116 @@ def test_keys_that_come_and_go_by_the_thousand_are_not_kept(board: Context) -> N
     assert len(board.forget("p")) == 1000
     assert len(board._deleted) == 10
     assert board.names() == []
+
+
+class Board:
+    """A store with some keys, whose further turns are run by hand. ``notified`` has (owner, key, revision)."""
+
+    def __init__(self, **limits: int) -> None:
+        self.turns: list[Callable[[], object]] = []
+        self.notified: list[tuple[str, str]] = []
+        self.watchers = Subscriptions()
+        self.store = Context(self.watchers, self._notify, lambda _: Limits(**limits), self.turns.append)
+
+    def _notify(self, watcher: Subscription, key: str, _: Raw) -> None:
+        self.notified.append((watcher.owner, key))
+
+    def watch(self, owner: str, pattern: str, number: int = 1) -> Subscription:
+        watcher = Subscription(owner, pattern, "f", None, number=number, board=True)  # type: ignore[arg-type]
+        self.watchers.add(watcher)
+        self.store.greet(watcher)
+        return watcher
+
+    def turn(self) -> list[tuple[str, str]]:
+        """What a further turn notified of."""
+        before = len(self.notified)
+        self.turns.pop(0)()
+        return self.notified[before:]
+
+
+def many(board: Board, count: int) -> list[str]:
+    keys = [f"p.k{number:05}" for number in range(count)]
+    for key in keys:
+        board.store.set("p", key, NULL)
+    return keys
+
+
+NULL = Raw(b"\xc0")
+
+
+def test_a_new_watcher_is_notified_of_few_values_a_turn_and_of_all_in_the_end() -> None:
+    board = Board()
+    keys = many(board, 1000)
+    board.watch("w", "p.*")
+    assert [key for _, key in board.notified] == keys[:32]
+    while board.turns:
+        assert len(board.turn()) <= 32
+    assert [key for _, key in board.notified] == keys
+
+
+def test_a_watcher_of_one_key_looks_at_no_other() -> None:
+    board = Board()
+    many(board, 100)
+    board.store._order.after = None  # type: ignore[method-assign, assignment]
+    board.watch("w", "p.k00050")
+    assert board.notified == [("w", "p.k00050")]
+
+
+def test_many_watchers_of_one_owner_do_not_delay_those_of_another() -> None:
+    board = Board()
+    many(board, 200)
+    for number in range(50):
+        board.watch("greedy", "p.*", number + 1)
+    board.watch("other", "p.*")
+    turns = 0
+    while [owner for owner, _ in board.notified].count("other") < 200:
+        board.turn()
+        turns += 1
+    assert turns <= 2 * (200 // 32 + 1)
+
+
+def test_values_written_meanwhile_are_notified_of_once() -> None:
+    board = Board()
+    keys = many(board, 100)
+    board.watch("w", "p.*")
+    board.store.set("p", keys[-1], NULL)
+    board.store.set("p", keys[0], NULL)
+    board.store.delete(keys[50])
+    board.store.set("p", "p.k99999", NULL)
+    while board.turns:
+        board.turn()
+    counts = {key: board.notified.count(("w", key)) for key in [*keys, "p.k99999"]}
+    assert counts == {**dict.fromkeys(keys, 1), keys[0]: 2, "p.k99999": 1}
+
+
+def test_a_watcher_that_has_gone_is_notified_of_no_more() -> None:
+    board = Board()
+    many(board, 100)
+    board.watch("w", "p.*").number = 0
+    while board.turns:
+        assert board.turn() == []
+
+
+def test_a_plugin_has_so_many_keys_and_no_more() -> None:
+    board = Board(keys=3)
+    keys = many(board, 3)
+    with pytest.raises(PayloadTooLarge, match="MK0629"):
+        board.store.set("p", "p.more", NULL)
+    board.store.set("p", keys[0], NULL)
+    board.store.delete(keys[1])
+    board.store.set("p", "p.more", NULL)
+
+
+def test_keys_are_kept_in_their_order() -> None:
+    keys, expected = SortedKeys(), set()
+    random = Random(7)
+    for _ in range(20_000):
+        key = f"k{random.randrange(5000)}"
+        if random.random() < 0.6:
+            keys.add(key)
+            expected.add(key)
+        else:
+            keys.remove(key)
+            expected.discard(key)
+    assert [*keys.after("")] == sorted(expected)
+    assert [*keys.after("k3")] == sorted(key for key in expected if key > "k3")

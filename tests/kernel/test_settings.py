@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from microkernel.kernel.manifest import Group, KernelConfig, Level, Limits, Manifest, PluginConfig
-from microkernel.kernel.settings import effective, held_to, misnamed
+from microkernel.kernel.settings import _CONFINED, effective, held_to, misnamed
 
 DEFAULT = Limits()
 GREEDY = Manifest("p", limits=Limits(mailbox=10**9, kept=0))
@@ -17,7 +17,7 @@ def limits(manifest: Manifest, config: KernelConfig, level: Level) -> tuple[int,
 
 
 def test_a_manifest_does_not_raise_what_the_kernel_keeps_at_sandbox() -> None:
-    assert limits(GREEDY, KernelConfig(), "sandbox") == (DEFAULT.mailbox, DEFAULT.kept)
+    assert limits(GREEDY, KernelConfig(), "sandbox") == (DEFAULT.mailbox, _CONFINED.kept)
     assert limits(GREEDY, KernelConfig(), "process") == (10**9, 0)
 
 
@@ -32,6 +32,16 @@ def test_a_manifest_does_not_have_the_kernel_wait_longer_at_confined_levels(
     config = KernelConfig(limits=said)
     manifest = Manifest("p", limits=Limits(drain=asked))
     assert held_to(effective(manifest, config), config, level).limits.drain == expected
+
+
+@pytest.mark.parametrize("name", ["handlers", "methods", "keys", "lines"])
+def test_a_manifest_raises_no_count_at_sandbox_and_the_operator_does(name: str) -> None:
+    for asked in (0, 10**9):
+        manifest = Manifest("p", limits=Limits(**{name: asked}))
+        assert getattr(held_to(manifest, KernelConfig(), "wasm").limits, name) == getattr(_CONFINED, name) > 0
+        assert getattr(held_to(manifest, KernelConfig(), "process").limits, name) == asked
+    config = KernelConfig(limits={name: 10**6})
+    assert getattr(held_to(effective(Manifest("p"), config), config, "wasm").limits, name) == 10**6
 
 
 def test_it_may_lower_it() -> None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
 
 from microkernel.errors import PayloadTooLarge, RevisionConflict
 from microkernel.kernel.kept import EACH, Budget
+from microkernel.kernel.manifest import Limits
+from microkernel.kernel.sorted_keys import SortedKeys
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import NOTHING
@@ -30,17 +33,45 @@ class Value:
 # Keys that were deleted and whose last revisions are kept one by one.
 _REMEMBERED = 4096
 
+# Values that a new watcher is sent at once, and keys that are looked at for it; the others follow in further turns.
+_AT_ONCE = 32
+_LOOKED_AT = 512
+
 Notify = Callable[[Subscription, str, Raw], object]
 """Tells a watcher: (its subscription, the key, the encoded {key, value, revision})."""
+Work = Callable[[], object]
+
+
+@dataclass(slots=True)
+class _Greeting:
+    """A new watcher on its way through the present keys. ``reported``: those that were written meanwhile, of which it
+    has been notified."""
+
+    last: str
+    reported: set[str] = field(default_factory=set)
+
+
+def _now(work: Work) -> object:
+    return work()
 
 
 class Context:
-    """``get`` and ``keys`` on any thread, the rest on the reactor's."""
+    """``get`` and ``keys`` on any thread, the rest on the reactor's. ``post`` brings a further turn."""
 
-    def __init__(self, watchers: Subscriptions, notify: Notify, limit_of: Callable[[str], float]) -> None:
+    def __init__(
+        self,
+        watchers: Subscriptions,
+        notify: Notify,
+        limits_of: Callable[[str], Limits],
+        post: Callable[[Work], object] = _now,
+    ) -> None:
         self._values: dict[str, Value] = {}
+        self._order = SortedKeys()
+        self._greetings: OrderedDict[str, OrderedDict[Subscription, _Greeting]] = OrderedDict()
+        """By owner, so that one with many new watchers does not delay those of others."""
+        self._post = post
         self._budgets: dict[str, Budget] = {}
-        self._limit_of = limit_of
+        self._limits_of = limits_of
         self._deleted: OrderedDict[str, int] = OrderedDict()
         """The last revisions of keys that were deleted, the oldest first."""
         self._floor = 0
@@ -66,6 +97,8 @@ class Context:
         self._charge(value.owner, key, len(data))
         self._deleted.pop(key, None)
         self._values[key] = value
+        if present is None:
+            self._order.add(key)
         self._tell(key, value)
         return value.revision
 
@@ -73,6 +106,7 @@ class Context:
         """Watchers get value None and revision 0. Nothing happens where there is no such key."""
         value = self._values.pop(key, None)
         if value is not None:
+            self._order.remove(key)
             self._budgets[value.owner].give_back(key)
             self._remember(key, value.revision)
             self._tell(key, Value(NOTHING, 0, ""))
@@ -95,20 +129,68 @@ class Context:
         return self._budgets[owner].used if owner in self._budgets else 0
 
     def _charge(self, owner: str, key: str, size: int) -> None:
-        budget, limit = self._budgets.setdefault(owner, Budget()), self._limit_of(owner)
-        if not budget.take(key, EACH + len(key) + size, limit):
-            raise PayloadTooLarge("MK0620", name=owner, key=key, size=size, used=budget.used, limit=int(limit))
+        budget, limits = self._budgets.setdefault(owner, Budget()), self._limits_of(owner)
+        if limits.keys and len(budget) >= limits.keys and key not in budget:
+            raise PayloadTooLarge("MK0629", name=owner, key=key, limit=limits.keys)
+        if not budget.take(key, EACH + len(key) + size, limits.kept):
+            raise PayloadTooLarge("MK0620", name=owner, key=key, size=size, used=budget.used, limit=int(limits.kept))
 
     def greet(self, watcher: Subscription) -> None:
-        """Tell a new watcher the present values."""
-        for key, value in sorted(self._values.items()):
-            if covers(watcher.pattern, key):
-                self._notify(watcher, key, _news(key, value))
+        """Notify a new watcher of the present values, in the order of their keys: of the first ones at once, of the
+        others in further turns, a few at a time."""
+        if "*" not in watcher.pattern:
+            if value := self._values.get(watcher.pattern):
+                self._notify(watcher, watcher.pattern, _news(watcher.pattern, value))
+            return
+        greeting = _Greeting(_before(watcher.pattern))
+        if self._advance(watcher, greeting):
+            return
+        if not self._greetings:
+            self._post(self._continue)
+        self._greetings.setdefault(watcher.owner, OrderedDict())[watcher] = greeting
+
+    def _continue(self) -> None:
+        """A turn of one owner's oldest watcher."""
+        owner, waiting = self._greetings.popitem(last=False)
+        watcher, greeting = next(iter(waiting.items()))
+        if not watcher.number or self._advance(watcher, greeting):  # it has gone, or has all
+            waiting.pop(watcher, None)
+        if waiting:
+            self._greetings[owner] = waiting
+        if self._greetings:
+            self._post(self._continue)
+
+    def _advance(self, watcher: Subscription, greeting: _Greeting) -> bool:
+        """Notify it of the next few. Return whether it has been notified of all."""
+        prefix = _before(watcher.pattern)
+        keys = takewhile(lambda key: key.startswith(prefix), self._order.after(greeting.last))
+        looked_at = list(islice(keys, _LOOKED_AT))
+        covered = [key for key in looked_at if key not in greeting.reported and covers(watcher.pattern, key)]
+        chosen = covered[:_AT_ONCE]
+        for key in chosen:
+            self._notify(watcher, key, _news(key, self._values[key]))
+        if len(looked_at) < _LOOKED_AT and len(chosen) == len(covered):
+            return True
+        greeting.last = chosen[-1] if len(chosen) < len(covered) else looked_at[-1]
+        return False
 
     def _tell(self, key: str, value: Value) -> None:
         news = _news(key, value)
         for watcher in self._watchers.matches[key]:
+            if self._greetings:
+                self._note_reported(watcher, key)
             self._notify(watcher, key, news)
+
+    def _note_reported(self, watcher: Subscription, key: str) -> None:
+        waiting = self._greetings.get(watcher.owner)
+        greeting = waiting.get(watcher) if waiting else None
+        if greeting is not None:
+            greeting.reported.add(key)
+
+
+def _before(pattern: str) -> str:
+    """What the keys begin with that a pattern covers: its words before the first ``*``."""
+    return pattern[: pattern.index("*")]
 
 
 def _news(key: str, value: Value) -> Raw:

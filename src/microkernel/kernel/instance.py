@@ -17,6 +17,7 @@ from microkernel.kernel.kept import Budget
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Place, Snapshot
+from microkernel.kernel.subscribing import kind_of
 from microkernel.wire import messages
 from microkernel.wire.messages import Deliver, Invoke, Message
 from microkernel.wire.secrets import Secrets
@@ -87,7 +88,7 @@ class Instance:
         self.oldest_since = 0.0
         self.unsettled = 0
         """How many places those of its emits take that have not found theirs. On the reactor's thread."""
-        self.registered = Budget()
+        self.registered = Budget(kind_of)
         """What it has registered, by what it is known by."""
         self.rejections: deque[int] = deque()
         """Of one on its own thread: the events it has rejected of which the reactor has not heard."""

@@ -16,6 +16,7 @@ from microkernel.kernel.instance import Instance
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.lifecycle import DOWN
 from microkernel.kernel.ports import Clock, Exit
+from microkernel.kernel.rate_limit import RateLimit
 from microkernel.kernel.reactor import Reactor
 from microkernel.kernel.registry import DeadLetter, LogRecord, Record, Registry
 from microkernel.kernel.resolver import requires, split
@@ -31,6 +32,10 @@ _LONGEST_TRACE = 70_000
 _PHASES = {"load": "import", "init": "__init__()", **{name: f"{name}()" for name in ("start", "stop", "export_state")}}
 # Loggers remember each level that they were asked about: a worker must not make up ever new ones.
 _HIGHEST_LEVEL = 100
+# Refusals of one plugin that are reported one by one, a second.
+_REFUSALS = 5.0
+# Different tracebacks of its handlers that are logged, a second.
+_MOST_TRACED = 20
 _PLACE = re.compile(r"\{(\w+)\}")
 _log = logging.getLogger("microkernel")
 
@@ -149,7 +154,7 @@ class Journal:
     def _trace(self, record: Record, dead: DeadLetter, failure: Failure) -> None:
         """The traceback is in the plugin's log too; of a handler that raises over and over, once a second."""
         raised = (dead.handler, failure.where, failure.type)
-        if raised in record.traced:
+        if raised in record.traced or len(record.traced) >= _MOST_TRACED or not self.admits_line(record):
             return
         if not record.traced:
             self._reactor.later(1.0, record.traced.clear)
@@ -159,7 +164,7 @@ class Journal:
 
     def failed(self, instance: Instance, message: messages.Failed) -> None:
         """A phase of its life raised. What follows is told by whoever waits for it; the log has the traceback."""
-        if message.failure.traceback:
+        if message.failure.traceback and self.admits_line(instance.record):
             self._log_failure(instance.record, _PHASES.get(message.phase, message.phase), message.failure, False)
 
     def _log_failure(self, record: Record, who: str, failure: Failure, is_news: bool) -> None:
@@ -188,6 +193,8 @@ class Journal:
             self.announce("MK0618", "warn", record.name, count=untold, reason=reason)
 
     def logged(self, instance: Instance, message: messages.Log) -> None:
+        if not self.admits_line(instance.record):
+            return
         stream = message.said if message.said in _KINDS else "log"
         text = codec.plain_text(message.text)
         if message.said and message.fields:
@@ -197,12 +204,37 @@ class Journal:
         self._log_line(instance.record, LogRecord(instance.name, time, level, stream, text))
 
     def output(self, instance: Instance, stream: str, line: str) -> None:
+        if not self.admits_line(instance.record):
+            return
         level = logging.WARNING if stream == "stderr" else logging.INFO
         self._log_line(instance.record, LogRecord(instance.name, self._clock.wall(), level, stream, line))
 
     def refused(self, instance: Instance, error: KernelError) -> None:
-        instance.record.counts.refused += 1
-        self.report("warn", instance.name, error)
+        """A message of it had no effect. All are counted; in a flood only the first ones are reported one by one."""
+        record = instance.record
+        record.counts.refused += 1
+        record.last_refusal = error
+        if record.refusals is None:
+            report = partial(self._report_refusals, record)
+            record.refusals = RateLimit(_REFUSALS, self._clock, self._reactor.later, report)
+        if record.refusals.take():
+            self.report("warn", instance.name, error)
+
+    def _report_refusals(self, record: Record, count: int) -> None:
+        self.announce("MK0632", "warn", record.name, count=count, reason=str(record.last_refusal))
+
+    def admits_line(self, record: Record) -> bool:
+        """Whether one more line of its log or output is kept. On the reactor's thread."""
+        limit = record.manifest.limits.lines
+        if not limit:
+            return True
+        if record.lines is None or record.lines.per_second != limit:
+            report = partial(self._report_lines, record)
+            record.lines = RateLimit(limit, self._clock, self._reactor.later, report)
+        return record.lines.take()
+
+    def _report_lines(self, record: Record, count: int) -> None:
+        self.announce("MK0631", "warn", record.name, count=count, limit=record.manifest.limits.lines)
 
     def _log_line(self, record: Record, line: LogRecord, is_news: bool = True) -> None:
         record.logs.append(line)

@@ -6,7 +6,7 @@ its owner takes it away has a ``Budget``. Of what nobody takes away, a ``Shelf``
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from sys import getsizeof
 from typing import Generic, TypeVar
@@ -69,11 +69,20 @@ class Pending(dict[int, T]):
 
 
 class Budget:
-    """What one owner has had kept, by key, and how much in all. On the reactor's thread."""
+    """What one owner has had kept, by key, and how much in all; and how many keys of each kind, as ``kind_of`` names
+    them. On the reactor's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind_of: Callable[[Hashable], str] = lambda _: "") -> None:
         self.used = 0
+        self.counts: Counter[str] = Counter()
+        self._kind_of = kind_of
         self._sizes: dict[Hashable, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._sizes
 
     def take(self, key: Hashable, size: int, limit: float) -> bool:
         """Charge it, in place of what the key had; False, and nothing is charged, if that were over ``limit`` (0:
@@ -81,11 +90,15 @@ class Budget:
         used = self.used - self._sizes.get(key, 0) + size
         if limit and used > limit and used > self.used:
             return False
+        if key not in self._sizes:
+            self.counts[self._kind_of(key)] += 1
         self._sizes[key], self.used = size, used
         return True
 
     def give_back(self, key: Hashable) -> None:
-        self.used -= self._sizes.pop(key, 0)
+        if key in self._sizes:
+            self.counts[self._kind_of(key)] -= 1
+            self.used -= self._sizes.pop(key)
 
 
 class Shelf(Generic[T]):

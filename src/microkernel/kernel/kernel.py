@@ -57,6 +57,7 @@ Lines = list[LogRecord]
 
 _AT_ONCE = 16
 """How many plugins are started or stopped at the same time."""
+_UNLIMITED = Limits(kept=0)
 
 Hosts = Callable[[Level], Host]
 
@@ -107,7 +108,7 @@ class Core(Approving, Buried, Texts):
         self.router = Router(self.registry, self.bus, self.reactor, self.clock)
         self.journal.answer_ask = self.router.fail
         self.subscribing = Subscribing(self.topics, watchers)
-        self.context = Context(watchers, self.subscribing.notify, self._kept_limit)
+        self.context = Context(watchers, self.subscribing.notify, self._limits_of, self.reactor.post)
         self.subscribing.context, self.subscribing.bus = self.context, self.bus
         self.service = KernelService()
         self.service.controls = self
@@ -275,7 +276,7 @@ class Core(Approving, Buried, Texts):
         records = [record for record in self.registry if not (record.visitor or record.built_in)]
         return {
             "plugins": [record.name for record in records],
-            "methods": sorted(f"{record.name}.{method}" for record in records for method in record.methods),
+            "methods": sorted(f"{record.name}.{method}" for record in records for method in [*record.methods]),
             "topics": sorted({s.pattern for r in records for s in list(r.subscriptions.values()) if not s.board}),
         }
 
@@ -421,9 +422,9 @@ class Core(Approving, Buried, Texts):
     def _overdue(self, instance: Instance, seconds: float, what: str) -> None:
         self._beside(partial(self.deaths.overdue, instance, seconds, what), f"{instance.name}-overdue")
 
-    def _kept_limit(self, owner: str) -> float:
-        """Bytes; the embedder has none."""
-        return self.registry.get(owner).manifest.limits.kept if owner in self.registry else 0
+    def _limits_of(self, owner: str) -> Limits:
+        """The embedder has none."""
+        return self.registry.get(owner).manifest.limits if owner in self.registry else _UNLIMITED
 
     def _complain(self, level: str, name: str, error: KernelError) -> None:
         self.journal.report(level, name, error)

@@ -8,7 +8,7 @@ places: a large letter takes several.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -41,7 +41,7 @@ class Mailbox:
         self._large = Large()
         self._alone = 0
         self._pops: Iterator[Letter] = iter(self.waiting.popleft, None)
-        self.latecomers: deque[Latecomer] = deque()
+        self.latecomers = Latecomers()
         """Letters that wait for room, each with what to do when it is settled. In order; admitted by the reactor."""
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class Mailbox:
     def put_call(self, letter: CallLetter, source: str) -> None:
         """A call needs no room, but it does not overtake the events of its sender that wait for some. On the reactor's
         thread."""
-        if self.latecomers and any(latecomer.source == source for latecomer in self.latecomers):
+        if self.latecomers and self.latecomers.has_from(source):
             self.latecomers.append(Latecomer(letter, source, _silent))
         else:
             self.put(letter, direct=True)
@@ -230,6 +230,49 @@ class Latecomer:
         self.letter = letter
         self.source = source
         self.settled = settled
+
+
+class Latecomers:
+    """A queue of them. What is asked of it costs the same for many as for few: how many wait is up to those who send.
+
+    Changed on the reactor's thread only. Its length may be read on any.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[Latecomer, None] = OrderedDict()
+        self._sources: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, latecomer: Latecomer) -> bool:
+        return latecomer in self._waiting
+
+    @property
+    def first(self) -> Latecomer:
+        return next(iter(self._waiting))
+
+    def has_from(self, source: str) -> bool:
+        return self._sources[source] > 0
+
+    def append(self, latecomer: Latecomer) -> None:
+        self._waiting[latecomer] = None
+        self._sources[latecomer.source] += 1
+
+    def popleft(self) -> Latecomer:
+        latecomer, _ = self._waiting.popitem(last=False)
+        self._leave(latecomer)
+        return latecomer
+
+    def remove(self, latecomer: Latecomer) -> None:
+        """Raises KeyError if it does not wait."""
+        del self._waiting[latecomer]
+        self._leave(latecomer)
+
+    def _leave(self, latecomer: Latecomer) -> None:
+        self._sources[latecomer.source] -= 1
+        if not self._sources[latecomer.source]:
+            del self._sources[latecomer.source]
 
 
 def most_in_flight(capacity: int) -> int:

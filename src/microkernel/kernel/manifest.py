@@ -88,6 +88,10 @@ class Limits:
     threads: int = 0
     disk: int = 0
     frames: int = 0
+    handlers: int = 0
+    methods: int = 0
+    keys: int = 0
+    lines: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from heapq import nlargest
+from os.path import commonprefix
+from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError, PluginNotFound
 from microkernel.kernel.kept import EACH, Pending, Shelf, weight
@@ -15,6 +17,7 @@ from microkernel.kernel.lifecycle import Happening, State, advance
 from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.ports import Found, Snapshot
+from microkernel.kernel.rate_limit import RateLimit
 from microkernel.kernel.subscriptions import Counts, Subscription
 from microkernel.wire.messages import Method, Share
 
@@ -79,6 +82,8 @@ class Record:
     last_death: KernelError | None = None
     """Kept when the next generation runs, unlike ``error``."""
     subscriptions: dict[tuple[bool, str, str], Subscription] = field(default_factory=dict)
+    numbers: dict[int, tuple[bool, str, str]] = field(default_factory=dict)
+    """The keys of its subscriptions, by the numbers that the present instance gave them."""
     methods: dict[str, Method] = field(default_factory=dict)
     doc: str = ""
     snapshot: Snapshot | None = None
@@ -96,6 +101,11 @@ class Record:
     """Dead letters of this second that were not told by themselves; None when none was made."""
     traced: set[tuple[str, str, str]] = field(default_factory=set)
     """Handlers, and where and what they raised, whose tracebacks were logged within this second."""
+    lines: RateLimit | None = None
+    """Of its log and its output; made with the first line."""
+    refusals: RateLimit | None = None
+    """Of reports that a message of it was refused."""
+    last_refusal: KernelError | None = None
     forget_restart: Callable[[], object] | None = None
     newborn: Instance | None = None
     """The instance that is being loaded, beside the present one in a reload."""
@@ -178,7 +188,20 @@ _CURES = {
 }
 
 
-def did_you_mean(word: str, known: Any) -> str:
-    """``; did you mean 'x'?`` or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` or nothing. What is compared is bounded: who may ask chooses the words, and often."""
+    if len(word) > _LONGEST_COMPARED:
+        return ""
+    candidates = [each for each in list(known) if len(each) <= _LONGEST_COMPARED]
+    if len(candidates) > _MOST_COMPARED:
+        shared = [(len(commonprefix((word, each))), each) for each in candidates[:_MOST_LOOKED_AT]]  # noqa: RUF071
+        candidates = [each for _, each in nlargest(_MOST_COMPARED, shared)]
+    near = difflib.get_close_matches(word, candidates, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+# Characters of a word that is compared; how many are compared letter by letter, those that begin most alike; and how
+# many are looked at for that.
+_LONGEST_COMPARED = 32
+_MOST_COMPARED = 8
+_MOST_LOOKED_AT = 200

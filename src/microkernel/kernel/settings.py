@@ -17,6 +17,10 @@ _COMMON = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "PWD", "LANG", "LANGUAGE", "TZ", "TMPDIR", "HOSTNAME",
 })  # fmt: skip
 _COMMON_BEGIN = ("LC_", "XDG_")
+# What the kernel keeps and does for a plugin that is not trusted, unless the operator says otherwise. Small enough that
+# one message, and the whole of what one plugin can have kept, stays cheap for all others.
+_CONFINED = replace(Limits(), kept=20 * 1024 * 1024, handlers=256, methods=1024, keys=4096, lines=1000)
+_CAPPED = ("mailbox", "kept", "handlers", "methods", "keys", "lines")
 
 
 def check_kernel_name(name: str) -> str:
@@ -66,10 +70,10 @@ def held_to(manifest: Manifest, config: KernelConfig, level: Level) -> Manifest:
     if level not in CONFINED:
         return manifest
     said = {*config.limits, *config.plugin.get(manifest.name, _NOTHING).limits}
-    asked, most = manifest.limits, Limits()
+    asked, most = manifest.limits, _CONFINED
     lower = {
         name: min(getattr(asked, name) or getattr(most, name), getattr(most, name))
-        for name in ("mailbox", "kept")
+        for name in _CAPPED
         if name not in said
     }
     if "drain" not in said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from microkernel.errors import PayloadTooLarge
@@ -10,6 +11,7 @@ from microkernel.kernel.context import Context
 from microkernel.kernel.gate import observes
 from microkernel.kernel.kept import EACH, weight
 from microkernel.kernel.letters import EventLetter
+from microkernel.kernel.manifest import Limits
 from microkernel.kernel.subscriptions import Subscription, Subscriptions
 from microkernel.wire.codec import Raw
 from microkernel.wire.messages import MAX_SCHEMA, Handler, Loaded, Method
@@ -35,6 +37,7 @@ class Subscribing:
         gone = set(record.subscriptions) - {_key(handler) for handler in loaded.handlers}
         for key in gone:
             self._remove(record, key)
+        record.numbers.clear()
         for subscription in record.subscriptions.values():
             subscription.number = 0
         for handler in loaded.handlers:
@@ -48,7 +51,7 @@ class Subscribing:
         if self._is_staged(instance):
             instance.staged.methods.append(method)
         else:
-            instance.record.methods = {**instance.record.methods, method.name: method}
+            instance.record.methods[method.name] = method  # one C call: others may look at it meanwhile
 
     def subscribe(self, instance: Instance, handler: Handler) -> None:
         """Raises PayloadTooLarge."""
@@ -67,6 +70,7 @@ class Subscribing:
         old = record.subscriptions.get(key)
         if old is not None and old.number == 0 and not old.once:
             old.number, old.overflow = handler.number, handler.overflow
+            record.numbers[handler.number] = key
             self._greet(old)
             return
         if old is not None:
@@ -83,6 +87,7 @@ class Subscribing:
             observes=observes(instance.permissions),
         )
         record.subscriptions[key] = subscription
+        record.numbers[handler.number] = key
         self._table(subscription).add(subscription)
         self._greet(subscription)
 
@@ -91,10 +96,10 @@ class Subscribing:
         if self._is_staged(instance):
             instance.staged.handlers[:] = [h for h in instance.staged.handlers if h.number != number]
             return  # it stays charged: a plugin that has just been loaded has taken little back
-        for key, subscription in record.subscriptions.copy().items():
-            if subscription.number == number:
-                self._remove(record, key)
-                instance.registered.give_back(key)
+        key = record.numbers.get(number)
+        if key is not None:
+            self._remove(record, key)
+            instance.registered.give_back(key)
 
     def clear(self, record: Record) -> None:
         """Everything a plugin registered goes."""
@@ -115,6 +120,8 @@ class Subscribing:
 
     def _remove(self, record: Record, key: tuple[bool, str, str]) -> None:
         subscription = record.subscriptions.pop(key)
+        if record.numbers.get(subscription.number) == key:
+            del record.numbers[subscription.number]
         subscription.number = 0
         self._table(subscription).remove(subscription)
 
@@ -144,12 +151,32 @@ def charge(instance: Instance, registration: Handler | Method) -> None:
         _charge(instance, registration.name, EACH + text + schema * _SCHEMA)
 
 
-def _charge(instance: Instance, key: object, size: int) -> None:
-    limit = instance.manifest.limits.kept
-    if not instance.registered.take(key, size, limit):
-        raise PayloadTooLarge("MK0621", name=instance.name, used=instance.registered.used, limit=int(limit))
+def kind_of(key: Hashable) -> str:
+    """By what something is registered by: a name if it is a method, else a handler's key."""
+    if isinstance(key, tuple):
+        return "watchers" if key[0] else "handlers"
+    return "methods" if key else ""
 
 
+def _charge(instance: Instance, key: Hashable, size: int) -> None:
+    limits, registered, kind = instance.manifest.limits, instance.registered, kind_of(key)
+    most = _most(limits, kind)
+    if most and registered.counts[kind] >= most and key not in registered:
+        raise PayloadTooLarge("MK0630", name=instance.name, what=_NAMES[kind], limit=most)
+    if not registered.take(key, size, limits.kept):
+        raise PayloadTooLarge("MK0621", name=instance.name, used=registered.used, limit=int(limits.kept))
+
+
+def _most(limits: Limits, kind: str) -> int:
+    """How many of a kind. Of the handlers, fewer may be watchers: each write of a key notifies all that watch it."""
+    if kind == "watchers":
+        return limits.handlers and max(1, limits.handlers // _WATCHERS)
+    return {"handlers": limits.handlers, "methods": limits.methods}.get(kind, 0)
+
+
+# One in so many handlers may be a watcher.
+_WATCHERS = 4
+_NAMES = {"handlers": "handlers", "watchers": "watchers of shared data", "methods": "methods"}
 _SUBSCRIPTION = 2048
 """Bytes that one takes of itself, with its place in the tables."""
 _SCHEMA = 64

@@ -141,10 +141,14 @@ class Switch:
             instance.place.send(Reply(message.id, failure=from_error(error)))
         elif isinstance(message, Reply):
             self._router.replied(instance.record, Reply(message.id, failure=from_error(error)))
-            self._reactor.post(partial(self._witness.refused, instance, error))
+            self._report_refusal(instance, error)
         elif isinstance(error, PermissionDenied) or isinstance(message, messages.Emit):
-            self._reactor.post(partial(self._witness.refused, instance, error))
+            self._report_refusal(instance, error)
             instance.give_credit(_places(message) if isinstance(message, messages.Emit) else 1)
+
+    def _report_refusal(self, instance: Instance, error: KernelError) -> None:
+        """At once where this is the reactor's thread: it takes from the turn of the plugin that caused it."""
+        self._reactor.submit(partial(self._witness.refused, instance, error))
 
     # In place: each changes the kernel by single C calls
 

@@ -283,6 +283,10 @@ LIMITS: Schema = {
     "threads": whole(0),
     "disk": size,
     "frames": whole(0),
+    "handlers": whole(0),
+    "methods": whole(0),
+    "keys": whole(0),
+    "lines": whole(0),
 }
 DETERMINISM: Schema = {"clock": moment, "seed": whole(0)}
 SUPERVISION: Schema = {

@@ -1,0 +1,53 @@
+"""How many a second are let through: a bucket of tokens that counts what it holds back, and reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+BURST = 4.0
+"""Seconds' worth that may come at once."""
+
+
+class Timers(Protocol):
+    def now(self) -> float: ...
+
+
+class RateLimit:
+    """Lets ``per_second`` things through, and ``BURST`` seconds' worth at once. On the reactor's thread.
+
+    Those over it are counted. ``report`` is called with their number a second after the first of them, so that a flood
+    costs one report a second.
+    """
+
+    def __init__(
+        self,
+        per_second: float,
+        clock: Timers,
+        later: Callable[[float, Callable[[], object]], object],
+        report: Callable[[int], object],
+    ) -> None:
+        self.per_second = per_second
+        self._clock = clock
+        self._later = later
+        self._report = report
+        self._tokens = per_second * BURST
+        self._at = clock.now()
+        self._held_back = 0
+
+    def take(self) -> bool:
+        """Whether the next one is let through."""
+        now = self._clock.now()
+        self._tokens = min(self._tokens + (now - self._at) * self.per_second, self.per_second * BURST)
+        self._at = now
+        if self._tokens >= 1.0:
+            self._tokens -= 1.0
+            return True
+        self._held_back += 1
+        if self._held_back == 1:
+            self._later(1.0, self._tell)
+        return False
+
+    def _tell(self) -> None:
+        count, self._held_back = self._held_back, 0
+        self._report(count)
