@@ -14,7 +14,7 @@ import pytest
 from microkernel.errors import PluginLoadError
 from microkernel.kernel.ports import Loader, Snapshot
 from microkernel.loader import FileLoader, find, snapshot
-from microkernel.loader.snapshot import parse
+from microkernel.loader.syntax import parse
 
 CODE = "class Plugin(IPlugin): ...\n"
 

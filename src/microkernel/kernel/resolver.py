@@ -111,9 +111,8 @@ def satisfies(version: str, wanted: str) -> bool:
     if not wanted:
         return True
     from packaging.specifiers import InvalidSpecifier, SpecifierSet  # only where a version is asked for
-    from packaging.version import InvalidVersion
 
     try:
         return SpecifierSet(wanted).contains(version, prereleases=True)
-    except (InvalidSpecifier, InvalidVersion):
+    except (InvalidSpecifier, ValueError):  # InvalidVersion is one; and numbers have at most 4,300 digits
         return False

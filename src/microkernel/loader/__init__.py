@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.config import read_config
 from microkernel.loader.discovery import ENTRY_POINT, check_places, discover, find
+from microkernel.loader.files import unforeseen
 from microkernel.loader.lock import LockFile
 from microkernel.loader.manifests import read_manifest
 from microkernel.loader.snapshot import snapshot
@@ -33,7 +35,12 @@ class FileLoader:
         return found
 
     def snapshot(self, found: Found, peers: Sequence[str]) -> Snapshot:
-        return snapshot(found, peers, frozenset(self._homes))
+        try:
+            return snapshot(found, peers, frozenset(self._homes))
+        except KernelError:
+            raise
+        except Exception as mistake:  # a parser's: whatever a text can make it raise, it is this plugin's failure
+            raise unforeseen(found.path, mistake, PluginLoadError) from None
 
     def _remember(self, found: Iterable[Found]) -> None:
         paths = (each.path for each in found if not each.path.startswith(ENTRY_POINT))

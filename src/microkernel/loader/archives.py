@@ -16,6 +16,18 @@ def split(path: str) -> tuple[str, str] | None:
     return (archive, inside) if inside and os.path.isfile(archive) and zipfile.is_zipfile(archive) else None
 
 
+def sizes_in(folder: str) -> dict[str, int] | None:
+    """The sizes of all files below a folder in an archive, as files_in gives them; None where there is no such folder.
+    """
+    place = split(folder)
+    if place is None:
+        return None
+    archive, inside = place
+    with zipfile.ZipFile(archive) as content:
+        below = [each for each in content.infolist() if each.filename.startswith(f"{inside}/") and not each.is_dir()]
+        return {each.filename[len(inside) + 1 :]: each.file_size for each in below} or None
+
+
 def files_in(folder: str) -> dict[str, bytes] | None:
     """All files below a folder in an archive, by relative path; None where there is no such folder."""
     place = split(folder)
@@ -27,11 +39,11 @@ def files_in(folder: str) -> dict[str, bytes] | None:
         return {name[len(inside) + 1 :]: content.read(name) for name in below} or None
 
 
-def read(path: str) -> bytes | None:
-    """A file in an archive; None where it is not."""
+def read(path: str, most: int | None = None) -> bytes | None:
+    """A file in an archive, of one with more than ``most`` bytes one byte more than that; None where it is not."""
     place = split(path)
     if place is None:
         return None
-    with zipfile.ZipFile(place[0]) as content, suppress(KeyError):
-        return content.read(place[1])
+    with zipfile.ZipFile(place[0]) as content, suppress(KeyError), content.open(place[1]) as file:
+        return file.read(-1 if most is None else most + 1)
     return None

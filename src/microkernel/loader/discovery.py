@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from microkernel.errors import ConfigError, ManifestError, PluginLoadError, valid_text
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found
-from microkernel.loader.files import missing, read_text, shown, unreadable
+from microkernel.loader.byte_scan import SOURCE_BYTES
+from microkernel.loader.files import missing, read_text, shown, unforeseen, unreadable
 from microkernel.loader.manifests import entry_of, read_manifest, stem
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> Foun
     except PluginLoadError as error:
         gone = error.id == "MK0101" and not path.startswith(ENTRY_POINT) and not os.path.lexists(path)
         return _broken(name, path, missing(path, PluginLoadError) if gone else error)
+    except Exception as mistake:  # a parser's: whatever a text can make it raise, the other plugins are found
+        return _broken(name, path, unforeseen(path, mistake, PluginLoadError))
     return Found(manifest.name, path, manifest)
 
 
@@ -151,7 +154,7 @@ def _is_plugin(folder: str) -> bool:
 
 def _speaks_of_plugin(folder: str) -> bool:
     try:
-        return "Plugin" in read_text(os.path.join(folder, "__init__.py"), PluginLoadError)
+        return "Plugin" in read_text(os.path.join(folder, "__init__.py"), PluginLoadError, SOURCE_BYTES)
     except PluginLoadError:
         return True  # so that it is found, and says what is wrong with it
 
@@ -190,6 +193,8 @@ def _found_entry_point(point: EntryPoint) -> Found:
         place, entry = _locate(point)
     except PluginLoadError as error:
         return _broken(point.name, path, error)
+    except Exception as mistake:  # of the finder of an installed package
+        return _broken(point.name, path, unforeseen(path, mistake, PluginLoadError))
     manifest = place if not entry or entry == "__init__.py" else os.path.join(place, entry)
     return _read(path, manifest, point.name, {"name": point.name, **_version(point)})
 

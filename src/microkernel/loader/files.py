@@ -21,27 +21,39 @@ def shown(path: str) -> str:
     return valid_text(path.removeprefix(here))
 
 
-def read_bytes(path: str, error: type[KernelError]) -> bytes:
-    """The content of a regular file. Raises ``error``: MK0101 where nothing is, MK0102 where it cannot be read."""
-    if (archived := archives.read(path)) is not None:
+def read_bytes(path: str, error: type[KernelError], most: int | None = None) -> bytes:
+    """The content of a regular file. Raises ``error``: MK0101 where nothing is, MK0102 where it cannot be read, MK0139
+    where it has more than ``most`` bytes."""
+    if (archived := archives.read(path, most)) is not None:
+        check_size(len(archived), most, path, error)
         return archived
     try:
         # A pipe would be waited for, a device would never end.
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
             raise error("MK0102", path=shown(path), reason="it is not a regular file")
+        check_size(found.st_size, most, path, error)
         with open(path, "rb") as file:
-            return file.read()
+            content = file.read(-1 if most is None else most + 1)
+        check_size(len(content), most, path, error)  # it may have grown
+        return content
     except (OSError, ValueError) as cause:
         raise unreadable(path, cause, error) from None
 
 
+def check_size(size: int, most: int | None, path: str, error: type[KernelError]) -> None:
+    """Raises ``error`` MK0139 for a file of more than ``most`` bytes."""
+    if most is not None and size > most:
+        raise error("MK0139", path=shown(path), size=size, most=most)
+
+
 def is_there(path: str) -> bool:
     """A file or a link, also in an archive."""
-    return os.path.lexists(path) or archives.read(path) is not None
+    return os.path.lexists(path) or archives.read(path, 0) is not None
 
 
 def is_folder(path: str) -> bool:
-    return os.path.isdir(path) or archives.files_in(path) is not None
+    return os.path.isdir(path) or archives.sizes_in(path) is not None
 
 
 def unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
@@ -60,6 +72,13 @@ def _unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
     if os.path.islink(path):
         return error("MK0102", path=shown(path), reason=f"the link leads nowhere, to {os.readlink(path)}")
     return error("MK0101", path=shown(path))
+
+
+def unforeseen(path: str, cause: Exception, error: type[E]) -> E:
+    """The error for what reading a plugin raised and nothing foresaw: it is that plugin's, and concerns no other."""
+    failure = error("MK0146", path=shown(path), reason=f"{type(cause).__name__}: {str(cause)[:200]}".rstrip(": "))
+    failure.shortage = shortage_in(cause) if isinstance(cause, OSError) else ""
+    return failure
 
 
 def missing(path: str, error: type[E]) -> E:
@@ -86,9 +105,9 @@ def decode(data: bytes, path: str, error: type[KernelError]) -> str:
         raise error("MK0104", path=shown(path), offset=cause.start + mark) from None
 
 
-def read_text(path: str, error: type[KernelError]) -> str:
-    """Raises ``error``: MK0101, MK0102 or MK0104."""
-    return decode(read_bytes(path, error), path, error)
+def read_text(path: str, error: type[KernelError], most: int | None = None) -> str:
+    """Raises ``error``: MK0101, MK0102, MK0104 or MK0139."""
+    return decode(read_bytes(path, error, most), path, error)
 
 
 def parse_toml(text: str, path: str, error: type[KernelError]) -> dict[str, Any]:
@@ -97,8 +116,8 @@ def parse_toml(text: str, path: str, error: type[KernelError]) -> dict[str, Any]
 
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as cause:
-        raise error("MK0111", path=shown(path), reason=str(cause)) from None
+    except (ValueError, RecursionError, MemoryError, OverflowError) as cause:  # all that a text can make it raise
+        raise error("MK0111", path=shown(path), reason=str(cause) or type(cause).__name__) from None
 
 
 def read_toml(path: str, error: type[KernelError]) -> dict[str, Any]:

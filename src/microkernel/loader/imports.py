@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -47,19 +47,34 @@ def imports(tree: ast.AST) -> Iterator[Import]:
 def crossings(tree: ast.AST, forbidden: Collection[str]) -> list[tuple[Import, str]]:
     """Imports of modules among ``forbidden``, by line, each with the line to write instead."""
     wrong = sorted((each for each in imports(tree) if each.top in forbidden), key=lambda each: each.line)
-    return [(each, instead(each, tree)) for each in wrong]
+    called = _first_called(tree) if wrong else {}
+    return [(each, _instead(each, called)) for each in wrong]
 
 
-def check_imports(tree: ast.AST, path: str, forbidden: Collection[str]) -> None:
+def first_imports(tree: ast.AST) -> dict[str, tuple[int, str]]:
+    """By top-level module, the line of its first import and the line to write instead if it is a plugin."""
+    called = _first_called(tree)
+    found: dict[str, tuple[int, str]] = {}
+    for each in sorted(imports(tree), key=lambda each: each.line):
+        found.setdefault(each.top, (each.line, _instead(each, called)))
+    return found
+
+
+def check_imports(found: Mapping[str, tuple[int, str]], path: str, forbidden: Collection[str]) -> None:
     """Raises PluginLoadError MK0118 for the first import, by line, of a module among ``forbidden``."""
-    for first, line in crossings(tree, forbidden):
-        raise PluginLoadError("MK0118", path=path, line=first.line, other=first.top, instead=line)
+    wrong = sorted((line, module, instead) for module, (line, instead) in found.items() if module in forbidden)
+    for line, module, instead in wrong:
+        raise PluginLoadError("MK0118", path=path, line=line, other=module, instead=instead)
 
 
 def instead(wrong: Import, tree: ast.AST) -> str:
     """The line to write: a call of what is imported, or of the first thing that is called on the module."""
-    called = wrong.names or tuple(_called_on(wrong.bound, tree)) or ("<method>",)
-    return f'self.api.call("{wrong.top}.{called[0]}", ...)'
+    return _instead(wrong, _first_called(tree))
+
+
+def _instead(wrong: Import, called: Mapping[str, str]) -> str:
+    method = wrong.names[0] if wrong.names else called.get(wrong.bound, "<method>")
+    return f'self.api.call("{wrong.top}.{method}", ...)'
 
 
 def is_installed(name: str, homes: Collection[str]) -> bool:
@@ -94,11 +109,14 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
             waiting.extend(ast.iter_child_nodes(node))
 
 
-def _called_on(name: str, tree: ast.AST) -> Iterator[str]:
-    """What is called on a module: ``total`` of ``billing.total()``."""
+def _first_called(tree: ast.AST) -> dict[str, str]:
+    """By name, the first attribute of it that is called: ``total`` for ``billing`` where ``billing.total()`` stands."""
+    called: dict[str, str] = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _first_name(node.func) == name:
-            yield node.func.attr
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            called.setdefault(_first_name(node.func), node.func.attr)
+    called.pop("", None)  # called on something that has no name
+    return called
 
 
 def _first_name(node: ast.expr) -> str:

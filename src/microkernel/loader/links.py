@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 from microkernel.errors import PluginLoadError
 from microkernel.loader.files import shown
 
 _MOST = 5_000
-"""Files and folders behind one link: more is not a package of modules."""
+"""Files and folders behind all links: more is not a package of modules."""
 
 
 class Linked(NamedTuple):
@@ -28,33 +29,34 @@ def linked_sources(root: str) -> Linked:
     """Raises PluginLoadError MK0102 where a link leads to too much."""
     found = Linked([], [])
     real = os.path.realpath(root)
+    seen = count()
     for parent, folders, _ in os.walk(root):
         inside = _relative(parent, root)
         folders[:] = sorted(name for name in folders if name.isidentifier())
         for name in folders:
             path = os.path.join(parent, name)
             if os.path.islink(path):
-                sources = [_join(inside, name, each) for each in _sources_behind(path, (os.path.realpath(parent),))]
+                behind = _sources_behind(path, (os.path.realpath(parent),), seen)
+                sources = [_join(inside, name, each) for each in behind]
                 found.sources.extend(sources)
                 if sources and not _is_in(os.path.realpath(path), real):
                     found.leaving.append(_join(inside, name))
     return found
 
 
-def _sources_behind(link: str, above: tuple[str, ...]) -> Iterator[str]:
-    """A link back to a folder that leads here has no end, and is left out."""
+def _sources_behind(link: str, above: tuple[str, ...], seen: Iterator[int]) -> Iterator[str]:
+    """A link back to a folder that leads here has no end, and is left out. ``seen`` counts what lies behind all links:
+    a few that lead to each other's folders give a path for each order in which they can be followed."""
     if any(_is_in(each, os.path.realpath(link)) for each in above):
         return
-    seen = 0
     for parent, folders, names in os.walk(link):
-        seen += len(folders) + len(names)
-        if seen > _MOST:
-            raise PluginLoadError("MK0102", path=shown(link), reason=f"the link leads to more than {_MOST} files")
+        if any(next(seen) >= _MOST for _ in (parent, *folders, *names)):
+            raise PluginLoadError("MK0102", path=shown(link), reason=f"the links lead to more than {_MOST} files")
         inside = _relative(parent, link)
         folders[:] = sorted(name for name in folders if name.isidentifier())
         for name in folders:
             if os.path.islink(path := os.path.join(parent, name)):
-                behind = _sources_behind(path, (*above, os.path.realpath(parent)))
+                behind = _sources_behind(path, (*above, os.path.realpath(parent)), seen)
                 yield from (_join(inside, name, each) for each in behind)
         yield from (_join(inside, name) for name in sorted(names) if name.endswith(".py") and name[:-3].isidentifier())
 

@@ -10,16 +10,21 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from microkernel.errors import ManifestError, valid_text
 from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Supervision
 from microkernel.loader import schema
-from microkernel.loader.files import is_folder, is_there, parse_toml, read_text, read_toml, shown
+from microkernel.loader.byte_scan import MANIFEST_BYTES, SOURCE_BYTES, check_values, scan_toml
+from microkernel.loader.files import check_size, is_folder, is_there, parse_toml, read_text, shown
 from microkernel.loader.schema import DETERMINISM, LIMITS, SUPERVISION, Schema, Where
 
 ENTRIES = ("__init__.py", "plugin.py")
 """What a folder's code begins with: the first of these that is there."""
+
+# A name is also that of a folder, in which other names are put beside it.
+LONGEST_NAME = 100
 
 _BLOCK = re.compile(r"^# /// script$\n(?P<content>(?:^#(?:| .*)$\n)+)^# ///$", re.MULTILINE)
 _OPENING = re.compile(r"^# /// script$", re.MULTILINE)
@@ -52,9 +57,11 @@ def read_manifest(path: str, defaults: Mapping[str, Any] | None = None) -> Manif
     """The manifest of the plugin at ``path``, a file or a folder; ``defaults`` stand for keys that are not written.
 
     Raises ManifestError: MK0101, MK0102 or MK0104 (cannot be read), MK0108 (name), MK0109 to MK0111 (keys, values,
-    TOML), MK0124 (requirements). Not for wrong code: nobody looks at that here.
+    TOML), MK0124 (requirements), MK0139 and MK0141 to MK0144 (too large, too deep, too long). Not for wrong code:
+    nobody looks at that here.
     """
     source, written = _folder(path) if is_folder(path) else _file(path)
+    check_values(written, source, ManifestError)
     values = {"name": stem(path), **(defaults or {}), **written}
     manifest = Manifest(**schema.as_fields(schema.read_table(values, _MANIFEST, Where(source, ManifestError))))
     check_name(manifest.name, source)
@@ -76,7 +83,7 @@ def check_name(name: str, path: str) -> None:
     """Raises ManifestError MK0108 for a name no plugin can have."""
     reason = _objection(name)
     if reason:
-        raise ManifestError("MK0108", path=shown(path), name=valid_text(name), reason=reason)
+        raise ManifestError("MK0108", path=shown(path), name=valid_text(name[:LONGEST_NAME]), reason=reason)
 
 
 def script_block(text: str, path: str) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def script_block(text: str, path: str) -> dict[str, Any]:
     A block that is opened and never closed is an error, not a comment: its permissions would be lost silently.
     """
     text = text.replace("\r\n", "\n")
-    openings = list(_OPENING.finditer(text))
+    openings = list(islice(_OPENING.finditer(text), 2))
     if not openings:
         return {}
     if len(openings) > 1:
@@ -95,7 +102,18 @@ def script_block(text: str, path: str) -> dict[str, Any]:
     if block is None:
         raise _bad_block(path, f"the block of line {line} needs '# ' before every line and '# ///' at its end")
     # As many empty lines before it as the file has: so an error names the file's line.
-    return parse_toml("\n" * line + re.sub(r"^# ?", "", block["content"], flags=re.MULTILINE), path, ManifestError)
+    content = re.sub(r"^# ?", "", block["content"], flags=re.MULTILINE)
+    check_size(len(content), MANIFEST_BYTES, path, ManifestError)
+    return _parse("\n" * line + content, path)
+
+
+def _parse(text: str, path: str) -> dict[str, Any]:
+    scan_toml(text, path, ManifestError)
+    return parse_toml(text, path, ManifestError)
+
+
+def _read(path: str) -> dict[str, Any]:
+    return _parse(read_text(path, ManifestError, MANIFEST_BYTES), path)
 
 
 # The places a manifest can stand: each gives the file it read and the keys that are written there.
@@ -103,7 +121,7 @@ def script_block(text: str, path: str) -> dict[str, Any]:
 
 def _file(path: str) -> tuple[str, dict[str, Any]]:
     where = Where(path, ManifestError)
-    block = schema.read_table(script_block(read_text(path, ManifestError), path), _BLOCK_KEYS, where)
+    block = schema.read_table(script_block(read_text(path, ManifestError, SOURCE_BYTES), path), _BLOCK_KEYS, where)
     own = _own_table(block, where)
     return path, {**{key: value for key, value in block.items() if key != "tool"}, **own}
 
@@ -111,9 +129,9 @@ def _file(path: str) -> tuple[str, dict[str, Any]]:
 def _folder(path: str) -> tuple[str, dict[str, Any]]:
     plugin, project = (os.path.join(path, name) for name in ("plugin.toml", "pyproject.toml"))
     if is_there(plugin):
-        return plugin, read_toml(plugin, ManifestError)
+        return plugin, _read(plugin)
     if is_there(project):
-        return project, _project(read_toml(project, ManifestError), Where(project, ManifestError))
+        return project, _project(_read(project), Where(project, ManifestError))
     return _file(os.path.join(path, entry_of(path) or ENTRIES[0]))
 
 
@@ -139,6 +157,8 @@ def _objection(name: str) -> str:
         return f"that is the kernel itself. {_rename('my-' + name)}"
     if name in sys.stdlib_module_names:
         return f"Python's own module {name} has it. {_rename('my-' + name)}"
+    if len(name) > LONGEST_NAME:
+        return f"it has more than {LONGEST_NAME} characters. {_rename(_like(name)[:20])}"
     if NAME.fullmatch(name) is None:
         return f"a name is a small letter, then small letters, digits, _ and -. {_rename(_like(name))}"
     return ""

@@ -6,8 +6,8 @@ the configuration are both read by such tables.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
@@ -42,11 +42,18 @@ class Where:
         return self.error("MK0110", path=shown(self.path), key=self.key, wanted=wanted, got=in_words(value))
 
     def unknown(self, key: str, known: Iterable[str]) -> KernelError:
-        return self.error("MK0109", path=shown(self.path), key=self.below(key).key, suggestion=did_you_mean(key, known))
+        suggestion = did_you_mean(key[:40], known)
+        return self.error("MK0109", path=shown(self.path), key=self.below(key[:100]).key, suggestion=suggestion)
 
 
 Check = Callable[[Any, Where], Any]
 Schema = Mapping[str, Check]
+
+
+# Characters of a version, and of a requirement; and bytes or a count, in 64 bits with a sign.
+_LONGEST_VERSION = 128
+_LONGEST_REQUIREMENT = 512
+_LARGEST = 2**63 - 1
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -60,7 +67,7 @@ def in_words(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return f"the number {value}"
+        return f"the number {value}" if isinstance(value, float) or abs(value) <= _LARGEST else "a number over 64 bits"
     if isinstance(value, str):
         return f"the text {value if len(value) <= 40 else value[:39] + '…'!r}"
     if isinstance(value, list):
@@ -97,7 +104,7 @@ def flag(value: Any, where: Where) -> bool:
 
 
 def number(value: Any, where: Where, wanted: str = "a number, 0 or more") -> float:
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
     if not fits:
         raise where.misfit(wanted, value)
     return float(value)
@@ -111,26 +118,29 @@ def whole(least: int) -> Check:
     """A whole number from ``least`` on."""
 
     def check(value: Any, where: Where) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _LARGEST:
             raise where.misfit(f"a whole number, {least} or more", value)
         return value
 
     return check
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]B|[KMGT]iB)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,19})?)\s{0,9}(B|[KMGT]B|[KMGT]iB)", re.IGNORECASE)
 _POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def size(value: Any, where: Where) -> int:
     """Bytes: a whole number, or a text such as ``256MiB`` (1024s) or ``1GB`` (1000s)."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise where.misfit('a number of bytes, or a size such as "256MiB"', value)
     unit = match[2].lower()
-    return int(float(match[1]) * (1024 if "i" in unit else 1000) ** _POWERS[unit[0]])
+    given = int(float(match[1]) * (1024 if "i" in unit else 1000) ** _POWERS[unit[0]])
+    if given > _LARGEST:
+        raise where.misfit("at most 8388607 TiB", value)
+    return given
 
 
 def one_of(*choices: str) -> Check:
@@ -165,8 +175,10 @@ def moment(value: Any, where: Where) -> float:
 def version(value: Any, where: Where) -> str:
     from packaging.version import InvalidVersion, Version  # slow to load: where somebody asks for it
 
+    if len(text(value, where)) > _LONGEST_VERSION:
+        raise where.misfit(f"a version of at most {_LONGEST_VERSION} characters", value)
     try:
-        return value if Version(text(value, where)) else ""
+        return str(value) if Version(value) else ""
     except InvalidVersion:
         raise where.misfit('a version such as "1.2.0"', value) from None
 
@@ -174,10 +186,16 @@ def version(value: Any, where: Where) -> str:
 def _requirement(value: Any, where: Where) -> Requirement:
     from packaging.requirements import InvalidRequirement, Requirement
 
+    _check_length(value, where)
     try:
-        return Requirement(text(value, where))
-    except InvalidRequirement:
+        return Requirement(value)
+    except (InvalidRequirement, RecursionError):  # brackets in a marker
         raise where.error("MK0124", requirement=value) from None
+
+
+def _check_length(value: Any, where: Where) -> None:
+    if len(text(value, where)) > _LONGEST_REQUIREMENT:
+        raise where.misfit(f"a requirement of at most {_LONGEST_REQUIREMENT} characters", value)
 
 
 def dependency(value: Any, where: Where) -> str:
@@ -198,8 +216,9 @@ def python_versions(value: Any, where: Where) -> str:
     """Versions of Python, such as ``>=3.11``. Raises MK0124."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+    _check_length(value, where)
     try:
-        SpecifierSet(text(value, where))
+        SpecifierSet(value)
     except InvalidSpecifier:
         raise where.error("MK0124", requirement=value) from None
     return str(value)

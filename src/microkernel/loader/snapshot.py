@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import hashlib
 import os
 import stat
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -15,34 +12,42 @@ from typing import TYPE_CHECKING
 
 from microkernel.errors import PluginLoadError, valid_text
 from microkernel.kernel.manifest import Manifest
-from microkernel.kernel.ports import Found, Snapshot, steady
+from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader import archives
+from microkernel.loader.byte_scan import SOURCE_BYTES
 from microkernel.loader.discovery import ENTRY_POINT, location
 from microkernel.loader.file_hashes import FileHashes, cache_file
-from microkernel.loader.files import decode, read_bytes, shown, unreadable
-from microkernel.loader.imports import check_imports, imports, is_installed
+from microkernel.loader.files import check_size, read_bytes, shown, unreadable
+from microkernel.loader.imports import check_imports, is_installed
 from microkernel.loader.links import linked_sources
+from microkernel.loader.syntax import SourceFacts, facts_of
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+
+# What one plugin may have: files and folders, bytes of sources, bytes of other files, which are hashed.
+MOST_FILES = 20_000
+MOST_SOURCE = 32 << 20
+MOST_DATA = 1 << 30
 
 
 def snapshot(found: Found, peers: Sequence[str], homes: Collection[str] = ()) -> Snapshot:
     """Read a plugin and check it. ``homes``: folders where other plugins are known to lie; its own is known.
 
     Raises PluginLoadError: MK0101 or MK0102 (cannot be read), MK0103 (syntax), MK0104 (not UTF-8), MK0105 and MK0106
-    (``class Plugin``), MK0117 (packages), MK0118 (imports of a peer), MK0119 (version of Python). Not for what only
-    running it shows.
+    (``class Plugin``), MK0117 (packages), MK0118 (imports of a peer), MK0119 (version of Python), MK0139 to MK0141 (too
+    large, too much, too deep). Not for what only running it shows.
     """
     check_python(found.manifest)
     taken = take(found.path)
-    trees = {name: parse(data, os.path.join(taken.root, name)) for name, data in taken.sources.items()}
-    check_plugin_class(trees[taken.entry], _path(taken, taken.entry))
+    facts = {name: facts_of(data, os.path.join(taken.root, name)) for name, data in taken.sources.items()}
+    check_plugin_class(facts[taken.entry], _path(taken, taken.entry))
     check_dependencies(found.manifest)
-    imported = {each.top for tree in trees.values() for each in imports(tree)}
+    imported = {module for each in facts.values() for module in each.imports}
     if forbidden := forbidden_of(found, taken, imported.intersection(peers), homes):
-        for name in sorted(trees, key=lambda name: (name != taken.entry, name)):
-            check_imports(trees[name], _path(taken, name), forbidden)
+        for name in sorted(facts, key=lambda name: (name != taken.entry, name)):
+            check_imports(facts[name].imports, _path(taken, name), forbidden)
     return taken
 
 
@@ -51,18 +56,54 @@ def take(path: str) -> Snapshot:
     place, entry = location(path)
     if not entry:
         name = os.path.basename(place)
-        data = read_bytes(place, PluginLoadError)
+        data = read_bytes(place, PluginLoadError, SOURCE_BYTES)
         return _snapshot(os.path.dirname(place), name, False, {name: data}, [(name, _sha(data))])
-    archived = archives.files_in(place)
+    archived = archives.sizes_in(place)
     if archived is not None:
-        return _of_archive(place, entry, archived)
+        check_amount(place, archived)
+        return _of_archive(place, entry, archives.files_in(place) or {})
+    own = [*plugin_files(place)]
     linked = linked_sources(place)
-    files = sorted({*plugin_files(place), *linked.sources})
-    sources = {name: read_bytes(os.path.join(place, name), PluginLoadError) for name in files if _is_source(name)}
+    files = sorted({*own, *linked.sources})
+    check_amount(place, {name: _size(os.path.join(place, name)) for name in files})
+    sources = {name: _read_source(os.path.join(place, name)) for name in files if _is_source(name)}
     if entry not in sources:
         raise PluginLoadError("MK0101", path=shown(os.path.join(place, entry)))
     shas = [(name, _sha(sources[name]) if name in sources else _data_sha(os.path.join(place, name))) for name in files]
     return replace(_snapshot(place, entry, "__init__.py" in sources, sources, shas), leaving=tuple(linked.leaving))
+
+
+def _read_source(path: str) -> bytes:
+    return read_bytes(path, PluginLoadError, SOURCE_BYTES)
+
+
+def _size(path: str) -> int:
+    """In bytes, of a regular file; a source that is not there is told where it is read."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def check_amount(place: str, sizes: Mapping[str, int]) -> None:
+    """Refuse, by what the system says of its files, a plugin that takes too long to read.
+
+    Raises PluginLoadError: MK0139 for one source, MK0140 for all sources or all other files together.
+    """
+    for name, size in sizes.items():
+        if _is_source(name):
+            check_size(size, SOURCE_BYTES, os.path.join(place, name), PluginLoadError)
+    _check_number(place, len(sizes))
+    for what, most, is_counted in (("sources", MOST_SOURCE, True), ("other files", MOST_DATA, False)):
+        total = sum(size for name, size in sizes.items() if _is_source(name) is is_counted)
+        if total > most:
+            raise PluginLoadError("MK0140", path=shown(place), what=f"bytes of {what}", most=most)
+
+
+def _check_number(place: str, number: int) -> None:
+    if number > MOST_FILES:
+        raise PluginLoadError("MK0140", path=shown(place), what="files and folders", most=MOST_FILES)
 
 
 def _of_archive(place: str, entry: str, files: Mapping[str, bytes]) -> Snapshot:
@@ -98,8 +139,11 @@ def _path(taken: Snapshot, name: str) -> str:
 
 def plugin_files(folder: str) -> Iterator[str]:
     """All files below, as relative POSIX paths. Links to folders count as files; what is behind: ``links.py``. Raises
-    PluginLoadError for a folder that cannot be read: a part of a plugin is not the plugin."""
+    PluginLoadError for a folder that cannot be read: a part of a plugin is not the plugin; MK0140 for too many."""
+    number = 0
     for parent, folders, names in os.walk(folder, onerror=_raise_unreadable):
+        number += len(folders) + len(names)
+        _check_number(folder, number)
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         names += [name for name in folders if os.path.islink(os.path.join(parent, name))]
         inside = os.path.relpath(parent, folder)
@@ -135,88 +179,18 @@ def _hashes() -> FileHashes:
     return FileHashes(cache_file())
 
 
-# Syntax
-
-_STUMBLES = 20
-"""How often in a row CPython may stumble over another thread's tree."""
-
-
-def _tree(text: str, path: str) -> ast.Module:
-    """CPython counts for all threads together how deep it is in the trees it builds, and takes another thread that
-    builds one meanwhile (a traceback does, for its carets) for a mistake of its own."""
-    for _ in range(_STUMBLES):
-        with contextlib.suppress(SystemError):
-            return ast.parse(text, path)
-    return ast.parse(text, path)
-
-
-def parse(data: bytes, path: str) -> ast.Module:
-    """Compile a source, and give its tree. Raises PluginLoadError MK0103 or MK0104.
-
-    Warnings are kept quiet: the plugin's own place compiles it again, and its log is where they belong.
-    """
-    text = decode(data, path, PluginLoadError)
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise PluginLoadError("MK0103", path=shown(path), line=line, reason="a null byte")
-    try:
-        # What warnings are shown is the whole process's; the lock keeps two of us from restoring each other's state.
-        with steady, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = _tree(text, path)
-            compile(tree, path, "exec", dont_inherit=True)
-            return tree
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as cause:
-        raise syntax_error(cause, path, text) from None
-
-
-def syntax_error(cause: Exception, path: str, text: str) -> PluginLoadError:
-    """``expected ':' in "def total(self)"``: Python's words, and the line they are about."""
-    line = (cause.lineno if isinstance(cause, SyntaxError) else 0) or 1
-    said = cause.msg if isinstance(cause, SyntaxError) else str(cause) or "too deeply nested"
-    lines = text.split("\n")
-    there = lines[line - 1].strip() if line <= len(lines) else ""
-    quoted = f'in "{there if len(there) <= 60 else there[:59] + "…"}"' if there else "at the end of the file"
-    reason = f"{said.removeprefix('invalid syntax').lstrip('. ')} {quoted}".strip()
-    return PluginLoadError("MK0103", path=shown(path), line=line, reason=reason)
-
-
 # What a plugin must have
 
 
-def check_plugin_class(tree: ast.Module, path: str) -> None:
+def check_plugin_class(facts: SourceFacts, path: str) -> None:
     """Raises PluginLoadError: MK0105 where the name Plugin is not bound, MK0106 where its class has no base.
 
     Not for a Plugin that is assigned, imported, or comes in by ``import *``: that is seen when it runs.
     """
-    binders = [node for node in _top_level(tree.body) if _binds_plugin(node)]
-    if not binders:
+    if facts.plugin == "absent":
         raise PluginLoadError("MK0105", path=path)
-    last = binders[-1]
-    if isinstance(last, ast.ClassDef) and not last.bases:
-        raise PluginLoadError("MK0106", path=path, line=last.lineno)
-
-
-def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run in the module's own namespace, in ``if``, ``try`` and ``with`` too."""
-    for node in body:
-        yield node
-        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            for name in ("body", "orelse", "finalbody"):
-                yield from _top_level(getattr(node, name, ()))
-            for handler in getattr(node, "handlers", ()):
-                yield from _top_level(handler.body)
-
-
-def _binds_plugin(node: ast.stmt) -> bool:
-    match node:
-        case ast.ClassDef(name="Plugin") | ast.AnnAssign(target=ast.Name(id="Plugin"), value=ast.expr()):
-            return True
-        case ast.Assign(targets=targets):
-            return any(isinstance(n, ast.Name) and n.id == "Plugin" for target in targets for n in ast.walk(target))
-        case ast.Import(names=names) | ast.ImportFrom(names=names):
-            return any((each.asname or each.name) in ("Plugin", "*") for each in names)
-    return False
+    if facts.plugin == "without base":
+        raise PluginLoadError("MK0106", path=path, line=facts.line)
 
 
 def check_python(manifest: Manifest) -> None:

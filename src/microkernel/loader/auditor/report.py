@@ -14,7 +14,7 @@ from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
 from microkernel.loader.auditor.proposal import Change, Covers, IsGiven, Table, compare, propose, undeclared
 from microkernel.loader.auditor.source import LARGEST, imported, look, look_at_data
 from microkernel.loader.discovery import location
-from microkernel.loader.files import shown, unreadable
+from microkernel.loader.files import shown, unforeseen, unreadable
 from microkernel.loader.schema import PERMISSIONS
 from microkernel.loader.snapshot import forbidden_of, plugin_files
 
@@ -57,15 +57,24 @@ def audit(
     plugin may do.
     """
     try:
-        place, entry = location(found.path)
-        files, left_out = _files(place)
-        read = _read_all(place, files)
-        os.path.abspath(place)  # where the working folder is gone, there is nothing that is meant from it
+        return _audit(found, peers, homes, covers, is_public)
     except PluginLoadError as error:
-        return Report(found.name, found.path, False, found.manifest, (), (), {}, (), 0, error)
+        return _unread(found, error)
     except FileNotFoundError:
-        gone = PluginLoadError("MK0101", path=shown(found.path))
-        return Report(found.name, found.path, False, found.manifest, (), (), {}, (), 0, gone)
+        return _unread(found, PluginLoadError("MK0101", path=shown(found.path)))
+    except Exception as mistake:  # of what it holds; the other plugins are looked at
+        return _unread(found, unforeseen(found.path, mistake, PluginLoadError))
+
+
+def _unread(found: Found, error: PluginLoadError) -> Report:
+    return Report(found.name, found.path, False, found.manifest, (), (), {}, (), 0, error)
+
+
+def _audit(found: Found, peers: Sequence[str], homes: Collection[str], covers: Covers, is_public: IsGiven) -> Report:
+    place, entry = location(found.path)
+    files, left_out = _files(place)
+    read = _read_all(place, files)
+    os.path.abspath(place)  # where the working folder is gone, there is nothing that is meant from it
     forbidden = _forbidden(found, place, entry, read, set(peers), homes)
     seen = [*left_out, *_left_unread(place, len(files) - len(read))]
     for file, data in read.items():

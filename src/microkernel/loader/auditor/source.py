@@ -14,7 +14,7 @@ from microkernel.loader.auditor.texts import scan
 from microkernel.loader.auditor.visitor import visit
 from microkernel.loader.files import decode
 from microkernel.loader.imports import crossings, imports
-from microkernel.loader.snapshot import parse
+from microkernel.loader.syntax import parse
 
 LARGEST = 1 << 20
 """Bytes of one file that are looked at: a tree takes a hundred times as much memory as its source."""
@@ -31,7 +31,7 @@ def look(data: bytes, file: str, name: str = "", forbidden: Collection[str] = ()
     try:
         tree = parse(data, file)
     except PluginLoadError as error:
-        return [*seen, Finding(Place(file, error.fields.get("line", 0), 1), "MK0801", {"reason": error.reason})]
+        return [*seen, Finding(Place(file, error.fields.get("line", 0), 1), "MK0801", {"reason": _reason(error)})]
     counted = _in_characters([*_crossings(tree, file, forbidden), *visit(tree, file, name, forbidden)], text)
     return _once([*seen, *counted])
 
@@ -50,6 +50,11 @@ def imported(data: bytes, file: str) -> set[str]:
         return {each.top for each in imports(parse(data, file))} if len(data) <= LARGEST else set()
     except PluginLoadError:
         return set()
+
+
+def _reason(error: PluginLoadError) -> str:
+    """Why it was not parsed, without the file and the line, which the finding has."""
+    return str(error.fields.get("reason") or error.text.partition(": ")[2])
 
 
 def _text(data: bytes) -> str | int:
