@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from microkernel.kernel.limit_bounds import KEPT_WHEN_CONFINED
 from microkernel.kernel.manifest import Group, KernelConfig, Level, Limits, Manifest, PluginConfig
-from microkernel.kernel.settings import _CONFINED, effective, held_to, misnamed
+from microkernel.kernel.settings import effective, held_to, misnamed
 
 DEFAULT = Limits()
 GREEDY = Manifest("p", limits=Limits(mailbox=10**9, kept=0))
@@ -17,13 +18,14 @@ def limits(manifest: Manifest, config: KernelConfig, level: Level) -> tuple[int,
 
 
 def test_a_manifest_does_not_raise_what_the_kernel_keeps_at_sandbox() -> None:
-    assert limits(GREEDY, KernelConfig(), "sandbox") == (DEFAULT.mailbox, _CONFINED.kept)
+    assert limits(GREEDY, KernelConfig(), "sandbox") == (DEFAULT.mailbox, KEPT_WHEN_CONFINED["kept"])
     assert limits(GREEDY, KernelConfig(), "process") == (10**9, 0)
 
 
 @pytest.mark.parametrize(
     ("asked", "said", "level", "expected"),
-    [(1e9, {}, "sandbox", DEFAULT.drain), (1e9, {}, "wasm", DEFAULT.drain), (1e9, {}, "process", 1e9),
+    [(1e9, {}, "sandbox", DEFAULT.drain), (1e9, {}, "wasm", DEFAULT.drain), (1e9, {}, "process", 30.0),
+     (1e9, {"drain": 1e9}, "process", 1e9),
      (0.0, {}, "sandbox", 0.0), (1.0, {}, "wasm", 1.0), (1.0, {"drain": 60.0}, "sandbox", 60.0)],
 )  # fmt: skip
 def test_a_manifest_does_not_have_the_kernel_wait_longer_at_confined_levels(
@@ -38,7 +40,7 @@ def test_a_manifest_does_not_have_the_kernel_wait_longer_at_confined_levels(
 def test_a_manifest_raises_no_count_at_sandbox_and_the_operator_does(name: str) -> None:
     for asked in (0, 10**9):
         manifest = Manifest("p", limits=Limits(**{name: asked}))
-        assert getattr(held_to(manifest, KernelConfig(), "wasm").limits, name) == getattr(_CONFINED, name) > 0
+        assert getattr(held_to(manifest, KernelConfig(), "wasm").limits, name) == KEPT_WHEN_CONFINED[name] > 0
         assert getattr(held_to(manifest, KernelConfig(), "process").limits, name) == asked
     config = KernelConfig(limits={name: 10**6})
     assert getattr(held_to(effective(Manifest("p"), config), config, "wasm").limits, name) == 10**6

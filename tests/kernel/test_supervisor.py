@@ -34,6 +34,11 @@ def test_a_blameless_death_costs_nothing() -> None:
     assert deaths([1.0] * 100, blameless=True) == [0.1] * 100
 
 
+def test_a_thousand_deaths_do_not_overflow_the_delay() -> None:
+    policy = Supervision(intensity=10**9, period=1e9, backoff=0.1, backoff_max=10.0)
+    assert deaths([float(time) for time in range(1100)], policy)[-1] == 10.0
+
+
 def test_backoff_has_a_cap() -> None:
     policy = Supervision(intensity=100, period=1000.0, backoff=1.0, backoff_max=10.0)
     assert deaths(list(map(float, range(8))), policy) == [1, 2, 4, 8, 10, 10, 10, 10]

@@ -42,6 +42,18 @@ def test_the_text_is_sorted_and_the_same_each_time() -> None:
     assert 'net = ["a.example.com:1", "smtp.example.com:587"]' in text
 
 
+def test_a_place_below_the_folder_of_the_lock_is_written_relative_to_it(tmp_path: Path) -> None:
+    inside, outside = str(tmp_path / "plugins" / "a.py"), "/srv/plugins/b"
+    path = tmp_path / "microkernel.lock"
+    lock = LockFile(str(path))
+    for name, place in (("a", inside), ("b", outside), ("c", "entry-point:c")):
+        lock.keep(name, Approval("1", "d", NO_PERMISSIONS, path=place))
+    assert 'path = "plugins/a.py"' in path.read_text(encoding="utf-8")
+    assert {name: each.path for name, each in LockFile(str(path)).read().items()} == {
+        "a": inside, "b": outside, "c": "entry-point:c",
+    }  # fmt: skip
+
+
 def test_half_characters_do_not_stop_it() -> None:
     name = os.fsdecode(b"caf\xe9.txt")
     assert parse(render({"p": Approval("1", "d", NO_PERMISSIONS, {name: "aa"})}), "x")["p"].files == {

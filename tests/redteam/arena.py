@@ -79,7 +79,7 @@ class Arena:
         os.environ[GRANTED] = self._granted
         plugins = self.folder / "plugins"
         plugins.mkdir()
-        forever = {"restart": "permanent", "intensity": 1000, "backoff": 0.01, "backoff_max": 0.02}
+        forever = {"restart": "permanent", "intensity": 1000, "backoff": 0.01, "backoff_max": 0.1}
         tables = {"permissions": {"emit": ["other.*"], "env": [GRANTED]}, "supervision": forever}
         (plugins / "other.py").write_text(manifest(**tables) + OTHER % {"secret": self._other_secret})
         config = KernelConfig(data_dir=str(self.folder / "state"), min_isolation="thread")

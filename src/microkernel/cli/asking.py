@@ -29,6 +29,8 @@ def ask_all(core: Core, output: Output) -> None:
             if answer != "n":
                 core.accept(request, remember=answer == "y")
             level, word = _OUTCOMES[answer]
+            if answer == "n" and asking.is_limits_alone(asdict(request.review)):
+                level, word = "notice", "grant.lowered"
             output.show([view.line(level, request.review.name, output.tongue.word(word))])
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from microkernel.cli.output import Output
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
+from microkernel.kernel.limit_bounds import raised
 from microkernel.loader import discover
 from microkernel.loader.auditor import SEVERITIES, Finding, Report, Severity, Table, audit, places_of
 from microkernel.plugins.console import view
@@ -86,6 +87,8 @@ def _permissions(report: Report, output: Output) -> Iterator[RenderableType]:
     word = output.tongue.word
     yield Text(word("check.permissions", name=report.name))
     yield from map(Text, block(report))
+    if limits := raised(report.manifest, ()):
+        yield Text(word("check.limits", name=report.name, limits=", ".join(limits)))
     unseen = sum(finding.id == "MK0834" for finding in report.findings)
     if unseen:
         yield Text(word("check.unseen", count=unseen))
@@ -156,6 +159,7 @@ def _plugin(report: Report, output: Output) -> dict[str, Any]:
         "findings": [_finding(finding, output) for finding in report.findings],
         "permissions": _lists(report.proposed),
         "declared": report.manifest.permissions is not None,
+        "limits": list(raised(report.manifest, ())),
         "missing": _changes(report, "+"),
         "unused": _changes(report, "-"),
     }

@@ -23,15 +23,13 @@ from microkernel.hosts._surroundings import visible
 from microkernel.hosts._usage_monitor import UsageMonitor
 from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
+from microkernel.kernel.manifest import CONFINED_LIMITS
 from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
 from microkernel.wire.data_folder import claim_around, close_to_others
 from microkernel.wire.folders import PRIVATE, make_private
 
 MiB = 1 << 20
-DEFAULTS: dict[str, float] = {
-    "memory": 512 * MiB, "files": 256, "file_size": 64 * MiB, "threads": 64, "disk": 1024 * MiB, "frames": 250_000,
-}  # fmt: skip
-"""Where neither manifest nor operator set a limit."""
+DEFAULTS = CONFINED_LIMITS
 _MODE_AS_ROOT = 0o770
 # As of the folders for temporary files: a worker of root's has lost the real user, for which ``access`` asks.
 _NO_HOME = "this user has no home folder; set HOME or XDG_STATE_HOME, or name a data_dir"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
-from microkernel.errors import ConfigError, PluginHeld
-from microkernel.kernel import grants
+from microkernel.errors import ConfigError, PluginHeld, valid_text
+from microkernel.kernel import grants, limit_bounds
 from microkernel.kernel.grants import CONFINED, Grant, Review, Wish
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, KernelConfig, Level, Manifest, Permissions
 from microkernel.kernel.ports import Found, Lock, Snapshot
-from microkernel.kernel.settings import variables
+from microkernel.kernel.settings import effective, fixed_limits, held_to, variables
 
 MOST_FILES = 200
 """How many files of a plugin an approval lists by name; of more, only that something changed is known."""
@@ -23,7 +25,7 @@ class Approvals:
         config: KernelConfig,
         given: Mapping[str, Grant],
         lock: Lock | None,
-        complain: Callable[[str, ConfigError], object],
+        complain: Callable[[str, str, ConfigError], object],
     ) -> None:
         self.config = config
         self._given = given
@@ -38,10 +40,11 @@ class Approvals:
                 review = self.review(found, manifest, level, snapshot)
             except ConfigError as broken:
                 raise PluginHeld(broken.id, **broken.fields) from None
-            if not review.is_fine:
+            if review.is_held:
                 raise _held(review)
             if review.approved_version not in ("", manifest.version):
-                self._follow(manifest, snapshot)
+                self._follow(found, manifest, snapshot)
+        self._report_limits(found, manifest, level)
         return self.effective(manifest, level)
 
     def effective(self, manifest: Manifest, level: Level) -> Permissions:
@@ -68,11 +71,13 @@ class Approvals:
         name, version, path = manifest.name, manifest.version, found.path
         wanted = self._wishes(found, manifest) if level in CONFINED else []
         left = grants.missing(wanted, self._operators(manifest))
-        approval = self._approval(name) if left else None
-        approved = approval.permissions if approval is not None else NO_PERMISSIONS
-        altered = approval is not None and grants.is_altered(snapshot, version, approval)
+        approval = self._compared(name, is_needed=bool(left)) if level in CONFINED else None
+        elsewhere = "" if approval is None or _is_of(approval, found) else approval.path
+        approved = approval.permissions if approval is not None and not elsewhere else NO_PERMISSIONS
+        altered = approval is not None and not elsewhere and self._is_altered(snapshot, version, approval)
         return Review(
             name, version, level, path, snapshot.digest, grants.lines(wanted),
+            approved_path=elsewhere,
             added=grants.lines(grants.missing(left, approved)),
             removed=grants.lines(grants.missing(grants.wishes(name, approved), grants.of_wishes(wanted))),
             approved_version=approval.version if approval is not None else "",
@@ -84,9 +89,10 @@ class Approvals:
         """All that it asks for, for these files; the Review is of before. Raises ConfigError MK0414 where it cannot be
         remembered; then nothing is approved."""
         review = self.review(found, manifest, level, snapshot)
-        if review.asked and not review.is_fine:
+        is_pinned = self.config.approvals.pin == "bytes" and level in CONFINED
+        if not review.is_fine or (is_pinned and self._approval(manifest.name) is None):
             permissions = grants.of_wishes(self._wishes(found, manifest))
-            approval = Approval(manifest.version, snapshot.digest, permissions, _few(snapshot))
+            approval = Approval(manifest.version, snapshot.digest, permissions, _few(snapshot), place_of(found.path))
             self._keep(manifest.name, approval, remember=remember)
         return review
 
@@ -97,17 +103,63 @@ class Approvals:
         else:
             self._once[name] = approval
 
-    def _follow(self, manifest: Manifest, snapshot: Snapshot) -> None:
+    def _follow(self, found: Found, manifest: Manifest, snapshot: Snapshot) -> None:
         """A new version that asks for no more is let in; from now on it is its files that must not change."""
         approval = self._approval(manifest.name)
         if approval is None:
             return
-        newer = Approval(manifest.version, snapshot.digest, approval.permissions, _few(snapshot))
+        place = place_of(found.path)
+        newer = Approval(manifest.version, snapshot.digest, approval.permissions, _few(snapshot), place)
         try:
             self._keep(manifest.name, newer, remember=manifest.name not in self._once)
         except ConfigError as trouble:
             self._once[manifest.name] = newer
-            self._complain(manifest.name, trouble)
+            self._complain("warn", manifest.name, trouble)
+
+    def _report_limits(self, found: Found, manifest: Manifest, level: Level) -> None:
+        """Report the values of a manifest that are not in force as they were set there."""
+        asked = effective(found.manifest, self.config)
+        bounded = held_to(asked, self.config, level, None)
+        for change in limit_bounds.changes(asked, bounded):
+            self._complain("notice", manifest.name, ConfigError("MK0138", asked=change.asked, holds=change.holds))
+        if lowered := limit_bounds.changes(bounded, manifest):
+            fields = {key: ", ".join(getattr(change, key) for change in lowered) for key in ("asked", "holds")}
+            self._complain("warn", manifest.name, ConfigError("MK0422", name=manifest.name, **fields))
+
+    def limits(self, found: Found) -> tuple[str, ...] | None:
+        """The limits above the defaults that a plugin may have, each a line; None for all."""
+        given = self._operators(found.manifest).limits
+        try:
+            approval = self._approval(found.manifest.name)
+        except ConfigError:  # it is reported to the plugins that cannot run without the lock
+            approval = None
+        if given is None or approval is None or not _is_of(approval, found):
+            return given
+        return None if approval.permissions.limits is None else (*given, *approval.permissions.limits)
+
+    def has_approved(self, found: Found) -> bool:
+        """Whether the plugin of this name at this very place was approved. Of a lock that cannot be read: no."""
+        try:
+            approval = self._approval(found.name)
+        except ConfigError:
+            return False
+        return approval is not None and approval.path == place_of(found.path)
+
+    def _compared(self, name: str, *, is_needed: bool) -> Approval | None:
+        """The approval that a plugin is compared with. A plugin for which the operator speaks by name needs none; of
+        one that asks for nothing, only the place of its name is compared, as far as the lock can be read."""
+        if is_needed or self.config.approvals.pin == "bytes":
+            return self._approval(name)
+        if any(self._words(name)):
+            return None
+        try:
+            return self._approval(name)
+        except ConfigError:
+            return None
+
+    def _is_altered(self, snapshot: Snapshot, version: str, approval: Approval) -> bool:
+        pin = self.config.approvals.pin if approval.path else "bytes"  # the place is not known: so be these the files
+        return grants.is_altered(snapshot, version, approval, pin)
 
     def _approval(self, name: str) -> Approval | None:
         if name in self._once:
@@ -123,7 +175,7 @@ class Approvals:
             yield own.permissions
 
     def _operators(self, manifest: Manifest) -> Permissions:
-        declared = manifest.permissions or NO_PERMISSIONS
+        declared = replace(manifest.permissions or NO_PERMISSIONS, limits=None)
         return grants.union(declared if word == "declared" else word for word in self._words(manifest.name))
 
     def _wishes(self, found: Found, manifest: Manifest) -> list[Wish]:
@@ -131,7 +183,21 @@ class Approvals:
         own = self.config.plugin.get(manifest.name)
         theirs = {k: v for k, v in found.manifest.config.items() if own is None or k not in own.config}
         wanted = grants.wishes(manifest.name, self.effective(manifest, "sandbox"))
-        return list(dict.fromkeys([*wanted, *(("env", name) for name in sorted(variables(theirs)))]))
+        wanted += [("env", name) for name in sorted(variables(theirs))]
+        raised = limit_bounds.raised(effective(found.manifest, self.config), fixed_limits(self.config, manifest.name))
+        return list(dict.fromkeys([*wanted, *(("limits", line) for line in raised)]))
+
+
+def place_of(path: str) -> str:
+    """Where a plugin lies: its own name, which may be a link, in the real folder around it."""
+    if path.startswith("entry-point:"):
+        return path
+    folder, name = os.path.split(path)
+    return valid_text(os.path.join(os.path.realpath(folder), name))
+
+
+def _is_of(approval: Approval, found: Found) -> bool:
+    return approval.path in ("", place_of(found.path))
 
 
 def _few(snapshot: Snapshot) -> Mapping[str, str]:
@@ -140,6 +206,8 @@ def _few(snapshot: Snapshot) -> Mapping[str, str]:
 
 def _held(review: Review) -> PluginHeld:
     names = {"name": review.name, "version": review.version}
+    if review.approved_path:
+        return PluginHeld("MK0424", **names, path=review.path, approved=review.approved_path)
     if review.added:
         return PluginHeld("MK0412", **names, diff=", ".join(review.difference))
     files = ", ".join(review.changed) or "its files"

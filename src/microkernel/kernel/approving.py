@@ -34,6 +34,7 @@ class Approving:
     loader: Loader
     _effective: Effective
     _found: Callable[[], list[Found]]
+    _find_again: Callable[[Record], Found]
     info: Callable[[str], PluginInfo]
     reload: Callable[[str], ReloadReport]
     start: Callable[[str, bool], PluginInfo]
@@ -85,7 +86,7 @@ class Approving:
             return None
 
     def _request(self, record: Record) -> Request:
-        found, manifest, level = self._effective(self.loader.find(record.found.path))
+        found, manifest, level = self._effective(self._find_again(record))
         return self._look(found, manifest, level)
 
     def _look(self, found: Found, manifest: Manifest, level: Level) -> Request:

@@ -7,15 +7,18 @@ approved, but what a plugin emits and keeps on the board below its own name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from microkernel.kernel.limit_bounds import is_covered
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, Level, Permissions
 from microkernel.kernel.ports import Snapshot
 from microkernel.wire.topics import covers
 
 CONFINED: Final[frozenset[Level]] = frozenset({"sandbox", "wasm"})
-KINDS: Final = ("emit", "on", "call", "data.read", "data.write", "kernel", "net", "fs.read", "fs.write", "env")
+KINDS: Final = (
+    "emit", "on", "call", "data.read", "data.write", "kernel", "net", "fs.read", "fs.write", "env", "limits",
+)  # fmt: skip
 _OF_TOPICS = frozenset({"emit", "on", "call", "data.read", "data.write"})
 _OWN = frozenset({"emit", "data.read", "data.write"})
 """What every plugin may do with names that begin with its own."""
@@ -46,11 +49,19 @@ class Review:
     approved_version: str = ""
     altered: bool = False
     changed: tuple[str, ...] = ()
+    approved_path: str = ""
+    """Where the plugin of this name lies that was approved, if that is another place than ``path``."""
 
     @property
     def is_fine(self) -> bool:
         """Nobody has to be asked."""
-        return not self.added and not self.altered
+        return not (self.added or self.altered or self.approved_path)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the plugin may not run before somebody approves. Without its higher limits it runs: with the
+        defaults."""
+        return self.altered or bool(self.approved_path) or any(not line.startswith("limits ") for line in self.added)
 
     @property
     def difference(self) -> tuple[str, ...]:
@@ -92,6 +103,8 @@ def _is_covered(kind: str, what: str, approved: tuple[str, ...] | None) -> bool:
     become a link to anywhere since."""
     if approved is None or what in approved:
         return True
+    if kind == "limits":
+        return is_covered(what, approved)
     if kind == "kernel":
         return what == "observe" and "control" in approved
     return kind in _OF_TOPICS and any(covers(pattern, what) for pattern in approved)
@@ -120,7 +133,7 @@ def confined(declared: Permissions | None, operator: Iterable[Grant]) -> Permiss
     operator declares."""
     if declared is not None:
         return declared
-    return union(each for each in operator if isinstance(each, Permissions))
+    return replace(union(each for each in operator if isinstance(each, Permissions)), limits=())
 
 
 def of_wishes(wanted: Iterable[Wish]) -> Permissions:
@@ -135,9 +148,9 @@ def lines(wanted: Iterable[Wish]) -> tuple[str, ...]:
     return tuple(f"{kind} {what}" for kind, what in wanted)
 
 
-def is_altered(snapshot: Snapshot, version: str, approval: Approval) -> bool:
-    """Other files under the version that was approved."""
-    return approval.version == version and approval.digest != snapshot.digest
+def is_altered(snapshot: Snapshot, version: str, approval: Approval, pin: str = "version") -> bool:
+    """Whether the files are others than those approved, and a new version does not account for that."""
+    return approval.digest != snapshot.digest and (pin == "bytes" or approval.version == version)
 
 
 def changed_files(snapshot: Snapshot, approval: Approval) -> tuple[str, ...]:

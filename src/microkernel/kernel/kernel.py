@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from microkernel.errors import KernelClosed, KernelError, PluginLoadError, PluginNotActive
+from microkernel.kernel import name_clashes
 from microkernel.kernel.approvals import Approvals
 from microkernel.kernel.approving import Approving
 from microkernel.kernel.audits import Audits
@@ -23,7 +25,7 @@ from microkernel.kernel.context import Context
 from microkernel.kernel.deaths import Deaths
 from microkernel.kernel.endings import Endings
 from microkernel.kernel.gate import KERNEL_TOPICS
-from microkernel.kernel.grants import Grant
+from microkernel.kernel.grants import CONFINED, Grant
 from microkernel.kernel.groups import predecessors
 from microkernel.kernel.heartbeat import Heartbeat
 from microkernel.kernel.info import BRIEF, FULL, PluginInfo, Sources, describe, read_of, shown_value, sources_of
@@ -59,6 +61,9 @@ _AT_ONCE = 16
 """How many plugins are started or stopped at the same time."""
 _UNLIMITED = Limits(kept=0)
 
+_RESTARTS_AWAITED = 30.0
+"""Seconds that opening waits for the restarts of plugins which died at their first start."""
+
 Hosts = Callable[[Level], Host]
 
 
@@ -93,7 +98,7 @@ class Core(Approving, Buried, Texts):
         self._looking = threading.Lock()
         self._left_out: set[str] = set()
         """Where plugins lie whose names others have: each is told once."""
-        self.approvals = Approvals(config, grants, lock, partial(self._complain, "warn"))
+        self.approvals = Approvals(config, grants, lock, self._complain)
         self._wire(hosts, data_dir, project)
         self.reactor.start()
 
@@ -141,7 +146,7 @@ class Core(Approving, Buried, Texts):
         _ = KernelClosed("MK0612", reason="").text  # read now: an error must be told also when no file can be opened
         with self._looking:
             here = self.loader.discover(self.places)
-            found = self._wanted(here)
+            found = self._settled(here)
             names = dict.fromkeys(each.name for each in found)
             self.journal.publish("kernel.found", kernel=self.name, names=[*names])
             self._tell_misnamed({*self.registry.names(), *(each.name for each in here)})
@@ -151,15 +156,42 @@ class Core(Approving, Buried, Texts):
         """Look for plugins that have come since, and bring them up; their names. Returns when they are settled."""
         with self._looking:
             known = {record.found.path for record in self.registry} | self._left_out
-            found = [each for each in self._found() if each.path not in known]
+            here = self._found()
+            found = [each for each in here if each.path not in known]
             self._bring_in(found)
+            self._start_undisputed(here)
             return [each.name for each in found]
 
     def _found(self) -> list[Found]:
-        return self._wanted(self.loader.discover(self.places))
+        return self._settled(self.loader.discover(self.places))
 
-    def _wanted(self, found: list[Found]) -> list[Found]:
-        return [each for each in found if each.error or effective(each.manifest, self.config).enabled]
+    def _settled(self, found: list[Found]) -> list[Found]:
+        """Those that the operator does not leave out, each name given to one plugin at most."""
+        fit = (each for each in found if not name_clashes.is_fit(each) or self._is_enabled(each.manifest))
+        return name_clashes.settle(fit, self._owns_name, self._is_confined)
+
+    def _is_enabled(self, manifest: Manifest) -> bool:
+        return effective(manifest, self.config).enabled
+
+    def _is_confined(self, found: Found) -> bool:
+        return choose_level(effective(found.manifest, self.config), self.config, self._override)[0] in CONFINED
+
+    def _owns_name(self, found: Found) -> bool:
+        """A plugin that the kernel has keeps its name; of the others, the approved one gets it."""
+        if found.name in self.registry:
+            record = self.registry.get(found.name)
+            if not name_clashes.is_disputed(record.error):
+                return record.found.path == found.path
+        return self.approvals.has_approved(found)
+
+    def _start_undisputed(self, found: list[Found]) -> None:
+        """Start plugins whose names were disputed when they were found first, and no longer are."""
+        for each in found:
+            if each.error is None and each.name in self.registry:
+                record = self.registry.get(each.name)
+                if name_clashes.is_disputed(record.error):
+                    with suppress(KernelError):  # reported by the start
+                        self._start_anew(record)
 
     def _tell_misnamed(self, known: set[str]) -> None:
         """Who looks nowhere, and loads one by one, may name who is still to come."""
@@ -181,8 +213,9 @@ class Core(Approving, Buried, Texts):
         for layer in planned.layers:
             new = [fit[name] for name in layer if fit[name].state == "discovered"]  # not who came before, or visits
             self._for_each(new, self._bring_up)
+            until = self.clock.now() + _RESTARTS_AWAITED
             for record in new:  # here: a thread for each that waits might be those that their restarts need
-                self._wait_until_settled(record)
+                self._wait_until_settled(record, until)
 
     def close(self, now: bool = False) -> None:
         """Stop all, in reverse order of requirement and of groups, those of one layer at the same time; so each layer
@@ -206,9 +239,10 @@ class Core(Approving, Buried, Texts):
         with record.lock:
             self.operations.bring_up(record, None)
 
-    def _wait_until_settled(self, record: Record) -> None:
-        while record.state not in SETTLED and not self.deaths.closing:
-            record.turned.wait()
+    def _wait_until_settled(self, record: Record, until: float) -> None:
+        """A plugin that dies at each start is waited for only so long: its manifest says how often it is restarted."""
+        while record.state not in SETTLED and not self.deaths.closing and (left := until - self.clock.now()) > 0:
+            record.turned.wait(left)
             record.turned.clear()
 
     def _admit(self, found: Found) -> Record:
@@ -217,13 +251,14 @@ class Core(Approving, Buried, Texts):
             first = self.registry.get(found.name)
             if error := found.error or _clash(first.found, found):
                 self._left_out.add(found.path)
-                self.journal.report("error", found.name, error)
+                if not name_clashes.is_disputed(error):  # that was reported of the first
+                    self.journal.report("error", found.name, error)
             return first
         manifest = effective(found.manifest, self.config)
         level, weaker = choose_level(manifest, self.config, self._override)
         if weaker:
             self.journal.announce("MK0502", "notice", found.name, asked=manifest.isolation, level=level)
-        manifest = held_to(manifest, self.config, level)
+        manifest = held_to(manifest, self.config, level, self.approvals.limits(found))
         record = Record(found, manifest, level, Mailbox(int(manifest.limits.mailbox)))
         self.registry.add(record)
         if found.error is not None:
@@ -243,12 +278,21 @@ class Core(Approving, Buried, Texts):
             if record.found.path == found.path and record.name != found.name:
                 raise PluginLoadError("MK0126", name=record.name, other=found.name, path=found.path)
         self._read_again()
-        if found.name in self.registry:
+        if found.name in self.registry and not name_clashes.is_disputed(self.registry.get(found.name).error):
             known = self.registry.get(found.name).found.manifest
             check_manifest(known, found.manifest, self.config, self._override)
         manifest = effective(found.manifest, self.config)
         level, _ = choose_level(manifest, self.config, self._override)
-        return found, held_to(manifest, self.config, level), level
+        return found, held_to(manifest, self.config, level, self.approvals.limits(found)), level
+
+    def _find_again(self, record: Record) -> Found:
+        """The plugin as it is now. One whose name was disputed may be another file by now, or still have no right to
+        it; none of its code has run."""
+        if not name_clashes.is_disputed(record.error):
+            return self.loader.find(record.found.path)
+        rivals = [each for each in self._found() if each.name == record.name]
+        rivals.sort(key=lambda each: each.error is not None)
+        return rivals[0] if rivals else self.loader.find(record.found.path)
 
     def _read_again(self) -> None:
         """What the operator wants by now holds for who starts from now on, not for who runs. Where plugins are found,
@@ -301,7 +345,7 @@ class Core(Approving, Buried, Texts):
         with record.lock:
             if record.state in ("failed", "stopped", "quarantined", "discovered", "backoff", "held"):
                 try:
-                    record.found, record.manifest, record.level = self._effective(self.loader.find(record.found.path))
+                    record.found, record.manifest, record.level = self._effective(self._find_again(record))
                 except KernelError as error:
                     record.error = error
                     self.journal.report("error", record.name, error)

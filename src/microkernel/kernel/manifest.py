@@ -40,6 +40,9 @@ class Permissions:
     fs_read: tuple[str, ...] = ()
     fs_write: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    limits: tuple[str, ...] | None = ()
+    """Limits above the defaults that were approved, such as ``memory 1GiB``. Never in a manifest's own table: there
+    they follow from its ``limits`` and ``supervision``."""
 
     def __post_init__(self) -> None:
         """A text in place of a tuple would be one pattern for each letter, and ``"/srv"`` the whole disk."""
@@ -61,6 +64,8 @@ class Approval:
     digest: str
     permissions: Permissions
     files: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
+    """Where the plugin lies, as ``place_of`` gives it; empty in a lock of an older version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,12 @@ class Limits:
     methods: int = 0
     keys: int = 0
     lines: int = 0
+
+
+CONFINED_LIMITS: Final[Mapping[str, float]] = {
+    "memory": 512 << 20, "files": 256, "file_size": 64 << 20, "threads": 64, "disk": 1024 << 20, "frames": 250_000,
+}  # fmt: skip
+"""What holds at ``sandbox`` and ``wasm`` where neither manifest nor operator set one of these limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +166,14 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalRules:
+    """``pin``: which change of an approved plugin's files has to be approved again: one under the same ``version``, or
+    any, down to a byte (``bytes``)."""
+
+    pin: Literal["version", "bytes"] = "version"
+
+
+@dataclass(frozen=True, slots=True)
 class KernelConfig:
     """``microkernel.toml`` as data. ``plugins``: folders, files or entry points to look for plugins in."""
 
@@ -170,6 +189,7 @@ class KernelConfig:
     limits: Mapping[str, float] = field(default_factory=dict)
     plugin: Mapping[str, PluginConfig] = field(default_factory=dict)
     group: Mapping[str, Group] = field(default_factory=dict)
+    approvals: ApprovalRules = field(default_factory=ApprovalRules)
     source: str = field(default="", compare=False, repr=False)
     """The file that it was read from, and the keys that stand there."""
     written: frozenset[str] = field(default=frozenset(), compare=False, repr=False)

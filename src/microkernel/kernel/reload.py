@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -172,7 +173,7 @@ class Reloading:
     def _prove(self, record: Record, swapped: _Swapped) -> ReloadReport:
         """Wait for the end of the probation, without the lock; who dies within it is replaced by the old source."""
         new = swapped.new
-        new.gone.wait(new.manifest.limits.probation)
+        new.gone.wait(min(new.manifest.limits.probation, threading.TIMEOUT_MAX))
         with record.lock:
             new.on_probation = False
             if new.exit is None or new.dismissed or record.instance is not new:

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import ConfigError
+from microkernel.kernel import limit_bounds
 from microkernel.kernel.grants import CONFINED
-from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Limits, Manifest, PluginConfig
+from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Manifest, PluginConfig
 
 _NOTHING = PluginConfig()
 _COMMON = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "PWD", "LANG", "LANGUAGE", "TZ", "TMPDIR", "HOSTNAME",
 })  # fmt: skip
 _COMMON_BEGIN = ("LC_", "XDG_")
-# What the kernel keeps and does for a plugin that is not trusted, unless the operator says otherwise. Small enough that
-# one message, and the whole of what one plugin can have kept, stays cheap for all others.
-_CONFINED = replace(Limits(), kept=20 * 1024 * 1024, handlers=256, methods=1024, keys=4096, lines=1000)
-_CAPPED = ("mailbox", "kept", "handlers", "methods", "keys", "lines")
 
 
 def check_kernel_name(name: str) -> str:
@@ -64,21 +61,19 @@ def misnamed(config: KernelConfig, granted: Iterable[str], known: Collection[str
     return ((table, name) for table, name in named if name not in known)
 
 
-def held_to(manifest: Manifest, config: KernelConfig, level: Level) -> Manifest:
-    """The manifest at its level: a plugin that is not trusted can lower what the kernel keeps for it, and how long it
-    lets the kernel wait before it stops; only the operator raises that."""
-    if level not in CONFINED:
-        return manifest
-    said = {*config.limits, *config.plugin.get(manifest.name, _NOTHING).limits}
-    asked, most = manifest.limits, _CONFINED
-    lower = {
-        name: min(getattr(asked, name) or getattr(most, name), getattr(most, name))
-        for name in _CAPPED
-        if name not in said
-    }
-    if "drain" not in said:
-        lower["drain"] = min(asked.drain, most.drain)  # here 0 is the least
-    return replace(manifest, limits=replace(asked, **lower))
+def held_to(
+    manifest: Manifest, config: KernelConfig, level: Level, approved: Collection[str] | None = ()
+) -> Manifest:
+    """The manifest at its level: within the bounds of every manifest, and at a confined level with no value that costs
+    more than its default, unless it is among the ``approved`` lines. What the operator has set holds."""
+    fixed = fixed_limits(config, manifest.name)
+    bounded = limit_bounds.keep_within(manifest, fixed)
+    return limit_bounds.lower(bounded, fixed, approved) if level in CONFINED else bounded
+
+
+def fixed_limits(config: KernelConfig, name: str) -> frozenset[str]:
+    """The limits and the values of supervision that the operator has set for a plugin."""
+    return limit_bounds.fixed_by(config.plugin.get(name), limits=config.limits)
 
 
 def choose_level(manifest: Manifest, config: KernelConfig, override: Level | None) -> tuple[Level, bool]:

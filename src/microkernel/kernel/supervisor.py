@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from microkernel.kernel.manifest import Supervision
 
+_MOST_DOUBLINGS = 60
+"""Of the delay: beyond any useful one, and within what a float can hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -41,5 +44,5 @@ def judge(
         return Verdict(None, len(recent), recent, spent=False)
     if len(recent) > policy.intensity:
         return Verdict(None, len(recent), recent, spent=True)
-    delay = min(policy.backoff * 2 ** (len(recent) - 1), policy.backoff_max)
+    delay = min(policy.backoff * 2.0 ** min(len(recent) - 1, _MOST_DOUBLINGS), policy.backoff_max)
     return Verdict(delay * (0.75 + 0.5 * jitter), len(recent), recent, spent=False)

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from microkernel.errors import ConfigError
-from microkernel.kernel.manifest import Group, KernelConfig, PluginConfig
+from microkernel.kernel.manifest import ApprovalRules, Group, KernelConfig, PluginConfig
 from microkernel.loader import schema
 from microkernel.loader.files import read_toml, shown
 from microkernel.loader.schema import DETERMINISM, LIMITS, SUPERVISION, Schema, Where
@@ -37,6 +37,7 @@ _KERNEL: Schema = {
     "limits": schema.table(LIMITS),
     "plugin": schema.tables(schema.made(PluginConfig, _PLUGIN)),
     "group": schema.tables(schema.made(Group, _GROUP)),
+    "approvals": schema.made(ApprovalRules, {"pin": schema.one_of("version", "bytes")}),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from microkernel.errors import ConfigError
 from microkernel.kernel import manifest
-from microkernel.kernel.manifest import Group, Level, Permissions, PluginConfig
+from microkernel.kernel.manifest import ApprovalRules, Group, Level, Permissions, PluginConfig
 from microkernel.loader.config import check_config
 from microkernel.loader.schema import Where
 
@@ -43,6 +43,7 @@ class KernelConfig(manifest.KernelConfig):
         limits: Mapping[str, float | str] = _DEFAULTS.limits,
         plugin: Mapping[str, PluginConfig | Table] = _DEFAULTS.plugin,
         group: Mapping[str, Group | Table] = _DEFAULTS.group,
+        approvals: ApprovalRules | Table = _DEFAULTS.approvals,
         *,
         source: str = "",
         written: frozenset[str] = frozenset(),
@@ -50,7 +51,7 @@ class KernelConfig(manifest.KernelConfig):
         given = {
             "name": name, "plugins": plugins, "isolation": isolation, "min_isolation": min_isolation,
             "fallback": fallback, "data_dir": data_dir, "language": language, "log_level": log_level,
-            "limits": limits, "plugin": plugin, "group": group,
+            "limits": limits, "plugin": plugin, "group": group, "approvals": approvals,
         }  # fmt: skip
         checked = _checked(_set_in(given), "KernelConfig")
         super().__init__(**checked, source=source, written=written)
@@ -83,7 +84,7 @@ def _set_in(given: Table) -> Table:
 
 def _as_in_toml(value: Any, key: str = "") -> Any:
     """A program's value in the forms that TOML has. A plugin's own ``config`` is left as it is."""
-    if isinstance(value, PluginConfig | Group):
+    if isinstance(value, PluginConfig | Group | ApprovalRules):
         value = _without_defaults(value)
     if isinstance(value, Permissions) or key == "config":
         return value
@@ -96,7 +97,7 @@ def _as_in_toml(value: Any, key: str = "") -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _without_defaults(value: PluginConfig | Group) -> dict[str, Any]:
+def _without_defaults(value: PluginConfig | Group | ApprovalRules) -> dict[str, Any]:
     default = type(value)()
     named = ((each.name, getattr(value, each.name)) for each in fields(value))
     return {name: own for name, own in named if own != getattr(default, name)}

@@ -30,13 +30,23 @@ _HEAD = """\
 """
 _MODE = 0o644
 """Less what the umask takes; so nobody but its owner may ever write it."""
+_ENTRY_POINT = "entry-point:"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+_APPROVED: Schema = {**PERMISSIONS, "limits": schema.texts}
+"""What a manifest asks for; the limits among it stand in tables of their own there."""
+
+
+def _approved(value: Any, where: Where) -> Permissions:
+    return schema.permissions(value, where, _APPROVED)
+
 
 _APPROVAL: Schema = {
     "version": schema.text,
     "digest": schema.word,
-    "permissions": schema.permissions,
+    "permissions": _approved,
     "files": schema.tables(schema.word),
+    "path": schema.word,
 }
 _LOCK: Schema = {"format": schema.whole(1), "plugin": schema.tables(schema.table(_APPROVAL))}
 
@@ -51,7 +61,25 @@ def parse(text: str, path: str) -> dict[str, Approval]:
         raise broken(path, error.text.removeprefix(f"{shown(path)}: ")) from None
     if toml.get("format") != FORMAT:
         raise broken(path, f"its format is {toml.get('format', 'not given')}, and this microkernel writes {FORMAT}")
-    return {name: _approval(name, each, path) for name, each in toml.get("plugin", {}).items()}
+    return {name: _approval(name, _placed(each, path), path) for name, each in toml.get("plugin", {}).items()}
+
+
+def _placed(table: dict[str, Any], lock: str) -> dict[str, Any]:
+    """With the plugin's place as a whole path; in the file it is relative to the folder of the lock, as far as it lies
+    below it, so that the two can be moved together."""
+    place = table.get("path", "")
+    if not place or place.startswith(_ENTRY_POINT):
+        return table
+    return {**table, "path": os.path.normpath(os.path.join(_folder(lock), place))}
+
+
+def _folder(lock: str) -> str:
+    return os.path.realpath(os.path.dirname(lock))
+
+
+def _relative(place: str, lock: str) -> str:
+    below = os.path.join(_folder(lock), "")
+    return place.removeprefix(below) if lock else place
 
 
 def _approval(name: str, table: dict[str, Any], path: str) -> Approval:
@@ -61,22 +89,25 @@ def _approval(name: str, table: dict[str, Any], path: str) -> Approval:
     return Approval(**table)
 
 
-def render(approvals: Approvals) -> str:
-    """The same approvals give the same text: a difference of two is what was approved between them."""
-    parts = [f"{_HEAD}format = {FORMAT}\n", *(_plugin(name, approvals[name]) for name in sorted(approvals))]
+def render(approvals: Approvals, lock: str = "") -> str:
+    """The same approvals give the same text: a difference of two is what was approved between them. ``lock``: the file
+    that the text is for; without it, paths are written whole."""
+    parts = [f"{_HEAD}format = {FORMAT}\n", *(_plugin(name, approvals[name], lock) for name in sorted(approvals))]
     return "\n".join(parts)
 
 
-def _plugin(name: str, approval: Approval) -> str:
+def _plugin(name: str, approval: Approval, lock: str) -> str:
     head = f"[plugin.{_key(name)}]\nversion = {_text(approval.version)}\ndigest = {_text(approval.digest)}\n"
     granted = "".join(_grants(approval.permissions))
+    if approval.path:
+        head += f"path = {_text(_relative(approval.path, lock))}\n"
     table = f"\n[plugin.{_key(name)}.permissions]\n{granted}"
     files = "".join(f"{_key(file)} = {_text(approval.files[file])}\n" for file in sorted(approval.files))
     return head + table + (f"\n[plugin.{_key(name)}.files]\n{files}" if files else "")
 
 
 def _grants(permissions: Permissions) -> Iterator[str]:
-    for kind in sorted(PERMISSIONS):
+    for kind in sorted(_APPROVED):
         what = getattr(permissions, kind.replace(".", "_"))
         patterns = ("**",) if what is None else what
         if patterns:
@@ -115,7 +146,7 @@ class LockFile:
         with self._lock:
             try:
                 with _alone(os.path.dirname(self._place())):
-                    text = render({**self._read(), name: approval})
+                    text = render({**self._read(), name: approval}, self.path)
                     _replace(self._place(), text)
                 self._known = None
             except OSError as cause:

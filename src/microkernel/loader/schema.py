@@ -329,13 +329,13 @@ PERMISSIONS: Schema = {
 }
 
 
-def permissions(value: Any, where: Where) -> Permissions:
+def permissions(value: Any, where: Where, known: Schema = PERMISSIONS) -> Permissions:
     """A key that is not there grants nothing, so a table, even an empty one, is a narrowing. A program may also give
     Permissions."""
     if isinstance(value, Permissions):
         return value
-    given = read_table(_flat(value, where), PERMISSIONS, where)
-    return Permissions(**as_fields({key: given.get(key, ()) for key in PERMISSIONS}))
+    given = read_table(_flat(value, where), known, where)
+    return Permissions(**as_fields({key: given.get(key, ()) for key in known}))
 
 
 def _flat(value: Any, where: Where) -> dict[str, Any]:

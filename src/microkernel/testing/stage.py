@@ -84,7 +84,7 @@ class Stage:
             self.write(name, source)
         config = replace(config or KernelConfig(), data_dir=str(self.folder / "data"))
         names = (*sources, *_LATER) if self.level in CONFINED else ()
-        grants: dict[str, Grant] = dict.fromkeys(names, Permissions())
+        grants: dict[str, Grant] = dict.fromkeys(names, Permissions(limits=None))
         kernel = Kernel(self.plugins, config, name="stage", isolation=self.level, grants=grants)
         scene = Scene(kernel, self)
         try:

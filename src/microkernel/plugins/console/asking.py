@@ -18,18 +18,29 @@ Review = Mapping[str, Any]
 
 def is_fine(review: Review) -> bool:
     """Nobody has to be asked."""
-    return not review["added"] and not review["altered"]
+    return not (review["added"] or review["altered"] or review["approved_path"])
+
+
+def is_limits_alone(review: Review) -> bool:
+    """Whether it asks for limits above the defaults and nothing else: then it runs also if nobody approves."""
+    is_else = review["altered"] or review["approved_path"]
+    return not is_else and all(line.startswith("limits ") for line in review["added"])
 
 
 def question(review: Review, tongue: Tongue) -> list[RenderableType]:
     """What is asked for; of a plugin that was approved before, the difference."""
     known = bool(review["approved_version"])
     title = tongue.word("grant.asks_more" if known and review["added"] else "grant.asks", **_names(review))
-    if not review["added"]:
+    if review["approved_path"]:
+        title = tongue.word("grant.moved", **_names(review))
+    elif not review["added"]:
         title = tongue.word("grant.altered", **_names(review))
     marks = ("+", "-") if known else (" ", " ")
     rows = [*_rows(marks[0], review["added"], tongue), *(_rows(marks[1], review["removed"], tongue) if known else ())]
     rows += [[_mark("~"), plain(name), ""] for name in review["changed"]]
+    if review["approved_path"]:
+        rows += [[_mark("-"), tongue.word("info.path"), plain(review["approved_path"])]]
+        rows += [[_mark("+"), tongue.word("info.path"), plain(review["path"])]]
     return [Text(plain(title)), view.Columns([view.Column("")] * 2 + [view.Column("", fold=True)], rows, head=False)]
 
 

@@ -1,0 +1,199 @@
+"""How far a manifest moves its plugin's limits and supervision without the operator. Pure.
+
+A manifest is the plugin's own text, so what the kernel waits for, how often it looks and what it keeps must not depend
+on it alone. At every level a value of a manifest stays within a floor and a ceiling. At the confined levels it may also
+only lower what a plugin costs others: a value that costs more than the default is asked for like a permission, and
+takes effect when it is approved. What the operator's configuration sets is never changed here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, replace
+from math import inf
+from typing import Any, Final, NamedTuple
+
+from microkernel.kernel.manifest import CONFINED_LIMITS, Limits, Manifest, PluginConfig, Supervision
+
+
+class Bound(NamedTuple):
+    """Values that a manifest may set. ``costs_more``: the direction in which a plugin costs others more. ``zero_is``:
+    what 0 stands for, where it is not a value of its own."""
+
+    least: float = 0.0
+    most: float = inf
+    costs_more: int = 1
+    zero_is: float = 0.0
+
+
+_WAIT = 30.0
+"""The longest that a manifest has the kernel wait for one step of its plugin. `close` and `open` wait for all steps."""
+_DAY = 86_400.0
+_HOUR = 3_600.0
+
+LIMITS: Final[Mapping[str, Bound]] = {
+    "load": Bound(0.01, _WAIT, zero_is=inf),
+    "start": Bound(0.01, _WAIT, zero_is=inf),
+    "drain": Bound(0.0, _WAIT),
+    "stop": Bound(0.01, _WAIT, zero_is=inf),
+    "insist": Bound(0.0, 5.0),
+    "handler": Bound(0.01, _DAY, zero_is=inf),
+    "heartbeat": Bound(0.25, _HOUR, zero_is=inf),
+    "probation": Bound(0.0, _WAIT),
+    "block": Bound(0.0, _WAIT),
+    "max_deliveries": Bound(1, 100),
+    "mailbox": Bound(1),
+    "kept": Bound(zero_is=inf),
+    "shared": Bound(zero_is=inf),
+    "memory": Bound(),
+    "files": Bound(),
+    "file_size": Bound(),
+    "cpu": Bound(zero_is=inf),
+    "threads": Bound(),
+    "disk": Bound(),
+    "frames": Bound(),
+    "handlers": Bound(),
+    "methods": Bound(),
+    "keys": Bound(),
+    "lines": Bound(),
+}
+"""By field of ``Limits``. A limit of the system is 0 where its level's default holds."""
+SUPERVISION: Final[Mapping[str, Bound]] = {
+    "intensity": Bound(0, 1_000),
+    "period": Bound(1.0, _DAY, costs_more=-1),
+    "backoff": Bound(0.01, _HOUR, costs_more=-1),
+    "backoff_max": Bound(0.1, _HOUR, costs_more=-1),
+}
+KEPT_WHEN_CONFINED: Final[Mapping[str, int]] = {
+    "kept": 20 * 1024 * 1024, "handlers": 256, "methods": 1024, "keys": 4096, "lines": 1000,
+}  # fmt: skip
+"""What the kernel keeps and does for a plugin that is not trusted, where nobody sets it. Small enough that one message,
+and the whole of what one plugin can have kept, stays cheap for all others."""
+MOST_THREADS: Final = 256
+"""The most that a manifest may set as its ``concurrency``."""
+_SIZES = frozenset({"kept", "shared", "memory", "file_size", "disk"})
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_LINE = re.compile(r"(\S{1,40}) (none|[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,2})?)([KMGT]iB)?")
+_OF_RESTARTS = "supervision."
+
+
+class Change(NamedTuple):
+    """A value that does not hold as a manifest sets it. ``asked`` is how it is shown: ``memory 1GiB``."""
+
+    asked: str
+    holds: str
+
+
+def fixed_by(own: PluginConfig | None, *, limits: Iterable[str] = ()) -> frozenset[str]:
+    """The names of the values that the operator has set: for all plugins by ``limits``, and for one by its table."""
+    if own is None:
+        return frozenset(limits)
+    threads = ["concurrency"] if own.concurrency else []
+    return frozenset({*limits, *own.limits, *(f"{_OF_RESTARTS}{key}" for key in own.supervision), *threads})
+
+
+def keep_within(manifest: Manifest, fixed: Collection[str]) -> Manifest:
+    """The manifest with each value between its floor and its ceiling. ``fixed``: names from ``fixed_by``."""
+    most = manifest.concurrency if "concurrency" in fixed else MOST_THREADS
+    bounded = _map(manifest, fixed, lambda _name, bound, value: min(max(bound.least, value), bound.most))
+    return replace(bounded, concurrency=min(manifest.concurrency, most))
+
+
+def lower(manifest: Manifest, fixed: Collection[str], approved: Collection[str] | None) -> Manifest:
+    """The manifest of a confined plugin: each value that costs more than its default, and was not approved, lowered to
+    the default. ``approved``: lines of ``raised``; None for all of them."""
+    given = [parsed for line in approved or () if (parsed := _parse(line)) is not None]
+
+    def lowered(name: str, bound: Bound, value: float) -> float:
+        if value == _DEFAULTS[name]:
+            return KEPT_WHEN_CONFINED.get(name, value)
+        if approved is None:
+            return value
+        allowed = [_default(name), *(amount for which, amount in given if which == name)]
+        return min(value, max(allowed)) if bound.costs_more > 0 else max(value, min(allowed))
+
+    return _map(manifest, fixed, lowered)
+
+
+def raised(manifest: Manifest, fixed: Collection[str]) -> tuple[str, ...]:
+    """The values that cost more than their defaults, each as a line to be approved: ``memory 1GiB``."""
+    asked = keep_within(manifest, fixed)
+    return tuple(change.asked for change in changes(asked, lower(asked, fixed, ())))
+
+
+def is_covered(line: str, approved: Collection[str]) -> bool:
+    """Whether one of the approved lines allows as much as this one."""
+    asked = _parse(line)
+    if asked is None:
+        return False
+    name, amount = asked
+    sign = _bound(name).costs_more
+    given = (parsed for each in approved if (parsed := _parse(each)) is not None)
+    return any(which == name and other * sign >= amount * sign for which, other in given)
+
+
+def changes(asked: Manifest, held: Manifest) -> list[Change]:
+    """The values that differ, but for those that nobody set; in the order of the fields."""
+    now = _values(held)
+    differ = {name: each for name, each in _values(asked).items() if each not in (now[name], _DEFAULTS[name])}
+    return [Change(f"{name} {_text(name, each)}", _text(name, now[name])) for name, each in differ.items()]
+
+
+def _bound(name: str) -> Bound:
+    return LIMITS[name] if name in LIMITS else SUPERVISION.get(name.removeprefix(_OF_RESTARTS), Bound())
+
+
+def _default(name: str) -> float:
+    value: float = CONFINED_LIMITS.get(name) or KEPT_WHEN_CONFINED.get(name) or _DEFAULTS[name]
+    return value
+
+
+def _values(manifest: Manifest) -> dict[str, float]:
+    """By name, with what 0 stands for in its place."""
+    found = {name: getattr(manifest.limits, name) or bound.zero_is for name, bound in LIMITS.items()}
+    found |= {f"{_OF_RESTARTS}{name}": getattr(manifest.supervision, name) for name in SUPERVISION}
+    return {**found, "concurrency": manifest.concurrency}
+
+
+_DEFAULTS: Final = _values(Manifest("default"))
+
+
+def _map(manifest: Manifest, fixed: Collection[str], change: Callable[[str, Bound, float], float]) -> Manifest:
+    """The manifest with each value changed that the operator has not set."""
+    now = {
+        name: change(name, _bound(name), value)
+        for name, value in _values(manifest).items()
+        if name not in fixed and name != "concurrency"
+    }
+    return replace(
+        manifest,
+        limits=replace(manifest.limits, **_stored(now, manifest.limits, "")),
+        supervision=replace(manifest.supervision, **_stored(now, manifest.supervision, _OF_RESTARTS)),
+    )
+
+
+def _stored(values: Mapping[str, float], table: Limits | Supervision, prefix: str) -> dict[str, Any]:
+    """As fields of the table, with the type they have there; no bound is 0 again."""
+    names = {name: f"{prefix}{name}" for name in (LIMITS if isinstance(table, Limits) else SUPERVISION)}
+    stored = {name: values[key] for name, key in names.items() if key in values}
+    defaults = asdict(type(table)())
+    return {name: type(defaults[name])(0 if value == inf else value) for name, value in stored.items()}
+
+
+def _text(name: str, value: float) -> str:
+    if value == inf:
+        return "none"
+    if name in _SIZES:
+        unit = max((unit for unit, size in _UNITS.items() if value % size == 0), key=_UNITS.__getitem__)
+        return f"{int(value) // _UNITS[unit]}{unit}" if value else "0"
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else repr(value)
+
+
+def _parse(line: str) -> tuple[str, float] | None:
+    """None for what is not the line of a limit."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        return None
+    name, amount, unit = found.groups()
+    return name, inf if amount == "none" else float(amount) * _UNITS[unit or ""]

@@ -1,0 +1,61 @@
+"""Which of several plugins with one name has it. Pure.
+
+A name is more than a label: approvals, configuration, secrets and the data folder go by it. So a file that calls itself
+like another plugin must not take its place, whatever the order in which they are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from microkernel.errors import KernelError, PluginLoadError
+from microkernel.kernel.ports import Found
+
+TAKEN = "MK0107"
+"""Another plugin has the name."""
+DISPUTED = "MK0155"
+"""Several plugins claim the name, and none of them has it."""
+
+
+def settle(
+    found: Iterable[Found], owns: Callable[[Found], bool], is_confined: Callable[[Found], bool]
+) -> list[Found]:
+    """Give each name to the one plugin that ``owns`` it; the others get an error. If none or several own it, all do,
+    unless all of them are trusted: then the first that was found has it. By name, the one that has it first."""
+    found = list(found)
+    claims: dict[str, list[Found]] = {}
+    for each in found:
+        if is_fit(each):
+            claims.setdefault(each.name, []).append(each)
+    settled = {each.path: each for rivals in claims.values() for each in _settle_name(rivals, owns, is_confined)}
+    return sorted(
+        (settled.get(each.path, each) for each in found), key=lambda each: (each.name, each.error is not None)
+    )
+
+
+def is_fit(found: Found) -> bool:
+    """Whether nothing is wrong with a plugin, unless another one has its name."""
+    return found.error is None or found.error.id == TAKEN
+
+
+def is_disputed(error: KernelError | None) -> bool:
+    return error is not None and error.id == DISPUTED
+
+
+def _settle_name(
+    rivals: list[Found], owns: Callable[[Found], bool], is_confined: Callable[[Found], bool]
+) -> list[Found]:
+    if len(rivals) == 1:
+        return [replace(rivals[0], error=None)]
+    owners = [each for each in rivals if owns(each)]
+    if not owners and not any(map(is_confined, rivals)):
+        owners = sorted(rivals, key=lambda each: each.error is not None)[:1]
+    if len(owners) != 1:
+        return [_refuse(each, DISPUTED, next(other for other in rivals if other is not each)) for each in rivals]
+    owner = owners[0]
+    return [replace(each, error=None) if each is owner else _refuse(each, TAKEN, owner) for each in rivals]
+
+
+def _refuse(found: Found, id: str, other: Found) -> Found:
+    return replace(found, error=PluginLoadError(id, name=found.name, first=other.path, second=found.path))
