@@ -9,9 +9,11 @@ import pytest
 
 pytest.register_assert_rewrite("microkernel.testing")
 
-# A shell that starts the tests with `&` has them ignore SIGINT, and the programs that they start inherit that.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that starts the tests with `&` has them ignore SIGINT, `nohup` has them ignore SIGHUP, and the programs that
+# they start inherit that.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 @pytest.fixture(autouse=True)
