@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ class Block(NamedTuple):
 def blocks_of(document: Path) -> Iterator[Block]:
     text = document.read_text(encoding="utf-8")
     found = list(_FENCE.finditer(text))
-    for match, following in zip(found, [*found[1:], None], strict=True):
+    for match, following in zip_longest(found, found[1:]):
         below = ""
         if following is not None and following[1] == "text" and not text[match.end() : following.start()].strip():
             below = following[2]
