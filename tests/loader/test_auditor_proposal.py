@@ -197,3 +197,12 @@ def test_nothing_is_called_unused_while_a_use_is_unresolved(tmp_path: Path) -> N
     found = one(tmp_path, "open(name)", head)
     assert [(change.sign, change.permission) for change in found.changes] == [("-", "net"), ("-", "env")]
     assert one(tmp_path, "pass", head + "x = (\n").changes == []
+
+
+def test_a_network_covers_its_addresses_and_may_stand_beside_a_name(tmp_path: Path) -> None:
+    head = declared('net = ["db.internal:5432", "10.20.0.0/16:5432"]')
+    connect = "import socket; socket.create_connection(('{}', 5432))"
+    assert one(tmp_path, connect.format("10.20.3.4"), head).changes[0][0] == "-"  # the name
+    assert one(tmp_path, connect.format("db.internal"), head).changes == []
+    missing = one(tmp_path, connect.format("10.21.3.4"), head).changes
+    assert ("+", "net", "10.21.3.4:5432") in [tuple(change) for change in missing]

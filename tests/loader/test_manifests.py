@@ -291,3 +291,20 @@ def test_what_is_not_utf8_names_its_byte(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf# caf\xe9\n")
     error = refused(str(path))
     assert (error.id, error.offset) == ("MK0104", 8)
+
+
+@pytest.mark.parametrize("address", [
+    "api.example.com:443", "*.example.com:443", "example.com:*", "[::1]:80", "10.20.0.0/16:5432", "[fd00:20::/32]:*",
+])  # fmt: skip
+def test_what_may_be_granted_of_the_network(tmp_path: Path, address: str) -> None:
+    manifest = read_manifest(own(tmp_path, f'permissions = {{net = ["{address}"]}}'))
+    assert manifest.permissions is not None
+    assert manifest.permissions.net == (address,)
+
+
+@pytest.mark.parametrize("address", [
+    "example.com", "example.com:", ":443", "example.com:http", "example.com:1234567", "10.20.0.1/16:5432",
+    "10.20.0.0/40:1", "example.com/24:80",
+])  # fmt: skip
+def test_what_leads_nowhere_is_refused(tmp_path: Path, address: str) -> None:
+    assert refused(own(tmp_path, f'permissions = {{net = ["{address}"]}}')).id == "MK0110"

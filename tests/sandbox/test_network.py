@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from microkernel.hosts import _broker
+from microkernel.hosts import _addresses, _broker
 from microkernel.wire import codec
 from tests.attacks.support import eventually
 from tests.sandbox.conftest import Arena
@@ -147,20 +150,119 @@ def test_a_name_that_can_be_none_is_an_error_of_the_plugins(name: str) -> None:
     assert (number, code != 0, ends) == (7, True, [])
 
 
-@pytest.mark.parametrize(("host", "address", "may"), [
-    ("evil.example.com", "127.0.0.1", False),
-    ("evil.example.com", "::1", False),
-    ("evil.example.com", "::ffff:127.0.0.1", False),
-    ("evil.example.com", "169.254.169.254", False),
-    ("evil.example.com", "0.0.0.0", False),
-    ("evil.example.com", "93.184.215.14", True),
-    ("localhost", "127.0.0.1", True),
-    ("127.0.0.1", "127.0.0.1", True),
-    ("169.254.169.254", "169.254.169.254", True),
-    ("[::1]", "::1", True),
+OWN = "203.0.114.7"  # public, and in these tests an address of this machine
+NOT_PUBLIC = [
+    "127.0.0.1", "127.9.9.9", "0.0.0.0", "0.1.2.3", "10.0.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254",
+    "100.64.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.192", "192.0.2.1", "198.18.0.1", "198.51.100.1",
+    "203.0.113.1", "192.88.99.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", OWN,
+    "::", "::1", "::127.0.0.1", "::10.0.0.1", "::8.8.8.8", "::ffff:127.0.0.1", "::ffff:10.0.0.1", f"::ffff:{OWN}",
+    "fe80::1", "fe80::1%1", "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "3fff::1", "100::1",
+    "2002:7f00:1::", "2002:a00:1::1", "2001:0:a00:1::1", "64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1",
+    "64:ff9b:1::10.0.0.1", "5f00::1", "",
+]  # fmt: skip
+
+
+@pytest.fixture
+def _own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_addresses, "is_own", lambda address: str(address) == OWN)
+
+
+@pytest.mark.usefixtures("_own")
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_a_name_leads_to_public_addresses_only(address: str) -> None:
+    grants = [*map(_addresses.parsed, ["evil.example.com:80", "*.h:*"])]
+    assert not _addresses.leads_to(grants, "evil.example.com", address, 80)
+
+
+@pytest.mark.usefixtures("_own")
+@pytest.mark.parametrize(("host", "address", "grant", "may"), [
+    ("evil.example.com", "93.184.215.14", "", True),
+    ("evil.example.com", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "", True),
+    ("evil.example.com", "::ffff:93.184.215.14", "", True),
+    ("evil.example.com", "64:ff9b::93.184.215.14", "", True),
+    ("localhost", "127.0.0.1", "", True),
+    ("LocalHost.", "::1", "", True),
+    ("localhost", "10.0.0.1", "", False),
+    ("localhost", "93.184.215.14", "", False),
+    ("localhost.evil.example.com", "127.0.0.1", "", False),
+    ("127.0.0.1", "127.0.0.1", "", True),
+    ("169.254.169.254", "169.254.169.254", "", True),
+    ("[::1]", "::1", "", True),
+    ("fe80::1%1", "fe80::1%1", "", True),
+    ("db.internal", "10.20.3.4", "10.20.0.0/16:80", True),
+    ("db.internal", "10.20.3.4", "10.20.0.0/16:*", True),
+    ("db.internal", "10.20.3.4", "10.20.0.0/16:81", False),
+    ("db.internal", "10.21.3.4", "10.20.0.0/16:80", False),
+    ("db.internal", "::ffff:10.20.3.4", "10.20.0.0/16:80", True),
+    ("db.internal", "10.20.3.4", "10.20.3.4:80", True),
+    ("db.internal", "fd00:20::1", "[fd00:20::/32]:80", True),
+    ("db.internal", "fd00:21::1", "[fd00:20::/32]:80", False),
+    ("db.internal", OWN, f"{OWN}:80", True),
+    ("db.internal", "10.20.3.4", "10.20.0.0/99:80", False),
 ])  # fmt: skip
-def test_a_name_does_not_lead_to_this_machine(host: str, address: str, may: bool) -> None:
-    assert _broker._may_be(host, address) is may
+def test_other_addresses_are_granted_beside_the_name(host: str, address: str, grant: str, may: bool) -> None:
+    assert _addresses.leads_to([_addresses.parsed(grant)], host, address, 80) is may
+
+
+def test_an_address_of_this_machine_is_known() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("127.0.0.1", 9))
+        own = ip_address(probe.getsockname()[0])
+    assert _addresses.is_own(own)
+    assert not _addresses.is_own(ip_address("93.184.215.14"))
+
+
+def test_an_address_of_this_machine_is_known_where_any_can_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_addresses, "_binds_to_any", lambda version: True)
+    assert _addresses.is_own(ip_address("127.0.0.1"))
+    assert not _addresses.is_own(ip_address("192.0.2.1"))
+
+
+def asked(host: str, port: int, *grants: str) -> list[Any]:
+    """What a broker answers to one request, and the connection if there is one."""
+    reactor, ends = Reactor(), []
+    broker = _broker.Broker("p", grants, reactor, ends.append)  # type: ignore[arg-type]
+    with broker.theirs as theirs:
+        broker.open()
+        theirs.send(codec.encode([7, host, port, 1.0]))
+        reactor.ready()
+        data, handles, _, _ = socket.recv_fds(theirs, 2000, 1)
+        broker.close()
+    for handle in handles:
+        os.close(handle)
+    assert ends == []
+    return [*codec.decode(data)[1:], len(handles)]
+
+
+def leading_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
+    looked_up: list[str] = []
+
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        looked_up.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return looked_up
+
+
+def test_a_name_that_leads_to_this_machine_is_refused_with_the_line_to_add(
+    monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    looked_up = leading_to(monkeypatch, "127.0.0.1")
+    code, text, made = asked("db.internal", port, f"db.internal:{port}")
+    assert (code, made) == (errno.EPERM, 0)
+    assert "MK0423" in text
+    assert f'net = ["db.internal:{port}", "127.0.0.1:{port}"]' in text
+    assert asked("db.internal", port, f"db.internal:{port}", f"127.0.0.1:{port}") == [0, "", 1]
+    assert asked("db.internal", port, f"db.internal:{port}", "127.0.0.0/8:*") == [0, "", 1]
+    assert asked("127.0.0.1", port, f"127.0.0.0/8:{port}") == [0, "", 1]
+    assert asked("127.0.0.1", port, f"*.0.0.1:{port}", f"db.internal:{port}")[0] == errno.EPERM
+    assert len(looked_up) == 4  # once for each connection, and not for what was refused without a look
+
+
+def test_of_several_addresses_the_ones_that_may_be_are_tried(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    leading_to(monkeypatch, "10.255.255.1", "127.0.0.1")
+    assert asked("db.internal", port, f"db.internal:{port}", f"127.0.0.1:{port}") == [0, "", 1]
 
 
 @pytest.mark.parametrize(("grant", "host", "port", "may"), [
@@ -174,6 +276,15 @@ def test_a_name_does_not_lead_to_this_machine(host: str, address: str, may: bool
     ("example.com:*", "example.com", 1, True),
     ("[::1]:80", "::1", 80, True),
     ("example.com", "example.com", 80, False),
+    ("10.20.0.0/16:80", "10.20.3.4", 80, True),
+    ("10.20.0.0/16:80", "10.20.3.4", 81, False),
+    ("10.20.0.0/16:80", "10.21.3.4", 80, False),
+    ("10.20.0.0/16:80", "::ffff:10.20.3.4", 80, True),
+    ("10.20.0.1/16:80", "10.20.3.4", 80, False),
+    ("[::1]:80", "0:0:0:0:0:0:0:1", 80, True),
+    ("*.0.0.1:80", "127.0.0.1", 80, False),
+    ("[fe80::1%1]:80", "fe80::1%1", 80, True),
+    ("[fe80::1%1]:80", "fe80::1%2", 80, False),
 ])  # fmt: skip
 def test_grants_are_by_name_and_port(grant: str, host: str, port: int, may: bool) -> None:
-    assert _broker.permits([_broker._parsed(grant)], host, port) is may
+    assert _addresses.permits([_addresses.parsed(grant)], host, port) is may

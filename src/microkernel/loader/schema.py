@@ -275,6 +275,22 @@ def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key.replace("-", "_").replace(".", "_"): value for key, value in values.items()}
 
 
+def connection(value: Any, where: Where) -> str:
+    """``host:port``, ``address:port`` or ``network:port``; a port may be ``*``."""
+    wanted = 'a host and a port such as "api.example.com:443", or a network such as "10.20.0.0/16:5432"'
+    host, _, port = word(value, where).rpartition(":")
+    if not host or not (port == "*" or (port.isascii() and port.isdecimal() and len(port) <= 5)):
+        raise where.misfit(wanted, value)
+    if "/" in host:
+        from ipaddress import ip_network
+
+        try:
+            ip_network(host.strip("[]"))
+        except ValueError as cause:
+            raise where.misfit(f"{wanted} ({cause})", value) from None
+    return str(value)
+
+
 # The tables that manifests and the configuration share
 
 texts = list_of(word, "a list of texts")
@@ -322,7 +338,7 @@ PERMISSIONS: Schema = {
     "data.read": patterns,
     "data.write": patterns,
     "kernel": list_of(one_of("observe", "control"), 'a list of "observe" and "control"'),
-    "net": list_of(word, 'a list of addresses such as "api.example.com:443"'),
+    "net": list_of(connection, 'a list of addresses such as "api.example.com:443"'),
     "fs.read": texts,
     "fs.write": texts,
     "env": texts,

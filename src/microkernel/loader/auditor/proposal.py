@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -80,6 +81,8 @@ def _of(declared: Permissions, key: str) -> tuple[str, ...] | None:
 def _changes(key: str, given: tuple[str, ...] | None, used: tuple[str, ...], covers: Covers) -> Iterator[Change]:
     yield from (Change("+", key, value) for value in used if not _is_covered(key, value, given, covers))
     for value in given or ():
+        if key == "net" and "/" in value and used:
+            continue  # a network that a name among those that are used may lead to
         if not any(_covers(key, value, each, covers) or _covers(key, each, value, covers) for each in used):
             yield Change("-", key, value)
 
@@ -99,4 +102,15 @@ def _covers(key: str, pattern: str, value: str, covers: Covers) -> bool:
         return covers(pattern, value)
     if key in ("fs.read", "fs.write"):
         return PurePosixPath(pattern) in (PurePosixPath(value), *PurePosixPath(value).parents)
+    if key == "net" and "/" in pattern:
+        return _is_in_network(pattern, value)
     return (key, pattern) == ("kernel", "control") or fnmatchcase(value, pattern)
+
+
+def _is_in_network(pattern: str, value: str) -> bool:
+    network, _, port = pattern.rpartition(":")
+    address, _, on = value.rpartition(":")
+    try:
+        return port in ("*", on) and ip_address(address.strip("[]")) in ip_network(network.strip("[]"))
+    except ValueError:  # a name, or a network that is none
+        return False

@@ -1,0 +1,140 @@
+"""Which addresses a connection may be made to, by what was granted.
+
+A grant of a name is for addresses of the public internet alone: the owner of the name decides where it leads, and would
+otherwise decide it for this machine and its private network. Other addresses need a grant of an address or a network.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# This machine; the only name that leads there without a grant of an address.
+_LOCALHOST = "localhost"
+# The tables are ours because those of `ipaddress` differ from one version of Python to the next.
+_NOT_PUBLIC = tuple(map(ipaddress.IPv4Network, (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+    "224.0.0.0/3",  # multicast, reserved, broadcast
+    "168.63.129.16/32",  # what a machine in Azure asks for its own secrets
+)))  # fmt: skip
+_PUBLIC_6 = ipaddress.IPv6Network("2000::/3")
+_NOT_PUBLIC_6 = tuple(map(ipaddress.IPv6Network, (
+    "2001::/23",  # protocols, Teredo
+    "2001:db8::/32", "3fff::/20",  # documentation
+    "2002::/16",  # 6to4
+)))  # fmt: skip
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NONLOCAL = {4: "/proc/sys/net/ipv4/ip_nonlocal_bind", 6: "/proc/sys/net/ipv6/ip_nonlocal_bind"}
+
+
+class Grant(NamedTuple):
+    """``net`` of one of a plugin's permissions: a name, or a network (of one address, if an address was written)."""
+
+    name: str
+    network: Network | None
+    port: str
+
+    def is_for(self, port: int) -> bool:
+        return self.port in (str(port), "*")
+
+
+def parsed(grant: str) -> Grant:
+    """``host:port``, ``address:port`` or ``network:port``; an IPv6 address or network stands in brackets."""
+    host, _, port = grant.rpartition(":")
+    with suppress(ValueError):
+        if "/" in host:
+            return Grant("", ipaddress.ip_network(host.strip("[]")), port)
+        if address := as_address(host):
+            return Grant("", ipaddress.ip_network(address), port)
+    return Grant(plain(host), None, port)
+
+
+def plain(host: str) -> str:
+    return host.strip("[]").rstrip(".").lower()
+
+
+def as_address(host: str) -> Address | None:
+    """None for a name, and for an address with a zone, which is granted as it is written. An IPv4-mapped address is the
+    IPv4 address."""
+    try:
+        address = ipaddress.ip_address(plain(host))
+    except ValueError:
+        return None
+    if "%" in host:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def permits(grants: Iterable[Grant], host: str, port: int) -> bool:
+    """Whether a grant is for this host, by the very name or by the address that it is asked for, and this port."""
+    on_port = [grant for grant in grants if grant.is_for(port)]
+    address = as_address(host)
+    return _is_named(on_port, plain(host)) if address is None else _is_within(on_port, address)
+
+
+def leads_to(grants: Sequence[Grant], host: str, address: str, port: int) -> bool:
+    """Whether a host that ``permits`` lets pass may lead to this address, which it was looked up to be."""
+    found = as_address(_without_zone(address))
+    if found is None:
+        return False
+    on_port = [grant for grant in grants if grant.is_for(port)]
+    if as_address(_without_zone(plain(host))) is not None or _is_within(on_port, found):
+        return True
+    if plain(host) == _LOCALHOST:
+        return found.is_loopback
+    return is_public(found) and not is_own(found)
+
+
+def is_public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in _NOT_PUBLIC)
+    if address in _NAT64:  # the IPv4 address to which a network without IPv4 translates it
+        return is_public(ipaddress.IPv4Address(address.packed[-4:]))
+    return address in _PUBLIC_6 and not any(address in network for network in _NOT_PUBLIC_6)
+
+
+def is_own(address: Address) -> bool:
+    """Whether it is one of this machine's: the system lets a socket be bound to these, and to no other."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        if _binds_to_any(address.version):
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((str(address), 9))  # looks up the route; nothing is sent
+                return as_address(str(probe.getsockname()[0])) == address
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
+def _binds_to_any(version: int) -> bool:
+    try:
+        with open(_NONLOCAL[version], encoding="ascii") as setting:
+            return setting.read().strip() != "0"
+    except OSError:
+        return False
+
+
+def _without_zone(address: str) -> str:
+    return address.partition("%")[0]
+
+
+def _is_named(grants: Iterable[Grant], name: str) -> bool:
+    """``*.example.com``: a name below."""
+    return any(
+        grant.name == name or (grant.name.startswith("*.") and name.endswith(grant.name[1:]))
+        for grant in grants
+        if grant.network is None
+    )
+
+
+def _is_within(grants: Iterable[Grant], address: Address) -> bool:
+    return any(grant.network is not None and address in grant.network for grant in grants)
