@@ -72,6 +72,8 @@ for _ in range(100): threading.Thread(target=time.sleep, args=[5], daemon=True).
 DENIED = {
     "reading a file": ("open('/etc/passwd')", _WHOLE),
     "listing a folder": ("os.listdir('/home')", 'fs.read = ["/home"]'),
+    "moving a file out": ("open('mine', 'w').close(); os.rename('mine', '/srv/mine')", 'fs.write = ["/srv"]'),
+    "a link elsewhere": ("os.symlink('/etc/passwd', '/srv/link')", 'fs.write = ["/srv"]'),
     "a file by its number of bytes": ("open(b'/etc/passwd')", 'fs.read = ["/etc/passwd"]'),
     "writing what may be read": ("open('/etc/os-release', 'a')", 'fs.write = ["/etc/os-release"]'),
     "making a file": ("open('/var/new', 'w')", 'fs.write = ["/var"]'),

@@ -145,7 +145,10 @@ def _denial_behind(error: BaseException) -> KernelError | None:
         return None
     if isinstance(error, OSError):
         if _is_file_denied(error):
-            return _file_denied(os.fsdecode(error.filename))
+            target = error.filename2
+            if isinstance(target, str | bytes) and not _is_own(target):  # where a file was to be moved or linked to
+                return _file_denied(os.fsdecode(target), writing=True)
+            return _file_denied(os.fsdecode(error.filename), writing=target is not None)
         return _call_refused(error) if error.errno in (errno.EPERM, errno.EACCES) else None
     return _call_refused(error) if _REFUSED.search(_text_of(error)) else None
 
@@ -160,10 +163,20 @@ def _is_file_denied(error: OSError) -> bool:
     return error.errno == errno.EACCES
 
 
-def _file_denied(path: str) -> PermissionDenied | None:
-    """What is not there was to be made; what may be read already was to be written. Nobody is advised to grant all."""
+def _is_own(path: str | bytes) -> bool:
+    """Whether it is below the data folder, in which a confined plugin works, or its folder for temporary files."""
+    whole = os.path.realpath(os.fsdecode(path))
+    own = (os.environ.get("HOME"), os.environ.get("TMPDIR"))
+    return any(whole.startswith(os.path.realpath(folder) + os.sep) for folder in own if folder)
+
+
+def _file_denied(path: str, *, writing: bool = False) -> PermissionDenied | None:
+    """What is not there was to be made; what may be read already was to be written. Nobody is advised to grant all.
+    ``writing``: an entry of its folder was to be changed."""
     whole = os.path.abspath(path)
-    if os.path.lexists(whole) or _bounds.level == "wasm":
+    if writing and _bounds.level != "wasm":
+        action, what = "fs.write", _nearest(os.path.dirname(whole))
+    elif os.path.lexists(whole) or _bounds.level == "wasm":
         action, what = ("fs.write" if _may_read(whole) else "fs.read"), whole
     else:
         action, what = "fs.write", _nearest(whole)
