@@ -99,3 +99,12 @@ def test_the_file_and_the_program_say_the_same(tmp_path: Path) -> None:
         Kernel(config={"isolation": "proces"})
     assert of_file.value.text.removeprefix(str(path)) == of_program.value.text.removeprefix("config")
     assert of_file.value.id == of_program.value.id
+
+
+def test_limits_are_taken_under_the_names_that_they_are_to_have() -> None:
+    config = KernelConfig(limits={"kill_grace": 1, "full_mailbox_timeout": 2, "kernel_memory": "3MiB"})
+    assert config.limits == {"insist": 1.0, "block": 2.0, "kept": 3 << 20}
+    with pytest.raises(ConfigError, match=r"MK0110 .*limits\.shared_memory must be left out where shared is given"):
+        KernelConfig(limits={"shared": 1, "shared_memory": 2})
+    with pytest.raises(ConfigError, match=r"MK0110 .*limits\.kill_grace must be"):
+        KernelConfig(limits={"kill_grace": "soon"})

@@ -9,14 +9,14 @@ from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import ApprovalRules, Group, KernelConfig, PluginConfig
 from microkernel.loader import schema
 from microkernel.loader.files import read_toml, shown
-from microkernel.loader.schema import DETERMINISM, LIMITS, SUPERVISION, Schema, Where
+from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
 
 _PLUGIN: Schema = {
     "enabled": schema.flag,
     "isolation": schema.level,
     "concurrency": schema.whole(1),
     "permissions": schema.permissions,
-    "limits": schema.table(LIMITS),
+    "limits": schema.limits,
     "supervision": schema.table(SUPERVISION),
     "determinism": schema.table(DETERMINISM),
     "config": schema.free_table,
@@ -34,10 +34,10 @@ _KERNEL: Schema = {
     "data_dir": schema.text,
     "language": schema.one_of("en", "zh"),
     "log_level": schema.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-    "limits": schema.table(LIMITS),
-    "plugin": schema.tables(schema.made(PluginConfig, _PLUGIN)),
-    "group": schema.tables(schema.made(Group, _GROUP)),
-    "approvals": schema.made(ApprovalRules, {"pin": schema.one_of("version", "bytes")}),
+    "limits": schema.limits,
+    "plugin": schema.tables(schema.made(PluginConfig, schema.table(_PLUGIN))),
+    "group": schema.tables(schema.made(Group, schema.table(_GROUP))),
+    "approvals": schema.made(ApprovalRules, schema.table({"pin": schema.one_of("version", "bytes")})),
 }
 
 

@@ -18,7 +18,7 @@ from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Sup
 from microkernel.loader import schema
 from microkernel.loader.byte_scan import MANIFEST_BYTES, SOURCE_BYTES, check_values, scan_toml
 from microkernel.loader.files import check_size, is_folder, is_there, parse_toml, read_text, shown
-from microkernel.loader.schema import DETERMINISM, LIMITS, SUPERVISION, Schema, Where
+from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
 
 ENTRIES = ("__init__.py", "plugin.py")
 """What a folder's code begins with: the first of these that is there."""
@@ -45,9 +45,9 @@ _MANIFEST: Schema = {
     "dependencies": schema.list_of(schema.dependency, 'a list of requirements such as "httpx>=0.28"'),
     "concurrency": schema.whole(1),
     "permissions": schema.permissions,
-    "limits": schema.made(Limits, LIMITS),
-    "supervision": schema.made(Supervision, SUPERVISION),
-    "determinism": schema.made(Determinism, DETERMINISM),
+    "limits": schema.made(Limits, schema.limits),
+    "supervision": schema.made(Supervision, schema.table(SUPERVISION)),
+    "determinism": schema.made(Determinism, schema.table(DETERMINISM)),
     "config": schema.free_table,
 }
 _OF_PROJECT = ("name", "version", "description", "dependencies", "requires-python")

@@ -242,11 +242,11 @@ def tables(item: Check) -> Check:
     return check
 
 
-def made(kind: Callable[..., T], schema: Schema) -> Callable[[Any, Where], T]:
-    """A table of known keys, as an object with a field for each."""
+def made(kind: Callable[..., T], read: Check) -> Callable[[Any, Where], T]:
+    """What ``read`` makes of a table, as an object with a field for each key."""
 
     def check(value: Any, where: Where) -> T:
-        return kind(**as_fields(read_table(value, schema, where)))
+        return kind(**as_fields(read(value, where)))
 
     return check
 
@@ -323,6 +323,25 @@ LIMITS: Schema = {
     "keys": whole(0),
     "lines": whole(0),
 }
+NEW_NAMES: Mapping[str, str] = {
+    "kill_grace": "insist",
+    "full_mailbox_timeout": "block",
+    "kernel_memory": "kept",
+    "shared_memory": "shared",
+}
+"""Limits that are to have another name: both are taken, and each is kept under the one on the right."""
+_EITHER: Schema = {**LIMITS, **{new: LIMITS[old] for new, old in NEW_NAMES.items()}}
+
+
+def limits(value: Any, where: Where) -> dict[str, Any]:
+    """Raises MK0110 where one limit is given under both of its names."""
+    given = read_table(value, _EITHER, where)
+    for new, old in NEW_NAMES.items():
+        if new in given and old in given:
+            raise where.below(new).misfit(f"left out where {old} is given", given[new])
+    return {NEW_NAMES.get(key, key): each for key, each in given.items()}
+
+
 DETERMINISM: Schema = {"clock": moment, "seed": whole(0)}
 SUPERVISION: Schema = {
     "restart": one_of("permanent", "transient", "temporary"),
