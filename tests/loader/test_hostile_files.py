@@ -15,6 +15,7 @@ from microkernel.errors import KernelError, ManifestError, PluginLoadError
 from microkernel.kernel.resolver import satisfies
 from microkernel.loader import FileLoader, archives, discover, snapshot
 from microkernel.loader.auditor import audit
+from microkernel.loader.beneath import Beneath
 from microkernel.loader.byte_scan import scan_source, scan_toml
 from microkernel.loader.links import linked_sources
 from microkernel.wire.topics import covers
@@ -200,8 +201,8 @@ def test_links_that_lead_to_each_other_are_counted_together(tmp_path: Path) -> N
     folder = folder_of(tmp_path)
     (folder / "first").symlink_to(tmp_path / "stage0")
     (tmp_path / "stage6").mkdir()
-    with pytest.raises(PluginLoadError) as caught:
-        linked_sources(str(folder))
+    with Beneath(str(folder), follows=True) as tree, pytest.raises(PluginLoadError) as caught:
+        linked_sources(tree, [*tree.folders()])
     assert caught.value.id == "MK0102"
 
 

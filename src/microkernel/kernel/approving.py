@@ -90,5 +90,6 @@ class Approving:
         return self._look(found, manifest, level)
 
     def _look(self, found: Found, manifest: Manifest, level: Level) -> Request:
-        snapshot = self.loader.snapshot(found, [name for name in self.registry.names() if name != found.name])
+        peers = [name for name in self.registry.names() if name != found.name]
+        snapshot = self.loader.snapshot(found, peers, level)
         return Request(self.approvals.review(found, manifest, level, snapshot), found, manifest, level, snapshot)

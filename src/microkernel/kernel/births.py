@@ -66,13 +66,14 @@ class Births:
         self._project = project
         self._approvals = approvals
         self.switch: Switch
+        self.report: Callable[[str, str, KernelError], object]
 
     def load(self, record: Record, manifest: Manifest, level: Level, snapshot: Snapshot | None) -> Instance:
         """The next generation, loaded and constructed; from its source as it is now, or from a snapshot that was let in
         before. Raises PluginLoadError and its kin, PluginHeld, DiedEarly."""
         if snapshot is None:
-            snapshot = self._loader.snapshot(record.found, self._peers(record))
-            _check_links(snapshot, level)
+            snapshot = self._loader.snapshot(record.found, self._peers(record), level)
+            self._report_links(record, snapshot, level)
             permissions = self._approvals.admit(record.found, manifest, level, snapshot)
         else:
             permissions = self._approvals.effective(manifest, level)
@@ -109,6 +110,15 @@ class Births:
         """Give it its state and have it start. Raises PluginLoadError, DiedEarly."""
         instance.place.send(messages.Start(state or messages.NOTHING, from_version))
         self._wait(instance, messages.Started, instance.manifest.limits.start, "MK0202")
+
+    def _report_links(self, record: Record, snapshot: Snapshot, level: Level) -> None:
+        """Report the links that lead out of the plugin's folder; again only for others than before."""
+        known = record.snapshot.leaving if record.snapshot is not None else ()
+        for link in snapshot.leaving:
+            if link not in known:
+                path = os.path.join(snapshot.root, link)
+                fields = {"path": path, "target": os.path.realpath(path), "level": level}
+                self.report("notice", record.name, PluginLoadError("MK0156", **fields))
 
     def _wait(self, instance: Instance, kind: type, seconds: float, too_late: str) -> object:
         news = instance.wait_for(kind, seconds)
@@ -171,13 +181,6 @@ class Births:
             writes=_with_own(may.data_write, instance.name),
             project=self._project,
         )
-
-
-def _check_links(snapshot: Snapshot, level: Level) -> None:
-    """Raises PluginLoadError MK0137 for a linked folder that a confined level would take from outside the plugin's."""
-    if snapshot.leaving and level in ("sandbox", "wasm"):
-        path = os.path.join(snapshot.root, snapshot.leaving[0])
-        raise PluginLoadError("MK0137", path=path, target=os.path.realpath(path), level=level)
 
 
 def _listed(patterns: tuple[str, ...] | None) -> list[str] | None:

@@ -124,6 +124,7 @@ class Core(Approving, Buried, Texts):
             self.journal,
         )  # fmt: skip
         self.births = births
+        births.report = self._complain
         self._audits = Audits(self.journal)
         endings = Endings(self.journal)
         remains = Remains(self.router, self.subscribing, self.reactor, self.journal)

@@ -36,8 +36,7 @@ class Found:
 class Snapshot:
     """A plugin's source as it was at one moment. ``sources`` maps paths below ``root`` to bytes; ``entry`` is one of
     them; ``package`` says that relative imports have a package to be relative to. ``files`` has the SHA-256 of every
-    file, of data too, and ``digest`` is one for them all. ``leaving``: links to folders with sources, in ``root``, that
-    lead out of it."""
+    file, of data too, and ``digest`` is one for them all. ``leaving``: links in ``root`` that lead out of it."""
 
     root: str
     entry: str
@@ -58,9 +57,10 @@ class Loader(Protocol):
     def find(self, path: str) -> Found:
         """The plugin at one path. Its ``error`` is set where there is none."""
 
-    def snapshot(self, found: Found, peers: Sequence[str]) -> Snapshot:
-        """Read the source. Raises PluginLoadError for what cannot run: bad syntax, not UTF-8, no ``class Plugin``, an
-        import of one of ``peers``, a missing dependency."""
+    def snapshot(self, found: Found, peers: Sequence[str], level: Level = "process") -> Snapshot:
+        """Read the source, for the level at which it is going to run. Raises PluginLoadError for what cannot run: bad
+        syntax, not UTF-8, no ``class Plugin``, an import of one of ``peers``, a missing dependency; at a confined level
+        a link that leads out of the plugin's folder, which is not read."""
 
 
 class Lock(Protocol):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from microkernel.errors import KernelError, PluginLoadError
+from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.config import read_config
 from microkernel.loader.discovery import ENTRY_POINT, check_places, discover, find
@@ -34,9 +35,9 @@ class FileLoader:
         self._remember([found])
         return found
 
-    def snapshot(self, found: Found, peers: Sequence[str]) -> Snapshot:
+    def snapshot(self, found: Found, peers: Sequence[str], level: Level = "process") -> Snapshot:
         try:
-            return snapshot(found, peers, frozenset(self._homes))
+            return snapshot(found, peers, frozenset(self._homes), level)
         except KernelError:
             raise
         except Exception as mistake:  # a parser's: whatever a text can make it raise, it is this plugin's failure

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import Any, TypeVar
 
 from microkernel.errors import KernelError, shortage_in, valid_text
 from microkernel.loader import archives
+from microkernel.loader.beneath import open_regular
 
 E = TypeVar("E", bound=KernelError)
 
@@ -28,12 +28,8 @@ def read_bytes(path: str, error: type[KernelError], most: int | None = None) -> 
         check_size(len(archived), most, path, error)
         return archived
     try:
-        # A pipe would be waited for, a device would never end.
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise error("MK0102", path=shown(path), reason="it is not a regular file")
-        check_size(found.st_size, most, path, error)
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
+            check_size(os.fstat(file.fileno()).st_size, most, path, error)
             content = file.read(-1 if most is None else most + 1)
         check_size(len(content), most, path, error)  # it may have grown
         return content

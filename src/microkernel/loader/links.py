@@ -1,68 +1,68 @@
-"""Sources behind links to folders: a plugin imports them as Python would.
+"""The links in a plugin's folder: which of them leave it, and the sources behind those that lead to folders, which a
+plugin imports as Python would.
 
-A link that leads out of the plugin's folder is followed too, and known: a confined level refuses it, since what lies
-there was not granted with the plugin.
+What lies outside was not granted with the plugin: a confined level refuses such a link, other levels follow it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import NamedTuple
 
 from microkernel.errors import PluginLoadError
+from microkernel.loader.beneath import Beneath, Folder
 from microkernel.loader.files import shown
 
 _MOST = 5_000
 """Files and folders behind all links: more is not a package of modules."""
+_ENVIRONMENT = "pyvenv.cfg"
+"""A virtual environment has links to the interpreter that made it."""
 
 
-class Linked(NamedTuple):
-    """The sources behind a plugin's links, as relative POSIX paths, and the links among them that lead out."""
+def leaving_links(tree: Beneath, folders: Sequence[Folder]) -> Mapping[str, str]:
+    """The links that lead out, with where they point; not those in environments and hidden folders, which no plugin
+    is made of and no level follows."""
+    environments = tuple(f"{each.path}/" for each in folders if each.path and _ENVIRONMENT in each.others)
+    links = (_join(each.path, name) for each in folders for name in each.links)
+    own = (link for link in links if not is_aside(link) and not link.startswith(environments))
+    return {link: target for link in own if (target := tree.leads_out(link))}
 
-    sources: list[str]
-    leaving: list[str]
+
+def is_aside(path: str) -> bool:
+    """Whether something lies in a folder that is hidden, or kept by a package manager."""
+    return any(part.startswith(".") or part == "node_modules" for part in path.split("/")[:-1])
 
 
-def linked_sources(root: str) -> Linked:
-    """Raises PluginLoadError MK0102 where a link leads to too much."""
-    found = Linked([], [])
-    real = os.path.realpath(root)
+def linked_sources(tree: Beneath, folders: Sequence[Folder]) -> list[str]:
+    """The sources behind links to folders, as relative POSIX paths. Raises PluginLoadError MK0102 where links lead to
+    too much."""
     seen = count()
-    for parent, folders, _ in os.walk(root):
-        inside = _relative(parent, root)
-        folders[:] = sorted(name for name in folders if name.isidentifier())
-        for name in folders:
-            path = os.path.join(parent, name)
-            if os.path.islink(path):
-                behind = _sources_behind(path, (os.path.realpath(parent),), seen)
-                sources = [_join(inside, name, each) for each in behind]
-                found.sources.extend(sources)
-                if sources and not _is_in(os.path.realpath(path), real):
-                    found.leaving.append(_join(inside, name))
+    found: list[str] = []
+    for folder in folders:
+        if all(part.isidentifier() for part in folder.path.split("/") if part):
+            above = (os.path.realpath(os.path.join(tree.root, folder.path)),)
+            for name in sorted(folder.folders):
+                if name in folder.links and name.isidentifier():
+                    found.extend(_sources_behind(tree, _join(folder.path, name), above, seen))
     return found
 
 
-def _sources_behind(link: str, above: tuple[str, ...], seen: Iterator[int]) -> Iterator[str]:
+def _sources_behind(tree: Beneath, link: str, above: tuple[str, ...], seen: Iterator[int]) -> Iterator[str]:
     """A link back to a folder that leads here has no end, and is left out. ``seen`` counts what lies behind all links:
     a few that lead to each other's folders give a path for each order in which they can be followed."""
-    if any(_is_in(each, os.path.realpath(link)) for each in above):
+    path = os.path.join(tree.root, link)
+    if any(_is_in(each, os.path.realpath(path)) for each in above) or (not tree.follows and tree.leads_out(link)):
         return
-    for parent, folders, names in os.walk(link):
+    for parent, folders, names in os.walk(path):
         if any(next(seen) >= _MOST for _ in (parent, *folders, *names)):
-            raise PluginLoadError("MK0102", path=shown(link), reason=f"the links lead to more than {_MOST} files")
-        inside = _relative(parent, link)
+            raise PluginLoadError("MK0102", path=shown(path), reason=f"the links lead to more than {_MOST} files")
+        inside = _join(link, "" if parent == path else os.path.relpath(parent, path))
         folders[:] = sorted(name for name in folders if name.isidentifier())
         for name in folders:
-            if os.path.islink(path := os.path.join(parent, name)):
-                behind = _sources_behind(path, (*above, os.path.realpath(parent)), seen)
-                yield from (_join(inside, name, each) for each in behind)
+            if os.path.islink(os.path.join(parent, name)):
+                yield from _sources_behind(tree, _join(inside, name), (*above, os.path.realpath(parent)), seen)
         yield from (_join(inside, name) for name in sorted(names) if name.endswith(".py") and name[:-3].isidentifier())
-
-
-def _relative(folder: str, root: str) -> str:
-    return "" if folder == root else os.path.relpath(folder, root)
 
 
 def _join(*parts: str) -> str:

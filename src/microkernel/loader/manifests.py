@@ -16,12 +16,14 @@ from typing import Any
 from microkernel.errors import ManifestError, valid_text
 from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Supervision
 from microkernel.loader import schema
+from microkernel.loader.beneath import Beneath
 from microkernel.loader.byte_scan import MANIFEST_BYTES, SOURCE_BYTES, check_values, scan_toml
 from microkernel.loader.files import check_size, is_folder, is_there, parse_toml, read_text, shown
 from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
 
 ENTRIES = ("__init__.py", "plugin.py")
 """What a folder's code begins with: the first of these that is there."""
+_FILES = ("plugin.toml", "pyproject.toml", *ENTRIES)
 
 # A name is also that of a folder, in which other names are put beside it.
 LONGEST_NAME = 100
@@ -60,9 +62,26 @@ def read_manifest(path: str, defaults: Mapping[str, Any] | None = None) -> Manif
     TOML), MK0124 (requirements), MK0139 and MK0141 to MK0144 (too large, too deep, too long). Not for wrong code:
     nobody looks at that here.
     """
+    try:
+        return _read_manifest(path, defaults or {})
+    except ManifestError as error:
+        raise _without_content(path, error) from None
+
+
+def _without_content(path: str, error: ManifestError) -> ManifestError:
+    """An error over a file behind a link that leaves the plugin's folder quotes nothing of it: MK0157."""
+    file = next((name for name in _FILES if error.fields.get("path") == shown(os.path.join(path, name))), "")
+    if error.id in ("MK0101", "MK0102") or not file or not os.path.isdir(path):
+        return error
+    with Beneath(path) as tree:
+        target = tree.leads_out(file)
+    return ManifestError("MK0157", path=error.fields["path"], target=target) if target else error
+
+
+def _read_manifest(path: str, defaults: Mapping[str, Any]) -> Manifest:
     source, written = _folder(path) if is_folder(path) else _file(path)
     check_values(written, source, ManifestError)
-    values = {"name": stem(path), **(defaults or {}), **written}
+    values = {"name": stem(path), **defaults, **written}
     manifest = Manifest(**schema.as_fields(schema.read_table(values, _MANIFEST, Where(source, ManifestError))))
     check_name(manifest.name, source)
     return manifest

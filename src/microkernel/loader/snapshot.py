@@ -11,15 +11,16 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from microkernel.errors import PluginLoadError, valid_text
-from microkernel.kernel.manifest import Manifest
+from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader import archives
+from microkernel.loader.beneath import Beneath, Folder
 from microkernel.loader.byte_scan import SOURCE_BYTES
 from microkernel.loader.discovery import ENTRY_POINT, location
 from microkernel.loader.file_hashes import FileHashes, cache_file
 from microkernel.loader.files import check_size, read_bytes, shown, unreadable
 from microkernel.loader.imports import check_imports, is_installed
-from microkernel.loader.links import linked_sources
+from microkernel.loader.links import leaving_links, linked_sources
 from microkernel.loader.syntax import SourceFacts, facts_of
 
 if TYPE_CHECKING:
@@ -32,15 +33,18 @@ MOST_SOURCE = 32 << 20
 MOST_DATA = 1 << 30
 
 
-def snapshot(found: Found, peers: Sequence[str], homes: Collection[str] = ()) -> Snapshot:
-    """Read a plugin and check it. ``homes``: folders where other plugins are known to lie; its own is known.
+def snapshot(
+    found: Found, peers: Sequence[str], homes: Collection[str] = (), level: Level = "process"
+) -> Snapshot:
+    """Read a plugin and check it. ``homes``: folders where other plugins are known to lie; its own is known. ``level``:
+    where it is going to run.
 
     Raises PluginLoadError: MK0101 or MK0102 (cannot be read), MK0103 (syntax), MK0104 (not UTF-8), MK0105 and MK0106
-    (``class Plugin``), MK0117 (packages), MK0118 (imports of a peer), MK0119 (version of Python), MK0139 to MK0141 (too
-    large, too much, too deep). Not for what only running it shows.
+    (``class Plugin``), MK0117 (packages), MK0118 (imports of a peer), MK0119 (version of Python), MK0137 (a link that
+    leaves, at a confined level), MK0139 to MK0141 (too large, too much, too deep). Not for what only running it shows.
     """
     check_python(found.manifest)
-    taken = take(found.path)
+    taken = take(found.path, level)
     facts = {name: facts_of(data, os.path.join(taken.root, name)) for name, data in taken.sources.items()}
     check_plugin_class(facts[taken.entry], _path(taken, taken.entry))
     check_dependencies(found.manifest)
@@ -51,8 +55,8 @@ def snapshot(found: Found, peers: Sequence[str], homes: Collection[str] = ()) ->
     return taken
 
 
-def take(path: str) -> Snapshot:
-    """Read the sources of a ``Found.path``, unchecked. Raises PluginLoadError MK0101 or MK0102."""
+def take(path: str, level: Level = "process") -> Snapshot:
+    """Read the sources of a ``Found.path``, unchecked. Raises PluginLoadError MK0101, MK0102 or MK0137."""
     place, entry = location(path)
     if not entry:
         name = os.path.basename(place)
@@ -62,25 +66,43 @@ def take(path: str) -> Snapshot:
     if archived is not None:
         check_amount(place, archived)
         return _of_archive(place, entry, archives.files_in(place) or {})
-    own = [*plugin_files(place)]
-    linked = linked_sources(place)
-    files = sorted({*own, *linked.sources})
-    check_amount(place, {name: _size(os.path.join(place, name)) for name in files})
-    sources = {name: _read_source(os.path.join(place, name)) for name in files if _is_source(name)}
+    try:
+        with Beneath(place, follows=level not in ("sandbox", "wasm")) as tree:
+            return _of_folder(tree, entry, level)
+    except OSError as cause:
+        raise unreadable(cause.filename or place, cause, PluginLoadError) from None
+
+
+def _of_folder(tree: Beneath, entry: str, level: Level) -> Snapshot:
+    folders = list(_folders(tree))
+    leaving = leaving_links(tree, folders)
+    if not tree.follows:
+        for link, target in leaving.items():
+            raise PluginLoadError("MK0137", path=shown(os.path.join(tree.root, link)), target=target, level=level)
+    files = sorted({*_names(folders), *linked_sources(tree, folders)})
+    check_amount(tree.root, {name: _size(tree, name) for name in files})
+    sources = {name: _read_source(tree, name) for name in files if _is_source(name)}
     if entry not in sources:
-        raise PluginLoadError("MK0101", path=shown(os.path.join(place, entry)))
-    shas = [(name, _sha(sources[name]) if name in sources else _data_sha(os.path.join(place, name))) for name in files]
-    return replace(_snapshot(place, entry, "__init__.py" in sources, sources, shas), leaving=tuple(linked.leaving))
+        raise PluginLoadError("MK0101", path=shown(os.path.join(tree.root, entry)))
+    shas = [(name, _sha(sources[name]) if name in sources else _data_sha(tree, name, leaving)) for name in files]
+    return replace(_snapshot(tree.root, entry, "__init__.py" in sources, sources, shas), leaving=tuple(leaving))
 
 
-def _read_source(path: str) -> bytes:
-    return read_bytes(path, PluginLoadError, SOURCE_BYTES)
+def _read_source(tree: Beneath, name: str) -> bytes:
+    path = os.path.join(tree.root, name)
+    try:
+        with tree.open(name) as file:
+            data = file.read(SOURCE_BYTES + 1)
+    except (OSError, ValueError) as cause:
+        raise unreadable(path, cause, PluginLoadError) from None
+    check_size(len(data), SOURCE_BYTES, path, PluginLoadError)
+    return data
 
 
-def _size(path: str) -> int:
+def _size(tree: Beneath, name: str) -> int:
     """In bytes, of a regular file; a source that is not there is told where it is read."""
     try:
-        found = os.stat(path)
+        found = os.stat(os.path.join(tree.root, name)) if tree.follows else tree.stat(name)
     except OSError:
         return 0
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
@@ -137,22 +159,27 @@ def _path(taken: Snapshot, name: str) -> str:
 # Files
 
 
-def plugin_files(folder: str) -> Iterator[str]:
+def plugin_files(tree: Beneath) -> Iterator[str]:
     """All files below, as relative POSIX paths. Links to folders count as files; what is behind: ``links.py``. Raises
-    PluginLoadError for a folder that cannot be read: a part of a plugin is not the plugin; MK0140 for too many."""
+    OSError for a folder that cannot be read: a part of a plugin is not the plugin; PluginLoadError MK0140 for too many.
+    """
+    return _names(_folders(tree))
+
+
+def _folders(tree: Beneath) -> Iterator[Folder]:
     number = 0
-    for parent, folders, names in os.walk(folder, onerror=_raise_unreadable):
-        number += len(folders) + len(names)
-        _check_number(folder, number)
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        names += [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        inside = os.path.relpath(parent, folder)
-        yield from (os.path.normpath(os.path.join(inside, name)).replace(os.sep, "/") for name in sorted(names))
+    for folder in tree.folders():
+        number += len(folder.folders) + len(folder.others)
+        _check_number(tree.root, number)
+        folder.folders[:] = [name for name in folder.folders if name != "__pycache__"]
+        yield folder
 
 
-def _raise_unreadable(cause: OSError) -> None:
-    if not isinstance(cause, FileNotFoundError):  # it has just gone
-        raise unreadable(cause.filename, cause, PluginLoadError) from None
+def _names(folders: Iterable[Folder]) -> Iterator[str]:
+    for folder in folders:
+        links = set(folder.links)
+        names = [*folder.others, *(name for name in folder.folders if name in links)]
+        yield from (f"{folder.path}/{name}".lstrip("/") for name in sorted(names))
 
 
 def _is_source(name: str) -> bool:
@@ -160,15 +187,16 @@ def _is_source(name: str) -> bool:
     return name.endswith(".py") and all(part.isidentifier() for part in name.removesuffix(".py").split("/"))
 
 
-def _data_sha(path: str) -> bytes:
-    """Of a data file, however large. A link that leads nowhere (editors leave such) or to a folder counts as where it
-    leads, a pipe as empty."""
+def _data_sha(tree: Beneath, name: str, leaving: Collection[str]) -> bytes:
+    """Of a data file, however large. A link that leads nowhere (editors leave such), to a folder, or out of an
+    environment counts as where it leads, a pipe as empty."""
+    path = os.path.join(tree.root, name)
     try:
-        if os.path.islink(path) and not os.path.isfile(path):
+        if os.path.islink(path) and not (os.path.isfile(path) and (name in leaving or not tree.leads_out(name))):
             return _sha(os.fsencode(os.readlink(path)))
         if not stat.S_ISREG(os.stat(path).st_mode):
             return _sha(b"")
-        with open(path, "rb") as file:
+        with tree.open(name) as file:
             return _hashes().sha256(file)
     except OSError as cause:
         raise unreadable(path, cause, PluginLoadError) from None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader
 
 from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.manifest import Manifest
@@ -13,6 +14,7 @@ from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
 from microkernel.loader.auditor.proposal import Change, Covers, IsGiven, Table, compare, propose, undeclared
 from microkernel.loader.auditor.source import LARGEST, imported, look, look_at_data
+from microkernel.loader.beneath import Beneath, LinkLeaves, NotRegular, open_regular
 from microkernel.loader.discovery import location
 from microkernel.loader.files import shown, unforeseen, unreadable
 from microkernel.loader.schema import PERMISSIONS
@@ -73,10 +75,10 @@ def _unread(found: Found, error: PluginLoadError) -> Report:
 def _audit(found: Found, peers: Sequence[str], homes: Collection[str], covers: Covers, is_public: IsGiven) -> Report:
     place, entry = location(found.path)
     files, left_out = _files(place)
-    read = _read_all(place, files)
+    read, unread = _read_all(place, files)
     os.path.abspath(place)  # where the working folder is gone, there is nothing that is meant from it
     forbidden = _forbidden(found, place, entry, read, set(peers), homes)
-    seen = [*left_out, *_left_unread(place, len(files) - len(read))]
+    seen = [*left_out, *unread]
     for file, data in read.items():
         seen += _look(os.path.join(place, file) if file else place, data, found.name, forbidden)
     own = os.path.abspath(place)
@@ -135,7 +137,7 @@ def _files(place: str) -> tuple[list[str], list[Seen]]:
         return [""], []
     files: list[str] = []
     environments: set[str] = set()
-    for file in plugin_files(place):
+    for file in _listed(place):
         if os.path.basename(file) == "pyvenv.cfg" and "/" in file:
             environments.add(os.path.dirname(file) + "/")
         elif len(files) < MOST_FILES and not file.startswith((*environments, ".git/")):
@@ -147,31 +149,45 @@ def _files(place: str) -> tuple[list[str], list[Seen]]:
     return kept, [Finding(whole, "MK0804", {"reason": reason}) for reason in reasons]
 
 
-def _read_all(place: str, files: Sequence[str]) -> dict[str, bytes]:
-    """Sources first: they are what must not be missed."""
-    read: dict[str, bytes] = {}
-    size = 0
-    for file in sorted(files, key=lambda file: not (file or place).endswith(".py")):
-        if size <= MOST_BYTES:
-            read[file] = _read(os.path.join(place, file) if file else place)
-            size += len(read[file])
-    return read
-
-
-def _left_unread(place: str, count: int) -> list[Seen]:
-    reason = f"more than {MOST_BYTES >> 20} MiB in all: {count} files are left out"
-    return [Finding(Place(shown(place)), "MK0804", {"reason": reason})] if count else []
-
-
-def _read(path: str) -> bytes:
-    """The beginning of a file, a little more than is looked at; nothing of a pipe, or of a link that leads nowhere."""
+def _listed(place: str) -> Iterator[str]:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return b""
-        with open(path, "rb") as file:
+        with Beneath(place) as tree:
+            yield from plugin_files(tree)
+    except OSError as cause:
+        raise unreadable(cause.filename or place, cause, PluginLoadError) from None
+
+
+def _read_all(place: str, files: Sequence[str]) -> tuple[dict[str, bytes], list[Seen]]:
+    """What is in them, and what is left out. Sources first: they are what must not be missed."""
+    if files == [""]:
+        return {"": _read(place, partial(open_regular, place))}, []
+    read: dict[str, bytes] = {}
+    left: list[Seen] = []
+    size = 0
+    with Beneath(place) as tree:
+        for number, file in enumerate(sorted(files, key=lambda file: not file.endswith(".py"))):
+            if size > MOST_BYTES:
+                reason = f"more than {MOST_BYTES >> 20} MiB in all: {len(files) - number} files are left out"
+                return read, [*left, Finding(Place(shown(place)), "MK0804", {"reason": reason})]
+            path = os.path.join(place, file)
+            try:
+                read[file] = _read(path, partial(tree.open, file))
+            except LinkLeaves as link:
+                left.append(Finding(Place(shown(path)), "MK0804", {"reason": str(link.strerror)}))
+            size += len(read.get(file, b""))
+    return read, left
+
+
+def _read(path: str, opened: Callable[[], BufferedReader]) -> bytes:
+    """The beginning of a file, a little more than is looked at; nothing of a pipe, or of a link that leads nowhere.
+    Raises LinkLeaves."""
+    try:
+        with opened() as file:
             return file.read(LARGEST + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotRegular, IsADirectoryError):
         return b""
+    except LinkLeaves:
+        raise
     except (OSError, ValueError) as cause:
         raise unreadable(path, cause, PluginLoadError) from None
 

@@ -178,8 +178,10 @@ def _stamp(path: str) -> Stamp | None:
 def _read(path: str, stamp: Stamp) -> bytes | None:
     """None for what is too large, or cannot be read: the kernel says so when it tries to."""
     try:
-        with open(path, "rb") as file:
-            return file.read() if stamp[1] <= _LARGE else None
+        # A pipe may have taken the file's place since: it must not be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+            is_readable = stat.S_ISREG(os.fstat(file.fileno()).st_mode) and stamp[1] <= _LARGE
+            return file.read(_LARGE) if is_readable else None
     except OSError:
         return None
 
