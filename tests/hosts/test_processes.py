@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
+from microkernel.hosts import _processes
+from microkernel.hosts._lock_usage import MOST, count_locks
 from microkernel.hosts._processes import is_stopped, is_waiting
 from microkernel.kernel.manifest import KernelConfig
 from microkernel.testing.stage import plugin
@@ -56,3 +58,59 @@ def test_a_limit_that_nobody_set_protects_nobody(tmp_path: Path) -> None:
         config = KernelConfig(data_dir=str(tmp_path / "data"), limits=limits)
         with Kernel(tmp_path / "p.py", config, isolation="process") as kernel:
             assert kernel.info("p").protections["files"] == shown
+
+
+_LOCKS = """
+import fcntl, tempfile
+file = tempfile.TemporaryFile()
+for at in range({count}): fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * at)
+print(flush=True); time.sleep(1000)
+"""
+
+
+def locks_of(pid: int) -> int:
+    looking = count_locks(pid)
+    while True:
+        try:
+            next(looking)
+        except StopIteration as end:
+            return int(end.value)
+
+
+@pytest.mark.parametrize("count", [0, 3, MOST + 10])
+def test_record_locks_are_counted(count: int) -> None:
+    command = [sys.executable, "-c", f"import time{_LOCKS.format(count=count)}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        assert locks_of(running.pid) == count
+        running.kill()
+    assert locks_of(running.pid) == 0
+
+
+_ZEROES = """
+import ctypes
+libc = ctypes.CDLL(None); libc.mmap.restype = ctypes.c_void_p
+size, step = 6 << 30, 2 << 20
+start = libc.mmap(None, ctypes.c_size_t(size), 1, 0x4022, -1, ctypes.c_long(0))
+libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), 15)
+libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), 22)
+print(flush=True); time.sleep(1000)
+"""
+
+
+def test_pages_of_zeroes_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    files: list[str] = []
+    with subprocess.Popen([sys.executable, "-c", f"import time{_ZEROES}"], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        told_of = _processes._told_of
+        monkeypatch.setattr(_processes, "_told_of", lambda pid, file: files.append(file) or told_of(pid, file))
+        if int(_processes.fields_of(running.pid, "status")[b"VmPTE"].split()[0]) < 8 * 1024:
+            running.kill()
+            pytest.skip("this system makes no page tables for them")
+        files.clear()
+        found = _processes.statistics_of(running.pid, ())
+        running.kill()
+    assert 0 < found["memory"] < 64 << 20
+    assert "smaps_rollup" not in files

@@ -13,7 +13,7 @@ from microkernel import Kernel
 from microkernel.kernel.manifest import KernelConfig
 
 PLUGIN = '''
-import asyncio, ctypes, mmap, os, signal, socket, sqlite3, ssl, stat, subprocess, sys, tempfile, threading, time
+import asyncio, ctypes, mmap, os, signal, socket, sqlite3, ssl, stat, struct, subprocess, sys, tempfile, threading, time
 from microkernel import IPlugin, expose
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -51,6 +51,19 @@ async def main():
     return line
 result = asyncio.run(main()) == b'hello\\n'
 """,
+    "more than a socket holds, written in an event loop": """
+async def main():
+    a, b = socket.socketpair()
+    reader, back = await asyncio.open_connection(sock=a)
+    ahead, writer = await asyncio.open_connection(sock=b)
+    writer.writelines([b'x' * 300_000, b'y' * 300_000, b'z'])
+    found = asyncio.create_task(reader.readexactly(600_001))
+    await writer.drain()
+    count = len(await found)
+    writer.close(); back.close()
+    return count
+result = [asyncio.run(main()), hasattr(socket.socket, 'sendmsg')] == [600_001, False]
+""",
     "temporary files and folders": """
 with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as one, tempfile.NamedTemporaryFile() as two:
     one.write(b'x'); two.write(b'y')

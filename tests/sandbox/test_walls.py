@@ -4,6 +4,7 @@ proves nothing."""
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -50,6 +51,16 @@ def target(tmp_path: Path) -> Iterator[dict[str, Any]]:
             other.wait()
 
 
+_MESSAGE = """
+class IO(ctypes.Structure): _fields_ = [('base', ctypes.c_char_p), ('length', ctypes.c_size_t)]
+class Message(ctypes.Structure):
+    _fields_ = [('name', ctypes.c_void_p), ('namelen', ctypes.c_uint32), ('io', ctypes.POINTER(IO)),
+                ('count', ctypes.c_size_t), ('control', ctypes.c_char_p), ('controllen', ctypes.c_size_t),
+                ('flags', ctypes.c_int), ('sent', ctypes.c_uint32)]
+a, b = socket.socketpair()
+control = struct.pack('QiiiI', 20, 1, 1, a.fileno(), 0)
+message = Message(None, 0, ctypes.pointer(IO(b'x', 1)), 1, control, 24, 0, 0)
+"""
 ATTEMPTS = {
     "read a file": "result = open(secret).read() == 'the canary'",
     "read through a link": "os.symlink(secret, 'link'); result = open('link').read() == 'the canary'",
@@ -106,6 +117,35 @@ ATTEMPTS = {
     "shared memory":
         "from multiprocessing import shared_memory as m; s = m.SharedMemory(None, True, 64); s.unlink(); result = True",
     "drop its filter": "result = syscall(157, 38, 1, 0, 0, 0) == 0",
+    "send a descriptor": _MESSAGE + "result = syscall(46, a.fileno(), ctypes.byref(message), 0) == 1",
+    "send many messages at once": _MESSAGE + "result = syscall(307, a.fileno(), ctypes.byref(message), 1, 0) == 1",
+    "have whoever closes it last wait":
+        "a, b = socket.socketpair(); a.setsockopt(1, 13, struct.pack('ii', 1, 10)); result = True",
+    "have whoever closes it last wait, before it is connected":
+        "a = socket.socket(); a.setsockopt(1, 13, struct.pack('ii', 1, 10)); result = True",
+    "a byte out of band": "a, b = socket.socketpair(); a.send(b'x', socket.MSG_OOB); result = True",
+    "a byte out of band, received": """
+a, b = socket.socketpair()
+if api.isolation == "process": a.send(b'x', socket.MSG_OOB)
+result = b.recv(1, socket.MSG_OOB) == b'x'
+""",
+    "a handle of the channel's other end": "a, b = socket.socketpair(); result = a.getsockopt(1, 77) >= 0",
+    "merge its memory with others'":
+        "m = mmap.mmap(-1, 1 << 16, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS); m.madvise(12); result = True",
+    "merge all its memory with others'":
+        "result = syscall(157, 67, 1, 0, 0, 0) == 0 and syscall(157, 67, 0, 0, 0, 0) == 0",
+    "leave a device where a file was":
+        "open('w', 'w').close(); syscall(316, -100, b'w', -100, b'w2', 4); result = stat.S_ISCHR(os.stat('w').st_mode)",
+    "descriptors for one thread alone": "syscall(436, 900, 901, 2); result = True",
+    "descriptors for one thread alone, unshared": "result = syscall(272, 0x400) == 0",
+    "blocks that no file's size shows":
+        "f = open('k', 'w'); syscall(285, f.fileno(), 1, 0, 1 << 20); result = os.stat('k').st_blocks > 1000",
+    "a lock of no process":
+        "import fcntl; f = open('o', 'w'); fcntl.fcntl(f, 37, struct.pack('hhqqi', 1, 0, 0, 1, 0)); result = True",
+    "a larger pipe": "import fcntl; a, b = os.pipe(); fcntl.fcntl(a, 1031, 1 << 20); result = True",
+    "a queue of messages":
+        "syscall(240, b'mk-wall', os.O_RDWR | os.O_CREAT, 0o600, 0); syscall(241, b'mk-wall'); result = True",
+    "a key": "result = syscall(248, b'user', b'mk-wall', b'x', 1, -2) > 0",
 }  # fmt: skip
 
 
@@ -191,6 +231,28 @@ def test_memory_is_limited(arena: Arena) -> None:
 
 def test_memory_is_limited_by_default(arena: Arena) -> None:
     assert arena.doing("sandbox", {})("b = bytearray(600 << 20)")[0] == "MemoryError"
+
+
+_TIMERS = """
+timer, made = ctypes.c_void_p(), 0
+while made < 400 and libc.timer_create(1, None, ctypes.byref(timer)) == 0: made += 1
+result = made
+"""
+
+
+def test_timers_are_limited(both: dict[str, Doing]) -> None:
+    """The system counts them by user: what one process takes, the user's others lack."""
+    error, made = both["sandbox"](_TIMERS)
+    assert error is None
+    assert made <= 256
+    assert both["process"](_TIMERS) == [None, 400]
+
+
+def test_the_stack_of_the_main_thread_is_limited(both: dict[str, Doing]) -> None:
+    limits = "import resource; result = list(resource.getrlimit(resource.RLIMIT_STACK))"
+    soft, hard = both["sandbox"](limits)[1]
+    assert 0 < soft == hard <= 64 << 20
+    assert both["process"](limits)[1][1] == resource.getrlimit(resource.RLIMIT_STACK)[1]
 
 
 def test_memory_that_grows_downwards_is_refused(both: dict[str, Doing]) -> None:
@@ -363,3 +425,18 @@ def test_no_file_of_the_plugins_outlives_it_but_its_data(arena: Arena) -> None:
     assert kernel.unload("p") == []
     assert not Path(folder).exists()
     assert (arena.folder / "data-sandbox" / "p" / "kept").exists()
+
+
+_LOCK_MANY = """
+import fcntl
+open('locked', 'wb').close()
+files = [open('locked', 'rb+')]
+for at in range(6000): fcntl.lockf(files[0], fcntl.LOCK_EX, 1, 2 * at)
+time.sleep(30)
+"""
+
+
+def test_who_takes_very_many_locks_is_ended(arena: Arena) -> None:
+    kernel = arena.kernel("sandbox", {})
+    with pytest.raises(Exception, match=r"over its bound: more than 4,096 locks on files"):
+        kernel.call("p.do", _LOCK_MANY, {}, timeout=30.0)

@@ -10,6 +10,7 @@ from microkernel.errors import ProtocolError, shortage_in
 from microkernel.hosts._broker import Broker
 from microkernel.hosts._disk_usage import measure_disk
 from microkernel.hosts._file_attributes import FileAttributes
+from microkernel.hosts._lock_usage import MOST, count_locks
 from microkernel.hosts._protections import memory_over, protections_of, threads_over
 from microkernel.hosts._rate import Rate
 from microkernel.hosts._requests import RequestSocket
@@ -123,6 +124,7 @@ class ConfinedPlace(WorkerPlace):
         self._sentence = self._sentence or threads_over(pid, int(self._limits["threads"]))
         self._sentence = self._sentence or memory_over(pid, int(self._limits["memory"]) + self._overhead)
         yield
+        self._sentence = self._sentence or (yield from _over_locks(pid))
         self._sentence = self._sentence or (yield from self._over_disk(pid))
         if self._sentence:
             self.kill()
@@ -148,6 +150,11 @@ class ConfinedPlace(WorkerPlace):
             for each in self._requests:
                 each.close()
         super()._close()
+
+
+def _over_locks(pid: int) -> Generator[None, None, str]:
+    locks = yield from count_locks(pid)
+    return f"over its bound: more than {MOST:,} locks on files" if locks > MOST else ""
 
 
 def fault_of(confined: Confined, expected: Iterable[str] = ()) -> str:

@@ -46,7 +46,7 @@ def memory_over(pid: int, limit: int) -> str:
     """What to report of a process that uses more memory than it may; else empty.
 
     The system's limit counts pages that can be written to (``RLIMIT_DATA``), not those that were written and then
-    protected, nor memory that is shared or swapped out. These are measured.
+    protected, nor memory that is shared or swapped out, nor the tables of pages. These are measured.
     """
     status = _status_of(pid)
     used = sum(int(status[name].split()[0]) * 1024 for name in _MEMORY if name in status)
@@ -61,7 +61,7 @@ def _status_of(pid: int) -> dict[bytes, bytes]:
         return {}
 
 
-_MEMORY = (b"RssAnon", b"RssShmem", b"VmSwap")
+_MEMORY = (b"RssAnon", b"RssShmem", b"VmSwap", b"VmPTE")
 _MANY = 4096
 """A limit that was not set for one worker is far higher."""
 

@@ -5,17 +5,33 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from contextlib import suppress
 
 _FIRST_FREE = 3
+_SO_PASSRIGHTS = 83
 
 
-def blocking_pair() -> tuple[socket.socket, socket.socket]:
-    """A pair of SEQPACKET sockets, both blocking. ``socket.setdefaulttimeout`` of the program would make them
-    non-blocking, and that is a property of the socket itself, which the worker would share."""
+def blocking_pair(*, takes_descriptors: bool = False) -> tuple[socket.socket, socket.socket]:
+    """Return a pair of SEQPACKET sockets, both blocking; the kernel's end is the first.
+
+    ``socket.setdefaulttimeout`` of the program would make them non-blocking, and that is a property of the socket
+    itself, which the worker would share. Unless ``takes_descriptors``, nobody can send descriptors to the kernel's end.
+    """
     pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in pair:
         end.setblocking(True)
+    if not takes_descriptors:
+        refuse_descriptors(pair[0])
     return pair
+
+
+def refuse_descriptors(end: socket.socket) -> None:
+    """Have the system refuse a message with descriptors to this end, where it can (Linux 6.16).
+
+    The receiver closes what it drops. The last close of a connection that lingers takes as long as its sender likes.
+    """
+    with suppress(OSError):  # an older system; there seccomp refuses it to confined workers
+        end.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
 def above_standard_streams(descriptor: int) -> int:

@@ -167,7 +167,7 @@ class Zygote:
 
     def _start(self) -> None:
         with ExitStack() as opened:
-            ours, their_end = blocking_pair()
+            ours, their_end = blocking_pair(takes_descriptors=True)
             opened.callback(ours.close)
             theirs = above_standard_streams(their_end.detach())
             opened.callback(os.close, theirs)

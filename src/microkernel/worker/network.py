@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import threading
+from asyncio import selector_events
 from asyncio.selector_events import BaseSelectorEventLoop
 from concurrent.futures import Future
 from itertools import count
@@ -121,8 +122,29 @@ def install(broker: Broker) -> None:
         "__init__": _new, "connect": connect, "connect_ex": connect_ex, "setsockopt": _set_now_or_later,
     }.items():  # fmt: skip
         setattr(socket.socket, method, function)
+    _remove_sendmsg()
     socket.getaddrinfo = addresses
     BaseSelectorEventLoop.sock_connect = _sock_connect  # type: ignore[assignment,method-assign]
+
+
+class _Refused:
+    """In place of a method that this level does not have, so that ``hasattr`` says so."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        raise AttributeError(f"socket.{self._name} is not available at this level, which passes no descriptors on")
+
+
+def _remove_sendmsg() -> None:
+    """The system refuses it, as it could carry descriptors to the kernel. Libraries that find it would write with it,
+    and have another way; asyncio looked before this process was confined."""
+    for name in ("sendmsg", "sendmsg_afalg"):
+        refused = _Refused()
+        refused.__set_name__(socket.socket, name)
+        setattr(socket.socket, name, refused)
+    selector_events._HAS_SENDMSG = False  # type: ignore[attr-defined]
 
 
 def _new(self: socket.socket, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
@@ -145,10 +167,12 @@ def _put_in_place(end: socket.socket, handle: int) -> None:
 
 
 def _set_now_or_later(self: socket.socket, *option: Any) -> None:
-    if self in _unconnected:
-        _unconnected[self].append(option)
-    else:
+    if self not in _unconnected:
         _set_option(self, *option)
+        return
+    if option and option[0] == socket.SOL_SOCKET:
+        _set_option(self, *option)  # what the system refuses is refused now, not when there is a connection
+    _unconnected[self].append(option)
 
 
 async def _sock_connect(self: BaseSelectorEventLoop, sock: socket.socket, address: Any) -> None:

@@ -19,6 +19,11 @@ from microkernel.worker.inherited_state import lower_limit
 
 _ROOM = 64 << 30
 """Addresses beyond the memory: threads and allocators reserve many that they never use. They bound page tables."""
+_STACK = 64 << 20
+"""Bytes of the main thread's stack, which RLIMIT_DATA does not count."""
+_PENDING = 256
+"""Signals that may be pending, and timers, of which each holds one. The system counts them by user, and refuses the
+user's other processes what one has taken."""
 _FORBIDDEN = "/"
 _filter: seccomp.Filter | None = None
 
@@ -84,6 +89,9 @@ def _limit(wanted: Mapping[str, Any], namespaces: list[str]) -> None:
     memory = resource.getrlimit(resource.RLIMIT_DATA)[0]
     if memory != resource.RLIM_INFINITY:
         lower_limit(resource.RLIMIT_AS, memory + _ROOM)
+    stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    lower_limit(resource.RLIMIT_STACK, _STACK if stack == resource.RLIM_INFINITY else min(stack, _STACK))
+    lower_limit(resource.RLIMIT_SIGPENDING, _PENDING)
     for name in (resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE, resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE):
         resource.setrlimit(name, (0, 0))
 

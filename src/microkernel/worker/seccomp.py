@@ -3,6 +3,7 @@ in each worker.
 
 What is not allowed is EPERM; another architecture, or x32, is death. A rule is a list of ways to be allowed, each a
 list of tests of arguments that must all hold. Only an argument's lower half is tested where the call takes an ``int``.
+``docs/seccomp.md`` is written from these tables by ``tools/seccomp_page.py``, which has the reason for each entry.
 """
 
 from __future__ import annotations
@@ -45,12 +46,25 @@ def _one_of(argument: int, *values: int) -> Rule:
     return [[Test(argument, value)] for value in values]
 
 
+def _only(argument: int, flags: int) -> Rule:
+    """No flag but these."""
+    return [[Test(argument, 0, _WHOLE & ~flags)]]
+
+
+def _options(of_socket: Sequence[int], of_tcp: Sequence[int]) -> Rule:
+    """The level is the second argument, the option the third."""
+    named = (*((_SOL_SOCKET, name) for name in of_socket), *((_TCP, name) for name in of_tcp))
+    return [[Test(1, level), Test(2, name)] for level, name in named]
+
+
 _O_TRUNC, _O_ACCMODE, _O_WRONLY, _O_RDWR = 0o1000, 3, 1, 2
 _AS_OWNER = 0o6000
 _MAP_PRIVATE, _MAP_TYPE, _MAP_ANONYMOUS, _MAP_GROWSDOWN, _MAP_HUGETLB = 0x2, 0xF, 0x20, 0x100, 0x40000
 _THREAD = 0x10000 | 0x400 | 0x200  # CLONE_THREAD, CLONE_FILES, CLONE_FS: else each has a table of descriptors
 _NAMESPACES = 0x7E020000
-_MSG_FASTOPEN = 0x20000000
+# Flags of messages that are allowed; the others are MSG_OOB, MSG_FASTOPEN, MSG_ERRQUEUE, MSG_ZEROCOPY and their like.
+_SENT = 0x40 | 0x80 | 0x4000 | 0x8000  # MSG_DONTWAIT, MSG_EOR, MSG_NOSIGNAL, MSG_MORE
+_RECEIVED = 0x2 | 0x20 | 0x40 | 0x100 | 0x4000 | 0x40000000  # MSG_PEEK, _TRUNC, _DONTWAIT, _WAITALL, ..., _CMSG_CLOEXEC
 _SOL_SOCKET, _TCP = 1, 6
 _OWN_PID = Test(0, 0, own=True)
 
@@ -64,35 +78,54 @@ def _opening(flags: int) -> Rule:
 
 
 RULES: dict[str, Rule] = {
+    # First, as each message takes one of these. Descriptors go by sendmsg and sendmmsg alone, which are not here: a
+    # filter cannot look into what they send.
+    "sendto": [[Test(4, 0, wide=True), Test(3, 0, _WHOLE & ~_SENT)]],
+    "recvfrom": _only(3, _RECEIVED),
+    "open": _opening(1),
+    "openat": _opening(2),
+    "creat": [[Test(1, 0, _AS_OWNER)]],
+    # CLOSE_RANGE_UNSHARE makes a table of descriptors for the calling thread.
+    "close_range": _only(2, 0x4),
+    # FALLOC_FL_KEEP_SIZE alone takes blocks that RLIMIT_FSIZE does not see; with _PUNCH_HOLE it gives them back.
+    "fallocate": _one_of(1, 0, 0x3),
+    # RENAME_NOREPLACE, _EXCHANGE; not _WHITEOUT, which makes a device
+    "renameat2": _only(4, 0x3),
+    # Of F_SETOWN, F_SETSIG and O_ASYNC one makes a signal for any other process. Locks of open files (F_OFD_*) have no
+    # process, so they could not be counted.
+    "fcntl": _one_of(1, 0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 1034),
+    # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
+    "ioctl": _one_of(1, 0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451),
     # Shared anonymous memory, stacks that grow and huge pages are not in RLIMIT_DATA.
     "mmap": [
         [Test(3, 0, _MAP_ANONYMOUS | _MAP_GROWSDOWN | _MAP_HUGETLB)],
         [Test(3, _MAP_PRIVATE, _MAP_TYPE | _MAP_GROWSDOWN | _MAP_HUGETLB)],
     ],
-    "open": _opening(1),
-    "openat": _opening(2),
-    "creat": [[Test(1, 0, _AS_OWNER)]],
-    # Of F_SETOWN, F_SETSIG and O_ASYNC one makes a signal for any other process.
-    "fcntl": _one_of(1, 0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034),
-    # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
-    "ioctl": _one_of(1, 0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451),
+    # MADV_NORMAL to _DONTNEED, _FREE, _DONTFORK, _DOFORK, _HUGEPAGE to _POPULATE_WRITE, _COLLAPSE. Not _MERGEABLE,
+    # which lets a process find out what others have in memory.
+    "madvise": _one_of(2, *range(5), 8, 10, 11, *range(14, 24), 25),
     "clone": [[Test(0, _THREAD, _THREAD | _NAMESPACES)]],
     "kill": [[_OWN_PID]],
     "tgkill": [[_OWN_PID]],
     # PR_GET_PDEATHSIG, _DUMPABLE, _NAME, _SECCOMP, CAPBSET_READ, _TIMERSLACK, _NO_NEW_PRIVS; PR_SET_NAME, _VMA
     "prctl": _one_of(0, 2, 3, 15, 16, 21, 23, 29, 30, 39, 0x53564D41),
     "prlimit64": [[Test(0, 0), Test(2, 0, wide=True)], [_OWN_PID, Test(2, 0, wide=True)]],
-    # A datagram socket of this family can send to any other by its address.
-    "socketpair": [[Test(0, 1), Test(1, kind, 0xF)] for kind in (1, 5)],
-    "setsockopt": [
-        *([Test(1, _SOL_SOCKET), Test(2, name)] for name in (2, 7, 8, 9, 10, 13, 20, 21, 66, 67)),
-        *([Test(1, _TCP), Test(2, name)] for name in (1, 4, 5, 6, 12, 18)),
-    ],
-    "sendto": [[Test(4, 0, wide=True), Test(3, 0, _MSG_FASTOPEN)]],
-    "sendmsg": [[Test(2, 0, _MSG_FASTOPEN)]],
     "sched_setaffinity": [[Test(0, 0)]],
     "setpriority": [[Test(0, 0), Test(1, 0)]],
-}
+    # A datagram socket of this family can send to any other by its address.
+    "socketpair": [[Test(0, 1), Test(1, kind, 0xF)] for kind in (1, 5)],
+    # SO_REUSEADDR, _SNDBUF, _RCVBUF, _KEEPALIVE, _RCVTIMEO, _SNDTIMEO; TCP_NODELAY, _KEEPIDLE, _KEEPINTVL, _KEEPCNT,
+    # _QUICKACK, _USER_TIMEOUT. Not SO_LINGER: whoever closes the last descriptor would wait.
+    "setsockopt": _options((2, 7, 8, 9, 20, 21, 66, 67), (1, 4, 5, 6, 12, 18)),
+    # These, SO_TYPE, _ERROR, _OOBINLINE, _LINGER, _PEERCRED, _RCVLOWAT, _SNDLOWAT, _ACCEPTCONN, _PROTOCOL, _DOMAIN;
+    # TCP_MAXSEG, _INFO. Not SO_PEERPIDFD, a handle of the kernel's process, nor TCP_ZEROCOPY_RECEIVE.
+    "getsockopt": _options(
+        (2, 3, 4, 7, 8, 9, 10, 13, 17, 18, 19, 20, 21, 30, 38, 39, 66, 67), (1, 2, 4, 5, 6, 11, 12, 18)
+    ),
+    "recvmsg": _only(2, _RECEIVED),
+}  # fmt: skip
+REFUSALS = {"fallocate": errno.EOPNOTSUPP}
+"""What a call with a rule answers where it is not EPERM: what a system says that does not have what was asked for."""
 ANSWERS = {
     name: errno.ENOTSUP if "xattr" in name else errno.ENOSYS  # ENOSYS: then there is an older call for it
     for name in ANSWERED
@@ -108,7 +141,7 @@ class Filter:
         self._begin(machine)
         for name, rule in RULES.items():
             if machine in WITH_RULES[name]:
-                self._add(WITH_RULES[name][machine], rule)
+                self._add(WITH_RULES[name][machine], rule, ERRNO | REFUSALS.get(name, errno.EPERM))
         for numbers in FREE.values():
             if machine in numbers:
                 self._answer(numbers[machine], ALLOW)
@@ -137,12 +170,12 @@ class Filter:
         self._put(EQUAL, number, if_false=1)
         self._put(RETURN, answer)
 
-    def _add(self, number: int, rule: Rule) -> None:
+    def _add(self, number: int, rule: Rule, refusal: int) -> None:
         length = sum(_length_of(way) for way in rule) + 1
         self._put(EQUAL, number, if_false=length)
         for way in rule:
             self._try(way)
-        self._put(RETURN, ERRNO | errno.EPERM)
+        self._put(RETURN, refusal)
 
     def _try(self, way: Sequence[Test]) -> None:
         """Allow if all hold; else go on behind it."""

@@ -14,6 +14,7 @@ from tests.redteam.attempts import (
     kept,
     kernel_process,
     network,
+    options,
     others,
     processes,
     resources,
@@ -21,7 +22,7 @@ from tests.redteam.attempts import (
 )
 
 _GROUPS = (
-    files, attributes, network, processes, kernel_process, environment, resources, kept, terminal, interfaces, framing,
-    others, guest,
+    files, attributes, network, processes, kernel_process, environment, resources, kept, terminal, interfaces, options,
+    framing, others, guest,
 )  # fmt: skip
 ALL = [replace(attempt, group=group.GROUP) for group in _GROUPS for attempt in group.ATTEMPTS]

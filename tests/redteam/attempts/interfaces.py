@@ -121,12 +121,8 @@ KEPT.append(syscall("perf_event_open", attributes, 0, -1, -1, 0))
 channel = socket.socket(fileno=os.dup(4))
 KEPT.append(channel)
 KEPT.append(struct.unpack("i", channel.getsockopt(socket.SOL_SOCKET, 77, 4))[0])
-""", lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "open", thread=SKIPPED,
-            varies=True, means=(
-        ("The channel's other end has a process, and the system gives a handle of it (Linux 6.5). It tells when that "
-        "process ends; signals, descriptors and namespaces by it are refused."),
-        ("通道另一端有一个进程，系统会给出它的句柄（Linux 6.5 起）。凭它能得知那个进程何时结束；"
-        "经它发信号、取描述符、进命名空间都被拒绝。"))),
+""", lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "seccomp", thread=SKIPPED,
+            varies=True),
     Attempt("a key in the system's keyring", "在系统密钥环里放密钥", """
 syscall("add_key", b"user", f"redteam-{f.token}".encode(), b"x", 1, -4)
 """, _key_is_there, "seccomp", varies=True),

@@ -1,0 +1,40 @@
+"""How many record locks a process holds. The system keeps 192 bytes for each, and no limit of its own counts them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator
+from contextlib import suppress
+
+MOST = 4096
+"""A database takes some ten; a process that makes as many as it can, 200,000 a second."""
+_STEP = 32
+_LOCK = b"\nlock:"
+
+
+def count_locks(pid: int) -> Generator[None, None, int]:
+    """Return how many, or a number over ``MOST``; 0 if the process has ended. Yields between steps of some hundred
+    microseconds."""
+    found = 0
+    for count, descriptor in enumerate(_descriptors(pid)):
+        with suppress(OSError):  # closed meanwhile
+            if stat.S_ISREG(os.stat(f"/proc/{pid}/fd/{descriptor}").st_mode):
+                found += _locks_in(f"/proc/{pid}/fdinfo/{descriptor}")
+        if found > MOST:
+            break
+        if count % _STEP == 0:
+            yield
+    return found
+
+
+def _descriptors(pid: int) -> list[str]:
+    with suppress(OSError):
+        return os.listdir(f"/proc/{pid}/fd")
+    return []
+
+
+def _locks_in(path: str) -> int:
+    """A file that has several descriptors is counted once for each."""
+    with open(path, "rb") as about:
+        return about.read().count(_LOCK)
