@@ -75,7 +75,7 @@ def test_what_cannot_be_a_plugin_is_failed_with_one_error(plugins: Plugins, capl
 
 
 def test_a_long_manifest_that_is_right_is_right(plugins: Plugins) -> None:
-    plugins.healthy("big", description="x" * 4_000, config={"text": "x" * 40_000})
+    plugins.healthy("big", description="x" * 4_000, config={f"text{n}": "x" * 4_000 for n in range(10)})
     with plugins.kernel() as kernel:
         works(kernel, "big")
 
