@@ -92,7 +92,8 @@ def test_handlers_are_found_by_their_numbers(plugins: Plugins) -> None:
 def test_a_confined_plugin_has_the_small_bounds_and_the_operator_moves_them(plugins: Plugins) -> None:
     plugins.add("doer", DOER, limits={"handlers": 100_000}, permissions={"on": ["t.*"]})
     config = {"plugin": {"other": {"limits": {"handlers": 2000}}}}
-    with plugins.kernel("sandbox", config=config, grants=GRANTS) as kernel:
+    grants = {name: {"on": ["t.*"]} for name in ("doer", "other")}  # "declared" would have the higher limit in it
+    with plugins.kernel("sandbox", config=config, grants=grants) as kernel:
         assert limit_of(kernel, "doer") == 256
         kernel.load(plugins.add("other", DOER, permissions={"on": ["t.*"]}))
         assert limit_of(kernel, "other") == 2000

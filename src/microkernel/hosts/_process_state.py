@@ -245,7 +245,6 @@ _LOOKS: dict[str, Callable[[], Any]] = {
     "threading.stack_size()": _of_module("threading", "stack_size"),
     "csv.field_size_limit()": _of_module("csv", "field_size_limit"),
     "time.tzname": lambda: time.tzname,
-    "tracemalloc.is_tracing()": _of_module("tracemalloc", "is_tracing"),
     "faulthandler.is_enabled()": _of_module("faulthandler", "is_enabled"),
     "limits of the process": _limits,
     "the niceness": lambda: os.getpriority(os.PRIO_PROCESS, 0),
