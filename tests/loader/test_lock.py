@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from microkernel.errors import ConfigError
 from microkernel.kernel.grants import of_fields
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval
+from microkernel.loader import lock_guard
 from microkernel.loader.lock import LockFile, parse, render
 
 MAILER = Approval(
@@ -100,6 +102,51 @@ def test_two_kernels_keep_what_the_other_wrote(tmp_path: Path) -> None:
     one.keep("third", BARE)
     assert sorted(other.read()) == ["bare", "mailer", "third"]
     assert [each.name for each in tmp_path.iterdir()] == ["microkernel.lock"]
+
+
+def test_who_holds_a_lock_on_its_folder_holds_up_nobody(tmp_path: Path) -> None:
+    """Everybody who may read the folder can do that, a plugin too."""
+    path = tmp_path / "microkernel.lock"
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        LockFile(str(path)).keep("mailer", MAILER)
+    finally:
+        os.close(handle)
+    assert "mailer" in LockFile(str(path)).read()
+
+
+@pytest.mark.parametrize("is_homeless", [False, True])
+def test_a_lock_that_is_held_without_end_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_homeless: bool
+) -> None:
+    monkeypatch.setattr(lock_guard, "PATIENCE", 0.05)
+    path = tmp_path / "microkernel.lock"
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path if is_homeless else tmp_path / "cache"))
+    path.write_text("format = 1\n", encoding="utf-8")
+    with lock_guard.held(str(path)), pytest.raises(ConfigError, match=r"MK0414.*another program has held its lock"):
+        LockFile(str(path)).keep("mailer", MAILER)
+    assert path.read_text(encoding="utf-8") == "format = 1\n"
+    LockFile(str(path)).keep("mailer", MAILER)
+
+
+def test_what_somebody_writes_without_the_lock_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "microkernel.lock"
+    one = LockFile(str(path))
+    one.keep("mailer", MAILER)
+    theirs = [render({"mailer": MAILER, "other": BARE}), render({"mailer": MAILER, "other": BARE, "more": BARE})]
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        real(handle)
+        if theirs:
+            path.write_text(theirs.pop(0), encoding="utf-8")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    one.keep("third", BARE)
+    assert sorted(LockFile(str(path)).read()) == ["mailer", "more", "other", "third"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["microkernel.lock"]
 
 
 def test_a_change_by_hand_is_seen(tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NONLOCAL = {4: "/proc/sys/net/ipv4/ip_nonlocal_bind", 6: "/proc/sys/net/ipv6/ip_nonlocal_bind"}
 
 
+_LONGEST_NAME = 253
+
+
 class Grant(NamedTuple):
     """``net`` of one of a plugin's permissions: a name, or a network (of one address, if an address was written)."""
 
@@ -57,7 +60,13 @@ def parsed(grant: str) -> Grant:
 
 
 def plain(host: str) -> str:
-    return host.strip("[]").rstrip(".").lower()
+    """A name as it is compared and looked up: in small letters, those beside ASCII encoded as in a grant."""
+    host = host.strip("[]").rstrip(".").lower()
+    if host.isascii() or len(host) > _LONGEST_NAME:
+        return host
+    with suppress(UnicodeError):  # such a name is nobody's
+        return host.encode("idna").decode("ascii")
+    return host
 
 
 def as_address(host: str) -> Address | None:

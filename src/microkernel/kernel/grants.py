@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from microkernel.kernel.approval_texts import unmistakable
 from microkernel.kernel.limit_bounds import is_covered
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, Level, Permissions
 from microkernel.kernel.ports import Snapshot
@@ -145,7 +146,8 @@ def of_wishes(wanted: Iterable[Wish]) -> Permissions:
 
 
 def lines(wanted: Iterable[Wish]) -> tuple[str, ...]:
-    return tuple(f"{kind} {what}" for kind, what in wanted)
+    """As a person reads and approves them: each is one line, in which nothing passes for something else."""
+    return tuple(f"{kind} {unmistakable(what)}" for kind, what in wanted)
 
 
 def is_altered(snapshot: Snapshot, version: str, approval: Approval, pin: str = "version") -> bool:

@@ -6,19 +6,19 @@ cannot be read is never replaced.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Approval, Permissions
-from microkernel.loader import schema
+from microkernel.loader import lock_guard, schema
 from microkernel.loader.files import parse_toml, read_text, shown
 from microkernel.loader.schema import PERMISSIONS, Schema, Where
 
@@ -31,6 +31,7 @@ _HEAD = """\
 _MODE = 0o644
 """Less what the umask takes; so nobody but its owner may ever write it."""
 _ENTRY_POINT = "entry-point:"
+_ATTEMPTS = 20
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 _APPROVED: Schema = {**PERMISSIONS, "limits": schema.texts}
@@ -145,12 +146,35 @@ class LockFile:
         """Put it in place of what was there. Raises ConfigError MK0414; nothing has changed then."""
         with self._lock:
             try:
-                with _alone(os.path.dirname(self._place())):
-                    text = render({**self._read(), name: approval}, self.path)
-                    _replace(self._place(), text)
+                with lock_guard.held(self._place()):
+                    self._add(name, approval)
                 self._known = None
+            except TimeoutError:
+                reason = f"another program has held its lock for {lock_guard.PATIENCE:g} s, so nothing was written"
+                raise broken(self.path, reason) from None
             except OSError as cause:
                 raise broken(self.path, f"it cannot be written: {(cause.strerror or str(cause)).lower()}") from None
+
+    def _add(self, name: str, approval: Approval) -> None:
+        """Replace the file by one with this approval. If somebody who holds another lock, or none, has written it
+        meanwhile, what was written there is read first."""
+        for _ in range(_ATTEMPTS):
+            before = self._state()
+            text = render({**self._read(), name: approval}, self.path)
+            if _replace(self._place(), text, partial(self._is_at, before)):
+                return
+        raise broken(self.path, "it is written again and again by another program")
+
+    def _is_at(self, state: tuple[int, ...]) -> bool:
+        return self._state() == state
+
+    def _state(self) -> tuple[int, ...]:
+        """What tells one content of the file from another; nothing where there is no file. Raises OSError."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return ()
+        return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
 
     def _place(self) -> str:
         """A link stays one: what it leads to is replaced."""
@@ -159,12 +183,11 @@ class LockFile:
     def _read(self) -> dict[str, Approval]:
         """It is read again only when it is another than last time."""
         try:
-            found = os.stat(self.path)
-        except FileNotFoundError:
-            return {}
+            state = self._state()
         except OSError as cause:
             raise broken(self.path, (cause.strerror or str(cause)).lower()) from None
-        state = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
+        if not state:
+            return {}
         if self._known is None or self._known[0] != state:
             self._known = (state, parse(self._text(), self.path))
         return self._known[1]
@@ -176,30 +199,23 @@ class LockFile:
             raise broken(self.path, error.text.removeprefix(f"{shown(self.path)}: ")) from None
 
 
-@contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """No other kernel writes meanwhile. The folder is what is locked: the file itself is replaced."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _replace(path: str, text: str) -> None:
-    """All or nothing, also when the machine stops in the middle."""
+def _replace(path: str, text: str, may_replace: Callable[[], bool]) -> bool:
+    """All or nothing, also when the machine stops in the middle. Return whether it was replaced."""
     handle, beside = _beside(path)
     try:
         with open(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        if may_replace():
+            os.replace(beside, path)
+            return True
     except BaseException:
         with suppress(OSError):
             os.unlink(beside)
         raise
+    os.unlink(beside)
+    return False
 
 
 def _beside(path: str) -> tuple[int, str]:

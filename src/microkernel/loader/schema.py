@@ -6,6 +6,7 @@ the configuration are both read by such tables.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -178,7 +179,7 @@ def version(value: Any, where: Where) -> str:
     if len(text(value, where)) > _LONGEST_VERSION:
         raise where.misfit(f"a version of at most {_LONGEST_VERSION} characters", value)
     try:
-        return str(value) if Version(value) else ""
+        return str(value).strip() if Version(value) else ""
     except InvalidVersion:
         raise where.misfit('a version such as "1.2.0"', value) from None
 
@@ -276,7 +277,8 @@ def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def connection(value: Any, where: Where) -> str:
-    """``host:port``, ``address:port`` or ``network:port``; a port may be ``*``."""
+    """``host:port``, ``address:port`` or ``network:port``; a port may be ``*``. A name with other letters than ASCII is
+    given as the system looks it up (``xn--...``), so that no letter passes for another where it is approved."""
     wanted = 'a host and a port such as "api.example.com:443", or a network such as "10.20.0.0/16:5432"'
     host, _, port = word(value, where).rpartition(":")
     if not host or not (port == "*" or (port.isascii() and port.isdecimal() and len(port) <= 5)):
@@ -288,12 +290,30 @@ def connection(value: Any, where: Where) -> str:
             ip_network(host.strip("[]"))
         except ValueError as cause:
             raise where.misfit(f"{wanted} ({cause})", value) from None
-    return str(value)
+    try:
+        return f"{host if host.isascii() else host.encode('idna').decode('ascii')}:{port}"
+    except UnicodeError as cause:
+        raise where.misfit(f"{wanted} ({cause})", value) from None
 
 
 # The tables that manifests and the configuration share
 
+def plain_path(value: Any, where: Where) -> str:
+    """A path in its shortest form, so that what is shown and approved is what is opened: ``/srv/a/../b`` is ``/srv/b``.
+    One that leads above where it is meant from has no such form."""
+    path = word(value, where)
+    start, rest = ("/", path) if path.startswith("/") else ("", path)
+    if path.startswith("~"):
+        start, _, rest = path.partition("/")
+        start += "/" if rest else ""
+    rest = posixpath.normpath(rest).lstrip("/") if rest else ""
+    if "\0" in path or rest.split("/")[0] == "..":
+        raise where.misfit("a path that does not lead upwards, such as /srv/data", value)
+    return f"{start}{'' if start and rest == '.' else rest}"
+
+
 texts = list_of(word, "a list of texts")
+paths = list_of(plain_path, "a list of texts")
 patterns = list_of(word, 'a list of patterns such as "order.*"')
 level = one_of(*LEVELS)
 
@@ -358,8 +378,8 @@ PERMISSIONS: Schema = {
     "data.write": patterns,
     "kernel": list_of(one_of("observe", "control"), 'a list of "observe" and "control"'),
     "net": list_of(connection, 'a list of addresses such as "api.example.com:443"'),
-    "fs.read": texts,
-    "fs.write": texts,
+    "fs.read": paths,
+    "fs.write": paths,
     "env": texts,
 }
 

@@ -47,7 +47,7 @@ def question(review: Review, tongue: Tongue) -> list[RenderableType]:
 def details(review: Review, tongue: Tongue) -> list[RenderableType]:
     """All that is known of it."""
     rows = [
-        [tongue.word("info.path"), review["path"]],
+        [tongue.word("info.path"), plain(review["path"])],
         [tongue.word("ps.level"), review["level"]],
         [tongue.word("ps.version"), view.version_of(review["version"])],
         [tongue.word("grant.approved"), view.or_nothing(review["approved_version"])],

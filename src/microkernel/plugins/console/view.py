@@ -251,7 +251,7 @@ def _protection(name: str, how: str, level: str, tongue: Tongue) -> str:
 def _grants(permissions: Mapping[str, Any], tongue: Tongue) -> str:
     everything = tongue.word("grant.all")
     return "\n".join(
-        f"{kind}  {everything if what == 'all' else ', '.join(what)}" for kind, what in permissions.items()
+        f"{kind}  {everything if what == 'all' else ', '.join(map(plain, what))}" for kind, what in permissions.items()
     )
 
 
