@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from microkernel.kernel.manifest import KernelConfig, PluginConfig
 from microkernel.testing import HOST_CHECKS, check_host
 from microkernel.wire.messages import Confined
 from microkernel.worker import landlock, seccomp
-from tests.attacks.support import HEADER, HEALTHY, state_is
+from tests.attacks.support import HEADER, HEALTHY, eventually, gone, state_is
 from tests.sandbox.conftest import Arena
 
 
@@ -166,3 +168,34 @@ def test_a_data_folder_that_cannot_be_made_is_that_plugins_own_trouble(arena: Ar
         given_up = state_is(kernel, "p", "quarantined")  # a restart that fails is tried again, within the budget
         assert "not a directory" in str(given_up.error)
         assert kernel.info("healthy").state == "active"
+
+
+_LIVES_ON = """
+import os, sys, time
+from microkernel import Kernel
+kernel = Kernel(sys.argv[1], isolation="sandbox", grants={"p": {}})
+kernel.open()
+close = '''
+for number in range(3, 100):
+    try:
+        if stat.S_ISFIFO(os.fstat(number).st_mode): os.close(number)
+    except OSError: pass
+threading.Thread(target=time.sleep, args=(3600,)).start()  # it waits for this one when its channel has ended
+'''
+assert kernel.call("p.do", close, {}, timeout=30.0) == [None, None]
+print(kernel.info("p").pid, kernel._hosts["sandbox"].zygote_pid, flush=True)
+time.sleep(3600)
+"""
+
+
+def test_a_worker_that_closed_its_lifeline_ends_with_the_zygote(arena: Arena) -> None:
+    command = [sys.executable, "-c", _LIVES_ON, str(arena.path.parent)]
+    home = {**os.environ, "XDG_STATE_HOME": str(arena.folder / "state")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=home) as kernel:
+        assert kernel.stdout is not None
+        worker, zygote = map(int, kernel.stdout.readline().split())
+        os.kill(zygote, signal.SIGSTOP)  # so that the one cannot clean up after the other
+        kernel.kill()
+        kernel.wait()
+        os.kill(zygote, signal.SIGKILL)
+        eventually(lambda: gone(worker), "the worker has ended")

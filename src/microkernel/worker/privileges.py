@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 from contextlib import suppress
 
 from microkernel.worker.inherited_state import lower_limit
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NEW = {"user": 0x10000000, "net": 0x40000000, "ipc": 0x08000000, "uts": 0x04000000}
+_PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
@@ -42,6 +44,15 @@ def _keep_own_number(user: int, group: int) -> None:
     for name, content in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(content)
+
+
+def die_with(parent: int) -> None:
+    """Have the system kill this process when its parent ends, which has one thread. If it has ended already, so does
+    this process. The system forgets it when a process changes its user. Raises OSError."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def drop_capabilities() -> None:

@@ -26,11 +26,15 @@ _PENDING = 256
 user's other processes what one has taken."""
 _FORBIDDEN = "/"
 _filter: seccomp.Filter | None = None
+_zygote = 0
+"""Its number, which is this process's parent. A worker has another tie to the kernel, its lifeline, which a plugin can
+close; it cannot undo this one, and at these levels there is nothing below it that would be left."""
 
 
 def prepare() -> None:
     """In the zygote: what all its workers need is made once."""
-    global _filter
+    global _filter, _zygote
+    _zygote = os.getpid()
     _filter = seccomp.Filter(seccomp.machine())
     proc_files.pin(proc_files.OF_MACHINE)
 
@@ -43,7 +47,7 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
     layer = "system calls"
     try:
         if _filter is None:
-            prepare()
+            raise OSError(errno.ENOSYS, "the zygote has no filter")
         layer = "Landlock"
         rules, own = landlock.Rules(), proc_files.readable()
         closed = rules.allow([*_of_interpreter(), *own, *wanted["read"]], wanted["granted"], write=False)
@@ -54,10 +58,10 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
         _limit(wanted, namespaces)
         layer = "capabilities"
         privileges.drop_capabilities()
+        privileges.die_with(_zygote)
         layer = "Landlock"
         rules.restrict()
         layer = "seccomp"
-        assert _filter is not None
         seccomp.install(_filter)
     except OSError as error:
         return Confined(missing=f"{layer}: {error.strerror}")
