@@ -20,10 +20,12 @@ _NOTHING: Mapping[str, PluginConfig] = {}
 def kernel_of(level: Level, given: Mapping[str, PluginConfig] = _NOTHING, /, **sources: str) -> Iterator[Kernel]:
     """With one plugin per source, called as its keyword. ``given`` says otherwise of single ones."""
     with tempfile.TemporaryDirectory() as folder:
+        plugins = Path(folder) / "plugins"
+        plugins.mkdir()
         for name, source in sources.items():
-            (Path(folder) / f"{name}.py").write_text(source)
+            (plugins / f"{name}.py").write_text(source)
         plugin = {**dict.fromkeys(sources, PluginConfig(isolation=level)), **given}
-        with Kernel(folder, KernelConfig(data_dir=f"{folder}/data", limits=_LIMITS, plugin=plugin)) as kernel:
+        with Kernel(plugins, KernelConfig(data_dir=f"{folder}/data", limits=_LIMITS, plugin=plugin)) as kernel:
             for info in kernel.list():
                 if info.state != "active":
                     raise RuntimeError(f"{info.name} is {info.state}: {info.error}")

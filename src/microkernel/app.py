@@ -40,6 +40,7 @@ from microkernel.kernel.settings import check_kernel_name, state_home
 from microkernel.loader import FileLoader, LockFile, check_places, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
 from microkernel.loader.given import Grants, Places, list_places, read_grants, read_level
+from microkernel.loader.overlap import check_data_folder
 from microkernel.loader.project import name_after, project_of
 from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.event import Reply, Subscription
@@ -83,8 +84,10 @@ class Kernel:
     ) -> None:
         self._config = configuration(config)
         self._reread: Callable[[], manifest.KernelConfig] | None = None
+        self._config_file = ""
         if isinstance(config, str | os.PathLike):
-            self._reread = partial(_read, os.path.abspath(config))  # the working folder may be another by then
+            self._config_file = os.path.abspath(config)  # the working folder may be another by then
+            self._reread = partial(_read, self._config_file)
         self._places = [*list_places(plugins), *self._config.plugins]
         check_places(self._places)
         self._project = project_of(self._config.source, self._places)
@@ -145,6 +148,7 @@ class Kernel:
             self._lock.read()
         core = self._core = self._make_core(project)
         core.places, core.reread = self._places, self._reread
+        core.own_files = [each for each in (self._lock.path if self._lock else "", self._config_file) if each]
         self._embedder = Embedder(core, self._failures)
         if ready is not None:
             ready(self)
@@ -392,7 +396,9 @@ class Kernel:
 
     def _check_data(self) -> str:
         """The project that the data is to belong to; none for a folder that the operator named. What is there already
-        is taken over if it belongs to no project. Raises ConfigError MK0722."""
+        is taken over if it belongs to no project. Raises ConfigError MK0722, MK0724."""
+        if (place := self._data_dir()) is not None:
+            check_data_folder(str(place), self._places, is_named=bool(self._config.data_dir))
         if self._config.data_dir:
             return ""
         project, folder = valid_text(self._project), self._data_dir()

@@ -12,9 +12,10 @@ from typing import Any
 from microkernel.errors import IsolationUnavailable, KernelError, NotPlainData, PluginDied, PluginLoadError
 from microkernel.kernel import gate
 from microkernel.kernel.approvals import Approvals
+from microkernel.kernel.grants import CONFINED
 from microkernel.kernel.info import source_path
 from microkernel.kernel.instance import Instance
-from microkernel.kernel.manifest import Determinism, KernelConfig, Level, Manifest
+from microkernel.kernel.manifest import Determinism, KernelConfig, Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
 from microkernel.kernel.registry import Record, Registry
 from microkernel.kernel.settings import is_common, resolve_secrets, secret_values, variables
@@ -67,6 +68,7 @@ class Births:
         self._approvals = approvals
         self.switch: Switch
         self.report: Callable[[str, str, KernelError], object]
+        self.exposed_by: Callable[[str], str]
 
     def load(self, record: Record, manifest: Manifest, level: Level, snapshot: Snapshot | None) -> Instance:
         """The next generation, loaded and constructed; from its source as it is now, or from a snapshot that was let in
@@ -80,6 +82,8 @@ class Births:
         host = self._host(level)
         if host.level != "wasm" and manifest.determinism != Determinism():
             raise PluginLoadError("MK0128", level=host.level)
+        if host.level in CONFINED:
+            self._check_writable(record, permissions, is_new=snapshot is not record.snapshot)
         record.generation += 1
         instance = Instance(record, record.generation, host.level, manifest, snapshot, permissions, self.switch)
         load = self._load_message(instance, snapshot)
@@ -110,6 +114,16 @@ class Births:
         """Give it its state and have it start. Raises PluginLoadError, DiedEarly."""
         instance.place.send(messages.Start(state or messages.NOTHING, from_version))
         self._wait(instance, messages.Started, instance.manifest.limits.start, "MK0202")
+
+    def _check_writable(self, record: Record, permissions: Permissions, *, is_new: bool) -> None:
+        """Raise PluginLoadError MK0158 if a confined plugin's data folder overlaps what the kernel goes by. A grant is
+        the operator's decision, and only reported."""
+        folder = str(self._data_dir / folder_name(record.name)) if self._data_dir else ""
+        if folder and (other := self.exposed_by(folder)):
+            raise PluginLoadError("MK0158", path=folder, other=other)
+        for path in permissions.fs_write if is_new else ():
+            if other := self.exposed_by(os.path.expanduser(path)):
+                self.report("warn", record.name, PluginLoadError("MK0425", path=path, other=other))
 
     def _report_links(self, record: Record, snapshot: Snapshot, level: Level) -> None:
         """Report the links that lead out of the plugin's folder; again only for others than before."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import KernelClosed, KernelError, PluginLoadError, PluginNotActive
-from microkernel.kernel import name_clashes
+from microkernel.kernel import name_clashes, overlaps
 from microkernel.kernel.approvals import Approvals
 from microkernel.kernel.approving import Approving
 from microkernel.kernel.audits import Audits
@@ -95,6 +95,8 @@ class Core(Approving, Buried, Texts):
         self.reread: Callable[[], KernelConfig] | None = None
         """Reads the configuration again, where it is a file's. Raises ConfigError."""
         self.places: list[str] = []
+        self.own_files: list[str] = []
+        """The lock and the configuration, where they are files."""
         self._looking = threading.Lock()
         self._left_out: set[str] = set()
         """Where plugins lie whose names others have: each is told once."""
@@ -124,7 +126,7 @@ class Core(Approving, Buried, Texts):
             self.journal,
         )  # fmt: skip
         self.births = births
-        births.report = self._complain
+        births.report, births.exposed_by = self._complain, self._exposed_by
         self._audits = Audits(self.journal)
         endings = Endings(self.journal)
         remains = Remains(self.router, self.subscribing, self.reactor, self.journal)
@@ -285,6 +287,12 @@ class Core(Approving, Buried, Texts):
         manifest = effective(found.manifest, self.config)
         level, _ = choose_level(manifest, self.config, self._override)
         return found, held_to(manifest, self.config, level, self.approvals.limits(found)), level
+
+    def _exposed_by(self, folder: str) -> str:
+        """What a plugin could change of the kernel's own if it may write below this folder; empty for nothing."""
+        plugins = [record.found.path for record in self.registry if os.path.isabs(record.found.path)]
+        places = [os.path.abspath(place) for place in self.places if os.path.exists(place)]
+        return overlaps.exposed(folder, places, [*plugins, *self.own_files])
 
     def _find_again(self, record: Record) -> Found:
         """The plugin as it is now. One whose name was disputed may be another file by now, or still have no right to

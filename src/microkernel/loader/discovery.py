@@ -152,6 +152,17 @@ def _is_plugin(folder: str) -> bool:
     return _has(folder, "plugin.toml") or entry_of(folder) == "plugin.py" or _speaks_of_plugin(folder)
 
 
+def is_place(place: str) -> bool:
+    """Whether a place is a path, and not an entry point."""
+    return place != ALL_ENTRY_POINTS and not place.startswith(ENTRY_POINT)
+
+
+def is_found_in(place: str, name: str) -> bool:
+    """Whether what is called so in a place belongs to a plugin."""
+    path = os.path.join(place, name)
+    return _is_plugin(place) or (os.path.lexists(path) and _looks_like_plugin(path))
+
+
 def _speaks_of_plugin(folder: str) -> bool:
     try:
         return "Plugin" in read_text(os.path.join(folder, "__init__.py"), PluginLoadError, SOURCE_BYTES)

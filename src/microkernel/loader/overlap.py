@@ -1,0 +1,24 @@
+"""Refuses to keep the data of plugins where plugins are found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from microkernel.errors import ConfigError
+from microkernel.loader.discovery import is_found_in, is_place
+from microkernel.loader.files import shown
+
+
+def check_data_folder(folder: str, places: Iterable[str], *, is_named: bool) -> None:
+    """Raise ConfigError MK0724 for a folder that is one of the ``places``, or lies in a plugin: what a plugin writes
+    there would be found as a plugin, or be a part of one. One that the operator has named may not lie in a place at
+    all."""
+    real = os.path.realpath(folder)
+    for place in filter(is_place, places):
+        around = os.path.realpath(place)
+        below = os.path.relpath(real, around)
+        if below.split("/")[0] == ".." or not os.path.isdir(around):
+            continue
+        if is_named or below == "." or is_found_in(around, below.split("/")[0]):
+            raise ConfigError("MK0724", path=shown(folder), place=shown(place))
