@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.hosts._output import LONGEST, Output
+from microkernel.hosts._time_share import TimeShares
 from microkernel.wire.secrets import Secrets
 
 
@@ -20,9 +22,10 @@ class Turned:
         self.waiting: list[Callable[[], object]] = []
 
     def watch(self, fd: int, ready: Callable[[], object], *, write: bool = False) -> None:
-        self.ready = ready
+        self.ready, self.is_watched = ready, True
 
-    def unwatch(self, fd: int) -> None: ...
+    def unwatch(self, fd: int) -> None:
+        self.is_watched = False
 
     def later(self, seconds: float, work: Callable[[], object]) -> Callable[[], object]:
         self.waiting.append(work)
@@ -155,3 +158,52 @@ def test_at_level_process(tmp_path: os.PathLike[str]) -> None:
     assert (texts[1], texts[-4]) == ("0 of 1000", "999 of 1000")
     assert len(texts) < 20
     assert texts[-3:] == [r"caf\xe9", r"half \ud800 a character", "the end"]
+
+
+class Untrusted(Printed):
+    """Its lines are charged, to an account that is never empty."""
+
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        super().__init__(secrets)
+        self._output.account = TimeShares(lambda: 0.0).account()
+
+
+def test_very_many_lines_that_came_at_once_are_passed_on_in_turns() -> None:
+    printed = Printed()
+    os.write(printed._theirs, b"\n" * 10_000)
+    printed.reactor.ready()
+    counts = [len(printed.lines)]
+    while printed.reactor.waiting:
+        printed.reactor.pass_time()
+        counts.append(len(printed.lines))
+    assert max(after - before for before, after in itertools.pairwise([0, *counts])) <= 500
+    assert counts[-1] == 10_000
+    assert printed.write(b"more\n")[-1] == "more"
+
+
+def test_of_an_untrusted_worker_that_has_ended_the_lines_come_in_turns_too() -> None:
+    printed = Untrusted()
+    os.write(printed._theirs, b"x\n" * 5_000 + b"last")
+    assert len(printed.end()) <= 500
+    while printed.reactor.waiting:
+        printed.reactor.pass_time()
+    assert printed.lines == [*["x"] * 5_000, "last"]
+
+
+def test_of_another_they_are_there_when_it_has_ended() -> None:
+    printed = Printed()
+    os.write(printed._theirs, b"x\n" * 5_000 + b"last")
+    assert printed.end() == [*["x"] * 5_000, "last"]
+
+
+def test_an_untrusted_worker_whose_lines_cost_much_is_not_read_for_a_while() -> None:
+    printed = Untrusted()
+    account = printed._output.account
+    assert account is not None
+    account.spend(1.0)
+    printed.write(b"x\n")
+    assert printed.lines == ["x"]
+    assert printed.reactor.waiting
+    assert not printed.reactor.is_watched
+    printed.reactor.pass_time()
+    assert printed.reactor.is_watched

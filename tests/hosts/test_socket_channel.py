@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -11,7 +12,9 @@ import pytest
 
 from microkernel.hosts import _socket_channel
 from microkernel.hosts._socket_channel import SocketChannel
+from microkernel.hosts._time_share import TimeShares
 from microkernel.wire import messages
+from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.keeping import send
 from microkernel.wire.session import Session, pack
 from tests.wire.test_keeping import pair
@@ -118,3 +121,68 @@ def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.Monkey
         closing.join()
     assert sent
     assert down.fileno() == -1
+
+
+class Pausing(Here):
+    """A Reactor that keeps what is to be done later."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+    def later(self, _seconds: float, work: Callable[[], object]) -> None:
+        self.waiting.append(work)
+
+
+class Confined:
+    """A channel of a worker that is not trusted, which has taken its share of time."""
+
+    def __init__(self) -> None:
+        self.broken: list[object] = []
+        self.handled: list[messages.Message] = []
+        down, self._far_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        up, self.worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel = SocketChannel(
+            down, up, Nothing(), Pausing(), self.handled.append, self.broken.append, print  # type: ignore[arg-type]
+        )
+        account = TimeShares(lambda: 0.0).account()
+        self.channel.confine(None, account)
+        self.worker.send(Session("plugin").hello())
+        self.channel.read()
+        account.spend(1.0)
+
+    def __enter__(self) -> Confined:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+        self.worker.close()
+        self._far_down.close()
+
+
+def test_what_a_flooding_worker_says_before_an_answer_is_not_decoded_before_its_turn() -> None:
+    """Each of its answers has the kernel read what it said before; that must not become many messages in memory."""
+    with Confined() as given:
+        given.worker.send(pack([messages.Ping(1)]))
+        given.channel.read()  # now it rests
+        frame = pack([messages.Ping(2)] * 4000)
+        for _ in range(1000):
+            with contextlib.suppress(BlockingIOError):
+                given.worker.send(frame, socket.MSG_DONTWAIT)
+            given.channel.catch_up(print)
+        assert given.handled == [messages.Ping(1)]
+        assert given.channel._inbox.unread <= _socket_channel._MAX_BUFFERED + len(frame)
+
+
+def test_a_worker_that_is_not_trusted_does_not_leave_many_bytes_unread() -> None:
+    with Confined() as given:
+        answer, count = messages.Reply(1, Raw(encode_message(bytes(1 << 20)))), 0
+        while not given.broken:
+            given.channel.send_up(answer)
+            count += 1
+        assert 10 < count < 20
+
+
+def test_one_answer_may_be_as_large_as_answers_are() -> None:
+    with Confined() as given:
+        given.channel.send_up(messages.Reply(1, Raw(encode_message(bytes(40 << 20)))))
+        assert not given.broken

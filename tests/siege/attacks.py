@@ -147,6 +147,43 @@ while not over(): frame(*[Failed("load", Failure(type="E", message="m" * 4000, t
     "pings": """
 while not over(): frame(*[Ping(1)] * 4000)
 """,
+    "numbers": """
+done = encode(Done([1] * 65_536))
+body = b"\\xdd" + struct.pack(">I", 200) + done * 200
+while not over(): pieces(struct.pack(">I", len(body)) + body)
+""",
+    "handlers": """
+loaded = b"\\x93\\x14\\xdc\\x40\\x00" + b"\\x93\\x01\\xa1a\\xa1b" * 16_384 + b"\\x90"
+body = b"\\xdd" + struct.pack(">I", 150) + loaded * 150
+while not over(): pieces(struct.pack(">I", len(body)) + body)
+""",
+    "wide": """
+text = ("x" * (15 << 20) + chr(0x1F600)).encode()
+body = b"\\x91\\x95\\x20\\x14\\xdb" + struct.pack(">I", len(text)) + text + b"\\xcb" + bytes(8) + b"\\xa0"
+while not over(): pieces(struct.pack(">I", len(body)) + body)
+""",
+    "exported": """
+while not over(): frame(*[Exported(Raw(encode(bytes(15 << 20))))])
+""",
+    "unread": """
+frame(Data(9, "set", "h.large", Raw(encode(bytes(60_000)))))
+while not over(): frame(*[Data(9, "get", "h.large")] * 1000)
+""",
+    "shared": """
+for n in range(100): frame(Data(9, "set", f"h.large{n}", Raw(encode(bytes(1 << 20)))))
+while not over(): frame(*[Data(9, "set", f"h.large{n}", Raw(encode(bytes(1 << 20)))) for n in range(12)])
+""",
+    "requests": """
+import socket
+end = socket.socket(fileno=os.dup(11)) if sys.platform != "wasi" else None
+while not over() and end is not None:
+    end.send(encode([next(NUMBERS), "chmod", "x", 0o600]))
+""",
+    "hidden": """
+frame(Loaded([], [], "", [f"secret {n} " + chr(0x1F600) for n in range(1000)]))
+data = b"ab\\n" * 21_000
+while not over(): os.write(1, data)
+""",
     "newlines": """
 data = b"\\n" * 65536
 while not over(): os.write(1, data)

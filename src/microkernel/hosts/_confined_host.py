@@ -20,6 +20,7 @@ from microkernel.hosts._links import settled
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._surroundings import visible
+from microkernel.hosts._time_share import TimeShares
 from microkernel.hosts._usage_monitor import UsageMonitor
 from microkernel.hosts._worker_host import WorkerHost
 from microkernel.hosts._worker_place import WorkerPlace
@@ -61,6 +62,7 @@ class ConfinedHost(WorkerHost):
         super().__init__(reactor, python, **options)
         self._announce = announce
         self._usage = UsageMonitor(self._monitor_failed)
+        self._shares = TimeShares()
 
     def _make_scratch(self) -> Scratch:
         """C code that asks with ``access`` asks for the real user, which a worker of root's has lost; not the group."""
@@ -124,7 +126,7 @@ class ConfinedHost(WorkerHost):
         may = spec.permissions
         is_open = "/" in map(absolute, (*may.fs_read, *may.fs_write))
         shared = (self._reactor, self._scratch, folder, self._usage, self.level)
-        decided = (is_open, self.must_be_whole, self.overhead, self.stays_closed)
+        decided = (is_open, self.must_be_whole, self.overhead, self._shares, self.stays_closed)
         return ConfinedPlace(spec, feed, uplink, *shared, *decided)
 
     def stays_closed(self, plugin: str, path: str, reason: str) -> None:

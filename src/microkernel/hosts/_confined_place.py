@@ -15,6 +15,7 @@ from microkernel.hosts._protections import memory_over, protections_of, threads_
 from microkernel.hosts._rate import Rate
 from microkernel.hosts._requests import RequestSocket
 from microkernel.hosts._scratch import Scratch
+from microkernel.hosts._time_share import TimeShares
 from microkernel.hosts._usage_monitor import Look, UsageMonitor
 from microkernel.hosts._worker_place import WorkerPlace
 from microkernel.hosts._zygote import Zygote
@@ -44,6 +45,7 @@ class ConfinedPlace(WorkerPlace):
         is_open: bool,
         must_be_whole: bool,
         overhead: int,
+        shares: TimeShares,
         stays_closed: Callable[[str, str, str], object],
     ) -> None:
         self._folders = [spec.load.data_dir, *([folder] if folder else [])]
@@ -67,8 +69,13 @@ class ConfinedPlace(WorkerPlace):
         self._stays_closed = partial(stays_closed, spec.load.name)
         self._confined = Confined()
         self._sentence = ""
-        if frames := spec.limits.get("frames", 0):
-            self._channel.rate = Rate(frames)
+        frames = spec.limits.get("frames", 0)
+        self._account = shares.account()
+        self._channel.confine(Rate(frames) if frames else None, self._account)
+        for output in self._outputs:
+            output.account = self._account
+        for requests in self._requests:
+            requests.account = self._account
 
     def statistics(self) -> Mapping[str, Any]:
         statistics = super().statistics()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from operator import length_hint
+from typing import Protocol
 
+from microkernel.hosts._time_share import TimeAccount
 from microkernel.wire.messages import Message
 
 Work = Callable[[], object]
@@ -13,11 +16,25 @@ Work = Callable[[], object]
 TURN = 0.002
 
 
+class Source(Protocol):
+    """Where the messages come from."""
+
+    def decode(self, data: bytes) -> Iterable[Message | None]:
+        """The messages that this datagram completes; None for a pause in which a turn may end."""
+
+    def rest(self, seconds: float, wake: Callable[[], object]) -> None:
+        """Read nothing for so long, and keep the reactor from being woken for it; then call ``wake``."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+
 class Inbox:
     """Handles messages in their order. On the reactor's thread only.
 
     A turn ends after ``TURN`` seconds, between two messages, also inside a frame. What is left is handled in further
-    turns, which ``post`` brings; until then nothing more is to be read.
+    turns, which ``post`` brings; until then nothing more is to be read. With an ``account`` the turns are charged, and
+    after one that takes too much nothing is handled for as long as the account says.
     """
 
     def __init__(
@@ -25,35 +42,53 @@ class Inbox:
         handle: Callable[[Message], object],
         post: Callable[[Work], object],
         clock: Callable[[], float] = time.monotonic,
+        source: Source | None = None,
     ) -> None:
         self.handle = handle
+        self.account: TimeAccount | None = None
+        self.unread = 0
+        """Bytes that were received and wait to be decoded."""
         self._post = post
+        self._source = source
         self._clock = clock
-        self._left: deque[Message | Work] = deque()
-        self._until = 0.0
+        self._left: deque[bytes | Iterator[Message | None] | Work] = deque()
+        self._began = self._until = 0.0
         self._is_scheduled = False
+        self._is_resting = False
         self._closed = False
 
     @property
     def is_behind(self) -> bool:
         """Whether something is left of an earlier turn; a further one will come by itself."""
-        return self._is_scheduled
+        return self._is_scheduled or self._is_resting
 
     def begin_turn(self) -> None:
-        self._until = self._clock() + TURN
+        self._began = self._clock()
+        self._until = self._began + TURN
 
-    def put(self, received: Sequence[Message]) -> bool:
+    def end_turn(self) -> None:
+        """Charge what has been done since ``begin_turn``."""
+        if self.account is not None and not self._is_resting and not self._closed:
+            pause = self.account.spend(self._clock() - self._began)
+            if pause and self._source is not None:
+                self._is_resting = True
+                self._source.rest(pause, self._wake)
+
+    def put(self, received: Iterable[Message | None]) -> bool:
         """Handle them, or keep what the turn has no time for. Return whether there is time for more."""
-        if self._left:
-            self._left.extend(received)
+        messages = iter(received)
+        if self._left or self._is_resting:
+            self._left.append(messages)
             return False
-        clock, until = self._clock, self._until
-        for index, message in enumerate(received, 1):
-            self.handle(message)
-            if clock() >= until or self._closed:
-                self._keep(received[index:])
-                return False
-        return True
+        return self._run(messages) or self._keep(messages)
+
+    def put_data(self, data: bytes) -> None:
+        """Handle the messages of a datagram. Behind others it is kept as it is: what is decoded is far larger."""
+        if self._left or self._is_resting:
+            self._left.append(data)
+            self.unread += len(data)
+        elif self._source is not None:
+            self.put(self._source.decode(data))
 
     def then(self, work: Work) -> None:
         """Call ``work`` when all that was put so far is handled. It is called at once if nothing is left."""
@@ -65,15 +100,29 @@ class Inbox:
     def close(self) -> None:
         """Handle no more messages. Work that waits for them is done now."""
         self._closed = True
-        left, self._left = self._left, deque()
+        left, self._left, self.unread = self._left, deque(), 0
+        if self.account is not None:
+            self.account.close()
         for each in left:
-            if not isinstance(each, Message):
+            if callable(each):
                 each()
 
-    def _keep(self, rest: Sequence[Message]) -> None:
-        if rest and not self._closed:
-            self._left.extend(rest)
+    def _run(self, messages: Iterator[Message | None]) -> bool:
+        """Handle them while there is time. Return whether there is time for more."""
+        clock, until, handle = self._clock, self._until, self.handle
+        for message in messages:
+            if message is not None:
+                handle(message)
+            if clock() >= until or self._closed:
+                return False
+        return True
+
+    def _keep(self, messages: Iterator[Message | None]) -> bool:
+        """To be handled before what else is left."""
+        if not self._closed and length_hint(messages, 1):
+            self._left.appendleft(messages)
             self._schedule()
+        return False
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
@@ -82,13 +131,31 @@ class Inbox:
 
     def _continue(self) -> None:
         self._is_scheduled = False
+        if self._is_resting or self._closed:
+            return
         self.begin_turn()
-        while self._left:
-            each = self._left.popleft()
-            if isinstance(each, Message):
-                self.handle(each)
-            else:
-                each()
-            if self._left and self._clock() >= self._until:
-                self._schedule()
-                return
+        while self._left and self._handle_next():
+            continue
+        if self._left:
+            self._schedule()
+        self.end_turn()
+
+    def _handle_next(self) -> bool:
+        """Return whether there is time for more."""
+        each = self._left.popleft()
+        if callable(each):
+            each()
+            return self._clock() < self._until
+        if isinstance(each, bytes):
+            self.unread -= len(each)
+            assert self._source is not None
+            each = iter(self._source.decode(each))
+        return self._run(each) or self._keep(each)
+
+    def _wake(self) -> None:
+        self._is_resting = False
+        if self._closed or self._source is None:
+            return
+        self._source.resume()
+        if self._left:
+            self._schedule()

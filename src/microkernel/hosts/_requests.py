@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
 from errno import EAGAIN, ENOBUFS
@@ -15,8 +16,12 @@ from typing import NamedTuple
 
 from microkernel.errors import InvalidArguments, KernelError, ProtocolError
 from microkernel.hosts._sockets import blocking_pair
+from microkernel.hosts._time_share import TimeAccount
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
+
+# Seconds charged for what a request takes on a thread of its own.
+_WORK = 0.0002
 
 
 class Answer(NamedTuple):
@@ -43,6 +48,7 @@ class RequestSocket:
         self._malformed = malformed
         self._end, self.theirs = blocking_pair()
         self._under_way = 0
+        self.account: TimeAccount | None = None
         self._lock = threading.Lock()
 
     def open(self) -> None:
@@ -98,8 +104,21 @@ class RequestSocket:
         if not data:
             self._reactor.unwatch(self._end.fileno())
             return
+        began = time.monotonic()
         try:
             self.consider(data)
+            self._charge(time.monotonic() - began)
         except (InvalidArguments, ValueError) as failure:
             self._reactor.unwatch(self._end.fileno())
             self._malformed(ProtocolError("MK0215", reason=f"not a request for a {self.what}: {failure}"))
+
+    def _charge(self, seconds: float) -> None:
+        """A worker that asks without pause has to wait when it has taken its share of the kernel's time."""
+        pause = self.account.spend(seconds + _WORK) if self.account is not None else 0.0
+        if pause:
+            self._reactor.unwatch(self._end.fileno())
+            self._reactor.later(pause, self._resume)
+
+    def _resume(self) -> None:
+        if self._end.fileno() >= 0:
+            self.open()

@@ -10,11 +10,12 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts._inbox import Inbox
 from microkernel.hosts._rate import Rate
+from microkernel.hosts._time_share import TimeAccount
 from microkernel.kernel.ports import Feed, Reactor
 from microkernel.wire import frames, messages
 from microkernel.wire.keeping import receive, send
@@ -27,6 +28,8 @@ _READS = 16
 _MOST_UNREAD = 4096 + 64
 """How many datagrams of answers may wait for a worker to read them: 256 MiB and some. One that asks and never reads is
 no plugin."""
+# Bytes of answers that may wait for a worker that is not trusted, before one more.
+_MOST_UNREAD_BYTES = 16 * 1024 * 1024
 _MOST_CONTROL = 100_000
 """How many messages outside the feed may wait for it."""
 # More bytes than a socket's buffer can hold: what is read beyond them was sent meanwhile.
@@ -45,6 +48,7 @@ class Outbox:
         self._on_room = on_room
         self.unsent: deque[bytes] = deque()
         """Datagrams that wait."""
+        self.unsent_bytes = 0
         self._waiting = False
         self._room_handle = -1
         self.closed = False
@@ -52,6 +56,7 @@ class Outbox:
     def put(self, frame: bytes) -> None:
         """To be sent by ``flush``."""
         self.unsent.extend(frames.datagrams(frame))
+        self.unsent_bytes += len(frame)
 
     def send(self, frame: bytes) -> None:
         """At once, if there is room and nothing before it."""
@@ -73,7 +78,7 @@ class Outbox:
             except OSError:
                 self.closed = True  # the other end is gone: its end is reported elsewhere
                 break
-            self.unsent.popleft()
+            self.unsent_bytes -= len(self.unsent.popleft())
         return not self.unsent
 
     def close(self) -> None:
@@ -123,7 +128,7 @@ class SocketChannel:
         self._down = Outbox(down, reactor, self.pump)
         self._up = Outbox(up, reactor, self._flush_up)
         self._session = Session("kernel")
-        self._inbox = Inbox(received, reactor.post)
+        self._inbox = Inbox(received, reactor.post, source=self)
         self._malformed = malformed
         self._hung_up = hung_up
         self._control: deque[Message] = deque()
@@ -134,6 +139,7 @@ class SocketChannel:
         self._broken = False
         self.rate: Rate | None = None
         """How many datagrams a second it may send; None: any."""
+        self._most_unread_bytes = 0
         self._down.put(self._session.hello())
         self._up.put(self._session.hello())
 
@@ -145,6 +151,12 @@ class SocketChannel:
     @received.setter
     def received(self, handle: Callable[[Message], object]) -> None:
         self._inbox.handle = handle
+
+    def confine(self, rate: Rate | None, account: TimeAccount) -> None:
+        """Its worker is not trusted: what is done for it is charged, and few bytes wait for it."""
+        self.rate = rate
+        self._inbox.account = account
+        self._most_unread_bytes = _MOST_UNREAD_BYTES
 
     def open(self) -> None:
         self._reactor.watch(self._up_socket.fileno(), self.read)
@@ -213,8 +225,9 @@ class SocketChannel:
 
     def send_up(self, message: Message) -> None:
         """An answer to what the worker asked."""
+        is_over = bool(self._most_unread_bytes) and self._up.unsent_bytes > self._most_unread_bytes
         self._up.send(pack([message]))
-        if len(self._up.unsent) > _MOST_UNREAD:
+        if is_over or len(self._up.unsent) > _MOST_UNREAD:
             self._overflow("it does not read the answers to what it asks")
 
     def _overflow(self, reason: str) -> None:
@@ -239,18 +252,28 @@ class SocketChannel:
         self._inbox.begin_turn()
         for _ in range(_READS):
             data = self._receive()
-            if not data or not self._inbox.put(self._decode(data)) or self._broken:
-                return
+            if not data or not self._inbox.put(self.decode(data)) or self._broken:
+                break
+        self._inbox.end_turn()
 
     def catch_up(self, heard: Callable[[], object]) -> None:
         """Call ``heard`` when all that the worker has sent until now is handled; what it sends meanwhile may have no
         end, and does not count."""
         self._inbox.begin_turn()
-        left = _MAX_BUFFERED
+        left = _MAX_BUFFERED - self._inbox.unread
         while left > 0 and not self._broken and (data := self._receive()):
             left -= len(data)
-            self._inbox.put(self._decode(data))
+            self._inbox.put_data(data)
+        self._inbox.end_turn()
         self._inbox.then(heard)
+
+    def rest(self, seconds: float, wake: Callable[[], object]) -> None:
+        self._reactor.unwatch(self._up_socket.fileno())
+        self._reactor.later(seconds, wake)
+
+    def resume(self) -> None:
+        if not self._broken:
+            self._reactor.watch(self._up_socket.fileno(), self.read)
 
     def _receive(self) -> bytes:
         """The next datagram; empty where there is none."""
@@ -266,17 +289,24 @@ class SocketChannel:
             hung_up()
         return data or b""
 
-    def _decode(self, data: bytes) -> Sequence[Message]:
+    def decode(self, data: bytes) -> Iterable[Message | None]:
         """Nothing where it is broken."""
         try:
             if len(data) > frames.DATAGRAM:
                 raise ProtocolError("MK0215", reason=f"a datagram over the limit of {frames.DATAGRAM:,} bytes")
             if self.rate is not None and not self.rate.take():
                 raise ProtocolError("MK0215", reason=f"over its limit of {self.rate.per_second:,g} frames a second")
-            return self._session.receive(data)
+            received = self._session.receive_gradually(data)
         except ProtocolError as error:
             self._break_off(error)
             return ()
+        return received if type(received) is list else self._each_of(received)
+
+    def _each_of(self, received: Iterable[Message | None]) -> Iterator[Message | None]:
+        try:
+            yield from received
+        except ProtocolError as error:
+            self._break_off(error)
 
 
 def _nothing() -> None:

@@ -90,6 +90,8 @@ class Instance:
         """How many places those of its emits take that have not found theirs. On the reactor's thread."""
         self.registered = Budget(kind_of)
         """What it has registered, by what it is known by."""
+        self._heard: set[type] = set()
+        """Kinds of news that nobody has waited for yet."""
         self.rejections: deque[int] = deque()
         """Of one on its own thread: the events it has rejected of which the reactor has not heard."""
         self._credit = 0
@@ -172,8 +174,10 @@ class Instance:
         self._switch.cut_off(self)
 
     def hear(self, news: News) -> None:
-        """It never has more to tell than somebody waits for, or will; more is not kept."""
-        if self.news.qsize() < _MOST_NEWS:
+        """It never has more to tell than somebody waits for, or will, and of each kind once; more is not kept: each may
+        be as large as a frame."""
+        if type(news) not in self._heard:
+            self._heard.add(type(news))
             self.news.put(news)
 
     def wait_for(self, kind: type[News], seconds: float, on_other: Callable[[News], None] | None = None) -> News | None:
@@ -185,6 +189,7 @@ class Instance:
                 news = self.news.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
             except queue.Empty:
                 return None
+            self._heard.discard(type(news))
             if isinstance(news, kind | Exit) or (isinstance(news, messages.Failed) and on_other is None):
                 return news
             if on_other is not None:
@@ -204,4 +209,3 @@ class Instance:
 
 
 CREDIT_BATCH = 256
-_MOST_NEWS = 8

@@ -58,8 +58,12 @@ class Reader:
             self._wanted = self._end_of_first(self._kept)
             if len(self._kept) < self._wanted:
                 break
-            bodies.append(_checked(bytes(self._kept[HEAD : self._wanted])))
-            del self._kept[: self._wanted]
+            with memoryview(self._kept) as kept:  # a slice of it would be one more copy, of what may be large
+                bodies.append(_checked(bytes(kept[HEAD : self._wanted])))
+            if len(self._kept) == self._wanted:
+                self._kept = bytearray()
+            else:
+                del self._kept[: self._wanted]
             self._wanted = 0
         return bodies
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from microkernel.errors import ProtocolError
 from microkernel.wire import frames, messages
 from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
 from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Reply
+from microkernel.wire.parts import WHOLE, take_apart
 from microkernel.wire.texts import valid_texts
 
 _decode = decoder_for(list[messages.Any_])
@@ -56,8 +58,39 @@ class Session:
             self._closed = error.text
             raise
         except DECODE_FAILURES as failure:
-            self._closed = str(failure)
-            raise ProtocolError("MK0215", reason=f"not a message: {failure}") from None
+            raise self._unreadable(failure) from None
+
+    def receive_gradually(self, data: bytes) -> Iterable[Message | None]:
+        """The same of an end that is not trusted. The messages of a frame that is larger than a datagram come one by
+        one, as they are taken: all together they can be many times as large as the frame. None stands where whoever
+        takes them should see to something else before it goes on; what does not fit is raised while they are taken.
+        """
+        if self._closed or self.peer is None:
+            return self.receive(data)
+        try:
+            bodies = self._reader.feed(data)
+            if len(bodies) == 1 and len(bodies[0]) <= WHOLE:  # nearly always
+                received: list[Message] = _decode(bodies[0])
+                return received
+        except ProtocolError as error:
+            self._closed = error.text
+            raise
+        except DECODE_FAILURES as failure:
+            raise self._unreadable(failure) from None
+        return chain.from_iterable(map(self._one_by_one, bodies)) if bodies else []
+
+    def _one_by_one(self, body: bytes) -> Iterator[Message | None]:
+        try:
+            yield from take_apart(body) if len(body) > WHOLE else _decode(body)
+        except ProtocolError as error:
+            self._closed = error.text
+            raise
+        except DECODE_FAILURES as failure:
+            raise self._unreadable(failure) from None
+
+    def _unreadable(self, failure: BaseException) -> ProtocolError:
+        self._closed = str(failure)
+        return ProtocolError("MK0215", reason=f"not a message: {failure}")
 
     def _greet(self, received: list[Message]) -> list[Message]:
         if not received:

@@ -1,0 +1,76 @@
+"""How much of the reactor's time the workers that are not trusted may take, all together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# Of each second, for all workers of a host. The rest is for everybody else.
+SHARE = 0.5
+# Seconds that they may take at once before one has to rest.
+BURST = 0.1
+# Seconds after which half of what a worker took is forgotten.
+_HALF_LIFE = 1.0
+# Seconds that nobody has to share with others for.
+_LITTLE = 0.01
+
+
+class TimeShares:
+    """One for a host. On the reactor's thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._left = BURST
+        self._at = clock()
+        self._accounts: set[TimeAccount] = set()
+
+    def account(self) -> TimeAccount:
+        """For one more worker."""
+        return TimeAccount(self)
+
+    def spend(self, account: TimeAccount, seconds: float) -> float:
+        now = self.clock()
+        self._left = min(self._left + (now - self._at) * SHARE, BURST) - seconds
+        self._at = now
+        self._accounts.add(account)
+        taken = account.add(now, seconds)
+        if self._left >= 0.0 or taken < self._average(now):
+            return 0.0
+        return -self._left / SHARE
+
+    def _average(self, now: float) -> float:
+        """Of what those took lately that took anything worth mentioning."""
+        taken = [each.taken(now) for each in self._accounts]
+        busy = [each for each in taken if each > _LITTLE]
+        return sum(busy) / len(busy) if busy else 0.0
+
+    def forget(self, account: TimeAccount) -> None:
+        """What this one took too much is not for the others to wait for."""
+        self._accounts.discard(account)
+        self._left = max(self._left, 0.0)
+
+
+class TimeAccount:
+    """What is done for one worker is charged here, and whoever does it is told how long to rest then.
+
+    While all together take more than their share, those that took more than the average rest.
+    """
+
+    def __init__(self, shares: TimeShares) -> None:
+        self._shares = shares
+        self._taken = self._at = 0.0
+
+    def spend(self, seconds: float) -> float:
+        """Charge what was just done for it. Return the seconds for which nothing more is to be done for it."""
+        return self._shares.spend(self, seconds)
+
+    def add(self, now: float, seconds: float) -> float:
+        """Return what it took lately."""
+        self._taken, self._at = self.taken(now) + seconds, now
+        return self._taken
+
+    def taken(self, now: float) -> float:
+        return float(self._taken * 0.5 ** ((now - self._at) / _HALF_LIFE))
+
+    def close(self) -> None:
+        self._shares.forget(self)

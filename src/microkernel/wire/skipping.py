@@ -1,0 +1,114 @@
+"""Where a MessagePack value ends, found in steps: one long value of very many small ones must not hold up its reader.
+
+A decoder in C finds the end of sixteen million empty lists too, but at one go, which takes a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+from functools import cache
+
+# Steps between two pauses. A step takes a microsecond at most, one of a run of values some tens.
+_STEPS = 256
+_DEEPEST = 512
+_LONG_RUN, _SHORT_RUN = 512, 16
+_BYTES_OF_LENGTH = {
+    0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4,
+}  # fmt: skip
+_SIZES = {
+    0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9, 0xD4: 3, 0xD5: 4, 0xD6: 6,
+    0xD7: 10, 0xD8: 18,
+}  # fmt: skip
+
+
+def _sizes() -> tuple[int, ...]:
+    """By its first byte, how many bytes a value has that is none of many; 0 where the first byte does not say."""
+    sizes = [0] * 256
+    for first in (*range(0x80), *range(0xE0, 0x100), 0x80, 0x90, 0xC0, 0xC2, 0xC3):
+        sizes[first] = 1
+    for first in range(0xA0, 0xC0):
+        sizes[first] = first - 0xA0 + 1
+    for first, size in _SIZES.items():
+        sizes[first] = size
+    return tuple(sizes)
+
+
+_SIZE_OF = _sizes()
+
+
+def _simple() -> bytes:
+    """Matches one value whose first byte says how long it is."""
+    by_size: dict[int, bytes] = {}
+    for first, size in enumerate(_SIZE_OF):
+        if size:
+            by_size[size] = by_size.get(size, b"") + re.escape(bytes([first]))
+    kinds = [b"[%b].{%d}" % (firsts, size - 1) for size, firsts in sorted(by_size.items())]
+    return b"(?>%b)" % b"|".join(kinds)
+
+
+def _runs(count: int) -> re.Pattern[bytes]:
+    """Matches so many values in a row that are simple, or maps or lists of a few simple ones."""
+    simple = _simple()
+    heads = [(0x80 + size, 2 * size) for size in range(1, 16)] + [(0x90 + size, size) for size in range(1, 16)]
+    containers = [re.escape(bytes([first])) + b"%b{%d}" % (simple, inner) for first, inner in heads]
+    return re.compile(b"(?>%b|%b){%d}" % (simple, b"|".join(containers), count), re.DOTALL)
+
+
+@cache
+def _matchers() -> tuple[tuple[int, Callable[[bytes, int], re.Match[bytes] | None]], ...]:
+    return tuple((count, _runs(count).match) for count in (_LONG_RUN, _SHORT_RUN))
+
+
+def skip(data: bytes, at: int) -> Generator[None, None, tuple[int, int]]:
+    """Pauses now and then. Returns where the value that begins at ``at`` ends, and how many values it is made of.
+
+    Raises ValueError for what is no value.
+    """
+    left, values, until_pause = [1], 0, _STEPS
+    while left:
+        if not left[-1]:
+            left.pop()
+            continue
+        run, end = _run(data, at, left[-1])
+        if run:
+            inner = 0
+        else:
+            run, (end, inner) = 1, _enter(data, at)
+        at, values, left[-1] = end, values + run, left[-1] - run
+        if inner:
+            left.append(inner)
+        if at > len(data) or len(left) > _DEEPEST:
+            raise ValueError("it ends within a value, or is nested too deep")
+        until_pause -= 1 + run // _SHORT_RUN
+        if until_pause <= 0:
+            until_pause = _STEPS
+            yield
+    return at, values
+
+
+def _run(data: bytes, at: int, most: int) -> tuple[int, int]:
+    """Values in a row that are passed over at once, and where they end; 0 of them where there is no such row."""
+    for count, match in _matchers():
+        if most >= count and (found := match(data, at)):
+            return count, found.end()
+    return 0, at
+
+
+def _enter(data: bytes, at: int) -> tuple[int, int]:
+    """Where a value ends, and how many values follow that are in it; where its head ends, if there are any."""
+    if at >= len(data):
+        raise ValueError("it ends where a value should begin")
+    first = data[at]
+    if size := _SIZE_OF[first]:
+        return at + size, 0
+    if first < 0xA0:  # a map or a list of a few
+        return at + 1, first & 0x0F if first >= 0x90 else 2 * (first & 0x0F)
+    width = _BYTES_OF_LENGTH.get(first, 0)
+    if not width:
+        raise ValueError(f"no value begins with {first:#x}")
+    length = int.from_bytes(data[at + 1 : at + 1 + width], "big")
+    end = at + 1 + width
+    if first >= 0xDC:
+        return end, length if first < 0xDE else 2 * length
+    return end + length + (0xC7 <= first <= 0xC9), 0  # an extension has its kind besides
