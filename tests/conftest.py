@@ -10,11 +10,11 @@ import pytest
 
 pytest.register_assert_rewrite("microkernel.testing")
 
-# A shell that starts the tests with `&` has them ignore SIGINT, `nohup` has them ignore SIGHUP, and the programs that
-# they start inherit that.
-for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+# A shell that starts the tests with `&` has them ignore SIGINT and SIGQUIT, `nohup` has them ignore SIGHUP, and the
+# programs that they start inherit that.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(number) == signal.SIG_IGN:
-        signal.signal(number, default)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:
