@@ -104,6 +104,8 @@ def test_a_call_keeps_its_deadline_also_where_it_waits_for_the_reactor(tmp_path:
         assert not waited.is_set()
         go_on.set()
         assert kernel.call("one.tell") is None
+        record = kernel.core.registry.get("one")
+        assert (record.mailbox.in_flight, list(record.incoming)) == (0, []), "the plugin is done with all of them"
 
 
 def test_a_lane_that_nobody_has_is_closed_at_once_and_who_takes_it_then_is_answered() -> None:

@@ -109,12 +109,17 @@ class Lane:
 
     def _found(self, reply: Reply, deadline: float) -> Reply | None:
         """What its caller does next must not overtake what the callee emitted; and the reply itself may be there. None
-        where that has not come by the deadline."""
+        where that has not come by the deadline.
+
+        A reply that is on the lane is returned also then: its caller finds that it is too late, and takes the call off
+        the books of the callee, which is done with it.
+        """
         heard = threading.Event()
         self._reactor.post(partial(self._catch_up, heard.set))
-        if not heard.wait(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)):
-            return None
-        return self._handed_over(reply.id) if reply.elsewhere else reply
+        while (left := deadline - time.monotonic()) > 0:
+            if heard.wait(min(left, _LONGEST)):
+                return self._handed_over(reply.id) if reply.elsewhere else reply
+        return None if reply.elsewhere else reply
 
     def _wait_for_handed(self, id: int, deadline: float) -> Reply | None:
         while (left := deadline - time.monotonic()) > 0:
