@@ -98,7 +98,8 @@ def check_sleep_ends_with_the_plugin(stage: Stage) -> None:
     def spawn_nap(self) -> None:
         self.api.spawn(self.nap, None)
     """
-    with stage.run(one=plugin(body), pool=plugin(body, manifest="concurrency = 3")) as scene:
+    brief = "limits = { drain = 0.1 }"  # seconds for which the stop waits for a handler that sleeps
+    with stage.run(one=plugin(body, manifest=brief), pool=plugin(body, manifest=f"concurrency = 3\n{brief}")) as scene:
         scene.kernel.emit("nap")
         scene.heard("asleep", 2)
         scene.call("pool.spawn_nap")
@@ -134,7 +135,7 @@ def check_is_active_is_the_condition_for_loops(stage: Stage) -> None:
     def was(self) -> list:
         return self.seen
     """
-    with stage.run(p=plugin(body)) as scene:
+    with stage.run(p=plugin(body, manifest="limits = { drain = 0.1 }")) as scene:
         assert scene.call("p.was") == [True]
         scene.call("p.begin")
         scene.heard("looping", 1)
