@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from microkernel import Kernel, KernelConfig
 from microkernel.errors import CallFailed, ConfigError
 from microkernel.kernel.manifest import Level
 from microkernel.testing import stage
+from microkernel.wire.data_folder import claim_around
 
 KEEPER = stage.plugin(
     """
@@ -135,6 +136,53 @@ def test_one_project_may_have_two_kernels(tmp_path: Path) -> None:
     place = project(tmp_path / "shop")
     with Kernel(place, isolation="thread") as one, Kernel(place, isolation="thread") as other:
         assert one.call("keeper.keep") == other.call("keeper.keep")
+
+
+def load_billing(place: Path, level: Level) -> str:
+    with Kernel(isolation=level) as kernel:
+        kernel.load(place / "billing.py")
+        return str(kernel.call("billing.keep"))
+
+
+def open_billing(place: Path, level: Level) -> str:
+    config = place.parent.parent / f"{place.parent.name}.toml"
+    config.write_text(f'plugins = ["{place.parent.name}/plugins"]\n')
+    with Kernel(config=config, isolation=level) as kernel:
+        if (info := kernel.info("billing")).state == "failed":
+            raise RuntimeError(info.error)
+        return str(kernel.call("billing.keep"))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("way", [load_billing, open_billing])
+def test_two_plugins_of_one_name_in_one_project_share_nothing(
+    tmp_path: Path, state: Path, level: Level, way: Callable[[Path, Level], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one, other = project(tmp_path / "one", "billing"), project(tmp_path / "other", "billing")
+    folder = way(one, level)
+    for _ in range(2):
+        with pytest.raises(Exception, match=f"MK0725.*{one}/billing.py"):
+            way(other, level)
+    assert way(one, level) == folder
+    (one / "billing.py").rename(one / "moved.txt")
+    assert way(other, level) == folder  # the first has gone, so this is where it was moved to
+    (one / "moved.txt").rename(one / "billing.py")
+    with pytest.raises(Exception, match="MK0725"):
+        way(one, level)
+    (state / tmp_path.name / ".billing.place").unlink()
+    assert way(one, level) == folder
+
+
+def test_an_installed_plugin_is_the_same_in_every_environment(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "billing"
+    for version in ("3.11", "3.12"):
+        source = tmp_path / f"env{version}" / "lib" / "site-packages" / "billing" / "__init__.py"
+        source.parent.mkdir(parents=True)
+        source.write_text("")
+        claim_around(str(folder), "/project", str(source))
+    with pytest.raises(ConfigError, match="MK0725"):
+        claim_around(str(folder), "/project", "/project/plugins/billing.py")
 
 
 def test_a_project_is_the_same_by_whatever_way_it_is_named(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class ConfinedHost(WorkerHost):
         if not load.data_dir:
             raise PluginLoadError("MK0129", path=load.name, reason=_NO_HOME)
         try:
-            claim_around(load.data_dir, load.project)
+            claim_around(load.data_dir, load.project, os.path.join(load.root, load.entry))
             load.project = ""  # done; the worker cannot see the folder around its own
             _make_data_folder(Path(load.data_dir))
             close_to_others(load.data_dir)

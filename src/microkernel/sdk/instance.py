@@ -173,7 +173,7 @@ class Instance:
             raise FileNotFoundError(ENOENT, "no place for data: set HOME or XDG_STATE_HOME, or name a data_dir")
         folder = Path(self.load.data_dir)
         if not (self._has_data_folder and folder.is_dir()):
-            claim_around(self.load.data_dir, self.load.project)
+            claim_around(self.load.data_dir, self.load.project, f"{self.load.root}/{self.load.entry}")
             make_private(folder)
             close_to_others(self.load.data_dir)
             self._has_data_folder = True
