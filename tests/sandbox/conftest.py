@@ -10,6 +10,9 @@ from typing import Any, Protocol
 import pytest
 
 from microkernel import Kernel
+from microkernel.hosts import _worker_host
+from microkernel.hosts._cgroup_layout import Layout, Unavailable
+from microkernel.hosts._cgroups import Groups
 from microkernel.kernel.manifest import KernelConfig
 
 PLUGIN = '''
@@ -72,6 +75,16 @@ class Arena:
             return found
 
         return do
+
+
+@pytest.fixture
+def no_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine that lets this user make no control groups."""
+
+    def none() -> Layout:
+        raise Unavailable("needs delegation")
+
+    monkeypatch.setattr(_worker_host, "Groups", lambda: Groups(none))
 
 
 @pytest.fixture

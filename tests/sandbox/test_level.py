@@ -75,9 +75,10 @@ def test_a_worker_that_cannot_be_confined_gets_no_source(arena: Arena, monkeypat
 
 
 def test_without_namespaces_it_holds_all_the_same_and_threads_are_watched(
-    arena: Arena, monkeypatch: pytest.MonkeyPatch
+    arena: Arena, monkeypatch: pytest.MonkeyPatch, no_cgroups: None
 ) -> None:
-    """As in a container that allows none. The limit on threads cannot hold where its user is not counted alone."""
+    """As in a container that allows none, nor control groups. The limit on threads cannot hold where its user is not
+    counted alone."""
     from microkernel.hosts import _zygote
 
     none = "from microkernel.worker import privileges; privileges.enter_namespaces = lambda: []"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel
+from microkernel.errors import PluginDied
 from microkernel.hosts._confined_host import pool_sizes
 from tests.attacks.support import eventually, state_is
 from tests.sandbox.conftest import Arena, Doing
@@ -338,9 +339,19 @@ time.sleep(30)
 """
 
 
-def test_memory_that_was_written_and_then_protected_counts(arena: Arena) -> None:
-    """The system's limit counts pages that can be written to."""
+def test_memory_that_was_written_and_then_protected_is_limited(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {}, memory=128 << 20)
+    if not kernel._hosts["sandbox"]._groups.describe():  # type: ignore[attr-defined]
+        pytest.skip("no control groups here: it is watched")
+    eventually(lambda: kernel.info("p").protections["memory"] == "enforced", "its control group is there")
+    with pytest.raises(PluginDied, match=r"over its limit: limits.memory is 134,217,728"):
+        kernel.call("p.do", PROTECT, {}, timeout=30.0)
+
+
+def test_memory_that_was_written_and_then_protected_counts(arena: Arena, no_cgroups: None) -> None:
+    """The system's limit for a process counts pages that can be written to."""
+    kernel = arena.kernel("sandbox", {}, memory=128 << 20)
+    assert kernel.info("p").protections["memory"] == "watched"
     with pytest.raises(Exception, match=r"over its limit: [0-9,]+ bytes of memory, limits.memory is 134,217,728"):
         kernel.call("p.do", PROTECT, {}, timeout=30.0)
 
@@ -398,11 +409,15 @@ def test_an_operator_may_open_all_files(arena: Arena) -> None:
 # What is shown
 
 def test_protections_are_read_back(arena: Arena) -> None:
-    protections = dict(arena.kernel("sandbox", {}).info("p").protections)
+    kernel = arena.kernel("sandbox", {})
+    has_groups = bool(kernel._hosts["sandbox"]._groups.describe())  # type: ignore[attr-defined]
+    held = "enforced" if has_groups else "watched"
+    eventually(lambda: kernel.info("p").protections["memory"] == held, "its control group is there")
+    protections = dict(kernel.info("p").protections)
     for name in ("user", "net", "ipc", "uts"):
         protections.pop(f"{name} namespace")
     assert protections == {
-        "hard kill": "enforced", "memory": "enforced", "files": "enforced", "file size": "enforced",
+        "hard kill": "enforced", "memory": held, "files": "enforced", "file size": "enforced",
         "cpu": "unavailable", "network": "enforced", "file system": "enforced", "processes": "enforced",
         "system calls": "enforced", "capabilities": "enforced", "threads": "enforced", "disk": "watched",
         "frames": "enforced",

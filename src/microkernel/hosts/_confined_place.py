@@ -8,7 +8,8 @@ from typing import Any
 
 from microkernel.errors import ProtocolError, shortage_in
 from microkernel.hosts._broker import Broker
-from microkernel.hosts._disk_usage import measure_disk
+from microkernel.hosts._cgroup_layout import OF_SYSTEM
+from microkernel.hosts._disk_usage import is_in_memory, measure_disk
 from microkernel.hosts._file_attributes import FileAttributes
 from microkernel.hosts._lock_usage import MOST, count_locks
 from microkernel.hosts._protections import memory_over, protections_of, threads_over
@@ -81,9 +82,12 @@ class ConfinedPlace(WorkerPlace):
         statistics = super().statistics()
         if not statistics or self._pid is None:
             return statistics
+        found = {"memory": "enforced" if self._level == "wasm" else "watched"}  # a guest's: by the engine
+        found.update(protections_of(self._pid, self._confined))
+        held = self._group.enforced() if self._group is not None else frozenset()
+        found.update(dict.fromkeys(held, "enforced"))
         watched = {"disk": "watched" if self._limits.get("disk") else "unavailable"}
         frames = {"frames": "enforced" if self._limits.get("frames") else "unavailable"}
-        found = protections_of(self._pid, self._confined)
         around = {"engine": "enforced"} if self._level == "wasm" else {}  # or its worker would have no plugin
         return {**statistics, "protections": {**around, **statistics["protections"], **found, **watched, **frames}}
 
@@ -148,7 +152,14 @@ class ConfinedPlace(WorkerPlace):
         used = yield from measure_disk(self._folders, pid, int(self._limits.get("file_size", 0)), limit)
         return f"over its limit: {used:,} bytes of files, limits.disk is {limit:,}" if used > limit else ""
 
+    def _group_limits(self) -> tuple[int, int]:
+        memory, threads = int(self._limits["memory"]), int(self._limits["threads"])
+        in_memory = int(self._limits.get("disk", 0)) if is_in_memory(self._folders) else 0
+        return memory + self._overhead + in_memory + OF_SYSTEM, threads
+
     def _exit_of(self, exit: Exit) -> Exit:
+        if self._memory_kills and not self._sentence:
+            self._sentence = f"over its limit: limits.memory is {int(self._limits['memory']):,}"
         return Exit(self._sentence, signal=exit.signal) if self._sentence and exit.signal else exit
 
     def _close(self) -> None:

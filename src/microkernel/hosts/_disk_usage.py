@@ -38,6 +38,18 @@ def measure_disk(folders: Sequence[str], pid: int, file_size: int, limit: int) -
     return used + mapped * max(file_size, _LEAST)
 
 
+def is_in_memory(folders: Sequence[str]) -> bool:
+    """Whether files in one of these take memory, which a control group counts as memory."""
+    devices = set()
+    for folder in folders:
+        with suppress(OSError):
+            found = os.stat(folder).st_dev
+            devices.add(f"{os.major(found)}:{os.minor(found)}".encode())
+    with suppress(OSError), open("/proc/self/mountinfo", "rb") as mounts:
+        return any(line.split()[2] in devices and b" - tmpfs " in line for line in mounts)
+    return False
+
+
 def _measure_below(folder: str, limit: int) -> Measuring:
     used, left = 0, [folder]
     while left and used <= limit:

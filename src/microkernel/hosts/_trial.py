@@ -54,11 +54,13 @@ def _ended(_exit: object) -> None:
     """As it should."""
 
 
-def in_words(confined: Confined) -> str:
-    """For `mk doctor`."""
+def in_words(confined: Confined, cgroups: str, no_cgroups: str) -> str:
+    """For `mk doctor`. ``cgroups``: which there are; ``no_cgroups``: why there are none."""
     newer = [what for since, what in _NEWER.items() if confined.landlock < since]
     parts = [f"Landlock ABI {confined.landlock}", "seccomp", _namespaces(confined.namespaces)]
-    return " · ".join([*parts, f"not: {', '.join([*newer, 'cgroups (needs delegation)'])}"])
+    missing = [*newer, *([] if cgroups else [f"cgroups ({no_cgroups})"])]
+    has = [*parts, *([cgroups] if cgroups else [])]
+    return " · ".join([*has, *([f"not: {', '.join(missing)}"] if missing else [])])
 
 
 def _namespaces(names: list[str]) -> str:

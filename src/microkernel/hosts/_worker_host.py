@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable
+from microkernel.hosts._cgroups import Groups
 from microkernel.hosts._processes import raise_descriptor_limit
 from microkernel.hosts._scratch import Scratch
 from microkernel.hosts._surroundings import starts_itself
@@ -28,7 +29,8 @@ class WorkerHost:
     def __init__(self, reactor: Reactor, python: str = sys.executable, **_options: object) -> None:
         self._reactor = reactor
         self._python = python
-        self._zygotes = Zygotes(reactor, self.level, python)
+        self._groups = Groups()
+        self._zygotes = Zygotes(reactor, self.level, python, self._groups)
         self._scratch = self._make_scratch()
         raise_descriptor_limit()
 
@@ -69,6 +71,7 @@ class WorkerHost:
 
     def close(self) -> None:
         self._zygotes.close()
+        self._groups.close()
         self._scratch.close()
 
     def _make_scratch(self) -> Scratch:

@@ -16,6 +16,7 @@ from typing import Any
 
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts import _shared_memory
+from microkernel.hosts._cgroups import Group
 from microkernel.hosts._lanes import LANES, MOMENT, Lane
 from microkernel.hosts._output import Output
 from microkernel.hosts._processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
@@ -48,6 +49,9 @@ class WorkerPlace:
         self._shared_before = _shared_memory.there()
         self._shared: set[str] = set()
         self._pid: int | None = None
+        self._group: Group | None = None
+        self._memory_kills = 0
+        """How many processes of it the system ended for want of memory in its group."""
         self._limited: frozenset[str] = frozenset()
         self._handle = -1
         self._handling = threading.Lock()
@@ -89,10 +93,14 @@ class WorkerPlace:
                 os.close(pipe[1])
             for _, lane in self._lane_pairs:
                 lane.close()
+        group = zygote.groups.take(fork.pid)
+        group.limit(*self._group_limits())
         with self._handling:
             self._pid = fork.pid
+            self._group = group
             if self._closed:
                 os.close(fork.handle)
+                group.end()
             else:
                 self._handle = fork.handle
         self._reactor.post(self._open)
@@ -174,6 +182,11 @@ class WorkerPlace:
         """The worker's ends of what only this level has, in its order."""
         return []
 
+    def _group_limits(self) -> tuple[int, int]:
+        """Bytes, and processes and threads together, that its control group may have; 0 for none. At `process` the
+        group only ends what is left."""
+        return 0, 0
+
     def _begin_talk(self) -> None:
         """The first that is said to it."""
         if self._load is not None:
@@ -217,6 +230,9 @@ class WorkerPlace:
         self._scratch.drop(self._folder)
         with self._handling:
             self._closed = True
+            if self._group is not None:
+                self._memory_kills = self._group.kills()
+                self._group.end()
             if self._handle >= 0:
                 handle, self._handle = self._handle, -1
                 os.close(handle)

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable, shortage_in
+from microkernel.hosts._cgroup_layout import Layout, Unavailable
+from microkernel.hosts._cgroups import Groups
 from microkernel.hosts._processes import STACKS, STACKS_SIGNAL, is_alive
 from microkernel.hosts._sockets import above_standard_streams, blocking_pair
 from microkernel.hosts._surroundings import interpreter_options, zygote_environment
@@ -53,9 +55,16 @@ class Zygote:
     """Started at the first fork. ``fork`` waits; everything else happens on the reactor's thread."""
 
     def __init__(
-        self, reactor: Reactor, level: str, python: str, image: str = "", variables: Mapping[str, str] | None = None
+        self,
+        reactor: Reactor,
+        level: str,
+        python: str,
+        image: str = "",
+        variables: Mapping[str, str] | None = None,
+        groups: Groups | None = None,
     ) -> None:
         """``image``: the guest's, at the level wasm. ``variables``: those that are read when it is executed."""
+        self.groups = groups or Groups(_no_groups)
         self._reactor = reactor
         self._level = level
         self._python = python
@@ -213,10 +222,14 @@ class Zygote:
             else:
                 self._died(control)
                 self._words = f"{self._python} has another version of microkernel"
+        elif "spare" in message:
+            self.groups.adopt(message["spare"])
         elif "forked" in message:
             self._arrived(message, descriptors)
         elif (ended := self._watched.pop(message["ended"], None)) is not None:
-            self._workers.pop(message["ended"], None)
+            fork = self._workers.pop(message["ended"], None)
+            if fork is not None:
+                self.groups.ended(fork.pid)
             ended(exit_of(message["status"]))
             self._end_if_idle()
 
@@ -269,6 +282,10 @@ class Zygote:
             if process.stderr is not None:
                 process.stderr.close()
             process.wait()
+
+
+def _no_groups() -> Layout:
+    raise Unavailable("nobody asked for them")
 
 
 def _named(refusal: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from microkernel.hosts._cgroups import Groups
 from microkernel.hosts._surroundings import identity, read_at_exec
 from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
@@ -14,7 +15,8 @@ class Zygotes:
     """``current`` is the zygote for the program's surroundings as they are now: what the dynamic loader and the locale
     read at exec, and whose process this is. One that is not current any more ends with its last worker."""
 
-    def __init__(self, reactor: Reactor, level: Level, python: str) -> None:
+    def __init__(self, reactor: Reactor, level: Level, python: str, groups: Groups) -> None:
+        self._groups = groups
         self._reactor = reactor
         self._level: Level = level
         self._python = python
@@ -31,12 +33,15 @@ class Zygotes:
 
     def current(self) -> Zygote:
         """Started when it is first asked for a worker."""
+        self._groups.open()
         variables = read_at_exec(self._level)
         key = (self.image, tuple(sorted(variables.items())), identity())
         with self._lock:
             zygote = self._of.get(key)
             if zygote is None:
-                zygote = self._of[key] = Zygote(self._reactor, self._level, self._python, self.image, variables)
+                zygote = self._of[key] = Zygote(
+                    self._reactor, self._level, self._python, self.image, variables, self._groups
+                )
             if zygote is not self._current:
                 if self._current is not None:
                     self._current.retire(True)

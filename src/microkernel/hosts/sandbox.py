@@ -34,4 +34,5 @@ class SandboxHost(ConfinedHost):
         except IsolationUnavailable as error:
             return Availability(error.fields["reason"], error)
         reason = fault_of(confined)
-        return self._missing(reason) if reason else Availability(in_words(confined))
+        cgroups = self._groups.describe()
+        return self._missing(reason) if reason else Availability(in_words(confined, cgroups, self._groups.reason))

@@ -11,9 +11,9 @@ Reset, so that a worker finds what a fresh interpreter finds:
   (``hosts/_sockets.py``).
 - variables that address one process alone (``NOTIFY_SOCKET`` and its like): ``hosts/_surroundings.py``.
 
-Inherited: umask, nice value, scheduling policy, CPU affinity, cgroup, namespaces and resource limits, except that the
-soft limit of open files is raised to the hard one and that no core files are written; by environment variables locale
-and time zone; and, at level process, what the dynamic loader and the allocator read at ``exec``.
+Inherited: umask, nice value, scheduling policy, CPU affinity, cgroup (or one below it), namespaces and resource limits,
+except that the soft limit of open files is raised to the hard one and that no core files are written; by environment
+variables locale and time zone; and, at level process, what the dynamic loader and the allocator read at ``exec``.
 """
 
 from __future__ import annotations

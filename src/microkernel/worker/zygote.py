@@ -109,6 +109,7 @@ class Zygote:
         self._spare_due = inf
         with suppress(OSError):
             self._spare = self._fork()
+            self._send({"spare": self._spare.pid})
 
     def _fork(self) -> Spare:
         return Spare(self._become_child, self._rehearse, self._begin)

@@ -1,0 +1,160 @@
+"""Where this process may make control groups, and what their files are called in versions 1 and 2 of the interface.
+
+Version 1 has a hierarchy for each controller; the groups are made below the process's own where that can be written to.
+Version 2 has one, which belongs to whoever it was delegated to: only below a group that says so is anything written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+CONTROLLERS = ("memory", "pids", "freezer")
+_IN_SECOND = ("memory", "pids")
+_KERNEL = "kernel"
+_DELEGATED = ("user.delegate", "trusted.delegate")
+_HOW = "needs delegation: systemd-run --user --scope -p Delegate=yes mk run"
+OF_SYSTEM = 64 << 20
+"""Bytes beside the memory that a plugin may have: a group counts also what the system keeps for it."""
+
+
+class Unavailable(Exception):
+    """No groups can be made here; says why."""
+
+
+class Layout(NamedTuple):
+    """``folders``: for each controller the folder in which groups are made. ``enable``: what version 2 wants written
+    before a group has controllers."""
+
+    version: int
+    folders: Mapping[str, str]
+
+    @property
+    def enable(self) -> str:
+        return " ".join(f"+{name}" for name in self.folders) if self.version == 2 else ""
+
+    def describe(self) -> str:
+        return f"cgroups v{self.version} ({', '.join(self.folders)})"
+
+    def limits(self, memory: int, tasks: int) -> list[tuple[str, str, str]]:
+        """Return what to write where: controller, file and content. 0 is no limit. The total with swap has the same
+        limit as memory, where the system counts it."""
+        second = self.version == 2
+        wanted = [
+            ("memory", "memory.max" if second else "memory.limit_in_bytes", memory),
+            ("memory", "memory.swap.max" if second else "memory.memsw.limit_in_bytes", memory),
+            ("pids", "pids.max", tasks),
+        ]
+        return [
+            (controller, file, "0" if file == "memory.swap.max" else str(value))
+            for controller, file, value in wanted
+            if value and controller in self.folders
+        ]
+
+
+Attribute = Callable[[str, str], bytes]
+
+
+def find(
+    about: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup", attribute: Attribute = os.getxattr
+) -> Layout:
+    """Raises Unavailable."""
+    own = _own_groups(about)
+    first = _first(own, root)
+    if first.folders:
+        return first
+    if "" not in own:
+        raise Unavailable("none is mounted")
+    return _second(root + own[""].rstrip("/"), attribute)
+
+
+def _own_groups(about: str) -> dict[str, str]:
+    """The process's group by controller, or set of controllers; by the empty name that of version 2."""
+    try:
+        with open(about, errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        raise Unavailable("none is mounted") from None
+    return {controllers: path for _, controllers, path in lines}
+
+
+def _first(own: Mapping[str, str], root: str) -> Layout:
+    folders = {}
+    for controllers, path in own.items():
+        for controller in set(controllers.split(",")) & {*CONTROLLERS}:
+            folder = _writable(_mounted(root, controllers, controller), path)
+            if folder:
+                folders[controller] = folder
+    return Layout(1, {name: folders[name] for name in CONTROLLERS if name in folders})
+
+
+def _mounted(root: str, controllers: str, controller: str) -> str:
+    return next((path for path in (f"{root}/{controllers}", f"{root}/{controller}") if os.path.isdir(path)), "")
+
+
+def _writable(mount: str, path: str) -> str:
+    """The group's folder; empty where none can be made in it. A container may see its own group as the root."""
+    for folder in (mount + path.rstrip("/"), mount):
+        if mount and os.path.exists(f"{folder}/cgroup.procs"):
+            return folder if os.access(folder, os.W_OK, effective_ids=True) else ""
+    return ""
+
+
+def _second(folder: str, attribute: Attribute) -> Layout:
+    """``folder``: the process's own. It may be the one that another kernel, or this one, moved into."""
+    group = os.path.dirname(folder) if os.path.basename(folder) == _KERNEL else folder
+    if not os.path.exists(f"{group}/cgroup.controllers"):
+        raise Unavailable("none is mounted")
+    if not os.access(group, os.W_OK, effective_ids=True) or not _is_delegated(group, attribute):
+        raise Unavailable(_HOW)
+    has = [name for name in _IN_SECOND if name in _read(f"{group}/cgroup.controllers").split()]
+    if len(has) < len(_IN_SECOND):
+        raise Unavailable("memory and pids are not delegated")
+    layout = Layout(2, dict.fromkeys(has, group))
+    _make_room(group, layout.enable)
+    return layout
+
+
+def _is_delegated(group: str, attribute: Attribute) -> bool:
+    for name in _DELEGATED:
+        with suppress(OSError):
+            if attribute(group, name) == b"1":
+                return True
+    return False
+
+
+def _make_room(group: str, enable: str) -> None:
+    """A group that has controllers for groups below it may hold no process itself: this one moves into a group beside
+    those that it makes."""
+    own = f"{group}/{_KERNEL}"
+    with suppress(FileExistsError):
+        os.mkdir(own)
+    try:
+        write(f"{own}/cgroup.procs", str(os.getpid()))
+        write(f"{group}/cgroup.subtree_control", enable)
+    except OSError:
+        with suppress(OSError):  # another program is in the group: then this one goes back
+            write(f"{group}/cgroup.procs", str(os.getpid()))
+            os.rmdir(own)
+        raise Unavailable("other processes are in the same group") from None
+
+
+def write(path: str, content: str) -> None:
+    """Raises OSError. In one write, as these files want it."""
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(handle, content.encode())
+    finally:
+        os.close(handle)
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def first_of(folders: Iterable[str]) -> list[str]:
+    """Each folder once."""
+    return list(dict.fromkeys(folders))

@@ -1,0 +1,334 @@
+"""Control groups of the system, one for each worker: its memory and its processes are limited and ended as one.
+
+A worker that waits is moved before it is wanted (a move takes the system up to 20 ms), so that no start is slower. A
+worker that nobody foresaw is moved while it starts. All of this happens on one thread of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import SimpleQueue
+
+from microkernel.hosts._cgroup_layout import Layout, Unavailable, find, first_of, write
+
+_PREFIX = "microkernel-"
+_TRIES = 10
+_ROUNDS = 200
+_PAUSE = 0.01
+_PATIENCE = 2.0
+
+
+class Group:
+    """One worker's group, or what takes its place where there is none. On any thread."""
+
+    def __init__(self, groups: Groups, pid: int) -> None:
+        self.pid = pid
+        self._groups = groups
+
+    def limit(self, memory: int, tasks: int) -> None:
+        """Bytes, and processes and threads together; 0 for none. Takes effect now, or when the worker is moved."""
+        self._groups.limit(self.pid, memory, tasks)
+
+    def enforced(self) -> frozenset[str]:
+        """Which limits the system holds this worker to, read back from it: ``memory``, ``threads``."""
+        return self._groups.enforced(self.pid)
+
+    def kills(self) -> int:
+        """How many processes of it the system ended because their memory was used up."""
+        return self._groups.kills(self.pid)
+
+    def end(self) -> None:
+        """The worker has ended: end what is left in its group, and remove it. Does not wait."""
+        self._groups.drop(self.pid)
+
+
+class Groups:
+    """One host's. Without a system that has them, every method does nothing, and ``enforced`` says so."""
+
+    def __init__(self, find: Callable[[], Layout] = find) -> None:
+        self._find = find
+        self.layout: Layout | None = None
+        self.reason = ""
+        """Why there are none."""
+        self._is_open = False
+        self._lock = threading.Lock()
+        self._handle = -1
+        self._bases: dict[str, str] = {}
+        self._moved: set[int] = set()
+        self._limits: dict[int, tuple[int, int]] = {}
+        self._left: set[int] = set()
+        self._taken: set[int] = set()
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Find where they can be made, once, before a first worker."""
+        with self._lock:
+            if not self._is_open:
+                self._is_open = True
+                self._open()
+
+    def describe(self) -> str:
+        """For `mk doctor`; the reason where there are none."""
+        self.open()
+        return self.layout.describe() if self.layout is not None else ""
+
+    def adopt(self, pid: int) -> None:
+        """Make a group for this worker and move it there, unless that has been done."""
+        if self.layout is not None and pid not in self._moved:
+            self._post(lambda: self._move(pid))
+
+    def take(self, pid: int) -> Group:
+        """Its group is removed when that is asked for; without this, when the worker has ended."""
+        self._taken.add(pid)
+        self.adopt(pid)
+        return Group(self, pid)
+
+    def limit(self, pid: int, memory: int, tasks: int) -> None:
+        self._limits[pid] = memory, tasks
+        if pid in self._moved:
+            self._set_limits(pid)
+
+    def enforced(self, pid: int) -> frozenset[str]:
+        if self.layout is None or pid not in self._moved:
+            return frozenset()
+        memory, tasks = self._limits.get(pid, (0, 0))
+        named = {"memory": "memory", "pids": "threads"}
+        wanted = self.layout.limits(memory, tasks)
+        return frozenset(
+            named[controller]
+            for controller in ("memory", "pids")
+            if any(each == controller for each, _, _ in wanted)
+            and self._holds(pid, controller)
+            and all(self._is_set(pid, *each) for each in wanted if each[0] == controller)
+        )
+
+    def kills(self, pid: int) -> int:
+        layout = self.layout
+        if layout is None or "memory" not in layout.folders or pid not in self._moved:
+            return 0
+        file = "memory.events" if layout.version == 2 else "memory.oom_control"
+        with suppress(OSError, ValueError):
+            for line in _lines(f"{self._bases['memory']}/{pid}/{file}"):
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+        return 0
+
+    def ended(self, pid: int) -> None:
+        if pid not in self._taken:
+            self.drop(pid)
+
+    def drop(self, pid: int) -> None:
+        self._taken.discard(pid)
+        if self.layout is not None:
+            self._post(lambda: self._remove(pid))
+
+    def close(self) -> None:
+        """No worker is left: remove all. Waits."""
+        with self._lock:
+            self._is_open = True
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._jobs.put(None)
+            thread.join()
+        if self.layout is not None:
+            self.layout = None
+            _clear(first_of(self._bases.values()), time.monotonic() + _PATIENCE)
+            os.close(self._handle)
+
+    # On the thread, or before there is one
+
+    def _open(self) -> None:
+        try:
+            layout = self._find()
+            self._bases, self._handle = _make_bases(layout)
+        except Unavailable as error:
+            self.reason = str(error)
+            return
+        except OSError as error:
+            self.reason = (error.strerror or str(error)).lower()
+            return
+        self.layout = layout
+        self._post(lambda: _sweep(layout))
+
+    def _post(self, job: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the system has no thread left: these workers are watched
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="microkernel-cgroups", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._jobs.put(job)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            with suppress(OSError):  # a worker that has ended, or a group that somebody removed
+                job()
+
+    def _move(self, pid: int) -> None:
+        if pid in self._moved:
+            return
+        self._left.discard(pid)
+        for base in first_of(self._bases.values()):
+            with suppress(FileExistsError):
+                os.mkdir(f"{base}/{pid}")
+            write(f"{base}/{pid}/cgroup.procs", str(pid))
+        self._moved.add(pid)
+        self._set_limits(pid)
+
+    def _set_limits(self, pid: int) -> None:
+        assert self.layout is not None
+        for controller, file, content in self.layout.limits(*self._limits.get(pid, (0, 0))):
+            with suppress(OSError):  # it ended, or the system does not count swap; it is read back
+                write(f"{self._bases[controller]}/{pid}/{file}", content)
+
+    def _holds(self, pid: int, controller: str) -> bool:
+        with suppress(OSError):
+            return str(pid) in _lines(f"{self._bases[controller]}/{pid}/cgroup.procs")
+        return False
+
+    def _is_set(self, pid: int, controller: str, file: str, content: str) -> bool:
+        """A file that the system does not have sets no limit that is missing: without swap accounting there is none."""
+        try:
+            found = "".join(_lines(f"{self._bases[controller]}/{pid}/{file}"))
+        except FileNotFoundError:
+            return file in ("memory.swap.max", "memory.memsw.limit_in_bytes")
+        except OSError:
+            return False
+        return found.isdigit() and int(found) <= int(content)
+
+    def _remove(self, pid: int) -> None:
+        """Removal may have to wait for what is just ending: it is tried again with each that follows."""
+        self._limits.pop(pid, None)
+        self._moved.discard(pid)
+        # The freezer is the last controller; while it holds a group, the group does not grow.
+        bases = first_of(self._bases.values())[::-1]
+        for base in bases:
+            end_group(f"{base}/{pid}")
+        self._left.add(pid)
+        for left in list(self._left):
+            removed = [_removed(f"{base}/{left}") for base in bases]
+            if all(removed):
+                self._left.discard(left)
+
+
+def end_group(group: str) -> None:
+    """Kill everything in it, at one go where the system can: else again and again until nothing is left, while the
+    freezer, if this is one, keeps it from growing. Groups in it, which only root can have made, are removed."""
+    if not os.path.isdir(group):
+        return
+    for inner in _groups_in(group):
+        end_group(inner)
+        _removed(inner)
+    if not _pids(group):
+        return
+    with suppress(OSError):
+        write(f"{group}/cgroup.kill", "1")
+        return
+    with suppress(OSError):
+        write(f"{group}/freezer.state", "FROZEN")
+    for _ in range(_ROUNDS):
+        if not (pids := _pids(group)):
+            break
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(OSError):
+            write(f"{group}/freezer.state", "THAWED")
+        time.sleep(_PAUSE)
+
+
+def _pids(group: str) -> list[int]:
+    with suppress(OSError, ValueError):
+        return [int(line) for line in _lines(f"{group}/cgroup.procs")]
+    return []
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall().decode(errors="replace").split("\n")[:-1]
+
+
+def _removed(group: str) -> bool:
+    try:
+        os.rmdir(group)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _make_bases(layout: Layout) -> tuple[dict[str, str], int]:
+    """One kernel's folders, the first of them locked for as long as it lives. Raises OSError."""
+    folders = first_of(layout.folders.values())
+    for _ in range(_TRIES):
+        made = tempfile.mkdtemp("", _PREFIX, folders[0])
+        handle = _locked(made)
+        if handle >= 0:
+            break
+        _removed(made)  # another kernel swept it away before it was locked
+    else:
+        raise OSError("its groups are removed by somebody")
+    name = os.path.basename(made)
+    for folder in folders[1:]:
+        os.mkdir(f"{folder}/{name}", 0o700)
+    if layout.enable:
+        write(f"{made}/cgroup.subtree_control", layout.enable)
+    return {controller: f"{folder}/{name}" for controller, folder in layout.folders.items()}, handle
+
+
+def _locked(folder: str) -> int:
+    """-1 where another has the lock, or it is gone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.stat(folder), os.fstat(handle)):
+            return handle
+    os.close(handle)
+    return -1
+
+
+def _sweep(layout: Layout) -> None:
+    """End and remove what kernels left that are dead: nobody locks these."""
+    folders = first_of(layout.folders.values())
+    for name in _names(folders[0]):
+        handle = _locked(f"{folders[0]}/{name}")
+        if handle >= 0:
+            _clear([f"{folder}/{name}" for folder in folders], time.monotonic() + _PATIENCE)
+            os.close(handle)
+
+
+def _names(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [
+            entry.name
+            for entry in entries
+            if entry.name.startswith(_PREFIX) and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+        ]
+
+
+def _clear(bases: list[str], until: float) -> None:
+    """Remove these with all groups in them. The first, which is locked, goes last."""
+    for base in reversed(bases):
+        for group in (*_groups_in(base), base):
+            end_group(group)
+            while not _removed(group) and time.monotonic() < until:
+                time.sleep(_PAUSE)
+
+
+def _groups_in(base: str) -> Iterator[str]:
+    with suppress(OSError):
+        for entry in os.scandir(base):
+            if entry.is_dir(follow_symlinks=False):
+                yield entry.path

@@ -1,0 +1,267 @@
+"""Control groups for workers: on this machine's own where it has some, on a copy in a folder where it has not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from microkernel.hosts import _cgroup_layout
+from microkernel.hosts._cgroup_layout import Layout, Unavailable, find
+from microkernel.hosts._cgroups import Groups
+from tests.attacks.support import eventually, gone
+
+_MiB = 1 << 20
+_CHILD = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(3600)
+    os._exit(0)
+os.wait()
+time.sleep(3600)
+"""
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def groups(opened: ExitStack) -> Groups:
+    made = Groups()
+    opened.callback(made.close)
+    made.open()
+    if made.layout is None:
+        pytest.skip(f"no control groups here: {made.reason}")
+    return made
+
+
+def sleeper(opened: ExitStack) -> subprocess.Popen[bytes]:
+    running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+    opened.enter_context(running)
+    opened.callback(running.kill)
+    return running
+
+
+def is_in(groups: Groups, pid: int) -> bool:
+    return f"/{os.path.basename(groups._bases['memory'])}/{pid}" in Path(f"/proc/{pid}/cgroup").read_text()
+
+
+def folders(groups: Groups, pid: int) -> list[str]:
+    return [path for path in (f"{base}/{pid}" for base in groups._bases.values()) if os.path.exists(path)]
+
+
+def test_a_worker_is_moved_and_its_limits_are_read_back(opened: ExitStack) -> None:
+    made, worker = groups(opened), sleeper(opened)
+    made.adopt(worker.pid)
+    eventually(lambda: worker.pid in made._moved)
+    assert is_in(made, worker.pid)
+    group = made.take(worker.pid)
+    assert group.enforced() == frozenset()  # no limit was set
+    group.limit(512 * _MiB, 64)
+    assert group.enforced() == {"memory", "threads"}
+
+
+def test_a_limit_holds_for_a_worker_that_is_moved_later(opened: ExitStack) -> None:
+    made, worker = groups(opened), sleeper(opened)
+    group = made.take(worker.pid)
+    group.limit(512 * _MiB, 64)
+    eventually(lambda: group.enforced() == {"memory", "threads"})
+
+
+def test_another_process_is_not_said_to_be_held(opened: ExitStack) -> None:
+    made, worker = groups(opened), sleeper(opened)
+    group = made.take(worker.pid)
+    group.limit(512 * _MiB, 64)
+    eventually(lambda: bool(group.enforced()))
+    worker.kill()
+    worker.wait()
+    assert group.enforced() == frozenset()
+
+
+def test_the_system_ends_what_uses_up_its_memory(opened: ExitStack) -> None:
+    made = groups(opened)
+    code = "import sys; sys.stdin.readline(); kept = bytearray(b'x') * (256 << 20); sys.stdin.readline()"
+    worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    opened.enter_context(worker)
+    opened.callback(worker.kill)
+    group = made.take(worker.pid)
+    group.limit(64 * _MiB, 64)
+    eventually(lambda: "memory" in group.enforced())
+    assert worker.stdin is not None
+    worker.stdin.write(b"\n")
+    worker.stdin.flush()
+    assert worker.wait(30) == -9
+    assert group.kills() >= 1
+
+
+def test_the_end_of_a_group_is_the_end_of_all_in_it(opened: ExitStack) -> None:
+    """Also of a process that became nobody's child."""
+    made = groups(opened)
+    code = f"import sys; sys.stdin.readline(){_CHILD}"
+    worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    opened.enter_context(worker)
+    opened.callback(worker.kill)
+    group = made.take(worker.pid)
+    eventually(lambda: worker.pid in made._moved)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(b"\n")
+    worker.stdin.flush()
+    daemon = int(worker.stdout.readline())
+    worker.kill()
+    worker.wait()
+    assert not gone(daemon)
+    group.end()
+    eventually(lambda: gone(daemon), "the daemon has ended")
+    made.adopt(sleeper(opened).pid)  # removal that had to wait is tried again
+    eventually(lambda: not folders(made, worker.pid), "its groups are removed")
+
+
+def test_nothing_is_left_when_a_kernel_ends(opened: ExitStack) -> None:
+    made, worker = groups(opened), sleeper(opened)
+    made.adopt(worker.pid)
+    eventually(lambda: worker.pid in made._moved)
+    bases = [*made._bases.values()]
+    made.close()
+    made.close()
+    assert worker.wait(10) == -9
+    assert [base for base in bases if os.path.exists(base)] == []
+
+
+def test_two_kernels_leave_each_others_groups_alone(opened: ExitStack) -> None:
+    one, worker = groups(opened), sleeper(opened)
+    one.adopt(worker.pid)
+    eventually(lambda: worker.pid in one._moved)
+    other = groups(opened)
+    other.adopt(sleeper(opened).pid)
+    eventually(lambda: bool(other._moved))  # after its sweep, which is the first thing it does
+    assert is_in(one, worker.pid)
+    other.close()
+    assert is_in(one, worker.pid)
+
+
+def test_what_a_killed_kernel_left_is_ended_by_the_next(opened: ExitStack) -> None:
+    killed, worker = groups(opened), sleeper(opened)
+    killed.adopt(worker.pid)
+    eventually(lambda: worker.pid in killed._moved)
+    bases = [*killed._bases.values()]
+    os.close(killed._handle)  # its lock goes with it
+    killed._handle = os.open(os.devnull, os.O_RDONLY)
+    groups(opened)
+    assert worker.wait(30) == -9
+    eventually(lambda: not any(map(os.path.exists, bases)), "its groups are removed")
+
+
+def test_without_them_nothing_is_said_to_be_enforced() -> None:
+    def none() -> Layout:
+        raise Unavailable("needs delegation")
+
+    made = Groups(none)
+    made.open()
+    group = made.take(os.getpid())
+    group.limit(512 * _MiB, 64)
+    assert (group.enforced(), group.kills(), made.describe(), made.reason) == (frozenset(), 0, "", "needs delegation")
+    group.end()
+    made.close()
+
+
+# Version 2, which this machine may not have
+
+
+class Second:
+    """A hierarchy as far as it is written to and read."""
+
+    def __init__(self, root: Path, own: str, controllers: str = "cpu memory pids", others: bool = False) -> None:
+        self.root = root
+        self.about = root / "about"
+        self.about.write_text(f"0::{own}\n")
+        self.group = root / "app"
+        self.group.mkdir()
+        (self.group / "cgroup.controllers").write_text(controllers)
+        self.written: list[tuple[str, str]] = []
+        self._others = others
+
+    def write(self, path: str, content: str) -> None:
+        self.written.append((str(Path(path).relative_to(self.root)), content))
+        if self._others and path.endswith("subtree_control"):
+            raise OSError(16, "Device or resource busy")
+
+    def attribute(self, path: str, name: str) -> bytes:
+        if path == str(self.group) and name == "user.delegate":
+            return b"1"
+        raise OSError(61, "No data available")
+
+    def find(self, delegated: bool = True) -> Layout:
+        def none(path: str, name: str) -> bytes:
+            raise OSError(61, "No data available")
+
+        return find(str(self.about), str(self.root), self.attribute if delegated else none)
+
+
+@pytest.fixture
+def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Second:
+    made = Second(tmp_path, "/app")
+    monkeypatch.setattr(_cgroup_layout, "write", made.write)
+    return made
+
+
+def test_a_delegated_group_is_used_after_this_process_has_moved_out_of_it(second: Second) -> None:
+    layout = second.find()
+    assert layout.describe() == "cgroups v2 (memory, pids)"
+    assert layout.folders == {"memory": str(second.group), "pids": str(second.group)}
+    assert second.written == [
+        ("app/kernel/cgroup.procs", str(os.getpid())), ("app/cgroup.subtree_control", "+memory +pids"),
+    ]  # fmt: skip
+    assert layout.limits(512 * _MiB, 64) == [
+        ("memory", "memory.max", "536870912"), ("memory", "memory.swap.max", "0"), ("pids", "pids.max", "64"),
+    ]  # fmt: skip
+
+
+def test_a_second_host_finds_the_group_that_the_first_moved_out_of(second: Second) -> None:
+    second.about.write_text("0::/app/kernel\n")
+    assert second.find().folders["memory"] == str(second.group)
+
+
+def test_nothing_is_written_where_it_is_not_delegated(second: Second) -> None:
+    with pytest.raises(Unavailable, match="needs delegation: systemd-run --user --scope -p Delegate=yes"):
+        second.find(delegated=False)
+    assert second.written == []
+
+
+def test_nothing_is_written_where_the_controllers_are_missing(second: Second) -> None:
+    (second.group / "cgroup.controllers").write_text("cpu hugetlb")
+    with pytest.raises(Unavailable, match="memory and pids are not delegated"):
+        second.find()
+    assert second.written == []
+
+
+def test_a_group_with_other_processes_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = Second(tmp_path, "/app", others=True)
+    monkeypatch.setattr(_cgroup_layout, "write", second.write)
+    with pytest.raises(Unavailable, match="other processes are in the same group"):
+        second.find()
+    assert second.written[-1] == ("app/cgroup.procs", str(os.getpid()))
+    assert not (second.group / "kernel").exists()
+
+
+def test_the_limits_of_version_one(tmp_path: Path) -> None:
+    (tmp_path / "about").write_text("3:memory:/docker/1\n2:pids:/\n1:cpu,cpuacct:/\n0::/\n")
+    for folder in ("memory", "pids"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "cgroup.procs").touch()
+    layout = find(str(tmp_path / "about"), str(tmp_path))
+    assert layout.folders == {"memory": str(tmp_path / "memory"), "pids": str(tmp_path / "pids")}
+    assert layout.limits(1, 2) == [
+        ("memory", "memory.limit_in_bytes", "1"), ("memory", "memory.memsw.limit_in_bytes", "1"),
+        ("pids", "pids.max", "2"),
+    ]  # fmt: skip
