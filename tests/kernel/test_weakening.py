@@ -117,6 +117,19 @@ def test_a_level_for_all_falls_where_the_file_says_so(folder: Path) -> None:
         assert kernel.info("a").isolation == "thread"
 
 
+def test_pinning_to_bytes_ends_only_where_the_file_says_so(folder: Path) -> None:
+    plain = 'plugins = ["plugins"]\n[approvals]\n'
+    write(folder, plain + 'pin = "bytes"\n')
+    with Kernel(config="microkernel.toml") as kernel:
+        for lost in (plain, 'plugins = ["plugins"]\n'):
+            write(folder, lost)
+            with pytest.raises(ReloadFailed, match=r"it no longer names approvals.pin; if that is meant, write pin = "):
+                kernel.reload("a")
+            assert kernel.core.approvals.config.approvals.pin == "bytes"
+        write(folder, plain + 'pin = "version"\n')
+        kernel.reload("a")
+
+
 def test_a_file_that_was_empty_may_be_empty(folder: Path) -> None:
     write(folder, "")
     with Kernel("plugins", config="microkernel.toml") as kernel:

@@ -168,9 +168,9 @@ class Group:
 @dataclass(frozen=True, slots=True)
 class ApprovalRules:
     """``pin``: which change of an approved plugin's files has to be approved again: one under the same ``version``, or
-    any, down to a byte (``bytes``)."""
+    any, down to a byte (``bytes``); empty where nothing is written, which is as ``version``."""
 
-    pin: Literal["version", "bytes"] = "version"
+    pin: Literal["", "version", "bytes"] = ""
 
 
 @dataclass(frozen=True, slots=True)

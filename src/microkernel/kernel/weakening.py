@@ -30,8 +30,8 @@ def check_configuration(
 ) -> None:
     """Compare a file with what was read from it before. ``manifests`` are those of the plugins that are known.
 
-    Raises ConfigError MK0721 for a file that is empty now, or that no longer names a level, permissions, a limit or
-    ``enabled = false`` without which a plugin would be held less.
+    Raises ConfigError MK0721 for a file that is empty now, or that no longer names a level, permissions, a limit,
+    ``enabled = false`` or ``pin = "bytes"`` without which a plugin would be held less.
     """
     for doubt in _doubts(before, now, manifests, override):
         cure = f"; if that is meant, write {doubt.line}" if doubt.line else ""
@@ -65,6 +65,8 @@ def _doubts(
     for key in ("isolation", "min_isolation"):
         if key in before.written - now.written and _falls(getattr(before, key), getattr(now, key)):
             yield _Doubt(f"it no longer names {key}", f'{key} = "{getattr(now, key)}"')
+    if before.approvals.pin == "bytes" and not now.approvals.pin:
+        yield _Doubt("it no longer names approvals.pin", 'pin = "version" below [approvals]')
     for name, own in before.plugin.items():
         if own.enabled is False and now.plugin.get(name, _NOTHING).enabled is None:
             yield _Doubt(f"it no longer leaves out {name}", f"enabled = true below [plugin.{name}]")

@@ -73,6 +73,16 @@ ATTEMPTS = [
 data = bytearray(b"x") * ({_HOG} << 20)
 KEPT.append(data)
 """, more_than("VmRSS", 600 * _MiB), "rlimit", wasm="engine", thread=SKIPPED),
+    Attempt("take more memory with a manifest that allows it", "在清单里给自己放宽内存上限", f"""
+data = bytearray(b"x") * ({_HOG} << 20)
+KEPT.append(data)
+""", more_than("VmRSS", 600 * _MiB), "rlimit", wasm="engine", thread=SKIPPED,
+            manifest={"limits": {"memory": "1000GiB"}}),
+    Attempt("start more threads with a manifest that allows them", "在清单里给自己放宽线程上限", """
+threading.stack_size(64 << 10)
+ending = threading.Event()
+for _ in range(100): threading.Thread(target=ending.wait, args=(5,), daemon=True).start()
+""", more_than("Threads", 90), "rlimit", manifest={"limits": {"threads": 90_000}}),
     Attempt("take more memory: many small objects", "占用更多内存：大量小对象", """
 while len(KEPT) < 700: KEPT.append([bytes(1000) for _ in range(1000)])
 """, more_than("VmRSS", 600 * _MiB), "rlimit", wasm="engine", thread=SKIPPED, slow=True),
