@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import struct
 import subprocess
+import sys
 
 import pytest
 
 from microkernel.worker import seccomp
 from microkernel.worker.seccomp import AND, AT_LEAST, EQUAL, LOAD, RETURN, Filter
-from microkernel.worker.syscalls import ANSWERED, FREE, MACHINES, WITH_RULES, Machine
+from microkernel.worker.syscalls import ANSWERED, FREE, GROUPS, MACHINES, WITH_RULES, Machine
+from tools import seccomp_page
 
 PID = 4321
 ALLOW, KILL = "allow", "kill"
@@ -256,3 +259,48 @@ def test_the_program_is_one_the_kernel_takes(machine: Machine) -> None:
     for place, (operation, if_true, if_false, _) in enumerate(instructions):
         assert operation in (LOAD, AND, EQUAL, AT_LEAST, RETURN)
         assert place + 1 + max(if_true, if_false) < len(instructions) or operation == RETURN
+
+
+# The page that is written from these tables
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_docs_have_these_tables(language: str) -> None:
+    page = seccomp_page.PAGES[language].read_text(encoding="utf-8")
+    assert page == seccomp_page.render(language), "run: .venv/bin/python -m tools.seccomp_page"
+
+
+def test_each_call_has_a_reason_and_no_other() -> None:
+    assert {*seccomp_page.OF_RULES} == {*WITH_RULES} == {*seccomp.RULES}
+    assert {*seccomp_page.OF_GROUPS} == {*GROUPS}
+    assert {*seccomp_page.OF_ANSWERED} == {*seccomp.ANSWERS.values()}
+    assert not {*FREE} & {*WITH_RULES}
+
+
+# For real
+
+_EACH = """
+import ctypes, json, os, sys
+from microkernel.worker import seccomp
+allowed = json.loads(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+seccomp.install(seccomp.Filter(seccomp.machine()))
+found = {}
+for number in [*range(1024), 5000, 1 << 20]:
+    if number not in allowed:
+        result = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(-1)] * 6)
+        found[number] = [result, ctypes.get_errno()]
+os.write(1, json.dumps(found).encode())
+os._exit(0)
+"""
+
+
+def test_a_process_with_the_filter_is_refused_each_call_that_is_not_in_the_tables() -> None:
+    machine = seccomp.machine()
+    allowed = [numbers[machine] for table in (FREE, WITH_RULES) for numbers in table.values() if machine in numbers]
+    answers = {ANSWERED[name][machine]: answer for name, answer in seccomp.ANSWERS.items() if machine in ANSWERED[name]}
+    done = subprocess.run([sys.executable, "-c", _EACH, json.dumps(allowed)], capture_output=True, text=True)
+    found = {int(number): tuple(result) for number, result in json.loads(done.stdout or "{}").items()}
+    assert len(found) > 800, done.stderr
+    wrong = {number: result for number, result in found.items() if result != (-1, answers.get(number, errno.EPERM))}
+    assert wrong == {}
