@@ -171,12 +171,14 @@ many more.
 }
 _TESTED = {
     "en": """- A process with the filter makes every call by its number, from 0 on, that is not in these tables; each must be refused.
+  Left out are `uretprobe` and `uprobe` of newer systems, which pass every filter and end who makes them.
 - The program is run in an emulator for both architectures with the numbers of the system's headers, and each rule with
   arguments at both sides of it (`tests/sandbox/test_seccomp.py`).
 - Attempts in real plugins, seen to succeed at `process`: `tests/sandbox/test_walls.py` and
   [the red team's table](isolation.md#the-red-teams-table).
 """,
     "zh": """- 一个装了过滤器的进程按编号从 0 起，逐个发出不在这些表里的调用；每个都必须被拒绝。
+  新系统的 `uretprobe` 和 `uprobe` 除外：它们不经任何过滤器，发出它们的进程会被系统结束。
 - 过滤程序在模拟器里按两种架构运行，编号取自系统头文件，每条规则都用界线两侧的参数试过（`tests/sandbox/test_seccomp.py`）。
 - 在真实插件里尝试，并看到它们在 `process` 成功：`tests/sandbox/test_walls.py` 和[红队表](isolation.md#红队表)。
 """,

@@ -297,7 +297,9 @@ os._exit(0)
 
 def test_a_process_with_the_filter_is_refused_each_call_that_is_not_in_the_tables() -> None:
     machine = seccomp.machine()
-    allowed = [numbers[machine] for table in (FREE, WITH_RULES) for numbers in table.values() if machine in numbers]
+    past_filters = {335, 336} if machine == "x86_64" else set()  # uretprobe, uprobe: death for whoever makes them
+    allowed = [*past_filters]
+    allowed += [numbers[machine] for table in (FREE, WITH_RULES) for numbers in table.values() if machine in numbers]
     answers = {ANSWERED[name][machine]: answer for name, answer in seccomp.ANSWERS.items() if machine in ANSWERED[name]}
     done = subprocess.run([sys.executable, "-c", _EACH, json.dumps(allowed)], capture_output=True, text=True)
     found = {int(number): tuple(result) for number, result in json.loads(done.stdout or "{}").items()}
