@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -168,28 +167,50 @@ class Untrusted(Printed):
         self._output.account = TimeShares(lambda: 0.0).account()
 
 
+@pytest.fixture
+def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn has time for nothing but one step."""
+    monkeypatch.setattr("microkernel.hosts._output._TURN", 0.0)
+
+
+@pytest.mark.usefixtures("_short_turns")
+def test_a_line_is_searched_for_many_secrets_in_turns() -> None:
+    printed = Printed([f"secret{number}" for number in range(100)])
+    os.write(printed._theirs, b"x" * 10_000 + b"secret7 \n")
+    printed.reactor.ready()
+    turns = 0
+    while not printed.lines:
+        printed.reactor.pass_time()
+        turns += 1
+    assert printed.lines == ["x" * 10_000 + "*** "]
+    assert turns >= 10
+
+
+@pytest.mark.usefixtures("_short_turns")
 def test_very_many_lines_that_came_at_once_are_passed_on_in_turns() -> None:
     printed = Printed()
     os.write(printed._theirs, b"\n" * 10_000)
     printed.reactor.ready()
-    counts = [len(printed.lines)]
+    turns = 0
     while printed.reactor.waiting:
         printed.reactor.pass_time()
-        counts.append(len(printed.lines))
-    assert max(after - before for before, after in itertools.pairwise([0, *counts])) <= 500
-    assert counts[-1] == 10_000
+        turns += 1
+    assert turns >= 3
+    assert printed.lines == [""] * 10_000
     assert printed.write(b"more\n")[-1] == "more"
 
 
+@pytest.mark.usefixtures("_short_turns")
 def test_of_an_untrusted_worker_that_has_ended_the_lines_come_in_turns_too() -> None:
     printed = Untrusted()
     os.write(printed._theirs, b"x\n" * 5_000 + b"last")
-    assert len(printed.end()) <= 500
+    assert len(printed.end()) < 5_000
     while printed.reactor.waiting:
         printed.reactor.pass_time()
     assert printed.lines == [*["x"] * 5_000, "last"]
 
 
+@pytest.mark.usefixtures("_short_turns")
 def test_of_another_they_are_there_when_it_has_ended() -> None:
     printed = Printed()
     os.write(printed._theirs, b"x\n" * 5_000 + b"last")

@@ -91,7 +91,7 @@ class Channel:
         self.decoded = 0
         self.is_read = True
         self.inbox = Inbox(self.handle, self.posted.append, self.clock, source=self)
-        self.inbox.account = TimeShares(self.clock).account()
+        self.inbox.account = TimeShares(self.clock, self.clock).account()
 
     def handle(self, message: Message) -> None:
         assert isinstance(message, Ping)

@@ -9,16 +9,18 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 
 from microkernel import Kernel
-from microkernel.errors import CallFailed
+from microkernel.errors import CallFailed, PluginLoadError
+from microkernel.kernel.births import _check_secrets
 from microkernel.kernel.manifest import KernelConfig, Level, PluginConfig
 from microkernel.sdk.confidential import SecretText, conceal, revealed
 from microkernel.wire import codec
@@ -291,3 +293,27 @@ def test_no_secret_of_a_plugin_makes_the_search_slow() -> None:
     for value in chosen:
         text = value[:-1] * 10
         assert secrets.cut(text) == text  # it ends within the test's deadline
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "is_refused"),
+    [(["s"] * 256, "sandbox", False), (["s"] * 257, "sandbox", True), (["s"] * 257, "process", False),
+     (["a line\n" * 300], "wasm", True), (["x" * 65_537], "wasm", True), ([], "sandbox", False)],
+)  # fmt: skip
+def test_a_confined_plugin_marks_few_secrets(values: list[str], level: str, is_refused: bool) -> None:
+    instance: Any = SimpleNamespace(level=level, name="p")
+    with pytest.raises(PluginLoadError, match="MK0633") if is_refused else nullcontext():
+        _check_secrets(instance, values)
+
+
+def test_secrets_are_cut_out_in_steps_as_at_once() -> None:
+    secrets = Secrets()
+    secrets.add([f"secret{number}" for number in range(300)], in_any_mixture=False)
+    text = "x" * 50_000 + "secret7 and secret299"
+    found: list[str] = []
+
+    def take() -> Iterator[None]:
+        found.append((yield from secrets.cut_in_steps(text)))
+
+    assert sum(1 for _ in take()) > 50  # pauses
+    assert found == [secrets.cut(text)] == ["x" * 50_000 + "*** and ***"]

@@ -63,13 +63,14 @@ class Inbox:
         return self._is_scheduled or self._is_resting
 
     def begin_turn(self) -> None:
-        self._began = self._clock()
-        self._until = self._began + TURN
+        self._until = self._clock() + TURN
+        if self.account is not None:
+            self._began = self.account.work_clock()
 
     def end_turn(self) -> None:
         """Charge what has been done since ``begin_turn``."""
         if self.account is not None and not self._is_resting and not self._closed:
-            pause = self.account.spend(self._clock() - self._began)
+            pause = self.account.spend(self.account.work_clock() - self._began)
             if pause and self._source is not None:
                 self._is_resting = True
                 self._source.rest(pause, self._wake)

@@ -6,7 +6,7 @@ import codecs
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from microkernel.hosts._time_share import TimeAccount
 from microkernel.kernel.ports import Reactor
@@ -17,8 +17,8 @@ LONGEST = 16 * 1024
 _BUDGET = 256 * 1024
 _REST = 0.25
 """After ``_BUDGET`` bytes without a pause the pipe is not read for ``_REST`` seconds: its writer waits."""
-# Lines that are passed on in one turn.
-_LINES = 250
+# Seconds for which lines are passed on before others have their turn.
+_TURN = 0.002
 _REDRAW = 1.0
 """Seconds between two lines that are shown of what is printed over itself, as a progress bar is."""
 
@@ -45,8 +45,8 @@ class Output:
         self._closed = False
         self.account: TimeAccount | None = None
         """What its lines cost is charged here; None: nowhere."""
-        self._waiting: deque[str] = deque()
-        """Lines that were read and not passed on yet. While there are any, nothing more is read."""
+        self._work: deque[Iterator[None]] = deque()
+        """What was read and not passed on yet. While there is any, nothing more is read."""
         self._is_scheduled = False
 
     def open(self) -> None:
@@ -55,42 +55,51 @@ class Output:
             self._reactor.watch(self._pipe, self._ready)
 
     def close(self) -> None:
-        """Read what is left, and close. Of a worker that is not trusted, very many lines are passed on after this has
+        """Read what is left, and close. Of a worker that is not trusted, much of it is passed on after this has
         returned."""
-        while self._take():
-            continue
+        while True:
+            data = self._receive()
+            self._work.append(self._handle(data or b"", is_last=not data))
+            if not data:
+                break
         self._closed = True
-        while self._waiting and self.account is None:
-            self._pass_on()
-        if self._waiting:
-            self._schedule(0.0)
-        else:
-            self._end()
         self._reactor.unwatch(self._pipe)
         os.close(self._pipe)
-
-    def _end(self) -> None:
-        last = self._partial.removesuffix("\r") or self._overwritten
-        if last:
-            self._end_line(last)
+        while not self._pass_on() and self.account is None:
+            continue
+        if self._work:
+            self._schedule(0.0)
 
     def _ready(self) -> None:
-        began = time.monotonic()
-        if not self._take():
-            self._reactor.unwatch(self._pipe)
-            if self._waiting:
-                self._schedule(self._charge(began))
+        began = self._worked()
+        data = self._receive()
+        if data is None:
             return
+        self._work.append(self._handle(data, is_last=False))
+        is_done = self._pass_on()
         pause = self._charge(began)
         if self._read > _BUDGET:
             pause = max(pause, _REST)
-        if pause or self._waiting:
+        if not data or pause or not is_done:
             self._reactor.unwatch(self._pipe)
+        if (data and pause) or not is_done:
             self._schedule(pause)
+
+    def _receive(self) -> bytes | None:
+        """Empty at the end; None where there is nothing now."""
+        try:
+            data = os.read(self._pipe, 65536)
+        except BlockingIOError:
+            return None
+        self._read += len(data)
+        return data
 
     def _charge(self, began: float) -> float:
         """Seconds to rest."""
-        return self.account.spend(time.monotonic() - began) if self.account is not None else 0.0
+        return self.account.spend(self._worked() - began) if self.account is not None else 0.0
+
+    def _worked(self) -> float:
+        return self.account.work_clock() if self.account is not None else 0.0
 
     def _schedule(self, pause: float) -> None:
         if not self._is_scheduled:
@@ -100,38 +109,41 @@ class Output:
     def _continue(self) -> None:
         """Pass on more of what was read, and read again when nothing of that is left."""
         self._is_scheduled = False
-        if self._waiting:
-            began = time.monotonic()
-            self._pass_on()
+        if self._work:
+            began = self._worked()
+            is_done = self._pass_on()
             pause = self._charge(began)
-            if self._waiting or (pause and not self._closed):
+            if not is_done or (pause and not self._closed):
                 self._schedule(pause)
                 return
-        if self._closed:
-            self._end()
-        else:
-            self.open()
+        self.open()
 
-    def _take(self) -> bool:
-        """Read once; False when there is nothing to read."""
-        try:
-            data = os.read(self._pipe, 65536)
-        except BlockingIOError:
-            return False
-        self._read += len(data)
+    def _pass_on(self) -> bool:
+        """One turn of what was read. Return whether nothing is left of it."""
+        until = time.monotonic() + _TURN
+        while self._work:
+            for _ in self._work[0]:
+                if time.monotonic() >= until:
+                    return False
+            self._work.popleft()
+        return True
+
+    def _handle(self, data: bytes, *, is_last: bool) -> Iterator[None]:
+        """Pass on the lines that this ends, and of what comes behind them as much as can be. Pauses now and then."""
         *lines, self._partial = (self._partial + self._decoder.decode(data, final=not data)).split("\n")
-        self._waiting.extend(lines)
-        self._pass_on()
-        if not self._waiting:
-            self._overwrite()
-        if len(self._partial) > LONGEST:
-            self._shorten()
-        return bool(data)
-
-    def _pass_on(self) -> None:
-        """As many as a turn has time for."""
-        for _ in range(min(_LINES, len(self._waiting))):
-            self._end_line(self._waiting.popleft().removesuffix("\r"))
+        for line in lines:
+            cut = yield from self._secrets.cut_in_steps(line.removesuffix("\r"))
+            self._end_line(cut)
+            yield
+        if "\r" in self._partial or len(self._partial) > LONGEST:
+            self._partial = yield from self._secrets.cut_in_steps(self._partial)
+        self._overwrite()
+        while len(self._partial) > LONGEST + self._secrets.longest:
+            self._line(self._partial[:LONGEST])
+            self._partial = self._partial[LONGEST:]
+        if is_last and (last := self._partial.removesuffix("\r") or self._overwritten):
+            cut = yield from self._secrets.cut_in_steps(last)
+            self._end_line(cut)
 
     def _end_line(self, line: str) -> None:
         *overwritten, last = line.split("\r")
@@ -164,14 +176,7 @@ class Output:
         if not self._closed:
             self._redraw(line)
 
-    def _shorten(self) -> None:
-        """Pass on the beginning of a line without end, as far as no secret can reach beyond it."""
-        self._partial = self._secrets.cut(self._partial)
-        while len(self._partial) > LONGEST + self._secrets.longest:
-            self._line(self._partial[:LONGEST])
-            self._partial = self._partial[LONGEST:]
-
     def _emit(self, line: str) -> None:
-        line = self._secrets.cut(line)
+        """A line without secrets."""
         for start in range(0, max(len(line), 1), LONGEST):
             self._line(line[start : start + LONGEST])

@@ -18,8 +18,12 @@ _LITTLE = 0.01
 class TimeShares:
     """One for a host. On the reactor's thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, work_clock: Callable[[], float] = time.thread_time
+    ) -> None:
+        """``work_clock``: processor time of the reactor's thread, so that waiting on a busy machine is not charged."""
         self.clock = clock
+        self.work_clock = work_clock
         self._left = BURST
         self._at = clock()
         self._accounts: set[TimeAccount] = set()
@@ -58,6 +62,8 @@ class TimeAccount:
 
     def __init__(self, shares: TimeShares) -> None:
         self._shares = shares
+        self.work_clock = shares.work_clock
+        """Of which differences are to be charged."""
         self._taken = self._at = 0.0
 
     def spend(self, seconds: float) -> float:

@@ -24,10 +24,14 @@ from microkernel.kernel.switch import Switch
 from microkernel.wire import codec, messages
 from microkernel.wire.data_folder import folder_name
 from microkernel.wire.failures import ends_of, to_error
+from microkernel.wire.secrets import size_of
 
 _PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0311"}
 _TOLD_AS_THEY_ARE = (PluginLoadError, PluginDied, IsolationUnavailable)
 _LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+# What a confined plugin may mark as secret: texts, of which each line is one, and their characters.
+_MOST_SECRETS = 256
+_LONGEST_SECRETS = 64 * 1024
 
 
 class DiedEarly(Exception):
@@ -104,6 +108,7 @@ class Births:
         for handler in news.handlers:
             gate.admit(record.name, permissions, messages.Subscribe(0, handler))
         charge_all(instance, news)
+        _check_secrets(instance, news.secrets)
         instance.secrets.add(news.secrets, in_any_mixture=False)
         instance.staged = news
         record.newborn = None
@@ -195,6 +200,16 @@ class Births:
             writes=_with_own(may.data_write, instance.name),
             project=self._project,
         )
+
+
+def _check_secrets(instance: Instance, values: list[str]) -> None:
+    """Raises PluginLoadError for a confined plugin whose secrets would make it slow to search what it prints."""
+    if instance.level not in CONFINED:
+        return
+    texts, characters = size_of(values)
+    if texts > _MOST_SECRETS or characters > _LONGEST_SECRETS:
+        most = {"limit": _MOST_SECRETS, "longest": _LONGEST_SECRETS}
+        raise PluginLoadError("MK0633", name=instance.name, texts=texts, characters=characters, **most)
 
 
 def _listed(patterns: tuple[str, ...] | None) -> list[str] | None:

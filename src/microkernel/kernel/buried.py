@@ -7,7 +7,7 @@ from typing import Any
 
 from microkernel.errors import KernelError
 from microkernel.kernel.bus import Bus
-from microkernel.kernel.info import shown_value
+from microkernel.kernel.info import ShownValues
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.reactor import Reactor
@@ -29,7 +29,8 @@ class Buried:
         letters = {id: letter for id, letter in self.journal.arriving.copy().items() if name in ("", letter.plugin)}
         for record in [self.registry.get(name)] if name else [*self.registry]:
             letters |= {letter.id: letter for letter in [*record.dead_letters]}
-        return [_shown(letters[id]) for id in sorted(letters)]
+        shown = ShownValues()
+        return [_shown(letters[id], shown) for id in sorted(letters, reverse=True)][::-1]  # room for the newest first
 
     def replay(self, letter: int) -> bool:
         """Give a dead letter to its handler again. Raises KernelError if there is no such letter or handler."""
@@ -59,7 +60,14 @@ class Buried:
         raise KernelError("MK0614", letter=id)
 
 
-def _shown(letter: DeadLetter) -> dict[str, Any]:
-    data = shown_value(letter.data, [f"<Buffer of {share.size:,} bytes>" for share in letter.shares])
+def _shown(letter: DeadLetter, shown: ShownValues) -> dict[str, Any]:
     fields = ("id", "plugin", "handler", "topic", "source", "time", "delivery", "reason", "traceback")
-    return {name: getattr(letter, name) for name in fields} | {"data": data}
+    told = {name: getattr(letter, name) for name in fields}
+    if not shown.has_room(letter.plugin, len(letter.reason) + len(letter.traceback)):
+        told |= {"reason": letter.reason[:_SHORT], "traceback": ""}
+    attached = [f"<Buffer of {share.size:,} bytes>" for share in letter.shares]
+    return told | {"data": shown.value(letter.plugin, letter.data, attached)}
+
+
+# Characters of a reason for which there is no room left.
+_SHORT = 200

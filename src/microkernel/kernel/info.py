@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from microkernel.kernel.manifest import NO_PERMISSIONS, Permissions
 from microkernel.kernel.ports import Snapshot
 from microkernel.kernel.registry import Record
 from microkernel.wire.codec import Raw, decode
+from microkernel.wire.skipping import skip
 from microkernel.wire.texts import path_value
 
 
@@ -131,14 +132,51 @@ def _source_of(record: Record) -> PluginSource:
 # registered megabytes of them must not keep the others from being shown, and by itself.
 BRIEF = 32 * 1024
 FULL = 1024 * 1024
+# Bytes of values that are shown of one plugin in one answer, and of all. A value takes many times as much memory as its
+# bytes do, and an answer has room for so much: one plugin's values must not keep the others' from being shown.
+OF_ONE, OF_ALL = FULL, 8 * FULL
+_MOST_VALUES = 10_000
 
 
-def shown_value(data: bytes | Raw, attached: Sequence[str] = ()) -> Any:
-    """A value for people. What a worker sent and nobody can decode is named as such, so that the others are shown."""
-    try:
-        return decode(data, attached=attached)
-    except InvalidArguments:
-        return f"<{len(data):,} bytes that are no value>"
+class ShownValues:
+    """Values for people, as many as one answer has room for."""
+
+    def __init__(self) -> None:
+        self._left = OF_ALL
+        self._left_of: dict[str, int] = {}
+
+    def has_room(self, owner: str, size: int) -> bool:
+        """Take so much of it, if there is as much for this plugin."""
+        left = self._left_of.setdefault(owner, OF_ONE)
+        if size > min(left, self._left):
+            return False
+        self._left_of[owner] = left - size
+        self._left -= size
+        return True
+
+    def value(self, owner: str, data: bytes | Raw, attached: Sequence[str] = ()) -> Any:
+        """What is too large, or cannot be decoded, is named as such."""
+        if not self.has_room(owner, len(data)):
+            return f"<{len(data):,} bytes, too many to be shown here>"
+        try:
+            if len(data) > _MOST_VALUES and _count(bytes(data)) > _MOST_VALUES:
+                return f"<{len(data):,} bytes of very many values>"
+            return decode(data, attached=attached)
+        except (InvalidArguments, ValueError):
+            return f"<{len(data):,} bytes that are no value>"
+
+
+def _count(data: bytes) -> int:
+    """How many values are in a value, before it is decoded: an empty list has one byte, and some fifty in memory."""
+    counts: list[int] = []
+
+    def count() -> Iterator[None]:
+        _, values = yield from skip(data, 0)
+        counts.append(values)
+
+    for _ in count():
+        continue
+    return counts[0]
 
 
 def describe(

@@ -32,6 +32,8 @@ _LONGEST_TRACE = 70_000
 _PHASES = {"load": "import", "init": "__init__()", **{name: f"{name}()" for name in ("start", "stop", "export_state")}}
 # Loggers remember each level that they were asked about: a worker must not make up ever new ones.
 _HIGHEST_LEVEL = 100
+# Seconds by which a line may be ahead of the kernel's clock: `mk logs` shows the latest, of all plugins.
+_AHEAD = 1.0
 # Refusals of one plugin that are reported one by one, a second.
 _REFUSALS = 5.0
 # Different tracebacks of its handlers that are logged, a second.
@@ -200,7 +202,8 @@ class Journal:
         if message.said and message.fields:
             text = _filled(text, message.fields)
         level = _KINDS.get(message.said, min(max(message.level, 0), _HIGHEST_LEVEL))
-        time = message.time if isfinite(message.time) else self._clock.wall()
+        now = self._clock.wall()
+        time = min(message.time, now + _AHEAD) if isfinite(message.time) else now
         self._log_line(instance.record, LogRecord(instance.name, time, level, stream, text))
 
     def output(self, instance: Instance, stream: str, line: str) -> None:

@@ -28,7 +28,7 @@ from microkernel.kernel.gate import KERNEL_TOPICS
 from microkernel.kernel.grants import CONFINED, Grant
 from microkernel.kernel.groups import predecessors
 from microkernel.kernel.heartbeat import Heartbeat
-from microkernel.kernel.info import BRIEF, FULL, PluginInfo, Sources, describe, read_of, shown_value, sources_of
+from microkernel.kernel.info import BRIEF, FULL, PluginInfo, ShownValues, Sources, describe, read_of, sources_of
 from microkernel.kernel.instance import Instance
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.lifecycle import RUNNING, SETTLED
@@ -52,6 +52,7 @@ from microkernel.kernel.threads import for_each
 from microkernel.kernel.together import ReloadSummary, reload_all
 from microkernel.kernel.watchdog import Watchdog
 from microkernel.kernel.weakening import check_configuration, check_manifest
+from microkernel.wire.topics import MAX_TOPIC
 
 Infos = list[PluginInfo]
 Leftovers = list[str]
@@ -60,6 +61,8 @@ Lines = list[LogRecord]
 _AT_ONCE = 16
 """How many plugins are started or stopped at the same time."""
 _UNLIMITED = Limits(kept=0)
+# Bytes of log lines in one answer; it has room for 16 MiB.
+_LONGEST_LOG = 12 * 1024 * 1024
 
 _RESTARTS_AWAITED = 30.0
 """Seconds that opening waits for the restarts of plugins which died at their first start."""
@@ -329,7 +332,7 @@ class Core(Approving, Buried, Texts):
         records = [record for record in self.registry if not (record.visitor or record.built_in)]
         return {
             "plugins": [record.name for record in records],
-            "methods": sorted(f"{record.name}.{method}" for record in records for method in [*record.methods]),
+            "methods": sorted(f"{record.name}.{method}" for record in records for method in _short([*record.methods])),
             "topics": sorted({s.pattern for r in records for s in list(r.subscriptions.values()) if not s.board}),
         }
 
@@ -420,10 +423,11 @@ class Core(Approving, Buried, Texts):
         return left
 
     def data(self, prefix: str = "") -> dict[str, Any]:
-        """The keys of the board that begin so, with value and revision."""
+        """The keys of the board that begin so, with value and revision. Of very large values only the size is shown."""
+        shown = ShownValues()
         values = {key: self.context.get(key) for key in self.context.names() if key.startswith(prefix)}
         return {
-            key: {"value": shown_value(value.data), "revision": value.revision, "owner": value.owner}
+            key: {"value": shown.value(value.owner, value.data), "revision": value.revision, "owner": value.owner}
             for key, value in values.items()
             if value is not None
         }
@@ -432,7 +436,7 @@ class Core(Approving, Buried, Texts):
         """The last records of one plugin or of all, oldest first."""
         records = [self.registry.get(name)] if name else list(self.registry)
         lines = [line for record in records for line in list(record.logs)]
-        return sorted(lines, key=lambda line: line.time)[-last:]
+        return _newest(sorted(lines, key=lambda line: line.time)[-last:])
 
     def shutdown(self) -> bool:
         """Ask whoever runs this kernel to end it."""
@@ -484,6 +488,22 @@ class Core(Approving, Buried, Texts):
 
     def _beside(self, work: Callable[[], object], name: str) -> None:
         self.reactor.post(partial(self.reactor.beside, work, name))
+
+
+def _newest(lines: Lines) -> Lines:
+    """As many of the last ones as an answer has room for."""
+    left, kept = _LONGEST_LOG, 0
+    for line in reversed(lines):
+        left -= 4 * len(line.text)  # in UTF-8, at most
+        if left < 0:
+            break
+        kept += 1
+    return lines[len(lines) - kept :]
+
+
+def _short(names: Leftovers) -> Leftovers:
+    """Those that somebody may want to type."""
+    return [name for name in names if len(name) <= MAX_TOPIC]
 
 
 def _clash(first: Found, second: Found) -> PluginLoadError | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 HIDDEN = "***"
 SHORTEST = 4
@@ -22,6 +22,8 @@ _WIDEST = 16
 _MOST_QUOTED = 64 * 1024
 # Characters of all secrets together that one plugin chose, of which each notation is kept; of more only the texts are.
 _FURTHEST = 64 * 1024
+# Characters that are searched between two pauses.
+_STEP = 100_000
 _QUOTED = 7
 # Backslashes before a character that was quoted three times: a text in JSON in a repr in a repr.
 _ENTITIES = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
@@ -58,12 +60,32 @@ class Secrets:
         self.longest = min(_FURTHEST, max((_WIDEST * len(value) for value in self.values), default=0))
 
     def cut(self, text: str) -> str:
+        steps = self.cut_in_steps(text)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                cut: str = done.value
+                return cut
+
+    def cut_in_steps(self, text: str) -> Generator[None, None, str]:
+        """The same with pauses: of many values in a long text the search takes long."""
         for pattern in self._patterns.values():
             text = pattern.sub(HIDDEN, text)
-        for form in self._forms:
+        forms = self._forms
+        at_once = max(1, _STEP // (len(text) + 1))
+        for number, form in enumerate(forms, 1):
             if form in text:
                 text = text.replace(form, HIDDEN)
+            if number % at_once == 0:
+                yield
         return text
+
+
+def size_of(values: Iterable[str]) -> tuple[int, int]:
+    """How many texts are cut out for these values, each of which may be lines, and their characters."""
+    kept = list(values)
+    return sum(max(1, len(value.splitlines())) for value in kept), sum(map(len, kept))
 
 
 def _within(values: Iterable[str], most: int) -> set[str]:
