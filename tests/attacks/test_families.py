@@ -11,6 +11,7 @@ import pytest
 
 from microkernel.errors import PluginDied
 from microkernel.hosts import _zygote
+from microkernel.hosts._cgroups import Groups
 from tests.attacks.families import Family
 from tests.attacks.support import Plugins, Script, descendants, eventually, gone, state_is
 from tests.attacks.test_ends import busy
@@ -203,6 +204,28 @@ def test_kernel_and_zygote_are_killed_at_the_same_moment(plugins: Plugins, tmp_p
         os.kill(pids[-1], signal.SIGKILL)
         eventually(lambda: all_gone(pids), f"no worker is left of {pids}")
     finally:
+        script.end()
+        family.kill()
+
+
+def test_what_is_left_of_kernel_and_zygote_is_ended_by_the_next_kernel(plugins: Plugins, tmp_path: Path) -> None:
+    """Where there are control groups: nothing else knows whose a daemon is."""
+    groups = Groups()
+    groups.open()
+    if not groups.describe():
+        pytest.skip(f"no control groups here: {groups.reason}")
+    script, pids, family = running(plugins, tmp_path)
+    try:
+        os.kill(pids[-1], signal.SIGSTOP)
+        script.kill()
+        os.kill(pids[-1], signal.SIGKILL)
+        eventually(lambda: all(map(gone, pids)))
+        groups.close()
+        groups = Groups()
+        groups.open()
+        eventually(lambda: all_gone(pids, family), "nothing is left")
+    finally:
+        groups.close()
         script.end()
         family.kill()
 

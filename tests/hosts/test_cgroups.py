@@ -127,6 +127,21 @@ def test_the_end_of_a_group_is_the_end_of_all_in_it(opened: ExitStack) -> None:
     eventually(lambda: not folders(made, worker.pid), "its groups are removed")
 
 
+def test_what_a_worker_started_before_it_was_moved_is_moved_too(opened: ExitStack) -> None:
+    made = groups(opened)
+    code = "import os, time\nif os.fork() == 0:\n os.fork()\n print('.', flush=True)\ntime.sleep(3600)"
+    worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    opened.enter_context(worker)
+    opened.callback(os.killpg, worker.pid, 9)
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    worker.stdout.readline()
+    made.adopt(worker.pid)
+    eventually(lambda: worker.pid in made._moved)
+    found = Path(f"{made._bases['pids']}/{worker.pid}/cgroup.procs").read_text().split()
+    assert len(found) == 3
+
+
 def test_nothing_is_left_when_a_kernel_ends(opened: ExitStack) -> None:
     made, worker = groups(opened), sleeper(opened)
     made.adopt(worker.pid)
@@ -228,6 +243,8 @@ def test_a_delegated_group_is_used_after_this_process_has_moved_out_of_it(second
 
 
 def test_a_second_host_finds_the_group_that_the_first_moved_out_of(second: Second) -> None:
+    (second.group / "kernel").mkdir()
+    (second.group / "kernel" / "cgroup.controllers").write_text("cpu memory pids")
     second.about.write_text("0::/app/kernel\n")
     assert second.find().folders["memory"] == str(second.group)
 
@@ -252,6 +269,17 @@ def test_a_group_with_other_processes_is_left_as_it_was(tmp_path: Path, monkeypa
         second.find()
     assert second.written[-1] == ("app/cgroup.procs", str(os.getpid()))
     assert not (second.group / "kernel").exists()
+
+
+@pytest.mark.parametrize(("own", "reason"), [
+    ("3:memory:/\n2:pids:/\n0::/\n", "this user may make none in version 1"),
+    ("1:name=systemd:/\n0::/\n", "none is mounted"),
+    ("", "none is mounted"),
+])  # fmt: skip
+def test_it_is_said_why_there_are_none(tmp_path: Path, own: str, reason: str) -> None:
+    (tmp_path / "about").write_text(own)
+    with pytest.raises(Unavailable, match=reason):
+        find(str(tmp_path / "about"), str(tmp_path))
 
 
 def test_the_limits_of_version_one(tmp_path: Path) -> None:

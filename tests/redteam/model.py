@@ -33,6 +33,7 @@ LAYERS = {
     "capability": "capabilities",
     "rlimit": "resource limits",
     "watch": "the kernel watches, and kills",
+    "cgroup": "a control group, or the kernel's watch",
     "gate": "the gate",
     "broker": "the kernel makes its connections",
     "attributes": "the kernel changes the plugin's own files only",

@@ -313,6 +313,32 @@ def test_a_file_without_a_name_counts_too(arena: Arena) -> None:
         kernel.call("p.do", fill, {}, timeout=30.0)
 
 
+def test_the_file_of_stacks_counts_too(arena: Arena) -> None:
+    """It is in memory, and a plugin can write to it."""
+    kernel = arena.kernel("sandbox", {}, disk=20 << 20)
+    fill = """
+for number in range(3, 100):
+    try: name = os.readlink(f'/proc/self/fd/{number}')
+    except OSError: continue
+    if name.startswith('/memfd:'): os.write(number, bytes(25 << 20))
+time.sleep(30)
+"""
+    with pytest.raises(PluginDied, match=r"over its limit: [0-9,]+ bytes of files"):
+        kernel.call("p.do", fill, {}, timeout=30.0)
+
+
+def test_what_is_granted_to_be_written_does_not_count(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> None:
+    granted = tmp_path_factory.mktemp("granted")
+    (granted / "ours").write_bytes(bytes(25 << 20))
+    kernel = arena.kernel("sandbox", {"fs.write": [str(granted)]}, disk=20 << 20)
+    write = "open(folder + '/its', 'w').write('x'); result = True"
+    assert kernel.call("p.do", write, {"folder": str(granted)}, timeout=30.0) == [None, True]
+    place = kernel.core.registry.get("p").instance.place  # type: ignore[union-attr]
+    for _ in place._look():  # type: ignore[attr-defined]
+        pass
+    assert place._sentence == ""  # type: ignore[attr-defined]
+
+
 RENAME = """
 libc.prctl(15, b"\\xff\\r\\x1b[2J", 0, 0, 0)
 """

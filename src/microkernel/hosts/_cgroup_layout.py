@@ -65,9 +65,11 @@ def find(
     first = _first(own, root)
     if first.folders:
         return first
-    if "" not in own:
-        raise Unavailable("none is mounted")
-    return _second(root + own[""].rstrip("/"), attribute)
+    second = f"{root}{own.get('', '').rstrip('/')}"
+    if "" in own and os.path.exists(f"{second}/cgroup.controllers"):
+        return _second(second, attribute)
+    has_first = any({*controllers.split(",")} & {*CONTROLLERS} for controllers in own)
+    raise Unavailable("this user may make none in version 1" if has_first else "none is mounted")
 
 
 def _own_groups(about: str) -> dict[str, str]:
@@ -105,8 +107,6 @@ def _writable(mount: str, path: str) -> str:
 def _second(folder: str, attribute: Attribute) -> Layout:
     """``folder``: the process's own. It may be the one that another kernel, or this one, moved into."""
     group = os.path.dirname(folder) if os.path.basename(folder) == _KERNEL else folder
-    if not os.path.exists(f"{group}/cgroup.controllers"):
-        raise Unavailable("none is mounted")
     if not os.access(group, os.W_OK, effective_ids=True) or not _is_delegated(group, attribute):
         raise Unavailable(_HOW)
     has = [name for name in _IN_SECOND if name in _read(f"{group}/cgroup.controllers").split()]

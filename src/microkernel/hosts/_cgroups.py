@@ -180,8 +180,19 @@ class Groups:
             with suppress(FileExistsError):
                 os.mkdir(f"{base}/{pid}")
             write(f"{base}/{pid}/cgroup.procs", str(pid))
+        self._move_started(pid)
         self._moved.add(pid)
         self._set_limits(pid)
+
+    def _move_started(self, pid: int) -> None:
+        """What a worker started before it was moved. What is an orphan by now is its child: it is a subreaper."""
+        moved: set[int] = set()
+        while new := {*_below(pid)} - moved:
+            for each in new:
+                for base in first_of(self._bases.values()):
+                    with suppress(OSError):  # it has ended
+                        write(f"{base}/{pid}/cgroup.procs", str(each))
+            moved |= new
 
     def _set_limits(self, pid: int) -> None:
         assert self.layout is not None
@@ -249,6 +260,15 @@ def _pids(group: str) -> list[int]:
     with suppress(OSError, ValueError):
         return [int(line) for line in _lines(f"{group}/cgroup.procs")]
     return []
+
+
+def _below(pid: int) -> Iterator[int]:
+    with suppress(OSError, ValueError):  # it has ended, or the system keeps no such list
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as children:
+            found = [int(each) for each in children.read().split()]
+        for child in found:
+            yield child
+            yield from _below(child)
 
 
 def _lines(path: str) -> list[str]:

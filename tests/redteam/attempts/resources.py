@@ -111,6 +111,15 @@ if start in (None, ctypes.c_void_p(-1).value): checked(-1)
 checked(libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), 3))
 for offset in range(0, size, 4096): ctypes.memset(start + offset, 1, 1)
 """, more_than("VmRSS", 600 * _MiB), "rlimit", thread=SKIPPED, slow=True),
+    Attempt("take more memory: written, then protected", "占用更多内存：写过再改为只读", f"""
+libc.mmap.restype = ctypes.c_void_p
+for _ in range({_HOG} // 10):
+    start = libc.mmap(None, ctypes.c_size_t(10 << 20), 3, 0x22, -1, ctypes.c_long(0))
+    if start in (None, ctypes.c_void_p(-1).value): checked(-1)
+    ctypes.memset(start, 1, 10 << 20)
+    checked(libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(10 << 20), 1))
+if f.level == "sandbox": time.sleep(5)
+""", more_than("VmRSS", 600 * _MiB), "cgroup", wasm="wasm", thread=SKIPPED, slow=True),
     Attempt("take memory as a file that is nowhere", "以匿名文件占用内存", """
 file = os.memfd_create("hidden")
 KEPT.append(file)
