@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from microkernel.errors import ManifestError
 from microkernel.hosts._addresses import parsed, permits
 from microkernel.kernel import grants
 from microkernel.kernel.approval_texts import unmistakable
+from microkernel.kernel.approvals import _held
+from microkernel.kernel.grants import Review
 from microkernel.loader.manifests import read_manifest
 
 
@@ -45,6 +48,15 @@ def test_different_texts_are_shown_differently_on_one_line(one: str, other: str)
     assert shown.isprintable()
     assert (shown == unmistakable(other)) == (one == other)
     assert all(char.isascii() or unicodedata.category(char) in ("Lo", "Lm") for char in shown)
+
+
+def test_a_message_has_one_line_and_as_many_entries_as_there_are() -> None:
+    review = Review("p", "1", "sandbox", "/p\nMK0210", "d", added=grants.lines([("fs.read", "/a, + net x:1\nb")]))
+    assert _held(review).text.startswith(r"asks for more than was approved: + fs.read /a\x2c + net x:1\x0ab ")
+    assert r"changed, and it still calls itself 1: a\x0ab, c\x2cd" in _held(
+        replace(review, added=(), altered=True, changed=("a\nb", "c,d"))
+    ).text.replace("its files ", "")
+    assert r"/p\x0aMK0210" in _held(replace(review, approved_path="/o\n")).text
 
 
 def permissions(tmp_path: Path, **table: list[str]) -> dict[str, tuple[str, ...] | None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from microkernel.errors import ConfigError, PluginHeld, valid_text
 from microkernel.kernel import grants, limit_bounds
+from microkernel.kernel.approval_texts import unmistakable
 from microkernel.kernel.grants import CONFINED, Grant, Review, Wish
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, KernelConfig, Level, Manifest, Permissions
 from microkernel.kernel.ports import Found, Lock, Snapshot
@@ -207,8 +208,14 @@ def _few(snapshot: Snapshot) -> Mapping[str, str]:
 def _held(review: Review) -> PluginHeld:
     names = {"name": review.name, "version": review.version}
     if review.approved_path:
-        return PluginHeld("MK0424", **names, path=review.path, approved=review.approved_path)
+        path, approved = unmistakable(review.path), unmistakable(review.approved_path)
+        return PluginHeld("MK0424", **names, path=path, approved=approved)
     if review.added:
-        return PluginHeld("MK0412", **names, diff=", ".join(review.difference))
-    files = ", ".join(review.changed) or "its files"
+        return PluginHeld("MK0412", **names, diff=_enumerate(review.difference))
+    files = _enumerate(map(unmistakable, review.changed)) or "its files"
     return PluginHeld("MK0413", **names, files=files)
+
+
+def _enumerate(lines: Iterable[str]) -> str:
+    """In one line; a comma within one of them does not pass for the beginning of the next."""
+    return ", ".join(line.replace(",", "\\x2c") for line in lines)
