@@ -137,8 +137,8 @@ class Kernel:
         self.close()
 
     def open(self, ready: Callable[[Kernel], object] | None = None) -> None:
-        """Start; returns when every plugin is active or not going to be, and after at most 30 s of restarts. ``ready`` is
-        called before the first starts.
+        """Start; returns when every plugin is active or not going to be, and after at most 30 s of restarts. ``ready``
+        is called before the first starts.
 
         Close it also when this raises. Raises ConfigError: MK0414 for a lock that cannot be read, MK0101 for a place
         that has gone, MK0722 if another project has its data where this kernel would have its own.
