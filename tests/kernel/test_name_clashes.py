@@ -44,18 +44,16 @@ class Plugin(IPlugin):
     return file
 
 
-def opened(plugins: Path, level: Level | None = "sandbox", config: KernelConfig | None = None) -> Kernel:
-    kernel = Kernel(plugins, config, isolation=level, lock=plugins.parent / "microkernel.lock")
-    kernel.open()
-    return kernel
+def kernel_of(plugins: Path, level: Level | None = "sandbox", config: KernelConfig | None = None) -> Kernel:
+    return Kernel(plugins, config, isolation=level, lock=plugins.parent / "microkernel.lock")
 
 
 def test_another_file_does_not_take_over_an_approval(plugins: Path) -> None:
     write(plugins / "mailer.py", "mailer")
-    with opened(plugins) as kernel:
+    with kernel_of(plugins) as kernel:
         kernel.approve("mailer")
     write(plugins / "aaa.py", "thief", name="mailer")
-    with opened(plugins) as kernel:
+    with kernel_of(plugins) as kernel:
         assert kernel.call("mailer.who") == "mailer"
         assert kernel.info("mailer").path == str(plugins / "mailer.py")
         assert [info.name for info in kernel.list()] == ["mailer"]
@@ -64,11 +62,11 @@ def test_another_file_does_not_take_over_an_approval(plugins: Path) -> None:
 @pytest.mark.parametrize("net", [NET, []])
 def test_alone_under_an_approved_name_it_is_held_whatever_it_asks_for(plugins: Path, net: list[str]) -> None:
     path = write(plugins / "mailer.py", "mailer")
-    with opened(plugins) as kernel:
+    with kernel_of(plugins) as kernel:
         kernel.approve("mailer")
     path.unlink()
     write(plugins / "aaa.py", "thief", name="mailer", net=net)
-    with opened(plugins) as kernel:
+    with kernel_of(plugins) as kernel:
         info = kernel.info("mailer")
         assert (info.state, info.error_id) == ("held", "MK0424")
         assert str(path) in str(info.error)
@@ -76,7 +74,7 @@ def test_alone_under_an_approved_name_it_is_held_whatever_it_asks_for(plugins: P
         with pytest.raises(PluginHeld):
             kernel.start("mailer")
         assert kernel.approve("mailer").state == "active"  # the operator has seen both places
-    with opened(plugins) as kernel:
+    with kernel_of(plugins) as kernel:
         assert kernel.call("mailer.who") == "thief"
 
 
@@ -86,7 +84,7 @@ def test_if_neither_is_approved_neither_runs(plugins: Path, thief: str) -> None:
     one, two = write(plugins / "mailer.py", "mailer", net=[]), write(plugins / "aaa.py", "thief", "mailer", net=[])
     for file, level in ((one, "process" if thief == "sandbox" else "sandbox"), (two, thief)):
         file.write_text(file.read_text().replace("# version", f"# isolation = '{level}'\n# version"), encoding="utf-8")
-    with opened(plugins, None) as kernel:
+    with kernel_of(plugins, None) as kernel:
         info = kernel.info("mailer")
         assert (info.state, info.error_id, info.generation) == ("failed", "MK0155", 0)
         for attempt in (kernel.start, kernel.reload, kernel.approve):
@@ -100,7 +98,7 @@ def test_if_neither_is_approved_neither_runs(plugins: Path, thief: str) -> None:
 def test_a_name_that_is_no_longer_disputed_starts_at_the_next_look(plugins: Path) -> None:
     write(plugins / "mailer.py", "mailer", net=[])
     thief = write(plugins / "aaa.py", "thief", "mailer", net=[])
-    with opened(plugins) as kernel:
+    with kernel_of(plugins) as kernel:
         assert kernel.core.discover() == []
         assert kernel.info("mailer").state == "failed"
         thief.unlink()
@@ -113,7 +111,7 @@ def test_who_runs_keeps_its_name_and_the_newcomer_is_refused(
     plugins: Path, level: Level, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(plugins / "mailer.py", "mailer", net=[])
-    with caplog.at_level("ERROR", "microkernel"), opened(plugins, level) as kernel:
+    with caplog.at_level("ERROR", "microkernel"), kernel_of(plugins, level) as kernel:
         thief = write(plugins / "aaa.py", "thief", name="mailer", net=[])
         kernel.core.discover()
         with pytest.raises(KernelError, match="MK0107"):
@@ -129,7 +127,7 @@ def test_who_runs_keeps_its_name_and_the_newcomer_is_refused(
 def test_among_trusted_plugins_the_first_that_is_found_has_the_name(plugins: Path) -> None:
     write(plugins / "aaa.py", "first", "mailer", net=[])
     write(plugins / "mailer.py", "second", net=[])
-    with opened(plugins, "process") as kernel:
+    with kernel_of(plugins, "process") as kernel:
         assert kernel.call("mailer.who") == "first"
 
 
@@ -137,7 +135,7 @@ def test_a_plugin_that_is_left_out_disputes_nothing(plugins: Path) -> None:
     write(plugins / "mailer.py", "mailer", net=[])
     other = write(plugins / "aaa.py", "thief", "mailer", net=[])
     other.write_text(other.read_text().replace("# version", "# enabled = false\n# version"), encoding="utf-8")
-    with opened(plugins, "process") as kernel:
+    with kernel_of(plugins, "process") as kernel:
         assert kernel.call("mailer.who") == "mailer"
 
 
@@ -145,23 +143,23 @@ def test_a_plugin_that_is_left_out_disputes_nothing(plugins: Path) -> None:
 def test_pinned_to_bytes_a_new_version_is_held_too(plugins: Path, pin: str, state: str) -> None:
     config = Kernel(config={"approvals": {"pin": pin}})._config
     path = write(plugins / "mailer.py", "one")
-    with opened(plugins, config=config) as kernel:
+    with kernel_of(plugins, config=config) as kernel:
         kernel.approve("mailer")
     write(path, "two", version="2.0")
-    with opened(plugins, config=config) as kernel:
+    with kernel_of(plugins, config=config) as kernel:
         assert kernel.info("mailer").state == state
         assert kernel.approve("mailer").state == "active"
-    with opened(plugins, config=config) as kernel:
+    with kernel_of(plugins, config=config) as kernel:
         assert kernel.call("mailer.who") == "two"
 
 
 def test_pinned_to_bytes_an_approval_compares_a_plugin_that_asks_for_nothing(plugins: Path) -> None:
     config = Kernel(config={"approvals": {"pin": "bytes"}})._config
     path = write(plugins / "mailer.py", "one", net=[])
-    with opened(plugins, config=config) as kernel:
+    with kernel_of(plugins, config=config) as kernel:
         kernel.approve("mailer")
     write(path, "two", version="2.0", net=[])
-    with opened(plugins, config=config) as kernel:
+    with kernel_of(plugins, config=config) as kernel:
         assert (kernel.info("mailer").state, kernel.info("mailer").error_id) == ("held", "MK0413")
 
 
