@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from microkernel import Kernel
 from microkernel.kernel.manifest import KernelConfig
+from tests.attacks.support import eventually
 
 BLINDER = '''
 import socket, os
@@ -70,3 +72,23 @@ def test_everything_can_be_listed(tmp_path: Path, what: str, level: str) -> None
         assert all(line["time"] < 1e12 for line in kernel.call("kernel.logs"))
         known: dict[int, bool] = logging.getLogger("microkernel.plugin.blinder")._cache  # type: ignore[attr-defined]
         assert len(known) < 200
+
+
+def test_a_list_of_confined_plugins_measures_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each system call of it would wait for a kernel that is kept busy."""
+    (tmp_path / "hearer.py").write_text(HEARER)
+    grants = {"hearer": {"on": ["blinder.**"]}}
+    config = KernelConfig(data_dir=str(tmp_path / "data"))
+    with Kernel(tmp_path / "hearer.py", config, isolation="sandbox", grants=grants) as kernel:
+        instance = kernel.core.registry.get("hearer").instance
+        assert instance is not None
+        place: Any = instance.place
+        eventually(lambda: place._measured[1], "the monitor has measured it")
+        (before,) = kernel.list()
+        monkeypatch.setattr(place, "_measure", lambda: {"memory": 1})
+        (info,) = kernel.list()
+        assert info.memory == before.memory
+        assert info.protections["system calls"] == "enforced"
+        assert kernel.info("hearer").memory == 1
+        kernel.kill("hearer")
+        assert kernel.list()[0].memory is None

@@ -154,7 +154,7 @@ class RemotePlace:
     def kill(self) -> None:
         self._reactor.post(partial(self._close, "it was sent away"))
 
-    def statistics(self) -> Mapping[str, Any]:
+    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:  # noqa: ARG002 - it is always measured now
         return {}
 
     def audit(self) -> Audit:

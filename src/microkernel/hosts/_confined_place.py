@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -24,6 +25,9 @@ from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Exit, Feed, LaunchSpec, Reactor, Uplink
 from microkernel.wire.messages import Confined, Failure, Message
 
+# Seconds for which a list of all plugins shows what the monitor measured, about once a second. Measuring takes some
+# fifty system calls, and whoever comes back from one waits for the interpreter's lock when the kernel is busy.
+_RECENT = 3.0
 _FAREWELL = 1.0
 """Seconds that a worker that could not be confined has to end by itself."""
 
@@ -70,6 +74,8 @@ class ConfinedPlace(WorkerPlace):
         self._stays_closed = partial(stays_closed, spec.load.name)
         self._confined = Confined()
         self._sentence = ""
+        self._measured: tuple[float, Mapping[str, Any]] = (-_RECENT, {})
+        """When the monitor measured it last, and what."""
         frames = spec.limits.get("frames", 0)
         self._account = shares.account()
         self._channel.confine(Rate(frames) if frames else None, self._account)
@@ -78,7 +84,13 @@ class ConfinedPlace(WorkerPlace):
         for requests in self._requests:
             requests.account = self._account
 
-    def statistics(self) -> Mapping[str, Any]:
+    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:
+        measured_at, measured = self._measured
+        if recent and self._handle >= 0 and time.monotonic() - measured_at < _RECENT:
+            return measured
+        return self._measure()
+
+    def _measure(self) -> Mapping[str, Any]:
         statistics = super().statistics()
         if not statistics or self._pid is None:
             return statistics
@@ -134,6 +146,8 @@ class ConfinedPlace(WorkerPlace):
             return
         self._sentence = self._sentence or threads_over(pid, int(self._limits["threads"]))
         self._sentence = self._sentence or memory_over(pid, int(self._limits["memory"]) + self._overhead)
+        yield
+        self._measured = (time.monotonic(), self._measure())
         yield
         self._sentence = self._sentence or (yield from _over_locks(pid))
         self._sentence = self._sentence or (yield from self._over_disk(pid))

@@ -148,7 +148,7 @@ class WorkerPlace:
             return ""
         return stack_of(self._pid, self._signal)
 
-    def statistics(self) -> Mapping[str, Any]:
+    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:  # noqa: ARG002 - it is always measured now
         return statistics_of(self._pid, self._limited) if self._handle >= 0 and self._pid else {}
 
     def audit(self) -> Audit:

@@ -169,7 +169,7 @@ class ThreadPlace:
         at = _frames()
         return "\n".join(_shown(thread, at[thread.ident]) for thread in reversed(self._threads()) if thread.ident in at)
 
-    def statistics(self) -> Mapping[str, Any]:
+    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:  # noqa: ARG002 - it is always measured now
         wall = "unavailable"
         return {"protections": {"memory": wall, "cpu": wall, "files": wall, "network": wall, "hard kill": "watched"}}
 

@@ -220,8 +220,9 @@ class Place(Protocol):
     def stack(self) -> str:
         """Where its threads are, as ``faulthandler`` prints it; empty where that cannot be told. May wait a moment."""
 
-    def statistics(self) -> Mapping[str, Any]:
-        """Memory in bytes, cpu seconds, protections: whatever the level can read back."""
+    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:
+        """Memory in bytes, cpu seconds, protections: whatever the level can read back. ``recent``: what it has read
+        a moment ago will do."""
 
     def audit(self) -> Audit:
         """What is left of the instance, which has ended. On a thread that may wait, for some seconds at most; never
