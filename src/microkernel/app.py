@@ -28,6 +28,7 @@ from microkernel.errors import (
     shortage_in,
     valid_text,
 )
+from microkernel.hosts._surroundings import starts_itself
 from microkernel.kernel import manifest
 from microkernel.kernel.clock import SystemClock
 from microkernel.kernel.grants import Review
@@ -41,6 +42,7 @@ from microkernel.loader import FileLoader, LockFile, check_places, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
 from microkernel.loader.given import Grants, Places, list_places, read_grants, read_level
 from microkernel.loader.overlap import check_data_folder
+from microkernel.loader.parsers import Deferred, InProcess, Parser
 from microkernel.loader.project import name_after, project_of
 from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.event import Reply, Subscription
@@ -99,6 +101,9 @@ class Kernel:
         self._hosts: dict[Level, Host] = {}
         self._refused: dict[Level, tuple[float, IsolationUnavailable]] = {}
         self._hosts_lock = threading.Lock()
+        # What runs in this process may as well be parsed in it.
+        is_apart = isolation != "thread" and not starts_itself()
+        self._parser: Parser = Deferred(partial(_make_inspector, self._python)) if is_apart else InProcess()
         self._core: Core | None = None
         self._forked = False
         self._failures = HandlerFailures(raises=raise_handler_errors)
@@ -163,7 +168,7 @@ class Kernel:
         try:
             return Core(
                 self.name,
-                FileLoader(),
+                FileLoader(self._parser),
                 lambda core: partial(self._host, core),
                 SystemClock(),
                 self._config,
@@ -189,6 +194,7 @@ class Kernel:
         for host in self._hosts.values():
             host.close()
         self._hosts.clear()
+        self._parser.close()
         self._embedder.close()
         core.reactor.run(core.buffers.close)
         core.reactor.close()
@@ -445,6 +451,12 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
         host.close()
         raise error
     return host
+
+
+def _make_inspector(python: str) -> Parser:
+    from microkernel.hosts._inspector import Inspector  # a kernel without plugins does not pay for it
+
+    return Inspector(python)
 
 
 def configuration(config: Configured | None) -> manifest.KernelConfig:

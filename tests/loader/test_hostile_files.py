@@ -244,7 +244,7 @@ def test_whatever_is_raised_over_a_plugin_is_its_own_failure(
         with pytest.raises(PluginLoadError) as caught:
             loader.snapshot(found, ())
         assert caught.value.id == "MK0146"
-        patched.setattr("microkernel.loader.auditor.report.look", failing(error))
+        patched.setattr("microkernel.loader.auditor.report.seen_in", failing(error))
         report = audit(found, (), (), covers)
         assert report.error is not None
         assert report.error.id == "MK0146"

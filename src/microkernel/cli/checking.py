@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from microkernel.cli.output import Output
+from microkernel.hosts._inspector import Inspector
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
 from microkernel.kernel.limit_bounds import raised
 from microkernel.loader import discover
 from microkernel.loader.auditor import SEVERITIES, Finding, Report, Severity, Table, audit, places_of
+from microkernel.loader.parsers import parsing_with
 from microkernel.plugins.console import view
 from microkernel.plugins.console.tongue import plain
 from microkernel.wire.topics import covers
@@ -29,9 +32,10 @@ _IN_FILE = ("# /// script", "# [tool.microkernel.permissions]", "# ///")
 
 def check(places: Sequence[str], fail_on: Severity, output: Output) -> int:
     """Look at the plugins of these places, and print; the exit code."""
-    found = discover(places)
-    homes = set(places_of(found))
-    reports = [audit(each, [other.name for other in found], homes, covers, is_public) for each in found]
+    with closing(Inspector()) as inspector, parsing_with(inspector):
+        found = discover(places)
+        homes = set(places_of(found))
+        reports = [audit(each, [other.name for other in found], homes, covers, is_public) for each in found]
     output.show(_page(reports, output), _data(reports, output))
     for report in reports:
         if report.error is not None and not output.as_json:

@@ -13,6 +13,7 @@ from microkernel.loader.discovery import ENTRY_POINT, check_places, discover, fi
 from microkernel.loader.files import unforeseen
 from microkernel.loader.lock import LockFile
 from microkernel.loader.manifests import read_manifest
+from microkernel.loader.parsers import InProcess, Parser, parsing_with
 from microkernel.loader.snapshot import snapshot
 
 __all__ = ["FileLoader", "LockFile", "check_places", "discover", "find", "read_config", "read_manifest", "snapshot"]
@@ -22,22 +23,27 @@ class FileLoader:
     """A ``ports.Loader`` of folders, files and entry points. It remembers only in which folders plugins lie, to tell
     another plugin's file from an installed package of the same name."""
 
-    def __init__(self) -> None:
+    def __init__(self, parser: Parser | None = None) -> None:
+        """``parser`` None: what is found is parsed in this process."""
         self._homes: set[str] = set()
+        self._parser = parser or InProcess()
 
     def discover(self, places: Sequence[str]) -> list[Found]:
-        found = discover(places)
+        with parsing_with(self._parser):
+            found = discover(places)
         self._remember(found)
         return found
 
     def find(self, path: str) -> Found:
-        found = find(path)
+        with parsing_with(self._parser):
+            found = find(path)
         self._remember([found])
         return found
 
     def snapshot(self, found: Found, peers: Sequence[str], level: Level = "process") -> Snapshot:
         try:
-            return snapshot(found, peers, frozenset(self._homes), level)
+            with parsing_with(self._parser):
+                return snapshot(found, peers, frozenset(self._homes), level)
         except KernelError:
             raise
         except Exception as mistake:  # a parser's: whatever a text can make it raise, it is this plugin's failure

@@ -17,8 +17,9 @@ from microkernel.errors import ManifestError, valid_text
 from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Supervision
 from microkernel.loader import schema
 from microkernel.loader.beneath import Beneath
-from microkernel.loader.byte_scan import MANIFEST_BYTES, SOURCE_BYTES, check_values, scan_toml
-from microkernel.loader.files import check_size, is_folder, is_there, parse_toml, read_text, shown
+from microkernel.loader.byte_scan import MANIFEST_BYTES, SOURCE_BYTES, check_values
+from microkernel.loader.files import check_size, is_folder, is_there, read_text, shown
+from microkernel.loader.parsers import toml_of
 from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
 
 ENTRIES = ("__init__.py", "plugin.py")
@@ -123,16 +124,11 @@ def script_block(text: str, path: str) -> dict[str, Any]:
     # As many empty lines before it as the file has: so an error names the file's line.
     content = re.sub(r"^# ?", "", block["content"], flags=re.MULTILINE)
     check_size(len(content), MANIFEST_BYTES, path, ManifestError)
-    return _parse("\n" * line + content, path)
-
-
-def _parse(text: str, path: str) -> dict[str, Any]:
-    scan_toml(text, path, ManifestError)
-    return parse_toml(text, path, ManifestError)
+    return toml_of("\n" * line + content, path)
 
 
 def _read(path: str) -> dict[str, Any]:
-    return _parse(read_text(path, ManifestError, MANIFEST_BYTES), path)
+    return toml_of(read_text(path, ManifestError, MANIFEST_BYTES), path)
 
 
 # The places a manifest can stand: each gives the file it read and the keys that are written there.

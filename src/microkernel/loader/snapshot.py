@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from microkernel.errors import PluginLoadError, valid_text
+from microkernel.inspector.sources import SourceFacts
 from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader import archives
@@ -21,7 +22,7 @@ from microkernel.loader.file_hashes import FileHashes, cache_file
 from microkernel.loader.files import check_size, read_bytes, shown, unreadable
 from microkernel.loader.imports import check_imports, is_installed
 from microkernel.loader.links import leaving_links, linked_sources
-from microkernel.loader.syntax import SourceFacts, facts_of
+from microkernel.loader.parsers import facts_of
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

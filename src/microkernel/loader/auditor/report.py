@@ -13,10 +13,11 @@ from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
 from microkernel.loader.auditor.proposal import Change, Covers, IsGiven, Table, compare, propose, undeclared
-from microkernel.loader.auditor.source import LARGEST, imported, look, look_at_data
+from microkernel.loader.auditor.source import LARGEST, from_json
 from microkernel.loader.beneath import Beneath, LinkLeaves, NotRegular, open_regular
 from microkernel.loader.discovery import location
 from microkernel.loader.files import shown, unforeseen, unreadable
+from microkernel.loader.parsers import facts_of, seen_in
 from microkernel.loader.schema import PERMISSIONS
 from microkernel.loader.snapshot import forbidden_of, plugin_files
 
@@ -193,8 +194,8 @@ def _read(path: str, opened: Callable[[], BufferedReader]) -> bytes:
 
 
 def _look(path: str, data: bytes, name: str, forbidden: Collection[str]) -> list[Seen]:
-    file = shown(path)
-    return look(data, file, name, forbidden) if path.endswith(".py") else look_at_data(data, file)
+    """Raises PluginLoadError MK0145."""
+    return seen_in(data, path, name, forbidden, from_json)
 
 
 # Other plugins
@@ -208,9 +209,19 @@ def _forbidden(
     root = place if entry else os.path.dirname(place)
     taken = Snapshot(root, entry or os.path.basename(place), "__init__.py" in sources, sources, "")
     around = os.path.dirname(os.path.abspath(place))
-    named = {each for file, data in sources.items() for each in imported(data, file)}
+    named = {each for file, data in sources.items() for each in _imported(data, os.path.join(place, file))}
     beside = {each for each in named - peers if _is_there(around, each)}
     return forbidden_of(found, taken, (peers - {found.name}) | beside, homes)
+
+
+def _imported(data: bytes, path: str) -> Collection[str]:
+    """Nothing where it is no source, or too large to be looked at."""
+    try:
+        return facts_of(data, path).imports if len(data) <= LARGEST else ()
+    except PluginLoadError as error:
+        if error.id == "MK0145":
+            raise
+        return ()
 
 
 def _is_there(folder: str, name: str) -> bool:

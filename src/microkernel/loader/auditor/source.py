@@ -5,16 +5,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from microkernel.errors import PluginLoadError
-from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
+from microkernel.inspector.sources import NotParsed, crossings, parse
+from microkernel.loader.auditor.findings import LEVELS, Finding, Place, Seen, Use
 from microkernel.loader.auditor.tables import NATIVE, NATIVE_MAGIC
 from microkernel.loader.auditor.texts import scan
 from microkernel.loader.auditor.visitor import visit
+from microkernel.loader.byte_scan import scan_source
 from microkernel.loader.files import decode
-from microkernel.loader.imports import crossings, imports
-from microkernel.loader.syntax import parse
 
 LARGEST = 1 << 20
 """Bytes of one file that are looked at: a tree takes a hundred times as much memory as its source."""
@@ -29,9 +29,12 @@ def look(data: bytes, file: str, name: str = "", forbidden: Collection[str] = ()
     if len(data) > LARGEST:
         return [*seen, Finding(Place(file), "MK0804", {"reason": f"it is larger than {LARGEST >> 20} MiB"})]
     try:
-        tree = parse(data, file)
+        scan_source(text, file, PluginLoadError)
+        tree = parse(text)
     except PluginLoadError as error:
-        return [*seen, Finding(Place(file, error.fields.get("line", 0), 1), "MK0801", {"reason": _reason(error)})]
+        return [*seen, Finding(Place(file, error.line, 1), "MK0801", {"reason": error.text.partition(": ")[2]})]
+    except NotParsed as failure:
+        return [*seen, Finding(Place(file, failure.line, 1), "MK0801", {"reason": failure.reason})]
     counted = _in_characters([*_crossings(tree, file, forbidden), *visit(tree, file, name, forbidden)], text)
     return _once([*seen, *counted])
 
@@ -44,17 +47,31 @@ def look_at_data(data: bytes, file: str) -> list[Seen]:
     return [] if isinstance(text, int) or "\0" in text else list(scan(text, file))
 
 
-def imported(data: bytes, file: str) -> set[str]:
-    """The top-level modules that a source imports; nothing where it is no source."""
-    try:
-        return {each.top for each in imports(parse(data, file))} if len(data) <= LARGEST else set()
-    except PluginLoadError:
-        return set()
+def as_json(seen: Iterable[Seen]) -> list[list[Any]]:
+    """For the border of a process."""
+    return [_row(each) for each in seen]
 
 
-def _reason(error: PluginLoadError) -> str:
-    """Why it was not parsed, without the file and the line, which the finding has."""
-    return str(error.fields.get("reason") or error.text.partition(": ")[2])
+def _row(seen: Seen) -> list[Any]:
+    place = [seen.place.file, seen.place.line, seen.place.column]
+    if isinstance(seen, Use):
+        return [*place, seen.permission, seen.value]
+    return [*place, seen.id, dict(seen.fields), seen.is_import]
+
+
+def from_json(rows: Any) -> list[Seen]:
+    """The inverse. Raises ValueError or TypeError for what no ``look`` has seen."""
+    return [_seen(*row) for row in rows]
+
+
+def _seen(file: str, line: int, column: int, what: str, *more: Any) -> Seen:
+    place = Place(str(file), int(line), int(column))
+    if len(more) == 1:
+        return Use(place, str(what), str(more[0]))
+    fields, is_import = more
+    if what not in LEVELS or not isinstance(fields, dict):
+        raise ValueError("no finding")
+    return Finding(place, what, fields, is_import=bool(is_import))
 
 
 def _text(data: bytes) -> str | int:

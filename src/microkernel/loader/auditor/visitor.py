@@ -6,13 +6,13 @@ import ast
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from microkernel.inspector.sources import Import, instead
 from microkernel.loader.auditor.calls import argument, needed
 from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
 from microkernel.loader.auditor.functions import Unseen
 from microkernel.loader.auditor.names import UNSEEN, Names, walk
 from microkernel.loader.auditor.tables import GETTERS, IMPORTERS, INTERNALS, LOOKALIKES, MENTIONS, USED
 from microkernel.loader.auditor.texts import is_secret, masked
-from microkernel.loader.imports import Import, instead
 
 MOST_NODES = 400_000
 _LOUDEST = 1000

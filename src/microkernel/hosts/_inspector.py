@@ -1,0 +1,181 @@
+"""The kernel's handle on the process that parses the files of plugins: ask it, end it when a text takes too much.
+
+A kernel whose plugins all run in its own process needs none, and neither does one without plugins: it is started when
+something is first to be parsed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from microkernel.errors import PluginLoadError, shortage_in
+from microkernel.hosts._surroundings import interpreter_options, read_at_exec, zygote_environment
+from microkernel.inspector.process import LENGTH, MOST_ANSWER, MOST_REQUEST
+from microkernel.inspector.sources import NotFinished, NotParsed
+
+MEMORY = 256 << 20
+SECONDS = 5.0
+# How long the process may take to start.
+_READY = 20.0
+# When so many texts took too much within so many seconds, the others get less time: a folder of them must not keep the
+# kernel from opening.
+_MANY = 3
+_RECENT = 60.0
+_SECONDS_AFTER_MANY = 0.5
+_BOOT = "import sys; sys.path[:0] = sys.argv[1:-2]; from microkernel.inspector.process import main; main()"
+_PYTHON = re.compile(r"python[0-9.]*")
+_NEEDED = ("msgspec", "packaging")
+
+
+class Inspector:
+    """Of any thread. One text is parsed at a time."""
+
+    def __init__(self, python: str = "", memory: int = MEMORY, seconds: float = SECONDS) -> None:
+        """``python``: the interpreter of workers. It parses as well where this program is not Python's own executable,
+        but a server that Python is embedded in."""
+        self._python = sys.executable if _PYTHON.match(os.path.basename(sys.executable)) or not python else python
+        self._memory = memory
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._overruns: list[float] = []
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        """Raises NotParsed, NotFinished; PluginLoadError MK0147 where the process cannot be started."""
+        with self._lock:
+            seconds = self._allowed()
+            request = json.dumps([seconds, operation, *arguments], ensure_ascii=False).encode()
+            if len(request) > MOST_REQUEST:
+                raise NotFinished(f"more than {MOST_REQUEST >> 20} MiB")
+            answer = self._exchange(request)
+        if "answer" in answer:
+            return answer["answer"]
+        raise NotParsed(answer["line"], str(answer["reason"])[:500])
+
+    def discard(self) -> None:
+        """End the process: what it answered was wrong."""
+        with self._lock:
+            self._overruns.append(time.monotonic())
+            self._end()
+
+    def close(self) -> None:
+        """Idempotent; it is started again if it is asked again."""
+        with self._lock:
+            self._end()
+
+    def _allowed(self) -> float:
+        """Seconds for the next text."""
+        now = time.monotonic()
+        self._overruns = [each for each in self._overruns if now - each < _RECENT]
+        return self._seconds if len(self._overruns) < _MANY else min(self._seconds, _SECONDS_AFTER_MANY)
+
+    def _exchange(self, request: bytes) -> dict[str, Any]:
+        """A process that had died before it was asked is replaced."""
+        for is_last in (False, True):
+            channel = self._channel or self._start()
+            deadline = time.monotonic() + self._seconds
+            try:
+                channel.settimeout(self._seconds)  # of all of it
+                channel.sendall(LENGTH.pack(len(request)) + request)
+                return _answer(_receive(channel, deadline))
+            except (BrokenPipeError, ConnectionResetError):
+                self._end()
+                if is_last:
+                    raise self._overrun() from None
+            except (OSError, ValueError, RecursionError):
+                raise self._overrun() from None
+        raise AssertionError("the loop returns or raises")
+
+    def _overrun(self) -> NotFinished:
+        self._overruns.append(time.monotonic())
+        self._end()
+        return NotFinished(f"it takes more than {self._seconds:g} s or {self._memory >> 20} MiB")
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with theirs:
+                theirs.setblocking(True)  # `socket.setdefaulttimeout` of the program makes it another, for both
+                self._process = _spawn(self._python, theirs, self._memory)
+            self._channel = ours
+            ours.settimeout(_READY)
+            if _read(ours, LENGTH.size, time.monotonic() + _READY) != LENGTH.pack(0):
+                raise ValueError("it is not an inspector")
+        except (OSError, ValueError) as error:
+            ours.close()
+            self._end()
+            raise _unavailable(error) from None
+        return ours
+
+    def _end(self) -> None:
+        process, channel, self._process, self._channel = self._process, self._channel, None, None
+        if channel is not None:
+            channel.close()
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+def _unavailable(error: Exception) -> PluginLoadError:
+    failure = PluginLoadError("MK0147", reason=shortage_in(error) or str(error))
+    failure.shortage = shortage_in(error)
+    return failure
+
+
+def _spawn(python: str, channel: socket.socket, memory: int) -> subprocess.Popen[bytes]:
+    """With a clean environment, in a session of its own."""
+    variables = read_at_exec("sandbox")
+    paths = [str(Path(__file__).parents[2])]
+    paths += [str(Path(spec.origin).parents[1]) for spec in map(find_spec, _NEEDED) if spec and spec.origin]
+    return subprocess.Popen(
+        [python, *interpreter_options(variables), "-S", "-c", _BOOT, *paths, str(os.getpid()), str(memory)],
+        stdin=channel.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=zygote_environment(variables),
+    )
+
+
+def _receive(channel: socket.socket, deadline: float) -> bytes:
+    """Raises OSError, ValueError for an answer that is too long or ends early."""
+    (size,) = LENGTH.unpack(_read(channel, LENGTH.size, deadline))
+    if size > MOST_ANSWER:
+        raise ValueError("a long answer")
+    return _read(channel, size, deadline)
+
+
+def _read(channel: socket.socket, size: int, deadline: float) -> bytes:
+    content = bytearray()
+    while len(content) < size:
+        channel.settimeout(max(0.001, deadline - time.monotonic()))
+        part = channel.recv(min(1 << 16, size - len(content)))
+        if not part:
+            raise ValueError("it has ended")
+        content += part
+    return bytes(content)
+
+
+def _answer(content: bytes) -> dict[str, Any]:
+    """Raises ValueError."""
+    answer = json.loads(content)
+    if not isinstance(answer, dict) or not (answer.keys() == {"answer"} or answer.keys() == {"line", "reason"}):
+        raise ValueError("no answer")
+    if not isinstance(answer.get("line", 0), int):
+        raise ValueError("no line")
+    return answer

@@ -1,0 +1,82 @@
+"""What an inspector does with one text. Its answers are what JSON can say: they cross the border of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time
+from typing import Any
+
+from microkernel.inspector.sources import NotParsed, facts_of
+
+# By the tag that a date has in an answer; a list has another.
+DATES: Mapping[str, type[datetime | date | time]] = {"datetime": datetime, "date": date, "time": time}
+LIST = "list"
+
+
+def perform(operation: str, arguments: Sequence[Any]) -> Any:
+    """Raises NotParsed."""
+    return _OPERATIONS[operation](*arguments)
+
+
+def _toml(text: str) -> Any:
+    import tomllib
+
+    try:
+        return _tagged(tomllib.loads(text))
+    except (ValueError, RecursionError, OverflowError) as cause:
+        raise NotParsed(1, str(cause) or type(cause).__name__) from None
+
+
+def _tagged(value: Any) -> Any:
+    """JSON has no dates; so a date is a list with a tag, and a list has a tag as well."""
+    if isinstance(value, dict):
+        return {key: _tagged(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [LIST, *map(_tagged, value)]
+    if isinstance(value, date | time):
+        return [type(value).__name__, value.isoformat()]
+    return value
+
+
+def untagged(value: Any) -> Any:
+    """The inverse of what ``toml`` answers. Raises ValueError for what it cannot have answered."""
+    if isinstance(value, dict):
+        return {_valid(key): untagged(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return _from_list(value)
+    if isinstance(value, str):
+        return _valid(value)
+    if isinstance(value, bool | int | float):
+        return value
+    raise ValueError(f"a value of type {type(value).__name__}")
+
+
+def _from_list(value: list[Any]) -> Any:
+    tag, rest = (value[0], value[1:]) if value else ("", [])
+    if tag == LIST:
+        return [untagged(each) for each in rest]
+    if isinstance(tag, str) and tag in DATES and len(rest) == 1 and isinstance(rest[0], str):
+        return DATES[tag].fromisoformat(rest[0])
+    raise ValueError("a list without a tag")
+
+
+def _valid(text: str) -> str:
+    text.encode()  # raises UnicodeEncodeError for half characters, which no text of TOML has
+    return text
+
+
+def _facts(text: str) -> Any:
+    facts = facts_of(text)
+    return [facts.imports, facts.plugin, facts.line]
+
+
+def _look(data: str, file: str, name: str, forbidden: Sequence[str]) -> Any:
+    """``data``: each character a byte. Imports the auditor, which most inspectors never need."""
+    from microkernel.loader.auditor.source import as_json, look, look_at_data
+
+    content = data.encode("latin-1")
+    seen = look(content, file, name, forbidden) if file.endswith(".py") else look_at_data(content, file)
+    return as_json(seen)
+
+
+_OPERATIONS: Mapping[str, Callable[..., Any]] = {"toml": _toml, "facts": _facts, "look": _look}

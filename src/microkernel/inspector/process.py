@@ -1,0 +1,81 @@
+"""The process that parses the files of plugins for the kernel, one text at a time, with bounds on memory and time.
+
+It is executed, not forked: nothing of the kernel is in it. A text that takes too much ends it by a signal or a lack of
+memory; the kernel then starts another. It ends with the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+from typing import Any
+
+from microkernel.inspector.operations import perform
+from microkernel.inspector.sources import NotParsed
+
+LENGTH = struct.Struct("!I")
+# Bytes of an answer and of a request.
+MOST_ANSWER = 8 << 20
+MOST_REQUEST = 32 << 20
+# A lack of memory and a nesting that is too deep are the same exception. It is the former where so much was in use.
+_MUCH = 0.5
+
+
+def main() -> None:
+    """Arguments: the pid of the kernel, and how many bytes of memory there may be. The socket is descriptor 0."""
+    kernel, memory = map(int, sys.argv[-2:])
+    end = os.pidfd_open(kernel)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    with socket.socket(fileno=0) as channel:
+        channel.sendall(LENGTH.pack(0))
+        while (request := _next(channel, end)) is not None:
+            answer = json.dumps(_answer(request, memory), ensure_ascii=False).encode("utf-8", "backslashreplace")
+            channel.sendall(LENGTH.pack(len(answer)) + answer)
+
+
+def _next(channel: socket.socket, kernel: int) -> Any:
+    """None when the kernel has gone: a forked copy of it may hold the other end of the socket."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    poll.register(kernel, select.POLLIN)
+    if kernel in dict(poll.poll()):
+        return None
+    head = _read(channel, LENGTH.size)
+    return json.loads(_read(channel, *LENGTH.unpack(head))) if head else None
+
+
+def _read(channel: socket.socket, size: int) -> bytes:
+    """Nothing when the other end is closed."""
+    content = bytearray()
+    while len(content) < size:
+        part = channel.recv(min(1 << 20, size - len(content)))
+        if not part:
+            return b""
+        content += part
+    return bytes(content)
+
+
+def _answer(request: Any, memory: int) -> Any:
+    seconds, operation, *arguments = request
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # of processor time; its signal ends the process, also within C
+    try:
+        return {"answer": perform(operation, arguments)}
+    except NotParsed as failure:
+        if failure.__context__ is not None and isinstance(failure.__context__, MemoryError):
+            _end_if_exhausted(memory)
+        return {"line": failure.line, "reason": failure.reason}
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+
+
+def _end_if_exhausted(memory: int) -> None:
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > memory * _MUCH:
+        raise MemoryError

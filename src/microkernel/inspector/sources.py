@@ -1,0 +1,212 @@
+"""Parses a source, and says of it what loading has to know. Runs nothing of it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+# How often in a row CPython may stumble over another thread's tree.
+_STUMBLES = 20
+
+PluginName = Literal["absent", "without base", "fits"]
+
+
+class NotParsed(Exception):
+    """``reason``, in Python's words, and the ``line`` it is about; 1 where it is about no line."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(line, reason)
+        self.line = line
+        self.reason = reason
+
+
+class NotFinished(Exception):
+    """A text took more time or memory than there is for one; says which."""
+
+
+class SourceFacts(NamedTuple):
+    """What loading has to know of a source.
+
+    ``imports``: by top-level module, the line of its first import and the line to write if it is a plugin.
+    ``plugin``: how the name ``Plugin`` is bound, and on which ``line``; ``fits`` also where only running it shows.
+    """
+
+    imports: Mapping[str, tuple[int, str]]
+    plugin: PluginName
+    line: int
+
+
+def facts_of(text: str) -> SourceFacts:
+    """Raises NotParsed."""
+    tree = parse(text)
+    return SourceFacts(first_imports(tree), *_plugin_name(tree))
+
+
+def parse(text: str) -> ast.Module:
+    """Compile a source, and give its tree. Raises NotParsed.
+
+    Warnings are kept quiet: the plugin's own place compiles it again, and its log is where they belong. What warnings
+    are shown is the whole process's: a process with threads calls this one at a time.
+    """
+    if "\0" in text:
+        raise NotParsed(text.count("\n", 0, text.index("\0")) + 1, "a null byte")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = _tree(text)
+            compile(tree, "<plugin>", "exec", dont_inherit=True)
+            return tree
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as cause:
+        raise _not_parsed(cause, text) from None
+
+
+def _tree(text: str) -> ast.Module:
+    """CPython counts for all threads together how deep it is in the trees it builds, and takes another thread that
+    builds one meanwhile (a traceback does, for its carets) for a mistake of its own."""
+    for _ in range(_STUMBLES):
+        with contextlib.suppress(SystemError):
+            return ast.parse(text, "<plugin>")
+    return ast.parse(text, "<plugin>")
+
+
+def _not_parsed(cause: Exception, text: str) -> NotParsed:
+    """``expected ':' in "def total(self)"``: Python's words, and the line they are about."""
+    line = (cause.lineno if isinstance(cause, SyntaxError) else 0) or 1
+    said = cause.msg if isinstance(cause, SyntaxError) else str(cause) or "too deeply nested"
+    lines = text.split("\n")
+    there = lines[line - 1].strip() if line <= len(lines) else ""
+    quoted = f'in "{there if len(there) <= 60 else there[:59] + "…"}"' if there else "at the end of the file"
+    return NotParsed(line, f"{said.removeprefix('invalid syntax').lstrip('. ')} {quoted}".strip())
+
+
+def _plugin_name(tree: ast.Module) -> tuple[PluginName, int]:
+    """A Plugin that is assigned, imported, or comes in by ``import *`` fits: more is seen when it runs."""
+    binders = [node for node in _top_level(tree.body) if _binds_plugin(node)]
+    if not binders:
+        return "absent", 0
+    last = binders[-1]
+    return ("without base" if isinstance(last, ast.ClassDef) and not last.bases else "fits"), last.lineno
+
+
+def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run in the module's own namespace, in ``if``, ``try`` and ``with`` too."""
+    for node in body:
+        yield node
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            for name in ("body", "orelse", "finalbody"):
+                yield from _top_level(getattr(node, name, ()))
+            for handler in getattr(node, "handlers", ()):
+                yield from _top_level(handler.body)
+
+
+def _binds_plugin(node: ast.stmt) -> bool:
+    match node:
+        case ast.ClassDef(name="Plugin") | ast.AnnAssign(target=ast.Name(id="Plugin"), value=ast.expr()):
+            return True
+        case ast.Assign(targets=targets):
+            return any(isinstance(n, ast.Name) and n.id == "Plugin" for target in targets for n in ast.walk(target))
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return any((each.asname or each.name) in ("Plugin", "*") for each in names)
+    return False
+
+
+# Imports
+
+_IMPORTERS = ("import_module", "__import__")
+
+
+class Import(NamedTuple):
+    """One module that is imported by its full name; ``names``: what is taken from it; ``bound``: what it is called."""
+
+    module: str
+    line: int
+    names: tuple[str, ...] = ()
+    bound: str = ""
+
+    @property
+    def top(self) -> str:
+        return self.module.partition(".")[0]
+
+
+def imports(tree: ast.AST) -> Iterator[Import]:
+    """All imports of a module that run: statements, and ``import_module`` and ``__import__`` of a literal name.
+
+    Not relative ones, and not those under ``if TYPE_CHECKING``.
+    """
+    for node in _running(tree):
+        match node:
+            case ast.Import(names=aliases):
+                yield from (Import(each.name, node.lineno, (), each.asname or _top(each.name)) for each in aliases)
+            case ast.ImportFrom(module=str(module), level=0, names=aliases):
+                yield Import(module, node.lineno, tuple(each.name for each in aliases if each.name != "*"))
+            case ast.Call(func=function, args=[ast.Constant(value=str(module)), *_]):
+                if _last_name(function) in _IMPORTERS and not module.startswith("."):
+                    yield Import(module, node.lineno)
+
+
+def crossings(tree: ast.AST, forbidden: Collection[str]) -> list[tuple[Import, str]]:
+    """Imports of modules among ``forbidden``, by line, each with the line to write instead."""
+    wrong = sorted((each for each in imports(tree) if each.top in forbidden), key=lambda each: each.line)
+    called = _first_called(tree) if wrong else {}
+    return [(each, _instead(each, called)) for each in wrong]
+
+
+def first_imports(tree: ast.AST) -> dict[str, tuple[int, str]]:
+    """By top-level module, the line of its first import and the line to write instead if it is a plugin."""
+    called = _first_called(tree)
+    found: dict[str, tuple[int, str]] = {}
+    for each in sorted(imports(tree), key=lambda each: each.line):
+        found.setdefault(each.top, (each.line, _instead(each, called)))
+    return found
+
+
+def instead(wrong: Import, tree: ast.AST) -> str:
+    """The line to write: a call of what is imported, or of the first thing that is called on the module."""
+    return _instead(wrong, _first_called(tree))
+
+
+def _instead(wrong: Import, called: Mapping[str, str]) -> str:
+    method = wrong.names[0] if wrong.names else called.get(wrong.bound, "<method>")
+    return f'self.api.call("{wrong.top}.{method}", ...)'
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but what is for type checkers only. A loop, since generated code nests deeper than we may."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING":
+            waiting.extend(node.orelse)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _first_called(tree: ast.AST) -> dict[str, str]:
+    """By name, the first attribute of it that is called: ``total`` for ``billing`` where ``billing.total()`` stands."""
+    called: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            called.setdefault(_first_name(node.func), node.func.attr)
+    called.pop("", None)  # called on something that has no name
+    return called
+
+
+def _first_name(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _last_name(node: ast.expr) -> str:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]

@@ -1,0 +1,144 @@
+"""Who parses the files of plugins: this process, or an inspector, which is bounded in time and memory.
+
+The scan of ``byte_scan`` comes first in either case. What an inspector answers is not trusted: a text that it parsed
+may have taken it over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeVar
+
+from microkernel.errors import KernelError, ManifestError, PluginLoadError
+from microkernel.inspector.operations import perform, untagged
+from microkernel.inspector.sources import NotFinished, NotParsed, SourceFacts
+from microkernel.kernel.ports import steady
+from microkernel.loader.byte_scan import scan_source, scan_toml
+from microkernel.loader.files import decode, shown
+
+T = TypeVar("T")
+
+
+class Parser(Protocol):
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        """What ``inspector.operations`` answers. Raises NotParsed for what is no such text, NotFinished for one that
+        takes too much, KernelError where nothing can be parsed now."""
+
+    def discard(self) -> None:
+        """What it answered was wrong: ask another process the next time."""
+
+    def close(self) -> None:
+        """End its process. Idempotent."""
+
+
+class InProcess:
+    """A Parser without bounds, for plugins that run in this process anyway."""
+
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        with steady:  # parsing changes, for a moment, which warnings the process shows
+            return perform(operation, arguments)
+
+    def discard(self) -> None:
+        raise AssertionError("its answers are ours")
+
+    def close(self) -> None:
+        """There is no process to end."""
+
+
+class Deferred:
+    """A Parser that is made when something is first to be parsed."""
+
+    def __init__(self, make: Callable[[], Parser]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self.made: Parser | None = None
+
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        with self._lock:
+            parser = self.made = self.made or self._make()
+        return parser.ask(operation, *arguments)
+
+    def discard(self) -> None:
+        if self.made is not None:
+            self.made.discard()
+
+    def close(self) -> None:
+        if self.made is not None:
+            self.made.close()
+
+
+_IN_PROCESS = InProcess()
+_current: ContextVar[Parser] = ContextVar("parser", default=_IN_PROCESS)
+
+
+@contextmanager
+def parsing_with(parser: Parser) -> Iterator[None]:
+    token = _current.set(parser)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def toml_of(text: str, path: str) -> dict[str, Any]:
+    """Parse a manifest. Raises ManifestError: MK0111, MK0141 to MK0143, MK0145."""
+    scan_toml(text, path, ManifestError)
+    try:
+        return _asked(_table, "toml", text)
+    except NotParsed as failure:
+        raise ManifestError("MK0111", path=shown(path), reason=failure.reason) from None
+    except NotFinished as failure:
+        raise _not_finished(failure, path, ManifestError) from None
+
+
+def _table(answer: Any) -> dict[str, Any]:
+    value = untagged(answer)
+    if not isinstance(value, dict):
+        raise ValueError("no table")
+    return value
+
+
+def facts_of(data: bytes, path: str) -> SourceFacts:
+    """Parse a source. Raises PluginLoadError: MK0103, MK0104, MK0141, MK0145."""
+    text = decode(data, path, PluginLoadError)
+    scan_source(text, path, PluginLoadError)
+    try:
+        return _asked(_facts, "facts", text)
+    except NotParsed as failure:
+        raise PluginLoadError("MK0103", path=shown(path), line=failure.line, reason=failure.reason) from None
+    except NotFinished as failure:
+        raise _not_finished(failure, path, PluginLoadError) from None
+
+
+def _facts(answer: Any) -> SourceFacts:
+    """Raises ValueError for what is no answer."""
+    imports, plugin, line = answer
+    if plugin not in ("absent", "without base", "fits") or not isinstance(line, int):
+        raise ValueError("no facts of a source")
+    return SourceFacts({str(name): (int(at), str(instead)) for name, (at, instead) in imports.items()}, plugin, line)
+
+
+def seen_in(data: bytes, path: str, name: str, forbidden: Collection[str], read: Callable[[Any], T]) -> T:
+    """What the auditor sees in a file, as ``read`` reads its answer. Raises PluginLoadError MK0145."""
+    try:
+        return _asked(read, "look", data.decode("latin-1"), shown(path), name, sorted(forbidden))
+    except NotFinished as failure:
+        raise _not_finished(failure, path, PluginLoadError) from None
+
+
+def _asked(read: Callable[[Any], T], *question: Any) -> T:
+    """Raises NotParsed; NotFinished also for an answer that ``read`` cannot read."""
+    parser = _current.get()
+    answer = parser.ask(*question)
+    try:
+        return read(answer)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as mistake:
+        parser.discard()
+        raise NotFinished(f"what it was parsed to cannot be read: {type(mistake).__name__}") from None
+
+
+def _not_finished(failure: NotFinished, path: str, error: type[KernelError]) -> KernelError:
+    return error("MK0145", path=shown(path), reason=str(failure))

@@ -1,0 +1,262 @@
+"""The process that parses the files of plugins: bounded for each text, replaced when it ends, and not trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microkernel import Kernel
+from microkernel.errors import ManifestError, PluginLoadError
+from microkernel.hosts import _inspector
+from microkernel.hosts._inspector import Inspector
+from microkernel.inspector.process import LENGTH
+from microkernel.inspector.sources import NotFinished, NotParsed
+from microkernel.loader import FileLoader
+from microkernel.loader.auditor import audit
+from microkernel.loader.parsers import facts_of, parsing_with, toml_of
+from microkernel.wire.topics import covers
+
+CODE = "from microkernel import IPlugin\nclass Plugin(IPlugin): ...\n"
+# Each return within the `try` has its own copy of the `finally` block, so both numbers multiply.
+COPIES = "def f(x):\n  try:\n" + "    if x: return\n" * 9000 + "  finally:\n" + "    a.b.c(d)\n" * 9000
+LIST = "x = [" + "()," * 600_000 + "]\n"
+
+
+@pytest.fixture
+def inspector() -> Iterator[Inspector]:
+    with closing(Inspector()) as inspector:
+        yield inspector
+
+
+def test_it_says_of_a_source_what_this_process_would_say(inspector: Inspector) -> None:
+    source = b"import os, billing\nif 1:\n    class Plugin(Base):\n        def f(self): billing.total()\n"
+    here = facts_of(source, "p.py")
+    with parsing_with(inspector):
+        assert facts_of(source, "p.py") == here
+    assert here.imports["billing"] == (1, 'self.api.call("billing.total", ...)')
+
+
+@pytest.mark.parametrize("text", [
+    "a = 1\nb = [1.5, true, 'x', [], {c = [[]]}]\nd = inf",
+    "a = 2026-01-01\nb = 2026-01-01T01:02:03\nc = 2026-01-01T01:02:03.5+01:00\nd = 01:02:03",
+    'a = "\\u0000\\u001b\\"é𐍈"\n"" = ["date", "2026-01-01"]',
+])  # fmt: skip
+def test_it_says_of_a_manifest_what_this_process_would_say(inspector: Inspector, text: str) -> None:
+    here = toml_of(text, "plugin.toml")
+    with parsing_with(inspector):
+        assert toml_of(text, "plugin.toml") == here
+
+
+def test_a_mistake_is_told_as_this_process_would_tell_it(inspector: Inspector) -> None:
+    for make, text in ((facts_of, b"x = (\n"), (facts_of, b"x\0"), (toml_of, "a = ")):
+        with pytest.raises(PluginLoadError) as here:
+            make(text, "p")  # type: ignore[operator]
+        with parsing_with(inspector), pytest.raises(PluginLoadError) as there:
+            make(text, "p")  # type: ignore[operator]
+        assert (there.value.id, there.value.fields) == (here.value.id, here.value.fields)
+
+
+@pytest.mark.parametrize("text", [COPIES, LIST], ids=["copies", "list"])
+def test_a_source_that_takes_too_much_ends_it_and_the_next_is_parsed(inspector: Inspector, text: str) -> None:
+    inspector.ask("facts", "x = 1")
+    first = inspector.pid
+    with pytest.raises(NotFinished):
+        inspector.ask("facts", text)
+    assert inspector.ask("facts", "x = 1") == [{}, "absent", 0]
+    assert inspector.pid not in (first, None)
+
+
+def test_processor_time_is_bounded_within_c() -> None:
+    with closing(Inspector(memory=8 << 30, seconds=0.3)) as inspector, pytest.raises(NotFinished):
+        inspector.ask("facts", COPIES)
+
+
+def test_the_memory_is_bounded_by_the_system(inspector: Inspector) -> None:
+    inspector.ask("facts", "x = 1")
+    limits = Path(f"/proc/{inspector.pid}/limits").read_text(encoding="ascii")
+    [line] = [line for line in limits.splitlines() if line.startswith("Max address space")]
+    assert line.split()[3:5] == [str(_inspector.MEMORY)] * 2
+
+
+def test_many_that_take_too_much_leave_less_time_for_the_others(inspector: Inspector) -> None:
+    assert inspector._allowed() == _inspector.SECONDS
+    for _ in range(3):
+        inspector.discard()
+    assert inspector._allowed() < 1.0
+
+
+def test_one_that_has_died_is_replaced(inspector: Inspector) -> None:
+    inspector.ask("facts", "x = 1")
+    assert inspector._process is not None
+    os.kill(inspector._process.pid, signal.SIGKILL)
+    inspector._process.wait()
+    assert inspector.ask("facts", "x = 1") == [{}, "absent", 0]
+
+
+def test_it_ends_when_it_is_closed(inspector: Inspector) -> None:
+    inspector.ask("facts", "x = 1")
+    process = inspector._process
+    assert process is not None
+    inspector.close()
+    inspector.close()
+    assert process.returncode is not None
+    assert inspector.pid is None
+
+
+def test_one_that_cannot_be_started_is_the_plugins_failure() -> None:
+    inspector = Inspector("/nowhere/server")
+    inspector._python = "/nowhere/server"
+    with pytest.raises(PluginLoadError) as caught:
+        inspector.ask("facts", "x = 1")
+    assert caught.value.id == "MK0147"
+    inspector._python = "/bin/true"
+    with pytest.raises(PluginLoadError) as caught:
+        inspector.ask("facts", "x = 1")
+    assert caught.value.id == "MK0147"
+
+
+def test_a_lack_of_processes_may_pass(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(_inspector.subprocess, "Popen", fail)
+    with pytest.raises(PluginLoadError) as caught:
+        inspector.ask("facts", "x = 1")
+    assert caught.value.shortage
+
+
+# What was taken over by a text that it parsed may answer anything
+
+
+class Lying:
+    """A Parser that gives one answer."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.discarded = 0
+
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        return self.answer
+
+    def discard(self) -> None:
+        self.discarded += 1
+
+    def close(self) -> None: ...
+
+
+DEEP: Any = ["list"]
+for _ in range(100_000):
+    DEEP = ["list", DEEP]
+ANSWERS = [
+    None, 1, "", [], {}, ["facts"], [1, 2, 3], [{}, "absent", "1"], [{}, "other", 1], [{"a": 1}, "fits", 1],
+    [{"a": ["x", "y"]}, "fits", 1], [[], "fits", 1],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=str)
+def test_no_facts_but_right_ones_are_taken(answer: Any) -> None:
+    parser = Lying(answer)
+    with parsing_with(parser), pytest.raises(PluginLoadError) as caught:
+        facts_of(b"x = 1", "p.py")
+    assert (caught.value.id, parser.discarded) == ("MK0145", 1)
+
+
+@pytest.mark.parametrize("answer", [
+    None, 1, [], ["list"], {"a": None}, {"a": []}, {"a": ["date", "x"]}, {"a": ["datetime", 1]}, {"a": "\ud800"},
+    {"\ud800": 1}, {"a": ["list", ["other"]]}, {"a": DEEP},
+], ids=lambda answer: str(type(answer)))  # fmt: skip
+def test_no_table_but_a_right_one_is_taken(answer: Any) -> None:
+    parser = Lying(answer)
+    with parsing_with(parser), pytest.raises(ManifestError) as caught:
+        toml_of("a = 1", "plugin.toml")
+    assert (caught.value.id, parser.discarded) == ("MK0145", 1)
+
+
+@pytest.mark.parametrize("answer", [None, [1], [[]], [["f", 1, 1, "MK9999", {}, False]], [["f", "x", 1, "emit", "a"]]])
+def test_no_findings_but_right_ones_are_taken(tmp_path: Path, answer: Any) -> None:
+    (tmp_path / "hello.py").write_text(CODE)
+    [found] = FileLoader().discover([str(tmp_path)])
+
+    class Half(Lying):
+        def ask(self, operation: str, *arguments: Any) -> Any:
+            return [{}, "fits", 1] if operation == "facts" else self.answer
+
+    with parsing_with(Half(answer)):
+        report = audit(found, (), (), covers)
+    assert report.error is not None
+    assert report.error.id == "MK0145"
+
+
+@pytest.mark.parametrize("sent", [
+    LENGTH.pack(2**32 - 1), LENGTH.pack(5) + b"12345", LENGTH.pack(2) + b"{}", LENGTH.pack(4) + b"\xff\xff\xff\xff",
+    LENGTH.pack(6) + b'{"a":1', LENGTH.pack(200_000) + b"[" * 200_000, LENGTH.pack(9) + b"1",
+    LENGTH.pack(26) + b'{"line":"x","reason":"no"}',
+    LENGTH.pack(6000) + b'{"answer":' + b"1" * 5989 + b"}", b"",
+], ids=lambda sent: str(sent[:12]))  # fmt: skip
+def test_no_frame_but_a_right_one_is_taken(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspector = Inspector(seconds=2.0)
+    ours, theirs = socket.socketpair()
+    inspector._channel = ours
+    with closing(inspector), theirs:
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(NotFinished):
+            inspector.ask("facts", "x = 1")
+
+
+def test_an_answer_that_never_ends_is_waited_for_no_longer_than_allowed() -> None:
+    inspector = Inspector(seconds=0.1)
+    ours, theirs = socket.socketpair()
+    inspector._channel = ours
+    with closing(inspector), theirs, pytest.raises(NotFinished):
+        inspector.ask("facts", "x = 1")
+
+
+def test_a_refusal_says_its_reason_shortly() -> None:
+    inspector = Inspector()
+    ours, theirs = socket.socketpair()
+    inspector._channel = ours
+    with closing(inspector), theirs:
+        answer = json.dumps({"line": 3, "reason": "x" * 10_000}).encode()
+        theirs.sendall(LENGTH.pack(len(answer)) + answer)
+        with pytest.raises(NotParsed) as caught:
+            inspector.ask("facts", "x = 1")
+    assert (caught.value.line, len(caught.value.reason)) == (3, 500)
+
+
+# In a kernel
+
+
+def test_a_kernel_without_plugins_starts_none(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        assert kernel._parser.made is None  # type: ignore[attr-defined]
+
+
+def test_a_kernel_goes_on_beside_a_plugin_that_takes_too_much(tmp_path: Path) -> None:
+    methods = "".join(f"\n    def {method}: ..." for method in ("__init__(self, api)", "start(self)", "stop(self)"))
+    (tmp_path / "evil.py").write_text(CODE + COPIES)
+    (tmp_path / "good.py").write_text(CODE.replace("...", methods))
+    with Kernel(tmp_path) as kernel:
+        states = {info.name: info.state for info in kernel.list()}
+        evil = kernel.info("evil")
+        inspector = kernel._parser.made  # type: ignore[attr-defined]
+    assert inspector.pid is None  # it has ended with the kernel
+    assert states == {"evil": "failed", "good": "active"}
+    assert str(evil.error).startswith("MK0145")
+
+
+def test_what_runs_in_this_process_is_parsed_in_it(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text(CODE)
+    with Kernel(tmp_path, isolation="thread") as kernel:
+        assert kernel.info("hello").state != "discovered"
+        assert "microkernel.hosts._inspector" in sys.modules
+        assert not hasattr(kernel._parser, "made")
