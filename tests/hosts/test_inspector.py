@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +23,7 @@ from microkernel.inspector.process import LENGTH
 from microkernel.inspector.sources import NotFinished, NotParsed
 from microkernel.loader import FileLoader
 from microkernel.loader.auditor import audit
-from microkernel.loader.parsers import facts_of, parsing_with, toml_of
+from microkernel.loader.parsers import facts_of, facts_of_all, parsing_with, toml_of
 from microkernel.wire.topics import covers
 
 CODE = "from microkernel import IPlugin\nclass Plugin(IPlugin): ...\n"
@@ -147,6 +148,9 @@ class Lying:
     def ask(self, operation: str, *arguments: Any) -> Any:
         return self.answer
 
+    def spent(self) -> float:
+        return 0.0
+
     def discard(self) -> None:
         self.discarded += 1
 
@@ -231,6 +235,33 @@ def test_a_refusal_says_its_reason_shortly() -> None:
         with pytest.raises(NotParsed) as caught:
             inspector.ask("facts", "x = 1")
     assert (caught.value.line, len(caught.value.reason)) == (3, 500)
+
+
+def test_the_sources_of_a_plugin_are_bounded_together() -> None:
+    class Slow(Lying):
+        asked = 0
+
+        def ask(self, operation: str, *arguments: Any) -> Any:
+            self.asked += 1
+            return self.answer
+
+        def spent(self) -> float:
+            return self.asked * 2.0
+
+    parser = Slow([{}, "fits", 1])
+    with parsing_with(parser), pytest.raises(PluginLoadError) as caught:
+        facts_of_all({f"part{number}.py": b"x = 1" for number in range(9)}, "/plugins/p")
+    assert (caught.value.id, parser.asked) == ("MK0145", 3)
+
+
+def test_time_that_others_take_is_not_counted(inspector: Inspector) -> None:
+    inspector.ask("facts", "x = 1")
+    mine = inspector.spent()
+    assert mine > 0.0
+    other = threading.Thread(target=inspector.ask, args=("facts", "x = 1"))
+    other.start()
+    other.join()
+    assert inspector.spent() == mine
 
 
 # In a kernel

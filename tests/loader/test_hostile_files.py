@@ -19,58 +19,9 @@ from microkernel.loader.beneath import Beneath
 from microkernel.loader.byte_scan import scan_source, scan_toml
 from microkernel.loader.links import linked_sources
 from microkernel.wire.topics import covers
+from tests.costs.corpus import CODE, MANIFESTS, SOURCES, with_block
 
 SNAPSHOT = sys.modules["microkernel.loader.snapshot"]  # the package has a function of this name
-CODE = "from microkernel import IPlugin\nclass Plugin(IPlugin): ...\n"
-
-
-def with_block(*lines: str) -> str:
-    return "\n".join(["# /// script", "# [tool.microkernel]", *(f"# {line}" for line in lines), "# ///", CODE])
-
-
-def nested_finally(depth: int, inner: str = "pass") -> str:
-    lines = [f"{'    ' * n}try: pass\n{'    ' * n}finally:" for n in range(depth)]
-    return "\n".join([*lines, "    " * depth + inner, ""])
-
-
-MANIFESTS = {
-    "a version of many digits": ('version = "' + "1" * 5000 + '"', "MK0144"),
-    "a version of some digits": ('version = "' + "1" * 200 + '"', "MK0110"),
-    "a number of many digits": ("concurrency = " + "1" * 5000, "MK0142"),
-    "a number with underscores": ("concurrency = " + "1_" * 5000 + "1", "MK0142"),
-    "a hexadecimal number": ("concurrency = 0x" + "f" * 5000, "MK0142"),
-    "a number in a list": ("config = {a = [1, " + "7" * 5000 + "]}", "MK0142"),
-    "a number over 64 bits": ("concurrency = 99999999999999999999", "MK0110"),
-    "a requirement of many digits": ('requires = ["a>=' + "1" * 3000 + '"]', "MK0110"),
-    "a dependency with brackets": ('dependencies = ["a; ' + "(" * 400 + '"]', "MK0124"),
-    "many requirements": ("requires = [" + '"a",' * 300 + "]", "MK0144"),
-    "a large memory": ('limits = {memory = "' + "9" * 400 + 'GB"}', "MK0110"),
-    "a memory over 64 bits": ('limits = {memory = "9999999TiB"}', "MK0110"),
-    "a memory in digits": ("limits = {memory = 10000000000000000000}", "MK0110"),
-    "an infinite time": ("limits = {load = 1e999}", "MK0110"),
-    "a dotted key": ("config." + ".".join("a" * 19_500) + " = 1", "MK0143"),
-    "a dotted key in quotes": ("config" + ' . "a" . \'b\'' * 3000 + " = 1", "MK0143"),
-    "a dotted table": ("[tool.microkernel.config" + ".a" * 3000 + "]", "MK0143"),
-    "deep lists": ("config = {a = " + "[" * 5000 + "]" * 5000 + "}", "MK0141"),
-    "deep tables": ("config = " + "{a = " * 5000 + "1" + "}" * 5000, "MK0141"),
-    "deep dotted tables": ("config = {" + "a.a.a.a.a.a.a.a = {" * 20 + "}" * 21, "MK0141"),
-    "a long text": ('description = "' + "a" * 5000 + '"', "MK0144"),
-    "a long key": ("a" * 5000 + " = 1", "MK0144"),
-    "a long name": ('name = "' + "a" * 200 + '"', "MK0108"),
-    "a large block": ('config.a = """' + "a" * 70_000 + '"""', "MK0139"),
-    "a date that does not exist": ("config.a = 2026-02-31", "MK0111"),
-}
-SOURCES = {
-    "nested finally": (nested_finally(19), "MK0141"),
-    "nested finally behind a text": (nested_finally(19).replace("pass\n", 'x = """\nno indent\n"""\n', 18), "MK0141"),
-    "nested finally with tabs": (nested_finally(19).replace("    ", "\t"), "MK0141"),
-    "brackets": ("x = " + "(" * 150 + ")" * 150, "MK0141"),
-    "open brackets": ("x = " + "{[" * 150, "MK0141"),
-    "indentation": ("\n".join(" " * n + "if 1:" for n in range(90)) + "\n" + " " * 90 + "pass\n", "MK0141"),
-    "a large source": ("#" * (2 * 1024 * 1024), "MK0139"),
-    "a decimal number": ("x = " + "1" * 5000, "MK0103"),
-    "unary operators": ("x = " + "-" * 100_000 + "1", "MK0103"),
-}
 
 
 @pytest.mark.parametrize("case", MANIFESTS)
@@ -240,7 +191,7 @@ def test_whatever_is_raised_over_a_plugin_is_its_own_failure(
     loader = FileLoader()
     [found] = loader.discover([str(tmp_path)])
     with monkeypatch.context() as patched:
-        patched.setattr(SNAPSHOT, "facts_of", failing(error))
+        patched.setattr(SNAPSHOT, "facts_of_all", failing(error))
         with pytest.raises(PluginLoadError) as caught:
             loader.snapshot(found, ())
         assert caught.value.id == "MK0146"

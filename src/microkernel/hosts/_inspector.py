@@ -50,6 +50,7 @@ class Inspector:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._overruns: list[float] = []
+        self._own = threading.local()
 
     @property
     def pid(self) -> int | None:
@@ -62,10 +63,19 @@ class Inspector:
             request = json.dumps([seconds, operation, *arguments], ensure_ascii=False).encode()
             if len(request) > MOST_REQUEST:
                 raise NotFinished(f"more than {MOST_REQUEST >> 20} MiB")
-            answer = self._exchange(request)
+            began = time.monotonic()
+            try:
+                answer = self._exchange(request)
+            finally:
+                self._own.spent = self.spent() + time.monotonic() - began
         if "answer" in answer:
             return answer["answer"]
         raise NotParsed(answer["line"], str(answer["reason"])[:500])
+
+    def spent(self) -> float:
+        """Seconds that all questions of the calling thread took, without what they waited for those of others."""
+        spent: float = getattr(self._own, "spent", 0.0)
+        return spent
 
     def discard(self) -> None:
         """End the process: what it answered was wrong."""

@@ -6,8 +6,9 @@ may have taken it over.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
@@ -19,6 +20,10 @@ from microkernel.kernel.ports import steady
 from microkernel.loader.byte_scan import scan_source, scan_toml
 from microkernel.loader.files import decode, shown
 
+# For all sources of a plugin, and for each MiB of them.
+SECONDS = 5.0
+SECONDS_A_MIB = 1.5
+
 T = TypeVar("T")
 
 
@@ -26,6 +31,9 @@ class Parser(Protocol):
     def ask(self, operation: str, *arguments: Any) -> Any:
         """What ``inspector.operations`` answers. Raises NotParsed for what is no such text, NotFinished for one that
         takes too much, KernelError where nothing can be parsed now."""
+
+    def spent(self) -> float:
+        """Seconds that all questions of the calling thread took."""
 
     def discard(self) -> None:
         """What it answered was wrong: ask another process the next time."""
@@ -40,6 +48,9 @@ class InProcess:
     def ask(self, operation: str, *arguments: Any) -> Any:
         with steady:  # parsing changes, for a moment, which warnings the process shows
             return perform(operation, arguments)
+
+    def spent(self) -> float:
+        return 0.0
 
     def discard(self) -> None:
         raise AssertionError("its answers are ours")
@@ -60,6 +71,9 @@ class Deferred:
         with self._lock:
             parser = self.made = self.made or self._make()
         return parser.ask(operation, *arguments)
+
+    def spent(self) -> float:
+        return self.made.spent() if self.made is not None else 0.0
 
     def discard(self) -> None:
         if self.made is not None:
@@ -99,6 +113,20 @@ def _table(answer: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("no table")
     return value
+
+
+def facts_of_all(sources: Mapping[str, bytes], root: str) -> dict[str, SourceFacts]:
+    """Parse the sources of one plugin, by path below ``root``. Raises as ``facts_of``, and MK0145 also where no source
+    takes too much, but all of them together."""
+    parser = _current.get()
+    allowed = SECONDS + SECONDS_A_MIB * sum(map(len, sources.values())) / (1 << 20)
+    until = parser.spent() + allowed
+    found = {}
+    for name, data in sources.items():
+        found[name] = facts_of(data, os.path.join(root, name))
+        if parser.spent() > until:
+            raise PluginLoadError("MK0145", path=shown(root), reason=f"its sources take more than {allowed:.0f} s")
+    return found
 
 
 def facts_of(data: bytes, path: str) -> SourceFacts:

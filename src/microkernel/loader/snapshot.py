@@ -22,7 +22,7 @@ from microkernel.loader.file_hashes import FileHashes, cache_file
 from microkernel.loader.files import check_size, read_bytes, shown, unreadable
 from microkernel.loader.imports import check_imports, is_installed
 from microkernel.loader.links import leaving_links, linked_sources
-from microkernel.loader.parsers import facts_of
+from microkernel.loader.parsers import facts_of_all
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -46,7 +46,7 @@ def snapshot(
     """
     check_python(found.manifest)
     taken = take(found.path, level)
-    facts = {name: facts_of(data, os.path.join(taken.root, name)) for name, data in taken.sources.items()}
+    facts = facts_of_all(taken.sources, taken.root)
     check_plugin_class(facts[taken.entry], _path(taken, taken.entry))
     check_dependencies(found.manifest)
     imported = {module for each in facts.values() for module in each.imports}
