@@ -38,7 +38,7 @@ from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.kernel.ports import Availability, Host
 from microkernel.kernel.reload import ReloadReport
 from microkernel.kernel.settings import check_kernel_name, state_home
-from microkernel.loader import FileLoader, LockFile, check_places, read_config
+from microkernel.loader import FileLoader, LockFile, check_places, may_have_plugins, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
 from microkernel.loader.given import Grants, Places, list_places, read_grants, read_level
 from microkernel.loader.overlap import check_data_folder
@@ -152,6 +152,8 @@ class Kernel:
         project = self._check_data()
         if self._lock is not None:
             self._lock.read()
+        if may_have_plugins(self._places):
+            self._parser.prepare()  # it starts while the rest is made
         core = self._core = self._make_core(project)
         core.places, core.reread = self._places, self._reread
         core.own_files = [each for each in (self._lock.path if self._lock else "", self._config_file) if each]

@@ -20,8 +20,8 @@ def assert_cheap(
 ) -> None:
     """Call ``act`` twice, since to trace memory takes time. It may raise what is expected.
 
-    ``length`` is that of its input. It may take ``seconds`` and two microseconds a byte, and at any moment hold four MiB
-    and ``times`` the length.
+    ``length`` is that of its input. It may take ``seconds`` and two microseconds a byte, and at any moment hold
+    four MiB and ``times`` the length.
     """
     gc.collect()
     began = time.process_time()

@@ -103,6 +103,18 @@ def test_one_that_has_died_is_replaced(inspector: Inspector) -> None:
     assert inspector.ask("facts", "x = 1") == [{}, "absent", 0]
 
 
+def test_one_that_was_prepared_is_the_one_that_is_asked(inspector: Inspector) -> None:
+    inspector.prepare()
+    first = inspector.pid
+    inspector.prepare()
+    inspector.ask("facts", "x = 1")
+    assert inspector.pid == first is not None
+    inspector.close()
+    inspector.prepare()
+    inspector.close()
+    assert inspector.pid is None
+
+
 def test_it_ends_when_it_is_closed(inspector: Inspector) -> None:
     inspector.ask("facts", "x = 1")
     process = inspector._process
@@ -144,6 +156,8 @@ class Lying:
     def __init__(self, answer: Any) -> None:
         self.answer = answer
         self.discarded = 0
+
+    def prepare(self) -> None: ...
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         return self.answer

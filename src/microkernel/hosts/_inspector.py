@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,13 @@ _READY = 20.0
 _MANY = 3
 _RECENT = 60.0
 _SECONDS_AFTER_MANY = 0.5
-_BOOT = "import sys; sys.path[:0] = sys.argv[1:-2]; from microkernel.inspector.process import main; main()"
+# The package's own module is left out: it imports what an inspector does not need.
+_BOOT = """import sys
+sys.path[:0] = sys.argv[1:-2]
+package = sys.modules["microkernel"] = type(sys)("microkernel")
+package.__path__ = [sys.argv[1] + "/microkernel"]
+from microkernel.inspector.process import main
+main()"""
 _PYTHON = re.compile(r"python[0-9.]*")
 _NEEDED = ("msgspec", "packaging")
 
@@ -49,6 +56,8 @@ class Inspector:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
+        # Of a process that was started, and has not yet said that it is ready.
+        self._begun: socket.socket | None = None
         self._overruns: list[float] = []
         self._own = threading.local()
 
@@ -116,33 +125,66 @@ class Inspector:
         self._end()
         return NotFinished(f"it takes more than {self._seconds:g} s or {self._memory >> 20} MiB")
 
+    def prepare(self) -> None:
+        """Have the process started, and do not wait for it. Where it cannot be, the first question says so."""
+        with self._lock, suppress(OSError):
+            if self._process is None:
+                self._spawn()
+
     def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with theirs:
-                theirs.setblocking(True)  # `socket.setdefaulttimeout` of the program makes it another, for both
-                self._process = _spawn(self._python, theirs, self._memory)
-            self._channel = ours
-            ours.settimeout(_READY)
-            if _read(ours, LENGTH.size, time.monotonic() + _READY) != LENGTH.pack(0):
+            channel = self._begun or self._spawn()
+            if _read(channel, LENGTH.size, time.monotonic() + _READY) != LENGTH.pack(0):
                 raise ValueError("it is not an inspector")
         except (OSError, ValueError) as error:
-            ours.close()
+            said = _last_words(self._process)
             self._end()
-            raise _unavailable(error) from None
+            raise _unavailable(error, said) from None
+        self._channel, self._begun = channel, None
+        return channel
+
+    def _spawn(self) -> socket.socket:
+        """Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            theirs.setblocking(True)  # `socket.setdefaulttimeout` of the program makes it another, for both
+            try:
+                self._process = _spawn(self._python, theirs, self._memory)
+            except OSError:
+                ours.close()
+                raise
+        self._begun = ours
         return ours
 
     def _end(self) -> None:
-        process, channel, self._process, self._channel = self._process, self._channel, None, None
-        if channel is not None:
-            channel.close()
+        for channel in (self._channel, self._begun):
+            if channel is not None:
+                channel.close()
+        process, self._process, self._channel, self._begun = self._process, None, None, None
         if process is not None:
             process.kill()
             process.wait()
+            if process.stderr is not None:
+                process.stderr.close()
 
 
-def _unavailable(error: Exception) -> PluginLoadError:
-    failure = PluginLoadError("MK0147", reason=shortage_in(error) or str(error))
+def _last_words(process: subprocess.Popen[bytes] | None) -> str:
+    """The last line that one printed which was not ready in time. A program that does not know that it is its own
+    interpreter prints what it always does."""
+    if process is None or process.stderr is None:
+        return ""
+    process.kill()
+    process.wait()
+    os.set_blocking(process.stderr.fileno(), False)
+    try:
+        lines = os.read(process.stderr.fileno(), 1 << 16).decode(errors="backslashreplace").strip().splitlines()
+    except BlockingIOError:
+        return ""
+    return lines[-1][:500] if lines else ""
+
+
+def _unavailable(error: Exception, said: str) -> PluginLoadError:
+    failure = PluginLoadError("MK0147", reason=shortage_in(error) or said or str(error))
     failure.shortage = shortage_in(error)
     return failure
 
@@ -156,7 +198,7 @@ def _spawn(python: str, channel: socket.socket, memory: int) -> subprocess.Popen
         [python, *interpreter_options(variables), "-S", "-c", _BOOT, *paths, str(os.getpid()), str(memory)],
         stdin=channel.fileno(),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,
         env=zygote_environment(variables),
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, time
 from typing import Any
 
 from microkernel.inspector.sources import NotParsed, facts_of
 
-# By the tag that a date has in an answer; a list has another.
-DATES: Mapping[str, type[datetime | date | time]] = {"datetime": datetime, "date": date, "time": time}
+# The tag of a list in an answer. A date is a list too; its tag is the name of its type.
 LIST = "list"
+_DATES = ("datetime", "date", "time")
 
 
 def perform(operation: str, arguments: Sequence[Any]) -> Any:
@@ -33,9 +32,7 @@ def _tagged(value: Any) -> Any:
         return {key: _tagged(each) for key, each in value.items()}
     if isinstance(value, list):
         return [LIST, *map(_tagged, value)]
-    if isinstance(value, date | time):
-        return [type(value).__name__, value.isoformat()]
-    return value
+    return value if isinstance(value, str | int | float) else [type(value).__name__, value.isoformat()]
 
 
 def untagged(value: Any) -> Any:
@@ -55,8 +52,10 @@ def _from_list(value: list[Any]) -> Any:
     tag, rest = (value[0], value[1:]) if value else ("", [])
     if tag == LIST:
         return [untagged(each) for each in rest]
-    if isinstance(tag, str) and tag in DATES and len(rest) == 1 and isinstance(rest[0], str):
-        return DATES[tag].fromisoformat(rest[0])
+    if isinstance(tag, str) and tag in _DATES and len(rest) == 1 and isinstance(rest[0], str):
+        import datetime  # an inspector does without
+
+        return getattr(datetime, tag).fromisoformat(rest[0])
     raise ValueError("a list without a tag")
 
 

@@ -11,7 +11,6 @@ import os
 import resource
 import select
 import signal
-import socket
 import struct
 import sys
 from typing import Any
@@ -23,6 +22,7 @@ LENGTH = struct.Struct("!I")
 # Bytes of an answer and of a request.
 MOST_ANSWER = 8 << 20
 MOST_REQUEST = 32 << 20
+_CHANNEL = 0
 # A lack of memory and a nesting that is too deep are the same exception. It is the former where so much was in use.
 _MUCH = 0.5
 
@@ -34,29 +34,34 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    with socket.socket(fileno=0) as channel:
-        channel.sendall(LENGTH.pack(0))
-        while (request := _next(channel, end)) is not None:
-            answer = json.dumps(_answer(request, memory), ensure_ascii=False).encode("utf-8", "backslashreplace")
-            channel.sendall(LENGTH.pack(len(answer)) + answer)
+    _write(LENGTH.pack(0))
+    while (request := _next(end)) is not None:
+        answer = json.dumps(_answer(request, memory), ensure_ascii=False).encode("utf-8", "backslashreplace")
+        _write(LENGTH.pack(len(answer)) + answer)
 
 
-def _next(channel: socket.socket, kernel: int) -> Any:
+def _next(kernel: int) -> Any:
     """None when the kernel has gone: a forked copy of it may hold the other end of the socket."""
     poll = select.poll()
-    poll.register(channel, select.POLLIN)
+    poll.register(_CHANNEL, select.POLLIN)
     poll.register(kernel, select.POLLIN)
     if kernel in dict(poll.poll()):
         return None
-    head = _read(channel, LENGTH.size)
-    return json.loads(_read(channel, *LENGTH.unpack(head))) if head else None
+    head = _read(LENGTH.size)
+    return json.loads(_read(*LENGTH.unpack(head))) if head else None
 
 
-def _read(channel: socket.socket, size: int) -> bytes:
+def _write(content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(_CHANNEL, rest) :]
+
+
+def _read(size: int) -> bytes:
     """Nothing when the other end is closed."""
     content = bytearray()
     while len(content) < size:
-        part = channel.recv(min(1 << 20, size - len(content)))
+        part = os.read(_CHANNEL, min(1 << 20, size - len(content)))
         if not part:
             return b""
         content += part

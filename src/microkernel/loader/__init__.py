@@ -9,14 +9,24 @@ from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.loader.config import read_config
-from microkernel.loader.discovery import ENTRY_POINT, check_places, discover, find
+from microkernel.loader.discovery import ENTRY_POINT, check_places, discover, find, may_have_plugins
 from microkernel.loader.files import unforeseen
 from microkernel.loader.lock import LockFile
 from microkernel.loader.manifests import read_manifest
 from microkernel.loader.parsers import InProcess, Parser, parsing_with
 from microkernel.loader.snapshot import snapshot
 
-__all__ = ["FileLoader", "LockFile", "check_places", "discover", "find", "read_config", "read_manifest", "snapshot"]
+__all__ = [
+    "FileLoader",
+    "LockFile",
+    "check_places",
+    "discover",
+    "find",
+    "may_have_plugins",
+    "read_config",
+    "read_manifest",
+    "snapshot",
+]
 
 
 class FileLoader:

@@ -32,6 +32,19 @@ def discover(places: Sequence[str]) -> list[Found]:
     return sorted(_one_a_name(found.values()), key=lambda each: (each.name, each.error is not None))
 
 
+def may_have_plugins(places: Iterable[str]) -> bool:
+    """Whether a look at these places may find something to parse; quicker than that look."""
+    return any(os.path.isfile(place) or (os.path.isdir(place) and _may_have_plugins(place)) for place in places)
+
+
+def _may_have_plugins(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(each.name[0] not in "_." and (each.name.endswith(".py") or each.is_dir()) for each in entries)
+    except OSError:
+        return False
+
+
 def check_places(places: Iterable[str]) -> None:
     """Raise ConfigError for a place that cannot give a plugin: MK0101 for one that is not there, MK0131 for a file that
     is no Python source. What is wrong with a plugin in a folder is that plugin's error, and so is a link that leads

@@ -28,6 +28,9 @@ T = TypeVar("T")
 
 
 class Parser(Protocol):
+    def prepare(self) -> None:
+        """Something is going to be asked soon."""
+
     def ask(self, operation: str, *arguments: Any) -> Any:
         """What ``inspector.operations`` answers. Raises NotParsed for what is no such text, NotFinished for one that
         takes too much, KernelError where nothing can be parsed now."""
@@ -44,6 +47,9 @@ class Parser(Protocol):
 
 class InProcess:
     """A Parser without bounds, for plugins that run in this process anyway."""
+
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         with steady:  # parsing changes, for a moment, which warnings the process shows
@@ -67,10 +73,16 @@ class Deferred:
         self._lock = threading.Lock()
         self.made: Parser | None = None
 
+    def prepare(self) -> None:
+        self._get().prepare()
+
     def ask(self, operation: str, *arguments: Any) -> Any:
+        return self._get().ask(operation, *arguments)
+
+    def _get(self) -> Parser:
         with self._lock:
-            parser = self.made = self.made or self._make()
-        return parser.ask(operation, *arguments)
+            self.made = self.made or self._make()
+            return self.made
 
     def spent(self) -> float:
         return self.made.spent() if self.made is not None else 0.0
