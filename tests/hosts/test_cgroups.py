@@ -69,6 +69,9 @@ def test_a_worker_is_moved_and_its_limits_are_read_back(opened: ExitStack) -> No
     assert group.enforced() == frozenset()  # no limit was set
     group.limit(512 * _MiB, 64)
     assert group.enforced() == {"memory", "threads"}
+    assert made.layout is not None
+    group.limit(512 * _MiB, 64, 0.5)
+    assert ("processors" in group.enforced()) == ("cpu" in made.layout.folders)
 
 
 def test_a_limit_holds_for_a_worker_that_is_moved_later(opened: ExitStack) -> None:
@@ -232,13 +235,14 @@ def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Second:
 
 def test_a_delegated_group_is_used_after_this_process_has_moved_out_of_it(second: Second) -> None:
     layout = second.find()
-    assert layout.describe() == "cgroups v2 (memory, pids)"
-    assert layout.folders == {"memory": str(second.group), "pids": str(second.group)}
+    assert layout.describe() == "cgroups v2 (memory, pids, cpu)"
+    assert layout.folders == dict.fromkeys(("memory", "pids", "cpu"), str(second.group))
     assert second.written == [
-        ("app/kernel/cgroup.procs", str(os.getpid())), ("app/cgroup.subtree_control", "+memory +pids"),
+        ("app/kernel/cgroup.procs", str(os.getpid())), ("app/cgroup.subtree_control", "+memory +pids +cpu"),
     ]  # fmt: skip
-    assert layout.limits(512 * _MiB, 64) == [
+    assert layout.limits(512 * _MiB, 64, 1.5) == [
         ("memory", "memory.max", "536870912"), ("memory", "memory.swap.max", "0"), ("pids", "pids.max", "64"),
+        ("cpu", "cpu.max", "150000 100000"),
     ]  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def test_without_namespaces_it_holds_all_the_same_and_threads_are_watched(
     protections = kernel.info("p").protections
     assert "no namespaces" in kernel.available()["sandbox"].detail
     assert {name for name, how in protections.items() if how == "unavailable"} == {
-        "cpu", "user namespace", "net namespace", "ipc namespace", "uts namespace",
+        "cpu", "processors", "user namespace", "net namespace", "ipc namespace", "uts namespace",
     }  # fmt: skip
     assert protections["threads"] == "watched"
     many = "for _ in range(40): threading.Thread(target=time.sleep, args=(60,)).start()\ntime.sleep(30)"

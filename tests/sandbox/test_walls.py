@@ -366,10 +366,11 @@ time.sleep(30)
 
 
 def test_memory_that_was_written_and_then_protected_is_limited(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {}, memory=128 << 20)
+    kernel = arena.kernel("sandbox", {}, memory=128 << 20, processors=0.5)
     if not kernel._hosts["sandbox"]._groups.describe():  # type: ignore[attr-defined]
         pytest.skip("no control groups here: it is watched")
     eventually(lambda: kernel.info("p").protections["memory"] == "enforced", "its control group is there")
+    assert kernel.info("p").protections["processors"] == "enforced"
     with pytest.raises(PluginDied, match=r"over its limit: limits.memory is 134,217,728"):
         kernel.call("p.do", PROTECT, {}, timeout=30.0)
 
@@ -444,7 +445,8 @@ def test_protections_are_read_back(arena: Arena) -> None:
         protections.pop(f"{name} namespace")
     assert protections == {
         "hard kill": "enforced", "memory": held, "files": "enforced", "file size": "enforced",
-        "cpu": "unavailable", "network": "enforced", "file system": "enforced", "processes": "enforced",
+        "cpu": "unavailable", "processors": "unavailable", "network": "enforced", "file system": "enforced",
+        "processes": "enforced",
         "system calls": "enforced", "capabilities": "enforced", "threads": "enforced", "disk": "watched",
         "frames": "enforced",
     }  # fmt: skip

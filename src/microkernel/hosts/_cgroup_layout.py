@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-CONTROLLERS = ("memory", "pids", "freezer")
-_IN_SECOND = ("memory", "pids")
+CONTROLLERS = ("memory", "pids", "cpu", "freezer")
+_IN_SECOND = ("memory", "pids", "cpu")
+_NEEDED = 2
+"""The first of these."""
 _KERNEL = "kernel"
 _DELEGATED = ("user.delegate", "trusted.delegate")
 _HOW = "needs delegation: systemd-run --user --scope -p Delegate=yes mk run"
+_PERIOD, _LEAST_QUOTA = 100_000, 1_000
+"""Microseconds: the quota is the part of each period that a group may compute, on all processors together."""
 OF_SYSTEM = 64 << 20
 """Bytes beside the memory that a plugin may have: a group counts also what the system keeps for it."""
 
@@ -38,20 +42,28 @@ class Layout(NamedTuple):
     def describe(self) -> str:
         return f"cgroups v{self.version} ({', '.join(self.folders)})"
 
-    def limits(self, memory: int, tasks: int) -> list[tuple[str, str, str]]:
+    def limits(self, memory: int, tasks: int, processors: float = 0.0) -> list[tuple[str, str, str]]:
         """Return what to write where: controller, file and content. 0 is no limit. The total with swap has the same
         limit as memory, where the system counts it."""
+        quota = max(_LEAST_QUOTA, int(processors * _PERIOD)) if processors else 0
         second = self.version == 2
         wanted = [
             ("memory", "memory.max" if second else "memory.limit_in_bytes", memory),
             ("memory", "memory.swap.max" if second else "memory.memsw.limit_in_bytes", memory),
             ("pids", "pids.max", tasks),
+            ("cpu", "cpu.max" if second else "cpu.cfs_quota_us", quota),
         ]
         return [
-            (controller, file, "0" if file == "memory.swap.max" else str(value))
+            (controller, file, _content(file, value))
             for controller, file, value in wanted
             if value and controller in self.folders
         ]
+
+
+def _content(file: str, value: int) -> str:
+    if file == "memory.swap.max":
+        return "0"
+    return f"{value} {_PERIOD}" if file == "cpu.max" else str(value)
 
 
 Attribute = Callable[[str, str], bytes]
@@ -110,7 +122,7 @@ def _second(folder: str, attribute: Attribute) -> Layout:
     if not os.access(group, os.W_OK, effective_ids=True) or not _is_delegated(group, attribute):
         raise Unavailable(_HOW)
     has = [name for name in _IN_SECOND if name in _read(f"{group}/cgroup.controllers").split()]
-    if len(has) < len(_IN_SECOND):
+    if not {*_IN_SECOND[:_NEEDED]} <= {*has}:
         raise Unavailable("memory and pids are not delegated")
     layout = Layout(2, dict.fromkeys(has, group))
     _make_room(group, layout.enable)

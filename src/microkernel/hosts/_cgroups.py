@@ -23,6 +23,7 @@ _TRIES = 10
 _ROUNDS = 200
 _PAUSE = 0.01
 _PATIENCE = 2.0
+_NONE = (0, 0, 0.0)
 
 
 class Group:
@@ -32,12 +33,14 @@ class Group:
         self.pid = pid
         self._groups = groups
 
-    def limit(self, memory: int, tasks: int) -> None:
-        """Bytes, and processes and threads together; 0 for none. Takes effect now, or when the worker is moved."""
-        self._groups.limit(self.pid, memory, tasks)
+    def limit(self, memory: int, tasks: int, processors: float = 0.0) -> None:
+        """Bytes, processes and threads together, and processors; 0 for none. Takes effect now, or when the worker is
+        moved."""
+        self._groups.limit(self.pid, memory, tasks, processors)
 
     def enforced(self) -> frozenset[str]:
-        """Which limits the system holds this worker to, read back from it: ``memory``, ``threads``."""
+        """Which limits the system holds this worker to, read back from it: ``memory``, ``threads``,
+        ``processors``."""
         return self._groups.enforced(self.pid)
 
     def kills(self) -> int:
@@ -62,7 +65,7 @@ class Groups:
         self._handle = -1
         self._bases: dict[str, str] = {}
         self._moved: set[int] = set()
-        self._limits: dict[int, tuple[int, int]] = {}
+        self._limits: dict[int, tuple[int, int, float]] = {}
         self._left: set[int] = set()
         self._taken: set[int] = set()
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -91,20 +94,19 @@ class Groups:
         self.adopt(pid)
         return Group(self, pid)
 
-    def limit(self, pid: int, memory: int, tasks: int) -> None:
-        self._limits[pid] = memory, tasks
+    def limit(self, pid: int, memory: int, tasks: int, processors: float = 0.0) -> None:
+        self._limits[pid] = memory, tasks, processors
         if pid in self._moved:
             self._set_limits(pid)
 
     def enforced(self, pid: int) -> frozenset[str]:
         if self.layout is None or pid not in self._moved:
             return frozenset()
-        memory, tasks = self._limits.get(pid, (0, 0))
-        named = {"memory": "memory", "pids": "threads"}
-        wanted = self.layout.limits(memory, tasks)
+        named = {"memory": "memory", "pids": "threads", "cpu": "processors"}
+        wanted = self.layout.limits(*self._limits.get(pid, _NONE))
         return frozenset(
             named[controller]
-            for controller in ("memory", "pids")
+            for controller in named
             if any(each == controller for each, _, _ in wanted)
             and self._holds(pid, controller)
             and all(self._is_set(pid, *each) for each in wanted if each[0] == controller)
@@ -196,7 +198,7 @@ class Groups:
 
     def _set_limits(self, pid: int) -> None:
         assert self.layout is not None
-        for controller, file, content in self.layout.limits(*self._limits.get(pid, (0, 0))):
+        for controller, file, content in self.layout.limits(*self._limits.get(pid, _NONE)):
             with suppress(OSError):  # it ended, or the system does not count swap; it is read back
                 write(f"{self._bases[controller]}/{pid}/{file}", content)
 
@@ -213,7 +215,8 @@ class Groups:
             return file in ("memory.swap.max", "memory.memsw.limit_in_bytes")
         except OSError:
             return False
-        return found.isdigit() and int(found) <= int(content)
+        value = found.split(" ")[0]  # of `cpu.max` the quota
+        return value.isdigit() and int(value) <= int(content.split(" ")[0])
 
     def _remove(self, pid: int) -> None:
         """Removal may have to wait for what is just ending: it is tried again with each that follows."""

@@ -95,6 +95,7 @@ class ConfinedPlace(WorkerPlace):
         if not statistics or self._pid is None:
             return statistics
         found = {"memory": "enforced" if self._level == "wasm" else "watched"}  # a guest's: by the engine
+        found["processors"] = "unavailable"
         found.update(protections_of(self._pid, self._confined))
         held = self._group.enforced() if self._group is not None else frozenset()
         found.update(dict.fromkeys(held, "enforced"))
@@ -166,10 +167,10 @@ class ConfinedPlace(WorkerPlace):
         used = yield from measure_disk(self._folders, pid, int(self._limits.get("file_size", 0)), limit)
         return f"over its limit: {used:,} bytes of files, limits.disk is {limit:,}" if used > limit else ""
 
-    def _group_limits(self) -> tuple[int, int]:
+    def _group_limits(self) -> tuple[int, int, float]:
         memory, threads = int(self._limits["memory"]), int(self._limits["threads"])
         in_memory = int(self._limits.get("disk", 0)) if is_in_memory(self._folders) else 0
-        return memory + self._overhead + in_memory + OF_SYSTEM, threads
+        return memory + self._overhead + in_memory + OF_SYSTEM, threads, float(self._limits.get("processors", 0.0))
 
     def _exit_of(self, exit: Exit) -> Exit:
         if self._memory_kills and not self._sentence:

@@ -182,10 +182,10 @@ class WorkerPlace:
         """The worker's ends of what only this level has, in its order."""
         return []
 
-    def _group_limits(self) -> tuple[int, int]:
-        """Bytes, and processes and threads together, that its control group may have; 0 for none. At `process` the
-        group only ends what is left."""
-        return 0, 0
+    def _group_limits(self) -> tuple[int, int, float]:
+        """Bytes, processes and threads together, and processors that its control group may have; 0 for none. At
+        `process` the group only ends what is left."""
+        return 0, 0, 0.0
 
     def _begin_talk(self) -> None:
         """The first that is said to it."""

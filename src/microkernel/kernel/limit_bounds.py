@@ -50,6 +50,7 @@ LIMITS: Final[Mapping[str, Bound]] = {
     "files": Bound(),
     "file_size": Bound(),
     "cpu": Bound(zero_is=inf),
+    "processors": Bound(zero_is=inf),
     "threads": Bound(),
     "disk": Bound(),
     "frames": Bound(),

@@ -90,6 +90,7 @@ class Limits:
     files: int = 0
     file_size: int = 0
     cpu: float = 0.0
+    processors: float = 0.0
     threads: int = 0
     disk: int = 0
     frames: int = 0

@@ -335,6 +335,7 @@ LIMITS: Schema = {
     "files": whole(0),
     "file_size": size,
     "cpu": number,
+    "processors": number,
     "threads": whole(0),
     "disk": size,
     "frames": whole(0),
