@@ -55,6 +55,9 @@ class Plugin(IPlugin):
 '''
 
 ATTACKS = {
+    "nothing": """
+while not over(): time.sleep(0.05)
+""",
     "watchers": """
 for start in range(0, 25_000, 500):
     frame(*[watcher("h.key", f"f{start + n}") for n in range(500)])

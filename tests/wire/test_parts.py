@@ -38,32 +38,32 @@ def value(depth: int = 0) -> Any:
         case 0:
             return random.choice([None, True, 1, -5, 300, -70_000, 2**40, 1.5])
         case 1:
-            return "x" * random.choice([0, 5, 31, 32, 300, 70_000])
+            return "x" * random.choice([0, 5, 31, 32, 300, 70_000] if depth < 2 else [0, 31, 32])
         case 2:
-            return bytes(random.choice([0, 5, 300, 70_000]))
+            return bytes(random.choice([0, 5, 300, 70_000] if depth < 2 else [0, 5]))
         case 3:
             return msgspec.msgpack.Ext(5, bytes(random.choice([1, 2, 4, 8, 16, 3, 300])))
-        case 4 | 5 if depth < 5:
+        case 4 | 5 if depth < 3:
             return [value(depth + 1) for _ in range(random.choice([0, 1, 15, 20]))]
-        case 6 if depth < 5:
+        case 6 if depth < 3:
             return {str(number): value(depth + 1) for number in range(random.choice([0, 2, 15, 17]))}
     return [random.randrange(100) for _ in range(random.choice([40, 600]))]
 
 
 def test_a_value_ends_where_the_encoder_ended_it() -> None:
     random.seed(12)
-    for _ in range(300):
+    for _ in range(100):
         data = msgspec.msgpack.encode(value())
         assert end_of(b"\xc3" + data + b"\xc3", 1)[0] == 1 + len(data)
 
 
 @pytest.mark.parametrize("item", [b"\x90", b"\x91\x00", b"\x91\x91\x00", b"\xcb" + bytes(8), b"\x81\xa1a\x01", b"\xa0"])
 def test_many_small_values_are_passed_over_in_steps(item: bytes) -> None:
-    count = 200_000
+    count = 50_000
     data = b"\xdd" + struct.pack(">I", count) + item * count
     end, pauses = end_of(data)
     assert end == len(data)
-    assert pauses >= 10
+    assert pauses >= 3
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91", b"\xdd\0\0\0\5\0", b"\x91" * 10_000, b"\xdb\xff\xff\xff\xff"])

@@ -24,6 +24,7 @@ from microkernel.hosts._zygote import Zygote
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Exit, Feed, LaunchSpec, Reactor, Uplink
 from microkernel.wire.messages import Confined, Failure, Message
+from microkernel.wire.skipping import prepare
 
 # Seconds for which a list of all plugins shows what the monitor measured, about once a second. Measuring takes some
 # fifty system calls, and whoever comes back from one waits for the interpreter's lock when the kernel is busy.
@@ -75,7 +76,7 @@ class ConfinedPlace(WorkerPlace):
         self._confined = Confined()
         self._sentence = ""
         self._measured: tuple[float, Mapping[str, Any]] = (-_RECENT, {})
-        """When the monitor measured it last, and what."""
+        """When it was measured last, and what."""
         frames = spec.limits.get("frames", 0)
         self._account = shares.account()
         self._channel.confine(Rate(frames) if frames else None, self._account)
@@ -88,7 +89,10 @@ class ConfinedPlace(WorkerPlace):
         measured_at, measured = self._measured
         if recent and self._handle >= 0 and time.monotonic() - measured_at < _RECENT:
             return measured
-        return self._measure()
+        measured = self._measure()
+        if measured:
+            self._measured = (time.monotonic(), measured)
+        return measured
 
     def _measure(self) -> Mapping[str, Any]:
         statistics = super().statistics()
@@ -149,6 +153,7 @@ class ConfinedPlace(WorkerPlace):
         self._sentence = self._sentence or memory_over(pid, int(self._limits["memory"]) + self._overhead)
         yield
         self._measured = (time.monotonic(), self._measure())
+        prepare()
         yield
         self._sentence = self._sentence or (yield from _over_locks(pid))
         self._sentence = self._sentence or (yield from self._over_disk(pid))

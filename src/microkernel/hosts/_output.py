@@ -17,6 +17,8 @@ LONGEST = 16 * 1024
 _BUDGET = 256 * 1024
 _REST = 0.25
 """After ``_BUDGET`` bytes without a pause the pipe is not read for ``_REST`` seconds: its writer waits."""
+# Bytes that are read and decoded at once: what is not UTF-8 becomes four times as long.
+_READ, _READ_UNTRUSTED = 64 * 1024, 16 * 1024
 # Seconds for which lines are passed on before others have their turn.
 _TURN = 0.002
 _REDRAW = 1.0
@@ -88,7 +90,7 @@ class Output:
     def _receive(self) -> bytes | None:
         """Empty at the end; None where there is nothing now."""
         try:
-            data = os.read(self._pipe, 65536)
+            data = os.read(self._pipe, _READ if self.account is None else _READ_UNTRUSTED)
         except BlockingIOError:
             return None
         self._read += len(data)

@@ -60,6 +60,11 @@ def _matchers() -> tuple[tuple[int, Callable[[bytes, int], re.Match[bytes] | Non
     return tuple((count, _runs(count).match) for count in (_LONG_RUN, _SHORT_RUN))
 
 
+def prepare() -> None:
+    """Compile what ``skip`` matches with, which takes some tens of milliseconds, before it is needed."""
+    _matchers()
+
+
 def skip(data: bytes, at: int) -> Generator[None, None, tuple[int, int]]:
     """Pauses now and then. Returns where the value that begins at ``at`` ends, and how many values it is made of.
 
