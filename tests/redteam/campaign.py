@@ -76,7 +76,9 @@ def _give_guest(folder: Path) -> None:
     folder.mkdir(parents=True, mode=0o700)
     for file in (image, image.with_suffix(".sha256")):
         shutil.copy(file, folder)
-    for path in (folder, *folder.parents[:2], *folder.iterdir()):
+    library = image.with_suffix(".library")
+    shutil.copytree(library, folder / library.name)
+    for path in (folder, *folder.parents[:2], *folder.rglob("*")):
         shutil.chown(path, folder.parents[2].stat().st_uid)
 
 
