@@ -214,6 +214,15 @@ def test_no_findings_but_right_ones_are_taken(tmp_path: Path, answer: Any) -> No
     assert report.error.id == "MK0145"
 
 
+def test_an_audit_names_the_file_that_takes_too_much(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text(CODE)
+    [found] = FileLoader().discover([str(tmp_path)])
+    with parsing_with(Lying(None)):
+        report = audit(found, (), (), covers)
+    assert report.error is not None
+    assert report.error.fields["path"].endswith(f"{tmp_path.name}/hello.py")
+
+
 @pytest.mark.parametrize("sent", [
     LENGTH.pack(2**32 - 1), LENGTH.pack(5) + b"12345", LENGTH.pack(2) + b"{}", LENGTH.pack(4) + b"\xff\xff\xff\xff",
     LENGTH.pack(6) + b'{"a":1', LENGTH.pack(200_000) + b"[" * 200_000, LENGTH.pack(9) + b"1",

@@ -209,7 +209,7 @@ def _forbidden(
     root = place if entry else os.path.dirname(place)
     taken = Snapshot(root, entry or os.path.basename(place), "__init__.py" in sources, sources, "")
     around = os.path.dirname(os.path.abspath(place))
-    named = {each for file, data in sources.items() for each in _imported(data, os.path.join(place, file))}
+    named = {each for file, data in sources.items() for each in _imported(data, os.path.join(root, file))}
     beside = {each for each in named - peers if _is_there(around, each)}
     return forbidden_of(found, taken, (peers - {found.name}) | beside, homes)
 
