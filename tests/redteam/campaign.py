@@ -19,13 +19,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from microkernel.errors import IsolationUnavailable
-from microkernel.hosts._image import Image
+from tests.guest import lend_guest
 from tests.redteam.model import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 _NOBODY = 65534
 _NEEDED = ("msgspec", "packaging", "wasmtime")
-_OURS = ("tests/__init__.py", "tests/redteam", "tests/attacks/__init__.py", "tests/attacks/support.py")
+_OURS = (
+    "tests/__init__.py", "tests/guest.py", "tests/redteam", "tests/attacks/__init__.py", "tests/attacks/support.py",
+)  # fmt: skip
 _LONGEST = 280.0
 _NEW_MOUNTS, _NEW_NAMES, _NEW_IPC = 0x00020000, 0x04000000, 0x08000000
 _PRIVATE = 0x4000 | 0x40000
@@ -45,7 +47,10 @@ def run(level: str, user: str, names: Iterable[str] = ()) -> list[Outcome]:
         python, path, options = _as_root(user) if user == "root" else _as_user(base, home)
         start = {"environment": secrets.token_hex(16), "argument": secrets.token_hex(16)}
         if level == "wasm":
-            _give_guest(home / "cache" / "microkernel" / "wasm")
+            try:
+                lend_guest(home / "cache", home.stat().st_uid)
+            except IsolationUnavailable as error:
+                raise Unavailable(str(error)) from None
         command = [python, "-m", "tests.redteam.campaign", level, str(home), f"--token={start['argument']}", *names]
         variables = {
             "PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8",
@@ -65,21 +70,6 @@ def _read(path: Path, done: subprocess.CompletedProcess[str]) -> list[Outcome]:
     if isinstance(found, str):
         raise Unavailable(found)
     return [Outcome(**each) for each in found]
-
-
-def _give_guest(folder: Path) -> None:
-    """The guest is built once, by who runs this; it must be its user's own."""
-    try:
-        image = Image().ready()
-    except IsolationUnavailable as error:
-        raise Unavailable(str(error)) from None
-    folder.mkdir(parents=True, mode=0o700)
-    for file in (image, image.with_suffix(".sha256")):
-        shutil.copy(file, folder)
-    library = image.with_suffix(".library")
-    shutil.copytree(library, folder / library.name)
-    for path in (folder, *folder.parents[:2], *folder.rglob("*")):
-        shutil.chown(path, folder.parents[2].stat().st_uid)
 
 
 def _as_root(user: str) -> tuple[str, str, dict[str, object]]:
