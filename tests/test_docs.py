@@ -98,9 +98,10 @@ def test_a_python_block_compiles(block: Block) -> None:
 @pytest.mark.parametrize("level", ["thread", "process"])
 @pytest.mark.parametrize("document", WITH_PLUGINS, ids=lambda document: document.name)
 def test_the_plugins_of_a_document_start(document: Path, level: str, tmp_path: Path) -> None:
-    write_files(document, tmp_path, programs=False)
+    folder = tmp_path / "project"
+    write_files(document, folder, programs=False)
     config = KernelConfig(data_dir=str(tmp_path / "data"))
-    places = sorted({str((tmp_path / b.file).parent) for b in PYTHON if b.document == document and b.is_plugin})
+    places = sorted({str((folder / b.file).parent) for b in PYTHON if b.document == document and b.is_plugin})
     with Kernel(places, config, isolation=level) as kernel:  # type: ignore[arg-type]
         assert {info.name: (info.state, info.error) for info in kernel.list() if info.state != "active"} == {}
         assert {info.isolation for info in kernel.list()} == {level}
