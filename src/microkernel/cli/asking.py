@@ -7,14 +7,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from microkernel.cli import streams
 from microkernel.cli.output import Output
 from microkernel.errors import KernelError
-from microkernel.kernel.kernel import Core
 from microkernel.plugins.console import asking, view
 from microkernel.plugins.console.tongue import plain
+
+if TYPE_CHECKING:
+    from microkernel.kernel.kernel import Core
 
 Answer = Literal["y", "o", "n"]
 """Yes and remember; once; no."""
