@@ -110,9 +110,9 @@ def _own_memory(starting: Start) -> float:
         return own_of(pid)
 
 
-def _contender(name: str, opened: Callable[[Stage], AbstractContextManager[Start]], of: Callable[[Start], float]) -> (
-    Contender
-):
+def _contender(
+    name: str, opened: Callable[[Stage], AbstractContextManager[Start]], of: Callable[[Start], float]
+) -> Contender:
     @contextmanager
     def opens(stage: Stage) -> Iterator[Measure]:
         with opened(stage) as start:
@@ -121,9 +121,7 @@ def _contender(name: str, opened: Callable[[Stage], AbstractContextManager[Start
     return Contender(name, opens)
 
 
-def _row(
-    name: str, of: Callable[[Start], float], target: Target, unit: Unit, rounds: int, *more: Contender
-) -> Row:
+def _row(name: str, of: Callable[[Start], float], target: Target, unit: Unit, rounds: int, *more: Contender) -> Row:
     return Row(
         "P11",
         name,
@@ -147,7 +145,5 @@ ROWS = (
         20,
         Contender("multiprocessing, forkserver", _forkserver),
     ),
-    _row(
-        "memory of its own of an idle process plugin", _own_memory, at_most(0.3, "a new Python with msgspec"), "B", 5
-    ),
+    _row("memory of its own of an idle process plugin", _own_memory, at_most(0.3, "a new Python with msgspec"), "B", 5),
 )

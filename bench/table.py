@@ -37,9 +37,11 @@ def _cells(result: Result) -> list[str]:
         row.name,
         told(result.median(OURS), row.unit),
         f"{told(result.median(FLOOR), row.unit)}\n{row.floor.name}",
-        "\n".join([
-            *(f"{name} {told(value, row.unit)}" for value, name in peers),
-            *(f"{name} skipped: {reason}" for name, reason in result.skipped.items()),
-        ]),
+        "\n".join(
+            [
+                *(f"{name} {told(value, row.unit)}" for value, name in peers),
+                *(f"{name} skipped: {reason}" for name, reason in result.skipped.items()),
+            ]
+        ),
         "\n".join([*(told_verdict(verdict, row.unit) for verdict in result.verdicts), why_missed(result)]).strip(),
     ]

@@ -63,9 +63,9 @@ class _Ringing:
 
 
 @contextmanager
-def _between(there: _Ringing | queue.SimpleQueue[bytes], back: _Ringing | queue.SimpleQueue[bytes], stage: Stage) -> (
-    Iterator[Measure]
-):
+def _between(
+    there: _Ringing | queue.SimpleQueue[bytes], back: _Ringing | queue.SimpleQueue[bytes], stage: Stage
+) -> Iterator[Measure]:
     def serve() -> None:
         while data := there.get():
             back.put(data)

@@ -27,21 +27,26 @@ OF_GROUPS = {
         "Reading, writing and naming files. Landlock judges every path; what it does not judge (`truncate`, modes, owners, "
         "times, attributes, devices) is not here. Sizes are bounded by `RLIMIT_FSIZE`, descriptors by `RLIMIT_NOFILE`.",
         "读写文件、给文件命名。每个路径都由 Landlock 判定；它不管的（`truncate`、权限、属主、时间、属性、设备）不在此列。"
-        "大小由 `RLIMIT_FSIZE` 限制，描述符由 `RLIMIT_NOFILE` 限制。"),
+        "大小由 `RLIMIT_FSIZE` 限制，描述符由 `RLIMIT_NOFILE` 限制。",
+    ),
     "memory": Text(
         "The allocator's. Writable pages are bounded by `RLIMIT_DATA`, the whole by the control group or the kernel's watch.",
-        "分配器要用。可写的页由 `RLIMIT_DATA` 限制，整体由控制组限制，或由核心监视。"),
+        "分配器要用。可写的页由 `RLIMIT_DATA` 限制，整体由控制组限制，或由核心监视。",
+    ),
     "itself": Text(
         "A process asks about itself, waits for its threads and ends. Nothing of another process can be changed.",
-        "进程查询自己、等待自己的线程、结束。不能改变别的进程的任何东西。"),
+        "进程查询自己、等待自己的线程、结束。不能改变别的进程的任何东西。",
+    ),
     "time": Text(
         "Clocks, sleeping, timers. Timers take a pending signal each, and `RLIMIT_SIGPENDING` is 256.",
-        "时钟、睡眠、定时器。每个定时器占一个待决信号，`RLIMIT_SIGPENDING` 是 256。"),
+        "时钟、睡眠、定时器。每个定时器占一个待决信号，`RLIMIT_SIGPENDING` 是 256。",
+    ),
     "signals": Text("Handling the signals that it gets. Sending is below.", "处理收到的信号。发送见下表。"),
     "waiting": Text("Event loops.", "事件循环要用。"),
     "sockets": Text(
         "For the sockets that it was given: it cannot make, bind, connect or accept one.",
-        "用于交给它的套接字：它自己不能创建、绑定、连接或接受。"),
+        "用于交给它的套接字：它自己不能创建、绑定、连接或接受。",
+    ),
 }
 OF_RULES = {
     "sendto": Text(

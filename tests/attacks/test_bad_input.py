@@ -227,9 +227,7 @@ def test_misbehaviour_before_it_is_active(plugins: Plugins, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize(("level", "way"), ALL)
-def test_misbehaviour_in_a_handler(
-    plugins: Plugins, caplog: pytest.LogCaptureFixture, level: str, way: str
-) -> None:
+def test_misbehaviour_in_a_handler(plugins: Plugins, caplog: pytest.LogCaptureFixture, level: str, way: str) -> None:
     misbehaving(plugins, "handler", way)
     plugins.healthy()
     with plugins.kernel(level) as kernel:
@@ -261,9 +259,7 @@ def test_misbehaviour_in_a_method(plugins: Plugins, level: str, way: str) -> Non
 
 
 @pytest.mark.parametrize(("level", "way"), ALL)
-def test_misbehaviour_in_stop(
-    plugins: Plugins, caplog: pytest.LogCaptureFixture, level: str, way: str
-) -> None:
+def test_misbehaviour_in_stop(plugins: Plugins, caplog: pytest.LogCaptureFixture, level: str, way: str) -> None:
     misbehaving(plugins, "stop", way)
     plugins.healthy()
     with plugins.kernel(level) as kernel:
@@ -278,6 +274,7 @@ def test_misbehaviour_in_stop(
 
 
 # What it hands over
+
 
 @BOTH
 def test_a_handler_for_a_bad_pattern(plugins: Plugins, caplog: pytest.LogCaptureFixture, level: str) -> None:
@@ -433,6 +430,7 @@ def test_large_payloads_that_wait_together(plugins: Plugins, level: str) -> None
 
 
 # Descriptors and output
+
 
 def test_a_plugin_that_closes_every_descriptor(plugins: Plugins) -> None:
     plugins.add("bad", """
@@ -594,6 +592,7 @@ def test_a_full_disk_under_the_data_folder(
 
 
 # Surroundings that are none of the plugin's business
+
 
 def test_an_environment_that_is_not_utf8_or_very_long(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     plugins.add("looking", """

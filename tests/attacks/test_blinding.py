@@ -13,7 +13,7 @@ from microkernel import Kernel
 from microkernel.kernel.manifest import KernelConfig
 from tests.attacks.support import eventually
 
-BLINDER = '''
+BLINDER = """
 import socket, os
 from microkernel import IPlugin, expose
 from microkernel.wire.codec import Raw, encode
@@ -43,8 +43,8 @@ class Plugin(IPlugin):
         elif what == "levels":
             for start in range(0, 100_000, 4000):
                 frame(*[Log(start + number, "x", 0.0) for number in range(4000)])
-'''
-HEARER = '''
+"""
+HEARER = """
 from microkernel import IPlugin, on
 class Plugin(IPlugin):
     def __init__(self, api): pass
@@ -52,7 +52,7 @@ class Plugin(IPlugin):
     def stop(self): pass
     @on("blinder.odd")
     def hear(self, x: int): pass
-'''
+"""
 
 
 @pytest.mark.parametrize("what", ["signatures", "value", "letter", "time", "levels"])

@@ -120,6 +120,7 @@ def test_ten_thousand_leave_nothing(plugins: Plugins, level: str) -> None:
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER)
     with plugins.kernel(level) as kernel:
+
         def one_round(count: int) -> None:
             kernel.call("sender.call", count, 70_000, timeout=60)
             kernel.call("sender.emit", count, 70_000, timeout=60)

@@ -62,6 +62,7 @@ def kernel(plugins: Plugins) -> Iterator[Kernel]:
 
 # Temporary files
 
+
 def test_a_worker_has_a_folder_of_its_own_for_temporary_files(kernel: Kernel, scratch: Path) -> None:
     folder = Path(kernel.call("p.folder"))
     assert folder.is_relative_to(scratch)
@@ -135,6 +136,7 @@ def _folder(tmp_path: Path, name: str) -> Path:
 
 # Processes and descriptors
 
+
 @pytest.mark.parametrize("how", ["unload", "kill"])
 def test_no_process_and_no_descriptor_is_left(plugins: Plugins, how: str) -> None:
     plugins.healthy()
@@ -168,6 +170,7 @@ def _in_session(leader: int) -> list[str]:
 
 
 # Shared memory
+
 
 @pytest.fixture
 def name() -> Iterator[str]:

@@ -223,7 +223,9 @@ def test_who_keeps_its_objects_is_named(plugins: Plugins, shared: ModuleType, st
 
 
 def test_a_list_of_another_plugin_is_named(plugins: Plugins, shared: ModuleType) -> None:
-    plugins.add("collector", """
+    plugins.add(
+        "collector",
+        """
         import shared_things
         class Plugin(IPlugin):
             def __init__(self, api): self.kept = []
@@ -233,7 +235,8 @@ def test_a_list_of_another_plugin_is_named(plugins: Plugins, shared: ModuleType)
             def take(self):
                 self.kept.extend(shared_things.SEEN)
                 shared_things.SEEN.clear()
-    """)
+    """,
+    )
     leaving(plugins, "shared_things.SEEN.append(self)")
     with plugins.kernel("thread") as kernel:
         kernel.call("collector.take")
@@ -242,11 +245,15 @@ def test_a_list_of_another_plugin_is_named(plugins: Plugins, shared: ModuleType)
 
 
 def test_a_thread_of_its_own_is_named_where_it_is(plugins: Plugins, shared: ModuleType) -> None:
-    leaving(plugins, "threading.Thread(target=beat, name='worker-1', daemon=True).start()", """
+    leaving(
+        plugins,
+        "threading.Thread(target=beat, name='worker-1', daemon=True).start()",
+        """
 def beat():
     while not shared_things.SEEN:
         time.sleep(0.001)
-""")
+""",
+    )
     left = unload(plugins)[0]
     shared.SEEN.append("enough")
     assert len(left) == 1
@@ -279,6 +286,7 @@ def test_the_search_is_bounded_and_says_so(plugins: Plugins, shared: ModuleType)
 
 
 # When
+
 
 def test_reload_returns_what_the_old_generation_left(plugins: Plugins, shared: ModuleType) -> None:
     leaving(plugins, "if not shared_things.SEEN: shared_things.SEEN.append(self)")
@@ -442,12 +450,16 @@ def test_what_another_thread_is_just_collecting_is_not_left(
 
 
 def test_what_it_registered_with_the_kernel_goes(plugins: Plugins, shared: ModuleType) -> None:
-    leaving(plugins, "self.api.set_data('leaver.key', 1)", """
+    leaving(
+        plugins,
+        "self.api.set_data('leaver.key', 1)",
+        """
     @on("hit")
     def hit(self): pass
     @every(3600)
     def beat(self): pass
-""")
+""",
+    )
     with plugins.kernel("thread") as kernel:
         assert kernel.get_data("leaver.key") == 1
         api_free = len(kernel.core.topics.matches["hit"])

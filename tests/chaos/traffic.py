@@ -44,5 +44,3 @@ def anything(roles: Roles, rng: Random) -> Doing:
 def topic_of(roles: Roles, rng: Random) -> str:
     """One of the topics that several listen to."""
     return rng.choice(sorted({topic for role in roles.values() for topic in role.topics if topic != role.address}))
-
-

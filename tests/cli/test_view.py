@@ -53,7 +53,7 @@ def test_what_a_plugin_wrote_does_not_drive_the_terminal(text: str) -> None:
         assert all(line.isprintable() for line in view.render([shown]).splitlines())
 
 
-TRACE = '''Traceback (most recent call last):
+TRACE = """Traceback (most recent call last):
   File "/home/me/plugins/billing.py", line 4, in total
     return self.api.call("rates.get")
            ^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -62,7 +62,7 @@ TRACE = '''Traceback (most recent call last):
   File "/home/me/plugins/billing.py", line 9, in helper
     raise KeyError
 KeyError
-'''
+"""
 
 
 def test_their_traceback_without_our_frames() -> None:

@@ -10,7 +10,7 @@ import pytest
 from microkernel import Kernel
 from microkernel.control.server import ControlServer
 
-PLUGIN = '''
+PLUGIN = """
 from microkernel import IPlugin, expose, on
 
 class Plugin(IPlugin):
@@ -29,7 +29,7 @@ class Plugin(IPlugin):
         return count
     @on("ping.me")
     def pong(self, n: int): self.api.emit("pong.you", n=n)
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

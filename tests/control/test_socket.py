@@ -401,9 +401,7 @@ def test_what_a_visitor_sends_before_it_leaves_counts(kernel: Kernel, server: Co
     heard: list[int] = []
     kernel.on("pong.you", lambda n: heard.append(n))
     connection = stranger(server.path)
-    connection.sendall(
-        Session("test").hello() + pack([messages.Emit("ping.me", codec.Raw(codec.encode({"n": 7})))])
-    )
+    connection.sendall(Session("test").hello() + pack([messages.Emit("ping.me", codec.Raw(codec.encode({"n": 7})))]))
     connection.close()
     assert until(lambda: heard == [7])
 

@@ -39,7 +39,7 @@ MANIFESTS = {
     "a memory in digits": ("limits = {memory = 10000000000000000000}", "MK0110"),
     "an infinite time": ("limits = {load = 1e999}", "MK0110"),
     "a dotted key": ("config." + ".".join("a" * 19_500) + " = 1", "MK0143"),
-    "a dotted key in quotes": ("config" + ' . "a" . \'b\'' * 3000 + " = 1", "MK0143"),
+    "a dotted key in quotes": ("config" + " . \"a\" . 'b'" * 3000 + " = 1", "MK0143"),
     "a dotted table": ("[tool.microkernel.config" + ".a" * 3000 + "]", "MK0143"),
     "deep lists": ("config = {a = " + "[" * 5000 + "]" * 5000 + "}", "MK0141"),
     "deep tables": ("config = " + "{a = " * 5000 + "1" + "}" * 5000, "MK0141"),
@@ -69,9 +69,7 @@ UNSCANNED: Mapping[str, str] = {
     ),
     "nested copies": (
         "def f(x):\n"
-        + "".join(
-            f"{' ' * n}try:\n" + f"{' ' * n} if x: return\n" * 9 + f"{' ' * n}finally:\n" for n in range(1, 7)
-        )
+        + "".join(f"{' ' * n}try:\n" + f"{' ' * n} if x: return\n" * 9 + f"{' ' * n}finally:\n" for n in range(1, 7))
         + " " * 7
         + "pass\n"
     ),
@@ -97,9 +95,7 @@ FRAMES: Mapping[str, bytes] = {
     "a list that says it has four billion": _body(b"\x91\xdd\xff\xff\xff\xff"),
     "a map that says it has four billion": _body(b"\x91\x92\x01\xdf\xff\xff\xff\xff"),
     "a text that says it has four billion bytes": _body(b"\x91\x92\x01\xdb\xff\xff\xff\xff"),
-    "many small messages": _body(
-        b"\xdc\x10\x00" + encode_message(messages.Emit("a", Raw(encode({})))) * 4096
-    ),
+    "many small messages": _body(b"\xdc\x10\x00" + encode_message(messages.Emit("a", Raw(encode({})))) * 4096),
 }
 REQUESTS: Mapping[str, bytes] = {
     "a long name": encode([1, "a." * 400 + "example.com", 443, 1.0]),

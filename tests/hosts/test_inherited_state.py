@@ -34,7 +34,9 @@ def state():
         "development mode": sys.flags.dev_mode,
     }
 """
-PLUGIN = STATE + """
+PLUGIN = (
+    STATE
+    + """
 import ctypes, subprocess
 from microkernel import IPlugin, expose
 class Plugin(IPlugin):
@@ -52,6 +54,7 @@ class Plugin(IPlugin):
         exec(code, globals(), found)
         return found.get("result")
 """
+)
 PROGRAM = """
 import ctypes, gc, json, os, resource, signal, socket, subprocess, sys, threading, time, warnings
 from microkernel import Kernel, KernelConfig

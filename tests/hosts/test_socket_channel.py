@@ -142,7 +142,13 @@ class Confined:
         down, self._far_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         up, self.worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel = SocketChannel(
-            down, up, Nothing(), Pausing(), self.handled.append, self.broken.append, print  # type: ignore[arg-type]
+            down,
+            up,
+            Nothing(),
+            Pausing(),
+            self.handled.append,
+            self.broken.append,
+            print,  # type: ignore[arg-type]
         )
         account = TimeShares(lambda: 0.0).account()
         self.channel.confine(None, account)

@@ -395,9 +395,7 @@ def test_grants_for_who_is_not_there_are_told(tmp_path: Path, write: Any, caplog
     assert said == ["mailre  MK0712 not found, though Kernel(grants=...) names it; did you mean 'mailer'?"]
 
 
-def test_who_loads_one_by_one_may_grant_ahead(
-    tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_who_loads_one_by_one_may_grant_ahead(tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture) -> None:
     path = write("1.0")
     with caplog.at_level("WARNING", "microkernel"), Kernel(isolation="sandbox", grants={"mailer": {}}) as running:
         assert running.load(path).state == "active"

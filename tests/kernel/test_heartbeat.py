@@ -26,7 +26,12 @@ class Watched:
         limits = SimpleNamespace(heartbeat=2.0, handler=60.0)
         instance: Any = _Instance()
         instance.__dict__.update(
-            place=place, record=record, manifest=SimpleNamespace(limits=limits), cut=False, dismissed=False, asked=None,
+            place=place,
+            record=record,
+            manifest=SimpleNamespace(limits=limits),
+            cut=False,
+            dismissed=False,
+            asked=None,
             missed=0,
         )
         record.instance = self.instance = instance

@@ -58,10 +58,13 @@ def test_a_version_that_is_not_known_is_not_told(tmp_path: Path) -> None:
 
 def test_it_is_not_said_to_go_on_when_it_does_not(tmp_path: Path) -> None:
     path = tmp_path / "p.py"
-    path.write_text(source("1.0") + """
+    path.write_text(
+        source("1.0")
+        + """
     def export_state(self): return 1
     def import_state(self, state, from_version): raise ValueError(state)
-""")
+"""
+    )
     with Kernel(path, isolation="thread") as kernel:
         with pytest.raises(ReloadFailed) as refused:
             kernel.reload("p")

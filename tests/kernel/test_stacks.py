@@ -22,7 +22,7 @@ def test_the_innermost_line_of_the_plugin_on_its_main_thread() -> None:
 
 
 def test_another_thread_where_the_main_one_is_in_code_of_others() -> None:
-    stack = STACK.split("\n\n")[0] + "\n\nThread 0x1 (most recent call first):\n  File \"/lib/x.py\", line 1 in x\n"
+    stack = STACK.split("\n\n")[0] + '\n\nThread 0x1 (most recent call first):\n  File "/lib/x.py", line 1 in x\n'
     assert place_in(stack, "/plugins/billing", SOURCES) == "billing.py:1 in helper `import time`"
 
 
@@ -42,4 +42,4 @@ def test_a_forged_stack_is_read_in_one_pass() -> None:
 def test_nothing_of_the_plugin() -> None:
     assert place_in(STACK, "/elsewhere", SOURCES) == ""
     assert place_in("", "/plugins", {}) == ""
-    assert place_in("\0garbage\n  File \"x\", line 99999999999999999999 in", "/plugins", {}) == ""
+    assert place_in('\0garbage\n  File "x", line 99999999999999999999 in', "/plugins", {}) == ""

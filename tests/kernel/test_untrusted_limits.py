@@ -50,9 +50,7 @@ def limits_in_force(kernel: Kernel) -> tuple[Limits, Supervision]:
 def test_it_runs_with_the_defaults_and_that_is_reported(plugins: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "microkernel"), Kernel(plugins, isolation="sandbox") as kernel:
         limits, supervision = limits_in_force(kernel)
-        assert limits == Limits(
-            memory=512 << 20, threads=64, disk=1024 << 20, heartbeat=0.25, **KEPT_WHEN_CONFINED
-        )
+        assert limits == Limits(memory=512 << 20, threads=64, disk=1024 << 20, heartbeat=0.25, **KEPT_WHEN_CONFINED)
         assert supervision == Supervision()
         assert "limits memory 1000GiB" in kernel.review("greedy").added
     said = [line.getMessage() for line in caplog.records if "MK0422" in line.getMessage()]

@@ -200,7 +200,7 @@ def test_limits_alone_are_missed_in_a_manifest_that_is_empty(folder: Path, plugi
 
 def test_a_block_in_the_source_counts_as_a_manifest(folder: Path) -> None:
     source = folder / "plugins" / "a.py"
-    source.write_text(stage.plugin("", manifest='permissions = {}'))
+    source.write_text(stage.plugin("", manifest="permissions = {}"))
     with Kernel("plugins") as kernel:
         source.write_text(stage.plugin(""))
         with pytest.raises(ReloadFailed, match="its manifest no longer names its permissions"):

@@ -29,7 +29,7 @@ DOCS = {"en": ROOT / "docs" / "libraries.md", "zh": ROOT / "docs" / "zh" / "libr
 BEGIN, END = "<!-- libraries: begin -->", "<!-- libraries: end -->"
 _LIMITS = {"load": 120.0}
 _SECONDS = 120.0
-_PLUGIN = '''
+_PLUGIN = """
 import os
 from microkernel import IPlugin, expose
 
@@ -49,7 +49,7 @@ class Plugin(IPlugin):
         return bool(space["result"])
 
 CODE = %s
-'''
+"""
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def test_what_is_no_finding(source: str) -> None:
         '"o" + "s"',
         '"".join(["o", "s"])',
         '"{}{}".format("o", "s")',
-        'f"{\'o\'}s"',
+        "f\"{'o'}s\"",
         '"%s%s" % ("o", "s")',
         '"so"[::-1]',
         '"".join(reversed("so"))',

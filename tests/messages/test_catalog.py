@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "microkernel"
 MESSAGES = SOURCE / "messages"
 KEYS = ["level", "text", "title", "happened", "why", "we", "you"]
 
+
 # In the catalogs, and used nowhere in src yet: the kernel, its hosts and the command line are still being written.
 # Take out what is used; in the end only ids of levels that come later may be left.
 def tables(name: str) -> dict[str, dict[str, str]]:

@@ -98,8 +98,13 @@ def test_a_plugin_cannot_drive_the_terminal() -> None:
         ("Expected '=' after a key in a key/value pair (at line 1, column 5)", "键之后缺少 '='（第 1 行，第 5 列）"),
         ("Invalid value (at end of document)", "值的写法不对（在文件末尾）"),
         ("zygote, pidfd, rlimits", "孵化进程、pidfd、rlimit"),
-        ("user, net and ipc namespaces · not: scopes, cgroups (needs delegation: systemd-run -p Delegate=yes mk run)",
-         "user、net、ipc 命名空间 · 没有：作用范围、cgroups（需要委派：systemd-run -p Delegate=yes mk run）"),
+        (
+            (
+                "user, net and ipc namespaces · not: scopes, "
+                "cgroups (needs delegation: systemd-run -p Delegate=yes mk run)"
+            ),
+            "user、net、ipc 命名空间 · 没有：作用范围、cgroups（需要委派：systemd-run -p Delegate=yes mk run）",
+        ),
         ("seccomp · cgroups v1 (memory, pids)", "seccomp · cgroups v1（memory、pids）"),
         ("not: cgroups (other processes are in the same group)", "没有：cgroups（同一组里还有其他进程）"),
         ("over its limit: limits.memory is 1,024", "超过限额：limits.memory 是 1,024"),

@@ -20,7 +20,9 @@ except ImportError:
     pkgutil = None
 from microkernel import IPlugin, expose
 """
-READER = HEAD + """
+READER = (
+    HEAD
+    + """
 class Plugin(IPlugin):
     def start(self): pass
     @expose
@@ -28,12 +30,15 @@ class Plugin(IPlugin):
         return eval(how)
     def stop(self): pass
 """
+)
 WAYS = {
     "importlib.resources.files(__package__).joinpath('data.txt').read_text()": "the data",
     "importlib.resources.files(__package__ + '.sub').joinpath('deep.txt').read_text()": "deep",
     "importlib.resources.files(__package__ + '.only_data').joinpath('more.txt').read_text()": "more",
     "sorted(each.name for each in importlib.resources.files(__package__).iterdir() if each.is_file())": [
-        "__init__.py", "data.txt", "helper.py",
+        "__init__.py",
+        "data.txt",
+        "helper.py",
     ],
     "pkgutil.get_data(__package__, 'data.txt').decode()": "the data",
     "pkgutil.get_data(__package__ + '.sub', 'deep.txt').decode()": "deep",
@@ -43,7 +48,9 @@ WAYS = {
     "pathlib.Path(os.path.join(__path__[0], 'sub', 'deep.txt')).read_text()": "deep",
     "[each.name for each in pkgutil.iter_modules(__path__)]": ["helper", "sub"],
     "[each.name for each in pkgutil.walk_packages(__path__, __package__ + '.')]": [
-        "mkplugin.reader.helper", "mkplugin.reader.sub", "mkplugin.reader.sub.inner",
+        "mkplugin.reader.helper",
+        "mkplugin.reader.sub",
+        "mkplugin.reader.sub.inner",
     ],
     "importlib.import_module(__package__ + '.helper').X": 7,
     "importlib.import_module('.sub.inner', __package__).X": 8,

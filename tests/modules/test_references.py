@@ -12,7 +12,7 @@ from microkernel.errors import ReloadFailed
 from tests.attacks.support import Plugins, eventually
 
 LEVELS = ["thread", "process", "sandbox"]
-KEEPER = '''
+KEEPER = """
 import copyreg, dataclasses, enum, importlib, pickle, shelve
 from microkernel import IPlugin, expose
 
@@ -68,7 +68,7 @@ class Plugin(IPlugin):
     def die(self): raise SystemExit(3)
 
     def stop(self): pass
-'''
+"""
 
 
 def folder_plugin(plugins: Plugins, shape: str, source: str = KEEPER, name: str = "my-keeper") -> Path:
@@ -133,7 +133,7 @@ def test_a_second_kernel_of_the_process_keeps_its_own_pickles(plugins: Plugins) 
         assert first.call("my-keeper.reference") == "mkplugin.my_2dkeeper:job"
 
 
-RELOADED = '''
+RELOADED = """
 import pickle
 from microkernel import IPlugin, expose
 N = {n}
@@ -147,7 +147,7 @@ class Plugin(IPlugin):
     def own(self) -> list:
         return [N, type(pickle.loads(pickle.dumps(Order()))) is Order, type(getattr(self, "order", Order())) is Order]
     def stop(self): assert type(pickle.loads(pickle.dumps(Order()))) is Order
-'''
+"""
 
 
 def test_at_thread_each_generation_pickles_its_own_until_it_has_stopped(plugins: Plugins) -> None:
@@ -177,7 +177,7 @@ def test_while_a_new_source_hangs_in_its_import_the_old_one_keeps_its_names(plug
         assert kernel.call("shop.own") == [3, True, True]
 
 
-CHILDREN = '''
+CHILDREN = """
 import concurrent.futures, multiprocessing, os, subprocess, sys
 from microkernel import IPlugin, expose
 {imports}
@@ -214,7 +214,7 @@ class Plugin(IPlugin):
     def stop(self): pass
 
 def put(queue, n): queue.put(square(n))
-'''
+"""
 
 
 @pytest.mark.parametrize("shape", ["file", "package", "folder"])

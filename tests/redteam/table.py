@@ -104,9 +104,7 @@ def _open_ones(language: str) -> str:
     where = [(each, [f"`{level}`" for level in CONFINED if each.expected(level, "root") == OPEN]) for each in ALL]
     colon = "：" if language == "zh" else ": "
     lines = [
-        f"- {_name(each, language)} ({', '.join(levels)}){colon}{each.means[place]}"
-        for each, levels in where
-        if levels
+        f"- {_name(each, language)} ({', '.join(levels)}){colon}{each.means[place]}" for each, levels in where if levels
     ]
     return "\n".join([_OPEN[language], "", *lines])
 

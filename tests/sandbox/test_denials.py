@@ -14,7 +14,7 @@ from microkernel.kernel.manifest import KernelConfig
 from microkernel.sdk import denials
 from tests.attacks.support import eventually
 
-PLUGIN = '''
+PLUGIN = """
 import os, socket, sqlite3, subprocess, threading
 from microkernel import IPlugin, expose, on
 
@@ -30,7 +30,7 @@ class Plugin(IPlugin):
     @on("act")
     def act(self, code: str):
         self.do(code)
-'''
+"""
 _LIMITS = {"load": 60.0, "memory": 300 << 20, "files": 40, "file_size": 1 << 20, "threads": 20}
 
 

@@ -253,8 +253,23 @@ def test_no_request_but_a_right_one_is_considered(request_: bytes, own: Path) ->
         assert [error.id for error in asking.ends] == ["MK0215"]
 
 
-@pytest.mark.parametrize("path", ["{own}/../secret", "{own}/d/../../secret", "{own}/./f", "{own}//f", "{own}/", "{own}",
-                                  "{own}x", "secret", "", "{own}/link", "{own}/way/secret", "/proc/self/fd/0"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{own}/../secret",
+        "{own}/d/../../secret",
+        "{own}/./f",
+        "{own}//f",
+        "{own}/",
+        "{own}",
+        "{own}x",
+        "secret",
+        "",
+        "{own}/link",
+        "{own}/way/secret",
+        "/proc/self/fd/0",
+    ],
+)
 def test_no_path_leads_out(path: str, own: Path) -> None:
     """Nor does one that a worker of its own making sends, past all that Python's functions do with it."""
     secret = own.parent / "secret"
@@ -352,4 +367,3 @@ def test_a_folder_is_known_by_the_path_that_its_links_lead_to(own: Path) -> None
     folder = OwnFolder(str(link))
     assert folder.is_above(bytes(own / "f"))
     os.close(folder.open(bytes(own / "f")))
-

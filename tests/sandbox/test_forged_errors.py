@@ -9,7 +9,7 @@ import pytest
 from microkernel import Kernel, errors
 from microkernel.kernel.manifest import KernelConfig
 
-FORGER = '''
+FORGER = """
 from microkernel import IPlugin, expose
 from microkernel.sdk import dispatcher
 from microkernel.wire.messages import Failed, Failure
@@ -29,8 +29,8 @@ class Plugin(IPlugin):
     @expose
     def fail(self):
         (self.api.data_dir / "fail").touch()
-'''
-CALLER = '''
+"""
+CALLER = """
 from microkernel import IPlugin, expose
 class Plugin(IPlugin):
     def __init__(self, api): self.api = api
@@ -42,7 +42,7 @@ class Plugin(IPlugin):
             self.api.call("forger.forge")
         except Exception as error:
             return [type(error).__name__, error.id]
-'''
+"""
 
 
 @pytest.fixture

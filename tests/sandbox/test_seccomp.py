@@ -263,6 +263,7 @@ def test_the_program_is_one_the_kernel_takes(machine: Machine) -> None:
 
 # The page that is written from these tables
 
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_docs_have_these_tables(language: str) -> None:
     page = seccomp_page.PAGES[language].read_text(encoding="utf-8")

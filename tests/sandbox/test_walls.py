@@ -224,6 +224,7 @@ for number in range(3, 12):
 
 # What exhausts
 
+
 def test_memory_is_limited(arena: Arena) -> None:
     do = arena.doing("sandbox", {}, memory=128 << 20)
     assert do("b = bytearray(256 << 20)")[0] == "MemoryError"
@@ -398,6 +399,7 @@ def test_who_floods_the_channel_is_ended(arena: Arena) -> None:
 
 # What it is granted
 
+
 def test_granted_folders_are_open_and_others_are_not(arena: Arena) -> None:
     for name in ("read", "write", "neither"):
         (arena.folder / name).mkdir()
@@ -434,6 +436,7 @@ def test_an_operator_may_open_all_files(arena: Arena) -> None:
 
 
 # What is shown
+
 
 def test_protections_are_read_back(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {})

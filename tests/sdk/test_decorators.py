@@ -14,7 +14,9 @@ HEAD = """
 import functools
 from microkernel import Event, IPlugin, PluginAPI, every, expose, on
 """
-METHODS = HEAD + """
+METHODS = (
+    HEAD
+    + """
 def helper(factor: int, number: int) -> int:
     return factor * number
 
@@ -75,6 +77,7 @@ class Plugin(IPlugin):
     heard_method = on("hit")(functools.partialmethod(multiply, 10))
     heard_object = on("hit")(Caller())
 """
+)
 NAMES = (
     "static_below", "static_above", "class_below", "class_above", "static_async", "renamed", "cached_above",
     "partial_method", "partial_function", "caller", "async_caller", "inheriting", "wrapped", "a_lambda",
@@ -147,7 +150,9 @@ def test_what_is_not_marked_is_not_evaluated() -> None:
 
 
 def test_a_property_of_the_class_that_raises_does_not_keep_the_plugin_from_loading() -> None:
-    source = HEAD + """
+    source = (
+        HEAD
+        + """
 class Lazy:
     def __get__(self, instance, owner=None):
         raise RuntimeError("evaluated")
@@ -161,6 +166,7 @@ class Plugin(IPlugin):
     @expose
     def ping(self): return "pong"
 """
+    )
     with run_plugin(source) as kernel:
         assert kernel.call("plugin.ping") == "pong"
 
@@ -194,7 +200,9 @@ def test_a_function_under_two_names_is_exposed_by_its_own() -> None:
 
 
 def test_api_registers_partials_and_refuses_generators() -> None:
-    source = HEAD + """
+    source = (
+        HEAD
+        + """
 def helper(api, name: str): api.emit("heard", name=name)
 def yields(name: str): yield name
 
@@ -210,6 +218,7 @@ class Plugin(IPlugin):
             else: raise AssertionError("it was registered")
     def stop(self): ...
 """
+    )
     heard: list[str] = []
     with run_plugin(source) as kernel:
         kernel.on("heard", lambda name: heard.append(name), inline=True)

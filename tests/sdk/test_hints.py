@@ -167,7 +167,9 @@ class Plugin(IPlugin):
 
 @pytest.mark.parametrize("level", ["thread", "process"])
 def test_a_pydantic_model_is_made_and_sent(level: Any) -> None:
-    source = HEAD + """
+    source = (
+        HEAD
+        + """
     @expose
     def double(self, model: Model, more: list[Model]) -> Model:
         assert type(model) is Model and type(more[0]) is Model
@@ -176,6 +178,7 @@ def test_a_pydantic_model_is_made_and_sent(level: Any) -> None:
     def sent(self, model: Model | None) -> None:
         self.api.emit("heard", number=model.number)
 """
+    )
     heard: list[int] = []
     with run_plugin(source, level) as kernel:
         kernel.on("heard", lambda number: heard.append(number), inline=True)
@@ -200,12 +203,15 @@ def test_a_plugin_with_such_a_hint_does_not_load() -> None:
 
 
 def test_a_running_plugin_and_the_embedding_program_are_told_too(tmp_path: pathlib.Path) -> None:
-    source = HEAD + """
+    source = (
+        HEAD
+        + """
     @expose
     def register(self) -> None:
         def late(where: pathlib.Path) -> None: ...
         self.api.on("a.b", late)
 """
+    )
     with run_plugin(source) as kernel, Kernel(tmp_path) as other:
         with pytest.raises(CallFailed, match="MK0136"):
             kernel.call("plugin.register")

@@ -453,9 +453,7 @@ def test_nobody_else_is_asked_for_a_plugins_own_modules(spaces: Make, monkeypatc
     assert not [name for name in asked if name.startswith(space.prefix)]
 
 
-def test_code_that_outlives_its_unload_finds_nothing_of_a_later_space(
-    spaces: Make, generations: ModuleNames
-) -> None:
+def test_code_that_outlives_its_unload_finds_nothing_of_a_later_space(spaces: Make, generations: ModuleNames) -> None:
     code = {"__init__.py": "def late():\n    from . import helper", "helper.py": ""}
     space = spaces(code)
     module = loaded(space)

@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _is_over(figures: Figures) -> bool:
-    return (figures.list.p99 > MOST_LIST or figures.call.p99 > MOST_CALL or figures.grown > MOST_MEMORY)
+    return figures.list.p99 > MOST_LIST or figures.call.p99 > MOST_CALL or figures.grown > MOST_MEMORY
 
 
 def _line(figures: Figures) -> str:

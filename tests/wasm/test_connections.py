@@ -140,4 +140,3 @@ def test_failures_go_by_names_that_a_guest_knows_too() -> None:
     assert failure(TimeoutError("timed out")) == ("ETIMEDOUT", "timed out")
     assert failure(ssl.SSLCertVerificationError(1, "not verified")) == ("SSLCertVerificationError", "not verified")
     assert failure(OSError("odd")) == ("EIO", "odd")
-

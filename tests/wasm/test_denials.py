@@ -36,7 +36,7 @@ def test_a_denial_names_the_folder_to_grant_and_a_limit_its_value(tmp_path: Path
         return str(caught.value.remote_message)
 
     with Kernel(path, config, isolation="wasm", grants={"p": {"fs.read": [str(granted)]}}) as kernel:
-        assert 'MK0401 p has no permission for fs.read /etc; add' in message("use", "/etc/passwd", "r")
+        assert "MK0401 p has no permission for fs.read /etc; add" in message("use", "/etc/passwd", "r")
         assert f'fs.write = ["{granted}"]' in message("use", str(granted / "file"), "a")
         assert "MK0" not in message("use", str(granted / "nothing"), "r")
         assert "limits.memory is 209,715,200" in message("fill")

@@ -168,7 +168,9 @@ def fault(name, *arguments):
 
 def test_a_forged_number_leads_to_nothing(run: Run, echo: int) -> None:
     kernel = run(net=[f"127.0.0.1:{echo}"])
-    attempts = FORGED + """
+    attempts = (
+        FORGED
+        + """
 s = socket.create_connection(('127.0.0.1', port))
 faults = set()
 for number in (*range(64), s.fileno() - 1, s.fileno() + 1, 2**31, 2**32 - 1):
@@ -176,6 +178,7 @@ for number in (*range(64), s.fileno() - 1, s.fileno() + 1, 2**31, 2**32 - 1):
                fault('secure', number, 'h', '', 0, 0.0), fault('shutdown', number, True, True)}
 result = [str(each) for each in faults], wit_world.wait(0, [5], [2**32 - 1], 5.0), s.send(b'x')
 """
+    )
     faults, ready, sent = do(kernel, to(echo) + attempts)
     assert sorted(faults) == ["EBADF", "None"]
     assert (ready, sent) == ([0, [5], [2**32 - 1]], 1)
@@ -184,7 +187,9 @@ result = [str(each) for each in faults], wit_world.wait(0, [5], [2**32 - 1], 5.0
 
 def test_what_makes_no_sense_is_an_answer_and_no_trap(run: Run, echo: int) -> None:
     kernel = run(net=[f"127.0.0.1:{echo}"])
-    attempts = FORGED + """
+    attempts = (
+        FORGED
+        + """
 s = socket.create_connection(('127.0.0.1', port), 5)
 n, nan, inf = s.fileno(), float('nan'), float('inf')
 result = [fault('write', n, '\\u4e2d', 1.0), fault('read', n, 9, nan), fault('connect', n, 'h', 80, 1.0),
@@ -194,6 +199,7 @@ result = [fault('write', n, '\\u4e2d', 1.0), fault('read', n, 9, nan), fault('co
 s.close()
 result.append(fault('write', n, 'x', 1.0))
 """
+    )
     assert do(kernel, to(echo) + attempts) == [
         "EILSEQ", "ETIMEDOUT", "EISCONN", "EADDRNOTAVAIL", "EADDRNOTAVAIL", "EPERM", "EPERM", "EAI_NONAME", "EINVAL",
         "EBADF",
@@ -204,7 +210,9 @@ result.append(fault('write', n, 'x', 1.0))
 def test_one_call_moves_a_bounded_piece(run: Run, echo: int) -> None:
     """However much is asked for, or handed over."""
     kernel = run(net=[f"127.0.0.1:{echo}"])
-    attempts = FORGED + """
+    attempts = (
+        FORGED
+        + """
 s = socket.create_connection(('127.0.0.1', port), 9)
 most = wit_world.write(s.fileno(), 'x' * (8 << 20), 9.0)
 s.sendall(bytes(4 << 20))
@@ -212,6 +220,7 @@ s.shutdown(socket.SHUT_WR)
 while len(data := wit_world.read(s.fileno(), 2**32 - 1, 9.0)): most = max(most, len(data))
 result = most <= 1 << 18
 """
+    )
     assert do(kernel, to(echo) + attempts) is True
 
 
@@ -220,12 +229,15 @@ def test_how_many_there_are_is_bounded_and_closed_ones_do_not_count(run: Run, ec
     pid = kernel.info("p").pid
     do(kernel, to(echo) + "socket.create_connection(('127.0.0.1', port)).close()")
     before = len(os.listdir(f"/proc/{pid}/fd"))
-    many = to(echo) + """
+    many = (
+        to(echo)
+        + """
 held = []
 try:
     while len(held) < 1000: held.append(socket.create_connection(('127.0.0.1', port)))
 except OSError as error: result = [len(held), str(error)]
 """
+    )
     number, text = do(kernel, many)
     assert (number, "has 64 connections at once, at most" in text) == (64, True)
     assert len(os.listdir(f"/proc/{pid}/fd")) == before, "what is forgotten is closed"

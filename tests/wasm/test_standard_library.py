@@ -63,7 +63,7 @@ MECHANISMS: dict[str, tuple[str, Any]] = {
 del sys.modules['json']; import json
 result = json.dumps([1])
 """,
-        '[1]',
+        "[1]",
     ),
     "reload": (
         """
@@ -77,21 +77,21 @@ result = importlib.reload(json).loads('[1]')
 import inspect, json
 result = inspect.getsource(json.dumps)[:9]
 """,
-        'def dumps',
+        "def dumps",
     ),
     "of one that is frozen in": (
         """
 import inspect
 result = inspect.getsource(os.path.join)[:8]
 """,
-        'def join',
+        "def join",
     ),
     "of one of ours": (
         """
 import inspect, microkernel
 result = inspect.getsource(microkernel.IPlugin)[:13]
 """,
-        'class IPlugin',
+        "class IPlugin",
     ),
     "modules listed": (
         """
@@ -105,7 +105,7 @@ result = found >= {'json', 'abc', 'netrc'}
 import pkgutil, json
 result = sorted(m.name for m in pkgutil.iter_modules(json.__path__))[:2]
 """,
-        ['__main__', 'decoder'],
+        ["__main__", "decoder"],
     ),
     "a file": (
         """
@@ -140,14 +140,14 @@ import logging.config, netrc, xml.dom.minidom, unittest, doctest, tarfile, sysco
 logging.config.dictConfig({'version': 1})
 result = netrc.netrc.__name__
 """,
-        'netrc',
+        "netrc",
     ),
     "another module of a package": (
         """
 import encodings.cp037
 result = 'a'.encode('cp037')
 """,
-        b'\x81',
+        b"\x81",
     ),
     "a traceback's lines": (
         """
@@ -195,7 +195,7 @@ import ssl
 context = ssl.create_default_context()
 result = [ssl.OPENSSL_VERSION.split()[0], ssl.OPENSSL_VERSION_INFO[0] >= 1, context.verify_mode]
 """,
-        ['OpenSSL', True, 2],
+        ["OpenSSL", True, 2],
     ),
     "numbers of C": (
         """
@@ -203,7 +203,7 @@ from ctypes import c_int, c_long, c_ubyte, sizeof, Structure, POINTER
 class Point(Structure): _fields_ = [('x', c_int)]
 result = [sizeof(c_long), c_int(2**31).value, c_ubyte(-1).value, bool(c_int()), POINTER(Point).__name__]
 """,
-        [4, -2147483648, 255, False, 'LP_Point'],
+        [4, -2147483648, 255, False, "LP_Point"],
     ),
     "no library in C": (
         """
@@ -231,7 +231,7 @@ for mode in ('w', 'w:gz'):
     with tarfile.open('t', mode) as tar: tar.add('f')
     result = tarfile.open('t').getnames()
 """,
-        ['f'],
+        ["f"],
     ),
     "and bzip2 is refused by name": (
         """

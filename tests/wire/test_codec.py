@@ -482,16 +482,19 @@ def test_malformed_bytes_are_refused_alike(data: bytes) -> None:
 
 # Any pair of a type and a value
 
-MOMENTS = st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-01", "01:02:03", "P1DT2S", "1.5", "red", "1",
-str(UUID(int=5))])
+MOMENTS = st.sampled_from(
+    ["2026-01-01T00:00:00Z", "2026-01-01", "01:02:03", "P1DT2S", "1.5", "red", "1", str(UUID(int=5))]
+)
 LEAVES = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.integers(-3, 3) | st.floats(allow_nan=False)
     | st.text(max_size=5) | st.binary(max_size=20) | MOMENTS | st.datetimes(timezones=st.just(UTC))
 )  # fmt: skip
 PLAIN = st.recursive(
     LEAVES,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(max_size=3) | MOMENTS | st.integers(-3, 3), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=3) | MOMENTS | st.integers(-3, 3), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 RICH = st.recursive(
@@ -506,6 +509,8 @@ SIMPLE = st.sampled_from([
     Literal["red", 1],
     Line, Movie, Point, Slotted, Loose, Stranger, Word, Lenient, Rights, Nothing, bytearray,
 ])  # fmt: skip
+
+
 def either(one: Any, other: Any) -> Any:
     """A union; with Any in it one alone is as much."""
     return one if Any in (*typing.get_args(one), one, *typing.get_args(other), other) else Union[one, other]  # noqa: UP007
@@ -661,6 +666,7 @@ def test_structs_are_made_by_place_and_by_name(codec: ModuleType) -> None:
         number: int = codec.field(default_factory=made.__next__)
 
     assert (Made().number, Made(7).number, Made().number) == (0, 7, 1)
+
     class Numbered(codec.Struct, kw_only=True, eq=False, weakref=True):
         number: int = 0
 
@@ -836,8 +842,13 @@ def test_classes_have_the_same_schema(hint: Any) -> None:
 
 
 def test_records_have_the_same_schema() -> None:
-    given = [("a", Order, None), ("b", Colour | None, Colour.RED), ("c", Movie, {}), ("d", Point, []),
-    ("e", Box[int], 1)]
+    given = [
+        ("a", Order, None),
+        ("b", Colour | None, Colour.RED),
+        ("c", Movie, {}),
+        ("d", Point, []),
+        ("e", Box[int], 1),
+    ]
     for closed in (False, True):
         seen = [
             codec.schema(codec.record_type("Arguments", [("x", int, codec.NODEFAULT), *given], closed=closed))

@@ -41,7 +41,6 @@ _RAW = {"ignore_unknown_options": True}
 """For commands whose arguments are values: -5 is one."""
 
 
-
 def _of_typer(key: str) -> str:
     return _tongue.word_or(f"typer.{key}", key)
 

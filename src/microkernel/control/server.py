@@ -246,9 +246,7 @@ def hang_up(connection: socket.socket) -> None:
 
 def _patient(handler: messages.Handler) -> messages.Handler:
     """A terminal that is looked at by nobody holds no plugin up: what it does not take in time it does not get."""
-    return messages.Handler(
-        handler.number, handler.pattern, handler.name, handler.once, "drop_oldest", handler.board
-    )
+    return messages.Handler(handler.number, handler.pattern, handler.name, handler.once, "drop_oldest", handler.board)
 
 
 def _pid_at(path: Path) -> int:

@@ -54,8 +54,7 @@ class Waiter:
         self._reply: messages.Reply | None = None
 
     def answer(self, reply: messages.Reply) -> None:
-        """It may be said twice where a plugin was killed while it said it; then the next call wakes once for nothing.
-        """
+        """Said twice where a plugin was killed while it said it; then the next call wakes once for nothing."""
         self._reply = reply
         self._bell.ring()
 
@@ -91,9 +90,7 @@ def give_up(core: Core, pending: int) -> None:
         cancel(call)
 
 
-def value_of(
-    reply: messages.Reply, message: messages.Call, timeout: float, returns: Any, shared: Shared
-) -> Any:
+def value_of(reply: messages.Reply, message: messages.Call, timeout: float, returns: Any, shared: Shared) -> Any:
     """Raises what the Reply tells of; what comes after the deadline is no answer."""
     if time.monotonic() >= message.deadline:
         raise CallTimeout("MK0606", target=message.target, timeout=timeout)

@@ -21,7 +21,11 @@ Report = Callable[[str, str, BaseException], object]
 
 
 def run_alone(
-    function: Callable[..., Any], binder: EventBinder, topic: str, envelope: bytes, attached: Sequence[Buffer],
+    function: Callable[..., Any],
+    binder: EventBinder,
+    topic: str,
+    envelope: bytes,
+    attached: Sequence[Buffer],
     report: Report,
 ) -> None:
     try:

@@ -132,9 +132,7 @@ def enum_kind(kind: Any, context: Any, decoding: bool) -> Kind:
         raise TypeError("Enum types must have at least one item, {} is invalid")
     base = int if issubclass(kind, int) or all(type(v) is int for v in known) else str
     if base is str and not issubclass(kind, str) and not all(type(value) is str for value in known):
-        raise TypeError(
-            f"Enums must contain either all str or all int values - type `{context!r}` is not supported"
-        )
+        raise TypeError(f"Enums must contain either all str or all int values - type `{context!r}` is not supported")
 
     def convert(value: Any) -> Any:
         found = known.get(value)

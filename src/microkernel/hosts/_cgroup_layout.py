@@ -69,9 +69,7 @@ def _content(file: str, value: int) -> str:
 Attribute = Callable[[str, str], bytes]
 
 
-def find(
-    about: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup", attribute: Attribute = os.getxattr
-) -> Layout:
+def find(about: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup", attribute: Attribute = os.getxattr) -> Layout:
     """Raises Unavailable."""
     own = _own_groups(about)
     first = _first(own, root)

@@ -144,7 +144,6 @@ class Ledger:
             if isinstance(module, ModuleType) and self.owns(module):
                 sys.modules.pop(name, None)
 
-
     def _is_named_after(self, logger: str) -> bool:
         return any(logger == name or logger.startswith(f"{name}.") for name in self._names.values())
 

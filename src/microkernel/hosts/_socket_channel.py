@@ -315,4 +315,3 @@ def _nothing() -> None:
 
 ANSWERS = (messages.Reply, messages.Credit)
 """What goes by U; everything else goes by D."""
-

@@ -38,9 +38,7 @@ class WorkerPlace:
     """A worker, its channel and its output. All methods of the Place may be called on any thread. A level that has more
     to do with its workers overrides ``_begin_talk``, ``_exit_of`` and ``statistics``."""
 
-    def __init__(
-        self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str
-    ) -> None:
+    def __init__(self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str) -> None:
         self._load: Load | None = load
         self._uplink = uplink
         self._reactor = reactor

@@ -25,9 +25,7 @@ from microkernel.wire.messages import Load
 class ProcessPlace(WorkerPlace):
     """A worker that is lent memory."""
 
-    def __init__(
-        self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str
-    ) -> None:
+    def __init__(self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str) -> None:
         self._lender = Lender(reactor, uplink, self._malformed)
         try:
             super().__init__(load, feed, uplink, reactor, scratch, folder)

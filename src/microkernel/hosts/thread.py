@@ -110,9 +110,7 @@ class ThreadHost:
 class ThreadPlace:
     """A thread, and its channel in memory. All methods of the Place never wait."""
 
-    def __init__(
-        self, spec: LaunchSpec, feed: Feed, uplink: Uplink, reactor: ReactorPort, names: ModuleNames
-    ) -> None:
+    def __init__(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, reactor: ReactorPort, names: ModuleNames) -> None:
         self._names = names
         self._uplink = uplink
         self._reactor = reactor

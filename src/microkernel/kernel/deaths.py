@@ -103,9 +103,7 @@ class Deaths:
         stack = str(error.fields.get("traceback", ""))
         self.follow(record, instance, Exit(error.text, code=1, stack=stack), error)
 
-    def follow(
-        self, record: Record, instance: Instance | None, exit: Exit, error: KernelError | None = None
-    ) -> None:
+    def follow(self, record: Record, instance: Instance | None, exit: Exit, error: KernelError | None = None) -> None:
         """With the lock held: its letters go back, and the supervisor decides. ``error``: what is shown meanwhile, if
         it is not that the plugin died."""
         if record.killing:
@@ -201,8 +199,7 @@ class Deaths:
             return True
 
     def _put_down(self, name: str, error: KernelError) -> None:
-        """Stop a plugin because of its group, as by hand; ``error`` says why. Does nothing for one that does not run.
-        """
+        """Stop a plugin because of its group, as by hand; ``error`` says why. Nothing for one that does not run."""
         if name not in self._registry:
             return
         record = self._registry.get(name)

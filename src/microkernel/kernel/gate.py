@@ -48,8 +48,10 @@ def _admit_to_kernel(name: str, permissions: Permissions, action: str, what: str
     observing = action == "on" or what in OBSERVING
     if action != "emit" and ("control" in permissions.kernel or (observing and "observe" in permissions.kernel)):
         return
-    line = "nothing: only the kernel emits these" if action == "emit" else (
-        'kernel = ["observe"]' if observing else 'kernel = ["control"]'
+    line = (
+        "nothing: only the kernel emits these"
+        if action == "emit"
+        else ('kernel = ["observe"]' if observing else 'kernel = ["control"]')
     )
     raise PermissionDenied("MK0401", name=name, action=action, what=what, line=line)
 

@@ -63,7 +63,6 @@ class PluginInfo:
     """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kept``, what is lent it for
     Buffers (``shared``) by ``limits.shared``."""
 
-
     def __repr__(self) -> str:
         """One line; whoever wants all of it takes ``dataclasses.asdict``."""
         shown = ("name", "version", "state", "isolation", "generation", "pid", "restarts", "error_id")

@@ -94,9 +94,7 @@ class Journal:
 
     def _publish_state(self, record: Record, error: KernelError | None) -> None:
         text = str(error) if error else None
-        self.publish(
-            "kernel.state", plugin=record.name, state=record.state, generation=record.generation, error=text
-        )
+        self.publish("kernel.state", plugin=record.name, state=record.state, generation=record.generation, error=text)
 
     def _tell_dependents(self, record: Record) -> None:
         """What a plugin requires has gone, or is back: those that run on without it are shown, and published."""
@@ -263,7 +261,6 @@ def _filled(text: str, fields: dict[str, Any]) -> str:
     return codec.plain_text("".join([*parts, text[end:]]))
 
 
-
 def _encoded(data: dict[str, Any]) -> bytes:
     try:
         return codec.encode(data)
@@ -273,4 +270,3 @@ def _encoded(data: dict[str, Any]) -> bytes:
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value if isinstance(value, str | int | float | None) else str(value) for key, value in fields.items()}
-

@@ -18,9 +18,7 @@ DISPUTED = "MK0155"
 """Several plugins claim the name, and none of them has it."""
 
 
-def settle(
-    found: Iterable[Found], owns: Callable[[Found], bool], is_confined: Callable[[Found], bool]
-) -> list[Found]:
+def settle(found: Iterable[Found], owns: Callable[[Found], bool], is_confined: Callable[[Found], bool]) -> list[Found]:
     """Give each name to the one plugin that ``owns`` it; the others get an error. If none or several own it, all do,
     unless all of them are trusted: then the first that was found has it. By name, the one that has it first."""
     found = list(found)

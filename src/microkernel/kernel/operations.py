@@ -239,9 +239,7 @@ class Operations:
 
     def _stop_dependents(self, record: Record, cascade: bool, now: bool) -> None:
         dependents = [
-            other
-            for other in self._registry
-            if other.state in RUNNING and requires(other.manifest, record.name)
+            other for other in self._registry if other.state in RUNNING and requires(other.manifest, record.name)
         ]
         if dependents and not cascade:
             names = ", ".join(sorted(other.name for other in dependents))

@@ -87,9 +87,7 @@ class Reloading:
         PluginNotActive when it is not in the state it is expected to be in."""
         with record.lock:
             if expect not in ("", record.state):
-                raise PluginNotActive(
-                    "MK0213", name=record.name, state=record.state, what=f"it was to be {expect}"
-                )
+                raise PluginNotActive("MK0213", name=record.name, state=record.state, what=f"it was to be {expect}")
             old = record.instance
             if record.state != "active" or old is None:
                 self._start_anew(record)
@@ -202,7 +200,13 @@ class Reloading:
         self._operations.connect(record, instance)
 
     def _not_taken(
-        self, record: Record, version: str, error: KernelError, paused_ms: float, left: Sequence[str] = (), *,
+        self,
+        record: Record,
+        version: str,
+        error: KernelError,
+        paused_ms: float,
+        left: Sequence[str] = (),
+        *,
         is_kept: bool = True,
     ) -> ReloadFailed:
         old, waiting = record.manifest.version, len(record.mailbox)

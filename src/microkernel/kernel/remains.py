@@ -36,9 +36,7 @@ class Remains:
         record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
         return self._router.gone(record, reason)
 
-    def reclaim(
-        self, record: Record, instance: Instance, reason: str, unbegun: Sequence[int] = ()
-    ) -> list[Letter]:
+    def reclaim(self, record: Record, instance: Instance, reason: str, unbegun: Sequence[int] = ()) -> list[Letter]:
         """Take back what the dead instance had not done; tell who waited for it, and whom it waited for. Calls that are
         known to be ``unbegun`` can still be answered by another."""
         instance.cut = True

@@ -45,9 +45,7 @@ def plan(
             refused.update(_circle(left, needs))
 
 
-def layers(
-    requires: Mapping[str, Iterable[str]], after: Mapping[str, Collection[str]] = _NONE
-) -> list[list[str]]:
+def layers(requires: Mapping[str, Iterable[str]], after: Mapping[str, Collection[str]] = _NONE) -> list[list[str]]:
     """Those that run already, each after those it requires, and after those it merely follows (``after``) where that is
     possible. A plugin that is not among them is not waited for; those that form a circle come last."""
     left = {name: {split(need)[0] for need in needs} - {name} for name, needs in requires.items()}

@@ -106,16 +106,13 @@ class Router:
         call = Call(ask.id, ask.topic, deadline=ask.deadline, slot=ask.slot, chain=ask.chain)
         for index, subscription in enumerate(listeners):
             target = subscription.receiver
-            pending = PendingCall(
-                next(self._ids), caller, target, call, ask.topic, partial(gathering.answered, index)  # type: ignore[arg-type]
-            )
+            answered = partial(gathering.answered, index)
+            pending = PendingCall(next(self._ids), caller, target, call, ask.topic, answered)  # type: ignore[arg-type]
             self._add(pending)
             if target.incoming.places > target.mailbox.capacity:
                 self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.incoming)))
                 continue
-            letter = EventLetter(
-                subscription, ask.topic, envelope, size, pending.id, ask.deadline, shares=ask.shares
-            )
+            letter = EventLetter(subscription, ask.topic, envelope, size, pending.id, ask.deadline, shares=ask.shares)
             left = max(0.0, ask.deadline - self._clock.now())
             pending.expiry = self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
             if not self._bus.offer(letter, source):

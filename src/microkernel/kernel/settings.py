@@ -61,9 +61,7 @@ def misnamed(config: KernelConfig, granted: Iterable[str], known: Collection[str
     return ((table, name) for table, name in named if name not in known)
 
 
-def held_to(
-    manifest: Manifest, config: KernelConfig, level: Level, approved: Collection[str] | None = ()
-) -> Manifest:
+def held_to(manifest: Manifest, config: KernelConfig, level: Level, approved: Collection[str] | None = ()) -> Manifest:
     """The manifest at its level: within the bounds of every manifest, and at a confined level with no value that costs
     more than its default, unless it is among the ``approved`` lines. What the operator has set holds."""
     fixed = fixed_limits(config, manifest.name)

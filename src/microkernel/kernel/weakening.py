@@ -74,9 +74,7 @@ def _doubts(
         yield from _doubts_of(manifest, before, now, override)
 
 
-def _doubts_of(
-    manifest: Manifest, before: KernelConfig, now: KernelConfig, override: Level | None
-) -> Iterator[_Doubt]:
+def _doubts_of(manifest: Manifest, before: KernelConfig, now: KernelConfig, override: Level | None) -> Iterator[_Doubt]:
     name = manifest.name
     theirs, ours = before.plugin.get(name, _NOTHING), now.plugin.get(name, _NOTHING)
     old, new = (choose_level(manifest, config, override)[0] for config in (before, now))

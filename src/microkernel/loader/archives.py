@@ -17,8 +17,7 @@ def split(path: str) -> tuple[str, str] | None:
 
 
 def sizes_in(folder: str) -> dict[str, int] | None:
-    """The sizes of all files below a folder in an archive, as files_in gives them; None where there is no such folder.
-    """
+    """The sizes of all files below a folder in an archive, as files_in gives them; None where it is not there."""
     place = split(folder)
     if place is None:
         return None

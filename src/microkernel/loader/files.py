@@ -53,8 +53,7 @@ def is_folder(path: str) -> bool:
 
 
 def unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
-    """The error for what the operating system said of ``path``; it knows whether the system had run out of something.
-    """
+    """The error for what the system said of ``path``; it knows whether the system had run out of something."""
     failure = _unreadable(path, cause, error)
     failure.shortage = shortage_in(cause)
     return failure

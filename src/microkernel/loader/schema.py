@@ -298,6 +298,7 @@ def connection(value: Any, where: Where) -> str:
 
 # The tables that manifests and the configuration share
 
+
 def plain_path(value: Any, where: Where) -> str:
     """A path in its shortest form, so that what is shown and approved is what is opened: ``/srv/a/../b`` is ``/srv/b``.
     One that leads above where it is meant from has no such form."""

@@ -34,9 +34,7 @@ MOST_SOURCE = 32 << 20
 MOST_DATA = 1 << 30
 
 
-def snapshot(
-    found: Found, peers: Sequence[str], homes: Collection[str] = (), level: Level = "process"
-) -> Snapshot:
+def snapshot(found: Found, peers: Sequence[str], homes: Collection[str] = (), level: Level = "process") -> Snapshot:
     """Read a plugin and check it. ``homes``: folders where other plugins are known to lie; its own is known. ``level``:
     where it is going to run.
 

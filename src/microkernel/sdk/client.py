@@ -125,9 +125,7 @@ class Client:
         check_topic(target)
         self._permit("call", self._load.calls, target)
         first, named, shares = codec.encode_arguments(args, kwargs, attachment_of)
-        return messages.Call(
-            next(self._ids), target, first, named, deadline_in(timeout), slot, self._chain(), shares
-        )
+        return messages.Call(next(self._ids), target, first, named, deadline_in(timeout), slot, self._chain(), shares)
 
     def _chain(self) -> list[str]:
         """Whose handlers wait for this request. Spawned work is nobody's handler."""
@@ -209,5 +207,3 @@ def _answer(plugin: str, value: Any, failure: messages.Failure | None) -> Reply:
 def _resolve(future: asyncio.Future[_Answered], answered: _Answered) -> None:
     if not future.done():
         future.set_result(answered)
-
-

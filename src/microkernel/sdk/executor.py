@@ -118,9 +118,7 @@ class Pool:
     def __init__(self, size: int, name: str, died: Died) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._died = died
-        self.threads = [
-            PluginThread(self._work, f"{name}-{slot}", (slot,)) for slot in range(size)
-        ]
+        self.threads = [PluginThread(self._work, f"{name}-{slot}", (slot,)) for slot in range(size)]
         for thread in self.threads:
             thread.start()
 

@@ -128,6 +128,8 @@ def _cure(hint: Any) -> str:
         return "dict"
     if isinstance(kind, type) and issubclass(kind, collections.abc.Iterable) and module != "ipaddress":
         return "list"
-    return "str" if module in ("pathlib", "pathlib._local", "ipaddress", "zoneinfo", "fractions", "re") else (
-        "str, dict, @dataclass"
+    return (
+        "str"
+        if module in ("pathlib", "pathlib._local", "ipaddress", "zoneinfo", "fractions", "re")
+        else ("str, dict, @dataclass")
     )

@@ -9,7 +9,12 @@ _SERVICES = {"http": 80, "https": 443, "ftp": 21, "smtp": 25, "domain": 53}
 
 
 def addresses(
-    host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0  # noqa: ARG001
+    host: Any,
+    port: Any,
+    family: int = 0,
+    type: int = 0,  # noqa: ARG001
+    proto: int = 0,  # noqa: ARG001
+    flags: int = 0,  # noqa: ARG001
 ) -> list[Any]:
     """For ``socket.getaddrinfo``: an address that is a name; it is looked up when it is connected to."""
     name = host.decode() if isinstance(host, bytes) else host or "localhost"

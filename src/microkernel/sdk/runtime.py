@@ -202,9 +202,7 @@ class Runtime:
         self._keep(load)
         # At thread, and as a visitor, it is not alone in its process: another may have loaded a plugin of this name.
         names = self._names or ModuleNames(shared=load.isolation == "thread")
-        self._space = ModuleSpace(
-            load.name, load.root, load.entry, load.package, load.sources, load.peers, names
-        )
+        self._space = ModuleSpace(load.name, load.root, load.entry, load.package, load.sources, load.peers, names)
         self._module = self._space.load()
 
     async def _construct(self) -> None:
@@ -451,7 +449,6 @@ def _close_the_rest(loop: Any) -> None:
     for part in (loop._ssock, loop._csock, loop._selector):
         if part is not None:
             part.close()
-
 
 
 def _plugin_class(module: Any, load: messages.Load) -> type[IPlugin]:

@@ -95,8 +95,10 @@ class EventBinder:
         self._keys = _board_keys(self._named) if board else {p.name: p.name for p in self._named}
         typed = [p for p in self._named if p.name != "event"]
         check_hints(name_of(function), typed)
-        self._simple = not (self._whole or self._rest) and all(p.kind in _POSITIONAL for p in typed) and (
-            len(typed) == len(self._named)
+        self._simple = (
+            not (self._whole or self._rest)
+            and all(p.kind in _POSITIONAL for p in typed)
+            and (len(typed) == len(self._named))
         )
         self._fields = fields = [(self._keys[name], hint, default) for name, hint, default in _fields(typed)]
         self._data = codec.record_type("Payload", fields)
@@ -159,9 +161,14 @@ class EventBinder:
 
     def binds_like(self, other: EventBinder) -> bool:
         """Whether both make the same of any event: positional arguments alone, of equal names, hints and defaults."""
-        return self._simple and other._simple and len(self._fields) == len(other._fields) and all(
-            name == another and hint == like and default is same
-            for (name, hint, default), (another, like, same) in zip(self._fields, other._fields, strict=True)
+        return (
+            self._simple
+            and other._simple
+            and len(self._fields) == len(other._fields)
+            and all(
+                name == another and hint == like and default is same
+                for (name, hint, default), (another, like, same) in zip(self._fields, other._fields, strict=True)
+            )
         )
 
     def _bind_slowly(
@@ -221,8 +228,7 @@ class CallBinder:
         return codec.decoder_for(self._record)
 
     def bind(self, args: Any, kwargs: Any, attached: Sequence[Any] = ()) -> Arguments:
-        """The arguments for one call, with what is ``attached`` to it. Raises InvalidArguments, naming the parameter.
-        """
+        """The arguments for one call, with what is ``attached``. Raises InvalidArguments, naming the parameter."""
         if self._fast:
             try:
                 if bytes(kwargs) == _EMPTY_MAP:

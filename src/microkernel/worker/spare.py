@@ -62,9 +62,7 @@ def receive(source: socket.socket, most: int) -> tuple[bytes, list[int]]:
     return data, descriptors
 
 
-def _live(
-    desk: socket.socket, prepare: Callable[[], object], rehearse: Callable[[], object], work: Work
-) -> NoReturn:
+def _live(desk: socket.socket, prepare: Callable[[], object], rehearse: Callable[[], object], work: Work) -> NoReturn:
     """Whatever happens, it does not come back: what would go on is the zygote's own code."""
     try:
         prepare()

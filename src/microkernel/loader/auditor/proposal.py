@@ -53,9 +53,7 @@ def needs(use: Use, name: str, is_given: IsGiven) -> tuple[str, str] | None:
     return use.permission, use.value
 
 
-def compare(
-    declared: Permissions, proposed: Table, covers: Covers, unresolved: Collection[str] = ()
-) -> list[Change]:
+def compare(declared: Permissions, proposed: Table, covers: Covers, unresolved: Collection[str] = ()) -> list[Change]:
     """What is missing, and what is declared for nothing. Of a permission with an ``unresolved`` use nothing is called
     unused: that use may be what it was declared for."""
     both = {key: (_of(declared, key), proposed.get(key, ())) for key in PERMISSIONS}

@@ -98,9 +98,7 @@ def _is_own(place: str, permission: str, value: str) -> bool:
     return permission == "fs.read" and (value == place or value.startswith(f"{place}/"))
 
 
-def _report(
-    found: Found, is_folder: bool, seen: list[Seen], covers: Covers, files: int, is_given: IsGiven
-) -> Report:
+def _report(found: Found, is_folder: bool, seen: list[Seen], covers: Covers, files: int, is_given: IsGiven) -> Report:
     uses = [each for each in seen if isinstance(each, Use)]
     findings = [each for each in seen if isinstance(each, Finding)]
     declared, proposed = found.manifest.permissions, propose(uses, found.name, covers, is_given)

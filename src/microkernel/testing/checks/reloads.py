@@ -99,12 +99,15 @@ def check_before_the_old_is_stopped_it_never_notices(stage: Stage) -> None:
         assert scene.heard("hit", 1)[0]["generation"] == 1
 
 
-HELD = COUNTER + """
+HELD = (
+    COUNTER
+    + """
     @on("held")
     def held(self) -> None:
         self.api.emit("out.held")
         self.hold("go")
 """
+)
 
 
 def check_waiting_messages_outlive_a_reload(stage: Stage) -> None:
@@ -145,13 +148,16 @@ def check_waiting_messages_outlive_a_broken_reload(stage: Stage) -> None:
 
 def check_what_is_queued_at_the_instance_outlives_a_reload(stage: Stage) -> None:
     """Events and calls that it was given, and did not begin because it was asked to stop, are the next one's."""
-    body = HELD + """
+    body = (
+        HELD
+        + """
     @on("nap")
     def nap(self) -> None:
         self.api.emit("out.nap")
         self.hold("queued")
         self.api.sleep(3600)
     """
+    )
     with stage.run(p=plugin(body)) as scene:
         scene.kernel.emit("nap")
         scene.heard("nap", 1)
