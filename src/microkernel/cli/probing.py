@@ -165,7 +165,7 @@ def plugin_at(level: Level) -> Iterator[Doing]:
         (Path(folder) / "probe.py").write_text(_PLUGIN)
         probe = PluginConfig(isolation=level, permissions=Permissions(on=("probe.tick",)))
         config = KernelConfig(data_dir=f"{folder}/data", plugin={"probe": probe}, limits={"block": _PATIENCE})
-        with Kernel(folder, config) as kernel:
+        with Kernel(f"{folder}/probe.py", config) as kernel:
             if (error := kernel.core.registry.get("probe").error) is not None:
                 raise error
             yield _Plugin(kernel)

@@ -31,6 +31,9 @@ _READY = 20.0
 # When so many texts took too much within so many seconds, the others get less time: a folder of them must not keep the
 # kernel from opening.
 _MANY = 3
+# How many times as long a text may take by the clock as in processor time, which the process limits itself: on a busy
+# machine it waits for its turns.
+_BUSY = 4
 _RECENT = 60.0
 _SECONDS_AFTER_MANY = 0.5
 # The package's own module is left out: it imports what an inspector does not need.
@@ -107,9 +110,9 @@ class Inspector:
         """A process that had died before it was asked is replaced."""
         for is_last in (False, True):
             channel = self._channel or self._start()
-            deadline = time.monotonic() + self._seconds
+            deadline = time.monotonic() + self._seconds * _BUSY
             try:
-                channel.settimeout(self._seconds)  # of all of it
+                channel.settimeout(self._seconds * _BUSY)  # of all of it
                 channel.sendall(LENGTH.pack(len(request)) + request)
                 return _answer(_receive(channel, deadline))
             except (BrokenPipeError, ConnectionResetError):

@@ -93,7 +93,7 @@ with open("/proc/self/comm", "r+") as file: file.write("redteam")
 """, lambda _, answer: Path(f"/proc/{answer.pid}/comm").read_text().strip() == "redteam", "landlock", thread=SKIPPED),
     Attempt("read which control group it is in", "读自己所在的控制组", """
 return open("/proc/self/cgroup").read()
-""", told_is(lambda _: Path("/proc/self/cgroup").read_text()), "open", means=(
+""", lambda _, answer: answer.told == Path(f"/proc/{answer.pid}/cgroup").read_text(), "open", means=(
         ("The path of its control group, which may name the service, container or session that the kernel runs in, and "
         "the limits of that group; libraries size their pools by it."),
         "自己所在控制组的路径（其中可能有核心所在服务、容器或会话的名字）和该组的限额；一些库据此决定线程池大小。")),
