@@ -315,3 +315,10 @@ def test_the_info_of_a_plugin_fits_a_line() -> None:
         "PluginInfo(name='billing', version='1.2', state='failed', isolation='process', generation=3, pid=4121, "
         "restarts=2, error_id='MK1')"
     )
+
+
+@pytest.mark.parametrize("moment", [-1e308, 1e308, 1e18, float("inf"), float("nan")])
+def test_a_moment_that_no_calendar_has_is_a_dash(moment: float) -> None:
+    assert view.clock(moment) == view.NOTHING
+    record = {"plugin": "p", "time": moment, "level": 20, "stream": "log", "text": "hello"}
+    assert view.log_line(record, stamped=True).plain.endswith(f"{view.NOTHING}  p  hello")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -55,8 +55,8 @@ class Board:
         self.watchers = Subscriptions()
         self.store = Context(self.watchers, self._notify, lambda _: Limits(**limits), self.turns.append)
 
-    def _notify(self, watcher: Subscription, key: str, _: Raw) -> None:
-        self.notified.append((watcher.owner, key))
+    def _notify(self, watchers: Sequence[Subscription], key: str, _: Raw) -> None:
+        self.notified += [(watcher.owner, key) for watcher in watchers]
 
     def watch(self, owner: str, pattern: str, number: int = 1) -> Subscription:
         watcher = Subscription(owner, pattern, "f", None, number=number, board=True)  # type: ignore[arg-type]

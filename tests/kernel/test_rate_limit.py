@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import pytest
+
 from microkernel.errors import KernelError, PermissionDenied
 from microkernel.kernel.journal import Journal
 from microkernel.kernel.mailbox import Mailbox
@@ -127,3 +129,11 @@ def test_an_error_of_the_kernel_counts_as_a_refusal() -> None:
     plugin = Plugin()
     plugin.journal.refused(plugin, KernelError("MK0601", topic="x", reason="y"))  # type: ignore[arg-type]
     assert plugin.record.counts.refused == 1
+
+
+@pytest.mark.parametrize("time", [-1e308, -1.0, float("-inf"), float("nan"), 1e308, float("inf")])
+def test_the_time_of_a_line_is_one_that_a_calendar_has(time: float) -> None:
+    plugin = Plugin()
+    plugin.journal.logged(plugin, Log(20, "text", time))  # type: ignore[arg-type]
+    (line,) = plugin.record.logs
+    assert 0 <= line.time <= plugin.time.wall() + 1.0

@@ -6,7 +6,7 @@ A key belongs to the plugin that made it, and goes when its owner is unloaded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
@@ -37,8 +37,8 @@ _REMEMBERED = 4096
 _AT_ONCE = 32
 _LOOKED_AT = 512
 
-Notify = Callable[[Subscription, str, Raw], object]
-"""Tells a watcher: (its subscription, the key, the encoded {key, value, revision})."""
+Notify = Callable[[Sequence[Subscription], str, Raw], object]
+"""Tells watchers: (their subscriptions, the key, the encoded {key, value, revision})."""
 Work = Callable[[], object]
 
 
@@ -93,8 +93,9 @@ class Context:
         if expect is not None and expect != revision:
             raise RevisionConflict("MK0610", key=key, revision=revision, expect=expect)
         last = revision or max(self._floor, self._deleted.get(key, 0))
-        value = Value(data, last + 1, present.owner if present else owner)
-        self._charge(value.owner, key, len(data))
+        owner = present.owner if present else owner
+        self._charge(owner, key, len(data))
+        value = Value(data.copy(), last + 1, owner)  # by itself: the frame that it came in may be far larger
         self._deleted.pop(key, None)
         self._values[key] = value
         if present is None:
@@ -140,7 +141,7 @@ class Context:
         others in further turns, a few at a time."""
         if "*" not in watcher.pattern:
             if value := self._values.get(watcher.pattern):
-                self._notify(watcher, watcher.pattern, _news(watcher.pattern, value))
+                self._notify([watcher], watcher.pattern, _news(watcher.pattern, value))
             return
         greeting = _Greeting(_before(watcher.pattern))
         if self._advance(watcher, greeting):
@@ -168,18 +169,18 @@ class Context:
         covered = [key for key in looked_at if key not in greeting.reported and covers(watcher.pattern, key)]
         chosen = covered[:_AT_ONCE]
         for key in chosen:
-            self._notify(watcher, key, _news(key, self._values[key]))
+            self._notify([watcher], key, _news(key, self._values[key]))
         if len(looked_at) < _LOOKED_AT and len(chosen) == len(covered):
             return True
         greeting.last = chosen[-1] if len(chosen) < len(covered) else looked_at[-1]
         return False
 
     def _tell(self, key: str, value: Value) -> None:
-        news = _news(key, value)
-        for watcher in self._watchers.matches[key]:
-            if self._greetings:
-                self._note_reported(watcher, key)
-            self._notify(watcher, key, news)
+        watchers = self._watchers.matches[key]
+        for watcher in watchers if self._greetings else ():
+            self._note_reported(watcher, key)
+        if watchers:
+            self._notify(watchers, key, _news(key, value))
 
     def _note_reported(self, watcher: Subscription, key: str) -> None:
         waiting = self._greetings.get(watcher.owner)

@@ -123,7 +123,7 @@ class Journal:
         envelope = codec.decode(letter.envelope, messages.Envelope)
         dead = DeadLetter(
             id, subscription.owner, subscription.handler, envelope.topic, envelope.source, envelope.time,
-            letter.delivery, codec.plain_text(reason), bytes(envelope.data),
+            letter.delivery, codec.plain_text(reason), envelope.data,
             codec.plain_text(failure.traceback, _LONGEST_TRACE) if failure else "", letter.shares,
         )  # fmt: skip
         self.arriving[id] = dead
@@ -201,7 +201,7 @@ class Journal:
             text = _filled(text, message.fields)
         level = _KINDS.get(message.said, min(max(message.level, 0), _HIGHEST_LEVEL))
         now = self._clock.wall()
-        time = min(message.time, now + _AHEAD) if isfinite(message.time) else now
+        time = min(max(message.time, 0.0), now + _AHEAD) if isfinite(message.time) else now
         self._log_line(instance.record, LogRecord(instance.name, time, level, stream, text))
 
     def output(self, instance: Instance, stream: str, line: str) -> None:

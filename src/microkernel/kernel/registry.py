@@ -19,6 +19,7 @@ from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.ports import Found, Snapshot
 from microkernel.kernel.rate_limit import RateLimit
 from microkernel.kernel.subscriptions import Counts, Subscription
+from microkernel.wire.codec import Raw
 from microkernel.wire.messages import Method, Share
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PAST_KEPT = 8
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that was not handled, and why. ``data`` is the encoded payload."""
+    """An event that was not handled, and why. ``data`` is the encoded payload, shared by all dead letters of it."""
 
     id: int
     plugin: str
@@ -42,7 +43,7 @@ class DeadLetter:
     time: float
     delivery: int
     reason: str
-    data: bytes
+    data: bytes | Raw
     traceback: str = ""
     shares: tuple[Share, ...] = ()
 

@@ -22,6 +22,7 @@ from microkernel.errors import (
 )
 from microkernel.kernel.bus import Bus
 from microkernel.kernel.gathering import Answer, Gathering
+from microkernel.kernel.kept import weight
 from microkernel.kernel.letters import CallLetter, EventLetter, Letter
 from microkernel.kernel.lifecycle import WAITING
 from microkernel.kernel.ports import Clock, Lane, Reactor
@@ -184,7 +185,9 @@ class Router:
     def _add(self, pending: PendingCall) -> None:
         self._pending[pending.id] = pending
         asked = pending.asked
-        size = len(asked.args) + len(asked.kwargs)
+        size = len(asked.args) + len(asked.kwargs) + len(asked.target)
+        if len(asked.chain) > _FEW_NAMES:
+            size += weight(*asked.chain)
         if asked.shares:
             size += sum(len(share.data) for share in asked.shares)
         pending.target.incoming.add(pending.id, pending, size)
@@ -240,6 +243,10 @@ class Router:
 
     def _capacity_of(self, name: str) -> int:
         return self._registry.get(name).manifest.concurrency if name in self._registry else 1
+
+
+_FEW_NAMES = 16
+"""Plugins in a call's chain that take no room of their own: they fit its place."""
 
 
 def _pass(target: Record, letter: CallLetter) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
 from microkernel.errors import PayloadTooLarge
@@ -48,6 +48,9 @@ class Subscribing:
     def expose(self, instance: Instance, method: Method) -> None:
         """Raises PayloadTooLarge."""
         charge(instance, method)
+        method = Method(
+            method.name, method.signature, method.doc, method.schema.copy(), method.returns
+        )  # not its frame
         if self._is_staged(instance):
             instance.staged.methods.append(method)
         else:
@@ -107,12 +110,13 @@ class Subscribing:
             self._remove(record, key)
         record.methods = {}
 
-    def notify(self, watcher: Subscription, key: str, news: Raw) -> None:
-        """Tell a watcher of a key: an event like any other, to it alone."""
+    def notify(self, watchers: Iterable[Subscription], key: str, news: Raw) -> None:
+        """Tell watchers of a key: one event, like any other, which they share."""
         envelope = self.bus.envelope("kernel", key, news)
-        letter = EventLetter(watcher, key, envelope, len(envelope))
-        if not self.bus.offer(letter, "kernel"):
-            self.bus.reject(letter)  # the board does not wait for room
+        for watcher in watchers:
+            letter = EventLetter(watcher, key, envelope, len(envelope))
+            if not self.bus.offer(letter, "kernel"):
+                self.bus.reject(letter)  # the board does not wait for room
 
     def _greet(self, subscription: Subscription) -> None:
         if subscription.board:
@@ -147,7 +151,7 @@ def charge(instance: Instance, registration: Handler | Method) -> None:
         schema = len(registration.schema)
         if schema > MAX_SCHEMA:
             raise PayloadTooLarge("MK0603", size=schema, limit=MAX_SCHEMA)
-        text = weight(registration.name, registration.signature, registration.doc)
+        text = weight(registration.name, registration.signature, registration.doc, registration.returns)
         _charge(instance, registration.name, EACH + text + schema * _SCHEMA)
 
 

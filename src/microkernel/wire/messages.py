@@ -16,6 +16,8 @@ from microkernel.wire.codec import MOST_ATTACHED, Meta, Raw, Struct
 # What a worker sends is hostile: an empty list is one byte in a frame and fifty in memory. So every collection has a
 # bound, which is checked before its items are decoded, and what has items of any kind stays encoded (Raw).
 MAX_CHAIN = 1024
+MAX_NAME = 256
+"""Characters of a plugin's name in a chain."""
 MAX_FIELDS = 64
 MAX_FIELD_ITEMS = 1024
 MAX_HANDLERS = MAX_METHODS = 16 * 1024
@@ -24,7 +26,8 @@ MAX_SECRETS = 1024
 MAX_SCHEMA = 256 * 1024
 """Bytes of one method's JSON schema."""
 
-Chain = Annotated[list[str], Meta(max_length=MAX_CHAIN)]
+Chain = Annotated[list[Annotated[str, Meta(max_length=MAX_NAME)]], Meta(max_length=MAX_CHAIN)]
+Hops = Annotated[list[str], Meta(max_length=MAX_CHAIN)]
 Numbers = Annotated[list[int], Meta(max_length=MAX_IN_FLIGHT)]
 Scalar = None | bool | int | float | str
 Fields = Annotated[
@@ -47,7 +50,7 @@ class Failure(Struct, array_like=True, frozen=True):
     message: str = ""
     traceback: str = ""
     where: str = ""
-    hops: Chain = []
+    hops: Hops = []
 
 
 class Handler(Struct, array_like=True, frozen=True):

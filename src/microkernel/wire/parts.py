@@ -74,11 +74,29 @@ def _assemble(body: bytes, parts: Sequence[tuple[int, int, int]]) -> messages.Me
         is_payload = not most and not most_values and end - start > _SMALL
         pieces.append(_NIL if is_payload else body[start:end])
         if is_payload:
-            payloads.append((name, Raw(memoryview(body)[start:end])))
-    message = _decoder()(b"".join(pieces))
+            is_most = 2 * (end - start) >= len(body)
+            payloads.append((name, Raw(memoryview(body)[start:end] if is_most else body[start:end])))
+    rest = b"".join(pieces)
+    message = detached(_decoder()(rest), len(rest))
     for name, payload in payloads:
         setattr(message, name, payload)
     return message
+
+
+def detached(message: messages.Message, size: int) -> messages.Message:
+    """The message, of a body of so many bytes. A payload refers to the whole body: what the kernel may keep, and is the
+    smaller part of it, is copied."""
+    for name in _KEPT.get(type(message), ()):
+        payload = getattr(message, name)
+        if 2 * len(payload) < size:
+            setattr(message, name, payload.copy())
+    return message
+
+
+_KEPT: Mapping[type, Sequence[str]] = {
+    messages.Call: ("args", "kwargs"), messages.Reply: ("value",), messages.Data: ("value",),
+    messages.Exported: ("state",),
+}  # fmt: skip
 
 
 @cache

@@ -12,7 +12,8 @@ from microkernel.errors import ProtocolError
 from microkernel.wire import frames, messages
 from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
 from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Reply
-from microkernel.wire.parts import WHOLE, take_apart
+from microkernel.wire.parts import WHOLE, detached, take_apart
+from microkernel.wire.places import PLACE
 from microkernel.wire.texts import valid_texts
 
 _decode = decoder_for(list[messages.Any_])
@@ -70,8 +71,9 @@ class Session:
         try:
             bodies = self._reader.feed(data)
             if len(bodies) == 1 and len(bodies[0]) <= WHOLE:  # nearly always
-                received: list[Message] = _decode(bodies[0])
-                return received
+                body = bodies[0]
+                received: list[Message] = _decode(body)
+                return received if len(body) <= PLACE else [detached(each, len(body)) for each in received]
         except ProtocolError as error:
             self._closed = error.text
             raise
@@ -81,7 +83,10 @@ class Session:
 
     def _one_by_one(self, body: bytes) -> Iterator[Message | None]:
         try:
-            yield from take_apart(body) if len(body) > WHOLE else _decode(body)
+            if len(body) > WHOLE:
+                yield from take_apart(body)
+            else:
+                yield from (detached(each, len(body)) for each in _decode(body))
         except ProtocolError as error:
             self._closed = error.text
             raise

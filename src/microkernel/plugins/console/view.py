@@ -144,7 +144,11 @@ def value_text(value: Any) -> str:
 
 
 def clock(moment: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(moment))
+    """The time of day; a dash for a moment that this machine's calendar does not have."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(moment))
+    except (OverflowError, OSError, ValueError):
+        return NOTHING
 
 
 def state(info: Mapping[str, Any], tongue: Tongue) -> Text:
