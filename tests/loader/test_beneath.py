@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -251,3 +252,79 @@ def test_the_auditor_reads_nothing_outside(folder: Path, secret: Path) -> None:
     report = audit(find(str(folder)), [], set(), lambda _pattern, _topic: False)
     assert "AKIA" not in repr(report)
     assert [finding.id for finding in report.findings] == ["MK0804"]
+
+
+# What takes long to follow
+
+
+def deep(folder: Path, depth: int) -> None:
+    """By descriptors: the whole path may be longer than the system takes."""
+    handle = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=handle)
+        handle, outer = os.open("d", os.O_RDONLY, dir_fd=handle), handle
+        os.close(outer)
+    os.close(handle)
+
+
+def too_much(folder: Path, level: Level = "sandbox") -> str:
+    with pytest.raises(PluginLoadError, match="MK0140") as caught:
+        snapshot(find(str(folder)), (), level=level)
+    return str(caught.value.fields["what"])
+
+
+@pytest.mark.parametrize("level", ["process", "sandbox"])
+def test_a_folder_may_be_so_deep_and_no_deeper(folder: Path, level: Level) -> None:
+    deep(folder, beneath.MOST_DEPTH)
+    assert snapshot(find(str(folder)), (), level=level).sources
+    (folder / Path(*"d" * 64) / "d").mkdir()
+    assert too_much(folder, level) == "folders inside one another"
+
+
+def test_a_path_may_be_so_long(folder: Path) -> None:
+    (folder / Path(*["n" * 200] * 6)).mkdir(parents=True)
+    assert too_much(folder) == "bytes in a path"
+
+
+@pytest.mark.parametrize(
+    ("target", "what"), [("./" * 600, "bytes"), ("sub/../" * 65 + "sub", "parts"), ("/" + "x" * 1100, "bytes")]
+)
+@pytest.mark.parametrize("place", ["", ".hidden"])
+def test_a_link_may_be_so_long(folder: Path, target: str, what: str, place: str) -> None:
+    (folder / place).mkdir(exist_ok=True)
+    (folder / place / "link").symlink_to(target)
+    assert too_much(folder, "process") == f"{what} in the target of a link"
+
+
+def test_links_that_lead_through_each_other_are_counted_as_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beneath, "MOST_STEPS", 5_000)
+    (folder / "l0").symlink_to("sub/inner.py")
+    for number in range(1, 39):
+        (folder / f"l{number}").symlink_to("sub/../" * 30 + f"l{number - 1}")
+    assert too_much(folder) == "steps along its paths and links"
+
+
+def test_files_beside_each_other_take_a_step_each(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = folder / Path(*"d" * 50)
+    far.mkdir(parents=True)
+    for number in range(200):
+        (far / f"{number}.txt").touch()
+    monkeypatch.setattr(beneath, "MOST_STEPS", 1_000)
+    assert len(snapshot(find(str(folder)), (), level="sandbox").files) == 202
+
+
+def test_links_that_leave_are_few(folder: Path, secret: Path) -> None:
+    (folder / "many").mkdir()
+    for number in range(1_100):
+        (folder / "many" / f"l{number}").symlink_to(secret)
+    assert too_much(folder, "process") == "steps along its paths and links"
+
+
+def test_a_deep_folder_behind_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    deep(tmp_path / "outside", 1_200)
+    (folder / "out").symlink_to(tmp_path / "outside")
+    try:
+        assert too_much(folder, "process") == "folders inside one another"
+    finally:
+        subprocess.run(["rm", "-r", str(tmp_path / "outside")], check=True)  # Python 3.11 cannot remove it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 from microkernel.plugins.watcher.files import Contents, survey
@@ -80,3 +81,18 @@ def test_a_file_that_is_gone_for_a_moment_is_not_gone(tmp_path: Path) -> None:
     suspects.add([path])
     suspects.judge(1.0)
     assert suspects.judge(1.3).gone == {path}
+
+
+def test_a_folder_however_deep_is_surveyed(tmp_path: Path) -> None:
+    write(tmp_path / "p" / "__init__.py")
+    handle = os.open(tmp_path / "p", os.O_RDONLY)
+    for _ in range(1_200):  # by descriptors: the whole path is longer than the system takes
+        os.mkdir("d", dir_fd=handle)
+        handle, outer = os.open("d", os.O_RDONLY, dir_fd=handle), handle
+        os.close(outer)
+    os.close(handle)
+    try:
+        for found in (survey([str(tmp_path)], ()), survey([], [str(tmp_path / "p")])):
+            assert len([path for path in found.folders if path.startswith(f"{tmp_path}/p")]) == 65
+    finally:
+        subprocess.run(["rm", "-r", str(tmp_path / "p")], check=True)  # Python 3.11 cannot remove it

@@ -5,6 +5,9 @@ walked from one open folder to the next, and no system call follows a link: link
 as they stay below the folder. What ``openat2`` does with ``RESOLVE_BENEATH`` is done without it, since sandboxes of
 containers often refuse that call. There is no moment between a check and its use: what is read is what was opened.
 
+What is followed is bounded, since each step costs a system call: the depth of the folder, the length of its paths and
+of the targets of its links, and the number of steps in all.
+
 The folder itself is opened by its path, links included: the operator has put it where it is. Hard links are not told
 from files: to make one, its author must have been able to read the file. Devices and pipes are not opened.
 """
@@ -14,15 +17,28 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import BufferedReader
+from itertools import takewhile
 from types import TracebackType
 from typing import NamedTuple
+
+from microkernel.errors import PluginLoadError
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # As many as Linux follows in one path.
 _MOST_LINKS = 40
+# Folders inside one another, below the root.
+MOST_DEPTH = 64
+# Bytes of a path below the root, and of a link's target; parts of a target.
+MOST_PATH = 1_024
+MOST_PARTS = 128
+# Of one Beneath: parts of paths and of targets that were looked up.
+MOST_STEPS = 200_000
+# What a link that leaves counts for: how long the system follows it is not known here.
+_STEPS_OUTSIDE = 200
 
 
 class LinkLeaves(OSError):
@@ -55,14 +71,14 @@ class Beneath:
     """A folder from which files are opened, by relative POSIX paths. A context manager.
 
     ``follows``: a file behind a link that leaves is opened all the same. ``leaving`` has the links that were found to
-    leave, with where they point.
+    leave, with where they point. Raises PluginLoadError MK0140, in all that it does, for what takes too many steps.
     """
 
     def __init__(self, root: str, *, follows: bool = False) -> None:
         self.root = root
         self.follows = follows
         self.leaving: dict[str, str] = {}
-        self._fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._way = _Way(root, os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def __enter__(self) -> Beneath:
         return self
@@ -70,30 +86,23 @@ class Beneath:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._fd)
+        self._way.close()
 
     def open(self, name: str) -> BufferedReader:
         """Open a regular file. Raises OSError; LinkLeaves for one outside, unless such links are followed."""
-        walk = _Walk(self.root, self._fd, name)
         try:
-            folder = walk.enter()
-            return _regular(os.open(walk.last, _FILE, dir_fd=folder))
+            folder, last = self._way.enter(name)
+            return _regular(os.open(last, _FILE, dir_fd=folder))
         except LinkLeaves as left:
             self.leaving[name] = left.target
             if not self.follows:
                 raise
             return open_regular(os.path.join(self.root, name))
-        finally:
-            walk.close()
 
     def stat(self, name: str) -> os.stat_result:
         """Of what a path leads to. Raises OSError; LinkLeaves, also if such links are followed."""
-        walk = _Walk(self.root, self._fd, name)
-        try:
-            folder = walk.enter()
-            return os.stat(walk.last, dir_fd=folder, follow_symlinks=False)
-        finally:
-            walk.close()
+        folder, last = self._way.enter(name)
+        return os.stat(last, dir_fd=folder, follow_symlinks=False)
 
     def leads_out(self, name: str) -> str:
         """Where a link points that leaves the folder; empty for what stays, whether there is anything or not."""
@@ -118,17 +127,13 @@ class Beneath:
 
     def _listed(self, path: str) -> Folder | None:
         """None for a folder that has just gone."""
-        walk = _Walk(self.root, self._fd, f"{path}/.")
+        self._check_path(path)
         try:
-            handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=walk.enter())
+            here, _ = self._way.enter(f"{path}/.")
+            handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
             try:
                 with os.scandir(handle) as entries:
-                    found = Folder(path, [], [], [])
-                    for entry in entries:
-                        (found.folders if _is_folder(entry) else found.others).append(entry.name)
-                        if entry.is_symlink():
-                            found.links.append(entry.name)
-                    return found
+                    return self._sorted_out(path, entries, handle)
             finally:
                 os.close(handle)
         except FileNotFoundError:
@@ -136,47 +141,107 @@ class Beneath:
         except OSError as error:
             error.filename = os.path.join(self.root, path)
             raise
-        finally:
-            walk.close()
+
+    def _check_path(self, path: str) -> None:
+        if path.count("/") >= MOST_DEPTH:
+            raise too_much(self.root, "folders inside one another", MOST_DEPTH)
+        if len(os.fsencode(path)) > MOST_PATH:
+            raise too_much(self.root, "bytes in a path", MOST_PATH)
+
+    def _sorted_out(self, path: str, entries: Iterable[os.DirEntry[str]], handle: int) -> Folder:
+        """No link is followed by the system here, before it is known to be short."""
+        found = Folder(path, [], [], [])
+        for entry in entries:
+            if entry.is_symlink():
+                found.links.append(entry.name)
+                with suppress(OSError):  # it has gone, or is something else now
+                    self._way.check_target(os.readlink(entry.name, dir_fd=handle))
+                is_folder = self._leads_to_folder(f"{path}/{entry.name}".lstrip("/"))
+            else:
+                is_folder = _is_folder(entry)
+            (found.folders if is_folder else found.others).append(entry.name)
+        return found
+
+    def _leads_to_folder(self, link: str) -> bool:
+        try:
+            return stat.S_ISDIR(self.stat(link).st_mode)
+        except LinkLeaves:
+            self._way.count(_STEPS_OUTSIDE)
+            return self.follows and os.path.isdir(os.path.join(self.root, link))
+        except OSError:
+            return False
+
+
+def too_much(root: str, what: str, most: int) -> PluginLoadError:
+    from microkernel.loader.files import shown  # which opens files with this module
+
+    return PluginLoadError("MK0140", path=shown(root), what=what, most=most)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.is_dir()
+        return entry.is_dir(follow_symlinks=False)
     except OSError:
         return False
 
 
-class _Walk:
-    """The way to one path: ``enter`` gives the descriptor of the folder that it ends in, and ``last`` is its name
-    there."""
+class _Way:
+    """The open folders from the root to where the last path ended: the next path, which is often beside it, goes on
+    from where both part."""
 
-    def __init__(self, root: str, handle: int, name: str) -> None:
+    def __init__(self, root: str, handle: int) -> None:
         self._root = root
-        self._name = name
         self._handles = [handle]
-        self._left = name.split("/")[::-1]
+        # Names of the open folders below the root: no links, which were followed.
+        self._parts: list[str] = []
+        self._steps = 0
+        self._name = ""
+        self._left: list[str] = []
         self._links = 0
         self._target = ".."
-        self.last = "."
+        self._last = "."
 
-    def enter(self) -> int:
+    def enter(self, name: str) -> tuple[int, str]:
+        """The descriptor of the folder that a path ends in, and its name there."""
+        self._name, self._links, self._target, self._last = name, 0, "..", "."
+        parts = name.split("/")
+        shared = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(self._parts, parts[:-1], strict=False)))
+        self._close_below(shared)
+        self._left = parts[shared:][::-1]
         while self._left:
+            self.count(1)
             part = self._left.pop()
             if part == "..":
                 self._go_up()
             elif part not in ("", "."):
                 self._go_on(part)
-        return self._handles[-1]
+        return self._handles[-1], self._last
+
+    def count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MOST_STEPS:
+            raise too_much(self._root, "steps along its paths and links", MOST_STEPS)
+
+    def check_target(self, target: str) -> None:
+        """Raises PluginLoadError MK0140 for the target of a link that is too long."""
+        if len(os.fsencode(target)) > MOST_PATH:
+            raise too_much(self._root, "bytes in the target of a link", MOST_PATH)
+        if target.count("/") >= MOST_PARTS:
+            raise too_much(self._root, "parts in the target of a link", MOST_PARTS)
 
     def close(self) -> None:
-        while len(self._handles) > 1:
+        self._close_below(0)
+        os.close(self._handles.pop())
+
+    def _close_below(self, depth: int) -> None:
+        del self._parts[depth:]
+        while len(self._handles) > depth + 1:
             os.close(self._handles.pop())
 
     def _go_up(self) -> None:
-        if len(self._handles) == 1:
+        if not self._parts:
             raise LinkLeaves(self._name, self._target)
-        os.close(self._handles.pop())
+        self._close_below(len(self._parts) - 1)
 
     def _go_on(self, part: str) -> None:
         here = self._handles[-1]
@@ -184,18 +249,22 @@ class _Walk:
         if stat.S_ISLNK(mode):
             self._follow(os.readlink(part, dir_fd=here))
         elif any(self._left):
+            if len(self._parts) == MOST_DEPTH:
+                raise too_much(self._root, "folders inside one another", MOST_DEPTH)
             self._handles.append(os.open(part, _FOLDER, dir_fd=here))
+            self._parts.append(part)
         else:
-            self.last = part
+            self._last = part
 
     def _follow(self, target: str) -> None:
         self._links += 1
         self._target = target
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        self.check_target(target)
         if target.startswith("/"):
             target = self._from_root(target)
-            self.close()
+            self._close_below(0)
         self._left += target.split("/")[::-1]
 
     def _from_root(self, target: str) -> str:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 
 from microkernel.errors import PluginLoadError
-from microkernel.loader.beneath import Beneath, Folder
+from microkernel.loader.beneath import MOST_DEPTH, Beneath, Folder, too_much
 from microkernel.loader.files import shown
 
 _MOST = 5_000
 """Files and folders behind all links: more is not a package of modules."""
+_MOST_NESTED = 40
+"""Links to folders in which there is the next such link."""
 _ENVIRONMENT = "pyvenv.cfg"
 """A virtual environment has links to the interpreter that made it."""
 
@@ -41,10 +44,10 @@ def linked_sources(tree: Beneath, folders: Sequence[Folder]) -> list[str]:
     found: list[str] = []
     for folder in folders:
         if all(part.isidentifier() for part in folder.path.split("/") if part):
-            above = (os.path.realpath(os.path.join(tree.root, folder.path)),)
-            for name in sorted(folder.folders):
-                if name in folder.links and name.isidentifier():
-                    found.extend(_sources_behind(tree, _join(folder.path, name), above, seen))
+            names = sorted(name for name in {*folder.folders}.intersection(folder.links) if name.isidentifier())
+            above = (os.path.realpath(os.path.join(tree.root, folder.path)),) if names else ()
+            for name in names:
+                found.extend(_sources_behind(tree, _join(folder.path, name), above, seen))
     return found
 
 
@@ -54,7 +57,9 @@ def _sources_behind(tree: Beneath, link: str, above: tuple[str, ...], seen: Iter
     path = os.path.join(tree.root, link)
     if any(_is_in(each, os.path.realpath(path)) for each in above) or (not tree.follows and tree.leads_out(link)):
         return
-    for parent, folders, names in os.walk(path):
+    if len(above) > _MOST_NESTED:
+        raise too_much(tree.root, "links inside one another", _MOST_NESTED)
+    for parent, folders, names in _walk(path, tree.root):
         if any(next(seen) >= _MOST for _ in (parent, *folders, *names)):
             raise PluginLoadError("MK0102", path=shown(path), reason=f"the links lead to more than {_MOST} files")
         inside = _join(link, "" if parent == path else os.path.relpath(parent, path))
@@ -65,9 +70,38 @@ def _sources_behind(tree: Beneath, link: str, above: tuple[str, ...], seen: Iter
         yield from (_join(inside, name) for name in sorted(names) if name.endswith(".py") and name[:-3].isidentifier())
 
 
+def _walk(path: str, root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk``, which in Python 3.11 calls itself for each depth, with a bound."""
+    pending = [(path, 0)]
+    while pending:
+        parent, depth = pending.pop()
+        if depth > MOST_DEPTH:
+            raise too_much(root, "folders inside one another", MOST_DEPTH)
+        folders, names = _entries(parent)
+        yield parent, folders, names
+        inner = (os.path.join(parent, name) for name in reversed(folders))
+        pending += [(each, depth + 1) for each in inner if not os.path.islink(each)]
+
+
+def _entries(folder: str) -> tuple[list[str], list[str]]:
+    """Folders and other entries; nothing of a folder that cannot be read."""
+    found: tuple[list[str], list[str]] = [], []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found[0 if _is_folder(entry) else 1].append(entry.name)
+    return found
+
+
 def _join(*parts: str) -> str:
     return "/".join(part for part in parts if part).replace(os.sep, "/")
 
 
 def _is_in(path: str, folder: str) -> bool:
     return os.path.commonpath((path, folder)) == folder
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -16,6 +16,10 @@ Look = Literal["same", "changed", "doubtful", "gone"]
 _LARGE = 8 << 20
 """Bytes above which a file is not read: its size and time have to do."""
 
+# As of the loader.
+_DEEPEST = 64
+_MOST_FOLDERS = 20_000
+
 Stamp = tuple[int, int, int, int]
 
 
@@ -89,9 +93,26 @@ def _nearest(folder: str) -> str:
 
 
 def _tree(folder: str) -> Iterator[str]:
-    for parent, folders, _ in os.walk(folder):
-        folders[:] = [name for name in folders if not is_noisy_folder(name)]
-        yield parent
+    """The folder and those in it, as deep and as many as a plugin may have: the loader refuses what has more. Not by
+    ``os.walk``, which in Python 3.11 calls itself for each depth."""
+    pending = [(folder, 0)]
+    for _ in range(_MOST_FOLDERS):
+        if not pending:
+            return
+        path, depth = pending.pop()
+        yield path
+        if depth < _DEEPEST:
+            pending += [(each, depth + 1) for each in _inner(path)]
+
+
+def _inner(folder: str) -> list[str]:
+    """No links; nothing of a folder that cannot be read, or has just gone."""
+    try:
+        with os.scandir(folder) as entries:
+            inner = [each for each in entries if not is_noisy_folder(each.name) and each.is_dir(follow_symlinks=False)]
+            return [each.path for each in inner]
+    except OSError:
+        return []
 
 
 def _folders(folder: str) -> Iterator[str]:
