@@ -103,6 +103,21 @@ OF_RULES = {
         "These, kinds, errors and who is at the other end. Not `SO_PEERPIDFD`, a handle of the kernel's process, nor "
         "`TCP_ZEROCOPY_RECEIVE`, which maps memory.",
         "上述选项，以及种类、错误、对端是谁。不许 `SO_PEERPIDFD`（核心进程的句柄），也不许会映射内存的 `TCP_ZEROCOPY_RECEIVE`。"),
+    "clock_gettime": Text(
+        "The clocks that have a fixed number, with its own processor time. Other numbers tell the processor time of any "
+        "process.",
+        "编号固定的时钟，其中有自己的处理器时间。其他编号可以读到任何进程的处理器时间。"),
+    "clock_getres": Text("As `clock_gettime`.", "同 `clock_gettime`。"),
+    "clock_nanosleep": Text("As `clock_gettime`.", "同 `clock_gettime`。"),
+    "timer_create": Text("As `clock_gettime`.", "同 `clock_gettime`。"),
+    "sched_getaffinity": Text(
+        "Of the calling thread and of the first one. `ENOSYS` for others: the C library then goes on without it.",
+        "只能问调用的线程和首个线程。对其他线程回答 `ENOSYS`：C 库会略过它继续。"),
+    "sched_getparam": Text("Of the calling thread and of the first one.", "只能问调用的线程和首个线程。"),
+    "sched_getscheduler": Text("Of the calling thread and of the first one.", "只能问调用的线程和首个线程。"),
+    "getpgid": Text("Of itself.", "只能问自己。"),
+    "getsid": Text("Of itself.", "只能问自己。"),
+    "getpriority": Text("Of the calling thread and of the first one.", "只能问调用的线程和首个线程。"),
 }  # fmt: skip
 OF_ANSWERED = {
     errno.ENOSYS: Text(

@@ -6,11 +6,12 @@ import mmap
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from microkernel.hosts._disk_usage import Measuring, measure_disk
+from microkernel.hosts._disk_usage import Measuring, TooMany, free_space, growth, measure_disk
 from microkernel.hosts._protections import protections_of, threads_over
 from microkernel.wire.messages import Confined
 
@@ -77,6 +78,61 @@ def test_a_file_without_a_name_counts_that_only_another_thread_has_open(tmp_path
     finally:
         measured_now.set()
         thread.join()
+
+
+def test_a_removed_folder_counts_while_it_is_open(tmp_path: Path) -> None:
+    """Its entries are gone, and the blocks that held their names are not."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"{number}{'x' * 200}").touch()
+    for file in folder.iterdir():
+        file.unlink()
+    before = used(tmp_path / "none")
+    with closing_descriptor(os.open(folder, os.O_RDONLY)) as held:
+        takes = os.fstat(held).st_blocks * 512
+        if not takes:
+            pytest.skip("a folder takes no blocks in this file system")
+        folder.rmdir()
+        assert used(tmp_path / "none") - before == takes
+
+
+@contextmanager
+def closing_descriptor(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def test_more_entries_than_the_bound_are_refused_before_all_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microkernel.hosts._disk_usage.MOST_ENTRIES", 100)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for number in range(49):
+            (tmp_path / folder / str(number)).touch()
+    assert used(tmp_path) > 0
+    (tmp_path / "one more").touch()
+    with pytest.raises(TooMany, match="over its bound: more than 100 files and folders"):
+        used(tmp_path)
+
+
+def test_more_mappings_than_the_bound_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microkernel.hosts._disk_usage.MOST_MAPPINGS", 5)
+    with pytest.raises(TooMany, match="over its bound: more than 5 mappings of memory"):
+        used(tmp_path)
+
+
+def test_growth_is_what_file_systems_lost_and_none_makes_up_for_another() -> None:
+    assert growth([100, 50], [70, 90]) == 30
+    assert growth([], [70]) == 0
+
+
+def test_free_space_is_told_for_folders_that_are_there(tmp_path: Path) -> None:
+    assert free_space([str(tmp_path)])[0] > 0
+    assert free_space([str(tmp_path / "none")]) == [0]
 
 
 def _unshare_descriptors() -> None:

@@ -82,6 +82,29 @@ def test_a_look_that_takes_long_comes_round_less_often(clock: Clock, monitor: Us
     assert all(5.0 <= gap <= 5.2 for gap in gaps)  # 50 times its 0.1 s
 
 
+def test_a_glance_comes_round_every_second_whatever_it_and_a_look_cost(clock: Clock, monitor: UsageMonitor) -> None:
+    glances: list[float] = []
+    monitor.add("files", look_of(clock, 4_000, 0.001, lambda: None), _unexpected)
+    monitor.add("memory", look_of(clock, 50, 0.001, lambda: glances.append(clock.now)), _unexpected, glance=True)
+    while clock.now < 20.0:
+        clock.wait(monitor.turn())
+    gaps = [after - before for before, after in pairwise(glances)]
+    assert len(glances) >= 15
+    assert max(gaps) < 1.3
+
+
+def test_a_look_can_be_brought_forward(clock: Clock, monitor: UsageMonitor) -> None:
+    looks: list[float] = []
+    monitor.add("slow", look_of(clock, 100, 0.001, lambda: looks.append(clock.now)), _unexpected)
+    while not looks:
+        clock.wait(min(monitor.turn(), 0.5))
+    monitor.hasten("slow")
+    monitor.hasten("one that has gone")
+    while len(looks) < 2:
+        clock.wait(monitor.turn())
+    assert looks[1] - looks[0] < 1.0  # else 5 s
+
+
 def test_a_look_that_raises_ends_that_worker_and_no_other_look(clock: Clock, monitor: UsageMonitor) -> None:
     looks: list[float] = []
     failures: list[Exception] = []

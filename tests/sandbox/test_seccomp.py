@@ -127,6 +127,9 @@ def test_these_are_refused(machine: Machine, name: str) -> None:
 
 
 THREAD = 0x3D0F00
+CLOCK_CALLS = ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create")
+OF_ANOTHER = (~(PID + 1)) << 3 | 2  # the processor time of a process, as clock_getcpuclockid makes it
+OF_A_PROCESS = ("sched_getparam", "sched_getscheduler", "getsid")
 CASES: list[tuple[str, tuple[int, ...], str | int]] = [
     ("clone", (THREAD,), ALLOW),
     ("clone", (THREAD & ~0x10000,), errno.EPERM),
@@ -233,6 +236,18 @@ CASES: list[tuple[str, tuple[int, ...], str | int]] = [
     ("setpriority", (0, 0, 19), ALLOW),
     ("setpriority", (2, 0, 19), errno.EPERM),
     ("getxattr", (), errno.ENOTSUP),
+    *((call, (clock,), ALLOW) for call in CLOCK_CALLS for clock in range(12)),
+    *((call, (clock,), errno.EPERM) for call in CLOCK_CALLS for clock in (12, 16, OF_ANOTHER, OF_ANOTHER | 4, -6)),
+    *((call, (who,), ALLOW) for call in OF_A_PROCESS for who in (0, PID)),
+    *((call, (who,), errno.EPERM) for call in OF_A_PROCESS for who in (1, PID + 1, -1)),
+    ("sched_getaffinity", (0,), ALLOW),
+    ("sched_getaffinity", (PID,), ALLOW),
+    ("sched_getaffinity", (PID + 1,), errno.ENOSYS),
+    ("getpriority", (0, 0), ALLOW),
+    ("getpriority", (0, PID), ALLOW),
+    ("getpriority", (0, 1), errno.EPERM),
+    ("getpriority", (1, 0), errno.EPERM),
+    ("getpriority", (2, 0), errno.EPERM),
 ]
 
 
@@ -259,6 +274,35 @@ def test_the_program_is_one_the_kernel_takes(machine: Machine) -> None:
     for place, (operation, if_true, if_false, _) in enumerate(instructions):
         assert operation in (LOAD, AND, EQUAL, AT_LEAST, RETURN)
         assert place + 1 + max(if_true, if_false) < len(instructions) or operation == RETURN
+
+
+_OF_A_THREAD = """
+import ctypes, os, threading, time
+from microkernel.worker import seccomp
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+seccomp.install(seccomp.Filter(seccomp.machine()))
+libc.pthread_self.restype = ctypes.c_void_p
+def ask():
+    attributes = ctypes.create_string_buffer(256)
+    print(libc.pthread_getattr_np(ctypes.c_void_p(libc.pthread_self()), attributes), time.thread_time_ns() > 0,
+          time.process_time_ns() > 0, len(os.sched_getaffinity(0)) > 0, flush=True)
+    for other in ((~os.getppid()) << 3) | 2, ((~1) << 3) | 6:
+        try:
+            print(time.clock_gettime_ns(other), flush=True)
+        except PermissionError:
+            print("refused", flush=True)
+thread = threading.Thread(target=ask)
+thread.start()
+thread.join()
+os._exit(0)
+"""
+
+
+def test_a_thread_knows_its_own_stack_and_clocks_and_those_of_no_other_process() -> None:
+    """Libraries ask for the stack; for it the C library asks for the thread's processors by its number."""
+    done = subprocess.run([sys.executable, "-c", _OF_A_THREAD], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["0 True True True", "refused", "refused"], done.stderr
 
 
 # The page that is written from these tables

@@ -10,7 +10,7 @@ from typing import Any
 from microkernel.errors import ProtocolError, shortage_in
 from microkernel.hosts._broker import Broker
 from microkernel.hosts._cgroup_layout import OF_SYSTEM
-from microkernel.hosts._disk_usage import is_in_memory, measure_disk
+from microkernel.hosts._disk_usage import TooMany, free_space, growth, is_in_memory, measure_disk
 from microkernel.hosts._file_attributes import FileAttributes
 from microkernel.hosts._lock_usage import MOST, count_locks
 from microkernel.hosts._protections import memory_over, protections_of, threads_over
@@ -75,6 +75,9 @@ class ConfinedPlace(WorkerPlace):
         self._stays_closed = partial(stays_closed, spec.load.name)
         self._confined = Confined()
         self._sentence = ""
+        self._space: list[int] = []
+        self._room = 0
+        """What was free when the last look at its files began, and how much of it may go before the next one."""
         self._measured: tuple[float, Mapping[str, Any]] = (-_RECENT, {})
         """When it was measured last, and what."""
         frames = spec.limits.get("frames", 0)
@@ -135,7 +138,8 @@ class ConfinedPlace(WorkerPlace):
             for path, reason in message.closed.items():
                 self._stays_closed(path, reason)
             try:
-                self._usage.add(self, self._look, self._look_failed)
+                self._usage.add((self, "memory"), self._glance, self._look_failed, glance=True)
+                self._usage.add((self, "files"), self._look, self._look_failed)
             except RuntimeError as error:  # no thread is left to measure it
                 self._sentence = shortage_in(error) or str(error)
                 self.kill()
@@ -144,21 +148,33 @@ class ConfinedPlace(WorkerPlace):
                 each.open()
             super()._begin_talk()
 
-    def _look(self) -> Look:
-        """On the monitor's thread."""
+    def _glance(self) -> Look:
+        """On the monitor's thread, every second, however many files there are."""
         pid = self._pid
         if pid is None or self._closed:
             return
         self._sentence = self._sentence or threads_over(pid, int(self._limits["threads"]))
         self._sentence = self._sentence or memory_over(pid, int(self._limits["memory"]) + self._overhead)
         yield
-        self._measured = (time.monotonic(), self._measure())
-        prepare()
-        yield
         self._sentence = self._sentence or (yield from _over_locks(pid))
+        if self._sentence:
+            self.kill()
+        elif growth(self._space, free_space(self._folders)) > self._room:
+            self._space = []
+            self._usage.hasten((self, "files"))
+
+    def _look(self) -> Look:
+        """On the monitor's thread, less often with many files: unless there is less free space than there was."""
+        pid = self._pid
+        if pid is None or self._closed:
+            return
         self._sentence = self._sentence or (yield from self._over_disk(pid))
         if self._sentence:
             self.kill()
+            return
+        yield
+        self._measured = (time.monotonic(), self._measure())
+        prepare()
 
     def _look_failed(self, error: Exception) -> None:
         """What cannot be measured cannot be held to its limits. What is read is the worker's doing, so it ends."""
@@ -169,7 +185,13 @@ class ConfinedPlace(WorkerPlace):
         limit = int(self._limits.get("disk", 0))
         if not limit:
             return ""
-        used = yield from measure_disk(self._folders, pid, int(self._limits.get("file_size", 0)), limit)
+        free = free_space(self._folders)
+        try:
+            used = yield from measure_disk(self._folders, pid, int(self._limits.get("file_size", 0)), limit)
+        except TooMany as error:
+            return str(error)
+        # By less than this it stays below its limit, or goes a sixteenth over it.
+        self._space, self._room = free, max((limit - used) // 2, limit // 16)
         return f"over its limit: {used:,} bytes of files, limits.disk is {limit:,}" if used > limit else ""
 
     def _group_limits(self) -> tuple[int, int, float]:
@@ -183,7 +205,8 @@ class ConfinedPlace(WorkerPlace):
         return Exit(self._sentence, signal=exit.signal) if self._sentence and exit.signal else exit
 
     def _close(self) -> None:
-        self._usage.remove(self)
+        self._usage.remove((self, "memory"))
+        self._usage.remove((self, "files"))
         if not self._closed:
             for each in self._requests:
                 each.close()

@@ -11,15 +11,28 @@ from contextlib import suppress
 from microkernel.hosts._processes import lines_of, tasks_of
 
 _BLOCK = 512
+# A folder keeps the blocks that its names took, when it has been emptied and removed and is still open.
+_WITH_BLOCKS = (stat.S_IFREG, stat.S_IFDIR)
 # An empty file and a folder take something too.
 _LEAST = 4096
 # Counted for what cannot be measured: folders too deep for a path, or closed to the kernel.
 _UNMEASURABLE = 1 << 62
 # Entries between two steps of a look: some hundred microseconds.
 _STEP = 128
+MOST_ENTRIES = 50_000
+"""Files and folders of one plugin: looking at them takes some 0.2 s."""
+MOST_MAPPINGS = 16_384
+"""Of one process, each a line that is read. numpy and polars make some thousand."""
 
 Measuring = Generator[None, None, int]
-"""Returns bytes; yields between steps of some hundred microseconds."""
+"""Returns bytes; yields between steps of some hundred microseconds. Raises TooMany."""
+
+
+class TooMany(Exception):
+    """There is more of something than is looked at: its worker could be watched only rarely. The text says of what."""
+
+    def __init__(self, most: int, what: str) -> None:
+        super().__init__(f"over its bound: more than {most:,} {what}")
 
 
 def measure_disk(folders: Sequence[str], pid: int, file_size: int, limit: int) -> Measuring:
@@ -28,14 +41,32 @@ def measure_disk(folders: Sequence[str], pid: int, file_size: int, limit: int) -
     ``file_size`` is the most that one file may have; a file that is mapped and has no name counts as that large, since
     nothing tells its size.
     """
-    used = 0
+    used, seen = 0, _Seen()
     for folder in folders:
-        used += yield from _measure_below(os.path.realpath(folder), limit - used)
+        used += yield from _measure_below(os.path.realpath(folder), limit - used, seen)
         if used > limit:
             return used
     used += yield from _measure_unlinked(pid)
     mapped = yield from _count_mapped(pid, [os.fsencode(os.path.realpath(folder)) for folder in folders])
     return used + mapped * max(file_size, _LEAST)
+
+
+def free_space(folders: Sequence[str]) -> list[int]:
+    """Bytes that are free in each one's file system; 0 where that cannot be asked."""
+    return [_free_in(folder) for folder in folders]
+
+
+def _free_in(folder: str) -> int:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    return found.f_bfree * found.f_frsize
+
+
+def growth(before: Sequence[int], now: Sequence[int]) -> int:
+    """The most that anybody's files may have grown by, between two results of ``free_space``."""
+    return sum(max(0, was - free) for was, free in zip(before, now, strict=False))
 
 
 def is_in_memory(folders: Sequence[str]) -> bool:
@@ -50,7 +81,19 @@ def is_in_memory(folders: Sequence[str]) -> bool:
     return False
 
 
-def _measure_below(folder: str, limit: int) -> Measuring:
+class _Seen:
+    """Counts the entries of all folders of a look."""
+
+    def __init__(self) -> None:
+        self._entries = 0
+
+    def one_more(self) -> None:
+        self._entries += 1
+        if self._entries > MOST_ENTRIES:
+            raise TooMany(MOST_ENTRIES, "files and folders")
+
+
+def _measure_below(folder: str, limit: int, seen: _Seen) -> Measuring:
     used, left = 0, [folder]
     while left and used <= limit:
         try:
@@ -59,15 +102,16 @@ def _measure_below(folder: str, limit: int) -> Measuring:
             used += 0 if error.errno in (errno.ENOENT, errno.ENOTDIR) else _UNMEASURABLE
             continue
         with entries:
-            used += yield from _measure_entries(entries, left, limit - used)
+            used += yield from _measure_entries(entries, left, limit - used, seen)
     return used
 
 
-def _measure_entries(entries: Iterator[os.DirEntry[str]], folders: list[str], limit: int) -> Measuring:
+def _measure_entries(entries: Iterator[os.DirEntry[str]], folders: list[str], limit: int, seen: _Seen) -> Measuring:
     used = 0
     for count, entry in enumerate(entries):
         if used > limit:
             break
+        seen.one_more()
         with suppress(FileNotFoundError):  # removed meanwhile
             used += _size(entry.stat(follow_symlinks=False))
             if entry.is_dir(follow_symlinks=False):
@@ -83,7 +127,7 @@ def _size(found: os.stat_result) -> int:
 
 
 def _measure_unlinked(pid: int) -> Measuring:
-    """Files without a name that are open. Each thread can have a table of descriptors for itself."""
+    """Files and folders without a name that are open. Each thread can have a table of descriptors for itself."""
     found: dict[tuple[int, int], int] = {}
     for task in tasks_of(pid):
         folder = f"/proc/{pid}/task/{task}/fd"
@@ -91,7 +135,7 @@ def _measure_unlinked(pid: int) -> Measuring:
             for count, descriptor in enumerate(os.listdir(folder)):
                 with suppress(OSError):  # closed meanwhile
                     about = os.stat(f"{folder}/{descriptor}")
-                    if stat.S_ISREG(about.st_mode) and about.st_nlink == 0:
+                    if about.st_nlink == 0 and stat.S_IFMT(about.st_mode) in _WITH_BLOCKS:
                         found[about.st_dev, about.st_ino] = about.st_blocks * _BLOCK
                 if count % _STEP == 0:
                     yield
@@ -103,6 +147,8 @@ def _count_mapped(pid: int, folders: Sequence[bytes]) -> Measuring:
     """How many files exist only because they are mapped."""
     files = set()
     for count, line in enumerate(lines_of(pid, "maps")):
+        if count >= MOST_MAPPINGS:
+            raise TooMany(MOST_MAPPINGS, "mappings of memory")
         if line.endswith(b" (deleted)") and any(b" " + folder + b"/" in line for folder in folders):
             files.add(tuple(line.split(maxsplit=5)[3:5]))
         if count % _STEP == 0:

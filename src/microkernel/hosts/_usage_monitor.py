@@ -15,6 +15,8 @@ _INTERVAL = 1.0
 _LONGEST_INTERVAL = 30.0
 # At most this part of one core goes into measuring: a look that takes long comes round less often.
 _SHARE = 50
+# What a glance counts as at most, so that no worker delays the glances at others, or at itself.
+_GLANCE = 0.002
 # How long one look may run before the next one has its turn.
 _SLICE = 0.002
 
@@ -24,6 +26,7 @@ class _Watched:
     look: Callable[[], Look]
     on_failure: Callable[[Exception], object]
     due: float
+    glance: bool
     running: Look | None = None
     spent: float = 0.0
     cost: float = 0.0  # of the last whole look, in seconds
@@ -33,7 +36,8 @@ class UsageMonitor:
     """Calls ``look`` for each worker about once a second, on a thread of its own; without workers there is no thread.
 
     Looks take turns in slices of 2 ms, and each waits 50 times as long as it took: a worker that makes its look
-    expensive delays that look alone. A look that raises ends, and ``on_failure`` is called with the error; the others
+    expensive delays that look alone. A glance is a look that comes round whatever it took: the system bounds what it
+    costs. A look that raises ends, and ``on_failure`` is called with the error; the others
     continue. If the loop itself fails, ``report`` is called with the error and the loop starts again.
     """
 
@@ -45,14 +49,26 @@ class UsageMonitor:
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
 
-    def add(self, key: object, look: Callable[[], Look], on_failure: Callable[[Exception], object]) -> None:
+    def add(
+        self,
+        key: object,
+        look: Callable[[], Look],
+        on_failure: Callable[[Exception], object],
+        *,
+        glance: bool = False,
+    ) -> None:
         """Raises RuntimeError if a thread is needed and the system has none left."""
         with self._lock:
-            self._watched[key] = _Watched(look, on_failure, self._clock() + _INTERVAL)
+            self._watched[key] = _Watched(look, on_failure, self._clock() + _INTERVAL, glance)
             if self._thread is None and not self._ending.is_set():
                 thread = threading.Thread(target=self._run, name="microkernel-usage", daemon=True)
                 thread.start()
                 self._thread = thread
+
+    def hasten(self, key: object) -> None:
+        """Look as soon as there is a turn. For a look to call: there is no other thread to wake."""
+        if watched := self._watched.get(key):
+            watched.due = self._clock()
 
     def remove(self, key: object) -> None:
         """Idempotent. A look that is running is abandoned at its next step."""
@@ -101,7 +117,7 @@ class UsageMonitor:
         each.spent += self._clock() - began
         if ended:
             each.running, each.cost, each.spent = None, each.spent, 0.0
-            each.due = self._clock() + _pause(each.cost, [other.cost for _, other in watched])
+            each.due = self._clock() + _pause(each, [other for _, other in watched if other.glance == each.glance])
 
 
 def _step(look: Look, until: float, clock: Callable[[], float]) -> bool:
@@ -109,6 +125,9 @@ def _step(look: Look, until: float, clock: Callable[[], float]) -> bool:
     return all(clock() < until for _ in look)
 
 
-def _pause(cost: float, costs: list[float]) -> float:
-    """Seconds until the next look. Shared by what a *usual* look costs, so that one expensive one is its own."""
-    return min(max(_INTERVAL, _SHARE * cost, _SHARE * median_low(costs) * len(costs)), _LONGEST_INTERVAL)
+def _pause(each: _Watched, kind: list[_Watched]) -> float:
+    """Seconds until the next look. Shared by what a *usual* look of its kind costs, so that one expensive one is its
+    own."""
+    usual = median_low(other.cost for other in kind)
+    own, usual = (0.0, min(usual, _GLANCE)) if each.glance else (each.cost, usual)
+    return min(max(_INTERVAL, _SHARE * own, _SHARE * usual * len(kind)), _LONGEST_INTERVAL)

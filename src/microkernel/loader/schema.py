@@ -104,15 +104,25 @@ def flag(value: Any, where: Where) -> bool:
     return value
 
 
-def number(value: Any, where: Where, wanted: str = "a number, 0 or more") -> float:
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
-    if not fits:
-        raise where.misfit(wanted, value)
-    return float(value)
+def _is_number(value: Any, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def number(most: int) -> Check:
+    """A number from 0 to ``most``."""
+
+    def check(value: Any, where: Where) -> float:
+        if not _is_number(value, most):
+            raise where.misfit(f"a number from 0 to {most}", value)
+        return float(value)
+
+    return check
 
 
 def seconds(value: Any, where: Where) -> float:
-    return number(value, where, "a number of seconds, 0 or more")
+    if not _is_number(value, sys.float_info.max):
+        raise where.misfit("a number of seconds, 0 or more", value)
+    return float(value)
 
 
 def whole(least: int) -> Check:
@@ -318,6 +328,8 @@ paths = list_of(plain_path, "a list of texts")
 patterns = list_of(word, 'a list of patterns such as "order.*"')
 level = one_of(*LEVELS)
 
+# What the system takes: whole seconds for RLIMIT_CPU, and a quota of microseconds below 2**44.
+_MOST_CPU, _MOST_PROCESSORS = 1_000_000_000, 65_536
 LIMITS: Schema = {
     "load": seconds,
     "start": seconds,
@@ -335,8 +347,8 @@ LIMITS: Schema = {
     "memory": size,
     "files": whole(0),
     "file_size": size,
-    "cpu": number,
-    "processors": number,
+    "cpu": number(_MOST_CPU),
+    "processors": number(_MOST_PROCESSORS),
     "threads": whole(0),
     "disk": size,
     "frames": whole(0),

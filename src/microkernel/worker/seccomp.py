@@ -67,6 +67,9 @@ _SENT = 0x40 | 0x80 | 0x4000 | 0x8000  # MSG_DONTWAIT, MSG_EOR, MSG_NOSIGNAL, MS
 _RECEIVED = 0x2 | 0x20 | 0x40 | 0x100 | 0x4000 | 0x40000000  # MSG_PEEK, _TRUNC, _DONTWAIT, _WAITALL, ..., _CMSG_CLOEXEC
 _SOL_SOCKET, _TCP = 1, 6
 _OWN_PID = Test(0, 0, own=True)
+_OF_ITSELF: Rule = [[Test(0, 0)], [_OWN_PID]]
+# The clocks 0 to 11. Any other number names a process, a thread or a device: its processor time, of any user.
+_STATIC_CLOCK: Rule = [[Test(0, 0, _WHOLE & ~7)], [Test(0, 8, _WHOLE & ~3)]]
 
 
 def _opening(flags: int) -> Rule:
@@ -123,8 +126,19 @@ RULES: dict[str, Rule] = {
         (2, 3, 4, 7, 8, 9, 10, 13, 17, 18, 19, 20, 21, 30, 38, 39, 66, 67), (1, 2, 4, 5, 6, 11, 12, 18)
     ),
     "recvmsg": _only(2, _RECEIVED),
+    "clock_gettime": _STATIC_CLOCK,
+    "clock_getres": _STATIC_CLOCK,
+    "clock_nanosleep": _STATIC_CLOCK,
+    "timer_create": _STATIC_CLOCK,
+    "sched_getaffinity": _OF_ITSELF,
+    "sched_getparam": _OF_ITSELF,
+    "sched_getscheduler": _OF_ITSELF,
+    "getpgid": _OF_ITSELF,
+    "getsid": _OF_ITSELF,
+    "getpriority": [[Test(0, 0), Test(1, 0)], [Test(0, 0), Test(1, 0, own=True)]],
 }  # fmt: skip
-REFUSALS = {"fallocate": errno.EOPNOTSUPP}
+# ENOSYS: with EPERM the C library would not find the stack of a thread (pthread_getattr_np), which it names by number.
+REFUSALS = {"fallocate": errno.EOPNOTSUPP, "sched_getaffinity": errno.ENOSYS}
 """What a call with a rule answers where it is not EPERM: what a system says that does not have what was asked for."""
 ANSWERS = {
     name: errno.ENOTSUP if "xattr" in name else errno.ENOSYS  # ENOSYS: then there is an older call for it
