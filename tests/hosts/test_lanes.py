@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel
-from microkernel.errors import CallTimeout
+from microkernel.errors import CallTimeout, KernelError
 from microkernel.hosts._lanes import LANES, Lane
 from microkernel.wire import messages
 from microkernel.wire.keeping import Patience
@@ -117,3 +117,36 @@ def test_a_lane_that_nobody_has_is_closed_at_once_and_who_takes_it_then_is_answe
         waited_on.taken = True
         waited_on.answer(messages.Reply(1))
         assert waited_on.wait(1, deadline=2.0**40) is not None
+
+
+@pytest.mark.parametrize("frames", [[range(2, 6)], [[2], [3], [4], [5]]], ids=["in one frame", "in many"])
+def test_who_replies_over_and_over_to_no_call_is_malformed(frames: list[list[int]]) -> None:
+    ours, theirs = pair()
+    waited_on = lane(ours, taken=True)
+    malformed: list[KernelError] = []
+
+    def end(error: KernelError) -> None:
+        malformed.append(error)
+        waited_on.answer(messages.Reply(1, failure=messages.Failure(kind="it died")))
+
+    waited_on._malformed = end
+    with theirs:
+        for ids in frames:
+            theirs.send(pack([messages.Reply(id) for id in ids]))
+        theirs.send(pack([messages.Reply(1)]))
+        reply = waited_on.wait(1, deadline=2.0**40)
+        waited_on.close()
+    assert [error.id for error in malformed] == ["MK0215"]
+    assert reply is not None
+
+
+def test_a_few_replies_to_another_call_are_passed_over() -> None:
+    ours, theirs = pair()
+    waited_on = lane(ours, taken=True)
+    refused: list[KernelError] = []
+    waited_on._malformed = refused.append
+    with theirs:
+        theirs.send(pack([messages.Reply(id) for id in (2, 3, 4, 1)]))
+        reply = waited_on.wait(1, deadline=2.0**40)
+        waited_on.close()
+    assert (reply is not None and reply.id, refused) == (1, [])

@@ -25,6 +25,9 @@ MOMENT = 200e-6
 switch interval, most of it: a look that ended before would lose the interval again."""
 LANES = 4
 """How many callers of one plugin have a lane at the same time; more get their answers by the way up."""
+_OTHERS = 3
+"""Replies to another call that a waiter passes over. A worker of ours sends none; each may be as large as a frame, and
+is decoded while others want the interpreter's lock."""
 _SLACK = 0.01
 """Seconds by which the receive timeout may be longer than what is left; setting it anew is a system call."""
 _LONGEST = 3600.0
@@ -84,6 +87,7 @@ class Lane:
 
     def wait(self, id: int, deadline: float) -> Reply | None:
         """The Reply to this call; None at the deadline: then the lane is free only when what comes late has come."""
+        others = 0
         try:
             while (left := deadline - time.monotonic()) > 0:
                 data = self._receive(left)
@@ -92,6 +96,10 @@ class Lane:
                     return self._wait_for_handed(id, deadline)
                 for reply in self._replies(data):
                     if reply.id != id:
+                        others += 1
+                        if others > _OTHERS:
+                            self._refuse(ProtocolError("MK0215", reason="replies to no call on its lane"))
+                            break
                         continue
                     found = self._found(reply, deadline) if reply.emitted or reply.elsewhere else reply
                     if found is not None or time.monotonic() >= deadline:
@@ -214,9 +222,13 @@ class Lane:
                     reply.failure = as_reported(reply.failure, OF_REPLIES)
             return replies
         except ProtocolError as error:
-            self._malformed(error)
-            self._interrupt()
+            self._refuse(error)
             return []
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Its worker is ended: whoever waits is answered by its death."""
+        self._malformed(error)
+        self._interrupt()
 
     def _interrupt(self) -> None:
         with suppress(OSError):  # it is closed: the waiter is gone or going
