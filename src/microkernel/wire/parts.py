@@ -86,14 +86,14 @@ def _assemble(body: bytes, parts: Sequence[tuple[int, int, int]]) -> messages.Me
 def detached(message: messages.Message, size: int) -> messages.Message:
     """The message, of a body of so many bytes. A payload refers to the whole body: what the kernel may keep, and is the
     smaller part of it, is copied."""
-    for name in _KEPT.get(type(message), ()):
+    for name in KEPT.get(type(message), ()):
         payload = getattr(message, name)
         if 2 * len(payload) < size:
             setattr(message, name, payload.copy())
     return message
 
 
-_KEPT: Mapping[type, Sequence[str]] = {
+KEPT: Mapping[type, Sequence[str]] = {
     messages.Call: ("args", "kwargs"), messages.Reply: ("value",), messages.Data: ("value",),
     messages.Exported: ("state",),
 }  # fmt: skip

@@ -12,7 +12,7 @@ from microkernel.errors import ProtocolError
 from microkernel.wire import frames, messages
 from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
 from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Reply
-from microkernel.wire.parts import WHOLE, detached, take_apart
+from microkernel.wire.parts import KEPT, WHOLE, detached, take_apart
 from microkernel.wire.places import PLACE
 from microkernel.wire.texts import valid_texts
 
@@ -73,7 +73,11 @@ class Session:
             if len(bodies) == 1 and len(bodies[0]) <= WHOLE:  # nearly always
                 body = bodies[0]
                 received: list[Message] = _decode(body)
-                return received if len(body) <= PLACE else [detached(each, len(body)) for each in received]
+                if len(body) > PLACE:
+                    for each in received:
+                        if type(each) in KEPT:  # events are not among them
+                            detached(each, len(body))
+                return received
         except ProtocolError as error:
             self._closed = error.text
             raise
