@@ -21,7 +21,7 @@ from microkernel.hosts import _inspector
 from microkernel.hosts._inspector import Inspector
 from microkernel.inspector.process import LENGTH
 from microkernel.inspector.sources import NotFinished, NotParsed
-from microkernel.loader import FileLoader
+from microkernel.loader import FileLoader, parsers
 from microkernel.loader.auditor import audit
 from microkernel.loader.parsers import facts_of, facts_of_all, parsing_with, toml_of
 from microkernel.wire.topics import covers
@@ -165,6 +165,9 @@ class Lying:
     def spent(self) -> float:
         return 0.0
 
+    def share(self) -> float:
+        return 1.0
+
     def discard(self) -> None:
         self.discarded += 1
 
@@ -269,12 +272,45 @@ def test_the_sources_of_a_plugin_are_bounded_together() -> None:
             return self.answer
 
         def spent(self) -> float:
-            return self.asked * 2.0
+            return self.asked * 0.4
 
     parser = Slow([{}, "fits", 1])
     with parsing_with(parser), pytest.raises(PluginLoadError) as caught:
         facts_of_all({f"part{number}.py": b"x = 1" for number in range(9)}, "/plugins/p")
-    assert (caught.value.id, parser.asked) == ("MK0145", 3)
+    assert (caught.value.id, parser.asked, parser.discarded) == ("MK0145", 3, 1)
+
+
+def test_however_much_there_is_the_sources_get_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsers, "facts_of", lambda data, path: None)
+
+    class Slow(Lying):
+        asked = 0
+
+        def spent(self) -> float:
+            self.asked += 1
+            return self.asked * 1.0
+
+    with parsing_with(Slow(None)), pytest.raises(PluginLoadError, match="more than 10 s"):
+        facts_of_all({f"part{number}.py": bytes(1 << 20) for number in range(32)}, "/plugins/p")
+
+
+def test_plugins_get_less_after_several_that_took_too_much_in_all(inspector: Inspector) -> None:
+    assert inspector.share() == 1.0
+    for _ in range(3):
+        inspector.discard()  # so does whatever adds up their time
+    assert inspector.share() == 0.75
+
+
+def test_what_is_counted_is_processor_time(inspector: Inspector) -> None:
+    inspector.ask("facts", "x = 1")
+    before = inspector.spent()
+    assert inspector.pid is not None
+    os.kill(inspector.pid, signal.SIGSTOP)
+    waking = threading.Timer(0.4, os.kill, (inspector.pid, signal.SIGCONT))
+    waking.start()
+    inspector.ask("facts", "x = 1")
+    waking.join()
+    assert 0.05 < inspector.spent() - before < 0.3  # a quarter of what it took by the clock
 
 
 def test_time_that_others_take_is_not_counted(inspector: Inspector) -> None:

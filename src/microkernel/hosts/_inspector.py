@@ -35,7 +35,10 @@ _MANY = 3
 # machine it waits for its turns.
 _BUSY = 4
 _RECENT = 60.0
+# With the number of a process, the clock of its processor time: `clock_getcpuclockid` in C.
+_CPU_CLOCK = 2
 _SECONDS_AFTER_MANY = 0.5
+_SHARE_AFTER_MANY = 0.75
 # The package's own module is left out: it imports what an inspector does not need.
 _BOOT = """import sys
 sys.path[:0] = sys.argv[1:-2]
@@ -75,22 +78,33 @@ class Inspector:
             request = json.dumps([seconds, operation, *arguments], ensure_ascii=False).encode()
             if len(request) > MOST_REQUEST:
                 raise NotFinished(f"more than {MOST_REQUEST >> 20} MiB")
-            began = time.monotonic()
+            if self._channel is None:
+                self._start()
+            began, used = time.monotonic(), self._used()
             try:
                 answer = self._exchange(request)
             finally:
-                self._own.spent = self.spent() + time.monotonic() - began
+                waited = (time.monotonic() - began) / _BUSY
+                self._own.spent = self.spent() + max(self._used() - used, waited)
         if "answer" in answer:
             return answer["answer"]
         raise NotParsed(answer["line"], str(answer["reason"])[:500])
 
     def spent(self) -> float:
-        """Seconds that all questions of the calling thread took, without what they waited for those of others."""
+        """Seconds of processor time that all questions of the calling thread took; a part of what they took by the
+        clock where that is more, for a process that only waits. Without what they waited for those of others."""
         spent: float = getattr(self._own, "spent", 0.0)
         return spent
 
+    def _used(self) -> float:
+        """Seconds of processor time of the process, by the system's own clock of it; 0 where there is none."""
+        try:
+            return time.clock_gettime(~self._process.pid << 3 | _CPU_CLOCK) if self._process else 0.0
+        except OSError:
+            return 0.0  # it has ended
+
     def discard(self) -> None:
-        """End the process: what it answered was wrong."""
+        """End the process: what it answered was wrong, or the texts of a plugin took too much in all."""
         with self._lock:
             self._overruns.append(time.monotonic())
             self._end()
@@ -102,9 +116,17 @@ class Inspector:
 
     def _allowed(self) -> float:
         """Seconds for the next text."""
+        return min(self._seconds, _SECONDS_AFTER_MANY) if self._is_hurried() else self._seconds
+
+    def share(self) -> float:
+        """Of the time for all texts of a plugin."""
+        with self._lock:
+            return _SHARE_AFTER_MANY if self._is_hurried() else 1.0
+
+    def _is_hurried(self) -> bool:
         now = time.monotonic()
         self._overruns = [each for each in self._overruns if now - each < _RECENT]
-        return self._seconds if len(self._overruns) < _MANY else min(self._seconds, _SECONDS_AFTER_MANY)
+        return len(self._overruns) >= _MANY
 
     def _exchange(self, request: bytes) -> dict[str, Any]:
         """A process that had died before it was asked is replaced."""

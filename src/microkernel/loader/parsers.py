@@ -20,9 +20,11 @@ from microkernel.kernel.ports import steady
 from microkernel.loader.byte_scan import scan_source, scan_toml
 from microkernel.loader.files import decode, shown
 
-# For all sources of a plugin, and for each MiB of them.
-SECONDS = 5.0
-SECONDS_A_MIB = 1.5
+# Of processor time, for all sources of a plugin, for each MiB of them, and at most. A MiB of ordinary source takes half
+# a second.
+SECONDS = 1.0
+SECONDS_A_MIB = 0.75
+MOST_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -36,10 +38,13 @@ class Parser(Protocol):
         takes too much, KernelError where nothing can be parsed now."""
 
     def spent(self) -> float:
-        """Seconds that all questions of the calling thread took."""
+        """Seconds of processor time that all questions of the calling thread took."""
+
+    def share(self) -> float:
+        """The part of its time that a plugin gets: less than 1 when several took too much lately."""
 
     def discard(self) -> None:
-        """What it answered was wrong: ask another process the next time."""
+        """What it answered was wrong, or it was asked too much in all: ask another process the next time."""
 
     def close(self) -> None:
         """End its process. Idempotent."""
@@ -57,6 +62,9 @@ class InProcess:
 
     def spent(self) -> float:
         return 0.0
+
+    def share(self) -> float:
+        return 1.0
 
     def discard(self) -> None:
         raise AssertionError("its answers are ours")
@@ -86,6 +94,9 @@ class Deferred:
 
     def spent(self) -> float:
         return self.made.spent() if self.made is not None else 0.0
+
+    def share(self) -> float:
+        return self.made.share() if self.made is not None else 1.0
 
     def discard(self) -> None:
         if self.made is not None:
@@ -131,13 +142,15 @@ def facts_of_all(sources: Mapping[str, bytes], root: str) -> dict[str, SourceFac
     """Parse the sources of one plugin, by path below ``root``. Raises as ``facts_of``, and MK0145 also where no source
     takes too much, but all of them together."""
     parser = _current.get()
-    allowed = SECONDS + SECONDS_A_MIB * sum(map(len, sources.values())) / (1 << 20)
+    size = sum(map(len, sources.values())) / (1 << 20)
+    allowed = min(MOST_SECONDS, SECONDS + SECONDS_A_MIB * size) * parser.share()
     until = parser.spent() + allowed
     found = {}
     for name, data in sources.items():
         found[name] = facts_of(data, os.path.join(root, name))
         if parser.spent() > until:
-            raise PluginLoadError("MK0145", path=shown(root), reason=f"its sources take more than {allowed:.0f} s")
+            parser.discard()
+            raise PluginLoadError("MK0145", path=shown(root), reason=f"its sources take more than {allowed:.2g} s")
     return found
 
 
