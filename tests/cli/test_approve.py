@@ -236,3 +236,20 @@ def test_approve_on_a_terminal_asks(home: Home, start: Start, terminal: Open) ->
     again.type("y\r")
     assert again.ended() == 0
     assert approved(home) == {"mailer": "2.0"}
+
+
+def test_in_the_console_the_second_approve_allows_what_the_first_has_shown(home: Home, terminal: Open) -> None:
+    screen = terminal("run", "--no-watch")
+    screen.see("Allow")
+    screen.type("n\r")
+    screen.see("mk>")
+    screen.type("approve mailer\r")
+    screen.see("to allow this, the same once more: approve mailer")
+    home.write("mailer.py", mailer(more=', "other.example.com:1"'))
+    screen.type("approve mailer\r")
+    screen.see(r"other\.example\.com:1")
+    screen.see("to allow this, the same once more: approve mailer")
+    assert approved(home) == {}
+    screen.type("approve mailer\r")
+    screen.see("allowed, remembered")
+    assert approved(home) == {"mailer": "2.0"}

@@ -466,6 +466,13 @@ def test_keys_that_are_no_texts_are_kept_apart(value: Any, text: str) -> None:
     assert json_text(value) == text
 
 
+def test_what_a_terminal_obeys_is_escaped() -> None:
+    said = {"\x9b31m": "a\u202eb\x7f\u2028\x1b[0m\u200b"}
+    text = json_text(said)
+    assert json.loads(text) == said
+    assert text.isprintable()
+
+
 def test_only_utf_takes_every_character() -> None:
     kinds: dict[str, bool] = {"utf-8": True, "UTF8": True, "utf_16": True, "ascii": False, "latin-1": False, "": False}
 

@@ -400,3 +400,37 @@ def test_who_loads_one_by_one_may_grant_ahead(tmp_path: Path, write: Any, caplog
     with caplog.at_level("WARNING", "microkernel"), Kernel(isolation="sandbox", grants={"mailer": {}}) as running:
         assert running.load(path).state == "active"
     assert "MK0712" not in caplog.text
+
+
+# What was approved does not leave its level by itself
+
+
+def at(level: str, name: str = "mailer") -> str:
+    lines = ["/// script", "[tool.microkernel]", f'name = "{name}"', f'isolation = "{level}"', "///"]
+    return "".join(f"# {line}\n" for line in lines) + CODE
+
+
+@pytest.mark.parametrize("name", ["mailer", "other"])
+def test_what_was_approved_in_a_sandbox_does_not_leave_it_by_its_manifest(
+    tmp_path: Path, write: Any, lock: Path, name: str
+) -> None:
+    path = write("1.0")
+    path.write_text(at("sandbox").replace("# ///\n", "# [tool.microkernel.permissions]\n# call = ['a.b']\n# ///\n", 1))
+    with Kernel(tmp_path / "plugins", lock=lock) as running:
+        assert state(running) == ("held", "MK0412")
+        assert running.approve("mailer").state == "active"
+    path.write_text(at("process", name))
+    with Kernel(tmp_path / "plugins", lock=lock) as running:
+        assert (running.info(name).state, running.info(name).error_id) == ("failed", "MK0134")
+        assert "approved at a confined level" in str(running.info(name).error)
+    config = KernelConfig(plugin={name: {"isolation": "process"}})
+    with Kernel(tmp_path / "plugins", config, lock=lock) as running:
+        assert running.info(name).isolation == "process"
+        assert running.info(name).state == "active"
+
+
+def test_no_manifest_gets_less_than_the_level_that_the_operator_chose_for_all(tmp_path: Path, write: Any) -> None:
+    write("1.0").write_text(at("process"))
+    with Kernel(tmp_path / "plugins", KernelConfig(isolation="sandbox")) as running:
+        assert running.info("mailer").isolation == "sandbox"
+        assert running.info("mailer").state == "active"

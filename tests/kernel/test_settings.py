@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from microkernel.errors import ConfigError
 from microkernel.kernel.limit_bounds import KEPT_WHEN_CONFINED
 from microkernel.kernel.manifest import Group, KernelConfig, Level, Limits, Manifest, PluginConfig
-from microkernel.kernel.settings import effective, held_to, misnamed
+from microkernel.kernel.settings import effective, held_to, misnamed, resolve_secrets
 
 DEFAULT = Limits()
 GREEDY = Manifest("p", limits=Limits(mailbox=10**9, kept=0))
@@ -65,3 +66,9 @@ def test_who_is_named_and_not_there() -> None:
     assert [*misnamed(config, ["writer", "writrr"], {"writer"})] == [
         ("[plugin.writr]", "writr"), ("[group.g]", "nobody"), ("Kernel(grants=...)", "writrr"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [5, "", ["A"], {}, None])
+def test_a_variable_is_named_by_a_text(given: object) -> None:
+    with pytest.raises(ConfigError, match=r"MK0110 .*: env must be the name of a variable"):
+        resolve_secrets({"x": {"env": given}}, {})

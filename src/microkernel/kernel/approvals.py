@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from microkernel.errors import ConfigError, PluginHeld, valid_text
+from microkernel.errors import ConfigError, ManifestError, PluginHeld, valid_text
 from microkernel.kernel import grants, limit_bounds
 from microkernel.kernel.approval_texts import unmistakable
 from microkernel.kernel.grants import CONFINED, Grant, Review, Wish
@@ -27,16 +27,23 @@ class Approvals:
         given: Mapping[str, Grant],
         lock: Lock | None,
         complain: Callable[[str, str, ConfigError], object],
+        *,
+        has_level: bool = False,
     ) -> None:
+        """``has_level``: the embedding program has chosen one level for all plugins."""
         self.config = config
         self._given = given
         self._lock = lock
         self._complain = complain
         self._once: dict[str, Approval] = {}
+        self._has_level = has_level
 
     def admit(self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot) -> Permissions:
-        """What it may do. Raises PluginHeld where somebody has to approve it first."""
-        if level in CONFINED:
+        """What it may do. Raises PluginHeld where somebody has to approve it first, ManifestError MK0134 where it has
+        left the level that it was approved at."""
+        if level not in CONFINED:
+            self._check_level(found, level)
+        else:
             try:
                 review = self.review(found, manifest, level, snapshot)
             except ConfigError as broken:
@@ -47,6 +54,24 @@ class Approvals:
                 self._follow(found, manifest, snapshot)
         self._report_limits(found, manifest, level)
         return self.effective(manifest, level)
+
+    def _check_level(self, found: Found, level: Level) -> None:
+        """What was approved at a confined level does not leave it by a change of its manifest, nor under a new name;
+        the operator's or the embedding program's word for it counts."""
+        own = self.config.plugin.get(found.name)
+        if self._has_level or (own is not None and own.isolation is not None) or not self._is_known(found):
+            return
+        reason = f"it was approved at a confined level, and would run at {level}"
+        cure = f'; if that is meant, write isolation = "{level}" below [plugin.{found.name}]'
+        raise ManifestError("MK0134", name=found.name, reason=reason, cure=cure)
+
+    def _is_known(self, found: Found) -> bool:
+        """Whether anything at this very place was approved."""
+        try:
+            kept = self._lock.read() if self._lock is not None else {}
+        except ConfigError:
+            kept = {}
+        return place_of(found.path) in {approval.path for approval in (*kept.values(), *self._once.values())}
 
     def effective(self, manifest: Manifest, level: Level) -> Permissions:
         """What it may do once it was let in."""

@@ -103,7 +103,7 @@ class Core(Approving, Buried, Texts):
         self._looking = threading.Lock()
         self._left_out: set[str] = set()
         """Where plugins lie whose names others have: each is told once."""
-        self.approvals = Approvals(config, grants, lock, self._complain)
+        self.approvals = Approvals(config, grants, lock, self._complain, has_level=override is not None)
         self._wire(hosts, data_dir, project)
         self.reactor.start()
 

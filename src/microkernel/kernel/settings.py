@@ -77,8 +77,8 @@ def fixed_limits(config: KernelConfig, name: str) -> frozenset[str]:
 def choose_level(manifest: Manifest, config: KernelConfig, override: Level | None) -> tuple[Level, bool]:
     """The level a plugin runs at, and whether its manifest asked for less isolation than it gets.
 
-    ``override`` is the embedder's word for all; then the operator's for this plugin; then the stronger of what the
-    manifest asks for and the operator's least.
+    ``override`` is the embedder's word for all; then the operator's for this plugin; then the strongest of what the
+    manifest asks for, the operator's level for plugins, and the operator's least.
     """
     if override is not None:
         return override, False
@@ -86,7 +86,7 @@ def choose_level(manifest: Manifest, config: KernelConfig, override: Level | Non
     if own is not None:
         return own, False
     asked = manifest.isolation or config.isolation
-    level = max(asked, config.min_isolation, key=LEVELS.index)
+    level = max(asked, config.isolation, config.min_isolation, key=LEVELS.index)
     return level, manifest.isolation is not None and LEVELS.index(manifest.isolation) < LEVELS.index(level)
 
 
@@ -99,6 +99,9 @@ def _resolve(value: Any, environ: Mapping[str, str], path: str) -> Any:
     if not isinstance(value, Mapping):
         return value
     if set(value) == {"env"}:
+        if not isinstance(value["env"], str) or not value["env"]:
+            got = f"{type(value['env']).__name__} {value['env']!r}"[:100]
+            raise ConfigError("MK0110", path=path, key="env", wanted="the name of a variable", got=got)
         if value["env"] not in environ:
             raise ConfigError("MK0705", path=path, reason=f"the environment has no variable {value['env']}")
         return environ[value["env"]]

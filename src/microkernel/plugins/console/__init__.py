@@ -57,6 +57,8 @@ class Plugin(IPlugin):
         self._watching: dict[str, Subscription] = {}
         self._last_event = 0
         self._flood = _Flood(_LINES)
+        self._shown: dict[str, tuple[Any, ...]] = {}
+        """What was shown of plugins that ask for something: their files, and what they ask for."""
         own: dict[str, Callable[..., Result]] = {
             "help": self._help, "quit": self._quit, "watch": self._watch, "approve": self._approve,
         }  # fmt: skip
@@ -157,12 +159,16 @@ class Plugin(IPlugin):
         return Result(None)
 
     def _approve(self, name: str) -> Result:
-        """Whoever types it has read what it asks for; it is shown once more, before anything is done."""
-        return self._verbs.approve(name, self._show_and_agree)
+        """The first time it shows what is asked for; a second time, while that is still the same, it allows it."""
+        return self._verbs.approve(name, self._show_or_agree)
 
-    def _show_and_agree(self, review: asking.Review) -> str:
+    def _show_or_agree(self, review: asking.Review) -> str:
+        name, asked = str(review["name"]), (review["digest"], *review["added"])
+        if self._shown.pop(name, None) == asked:
+            return "y"
+        self._shown[name] = asked
         self._show(asking.question(review, self.tongue))
-        return "y"
+        return "again"
 
     def _watch(self, pattern: str = "") -> Result:
         """Show events as they happen; a second time, or ``off``, no more."""

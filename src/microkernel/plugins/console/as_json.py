@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import date, datetime, time
@@ -17,9 +18,15 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
 
     JSON has no form for some values. Written as texts are: NaN and infinities (``"NaN"``, ``"Infinity"``,
     ``"-Infinity"``), bytes (base64), moments (ISO 8601) and all else. Keys that are no texts are written as JSON; a
-    dict in which two keys would then be the same is a list of pairs.
+    dict in which two keys would then be the same is a list of pairs. Characters that a terminal obeys, or that change
+    the order of what is read, are escaped.
     """
-    return json.dumps(_plain(value), ensure_ascii=ascii_only, allow_nan=False)
+    text = json.dumps(_plain(value), ensure_ascii=ascii_only, allow_nan=False)
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+# DEL and C1 controls; marks of direction, of lines and of paragraphs; what is not seen. In JSON they are within texts.
+_OBEYED = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
 
 def _plain(value: Any) -> Any:
