@@ -69,3 +69,12 @@ def test_a_configuration_that_cannot_travel_fails_that_plugin(level: Any) -> Non
     wrong = {"plugin": {"plugin": {"config": {"server": object()}}}}
     with pytest.raises(Exception, match="server"), run_plugin(ASKS, level, config=wrong):
         pass
+
+
+def test_an_overflow_that_there_is_not_is_refused_where_it_is_given(tmp_path: Path) -> None:
+    misspelt = stage.plugin('@on("a.b", overflow="blok")\ndef hear(self) -> None: ...')
+    wanted = "overflow must be one of block, drop_oldest, drop_newest, reject"
+    with pytest.raises(PluginLoadError, match=wanted), run_plugin(misspelt):
+        raise AssertionError("it ran")
+    with run_plugin(RATES) as kernel, pytest.raises(ValueError, match="got 'blok'"):
+        kernel.on("a.b", print, overflow="blok")

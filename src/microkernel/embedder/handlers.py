@@ -22,6 +22,7 @@ from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import Limits
 from microkernel.kernel.subscriptions import Counts
 from microkernel.kernel.subscriptions import Subscription as Registered
+from microkernel.sdk.decorators import check_overflow
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.executor import refuse_coroutine
 from microkernel.sdk.handlers import check_runs, is_async
@@ -62,6 +63,7 @@ class Embedder:
         """Raises PluginLoadError for a handler that could not be called with any event, ConfigError MK0628 for an
         ``async`` one where no event loop runs, or inline."""
         check_runs(handler)
+        check_overflow(overflow)
         binder, name = EventBinder(handler), name_of(handler)
         if is_async(handler):
             handler = self._coroutines.wrap(handler, running_loop(name, inline=inline))

@@ -177,9 +177,10 @@ class Journal:
         """The first within a second by itself, the others as a number."""
         if record.untold is not None:
             record.untold += 1
+            record.untold_reason = dead.reason
             return
         record.untold = 0
-        self._reactor.later(1.0, partial(self._tell_of_more, record, dead.reason))
+        self._reactor.later(1.0, partial(self._tell_of_more, record))
         names: dict[str, Any] = {"handler": dead.handler, "topic": dead.topic, "letter": dead.id}
         if failure is not None and failure.type:
             names |= {"kind": failure.type, "reason": failure.message, **ends_of(failure)}
@@ -187,10 +188,10 @@ class Journal:
         else:
             self.announce("MK0613", "warn", dead.plugin, **names, reason=dead.reason)
 
-    def _tell_of_more(self, record: Record, reason: str) -> None:
+    def _tell_of_more(self, record: Record) -> None:
         untold, record.untold = record.untold, None
         if untold:
-            self.announce("MK0618", "warn", record.name, count=untold, reason=reason)
+            self.announce("MK0618", "warn", record.name, count=untold, reason=record.untold_reason)
 
     def logged(self, instance: Instance, message: messages.Log) -> None:
         if not self.admits_line(instance.record):

@@ -100,6 +100,8 @@ class Record:
     lock: threading.RLock = field(default_factory=threading.RLock)
     untold: int | None = None
     """Dead letters of this second that were not told by themselves; None when none was made."""
+    untold_reason: str = ""
+    """Why the last of them is one."""
     traced: set[tuple[str, str, str]] = field(default_factory=set)
     """Handlers, and where and what they raised, whose tracebacks were logged within this second."""
     lines: RateLimit | None = None

@@ -6,12 +6,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partialmethod
 from inspect import getattr_static
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 from microkernel.errors import PluginLoadError
 
 F = TypeVar("F", bound=Callable[..., Any])
 Overflow = Literal["block", "drop_oldest", "drop_newest", "reject"]
+
+
+def check_overflow(overflow: object) -> None:
+    """Raises ValueError for what no full mailbox can do."""
+    known = get_args(Overflow)
+    if overflow not in known:
+        raise ValueError(f"overflow must be one of {', '.join(known)}, got {overflow!r}")
+
 
 _MARKS = "__microkernel_marks__"
 
@@ -40,6 +48,7 @@ def on(topic: str, *, once: bool = False, overflow: Overflow = "block") -> Calla
     """Handle the events of a topic, or of all that a pattern (``*`` one word, ``**`` any tail) matches."""
     if not isinstance(topic, str):
         raise TypeError('@on needs a topic: @on("order.created")')
+    check_overflow(overflow)
     return lambda function: _mark(function, OnMark(topic, once, overflow))
 
 

@@ -9,7 +9,7 @@ from inspect import getattr_static
 from typing import Any
 
 from microkernel.errors import MethodNotFound, PluginLoadError
-from microkernel.sdk.decorators import Overflow
+from microkernel.sdk.decorators import Overflow, check_overflow
 from microkernel.sdk.signature import CallBinder, EventBinder, name_of, returns_of
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
@@ -88,6 +88,7 @@ class Handlers:
     ) -> Registered:
         """Number a handler. Its name is made unique among the handlers of the same pattern."""
         check_runs(function)
+        check_overflow(overflow)
         key = (pattern, name_of(function))
         copy = self._free_copy(key)
         name = key[1] if copy == 1 else f"{key[1]}#{copy}"
