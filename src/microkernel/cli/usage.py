@@ -11,7 +11,7 @@ from microkernel.cli.output import Output
 from microkernel.plugins.console.verbs import not_understood
 
 _TOO_MANY = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)")
-_A_NUMBER = re.compile(r"valid (integer|number|float)")
+_A_NUMBER = re.compile(r"valid (int|integer|number|float)")
 
 
 def tell_usage(error: Exception, output: Output) -> int:

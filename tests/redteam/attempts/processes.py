@@ -201,8 +201,5 @@ return [os.path.exists(f"/proc/{f.victim}"), os.path.exists("/proc/4194305"), os
         "能得知哪些进程号在用、从何时起、属于哪个用户；得不到名字。这就是对 /proc 下路径的 `stat`。")),
     Attempt("ask for a process's group, session and priority", "查询进程的组、会话与优先级", """
 return [os.getpgid(f.victim), os.getsid(f.victim), os.getpriority(os.PRIO_PROCESS, f.victim)]
-""", told_is(lambda arena: [arena.victim.pid, arena.victim.pid, 0]), "open", means=(
-        ("Numbers of groups and sessions, and priorities, of processes whose number it guesses. Nothing can be done to "
-        "them with these."),
-        "能得到所猜进程号的组号、会话号和优先级，但不能对它们做任何事。")),
+""", told_is(lambda arena: [arena.victim.pid, arena.victim.pid, 0]), "seccomp"),
 ]  # fmt: skip
