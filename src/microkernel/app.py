@@ -239,9 +239,8 @@ class Kernel:
         """Handle events in this program: one at a time on a thread of the kernel's, or ``inline`` on the emitter's,
         where it must not block. An ``async`` handler runs on the event loop that runs where this is called.
 
-        Raises BadTopic; ValueError for an ``overflow`` that there is not; PluginLoadError for hints that cannot be read
-        and for generator functions; ConfigError MK0628
-        for an ``async`` handler where no event loop runs, or inline.
+        Raises BadTopic; ValueError for an unknown ``overflow``; PluginLoadError for hints that cannot be read and for
+        generator functions; ConfigError MK0628 for an ``async`` handler where no event loop runs, or inline.
         """
         self.core  # noqa: B018 - raises where there is none
         return self._embedder.on(check_pattern(pattern), handler, once=once, overflow=overflow, inline=inline)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from microkernel.hosts import _cgroup_layout
+from microkernel.hosts import _cgroup_layout, _cgroups
 from microkernel.hosts._cgroup_layout import Layout, Unavailable, find
 from microkernel.hosts._cgroups import Groups
 from tests.attacks.support import eventually, gone
@@ -297,3 +297,8 @@ def test_the_limits_of_version_one(tmp_path: Path) -> None:
         ("memory", "memory.limit_in_bytes", "1"), ("memory", "memory.memsw.limit_in_bytes", "1"),
         ("pids", "pids.max", "2"),
     ]  # fmt: skip
+
+
+def test_processes_that_started_each_other_are_found_however_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cgroups, "_children", lambda pid: [pid + 1] if pid < 5_000 else [])
+    assert list(_cgroups._below(1)) == list(range(2, 5_001))

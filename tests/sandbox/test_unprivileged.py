@@ -37,18 +37,18 @@ def test_the_walls_stand_for_an_unprivileged_kernel(tmp_path_factory: pytest.Tem
     for part in ("src", "tests", "tools", "pyproject.toml"):
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, home / part)
     subprocess.run(["chmod", "-R", "a+rX", home], check=True)
-    (home / "work").mkdir()
-    os.chown(home / "work", NOBODY, NOBODY)
+    (home / "own").mkdir()
+    os.chown(home / "own", NOBODY, NOBODY)
     with suppress(IsolationUnavailable):  # then the tests at `wasm` are skipped there, too
-        lend_guest(home / "work" / ".cache", NOBODY)
+        lend_guest(home / "own" / ".cache", NOBODY)
     try:
         done = subprocess.run(
             ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", PYTHON, "-m", "pytest", "-q",
-             "-p", "no:cacheprovider", f"--basetemp={home}/work/pytest",
+             "-p", "no:cacheprovider", f"--basetemp={home}/own/pytest",
              "--deselect=tests/sandbox/test_seccomp.py", "tests/sandbox"],
             cwd=home, capture_output=True, text=True, check=False,
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{home}/src:{home}/lib", "HOME": f"{home}/work", "TMPDIR":
-                 f"{home}/work", "PYTHONDONTWRITEBYTECODE": "1"},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{home}/src:{home}/lib", "HOME": f"{home}/own", "TMPDIR":
+                 f"{home}/own", "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
     finally:
         shutil.rmtree(home)

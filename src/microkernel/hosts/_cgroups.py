@@ -266,12 +266,20 @@ def _pids(group: str) -> list[int]:
 
 
 def _below(pid: int) -> Iterator[int]:
-    with suppress(OSError, ValueError):  # it has ended, or the system keeps no such list
+    """A loop: how deep processes start each other is up to the plugin."""
+    waiting = [pid]
+    while waiting:
+        children = _children(waiting.pop())
+        yield from children
+        waiting += children
+
+
+def _children(pid: int) -> list[int]:
+    try:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as children:
-            found = [int(each) for each in children.read().split()]
-        for child in found:
-            yield child
-            yield from _below(child)
+            return [int(each) for each in children.read().split()]
+    except (OSError, ValueError):  # it has ended, or the system keeps no such list
+        return []
 
 
 def _lines(path: str) -> list[str]:

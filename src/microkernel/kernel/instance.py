@@ -76,8 +76,7 @@ class Instance:
         """It took over in a reload just now: its death is the reload's business."""
         self.passed: list[int] = []
         """The calls it was given while it was retiring."""
-        self.watched = False
-        self.cut = False
+        self.watched = self.cut = False
         self.progress = time.monotonic()
         """When it last finished something, or began to have something to do."""
         self.asked: float | None = None

@@ -48,9 +48,8 @@ class Subscribing:
     def expose(self, instance: Instance, method: Method) -> None:
         """Raises PayloadTooLarge."""
         charge(instance, method)
-        method = Method(
-            method.name, method.signature, method.doc, method.schema.copy(), method.returns
-        )  # not its frame
+        schema = method.schema.copy()  # by itself: the frame that it came in may be far larger
+        method = Method(method.name, method.signature, method.doc, schema, method.returns)
         if self._is_staged(instance):
             instance.staged.methods.append(method)
         else:

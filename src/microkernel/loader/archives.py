@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def split(path: str) -> tuple[str, str] | None:
@@ -18,24 +22,22 @@ def split(path: str) -> tuple[str, str] | None:
 
 def sizes_in(folder: str) -> dict[str, int] | None:
     """The sizes of all files below a folder in an archive, as files_in gives them; None where it is not there."""
+    return _each_below(folder, lambda _, file: file.file_size)
+
+
+def files_in(folder: str) -> dict[str, bytes] | None:
+    """All files below a folder in an archive, by relative path; None where there is no such folder."""
+    return _each_below(folder, lambda archive, file: archive.read(file))
+
+
+def _each_below(folder: str, take: Callable[[zipfile.ZipFile, zipfile.ZipInfo], T]) -> dict[str, T] | None:
     place = split(folder)
     if place is None:
         return None
     archive, inside = place
     with zipfile.ZipFile(archive) as content:
         below = [each for each in content.infolist() if each.filename.startswith(f"{inside}/") and not each.is_dir()]
-        return {each.filename[len(inside) + 1 :]: each.file_size for each in below} or None
-
-
-def files_in(folder: str) -> dict[str, bytes] | None:
-    """All files below a folder in an archive, by relative path; None where there is no such folder."""
-    place = split(folder)
-    if place is None:
-        return None
-    archive, inside = place
-    with zipfile.ZipFile(archive) as content:
-        below = [name for name in content.namelist() if name.startswith(f"{inside}/") and not name.endswith("/")]
-        return {name[len(inside) + 1 :]: content.read(name) for name in below} or None
+        return {each.filename[len(inside) + 1 :]: take(content, each) for each in below} or None
 
 
 def read(path: str, most: int | None = None) -> bytes | None:

@@ -51,7 +51,7 @@ def take_apart(body: bytes) -> Iterator[messages.Message | None]:
 
 def _list_at(body: bytes, at: int) -> tuple[int, int]:
     """How many items a list has that begins here, and where the first one begins."""
-    first, width = body[at] if at < len(body) else 0, 0
+    first = body[at] if at < len(body) else 0
     if 0x90 <= first < 0xA0:
         return first - 0x90, at + 1
     if first not in _WIDTHS:
