@@ -67,6 +67,11 @@ def state() -> dict[str, int]:
     return {"descriptors": len(descriptors()), "threads": threading.active_count(), "modules": len(sys.modules)}
 
 
+def no_more(now: dict[str, int], before: dict[str, int]) -> bool:
+    """Less is no leak: when ``before`` is counted, the last generation's worker may still be on its way out."""
+    return all(now[name] <= before[name] for name in before)
+
+
 @pytest.mark.parametrize("source", [CLEAN, ASYNC], ids=["sync", "async"])
 @pytest.mark.parametrize("level", ["thread", "process"])
 @pytest.mark.timeout(60 + RELOADS // 2)
@@ -85,7 +90,7 @@ def test_reloads_of_a_clean_plugin_leave_everything_flat(plugins: Plugins, level
         began = time.monotonic()
         live(RELOADS)
         took = time.monotonic() - began
-        eventually(lambda: state() == before, f"{state()} as {before}")
+        eventually(lambda: no_more(state(), before), f"{state()}, no more than {before}")
         grown, more = resident() - memory, len(gc.get_objects()) - objects
         figures = f"memory {memory / 1e6:.1f} MB {grown / 1e6:+.2f} MB; objects {objects} {more:+}"
         print(f"\n{RELOADS} reloads, {level}: {took:.1f} s; {state()}; {figures}")
