@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -44,6 +45,14 @@ _MOUNTS = ("/python", "/0")
 """Where a guest has its library: where it was when the guest was built, the standard one's files and ours."""
 _FROZEN = "lib/python*"
 """Empty: where the interpreter looks for the files of the modules that are frozen into it."""
+
+Identities = list[tuple[str, int, int, int, int, int]]
+"""Of each file its path, device, inode, size, and times of modification and change in nanoseconds. The time of change
+cannot be set by a program."""
+_found_whole: dict[Path, tuple[bytes, Identities]] = {}
+"""Images that this process has read whole, each with its seal and the identities of its files at that time."""
+_SETTLED = 2_000_000_000
+"""Nanoseconds after its last change for which a file may still change without a new time."""
 
 Progress = Callable[[str], object]
 """Told of each of ``STEPS`` when it begins, of ``WAIT`` when somebody else is at it, and of ``DAMAGED`` when what is
@@ -103,9 +112,16 @@ class Image:
 
     def _is_whole(self) -> bool:
         try:
-            return self._seal.read_bytes() == _digest(self.path, self.library).encode()
+            seal, files = self._seal.read_bytes(), _identities(self.path, self.library)
+            if _found_whole.get(self.path) == (seal, files):
+                return True
+            if seal != _digest(self.path, self.library).encode():
+                return False
         except OSError:
             return False
+        if _last_change(files) < time.time_ns() - _SETTLED:
+            _found_whole[self.path] = seal, files
+        return True
 
     @contextmanager
     def _held(self, how: int, progress: Progress) -> Iterator[None]:
@@ -234,7 +250,12 @@ def _modules(room: str) -> list[str]:
 
 
 def _resource(path: str) -> Traversable:
-    return files("microkernel").joinpath(*path.split("/"))
+    return _package().joinpath(*path.split("/"))
+
+
+@cache
+def _package() -> Traversable:
+    return files("microkernel")
 
 
 def _gather(tree: Path) -> None:
@@ -258,12 +279,31 @@ def _run(command: list[str], folder: Path) -> None:
 def _digest(image: Path, library: Path) -> str:
     """Of both, and of what the library's files are called. Raises OSError."""
     content = sha256(_digest_of(image))
+    above = len(os.path.join(library, ""))
+    for path in _files_in(library):
+        content.update(os.fsencode(path[above:]) + b"\0" + _digest_of(path))
+    return content.hexdigest()
+
+
+def _identities(image: Path, library: Path) -> Identities:
+    """Raises OSError."""
+    return [_identity(path) for path in (str(image), *_files_in(library))]
+
+
+def _identity(path: str) -> tuple[str, int, int, int, int, int]:
+    found = os.stat(path)
+    return path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _last_change(files: Identities) -> int:
+    return max(max(modified, changed) for *_, modified, changed in files)
+
+
+def _files_in(library: Path) -> Iterator[str]:
+    """Always in the same order. Raises OSError."""
     for folder, folders, names in os.walk(library, onerror=_raise):
         folders.sort()
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            content.update(os.fsencode(os.path.relpath(path, library)) + b"\0" + _digest_of(path))
-    return content.hexdigest()
+        yield from (os.path.join(folder, name) for name in sorted(names))
 
 
 def _digest_of(path: Path | str) -> bytes:
