@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from microkernel.kernel.lifecycle import diagram
+from microkernel.kernel.registry.states import diagram
 
 
 def main() -> None:

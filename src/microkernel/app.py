@@ -30,14 +30,14 @@ from microkernel.errors import (
 )
 from microkernel.hosts._surroundings import starts_itself
 from microkernel.kernel import manifest
-from microkernel.kernel.clock import SystemClock
-from microkernel.kernel.grants import Review
-from microkernel.kernel.info import PluginInfo
+from microkernel.kernel.admission.effective_config import check_kernel_name, state_home
+from microkernel.kernel.admission.permissions import Review
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import LEVELS, Level
+from microkernel.kernel.operations.reload import ReloadReport
 from microkernel.kernel.ports import Availability, Host
-from microkernel.kernel.reload import ReloadReport
-from microkernel.kernel.settings import check_kernel_name, state_home
+from microkernel.kernel.reporting.plugin_info import PluginInfo
+from microkernel.kernel.runtime.clock import SystemClock
 from microkernel.loader import FileLoader, LockFile, check_places, may_have_plugins, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
 from microkernel.loader.given import Grants, Places, list_places, read_grants, read_level

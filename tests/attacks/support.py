@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from microkernel import Kernel
-from microkernel.kernel.info import PluginInfo
+from microkernel.kernel.reporting.plugin_info import PluginInfo
 
 T = TypeVar("T")
 LOCKS: dict[str, threading.Lock] = {}

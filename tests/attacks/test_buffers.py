@@ -11,7 +11,7 @@ import pytest
 
 from microkernel import Buffer, Kernel
 from microkernel.errors import CallFailed, KernelError, PermissionDenied, PluginDied
-from microkernel.kernel.buffers import Holdings
+from microkernel.kernel.messaging.buffers import Holdings
 
 from .support import Plugins, eventually, state_is
 

@@ -21,9 +21,9 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PluginKilled
-from microkernel.kernel.bell import Bell
-from microkernel.kernel.kept import Pending
-from microkernel.kernel.mailbox import Mailbox
+from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.quota import Pending
+from microkernel.kernel.runtime.wakeup import Bell
 from microkernel.sdk.executor import Job
 from microkernel.sdk.runtime import Runtime
 from microkernel.sdk.work import Work

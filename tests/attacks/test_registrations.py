@@ -9,10 +9,10 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PayloadTooLarge
-from microkernel.kernel.kept import Budget
 from microkernel.kernel.manifest import Limits, Manifest
-from microkernel.kernel.registry import did_you_mean
-from microkernel.kernel.subscribing import charge, kind_of
+from microkernel.kernel.messaging.quota import Budget
+from microkernel.kernel.registry.record import did_you_mean
+from microkernel.kernel.routing.registration import charge, kind_of
 from microkernel.wire.messages import Handler, Method
 from tests.attacks.support import Plugins
 

@@ -12,7 +12,7 @@ import pytest
 
 from microkernel import Kernel, KernelConfig
 from microkernel.errors import KernelError, PluginDied, ReloadFailed
-from microkernel.kernel.births import Births
+from microkernel.kernel.lifecycle.launcher import Births
 from microkernel.kernel.manifest import Group
 from tests.attacks.support import Plugins, eventually, state_is
 

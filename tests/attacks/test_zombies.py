@@ -78,7 +78,7 @@ def test_a_thread_that_spins_is_ended(plugins: Plugins, hung: Callable[[str], st
 def test_a_start_that_does_not_return_leaves_a_zombie_and_that_is_told(
     plugins: Plugins, hung: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microkernel.kernel.endings._KILL_PATIENCE", 0.5)
+    monkeypatch.setattr("microkernel.kernel.lifecycle.termination._KILL_PATIENCE", 0.5)
     body = """
     from tests.attacks.support import LOCKS
     class Plugin(IPlugin):
@@ -99,7 +99,7 @@ def test_a_start_that_does_not_return_leaves_a_zombie_and_that_is_told(
 def test_a_thread_that_cannot_be_ended_is_a_zombie(
     plugins: Plugins, hung: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, how: str, way: str
 ) -> None:
-    monkeypatch.setattr("microkernel.kernel.endings._KILL_PATIENCE", 0.5)
+    monkeypatch.setattr("microkernel.kernel.lifecycle.termination._KILL_PATIENCE", 0.5)
     plugins.add("bad", HELD, limits=QUICK)
     plugins.healthy()
     with plugins.kernel("thread") as kernel:
@@ -131,7 +131,7 @@ def test_a_thread_that_cannot_be_ended_is_a_zombie(
 def test_a_thread_that_sleeps_is_a_zombie_until_it_wakes(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr("microkernel.kernel.endings._KILL_PATIENCE", 0.2)
+    monkeypatch.setattr("microkernel.kernel.lifecycle.termination._KILL_PATIENCE", 0.2)
     (begun, begin), (alarm, wake) = os.pipe(), os.pipe()
     # C code all the way: nothing is raised between the two calls.
     plugins.add("bad", f"""
@@ -166,7 +166,7 @@ def test_a_thread_that_sleeps_is_a_zombie_until_it_wakes(
 )
 def test_a_stop_that_never_returns(plugins: Plugins, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """Ended, or a zombie and said to be one; never called stopped while it runs."""
-    monkeypatch.setattr("microkernel.kernel.endings._KILL_PATIENCE", 0.5)
+    monkeypatch.setattr("microkernel.kernel.lifecycle.termination._KILL_PATIENCE", 0.5)
     plugins.add("bad", f"""
 from tests.attacks.support import LOCKS
 class Plugin(IPlugin):
@@ -186,7 +186,7 @@ class Plugin(IPlugin):
 
 def test_many_zombies_and_many_ends(plugins: Plugins, hung: Callable[[str], str]) -> None:
     """The moment a zombie ends may be the moment it is called one."""
-    import microkernel.kernel.endings as endings
+    import microkernel.kernel.lifecycle.termination as endings
 
     plugins.add("bad", HELD, limits={"drain": 0.1, "stop": 0.05, "insist": 0.01})
     with plugins.kernel("thread") as kernel, pytest.MonkeyPatch.context() as patch:

@@ -14,9 +14,9 @@ from typing import Any
 
 from microkernel import Kernel
 from microkernel.errors import KernelError
-from microkernel.kernel.instance import Instance
 from microkernel.kernel.manifest import KernelConfig
-from microkernel.kernel.switch import Switch
+from microkernel.kernel.registry.instance import Instance
+from microkernel.kernel.routing.ingress import Switch
 from tests.chaos.evidence import Evidence
 from tests.chaos.plugins import Role, cast
 

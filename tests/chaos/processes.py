@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from microkernel.kernel.instance import Instance
+from microkernel.kernel.registry.instance import Instance
 from tests.attacks.support import descendants, descriptors
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")

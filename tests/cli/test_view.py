@@ -12,7 +12,7 @@ from rich.text import Text
 
 import microkernel
 from microkernel.errors import KernelError
-from microkernel.kernel.info import PluginInfo
+from microkernel.kernel.reporting.plugin_info import PluginInfo
 from microkernel.messages import Catalog
 from microkernel.plugins.console import view
 from microkernel.plugins.console.commands import COMMANDS, Commands, split

@@ -19,7 +19,7 @@ from microkernel.hosts import _broker
 from microkernel.hosts._addresses import leads_to, parsed, permits
 from microkernel.hosts._inspector import MEMORY, Inspector
 from microkernel.inspector.sources import NotFinished, NotParsed
-from microkernel.kernel import grants
+from microkernel.kernel.admission import permissions
 from microkernel.kernel.manifest import Manifest, Permissions
 from microkernel.loader import find
 from microkernel.loader.byte_scan import scan_source, scan_toml
@@ -204,10 +204,10 @@ def _read(tmp_path: Path, text: str) -> Any:
 def _review(manifest: Manifest) -> None:
     """As approvals do, beside what a person approved: it is each that is compared with each."""
     assert manifest.permissions is not None
-    wanted = grants.wishes(manifest.name, manifest.permissions)
-    approved = grants.of_wishes([(kind, f"x.{what}") for kind, what in wanted[:40]])
-    grants.lines(grants.missing(wanted, approved))
-    grants.lines(grants.missing(grants.wishes(manifest.name, approved), manifest.permissions))
+    wanted = permissions.wishes(manifest.name, manifest.permissions)
+    approved = permissions.of_wishes([(kind, f"x.{what}") for kind, what in wanted[:40]])
+    permissions.lines(permissions.missing(wanted, approved))
+    permissions.lines(permissions.missing(permissions.wishes(manifest.name, approved), manifest.permissions))
 
 
 def test_what_the_oracle_would_find() -> None:

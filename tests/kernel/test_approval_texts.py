@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from microkernel.errors import ManifestError
 from microkernel.hosts._addresses import parsed, permits
-from microkernel.kernel import grants
-from microkernel.kernel.approval_texts import unmistakable
-from microkernel.kernel.approvals import _held
-from microkernel.kernel.grants import Review
+from microkernel.kernel.admission import permissions as requests
+from microkernel.kernel.admission.approval_policy import _held
+from microkernel.kernel.admission.approval_texts import unmistakable
+from microkernel.kernel.admission.permissions import Review
 from microkernel.loader.manifests import read_manifest
 
 
@@ -39,7 +39,7 @@ from microkernel.loader.manifests import read_manifest
 )
 def test_nothing_is_unseen_and_nothing_passes_for_something_else(text: str, shown: str) -> None:
     assert unmistakable(text) == shown
-    assert grants.lines([("net", text)]) == (f"net {shown}",)
+    assert requests.lines([("net", text)]) == (f"net {shown}",)
 
 
 @given(st.text(), st.text())
@@ -51,7 +51,7 @@ def test_different_texts_are_shown_differently_on_one_line(one: str, other: str)
 
 
 def test_a_message_has_one_line_and_as_many_entries_as_there_are() -> None:
-    review = Review("p", "1", "sandbox", "/p\nMK0210", "d", added=grants.lines([("fs.read", "/a, + net x:1\nb")]))
+    review = Review("p", "1", "sandbox", "/p\nMK0210", "d", added=requests.lines([("fs.read", "/a, + net x:1\nb")]))
     assert _held(review).text.startswith(r"asks for more than was approved: + fs.read /a\x2c + net x:1\x0ab ")
     assert r"changed, and it still calls itself 1: a\x0ab, c\x2cd" in _held(
         replace(review, added=(), altered=True, changed=("a\nb", "c,d"))
@@ -65,7 +65,7 @@ def permissions(tmp_path: Path, **table: list[str]) -> dict[str, tuple[str, ...]
     (tmp_path / "__init__.py").write_text("")
     found = read_manifest(str(tmp_path)).permissions
     assert found is not None
-    return grants.fields_of(found)
+    return requests.fields_of(found)
 
 
 @pytest.mark.parametrize(

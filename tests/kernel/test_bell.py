@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from microkernel.kernel.bell import Bell
+from microkernel.kernel.runtime.wakeup import Bell
 
 
 def counted(bell: Bell) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from microkernel.errors import PayloadTooLarge, PermissionDenied
-from microkernel.kernel.buffers import MOST_BLOCKS, Buffers, Holdings
+from microkernel.kernel.messaging.buffers import MOST_BLOCKS, Buffers, Holdings
 from microkernel.wire.messages import Gone, Message, Share
 from microkernel.wire.places import block_size
 

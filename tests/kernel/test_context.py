@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from microkernel.errors import PayloadTooLarge, RevisionConflict
-from microkernel.kernel import context
-from microkernel.kernel.context import Context
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.sorted_keys import SortedKeys
-from microkernel.kernel.subscriptions import Subscription, Subscriptions
+from microkernel.kernel.messaging.topic_index import Subscription, Subscriptions
+from microkernel.kernel.routing import data_store
+from microkernel.kernel.routing.data_store import Context
+from microkernel.kernel.routing.sorted_keys import SortedKeys
 from microkernel.wire.codec import Raw
 
 
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> Context:
-    monkeypatch.setattr(context, "_REMEMBERED", 10)
+    monkeypatch.setattr(data_store, "_REMEMBERED", 10)
     nothing: Callable[..., Any] = lambda *_: None  # noqa: E731
     return Context(Subscriptions(), nothing, lambda _: Limits())
 

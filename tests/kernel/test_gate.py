@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from microkernel.errors import PermissionDenied
-from microkernel.kernel import gate
+from microkernel.kernel.admission import gate
 from microkernel.kernel.manifest import NO_PERMISSIONS
 from microkernel.wire import messages
 from microkernel.wire.messages import Handler

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from microkernel.kernel import grants
-from microkernel.kernel.grants import of_fields
+from microkernel.kernel.admission import permissions
+from microkernel.kernel.admission.permissions import of_fields
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, Permissions
 from microkernel.kernel.ports import Snapshot
 
 
 def missing(asked: dict[str, list[str]], approved: dict[str, list[str]], name: str = "mailer") -> list[str]:
-    return [*grants.lines(grants.missing(grants.wishes(name, of_fields(asked)), of_fields(approved)))]
+    return [*permissions.lines(permissions.missing(permissions.wishes(name, of_fields(asked)), of_fields(approved)))]
 
 
 def test_what_was_not_approved_is_missing() -> None:
@@ -48,32 +48,34 @@ def test_its_own_names_are_nothing_to_ask_for() -> None:
 
 def test_everything_is_covered_by_everything_alone() -> None:
     everything = Permissions()
-    wished = grants.wishes("p", everything)
-    assert grants.lines(grants.missing(wished, NO_PERMISSIONS))[0] == "emit **"
-    assert grants.missing(wished, everything) == ()
-    assert grants.missing([("emit", "a.b"), ("call", "b.c")], everything) == ()
-    assert grants.missing([("net", "a:1")], everything) == (("net", "a:1"),)
+    wished = permissions.wishes("p", everything)
+    assert permissions.lines(permissions.missing(wished, NO_PERMISSIONS))[0] == "emit **"
+    assert permissions.missing(wished, everything) == ()
+    assert permissions.missing([("emit", "a.b"), ("call", "b.c")], everything) == ()
+    assert permissions.missing([("net", "a:1")], everything) == (("net", "a:1"),)
 
 
 def test_several_words_of_the_operator_add_up() -> None:
-    total = grants.union([of_fields({"net": ["a:1"]}), of_fields({"net": ["b:2", "a:1"]}), of_fields({"emit": None})])
+    total = permissions.union(
+        [of_fields({"net": ["a:1"]}), of_fields({"net": ["b:2", "a:1"]}), of_fields({"emit": None})]
+    )
     assert (total.net, total.emit, total.call) == (("a:1", "b:2"), None, ())
 
 
 def test_without_a_table_nothing_is_declared_at_a_confined_level() -> None:
-    assert grants.confined(None, ["declared"]) == NO_PERMISSIONS
-    assert grants.confined(None, [of_fields({"net": ["a:1"]})]).net == ("a:1",)
-    assert grants.trusted(None, "declared") == grants.trusted(None, None) == Permissions()
+    assert permissions.confined(None, ["declared"]) == NO_PERMISSIONS
+    assert permissions.confined(None, [of_fields({"net": ["a:1"]})]).net == ("a:1",)
+    assert permissions.trusted(None, "declared") == permissions.trusted(None, None) == Permissions()
 
 
 def test_what_is_approved_and_not_declared_is_not_granted() -> None:
-    assert grants.confined(of_fields({"net": ["a:1"]}), [of_fields({"net": ["a:1", "b:2"]})]).net == ("a:1",)
+    assert permissions.confined(of_fields({"net": ["a:1"]}), [of_fields({"net": ["a:1", "b:2"]})]).net == ("a:1",)
 
 
 def test_files_that_changed_are_named() -> None:
     now = Snapshot("/p", "a.py", False, {}, "new", {"a.py": "1", "b.txt": "2", "d": "4"})
     before = Approval("1.0", "old", NO_PERMISSIONS, {"a.py": "1", "b.txt": "1", "c": "3"})
-    assert grants.is_altered(now, "1.0", before)
-    assert not grants.is_altered(now, "1.1", before)
-    assert grants.changed_files(now, before) == ("b.txt", "c", "d")
-    assert grants.changed_files(now, Approval("1.0", "old", NO_PERMISSIONS)) == ()
+    assert permissions.is_altered(now, "1.0", before)
+    assert not permissions.is_altered(now, "1.1", before)
+    assert permissions.changed_files(now, before) == ("b.txt", "c", "d")
+    assert permissions.changed_files(now, Approval("1.0", "old", NO_PERMISSIONS)) == ()

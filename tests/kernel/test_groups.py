@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from microkernel.kernel.groups import companions, predecessors
 from microkernel.kernel.manifest import Group
-from microkernel.kernel.resolver import layers, plan
+from microkernel.kernel.operations.start_order import layers, plan
+from microkernel.kernel.supervision.groups import companions, predecessors
 
 TRIO = ("db", "cache", "web")
 

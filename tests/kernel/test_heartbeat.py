@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from microkernel.kernel.heartbeat import ASKED_EVERY, MISSED, STOPPED, UNKNOWN, Heartbeat
+from microkernel.kernel.supervision.heartbeat import ASKED_EVERY, MISSED, STOPPED, UNKNOWN, Heartbeat
 from microkernel.wire.messages import Ping
 
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from microkernel.kernel.gathering import Gathering
-from microkernel.kernel.kept import Budget, Large, Pending, Shelf
-from microkernel.kernel.letters import EventLetter
-from microkernel.kernel.mailbox import Mailbox
+from microkernel.kernel.messaging.delivery import EventLetter
+from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.quota import Budget, Large, Pending, Shelf
+from microkernel.kernel.routing.ask import Gathering
 from microkernel.sdk.handlers import Handlers
 from microkernel.wire.codec import Raw, decode
 from microkernel.wire.messages import Reply
@@ -109,7 +109,7 @@ def test_a_shelf_has_the_newest_by_number_and_by_bytes() -> None:
 
 
 def test_the_answers_to_one_ask_are_gathered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microkernel.kernel.gathering._MOST_GATHERED", 10)
+    monkeypatch.setattr("microkernel.kernel.routing.ask._MOST_GATHERED", 10)
     replies: list[Reply] = []
     gathering = Gathering(["a", "b", "c"], replies.append)
     gathering.begun()

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from microkernel.errors import KernelError
-from microkernel.kernel.lifecycle import RUNNING, SETTLED, TABLE, WAITING, Happening, State, advance, diagram
+from microkernel.kernel.registry.states import RUNNING, SETTLED, TABLE, WAITING, Happening, State, advance, diagram
 
 WAYS = [(state, happening) for state in get_args(State) for happening in get_args(Happening)]
 

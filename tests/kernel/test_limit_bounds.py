@@ -7,8 +7,8 @@ from math import inf, nan
 
 import pytest
 
-from microkernel.kernel import limit_bounds
-from microkernel.kernel.limit_bounds import (
+from microkernel.kernel.admission import limit_bounds
+from microkernel.kernel.admission.limit_bounds import (
     KEPT_WHEN_CONFINED,
     changes,
     fixed_by,

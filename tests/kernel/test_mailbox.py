@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from microkernel.kernel.bus import Bus
-from microkernel.kernel.letters import CallLetter, EventLetter, Letter
-from microkernel.kernel.mailbox import BATCH, Mailbox
-from microkernel.kernel.subscriptions import Counts, Subscriptions
+from microkernel.kernel.messaging.delivery import CallLetter, EventLetter, Letter
+from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.mailbox import BATCH, Mailbox
+from microkernel.kernel.messaging.topic_index import Counts, Subscriptions
 from microkernel.wire.codec import Raw
 
 NOBODY: Any = SimpleNamespace()

@@ -8,7 +8,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import KernelError, PluginHeld
-from microkernel.kernel import name_clashes
+from microkernel.kernel.admission import name_clashes
 from microkernel.kernel.manifest import KernelConfig, Level, Manifest
 from microkernel.kernel.ports import Found
 from tests.confined import pretend

@@ -11,16 +11,16 @@ from typing import Any, cast
 import pytest
 
 from microkernel.errors import ProtocolError
-from microkernel.kernel.bus import Bus
-from microkernel.kernel.context import Context
-from microkernel.kernel.journal import Journal
-from microkernel.kernel.kept import Pending
-from microkernel.kernel.letters import EventLetter
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.registry import Registry
-from microkernel.kernel.router import PendingCall, Router
-from microkernel.kernel.subscribing import Subscribing
-from microkernel.kernel.subscriptions import Subscription, Subscriptions
+from microkernel.kernel.messaging.delivery import EventLetter
+from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.quota import Pending
+from microkernel.kernel.messaging.topic_index import Subscription, Subscriptions
+from microkernel.kernel.registry.record import Registry
+from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.routing.call_router import PendingCall, Router
+from microkernel.kernel.routing.data_store import Context
+from microkernel.kernel.routing.registration import Subscribing
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, decode, encode
 from microkernel.wire.messages import Call, Data, Emit, Exported, Expose, Message, Method, Reply

@@ -9,7 +9,7 @@ import pytest
 
 from microkernel import Kernel, KernelConfig
 from microkernel.errors import ConfigError, PluginLoadError
-from microkernel.kernel.overlaps import exposed
+from microkernel.kernel.admission.writable_overlaps import exposed
 from tests.confined import pretend
 
 CODE = """

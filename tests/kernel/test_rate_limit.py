@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from microkernel.errors import KernelError, PermissionDenied
-from microkernel.kernel.journal import Journal
-from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import Limits, Manifest
+from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.rate_limit import RateLimit
 from microkernel.kernel.ports import Found
-from microkernel.kernel.rate_limit import RateLimit
-from microkernel.kernel.registry import Record, Registry
+from microkernel.kernel.registry.record import Record, Registry
+from microkernel.kernel.reporting.journal import Journal
 from microkernel.wire.messages import Failed, Failure, Log
 
 

@@ -11,9 +11,9 @@ from functools import partial
 
 import pytest
 
-from microkernel.kernel import reactor as module
-from microkernel.kernel.clock import SystemClock
-from microkernel.kernel.reactor import Reactor
+from microkernel.kernel.runtime import reactor as module
+from microkernel.kernel.runtime.clock import SystemClock
+from microkernel.kernel.runtime.reactor import Reactor
 from tests.attacks.support import eventually
 
 

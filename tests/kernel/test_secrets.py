@@ -20,7 +20,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import CallFailed, PluginLoadError
-from microkernel.kernel.births import _check_secrets
+from microkernel.kernel.lifecycle.launcher import _check_secrets
 from microkernel.kernel.manifest import KernelConfig, Level, PluginConfig
 from microkernel.sdk.confidential import SecretText, conceal, revealed
 from microkernel.wire import codec

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from microkernel.kernel.info import OF_ALL, OF_ONE, ShownValues
 from microkernel.kernel.kernel import _LONGEST_LOG, _newest
-from microkernel.kernel.registry import LogRecord
+from microkernel.kernel.registry.record import LogRecord
+from microkernel.kernel.reporting.plugin_info import OF_ALL, OF_ONE, ShownValues
 from microkernel.wire.codec import MAX_PAYLOAD, encode
 from microkernel.wire.messages import Log
 from tests.kernel.test_rate_limit import Plugin

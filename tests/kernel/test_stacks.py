@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microkernel.kernel.stacks import place_in
+from microkernel.kernel.supervision.stack_location import place_in
 
 SOURCES = {"billing.py": b"import time\ndef total():\n    while True: pass\n", "deep/er.py": b""}
 STACK = """\

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microkernel.kernel.manifest import Supervision
-from microkernel.kernel.supervisor import judge
+from microkernel.kernel.supervision.restart_policy import judge
 
 POLICY = Supervision(intensity=5, period=30.0, backoff=0.1, backoff_max=10.0)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from microkernel.kernel.clock import SystemClock
-from microkernel.kernel.reactor import Reactor
-from microkernel.kernel.threads import for_each
+from microkernel.kernel.runtime.clock import SystemClock
+from microkernel.kernel.runtime.reactor import Reactor
+from microkernel.kernel.runtime.threads import for_each
 
 PATIENCE = 30.0
 

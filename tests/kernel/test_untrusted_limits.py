@@ -8,7 +8,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.kernel import kernel as kernel_module
-from microkernel.kernel.limit_bounds import KEPT_WHEN_CONFINED
+from microkernel.kernel.admission.limit_bounds import KEPT_WHEN_CONFINED
 from microkernel.kernel.manifest import KernelConfig, Limits, PluginConfig, Supervision
 from microkernel.loader.lock import LockFile
 from tests.confined import pretend

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from microkernel.kernel.waits import circle
+from microkernel.kernel.routing.deadlock import circle
 
 Graph = dict[str, dict[int, list[str]]]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from microkernel.errors import ConfigError
-from microkernel.kernel.grants import of_fields
+from microkernel.kernel.admission.permissions import of_fields
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval
 from microkernel.loader import lock_guard
 from microkernel.loader.lock import LockFile, parse, render

@@ -88,7 +88,7 @@ def test_what_is_done_in_each_state(state: str, deed: str) -> None:
 def test_every_state_of_the_kernel_has_been_thought_of() -> None:
     from typing import get_args
 
-    from microkernel.kernel.lifecycle import State
+    from microkernel.kernel.registry.states import State
 
     left_alone = {state for state in get_args(State) if rules.deed(state) == "leave"}
     assert left_alone == {"stopped", "held", "zombie"}

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microkernel.errors import BadTopic
-from microkernel.kernel.mailbox import Mailbox
-from microkernel.kernel.subscriptions import Counts, Subscription, Subscriptions
+from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.topic_index import Counts, Subscription, Subscriptions
 from microkernel.wire.topics import check_pattern, check_topic, covers
 
 WORD = st.sampled_from(["a", "b", "c"])

@@ -11,7 +11,7 @@ from microkernel.cli.running import CONSOLE, console_config
 from microkernel.control.paths import find_kernel
 from microkernel.control.visitor import VisitorChannel
 from microkernel.errors import KernelError
-from microkernel.kernel.settings import state_home
+from microkernel.kernel.admission.effective_config import state_home
 from microkernel.loader import FileLoader
 from microkernel.sdk.runtime import Runtime
 from microkernel.wire import codec, messages

@@ -17,7 +17,7 @@ from rich.text import Text
 from microkernel.cli.output import Output
 from microkernel.hosts._inspector import Inspector
 from microkernel.hosts._places import GIVEN, OF_SYSTEM
-from microkernel.kernel.limit_bounds import raised
+from microkernel.kernel.admission.limit_bounds import raised
 from microkernel.loader import discover
 from microkernel.loader.auditor import SEVERITIES, Finding, Report, Severity, Table, audit, places_of
 from microkernel.loader.parsers import parsing_with

@@ -27,9 +27,9 @@ from microkernel.cli.output import Output, words_of
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
 from microkernel.kernel.kernel import Core
-from microkernel.kernel.lifecycle import RUNNING
 from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
-from microkernel.kernel.registry import Record
+from microkernel.kernel.registry.record import Record
+from microkernel.kernel.registry.states import RUNNING
 from microkernel.plugins.console import view
 from microkernel.plugins.console.as_json import json_text
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from microkernel.errors import ConfigError, KernelError
-from microkernel.kernel.settings import check_kernel_name
+from microkernel.kernel.admission.effective_config import check_kernel_name
 
 _LONGEST = 107
 """Bytes that the path of a Unix socket may have."""

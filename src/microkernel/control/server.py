@@ -13,10 +13,10 @@ from types import TracebackType
 from microkernel.control.paths import address, answers, credentials, dial, locked, secure, socket_path
 from microkernel.control.place import RemotePlace
 from microkernel.errors import ConfigError, KernelError, ProtocolError
-from microkernel.kernel.instance import Instance
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Permissions
 from microkernel.kernel.ports import Exit
+from microkernel.kernel.registry.instance import Instance
 from microkernel.wire import messages
 from microkernel.wire.session import Session, refusal
 

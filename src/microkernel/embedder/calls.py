@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from microkernel.embedder.sharing import Shared
 from microkernel.errors import CallTimeout
-from microkernel.kernel.bell import Bell
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.ports import Lane
-from microkernel.kernel.router import cancel
+from microkernel.kernel.routing.call_router import cancel
+from microkernel.kernel.runtime.wakeup import Bell
 from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.work import deadline_in
 from microkernel.wire import codec, messages

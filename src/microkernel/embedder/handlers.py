@@ -15,13 +15,13 @@ from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.inline import Entry, Inline, run_alone
 from microkernel.embedder.sharing import Shared
 from microkernel.errors import KernelError, shortage_in
-from microkernel.kernel.kept import Pending
 from microkernel.kernel.kernel import Core
-from microkernel.kernel.letters import EventLetter
-from microkernel.kernel.mailbox import Mailbox
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.subscriptions import Counts
-from microkernel.kernel.subscriptions import Subscription as Registered
+from microkernel.kernel.messaging.delivery import EventLetter
+from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.quota import Pending
+from microkernel.kernel.messaging.topic_index import Counts
+from microkernel.kernel.messaging.topic_index import Subscription as Registered
 from microkernel.sdk.decorators import check_overflow
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.executor import refuse_coroutine

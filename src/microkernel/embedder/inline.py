@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from microkernel.embedder.sharing import Shared
-from microkernel.kernel.subscriptions import Subscription as Registered
+from microkernel.kernel.messaging.topic_index import Subscription as Registered
 from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.signature import EventBinder, name_of
 from microkernel.wire import codec

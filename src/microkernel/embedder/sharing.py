@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from microkernel.kernel.buffers import Holdings
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Limits
+from microkernel.kernel.messaging.buffers import Holdings
 from microkernel.sdk.arrays import array_over
 from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.sharing import Sharing

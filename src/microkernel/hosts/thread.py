@@ -24,10 +24,10 @@ from typing import Any
 from microkernel.errors import KernelClosed, PluginKilled
 from microkernel.hosts._audit import Witness
 from microkernel.hosts._ledger import Ledger
-from microkernel.kernel.bell import Bell
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Uplink, steady
 from microkernel.kernel.ports import Reactor as ReactorPort
+from microkernel.kernel.runtime.wakeup import Bell
 from microkernel.sdk import threads
 from microkernel.sdk.arrays import array_over
 from microkernel.sdk.channel import ChannelClosed

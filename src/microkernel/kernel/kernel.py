@@ -13,45 +13,54 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import KernelClosed, KernelError, PluginLoadError, PluginNotActive
-from microkernel.kernel import name_clashes, overlaps
-from microkernel.kernel.approvals import Approvals
-from microkernel.kernel.approving import Approving
-from microkernel.kernel.audits import Audits
-from microkernel.kernel.births import Births
-from microkernel.kernel.buffers import Buffers
-from microkernel.kernel.buried import Buried
-from microkernel.kernel.bus import Bus
-from microkernel.kernel.context import Context
-from microkernel.kernel.deaths import Deaths
-from microkernel.kernel.endings import Endings
-from microkernel.kernel.gate import KERNEL_TOPICS
-from microkernel.kernel.grants import CONFINED, Grant
-from microkernel.kernel.groups import predecessors
-from microkernel.kernel.heartbeat import Heartbeat
-from microkernel.kernel.info import BRIEF, FULL, PluginInfo, ShownValues, Sources, describe, read_of, sources_of
-from microkernel.kernel.instance import Instance
-from microkernel.kernel.journal import Journal
-from microkernel.kernel.lifecycle import RUNNING, SETTLED
-from microkernel.kernel.mailbox import Mailbox
+from microkernel.kernel.admission import name_clashes, writable_overlaps
+from microkernel.kernel.admission.approval_policy import Approvals
+from microkernel.kernel.admission.effective_config import choose_level, effective, held_to, misnamed
+from microkernel.kernel.admission.gate import KERNEL_TOPICS
+from microkernel.kernel.admission.permissions import CONFINED, Grant
+from microkernel.kernel.admission.weakening import check_configuration, check_manifest
+from microkernel.kernel.lifecycle.cleanup import Remains
+from microkernel.kernel.lifecycle.launcher import Births
+from microkernel.kernel.lifecycle.termination import Endings
 from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, Permissions
-from microkernel.kernel.operations import Operations
+from microkernel.kernel.messaging.buffers import Buffers
+from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.topic_index import Subscriptions
+from microkernel.kernel.operations.controller import Operations
+from microkernel.kernel.operations.leak_audit import Audits
+from microkernel.kernel.operations.reload import Reloading, ReloadReport
+from microkernel.kernel.operations.reload_all import ReloadSummary, reload_all
+from microkernel.kernel.operations.start_order import layers, plan
 from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader, Lock, Place
-from microkernel.kernel.reactor import Reactor
-from microkernel.kernel.registry import LogRecord, Record, Registry, cure_of, did_you_mean
-from microkernel.kernel.reload import Reloading, ReloadReport
-from microkernel.kernel.remains import Remains
-from microkernel.kernel.resolver import layers, plan
-from microkernel.kernel.router import Router
-from microkernel.kernel.service import KernelService
-from microkernel.kernel.settings import choose_level, effective, held_to, misnamed
-from microkernel.kernel.subscribing import Subscribing
-from microkernel.kernel.subscriptions import Subscriptions
-from microkernel.kernel.switch import Switch
-from microkernel.kernel.texts import Texts, level_of
-from microkernel.kernel.threads import for_each
-from microkernel.kernel.together import ReloadSummary, reload_all
-from microkernel.kernel.watchdog import Watchdog
-from microkernel.kernel.weakening import check_configuration, check_manifest
+from microkernel.kernel.registry.instance import Instance
+from microkernel.kernel.registry.record import LogRecord, Record, Registry, cure_of, did_you_mean
+from microkernel.kernel.registry.states import RUNNING, SETTLED
+from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.reporting.message_texts import Texts, level_of
+from microkernel.kernel.reporting.plugin_info import (
+    BRIEF,
+    FULL,
+    PluginInfo,
+    ShownValues,
+    Sources,
+    describe,
+    read_of,
+    sources_of,
+)
+from microkernel.kernel.routing.call_router import Router
+from microkernel.kernel.routing.data_store import Context
+from microkernel.kernel.routing.ingress import Switch
+from microkernel.kernel.routing.registration import Subscribing
+from microkernel.kernel.runtime.reactor import Reactor
+from microkernel.kernel.runtime.threads import for_each
+from microkernel.kernel.service.approval_service import Approving
+from microkernel.kernel.service.dead_letter_service import Buried
+from microkernel.kernel.service.service import KernelService
+from microkernel.kernel.supervision.groups import predecessors
+from microkernel.kernel.supervision.heartbeat import Heartbeat
+from microkernel.kernel.supervision.supervisor import Deaths
+from microkernel.kernel.supervision.watchdog import Watchdog
 from microkernel.wire.topics import MAX_TOPIC
 
 Infos = list[PluginInfo]
@@ -295,7 +304,7 @@ class Core(Approving, Buried, Texts):
         """What a plugin could change of the kernel's own if it may write below this folder; empty for nothing."""
         plugins = [record.found.path for record in self.registry if os.path.isabs(record.found.path)]
         places = [os.path.abspath(place) for place in self.places if os.path.exists(place)]
-        return overlaps.exposed(folder, places, [*plugins, *self.own_files])
+        return writable_overlaps.exposed(folder, places, [*plugins, *self.own_files])
 
     def _find_again(self, record: Record) -> Found:
         """The plugin as it is now. One whose name was disputed may be another file by now, or still have no right to

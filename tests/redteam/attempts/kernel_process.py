@@ -122,7 +122,7 @@ for kind in object.__subclasses__():
             kernel.emit("kernel.forged", token=f.token)
 """, emitted("kernel.forged"), "memory", process="memory"),
     Attempt("replace the gate with one that lets all pass", "把权限闸换成放行一切的", """
-from microkernel.kernel import gate
+from microkernel.kernel.admission import gate
 KEPT.append(gate.admit)
 gate.admit = lambda *_: None
 try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from microkernel.errors import KernelError, PluginDied, ReloadFailed
-from microkernel.kernel.registry import Record
+from microkernel.kernel.registry.record import Record
 from microkernel.testing.levels import natively
 from microkernel.testing.stage import Scene, Stage, plugin, refused
 

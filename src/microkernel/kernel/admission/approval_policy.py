@@ -1,0 +1,248 @@
+"""Who may run with what at the confined levels: the operator's word, by configuration, by ``grants`` or by the lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from microkernel.errors import ConfigError, ManifestError, PluginHeld, valid_text
+from microkernel.kernel.admission import limit_bounds, permissions
+from microkernel.kernel.admission.approval_texts import unmistakable
+from microkernel.kernel.admission.effective_config import effective, fixed_limits, held_to, variables
+from microkernel.kernel.admission.permissions import CONFINED, Grant, Review, Wish
+from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, KernelConfig, Level, Manifest, Permissions
+from microkernel.kernel.ports import Found, Lock, Snapshot
+
+MOST_FILES = 200
+"""How many files of a plugin an approval lists by name; of more, only that something changed is known."""
+
+
+class Approvals:
+    """``lock`` None: what is approved lasts as long as the kernel."""
+
+    def __init__(
+        self,
+        config: KernelConfig,
+        given: Mapping[str, Grant],
+        lock: Lock | None,
+        complain: Callable[[str, str, ConfigError], object],
+        *,
+        has_level: bool = False,
+    ) -> None:
+        """``has_level``: the embedding program has chosen one level for all plugins."""
+        self.config = config
+        self._given = given
+        self._lock = lock
+        self._complain = complain
+        self._once: dict[str, Approval] = {}
+        self._has_level = has_level
+
+    def admit(self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot) -> Permissions:
+        """What it may do. Raises PluginHeld where somebody has to approve it first, ManifestError MK0134 where it has
+        left the level that it was approved at."""
+        if level not in CONFINED:
+            self._check_level(found, level)
+        else:
+            try:
+                review = self.review(found, manifest, level, snapshot)
+            except ConfigError as broken:
+                raise PluginHeld(broken.id, **broken.fields) from None
+            if review.is_held:
+                raise _held(review)
+            if review.approved_version not in ("", manifest.version):
+                self._follow(found, manifest, snapshot)
+        self._report_limits(found, manifest, level)
+        return self.effective(manifest, level)
+
+    def _check_level(self, found: Found, level: Level) -> None:
+        """What was approved at a confined level does not leave it by a change of its manifest, nor under a new name;
+        the operator's or the embedding program's word for it counts."""
+        own = self.config.plugin.get(found.name)
+        if self._has_level or (own is not None and own.isolation is not None) or not self._is_known(found):
+            return
+        reason = f"it was approved at a confined level, and would run at {level}"
+        cure = f'; if that is meant, write isolation = "{level}" below [plugin.{found.name}]'
+        raise ManifestError("MK0134", name=found.name, reason=reason, cure=cure)
+
+    def _is_known(self, found: Found) -> bool:
+        """Whether anything at this very place was approved."""
+        try:
+            kept = self._lock.read() if self._lock is not None else {}
+        except ConfigError:
+            kept = {}
+        return place_of(found.path) in {approval.path for approval in (*kept.values(), *self._once.values())}
+
+    def effective(self, manifest: Manifest, level: Level) -> Permissions:
+        """What it may do once it was let in."""
+        words = list(self._words(manifest.name))
+        if level in CONFINED:
+            return permissions.confined(manifest.permissions, words)
+        return permissions.trusted(manifest.permissions, words[0] if words else None)
+
+    def writes(self, manifest: Manifest, level: Level) -> tuple[str, ...]:
+        """The folders in which a confined plugin may write, as far as the operator let it; whether it runs or not."""
+        wanted = self.effective(manifest, level).fs_write if level in CONFINED else ()
+        if not wanted:
+            return ()
+        try:
+            approval = self._approval(manifest.name)
+        except ConfigError:
+            return wanted
+        given = permissions.union([self._operators(manifest), *([approval.permissions] if approval else [])]).fs_write
+        return tuple(path for path in wanted if given is None or path in given)
+
+    def review(self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot) -> Review:
+        """What it asks for beside what was approved. Raises ConfigError MK0414 for a lock that cannot be read."""
+        name, version, path = manifest.name, manifest.version, found.path
+        wanted = self._wishes(found, manifest) if level in CONFINED else []
+        left = permissions.missing(wanted, self._operators(manifest))
+        approval = self._compared(name, is_needed=bool(left)) if level in CONFINED else None
+        elsewhere = "" if approval is None or _is_of(approval, found) else approval.path
+        approved = approval.permissions if approval is not None and not elsewhere else NO_PERMISSIONS
+        altered = approval is not None and not elsewhere and self._is_altered(snapshot, version, approval)
+        return Review(
+            name, version, level, path, snapshot.digest, permissions.lines(wanted),
+            approved_path=elsewhere,
+            added=permissions.lines(permissions.missing(left, approved)),
+            removed=permissions.lines(
+                permissions.missing(permissions.wishes(name, approved), permissions.of_wishes(wanted))
+            ),
+            approved_version=approval.version if approval is not None else "",
+            altered=altered,
+            changed=permissions.changed_files(snapshot, approval) if altered and approval is not None else (),
+        )  # fmt: skip
+
+    def approve(self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot, *, remember: bool) -> Review:
+        """All that it asks for, for these files; the Review is of before. Raises ConfigError MK0414 where it cannot be
+        remembered; then nothing is approved."""
+        review = self.review(found, manifest, level, snapshot)
+        is_pinned = self.config.approvals.pin == "bytes" and level in CONFINED
+        if not review.is_fine or (is_pinned and self._approval(manifest.name) is None):
+            granted = permissions.of_wishes(self._wishes(found, manifest))
+            approval = Approval(manifest.version, snapshot.digest, granted, _few(snapshot), place_of(found.path))
+            self._keep(manifest.name, approval, remember=remember)
+        return review
+
+    def _keep(self, name: str, approval: Approval, *, remember: bool) -> None:
+        if remember and self._lock is not None:
+            self._lock.keep(name, approval)
+            self._once.pop(name, None)
+        else:
+            self._once[name] = approval
+
+    def _follow(self, found: Found, manifest: Manifest, snapshot: Snapshot) -> None:
+        """A new version that asks for no more is let in; from now on it is its files that must not change."""
+        approval = self._approval(manifest.name)
+        if approval is None:
+            return
+        place = place_of(found.path)
+        newer = Approval(manifest.version, snapshot.digest, approval.permissions, _few(snapshot), place)
+        try:
+            self._keep(manifest.name, newer, remember=manifest.name not in self._once)
+        except ConfigError as trouble:
+            self._once[manifest.name] = newer
+            self._complain("warn", manifest.name, trouble)
+
+    def _report_limits(self, found: Found, manifest: Manifest, level: Level) -> None:
+        """Report the values of a manifest that are not in force as they were set there."""
+        asked = effective(found.manifest, self.config)
+        bounded = held_to(asked, self.config, level, None)
+        for change in limit_bounds.changes(asked, bounded):
+            self._complain("notice", manifest.name, ConfigError("MK0138", asked=change.asked, holds=change.holds))
+        if lowered := limit_bounds.changes(bounded, manifest):
+            fields = {key: ", ".join(getattr(change, key) for change in lowered) for key in ("asked", "holds")}
+            self._complain("warn", manifest.name, ConfigError("MK0422", name=manifest.name, **fields))
+
+    def limits(self, found: Found) -> tuple[str, ...] | None:
+        """The limits above the defaults that a plugin may have, each a line; None for all."""
+        given = self._operators(found.manifest).limits
+        try:
+            approval = self._approval(found.manifest.name)
+        except ConfigError:  # it is reported to the plugins that cannot run without the lock
+            approval = None
+        if given is None or approval is None or not _is_of(approval, found):
+            return given
+        return None if approval.permissions.limits is None else (*given, *approval.permissions.limits)
+
+    def has_approved(self, found: Found) -> bool:
+        """Whether the plugin of this name at this very place was approved. Of a lock that cannot be read: no."""
+        try:
+            approval = self._approval(found.name)
+        except ConfigError:
+            return False
+        return approval is not None and approval.path == place_of(found.path)
+
+    def _compared(self, name: str, *, is_needed: bool) -> Approval | None:
+        """The approval that a plugin is compared with. A plugin for which the operator speaks by name needs none; of
+        one that asks for nothing, only the place of its name is compared, as far as the lock can be read."""
+        if is_needed or self.config.approvals.pin == "bytes":
+            return self._approval(name)
+        if any(self._words(name)):
+            return None
+        try:
+            return self._approval(name)
+        except ConfigError:
+            return None
+
+    def _is_altered(self, snapshot: Snapshot, version: str, approval: Approval) -> bool:
+        pin = self.config.approvals.pin if approval.path else "bytes"  # the place is not known: so be these the files
+        return permissions.is_altered(snapshot, version, approval, pin)
+
+    def _approval(self, name: str) -> Approval | None:
+        if name in self._once:
+            return self._once[name]
+        return self._lock.read().get(name) if self._lock is not None else None
+
+    def _words(self, name: str) -> Iterator[Grant]:
+        """What the operator said of a plugin, the most pressing first."""
+        if name in self._given:
+            yield self._given[name]
+        own = self.config.plugin.get(name)
+        if own is not None and own.permissions is not None:
+            yield own.permissions
+
+    def _operators(self, manifest: Manifest) -> Permissions:
+        declared = replace(manifest.permissions or NO_PERMISSIONS, limits=None)
+        return permissions.union(declared if word == "declared" else word for word in self._words(manifest.name))
+
+    def _wishes(self, found: Found, manifest: Manifest) -> list[Wish]:
+        """What is declared, and the variables its own configuration reads: only the operator's may do so freely."""
+        own = self.config.plugin.get(manifest.name)
+        theirs = {k: v for k, v in found.manifest.config.items() if own is None or k not in own.config}
+        wanted = permissions.wishes(manifest.name, self.effective(manifest, "sandbox"))
+        wanted += [("env", name) for name in sorted(variables(theirs))]
+        raised = limit_bounds.raised(effective(found.manifest, self.config), fixed_limits(self.config, manifest.name))
+        return list(dict.fromkeys([*wanted, *(("limits", line) for line in raised)]))
+
+
+def place_of(path: str) -> str:
+    """Where a plugin lies: its own name, which may be a link, in the real folder around it."""
+    if path.startswith("entry-point:"):
+        return path
+    folder, name = os.path.split(path)
+    return valid_text(os.path.join(os.path.realpath(folder), name))
+
+
+def _is_of(approval: Approval, found: Found) -> bool:
+    return approval.path in ("", place_of(found.path))
+
+
+def _few(snapshot: Snapshot) -> Mapping[str, str]:
+    return snapshot.files if len(snapshot.files) <= MOST_FILES else {}
+
+
+def _held(review: Review) -> PluginHeld:
+    names = {"name": review.name, "version": review.version}
+    if review.approved_path:
+        path, approved = unmistakable(review.path), unmistakable(review.approved_path)
+        return PluginHeld("MK0424", **names, path=path, approved=approved)
+    if review.added:
+        return PluginHeld("MK0412", **names, diff=_enumerate(review.difference))
+    files = _enumerate(map(unmistakable, review.changed)) or "its files"
+    return PluginHeld("MK0413", **names, files=files)
+
+
+def _enumerate(lines: Iterable[str]) -> str:
+    """In one line; a comma within one of them does not pass for the beginning of the next."""
+    return ", ".join(line.replace(",", "\\x2c") for line in lines)

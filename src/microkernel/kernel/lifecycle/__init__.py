@@ -1,0 +1,1 @@
+"""Launch an instance, terminate it, and clean up after it."""

@@ -1,0 +1,243 @@
+"""How an instance comes to be: a place from a host, the source into it, ``__init__``, and later ``start``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from microkernel.errors import IsolationUnavailable, KernelError, NotPlainData, PluginDied, PluginLoadError
+from microkernel.kernel.admission import gate
+from microkernel.kernel.admission.approval_policy import Approvals
+from microkernel.kernel.admission.effective_config import is_common, resolve_secrets, secret_values, variables
+from microkernel.kernel.admission.permissions import CONFINED
+from microkernel.kernel.manifest import Determinism, KernelConfig, Level, Manifest, Permissions
+from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
+from microkernel.kernel.registry.instance import Instance
+from microkernel.kernel.registry.record import Record, Registry
+from microkernel.kernel.reporting.plugin_info import source_path
+from microkernel.kernel.routing.ingress import Switch
+from microkernel.kernel.routing.registration import charge_all
+from microkernel.wire import codec, messages
+from microkernel.wire.data_folder import folder_name
+from microkernel.wire.failures import ends_of, to_error
+from microkernel.wire.secrets import size_of
+
+_PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0311"}
+_TOLD_AS_THEY_ARE = (PluginLoadError, PluginDied, IsolationUnavailable)
+_LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+# What a confined plugin may mark as secret: texts, of which each line is one, and their characters.
+_MOST_SECRETS = 256
+_LONGEST_SECRETS = 64 * 1024
+
+
+class DiedEarly(Exception):
+    """The instance died before it was active."""
+
+    def __init__(self, instance: Instance, exit: Exit) -> None:
+        super().__init__(exit.reason)
+        self.instance = instance
+        self.exit = exit
+
+
+def as_error(reason: DiedEarly | KernelError) -> KernelError:
+    """What the operator is told of an instance that did not become active."""
+    if isinstance(reason, KernelError):
+        return reason
+    return PluginLoadError("MK0203", reason=reason.exit.reason, traceback=reason.exit.stack)
+
+
+class Births:
+    """Makes instances. ``hosts`` gives the host of a level, or raises IsolationUnavailable."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        loader: Loader,
+        hosts: Callable[[Level], Host],
+        config: KernelConfig,
+        data_dir: Path | None,
+        approvals: Approvals,
+        project: str = "",
+    ) -> None:
+        self._registry = registry
+        self._loader = loader
+        self._hosts = hosts
+        self.config = config
+        self._data_dir = data_dir
+        self._project = project
+        self._approvals = approvals
+        self.switch: Switch
+        self.report: Callable[[str, str, KernelError], object]
+        self.exposed_by: Callable[[str], str]
+
+    def load(self, record: Record, manifest: Manifest, level: Level, snapshot: Snapshot | None) -> Instance:
+        """The next generation, loaded and constructed; from its source as it is now, or from a snapshot that was let in
+        before. Raises PluginLoadError and its kin, PluginHeld, DiedEarly."""
+        if snapshot is None:
+            snapshot = self._loader.snapshot(record.found, self._peers(record), level)
+            self._report_links(record, snapshot, level)
+            permissions = self._approvals.admit(record.found, manifest, level, snapshot)
+        else:
+            permissions = self._approvals.effective(manifest, level)
+        host = self._host(level)
+        if host.level != "wasm" and manifest.determinism != Determinism():
+            raise PluginLoadError("MK0128", level=host.level)
+        if host.level in CONFINED:
+            self._check_writable(record, permissions, is_new=snapshot is not record.snapshot)
+        record.generation += 1
+        instance = Instance(record, record.generation, host.level, manifest, snapshot, permissions, self.switch)
+        load = self._load_message(instance, snapshot)
+        spec = LaunchSpec(
+            load,
+            asdict(manifest.limits),
+            self._hidden(),
+            permissions,
+            source_path(record, snapshot),
+            manifest.dependencies,
+            manifest.determinism,
+            self._writable(),
+        )
+        instance.place = host.launch(spec, instance, instance)
+        record.newborn = instance
+        news = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
+        assert isinstance(news, messages.Loaded)
+        for handler in news.handlers:
+            gate.admit(record.name, permissions, messages.Subscribe(0, handler))
+        charge_all(instance, news)
+        _check_secrets(instance, news.secrets)
+        instance.secrets.add(news.secrets, in_any_mixture=False)
+        instance.staged = news
+        record.newborn = None
+        record.snapshot = snapshot
+        return instance
+
+    def start(self, instance: Instance, state: codec.Raw | None, from_version: str) -> None:
+        """Give it its state and have it start. Raises PluginLoadError, DiedEarly."""
+        instance.place.send(messages.Start(state or messages.NOTHING, from_version))
+        self._wait(instance, messages.Started, instance.manifest.limits.start, "MK0202")
+
+    def _check_writable(self, record: Record, permissions: Permissions, *, is_new: bool) -> None:
+        """Raise PluginLoadError MK0158 if a confined plugin's data folder overlaps what the kernel goes by. A grant is
+        the operator's decision, and only reported."""
+        folder = str(self._data_dir / folder_name(record.name)) if self._data_dir else ""
+        if folder and (other := self.exposed_by(folder)):
+            raise PluginLoadError("MK0158", path=folder, other=other)
+        for path in permissions.fs_write if is_new else ():
+            if other := self.exposed_by(os.path.expanduser(path)):
+                self.report("warn", record.name, PluginLoadError("MK0425", path=path, other=other))
+
+    def _report_links(self, record: Record, snapshot: Snapshot, level: Level) -> None:
+        """Report the links that lead out of the plugin's folder; again only for others than before."""
+        known = record.snapshot.leaving if record.snapshot is not None else ()
+        for link in snapshot.leaving:
+            if link not in known:
+                path = os.path.join(snapshot.root, link)
+                fields = {"path": path, "target": os.path.realpath(path), "level": level}
+                self.report("notice", record.name, PluginLoadError("MK0156", **fields))
+
+    def _wait(self, instance: Instance, kind: type, seconds: float, too_late: str) -> object:
+        news = instance.wait_for(kind, seconds)
+        if isinstance(news, Exit):
+            raise DiedEarly(instance, news)
+        if isinstance(news, messages.Failed):
+            instance.has_failed = True
+            raise load_error(news)
+        if news is None:
+            raise PluginLoadError(too_late, name=instance.name, seconds=seconds)
+        return news
+
+    def _hidden(self) -> frozenset[str]:
+        """The variables that configurations take secrets from: no plugin finds them in its environment."""
+        configs = [each.config for each in self.config.plugin.values()]
+        configs += [record.manifest.config for record in self._registry]
+        return frozenset(name for config in configs if config for name in variables(config) if not is_common(name))
+
+    def _writable(self) -> tuple[str, ...]:
+        """Where confined plugins may write: all of them, whoever starts first."""
+        given = (self._approvals.writes(record.manifest, record.level) for record in list(self._registry))
+        own = (str(self._data_dir),) if self._data_dir else ()
+        return (*own, *(path for paths in given for path in paths))
+
+    def _peers(self, record: Record) -> list[str]:
+        return [name for name in self._registry.names() if name != record.name]
+
+    def _host(self, level: Level) -> Host:
+        try:
+            return self._hosts(level)
+        except IsolationUnavailable:
+            for weaker in self.config.fallback:
+                with suppress(IsolationUnavailable):
+                    return self._hosts(weaker)
+            raise
+
+    def _load_message(self, instance: Instance, snapshot: Snapshot) -> messages.Load:
+        manifest, may = instance.manifest, instance.permissions
+        config = resolve_secrets(manifest.config, os.environ)
+        instance.secrets.add(secret_values(manifest.config, os.environ))
+        return messages.Load(
+            name=instance.name,
+            version=manifest.version,
+            generation=instance.generation,
+            isolation=instance.level,
+            root=snapshot.root,
+            entry=snapshot.entry,
+            sources=dict(snapshot.sources),
+            package=snapshot.package,
+            peers=self._peers(instance.record),
+            config=codec.Raw(_encoded(config)),
+            secrets=sorted(instance.secrets.values),
+            data_dir=str(self._data_dir / folder_name(instance.name)) if self._data_dir else "",
+            concurrency=manifest.concurrency,
+            log_level=_LOG_LEVELS.get(self.config.log_level.upper(), 20),
+            emits=_with_own(may.emit, instance.name),
+            listens=_listed(may.on),
+            calls=_listed(may.call),
+            reads=_with_own(may.data_read, instance.name),
+            writes=_with_own(may.data_write, instance.name),
+            project=self._project,
+        )
+
+
+def _check_secrets(instance: Instance, values: list[str]) -> None:
+    """Raises PluginLoadError for a confined plugin whose secrets would make it slow to search what it prints."""
+    if instance.level not in CONFINED:
+        return
+    texts, characters = size_of(values)
+    if texts > _MOST_SECRETS or characters > _LONGEST_SECRETS:
+        most = {"limit": _MOST_SECRETS, "longest": _LONGEST_SECRETS}
+        raise PluginLoadError("MK0633", name=instance.name, texts=texts, characters=characters, **most)
+
+
+def _listed(patterns: tuple[str, ...] | None) -> list[str] | None:
+    return None if patterns is None else list(patterns)
+
+
+def _with_own(patterns: tuple[str, ...] | None, name: str) -> list[str] | None:
+    return None if patterns is None else [*patterns, f"{name}.**"]
+
+
+def _encoded(config: dict[str, Any]) -> bytes:
+    try:
+        return codec.encode(config)
+    except NotPlainData as error:
+        error.fields["path"] = f"config{'' if error.path[:1] in '.[' else ' '}{error.path}"
+        raise
+
+
+def load_error(news: messages.Failed) -> KernelError:
+    """What a Failed is to the operator."""
+    failure = news.failure
+    if failure.kind:
+        error = to_error(failure, news.phase)
+        return error if isinstance(error, _TOLD_AS_THEY_ARE) else PluginLoadError(error.id, **error.fields)
+    return PluginLoadError(
+        _PHASES.get(news.phase, "MK0201"),
+        kind=failure.type,
+        reason=failure.message,
+        traceback=failure.traceback,
+        **ends_of(failure),
+    )

@@ -1,0 +1,149 @@
+"""How an instance is made to end: drained, asked, insisted on, killed, each with its deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from microkernel.errors import KernelError, PluginLoadError
+from microkernel.kernel.lifecycle.launcher import load_error
+from microkernel.kernel.ports import Exit
+from microkernel.kernel.registry.instance import Instance
+from microkernel.kernel.registry.record import Record
+from microkernel.kernel.reporting.journal import Journal
+from microkernel.wire import codec, messages
+
+_FIRST_PAUSE = 0.01
+# Seconds from one look at a mailbox that is being drained to the next: the first, and the longest.
+_DRAIN_PAUSES = (0.001, 0.02)
+_LONGEST_PAUSE = 0.2
+_FAREWELL = 1.0
+"""Seconds for who has failed, and is ending, to be gone: an exception in the middle of that only makes noise."""
+_TOO_LATE = "its handlers and export_state did not return within {} s"
+_KILL_PATIENCE = 5.0
+"""Seconds for a killed place to be gone; a process always is, a thread may not be."""
+
+
+class NotExported(Exception):
+    """The state of an instance could not be had; ``error`` says why."""
+
+    def __init__(self, error: KernelError, *, continues: bool) -> None:
+        super().__init__(error.text)
+        self.error = error
+        self.continues = continues
+
+
+class Endings:
+    """Waits; not for a thread of a plugin, nor for the reactor's."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def take_down(self, record: Record) -> Instance | None:
+        """Go through the states from the present one to ``stopped`` or ``zombie``; an instance handles what waits for
+        it before it stops. Return an instance that died over that. With the record's lock held."""
+        instance, died = record.instance, None
+        if record.state != "stopping":  # it is, where an interrupt ended another stop half way
+            record.step("stop")
+        if instance is not None:
+            record.mailbox.close()
+            instance.dismissed = True
+        self._journal.changed(record)
+        ended = True
+        if instance is not None:
+            died = None if self._drain(instance) else instance
+            ended = self.retire(instance)[1]
+        record.instance = None
+        if record.state == "stopping":
+            record.step("ended" if ended else "stuck")
+        return died
+
+    def _drain(self, instance: Instance) -> bool:
+        """Wait until the mailbox is empty, for at most ``limits.drain``. Return whether the instance has survived that.
+
+        An end of the instance, a kill and a stop that does not want to wait (``hurried``) end it. The mailbox is looked
+        at again and again, because whoever empties it must not pay for being watched.
+        """
+        record, (pause, longest) = instance.record, _DRAIN_PAUSES
+        until = time.monotonic() + instance.manifest.limits.drain
+        while not (record.mailbox.is_idle or instance.hurried or record.killing) and time.monotonic() < until:
+            if instance.gone.wait(min(pause, max(0.0, until - time.monotonic()))):
+                break
+            pause = min(2 * pause, longest)
+        if instance.exit is None or record.killing:
+            return True
+        self._journal.report("warn", instance.name, KernelError("MK0203", reason=instance.exit.reason))
+        return False
+
+    def retire(self, instance: Instance) -> tuple[messages.Stopped | None, bool]:
+        """Have an instance stop: what it said at the end, and whether it has ended."""
+        self._ask(instance, messages.Stop(within=instance.manifest.limits.stop))
+        return self.see_out(instance)
+
+    def export(self, instance: Instance) -> codec.Raw | None:
+        """Have an instance stop, but for its state first; None if it has none to export. ``see_out`` follows.
+
+        Raises NotExported. If it ``continues`` then, it is as if it had not been asked; else it has ended.
+        """
+        limits = instance.manifest.limits
+        self._ask(instance, messages.Stop(export=True, within=limits.stop))
+        if not instance.staged.exports:
+            return None
+        news = instance.wait_for(messages.Exported, limits.stop and limits.stop + limits.insist)
+        if isinstance(news, messages.Exported):
+            return news.state
+        instance.record.retiring = None
+        if isinstance(news, messages.Failed):
+            instance.dismissed = False
+            raise NotExported(load_error(news), continues=instance.exit is None)
+        if not isinstance(news, Exit):
+            self.end(instance)
+        reason = f"export_state ended it: {news.reason}" if isinstance(news, Exit) else _TOO_LATE.format(limits.stop)
+        raise NotExported(PluginLoadError("MK0313", reason=reason), continues=False)
+
+    def _ask(self, instance: Instance, stop: messages.Stop) -> None:
+        instance.dismissed = True
+        instance.record.mailbox.paused = True
+        instance.record.retiring = instance
+        instance.place.send(stop)
+
+    def see_out(self, instance: Instance) -> tuple[messages.Stopped | None, bool]:
+        """The rest of ``retire``, for one that was asked to stop."""
+        limits = instance.manifest.limits
+        stopped = instance.wait_for(messages.Stopped, limits.stop, self._on_stop_trouble(instance))
+        instance.record.retiring = None
+        if stopped is None:
+            self._journal.announce("MK0209", "warn", instance.name, seconds=limits.stop)
+        patience = 0.0 if stopped is None else min(2.0, limits.stop)
+        ended = instance.exit is not None or self._wait_exit(instance, patience) or self.end(instance) is not None
+        return (stopped if isinstance(stopped, messages.Stopped) else None), ended
+
+    def _on_stop_trouble(self, instance: Instance) -> Callable[[object], None]:
+        def tell(news: object) -> None:
+            if isinstance(news, messages.Failed):
+                self._journal.report("warn", instance.name, load_error(news))
+
+        return tell
+
+    def end(self, instance: Instance, *, gently: bool = True) -> Exit | None:
+        """Insist, then kill; None if nothing helped. Callers of the instance are told before."""
+        instance.cut_off()
+        if instance.has_failed:
+            self._wait_exit(instance, _FAREWELL)
+        if gently and instance.exit is None:
+            self._press(instance, instance.place.insist, instance.manifest.limits.insist)
+        if instance.exit is None:
+            self._press(instance, instance.place.kill, _KILL_PATIENCE)
+        return instance.exit
+
+    def _press(self, instance: Instance, press: Callable[[], None], seconds: float) -> None:
+        """Again and again, each time after a longer pause: what is ending needs time for that."""
+        until, pause = time.monotonic() + seconds, _FIRST_PAUSE
+        while instance.exit is None and time.monotonic() < until:
+            press()
+            self._wait_exit(instance, pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _wait_exit(self, instance: Instance, seconds: float) -> bool:
+        instance.gone.wait(seconds)
+        return instance.exit is not None

@@ -1,0 +1,175 @@
+"""Who listens to what: a trie of words, with a bounded cache of answers.
+
+The trie is changed on the reactor's thread only; any thread may match meanwhile. A match sees a subscription from the
+moment ``add`` returns, and none after ``remove`` has returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Protocol
+
+from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.quota import Pending
+from microkernel.wire.messages import Envelope, Share
+
+_CACHED = 4096
+"""Topics are made up by plugins: more than these answers are not kept."""
+_order = count(1)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Numbers for people; a race may cost one."""
+
+    events: int = 0
+    calls: int = 0
+    emitted: int = 0
+    dropped: int = 0
+    refused: int = 0
+    dead: int = 0
+
+
+class Receiver(Protocol):
+    """Who has a mailbox: a plugin, or the embedder."""
+
+    mailbox: Mailbox
+    counts: Counts
+    incoming: Pending[Any]
+
+    @property
+    def block(self) -> float:
+        """Seconds that a letter may wait for room in the mailbox."""
+
+
+class Subscription:
+    """A (pattern, handler) of one receiver. ``number`` is the handler's in the present instance, 0 for none.
+
+    ``owner`` is the plugin's name, "kernel" for the embedder; ``receiver`` has the mailbox its letters go to. With
+    ``once`` there is one ticket, and who takes it delivers.
+    """
+
+    __slots__ = (
+        "board", "handler", "inline", "number", "observes", "once", "order", "overflow", "owner", "pattern", "receiver",
+        "tickets",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        owner: str,
+        pattern: str,
+        handler: str,
+        receiver: Receiver,
+        *,
+        number: int = 0,
+        once: bool = False,
+        overflow: str = "block",
+        board: bool = False,
+        observes: bool = False,
+        inline: Callable[[Envelope, tuple[Share, ...]], object] | None = None,
+    ) -> None:
+        self.owner = owner
+        self.pattern = pattern
+        self.handler = handler
+        self.receiver = receiver
+        self.number = number
+        self.once = once
+        self.overflow = overflow
+        self.board = board
+        self.observes = observes
+        self.inline = inline
+        self.order = next(_order)
+        self.tickets = [None]
+
+
+class _Node:
+    __slots__ = ("here", "tail", "words")
+
+    def __init__(self) -> None:
+        self.words: dict[str, _Node] = {}
+        self.here: dict[Subscription, None] = {}
+        self.tail: dict[Subscription, None] = {}
+        """In the order they were added. A match copies them by one C call."""
+
+
+class _Matches(dict[str, tuple[Subscription, ...]]):
+    """What was found; what is missing is looked for."""
+
+    def __init__(self, find: Callable[[str], tuple[Subscription, ...]]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, topic: str) -> tuple[Subscription, ...]:
+        found = self._find(topic)
+        if len(self) < _CACHED:
+            self[topic] = found
+        return found
+
+
+class Subscriptions:
+    """``matches`` on any thread, the rest on the reactor's. Topics that begin with ``reserved`` are for those alone who
+    observe."""
+
+    def __init__(self, reserved: str = "") -> None:
+        self._reserved = reserved
+        self._root = _Node()
+        self.matches = _Matches(self._find)
+        """By topic, in the order they were added."""
+
+    def add(self, subscription: Subscription) -> None:
+        node = self._walk(subscription.pattern)
+        (node.tail if subscription.pattern.endswith("**") else node.here)[subscription] = None
+        self._forget_matches()
+
+    def remove(self, subscription: Subscription) -> None:
+        node = self._walk(subscription.pattern)
+        node.here.pop(subscription, None)
+        node.tail.pop(subscription, None)
+        self._prune(subscription.pattern)
+        self._forget_matches()
+
+    def _forget_matches(self) -> None:
+        """After the change: a match that began before it is kept with the old ones."""
+        self.matches = _Matches(self._find)
+
+    def _find(self, topic: str) -> tuple[Subscription, ...]:
+        found: list[Subscription] = []
+        _collect(self._root, topic.split("."), 0, found)
+        if self._reserved and topic.startswith(self._reserved):
+            found = [subscription for subscription in found if subscription.observes]
+        return tuple(sorted(found, key=lambda subscription: subscription.order))
+
+    def _walk(self, pattern: str) -> _Node:
+        node = self._root
+        for word in _words(pattern):
+            node = node.words.setdefault(word, _Node())
+        return node
+
+    def _prune(self, pattern: str) -> None:
+        """Take away the nodes that hold nothing any more."""
+        trail = [self._root]
+        words = _words(pattern)
+        for word in words:
+            trail.append(trail[-1].words[word])
+        for parent, word, node in reversed(list(zip(trail, words, trail[1:], strict=False))):
+            if node.words or node.here or node.tail:
+                return
+            del parent.words[word]
+
+
+def _words(pattern: str) -> list[str]:
+    words = pattern.split(".")
+    return words[:-1] if words[-1] == "**" else words
+
+
+def _collect(node: _Node, words: list[str], index: int, found: list[Subscription]) -> None:
+    if index == len(words):
+        found += node.here
+        return
+    found += node.tail
+    for word in (words[index], "*"):
+        following = node.words.get(word)
+        if following is not None:
+            _collect(following, words, index + 1, found)

@@ -1,0 +1,1 @@
+"""What an operator asks for: start, stop, kill, reload."""

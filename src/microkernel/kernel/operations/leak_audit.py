@@ -1,0 +1,28 @@
+"""What is left of a plugin's instances that have ended: asked of their places, told, and returned."""
+
+from __future__ import annotations
+
+from microkernel.kernel.registry.record import Record
+from microkernel.kernel.reporting.journal import Journal
+
+
+class Audits:
+    """On a thread that may wait, and holding no lock: the mailbox is the next generation's by then."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def of(self, record: Record) -> list[str]:
+        """What all ended generations have left, each a line; those that left nothing are not asked again."""
+        left: dict[str, None] = {}
+        for instance in list(record.past):
+            audit = instance.place.audit()
+            for what in audit.undone:
+                self._journal.announce("MK0303", "notice", record.name, what=what, generation=instance.generation)
+            for what in audit.left:
+                if what not in left:
+                    self._journal.announce("MK0302", "warn", record.name, what=what, generation=instance.generation)
+                left[what] = None
+            if not audit.left and instance in record.past:
+                record.past.remove(instance)
+        return list(left)

@@ -1,0 +1,232 @@
+"""Reload is a transaction: the new generation comes to be beside the old one, takes over, or is dropped.
+
+1. read the new source; 2. load it beside the old; 3. pause the mailbox, have the old one hand over its state and stop;
+4. start the new one with the state; 5. release the mailbox to it. Whatever fails, the old source goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from microkernel.errors import KernelError, PluginNotActive, ReloadFailed
+from microkernel.kernel.lifecycle.cleanup import Remains
+from microkernel.kernel.lifecycle.launcher import Births, DiedEarly, as_error
+from microkernel.kernel.lifecycle.termination import Endings, NotExported
+from microkernel.kernel.manifest import NO_VERSION, Level, Manifest
+from microkernel.kernel.operations.controller import Operations
+from microkernel.kernel.ports import Found, Loader
+from microkernel.kernel.registry.instance import Instance
+from microkernel.kernel.registry.record import Record
+from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.routing.registration import Subscribing
+from microkernel.kernel.runtime.reactor import Reactor
+from microkernel.wire import codec
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadReport:
+    """Which ``generation`` runs now, of which ``version``; how long the mailbox was paused; what of the old one is
+    still held; ``error`` why the new source was not taken."""
+
+    plugin: str
+    generation: int
+    version: str
+    paused_ms: float
+    leaked: list[str] = field(default_factory=list)
+    error: KernelError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Swapped:
+    """A takeover, and what going back would take."""
+
+    old: Instance
+    old_found: Found
+    state: codec.Raw | None
+    new: Instance
+    report: ReloadReport
+
+
+Effective = Callable[[Found], tuple[Found, Manifest, Level]]
+"""What holds for a plugin found anew. Raises what makes it no plugin."""
+
+
+class Reloading:
+    """``reload`` may be called on any thread that may wait."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        births: Births,
+        operations: Operations,
+        endings: Endings,
+        remains: Remains,
+        subscribing: Subscribing,
+        reactor: Reactor,
+        journal: Journal,
+        effective: Effective,
+        start_anew: Callable[[Record], object],
+    ) -> None:
+        self._loader = loader
+        self._births = births
+        self._operations = operations
+        self._endings = endings
+        self._remains = remains
+        self._subscribing = subscribing
+        self._reactor = reactor
+        self._journal = journal
+        self._effective = effective
+        self._start_anew = start_anew
+
+    def reload(self, record: Record, expect: str = "") -> ReloadReport:
+        """Take the source as it is now. Raises ReloadFailed, with ``report``, when the old source goes on, and
+        PluginNotActive when it is not in the state it is expected to be in."""
+        with record.lock:
+            if expect not in ("", record.state):
+                raise PluginNotActive("MK0213", name=record.name, state=record.state, what=f"it was to be {expect}")
+            old = record.instance
+            if record.state != "active" or old is None:
+                self._start_anew(record)
+                return ReloadReport(record.name, record.generation, record.manifest.version, 0.0)
+            candidate = self._loader.find(record.found.path)
+            try:
+                found, manifest, level = self._effective(candidate)
+                self._operations.check_requirements(manifest)
+                new = self._load(record, found, manifest, level)
+            except (KernelError, DiedEarly) as error:
+                raise self._not_taken(record, candidate.manifest.version, as_error(error), 0.0) from None
+            swapped = self._swap(record, old, new, found)
+        return self._prove(record, swapped) if new.on_probation else swapped.report
+
+    def _load(self, record: Record, found: Found, manifest: Manifest, level: Level) -> Instance:
+        before, old_found = record.snapshot, record.found
+        record.found = found
+        try:
+            return self._births.load(record, manifest, level, None)
+        except BaseException:
+            newborn, record.newborn = record.newborn, None
+            if newborn is not None and newborn.exit is None:
+                newborn.dismissed = True
+                self._endings.end(newborn, gently=False)
+            record.snapshot, record.found = before, old_found
+            raise
+
+    def _swap(self, record: Record, old: Instance, new: Instance, found: Found) -> _Swapped:
+        paused = time.monotonic()
+        new_snapshot = new.snapshot
+        try:
+            state = self._endings.export(old)
+        except NotExported as failure:
+            raise self._without_state(record, old, new, failure, paused) from None
+        stopped, ended = self._endings.see_out(old)
+        self._remains.hand_over(record, old, stopped)
+        try:
+            self._births.start(new, state, old.manifest.version)
+        except (KernelError, DiedEarly) as error:
+            self._drop(new)
+            self._go_back(record, old, record.found, state)
+            took = (time.monotonic() - paused) * 1000
+            raise self._not_taken(record, new.manifest.version, as_error(error), took) from None
+        old_found = record.found
+        record.found, record.snapshot, record.manifest, record.level = found, new_snapshot, new.manifest, new.level
+        new.on_probation = new.manifest.limits.probation > 0
+        self._release(record, new)
+        took = round((time.monotonic() - paused) * 1000, 2)
+        leaked = [] if ended else _unended(old)
+        version = new.manifest.version
+        self._journal.announce(
+            "MK0301", "success", record.name, generation=new.generation, version=version, ms=round(took, 1)
+        )
+        report = ReloadReport(record.name, new.generation, version, took, leaked)
+        return _Swapped(old, old_found, state, new, report)
+
+    def _drop(self, new: Instance) -> None:
+        new.dismissed = True
+        if new.exit is None:
+            self._endings.end(new, gently=False)
+
+    def _without_state(
+        self, record: Record, old: Instance, new: Instance, failure: NotExported, paused: float
+    ) -> ReloadFailed:
+        """The old instance continues. If it could not say that it does, its source is started again: only what it kept
+        for itself is lost."""
+        self._drop(new)
+        record.snapshot = old.snapshot
+        if failure.continues:
+            old.passed.clear()
+            record.mailbox.connect(old.place.wake, old.place.pump)
+            if old.exit is not None:  # between the two: whoever heard of its end took it for one that was asked for
+                self._operations.give_up(record, DiedEarly(old, old.exit))
+        else:
+            self._remains.hand_over(record, old, None)
+            self._go_back(record, old, record.found, None)
+        took = (time.monotonic() - paused) * 1000
+        left = _unended(old) if old.exit is None and not failure.continues else []
+        return self._not_taken(record, new.manifest.version, failure.error, took, left, is_kept=failure.continues)
+
+    def _prove(self, record: Record, swapped: _Swapped) -> ReloadReport:
+        """Wait for the end of the probation, without the lock; who dies within it is replaced by the old source."""
+        new = swapped.new
+        new.gone.wait(min(new.manifest.limits.probation, threading.TIMEOUT_MAX))
+        with record.lock:
+            new.on_probation = False
+            if new.exit is None or new.dismissed or record.instance is not new:
+                return swapped.report
+            again = self._remains.put_back(record, self._remains.reclaim(record, new, new.exit.reason))
+            self._remains.tell_again(record, again)
+            self._go_back(record, swapped.old, swapped.old_found, swapped.state)
+            death = as_error(DiedEarly(new, new.exit))
+            raise self._not_taken(record, new.manifest.version, death, swapped.report.paused_ms) from None
+
+    def _go_back(self, record: Record, old: Instance, found: Found, state: codec.Raw | None) -> None:
+        """The old source again, with the state it left."""
+        manifest, level, snapshot = old.manifest, old.level, old.snapshot
+        record.found, record.manifest, record.level = found, manifest, level
+        record.snapshot = snapshot  # also if it dies over that: it comes back from this one
+        try:
+            again = self._births.load(record, manifest, level, snapshot)
+            self._births.start(again, state, manifest.version)
+        except (KernelError, DiedEarly) as error:
+            self._operations.give_up(record, error)
+        else:
+            self._release(record, again)
+
+    def _release(self, record: Record, instance: Instance) -> None:
+        self._reactor.run(partial(self._subscribing.commit, instance))
+        self._operations.connect(record, instance)
+
+    def _not_taken(
+        self,
+        record: Record,
+        version: str,
+        error: KernelError,
+        paused_ms: float,
+        left: Sequence[str] = (),
+        *,
+        is_kept: bool = True,
+    ) -> ReloadFailed:
+        old, waiting = record.manifest.version, len(record.mailbox)
+        report = ReloadReport(record.name, record.generation, old, round(paused_ms, 2), [*left], error)
+        failed = ReloadFailed(
+            ("MK0305" if is_kept else "MK0314") if record.state == "active" else "MK0310",
+            **_sources(version, old), version=version, reason=str(error), old=old, waiting=waiting, state=record.state,
+        )  # fmt: skip
+        self._journal.report("error", record.name, failed)
+        failed.fields["report"] = report
+        return failed
+
+
+def _unended(instance: Instance) -> list[str]:
+    return [f"generation {instance.generation}: its thread could not be ended"]
+
+
+def _sources(version: str, old: str) -> dict[str, str]:
+    """What a text calls them: by their versions, where these tell them apart."""
+    return {
+        "new": "the new source" if version in (old, NO_VERSION) else version,
+        "kept": "The old source" if version == old or old == NO_VERSION else old,
+    }

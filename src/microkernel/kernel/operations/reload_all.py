@@ -1,0 +1,55 @@
+"""Something done to all plugins, in the order of their requirements; who fails does not keep the others from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from microkernel.errors import KernelError
+from microkernel.kernel.operations.start_order import layers
+from microkernel.kernel.registry.record import Record
+from microkernel.kernel.registry.states import WANTED
+
+ForEach = Callable[[list[Record], Callable[[Record], object]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Who was not reloaded, and why."""
+
+    plugin: str
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadSummary:
+    """What became of a reload of all; those that nobody wants to run are in neither list."""
+
+    reloaded: tuple[str, ...]
+    failed: tuple[Failed, ...]
+
+
+def reload_all(
+    records: Iterable[Record],
+    reload: Callable[[str], object],
+    for_each: ForEach,
+    after: Mapping[str, Collection[str]],
+) -> ReloadSummary:
+    """Reload those that somebody wants to run, layer by layer: each when what it requires is the new one."""
+    chosen = {r.name: r for r in records if r.state in WANTED and not r.visitor and not r.built_in}
+    outcome: dict[str, KernelError | None] = {}
+    for layer in layers({name: record.manifest.requires for name, record in chosen.items()}, after):
+        for_each([chosen[name] for name in layer], partial(_try, reload, outcome))
+    failed = tuple(Failed(name, error.id, error.text) for name, error in sorted(outcome.items()) if error is not None)
+    return ReloadSummary(tuple(name for name, error in outcome.items() if error is None), failed)
+
+
+def _try(reload: Callable[[str], object], outcome: dict[str, KernelError | None], record: Record) -> None:
+    try:
+        reload(record.name)
+    except KernelError as error:
+        outcome[record.name] = error
+    else:
+        outcome[record.name] = None

@@ -1,0 +1,1 @@
+"""The record of a plugin, its states, and its instances."""

@@ -1,0 +1,270 @@
+"""What is shown of a plugin and of a kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Any
+
+from microkernel.errors import InvalidArguments, KernelError
+from microkernel.kernel.admission.permissions import fields_of
+from microkernel.kernel.manifest import NO_PERMISSIONS, Permissions
+from microkernel.kernel.ports import Snapshot
+from microkernel.kernel.registry.record import Record
+from microkernel.wire.codec import Raw, decode
+from microkernel.wire.skipping import skip
+from microkernel.wire.texts import path_value
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PluginInfo:
+    """A snapshot. ``up`` is seconds in the present state; ``memory`` bytes and ``cpu`` seconds, None where unknown;
+    ``protections`` maps each protection to enforced, watched or unavailable."""
+
+    name: str
+    version: str
+    state: str
+    isolation: str
+    generation: int
+    pid: int | None
+    restarts: int
+    error: str | None
+    protections: Mapping[str, str]
+    path: str = ""
+    doc: str = ""
+    requires: tuple[str, ...] = ()
+    up: float = 0.0
+    memory: int | None = None
+    cpu: float | None = None
+    events: int = 0
+    calls: int = 0
+    emitted: int = 0
+    waiting: int = 0
+    dropped: int = 0
+    refused: int = 0
+    dead: int = 0
+    methods: Mapping[str, str] = field(default_factory=dict)
+    """Each method's parameters, as they are written; ``returns`` has the hint of its value, ``docs`` its docstring."""
+    returns: Mapping[str, str] = field(default_factory=dict)
+    docs: Mapping[str, str] = field(default_factory=dict)
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+    topics: tuple[str, ...] = ()
+    permissions: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What a held plugin declares; ``permissions`` is what one that runs may do."""
+    error_id: str | None = None
+    error_fields: Mapping[str, Any] = field(default_factory=dict)
+    traceback: str = ""
+    last_death: Mapping[str, str] = field(default_factory=dict)
+    """``reason`` of the last death, and ``stack``, where its threads were, if that is known; also after a restart."""
+    built_in: bool = False
+    kept: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kept``, what is lent it for
+    Buffers (``shared``) by ``limits.shared``."""
+
+    def __repr__(self) -> str:
+        """One line; whoever wants all of it takes ``dataclasses.asdict``."""
+        shown = ("name", "version", "state", "isolation", "generation", "pid", "restarts", "error_id")
+        pairs = ((name, getattr(self, name)) for name in shown)
+        return f"PluginInfo({', '.join(f'{name}={value!r}' for name, value in pairs if value is not None)})"
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSource:
+    """Where a plugin's code is, a file or a folder, and what one must know to decide what a change of it means.
+    ``path`` is bytes where it is not valid Unicode: ``os.fsdecode`` takes both."""
+
+    name: str
+    path: str | bytes
+    state: str
+    requires: tuple[str, ...]
+    error_id: str | None
+    built_in: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """``places`` are where the kernel looks for plugins, as absolute paths or entry points; see PluginSource.path."""
+
+    places: tuple[str | bytes, ...]
+    plugins: tuple[PluginSource, ...]
+
+
+def read_of(record: Record) -> dict[str | bytes, str]:
+    """The SHA-256 of each source file that was read, by its path: what runs, whatever is on the disk by now. See
+    PluginSource.path."""
+    snapshot = record.snapshot
+    if snapshot is None:
+        return {}
+    import hashlib
+
+    return {
+        path_value(os.path.join(snapshot.root, name)): hashlib.sha256(data).hexdigest()
+        for name, data in snapshot.sources.items()
+    }
+
+
+def sources_of(places: Iterable[str], records: Iterable[Record]) -> Sources:
+    """For whoever watches them."""
+    absolute = [place if place.startswith("entry-point") else os.path.abspath(place) for place in places]
+    plugins = tuple(_source_of(record) for record in records if not record.visitor)
+    return Sources(tuple(map(path_value, absolute)), plugins)
+
+
+def source_path(record: Record, snapshot: Snapshot | None) -> str:
+    """A plugin's own file or folder."""
+    path = record.found.path
+    if snapshot is None or os.path.isabs(path):
+        return path
+    return snapshot.root if snapshot.package else os.path.join(snapshot.root, snapshot.entry)
+
+
+def _source_of(record: Record) -> PluginSource:
+    """The path of a plugin behind an entry point is known once its source was read."""
+    path = source_path(record, record.snapshot)
+    error = record.error.id if record.error is not None else None
+    return PluginSource(record.name, path_value(path), record.state, record.manifest.requires, error, record.built_in)
+
+
+# Characters of signatures, of docstrings and of schemas that are shown of one plugin: in a list, where one that has
+# registered megabytes of them must not keep the others from being shown, and by itself.
+BRIEF = 32 * 1024
+FULL = 1024 * 1024
+# Bytes of values that are shown of one plugin in one answer, and of all. A value takes many times as much memory as its
+# bytes do, and an answer has room for so much: one plugin's values must not keep the others' from being shown.
+OF_ONE, OF_ALL = FULL, 8 * FULL
+_MOST_VALUES = 10_000
+
+
+class ShownValues:
+    """Values for people, as many as one answer has room for."""
+
+    def __init__(self) -> None:
+        self._left = OF_ALL
+        self._left_of: dict[str, int] = {}
+
+    def has_room(self, owner: str, size: int) -> bool:
+        """Take so much of it, if there is as much for this plugin."""
+        left = self._left_of.setdefault(owner, OF_ONE)
+        if size > min(left, self._left):
+            return False
+        self._left_of[owner] = left - size
+        self._left -= size
+        return True
+
+    def value(self, owner: str, data: bytes | Raw, attached: Sequence[str] = ()) -> Any:
+        """What is too large, or cannot be decoded, is named as such."""
+        if not self.has_room(owner, len(data)):
+            return f"<{len(data):,} bytes, too many to be shown here>"
+        try:
+            if len(data) > _MOST_VALUES and _count(bytes(data)) > _MOST_VALUES:
+                return f"<{len(data):,} bytes of very many values>"
+            return decode(data, attached=attached)
+        except (InvalidArguments, ValueError):
+            return f"<{len(data):,} bytes that are no value>"
+
+
+def _count(data: bytes) -> int:
+    """How many values are in a value, before it is decoded: an empty list has one byte, and some fifty in memory."""
+    counts: list[int] = []
+
+    def count() -> Iterator[None]:
+        _, values = yield from skip(data, 0)
+        counts.append(values)
+
+    for _ in count():
+        continue
+    return counts[0]
+
+
+def describe(
+    record: Record, now: float, on_board: int, lacking: KernelError | None = None, room: int = FULL
+) -> PluginInfo:
+    """The record as it is shown; ``on_board`` is what its keys take. ``lacking``: what it requires and runs without.
+    ``room``: for texts that the plugin chose."""
+    instance, error, counts = record.instance, record.error or lacking, record.counts
+    statistics = dict(instance.place.statistics(recent=room < FULL)) if instance is not None else {}
+    methods = sorted(record.methods.items())
+    topics = {s.pattern: s.pattern for s in list(record.subscriptions.values()) if not s.board}
+    return PluginInfo(
+        name=record.name,
+        version=record.manifest.version,
+        state=record.state,
+        isolation=instance.level if instance is not None else record.level,
+        generation=record.generation,
+        pid=instance.place.pid if instance is not None else None,
+        restarts=record.restarts,
+        error=str(error) if error is not None else None,
+        protections=statistics.get("protections", {}),
+        path=record.found.path,
+        doc=record.doc[:room],
+        requires=record.manifest.requires,
+        up=round(now - record.since, 3) if record.since else 0.0,
+        memory=statistics.get("memory"),
+        cpu=statistics.get("cpu"),
+        events=counts.events,
+        calls=counts.calls,
+        emitted=counts.emitted,
+        waiting=len(record.mailbox),
+        dropped=counts.dropped,
+        refused=counts.refused,
+        dead=counts.dead,
+        methods=_first({name: method.signature for name, method in methods}, room),
+        returns=_first({name: method.returns for name, method in methods if method.returns}, room),
+        docs=_first({name: method.doc for name, method in methods if method.doc}, room),
+        schemas={name: _schema(data) for name, data in _first({n: m.schema for n, m in methods}, room).items()},
+        topics=tuple(sorted(_first(topics, room))),
+        permissions=_shown(record.instance.permissions) if record.instance is not None else {},
+        asked=_shown(record.manifest.permissions or NO_PERMISSIONS) if record.state == "held" else {},
+        last_death=_death(record.last_death),
+        built_in=record.built_in,
+        kept=_kept(record, on_board),
+        **_error_parts(error),
+    )
+
+
+def _first(texts: Mapping[str, Sized], room: int) -> dict[str, Any]:
+    """Those that there is room for, in their order."""
+    left, kept = room, {}
+    for name, text in texts.items():
+        left -= len(name) + len(text)
+        if left >= 0:
+            kept[name] = text
+    return kept
+
+
+def _schema(data: Raw) -> Any:
+    """Empty where a worker sent what cannot be decoded: the rest of the plugin is shown all the same."""
+    try:
+        return decode(data)
+    except InvalidArguments:
+        return {}
+
+
+def _kept(record: Record, on_board: int) -> dict[str, int]:
+    return {
+        "board": on_board,
+        "registrations": record.instance.registered.used if record.instance is not None else 0,
+        "dead_letters": record.dead_letters.used,
+        "log": record.logs.used,
+        "shared": record.instance.holdings.used if record.instance is not None else 0,
+    }
+
+
+def _shown(permissions: Permissions) -> dict[str, Any]:
+    fields = fields_of(permissions).items()
+    return {kind: "all" if what is None else [*what] for kind, what in fields if what != ()}
+
+
+def _death(death: KernelError | None) -> dict[str, str]:
+    if death is None:
+        return {}
+    return {"reason": str(death.fields["reason"]), "stack": str(death.fields["traceback"])}
+
+
+def _error_parts(error: KernelError | None) -> dict[str, Any]:
+    if error is None:
+        return {}
+    fields = {key: value for key, value in error.fields.items() if isinstance(value, str | int | float | None)}
+    return {"error_id": error.id, "error_fields": fields, "traceback": str(fields.pop("traceback", ""))}

@@ -1,0 +1,1 @@
+"""The way of a message: ingress, calls, asks, registration, and the data store."""

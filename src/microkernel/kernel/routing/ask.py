@@ -1,0 +1,47 @@
+"""The answers to one ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from microkernel.errors import PayloadTooLarge
+from microkernel.kernel.messaging.quota import Large
+from microkernel.wire.codec import Raw, encode_message
+from microkernel.wire.failures import from_error
+from microkernel.wire.messages import NOTHING, Failure, Reply
+from microkernel.wire.places import PLACE, places_of
+
+Answer = Callable[[Reply], object]
+
+_BEGUN = -1
+_MOST_GATHERED = 8192
+"""Places: 64 MiB of answers to one ask."""
+
+
+class Gathering:
+    """The replies to one ask, in the order of the handlers."""
+
+    def __init__(self, owners: list[str], answer: Answer) -> None:
+        self._replies: list[tuple[str, Raw | None, Failure | None]] = [(owner, None, None) for owner in owners]
+        self._left = {*range(len(owners)), _BEGUN}
+        self._large = Large()
+        self._answer = answer
+
+    def answered(self, index: int, reply: Reply) -> None:
+        value, failure = reply.value, reply.failure
+        size = len(value) + (len(encode_message(failure)) if failure is not None else 0)
+        if sum(self._large.values()) + places_of(size) > _MOST_GATHERED:
+            value, failure = NOTHING, from_error(PayloadTooLarge("MK0622", size=size, limit=_MOST_GATHERED * PLACE))
+        else:
+            self._large.note(index, size)
+        self._replies[index] = (self._replies[index][0], value, failure)
+        self._settle(index)
+
+    def begun(self) -> None:
+        self._settle(_BEGUN)
+
+    def _settle(self, index: int) -> None:
+        """A second time does nothing but to answer a second time."""
+        self._left.discard(index)
+        if not self._left:
+            self._answer(Reply(0, Raw(encode_message(self._replies))))

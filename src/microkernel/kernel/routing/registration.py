@@ -1,0 +1,190 @@
+"""From what an instance registers to the tables, and out of them again. On the reactor's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING
+
+from microkernel.errors import PayloadTooLarge
+from microkernel.kernel.admission.gate import observes
+from microkernel.kernel.manifest import Limits
+from microkernel.kernel.messaging.delivery import EventLetter
+from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.quota import EACH, weight
+from microkernel.kernel.messaging.topic_index import Subscription, Subscriptions
+from microkernel.kernel.routing.data_store import Context
+from microkernel.wire.codec import Raw
+from microkernel.wire.messages import MAX_SCHEMA, Handler, Loaded, Method
+
+if TYPE_CHECKING:
+    from microkernel.kernel.registry.instance import Instance
+    from microkernel.kernel.registry.record import Record
+
+
+class Subscribing:
+    """A subscription is (pattern, handler's name): it outlives a crash or a reload, and only its number changes."""
+
+    def __init__(self, topics: Subscriptions, watchers: Subscriptions) -> None:
+        self._topics = topics
+        self._watchers = watchers
+        self.context: Context
+        self.bus: Bus
+
+    def commit(self, instance: Instance) -> None:
+        """What an instance registered so far takes effect, in place of what the one before it had."""
+        record, loaded = instance.record, instance.staged
+        record.instance = instance
+        gone = set(record.subscriptions) - {_key(handler) for handler in loaded.handlers}
+        for key in gone:
+            self._remove(record, key)
+        record.numbers.clear()
+        for subscription in record.subscriptions.values():
+            subscription.number = 0
+        for handler in loaded.handlers:
+            self._subscribe(instance, handler)
+        record.methods = {method.name: method for method in loaded.methods}
+        record.doc = loaded.doc
+
+    def expose(self, instance: Instance, method: Method) -> None:
+        """Raises PayloadTooLarge."""
+        charge(instance, method)
+        schema = method.schema.copy()  # by itself: the frame that it came in may be far larger
+        method = Method(method.name, method.signature, method.doc, schema, method.returns)
+        if self._is_staged(instance):
+            instance.staged.methods.append(method)
+        else:
+            instance.record.methods[method.name] = method  # one C call: others may look at it meanwhile
+
+    def subscribe(self, instance: Instance, handler: Handler) -> None:
+        """Raises PayloadTooLarge."""
+        charge(instance, handler)
+        if self._is_staged(instance):
+            instance.staged.handlers.append(handler)
+        else:
+            self._subscribe(instance, handler)
+
+    def _is_staged(self, instance: Instance) -> bool:
+        """A generation beside the present one: what it registers takes effect when it takes over."""
+        return instance.record.instance is not instance
+
+    def _subscribe(self, instance: Instance, handler: Handler) -> None:
+        record, key = instance.record, _key(handler)
+        old = record.subscriptions.get(key)
+        if old is not None and old.number == 0 and not old.once:
+            old.number, old.overflow = handler.number, handler.overflow
+            record.numbers[handler.number] = key
+            self._greet(old)
+            return
+        if old is not None:
+            self._remove(record, key)
+        subscription = Subscription(
+            record.name,
+            handler.pattern,
+            handler.name,
+            record,
+            number=handler.number,
+            once=handler.once,
+            overflow=handler.overflow,
+            board=handler.board,
+            observes=observes(instance.permissions),
+        )
+        record.subscriptions[key] = subscription
+        record.numbers[handler.number] = key
+        self._table(subscription).add(subscription)
+        self._greet(subscription)
+
+    def unsubscribe(self, instance: Instance, number: int) -> None:
+        record = instance.record
+        if self._is_staged(instance):
+            instance.staged.handlers[:] = [h for h in instance.staged.handlers if h.number != number]
+            return  # it stays charged: a plugin that has just been loaded has taken little back
+        key = record.numbers.get(number)
+        if key is not None:
+            self._remove(record, key)
+            instance.registered.give_back(key)
+
+    def clear(self, record: Record) -> None:
+        """Everything a plugin registered goes."""
+        for key in list(record.subscriptions):
+            self._remove(record, key)
+        record.methods = {}
+
+    def notify(self, watchers: Iterable[Subscription], key: str, news: Raw) -> None:
+        """Tell watchers of a key: one event, like any other, which they share."""
+        envelope = self.bus.envelope("kernel", key, news)
+        for watcher in watchers:
+            letter = EventLetter(watcher, key, envelope, len(envelope))
+            if not self.bus.offer(letter, "kernel"):
+                self.bus.reject(letter)  # the board does not wait for room
+
+    def _greet(self, subscription: Subscription) -> None:
+        if subscription.board:
+            self.context.greet(subscription)
+
+    def _remove(self, record: Record, key: tuple[bool, str, str]) -> None:
+        subscription = record.subscriptions.pop(key)
+        if record.numbers.get(subscription.number) == key:
+            del record.numbers[subscription.number]
+        subscription.number = 0
+        self._table(subscription).remove(subscription)
+
+    def _table(self, subscription: Subscription) -> Subscriptions:
+        return self._watchers if subscription.board else self._topics
+
+
+def charge_all(instance: Instance, loaded: Loaded) -> None:
+    """What it registered while it was loaded. Raises PayloadTooLarge."""
+    registrations: list[Handler | Method] = [*loaded.handlers, *loaded.methods]
+    for each in registrations:
+        charge(instance, each)
+    _charge(instance, "", weight(loaded.doc))
+
+
+def charge(instance: Instance, registration: Handler | Method) -> None:
+    """Raises PayloadTooLarge if it has more registered than the kernel keeps for it."""
+    if isinstance(registration, Handler):
+        nodes = registration.pattern.count(".")
+        text = weight(registration.pattern, registration.name, registration.overflow)
+        _charge(instance, _key(registration), _SUBSCRIPTION + nodes * EACH + text)
+    else:
+        schema = len(registration.schema)
+        if schema > MAX_SCHEMA:
+            raise PayloadTooLarge("MK0603", size=schema, limit=MAX_SCHEMA)
+        text = weight(registration.name, registration.signature, registration.doc, registration.returns)
+        _charge(instance, registration.name, EACH + text + schema * _SCHEMA)
+
+
+def kind_of(key: Hashable) -> str:
+    """By what something is registered by: a name if it is a method, else a handler's key."""
+    if isinstance(key, tuple):
+        return "watchers" if key[0] else "handlers"
+    return "methods" if key else ""
+
+
+def _charge(instance: Instance, key: Hashable, size: int) -> None:
+    limits, registered, kind = instance.manifest.limits, instance.registered, kind_of(key)
+    most = _most(limits, kind)
+    if most and registered.counts[kind] >= most and key not in registered:
+        raise PayloadTooLarge("MK0630", name=instance.name, what=_NAMES[kind], limit=most)
+    if not registered.take(key, size, limits.kept):
+        raise PayloadTooLarge("MK0621", name=instance.name, used=registered.used, limit=int(limits.kept))
+
+
+def _most(limits: Limits, kind: str) -> int:
+    """How many of a kind. Of the handlers, fewer may be watchers: each write of a key notifies all that watch it."""
+    if kind == "watchers":
+        return limits.handlers and max(1, limits.handlers // _WATCHERS)
+    return {"handlers": limits.handlers, "methods": limits.methods}.get(kind, 0)
+
+
+# One in so many handlers may be a watcher.
+_WATCHERS = 4
+_NAMES = {"handlers": "handlers", "watchers": "watchers of shared data", "methods": "methods"}
+_SUBSCRIPTION = 2048
+"""Bytes that one takes of itself, with its place in the tables."""
+_SCHEMA = 64
+"""So much more a schema can take in memory than in its message."""
+
+
+def _key(handler: Handler) -> tuple[bool, str, str]:
+    return handler.board, handler.pattern, handler.name

@@ -1,0 +1,215 @@
+"""The kernel's one thread of its own: descriptors, timers, and changes of its tables. It never waits for a plugin.
+
+Guarantees: work that is posted runs in the order it was posted, on this thread, exactly once. ``post`` may be called on
+a thread that can be killed at any bytecode: its only effects are single C calls, and a wake-up is never lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import queue
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from typing import TypeVar
+
+from microkernel.errors import KernelClosed
+from microkernel.kernel.ports import Clock
+from microkernel.kernel.runtime.threads import in_thread
+from microkernel.kernel.runtime.wakeup import Bell
+from microkernel.wire.keeping import MOMENT, Patience
+
+T = TypeVar("T")
+Work = Callable[[], object]
+
+_LONGEST = 3600.0
+"""The system takes no wait of more than some weeks; what is due later is waited for in parts."""
+_TIMERS = 1024
+"""With no more than these it is not worth looking for cancelled ones."""
+_log = logging.getLogger("microkernel")
+
+
+class Reactor:
+    """Started by ``start``, ended by ``close``; each only once."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self._clock = clock
+        self._epoll = select.epoll()
+        self._bell = Bell()
+        self._epoll.register(self._bell.fileno(), select.EPOLLIN)
+        self._patience = Patience(MOMENT, gives_way=False)
+        self._posted: deque[Work] = deque()
+        self._unstarted: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        """What no thread could be had for."""
+        self._helper = threading.Thread(target=self._help_out, name=f"{name}-helper", daemon=True)
+        self._ready: dict[int, Work] = {self._bell.fileno(): partial(self._bell.wait, None)}
+        self._timers: list[tuple[float, int, list[Work]]] = []
+        self._order = count()
+        self._most_timers = _TIMERS
+        self._closing = self._ended = False
+        self._thread = threading.Thread(target=self._run, name=f"{name}-reactor", daemon=True)
+
+    def start(self) -> None:
+        """Raises RuntimeError, with no thread left running, if the system has too few."""
+        self._thread.start()
+        try:
+            self._helper.start()
+        except RuntimeError:
+            self.post(self._close)
+            self._thread.join()
+            raise
+
+    def close(self) -> None:
+        """End the thread after what is posted so far. Called on any other thread."""
+        self.post(self._close)
+        self._thread.join()
+        self._unstarted.put(None)
+        self._helper.join()
+        self._epoll.close()
+        self._bell.close()
+
+    def _close(self) -> None:
+        self._closing = True
+
+    def now(self) -> float:
+        """The clock's monotonic seconds."""
+        return self._clock.now()
+
+    def watch(self, fd: int, ready: Work, *, write: bool = False) -> None:
+        """Call ``ready`` whenever a descriptor is readable (or writable). On this thread only."""
+        self._ready[fd] = ready
+        self._epoll.register(fd, select.EPOLLOUT if write else select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """On this thread only; what is not watched is passed over."""
+        if self._ready.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def post(self, work: Work) -> None:
+        try:
+            self._posted.append(work)
+            self._bell.call()
+        except BaseException:
+            # A kill between the two lines above must not lose the wake-up: from a handler's entry to its first C call
+            # there is no point where another exception could come.
+            self._bell.ring()
+            raise
+
+    def submit(self, work: Work) -> None:
+        """Done at once where this is the thread already, else posted."""
+        if threading.get_ident() == self._thread.ident:
+            work()
+        else:
+            self.post(work)
+
+    def run(self, work: Callable[[], T], deadline: float | None = None) -> T:
+        """Have it done on this thread and give back what it gives or raises. Not for threads of plugins. Raises
+        TimeoutError at the deadline (monotonic); it is done all the same."""
+        if threading.get_ident() == self._thread.ident:
+            return work()
+        if not self._thread.is_alive():
+            raise KernelClosed("MK0612", reason="it has stopped")
+        outcome: list[T] = []
+        failure: list[BaseException] = []
+        done = threading.Event()
+
+        def attempt() -> None:
+            try:
+                outcome.append(work())
+            except BaseException as error:
+                failure.append(error)
+            finally:
+                done.set()
+
+        self.post(attempt)
+        if self._ended:  # else what is posted is done before the end
+            with suppress(ValueError):  # it was done, or is just being
+                self._posted.remove(attempt)
+                raise KernelClosed("MK0612", reason="it has stopped")
+        left = None if deadline is None else min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+        if not done.wait(left):
+            raise TimeoutError
+        if failure:
+            raise failure[0]
+        return outcome[0]
+
+    def later(self, seconds: float, work: Work) -> Work:
+        """Call once after some seconds, on this thread; returns what cancels it. From any thread."""
+        entry = [work]
+        due = self._clock.now() + seconds
+        self.post(lambda: self._add_timer(due, entry))
+        return entry.clear
+
+    def beside(self, work: Work, name: str) -> None:
+        """Do something that waits, on a thread of its own. From any thread. If the system has no thread left, it is
+        done by one that is kept for that, in turn: a death or a restart must not be lost to that."""
+        try:
+            in_thread(work, name)
+        except RuntimeError:
+            self._unstarted.put(work)
+
+    def _help_out(self) -> None:
+        while (work := self._unstarted.get()) is not None:
+            self._do(work)
+
+    def _add_timer(self, due: float, entry: list[Work]) -> None:
+        heapq.heappush(self._timers, (due, next(self._order), entry))
+        if len(self._timers) > self._most_timers:  # those that were cancelled go, before they are due
+            self._timers = [timer for timer in self._timers if timer[2]]
+            heapq.heapify(self._timers)
+            self._most_timers = max(_TIMERS, 2 * len(self._timers))
+
+    def _run(self) -> None:
+        while not self._closing:
+            for fd, _ in self._look() or self._sleep():
+                if ready := self._ready.get(fd):
+                    self._do(ready)
+            for _ in range(len(self._posted)):
+                self._do(self._posted.popleft())
+            if self._timers:
+                self._fire()
+        self._ended = True
+        while self._posted:
+            self._do(self._posted.popleft())
+
+    def _look(self) -> Sequence[tuple[int, int]]:
+        """What comes within a moment: then nobody has to wake this thread."""
+        if self._posted or not self._patience.has_any():
+            return ()
+        events = self._epoll.poll(0)
+        if not events:
+            began = now = time.monotonic()
+            while not events and not self._posted and now - began < self._patience.moment:
+                events, now = self._epoll.poll(0), time.monotonic()
+            self._patience.learn(now - began)
+        return events
+
+    def _sleep(self) -> Sequence[tuple[int, int]]:
+        self._bell.expect()
+        try:
+            return self._epoll.poll(0 if self._posted else self._wait())
+        finally:
+            self._bell.dismiss()
+
+    def _wait(self) -> float | None:
+        while self._timers and not self._timers[0][2]:
+            heapq.heappop(self._timers)
+        return min(max(0.0, self._timers[0][0] - self._clock.now()), _LONGEST) if self._timers else None
+
+    def _fire(self) -> None:
+        now = self._clock.now()
+        while self._timers and self._timers[0][0] <= now:
+            for work in heapq.heappop(self._timers)[2]:
+                self._do(work)
+
+    def _do(self, work: Work) -> None:
+        try:
+            work()
+        except Exception:
+            _log.exception("MK0699 the kernel made a mistake of its own; it goes on")

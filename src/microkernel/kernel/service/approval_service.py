@@ -1,0 +1,95 @@
+"""Approve what a plugin asks for: look at its files as they are now, remember, start it or have it take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from microkernel.errors import KernelError, PluginHeld
+from microkernel.kernel.admission.approval_policy import Approvals
+from microkernel.kernel.admission.permissions import CONFINED, Review
+from microkernel.kernel.manifest import Level, Manifest
+from microkernel.kernel.operations.reload import Effective, ReloadReport
+from microkernel.kernel.ports import Found, Loader, Snapshot
+from microkernel.kernel.registry.record import Record, Registry
+from microkernel.kernel.reporting.plugin_info import PluginInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A plugin that will be held unless somebody approves what it asks for."""
+
+    review: Review
+    found: Found
+    manifest: Manifest
+    level: Level
+    snapshot: Snapshot
+
+
+class Approving:
+    """A part of the service `kernel`."""
+
+    registry: Registry
+    approvals: Approvals
+    loader: Loader
+    _effective: Effective
+    _found: Callable[[], list[Found]]
+    _find_again: Callable[[Record], Found]
+    info: Callable[[str], PluginInfo]
+    reload: Callable[[str], ReloadReport]
+    start: Callable[[str, bool], PluginInfo]
+
+    def review(self, name: str) -> Review:
+        """What a plugin asks for, as it is on the disk now, beside what was approved.
+
+        Raises PluginLoadError for a source that cannot run, ConfigError MK0414 for a lock that cannot be read.
+        """
+        return self._request(self.registry.get(name)).review
+
+    def approve(self, name: str, digest: str = "", remember: bool = True) -> PluginInfo:
+        """Approve all that it asks for, and have it run: one that runs takes its new source by a reload; where there is
+        nothing to approve, only one that is held is started. ``digest``: these files and no others.
+
+        Raises PluginHeld MK0415 where it has others by now, and as ``review``, ``start`` and ``reload`` do.
+        """
+        record = self.registry.get(name)
+        with record.lock:
+            request = self._request(record)
+            if digest not in ("", request.review.digest):
+                raise PluginHeld("MK0415", name=name)
+            self.accept(request, remember=remember)
+        if record.state == "active" and not request.review.is_fine:
+            self.reload(name)
+        elif record.state == "held" or not request.review.is_fine:
+            self.start(name, True)
+        return self.info(name)
+
+    def accept(self, request: Request, *, remember: bool) -> None:
+        """Approve before it is loaded. Raises ConfigError MK0414."""
+        self.approvals.approve(request.found, request.manifest, request.level, request.snapshot, remember=remember)
+
+    def requests(self) -> list[Request]:
+        """Of the plugins that lie where the kernel looks, those that somebody has to approve. What is wrong with one
+        is told when it is loaded."""
+        return [
+            request
+            for found in self._found()
+            if found.error is None and found.name not in self.registry
+            if (request := self._possible(found)) is not None and not request.review.is_fine
+        ]
+
+    def _possible(self, found: Found) -> Request | None:
+        try:
+            found, manifest, level = self._effective(found)
+            return self._look(found, manifest, level) if level in CONFINED else None
+        except KernelError:
+            return None
+
+    def _request(self, record: Record) -> Request:
+        found, manifest, level = self._effective(self._find_again(record))
+        return self._look(found, manifest, level)
+
+    def _look(self, found: Found, manifest: Manifest, level: Level) -> Request:
+        peers = [name for name in self.registry.names() if name != found.name]
+        snapshot = self.loader.snapshot(found, peers, level)
+        return Request(self.approvals.review(found, manifest, level, snapshot), found, manifest, level, snapshot)

@@ -1,0 +1,1 @@
+"""Start children, watch them, and restart them."""
