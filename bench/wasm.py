@@ -12,7 +12,7 @@ from bench.processes import parent_of, pss_of
 from bench.rows import Contender, Measure, Row, at_most
 from bench.sandbox import SOURCE, Work, at, call, emit, loop, start
 from bench.timing import check
-from microkernel.hosts._image import Image
+from microkernel.hosts.wasm.image import Image
 from microkernel.kernel.manifest import Level
 
 MANY = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from microkernel.hosts._image import Image
+from microkernel.hosts.wasm.image import Image
 
 
 def lend_guest(cache: Path, user: int) -> None:

@@ -19,7 +19,7 @@ from texts import Texts
 
 from microkernel import Kernel, KernelConfig
 from microkernel.errors import IsolationUnavailable, ReloadFailed
-from microkernel.hosts._image import STEPS, Image
+from microkernel.hosts.wasm.image import STEPS, Image
 from microkernel.kernel.manifest import Level, Permissions, PluginConfig
 from microkernel.messages import Catalog, language, translate
 

@@ -28,7 +28,7 @@ from microkernel.errors import (
     shortage_in,
     valid_text,
 )
-from microkernel.hosts._surroundings import starts_itself
+from microkernel.hosts.worker.environment import starts_itself
 from microkernel.kernel import manifest
 from microkernel.kernel.admission.effective_config import check_kernel_name, state_home
 from microkernel.kernel.admission.permissions import Review
@@ -456,7 +456,7 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
 
 
 def _make_inspector(python: str) -> Parser:
-    from microkernel.hosts._inspector import Inspector  # a kernel without plugins does not pay for it
+    from microkernel.hosts.inspector_process import Inspector  # a kernel without plugins does not pay for it
 
     return Inspector(python)
 

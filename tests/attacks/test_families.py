@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from microkernel.errors import PluginDied
-from microkernel.hosts import _zygote
-from microkernel.hosts._cgroups import Groups
+from microkernel.hosts.worker import zygote
+from microkernel.hosts.worker.cgroups import Groups
 from tests.attacks.families import Family
 from tests.attacks.support import Plugins, Script, descendants, eventually, gone, state_is
 from tests.attacks.test_ends import busy
@@ -66,7 +66,7 @@ BY_ZYGOTE = """
     while kill_children(os.getpid()): reap()
 """
 BY_KERNEL = """
-    from microkernel.hosts._trees import end_trees
+    from microkernel.hosts.procfs.trees import end_trees
     worker = os.fork()
     if worker == 0:
         adopt_orphans()

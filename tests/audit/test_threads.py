@@ -444,7 +444,7 @@ def test_what_another_thread_is_just_collecting_is_not_left(
         Slow(begun, go_on)
         other.start()
         begun.wait(10.0)
-        monkeypatch.setattr("microkernel.hosts._audit.time", SimpleNamespace(monotonic=time.monotonic, sleep=ends))
+        monkeypatch.setattr("microkernel.hosts.thread.leak_audit.time", SimpleNamespace(monotonic=time.monotonic, sleep=ends))
         assert kernel.unload("leaver") == []
     assert go_on.is_set()
 
@@ -474,7 +474,7 @@ def test_an_audit_that_breaks_is_told_and_breaks_nothing(
     def broken(*args: object) -> None:
         raise OSError("no such luck")
 
-    monkeypatch.setattr("microkernel.hosts._audit.running", broken)
+    monkeypatch.setattr("microkernel.hosts.thread.leak_audit.running", broken)
     leaving(plugins, "pass")
     assert unload(plugins)[0] == ["the audit failed: OSError: no such luck"]
 

@@ -20,8 +20,8 @@ from microkernel import Kernel, KernelConfig
 from microkernel.cli import preparing
 from microkernel.cli.output import Output
 from microkernel.errors import IsolationUnavailable
-from microkernel.hosts import _image
-from microkernel.hosts._image import Image
+from microkernel.hosts.wasm import image
+from microkernel.hosts.wasm.image import Image
 from microkernel.testing import stage
 
 from .conftest import MK, PATIENCE, Home

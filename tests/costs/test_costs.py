@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microkernel.errors import InvalidArguments, ManifestError, PluginLoadError, ProtocolError
-from microkernel.hosts import _broker
-from microkernel.hosts._addresses import leads_to, parsed, permits
-from microkernel.hosts._inspector import MEMORY, Inspector
+from microkernel.hosts.confined import network_broker
+from microkernel.hosts.confined.addresses import leads_to, parsed, permits
+from microkernel.hosts.inspector_process import MEMORY, Inspector
 from microkernel.inspector.sources import NotFinished, NotParsed
 from microkernel.kernel.admission import permissions
 from microkernel.kernel.manifest import Manifest, Permissions

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from microkernel.hosts import _cgroup_layout, _cgroups
-from microkernel.hosts._cgroup_layout import Layout, Unavailable, find
-from microkernel.hosts._cgroups import Groups
+from microkernel.hosts.worker import cgroup_layout
+from microkernel.hosts.worker import cgroups
+from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable, find
+from microkernel.hosts.worker.cgroups import Groups
 from tests.attacks.support import eventually, gone
 
 _MiB = 1 << 20

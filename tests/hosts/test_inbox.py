@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from microkernel.hosts._inbox import TURN, Inbox
+from microkernel.hosts.worker.inbox import TURN, Inbox
 from microkernel.wire.messages import Message, Ping
 
 

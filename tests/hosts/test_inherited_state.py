@@ -326,7 +326,7 @@ def test_what_is_no_interpreter_is_named_as_such(folder: Path, script: str, reas
 def test_an_interpreter_that_hangs_is_waited_for_once_whatever_it_has_started(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from microkernel.hosts import _zygote
+    from microkernel.hosts.worker import zygote
 
     monkeypatch.setattr(_zygote, "_READY", 1.0)
     (folder / "second.py").write_text(PLUGIN)
@@ -422,7 +422,7 @@ with Kernel({str(folder / "probe.py")!r}, isolation={level!r}) as kernel:
 
 
 def test_a_worker_that_cannot_be_set_up_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from microkernel.hosts import _zygote
+    from microkernel.hosts.worker import zygote
 
     broken = "import microkernel.worker.main as m; m.take_environment = None"
     monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {broken}; main()"))

@@ -17,8 +17,8 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import ManifestError, PluginLoadError
-from microkernel.hosts import _inspector
-from microkernel.hosts._inspector import Inspector
+from microkernel.hosts import inspector_process
+from microkernel.hosts.inspector_process import Inspector
 from microkernel.inspector.process import LENGTH
 from microkernel.inspector.sources import NotFinished, NotParsed
 from microkernel.loader import FileLoader, parsers
@@ -348,5 +348,5 @@ def test_what_runs_in_this_process_is_parsed_in_it(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(CODE)
     with Kernel(tmp_path, isolation="thread") as kernel:
         assert kernel.info("hello").state != "discovered"
-        assert "microkernel.hosts._inspector" in sys.modules
+        assert "microkernel.hosts.inspector_process" in sys.modules
         assert not hasattr(kernel._parser, "made")

@@ -13,7 +13,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import CallTimeout, KernelError
-from microkernel.hosts._lanes import LANES, Lane
+from microkernel.hosts.worker.reply_sockets import LANES, Lane
 from microkernel.wire import messages
 from microkernel.wire.keeping import Patience
 from microkernel.wire.session import pack

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts._output import LONGEST, Output
-from microkernel.hosts._time_share import TimeShares
+from microkernel.hosts.worker.output import LONGEST, Output
+from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.wire.secrets import Secrets
 
 
@@ -170,7 +170,7 @@ class Untrusted(Printed):
 @pytest.fixture
 def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn has time for nothing but one step."""
-    monkeypatch.setattr("microkernel.hosts._output._TURN", 0.0)
+    monkeypatch.setattr("microkernel.hosts.worker.output._TURN", 0.0)
 
 
 @pytest.mark.usefixtures("_short_turns")

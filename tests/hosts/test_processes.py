@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts import _processes
-from microkernel.hosts._lock_usage import MOST, count_locks
-from microkernel.hosts._processes import is_stopped, is_waiting
+from microkernel.hosts.procfs import processes
+from microkernel.hosts.confined.lock_usage import MOST, count_locks
+from microkernel.hosts.procfs.processes import is_stopped, is_waiting
 from microkernel.kernel.manifest import KernelConfig
 from microkernel.testing.stage import plugin
 from tests.attacks.support import eventually

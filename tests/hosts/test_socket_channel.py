@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from microkernel.hosts import _socket_channel
-from microkernel.hosts._socket_channel import SocketChannel
-from microkernel.hosts._time_share import TimeShares
+from microkernel.hosts.worker import channel
+from microkernel.hosts.worker.channel import SocketChannel
+from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.keeping import send

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from microkernel.hosts._sockets import _SO_PASSRIGHTS, blocking_pair
+from microkernel.hosts.worker.socket_pairs import _SO_PASSRIGHTS, blocking_pair
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from microkernel.hosts._inbox import TURN, Inbox
-from microkernel.hosts._requests import RequestSocket
-from microkernel.hosts._time_share import BURST, SHARE, TimeAccount, TimeShares
+from microkernel.hosts.worker.inbox import TURN, Inbox
+from microkernel.hosts.confined.request_socket import RequestSocket
+from microkernel.hosts.worker.time_share import BURST, SHARE, TimeAccount, TimeShares
 from microkernel.wire.messages import Message, Ping
 
 

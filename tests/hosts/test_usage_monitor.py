@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from microkernel.hosts._usage_monitor import Look, UsageMonitor
+from microkernel.hosts.confined.usage_monitor import Look, UsageMonitor
 
 
 class Clock:

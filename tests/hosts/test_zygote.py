@@ -17,7 +17,7 @@ from typing import TypeVar
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts._zygote import _spawn
+from microkernel.hosts.worker.zygote import _spawn
 
 T = TypeVar("T")
 

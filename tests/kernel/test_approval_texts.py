@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microkernel.errors import ManifestError
-from microkernel.hosts._addresses import parsed, permits
+from microkernel.hosts.confined.addresses import parsed, permits
 from microkernel.kernel.admission import permissions as requests
 from microkernel.kernel.admission.approval_policy import _held
 from microkernel.kernel.admission.approval_texts import unmistakable

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts import _worker_host
-from microkernel.hosts._cgroup_layout import Layout, Unavailable
-from microkernel.hosts._cgroups import Groups
+from microkernel.hosts.worker import host
+from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable
+from microkernel.hosts.worker.cgroups import Groups
 from microkernel.kernel.manifest import KernelConfig
 
 PLUGIN = '''

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts._file_attributes import FileAttributes, OwnFolder
+from microkernel.hosts.confined.file_attributes import FileAttributes, OwnFolder
 from microkernel.wire import codec
 from tests.sandbox.conftest import Arena
 

@@ -14,8 +14,8 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import PluginDied
 from microkernel.hosts import sandbox, wasm
-from microkernel.hosts._confined_host import limits_of
-from microkernel.hosts._confined_place import fault_of
+from microkernel.hosts.confined.host import limits_of
+from microkernel.hosts.confined.runner import fault_of
 from microkernel.kernel.manifest import KernelConfig, PluginConfig
 from microkernel.testing import HOST_CHECKS, check_host
 from microkernel.wire.messages import Confined
@@ -32,7 +32,7 @@ def lacking(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
         "machine": "import platform; platform.machine = lambda: 'riscv64'",
         "a wall": "from microkernel.worker import sandbox; sandbox._FORBIDDEN = '/usr/lib'",
     }[what]
-    from microkernel.hosts import _zygote
+    from microkernel.hosts.worker import zygote
 
     monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {code}; main()"))
 
@@ -79,7 +79,7 @@ def test_without_namespaces_it_holds_all_the_same_and_threads_are_watched(
 ) -> None:
     """As in a container that allows none, nor control groups. The limit on threads cannot hold where its user is not
     counted alone."""
-    from microkernel.hosts import _zygote
+    from microkernel.hosts.worker import zygote
 
     none = "from microkernel.worker import privileges; privileges.enter_namespaces = lambda: []"
     monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {none}; main()"))
@@ -109,7 +109,7 @@ def test_a_fault_is_named() -> None:
 
 
 def test_the_first_word_of_a_worker_must_be_what_confines_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    from microkernel.hosts import _zygote
+    from microkernel.hosts.worker import zygote
 
     lie = (
         "from microkernel.worker import main as m; from microkernel.wire.messages import Pong; "

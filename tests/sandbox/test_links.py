@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts._links import settled
+from microkernel.hosts.confined.safe_paths import settled
 from microkernel.kernel.manifest import KernelConfig, Level
 from tests.wasm.conftest import PLUGIN
 

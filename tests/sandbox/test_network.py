@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from microkernel.hosts import _addresses, _broker
+from microkernel.hosts.confined import addresses
+from microkernel.hosts.confined import network_broker
 from microkernel.wire import codec
 from tests.attacks.support import eventually
 from tests.sandbox.conftest import Arena

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts._confined_host import environment_of, pool_sizes
+from microkernel.hosts.confined.host import environment_of, pool_sizes
 from microkernel.kernel.ports import LaunchSpec
 from microkernel.wire.messages import Load
 from tests.sandbox.conftest import Arena

@@ -18,7 +18,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PluginDied
-from microkernel.hosts._confined_host import pool_sizes
+from microkernel.hosts.confined.host import pool_sizes
 from tests.attacks.support import eventually, state_is
 from tests.sandbox.conftest import Arena, Doing
 

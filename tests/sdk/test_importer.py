@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from microkernel.hosts._audit import _collect as collect  # also while a thread of an earlier test collects
+from microkernel.hosts.thread.leak_audit import _collect as collect  # also while a thread of an earlier test collects
 from microkernel.sdk import module_finders
 from microkernel.sdk.importer import ModuleSpace
 from microkernel.sdk.module_names import ModuleNames

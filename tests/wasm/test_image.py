@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from microkernel.errors import IsolationUnavailable
-from microkernel.hosts import _image
-from microkernel.hosts._image import DAMAGED, STEPS, Image
+from microkernel.hosts.wasm import image
+from microkernel.hosts.wasm.image import DAMAGED, STEPS, Image
 
 
 @pytest.fixture

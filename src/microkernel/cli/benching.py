@@ -14,7 +14,7 @@ from microkernel.app import Kernel
 from microkernel.cli.output import Output
 from microkernel.cli.probing import WORKS, Found, WrongAnswer, measure
 from microkernel.errors import KernelError
-from microkernel.hosts._image import Image
+from microkernel.hosts.wasm.image import Image
 from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.plugins.console import view
 

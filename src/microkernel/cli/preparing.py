@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from microkernel.cli.output import Output
-from microkernel.hosts._image import DAMAGED, STEPS, Image
-from microkernel.hosts._image import Progress as Tell
+from microkernel.hosts.wasm.image import DAMAGED, STEPS, Image
+from microkernel.hosts.wasm.image import Progress as Tell
 from microkernel.plugins.console import view
 
 

@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable
-from microkernel.hosts._confined_host import ConfinedHost
-from microkernel.hosts._confined_place import fault_of
-from microkernel.hosts._trial import in_words, trial
+from microkernel.hosts.confined.host import ConfinedHost
+from microkernel.hosts.confined.runner import fault_of
+from microkernel.hosts.confined.probe import in_words, trial
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Reactor
 

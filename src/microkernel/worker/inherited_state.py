@@ -8,8 +8,8 @@ Reset, so that a worker finds what a fresh interpreter finds:
 - standard streams and descriptors: ``confinement.take_descriptors``.
 - socket time-out, recursion limit, warning filters, ``gc``: by ``exec``, and by ``-I``, which ignores ``PYTHON*``
   variables. A socket that the kernel makes for a worker is blocking whatever the program's default time-out is
-  (``hosts/_sockets.py``).
-- variables that address one process alone (``NOTIFY_SOCKET`` and its like): ``hosts/_surroundings.py``.
+  (``hosts/worker/socket_pairs.py``).
+- variables that address one process alone (``NOTIFY_SOCKET`` and its like): ``hosts/worker/environment.py``.
 
 Inherited: umask, nice value, scheduling policy, CPU affinity, cgroup (or one below it), namespaces and resource limits,
 except that the soft limit of open files is raised to the hard one and that no core files are written; by environment

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import KernelError, ProtocolError
-from microkernel.hosts import _shared_memory
-from microkernel.hosts._cgroups import Group
-from microkernel.hosts._lanes import LANES, MOMENT, Lane
-from microkernel.hosts._output import Output
-from microkernel.hosts._processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
-from microkernel.hosts._scratch import Scratch
-from microkernel.hosts._socket_channel import ANSWERS, SocketChannel
-from microkernel.hosts._sockets import blocking_pair
-from microkernel.hosts._zygote import Zygote
+from microkernel.hosts.worker import shared_memory
+from microkernel.hosts.worker.cgroups import Group
+from microkernel.hosts.worker.reply_sockets import LANES, MOMENT, Lane
+from microkernel.hosts.worker.output import Output
+from microkernel.hosts.procfs.processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
+from microkernel.hosts.worker.temp_dirs import Scratch
+from microkernel.hosts.worker.channel import ANSWERS, SocketChannel
+from microkernel.hosts.worker.socket_pairs import blocking_pair
+from microkernel.hosts.worker.zygote import Zygote
 from microkernel.kernel.ports import Audit, Exit, Feed, Reactor, Uplink
 from microkernel.wire.keeping import Patience
 from microkernel.wire.messages import Load, Message, Stop

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import SimpleQueue
 
-from microkernel.hosts._cgroup_layout import Layout, Unavailable, find, first_of, write
+from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable, find, first_of, write
 
 _PREFIX = "microkernel-"
 _TRIES = 10

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from microkernel.hosts._time_share import TimeAccount
+from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import Reactor
 from microkernel.wire.secrets import Secrets
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import FrameType, ModuleType
 
-from microkernel.hosts._ledger import Ledger, describe, running
-from microkernel.hosts._referrers import Search
+from microkernel.hosts.thread.interpreter_state import Ledger, describe, running
+from microkernel.hosts.thread.referrers import Search
 from microkernel.kernel.ports import Audit
 from microkernel.wire import codec
 

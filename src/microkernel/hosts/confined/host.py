@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import PluginLoadError, shortage_in
-from microkernel.hosts._confined_place import ConfinedPlace
-from microkernel.hosts._links import settled
-from microkernel.hosts._places import GIVEN, OF_SYSTEM
-from microkernel.hosts._scratch import Scratch
-from microkernel.hosts._surroundings import visible
-from microkernel.hosts._time_share import TimeShares
-from microkernel.hosts._usage_monitor import UsageMonitor
-from microkernel.hosts._worker_host import WorkerHost
-from microkernel.hosts._worker_place import WorkerPlace
+from microkernel.hosts.confined.runner import ConfinedPlace
+from microkernel.hosts.confined.safe_paths import settled
+from microkernel.hosts.confined.system_paths import GIVEN, OF_SYSTEM
+from microkernel.hosts.worker.temp_dirs import Scratch
+from microkernel.hosts.worker.environment import visible
+from microkernel.hosts.worker.time_share import TimeShares
+from microkernel.hosts.confined.usage_monitor import UsageMonitor
+from microkernel.hosts.worker.host import WorkerHost
+from microkernel.hosts.worker.runner import WorkerPlace
 from microkernel.kernel.manifest import CONFINED_LIMITS
 from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
 from microkernel.wire.data_folder import claim_around, close_to_others

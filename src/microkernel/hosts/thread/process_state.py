@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from microkernel.hosts import _log_changes
+from microkernel.hosts.thread import log_changes
 from microkernel.kernel.ports import steady
 
 _OF_PLUGINS = _log_changes.SPACE

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from microkernel.errors import ProtocolError
-from microkernel.hosts._sockets import blocking_pair
-from microkernel.hosts._zygote import Zygote
+from microkernel.hosts.worker.socket_pairs import blocking_pair
+from microkernel.hosts.worker.zygote import Zygote
 from microkernel.wire import frames
 from microkernel.wire.messages import Confined
 from microkernel.wire.session import Session

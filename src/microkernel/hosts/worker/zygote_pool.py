@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from microkernel.hosts._cgroups import Groups
-from microkernel.hosts._surroundings import identity, read_at_exec
-from microkernel.hosts._zygote import Zygote
+from microkernel.hosts.worker.cgroups import Groups
+from microkernel.hosts.worker.environment import identity, read_at_exec
+from microkernel.hosts.worker.zygote import Zygote
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Reactor
 

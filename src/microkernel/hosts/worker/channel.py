@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from microkernel.errors import KernelError, ProtocolError
-from microkernel.hosts._inbox import Inbox
-from microkernel.hosts._rate import Rate
-from microkernel.hosts._time_share import TimeAccount
+from microkernel.hosts.worker.inbox import Inbox
+from microkernel.hosts.worker.rate_limit import Rate
+from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import Feed, Reactor
 from microkernel.wire import frames, messages
 from microkernel.wire.keeping import receive, send

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import length_hint
 from typing import Protocol
 
-from microkernel.hosts._time_share import TimeAccount
+from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.wire.messages import Message
 
 Work = Callable[[], object]

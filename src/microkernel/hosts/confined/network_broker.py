@@ -2,7 +2,7 @@
 
 The worker names a host and a port; the grant is looked up here, the name is resolved here, and what is connected is an
 address that was checked here: what a name means a moment later does not matter. Which addresses are granted:
-``hosts/_addresses.py``.
+``hosts/confined/addresses.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from errno import EIO, EPERM, ETIMEDOUT
 from functools import partial
 
 from microkernel.errors import KernelError, PermissionDenied
-from microkernel.hosts._addresses import Grant, leads_to, parsed, permits, plain
-from microkernel.hosts._requests import Answer, RequestSocket
+from microkernel.hosts.confined.addresses import Grant, leads_to, parsed, permits, plain
+from microkernel.hosts.confined.request_socket import Answer, RequestSocket
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
 

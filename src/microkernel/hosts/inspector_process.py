@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import PluginLoadError, shortage_in
-from microkernel.hosts._surroundings import interpreter_options, read_at_exec, zygote_environment
+from microkernel.hosts.worker.environment import interpreter_options, read_at_exec, zygote_environment
 from microkernel.inspector.process import LENGTH, MOST_ANSWER, MOST_REQUEST
 from microkernel.inspector.sources import NotFinished, NotParsed
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from microkernel.errors import InvalidArguments, KernelError, ProtocolError
-from microkernel.hosts._sockets import blocking_pair
+from microkernel.hosts.worker.socket_pairs import blocking_pair
 from microkernel.kernel.ports import Reactor, Uplink
 from microkernel.wire import codec
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable, shortage_in
-from microkernel.hosts._cgroup_layout import Layout, Unavailable
-from microkernel.hosts._cgroups import Groups
-from microkernel.hosts._processes import STACKS, STACKS_SIGNAL, is_alive
-from microkernel.hosts._sockets import above_standard_streams, blocking_pair
-from microkernel.hosts._surroundings import interpreter_options, zygote_environment
-from microkernel.hosts._trees import end_trees
+from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable
+from microkernel.hosts.worker.cgroups import Groups
+from microkernel.hosts.procfs.processes import STACKS, STACKS_SIGNAL, is_alive
+from microkernel.hosts.worker.socket_pairs import above_standard_streams, blocking_pair
+from microkernel.hosts.worker.environment import interpreter_options, zygote_environment
+from microkernel.hosts.procfs.trees import end_trees
 from microkernel.kernel.ports import Exit, Reactor
 from microkernel.wire import codec
 from microkernel.wire.messages import PROTOCOL

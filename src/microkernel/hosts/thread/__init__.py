@@ -22,8 +22,8 @@ from types import FrameType
 from typing import Any
 
 from microkernel.errors import KernelClosed, PluginKilled
-from microkernel.hosts._audit import Witness
-from microkernel.hosts._ledger import Ledger
+from microkernel.hosts.thread.leak_audit import Witness
+from microkernel.hosts.thread.interpreter_state import Ledger
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Uplink, steady
 from microkernel.kernel.ports import Reactor as ReactorPort

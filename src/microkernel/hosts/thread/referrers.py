@@ -26,7 +26,7 @@ from types import (
 from typing import Any
 from weakref import ref
 
-from microkernel.hosts._ledger import Ledger, describe, is_plugins, module_words, plugin_name
+from microkernel.hosts.thread.interpreter_state import Ledger, describe, is_plugins, module_words, plugin_name
 
 _DEEPEST = 12
 _MOST = 2_000

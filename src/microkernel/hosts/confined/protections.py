@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from microkernel.hosts._processes import fields_of, lines_of
+from microkernel.hosts.procfs.processes import fields_of, lines_of
 from microkernel.wire.messages import Confined
 
 _FILTERED = b"2"

@@ -20,8 +20,8 @@ from functools import partial
 from types import FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from microkernel.hosts import _log_changes
-from microkernel.hosts._process_state import ProcessState
+from microkernel.hosts.thread import log_changes
+from microkernel.hosts.thread.process_state import ProcessState
 
 SPACE = _log_changes.SPACE
 """What the names of all plugins' modules begin with."""

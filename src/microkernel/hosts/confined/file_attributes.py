@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from microkernel.errors import KernelError
-from microkernel.hosts._requests import Answer, RequestSocket
+from microkernel.hosts.confined.request_socket import Answer, RequestSocket
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
 

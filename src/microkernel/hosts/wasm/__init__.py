@@ -19,7 +19,7 @@ from typing import Any
 from zoneinfo import TZPATH
 
 from microkernel.errors import IsolationUnavailable, PluginLoadError
-from microkernel.hosts._confined_host import (
+from microkernel.hosts.confined.host import (
     ConfinedHost,
     MiB,
     absolute,
@@ -28,11 +28,11 @@ from microkernel.hosts._confined_host import (
     on_disk,
     where_they_lead,
 )
-from microkernel.hosts._image import DAMAGED, STEPS, Image
-from microkernel.hosts._packages import folders_of
-from microkernel.hosts._scratch import modules_of
-from microkernel.hosts._surroundings import visible
-from microkernel.hosts._worker_place import WorkerPlace
+from microkernel.hosts.wasm.image import DAMAGED, STEPS, Image
+from microkernel.hosts.wasm.packages import folders_of
+from microkernel.hosts.worker.temp_dirs import modules_of
+from microkernel.hosts.worker.environment import visible
+from microkernel.hosts.worker.runner import WorkerPlace
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
 

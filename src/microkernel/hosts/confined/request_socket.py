@@ -15,8 +15,8 @@ from errno import EAGAIN, ENOBUFS
 from typing import NamedTuple
 
 from microkernel.errors import InvalidArguments, KernelError, ProtocolError
-from microkernel.hosts._sockets import blocking_pair
-from microkernel.hosts._time_share import TimeAccount
+from microkernel.hosts.worker.socket_pairs import blocking_pair
+from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
 

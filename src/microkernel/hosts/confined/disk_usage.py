@@ -8,7 +8,7 @@ import stat
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 
-from microkernel.hosts._processes import lines_of, tasks_of
+from microkernel.hosts.procfs.processes import lines_of, tasks_of
 
 _BLOCK = 512
 # A folder keeps the blocks that its names took, when it has been emptied and removed and is still open.

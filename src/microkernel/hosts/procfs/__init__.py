@@ -1,0 +1,1 @@
+"""What ``/proc`` reports about processes, and ending whole trees of them."""

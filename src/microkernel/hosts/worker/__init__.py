@@ -1,0 +1,1 @@
+"""Shared by all levels above ``thread``: a zygote, its workers, their channels and their output."""
