@@ -11,7 +11,7 @@ from microkernel import Kernel
 from microkernel.control.server import ControlServer
 from microkernel.control.visitor import VisitorChannel
 from microkernel.errors import KernelClosed, KernelError
-from microkernel.sdk.runtime import Runtime
+from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire import messages
 
 PLUGIN = b"""

@@ -548,7 +548,7 @@ def sigterm_before_load() -> tuple[int, str]:
     """What a runtime says whose process is sent SIGTERM while it waits for what it is to load; -1 for nothing."""
     code = """
 import os, signal, socket
-from microkernel.sdk.runtime import Runtime
+from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire.session import Session
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.main import _on_term

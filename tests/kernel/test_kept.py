@@ -10,7 +10,7 @@ from microkernel.kernel.messaging.delivery import EventLetter
 from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import Budget, Large, Pending, Shelf
 from microkernel.kernel.routing.ask import Gathering
-from microkernel.sdk.handlers import Handlers
+from microkernel.sdk.binding.handlers import Handlers
 from microkernel.wire.codec import Raw, decode
 from microkernel.wire.messages import Reply
 from microkernel.wire.places import PLACE, places_of

@@ -22,7 +22,7 @@ from microkernel import Kernel
 from microkernel.errors import CallFailed, PluginLoadError
 from microkernel.kernel.lifecycle.launcher import _check_secrets
 from microkernel.kernel.manifest import KernelConfig, Level, PluginConfig
-from microkernel.sdk.confidential import SecretText, conceal, revealed
+from microkernel.sdk.loading.config_secrets import SecretText, conceal, revealed
 from microkernel.wire import codec
 from microkernel.wire.secrets import Secrets
 

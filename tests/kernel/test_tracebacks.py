@@ -14,7 +14,7 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import Level
-from microkernel.sdk.trouble import failure_of
+from microkernel.sdk.failures import failure_of
 from microkernel.wire.secrets import Secrets
 
 LEVELS: list[Level] = ["thread", "process"]

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from microkernel.sdk.command_arguments import CommandText, fitted
+from microkernel.sdk.binding.command_arguments import CommandText, fitted
 from microkernel.wire import codec
 
 

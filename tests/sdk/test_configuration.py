@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from microkernel.errors import PluginLoadError
-from microkernel.sdk.configuration import read_configuration
+from microkernel.sdk.loading.configuration import read_configuration
 from microkernel.wire import codec
 from microkernel.wire.secrets import Secrets
 

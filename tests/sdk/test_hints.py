@@ -18,7 +18,7 @@ import pytest
 
 from microkernel import Buffer, Event, Kernel
 from microkernel.errors import CallFailed, InvalidArguments, PluginLoadError
-from microkernel.sdk.signature import CallBinder, EventBinder
+from microkernel.sdk.binding.signature import CallBinder, EventBinder
 from microkernel.testing import run_plugin
 
 T = TypeVar("T")

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from microkernel.hosts.thread.leak_audit import _collect as collect  # also while a thread of an earlier test collects
-from microkernel.sdk import module_finders
-from microkernel.sdk.importer import ModuleSpace
-from microkernel.sdk.module_names import ModuleNames
+from microkernel.sdk.loading import module_finders
+from microkernel.sdk.loading.importer import ModuleSpace
+from microkernel.sdk.loading.module_names import ModuleNames
 
 Make = Callable[..., ModuleSpace]
 

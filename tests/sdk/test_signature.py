@@ -9,7 +9,7 @@ import pytest
 
 from microkernel.errors import InvalidArguments
 from microkernel.sdk.buffer import Buffer, attachment_of
-from microkernel.sdk.signature import CallBinder, EventBinder
+from microkernel.sdk.binding.signature import CallBinder, EventBinder
 from microkernel.wire import codec
 from microkernel.wire.messages import Envelope
 

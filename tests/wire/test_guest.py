@@ -26,7 +26,7 @@ microkernel.wire.codec = codec
 """
 EVERY_MESSAGE = """
 import pkgutil, typing
-import microkernel.sdk.runtime
+import microkernel.sdk.runtime.runtime
 from microkernel.wire import messages, session
 
 for module in pkgutil.iter_modules(microkernel.wire.__path__):

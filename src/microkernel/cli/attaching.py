@@ -13,7 +13,7 @@ from microkernel.control.visitor import VisitorChannel
 from microkernel.errors import KernelError
 from microkernel.kernel.admission.effective_config import state_home
 from microkernel.loader import FileLoader
-from microkernel.sdk.runtime import Runtime
+from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire import codec, messages
 
 

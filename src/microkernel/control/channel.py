@@ -13,7 +13,7 @@ from pathlib import Path
 
 from microkernel.control.paths import dial
 from microkernel.errors import KernelClosed, KernelError, ProtocolError
-from microkernel.sdk.channel import ChannelClosed
+from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.wire import messages
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Message, Reply

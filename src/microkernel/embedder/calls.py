@@ -15,7 +15,7 @@ from microkernel.kernel.ports import Lane
 from microkernel.kernel.routing.call_router import cancel
 from microkernel.kernel.runtime.wakeup import Bell
 from microkernel.sdk.buffer import attachment_of
-from microkernel.sdk.work import deadline_in
+from microkernel.sdk.request_context import deadline_in
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import value_in
 from microkernel.wire.topics import check_topic

@@ -24,9 +24,9 @@ from microkernel.kernel.messaging.topic_index import Counts
 from microkernel.kernel.messaging.topic_index import Subscription as Registered
 from microkernel.sdk.decorators import check_overflow
 from microkernel.sdk.event import Subscription
-from microkernel.sdk.executor import refuse_coroutine
-from microkernel.sdk.handlers import check_runs, is_async
-from microkernel.sdk.signature import EventBinder, name_of
+from microkernel.sdk.runtime.executor import refuse_coroutine
+from microkernel.sdk.binding.handlers import check_runs, is_async
+from microkernel.sdk.binding.signature import EventBinder, name_of
 from microkernel.wire import codec
 from microkernel.wire.messages import Envelope, Failure, Reply, Share
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from microkernel.embedder.sharing import Shared
 from microkernel.kernel.messaging.topic_index import Subscription as Registered
 from microkernel.sdk.buffer import Buffer
-from microkernel.sdk.signature import EventBinder, name_of
+from microkernel.sdk.binding.signature import EventBinder, name_of
 from microkernel.wire import codec
 from microkernel.wire.messages import Envelope, Share
 

@@ -29,8 +29,8 @@ from microkernel.errors import KernelError
 from microkernel.guest import bytecode, loop
 from microkernel.guest.channel import GuestChannel
 from microkernel.sdk import denials
-from microkernel.sdk.handlers import rehearse
-from microkernel.sdk.runtime import Runtime
+from microkernel.sdk.binding.handlers import rehearse
+from microkernel.sdk.runtime.runtime import Runtime
 
 _NO_MODULE = "at the level wasm, which has no C extensions and not all of the standard library, there is no module "
 _system_time = time.monotonic

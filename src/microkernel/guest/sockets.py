@@ -59,7 +59,7 @@ def stand_in(module: Any) -> None:
 
 
 def _addresses(*arguments: Any, **more: Any) -> list[Any]:
-    from microkernel.sdk.names import addresses  # which imports `socket`, which this is to come before
+    from microkernel.sdk.deferred_dns import addresses  # which imports `socket`, which this is to come before
 
     return addresses(*arguments, **more)
 

@@ -12,7 +12,7 @@ from microkernel.sdk.decorators import Overflow
 from microkernel.sdk.event import Reply, Subscription
 
 if TYPE_CHECKING:
-    from microkernel.sdk.instance import Instance
+    from microkernel.sdk.runtime.instance import Instance
 
 P = TypeVar("P")
 

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from microkernel.sdk.channel import ChannelClosed
+from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.sdk.process_copies import end_copy, page
-from microkernel.sdk.sharing import Memory
+from microkernel.sdk.client.buffers import Memory
 from microkernel.wire import frames, messages
 from microkernel.wire.keeping import MOMENT, Patience
 from microkernel.wire.messages import Message, Reply

@@ -14,7 +14,7 @@ from microkernel.wire.messages import Load
 
 _INIT = """\
 # The modules of a microkernel plugin, for processes that it starts.
-from microkernel.sdk.importer import serve
+from microkernel.sdk.loading.importer import serve
 
 serve(__path__[0])
 """

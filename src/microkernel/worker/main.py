@@ -17,8 +17,8 @@ from functools import partial
 from typing import Any, NoReturn, TextIO
 
 from microkernel.sdk import denials
-from microkernel.sdk.handlers import rehearse
-from microkernel.sdk.runtime import Runtime
+from microkernel.sdk.binding.handlers import rehearse
+from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire.messages import Confined, Failed, Failure
 from microkernel.wire.session import Session, pack
 from microkernel.worker import file_attributes, network

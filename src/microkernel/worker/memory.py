@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from mmap import ACCESS_COPY, ACCESS_WRITE, mmap
 from typing import Any
 
-from microkernel.sdk.arrays import array_over
+from microkernel.sdk.client.mapped_arrays import array_over
 from microkernel.wire.codec import decode, encode
 
 

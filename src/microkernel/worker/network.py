@@ -22,7 +22,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from microkernel.errors import PermissionDenied
-from microkernel.sdk.names import addresses
+from microkernel.sdk.deferred_dns import addresses
 from microkernel.wire.codec import decode, encode
 
 PATIENCE = 30.0

@@ -20,7 +20,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-from microkernel.sdk.chores import Chores
+from microkernel.sdk.runtime.housekeeping import Chores
 
 _PERIOD = 1.0
 

@@ -11,7 +11,7 @@ import socket
 import time
 from contextlib import ExitStack
 
-from microkernel.sdk.runtime import Runtime
+from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode
 from microkernel.wire.session import Session, pack

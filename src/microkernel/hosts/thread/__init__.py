@@ -28,13 +28,13 @@ from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Uplink, steady
 from microkernel.kernel.ports import Reactor as ReactorPort
 from microkernel.kernel.runtime.wakeup import Bell
-from microkernel.sdk import threads
-from microkernel.sdk.arrays import array_over
-from microkernel.sdk.channel import ChannelClosed
-from microkernel.sdk.module_finders import release
-from microkernel.sdk.module_names import ModuleNames
-from microkernel.sdk.runtime import Runtime
-from microkernel.sdk.threads import PluginThread
+from microkernel.sdk.runtime.runtime import threads
+from microkernel.sdk.client.mapped_arrays import array_over
+from microkernel.sdk.client.channel import ChannelClosed
+from microkernel.sdk.loading.module_finders import release
+from microkernel.sdk.loading.module_names import ModuleNames
+from microkernel.sdk.runtime.runtime import Runtime
+from microkernel.sdk.runtime.threads import PluginThread
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Message, Reply
 

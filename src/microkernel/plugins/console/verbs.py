@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from microkernel.errors import KernelError, PluginHeld, PluginLoadError, ReloadFailed, valid_text
-from microkernel.sdk.command_arguments import CommandText
+from microkernel.sdk.binding.command_arguments import CommandText
 
 from . import asking, view
 from .tongue import Tongue, plain

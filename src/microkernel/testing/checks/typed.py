@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from microkernel.errors import InvalidArguments
-from microkernel.sdk.command_arguments import CommandText
+from microkernel.sdk.binding.command_arguments import CommandText
 from microkernel.testing.levels import natively
 from microkernel.testing.stage import Stage, plugin, refused
 

@@ -38,8 +38,8 @@ from itertools import count
 from types import ModuleType
 from typing import Any
 
-from microkernel.sdk import module_finders as finders
-from microkernel.sdk.module_names import PACKAGE, ModuleNames
+from microkernel.sdk.loading import module_finders as finders
+from microkernel.sdk.loading.module_names import PACKAGE, ModuleNames
 
 _serial = count(1)
 _BESIDE = "plugin.py"

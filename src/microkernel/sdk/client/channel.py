@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from microkernel.sdk.sharing import Memory
+from microkernel.sdk.client.buffers import Memory
 from microkernel.wire.messages import Message, Reply
 
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from microkernel.errors import InvalidArguments
-from microkernel.sdk.records import bare, fields_of, options_of
+from microkernel.sdk.binding.record_fields import bare, fields_of, options_of
 from microkernel.wire import codec
 from microkernel.wire.command_text import CommandText
 

@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from microkernel.errors import InvalidArguments, PluginLoadError, valid_text
-from microkernel.sdk.command_arguments import CommandText, fitted
+from microkernel.sdk.binding.command_arguments import CommandText, fitted
 from microkernel.sdk.event import Event
-from microkernel.sdk.hints import check_hints
+from microkernel.sdk.binding.type_hints import check_hints
 from microkernel.wire import codec
 from microkernel.wire.messages import EMPTY_LIST, EMPTY_MAP, Envelope
 

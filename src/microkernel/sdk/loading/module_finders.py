@@ -16,10 +16,10 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any, Protocol
 
 from microkernel.errors import PluginLoadError
-from microkernel.sdk.module_names import PACKAGE, ModuleNames
+from microkernel.sdk.loading.module_names import PACKAGE, ModuleNames
 
 _IMPORT_MACHINERY = frozenset(
-    {"importlib", "importlib._bootstrap", "_frozen_importlib", "microkernel.sdk.importer", __name__}
+    {"importlib", "importlib._bootstrap", "_frozen_importlib", "microkernel.sdk.loading.importer", __name__}
 )
 
 

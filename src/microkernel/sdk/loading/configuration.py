@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from microkernel.errors import InvalidArguments, PluginLoadError
-from microkernel.sdk.records import fields_of, options_of
+from microkernel.sdk.binding.record_fields import fields_of, options_of
 from microkernel.wire import codec
 from microkernel.wire.secrets import Secrets
 

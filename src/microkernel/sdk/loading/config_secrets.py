@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from microkernel.sdk.plugin import Secret
-from microkernel.sdk.records import hints_of
+from microkernel.sdk.binding.record_fields import hints_of
 from microkernel.wire.secrets import HIDDEN
 
 

@@ -1,0 +1,1 @@
+"""From type hints and decorators to handlers and methods with checked arguments."""

@@ -1,0 +1,1 @@
+"""What an instance asks of the kernel, over its channel."""

@@ -1,0 +1,1 @@
+"""Import a plugin's modules and read its configuration."""

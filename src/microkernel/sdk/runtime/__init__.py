@@ -1,0 +1,1 @@
+"""The loop that runs one instance: handlers, timers, threads and background tasks."""
