@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from microkernel.worker.seccomp import ANSWERS, REFUSALS, RULES, Rule, Test
-from microkernel.worker.syscalls import ANSWERED, FREE, GROUPS, MACHINES, WITH_RULES
+from microkernel.worker.confine.seccomp import ANSWERS, REFUSALS, RULES, Rule, Test
+from microkernel.worker.confine.syscall_table import ANSWERED, FREE, GROUPS, MACHINES, WITH_RULES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"en": ROOT / "docs" / "seccomp.md", "zh": ROOT / "docs" / "zh" / "seccomp.md"}

@@ -41,7 +41,7 @@ def test_a_plugin_takes_its_whole_family_with_it(plugins: Plugins, how: str) -> 
 
 LEAPING = """
 import fcntl, os, time
-from microkernel.worker.confinement import adopt_orphans
+from microkernel.worker.process_setup import adopt_orphans
 def leap(until, gap):
     while time.monotonic() < until:
         if os.fork(): os._exit(0)
@@ -55,7 +55,7 @@ for turn in range(40):
 print("none was missed", flush=True)
 """
 BY_ZYGOTE = """
-    from microkernel.worker.zygote import kill_children
+    from microkernel.worker.zygote.server import kill_children
     def reap():
         try:
             while os.waitpid(-1, os.WNOHANG)[0]: pass

@@ -53,7 +53,7 @@ class Plugin(IPlugin):
 
 def test_a_worker_loads_nothing_but_its_plugin(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(PLUGIN)
-    zygotes = "import sys; from microkernel.worker.zygote import main; print(*sys.modules)"
+    zygotes = "import sys; from microkernel.worker.zygote.server import main; print(*sys.modules)"
     before = subprocess.run([sys.executable, "-c", zygotes], capture_output=True, text=True, check=True).stdout.split()
     with Kernel(tmp_path) as kernel:
         later = set(kernel.call("one.modules")) - set(before)
@@ -81,7 +81,7 @@ def test_one_worker_is_always_ahead_and_one_that_died_is_not_missed(tmp_path: Pa
 def test_a_worker_that_breaks_before_it_begins_never_goes_on_as_a_zygote() -> None:
     code = """
 import os
-from microkernel.worker.spare import Spare
+from microkernel.worker.zygote.prefork import Spare
 def prepare(): raise OSError
 worker = Spare(prepare, print, print)
 status = os.waitpid(worker.pid, 0)[1]
@@ -97,7 +97,7 @@ def test_a_worker_that_nobody_wants_yet_rehearses(quiet: float, said: str) -> No
     code = f"""
 import os
 from functools import partial
-from microkernel.worker import spare
+from microkernel.worker.zygote.server import prefork
 spare._QUIET = {quiet}
 read, write = os.pipe()
 def say(word, *_): os.write(write, word)
@@ -115,7 +115,7 @@ print((words + os.read(read, 100)).decode())
 def test_a_rehearsal_leaves_nothing_behind() -> None:
     code = """
 import logging, os, sys, threading
-from microkernel.worker.rehearsal import rehearse
+from microkernel.worker.zygote.warmup import rehearse
 def look():
     loggers = set(logging.root.manager.loggerDict)
     return [os.listdir("/proc/self/fd"), set(sys.modules), threading.enumerate(), loggers]

@@ -19,7 +19,8 @@ from microkernel.hosts.confined.runner import fault_of
 from microkernel.kernel.manifest import KernelConfig, PluginConfig
 from microkernel.testing import HOST_CHECKS, check_host
 from microkernel.wire.messages import Confined
-from microkernel.worker import landlock, seccomp
+from microkernel.worker.confine import landlock
+from microkernel.worker.confine import seccomp
 from tests.attacks.support import HEADER, HEALTHY, eventually, gone, state_is
 from tests.sandbox.conftest import Arena
 

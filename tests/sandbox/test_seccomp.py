@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from microkernel.worker import seccomp
-from microkernel.worker.seccomp import AND, AT_LEAST, EQUAL, LOAD, RETURN, Filter
-from microkernel.worker.syscalls import ANSWERED, FREE, GROUPS, MACHINES, WITH_RULES, Machine
+from microkernel.worker.confine import seccomp
+from microkernel.worker.confine.seccomp import AND, AT_LEAST, EQUAL, LOAD, RETURN, Filter
+from microkernel.worker.confine.syscall_table import ANSWERED, FREE, GROUPS, MACHINES, WITH_RULES, Machine
 from tools import seccomp_page
 
 PID = 4321
@@ -278,7 +278,7 @@ def test_the_program_is_one_the_kernel_takes(machine: Machine) -> None:
 
 _OF_A_THREAD = """
 import ctypes, os, threading, time
-from microkernel.worker import seccomp
+from microkernel.worker.confine import seccomp
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(38, 1, 0, 0, 0) == 0
 seccomp.install(seccomp.Filter(seccomp.machine()))
@@ -325,7 +325,7 @@ def test_each_call_has_a_reason_and_no_other() -> None:
 
 _EACH = """
 import ctypes, json, os, sys
-from microkernel.worker import seccomp
+from microkernel.worker.confine import seccomp
 allowed = json.loads(sys.argv[1])
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(38, 1, 0, 0, 0) == 0

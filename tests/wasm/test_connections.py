@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from microkernel.worker.connections import MOST, Connections, failure
+from microkernel.worker.wasm.guest_sockets import MOST, Connections, failure
 
 
 class Broker:

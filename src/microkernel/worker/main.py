@@ -21,14 +21,15 @@ from microkernel.sdk.binding.handlers import rehearse
 from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire.messages import Confined, Failed, Failure
 from microkernel.wire.session import Session, pack
-from microkernel.worker import file_attributes, network
+from microkernel.worker import file_attributes
+from microkernel.worker import socket_shim
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.children import keep_sources
-from microkernel.worker.confinement import settle_in
+from microkernel.worker.process_setup import settle_in
 from microkernel.worker.inherited_state import take_environment
-from microkernel.worker.memory import Memory
+from microkernel.worker.buffer_mappings import Memory
 from microkernel.worker.orphans import reap_orphans
-from microkernel.worker.sandbox import confine
+from microkernel.worker.confine.sandbox import confine
 
 BROKEN = 70
 """The exit status of a worker that failed before it could run its plugin."""
@@ -94,7 +95,7 @@ def _serve(descriptors: Sequence[int], request: dict[str, Any]) -> int:
         if confined.missing and guest is None:
             return BROKEN
     if guest is not None:
-        from microkernel.worker import wasm
+        from microkernel.worker.wasm.runner import runner
 
         return wasm.run(down, up, lanes, broker, guest, channel.send)
     chores = reap_orphans() if walls is None else None

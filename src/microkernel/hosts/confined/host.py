@@ -1,6 +1,6 @@
 """What the hosts have in common whose workers are confined: what stays open to them, their limits, their place.
 
-Their worker walls itself in before it is told of its plugin (``worker/sandbox.py``), and says what it has. Only then is
+Their worker walls itself in before it is told of its plugin (``worker/confine/sandbox.py``), and says what it has. Only then is
 the plugin's source sent.
 """
 

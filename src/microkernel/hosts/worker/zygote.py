@@ -33,7 +33,7 @@ _READY = 20.0
 _TRIES = 5
 """How many zygotes may die over one fork."""
 _ENDING = 10.0
-_BOOT = "import sys; sys.path[:0] = sys.argv[1:-5]; from microkernel.worker.zygote import main; main()"
+_BOOT = "import sys; sys.path[:0] = sys.argv[1:-5]; from microkernel.worker.zygote.server import main; main()"
 _NEEDED = ("msgspec", "wasmtime")
 _LONGEST_OUTPUT = 64 * 1024
 _log = logging.getLogger("microkernel")

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from microkernel.worker.syscalls import ANSWERED, FREE, MACHINES, WITH_RULES, Machine
+from microkernel.worker.confine.syscall_table import ANSWERED, FREE, MACHINES, WITH_RULES, Machine
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 LOAD, AND, EQUAL, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06

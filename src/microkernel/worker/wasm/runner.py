@@ -26,9 +26,11 @@ from wasmtime.component import Component, Linker
 from microkernel.wire import frames
 from microkernel.wire.keeping import MOMENT, Patience
 from microkernel.wire.messages import Failed, Failure, Leaving
-from microkernel.worker import confinement, determinism, imports
-from microkernel.worker.connections import Connections
-from microkernel.worker.network import Broker
+from microkernel.worker import process_setup
+from microkernel.worker.wasm.runner import determinism
+from microkernel.worker.wasm.runner import host_functions
+from microkernel.worker.wasm.guest_sockets import Connections
+from microkernel.worker.socket_shim import Broker
 
 DOWN, UP, _CLOSED = 1, 2, 4
 _CHANNEL = 32

@@ -18,7 +18,7 @@ from errno import EAGAIN, EBADF, EILSEQ, EINPROGRESS, EINVAL, EISCONN, EMFILE, E
 from functools import wraps
 from typing import Any, TypeVar
 
-from microkernel.worker.network import PATIENCE, Broker, give_up
+from microkernel.worker.socket_shim import PATIENCE, Broker, give_up
 
 MOST = 64
 """At once, of one guest."""

@@ -22,11 +22,12 @@ from typing import Any, NoReturn
 
 from microkernel.wire.codec import decode, encode
 from microkernel.wire.messages import PROTOCOL
-from microkernel.worker import confinement, sandbox
+from microkernel.worker import process_setup
+from microkernel.worker.confine import sandbox
 from microkernel.worker.inherited_state import raise_descriptor_limit, reset_signals
 from microkernel.worker.main import become_worker, prepare
-from microkernel.worker.rehearsal import rehearse
-from microkernel.worker.spare import Spare, receive
+from microkernel.worker.zygote.warmup import rehearse
+from microkernel.worker.zygote.prefork import Spare, receive
 
 _MAX_REQUEST = 64
 _LULL = 0.006
@@ -240,7 +241,7 @@ def main() -> None:
     if level in ("sandbox", "wasm"):
         sandbox.prepare()
     if image:
-        from microkernel.worker import wasm  # where it is wanted, its engine is installed
+        from microkernel.worker.wasm.runner import runner# where it is wanted, its engine is installed
 
         wasm.prepare(image)
     handle = os.pidfd_open(kernel)

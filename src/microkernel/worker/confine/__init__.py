@@ -1,0 +1,1 @@
+"""The confinement of a worker: Landlock, seccomp, privileges."""

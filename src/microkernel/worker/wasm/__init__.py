@@ -1,0 +1,1 @@
+"""The level ``wasm``: a worker that runs its plugin in a WebAssembly guest."""
