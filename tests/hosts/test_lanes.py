@@ -15,7 +15,7 @@ from microkernel import Kernel
 from microkernel.errors import CallTimeout, KernelError
 from microkernel.hosts.worker.reply_sockets import LANES, Lane
 from microkernel.wire import messages
-from microkernel.wire.keeping import Patience
+from microkernel.wire.nonblocking_io import Patience
 from microkernel.wire.session import pack
 from tests.hosts.test_socket_channel import Here
 from tests.wire.test_keeping import pair

@@ -15,7 +15,7 @@ from microkernel.hosts.worker.channel import SocketChannel
 from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message
-from microkernel.wire.keeping import send
+from microkernel.wire.nonblocking_io import send
 from microkernel.wire.session import Session, pack
 from tests.wire.test_keeping import pair
 

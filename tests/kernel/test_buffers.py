@@ -14,7 +14,7 @@ import pytest
 from microkernel.errors import PayloadTooLarge, PermissionDenied
 from microkernel.kernel.messaging.buffers import MOST_BLOCKS, Buffers, Holdings
 from microkernel.wire.messages import Gone, Message, Share
-from microkernel.wire.places import block_size
+from microkernel.wire.slots import block_size
 
 MEBIBYTE = 1024 * 1024
 

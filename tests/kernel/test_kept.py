@@ -13,7 +13,7 @@ from microkernel.kernel.routing.ask import Gathering
 from microkernel.sdk.binding.handlers import Handlers
 from microkernel.wire.codec import Raw, decode
 from microkernel.wire.messages import Reply
-from microkernel.wire.places import PLACE, places_of
+from microkernel.wire.slots import PLACE, places_of
 
 SUBSCRIPTION = SimpleNamespace(number=1)
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from microkernel.wire.keeping import Patience, send
+from microkernel.wire.nonblocking_io import Patience, send
 
 _EVER = 3600.0
 

@@ -13,7 +13,7 @@ from microkernel.wire import frames, messages
 from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
 from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Reply
 from microkernel.wire.parts import KEPT, WHOLE, detached, take_apart
-from microkernel.wire.places import PLACE
+from microkernel.wire.slots import PLACE
 from microkernel.wire.texts import valid_texts
 
 _decode = decoder_for(list[messages.Any_])

@@ -17,9 +17,9 @@ from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.sdk.process_copies import end_copy, page
 from microkernel.sdk.client.buffers import Memory
 from microkernel.wire import frames, messages
-from microkernel.wire.keeping import MOMENT, Patience
+from microkernel.wire.nonblocking_io import MOMENT, Patience
 from microkernel.wire.messages import Message, Reply
-from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
+from microkernel.wire.slots import EMIT_WINDOW, places_of, size_of
 from microkernel.wire.session import Session, pack
 
 _RECEIVE = frames.DATAGRAM

@@ -25,7 +25,7 @@ from microkernel.hosts.worker.channel import ANSWERS, SocketChannel
 from microkernel.hosts.worker.socket_pairs import blocking_pair
 from microkernel.hosts.worker.zygote import Zygote
 from microkernel.kernel.ports import Audit, Exit, Feed, Reactor, Uplink
-from microkernel.wire.keeping import Patience
+from microkernel.wire.nonblocking_io import Patience
 from microkernel.wire.messages import Load, Message, Stop
 from microkernel.wire.texts import path_to_text
 

@@ -21,7 +21,7 @@ from weakref import WeakSet, ref
 from microkernel.errors import PayloadTooLarge, PermissionDenied
 from microkernel.wire.codec import MAX_PAYLOAD, MOST_ATTACHED
 from microkernel.wire.messages import Gone, Message, Share
-from microkernel.wire.places import block_size
+from microkernel.wire.slots import block_size
 
 MOST_BLOCKS = 256
 """Of one instance: each is a descriptor and a mapping of the kernel's."""

@@ -17,7 +17,7 @@ from microkernel.kernel.messaging.topic_index import Subscription, Subscriptions
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import Envelope, Share
-from microkernel.wire.places import size_of
+from microkernel.wire.slots import size_of
 
 _FIRST = 64
 _MOST_LATECOMERS = 100_000

@@ -14,7 +14,7 @@ from itertools import islice
 
 from microkernel.kernel.messaging.delivery import CallLetter, Letter
 from microkernel.kernel.messaging.quota import Large
-from microkernel.wire.places import PLACE
+from microkernel.wire.slots import PLACE
 
 BATCH = 64
 """Events that do not wait for more company: whoever puts the last of them sends them, also while the reactor's thread

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator
 from sys import getsizeof
 from typing import Generic, TypeVar
 
-from microkernel.wire.places import PLACE, places_of
+from microkernel.wire.slots import PLACE, places_of
 
 T = TypeVar("T")
 

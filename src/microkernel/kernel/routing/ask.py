@@ -9,7 +9,7 @@ from microkernel.kernel.messaging.quota import Large
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import NOTHING, Failure, Reply
-from microkernel.wire.places import PLACE, places_of
+from microkernel.wire.slots import PLACE, places_of
 
 Answer = Callable[[Reply], object]
 

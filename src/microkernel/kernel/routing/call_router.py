@@ -31,7 +31,7 @@ from microkernel.kernel.routing.deadlock import circle
 from microkernel.wire.codec import Struct, field
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Ask, Call, Cancel, Reply
-from microkernel.wire.places import size_of
+from microkernel.wire.slots import size_of
 
 
 class PendingCall(Struct, eq=False):

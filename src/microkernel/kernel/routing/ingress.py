@@ -28,7 +28,7 @@ from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
 from microkernel.wire.failures import OF_LOADING, OF_REPLIES, OF_STARTING, as_reported, from_error, said
 from microkernel.wire.messages import Reply
-from microkernel.wire.places import EMIT_WINDOW, places_of, size_of
+from microkernel.wire.slots import EMIT_WINDOW, places_of, size_of
 
 
 class Witness(Protocol):

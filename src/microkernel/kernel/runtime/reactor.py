@@ -23,7 +23,7 @@ from microkernel.errors import KernelClosed
 from microkernel.kernel.ports import Clock
 from microkernel.kernel.runtime.threads import in_thread
 from microkernel.kernel.runtime.wakeup import Bell
-from microkernel.wire.keeping import MOMENT, Patience
+from microkernel.wire.nonblocking_io import MOMENT, Patience
 
 T = TypeVar("T")
 Work = Callable[[], object]

@@ -13,7 +13,7 @@ from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.reporting.plugin_info import ShownValues
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.wire import codec
-from microkernel.wire.places import size_of
+from microkernel.wire.slots import size_of
 
 
 class Buried:

@@ -19,7 +19,7 @@ from microkernel.errors import InvalidArguments, KernelError, PayloadTooLarge
 from microkernel.sdk.buffer import Buffer
 from microkernel.wire.codec import MAX_PAYLOAD
 from microkernel.wire.messages import Share
-from microkernel.wire.places import SMALL, block_size
+from microkernel.wire.slots import SMALL, block_size
 
 Lend = Callable[[int], Sequence[Share]]
 """Asks the kernel for memory for so many bytes; at least one block. Raises PayloadTooLarge."""

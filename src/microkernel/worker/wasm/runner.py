@@ -24,7 +24,7 @@ from wasmtime import Config, Engine, ExitTrap, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
-from microkernel.wire.keeping import MOMENT, Patience
+from microkernel.wire.nonblocking_io import MOMENT, Patience
 from microkernel.wire.messages import Failed, Failure, Leaving
 from microkernel.worker import process_setup
 from microkernel.worker.wasm.runner import determinism
