@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.control import paths, place
+from microkernel.control import paths
+from microkernel.control import remote_runner
 from microkernel.control.client import ControlClient
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelClosed, KernelError, ProtocolError

@@ -9,7 +9,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.control.server import ControlServer
-from microkernel.control.visitor import VisitorChannel
+from microkernel.control.remote_client import VisitorChannel
 from microkernel.errors import KernelClosed, KernelError
 from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire import messages

@@ -9,7 +9,7 @@ import microkernel
 from microkernel.cli.output import Output
 from microkernel.cli.running import CONSOLE, console_config
 from microkernel.control.paths import find_kernel
-from microkernel.control.visitor import VisitorChannel
+from microkernel.control.remote_client import VisitorChannel
 from microkernel.errors import KernelError
 from microkernel.kernel.admission.effective_config import state_home
 from microkernel.loader import FileLoader

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from microkernel.control.paths import address, answers, credentials, dial, locked, secure, socket_path
-from microkernel.control.place import RemotePlace
+from microkernel.control.remote_runner import RemotePlace
 from microkernel.errors import ConfigError, KernelError, ProtocolError
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Permissions
