@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from microkernel.embedder.sharing import Shared
+from microkernel.embedder.buffers import Shared
 from microkernel.errors import CallTimeout
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.ports import Lane

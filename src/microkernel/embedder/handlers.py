@@ -13,7 +13,7 @@ from typing import Any
 from microkernel.embedder.coroutines import CoroutineRunner, running_loop
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.inline import Entry, Inline, run_alone
-from microkernel.embedder.sharing import Shared
+from microkernel.embedder.buffers import Shared
 from microkernel.errors import KernelError, shortage_in
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Limits

@@ -9,7 +9,7 @@ from types import NoneType
 from typing import Any
 from uuid import UUID
 
-from microkernel.embedder.sharing import Shared
+from microkernel.embedder.buffers import Shared
 from microkernel.kernel.messaging.topic_index import Subscription as Registered
 from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.binding.signature import EventBinder, name_of
