@@ -22,7 +22,7 @@ from typing import NamedTuple
 import pytest
 
 from microkernel import Kernel
-from microkernel.guest import standard
+from microkernel.guest import stdlib_modules
 from microkernel.kernel.manifest import KernelConfig, Limits, Manifest, Supervision
 from microkernel.loader import read_config, read_manifest
 from microkernel.loader.discovery import GROUP

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from microkernel.guest.standard import MODULES
+from microkernel.guest.stdlib_modules import MODULES
 from tests.wasm.conftest import Run, do
 
 EACH = """

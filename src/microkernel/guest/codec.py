@@ -25,7 +25,7 @@ from microkernel.errors import InvalidArguments, NotPlainData, PayloadTooLarge, 
 from microkernel.guest import conversion, packing, records, scalars
 from microkernel.guest import schema as schemas
 from microkernel.guest.containers import same
-from microkernel.guest.reading import reader_of
+from microkernel.guest.decoders import reader_of
 from microkernel.guest.records import Struct, field
 from microkernel.guest.unpacking import unpack, unpack_typed, unpack_with, unpack_with_texts
 from microkernel.guest.values import ATTACHED, MAX_DEPTH, NODEFAULT, UNSET, Ext, Raw

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
-from microkernel.guest import containers, hints, scalars
+from microkernel.guest import containers, scalars
+from microkernel.guest import type_hints
 from microkernel.guest.containers import Converter, same
-from microkernel.guest.hints import Hint
+from microkernel.guest.type_hints import Hint
 from microkernel.guest.packing import pack
 from microkernel.guest.records import StructMeta
 from microkernel.guest.scalars import Kind

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import wit_world  # type: ignore[import-not-found] # made by componentize-py from world.wit
 from componentize_py_types import Err  # type: ignore[import-not-found] # its own
 
-from microkernel.guest import polling, sockets, standard
+from microkernel.guest import polling, sockets
+from microkernel.guest import stdlib_modules
 
 standard.ship(Path(__file__).parents[2])  # first: what it frees is used again by what is loaded
 standard.prefer_shims()

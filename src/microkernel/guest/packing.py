@@ -10,7 +10,7 @@ from struct import Struct as Layout
 from typing import Any
 from uuid import UUID
 
-from microkernel.guest import moments
+from microkernel.guest import datetimes
 from microkernel.guest.records import Struct, StructMeta
 from microkernel.guest.values import MAX_DEPTH, UNSET, Ext, Raw
 from microkernel.wire.command_text import TEXT, CommandText

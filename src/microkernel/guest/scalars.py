@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from microkernel.guest import moments
+from microkernel.guest import datetimes
 from microkernel.guest.values import Ext, Mismatch, Raw
 
 Maker = Callable[[Any], Any] | None

@@ -15,9 +15,10 @@ from itertools import count
 from typing import Any, Literal
 from uuid import UUID
 
-from microkernel.guest import hints, moments
+from microkernel.guest import type_hints
+from microkernel.guest import datetimes
 from microkernel.guest.conversion import converted_to
-from microkernel.guest.hints import Field, Hint
+from microkernel.guest.type_hints import Field, Hint
 from microkernel.guest.packing import pack
 from microkernel.guest.records import StructMeta
 from microkernel.guest.unpacking import unpack

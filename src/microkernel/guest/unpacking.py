@@ -12,7 +12,7 @@ from struct import Struct as Layout
 from struct import error as ShortOfBytes  # noqa: N812
 from typing import Any
 
-from microkernel.guest import moments
+from microkernel.guest import datetimes
 from microkernel.guest.values import ATTACHED, MAX_DEPTH, DecodeError, Ext, Raw
 from microkernel.wire.command_text import TEXT, from_bytes
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from microkernel.guest import hints, scalars
+from microkernel.guest import scalars
+from microkernel.guest import type_hints
 from microkernel.guest.containers import Converter, check_size, required_of, same, wrong_tag
 from microkernel.guest.conversion import decoded_as
 from microkernel.guest.records import StructMeta
