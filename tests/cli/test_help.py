@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 from microkernel.cli.commands import app
-from microkernel.messages.cells import width
+from microkernel.messages.terminal_width import width
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)  # type: ignore[attr-defined]

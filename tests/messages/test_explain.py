@@ -6,7 +6,7 @@ import pytest
 
 from microkernel.errors import KernelError
 from microkernel.messages import Catalog, explain, message_id, nearest, render, translate
-from microkernel.messages.cells import pad, width, wrap
+from microkernel.messages.terminal_width import pad, width, wrap
 
 EN = Catalog.load("en")
 ZH = Catalog.load("zh")

@@ -12,7 +12,7 @@ import pytest
 
 from microkernel.messages import Catalog, Formatter, plain
 from microkernel.messages.formatting import number
-from microkernel.messages.phrases import chinese, pairs, phrase
+from microkernel.messages.reason_translation import chinese, pairs, phrase
 
 SOURCE = Path(__file__).parents[2] / "src" / "microkernel"
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from microkernel.messages import MessageLevel
-from microkernel.messages.cells import width
+from microkernel.messages.terminal_width import width
 
 
 def test_the_six() -> None:

@@ -29,7 +29,7 @@ from microkernel.control.client import ControlClient
 from microkernel.errors import KernelError, valid_text
 from microkernel.messages import find, glossary, message_id, plain, render
 from microkernel.messages.catalog import Catalog
-from microkernel.messages.phrases import phrase
+from microkernel.messages.reason_translation import phrase
 from microkernel.plugins.console import asking, view
 from microkernel.plugins.console.verbs import AlreadyTold, Result, Verbs, not_understood
 

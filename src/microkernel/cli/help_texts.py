@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from microkernel.messages.cells import width
+from microkernel.messages.terminal_width import width
 
 Word = Callable[[str], str]
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from microkernel.errors import KernelError
 from microkernel.messages.formatting import Formatter
 from microkernel.messages.levels import MessageLevel
-from microkernel.messages.phrases import chinese, read
+from microkernel.messages.reason_translation import chinese, read
 
 Language = Literal["en", "zh"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from microkernel.errors import KernelError
-from microkernel.messages import cells
+from microkernel.messages import terminal_width
 from microkernel.messages.catalog import Catalog, Entry
 from microkernel.messages.formatting import plain
 
