@@ -40,7 +40,7 @@ from microkernel.kernel.reporting.plugin_info import PluginInfo
 from microkernel.kernel.runtime.clock import SystemClock
 from microkernel.loader import FileLoader, LockFile, check_places, may_have_plugins, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
-from microkernel.loader.given import Grants, Places, list_places, read_grants, read_level
+from microkernel.loader.embedding_args import Grants, Places, list_places, read_grants, read_level
 from microkernel.loader.overlap import check_data_folder
 from microkernel.loader.parsers import Deferred, InProcess, Parser
 from microkernel.loader.project import name_after, project_of

@@ -8,7 +8,7 @@ import pytest
 
 from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Permissions
-from microkernel.loader.given import read_grants
+from microkernel.loader.embedding_args import read_grants
 
 
 def test_a_table_names_what_is_given_and_nothing_else() -> None:
