@@ -14,7 +14,7 @@ A host is right when all of ``HOST_CHECKS`` pass at its level. Each runs real pl
 """
 
 from microkernel.testing.contract import HOST_CHECKS, Check, Result, check_host
-from microkernel.testing.kit import run_plugin
+from microkernel.testing.runner import run_plugin
 from microkernel.testing.stage import Scene, Stage, plugin
 
 __all__ = ["HOST_CHECKS", "Check", "Result", "Scene", "Stage", "check_host", "plugin", "run_plugin"]
