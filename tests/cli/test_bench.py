@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from microkernel.cli import benching, probing
+from microkernel.cli import bench
+from microkernel.cli import bench_probe
 from microkernel.cli.output import Output
-from microkernel.cli.probing import WORKS, WrongAnswer, bare_process, measure, plugin_at
+from microkernel.cli.bench_probe import WORKS, WrongAnswer, bare_process, measure, plugin_at
 from tests.cli.conftest import Home
 
 

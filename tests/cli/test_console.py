@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from microkernel.cli.ending import SAME
+from microkernel.cli.shutdown import SAME
 
 from .conftest import GREETER, MK, PATIENCE, Home, Start
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from microkernel.cli.ending import SAME, Ending
+from microkernel.cli.shutdown import SAME, Ending
 
 SIGNALS_AT_ANY_MOMENT = """
 import queue, signal, threading
-from microkernel.cli.ending import Ending
+from microkernel.cli.shutdown import Ending
 ending, turns = None, queue.SimpleQueue()
 main = threading.main_thread().ident
 def send():

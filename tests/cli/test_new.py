@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.cli.creating import create
+from microkernel.cli.new import create
 from microkernel.kernel.manifest import LEVELS, KernelConfig, Level
 from tests.attacks.support import eventually
 

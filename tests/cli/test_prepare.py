@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel, KernelConfig
-from microkernel.cli import preparing
+from microkernel.cli import wasm_prepare
 from microkernel.cli.output import Output
 from microkernel.errors import IsolationUnavailable
 from microkernel.hosts.wasm import image

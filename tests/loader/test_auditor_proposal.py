@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from microkernel.cli.checking import is_public
+from microkernel.cli.check import is_public
 from microkernel.loader import discover
 from microkernel.loader.auditor import Report, audit, places_of
 from microkernel.wire.topics import covers

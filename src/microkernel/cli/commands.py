@@ -20,11 +20,11 @@ from rich.text import Text
 import microkernel
 from microkernel import Event
 from microkernel.cli import streams
-from microkernel.cli.asking import ask_here
+from microkernel.cli.approval_prompt import ask_here
 from microkernel.cli.help_texts import HelpfulTyper
 from microkernel.cli.output import Output
 from microkernel.cli.settings import FOLDER, lock_path, places, reader, settings, wished_language
-from microkernel.cli.usage import tell_usage
+from microkernel.cli.usage_errors import tell_usage
 from microkernel.control.client import ControlClient
 from microkernel.errors import KernelError, valid_text
 from microkernel.messages import find, glossary, message_id, plain, render
@@ -292,7 +292,7 @@ def _show_log(output: Output, line: dict[str, Any]) -> None:
 
 @app.command(help=_say("help.attach"))
 def attach(kernel: KernelName = "") -> None:
-    from microkernel.cli.attaching import attach as begin
+    from microkernel.cli.attach import attach as begin
 
     output = Output(wished_language())
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -313,7 +313,7 @@ def run_kernel(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help=_say("option.name"))] = "",
     as_json: AsJson = False,
 ) -> int:
-    from microkernel.cli.running import Run
+    from microkernel.cli.run import Run
 
     decided = settings(config)
     output = Output(decided.language, as_json)
@@ -334,7 +334,7 @@ def new(
     name: Name,
     folder: Annotated[str, typer.Option("--folder", metavar="FOLDER", help=_say("option.folder"))] = FOLDER,
 ) -> None:
-    from microkernel.cli.creating import create
+    from microkernel.cli.new import create
 
     output = Output(wished_language())
     path = create(name, folder, output.catalog.language)
@@ -352,7 +352,7 @@ def check(
     fail_on: Annotated[Severity, typer.Option("--fail-on", metavar="SEVERITY", help=_say("option.fail_on"))] = "error",
     as_json: AsJson = False,
 ) -> int:
-    from microkernel.cli.checking import check as look
+    from microkernel.cli.check import check as look
 
     decided = settings()
     where = [*(paths or [*places([], decided), *decided.plugins])]
@@ -408,7 +408,7 @@ def _why(error: KernelError | None, detail: str, output: Output) -> str:
 
 @app.command(help=_say("help.bench"))
 def bench(as_json: AsJson = False) -> int:
-    from microkernel.cli.benching import bench as measure
+    from microkernel.cli.bench import bench as measure
 
     return measure(Output(wished_language(), as_json))
 
@@ -424,7 +424,7 @@ def of_wasm() -> None:
 
 @wasm.command(help=_say("help.prepare"))
 def prepare(as_json: AsJson = False) -> None:
-    from microkernel.cli.preparing import prepare as build
+    from microkernel.cli.wasm_prepare import prepare as build
 
     build(Output(wished_language(), as_json))
 

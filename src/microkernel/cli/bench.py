@@ -12,7 +12,7 @@ from typing import Any
 
 from microkernel.app import Kernel
 from microkernel.cli.output import Output
-from microkernel.cli.probing import WORKS, Found, WrongAnswer, measure
+from microkernel.cli.bench_probe import WORKS, Found, WrongAnswer, measure
 from microkernel.errors import KernelError
 from microkernel.hosts.wasm.image import Image
 from microkernel.kernel.manifest import LEVELS, Level

@@ -20,9 +20,9 @@ import microkernel
 from microkernel import Event
 from microkernel.app import Kernel
 from microkernel.cli import streams
-from microkernel.cli.asking import ask_all
+from microkernel.cli.approval_prompt import ask_all
 from microkernel.cli.built_in import source_folder
-from microkernel.cli.ending import Ending
+from microkernel.cli.shutdown import Ending
 from microkernel.cli.output import Output, words_of
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError

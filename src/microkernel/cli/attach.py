@@ -7,7 +7,7 @@ import signal
 
 import microkernel
 from microkernel.cli.output import Output
-from microkernel.cli.running import CONSOLE, console_config
+from microkernel.cli.run import CONSOLE, console_config
 from microkernel.control.paths import find_kernel
 from microkernel.control.remote_client import VisitorChannel
 from microkernel.errors import KernelError
