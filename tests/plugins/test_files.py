@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from microkernel.plugins.watcher.files import Contents, survey
-from microkernel.plugins.watcher.suspects import Suspects
+from microkernel.plugins.watcher.debounce import Suspects
 
 
 def write(path: Path, text: str = "x = 1\n") -> str:

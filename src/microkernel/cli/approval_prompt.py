@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from microkernel.cli import streams
 from microkernel.cli.output import Output
 from microkernel.errors import KernelError
-from microkernel.plugins.console import asking, view
-from microkernel.plugins.console.tongue import plain
+from microkernel.plugins.console import view
+from microkernel.plugins.console import approval_view
+from microkernel.plugins.console.translator import plain
 
 if TYPE_CHECKING:
     from microkernel.kernel.kernel import Core

@@ -22,7 +22,7 @@ from microkernel.loader import discover
 from microkernel.loader.auditor import SEVERITIES, Finding, Report, Severity, Table, audit, places_of
 from microkernel.loader.parsers import parsing_with
 from microkernel.plugins.console import view
-from microkernel.plugins.console.tongue import plain
+from microkernel.plugins.console.translator import plain
 from microkernel.wire.topics import covers
 
 _UNREAD = frozenset({"MK0801", "MK0802"})

@@ -30,8 +30,9 @@ from microkernel.errors import KernelError, valid_text
 from microkernel.messages import find, glossary, message_id, plain, render
 from microkernel.messages.catalog import Catalog
 from microkernel.messages.reason_translation import phrase
-from microkernel.plugins.console import asking, view
-from microkernel.plugins.console.verbs import AlreadyTold, Result, Verbs, not_understood
+from microkernel.plugins.console import view
+from microkernel.plugins.console import approval_view
+from microkernel.plugins.console.kernel_commands import AlreadyTold, Result, Verbs, not_understood
 
 _tongue = Output(wished_language()).tongue
 _say = _tongue.word

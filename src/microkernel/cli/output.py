@@ -17,7 +17,7 @@ from microkernel.messages import Catalog, glossary, language
 from microkernel.plugins.console import view
 from microkernel.plugins.console.as_json import json_text
 from microkernel.plugins.console.feed import Feed
-from microkernel.plugins.console.tongue import Tongue, plain
+from microkernel.plugins.console.translator import Tongue, plain
 
 
 def words_of(catalog: Catalog) -> dict[str, str]:

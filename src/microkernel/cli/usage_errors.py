@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from microkernel.cli.output import Output
-from microkernel.plugins.console.verbs import not_understood
+from microkernel.plugins.console.kernel_commands import not_understood
 
 _TOO_MANY = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)")
 _A_NUMBER = re.compile(r"valid (int|integer|number|float)")
