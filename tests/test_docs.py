@@ -222,7 +222,7 @@ def part(document: Path, name: str) -> str:
 
 
 def test_the_modules_of_a_guest_are_in_the_docs() -> None:
-    assert _FENCE.findall(part(WASM, "modules"))[0][1].split() == list(standard.MODULES)
+    assert _FENCE.findall(part(WASM, "modules"))[0][1].split() == list(stdlib_modules.MODULES)
 
 
 def told(document: Path) -> list[tuple[str, str]]:

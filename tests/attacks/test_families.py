@@ -98,7 +98,7 @@ def test_a_zygote_that_dies_over_a_birth(plugins: Plugins, when: str, monkeypatc
             killed.append(zygote)
             os.kill(zygote, signal.SIGSTOP if when == "over a fork" else signal.SIGKILL)
 
-    spawn = _zygote._spawn
+    spawn = zygote._spawn
 
     def spawned(*args: object) -> object:
         process = spawn(*args)
@@ -106,13 +106,15 @@ def test_a_zygote_that_dies_over_a_birth(plugins: Plugins, when: str, monkeypatc
             kill_first(process.pid)
         return process
 
-    monkeypatch.setattr(_zygote, "_spawn", spawned)
+    monkeypatch.setattr(zygote, "_spawn", spawned)
     with plugins.kernel() as kernel:
         if when == "over a fork":
             kernel.stop("second")
-            (zygote,) = [pid for pid, line in descendants(os.getpid()).items() if "zygote" in line and _is_ours(pid)]
-            kill_first(zygote)
-            threading.Timer(0.2, os.kill, (zygote, signal.SIGKILL)).start()
+            (pid_of_zygote,) = [
+                pid for pid, line in descendants(os.getpid()).items() if "zygote" in line and _is_ours(pid)
+            ]
+            kill_first(pid_of_zygote)
+            threading.Timer(0.2, os.kill, (pid_of_zygote, signal.SIGKILL)).start()
             kernel.start("second")
         assert kernel.call("second.answer") == 42
         state_is(kernel, "healthy", "active")

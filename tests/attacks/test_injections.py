@@ -24,9 +24,9 @@ from microkernel.errors import PluginKilled
 from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import Pending
 from microkernel.kernel.runtime.wakeup import Bell
+from microkernel.sdk.request_context import Work
 from microkernel.sdk.runtime.executor import Job
 from microkernel.sdk.runtime.runtime import Runtime
-from microkernel.sdk.request_context import Work
 from tests.attacks.support import ARENA, Arena, Injected, Plugins, eventually
 
 pytestmark = pytest.mark.filterwarnings(

@@ -444,7 +444,9 @@ def test_what_another_thread_is_just_collecting_is_not_left(
         Slow(begun, go_on)
         other.start()
         begun.wait(10.0)
-        monkeypatch.setattr("microkernel.hosts.thread.leak_audit.time", SimpleNamespace(monotonic=time.monotonic, sleep=ends))
+        monkeypatch.setattr(
+            "microkernel.hosts.thread.leak_audit.time", SimpleNamespace(monotonic=time.monotonic, sleep=ends)
+        )
         assert kernel.unload("leaver") == []
     assert go_on.is_set()
 

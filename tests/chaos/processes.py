@@ -35,7 +35,11 @@ def look() -> Look:
 def zygotes() -> list[int]:
     """Our own children that fork workers; while they are not waited for their number is nobody else's."""
     family = descendants(os.getpid())
-    return [pid for pid, line in family.items() if "microkernel.worker.zygote.server" in line and _parent(pid) == os.getpid()]
+    return [
+        pid
+        for pid, line in family.items()
+        if "microkernel.worker.zygote.server" in line and _parent(pid) == os.getpid()
+    ]
 
 
 def _parent(pid: int) -> int:

@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 
-from microkernel.cli import bench
-from microkernel.cli import bench_probe
-from microkernel.cli.output import Output
+from microkernel.cli import bench, bench_probe
 from microkernel.cli.bench_probe import WORKS, WrongAnswer, bare_process, measure, plugin_at
+from microkernel.cli.output import Output
 from tests.cli.conftest import Home
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, count in (("_LEAST", 2), ("_ROUNDS", 2), ("_CALLS", 3), ("_EVENTS", 10)):
-        monkeypatch.setattr(probing, name, count)
+        monkeypatch.setattr(bench_probe, name, count)
 
 
 @pytest.mark.parametrize("level", ["thread", "process"])
@@ -43,8 +42,8 @@ def test_a_wrong_answer_is_told_and_fails(monkeypatch: pytest.MonkeyPatch, capsy
     def wrong(level: str) -> None:
         raise WrongAnswer("7 instead of 8")
 
-    monkeypatch.setattr(benching, "measure", wrong)
-    assert benching.bench(Output("en")) == 1
+    monkeypatch.setattr(bench, "measure", wrong)
+    assert bench.bench(Output("en")) == 1
     assert "7 instead of 8" in capsys.readouterr().out
 
 

@@ -44,7 +44,7 @@ def toolchain(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         for target in (folder / "guest.wasm", folder / Image().path.name):
             target.write_bytes(b"built" * 1000)
 
-    monkeypatch.setattr(_image, "_run", run)
+    monkeypatch.setattr(image, "_run", run)
     return commands
 
 
@@ -53,12 +53,12 @@ def build_by_hand(content: bytes = b"guest") -> Path:
     image.folder.mkdir(mode=0o700, parents=True)
     image.path.write_bytes(content)
     image.library.mkdir(exist_ok=True)
-    image.path.with_suffix(".sha256").write_text(_image._digest(image.path, image.library))
+    image.path.with_suffix(".sha256").write_text(image._digest(image.path, image.library))
     return image.path
 
 
 def test_it_builds_once_and_says_where(cache: Path, toolchain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    preparing.prepare(Output("en"))
+    wasm_prepare.prepare(Output("en"))
     said = capsys.readouterr()
     assert [line[:6] for line in said.err.splitlines()] == ["· 1/3 ", "· 2/3 ", "· 3/3 "]
     assert "✓ wasm  built in" in said.out
@@ -69,7 +69,7 @@ def test_it_builds_once_and_says_where(cache: Path, toolchain: list[str], capsys
 
     assert "until microkernel, wasmtime or componentize-py is another version" in said.out
 
-    preparing.prepare(Output("zh"))
+    wasm_prepare.prepare(Output("zh"))
     again = capsys.readouterr()
     assert "已经构建过了" in again.out
     assert again.err == ""
@@ -78,7 +78,7 @@ def test_it_builds_once_and_says_where(cache: Path, toolchain: list[str], capsys
 
 def test_for_machines(cache: Path, toolchain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for is_new in (True, False):
-        preparing.prepare(Output("en", as_json=True))
+        wasm_prepare.prepare(Output("en", as_json=True))
         said = capsys.readouterr()
         data = json.loads(said.out)
         assert (data["built"], data["bytes"], data["path"]) == (is_new, 5000, str(Image().path))
@@ -105,7 +105,7 @@ def test_what_is_not_what_was_built_is_built_anew_and_told(
     cache: Path, toolchain: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     build_by_hand().write_bytes(b"other")
-    preparing.prepare(Output("en"))
+    wasm_prepare.prepare(Output("en"))
     said = capsys.readouterr()
     assert said.err.splitlines()[0] == "! what is there is not what was built; it is built anew"
     assert "✓ wasm  built in" in said.out
@@ -160,7 +160,7 @@ def test_on_a_terminal_there_is_a_bar(
     monkeypatch.setenv("TERM", "xterm-256color")
     with open(theirs, "w", encoding="utf-8") as terminal:
         monkeypatch.setattr("sys.stderr", terminal)
-        preparing.prepare(Output("en"))
+        wasm_prepare.prepare(Output("en"))
     shown = _all_of(ours)
     assert "building the guest" in shown
     assert "gathering" in shown or "compiling" in shown
@@ -195,7 +195,7 @@ def test_a_kernel_that_builds_it_at_the_first_start_says_so(
     def run(command: Sequence[str], folder: Path) -> None:
         raise IsolationUnavailable("MK0501", level="wasm", reason="no compiler today")
 
-    monkeypatch.setattr(_image, "_run", run)
+    monkeypatch.setattr(image, "_run", run)
     (tmp_path / "guesty.py").write_text(stage.plugin(""))
     said: list[tuple[str, str]] = []
 
@@ -231,7 +231,7 @@ def test_a_kernel_that_finds_it_damaged_says_so_and_builds_it_anew(
     def run(command: Sequence[str], folder: Path) -> None:
         raise IsolationUnavailable("MK0501", level="wasm", reason="no compiler today")
 
-    monkeypatch.setattr(_image, "_run", run)
+    monkeypatch.setattr(image, "_run", run)
     build_by_hand().write_bytes(b"other")
     (tmp_path / "guesty.py").write_text(stage.plugin(""))
     said: list[str] = []

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel, KernelConfig
-from microkernel.cli.shutdown import SAME
 from microkernel.cli.run import GRANT, WATCHER, not_stopped
+from microkernel.cli.shutdown import SAME
 from microkernel.kernel.manifest import PluginConfig
 
 from .conftest import GREETER, Home, Start

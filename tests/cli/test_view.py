@@ -17,9 +17,9 @@ from microkernel.messages import Catalog
 from microkernel.plugins.console import view
 from microkernel.plugins.console.commands import COMMANDS, Commands, split
 from microkernel.plugins.console.feed import Feed
+from microkernel.plugins.console.kernel_commands import Result, Verbs, parse_arguments
 from microkernel.plugins.console.prompt import Words
 from microkernel.plugins.console.translator import Tongue, plain
-from microkernel.plugins.console.kernel_commands import Result, Verbs, parse_arguments
 
 TONGUE = Tongue("en", Catalog.load("en").words(), Catalog.load("en").text)
 CHINESE = Tongue("zh", Catalog.load("zh").words(), Catalog.load("zh").text)

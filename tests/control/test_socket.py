@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.control import paths
-from microkernel.control import remote_runner
+from microkernel.control import paths, remote_runner
 from microkernel.control.client import ControlClient
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelClosed, KernelError, ProtocolError
@@ -346,7 +345,7 @@ def reader(path: Path, pattern: str) -> socket.socket:
 def test_who_does_not_read_holds_nobody_up_and_is_dropped(
     kernel: Kernel, server: ControlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "STALLED", 0.2)
+    monkeypatch.setattr(remote_runner, "STALLED", 0.2)
     connection = reader(server.path, "sum.flood")
     began = time.monotonic()
     assert kernel.call("sum.flood", 12_000, timeout=30.0) == 12_000
@@ -357,7 +356,7 @@ def test_who_does_not_read_holds_nobody_up_and_is_dropped(
 
 
 def test_what_may_wait_is_bounded(kernel: Kernel, server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "MOST_QUEUED", 1_000_000)
+    monkeypatch.setattr(remote_runner, "MOST_QUEUED", 1_000_000)
     kernel.set_data("big.key", "x" * 200_000)
     asking = [messages.Data(number, "get", "big.key") for number in range(50)]
     with stranger(server.path) as connection:

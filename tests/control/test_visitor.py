@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.control.server import ControlServer
 from microkernel.control.remote_client import VisitorChannel
+from microkernel.control.server import ControlServer
 from microkernel.errors import KernelClosed, KernelError
 from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire import messages

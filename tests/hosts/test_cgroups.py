@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from microkernel.hosts.worker import cgroup_layout
-from microkernel.hosts.worker import cgroups
+from microkernel.hosts.worker import cgroup_layout, cgroups
 from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable, find
 from microkernel.hosts.worker.cgroups import Groups
 from tests.attacks.support import eventually, gone
@@ -230,7 +229,7 @@ class Second:
 @pytest.fixture
 def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Second:
     made = Second(tmp_path, "/app")
-    monkeypatch.setattr(_cgroup_layout, "write", made.write)
+    monkeypatch.setattr(cgroup_layout, "write", made.write)
     return made
 
 
@@ -269,7 +268,7 @@ def test_nothing_is_written_where_the_controllers_are_missing(second: Second) ->
 
 def test_a_group_with_other_processes_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second = Second(tmp_path, "/app", others=True)
-    monkeypatch.setattr(_cgroup_layout, "write", second.write)
+    monkeypatch.setattr(cgroup_layout, "write", second.write)
     with pytest.raises(Unavailable, match="other processes are in the same group"):
         second.find()
     assert second.written[-1] == ("app/cgroup.procs", str(os.getpid()))
@@ -301,5 +300,5 @@ def test_the_limits_of_version_one(tmp_path: Path) -> None:
 
 
 def test_processes_that_started_each_other_are_found_however_deep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cgroups, "_children", lambda pid: [pid + 1] if pid < 5_000 else [])
-    assert list(_cgroups._below(1)) == list(range(2, 5_001))
+    monkeypatch.setattr(cgroups, "_children", lambda pid: [pid + 1] if pid < 5_000 else [])
+    assert list(cgroups._below(1)) == list(range(2, 5_001))

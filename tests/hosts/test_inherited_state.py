@@ -17,6 +17,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import IsolationUnavailable
+from microkernel.hosts.worker import zygote
 
 STATE = """
 import faulthandler, gc, json, locale, os, resource, signal, socket, sys, time, warnings
@@ -326,9 +327,8 @@ def test_what_is_no_interpreter_is_named_as_such(folder: Path, script: str, reas
 def test_an_interpreter_that_hangs_is_waited_for_once_whatever_it_has_started(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from microkernel.hosts.worker import zygote
 
-    monkeypatch.setattr(_zygote, "_READY", 1.0)
+    monkeypatch.setattr(zygote, "_READY", 1.0)
     (folder / "second.py").write_text(PLUGIN)
     python = interpreter(folder, f"echo $$ >> {folder}/started; sleep 1000 & wait")
     began = time.monotonic()
@@ -422,10 +422,9 @@ with Kernel({str(folder / "probe.py")!r}, isolation={level!r}) as kernel:
 
 
 def test_a_worker_that_cannot_be_set_up_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from microkernel.hosts.worker import zygote
 
     broken = "import microkernel.worker.main as m; m.take_environment = None"
-    monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {broken}; main()"))
+    monkeypatch.setattr(zygote, "_BOOT", zygote._BOOT.replace("; main()", f"; {broken}; main()"))
     for level in ("process", "sandbox"):
         with Kernel(folder / "probe.py", isolation=level) as kernel:  # type: ignore[arg-type]
             info = kernel.info("probe")

@@ -85,11 +85,11 @@ def test_the_memory_is_bounded_by_the_system(inspector: Inspector) -> None:
     inspector.ask("facts", "x = 1")
     limits = Path(f"/proc/{inspector.pid}/limits").read_text(encoding="ascii")
     [line] = [line for line in limits.splitlines() if line.startswith("Max address space")]
-    assert line.split()[3:5] == [str(_inspector.MEMORY)] * 2
+    assert line.split()[3:5] == [str(inspector_process.MEMORY)] * 2
 
 
 def test_many_that_take_too_much_leave_less_time_for_the_others(inspector: Inspector) -> None:
-    assert inspector._allowed() == _inspector.SECONDS
+    assert inspector._allowed() == inspector_process.SECONDS
     for _ in range(3):
         inspector.discard()
     assert inspector._allowed() < 1.0
@@ -141,7 +141,7 @@ def test_a_lack_of_processes_may_pass(inspector: Inspector, monkeypatch: pytest.
     def fail(*_: Any, **__: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(_inspector.subprocess, "Popen", fail)
+    monkeypatch.setattr(inspector_process.subprocess, "Popen", fail)
     with pytest.raises(PluginLoadError) as caught:
         inspector.ask("facts", "x = 1")
     assert caught.value.shortage

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts.procfs import processes
 from microkernel.hosts.confined.lock_usage import MOST, count_locks
+from microkernel.hosts.procfs import processes
 from microkernel.hosts.procfs.processes import is_stopped, is_waiting
 from microkernel.kernel.manifest import KernelConfig
 from microkernel.testing.stage import plugin
@@ -104,13 +104,13 @@ def test_pages_of_zeroes_are_not_looked_at_one_by_one(monkeypatch: pytest.Monkey
     with subprocess.Popen([sys.executable, "-c", f"import time{_ZEROES}"], stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         running.stdout.readline()
-        told_of = _processes._told_of
-        monkeypatch.setattr(_processes, "_told_of", lambda pid, file: files.append(file) or told_of(pid, file))
-        if int(_processes.fields_of(running.pid, "status")[b"VmPTE"].split()[0]) < 8 * 1024:
+        told_of = processes._told_of
+        monkeypatch.setattr(processes, "_told_of", lambda pid, file: files.append(file) or told_of(pid, file))
+        if int(processes.fields_of(running.pid, "status")[b"VmPTE"].split()[0]) < 8 * 1024:
             running.kill()
             pytest.skip("this system makes no page tables for them")
         files.clear()
-        found = _processes.statistics_of(running.pid, ())
+        found = processes.statistics_of(running.pid, ())
         running.kill()
     assert 0 < found["memory"] < 64 << 20
     assert "smaps_rollup" not in files

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from microkernel.hosts.worker.inbox import TURN, Inbox
 from microkernel.hosts.confined.request_socket import RequestSocket
+from microkernel.hosts.worker.inbox import TURN, Inbox
 from microkernel.hosts.worker.time_share import BURST, SHARE, TimeAccount, TimeShares
 from microkernel.wire.messages import Message, Ping
 

@@ -6,8 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from microkernel.plugins.watcher.files import Contents, survey
 from microkernel.plugins.watcher.debounce import Suspects
+from microkernel.plugins.watcher.files import Contents, survey
 
 
 def write(path: Path, text: str = "x = 1\n") -> str:

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from microkernel.plugins.watcher import rules
-from microkernel.plugins.watcher.rules import Plugin
 from microkernel.plugins.watcher.reload_queue import Turns
+from microkernel.plugins.watcher.rules import Plugin
 
 HOMES = {"/p/hello.py": "hello", "/p/pack": "pack", "/p/pack/inner": "inner"}
 

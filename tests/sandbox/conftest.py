@@ -84,7 +84,7 @@ def no_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> Layout:
         raise Unavailable("needs delegation")
 
-    monkeypatch.setattr(_worker_host, "Groups", lambda: Groups(none))
+    monkeypatch.setattr(host, "Groups", lambda: Groups(none))
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from microkernel.errors import PluginDied
 from microkernel.hosts import sandbox, wasm
 from microkernel.hosts.confined.host import limits_of
 from microkernel.hosts.confined.runner import fault_of
+from microkernel.hosts.worker import zygote
 from microkernel.kernel.manifest import KernelConfig, PluginConfig
 from microkernel.testing import HOST_CHECKS, check_host
 from microkernel.wire.messages import Confined
-from microkernel.worker.confine import landlock
-from microkernel.worker.confine import seccomp
+from microkernel.worker.confine import landlock, seccomp
 from tests.attacks.support import HEADER, HEALTHY, eventually, gone, state_is
 from tests.sandbox.conftest import Arena
 
@@ -28,14 +28,13 @@ from tests.sandbox.conftest import Arena
 def lacking(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """Workers of this test's kernels find that the machine has no such layer."""
     code = {
-        "landlock": "from microkernel.worker import landlock; landlock._CREATE = 9999",
-        "seccomp": "from microkernel.worker import seccomp; seccomp._PR_SET_SECCOMP = 9999",
+        "landlock": "from microkernel.worker.confine import landlock; landlock._CREATE = 9999",
+        "seccomp": "from microkernel.worker.confine import seccomp; seccomp._PR_SET_SECCOMP = 9999",
         "machine": "import platform; platform.machine = lambda: 'riscv64'",
-        "a wall": "from microkernel.worker import sandbox; sandbox._FORBIDDEN = '/usr/lib'",
+        "a wall": "from microkernel.worker.confine import sandbox; sandbox._FORBIDDEN = '/usr/lib'",
     }[what]
-    from microkernel.hosts.worker import zygote
 
-    monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {code}; main()"))
+    monkeypatch.setattr(zygote, "_BOOT", zygote._BOOT.replace("; main()", f"; {code}; main()"))
 
 
 @pytest.mark.parametrize(("what", "named"), [
@@ -80,10 +79,9 @@ def test_without_namespaces_it_holds_all_the_same_and_threads_are_watched(
 ) -> None:
     """As in a container that allows none, nor control groups. The limit on threads cannot hold where its user is not
     counted alone."""
-    from microkernel.hosts.worker import zygote
 
-    none = "from microkernel.worker import privileges; privileges.enter_namespaces = lambda: []"
-    monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {none}; main()"))
+    none = "from microkernel.worker.confine import privileges; privileges.enter_namespaces = lambda: []"
+    monkeypatch.setattr(zygote, "_BOOT", zygote._BOOT.replace("; main()", f"; {none}; main()"))
     kernel = arena.kernel("sandbox", {}, threads=16)
     protections = kernel.info("p").protections
     assert "no namespaces" in kernel.available()["sandbox"].detail
@@ -110,13 +108,12 @@ def test_a_fault_is_named() -> None:
 
 
 def test_the_first_word_of_a_worker_must_be_what_confines_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    from microkernel.hosts.worker import zygote
 
     lie = (
         "from microkernel.worker import main as m; from microkernel.wire.messages import Pong; "
         "m.confine = lambda walls: type('Lie', (Pong,), {'missing': ''}, tag=6)(1)"
     )
-    monkeypatch.setattr(_zygote, "_BOOT", _zygote._BOOT.replace("; main()", f"; {lie}; main()"))
+    monkeypatch.setattr(zygote, "_BOOT", zygote._BOOT.replace("; main()", f"; {lie}; main()"))
     monkeypatch.setattr(sandbox.SandboxHost, "_try", lambda self: super(sandbox.SandboxHost, self).available())
     config = KernelConfig(data_dir=str(arena.folder / "data"), limits={"load": 5.0})
     with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from microkernel.hosts.confined import addresses
-from microkernel.hosts.confined import network_broker
+from microkernel.hosts.confined import addresses, network_broker
 from microkernel.wire import codec
 from tests.attacks.support import eventually
 from tests.sandbox.conftest import Arena
@@ -128,7 +127,7 @@ class Reactor:
 ])  # fmt: skip
 def test_no_request_but_a_right_one_is_considered(request_: bytes) -> None:
     reactor, ends = Reactor(), []
-    broker = _broker.Broker("p", ["h:*"], reactor, ends.append)  # type: ignore[arg-type]
+    broker = network_broker.Broker("p", ["h:*"], reactor, ends.append)  # type: ignore[arg-type]
     with broker.theirs as theirs:
         broker.open()
         theirs.send(request_)
@@ -141,7 +140,7 @@ def test_no_request_but_a_right_one_is_considered(request_: bytes) -> None:
 @pytest.mark.parametrize("name", ["a\0.h", "x" * 300 + ".h"])
 def test_a_name_that_can_be_none_is_an_error_of_the_plugins(name: str) -> None:
     reactor, ends = Reactor(), []
-    broker = _broker.Broker("p", ["*.h:80"], reactor, ends.append)  # type: ignore[arg-type]
+    broker = network_broker.Broker("p", ["*.h:80"], reactor, ends.append)  # type: ignore[arg-type]
     with broker.theirs as theirs:
         broker.open()
         theirs.send(codec.encode([7, name, 80, 1.0]))
@@ -165,14 +164,14 @@ NOT_PUBLIC = [
 
 @pytest.fixture
 def _own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_addresses, "is_own", lambda address: str(address) == OWN)
+    monkeypatch.setattr(addresses, "is_own", lambda address: str(address) == OWN)
 
 
 @pytest.mark.usefixtures("_own")
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_a_name_leads_to_public_addresses_only(address: str) -> None:
-    grants = [*map(_addresses.parsed, ["evil.example.com:80", "*.h:*"])]
-    assert not _addresses.leads_to(grants, "evil.example.com", address, 80)
+    grants = [*map(addresses.parsed, ["evil.example.com:80", "*.h:*"])]
+    assert not addresses.leads_to(grants, "evil.example.com", address, 80)
 
 
 @pytest.mark.usefixtures("_own")
@@ -202,27 +201,27 @@ def test_a_name_leads_to_public_addresses_only(address: str) -> None:
     ("db.internal", "10.20.3.4", "10.20.0.0/99:80", False),
 ])  # fmt: skip
 def test_other_addresses_are_granted_beside_the_name(host: str, address: str, grant: str, may: bool) -> None:
-    assert _addresses.leads_to([_addresses.parsed(grant)], host, address, 80) is may
+    assert addresses.leads_to([addresses.parsed(grant)], host, address, 80) is may
 
 
 def test_an_address_of_this_machine_is_known() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("127.0.0.1", 9))
         own = ip_address(probe.getsockname()[0])
-    assert _addresses.is_own(own)
-    assert not _addresses.is_own(ip_address("93.184.215.14"))
+    assert addresses.is_own(own)
+    assert not addresses.is_own(ip_address("93.184.215.14"))
 
 
 def test_an_address_of_this_machine_is_known_where_any_can_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_addresses, "_binds_to_any", lambda version: True)
-    assert _addresses.is_own(ip_address("127.0.0.1"))
-    assert not _addresses.is_own(ip_address("192.0.2.1"))
+    monkeypatch.setattr(addresses, "_binds_to_any", lambda version: True)
+    assert addresses.is_own(ip_address("127.0.0.1"))
+    assert not addresses.is_own(ip_address("192.0.2.1"))
 
 
 def asked(host: str, port: int, *grants: str) -> list[Any]:
     """What a broker answers to one request, and the connection if there is one."""
     reactor, ends = Reactor(), []
-    broker = _broker.Broker("p", grants, reactor, ends.append)  # type: ignore[arg-type]
+    broker = network_broker.Broker("p", grants, reactor, ends.append)  # type: ignore[arg-type]
     with broker.theirs as theirs:
         broker.open()
         theirs.send(codec.encode([7, host, port, 1.0]))
@@ -288,4 +287,4 @@ def test_of_several_addresses_the_ones_that_may_be_are_tried(monkeypatch: pytest
     ("[fe80::1%1]:80", "fe80::1%2", 80, False),
 ])  # fmt: skip
 def test_grants_are_by_name_and_port(grant: str, host: str, port: int, may: bool) -> None:
-    assert _addresses.permits([_addresses.parsed(grant)], host, port) is may
+    assert addresses.permits([addresses.parsed(grant)], host, port) is may

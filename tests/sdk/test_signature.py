@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from microkernel.errors import InvalidArguments
-from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.sdk.binding.signature import CallBinder, EventBinder
+from microkernel.sdk.buffer import Buffer, attachment_of
 from microkernel.wire import codec
 from microkernel.wire.messages import Envelope
 

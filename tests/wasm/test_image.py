@@ -36,7 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         for target in (folder / "guest.wasm", folder / Image().path.name):
             target.write_bytes(b"new")
 
-    monkeypatch.setattr(_image, "_run", run)
+    monkeypatch.setattr(image, "_run", run)
 
 
 def test_what_is_built_is_built_once(built: Image) -> None:
@@ -130,7 +130,7 @@ def test_an_image_that_was_whole_before_and_is_damaged_now_is_not_loaded(
 
 
 def test_what_cannot_be_built_anew_is_not_loaded_either(built: Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_image, "_COMPONENTIZE", "raise SystemExit('the disk is full')")
+    monkeypatch.setattr(image, "_COMPONENTIZE", "raise SystemExit('the disk is full')")
     _altered(built.path)
     for _ in range(2):
         with pytest.raises(IsolationUnavailable, match="the disk is full"):
@@ -168,7 +168,7 @@ def test_what_a_killed_build_left_goes_with_the_next(tmp_path: Path, quick: None
 def test_another_builder_is_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter itself comes with it. Where it was taken away, what it built is still good."""
     versions = {"wasmtime": "1.0", "componentize-py": "1.0"}
-    monkeypatch.setattr(_image, "_version_of", lambda package: versions.get(package, ""))
+    monkeypatch.setattr(image, "_version_of", lambda package: versions.get(package, ""))
     first = Image(tmp_path)
     first._seal.touch()
     versions["componentize-py"] = "2.0"
@@ -197,7 +197,7 @@ def test_a_folder_that_is_not_ours_alone_is_refused(built: Image, mode: int) -> 
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_image, "find_spec", lambda name: None)
+    monkeypatch.setattr(image, "find_spec", lambda name: None)
     with pytest.raises(IsolationUnavailable, match=r'pip install "microkernel\[wasm\]"'):
         Image(tmp_path / "new").ready()
 
@@ -206,15 +206,15 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(tree: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(_image, "_gather", full)
+    monkeypatch.setattr(image, "_gather", full)
     with pytest.raises(IsolationUnavailable, match=r"could not be built in .*: No space left on device"):
         Image(tmp_path / "new").ready()
 
 
 def test_a_build_that_fails_leaves_nothing_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_image, "_COMPONENTIZE", "raise SystemExit('the disk is full')")
-    image, steps = Image(tmp_path / "new"), list[str]()
+    monkeypatch.setattr(image, "_COMPONENTIZE", "raise SystemExit('the disk is full')")
+    broken, steps = Image(tmp_path / "new"), list[str]()
     with pytest.raises(IsolationUnavailable, match="the disk is full"):
-        image.ready(steps.append)
+        broken.ready(steps.append)
     assert steps == [*STEPS[:2]]
-    assert [path.name for path in image.folder.iterdir()] == ["lock"]
+    assert [path.name for path in broken.folder.iterdir()] == ["lock"]

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from microkernel.cli import streams
 from microkernel.cli.output import Output
 from microkernel.errors import KernelError
-from microkernel.plugins.console import view
-from microkernel.plugins.console import approval_view
+from microkernel.plugins.console import approval_view, view
 from microkernel.plugins.console.translator import plain
 
 if TYPE_CHECKING:
@@ -32,14 +31,14 @@ def ask_all(core: Core, output: Output) -> None:
             if answer != "n":
                 core.accept(request, remember=answer == "y")
             level, word = _OUTCOMES[answer]
-            if answer == "n" and asking.is_limits_alone(asdict(request.review)):
+            if answer == "n" and approval_view.is_limits_alone(asdict(request.review)):
                 level, word = "notice", "grant.lowered"
             output.show([view.line(level, request.review.name, output.tongue.word(word))])
 
 
 def ask(review: Mapping[str, Any], output: Output) -> Answer:
     """Show it and wait for an answer; the end of the input is a no."""
-    output.show(asking.question(review, output.tongue))
+    output.show(approval_view.question(review, output.tongue))
     while True:
         streams.write(f"{output.tongue.word('grant.allow')} ", sys.stdout)
         line = sys.stdin.readline()
@@ -47,7 +46,7 @@ def ask(review: Mapping[str, Any], output: Output) -> Answer:
             case "y" | "o" | "n" as answer:
                 return answer
             case "d":
-                output.show(asking.details(review, output.tongue))
+                output.show(approval_view.details(review, output.tongue))
         if not line:
             streams.write("\n", sys.stdout)
             return "n"
@@ -58,7 +57,7 @@ def ask_here(review: Mapping[str, Any], output: Output) -> Answer:
     if not output.as_json and sys.stdin.isatty() and sys.stdout.isatty():
         return ask(review, output)
     if not output.as_json:
-        output.show(asking.question(review, output.tongue))
+        output.show(approval_view.question(review, output.tongue))
     raise KernelError("MK0416", name=plain(review["name"]))
 
 

@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any
 
 from microkernel.app import Kernel
-from microkernel.cli.output import Output
 from microkernel.cli.bench_probe import WORKS, Found, WrongAnswer, measure
+from microkernel.cli.output import Output
 from microkernel.errors import KernelError
 from microkernel.hosts.wasm.image import Image
 from microkernel.kernel.manifest import LEVELS, Level

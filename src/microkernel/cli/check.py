@@ -15,8 +15,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from microkernel.cli.output import Output
-from microkernel.hosts.inspector_process import Inspector
 from microkernel.hosts.confined.system_paths import GIVEN, OF_SYSTEM
+from microkernel.hosts.inspector_process import Inspector
 from microkernel.kernel.admission.limit_bounds import raised
 from microkernel.loader import discover
 from microkernel.loader.auditor import SEVERITIES, Finding, Report, Severity, Table, audit, places_of

@@ -30,8 +30,7 @@ from microkernel.errors import KernelError, valid_text
 from microkernel.messages import find, glossary, message_id, plain, render
 from microkernel.messages.catalog import Catalog
 from microkernel.messages.reason_translation import phrase
-from microkernel.plugins.console import view
-from microkernel.plugins.console import approval_view
+from microkernel.plugins.console import approval_view, view
 from microkernel.plugins.console.kernel_commands import AlreadyTold, Result, Verbs, not_understood
 
 _tongue = Output(wished_language()).tongue
@@ -219,9 +218,9 @@ def approve(
     return _do(kernel, as_json, lambda verbs: verbs.approve(name, ask), about=name)
 
 
-def _show_what_it_asks(output: Output, review: asking.Review) -> str:
+def _show_what_it_asks(output: Output, review: approval_view.Review) -> str:
     if not output.as_json:
-        output.show(asking.question(review, output.tongue))
+        output.show(approval_view.question(review, output.tongue))
     return "y"
 
 

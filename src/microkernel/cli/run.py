@@ -22,8 +22,8 @@ from microkernel.app import Kernel
 from microkernel.cli import streams
 from microkernel.cli.approval_prompt import ask_all
 from microkernel.cli.built_in import source_folder
-from microkernel.cli.shutdown import Ending
 from microkernel.cli.output import Output, words_of
+from microkernel.cli.shutdown import Ending
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
 from microkernel.kernel.kernel import Core

@@ -11,10 +11,10 @@ from typing import Any
 from microkernel.control.channel import StreamChannel
 from microkernel.control.paths import find_kernel
 from microkernel.errors import PermissionDenied
+from microkernel.sdk.binding.signature import read_event
 from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.sdk.client.client import Client
 from microkernel.sdk.event import Event
-from microkernel.sdk.binding.signature import read_event
 from microkernel.wire import messages
 
 _SETTLE = 5.0

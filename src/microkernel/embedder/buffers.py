@@ -9,9 +9,9 @@ from typing import Any
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Limits
 from microkernel.kernel.messaging.buffers import Holdings
-from microkernel.sdk.client.mapped_arrays import array_over
 from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.client.buffers import Sharing
+from microkernel.sdk.client.mapped_arrays import array_over
 from microkernel.wire.messages import Message, Share
 
 

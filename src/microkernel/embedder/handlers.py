@@ -10,10 +10,10 @@ from itertools import count
 from types import CoroutineType
 from typing import Any
 
+from microkernel.embedder.buffers import Shared
 from microkernel.embedder.coroutines import CoroutineRunner, running_loop
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.inline import Entry, Inline, run_alone
-from microkernel.embedder.buffers import Shared
 from microkernel.errors import KernelError, shortage_in
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Limits
@@ -22,11 +22,11 @@ from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import Pending
 from microkernel.kernel.messaging.topic_index import Counts
 from microkernel.kernel.messaging.topic_index import Subscription as Registered
+from microkernel.sdk.binding.handlers import check_runs, is_async
+from microkernel.sdk.binding.signature import EventBinder, name_of
 from microkernel.sdk.decorators import check_overflow
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.runtime.executor import refuse_coroutine
-from microkernel.sdk.binding.handlers import check_runs, is_async
-from microkernel.sdk.binding.signature import EventBinder, name_of
 from microkernel.wire import codec
 from microkernel.wire.messages import Envelope, Failure, Reply, Share
 

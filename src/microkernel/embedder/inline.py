@@ -11,8 +11,8 @@ from uuid import UUID
 
 from microkernel.embedder.buffers import Shared
 from microkernel.kernel.messaging.topic_index import Subscription as Registered
-from microkernel.sdk.buffer import Buffer
 from microkernel.sdk.binding.signature import EventBinder, name_of
+from microkernel.sdk.buffer import Buffer
 from microkernel.wire import codec
 from microkernel.wire.messages import Envelope, Share
 

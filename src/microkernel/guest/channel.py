@@ -15,8 +15,8 @@ from typing import Protocol
 from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
-from microkernel.wire.slots import EMIT_WINDOW, places_of, size_of
 from microkernel.wire.session import Session, pack
+from microkernel.wire.slots import EMIT_WINDOW, places_of, size_of
 
 DOWN, UP = SOURCES = 1, 2
 _CLOSED = 4

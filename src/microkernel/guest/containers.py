@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import length_hint
 from typing import Any
 
-from microkernel.guest.type_hints import Field
 from microkernel.guest.records import StructMeta
 from microkernel.guest.scalars import c_name
+from microkernel.guest.type_hints import Field
 from microkernel.guest.values import DecodeError, Mismatch
 
 Converter = Callable[[Any], Any]

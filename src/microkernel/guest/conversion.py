@@ -12,13 +12,12 @@ from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
-from microkernel.guest import containers, scalars
-from microkernel.guest import type_hints
+from microkernel.guest import containers, scalars, type_hints
 from microkernel.guest.containers import Converter, same
-from microkernel.guest.type_hints import Hint
 from microkernel.guest.packing import pack
 from microkernel.guest.records import StructMeta
 from microkernel.guest.scalars import Kind
+from microkernel.guest.type_hints import Hint
 from microkernel.guest.unpacking import hashable
 from microkernel.guest.values import Mismatch, Raw
 from microkernel.wire.plain import convert as adapt
@@ -66,7 +65,7 @@ class Compiler:
             return self._compile(hint, in_key)
 
     def _compile(self, hint: Any, in_key: bool) -> Converter:
-        parts = list(hints.members(hint))
+        parts = list(type_hints.members(hint))
         if any(part.bare is Any for part in parts):
             return hashable if in_key and self._decoding else same
         if any(part.bare is Raw for part in parts):
@@ -97,7 +96,7 @@ class Compiler:
         if origin is dict:
             key, item = part.args or (Any, Any)
             return Kind("object", {dict: containers.dict_of(self.converter(key, in_key=True), self.converter(item))})
-        if hints.is_class_of_fields(origin):
+        if type_hints.is_class_of_fields(origin):
             return self._class_of_fields(part, in_key)
         if not isinstance(origin, type):
             raise TypeError(f"Type '{bare!r}' is not supported")
@@ -125,18 +124,18 @@ class Compiler:
     # Classes
 
     def _class_of_fields(self, part: Hint, in_key: bool) -> Kind:
-        in_key = in_key and (hints.is_named_tuple(part.origin) or isinstance(part.origin, StructMeta))
+        in_key = in_key and (type_hints.is_named_tuple(part.origin) or isinstance(part.origin, StructMeta))
         made = self._classes.get((part.bare, in_key)) or self._class_converter(part, in_key)
-        like = None if hints.is_typed_dict(part.origin) else part.origin
-        if hints.is_named_tuple(part.origin) or getattr(part.origin, "__array_like__", False):
+        like = None if type_hints.is_typed_dict(part.origin) else part.origin
+        if type_hints.is_named_tuple(part.origin) or getattr(part.origin, "__array_like__", False):
             return self._array(made, like=like)
         takes: dict[Any, Converter | None] = {dict: made}
         return Kind("object", takes | self._as_it_is(like))
 
     def _class_converter(self, part: Hint, in_key: bool) -> Converter:
         kind, inner, required = part.origin, {}, []  # type: ignore[var-annotated]
-        fields = hints.fields(part.bare, kind)
-        if hints.is_named_tuple(kind):
+        fields = type_hints.fields(part.bare, kind)
+        if type_hints.is_named_tuple(kind):
             items: list[Converter] = []
             made = containers.named_tuple_of(kind, items)
         elif isinstance(kind, StructMeta) and kind.__array_like__:
@@ -146,7 +145,7 @@ class Compiler:
             make: Callable[[dict[str, Any]], Any] = dict
             if isinstance(kind, StructMeta):
                 make = containers.make_struct(kind)
-            elif hints.is_dataclass(kind):
+            elif type_hints.is_dataclass(kind):
                 make = containers.make_dataclass(kind, fields)
             name = scalars.name_of_code if self._decoding else None
             made = containers.object_of(make, inner, required, getattr(kind, "__closed__", False), name)
@@ -156,7 +155,7 @@ class Compiler:
         except BaseException:
             del self._classes[part.bare, in_key]
             raise
-        if hints.is_named_tuple(kind) or getattr(kind, "__array_like__", False):
+        if type_hints.is_named_tuple(kind) or getattr(kind, "__array_like__", False):
             items += converters
         inner.update(zip([field.name for field in fields], converters, strict=True))
         required += [field.name for field in fields if not field.optional]
@@ -177,7 +176,7 @@ class Compiler:
     # Others
 
     def _literals(self, parts: list[Hint]) -> list[Kind]:
-        values = [v for p in parts if p.origin is Literal for v in hints.literals(p.args or (), p.bare)]
+        values = [v for p in parts if p.origin is Literal for v in type_hints.literals(p.args or (), p.bare)]
         plain = {part.bare for part in parts if isinstance(part.bare, type)}
         return scalars.literal_kinds(values, plain)
 

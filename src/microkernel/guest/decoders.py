@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from microkernel.guest import scalars
-from microkernel.guest import type_hints
+from microkernel.guest import scalars, type_hints
 from microkernel.guest.containers import Converter, check_size, required_of, same, wrong_tag
 from microkernel.guest.conversion import decoded_as
 from microkernel.guest.records import StructMeta
@@ -23,7 +22,7 @@ Items = Callable[[bytes, int, int, int], tuple[Any, int]]
 
 def reader_of(hint: Any) -> Reader | None:
     """The reader of a type that has something Raw in it; None for any other."""
-    parts = list(hints.members(hint))
+    parts = list(type_hints.members(hint))
     if parts[0].bare is Raw:
         return _raw
     if not _has_raw(hint, set()):
@@ -35,14 +34,14 @@ def reader_of(hint: Any) -> Reader | None:
 
 
 def _has_raw(hint: Any, seen: set[Any]) -> bool:
-    for part in hints.members(hint):
+    for part in type_hints.members(hint):
         if part.bare is Raw:
             return True
         if part.origin is list and part.args:
             inner = [part.args[0]]
         elif _is_struct(part.origin) and part.origin not in seen:
             seen.add(part.origin)
-            inner = [field.hint for field in hints.fields(part.bare, part.origin)]
+            inner = [field.hint for field in type_hints.fields(part.bare, part.origin)]
         else:
             continue
         if any(_has_raw(each, seen) for each in inner):
@@ -114,7 +113,7 @@ def _struct(kind: StructMeta) -> Items:
 
 def _fields(kind: StructMeta) -> Items:
     """From behind the tag on, which is counted all the same."""
-    fields = [_step(field.hint) for field in hints.fields(kind, kind)]
+    fields = [_step(field.hint) for field in type_hints.fields(kind, kind)]
     least, known, tags = required_of(kind), len(fields), int(kind.__tag__ is not None)
 
     def read(data: bytes, at: int, depth: int, size: int) -> tuple[Any, int]:

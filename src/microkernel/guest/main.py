@@ -15,13 +15,12 @@ from typing import Any, NoReturn
 import wit_world  # type: ignore[import-not-found] # made by componentize-py from world.wit
 from componentize_py_types import Err  # type: ignore[import-not-found] # its own
 
-from microkernel.guest import polling, sockets
-from microkernel.guest import stdlib_modules
+from microkernel.guest import polling, sockets, stdlib_modules
 
-standard.ship(Path(__file__).parents[2])  # first: what it frees is used again by what is loaded
-standard.prefer_shims()
-standard.adapt("_socket", sockets.stand_in)  # from here on `socket` may be imported
-standard.adapt("select", polling.stand_in)
+stdlib_modules.ship(Path(__file__).parents[2])  # first: what it frees is used again by what is loaded
+stdlib_modules.prefer_shims()
+stdlib_modules.adapt("_socket", sockets.stand_in)  # from here on `socket` may be imported
+stdlib_modules.adapt("select", polling.stand_in)
 sockets.connect_by(wit_world, Err)
 polling.wait_by(wit_world)
 
@@ -72,8 +71,8 @@ for _name, _patch in {
     "asyncio": loop.stand_in,
     "asyncio.events": loop.stand_in,
 }.items():
-    standard.adapt(_name, _patch)
-standard.load()
+    stdlib_modules.adapt(_name, _patch)
+stdlib_modules.load()
 rehearse()
 str(KernelError("MK0612", reason=""))  # has the catalog read, which is a file
 for _name in microkernel.__all__:
@@ -92,7 +91,7 @@ class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
         os.chdir(folder)
         packages = [*filter(None, os.environ.pop("MK_GUEST_PATH").split(os.pathsep))]
         bytecode.keep(packages, f"{folder}/__pycache__")
-        standard.look_in(packages)
+        stdlib_modules.look_in(packages)
         memory = float(os.environ.pop("MK_GUEST_MEMORY"))
         denials.set_bounds(os.environ.pop("MK_GUEST_NAME"), "wasm", {"memory": memory})
         random.seed()  # else all guests would draw what was seeded while this one was built

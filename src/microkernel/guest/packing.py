@@ -203,8 +203,8 @@ def _dataclass(value: Any, put: Put, depth: int) -> None:
 
 def _datetime(value: datetime, put: Put, depth: int) -> None:
     if value.tzinfo is None:
-        return _str(moments.datetime_text(value), put, depth)
-    seconds, nanoseconds = moments.since_epoch(value)
+        return _str(datetimes.datetime_text(value), put, depth)
+    seconds, nanoseconds = datetimes.since_epoch(value)
     if seconds >> 34:
         put(b"\xc7\x0c\xff" + nanoseconds.to_bytes(4, "big") + seconds.to_bytes(8, "big", signed=True))
     elif nanoseconds or seconds >> 32:
@@ -242,8 +242,8 @@ def _refused(value: Any, put: Put, depth: int) -> None:
 
 _PLAIN: dict[type, Packer] = {
     str: _str, int: _int, float: _float, bool: _bool, type(None): _none, list: _sequence, dict: _dict, bytes: _bytes,
-    bytearray: _bytes, memoryview: _view, tuple: _sequence, datetime: _datetime, date: _as_text(moments.date_text),
-    time: _as_text(moments.time_text), timedelta: _as_text(moments.timedelta_text), Ext: _ext, Raw: _raw,
+    bytearray: _bytes, memoryview: _view, tuple: _sequence, datetime: _datetime, date: _as_text(datetimes.date_text),
+    time: _as_text(datetimes.time_text), timedelta: _as_text(datetimes.timedelta_text), Ext: _ext, Raw: _raw,
     Decimal: _as_text(str), UUID: _as_text(str), set: _sequence, frozenset: _sequence,
 }  # fmt: skip
 _packers = dict(_PLAIN)

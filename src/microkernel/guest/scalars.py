@@ -76,14 +76,14 @@ converted: dict[Any, Kind] = {
     bytearray: Kind("bytes", _bytes_as(bytearray, bytearray)),
     memoryview: Kind("bytes", _bytes_as(memoryview, memoryview)),
     datetime: Kind("datetime", {datetime: None}),
-    date: Kind("date", {date: None, str: moments.date_of}),
-    time: Kind("time", {time: None, str: moments.time_of}),
-    timedelta: Kind("duration", {timedelta: None, str: moments.timedelta_of}),
+    date: Kind("date", {date: None, str: datetimes.date_of}),
+    time: Kind("time", {time: None, str: datetimes.time_of}),
+    timedelta: Kind("duration", {timedelta: None, str: datetimes.timedelta_of}),
     UUID: Kind("uuid", {UUID: None, str: _uuid} | dict.fromkeys((bytes, bytearray, memoryview), _uuid_of_bytes)),
     Decimal: Kind("decimal", {Decimal: None, str: _decimal, int: Decimal, float: _decimal_of_float}),
     Ext: Kind("ext", {Ext: None}),
 }
-decoded = converted | {datetime: Kind("datetime", {datetime: None, str: moments.datetime_of})}
+decoded = converted | {datetime: Kind("datetime", {datetime: None, str: datetimes.datetime_of})}
 
 _NAMES: dict[type, str] = {
     type(None): "null", list: "array", tuple: "array", dict: "object", bytearray: "bytes", memoryview: "bytes",

@@ -15,12 +15,11 @@ from itertools import count
 from typing import Any, Literal
 from uuid import UUID
 
-from microkernel.guest import type_hints
-from microkernel.guest import datetimes
+from microkernel.guest import datetimes, type_hints
 from microkernel.guest.conversion import converted_to
-from microkernel.guest.type_hints import Field, Hint
 from microkernel.guest.packing import pack
 from microkernel.guest.records import StructMeta
+from microkernel.guest.type_hints import Field, Hint
 from microkernel.guest.unpacking import unpack
 from microkernel.guest.values import NODEFAULT, Raw
 
@@ -49,10 +48,10 @@ def schema(hint: Any) -> Schema:
 
 
 def _collect(hint: Any, named: dict[Any, Hint]) -> None:
-    for part in hints.members(hint):
+    for part in type_hints.members(hint):
         if isinstance(part.bare, EnumMeta):
             named[part.bare] = part
-        elif hints.is_class_of_fields(part.origin):
+        elif type_hints.is_class_of_fields(part.origin):
             if part.bare not in named:
                 named[part.bare] = part
                 for field in _fields(part):
@@ -64,8 +63,8 @@ def _collect(hint: Any, named: dict[Any, Hint]) -> None:
 
 
 def _fields(part: Hint) -> list[Field]:
-    found = hints.fields(part.bare, part.origin)
-    return sorted(found) if hints.is_typed_dict(part.origin) else found
+    found = type_hints.fields(part.bare, part.origin)
+    return sorted(found) if type_hints.is_typed_dict(part.origin) else found
 
 
 def _names(named: dict[Any, Hint]) -> dict[Any, str]:
@@ -99,7 +98,7 @@ def _class_name(bare: Any) -> str:
 
 
 def _schema(hint: Any, names: dict[Any, str]) -> Schema:
-    parts = sorted(hints.members(hint), key=_place_in_union)
+    parts = sorted(type_hints.members(hint), key=_place_in_union)
     if len(parts) > 1:
         return {"anyOf": [_part_schema(part, names) for part in parts]}
     return _part_schema(parts[0], names)
@@ -137,7 +136,7 @@ def _is_hashable(bare: Any) -> bool:
 def _dict(part: Hint, names: dict[Any, str]) -> Schema:
     made: Schema = {"type": "object"}
     key, item = part.args or (Any, Any)
-    if all(map(_is_text, hints.members(key))):
+    if all(map(_is_text, type_hints.members(key))):
         said = _schema(key, names)
         said.pop("type", None)  # a name is a text in any case
         made |= {"propertyNames": said} if said else {}
@@ -150,7 +149,7 @@ def _is_text(part: Hint) -> bool:
     if isinstance(part.bare, EnumMeta):
         return all(isinstance(member.value, str) for member in _members(part.bare))
     if part.origin is Literal:
-        return all(isinstance(value, str) for value in hints.literals(part.args or (), part.bare))
+        return all(isinstance(value, str) for value in type_hints.literals(part.args or (), part.bare))
     return part.bare is str
 
 
@@ -176,7 +175,7 @@ def _class_schema(part: Hint, names: dict[Any, str]) -> Schema:
     if isinstance(part.bare, EnumMeta):
         return made | {"enum": sorted(member.value for member in _members(part.bare))}
     fields = [(field, _field_schema(field, names)) for field in _fields(part)]
-    if getattr(part.origin, "__array_like__", False) or hints.is_named_tuple(part.origin):
+    if getattr(part.origin, "__array_like__", False) or type_hints.is_named_tuple(part.origin):
         return made | _as_array(part.origin, fields)
     made |= {"type": "object", "properties": {field.name: inner for field, inner in fields}}
     made["required"] = [field.name for field, _ in fields if not field.optional]
@@ -219,7 +218,7 @@ def _in_json(value: Any) -> Any:
         return {str(_in_json(key)): _in_json(item) for key, item in value.items()}
     if isinstance(value, bytes):
         return b64encode(value).decode()
-    return moments.datetime_text(value) if isinstance(value, datetime) else value
+    return datetimes.datetime_text(value) if isinstance(value, datetime) else value
 
 
 def _doc(kind: Any) -> str:

@@ -42,7 +42,7 @@ MODULES = (
     "encodings.cp1251", "encodings.iso8859_2", "encodings.iso8859_15", "encodings.big5", "encodings.shift_jis",
     "encodings.euc_jp", "encodings.euc_kr", "encodings.utf_7",
 )  # fmt: skip
-# Where the interpreter is built with them; ``hosts/wasm.py`` hands the files in at the same place.
+# Where the interpreter is built with them; ``hosts/wasm/host.py`` hands the files in at the same place.
 LIBRARY = Path("/python")
 # For development, for terminals and windows, for other systems.
 _LEFT_OUT = {

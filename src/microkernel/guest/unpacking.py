@@ -245,7 +245,7 @@ def _ext(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     if code == TEXT:
         _texts += 1
         return (from_bytes(content) if _keep_texts else from_bytes(content).value), end
-    return (moments.from_timestamp(content) if code == 0xFF else Ext(code - (code >> 7 << 8), content)), end
+    return (datetimes.from_timestamp(content) if code == 0xFF else Ext(code - (code >> 7 << 8), content)), end
 
 
 def _short_array(data: bytes, at: int, depth: int) -> tuple[Any, int]:

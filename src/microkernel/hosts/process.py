@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from microkernel.hosts.worker.buffer_server import Lender
-from microkernel.hosts.worker.temp_dirs import Scratch, modules_of
 from microkernel.hosts.worker.environment import visible
 from microkernel.hosts.worker.host import WorkerHost
 from microkernel.hosts.worker.runner import WorkerPlace
+from microkernel.hosts.worker.temp_dirs import Scratch, modules_of
 from microkernel.hosts.worker.zygote import Zygote
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink

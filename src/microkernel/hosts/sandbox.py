@@ -7,8 +7,8 @@ from typing import Any
 
 from microkernel.errors import IsolationUnavailable
 from microkernel.hosts.confined.host import ConfinedHost
-from microkernel.hosts.confined.runner import fault_of
 from microkernel.hosts.confined.probe import in_words, trial
+from microkernel.hosts.confined.runner import fault_of
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Reactor
 

@@ -55,12 +55,12 @@ def explain(id: str, catalog: Catalog, other: Catalog) -> list[tuple[str, str]]:
 def render(id: str, catalog: Catalog, other: Catalog, columns: int = 0) -> str:
     """The explanation as plain text, headings aligned; lines are wrapped at ``columns`` (0: not at all)."""
     (title, second), *sections = explain(id, catalog, other)
-    indent = max((cells.width(heading) for heading, _ in sections), default=0) + 1
+    indent = max((terminal_width.width(heading) for heading, _ in sections), default=0) + 1
     lines = [f"{title}{_GAP}{second}".rstrip(), ""]
     for heading, text in sections:
         room = columns - indent
-        first, *rest = cells.wrap(text, room) if room >= _NARROW else [text]
-        lines.append(cells.pad(heading, indent) + first)
+        first, *rest = terminal_width.wrap(text, room) if room >= _NARROW else [text]
+        lines.append(terminal_width.pad(heading, indent) + first)
         lines.extend(" " * indent + line for line in rest)
     return "\n".join(lines)
 

@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from microkernel.sdk.client.buffers import Memory
 from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.sdk.process_copies import end_copy, page
-from microkernel.sdk.client.buffers import Memory
 from microkernel.wire import frames, messages
-from microkernel.wire.nonblocking_io import MOMENT, Patience
 from microkernel.wire.messages import Message, Reply
-from microkernel.wire.slots import EMIT_WINDOW, places_of, size_of
+from microkernel.wire.nonblocking_io import MOMENT, Patience
 from microkernel.wire.session import Session, pack
+from microkernel.wire.slots import EMIT_WINDOW, places_of, size_of
 
 _RECEIVE = frames.DATAGRAM
 _LONGEST = 3600.0

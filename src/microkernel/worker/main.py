@@ -21,15 +21,14 @@ from microkernel.sdk.binding.handlers import rehearse
 from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire.messages import Confined, Failed, Failure
 from microkernel.wire.session import Session, pack
-from microkernel.worker import file_attributes
-from microkernel.worker import socket_shim
+from microkernel.worker import file_attributes, socket_shim
+from microkernel.worker.buffer_mappings import Memory
 from microkernel.worker.channel import SocketChannel
 from microkernel.worker.children import keep_sources
-from microkernel.worker.process_setup import settle_in
-from microkernel.worker.inherited_state import take_environment
-from microkernel.worker.buffer_mappings import Memory
-from microkernel.worker.orphans import reap_orphans
 from microkernel.worker.confine.sandbox import confine
+from microkernel.worker.inherited_state import take_environment
+from microkernel.worker.orphans import reap_orphans
+from microkernel.worker.process_setup import settle_in
 
 BROKEN = 70
 """The exit status of a worker that failed before it could run its plugin."""
@@ -83,21 +82,21 @@ def _send_fault(up: int, request: dict[str, Any], reason: str) -> None:
 def _serve(descriptors: Sequence[int], request: dict[str, Any]) -> int:
     walls, guest = request.get("confine"), request.get("guest")
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    broker = network.Broker(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
+    broker = socket_shim.Broker(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
     files = lanes.pop() if walls is not None and walls.get("files") else None
     channel = SocketChannel(down, up, lanes, Memory(lanes.pop()) if walls is None else None)
     if walls is not None:
         confined = confine(walls)
-        network.install(broker)
+        socket_shim.install(broker)
         if files is not None:
             file_attributes.install(files)
         channel.send(confined)
         if confined.missing and guest is None:
             return BROKEN
     if guest is not None:
-        from microkernel.worker.wasm.runner import runner
+        from microkernel.worker.wasm import runner
 
-        return wasm.run(down, up, lanes, broker, guest, channel.send)
+        return runner.run(down, up, lanes, broker, guest, channel.send)
     chores = reap_orphans() if walls is None else None
     runtime = Runtime(channel, keep=partial(keep_sources, request.get("modules", b"")), chores=chores)
     runtime.run()

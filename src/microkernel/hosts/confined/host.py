@@ -1,7 +1,7 @@
 """What the hosts have in common whose workers are confined: what stays open to them, their limits, their place.
 
-Their worker walls itself in before it is told of its plugin (``worker/confine/sandbox.py``), and says what it has. Only then is
-the plugin's source sent.
+Their worker confines itself (``worker/confine/sandbox.py``) and reports its protections; only then is the plugin's
+source sent.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from microkernel.errors import PluginLoadError, shortage_in
 from microkernel.hosts.confined.runner import ConfinedPlace
 from microkernel.hosts.confined.safe_paths import settled
 from microkernel.hosts.confined.system_paths import GIVEN, OF_SYSTEM
-from microkernel.hosts.worker.temp_dirs import Scratch
-from microkernel.hosts.worker.environment import visible
-from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.hosts.confined.usage_monitor import UsageMonitor
+from microkernel.hosts.worker.environment import visible
 from microkernel.hosts.worker.host import WorkerHost
 from microkernel.hosts.worker.runner import WorkerPlace
+from microkernel.hosts.worker.temp_dirs import Scratch
+from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.kernel.manifest import CONFINED_LIMITS
 from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
 from microkernel.wire.data_folder import claim_around, close_to_others

@@ -8,18 +8,18 @@ from functools import partial
 from typing import Any
 
 from microkernel.errors import ProtocolError, shortage_in
-from microkernel.hosts.confined.network_broker import Broker
-from microkernel.hosts.worker.cgroup_layout import OF_SYSTEM
 from microkernel.hosts.confined.disk_usage import TooMany, free_space, growth, is_in_memory, measure_disk
 from microkernel.hosts.confined.file_attributes import FileAttributes
 from microkernel.hosts.confined.lock_usage import MOST, count_locks
+from microkernel.hosts.confined.network_broker import Broker
 from microkernel.hosts.confined.protections import memory_over, protections_of, threads_over
-from microkernel.hosts.worker.rate_limit import Rate
 from microkernel.hosts.confined.request_socket import RequestSocket
+from microkernel.hosts.confined.usage_monitor import Look, UsageMonitor
+from microkernel.hosts.worker.cgroup_layout import OF_SYSTEM
+from microkernel.hosts.worker.rate_limit import Rate
+from microkernel.hosts.worker.runner import WorkerPlace
 from microkernel.hosts.worker.temp_dirs import Scratch
 from microkernel.hosts.worker.time_share import TimeShares
-from microkernel.hosts.confined.usage_monitor import Look, UsageMonitor
-from microkernel.hosts.worker.runner import WorkerPlace
 from microkernel.hosts.worker.zygote import Zygote
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Exit, Feed, LaunchSpec, Reactor, Uplink

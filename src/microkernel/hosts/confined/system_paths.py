@@ -29,7 +29,7 @@ _TEXTS_AND_FONTS = (
     "/usr/share/locale", "/usr/local/share/locale", "/usr/share/i18n", "/etc/locale.alias",
     "/etc/xml", "/usr/share/xml", "/usr/share/sgml",
 )  # fmt: skip
-# How many processors and huge pages there are. What of /proc can be read, its worker knows (worker/confine/proc_files.py).
+# The number of processors and huge pages. worker/confine/proc_files.py knows which files of /proc can be read.
 _MACHINE = (
     "/sys/devices/system/cpu/online", "/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/present",
     "/sys/devices/system/cpu/kernel_max", "/sys/kernel/mm/transparent_hugepage/enabled",

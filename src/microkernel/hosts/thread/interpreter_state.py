@@ -23,7 +23,7 @@ from typing import Any
 from microkernel.hosts.thread import log_changes
 from microkernel.hosts.thread.process_state import ProcessState
 
-SPACE = _log_changes.SPACE
+SPACE = log_changes.SPACE
 """What the names of all plugins' modules begin with."""
 _HOOKS: tuple[tuple[Any, str], ...] = (
     (sys, "excepthook"),
@@ -58,7 +58,7 @@ class Ledger:
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._state = ProcessState()
-        _log_changes.watch()
+        log_changes.watch()
         for place, name in _HOOKS:
             hook = getattr(place, name, None)
             if not is_plugins(hook):  # what another plugin put there is not ours to keep
@@ -80,14 +80,14 @@ class Ledger:
         """Take away what it did not take back itself, and run none of it. Returns what that was."""
         steps = (self._unregister, self._restore_hooks, self._clear_lists, self._unpickle, self._silence)
         undone = [line for step in steps for line in step()]
-        undone += _log_changes.undo(self.has_name)
+        undone += log_changes.undo(self.has_name)
         self._forget_names()
         return undone
 
     def changes(self) -> list[str]:
         """What it changed of what the whole process shares, or what changed meanwhile; called once, after ``empty``."""
-        changed = [*_log_changes.named(self.has_name), *self._state.changes()]
-        _log_changes.unwatch()
+        changed = [*log_changes.named(self.has_name), *self._state.changes()]
+        log_changes.unwatch()
         return changed
 
     def _unregister(self) -> list[str]:

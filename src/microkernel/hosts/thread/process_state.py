@@ -23,7 +23,7 @@ from typing import Any
 from microkernel.hosts.thread import log_changes
 from microkernel.kernel.ports import steady
 
-_OF_PLUGINS = _log_changes.SPACE
+_OF_PLUGINS = log_changes.SPACE
 
 _states: weakref.WeakSet[ProcessState] = weakref.WeakSet()
 
@@ -90,7 +90,7 @@ def _handlers_gone(key: str, before: Handlers, now: Handlers) -> Iterator[str]:
     """Handlers that went around ``removeHandler``, as by ``handlers.clear()``."""
     for name in sorted(before.keys() & now.keys()):
         for id, kind in before[name].items():
-            if id not in now[name] and not _log_changes.was_taken_off(id):
+            if id not in now[name] and not log_changes.was_taken_off(id):
                 yield f"{key} {name!r}: its handler {kind} was removed"
 
 

@@ -27,13 +27,15 @@ from pathlib import Path
 
 from microkernel.errors import IsolationUnavailable
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _ROOMS = ("errors.py", "__init__.py", "wire", "sdk", "guest")
 _WORLD = "guest/world.wit"
 _CATALOG = "messages/en.toml"
 _MAIN = "microkernel.guest.main"
 _COMPONENTIZE = "from componentize_py import script; script()"
-_COMPILE = "import sys; sys.path[:0] = sys.argv[3:]; from microkernel.worker.wasm.runner import build; build(*sys.argv[1:3])"
+_COMPILE = (
+    "import sys; sys.path[:0] = sys.argv[3:]; from microkernel.worker.wasm.runner import build; build(*sys.argv[1:3])"
+)
 _UNUSED = 30 * 24 * 3600.0
 """Seconds after which the image of a version that nobody used is dropped."""
 STEPS = ("gather", "componentize", "compile")

@@ -18,8 +18,8 @@ from microkernel.hosts.worker.rate_limit import Rate
 from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import Feed, Reactor
 from microkernel.wire import frames, messages
-from microkernel.wire.nonblocking_io import receive, send
 from microkernel.wire.messages import Message
+from microkernel.wire.nonblocking_io import receive, send
 from microkernel.wire.session import Session, pack
 
 _BATCH = 64

@@ -9,11 +9,11 @@ from math import ceil
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable
-from microkernel.hosts.worker.cgroups import Groups
 from microkernel.hosts.procfs.processes import raise_descriptor_limit
-from microkernel.hosts.worker.temp_dirs import Scratch
+from microkernel.hosts.worker.cgroups import Groups
 from microkernel.hosts.worker.environment import starts_itself
 from microkernel.hosts.worker.runner import WorkerPlace
+from microkernel.hosts.worker.temp_dirs import Scratch
 from microkernel.hosts.worker.zygote_pool import Zygotes
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink

@@ -16,8 +16,8 @@ from microkernel.errors import KernelError, ProtocolError
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
 from microkernel.wire.failures import OF_REPLIES, as_reported
-from microkernel.wire.nonblocking_io import Patience
 from microkernel.wire.messages import Reply
+from microkernel.wire.nonblocking_io import Patience
 from microkernel.wire.session import ReplyReader
 
 MOMENT = 200e-6

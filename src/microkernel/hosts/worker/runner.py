@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import KernelError, ProtocolError
+from microkernel.hosts.procfs.processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
 from microkernel.hosts.worker import shared_memory
 from microkernel.hosts.worker.cgroups import Group
-from microkernel.hosts.worker.reply_sockets import LANES, MOMENT, Lane
-from microkernel.hosts.worker.output import Output
-from microkernel.hosts.procfs.processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
-from microkernel.hosts.worker.temp_dirs import Scratch
 from microkernel.hosts.worker.channel import ANSWERS, SocketChannel
+from microkernel.hosts.worker.output import Output
+from microkernel.hosts.worker.reply_sockets import LANES, MOMENT, Lane
 from microkernel.hosts.worker.socket_pairs import blocking_pair
+from microkernel.hosts.worker.temp_dirs import Scratch
 from microkernel.hosts.worker.zygote import Zygote
 from microkernel.kernel.ports import Audit, Exit, Feed, Reactor, Uplink
-from microkernel.wire.nonblocking_io import Patience
 from microkernel.wire.messages import Load, Message, Stop
+from microkernel.wire.nonblocking_io import Patience
 from microkernel.wire.texts import path_to_text
 
 _BUFFER = 256 * 1024
@@ -44,7 +44,7 @@ class WorkerPlace:
         self._reactor = reactor
         self._scratch = scratch
         self._folder = folder
-        self._shared_before = _shared_memory.there()
+        self._shared_before = shared_memory.there()
         self._shared: set[str] = set()
         self._pid: int | None = None
         self._group: Group | None = None
@@ -150,13 +150,13 @@ class WorkerPlace:
         return statistics_of(self._pid, self._limited) if self._handle >= 0 and self._pid else {}
 
     def audit(self) -> Audit:
-        return Audit((*self._scratch.left(self._folder), *_shared_memory.left_of(self._shared)))
+        return Audit((*self._scratch.left(self._folder), *shared_memory.left_of(self._shared)))
 
     def _look_at_shared_memory(self) -> None:
         """Only now it can be told whose it is. Of a worker that is killed, or dies, nothing is known."""
-        new = _shared_memory.there() - self._shared_before
+        new = shared_memory.there() - self._shared_before
         if new and self._pid and self._handle >= 0 and is_alive(self._handle):
-            self._shared = _shared_memory.open_in(self._pid) & new
+            self._shared = shared_memory.open_in(self._pid) & new
 
     def _signal(self, number: int) -> None:
         with self._handling:  # else its number could be another worker's by now
@@ -236,7 +236,7 @@ class WorkerPlace:
                 os.close(handle)
 
 
-_OUR_FRAME = re.compile(rf'  File "({re.escape(str(Path(__file__).parents[1]))}/[^"]*|<string>)", line \d+ in ')
+_OUR_FRAME = re.compile(rf'  File "({re.escape(str(Path(__file__).parents[2]))}/[^"]*|<string>)", line \d+ in ')
 """What the fault handler of a dying worker prints of us; a plugin's author has no use for it."""
 
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable, shortage_in
+from microkernel.hosts.procfs.processes import STACKS, STACKS_SIGNAL, is_alive
+from microkernel.hosts.procfs.trees import end_trees
 from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable
 from microkernel.hosts.worker.cgroups import Groups
-from microkernel.hosts.procfs.processes import STACKS, STACKS_SIGNAL, is_alive
-from microkernel.hosts.worker.socket_pairs import above_standard_streams, blocking_pair
 from microkernel.hosts.worker.environment import interpreter_options, zygote_environment
-from microkernel.hosts.procfs.trees import end_trees
+from microkernel.hosts.worker.socket_pairs import above_standard_streams, blocking_pair
 from microkernel.kernel.ports import Exit, Reactor
 from microkernel.wire import codec
 from microkernel.wire.messages import PROTOCOL
@@ -328,7 +328,7 @@ def _spawn(
 ) -> subprocess.Popen[bytes]:
     """With a clean environment, in a session of its own."""
     variables = dict(variables or {})
-    ours = [str(Path(__file__).parents[2])]
+    ours = [str(Path(__file__).parents[3])]
     if python == sys.executable:  # another interpreter brings its own: they have C code in them
         ours += [str(Path(spec.origin).parents[1]) for spec in map(find_spec, _NEEDED) if spec and spec.origin]
     arguments = [*ours, level, image, str(control), str(lifeline), str(os.getpid())]

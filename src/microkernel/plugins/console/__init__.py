@@ -20,11 +20,11 @@ from rich.text import Text
 from microkernel import Event, IPlugin, PluginAPI, Subscription
 from microkernel.errors import KernelError
 
-from . import asking, view
+from . import approval_view, view
 from .commands import COMMANDS, Commands, Names, command_lines, split, unknown_command
 from .feed import Feed
-from .tongue import Tongue
-from .verbs import AlreadyTold, Result, Verbs
+from .kernel_commands import AlreadyTold, Result, Verbs
+from .translator import Tongue
 
 if TYPE_CHECKING:
     from .prompt import Prompt
@@ -162,12 +162,12 @@ class Plugin(IPlugin):
         """The first time it shows what is asked for; a second time, while that is still the same, it allows it."""
         return self._verbs.approve(name, self._show_or_agree)
 
-    def _show_or_agree(self, review: asking.Review) -> str:
+    def _show_or_agree(self, review: approval_view.Review) -> str:
         name, asked = str(review["name"]), (review["digest"], *review["added"])
         if self._shown.pop(name, None) == asked:
             return "y"
         self._shown[name] = asked
-        self._show(asking.question(review, self.tongue))
+        self._show(approval_view.question(review, self.tongue))
         return "again"
 
     def _watch(self, pattern: str = "") -> Result:

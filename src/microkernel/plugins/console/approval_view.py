@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from . import view
-from .tongue import Tongue, plain
+from .translator import Tongue, plain
 
 _FILES = {"fs.read": "read", "fs.write": "write"}
 _STYLES = {"+": "green", "-": "red", "~": "yellow"}

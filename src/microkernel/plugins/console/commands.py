@@ -11,8 +11,8 @@ from typing import Any
 
 from microkernel.errors import KernelError
 
-from .tongue import Tongue
-from .verbs import Result, Verbs, not_understood
+from .kernel_commands import Result, Verbs, not_understood
+from .translator import Tongue
 
 Names = Mapping[str, Sequence[str]]
 """Plugins, methods and topics that there are."""

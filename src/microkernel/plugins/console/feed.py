@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from . import view
-from .tongue import Tongue, plain
+from .translator import Tongue, plain
 
 _HOLDING = frozenset({"MK0412", "MK0413"})
 _SHY = 12

@@ -15,8 +15,8 @@ from rich.text import Text
 from microkernel.errors import KernelError, PluginHeld, PluginLoadError, ReloadFailed, valid_text
 from microkernel.sdk.binding.command_arguments import CommandText
 
-from . import asking, view
-from .tongue import Tongue, plain
+from . import approval_view, view
+from .translator import Tongue, plain
 
 QUICK = 5.0
 """Seconds for what the kernel answers by itself."""
@@ -133,17 +133,17 @@ class Verbs:
     def kill(self, name: str) -> Result:
         return self._act(name, lambda: self._ask("kill", name, timeout=LONG))
 
-    def approve(self, name: str, ask: Callable[[asking.Review], str] = lambda _: "y") -> Result:
+    def approve(self, name: str, ask: Callable[[approval_view.Review], str] = lambda _: "y") -> Result:
         """``ask`` shows what is asked for; it gives ``y``, ``o`` for once, ``n``, or ``again``: not known yet."""
         review = self._ask("review", name, timeout=LONG)
-        if asking.is_fine(review):
+        if approval_view.is_fine(review):
             done = self._act(name, lambda: self._ask("approve", name, timeout=LONG))
             return Result(done.data, [view.line("notice", name, self._tongue.word("grant.nothing")), *done.shown])
         answer = ask(review)
         if answer == "again":
             return Result(review, [view.line("notice", name, self._tongue.word("grant.again", name=plain(name)))])
         if answer == "n":
-            word = "grant.lowered" if asking.is_limits_alone(review) else "grant.refused"
+            word = "grant.lowered" if approval_view.is_limits_alone(review) else "grant.refused"
             return Result(review, [view.line("warn", name, self._tongue.word(word))], ok=False)
         remember = answer == "y"
         done = self._act(name, lambda: self._ask("approve", name, review["digest"], remember, timeout=LONG))

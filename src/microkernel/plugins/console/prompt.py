@@ -16,7 +16,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from .commands import COMMANDS, Names
-from .tongue import Tongue
+from .translator import Tongue
 
 
 class Prompt:

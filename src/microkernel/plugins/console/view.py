@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .as_json import json_text
-from .tongue import Tongue, plain, terminal_safe
+from .translator import Tongue, plain, terminal_safe
 
 NOTHING = "—"
 ENDLESS = 100_000

@@ -17,10 +17,10 @@ from microkernel import IPlugin, PluginAPI
 from microkernel.errors import CallTimeout, KernelError, PluginNotActive, valid_text
 
 from . import rules
+from .debounce import Suspects
 from .files import Contents, Survey, aliases, survey
+from .reload_queue import Turns
 from .rules import Plugin as Known
-from .suspects import Suspects
-from .turns import Turns
 
 if TYPE_CHECKING:
     from .notifier import Notifier

@@ -9,8 +9,8 @@ from inspect import getattr_static
 from typing import Any
 
 from microkernel.errors import MethodNotFound, PluginLoadError
-from microkernel.sdk.decorators import Overflow, check_overflow
 from microkernel.sdk.binding.signature import CallBinder, EventBinder, name_of, returns_of
+from microkernel.sdk.decorators import Overflow, check_overflow
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from microkernel.errors import InvalidArguments, PluginLoadError, valid_text
 from microkernel.sdk.binding.command_arguments import CommandText, fitted
-from microkernel.sdk.event import Event
 from microkernel.sdk.binding.type_hints import check_hints
+from microkernel.sdk.event import Event
 from microkernel.wire import codec
 from microkernel.wire.messages import EMPTY_LIST, EMPTY_MAP, Envelope
 

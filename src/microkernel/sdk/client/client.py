@@ -15,9 +15,9 @@ from typing import Any
 
 from microkernel.errors import CallTimeout, KernelError, PermissionDenied
 from microkernel.sdk.buffer import Buffer, attachment_of
+from microkernel.sdk.client.buffers import Sharing
 from microkernel.sdk.client.channel import Channel
 from microkernel.sdk.event import Reply
-from microkernel.sdk.client.buffers import Sharing
 from microkernel.sdk.request_context import IDLE, current, deadline_in
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import to_error, value_in

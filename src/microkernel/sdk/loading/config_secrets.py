@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any
 
-from microkernel.sdk.plugin import Secret
 from microkernel.sdk.binding.record_fields import hints_of
+from microkernel.sdk.plugin import Secret
 from microkernel.wire.secrets import HIDDEN
 
 

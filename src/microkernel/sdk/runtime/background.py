@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 from microkernel.errors import PluginKilled
-from microkernel.sdk.runtime.executor import DEATHS
 from microkernel.sdk.binding.handlers import is_async
-from microkernel.sdk.process_copies import IN_THIS_PROCESS
 from microkernel.sdk.binding.signature import name_of
+from microkernel.sdk.process_copies import IN_THIS_PROCESS
+from microkernel.sdk.runtime.executor import DEATHS
 from microkernel.sdk.runtime.threads import PluginThread
 
 

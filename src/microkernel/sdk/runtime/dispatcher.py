@@ -10,14 +10,14 @@ from functools import partial
 from typing import Any
 
 from microkernel.errors import CallTimeout, InvalidArguments, KernelError
-from microkernel.sdk.buffer import attachment_of
-from microkernel.sdk.client.channel import Channel
-from microkernel.sdk.runtime.executor import Inline, Job, Pool, Tasks
 from microkernel.sdk.binding.handlers import Handlers
-from microkernel.sdk.process_copies import end_copy, page
+from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.client.buffers import Sharing
+from microkernel.sdk.client.channel import Channel
 from microkernel.sdk.failures import failure_of
+from microkernel.sdk.process_copies import end_copy, page
 from microkernel.sdk.request_context import NO_SLOT, Work
+from microkernel.sdk.runtime.executor import Inline, Job, Pool, Tasks
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error
 from microkernel.wire.secrets import Secrets

@@ -18,8 +18,8 @@ from types import CoroutineType
 from typing import Any
 
 from microkernel.errors import PluginKilled
-from microkernel.sdk.runtime.threads import PluginThread
 from microkernel.sdk.request_context import Work, current
+from microkernel.sdk.runtime.threads import PluginThread
 from microkernel.wire.codec import Struct
 
 DEATHS = (SystemExit, KeyboardInterrupt, PluginKilled)

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from microkernel.errors import PluginNotActive
+from microkernel.sdk.binding.handlers import Handlers, check_runs, is_async
+from microkernel.sdk.binding.signature import name_of
 from microkernel.sdk.client.channel import Channel
 from microkernel.sdk.client.client import Client
 from microkernel.sdk.decorators import Overflow
-from microkernel.sdk.runtime.dispatcher import Dispatcher
 from microkernel.sdk.event import Subscription
-from microkernel.sdk.runtime.executor import Tasks
-from microkernel.sdk.binding.handlers import Handlers, check_runs, is_async
+from microkernel.sdk.failures import failure_of
 from microkernel.sdk.logging import plugin_logger
 from microkernel.sdk.process_copies import is_copy, page, refuse_copy
-from microkernel.sdk.binding.signature import name_of
+from microkernel.sdk.request_context import IDLE, current
 from microkernel.sdk.runtime.background import Spawned
+from microkernel.sdk.runtime.dispatcher import Dispatcher
+from microkernel.sdk.runtime.executor import Tasks
 from microkernel.sdk.runtime.threads import PluginThread
 from microkernel.sdk.runtime.timers import Timer, Timers
-from microkernel.sdk.failures import failure_of
-from microkernel.sdk.request_context import IDLE, current
 from microkernel.wire import codec, messages
 from microkernel.wire.data_folder import claim_around, close_to_others
 from microkernel.wire.failures import said

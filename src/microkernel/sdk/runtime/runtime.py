@@ -19,24 +19,24 @@ from typing import Any, NoReturn
 
 from microkernel.errors import KernelError, PluginKilled, PluginLoadError
 from microkernel.sdk.api import PluginAPI
+from microkernel.sdk.binding.handlers import is_async
+from microkernel.sdk.binding.signature import name_of
 from microkernel.sdk.client.channel import Channel, ChannelClosed
-from microkernel.sdk.runtime.housekeeping import Chores
+from microkernel.sdk.decorators import EveryMark, ExposeMark, bare, marked, members
+from microkernel.sdk.failures import failure_of
 from microkernel.sdk.loading.config_secrets import conceal, revealed
 from microkernel.sdk.loading.configuration import read_configuration
-from microkernel.sdk.decorators import EveryMark, ExposeMark, bare, marked, members
-from microkernel.sdk.runtime.executor import DEATHS, GLANCE, Inline, Job, Pool, Tasks
-from microkernel.sdk.binding.handlers import is_async
 from microkernel.sdk.loading.importer import ModuleSpace
-from microkernel.sdk.runtime.instance import Instance
 from microkernel.sdk.loading.module_names import ModuleNames
 from microkernel.sdk.plugin import IPlugin
 from microkernel.sdk.process_copies import IN_THIS_PROCESS, end_if_copy, is_instance, watch_loop
+from microkernel.sdk.request_context import LONGEST, NO_SLOT, Work
 from microkernel.sdk.runtime.asyncio_driver import LoopPump
-from microkernel.sdk.binding.signature import name_of
+from microkernel.sdk.runtime.executor import DEATHS, GLANCE, Inline, Job, Pool, Tasks
+from microkernel.sdk.runtime.housekeeping import Chores
+from microkernel.sdk.runtime.instance import Instance
 from microkernel.sdk.runtime.threads import PluginThread
 from microkernel.sdk.runtime.timers import Timer
-from microkernel.sdk.failures import failure_of
-from microkernel.sdk.request_context import LONGEST, NO_SLOT, Work
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error, said
 from microkernel.wire.secrets import Secrets

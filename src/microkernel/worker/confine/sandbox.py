@@ -14,10 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from microkernel.wire.messages import Confined
-from microkernel.worker.confine import landlock
-from microkernel.worker.confine import privileges
-from microkernel.worker.confine import proc_files
-from microkernel.worker.confine import seccomp
+from microkernel.worker.confine import landlock, privileges, proc_files, seccomp
 from microkernel.worker.inherited_state import lower_limit
 
 _ROOM = 64 << 30

@@ -24,13 +24,12 @@ from wasmtime import Config, Engine, ExitTrap, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
-from microkernel.wire.nonblocking_io import MOMENT, Patience
 from microkernel.wire.messages import Failed, Failure, Leaving
+from microkernel.wire.nonblocking_io import MOMENT, Patience
 from microkernel.worker import process_setup
-from microkernel.worker.wasm.runner import determinism
-from microkernel.worker.wasm.runner import host_functions
-from microkernel.worker.wasm.guest_sockets import Connections
 from microkernel.worker.socket_shim import Broker
+from microkernel.worker.wasm import determinism, host_functions
+from microkernel.worker.wasm.guest_sockets import Connections
 
 DOWN, UP, _CLOSED = 1, 2, 4
 _CHANNEL = 32
@@ -56,8 +55,8 @@ def prepare(image: str) -> None:
     before = _open_descriptors()
     component, linker = Component.deserialize_file(engine, image), Linker(engine)
     linker.add_wasip2()
-    _image = component, linker, imports.kinds_of(component, linker)
-    confinement.inherited |= _open_descriptors() - before
+    _image = component, linker, host_functions.kinds_of(component, linker)
+    process_setup.inherited |= _open_descriptors() - before
     for descriptor in below:
         os.close(descriptor)
 
@@ -87,7 +86,7 @@ def run(
     store.set_limits(memory_size=wanted["memory"])
     store.set_wasi(_wasi(wanted))
     determinism.settle(linker, kinds, wanted["clock"], wanted["seed"])
-    _kept = imports.define(linker, kinds, _Imports(down, up, lanes, Connections(broker)).functions())
+    _kept = host_functions.define(linker, kinds, _Imports(down, up, lanes, Connections(broker)).functions())
     try:
         instance = linker.instantiate(store, component)
     except WasmtimeError as error:

@@ -26,8 +26,8 @@ from microkernel.worker import process_setup
 from microkernel.worker.confine import sandbox
 from microkernel.worker.inherited_state import raise_descriptor_limit, reset_signals
 from microkernel.worker.main import become_worker, prepare
-from microkernel.worker.zygote.warmup import rehearse
 from microkernel.worker.zygote.prefork import Spare, receive
+from microkernel.worker.zygote.warmup import rehearse
 
 _MAX_REQUEST = 64
 _LULL = 0.006
@@ -118,7 +118,7 @@ class Zygote:
     def _become_child(self) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        confinement.break_away()
+        process_setup.break_away()
 
     def _begin(self, request: int, descriptors: list[int]) -> NoReturn:
         become_worker(decode(_content(request)), descriptors, self._lifeline)
@@ -237,13 +237,13 @@ def main() -> None:
     control, lifeline, kernel = (int(argument) for argument in sys.argv[-3:])
     reset_signals()
     raise_descriptor_limit()
-    confinement.adopt_orphans()
+    process_setup.adopt_orphans()
     if level in ("sandbox", "wasm"):
         sandbox.prepare()
     if image:
-        from microkernel.worker.wasm.runner import runner# where it is wanted, its engine is installed
+        from microkernel.worker.wasm import runner  # its engine is installed only where it is wanted
 
-        wasm.prepare(image)
+        runner.prepare(image)
     handle = os.pidfd_open(kernel)
     if os.getppid() != kernel:
         sys.exit(f"its parent is process {os.getppid()}, not the kernel: a script must exec the interpreter")

@@ -1,0 +1,165 @@
+"""A thread's end of its channel to the kernel, in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from microkernel.errors import KernelClosed, PluginKilled
+from microkernel.kernel.ports import Feed, Uplink
+from microkernel.kernel.runtime.wakeup import Bell
+from microkernel.sdk.client.channel import ChannelClosed
+from microkernel.sdk.client.mapped_arrays import array_over
+from microkernel.wire.failures import from_error
+from microkernel.wire.messages import Message, Reply
+
+_BATCH = 64
+_LONGEST = 3600.0
+"""The system takes no wait of more than some weeks; who waits for longer asks again."""
+_ENDING = -1
+"""The id of an answer that is none: who waits for one is to end."""
+
+
+class LentMemory:
+    """The kernel's own mapping of what the instance was lent, or sent."""
+
+    def __init__(self, uplink: Uplink) -> None:
+        self._uplink = uplink
+
+    def array(self, block: int) -> Any:
+        return array_over(self._uplink.memory(block))
+
+    def forget(self, blocks: Sequence[int]) -> None:
+        """Nothing is kept here."""
+
+
+class MemoryChannel:
+    """The runtime's Channel, with the kernel's feed and uplink behind it instead of sockets."""
+
+    def __init__(self, feed: Feed, uplink: Uplink) -> None:
+        self._feed = feed
+        self._uplink = uplink
+        self._inbox: deque[Message] = deque()
+        self._answers: dict[int, Callable[[Reply], object]] = {}
+        self._bell = Bell()
+        self.ring = self._bell.call
+        self._closed = self._finished = False
+        self.memory = LentMemory(uplink)
+        self.stray: Callable[[Reply], object]
+
+    # The kernel's side
+
+    def push(self, message: Message) -> None:
+        """A message for the instance; a Reply finds who waits for it."""
+        if isinstance(message, Reply):
+            answer = self._answers.get(message.id)  # taken out by who asked: this thread may be killed right here
+            if answer is not None:
+                answer(message)
+            elif message.shares:
+                self.stray(message)
+            return
+        try:
+            self._inbox.append(message)
+            self.ring()
+        except BaseException:
+            self._bell.ring()
+            raise
+
+    def close(self) -> None:
+        """The instance is cut off: whatever it asks for from now on ends it."""
+        self._closed = True
+        self.disturb()
+
+    def disturb(self) -> None:
+        """Whoever waits in here looks up: for messages, or for the answer to a request, which will not come."""
+        self._bell.ring()
+        for id in list(self._answers):
+            answer = self._answers.pop(id, None)
+            if answer is not None:
+                answer(Reply(_ENDING, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended"))))
+
+    def forget(self) -> None:
+        """Of what a kill left nothing is kept: neither messages nor who waited for an answer."""
+        self._inbox.clear()
+        self._answers.clear()
+
+    def finish(self) -> None:
+        """Nobody reads any more. On the reactor's thread; a second time does nothing."""
+        if not self._finished:
+            self._closed = self._finished = True
+            self._bell.close()
+
+    # The runtime's side
+
+    def fileno(self) -> int:
+        self._bell.always = True
+        return self._bell.fileno()
+
+    def receive(self, timeout: float | None) -> Sequence[Message]:
+        if timeout == 0.0:
+            self._bell.wait(0.0)  # before the look: what comes after it rings anew
+            return self._collect()
+        waiting = self._collect()
+        if waiting:
+            return waiting
+        self._bell.expect()
+        try:
+            waiting = self._collect()  # what came before we were seen to be parked
+            if not waiting:
+                self._bell.wait(None if timeout is None else min(timeout, _LONGEST))
+                waiting = self._collect()
+        finally:
+            self._bell.dismiss()
+        return waiting
+
+    def _collect(self) -> Sequence[Message]:
+        if self._closed:
+            raise ChannelClosed
+        if not self._inbox:
+            return self._feed.take(_BATCH)
+        messages: list[Message] = []
+        while self._inbox:
+            messages.append(self._inbox.popleft())
+        return [*messages, *self._feed.take(_BATCH)]
+
+    def send(self, message: Message) -> None:
+        if self._closed:
+            raise PluginKilled
+        self._uplink.received(message)
+
+    def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - there is but one way up
+        self.send(reply)
+
+    def request(self, id: int, message: Message, deadline: float) -> Reply | None:
+        answered = threading.Lock()
+        answered.acquire()
+        replies: list[Reply] = []
+
+        def answer(reply: Reply) -> None:
+            replies.append(reply)
+            with suppress(RuntimeError):  # it is said twice where a plugin was killed while it said it
+                answered.release()
+
+        try:
+            self.request_later(id, message, answer)
+            answered.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        finally:
+            self._answers.pop(id, None)
+        if replies and replies[0].id == _ENDING:
+            raise PluginKilled
+        return replies[0] if replies else None
+
+    def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
+        if self._closed:
+            raise PluginKilled
+        self._answers[id] = answer
+        self._uplink.received(message)
+        return lambda: _forget(self._answers, id)
+
+
+def _forget(answers: dict[int, Callable[[Reply], object]], id: int) -> None:
+    answers.pop(id, None)

@@ -1,0 +1,208 @@
+"""The level ``thread``: an instance in a thread of the kernel's own process. Fastest, and only for code you trust.
+
+It runs the same runtime as a worker, over a channel in memory. What is asked of it that it does not do is pressed by an
+exception, which can end any Python code, but no C call, ``sleep`` or lock; and code in C that keeps the GIL freezes the
+whole process. Such a thread is cut off from every API; it is never called stopped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+from microkernel.errors import PluginKilled
+from microkernel.hosts.thread.channel import MemoryChannel
+from microkernel.hosts.thread.interpreter_state import Ledger
+from microkernel.hosts.thread.leak_audit import Witness
+from microkernel.kernel.manifest import Level
+from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Uplink, steady
+from microkernel.kernel.ports import Reactor as ReactorPort
+from microkernel.sdk.loading.module_finders import release
+from microkernel.sdk.loading.module_names import ModuleNames
+from microkernel.sdk.runtime import threads
+from microkernel.sdk.runtime.runtime import Runtime
+from microkernel.sdk.runtime.threads import PluginThread
+from microkernel.wire.messages import Message
+
+_LAST_MOMENT = 1.0
+"""Seconds that a thread may take from telling its end to the end."""
+_log = logging.getLogger("microkernel")
+_raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
+threads.call_off = lambda thread: _raise_in(thread, ctypes.py_object())
+
+
+def _frames() -> dict[int, FrameType]:
+    """Where each thread is. The collector must not come meanwhile: it may let others run, and CPython before 3.13 holds
+    a lock here that those wait for in turn."""
+    with steady:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if collects:
+                gc.enable()
+
+
+def _in_shared_code(frame: FrameType | None) -> bool:
+    """Whether it is just about to take or give back a lock that the whole process shares, of imports or of logging. It
+    leaves that by itself, and is pressed again then. (Only the innermost frame can be looked at: the thread goes on.)
+    """
+    return frame is not None and frame.f_code.co_filename.startswith(_SHARED)
+
+
+def _shown(thread: PluginThread, frame: FrameType | None) -> str:
+    """As ``faulthandler`` prints it, the most recent call first."""
+    lines = [f"Thread {thread.name} (most recent call first):"]
+    while frame is not None:
+        code = frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}')
+        frame = frame.f_back
+    return "\n".join([*lines, ""])
+
+
+_SHARED = ("<frozen importlib", os.path.dirname(logging.__file__))
+
+
+class ThreadHost:
+    """Instances as threads."""
+
+    level: Level = "thread"
+
+    def __init__(self, reactor: ReactorPort, name: str = "", **_options: object) -> None:
+        """``name``: the kernel's."""
+        self._reactor = reactor
+        self._names = ModuleNames(name, shared=True)
+
+    def available(self) -> Availability:
+        return Availability("cannot be killed in C code")
+
+    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> ThreadPlace:
+        place = ThreadPlace(spec, feed, uplink, self._reactor, self._names)
+        place.thread.start()
+        return place
+
+    def close(self) -> None:
+        """The instances are ended by the kernel. Their modules' names are free for the next one in this process."""
+        release(self._names)
+
+
+class ThreadPlace:
+    """A thread, and its channel in memory. All methods of the Place never wait."""
+
+    def __init__(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, reactor: ReactorPort, names: ModuleNames) -> None:
+        self._names = names
+        self._uplink = uplink
+        self._reactor = reactor
+        self.channel = MemoryChannel(feed, uplink)
+        self.wake = self.pump = self.channel.ring
+        self._runtime: Runtime | None = None
+        self._ledger = Ledger()
+        self._witness: Witness | None = None
+        load = spec.load
+        self._exit = Exit("its thread was ended", signal=9)
+        self.thread = PluginThread(self._run, f"{load.name}-{load.generation}", last=self._leave)
+        self.send(load)
+
+    @property
+    def pid(self) -> int | None:
+        return None
+
+    def send(self, message: Message) -> None:
+        self.channel.push(message)
+
+    def lane(self) -> None:
+        """There is none: its answers are handed over."""
+
+    def catch_up(self, heard: Callable[[], object]) -> None:
+        """What it says is heard while it says it."""
+        heard()
+
+    def insist(self) -> None:
+        at = _frames()
+        for thread in self._threads():
+            if not _in_shared_code(at.get(thread.ident or 0)):
+                thread.press(_raise_in)
+        self.channel.disturb()
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.nudge()
+
+    def kill(self) -> None:
+        self.channel.close()
+        self.insist()
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.yield_names()
+
+    def is_waiting(self) -> bool:
+        """It is not told where a thread is, but by itself."""
+        return False
+
+    def is_stopped(self) -> bool:
+        """Not without the whole process."""
+        return False
+
+    def stack(self) -> str:
+        at = _frames()
+        return "\n".join(_shown(thread, at[thread.ident]) for thread in reversed(self._threads()) if thread.ident in at)
+
+    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:  # noqa: ARG002 - it is always measured now
+        wall = "unavailable"
+        return {"protections": {"memory": wall, "cpu": wall, "files": wall, "network": wall, "hard kill": "watched"}}
+
+    def audit(self) -> Audit:
+        self.thread.join(_LAST_MOMENT)
+        return self._witness.audit(_frames()) if self._witness is not None else Audit()
+
+    def _threads(self) -> list[PluginThread]:
+        runtime = self._runtime
+        others = runtime.threads() if runtime is not None else []
+        return [thread for thread in (self.thread, *others) if thread.is_alive()]
+
+    def _run(self) -> None:
+        try:
+            self._runtime = Runtime(self.channel, self._names)
+            self._runtime.run()
+            self._exit = Exit("its runtime ended", code=0)
+        except PluginKilled:
+            return
+        except BaseException as error:
+            _log.debug("a plugin's thread ended: %s", "".join(traceback.format_exception(error)))  # no object of it
+            self._exit = Exit(f"{type(error).__name__}: {error}", code=1)
+
+    def _leave(self) -> None:
+        """Tell the end, when its other threads have ended too. Nothing is raised in this thread any more."""
+        try:
+            self.channel.close()
+            self._let_go()
+        finally:
+            self._reactor.post(self._tell_end)  # behind what it said before
+
+    def _tell_end(self) -> None:
+        self.channel.finish()
+        self._uplink.ended(self._exit)
+
+    def _let_go(self) -> None:
+        """Only when its other threads have ended nothing of it runs any more."""
+        if self._runtime is None:
+            return
+        self._runtime.let_go()
+        for thread in self._threads():
+            if thread is not threading.current_thread():
+                thread.join()
+        names, modules, plugin = self._runtime.belongings()
+        self._ledger.know(names)
+        self._witness = Witness(self._ledger, modules, plugin)
+        self._runtime.release()
+        self._runtime = None
+        self.channel.forget()

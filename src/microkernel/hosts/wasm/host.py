@@ -1,0 +1,157 @@
+"""The level ``wasm``: the plugin in an interpreter that is a WebAssembly guest, in a worker that is confined as well.
+
+The guest has no system calls but those that its worker hands in, so what holds it holds on any machine. The walls of
+the worker are a second line, as many as this machine has.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from zoneinfo import TZPATH
+
+from microkernel.errors import IsolationUnavailable, PluginLoadError
+from microkernel.hosts.confined.host import (
+    ConfinedHost,
+    MiB,
+    absolute,
+    identity_of,
+    limits_of,
+    on_disk,
+    where_they_lead,
+)
+from microkernel.hosts.wasm.image import DAMAGED, STEPS, Image
+from microkernel.hosts.wasm.packages import folders_of
+from microkernel.hosts.worker.environment import visible
+from microkernel.hosts.worker.runner import WorkerPlace
+from microkernel.hosts.worker.temp_dirs import modules_of
+from microkernel.kernel.manifest import Level
+from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
+
+_OF_SYSTEM = [path for path in TZPATH if os.path.isdir(path)][:1]
+"""The time zones, which a guest does not carry."""
+_ENGINE = 256 * MiB
+"""What the worker may use beside its guest."""
+
+
+class WasmHost(ConfinedHost):
+    """Instances as guests, each in a worker of its own."""
+
+    level: Level = "wasm"
+    must_be_whole = False
+    overhead = _ENGINE
+
+    def __init__(self, reactor: Reactor, python: str = sys.executable, **options: Any) -> None:
+        super().__init__(reactor, python, **options)
+        self._image = Image()
+        self._looking = threading.Lock()
+
+    def available(self) -> Availability:
+        """Builds nothing: the first launch does, or `mk wasm prepare`."""
+        if fault := self._fault():
+            return fault
+        if find_spec("wasmtime") is None:
+            return Availability("wasmtime is not installed", IsolationUnavailable("MK0510", extra="wasm"))
+        if self._python != sys.executable:
+            return self._missing("workers of another interpreter have no engine")
+        if damage := self._image.fault():
+            return self._missing(damage)
+        is_built = self._image.is_built()
+        if not is_built and find_spec("componentize_py") is None:
+            return Availability("componentize-py is not installed", IsolationUnavailable("MK0510", extra="wasm"))
+        state = "guest built" if is_built else "guest not built yet (mk wasm prepare)"
+        return Availability(f"wasmtime {version('wasmtime')} · {state}")
+
+    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> WorkerPlace:
+        """Waits while the guest is built, the first time."""
+        if spec.load.concurrency > 1:
+            raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)
+        with self._looking:  # one of those that come at once sees to it, for all
+            self._zygotes.image = self._zygotes.image or str(self._ready(spec.load.name))
+        return super().launch(spec, feed, uplink)
+
+    def _ready(self, plugin: str) -> Path:
+        """The image; who has to wait for it is told so."""
+        steps: list[str] = []
+
+        def step(name: str) -> None:
+            if not steps and name == DAMAGED:
+                self._announce("MK0513", plugin, {"path": str(self._image.path)})
+            elif not steps:
+                self._announce("MK0511", plugin, {"folder": str(self._image.folder)})
+            steps.append(name)
+
+        began = time.monotonic()
+        path = self._image.ready(step)
+        if STEPS[-1] in steps:
+            self._announce("MK0512", plugin, {"seconds": round(time.monotonic() - began)})
+        return path
+
+    def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
+        """The walls are the sandbox's, with room for the engine; what the guest has is within them."""
+        request = super()._request(spec, folder)
+        memory = int(limits_of(spec.limits)["memory"])
+        may = spec.permissions
+        request["limits"]["memory"] = memory + self.overhead
+        variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in visible(may.env)}
+        secret = {os.fsencode(name) for name in spec.hidden}
+        shown = {name: value for name, value in variables.items() if name not in secret}
+        own = {os.fsencode(name): os.fsencode(value) for name, value in identity_of(spec).items()}
+        given = [spec.load.data_dir, *([folder] if folder else [])]
+        packages, leads = folders_of(spec.dependencies), self._folders(spec)
+        library = self._image.mounts()
+        source = _own(spec, folder, leads)
+        request["confine"]["read"] += [*library.values(), *source.values(), *map(os.fsencode, packages)]
+        request["guest"] = {
+            "memory": memory,
+            "env": own | shown | ({b"TMPDIR": os.fsencode(folder)} if folder else {}),
+            "clock": spec.determinism.clock,
+            "seed": spec.determinism.seed,
+            "cwd": os.fsencode(spec.load.data_dir),
+            "path": os.fsencode(os.pathsep.join(packages)),
+            "read": source | _opened([*_OF_SYSTEM, *packages], may.fs_read, leads) | library,
+            "write": _opened(given, may.fs_write, leads),
+        }
+        return request
+
+    def _folders(self, spec: LaunchSpec) -> dict[str, str]:
+        """Where what is granted leads, and only that: of a file it is told that it stays closed."""
+        leads = where_they_lead(spec)
+        for path, real in leads.items():
+            if os.path.exists(real) and not os.path.isdir(real):
+                self.stays_closed(spec.load.name, path, "the level wasm opens folders only")
+        return {path: real if os.path.isdir(real) else "" for path, real in leads.items()}
+
+
+def _own(spec: LaunchSpec, folder: str, leads: Mapping[str, str]) -> dict[bytes, bytes]:
+    """The plugin's own folder, to read. A single file, or a wheel, lies among others: a copy of it in a folder by
+    itself is shown in its place. What was granted around it has that already."""
+    root = spec.load.root
+    if any(os.path.commonpath((root, path)) == path for path in leads):
+        return {}
+    if os.path.isdir(spec.source):
+        return {os.fsencode(root): os.fsencode(root)}
+    alone = on_disk(spec.source)
+    if not folder or not os.path.isfile(alone):
+        return {}
+    shown = f"{modules_of(folder)}/source"
+    os.makedirs(shown, 0o755)
+    if alone == spec.source:
+        Path(shown, spec.load.entry).write_bytes(spec.load.sources[spec.load.entry])
+    else:
+        shutil.copyfile(alone, Path(shown, os.path.basename(alone)))
+    return {os.fsencode(os.path.dirname(alone)): os.fsencode(shown)}
+
+
+def _opened(own: Iterable[str], granted: Iterable[str], leads: Mapping[str, str]) -> dict[bytes, bytes]:
+    """The folders that a guest has, by the names that it has them under, and what they are outside."""
+    found = {**{path: path for path in own}, **{path: leads[path] for path in map(absolute, granted) if leads[path]}}
+    return {os.fsencode(name): os.fsencode(path) for name, path in found.items()}
