@@ -88,20 +88,20 @@ def test_what_is_not_what_was_built_is_never_loaded_and_built_anew(
 def times_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The image, each time that it is read whole."""
     read: list[Path] = []
-    real = _image._digest
+    real = image._digest
 
     def counted(image: Path, library: Path) -> str:
         read.append(image)
         return real(image, library)
 
-    monkeypatch.setattr(_image, "_digest", counted)
+    monkeypatch.setattr(image, "_digest", counted)
     return read
 
 
 def test_a_process_reads_an_image_whole_once(
     built: Image, times_read: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_image, "_SETTLED", 0)
+    monkeypatch.setattr(image, "_SETTLED", 0)
     for _ in range(3):
         built.ready()
     assert times_read == [built.path]
@@ -110,7 +110,7 @@ def test_a_process_reads_an_image_whole_once(
 def test_an_image_that_has_just_changed_is_read_again(
     built: Image, times_read: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_image, "_SETTLED", 3600_000_000_000)
+    monkeypatch.setattr(image, "_SETTLED", 3600_000_000_000)
     for _ in range(2):
         built.ready()
     assert times_read == [built.path] * 2
@@ -120,7 +120,7 @@ def test_an_image_that_has_just_changed_is_read_again(
 def test_an_image_that_was_whole_before_and_is_damaged_now_is_not_loaded(
     damage: Callable[[Image], object], built: Image, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_image, "_SETTLED", 0)
+    monkeypatch.setattr(image, "_SETTLED", 0)
     steps: list[str] = []
     built.ready(steps.append)
     assert steps == []
