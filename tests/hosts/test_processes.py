@@ -104,8 +104,13 @@ def test_pages_of_zeroes_are_not_looked_at_one_by_one(monkeypatch: pytest.Monkey
     with subprocess.Popen([sys.executable, "-c", f"import time{_ZEROES}"], stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         running.stdout.readline()
-        told_of = processes._told_of
-        monkeypatch.setattr(processes, "_told_of", lambda pid, file: files.append(file) or told_of(pid, file))
+        read_file = processes.read_file
+
+        def read(pid: int, file: str, *, may_wait: bool = False) -> bytes:
+            files.append(file)
+            return read_file(pid, file, may_wait=may_wait)
+
+        monkeypatch.setattr(processes, "read_file", read)
         if int(processes.fields_of(running.pid, "status")[b"VmPTE"].split()[0]) < 8 * 1024:
             running.kill()
             pytest.skip("this system makes no page tables for them")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-from microkernel.hosts.procfs.processes import fields_of, lines_of
+from microkernel.hosts.procfs.processes import fields_of
+from microkernel.hosts.procfs.reads import read_file, read_link
 from microkernel.wire.messages import Confined
 
 _FILTERED = b"2"
@@ -15,7 +14,7 @@ def protections_of(pid: int, confined: Confined) -> dict[str, str]:
     """Empty when it has ended."""
     try:
         status = fields_of(pid, "status")
-        limits = [*lines_of(pid, "limits")]
+        limits = read_file(pid, "limits").split(b"\n")
     except OSError:
         return {}
     filtered = status.get(b"Seccomp") == _FILTERED
@@ -80,7 +79,7 @@ def _namespaces(pid: int) -> dict[str, str]:
 
 def _own(pid: int, name: str) -> str:
     try:
-        is_ours = os.stat(f"/proc/{pid}/ns/{name}").st_ino == os.stat(f"/proc/self/ns/{name}").st_ino
+        is_ours = read_link(pid, f"ns/{name}") == read_link("self", f"ns/{name}")
     except OSError:
         return "unavailable"
     return "unavailable" if is_ours else "enforced"

@@ -26,9 +26,6 @@ from microkernel.kernel.ports import Exit, Feed, LaunchSpec, Reactor, Uplink
 from microkernel.wire.messages import Confined, Failure, Message
 from microkernel.wire.skipping import prepare
 
-# Seconds for which a list of all plugins shows what the monitor measured, about once a second. Measuring takes some
-# fifty system calls, and whoever comes back from one waits for the interpreter's lock when the kernel is busy.
-_RECENT = 3.0
 _FAREWELL = 1.0
 """Seconds that a worker that could not be confined has to end by itself."""
 
@@ -37,6 +34,9 @@ class ConfinedPlace(WorkerPlace):
     """``is_open``: it was granted all files, so that this wall is not there. ``must_be_whole``: a worker that could not
     have a wall is ended, before it is told of its plugin. ``stays_closed``: whom to tell of what was granted and could
     not be opened: the plugin's name, the path, the reason."""
+
+    _recent = 3.0
+    """The monitor measures about once a second, so that a list seldom has to."""
 
     def __init__(
         self,
@@ -74,12 +74,11 @@ class ConfinedPlace(WorkerPlace):
         self._overhead = overhead
         self._stays_closed = partial(stays_closed, spec.load.name)
         self._confined = Confined()
+        self._is_confined = False
         self._sentence = ""
         self._space: list[int] = []
         self._room = 0
         """What was free when the last look at its files began, and how much of it may go before the next one."""
-        self._measured: tuple[float, Mapping[str, Any]] = (-_RECENT, {})
-        """When it was measured last, and what."""
         frames = spec.limits.get("frames", 0)
         self._account = shares.account()
         self._channel.confine(Rate(frames) if frames else None, self._account)
@@ -88,17 +87,11 @@ class ConfinedPlace(WorkerPlace):
         for requests in self._requests:
             requests.account = self._account
 
-    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:
-        measured_at, measured = self._measured
-        if recent and self._handle >= 0 and time.monotonic() - measured_at < _RECENT:
-            return measured
-        measured = self._measure()
-        if measured:
-            self._measured = (time.monotonic(), measured)
-        return measured
+    def _is_set_up(self) -> bool:
+        return self._is_confined
 
     def _measure(self) -> Mapping[str, Any]:
-        statistics = super().statistics()
+        statistics = super()._measure()
         if not statistics or self._pid is None:
             return statistics
         found = {"memory": "enforced" if self._level == "wasm" else "watched"}  # a guest's: by the engine
@@ -129,6 +122,7 @@ class ConfinedPlace(WorkerPlace):
             self._malformed(ProtocolError("MK0215", reason="its first word was not what confines it"))
             return
         self._confined = message
+        self._is_confined = True
         self._channel.received = self._uplink.received
         if self._must_be_whole and (reason := fault_of(message, self._expected)):
             failure = Failure("IsolationUnavailable", "MK0501", {"level": self._level, "reason": reason})

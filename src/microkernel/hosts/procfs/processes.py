@@ -12,12 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from microkernel.hosts.procfs.reads import read_file
+
 STACKS = "stacks"
 """The file in memory that a worker's fault handler writes to, and the signal at which it does."""
 STACKS_SIGNAL = signal.SIGRTMAX - 1
 _PATIENCE = 0.3
 _GLANCE = 0.005
-_LONGEST_FILE = 64 * 1024
 _LONGEST_STACK = 64 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
 _WAITS = (
@@ -36,9 +37,9 @@ def statistics_of(pid: int, limited: Collection[str]) -> Mapping[str, Any]:
     ``limited``: the limits that somebody set for it. One that it only shares with all of this system protects nobody.
     """
     try:
-        fields = _told_of(pid, "stat").rpartition(b")")[2].split()
+        fields = read_file(pid, "stat").rpartition(b")")[2].split()
         memory = _own_memory(pid)
-        limits = _told_of(pid, "limits").decode(errors="replace").splitlines()[1:]
+        limits = read_file(pid, "limits").decode(errors="replace").splitlines()[1:]
     except OSError:
         return {}
     return {
@@ -57,21 +58,12 @@ def _own_memory(pid: int) -> int:
     status = fields_of(pid, "status")
     if _kilobytes(status, b"VmPTE") > _MOST_TABLES:
         return 1024 * sum(_kilobytes(status, name) for name in (b"RssAnon", b"RssShmem"))
-    lines = _told_of(pid, "smaps_rollup").splitlines()[1:]
+    lines = read_file(pid, "smaps_rollup", may_wait=True).splitlines()[1:]
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Private_"))
 
 
 def _kilobytes(status: Mapping[bytes, bytes], name: bytes) -> int:
     return int(status.get(name, b"0").split()[0])
-
-
-def _told_of(pid: int, file: str) -> bytes:
-    """A file of ``/proc``, at one go: it is asked for of many processes at a time."""
-    descriptor = os.open(f"/proc/{pid}/{file}", os.O_RDONLY)
-    try:
-        return os.read(descriptor, _LONGEST_FILE)
-    finally:
-        os.close(descriptor)
 
 
 def lines_of(pid: int, file: str) -> Iterator[bytes]:
@@ -86,7 +78,7 @@ def lines_of(pid: int, file: str) -> Iterator[bytes]:
 
 def fields_of(pid: int, file: str) -> dict[bytes, bytes]:
     """A file of ``name: value`` lines. Raises OSError if the process has ended."""
-    lines = (line.partition(b":") for line in _told_of(pid, file).split(b"\n"))
+    lines = (line.partition(b":") for line in read_file(pid, file).split(b"\n"))
     return {name: value.strip() for name, _, value in lines}
 
 
@@ -127,7 +119,7 @@ def is_waiting(pid: int) -> bool:
     """Whether its main thread sleeps at a socket or in a poll, by what the system calls the place; not in ``sleep`` or
     at a lock. False where it does not say."""
     try:
-        return _told_of(pid, "wchan").startswith(_WAITS)
+        return read_file(pid, "wchan").startswith(_WAITS)
     except OSError:
         return False
 
@@ -135,7 +127,7 @@ def is_waiting(pid: int) -> bool:
 def _state_of(pid: int) -> str:
     """The system's letter; none when it has ended."""
     try:
-        return _told_of(pid, "stat").rpartition(b")")[2].split(None, 1)[0].decode()
+        return read_file(pid, "stat").rpartition(b")")[2].split(None, 1)[0].decode()
     except OSError:
         return ""
 

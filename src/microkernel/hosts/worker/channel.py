@@ -152,6 +152,11 @@ class SocketChannel:
     def received(self, handle: Callable[[Message], object]) -> None:
         self._inbox.handle = handle
 
+    @property
+    def is_greeted(self) -> bool:
+        """Whether the worker's Hello was received."""
+        return self._session.peer is not None
+
     def confine(self, rate: Rate | None, account: TimeAccount) -> None:
         """Its worker is not trusted: what is done for it is charged, and few bytes wait for it."""
         self.rate = rate

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -36,7 +38,10 @@ _FAREWELL = 0.25
 
 class WorkerPlace:
     """A worker, its channel and its output. All methods of the Place may be called on any thread. A level that has more
-    to do with its workers overrides ``_begin_talk``, ``_exit_of`` and ``statistics``."""
+    to do with its workers overrides ``_begin_talk``, ``_exit_of`` and ``_measure``."""
+
+    _recent = 1.0
+    """Seconds for which a list of all plugins shows the last measurement."""
 
     def __init__(self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str) -> None:
         self._load: Load | None = load
@@ -52,6 +57,8 @@ class WorkerPlace:
         """How many processes of it the system ended for want of memory in its group."""
         self._limited: frozenset[str] = frozenset()
         self._handle = -1
+        self._measured: tuple[float, Mapping[str, Any]] = (-math.inf, {})
+        """When it was measured last, and what."""
         self._handling = threading.Lock()
         self._asked = False
         self._closed = False
@@ -146,7 +153,22 @@ class WorkerPlace:
             return ""
         return stack_of(self._pid, self._signal)
 
-    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:  # noqa: ARG002 - it is always measured now
+    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:
+        measured_at, measured = self._measured
+        if recent and self._handle >= 0 and time.monotonic() - measured_at < self._recent:
+            return measured
+        lasts = self._is_set_up()
+        measured = self._measure()
+        if measured and lasts:
+            self._measured = (time.monotonic(), measured)
+        return measured
+
+    def _is_set_up(self) -> bool:
+        """Whether the worker has taken on its limits. What is measured earlier is not shown again."""
+        return self._channel.is_greeted
+
+    def _measure(self) -> Mapping[str, Any]:
+        """Empty when it has ended."""
         return statistics_of(self._pid, self._limited) if self._handle >= 0 and self._pid else {}
 
     def audit(self) -> Audit:
