@@ -17,11 +17,15 @@ for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+gc.disable()  # until all tests are collected: next to nothing becomes garbage meanwhile
+
+
 def pytest_collection_finish() -> None:
     """Thousands of tests are millions of objects, and each audit of a plugin at `thread` collects twice. From here on
     the collector leaves alone what was there before the first test."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

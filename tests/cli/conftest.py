@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.harness.preloaded_mk import PreloadedMk
+
 MK = [sys.executable, "-c", "from microkernel.cli import main; main()"]
 PATIENCE = 30.0
 
@@ -58,8 +60,9 @@ def helper(): raise ValueError("no such customer")
 class Home:
     """A working folder with its own runtime and state folders."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, preloaded: PreloadedMk) -> None:
         self.folder = folder
+        self._preloaded = preloaded
         self.plugins = folder / "plugins"
         self.runtime = folder / "run"
         self.plugins.mkdir()
@@ -77,10 +80,14 @@ class Home:
 
     def mk(self, *args: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; ``code`` is what it must end with."""
-        done = subprocess.run(
-            [*MK, *args], cwd=self.folder, env={**self.env, **env}, capture_output=True, text=True, timeout=PATIENCE,
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        environment = {**self.env, **env}
+        if self._preloaded.suits(environment):
+            done = self._preloaded.run(args, self.folder, environment, PATIENCE)
+        else:
+            done = subprocess.run(
+                [*MK, *args], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE,
+                stdin=subprocess.DEVNULL, check=False,
+            )  # fmt: skip
         assert "Traceback" not in done.stderr, done.stderr + done.stdout
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return done
@@ -149,11 +156,19 @@ class Running:
         self.end()
 
 
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[PreloadedMk]:
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "MK_"))}
+    mk = PreloadedMk({**variables, "LANG": "C.UTF-8", "PYTHONUTF8": "1"})
+    yield mk
+    mk.close()
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, preloaded: PreloadedMk) -> Home:
     folder = tmp_path / "home"
     folder.mkdir()
-    return Home(folder)
+    return Home(folder, preloaded)
 
 
 Start = Callable[..., Running]
@@ -174,11 +189,11 @@ def start(home: Home) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def shared(tmp_path_factory: pytest.TempPathFactory, preloaded: PreloadedMk) -> Iterator[Home]:
     """One kernel for all tests of a module that leave it as it was."""
     folder = tmp_path_factory.mktemp("shared") / "home"
     folder.mkdir()
-    home = Home(folder)
+    home = Home(folder, preloaded)
     home.write("greeter.py", GREETER)
     running = home.run("--headless", "--isolation", "thread")
     running.wait_for("✓ greeter")

@@ -33,7 +33,11 @@ _READY = 20.0
 _TRIES = 5
 """How many zygotes may die over one fork."""
 _ENDING = 10.0
-_BOOT = "import sys; sys.path[:0] = sys.argv[1:-5]; from microkernel.worker.zygote.server import main; main()"
+# Without the collector: what is imported stays, and `main` collects once.
+_BOOT = (
+    "import gc, sys; gc.disable(); sys.path[:0] = sys.argv[1:-5]; "
+    "from microkernel.worker.zygote.server import main; main()"
+)
 _NEEDED = ("msgspec", "wasmtime")
 _LONGEST_OUTPUT = 64 * 1024
 _log = logging.getLogger("microkernel")
