@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, at_most
 from bench.timing import check
 
@@ -42,7 +42,7 @@ framework.stop()
 
 
 @contextmanager
-def _program(code: str, _stage: Stage) -> Iterator[Measure]:
+def _program(code: str, _stage: Workspace) -> Iterator[Measure]:
     """From its start to its first line, which is an empty list."""
 
     def measure() -> float:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.kernels import kernel_of
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, at_most, faster
 from bench.timing import check, seconds
 
@@ -77,7 +77,7 @@ def _with_sender() -> tuple[Handler, Callable[[], int]]:
 
 
 @contextmanager
-def _list_loop(stage: Stage) -> Iterator[Measure]:
+def _list_loop(stage: Workspace) -> Iterator[Measure]:
     handlers = Handlers(HANDLERS, _by_name)
     functions = handlers.functions
 
@@ -89,7 +89,7 @@ def _list_loop(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _inline(stage: Stage) -> Iterator[Measure]:
+def _inline(stage: Workspace) -> Iterator[Measure]:
     handlers = Handlers(HANDLERS, _by_name)
     with kernel_of("process") as kernel:
         for function in handlers.functions:
@@ -98,7 +98,7 @@ def _inline(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _pyee(stage: Stage) -> Iterator[Measure]:
+def _pyee(stage: Workspace) -> Iterator[Measure]:
     from pyee.base import EventEmitter
 
     handlers, emitter = Handlers(HANDLERS, _by_name), EventEmitter()
@@ -108,7 +108,7 @@ def _pyee(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _blinker(stage: Stage) -> Iterator[Measure]:
+def _blinker(stage: Workspace) -> Iterator[Measure]:
     from blinker import Signal
 
     handlers, signal = Handlers(HANDLERS, _with_sender), Signal()
@@ -118,7 +118,7 @@ def _blinker(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _psygnal(stage: Stage) -> Iterator[Measure]:
+def _psygnal(stage: Workspace) -> Iterator[Measure]:
     from psygnal import SignalInstance
 
     handlers, signal = Handlers(HANDLERS, _by_name), SignalInstance((int,), check_nargs_on_connect=False)
@@ -128,7 +128,7 @@ def _psygnal(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _pluggy(stage: Stage) -> Iterator[Measure]:
+def _pluggy(stage: Workspace) -> Iterator[Measure]:
     import pluggy
 
     class Specification:
@@ -148,7 +148,7 @@ def _pluggy(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _pymitter(stage: Stage) -> Iterator[Measure]:
+def _pymitter(stage: Workspace) -> Iterator[Measure]:
     from pymitter import EventEmitter
 
     handlers, emitter = Handlers(HANDLERS, _by_name), EventEmitter()
@@ -169,7 +169,7 @@ def _of_event() -> tuple[Handler, Callable[[], int]]:
 
 
 @contextmanager
-def _bubus(stage: Stage) -> Iterator[Measure]:
+def _bubus(stage: Workspace) -> Iterator[Measure]:
     """An emit is awaited: until then no handler has run."""
     os.environ.setdefault("BUBUS_LOGGING_LEVEL", "ERROR")
     from bubus import BaseEvent, EventBus
@@ -205,19 +205,19 @@ _TOPIC = f"bench.n{PATTERNS // 2}.tick"
 
 
 @contextmanager
-def _patterns(stage: Stage) -> Iterator[Measure]:
+def _patterns(stage: Workspace) -> Iterator[Measure]:
     with _kernel_with([_pattern(index) for index in range(PATTERNS)], stage) as measure:
         yield measure
 
 
 @contextmanager
-def _exact(stage: Stage) -> Iterator[Measure]:
+def _exact(stage: Workspace) -> Iterator[Measure]:
     with _kernel_with([_TOPIC], stage) as measure:
         yield measure
 
 
 @contextmanager
-def _kernel_with(patterns: Sequence[str], stage: Stage) -> Iterator[Measure]:
+def _kernel_with(patterns: Sequence[str], stage: Workspace) -> Iterator[Measure]:
     handlers = Handlers(1, _by_name)
     with kernel_of("process") as kernel:
         for pattern in patterns:
@@ -226,7 +226,7 @@ def _kernel_with(patterns: Sequence[str], stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _pymitter_patterns(stage: Stage) -> Iterator[Measure]:
+def _pymitter_patterns(stage: Workspace) -> Iterator[Measure]:
     from pymitter import EventEmitter
 
     handlers, emitter = Handlers(1, _by_name), EventEmitter(wildcard=True)
@@ -236,7 +236,7 @@ def _pymitter_patterns(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _regexes(stage: Stage) -> Iterator[Measure]:
+def _regexes(stage: Workspace) -> Iterator[Measure]:
     handlers = Handlers(1, _by_name)
     table = [(re.compile(fnmatch.translate(_pattern(n))).match, handlers.functions[0]) for n in range(PATTERNS)]
 
@@ -249,7 +249,7 @@ def _regexes(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _fnmatch(stage: Stage) -> Iterator[Measure]:
+def _fnmatch(stage: Workspace) -> Iterator[Measure]:
     handlers = Handlers(1, _by_name)
     table = [(_pattern(n), handlers.functions[0]) for n in range(PATTERNS)]
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from bench.computing import Computing
 from bench.kernels import kernel_of, place_workers
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.process_call import ECHO
 from bench.reader_thread import reader_thread
 from bench.rows import Contender, Measure, Row, Target, at_most
@@ -45,7 +45,7 @@ _SWITCH = 0.005
 
 
 @contextmanager
-def _ours(share: int, stage: Stage) -> Iterator[Measure]:
+def _ours(share: int, stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", {"compute": PluginConfig(isolation="thread")}, echo=ECHO, compute=COMPUTES) as kernel:
         place_workers(kernel, stage)
         measure = percentile(share, lambda data: kernel.call("echo.echo", data, returns=bytes), stage.count(_CALLS))
@@ -53,14 +53,14 @@ def _ours(share: int, stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _idle(share: int, stage: Stage) -> Iterator[Measure]:
+def _idle(share: int, stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", echo=ECHO) as kernel:
         place_workers(kernel, stage)
         yield percentile(share, lambda data: kernel.call("echo.echo", data, returns=bytes), stage.count(_CALLS))
 
 
 @contextmanager
-def _reader(share: int, stage: Stage) -> Iterator[Measure]:
+def _reader(share: int, stage: Workspace) -> Iterator[Measure]:
     """With Python's own switch interval, as such a program has it: a kernel of ours in this process may have set it."""
     computing = Computing()
 

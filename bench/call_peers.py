@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure
 from bench.sockets import worker
 from bench.timing import PAYLOAD, calls, check
@@ -36,7 +36,7 @@ def _echo_pipe(end: Connection) -> None:
 
 
 @contextmanager
-def _pipe(stage: Stage) -> Iterator[Measure]:
+def _pipe(stage: Workspace) -> Iterator[Measure]:
     ours, theirs = _spawning.Pipe()
     process = _spawning.Process(target=_echo_pipe, args=(theirs,), daemon=True)
     process.start()
@@ -57,7 +57,7 @@ def _identity(data: bytes) -> bytes:
 
 
 @contextmanager
-def _pool(stage: Stage) -> Iterator[Measure]:
+def _pool(stage: Workspace) -> Iterator[Measure]:
     with ProcessPoolExecutor(1, _spawning) as pool:
         pool.submit(_identity, b"it has started").result()
         for pid in pool._processes:
@@ -66,7 +66,7 @@ def _pool(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _pyro(stage: Stage) -> Iterator[Measure]:
+def _pyro(stage: Workspace) -> Iterator[Measure]:
     from Pyro5 import config
     from Pyro5.api import Proxy
 
@@ -76,7 +76,7 @@ def _pyro(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _rpyc(stage: Stage) -> Iterator[Measure]:
+def _rpyc(stage: Workspace) -> Iterator[Measure]:
     from rpyc.utils.factory import unix_connect
 
     with (
@@ -88,7 +88,7 @@ def _rpyc(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _zmq(stage: Stage) -> Iterator[Measure]:
+def _zmq(stage: Workspace) -> Iterator[Measure]:
     import zmq
 
     with _socket_path() as path, zmq.Context() as context, context.socket(zmq.REQ) as asking:
@@ -105,7 +105,7 @@ def _zmq(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _grpc(stage: Stage) -> Iterator[Measure]:
+def _grpc(stage: Workspace) -> Iterator[Measure]:
     import grpc
 
     with (
@@ -117,7 +117,7 @@ def _grpc(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _execnet(stage: Stage) -> Iterator[Measure]:
+def _execnet(stage: Workspace) -> Iterator[Measure]:
     import execnet
 
     group = execnet.Group()
@@ -134,7 +134,7 @@ def _execnet(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _nats(stage: Stage) -> Iterator[Measure]:
+def _nats(stage: Workspace) -> Iterator[Measure]:
     import nats
 
     with _nats_server(stage) as url, worker(stage, "nats_echo", url), asyncio.Runner() as runner:
@@ -152,7 +152,7 @@ def _nats(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _nats_server(stage: Stage) -> Iterator[str]:
+def _nats_server(stage: Workspace) -> Iterator[str]:
     program = shutil.which("nats-server", path=f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}")
     if program is None:
         raise FileNotFoundError("there is no nats-server")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bench.kernels import kernel_of, place_workers
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.process_call import ECHO
 from bench.reader_thread import reader_thread
 from bench.rows import Contender, Measure, Row, faster
@@ -24,7 +24,7 @@ _CALLS = 150
 
 
 @contextmanager
-def _ours(stage: Stage) -> Iterator[Measure]:
+def _ours(stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", echo=ECHO) as kernel:
         place_workers(kernel, stage)
 
@@ -36,7 +36,7 @@ def _ours(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _lanes(stage: Stage) -> Iterator[Measure]:
+def _lanes(stage: Workspace) -> Iterator[Measure]:
     with seqpackets(1 + CALLERS) as pairs:
         (down, _), *lanes = pairs
         with worker(stage, "echo_lanes", fds=[theirs.fileno() for _, theirs in pairs]):
@@ -60,7 +60,7 @@ def _echo_on(index: int, down: socket.socket, lane: socket.socket) -> Callable[[
 
 
 @contextmanager
-def _reader(stage: Stage) -> Iterator[Measure]:
+def _reader(stage: Workspace) -> Iterator[Measure]:
     with reader_thread(stage) as echo, calls_at_once([echo] * CALLERS, stage.count(_CALLS)) as measure:
         yield measure
 

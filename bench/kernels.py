@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.placement import Stage
+from bench.placement import Workspace
 from microkernel import Kernel, KernelConfig
 from microkernel.kernel.manifest import Level, PluginConfig
 
@@ -36,7 +36,7 @@ def source_of(kernel: Kernel, name: str) -> Path:
     return Path(kernel.info(name).path)
 
 
-def place_workers(kernel: Kernel, stage: Stage) -> None:
+def place_workers(kernel: Kernel, stage: Workspace) -> None:
     """Every plugin that is a process, on the workers' core."""
     for info in kernel.list():
         if info.pid is not None:

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from bench.kernels import kernel_of, place_workers
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, WrongAnswer, within
 from bench.sockets import seqpackets, worker
 from bench.timing import check
@@ -39,7 +39,7 @@ _PATIENCE = 30.0
 
 
 @contextmanager
-def _ours(stage: Stage) -> Iterator[Measure]:
+def _ours(stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", hangs=HANGS) as kernel:
         hanging = threading.Event()
         kernel.on("hangs.now", hanging.set, inline=True)
@@ -62,7 +62,7 @@ def _ours(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _future(_stage: Stage) -> Iterator[Measure]:
+def _future(_stage: Workspace) -> Iterator[Measure]:
     def measure() -> float:
         future, waiting = Future[None](), threading.Event()
 
@@ -98,7 +98,7 @@ def _told(wait: Callable[[], object], waiting: threading.Event, kill: Callable[[
 
 
 @contextmanager
-def _pidfd(stage: Stage) -> Iterator[Measure]:
+def _pidfd(stage: Workspace) -> Iterator[Measure]:
     def measure() -> float:
         with worker(stage, "heavy", _size(stage)) as pid:
             handle = os.pidfd_open(int(pid))
@@ -113,7 +113,7 @@ def _pidfd(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _end_of_file(stage: Stage) -> Iterator[Measure]:
+def _end_of_file(stage: Workspace) -> Iterator[Measure]:
     def measure() -> float:
         with seqpackets() as [(ours, theirs)], worker(stage, "heavy", _size(stage), fds=[theirs.fileno()]) as pid:
             theirs.close()
@@ -125,7 +125,7 @@ def _end_of_file(stage: Stage) -> Iterator[Measure]:
     yield measure
 
 
-def _size(stage: Stage) -> int:
+def _size(stage: Workspace) -> int:
     return 1 << 20 if stage.smoke else _SIZE
 
 

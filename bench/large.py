@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from bench.kernels import kernel_of, place_workers
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, at_most, faster
 from bench.timing import check, seconds
 
@@ -82,7 +82,7 @@ class Plugin(IPlugin):
 
 
 @contextmanager
-def _ours(way: str, size: int, count: int, stage: Stage) -> Iterator[Measure]:
+def _ours(way: str, size: int, count: int, stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", sender=SENDER, receiver=RECEIVER) as kernel:
         place_workers(kernel, stage)
         often = stage.count(count)
@@ -90,7 +90,7 @@ def _ours(way: str, size: int, count: int, stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _copy(size: int, count: int, stage: Stage) -> Iterator[Measure]:
+def _copy(size: int, count: int, stage: Workspace) -> Iterator[Measure]:
     source, target = bytes(size), bytearray(size)
     room, often = memoryview(target), stage.count(count)
 
@@ -108,7 +108,7 @@ def _look(end: Connection) -> None:
 
 
 @contextmanager
-def _pipe(size: int, count: int, stage: Stage) -> Iterator[Measure]:
+def _pipe(size: int, count: int, stage: Workspace) -> Iterator[Measure]:
     spawning = get_context("spawn")
     ours, theirs = spawning.Pipe()
     process = spawning.Process(target=_look, args=(theirs,), daemon=True)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import NoReturn
 
-from bench.placement import Placement, Stage, on_stage
+from bench.placement import Placement, Workspace, on_stage
 from bench.ratios import Result
 from bench.rows import FLOOR, OURS, Contender, Measure, Row
 
@@ -41,7 +41,7 @@ def check(row: Row) -> None:
 class _Run:
     """What is measured so far, and who is still with it."""
 
-    def __init__(self, opened: ExitStack, stage: Stage, warm_ups: int) -> None:
+    def __init__(self, opened: ExitStack, stage: Workspace, warm_ups: int) -> None:
         self._opened = opened
         self._stage = stage
         self._warm_ups = warm_ups

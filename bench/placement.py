@@ -16,7 +16,7 @@ Placement = Literal["same", "diff", "free"]
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Workspace:
     """What a contender is set up on: its cores, and how much it is to do."""
 
     placement: Placement
@@ -28,7 +28,7 @@ class Stage:
         """How often to do what is done ``often`` for a measurement; a few times where only the answers are checked."""
         return min(often, 3) if self.smoke else often
 
-    def of_kernel(self) -> Stage:
+    def of_kernel(self) -> Workspace:
         """The same for a process that does the kernel's part."""
         return replace(self, worker_cores=self.kernel_cores)
 
@@ -43,13 +43,13 @@ class Stage:
 
 
 @contextmanager
-def on_stage(placement: Placement, *, smoke: bool = False) -> Iterator[Stage]:
+def on_stage(placement: Placement, *, smoke: bool = False) -> Iterator[Workspace]:
     """This process, and all that it starts from here on, is on the kernel's core."""
     cores = os.sched_getaffinity(0)
     kernel_cores, worker_cores = split(placement, cores)
     os.sched_setaffinity(0, kernel_cores)
     try:
-        yield Stage(placement, frozenset(kernel_cores), frozenset(worker_cores), smoke)
+        yield Workspace(placement, frozenset(kernel_cores), frozenset(worker_cores), smoke)
     finally:
         os.sched_setaffinity(0, cores)
 

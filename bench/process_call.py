@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from bench.call_peers import PEERS
 from bench.kernels import kernel_of, place_workers
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, at_most, faster
 from bench.sockets import seqpacket_echo
 from bench.timing import calls
@@ -28,14 +28,14 @@ _CALLS = 300
 
 
 @contextmanager
-def _ours(stage: Stage) -> Iterator[Measure]:
+def _ours(stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", echo=ECHO) as kernel:
         place_workers(kernel, stage)
         yield calls(lambda data: kernel.call("echo.echo", data, returns=bytes), stage.count(_CALLS))
 
 
 @contextmanager
-def _seqpacket(stage: Stage) -> Iterator[Measure]:
+def _seqpacket(stage: Workspace) -> Iterator[Measure]:
     with seqpacket_echo(stage) as echo:
         yield calls(echo, stage.count(_CALLS))
 

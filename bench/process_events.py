@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from bench.kernels import kernel_of, place_workers
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, faster
 from bench.sockets import seqpackets, worker
 from bench.thread_events import SUM
@@ -28,7 +28,7 @@ _NO_MORE = b""
 
 
 @contextmanager
-def _ours(stage: Stage) -> Iterator[Measure]:
+def _ours(stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", sum=SUM) as kernel:
         place_workers(kernel, stage)
         yield events(
@@ -39,7 +39,7 @@ def _ours(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _batches(stage: Stage) -> Iterator[Measure]:
+def _batches(stage: Workspace) -> Iterator[Measure]:
     with seqpackets() as [(ours, theirs)], worker(stage, "sum_batches", fds=[theirs.fileno()]):
         batch: list[Tick] = []
 
@@ -62,7 +62,7 @@ def _batches(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _zmq(stage: Stage) -> Iterator[Measure]:
+def _zmq(stage: Workspace) -> Iterator[Measure]:
     import zmq
 
     with tempfile.TemporaryDirectory() as folder, zmq.Context() as context, context.socket(zmq.PAIR) as pair:
@@ -88,7 +88,7 @@ def _count_pipe(end: Connection) -> None:
 
 
 @contextmanager
-def _pipe(stage: Stage) -> Iterator[Measure]:
+def _pipe(stage: Workspace) -> Iterator[Measure]:
     spawning, count = multiprocessing.get_context("spawn"), stage.count(_EVENTS)
     ours, theirs = spawning.Pipe()
     process = spawning.Process(target=_count_pipe, args=(theirs,), daemon=True)

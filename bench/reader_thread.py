@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.sockets import seqpackets, worker
 from bench.threads import thread
 from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
@@ -17,7 +17,7 @@ _PATIENCE = 60.0
 
 
 @contextmanager
-def reader_thread(stage: Stage) -> Iterator[Callable[[bytes], bytes]]:
+def reader_thread(stage: Workspace) -> Iterator[Callable[[bytes], bytes]]:
     """Calls, from any thread, into a process that answers with what it was given."""
     waiting: dict[int, Future[bytes]] = {}
     numbers = itertools.count(1)

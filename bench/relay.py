@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bench.kernels import kernel_of, place_workers
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.process_call import ECHO
 from bench.rows import Contender, Measure, Row, at_most
 from bench.sockets import seqpackets, worker
@@ -34,7 +34,7 @@ _CALLS = 200
 
 
 @contextmanager
-def _ours(stage: Stage) -> Iterator[Measure]:
+def _ours(stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", asks=ASKS, echo=ECHO) as kernel:
         place_workers(kernel, stage)
         count = stage.count(_CALLS)
@@ -42,7 +42,7 @@ def _ours(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _bare(stage: Stage) -> Iterator[Measure]:
+def _bare(stage: Workspace) -> Iterator[Measure]:
     with (
         seqpackets(3) as [(control, controlled), (near, relay_near), (relay_far, far)],
         worker(stage, "echo_lanes", fds=[far.fileno()]),

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.kernels import kernel_of, source_of
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, WrongAnswer, at_most, within
 from bench.sockets import seqpacket_echo, seqpackets, worker
 from bench.timing import calls, check
@@ -63,14 +63,14 @@ def _saves(path: Path, source: str, value: Callable[[], int]) -> Measure:
 
 
 @contextmanager
-def _ours(_stage: Stage) -> Iterator[Measure]:
+def _ours(_stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", {"watcher": _AT_WORK}, reloaded=_PLUGIN % 0) as kernel:
         kernel.load(_WATCHER)
         yield _saves(source_of(kernel, "reloaded"), _PLUGIN, lambda: int(kernel.call("reloaded.value")))
 
 
 @contextmanager
-def _module(program: str, stage: Stage, *settings: object) -> Iterator[Measure]:
+def _module(program: str, stage: Workspace, *settings: object) -> Iterator[Measure]:
     """A process that has a module, keeps it new by itself, and tells what its function gives."""
     with tempfile.TemporaryDirectory() as folder, seqpackets() as [(ours, theirs)]:
         path = Path(folder) / f"reloaded_{theirs.fileno()}.py"
@@ -85,7 +85,7 @@ def _module(program: str, stage: Stage, *settings: object) -> Iterator[Measure]:
 
 
 @contextmanager
-def _paused(_stage: Stage) -> Iterator[Measure]:
+def _paused(_stage: Workspace) -> Iterator[Measure]:
     with kernel_of("process", reloaded=_PLUGIN % 0) as kernel:
         path, number = source_of(kernel, "reloaded"), 0
 
@@ -101,7 +101,7 @@ def _paused(_stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _two_calls(stage: Stage) -> Iterator[Measure]:
+def _two_calls(stage: Workspace) -> Iterator[Measure]:
     with seqpacket_echo(stage) as old, seqpacket_echo(stage) as new:
         yield calls(lambda data: new(old(data)), 1)
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.placement import Placement, Stage
+from bench.placement import Placement, Workspace
 
 Unit = Literal["s", "B"]
 Measure = Callable[[], float]
@@ -31,7 +31,7 @@ class Contender:
     which it is skipped."""
 
     name: str
-    open: Callable[[Stage], AbstractContextManager[Measure]]
+    open: Callable[[Workspace], AbstractContextManager[Measure]]
     needs: tuple[str, ...] = ()
 
 

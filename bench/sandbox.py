@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from bench.kernels import kernel_of, place_workers
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, WrongAnswer, at_most
 from bench.timing import check, seconds
 from microkernel import Kernel
@@ -37,17 +37,17 @@ class Plugin(IPlugin):
 _CALLS = 400
 _TURNS = 200_000
 
-Work = Callable[[Kernel, Stage], float]
+Work = Callable[[Kernel, Workspace], float]
 """Seconds of one of what the plugin ``p`` does in this kernel."""
 
 
-def start(kernel: Kernel, _stage: Stage) -> float:
+def start(kernel: Kernel, _stage: Workspace) -> float:
     """From the request to active."""
     kernel.stop("p")
     return seconds(lambda: kernel.start("p"))
 
 
-def call(kernel: Kernel, stage: Stage) -> float:
+def call(kernel: Kernel, stage: Workspace) -> float:
     count = stage.count(_CALLS)
 
     def calls() -> None:
@@ -58,7 +58,7 @@ def call(kernel: Kernel, stage: Stage) -> float:
     return seconds(calls) / count
 
 
-def emit(kernel: Kernel, stage: Stage) -> float:
+def emit(kernel: Kernel, stage: Workspace) -> float:
     """From the plugin to the kernel's own handler; all of them come."""
     count = stage.count(_CALLS)
     came = threading.Semaphore(0)
@@ -75,7 +75,7 @@ def emit(kernel: Kernel, stage: Stage) -> float:
     return took
 
 
-def loop(kernel: Kernel, stage: Stage) -> float:
+def loop(kernel: Kernel, stage: Workspace) -> float:
     """A loop in Python; seconds of all its turns."""
     turns, expected = stage.count(_TURNS), 0
     for number in range(turns):
@@ -84,7 +84,7 @@ def loop(kernel: Kernel, stage: Stage) -> float:
 
 
 @contextmanager
-def _at(level: Level, work: Work, stage: Stage) -> Iterator[Measure]:
+def _at(level: Level, work: Work, stage: Workspace) -> Iterator[Measure]:
     with kernel_of(level, p=SOURCE) as kernel:
         place_workers(kernel, stage)
         yield lambda: work(kernel, stage)

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.workers.messages import DATAGRAM, Call, decode_answer, encode
 
 
 @contextmanager
-def worker(stage: Stage, module: str, *arguments: object, fds: Sequence[int] = ()) -> Iterator[str]:
+def worker(stage: Workspace, module: str, *arguments: object, fds: Sequence[int] = ()) -> Iterator[str]:
     """What it says when it is ready: its address, where it has one. ``fds`` are more arguments, which it inherits."""
     command = [sys.executable, "-m", f"bench.workers.{module}", *map(str, [*arguments, *fds])]
     with subprocess.Popen(command, pass_fds=fds, stdout=subprocess.PIPE, text=True) as process:
@@ -53,7 +53,7 @@ def asker(lane: socket.socket) -> Callable[[bytes], bytes]:
 
 
 @contextmanager
-def seqpacket_echo(stage: Stage) -> Iterator[Callable[[bytes], bytes]]:
+def seqpacket_echo(stage: Workspace) -> Iterator[Callable[[bytes], bytes]]:
     """A call into another process, and nothing else: one SEQPACKET pair and msgspec."""
     with seqpackets() as [(ours, theirs)], worker(stage, "echo_lanes", fds=[theirs.fileno()]):
         yield asker(ours)

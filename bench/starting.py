@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from bench.kernels import kernel_of
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.process_call import ECHO
 from bench.processes import own_of
 from bench.rows import Contender, Measure, Row, Target, Unit, at_most
@@ -33,7 +33,7 @@ while data := end.recv(65536):
 
 
 @contextmanager
-def _plugins(_stage: Stage) -> Iterator[Start]:
+def _plugins(_stage: Workspace) -> Iterator[Start]:
     with kernel_of("process", echo=ECHO) as kernel:
 
         @contextmanager
@@ -48,7 +48,7 @@ def _plugins(_stage: Stage) -> Iterator[Start]:
 
 
 @contextmanager
-def _forks(stage: Stage) -> Iterator[Start]:
+def _forks(stage: Workspace) -> Iterator[Start]:
     with (
         seqpackets(2) as [(control, controlled), (lane, theirs)],
         worker(stage, "forks", fds=[controlled.fileno(), theirs.fileno()]),
@@ -66,7 +66,7 @@ def _forks(stage: Stage) -> Iterator[Start]:
 
 
 @contextmanager
-def _cold(_stage: Stage) -> Iterator[Start]:
+def _cold(_stage: Workspace) -> Iterator[Start]:
     @contextmanager
     def start() -> Iterator[int]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -85,7 +85,7 @@ def _ask(lane: socket.socket) -> None:
 
 
 @contextmanager
-def _forkserver(stage: Stage) -> Iterator[Measure]:
+def _forkserver(stage: Workspace) -> Iterator[Measure]:
     """In a program of its own: its children would load all of this one."""
     with (
         seqpackets() as [(control, controlled)],
@@ -111,10 +111,10 @@ def _own_memory(starting: Start) -> float:
 
 
 def _contender(
-    name: str, opened: Callable[[Stage], AbstractContextManager[Start]], of: Callable[[Start], float]
+    name: str, opened: Callable[[Workspace], AbstractContextManager[Start]], of: Callable[[Start], float]
 ) -> Contender:
     @contextmanager
-    def opens(stage: Stage) -> Iterator[Measure]:
+    def opens(stage: Workspace) -> Iterator[Measure]:
         with opened(stage) as start:
             yield lambda: of(start)
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from threading import get_native_id
 
 from bench.kernels import kernel_of
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, at_most
 from bench.threads import thread
 from bench.timing import calls
@@ -37,7 +37,7 @@ _CALLS = 300
 
 
 @contextmanager
-def _ours(stage: Stage) -> Iterator[Measure]:
+def _ours(stage: Workspace) -> Iterator[Measure]:
     with kernel_of("thread", echo=ECHO) as kernel:
         stage.place_thread(kernel.call("echo.thread"))
         yield calls(lambda data: kernel.call("echo.echo", data, returns=bytes), stage.count(_CALLS))
@@ -64,7 +64,7 @@ class _Ringing:
 
 @contextmanager
 def _between(
-    there: _Ringing | queue.SimpleQueue[bytes], back: _Ringing | queue.SimpleQueue[bytes], stage: Stage
+    there: _Ringing | queue.SimpleQueue[bytes], back: _Ringing | queue.SimpleQueue[bytes], stage: Workspace
 ) -> Iterator[Measure]:
     def serve() -> None:
         while data := there.get():
@@ -79,7 +79,7 @@ def _between(
 
 
 @contextmanager
-def _eventfd(stage: Stage) -> Iterator[Measure]:
+def _eventfd(stage: Workspace) -> Iterator[Measure]:
     there, back = _Ringing(), _Ringing()
     with _between(there, back, stage) as measure:
         yield measure
@@ -88,20 +88,20 @@ def _eventfd(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def _simple_queue(stage: Stage) -> Iterator[Measure]:
+def _simple_queue(stage: Workspace) -> Iterator[Measure]:
     with _between(queue.SimpleQueue(), queue.SimpleQueue(), stage) as measure:
         yield measure
 
 
 @contextmanager
-def _executor(stage: Stage) -> Iterator[Measure]:
+def _executor(stage: Workspace) -> Iterator[Measure]:
     with ThreadPoolExecutor(1) as pool:
         stage.place_thread(pool.submit(get_native_id).result())
         yield calls(lambda data: pool.submit(bytes, data).result(), stage.count(_CALLS))
 
 
 @contextmanager
-def _asyncio(stage: Stage) -> Iterator[Measure]:
+def _asyncio(stage: Workspace) -> Iterator[Measure]:
     loop = asyncio.new_event_loop()
 
     async def answer(data: bytes) -> bytes:

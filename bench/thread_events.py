@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from bench.kernels import kernel_of
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row, at_most, faster
 from bench.threads import thread
 from bench.timing import events
@@ -39,7 +39,7 @@ _END = 0
 
 
 @contextmanager
-def _ours(stage: Stage) -> Iterator[Measure]:
+def _ours(stage: Workspace) -> Iterator[Measure]:
     with kernel_of("thread", sum=SUM) as kernel:
         yield events(
             lambda number: kernel.emit("bench.tick", number=number),
@@ -72,7 +72,7 @@ class _Queue(Protocol):
 
 @contextmanager
 def _through(
-    between: _Queue, write: Callable[[int], object], read: Callable[[Any], int], stage: Stage
+    between: _Queue, write: Callable[[int], object], read: Callable[[Any], int], stage: Workspace
 ) -> Iterator[Measure]:
     """``write`` makes of a number what goes through the queue, ``read`` the number of that."""
     found = Sum()
@@ -93,7 +93,7 @@ def _through(
 
 
 @contextmanager
-def _typed(stage: Stage) -> Iterator[Measure]:
+def _typed(stage: Workspace) -> Iterator[Measure]:
     def write(number: int) -> bytes:
         return encode(Tick(number))
 
@@ -109,13 +109,13 @@ def _same(number: int) -> int:
 
 
 @contextmanager
-def _bare(stage: Stage) -> Iterator[Measure]:
+def _bare(stage: Workspace) -> Iterator[Measure]:
     with _through(queue.Queue(), _same, _same, stage) as measure:
         yield measure
 
 
 @contextmanager
-def _asyncio(stage: Stage) -> Iterator[Measure]:
+def _asyncio(stage: Workspace) -> Iterator[Measure]:
     """A loop in a thread, into which the handler's calls are handed."""
     found, loop, runs = Sum(), asyncio.new_event_loop(), threading.Event()
 

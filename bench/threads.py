@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bench.placement import Stage
+from bench.placement import Workspace
 
 
 @contextmanager
-def thread(serve: Callable[[], object], end: Callable[[], object], stage: Stage | None = None) -> Iterator[None]:
+def thread(serve: Callable[[], object], end: Callable[[], object], stage: Workspace | None = None) -> Iterator[None]:
     """``end`` has ``serve`` return. With a stage it runs where the workers are."""
 
     def placed() -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from bench.kernels import kernel_of
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.processes import parent_of, pss_of
 from bench.rows import Contender, Measure, Row, at_most
 from bench.sandbox import SOURCE, Work, at, call, emit, loop, start
@@ -19,7 +19,7 @@ MANY = 50
 
 
 @contextmanager
-def _memory(level: Level, plugins: int, stage: Stage) -> Iterator[Measure]:
+def _memory(level: Level, plugins: int, stage: Workspace) -> Iterator[Measure]:
     count = stage.count(plugins)
     yield partial(memory, level, count)
 
@@ -34,7 +34,7 @@ def memory(level: Level, count: int) -> float:
 
 
 @contextmanager
-def _built(contender: Contender, stage: Stage) -> Iterator[Measure]:
+def _built(contender: Contender, stage: Workspace) -> Iterator[Measure]:
     Image().ready()
     with contender.open(stage) as measure:
         yield measure

@@ -73,7 +73,7 @@ def seeds() -> list[bytes]:
         messages.Hello(1, "worker"), messages.Call(1, "a.b", raw, raw, 1.0, 0, ["a"]), messages.Reply(1, raw, failure),
         messages.Loaded([messages.Handler(1, "a.**", "x")], [messages.Method("m")]), messages.Emit("a.b", raw),
         messages.Rejected(1, failure), messages.Data(1, "set", "a.b", raw, 3), messages.Done([1, 2, 3]),
-        messages.Log(20, "x", 1.0, "say", {"a": 1}), messages.Stopped(raw, [1, 2]), messages.Leaving("x", 1),
+        messages.Log(20, "x", 1.0, "say", {"a": 1}), messages.Stopped(raw, [1, 2]), messages.SelfExit("x", 1),
         messages.Ask(1, "a", raw, 1.0),
     ]  # fmt: skip
     frames = [b"\x00\x80" + pack([message]) for message in some]

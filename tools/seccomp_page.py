@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from microkernel.worker.confine.seccomp import ANSWERS, REFUSALS, RULES, Rule, Test
+from microkernel.worker.confine.seccomp import ANSWERS, REFUSALS, RULES, ArgumentTest, Rule
 from microkernel.worker.confine.syscall_table import ANSWERED, FREE, GROUPS, MACHINES, WITH_RULES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -248,7 +248,7 @@ def _named(call: str) -> str:
 
 def _conditions(rule: Rule) -> str:
     """What differs in one test only is one line."""
-    values: dict[tuple[tuple[Test, ...], Test], list[int]] = {}
+    values: dict[tuple[tuple[ArgumentTest, ...], ArgumentTest], list[int]] = {}
     for way in rule:
         *first, last = way
         values.setdefault((tuple(first), last._replace(value=0)), []).append(last.value)
@@ -259,7 +259,7 @@ def _conditions(rule: Rule) -> str:
     return "<br>".join(f"`{line}`" for line in lines)
 
 
-def _condition(test: Test, values: Sequence[int]) -> str:
+def _condition(test: ArgumentTest, values: Sequence[int]) -> str:
     argument = f"a{test.argument}" if test.mask == 0xFFFFFFFF else f"a{test.argument} & {test.mask:#x}"
     if test.own:
         return f"{argument} = own"

@@ -39,7 +39,7 @@ def count_file(path: str) -> Counter[str]:
     lines = source.split(b"\n")
     counts["lines"] = len(lines) - 1
     counts["todos"] = sum(bool(re.search(rb"\bTODO\b", line.partition(b"#")[2])) for line in lines if b"TODO" in line)
-    visitor = Visitor()
+    visitor = RemoteClient()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -49,7 +49,7 @@ def count_file(path: str) -> Counter[str]:
     return counts + visitor.counts
 
 
-class Visitor(ast.NodeVisitor):
+class RemoteClient(ast.NodeVisitor):
     """Goes into statements, not into expressions."""
 
     def __init__(self) -> None:

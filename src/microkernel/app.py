@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from microkernel.embedder.calls import Later, Waiter, call_message, give_up, route, value_of
+from microkernel.embedder.calls import FutureWaiter, Waiter, call_message, give_up, route, value_of
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.handlers import Embedder
 from microkernel.errors import (
@@ -291,7 +291,7 @@ class Kernel:
         core, loop = self.core, asyncio.get_running_loop()
         answered: asyncio.Future[messages.Reply] = loop.create_future()
         message = call_message(target, timeout, args, kwargs, self._embedder.shared)
-        pending = route(core, message, Later(loop, answered))
+        pending = route(core, message, FutureWaiter(loop, answered))
         try:
             async with asyncio.timeout(timeout):
                 reply = await answered

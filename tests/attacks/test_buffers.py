@@ -11,7 +11,7 @@ import pytest
 
 from microkernel import Buffer, Kernel
 from microkernel.errors import CallFailed, KernelError, PermissionDenied, PluginDied
-from microkernel.kernel.messaging.buffers import Holdings
+from microkernel.kernel.messaging.buffers import BufferAccount
 
 from .support import Plugins, eventually, state_is
 
@@ -99,7 +99,7 @@ class Plugin(IPlugin):
 """
 
 
-def holdings(kernel: Kernel, name: str) -> Holdings:
+def holdings(kernel: Kernel, name: str) -> BufferAccount:
     instance = kernel.core.registry.get(name).instance
     assert instance is not None
     return instance.holdings
@@ -427,7 +427,7 @@ def test_a_kill_at_any_moment_leaves_no_block_behind(plugins: Plugins) -> None:
             assert kernel.call("sender.call", 10, 100_000, timeout=60) == 10
 
 
-def _swept(kernel: Kernel, ended: Holdings) -> bool:
+def _swept(kernel: Kernel, ended: BufferAccount) -> bool:
     kernel.core.reactor.run(kernel.core.buffers.sweep)
     return not ended.blocks
 

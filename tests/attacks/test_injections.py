@@ -22,9 +22,9 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import PluginKilled
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.quota import Pending
-from microkernel.kernel.runtime.wakeup import Bell
-from microkernel.sdk.request_context import Work
+from microkernel.kernel.messaging.quota import PendingTable
+from microkernel.kernel.runtime.wakeup import Wakeup
+from microkernel.sdk.request_context import RequestContext
 from microkernel.sdk.runtime.executor import Job
 from microkernel.sdk.runtime.runtime import Runtime
 from tests.attacks.support import ARENA, Arena, Injected, Plugins, eventually
@@ -157,7 +157,7 @@ def test_exceptions_that_plugin_code_catches(plugins: Plugins, arena: Arena, whe
         is_quiet(kernel)
 
 
-@pytest.mark.parametrize("where", [Pending.add, Mailbox.put], ids=["add", "put"])
+@pytest.mark.parametrize("where", [PendingTable.add, Mailbox.put], ids=["add", "put"])
 def test_an_exception_while_a_call_begins_leaves_nothing_of_it(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch, where: Callable[..., Any]
 ) -> None:
@@ -183,7 +183,7 @@ def test_an_exception_while_a_call_begins_leaves_nothing_of_it(
         return where(*args, **options)
 
     with plugins.kernel("thread") as kernel:
-        monkeypatch.setattr(Pending if where is Pending.add else Mailbox, where.__name__, raises)
+        monkeypatch.setattr(PendingTable if where is PendingTable.add else Mailbox, where.__name__, raises)
         assert kernel.call("caller.go", timeout=20) == "caught"
         assert left == []
         is_quiet(kernel)
@@ -192,7 +192,7 @@ def test_an_exception_while_a_call_begins_leaves_nothing_of_it(
 
 def test_a_kill_that_comes_while_a_bell_is_let_go_leaves_no_descriptor() -> None:
     """The last to hold it may be a plugin's thread, and what Python code runs there can be killed."""
-    bell = Bell()
+    bell = Wakeup()
     held, number = [bell.ring], int(bell.fileno())
     bell.close()
     kill = (raise_in, ctypes.c_ulong(threading.get_ident()), ctypes.py_object(Injected))
@@ -220,7 +220,7 @@ def test_a_task_that_is_let_go_after_the_end_of_its_instance_says_nothing() -> N
 
     runtime = Runtime(channel=None)  # type: ignore[arg-type]
     runtime._instance = SimpleNamespace(dispatcher=SimpleNamespace(post=closed))  # type: ignore[assignment]
-    task = Job(Work(1, 0.0, [], 0), waits, (), {}, closed, True).run_async(runtime._die)
+    task = Job(RequestContext(1, 0.0, [], 0), waits, (), {}, closed, True).run_async(runtime._die)
     task.send(None)
     task.close()
 

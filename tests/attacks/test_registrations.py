@@ -10,7 +10,7 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import PayloadTooLarge
 from microkernel.kernel.manifest import Limits, Manifest
-from microkernel.kernel.messaging.quota import Budget
+from microkernel.kernel.messaging.quota import Quota
 from microkernel.kernel.registry.record import did_you_mean
 from microkernel.kernel.routing.registration import charge, kind_of
 from microkernel.wire.messages import Handler, Method
@@ -24,7 +24,7 @@ class Plugin:
 
     def __init__(self, **limits: int) -> None:
         self.manifest = Manifest("p", limits=Limits(**limits))
-        self.registered = Budget(kind_of)
+        self.registered = Quota(kind_of)
 
     def register(self, *registrations: Handler | Method) -> None:
         for each in registrations:

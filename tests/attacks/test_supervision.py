@@ -12,7 +12,7 @@ import pytest
 
 from microkernel import Kernel, KernelConfig
 from microkernel.errors import KernelError, PluginDied, ReloadFailed
-from microkernel.kernel.lifecycle.launcher import Births
+from microkernel.kernel.lifecycle.launcher import Launcher
 from microkernel.kernel.manifest import Group
 from tests.attacks.support import Plugins, eventually, state_is
 
@@ -418,7 +418,7 @@ def test_whatever_goes_wrong_at_a_start_is_that_plugins_own(
     plugins.healthy("frail", supervision={"backoff": 0.01})
     plugins.healthy()
     with plugins.kernel("process") as kernel:
-        monkeypatch.setattr(Births, "load", lambda *_: 1 / 0)
+        monkeypatch.setattr(Launcher, "load", lambda *_: 1 / 0)
         pid = kernel.info("frail").pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 import pytest
 
 from bench import measuring
-from bench.placement import Stage
+from bench.placement import Workspace
 from bench.rows import Contender, Measure, Row
 
 
 def contender(name: str, log: list[str], needs: tuple[str, ...] = ()) -> Contender:
     @contextmanager
-    def opened(stage: Stage) -> Iterator[Measure]:
+    def opened(stage: Workspace) -> Iterator[Measure]:
         def measure() -> float:
             log.append(name)
             return 1.0
@@ -28,7 +28,7 @@ def contender(name: str, log: list[str], needs: tuple[str, ...] = ()) -> Contend
 
 
 @contextmanager
-def broken(stage: Stage) -> Iterator[Measure]:
+def broken(stage: Workspace) -> Iterator[Measure]:
     raise OSError("no such thing")
     yield
 
@@ -58,13 +58,13 @@ def test_a_peer_that_is_not_there_is_skipped_by_name() -> None:
 
 
 @contextmanager
-def breaks_in_its_third(stage: Stage) -> Iterator[Measure]:
+def breaks_in_its_third(stage: Workspace) -> Iterator[Measure]:
     times = iter([1.0, 1.0])
     yield lambda: next(times)
 
 
 @contextmanager
-def hangs(stage: Stage) -> Iterator[Measure]:
+def hangs(stage: Workspace) -> Iterator[Measure]:
     def measure() -> float:
         threading.Event().wait()
         return 1.0
@@ -73,7 +73,7 @@ def hangs(stage: Stage) -> Iterator[Measure]:
 
 
 @contextmanager
-def breaks_at_its_end(stage: Stage) -> Iterator[Measure]:
+def breaks_at_its_end(stage: Workspace) -> Iterator[Measure]:
     yield lambda: 1.0
     raise OSError("it does not end")
 

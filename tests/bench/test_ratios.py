@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.keeping import keep, merged
-from bench.placement import Stage, split
+from bench.placement import Workspace, split
 from bench.ratios import Result, judge, quartiles, ratios
 from bench.report import as_json, told, told_target
 from bench.rows import Contender, Measure, Row, Target, at_most, faster, within
@@ -19,7 +19,7 @@ SAMPLES = {"ours": [2.0, 4.0, 9.0], "floor": [1.0, 2.0, 3.0], "slow": [20.0, 44.
 
 
 @contextmanager
-def nothing(stage: Stage) -> Iterator[Measure]:
+def nothing(stage: Workspace) -> Iterator[Measure]:
     yield lambda: 1.0
 
 

@@ -16,7 +16,7 @@ from microkernel import Kernel
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import KernelConfig
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.routing.ingress import Switch
+from microkernel.kernel.routing.ingress import Ingress
 from tests.chaos.evidence import Evidence
 from tests.chaos.plugins import Role, cast
 
@@ -65,7 +65,7 @@ class Arena:
         kernel.on("kernel.message", self._told, inline=True)
         self._hear_decisions(kernel.core.switch)
 
-    def _hear_decisions(self, switch: Switch) -> None:
+    def _hear_decisions(self, switch: Ingress) -> None:
         """When the kernel decides to end an instance, what that says from then on does not count."""
         decide = switch.cut_off
 

@@ -17,12 +17,12 @@ from microkernel.messages import Catalog
 from microkernel.plugins.console import view
 from microkernel.plugins.console.commands import COMMANDS, Commands, split
 from microkernel.plugins.console.feed import Feed
-from microkernel.plugins.console.kernel_commands import Result, Verbs, parse_arguments
+from microkernel.plugins.console.kernel_commands import KernelCommands, Result, parse_arguments
 from microkernel.plugins.console.prompt import Words
-from microkernel.plugins.console.translator import Tongue, plain
+from microkernel.plugins.console.translator import Translator, plain
 
-TONGUE = Tongue("en", Catalog.load("en").words(), Catalog.load("en").text)
-CHINESE = Tongue("zh", Catalog.load("zh").words(), Catalog.load("zh").text)
+TONGUE = Translator("en", Catalog.load("en").words(), Catalog.load("en").text)
+CHINESE = Translator("zh", Catalog.load("zh").words(), Catalog.load("zh").text)
 
 
 def test_columns_are_cells_wide() -> None:
@@ -210,7 +210,7 @@ class Recorder:
 
 def console(recorder: Recorder) -> Commands:
     own = {name: lambda *_: Result(None) for name in ("help", "quit", "watch")}
-    return Commands(Verbs(recorder, TONGUE, Feed(TONGUE, "")), TONGUE, own)
+    return Commands(KernelCommands(recorder, TONGUE, Feed(TONGUE, "")), TONGUE, own)
 
 
 def test_a_line_of_the_console() -> None:
@@ -301,7 +301,7 @@ def test_a_feed_knows_what_it_told() -> None:
 
 
 @pytest.mark.parametrize("tongue", [TONGUE, CHINESE])
-def test_help_breaks_no_word_at_eighty_columns(tongue: Tongue) -> None:
+def test_help_breaks_no_word_at_eighty_columns(tongue: Translator) -> None:
     usages = [(verb, f"{verb} {command.usage}".strip()) for verb, command in COMMANDS.items()]
     text = view.render(view.commands(usages, tongue), 80)
     assert all(cell_len(line) <= 80 for line in text.splitlines())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.control.remote_client import VisitorChannel
+from microkernel.control.remote_client import RemoteClientChannel
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelClosed, KernelError
 from microkernel.sdk.runtime.runtime import Runtime
@@ -30,9 +30,9 @@ class Plugin(IPlugin):
 """
 
 
-def visitor(path: Path, source: bytes = PLUGIN) -> tuple[VisitorChannel, threading.Thread]:
+def visitor(path: Path, source: bytes = PLUGIN) -> tuple[RemoteClientChannel, threading.Thread]:
     load = messages.Load("console", "1", 1, "thread", "/nowhere", "console.py", {"console.py": source})
-    channel = VisitorChannel(path, load)
+    channel = RemoteClientChannel(path, load)
     thread = threading.Thread(target=lambda: Runtime(channel).run())
     thread.start()
     return channel, thread

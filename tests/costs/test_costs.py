@@ -159,7 +159,7 @@ def test_a_request_that_is_made_up(host: str, port: int) -> None:
 
 def _consider(data: bytes) -> None:
     idle = SimpleNamespace(watch=lambda *_: None, unwatch=lambda *_: None)
-    broker = network_broker.Broker("p", corpus.GRANTS, idle, lambda error: None)  # type: ignore[arg-type]
+    broker = network_broker.NetworkBroker("p", corpus.GRANTS, idle, lambda error: None)  # type: ignore[arg-type]
     try:
         broker.work = lambda number, act: None  # type: ignore[method-assign]
         broker.consider(data)

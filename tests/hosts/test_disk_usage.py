@@ -13,7 +13,7 @@ import pytest
 
 from microkernel.hosts.confined.disk_usage import Measuring, TooMany, free_space, growth, measure_disk
 from microkernel.hosts.confined.protections import protections_of, threads_over
-from microkernel.wire.messages import Confined
+from microkernel.wire.messages import ConfinementReport
 
 MiB = 1 << 20
 
@@ -170,4 +170,4 @@ def renamed() -> Iterator[None]:
 @pytest.mark.usefixtures("renamed")
 def test_a_process_whose_name_is_not_utf8_is_measured_like_any_other() -> None:
     assert threads_over(os.getpid(), 0).startswith("over its limit")
-    assert protections_of(os.getpid(), Confined())["network"] == "unavailable"
+    assert protections_of(os.getpid(), ConfinementReport())["network"] == "unavailable"

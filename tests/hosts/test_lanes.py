@@ -13,18 +13,18 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import CallTimeout, KernelError
-from microkernel.hosts.worker.reply_sockets import LANES, Lane
+from microkernel.hosts.worker.reply_sockets import LANES, ReplySocket
 from microkernel.wire import messages
-from microkernel.wire.nonblocking_io import Patience
+from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.session import pack
 from tests.hosts.test_socket_channel import Here
 from tests.wire.test_keeping import pair
 
 
-def lane(end: socket.socket, *, taken: bool = False) -> Lane:
+def lane(end: socket.socket, *, taken: bool = False) -> ReplySocket:
     others: list[Any] = [None] * (LANES - 1)
-    patience = Patience(0.001, gives_way=True)
-    made = Lane(0, None, end, deque(others), Here(), print, print, int, patience)  # type: ignore[arg-type]
+    patience = AdaptiveSpin(0.001, gives_way=True)
+    made = ReplySocket(0, None, end, deque(others), Here(), print, print, int, patience)  # type: ignore[arg-type]
     made.taken = taken
     return made
 
@@ -34,13 +34,13 @@ def test_a_lane_is_closed_by_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -
     waited_on = lane(ours, taken=True)
     seen: list[int] = []
 
-    def look(_patience: Patience, descriptor: int) -> bytes:
+    def look(_patience: AdaptiveSpin, descriptor: int) -> bytes:
         waited_on.close()
         os.fstat(descriptor)
         seen.append(descriptor)
         return b""
 
-    monkeypatch.setattr(Patience, "look", look)
+    monkeypatch.setattr(AdaptiveSpin, "look", look)
     waited_on.answer(messages.Reply(1))
     with theirs:
         reply = waited_on.wait(1, deadline=2.0**40)

@@ -19,7 +19,7 @@ from microkernel.hosts.procfs.reads import read_file, read_link
 from microkernel.hosts.worker import runner
 from microkernel.kernel.manifest import KernelConfig
 from microkernel.testing.stage import plugin
-from microkernel.wire.messages import Confined
+from microkernel.wire.messages import ConfinementReport
 
 
 @pytest.mark.parametrize("may_wait", [False, True])
@@ -73,7 +73,7 @@ def test_measuring_a_process_releases_the_interpreters_lock_for_its_memory_alone
     assert statistics_of(os.getpid(), ())["memory"] > 0
     assert releases == ["releasing open", "releasing read"]
     releases.clear()
-    assert protections_of(os.getpid(), Confined())["net namespace"] == "unavailable"
+    assert protections_of(os.getpid(), ConfinementReport())["net namespace"] == "unavailable"
     assert releases == []
 
 

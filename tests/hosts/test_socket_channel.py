@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from microkernel.hosts.worker import channel
-from microkernel.hosts.worker.channel import SocketChannel
+from microkernel.hosts.worker.channel import KernelChannel
 from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message
@@ -63,7 +63,7 @@ def test_of_two_who_put_at_once_one_has_it_pumped() -> None:
     down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     feed, reactor = Crowd(), Later()
-    channel = SocketChannel(down, up, feed, reactor, print, print, print)  # type: ignore[arg-type]
+    channel = KernelChannel(down, up, feed, reactor, print, print, print)  # type: ignore[arg-type]
     channel.pump()
     worker_down.recv(1 << 16)  # the hello
     for round in range(3):
@@ -84,7 +84,7 @@ def test_what_a_worker_said_before_its_end_is_read_also_when_it_left_ours_unread
     down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     heard: list[messages.Message] = []
-    channel = SocketChannel(down, up, Nothing(), Here(), heard.append, print, print)  # type: ignore[arg-type]
+    channel = KernelChannel(down, up, Nothing(), Here(), heard.append, print, print)  # type: ignore[arg-type]
     channel.open()
     channel.send_up(messages.Credit(1))
     worker_up.send(Session("worker").hello())
@@ -100,7 +100,7 @@ def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.Monkey
     """It sends by the descriptor's number, which may be another's when it is closed meanwhile."""
     down, worker_down = pair()
     up, worker_up = pair()
-    channel = SocketChannel(down, up, Nothing(), Here(), print, print, print)  # type: ignore[arg-type]
+    channel = KernelChannel(down, up, Nothing(), Here(), print, print, print)  # type: ignore[arg-type]
     closing = threading.Thread(target=channel.close)
     sent: list[bool] = []
 
@@ -133,7 +133,7 @@ class Pausing(Here):
         self.waiting.append(work)
 
 
-class Confined:
+class ConfinementReport:
     """A channel of a worker that is not trusted, which has taken its share of time."""
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class Confined:
         self.handled: list[messages.Message] = []
         down, self._far_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         up, self.worker = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.channel = SocketChannel(
+        self.channel = KernelChannel(
             down,
             up,
             Nothing(),
@@ -156,7 +156,7 @@ class Confined:
         self.channel.read()
         account.spend(1.0)
 
-    def __enter__(self) -> Confined:
+    def __enter__(self) -> ConfinementReport:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -167,7 +167,7 @@ class Confined:
 
 def test_what_a_flooding_worker_says_before_an_answer_is_not_decoded_before_its_turn() -> None:
     """Each of its answers has the kernel read what it said before; that must not become many messages in memory."""
-    with Confined() as given:
+    with ConfinementReport() as given:
         given.worker.send(pack([messages.Ping(1)]))
         given.channel.read()  # now it rests
         frame = pack([messages.Ping(2)] * 4000)
@@ -180,7 +180,7 @@ def test_what_a_flooding_worker_says_before_an_answer_is_not_decoded_before_its_
 
 
 def test_a_worker_that_is_not_trusted_does_not_leave_many_bytes_unread() -> None:
-    with Confined() as given:
+    with ConfinementReport() as given:
         answer, count = messages.Reply(1, Raw(encode_message(bytes(1 << 20)))), 0
         while not given.broken:
             given.channel.send_up(answer)
@@ -189,6 +189,6 @@ def test_a_worker_that_is_not_trusted_does_not_leave_many_bytes_unread() -> None
 
 
 def test_one_answer_may_be_as_large_as_answers_are() -> None:
-    with Confined() as given:
+    with ConfinementReport() as given:
         given.channel.send_up(messages.Reply(1, Raw(encode_message(bytes(40 << 20)))))
         assert not given.broken

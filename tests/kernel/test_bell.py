@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
-from microkernel.kernel.runtime.wakeup import Bell
+from microkernel.kernel.runtime.wakeup import Wakeup
 
 
-def counted(bell: Bell) -> list[str]:
+def counted(bell: Wakeup) -> list[str]:
     rung: list[str] = []
     ring = bell.ring
 
@@ -21,7 +21,7 @@ def counted(bell: Bell) -> list[str]:
 
 
 def test_who_is_not_expected_does_not_ring_and_who_is_rings_once() -> None:
-    bell = Bell()
+    bell = Wakeup()
     rung = counted(bell)
     bell.call()
     assert rung == []
@@ -36,7 +36,7 @@ def test_who_is_not_expected_does_not_ring_and_who_is_rings_once() -> None:
 
 
 def test_a_loop_is_rung_for_each_time() -> None:
-    bell = Bell()
+    bell = Wakeup()
     rung = counted(bell)
     bell.always = True
     for _ in range(3):
@@ -46,7 +46,7 @@ def test_a_loop_is_rung_for_each_time() -> None:
 
 def test_of_many_who_call_at_once_one_rings_and_nothing_is_overheard() -> None:
     """A thousand rounds: each time somebody expects, two bring something; whoever waits always sees both."""
-    bell, brought, seen = Bell(), [0, 0], 0
+    bell, brought, seen = Wakeup(), [0, 0], 0
     barrier = threading.Barrier(3)
 
     def bring(which: int) -> None:

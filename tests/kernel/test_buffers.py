@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from microkernel.errors import PayloadTooLarge, PermissionDenied
-from microkernel.kernel.messaging.buffers import MOST_BLOCKS, Buffers, Holdings
-from microkernel.wire.messages import Gone, Message, Share
+from microkernel.kernel.messaging.buffers import MOST_BLOCKS, BufferAccount, BufferPool
+from microkernel.wire.messages import Attachment, BlocksFreed, Message
 from microkernel.wire.slots import block_size
 
 MEBIBYTE = 1024 * 1024
@@ -39,13 +39,13 @@ class House:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.buffers = Buffers(self.clock.later)
+        self.buffers = BufferPool(self.clock.later)
         self.told: dict[str, list[Message]] = {}
 
-    def instance(self, name: str, limit: float = 64 * MEBIBYTE, *, in_memory: bool = True) -> Holdings:
-        return Holdings(name, limit, self.told.setdefault(name, []).append, in_memory=in_memory)
+    def instance(self, name: str, limit: float = 64 * MEBIBYTE, *, in_memory: bool = True) -> BufferAccount:
+        return BufferAccount(name, limit, self.told.setdefault(name, []).append, in_memory=in_memory)
 
-    def lend(self, holdings: Holdings, size: int = MEBIBYTE) -> Share:
+    def lend(self, holdings: BufferAccount, size: int = MEBIBYTE) -> Attachment:
         return self.buffers.lend(holdings, size)[0]
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ def test_a_block_is_free_when_nobody_holds_it(house: House) -> None:
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
     (block,) = sender.blocks
-    parts = sender.take([Share(1000, own.hold)])
+    parts = sender.take([Attachment(1000, own.hold)])
     (theirs,) = receiver.give(parts)
     assert (theirs.size, theirs.block) == (1000, own.block)
     assert theirs.hold != own.hold
@@ -84,7 +84,7 @@ def test_a_block_is_free_when_nobody_holds_it(house: House) -> None:
 def test_what_waits_holds_it_alone(house: House) -> None:
     sender = house.instance("sender")
     own = house.lend(sender)
-    letter = sender.take([Share(5, own.hold)])
+    letter = sender.take([Attachment(5, own.hold)])
     sender.release([own.hold])
     assert house.lend(sender).block != own.block
     assert letter[0].lease is not None
@@ -94,7 +94,7 @@ def test_what_waits_holds_it_alone(house: House) -> None:
 def test_an_instance_that_ends_holds_nothing(house: House) -> None:
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
-    parts = sender.take([Share(5, own.hold)])
+    parts = sender.take([Attachment(5, own.hold)])
     receiver.give(parts)
     sender.close()
     del parts
@@ -112,7 +112,7 @@ def test_what_is_sent_after_the_end_is_not_kept(house: House) -> None:
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
     receiver.close()
-    receiver.give(sender.take([Share(5, own.hold)]))
+    receiver.give(sender.take([Attachment(5, own.hold)]))
     sender.release([own.hold])
     assert sender.blocks[0].is_free
 
@@ -120,7 +120,7 @@ def test_what_is_sent_after_the_end_is_not_kept(house: House) -> None:
 def test_who_passes_it_on_needs_no_block_of_its_own(house: House) -> None:
     first, second, third = map(house.instance, ("first", "second", "third"))
     own = house.lend(first)
-    (at_second,) = second.give(first.take([Share(9, own.hold)]))
+    (at_second,) = second.give(first.take([Attachment(9, own.hold)]))
     (at_third,) = third.give(second.take([at_second]))
     first.close()
     second.close()
@@ -136,14 +136,23 @@ def test_what_it_does_not_have_it_cannot_send(house: House, level: str) -> None:
     own = house.lend(sender)
     given_back = house.lend(sender, 300_000)
     sender.release([given_back.hold])
-    for wrong in (Share(1, 10**9), Share(1, -1), Share(1, own.hold, own.block), Share(1, 2**63 - 1)):
+    for wrong in (
+        Attachment(1, 10**9),
+        Attachment(1, -1),
+        Attachment(1, own.hold, own.block),
+        Attachment(1, 2**63 - 1),
+    ):
         with pytest.raises(PermissionDenied, match="MK0417"):
             other.take([wrong])
-    for wrong in (Share(block_size(MEBIBYTE) + 1, own.hold), Share(-1, own.hold), Share(1, given_back.hold)):
+    for wrong in (
+        Attachment(block_size(MEBIBYTE) + 1, own.hold),
+        Attachment(-1, own.hold),
+        Attachment(1, given_back.hold),
+    ):
         with pytest.raises(PermissionDenied, match="MK0417"):
             sender.take([wrong])
     with pytest.raises(PermissionDenied):
-        sender.take([Share(1, own.hold)] * 257)
+        sender.take([Attachment(1, own.hold)] * 257)
     with pytest.raises(PermissionDenied):
         other.block(own.block)
     with pytest.raises(PermissionDenied):
@@ -166,7 +175,7 @@ def test_giving_back_twice_is_nothing(house: House) -> None:
 def test_only_its_owner_may_write_to_a_block(house: House) -> None:
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
-    receiver.give(sender.take([Share(5, own.hold)]))
+    receiver.give(sender.take([Attachment(5, own.hold)]))
     assert sender.descriptor(own.block)[1] is True
     assert receiver.descriptor(own.block)[1] is False
 
@@ -185,15 +194,15 @@ def test_who_is_lent_no_memory_has_bytes(house: House) -> None:
     sender, confined = house.instance("sender"), house.instance("confined", in_memory=False)
     own = house.lend(sender)
     sender.block(own.block).memory[:5] = b"hello"
-    (copy,) = confined.give(sender.take([Share(5, own.hold)]))
+    (copy,) = confined.give(sender.take([Attachment(5, own.hold)]))
     assert (copy.hold, copy.block, copy.data) == (0, 0, b"hello")
-    (back,) = sender.give(confined.take([Share(999, data=b"world")]))
+    (back,) = sender.give(confined.take([Attachment(999, data=b"world")]))
     assert (back.size, back.hold, back.data) == (5, 0, b"world")
     with pytest.raises(PermissionDenied):
         house.lend(confined)
     large = house.lend(sender, 17 * MEBIBYTE)
     with pytest.raises(PayloadTooLarge, match="MK0624"):
-        confined.give(sender.take([Share(17 * MEBIBYTE, large.hold)]))
+        confined.give(sender.take([Attachment(17 * MEBIBYTE, large.hold)]))
 
 
 def test_what_is_in_use_is_bounded(house: House) -> None:
@@ -230,7 +239,7 @@ def test_what_is_not_wanted_for_a_while_is_given_up(house: House) -> None:
     """And who has mapped it is told. The timer ends when there is nothing left to look after."""
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
-    (theirs,) = receiver.give(sender.take([Share(5, own.hold)]))
+    (theirs,) = receiver.give(sender.take([Attachment(5, own.hold)]))
     receiver.descriptor(own.block)
     sender.descriptor(own.block)
     for _ in range(3):
@@ -243,7 +252,7 @@ def test_what_is_not_wanted_for_a_while_is_given_up(house: House) -> None:
     house.clock.tick()
     assert not sender.blocks
     assert not house.clock.waiting
-    assert house.told["sender"] == house.told["receiver"] == [Gone([own.block])]
+    assert house.told["sender"] == house.told["receiver"] == [BlocksFreed([own.block])]
     house.lend(sender)
     assert len(house.clock.waiting) == 1
 
@@ -275,7 +284,7 @@ def test_nothing_is_left_of_very_many(house: House) -> None:
     before = descriptors(), len(Path("/proc/self/maps").read_text().splitlines())
     for _ in range(10_000):
         own = house.lend(sender)
-        (theirs,) = receiver.give(sender.take([Share(5, own.hold)]))
+        (theirs,) = receiver.give(sender.take([Attachment(5, own.hold)]))
         sender.release([own.hold])
         receiver.release([theirs.hold])
     assert len(sender.blocks) == 1

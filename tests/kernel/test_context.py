@@ -10,21 +10,21 @@ import pytest
 
 from microkernel.errors import PayloadTooLarge, RevisionConflict
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.topic_index import Subscription, Subscriptions
+from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.routing import data_store
-from microkernel.kernel.routing.data_store import Context
+from microkernel.kernel.routing.data_store import DataStore
 from microkernel.kernel.routing.sorted_keys import SortedKeys
 from microkernel.wire.codec import Raw
 
 
 @pytest.fixture
-def board(monkeypatch: pytest.MonkeyPatch) -> Context:
+def board(monkeypatch: pytest.MonkeyPatch) -> DataStore:
     monkeypatch.setattr(data_store, "_REMEMBERED", 10)
     nothing: Callable[..., Any] = lambda *_: None  # noqa: E731
-    return Context(Subscriptions(), nothing, lambda _: Limits())
+    return DataStore(TopicIndex(), nothing, lambda _: Limits())
 
 
-def test_what_is_not_remembered_does_not_return_either(board: Context) -> None:
+def test_what_is_not_remembered_does_not_return_either(board: DataStore) -> None:
     data = Raw(b"\xc0")
     for _ in range(7):
         board.set("p", "a.key", data)
@@ -38,7 +38,7 @@ def test_what_is_not_remembered_does_not_return_either(board: Context) -> None:
     assert board.set("p", "a.key", data, expect=0) > 7
 
 
-def test_keys_that_come_and_go_by_the_thousand_are_not_kept(board: Context) -> None:
+def test_keys_that_come_and_go_by_the_thousand_are_not_kept(board: DataStore) -> None:
     for number in range(1000):
         board.set("p", f"key.{number}", Raw(b"\xc0"))
     assert len(board.forget("p")) == 1000
@@ -52,14 +52,14 @@ class Board:
     def __init__(self, **limits: int) -> None:
         self.turns: list[Callable[[], object]] = []
         self.notified: list[tuple[str, str]] = []
-        self.watchers = Subscriptions()
-        self.store = Context(self.watchers, self._notify, lambda _: Limits(**limits), self.turns.append)
+        self.watchers = TopicIndex()
+        self.store = DataStore(self.watchers, self._notify, lambda _: Limits(**limits), self.turns.append)
 
-    def _notify(self, watchers: Sequence[Subscription], key: str, _: Raw) -> None:
+    def _notify(self, watchers: Sequence[TopicSubscription], key: str, _: Raw) -> None:
         self.notified += [(watcher.owner, key) for watcher in watchers]
 
-    def watch(self, owner: str, pattern: str, number: int = 1) -> Subscription:
-        watcher = Subscription(owner, pattern, "f", None, number=number, board=True)  # type: ignore[arg-type]
+    def watch(self, owner: str, pattern: str, number: int = 1) -> TopicSubscription:
+        watcher = TopicSubscription(owner, pattern, "f", None, number=number, board=True)  # type: ignore[arg-type]
         self.watchers.add(watcher)
         self.store.greet(watcher)
         return watcher

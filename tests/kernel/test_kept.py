@@ -6,28 +6,28 @@ from types import SimpleNamespace
 
 import pytest
 
-from microkernel.kernel.messaging.delivery import EventLetter
+from microkernel.kernel.messaging.delivery import EventDelivery
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.quota import Budget, Large, Pending, Shelf
-from microkernel.kernel.routing.ask import Gathering
+from microkernel.kernel.messaging.quota import BoundedHistory, OversizeTable, PendingTable, Quota
+from microkernel.kernel.routing.ask import AskCollector
 from microkernel.sdk.binding.handlers import Handlers
 from microkernel.wire.codec import Raw, decode
 from microkernel.wire.messages import Reply
-from microkernel.wire.slots import PLACE, places_of
+from microkernel.wire.slots import SLOT_BYTES, slots_for
 
 SUBSCRIPTION = SimpleNamespace(number=1)
 
 
-def letter(size: int) -> EventLetter:
-    return EventLetter(SUBSCRIPTION, "a", Raw(bytes(size)), size)  # type: ignore[arg-type]
+def letter(size: int) -> EventDelivery:
+    return EventDelivery(SUBSCRIPTION, "a", Raw(bytes(size)), size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("size", "places"), [(0, 1), (1, 1), (PLACE, 1), (PLACE + 1, 2), (2 * PLACE, 2), (16 << 20, 2048)]
+    ("size", "places"), [(0, 1), (1, 1), (SLOT_BYTES, 1), (SLOT_BYTES + 1, 2), (2 * SLOT_BYTES, 2), (16 << 20, 2048)]
 )
 def test_a_place_for_each_eight_kibibytes(size: int, places: int) -> None:
-    assert places_of(size) == places
-    large = Large()
+    assert slots_for(size) == places
+    large = OversizeTable()
     large.note(7, size)
     assert large.places(1) == places
 
@@ -35,7 +35,7 @@ def test_a_place_for_each_eight_kibibytes(size: int, places: int) -> None:
 def test_a_note_of_what_never_came_goes_when_there_is_nothing_else() -> None:
     """A kill came between the note and the letter."""
     mailbox = Mailbox(10)
-    mailbox._large.note(1, 5 * PLACE)
+    mailbox._large.note(1, 5 * SLOT_BYTES)
     assert mailbox.places == 0
     mailbox.put(letter(1))
     assert mailbox.places == 1
@@ -44,7 +44,7 @@ def test_a_note_of_what_never_came_goes_when_there_is_nothing_else() -> None:
 def test_a_large_letter_takes_its_places_until_it_is_done() -> None:
     mailbox = Mailbox(10)
     mailbox.connect(bool, bool)
-    for size in (1, 3 * PLACE, 8 * PLACE):
+    for size in (1, 3 * SLOT_BYTES, 8 * SLOT_BYTES):
         assert mailbox.accept(letter(size))
     assert (len(mailbox), mailbox.places) == (3, 12)
     assert not mailbox.accept(letter(1))
@@ -57,7 +57,7 @@ def test_a_large_letter_takes_its_places_until_it_is_done() -> None:
 def test_what_is_withdrawn_recovered_or_drained_takes_no_places_and_what_is_put_back_does() -> None:
     mailbox = Mailbox(100)
     mailbox.connect(bool, bool)
-    first, second, third = (letter(4 * PLACE) for _ in range(3))
+    first, second, third = (letter(4 * SLOT_BYTES) for _ in range(3))
     for each in (first, second, third):
         mailbox.put(each)
     assert mailbox.withdraw(second)
@@ -72,9 +72,9 @@ def test_what_is_withdrawn_recovered_or_drained_takes_no_places_and_what_is_put_
 
 
 def test_what_is_pending_takes_places_until_it_is_removed() -> None:
-    pending: Pending[str] = Pending()
+    pending: PendingTable[str] = PendingTable()
     pending.add(1, "small", 10)
-    pending.add(2, "large", 3 * PLACE)
+    pending.add(2, "large", 3 * SLOT_BYTES)
     assert pending.places == 4
     assert pending.remove(2) == "large"
     assert pending.remove(2) is None
@@ -82,7 +82,7 @@ def test_what_is_pending_takes_places_until_it_is_removed() -> None:
 
 
 def test_a_budget_refuses_what_is_over_it_and_never_what_makes_it_less() -> None:
-    budget = Budget()
+    budget = Quota()
     assert budget.take("a", 60, 100)
     assert not budget.take("b", 41, 100)
     assert budget.take("a", 100, 100)
@@ -96,7 +96,7 @@ def test_a_budget_refuses_what_is_over_it_and_never_what_makes_it_less() -> None
 
 
 def test_a_shelf_has_the_newest_by_number_and_by_bytes() -> None:
-    shelf: Shelf[bytes] = Shelf(3, 10, len)
+    shelf: BoundedHistory[bytes] = BoundedHistory(3, 10, len)
     for thing in (b"1", b"22", b"333", b"4444"):
         shelf.append(thing)
     assert [*shelf] == [b"22", b"333", b"4444"]
@@ -111,10 +111,10 @@ def test_a_shelf_has_the_newest_by_number_and_by_bytes() -> None:
 def test_the_answers_to_one_ask_are_gathered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.kernel.routing.ask._MOST_GATHERED", 10)
     replies: list[Reply] = []
-    gathering = Gathering(["a", "b", "c"], replies.append)
+    gathering = AskCollector(["a", "b", "c"], replies.append)
     gathering.begun()
     for index in range(3):
-        gathering.answered(index, Reply(0, Raw(b"\xc6" + (4 * PLACE).to_bytes(4, "big") + bytes(4 * PLACE))))
+        gathering.answered(index, Reply(0, Raw(b"\xc6" + (4 * SLOT_BYTES).to_bytes(4, "big") + bytes(4 * SLOT_BYTES))))
     (gathered,) = replies
     found = decode(gathered.value)
     assert [(owner, bool(value)) for owner, value, _ in found] == [("a", True), ("b", True), ("c", False)]

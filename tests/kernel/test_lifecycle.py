@@ -7,13 +7,13 @@ from typing import get_args
 import pytest
 
 from microkernel.errors import KernelError
-from microkernel.kernel.registry.states import RUNNING, SETTLED, TABLE, WAITING, Happening, State, advance, diagram
+from microkernel.kernel.registry.states import RUNNING, SETTLED, TABLE, WAITING, State, Trigger, advance, diagram
 
-WAYS = [(state, happening) for state in get_args(State) for happening in get_args(Happening)]
+WAYS = [(state, happening) for state in get_args(State) for happening in get_args(Trigger)]
 
 
 @pytest.mark.parametrize(("state", "happening"), WAYS)
-def test_a_way_is_in_the_table_or_an_error(state: State, happening: Happening) -> None:
+def test_a_way_is_in_the_table_or_an_error(state: State, happening: Trigger) -> None:
     if (state, happening) in TABLE:
         assert advance(state, happening) == TABLE[state, happening]
         assert f"{state} --> {TABLE[state, happening]}: {happening}" in diagram()

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from microkernel.kernel.messaging.delivery import CallLetter, EventLetter, Letter
-from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
+from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.messaging.mailbox import BATCH, Mailbox
-from microkernel.kernel.messaging.topic_index import Counts, Subscriptions
+from microkernel.kernel.messaging.topic_index import Counts, TopicIndex
 from microkernel.wire.codec import Raw
 
 NOBODY: Any = SimpleNamespace()
 
 
-def event() -> EventLetter:
-    return EventLetter(NOBODY, "a", Raw(b"\x80"), 1)
+def event() -> EventDelivery:
+    return EventDelivery(NOBODY, "a", Raw(b"\x80"), 1)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_half_of_a_mailbox_is_in_flight_at_most(capacity: int, most: int) -> Non
 def test_a_call_goes_at_once_and_takes_what_waits_before_it_along(mailbox: Mailbox, rung: list[str]) -> None:
     mailbox.put(event(), direct=True)
     mailbox.take(10)
-    before, call = event(), CallLetter(NOBODY)
+    before, call = event(), CallDelivery(NOBODY)
     mailbox.put(before, direct=True)
     mailbox.put(call, direct=True)
     assert rung == ["pump", "bell", "pump"]
@@ -78,15 +78,15 @@ def test_a_call_goes_at_once_and_takes_what_waits_before_it_along(mailbox: Mailb
 
 def test_who_may_be_killed_only_rings(mailbox: Mailbox, rung: list[str]) -> None:
     mailbox.put(event())
-    mailbox.put(CallLetter(NOBODY))
+    mailbox.put(CallDelivery(NOBODY))
     assert rung == ["bell", "bell"]
 
 
 def test_who_is_woken_is_asked_when_the_letter_is_there(mailbox: Mailbox, rung: list[str]) -> None:
     """A reload may change who takes from it while somebody puts: the one who comes is told."""
 
-    class Queue(deque[Letter]):
-        def append(self, letter: Letter) -> None:
+    class Queue(deque[Delivery]):
+        def append(self, letter: Delivery) -> None:
             mailbox.connect(lambda: rung.append("new bell"), lambda: rung.append("new pump"))
             rung.clear()
             super().append(letter)
@@ -101,7 +101,7 @@ def test_who_is_woken_is_asked_when_the_letter_is_there(mailbox: Mailbox, rung: 
 def test_who_finds_its_only_letter_withdrawn_takes_nothing(mailbox: Mailbox) -> None:
     """Room was made with it, by another thread, after it was counted."""
 
-    class Queue(deque[Letter]):
+    class Queue(deque[Delivery]):
         def __getitem__(self, _index: Any) -> Any:
             self.clear()
             raise IndexError
@@ -117,16 +117,16 @@ def test_who_has_nothing_to_drop_takes_the_room_that_came_meanwhile() -> None:
     mailbox.put(event())
     (handled,) = mailbox.take(BATCH)
 
-    class Queue(deque[Letter]):
-        def __iter__(self) -> Iterator[Letter]:
+    class Queue(deque[Delivery]):
+        def __iter__(self) -> Iterator[Delivery]:
             mailbox.done(handled.seq)
             return iter(())
 
     mailbox.waiting = Queue()
     receiver = SimpleNamespace(mailbox=mailbox, counts=Counts())
     to_it: Any = SimpleNamespace(overflow="drop_oldest", owner="p", receiver=receiver)
-    bus = Bus(Subscriptions(), *[SimpleNamespace(wall=float)] * 2, print)  # type: ignore[arg-type]
-    assert bus.offer(EventLetter(to_it, "a", Raw(b"\x80"), 1), "another")
+    bus = EventBus(TopicIndex(), *[SimpleNamespace(wall=float)] * 2, print)  # type: ignore[arg-type]
+    assert bus.offer(EventDelivery(to_it, "a", Raw(b"\x80"), 1), "another")
     assert (len(mailbox), receiver.counts.dropped) == (1, 0)
 
 

@@ -10,7 +10,7 @@ from microkernel import Kernel
 from microkernel.errors import KernelError, PluginHeld
 from microkernel.kernel.admission import name_clashes
 from microkernel.kernel.manifest import KernelConfig, Level, Manifest
-from microkernel.kernel.ports import Found
+from microkernel.kernel.ports import PluginCandidate
 from tests.confined import pretend
 
 NET = ["smtp.example.com:587"]
@@ -164,7 +164,7 @@ def test_pinned_to_bytes_an_approval_compares_a_plugin_that_asks_for_nothing(plu
 
 
 def test_of_rivals_only_a_single_owner_gets_the_name() -> None:
-    found = [Found("p", f"/{path}", Manifest("p")) for path in "abc"]
+    found = [PluginCandidate("p", f"/{path}", Manifest("p")) for path in "abc"]
 
     def errors(*owners: str, confined: bool = True) -> list[tuple[str, str | None]]:
         settled = name_clashes.settle(found, lambda each: each.path in owners, lambda _: confined)

@@ -12,15 +12,15 @@ import pytest
 
 from microkernel.errors import ProtocolError
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.delivery import EventLetter
-from microkernel.kernel.messaging.event_bus import Bus
-from microkernel.kernel.messaging.quota import Pending
-from microkernel.kernel.messaging.topic_index import Subscription, Subscriptions
+from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.event_bus import EventBus
+from microkernel.kernel.messaging.quota import PendingTable
+from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.registry.record import Registry
 from microkernel.kernel.reporting.journal import Journal
-from microkernel.kernel.routing.call_router import PendingCall, Router
-from microkernel.kernel.routing.data_store import Context
-from microkernel.kernel.routing.registration import Subscribing
+from microkernel.kernel.routing.call_router import CallRouter, PendingCall
+from microkernel.kernel.routing.data_store import DataStore
+from microkernel.kernel.routing.registration import Registrar
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, decode, encode
 from microkernel.wire.messages import Call, Data, Emit, Exported, Expose, Message, Method, Reply
@@ -83,7 +83,7 @@ def test_what_is_kept_does_not_keep_what_lay_beside_it(
 
 def test_a_value_on_the_board_is_by_itself() -> None:
     frame = bytearray(encode(bytes(100)))
-    board = Context(Subscriptions(), lambda *_: None, lambda _: Limits())
+    board = DataStore(TopicIndex(), lambda *_: None, lambda _: Limits())
     board.set("p", "p.key", Raw(memoryview(frame)))
     frame[:] = bytes(len(frame))
     value = board.get("p.key")
@@ -94,7 +94,7 @@ def test_a_value_on_the_board_is_by_itself() -> None:
 @pytest.mark.parametrize("is_staged", [False, True])
 def test_a_schema_is_by_itself(*, is_staged: bool) -> None:
     frame = bytearray(encode({"a": 1}))
-    subscribing = Subscribing(Subscriptions(), Subscriptions())
+    subscribing = Registrar(TopicIndex(), TopicIndex())
     record: Any = SimpleNamespace(methods={}, instance=None)
     instance: Any = SimpleNamespace(
         record=record, staged=messages.Loaded([], []), name="p", manifest=SimpleNamespace(limits=Limits())
@@ -112,21 +112,23 @@ class Full(list[Any]):
 
     is_closed = False
 
-    def accept(self, _: EventLetter) -> bool:
+    def accept(self, _: EventDelivery) -> bool:
         return False
 
 
-def rejecting(count: int) -> list[Subscription]:
+def rejecting(count: int) -> list[TopicSubscription]:
     receiver: Any = SimpleNamespace(mailbox=Full())
-    return [Subscription("w", "p.key", f"f{n}", receiver, number=n, overflow="reject") for n in range(1, count + 1)]
+    return [
+        TopicSubscription("w", "p.key", f"f{n}", receiver, number=n, overflow="reject") for n in range(1, count + 1)
+    ]
 
 
 def test_a_write_that_many_watchers_reject_is_in_memory_once(growth: Callable[[], int]) -> None:
-    watchers, reactor = Subscriptions(), Reactor()
+    watchers, reactor = TopicIndex(), Reactor()
     journal = Journal(Registry(), cast(Any, reactor), CLOCK, lambda *_: None)
-    subscribing = Subscribing(Subscriptions(), watchers)
-    subscribing.bus = Bus(Subscriptions(), cast(Any, reactor), CLOCK, journal.bury)
-    board = Context(watchers, subscribing.notify, lambda _: Limits())
+    subscribing = Registrar(TopicIndex(), watchers)
+    subscribing.bus = EventBus(TopicIndex(), cast(Any, reactor), CLOCK, journal.bury)
+    board = DataStore(watchers, subscribing.notify, lambda _: Limits())
     for watcher in rejecting(60):
         watchers.add(watcher)
     board.set("p", "p.key", Raw(encode(bytes(MiB))))
@@ -138,16 +140,16 @@ def test_a_write_that_many_watchers_reject_is_in_memory_once(growth: Callable[[]
 
 def test_a_dead_letter_shares_the_bytes_of_its_event(growth: Callable[[], int]) -> None:
     journal = Journal(Registry(), cast(Any, Reactor()), CLOCK, lambda *_: None)
-    bus = Bus(Subscriptions(), cast(Any, Reactor()), CLOCK, journal.bury)
+    bus = EventBus(TopicIndex(), cast(Any, Reactor()), CLOCK, journal.bury)
     envelope = bus.envelope("p", "t", Raw(encode(bytes(MiB))))
     for watcher in rejecting(20):
-        journal.bury(EventLetter(watcher, "t", envelope, len(envelope)), "full")
+        journal.bury(EventDelivery(watcher, "t", envelope, len(envelope)), "full")
     assert growth() < 3 * MiB
 
 
 def test_a_chain_of_many_names_takes_room_with_its_call() -> None:
-    target: Any = SimpleNamespace(incoming=Pending())
-    router = Router(Registry(), cast(Any, None), cast(Any, None), CLOCK)
+    target: Any = SimpleNamespace(incoming=PendingTable())
+    router = CallRouter(Registry(), cast(Any, None), cast(Any, None), CLOCK)
 
     def add(id: int, call: Call) -> int:
         before = target.incoming.places

@@ -12,8 +12,8 @@ from microkernel.errors import KernelError, PermissionDenied
 from microkernel.kernel.manifest import Limits, Manifest
 from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.rate_limit import RateLimit
-from microkernel.kernel.ports import Found
-from microkernel.kernel.registry.record import Record, Registry
+from microkernel.kernel.ports import PluginCandidate
+from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.journal import Journal
 from microkernel.wire.messages import Failed, Failure, Log
 
@@ -75,7 +75,7 @@ class Plugin:
     def __init__(self, **limits: int) -> None:
         self.time = Time()
         manifest = Manifest("p", limits=Limits(**limits))
-        self.record = Record(Found("p", "p.py", manifest), manifest, "sandbox", Mailbox(1))
+        self.record = PluginRecord(PluginCandidate("p", "p.py", manifest), manifest, "sandbox", Mailbox(1))
         self.messages: list[tuple[str, dict[str, Any]]] = []
         self.journal = Journal(Registry(), self.time, self.time, lambda *_: None)  # type: ignore[arg-type]
         self.journal.announce = lambda id, _kind, _plugin, **fields: self.messages.append((id, fields))  # type: ignore[method-assign]

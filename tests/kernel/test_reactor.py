@@ -19,7 +19,7 @@ from tests.attacks.support import eventually
 
 @pytest.fixture(params=[0.0, 3600.0], ids=["looks in vain", "never sleeps"])
 def reactor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:
-    monkeypatch.setattr(module, "MOMENT", request.param)
+    monkeypatch.setattr(module, "SPIN_SECONDS", request.param)
     made = Reactor("test", SystemClock())
     made.start()
     yield made

@@ -22,7 +22,7 @@ from microkernel import Kernel
 from microkernel.errors import CallFailed, PluginLoadError
 from microkernel.kernel.lifecycle.launcher import _check_secrets
 from microkernel.kernel.manifest import KernelConfig, Level, PluginConfig
-from microkernel.sdk.loading.config_secrets import SecretText, conceal, revealed
+from microkernel.sdk.loading.config_secrets import MaskedStr, conceal, revealed
 from microkernel.wire import codec
 from microkernel.wire.secrets import Secrets
 
@@ -210,7 +210,7 @@ def test_what_is_cut() -> None:
 
 
 def test_a_secret_is_a_text_that_does_not_show_itself() -> None:
-    secret = SecretText("hush")
+    secret = MaskedStr("hush")
     assert (secret, f"{secret}", repr(secret), repr([secret])) == ("hush", "hush", "'***'", "['***']")
     assert codec.decode(codec.encode({"key": secret})) == {"key": "hush"}
 

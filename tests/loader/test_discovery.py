@@ -10,7 +10,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import ConfigError
-from microkernel.kernel.ports import Found
+from microkernel.kernel.ports import PluginCandidate
 from microkernel.loader.discovery import discover, find, location
 
 CODE = "class Plugin(IPlugin): ..."
@@ -33,12 +33,12 @@ def names(*places: Path | str) -> list[str]:
     return [each.name for each in discover([str(place) for place in places])]
 
 
-def only(*places: Path | str) -> Found:
+def only(*places: Path | str) -> PluginCandidate:
     [found] = discover([str(place) for place in places])
     return found
 
 
-def error_id(found: Found) -> str:
+def error_id(found: PluginCandidate) -> str:
     assert found.error is not None
     return found.error.id
 

@@ -251,7 +251,7 @@ def folders() -> list[Path]:
 def test_without_a_place_for_temporary_files_a_plugin_still_runs(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microkernel.hosts.worker.temp_dirs.Scratch.folder", lambda *_: "")
+    monkeypatch.setattr("microkernel.hosts.worker.temp_dirs.TempDirs.folder", lambda *_: "")
     folder_plugin(plugins, "file")
     with plugins.kernel("process") as kernel:
         assert isinstance(kernel, Kernel)

@@ -6,8 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from microkernel.plugins.watcher.debounce import Suspects
-from microkernel.plugins.watcher.files import Contents, survey
+from microkernel.plugins.watcher.debounce import ChangeDebouncer
+from microkernel.plugins.watcher.files import FileDigests, survey
 
 
 def write(path: Path, text: str = "x = 1\n") -> str:
@@ -35,7 +35,7 @@ def test_a_file_and_one_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_was_done_to_a_file(tmp_path: Path) -> None:
-    contents, path = Contents(), write(tmp_path / "a.py")
+    contents, path = FileDigests(), write(tmp_path / "a.py")
     assert contents.look(path) == "changed"
     contents.take(path)
     assert contents.look(path) == "same"
@@ -52,8 +52,8 @@ def test_what_was_done_to_a_file(tmp_path: Path) -> None:
 
 
 def test_doubts_are_given_time(tmp_path: Path) -> None:
-    contents = Contents()
-    suspects = Suspects(contents)
+    contents = FileDigests()
+    suspects = ChangeDebouncer(contents)
     half, whole = write(tmp_path / "half.py", "x ="), write(tmp_path / "whole.py")
     suspects.add([half, whole])
     first = suspects.judge(0.0)
@@ -68,9 +68,9 @@ def test_doubts_are_given_time(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_gone_for_a_moment_is_not_gone(tmp_path: Path) -> None:
-    contents, path = Contents(), write(tmp_path / "a.py")
+    contents, path = FileDigests(), write(tmp_path / "a.py")
     contents.take(path)
-    suspects = Suspects(contents)
+    suspects = ChangeDebouncer(contents)
     Path(path).unlink()
     suspects.add([path])
     assert suspects.judge(0.0).gone == set()

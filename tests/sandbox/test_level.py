@@ -19,7 +19,7 @@ from microkernel.hosts.confined.runner import fault_of
 from microkernel.hosts.worker import zygote
 from microkernel.kernel.manifest import KernelConfig, PluginConfig
 from microkernel.testing import HOST_CHECKS, check_host
-from microkernel.wire.messages import Confined
+from microkernel.wire.messages import ConfinementReport
 from microkernel.worker.confine import landlock, seccomp
 from tests.attacks.support import HEADER, HEALTHY, eventually, gone, state_is
 from tests.sandbox.conftest import Arena
@@ -101,10 +101,10 @@ def test_doctor_is_told_of_each_layer(arena: Arena) -> None:
 
 
 def test_a_fault_is_named() -> None:
-    assert fault_of(Confined(7, [], [])) == ""
-    assert fault_of(Confined(7, [], ["files"]), ["files"]) == ""
-    assert "network" in fault_of(Confined(7, [], ["files", "network"]), ["files"])
-    assert fault_of(Confined(missing="Landlock: x")) == "Landlock: x"
+    assert fault_of(ConfinementReport(7, [], [])) == ""
+    assert fault_of(ConfinementReport(7, [], ["files"]), ["files"]) == ""
+    assert "network" in fault_of(ConfinementReport(7, [], ["files", "network"]), ["files"])
+    assert fault_of(ConfinementReport(missing="Landlock: x")) == "Landlock: x"
 
 
 def test_the_first_word_of_a_worker_must_be_what_confines_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:

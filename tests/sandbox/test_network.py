@@ -127,7 +127,7 @@ class Reactor:
 ])  # fmt: skip
 def test_no_request_but_a_right_one_is_considered(request_: bytes) -> None:
     reactor, ends = Reactor(), []
-    broker = network_broker.Broker("p", ["h:*"], reactor, ends.append)  # type: ignore[arg-type]
+    broker = network_broker.NetworkBroker("p", ["h:*"], reactor, ends.append)  # type: ignore[arg-type]
     with broker.theirs as theirs:
         broker.open()
         theirs.send(request_)
@@ -140,7 +140,7 @@ def test_no_request_but_a_right_one_is_considered(request_: bytes) -> None:
 @pytest.mark.parametrize("name", ["a\0.h", "x" * 300 + ".h"])
 def test_a_name_that_can_be_none_is_an_error_of_the_plugins(name: str) -> None:
     reactor, ends = Reactor(), []
-    broker = network_broker.Broker("p", ["*.h:80"], reactor, ends.append)  # type: ignore[arg-type]
+    broker = network_broker.NetworkBroker("p", ["*.h:80"], reactor, ends.append)  # type: ignore[arg-type]
     with broker.theirs as theirs:
         broker.open()
         theirs.send(codec.encode([7, name, 80, 1.0]))
@@ -221,7 +221,7 @@ def test_an_address_of_this_machine_is_known_where_any_can_be_bound(monkeypatch:
 def asked(host: str, port: int, *grants: str) -> list[Any]:
     """What a broker answers to one request, and the connection if there is one."""
     reactor, ends = Reactor(), []
-    broker = network_broker.Broker("p", grants, reactor, ends.append)  # type: ignore[arg-type]
+    broker = network_broker.NetworkBroker("p", grants, reactor, ends.append)  # type: ignore[arg-type]
     with broker.theirs as theirs:
         broker.open()
         theirs.send(codec.encode([7, host, port, 1.0]))

@@ -19,10 +19,10 @@ import pytest
 
 from microkernel.hosts.thread.leak_audit import _collect as collect  # also while a thread of an earlier test collects
 from microkernel.sdk.loading import module_finders
-from microkernel.sdk.loading.importer import ModuleSpace
+from microkernel.sdk.loading.importer import PluginNamespace
 from microkernel.sdk.loading.module_names import ModuleNames
 
-Make = Callable[..., ModuleSpace]
+Make = Callable[..., PluginNamespace]
 
 
 @pytest.fixture(params=[True, False], ids=["thread", "process"])
@@ -36,7 +36,7 @@ def names(request: pytest.FixtureRequest) -> Iterator[ModuleNames]:
 @pytest.fixture
 def spaces(tmp_path: Path, names: ModuleNames) -> Iterator[Make]:
     """Makes spaces that are unloaded at the end."""
-    made: list[ModuleSpace] = []
+    made: list[PluginNamespace] = []
 
     def make(
         sources: Mapping[str, str],
@@ -46,11 +46,11 @@ def spaces(tmp_path: Path, names: ModuleNames) -> Iterator[Make]:
         peers: Collection[str] = (),
         root: Path = tmp_path / "hello",
         names: ModuleNames = names,
-    ) -> ModuleSpace:
+    ) -> PluginNamespace:
         package = "__init__.py" in sources
         files = {path: text.encode() for path, text in sources.items()}
         entry = entry or ("__init__.py" if package else next(iter(sources)))
-        made.append(ModuleSpace(name, str(root), entry, package, files, peers, names))
+        made.append(PluginNamespace(name, str(root), entry, package, files, peers, names))
         return made[-1]
 
     yield make
@@ -66,7 +66,7 @@ def generations(names: ModuleNames) -> ModuleNames:
     return names
 
 
-def loaded(space: ModuleSpace) -> Any:
+def loaded(space: PluginNamespace) -> Any:
     return space.load()
 
 

@@ -15,7 +15,7 @@ import pytest
 from microkernel.worker.wasm.guest_sockets import MOST, Connections, failure
 
 
-class Broker:
+class BrokerClient:
     """Answers when the test says so."""
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class Broker:
 
 
 @pytest.fixture
-def broker() -> Broker:
-    return Broker()
+def broker() -> BrokerClient:
+    return BrokerClient()
 
 
 @pytest.fixture
-def guest(broker: Broker) -> Any:
+def guest(broker: BrokerClient) -> Any:
     """What a guest calls, by name."""
     made = Connections(broker)  # type: ignore[arg-type]
     functions = made.functions()
@@ -64,7 +64,7 @@ def is_open(handle: int) -> bool:
     return True
 
 
-def test_what_is_begun_is_ready_when_it_has_come(guest: Any, broker: Broker) -> None:
+def test_what_is_begun_is_ready_when_it_has_come(guest: Any, broker: BrokerClient) -> None:
     assert guest.connect(7, "h", 80, 0.0)[0] == "EINPROGRESS"
     assert guest.connect(7, "h", 80, 0.0)[0] == "EINPROGRESS"
     assert len(broker.answers) == 1, "it is asked for once"
@@ -83,7 +83,7 @@ def test_what_is_begun_is_ready_when_it_has_come(guest: Any, broker: Broker) -> 
 
 
 @pytest.mark.parametrize("is_late", [True, False])
-def test_what_nobody_wants_any_more_is_closed(is_late: bool, guest: Any, broker: Broker) -> None:
+def test_what_nobody_wants_any_more_is_closed(is_late: bool, guest: Any, broker: BrokerClient) -> None:
     theirs, handle = pair()
     with theirs:
         guest.connect(7, "h", 80, 0.0)
@@ -93,7 +93,7 @@ def test_what_nobody_wants_any_more_is_closed(is_late: bool, guest: Any, broker:
         assert not is_open(handle)
 
 
-def test_what_comes_after_its_time_is_closed(guest: Any, broker: Broker) -> None:
+def test_what_comes_after_its_time_is_closed(guest: Any, broker: BrokerClient) -> None:
     theirs, handle = pair()
     with theirs:
         assert guest.connect(7, "h", 80, 0.01)[0] == "ETIMEDOUT"
@@ -102,7 +102,7 @@ def test_what_comes_after_its_time_is_closed(guest: Any, broker: Broker) -> None
         assert guest.read(7, 1, 0.0)[0] == "EBADF"
 
 
-def test_what_was_asked_for_counts_as_much_as_what_was_made(guest: Any, broker: Broker) -> None:
+def test_what_was_asked_for_counts_as_much_as_what_was_made(guest: Any, broker: BrokerClient) -> None:
     for number in range(MOST):
         assert guest.connect(number, "h", 80, 0.0)[0] == "EINPROGRESS"
     assert guest.connect(MOST, "h", 80, 0.0)[0] == "EMFILE"
@@ -111,7 +111,7 @@ def test_what_was_asked_for_counts_as_much_as_what_was_made(guest: Any, broker: 
     assert guest.connect(MOST, "h", 80, 0.0)[0] == "EINPROGRESS"
 
 
-def test_a_handshake_that_fails_leaves_no_connection(guest: Any, broker: Broker) -> None:
+def test_a_handshake_that_fails_leaves_no_connection(guest: Any, broker: BrokerClient) -> None:
     theirs, handle = pair()
     with theirs:
         guest.connect(7, "h", 80, 0.0)
@@ -124,7 +124,9 @@ def test_a_handshake_that_fails_leaves_no_connection(guest: Any, broker: Broker)
 
 
 @pytest.mark.parametrize(("authorities", "fault"), [("no certificate", "SSLError"), ("\u4e2d", "EILSEQ")])
-def test_authorities_that_are_none_are_an_answer(authorities: str, fault: str, guest: Any, broker: Broker) -> None:
+def test_authorities_that_are_none_are_an_answer(
+    authorities: str, fault: str, guest: Any, broker: BrokerClient
+) -> None:
     theirs, handle = pair()
     with theirs:
         guest.connect(7, "h", 80, 0.0)

@@ -14,7 +14,7 @@ import pytest
 from microkernel.errors import ProtocolError
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode
-from microkernel.wire.messages import Call, Data, Emit, Handler, Loaded, Log, Method, Share
+from microkernel.wire.messages import Attachment, Call, Data, Emit, Handler, Loaded, Log, Method
 from microkernel.wire.parts import MAX_PART, WHOLE, take_apart
 from microkernel.wire.session import Session, pack
 from microkernel.wire.skipping import skip
@@ -83,7 +83,7 @@ NESTED = Raw(encode([{"a": [number, "x"]} for number in range(20_000)]))
 @pytest.mark.parametrize(
     "message",
     [
-        Emit("a.b", LARGE), Emit("a.b", NESTED, (Share(3, data=b"abc"),)), Data(7, "set", "a.key", NESTED, 5),
+        Emit("a.b", LARGE), Emit("a.b", NESTED, (Attachment(3, data=b"abc"),)), Data(7, "set", "a.key", NESTED, 5),
         Call(9, "a.b", LARGE, NESTED, 1.5, 2, ["x"]), Log(20, "x" * 100_000, 1.0), messages.Exported(LARGE),
         Loaded([Handler(1, "a", "b")], [Method("m", doc="d" * 100_000)], "doc"), messages.Reply(3, LARGE),
     ],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from microkernel.errors import BadTopic
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.topic_index import Counts, Subscription, Subscriptions
+from microkernel.kernel.messaging.topic_index import Counts, TopicIndex, TopicSubscription
 from microkernel.wire.topics import check_pattern, check_topic, covers
 
 WORD = st.sampled_from(["a", "b", "c"])
@@ -34,8 +34,8 @@ class Receiver:
     block = 1.0
 
 
-def subscription(pattern: str) -> Subscription:
-    return Subscription("p", pattern, "handler", Receiver())
+def subscription(pattern: str) -> TopicSubscription:
+    return TopicSubscription("p", pattern, "handler", Receiver())
 
 
 @given(PATTERN, TOPIC)
@@ -45,7 +45,7 @@ def test_covers(pattern: str, topic: str) -> None:
 
 @given(st.lists(PATTERN, max_size=12), st.lists(st.integers(0, 11), max_size=6), st.lists(TOPIC, max_size=6))
 def test_the_trie_finds_what_a_list_would(patterns: list[str], removed: list[int], topics: list[str]) -> None:
-    trie, there = Subscriptions(), [subscription(pattern) for pattern in patterns]
+    trie, there = TopicIndex(), [subscription(pattern) for pattern in patterns]
     for each in there:
         trie.add(each)
     for topic in topics:
@@ -58,7 +58,7 @@ def test_the_trie_finds_what_a_list_would(patterns: list[str], removed: list[int
 
 
 def test_the_cache_is_bounded_and_the_trie_leaves_nothing() -> None:
-    trie, one = Subscriptions(), subscription("a.*.**")
+    trie, one = TopicIndex(), subscription("a.*.**")
     trie.add(one)
     for number in range(10_000):
         trie.matches[f"a.{number}.x"]

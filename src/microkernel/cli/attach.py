@@ -9,7 +9,7 @@ import microkernel
 from microkernel.cli.output import Output
 from microkernel.cli.run import CONSOLE, console_config
 from microkernel.control.paths import find_kernel
-from microkernel.control.remote_client import VisitorChannel
+from microkernel.control.remote_client import RemoteClientChannel
 from microkernel.errors import KernelError
 from microkernel.kernel.admission.effective_config import state_home
 from microkernel.loader import FileLoader
@@ -20,7 +20,7 @@ from microkernel.wire import codec, messages
 def attach(kernel: str, output: Output) -> None:
     """Returns when the user leaves. Raises KernelError where no kernel answers, or when it has gone."""
     path = find_kernel(kernel)
-    channel = VisitorChannel(path, _load_message(console_config(output, attached=True, kernel=path.stem)))
+    channel = RemoteClientChannel(path, _load_message(console_config(output, attached=True, kernel=path.stem)))
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: channel.push(messages.Stop()))

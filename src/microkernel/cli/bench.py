@@ -11,14 +11,14 @@ from statistics import median
 from typing import Any
 
 from microkernel.app import Kernel
-from microkernel.cli.bench_probe import WORKS, Found, WrongAnswer, measure
+from microkernel.cli.bench_probe import WORKS, ProbeResult, WrongAnswer, measure
 from microkernel.cli.output import Output
 from microkernel.errors import KernelError
 from microkernel.hosts.wasm.image import Image
 from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.plugins.console import view
 
-Results = dict[Level, dict[str, Found]]
+Results = dict[Level, dict[str, ProbeResult]]
 
 
 def bench(output: Output) -> int:

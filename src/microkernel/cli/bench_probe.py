@@ -60,7 +60,7 @@ class WrongAnswer(Exception):
     """What was measured did something else."""
 
 
-class Doing(Protocol):
+class ProbeDriver(Protocol):
     """Each gives the seconds that one takes: a start to the first answer, a call, an event until it is handled."""
 
     def start(self) -> float: ...
@@ -69,7 +69,7 @@ class Doing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ProbeResult:
     """Medians: the seconds that one takes at the plugin, at the floor, and how many times the floor's that is."""
 
     seconds: float
@@ -77,20 +77,20 @@ class Found:
     ratio: float
 
 
-def measure(level: Level) -> dict[str, Found]:
+def measure(level: Level) -> dict[str, ProbeResult]:
     """By work. Raises WrongAnswer, or KernelError where the plugin does not start."""
     with bare_process() as floor, plugin_at(level) as ours:
         return {work: _compared(getattr(ours, work), getattr(floor, work)) for work in WORKS}
 
 
-def _compared(ours: Callable[[], float], floor: Callable[[], float]) -> Found:
+def _compared(ours: Callable[[], float], floor: Callable[[], float]) -> ProbeResult:
     pairs: list[tuple[float, float]] = []
     until = time.monotonic() + _BUDGET
     while len(pairs) < _LEAST or (len(pairs) < _ROUNDS and time.monotonic() < until):
         pairs.append((ours(), floor()))
     mine, least = zip(*pairs, strict=True)
     ratio = statistics.median(one / other for one, other in pairs)
-    return Found(statistics.median(mine), statistics.median(least), ratio)
+    return ProbeResult(statistics.median(mine), statistics.median(least), ratio)
 
 
 class _Plugin:
@@ -160,7 +160,7 @@ def _check(answer: object, expected: object) -> None:
 
 
 @contextmanager
-def plugin_at(level: Level) -> Iterator[Doing]:
+def plugin_at(level: Level) -> Iterator[ProbeDriver]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "probe.py").write_text(_PLUGIN)
         probe = PluginConfig(isolation=level, permissions=Permissions(on=("probe.tick",)))
@@ -172,7 +172,7 @@ def plugin_at(level: Level) -> Iterator[Doing]:
 
 
 @contextmanager
-def bare_process() -> Iterator[Doing]:
+def bare_process() -> Iterator[ProbeDriver]:
     with _bare() as end:
         yield _Process(end)
 

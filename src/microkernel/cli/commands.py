@@ -31,7 +31,7 @@ from microkernel.messages import find, glossary, message_id, plain, render
 from microkernel.messages.catalog import Catalog
 from microkernel.messages.reason_translation import phrase
 from microkernel.plugins.console import approval_view, view
-from microkernel.plugins.console.kernel_commands import AlreadyTold, Result, Verbs, not_understood
+from microkernel.plugins.console.kernel_commands import AlreadyReported, KernelCommands, Result, not_understood
 
 _tongue = Output(wished_language()).tongue
 _say = _tongue.word
@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         code = app(_json_last(argv), standalone_mode=False, prog_name="mk")
         return code if isinstance(code, int) else 0
-    except AlreadyTold:
+    except AlreadyReported:
         return 1
     except KernelError as error:
         output.error(error)
@@ -100,14 +100,14 @@ def _json_last(argv: Sequence[str]) -> list[str]:
 # On a running kernel
 
 
-def _do(kernel: str, as_json: bool, act: Callable[[Verbs], Result], *, about: str = "") -> int:
+def _do(kernel: str, as_json: bool, act: Callable[[KernelCommands], Result], *, about: str = "") -> int:
     """One thing asked of a kernel; the exit code. ``about``: messages of this plugin, or of all (``*``), are shown as
     they come."""
     output = Output(wished_language(), as_json)
     with ControlClient(kernel) as client:
         if about and not as_json:
             client.subscribe("kernel.message", partial(_show_message, output, about))
-        verbs = Verbs(client, output.tongue, _Following(client, output))
+        verbs = KernelCommands(client, output.tongue, _Following(client, output))
         result = act(verbs)
         output.show(result.shown, result.data)
         return 0 if result.ok else 1
@@ -278,7 +278,7 @@ def logs(
     with ControlClient(kernel) as client:
         if follow:
             client.subscribe(f"kernel.log.{name or '*'}", lambda event: _show_log(output, event.data))
-        for line in Verbs(client, output.tongue, output.feed).logs(name, last).data:
+        for line in KernelCommands(client, output.tongue, output.feed).logs(name, last).data:
             _show_log(output, line)
         while follow and client.listen():
             pass

@@ -17,7 +17,7 @@ from microkernel.messages import Catalog, glossary, language
 from microkernel.plugins.console import view
 from microkernel.plugins.console.as_json import json_text
 from microkernel.plugins.console.feed import Feed
-from microkernel.plugins.console.translator import Tongue, plain
+from microkernel.plugins.console.translator import Translator, plain
 
 
 def words_of(catalog: Catalog) -> dict[str, str]:
@@ -31,7 +31,7 @@ class Output:
 
     def __init__(self, wished: str = "", as_json: bool = False) -> None:
         self.catalog = Catalog.load(language(wished))
-        self.tongue = Tongue(self.catalog.language, words_of(self.catalog), self.catalog.text)
+        self.tongue = Translator(self.catalog.language, words_of(self.catalog), self.catalog.text)
         self.feed = Feed(self.tongue, microkernel.__version__)
         self.as_json = as_json
 

@@ -28,7 +28,7 @@ from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
-from microkernel.kernel.registry.record import Record
+from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.registry.states import RUNNING
 from microkernel.plugins.console import view
 from microkernel.plugins.console.as_json import json_text
@@ -81,7 +81,7 @@ class Run:
 
     def _completed(self, config: KernelConfig) -> KernelConfig:
         """With the level that the command line names for all, and with what is brought along."""
-        plugin = _AllAt(self._isolation, config.plugin) if self._isolation else dict(config.plugin)
+        plugin = _DefaultLevelMap(self._isolation, config.plugin) if self._isolation else dict(config.plugin)
         if self._with_console:
             told = console_config(self._output)
             plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=told)
@@ -147,12 +147,12 @@ def _can_watch() -> bool:
     return find_spec("watchfiles") is not None
 
 
-def not_stopped(records: Iterable[Record]) -> list[str]:
+def not_stopped(records: Iterable[PluginRecord]) -> list[str]:
     """The operator's own plugins that still run, whatever was asked of them."""
     return [r.name for r in records if r.state in (*RUNNING, "zombie") and not (r.built_in or r.visitor)]
 
 
-class _AllAt(dict[str, PluginConfig]):
+class _DefaultLevelMap(dict[str, PluginConfig]):
     """What the operator says of each plugin: that it runs at this level. Not ``Kernel(isolation=...)``: the console
     cannot live in a worker, which has no terminal."""
 

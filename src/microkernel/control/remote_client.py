@@ -17,7 +17,7 @@ _NOT_FOR_THE_KERNEL = (messages.Started, messages.Stopped)
 SHUTDOWN = "kernel.shutdown"
 
 
-class VisitorChannel(StreamChannel):
+class RemoteClientChannel(StreamChannel):
     """Leads the life that the kernel leads for its own instances: Load, Start and, at the end, Stop.
 
     What the plugin registers in ``__init__`` is subscribed at the kernel. Its ``kernel.shutdown`` ends the visitor, not

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from microkernel.kernel.ports import Audit, Feed, Reactor
+from microkernel.kernel.ports import Audit, MessageSource, Reactor
 from microkernel.wire.messages import Message
 from microkernel.wire.session import pack
 
@@ -101,14 +101,14 @@ class Outbox:
             self._reactor.later(STALLED, partial(self._look, self._sent))
 
 
-class RemotePlace:
-    """A ``ports.Place`` over a connection. Any thread may use it, also one that can be killed: all of it is posted."""
+class RemoteClientRunner:
+    """A ``ports.Runner`` over a connection. Any thread may use it, also one that can be killed: all of it is posted."""
 
     def __init__(
         self,
         connection: socket.socket,
         pid: int,
-        feed: Feed,
+        feed: MessageSource,
         reactor: Reactor,
         close: Callable[[str], object],
     ) -> None:

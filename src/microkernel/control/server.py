@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from microkernel.control.paths import address, answers, credentials, dial, locked, secure, socket_path
-from microkernel.control.remote_runner import RemotePlace
+from microkernel.control.remote_runner import RemoteClientRunner
 from microkernel.errors import ConfigError, KernelError, ProtocolError
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Permissions
@@ -29,10 +29,10 @@ _BACKLOG = 16
 _PAUSE = 1.0
 """Seconds without a new visitor when descriptors have run out."""
 
-WELCOME = frozenset({
+ALLOWED_MESSAGES = frozenset({
     messages.Emit, messages.Ask, messages.Call, messages.Cancel, messages.Reply, messages.Done, messages.Rejected,
     messages.Subscribe, messages.Unsubscribe, messages.Expose, messages.Data, messages.Log, messages.Ping,
-    messages.Pong, messages.Leaving,
+    messages.Pong, messages.SelfExit,
 })  # fmt: skip
 """What a visitor may say: nothing of a life that the kernel does not lead for it."""
 
@@ -47,7 +47,7 @@ class ControlServer:
         self.core = core
         self.path = socket_path(core.name)
         self._listener: socket.socket | None = None
-        self._visitors: set[Visitor] = set()
+        self._visitors: set[RemoteClient] = set()
         self._numbers = count(1)
 
     def __enter__(self) -> ControlServer:
@@ -139,17 +139,17 @@ class ControlServer:
         if reason:
             turn_away(connection, ProtocolError("MK0709", reason=reason))
             return
-        self._visitors.add(Visitor(self, connection, pid))
+        self._visitors.add(RemoteClient(self, connection, pid))
 
     def name(self) -> str:
         """For the next visitor. No plugin's name begins so."""
         return f"_visitor{next(self._numbers)}"
 
-    def forget(self, visitor: Visitor) -> None:
+    def forget(self, visitor: RemoteClient) -> None:
         self._visitors.discard(visitor)
 
 
-class Visitor:
+class RemoteClient:
     """One connection: a stranger until it has said hello, then an instance. On the reactor's thread."""
 
     def __init__(self, server: ControlServer, connection: socket.socket, pid: int) -> None:
@@ -188,11 +188,11 @@ class Visitor:
             self._connection.send(self._session.hello())  # the first bytes into an empty socket: they fit
         return self._core.attach(self._server.name(), GRANT, self._place)
 
-    def _place(self, instance: Instance) -> RemotePlace:
-        return RemotePlace(self._connection, self._pid, instance, self._core.reactor, self.close)
+    def _place(self, instance: Instance) -> RemoteClientRunner:
+        return RemoteClientRunner(self._connection, self._pid, instance, self._core.reactor, self.close)
 
     def _pass(self, message: messages.Message) -> None:
-        if type(message) not in WELCOME:
+        if type(message) not in ALLOWED_MESSAGES:
             raise ProtocolError("MK0215", reason=f"a {type(message).__name__} is not for a visitor to say")
         if isinstance(message, messages.Subscribe):
             message.handler = _patient(message.handler)
@@ -222,7 +222,7 @@ class Visitor:
         self._server.forget(self)
 
     def _leave(self, instance: Instance, reason: str) -> None:
-        if isinstance(instance.place, RemotePlace):
+        if isinstance(instance.place, RemoteClientRunner):
             instance.place.closed()
         self._core.detach(instance)
         instance.ended(Exit(reason, code=0))

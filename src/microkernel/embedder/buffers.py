@@ -8,29 +8,29 @@ from typing import Any
 
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.buffers import Holdings
+from microkernel.kernel.messaging.buffers import BufferAccount
 from microkernel.sdk.buffer import Buffer
-from microkernel.sdk.client.buffers import Sharing
+from microkernel.sdk.client.buffers import BufferExchange
 from microkernel.sdk.client.mapped_arrays import array_over
-from microkernel.wire.messages import Message, Share
+from microkernel.wire.messages import Attachment, Message
 
 
-class Shared:
+class EmbedderBuffers:
     """What it shares and is sent; a ``sdk.sharing.Memory``. On any thread of the program's."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         limit = core.config.limits.get("shared", Limits().shared)
-        self._holdings = Holdings("kernel", limit, _nothing, in_memory=True)
-        self._sharing = Sharing(self, self._lend, self._holdings.release)
+        self._holdings = BufferAccount("kernel", limit, _nothing, in_memory=True)
+        self._sharing = BufferExchange(self, self._lend, self._holdings.release)
         self.share = self._sharing.share
         core.buffers.on_sweep = self._sharing.flush
 
-    def sent(self, shares: Sequence[Share]) -> tuple[Share, ...]:
+    def sent(self, shares: Sequence[Attachment]) -> tuple[Attachment, ...]:
         """For the kernel to keep."""
         return self._holdings.take(shares) if shares else ()
 
-    def received(self, shares: Sequence[Share]) -> Sequence[Buffer]:
+    def received(self, shares: Sequence[Attachment]) -> Sequence[Buffer]:
         """What the kernel has kept for it."""
         return self._sharing.receive(self._holdings.give(shares)) if shares else ()
 
@@ -40,7 +40,7 @@ class Shared:
     def forget(self, blocks: Sequence[int]) -> None:
         """Nothing is kept here."""
 
-    def _lend(self, size: int) -> Sequence[Share]:
+    def _lend(self, size: int) -> Sequence[Attachment]:
         return self._core.reactor.run(partial(self._core.buffers.lend, self._holdings, size))
 
 

@@ -8,12 +8,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from microkernel.embedder.buffers import Shared
+from microkernel.embedder.buffers import EmbedderBuffers
 from microkernel.errors import CallTimeout
 from microkernel.kernel.kernel import Core
-from microkernel.kernel.ports import Lane
+from microkernel.kernel.ports import ReplyLane
 from microkernel.kernel.routing.call_router import cancel
-from microkernel.kernel.runtime.wakeup import Bell
+from microkernel.kernel.runtime.wakeup import Wakeup
 from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.request_context import deadline_in
 from microkernel.wire import codec, messages
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     import asyncio
 
 
-class _Mine(threading.local):
+class _ThreadWakeup(threading.local):
     """Of each thread that waits: a bell. A lock would do, and is slower by a third of a call: it wakes its waiter while
     the interpreter's lock is held, which then waits for that one, too."""
 
     def __init__(self) -> None:
-        self.bell = Bell()
+        self.bell = Wakeup()
 
 
 def _begin_anew() -> None:
     """In a forked copy of the process: else it would hear the bell of its parent, and its parent not."""
     global _mine
-    _mine = _Mine()
+    _mine = _ThreadWakeup()
 
 
-_mine = _Mine()
+_mine = _ThreadWakeup()
 os.register_at_fork(after_in_child=_begin_anew)
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
@@ -69,7 +69,7 @@ class Waiter:
 
 
 def call_message(
-    target: str, timeout: float, args: tuple[Any, ...], kwargs: dict[str, Any], shared: Shared
+    target: str, timeout: float, args: tuple[Any, ...], kwargs: dict[str, Any], shared: EmbedderBuffers
 ) -> messages.Call:
     first, named, shares = codec.encode_arguments(args, kwargs, attachment_of)
     if shares:
@@ -77,11 +77,11 @@ def call_message(
     return messages.Call(0, check_topic(target), first, named, deadline_in(timeout), shares=shares)
 
 
-def route(core: Core, message: messages.Call, waiter: Waiter | Later | Lane) -> int:
+def route(core: Core, message: messages.Call, waiter: Waiter | FutureWaiter | ReplyLane) -> int:
     if message.target.startswith("kernel."):
         core.service.call(message, waiter.answer)
         return 0
-    lane = waiter if not isinstance(waiter, Waiter | Later) else None
+    lane = waiter if not isinstance(waiter, Waiter | FutureWaiter) else None
     return core.router.call(None, message, waiter.answer, direct=True, lane=lane).id
 
 
@@ -90,14 +90,16 @@ def give_up(core: Core, pending: int) -> None:
         cancel(call)
 
 
-def value_of(reply: messages.Reply, message: messages.Call, timeout: float, returns: Any, shared: Shared) -> Any:
+def value_of(
+    reply: messages.Reply, message: messages.Call, timeout: float, returns: Any, shared: EmbedderBuffers
+) -> Any:
     """Raises what the Reply tells of; what comes after the deadline is no answer."""
     if time.monotonic() >= message.deadline:
         raise CallTimeout("MK0606", target=message.target, timeout=timeout)
     return value_in(reply, message.target, returns, shared.received(reply.shares) if reply.shares else ())
 
 
-class Later:
+class FutureWaiter:
     """A coroutine that waits for one Reply."""
 
     __slots__ = ("_answered", "_loop")

@@ -10,25 +10,24 @@ from itertools import count
 from types import CoroutineType
 from typing import Any
 
-from microkernel.embedder.buffers import Shared
+from microkernel.embedder.buffers import EmbedderBuffers
 from microkernel.embedder.coroutines import CoroutineRunner, running_loop
 from microkernel.embedder.failures import HandlerFailures
-from microkernel.embedder.inline import Entry, Inline, run_alone
+from microkernel.embedder.inline import Entry, InlineGroup, run_alone
 from microkernel.errors import KernelError, shortage_in
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.delivery import EventLetter
+from microkernel.kernel.messaging.delivery import EventDelivery
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.quota import Pending
-from microkernel.kernel.messaging.topic_index import Counts
-from microkernel.kernel.messaging.topic_index import Subscription as Registered
+from microkernel.kernel.messaging.quota import PendingTable
+from microkernel.kernel.messaging.topic_index import Counts, TopicSubscription
 from microkernel.sdk.binding.handlers import check_runs, is_async
 from microkernel.sdk.binding.signature import EventBinder, name_of
 from microkernel.sdk.decorators import check_overflow
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.runtime.executor import refuse_coroutine
 from microkernel.wire import codec
-from microkernel.wire.messages import Envelope, Failure, Reply, Share
+from microkernel.wire.messages import Attachment, Envelope, Failure, Reply
 
 _CAPACITY = 10_000
 _GOODBYE = 5.0
@@ -43,8 +42,8 @@ class Embedder:
         self._core = core
         self._report = failures.report
         self._coroutines = CoroutineRunner()
-        self.shared = Shared(core)
-        self.incoming: Pending[object] = Pending()
+        self.shared = EmbedderBuffers(core)
+        self.incoming: PendingTable[object] = PendingTable()
         """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
         self.counts = Counts()
         self.instance = None  # for who asks: there is none to be watched
@@ -54,7 +53,7 @@ class Embedder:
         ring = partial(self._bells.put, True)  # a bell for each letter
         self.mailbox.connect(ring, ring)
         self._handlers: dict[int, tuple[Callable[..., Any], EventBinder]] = {}
-        self._inline: list[Inline] = []
+        self._inline: list[InlineGroup] = []
         """In the order they came. Changed on the reactor's thread."""
         self._numbers = count(1)
         self._thread: threading.Thread | None = None
@@ -71,7 +70,7 @@ class Embedder:
             return self._core.reactor.run(partial(self._on_inline, pattern, handler, binder))
         number = next(self._numbers)
         self._handlers[number] = (handler, binder)
-        registered = Registered(
+        registered = TopicSubscription(
             "kernel", pattern, name, self, number=number, once=once, overflow=overflow, observes=True,
             inline=partial(self._run_once, handler, binder) if inline else None,
         )  # fmt: skip
@@ -84,14 +83,16 @@ class Embedder:
         """It joins the one before it if that is of its kind; so all run in the order they came."""
         last = self._inline[-1] if self._inline else None
         if last is None or not last.takes(pattern, binder):
-            last = Inline(pattern, binder, self.shared, self._report)
-            last.registered = Registered("kernel", pattern, name_of(handler), self, observes=True, inline=last.run)
+            last = InlineGroup(pattern, binder, self.shared, self._report)
+            last.registered = TopicSubscription(
+                "kernel", pattern, name_of(handler), self, observes=True, inline=last.run
+            )
             self._inline.append(last)
             self._core.topics.add(last.registered)
         cancel = partial(self._cancel_inline, last, last.add(handler))
         return Subscription(pattern, name_of(handler), partial(self._core.reactor.run, cancel))
 
-    def _cancel_inline(self, inline: Inline, entry: Entry) -> None:
+    def _cancel_inline(self, inline: InlineGroup, entry: Entry) -> None:
         inline.remove(entry)
         if inline in self._inline and not inline.entries:
             self._inline.remove(inline)
@@ -114,20 +115,20 @@ class Embedder:
                 raise KernelError("MK0515", reason=shortage_in(error) or str(error)) from None
             self._thread = thread
 
-    def _cancel(self, registered: Registered) -> None:
+    def _cancel(self, registered: TopicSubscription) -> None:
         if self._handlers.pop(registered.number, None) is not None:
             self._core.reactor.run(partial(self._core.topics.remove, registered))
 
     def _work(self) -> None:
         while self._bells.get():
             for letter in self.mailbox.take(1):
-                if isinstance(letter, EventLetter):
+                if isinstance(letter, EventDelivery):
                     self._handle(letter)
                 self.mailbox.done(letter.seq)
             if self.mailbox.latecomers:
                 self._core.reactor.post(partial(self._core.bus.admit_latecomers, self.mailbox))
 
-    def _handle(self, letter: EventLetter) -> None:
+    def _handle(self, letter: EventDelivery) -> None:
         found = self._handlers.get(letter.subscription.number)
         if found is None:
             return  # cancelled meanwhile
@@ -147,7 +148,7 @@ class Embedder:
             self._core.router.finish(letter.reply_to, reply)
 
     def _run_once(
-        self, function: Callable[..., Any], binder: EventBinder, event: Envelope, shares: tuple[Share, ...]
+        self, function: Callable[..., Any], binder: EventBinder, event: Envelope, shares: tuple[Attachment, ...]
     ) -> None:
         envelope = codec.encode_message(event)
         run_alone(function, binder, event.topic, envelope, self.shared.received(shares), self._report)

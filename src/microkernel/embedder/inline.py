@@ -9,12 +9,12 @@ from types import NoneType
 from typing import Any
 from uuid import UUID
 
-from microkernel.embedder.buffers import Shared
-from microkernel.kernel.messaging.topic_index import Subscription as Registered
+from microkernel.embedder.buffers import EmbedderBuffers
+from microkernel.kernel.messaging.topic_index import TopicSubscription
 from microkernel.sdk.binding.signature import EventBinder, name_of
 from microkernel.sdk.buffer import Buffer
 from microkernel.wire import codec
-from microkernel.wire.messages import Envelope, Share
+from microkernel.wire.messages import Attachment, Envelope
 
 Report = Callable[[str, str, BaseException], object]
 """Takes what a handler raised: (its name, the topic, the error)."""
@@ -39,13 +39,13 @@ Entry = list[Callable[..., Any]]
 """One handler. A list, for its identity: the same function may be registered twice."""
 
 
-class Inline:
+class InlineGroup:
     """Handlers of one pattern that make the same of an event, one after the other: it is decoded once for all of them,
     as long as none can change for the others what it is given."""
 
-    registered: Registered
+    registered: TopicSubscription
 
-    def __init__(self, pattern: str, binder: EventBinder, shared: Shared, report: Report) -> None:
+    def __init__(self, pattern: str, binder: EventBinder, shared: EmbedderBuffers, report: Report) -> None:
         self._report = report
         self._attached_in = shared.received
         self._pattern = pattern
@@ -70,7 +70,7 @@ class Inline:
     def _settle(self) -> None:
         self._functions = tuple(function for [function] in self.entries)
 
-    def run(self, event: Envelope, shares: tuple[Share, ...]) -> None:
+    def run(self, event: Envelope, shares: tuple[Attachment, ...]) -> None:
         attached = self._attached_in(shares) if shares else ()
         args = self._binder.values(event.data, attached)
         if args is None:

@@ -16,7 +16,7 @@ from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
 from microkernel.wire.session import Session, pack
-from microkernel.wire.slots import EMIT_WINDOW, places_of, size_of
+from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
 DOWN, UP = SOURCES = 1, 2
 _CLOSED = 4
@@ -94,7 +94,7 @@ class GuestChannel:
         if isinstance(message, messages.Emit):
             if self._emitted >= EMIT_WINDOW:
                 self._read_up(None, lambda: self._emitted < EMIT_WINDOW)
-            self._emitted += places_of(size_of(message.data, message.shares))
+            self._emitted += slots_for(size_of(message.data, message.shares))
             self._has_emitted = True
         elif isinstance(message, messages.Rejected):
             self._has_emitted = True  # what becomes of it, a dead letter, is to be seen by whoever has the answer

@@ -11,29 +11,31 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from microkernel.hosts.worker.buffer_server import Lender
+from microkernel.hosts.worker.buffer_server import BufferServer
 from microkernel.hosts.worker.environment import visible
 from microkernel.hosts.worker.host import WorkerHost
-from microkernel.hosts.worker.runner import WorkerPlace
-from microkernel.hosts.worker.temp_dirs import Scratch, modules_of
-from microkernel.hosts.worker.zygote import Zygote
+from microkernel.hosts.worker.runner import WorkerRunner
+from microkernel.hosts.worker.temp_dirs import TempDirs, modules_of
+from microkernel.hosts.worker.zygote import ZygoteHandle
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
+from microkernel.kernel.ports import InstanceEvents, LaunchSpec, MessageSource, Reactor
 from microkernel.wire.messages import Load
 
 
-class ProcessPlace(WorkerPlace):
+class ProcessPlace(WorkerRunner):
     """A worker that is lent memory."""
 
-    def __init__(self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str) -> None:
-        self._lender = Lender(reactor, uplink, self._malformed)
+    def __init__(
+        self, load: Load, feed: MessageSource, uplink: InstanceEvents, reactor: Reactor, scratch: TempDirs, folder: str
+    ) -> None:
+        self._lender = BufferServer(reactor, uplink, self._malformed)
         try:
             super().__init__(load, feed, uplink, reactor, scratch, folder)
         except BaseException:
             self._lender.drop()
             raise
 
-    def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
+    def begin(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
         try:
             super().begin(zygote, request)
         finally:
@@ -57,7 +59,7 @@ class ProcessHost(WorkerHost):
 
     level: Level = "process"
 
-    def _place(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, folder: str) -> ProcessPlace:
+    def _place(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents, folder: str) -> ProcessPlace:
         return ProcessPlace(spec.load, feed, uplink, self._reactor, self._scratch, folder)
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:

@@ -14,30 +14,30 @@ from typing import Any
 
 from microkernel.errors import KernelClosed, KernelError, PluginLoadError, PluginNotActive
 from microkernel.kernel.admission import name_clashes, writable_overlaps
-from microkernel.kernel.admission.approval_policy import Approvals
+from microkernel.kernel.admission.approval_policy import ApprovalPolicy
 from microkernel.kernel.admission.effective_config import choose_level, effective, held_to, misnamed
 from microkernel.kernel.admission.gate import KERNEL_TOPICS
 from microkernel.kernel.admission.permissions import CONFINED, Grant
 from microkernel.kernel.admission.weakening import check_configuration, check_manifest
-from microkernel.kernel.lifecycle.cleanup import Remains
-from microkernel.kernel.lifecycle.launcher import Births
-from microkernel.kernel.lifecycle.termination import Endings
+from microkernel.kernel.lifecycle.cleanup import InstanceCleanup
+from microkernel.kernel.lifecycle.launcher import Launcher
+from microkernel.kernel.lifecycle.termination import Terminator
 from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, Permissions
-from microkernel.kernel.messaging.buffers import Buffers
-from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.buffers import BufferPool
+from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.topic_index import Subscriptions
-from microkernel.kernel.operations.controller import Operations
-from microkernel.kernel.operations.leak_audit import Audits
-from microkernel.kernel.operations.reload import Reloading, ReloadReport
+from microkernel.kernel.messaging.topic_index import TopicIndex
+from microkernel.kernel.operations.controller import PluginController
+from microkernel.kernel.operations.leak_audit import LeakAuditor
+from microkernel.kernel.operations.reload import Reloader, ReloadReport
 from microkernel.kernel.operations.reload_all import ReloadSummary, reload_all
 from microkernel.kernel.operations.start_order import layers, plan
-from microkernel.kernel.ports import Clock, Exit, Found, Host, Loader, Lock, Place
+from microkernel.kernel.ports import Clock, Exit, Host, Loader, Lock, PluginCandidate, Runner
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import LogRecord, Record, Registry, cure_of, did_you_mean
+from microkernel.kernel.registry.record import LogRecord, PluginRecord, Registry, cure_of, did_you_mean
 from microkernel.kernel.registry.states import RUNNING, SETTLED
 from microkernel.kernel.reporting.journal import Journal
-from microkernel.kernel.reporting.message_texts import Texts, level_of
+from microkernel.kernel.reporting.message_texts import MessageTextService, level_of
 from microkernel.kernel.reporting.plugin_info import (
     BRIEF,
     FULL,
@@ -48,18 +48,18 @@ from microkernel.kernel.reporting.plugin_info import (
     read_of,
     sources_of,
 )
-from microkernel.kernel.routing.call_router import Router
-from microkernel.kernel.routing.data_store import Context
-from microkernel.kernel.routing.ingress import Switch
-from microkernel.kernel.routing.registration import Subscribing
+from microkernel.kernel.routing.call_router import CallRouter
+from microkernel.kernel.routing.data_store import DataStore
+from microkernel.kernel.routing.ingress import Ingress
+from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.kernel.runtime.threads import for_each
-from microkernel.kernel.service.approval_service import Approving
-from microkernel.kernel.service.dead_letter_service import Buried
+from microkernel.kernel.service.approval_service import ApprovalService
+from microkernel.kernel.service.dead_letter_service import DeadLetterService
 from microkernel.kernel.service.service import KernelService
 from microkernel.kernel.supervision.groups import predecessors
 from microkernel.kernel.supervision.heartbeat import Heartbeat
-from microkernel.kernel.supervision.supervisor import Deaths
+from microkernel.kernel.supervision.supervisor import Supervisor
 from microkernel.kernel.supervision.watchdog import Watchdog
 from microkernel.wire.topics import MAX_TOPIC
 
@@ -79,7 +79,7 @@ _RESTARTS_AWAITED = 30.0
 Hosts = Callable[[Level], Host]
 
 
-class Core(Approving, Buried, Texts):
+class Core(ApprovalService, DeadLetterService, MessageTextService):
     """Everything but the embedder's conveniences. ``run`` brings all plugins up, ``close`` takes all down."""
 
     def __init__(
@@ -112,7 +112,7 @@ class Core(Approving, Buried, Texts):
         self._looking = threading.Lock()
         self._left_out: set[str] = set()
         """Where plugins lie whose names others have: each is told once."""
-        self.approvals = Approvals(config, grants, lock, self._complain, has_level=override is not None)
+        self.approvals = ApprovalPolicy(config, grants, lock, self._complain, has_level=override is not None)
         self._wire(hosts, data_dir, project)
         self.reactor.start()
 
@@ -121,35 +121,35 @@ class Core(Approving, Buried, Texts):
         heartbeat = Heartbeat(self.reactor, self.clock, self._overdue)
         self.journal = Journal(self.registry, self.reactor, self.clock, self._ended)
         self.journal.began, self.journal.leaves, self.journal.alive = watchdog.arm, self._leaves, heartbeat.heard
-        self.topics, watchers = Subscriptions(KERNEL_TOPICS), Subscriptions()
-        self.bus = Bus(self.topics, self.reactor, self.clock, self.journal.bury)
+        self.topics, watchers = TopicIndex(KERNEL_TOPICS), TopicIndex()
+        self.bus = EventBus(self.topics, self.reactor, self.clock, self.journal.bury)
         self.journal.bus = self.bus
-        self.router = Router(self.registry, self.bus, self.reactor, self.clock)
+        self.router = CallRouter(self.registry, self.bus, self.reactor, self.clock)
         self.journal.answer_ask = self.router.fail
-        self.subscribing = Subscribing(self.topics, watchers)
-        self.context = Context(watchers, self.subscribing.notify, self._limits_of, self.reactor.post)
+        self.subscribing = Registrar(self.topics, watchers)
+        self.context = DataStore(watchers, self.subscribing.notify, self._limits_of, self.reactor.post)
         self.subscribing.context, self.subscribing.bus = self.context, self.bus
         self.service = KernelService()
         self.service.controls = self
-        self.buffers = Buffers(self.reactor.later)
-        births = Births(self.registry, self.loader, hosts(self), self.config, data_dir, self.approvals, project)
-        births.switch = self.switch = Switch(
+        self.buffers = BufferPool(self.reactor.later)
+        births = Launcher(self.registry, self.loader, hosts(self), self.config, data_dir, self.approvals, project)
+        births.switch = self.switch = Ingress(
             self.bus, self.router, self.context, self.subscribing, self.service, self.buffers, self.reactor,
             self.journal,
         )  # fmt: skip
         self.births = births
         births.report, births.exposed_by = self._complain, self._exposed_by
-        self._audits = Audits(self.journal)
-        endings = Endings(self.journal)
-        remains = Remains(self.router, self.subscribing, self.reactor, self.journal)
+        self._audits = LeakAuditor(self.journal)
+        endings = Terminator(self.journal)
+        remains = InstanceCleanup(self.router, self.subscribing, self.reactor, self.journal)
         groups = list(self.config.group.values())
         self._after = predecessors(groups)
-        self.deaths = Deaths(self.registry, endings, remains, self.reactor, self.journal, groups)
-        self.operations = Operations(
+        self.deaths = Supervisor(self.registry, endings, remains, self.reactor, self.journal, groups)
+        self.operations = PluginController(
             self.registry, births, endings, remains, self.subscribing, self.reactor, self.journal, self.deaths,
             heartbeat,
         )  # fmt: skip
-        self._reloading = Reloading(
+        self._reloading = Reloader(
             self.loader, births, self.operations, endings, remains, self.subscribing, self.reactor, self.journal,
             self._effective, self._start_anew,
         )  # fmt: skip
@@ -177,10 +177,10 @@ class Core(Approving, Buried, Texts):
             self._start_undisputed(here)
             return [each.name for each in found]
 
-    def _found(self) -> list[Found]:
+    def _found(self) -> list[PluginCandidate]:
         return self._settled(self.loader.discover(self.places))
 
-    def _settled(self, found: list[Found]) -> list[Found]:
+    def _settled(self, found: list[PluginCandidate]) -> list[PluginCandidate]:
         """Those that the operator does not leave out, each name given to one plugin at most."""
         fit = (each for each in found if not name_clashes.is_fit(each) or self._is_enabled(each.manifest))
         return name_clashes.settle(fit, self._owns_name, self._is_confined)
@@ -188,10 +188,10 @@ class Core(Approving, Buried, Texts):
     def _is_enabled(self, manifest: Manifest) -> bool:
         return effective(manifest, self.config).enabled
 
-    def _is_confined(self, found: Found) -> bool:
+    def _is_confined(self, found: PluginCandidate) -> bool:
         return choose_level(effective(found.manifest, self.config), self.config, self._override)[0] in CONFINED
 
-    def _owns_name(self, found: Found) -> bool:
+    def _owns_name(self, found: PluginCandidate) -> bool:
         """A plugin that the kernel has keeps its name; of the others, the approved one gets it."""
         if found.name in self.registry:
             record = self.registry.get(found.name)
@@ -199,7 +199,7 @@ class Core(Approving, Buried, Texts):
                 return record.found.path == found.path
         return self.approvals.has_approved(found)
 
-    def _start_undisputed(self, found: list[Found]) -> None:
+    def _start_undisputed(self, found: list[PluginCandidate]) -> None:
         """Start plugins whose names were disputed when they were found first, and no longer are."""
         for each in found:
             if each.error is None and each.name in self.registry:
@@ -213,7 +213,7 @@ class Core(Approving, Buried, Texts):
         for table, name in misnamed(self.config, self._granted, known) if self.places else ():
             self.journal.announce("MK0712", "warn", name, key=table, suggestion=did_you_mean(name, known))
 
-    def _bring_in(self, found: list[Found]) -> None:
+    def _bring_in(self, found: list[PluginCandidate]) -> None:
         for each in found:
             self._admit(each)
         fit = {r.name: r for r in self.registry if r.error is None or r.state in RUNNING}
@@ -246,21 +246,21 @@ class Core(Approving, Buried, Texts):
         if count := self.journal.unhandled - before:
             self.journal.announce("MK0226", "warn", "", count=count)
 
-    def _for_each(self, records: list[Record], work: Callable[[Record], object]) -> None:
+    def _for_each(self, records: list[PluginRecord], work: Callable[[PluginRecord], object]) -> None:
         for_each(records, work, _AT_ONCE, f"{self.name}-life")
 
-    def _bring_up(self, record: Record) -> None:
+    def _bring_up(self, record: PluginRecord) -> None:
         record.turned.clear()
         with record.lock:
             self.operations.bring_up(record, None)
 
-    def _wait_until_settled(self, record: Record, until: float) -> None:
+    def _wait_until_settled(self, record: PluginRecord, until: float) -> None:
         """A plugin that dies at each start is waited for only so long: its manifest says how often it is restarted."""
         while record.state not in SETTLED and not self.deaths.closing and (left := until - self.clock.now()) > 0:
             record.turned.wait(left)
             record.turned.clear()
 
-    def _admit(self, found: Found) -> Record:
+    def _admit(self, found: PluginCandidate) -> PluginRecord:
         """Make a record of what was found; a second one of a name is told about, and left out."""
         if found.name in self.registry:
             first = self.registry.get(found.name)
@@ -274,19 +274,19 @@ class Core(Approving, Buried, Texts):
         if weaker:
             self.journal.announce("MK0502", "notice", found.name, asked=manifest.isolation, level=level)
         manifest = held_to(manifest, self.config, level, self.approvals.limits(found))
-        record = Record(found, manifest, level, Mailbox(int(manifest.limits.mailbox)))
+        record = PluginRecord(found, manifest, level, Mailbox(int(manifest.limits.mailbox)))
         self.registry.add(record)
         if found.error is not None:
             self._refuse(record, found.error)
         return record
 
-    def _refuse(self, record: Record, error: KernelError) -> None:
+    def _refuse(self, record: PluginRecord, error: KernelError) -> None:
         record.error = error
         record.step("refused")
         self.journal.report("error", record.name, error)
         self.journal.changed(record)
 
-    def _effective(self, found: Found) -> tuple[Found, Manifest, Level]:
+    def _effective(self, found: PluginCandidate) -> tuple[PluginCandidate, Manifest, Level]:
         if found.error is not None:
             raise found.error
         for record in self.registry:
@@ -306,7 +306,7 @@ class Core(Approving, Buried, Texts):
         places = [os.path.abspath(place) for place in self.places if os.path.exists(place)]
         return writable_overlaps.exposed(folder, places, [*plugins, *self.own_files])
 
-    def _find_again(self, record: Record) -> Found:
+    def _find_again(self, record: PluginRecord) -> PluginCandidate:
         """The plugin as it is now. One whose name was disputed may be another file by now, or still have no right to
         it; none of its code has run."""
         if not name_clashes.is_disputed(record.error):
@@ -332,7 +332,7 @@ class Core(Approving, Buried, Texts):
     def info(self, name: str) -> PluginInfo:
         return self._describe(self.registry.get(name))
 
-    def _describe(self, record: Record, room: int = FULL) -> PluginInfo:
+    def _describe(self, record: PluginRecord, room: int = FULL) -> PluginInfo:
         lacking = self.journal.lacks(record) if record.state in RUNNING else None
         return describe(record, self.clock.wall(), self.context.used(record.name), lacking, room)
 
@@ -361,7 +361,7 @@ class Core(Approving, Buried, Texts):
         self._start_anew(record)
         return self.info(name)
 
-    def _start_anew(self, record: Record) -> None:
+    def _start_anew(self, record: PluginRecord) -> None:
         """From the source as it is now; what keeps it from that is told, as what goes wrong later is."""
         with record.lock:
             if record.state in ("failed", "stopped", "quarantined", "discovered", "backoff", "held"):
@@ -454,11 +454,11 @@ class Core(Approving, Buried, Texts):
 
     # Visitors: a console at the other end of a socket is an instance like any other, in a place we did not make
 
-    def attach(self, name: str, permissions: Permissions, settle: Callable[[Instance], Place]) -> Instance:
+    def attach(self, name: str, permissions: Permissions, settle: Callable[[Instance], Runner]) -> Instance:
         """Let in an instance that came by itself; ``settle`` makes its place. ``name`` must be free."""
         manifest = Manifest(name, description="attached", limits=Limits(handler=0))  # nobody hurries a person
-        found = Found(name, "", manifest)
-        record = Record(found, manifest, "process", Mailbox(int(manifest.limits.mailbox)), visitor=True)
+        found = PluginCandidate(name, "", manifest)
+        record = PluginRecord(found, manifest, "process", Mailbox(int(manifest.limits.mailbox)), visitor=True)
         instance = Instance(record, 1, "process", manifest, None, permissions, self.switch)
         instance.place = settle(instance)
         record.instance, record.state, record.generation = instance, "active", 1
@@ -515,7 +515,7 @@ def _short(names: Leftovers) -> Leftovers:
     return [name for name in names if len(name) <= MAX_TOPIC]
 
 
-def _clash(first: Found, second: Found) -> PluginLoadError | None:
+def _clash(first: PluginCandidate, second: PluginCandidate) -> PluginLoadError | None:
     if first.path == second.path:
         return None
     return PluginLoadError("MK0107", name=second.name, first=first.path, second=second.path)

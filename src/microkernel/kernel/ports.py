@@ -23,7 +23,7 @@ where such state is compared."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PluginCandidate:
     """A place that looks like a plugin. ``error`` set: it was found, but cannot be one, and why."""
 
     name: str
@@ -50,14 +50,14 @@ class Snapshot:
 class Loader(Protocol):
     """Finds plugins and reads them; runs none of their code."""
 
-    def discover(self, places: Sequence[str]) -> list[Found]:
+    def discover(self, places: Sequence[str]) -> list[PluginCandidate]:
         """All plugins in these folders, files and entry points, in the order of their names. Never raises for what
         is wrong with one of them: that is its ``error``."""
 
-    def find(self, path: str) -> Found:
+    def find(self, path: str) -> PluginCandidate:
         """The plugin at one path. Its ``error`` is set where there is none."""
 
-    def snapshot(self, found: Found, peers: Sequence[str], level: Level = "process") -> Snapshot:
+    def snapshot(self, found: PluginCandidate, peers: Sequence[str], level: Level = "process") -> Snapshot:
         """Read the source, for the level at which it is going to run. Raises PluginLoadError for what cannot run: bad
         syntax, not UTF-8, no ``class Plugin``, an import of one of ``peers``, a missing dependency; at a confined level
         a link that leads out of the plugin's folder, which is not read."""
@@ -126,7 +126,7 @@ class Audit:
     undone: tuple[str, ...] = ()
 
 
-class Feed(Protocol):
+class MessageSource(Protocol):
     """The kernel's side of what waits for an instance: where a place takes the next messages from.
 
     ``take`` is called by one thread at a time; between ``take`` and the answer the kernel keeps what was taken.
@@ -135,7 +135,7 @@ class Feed(Protocol):
     def take(self, most: int) -> list[Message]: ...
 
 
-class Uplink(Protocol):
+class InstanceEvents(Protocol):
     """Where a place reports. May be called on any thread of the host; never waits."""
 
     def received(self, message: Message) -> None: ...
@@ -164,7 +164,7 @@ class Uplink(Protocol):
         """The instance sent what is no message. The place is being killed; ``ended`` follows."""
 
 
-class Lane(Protocol):
+class ReplyLane(Protocol):
     """A way for one caller to read its own answer. ``owner`` is the place it leads from."""
 
     index: int
@@ -183,7 +183,7 @@ class Lane(Protocol):
         """The call that was given up was never begun: nothing will come. From any thread."""
 
 
-class Place(Protocol):
+class Runner(Protocol):
     """Where one instance lives."""
 
     @property
@@ -198,7 +198,7 @@ class Place(Protocol):
     def pump(self) -> None:
         """The same, on a thread that cannot be killed: may send at once."""
 
-    def lane(self) -> Lane | None:
+    def lane(self) -> ReplyLane | None:
         """A free reply lane, for a thread that cannot be killed; None where there is none. ``wait`` gives it back."""
 
     def catch_up(self, heard: Callable[[], object]) -> None:
@@ -236,7 +236,7 @@ class Host(Protocol):
 
     def available(self) -> Availability: ...
 
-    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> Place:
+    def launch(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents) -> Runner:
         """Begin a new place and its instance. Returns at once; the instance reports through ``uplink``.
 
         Raises IsolationUnavailable where this machine cannot.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Found, Snapshot
+from microkernel.kernel.ports import PluginCandidate, Snapshot
 from microkernel.loader.config import read_config
 from microkernel.loader.discovery import ENTRY_POINT, check_places, discover, find, may_have_plugins
 from microkernel.loader.files import unforeseen
@@ -38,19 +38,19 @@ class FileLoader:
         self._homes: set[str] = set()
         self._parser = parser or InProcess()
 
-    def discover(self, places: Sequence[str]) -> list[Found]:
+    def discover(self, places: Sequence[str]) -> list[PluginCandidate]:
         with parsing_with(self._parser):
             found = discover(places)
         self._remember(found)
         return found
 
-    def find(self, path: str) -> Found:
+    def find(self, path: str) -> PluginCandidate:
         with parsing_with(self._parser):
             found = find(path)
         self._remember([found])
         return found
 
-    def snapshot(self, found: Found, peers: Sequence[str], level: Level = "process") -> Snapshot:
+    def snapshot(self, found: PluginCandidate, peers: Sequence[str], level: Level = "process") -> Snapshot:
         try:
             with parsing_with(self._parser):
                 return snapshot(found, peers, frozenset(self._homes), level)
@@ -59,6 +59,6 @@ class FileLoader:
         except Exception as mistake:  # a parser's: whatever a text can make it raise, it is this plugin's failure
             raise unforeseen(found.path, mistake, PluginLoadError) from None
 
-    def _remember(self, found: Iterable[Found]) -> None:
+    def _remember(self, found: Iterable[PluginCandidate]) -> None:
         paths = (each.path for each in found if not each.path.startswith(ENTRY_POINT))
         self._homes.update([os.path.dirname(path) for path in paths])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from microkernel.errors import ConfigError, ManifestError, PluginLoadError, valid_text
 from microkernel.kernel.manifest import Manifest
-from microkernel.kernel.ports import Found
+from microkernel.kernel.ports import PluginCandidate
 from microkernel.loader.byte_scan import SOURCE_BYTES
 from microkernel.loader.files import missing, read_text, shown, unforeseen, unreadable
 from microkernel.loader.manifests import entry_of, read_manifest, stem
@@ -23,7 +23,7 @@ ALL_ENTRY_POINTS = "entry-points"
 ENTRY_POINT = "entry-point:"
 
 
-def discover(places: Sequence[str]) -> list[Found]:
+def discover(places: Sequence[str]) -> list[PluginCandidate]:
     """All plugins in these folders, files and entry points, by name; one that is left out is there with its error.
 
     Of two plugins with one name the first place wins; a plugin that is found twice is there once.
@@ -69,7 +69,7 @@ def _check_entry_point(name: str) -> None:
         raise ConfigError(error.id, **error.fields) from None
 
 
-def find(path: str) -> Found:
+def find(path: str) -> PluginCandidate:
     """The plugin at one path, a file or a folder, or behind ``entry-point:NAME``."""
     if path.startswith(ENTRY_POINT):
         return _find_entry_point(path.removeprefix(ENTRY_POINT))
@@ -95,7 +95,7 @@ def location(path: str) -> tuple[str, str]:
     return path, entry
 
 
-def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> Found:
+def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> PluginCandidate:
     """``path`` is what the kernel calls it, ``place`` where it is."""
     try:
         manifest = read_manifest(place, defaults)
@@ -105,21 +105,21 @@ def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> Foun
         return _broken(name, path, missing(path, PluginLoadError) if gone else error)
     except Exception as mistake:  # a parser's: whatever a text can make it raise, the other plugins are found
         return _broken(name, path, unforeseen(path, mistake, PluginLoadError))
-    return Found(manifest.name, path, manifest)
+    return PluginCandidate(manifest.name, path, manifest)
 
 
-def _broken(name: str, path: str, error: PluginLoadError) -> Found:
+def _broken(name: str, path: str, error: PluginLoadError) -> PluginCandidate:
     """A name that is not valid Unicode is escaped: no plugin that runs can have it."""
     name = valid_text(name)
-    return Found(name, path, Manifest(name), error)
+    return PluginCandidate(name, path, Manifest(name), error)
 
 
-def _one_a_name(found: Iterable[Found]) -> Iterator[Found]:
-    first: dict[str, Found] = {}
+def _one_a_name(found: Iterable[PluginCandidate]) -> Iterator[PluginCandidate]:
+    first: dict[str, PluginCandidate] = {}
     for each in found:
         if each.error is None and (other := first.setdefault(each.name, each)) is not each:
             clash = {"name": each.name, "first": shown(other.path), "second": shown(each.path)}
-            yield Found(each.name, each.path, each.manifest, PluginLoadError("MK0107", **clash))
+            yield PluginCandidate(each.name, each.path, each.manifest, PluginLoadError("MK0107", **clash))
         else:
             yield each
 
@@ -127,7 +127,7 @@ def _one_a_name(found: Iterable[Found]) -> Iterator[Found]:
 # Folders
 
 
-def _in_place(place: str) -> Iterator[Found]:
+def _in_place(place: str) -> Iterator[PluginCandidate]:
     if place == ALL_ENTRY_POINTS:
         yield from map(_found_entry_point, _all_entry_points())
     elif place.startswith(ENTRY_POINT) or not os.path.isdir(place) or _is_plugin(place):
@@ -136,7 +136,7 @@ def _in_place(place: str) -> Iterator[Found]:
         yield from _in_folder(os.path.abspath(place))
 
 
-def _in_folder(folder: str) -> Iterator[Found]:
+def _in_folder(folder: str) -> Iterator[PluginCandidate]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as cause:
@@ -203,14 +203,14 @@ def _entry_point(name: str) -> EntryPoint:
     raise ManifestError("MK0101", path=f"{ENTRY_POINT}{name}")
 
 
-def _find_entry_point(name: str) -> Found:
+def _find_entry_point(name: str) -> PluginCandidate:
     try:
         return _found_entry_point(_entry_point(name))
     except PluginLoadError as error:
         return _broken(name, f"{ENTRY_POINT}{name}", error)
 
 
-def _found_entry_point(point: EntryPoint) -> Found:
+def _found_entry_point(point: EntryPoint) -> PluginCandidate:
     """Its path stays ``entry-point:NAME``: the name is the entry point's, so it must be found again by that."""
     path = f"{ENTRY_POINT}{point.name}"
     try:

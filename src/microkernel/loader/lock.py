@@ -51,7 +51,7 @@ _APPROVAL: Schema = {
 }
 _LOCK: Schema = {"format": schema.whole(1), "plugin": schema.tables(schema.table(_APPROVAL))}
 
-Approvals = Mapping[str, Approval]
+ApprovalPolicy = Mapping[str, Approval]
 
 
 def parse(text: str, path: str) -> dict[str, Approval]:
@@ -90,7 +90,7 @@ def _approval(name: str, table: dict[str, Any], path: str) -> Approval:
     return Approval(**table)
 
 
-def render(approvals: Approvals, lock: str = "") -> str:
+def render(approvals: ApprovalPolicy, lock: str = "") -> str:
     """The same approvals give the same text: a difference of two is what was approved between them. ``lock``: the file
     that the text is for; without it, paths are written whole."""
     parts = [f"{_HEAD}format = {FORMAT}\n", *(_plugin(name, approvals[name], lock) for name in sorted(approvals))]
@@ -137,7 +137,7 @@ class LockFile:
         self._lock = threading.Lock()
         self._known: tuple[tuple[int, ...], dict[str, Approval]] | None = None
 
-    def read(self) -> Approvals:
+    def read(self) -> ApprovalPolicy:
         """By plugin, as it is now; nothing where there is no file. Raises ConfigError MK0414."""
         with self._lock:
             return self._read()

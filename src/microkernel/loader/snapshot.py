@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from microkernel.errors import PluginLoadError, valid_text
 from microkernel.inspector.sources import SourceFacts
 from microkernel.kernel.manifest import Level, Manifest
-from microkernel.kernel.ports import Found, Snapshot
+from microkernel.kernel.ports import PluginCandidate, Snapshot
 from microkernel.loader import archives
 from microkernel.loader.beneath import Beneath, Folder
 from microkernel.loader.byte_scan import SOURCE_BYTES
@@ -34,7 +34,9 @@ MOST_SOURCE = 32 << 20
 MOST_DATA = 1 << 30
 
 
-def snapshot(found: Found, peers: Sequence[str], homes: Collection[str] = (), level: Level = "process") -> Snapshot:
+def snapshot(
+    found: PluginCandidate, peers: Sequence[str], homes: Collection[str] = (), level: Level = "process"
+) -> Snapshot:
     """Read a plugin and check it. ``homes``: folders where other plugins are known to lie; its own is known. ``level``:
     where it is going to run.
 
@@ -257,7 +259,7 @@ def _is_satisfied(wanted: Requirement) -> bool:
         return False
 
 
-def forbidden_of(found: Found, taken: Snapshot, peers: set[str], homes: Collection[str]) -> set[str]:
+def forbidden_of(found: PluginCandidate, taken: Snapshot, peers: set[str], homes: Collection[str]) -> set[str]:
     """Those of the peers that this plugin cannot import, whatever the kernel's ``sys.path`` happens to be."""
     # Where an installed plugin lies, lie the libraries too: that folder is no home of plugins.
     home = set() if found.path.startswith(ENTRY_POINT) else {os.path.dirname(os.path.abspath(found.path))}

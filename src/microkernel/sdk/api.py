@@ -28,7 +28,7 @@ class PluginAPI:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self.say = Say(instance)
+        self.say = UserMessages(instance)
 
     # who
 
@@ -183,7 +183,7 @@ class PluginAPI:
         return f"<PluginAPI of {self.name}, generation {self.generation}, {self.isolation}>"
 
 
-class Say:
+class UserMessages:
     """Messages to people, in six kinds."""
 
     __slots__ = ("_instance",)

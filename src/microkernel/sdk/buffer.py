@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from microkernel.wire.messages import Share
+from microkernel.wire.messages import Attachment
 
 
 class Buffer:
@@ -20,14 +20,14 @@ class Buffer:
     __slots__ = ("_share", "data")
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, data: memoryview, share: Share) -> None:
+    def __init__(self, data: memoryview, share: Attachment) -> None:
         self.data = data
         self._share = share
 
     @classmethod
     def __from_bytes__(cls, data: bytes) -> Buffer:
         """Plain bytes do where a Buffer is wanted."""
-        return cls(memoryview(data), Share(len(data), data=data))
+        return cls(memoryview(data), Attachment(len(data), data=data))
 
     def __len__(self) -> int:
         """How many bytes."""
@@ -53,6 +53,6 @@ class Buffer:
         return f"<Buffer of {len(self.data):,} bytes>"
 
 
-def attachment_of(value: Any) -> Share | None:
+def attachment_of(value: Any) -> Attachment | None:
     """What travels beside a payload for a Buffer in it; None for anything else."""
     return value._share if isinstance(value, Buffer) else None

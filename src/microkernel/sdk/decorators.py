@@ -25,23 +25,23 @@ _MARKS = "__microkernel_marks__"
 
 
 @dataclass(frozen=True, slots=True)
-class OnMark:
+class OnSpec:
     topic: str
     once: bool
     overflow: Overflow
 
 
 @dataclass(frozen=True, slots=True)
-class ExposeMark:
+class ExposeSpec:
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class EveryMark:
+class EverySpec:
     seconds: float
 
 
-Mark = OnMark | ExposeMark | EveryMark
+Mark = OnSpec | ExposeSpec | EverySpec
 
 
 def on(topic: str, *, once: bool = False, overflow: Overflow = "block") -> Callable[[F], F]:
@@ -49,7 +49,7 @@ def on(topic: str, *, once: bool = False, overflow: Overflow = "block") -> Calla
     if not isinstance(topic, str):
         raise TypeError('@on needs a topic: @on("order.created")')
     check_overflow(overflow)
-    return lambda function: _mark(function, OnMark(topic, once, overflow))
+    return lambda function: _mark(function, OnSpec(topic, once, overflow))
 
 
 @overload
@@ -61,15 +61,15 @@ def expose(function: Any = None, /, *, name: str | None = None) -> Any:
     if isinstance(function, str):
         raise TypeError(f"@expose takes a name by keyword: @expose(name={function!r})")
     if function is not None:
-        return _mark(function, ExposeMark(""))
-    return lambda function: _mark(function, ExposeMark(name or ""))
+        return _mark(function, ExposeSpec(""))
+    return lambda function: _mark(function, ExposeSpec(name or ""))
 
 
 def every(seconds: float) -> Callable[[F], F]:
     """Run a method again and again; a beat that finds the one before still running is skipped."""
     if not isinstance(seconds, int | float):
         raise TypeError("@every needs seconds: @every(60)")
-    return lambda function: _mark(function, EveryMark(seconds))
+    return lambda function: _mark(function, EverySpec(seconds))
 
 
 def _mark(function: F, mark: Mark) -> F:
@@ -92,7 +92,7 @@ def marked(plugin: object) -> Iterator[tuple[Any, Mark]]:
             bound = getattr(plugin, name)
             if not callable(bound):
                 raise PluginLoadError("MK0132", what=what, kind=_kind(bound))
-            yield bound, ExposeMark(_name_of(bound, name)) if mark == ExposeMark("") else mark
+            yield bound, ExposeSpec(_name_of(bound, name)) if mark == ExposeSpec("") else mark
 
 
 def members(cls: type) -> dict[str, Any]:

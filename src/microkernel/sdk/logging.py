@@ -15,7 +15,7 @@ from microkernel.wire.secrets import Secrets
 _FORMAT = logging.Formatter()
 
 
-class Shipper(logging.Handler):
+class ChannelLogHandler(logging.Handler):
     """Sends records as messages."""
 
     def __init__(self, send: Callable[[Log], None], secrets: Secrets) -> None:
@@ -35,5 +35,5 @@ class Shipper(logging.Handler):
 def plugin_logger(name: str, level: int, send: Callable[[Log], None], secrets: Secrets) -> logging.Logger:
     """A logger outside the global tree, so that two generations, or two kernels, never share one."""
     logger = logging.Logger(f"microkernel.plugin.{name}", level)
-    logger.addHandler(Shipper(send, secrets))
+    logger.addHandler(ChannelLogHandler(send, secrets))
     return logger

@@ -12,7 +12,7 @@ LONGEST = 1e9
 """Seconds: what is longer is for ever, and no clock of the system takes it."""
 
 
-class Work(Struct):
+class RequestContext(Struct):
     """One delivery or call being handled. ``deadline`` is monotonic seconds, 0 for none; ``slot`` the handler thread it
     occupies, ``NO_SLOT`` for spawned work and for ``async`` handlers that wait with ``acall``."""
 
@@ -28,8 +28,8 @@ class Work(Struct):
         return self.told or (self.deadline > 0 and time.monotonic() >= self.deadline)
 
 
-IDLE = Work(0, 0.0, [], NO_SLOT)
-current: ContextVar[Work] = ContextVar("microkernel_work", default=IDLE)
+IDLE = RequestContext(0, 0.0, [], NO_SLOT)
+current: ContextVar[RequestContext] = ContextVar("microkernel_work", default=IDLE)
 
 
 def deadline_in(timeout: float) -> float:

@@ -15,6 +15,6 @@ A host is right when all of ``HOST_CHECKS`` pass at its level. Each runs real pl
 
 from microkernel.testing.contract import HOST_CHECKS, Check, Result, check_host
 from microkernel.testing.runner import run_plugin
-from microkernel.testing.stage import Scene, Stage, plugin
+from microkernel.testing.stage import KernelHarness, Workspace, plugin
 
-__all__ = ["HOST_CHECKS", "Check", "Result", "Scene", "Stage", "check_host", "plugin", "run_plugin"]
+__all__ = ["HOST_CHECKS", "Check", "KernelHarness", "Result", "Workspace", "check_host", "plugin", "run_plugin"]

@@ -28,7 +28,7 @@ from microkernel.testing.checks import (
     typed,
 )
 from microkernel.testing.levels import levels_of
-from microkernel.testing.stage import Stage
+from microkernel.testing.stage import Workspace
 
 Outcome = Literal["passed", "failed", "excepted", "not for this level"]
 _MODULES = (
@@ -47,17 +47,17 @@ class Check:
     name: str
     text: str
     levels: Collection[Level]
-    function: Callable[[Stage], None]
+    function: Callable[[Workspace], None]
 
     def __call__(self, level: Level, folder: Path | None = None) -> None:
         """Run in ``folder``, or in one that is made for it."""
         if level not in self.levels:
             return
         if folder is not None:
-            self.function(Stage(level, folder))
+            self.function(Workspace(level, folder))
             return
         with tempfile.TemporaryDirectory(prefix="microkernel-check-") as made:
-            self.function(Stage(level, Path(made)))
+            self.function(Workspace(level, Path(made)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def check_host(level: Level, exceptions: Collection[str] = ()) -> list[Result]:
     unknown = sorted(set(exceptions) - HOST_CHECKS.keys())
     if unknown:
         raise ValueError(f"there are no such checks: {', '.join(unknown)}")
-    with tempfile.TemporaryDirectory(prefix="microkernel-check-") as made, Stage(level, Path(made)).run() as scene:
+    with tempfile.TemporaryDirectory(prefix="microkernel-check-") as made, Workspace(level, Path(made)).run() as scene:
         if (error := scene.kernel.available()[level].error) is not None:
             raise error
     return [_run(check, level, check.name in exceptions) for check in HOST_CHECKS.values()]

@@ -59,7 +59,7 @@ def plugin(body: str, *, head: str = "", manifest: str = "") -> str:
     return f"{script}{_HEAD}{textwrap.dedent(head)}\n\nclass Plugin(Base):\n{inside}\n"
 
 
-class Stage:
+class Workspace:
     """A level, and a folder for plugins."""
 
     def __init__(self, level: Level, folder: Path) -> None:
@@ -78,7 +78,7 @@ class Stage:
         return path
 
     @contextmanager
-    def run(self, config: KernelConfig | None = None, /, **sources: str | Mapping[str, str]) -> Iterator[Scene]:
+    def run(self, config: KernelConfig | None = None, /, **sources: str | Mapping[str, str]) -> Iterator[KernelHarness]:
         """A kernel with these plugins, by name."""
         for name, source in sources.items():
             self.write(name, source)
@@ -86,7 +86,7 @@ class Stage:
         names = (*sources, *_LATER) if self.level in CONFINED else ()
         grants: dict[str, Grant] = dict.fromkeys(names, Permissions(limits=None))
         kernel = Kernel(self.plugins, config, name="stage", isolation=self.level, grants=grants)
-        scene = Scene(kernel, self)
+        scene = KernelHarness(kernel, self)
         try:
             kernel.open(scene.listen)
             yield scene
@@ -94,10 +94,10 @@ class Stage:
             kernel.close()
 
 
-class Scene:
+class KernelHarness:
     """A running kernel, and what has happened in it."""
 
-    def __init__(self, kernel: Kernel, stage: Stage) -> None:
+    def __init__(self, kernel: Kernel, stage: Workspace) -> None:
         self.kernel = kernel
         self.stage = stage
         self.level = stage.level
@@ -156,9 +156,9 @@ class Scene:
     def call(self, target: str, *args: Any, timeout: float = PATIENCE, returns: Any = None, **kwargs: Any) -> Any:
         return self.kernel.call(target, *args, timeout=timeout, returns=returns, **kwargs)
 
-    def beside(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> Beside[T]:
+    def beside(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> BackgroundCall[T]:
         """Have something done on another thread."""
-        return Beside(work, *args, **kwargs)
+        return BackgroundCall(work, *args, **kwargs)
 
     def release(self, key: str) -> None:
         """Let go whoever is in ``hold(key)``."""
@@ -174,7 +174,7 @@ class Scene:
             self._news.notify_all()
 
 
-class Beside(Generic[T]):
+class BackgroundCall(Generic[T]):
     """Something under way on another thread."""
 
     def __init__(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> None:

@@ -77,7 +77,7 @@ class Method(Struct, array_like=True, frozen=True):
     """The hint of its value as it is written; empty where there is none."""
 
 
-class Share(Struct, array_like=True):
+class Attachment(Struct, array_like=True):
     """What is attached to a payload, which has its place among what is attached in its bytes. ``size`` bytes: they are
     in ``data``; or, where that end is lent memory, at the start of ``block``, which it has by ``hold``."""
 
@@ -87,7 +87,7 @@ class Share(Struct, array_like=True):
     data: bytes = b""
 
 
-Shares = Annotated[tuple[Share, ...], Meta(max_length=MOST_ATTACHED)]
+Shares = Annotated[tuple[Attachment, ...], Meta(max_length=MOST_ATTACHED)]
 
 
 class Message(Struct, array_like=True):
@@ -244,7 +244,7 @@ class Credit(Message, tag=15):
     count: int
 
 
-class Gone(Message, tag=16):
+class BlocksFreed(Message, tag=16):
     """These blocks are no more: a mapping of them need not be kept."""
 
     blocks: list[int]
@@ -344,7 +344,7 @@ class Log(Message, tag=32):
     fields: Fields = {}
 
 
-class Leaving(Message, tag=33):
+class SelfExit(Message, tag=33):
     """The instance ends itself: by ``SystemExit``, or because something was raised that no handler answers for.
     ``code``: as a process would exit with."""
 
@@ -353,7 +353,7 @@ class Leaving(Message, tag=33):
     traceback: str = ""
 
 
-class Confined(Message, tag=34):
+class ConfinementReport(Message, tag=34):
     """The first word of a worker that had to wall itself in. ``holes``: which walls it got through when it tried them.
     ``missing``: the layer that could not be had, and why; then it ends. ``closed``: what was granted and could not be
     opened, by path, and why."""
@@ -365,15 +365,15 @@ class Confined(Message, tag=34):
     closed: Annotated[dict[str, str], Meta(max_length=MAX_FIELD_ITEMS)] = {}
 
 
-class Lend(Message, tag=35):
-    """It wants shared memory for ``size`` bytes. The Reply has what it may write to: a list of ``Share``, at least one,
-    each a whole block."""
+class AllocateBuffer(Message, tag=35):
+    """Request shared memory for ``size`` bytes. The Reply has a list of at least one ``Attachment``, each a whole block
+    that the instance may write to."""
 
     id: int
     size: int
 
 
-class Released(Message, tag=36):
+class ReleaseBuffers(Message, tag=36):
     """It reads what it had by these holds no more."""
 
     holds: Numbers
@@ -398,6 +398,6 @@ class Envelope(Struct, array_like=True, frozen=True):
 Any_ = (
     Hello | Refuse | Call | Reply | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
     | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log
-    | Leaving | Confined | Gone | Lend | Released | Exported
+    | SelfExit | ConfinementReport | BlocksFreed | AllocateBuffer | ReleaseBuffers | Exported
 )  # fmt: skip
 """The union a session decodes."""

@@ -15,7 +15,7 @@ import time
 
 from microkernel.wire import frames
 
-MOMENT = 50e-6
+SPIN_SECONDS = 50e-6
 """Seconds to look for what comes next before going to sleep: longer than who calls again at once, or answers at once,
 takes for it."""
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -55,7 +55,7 @@ def receive(descriptor: int) -> bytes | None:
     raise OSError(code, os.strerror(code))
 
 
-class Patience:
+class AdaptiveSpin:
     """To look for what comes within a ``moment`` before going to sleep for it. ``gives_way``: others may have the
     processor meanwhile, as the sender may be waiting for this very one; else on the sender's own core it is in vain.
 
@@ -74,7 +74,7 @@ class Patience:
         self._left = 0
         self._caller = 0
 
-    def has_any(self) -> bool:
+    def should_spin(self) -> bool:
         """Whether to look: not in a pause, nor where the last who asked was another thread, who may want the lock while
         this one looks."""
         last, self._caller = self._caller, threading.get_ident()
@@ -93,7 +93,7 @@ class Patience:
 
     def look(self, descriptor: int) -> bytes:
         """A datagram that comes within a moment. Empty if there was none, at the socket's end, and without a look."""
-        if not self.has_any():
+        if not self.should_spin():
             return b""
         address, size, between = _room.address, _room.size, self._between
         length = _receive(descriptor, address, size, _NOW)

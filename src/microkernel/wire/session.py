@@ -13,7 +13,7 @@ from microkernel.wire import frames, messages
 from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
 from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Reply
 from microkernel.wire.parts import KEPT, WHOLE, detached, take_apart
-from microkernel.wire.slots import PLACE
+from microkernel.wire.slots import SLOT_BYTES
 from microkernel.wire.texts import valid_texts
 
 _decode = decoder_for(list[messages.Any_])
@@ -73,7 +73,7 @@ class Session:
             if len(bodies) == 1 and len(bodies[0]) <= WHOLE:  # nearly always
                 body = bodies[0]
                 received: list[Message] = _decode(body)
-                if len(body) > PLACE:
+                if len(body) > SLOT_BYTES:
                     for each in received:
                         if type(each) in KEPT:  # events are not among them
                             detached(each, len(body))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from microkernel.wire.codec import Raw
-from microkernel.wire.messages import Share
+from microkernel.wire.messages import Attachment
 
-PLACE = 8 * 1024
+SLOT_BYTES = 8 * 1024
 """Bytes. What is longer takes another place for each further of these."""
 EMIT_WINDOW = 1024
 """How many places a worker's emits may take that have not found theirs; then the next one waits for credit."""
@@ -26,11 +26,11 @@ def block_size(size: int) -> int:
     return -(-size // step) * step
 
 
-def size_of(data: Raw, shares: Sequence[Share]) -> int:
+def size_of(data: Raw, shares: Sequence[Attachment]) -> int:
     """Bytes of a payload, with what is attached to it."""
     return len(data) + sum(share.size for share in shares) if shares else len(data)
 
 
-def places_of(size: int) -> int:
+def slots_for(size: int) -> int:
     """One, and more for what is large."""
-    return (size - 1) // PLACE + 1 if size > PLACE else 1
+    return (size - 1) // SLOT_BYTES + 1 if size > SLOT_BYTES else 1

@@ -17,8 +17,8 @@ from microkernel.sdk.client.mapped_arrays import array_over
 from microkernel.wire.codec import decode, encode
 
 
-class Memory:
-    """A ``sdk.sharing.Memory``; on any thread."""
+class BufferMappings:
+    """A ``sdk.sharing.BufferMappings``; on any thread."""
 
     def __init__(self, lender: socket.socket) -> None:
         self._lender = lender

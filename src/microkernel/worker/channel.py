@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from microkernel.sdk.client.buffers import Memory
+from microkernel.sdk.client.buffers import BlockMapper
 from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.sdk.process_copies import end_copy, page
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
-from microkernel.wire.nonblocking_io import MOMENT, Patience
+from microkernel.wire.nonblocking_io import SPIN_SECONDS, AdaptiveSpin
 from microkernel.wire.session import Session, pack
-from microkernel.wire.slots import EMIT_WINDOW, places_of, size_of
+from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
 _RECEIVE = frames.DATAGRAM
 _LONGEST = 3600.0
@@ -28,11 +28,15 @@ _LONGEST = 3600.0
 Answer = Callable[[Reply], object]
 
 
-class SocketChannel:
+class WorkerChannel:
     """A ``sdk.channel.Channel`` over two SEQPACKET sockets and reply lanes."""
 
     def __init__(
-        self, down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], memory: Memory | None = None
+        self,
+        down: socket.socket,
+        up: socket.socket,
+        lanes: Sequence[socket.socket],
+        memory: BlockMapper | None = None,
     ) -> None:
         self.memory = memory
         self.stray: Answer
@@ -54,7 +58,7 @@ class SocketChannel:
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._emitted = 0
         self._has_emitted = False
-        self._patience = Patience(MOMENT, gives_way=False)
+        self._patience = AdaptiveSpin(SPIN_SECONDS, gives_way=False)
         self._write(self._from_up.hello())
 
     # Down
@@ -79,7 +83,7 @@ class SocketChannel:
 
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Emit):
-            self._wait_for_credit(places_of(size_of(message.data, message.shares)))
+            self._wait_for_credit(slots_for(size_of(message.data, message.shares)))
             self._has_emitted = True
         elif isinstance(message, messages.Rejected):
             self._has_emitted = True  # what becomes of it, a dead letter, is to be seen by whoever has the answer

@@ -19,11 +19,11 @@ from typing import Any, NoReturn, TextIO
 from microkernel.sdk import denials
 from microkernel.sdk.binding.handlers import rehearse
 from microkernel.sdk.runtime.runtime import Runtime
-from microkernel.wire.messages import Confined, Failed, Failure
+from microkernel.wire.messages import ConfinementReport, Failed, Failure
 from microkernel.wire.session import Session, pack
 from microkernel.worker import file_attributes, socket_shim
-from microkernel.worker.buffer_mappings import Memory
-from microkernel.worker.channel import SocketChannel
+from microkernel.worker.buffer_mappings import BufferMappings
+from microkernel.worker.channel import WorkerChannel
 from microkernel.worker.children import keep_sources
 from microkernel.worker.confine.sandbox import confine
 from microkernel.worker.inherited_state import take_environment
@@ -73,7 +73,7 @@ def _set_up(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) 
 
 def _send_fault(up: int, request: dict[str, Any], reason: str) -> None:
     failure = Failure("IsolationUnavailable", "MK0501", {"level": "process", "reason": reason})
-    fault = Confined(missing=reason) if request.get("confine") else Failed("confine", failure)
+    fault = ConfinementReport(missing=reason) if request.get("confine") else Failed("confine", failure)
     with socket.socket(fileno=os.dup(up)) as end:
         end.send(Session("worker").hello())
         end.send(pack([fault]))
@@ -82,9 +82,9 @@ def _send_fault(up: int, request: dict[str, Any], reason: str) -> None:
 def _serve(descriptors: Sequence[int], request: dict[str, Any]) -> int:
     walls, guest = request.get("confine"), request.get("guest")
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    broker = socket_shim.Broker(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
+    broker = socket_shim.BrokerClient(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
     files = lanes.pop() if walls is not None and walls.get("files") else None
-    channel = SocketChannel(down, up, lanes, Memory(lanes.pop()) if walls is None else None)
+    channel = WorkerChannel(down, up, lanes, BufferMappings(lanes.pop()) if walls is None else None)
     if walls is not None:
         confined = confine(walls)
         socket_shim.install(broker)

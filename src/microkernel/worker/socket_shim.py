@@ -35,7 +35,7 @@ _begin, _connect, _set_option = socket.socket.__init__, socket.socket.connect, s
 _connect_in_loop = BaseSelectorEventLoop.sock_connect
 
 
-class Broker:
+class BrokerClient:
     """Asks the kernel for connections; on any thread. ``end`` None: nothing was granted."""
 
     def __init__(self, name: str, end: socket.socket | None) -> None:
@@ -101,7 +101,7 @@ def give_up(answer: Future[int]) -> None:
     answer.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
 
 
-def install(broker: Broker) -> None:
+def install(broker: BrokerClient) -> None:
     """For all sockets of this process from now on."""
 
     def connect(self: socket.socket, address: Any) -> None:

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from microkernel.errors import PluginLoadError, shortage_in
-from microkernel.hosts.confined.runner import ConfinedPlace
+from microkernel.hosts.confined.runner import ConfinedRunner
 from microkernel.hosts.confined.safe_paths import settled
 from microkernel.hosts.confined.system_paths import GIVEN, OF_SYSTEM
 from microkernel.hosts.confined.usage_monitor import UsageMonitor
 from microkernel.hosts.worker.environment import visible
 from microkernel.hosts.worker.host import WorkerHost
-from microkernel.hosts.worker.runner import WorkerPlace
-from microkernel.hosts.worker.temp_dirs import Scratch
+from microkernel.hosts.worker.runner import WorkerRunner
+from microkernel.hosts.worker.temp_dirs import TempDirs
 from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.kernel.manifest import CONFINED_LIMITS
-from microkernel.kernel.ports import Feed, LaunchSpec, Reactor, Uplink
+from microkernel.kernel.ports import InstanceEvents, LaunchSpec, MessageSource, Reactor
 from microkernel.wire.data_folder import claim_around, close_to_others
 from microkernel.wire.folders import PRIVATE, make_private
 
@@ -64,9 +64,9 @@ class ConfinedHost(WorkerHost):
         self._usage = UsageMonitor(self._monitor_failed)
         self._shares = TimeShares()
 
-    def _make_scratch(self) -> Scratch:
+    def _make_scratch(self) -> TempDirs:
         """C code that asks with ``access`` asks for the real user, which a worker of root's has lost; not the group."""
-        return Scratch(0o770 if os.geteuid() == 0 else 0o700)
+        return TempDirs(0o770 if os.geteuid() == 0 else 0o700)
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         load, may = spec.load, spec.permissions
@@ -121,13 +121,13 @@ class ConfinedHost(WorkerHost):
             "threads": int(limits.get("threads", DEFAULTS["threads"])),
         }
 
-    def _place(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, folder: str) -> WorkerPlace:
+    def _place(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents, folder: str) -> WorkerRunner:
         spec = replace(spec, limits=limits_of(spec.limits))
         may = spec.permissions
         is_open = "/" in map(absolute, (*may.fs_read, *may.fs_write))
         shared = (self._reactor, self._scratch, folder, self._usage, self.level)
         decided = (is_open, self.must_be_whole, self.overhead, self._shares, self.stays_closed)
-        return ConfinedPlace(spec, feed, uplink, *shared, *decided)
+        return ConfinedRunner(spec, feed, uplink, *shared, *decided)
 
     def stays_closed(self, plugin: str, path: str, reason: str) -> None:
         """Something that it was granted."""

@@ -24,7 +24,7 @@ from microkernel.wire import codec
 _PATIENCE = 60.0
 
 
-class Broker(RequestSocket):
+class NetworkBroker(RequestSocket):
     """Connects, each time on a thread of its own."""
 
     what = "connection"

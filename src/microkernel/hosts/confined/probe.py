@@ -10,9 +10,9 @@ from typing import Any
 
 from microkernel.errors import ProtocolError
 from microkernel.hosts.worker.socket_pairs import blocking_pair
-from microkernel.hosts.worker.zygote import Zygote
+from microkernel.hosts.worker.zygote import ZygoteHandle
 from microkernel.wire import frames
-from microkernel.wire.messages import Confined
+from microkernel.wire.messages import ConfinementReport
 from microkernel.wire.session import Session
 
 _PATIENCE = 10_000
@@ -20,7 +20,7 @@ _PATIENCE = 10_000
 _NEWER = {2: "moving files between folders", 4: "TCP rules", 6: "scopes"}
 
 
-def trial(zygote: Zygote, request: Mapping[str, Any]) -> Confined:
+def trial(zygote: ZygoteHandle, request: Mapping[str, Any]) -> ConfinementReport:
     """What it told. Raises IsolationUnavailable where no worker can be had at all."""
     down, their_down = blocking_pair()
     up, their_up = blocking_pair()
@@ -36,25 +36,25 @@ def trial(zygote: Zygote, request: Mapping[str, Any]) -> Confined:
         return _hear(up)
 
 
-def _hear(up: socket.socket) -> Confined:
+def _hear(up: socket.socket) -> ConfinementReport:
     session = Session("kernel")
     poll = select.poll()
     poll.register(up, select.POLLIN)
     try:
         while poll.poll(_PATIENCE) and (data := up.recv(frames.DATAGRAM)):
             for message in session.receive(data):
-                if isinstance(message, Confined):
+                if isinstance(message, ConfinementReport):
                     return message
     except (OSError, ProtocolError) as error:
-        return Confined(missing=f"a first worker failed: {error}")
-    return Confined(missing="a first worker ended without a word")
+        return ConfinementReport(missing=f"a first worker failed: {error}")
+    return ConfinementReport(missing="a first worker ended without a word")
 
 
 def _ended(_exit: object) -> None:
     """As it should."""
 
 
-def in_words(confined: Confined, cgroups: str, no_cgroups: str) -> str:
+def in_words(confined: ConfinementReport, cgroups: str, no_cgroups: str) -> str:
     """For `mk doctor`. ``cgroups``: which there are; ``no_cgroups``: why there are none."""
     newer = [what for since, what in _NEWER.items() if confined.landlock < since]
     parts = [f"Landlock ABI {confined.landlock}", "seccomp", _namespaces(confined.namespaces)]

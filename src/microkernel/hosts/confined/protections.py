@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from microkernel.hosts.procfs.processes import fields_of
 from microkernel.hosts.procfs.reads import read_file, read_link
-from microkernel.wire.messages import Confined
+from microkernel.wire.messages import ConfinementReport
 
 _FILTERED = b"2"
 _NONE = b"0" * 16
 
 
-def protections_of(pid: int, confined: Confined) -> dict[str, str]:
+def protections_of(pid: int, confined: ConfinementReport) -> dict[str, str]:
     """Empty when it has ended."""
     try:
         status = fields_of(pid, "status")

@@ -11,26 +11,26 @@ from microkernel.errors import ProtocolError, shortage_in
 from microkernel.hosts.confined.disk_usage import TooMany, free_space, growth, is_in_memory, measure_disk
 from microkernel.hosts.confined.file_attributes import FileAttributes
 from microkernel.hosts.confined.lock_usage import MOST, count_locks
-from microkernel.hosts.confined.network_broker import Broker
+from microkernel.hosts.confined.network_broker import NetworkBroker
 from microkernel.hosts.confined.protections import memory_over, protections_of, threads_over
 from microkernel.hosts.confined.request_socket import RequestSocket
 from microkernel.hosts.confined.usage_monitor import Look, UsageMonitor
 from microkernel.hosts.worker.cgroup_layout import OF_SYSTEM
 from microkernel.hosts.worker.rate_limit import Rate
-from microkernel.hosts.worker.runner import WorkerPlace
-from microkernel.hosts.worker.temp_dirs import Scratch
+from microkernel.hosts.worker.runner import WorkerRunner
+from microkernel.hosts.worker.temp_dirs import TempDirs
 from microkernel.hosts.worker.time_share import TimeShares
-from microkernel.hosts.worker.zygote import Zygote
+from microkernel.hosts.worker.zygote import ZygoteHandle
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Exit, Feed, LaunchSpec, Reactor, Uplink
-from microkernel.wire.messages import Confined, Failure, Message
+from microkernel.kernel.ports import Exit, InstanceEvents, LaunchSpec, MessageSource, Reactor
+from microkernel.wire.messages import ConfinementReport, Failure, Message
 from microkernel.wire.skipping import prepare
 
 _FAREWELL = 1.0
 """Seconds that a worker that could not be confined has to end by itself."""
 
 
-class ConfinedPlace(WorkerPlace):
+class ConfinedRunner(WorkerRunner):
     """``is_open``: it was granted all files, so that this wall is not there. ``must_be_whole``: a worker that could not
     have a wall is ended, before it is told of its plugin. ``stays_closed``: whom to tell of what was granted and could
     not be opened: the plugin's name, the path, the reason."""
@@ -41,10 +41,10 @@ class ConfinedPlace(WorkerPlace):
     def __init__(
         self,
         spec: LaunchSpec,
-        feed: Feed,
-        uplink: Uplink,
+        feed: MessageSource,
+        uplink: InstanceEvents,
         reactor: Reactor,
-        scratch: Scratch,
+        scratch: TempDirs,
         folder: str,
         usage: UsageMonitor,
         level: Level,
@@ -60,7 +60,7 @@ class ConfinedPlace(WorkerPlace):
             if level == "sandbox":
                 self._requests.append(FileAttributes(self._folders, reactor, self._malformed))
             if net := spec.permissions.net:
-                self._requests.append(Broker(spec.load.name, net, reactor, self._malformed))
+                self._requests.append(NetworkBroker(spec.load.name, net, reactor, self._malformed))
             super().__init__(spec.load, feed, uplink, reactor, scratch, folder)
         except BaseException:  # there are too few descriptors
             for each in self._requests:
@@ -73,7 +73,7 @@ class ConfinedPlace(WorkerPlace):
         self._must_be_whole = must_be_whole
         self._overhead = overhead
         self._stays_closed = partial(stays_closed, spec.load.name)
-        self._confined = Confined()
+        self._confined = ConfinementReport()
         self._is_confined = False
         self._sentence = ""
         self._space: list[int] = []
@@ -104,7 +104,7 @@ class ConfinedPlace(WorkerPlace):
         around = {"engine": "enforced"} if self._level == "wasm" else {}  # or its worker would have no plugin
         return {**statistics, "protections": {**around, **statistics["protections"], **found, **watched, **frames}}
 
-    def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
+    def begin(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
         try:
             super().begin(zygote, request)
         finally:
@@ -118,7 +118,7 @@ class ConfinedPlace(WorkerPlace):
         self._channel.received = self._hear_first
 
     def _hear_first(self, message: Message) -> None:
-        if not isinstance(message, Confined):
+        if not isinstance(message, ConfinementReport):
             self._malformed(ProtocolError("MK0215", reason="its first word was not what confines it"))
             return
         self._confined = message
@@ -212,7 +212,7 @@ def _over_locks(pid: int) -> Generator[None, None, str]:
     return f"over its bound: more than {MOST:,} locks on files" if locks > MOST else ""
 
 
-def fault_of(confined: Confined, expected: Iterable[str] = ()) -> str:
+def fault_of(confined: ConfinementReport, expected: Iterable[str] = ()) -> str:
     """Why this is no sandbox; empty if it is one."""
     if confined.missing:
         return confined.missing

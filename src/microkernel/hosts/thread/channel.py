@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from microkernel.errors import KernelClosed, PluginKilled
-from microkernel.kernel.ports import Feed, Uplink
-from microkernel.kernel.runtime.wakeup import Bell
+from microkernel.kernel.ports import InstanceEvents, MessageSource
+from microkernel.kernel.runtime.wakeup import Wakeup
 from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.sdk.client.mapped_arrays import array_over
 from microkernel.wire.failures import from_error
@@ -24,10 +24,10 @@ _ENDING = -1
 """The id of an answer that is none: who waits for one is to end."""
 
 
-class LentMemory:
+class BufferMapping:
     """The kernel's own mapping of what the instance was lent, or sent."""
 
-    def __init__(self, uplink: Uplink) -> None:
+    def __init__(self, uplink: InstanceEvents) -> None:
         self._uplink = uplink
 
     def array(self, block: int) -> Any:
@@ -40,15 +40,15 @@ class LentMemory:
 class MemoryChannel:
     """The runtime's Channel, with the kernel's feed and uplink behind it instead of sockets."""
 
-    def __init__(self, feed: Feed, uplink: Uplink) -> None:
+    def __init__(self, feed: MessageSource, uplink: InstanceEvents) -> None:
         self._feed = feed
         self._uplink = uplink
         self._inbox: deque[Message] = deque()
         self._answers: dict[int, Callable[[Reply], object]] = {}
-        self._bell = Bell()
+        self._bell = Wakeup()
         self.ring = self._bell.call
         self._closed = self._finished = False
-        self.memory = LentMemory(uplink)
+        self.memory = BufferMapping(uplink)
         self.stray: Callable[[Reply], object]
 
     # The kernel's side

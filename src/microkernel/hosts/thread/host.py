@@ -20,16 +20,16 @@ from typing import Any
 
 from microkernel.errors import PluginKilled
 from microkernel.hosts.thread.channel import MemoryChannel
-from microkernel.hosts.thread.interpreter_state import Ledger
-from microkernel.hosts.thread.leak_audit import Witness
+from microkernel.hosts.thread.interpreter_state import InterpreterState
+from microkernel.hosts.thread.leak_audit import LeakAudit
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Audit, Availability, Exit, Feed, LaunchSpec, Uplink, steady
+from microkernel.kernel.ports import Audit, Availability, Exit, InstanceEvents, LaunchSpec, MessageSource, steady
 from microkernel.kernel.ports import Reactor as ReactorPort
 from microkernel.sdk.loading.module_finders import release
 from microkernel.sdk.loading.module_names import ModuleNames
 from microkernel.sdk.runtime import threads
 from microkernel.sdk.runtime.runtime import Runtime
-from microkernel.sdk.runtime.threads import PluginThread
+from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.wire.messages import Message
 
 _LAST_MOMENT = 1.0
@@ -60,7 +60,7 @@ def _in_shared_code(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_code.co_filename.startswith(_SHARED)
 
 
-def _shown(thread: PluginThread, frame: FrameType | None) -> str:
+def _shown(thread: KillableThread, frame: FrameType | None) -> str:
     """As ``faulthandler`` prints it, the most recent call first."""
     lines = [f"Thread {thread.name} (most recent call first):"]
     while frame is not None:
@@ -86,8 +86,8 @@ class ThreadHost:
     def available(self) -> Availability:
         return Availability("cannot be killed in C code")
 
-    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> ThreadPlace:
-        place = ThreadPlace(spec, feed, uplink, self._reactor, self._names)
+    def launch(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents) -> ThreadRunner:
+        place = ThreadRunner(spec, feed, uplink, self._reactor, self._names)
         place.thread.start()
         return place
 
@@ -96,21 +96,23 @@ class ThreadHost:
         release(self._names)
 
 
-class ThreadPlace:
+class ThreadRunner:
     """A thread, and its channel in memory. All methods of the Place never wait."""
 
-    def __init__(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, reactor: ReactorPort, names: ModuleNames) -> None:
+    def __init__(
+        self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents, reactor: ReactorPort, names: ModuleNames
+    ) -> None:
         self._names = names
         self._uplink = uplink
         self._reactor = reactor
         self.channel = MemoryChannel(feed, uplink)
         self.wake = self.pump = self.channel.ring
         self._runtime: Runtime | None = None
-        self._ledger = Ledger()
-        self._witness: Witness | None = None
+        self._ledger = InterpreterState()
+        self._witness: LeakAudit | None = None
         load = spec.load
         self._exit = Exit("its thread was ended", signal=9)
-        self.thread = PluginThread(self._run, f"{load.name}-{load.generation}", last=self._leave)
+        self.thread = KillableThread(self._run, f"{load.name}-{load.generation}", last=self._leave)
         self.send(load)
 
     @property
@@ -164,7 +166,7 @@ class ThreadPlace:
         self.thread.join(_LAST_MOMENT)
         return self._witness.audit(_frames()) if self._witness is not None else Audit()
 
-    def _threads(self) -> list[PluginThread]:
+    def _threads(self) -> list[KillableThread]:
         runtime = self._runtime
         others = runtime.threads() if runtime is not None else []
         return [thread for thread in (self.thread, *others) if thread.is_alive()]
@@ -202,7 +204,7 @@ class ThreadPlace:
                 thread.join()
         names, modules, plugin = self._runtime.belongings()
         self._ledger.know(names)
-        self._witness = Witness(self._ledger, modules, plugin)
+        self._witness = LeakAudit(self._ledger, modules, plugin)
         self._runtime.release()
         self._runtime = None
         self.channel.forget()

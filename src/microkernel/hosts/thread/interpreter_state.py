@@ -48,7 +48,7 @@ _before: dict[tuple[str, str], Any] = {}
 """What was last seen in each hook that was no plugin's."""
 
 
-class Ledger:
+class InterpreterState:
     """Of one generation. Made before it runs: what stood in the interpreter's hooks then is put back.
 
     Generations of one plugin have modules of equal names. What is this one's is known by the very strings: a class or a
@@ -182,7 +182,7 @@ class _Probe:
     __hash__ = None  # type: ignore[assignment]
 
 
-def running(ledger: Ledger, frames: Mapping[int, FrameType]) -> list[str]:
+def running(ledger: InterpreterState, frames: Mapping[int, FrameType]) -> list[str]:
     """The threads that run code of it, and where; a Timer that only waits to do so is called off."""
     found = []
     for thread in threading.enumerate():

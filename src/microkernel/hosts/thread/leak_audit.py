@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import FrameType, ModuleType
 
-from microkernel.hosts.thread.interpreter_state import Ledger, describe, running
+from microkernel.hosts.thread.interpreter_state import InterpreterState, describe, running
 from microkernel.hosts.thread.referrers import Search
 from microkernel.kernel.ports import Audit
 from microkernel.wire import codec
@@ -24,14 +24,14 @@ _MOMENT = 0.001
 UNSEEN = "kept by what the collector cannot see: local variables of code that runs, or an extension"
 
 
-class Witness:
+class LeakAudit:
     """Remembers what there was, without holding it. Made when nothing of the instance runs any more; the ledger is
     emptied then.
 
     An audit costs one full collection of the process, two and a search where something is left.
     """
 
-    def __init__(self, ledger: Ledger, modules: Sequence[ModuleType], plugin: object | None) -> None:
+    def __init__(self, ledger: InterpreterState, modules: Sequence[ModuleType], plugin: object | None) -> None:
         self._ledger = ledger
         self._refs = _references(ledger, modules, plugin)
         self._undone = ledger.empty()
@@ -98,7 +98,9 @@ def _what(alive: Sequence[weakref.ref[object]]) -> str:
     return describe(alive[0]())
 
 
-def _references(ledger: Ledger, modules: Sequence[ModuleType], plugin: object | None) -> list[weakref.ref[object]]:
+def _references(
+    ledger: InterpreterState, modules: Sequence[ModuleType], plugin: object | None
+) -> list[weakref.ref[object]]:
     """To the Plugin object, to the classes that its modules define, and to these modules."""
     classes = [each for module in modules for each in list(vars(module).values()) if isinstance(each, type)]
     references = []

@@ -26,7 +26,7 @@ from types import (
 from typing import Any
 from weakref import ref
 
-from microkernel.hosts.thread.interpreter_state import Ledger, describe, is_plugins, module_words, plugin_name
+from microkernel.hosts.thread.interpreter_state import InterpreterState, describe, is_plugins, module_words, plugin_name
 
 _DEEPEST = 12
 _MOST = 2_000
@@ -43,7 +43,7 @@ _CONTAINERS = (list, dict, set, frozenset, tuple)
 class Search:
     """Breadth first from the targets, a look over all objects of the process for each step. ``run`` once."""
 
-    def __init__(self, targets: Sequence[ref[Any]], ledger: Ledger) -> None:
+    def __init__(self, targets: Sequence[ref[Any]], ledger: InterpreterState) -> None:
         self._ledger = ledger
         self._objects = [target for target in (each() for each in targets) if target is not None]
         """Nothing else here refers to what is looked at: it would be found as a referrer."""
@@ -182,7 +182,7 @@ def _key(names: Any, *held: object) -> str:
     return "an attribute"
 
 
-def _dicts_of_modules(ledger: Ledger) -> dict[int, str]:
+def _dicts_of_modules(ledger: InterpreterState) -> dict[int, str]:
     """The words for each module, by the identity of its dict; not of the plugin's own."""
     modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
     return {id(vars(module)): module_words(module) for module in modules if not ledger.owns(module)}

@@ -31,10 +31,10 @@ from microkernel.hosts.confined.host import (
 from microkernel.hosts.wasm.image import DAMAGED, STEPS, Image
 from microkernel.hosts.wasm.packages import folders_of
 from microkernel.hosts.worker.environment import visible
-from microkernel.hosts.worker.runner import WorkerPlace
+from microkernel.hosts.worker.runner import WorkerRunner
 from microkernel.hosts.worker.temp_dirs import modules_of
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
+from microkernel.kernel.ports import Availability, InstanceEvents, LaunchSpec, MessageSource, Reactor
 
 _OF_SYSTEM = [path for path in TZPATH if os.path.isdir(path)][:1]
 """The time zones, which a guest does not carry."""
@@ -70,7 +70,7 @@ class WasmHost(ConfinedHost):
         state = "guest built" if is_built else "guest not built yet (mk wasm prepare)"
         return Availability(f"wasmtime {version('wasmtime')} · {state}")
 
-    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> WorkerPlace:
+    def launch(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents) -> WorkerRunner:
         """Waits while the guest is built, the first time."""
         if spec.load.concurrency > 1:
             raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)

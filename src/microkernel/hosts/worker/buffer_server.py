@@ -10,16 +10,16 @@ from contextlib import suppress
 
 from microkernel.errors import InvalidArguments, KernelError, ProtocolError
 from microkernel.hosts.worker.socket_pairs import blocking_pair
-from microkernel.kernel.ports import Reactor, Uplink
+from microkernel.kernel.ports import InstanceEvents, Reactor
 from microkernel.wire import codec
 
 _LONGEST = 64
 
 
-class Lender:
+class BufferServer:
     """One worker's. On the reactor's thread. ``theirs`` is the worker's end."""
 
-    def __init__(self, reactor: Reactor, uplink: Uplink, malformed: Callable[[KernelError], object]) -> None:
+    def __init__(self, reactor: Reactor, uplink: InstanceEvents, malformed: Callable[[KernelError], object]) -> None:
         self._reactor = reactor
         self._uplink = uplink
         self._malformed = malformed

@@ -16,7 +16,7 @@ from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts.worker.inbox import Inbox
 from microkernel.hosts.worker.rate_limit import Rate
 from microkernel.hosts.worker.time_share import TimeAccount
-from microkernel.kernel.ports import Feed, Reactor
+from microkernel.kernel.ports import MessageSource, Reactor
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message
 from microkernel.wire.nonblocking_io import receive, send
@@ -39,7 +39,7 @@ _PAUSE = 0.02
 _AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
-class Outbox:
+class SendQueue:
     """Datagrams for one socket, in order, sent when there is room. Used under its owner's rule of one at a time."""
 
     def __init__(self, target: socket.socket, reactor: Reactor, on_room: Callable[[], object]) -> None:
@@ -108,14 +108,14 @@ class Outbox:
             self._room_handle = -1
 
 
-class SocketChannel:
+class KernelChannel:
     """``pump`` on any thread that cannot be killed, ``post_pump`` on any at all, the rest on the reactor's."""
 
     def __init__(
         self,
         down: socket.socket,
         up: socket.socket,
-        feed: Feed,
+        feed: MessageSource,
         reactor: Reactor,
         received: Callable[[Message], object],
         malformed: Callable[[KernelError], object],
@@ -125,8 +125,8 @@ class SocketChannel:
         self._feed = feed
         self._down_socket = down
         self._up_socket = up
-        self._down = Outbox(down, reactor, self.pump)
-        self._up = Outbox(up, reactor, self._flush_up)
+        self._down = SendQueue(down, reactor, self.pump)
+        self._up = SendQueue(up, reactor, self._flush_up)
         self._session = Session("kernel")
         self._inbox = Inbox(received, reactor.post, source=self)
         self._malformed = malformed

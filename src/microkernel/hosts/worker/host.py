@@ -12,11 +12,11 @@ from microkernel.errors import IsolationUnavailable
 from microkernel.hosts.procfs.processes import raise_descriptor_limit
 from microkernel.hosts.worker.cgroups import Groups
 from microkernel.hosts.worker.environment import starts_itself
-from microkernel.hosts.worker.runner import WorkerPlace
-from microkernel.hosts.worker.temp_dirs import Scratch
+from microkernel.hosts.worker.runner import WorkerRunner
+from microkernel.hosts.worker.temp_dirs import TempDirs
 from microkernel.hosts.worker.zygote_pool import Zygotes
 from microkernel.kernel.manifest import Level
-from microkernel.kernel.ports import Availability, Feed, LaunchSpec, Reactor, Uplink
+from microkernel.kernel.ports import Availability, InstanceEvents, LaunchSpec, MessageSource, Reactor
 
 _LIMITS = ("memory", "files", "file_size", "cpu")
 
@@ -58,7 +58,7 @@ class WorkerHost:
             return Availability(reason, IsolationUnavailable("MK0517", level=self.level, reason=reason))
         return None
 
-    def launch(self, spec: LaunchSpec, feed: Feed, uplink: Uplink) -> WorkerPlace:
+    def launch(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents) -> WorkerRunner:
         folder = self._scratch.folder(spec.load.name)
         try:
             request = self._request(spec, folder)
@@ -74,14 +74,14 @@ class WorkerHost:
         self._groups.close()
         self._scratch.close()
 
-    def _make_scratch(self) -> Scratch:
-        return Scratch()
+    def _make_scratch(self) -> TempDirs:
+        return TempDirs()
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _place(self, spec: LaunchSpec, feed: Feed, uplink: Uplink, folder: str) -> WorkerPlace:
-        return WorkerPlace(spec.load, feed, uplink, self._reactor, self._scratch, folder)
+    def _place(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents, folder: str) -> WorkerRunner:
+        return WorkerRunner(spec.load, feed, uplink, self._reactor, self._scratch, folder)
 
     @staticmethod
     def _limits(wanted: Mapping[str, float]) -> dict[str, int]:

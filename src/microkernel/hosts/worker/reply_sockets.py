@@ -17,10 +17,10 @@ from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
 from microkernel.wire.failures import OF_REPLIES, as_reported
 from microkernel.wire.messages import Reply
-from microkernel.wire.nonblocking_io import Patience
+from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.session import ReplyReader
 
-MOMENT = 200e-6
+SPIN_SECONDS = 200e-6
 """Seconds to look for an answer. Waking a sleeper on another core takes a quarter of it; one that has slept for a whole
 switch interval, most of it: a look that ended before would lose the interval again."""
 LANES = 4
@@ -35,7 +35,7 @@ _LONGEST = 3600.0
 _TIMEVAL = struct.Struct("ll")
 
 
-class Lane:
+class ReplySocket:
     """One socket, used by one thread at a time. ``owner`` is the place whose instance replies on it.
 
     When the socket ends, the answer is handed over instead: by whoever notices that the instance died, or was replaced.
@@ -55,12 +55,12 @@ class Lane:
         index: int,
         owner: object,
         end: socket.socket,
-        free: deque[Lane],
+        free: deque[ReplySocket],
         reactor: Reactor,
         received: Callable[[Reply], object],
         malformed: Callable[[KernelError], object],
         catch_up: Callable[[Callable[[], object]], object],
-        patience: Patience,
+        patience: AdaptiveSpin,
     ) -> None:
         self.index = index
         self.owner = owner

@@ -20,15 +20,15 @@ from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts.procfs.processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
 from microkernel.hosts.worker import shared_memory
 from microkernel.hosts.worker.cgroups import Group
-from microkernel.hosts.worker.channel import ANSWERS, SocketChannel
+from microkernel.hosts.worker.channel import ANSWERS, KernelChannel
 from microkernel.hosts.worker.output import Output
-from microkernel.hosts.worker.reply_sockets import LANES, MOMENT, Lane
+from microkernel.hosts.worker.reply_sockets import LANES, SPIN_SECONDS, ReplySocket
 from microkernel.hosts.worker.socket_pairs import blocking_pair
-from microkernel.hosts.worker.temp_dirs import Scratch
-from microkernel.hosts.worker.zygote import Zygote
-from microkernel.kernel.ports import Audit, Exit, Feed, Reactor, Uplink
+from microkernel.hosts.worker.temp_dirs import TempDirs
+from microkernel.hosts.worker.zygote import ZygoteHandle
+from microkernel.kernel.ports import Audit, Exit, InstanceEvents, MessageSource, Reactor
 from microkernel.wire.messages import Load, Message, Stop
-from microkernel.wire.nonblocking_io import Patience
+from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.texts import path_to_text
 
 _BUFFER = 256 * 1024
@@ -36,14 +36,16 @@ _FAREWELL = 0.25
 """Seconds that a worker may live on without its channel."""
 
 
-class WorkerPlace:
+class WorkerRunner:
     """A worker, its channel and its output. All methods of the Place may be called on any thread. A level that has more
     to do with its workers overrides ``_begin_talk``, ``_exit_of`` and ``_measure``."""
 
     _recent = 1.0
     """Seconds for which a list of all plugins shows the last measurement."""
 
-    def __init__(self, load: Load, feed: Feed, uplink: Uplink, reactor: Reactor, scratch: Scratch, folder: str) -> None:
+    def __init__(
+        self, load: Load, feed: MessageSource, uplink: InstanceEvents, reactor: Reactor, scratch: TempDirs, folder: str
+    ) -> None:
         self._load: Load | None = load
         self._uplink = uplink
         self._reactor = reactor
@@ -64,13 +66,13 @@ class WorkerPlace:
         self._closed = False
         ends = _Ends()
         (down, self._worker_down), (up, self._worker_up) = ends.down, ends.up
-        self._channel = SocketChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
+        self._channel = KernelChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
         self._lane_pairs = ends.lanes
-        self._free: deque[Lane] = deque()
+        self._free: deque[ReplySocket] = deque()
         self.wake, self.pump = self._channel.post_pump, self._channel.pump
-        patience = Patience(MOMENT, gives_way=True)
+        patience = AdaptiveSpin(SPIN_SECONDS, gives_way=True)
         self._lanes = [
-            Lane(i, self, ours, self._free, reactor, uplink.received, self._malformed, self.catch_up, patience)
+            ReplySocket(i, self, ours, self._free, reactor, uplink.received, self._malformed, self.catch_up, patience)
             for i, (ours, _) in enumerate(self._lane_pairs)
         ]
         self._free.extend(self._lanes)
@@ -80,7 +82,7 @@ class WorkerPlace:
             for pipe, tell in zip(self._pipes, (_printed, _complained), strict=True)
         ]
 
-    def begin(self, zygote: Zygote, request: Mapping[str, Any]) -> None:
+    def begin(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
         """Have it forked. Raises IsolationUnavailable; nothing is left open then."""
         self._limited = frozenset(name for name, value in request["limits"].items() if value)
         theirs = [self._worker_down.fileno(), self._worker_up.fileno(), *(pipe[1] for pipe in self._pipes)]
@@ -120,7 +122,7 @@ class WorkerPlace:
         way = self._channel.send_up if isinstance(message, ANSWERS) else self._channel.send_down
         self._reactor.submit(partial(way, message))
 
-    def lane(self) -> Lane | None:
+    def lane(self) -> ReplySocket | None:
         try:
             lane = self._free.popleft()
         except IndexError:
@@ -262,11 +264,11 @@ _OUR_FRAME = re.compile(rf'  File "({re.escape(str(Path(__file__).parents[2]))}/
 """What the fault handler of a dying worker prints of us; a plugin's author has no use for it."""
 
 
-def _printed(uplink: Uplink, line: str) -> None:
+def _printed(uplink: InstanceEvents, line: str) -> None:
     uplink.output("stdout", line)
 
 
-def _complained(uplink: Uplink, line: str) -> None:
+def _complained(uplink: InstanceEvents, line: str) -> None:
     if not _OUR_FRAME.match(line):
         uplink.output("stderr", line)
 

@@ -23,7 +23,7 @@ _DEEP = 50
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Scratch:
+class TempDirs:
     """Of one kernel; made when the first worker needs it. ``drop`` never waits."""
 
     def __init__(self, mode: int = 0o700) -> None:

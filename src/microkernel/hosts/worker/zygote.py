@@ -55,7 +55,7 @@ class Fork:
         self.handle = handle
 
 
-class Zygote:
+class ZygoteHandle:
     """Started at the first fork. ``fork`` waits; everything else happens on the reactor's thread."""
 
     def __init__(

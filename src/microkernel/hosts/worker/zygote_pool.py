@@ -6,7 +6,7 @@ import threading
 
 from microkernel.hosts.worker.cgroups import Groups
 from microkernel.hosts.worker.environment import identity, read_at_exec
-from microkernel.hosts.worker.zygote import Zygote
+from microkernel.hosts.worker.zygote import ZygoteHandle
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Reactor
 
@@ -23,15 +23,15 @@ class Zygotes:
         self.image = ""
         """The guest's, at the level wasm. To be set before the first fork."""
         self._lock = threading.Lock()
-        self._of: dict[object, Zygote] = {}
-        self._current: Zygote | None = None
+        self._of: dict[object, ZygoteHandle] = {}
+        self._current: ZygoteHandle | None = None
 
     @property
     def pid(self) -> int | None:
         """Of the current one; None while there is none."""
         return self._current.pid if self._current else None
 
-    def current(self) -> Zygote:
+    def current(self) -> ZygoteHandle:
         """Started when it is first asked for a worker."""
         self._groups.open()
         variables = read_at_exec(self._level)
@@ -39,7 +39,7 @@ class Zygotes:
         with self._lock:
             zygote = self._of.get(key)
             if zygote is None:
-                zygote = self._of[key] = Zygote(
+                zygote = self._of[key] = ZygoteHandle(
                     self._reactor, self._level, self._python, self.image, variables, self._groups
                 )
             if zygote is not self._current:

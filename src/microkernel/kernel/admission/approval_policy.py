@@ -12,13 +12,13 @@ from microkernel.kernel.admission.approval_texts import unmistakable
 from microkernel.kernel.admission.effective_config import effective, fixed_limits, held_to, variables
 from microkernel.kernel.admission.permissions import CONFINED, Grant, Review, Wish
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, KernelConfig, Level, Manifest, Permissions
-from microkernel.kernel.ports import Found, Lock, Snapshot
+from microkernel.kernel.ports import Lock, PluginCandidate, Snapshot
 
 MOST_FILES = 200
 """How many files of a plugin an approval lists by name; of more, only that something changed is known."""
 
 
-class Approvals:
+class ApprovalPolicy:
     """``lock`` None: what is approved lasts as long as the kernel."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Approvals:
         self._once: dict[str, Approval] = {}
         self._has_level = has_level
 
-    def admit(self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot) -> Permissions:
+    def admit(self, found: PluginCandidate, manifest: Manifest, level: Level, snapshot: Snapshot) -> Permissions:
         """What it may do. Raises PluginHeld where somebody has to approve it first, ManifestError MK0134 where it has
         left the level that it was approved at."""
         if level not in CONFINED:
@@ -55,7 +55,7 @@ class Approvals:
         self._report_limits(found, manifest, level)
         return self.effective(manifest, level)
 
-    def _check_level(self, found: Found, level: Level) -> None:
+    def _check_level(self, found: PluginCandidate, level: Level) -> None:
         """What was approved at a confined level does not leave it by a change of its manifest, nor under a new name;
         the operator's or the embedding program's word for it counts."""
         own = self.config.plugin.get(found.name)
@@ -65,7 +65,7 @@ class Approvals:
         cure = f'; if that is meant, write isolation = "{level}" below [plugin.{found.name}]'
         raise ManifestError("MK0134", name=found.name, reason=reason, cure=cure)
 
-    def _is_known(self, found: Found) -> bool:
+    def _is_known(self, found: PluginCandidate) -> bool:
         """Whether anything at this very place was approved."""
         try:
             kept = self._lock.read() if self._lock is not None else {}
@@ -92,7 +92,7 @@ class Approvals:
         given = permissions.union([self._operators(manifest), *([approval.permissions] if approval else [])]).fs_write
         return tuple(path for path in wanted if given is None or path in given)
 
-    def review(self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot) -> Review:
+    def review(self, found: PluginCandidate, manifest: Manifest, level: Level, snapshot: Snapshot) -> Review:
         """What it asks for beside what was approved. Raises ConfigError MK0414 for a lock that cannot be read."""
         name, version, path = manifest.name, manifest.version, found.path
         wanted = self._wishes(found, manifest) if level in CONFINED else []
@@ -113,7 +113,9 @@ class Approvals:
             changed=permissions.changed_files(snapshot, approval) if altered and approval is not None else (),
         )  # fmt: skip
 
-    def approve(self, found: Found, manifest: Manifest, level: Level, snapshot: Snapshot, *, remember: bool) -> Review:
+    def approve(
+        self, found: PluginCandidate, manifest: Manifest, level: Level, snapshot: Snapshot, *, remember: bool
+    ) -> Review:
         """All that it asks for, for these files; the Review is of before. Raises ConfigError MK0414 where it cannot be
         remembered; then nothing is approved."""
         review = self.review(found, manifest, level, snapshot)
@@ -131,7 +133,7 @@ class Approvals:
         else:
             self._once[name] = approval
 
-    def _follow(self, found: Found, manifest: Manifest, snapshot: Snapshot) -> None:
+    def _follow(self, found: PluginCandidate, manifest: Manifest, snapshot: Snapshot) -> None:
         """A new version that asks for no more is let in; from now on it is its files that must not change."""
         approval = self._approval(manifest.name)
         if approval is None:
@@ -144,7 +146,7 @@ class Approvals:
             self._once[manifest.name] = newer
             self._complain("warn", manifest.name, trouble)
 
-    def _report_limits(self, found: Found, manifest: Manifest, level: Level) -> None:
+    def _report_limits(self, found: PluginCandidate, manifest: Manifest, level: Level) -> None:
         """Report the values of a manifest that are not in force as they were set there."""
         asked = effective(found.manifest, self.config)
         bounded = held_to(asked, self.config, level, None)
@@ -154,7 +156,7 @@ class Approvals:
             fields = {key: ", ".join(getattr(change, key) for change in lowered) for key in ("asked", "holds")}
             self._complain("warn", manifest.name, ConfigError("MK0422", name=manifest.name, **fields))
 
-    def limits(self, found: Found) -> tuple[str, ...] | None:
+    def limits(self, found: PluginCandidate) -> tuple[str, ...] | None:
         """The limits above the defaults that a plugin may have, each a line; None for all."""
         given = self._operators(found.manifest).limits
         try:
@@ -165,7 +167,7 @@ class Approvals:
             return given
         return None if approval.permissions.limits is None else (*given, *approval.permissions.limits)
 
-    def has_approved(self, found: Found) -> bool:
+    def has_approved(self, found: PluginCandidate) -> bool:
         """Whether the plugin of this name at this very place was approved. Of a lock that cannot be read: no."""
         try:
             approval = self._approval(found.name)
@@ -206,7 +208,7 @@ class Approvals:
         declared = replace(manifest.permissions or NO_PERMISSIONS, limits=None)
         return permissions.union(declared if word == "declared" else word for word in self._words(manifest.name))
 
-    def _wishes(self, found: Found, manifest: Manifest) -> list[Wish]:
+    def _wishes(self, found: PluginCandidate, manifest: Manifest) -> list[Wish]:
         """What is declared, and the variables its own configuration reads: only the operator's may do so freely."""
         own = self.config.plugin.get(manifest.name)
         theirs = {k: v for k, v in found.manifest.config.items() if own is None or k not in own.config}
@@ -224,7 +226,7 @@ def place_of(path: str) -> str:
     return valid_text(os.path.join(os.path.realpath(folder), name))
 
 
-def _is_of(approval: Approval, found: Found) -> bool:
+def _is_of(approval: Approval, found: PluginCandidate) -> bool:
     return approval.path in ("", place_of(found.path))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from microkernel.errors import KernelError, PluginLoadError
-from microkernel.kernel.ports import Found
+from microkernel.kernel.ports import PluginCandidate
 
 TAKEN = "MK0107"
 """Another plugin has the name."""
@@ -18,11 +18,15 @@ DISPUTED = "MK0155"
 """Several plugins claim the name, and none of them has it."""
 
 
-def settle(found: Iterable[Found], owns: Callable[[Found], bool], is_confined: Callable[[Found], bool]) -> list[Found]:
+def settle(
+    found: Iterable[PluginCandidate],
+    owns: Callable[[PluginCandidate], bool],
+    is_confined: Callable[[PluginCandidate], bool],
+) -> list[PluginCandidate]:
     """Give each name to the one plugin that ``owns`` it; the others get an error. If none or several own it, all do,
     unless all of them are trusted: then the first that was found has it. By name, the one that has it first."""
     found = list(found)
-    claims: dict[str, list[Found]] = {}
+    claims: dict[str, list[PluginCandidate]] = {}
     for each in found:
         if is_fit(each):
             claims.setdefault(each.name, []).append(each)
@@ -32,7 +36,7 @@ def settle(found: Iterable[Found], owns: Callable[[Found], bool], is_confined: C
     )
 
 
-def is_fit(found: Found) -> bool:
+def is_fit(found: PluginCandidate) -> bool:
     """Whether nothing is wrong with a plugin, unless another one has its name."""
     return found.error is None or found.error.id == TAKEN
 
@@ -42,8 +46,10 @@ def is_disputed(error: KernelError | None) -> bool:
 
 
 def _settle_name(
-    rivals: list[Found], owns: Callable[[Found], bool], is_confined: Callable[[Found], bool]
-) -> list[Found]:
+    rivals: list[PluginCandidate],
+    owns: Callable[[PluginCandidate], bool],
+    is_confined: Callable[[PluginCandidate], bool],
+) -> list[PluginCandidate]:
     if len(rivals) == 1:
         return [replace(rivals[0], error=None)]
     owners = [each for each in rivals if owns(each)]
@@ -55,5 +61,5 @@ def _settle_name(
     return [replace(each, error=None) if each is owner else _refuse(each, TAKEN, owner) for each in rivals]
 
 
-def _refuse(found: Found, id: str, other: Found) -> Found:
+def _refuse(found: PluginCandidate, id: str, other: PluginCandidate) -> PluginCandidate:
     return replace(found, error=PluginLoadError(id, name=found.name, first=other.path, second=found.path))

@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from functools import partial
 
 from microkernel.errors import PluginNotActive
-from microkernel.kernel.messaging.delivery import CallLetter, EventLetter, Letter
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import Record, cure_of
+from microkernel.kernel.registry.record import PluginRecord, cure_of
 from microkernel.kernel.reporting.journal import Journal
-from microkernel.kernel.routing.call_router import Router, cancel
-from microkernel.kernel.routing.registration import Subscribing
+from microkernel.kernel.routing.call_router import CallRouter, cancel
+from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.wire import messages
 
 
-class Remains:
+class InstanceCleanup:
     """Called by who holds the record's lock."""
 
-    def __init__(self, router: Router, subscribing: Subscribing, reactor: Reactor, journal: Journal) -> None:
+    def __init__(self, router: CallRouter, subscribing: Registrar, reactor: Reactor, journal: Journal) -> None:
         self._router = router
         self._subscribing = subscribing
         self._reactor = reactor
         self._journal = journal
 
-    def cut(self, record: Record, reason: str) -> int:
+    def cut(self, record: PluginRecord, reason: str) -> int:
         """What the present instance says no longer counts; its callers are told. Returns how many."""
         instance = record.instance
         if instance is None:
@@ -33,10 +33,12 @@ class Remains:
         instance.cut_off()
         record.mailbox.paused = True
         letters = record.mailbox.recover()
-        record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventLetter)])
+        record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventDelivery)])
         return self._router.gone(record, reason)
 
-    def reclaim(self, record: Record, instance: Instance, reason: str, unbegun: Sequence[int] = ()) -> list[Letter]:
+    def reclaim(
+        self, record: PluginRecord, instance: Instance, reason: str, unbegun: Sequence[int] = ()
+    ) -> list[Delivery]:
         """Take back what the dead instance had not done; tell who waited for it, and whom it waited for. Calls that are
         known to be ``unbegun`` can still be answered by another."""
         instance.cut = True
@@ -47,16 +49,16 @@ class Remains:
             cancel(call)
         return letters
 
-    def hand_over(self, record: Record, old: Instance, stopped: messages.Stopped | None) -> None:
+    def hand_over(self, record: PluginRecord, old: Instance, stopped: messages.Stopped | None) -> None:
         """What the old generation was given and did not do is the new one's, calls it had not begun too, in order. Who
         waits for an answer of it is told."""
         unbegun = [*stopped.unbegun, *old.passed] if stopped else []  # what it had begun it has answered by now
         letters = self.reclaim(record, old, "it was replaced", unbegun)
-        record.mailbox.put_back([one for one in letters if isinstance(one, EventLetter) or is_call(one, unbegun)])
+        record.mailbox.put_back([one for one in letters if isinstance(one, EventDelivery) or is_call(one, unbegun)])
 
-    def put_back(self, record: Record, letters: list[Letter]) -> int:
+    def put_back(self, record: PluginRecord, letters: list[Delivery]) -> int:
         """Events go to the front: how many. Only one that was alone when the death came counts a delivery."""
-        events = [letter for letter in letters if isinstance(letter, EventLetter)]
+        events = [letter for letter in letters if isinstance(letter, EventDelivery)]
         if len(letters) == 1 and events:
             if events[0].delivery < record.manifest.limits.max_deliveries:
                 events[0].delivery += 1
@@ -67,24 +69,24 @@ class Remains:
         record.mailbox.put_back(list(events))
         return len(events)
 
-    def tell_again(self, record: Record, count: int) -> None:
+    def tell_again(self, record: PluginRecord, count: int) -> None:
         """So many events that were put back are for the next generation."""
         if count:
             self._journal.announce("MK0221", "notice", record.name, generation=record.generation + 1, count=count)
 
-    def empty(self, record: Record, reason: str, died: Instance | None = None) -> None:
+    def empty(self, record: PluginRecord, reason: str, died: Instance | None = None) -> None:
         """It will not handle what waits: events are dead letters, callers are told, what it registered goes. ``died``:
         the instance, if it ended with some of it begun."""
         mailbox = record.mailbox
         if died is not None and died.exit is not None:
             begun = self.reclaim(record, died, died.exit.reason)
-            mailbox.put_back([letter for letter in begun if isinstance(letter, EventLetter)])
+            mailbox.put_back([letter for letter in begun if isinstance(letter, EventDelivery)])
         mailbox.disconnect()
         left = [*mailbox.recover(), *self._reactor.run(mailbox.drain)]
         for letter in left:
-            if isinstance(letter, EventLetter):
+            if isinstance(letter, EventDelivery):
                 self._journal.bury(letter, reason)
-            elif isinstance(letter, CallLetter):
+            elif isinstance(letter, CallDelivery):
                 target = f"{record.name}.{letter.call.method}"
                 cure = cure_of(record.name, record.state)
                 stopped = PluginNotActive("MK0213", name=record.name, state=record.state, what=target, cure=cure)
@@ -96,6 +98,6 @@ class Remains:
         mailbox.reopen()  # nothing is subscribed any more: what comes from here on is for its next start
 
 
-def is_call(letter: Letter, ids: Sequence[int]) -> bool:
+def is_call(letter: Delivery, ids: Sequence[int]) -> bool:
     """Whether it is one of these calls."""
-    return isinstance(letter, CallLetter) and letter.call.id in ids
+    return isinstance(letter, CallDelivery) and letter.call.id in ids

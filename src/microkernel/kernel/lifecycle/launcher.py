@@ -11,15 +11,15 @@ from typing import Any
 
 from microkernel.errors import IsolationUnavailable, KernelError, NotPlainData, PluginDied, PluginLoadError
 from microkernel.kernel.admission import gate
-from microkernel.kernel.admission.approval_policy import Approvals
+from microkernel.kernel.admission.approval_policy import ApprovalPolicy
 from microkernel.kernel.admission.effective_config import is_common, resolve_secrets, secret_values, variables
 from microkernel.kernel.admission.permissions import CONFINED
 from microkernel.kernel.manifest import Determinism, KernelConfig, Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import Record, Registry
+from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.plugin_info import source_path
-from microkernel.kernel.routing.ingress import Switch
+from microkernel.kernel.routing.ingress import Ingress
 from microkernel.kernel.routing.registration import charge_all
 from microkernel.wire import codec, messages
 from microkernel.wire.data_folder import folder_name
@@ -34,7 +34,7 @@ _MOST_SECRETS = 256
 _LONGEST_SECRETS = 64 * 1024
 
 
-class DiedEarly(Exception):
+class StartupExit(Exception):
     """The instance died before it was active."""
 
     def __init__(self, instance: Instance, exit: Exit) -> None:
@@ -43,14 +43,14 @@ class DiedEarly(Exception):
         self.exit = exit
 
 
-def as_error(reason: DiedEarly | KernelError) -> KernelError:
+def as_error(reason: StartupExit | KernelError) -> KernelError:
     """What the operator is told of an instance that did not become active."""
     if isinstance(reason, KernelError):
         return reason
     return PluginLoadError("MK0203", reason=reason.exit.reason, traceback=reason.exit.stack)
 
 
-class Births:
+class Launcher:
     """Makes instances. ``hosts`` gives the host of a level, or raises IsolationUnavailable."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Births:
         hosts: Callable[[Level], Host],
         config: KernelConfig,
         data_dir: Path | None,
-        approvals: Approvals,
+        approvals: ApprovalPolicy,
         project: str = "",
     ) -> None:
         self._registry = registry
@@ -70,11 +70,11 @@ class Births:
         self._data_dir = data_dir
         self._project = project
         self._approvals = approvals
-        self.switch: Switch
+        self.switch: Ingress
         self.report: Callable[[str, str, KernelError], object]
         self.exposed_by: Callable[[str], str]
 
-    def load(self, record: Record, manifest: Manifest, level: Level, snapshot: Snapshot | None) -> Instance:
+    def load(self, record: PluginRecord, manifest: Manifest, level: Level, snapshot: Snapshot | None) -> Instance:
         """The next generation, loaded and constructed; from its source as it is now, or from a snapshot that was let in
         before. Raises PluginLoadError and its kin, PluginHeld, DiedEarly."""
         if snapshot is None:
@@ -120,7 +120,7 @@ class Births:
         instance.place.send(messages.Start(state or messages.NOTHING, from_version))
         self._wait(instance, messages.Started, instance.manifest.limits.start, "MK0202")
 
-    def _check_writable(self, record: Record, permissions: Permissions, *, is_new: bool) -> None:
+    def _check_writable(self, record: PluginRecord, permissions: Permissions, *, is_new: bool) -> None:
         """Raise PluginLoadError MK0158 if a confined plugin's data folder overlaps what the kernel goes by. A grant is
         the operator's decision, and only reported."""
         folder = str(self._data_dir / folder_name(record.name)) if self._data_dir else ""
@@ -130,7 +130,7 @@ class Births:
             if other := self.exposed_by(os.path.expanduser(path)):
                 self.report("warn", record.name, PluginLoadError("MK0425", path=path, other=other))
 
-    def _report_links(self, record: Record, snapshot: Snapshot, level: Level) -> None:
+    def _report_links(self, record: PluginRecord, snapshot: Snapshot, level: Level) -> None:
         """Report the links that lead out of the plugin's folder; again only for others than before."""
         known = record.snapshot.leaving if record.snapshot is not None else ()
         for link in snapshot.leaving:
@@ -142,7 +142,7 @@ class Births:
     def _wait(self, instance: Instance, kind: type, seconds: float, too_late: str) -> object:
         news = instance.wait_for(kind, seconds)
         if isinstance(news, Exit):
-            raise DiedEarly(instance, news)
+            raise StartupExit(instance, news)
         if isinstance(news, messages.Failed):
             instance.has_failed = True
             raise load_error(news)
@@ -162,7 +162,7 @@ class Births:
         own = (str(self._data_dir),) if self._data_dir else ()
         return (*own, *(path for paths in given for path in paths))
 
-    def _peers(self, record: Record) -> list[str]:
+    def _peers(self, record: PluginRecord) -> list[str]:
         return [name for name in self._registry.names() if name != record.name]
 
     def _host(self, level: Level) -> Host:

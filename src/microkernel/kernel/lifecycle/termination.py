@@ -9,7 +9,7 @@ from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.lifecycle.launcher import load_error
 from microkernel.kernel.ports import Exit
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import Record
+from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.reporting.journal import Journal
 from microkernel.wire import codec, messages
 
@@ -33,13 +33,13 @@ class NotExported(Exception):
         self.continues = continues
 
 
-class Endings:
+class Terminator:
     """Waits; not for a thread of a plugin, nor for the reactor's."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def take_down(self, record: Record) -> Instance | None:
+    def take_down(self, record: PluginRecord) -> Instance | None:
         """Go through the states from the present one to ``stopped`` or ``zombie``; an instance handles what waits for
         it before it stops. Return an instance that died over that. With the record's lock held."""
         instance, died = record.instance, None

@@ -20,7 +20,7 @@ from weakref import WeakSet, ref
 
 from microkernel.errors import PayloadTooLarge, PermissionDenied
 from microkernel.wire.codec import MAX_PAYLOAD, MOST_ATTACHED
-from microkernel.wire.messages import Gone, Message, Share
+from microkernel.wire.messages import Attachment, BlocksFreed, Message
 from microkernel.wire.slots import block_size
 
 MOST_BLOCKS = 256
@@ -46,7 +46,7 @@ class Block:
     def __init__(self, size: int) -> None:
         self.number = next(_numbers)
         self.size = size
-        self.mapped_by: WeakSet[Holdings] = WeakSet()
+        self.mapped_by: WeakSet[BufferAccount] = WeakSet()
         """Who is to be told when it is gone."""
         self.idle = False
         """It has been free for a while."""
@@ -86,13 +86,13 @@ class Block:
         self._memory = None
 
 
-class Part(Share):
+class HeldShare(Attachment):
     """A Share in the kernel: with its lease, if it is in a block. It is never sent as it is."""
 
     lease: Lease | None = None
 
 
-class Holdings:
+class BufferAccount:
     """What one instance has. ``in_memory``: it can be lent blocks; what goes to others and comes from them is bytes.
     ``limit`` in bytes, 0 for none."""
 
@@ -112,14 +112,14 @@ class Holdings:
 
     # On any thread
 
-    def take(self, shares: Iterable[Share]) -> tuple[Part, ...]:
+    def take(self, shares: Iterable[Attachment]) -> tuple[HeldShare, ...]:
         """What it sends, for the kernel to keep. Raises PermissionDenied for what it does not have."""
         parts = tuple(map(self._part, shares))
         if len(parts) > MOST_ATTACHED:
             raise self._refusal(f"{len(parts):,} at once")
         return parts
 
-    def give(self, parts: Iterable[Share]) -> tuple[Share, ...]:
+    def give(self, parts: Iterable[Attachment]) -> tuple[Attachment, ...]:
         """What it is sent. Raises PayloadTooLarge for what must be sent as bytes, and has too many."""
         return tuple(map(self._share, parts))
 
@@ -140,30 +140,30 @@ class Holdings:
         self.closed = True
         self._leases.clear()
 
-    def _hold(self, lease: Lease, size: int) -> Share:
+    def _hold(self, lease: Lease, size: int) -> Attachment:
         hold = next(_holds)
         self._leases[hold] = lease
         if self.closed:
             self._leases.clear()
-        return Share(size, hold, lease.block.number)
+        return Attachment(size, hold, lease.block.number)
 
-    def _part(self, share: Share) -> Part:
+    def _part(self, share: Attachment) -> HeldShare:
         if not share.hold:
-            return Part(len(share.data), data=share.data)
+            return HeldShare(len(share.data), data=share.data)
         lease = self._leases.get(share.hold)
         if lease is None or not 0 <= share.size <= lease.block.size:
             raise self._refusal(f"{share.size:,} bytes by hold {share.hold}")
-        return Part(share.size, lease=lease)
+        return HeldShare(share.size, lease=lease)
 
-    def _share(self, part: Share) -> Share:
-        assert isinstance(part, Part)
+    def _share(self, part: Attachment) -> Attachment:
+        assert isinstance(part, HeldShare)
         if part.lease is None:
-            return Share(part.size, data=part.data)
+            return Attachment(part.size, data=part.data)
         if self.in_memory:
             return self._hold(part.lease, part.size)
         if part.size > MAX_PAYLOAD:
             raise PayloadTooLarge("MK0624", name=self._name, size=part.size, limit=MAX_PAYLOAD)
-        return Share(part.size, data=part.lease.block.read(part.size))
+        return Attachment(part.size, data=part.lease.block.read(part.size))
 
     def _refusal(self, what: str) -> PermissionDenied:
         return PermissionDenied("MK0417", name=self._name, what=what)
@@ -176,7 +176,7 @@ class Holdings:
         block.mapped_by.add(self)
         return block.descriptor, block in self.blocks
 
-    def lend(self, size: int) -> list[Share]:
+    def lend(self, size: int) -> list[Attachment]:
         """Blocks that it may write to, each whole. Raises PayloadTooLarge."""
         if not self.in_memory:
             raise self._refusal("memory")
@@ -211,19 +211,19 @@ class Holdings:
 
     def forget(self, number: int) -> None:
         if not self.closed:
-            self._tell(Gone([number]))
+            self._tell(BlocksFreed([number]))
 
 
-class Buffers:
+class BufferPool:
     """The holdings of all who were ever lent something, until nothing is left. On the reactor's thread."""
 
     def __init__(self, later: Callable[[float, Callable[[], object]], object]) -> None:
         self._later = later
-        self._lenders: list[Holdings] = []
+        self._lenders: list[BufferAccount] = []
         self.on_sweep: Callable[[], object] = _nobody
         """Has the embedder tell what it reads no more."""
 
-    def lend(self, holdings: Holdings, size: int) -> list[Share]:
+    def lend(self, holdings: BufferAccount, size: int) -> list[Attachment]:
         """Raises PayloadTooLarge, PermissionDenied."""
         lent = holdings.lend(size)
         if not self._lenders:

@@ -6,17 +6,17 @@ from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
 from microkernel.wire.codec import Raw, Struct, field
-from microkernel.wire.messages import Deliver, Invoke, Share
+from microkernel.wire.messages import Attachment, Deliver, Invoke
 
 if TYPE_CHECKING:
-    from microkernel.kernel.messaging.topic_index import Subscription
-    from microkernel.kernel.ports import Place
+    from microkernel.kernel.messaging.topic_index import TopicSubscription
+    from microkernel.kernel.ports import Runner
     from microkernel.kernel.routing.call_router import PendingCall
 
 _numbers = count(1)
 
 
-class Letter(Struct, kw_only=True, eq=False):
+class Delivery(Struct, kw_only=True, eq=False):
     """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died. ``size``: bytes
     for which it takes room in its mailbox. ``shares``: what is attached to it, and stays as it is while it waits. A
     Struct, because one is made for each event and receiver: that is one C call."""
@@ -30,34 +30,34 @@ class Letter(Struct, kw_only=True, eq=False):
         raise NotImplementedError
 
     @property
-    def shares(self) -> tuple[Share, ...]:
+    def shares(self) -> tuple[Attachment, ...]:
         raise NotImplementedError
 
-    def message(self, place: Place) -> Deliver | Invoke | None:
+    def message(self, place: Runner) -> Deliver | Invoke | None:
         """For the present instance, in this place; None if it is no longer wanted."""
         raise NotImplementedError
 
 
-class EventLetter(Letter):
+class EventDelivery(Delivery):
     """An event for one subscription. ``envelope`` is shared by all letters of the event."""
 
-    subscription: Subscription
+    subscription: TopicSubscription
     topic: str
     envelope: Raw
     size: int
     reply_to: int = 0
     deadline: float = 0.0
     delivery: int = 1
-    shares: tuple[Share, ...] = ()
+    shares: tuple[Attachment, ...] = ()
 
-    def message(self, place: Place) -> Deliver | None:  # noqa: ARG002 - the same for every place
+    def message(self, place: Runner) -> Deliver | None:  # noqa: ARG002 - the same for every place
         number = self.subscription.number
         if not number:
             return None
         return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline, self.shares)
 
 
-class CallLetter(Letter):
+class CallDelivery(Delivery):
     """A call that waits for its callee. It takes no more room than a small event: what its arguments take is counted
     with the pending calls."""
 
@@ -66,10 +66,10 @@ class CallLetter(Letter):
     size: ClassVar[int] = 0
 
     @property
-    def shares(self) -> tuple[Share, ...]:
+    def shares(self) -> tuple[Attachment, ...]:
         return self.call.asked.shares
 
-    def message(self, place: Place) -> Invoke | None:
+    def message(self, place: Runner) -> Invoke | None:
         call, asked = self.call, self.call.asked
         if call.answered:
             return None

@@ -11,26 +11,26 @@ from functools import partial
 from itertools import count, islice
 
 from microkernel.errors import MailboxFull
-from microkernel.kernel.messaging.delivery import EventLetter
-from microkernel.kernel.messaging.mailbox import Latecomer, Mailbox
-from microkernel.kernel.messaging.topic_index import Subscription, Subscriptions
+from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.mailbox import BlockedSend, Mailbox
+from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.wire.codec import Raw, encode_message
-from microkernel.wire.messages import Envelope, Share
+from microkernel.wire.messages import Attachment, Envelope
 from microkernel.wire.slots import size_of
 
 _FIRST = 64
 _MOST_LATECOMERS = 100_000
 """How many letters may wait for room in one mailbox; a hundred workers at once have as much credit."""
 
-Bury = Callable[[EventLetter, str], object]
+Bury = Callable[[EventDelivery, str], object]
 """What becomes of a letter that cannot be handled, and why."""
 
 
-class Bus:
+class EventBus:
     """``emit`` on any thread, also on one that can be killed: all it does to the kernel is one C call a letter."""
 
-    def __init__(self, subscriptions: Subscriptions, reactor: Reactor, clock: Clock, bury: Bury) -> None:
+    def __init__(self, subscriptions: TopicIndex, reactor: Reactor, clock: Clock, bury: Bury) -> None:
         self.topics = subscriptions
         self._reactor = reactor
         self._wall = clock.wall
@@ -45,7 +45,7 @@ class Bus:
         source: str,
         topic: str,
         data: Raw,
-        shares: tuple[Share, ...] = (),
+        shares: tuple[Attachment, ...] = (),
         *,
         settled: Callable[[], object] | None = None,
         direct: bool = False,
@@ -59,7 +59,7 @@ class Bus:
         """
         event = Envelope(next(self._ids), topic, source, self._wall(), data)
         envelope: Raw | None = None  # made for the first who takes it from a mailbox
-        unsettled: list[EventLetter] = []
+        unsettled: list[EventDelivery] = []
         for subscription in self.topics.matches[topic]:
             if subscription.once and not self._claim(subscription):
                 continue
@@ -69,7 +69,7 @@ class Bus:
             if envelope is None:
                 envelope = Raw(encode_message(event))
             size = size_of(envelope, shares) if shares else len(envelope)
-            letter = EventLetter(subscription, topic, envelope, size, shares=shares)
+            letter = EventDelivery(subscription, topic, envelope, size, shares=shares)
             if subscription.receiver.mailbox.accept(letter, direct=direct) or self._overflows(letter, source):
                 continue
             if patient:
@@ -81,11 +81,11 @@ class Bus:
         elif settled is not None:
             settled()
 
-    def offer(self, letter: EventLetter, source: str) -> bool:
+    def offer(self, letter: EventDelivery, source: str) -> bool:
         """Put a letter into its mailbox, or do what its policy says; False if it must wait for room."""
         return letter.subscription.receiver.mailbox.accept(letter) or self._overflows(letter, source)
 
-    def _overflows(self, letter: EventLetter, source: str) -> bool:
+    def _overflows(self, letter: EventDelivery, source: str) -> bool:
         """Apply the overflow policy; a letter for a plugin that is stopping is a dead letter. Return False if it must
         wait for room."""
         subscription = letter.subscription
@@ -111,7 +111,7 @@ class Bus:
             mailbox.put(latecomer.letter, direct=True)
             latecomer.settled()
 
-    def _claim(self, subscription: Subscription) -> bool:
+    def _claim(self, subscription: TopicSubscription) -> bool:
         try:
             subscription.tickets.pop()
         except IndexError:
@@ -119,24 +119,28 @@ class Bus:
         self._reactor.post(partial(self.topics.remove, subscription))
         return True
 
-    def _make_room(self, subscription: Subscription, mailbox: Mailbox) -> bool:
+    def _make_room(self, subscription: TopicSubscription, mailbox: Mailbox) -> bool:
         """Take out the oldest of its letters until there is some. Others may do so at the same time. Nearly always the
         first letters that wait include one, so that the others need not be looked at."""
         for most in (_FIRST, None):
             for letter in list(islice(mailbox.waiting, most)):
-                if isinstance(letter, EventLetter) and letter.subscription is subscription and mailbox.withdraw(letter):
+                if (
+                    isinstance(letter, EventDelivery)
+                    and letter.subscription is subscription
+                    and mailbox.withdraw(letter)
+                ):
                     subscription.receiver.counts.dropped += 1
                     if mailbox.places < mailbox.capacity:
                         return True
         return mailbox.places < mailbox.capacity  # some may have come meanwhile
 
     def _wait_for_room(
-        self, letters: list[EventLetter], source: str, settled: Callable[[], object] | None, *, is_reactor: bool
+        self, letters: list[EventDelivery], source: str, settled: Callable[[], object] | None, *, is_reactor: bool
     ) -> None:
         in_order = threading.Semaphore(0)
         arrived = in_order.release if settled is None else _Countdown(len(letters), settled)
         for letter in letters:
-            receive = partial(self._receive_latecomer, letter, Latecomer(letter, source, arrived))
+            receive = partial(self._receive_latecomer, letter, BlockedSend(letter, source, arrived))
             if is_reactor:
                 receive()  # now: what its sender sends next must find it here
             else:
@@ -145,14 +149,14 @@ class Bus:
             for _ in letters:
                 in_order.acquire()
 
-    def _receive_latecomer(self, letter: EventLetter, latecomer: Latecomer) -> None:
+    def _receive_latecomer(self, letter: EventDelivery, latecomer: BlockedSend) -> None:
         receiver = letter.subscription.receiver
         receiver.mailbox.latecomers.append(latecomer)
         self.admit_latecomers(receiver.mailbox)
         if latecomer in receiver.mailbox.latecomers:
             self._reactor.later(receiver.block, partial(self._send_away, letter, latecomer))
 
-    def _send_away(self, letter: EventLetter, latecomer: Latecomer) -> None:
+    def _send_away(self, letter: EventDelivery, latecomer: BlockedSend) -> None:
         mailbox = letter.subscription.receiver.mailbox
         if latecomer in mailbox.latecomers:
             mailbox.latecomers.remove(latecomer)
@@ -160,7 +164,7 @@ class Bus:
             latecomer.settled()
             self.admit_latecomers(mailbox)  # calls that waited behind it
 
-    def reject(self, letter: EventLetter) -> None:
+    def reject(self, letter: EventDelivery) -> None:
         """There is no room for it, and it does not wait for any."""
         subscription = letter.subscription
         size = len(subscription.receiver.mailbox)

@@ -12,9 +12,9 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from microkernel.kernel.messaging.delivery import CallLetter, Letter
-from microkernel.kernel.messaging.quota import Large
-from microkernel.wire.slots import PLACE
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
+from microkernel.kernel.messaging.quota import OversizeTable
+from microkernel.wire.slots import SLOT_BYTES
 
 BATCH = 64
 """Events that do not wait for more company: whoever puts the last of them sends them, also while the reactor's thread
@@ -34,14 +34,14 @@ class Mailbox:
         self.paused = True
         self.bell: Callable[[], object] = _silent
         self.pump: Callable[[], object] = _silent
-        self.waiting: deque[Letter] = deque()
+        self.waiting: deque[Delivery] = deque()
         """For others to look at."""
-        self._taken: deque[Letter] = deque()
-        self._flight: dict[int, Letter] = {}
-        self._large = Large()
+        self._taken: deque[Delivery] = deque()
+        self._flight: dict[int, Delivery] = {}
+        self._large = OversizeTable()
         self._alone = 0
-        self._pops: Iterator[Letter] = iter(self.waiting.popleft, None)
-        self.latecomers = Latecomers()
+        self._pops: Iterator[Delivery] = iter(self.waiting.popleft, None)
+        self.latecomers = BlockedSends()
         """Letters that wait for room, each with what to do when it is settled. In order; admitted by the reactor."""
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Mailbox:
         """How many its letters take."""
         return self._large.places(len(self))
 
-    def accept(self, letter: Letter, *, direct: bool = False) -> bool:
+    def accept(self, letter: Delivery, *, direct: bool = False) -> bool:
         """``put`` if there is room. Whether there was."""
         count = len(self.waiting) + len(self._taken) + len(self._flight)
         if self.latecomers or (self._large.places(count) if self._large else count) >= self._admits:
@@ -64,11 +64,11 @@ class Mailbox:
         self.put(letter, direct=direct)
         return True
 
-    def put(self, letter: Letter, *, direct: bool = False) -> None:
+    def put(self, letter: Delivery, *, direct: bool = False) -> None:
         """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed; what
         it puts goes on its way at once, unless it is an event for who is busy: that waits for company, until there is a
         batch of them or the reactor's thread comes to it."""
-        if letter.size > PLACE:
+        if letter.size > SLOT_BYTES:
             self._large.note(letter.seq, letter.size)
         try:
             self.waiting.append(letter)
@@ -80,11 +80,11 @@ class Mailbox:
             self.bell()  # a kill between the lines above must not lose the wake-up
             raise
 
-    def put_call(self, letter: CallLetter, source: str) -> None:
+    def put_call(self, letter: CallDelivery, source: str) -> None:
         """A call needs no room, but it does not overtake the events of its sender that wait for some. On the reactor's
         thread."""
         if self.latecomers and self.latecomers.has_from(source):
-            self.latecomers.append(Latecomer(letter, source, _silent))
+            self.latecomers.append(BlockedSend(letter, source, _silent))
         else:
             self.put(letter, direct=True)
 
@@ -116,13 +116,13 @@ class Mailbox:
         self.paused = True
         self.bell = self.pump = _silent
 
-    def has(self, letter: Letter | None) -> bool:
+    def has(self, letter: Delivery | None) -> bool:
         """Whether it waits or is in flight. It may go from the one to the other meanwhile: that is the order."""
         return letter is not None and (
             letter in list(self.waiting) or letter in list(self._taken) or letter.seq in self._flight
         )
 
-    def withdraw(self, letter: Letter) -> bool:
+    def withdraw(self, letter: Delivery) -> bool:
         """Take one letter out that still waits; False if it does not."""
         try:
             self.waiting.remove(letter)
@@ -131,7 +131,7 @@ class Mailbox:
         self._large.pop(letter.seq, None)
         return True
 
-    def take(self, most: int) -> list[Letter]:
+    def take(self, most: int) -> list[Delivery]:
         """The next letters, now in flight. Those that were in flight at a death come one at a time; while there are
         large ones all do, so that not many are on their way at once, each a second time."""
         try:
@@ -147,7 +147,7 @@ class Mailbox:
             self._alone = letters[0].seq
         return letters
 
-    def take_aside(self, letter: Letter) -> None:
+    def take_aside(self, letter: Delivery) -> None:
         """It is in flight without having waited."""
         self._flight[letter.seq] = letter
 
@@ -163,14 +163,14 @@ class Mailbox:
             return 0
         return 1 if self._large else most
 
-    def done(self, seq: int) -> Letter | None:
+    def done(self, seq: int) -> Delivery | None:
         """It is in flight no more; None if it was not."""
         letter = self._flight.pop(seq, None)
         if self._large:
             self._large.pop(seq, None)
         return letter
 
-    def handled(self, seq: int) -> Letter | None:
+    def handled(self, seq: int) -> Delivery | None:
         """The instance says that it is done with an event; None if no such event was in flight. It cannot say so of a
         call, which is done when it is answered."""
         letter = self._flight.get(seq)
@@ -187,12 +187,12 @@ class Mailbox:
                     self._large.pop(seq, None)
         return count
 
-    def oldest_in_flight(self) -> Letter | None:
+    def oldest_in_flight(self) -> Delivery | None:
         """What has been handled, or waited to be, for longest."""
         letters = list(self._flight.values())
         return min(letters, key=lambda letter: letter.seq) if letters else None
 
-    def recover(self) -> list[Letter]:
+    def recover(self) -> list[Delivery]:
         """All that is in flight, in order, and in flight no more. Only when no instance takes any more."""
         letters = {letter.seq: letter for letter in (*self._taken, *self._flight.values())}
         self._taken.clear()
@@ -201,13 +201,13 @@ class Mailbox:
             self._large.pop(seq, None)
         return [letters[seq] for seq in sorted(letters)]
 
-    def put_back(self, letters: list[Letter]) -> None:
+    def put_back(self, letters: list[Delivery]) -> None:
         """To the front, in order."""
         for letter in letters:
             self._large.note(letter.seq, letter.size)
         self.waiting.extendleft(reversed(letters))
 
-    def drain(self) -> list[Letter]:
+    def drain(self) -> list[Delivery]:
         """All that waits, in order, and latecomers after them; the mailbox is empty but for what is in flight."""
         letters = []
         while self.waiting:
@@ -220,56 +220,56 @@ class Mailbox:
         return letters
 
 
-class Latecomer:
+class BlockedSend:
     """A letter that waits for room, or behind one of the same ``source`` that does. ``settled`` is called when it is
     in, or given up."""
 
     __slots__ = ("letter", "settled", "source")
 
-    def __init__(self, letter: Letter, source: str, settled: Callable[[], object]) -> None:
+    def __init__(self, letter: Delivery, source: str, settled: Callable[[], object]) -> None:
         self.letter = letter
         self.source = source
         self.settled = settled
 
 
-class Latecomers:
+class BlockedSends:
     """A queue of them. What is asked of it costs the same for many as for few: how many wait is up to those who send.
 
     Changed on the reactor's thread only. Its length may be read on any.
     """
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[Latecomer, None] = OrderedDict()
+        self._waiting: OrderedDict[BlockedSend, None] = OrderedDict()
         self._sources: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, latecomer: Latecomer) -> bool:
+    def __contains__(self, latecomer: BlockedSend) -> bool:
         return latecomer in self._waiting
 
     @property
-    def first(self) -> Latecomer:
+    def first(self) -> BlockedSend:
         return next(iter(self._waiting))
 
     def has_from(self, source: str) -> bool:
         return self._sources[source] > 0
 
-    def append(self, latecomer: Latecomer) -> None:
+    def append(self, latecomer: BlockedSend) -> None:
         self._waiting[latecomer] = None
         self._sources[latecomer.source] += 1
 
-    def popleft(self) -> Latecomer:
+    def popleft(self) -> BlockedSend:
         latecomer, _ = self._waiting.popitem(last=False)
         self._leave(latecomer)
         return latecomer
 
-    def remove(self, latecomer: Latecomer) -> None:
+    def remove(self, latecomer: BlockedSend) -> None:
         """Raises KeyError if it does not wait."""
         del self._waiting[latecomer]
         self._leave(latecomer)
 
-    def _leave(self, latecomer: Latecomer) -> None:
+    def _leave(self, latecomer: BlockedSend) -> None:
         self._sources[latecomer.source] -= 1
         if not self._sources[latecomer.source]:
             del self._sources[latecomer.source]

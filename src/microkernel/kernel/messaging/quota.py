@@ -1,7 +1,8 @@
 """What the kernel keeps in its own memory on behalf of others, bounded by its size.
 
-Three ways, by what becomes of it. What waits takes *places*: ``Large`` knows who takes more than one. What stays until
-its owner takes it away has a ``Budget``. Of what nobody takes away, a ``Shelf`` has the newest.
+Three ways. What waits in a mailbox takes *slots*, and ``OversizeTable`` knows the deliveries that take more than one.
+What stays until its owner removes it has a ``Quota``. ``BoundedHistory`` keeps the newest of what its owner never
+removes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from sys import getsizeof
 from typing import Generic, TypeVar
 
-from microkernel.wire.slots import PLACE, places_of
+from microkernel.wire.slots import SLOT_BYTES, slots_for
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ def weight(*texts: str) -> int:
     return sum(map(getsizeof, texts))
 
 
-class Large(dict[int, int]):
+class OversizeTable(dict[int, int]):
     """How many places more than one the large ones take, by number; the small ones are only counted by who has them.
 
     On any thread: a note is made before the thing is put, and taken back after it has gone. A kill in between leaves a
@@ -32,8 +33,8 @@ class Large(dict[int, int]):
     """
 
     def note(self, number: int, size: int) -> None:
-        if size > PLACE:
-            self[number] = places_of(size) - 1
+        if size > SLOT_BYTES:
+            self[number] = slots_for(size) - 1
 
     def places(self, count: int) -> int:
         """What ``count`` things take, with these among them."""
@@ -44,19 +45,19 @@ class Large(dict[int, int]):
         return count + sum(self.values())
 
 
-class Pending(dict[int, T]):
+class PendingTable(dict[int, T]):
     """What is under way, by number, large ones among it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._large = Large()
+        self._large = OversizeTable()
 
     @property
     def places(self) -> int:
         return self._large.places(len(self)) if self._large else len(self)
 
     def add(self, number: int, thing: T, size: int) -> None:
-        if size > PLACE:
+        if size > SLOT_BYTES:
             self._large.note(number, size)
         self[number] = thing
 
@@ -68,7 +69,7 @@ class Pending(dict[int, T]):
         return thing
 
 
-class Budget:
+class Quota:
     """What one owner has had kept, by key, and how much in all; and how many keys of each kind, as ``kind_of`` names
     them. On the reactor's thread."""
 
@@ -101,7 +102,7 @@ class Budget:
             self.used -= self._sizes.pop(key)
 
 
-class Shelf(Generic[T]):
+class BoundedHistory(Generic[T]):
     """The newest things, so many at most, and of so many bytes; the very newest in any case. Changed on the reactor's
     thread, read on any."""
 

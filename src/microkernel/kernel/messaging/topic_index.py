@@ -12,8 +12,8 @@ from itertools import count
 from typing import Any, Protocol
 
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.quota import Pending
-from microkernel.wire.messages import Envelope, Share
+from microkernel.kernel.messaging.quota import PendingTable
+from microkernel.wire.messages import Attachment, Envelope
 
 _CACHED = 4096
 """Topics are made up by plugins: more than these answers are not kept."""
@@ -37,14 +37,14 @@ class Receiver(Protocol):
 
     mailbox: Mailbox
     counts: Counts
-    incoming: Pending[Any]
+    incoming: PendingTable[Any]
 
     @property
     def block(self) -> float:
         """Seconds that a letter may wait for room in the mailbox."""
 
 
-class Subscription:
+class TopicSubscription:
     """A (pattern, handler) of one receiver. ``number`` is the handler's in the present instance, 0 for none.
 
     ``owner`` is the plugin's name, "kernel" for the embedder; ``receiver`` has the mailbox its letters go to. With
@@ -68,7 +68,7 @@ class Subscription:
         overflow: str = "block",
         board: bool = False,
         observes: bool = False,
-        inline: Callable[[Envelope, tuple[Share, ...]], object] | None = None,
+        inline: Callable[[Envelope, tuple[Attachment, ...]], object] | None = None,
     ) -> None:
         self.owner = owner
         self.pattern = pattern
@@ -89,26 +89,26 @@ class _Node:
 
     def __init__(self) -> None:
         self.words: dict[str, _Node] = {}
-        self.here: dict[Subscription, None] = {}
-        self.tail: dict[Subscription, None] = {}
+        self.here: dict[TopicSubscription, None] = {}
+        self.tail: dict[TopicSubscription, None] = {}
         """In the order they were added. A match copies them by one C call."""
 
 
-class _Matches(dict[str, tuple[Subscription, ...]]):
+class _Matches(dict[str, tuple[TopicSubscription, ...]]):
     """What was found; what is missing is looked for."""
 
-    def __init__(self, find: Callable[[str], tuple[Subscription, ...]]) -> None:
+    def __init__(self, find: Callable[[str], tuple[TopicSubscription, ...]]) -> None:
         super().__init__()
         self._find = find
 
-    def __missing__(self, topic: str) -> tuple[Subscription, ...]:
+    def __missing__(self, topic: str) -> tuple[TopicSubscription, ...]:
         found = self._find(topic)
         if len(self) < _CACHED:
             self[topic] = found
         return found
 
 
-class Subscriptions:
+class TopicIndex:
     """``matches`` on any thread, the rest on the reactor's. Topics that begin with ``reserved`` are for those alone who
     observe."""
 
@@ -118,12 +118,12 @@ class Subscriptions:
         self.matches = _Matches(self._find)
         """By topic, in the order they were added."""
 
-    def add(self, subscription: Subscription) -> None:
+    def add(self, subscription: TopicSubscription) -> None:
         node = self._walk(subscription.pattern)
         (node.tail if subscription.pattern.endswith("**") else node.here)[subscription] = None
         self._forget_matches()
 
-    def remove(self, subscription: Subscription) -> None:
+    def remove(self, subscription: TopicSubscription) -> None:
         node = self._walk(subscription.pattern)
         node.here.pop(subscription, None)
         node.tail.pop(subscription, None)
@@ -134,8 +134,8 @@ class Subscriptions:
         """After the change: a match that began before it is kept with the old ones."""
         self.matches = _Matches(self._find)
 
-    def _find(self, topic: str) -> tuple[Subscription, ...]:
-        found: list[Subscription] = []
+    def _find(self, topic: str) -> tuple[TopicSubscription, ...]:
+        found: list[TopicSubscription] = []
         _collect(self._root, topic.split("."), 0, found)
         if self._reserved and topic.startswith(self._reserved):
             found = [subscription for subscription in found if subscription.observes]
@@ -164,7 +164,7 @@ def _words(pattern: str) -> list[str]:
     return words[:-1] if words[-1] == "**" else words
 
 
-def _collect(node: _Node, words: list[str], index: int, found: list[Subscription]) -> None:
+def _collect(node: _Node, words: list[str], index: int, found: list[TopicSubscription]) -> None:
     if index == len(words):
         found += node.here
         return

@@ -18,37 +18,37 @@ from microkernel.errors import (
     RequirementError,
     shortage_in,
 )
-from microkernel.kernel.lifecycle.cleanup import Remains
-from microkernel.kernel.lifecycle.launcher import Births, DiedEarly, as_error
-from microkernel.kernel.lifecycle.termination import Endings
+from microkernel.kernel.lifecycle.cleanup import InstanceCleanup
+from microkernel.kernel.lifecycle.launcher import Launcher, StartupExit, as_error
+from microkernel.kernel.lifecycle.termination import Terminator
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.operations.start_order import requires, split
 from microkernel.kernel.ports import Snapshot
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import Record, Registry
+from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.registry.states import RUNNING
 from microkernel.kernel.reporting.journal import Journal
-from microkernel.kernel.routing.registration import Subscribing
+from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.kernel.supervision.heartbeat import Heartbeat
-from microkernel.kernel.supervision.supervisor import Deaths
+from microkernel.kernel.supervision.supervisor import Supervisor
 
 _log = logging.getLogger("microkernel")
 
 
-class Operations:
+class PluginController:
     """What can be done to a plugin. All of it may be called from several threads at once."""
 
     def __init__(
         self,
         registry: Registry,
-        births: Births,
-        endings: Endings,
-        remains: Remains,
-        subscribing: Subscribing,
+        births: Launcher,
+        endings: Terminator,
+        remains: InstanceCleanup,
+        subscribing: Registrar,
         reactor: Reactor,
         journal: Journal,
-        deaths: Deaths,
+        deaths: Supervisor,
         heartbeat: Heartbeat,
     ) -> None:
         self._registry = registry
@@ -64,7 +64,7 @@ class Operations:
 
     # Up
 
-    def start(self, record: Record) -> None:
+    def start(self, record: PluginRecord) -> None:
         """Bring a plugin up that is not; one that runs is left alone.
 
         Raises PluginLoadError and its kin if it does not become active, also when it ended its own process; what the
@@ -83,7 +83,7 @@ class Operations:
         if failure is not None:
             raise failure
 
-    def bring_up(self, record: Record, snapshot: Snapshot | None, *, again: bool = False) -> KernelError | None:
+    def bring_up(self, record: PluginRecord, snapshot: Snapshot | None, *, again: bool = False) -> KernelError | None:
         """Load and start, from this snapshot or from the source as it is now. Return why it is not active, if it
         is not.
 
@@ -100,7 +100,7 @@ class Operations:
             record.step("start")
             self._journal.changed(record)
             self._births.start(instance, None, "")
-        except (DiedEarly, KernelError) as reason:
+        except (StartupExit, KernelError) as reason:
             return self._did_not_start(record, reason, again=again)
         except Exception as mistake:
             return self._did_not_start(record, _unexpected(mistake), again=again)
@@ -112,8 +112,8 @@ class Operations:
         )  # fmt: skip
         return None
 
-    def _did_not_start(self, record: Record, reason: DiedEarly | KernelError, *, again: bool) -> KernelError:
-        if isinstance(reason, DiedEarly):
+    def _did_not_start(self, record: PluginRecord, reason: StartupExit | KernelError, *, again: bool) -> KernelError:
+        if isinstance(reason, StartupExit):
             self._deaths.follow(record, reason.instance, reason.exit)
         elif isinstance(reason, PluginHeld):
             self._hold(record, reason)
@@ -123,7 +123,7 @@ class Operations:
             self._failed(record, reason)
         return as_error(reason)
 
-    def _may_try_again(self, record: Record, error: KernelError, *, again: bool) -> bool:
+    def _may_try_again(self, record: PluginRecord, error: KernelError, *, again: bool) -> bool:
         if self._deaths.closing or record.manifest.supervision.restart == "temporary":
             return False
         return again or bool(error.shortage)
@@ -136,22 +136,22 @@ class Operations:
             if state not in ("active", "backoff"):
                 raise RequirementError("MK0125", name=manifest.name, requirement=requirement, state=state)
 
-    def _take_over(self, record: Record, instance: Instance) -> None:
+    def _take_over(self, record: PluginRecord, instance: Instance) -> None:
         record.step("loaded")
         self._reactor.run(partial(self._subscribing.commit, instance))
 
-    def _open(self, record: Record, instance: Instance) -> None:
+    def _open(self, record: PluginRecord, instance: Instance) -> None:
         record.step("started")
         record.error = None
         self.connect(record, instance)
 
-    def connect(self, record: Record, instance: Instance) -> None:
+    def connect(self, record: PluginRecord, instance: Instance) -> None:
         """It gets what waits, from now on, and is watched."""
         record.mailbox.connect(instance.place.wake, instance.place.pump)
         self._heartbeat.begin(instance)
         self._journal.changed(record)
 
-    def _failed(self, record: Record, error: KernelError) -> None:
+    def _failed(self, record: PluginRecord, error: KernelError) -> None:
         instance = record.instance or record.newborn
         record.instance = record.newborn = None
         record.error = error
@@ -166,7 +166,7 @@ class Operations:
             self._deaths.tell_end(record)
         self._journal.changed(record)
 
-    def _hold(self, record: Record, held: PluginHeld) -> None:
+    def _hold(self, record: PluginRecord, held: PluginHeld) -> None:
         """None of its code has run. What waits for it would wait for a person: it is told."""
         record.error = held
         if record.killing:
@@ -176,13 +176,13 @@ class Operations:
         self._journal.report("warn", record.name, held)
         self._journal.changed(record)
 
-    def give_up(self, record: Record, reason: KernelError | DiedEarly) -> None:
+    def give_up(self, record: PluginRecord, reason: KernelError | StartupExit) -> None:
         """Neither the new source nor the old one runs any more. A death is one like any other."""
         self._did_not_start(record, reason, again=False)
 
     # Down
 
-    def stop(self, record: Record, *, cascade: bool = False, now: bool = False) -> None:
+    def stop(self, record: PluginRecord, *, cascade: bool = False, now: bool = False) -> None:
         """Drain, ask, insist, kill, each with its deadline. ``now``: do not drain, also where another stop is draining.
 
         Raises RequirementError if others require it.
@@ -201,7 +201,7 @@ class Operations:
             self._remains.empty(record, f"{record.name} was stopped", died)
         self._deaths.tell_end(record)
 
-    def kill(self, record: Record) -> int:
+    def kill(self, record: PluginRecord) -> int:
         """End it now; no restart. Returns how many callers were told. A thread that cannot be ended is a zombie.
 
         Does nothing, and says nothing, where nothing of it runs or would start.
@@ -227,7 +227,7 @@ class Operations:
             self._journal.changed(record)
         return told
 
-    def _settle_killed(self, record: Record, ended: bool) -> None:
+    def _settle_killed(self, record: PluginRecord, ended: bool) -> None:
         record.instance = record.newborn = None
         if record.state in ("loaded", "starting", "active"):
             record.step("stop")
@@ -237,7 +237,7 @@ class Operations:
             record.step("stop")
         self._remains.empty(record, f"{record.name} was killed")
 
-    def _stop_dependents(self, record: Record, cascade: bool, now: bool) -> None:
+    def _stop_dependents(self, record: PluginRecord, cascade: bool, now: bool) -> None:
         dependents = [
             other for other in self._registry if other.state in RUNNING and requires(other.manifest, record.name)
         ]
@@ -247,12 +247,12 @@ class Operations:
         for other in dependents:
             self.stop(other, cascade=True, now=now)
 
-    def forget_visitor(self, record: Record) -> None:
+    def forget_visitor(self, record: PluginRecord) -> None:
         """A visitor has gone: no death, no restart."""
         record.state = "stopped"
         self._remains.empty(record, f"{record.name} has gone")
 
-    def _forget_restart(self, record: Record) -> None:
+    def _forget_restart(self, record: PluginRecord) -> None:
         if record.forget_restart is not None:
             record.forget_restart()
             record.forget_restart = None
@@ -273,7 +273,7 @@ def _hurry(instance: Instance | None) -> None:
         instance.hurried = True
 
 
-def _kill_all(record: Record) -> list[Instance]:
+def _kill_all(record: PluginRecord) -> list[Instance]:
     instances = [instance for instance in (record.instance, record.newborn) if instance is not None]
     for instance in instances:
         instance.dismissed = True

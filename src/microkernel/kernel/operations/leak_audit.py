@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from microkernel.kernel.registry.record import Record
+from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.reporting.journal import Journal
 
 
-class Audits:
+class LeakAuditor:
     """On a thread that may wait, and holding no lock: the mailbox is the next generation's by then."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def of(self, record: Record) -> list[str]:
+    def of(self, record: PluginRecord) -> list[str]:
         """What all ended generations have left, each a line; those that left nothing are not asked again."""
         left: dict[str, None] = {}
         for instance in list(record.past):

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from microkernel.errors import KernelError, PluginNotActive, ReloadFailed
-from microkernel.kernel.lifecycle.cleanup import Remains
-from microkernel.kernel.lifecycle.launcher import Births, DiedEarly, as_error
-from microkernel.kernel.lifecycle.termination import Endings, NotExported
+from microkernel.kernel.lifecycle.cleanup import InstanceCleanup
+from microkernel.kernel.lifecycle.launcher import Launcher, StartupExit, as_error
+from microkernel.kernel.lifecycle.termination import NotExported, Terminator
 from microkernel.kernel.manifest import NO_VERSION, Level, Manifest
-from microkernel.kernel.operations.controller import Operations
-from microkernel.kernel.ports import Found, Loader
+from microkernel.kernel.operations.controller import PluginController
+from microkernel.kernel.ports import Loader, PluginCandidate
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import Record
+from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.reporting.journal import Journal
-from microkernel.kernel.routing.registration import Subscribing
+from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.wire import codec
 
@@ -41,35 +41,35 @@ class ReloadReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Swapped:
+class _Takeover:
     """A takeover, and what going back would take."""
 
     old: Instance
-    old_found: Found
+    old_found: PluginCandidate
     state: codec.Raw | None
     new: Instance
     report: ReloadReport
 
 
-Effective = Callable[[Found], tuple[Found, Manifest, Level]]
+Effective = Callable[[PluginCandidate], tuple[PluginCandidate, Manifest, Level]]
 """What holds for a plugin found anew. Raises what makes it no plugin."""
 
 
-class Reloading:
+class Reloader:
     """``reload`` may be called on any thread that may wait."""
 
     def __init__(
         self,
         loader: Loader,
-        births: Births,
-        operations: Operations,
-        endings: Endings,
-        remains: Remains,
-        subscribing: Subscribing,
+        births: Launcher,
+        operations: PluginController,
+        endings: Terminator,
+        remains: InstanceCleanup,
+        subscribing: Registrar,
         reactor: Reactor,
         journal: Journal,
         effective: Effective,
-        start_anew: Callable[[Record], object],
+        start_anew: Callable[[PluginRecord], object],
     ) -> None:
         self._loader = loader
         self._births = births
@@ -82,7 +82,7 @@ class Reloading:
         self._effective = effective
         self._start_anew = start_anew
 
-    def reload(self, record: Record, expect: str = "") -> ReloadReport:
+    def reload(self, record: PluginRecord, expect: str = "") -> ReloadReport:
         """Take the source as it is now. Raises ReloadFailed, with ``report``, when the old source goes on, and
         PluginNotActive when it is not in the state it is expected to be in."""
         with record.lock:
@@ -97,12 +97,12 @@ class Reloading:
                 found, manifest, level = self._effective(candidate)
                 self._operations.check_requirements(manifest)
                 new = self._load(record, found, manifest, level)
-            except (KernelError, DiedEarly) as error:
+            except (KernelError, StartupExit) as error:
                 raise self._not_taken(record, candidate.manifest.version, as_error(error), 0.0) from None
             swapped = self._swap(record, old, new, found)
         return self._prove(record, swapped) if new.on_probation else swapped.report
 
-    def _load(self, record: Record, found: Found, manifest: Manifest, level: Level) -> Instance:
+    def _load(self, record: PluginRecord, found: PluginCandidate, manifest: Manifest, level: Level) -> Instance:
         before, old_found = record.snapshot, record.found
         record.found = found
         try:
@@ -115,7 +115,7 @@ class Reloading:
             record.snapshot, record.found = before, old_found
             raise
 
-    def _swap(self, record: Record, old: Instance, new: Instance, found: Found) -> _Swapped:
+    def _swap(self, record: PluginRecord, old: Instance, new: Instance, found: PluginCandidate) -> _Takeover:
         paused = time.monotonic()
         new_snapshot = new.snapshot
         try:
@@ -126,7 +126,7 @@ class Reloading:
         self._remains.hand_over(record, old, stopped)
         try:
             self._births.start(new, state, old.manifest.version)
-        except (KernelError, DiedEarly) as error:
+        except (KernelError, StartupExit) as error:
             self._drop(new)
             self._go_back(record, old, record.found, state)
             took = (time.monotonic() - paused) * 1000
@@ -142,7 +142,7 @@ class Reloading:
             "MK0301", "success", record.name, generation=new.generation, version=version, ms=round(took, 1)
         )
         report = ReloadReport(record.name, new.generation, version, took, leaked)
-        return _Swapped(old, old_found, state, new, report)
+        return _Takeover(old, old_found, state, new, report)
 
     def _drop(self, new: Instance) -> None:
         new.dismissed = True
@@ -150,7 +150,7 @@ class Reloading:
             self._endings.end(new, gently=False)
 
     def _without_state(
-        self, record: Record, old: Instance, new: Instance, failure: NotExported, paused: float
+        self, record: PluginRecord, old: Instance, new: Instance, failure: NotExported, paused: float
     ) -> ReloadFailed:
         """The old instance continues. If it could not say that it does, its source is started again: only what it kept
         for itself is lost."""
@@ -160,7 +160,7 @@ class Reloading:
             old.passed.clear()
             record.mailbox.connect(old.place.wake, old.place.pump)
             if old.exit is not None:  # between the two: whoever heard of its end took it for one that was asked for
-                self._operations.give_up(record, DiedEarly(old, old.exit))
+                self._operations.give_up(record, StartupExit(old, old.exit))
         else:
             self._remains.hand_over(record, old, None)
             self._go_back(record, old, record.found, None)
@@ -168,7 +168,7 @@ class Reloading:
         left = _unended(old) if old.exit is None and not failure.continues else []
         return self._not_taken(record, new.manifest.version, failure.error, took, left, is_kept=failure.continues)
 
-    def _prove(self, record: Record, swapped: _Swapped) -> ReloadReport:
+    def _prove(self, record: PluginRecord, swapped: _Takeover) -> ReloadReport:
         """Wait for the end of the probation, without the lock; who dies within it is replaced by the old source."""
         new = swapped.new
         new.gone.wait(min(new.manifest.limits.probation, threading.TIMEOUT_MAX))
@@ -179,10 +179,10 @@ class Reloading:
             again = self._remains.put_back(record, self._remains.reclaim(record, new, new.exit.reason))
             self._remains.tell_again(record, again)
             self._go_back(record, swapped.old, swapped.old_found, swapped.state)
-            death = as_error(DiedEarly(new, new.exit))
+            death = as_error(StartupExit(new, new.exit))
             raise self._not_taken(record, new.manifest.version, death, swapped.report.paused_ms) from None
 
-    def _go_back(self, record: Record, old: Instance, found: Found, state: codec.Raw | None) -> None:
+    def _go_back(self, record: PluginRecord, old: Instance, found: PluginCandidate, state: codec.Raw | None) -> None:
         """The old source again, with the state it left."""
         manifest, level, snapshot = old.manifest, old.level, old.snapshot
         record.found, record.manifest, record.level = found, manifest, level
@@ -190,18 +190,18 @@ class Reloading:
         try:
             again = self._births.load(record, manifest, level, snapshot)
             self._births.start(again, state, manifest.version)
-        except (KernelError, DiedEarly) as error:
+        except (KernelError, StartupExit) as error:
             self._operations.give_up(record, error)
         else:
             self._release(record, again)
 
-    def _release(self, record: Record, instance: Instance) -> None:
+    def _release(self, record: PluginRecord, instance: Instance) -> None:
         self._reactor.run(partial(self._subscribing.commit, instance))
         self._operations.connect(record, instance)
 
     def _not_taken(
         self,
-        record: Record,
+        record: PluginRecord,
         version: str,
         error: KernelError,
         paused_ms: float,

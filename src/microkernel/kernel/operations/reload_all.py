@@ -8,14 +8,14 @@ from functools import partial
 
 from microkernel.errors import KernelError
 from microkernel.kernel.operations.start_order import layers
-from microkernel.kernel.registry.record import Record
+from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.registry.states import WANTED
 
-ForEach = Callable[[list[Record], Callable[[Record], object]], None]
+ForEach = Callable[[list[PluginRecord], Callable[[PluginRecord], object]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ReloadFailure:
     """Who was not reloaded, and why."""
 
     plugin: str
@@ -28,11 +28,11 @@ class ReloadSummary:
     """What became of a reload of all; those that nobody wants to run are in neither list."""
 
     reloaded: tuple[str, ...]
-    failed: tuple[Failed, ...]
+    failed: tuple[ReloadFailure, ...]
 
 
 def reload_all(
-    records: Iterable[Record],
+    records: Iterable[PluginRecord],
     reload: Callable[[str], object],
     for_each: ForEach,
     after: Mapping[str, Collection[str]],
@@ -42,11 +42,13 @@ def reload_all(
     outcome: dict[str, KernelError | None] = {}
     for layer in layers({name: record.manifest.requires for name, record in chosen.items()}, after):
         for_each([chosen[name] for name in layer], partial(_try, reload, outcome))
-    failed = tuple(Failed(name, error.id, error.text) for name, error in sorted(outcome.items()) if error is not None)
+    failed = tuple(
+        ReloadFailure(name, error.id, error.text) for name, error in sorted(outcome.items()) if error is not None
+    )
     return ReloadSummary(tuple(name for name, error in outcome.items() if error is None), failed)
 
 
-def _try(reload: Callable[[str], object], outcome: dict[str, KernelError | None], record: Record) -> None:
+def _try(reload: Callable[[str], object], outcome: dict[str, KernelError | None], record: PluginRecord) -> None:
     try:
         reload(record.name)
     except KernelError as error:

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError, PayloadTooLarge
 from microkernel.kernel.manifest import Level, Manifest, Permissions
-from microkernel.kernel.messaging.buffers import Holdings
-from microkernel.kernel.messaging.delivery import CallLetter, EventLetter, Letter
-from microkernel.kernel.messaging.quota import Budget
-from microkernel.kernel.ports import Exit, Place, Snapshot
+from microkernel.kernel.messaging.buffers import BufferAccount
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
+from microkernel.kernel.messaging.quota import Quota
+from microkernel.kernel.ports import Exit, Runner, Snapshot
 from microkernel.kernel.routing.registration import kind_of
 from microkernel.wire import messages
 from microkernel.wire.messages import Deliver, Invoke, Message
 from microkernel.wire.secrets import Secrets
 
 if TYPE_CHECKING:
-    from microkernel.kernel.registry.record import Record
-    from microkernel.kernel.routing.ingress import Switch
+    from microkernel.kernel.registry.record import PluginRecord
+    from microkernel.kernel.routing.ingress import Ingress
 
-News = messages.Loaded | messages.Started | messages.Exported | messages.Stopped | messages.Failed | Exit
+InstanceNews = messages.Loaded | messages.Started | messages.Exported | messages.Stopped | messages.Failed | Exit
 
 
 class Instance:
@@ -37,13 +37,13 @@ class Instance:
 
     def __init__(
         self,
-        record: Record,
+        record: PluginRecord,
         generation: int,
         level: Level,
         manifest: Manifest,
         snapshot: Snapshot | None,
         permissions: Permissions,
-        switch: Switch,
+        switch: Ingress,
     ) -> None:
         self.record = record
         self.name = record.name
@@ -56,10 +56,10 @@ class Instance:
         self.permissions = permissions
         self.secrets = Secrets()
         """Not to be let out by accident: its runtime cuts them out of what it tells, its place out of its output."""
-        self.place: Place
+        self.place: Runner
         in_memory = level in ("thread", "process") and not record.visitor
-        self.holdings = Holdings(self.name, manifest.limits.shared, self._tell, in_memory=in_memory)
-        self.news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self.holdings = BufferAccount(self.name, manifest.limits.shared, self._tell, in_memory=in_memory)
+        self.news: queue.SimpleQueue[InstanceNews] = queue.SimpleQueue()
         self.staged = messages.Loaded([], [])
         """What it has registered, until that takes effect."""
         self.exit: Exit | None = None
@@ -87,7 +87,7 @@ class Instance:
         self.oldest_since = 0.0
         self.unsettled = 0
         """How many places those of its emits take that have not found theirs. On the reactor's thread."""
-        self.registered = Budget(kind_of)
+        self.registered = Quota(kind_of)
         """What it has registered, by what it is known by."""
         self._heard: set[type] = set()
         """Kinds of news that nobody has waited for yet."""
@@ -116,15 +116,15 @@ class Instance:
             mailbox.done(letter.seq)
             if message is not None:
                 continue  # what is wrong has been told
-            if isinstance(letter, CallLetter):
+            if isinstance(letter, CallDelivery):
                 self.record.incoming.remove(letter.call.id)
                 if letter.call.lane is not None:
                     letter.call.lane.drop()
-            elif isinstance(letter, EventLetter):
+            elif isinstance(letter, EventDelivery):
                 self._switch.bury(letter, "the present generation has no such handler")
         return taken
 
-    def attach(self, message: Deliver | Invoke, letter: Letter) -> bool:
+    def attach(self, message: Deliver | Invoke, letter: Delivery) -> bool:
         """Give it what is attached to the letter; False if that cannot be: then who sent it has been told."""
         try:
             message.shares = self.holdings.give(letter.shares)
@@ -172,14 +172,16 @@ class Instance:
         """What it has said until now counts, read or not; nothing from now on does. Not on a plugin's thread."""
         self._switch.cut_off(self)
 
-    def hear(self, news: News) -> None:
+    def hear(self, news: InstanceNews) -> None:
         """It never has more to tell than somebody waits for, or will, and of each kind once; more is not kept: each may
         be as large as a frame."""
         if type(news) not in self._heard:
             self._heard.add(type(news))
             self.news.put(news)
 
-    def wait_for(self, kind: type[News], seconds: float, on_other: Callable[[News], None] | None = None) -> News | None:
+    def wait_for(
+        self, kind: type[InstanceNews], seconds: float, on_other: Callable[[InstanceNews], None] | None = None
+    ) -> InstanceNews | None:
         """The next news of this kind, or an Exit or a Failed; None when the time is over (0 seconds: never is)."""
         deadline = time.monotonic() + seconds if seconds else None
         while True:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from microkernel.errors import KernelError, PluginNotFound
 from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.quota import EACH, Pending, Shelf, weight
+from microkernel.kernel.messaging.quota import EACH, BoundedHistory, PendingTable, weight
 from microkernel.kernel.messaging.rate_limit import RateLimit
-from microkernel.kernel.messaging.topic_index import Counts, Subscription
-from microkernel.kernel.ports import Found, Snapshot
-from microkernel.kernel.registry.states import Happening, State, advance
+from microkernel.kernel.messaging.topic_index import Counts, TopicSubscription
+from microkernel.kernel.ports import PluginCandidate, Snapshot
+from microkernel.kernel.registry.states import State, Trigger, advance
 from microkernel.wire.codec import Raw
-from microkernel.wire.messages import Method, Share
+from microkernel.wire.messages import Attachment, Method
 
 if TYPE_CHECKING:
     from microkernel.kernel.registry.instance import Instance
@@ -45,7 +45,7 @@ class DeadLetter:
     reason: str
     data: bytes | Raw
     traceback: str = ""
-    shares: tuple[Share, ...] = ()
+    shares: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ def size_of_line(line: LogRecord) -> int:
 
 
 @dataclass(eq=False, slots=True)
-class Record:
+class PluginRecord:
     """One plugin. ``lock`` serialises changes of its life; it is never taken on a thread of a plugin."""
 
-    found: Found
+    found: PluginCandidate
     manifest: Manifest
     level: Level
     mailbox: Mailbox
@@ -82,7 +82,7 @@ class Record:
     error: KernelError | None = None
     last_death: KernelError | None = None
     """Kept when the next generation runs, unlike ``error``."""
-    subscriptions: dict[tuple[bool, str, str], Subscription] = field(default_factory=dict)
+    subscriptions: dict[tuple[bool, str, str], TopicSubscription] = field(default_factory=dict)
     numbers: dict[int, tuple[bool, str, str]] = field(default_factory=dict)
     """The keys of its subscriptions, by the numbers that the present instance gave them."""
     methods: dict[str, Method] = field(default_factory=dict)
@@ -93,9 +93,9 @@ class Record:
     since: float = 0.0
     outgoing: dict[int, PendingCall] = field(default_factory=dict)
     """The calls it waits for, by id: the edges of the wait graph that start here."""
-    incoming: Pending[PendingCall] = field(default_factory=Pending)
-    dead_letters: Shelf[DeadLetter] = field(init=False)
-    logs: Shelf[LogRecord] = field(init=False)
+    incoming: PendingTable[PendingCall] = field(default_factory=PendingTable)
+    dead_letters: BoundedHistory[DeadLetter] = field(init=False)
+    logs: BoundedHistory[LogRecord] = field(init=False)
     counts: Counts = field(default_factory=Counts)
     lock: threading.RLock = field(default_factory=threading.RLock)
     untold: int | None = None
@@ -131,8 +131,8 @@ class Record:
 
     def __post_init__(self) -> None:
         limit = self.manifest.limits.kept
-        self.dead_letters = Shelf(DEAD_LETTERS_KEPT, limit, size_of_letter)
-        self.logs = Shelf(RECORDS_KEPT, limit, size_of_line)
+        self.dead_letters = BoundedHistory(DEAD_LETTERS_KEPT, limit, size_of_letter)
+        self.logs = BoundedHistory(RECORDS_KEPT, limit, size_of_line)
 
     @property
     def name(self) -> str:
@@ -143,7 +143,7 @@ class Record:
         """Seconds that a letter may wait for room in the mailbox."""
         return self.manifest.limits.block
 
-    def step(self, happening: Happening) -> State:
+    def step(self, happening: Trigger) -> State:
         """Go on in the lifecycle. Raises KernelError for a way that does not exist."""
         self.state = advance(self.state, happening)
         return self.state
@@ -153,16 +153,16 @@ class Registry:
     """Records by name, in the order they were added."""
 
     def __init__(self) -> None:
-        self._records: dict[str, Record] = {}
-        self.find: Callable[[str], Record | None] = self._records.get
+        self._records: dict[str, PluginRecord] = {}
+        self.find: Callable[[str], PluginRecord | None] = self._records.get
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[PluginRecord]:
         return iter(list(self._records.values()))
 
     def __contains__(self, name: str) -> bool:
         return name in self._records
 
-    def add(self, record: Record) -> None:
+    def add(self, record: PluginRecord) -> None:
         self._records[record.name] = record
 
     def remove(self, name: str) -> None:
@@ -171,7 +171,7 @@ class Registry:
     def names(self) -> list[str]:
         return list(self._records)
 
-    def get(self, name: str) -> Record:
+    def get(self, name: str) -> PluginRecord:
         """Raises PluginNotFound, with what it may have been meant to be."""
         try:
             return self._records[name]

@@ -10,11 +10,11 @@ State = Literal[
     "discovered", "loaded", "starting", "active", "stopping", "stopped",
     "failed", "backoff", "quarantined", "held", "zombie",
 ]  # fmt: skip
-Happening = Literal[
+Trigger = Literal[
     "refused", "held", "approved", "loaded", "start", "started", "failed", "died", "spent", "stop", "ended", "stuck",
 ]  # fmt: skip
 
-TABLE: Final[dict[tuple[State, Happening], State]] = {
+TABLE: Final[dict[tuple[State, Trigger], State]] = {
     # what the kernel finds out before any code of the plugin runs
     ("discovered", "refused"): "failed",
     ("discovered", "held"): "held",
@@ -84,7 +84,7 @@ WANTED: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting",
 """States of plugins that nobody stopped and that are not set aside."""
 
 
-def advance(state: State, happening: Happening) -> State:
+def advance(state: State, happening: Trigger) -> State:
     """The state that follows. Raises KernelError for a transition that is not in the table."""
     try:
         return TABLE[state, happening]

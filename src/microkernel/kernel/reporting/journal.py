@@ -11,13 +11,13 @@ from math import isfinite
 from typing import Any
 
 from microkernel.errors import KernelError, NotPlainData, RequirementError
-from microkernel.kernel.messaging.delivery import EventLetter
-from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.messaging.rate_limit import RateLimit
 from microkernel.kernel.operations.start_order import requires, split
 from microkernel.kernel.ports import Clock, Exit
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import DeadLetter, LogRecord, Record, Registry
+from microkernel.kernel.registry.record import DeadLetter, LogRecord, PluginRecord, Registry
 from microkernel.kernel.registry.states import DOWN
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.wire import codec, messages
@@ -52,7 +52,7 @@ class Journal:
         clock: Clock,
         on_end: Callable[[Instance, Exit], object],
     ) -> None:
-        self.bus: Bus
+        self.bus: EventBus
         self.answer_ask: Callable[[int, KernelError], object]
         self._registry = registry
         self._reactor = reactor
@@ -83,7 +83,7 @@ class Journal:
         if self.bus.topics.matches[topic]:
             self.bus.emit("kernel", topic, codec.Raw(_encoded(data)), patient=False)
 
-    def changed(self, record: Record) -> None:
+    def changed(self, record: PluginRecord) -> None:
         """A plugin's state is another now."""
         record.since = self._clock.wall()
         record.turned.set()
@@ -92,11 +92,11 @@ class Journal:
             record.is_down = not record.is_down
             self._tell_dependents(record)
 
-    def _publish_state(self, record: Record, error: KernelError | None) -> None:
+    def _publish_state(self, record: PluginRecord, error: KernelError | None) -> None:
         text = str(error) if error else None
         self.publish("kernel.state", plugin=record.name, state=record.state, generation=record.generation, error=text)
 
-    def _tell_dependents(self, record: Record) -> None:
+    def _tell_dependents(self, record: PluginRecord) -> None:
         """What a plugin requires has gone, or is back: those that run on without it are shown, and published."""
         for other in self._registry:
             if other.state not in ("starting", "active") or not requires(other.manifest, record.name):
@@ -106,7 +106,7 @@ class Journal:
                 self.report("warn", other.name, error)
             self._publish_state(other, error or other.error)
 
-    def lacks(self, record: Record) -> KernelError | None:
+    def lacks(self, record: PluginRecord) -> KernelError | None:
         """Return what a plugin requires that is not going to be active by itself, as an error; None if nothing is."""
         for requirement in record.manifest.requires:
             required = self._registry.find(split(requirement)[0])
@@ -116,7 +116,7 @@ class Journal:
 
     # Witness
 
-    def bury(self, letter: EventLetter, reason: str, failure: Failure | None = None) -> None:
+    def bury(self, letter: EventDelivery, reason: str, failure: Failure | None = None) -> None:
         """Make a dead letter; ``failure`` is what its handler raised. Also on a plugin's own thread."""
         subscription = letter.subscription
         id = next(self._letters)
@@ -151,7 +151,7 @@ class Journal:
         if not dead.topic.startswith("kernel."):  # news of news would have no end
             self._tell_of_letter(record, dead, failure)
 
-    def _trace(self, record: Record, dead: DeadLetter, failure: Failure) -> None:
+    def _trace(self, record: PluginRecord, dead: DeadLetter, failure: Failure) -> None:
         """The traceback is in the plugin's log too; of a handler that raises over and over, once a second."""
         raised = (dead.handler, failure.where, failure.type)
         if raised in record.traced or len(record.traced) >= _MOST_TRACED or not self.admits_line(record):
@@ -167,13 +167,13 @@ class Journal:
         if message.failure.traceback and self.admits_line(instance.record):
             self._log_failure(instance.record, _PHASES.get(message.phase, message.phase), message.failure, False)
 
-    def _log_failure(self, record: Record, who: str, failure: Failure, is_news: bool) -> None:
+    def _log_failure(self, record: PluginRecord, who: str, failure: Failure, is_news: bool) -> None:
         """In no language: who raised, and the traceback, whose last line is the exception."""
         text = f"{who}\n{failure.traceback.rstrip()}"
         line = LogRecord(record.name, self._clock.wall(), logging.ERROR, "log", codec.plain_text(text, _LONGEST_TRACE))
         self._log_line(record, line, is_news)
 
-    def _tell_of_letter(self, record: Record, dead: DeadLetter, failure: Failure | None) -> None:
+    def _tell_of_letter(self, record: PluginRecord, dead: DeadLetter, failure: Failure | None) -> None:
         """The first within a second by itself, the others as a number."""
         if record.untold is not None:
             record.untold += 1
@@ -188,7 +188,7 @@ class Journal:
         else:
             self.announce("MK0613", "warn", dead.plugin, **names, reason=dead.reason)
 
-    def _tell_of_more(self, record: Record) -> None:
+    def _tell_of_more(self, record: PluginRecord) -> None:
         untold, record.untold = record.untold, None
         if untold:
             self.announce("MK0618", "warn", record.name, count=untold, reason=record.untold_reason)
@@ -222,10 +222,10 @@ class Journal:
         if record.refusals.take():
             self.report("warn", instance.name, error)
 
-    def _report_refusals(self, record: Record, count: int) -> None:
+    def _report_refusals(self, record: PluginRecord, count: int) -> None:
         self.announce("MK0632", "warn", record.name, count=count, reason=str(record.last_refusal))
 
-    def admits_line(self, record: Record) -> bool:
+    def admits_line(self, record: PluginRecord) -> bool:
         """Whether one more line of its log or output is kept. On the reactor's thread."""
         limit = record.manifest.limits.lines
         if not limit:
@@ -235,10 +235,10 @@ class Journal:
             record.lines = RateLimit(limit, self._clock, self._reactor.later, report)
         return record.lines.take()
 
-    def _report_lines(self, record: Record, count: int) -> None:
+    def _report_lines(self, record: PluginRecord, count: int) -> None:
         self.announce("MK0631", "warn", record.name, count=count, limit=record.manifest.limits.lines)
 
-    def _log_line(self, record: Record, line: LogRecord, is_news: bool = True) -> None:
+    def _log_line(self, record: PluginRecord, line: LogRecord, is_news: bool = True) -> None:
         record.logs.append(line)
         logger = logging.getLogger(f"microkernel.plugin.{record.name}")
         if logger.isEnabledFor(line.level):

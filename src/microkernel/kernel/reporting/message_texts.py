@@ -21,7 +21,7 @@ def level_of(id: str) -> str:
     return catalog.level(id).value
 
 
-class Texts:
+class MessageTextService:
     """A part of the service `kernel`. Languages are ``en`` and ``zh``; any other is ``en``."""
 
     def tell(self, id: str, fields: Mapping[str, Any], language: str = "en") -> str:

@@ -11,7 +11,7 @@ from microkernel.errors import InvalidArguments, KernelError
 from microkernel.kernel.admission.permissions import fields_of
 from microkernel.kernel.manifest import NO_PERMISSIONS, Permissions
 from microkernel.kernel.ports import Snapshot
-from microkernel.kernel.registry.record import Record
+from microkernel.kernel.registry.record import PluginRecord
 from microkernel.wire.codec import Raw, decode
 from microkernel.wire.skipping import skip
 from microkernel.wire.texts import path_value
@@ -91,7 +91,7 @@ class Sources:
     plugins: tuple[PluginSource, ...]
 
 
-def read_of(record: Record) -> dict[str | bytes, str]:
+def read_of(record: PluginRecord) -> dict[str | bytes, str]:
     """The SHA-256 of each source file that was read, by its path: what runs, whatever is on the disk by now. See
     PluginSource.path."""
     snapshot = record.snapshot
@@ -105,14 +105,14 @@ def read_of(record: Record) -> dict[str | bytes, str]:
     }
 
 
-def sources_of(places: Iterable[str], records: Iterable[Record]) -> Sources:
+def sources_of(places: Iterable[str], records: Iterable[PluginRecord]) -> Sources:
     """For whoever watches them."""
     absolute = [place if place.startswith("entry-point") else os.path.abspath(place) for place in places]
     plugins = tuple(_source_of(record) for record in records if not record.visitor)
     return Sources(tuple(map(path_value, absolute)), plugins)
 
 
-def source_path(record: Record, snapshot: Snapshot | None) -> str:
+def source_path(record: PluginRecord, snapshot: Snapshot | None) -> str:
     """A plugin's own file or folder."""
     path = record.found.path
     if snapshot is None or os.path.isabs(path):
@@ -120,7 +120,7 @@ def source_path(record: Record, snapshot: Snapshot | None) -> str:
     return snapshot.root if snapshot.package else os.path.join(snapshot.root, snapshot.entry)
 
 
-def _source_of(record: Record) -> PluginSource:
+def _source_of(record: PluginRecord) -> PluginSource:
     """The path of a plugin behind an entry point is known once its source was read."""
     path = source_path(record, record.snapshot)
     error = record.error.id if record.error is not None else None
@@ -179,7 +179,7 @@ def _count(data: bytes) -> int:
 
 
 def describe(
-    record: Record, now: float, on_board: int, lacking: KernelError | None = None, room: int = FULL
+    record: PluginRecord, now: float, on_board: int, lacking: KernelError | None = None, room: int = FULL
 ) -> PluginInfo:
     """The record as it is shown; ``on_board`` is what its keys take. ``lacking``: what it requires and runs without.
     ``room``: for texts that the plugin chose."""
@@ -242,7 +242,7 @@ def _schema(data: Raw) -> Any:
         return {}
 
 
-def _kept(record: Record, on_board: int) -> dict[str, int]:
+def _kept(record: PluginRecord, on_board: int) -> dict[str, int]:
     return {
         "board": on_board,
         "registrations": record.instance.registered.used if record.instance is not None else 0,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from microkernel.errors import PayloadTooLarge
-from microkernel.kernel.messaging.quota import Large
+from microkernel.kernel.messaging.quota import OversizeTable
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import NOTHING, Failure, Reply
-from microkernel.wire.slots import PLACE, places_of
+from microkernel.wire.slots import SLOT_BYTES, slots_for
 
 Answer = Callable[[Reply], object]
 
@@ -18,20 +18,23 @@ _MOST_GATHERED = 8192
 """Places: 64 MiB of answers to one ask."""
 
 
-class Gathering:
+class AskCollector:
     """The replies to one ask, in the order of the handlers."""
 
     def __init__(self, owners: list[str], answer: Answer) -> None:
         self._replies: list[tuple[str, Raw | None, Failure | None]] = [(owner, None, None) for owner in owners]
         self._left = {*range(len(owners)), _BEGUN}
-        self._large = Large()
+        self._large = OversizeTable()
         self._answer = answer
 
     def answered(self, index: int, reply: Reply) -> None:
         value, failure = reply.value, reply.failure
         size = len(value) + (len(encode_message(failure)) if failure is not None else 0)
-        if sum(self._large.values()) + places_of(size) > _MOST_GATHERED:
-            value, failure = NOTHING, from_error(PayloadTooLarge("MK0622", size=size, limit=_MOST_GATHERED * PLACE))
+        if sum(self._large.values()) + slots_for(size) > _MOST_GATHERED:
+            value, failure = (
+                NOTHING,
+                from_error(PayloadTooLarge("MK0622", size=size, limit=_MOST_GATHERED * SLOT_BYTES)),
+            )
         else:
             self._large.note(index, size)
         self._replies[index] = (self._replies[index][0], value, failure)

@@ -20,13 +20,13 @@ from microkernel.errors import (
     PluginDied,
     PluginNotActive,
 )
-from microkernel.kernel.messaging.delivery import CallLetter, EventLetter, Letter
-from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
+from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.messaging.quota import weight
-from microkernel.kernel.ports import Clock, Lane, Reactor
-from microkernel.kernel.registry.record import Record, Registry, cure_of, did_you_mean
+from microkernel.kernel.ports import Clock, Reactor, ReplyLane
+from microkernel.kernel.registry.record import PluginRecord, Registry, cure_of, did_you_mean
 from microkernel.kernel.registry.states import WAITING
-from microkernel.kernel.routing.ask import Answer, Gathering
+from microkernel.kernel.routing.ask import Answer, AskCollector
 from microkernel.kernel.routing.deadlock import circle
 from microkernel.wire.codec import Struct, field
 from microkernel.wire.failures import from_error
@@ -39,22 +39,22 @@ class PendingCall(Struct, eq=False):
     thread waits, if it reads its answer itself. ``expiry`` takes back the timer of its deadline, where it has one."""
 
     id: int
-    caller: Record | None
-    target: Record
+    caller: PluginRecord | None
+    target: PluginRecord
     asked: Call
     method: str
     answer: Answer
-    lane: Lane | None = None
+    lane: ReplyLane | None = None
     answered: bool = False
     replies: list[Reply] = field(default_factory=list)
-    letter: Letter | None = None
+    letter: Delivery | None = None
     expiry: Callable[[], object] | None = None
 
 
-class Router:
+class CallRouter:
     """``call`` and ``finish`` on any thread, also on one that can be killed; the rest on the reactor's."""
 
-    def __init__(self, registry: Registry, bus: Bus, reactor: Reactor, clock: Clock) -> None:
+    def __init__(self, registry: Registry, bus: EventBus, reactor: Reactor, clock: Clock) -> None:
         self._registry = registry
         self._bus = bus
         self._reactor = reactor
@@ -63,7 +63,13 @@ class Router:
         self._pending: dict[int, PendingCall] = {}
 
     def call(
-        self, caller: Record | None, call: Call, answer: Answer, *, direct: bool = False, lane: Lane | None = None
+        self,
+        caller: PluginRecord | None,
+        call: Call,
+        answer: Answer,
+        *,
+        direct: bool = False,
+        lane: ReplyLane | None = None,
     ) -> PendingCall:
         """Put a call on its way; ``answer`` gets its Reply, on some thread. ``direct``: this one cannot be killed.
 
@@ -81,7 +87,7 @@ class Router:
                 self._refuse_circle(pending, caller)
             if target.incoming.places > target.mailbox.capacity:  # calls do not compete with events for room
                 raise MailboxFull("MK0609", name=name, size=len(target.incoming))
-            pending.letter = letter = CallLetter(pending)
+            pending.letter = letter = CallDelivery(pending)
             target.counts.calls += 1
             if name in call.chain and _pass(target, letter):
                 return pending
@@ -98,10 +104,10 @@ class Router:
             raise
         return pending
 
-    def ask(self, caller: Record | None, source: str, ask: Ask, answer: Answer) -> None:
+    def ask(self, caller: PluginRecord | None, source: str, ask: Ask, answer: Answer) -> None:
         """Give an event to all who listen but the asker, and collect what their handlers return."""
         listeners = [s for s in self._bus.topics.matches[ask.topic] if s.owner != source and s.inline is None]
-        gathering = Gathering([s.owner for s in listeners], answer)
+        gathering = AskCollector([s.owner for s in listeners], answer)
         envelope = self._bus.envelope(source, ask.topic, ask.data)
         size = size_of(envelope, ask.shares)
         call = Call(ask.id, ask.topic, deadline=ask.deadline, slot=ask.slot, chain=ask.chain)
@@ -113,14 +119,14 @@ class Router:
             if target.incoming.places > target.mailbox.capacity:
                 self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.incoming)))
                 continue
-            letter = EventLetter(subscription, ask.topic, envelope, size, pending.id, ask.deadline, shares=ask.shares)
+            letter = EventDelivery(subscription, ask.topic, envelope, size, pending.id, ask.deadline, shares=ask.shares)
             left = max(0.0, ask.deadline - self._clock.now())
             pending.expiry = self._reactor.later(left, partial(self._late, pending.id, subscription.owner, left))
             if not self._bus.offer(letter, source):
                 self.fail(pending.id, MailboxFull("MK0609", name=subscription.owner, size=len(target.mailbox)))
         gathering.begun()
 
-    def lane_to(self, target: str) -> Lane | None:
+    def lane_to(self, target: str) -> ReplyLane | None:
         """A reply lane of the plugin whose method this is, if it is there and has one free."""
         record = self._registry.find(target.partition(".")[0])
         instance = record.instance if record is not None else None
@@ -141,7 +147,7 @@ class Router:
             self._take(id)
             self._done(pending)
 
-    def replied(self, record: Record, reply: Reply) -> None:
+    def replied(self, record: PluginRecord, reply: Reply) -> None:
         """A plugin answers one of its calls. It is done with it also when nobody waits for that any more."""
         pending = self._pending.get(reply.id)
         if pending is not None and pending.target is record:  # else it is another's to answer
@@ -157,20 +163,20 @@ class Router:
         pending = self._pending.get(id)
         return self._take(id, is_kept=pending is not None and pending.letter is not None)
 
-    def forget_request(self, caller: Record, request: int) -> list[PendingCall]:
+    def forget_request(self, caller: PluginRecord, request: int) -> list[PendingCall]:
         """The same by the caller's own id; an ask has one for each handler."""
         ids = [call.id for call in list(caller.outgoing.values()) if call.asked.id == request]
         return [call for id in ids if (call := self.forget(id)) is not None]
 
-    def died(self, record: Record, letters: list[Letter], reason: str) -> int:
+    def died(self, record: PluginRecord, letters: list[Delivery], reason: str) -> int:
         """An instance died: its callers are told. Returns how many."""
-        return self._tell(record, [letter.call for letter in letters if isinstance(letter, CallLetter)], reason)
+        return self._tell(record, [letter.call for letter in letters if isinstance(letter, CallDelivery)], reason)
 
-    def gone(self, record: Record, reason: str) -> int:
+    def gone(self, record: PluginRecord, reason: str) -> int:
         """It will not come back: all who wait for it are told, also those it has not begun with. Returns how many."""
         return self._tell(record, list(record.incoming.values()), reason)
 
-    def _tell(self, record: Record, calls: list[PendingCall], reason: str) -> int:
+    def _tell(self, record: PluginRecord, calls: list[PendingCall], reason: str) -> int:
         waiting = [call for call in calls if not call.answered]
         for call in calls:
             target = f"{record.name}.{call.method}"
@@ -178,7 +184,7 @@ class Router:
             record.incoming.remove(call.id)
         return len(waiting)
 
-    def caller_gone(self, record: Record) -> list[PendingCall]:
+    def caller_gone(self, record: PluginRecord) -> list[PendingCall]:
         """The instance that waited for these is no more."""
         return [call for id in list(record.outgoing) if (call := self.forget(id)) is not None]
 
@@ -226,7 +232,7 @@ class Router:
     def _late(self, id: int, owner: str, timeout: float) -> None:
         self.fail(id, CallTimeout("MK0606", target=owner, timeout=round(timeout, 3)))
 
-    def _refuse_circle(self, pending: PendingCall, caller: Record) -> None:
+    def _refuse_circle(self, pending: PendingCall, caller: PluginRecord) -> None:
         if pending.asked.slot < 0 or not pending.target.outgoing:
             return  # whom it waits for waits for nobody
         chain = circle(caller.name, self._waits_of, self._capacity_of)
@@ -249,7 +255,7 @@ _FEW_NAMES = 16
 """Plugins in a call's chain that take no room of their own: they fit its place."""
 
 
-def _pass(target: Record, letter: CallLetter) -> bool:
+def _pass(target: PluginRecord, letter: CallDelivery) -> bool:
     """A call that a handler of a retiring instance waits for passes the paused mailbox: else neither could end."""
     instance = target.retiring
     message = letter.message(instance.place) if instance is not None else None
@@ -261,7 +267,7 @@ def _pass(target: Record, letter: CallLetter) -> bool:
     return True
 
 
-def _check_callable(target: Record, method: str, caller: Record | None, *, is_awaited: bool) -> None:
+def _check_callable(target: PluginRecord, method: str, caller: PluginRecord | None, *, is_awaited: bool) -> None:
     """A plugin that is stopping answers only calls that one of its own handlers waits for (``is_awaited``)."""
     if target.state in WAITING:
         return

@@ -12,8 +12,8 @@ from itertools import islice, takewhile
 
 from microkernel.errors import PayloadTooLarge, RevisionConflict
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.quota import EACH, Budget
-from microkernel.kernel.messaging.topic_index import Subscription, Subscriptions
+from microkernel.kernel.messaging.quota import EACH, Quota
+from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.routing.sorted_keys import SortedKeys
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.messages import NOTHING
@@ -37,7 +37,7 @@ _REMEMBERED = 4096
 _AT_ONCE = 32
 _LOOKED_AT = 512
 
-Notify = Callable[[Sequence[Subscription], str, Raw], object]
+Notify = Callable[[Sequence[TopicSubscription], str, Raw], object]
 """Tells watchers: (their subscriptions, the key, the encoded {key, value, revision})."""
 Work = Callable[[], object]
 
@@ -55,22 +55,22 @@ def _now(work: Work) -> object:
     return work()
 
 
-class Context:
+class DataStore:
     """``get`` and ``keys`` on any thread, the rest on the reactor's. ``post`` brings a further turn."""
 
     def __init__(
         self,
-        watchers: Subscriptions,
+        watchers: TopicIndex,
         notify: Notify,
         limits_of: Callable[[str], Limits],
         post: Callable[[Work], object] = _now,
     ) -> None:
         self._values: dict[str, Value] = {}
         self._order = SortedKeys()
-        self._greetings: OrderedDict[str, OrderedDict[Subscription, _Greeting]] = OrderedDict()
+        self._greetings: OrderedDict[str, OrderedDict[TopicSubscription, _Greeting]] = OrderedDict()
         """By owner, so that one with many new watchers does not delay those of others."""
         self._post = post
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[str, Quota] = {}
         self._limits_of = limits_of
         self._deleted: OrderedDict[str, int] = OrderedDict()
         """The last revisions of keys that were deleted, the oldest first."""
@@ -130,13 +130,13 @@ class Context:
         return self._budgets[owner].used if owner in self._budgets else 0
 
     def _charge(self, owner: str, key: str, size: int) -> None:
-        budget, limits = self._budgets.setdefault(owner, Budget()), self._limits_of(owner)
+        budget, limits = self._budgets.setdefault(owner, Quota()), self._limits_of(owner)
         if limits.keys and len(budget) >= limits.keys and key not in budget:
             raise PayloadTooLarge("MK0629", name=owner, key=key, limit=limits.keys)
         if not budget.take(key, EACH + len(key) + size, limits.kept):
             raise PayloadTooLarge("MK0620", name=owner, key=key, size=size, used=budget.used, limit=int(limits.kept))
 
-    def greet(self, watcher: Subscription) -> None:
+    def greet(self, watcher: TopicSubscription) -> None:
         """Notify a new watcher of the present values, in the order of their keys: of the first ones at once, of the
         others in further turns, a few at a time."""
         if "*" not in watcher.pattern:
@@ -161,7 +161,7 @@ class Context:
         if self._greetings:
             self._post(self._continue)
 
-    def _advance(self, watcher: Subscription, greeting: _Greeting) -> bool:
+    def _advance(self, watcher: TopicSubscription, greeting: _Greeting) -> bool:
         """Notify it of the next few. Return whether it has been notified of all."""
         prefix = _before(watcher.pattern)
         keys = takewhile(lambda key: key.startswith(prefix), self._order.after(greeting.last))
@@ -182,7 +182,7 @@ class Context:
         if watchers:
             self._notify(watchers, key, _news(key, value))
 
-    def _note_reported(self, watcher: Subscription, key: str) -> None:
+    def _note_reported(self, watcher: TopicSubscription, key: str) -> None:
         waiting = self._greetings.get(watcher.owner)
         greeting = waiting.get(watcher) if waiting else None
         if greeting is not None:

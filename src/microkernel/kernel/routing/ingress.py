@@ -14,27 +14,27 @@ from typing import Any, Protocol
 from microkernel.errors import KernelError, PermissionDenied
 from microkernel.kernel.admission import gate
 from microkernel.kernel.admission.permissions import CONFINED
-from microkernel.kernel.messaging.buffers import Buffers
-from microkernel.kernel.messaging.delivery import CallLetter, EventLetter, Letter
-from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.buffers import BufferPool
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
+from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.ports import Exit
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.routing.call_router import Router, cancel
-from microkernel.kernel.routing.data_store import Context
-from microkernel.kernel.routing.registration import Subscribing
+from microkernel.kernel.routing.call_router import CallRouter, cancel
+from microkernel.kernel.routing.data_store import DataStore
+from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.kernel.service.service import KernelService
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
 from microkernel.wire.failures import OF_LOADING, OF_REPLIES, OF_STARTING, as_reported, from_error, said
 from microkernel.wire.messages import Reply
-from microkernel.wire.slots import EMIT_WINDOW, places_of, size_of
+from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
 
-class Witness(Protocol):
+class InstanceObserver(Protocol):
     """Who is told of what happens."""
 
-    def bury(self, letter: EventLetter, reason: str, failure: messages.Failure | None = None) -> object: ...
+    def bury(self, letter: EventDelivery, reason: str, failure: messages.Failure | None = None) -> object: ...
     def logged(self, instance: Instance, message: messages.Log) -> object: ...
     def failed(self, instance: Instance, message: messages.Failed) -> object: ...
     def output(self, instance: Instance, stream: str, line: str) -> object: ...
@@ -45,19 +45,19 @@ class Witness(Protocol):
     def alive(self, instance: Instance) -> object: ...
 
 
-class Switch:
+class Ingress:
     """``receive`` on any thread."""
 
     def __init__(
         self,
-        bus: Bus,
-        router: Router,
-        context: Context,
-        subscribing: Subscribing,
+        bus: EventBus,
+        router: CallRouter,
+        context: DataStore,
+        subscribing: Registrar,
         service: KernelService,
-        buffers: Buffers,
+        buffers: BufferPool,
         reactor: Reactor,
-        witness: Witness,
+        witness: InstanceObserver,
     ) -> None:
         self._bus = bus
         self._router = router
@@ -81,14 +81,14 @@ class Switch:
             messages.Data: self._data,
             messages.Subscribe: self._subscribe,
             messages.Unsubscribe: self._unsubscribe,
-            messages.Lend: self._lend,
-            messages.Released: self._released,
+            messages.AllocateBuffer: self._lend,
+            messages.ReleaseBuffers: self._released,
             messages.Expose: self._expose,
             messages.Rejected: self._rejected,
             messages.Log: witness.logged,
             messages.Ping: lambda i, m: i.place.send(messages.Pong(m.id)),
             messages.Pong: lambda i, _: witness.alive(i),
-            messages.Leaving: self._leaving,
+            messages.SelfExit: self._leaving,
             messages.Loaded: lambda i, m: i.hear(m),
             messages.Started: lambda i, m: i.hear(m),
             messages.Stopped: lambda i, m: i.hear(m),
@@ -129,11 +129,11 @@ class Switch:
         heard.wait(_LAST_WORDS)
         self._reactor.run(partial(_cut, instance))
 
-    def undeliverable(self, letter: Letter, error: KernelError) -> None:
+    def undeliverable(self, letter: Delivery, error: KernelError) -> None:
         """What is attached to it cannot be given to who it is for."""
-        if isinstance(letter, CallLetter):
+        if isinstance(letter, CallDelivery):
             self._router.fail(letter.call.id, error)
-        elif isinstance(letter, EventLetter):
+        elif isinstance(letter, EventDelivery):
             self.bury(letter, error.text)
 
     def _refuse(self, instance: Instance, message: messages.Message, error: KernelError) -> None:
@@ -184,7 +184,7 @@ class Switch:
             message.failure = as_reported(message.failure, OF_REPLIES)
         self._router.replied(instance.record, message)
 
-    def _released(self, instance: Instance, message: messages.Released) -> None:
+    def _released(self, instance: Instance, message: messages.ReleaseBuffers) -> None:
         instance.holdings.release(message.holds)
 
     def _done(self, instance: Instance, message: messages.Done) -> None:
@@ -218,7 +218,7 @@ class Switch:
             self._context.delete(message.key)
         instance.place.send(Reply(message.id, Raw(encode_message(result))))
 
-    def _lend(self, instance: Instance, message: messages.Lend) -> None:
+    def _lend(self, instance: Instance, message: messages.AllocateBuffer) -> None:
         instance.place.send(Reply(message.id, Raw(encode_message(self._buffers.lend(instance.holdings, message.size)))))
 
     def _subscribe(self, instance: Instance, message: messages.Subscribe) -> None:
@@ -238,7 +238,7 @@ class Switch:
             instance.rejections.popleft()
         letter = instance.record.mailbox.handled(message.seq)
         instance.progress = self._reactor.now()
-        if isinstance(letter, EventLetter):
+        if isinstance(letter, EventDelivery):
             failure = message.failure
             reason = f"{failure.type}{said(failure.message)}" if failure.type else str(failure.fields.get("reason", ""))
             where = f" ({failure.where})" if failure.where else ""
@@ -255,7 +255,7 @@ class Switch:
         self._witness.failed(instance, message)
         instance.hear(message)
 
-    def _leaving(self, instance: Instance, message: messages.Leaving) -> None:
+    def _leaving(self, instance: Instance, message: messages.SelfExit) -> None:
         stack = plain_text(message.traceback)
         instance.leaving = Exit(plain_text(message.reason), code=message.code, stack=stack)
         instance.cut = True  # what its other threads still say is said by the dying
@@ -267,15 +267,15 @@ _LAST_WORDS = 0.5
 it takes longer, the rest is not heard."""
 _MOST_UNSETTLED = 8 * EMIT_WINDOW
 """Places. An SDK that heeds its credit does not come near, with many threads neither; what is over it does not wait."""
-_IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done, messages.Released})
+_IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done, messages.ReleaseBuffers})
 _ASKING = (
     messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
-    messages.Lend,
+    messages.AllocateBuffer,
 )  # fmt: skip
 
 
 def _places(message: messages.Emit) -> int:
-    return places_of(size_of(message.data, message.shares))
+    return slots_for(size_of(message.data, message.shares))
 
 
 def _cut(instance: Instance) -> None:

@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING
 from microkernel.errors import PayloadTooLarge
 from microkernel.kernel.admission.gate import observes
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.delivery import EventLetter
-from microkernel.kernel.messaging.event_bus import Bus
+from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.messaging.quota import EACH, weight
-from microkernel.kernel.messaging.topic_index import Subscription, Subscriptions
-from microkernel.kernel.routing.data_store import Context
+from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
+from microkernel.kernel.routing.data_store import DataStore
 from microkernel.wire.codec import Raw
 from microkernel.wire.messages import MAX_SCHEMA, Handler, Loaded, Method
 
 if TYPE_CHECKING:
     from microkernel.kernel.registry.instance import Instance
-    from microkernel.kernel.registry.record import Record
+    from microkernel.kernel.registry.record import PluginRecord
 
 
-class Subscribing:
+class Registrar:
     """A subscription is (pattern, handler's name): it outlives a crash or a reload, and only its number changes."""
 
-    def __init__(self, topics: Subscriptions, watchers: Subscriptions) -> None:
+    def __init__(self, topics: TopicIndex, watchers: TopicIndex) -> None:
         self._topics = topics
         self._watchers = watchers
-        self.context: Context
-        self.bus: Bus
+        self.context: DataStore
+        self.bus: EventBus
 
     def commit(self, instance: Instance) -> None:
         """What an instance registered so far takes effect, in place of what the one before it had."""
@@ -77,7 +77,7 @@ class Subscribing:
             return
         if old is not None:
             self._remove(record, key)
-        subscription = Subscription(
+        subscription = TopicSubscription(
             record.name,
             handler.pattern,
             handler.name,
@@ -103,32 +103,32 @@ class Subscribing:
             self._remove(record, key)
             instance.registered.give_back(key)
 
-    def clear(self, record: Record) -> None:
+    def clear(self, record: PluginRecord) -> None:
         """Everything a plugin registered goes."""
         for key in list(record.subscriptions):
             self._remove(record, key)
         record.methods = {}
 
-    def notify(self, watchers: Iterable[Subscription], key: str, news: Raw) -> None:
+    def notify(self, watchers: Iterable[TopicSubscription], key: str, news: Raw) -> None:
         """Tell watchers of a key: one event, like any other, which they share."""
         envelope = self.bus.envelope("kernel", key, news)
         for watcher in watchers:
-            letter = EventLetter(watcher, key, envelope, len(envelope))
+            letter = EventDelivery(watcher, key, envelope, len(envelope))
             if not self.bus.offer(letter, "kernel"):
                 self.bus.reject(letter)  # the board does not wait for room
 
-    def _greet(self, subscription: Subscription) -> None:
+    def _greet(self, subscription: TopicSubscription) -> None:
         if subscription.board:
             self.context.greet(subscription)
 
-    def _remove(self, record: Record, key: tuple[bool, str, str]) -> None:
+    def _remove(self, record: PluginRecord, key: tuple[bool, str, str]) -> None:
         subscription = record.subscriptions.pop(key)
         if record.numbers.get(subscription.number) == key:
             del record.numbers[subscription.number]
         subscription.number = 0
         self._table(subscription).remove(subscription)
 
-    def _table(self, subscription: Subscription) -> Subscriptions:
+    def _table(self, subscription: TopicSubscription) -> TopicIndex:
         return self._watchers if subscription.board else self._topics
 
 

@@ -22,8 +22,8 @@ from typing import TypeVar
 from microkernel.errors import KernelClosed
 from microkernel.kernel.ports import Clock
 from microkernel.kernel.runtime.threads import in_thread
-from microkernel.kernel.runtime.wakeup import Bell
-from microkernel.wire.nonblocking_io import MOMENT, Patience
+from microkernel.kernel.runtime.wakeup import Wakeup
+from microkernel.wire.nonblocking_io import SPIN_SECONDS, AdaptiveSpin
 
 T = TypeVar("T")
 Work = Callable[[], object]
@@ -41,9 +41,9 @@ class Reactor:
     def __init__(self, name: str, clock: Clock) -> None:
         self._clock = clock
         self._epoll = select.epoll()
-        self._bell = Bell()
+        self._bell = Wakeup()
         self._epoll.register(self._bell.fileno(), select.EPOLLIN)
-        self._patience = Patience(MOMENT, gives_way=False)
+        self._patience = AdaptiveSpin(SPIN_SECONDS, gives_way=False)
         self._posted: deque[Work] = deque()
         self._unstarted: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         """What no thread could be had for."""
@@ -180,7 +180,7 @@ class Reactor:
 
     def _look(self) -> Sequence[tuple[int, int]]:
         """What comes within a moment: then nobody has to wake this thread."""
-        if self._posted or not self._patience.has_any():
+        if self._posted or not self._patience.should_spin():
             return ()
         events = self._epoll.poll(0)
         if not events:

@@ -16,7 +16,7 @@ class _Ring(partial[object]):
     keeper: select.epoll
 
 
-class Bell:
+class Wakeup:
     """``ring`` is for any thread, also for one that can be killed at any bytecode, and for one that comes late: who is
     ringing holds the descriptor, so that a bell that is closed meanwhile never writes to one that has its number."""
 

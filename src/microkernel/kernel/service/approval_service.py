@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from microkernel.errors import KernelError, PluginHeld
-from microkernel.kernel.admission.approval_policy import Approvals
+from microkernel.kernel.admission.approval_policy import ApprovalPolicy
 from microkernel.kernel.admission.permissions import CONFINED, Review
 from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.operations.reload import Effective, ReloadReport
-from microkernel.kernel.ports import Found, Loader, Snapshot
-from microkernel.kernel.registry.record import Record, Registry
+from microkernel.kernel.ports import Loader, PluginCandidate, Snapshot
+from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.plugin_info import PluginInfo
 
 
@@ -20,21 +20,21 @@ class Request:
     """A plugin that will be held unless somebody approves what it asks for."""
 
     review: Review
-    found: Found
+    found: PluginCandidate
     manifest: Manifest
     level: Level
     snapshot: Snapshot
 
 
-class Approving:
+class ApprovalService:
     """A part of the service `kernel`."""
 
     registry: Registry
-    approvals: Approvals
+    approvals: ApprovalPolicy
     loader: Loader
     _effective: Effective
-    _found: Callable[[], list[Found]]
-    _find_again: Callable[[Record], Found]
+    _found: Callable[[], list[PluginCandidate]]
+    _find_again: Callable[[PluginRecord], PluginCandidate]
     info: Callable[[str], PluginInfo]
     reload: Callable[[str], ReloadReport]
     start: Callable[[str, bool], PluginInfo]
@@ -78,18 +78,18 @@ class Approving:
             if (request := self._possible(found)) is not None and not request.review.is_fine
         ]
 
-    def _possible(self, found: Found) -> Request | None:
+    def _possible(self, found: PluginCandidate) -> Request | None:
         try:
             found, manifest, level = self._effective(found)
             return self._look(found, manifest, level) if level in CONFINED else None
         except KernelError:
             return None
 
-    def _request(self, record: Record) -> Request:
+    def _request(self, record: PluginRecord) -> Request:
         found, manifest, level = self._effective(self._find_again(record))
         return self._look(found, manifest, level)
 
-    def _look(self, found: Found, manifest: Manifest, level: Level) -> Request:
+    def _look(self, found: PluginCandidate, manifest: Manifest, level: Level) -> Request:
         peers = [name for name in self.registry.names() if name != found.name]
         snapshot = self.loader.snapshot(found, peers, level)
         return Request(self.approvals.review(found, manifest, level, snapshot), found, manifest, level, snapshot)

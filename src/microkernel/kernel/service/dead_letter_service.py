@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from microkernel.errors import KernelError
-from microkernel.kernel.messaging.delivery import EventLetter
-from microkernel.kernel.messaging.event_bus import Bus
-from microkernel.kernel.registry.record import DeadLetter, Record, Registry
+from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.event_bus import EventBus
+from microkernel.kernel.registry.record import DeadLetter, PluginRecord, Registry
 from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.reporting.plugin_info import ShownValues
 from microkernel.kernel.runtime.reactor import Reactor
@@ -16,11 +16,11 @@ from microkernel.wire import codec
 from microkernel.wire.slots import size_of
 
 
-class Buried:
+class DeadLetterService:
     """A part of the service `kernel`."""
 
     registry: Registry
-    bus: Bus
+    bus: EventBus
     reactor: Reactor
     journal: Journal
 
@@ -40,7 +40,7 @@ class Buried:
                 envelope = self.bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
                 self.drop(letter)
                 size = size_of(envelope, dead.shares)
-                self.bus.offer(EventLetter(subscription, dead.topic, envelope, size, shares=dead.shares), "kernel")
+                self.bus.offer(EventDelivery(subscription, dead.topic, envelope, size, shares=dead.shares), "kernel")
                 return True
         raise KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason="it is gone", letter=letter)
 
@@ -52,7 +52,7 @@ class Buried:
         record, dead = self._find_letter(letter)
         record.dead_letters.remove(dead)
 
-    def _find_letter(self, id: int) -> tuple[Record, DeadLetter]:
+    def _find_letter(self, id: int) -> tuple[PluginRecord, DeadLetter]:
         for record in self.registry:
             for dead in [*record.dead_letters]:
                 if dead.id == id:

@@ -11,7 +11,7 @@ _MOST_DOUBLINGS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RestartDecision:
     """``delay``: seconds until the restart, None for no restart. ``count``: deaths within the period, this one too."""
 
     delay: float | None
@@ -28,7 +28,7 @@ def judge(
     abnormal: bool,
     jitter: float,
     blameless: bool = False,
-) -> Verdict:
+) -> RestartDecision:
     """What follows a death at ``now``.
 
     ``history`` holds the times of earlier deaths on a clock that stands still in backoff; ``jitter`` is a number from 0
@@ -37,12 +37,12 @@ def judge(
     ``blameless`` death is charged to nobody.
     """
     if blameless:
-        return Verdict(policy.backoff, len(history), history, spent=False)
+        return RestartDecision(policy.backoff, len(history), history, spent=False)
     recent = (*(t for t in history if now - t < policy.period), now)
     wanted = policy.restart == "permanent" or (policy.restart == "transient" and abnormal)
     if not wanted:
-        return Verdict(None, len(recent), recent, spent=False)
+        return RestartDecision(None, len(recent), recent, spent=False)
     if len(recent) > policy.intensity:
-        return Verdict(None, len(recent), recent, spent=True)
+        return RestartDecision(None, len(recent), recent, spent=True)
     delay = min(policy.backoff * 2.0 ** min(len(recent) - 1, _MOST_DOUBLINGS), policy.backoff_max)
-    return Verdict(delay * (0.75 + 0.5 * jitter), len(recent), recent, spent=False)
+    return RestartDecision(delay * (0.75 + 0.5 * jitter), len(recent), recent, spent=False)

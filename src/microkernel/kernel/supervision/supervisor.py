@@ -12,30 +12,30 @@ from functools import partial
 from signal import SIGKILL
 
 from microkernel.errors import KernelError
-from microkernel.kernel.lifecycle.cleanup import Remains
-from microkernel.kernel.lifecycle.termination import Endings
+from microkernel.kernel.lifecycle.cleanup import InstanceCleanup
+from microkernel.kernel.lifecycle.termination import Terminator
 from microkernel.kernel.manifest import Group
 from microkernel.kernel.ports import Exit
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import Record, Registry
+from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.kernel.supervision.groups import companions
-from microkernel.kernel.supervision.restart_policy import Verdict, judge
+from microkernel.kernel.supervision.restart_policy import RestartDecision, judge
 from microkernel.kernel.supervision.stack_location import place_in
 
 # Seconds between two looks whether who holds a plugin's lock is draining it.
 _GLANCE = 0.05
 
 
-class Deaths:
+class Supervisor:
     """``died``, ``overdue`` and ``see_off`` may be called from several threads at once."""
 
     def __init__(
         self,
         registry: Registry,
-        endings: Endings,
-        remains: Remains,
+        endings: Terminator,
+        remains: InstanceCleanup,
         reactor: Reactor,
         journal: Journal,
         groups: Sequence[Group],
@@ -91,7 +91,7 @@ class Deaths:
             if self._endings.end(instance, gently=False) is None:
                 self._lost(record, "it said that it ends, and did not")
 
-    def try_again(self, record: Record, error: KernelError) -> None:
+    def try_again(self, record: PluginRecord, error: KernelError) -> None:
         """A start that may be tried again failed: it counts like a death. With the lock held."""
         instance = record.instance or record.newborn
         if record.killing:
@@ -103,7 +103,9 @@ class Deaths:
         stack = str(error.fields.get("traceback", ""))
         self.follow(record, instance, Exit(error.text, code=1, stack=stack), error)
 
-    def follow(self, record: Record, instance: Instance | None, exit: Exit, error: KernelError | None = None) -> None:
+    def follow(
+        self, record: PluginRecord, instance: Instance | None, exit: Exit, error: KernelError | None = None
+    ) -> None:
         """With the lock held: its letters go back, and the supervisor decides. ``error``: what is shown meanwhile, if
         it is not that the plugin died."""
         if record.killing:
@@ -126,7 +128,7 @@ class Deaths:
             self._leave_down(record, exit, verdict)
         self._journal.changed(record)
 
-    def _restart_later(self, record: Record, exit: Exit, verdict: Verdict, delay: float) -> None:
+    def _restart_later(self, record: PluginRecord, exit: Exit, verdict: RestartDecision, delay: float) -> None:
         numbers = {"reason": exit.reason, "delay": round(delay, 2)}
         if exit.blameless:
             self._journal.announce("MK0217", "warn", record.name, **numbers)
@@ -141,7 +143,7 @@ class Deaths:
             delay, partial(self._reactor.beside, restart, f"{record.name}-restart")
         )
 
-    def _leave_down(self, record: Record, exit: Exit, verdict: Verdict) -> None:
+    def _leave_down(self, record: PluginRecord, exit: Exit, verdict: RestartDecision) -> None:
         if verdict.spent:
             record.step("spent")
             period = record.manifest.supervision.period
@@ -158,7 +160,7 @@ class Deaths:
             self._journal.report("warn", record.name, KernelError("MK0203", reason=exit.reason))
             self._remains.empty(record, f"{record.name} ended")
 
-    def _restart(self, record: Record) -> None:
+    def _restart(self, record: PluginRecord) -> None:
         with record.lock:
             if record.state != "backoff" or self.closing:
                 return
@@ -169,7 +171,7 @@ class Deaths:
 
     # Groups
 
-    def _restart_group(self, record: Record, names: list[str]) -> None:
+    def _restart_group(self, record: PluginRecord, names: list[str]) -> None:
         """The others stop first, the last one first; then all start, in order, but for ``temporary`` ones. Each step
         holds the lock of one plugin only."""
         others = [self._registry.get(name) for name in names if name in self._registry]
@@ -181,7 +183,7 @@ class Deaths:
         for each in _in_order([record, *others], self._groups):
             self._restart(each)
 
-    def _pull(self, record: Record, cause: str) -> bool:
+    def _pull(self, record: PluginRecord, cause: str) -> bool:
         """Stopped as politely as by hand, but nothing that waits for it is lost: it is in backoff. Whether it was."""
         with record.lock:
             if record.state != "active" or record.instance is None or self.closing:
@@ -213,7 +215,7 @@ class Deaths:
             self._remains.empty(record, error.text, died)
             self._tell_put_down(record, error)
 
-    def _tell_put_down(self, record: Record, error: KernelError) -> None:
+    def _tell_put_down(self, record: PluginRecord, error: KernelError) -> None:
         if record.state == "zombie":
             self.tell_end(record)
             return
@@ -222,14 +224,14 @@ class Deaths:
 
     # Zombies
 
-    def _lost(self, record: Record, reason: str) -> None:
+    def _lost(self, record: PluginRecord, reason: str) -> None:
         self._remains.cut(record, reason)
         record.instance = None
         record.step("stuck")
         self._remains.empty(record, f"{record.name} is a zombie")
         self.tell_end(record)
 
-    def tell_end(self, record: Record) -> None:
+    def tell_end(self, record: PluginRecord) -> None:
         """It is stopped, or a zombie."""
         if record.state == "zombie":
             record.error = KernelError("MK0206", reason="it is in code that does not return to Python")
@@ -251,6 +253,6 @@ def _at(instance: Instance, stack: str) -> str:
     return f", {place}" if place else ""
 
 
-def _in_order(records: list[Record], groups: Sequence[Group]) -> list[Record]:
+def _in_order(records: list[PluginRecord], groups: Sequence[Group]) -> list[PluginRecord]:
     order = [name for group in groups for name in group.plugins]
     return sorted(records, key=lambda record: order.index(record.name))

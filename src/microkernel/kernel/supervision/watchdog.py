@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from weakref import ref
 
-from microkernel.kernel.messaging.delivery import CallLetter, EventLetter, Letter
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.instance import Instance
 
@@ -52,7 +52,7 @@ class Watchdog:
             return
         self._overdue(instance, at_it, _what(oldest))
 
-    def _since(self, instance: Instance, oldest: Letter | None) -> float:
+    def _since(self, instance: Instance, oldest: Delivery | None) -> float:
         """Since when it has been at its oldest letter, at least. Letters are begun in order: that others are finished
         beside it does not excuse one that hangs."""
         if oldest is None or oldest.seq != instance.oldest:
@@ -61,9 +61,9 @@ class Watchdog:
         return min(instance.progress, instance.oldest_since)
 
 
-def _what(letter: Letter | None) -> str:
-    if isinstance(letter, CallLetter):
+def _what(letter: Delivery | None) -> str:
+    if isinstance(letter, CallDelivery):
         return f"{letter.call.target.name}.{letter.call.method}()"
-    if isinstance(letter, EventLetter):
+    if isinstance(letter, EventDelivery):
         return f"{letter.subscription.handler}({letter.topic})"
     return "a handler"

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from microkernel.loader.auditor.constants import DATA_DIR
-from microkernel.loader.auditor.functions import Unseen, Value
+from microkernel.loader.auditor.functions import Unresolved, Value
 from microkernel.loader.auditor.names import UNSEEN, Names
 from microkernel.loader.auditor.tables import (
     CALLS,
@@ -20,7 +20,7 @@ from microkernel.loader.auditor.tables import (
     PATH_WRITES,
     PORTS,
     URL_VERBS,
-    Asks,
+    PermissionNeed,
 )
 
 Needed = tuple[str, str]
@@ -51,7 +51,7 @@ def argument(call: ast.Call, position: int, keyword: str) -> ast.expr | None:
     return None
 
 
-def _asked(call: ast.Call, asks: Asks, names: Names) -> Iterator[Needed]:
+def _asked(call: ast.Call, asks: PermissionNeed, names: Names) -> Iterator[Needed]:
     node = argument(call, asks.position, asks.keyword)
     if node is None:
         if call.args or call.keywords or asks.permission not in ("net", "fs.read"):
@@ -64,39 +64,39 @@ def _asked(call: ast.Call, asks: Asks, names: Names) -> Iterator[Needed]:
 # By the kind of argument
 
 
-def _pattern(_call: ast.Call, _asks: Asks, node: ast.expr, names: Names) -> Iterator[str]:
+def _pattern(_call: ast.Call, _asks: PermissionNeed, node: ast.expr, names: Names) -> Iterator[str]:
     try:
         yield from map(_as_text, names.constants.choices(node))
-    except Unseen:
+    except Unresolved:
         try:
             yield names.constants.pattern(node)
-        except Unseen:
+        except Unresolved:
             yield UNSEEN
 
 
-def _variable(_call: ast.Call, _asks: Asks, node: ast.expr, names: Names) -> Iterator[str]:
+def _variable(_call: ast.Call, _asks: PermissionNeed, node: ast.expr, names: Names) -> Iterator[str]:
     yield from _or_unseen(node, names, _as_text)
 
 
-def _path(_call: ast.Call, _asks: Asks, node: ast.expr, names: Names) -> Iterator[str]:
+def _path(_call: ast.Call, _asks: PermissionNeed, node: ast.expr, names: Names) -> Iterator[str]:
     yield from paths(node, names)
 
 
-def _url(_call: ast.Call, _asks: Asks, node: ast.expr, names: Names) -> Iterator[str]:
+def _url(_call: ast.Call, _asks: PermissionNeed, node: ast.expr, names: Names) -> Iterator[str]:
     if isinstance(node, ast.Call) and names.resolve(node.func) == "urllib.request.Request":
         return  # that call says it itself
     try:
         yield from (_address(_as_text(value)) for value in names.constants.choices(node))
-    except Unseen:
+    except Unresolved:
         yield _address(_beginning(node, names))
 
 
-def _host(call: ast.Call, asks: Asks, node: ast.expr, names: Names) -> Iterator[str]:
+def _host(call: ast.Call, asks: PermissionNeed, node: ast.expr, names: Names) -> Iterator[str]:
     port = argument(call, asks.position + 1, "port")
     try:
         number: Any = names.constants.value(port) if port is not None else asks.port
         host = names.constants.text(node)
-    except Unseen:
+    except Unresolved:
         yield UNSEEN
         return
     if ":" not in host and (not isinstance(number, int) or not number):
@@ -104,16 +104,16 @@ def _host(call: ast.Call, asks: Asks, node: ast.expr, names: Names) -> Iterator[
     yield host if ":" in host or host == UNSEEN else f"{host}:{number}"
 
 
-def _pair(_call: ast.Call, _asks: Asks, node: ast.expr, names: Names) -> Iterator[str]:
+def _pair(_call: ast.Call, _asks: PermissionNeed, node: ast.expr, names: Names) -> Iterator[str]:
     try:
         value = names.constants.value(node)
-    except Unseen:
+    except Unresolved:
         yield UNSEEN
         return
     yield ":".join(map(str, value)) if isinstance(value, list) and len(value) == 2 else UNSEEN
 
 
-_KINDS: Mapping[str, Callable[[ast.Call, Asks, ast.expr, Names], Iterator[str]]] = {
+_KINDS: Mapping[str, Callable[[ast.Call, PermissionNeed, ast.expr, Names], Iterator[str]]] = {
     "pattern": _pattern,
     "variable": _variable,
     "path": _path,
@@ -131,7 +131,7 @@ def paths(node: ast.expr, names: Names) -> Iterator[str]:
 def _or_unseen(node: ast.expr, names: Names, made: Callable[[Value], str]) -> Iterator[str]:
     try:
         yield from map(made, names.constants.choices(node))
-    except Unseen:
+    except Unresolved:
         yield UNSEEN
 
 
@@ -139,7 +139,7 @@ def _as_text(value: Value) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if not isinstance(value, str):
-        raise Unseen
+        raise Unresolved
     return value
 
 
@@ -149,11 +149,11 @@ def _outside(value: Value) -> str:
     path = value if isinstance(value, PurePosixPath) else PurePosixPath(_as_text(value))
     if DATA_DIR in (path, *path.parents):
         if ".." in path.parts:
-            raise Unseen  # where the data folder is, is known only when it runs
+            raise Unresolved  # where the data folder is, is known only when it runs
         return ""
     whole = os.path.normpath(path)
     if whole.startswith(".."):
-        raise Unseen
+        raise Unresolved
     return whole
 
 
@@ -175,7 +175,7 @@ def _beginning(node: ast.expr, names: Names) -> str:
     for each in parts:
         try:
             text += names.constants.text(each.value if isinstance(each, ast.FormattedValue) else each)
-        except Unseen:
+        except Unresolved:
             break
     return text if text.count("/") >= 3 else ""
 
@@ -194,7 +194,7 @@ def _mode(call: ast.Call, position: int, names: Names) -> list[str]:
     node = argument(call, position, "mode") if position >= 0 else None
     try:
         modes = [_as_text(value) for value in names.constants.choices(node)] if node is not None else ["r"]
-    except Unseen:
+    except Unresolved:
         modes = ["r+"]
     letters = set("".join(modes))
     reads = not letters & set("wax") or "+" in letters
@@ -212,7 +212,7 @@ def _method(call: ast.Call, function: ast.Attribute, names: Names) -> Iterator[N
     if name in PATH_READS or name in PATH_WRITES or name == "open":
         yield from _on_path(call, function, names)
     elif name in ("connect", "connect_ex", "sendto") and call.args and isinstance(call.args[-1], ast.Tuple):
-        yield from (("net", value) for value in _pair(call, Asks("net", "pair"), call.args[-1], names))
+        yield from (("net", value) for value in _pair(call, PermissionNeed("net", "pair"), call.args[-1], names))
     elif name in URL_VERBS:
         yield from (("net", value) for node in call.args[:2] for value in _literal_url(node, names))
 
@@ -220,7 +220,7 @@ def _method(call: ast.Call, function: ast.Attribute, names: Names) -> Iterator[N
 def _on_path(call: ast.Call, function: ast.Attribute, names: Names) -> Iterator[Needed]:
     try:
         base: Any = names.constants.value(function.value)
-    except Unseen:
+    except Unresolved:
         base = None
     if isinstance(base, PurePosixPath) and (path := _outside(base)):
         found = [path]
@@ -239,6 +239,6 @@ def _literal_url(node: ast.expr, names: Names) -> Iterator[str]:
     beginning = _beginning(node, names)
     try:
         texts = [str(value) for value in names.constants.choices(node)]
-    except Unseen:
+    except Unresolved:
         texts = [beginning]
     yield from (_address(text) for text in texts if text.partition("://")[0] in PORTS and "://" in text)

@@ -16,7 +16,7 @@ from microkernel.loader.auditor.functions import (
     METHODS,
     MOST,
     OPERATORS,
-    Unseen,
+    Unresolved,
     Value,
     as_path,
     bounded,
@@ -89,7 +89,7 @@ class Constants:
         """Raises Unseen, also for what is no text."""
         value = self.value(node)
         if not isinstance(value, str | PurePosixPath):
-            raise Unseen
+            raise Unresolved
         return str(value)
 
     def choices(self, node: ast.expr) -> list[Value]:
@@ -108,27 +108,27 @@ class Constants:
         with self._scope.budget:
             pieces = list(self._pieces(node))
         if all(piece is None for piece in pieces):
-            raise Unseen
+            raise Unresolved
         text = "".join("\0" if piece is None else piece for piece in pieces)
         if any("\0" in word and word != "\0" for word in text.split(".")):
-            raise Unseen
+            raise Unresolved
         return text.replace("\0", "*")
 
     def fold(self, node: ast.expr) -> Value:
         """Raises Unseen."""
         how = _FOLDS.get(type(node))
         if how is None or not self._scope.budget.spend():
-            raise Unseen
+            raise Unresolved
         try:
             return bounded(how(self, node))
         except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError):
-            raise Unseen from None
+            raise Unresolved from None
 
     # By the kind of expression
 
     def _constant(self, node: ast.Constant) -> Value:
         if not isinstance(node.value, str | bytes | int):
-            raise Unseen
+            raise Unresolved
         return node.value
 
     def _named(self, node: ast.Name) -> Value:
@@ -138,7 +138,7 @@ class Constants:
             return self._file
         found = self._scope.bound(node.id)
         if len(found) != 1 or found[0] is None:
-            raise Unseen
+            raise Unresolved
         return self.fold(found[0])
 
     def _list(self, node: ast.List | ast.Tuple) -> Value:
@@ -154,7 +154,7 @@ class Constants:
         """Of a path; below ``api.data_dir`` it may be anything."""
         try:
             value = self.fold(node)
-        except Unseen:
+        except Unresolved:
             if DATA_DIR in (base, *base.parents):
                 return "…"
             raise
@@ -172,20 +172,20 @@ class Constants:
         plain = node.format_spec is None and node.conversion in (-1, ord("s"))
         value = self.fold(node.value) if plain else unseen()
         if isinstance(value, bytes | list):
-            raise Unseen
+            raise Unresolved
         return value
 
     def is_in_data_dir(self, node: ast.expr) -> bool:
         try:
             value = self.fold(node)
-        except Unseen:
+        except Unresolved:
             return False
         return isinstance(value, PurePosixPath) and DATA_DIR in (value, *value.parents)
 
     def _item(self, node: ast.Subscript) -> Value:
         base = self.fold(node.value)
         if isinstance(base, PurePosixPath | int):
-            raise Unseen
+            raise Unresolved
         if isinstance(node.slice, ast.Slice):
             parts = (node.slice.lower, node.slice.upper, node.slice.step)
             return base[slice(*(None if part is None else self._number(part) for part in parts))]
@@ -201,7 +201,7 @@ class Constants:
     def _each(self, node: ast.ListComp | ast.GeneratorExp) -> Value:
         (loop,) = node.generators
         if not isinstance(loop.target, ast.Name) or loop.ifs:
-            raise Unseen
+            raise Unresolved
         values, name, before = items(self.fold(loop.iter)), loop.target.id, dict(self._local)
         try:
             return [self._with(name, item, node.elt) for item in values]
@@ -226,7 +226,7 @@ class Constants:
 
     def _call(self, node: ast.Call) -> Value:
         if node.keywords and not isinstance(node.func, ast.Attribute):
-            raise Unseen
+            raise Unresolved
         known = self._scope.resolve(node.func)
         if known in PATHS or known == "os.path.join":
             return self._path(node.args)
@@ -245,7 +245,7 @@ class Constants:
 
     def _method(self, node: ast.Call) -> Value:
         if not isinstance(node.func, ast.Attribute) or node.keywords:
-            raise Unseen
+            raise Unresolved
         base = self.fold(node.func.value)
         return METHODS[node.func.attr](base, *map(self.fold, node.args))
 
@@ -262,7 +262,7 @@ class Constants:
     def _piece(self, node: ast.expr) -> str | None:
         try:
             return str(self._embedded(node))
-        except Unseen:
+        except Unresolved:
             return None
 
 

@@ -19,12 +19,12 @@ MOST = 1024
 _LONGEST = 8192
 
 
-class Unseen(Exception):
+class Unresolved(Exception):
     """The value is known only when it runs."""
 
 
 def unseen() -> Any:
-    raise Unseen
+    raise Unresolved
 
 
 def bounded(value: Value) -> Value:
@@ -61,13 +61,13 @@ def _filled(template: Any, values: Any) -> Any:
     if not isinstance(template, str):
         return template % values if isinstance(template, int) and values else unseen()
     if len(template) > 256 or _WIDTHS.search(template):
-        raise Unseen
+        raise Unresolved
     return template % (tuple(values) if isinstance(values, list) else values)
 
 
 def _formatted(template: Any, *values: Any) -> Any:
     if not isinstance(template, str) or len(template) > 256 or _WIDTHS.search(template):
-        raise Unseen
+        raise Unresolved
     return template.format(*values)
 
 
@@ -75,7 +75,7 @@ def _decoded(data: Any, encoding: Any = "utf-8", *_: Any) -> Any:
     if encoding in ("rot13", "rot_13"):
         return codecs.decode(data, "rot13") if isinstance(data, str) else unseen()
     if encoding not in ("utf-8", "utf8", "ascii", "latin-1", "latin1", "utf-16", "hex"):
-        raise Unseen
+        raise Unresolved
     return bytes.fromhex(data.decode()) if encoding == "hex" else data.decode(encoding)
 
 
@@ -89,7 +89,7 @@ def _replaced(text: Any, old: Any, new: Any) -> Any:
 
 def _made_bytes(value: Any = b"", *_: Any) -> Any:
     if isinstance(value, int):
-        raise Unseen  # as many zeros
+        raise Unresolved  # as many zeros
     return value.encode() if isinstance(value, str) else bytes(value)
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from microkernel.loader.auditor.constants import Budget, Constants
-from microkernel.loader.auditor.functions import Unseen
+from microkernel.loader.auditor.functions import Unresolved
 from microkernel.loader.auditor.tables import ALIASES, GETTERS, IMPORTERS, PASSED_THROUGH
 
 _DEEPEST = 64
@@ -189,7 +189,7 @@ class Names:
     def _said(self, node: ast.expr) -> str:
         try:
             return self.constants.text(node)[:200]
-        except Unseen:
+        except Unresolved:
             return UNSEEN
 
 

@@ -10,7 +10,7 @@ from io import BufferedReader
 
 from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.manifest import Manifest
-from microkernel.kernel.ports import Found, Snapshot
+from microkernel.kernel.ports import PluginCandidate, Snapshot
 from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
 from microkernel.loader.auditor.proposal import Change, Covers, IsGiven, Table, compare, propose, undeclared
 from microkernel.loader.auditor.source import LARGEST, from_json
@@ -52,7 +52,7 @@ class Report:
 
 
 def audit(
-    found: Found, peers: Sequence[str], homes: Collection[str], covers: Covers, is_public: IsGiven = _nothing
+    found: PluginCandidate, peers: Sequence[str], homes: Collection[str], covers: Covers, is_public: IsGiven = _nothing
 ) -> Report:
     """Look at a plugin. Never raises for what is in it: that is findings, or the report's ``error``.
 
@@ -69,11 +69,13 @@ def audit(
         return _unread(found, unforeseen(found.path, mistake, PluginLoadError))
 
 
-def _unread(found: Found, error: PluginLoadError) -> Report:
+def _unread(found: PluginCandidate, error: PluginLoadError) -> Report:
     return Report(found.name, found.path, False, found.manifest, (), (), {}, (), 0, error)
 
 
-def _audit(found: Found, peers: Sequence[str], homes: Collection[str], covers: Covers, is_public: IsGiven) -> Report:
+def _audit(
+    found: PluginCandidate, peers: Sequence[str], homes: Collection[str], covers: Covers, is_public: IsGiven
+) -> Report:
     place, entry = location(found.path)
     files, left_out = _files(place)
     read, unread = _read_all(place, files)
@@ -98,7 +100,9 @@ def _is_own(place: str, permission: str, value: str) -> bool:
     return permission == "fs.read" and (value == place or value.startswith(f"{place}/"))
 
 
-def _report(found: Found, is_folder: bool, seen: list[Seen], covers: Covers, files: int, is_given: IsGiven) -> Report:
+def _report(
+    found: PluginCandidate, is_folder: bool, seen: list[Seen], covers: Covers, files: int, is_given: IsGiven
+) -> Report:
     uses = [each for each in seen if isinstance(each, Use)]
     findings = [each for each in seen if isinstance(each, Finding)]
     declared, proposed = found.manifest.permissions, propose(uses, found.name, covers, is_given)
@@ -118,7 +122,7 @@ def _unresolved(findings: Sequence[Finding]) -> Collection[str]:
     return {str(finding.fields["permission"]) for finding in findings if finding.id in ("MK0834", "MK0836")}
 
 
-def _error(found: Found) -> KernelError | None:
+def _error(found: PluginCandidate) -> KernelError | None:
     """A source that is no text is a finding; there is no need to say it twice."""
     return None if found.error is not None and found.error.id in ("MK0104", "MK0107") else found.error
 
@@ -200,7 +204,7 @@ def _look(path: str, data: bytes, name: str, forbidden: Collection[str]) -> list
 
 
 def _forbidden(
-    found: Found, place: str, entry: str, read: dict[str, bytes], peers: set[str], homes: Collection[str]
+    found: PluginCandidate, place: str, entry: str, read: dict[str, bytes], peers: set[str], homes: Collection[str]
 ) -> set[str]:
     """Those that it may not import: the loader's own rule, with its neighbours for peers if it is looked at alone."""
     sources = {file or os.path.basename(place): data for file, data in read.items() if (file or place).endswith(".py")}
@@ -227,6 +231,6 @@ def _is_there(folder: str, name: str) -> bool:
     return os.path.isfile(f"{path}.py") or os.path.isfile(os.path.join(path, "__init__.py"))
 
 
-def places_of(found: Sequence[Found]) -> Iterator[str]:
+def places_of(found: Sequence[PluginCandidate]) -> Iterator[str]:
     """The folders that plugins lie in."""
     yield from (os.path.dirname(os.path.abspath(each.path)) for each in found if os.path.lexists(each.path))

@@ -80,7 +80,7 @@ INTERNALS = frozenset({
 Kind = Literal["pattern", "path", "url", "host", "pair", "variable"]
 
 
-class Asks(NamedTuple):
+class PermissionNeed(NamedTuple):
     """Which permission a call needs, and which of its arguments says for what."""
 
     permission: str
@@ -91,25 +91,25 @@ class Asks(NamedTuple):
     """Of a host, where the call names none."""
 
 
-def _each(names: str, *asks: Asks) -> dict[str, tuple[Asks, ...]]:
+def _each(names: str, *asks: PermissionNeed) -> dict[str, tuple[PermissionNeed, ...]]:
     return dict.fromkeys(names.split(), asks)
 
 
 _DECORATORS = "microkernel.{0} microkernel.sdk.{0} microkernel.sdk.decorators.{0}"
-_READ, _WRITE = Asks("fs.read", "path"), Asks("fs.write", "path")
-_INTO = Asks("fs.write", "path", 1, "dst")
-_URL = Asks("net", "url", 0, "url")
+_READ, _WRITE = PermissionNeed("fs.read", "path"), PermissionNeed("fs.write", "path")
+_INTO = PermissionNeed("fs.write", "path", 1, "dst")
+_URL = PermissionNeed("net", "url", 0, "url")
 
 
-CALLS: Mapping[str, tuple[Asks, ...]] = {
-    **_each("@api.emit @api.ask", Asks("emit", "pattern", 0, "topic")),
-    **_each(f"@api.on {_DECORATORS.format('on')}", Asks("on", "pattern", 0, "topic")),
-    **_each("@api.call @api.acall", Asks("call", "pattern", 0, "target")),
-    **_each("@api.get_data", Asks("data.read", "pattern", 0, "key")),
-    **_each("@api.watch_data", Asks("data.read", "pattern", 0, "pattern")),
-    **_each("@api.set_data @api.delete_data", Asks("data.write", "pattern", 0, "key")),
-    **_each("os.getenv os.getenvb os.putenv os.unsetenv", Asks("env", "variable", 0, "key")),
-    **_each("os.environ.get os.environ.pop os.environ.setdefault", Asks("env", "variable", 0, "key")),
+CALLS: Mapping[str, tuple[PermissionNeed, ...]] = {
+    **_each("@api.emit @api.ask", PermissionNeed("emit", "pattern", 0, "topic")),
+    **_each(f"@api.on {_DECORATORS.format('on')}", PermissionNeed("on", "pattern", 0, "topic")),
+    **_each("@api.call @api.acall", PermissionNeed("call", "pattern", 0, "target")),
+    **_each("@api.get_data", PermissionNeed("data.read", "pattern", 0, "key")),
+    **_each("@api.watch_data", PermissionNeed("data.read", "pattern", 0, "pattern")),
+    **_each("@api.set_data @api.delete_data", PermissionNeed("data.write", "pattern", 0, "key")),
+    **_each("os.getenv os.getenvb os.putenv os.unsetenv", PermissionNeed("env", "variable", 0, "key")),
+    **_each("os.environ.get os.environ.pop os.environ.setdefault", PermissionNeed("env", "variable", 0, "key")),
     **_each("os.listdir os.scandir os.walk os.stat os.lstat os.readlink os.fwalk os.getxattr", _READ),
     **_each("glob.glob glob.iglob linecache.getlines fileinput.input os.path.getsize os.path.getmtime", _READ),
     **_each("os.remove os.unlink os.mkdir os.makedirs os.rmdir os.removedirs os.chmod os.chown os.truncate", _WRITE),
@@ -122,18 +122,18 @@ CALLS: Mapping[str, tuple[Asks, ...]] = {
     **_each("websockets.connect aiohttp.request.get", _URL),
     **{f"{lib}.{verb}": (_URL,) for lib in ("requests", "httpx") for verb in
        ("get", "post", "put", "patch", "delete", "head", "options", "stream.get")},
-    **_each("requests.request httpx.request httpx.stream aiohttp.request", Asks("net", "url", 1, "url")),
-    **_each("socket.create_connection", Asks("net", "pair", 0, "address")),
-    **_each("asyncio.open_connection", Asks("net", "host", 0, "host")),
-    **_each("http.client.HTTPConnection", Asks("net", "host", 0, "host", 80)),
-    **_each("http.client.HTTPSConnection", Asks("net", "host", 0, "host", 443)),
-    **_each("smtplib.SMTP", Asks("net", "host", 0, "host", 25)),
-    **_each("smtplib.SMTP_SSL", Asks("net", "host", 0, "host", 465)),
-    **_each("ftplib.FTP ftplib.FTP_TLS", Asks("net", "host", 0, "host", 21)),
-    **_each("imaplib.IMAP4", Asks("net", "host", 0, "host", 143)),
-    **_each("imaplib.IMAP4_SSL", Asks("net", "host", 0, "host", 993)),
-    **_each("poplib.POP3", Asks("net", "host", 0, "host", 110)),
-    **_each("poplib.POP3_SSL", Asks("net", "host", 0, "host", 995)),
+    **_each("requests.request httpx.request httpx.stream aiohttp.request", PermissionNeed("net", "url", 1, "url")),
+    **_each("socket.create_connection", PermissionNeed("net", "pair", 0, "address")),
+    **_each("asyncio.open_connection", PermissionNeed("net", "host", 0, "host")),
+    **_each("http.client.HTTPConnection", PermissionNeed("net", "host", 0, "host", 80)),
+    **_each("http.client.HTTPSConnection", PermissionNeed("net", "host", 0, "host", 443)),
+    **_each("smtplib.SMTP", PermissionNeed("net", "host", 0, "host", 25)),
+    **_each("smtplib.SMTP_SSL", PermissionNeed("net", "host", 0, "host", 465)),
+    **_each("ftplib.FTP ftplib.FTP_TLS", PermissionNeed("net", "host", 0, "host", 21)),
+    **_each("imaplib.IMAP4", PermissionNeed("net", "host", 0, "host", 143)),
+    **_each("imaplib.IMAP4_SSL", PermissionNeed("net", "host", 0, "host", 993)),
+    **_each("poplib.POP3", PermissionNeed("net", "host", 0, "host", 110)),
+    **_each("poplib.POP3_SSL", PermissionNeed("net", "host", 0, "host", 995)),
 }  # fmt: skip
 """``@api`` is the ``PluginAPI``, under whatever name a plugin keeps it."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from microkernel.inspector.sources import Import, instead
 from microkernel.loader.auditor.calls import argument, needed
 from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
-from microkernel.loader.auditor.functions import Unseen
+from microkernel.loader.auditor.functions import Unresolved
 from microkernel.loader.auditor.names import UNSEEN, Names, walk
 from microkernel.loader.auditor.tables import GETTERS, IMPORTERS, INTERNALS, LOOKALIKES, MENTIONS, USED
 from microkernel.loader.auditor.texts import is_secret, masked
@@ -127,7 +127,7 @@ class _Visitor:
     def _variables(self, node: ast.Subscript) -> Iterator[Seen]:
         try:
             values = [str(value) for value in self._names.constants.choices(node.slice)]
-        except Unseen:
+        except Unresolved:
             values = [UNSEEN]
         for value in values:
             yield from self._use(node, "os.environ", "env", value)
@@ -166,7 +166,7 @@ class _Visitor:
             return
         try:
             said = self._names.constants.choices(name)
-        except Unseen:
+        except Unresolved:
             if known in IMPORTERS or self._is_module(node.args[0]):
                 yield self._finding(node, "MK0812", what=known.removeprefix("builtins."))
             return

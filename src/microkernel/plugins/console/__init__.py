@@ -23,8 +23,8 @@ from microkernel.errors import KernelError
 from . import approval_view, view
 from .commands import COMMANDS, Commands, Names, command_lines, split, unknown_command
 from .feed import Feed
-from .kernel_commands import AlreadyTold, Result, Verbs
-from .translator import Tongue
+from .kernel_commands import AlreadyReported, KernelCommands, Result
+from .translator import Translator
 
 if TYPE_CHECKING:
     from .prompt import Prompt
@@ -51,18 +51,18 @@ class Plugin(IPlugin):
         config: dict[str, Any] = api.config
         self._quiet = {api.name, *config.get("quiet", ())}
         self._attached = bool(config.get("attached"))
-        self.tongue = Tongue(config.get("language", "en"), config.get("words", {}), self._tell)
+        self.tongue = Translator(config.get("language", "en"), config.get("words", {}), self._tell)
         self.feed = Feed(self.tongue, config.get("version", ""))
         self._names: tuple[float, Names] = (0.0, {})
         self._watching: dict[str, Subscription] = {}
         self._last_event = 0
-        self._flood = _Flood(_LINES)
+        self._flood = _LineLimiter(_LINES)
         self._shown: dict[str, tuple[Any, ...]] = {}
         """What was shown of plugins that ask for something: their files, and what they ask for."""
         own: dict[str, Callable[..., Result]] = {
             "help": self._help, "quit": self._quit, "watch": self._watch, "approve": self._approve,
         }  # fmt: skip
-        self._verbs = Verbs(api, self.tongue, self.feed, 0.3)
+        self._verbs = KernelCommands(api, self.tongue, self.feed, 0.3)
         self._commands = Commands(self._verbs, self.tongue, own)
         self._prompt: Prompt | None = None
         self._gone = threading.Event()
@@ -132,7 +132,7 @@ class Plugin(IPlugin):
     def _do(self, line: str) -> None:
         try:
             self._show(self._commands.do(split(line, self.tongue)).shown)
-        except AlreadyTold:
+        except AlreadyReported:
             pass  # the message that says so has been shown
         except KernelError as error:
             self._fail(error)
@@ -230,7 +230,7 @@ class Plugin(IPlugin):
         return names
 
 
-class _Flood:
+class _LineLimiter:
     """Lets so many lines a second through, and counts the others."""
 
     def __init__(self, most: int) -> None:

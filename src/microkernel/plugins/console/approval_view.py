@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from . import view
-from .translator import Tongue, plain
+from .translator import Translator, plain
 
 _FILES = {"fs.read": "read", "fs.write": "write"}
 _STYLES = {"+": "green", "-": "red", "~": "yellow"}
@@ -27,7 +27,7 @@ def is_limits_alone(review: Review) -> bool:
     return not is_else and all(line.startswith("limits ") for line in review["added"])
 
 
-def question(review: Review, tongue: Tongue) -> list[RenderableType]:
+def question(review: Review, tongue: Translator) -> list[RenderableType]:
     """What is asked for; of a plugin that was approved before, the difference."""
     known = bool(review["approved_version"])
     title = tongue.word("grant.asks_more" if known and review["added"] else "grant.asks", **_names(review))
@@ -44,7 +44,7 @@ def question(review: Review, tongue: Tongue) -> list[RenderableType]:
     return [Text(plain(title)), view.Columns([view.Column("")] * 2 + [view.Column("", fold=True)], rows, head=False)]
 
 
-def details(review: Review, tongue: Tongue) -> list[RenderableType]:
+def details(review: Review, tongue: Translator) -> list[RenderableType]:
     """All that is known of it."""
     rows = [
         [tongue.word("info.path"), plain(review["path"])],
@@ -61,7 +61,7 @@ def _names(review: Review) -> dict[str, str]:
     return {"name": review["name"], "version": view.version_of(review["version"])}
 
 
-def _rows(mark: str, lines: Iterable[str], tongue: Tongue) -> list[view.Row]:
+def _rows(mark: str, lines: Iterable[str], tongue: Translator) -> list[view.Row]:
     return [[_mark(mark), *_wish(line, tongue)] for line in lines]
 
 
@@ -69,7 +69,7 @@ def _mark(mark: str) -> Text:
     return Text(f" {mark}", _STYLES.get(mark, ""))
 
 
-def _wish(line: str, tongue: Tongue) -> tuple[str, str]:
+def _wish(line: str, tongue: Translator) -> tuple[str, str]:
     """``net smtp.example.com:587`` in the reader's words."""
     kind, _, what = line.partition(" ")
     if kind in _FILES:

@@ -11,8 +11,8 @@ from typing import Any
 
 from microkernel.errors import KernelError
 
-from .kernel_commands import Result, Verbs, not_understood
-from .translator import Tongue
+from .kernel_commands import KernelCommands, Result, not_understood
+from .translator import Translator
 
 Names = Mapping[str, Sequence[str]]
 """Plugins, methods and topics that there are."""
@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def split(text: str, tongue: Tongue) -> list[str]:
+def split(text: str, tongue: Translator) -> list[str]:
     """The words of a line, as a shell would. Raises KernelError MK0710."""
     try:
         return shlex.split(text)
@@ -78,7 +78,7 @@ def _is_whole(command: str) -> bool:
     return True
 
 
-def unknown_command(verb: str, tongue: Tongue) -> KernelError:
+def unknown_command(verb: str, tongue: Translator) -> KernelError:
     """The error for a word that is not a command's, with the nearest one."""
     near = difflib.get_close_matches(verb, COMMANDS, 1)
     suggestion = tongue.word("usage.near", word=near[0]) if near else tongue.word("usage.list")
@@ -88,7 +88,7 @@ def unknown_command(verb: str, tongue: Tongue) -> KernelError:
 class Commands:
     """Finds what a line means and does it. ``own`` are the commands that are the console's alone."""
 
-    def __init__(self, verbs: Verbs, tongue: Tongue, own: Mapping[str, Callable[..., Result]]) -> None:
+    def __init__(self, verbs: KernelCommands, tongue: Translator, own: Mapping[str, Callable[..., Result]]) -> None:
         self._tongue = tongue
         self._ways: dict[str, Callable[..., Result]] = {
             **{verb: getattr(verbs, verb) for verb in COMMANDS if hasattr(verbs, verb)},

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from . import view
-from .translator import Tongue, plain
+from .translator import Translator, plain
 
 _HOLDING = frozenset({"MK0412", "MK0413"})
 _SHY = 12
@@ -21,7 +21,7 @@ _SHY = 12
 class Feed:
     """One for each place where lines are shown. It remembers what it has told of whom."""
 
-    def __init__(self, tongue: Tongue, version: str) -> None:
+    def __init__(self, tongue: Translator, version: str) -> None:
         self._tongue = tongue
         self._version = version
         self._told: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from microkernel.errors import KernelError, PluginHeld, PluginLoadError, ReloadF
 from microkernel.sdk.binding.command_arguments import CommandText
 
 from . import approval_view, view
-from .translator import Tongue, plain
+from .translator import Translator, plain
 
 QUICK = 5.0
 """Seconds for what the kernel answers by itself."""
@@ -27,7 +27,7 @@ LONG = 120.0
 _KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 
-class Link(Protocol):
+class KernelClient(Protocol):
     """The way to a kernel: ``PluginAPI`` has these, and ``ControlClient``."""
 
     def call(self, target: str, /, *args: Any, timeout: float = 5.0, **kwargs: Any) -> Any: ...
@@ -37,7 +37,7 @@ class Link(Protocol):
     def delete_data(self, key: str) -> None: ...
 
 
-class News(Protocol):
+class Notices(Protocol):
     """What the kernel's messages have told: ``Feed`` has these."""
 
     def told(self, plugin: str) -> int: ...
@@ -71,10 +71,10 @@ def not_understood(reason: str, suggestion: str = "") -> KernelError:
     return KernelError("MK0710", reason=reason, suggestion=suggestion)
 
 
-class Verbs:
+class KernelCommands:
     """Each method is a command. They wait for the kernel, at most the time that is theirs."""
 
-    def __init__(self, link: Link, tongue: Tongue, news: News, catch_up: float = 0.0) -> None:
+    def __init__(self, link: KernelClient, tongue: Translator, news: Notices, catch_up: float = 0.0) -> None:
         self._link = link
         self._tongue = tongue
         self._news = news
@@ -169,7 +169,7 @@ class Verbs:
             data = do()
         except (PluginLoadError, PluginHeld, ReloadFailed) as error:
             if self._news.wait(name, before, self._catch_up):
-                raise AlreadyTold(error.id, **error.fields) from None
+                raise AlreadyReported(error.id, **error.fields) from None
             raise
         return Result(data, self._settled(name, data, before))
 
@@ -233,5 +233,5 @@ class Verbs:
         return self._link.call(f"kernel.{method}", *args, timeout=timeout)
 
 
-class AlreadyTold(KernelError):
+class AlreadyReported(KernelError):
     """It failed, and the message that says so has been shown."""

@@ -16,13 +16,13 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from .commands import COMMANDS, Names
-from .translator import Tongue
+from .translator import Translator
 
 
 class Prompt:
     """``names`` gives what can be completed, quickly; ``folder`` None: the history lasts as long as the console."""
 
-    def __init__(self, tongue: Tongue, names: Callable[[], Names], folder: Path | None) -> None:
+    def __init__(self, tongue: Translator, names: Callable[[], Names], folder: Path | None) -> None:
         history: History = InMemoryHistory() if folder is None else _History(folder)
         self._session: PromptSession[str] = PromptSession(
             tongue.word("console.prompt"), history=history, completer=Words(names, tongue), complete_in_thread=True
@@ -123,7 +123,7 @@ class _History(FileHistory):
 class Words(Completer):
     """Completes verbs, then what the verb wants. ``names`` must be quick."""
 
-    def __init__(self, names: Callable[[], Names], tongue: Tongue) -> None:
+    def __init__(self, names: Callable[[], Names], tongue: Translator) -> None:
         self._names = names
         self._tongue = tongue
 

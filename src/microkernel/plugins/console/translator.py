@@ -27,7 +27,7 @@ def terminal_safe(text: str) -> str:
     return text if text.isprintable() else "\n".join(map(plain, text.split("\n")))
 
 
-class Tongue:
+class Translator:
     """``words`` are the command line's own by key; ``tell`` gives the text of a message by its id and fields."""
 
     def __init__(self, language: str, words: Mapping[str, str], tell: Tell) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .as_json import json_text
-from .translator import Tongue, plain, terminal_safe
+from .translator import Translator, plain, terminal_safe
 
 NOTHING = "—"
 ENDLESS = 100_000
@@ -106,7 +106,7 @@ def _cell(content: str | Text) -> Text:
 # Pieces
 
 
-def duration(seconds: float, tongue: Tongue) -> str:
+def duration(seconds: float, tongue: Translator) -> str:
     """``41 s``, ``2 m``, ``3 h``, ``5 d``."""
     for size, unit in _UNITS:
         if seconds >= size:
@@ -151,7 +151,7 @@ def clock(moment: float) -> str:
         return NOTHING
 
 
-def state(info: Mapping[str, Any], tongue: Tongue) -> Text:
+def state(info: Mapping[str, Any], tongue: Translator) -> Text:
     return Text(tongue.state(info["state"]), _STATES.get(info["state"], "yellow"))
 
 
@@ -172,7 +172,7 @@ def padded(text: str, cells: int) -> str:
 # Tables and pages
 
 
-def plugins(infos: Sequence[Mapping[str, Any]], tongue: Tongue) -> list[RenderableType]:
+def plugins(infos: Sequence[Mapping[str, Any]], tongue: Translator) -> list[RenderableType]:
     """`mk ps`."""
     if not infos:
         return [Text(tongue.word("console.none"))]
@@ -187,7 +187,7 @@ def plugins(infos: Sequence[Mapping[str, Any]], tongue: Tongue) -> list[Renderab
     return [Columns([*columns, Column("")], [_plugin_row(info, tongue) for info in infos])]
 
 
-def _plugin_row(info: Mapping[str, Any], tongue: Tongue) -> Row:
+def _plugin_row(info: Mapping[str, Any], tongue: Translator) -> Row:
     active = info["state"] == "active"
     cpu = info["cpu"]
     return [
@@ -200,7 +200,7 @@ def _plugin_row(info: Mapping[str, Any], tongue: Tongue) -> Row:
     ]  # fmt: skip
 
 
-def plugin(info: Mapping[str, Any], tongue: Tongue) -> list[RenderableType]:
+def plugin(info: Mapping[str, Any], tongue: Translator) -> list[RenderableType]:
     """`mk info`."""
     title = Text(f"{info['name']} {version_of(info['version'])}  {info['isolation']}  ", "bold")
     title.append_text(state(info, tongue))
@@ -212,7 +212,7 @@ def plugin(info: Mapping[str, Any], tongue: Tongue) -> list[RenderableType]:
     return [title, shown, *their_lines(info["traceback"]), *stack]
 
 
-def _facts(info: Mapping[str, Any], tongue: Tongue) -> list[tuple[str, str]]:
+def _facts(info: Mapping[str, Any], tongue: Translator) -> list[tuple[str, str]]:
     error, word = info["error_id"], tongue.word
     protections = [_protection(name, how, info["isolation"], tongue) for name, how in info["protections"].items()]
     return [
@@ -241,7 +241,7 @@ def _method(name: str, info: Mapping[str, Any]) -> str:
     return f"{signature}\n  {doc}" if doc else signature
 
 
-def _protection(name: str, how: str, level: str, tongue: Tongue) -> str:
+def _protection(name: str, how: str, level: str, tongue: Translator) -> str:
     """A limit that this level could hold, and that nobody set, is not one that the machine lacks."""
     shown = how
     if how == "unavailable" and name in _LIMITS and level != "thread":
@@ -252,14 +252,14 @@ def _protection(name: str, how: str, level: str, tongue: Tongue) -> str:
     return tongue.word("protection.line", **words)
 
 
-def _grants(permissions: Mapping[str, Any], tongue: Tongue) -> str:
+def _grants(permissions: Mapping[str, Any], tongue: Translator) -> str:
     everything = tongue.word("grant.all")
     return "\n".join(
         f"{kind}  {everything if what == 'all' else ', '.join(map(plain, what))}" for kind, what in permissions.items()
     )
 
 
-def letters(dead: Sequence[Mapping[str, Any]], tongue: Tongue) -> list[RenderableType]:
+def letters(dead: Sequence[Mapping[str, Any]], tongue: Translator) -> list[RenderableType]:
     """`mk dead`."""
     if not dead:
         return [Text(tongue.word("dead.none"))]
@@ -275,7 +275,7 @@ def letters(dead: Sequence[Mapping[str, Any]], tongue: Tongue) -> list[Renderabl
     return [Columns([*columns, Column(tongue.word("dead.reason"), fold=True)], rows)]
 
 
-def letter(dead: Mapping[str, Any], tongue: Tongue) -> list[RenderableType]:
+def letter(dead: Mapping[str, Any], tongue: Translator) -> list[RenderableType]:
     """`mk dead show`."""
     named = ("id", "plugin", "handler", "topic", "source")
     rows = [[tongue.word(f"dead.{name}"), plain(str(dead[name]))] for name in named]
@@ -293,7 +293,7 @@ def _all_lines(traceback: str) -> list[RenderableType]:
     return [Text("\n".join(f"    {plain(each)}" for each in traceback.splitlines()), "dim")] if traceback else []
 
 
-def board(data: Mapping[str, Mapping[str, Any]], tongue: Tongue) -> list[RenderableType]:
+def board(data: Mapping[str, Mapping[str, Any]], tongue: Translator) -> list[RenderableType]:
     """`mk data`."""
     if not data:
         return [Text(tongue.word("data.none"))]
@@ -304,13 +304,13 @@ def board(data: Mapping[str, Mapping[str, Any]], tongue: Tongue) -> list[Rendera
     return [Columns([*columns, Column(tongue.word("data.owner")), Column(tongue.word("data.value"), fold=True)], rows)]
 
 
-def terms(words: Sequence[Sequence[str]], tongue: Tongue) -> list[RenderableType]:
+def terms(words: Sequence[Sequence[str]], tongue: Translator) -> list[RenderableType]:
     """`mk glossary`."""
     heads = [Column(tongue.word("glossary.word")), Column(tongue.word("glossary.other"))]
     return [Columns([*heads, Column(tongue.word("glossary.means"), fold=True)], list(words))]
 
 
-def commands(usages: Sequence[tuple[str, str]], tongue: Tongue) -> list[RenderableType]:
+def commands(usages: Sequence[tuple[str, str]], tongue: Translator) -> list[RenderableType]:
     """`help`: the commands and what they do. ``usages`` are verbs with their arguments."""
     rows = [[usage, tongue.word(f"help.{verb}")] for verb, usage in usages]
     return [Columns([Column("", fold=True), Column("", fold=True)], rows, head=False)]

@@ -17,8 +17,8 @@ from microkernel import IPlugin, PluginAPI
 from microkernel.errors import CallTimeout, KernelError, PluginNotActive, valid_text
 
 from . import rules
-from .debounce import Suspects
-from .files import Contents, Survey, aliases, survey
+from .debounce import ChangeDebouncer
+from .files import FileDigests, Survey, aliases, survey
 from .reload_queue import Turns
 from .rules import Plugin as Known
 
@@ -49,8 +49,8 @@ class Plugin(IPlugin):
     def __init__(self, api: PluginAPI) -> None:
         super().__init__(api)
         self._wake = threading.Event()
-        self._contents = Contents()
-        self._suspects = Suspects(self._contents)
+        self._contents = FileDigests()
+        self._suspects = ChangeDebouncer(self._contents)
         self._survey = Survey()
         self._turns = Turns()
         self._homes: dict[str, str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .files import Contents, Stamp
+from .files import FileDigests, Stamp
 
 _GRACE = {"doubtful": 0.25, "gone": 0.2}
 """Seconds without a change for a file to be written to its end, or to be there again: editors save in several steps,
@@ -15,17 +15,17 @@ _STEP = 0.025
 
 
 @dataclass(slots=True)
-class Verdict:
+class SettledChanges:
     """Files that are other than before, and files that are gone."""
 
     changed: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
 
 
-class Suspects:
+class ChangeDebouncer:
     """Files under suspicion until it is known what was done to them."""
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, contents: FileDigests) -> None:
         self._contents = contents
         self._since: dict[str, tuple[Stamp | None, float] | None] = {}
         """What the file was when it was first seen to be so, and at what moment."""
@@ -34,9 +34,9 @@ class Suspects:
         for path in paths:
             self._since.setdefault(path, None)
 
-    def judge(self, now: float) -> Verdict:
+    def judge(self, now: float) -> SettledChanges:
         """What is known by now; taken note of, so that it is told once."""
-        verdict = Verdict()
+        verdict = SettledChanges()
         for path in list(self._since):
             look = self._contents.look(path)
             if look in _GRACE and not self._is_over(path, now, _GRACE[look]):

@@ -11,7 +11,7 @@ from typing import Literal
 
 from .rules import ENTRIES, is_doubtful, is_noise, is_noisy_folder, may_begin
 
-Look = Literal["same", "changed", "doubtful", "gone"]
+ChangeStatus = Literal["same", "changed", "doubtful", "gone"]
 
 _LARGE = 8 << 20
 """Bytes above which a file is not read: its size and time have to do."""
@@ -136,7 +136,7 @@ def _listed(folder: str) -> list[str]:
         return []  # it has gone since, and whoever watches it is told
 
 
-class Contents:
+class FileDigests:
     """What was in each file when it was last taken note of."""
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class Contents:
         """What is known in a folder that may be gone."""
         return [path for path in self._seen if path.startswith(folder + os.sep)]
 
-    def look(self, path: str) -> Look:
+    def look(self, path: str) -> ChangeStatus:
         """How a file is, against what is known of it. Reads it only if something was done to it."""
         stamp = _stamp(path)
         if stamp is None:

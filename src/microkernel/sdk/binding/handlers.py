@@ -36,7 +36,7 @@ def _bodies(function: Any) -> tuple[Any, Any]:
     return function, getattr_static(type(function), "__call__", None)
 
 
-class Registered:
+class HandlerBinding:
     """A handler and how to fill its parameters."""
 
     __slots__ = ("binder", "function", "is_async", "wire")
@@ -48,7 +48,7 @@ class Registered:
         self.wire = wire
 
 
-class Exposed:
+class MethodBinding:
     """A method and how to fill its parameters."""
 
     __slots__ = ("binder", "function", "is_async", "wire")
@@ -76,8 +76,8 @@ class Handlers:
     """The tables. Handlers of one plugin run in the order they were registered: the order of their numbers."""
 
     def __init__(self) -> None:
-        self.by_number: dict[int, Registered] = {}
-        self.methods: dict[str, Exposed] = {}
+        self.by_number: dict[int, HandlerBinding] = {}
+        self.methods: dict[str, MethodBinding] = {}
         self._copies: dict[tuple[str, str], set[int]] = {}
         """Which of a pattern's handlers of one name are there: the second is ``name#2``."""
         self._copy_of: dict[int, tuple[tuple[str, str], int]] = {}
@@ -85,14 +85,14 @@ class Handlers:
 
     def add(
         self, pattern: str, function: Callable[..., Any], once: bool, overflow: Overflow, board: bool
-    ) -> Registered:
+    ) -> HandlerBinding:
         """Number a handler. Its name is made unique among the handlers of the same pattern."""
         check_runs(function)
         check_overflow(overflow)
         key = (pattern, name_of(function))
         copy = self._free_copy(key)
         name = key[1] if copy == 1 else f"{key[1]}#{copy}"
-        registered = Registered(function, messages.Handler(self._next, pattern, name, once, overflow, board))
+        registered = HandlerBinding(function, messages.Handler(self._next, pattern, name, once, overflow, board))
         self._copies.setdefault(key, set()).add(copy)
         self._copy_of[self._next] = key, copy
         self.by_number[self._next] = registered
@@ -117,13 +117,13 @@ class Handlers:
             copy -= 1
         return copy
 
-    def expose(self, function: Callable[..., Any], name: str | None) -> Exposed:
+    def expose(self, function: Callable[..., Any], name: str | None) -> MethodBinding:
         check_runs(function)
-        exposed = Exposed(function, name or str(getattr(function, "__name__", "call")))
+        exposed = MethodBinding(function, name or str(getattr(function, "__name__", "call")))
         self.methods[exposed.wire.name] = exposed
         return exposed
 
-    def method(self, plugin: str, name: str) -> Exposed:
+    def method(self, plugin: str, name: str) -> MethodBinding:
         """Raises MethodNotFound."""
         try:
             return self.methods[name]

@@ -18,14 +18,14 @@ from typing import Any, Protocol
 from microkernel.errors import InvalidArguments, KernelError, PayloadTooLarge
 from microkernel.sdk.buffer import Buffer
 from microkernel.wire.codec import MAX_PAYLOAD
-from microkernel.wire.messages import Share
+from microkernel.wire.messages import Attachment
 from microkernel.wire.slots import SMALL, block_size
 
-Lend = Callable[[int], Sequence[Share]]
+AllocateBuffer = Callable[[int], Sequence[Attachment]]
 """Asks the kernel for memory for so many bytes; at least one block. Raises PayloadTooLarge."""
 
 
-class Memory(Protocol):
+class BlockMapper(Protocol):
     """Where lent blocks are reached."""
 
     def array(self, block: int) -> Any:
@@ -36,14 +36,16 @@ class Memory(Protocol):
         """These are no more."""
 
 
-class Sharing:
+class BufferExchange:
     """``memory`` None: there is none for it, and what it shares travels as bytes."""
 
-    def __init__(self, memory: Memory | None, lend: Lend, give_back: Callable[[list[int]], object]) -> None:
+    def __init__(
+        self, memory: BlockMapper | None, lend: AllocateBuffer, give_back: Callable[[list[int]], object]
+    ) -> None:
         self._memory = memory
         self._lend = lend
         self._give_back = give_back
-        self._ready: dict[int, deque[Share]] = {}
+        self._ready: dict[int, deque[Attachment]] = {}
         """What is lent and not yet written to, by size."""
         self._holds: dict[int, _Hold] = {}
         self.ended: deque[_Hold] = deque()
@@ -60,7 +62,7 @@ class Sharing:
             raise PayloadTooLarge("MK0623", size=view.nbytes, limit=MAX_PAYLOAD)
         return Buffer.__from_bytes__(view.tobytes())
 
-    def receive(self, shares: Sequence[Share]) -> list[Buffer]:
+    def receive(self, shares: Sequence[Attachment]) -> list[Buffer]:
         """What has come with a message. Each that is not kept is given back by itself. Raises InvalidArguments for what
         cannot be mapped."""
         try:
@@ -69,7 +71,7 @@ class Sharing:
             self._give_back([share.hold for share in shares if share.hold not in self._holds])
             raise InvalidArguments("MK0605", reason=f"a Buffer cannot be mapped: {failure}") from None
 
-    def drop(self, shares: Sequence[Share]) -> None:
+    def drop(self, shares: Sequence[Attachment]) -> None:
         """Of what nobody wants."""
         if held := [share.hold for share in shares if share.hold]:
             self._give_back(held)
@@ -88,7 +90,7 @@ class Sharing:
         if self._memory is not None:
             self._memory.forget(blocks)
 
-    def _in_memory(self, view: memoryview, lent: Share) -> Buffer:
+    def _in_memory(self, view: memoryview, lent: Attachment) -> Buffer:
         size = view.nbytes
         try:
             room = self._view(lent)[:size]
@@ -96,14 +98,14 @@ class Sharing:
             self.drop([lent])
             raise
         room[:] = view.cast("B") if view.c_contiguous else view.tobytes()
-        return Buffer(room.toreadonly(), Share(size, lent.hold, lent.block))
+        return Buffer(room.toreadonly(), Attachment(size, lent.hold, lent.block))
 
-    def _received(self, share: Share) -> Buffer:
+    def _received(self, share: Attachment) -> Buffer:
         if not share.hold:
             return Buffer.__from_bytes__(share.data)
         return Buffer(self._view(share)[: share.size].toreadonly(), share)
 
-    def _take(self, size: int) -> Share:
+    def _take(self, size: int) -> Attachment:
         """Something to write to; another thread may be faster. Raises PayloadTooLarge if the kernel lends no more."""
         ready = self._ready.setdefault(block_size(size), deque())
         while True:
@@ -113,7 +115,7 @@ class Sharing:
                 self.flush()
                 ready.extend(self._lend(size))
 
-    def _view(self, lent: Share) -> memoryview:
+    def _view(self, lent: Attachment) -> memoryview:
         assert self._memory is not None
         array = self._memory.array(lent.block)
         self._holds[lent.hold] = _Hold(array, self.ended.append, lent.hold)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from microkernel.sdk.client.buffers import Memory
+from microkernel.sdk.client.buffers import BlockMapper
 from microkernel.wire.messages import Message, Reply
 
 
@@ -18,7 +18,7 @@ class Channel(Protocol):
     """Is given each Reply that nobody waits for any more."""
 
     @property
-    def memory(self) -> Memory | None:
+    def memory(self) -> BlockMapper | None:
         """Where blocks are reached that the kernel lends; None where it lends none."""
 
     def receive(self, timeout: float | None) -> Sequence[Message]:

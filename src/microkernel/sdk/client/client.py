@@ -15,7 +15,7 @@ from typing import Any
 
 from microkernel.errors import CallTimeout, KernelError, PermissionDenied
 from microkernel.sdk.buffer import Buffer, attachment_of
-from microkernel.sdk.client.buffers import Sharing
+from microkernel.sdk.client.buffers import BufferExchange
 from microkernel.sdk.client.channel import Channel
 from microkernel.sdk.event import Reply
 from microkernel.sdk.request_context import IDLE, current, deadline_in
@@ -35,7 +35,7 @@ class Client:
         self._channel = channel
         self._load = load
         self._ids = count(1)
-        self.sharing = Sharing(channel.memory, self._lend, self._give_back)
+        self.sharing = BufferExchange(channel.memory, self._lend, self._give_back)
         channel.stray = self._drop
 
     def emit(self, topic: str, data: dict[str, Any]) -> None:
@@ -175,13 +175,15 @@ class Client:
     def _drop(self, reply: messages.Reply) -> None:
         self.sharing.drop(reply.shares)
 
-    def _lend(self, size: int) -> list[messages.Share]:
+    def _lend(self, size: int) -> list[messages.Attachment]:
         id = next(self._ids)
-        lent: list[messages.Share] = codec.decode(self._control(id, messages.Lend(id, size)).value, _LENT)
+        lent: list[messages.Attachment] = codec.decode(
+            self._control(id, messages.AllocateBuffer(id, size)).value, _LENT
+        )
         return lent
 
     def _give_back(self, holds: list[int]) -> None:
-        self._channel.send(messages.Released(holds))
+        self._channel.send(messages.ReleaseBuffers(holds))
 
     def _permit(self, action: str, granted: list[str] | None, what: str) -> None:
         line = f'{action} = ["{what}"]'
@@ -195,7 +197,7 @@ class Client:
 
 
 _ANSWERS = list[tuple[str, Any, messages.Failure | None]]
-_LENT = list[messages.Share]
+_LENT = list[messages.Attachment]
 _Answered = tuple[messages.Reply, Attached]
 
 

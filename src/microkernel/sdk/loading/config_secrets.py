@@ -12,7 +12,7 @@ from microkernel.sdk.plugin import Secret
 from microkernel.wire.secrets import HIDDEN
 
 
-class SecretText(str):
+class MaskedStr(str):
     """A str in all but how it shows itself: a configuration that is printed as a whole says nothing."""
 
     __slots__ = ()
@@ -24,7 +24,7 @@ class SecretText(str):
 def conceal(config: Any, values: frozenset[str]) -> Any:
     """The configuration with every secret as a SecretText: those of these ``values``, and what ``Secret`` marks."""
     if isinstance(config, str):
-        return SecretText(config) if config in values else config
+        return MaskedStr(config) if config in values else config
     if isinstance(config, dict):
         return {key: conceal(each, values) for key, each in config.items()}
     if isinstance(config, list | tuple | set | frozenset):
@@ -40,7 +40,7 @@ def conceal(config: Any, values: frozenset[str]) -> Any:
 
 def revealed(config: Any) -> Iterator[str]:
     """The secrets in a configuration that ``conceal`` gave."""
-    if isinstance(config, SecretText):
+    if isinstance(config, MaskedStr):
         yield str(config)
     elif isinstance(config, dict):
         for each in config.values():
@@ -62,7 +62,7 @@ def _is_secret(hint: Any) -> bool:
 def _marked(value: Any) -> Any:
     """Every text in it is a secret."""
     if isinstance(value, str):
-        return SecretText(value)
+        return MaskedStr(value)
     if isinstance(value, dict):
         return {key: _marked(each) for key, each in value.items()}
     return type(value)(_marked(each) for each in value) if isinstance(value, list | tuple | set) else value

@@ -46,7 +46,7 @@ _BESIDE = "plugin.py"
 """The entry of a folder whose files lie beside each other. It has its name also while it is the only one."""
 
 
-class ModuleSpace:
+class PluginNamespace:
     """The modules of one plugin in one generation. ``sources`` maps POSIX paths below ``root`` to UTF-8 bytes.
 
     ``load`` may be called in several threads for several spaces at once.
@@ -342,7 +342,7 @@ def serve(folder: str) -> None:
     import marshal
 
     with open(f"{folder}/snapshot", "rb") as file:
-        space = ModuleSpace(*marshal.load(file))
+        space = PluginNamespace(*marshal.load(file))
     finders.add(space)
     finders.own(space)
     space.show()

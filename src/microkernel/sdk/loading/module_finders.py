@@ -24,7 +24,7 @@ _IMPORT_MACHINERY = frozenset(
 
 
 class Space(Protocol):
-    """What the finders need of a ``ModuleSpace``."""
+    """What the finders need of a ``PluginNamespace``."""
 
     plugin: str
     prefix: str
@@ -350,7 +350,7 @@ class _ArchiveReader:
         return Path(*self._place)
 
 
-class _Border:
+class _CrossImportGuard:
     """Comes last on ``sys.meta_path``, so it only sees what nobody found; when it is a plugin that wanted it, and it is
     another plugin, it says what to write.
 
@@ -371,7 +371,7 @@ class _Border:
 
 
 _FINDER = _Finder()
-_BORDER = _Border()
+_BORDER = _CrossImportGuard()
 _PACKAGE_LOADER: Any = _PackageLoader()
 
 

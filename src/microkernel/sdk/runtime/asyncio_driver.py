@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class LoopPump:
+class LoopDriver:
     """Takes a turn whenever the channel is readable or a timer is due, until a turn says that it was the last.
 
     It is no task: code of a plugin can cancel every task that there is (``asyncio.all_tasks``), and stop the loop, and

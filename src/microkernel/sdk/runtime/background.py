@@ -12,16 +12,16 @@ from microkernel.sdk.binding.handlers import is_async
 from microkernel.sdk.binding.signature import name_of
 from microkernel.sdk.process_copies import IN_THIS_PROCESS
 from microkernel.sdk.runtime.executor import DEATHS
-from microkernel.sdk.runtime.threads import PluginThread
+from microkernel.sdk.runtime.threads import KillableThread
 
 
-class Spawned:
+class BackgroundTasks:
     """What one instance has spawned. Threads are daemons: they are asked to end by ``api.is_active``."""
 
     def __init__(self, report: Callable[[str, BaseException], object]) -> None:
         """``report`` takes who raised, in words, and what."""
         self._report = report
-        self._threads: list[PluginThread] = []
+        self._threads: list[KillableThread] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._elsewhere: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
@@ -30,7 +30,7 @@ class Spawned:
         """Called on the loop's thread whenever a task has ended."""
 
     @property
-    def threads(self) -> list[PluginThread]:
+    def threads(self) -> list[KillableThread]:
         """Those that still run."""
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         return self._threads
@@ -39,7 +39,7 @@ class Spawned:
         if self.loop is not None and is_async(function):
             self.loop.call_soon_threadsafe(self._start_task, function, args)
             return
-        thread = PluginThread(self._run, name_of(function), (function, args))
+        thread = KillableThread(self._run, name_of(function), (function, args))
         self._threads.append(thread)
         thread.start()
 

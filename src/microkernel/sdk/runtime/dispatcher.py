@@ -12,12 +12,12 @@ from typing import Any
 from microkernel.errors import CallTimeout, InvalidArguments, KernelError
 from microkernel.sdk.binding.handlers import Handlers
 from microkernel.sdk.buffer import attachment_of
-from microkernel.sdk.client.buffers import Sharing
+from microkernel.sdk.client.buffers import BufferExchange
 from microkernel.sdk.client.channel import Channel
 from microkernel.sdk.failures import failure_of
 from microkernel.sdk.process_copies import end_copy, page
-from microkernel.sdk.request_context import NO_SLOT, Work
-from microkernel.sdk.runtime.executor import Inline, Job, Pool, Tasks
+from microkernel.sdk.request_context import NO_SLOT, RequestContext
+from microkernel.sdk.runtime.executor import InlineExecutor, Job, Pool, Tasks
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error
 from microkernel.wire.secrets import Secrets
@@ -31,7 +31,7 @@ class Dispatcher:
     """Takes messages from the channel and has them worked on. ``stop`` is set once the kernel wants the end."""
 
     def __init__(
-        self, channel: Channel, handlers: Handlers, sharing: Sharing, name: str, root: str, secrets: Secrets
+        self, channel: Channel, handlers: Handlers, sharing: BufferExchange, name: str, root: str, secrets: Secrets
     ) -> None:
         self._channel = channel
         self._handlers = handlers
@@ -45,7 +45,7 @@ class Dispatcher:
         self._done: list[int] = []
         self._looked = 0.0
         self._calls: dict[int, Job] = {}
-        self.executor: Inline | Pool | Tasks = Inline()
+        self.executor: InlineExecutor | Pool | Tasks = InlineExecutor()
         self.stop: messages.Stop | None = None
         self.exports = False
         """Whether there is a state to export: then a Stop that wants it may yet be taken back."""
@@ -100,7 +100,7 @@ class Dispatcher:
 
     def forget(self, handlers: Handlers) -> None:
         """Nothing will be handled any more: no job and no function is kept."""
-        self._handlers, self.executor = handlers, Inline()
+        self._handlers, self.executor = handlers, InlineExecutor()
         self._backlog.clear()
         self._posted.clear()
         self._calls.clear()
@@ -125,7 +125,7 @@ class Dispatcher:
                     self._posted.popleft()()
             case messages.Stop():
                 self._stop(message)
-            case messages.Gone():
+            case messages.BlocksFreed():
                 self._sharing.forget(message.blocks)
             case _:
                 pass  # a newer kernel may say what we do not know
@@ -164,7 +164,7 @@ class Dispatcher:
         except InvalidArguments as error:
             self._refuse(message, from_error(error))
             return
-        work = Work(message.seq, message.deadline, [], NO_SLOT)
+        work = RequestContext(message.seq, message.deadline, [], NO_SLOT)
         finish = partial(self._delivered, message)
         self.executor.submit(Job(work, registered.function, args, kwargs, finish, registered.is_async))
 
@@ -176,7 +176,7 @@ class Dispatcher:
         if error is not None:
             self._refuse(message, failure_of(error, self._root, self._secrets))
             return
-        if not isinstance(self.executor, Inline):
+        if not isinstance(self.executor, InlineExecutor):
             self._channel.send(messages.Done([message.seq]))  # on any thread: there is no list they could share
             return
         self._done.append(message.seq)
@@ -212,7 +212,7 @@ class Dispatcher:
             return
         if self._done or self._sharing.ended:
             self.flush()
-        work = Work(message.id, message.deadline, message.chain, NO_SLOT)
+        work = RequestContext(message.id, message.deadline, message.chain, NO_SLOT)
         job = Job(work, exposed.function, args, kwargs, partial(self._returned, message), exposed.is_async)
         self._calls[message.id] = job
         if self.stop is not None and not job.is_async:

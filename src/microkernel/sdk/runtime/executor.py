@@ -18,8 +18,8 @@ from types import CoroutineType
 from typing import Any
 
 from microkernel.errors import PluginKilled
-from microkernel.sdk.request_context import Work, current
-from microkernel.sdk.runtime.threads import PluginThread
+from microkernel.sdk.request_context import RequestContext, current
+from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.wire.codec import Struct
 
 DEATHS = (SystemExit, KeyboardInterrupt, PluginKilled)
@@ -41,7 +41,7 @@ def refuse_coroutine(value: CoroutineType[Any, Any, Any]) -> None:
 class Job(Struct):
     """One call of plugin code."""
 
-    work: Work
+    work: RequestContext
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -99,10 +99,10 @@ def _finish_unbegun(job: Job, task: asyncio.Task[None]) -> None:
         job.finish(None, asyncio.CancelledError())
 
 
-class Inline:
+class InlineExecutor:
     """Jobs run where they arrive."""
 
-    threads: tuple[PluginThread, ...] = ()
+    threads: tuple[KillableThread, ...] = ()
     submit: Callable[[Job], None] = methodcaller("run", 0)
 
     def let_go(self) -> None:
@@ -118,7 +118,7 @@ class Pool:
     def __init__(self, size: int, name: str, died: Died) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._died = died
-        self.threads = [PluginThread(self._work, f"{name}-{slot}", (slot,)) for slot in range(size)]
+        self.threads = [KillableThread(self._work, f"{name}-{slot}", (slot,)) for slot in range(size)]
         for thread in self.threads:
             thread.start()
 
@@ -149,7 +149,7 @@ class Pool:
 class Tasks:
     """Async jobs interleave as tasks of the running loop; sync jobs run between them, or on the pool."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sync: Inline | Pool, died: Died) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sync: InlineExecutor | Pool, died: Died) -> None:
         self._loop = loop
         self._sync = sync
         self._died = died

@@ -23,10 +23,10 @@ from microkernel.sdk.failures import failure_of
 from microkernel.sdk.logging import plugin_logger
 from microkernel.sdk.process_copies import is_copy, page, refuse_copy
 from microkernel.sdk.request_context import IDLE, current
-from microkernel.sdk.runtime.background import Spawned
+from microkernel.sdk.runtime.background import BackgroundTasks
 from microkernel.sdk.runtime.dispatcher import Dispatcher
 from microkernel.sdk.runtime.executor import Tasks
-from microkernel.sdk.runtime.threads import PluginThread
+from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.sdk.runtime.timers import Timer, Timers
 from microkernel.wire import codec, messages
 from microkernel.wire.data_folder import claim_around, close_to_others
@@ -54,7 +54,7 @@ class Instance:
         self.client = Client(channel, load)
         self.sharing = self.client.sharing
         self.dispatcher = Dispatcher(channel, self.handlers, self.sharing, load.name, load.root, self.secrets)
-        self.spawned = Spawned(self.report)
+        self.spawned = BackgroundTasks(self.report)
         self.ending = self.dispatcher.ending
         self._channel = channel
         self._main = threading.get_ident()
@@ -66,7 +66,7 @@ class Instance:
         """Made when it is first asked for: many never log."""
         return plugin_logger(self.load.name, self.load.log_level, self._channel.send, self.secrets)
 
-    def threads(self) -> list[PluginThread]:
+    def threads(self) -> list[KillableThread]:
         """The threads beside the main one that still run."""
         pool = [thread for thread in self.dispatcher.executor.threads if thread.is_alive()]
         return [*pool, *self.spawned.threads]

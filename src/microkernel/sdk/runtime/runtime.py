@@ -22,20 +22,20 @@ from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.binding.handlers import is_async
 from microkernel.sdk.binding.signature import name_of
 from microkernel.sdk.client.channel import Channel, ChannelClosed
-from microkernel.sdk.decorators import EveryMark, ExposeMark, bare, marked, members
+from microkernel.sdk.decorators import EverySpec, ExposeSpec, bare, marked, members
 from microkernel.sdk.failures import failure_of
 from microkernel.sdk.loading.config_secrets import conceal, revealed
 from microkernel.sdk.loading.configuration import read_configuration
-from microkernel.sdk.loading.importer import ModuleSpace
+from microkernel.sdk.loading.importer import PluginNamespace
 from microkernel.sdk.loading.module_names import ModuleNames
 from microkernel.sdk.plugin import IPlugin
 from microkernel.sdk.process_copies import IN_THIS_PROCESS, end_if_copy, is_instance, watch_loop
-from microkernel.sdk.request_context import LONGEST, NO_SLOT, Work
-from microkernel.sdk.runtime.asyncio_driver import LoopPump
-from microkernel.sdk.runtime.executor import DEATHS, GLANCE, Inline, Job, Pool, Tasks
+from microkernel.sdk.request_context import LONGEST, NO_SLOT, RequestContext
+from microkernel.sdk.runtime.asyncio_driver import LoopDriver
+from microkernel.sdk.runtime.executor import DEATHS, GLANCE, InlineExecutor, Job, Pool, Tasks
 from microkernel.sdk.runtime.housekeeping import Chores
 from microkernel.sdk.runtime.instance import Instance
-from microkernel.sdk.runtime.threads import PluginThread
+from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.sdk.runtime.timers import Timer
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error, said
@@ -59,7 +59,7 @@ class Runtime:
         self._names = names
         self._keep = keep
         self._chores = chores or Chores()
-        self._space: ModuleSpace | None = None
+        self._space: PluginNamespace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._instance: Instance
         self._module: Any = None
@@ -83,7 +83,7 @@ class Runtime:
         finally:
             self._leave()
 
-    def threads(self) -> list[PluginThread]:
+    def threads(self) -> list[KillableThread]:
         """The threads beside the main one that still run."""
         return self._instance.threads() if hasattr(self, "_instance") else []
 
@@ -140,7 +140,7 @@ class Runtime:
                 where = f" ({failure.where})" if failure.where else ""
                 reason = f"{failure.type}{said(failure.message)}{where}"
                 self._instance.dispatcher.flush()
-                self._channel.send(messages.Leaving(reason, 1, failure.traceback))
+                self._channel.send(messages.SelfExit(reason, 1, failure.traceback))
 
     def _leave(self) -> None:
         if hasattr(self, "_instance"):
@@ -202,7 +202,7 @@ class Runtime:
         self._keep(load)
         # At thread, and as a visitor, it is not alone in its process: another may have loaded a plugin of this name.
         names = self._names or ModuleNames(shared=load.isolation == "thread")
-        self._space = ModuleSpace(load.name, load.root, load.entry, load.package, load.sources, load.peers, names)
+        self._space = PluginNamespace(load.name, load.root, load.entry, load.package, load.sources, load.peers, names)
         self._module = self._space.load()
 
     async def _construct(self) -> None:
@@ -212,9 +212,9 @@ class Runtime:
         instance.secrets.add(revealed(instance.config))
         self._plugin = _plugin_class(self._module, instance.load)(PluginAPI(instance))
         for function, mark in marked(self._plugin):
-            if isinstance(mark, ExposeMark):
+            if isinstance(mark, ExposeSpec):
                 instance.expose(function, mark.name)
-            elif isinstance(mark, EveryMark):
+            elif isinstance(mark, EverySpec):
                 instance.add_timer(mark.seconds, function, repeat=True)
             else:
                 instance.subscribe(mark.topic, function, mark.once, mark.overflow, board=False)
@@ -299,7 +299,7 @@ class Runtime:
             self._instance.dispatcher.look_ahead(GLANCE)
         _finish(self._end(deadline))
 
-    def _serve_until_stop(self, executor: Inline | Pool) -> None:
+    def _serve_until_stop(self, executor: InlineExecutor | Pool) -> None:
         dispatcher, timers = self._instance.dispatcher, self._instance.timers
         while dispatcher.stop is None:
             for message in dispatcher.next(self._wait() if timers.heap or self._chores.due < inf else None):
@@ -328,11 +328,11 @@ class Runtime:
     def _serve_tasks(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
         """Serve until a Stop; then wait for the handlers under way. A Cancel still counts, and so does being cut off.
         Where the instance is sure to end, spawned tasks are cancelled first."""
-        LoopPump(loop, self._channel.fileno(), self._turn).run()
+        LoopDriver(loop, self._channel.fileno(), self._turn).run()
         if self._instance.ending.is_set():
             self._instance.spawned.cancel()
         tasks.dismiss()
-        pump = LoopPump(loop, self._channel.fileno(), partial(self._overhear, lambda: tasks.is_idle))
+        pump = LoopDriver(loop, self._channel.fileno(), partial(self._overhear, lambda: tasks.is_idle))
         tasks.on_end = pump.turn
         pump.run()
         self._instance.dispatcher.flush()
@@ -341,7 +341,9 @@ class Runtime:
         """Have spawned tasks come to their end, but for those that wait for what ``stop`` does. Return when all has to
         be over."""
         until, deadline = self._deadlines()
-        pump = LoopPump(loop, self._channel.fileno(), partial(self._overhear, lambda: not self._is_cleaning_up(until)))
+        pump = LoopDriver(
+            loop, self._channel.fileno(), partial(self._overhear, lambda: not self._is_cleaning_up(until))
+        )
         self._instance.spawned.on_end = pump.turn
         self._instance.spawned.cancel()
         pump.run()
@@ -387,14 +389,21 @@ class Runtime:
         if hasattr(self, "_instance") and self._instance.phase in ("starting", "active"):
             self._instance.dispatcher.post(int)
 
-    def _sync_executor(self) -> Inline | Pool:
+    def _sync_executor(self) -> InlineExecutor | Pool:
         load = self._instance.load
-        return Pool(load.concurrency, load.name, self._die) if load.concurrency > 1 else Inline()
+        return Pool(load.concurrency, load.name, self._die) if load.concurrency > 1 else InlineExecutor()
 
     def _beat(self) -> None:
         for timer in self._instance.timers.due(time.monotonic()):
             timer.running = True
-            job = Job(Work(0, 0.0, [], NO_SLOT), timer.function, (), {}, partial(self._beaten, timer), timer.is_async)
+            job = Job(
+                RequestContext(0, 0.0, [], NO_SLOT),
+                timer.function,
+                (),
+                {},
+                partial(self._beaten, timer),
+                timer.is_async,
+            )
             self._instance.dispatcher.executor.submit(job)
 
     def _beaten(self, timer: Timer, _value: Any, error: BaseException | None) -> None:
@@ -420,10 +429,10 @@ def _finish(step: Coroutine[Any, Any, bool | None]) -> Any:
     raise RuntimeError("a plugin without an async def of its own awaited something")
 
 
-def _goodbye(leaving: SystemExit, secrets: Secrets) -> messages.Leaving:
+def _goodbye(leaving: SystemExit, secrets: Secrets) -> messages.SelfExit:
     """With the status that a process would exit with."""
     said = "" if leaving.code is None else leaving.code
-    return messages.Leaving(secrets.cut(f"sys.exit({said})"), said if isinstance(said, int) else int(bool(said)))
+    return messages.SelfExit(secrets.cut(f"sys.exit({said})"), said if isinstance(said, int) else int(bool(said)))
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

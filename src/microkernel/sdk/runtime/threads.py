@@ -13,7 +13,7 @@ call_off: Callable[[int | None], object] = id
 """Has what waits to be raised in a thread forgotten. Set by who raises."""
 
 
-class PluginThread(threading.Thread):
+class KillableThread(threading.Thread):
     """A daemon that may be killed, but only while it runs what it was given: the interpreter's own locks, which it
     takes before and after that, must not be left half taken. It says nothing when it is killed: not even when that
     comes at its very end, after all our handlers, where ``threading`` would print a traceback."""
@@ -46,7 +46,7 @@ class PluginThread(threading.Thread):
         """Its starter is not killed meanwhile: until the new thread runs, CPython takes it for the one that starts it,
         and would kill the newborn."""
         starter = threading.current_thread()
-        if not isinstance(starter, PluginThread):
+        if not isinstance(starter, KillableThread):
             super().start()
             return
         try:

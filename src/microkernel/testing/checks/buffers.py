@@ -5,7 +5,7 @@ from __future__ import annotations
 from microkernel import Buffer
 from microkernel.errors import CallFailed, CallTimeout, InvalidArguments, NotPlainData, PayloadTooLarge
 from microkernel.testing.levels import only_at
-from microkernel.testing.stage import Stage, plugin, refused
+from microkernel.testing.stage import Workspace, plugin, refused
 
 MEBIBYTE = 1024 * 1024
 SIZES = (0, 1, 1000, 65_536, 65_537, MEBIBYTE, 3 * MEBIBYTE + 1)
@@ -87,7 +87,7 @@ SENDER = plugin(
 )
 
 
-def check_a_buffer_arrives_as_it_was_shared(stage: Stage) -> None:
+def check_a_buffer_arrives_as_it_was_shared(stage: Workspace) -> None:
     """In calls and their answers, wherever in the payload it is; what becomes of the original does not matter."""
     with stage.run(peer=PEER, sender=SENDER) as scene:
         for size in SIZES:
@@ -100,7 +100,7 @@ def check_a_buffer_arrives_as_it_was_shared(stage: Stage) -> None:
         assert scene.call("peer.kinds", {"in": [scene.kernel.share(b"x" * MEBIBYTE)]}) == ["dict", "Buffer"]
 
 
-def check_events_carry_buffers(stage: Stage) -> None:
+def check_events_carry_buffers(stage: Workspace) -> None:
     """To typed handlers, to handlers of the whole Event, and to the embedder; in order."""
     with stage.run(peer=PEER, sender=SENDER) as scene:
         for turn, size in enumerate((1000, MEBIBYTE)):
@@ -114,7 +114,7 @@ def check_events_carry_buffers(stage: Stage) -> None:
             assert scene.heard("whole", 8 * (turn + 1))[-1] == {"kind": "Buffer", "size": size}
 
 
-def check_plain_bytes_do_where_a_buffer_is_wanted(stage: Stage) -> None:
+def check_plain_bytes_do_where_a_buffer_is_wanted(stage: Workspace) -> None:
     """And nothing else does."""
     with stage.run(peer=PEER) as scene:
         assert scene.call("peer.length", b"plain") == 5
@@ -122,7 +122,7 @@ def check_plain_bytes_do_where_a_buffer_is_wanted(stage: Stage) -> None:
             refused(InvalidArguments, scene.call, "peer.length", wrong)
 
 
-def check_a_buffer_stays_while_somebody_looks(stage: Stage) -> None:
+def check_a_buffer_stays_while_somebody_looks(stage: Workspace) -> None:
     """A view of a part of it is enough; its memory is used again only after that."""
     with stage.run(peer=PEER, sender=SENDER) as scene:
         letters = "abcdefghijklmnopqrst"
@@ -155,7 +155,7 @@ ODD = plugin(
 )
 
 
-def check_a_dead_letter_keeps_its_buffer(stage: Stage) -> None:
+def check_a_dead_letter_keeps_its_buffer(stage: Workspace) -> None:
     """Until it is handled or dropped, whatever its sender shares meanwhile."""
     with stage.run(fussy=FUSSY, sender=ODD) as scene:
         scene.call("sender.show", "abc", MEBIBYTE)
@@ -183,7 +183,7 @@ MORTAL = plugin(
 
 
 @only_at("process", "sandbox")
-def check_an_event_that_is_delivered_again_has_its_buffer(stage: Stage) -> None:
+def check_an_event_that_is_delivered_again_has_its_buffer(stage: Workspace) -> None:
     """The instance that died over it took nothing along."""
     with stage.run(mortal=MORTAL, sender=ODD) as scene:
         scene.kernel.emit("frame.deadly", pixels=scene.kernel.share(b"once" * MEBIBYTE))
@@ -191,7 +191,7 @@ def check_an_event_that_is_delivered_again_has_its_buffer(stage: Stage) -> None:
         assert scene.heard("survived", 1) == [{"begins": b"once", "size": 4 * MEBIBYTE}]
 
 
-def check_where_a_buffer_cannot_go_it_is_refused(stage: Stage) -> None:
+def check_where_a_buffer_cannot_go_it_is_refused(stage: Workspace) -> None:
     """The board, and the answer to an ask; what is not bytes-like is a TypeError."""
     with stage.run(sender=SENDER) as scene:
         assert scene.call("sender.misuse") == ["NotPlainData", "TypeError", "TypeError"]
@@ -210,7 +210,7 @@ LARGE = plugin(
 
 
 @only_at("thread", "process")
-def check_a_buffer_may_be_larger_than_a_payload(stage: Stage) -> None:
+def check_a_buffer_may_be_larger_than_a_payload(stage: Workspace) -> None:
     """By far, where plugins are lent memory."""
     with stage.run(peer=PEER, sender=LARGE) as scene:
         for _ in range(3):
@@ -219,7 +219,7 @@ def check_a_buffer_may_be_larger_than_a_payload(stage: Stage) -> None:
 
 
 @only_at("sandbox", "wasm")
-def check_a_confined_buffer_is_a_part_of_the_payload(stage: Stage) -> None:
+def check_a_confined_buffer_is_a_part_of_the_payload(stage: Workspace) -> None:
     """It has no memory in common with others: what is too large for a payload is refused, both ways."""
     with stage.run(peer=PEER, sender=LARGE) as scene:
         assert refused(CallFailed, scene.call, "sender.send", 17 * MEBIBYTE).remote_type == "PayloadTooLarge"
@@ -242,7 +242,7 @@ SLOW = plugin(
 )
 
 
-def check_an_answer_that_nobody_waits_for_is_given_back(stage: Stage) -> None:
+def check_an_answer_that_nobody_waits_for_is_given_back(stage: Workspace) -> None:
     """What was attached to it is free again; the way stays as it was."""
     with stage.run(slow=SLOW, peer=PEER) as scene:
         for number in range(6):

@@ -15,7 +15,7 @@ from microkernel.errors import (
     PluginNotFound,
 )
 from microkernel.testing.levels import natively
-from microkernel.testing.stage import PATIENCE, Stage, plugin, refused
+from microkernel.testing.stage import PATIENCE, Workspace, plugin, refused
 
 ECHO = plugin(
     """
@@ -41,7 +41,7 @@ ECHO = plugin(
 )
 
 
-def check_calls_return(stage: Stage) -> None:
+def check_calls_return(stage: Workspace) -> None:
     """Values by position and by name; methods by ``@expose``, ``@expose(name=)`` and ``api.expose``, sync and async."""
     with stage.run(echo=ECHO) as scene:
         assert scene.call("echo.echo", 1, 2, x=3) == [1, [2], {"x": 3}]
@@ -55,7 +55,7 @@ def check_calls_return(stage: Stage) -> None:
         assert set(scene.info("echo").methods) == {"echo", "other", "later", "add", "anonymous", "nothing"}
 
 
-def check_acall_of_the_embedder(stage: Stage) -> None:
+def check_acall_of_the_embedder(stage: Workspace) -> None:
     """``await kernel.acall``: many at once, each its own answer; errors as with ``call``."""
 
     async def work(kernel: Any) -> None:
@@ -71,7 +71,7 @@ def check_acall_of_the_embedder(stage: Stage) -> None:
         asyncio.run(work(scene.kernel))
 
 
-def check_many_callers_each_get_their_own_answer(stage: Stage) -> None:
+def check_many_callers_each_get_their_own_answer(stage: Workspace) -> None:
     """From several threads and several plugins at once."""
     body = """
     @expose
@@ -103,7 +103,7 @@ CHAIN = """
 """
 
 
-def check_what_a_method_raises_is_call_failed(stage: Stage) -> None:
+def check_what_a_method_raises_is_call_failed(stage: Workspace) -> None:
     """With the remote type, message and traceback; one line a hop; the callee goes on."""
     with stage.run(a=plugin(CHAIN % ("b", "b")), b=plugin(CHAIN % ("c", "c")), c=plugin(CHAIN % ("a", "a"))) as scene:
         error = refused(CallFailed, scene.call, "a.go", 0)
@@ -120,7 +120,7 @@ def check_what_a_method_raises_is_call_failed(stage: Stage) -> None:
         assert [scene.info(name).state for name in "abc"] == ["active"] * 3
 
 
-def check_what_cannot_be_called(stage: Stage) -> None:
+def check_what_cannot_be_called(stage: Workspace) -> None:
     """MethodNotFound, PluginNotFound, PluginNotActive; with what may have been meant. From plugins too."""
     body = """
     @expose
@@ -192,7 +192,7 @@ IMPATIENT = plugin(
 )
 
 
-def check_deadline_of_a_call(stage: Stage) -> None:
+def check_deadline_of_a_call(stage: Workspace) -> None:
     """CallTimeout for the caller; the callee is told: ``api.cancelled``, an ended ``sleep``, CancelledError."""
     with stage.run(slow=SLOW, lazy=SLOW_ASYNC, p=IMPATIENT) as scene:
         targets = ("slow.sync", "slow.sleeper", "lazy.wait")
@@ -208,7 +208,7 @@ def check_deadline_of_a_call(stage: Stage) -> None:
         assert scene.call("slow.quick") == "quick"
 
 
-def check_a_late_answer_reaches_nobody(stage: Stage) -> None:
+def check_a_late_answer_reaches_nobody(stage: Workspace) -> None:
     """After a timeout the next call gets its own answer."""
     body = """
     @expose
@@ -233,7 +233,7 @@ def check_a_late_answer_reaches_nobody(stage: Stage) -> None:
         assert scene.call("q.late_then") == list(range(2, 20))
 
 
-def check_a_callers_end_cancels_its_call(stage: Stage) -> None:
+def check_a_callers_end_cancels_its_call(stage: Workspace) -> None:
     """A plugin that is killed waits no more: whom it called is told."""
     with stage.run(slow=SLOW, p=IMPATIENT) as scene:
         waiting = scene.beside(scene.kernel.call, "p.attempt", "slow.sync", 25.0, timeout=25.0)
@@ -243,7 +243,7 @@ def check_a_callers_end_cancels_its_call(stage: Stage) -> None:
         assert scene.heard("cancelled", 1)[0] == {"how": "sync"}
 
 
-def check_deadlines_travel_on(stage: Stage) -> None:
+def check_deadlines_travel_on(stage: Workspace) -> None:
     """A callee that calls gives what is left of its own deadline, whatever it asks for."""
     middle = """
     @expose
@@ -260,7 +260,7 @@ def check_deadlines_travel_on(stage: Stage) -> None:
             assert len(scene.heard("cancelled", count)) == count
 
 
-def check_a_dead_callee_is_plugin_died_at_once(stage: Stage) -> None:
+def check_a_dead_callee_is_plugin_died_at_once(stage: Workspace) -> None:
     """By ``kill``, by SystemExit, while being served or waiting; for embedder and plugins; not at the deadline."""
     body = """
     @expose
@@ -315,7 +315,7 @@ CIRCLE = """
 """
 
 
-def check_a_circle_of_calls_is_refused_at_once(stage: Stage) -> None:
+def check_a_circle_of_calls_is_refused_at_once(stage: Workspace) -> None:
     """``a -> b -> a``, longer ones, and oneself: CallDeadlock with the chain, unwrapped through all hops."""
     with stage.run(a=plugin(CIRCLE), b=plugin(CIRCLE), c=plugin(CIRCLE)) as scene:
         for path, chain in (
@@ -330,7 +330,7 @@ def check_a_circle_of_calls_is_refused_at_once(stage: Stage) -> None:
 
 
 @natively
-def check_circles_that_somebody_can_leave_proceed(stage: Stage) -> None:
+def check_circles_that_somebody_can_leave_proceed(stage: Workspace) -> None:
     """Through an async plugin with ``acall``, through ``concurrency = 2``, through spawned work."""
     lazy = """
     @expose
@@ -359,7 +359,7 @@ def check_circles_that_somebody_can_leave_proceed(stage: Stage) -> None:
         assert scene.heard("spawned", 1) == [{"value": "end"}]
 
 
-def check_an_ask_in_a_circle_does_not_hang(stage: Stage) -> None:
+def check_an_ask_in_a_circle_does_not_hang(stage: Workspace) -> None:
     """Who is asked and cannot answer, because it waits for the asker, answers with an error or too late."""
     body = """
     @on("question")
@@ -380,7 +380,7 @@ def check_an_ask_in_a_circle_does_not_hang(stage: Stage) -> None:
         assert scene.call("asker.leaf") == "leaf"
 
 
-def check_calls_wait_for_a_plugin_that_is_starting(stage: Stage) -> None:
+def check_calls_wait_for_a_plugin_that_is_starting(stage: Workspace) -> None:
     """Calls and events that come before ``start`` has returned are handled after it."""
     body = """
     def start(self) -> None:
@@ -407,7 +407,7 @@ def check_calls_wait_for_a_plugin_that_is_starting(stage: Stage) -> None:
         assert len(scene.heard("heard", 1)) == 1
 
 
-def check_a_call_given_up_leaves_nothing_behind(stage: Stage) -> None:
+def check_a_call_given_up_leaves_nothing_behind(stage: Workspace) -> None:
     """When the callee has ended too, nothing of it is counted as waiting, and no watchdog bites an idle plugin."""
     body = """
     @expose
@@ -429,7 +429,7 @@ def check_a_call_given_up_leaves_nothing_behind(stage: Stage) -> None:
             assert scene.info(name).restarts == 0
 
 
-def check_a_call_past_its_deadline_is_not_begun(stage: Stage) -> None:
+def check_a_call_past_its_deadline_is_not_begun(stage: Workspace) -> None:
     """What its caller gave up while it waited is not entered any more."""
     body = """
     count = 0
@@ -452,7 +452,7 @@ def check_a_call_past_its_deadline_is_not_begun(stage: Stage) -> None:
         assert scene.call("p.count_up") == 1
 
 
-def check_more_calls_than_an_instance_is_given_at_once(stage: Stage) -> None:
+def check_more_calls_than_an_instance_is_given_at_once(stage: Workspace) -> None:
     """Thousands that wait behind one are answered when it is done."""
     body = """
     @expose

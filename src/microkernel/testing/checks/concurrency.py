@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from microkernel.testing.levels import natively
-from microkernel.testing.stage import Stage, plugin
+from microkernel.testing.stage import Workspace, plugin
 
 
 @natively
-def check_sync_handlers_one_at_a_time_in_one_thread(stage: Stage) -> None:
+def check_sync_handlers_one_at_a_time_in_one_thread(stage: Workspace) -> None:
     """``__init__``, ``start``, handlers, methods and timers: the same thread. What is bound to one (sqlite3) works."""
     body = """
     def __init__(self, api: PluginAPI) -> None:
@@ -48,7 +48,7 @@ def check_sync_handlers_one_at_a_time_in_one_thread(stage: Stage) -> None:
         assert scene.call("p.method") == [sum(range(100)), 1, 1]
 
 
-def check_async_handlers_interleave(stage: Stage) -> None:
+def check_async_handlers_interleave(stage: Workspace) -> None:
     """A handler that awaits lets others go on, in the same thread; sync ones run between."""
     body = """
     def start(self) -> None:
@@ -79,7 +79,7 @@ def check_async_handlers_interleave(stage: Stage) -> None:
         assert [one.result() for one in waiting] == ["waited"] * 5
 
 
-def check_a_plugin_without_async_has_no_loop(stage: Stage) -> None:
+def check_a_plugin_without_async_has_no_loop(stage: Workspace) -> None:
     """So ``asyncio.run`` in a handler is fine."""
     body = """
     @expose
@@ -101,7 +101,7 @@ def check_a_plugin_without_async_has_no_loop(stage: Stage) -> None:
 
 
 @natively
-def check_concurrency_gives_threads(stage: Stage) -> None:
+def check_concurrency_gives_threads(stage: Workspace) -> None:
     """With ``concurrency = 3`` three sync handlers meet at a barrier; calls, deadlines and errors work as ever."""
     body = """
     def start(self) -> None:
@@ -135,7 +135,7 @@ def check_concurrency_gives_threads(stage: Stage) -> None:
 
 
 @natively
-def check_async_calls_run_at_once(stage: Stage) -> None:
+def check_async_calls_run_at_once(stage: Workspace) -> None:
     """``acall`` does not stand in the way: two calls of one plugin are under way together."""
     body = """
     @expose
@@ -155,7 +155,7 @@ def check_async_calls_run_at_once(stage: Stage) -> None:
 
 
 @natively
-def check_api_from_several_threads(stage: Stage) -> None:
+def check_api_from_several_threads(stage: Workspace) -> None:
     """``emit``, ``call`` and the context from threads of the plugin's own, all at once."""
     body = """
     @expose
@@ -183,7 +183,7 @@ def check_api_from_several_threads(stage: Stage) -> None:
 
 
 @natively
-def check_a_death_beside_busy_threads(stage: Stage) -> None:
+def check_a_death_beside_busy_threads(stage: Workspace) -> None:
     """What other threads of a dying plugin had begun is delivered again, not lost and not taken for a failure."""
     body = """
     @on("work")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microkernel.errors import CallFailed, RevisionConflict
-from microkernel.testing.stage import Stage, plugin, refused
+from microkernel.testing.stage import Workspace, plugin, refused
 
 BOARD = """
     @expose
@@ -34,7 +34,7 @@ BOARD = """
 """
 
 
-def check_revisions_never_return(stage: Stage) -> None:
+def check_revisions_never_return(stage: Workspace) -> None:
     """A key that was deleted, by hand or with its owner, goes on with the revisions it had: an old one fits nothing."""
     body = """
     @expose
@@ -66,7 +66,7 @@ def check_revisions_never_return(stage: Stage) -> None:
         assert scene.call("p.set", "another.key") == 1
 
 
-def check_data_is_shared_with_revisions(stage: Stage) -> None:
+def check_data_is_shared_with_revisions(stage: Workspace) -> None:
     """A revision counts the writes of a key, from 1; all see the same; a default where there is none."""
     with stage.run(a=plugin(BOARD), b=plugin(BOARD)) as scene:
         assert scene.call("a.take", "rates.CNY") is None
@@ -85,7 +85,7 @@ def check_data_is_shared_with_revisions(stage: Stage) -> None:
         assert scene.call("b.take", "rates.CNY", "gone") == "gone"
 
 
-def check_compare_and_set(stage: Stage) -> None:
+def check_compare_and_set(stage: Workspace) -> None:
     """RevisionConflict with the present revision, and the value unchanged; ``expect=0``: not there yet."""
     with stage.run(a=plugin(BOARD)) as scene:
         assert scene.call("a.put", "k", "one", 0) == 1
@@ -97,7 +97,7 @@ def check_compare_and_set(stage: Stage) -> None:
         assert scene.call("a.conflict", "other", 5) == 0
 
 
-def check_compare_and_set_loses_no_update(stage: Stage) -> None:
+def check_compare_and_set_loses_no_update(stage: Workspace) -> None:
     """Two plugins and the embedder count up the same key at once."""
     with stage.run(a=plugin(BOARD), b=plugin(BOARD)) as scene:
         under_way = [scene.beside(scene.call, f"{name}.count_up", "count", 100) for name in "ab"]
@@ -125,7 +125,7 @@ WATCHER = plugin(
 )
 
 
-def check_watchers_see_the_present_and_every_change(stage: Stage) -> None:
+def check_watchers_see_the_present_and_every_change(stage: Workspace) -> None:
     """``handler(key, value, revision)``: the present values first; a deleted key is None and 0."""
     with stage.run() as scene:
         kernel = scene.kernel
@@ -144,7 +144,7 @@ def check_watchers_see_the_present_and_every_change(stage: Stage) -> None:
         assert scene.call("watcher.take") == []
 
 
-def check_watchers_in_init_see_the_present_values(stage: Stage) -> None:
+def check_watchers_in_init_see_the_present_values(stage: Workspace) -> None:
     """A watcher that is registered in ``__init__`` is told them after ``start``."""
     body = """
     def __init__(self, api: PluginAPI) -> None:
@@ -161,7 +161,7 @@ def check_watchers_in_init_see_the_present_values(stage: Stage) -> None:
         assert scene.heard("changed", 2)[1] == {"value": 2, "revision": 2}
 
 
-def check_keys_live_until_their_owner_is_unloaded(stage: Stage) -> None:
+def check_keys_live_until_their_owner_is_unloaded(stage: Workspace) -> None:
     """A key belongs to who made it: it outlives stop, kill and reload, and goes with unload."""
     with stage.run(a=plugin(BOARD), b=plugin(BOARD), watcher=WATCHER) as scene:
         scene.call("a.put", "w.mine", 1)

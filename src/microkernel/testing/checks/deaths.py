@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from microkernel.errors import CallFailed, CallTimeout, PluginDied, PluginLoadError, PluginNotActive
 from microkernel.testing.levels import natively, only_at
-from microkernel.testing.stage import Stage, plugin, refused
+from microkernel.testing.stage import Workspace, plugin, refused
 
 RUNAWAY = plugin(
     """
@@ -23,7 +23,7 @@ RUNAWAY = plugin(
 )
 
 
-def check_a_runaway_can_be_killed(stage: Stage) -> None:
+def check_a_runaway_can_be_killed(stage: Workspace) -> None:
     """``while True: pass`` in a handler or method; ``kill`` ends in stopped, without a restart; callers are told."""
     with stage.run(p=RUNAWAY) as scene:
         scene.kernel.emit("run")
@@ -42,7 +42,7 @@ def check_a_runaway_can_be_killed(stage: Stage) -> None:
         assert scene.call("p.ping") == "pong"
 
 
-def check_others_go_on_beside_a_runaway(stage: Stage) -> None:
+def check_others_go_on_beside_a_runaway(stage: Workspace) -> None:
     """While one plugin spins, another answers, and the kernel lists both."""
     with stage.run(p=RUNAWAY, q=RUNAWAY) as scene:
         scene.kernel.emit("nothing")
@@ -55,7 +55,7 @@ def check_others_go_on_beside_a_runaway(stage: Stage) -> None:
         assert scene.call("q.ping") == "pong"
 
 
-def check_a_handler_past_its_deadline_is_ended(stage: Stage) -> None:
+def check_a_handler_past_its_deadline_is_ended(stage: Workspace) -> None:
     """``limits.handler``: the instance is ended, that is a death, and the next generation goes on."""
     manifest = """
     limits = { handler = 0.3, insist = 0.2 }
@@ -75,7 +75,7 @@ def check_a_handler_past_its_deadline_is_ended(stage: Stage) -> None:
 
 
 @natively
-def check_a_handler_that_hangs_beside_others_is_ended(stage: Stage) -> None:
+def check_a_handler_that_hangs_beside_others_is_ended(stage: Workspace) -> None:
     """With ``concurrency``, others may finish all the time: that does not excuse it."""
     manifest = """
     concurrency = 2
@@ -102,7 +102,7 @@ def check_a_handler_that_hangs_beside_others_is_ended(stage: Stage) -> None:
         assert scene.heard("again", 1) == [{"delivery": 2}]
 
 
-def check_calls_that_were_given_up_leave_nothing_at_a_stop(stage: Stage) -> None:
+def check_calls_that_were_given_up_leave_nothing_at_a_stop(stage: Workspace) -> None:
     """Given up while they waited for a plugin in backoff: they take no room from later ones."""
     manifest = """
     limits = { mailbox = 2 }
@@ -141,7 +141,7 @@ POISON = """
 QUICK = "supervision = { backoff = 0.01, intensity = 8 }"
 
 
-def _poison(stage: Stage, death: str) -> None:
+def _poison(stage: Workspace, death: str) -> None:
     with stage.run(p=plugin(POISON % death, manifest=QUICK)) as scene:
         for n in range(7):
             scene.kernel.emit("work", n=n)
@@ -159,26 +159,26 @@ def _poison(stage: Stage, death: str) -> None:
         assert len(scene.kernel.dead_letters()) == 1
 
 
-def check_system_exit_is_a_death(stage: Stage) -> None:
+def check_system_exit_is_a_death(stage: Workspace) -> None:
     """A poison event is delivered at most ``max_deliveries`` times, ends as exactly one dead letter, and its neighbours
     are handled."""
     _poison(stage, "sys.exit(1)")
 
 
 @only_at("process", "sandbox", "wasm")
-def check_os_exit_is_a_death(stage: Stage) -> None:
+def check_os_exit_is_a_death(stage: Workspace) -> None:
     """The same for ``os._exit``."""
     _poison(stage, "os._exit(1)")
 
 
 @only_at("process", "sandbox")
-def check_a_segmentation_fault_is_a_death(stage: Stage) -> None:
+def check_a_segmentation_fault_is_a_death(stage: Workspace) -> None:
     """The same for a real crash."""
     _poison(stage, "import ctypes; ctypes.string_at(0)")
 
 
 @natively
-def check_system_exit_elsewhere_is_a_death_too(stage: Stage) -> None:
+def check_system_exit_elsewhere_is_a_death_too(stage: Workspace) -> None:
     """In an async handler, on a thread of ``concurrency``, in a timer, in ``start``."""
     leave = "if self.api.generation == 1: sys.exit(2)"
     sources = {
@@ -196,7 +196,7 @@ def check_system_exit_elsewhere_is_a_death_too(stage: Stage) -> None:
             assert (info.generation, info.restarts) == (2, 1), info
 
 
-def check_subscriptions_and_waiting_events_outlive_a_death(stage: Stage) -> None:
+def check_subscriptions_and_waiting_events_outlive_a_death(stage: Workspace) -> None:
     """Events and calls that come while a plugin is in backoff wait for its next generation."""
     body = """
     @expose
@@ -218,7 +218,7 @@ def check_subscriptions_and_waiting_events_outlive_a_death(stage: Stage) -> None
         assert scene.heard("heard", 5) == [{"n": n, "generation": 2} for n in range(5)]
 
 
-def check_what_is_no_exception_is_an_error_of_its_handler(stage: Stage) -> None:
+def check_what_is_no_exception_is_an_error_of_its_handler(stage: Workspace) -> None:
     """What does not derive from ``Exception`` (a time-out of gevent, a panic of Rust code, ``CancelledError``) makes a
     dead letter or a CallFailed that names it, as every exception does; the plugin lives on."""
     head = """
@@ -256,7 +256,7 @@ def check_what_is_no_exception_is_an_error_of_its_handler(stage: Stage) -> None:
             assert scene.call(f"{name}.generation") == 1
 
 
-def check_a_plugin_may_cancel_all_tasks(stage: Stage) -> None:
+def check_a_plugin_may_cancel_all_tasks(stage: Workspace) -> None:
     """``asyncio.all_tasks()`` and a loop that is stopped are the plugin's own business; the plugin lives on."""
     body = """
     @on("cancel")
@@ -280,7 +280,7 @@ def check_a_plugin_may_cancel_all_tasks(stage: Stage) -> None:
         assert scene.kernel.stop("p").state == "stopped"
 
 
-def check_who_dies_by_an_exception_is_told_by_its_name(stage: Stage) -> None:
+def check_who_dies_by_an_exception_is_told_by_its_name(stage: Workspace) -> None:
     """``KeyboardInterrupt`` out of a handler ends the plugin, and the message says so, with the place."""
     body = """
     @on("go")
@@ -297,7 +297,7 @@ def check_who_dies_by_an_exception_is_told_by_its_name(stage: Stage) -> None:
             assert f"p_{name}.py" in error, error
 
 
-def check_a_restart_that_fails_is_tried_again(stage: Stage) -> None:
+def check_a_restart_that_fails_is_tried_again(stage: Workspace) -> None:
     """A ``start`` that raises in a restart is charged like a death; a first start that raises is ``failed``."""
     body = """
     def start(self) -> None:
@@ -322,7 +322,7 @@ def check_a_restart_that_fails_is_tried_again(stage: Stage) -> None:
         assert (info.generation, info.restarts, info.error) == (4, 3, None)
 
 
-def check_restarts_that_fail_spend_the_budget(stage: Stage) -> None:
+def check_restarts_that_fail_spend_the_budget(stage: Workspace) -> None:
     """Then the plugin is quarantined, and the message says why it did not start."""
     body = """
     def start(self) -> None:
@@ -349,7 +349,7 @@ LEAVER = """
 """
 
 
-def check_restart_policies(stage: Stage) -> None:
+def check_restart_policies(stage: Workspace) -> None:
     """``permanent`` always comes back, ``transient`` after an abnormal end, ``temporary`` never."""
     manifest = "supervision = {{ restart = {!r}, backoff = 0.01 }}"
     kinds = ("permanent", "transient", "temporary")
@@ -367,7 +367,7 @@ def check_restart_policies(stage: Stage) -> None:
         refused(PluginNotActive, scene.call, "transient.ping")
 
 
-def check_a_spent_budget_is_quarantine(stage: Stage) -> None:
+def check_a_spent_budget_is_quarantine(stage: Workspace) -> None:
     """More than ``intensity`` deaths in ``period``: no more restarts, until somebody starts it with ``reset``."""
     manifest = "supervision = { intensity = 2, backoff = 0.01 }"
     body = f"""
@@ -386,7 +386,7 @@ def check_a_spent_budget_is_quarantine(stage: Stage) -> None:
         assert scene.call("p.ping") == "pong"
 
 
-def check_stop_and_kill_in_backoff(stage: Stage) -> None:
+def check_stop_and_kill_in_backoff(stage: Workspace) -> None:
     """Who waits for a restart can be stopped: it does not come back."""
     manifest = "supervision = { backoff = 60.0, backoff_max = 60.0 }"
     with stage.run(p=plugin(LEAVER, manifest=manifest), q=plugin(LEAVER, manifest=manifest)) as scene:
@@ -399,7 +399,7 @@ def check_stop_and_kill_in_backoff(stage: Stage) -> None:
 
 
 @only_at("process")
-def check_what_a_plugin_started_ends_with_it(stage: Stage) -> None:
+def check_what_a_plugin_started_ends_with_it(stage: Workspace) -> None:
     """A child, and a grandchild that has cut all ties, are gone when the kill is done. (A confined one starts none.)"""
     body = """
     @expose
@@ -428,7 +428,7 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def check_a_suspect_that_raises_holds_nobody_up(stage: Stage) -> None:
+def check_a_suspect_that_raises_holds_nobody_up(stage: Workspace) -> None:
     """What was in flight at a death comes one at a time; a handler that raises then does not stop the rest."""
     body = """
     @on("work")
@@ -449,7 +449,7 @@ def check_a_suspect_that_raises_holds_nobody_up(stage: Stage) -> None:
         assert [letter["data"]["n"] for letter in scene.until_letters(2)] == [1, 2]
 
 
-def check_a_busy_plugin_is_not_taken_for_a_silent_one(stage: Stage) -> None:
+def check_a_busy_plugin_is_not_taken_for_a_silent_one(stage: Workspace) -> None:
     """The handler deadline is for what makes no progress: calls that always overlap are no silence."""
     body = """
     @expose
@@ -475,7 +475,7 @@ def check_a_busy_plugin_is_not_taken_for_a_silent_one(stage: Stage) -> None:
         assert scene.info("p").restarts == 0
 
 
-def check_who_waits_for_an_answer_can_be_killed(stage: Stage) -> None:
+def check_who_waits_for_an_answer_can_be_killed(stage: Workspace) -> None:
     """In ``call``, ``ask``, ``acall``, ``sleep``: a wait of the kernel's making is no hiding place."""
     body = """
     @expose
@@ -516,7 +516,7 @@ def check_who_waits_for_an_answer_can_be_killed(stage: Stage) -> None:
         scene.kernel.kill("busy")
 
 
-def check_a_start_that_ends_its_plugin_is_refused(stage: Stage) -> None:
+def check_a_start_that_ends_its_plugin_is_refused(stage: Workspace) -> None:
     """``load`` and ``start`` raise if the plugin ends its own instance, whatever the supervisor does then."""
     body = """
     def __init__(self, api: PluginAPI) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from microkernel.errors import BadTopic, CallFailed, CallTimeout
 from microkernel.sdk.event import Reply
-from microkernel.testing.stage import Stage, plugin, refused
+from microkernel.testing.stage import Workspace, plugin, refused
 
 EARS = plugin(
     """
@@ -43,7 +43,7 @@ EARS = plugin(
 )
 
 
-def check_parameters_are_filled_by_name(stage: Stage) -> None:
+def check_parameters_are_filled_by_name(stage: Workspace) -> None:
     """By name, with defaults; ``event`` is the Event; ``**rest`` what is left; what is not asked for is not passed."""
     with stage.run(ears=EARS) as scene:
         emit = scene.kernel.emit
@@ -65,7 +65,7 @@ def check_parameters_are_filled_by_name(stage: Stage) -> None:
         ]
 
 
-def check_a_handler_without_a_signature_gets_the_event(stage: Stage) -> None:
+def check_a_handler_without_a_signature_gets_the_event(stage: Workspace) -> None:
     """``api.on(topic, print)`` and a bound ``list.append`` work."""
     body = """
     def start(self) -> None:
@@ -85,7 +85,7 @@ def check_a_handler_without_a_signature_gets_the_event(stage: Stage) -> None:
 PATTERNS = ("a", "a.b", "a.*", "a.**", "*", "*.b", "**", "a.*.c", "a.*.**")
 
 
-def check_wildcards(stage: Stage) -> None:
+def check_wildcards(stage: Workspace) -> None:
     """``*`` is one word, ``**`` any tail of at least one word."""
     body = """
     def start(self) -> None:
@@ -114,7 +114,7 @@ def check_wildcards(stage: Stage) -> None:
         assert {topic: scene.call("p.take", topic) for topic in wanted} == wanted
 
 
-def check_handlers_run_in_the_order_they_were_registered(stage: Stage) -> None:
+def check_handlers_run_in_the_order_they_were_registered(stage: Workspace) -> None:
     """Of one plugin and one event."""
     body = """
     got = []
@@ -137,7 +137,7 @@ def check_handlers_run_in_the_order_they_were_registered(stage: Stage) -> None:
         assert scene.call("p.take") == ["first", "zebra", "apple", "last"]
 
 
-def check_once_is_once(stage: Stage) -> None:
+def check_once_is_once(stage: Workspace) -> None:
     """With ``once`` one event is delivered, however many come; once again after the next load."""
     body = """
     count = 0
@@ -160,7 +160,7 @@ def check_once_is_once(stage: Stage) -> None:
         assert scene.kernel.dead_letters() == []
 
 
-def check_off_takes_a_handler_away(stage: Stage) -> None:
+def check_off_takes_a_handler_away(stage: Workspace) -> None:
     """After ``api.off`` nothing more is delivered; a second time does nothing."""
     body = """
     count = 0
@@ -187,7 +187,7 @@ def check_off_takes_a_handler_away(stage: Stage) -> None:
         assert scene.kernel.dead_letters() == []
 
 
-def check_bad_topics_are_refused_at_once(stage: Stage) -> None:
+def check_bad_topics_are_refused_at_once(stage: Workspace) -> None:
     """BadTopic where it is written: emit, on, ask, call, set_data."""
     body = """
     @expose
@@ -233,7 +233,7 @@ NOSY = plugin(
 )
 
 
-def check_the_kernels_own_are_not_for_everybody(stage: Stage) -> None:
+def check_the_kernels_own_are_not_for_everybody(stage: Workspace) -> None:
     """Without a grant none hears ``kernel.**``, emits there, or calls the service ``kernel``; it is told at once."""
     with stage.run(p=NOSY, q=plugin("")) as scene:
         scene.kernel.stop("q")  # the kernel emits kernel.state, kernel.message
@@ -270,7 +270,7 @@ BOUND = plugin(
 OTHER = plugin("@expose\ndef open(self): ...\n@expose\ndef shut(self): ...")
 
 
-def check_permissions_bind(stage: Stage) -> None:
+def check_permissions_bind(stage: Workspace) -> None:
     """A permissions table is granted as declared, emits below one's own name always; a refusal names the line."""
     with stage.run(bound=BOUND, other=OTHER) as scene:
         lines = scene.call("bound.attempts")
@@ -299,7 +299,7 @@ ANSWERING = """
 """
 
 
-def check_ask_gathers_replies(stage: Stage) -> None:
+def check_ask_gathers_replies(stage: Workspace) -> None:
     """One Reply a handler: a value, or an error; the asker's own are skipped."""
     with stage.run(a=plugin(ANSWERING % 0), b=plugin(ANSWERING % 0), c=plugin(ANSWERING % 0)) as scene:
         replies = scene.kernel.ask("who", timeout=20.0, a=7)
@@ -314,7 +314,7 @@ def check_ask_gathers_replies(stage: Stage) -> None:
         assert scene.kernel.ask("nobody.listens", timeout=20.0) == []
 
 
-def check_ask_does_not_wait_for_the_late(stage: Stage) -> None:
+def check_ask_does_not_wait_for_the_late(stage: Workspace) -> None:
     """Who does not answer in time carries CallTimeout; the others their values."""
     late = plugin(ANSWERING % 3600, manifest="limits = { drain = 0.1, stop = 0.1 }")
     with stage.run(a=plugin(ANSWERING % 0), b=late) as scene:
@@ -324,7 +324,7 @@ def check_ask_does_not_wait_for_the_late(stage: Stage) -> None:
         assert scene.kernel.stop("b").state == "stopped"  # a handler that awaits can be ended at every level
 
 
-def check_a_plugin_hears_itself(stage: Stage) -> None:
+def check_a_plugin_hears_itself(stage: Workspace) -> None:
     """Events from a handler to oneself are handled after it, in order."""
     body = """
     @on("chain")
@@ -338,7 +338,7 @@ def check_a_plugin_hears_itself(stage: Stage) -> None:
         assert [event["n"] for event in scene.heard("at", 4)] == [3, 2, 1, 0]
 
 
-def check_the_embedder_hears(stage: Stage) -> None:
+def check_the_embedder_hears(stage: Workspace) -> None:
     """``kernel.on``: by name, patterns, once, cancel; what its handlers raise does no harm."""
     body = """
     @expose
@@ -364,7 +364,7 @@ def check_the_embedder_hears(stage: Stage) -> None:
         assert sorted(got, key=str) == sorted([1, "p", -1, 2, -2, -3], key=str)
 
 
-def check_dead_letters_do_not_lag_behind_a_call(stage: Stage) -> None:
+def check_dead_letters_do_not_lag_behind_a_call(stage: Workspace) -> None:
     """What was refused before a call is answered is seen by whoever has the answer."""
     body = """
     @on("bad")
@@ -391,7 +391,7 @@ def check_dead_letters_do_not_lag_behind_a_call(stage: Stage) -> None:
         assert len(scene.call("kernel.dead", "p")) == 1000
 
 
-def check_dead_letters_do_not_lag_behind_an_emit(stage: Stage) -> None:
+def check_dead_letters_do_not_lag_behind_an_emit(stage: Workspace) -> None:
     """What finds no room is seen at once by whoever emitted it."""
     body = """
     @on("hit", overflow="reject")

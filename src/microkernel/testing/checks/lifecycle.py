@@ -16,7 +16,7 @@ from microkernel.errors import (
 )
 from microkernel.kernel.manifest import KernelConfig, PluginConfig
 from microkernel.testing.levels import natively, only_at
-from microkernel.testing.stage import Stage, plugin, refused
+from microkernel.testing.stage import Workspace, plugin, refused
 
 FACTS = plugin(
     '''
@@ -40,7 +40,7 @@ FACTS = plugin(
 )
 
 
-def check_api_and_info_tell_who_it_is(stage: Stage) -> None:
+def check_api_and_info_tell_who_it_is(stage: Workspace) -> None:
     """``api.name`` and its kin, and the fields of PluginInfo."""
     with stage.run(facts=FACTS) as scene:
         info = scene.info("facts")
@@ -91,7 +91,7 @@ ABOVE = plugin(
 )
 
 
-def check_starts_and_stops_in_order_of_requirement(stage: Stage) -> None:
+def check_starts_and_stops_in_order_of_requirement(stage: Workspace) -> None:
     """What is required is active before ``start`` and until ``stop`` has returned."""
     with stage.run(above=ABOVE, below=BELOW) as scene:
         assert scene.call("above.what") == [True, "pong"]
@@ -102,7 +102,7 @@ def check_starts_and_stops_in_order_of_requirement(stage: Stage) -> None:
     assert scene.heard("stopped")[0]["ping"] == "pong"
 
 
-def check_stop_of_what_is_required_can_cascade(stage: Stage) -> None:
+def check_stop_of_what_is_required_can_cascade(stage: Workspace) -> None:
     """``stop(cascade=True)`` stops those who require it first."""
     with stage.run(above=ABOVE, below=BELOW) as scene:
         assert scene.kernel.stop("below", cascade=True).state == "stopped"
@@ -137,7 +137,7 @@ EAGER = plugin(
 )
 
 
-def check_init_only_registers(stage: Stage) -> None:
+def check_init_only_registers(stage: Workspace) -> None:
     """What sends raises PluginNotActive in ``__init__``, and says where it belongs; what registers does not."""
     with stage.run(eager=EAGER) as scene:
         texts = scene.call("eager.what")
@@ -145,7 +145,7 @@ def check_init_only_registers(stage: Stage) -> None:
         assert "move it to start()" in texts[0]
 
 
-def check_what_init_raises_makes_it_failed(stage: Stage) -> None:
+def check_what_init_raises_makes_it_failed(stage: Workspace) -> None:
     """An exception in import, ``__init__`` or ``start`` is ``failed``: shown with its place, not tried again."""
     body = "def start(self) -> None:\n    raise KeyError('rates')"
     in_init = "def __init__(self, api: PluginAPI) -> None:\n    api.emit('too.early')"
@@ -175,7 +175,7 @@ def check_what_init_raises_makes_it_failed(stage: Stage) -> None:
         assert scene.info("at_start").error is None
 
 
-def check_start_that_hangs_is_ended(stage: Stage) -> None:
+def check_start_that_hangs_is_ended(stage: Workspace) -> None:
     """``while True: pass`` in ``start`` is ``failed`` at the deadline, and nothing of it goes on."""
     manifest = "limits = { start = 0.2, stop = 0.2, insist = 0.2 }"
     with stage.run(hangs=plugin("def start(self) -> None:\n    while True: pass", manifest=manifest)) as scene:
@@ -183,7 +183,7 @@ def check_start_that_hangs_is_ended(stage: Stage) -> None:
         assert scene.info("hangs").error_id == "MK0202"
 
 
-def check_async_start_and_stop(stage: Stage) -> None:
+def check_async_start_and_stop(stage: Workspace) -> None:
     """Both may be ``async``; handlers come after ``start`` has returned."""
     body = """
     async def start(self) -> None:
@@ -205,13 +205,13 @@ def check_async_start_and_stop(stage: Stage) -> None:
         assert scene.info("lazy").state == "stopped"
 
 
-def check_stop_that_raises_counts_as_stopped(stage: Stage) -> None:
+def check_stop_that_raises_counts_as_stopped(stage: Workspace) -> None:
     """What ``stop`` raises is told; the plugin is stopped all the same."""
     with stage.run(rude=plugin("def stop(self) -> None:\n    raise OSError('no')")) as scene:
         assert scene.kernel.stop("rude").state == "stopped"
 
 
-def check_stop_that_hangs_is_ended(stage: Stage) -> None:
+def check_stop_that_hangs_is_ended(stage: Workspace) -> None:
     """Ask, insist, kill: ``while True: pass`` in ``stop`` ends within the deadlines."""
     manifest = "limits = { stop = 0.1, insist = 0.1 }"
     with stage.run(hangs=plugin("def stop(self) -> None:\n    while True: pass", manifest=manifest)) as scene:
@@ -219,7 +219,7 @@ def check_stop_that_hangs_is_ended(stage: Stage) -> None:
         assert scene.kernel.start("hangs").state == "active"
 
 
-def check_stop_waits_for_the_running_handler(stage: Stage) -> None:
+def check_stop_waits_for_the_running_handler(stage: Workspace) -> None:
     """A handler that is at work is not cut short by a stop within its deadline."""
     body = """
     @on("work")
@@ -258,13 +258,13 @@ _DRAINED = """
 """
 
 
-def check_stop_handles_what_waits(stage: Stage) -> None:
+def check_stop_handles_what_waits(stage: Workspace) -> None:
     """What waited when the stop was decided is handled, then ``stop`` is called. Events that come later, also from the
     plugin itself, are dead letters; later calls get PluginNotActive."""
     kinds = {"plain": "def", "lazy": "async def"}
     sources = {name: plugin(_DRAINED.format(mark="@on('work')", kind=kind)) for name, kind in kinds.items()}
     for name, source in sources.items():
-        with Stage(stage.level, stage.folder / name).run(**{name: source}) as scene:
+        with Workspace(stage.level, stage.folder / name).run(**{name: source}) as scene:
             for n in range(20):
                 scene.kernel.emit("work", n=n)
             stopping = scene.beside(scene.kernel.stop, name)
@@ -283,7 +283,7 @@ def check_stop_handles_what_waits(stage: Stage) -> None:
 
 
 @natively
-def check_stop_handles_what_waits_on_several_threads(stage: Stage) -> None:
+def check_stop_handles_what_waits_on_several_threads(stage: Workspace) -> None:
     """The same with ``concurrency``."""
     body = """
     @on("work")
@@ -312,7 +312,7 @@ _HANGING = """
 """
 
 
-def check_a_drain_is_bounded(stage: Stage) -> None:
+def check_a_drain_is_bounded(stage: Workspace) -> None:
     """After ``limits.drain``, or at once with 0, with ``now``, or when another stop with ``now`` comes, the plugin is
     stopped as it is; what it did not handle are dead letters."""
     ways = {"limit": 0.1, "none": 0, "now": 3600, "hurried": 3600}
@@ -339,7 +339,7 @@ def check_a_drain_is_bounded(stage: Stage) -> None:
             assert scene.kernel.start(name).state == "active"
 
 
-def check_a_death_while_draining_is_an_end(stage: Stage) -> None:
+def check_a_death_while_draining_is_an_end(stage: Workspace) -> None:
     """It is not restarted: what it had not handled are dead letters, who waits for an answer is told of the death."""
     body = """
     @on("work")
@@ -368,7 +368,7 @@ def check_a_death_while_draining_is_an_end(stage: Stage) -> None:
 
 
 @natively
-def check_spawned_coroutines_clean_up(stage: Stage) -> None:
+def check_spawned_coroutines_clean_up(stage: Workspace) -> None:
     """What a spawned coroutine awaits in its ``finally`` is done before ``stop`` is called; one that waits for what
     ``stop`` does is no deadlock. Also where the plugin has no event loop of its own."""
     tidy = """
@@ -418,7 +418,7 @@ def check_spawned_coroutines_clean_up(stage: Stage) -> None:
             assert scene.heard("stopped", count)[-1] == {"name": name}
 
 
-def check_a_cancel_counts_while_a_stop_waits(stage: Stage) -> None:
+def check_a_cancel_counts_while_a_stop_waits(stage: Workspace) -> None:
     """An async method that a stop waits for is cancelled when its caller's deadline passes; then ``stop`` is called."""
     body = """
     @expose
@@ -440,7 +440,7 @@ def check_a_cancel_counts_while_a_stop_waits(stage: Stage) -> None:
         waiting.error(CallTimeout)
 
 
-def check_stopped_means_deaf(stage: Stage) -> None:
+def check_stopped_means_deaf(stage: Workspace) -> None:
     """Everything a plugin registered goes when it is stopped; started again it is the next generation."""
     body = """
     @on("x")
@@ -464,7 +464,7 @@ def check_stopped_means_deaf(stage: Stage) -> None:
         assert scene.kernel.dead_letters() == []
 
 
-def check_load_and_unload_at_run_time(stage: Stage) -> None:
+def check_load_and_unload_at_run_time(stage: Workspace) -> None:
     """``load`` adds and starts one plugin, ``unload`` stops and forgets it; its keys go with it."""
     body = """
     def start(self) -> None:
@@ -486,7 +486,7 @@ def check_load_and_unload_at_run_time(stage: Stage) -> None:
         assert scene.kernel.load(path).generation == 1
 
 
-def check_package_with_relative_imports(stage: Stage) -> None:
+def check_package_with_relative_imports(stage: Workspace) -> None:
     """A folder is a package: relative imports work, lazy ones too, and see the snapshot, not the disk."""
     sources = {
         "__init__.py": plugin(
@@ -547,7 +547,7 @@ def _configured(**config: object) -> KernelConfig:
     return KernelConfig(plugin={"p": PluginConfig(config=config)})
 
 
-def check_config_has_the_type_of_class_config(stage: Stage) -> None:
+def check_config_has_the_type_of_class_config(stage: Workspace) -> None:
     """``class Config`` in the module types ``api.config``; a Secret comes from the environment and is shown nowhere."""
     os.environ["MK_CHECK_SECRET"] = "hush-hush"
     try:
@@ -561,7 +561,7 @@ def check_config_has_the_type_of_class_config(stage: Stage) -> None:
         del os.environ["MK_CHECK_SECRET"]
 
 
-def check_config_that_does_not_fit_is_failed(stage: Stage) -> None:
+def check_config_that_does_not_fit_is_failed(stage: Workspace) -> None:
     """A wrong type in the configuration is ``failed`` with the path; so are an unknown key and a variable not set."""
     with stage.run(_configured(size="seven", key="hush-hush"), p=CONFIGURED) as scene:
         info = scene.info("p")
@@ -599,7 +599,7 @@ TALKER = plugin(
 )
 
 
-def check_log_arrives(stage: Stage) -> None:
+def check_log_arrives(stage: Workspace) -> None:
     """``api.log`` and ``api.say`` are kept by the kernel, in order."""
     with stage.run(talker=TALKER) as scene:
         scene.call("talker.talk")
@@ -613,7 +613,7 @@ def check_log_arrives(stage: Stage) -> None:
 
 
 @only_at("process", "sandbox")
-def check_output_arrives(stage: Stage) -> None:
+def check_output_arrives(stage: Workspace) -> None:
     """Standard output and error come line by line; the rest of a line at the end."""
     with stage.run(talker=TALKER) as scene:
         scene.call("talker.print")

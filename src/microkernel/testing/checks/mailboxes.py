@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import KernelConfig
-from microkernel.testing.stage import Stage, plugin, refused
+from microkernel.testing.stage import Workspace, plugin, refused
 
 FAULTY = plugin(
     """
@@ -24,7 +24,7 @@ FAULTY = plugin(
 )
 
 
-def check_a_handler_that_raises_makes_a_dead_letter(stage: Stage) -> None:
+def check_a_handler_that_raises_makes_a_dead_letter(stage: Workspace) -> None:
     """Logged and kept with its reason and place; no retry, no restart, and the next event is handled."""
     with stage.run(faulty=FAULTY) as scene:
         for number in (1, -1, 2):
@@ -40,7 +40,7 @@ def check_a_handler_that_raises_makes_a_dead_letter(stage: Stage) -> None:
         assert (info.state, info.generation, info.restarts, info.dead) == ("active", 1, 0, 1)
 
 
-def check_what_does_not_fit_is_a_dead_letter(stage: Stage) -> None:
+def check_what_does_not_fit_is_a_dead_letter(stage: Workspace) -> None:
     """An event that does not fit the hints never reaches the handler; the reason has the path."""
     with stage.run(faulty=FAULTY) as scene:
         for data in ({"number": "seven"}, {}, {"number": 2.5}, {"number": None}):
@@ -50,7 +50,7 @@ def check_what_does_not_fit_is_a_dead_letter(stage: Stage) -> None:
         assert scene.call("faulty.mend") == 0
 
 
-def check_replay_gives_a_dead_letter_again(stage: Stage) -> None:
+def check_replay_gives_a_dead_letter_again(stage: Workspace) -> None:
     """``replay`` delivers it to its handler once more, and it is no dead letter any longer."""
     with stage.run(faulty=FAULTY) as scene:
         scene.kernel.emit("x", number=-5)
@@ -102,7 +102,7 @@ SPEAKER = plugin(
 )
 
 
-def check_first_in_first_out(stage: Stage) -> None:
+def check_first_in_first_out(stage: Workspace) -> None:
     """From one sender to one receiver, events and calls alike: from the embedder, and from a plugin."""
     with stage.run(listener=LISTENER, speaker=SPEAKER) as scene:
         for i in range(500):
@@ -116,7 +116,7 @@ def check_first_in_first_out(stage: Stage) -> None:
         assert scene.call("listener.take") == list(range(500))
 
 
-def check_first_in_first_out_through_a_full_mailbox(stage: Stage) -> None:
+def check_first_in_first_out_through_a_full_mailbox(stage: Workspace) -> None:
     """A call does not overtake the events of its sender that wait for room."""
     config = KernelConfig(limits={"mailbox": 5, "block": 30.0})
     with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
@@ -125,7 +125,7 @@ def check_first_in_first_out_through_a_full_mailbox(stage: Stage) -> None:
         assert scene.call("listener.take") == list(range(700))
 
 
-def check_nothing_is_lost_in_a_flood(stage: Stage) -> None:
+def check_nothing_is_lost_in_a_flood(stage: Workspace) -> None:
     """``block``: a sender waits for room in a small mailbox; all arrive, in order."""
     config = KernelConfig(limits={"mailbox": 100, "block": 30.0})
     with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
@@ -154,7 +154,7 @@ CLOGGED = """
 _ROOM, _MANY = 2000, 3000
 
 
-def _overflown(stage: Stage, overflow: str, block: float = 30.0) -> tuple[list[int], int, int]:
+def _overflown(stage: Workspace, overflow: str, block: float = 30.0) -> tuple[list[int], int, int]:
     """What arrives of many events when the handler waits at the first; how many were dropped, and dead letters."""
     config = KernelConfig(limits={"mailbox": _ROOM, "block": block})
     with stage.run(config, p=plugin(CLOGGED % overflow)) as scene:
@@ -170,7 +170,7 @@ def _overflown(stage: Stage, overflow: str, block: float = 30.0) -> tuple[list[i
         return got, scene.info("p").dropped, dead
 
 
-def check_overflow_drop_oldest(stage: Stage) -> None:
+def check_overflow_drop_oldest(stage: Workspace) -> None:
     """Room is made for the newest; what went is counted."""
     got, dropped, dead = _overflown(stage, "drop_oldest")
     assert got == sorted(got)
@@ -179,7 +179,7 @@ def check_overflow_drop_oldest(stage: Stage) -> None:
     assert (dropped > 0, dead) == (True, 0)
 
 
-def check_overflow_drop_newest(stage: Stage) -> None:
+def check_overflow_drop_newest(stage: Workspace) -> None:
     """What comes to a full mailbox is not taken; it is counted."""
     got, dropped, dead = _overflown(stage, "drop_newest")
     assert got == list(range(len(got)))
@@ -187,21 +187,21 @@ def check_overflow_drop_newest(stage: Stage) -> None:
     assert (dropped > 0, dead) == (True, 0)
 
 
-def check_overflow_reject(stage: Stage) -> None:
+def check_overflow_reject(stage: Workspace) -> None:
     """What comes to a full mailbox is a dead letter, with MailboxFull as its reason."""
     got, dropped, dead = _overflown(stage, "reject")
     assert got == list(range(len(got)))
     assert (len(got) + dead, dropped) == (_MANY, 0)
 
 
-def check_overflow_block_ends_in_a_dead_letter(stage: Stage) -> None:
+def check_overflow_block_ends_in_a_dead_letter(stage: Workspace) -> None:
     """After the limit it is MailboxFull for this subscription; the emitter goes on."""
     got, dropped, dead = _overflown(stage, "block", block=0.05)
     assert got == list(range(_ROOM))
     assert (dead, dropped) == (3, 0)
 
 
-def check_ones_own_full_mailbox_is_reject(stage: Stage) -> None:
+def check_ones_own_full_mailbox_is_reject(stage: Workspace) -> None:
     """A plugin that floods itself does not wait for itself: what has no room is a dead letter."""
     body = """
     count = 0

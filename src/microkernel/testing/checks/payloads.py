@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from microkernel.errors import CallFailed, NotPlainData, PayloadTooLarge
-from microkernel.testing.stage import Stage, plugin, refused
+from microkernel.testing.stage import Workspace, plugin, refused
 
 MEBIBYTE = 1024 * 1024
 
@@ -30,7 +30,7 @@ MIRROR = plugin(
 )
 
 
-def check_plain_values_arrive_as_they_are(stage: Stage) -> None:
+def check_plain_values_arrive_as_they_are(stage: Workspace) -> None:
     """Through calls, events and the context."""
     with stage.run(p=MIRROR) as scene:
         for value in PLAIN:
@@ -68,7 +68,7 @@ VANDAL = plugin(
 )
 
 
-def check_values_never_references(stage: Stage) -> None:
+def check_values_never_references(stage: Workspace) -> None:
     """What a receiver does to a payload nobody else sees; what a sender does afterwards, neither."""
     with stage.run(p=VANDAL) as scene:
         items, inner = [1], {"items": [2]}
@@ -115,7 +115,7 @@ ODD = plugin(
 )
 
 
-def check_what_is_no_value_is_refused_with_its_path(stage: Stage) -> None:
+def check_what_is_no_value_is_refused_with_its_path(stage: Workspace) -> None:
     """NotPlainData at the line that tried, naming the place; nothing is sent."""
     with stage.run(p=ODD) as scene:
         got = scene.call("p.attempts")
@@ -132,7 +132,7 @@ def check_what_is_no_value_is_refused_with_its_path(stage: Stage) -> None:
         assert scene.kernel.get_data("key", "nothing") == "nothing"
 
 
-def check_a_result_that_is_no_value_is_an_error_of_the_callee(stage: Stage) -> None:
+def check_a_result_that_is_no_value_is_an_error_of_the_callee(stage: Workspace) -> None:
     """The caller gets CallFailed, at once, with the path; the callee goes on."""
     with stage.run(p=ODD) as scene:
         error = refused(CallFailed, scene.call, "p.gives")
@@ -143,7 +143,7 @@ def check_a_result_that_is_no_value_is_an_error_of_the_callee(stage: Stage) -> N
         assert scene.call("p.nothing") is None
 
 
-def check_large_payloads_pass(stage: Stage) -> None:
+def check_large_payloads_pass(stage: Workspace) -> None:
     """Up to 16 MiB, in both directions."""
     with stage.run(p=MIRROR) as scene:
         for size in (60_000, 65_536, 70_000, MEBIBYTE, 15 * MEBIBYTE):
@@ -176,7 +176,7 @@ HEAVY = plugin(
 )
 
 
-def check_too_large_payloads_are_refused(stage: Stage) -> None:
+def check_too_large_payloads_are_refused(stage: Workspace) -> None:
     """PayloadTooLarge over 16 MiB encoded; nothing is sent, and the way stays open."""
     with stage.run(p=HEAVY) as scene:
         assert scene.call("p.attempts") == [16 * MEBIBYTE] * 4

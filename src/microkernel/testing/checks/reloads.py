@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from microkernel.errors import KernelError, PluginDied, ReloadFailed
-from microkernel.kernel.registry.record import Record
+from microkernel.kernel.registry.record import PluginRecord
 from microkernel.testing.levels import natively
-from microkernel.testing.stage import Scene, Stage, plugin, refused
+from microkernel.testing.stage import KernelHarness, Workspace, plugin, refused
 
 COUNTER = """
     count = 0
@@ -30,7 +30,7 @@ def counter(more: str = "", *, version: str = "1.0", head: str = "") -> str:
     return plugin(COUNTER + more, head=head, manifest=f'version = "{version}"\nlimits = {{ start = 5.0 }}')
 
 
-def check_state_goes_over_a_reload(stage: Stage) -> None:
+def check_state_goes_over_a_reload(stage: Workspace) -> None:
     """``export_state`` of the old, ``import_state`` of the new before its ``start``; the report tells what runs."""
     with stage.run(p=counter()) as scene:
         for _ in range(3):
@@ -62,12 +62,12 @@ BROKEN = {
 }
 
 
-def _refused_reload(scene: Scene, source: str) -> ReloadFailed:
+def _refused_reload(scene: KernelHarness, source: str) -> ReloadFailed:
     scene.stage.write("p", source)
     return refused(ReloadFailed, scene.kernel.reload, "p")
 
 
-def check_a_broken_reload_keeps_the_old(stage: Stage) -> None:
+def check_a_broken_reload_keeps_the_old(stage: Workspace) -> None:
     """Syntax, import, ``__init__``, ``start``, ``import_state``, manifest: ReloadFailed, and the old source goes on
     with its state."""
     with stage.run(p=counter()) as scene:
@@ -89,7 +89,7 @@ def check_a_broken_reload_keeps_the_old(stage: Stage) -> None:
         assert scene.kernel.dead_letters() == []
 
 
-def check_before_the_old_is_stopped_it_never_notices(stage: Stage) -> None:
+def check_before_the_old_is_stopped_it_never_notices(stage: Workspace) -> None:
     """What fails until ``__init__`` does not touch the old instance: the same generation, the same thread."""
     with stage.run(p=counter()) as scene:
         for what in ("syntax", "import", "import_raises", "no_plugin", "init", "manifest"):
@@ -110,7 +110,7 @@ HELD = (
 )
 
 
-def check_waiting_messages_outlive_a_reload(stage: Stage) -> None:
+def check_waiting_messages_outlive_a_reload(stage: Workspace) -> None:
     """Events and calls queue while the reload waits for a running handler; the new generation handles them in order."""
     with stage.run(p=plugin(HELD)) as scene:
         scene.kernel.emit("held")
@@ -128,7 +128,7 @@ def check_waiting_messages_outlive_a_reload(stage: Stage) -> None:
         assert scene.kernel.dead_letters() == []
 
 
-def check_waiting_messages_outlive_a_broken_reload(stage: Stage) -> None:
+def check_waiting_messages_outlive_a_broken_reload(stage: Workspace) -> None:
     """The same when the new code does not start: the old source handles them."""
     with stage.run(p=plugin(HELD)) as scene:
         scene.kernel.emit("held")
@@ -146,7 +146,7 @@ def check_waiting_messages_outlive_a_broken_reload(stage: Stage) -> None:
         assert [event["n"] for event in scene.heard("hit", 20)] == list(range(20))
 
 
-def check_what_is_queued_at_the_instance_outlives_a_reload(stage: Stage) -> None:
+def check_what_is_queued_at_the_instance_outlives_a_reload(stage: Workspace) -> None:
     """Events and calls that it was given, and did not begin because it was asked to stop, are the next one's."""
     body = (
         HELD
@@ -171,7 +171,7 @@ def check_what_is_queued_at_the_instance_outlives_a_reload(stage: Stage) -> None
         assert [one.result() for one in waiting] == [10] * 3  # first in, first out: they came after the events
 
 
-def check_callers_notice_nothing_of_a_reload(stage: Stage) -> None:
+def check_callers_notice_nothing_of_a_reload(stage: Workspace) -> None:
     """Under constant fire from plugin and embedder, five reloads: no error, no event lost, none twice."""
     speaker = """
     @expose
@@ -201,7 +201,7 @@ def check_callers_notice_nothing_of_a_reload(stage: Stage) -> None:
         assert scene.info("p").generation == 6
 
 
-def check_what_the_new_one_does_not_handle_is_a_dead_letter(stage: Stage) -> None:
+def check_what_the_new_one_does_not_handle_is_a_dead_letter(stage: Workspace) -> None:
     """A subscription that the next generation has no more: what waits for it is told, not lost silently."""
     with stage.run(p=plugin(HELD)) as scene:
         scene.kernel.emit("held")
@@ -221,7 +221,7 @@ def check_what_the_new_one_does_not_handle_is_a_dead_letter(stage: Stage) -> Non
         assert len(scene.kernel.dead_letters()) == 1
 
 
-def check_reload_of_what_does_not_run_starts_it(stage: Stage) -> None:
+def check_reload_of_what_does_not_run_starts_it(stage: Workspace) -> None:
     """A stopped or failed plugin is started from the source as it is now."""
     with stage.run(p=plugin("1 / 0"), q=counter()) as scene:
         assert scene.info("p").state == "failed"
@@ -233,7 +233,7 @@ def check_reload_of_what_does_not_run_starts_it(stage: Stage) -> None:
         assert scene.info("q").state == "active"
 
 
-def check_source_is_a_snapshot(stage: Stage) -> None:
+def check_source_is_a_snapshot(stage: Workspace) -> None:
     """A restart after a death runs the code that was loaded, not what has been written since."""
     body = """
     @expose
@@ -255,7 +255,7 @@ def check_source_is_a_snapshot(stage: Stage) -> None:
         assert scene.call("p.version") == "new"
 
 
-def check_a_reload_that_ends_the_old_by_force_tells_its_callers(stage: Stage) -> None:
+def check_a_reload_that_ends_the_old_by_force_tells_its_callers(stage: Workspace) -> None:
     """A method that does not end within the stop deadline: PluginDied for who waits for it; the new code runs."""
     body = """
     @expose
@@ -291,7 +291,7 @@ NEVER_STARTS = """
 """
 
 
-def check_an_old_source_that_fails_too_has_failed(stage: Stage) -> None:
+def check_an_old_source_that_fails_too_has_failed(stage: Workspace) -> None:
     """Nothing runs then, and the plugin says so; it can be started again."""
     old = plugin(TURNS % "1 / 0")
     with stage.run(p=old) as scene:
@@ -302,7 +302,7 @@ def check_an_old_source_that_fails_too_has_failed(stage: Stage) -> None:
         assert scene.kernel.start("p").state == "active"
 
 
-def check_an_old_source_that_dies_comes_back(stage: Stage) -> None:
+def check_an_old_source_that_dies_comes_back(stage: Workspace) -> None:
     """A death while a reload goes back to it is a death like any other."""
     with stage.run(p=plugin(TURNS % "raise SystemExit(1)")) as scene:
         stage.write("p", plugin(NEVER_STARTS))
@@ -327,7 +327,7 @@ _RELAY = """
 """
 
 
-def _check_calling_back(stage: Stage, source: str) -> None:
+def _check_calling_back(stage: Workspace, source: str) -> None:
     """``begin`` calls ``q``, which calls ``p`` back while ``p`` is reloaded: it is the old one that answers both."""
     with stage.run(p=source, q=plugin(_RELAY)) as scene:
         answer = scene.beside(scene.call, "p.begin")
@@ -342,20 +342,20 @@ def _check_calling_back(stage: Stage, source: str) -> None:
 
 
 @natively
-def check_a_call_back_to_a_handler_of_the_old_passes_a_reload(stage: Stage) -> None:
+def check_a_call_back_to_a_handler_of_the_old_passes_a_reload(stage: Workspace) -> None:
     """A handler of the old one waits for a call that comes back to its own plugin: that passes the paused mailbox."""
     source = _BACK.format(define="def", wait='self.hold("go")', call="self.api.call")
     _check_calling_back(stage, plugin(source, manifest="concurrency = 2"))
 
 
-def check_a_call_back_to_an_async_handler_of_the_old_passes_a_reload(stage: Stage) -> None:
+def check_a_call_back_to_an_async_handler_of_the_old_passes_a_reload(stage: Workspace) -> None:
     """The same with ``async def``."""
     wait = 'while self.api.get_data("go") is None: await asyncio.sleep(0.001)'
     _check_calling_back(stage, plugin(_BACK.format(define="async def", wait=wait, call="await self.api.acall")))
 
 
 @natively
-def check_spawned_work_of_the_old_waits_for_nobody(stage: Stage) -> None:
+def check_spawned_work_of_the_old_waits_for_nobody(stage: Workspace) -> None:
     """What comes back to a call of spawned work is no handler's business: it waits for the new one, and is answered."""
     body = """
     def start(self) -> None:
@@ -407,7 +407,7 @@ def _exporting(how: str, more: str = "", manifest: str = "") -> str:
     return plugin(COUNTER + failing + more, manifest=f'version = "1.0"\n{manifest}')
 
 
-def check_a_state_that_cannot_be_exported_keeps_the_old(stage: Stage) -> None:
+def check_a_state_that_cannot_be_exported_keeps_the_old(stage: Workspace) -> None:
     """The same instance goes on, with its state, its spawned work and its timers; the next reload is taken."""
     more = """
     def start(self) -> None:
@@ -422,7 +422,7 @@ def check_a_state_that_cannot_be_exported_keeps_the_old(stage: Stage) -> None:
     if stage.level == "wasm":  # there are no threads
         more = more.replace("self.api.spawn(self.work)", "pass")
     for what, how in NOT_EXPORTED.items():
-        with Stage(stage.level, stage.folder / what.replace(" ", "-")).run(p=_exporting(how, more)) as scene:
+        with Workspace(stage.level, stage.folder / what.replace(" ", "-")).run(p=_exporting(how, more)) as scene:
             scene.kernel.emit("hit")
             error = _refused_reload(scene, counter(version="2.0"))
             assert (error.id, error.report.error.id) == ("MK0305", "MK0311" if what == "raises" else "MK0312"), what
@@ -440,11 +440,11 @@ def check_a_state_that_cannot_be_exported_keeps_the_old(stage: Stage) -> None:
             assert scene.kernel.dead_letters() == []
 
 
-def _waits(record: Record, count: int) -> bool:
+def _waits(record: PluginRecord, count: int) -> bool:
     return len(record.mailbox) >= count
 
 
-def check_what_waits_outlives_a_state_that_cannot_be_exported(stage: Stage) -> None:
+def check_what_waits_outlives_a_state_that_cannot_be_exported(stage: Workspace) -> None:
     """Events and calls that came meanwhile, at the instance or before it, are handled by it, in their order."""
     holding = """
     @on("held")
@@ -453,7 +453,7 @@ def check_what_waits_outlives_a_state_that_cannot_be_exported(stage: Stage) -> N
         self.hold("go")
     """
     for how in NOT_EXPORTED["raises"], "await asyncio.sleep(0); raise ValueError('not now')":
-        with Stage(stage.level, stage.folder / str(len(how))).run(p=_exporting(how, holding)) as scene:
+        with Workspace(stage.level, stage.folder / str(len(how))).run(p=_exporting(how, holding)) as scene:
             scene.kernel.emit("held")
             scene.heard("held", 1)
             for n in range(10):
@@ -474,7 +474,7 @@ def check_what_waits_outlives_a_state_that_cannot_be_exported(stage: Stage) -> N
 
 
 @natively
-def check_handlers_on_threads_go_on_after_a_state_that_cannot_be_exported(stage: Stage) -> None:
+def check_handlers_on_threads_go_on_after_a_state_that_cannot_be_exported(stage: Workspace) -> None:
     """With ``concurrency``, its threads are there again."""
     with stage.run(p=_exporting(NOT_EXPORTED["raises"], manifest="concurrency = 3")) as scene:
         scene.kernel.emit("hit")
@@ -485,7 +485,7 @@ def check_handlers_on_threads_go_on_after_a_state_that_cannot_be_exported(stage:
         assert scene.call("p.hits") == 1
 
 
-def check_an_export_that_hangs_in_an_event_loop_keeps_the_old(stage: Stage) -> None:
+def check_an_export_that_hangs_in_an_event_loop_keeps_the_old(stage: Workspace) -> None:
     """It is cancelled at ``limits.stop``."""
     with stage.run(p=_exporting("await asyncio.sleep(3600)", manifest="limits = { stop = 0.2 }")) as scene:
         scene.kernel.emit("hit")
@@ -495,11 +495,11 @@ def check_an_export_that_hangs_in_an_event_loop_keeps_the_old(stage: Stage) -> N
         assert scene.info("p").version == "1.0"
 
 
-def check_an_export_that_hangs_or_ends_its_instance_starts_the_old_source(stage: Stage) -> None:
+def check_an_export_that_hangs_or_ends_its_instance_starts_the_old_source(stage: Workspace) -> None:
     """Its state is lost, and the report says so; nothing that waits is."""
     for how in "while True: pass", "sys.exit(3)":
         source = _exporting(how, manifest="limits = { stop = 0.2, insist = 0.2 }")
-        with Stage(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
+        with Workspace(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
             scene.kernel.emit("hit")
             error = _refused_reload(scene, counter(version="2.0"))
             assert (error.id, error.report.error.id) == ("MK0314", "MK0313")
@@ -508,12 +508,12 @@ def check_an_export_that_hangs_or_ends_its_instance_starts_the_old_source(stage:
             assert scene.kernel.dead_letters() == []
 
 
-def check_a_stop_that_fails_does_not_lose_the_state(stage: Stage) -> None:
+def check_a_stop_that_fails_does_not_lose_the_state(stage: Workspace) -> None:
     """It was exported by then, so the new source has it."""
     for how in "raise ValueError", "sys.exit(3)", "while True: pass":
         source = counter(f"    def stop(self) -> None:\n        {how}")
         source = source.replace("limits = { start = 5.0 }", "limits = { stop = 0.2, insist = 0.2 }")
-        with Stage(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
+        with Workspace(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
             scene.kernel.emit("hit")
             assert scene.call("p.hits") == 1
             scene.stage.write("p", counter(version="2.0"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from microkernel.testing.levels import natively
-from microkernel.testing.stage import Stage, plugin
+from microkernel.testing.stage import Workspace, plugin
 
 
-def check_every_beats_again_and_again(stage: Stage) -> None:
+def check_every_beats_again_and_again(stage: Workspace) -> None:
     """By decorator and by ``api.every``, sync and async; never before ``start`` has returned."""
     body = """
     @every(0.01)
@@ -30,7 +30,7 @@ def check_every_beats_again_and_again(stage: Stage) -> None:
         scene.heard("sync", counts[0] + 3)
 
 
-def check_every_skips_a_beat_that_still_runs(stage: Stage) -> None:
+def check_every_skips_a_beat_that_still_runs(stage: Workspace) -> None:
     """A timer never overlaps with itself, also where handlers interleave."""
     body = """
     running = most = beats = 0
@@ -47,7 +47,7 @@ def check_every_skips_a_beat_that_still_runs(stage: Stage) -> None:
         assert {event["most"] for event in scene.heard("beat", 4)} == {1}
 
 
-def check_after_runs_once_and_can_be_cancelled(stage: Stage) -> None:
+def check_after_runs_once_and_can_be_cancelled(stage: Workspace) -> None:
     """``api.after``; its ``cancel`` before the time; from a handler as well."""
     body = """
     def start(self) -> None:
@@ -69,7 +69,7 @@ def check_after_runs_once_and_can_be_cancelled(stage: Stage) -> None:
         assert scene.heard("never") == []
 
 
-def check_a_timer_that_raises_goes_on(stage: Stage) -> None:
+def check_a_timer_that_raises_goes_on(stage: Workspace) -> None:
     """What it raises is logged; the next beat comes."""
     body = """
     beats = 0
@@ -86,7 +86,7 @@ def check_a_timer_that_raises_goes_on(stage: Stage) -> None:
 
 
 @natively
-def check_sleep_ends_with_the_plugin(stage: Stage) -> None:
+def check_sleep_ends_with_the_plugin(stage: Workspace) -> None:
     """True if the whole time has passed; False when the plugin is to stop: handlers, pools, spawned work."""
     body = """
     @on("nap")
@@ -112,7 +112,7 @@ def check_sleep_ends_with_the_plugin(stage: Stage) -> None:
 
 
 @natively
-def check_is_active_is_the_condition_for_loops(stage: Stage) -> None:
+def check_is_active_is_the_condition_for_loops(stage: Workspace) -> None:
     """True from ``start`` until the plugin is asked to stop: in spawned work, and in a handler that loops."""
     body = """
     def start(self) -> None:
@@ -146,7 +146,7 @@ def check_is_active_is_the_condition_for_loops(stage: Stage) -> None:
 
 
 @natively
-def check_spawned_work_runs_beside(stage: Stage) -> None:
+def check_spawned_work_runs_beside(stage: Workspace) -> None:
     """Functions in threads, coroutine functions as tasks; what they raise is logged and ends nothing else."""
     body = """
     def start(self) -> None:

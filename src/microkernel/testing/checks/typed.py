@@ -12,7 +12,7 @@ from uuid import UUID
 from microkernel.errors import InvalidArguments
 from microkernel.sdk.binding.command_arguments import CommandText
 from microkernel.testing.levels import natively
-from microkernel.testing.stage import Stage, plugin, refused
+from microkernel.testing.stage import Workspace, plugin, refused
 
 HEAD = """
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ KINDS = {
 }  # fmt: skip
 
 
-def check_arguments_are_converted_by_their_hints(stage: Stage) -> None:
+def check_arguments_are_converted_by_their_hints(stage: Workspace) -> None:
     """By name and in order: int, Decimal, datetime, UUID, Enum, dataclass, tuple, set, date, float, optional, lists."""
     with stage.run(p=TYPED) as scene:
         for given in (scene.call("p.types", **ARGUMENTS), scene.call("p.types", *[*ARGUMENTS.values()][:10])):
@@ -119,7 +119,7 @@ def check_arguments_are_converted_by_their_hints(stage: Stage) -> None:
         assert scene.heard("typed", 1) == [{"kinds": ["Decimal", "Colour", "Order", "UUID"]}]
 
 
-def check_plain_values_become_what_the_hint_says(stage: Stage) -> None:
+def check_plain_values_become_what_the_hint_says(stage: Workspace) -> None:
     """It makes no difference whether the sender had the type or its plain form."""
     with stage.run(p=TYPED) as scene:
         plain = {**ARGUMENTS, "d": "1.10", "u": str(UUID(int=9)), "c": "blue", "day": "2026-07-30", "t": [1, "one"]}
@@ -128,7 +128,7 @@ def check_plain_values_become_what_the_hint_says(stage: Stage) -> None:
         assert scene.call("p.types", **plain)["kinds"] == KINDS
 
 
-def check_results_are_converted_by_returns(stage: Stage) -> None:
+def check_results_are_converted_by_returns(stage: Workspace) -> None:
     """``returns=`` gives the type; without it, plain values."""
     with stage.run(p=TYPED) as scene:
         assert scene.call("p.total") == "1.10"
@@ -143,7 +143,7 @@ class Totals(Protocol):
     def total(self, currency: str = "CNY", *, factor: int = 1) -> Decimal: ...
 
 
-def check_service_is_a_typed_proxy(stage: Stage) -> None:
+def check_service_is_a_typed_proxy(stage: Workspace) -> None:
     """``api.service(name, protocol)``: methods as attributes, results by the protocol's hints."""
     body = """
     @expose
@@ -161,7 +161,7 @@ def check_service_is_a_typed_proxy(stage: Stage) -> None:
         assert scene.call("q.through") == ["str", "Decimal", "3.30"]
 
 
-def check_arguments_that_do_not_fit(stage: Stage) -> None:
+def check_arguments_that_do_not_fit(stage: Workspace) -> None:
     """InvalidArguments names the parameter and the path; the method is not entered."""
     with stage.run(p=TYPED) as scene:
         wrong: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
@@ -181,7 +181,7 @@ def check_arguments_that_do_not_fit(stage: Stage) -> None:
         assert refused(InvalidArguments, scene.call, "p.types", **{**ARGUMENTS, "c": "green"}).path.startswith("c")
 
 
-def check_open_signatures(stage: Stage) -> None:
+def check_open_signatures(stage: Workspace) -> None:
     """``*args``, ``**kwargs`` and positional-only parameters are filled as Python would, and each checked."""
     with stage.run(p=TYPED) as scene:
         assert scene.call("p.open", 1, 2, 3, key="x", d="1.5") == [1, [2, 3], "x", {"d": "Decimal"}]
@@ -217,7 +217,7 @@ COMMANDED = plugin(
 )
 
 
-def check_a_typed_text_is_what_its_hint_wants(stage: Stage) -> None:
+def check_a_typed_text_is_what_its_hint_wants(stage: Workspace) -> None:
     """What a person types on a command line stays a text where a text is wanted, and becomes what else is wanted."""
     digits = "1234567890123456.789012345678901234"
     with stage.run(p=COMMANDED) as scene:
@@ -244,7 +244,7 @@ def check_a_typed_text_is_what_its_hint_wants(stage: Stage) -> None:
 
 
 @natively
-def check_msgspec_structs(stage: Stage) -> None:
+def check_msgspec_structs(stage: Workspace) -> None:
     """A msgspec Struct is a type like any other: nested, with constraints, in both directions."""
     head = """
     from typing import Annotated
@@ -263,7 +263,7 @@ def check_msgspec_structs(stage: Stage) -> None:
         assert "point.x" in refused(InvalidArguments, scene.call, "p.shift", {"x": -1}).text
 
 
-def check_methods_have_signature_schema_and_help(stage: Stage) -> None:
+def check_methods_have_signature_schema_and_help(stage: Workspace) -> None:
     """What ``info`` tells of a method comes from its hints."""
     with stage.run(p=TYPED) as scene:
         info = scene.info("p")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from microkernel.wire.messages import Confined
+from microkernel.wire.messages import ConfinementReport
 from microkernel.worker.confine import landlock, privileges, proc_files, seccomp
 from microkernel.worker.inherited_state import lower_limit
 
@@ -39,7 +39,7 @@ def prepare() -> None:
     proc_files.pin(proc_files.OF_MACHINE)
 
 
-def confine(wanted: Mapping[str, Any]) -> Confined:
+def confine(wanted: Mapping[str, Any]) -> ConfinementReport:
     """Wall this process in: ``read`` and ``write`` are the paths it may still open, ``threads`` how many it may have.
 
     What could not be had is named in ``missing``; then no plugin may run here.
@@ -64,11 +64,11 @@ def confine(wanted: Mapping[str, Any]) -> Confined:
         layer = "seccomp"
         seccomp.install(_filter)
     except OSError as error:
-        return Confined(missing=f"{layer}: {error.strerror}")
+        return ConfinementReport(missing=f"{layer}: {error.strerror}")
     if os.getuid() != os.geteuid():
         os.access = _access
     told = {_shown(path): _reason(closed[path]) for path in wanted["granted"] if path in closed}
-    return Confined(rules.version, namespaces, _holes(), closed=told)
+    return ConfinementReport(rules.version, namespaces, _holes(), closed=told)
 
 
 def _shown(path: bytes) -> str:

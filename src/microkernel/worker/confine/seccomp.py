@@ -29,7 +29,7 @@ _WHOLE = 0xFFFFFFFF
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Test(NamedTuple):
+class ArgumentTest(NamedTuple):
     """``argument & mask == value``. ``own``: the value is the worker's pid. ``wide``: the upper half must be 0."""
 
     argument: int
@@ -39,22 +39,22 @@ class Test(NamedTuple):
     wide: bool = False
 
 
-Rule = Sequence[Sequence[Test]]
+Rule = Sequence[Sequence[ArgumentTest]]
 
 
 def _one_of(argument: int, *values: int) -> Rule:
-    return [[Test(argument, value)] for value in values]
+    return [[ArgumentTest(argument, value)] for value in values]
 
 
 def _only(argument: int, flags: int) -> Rule:
     """No flag but these."""
-    return [[Test(argument, 0, _WHOLE & ~flags)]]
+    return [[ArgumentTest(argument, 0, _WHOLE & ~flags)]]
 
 
 def _options(of_socket: Sequence[int], of_tcp: Sequence[int]) -> Rule:
     """The level is the second argument, the option the third."""
     named = (*((_SOL_SOCKET, name) for name in of_socket), *((_TCP, name) for name in of_tcp))
-    return [[Test(1, level), Test(2, name)] for level, name in named]
+    return [[ArgumentTest(1, level), ArgumentTest(2, name)] for level, name in named]
 
 
 _O_TRUNC, _O_ACCMODE, _O_WRONLY, _O_RDWR = 0o1000, 3, 1, 2
@@ -66,28 +66,28 @@ _NAMESPACES = 0x7E020000
 _SENT = 0x40 | 0x80 | 0x4000 | 0x8000  # MSG_DONTWAIT, MSG_EOR, MSG_NOSIGNAL, MSG_MORE
 _RECEIVED = 0x2 | 0x20 | 0x40 | 0x100 | 0x4000 | 0x40000000  # MSG_PEEK, _TRUNC, _DONTWAIT, _WAITALL, ..., _CMSG_CLOEXEC
 _SOL_SOCKET, _TCP = 1, 6
-_OWN_PID = Test(0, 0, own=True)
-_OF_ITSELF: Rule = [[Test(0, 0)], [_OWN_PID]]
+_OWN_PID = ArgumentTest(0, 0, own=True)
+_OF_ITSELF: Rule = [[ArgumentTest(0, 0)], [_OWN_PID]]
 # The clocks 0 to 11. Any other number names a process, a thread or a device: its processor time, of any user.
-_STATIC_CLOCK: Rule = [[Test(0, 0, _WHOLE & ~7)], [Test(0, 8, _WHOLE & ~3)]]
+_STATIC_CLOCK: Rule = [[ArgumentTest(0, 0, _WHOLE & ~7)], [ArgumentTest(0, 8, _WHOLE & ~3)]]
 
 
 def _opening(flags: int) -> Rule:
     """Before its third version Landlock lets a file be cut off that may only be read. The mode is the next argument: a
     new file that runs as its owner would be root's own, for whoever finds it."""
-    mode = Test(flags + 1, 0, _AS_OWNER)
-    writing = ([Test(flags, how, _O_ACCMODE), mode] for how in (_O_WRONLY, _O_RDWR))
-    return [[Test(flags, 0, _O_TRUNC), mode], *writing]
+    mode = ArgumentTest(flags + 1, 0, _AS_OWNER)
+    writing = ([ArgumentTest(flags, how, _O_ACCMODE), mode] for how in (_O_WRONLY, _O_RDWR))
+    return [[ArgumentTest(flags, 0, _O_TRUNC), mode], *writing]
 
 
 RULES: dict[str, Rule] = {
     # First, as each message takes one of these. Descriptors go by sendmsg and sendmmsg alone, which are not here: a
     # filter cannot look into what they send.
-    "sendto": [[Test(4, 0, wide=True), Test(3, 0, _WHOLE & ~_SENT)]],
+    "sendto": [[ArgumentTest(4, 0, wide=True), ArgumentTest(3, 0, _WHOLE & ~_SENT)]],
     "recvfrom": _only(3, _RECEIVED),
     "open": _opening(1),
     "openat": _opening(2),
-    "creat": [[Test(1, 0, _AS_OWNER)]],
+    "creat": [[ArgumentTest(1, 0, _AS_OWNER)]],
     # CLOSE_RANGE_UNSHARE makes a table of descriptors for the calling thread.
     "close_range": _only(2, 0x4),
     # FALLOC_FL_KEEP_SIZE alone takes blocks that RLIMIT_FSIZE does not see; with _PUNCH_HOLE it gives them back.
@@ -101,22 +101,22 @@ RULES: dict[str, Rule] = {
     "ioctl": _one_of(1, 0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451),
     # Shared anonymous memory, stacks that grow and huge pages are not in RLIMIT_DATA.
     "mmap": [
-        [Test(3, 0, _MAP_ANONYMOUS | _MAP_GROWSDOWN | _MAP_HUGETLB)],
-        [Test(3, _MAP_PRIVATE, _MAP_TYPE | _MAP_GROWSDOWN | _MAP_HUGETLB)],
+        [ArgumentTest(3, 0, _MAP_ANONYMOUS | _MAP_GROWSDOWN | _MAP_HUGETLB)],
+        [ArgumentTest(3, _MAP_PRIVATE, _MAP_TYPE | _MAP_GROWSDOWN | _MAP_HUGETLB)],
     ],
     # MADV_NORMAL to _DONTNEED, _FREE, _DONTFORK, _DOFORK, _HUGEPAGE to _POPULATE_WRITE, _COLLAPSE. Not _MERGEABLE,
     # which lets a process find out what others have in memory.
     "madvise": _one_of(2, *range(5), 8, 10, 11, *range(14, 24), 25),
-    "clone": [[Test(0, _THREAD, _THREAD | _NAMESPACES)]],
+    "clone": [[ArgumentTest(0, _THREAD, _THREAD | _NAMESPACES)]],
     "kill": [[_OWN_PID]],
     "tgkill": [[_OWN_PID]],
     # PR_GET_PDEATHSIG, _DUMPABLE, _NAME, _SECCOMP, CAPBSET_READ, _TIMERSLACK, _NO_NEW_PRIVS; PR_SET_NAME, _VMA
     "prctl": _one_of(0, 2, 3, 15, 16, 21, 23, 29, 30, 39, 0x53564D41),
-    "prlimit64": [[Test(0, 0), Test(2, 0, wide=True)], [_OWN_PID, Test(2, 0, wide=True)]],
-    "sched_setaffinity": [[Test(0, 0)]],
-    "setpriority": [[Test(0, 0), Test(1, 0)]],
+    "prlimit64": [[ArgumentTest(0, 0), ArgumentTest(2, 0, wide=True)], [_OWN_PID, ArgumentTest(2, 0, wide=True)]],
+    "sched_setaffinity": [[ArgumentTest(0, 0)]],
+    "setpriority": [[ArgumentTest(0, 0), ArgumentTest(1, 0)]],
     # A datagram socket of this family can send to any other by its address.
-    "socketpair": [[Test(0, 1), Test(1, kind, 0xF)] for kind in (1, 5)],
+    "socketpair": [[ArgumentTest(0, 1), ArgumentTest(1, kind, 0xF)] for kind in (1, 5)],
     # SO_REUSEADDR, _SNDBUF, _RCVBUF, _KEEPALIVE, _RCVTIMEO, _SNDTIMEO; TCP_NODELAY, _KEEPIDLE, _KEEPINTVL, _KEEPCNT,
     # _QUICKACK, _USER_TIMEOUT. Not SO_LINGER: whoever closes the last descriptor would wait.
     "setsockopt": _options((2, 7, 8, 9, 20, 21, 66, 67), (1, 4, 5, 6, 12, 18)),
@@ -135,7 +135,7 @@ RULES: dict[str, Rule] = {
     "sched_getscheduler": _OF_ITSELF,
     "getpgid": _OF_ITSELF,
     "getsid": _OF_ITSELF,
-    "getpriority": [[Test(0, 0), Test(1, 0)], [Test(0, 0), Test(1, 0, own=True)]],
+    "getpriority": [[ArgumentTest(0, 0), ArgumentTest(1, 0)], [ArgumentTest(0, 0), ArgumentTest(1, 0, own=True)]],
 }  # fmt: skip
 # ENOSYS: with EPERM the C library would not find the stack of a thread (pthread_getattr_np), which it names by number.
 REFUSALS = {"fallocate": errno.EOPNOTSUPP, "sched_getaffinity": errno.ENOSYS}
@@ -191,7 +191,7 @@ class Filter:
             self._try(way)
         self._put(RETURN, refusal)
 
-    def _try(self, way: Sequence[Test]) -> None:
+    def _try(self, way: Sequence[ArgumentTest]) -> None:
         """Allow if all hold; else go on behind it."""
         left = _length_of(way)
         for test in way:
@@ -211,7 +211,7 @@ class Filter:
         self._code += _INSTRUCTION.pack(code, if_true, if_false, value)
 
 
-def _length_of(way: Sequence[Test]) -> int:
+def _length_of(way: Sequence[ArgumentTest]) -> int:
     return 1 + sum((2 + (test.mask != _WHOLE)) * (1 + test.wide) for test in way)
 
 

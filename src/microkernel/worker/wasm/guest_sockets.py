@@ -18,7 +18,7 @@ from errno import EAGAIN, EBADF, EILSEQ, EINPROGRESS, EINVAL, EISCONN, EMFILE, E
 from functools import wraps
 from typing import Any, TypeVar
 
-from microkernel.worker.socket_shim import PATIENCE, Broker, give_up
+from microkernel.worker.socket_shim import PATIENCE, BrokerClient, give_up
 
 MOST = 64
 """At once, of one guest."""
@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Connections:
     """On the worker's main thread. A connection is asked for, then made, and either has its number."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: BrokerClient) -> None:
         self._broker = broker
         self._asked: dict[int, Future[int]] = {}
         self._made: dict[int, socket.socket] = {}

@@ -17,7 +17,7 @@ from wasmtime.component._enter import catch_exceptions
 _NOTHING_TO_FREE = cast(0, CFUNCTYPE(None, c_void_p))
 
 
-class Kind(NamedTuple):
+class FunctionType(NamedTuple):
     """Of a function: what it takes, and what it gives."""
 
     takes: list[ValType]
@@ -30,7 +30,7 @@ def kinds_of(component: Component, linker: Linker) -> dict[str, Any]:
 
 
 def _kind(found: Any) -> Any:
-    return Kind([taken for _, taken in found.params], found.result) if isinstance(found, FuncType) else found
+    return FunctionType([taken for _, taken in found.params], found.result) if isinstance(found, FuncType) else found
 
 
 def define(linker: Linker, kinds: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> list[object]:
@@ -39,7 +39,7 @@ def define(linker: Linker, kinds: Mapping[str, Any], functions: Mapping[str, Cal
         return [_add(root, name, kinds[name], function) for name, function in functions.items()]
 
 
-def _add(root: LinkerInstance, name: str, kind: Kind, function: Callable[..., Any]) -> object:
+def _add(root: LinkerInstance, name: str, kind: FunctionType, function: Callable[..., Any]) -> object:
     takes, gives = kind
 
     def called(_data: Any, context: Any, _kind: Any, given: Any, _count: int, results: Any, _one: int) -> Any:

@@ -24,10 +24,10 @@ from wasmtime import Config, Engine, ExitTrap, Store, WasiConfig, WasmtimeError
 from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
-from microkernel.wire.messages import Failed, Failure, Leaving
-from microkernel.wire.nonblocking_io import MOMENT, Patience
+from microkernel.wire.messages import Failed, Failure, SelfExit
+from microkernel.wire.nonblocking_io import SPIN_SECONDS, AdaptiveSpin
 from microkernel.worker import process_setup
-from microkernel.worker.socket_shim import Broker
+from microkernel.worker.socket_shim import BrokerClient
 from microkernel.worker.wasm import determinism, host_functions
 from microkernel.worker.wasm.guest_sockets import Connections
 
@@ -73,9 +73,9 @@ def run(
     down: socket.socket,
     up: socket.socket,
     lanes: Sequence[socket.socket],
-    broker: Broker,
+    broker: BrokerClient,
     wanted: Mapping[str, Any],
-    tell: Callable[[Failed | Leaving], object],
+    tell: Callable[[Failed | SelfExit], object],
 ) -> int:
     """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``cwd``, ``read``
     and ``write``, the folders that the guest has, by name, ``clock`` and ``seed`` as ``determinism`` takes them. A
@@ -100,7 +100,7 @@ def run(
     except ExitTrap:
         return 1  # WASI tells success from failure and no more
     except Exception as trouble:
-        tell(Leaving(_reason(trouble), 1))
+        tell(SelfExit(_reason(trouble), 1))
         return 1
     return 0
 
@@ -138,7 +138,7 @@ class _Imports:
         self._up = up
         self._lanes = lanes
         self._connections = connections
-        self._patience = Patience(MOMENT, gives_way=False)
+        self._patience = AdaptiveSpin(SPIN_SECONDS, gives_way=False)
         self._polls: dict[int, select.poll] = {}
         for sources in range(1 + (DOWN | UP)):
             poll = self._polls[sources] = select.poll()

@@ -23,7 +23,7 @@ _QUIET = 0.02
 _BROKEN = 70
 
 
-class Spare:
+class PreforkedWorker:
     """In the zygote: ``pid``, and ``handle``, a pidfd, which is good until ``give`` or ``close``. Raises OSError when
     no process can be had."""
 

@@ -26,7 +26,7 @@ from microkernel.worker import process_setup
 from microkernel.worker.confine import sandbox
 from microkernel.worker.inherited_state import raise_descriptor_limit, reset_signals
 from microkernel.worker.main import become_worker, prepare
-from microkernel.worker.zygote.prefork import Spare, receive
+from microkernel.worker.zygote.prefork import PreforkedWorker, receive
 from microkernel.worker.zygote.warmup import rehearse
 
 _MAX_REQUEST = 64
@@ -35,7 +35,7 @@ _LULL = 0.006
 that is wanted at once."""
 
 
-class Zygote:
+class ZygoteServer:
     """``run`` returns when the kernel is gone and nothing is left below."""
 
     def __init__(self, control: socket.socket, lifeline: int, kernel: int, rehearse: Callable[[], object]) -> None:
@@ -43,7 +43,7 @@ class Zygote:
         self._rehearse = rehearse
         self._lifeline = lifeline
         self._kernel = kernel
-        self._spare: Spare | None = None
+        self._spare: PreforkedWorker | None = None
         self._spare_due = 0.0
         """When the next is forked: never, while there is one, or none was to be had."""
         self._workers: dict[int, int] = {}
@@ -99,7 +99,7 @@ class Zygote:
         self._spare_due = time.monotonic() + _LULL
         return True
 
-    def _take_spare(self) -> Spare:
+    def _take_spare(self) -> PreforkedWorker:
         """Or a fresh one, where there is none, or it has died. Raises OSError where none can be had."""
         self._reap()
         spare, self._spare = self._spare, None
@@ -112,8 +112,8 @@ class Zygote:
             self._spare = self._fork()
             self._send({"spare": self._spare.pid})
 
-    def _fork(self) -> Spare:
-        return Spare(self._become_child, self._rehearse, self._begin)
+    def _fork(self) -> PreforkedWorker:
+        return PreforkedWorker(self._become_child, self._rehearse, self._begin)
 
     def _become_child(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -252,7 +252,7 @@ def main() -> None:
     gc.freeze()
     gc.disable()
     ahead = rehearse if not image else int  # a guest's memory begins anew: no life before leaves it anything
-    Zygote(socket.socket(fileno=control), lifeline, handle, ahead).run()
+    ZygoteServer(socket.socket(fileno=control), lifeline, handle, ahead).run()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode
 from microkernel.wire.session import Session, pack
-from microkernel.worker.channel import SocketChannel
+from microkernel.worker.channel import WorkerChannel
 
 _PLUGIN = b'''"""It is never seen."""
 
@@ -52,7 +52,7 @@ def rehearse() -> None:
             end.send(Session("kernel").hello())
         for message in _life():
             ours[0].send(pack([message]))
-        runtime = Runtime(SocketChannel(theirs[0], theirs[1], theirs[2:]))
+        runtime = Runtime(WorkerChannel(theirs[0], theirs[1], theirs[2:]))
         runtime.run()
         runtime.let_go()
         runtime.release()
