@@ -36,7 +36,7 @@ REFUSED = {
     "anew": r"\banew\b",
     "of its own": r"\bof (?:its|their|his|one's) own\b",
     "belongs into": r"\bbelongs? into\b",
-    "who for code": rf"(?<!\b)(?:(?<=[.:;] )|^)Who(?:ever)?\b(?![^.]*\?)|\b(?!(?:{_PEOPLE})\b)[a-z]+,? who\b",
+    "who for code": rf"(?:(?<=[.:;] )|^)Who(?:ever)?\b(?![^.]*\?)|\b(?!(?:{_PEOPLE})\b)[a-z]+,? who\b",
 }
 
 # Counted only: a fair use of these exists.
