@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel
-from microkernel.errors import CallTimeout, KernelError
+from microkernel.errors import CallFailed, CallTimeout, KernelError
 from microkernel.hosts.worker.reply_sockets import LANES, ReplySocket
-from microkernel.wire import messages
+from microkernel.wire import frames, messages
+from microkernel.wire.codec import Raw
 from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.session import pack
+from tests.attacks.support import eventually
 from tests.hosts.test_socket_channel import Here
 from tests.wire.test_keeping import pair
 
@@ -150,3 +153,77 @@ def test_a_few_replies_to_another_call_are_passed_over() -> None:
         reply = waited_on.wait(1, deadline=2.0**40)
         waited_on.close()
     assert (reply is not None and reply.id, refused) == (1, [])
+
+
+def test_a_frame_of_more_than_a_datagram_is_refused_at_its_head() -> None:
+    ours, theirs = pair()
+    waited_on = lane(ours, taken=True)
+    malformed: list[KernelError] = []
+    waited_on._malformed = malformed.append
+    with theirs:
+        theirs.send(frames.head(frames.DATAGRAM - frames.HEAD + 1) + b"\x91")
+        waited_on.wait(1, deadline=time.monotonic() + 0.001)
+        waited_on.close()
+    assert [error.id for error in malformed] == ["MK0215"]
+    assert f"over the limit of {frames.DATAGRAM - frames.HEAD:,}" in malformed[0].text
+
+
+def test_an_answer_that_went_up_leaves_the_lane_to_the_notice_of_it() -> None:
+    """The reactor may have the answer before its caller has read where it is: the lane serves the next call, too."""
+    ours, theirs = pair()
+    waited_on = lane(ours, taken=True)
+    waited_on._catch_up = lambda heard: heard()
+    with theirs:
+        waited_on.answer(messages.Reply(1, Raw(b"\x07"), elsewhere=True))
+        theirs.send(pack([messages.Reply(1, elsewhere=True)]))
+        reply = waited_on.wait(1, deadline=2.0**40)
+        assert reply is not None
+        assert bytes(reply.value) == b"\x07"
+        assert (len(waited_on._free), waited_on.taken) == (LANES, False)
+        waited_on.taken = True
+        theirs.send(pack([messages.Reply(2)]))
+        assert waited_on.wait(2, deadline=2.0**40) is not None
+        waited_on.close()
+
+
+def test_a_lane_whose_notice_is_still_to_come_at_the_deadline_is_not_free_yet() -> None:
+    ours, theirs = pair()
+    waited_on = lane(ours, taken=True)
+    with theirs:
+        waited_on.answer(messages.Reply(1, elsewhere=True))
+        assert waited_on.wait(1, deadline=0.0) is not None
+        assert waited_on not in waited_on._free
+        theirs.send(pack([messages.Reply(1, elsewhere=True)]))
+        waited_on._read_late()
+        assert waited_on in waited_on._free
+        waited_on.close()
+
+
+GIVING = """
+from microkernel import IPlugin, expose
+class Plugin(IPlugin):
+    def start(self): pass
+    def stop(self): pass
+    @expose
+    def give(self, size: int) -> bytes: return bytes(size)
+    @expose
+    def fail(self, size: int) -> None: raise ValueError("x" * size)
+"""
+
+
+@pytest.mark.parametrize("level", ["process", "sandbox", "wasm"])
+def test_answers_of_any_size_come_and_leave_every_lane_free(tmp_path: Path, level: Any) -> None:
+    edge = frames.DATAGRAM
+    (tmp_path / "giver.py").write_text(GIVING)
+    with Kernel(tmp_path / "giver.py", isolation=level) as kernel:
+        for size in (0, edge - 100, *range(edge - 32, edge + 2), edge + 100, 3 * edge, 1 << 20):
+            assert kernel.call("giver.give", size) == bytes(size)
+        for _ in range(2 * LANES):
+            assert len(kernel.call("giver.give", 2 * edge)) == 2 * edge
+        with pytest.raises(CallFailed, match="ValueError"):
+            kernel.call("giver.fail", 2 * edge)
+        instance = kernel.core.registry.get("giver").instance
+        assert instance is not None
+        place: Any = instance.place
+        eventually(lambda: len(place._free) == LANES, "every lane is free")
+        assert not any(each._closed or each._watched for each in place._lanes)

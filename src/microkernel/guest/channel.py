@@ -15,7 +15,7 @@ from typing import Protocol
 from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
-from microkernel.wire.session import Session, pack
+from microkernel.wire.session import Session, pack, pack_for_lane
 from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
 DOWN, UP = SOURCES = 1, 2
@@ -102,14 +102,16 @@ class GuestChannel:
             raise ChannelClosed
 
     def reply(self, reply: Reply, lane: int) -> None:
-        if lane < 0 or reply.shares:
-            self.send(reply)
         if lane < 0:
+            self.send(reply)
             return
-        if reply.shares:
-            reply = Reply(reply.id, elsewhere=True)
         reply.emitted, self._has_emitted = self._has_emitted, False
-        if not self._world.reply(lane, pack([reply]).decode("latin-1")):
+        frame = pack_for_lane(reply)
+        if not frame:
+            reply.elsewhere = True
+            self.send(reply)
+            frame = pack([Reply(reply.id, emitted=reply.emitted, elsewhere=True)])
+        if not self._world.reply(lane, frame.decode("latin-1")) and not reply.elsewhere:
             self.send(reply)  # the caller has given the lane up: the kernel drops what comes too late
 
     def request(self, id: int, message: Message, deadline: float) -> Reply | None:

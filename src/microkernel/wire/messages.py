@@ -129,7 +129,8 @@ class Call(Message, tag=2):
 class Reply(Message, tag=3):
     """``emitted``: the callee emitted before it, or rejected an event, by another way; whoever takes the reply sees
     to it that this has come.
-    ``elsewhere``: on a lane, that the reply itself has gone up, since something is attached to it."""
+    ``elsewhere``: on a lane, that the reply itself has gone up, since something is attached to it or it is too large;
+    on the way up, that its lane says so."""
 
     id: int
     value: Raw = NOTHING

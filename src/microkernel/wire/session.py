@@ -115,11 +115,20 @@ class Session:
         return received[1:]
 
 
+def pack_for_lane(reply: Reply) -> bytes:
+    """The frame of a reply on a reply lane. Empty if the reply has to go up: something is attached to it, or it is more
+    than one datagram, which a caller's thread would have to put together and decode whatever it is."""
+    if reply.shares or len(reply.value) > frames.DATAGRAM:
+        return b""
+    frame = pack([reply])
+    return frame if len(frame) <= frames.DATAGRAM else b""
+
+
 class ReplyReader:
-    """What comes on a reply lane: frames of Replies, without a Hello."""
+    """What comes on a reply lane: frames of Replies, without a Hello. No frame is longer than one datagram."""
 
     def __init__(self) -> None:
-        self._reader = frames.Reader()
+        self._reader = frames.Reader(frames.DATAGRAM - frames.HEAD)
 
     def receive(self, data: bytes) -> list[Reply]:
         """Raises ProtocolError for bytes that are no Replies."""

@@ -19,7 +19,7 @@ from microkernel.sdk.process_copies import end_copy, page
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message, Reply
 from microkernel.wire.nonblocking_io import SPIN_SECONDS, AdaptiveSpin
-from microkernel.wire.session import Session, pack
+from microkernel.wire.session import Session, pack, pack_for_lane
 from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
 _RECEIVE = frames.DATAGRAM
@@ -90,18 +90,20 @@ class WorkerChannel:
         self._write(pack([message]))
 
     def reply(self, reply: Reply, lane: int) -> None:
-        if lane < 0 or reply.shares:
-            self.send(reply)
         if lane < 0:
+            self.send(reply)
             return
-        if reply.shares:
-            reply = Reply(reply.id, elsewhere=True)
         reply.emitted, self._has_emitted = self._has_emitted, False
+        frame = pack_for_lane(reply)
+        if not frame:
+            reply.elsewhere = True
+            self.send(reply)
+            frame = pack([Reply(reply.id, emitted=reply.emitted, elsewhere=True)])
         try:
-            for part in frames.datagrams(pack([reply])):
-                self._lanes[lane].send(part)
-        except OSError:
-            self.send(reply)  # the caller has given the lane up: the kernel drops what comes too late
+            self._lanes[lane].send(frame)
+        except OSError:  # the caller has given the lane up: the kernel drops what comes too late
+            if not reply.elsewhere:
+                self.send(reply)
 
     def request(self, id: int, message: Message, deadline: float) -> Reply | None:
         replies: list[Reply] = []

@@ -26,8 +26,7 @@ switch interval, most of it: a look that ended before would lose the interval ag
 LANES = 4
 """How many callers of one plugin have a lane at the same time; more get their answers by the way up."""
 _OTHERS = 3
-"""Replies to another call that a waiter passes over. A worker of ours sends none; each may be as large as a frame, and
-is decoded while others want the interpreter's lock."""
+"""Replies to another call that a waiter passes over. A worker of ours sends none."""
 _SLACK = 0.01
 """Seconds by which the receive timeout may be longer than what is left; setting it anew is a system call."""
 _LONGEST = 3600.0
@@ -82,7 +81,7 @@ class ReplySocket:
     def answer(self, reply: Reply) -> None:
         """The answer came another way: its waiter gets it."""
         self._handed.put(reply)
-        if not reply.shares:  # else its waiter is told on the lane where to look
+        if not reply.elsewhere:  # else its waiter is told on the lane where to look
             self._interrupt()
 
     def wait(self, id: int, deadline: float) -> Reply | None:
@@ -109,7 +108,7 @@ class ReplySocket:
             self._strand()
             raise
         handed = self._handed_over(id)
-        if handed is None or handed.shares:
+        if handed is None or handed.elsewhere:
             self._strand()
         else:
             self._leave()
