@@ -227,3 +227,21 @@ def test_answers_of_any_size_come_and_leave_every_lane_free(tmp_path: Path, leve
         place: Any = instance.place
         eventually(lambda: len(place._free) == LANES, "every lane is free")
         assert not any(each._closed or each._watched for each in place._lanes)
+
+
+def test_an_answer_that_comes_late_leaves_its_lane_whole() -> None:
+    """The reactor reads it before its caller has given the call up, so that it is handed to the lane."""
+    ours, theirs = pair()
+    waited_on = lane(ours, taken=True)
+    waited_on._received = waited_on.answer
+    with theirs:
+        assert waited_on.wait(1, deadline=0.0) is None
+        theirs.send(pack([messages.Reply(1)]))
+        waited_on._read_late()
+        assert waited_on in waited_on._free
+        waited_on.taken = True
+        theirs.send(pack([messages.Reply(2)]))
+        reply = waited_on.wait(2, deadline=2.0**40)
+        waited_on.close()
+    assert reply is not None
+    assert reply.id == 2

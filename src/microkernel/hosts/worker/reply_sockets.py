@@ -81,7 +81,7 @@ class ReplySocket:
     def answer(self, reply: Reply) -> None:
         """The answer came another way: its waiter gets it."""
         self._handed.put(reply)
-        if not reply.elsewhere:  # else its waiter is told on the lane where to look
+        if not (reply.elsewhere or self._watched):  # its waiter is told on the lane where to look, or has gone
             self._interrupt()
 
     def wait(self, id: int, deadline: float) -> Reply | None:
