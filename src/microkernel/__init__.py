@@ -1,4 +1,4 @@
-"""A small kernel that runs your plugins, each in the isolation you choose, and never goes down with them."""
+"""A small kernel that runs plugins, each in the isolation you choose, and survives their failures."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,8 @@ _HOMES = {"Kernel": "microkernel.app", "KernelConfig": "microkernel.app"}
 
 
 def __getattr__(name: str) -> Any:
-    """Everything is loaded when it is first asked for: a worker never loads the kernel, nor a script the SDK."""
+    """Load a public name at first use: a worker never loads the kernel, and a script that embeds it never loads the
+    SDK."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""The composition root: the public Kernel wires loader, hosts and kernel."""
+"""The public ``Kernel``: the composition root that wires loader, hosts and kernel."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from microkernel.wire.topics import check_pattern, check_topic
 
 __all__ = ["Kernel", "KernelConfig"]
 
-logging.getLogger("microkernel").addHandler(logging.NullHandler())  # silent, unless the program wants to hear
+logging.getLogger("microkernel").addHandler(logging.NullHandler())  # silent unless the program configures logging
 
 _EXTRAS = {"wasm": "wasm"}
 _REFUSED_FOR = 1.0
@@ -61,15 +61,24 @@ Configured = manifest.KernelConfig | Mapping[str, Any] | str | os.PathLike[str]
 
 
 class Kernel:
-    """Runs the plugins of some folders. Use it as a context manager, ``with`` or ``async with``.
+    """Runs plugins. Use it as a context manager, ``with`` or ``async with``.
 
-    ``plugins``: a folder, a file, or several. ``config``: a ``KernelConfig``, a dict with the keys of a
-    ``microkernel.toml``, or the path of one, which is read again when a plugin is started or reloaded; by default
-    nothing is read. ``isolation`` overrides what manifests and config say. ``python`` is the interpreter that workers
-    run. ``lock`` is the path of a ``microkernel.lock``, in which approvals are remembered; without it they last as long
-    as the kernel. It prints nothing (its logger is ``microkernel``) but errors of your own handlers, where no
-    logging is configured. ``raise_handler_errors``, for tests, raises these instead: out of ``emit``, or out of the
-    next method that is used, ``close`` at the latest. It opens no socket, watches no file, installs no signal handler.
+    ``plugins`` is a folder, a file, or a sequence of them. ``config`` is a ``KernelConfig``, a dict with the keys of
+    ``microkernel.toml``, or the path of such a file, which is read again whenever a plugin is started or reloaded. By
+    default no file is read. ``name`` distinguishes kernels of one user; it defaults to the configuration's or the
+    project's. ``isolation`` overrides the level of manifests and configuration. ``grants`` maps plugin names to
+    approved Permissions. ``python`` is the interpreter that workers run. ``lock`` is the path of a ``microkernel.lock``
+    that stores approvals; without it they last as long as the kernel.
+
+    The kernel opens no socket, watches no file and installs no signal handler. It logs to the logger ``microkernel``
+    and prints nothing, except errors of this program's own handlers if logging is not configured. With
+    ``raise_handler_errors``, meant for tests, these errors are raised instead: by ``emit`` or by the next method that
+    is used, at the latest by ``close``.
+
+    Methods may be called from any thread. Except for ``open`` and ``close`` they raise KernelClosed if the kernel is
+    not running, and in a forked copy of its process.
+
+    The constructor raises ConfigError for options and configuration that are not valid.
     """
 
     def __init__(
@@ -88,7 +97,7 @@ class Kernel:
         self._reread: Callable[[], manifest.KernelConfig] | None = None
         self._config_file = ""
         if isinstance(config, str | os.PathLike):
-            self._config_file = os.path.abspath(config)  # the working folder may be another by then
+            self._config_file = os.path.abspath(config)  # the working folder may have changed by then
             self._reread = partial(_read, self._config_file)
         self._places = [*list_places(plugins), *self._config.plugins]
         check_places(self._places)
@@ -101,7 +110,7 @@ class Kernel:
         self._hosts: dict[Level, Host] = {}
         self._refused: dict[Level, tuple[float, IsolationUnavailable]] = {}
         self._hosts_lock = threading.Lock()
-        # What runs in this process may as well be parsed in it.
+        # Sources of plugins that run in this process may be parsed in it too.
         is_apart = isolation != "thread" and not starts_itself()
         self._parser: Parser = Deferred(partial(_make_inspector, self._python)) if is_apart else InProcess()
         self._core: Core | None = None
@@ -109,7 +118,7 @@ class Kernel:
         self._failures = HandlerFailures(raises=raise_handler_errors)
         _kernels.add(self)
 
-    # Its life
+    # Life cycle
 
     def __enter__(self) -> Kernel:
         self.open()
@@ -121,7 +130,7 @@ class Kernel:
         self._leave(error)
 
     async def __aenter__(self) -> Kernel:
-        from asyncio import to_thread  # who has no loop does not pay for one: a third of the start
+        from asyncio import to_thread  # loading asyncio takes a third of the start, so only programs with a loop do it
 
         await to_thread(self.open)
         return self
@@ -134,7 +143,7 @@ class Kernel:
         await to_thread(self._leave, error)
 
     def _leave(self, error: BaseException | None) -> None:
-        """Close; an error that is on its way is not replaced by one of a handler."""
+        """Close. If ``error`` is being raised, pending errors of handlers are logged instead of raised."""
         if error is None:
             self.close()
             return
@@ -142,18 +151,19 @@ class Kernel:
         self.close()
 
     def open(self, ready: Callable[[Kernel], object] | None = None) -> None:
-        """Start; returns when every plugin is active or not going to be, and after at most 30 s of restarts. ``ready``
-        is called before the first starts.
+        """Start the kernel and its plugins. Returns when each plugin is active or has failed, after at most 30 s of
+        restarts.
 
-        Close it also when this raises. Raises ConfigError: MK0414 for a lock that cannot be read, MK0101 for a place
-        that has gone, MK0722 if another project has its data where this kernel would have its own.
+        A plugin that fails to start does not raise; see ``list``. ``ready(kernel)`` is called before the first plugin
+        starts. Call ``close`` even if this raises. Raises ConfigError: MK0414 if the lock cannot be read, MK0101 if a
+        folder of plugins no longer exists, MK0722 if the data folder belongs to another project.
         """
         check_places(self._places)
         project = self._check_data()
         if self._lock is not None:
             self._lock.read()
         if may_have_plugins(self._places):
-            self._parser.prepare()  # it starts while the rest is made
+            self._parser.prepare()  # it starts in the background
         core = self._core = self._make_core(project)
         core.places, core.reread = self._places, self._reread
         core.own_files = [each for each in (self._lock.path if self._lock else "", self._config_file) if each]
@@ -186,8 +196,10 @@ class Kernel:
             raise
 
     def close(self, *, now: bool = False) -> None:
-        """Stop all plugins, in reverse order of requirement, each when it has handled what waits for it; ``now``:
-        without that. Idempotent. With ``raise_handler_errors`` it raises, at the end, what handlers have raised since.
+        """Stop all plugins in reverse order of their requirements, and the kernel. Idempotent.
+
+        Each plugin first handles the messages that are queued for it; with ``now`` these become dead letters. With
+        ``raise_handler_errors``, raises at the end what handlers have raised.
         """
         core = self._core
         if core is None or self._forked:
@@ -205,7 +217,10 @@ class Kernel:
 
     @property
     def core(self) -> Core:
-        """The parts, for what is wired to them. Raises KernelClosed when it is not running, or in a forked copy."""
+        """The kernel's parts, for code that is wired to them, such as ``ControlServer(kernel.core)``.
+
+        Raises KernelClosed if the kernel is not running, and in a forked copy of its process.
+        """
         if self._forked:
             raise KernelClosed("MK0612", reason="this process is a forked copy of the kernel's")
         if self._core is None:
@@ -217,7 +232,11 @@ class Kernel:
     # Events
 
     def emit(self, topic: str, /, **data: Any) -> None:
-        """Send an event to all who listen. Waits for no handler. Raises BadTopic, NotPlainData, PayloadTooLarge."""
+        """Send an event to every handler whose topic matches. Returns without waiting for any handler.
+
+        ``data`` is passed to the handlers by name. As ``PluginAPI.emit``, without permissions. Raises BadTopic,
+        NotPlainData, PayloadTooLarge.
+        """
         check_topic(topic)
         core = self.core
         payload, shares = codec.encode_with(data, attachment_of)
@@ -236,17 +255,24 @@ class Kernel:
         overflow: str = "block",
         inline: bool = False,
     ) -> Subscription:
-        """Handle events in this program: one at a time on a thread of the kernel's, or ``inline`` on the emitter's,
-        where it must not block. An ``async`` handler runs on the event loop that runs where this is called.
+        """Call ``handler`` for each event whose topic matches ``pattern``, as ``PluginAPI.on`` does, in this program.
 
-        Raises BadTopic; ValueError for an unknown ``overflow``; PluginLoadError for hints that cannot be read and for
-        generator functions; ConfigError MK0628 for an ``async`` handler where no event loop runs, or inline.
+        Handlers run one at a time on one thread of the kernel. An ``inline`` handler runs on the thread that emits, and
+        must not block. An ``async`` handler runs on the event loop that is running when this is called.
+
+        Raises BadTopic; ValueError for an unknown ``overflow``; PluginLoadError for type hints that cannot be resolved
+        and for generator functions; ConfigError MK0628 for an ``async`` handler without a running event loop, or with
+        ``inline``.
         """
-        self.core  # noqa: B018 - raises where there is none
+        self.core  # noqa: B018 - raises if the kernel is not running
         return self._embedder.on(check_pattern(pattern), handler, once=once, overflow=overflow, inline=inline)
 
     def ask(self, topic: str, /, *, timeout: float = 5.0, **data: Any) -> list[Reply]:
-        """Send an event and collect one Reply a handler; late ones carry CallTimeout."""
+        """Send an event and return one Reply per matching handler, after at most ``timeout`` seconds.
+
+        The Reply of a handler that did not answer in time has the ``error`` CallTimeout; that of a handler that raised
+        has CallFailed. Raises BadTopic, NotPlainData, PayloadTooLarge.
+        """
         core, deadline = self.core, time.monotonic() + timeout
         payload, shares = codec.encode_with(data, attachment_of)
         sent = self._embedder.shared.sent(shares)
@@ -260,10 +286,14 @@ class Kernel:
     # Calls
 
     def call(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
-        """Call ``plugin.method`` and wait for its value, converted to ``returns`` if that is given.
+        """Call ``target``, a ``"plugin.method"``, and return its value, converted to the type ``returns`` if given.
 
-        Raises CallTimeout, CallFailed, PluginDied, PluginNotFound, MethodNotFound, PluginNotActive, InvalidArguments,
-        NotPlainData, PayloadTooLarge, MailboxFull.
+        Waits at most ``timeout`` seconds. A plugin that is starting or in backoff is waited for until then.
+
+        Raises CallTimeout (the method may still have run), CallFailed if the method raised, PluginDied if the callee
+        died before it answered, InvalidArguments for arguments or a value that do not fit the type hints. Raises
+        without calling the method: PluginNotFound, MethodNotFound, PluginNotActive, MailboxFull, NotPlainData,
+        PayloadTooLarge.
         """
         core = self.core
         message = call_message(target, timeout, args, kwargs, self._embedder.shared)
@@ -285,7 +315,7 @@ class Kernel:
         return value_of(reply, message, timeout, returns, self._embedder.shared)
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
-        """The same in an asyncio program."""
+        """Like ``call``, for asyncio programs. Cancelling the awaiting task also cancels the call."""
         import asyncio
 
         core, loop = self.core, asyncio.get_running_loop()
@@ -303,80 +333,109 @@ class Kernel:
         return value_of(reply, message, timeout, returns, self._embedder.shared)
 
     def share(self, data: Any) -> Buffer:
-        """Copy bytes, once, to where plugins can read them: ``kernel.call("resize.run", kernel.share(image))``. As
-        ``PluginAPI.share``. Raises PayloadTooLarge, TypeError for what is not bytes-like."""
-        self.core  # noqa: B018 - raises where there is none
+        """Copy bytes once to memory that plugins can read: ``kernel.call("resize.run", kernel.share(image))``.
+
+        As ``PluginAPI.share``. Raises PayloadTooLarge, and TypeError if ``data`` is not bytes-like.
+        """
+        self.core  # noqa: B018 - raises if the kernel is not running
         return self._embedder.shared.share(data)
 
-    # Context
+    # Shared data
 
     def get_data(self, key: str, default: Any = None) -> Any:
+        """Return the shared value at ``key``, or ``default`` if the key does not exist. Raises BadTopic."""
         value = self.core.context.get(check_topic(key))
         return codec.decode(value.data) if value is not None else default
 
     def set_data(self, key: str, value: Any, *, expect: int | None = None) -> int:
-        """Write a key; returns its new revision. Raises RevisionConflict if it is not at ``expect`` (0: not there)."""
+        """Write the shared value at ``key`` and return its new revision.
+
+        With ``expect``, write only if the key is at that revision; 0 means that it does not exist. Raises
+        RevisionConflict, whose ``revision`` is the current one; BadTopic, NotPlainData, PayloadTooLarge.
+        """
         core, data = self.core, codec.Raw(codec.encode(value))
         return core.reactor.run(partial(core.context.set, "kernel", check_topic(key), data, expect))
 
     def delete_data(self, key: str) -> None:
+        """Delete ``key`` from the shared data. Does nothing if it does not exist. Raises BadTopic."""
         core = self.core
         core.reactor.run(partial(core.context.delete, check_topic(key)))
 
     # Plugins
 
     def list(self) -> list[PluginInfo]:
+        """Return a snapshot of each plugin."""
         return self.core.list()
 
     def info(self, name: str) -> PluginInfo:
+        """Return a snapshot of one plugin. Raises PluginNotFound."""
         return self.core.info(name)
 
     def load(self, path: str | os.PathLike[str]) -> PluginInfo:
-        """Add and start one plugin. Raises PluginLoadError and its kin."""
+        """Add a plugin's file or folder and start it. Raises PluginLoadError or a subclass; if it was refused, it is
+        not kept."""
         return self.core.load(os.fspath(path))
 
     def start(self, name: str, *, reset: bool = False) -> PluginInfo:
-        """Start a plugin that does not run; ``reset`` takes it out of quarantine."""
+        """Start a plugin that is not running, from its current source; does nothing if it is. ``reset`` releases it
+        from quarantine.
+
+        Raises PluginNotFound, PluginLoadError or a subclass if it does not become active, and PluginNotActive if it is
+        quarantined and ``reset`` is not given.
+        """
         return self.core.start(name, reset)
 
     def stop(self, name: str, *, cascade: bool = False, now: bool = False) -> PluginInfo:
-        """Stop a plugin when it has handled what waits for it now: drain, ask, insist, kill, each with its deadline.
+        """Stop a plugin after it has handled the messages queued so far, within ``limits.drain`` and ``limits.stop``
+        seconds.
 
-        ``now``: do not drain; what waits becomes dead letters. Ends also the draining of a stop that is under way.
-        Raises RequirementError if others require it, unless ``cascade``.
+        An instance that does not stop in time is killed. ``now`` skips draining, also of a stop in progress; what is
+        queued becomes dead letters. ``cascade`` first stops the plugins that require this one.
+
+        Raises PluginNotFound; RequirementError without ``cascade`` if running plugins require this one.
         """
         return self.core.stop(name, cascade, now)
 
     def reload(self, name: str) -> ReloadReport:
-        """Take the source as it is now. Raises ReloadFailed, with ``.report``, when the old source goes on."""
+        """Replace a plugin by its current source on disk, keeping its queued messages and exported state.
+
+        Raises ReloadFailed, with ``.report``, if the new source fails; the old source then keeps running. Raises
+        PluginNotFound.
+        """
         return self.core.reload(name)
 
     def kill(self, name: str) -> PluginInfo:
-        """End it now. No restart."""
+        """End a plugin immediately, without draining or calling ``stop``. It is not restarted. Raises
+        PluginNotFound."""
         return self.core.kill(name)
 
     def unload(self, name: str) -> Leftovers:
-        """Stop and forget it; returns what, if anything, still holds its objects."""
+        """Stop a plugin and remove it from the kernel. Return one line for each thing that still holds its objects."""
         return self.core.unload(name)
 
     def review(self, name: str) -> Review:
-        """What a plugin asks for, as it is on the disk now, beside what was approved."""
+        """Return what a plugin on disk requests, compared with what was approved. Raises PluginNotFound."""
         return self.core.review(name)
 
     def approve(self, name: str, *, remember: bool = True) -> PluginInfo:
-        """Approve all that it asks for and have it run; with a ``lock``, ``remember`` it there."""
+        """Approve all that a plugin requests and start it. ``remember`` also stores the approval in ``lock``, if there
+        is one."""
         return self.core.approve(name, remember=remember)
 
     def dead_letters(self, name: str = "") -> Letters:
-        """Events that could not be handled: id, plugin, handler, topic, source, time, delivery, reason, data."""
+        """Return the events that could not be handled, of one plugin or of all.
+
+        Each is a dict with ``id``, ``plugin``, ``handler``, ``topic``, ``source``, ``time`` (seconds since the epoch),
+        ``delivery``, ``reason`` and ``data``.
+        """
         return self.core.dead(name)
 
     def replay(self, letter: int) -> bool:
-        """Give a dead letter to its handler again."""
+        """Deliver a dead letter, by its ``id``, to its handler again. Raises KernelError MK0613 if either is gone."""
         return self.core.replay(letter)
 
     def available(self) -> dict[str, Availability]:
-        """What this machine can give, by level."""
+        """Return the availability of each level on this machine. ``error`` is None if the level can be used."""
         core = self.core
         result: dict[str, Availability] = {}
         for level in LEVELS:
@@ -393,7 +452,8 @@ class Kernel:
             return self._hosts[level]
 
     def _new_host(self, core: Core, level: Level) -> Host:
-        """A refusal counts for all plugins that ask at that time: an interpreter that hangs takes long to refuse."""
+        """Create the host of a level. A refusal is remembered for ``_REFUSED_FOR`` seconds, because an interpreter that
+        hangs takes long to fail, and several plugins ask at the same time."""
         until, refusal = self._refused.get(level, (0.0, None))
         if refusal is not None and time.monotonic() < until:
             raise refusal.with_traceback(None)
@@ -404,21 +464,24 @@ class Kernel:
             raise
 
     def _check_data(self) -> str:
-        """The project that the data is to belong to; none for a folder that the operator named. What is there already
-        is taken over if it belongs to no project. Raises ConfigError MK0722, MK0724."""
+        """Claim the data folder for this project, and return the project; empty if the operator named the folder.
+
+        Data that belongs to no project is taken over. Raises ConfigError MK0722, MK0724.
+        """
         if (place := self._data_dir()) is not None:
             check_data_folder(str(place), self._places, is_named=bool(self._config.data_dir))
         if self._config.data_dir:
             return ""
         project, folder = valid_text(self._project), self._data_dir()
-        with suppress(OSError):  # whoever wants to keep data there is refused then
+        with suppress(OSError):  # a plugin that wants to keep data there is refused later
             if folder is not None and folder.is_dir():
                 claim(str(folder), project)
                 close_to_others(str(folder))
         return project
 
     def _data_dir(self) -> Path | None:
-        """Absolute: the working folder of a worker is another. None where this user has no place for it."""
+        """Return the absolute path of the data folder, because workers have other working folders; None if this user
+        has no place for data."""
         if self._config.data_dir:
             return Path(self._config.data_dir).absolute()
         state = state_home(os.environ)
@@ -456,20 +519,20 @@ def _make_host(core: Core, level: Level, python: str) -> Host:
 
 
 def _make_inspector(python: str) -> Parser:
-    from microkernel.hosts.inspector_process import Inspector  # a kernel without plugins does not pay for it
+    from microkernel.hosts.inspector_process import Inspector  # a kernel without plugins does not load it
 
     return Inspector(python)
 
 
 def configuration(config: Configured | None) -> manifest.KernelConfig:
-    """From any of the forms in which a Kernel takes it. Raises ConfigError."""
+    """Return the configuration from any of the forms in which a Kernel accepts it. Raises ConfigError."""
     if config is None:
         return manifest.KernelConfig()
     return _read(config) if isinstance(config, str | os.PathLike) else config_of(config)
 
 
 def _read(path: str | os.PathLike[str]) -> manifest.KernelConfig:
-    """Paths in a configuration file are relative to its folder."""
+    """Read a configuration file. Paths in it are relative to its folder."""
     config, folder = read_config(os.fspath(path)), Path(path).resolve().parent
     return replace(
         config,

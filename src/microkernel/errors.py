@@ -1,7 +1,7 @@
-"""Every error the kernel raises.
+"""The errors that the kernel raises.
 
-An error is an id and its fields; the text is the id's line in the English catalog (``messages/en.toml``), so that one
-error can be shown in any language. Each docstring says what survives the error.
+An error is an id and its fields. Its text is the id's line in the English catalog (``messages/en.toml``), so that one
+error can be shown in any language. Each docstring says what state remains after the error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def valid_text(text: str) -> str:
     """Return the text with each lone surrogate escaped, so that it can be encoded.
 
-    Python reads bytes that are not UTF-8, as in names of files, as surrogates: ``caf\\xe9`` is shown for the byte E9.
+    Python decodes bytes that are not UTF-8, as in names of files, as surrogates: ``caf\xe9`` is shown for the byte E9.
     """
     return _SURROGATE.sub(_escaped, text) if not text.isascii() else text
 
@@ -34,23 +34,23 @@ _SHORTAGES = frozenset({
 
 @cache
 def _english() -> dict[str, str]:
-    import tomllib  # only who shows an error needs it
-    from importlib.resources import files  # not a path: the package may lie in a zip file
+    import tomllib  # needed only to show an error
+    from importlib.resources import files  # not a path, because the package may be in a zip file
 
     text = (files(__package__) / "messages" / "en.toml").read_text(encoding="utf-8")
     return {key: entry["text"] for key, entry in tomllib.loads(text).items()}
 
 
 class KernelError(Exception):
-    """The root of all errors of the kernel: an ``id`` (``MK0606``) and the ``fields`` of its text.
+    """Base class of all errors of the kernel: an ``id`` such as ``MK0606`` and the ``fields`` of its text.
 
     Fields can be read as attributes too: ``error.target``.
     """
 
     id: str
     fields: dict[str, Any]
+    # The exhausted resource, if that is the cause: the same operation may succeed later.
     shortage: str = ""
-    """What the system had run out of, where that is the cause: the same may succeed later."""
 
     def __init__(self, id: str, /, **fields: Any) -> None:
         super().__init__(id, fields)
@@ -65,7 +65,7 @@ class KernelError(Exception):
 
     @property
     def text(self) -> str:
-        """The English line, without the id."""
+        """The English text, without the id."""
         template = _english().get(self.id, "{reason}")
         try:
             return valid_text(template.format(**{"cure": "", **self.fields}))
@@ -84,7 +84,7 @@ def _rebuild(kind: type[KernelError], id: str, fields: dict[str, Any]) -> Kernel
 
 
 def shortage_in(error: BaseException) -> str:
-    """Return what the system has run out of, in words, if that is why ``error`` was raised; else an empty text."""
+    """Return a description of the exhausted resource if that is why ``error`` was raised; else an empty string."""
     if isinstance(error, KernelError):
         return error.shortage
     if isinstance(error, MemoryError):
@@ -102,122 +102,131 @@ def _words_of(error: OSError) -> str:
 
 
 class PluginNotFound(KernelError):
-    """No plugin of that name is known. Nothing changed."""
+    """No plugin has that name. Nothing changed."""
 
 
 class MethodNotFound(KernelError):
-    """The plugin is there, but exposes no such method. Nothing was called."""
+    """The plugin exposes no method of that name. Nothing was called."""
 
 
 class PluginNotActive(KernelError):
-    """The plugin is stopped, failed, held, quarantined or a zombie; or an API was used too early or too late.
+    """The plugin is stopped, failed, held, quarantined or a zombie, or a method of its API was used too early or too
+    late.
 
-    Not raised for a plugin that is starting or in backoff: calls wait for it, until their deadline.
+    Nothing was sent. Not raised for a plugin that is starting or in backoff: calls wait for it until their deadline.
     """
 
 
 class PluginLoadError(KernelError):
-    """The plugin could not be loaded or started. It is ``failed``; everything else goes on."""
+    """The plugin could not be loaded or started, and is ``failed``. Other plugins are not affected."""
 
 
 class ManifestError(PluginLoadError):
-    """The manifest cannot be read or does not fit. None of the plugin's code has run."""
+    """The manifest cannot be read or is not valid. None of the plugin's code has run."""
 
 
 class RequirementError(PluginLoadError):
-    """A required plugin is missing, of another version, in a circle; or others require the one to be stopped."""
+    """A required plugin is missing, has another version or is part of a cycle; or other plugins require the one to
+    stop."""
 
 
 class BadTopic(KernelError):
-    """A topic or pattern is not words joined by dots. Nothing was emitted or registered."""
+    """A topic or pattern is not a sequence of words joined by dots. Nothing was emitted or registered."""
 
 
 class PermissionDenied(KernelError):
-    """The sender has no grant for this. Nothing was delivered; the text names the line to add to the manifest."""
+    """The sender has no grant for this. Nothing was delivered. The text contains the line to add to the manifest."""
 
 
 class PluginHeld(PermissionDenied):
-    """The plugin asks for more than was approved, or its files are not those that were. None of its code has run; it
-    is ``held`` until somebody approves it. In a reload the old source goes on."""
+    """The plugin requests more than was approved, or its files have changed since. None of its code has run.
+
+    It is ``held`` until it is approved. In a reload, the old source keeps running.
+    """
 
 
 class InvalidArguments(KernelError):
     """The arguments do not fit the method's type hints. The method was not entered.
 
-    Not raised for an event: what does not fit a handler is a dead letter, the emitter does not hear of it.
+    Not raised for events: an event that does not fit a handler becomes a dead letter, and the emitter gets no error.
     """
 
 
 class NotPlainData(KernelError):
-    """A payload holds something that is not a value; ``path`` names the place. Nothing was sent."""
+    """A payload contains an object that is not a value; ``path`` is where. Nothing was sent."""
 
 
 class PayloadTooLarge(KernelError):
-    """A payload is longer than 16 MiB encoded, or with it the kernel would keep more for a plugin than it may
-    (``limits.kept``). Nothing was sent, written or registered."""
+    """A payload is longer than 16 MiB encoded, or the plugin's quota in the kernel (``limits.kept``) is exhausted.
+    Nothing was sent, written or registered."""
 
 
 class CallTimeout(KernelError):
-    """The deadline passed before the answer came. The callee was told to cancel; it may have done its work."""
+    """The deadline passed before the answer came. The callee was asked to cancel; the method may have run."""
 
 
 class CallDeadlock(KernelError):
-    """The call would wait for a plugin that waits for the caller. Refused at once; ``chain`` names the plugins.
+    """The call would wait for a plugin that waits for the caller. Raised immediately; ``chain`` names the plugins.
 
-    Not raised when somebody in the cycle can still proceed (``async`` handlers, a free thread, ``acall``).
+    Nothing was called. Not raised if some plugin in the cycle can still proceed (``async`` handlers, a free thread,
+    ``acall``).
     """
 
 
 class CallFailed(KernelError):
-    """The method raised. ``remote_type``, ``remote_message`` and ``remote_traceback`` tell what; the callee goes on."""
+    """The method raised: see ``remote_type``, ``remote_message`` and ``remote_traceback``. The callee keeps running."""
 
 
 class PluginDied(KernelError):
-    """The callee died before it answered. Raised when the death is decided or seen, not at the deadline."""
+    """The callee died before it answered. Raised as soon as the death is known, not at the deadline. The method may
+    have run."""
 
 
 class MailboxFull(KernelError):
-    """A plugin's mailbox had no room within the time its policy allows."""
+    """A plugin's mailbox had no space within the time that its policy allows. The message was not delivered."""
 
 
 class IsolationUnavailable(KernelError):
-    """This machine cannot give the level asked for; the missing layer is named. The plugin was not run weaker."""
+    """This machine cannot provide the requested level; the missing layer is named. The plugin was not run at a weaker
+    level."""
 
 
 class ReloadFailed(KernelError):
-    """The new code was not taken. The old source goes on, with its state and its waiting messages; see ``.report``."""
+    """The new source failed. The old source keeps running, with its state and its queued messages; see ``.report``."""
 
 
 class RevisionConflict(KernelError):
-    """The key is not at the revision the writer expected. The value is unchanged; ``revision`` is the present one."""
+    """The key is not at the revision that the writer expected. The value is unchanged; ``revision`` is the current
+    one."""
 
 
 class ProtocolError(KernelError):
-    """The other end of a channel sent what is no message. That channel is closed; no other is touched."""
+    """The other end of a channel sent something that is not a valid message. That channel is closed; others are not
+    affected."""
 
 
 class KernelClosed(KernelError):
-    """The kernel was used after it stopped, or in a forked copy of its process."""
+    """The kernel was used after it stopped, or in a forked copy of its process. Nothing was done."""
 
 
 class ConfigError(KernelError):
-    """``microkernel.toml`` cannot be read or does not fit. No plugin was started."""
+    """``microkernel.toml`` cannot be read or is not valid. No plugin was started."""
 
 
 class PluginKilled(BaseException):
-    """Raised again and again inside a thread plugin that did not end when it was asked to."""
+    """Raised repeatedly in a thread plugin that did not end when it was asked to."""
 
 
 _ERRORS: dict[str, type[KernelError]] = {}
 
 
 def error_types() -> dict[str, type[KernelError]]:
-    """All error classes by name."""
+    """Return all error classes by name."""
     if not _ERRORS:
         _ERRORS.update({n: c for n, c in globals().items() if isinstance(c, type) and issubclass(c, KernelError)})
     return _ERRORS
 
 
 def make_error(kind: str, id: str, fields: dict[str, Any]) -> KernelError:
-    """The error that ``kind`` names; an unknown kind gives a plain ``KernelError``."""
+    """Return the error of the class that ``kind`` names; a plain ``KernelError`` for an unknown class."""
     return error_types().get(kind, KernelError)(id, **fields)

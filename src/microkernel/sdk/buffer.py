@@ -1,4 +1,4 @@
-"""``Buffer``: bytes that travel with a payload instead of in it."""
+"""``Buffer``: bytes that are sent beside a payload instead of inside it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from microkernel.wire.messages import Attachment
 
 
 class Buffer:
-    """Bytes as they were when they were shared. ``data`` is a read-only ``memoryview`` of them (one dimension, format
-    ``B``), to be read where they lie: ``numpy.frombuffer(buffer.data, dtype=...)`` copies nothing. From Python 3.12 on
-    a Buffer itself does where bytes-like objects do.
+    """Immutable bytes in memory that sender and receivers share.
 
-    Made by ``api.share`` or ``Kernel.share``, put into a payload anywhere, and annotated ``Buffer`` where it arrives.
-    The bytes stay as they are for as long as the Buffer, or a view of its ``data``, is kept; then their memory is used
-    again.
+    ``data`` is a read-only ``memoryview`` of them (one dimension, format ``B``) without a copy:
+    ``numpy.frombuffer(buffer.data, dtype=...)``. From Python 3.12 on a Buffer is itself a bytes-like object.
+
+    ``api.share`` and ``Kernel.share`` create Buffers. Put one anywhere into a payload, and annotate the receiving
+    parameter as ``Buffer``. The bytes are valid as long as the Buffer or a view of its ``data`` is referenced;
+    afterwards the memory is reused.
     """
 
     __slots__ = ("_share", "data")
@@ -26,23 +27,23 @@ class Buffer:
 
     @classmethod
     def __from_bytes__(cls, data: bytes) -> Buffer:
-        """Plain bytes do where a Buffer is wanted."""
+        """Return a Buffer of plain bytes: they are accepted wherever a Buffer is annotated."""
         return cls(memoryview(data), Attachment(len(data), data=data))
 
     def __len__(self) -> int:
-        """How many bytes."""
+        """Return the number of bytes."""
         return len(self.data)
 
     def __bytes__(self) -> bytes:
-        """A copy."""
+        """Return a copy of the bytes."""
         return self.data.tobytes()
 
     def __buffer__(self, _flags: int) -> memoryview:
         return memoryview(self.data)
 
     def __eq__(self, other: object) -> bool:
-        """With another, or with anything bytes-like: by their bytes, which are copied for it (a memoryview compares
-        item by item)."""
+        """Compare bytes with another Buffer or bytes-like object. Copies both, because memoryviews compare item by
+        item."""
         if isinstance(other, Buffer):
             other = other.data
         if not isinstance(other, bytes | bytearray | memoryview):
@@ -54,5 +55,5 @@ class Buffer:
 
 
 def attachment_of(value: Any) -> Attachment | None:
-    """What travels beside a payload for a Buffer in it; None for anything else."""
+    """Return the Attachment to send beside a payload for a Buffer in it; None for any other value."""
     return value._share if isinstance(value, Buffer) else None

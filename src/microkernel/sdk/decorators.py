@@ -1,4 +1,7 @@
-"""``@on``, ``@expose`` and ``@every`` mark methods; the runtime registers them after ``__init__``, in their order."""
+"""The decorators ``@on``, ``@expose`` and ``@every``.
+
+They mark functions; the runtime registers the marked methods after ``__init__``, in the order they are written.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Overflow = Literal["block", "drop_oldest", "drop_newest", "reject"]
 
 
 def check_overflow(overflow: object) -> None:
-    """Raises ValueError for what no full mailbox can do."""
+    """Raise ValueError unless ``overflow`` is one of the policies for a full mailbox."""
     known = get_args(Overflow)
     if overflow not in known:
         raise ValueError(f"overflow must be one of {', '.join(known)}, got {overflow!r}")
@@ -45,7 +48,12 @@ Mark = OnSpec | ExposeSpec | EverySpec
 
 
 def on(topic: str, *, once: bool = False, overflow: Overflow = "block") -> Callable[[F], F]:
-    """Handle the events of a topic, or of all that a pattern (``*`` one word, ``**`` any tail) matches."""
+    """Mark a method as the handler of a topic, or of all topics that a pattern matches (``*`` one word, ``**`` any
+    tail).
+
+    Options and parameters are those of ``PluginAPI.on``. Raises TypeError if ``topic`` is not a str, ValueError for an
+    unknown ``overflow``. A malformed topic raises BadTopic when the plugin is loaded.
+    """
     if not isinstance(topic, str):
         raise TypeError('@on needs a topic: @on("order.created")')
     check_overflow(overflow)
@@ -57,7 +65,10 @@ def expose(function: F, /) -> F: ...
 @overload
 def expose(*, name: str) -> Callable[[F], F]: ...
 def expose(function: Any = None, /, *, name: str | None = None) -> Any:
-    """Make a method callable by other plugins, under its own or the given name."""
+    """Make a method callable by other plugins as ``<plugin>.<name>``; ``name`` defaults to the method's own name.
+
+    Use as ``@expose`` or ``@expose(name="total")``.
+    """
     if isinstance(function, str):
         raise TypeError(f"@expose takes a name by keyword: @expose(name={function!r})")
     if function is not None:
@@ -66,24 +77,29 @@ def expose(function: Any = None, /, *, name: str | None = None) -> Any:
 
 
 def every(seconds: float) -> Callable[[F], F]:
-    """Run a method again and again; a beat that finds the one before still running is skipped."""
+    """Mark a method to run every ``seconds`` seconds after ``start``, one at a time with the handlers.
+
+    A run that is due while the previous one still runs is skipped. Raises TypeError if ``seconds`` is not a number.
+    """
     if not isinstance(seconds, int | float):
         raise TypeError("@every needs seconds: @every(60)")
     return lambda function: _mark(function, EverySpec(seconds))
 
 
 def _mark(function: F, mark: Mark) -> F:
-    """A decorator that wraps a method, below this one or above it, may be one of Python's: see ``_marks_of``."""
+    """Add a mark to a function. Decorators that wrap methods may stand above or below this one, see ``_marks_of``."""
     try:
         setattr(function, _MARKS, (*_own_marks(function), mark))
-    except AttributeError:  # a property, something built in
+    except AttributeError:  # a property or a builtin
         raise TypeError(f"{_kind(function)} cannot be marked with @on, @expose or @every: write a method") from None
     return function
 
 
 def marked(plugin: object) -> Iterator[tuple[Any, Mark]]:
-    """What of ``plugin`` carries marks, bound to it: base classes first, in the order written. Nothing else is
-    evaluated. Raises PluginLoadError MK0132 for what cannot be called."""
+    """Yield each marked member of ``plugin``, bound to it, with its mark: base classes first, in the order written.
+
+    Only marked attributes are evaluated. Raises PluginLoadError MK0132 for a marked attribute that is not callable.
+    """
     for name, attribute in members(type(plugin)).items():
         for mark in _marks_of(attribute):
             what = f"{type(plugin).__qualname__}.{name}"
@@ -96,12 +112,12 @@ def marked(plugin: object) -> Iterator[tuple[Any, Mark]]:
 
 
 def members(cls: type) -> dict[str, Any]:
-    """What a class and its bases define, as it is written there: no descriptor is asked."""
+    """Return the attributes that a class and its bases define, without invoking descriptors."""
     return {name: value for base in reversed(cls.__mro__) if base is not object for name, value in vars(base).items()}
 
 
 def bare(attribute: Any) -> Any:
-    """The function in one of Python's wrappings of methods; anything else as it is."""
+    """Return the function inside ``staticmethod``, ``classmethod`` and the like; return anything else unchanged."""
     for kind, inner in _WRAPPINGS.items():
         if isinstance(attribute, kind):
             return bare(getattr(attribute, inner))
@@ -125,7 +141,7 @@ def _own_marks(attribute: Any) -> tuple[Mark, ...]:
 
 
 def _name_of(function: Any, attribute: str) -> str:
-    """Its own name, if it has one by which it can be called."""
+    """Return the function's own name if it is an identifier, else the attribute's."""
     name = getattr(function, "__name__", "")
     return name if isinstance(name, str) and name.isidentifier() else attribute
 

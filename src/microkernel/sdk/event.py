@@ -1,4 +1,4 @@
-"""Event, Reply and Subscription: what handlers get and what registering gives back."""
+"""Event, Reply and Subscription: the objects that handlers receive and that registration returns."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from microkernel.errors import KernelError
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as a handler sees it. ``time`` is seconds since the epoch; ``delivery`` is 1 at the first try, and
-    higher when an instance died over it."""
+    """An event as its handler receives it.
+
+    ``source`` is the name of the emitting plugin, ``"kernel"`` for the kernel and the embedding program. ``time`` is in
+    seconds since the epoch. ``delivery`` is 1 at the first attempt, and higher if an instance died while it handled the
+    event.
+    """
 
     topic: str
     source: str
@@ -24,7 +28,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One handler's answer to an ``ask``: a ``value``, or an ``error`` and no value."""
+    """One handler's answer to an ``ask``: the handler's ``value``, or the ``error`` why there is none."""
 
     plugin: str
     value: Any = None
@@ -33,7 +37,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """A registered handler. ``cancel()`` takes it away; a second time does nothing."""
+    """A registered handler or timer. ``cancel()`` removes it; it is idempotent and may be called from any thread."""
 
     pattern: str
     handler: str

@@ -1,4 +1,4 @@
-"""The contract of a plugin."""
+"""The interface that every plugin implements, and the marker for secret configuration fields."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ if TYPE_CHECKING:
 
 
 class IPlugin(ABC):
-    """What every plugin's ``class Plugin`` derives from.
+    """Base class of every plugin's ``class Plugin``.
 
-    ``__init__`` registers and nothing else; events and calls come after ``start`` returned. Both ``start`` and ``stop``
-    may be ``async``. A plugin that also has ``export_state() -> value`` and ``import_state(state, from_version)`` keeps
-    its state over a reload; the state is a value, as every payload.
+    ``__init__`` receives the PluginAPI and only registers. Events, calls and timers arrive after ``start`` has
+    returned. ``start`` and ``stop`` may be ``async``.
+
+    Optionally, ``export_state() -> value`` and ``import_state(state, from_version)`` carry state over a reload. The
+    state is a value as every payload is; ``from_version`` is the version of the plugin that exported it.
     """
 
     api: PluginAPI
@@ -24,12 +26,18 @@ class IPlugin(ABC):
 
     @abstractmethod
     def start(self) -> Any:
-        """Begin to work. What it raises makes the plugin ``failed``."""
+        """Start working. If it raises, or takes longer than ``limits.start`` seconds, the plugin becomes ``failed``."""
 
     @abstractmethod
     def stop(self) -> Any:
-        """End the work. Subscriptions, timers and spawned work are taken away by the kernel."""
+        """Stop working, within ``limits.stop`` seconds. An exception is logged; the plugin stops regardless.
+
+        The kernel removes subscriptions and timers, and cancels spawned tasks.
+        """
 
 
 class Secret:
-    """Marks a configuration field as secret: ``key: Annotated[str, Secret]``. It is shown nowhere."""
+    """Marks a configuration field as secret: ``key: Annotated[str, Secret]``.
+
+    The kernel replaces its value by ``***`` in logs, output and errors of the plugin.
+    """

@@ -1,4 +1,4 @@
-"""For plugin authors, ``run_plugin``: a kernel with that one plugin. For host authors, ``check_host``: the contract.
+"""Test helpers: ``run_plugin`` for plugin authors, ``check_host`` for authors of isolation levels.
 
     from microkernel.testing import run_plugin
 
@@ -6,7 +6,7 @@
         with run_plugin("plugins/billing.py") as kernel:
             assert kernel.call("billing.total", currency="CNY") == 7
 
-A host is right when all of ``HOST_CHECKS`` pass at its level. Each runs real plugins through a real Kernel:
+A host is correct if all of ``HOST_CHECKS`` pass at its level. Each check runs real plugins in a real Kernel:
 
     @pytest.mark.parametrize("check", HOST_CHECKS.values(), ids=HOST_CHECKS)
     def test_sandbox(check: Check) -> None:

@@ -1,4 +1,4 @@
-"""The contract of a Host: what plugins can rely on at every level of isolation."""
+"""The contract of a Host: what plugins can rely on at every isolation level."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _MODULES = (
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One clause of the contract. Called with a level it returns, or raises what is wrong, mostly AssertionError.
+    """One clause of the contract. Call it with a level; it raises, mostly AssertionError, if the clause is violated.
 
-    ``levels`` are those it is meant for: a thread, for one, cannot survive ``os._exit``. At another level it does
-    nothing. ``text`` says what it checks.
+    ``text`` describes what is checked. ``levels`` are the levels that the check applies to: a thread, for example,
+    cannot survive ``os._exit``. At other levels the call does nothing.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Check:
     function: Callable[[Workspace], None]
 
     def __call__(self, level: Level, folder: Path | None = None) -> None:
-        """Run in ``folder``, or in one that is made for it."""
+        """Run the check in ``folder``, or in a temporary folder."""
         if level not in self.levels:
             return
         if folder is not None:
@@ -62,7 +62,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a check went. ``error``: what it raised, with its traceback, else empty."""
+    """The outcome of a check. ``error`` is the traceback of what it raised, else empty; ``seconds`` is its duration."""
 
     name: str
     outcome: Outcome
@@ -74,10 +74,13 @@ class Result:
 
 
 def check_host(level: Level, exceptions: Collection[str] = ()) -> list[Result]:
-    """Run the whole contract at one level. ``exceptions`` name checks that this level is known not to pass: they are
-    not run, and listed as ``excepted``. A host is right when no outcome is ``failed``.
+    """Run the whole contract at one level and return a Result per check. The host is correct if no outcome is
+    ``failed``.
 
-    Raises IsolationUnavailable where this machine has no such level, ValueError for an exception that is no check.
+    ``exceptions`` names checks that this level is known not to pass; they are not run, and listed as ``excepted``.
+
+    Raises IsolationUnavailable if this machine cannot provide the level, ValueError for an unknown name in
+    ``exceptions``, RuntimeError under ``python -O``, which removes the assertions.
     """
     _require_asserts()
     unknown = sorted(set(exceptions) - HOST_CHECKS.keys())
@@ -114,7 +117,7 @@ def _checks_in(module: ModuleType) -> Iterator[Check]:
             yield Check(name.removeprefix("check_"), text, levels_of(function), function)
 
 
+# Every check by its name: ``HOST_CHECKS["calls_return"]("thread")``.
 HOST_CHECKS: dict[str, Check] = {check.name: check for module in _MODULES for check in _checks_in(module)}
-"""Every check by its name: ``HOST_CHECKS["calls_return"]("thread")``."""
 
 assert set(LEVELS) >= {level for check in HOST_CHECKS.values() for level in check.levels}

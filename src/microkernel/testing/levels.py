@@ -1,4 +1,4 @@
-"""For which levels a check is meant."""
+"""Which isolation levels a check applies to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MARK = "__microkernel_levels__"
 
 
 def only_at(*levels: Level) -> Callable[[F], F]:
-    """This check asks for what other levels do not promise."""
+    """Mark a check that tests what other levels do not promise."""
 
     def mark(function: F) -> F:
         setattr(function, _MARK, frozenset(levels))
@@ -22,10 +22,10 @@ def only_at(*levels: Level) -> Callable[[F], F]:
 
 
 def levels_of(function: Callable[..., Any]) -> Collection[Level]:
-    """All levels, if it was not marked."""
+    """Return the levels that a check applies to; all if it is not marked."""
     levels: Collection[Level] = getattr(function, _MARK, frozenset(LEVELS))
     return levels
 
 
+# Mark a check that needs threads or C extensions, which a wasm guest does not have.
 natively: Callable[[F], F] = only_at("thread", "process", "sandbox")
-"""This check asks for threads, or for C extensions: a wasm guest has none."""

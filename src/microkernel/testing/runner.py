@@ -1,4 +1,4 @@
-"""For tests of a plugin: a kernel with that plugin, and with others if it needs them."""
+"""``run_plugin``: a kernel with one plugin, and the plugins it needs, for tests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from microkernel.app import Configured, Kernel, configuration
 from microkernel.kernel.manifest import Level
 
+# A path, or source text if it contains a newline.
 Source = str | os.PathLike[str]
-"""A path, or source text: what has more than one line."""
 Others = Source | Sequence[Source] | Mapping[str, Source]
 
 
@@ -28,12 +28,14 @@ def run_plugin(
     others: Others = (),
     **kernel_options: Any,
 ) -> Iterator[Kernel]:
-    """A Kernel with one plugin: of a file or folder, or of source text, which then is called ``name``.
+    """Yield a running Kernel with one plugin, from a file, a folder, or source text named ``name``.
 
-    ``others`` are plugins that it needs: a path or source text, or several; a dict gives each text its name, else the
-    first is ``other1``. It raises what kept a plugin from becoming active. Data folders are temporary. ``config`` and
-    the other options are the Kernel's: a KernelConfig, a dict with the keys of ``microkernel.toml``, or the path of
-    such a file. So ``level="process"`` with nothing else changed must give the same results.
+    ``others`` are plugins that it needs: one path or source text, or several. In a dict the keys are the names of the
+    source texts; otherwise they are named ``other1``, ``other2`` and so on. ``config`` and ``kernel_options`` are those
+    of Kernel. Data folders are temporary. The results do not depend on ``level``, so ``level="process"`` may be used
+    with nothing else changed.
+
+    Raises the error of the first plugin that did not become active, such as PluginLoadError.
     """
     with tempfile.TemporaryDirectory(prefix="microkernel-run-") as made:
         named = [(name, source_or_path), *_by_name(others).items()]

@@ -1,6 +1,6 @@
-"""Where checks happen: plugins from source strings, a real kernel, and a way to wait for what it does.
+"""A workspace and a harness for checks: plugins from source strings in a real kernel, and ways to wait for effects.
 
-Nothing here sleeps: ``Scene.until`` is woken by the kernel's own events, and looks again.
+Nothing here sleeps: ``KernelHarness.until`` checks again whenever the kernel emits an event.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from microkernel.sdk.event import Event
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
+# Seconds after which a check gives up waiting. No check asserts a time.
 PATIENCE = 20.0
-"""Seconds that anything may take before a check gives up. No check asserts a time."""
+# Seconds between two checks of what no event reports, such as the end of a process.
 _GLANCE = 0.02
-"""Seconds between two looks at what no event tells of: that a process is gone."""
 
+# Plugins that checks load into a running kernel: at confined levels these need grants too.
 _LATER = ("extra", "lazy", "watcher")
-"""Plugins that checks load into a running kernel: at confined levels these too need what they declare."""
 
 _HEAD = '''
 import asyncio, os, sys, threading, time
@@ -51,8 +51,8 @@ class Base(IPlugin):
 
 
 def plugin(body: str, *, head: str = "", manifest: str = "") -> str:
-    """The source of a plugin: ``body`` is what stands in ``class Plugin``, ``head`` before it, ``manifest`` the lines
-    of its ``[tool.microkernel]``. ``start`` and ``stop`` do nothing if they are not written."""
+    """Return the source of a plugin: ``body`` is the inside of ``class Plugin``, ``head`` precedes it, ``manifest`` has
+    the lines of its ``[tool.microkernel]`` table. ``start`` and ``stop`` default to doing nothing."""
     block = "".join(f"# {line}\n" for line in textwrap.dedent(manifest).strip().splitlines())
     script = f"# /// script\n# [tool.microkernel]\n{block}# ///\n" if block else ""
     inside = textwrap.indent(textwrap.dedent(body).strip("\n") or "pass", "    ")
@@ -60,7 +60,7 @@ def plugin(body: str, *, head: str = "", manifest: str = "") -> str:
 
 
 class Workspace:
-    """A level, and a folder for plugins."""
+    """A folder for plugins, and the level they run at."""
 
     def __init__(self, level: Level, folder: Path) -> None:
         self.level: Level = level
@@ -69,7 +69,7 @@ class Workspace:
         self.plugins.mkdir(parents=True, exist_ok=True)
 
     def write(self, name: str, source: str | Mapping[str, str]) -> Path:
-        """A plugin's file; or its folder, from several."""
+        """Write a plugin's file, or its folder if ``source`` maps names to texts. Return its path."""
         path = self.plugins / (f"{name}.py" if isinstance(source, str) else name)
         files = {path: source} if isinstance(source, str) else {path / inner: text for inner, text in source.items()}
         for file, text in files.items():
@@ -79,7 +79,7 @@ class Workspace:
 
     @contextmanager
     def run(self, config: KernelConfig | None = None, /, **sources: str | Mapping[str, str]) -> Iterator[KernelHarness]:
-        """A kernel with these plugins, by name."""
+        """Run a kernel with these plugins, by name; yield its harness."""
         for name, source in sources.items():
             self.write(name, source)
         config = replace(config or KernelConfig(), data_dir=str(self.folder / "data"))
@@ -95,7 +95,7 @@ class Workspace:
 
 
 class KernelHarness:
-    """A running kernel, and what has happened in it."""
+    """A running kernel, a record of its events, and ways to wait for them."""
 
     def __init__(self, kernel: Kernel, stage: Workspace) -> None:
         self.kernel = kernel
@@ -105,19 +105,19 @@ class KernelHarness:
         self._heard: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def listen(self, kernel: Kernel) -> None:
-        """Before any plugin starts: what it says at once must be heard too."""
+        """Subscribe before any plugin starts, so that their first events are recorded."""
         kernel.on("out.**", self._hear)
-        kernel.on("kernel.**", self._notice, inline=True)  # emitted on threads of the kernel only: these may lock
+        kernel.on("kernel.**", self._notice, inline=True)  # on the kernel's threads, which may lock
 
     # What has happened
 
     def heard(self, topic: str, count: int = 0) -> list[dict[str, Any]]:
-        """The payloads of the events ``out.<topic>`` so far; waits for at least ``count``."""
+        """Wait for ``count`` events ``out.<topic>``, then return the payloads of all so far."""
         self.until(lambda: len(self._heard[topic]) >= count, f"{count} events out.{topic}")
         return list(self._heard[topic])
 
     def until(self, holds: Callable[[], T], what: str = "it") -> T:
-        """Wait until something is true, and give that. Raises AssertionError when patience is at its end."""
+        """Wait until ``holds()`` is true, and return its value. Raises AssertionError after ``PATIENCE`` seconds."""
         deadline = time.monotonic() + PATIENCE
         with self._news:
             while not (value := holds()):
@@ -131,7 +131,7 @@ class KernelHarness:
         return self.info(name)
 
     def until_letters(self, count: int, name: str = "") -> list[dict[str, Any]]:
-        """The dead letters, when there are so many."""
+        """Wait for ``count`` dead letters, then return all of them."""
         self.until(lambda: len(self.kernel.dead_letters(name)) >= count, f"{count} dead letters")
         return self.kernel.dead_letters(name)
 
@@ -143,25 +143,25 @@ class KernelHarness:
         return self.kernel.info(name)
 
     def lines(self, name: str) -> list[tuple[str, str]]:
-        """(stream, text) of a plugin's log."""
+        """Return the (stream, text) pairs of a plugin's log."""
         return [(line["stream"], line["text"]) for line in self.kernel.call("kernel.logs", name, timeout=PATIENCE)]
 
     def until_lines(self, name: str, count: int) -> list[tuple[str, str]]:
-        """The same, when there are so many."""
+        """Wait for ``count`` lines of a plugin's log, then return all of them."""
         self.until(lambda: len(self.lines(name)) >= count, f"{count} lines of {name}")
         return self.lines(name)
 
-    # What to do
+    # Actions
 
     def call(self, target: str, *args: Any, timeout: float = PATIENCE, returns: Any = None, **kwargs: Any) -> Any:
         return self.kernel.call(target, *args, timeout=timeout, returns=returns, **kwargs)
 
     def beside(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> BackgroundCall[T]:
-        """Have something done on another thread."""
+        """Start ``work`` on another thread."""
         return BackgroundCall(work, *args, **kwargs)
 
     def release(self, key: str) -> None:
-        """Let go whoever is in ``hold(key)``."""
+        """Release the plugin that is waiting in ``hold(key)``."""
         self.kernel.set_data(key, True)
 
     def _hear(self, event: Event) -> None:
@@ -169,13 +169,13 @@ class KernelHarness:
             self._heard[event.topic.removeprefix("out.")].append(event.data)
             self._news.notify_all()
 
-    def _notice(self, event: Event) -> None:  # noqa: ARG002 - that something happened is the news
+    def _notice(self, event: Event) -> None:  # noqa: ARG002 - only that something happened matters
         with self._news:
             self._news.notify_all()
 
 
 class BackgroundCall(Generic[T]):
-    """Something under way on another thread."""
+    """A call that runs on another thread."""
 
     def __init__(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> None:
         self._outcome: list[T] = []
@@ -195,7 +195,7 @@ class BackgroundCall(Generic[T]):
         return not self._thread.is_alive()
 
     def result(self) -> T:
-        """What it gave, or raises what it raised."""
+        """Return its value or raise its error. Raises AssertionError if it takes more than ``PATIENCE`` seconds."""
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
             raise AssertionError(f"not done after {PATIENCE:g} s")
@@ -204,12 +204,13 @@ class BackgroundCall(Generic[T]):
         return self._outcome[0]
 
     def error(self, kind: type[E]) -> E:
-        """The error it raised, which must be of this kind."""
+        """Return the error it raised, which must be of exactly this class."""
         return refused(kind, self.result)
 
 
 def refused(kind: type[E], work: Callable[..., Any], *args: Any, **kwargs: Any) -> E:
-    """The error that a call raises: of just this kind. Raises AssertionError for another, or for none."""
+    """Call ``work`` and return the error it raises, of exactly this class. Raises AssertionError for another error or
+    none."""
     try:
         value = work(*args, **kwargs)
     except KernelError as error:
