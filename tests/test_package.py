@@ -25,7 +25,8 @@ def test_each_link_of_the_published_readme_is_absolute_and_leads_to_a_file() -> 
         kind, at, file = path.split("/", 2)
         assert (kind in ("blob", "raw"), at) == (True, f"v{version}")
         assert (ROOT / file.partition("#")[0]).exists(), file
-    assert f"![Ours, floors and peers, row by row]({repository}/raw/v{version}/docs/bench.png)" in published
+    picture = f"{repository}/raw/v{version}/docs/bench.png"
+    assert f"![Each row: this project, the floor and its peers]({picture})" in published
 
 
 def test_links_into_the_page_and_to_elsewhere_stay_as_they_are() -> None:
