@@ -83,12 +83,12 @@ def test_a_list_of_confined_plugins_measures_nothing_anew(tmp_path: Path, monkey
     with Kernel(tmp_path / "hearer.py", config, isolation="sandbox", grants=grants) as kernel:
         instance = kernel.core.registry.get("hearer").instance
         assert instance is not None
-        place: Any = instance.place
-        eventually(lambda: place._measured[1], "the monitor has measured it")
-        place._usage.remove(place)
-        place._measured = (time.monotonic(), place._measured[1])  # the machine may be slow
+        runner: Any = instance.runner
+        eventually(lambda: runner._measured[1], "the monitor has measured it")
+        runner._usage.remove(runner)
+        runner._measured = (time.monotonic(), runner._measured[1])  # the machine may be slow
         (before,) = kernel.list()
-        monkeypatch.setattr(place, "_measure", lambda: {"memory": 1})
+        monkeypatch.setattr(runner, "_measure", lambda: {"memory": 1})
         (info,) = kernel.list()
         assert info.memory == before.memory
         assert info.protections["system calls"] == "enforced"

@@ -111,7 +111,7 @@ def is_quiet(kernel: Kernel) -> None:
     eventually(lambda: not core.router._pending, "no call is pending")
     for record in core.registry:
         assert record.instance is not None
-        eventually(lambda r=record: not r.instance.place.channel._answers, "nobody waits for an answer")
+        eventually(lambda r=record: not r.instance.runner.channel._answers, "nobody waits for an answer")
 
 
 def works_as_before(kernel: Kernel, plugins: Plugins) -> None:

@@ -182,7 +182,7 @@ def test_who_does_not_heed_its_credit_does_not_wait_for_room(plugins: Plugins, b
         rude = kernel.core.registry.get("rude").instance
         assert rude is not None
         rude.on_own_thread = False  # its messages come on the reactor's thread, as a worker's do
-        rude.place.send = lambda message: None  # type: ignore[method-assign]
+        rude.runner.send = lambda message: None  # type: ignore[method-assign]
         kernel.emit("big", number=0)
         data = Raw(encode({"data": bytes(MiB)}))
         for _ in range(100):

@@ -112,12 +112,12 @@ def test_what_is_measured_before_a_worker_has_its_limits_is_not_shown_again(tmp_
     with Kernel(tmp_path / "p.py", config, isolation=level) as kernel:
         instance = kernel.core.registry.get("p").instance
         assert instance is not None
-        place: Any = instance.place
-        place._is_set_up, kept = lambda: False, place._is_set_up
-        before = place._measured
-        assert place.statistics()["protections"]["files"] == "enforced"
-        assert place._measured == before
-        place._is_set_up = kept
+        runner: Any = instance.runner
+        runner._is_set_up, kept = lambda: False, runner._is_set_up
+        before = runner._measured
+        assert runner.statistics()["protections"]["files"] == "enforced"
+        assert runner._measured == before
+        runner._is_set_up = kept
         assert kept()
-        assert place.statistics()
-        assert place._measured != before
+        assert runner.statistics()
+        assert runner._measured != before

@@ -31,7 +31,7 @@ class Here:
 
 
 class Nothing:
-    def take(self, most: int) -> list[messages.Message]:
+    def take(self, limit: int) -> list[messages.Message]:
         return []
 
 
@@ -51,7 +51,7 @@ class Crowd:
     def __init__(self) -> None:
         self.letters: list[messages.Message] = []
 
-    def take(self, most: int) -> list[messages.Message]:
+    def take(self, limit: int) -> list[messages.Message]:
         taken, self.letters = self.letters, []
         return taken
 
@@ -62,12 +62,12 @@ class Crowd:
 def test_of_two_who_put_at_once_one_has_it_pumped() -> None:
     down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    feed, reactor = Crowd(), Later()
-    channel = KernelChannel(down, up, feed, reactor, print, print, print)  # type: ignore[arg-type]
+    source, reactor = Crowd(), Later()
+    channel = KernelChannel(down, up, source, reactor, print, print, print)  # type: ignore[arg-type]
     channel.pump()
     worker_down.recv(1 << 16)  # the hello
     for round in range(3):
-        feed.letters += [messages.Ping(2 * round), messages.Ping(2 * round + 1)]
+        source.letters += [messages.Ping(2 * round), messages.Ping(2 * round + 1)]
         channel.post_pump()
         channel.post_pump()
         (errand,) = reactor.work
@@ -92,7 +92,7 @@ def test_what_a_worker_said_before_its_end_is_read_also_when_it_left_ours_unread
         worker_up.send(pack([messages.Ping(number)]))
     worker_up.close()
     worker_down.close()
-    channel.catch_up(channel.close)
+    channel.drain(channel.close)
     assert [message.id for message in heard] == [*range(100)]  # type: ignore[union-attr]
 
 
@@ -174,7 +174,7 @@ def test_what_a_flooding_worker_says_before_an_answer_is_not_decoded_before_its_
         for _ in range(1000):
             with contextlib.suppress(BlockingIOError):
                 given.worker.send(frame, socket.MSG_DONTWAIT)
-            given.channel.catch_up(print)
+            given.channel.drain(print)
         assert given.handled == [messages.Ping(1)]
         assert given.channel._inbox.unread <= channel._MAX_BUFFERED + len(frame)
 

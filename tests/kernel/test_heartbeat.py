@@ -18,15 +18,15 @@ class Watched:
         self.pings = self.caught_up = 0
         self.verdicts: list[str] = []
         self.due: list[Callable[[], object]] = []
-        place = SimpleNamespace(
+        runner = SimpleNamespace(
             is_stopped=lambda: self.stopped, is_waiting=lambda: self.asleep and not self.stopped, send=self._asked,
-            catch_up=self._catch_up,
+            drain=self._drain,
         )  # fmt: skip
         record = SimpleNamespace(mailbox=SimpleNamespace(in_flight=0))
         limits = SimpleNamespace(heartbeat=2.0, handler=60.0)
         instance: Any = _Instance()
         instance.__dict__.update(
-            place=place,
+            runner=runner,
             record=record,
             manifest=SimpleNamespace(limits=limits),
             cut=False,
@@ -52,7 +52,7 @@ class Watched:
         if self.answers:
             self.heartbeat.heard(self.instance)
 
-    def _catch_up(self, heard: Callable[[], object]) -> None:
+    def _drain(self, heard: Callable[[], object]) -> None:
         self.caught_up += 1
         heard()
 

@@ -160,7 +160,7 @@ def test_output_and_stacks_come_out(arena: Arena) -> None:
     eventually(lambda: any("to be seen" in line["text"] for line in kernel.call("kernel.logs", "p")))
     instance = kernel.core.registry.get("p").instance
     assert instance is not None
-    assert "File" in instance.place.stack()
+    assert "File" in instance.runner.stack()
 
 
 def test_a_reload_keeps_the_walls(arena: Arena) -> None:

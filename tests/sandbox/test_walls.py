@@ -334,10 +334,10 @@ def test_what_is_granted_to_be_written_does_not_count(arena: Arena, tmp_path_fac
     kernel = arena.kernel("sandbox", {"fs.write": [str(granted)]}, disk=20 << 20)
     write = "open(folder + '/its', 'w').write('x'); result = True"
     assert kernel.call("p.do", write, {"folder": str(granted)}, timeout=30.0) == [None, True]
-    place = kernel.core.registry.get("p").instance.place  # type: ignore[union-attr]
-    for _ in place._look():  # type: ignore[attr-defined]
+    runner = kernel.core.registry.get("p").instance.runner  # type: ignore[union-attr]
+    for _ in runner._look():  # type: ignore[attr-defined]
         pass
-    assert place._sentence == ""  # type: ignore[attr-defined]
+    assert runner._sentence == ""  # type: ignore[attr-defined]
 
 
 RENAME = """

@@ -108,12 +108,12 @@ class RemoteClientRunner:
         self,
         connection: socket.socket,
         pid: int,
-        feed: MessageSource,
+        source: MessageSource,
         reactor: Reactor,
         close: Callable[[str], object],
     ) -> None:
         self._pid = pid
-        self._feed = feed
+        self._source = source
         self._reactor = reactor
         self._close = close
         self._closed = False
@@ -134,9 +134,9 @@ class RemoteClientRunner:
     def lane(self) -> None:
         """There is none: its answers are handed over."""
 
-    def catch_up(self, heard: Callable[[], object]) -> None:
-        """Its connection is read by who let it in."""
-        heard()
+    def drain(self, drained: Callable[[], object]) -> None:
+        """Call ``drained`` at once: the server reads the connection, on the reactor's thread."""
+        drained()
 
     def is_waiting(self) -> bool:
         return False
@@ -148,7 +148,7 @@ class RemoteClientRunner:
     def stack(self) -> str:
         return ""
 
-    def insist(self) -> None:
+    def request_exit(self) -> None:
         self.kill()
 
     def kill(self) -> None:
@@ -171,7 +171,7 @@ class RemoteClientRunner:
 
     def _pump(self) -> None:
         while not self._closed and self.outbox.size < _ENOUGH:
-            taken = self._feed.take(_BATCH)
+            taken = self._source.take(_BATCH)
             if not taken:
                 return
             self.outbox.put(pack(taken))

@@ -222,8 +222,8 @@ class RemoteClient:
         self._server.forget(self)
 
     def _leave(self, instance: Instance, reason: str) -> None:
-        if isinstance(instance.place, RemoteClientRunner):
-            instance.place.closed()
+        if isinstance(instance.runner, RemoteClientRunner):
+            instance.runner.closed()
         self._core.detach(instance)
         instance.ended(Exit(reason, code=0))
 

@@ -26,11 +26,17 @@ class ProcessPlace(WorkerRunner):
     """A worker that is lent memory."""
 
     def __init__(
-        self, load: Load, feed: MessageSource, uplink: InstanceEvents, reactor: Reactor, scratch: TempDirs, folder: str
+        self,
+        load: Load,
+        source: MessageSource,
+        events: InstanceEvents,
+        reactor: Reactor,
+        scratch: TempDirs,
+        folder: str,
     ) -> None:
-        self._lender = BufferServer(reactor, uplink, self._malformed)
+        self._lender = BufferServer(reactor, events, self._malformed)
         try:
-            super().__init__(load, feed, uplink, reactor, scratch, folder)
+            super().__init__(load, source, events, reactor, scratch, folder)
         except BaseException:
             self._lender.drop()
             raise
@@ -59,13 +65,13 @@ class ProcessHost(WorkerHost):
 
     level: Level = "process"
 
-    def _place(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents, folder: str) -> ProcessPlace:
-        return ProcessPlace(spec.load, feed, uplink, self._reactor, self._scratch, folder)
+    def _place(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str) -> ProcessPlace:
+        return ProcessPlace(spec.load, source, events, self._reactor, self._scratch, folder)
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         """The kernel's own surroundings, as they are now, but for secrets and the folder of temporary files; another
         interpreter has a path of its own."""
-        hidden = {os.fsencode(name) for name in spec.hidden}
+        hidden = {os.fsencode(name) for name in spec.hidden_env}
         shown = (os.fsencode(name) for name in visible(os.environ))
         env = {name: os.environb[name] for name in shown if name not in hidden}
         return {

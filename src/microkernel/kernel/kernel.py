@@ -460,9 +460,9 @@ class Core(ApprovalService, DeadLetterService, MessageTextService):
         found = PluginCandidate(name, "", manifest)
         record = PluginRecord(found, manifest, "process", Mailbox(int(manifest.limits.mailbox)), visitor=True)
         instance = Instance(record, 1, "process", manifest, None, permissions, self.switch)
-        instance.place = settle(instance)
+        instance.runner = settle(instance)
         record.instance, record.state, record.generation = instance, "active", 1
-        record.mailbox.connect(instance.place.wake, instance.place.pump)
+        record.mailbox.connect(instance.runner.wake, instance.runner.pump)
         self.registry.add(record)
         return instance
 

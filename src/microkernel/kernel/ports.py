@@ -1,6 +1,6 @@
-"""What the kernel asks of the outside: a Loader to find plugins, Hosts to give them a place, a Clock.
+"""Protocols that the kernel uses and adapters implement: Loader, Host, Runner, Clock.
 
-Adapters implement these; the kernel imports none of them. ``testing.check_host`` is the contract of a Host.
+The kernel imports none of the adapters. ``testing.check_host`` is the contract of a Host.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from microkernel.wire.messages import Failure, Load, Message, Reply
 from microkernel.wire.secrets import Secrets
 
 T = TypeVar("T")
+# Held while state that the whole process shares (warning filters, the collector) is changed for a moment, and while
+# such state is compared.
 steady = threading.Lock()
-"""Held by whatever changes, for a moment, state that the whole process shares (warning filters, the collector), and
-where such state is compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class PluginCandidate:
-    """A place that looks like a plugin. ``error`` set: it was found, but cannot be one, and why."""
+    """A path that looks like a plugin. ``error``: why it cannot be one."""
 
     name: str
     path: str
@@ -34,9 +34,12 @@ class PluginCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A plugin's source as it was at one moment. ``sources`` maps paths below ``root`` to bytes; ``entry`` is one of
-    them; ``package`` says that relative imports have a package to be relative to. ``files`` has the SHA-256 of every
-    file, of data too, and ``digest`` is one for them all. ``leaving``: links in ``root`` that lead out of it."""
+    """A plugin's source at one moment.
+
+    ``sources`` maps paths below ``root`` to bytes; ``entry`` is one of them. ``package``: relative imports have a
+    package to be relative to. ``files``: the SHA-256 of every file, data included; ``digest`` is one for them all.
+    ``leaving``: links in ``root`` that lead out of it.
+    """
 
     root: str
     entry: str
@@ -48,29 +51,34 @@ class Snapshot:
 
 
 class Loader(Protocol):
-    """Finds plugins and reads them; runs none of their code."""
+    """Finds plugins and reads them. Runs none of their code."""
 
     def discover(self, places: Sequence[str]) -> list[PluginCandidate]:
-        """All plugins in these folders, files and entry points, in the order of their names. Never raises for what
-        is wrong with one of them: that is its ``error``."""
+        """Return all plugins in these folders, files and entry points, sorted by name.
+
+        Never raises for a fault of one of them: that is its ``error``.
+        """
 
     def find(self, path: str) -> PluginCandidate:
-        """The plugin at one path. Its ``error`` is set where there is none."""
+        """Return the plugin at one path. Its ``error`` is set if there is none."""
 
     def snapshot(self, found: PluginCandidate, peers: Sequence[str], level: Level = "process") -> Snapshot:
-        """Read the source, for the level at which it is going to run. Raises PluginLoadError for what cannot run: bad
-        syntax, not UTF-8, no ``class Plugin``, an import of one of ``peers``, a missing dependency; at a confined level
-        a link that leads out of the plugin's folder, which is not read."""
+        """Read the source, for the level at which it is going to run.
+
+        Raises PluginLoadError for what cannot run: bad syntax, not UTF-8, no ``class Plugin``, an import of one of
+        ``peers``, a missing dependency; at a confined level also a link that leads out of the plugin's folder, which is
+        not read.
+        """
 
 
 class Lock(Protocol):
-    """Where approvals outlive the kernel: ``microkernel.lock``."""
+    """Storage of approvals that outlives the kernel: ``microkernel.lock``."""
 
     def read(self) -> Mapping[str, Approval]:
-        """By plugin, as it is now; nothing where there is no file. Raises ConfigError MK0414."""
+        """Return the approvals by plugin, read now; empty if there is no file. Raises ConfigError MK0414."""
 
     def keep(self, name: str, approval: Approval) -> None:
-        """In place of what was there of this plugin. Raises ConfigError MK0414, and then nothing has changed."""
+        """Replace the approval of this plugin. Raises ConfigError MK0414, and then nothing has changed."""
 
 
 class Clock(Protocol):
@@ -82,20 +90,23 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a place ended. ``blameless``: not by its own fault; no budget is charged. ``stack``: where its threads were,
-    if that is known; ``told``: the id of the message that tells of the restart."""
+    """How an instance ended.
+
+    ``blameless``: not by its own fault, so no restart budget is charged. ``stack``: where its threads were, if that is
+    known. ``message_id``: the message that reports the restart.
+    """
 
     reason: str
     code: int | None = None
     signal: int | None = None
     blameless: bool = False
     stack: str = ""
-    told: str = "MK0204"
+    message_id: str = "MK0204"
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether this machine can give a level; ``detail`` is for `mk doctor`, ``error`` what asking for it raises."""
+    """Whether this machine provides a level. ``detail`` is for `mk doctor`; ``error`` is raised on use of the level."""
 
     detail: str
     error: KernelError | None = None
@@ -103,14 +114,16 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """What a host needs to make a place: the Load message, and what the level may enforce: limits, permissions.
-    ``hidden`` are the variables of the kernel's environment that no plugin gets: they hold secrets. ``source``: the
-    plugin's own file or folder. ``dependencies`` are the requirements of its manifest, which this machine satisfies.
-    ``writable``: the folders in which some confined plugin may write, or leave a link."""
+    """All that a host needs to launch an instance: the Load message, and what the level may enforce.
+
+    ``hidden_env``: variables of the kernel's environment that no plugin receives, because they hold secrets.
+    ``source``: the plugin's own file or folder. ``dependencies``: the requirements of its manifest, which this machine
+    satisfies. ``writable``: the folders in which some confined plugin may write, or leave a link.
+    """
 
     load: Load
     limits: Mapping[str, float] = field(default_factory=dict)
-    hidden: frozenset[str] = frozenset()
+    hidden_env: frozenset[str] = frozenset()
     permissions: Permissions = field(default_factory=Permissions)
     source: str = ""
     dependencies: tuple[str, ...] = ()
@@ -120,113 +133,121 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What an instance that has ended left: what is ``left`` still, and what was ``undone`` for it, each a line."""
+    """What an instance left behind: what is still ``left``, and what the audit has ``undone``, a line for each."""
 
     left: tuple[str, ...] = ()
     undone: tuple[str, ...] = ()
 
 
 class MessageSource(Protocol):
-    """The kernel's side of what waits for an instance: where a place takes the next messages from.
+    """The messages that wait for one instance, in the kernel. The runner takes them in batches.
 
-    ``take`` is called by one thread at a time; between ``take`` and the answer the kernel keeps what was taken.
+    One thread at a time calls ``take``. The kernel keeps what was taken until the instance has answered.
     """
 
-    def take(self, most: int) -> list[Message]: ...
+    def take(self, limit: int) -> list[Message]: ...
 
 
 class InstanceEvents(Protocol):
-    """Where a place reports. May be called on any thread of the host; never waits."""
+    """Receives what a runner reports about its instance. Callable on any thread of the host; never waits."""
 
     def received(self, message: Message) -> None: ...
 
     @property
     def secrets(self) -> Secrets:
-        """What is cut out of the instance's output before a line is divided."""
+        """Values to redact in the instance's output, before it is split into lines."""
 
     def failed(self, phase: str, failure: Failure) -> None:
-        """The host itself found that the instance cannot come to be. What an instance says of this is ``received``."""
+        """The host found that the instance cannot start. What the instance itself reports of this is ``received``."""
 
     def output(self, stream: str, line: str) -> None:
-        """A line that it printed, without its secrets."""
+        """The instance printed a line. Secrets are already redacted in it."""
 
     def ended(self, exit: Exit) -> None:
-        """Exactly once, when nothing of the instance runs any more."""
+        """Nothing of the instance runs any more. Called exactly once."""
 
     def memory(self, block: int) -> mmap:
-        """Of a block that the instance has, for who is in this process. Raises PermissionDenied."""
+        """Return the mapping of a block that the instance holds, for use in this process. Raises PermissionDenied."""
 
     def descriptor(self, block: int) -> tuple[int, bool]:
-        """The same for another process, which is going to map it; and whether it may write to it. On the reactor's
-        thread."""
+        """Return a descriptor of a block that the instance holds, and whether the instance may write to it.
+
+        For another process to map. On the reactor's thread. Raises PermissionDenied.
+        """
 
     def malformed(self, error: KernelError) -> None:
-        """The instance sent what is no message. The place is being killed; ``ended`` follows."""
+        """The instance sent a malformed message. The runner is killing it; ``ended`` follows."""
 
 
 class ReplyLane(Protocol):
-    """A way for one caller to read its own answer. ``owner`` is the place it leads from."""
+    """Lets one caller read its own reply, without a turn of the reactor. ``owner`` is the runner that it belongs to."""
 
     index: int
     owner: object
 
     def answer(self, reply: Reply) -> None:
-        """The answer came another way; from any thread."""
+        """The reply arrived another way. From any thread."""
 
     def wait(self, id: int, deadline: float) -> Reply | None:
-        """The Reply to this id, and the lane is free again; None at the deadline (monotonic)."""
+        """Return the Reply to this id, and free the lane. Return None at the deadline (monotonic)."""
 
     def release(self) -> None:
-        """Give it back unused."""
+        """Return the lane unused."""
 
     def drop(self) -> None:
-        """The call that was given up was never begun: nothing will come. From any thread."""
+        """The abandoned call was never started, so no reply will come. From any thread."""
 
 
 class Runner(Protocol):
-    """Where one instance lives."""
+    """Runs one instance: a thread, or a worker process with its channel."""
 
     @property
     def pid(self) -> int | None: ...
 
     def send(self, message: Message) -> None:
-        """A message outside the feed (Start, Stop, Reply, Cancel, Ping), in order with other such. Never waits."""
+        """Send a message that is not from the source (Start, Stop, Reply, Cancel, Ping), in order. Never waits."""
 
     def wake(self) -> None:
-        """The feed has something. Never waits; one C call's worth of work on a plugin's own thread."""
+        """The source has messages. Never waits; costs one C call on a plugin's own thread."""
 
     def pump(self) -> None:
-        """The same, on a thread that cannot be killed: may send at once."""
+        """Like ``wake``, for a thread that cannot be killed: may send at once."""
 
     def lane(self) -> ReplyLane | None:
-        """A free reply lane, for a thread that cannot be killed; None where there is none. ``wait`` gives it back."""
+        """Return a free reply lane, or None. For a thread that cannot be killed. ``wait`` or ``release`` returns it."""
 
-    def catch_up(self, heard: Callable[[], object]) -> None:
-        """Call ``heard`` when all that the instance has said until now is handled: at once, or after some turns of the
-        reactor. On the reactor's thread."""
+    def drain(self, drained: Callable[[], object]) -> None:
+        """Call ``drained`` when everything that the instance has sent so far is handled.
 
-    def insist(self) -> None:
-        """Ask again, so that the instance cannot overhear it but may still clean up. Returns at once."""
+        That is at once, or after some turns of the reactor. On the reactor's thread.
+        """
+
+    def request_exit(self) -> None:
+        """Ask the instance to exit in a way that it cannot ignore, but that lets it clean up. Returns at once."""
 
     def kill(self) -> None:
-        """End it now, with everything it started. Returns at once; ``ended`` follows where the level can promise it."""
+        """End the instance and all it started. Returns at once; ``ended`` follows where the level guarantees it."""
 
     def is_waiting(self) -> bool:
-        """Whether its main thread is known to wait as one does that has nothing to do: at a socket, or in a poll."""
+        """Return whether its main thread is known to be idle: it waits at a socket, or in a poll."""
 
     def is_stopped(self) -> bool:
-        """Whether the system holds it back (SIGSTOP, a debugger)."""
+        """Return whether the operating system has stopped it (SIGSTOP, a debugger)."""
 
     def stack(self) -> str:
-        """Where its threads are, as ``faulthandler`` prints it; empty where that cannot be told. May wait a moment."""
+        """Return where its threads are, as ``faulthandler`` prints it; empty if unknown. May wait for a moment."""
 
     def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:
-        """Memory in bytes, cpu seconds, protections: whatever the level can read back. ``recent``: what it has read
-        a moment ago will do."""
+        """Return memory in bytes, CPU seconds, protections: whatever the level can read back.
+
+        ``recent``: values measured a moment ago are good enough.
+        """
 
     def audit(self) -> Audit:
-        """What is left of the instance, which has ended. On a thread that may wait, for some seconds at most; never
-        raises. What was ``undone`` is told once."""
+        """Return what is left of the instance, which has ended. Never raises.
+
+        On a thread that may wait, for some seconds at most. What was ``undone`` is reported only once.
+        """
 
 
 class Host(Protocol):
@@ -236,14 +257,14 @@ class Host(Protocol):
 
     def available(self) -> Availability: ...
 
-    def launch(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents) -> Runner:
-        """Begin a new place and its instance. Returns at once; the instance reports through ``uplink``.
+    def launch(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents) -> Runner:
+        """Launch an instance on a new runner. Returns at once; the instance reports through ``events``.
 
-        Raises IsolationUnavailable where this machine cannot.
+        Raises IsolationUnavailable where this machine does not provide the level.
         """
 
     def close(self) -> None:
-        """End all places and what the host itself started; returns when nothing is left or it was killed."""
+        """End all runners and what the host itself started. Returns when nothing is left, or it was killed."""
 
 
 class Reactor(Protocol):

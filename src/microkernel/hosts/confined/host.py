@@ -121,13 +121,13 @@ class ConfinedHost(WorkerHost):
             "threads": int(limits.get("threads", DEFAULTS["threads"])),
         }
 
-    def _place(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents, folder: str) -> WorkerRunner:
+    def _place(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str) -> WorkerRunner:
         spec = replace(spec, limits=limits_of(spec.limits))
         may = spec.permissions
         is_open = "/" in map(absolute, (*may.fs_read, *may.fs_write))
         shared = (self._reactor, self._scratch, folder, self._usage, self.level)
         decided = (is_open, self.must_be_whole, self.overhead, self._shares, self.stays_closed)
-        return ConfinedRunner(spec, feed, uplink, *shared, *decided)
+        return ConfinedRunner(spec, source, events, *shared, *decided)
 
     def stays_closed(self, plugin: str, path: str, reason: str) -> None:
         """Something that it was granted."""
@@ -144,7 +144,7 @@ class ConfinedHost(WorkerHost):
 def environment_of(spec: LaunchSpec, folder: str, limits: Mapping[str, float]) -> dict[str, str]:
     """Return the variables of a confined plugin. A variable that it was granted comes before one of this level's own,
     except ``TMPDIR``: a temporary folder elsewhere would be closed."""
-    shown = [name for name in visible((*_VARIABLES, *spec.permissions.env)) if name not in spec.hidden]
+    shown = [name for name in visible((*_VARIABLES, *spec.permissions.env)) if name not in spec.hidden_env]
     granted = {name: os.environ[name] for name in shown}
     return {**identity_of(spec), **pool_sizes(limits), **granted, **({"TMPDIR": folder} if folder else {})}
 

@@ -41,8 +41,8 @@ class ConfinedRunner(WorkerRunner):
     def __init__(
         self,
         spec: LaunchSpec,
-        feed: MessageSource,
-        uplink: InstanceEvents,
+        source: MessageSource,
+        events: InstanceEvents,
         reactor: Reactor,
         scratch: TempDirs,
         folder: str,
@@ -61,7 +61,7 @@ class ConfinedRunner(WorkerRunner):
                 self._requests.append(FileAttributes(self._folders, reactor, self._malformed))
             if net := spec.permissions.net:
                 self._requests.append(NetworkBroker(spec.load.name, net, reactor, self._malformed))
-            super().__init__(spec.load, feed, uplink, reactor, scratch, folder)
+            super().__init__(spec.load, source, events, reactor, scratch, folder)
         except BaseException:  # there are too few descriptors
             for each in self._requests:
                 each.drop()
@@ -123,10 +123,10 @@ class ConfinedRunner(WorkerRunner):
             return
         self._confined = message
         self._is_confined = True
-        self._channel.received = self._uplink.received
+        self._channel.received = self._events.received
         if self._must_be_whole and (reason := fault_of(message, self._expected)):
             failure = Failure("IsolationUnavailable", "MK0501", {"level": self._level, "reason": reason})
-            self._uplink.failed("confine", failure)
+            self._events.failed("confine", failure)
             self._reactor.later(_FAREWELL, self.kill)
         else:
             for path, reason in message.closed.items():

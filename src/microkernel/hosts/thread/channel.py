@@ -27,11 +27,11 @@ _ENDING = -1
 class BufferMapping:
     """The kernel's own mapping of what the instance was lent, or sent."""
 
-    def __init__(self, uplink: InstanceEvents) -> None:
-        self._uplink = uplink
+    def __init__(self, events: InstanceEvents) -> None:
+        self._events = events
 
     def array(self, block: int) -> Any:
-        return array_over(self._uplink.memory(block))
+        return array_over(self._events.memory(block))
 
     def forget(self, blocks: Sequence[int]) -> None:
         """Nothing is kept here."""
@@ -40,15 +40,15 @@ class BufferMapping:
 class MemoryChannel:
     """The runtime's Channel, with the kernel's feed and uplink behind it instead of sockets."""
 
-    def __init__(self, feed: MessageSource, uplink: InstanceEvents) -> None:
-        self._feed = feed
-        self._uplink = uplink
+    def __init__(self, source: MessageSource, events: InstanceEvents) -> None:
+        self._source = source
+        self._events = events
         self._inbox: deque[Message] = deque()
         self._answers: dict[int, Callable[[Reply], object]] = {}
         self._bell = Wakeup()
         self.ring = self._bell.call
         self._closed = self._finished = False
-        self.memory = BufferMapping(uplink)
+        self.memory = BufferMapping(events)
         self.stray: Callable[[Reply], object]
 
     # The kernel's side
@@ -120,16 +120,16 @@ class MemoryChannel:
         if self._closed:
             raise ChannelClosed
         if not self._inbox:
-            return self._feed.take(_BATCH)
+            return self._source.take(_BATCH)
         messages: list[Message] = []
         while self._inbox:
             messages.append(self._inbox.popleft())
-        return [*messages, *self._feed.take(_BATCH)]
+        return [*messages, *self._source.take(_BATCH)]
 
     def send(self, message: Message) -> None:
         if self._closed:
             raise PluginKilled
-        self._uplink.received(message)
+        self._events.received(message)
 
     def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - there is but one way up
         self.send(reply)
@@ -157,7 +157,7 @@ class MemoryChannel:
         if self._closed:
             raise PluginKilled
         self._answers[id] = answer
-        self._uplink.received(message)
+        self._events.received(message)
         return lambda: _forget(self._answers, id)
 
 

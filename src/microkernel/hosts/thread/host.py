@@ -86,8 +86,8 @@ class ThreadHost:
     def available(self) -> Availability:
         return Availability("cannot be killed in C code")
 
-    def launch(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents) -> ThreadRunner:
-        place = ThreadRunner(spec, feed, uplink, self._reactor, self._names)
+    def launch(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents) -> ThreadRunner:
+        place = ThreadRunner(spec, source, events, self._reactor, self._names)
         place.thread.start()
         return place
 
@@ -100,12 +100,12 @@ class ThreadRunner:
     """A thread, and its channel in memory. All methods of the Place never wait."""
 
     def __init__(
-        self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents, reactor: ReactorPort, names: ModuleNames
+        self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, reactor: ReactorPort, names: ModuleNames
     ) -> None:
         self._names = names
-        self._uplink = uplink
+        self._events = events
         self._reactor = reactor
-        self.channel = MemoryChannel(feed, uplink)
+        self.channel = MemoryChannel(source, events)
         self.wake = self.pump = self.channel.ring
         self._runtime: Runtime | None = None
         self._ledger = InterpreterState()
@@ -125,11 +125,11 @@ class ThreadRunner:
     def lane(self) -> None:
         """There is none: its answers are handed over."""
 
-    def catch_up(self, heard: Callable[[], object]) -> None:
+    def drain(self, drained: Callable[[], object]) -> None:
         """What it says is heard while it says it."""
-        heard()
+        drained()
 
-    def insist(self) -> None:
+    def request_exit(self) -> None:
         at = _frames()
         for thread in self._threads():
             if not _in_shared_code(at.get(thread.ident or 0)):
@@ -141,7 +141,7 @@ class ThreadRunner:
 
     def kill(self) -> None:
         self.channel.close()
-        self.insist()
+        self.request_exit()
         runtime = self._runtime
         if runtime is not None:
             runtime.yield_names()
@@ -192,7 +192,7 @@ class ThreadRunner:
 
     def _tell_end(self) -> None:
         self.channel.finish()
-        self._uplink.ended(self._exit)
+        self._events.ended(self._exit)
 
     def _let_go(self) -> None:
         """Only when its other threads have ended nothing of it runs any more."""

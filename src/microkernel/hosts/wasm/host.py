@@ -70,13 +70,13 @@ class WasmHost(ConfinedHost):
         state = "guest built" if is_built else "guest not built yet (mk wasm prepare)"
         return Availability(f"wasmtime {version('wasmtime')} · {state}")
 
-    def launch(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents) -> WorkerRunner:
+    def launch(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents) -> WorkerRunner:
         """Waits while the guest is built, the first time."""
         if spec.load.concurrency > 1:
             raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)
         with self._looking:  # one of those that come at once sees to it, for all
             self._zygotes.image = self._zygotes.image or str(self._ready(spec.load.name))
-        return super().launch(spec, feed, uplink)
+        return super().launch(spec, source, events)
 
     def _ready(self, plugin: str) -> Path:
         """The image; who has to wait for it is told so."""
@@ -102,7 +102,7 @@ class WasmHost(ConfinedHost):
         may = spec.permissions
         request["limits"]["memory"] = memory + self.overhead
         variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in visible(may.env)}
-        secret = {os.fsencode(name) for name in spec.hidden}
+        secret = {os.fsencode(name) for name in spec.hidden_env}
         shown = {name: value for name, value in variables.items() if name not in secret}
         own = {os.fsencode(name): os.fsencode(value) for name, value in identity_of(spec).items()}
         given = [spec.load.data_dir, *([folder] if folder else [])]

@@ -19,9 +19,9 @@ _LONGEST = 64
 class BufferServer:
     """One worker's. On the reactor's thread. ``theirs`` is the worker's end."""
 
-    def __init__(self, reactor: Reactor, uplink: InstanceEvents, malformed: Callable[[KernelError], object]) -> None:
+    def __init__(self, reactor: Reactor, events: InstanceEvents, malformed: Callable[[KernelError], object]) -> None:
         self._reactor = reactor
-        self._uplink = uplink
+        self._events = events
         self._malformed = malformed
         self._end, self.theirs = blocking_pair()
 
@@ -54,7 +54,7 @@ class BufferServer:
             self._malformed(ProtocolError("MK0215", reason=f"not the number of a block: {failure.text}"))
             return
         try:
-            self._answer(block, *self._uplink.descriptor(block))
+            self._answer(block, *self._events.descriptor(block))
         except (KernelError, OSError):
             self._send(block, False)
 

@@ -115,14 +115,14 @@ class KernelChannel:
         self,
         down: socket.socket,
         up: socket.socket,
-        feed: MessageSource,
+        source: MessageSource,
         reactor: Reactor,
         received: Callable[[Message], object],
         malformed: Callable[[KernelError], object],
         hung_up: Callable[[], object],
     ) -> None:
         self._reactor = reactor
-        self._feed = feed
+        self._source = source
         self._down_socket = down
         self._up_socket = up
         self._down = SendQueue(down, reactor, self.pump)
@@ -169,7 +169,7 @@ class KernelChannel:
         self.pump()
 
     def close(self) -> None:
-        """Close both sockets. What the worker sent and nobody read is lost: ``catch_up`` before."""
+        """Close both sockets. What the worker sent and nobody read is lost: ``drain`` before."""
         self._inbox.close()
         with self._pumping:  # who sends does so by the descriptor's number, which may be another's after this
             self._down.close()
@@ -220,7 +220,7 @@ class KernelChannel:
 
     def _next_batch(self) -> Sequence[Message]:
         if not self._control:
-            return self._feed.take(_BATCH)
+            return self._source.take(_BATCH)
         batch: list[Message] = []
         while self._control:
             batch.append(self._control.popleft())
@@ -261,8 +261,8 @@ class KernelChannel:
                 break
         self._inbox.end_turn()
 
-    def catch_up(self, heard: Callable[[], object]) -> None:
-        """Call ``heard`` when all that the worker has sent until now is handled; what it sends meanwhile may have no
+    def drain(self, drained: Callable[[], object]) -> None:
+        """Call ``drained`` when all that the worker has sent until now is handled; what it sends meanwhile may have no
         end, and does not count."""
         self._inbox.begin_turn()
         left = _MAX_BUFFERED - self._inbox.unread
@@ -270,7 +270,7 @@ class KernelChannel:
             left -= len(data)
             self._inbox.put_data(data)
         self._inbox.end_turn()
-        self._inbox.then(heard)
+        self._inbox.then(drained)
 
     def rest(self, seconds: float, wake: Callable[[], object]) -> None:
         self._reactor.unwatch(self._up_socket.fileno())

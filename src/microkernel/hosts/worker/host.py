@@ -58,11 +58,11 @@ class WorkerHost:
             return Availability(reason, IsolationUnavailable("MK0517", level=self.level, reason=reason))
         return None
 
-    def launch(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents) -> WorkerRunner:
+    def launch(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents) -> WorkerRunner:
         folder = self._scratch.folder(spec.load.name)
         try:
             request = self._request(spec, folder)
-            place = self._place(spec, feed, uplink, folder)
+            place = self._place(spec, source, events, folder)
         except BaseException:
             self._scratch.drop(folder)
             raise
@@ -80,8 +80,8 @@ class WorkerHost:
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _place(self, spec: LaunchSpec, feed: MessageSource, uplink: InstanceEvents, folder: str) -> WorkerRunner:
-        return WorkerRunner(spec.load, feed, uplink, self._reactor, self._scratch, folder)
+    def _place(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str) -> WorkerRunner:
+        return WorkerRunner(spec.load, source, events, self._reactor, self._scratch, folder)
 
     @staticmethod
     def _limits(wanted: Mapping[str, float]) -> dict[str, int]:

@@ -45,7 +45,7 @@ class ReplySocket:
     """
 
     __slots__ = (
-        "_catch_up", "_closed", "_free", "_handed", "_malformed", "_patience", "_reactor", "_reader", "_received",
+        "_closed", "_drain", "_free", "_handed", "_malformed", "_patience", "_reactor", "_reader", "_received",
         "_socket", "_timeout", "_watched", "index", "owner", "taken",
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ class ReplySocket:
         reactor: Reactor,
         received: Callable[[Reply], object],
         malformed: Callable[[KernelError], object],
-        catch_up: Callable[[Callable[[], object]], object],
+        drain: Callable[[Callable[[], object]], object],
         patience: AdaptiveSpin,
     ) -> None:
         self.index = index
@@ -68,7 +68,7 @@ class ReplySocket:
         self._reactor = reactor
         self._received = received
         self._malformed = malformed
-        self._catch_up = catch_up
+        self._drain = drain
         self._patience = patience
         self.taken = False
         """It is its caller's until that has its answer, or releases it."""
@@ -122,7 +122,7 @@ class ReplySocket:
         the books of the callee, which is done with it.
         """
         heard = threading.Event()
-        self._reactor.post(partial(self._catch_up, heard.set))
+        self._reactor.post(partial(self._drain, heard.set))
         while (left := deadline - time.monotonic()) > 0:
             if heard.wait(min(left, _LONGEST)):
                 return self._handed_over(reply.id) if reply.elsewhere else reply

@@ -44,10 +44,16 @@ class WorkerRunner:
     """Seconds for which a list of all plugins shows the last measurement."""
 
     def __init__(
-        self, load: Load, feed: MessageSource, uplink: InstanceEvents, reactor: Reactor, scratch: TempDirs, folder: str
+        self,
+        load: Load,
+        source: MessageSource,
+        events: InstanceEvents,
+        reactor: Reactor,
+        scratch: TempDirs,
+        folder: str,
     ) -> None:
         self._load: Load | None = load
-        self._uplink = uplink
+        self._events = events
         self._reactor = reactor
         self._scratch = scratch
         self._folder = folder
@@ -66,19 +72,19 @@ class WorkerRunner:
         self._closed = False
         ends = _Ends()
         (down, self._worker_down), (up, self._worker_up) = ends.down, ends.up
-        self._channel = KernelChannel(down, up, feed, reactor, uplink.received, self._malformed, self._hung_up)
+        self._channel = KernelChannel(down, up, source, reactor, events.received, self._malformed, self._hung_up)
         self._lane_pairs = ends.lanes
         self._free: deque[ReplySocket] = deque()
         self.wake, self.pump = self._channel.post_pump, self._channel.pump
         patience = AdaptiveSpin(SPIN_SECONDS, gives_way=True)
         self._lanes = [
-            ReplySocket(i, self, ours, self._free, reactor, uplink.received, self._malformed, self.catch_up, patience)
+            ReplySocket(i, self, ours, self._free, reactor, events.received, self._malformed, self.drain, patience)
             for i, (ours, _) in enumerate(self._lane_pairs)
         ]
         self._free.extend(self._lanes)
         self._pipes = ends.pipes
         self._outputs = [
-            Output(_unblocked(pipe[0]), reactor, partial(tell, uplink), uplink.secrets)
+            Output(_unblocked(pipe[0]), reactor, partial(tell, events), events.secrets)
             for pipe, tell in zip(self._pipes, (_printed, _complained), strict=True)
         ]
 
@@ -130,13 +136,13 @@ class WorkerRunner:
         lane.taken = True
         return lane
 
-    def catch_up(self, heard: Callable[[], object]) -> None:
+    def drain(self, drained: Callable[[], object]) -> None:
         if self._closed:
-            heard()
+            drained()
         else:
-            self._channel.catch_up(heard)
+            self._channel.drain(drained)
 
-    def insist(self) -> None:
+    def request_exit(self) -> None:
         if not self._asked:
             self._asked = True
             self._signal(signal.SIGTERM)
@@ -215,7 +221,7 @@ class WorkerRunner:
             self._channel.send_down(self._load.with_paths(path_to_text))
 
     def _malformed(self, error: KernelError) -> None:
-        self._uplink.malformed(error)
+        self._events.malformed(error)
         self.kill()
 
     def _hung_up(self) -> None:
@@ -228,11 +234,11 @@ class WorkerRunner:
             self._malformed(ProtocolError("MK0215", reason="the worker closed it and lives on"))
 
     def _ended(self, exit: Exit) -> None:
-        self.catch_up(partial(self._finish, exit))  # what it said before its end counts
+        self.drain(partial(self._finish, exit))  # what it said before its end counts
 
     def _finish(self, exit: Exit) -> None:
         self._close()
-        self._uplink.ended(self._exit_of(exit))
+        self._events.ended(self._exit_of(exit))
 
     def _exit_of(self, exit: Exit) -> Exit:
         """How its end is told."""
@@ -264,13 +270,13 @@ _OUR_FRAME = re.compile(rf'  File "({re.escape(str(Path(__file__).parents[2]))}/
 """What the fault handler of a dying worker prints of us; a plugin's author has no use for it."""
 
 
-def _printed(uplink: InstanceEvents, line: str) -> None:
-    uplink.output("stdout", line)
+def _printed(events: InstanceEvents, line: str) -> None:
+    events.output("stdout", line)
 
 
-def _complained(uplink: InstanceEvents, line: str) -> None:
+def _complained(events: InstanceEvents, line: str) -> None:
     if not _OUR_FRAME.match(line):
-        uplink.output("stderr", line)
+        events.output("stderr", line)
 
 
 class _Ends:

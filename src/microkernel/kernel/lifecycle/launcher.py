@@ -101,7 +101,7 @@ class Launcher:
             manifest.determinism,
             self._writable(),
         )
-        instance.place = host.launch(spec, instance, instance)
+        instance.runner = host.launch(spec, instance, instance)
         record.newborn = instance
         news = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
         assert isinstance(news, messages.Loaded)
@@ -117,7 +117,7 @@ class Launcher:
 
     def start(self, instance: Instance, state: codec.Raw | None, from_version: str) -> None:
         """Give it its state and have it start. Raises PluginLoadError, DiedEarly."""
-        instance.place.send(messages.Start(state or messages.NOTHING, from_version))
+        instance.runner.send(messages.Start(state or messages.NOTHING, from_version))
         self._wait(instance, messages.Started, instance.manifest.limits.start, "MK0202")
 
     def _check_writable(self, record: PluginRecord, permissions: Permissions, *, is_new: bool) -> None:

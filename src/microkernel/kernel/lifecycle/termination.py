@@ -105,7 +105,7 @@ class Terminator:
         instance.dismissed = True
         instance.record.mailbox.paused = True
         instance.record.retiring = instance
-        instance.place.send(stop)
+        instance.runner.send(stop)
 
     def see_out(self, instance: Instance) -> tuple[messages.Stopped | None, bool]:
         """The rest of ``retire``, for one that was asked to stop."""
@@ -131,9 +131,9 @@ class Terminator:
         if instance.has_failed:
             self._wait_exit(instance, _FAREWELL)
         if gently and instance.exit is None:
-            self._press(instance, instance.place.insist, instance.manifest.limits.insist)
+            self._press(instance, instance.runner.request_exit, instance.manifest.limits.insist)
         if instance.exit is None:
-            self._press(instance, instance.place.kill, _KILL_PATIENCE)
+            self._press(instance, instance.runner.kill, _KILL_PATIENCE)
         return instance.exit
 
     def _press(self, instance: Instance, press: Callable[[], None], seconds: float) -> None:

@@ -33,8 +33,8 @@ class Delivery(Struct, kw_only=True, eq=False):
     def shares(self) -> tuple[Attachment, ...]:
         raise NotImplementedError
 
-    def message(self, place: Runner) -> Deliver | Invoke | None:
-        """For the present instance, in this place; None if it is no longer wanted."""
+    def message(self, runner: Runner) -> Deliver | Invoke | None:
+        """For the present instance, on this runner; None if it is no longer wanted."""
         raise NotImplementedError
 
 
@@ -50,7 +50,7 @@ class EventDelivery(Delivery):
     delivery: int = 1
     shares: tuple[Attachment, ...] = ()
 
-    def message(self, place: Runner) -> Deliver | None:  # noqa: ARG002 - the same for every place
+    def message(self, runner: Runner) -> Deliver | None:  # noqa: ARG002 - the same for every runner
         number = self.subscription.number
         if not number:
             return None
@@ -69,9 +69,9 @@ class CallDelivery(Delivery):
     def shares(self) -> tuple[Attachment, ...]:
         return self.call.asked.shares
 
-    def message(self, place: Runner) -> Invoke | None:
+    def message(self, runner: Runner) -> Invoke | None:
         call, asked = self.call, self.call.asked
         if call.answered:
             return None
-        lane = call.lane.index if call.lane is not None and call.lane.owner is place else -1
+        lane = call.lane.index if call.lane is not None and call.lane.owner is runner else -1
         return Invoke(call.id, call.method, asked.args, asked.kwargs, asked.deadline, asked.chain, lane, asked.shares)

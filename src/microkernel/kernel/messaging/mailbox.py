@@ -131,14 +131,14 @@ class Mailbox:
         self._large.pop(letter.seq, None)
         return True
 
-    def take(self, most: int) -> list[Delivery]:
+    def take(self, limit: int) -> list[Delivery]:
         """The next letters, now in flight. Those that were in flight at a death come one at a time; while there are
         large ones all do, so that not many are on their way at once, each a second time."""
         try:
-            most = self._allowance(min(most, len(self.waiting)))
-            self._taken.extend(islice(self._pops, most))  # one C call: out of the one queue, into the other
+            limit = self._allowance(min(limit, len(self.waiting)))
+            self._taken.extend(islice(self._pops, limit))  # one C call: out of the one queue, into the other
         except IndexError:
-            most = 0  # others took some out meanwhile: there are no more
+            limit = 0  # others took some out meanwhile: there are no more
         letters = list(self._taken)
         for letter in letters:
             self._flight[letter.seq] = letter

@@ -108,7 +108,7 @@ class PluginController:
         took = round((time.monotonic() - began) * 1000, 1)
         self._journal.announce(
             "MK0218", "success", record.name, generation=instance.generation, ms=took,
-            version=instance.manifest.version, level=instance.level, pid=instance.place.pid,
+            version=instance.manifest.version, level=instance.level, pid=instance.runner.pid,
         )  # fmt: skip
         return None
 
@@ -147,7 +147,7 @@ class PluginController:
 
     def connect(self, record: PluginRecord, instance: Instance) -> None:
         """It gets what waits, from now on, and is watched."""
-        record.mailbox.connect(instance.place.wake, instance.place.pump)
+        record.mailbox.connect(instance.runner.wake, instance.runner.pump)
         self._heartbeat.begin(instance)
         self._journal.changed(record)
 
@@ -277,5 +277,5 @@ def _kill_all(record: PluginRecord) -> list[Instance]:
     instances = [instance for instance in (record.instance, record.newborn) if instance is not None]
     for instance in instances:
         instance.dismissed = True
-        instance.place.kill()
+        instance.runner.kill()
     return instances

@@ -16,7 +16,7 @@ class LeakAuditor:
         """What all ended generations have left, each a line; those that left nothing are not asked again."""
         left: dict[str, None] = {}
         for instance in list(record.past):
-            audit = instance.place.audit()
+            audit = instance.runner.audit()
             for what in audit.undone:
                 self._journal.announce("MK0303", "notice", record.name, what=what, generation=instance.generation)
             for what in audit.left:

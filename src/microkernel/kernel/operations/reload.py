@@ -158,7 +158,7 @@ class Reloader:
         record.snapshot = old.snapshot
         if failure.continues:
             old.passed.clear()
-            record.mailbox.connect(old.place.wake, old.place.pump)
+            record.mailbox.connect(old.runner.wake, old.runner.pump)
             if old.exit is not None:  # between the two: whoever heard of its end took it for one that was asked for
                 self._operations.give_up(record, StartupExit(old, old.exit))
         else:

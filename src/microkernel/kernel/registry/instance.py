@@ -30,7 +30,7 @@ InstanceNews = messages.Loaded | messages.Started | messages.Exported | messages
 
 
 class Instance:
-    """One generation of a plugin, in one place. It is the Feed and the Uplink of that place.
+    """One generation of a plugin, on one runner. It is the MessageSource and the InstanceEvents of that runner.
 
     ``news`` carries what whoever starts or stops it waits for. ``cut``: what it says no longer counts.
     """
@@ -55,8 +55,8 @@ class Instance:
         self.snapshot = snapshot
         self.permissions = permissions
         self.secrets = Secrets()
-        """Not to be let out by accident: its runtime cuts them out of what it tells, its place out of its output."""
-        self.place: Runner
+        """Not to be let out by accident: its runtime cuts them out of what it tells, its runner out of its output."""
+        self.runner: Runner
         in_memory = level in ("thread", "process") and not record.visitor
         self.holdings = BufferAccount(self.name, manifest.limits.shared, self._tell, in_memory=in_memory)
         self.news: queue.SimpleQueue[InstanceNews] = queue.SimpleQueue()
@@ -96,20 +96,20 @@ class Instance:
         self._credit = 0
         self._switch = switch
 
-    # Feed
+    # MessageSource
 
-    def take(self, most: int) -> list[Message]:
+    def take(self, limit: int) -> list[Message]:
         mailbox = self.record.mailbox
         taken: list[Message] = []
         if not mailbox.waiting or self.record.instance is not self or self.cut:
             return taken
         if not mailbox.in_flight:
             self.progress = time.monotonic()
-        letters = mailbox.take(most)
+        letters = mailbox.take(limit)
         if letters and not self.watched:
             self._switch.began(self)
         for letter in letters:
-            message = letter.message(self.place)
+            message = letter.message(self.runner)
             if message is not None and (not message.shares or self.attach(message, letter)):
                 taken.append(message)
                 continue
@@ -133,7 +133,7 @@ class Instance:
             return False
         return True
 
-    # Uplink
+    # InstanceEvents
 
     def received(self, message: Message) -> None:
         if not self.cut:
@@ -164,7 +164,7 @@ class Instance:
         self.leaving = Exit(str(error), signal=SIGKILL)
 
     def _tell(self, message: Message) -> None:
-        self.place.send(message)
+        self.runner.send(message)
 
     # Its life
 
@@ -205,7 +205,7 @@ class Instance:
         """It may emit so much more; it is told in batches."""
         self._credit += places
         if self._credit >= CREDIT_BATCH:
-            self.place.send(messages.Credit(self._credit))
+            self.runner.send(messages.Credit(self._credit))
             self._credit = 0
 
 

@@ -184,7 +184,7 @@ def describe(
     """The record as it is shown; ``on_board`` is what its keys take. ``lacking``: what it requires and runs without.
     ``room``: for texts that the plugin chose."""
     instance, error, counts = record.instance, record.error or lacking, record.counts
-    statistics = dict(instance.place.statistics(recent=room < FULL)) if instance is not None else {}
+    statistics = dict(instance.runner.statistics(recent=room < FULL)) if instance is not None else {}
     methods = sorted(record.methods.items())
     topics = {s.pattern: s.pattern for s in list(record.subscriptions.values()) if not s.board}
     return PluginInfo(
@@ -193,7 +193,7 @@ def describe(
         state=record.state,
         isolation=instance.level if instance is not None else record.level,
         generation=record.generation,
-        pid=instance.place.pid if instance is not None else None,
+        pid=instance.runner.pid if instance is not None else None,
         restarts=record.restarts,
         error=str(error) if error is not None else None,
         protections=statistics.get("protections", {}),

@@ -130,7 +130,7 @@ class CallRouter:
         """A reply lane of the plugin whose method this is, if it is there and has one free."""
         record = self._registry.find(target.partition(".")[0])
         instance = record.instance if record is not None else None
-        return instance.place.lane() if instance is not None else None
+        return instance.runner.lane() if instance is not None else None
 
     def collect(self, id: int) -> None:
         """The caller has read its answer itself."""
@@ -258,12 +258,12 @@ _FEW_NAMES = 16
 def _pass(target: PluginRecord, letter: CallDelivery) -> bool:
     """A call that a handler of a retiring instance waits for passes the paused mailbox: else neither could end."""
     instance = target.retiring
-    message = letter.message(instance.place) if instance is not None else None
+    message = letter.message(instance.runner) if instance is not None else None
     if instance is None or message is None or (message.shares and not instance.attach(message, letter)):
         return False
     instance.passed.append(letter.call.id)
     target.mailbox.take_aside(letter)
-    instance.place.send(message)
+    instance.runner.send(message)
     return True
 
 
@@ -286,4 +286,4 @@ def cancel(call: PendingCall) -> None:
     """Nobody waits for this call any more: the callee is told."""
     callee = call.target.instance
     if callee is not None and not callee.cut:
-        callee.place.send(Cancel(call.id))
+        callee.runner.send(Cancel(call.id))

@@ -86,7 +86,7 @@ class Ingress:
             messages.Expose: self._expose,
             messages.Rejected: self._rejected,
             messages.Log: witness.logged,
-            messages.Ping: lambda i, m: i.place.send(messages.Pong(m.id)),
+            messages.Ping: lambda i, m: i.runner.send(messages.Pong(m.id)),
             messages.Pong: lambda i, _: witness.alive(i),
             messages.SelfExit: self._leaving,
             messages.Loaded: lambda i, m: i.hear(m),
@@ -125,7 +125,7 @@ class Ingress:
     def cut_off(self, instance: Instance) -> None:
         """Not on the reactor's thread: it waits for it."""
         heard = threading.Event()
-        self._reactor.post(partial(instance.place.catch_up, heard.set))
+        self._reactor.post(partial(instance.runner.drain, heard.set))
         heard.wait(_LAST_WORDS)
         self._reactor.run(partial(_cut, instance))
 
@@ -138,7 +138,7 @@ class Ingress:
 
     def _refuse(self, instance: Instance, message: messages.Message, error: KernelError) -> None:
         if isinstance(message, _ASKING):
-            instance.place.send(Reply(message.id, failure=from_error(error)))
+            instance.runner.send(Reply(message.id, failure=from_error(error)))
         elif isinstance(message, Reply):
             self._router.replied(instance.record, Reply(message.id, failure=from_error(error)))
             self._report_refusal(instance, error)
@@ -216,10 +216,11 @@ class Ingress:
             result = self._context.set(instance.name, message.key, message.value, expect)
         else:
             self._context.delete(message.key)
-        instance.place.send(Reply(message.id, Raw(encode_message(result))))
+        instance.runner.send(Reply(message.id, Raw(encode_message(result))))
 
     def _lend(self, instance: Instance, message: messages.AllocateBuffer) -> None:
-        instance.place.send(Reply(message.id, Raw(encode_message(self._buffers.lend(instance.holdings, message.size)))))
+        lent = self._buffers.lend(instance.holdings, message.size)
+        instance.runner.send(Reply(message.id, Raw(encode_message(lent))))
 
     def _subscribe(self, instance: Instance, message: messages.Subscribe) -> None:
         self._subscribing.subscribe(instance, message.handler)
@@ -285,7 +286,7 @@ def _cut(instance: Instance) -> None:
 def _answer(instance: Instance, id: int, reply: Reply) -> None:
     if not instance.cut:
         reply = _with_shares(instance, id, reply) if reply.shares else Reply(id, reply.value, reply.failure)
-        instance.place.send(reply)
+        instance.runner.send(reply)
 
 
 def _with_shares(instance: Instance, id: int, reply: Reply) -> Reply:
@@ -296,4 +297,4 @@ def _with_shares(instance: Instance, id: int, reply: Reply) -> Reply:
 
 
 def _ok(instance: Instance, id: int) -> None:
-    instance.place.send(Reply(id))
+    instance.runner.send(Reply(id))

@@ -54,7 +54,7 @@ class Heartbeat:
         elif instance.asked is None:
             self._look(watched, seconds, number)
         else:  # a kernel that is late must not blame the plugin
-            instance.place.catch_up(partial(self._look, watched, seconds, number))
+            instance.runner.drain(partial(self._look, watched, seconds, number))
 
     def _look(self, watched: ref[Instance], seconds: float, number: int) -> None:
         instance = watched()
@@ -75,10 +75,10 @@ class Heartbeat:
         """What it is at, if it has to be ended; else empty."""
         if instance.asked is None:
             if not instance.record.mailbox.in_flight:
-                if is_to_answer or not instance.place.is_waiting():
+                if is_to_answer or not instance.runner.is_waiting():
                     self._ask(instance)
                 return ""
-            if not instance.place.is_stopped():
+            if not instance.runner.is_stopped():
                 return ""
             instance.asked = self._clock.now()
         instance.missed += 1
@@ -86,10 +86,10 @@ class Heartbeat:
 
     def _ask(self, instance: Instance) -> None:
         instance.asked = self._clock.now()
-        instance.place.send(Ping(0))
+        instance.runner.send(Ping(0))
 
     def _judge(self, instance: Instance) -> str:
-        if instance.place.is_stopped():
+        if instance.runner.is_stopped():
             return STOPPED
         limit = instance.manifest.limits.handler
         silent = self._clock.now() - (instance.asked or 0.0)

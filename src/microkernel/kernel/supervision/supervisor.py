@@ -65,7 +65,7 @@ class Supervisor:
     def overdue(self, instance: Instance, seconds: float, what: str) -> None:
         """It is silent for too long, in a handler or otherwise: it is ended, and that is a death."""
         record = instance.record
-        stack = instance.place.stack()
+        stack = instance.runner.stack()
         while not record.lock.acquire(timeout=_GLANCE):
             if instance.dismissed:
                 instance.hurried = True  # it is being drained, and hangs: that ends here
@@ -74,7 +74,7 @@ class Supervisor:
             if record.instance is not instance or instance.dismissed:
                 return
             reason = f"silent for {seconds:.1f} s in {what}{_at(instance, stack)}"
-            instance.leaving = Exit(reason, signal=SIGKILL, stack=stack, told="MK0207")
+            instance.leaving = Exit(reason, signal=SIGKILL, stack=stack, message_id="MK0207")
             if self._endings.end(instance, gently=instance.on_own_thread) is None:
                 self._lost(record, reason)
             elif not instance.on_probation:
@@ -135,7 +135,7 @@ class Supervisor:
         else:
             policy = record.manifest.supervision
             numbers |= {"count": verdict.count, "intensity": policy.intensity, "period": policy.period}
-            self._journal.announce(exit.told, "warn", record.name, **numbers)
+            self._journal.announce(exit.message_id, "warn", record.name, **numbers)
         with_it = [] if exit.blameless else companions(self._groups, record.name)
         restart = partial(self._restart_group, record, with_it) if with_it else partial(self._restart, record)
         record.backoff_since = time.monotonic()

@@ -33,7 +33,7 @@ class Watchdog:
         if instance is None:
             return  # replaced and gone meanwhile: a minute of reloads must not pile up
         judge = partial(self._judge, ref(instance), limit)
-        instance.place.catch_up(judge)  # a kernel that is late must not blame the plugin
+        instance.runner.drain(judge)  # a kernel that is late must not blame the plugin
 
     def _judge(self, watched: ref[Instance], limit: float) -> None:
         instance = watched()
