@@ -560,7 +560,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.1)
 runtime.run()
 session = Session("kernel")
 said = [message for _ in range(2) for message in session.receive(pairs[1][0].recv(65536))]
-assert type(said[0]).__name__ == "Leaving", said
+assert type(said[0]).__name__ == "SelfExit", said
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
     return -1 if done.returncode == 0 else done.returncode, done.stderr
