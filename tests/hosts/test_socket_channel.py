@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from microkernel.hosts.worker import channel
+from microkernel.hosts.worker import channel as channel_module
 from microkernel.hosts.worker.channel import KernelChannel
 from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.wire import messages
@@ -115,7 +115,7 @@ def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.Monkey
             os.fstat(descriptor)
         return send(descriptor, data)
 
-    monkeypatch.setattr(channel, "send", sends)
+    monkeypatch.setattr(channel_module, "send", sends)
     with worker_down, worker_up:
         channel.send_down(messages.Ping(1))
         closing.join()
@@ -176,7 +176,7 @@ def test_what_a_flooding_worker_says_before_an_answer_is_not_decoded_before_its_
                 given.worker.send(frame, socket.MSG_DONTWAIT)
             given.channel.drain(print)
         assert given.handled == [messages.Ping(1)]
-        assert given.channel._inbox.unread <= channel._MAX_BUFFERED + len(frame)
+        assert given.channel._inbox.unread <= channel_module._MAX_BUFFERED + len(frame)
 
 
 def test_a_worker_that_is_not_trusted_does_not_leave_many_bytes_unread() -> None:

@@ -204,6 +204,20 @@ def test_other_addresses_are_granted_beside_the_name(host: str, address: str, gr
     assert addresses.leads_to([addresses.parsed(grant)], host, address, 80) is may
 
 
+@pytest.mark.parametrize("host", ["fe80::1%.example.com", "::1%.example.com", "127.0.0.1%.example.com"])
+def test_an_address_with_a_zone_is_no_name_below_a_granted_one(host: str) -> None:
+    """Its zone may be called like any name, and it would lead to the address before it."""
+    assert not addresses.permits([addresses.parsed("*.example.com:80")], host, 80)
+    assert addresses.permits([addresses.parsed(f"{host}:80")], host, 80), "as it is written"
+
+
+@pytest.mark.parametrize("host", ["fe80::1%1", "127.0.0.1%.example.com", "93.184.215.14"])
+def test_an_address_leads_to_itself_alone(host: str) -> None:
+    grants = [addresses.parsed(f"{host}:80")]
+    assert not addresses.leads_to(grants, host, "169.254.169.254", 80)
+    assert addresses.leads_to(grants, host, host.partition("%")[0], 80)
+
+
 def test_an_address_of_this_machine_is_known() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("127.0.0.1", 9))

@@ -93,8 +93,10 @@ def leads_to(grants: Sequence[Grant], host: str, address: str, port: int) -> boo
     found = as_address(_without_zone(address))
     if found is None:
         return False
-    on_port = [grant for grant in grants if grant.is_for(port)]
-    if as_address(_without_zone(plain(host))) is not None or _is_within(on_port, found):
+    literal = as_address(_without_zone(plain(host)))
+    if literal is not None:
+        return found == literal
+    if _is_within([grant for grant in grants if grant.is_for(port)], found):
         return True
     if plain(host) == _LOCALHOST:
         return found.is_loopback
@@ -137,9 +139,10 @@ def _without_zone(address: str) -> str:
 
 
 def _is_named(grants: Iterable[Grant], name: str) -> bool:
-    """``*.example.com``: a name below."""
+    """``*.example.com``: a name below it. An address with a zone is none, whatever its zone is called."""
+    may_be_below = "%" not in name
     return any(
-        grant.name == name or (grant.name.startswith("*.") and name.endswith(grant.name[1:]))
+        grant.name == name or (may_be_below and grant.name.startswith("*.") and name.endswith(grant.name[1:]))
         for grant in grants
         if grant.network is None
     )
