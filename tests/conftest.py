@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,12 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+_numbers = count()
+
+
 @pytest.fixture(autouse=True)
-def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The data folders of kernels that name none are here."""
-    home = tmp_path / "state-home"
+def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folders of kernels that name none are here. It is made by who needs it."""
+    home = tmp_path_factory.getbasetemp() / f"state-home-{next(_numbers)}"
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
     return home

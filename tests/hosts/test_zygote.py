@@ -98,11 +98,11 @@ def test_a_worker_that_nobody_wants_yet_rehearses(quiet: float, said: str) -> No
 import os
 from functools import partial
 from microkernel.worker.zygote.server import prefork
-spare._QUIET = {quiet}
+prefork._QUIET = {quiet}
 read, write = os.pipe()
 def say(word, *_): os.write(write, word)
-worker = spare.Spare(int, partial(say, b"rehearsing "), partial(say, b"beginning"))
-words = os.read(read, 100) if not spare._QUIET else b""
+worker = prefork.Spare(int, partial(say, b"rehearsing "), partial(say, b"beginning"))
+words = os.read(read, 100) if not prefork._QUIET else b""
 nothing = os.open(os.devnull, os.O_RDONLY)
 worker.give([nothing])
 os.waitpid(worker.pid, 0)

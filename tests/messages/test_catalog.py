@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import string
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ KEYS = ["level", "text", "title", "happened", "why", "we", "you"]
 
 # In the catalogs, and used nowhere in src yet: the kernel, its hosts and the command line are still being written.
 # Take out what is used; in the end only ids of levels that come later may be left.
+@cache
 def tables(name: str) -> dict[str, dict[str, str]]:
     return tomllib.loads((MESSAGES / name).read_text(encoding="utf-8"))
 
