@@ -55,6 +55,7 @@ class Plugin(IPlugin):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["signatures", "value", "letter", "time", "levels"])
 @pytest.mark.parametrize("level", ["process", "sandbox"])
 def test_everything_can_be_listed(tmp_path: Path, what: str, level: str) -> None:

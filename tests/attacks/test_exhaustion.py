@@ -276,6 +276,7 @@ def _as_nobody(code: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_too_few_processes_are_named_and_starts_are_tried_again(tmp_path: Path) -> None:
     """Also the kernel's own threads count: it goes on with those it has."""
     crowd(tmp_path, 24)

@@ -24,6 +24,7 @@ def flat() -> tuple[int, int, int]:
     return len(descriptors()), threading.active_count(), len(sys.modules)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_three_hundred_process_plugins(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = tmp_path / "tmp"

@@ -72,6 +72,7 @@ def no_more(now: dict[str, int], before: dict[str, int]) -> bool:
     return all(now[name] <= before[name] for name in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [CLEAN, ASYNC], ids=["sync", "async"])
 @pytest.mark.parametrize("level", ["thread", "process"])
 @pytest.mark.timeout(60 + RELOADS // 2)
@@ -98,6 +99,7 @@ def test_reloads_of_a_clean_plugin_leave_everything_flat(plugins: Plugins, level
         assert kernel.unload("clean") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["thread", "process"])
 def test_reloads_allocate_nothing_that_stays(plugins: Plugins, level: str) -> None:
     """By what Python itself has allocated, which no allocator blurs."""

@@ -14,6 +14,7 @@ SECONDS = 6.0
 WARM_UP = 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # of an event loop that was killed
 @pytest.mark.timeout(300)  # of which nearly all is patience that is only needed when something is wrong
 @pytest.mark.parametrize("seed", [20_260_728, None], ids=["fixed", "random"])

@@ -47,12 +47,14 @@ def test_a_wrong_answer_is_told_and_fails(monkeypatch: pytest.MonkeyPatch, capsy
     assert "7 instead of 8" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_shows_each_level_in_both_languages(home: Home) -> None:
     rows = {line.split()[0] for line in home.mk("bench").stdout.splitlines()}
     assert {"level", "thread", "process"} <= rows
     assert "空进程" in home.mk("bench", LANG="zh_CN.UTF-8").stdout
 
 
+@pytest.mark.slow
 def test_a_guest_that_is_not_built_is_left_out(home: Home, tmp_path: Path) -> None:
     found = home.json("bench", XDG_CACHE_HOME=str(tmp_path / "empty"))
     assert set(found["levels"]["process"]) == set(WORKS)

@@ -225,6 +225,7 @@ def test_it_answers_while_every_plugin_hangs(home: Home, terminal: Open) -> None
     assert screen.is_as_before()
 
 
+@pytest.mark.slow
 def test_it_answers_while_a_plugin_does_not_start(home: Home, terminal: Open) -> None:
     home.write("stuck.py", GREETER.replace("def start(self): ", "def start(self): __import__('time').sleep(60); "))
     screen = terminal("run", "--isolation", "process")

@@ -372,6 +372,7 @@ def zipped(folder: Path) -> Path:
     return folder / "microkernel.pyz"
 
 
+@pytest.mark.slow
 def test_from_a_zip_file(home: Home) -> None:
     home.write("greeter.py", GREETER)
     archive = zipped(home.folder)

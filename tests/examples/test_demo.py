@@ -96,6 +96,7 @@ def wait_until_gone(processes: dict[int, str]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_it_ends_with_equal_totals_and_changes_no_file(launch: Launch) -> None:
     before = {path: path.read_bytes() for path in PLUGINS.rglob("*.py")}
     demo = launch()
@@ -108,6 +109,7 @@ def test_it_ends_with_equal_totals_and_changes_no_file(launch: Launch) -> None:
     assert {path: path.read_bytes() for path in PLUGINS.rglob("*.py")} == before
 
 
+@pytest.mark.slow
 def test_it_speaks_chinese_and_crashes_elsewhere(launch: Launch) -> None:
     status, output = launch("--seed", "3", language="zh").finish()
     assert status == 0, output
@@ -116,6 +118,7 @@ def test_it_speaks_chinese_and_crashes_elsewhere(launch: Launch) -> None:
     assert "--seed 4" in output
 
 
+@pytest.mark.slow
 def test_without_wasm_it_says_so_and_the_parser_runs_at_process(
     launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +146,7 @@ def test_who_interrupts_it_while_it_is_being_loaded_sees_nothing(
     assert demo.leftovers() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_nothing(launch: Launch, number: signal.Signals) -> None:
     demo = launch()
@@ -157,6 +161,7 @@ def test_interrupted_it_leaves_nothing(launch: Launch, number: signal.Signals) -
     wait_until_gone(processes)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_leaves_no_process(launch: Launch) -> None:
     demo = launch()
     demo.read_until("generation 2")

@@ -149,6 +149,7 @@ def test_ten_thousand_empty_files_are_measured_in_steps(tmp_path: Path) -> None:
     assert steps >= 10_000 / 128
 
 
+@pytest.mark.slow
 def test_what_is_beyond_the_limit_is_not_counted_to_the_end(tmp_path: Path) -> None:
     for number in range(10_000):
         (tmp_path / str(number)).touch()

@@ -144,6 +144,7 @@ def test_files_and_folders_are_counted(tmp_path: Path, monkeypatch: pytest.Monke
     assert (error.id, error.fields["what"]) == ("MK0140", "files and folders")
 
 
+@pytest.mark.slow
 def test_links_that_lead_to_each_other_are_counted_together(tmp_path: Path) -> None:
     for stage in range(6):
         (tmp_path / f"stage{stage}").mkdir()

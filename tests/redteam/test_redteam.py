@@ -45,6 +45,7 @@ def _outcomes(level: str, user: str, names: tuple[str, ...]) -> dict[str, Outcom
     return {outcome.name: outcome for outcome in campaign.run(level, user, names)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("level", "user", "attempt"), CASES, ids=[f"{level}-{user}-{attempt.name}" for level, user, attempt in CASES]
 )

@@ -27,6 +27,7 @@ def _same_version() -> bool:
     return said.stdout.strip() == str(sys.version_info[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="all tests run unprivileged as it is")
 @pytest.mark.skipif(shutil.which("setpriv") is None or not _same_version(), reason="no setpriv, or no other Python")
 @pytest.mark.timeout(300)
