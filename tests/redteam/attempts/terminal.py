@@ -55,7 +55,7 @@ def _drives_terminal(arena, _: Answer) -> bool:
 @cache
 def _plain() -> Callable[[str], str]:
     """Without the package around it, which needs a library that is for people."""
-    place = Path(microkernel.__file__).parent / "plugins" / "console" / "tongue.py"
+    place = Path(microkernel.__file__).parent / "plugins" / "console" / "translator.py"
     return runpy.run_path(str(place))["plain"]
 
 
