@@ -19,7 +19,7 @@ from bench.reader_thread import reader_thread
 from bench.rows import Contender, Measure, Row, Target, at_most
 from bench.threads import thread
 from bench.timing import percentile
-from microkernel.kernel.manifest import PluginConfig
+from microkernel.kernel.config import PluginConfig
 
 COMPUTES = """
 from bench.computing import Computing

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bench.placement import Workspace
 from microkernel import Kernel, KernelConfig
-from microkernel.kernel.manifest import Level, PluginConfig
+from microkernel.kernel.config import PluginConfig
+from microkernel.kernel.manifest import Level
 
 _LIMITS = {"block": 30.0}
 """A machine with other things to do loses no event."""

@@ -18,7 +18,8 @@ from bench.rows import Contender, Measure, Row, WrongAnswer, at_most, within
 from bench.sockets import seqpacket_echo, seqpackets, worker
 from bench.timing import calls, check
 from microkernel import plugins
-from microkernel.kernel.manifest import Permissions, PluginConfig
+from microkernel.kernel.config import PluginConfig
+from microkernel.kernel.manifest import Permissions
 
 _PLUGIN = """
 from microkernel import IPlugin, expose

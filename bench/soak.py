@@ -18,7 +18,7 @@ from bench.processes import descriptors_of, resident_of, threads_of
 from bench.report import told
 from bench.timing import PAYLOAD, check
 from microkernel import Kernel
-from microkernel.kernel.manifest import PluginConfig
+from microkernel.kernel.config import PluginConfig
 
 _PLUGIN = """
 from microkernel import IPlugin, expose, on

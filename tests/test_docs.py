@@ -23,7 +23,8 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.guest import stdlib_modules
-from microkernel.kernel.manifest import KernelConfig, Limits, Manifest, Supervision
+from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.manifest import Limits, Manifest, Supervision
 from microkernel.loader import read_config, read_manifest
 from microkernel.loader.discovery import GROUP
 from tools.lifecycle_diagram import diagram

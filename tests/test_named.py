@@ -12,7 +12,7 @@ from typing import Any
 import typer.main
 
 from microkernel.cli.commands import app
-from microkernel.kernel.manifest import PluginConfig
+from microkernel.kernel.config import PluginConfig
 from microkernel.loader.schema import LIMITS
 
 ROOT = Path(__file__).resolve().parent.parent

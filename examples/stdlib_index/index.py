@@ -20,7 +20,8 @@ from texts import Texts
 from microkernel import Kernel, KernelConfig
 from microkernel.errors import IsolationUnavailable, ReloadFailed
 from microkernel.hosts.wasm.image import STEPS, Image
-from microkernel.kernel.manifest import Level, Permissions, PluginConfig
+from microkernel.kernel.config import PluginConfig
+from microkernel.kernel.manifest import Level, Permissions
 from microkernel.messages import Catalog, language, translate
 
 PLUGINS = Path(__file__).parent / "plugins"

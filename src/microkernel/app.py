@@ -29,7 +29,7 @@ from microkernel.errors import (
     valid_text,
 )
 from microkernel.hosts.worker.environment import starts_itself
-from microkernel.kernel import manifest
+from microkernel.kernel import config as kernel_config
 from microkernel.kernel.admission.effective_config import check_kernel_name, state_home
 from microkernel.kernel.admission.permissions import Review
 from microkernel.kernel.kernel import Core
@@ -57,7 +57,7 @@ logging.getLogger("microkernel").addHandler(logging.NullHandler())  # silent unl
 
 _EXTRAS = {"wasm": "wasm"}
 _REFUSED_FOR = 1.0
-Configured = manifest.KernelConfig | Mapping[str, Any] | str | os.PathLike[str]
+Configured = kernel_config.KernelConfig | Mapping[str, Any] | str | os.PathLike[str]
 
 
 class Kernel:
@@ -94,7 +94,7 @@ class Kernel:
         raise_handler_errors: bool = False,
     ) -> None:
         self._config = configuration(config)
-        self._reread: Callable[[], manifest.KernelConfig] | None = None
+        self._reread: Callable[[], kernel_config.KernelConfig] | None = None
         self._config_file = ""
         if isinstance(config, str | os.PathLike):
             self._config_file = os.path.abspath(config)  # the working folder may have changed by then
@@ -524,14 +524,14 @@ def _make_inspector(python: str) -> Parser:
     return Inspector(python)
 
 
-def configuration(config: Configured | None) -> manifest.KernelConfig:
+def configuration(config: Configured | None) -> kernel_config.KernelConfig:
     """Return the configuration from any of the forms in which a Kernel accepts it. Raises ConfigError."""
     if config is None:
-        return manifest.KernelConfig()
+        return kernel_config.KernelConfig()
     return _read(config) if isinstance(config, str | os.PathLike) else config_of(config)
 
 
-def _read(path: str | os.PathLike[str]) -> manifest.KernelConfig:
+def _read(path: str | os.PathLike[str]) -> kernel_config.KernelConfig:
     """Read a configuration file. Paths in it are relative to its folder."""
     config, folder = read_config(os.fspath(path)), Path(path).resolve().parent
     return replace(

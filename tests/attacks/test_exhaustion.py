@@ -195,7 +195,8 @@ def test_saves_that_are_not_watched_are_reported_and_those_that_can_be_are(tmp_p
         (plugins.folder / name).mkdir()
         (plugins.folder / name / "__init__.py").write_text(f"from microkernel import *\n{PLUGIN}")
     out = below("echo 3 > /proc/sys/user/max_inotify_watches", """
-    from microkernel.kernel.manifest import Permissions, PluginConfig
+    from microkernel.kernel.manifest import Permissions
+    from microkernel.kernel.config import PluginConfig
     import microkernel.plugins.watcher as watcher
     said = []
     control = PluginConfig(isolation="thread", permissions=Permissions(kernel=("observe", "control")))

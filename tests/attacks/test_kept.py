@@ -12,7 +12,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import CallFailed, MailboxFull, PayloadTooLarge, PluginLoadError
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode
 from tests.attacks.support import LOCKS, Plugins, eventually

@@ -12,8 +12,8 @@ import pytest
 
 from microkernel import Kernel, KernelConfig
 from microkernel.errors import KernelError, PluginDied, ReloadFailed
+from microkernel.kernel.config import Group
 from microkernel.kernel.lifecycle.launcher import Launcher
-from microkernel.kernel.manifest import Group
 from tests.attacks.support import Plugins, eventually, state_is
 
 BOTH = pytest.mark.parametrize("level", ["thread", "process"])

@@ -14,7 +14,7 @@ from typing import Any
 
 from microkernel import Kernel
 from microkernel.errors import KernelError
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.routing.ingress import Ingress
 from tests.chaos.evidence import Evidence

@@ -8,7 +8,8 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.cli.new import create
-from microkernel.kernel.manifest import LEVELS, KernelConfig, Level
+from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.manifest import LEVELS, Level
 from tests.attacks.support import eventually
 
 

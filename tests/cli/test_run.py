@@ -14,7 +14,7 @@ import pytest
 from microkernel import Kernel, KernelConfig
 from microkernel.cli.run import GRANT, WATCHER, not_stopped
 from microkernel.cli.shutdown import SAME
-from microkernel.kernel.manifest import PluginConfig
+from microkernel.kernel.config import PluginConfig
 
 from .conftest import GREETER, Home, Start
 

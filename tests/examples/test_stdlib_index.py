@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel, KernelConfig
-from microkernel.kernel.manifest import Permissions, PluginConfig
+from microkernel.kernel.config import PluginConfig
+from microkernel.kernel.manifest import Permissions
 
 from .conftest import EXAMPLES, LONG
 

@@ -14,7 +14,7 @@ from microkernel import Kernel
 from microkernel.hosts.confined.lock_usage import MOST, count_locks
 from microkernel.hosts.procfs import processes
 from microkernel.hosts.procfs.processes import is_stopped, is_waiting
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from microkernel.testing.stage import plugin
 from tests.attacks.support import eventually
 

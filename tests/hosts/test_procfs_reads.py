@@ -17,7 +17,7 @@ from microkernel.hosts.procfs import reads
 from microkernel.hosts.procfs.processes import statistics_of
 from microkernel.hosts.procfs.reads import read_file, read_link
 from microkernel.hosts.worker import runner
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from microkernel.testing.stage import plugin
 from microkernel.wire.messages import ConfinementReport
 

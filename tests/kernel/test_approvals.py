@@ -11,7 +11,8 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import ConfigError, KernelError, PluginHeld, PluginNotActive, ReloadFailed
-from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
+from microkernel.kernel.config import KernelConfig, PluginConfig
+from microkernel.kernel.manifest import Level, Permissions
 from microkernel.loader.lock import LockFile
 from tests.confined import pretend
 

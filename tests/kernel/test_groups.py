@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from microkernel.kernel.manifest import Group
+from microkernel.kernel.config import Group
 from microkernel.kernel.operations.start_order import layers, plan
 from microkernel.kernel.supervision.groups import companions, predecessors
 

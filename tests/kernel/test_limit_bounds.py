@@ -17,7 +17,8 @@ from microkernel.kernel.admission.limit_bounds import (
     lower,
     raised,
 )
-from microkernel.kernel.manifest import CONFINED_LIMITS, Limits, Manifest, PluginConfig, Supervision
+from microkernel.kernel.config import PluginConfig
+from microkernel.kernel.manifest import CONFINED_LIMITS, Limits, Manifest, Supervision
 
 GREEDY = Manifest(
     "p",

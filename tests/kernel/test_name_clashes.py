@@ -9,7 +9,8 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import KernelError, PluginHeld
 from microkernel.kernel.admission import name_clashes
-from microkernel.kernel.manifest import KernelConfig, Level, Manifest
+from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.ports import PluginCandidate
 from tests.confined import pretend
 

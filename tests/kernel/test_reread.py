@@ -9,7 +9,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import ConfigError, ReloadFailed
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from microkernel.testing import stage
 
 

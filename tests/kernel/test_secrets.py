@@ -20,8 +20,9 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import CallFailed, PluginLoadError
+from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.kernel.lifecycle.launcher import _check_secrets
-from microkernel.kernel.manifest import KernelConfig, Level, PluginConfig
+from microkernel.kernel.manifest import Level
 from microkernel.sdk.loading.config_secrets import MaskedStr, conceal, revealed
 from microkernel.wire import codec
 from microkernel.wire.secrets import Secrets

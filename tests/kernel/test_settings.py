@@ -7,7 +7,8 @@ import pytest
 from microkernel.errors import ConfigError
 from microkernel.kernel.admission.effective_config import effective, held_to, misnamed, resolve_secrets
 from microkernel.kernel.admission.limit_bounds import KEPT_WHEN_CONFINED
-from microkernel.kernel.manifest import Group, KernelConfig, Level, Limits, Manifest, PluginConfig
+from microkernel.kernel.config import Group, KernelConfig, PluginConfig
+from microkernel.kernel.manifest import Level, Limits, Manifest
 
 DEFAULT = Limits()
 GREEDY = Manifest("p", limits=Limits(mailbox=10**9, kept=0))

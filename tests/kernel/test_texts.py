@@ -14,7 +14,8 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import BadTopic, CallFailed, KernelError, NotPlainData, PluginDied, valid_text
-from microkernel.kernel.manifest import KernelConfig, Level, PluginConfig
+from microkernel.kernel.config import KernelConfig, PluginConfig
+from microkernel.kernel.manifest import Level
 from microkernel.wire.texts import path_from_text, path_to_text, path_value, valid_texts
 
 LEVELS: list[Level] = ["thread", "process"]

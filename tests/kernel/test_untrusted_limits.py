@@ -9,7 +9,8 @@ import pytest
 from microkernel import Kernel
 from microkernel.kernel import kernel as kernel_module
 from microkernel.kernel.admission.limit_bounds import KEPT_WHEN_CONFINED
-from microkernel.kernel.manifest import KernelConfig, Limits, PluginConfig, Supervision
+from microkernel.kernel.config import KernelConfig, PluginConfig
+from microkernel.kernel.manifest import Limits, Supervision
 from microkernel.loader.lock import LockFile
 from tests.confined import pretend
 

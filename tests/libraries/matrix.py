@@ -20,7 +20,7 @@ from pathlib import Path
 
 from microkernel import Kernel
 from microkernel.errors import IsolationUnavailable, KernelError
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from tests.libraries.uses import LIBRARIES, PURE, Library
 from tests.servers import serving
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from tests.libraries.wasm_cases import CASES, Case
 from tests.servers import Authority, serving
 from tests.wasm.conftest import PLUGIN

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from microkernel.errors import ConfigError
-from microkernel.kernel.manifest import KernelConfig, Permissions, PluginConfig
+from microkernel.kernel.config import KernelConfig, PluginConfig
+from microkernel.kernel.manifest import Permissions
 from microkernel.loader.config import read_config
 
 

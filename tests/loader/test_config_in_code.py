@@ -10,8 +10,9 @@ import pytest
 
 from microkernel import Kernel, KernelConfig
 from microkernel.errors import ConfigError
-from microkernel.kernel import manifest
-from microkernel.kernel.manifest import Group, Permissions, PluginConfig
+from microkernel.kernel import config as kernel_config
+from microkernel.kernel.config import Group, PluginConfig
+from microkernel.kernel.manifest import Permissions
 from microkernel.loader.config import read_config
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
@@ -49,8 +50,8 @@ def test_each_form_is_checked_as_the_file_is(table: dict[str, Any], id: str, sai
         assert said in refused.value.text
 
 
-def _unchecked(table: dict[str, Any]) -> manifest.KernelConfig:
-    return manifest.KernelConfig(**table)
+def _unchecked(table: dict[str, Any]) -> kernel_config.KernelConfig:
+    return kernel_config.KernelConfig(**table)
 
 
 @pytest.mark.parametrize(("table", "said"), [({"isolatoin": "process"}, "did you mean 'isolation'?"), ({3: 4}, "3")])

@@ -12,7 +12,7 @@ import pytest
 
 import microkernel
 from microkernel import Event, Kernel
-from microkernel.kernel.manifest import KernelConfig, PluginConfig
+from microkernel.kernel.config import KernelConfig, PluginConfig
 
 WATCHER = Path(microkernel.__file__).parent / "plugins" / "watcher"
 PATIENCE = 30.0

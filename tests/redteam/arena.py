@@ -21,7 +21,7 @@ from typing import Any
 
 from microkernel import Kernel
 from microkernel.errors import CallFailed, IsolationUnavailable, KernelError, PluginDied, PluginLoadError
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from tests.attacks.support import eventually, manifest
 from tests.redteam import proofs
 from tests.redteam.canaries import Files, Listeners, Victim

@@ -13,7 +13,7 @@ from microkernel import Kernel
 from microkernel.hosts.worker import host
 from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable
 from microkernel.hosts.worker.cgroups import Groups
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 
 PLUGIN = '''
 import asyncio, ctypes, mmap, os, signal, socket, sqlite3, ssl, stat, struct, subprocess, sys, tempfile, threading, time

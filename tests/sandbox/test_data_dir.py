@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.kernel.manifest import LEVELS, KernelConfig, Level
+from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.testing import stage
 
 WRITER = stage.plugin("""

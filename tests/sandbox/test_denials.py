@@ -10,7 +10,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import CallFailed, KernelError
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from microkernel.sdk import denials
 from tests.attacks.support import eventually
 

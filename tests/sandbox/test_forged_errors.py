@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel, errors
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 
 FORGER = """
 from microkernel import IPlugin, expose

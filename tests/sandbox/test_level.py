@@ -17,7 +17,7 @@ from microkernel.hosts import sandbox, wasm
 from microkernel.hosts.confined.host import limits_of
 from microkernel.hosts.confined.runner import fault_of
 from microkernel.hosts.worker import zygote
-from microkernel.kernel.manifest import KernelConfig, PluginConfig
+from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.testing import HOST_CHECKS, check_host
 from microkernel.wire.messages import ConfinementReport
 from microkernel.worker.confine import landlock, seccomp

@@ -12,7 +12,8 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.hosts.confined.safe_paths import settled
-from microkernel.kernel.manifest import KernelConfig, Level
+from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.manifest import Level
 from tests.wasm.conftest import PLUGIN
 
 LEVELS: list[Level] = ["sandbox", "wasm"]

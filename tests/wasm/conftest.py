@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 
 PLUGIN = '''
 import os, sys, time

@@ -8,7 +8,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import CallFailed
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 
 PLUGIN = """
 from microkernel import IPlugin, expose

@@ -13,7 +13,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PluginDied
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from tests.servers import CLIENTS, Authority, echoing, serving
 from tests.wasm.conftest import Run, do
 

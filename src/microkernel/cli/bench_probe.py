@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Protocol
 
 from microkernel.app import Kernel
-from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
+from microkernel.kernel.config import KernelConfig, PluginConfig
+from microkernel.kernel.manifest import Level, Permissions
 
 WORKS = ("start", "call", "emit")
 _LEAST, _ROUNDS, _BUDGET = 3, 9, 0.5

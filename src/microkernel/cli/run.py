@@ -26,8 +26,9 @@ from microkernel.cli.output import Output, words_of
 from microkernel.cli.shutdown import Ending
 from microkernel.control.server import ControlServer
 from microkernel.errors import KernelError
+from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.kernel.kernel import Core
-from microkernel.kernel.manifest import KernelConfig, Level, Permissions, PluginConfig
+from microkernel.kernel.manifest import Level, Permissions
 from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.registry.states import RUNNING
 from microkernel.plugins.console import view

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from microkernel.errors import ConfigError, KernelError
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from microkernel.loader.files import missing
 
 FILE = "microkernel.toml"

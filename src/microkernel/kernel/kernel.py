@@ -19,10 +19,11 @@ from microkernel.kernel.admission.effective_config import choose_level, effectiv
 from microkernel.kernel.admission.gate import KERNEL_TOPICS
 from microkernel.kernel.admission.permissions import CONFINED, Grant
 from microkernel.kernel.admission.weakening import check_configuration, check_manifest
+from microkernel.kernel.config import KernelConfig
 from microkernel.kernel.lifecycle.cleanup import InstanceCleanup
 from microkernel.kernel.lifecycle.launcher import Launcher
 from microkernel.kernel.lifecycle.termination import Terminator
-from microkernel.kernel.manifest import KernelConfig, Level, Limits, Manifest, Permissions
+from microkernel.kernel.manifest import Level, Limits, Manifest, Permissions
 from microkernel.kernel.messaging.buffers import BufferPool
 from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.messaging.mailbox import Mailbox

@@ -1,4 +1,4 @@
-"""What a plugin declares about itself, and what the operator decides. Plain data: it is read by the loader."""
+"""A plugin's manifest: what it declares about itself. Plain data that the loader reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from microkernel.errors import ConfigError
 
 Level = Literal["thread", "process", "sandbox", "wasm"]
 Restart = Literal["permanent", "transient", "temporary"]
-Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 LEVELS: tuple[Level, ...] = ("thread", "process", "sandbox", "wasm")
 """From the least isolated to the most."""
@@ -142,55 +141,3 @@ class Manifest:
     supervision: Supervision = field(default_factory=Supervision)
     determinism: Determinism = field(default_factory=Determinism)
     config: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class PluginConfig:
-    """What the operator says of one plugin; ``None`` leaves it to the manifest."""
-
-    enabled: bool | None = None
-    isolation: Level | None = None
-    concurrency: int | None = None
-    permissions: Permissions | None = None
-    limits: Mapping[str, float] = field(default_factory=dict)
-    supervision: Mapping[str, Any] = field(default_factory=dict)
-    determinism: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Plugins that are restarted together, in the order they start."""
-
-    strategy: Strategy = "one_for_one"
-    plugins: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalRules:
-    """``pin``: which change of an approved plugin's files has to be approved again: one under the same ``version``, or
-    any, down to a byte (``bytes``); empty where nothing is written, which is as ``version``."""
-
-    pin: Literal["", "version", "bytes"] = ""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelConfig:
-    """``microkernel.toml`` as data. ``plugins``: folders, files or entry points to look for plugins in."""
-
-    name: str = ""
-    plugins: tuple[str, ...] = ()
-    isolation: Level = "process"
-    min_isolation: Level = "process"
-    fallback: tuple[Level, ...] = ()
-    """Weaker levels the operator accepts where this machine cannot give the one asked for."""
-    data_dir: str = ""
-    language: str = ""
-    log_level: str = "INFO"
-    limits: Mapping[str, float] = field(default_factory=dict)
-    plugin: Mapping[str, PluginConfig] = field(default_factory=dict)
-    group: Mapping[str, Group] = field(default_factory=dict)
-    approvals: ApprovalRules = field(default_factory=ApprovalRules)
-    source: str = field(default="", compare=False, repr=False)
-    """The file that it was read from, and the keys that stand there."""
-    written: frozenset[str] = field(default=frozenset(), compare=False, repr=False)

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from microkernel.errors import ConfigError
-from microkernel.kernel.manifest import ApprovalRules, Group, KernelConfig, PluginConfig
+from microkernel.kernel.config import ApprovalRules, Group, KernelConfig, PluginConfig
 from microkernel.loader import schema
 from microkernel.loader.files import read_toml, shown
 from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where

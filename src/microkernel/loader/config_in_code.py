@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from microkernel.errors import ConfigError
-from microkernel.kernel import manifest
-from microkernel.kernel.manifest import ApprovalRules, Group, Level, Permissions, PluginConfig
+from microkernel.kernel import config as kernel_config
+from microkernel.kernel.config import ApprovalRules, Group, PluginConfig
+from microkernel.kernel.manifest import Level, Permissions
 from microkernel.loader.config import check_config
 from microkernel.loader.schema import Where
 
 Table = Mapping[str, Any]
-_DEFAULTS = manifest.KernelConfig()
+_DEFAULTS = kernel_config.KernelConfig()
 
 
-class KernelConfig(manifest.KernelConfig):
+class KernelConfig(kernel_config.KernelConfig):
     """``microkernel.toml`` in code: ``KernelConfig(isolation="sandbox", limits={"memory": "256MiB"})``.
 
     ``plugins``: folders, files or entry points; like ``data_dir``, relative to the working folder. ``limits``, and each
@@ -57,20 +58,20 @@ class KernelConfig(manifest.KernelConfig):
         super().__init__(**checked, source=source, written=written)
 
 
-def config_of(given: manifest.KernelConfig | Table) -> manifest.KernelConfig:
+def config_of(given: kernel_config.KernelConfig | Table) -> kernel_config.KernelConfig:
     """The configuration that a program gives to a Kernel, checked. Raises ConfigError as ``KernelConfig`` does.
 
     What is already as the checks leave it is given back itself: its tables may be mappings with more to them.
     """
     if isinstance(given, KernelConfig):
         return given
-    if isinstance(given, manifest.KernelConfig):
+    if isinstance(given, kernel_config.KernelConfig):
         values = {each.name: getattr(given, each.name) for each in fields(given)}
         checked = KernelConfig(**values)
         return given if all(getattr(checked, name) == value for name, value in values.items()) else checked
     if not isinstance(given, Mapping):
         raise Where("Kernel", ConfigError, "config").misfit("a KernelConfig, a table, or the path of a file", given)
-    return manifest.KernelConfig(**_checked(given, "config"))
+    return kernel_config.KernelConfig(**_checked(given, "config"))
 
 
 def _checked(given: Table, path: str) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from typing import Any, Generic, TypeVar
 from microkernel.app import Kernel
 from microkernel.errors import KernelError
 from microkernel.kernel.admission.permissions import CONFINED, Grant
-from microkernel.kernel.manifest import KernelConfig, Level, Permissions
+from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.manifest import Level, Permissions
 from microkernel.kernel.reporting.plugin_info import PluginInfo
 from microkernel.sdk.event import Event
 

@@ -11,7 +11,8 @@ from microkernel.kernel.admission import limit_bounds, permissions
 from microkernel.kernel.admission.approval_texts import unmistakable
 from microkernel.kernel.admission.effective_config import effective, fixed_limits, held_to, variables
 from microkernel.kernel.admission.permissions import CONFINED, Grant, Review, Wish
-from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, KernelConfig, Level, Manifest, Permissions
+from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, Level, Manifest, Permissions
 from microkernel.kernel.ports import Lock, PluginCandidate, Snapshot
 
 MOST_FILES = 200

@@ -11,7 +11,8 @@ from typing import Any
 from microkernel.errors import ConfigError
 from microkernel.kernel.admission import limit_bounds
 from microkernel.kernel.admission.permissions import CONFINED
-from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Manifest, PluginConfig
+from microkernel.kernel.config import KernelConfig, PluginConfig
+from microkernel.kernel.manifest import LEVELS, Level, Manifest
 
 _NOTHING = PluginConfig()
 _COMMON = frozenset({

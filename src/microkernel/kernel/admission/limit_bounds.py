@@ -14,7 +14,8 @@ from dataclasses import asdict, replace
 from math import inf
 from typing import Any, Final, NamedTuple
 
-from microkernel.kernel.manifest import CONFINED_LIMITS, Limits, Manifest, PluginConfig, Supervision
+from microkernel.kernel.config import PluginConfig
+from microkernel.kernel.manifest import CONFINED_LIMITS, Limits, Manifest, Supervision
 
 
 class Bound(NamedTuple):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from microkernel.errors import ConfigError, ManifestError
 from microkernel.kernel.admission.effective_config import choose_level, effective
 from microkernel.kernel.admission.permissions import CONFINED
-from microkernel.kernel.manifest import LEVELS, KernelConfig, Level, Limits, Manifest, PluginConfig
+from microkernel.kernel.config import KernelConfig, PluginConfig
+from microkernel.kernel.manifest import LEVELS, Level, Limits, Manifest
 
 _NOTHING = PluginConfig()
 _EMPTY = "it is empty, and was not when it was read before"

@@ -14,7 +14,8 @@ from microkernel.kernel.admission import gate
 from microkernel.kernel.admission.approval_policy import ApprovalPolicy
 from microkernel.kernel.admission.effective_config import is_common, resolve_secrets, secret_values, variables
 from microkernel.kernel.admission.permissions import CONFINED
-from microkernel.kernel.manifest import Determinism, KernelConfig, Level, Manifest, Permissions
+from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.manifest import Determinism, Level, Manifest, Permissions
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
 from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.registry.record import PluginRecord, Registry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from microkernel.kernel.manifest import Group
+from microkernel.kernel.config import Group
 
 
 def predecessors(groups: Iterable[Group]) -> dict[str, set[str]]:

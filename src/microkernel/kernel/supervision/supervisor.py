@@ -12,9 +12,9 @@ from functools import partial
 from signal import SIGKILL
 
 from microkernel.errors import KernelError
+from microkernel.kernel.config import Group
 from microkernel.kernel.lifecycle.cleanup import InstanceCleanup
 from microkernel.kernel.lifecycle.termination import Terminator
-from microkernel.kernel.manifest import Group
 from microkernel.kernel.ports import Exit
 from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.registry.record import PluginRecord, Registry

@@ -14,7 +14,7 @@ from microkernel.errors import (
     PluginNotFound,
     RequirementError,
 )
-from microkernel.kernel.manifest import KernelConfig, PluginConfig
+from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.testing.levels import natively, only_at
 from microkernel.testing.stage import Workspace, plugin, refused
 

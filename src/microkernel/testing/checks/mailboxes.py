@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microkernel.errors import KernelError
-from microkernel.kernel.manifest import KernelConfig
+from microkernel.kernel.config import KernelConfig
 from microkernel.testing.stage import Workspace, plugin, refused
 
 FAULTY = plugin(
