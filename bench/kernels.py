@@ -12,7 +12,7 @@ from microkernel import Kernel, KernelConfig
 from microkernel.kernel.config import PluginConfig
 from microkernel.kernel.manifest import Level
 
-_LIMITS = {"block": 30.0}
+_LIMITS = {"full_mailbox_timeout": 30.0}
 """A machine with other things to do loses no event."""
 _NOTHING: Mapping[str, PluginConfig] = {}
 

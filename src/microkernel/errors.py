@@ -157,8 +157,8 @@ class NotPlainData(KernelError):
 
 
 class PayloadTooLarge(KernelError):
-    """A payload is longer than 16 MiB encoded, or the plugin's quota in the kernel (``limits.kept``) is exhausted.
-    Nothing was sent, written or registered."""
+    """A payload is longer than 16 MiB encoded, or the plugin's quota in the kernel (``limits.kernel_memory``) is
+    exhausted. Nothing was sent, written or registered."""
 
 
 class CallTimeout(KernelError):

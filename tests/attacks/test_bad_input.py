@@ -15,7 +15,7 @@ from microkernel.errors import CallFailed, NotPlainData, PayloadTooLarge, Plugin
 from tests.attacks.support import Plugins, eventually, manifest, state_is
 
 BOTH = pytest.mark.parametrize("level", ["thread", "process"])
-SHORT = {"load": 0.5, "start": 0.5, "drain": 0.1, "stop": 0.5, "insist": 0.5, "handler": 0.5}
+SHORT = {"load": 0.5, "start": 0.5, "drain": 0.1, "stop": 0.5, "kill_grace": 0.5, "handler": 0.5}
 ONCE = {"intensity": 1, "backoff": 0.01, "backoff_max": 0.02}
 
 

@@ -206,7 +206,7 @@ def test_a_reload_takes_nothing_along(plugins: Plugins) -> None:
 def test_who_hoards_has_a_limit(plugins: Plugins) -> None:
     """Beyond it what fits a payload travels as one, in memory of its own; the others do not notice."""
     plugins.add("keeper", KEEPER)
-    plugins.add("sender", SENDER, limits={"shared": "8MiB"})
+    plugins.add("sender", SENDER, limits={"shared_memory": "8MiB"})
     plugins.healthy()
     with plugins.kernel() as kernel:
         assert kernel.call("sender.hoard", 30, MEBIBYTE, timeout=30) == 30
@@ -241,7 +241,7 @@ HOSTILE = """\
 import ctypes, mmap, socket
 from microkernel import Buffer
 from microkernel.wire.codec import Raw, encode
-from microkernel.wire.messages import Call, Emit, Lend, Released, Reply, Share
+from microkernel.wire.messages import Call, Emit, AllocateBuffer, ReleaseBuffers, Reply, Attachment
 class Plugin(IPlugin):
     def __init__(self, api): self.api = api
     def start(self): pass
@@ -254,7 +254,7 @@ class Plugin(IPlugin):
         return "answered" if reply.failure is None else reply.failure.id
     @expose
     def forge(self, hold: int, size: int) -> list:
-        shares, payload = (Share(size, hold, 1),), Raw(encode({}))
+        shares, payload = (Attachment(size, hold, 1),), Raw(encode({}))
         self.channel.send(Emit("frame.shown", payload, shares))
         return [self.ask(Call(10**6, "keeper.count", deadline=time.monotonic() + 20, shares=shares))]
     @expose
@@ -262,24 +262,24 @@ class Plugin(IPlugin):
         "Its own answer names what it does not have."
         call = self.api._instance.dispatcher._calls
         (id,) = call
-        self.channel.send(Reply(id, Raw(b"\\xd4\\x01\\x00"), shares=(Share(5, hold, 1),)))
+        self.channel.send(Reply(id, Raw(b"\\xd4\\x01\\x00"), shares=(Attachment(5, hold, 1),)))
         while not self.api.get_data("told"): time.sleep(0.01)
         return "never"
     @expose
     def given_back(self, data: Buffer) -> list:
         share = data._share
-        self.channel.send(Released([share.hold, share.hold, share.hold]))
+        self.channel.send(ReleaseBuffers([share.hold, share.hold, share.hold]))
         return [self.ask(Call(10**6, "keeper.look", Raw(encode([])), deadline=time.monotonic() + 20, shares=(share,)))]
     @expose
     def beyond(self, data: Buffer) -> list:
         share = data._share
         return [
-            self.ask(Call(10**6, "keeper.count", deadline=time.monotonic() + 20, shares=(Share(size, share.hold, 1),)))
+            self.ask(Call(10**6, "keeper.count", deadline=time.monotonic() + 20, shares=(Attachment(size, share.hold, 1),)))
             for size in (len(data) * 2, 2**62, -1, -(2**63))
         ]
     @expose
     def release_all(self) -> None:
-        self.channel.send(Released(list(range(-100, 5000)) + [2**63 - 1, -(2**63)]))
+        self.channel.send(ReleaseBuffers(list(range(-100, 5000)) + [2**63 - 1, -(2**63)]))
     @expose
     def map_all(self) -> list:
         "Blocks of others, by their numbers."
@@ -292,7 +292,7 @@ class Plugin(IPlugin):
         return got
     @expose
     def lend(self) -> list:
-        return [self.ask(Lend(10**6, size)) for size in (2**62, 2**63 - 1, -1, 0)]
+        return [self.ask(AllocateBuffer(10**6, size)) for size in (2**62, 2**63 - 1, -1, 0)]
     @expose
     def no_number(self) -> None:
         self.channel.memory._lender.send(b"\\xc1 what?")
@@ -307,7 +307,7 @@ class Plugin(IPlugin):
     def on_a_lane(self) -> None:
         from microkernel.wire.session import pack
         for lane in self.channel._lanes:
-            lane.send(pack([Reply(1, shares=(Share(5, 1, 1),))]))
+            lane.send(pack([Reply(1, shares=(Attachment(5, 1, 1),))]))
         time.sleep(100)
 """
 

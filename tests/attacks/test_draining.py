@@ -26,7 +26,7 @@ class Plugin(IPlugin):
         return 2 * n
 """
 SLOW = "time.sleep(0.002)"
-SHORT = {"drain": 0.2, "stop": 0.2, "insist": 0.2}
+SHORT = {"drain": 0.2, "stop": 0.2, "kill_grace": 0.2}
 
 
 def add(plugins: Plugins, name: str, work: str = SLOW, topic: str = "", **tables: object) -> None:
@@ -190,7 +190,7 @@ def test_latecomers_that_waited_are_handled_too(plugins: Plugins) -> None:
     """Events that waited for room in a full mailbox when the stop was decided."""
     add(plugins, "a", limits={"mailbox": 5}, supervision={"intensity": 0})
     add(plugins, "sender", "[self.api.emit('work.a', n=n + i) for i in range(50)]")
-    with plugins.kernel(config=KernelConfig(limits={"block": 30.0})) as kernel:
+    with plugins.kernel(config=KernelConfig(limits={"full_mailbox_timeout": 30.0})) as kernel:
         heard = Heard(kernel)
         kernel.call("sender.double", 1)
         kernel.emit("work.sender", n=0)

@@ -199,7 +199,7 @@ def test_an_interrupt_in_the_block(plugins: Plugins, work: str) -> None:
             def stop(self): pass
             @expose
             def hang(self): time.sleep(1000)
-    """, limits={"drain": 0.1, "stop": 0.2, "insist": 0.2})  # fmt: skip
+    """, limits={"drain": 0.1, "stop": 0.2, "kill_grace": 0.2})  # fmt: skip
     script = Script(INTERRUPTED.format(folder=str(plugins.folder), after=2.0, work=work), plugins.folder.parent)
     pids = [int(pid) for pid in script.line().split()]
     assert script.line() == "interrupted ['MainThread']"
@@ -216,7 +216,7 @@ def test_an_interrupt_while_it_opens(plugins: Plugins) -> None:
             def __init__(self, api): pass
             def start(self): time.sleep(3)
             def stop(self): pass
-    """, limits={"drain": 0.1, "stop": 0.2, "insist": 0.2})  # fmt: skip
+    """, limits={"drain": 0.1, "stop": 0.2, "kill_grace": 0.2})  # fmt: skip
     script = Script(INTERRUPTED.format(folder=str(plugins.folder), after=1.5, work="pass"), plugins.folder.parent)
     assert script.line() == "interrupted ['MainThread']"
     assert not descendants(script.pid)

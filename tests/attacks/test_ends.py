@@ -20,7 +20,7 @@ from tests.attacks.support import (
     state_is,
 )
 
-QUICK = {"drain": 0.1, "stop": 0.15, "insist": 0.15}
+QUICK = {"drain": 0.1, "stop": 0.15, "kill_grace": 0.15}
 
 BUSY = """
 class Plugin(IPlugin):

@@ -156,7 +156,7 @@ def test_a_call_is_not_done_by_saying_so(plugins: Plugins) -> None:
 
 
 def test_who_says_that_it_leaves_is_gone_soon(plugins: Plugins) -> None:
-    plugins.add("bad", HOSTILE, supervision=ALWAYS, limits={"insist": 0.1})
+    plugins.add("bad", HOSTILE, supervision=ALWAYS, limits={"kill_grace": 0.1})
     with plugins.kernel() as kernel:
         kernel.call("bad.attack", "leaving", timeout=50)
         eventually(lambda: kernel.info("bad").generation == 2, "it is ended, and comes back")

@@ -96,7 +96,7 @@ def id_of(call: Callable[[], Any]) -> str:
 
 
 def test_the_board_keeps_so_many_bytes_of_an_owner(plugins: Plugins) -> None:
-    with of_doer(plugins, kept=MiB) as kernel:
+    with of_doer(plugins, kernel_memory=MiB) as kernel:
         for number in range(3):
             kernel.call("doer.put", f"k{number}", 300 * KiB)
         text = id_of(lambda: kernel.call("doer.put", "k3", 300 * KiB))
@@ -112,7 +112,7 @@ def test_the_board_keeps_so_many_bytes_of_an_owner(plugins: Plugins) -> None:
 
 
 def test_a_value_that_is_refused_leaves_the_one_before(plugins: Plugins) -> None:
-    with of_doer(plugins, kept=MiB) as kernel:
+    with of_doer(plugins, kernel_memory=MiB) as kernel:
         assert kernel.call("doer.put", "k", 1) == 1
         id_of(lambda: kernel.call("doer.put", "k", 2 * MiB))
         with pytest.raises(PayloadTooLarge):
@@ -122,7 +122,7 @@ def test_a_value_that_is_refused_leaves_the_one_before(plugins: Plugins) -> None
 
 
 def test_keys_without_a_value_count_too(plugins: Plugins) -> None:
-    with of_doer(plugins, "thread", kept=64 * KiB) as kernel:
+    with of_doer(plugins, "thread", kernel_memory=64 * KiB) as kernel:
         with suppress(PayloadTooLarge, CallFailed):
             for number in range(1000):
                 kernel.call("doer.put", f"k{number}", 0)
@@ -178,7 +178,7 @@ def test_news_of_the_board_wait_for_no_room(plugins: Plugins, busy: threading.Lo
 
 def test_who_does_not_heed_its_credit_does_not_wait_for_room(plugins: Plugins, busy: threading.Lock) -> None:
     plugins.healthy("rude")
-    with make_busy(plugins, busy, "block", mailbox=1, block=1000) as kernel:
+    with make_busy(plugins, busy, "block", mailbox=1, full_mailbox_timeout=1000) as kernel:
         rude = kernel.core.registry.get("rude").instance
         assert rude is not None
         rude.on_own_thread = False  # its messages come on the reactor's thread, as a worker's do
@@ -221,7 +221,7 @@ def test_calls_of_large_arguments_wait_for_a_callee_up_to_a_bound(plugins: Plugi
 
 
 def test_of_dead_letters_the_newest_are_kept_and_all_are_counted(plugins: Plugins) -> None:
-    with of_doer(plugins, kept=MiB) as kernel:
+    with of_doer(plugins, kernel_memory=MiB) as kernel:
         for number in range(6):
             kernel.emit("fail", number=number, data=bytes(300 * KiB))
         eventually(lambda: kernel.info("doer").dead == 6, "all have failed")
@@ -252,7 +252,7 @@ def test_the_kernel_cuts_what_a_plugin_says(plugins: Plugins) -> None:
 
 
 def test_of_the_log_so_many_bytes_are_kept(plugins: Plugins) -> None:
-    with of_doer(plugins, "thread", kept=100 * KiB) as kernel:
+    with of_doer(plugins, "thread", kernel_memory=100 * KiB) as kernel:
         lines = log_of(kernel, *(messages.Log(20, f"{number} " + "x" * 10_000, 0.0) for number in range(50)))
         assert [line.text.partition(" ")[0] for line in lines] == [str(number) for number in range(41, 50)]
 
@@ -262,7 +262,7 @@ def test_of_the_log_so_many_bytes_are_kept(plugins: Plugins) -> None:
 
 @pytest.mark.parametrize("way", ["listen", "offer"])
 def test_so_many_bytes_of_registrations_are_kept(plugins: Plugins, way: str) -> None:
-    with of_doer(plugins, kept=256 * KiB) as kernel:
+    with of_doer(plugins, kernel_memory=256 * KiB) as kernel:
         arguments = (1000, False, False) if way == "listen" else (1000,)
         assert "registered" in id_of(lambda: kernel.call(f"doer.{way}", *arguments, timeout=30))
         info = kernel.info("doer")
@@ -271,14 +271,14 @@ def test_so_many_bytes_of_registrations_are_kept(plugins: Plugins, way: str) -> 
 
 
 def test_registrations_that_are_taken_back_or_over_are_not_charged_twice(plugins: Plugins) -> None:
-    with of_doer(plugins, kept=64 * KiB) as kernel:
+    with of_doer(plugins, kernel_memory=64 * KiB) as kernel:
         kernel.call("doer.on_and_off", 200, timeout=30)
         assert len(kernel.info("doer").topics) == 1
 
 
 def test_too_many_registrations_in_init_are_a_plugin_that_does_not_load(plugins: Plugins) -> None:
     body = DOER.replace("self.api = api\n", "self.api = api; [api.on(f't.n{n}', self.nothing) for n in range(1000)]\n")
-    path = plugins.add("doer", body, limits={"kept": 256 * KiB})
+    path = plugins.add("doer", body, limits={"kernel_memory": 256 * KiB})
     with plugins.kernel("process") as kernel:
         assert kernel.info("doer").state == "failed"
         assert kernel.info("doer").error_id == "MK0621"

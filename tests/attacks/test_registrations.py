@@ -51,14 +51,14 @@ def test_so_many_of_a_kind_and_no_more(make: Callable[[int], Any], most: int) ->
 
 @pytest.mark.parametrize("text", ["name", "signature", "doc", "returns"])
 def test_every_text_of_a_method_is_charged(text: str) -> None:
-    plugin = Plugin(kept=100_000)
+    plugin = Plugin(kernel_memory=100_000)
     with pytest.raises(PayloadTooLarge, match="MK0621"):
         plugin.register(Method(**{"name": "m", text: "x" * 100_000}))
 
 
 @pytest.mark.parametrize("text", ["pattern", "name", "overflow"])
 def test_every_text_of_a_handler_is_charged(text: str) -> None:
-    plugin = Plugin(kept=100_000)
+    plugin = Plugin(kernel_memory=100_000)
     with pytest.raises(PayloadTooLarge, match="MK0621"):
         plugin.register(Handler(**{"number": 1, "pattern": "t", "name": "f", text: "x" * 100_000}))
 

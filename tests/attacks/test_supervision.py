@@ -17,7 +17,7 @@ from microkernel.kernel.lifecycle.launcher import Launcher
 from tests.attacks.support import Plugins, eventually, state_is
 
 BOTH = pytest.mark.parametrize("level", ["thread", "process"])
-QUICK = {"drain": 0.1, "stop": 0.3, "insist": 0.3, "heartbeat": 0.05}
+QUICK = {"drain": 0.1, "stop": 0.3, "kill_grace": 0.3, "heartbeat": 0.05}
 STUCK = """
 class Plugin(IPlugin):
     def __init__(self, api): self.api = api

@@ -146,7 +146,7 @@ def test_a_thread_that_sleeps_is_a_zombie_until_it_wakes(
             def hang(self):
                 deque(starmap(operator.call, [(os.write, {begin}, b"x"), (os.read, {alarm}, 1)]), maxlen=0)
                 self.api.emit("ghost.emit")
-    """, limits={"drain": 0.1, "stop": 0.1, "insist": 0.1})  # fmt: skip
+    """, limits={"drain": 0.1, "stop": 0.1, "kill_grace": 0.1})  # fmt: skip
     with plugins.kernel("thread") as kernel:
         ghosts: list[str] = []
         kernel.on("ghost.**", lambda event: ghosts.append(event.topic))
@@ -188,7 +188,7 @@ def test_many_zombies_and_many_ends(plugins: Plugins, hung: Callable[[str], str]
     """The moment a zombie ends may be the moment it is called one."""
     import microkernel.kernel.lifecycle.termination as endings
 
-    plugins.add("bad", HELD, limits={"drain": 0.1, "stop": 0.05, "insist": 0.01})
+    plugins.add("bad", HELD, limits={"drain": 0.1, "stop": 0.05, "kill_grace": 0.01})
     with plugins.kernel("thread") as kernel, pytest.MonkeyPatch.context() as patch:
         patch.setattr(endings, "_KILL_PATIENCE", 0.05)
         for turn in range(30):

@@ -49,7 +49,9 @@ class Arena:
     def _kernel(self, folder: Path) -> Kernel:
         for role in self.roles.values():
             Path(self.path(role)).write_text(self.source(role))
-        config = KernelConfig(min_isolation="thread", data_dir=str(folder / "data"), limits={"block": 0.3})
+        config = KernelConfig(
+            min_isolation="thread", data_dir=str(folder / "data"), limits={"full_mailbox_timeout": 0.3}
+        )
         return Kernel(self.folder, config=config)
 
     def path(self, role: Role) -> str:

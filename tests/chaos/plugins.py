@@ -11,7 +11,7 @@ from tests.attacks.support import manifest
 
 GROUPS = 6
 MEBIBYTE = 1024 * 1024
-LIMITS = {"handler": 1.0, "drain": 0.1, "stop": 1.0, "insist": 0.5, "mailbox": 400}
+LIMITS = {"handler": 1.0, "drain": 0.1, "stop": 1.0, "kill_grace": 0.5, "mailbox": 400}
 OWN_PROCESS = {"memory": 128 * MEBIBYTE, "files": 64}
 OFTEN = {"intensity": 1_000_000, "backoff": 0.02, "backoff_max": 0.2}
 SELDOM = {"intensity": 2, "backoff": 0.02, "backoff_max": 0.2}

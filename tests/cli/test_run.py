@@ -212,7 +212,7 @@ def test_a_second_signal_kills_it(home: Home, start: Start) -> None:
 CRAWL = """
 # /// script
 # [tool.microkernel]
-# limits = {{ drain = {drain}, stop = 0.5, insist = 0.5 }}
+# limits = {{ drain = {drain}, stop = 0.5, kill_grace = 0.5 }}
 # ///
 import time
 from microkernel import IPlugin, on

@@ -23,15 +23,17 @@ from microkernel.kernel.manifest import CONFINED_LIMITS, Limits, Manifest, Super
 GREEDY = Manifest(
     "p",
     limits=Limits(
-        load=0, stop=1e9, drain=1e9, heartbeat=1e-6, memory=1000 << 30, threads=90_000, kept=0, mailbox=10**9
+        load=0, stop=1e9, drain=1e9, heartbeat=1e-6, memory=1000 << 30, threads=90_000, kernel_memory=0, mailbox=10**9
     ),
     supervision=Supervision(intensity=10**9, period=0, backoff=0, backoff_max=0),
     concurrency=10**9,
 )
-UNSET = {name: most for name, most in KEPT_WHEN_CONFINED.items() if name != "kept"}
+UNSET = {name: most for name, most in KEPT_WHEN_CONFINED.items() if name != "kernel_memory"}
 MODEST = Manifest(
     "p",
-    limits=Limits(load=1, stop=0.5, drain=0, insist=0, heartbeat=1, memory=1 << 20, cpu=3, mailbox=1, kept=100),
+    limits=Limits(
+        load=1, stop=0.5, drain=0, kill_grace=0, heartbeat=1, memory=1 << 20, cpu=3, mailbox=1, kernel_memory=100
+    ),
     supervision=Supervision(intensity=0, period=60, backoff=1, backoff_max=60),
     concurrency=4,
 )
@@ -51,12 +53,13 @@ def test_the_defaults_are_within_their_bounds_and_cost_no_more_than_themselves()
     assert changes(Manifest("p"), lower(Manifest("p"), (), ())) == []  # nobody set these
 
 
-@pytest.mark.parametrize("name", ["load", "start", "drain", "stop", "insist", "probation", "block"])
+@pytest.mark.parametrize("name", ["load", "start", "drain", "stop", "kill_grace", "probation", "full_mailbox_timeout"])
 @pytest.mark.parametrize("value", [0.0, 1e9, 2.0**62])
 def test_no_manifest_has_the_kernel_wait_without_end(name: str, value: float) -> None:
     held = getattr(keep_within(Manifest("p", limits=Limits(**{name: value})), ()).limits, name)
     assert 0.0 <= held <= 30.0
-    assert held > 0.0 or name in ("drain", "insist", "probation", "block")  # where 0 is the least, not no bound
+    zero_is_the_least = name in ("drain", "kill_grace", "probation", "full_mailbox_timeout")  # elsewhere 0 is no bound
+    assert held > 0.0 or zero_is_the_least
 
 
 def test_a_beat_and_a_restart_have_a_floor() -> None:
@@ -80,7 +83,7 @@ def test_a_manifest_may_cost_less() -> None:
 def test_what_costs_more_is_asked_for_and_holds_when_it_is_approved() -> None:
     asked = raised(GREEDY, ())
     assert asked == (
-        "load 30", "drain 30", "stop 30", "mailbox 1000000000", "kept none", "memory 1000GiB", "threads 90000",
+        "load 30", "drain 30", "stop 30", "mailbox 1000000000", "kernel_memory none", "memory 1000GiB", "threads 90000",
         "supervision.intensity 1000", "supervision.period 1", "supervision.backoff 0.01", "supervision.backoff_max 0.1",
     )  # fmt: skip
     bounded = keep_within(GREEDY, ())
@@ -102,7 +105,8 @@ def test_what_the_operator_has_set_is_left_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("line", "approved", "covered"),
     [("memory 1GiB", "memory 1GiB", True), ("memory 1GiB", "memory 2GiB", True), ("memory 2GiB", "memory 1GiB", False),
-     ("memory 1GiB", "disk 2GiB", False), ("kept 1GiB", "kept none", True), ("kept none", "kept 1TiB", False),
+     ("memory 1GiB", "disk 2GiB", False), ("kernel_memory 1GiB", "kernel_memory none", True),
+     ("kernel_memory none", "kernel_memory 1TiB", False),
      ("supervision.backoff 0.05", "supervision.backoff 0.01", True),
      ("supervision.backoff 0.01", "supervision.backoff 0.05", False),
      ("memory 1GiB", "**", False), ("**", "memory 1GiB", False), ("memory 1e400", "memory 1GiB", False)],

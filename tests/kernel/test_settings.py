@@ -11,16 +11,16 @@ from microkernel.kernel.config import Group, KernelConfig, PluginConfig
 from microkernel.kernel.manifest import Level, Limits, Manifest
 
 DEFAULT = Limits()
-GREEDY = Manifest("p", limits=Limits(mailbox=10**9, kept=0))
+GREEDY = Manifest("p", limits=Limits(mailbox=10**9, kernel_memory=0))
 
 
 def limits(manifest: Manifest, config: KernelConfig, level: Level) -> tuple[int, int]:
     held = held_to(effective(manifest, config), config, level).limits
-    return held.mailbox, held.kept
+    return held.mailbox, held.kernel_memory
 
 
 def test_a_manifest_does_not_raise_what_the_kernel_keeps_at_sandbox() -> None:
-    assert limits(GREEDY, KernelConfig(), "sandbox") == (DEFAULT.mailbox, KEPT_WHEN_CONFINED["kept"])
+    assert limits(GREEDY, KernelConfig(), "sandbox") == (DEFAULT.mailbox, KEPT_WHEN_CONFINED["kernel_memory"])
     assert limits(GREEDY, KernelConfig(), "process") == (10**9, 0)
 
 
@@ -49,12 +49,15 @@ def test_a_manifest_raises_no_count_at_sandbox_and_the_operator_does(name: str) 
 
 
 def test_it_may_lower_it() -> None:
-    assert limits(Manifest("p", limits=Limits(mailbox=5, kept=100)), KernelConfig(), "sandbox") == (5, 100)
+    assert limits(Manifest("p", limits=Limits(mailbox=5, kernel_memory=100)), KernelConfig(), "sandbox") == (5, 100)
 
 
 @pytest.mark.parametrize(
     "config",
-    [KernelConfig(limits={"kept": 10**9}), KernelConfig(plugin={"p": PluginConfig(limits={"kept": 10**9})})],
+    [
+        KernelConfig(limits={"kernel_memory": 10**9}),
+        KernelConfig(plugin={"p": PluginConfig(limits={"kernel_memory": 10**9})}),
+    ],
 )
 def test_the_operator_raises_it(config: KernelConfig) -> None:
     assert limits(GREEDY, config, "sandbox") == (DEFAULT.mailbox, 10**9)

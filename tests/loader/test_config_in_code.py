@@ -106,10 +106,20 @@ def test_the_file_and_the_program_say_the_same(tmp_path: Path) -> None:
     assert of_file.value.id == of_program.value.id
 
 
-def test_limits_are_taken_under_the_names_that_they_are_to_have() -> None:
-    config = KernelConfig(limits={"kill_grace": 1, "full_mailbox_timeout": 2, "kernel_memory": "3MiB"})
-    assert config.limits == {"insist": 1.0, "block": 2.0, "kept": 3 << 20}
-    with pytest.raises(ConfigError, match=r"MK0110 .*limits\.shared_memory must be left out where shared is given"):
-        KernelConfig(limits={"shared": 1, "shared_memory": 2})
-    with pytest.raises(ConfigError, match=r"MK0110 .*limits\.kill_grace must be"):
-        KernelConfig(limits={"kill_grace": "soon"})
+@pytest.mark.parametrize(
+    ("former", "today"),
+    [
+        ("insist", "kill_grace"),
+        ("block", "full_mailbox_timeout"),
+        ("kept", "kernel_memory"),
+        ("shared", "shared_memory"),
+    ],
+)
+def test_a_former_name_of_a_limit_is_refused_with_the_name_of_today(former: str, today: str) -> None:
+    for table in ({"limits": {former: 1}}, {"plugin": {"x": {"limits": {former: 1}}}}):
+        with pytest.raises(ConfigError, match=rf"limits\.{former}'; did you mean '{today}'\?") as refused:
+            Kernel(config=table)
+        assert refused.value.id == "MK0109"
+    assert KernelConfig(limits={today: 1}).limits == {today: 1}
+    with pytest.raises(ConfigError, match=rf"MK0110 .*limits\.{today} must be"):
+        KernelConfig(limits={today: "soon"})

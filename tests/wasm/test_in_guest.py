@@ -94,7 +94,7 @@ RUNAWAYS = {
 
 @pytest.mark.parametrize("code", RUNAWAYS.values(), ids=RUNAWAYS)
 def test_who_is_over_its_time_is_ended_and_the_next_takes_its_place(code: str, run: Run) -> None:
-    kernel = run(limits={"handler": 0.5, "insist": 0.1})
+    kernel = run(limits={"handler": 0.5, "kill_grace": 0.1})
     with pytest.raises(PluginDied):
         do(kernel, code)
     assert do(kernel, "result = api.generation") == 2

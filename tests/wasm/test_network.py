@@ -97,7 +97,7 @@ def test_a_write_that_nobody_takes_ends_with_its_time(run: Run) -> None:
 
 
 def test_who_waits_for_bytes_beyond_its_deadline_is_ended(run: Run, echo: int) -> None:
-    kernel = run(net=[f"127.0.0.1:{echo}"], limits={"handler": 0.5, "insist": 0.1})
+    kernel = run(net=[f"127.0.0.1:{echo}"], limits={"handler": 0.5, "kill_grace": 0.1})
     with pytest.raises(PluginDied):
         do(kernel, to(echo) + "socket.create_connection(('127.0.0.1', port)).recv(1)")
     assert do(kernel, "result = api.generation") == 2

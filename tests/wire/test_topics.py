@@ -31,7 +31,7 @@ def matches(pattern: list[str], topic: list[str]) -> bool:
 class Receiver:
     mailbox = Mailbox(1)
     counts = Counts()
-    block = 1.0
+    full_mailbox_timeout = 1.0
 
 
 def subscription(pattern: str) -> TopicSubscription:

@@ -165,7 +165,9 @@ def plugin_at(level: Level) -> Iterator[ProbeDriver]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "probe.py").write_text(_PLUGIN)
         probe = PluginConfig(isolation=level, permissions=Permissions(on=("probe.tick",)))
-        config = KernelConfig(data_dir=f"{folder}/data", plugin={"probe": probe}, limits={"block": _PATIENCE})
+        config = KernelConfig(
+            data_dir=f"{folder}/data", plugin={"probe": probe}, limits={"full_mailbox_timeout": _PATIENCE}
+        )
         with Kernel(f"{folder}/probe.py", config) as kernel:
             if (error := kernel.core.registry.get("probe").error) is not None:
                 raise error

@@ -20,7 +20,7 @@ class EmbedderBuffers:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        limit = core.config.limits.get("shared", Limits().shared)
+        limit = core.config.limits.get("shared_memory", Limits().shared_memory)
         self._holdings = BufferAccount("kernel", limit, _nothing, in_memory=True)
         self._sharing = BufferExchange(self, self._lend, self._holdings.release)
         self.share = self._sharing.share

@@ -47,7 +47,7 @@ class Embedder:
         """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
         self.counts = Counts()
         self.instance = None  # for who asks: there is none to be watched
-        self.block = float(core.config.limits.get("block", Limits().block))
+        self.full_mailbox_timeout = float(core.config.limits.get("full_mailbox_timeout", Limits().full_mailbox_timeout))
         self.mailbox = Mailbox(_CAPACITY)
         self._bells: queue.SimpleQueue[bool] = queue.SimpleQueue()
         ring = partial(self._bells.put, True)  # a bell for each letter

@@ -70,7 +70,7 @@ Lines = list[LogRecord]
 
 _AT_ONCE = 16
 """How many plugins are started or stopped at the same time."""
-_UNLIMITED = Limits(kept=0)
+_UNLIMITED = Limits(kernel_memory=0)
 # Bytes of log lines in one answer; it has room for 16 MiB.
 _LONGEST_LOG = 12 * 1024 * 1024
 
@@ -484,7 +484,7 @@ class Core(ApprovalService, DeadLetterService, MessageTextService):
 
     def _leaves(self, instance: Instance) -> None:
         see_off = partial(self._beside, partial(self.deaths.see_off, instance), f"{instance.name}-farewell")
-        self.reactor.later(instance.manifest.limits.insist, see_off)
+        self.reactor.later(instance.manifest.limits.kill_grace, see_off)
 
     def _overdue(self, instance: Instance, seconds: float, what: str) -> None:
         self._beside(partial(self.deaths.overdue, instance, seconds, what), f"{instance.name}-overdue")

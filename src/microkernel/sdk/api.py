@@ -211,8 +211,8 @@ class PluginAPI:
         ``data`` is any bytes-like object: ``bytes``, ``bytearray``, ``memoryview``, a numpy array; a Buffer is returned
         unchanged. Put the Buffer into the payload of events, calls and results, as often as needed; it is not accepted
         in shared data or in the answer to an ``ask``. Between ``thread`` and ``process`` plugins a Buffer may have any
-        size, and all that one plugin has in use may have 1 GiB (``limits.shared``). A payload to or from a plugin at
-        another level may have 16 MiB.
+        size, and all that one plugin has in use may have 1 GiB (``limits.shared_memory``). A payload to or from a
+        plugin at another level may have 16 MiB.
 
         Raises PayloadTooLarge, and TypeError if ``data`` is not bytes-like.
         """

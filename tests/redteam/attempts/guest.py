@@ -95,7 +95,7 @@ with open(os.path.join(f.data, "long"), "wb") as file:
 """, proofs.own_file(lambda found: found.st_size > 64 << 20), "rlimit", wasm="rlimit", thread=SKIPPED),
     Attempt("never end: one call of C code", "永不结束：一次 C 调用", "return sum(range(10**12))",
             lambda arena, _: cannot_be_killed(arena), "zygote", process="zygote", thread=SKIPPED, seconds=0.5,
-            manifest={"limits": {"drain": 0.1, "stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+            manifest={"limits": {"drain": 0.1, "stop": 0.2, "kill_grace": 0.2, "heartbeat": 0}}),
     Attempt("draw the random numbers that another plugin drew", "抽到别的插件抽过的随机数", """
 import random, secrets, tempfile, uuid
 return [random.random(), os.urandom(8).hex(), secrets.token_hex(8), str(uuid.uuid4()),
@@ -140,12 +140,12 @@ wit_world.receive(3, float("nan"))
     _aimed("never end: wait for no source, without end", "永不结束：无限等待空来源", _WORLD + """
 wit_world.receive(0, -1.0)
 """, lambda arena, _: cannot_be_killed(arena), wasm="zygote", seconds=0.5,
-           manifest={"limits": {"drain": 0.1, "stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+           manifest={"limits": {"drain": 0.1, "stop": 0.2, "kill_grace": 0.2, "heartbeat": 0}}),
     _aimed("eat the messages that the kernel sends, and answer none", "吞掉核心的消息且不回答", _WORLD + """
 until = time.monotonic() + 30
 while time.monotonic() < until: wit_world.receive(3, 1.0)
 """, lambda arena, answer: others_suffer(arena, answer) or cannot_be_killed(arena), wasm="zygote", seconds=1.0,
-           manifest={"limits": {"drain": 0.1, "stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+           manifest={"limits": {"drain": 0.1, "stop": 0.2, "kill_grace": 0.2, "heartbeat": 0}}),
     Attempt("connect with the class beneath Python's sockets", "用 Python 套接字下面的类连接", """
 import _socket
 stream = _socket.SocketType(_socket.AF_INET, _socket.SOCK_STREAM, 0)
@@ -203,10 +203,10 @@ ask("read", 7, 2**32 - 1, 0.1)
 ask("connect", 7, "127.0.0.1", f.tcp, 5.0)
 ask("read", 7, 1, -1.0)
 """, lambda arena, _: cannot_be_killed(arena), wasm="zygote", seconds=0.5,
-           manifest={**_LOOPBACK, "limits": {"drain": 0.1, "stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+           manifest={**_LOOPBACK, "limits": {"drain": 0.1, "stop": 0.2, "kill_grace": 0.2, "heartbeat": 0}}),
     _aimed("never end: wait for a million connections", "永不结束：等待一百万个连接", _NET + """
 wit_world.wait(3, list(range(1_000_000)), list(range(1_000_000)), -1.0)
 wit_world.wait(0, [], [], -1.0)
 """, lambda arena, _: cannot_be_killed(arena), wasm="zygote", seconds=0.5,
-           manifest={**_LOOPBACK, "limits": {"drain": 0.1, "stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+           manifest={**_LOOPBACK, "limits": {"drain": 0.1, "stop": 0.2, "kill_grace": 0.2, "heartbeat": 0}}),
 ]  # fmt: skip

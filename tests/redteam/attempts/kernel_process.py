@@ -145,7 +145,7 @@ if f.level != "thread":
         with contextlib.suppress(OSError, ValueError): signal.signal(number, signal.SIG_IGN)
 time.sleep(20)
 """, lambda arena, answer: cannot_be_killed(arena), "zygote", process="zygote", seconds=0.5,
-            manifest={"limits": {"drain": 0.1, "stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+            manifest={"limits": {"drain": 0.1, "stop": 0.2, "kill_grace": 0.2, "heartbeat": 0}}),
     Attempt("never end: a loop that catches everything", "永不结束：捕获一切的死循环", """
 if f.level == "thread":
     until = time.monotonic() + 20
@@ -158,7 +158,7 @@ while True:
         while True: pass
     except BaseException: pass
 """, lambda arena, answer: cannot_be_killed(arena), "zygote", process="zygote", thread=SKIPPED, seconds=0.5,
-            manifest={"limits": {"drain": 0.1, "stop": 0.2, "insist": 0.2, "heartbeat": 0}}),
+            manifest={"limits": {"drain": 0.1, "stop": 0.2, "kill_grace": 0.2, "heartbeat": 0}}),
 ]  # fmt: skip
 
 

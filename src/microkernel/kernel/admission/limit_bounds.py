@@ -38,15 +38,15 @@ LIMITS: Final[Mapping[str, Bound]] = {
     "start": Bound(0.01, _WAIT, zero_is=inf),
     "drain": Bound(0.0, _WAIT),
     "stop": Bound(0.01, _WAIT, zero_is=inf),
-    "insist": Bound(0.0, 5.0),
+    "kill_grace": Bound(0.0, 5.0),
     "handler": Bound(0.01, _DAY, zero_is=inf),
     "heartbeat": Bound(0.25, _HOUR, zero_is=inf),
     "probation": Bound(0.0, _WAIT),
-    "block": Bound(0.0, _WAIT),
+    "full_mailbox_timeout": Bound(0.0, _WAIT),
     "max_deliveries": Bound(1, 100),
     "mailbox": Bound(1),
-    "kept": Bound(zero_is=inf),
-    "shared": Bound(zero_is=inf),
+    "kernel_memory": Bound(zero_is=inf),
+    "shared_memory": Bound(zero_is=inf),
     "memory": Bound(),
     "files": Bound(),
     "file_size": Bound(),
@@ -68,13 +68,13 @@ SUPERVISION: Final[Mapping[str, Bound]] = {
     "backoff_max": Bound(0.1, _HOUR, costs_more=-1),
 }
 KEPT_WHEN_CONFINED: Final[Mapping[str, int]] = {
-    "kept": 20 * 1024 * 1024, "handlers": 256, "methods": 1024, "keys": 4096, "lines": 1000,
+    "kernel_memory": 20 * 1024 * 1024, "handlers": 256, "methods": 1024, "keys": 4096, "lines": 1000,
 }  # fmt: skip
 """What the kernel keeps and does for a plugin that is not trusted, where nobody sets it. Small enough that one message,
 and the whole of what one plugin can have kept, stays cheap for all others."""
 MOST_THREADS: Final = 256
 """The most that a manifest may set as its ``concurrency``."""
-_SIZES = frozenset({"kept", "shared", "memory", "file_size", "disk"})
+_SIZES = frozenset({"kernel_memory", "shared_memory", "memory", "file_size", "disk"})
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _LINE = re.compile(r"(\S{1,40}) (none|[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,2})?)([KMGT]iB)?")
 _OF_RESTARTS = "supervision."

@@ -89,7 +89,7 @@ class Terminator:
         self._ask(instance, messages.Stop(export=True, within=limits.stop))
         if not instance.staged.exports:
             return None
-        news = instance.wait_for(messages.Exported, limits.stop and limits.stop + limits.insist)
+        news = instance.wait_for(messages.Exported, limits.stop and limits.stop + limits.kill_grace)
         if isinstance(news, messages.Exported):
             return news.state
         instance.record.retiring = None
@@ -131,7 +131,7 @@ class Terminator:
         if instance.has_failed:
             self._wait_exit(instance, _FAREWELL)
         if gently and instance.exit is None:
-            self._press(instance, instance.runner.request_exit, instance.manifest.limits.insist)
+            self._press(instance, instance.runner.request_exit, instance.manifest.limits.kill_grace)
         if instance.exit is None:
             self._press(instance, instance.runner.kill, _KILL_PATIENCE)
         return instance.exit

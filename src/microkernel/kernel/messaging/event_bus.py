@@ -154,7 +154,7 @@ class EventBus:
         receiver.mailbox.latecomers.append(latecomer)
         self.admit_latecomers(receiver.mailbox)
         if latecomer in receiver.mailbox.latecomers:
-            self._reactor.later(receiver.block, partial(self._send_away, letter, latecomer))
+            self._reactor.later(receiver.full_mailbox_timeout, partial(self._send_away, letter, latecomer))
 
     def _send_away(self, letter: EventDelivery, latecomer: BlockedSend) -> None:
         mailbox = letter.subscription.receiver.mailbox

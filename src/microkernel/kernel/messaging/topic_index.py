@@ -40,7 +40,7 @@ class Receiver(Protocol):
     incoming: PendingTable[Any]
 
     @property
-    def block(self) -> float:
+    def full_mailbox_timeout(self) -> float:
         """Seconds that a letter may wait for room in the mailbox."""
 
 

@@ -58,7 +58,7 @@ class Instance:
         """Not to be let out by accident: its runtime cuts them out of what it tells, its runner out of its output."""
         self.runner: Runner
         in_memory = level in ("thread", "process") and not record.visitor
-        self.holdings = BufferAccount(self.name, manifest.limits.shared, self._tell, in_memory=in_memory)
+        self.holdings = BufferAccount(self.name, manifest.limits.shared_memory, self._tell, in_memory=in_memory)
         self.news: queue.SimpleQueue[InstanceNews] = queue.SimpleQueue()
         self.staged = messages.Loaded([], [])
         """What it has registered, until that takes effect."""

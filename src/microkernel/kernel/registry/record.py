@@ -130,7 +130,7 @@ class PluginRecord:
     """Seconds spent in backoff so far: they do not count in the supervision's period."""
 
     def __post_init__(self) -> None:
-        limit = self.manifest.limits.kept
+        limit = self.manifest.limits.kernel_memory
         self.dead_letters = BoundedHistory(DEAD_LETTERS_KEPT, limit, size_of_letter)
         self.logs = BoundedHistory(RECORDS_KEPT, limit, size_of_line)
 
@@ -139,9 +139,9 @@ class PluginRecord:
         return self.manifest.name
 
     @property
-    def block(self) -> float:
+    def full_mailbox_timeout(self) -> float:
         """Seconds that a letter may wait for room in the mailbox."""
-        return self.manifest.limits.block
+        return self.manifest.limits.full_mailbox_timeout
 
     def step(self, happening: Trigger) -> State:
         """Go on in the lifecycle. Raises KernelError for a way that does not exist."""

@@ -60,8 +60,8 @@ class PluginInfo:
     """``reason`` of the last death, and ``stack``, where its threads were, if that is known; also after a restart."""
     built_in: bool = False
     kept: Mapping[str, int] = field(default_factory=dict)
-    """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kept``, what is lent it for
-    Buffers (``shared``) by ``limits.shared``."""
+    """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kernel_memory``, what is lent it for
+    Buffers (``shared``) by ``limits.shared_memory``."""
 
     def __repr__(self) -> str:
         """One line; whoever wants all of it takes ``dataclasses.asdict``."""

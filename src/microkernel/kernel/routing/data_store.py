@@ -133,8 +133,10 @@ class DataStore:
         budget, limits = self._budgets.setdefault(owner, Quota()), self._limits_of(owner)
         if limits.keys and len(budget) >= limits.keys and key not in budget:
             raise PayloadTooLarge("MK0629", name=owner, key=key, limit=limits.keys)
-        if not budget.take(key, EACH + len(key) + size, limits.kept):
-            raise PayloadTooLarge("MK0620", name=owner, key=key, size=size, used=budget.used, limit=int(limits.kept))
+        if not budget.take(key, EACH + len(key) + size, limits.kernel_memory):
+            raise PayloadTooLarge(
+                "MK0620", name=owner, key=key, size=size, used=budget.used, limit=int(limits.kernel_memory)
+            )
 
     def greet(self, watcher: TopicSubscription) -> None:
         """Notify a new watcher of the present values, in the order of their keys: of the first ones at once, of the

@@ -166,8 +166,8 @@ def _charge(instance: Instance, key: Hashable, size: int) -> None:
     most = _most(limits, kind)
     if most and registered.counts[kind] >= most and key not in registered:
         raise PayloadTooLarge("MK0630", name=instance.name, what=_NAMES[kind], limit=most)
-    if not registered.take(key, size, limits.kept):
-        raise PayloadTooLarge("MK0621", name=instance.name, used=registered.used, limit=int(limits.kept))
+    if not registered.take(key, size, limits.kernel_memory):
+        raise PayloadTooLarge("MK0621", name=instance.name, used=registered.used, limit=int(limits.kernel_memory))
 
 
 def _most(limits: Limits, kind: str) -> int:

@@ -58,7 +58,7 @@ def check_others_go_on_beside_a_runaway(stage: Workspace) -> None:
 def check_a_handler_past_its_deadline_is_ended(stage: Workspace) -> None:
     """``limits.handler``: the instance is ended, that is a death, and the next generation goes on."""
     manifest = """
-    limits = { handler = 0.3, insist = 0.2 }
+    limits = { handler = 0.3, kill_grace = 0.2 }
     supervision = { backoff = 0.01 }
     """
     body = """
@@ -79,7 +79,7 @@ def check_a_handler_that_hangs_beside_others_is_ended(stage: Workspace) -> None:
     """With ``concurrency``, others may finish all the time: that does not excuse it."""
     manifest = """
     concurrency = 2
-    limits = { handler = 0.3, insist = 0.2 }
+    limits = { handler = 0.3, kill_grace = 0.2 }
     supervision = { backoff = 0.01, intensity = 1000 }
     """
     body = """

@@ -177,7 +177,7 @@ def check_what_init_raises_makes_it_failed(stage: Workspace) -> None:
 
 def check_start_that_hangs_is_ended(stage: Workspace) -> None:
     """``while True: pass`` in ``start`` is ``failed`` at the deadline, and nothing of it goes on."""
-    manifest = "limits = { start = 0.2, stop = 0.2, insist = 0.2 }"
+    manifest = "limits = { start = 0.2, stop = 0.2, kill_grace = 0.2 }"
     with stage.run(hangs=plugin("def start(self) -> None:\n    while True: pass", manifest=manifest)) as scene:
         assert scene.info("hangs").state == "failed"
         assert scene.info("hangs").error_id == "MK0202"
@@ -213,7 +213,7 @@ def check_stop_that_raises_counts_as_stopped(stage: Workspace) -> None:
 
 def check_stop_that_hangs_is_ended(stage: Workspace) -> None:
     """Ask, insist, kill: ``while True: pass`` in ``stop`` ends within the deadlines."""
-    manifest = "limits = { stop = 0.1, insist = 0.1 }"
+    manifest = "limits = { stop = 0.1, kill_grace = 0.1 }"
     with stage.run(hangs=plugin("def stop(self) -> None:\n    while True: pass", manifest=manifest)) as scene:
         assert scene.kernel.stop("hangs").state == "stopped"
         assert scene.kernel.start("hangs").state == "active"
@@ -318,7 +318,7 @@ def check_a_drain_is_bounded(stage: Workspace) -> None:
     ways = {"limit": 0.1, "none": 0, "now": 3600, "hurried": 3600}
     sources = {
         name: plugin(
-            _HANGING.replace("work", name), manifest=f"limits = {{ drain = {drain}, stop = 0.1, insist = 0.1 }}"
+            _HANGING.replace("work", name), manifest=f"limits = {{ drain = {drain}, stop = 0.1, kill_grace = 0.1 }}"
         )
         for name, drain in ways.items()
     }

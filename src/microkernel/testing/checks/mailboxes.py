@@ -118,7 +118,7 @@ def check_first_in_first_out(stage: Workspace) -> None:
 
 def check_first_in_first_out_through_a_full_mailbox(stage: Workspace) -> None:
     """A call does not overtake the events of its sender that wait for room."""
-    config = KernelConfig(limits={"mailbox": 5, "block": 30.0})
+    config = KernelConfig(limits={"mailbox": 5, "full_mailbox_timeout": 30.0})
     with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
         scene.call("speaker.speak", 700)
         scene.until(lambda: scene.call("listener.count") == 700, "700 events and calls")
@@ -127,7 +127,7 @@ def check_first_in_first_out_through_a_full_mailbox(stage: Workspace) -> None:
 
 def check_nothing_is_lost_in_a_flood(stage: Workspace) -> None:
     """``block``: a sender waits for room in a small mailbox; all arrive, in order."""
-    config = KernelConfig(limits={"mailbox": 100, "block": 30.0})
+    config = KernelConfig(limits={"mailbox": 100, "full_mailbox_timeout": 30.0})
     with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
         for i in range(3000):
             scene.kernel.emit("n", i=i)
@@ -156,7 +156,7 @@ _ROOM, _MANY = 2000, 3000
 
 def _overflown(stage: Workspace, overflow: str, block: float = 30.0) -> tuple[list[int], int, int]:
     """What arrives of many events when the handler waits at the first; how many were dropped, and dead letters."""
-    config = KernelConfig(limits={"mailbox": _ROOM, "block": block})
+    config = KernelConfig(limits={"mailbox": _ROOM, "full_mailbox_timeout": block})
     with stage.run(config, p=plugin(CLOGGED % overflow)) as scene:
         scene.kernel.emit("n", i=0)
         scene.heard("begun", 1)
@@ -216,7 +216,7 @@ def check_ones_own_full_mailbox_is_reject(stage: Workspace) -> None:
     def counted(self) -> int:
         return self.count
     """
-    config = KernelConfig(limits={"mailbox": 100, "block": 30.0})
+    config = KernelConfig(limits={"mailbox": 100, "full_mailbox_timeout": 30.0})
     with stage.run(config, p=plugin(body)) as scene:
         scene.call("p.flood", 500)
         scene.until(lambda: scene.call("p.counted") + scene.info("p").dead == 500, "500 accounted for")

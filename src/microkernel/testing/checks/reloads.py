@@ -266,7 +266,7 @@ def check_a_reload_that_ends_the_old_by_force_tells_its_callers(stage: Workspace
     def ping(self) -> str:
         return "pong"
     """
-    manifest = "limits = { stop = 0.1, insist = 0.2 }"
+    manifest = "limits = { stop = 0.1, kill_grace = 0.2 }"
     with stage.run(p=plugin(body, manifest=manifest)) as scene:
         waiting = scene.beside(scene.call, "p.spin")
         scene.heard("spinning", 1)
@@ -498,7 +498,7 @@ def check_an_export_that_hangs_in_an_event_loop_keeps_the_old(stage: Workspace) 
 def check_an_export_that_hangs_or_ends_its_instance_starts_the_old_source(stage: Workspace) -> None:
     """Its state is lost, and the report says so; nothing that waits is."""
     for how in "while True: pass", "sys.exit(3)":
-        source = _exporting(how, manifest="limits = { stop = 0.2, insist = 0.2 }")
+        source = _exporting(how, manifest="limits = { stop = 0.2, kill_grace = 0.2 }")
         with Workspace(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
             scene.kernel.emit("hit")
             error = _refused_reload(scene, counter(version="2.0"))
@@ -512,7 +512,7 @@ def check_a_stop_that_fails_does_not_lose_the_state(stage: Workspace) -> None:
     """It was exported by then, so the new source has it."""
     for how in "raise ValueError", "sys.exit(3)", "while True: pass":
         source = counter(f"    def stop(self) -> None:\n        {how}")
-        source = source.replace("limits = { start = 5.0 }", "limits = { stop = 0.2, insist = 0.2 }")
+        source = source.replace("limits = { start = 5.0 }", "limits = { stop = 0.2, kill_grace = 0.2 }")
         with Workspace(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
             scene.kernel.emit("hit")
             assert scene.call("p.hits") == 1
