@@ -274,8 +274,8 @@ class Plugin(IPlugin):
     def beyond(self, data: Buffer) -> list:
         share = data._share
         return [
-            self.ask(Call(10**6, "keeper.count", deadline=time.monotonic() + 20, shares=(Attachment(size, share.hold, 1),)))
-            for size in (len(data) * 2, 2**62, -1, -(2**63))
+            self.ask(Call(10**6, "keeper.count", deadline=time.monotonic() + 20, shares=(forged,)))
+            for forged in (Attachment(size, share.hold, 1) for size in (len(data) * 2, 2**62, -1, -(2**63)))
         ]
     @expose
     def release_all(self) -> None:

@@ -15,8 +15,8 @@ _IMPORT = """
 from microkernel.wire import frames
 from microkernel.wire.codec import Raw, encode
 from microkernel.wire import messages
-from microkernel.wire.messages import (Ask, Call, Confined, Data, Done, Emit, Hello, Loaded, Log, Ping, Reply, Started,
-    Stopped)
+from microkernel.wire.messages import (Ask, Call, ConfinementReport, Data, Done, Emit, Hello, Loaded, Log, Ping, Reply,
+    Started, Stopped)
 """
 _ENDLESS = "time.sleep(0.5)\n"
 
@@ -101,7 +101,7 @@ checked(libc.sendmsg(up.fileno(), header, 0))
 return os.stat(reading).st_ino
 """, _has_descriptor, "seccomp", wasm="wasm", process="frames", thread=SKIPPED),
     Attempt("lie about the own walls", "谎报自己的围墙", _IMPORT + """
-frame(Confined(9, ["forged"], ["files"], ""))
+frame(ConfinementReport(9, ["forged"], ["files"], ""))
 """, _false_protections, "frames", process="frames", thread=SKIPPED),
     _hostile("send what is no frame", "发送不是帧的数据", 'send(b"GET / HTTP/1.1\\r\\n\\r\\n")'),
     _hostile("announce a frame of four gigabytes", "宣称一个 4 GiB 的帧",
