@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from microkernel.plugins.watcher.debounce import ChangeDebouncer
-from microkernel.plugins.watcher.files import FileDigests, survey
+from microkernel.plugins.watcher.files import FileDigests, aliases, survey
 
 
 def write(path: Path, text: str = "x = 1\n") -> str:
@@ -96,3 +99,28 @@ def test_a_folder_however_deep_is_surveyed(tmp_path: Path) -> None:
             assert len([path for path in found.folders if path.startswith(f"{tmp_path}/p")]) == 65
     finally:
         subprocess.run(["rm", "-r", str(tmp_path / "p")], check=True)  # Python 3.11 cannot remove it
+
+
+def test_a_chain_of_links_is_followed_as_far_as_the_system_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python would follow all of it anew for each file, and call itself for each link."""
+    count, followed = 1500, 40
+    paths = [str(tmp_path / f"l{number:04}.py") for number in range(count + 1)]
+    for path, target in itertools.pairwise(paths):
+        os.symlink(os.path.basename(target), path)
+    (tmp_path / os.path.basename(paths[-1])).write_text("")
+    read: list[object] = []
+    readlink = os.readlink
+
+    def counted(path: str) -> str:
+        read.append(path)
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", counted)
+    found = survey([str(tmp_path)], paths)
+    assert found.single == {*paths}
+    assert found.bare == {str(tmp_path)}
+    assert len(read) <= followed * followed
+    assert aliases(paths[0]) == (paths[0], paths[0])
+    assert aliases(paths[-followed]) == (paths[-followed], paths[-1])

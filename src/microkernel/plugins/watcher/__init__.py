@@ -18,7 +18,7 @@ from microkernel.errors import CallTimeout, KernelError, PluginNotActive, valid_
 
 from . import rules
 from .debounce import ChangeDebouncer
-from .files import FileDigests, Survey, aliases, survey
+from .files import FileDigests, Survey, aliases, real, survey
 from .reload_queue import Turns
 from .rules import Plugin as Known
 
@@ -162,10 +162,10 @@ class Plugin(IPlugin):
         read: dict[str, str] = {}
         for name in set(owners.values()) - {""}:
             found = self.api.call("kernel.source", name, returns=dict[Any, str])
-            read |= {os.path.realpath(os.fsdecode(path)): digest for path, digest in found.items()}
+            read |= {real(os.fsdecode(path)): digest for path, digest in found.items()}
         for path in paths:
             self._contents.take(path)
-            if read.get(os.path.realpath(path), "") not in ("", self._contents.digest(path)):
+            if read.get(real(path), "") not in ("", self._contents.digest(path)):
                 self._contents.forget(path)
                 self._suspects.add((path,))
 

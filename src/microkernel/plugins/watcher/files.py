@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -59,21 +60,32 @@ def survey(places: Iterable[str], plugins: Collection[str]) -> Survey:
     above: set[str] = set()
     plugins = frozenset(plugins)
     for path in (*plugins, *(place for place in places if place not in plugins)):
-        real = os.path.realpath(path)
+        target = real(path)
         if not os.path.isabs(path):
             continue
-        if not os.path.isdir(real):
-            single.update((_beside(path), real))
+        if not os.path.isdir(target):
+            single.update((_beside(path), target))
         elif path in plugins:
-            whole.update(_tree(real))
+            whole.update(_tree(target))
         else:
-            bare.add(real)
-            for folder in _folders(real):
+            bare.add(target)
+            for folder in _folders(target):
                 (whole if _has_entry(folder) else bare).update(_tree(folder) if _has_entry(folder) else (folder,))
     for path in single:
         above.add(_nearest(os.path.dirname(path)))
     single = {path for path in single if os.path.isdir(os.path.dirname(path))}
     return Survey(frozenset(whole), frozenset(bare - whole), frozenset(single), frozenset(above))
+
+
+def real(path: str) -> str:
+    """Return where a path leads. One with more links than the system follows leads nowhere, and is returned with its
+    folder alone resolved: Python would follow each of them, by a call of its own, for every file of a long chain."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return _beside(path)
+    return os.path.realpath(path)
 
 
 def _beside(path: str) -> str:
@@ -83,7 +95,7 @@ def _beside(path: str) -> str:
 
 def aliases(path: str) -> tuple[str, str]:
     """The names under which changes of a file or folder are heard of: its own, and that of what it is a link to."""
-    return _beside(path), os.path.realpath(path)
+    return _beside(path), real(path)
 
 
 def _nearest(folder: str) -> str:
@@ -118,7 +130,7 @@ def _inner(folder: str) -> list[str]:
 def _folders(folder: str) -> Iterator[str]:
     """Those in which a plugin may lie; behind links too."""
     names = ((path, os.path.basename(path)) for path in _listed(folder))
-    return (os.path.realpath(path) for path, name in names if _may_hold(path, name))
+    return (real(path) for path, name in names if _may_hold(path, name))
 
 
 def _may_hold(path: str, name: str) -> bool:
