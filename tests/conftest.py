@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+from collections.abc import Generator
 from itertools import count
 from pathlib import Path
 
@@ -18,15 +20,27 @@ for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-gc.disable()  # until all tests are collected: next to nothing becomes garbage meanwhile
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Thousands of tests are millions of objects. While they are made next to nothing becomes garbage; and each audit
+    of a plugin at `thread` collects twice: it leaves alone what was there before the first test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
-def pytest_collection_finish() -> None:
-    """Thousands of tests are millions of objects, and each audit of a plugin at `thread` collects twice. From here on
-    the collector leaves alone what was there before the first test."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+_LONGEST_FILE = "test_unprivileged.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, the file that takes longest and cannot be shared is begun first: at the
+    end the others would be done, and wait for it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.name != _LONGEST_FILE)
 
 
 _numbers = count()
