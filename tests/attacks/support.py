@@ -7,19 +7,15 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from microkernel import Kernel
 from microkernel.kernel.reporting.plugin_info import PluginInfo
+from tests.harness.waiting import PATIENCE, eventually
 
-T = TypeVar("T")
 LOCKS: dict[str, threading.Lock] = {}
 """What thread plugins wait for; they are in this process, and import this module."""
-PATIENCE = 40.0
-"""Seconds after which something that must happen is said not to happen. Nothing here is expected to take them."""
 
 HEADER = """\
 import os, signal, subprocess, sys, threading, time
@@ -90,16 +86,6 @@ class Plugins:
 
     def kernel(self, isolation: str | None = "process", **options: object) -> Kernel:
         return Kernel(self.folder, isolation=isolation, **options)  # type: ignore[arg-type]
-
-
-def eventually(condition: Callable[[], T], what: str = "", seconds: float = PATIENCE) -> T:
-    """What ``condition`` gives as soon as it is true."""
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > until:
-            raise AssertionError(f"did not happen in {seconds} s: {what or condition}")
-        time.sleep(0.005)
-    return value
 
 
 def state_is(kernel: Kernel, name: str, *states: str) -> PluginInfo:

@@ -11,7 +11,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.kernel.config import KernelConfig
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 
 BLINDER = """
 import socket, os

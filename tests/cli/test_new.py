@@ -10,7 +10,7 @@ from microkernel import Kernel
 from microkernel.cli.new import create
 from microkernel.kernel.config import KernelConfig
 from microkernel.kernel.manifest import LEVELS, Level
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -23,19 +23,10 @@ from microkernel.wire import codec, messages
 from microkernel.wire.codec import decoder_for
 from microkernel.wire.frames import Reader
 from microkernel.wire.session import Session, pack
+from tests.harness.waiting import eventually
 
 decode = decoder_for(list[messages.Any_])
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to somebody else")
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Wait for something that will be so soon."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def stranger(path: Path) -> socket.socket:
@@ -164,7 +155,7 @@ def test_a_stale_socket_is_removed_and_told(kernel: Kernel, runtime: Path) -> No
     kernel.on("kernel.message", lambda id: told.append(id))
     opened = ControlServer(kernel.core)
     opened.open()
-    assert until(lambda: told == ["MK0703"])
+    eventually(lambda: told == ["MK0703"])
     with ControlClient() as client:
         assert client.call("sum.add", 1) == 3
     opened.close()
@@ -324,7 +315,7 @@ def test_there_is_a_limit_of_visitors(server: ControlServer, monkeypatch: pytest
         with pytest.raises(ProtocolError, match=r"MK0709 .*2 connections already"):
             ControlClient("test")
         assert second.call("sum.add", 1) == 3
-    assert until(lambda: server.core.registry.names() == ["sum"])
+    eventually(lambda: server.core.registry.names() == ["sum"])
     ControlClient("test").close()
 
 
@@ -351,7 +342,7 @@ def test_who_does_not_read_holds_nobody_up_and_is_dropped(
     assert kernel.call("sum.flood", 12_000, timeout=30.0) == 12_000
     assert kernel.call("sum.add", 1) == 3
     assert time.monotonic() - began < 20
-    assert until(lambda: kernel.core.registry.names() == ["sum"])
+    eventually(lambda: kernel.core.registry.names() == ["sum"])
     connection.close()
 
 
@@ -363,7 +354,7 @@ def test_what_may_wait_is_bounded(kernel: Kernel, server: ControlServer, monkeyp
         connection.sendall(Session("test").hello())
         assert connection.recv(65536)
         connection.sendall(pack(asking))
-        assert until(lambda: kernel.core.registry.names() == ["sum"])
+        eventually(lambda: kernel.core.registry.names() == ["sum"])
     assert kernel.call("sum.add", 1) == 3
 
 
@@ -389,12 +380,12 @@ def test_descriptors_are_given_back(kernel: Kernel, server: ControlServer) -> No
         return len(os.listdir("/proc/self/fd"))
 
     ControlClient("test").close()
-    assert until(lambda: kernel.core.registry.names() == ["sum"])
+    eventually(lambda: kernel.core.registry.names() == ["sum"])
     before = open_ones()  # perhaps one of the first client's, too, which is closed after its name is gone
     for _ in range(20):
         ControlClient("test").close()
         stranger(server.path).close()
-    assert until(lambda: open_ones() <= before and not server._visitors), (before, open_ones(), server._visitors)
+    eventually(lambda: open_ones() <= before and not server._visitors, f"{before} connections and no visitor")
 
 
 def test_what_a_visitor_sends_before_it_leaves_counts(kernel: Kernel, server: ControlServer) -> None:
@@ -403,7 +394,7 @@ def test_what_a_visitor_sends_before_it_leaves_counts(kernel: Kernel, server: Co
     connection = stranger(server.path)
     connection.sendall(Session("test").hello() + pack([messages.Emit("ping.me", codec.Raw(codec.encode({"n": 7})))]))
     connection.close()
-    assert until(lambda: heard == [7])
+    eventually(lambda: heard == [7])
 
 
 def test_a_with_block_gives_an_embedded_kernel_its_socket(kernel: Kernel) -> None:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from microkernel.errors import CallFailed, InvalidArguments, ReloadFailed
+from tests.harness.waiting import eventually
 
-from .conftest import EXAMPLES, LONG, Run
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from .conftest import EXAMPLES, Run
 
 
 def test_hello_is_as_a_beginner_writes_it_and_greets(run: Run) -> None:
@@ -59,7 +51,7 @@ def test_an_event_that_does_not_fit_its_hints_is_a_dead_letter(run: Run) -> None
     kernel.emit("measured", city="Oslo", celsius="warm")
     kernel.emit("measured", city="Oslo", celsius=1.0)
     seen.wait("almanac.noted")
-    wait_until(lambda: kernel.dead_letters("station"))
+    eventually(lambda: kernel.dead_letters("station"))
     (letter,) = kernel.dead_letters("station")
     assert letter["data"] == {"city": "Oslo", "celsius": "warm"}
     assert "celsius" in letter["reason"]
@@ -86,7 +78,7 @@ def test_the_board_is_watched_and_a_key_goes_with_its_owner(run: Run) -> None:
     assert [quoted["revision"] for quoted in seen.wait("exchange.quoted", 2)] == [1, 2]
     assert kernel.call("display.convert", 2.0, "CNY") == 15.0
     kernel.emit("withdrawn", currency="CNY")
-    wait_until(lambda: {"key": "rates.CNY", "value": None, "revision": 0} in seen.of("display.shows"))
+    eventually(lambda: {"key": "rates.CNY", "value": None, "revision": 0} in seen.of("display.shows"))
     shown = [show for show in seen.of("display.shows") if show["key"] == "rates.CNY"]
     assert [(show["value"], show["revision"]) for show in shown] == [(7.0, 1), (7.5, 2), (None, 0)]
     kernel.unload("exchange")

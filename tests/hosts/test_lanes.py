@@ -19,7 +19,7 @@ from microkernel.wire import frames, messages
 from microkernel.wire.codec import Raw
 from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.session import pack
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 from tests.hosts.test_socket_channel import Here
 from tests.wire.test_keeping import pair
 

@@ -11,15 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PluginDied
 from microkernel.worker.orphans import OrphanReaper
+from tests.harness.waiting import eventually
 
-T = TypeVar("T")
 HEADER = """
 import asyncio, atexit, concurrent.futures, ctypes, logging, multiprocessing, os, signal, subprocess, sys, threading
 import time, weakref
@@ -38,14 +38,6 @@ COMMON = """
         exec(code, found)
         return found.get("result")
 """
-
-
-def eventually(condition: Callable[[], T], seconds: float = 20.0) -> T:
-    until = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.005)
-    return value
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from microkernel.hosts.procfs import processes
 from microkernel.hosts.procfs.processes import is_stopped, is_waiting
 from microkernel.kernel.config import KernelConfig
 from microkernel.testing.stage import plugin
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 
 _BEGINS = "import asyncio, select, socket, threading, time; a, b = socket.socketpair(type=socket.SOCK_SEQPACKET)"
 

@@ -8,18 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from microkernel import Kernel
 from microkernel.hosts.worker.zygote import _spawn
-
-T = TypeVar("T")
+from tests.harness.waiting import eventually
 
 
 def test_a_kernel_that_goes_with_answers_unread_is_one_that_has_gone() -> None:
@@ -81,9 +77,9 @@ def test_one_worker_is_always_ahead_and_one_that_died_is_not_missed(tmp_path: Pa
 def test_a_worker_that_breaks_before_it_begins_never_goes_on_as_a_zygote() -> None:
     code = """
 import os
-from microkernel.worker.zygote.prefork import Spare
+from microkernel.worker.zygote.prefork import PreforkedWorker
 def prepare(): raise OSError
-worker = Spare(prepare, print, print)
+worker = PreforkedWorker(prepare, print, print)
 status = os.waitpid(worker.pid, 0)[1]
 worker.give([])
 print(os.waitstatus_to_exitcode(status), flush=True)
@@ -97,11 +93,11 @@ def test_a_worker_that_nobody_wants_yet_rehearses(quiet: float, said: str) -> No
     code = f"""
 import os
 from functools import partial
-from microkernel.worker.zygote.server import prefork
+from microkernel.worker.zygote import prefork
 prefork._QUIET = {quiet}
 read, write = os.pipe()
 def say(word, *_): os.write(write, word)
-worker = prefork.Spare(int, partial(say, b"rehearsing "), partial(say, b"beginning"))
+worker = prefork.PreforkedWorker(int, partial(say, b"rehearsing "), partial(say, b"beginning"))
 words = os.read(read, 100) if not prefork._QUIET else b""
 nothing = os.open(os.devnull, os.O_RDONLY)
 worker.give([nothing])
@@ -149,11 +145,3 @@ def children(pid: int | None) -> set[int]:
             state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
             found |= {int(entry.name)} if parent == str(pid) and state not in "ZX" else set()
     return found
-
-
-def eventually(condition: Callable[[], T]) -> T:
-    until = time.monotonic() + 30
-    while not (value := condition()):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return value

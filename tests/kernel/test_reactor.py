@@ -14,7 +14,7 @@ import pytest
 from microkernel.kernel.runtime import reactor as module
 from microkernel.kernel.runtime.clock import SystemClock
 from microkernel.kernel.runtime.reactor import Reactor
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 
 
 @pytest.fixture(params=[0.0, 3600.0], ids=["looks in vain", "never sleeps"])

@@ -3,11 +3,9 @@ the plugin's files, at every level."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +14,7 @@ from microkernel.errors import KernelError
 from microkernel.kernel.manifest import Level
 from microkernel.sdk.failures import failure_of
 from microkernel.wire.secrets import Secrets
+from tests.harness.waiting import eventually
 
 LEVELS: list[Level] = ["thread", "process"]
 PLUGIN = """
@@ -72,14 +71,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return plugins
 
 
-def until(holds: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
-    while not (value := holds()):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return value
-
-
 def traces(kernel: Kernel, who: str) -> list[str]:
     lines = kernel.call("kernel.logs", "tracer")
     return [line["text"] for line in lines if f"KeyError: '{who}'" in line["text"]]
@@ -112,7 +103,7 @@ def test_the_log_has_the_whole_traceback(folder: Path, level: Level, who: str) -
     act, caller = KINDS[who]
     with Kernel(folder, isolation=level) as kernel:
         act(kernel)
-        found = until(lambda: traces(kernel, who))
+        found = eventually(lambda: traces(kernel, who))
         assert len(found) == 1
         check(found[0], caller)
 
@@ -123,7 +114,7 @@ def test_a_state_that_cannot_be_exported_is_in_the_log(folder: Path, level: Leve
         kernel.call("tracer.end", "export")
         with suppress(KernelError):  # whether the reload is taken back is another matter
             kernel.reload("tracer")
-        check(until(lambda: traces(kernel, "export"))[0], "export_state")
+        check(eventually(lambda: traces(kernel, "export"))[0], "export_state")
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -144,7 +135,7 @@ def test_a_start_that_fails_is_in_the_log(folder: Path, level: Level, method: st
 def test_the_dead_letter_has_it_too(folder: Path, level: Level) -> None:
     with Kernel(folder, isolation=level) as kernel:
         kernel.emit("trace.event")
-        letter = until(kernel.dead_letters)[0]
+        letter = eventually(kernel.dead_letters)[0]
         check(letter["traceback"], "event")
         assert letter["traceback"].rstrip() in traces(kernel, "event")[0]
 
@@ -154,7 +145,7 @@ def test_a_handler_that_raises_over_and_over_is_logged_once_a_second(folder: Pat
         for _ in range(50):
             kernel.emit("trace.event")
         kernel.emit("trace.asked")
-        until(lambda: len(kernel.dead_letters()) == 51)
+        eventually(lambda: len(kernel.dead_letters()) == 51)
         assert len(traces(kernel, "asked")) == 1
         assert 1 <= len(traces(kernel, "event")) < 50
         assert all(letter["traceback"] for letter in kernel.dead_letters())
@@ -165,7 +156,7 @@ def test_groups_and_deep_recursion(folder: Path, level: Level) -> None:
     with Kernel(folder, isolation=level) as kernel:
         kernel.emit("trace.group")
         kernel.emit("trace.deep")
-        group, deep = until(lambda: len(found := kernel.dead_letters()) == 2 and found)
+        group, deep = eventually(lambda: len(found := kernel.dead_letters()) == 2 and found)
         assert "KeyError: 'inner'" in group["traceback"]
         assert "ValueError: other" in group["traceback"]
         assert "microkernel/sdk" not in group["traceback"]

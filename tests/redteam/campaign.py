@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 _NOBODY = 65534
 _NEEDED = ("msgspec", "packaging", "wasmtime")
 _OURS = (
-    "tests/__init__.py", "tests/guest.py", "tests/redteam", "tests/attacks/__init__.py", "tests/attacks/support.py",
+    "tests/__init__.py", "tests/guest.py", "tests/harness", "tests/redteam", "tests/attacks/__init__.py",
+    "tests/attacks/support.py",
 )  # fmt: skip
 _LONGEST = 280.0
 _NEW_MOUNTS, _NEW_NAMES, _NEW_IPC = 0x00020000, 0x04000000, 0x08000000

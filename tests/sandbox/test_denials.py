@@ -12,7 +12,7 @@ from microkernel import Kernel
 from microkernel.errors import CallFailed, KernelError
 from microkernel.kernel.config import KernelConfig
 from microkernel.sdk import denials
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 
 PLUGIN = """
 import os, socket, sqlite3, subprocess, threading

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import pytest
 
 from microkernel import Kernel
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 from tests.sandbox.conftest import Arena
 
 WORKS = {

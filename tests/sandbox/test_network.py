@@ -15,7 +15,7 @@ import pytest
 
 from microkernel.hosts.confined import addresses, network_broker
 from microkernel.wire import codec
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 from tests.sandbox.conftest import Arena
 from tests.servers import CLIENTS, MANY_THREADS, Authority, serving
 

@@ -10,7 +10,7 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import PluginDied
 from microkernel.kernel.config import KernelConfig
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 from tests.wasm.conftest import PLUGIN, Run, do
 
 

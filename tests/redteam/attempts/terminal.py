@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import microkernel
-from tests.attacks.support import eventually
+from tests.harness.waiting import eventually
 from tests.redteam import proofs
 from tests.redteam.model import SKIPPED, Answer, Attempt
 
