@@ -20,52 +20,55 @@ BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
 DOCS = {"en": campaign.ROOT / "docs" / "isolation.md", "zh": campaign.ROOT / "docs" / "zh" / "isolation.md"}
 _GROUPS = list(dict.fromkeys(attempt.group for attempt in ALL))
 _WORDS = {
-    "open": "开放", "not tried": "未试",
-    "not in the guest": "客体里没有", "within the guest alone": "只在客体之内", "the engine's bounds": "引擎的界限",
+    "open": "开放", "not tried": "未尝试",
+    "not in the guest": "客体里没有", "only inside the guest": "仅在客体内部", "engine limits": "引擎的限制",
     "guest": "客体", "attempt": "尝试", "group": "组", "as root": "root", "as a user": "普通用户",
     "files": "文件", "network": "网络", "processes": "进程", "kernel process": "核心进程", "environment": "环境",
     "resources": "资源", "kernel's memory": "核心的内存",
     "terminal": "终端", "kernel interfaces": "系统内核接口", "options of system calls": "系统调用的选项",
     "frames": "帧", "other plugins": "其他插件",
     "Landlock": "Landlock", "seccomp": "seccomp", "namespaces": "命名空间", "capabilities": "特权", "all": "合计",
-    "resource limits": "资源上限", "the kernel watches, and kills": "核心监视并终止",
-    "a control group, or the kernel's watch": "控制组，或核心监视", "the gate": "权限闸",
-    "the kernel makes its connections": "由核心代为连接",
-    "the kernel changes the plugin's own files only": "核心只改插件自己的文件", "file attributes": "文件属性",
-    "bounds of frames": "帧的界限", "a session and descriptors of its own": "自己的会话与描述符",
-    "memory of its own": "自己的内存", "the zygote and the host clear away": "孵化进程与宿主清理",
+    "resource limits": "资源限额", "monitored and killed by the kernel": "核心监视并杀死",
+    "control group or monitoring": "控制组或核心的监视", "the gate": "关口",
+    "connections made by the kernel": "由核心代为连接",
+    "the kernel changes only the plugin's own files": "核心只修改插件自己的文件", "file attributes": "文件属性",
+    "frame limits": "帧的限制", "separate session and descriptors": "独立的会话与描述符",
+    "separate memory": "独立的内存", "cleanup by zygote and host": "孵化进程与宿主清理",
     "the importer": "导入器",
-    "bounds of output": "输出的界限",
-    "bounds of what the kernel keeps": "核心保留量的界限", "the rights of its user": "用户自身的权限",
-    "this machine's system has it not": "本机系统没有",
+    "output limits": "输出的限制",
+    "kernel quotas": "核心的配额", "user permissions": "用户自身的权限",
+    "not available on this system": "本机系统没有",
     "root:": "root：", "user:": "普通用户：",
 }  # fmt: skip
 _INTRO = {
-    "en": """{count} attempts to get out, each run for real in a plugin at every level, as root and as an ordinary user
-(`./run redteam`; the attempts are in `tests/redteam/attempts/`). A cell says **open**, or the layer that held it: the
-first that refuses; others stand behind it. An attempt is open where its success was seen from outside: a canary file
-changed or its random secret told, a socket that was connected to, a process that died, an event that arrived. {shown}
-of them were seen to succeed at `process` or `thread`, so that we know that success would show. The other {unseen} are
-refused at every level: that their success would show is our reading of the code, not a measurement. "Not tried" would
-end or change the process that tests; a dash is where there is no such thing to try.
+    "en": """{count} escape attempts, each run for real in a plugin at every level, as root and as an ordinary user
+(`./run redteam`; the attempts are in `tests/redteam/attempts/`). A cell says **open**, or names the layer that stopped
+the attempt: the first one that refuses it; further layers stand behind that one. An attempt counts as open if its
+success was observed from outside: a canary file changed or its random secret was revealed, a socket was connected to, a
+process died, an event arrived. {shown} attempts were observed to succeed at `process` or `thread`, which shows that
+success would be noticed. The other {unseen} are refused at every level; that their success would be noticed is known
+from reading the code, not from a measurement. "Not tried" marks attempts that would end or change the process that runs
+the test; a dash marks levels at which the target does not exist.
 
 At `wasm` most attempts find nothing to attack: no `ctypes`, no processes, no path that leads to the file. An attempt
-that needs `ctypes` or a system call by its number counts there as held because a guest has neither; what it would have
-done to the system with them is not tried. Where the name is "within the guest alone", the attempt ran to its end and
-outside nothing changed: the guest has an environment, a folder and a name of its own.""",
-    "zh": """{count} 次逃逸尝试，每一次都在插件里真的运行：每个级别，分别以 root 和普通用户（`./run redteam`；尝试在
-`tests/redteam/attempts/`）。格子里写**开放**，或是挡住它的那一层：最先拒绝的那层，后面还有别的。只有从外面看到成功才算开放：
-诱饵文件被改、其中的随机秘密被说出、套接字被连上、进程死掉、事件到达。其中 {shown} 次在 `process` 或 `thread`
-看到了成功，所以知道成功会被看到。其余 {unseen} 次在每个级别都被拒绝：
-它们若成功会被看到，是读代码得出的，不是测出来的。“未试”的会结束或改变做测试的进程自身；破折号表示那里没有可试的东西。
+that needs `ctypes` or a system call number counts as stopped there because a guest has neither; what it would have
+done to the system with them was not tried. "Only inside the guest" means that the attempt ran to its end and nothing
+outside changed, because the guest has its own environment, directory and name.""",
+    "zh": """{count} 次逃逸尝试，每一次都在各级别的插件里实际运行，分别以 root 和普通用户的身份（`./run redteam`；
+尝试的代码在 `tests/redteam/attempts/`）。单元格里是**开放**，或者挡住这次尝试的层，
+即最先拒绝它的那一层，其后还有其他层。只有从外部观察到成功才算开放：
+诱饵文件被修改或其中的随机机密泄露、套接字被连接、进程死亡、事件到达。其中 {shown} 次在 `process` 或 `thread`
+观察到成功，说明成功能够被发现。其余 {unseen} 次在所有级别都被拒绝，
+它们若成功也会被发现，这是阅读代码得出的结论，不是测量结果。
+“未尝试”表示会结束或改变运行测试的进程；破折号表示该级别没有攻击对象。
 
-在 `wasm`，多数尝试找不到可攻击之物：没有 `ctypes`，没有进程，没有通往那个文件的路径。需要 `ctypes` 或按编号发系统调用的
-尝试，在那里算被挡住，只因客体里两者都没有；有了它们会对系统做成什么，没有试。写着“只在客体之内”的，尝试跑到了底，而外面什么也没变：
-客体有自己的环境、目录和名字。""",
+在 `wasm`，多数尝试找不到攻击对象：没有 `ctypes`，没有进程，没有通往该文件的路径。需要 `ctypes` 或系统调用号的
+尝试算作被挡住，因为客体里两者都没有；假如有，会对系统造成什么影响，没有尝试。“仅在客体内部”表示尝试执行完毕，而外部没有任何变化，
+因为客体有自己的环境、目录和名字。""",
 }
 _OPEN = {
-    "en": "Open at `sandbox` or `wasm`, and what follows:",
-    "zh": "在 `sandbox` 或 `wasm` 仍然开放的，及其后果：",
+    "en": "Open at `sandbox` or `wasm`, with the consequences:",
+    "zh": "在 `sandbox` 或 `wasm` 仍然开放的尝试及其后果：",
 }
 _HEADING = {"en": "## The red team's table", "zh": "## 红队表"}
 

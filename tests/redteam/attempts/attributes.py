@@ -52,11 +52,11 @@ def _attempt(name: str, zh: str, code: str, proof: proofs.Proof, wasm: str = "gu
 
 
 ATTEMPTS = [
-    _attempt("change a mode through a link of one's own", "经自建的链接改权限", _OWN + """
+    _attempt("change a mode through a link it made", "经自建的链接改权限", _OWN + """
 os.symlink(f.target, f.data + "/link")
 os.chmod(f.data + "/link", 0o777)
 """, mode_changed),
-    _attempt("change times through a link of one's own", "经自建的链接改时间", _OWN + """
+    _attempt("change times through a link it made", "经自建的链接改时间", _OWN + """
 os.symlink(f.target, f.data + "/link")
 os.utime(f.data + "/link", (1, 1))
 """, time_changed, wasm="wasm"),
@@ -68,14 +68,14 @@ os.chmod(f.data + "/way/target.txt", 0o777)
              _RACE.format(act='os.chmod(f.data + "/way/target.txt", 0o777)'), mode_changed, wasm="wasm"),
     _attempt("change times while a folder is exchanged for a link", "在目录被换成链接的瞬间改时间",
              _RACE.format(act='os.utime(f.data + "/way/target.txt", (1, 1))'), time_changed, wasm="wasm"),
-    _attempt("change a mode by .. out of the own folder", "从自己的目录用 .. 走出去改权限", _OWN + """
+    _attempt("change a mode by .. out of its own directory", "从自己的目录用 .. 走出去改权限", _OWN + """
 os.chdir(f.data)
 os.chmod(os.path.relpath(f.target, f.data), 0o777)
 """, mode_changed),
     _attempt("change a mode below the descriptor of a folder", "经目录的描述符改权限", """
 os.chmod(f.target[1:], 0o777, dir_fd=os.open("/", os.O_PATH))
 """, mode_changed, wasm="wasm"),
-    _attempt("change a mode by a descriptor of the file's place", "经文件位置的描述符改权限", """
+    _attempt("change a mode by an O_PATH descriptor", "经文件位置的描述符改权限", """
 os.chmod(os.open(f.target, os.O_PATH), 0o777) if f.level == "sandbox" else os.chmod(f.target, 0o777)
 """, mode_changed),
     _attempt("ask the kernel for the mode of another file", "直接请核心改别的文件的权限",
@@ -88,15 +88,15 @@ ask(f.data + "/way/target.txt", 0o777)
 """, mode_changed),
     _attempt("ask the kernel for a mode through /proc", "经 /proc 请核心改权限",
              _ASKED + 'ask("/proc/self/root" + f.target, 0o777)', mode_changed),
-    _attempt("ask the kernel for a program that runs as its owner", "请核心做 setuid 程序", _ASKED + """
+    _attempt("ask the kernel for a set-user-id program", "请核心做 setuid 程序", _ASKED + """
 open(f.data + "/program", "w").write("x")
 ask(f.data + "/program", 0o4755)
 """, proofs.own_file(proofs.is_setuid)),
-    _attempt("change a mode through a hard link of one's own", "经自建的硬链接改权限", _OWN + """
+    _attempt("change a mode through a hard link it made", "经自建的硬链接改权限", _OWN + """
 with contextlib.suppress(OSError): os.link(f.target, f.data + "/hard")
 os.chmod(f.data + "/hard", 0o777)
 """, mode_changed),
-    _attempt("open the own folder to other users", "把自己的目录向其他用户开放", _OWN + """
+    _attempt("open its own directory to other users", "把自己的目录向其他用户开放", _OWN + """
 os.chmod(f.data, 0o777)
 """, _data_is_open),
 ]  # fmt: skip

@@ -40,10 +40,10 @@ return sorted(found)
 """
 
 ATTEMPTS = [
-    Attempt("read a variable of the kernel's: os.environ", "读核心的环境变量：os.environ", """
+    Attempt("read a variable of the kernel: os.environ", "读核心的环境变量：os.environ", """
 return os.environ.get("MK_SECRET")
 """, told("environment"), "session"),
-    Attempt("read a variable of the kernel's: getenv", "读核心的环境变量：getenv", """
+    Attempt("read a variable of the kernel: getenv", "读核心的环境变量：getenv", """
 libc.getenv.restype = ctypes.c_char_p
 return libc.getenv(b"MK_SECRET")
 """, told("environment"), "session"),
@@ -59,14 +59,14 @@ return open(f"/proc/{f.kernel}/cmdline").read()
     Attempt("find a variable that was granted to another plugin", "找到授予别的插件的环境变量", """
 return os.environ.get(f.mark)
 """, told("granted"), "session"),
-    Attempt("search the own memory for what the zygote was told of others", "在自己内存里搜孵化进程听到的别人的秘密",
+    Attempt("search its own memory for what the zygote knew of others", "在自己的内存里搜索孵化进程知道的机密",
             _SCAN, told("granted"), "memory", thread="not tried", seconds=30.0),
     Attempt("read the kernel's standard input", "读核心的标准输入", """
 return os.read(0, 100)
 """, told("stdin"), "session", process="session"),
-    Attempt("see the kernel's folder", "看到核心的工作目录",
+    Attempt("learn the kernel's working directory", "看到核心的工作目录",
             "return os.getcwd()", told_is(lambda _: os.getcwd()), "session", wasm="guest"),
-    Attempt("go where the kernel's folder is, through /proc", "经 /proc 走到核心的工作目录", """
+    Attempt("enter the kernel's working directory through /proc", "经 /proc 走到核心的工作目录", """
 os.chdir(f"/proc/{f.kernel}/cwd")
 return os.listdir(".")
 """, told_is(lambda _: os.listdir(".")), "landlock"),
@@ -76,10 +76,10 @@ return sorted(line.split(":")[0] for line in open("/etc/passwd"))
     Attempt("read the list of mounts", "读挂载列表", """
 return open("/proc/self/mountinfo").read()[:200]
 """, lambda _, answer: bool(answer.told), "landlock"),
-    Attempt("read this machine's names of other hosts", "读本机记录的其他主机名", """
+    Attempt("read /etc/hosts", "读本机记录的其他主机名", """
 return open("/etc/hosts").read()
 """, told_is(lambda _: Path("/etc/hosts").read_text()), "landlock", varies=True),
-    Attempt("read the counters of interrupts, by which keys are timed", "读中断计数器（可推断按键时刻）", """
+    Attempt("read the interrupt counters, which reveal the timing of keys", "读中断计数器（可推断按键时刻）", """
 return open("/proc/stat").read()[:100]
 """, lambda _, answer: bool(answer.told), "landlock"),
     Attempt("read which control group another process is in", "读其他进程所在的控制组", """
@@ -94,28 +94,30 @@ with open("/proc/self/comm", "r+") as file: file.write("redteam")
     Attempt("read which control group it is in", "读自己所在的控制组", """
 return open("/proc/self/cgroup").read()
 """, lambda _, answer: answer.told == Path(f"/proc/{answer.pid}/cgroup").read_text(), "open", means=(
-        ("The path of its control group, which may name the service, container or session that the kernel runs in, and "
-        "the limits of that group; libraries size their pools by it."),
-        "自己所在控制组的路径（其中可能有核心所在服务、容器或会话的名字）和该组的限额；一些库据此决定线程池大小。")),
+        ("The plugin learns the path of its control group, which may name the service, container or session that the "
+        "kernel runs in, and the limits of that group. Libraries size their thread pools by them."),
+        "能得知自己所在控制组的路径（其中可能有核心所在服务、容器或会话的名字）和该组的限额；一些库据此决定线程池大小。")),
     Attempt("read the model of the processor and the memory in use", "读处理器型号与内存用量", """
 return open("/proc/cpuinfo").read().count("processor") * ("MemTotal" in open("/proc/meminfo").read())
 """, told_is(lambda _: Path("/proc/cpuinfo").read_text().count("processor")), "open", means=(
-        ("The model, flags and frequency of the processor, and how much of the machine's memory is in use; native "
-        "libraries choose their code by it."),
-        "处理器的型号、特性和频率，以及本机内存用了多少；原生库据此选择代码路径。")),
-    Attempt("ask for this machine's name", "查询本机名字", """
+        ("The plugin learns the model, flags and frequency of the processor, and how much of the machine's memory is "
+        "in use. Native libraries choose their code paths by the former."),
+        "能得知处理器的型号、特性和频率，以及本机的内存用量；原生库根据处理器特性选择代码路径。")),
+    Attempt("read the machine's name", "查询本机名字", """
 return socket.gethostname()
 """, told_is(lambda _: socket.gethostname()), "open", wasm="guest", means=(
-        "The machine's name and the version of its kernel (`uname`).", "本机的名字和系统内核版本（`uname`）。")),
-    Attempt("ask how much memory the machine has", "查询本机内存大小", """
+        "The plugin learns the machine's name and the version of its system (`uname`).",
+        "能得知本机的名字和系统内核版本（`uname`）。")),
+    Attempt("read the size of the machine's memory", "查询本机内存大小", """
 return os.sysconf("SC_PHYS_PAGES")
 """, told_is(lambda _: os.sysconf("SC_PHYS_PAGES")), "open", wasm="guest", means=(
-        "Memory, load and uptime of the machine (`sysinfo`); libraries size their pools by it.",
-        "本机的内存、负载和运行时间（`sysinfo`）；一些库据此决定缓冲大小。")),
+        "The plugin learns memory, load and uptime of the machine (`sysinfo`). Libraries size their buffers by it.",
+        "能得知本机的内存、负载和运行时间（`sysinfo`）；一些库据此决定缓冲区大小。")),
     Attempt("learn where the interpreter is installed", "得知解释器装在哪里", """
 return sys.base_prefix
 """, told_is(lambda _: sys.base_prefix), "open", wasm="guest", means=(
-        ("The paths of the interpreter, of microkernel and of the plugin itself, and all modules installed beside "
-        "them: it runs from there. Keep no secret in an interpreter's folders."),
-        "解释器、microkernel 和插件自身的路径，以及装在旁边的全部模块：它就从那里运行。不要把秘密放进解释器的目录。")),
+        ("The plugin learns the paths of the interpreter, of microkernel and of itself, and all modules that are "
+        "installed there, because it runs from there. Keep secrets out of the interpreter's directories."),
+        ("能得知解释器、microkernel 和插件自身的路径，以及安装在那里的全部模块，因为它就从那里运行。"
+        "不要把机密放进解释器的目录。"))),
 ]  # fmt: skip

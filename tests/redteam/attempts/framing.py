@@ -66,24 +66,24 @@ frame(Emit("kernel.forged", Raw(encode({"token": f.token}))))
     Attempt("emit under another plugin's name, past the SDK", "绕过 SDK，以别的插件之名广播", _IMPORT + """
 frame(Emit("other.forged", Raw(encode({"token": f.token}))))
 """, emitted("other.forged"), "gate", thread=SKIPPED),
-    Attempt("say that one is another plugin", "自称是另一个插件", _IMPORT + """
+    Attempt("claim to be another plugin", "自称是另一个插件", _IMPORT + """
 frame(Hello(1, "plugin", "other"), Emit(api.name + ".x", Raw(encode({"token": f.token, "source": "other"}))))
 """, _wrong_source, "frames", process="frames", thread=SKIPPED),
-    Attempt("stop another plugin by a call of the kernel", "调用核心服务停掉别的插件", _IMPORT + """
+    Attempt("stop another plugin by calling the kernel's service", "调用核心服务停掉别的插件", _IMPORT + """
 frame(Call(99, "kernel.stop", Raw(encode(["other"])), deadline=time.monotonic() + 5))
 """, _other_stopped, "gate", process="gate", thread=SKIPPED),
     Attempt("write another plugin's data, past the SDK", "绕过 SDK，写别的插件的数据", _IMPORT + """
 frame(Data(98, "set", "other.secret", Raw(encode(f.token))))
 """, _other_board, "gate", thread=SKIPPED),
-    Attempt("answer a call that another plugin was asked", "替别的插件回答调用", _IMPORT + """
+    Attempt("answer a call to another plugin", "替别的插件回答调用", _IMPORT + """
 for number in range(1, 3000): frame(Reply(number, Raw(encode("forged"))))
 return f.gate
 """, reply_forged, "frames", process="frames", thread=SKIPPED),
-    Attempt("say that other plugins' events are handled, and other lives", "谎称别人的事件已处理、生命周期已变",
+    Attempt("report other plugins' events as handled, and other states", "谎称别人的事件已处理、生命周期已变",
             _IMPORT + """
 frame(Done(list(range(-5, 3000))), Stopped(), Started(), Loaded([], []))
 """, others_suffer, "frames", process="frames", thread=SKIPPED),
-    Attempt("hand a descriptor to the kernel", "把描述符塞给核心", """
+    Attempt("send a descriptor to the kernel", "把描述符塞给核心", """
 reading, writing = os.pipe()
 from microkernel.wire.session import pack
 from microkernel.wire.messages import Ping
@@ -100,10 +100,10 @@ header = struct.pack("QIxxxxQQQQi", 0, 0, ctypes.addressof(vector), 1, ctypes.ad
 checked(libc.sendmsg(up.fileno(), header, 0))
 return os.stat(reading).st_ino
 """, _has_descriptor, "seccomp", wasm="wasm", process="frames", thread=SKIPPED),
-    Attempt("lie about the own walls", "谎报自己的围墙", _IMPORT + """
+    Attempt("lie about its own confinement", "谎报自己的隔离状态", _IMPORT + """
 frame(ConfinementReport(9, ["forged"], ["files"], ""))
 """, _false_protections, "frames", process="frames", thread=SKIPPED),
-    _hostile("send what is no frame", "发送不是帧的数据", 'send(b"GET / HTTP/1.1\\r\\n\\r\\n")'),
+    _hostile("send bytes that are not a frame", "发送不是帧的数据", 'send(b"GET / HTTP/1.1\\r\\n\\r\\n")'),
     _hostile("announce a frame of four gigabytes", "宣称一个 4 GiB 的帧",
             'send(struct.pack(">IBI", 2**32 - 1, 0xdd, 1))'),
     _hostile("announce four thousand million messages", "宣称四十亿条消息",
@@ -111,11 +111,11 @@ frame(ConfinementReport(9, ["forged"], ["files"], ""))
     _hostile("send a payload of sixty thousand nested lists", "发送六万层嵌套的数据", """
 send((lambda body: struct.pack(">I", len(body)) + body)(b"\\xdd\\0\\0\\0\\1\\x93\\x1d\\xa8attack.x" + b"\\x91" * 60000))
 """),
-    _hostile("send numbers that are none, and times beyond all", "发送非数与无穷的时限", """
+    _hostile("send invalid numbers and out-of-range times", "发送非数与无穷的时限", """
 frame(Ask(10, "attempt.q", Raw(encode({})), float("inf")), Ask(11, "q", Raw(encode({})), float("nan")),
       Call(9, "other.reveal", Raw(b"\\xc1"), Raw(b"\\xc1"), float("nan"), 2**60, ["a"] * 1000))
 """),
-    _hostile("close the channel and live on", "关掉通道继续活着", "os.closerange(3, 12)\ntime.sleep(2)", wasm="guest"),
+    _hostile("close the channel and run on", "关掉通道继续运行", "os.closerange(3, 12)\ntime.sleep(2)", wasm="guest"),
     Attempt("send a frame that never ends", "发送永不结束的帧", _IMPORT + """
 send(struct.pack(">IBI", 16 << 20, 0xdd, 1))
 for _ in range(3000): send(b"x" * 60000)
@@ -125,7 +125,7 @@ until = time.monotonic() + 2
 while time.monotonic() < until: frame(*[Ping(1)] * 50)
 """, lambda arena, answer: kernel_grew(arena, answer) or others_suffer(arena, answer), "frames", process="frames",
             thread=SKIPPED),
-    Attempt("ask for much, and never read the answers", "不断要数据却从不读回答", _IMPORT + """
+    Attempt("send many requests and never read the answers", "不断要数据却从不读回答", _IMPORT + """
 for number in range(3000): frame(*[Data(number * 50 + n, "get", api.name + ".x") for n in range(50)])
 """, lambda arena, answer: kernel_grew(arena, answer) or others_suffer(arena, answer), "frames", process="frames",
             thread=SKIPPED),

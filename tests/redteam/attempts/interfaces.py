@@ -74,14 +74,14 @@ def run(code, path):
 """
 
 ATTEMPTS = [
-    Attempt("a namespace of users, to be root there", "建用户命名空间，在其中当 root",
+    Attempt("create a user namespace, to be root there", "建用户命名空间，在其中当 root",
             'syscall("unshare", 0x10000000)', in_other_namespace("user"), "seccomp", thread=SKIPPED, varies=True),
-    Attempt("a namespace of mounts", "建挂载命名空间",
+    Attempt("create a mount namespace", "建挂载命名空间",
             'syscall("unshare", 0x20000)', in_other_namespace("mnt"), "seccomp",
             root=True, thread=SKIPPED),
-    Attempt("a namespace of the network", "建网络命名空间", 'syscall("unshare", 0x40000000)', in_other_namespace("net"),
+    Attempt("create a network namespace", "建网络命名空间", 'syscall("unshare", 0x40000000)', in_other_namespace("net"),
             "seccomp", root=True, thread=SKIPPED),
-    Attempt("go into the namespaces of another process", "进入另一进程的命名空间", """
+    Attempt("enter the namespaces of another process", "进入另一进程的命名空间", """
 syscall("unshare", 0x04000000)
 syscall("setns", os.open(f"/proc/{f.kernel}/ns/uts", os.O_RDONLY), 0)
 return os.readlink("/proc/self/ns/uts") == os.readlink(f"/proc/{f.kernel}/ns/uts")
@@ -91,46 +91,46 @@ syscall("mount", b"none", (f.folder + "/listed").encode(), b"tmpfs", 0, b"size=4
 """, _is_mounted, "seccomp", root=True),
     Attempt("mount by the newer calls", "用新的系统调用挂载", 'KEPT.append(syscall("fsopen", b"tmpfs", 0))',
             holds("anon_inode:*fscontext*"), "seccomp", root=True),
-    Attempt("change the root folder", "改根目录", "os.chroot(f.folder)", _has_changed_root, "seccomp", root=True,
+    Attempt("change the root directory", "改根目录", "os.chroot(f.folder)", _has_changed_root, "seccomp", root=True,
             thread=SKIPPED),
     Attempt("rename the machine", "改本机名字",
             'syscall("sethostname", b"redteam", 7)', _renamed, "seccomp", root=True),
-    Attempt("a group of processes with limits of its own", "建 cgroup", """
+    Attempt("create a control group", "建 cgroup", """
 os.mkdir(f"/sys/fs/cgroup/redteam-{f.token}")
 """, _cgroup_made, "landlock", root=True, varies=True),
-    Attempt("io_uring", "io_uring", """
+    Attempt("create an io_uring", "创建 io_uring", """
 KEPT.append(syscall("io_uring_setup", 4, ctypes.create_string_buffer(120)))
 """, holds("anon_inode:*io_uring*"), "seccomp", varies=True),
-    Attempt("a program for the kernel: bpf", "装入 bpf 程序", """
+    Attempt("load a bpf program", "装入 bpf 程序", """
 KEPT.append(syscall("bpf", 0, struct.pack("IIIII", 2, 4, 8, 4, 0) + bytes(100), 120))
 """, holds("anon_inode:bpf-map"), "seccomp", root=True, varies=True),
-    Attempt("counters of the processor: perf_event_open", "处理器计数器：perf_event_open", """
+    Attempt("read processor counters: perf_event_open", "处理器计数器：perf_event_open", """
 attributes = struct.pack("IIQQQQQ", 1, 112, 0, 0, 0, 0, 0x61) + bytes(64)
 KEPT.append(syscall("perf_event_open", attributes, 0, -1, -1, 0))
 """, holds("anon_inode:*perf_event*"), "seccomp", varies=True),
-    Attempt("page faults in one's own hands: userfaultfd", "自己处理缺页：userfaultfd",
+    Attempt("handle page faults: userfaultfd", "自己处理缺页：userfaultfd",
             'KEPT.append(syscall("userfaultfd", 1))', holds("anon_inode:*userfaultfd*"), "seccomp", varies=True),
     Attempt("watch all files: fanotify", "监视所有文件：fanotify", 'KEPT.append(syscall("fanotify_init", 0, 0))',
             holds("anon_inode:*fanotify*"), "seccomp", root=True, varies=True),
-    Attempt("a file that is nowhere: memfd_create", "匿名文件：memfd_create",
+    Attempt("create a file without a name: memfd_create", "匿名文件：memfd_create",
             'KEPT.append(syscall("memfd_create", b"nowhere", 0))', holds("/memfd:nowhere*"), "seccomp"),
-    Attempt("a handle of another process: pidfd_open", "进程句柄：pidfd_open",
+    Attempt("get a handle of another process: pidfd_open", "进程句柄：pidfd_open",
             'KEPT.append(syscall("pidfd_open", f.kernel, 0))',
             lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "seccomp", thread=SKIPPED),
-    Attempt("a handle of the kernel's process, from the channel", "经通道取得核心进程的句柄", """
+    Attempt("get a handle of the kernel's process from the channel", "经通道取得核心进程的句柄", """
 channel = socket.socket(fileno=os.dup(4))
 KEPT.append(channel)
 KEPT.append(struct.unpack("i", channel.getsockopt(socket.SOL_SOCKET, 77, 4))[0])
 """, lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "seccomp", thread=SKIPPED,
             varies=True),
-    Attempt("a key in the system's keyring", "在系统密钥环里放密钥", """
+    Attempt("add a key to the system's keyring", "在系统密钥环里放密钥", """
 syscall("add_key", b"user", f"redteam-{f.token}".encode(), b"x", 1, -4)
 """, _key_is_there, "seccomp", varies=True),
-    Attempt("read the kernel's log", "读系统内核日志", """
+    Attempt("read the system's kernel log", "读系统内核日志", """
 data = ctypes.create_string_buffer(1 << 16)
 return syscall("syslog", 3, data, len(data)) > 0
 """, told_is(lambda _: True), "seccomp", root=True, varies=True),
-    Attempt("fixed addresses: personality", "固定地址布局：personality",
+    Attempt("disable address randomisation: personality", "固定地址布局：personality",
             'syscall("personality", 0x0040000)', _has_personality,
             "seccomp", thread=SKIPPED),
     Attempt("become another user", "变成另一个用户", 'syscall("setuid", 12345)', _is_another_user, "seccomp", root=True,
@@ -142,34 +142,34 @@ header = struct.pack("Ii", 0x20080522, 0)
 syscall("capset", header, struct.pack("6I", *[0xFFFFFFFF] * 6))
 return True
 """, _has_rights, "seccomp", root=True, thread=SKIPPED, varies=True),
-    Attempt("a ruleset of Landlock of one's own", "自建 Landlock 规则集", """
+    Attempt("create a Landlock ruleset", "自建 Landlock 规则集", """
 KEPT.append(syscall("landlock_create_ruleset", struct.pack("QQ", 1, 0), 8, 0))
 """, holds("anon_inode:*landlock*"), "seccomp", varies=True),
     Attempt("write a setting of the system", "改系统设置", """
 open("/proc/sys/kernel/hostname", "w").write("redteam")
 """, _renamed, "landlock", root=True, varies=True),
-    Attempt("read the machine's memory map of symbols", "读核心符号表", """
+    Attempt("read the system kernel's symbol addresses", "读系统内核符号表", """
 return open("/proc/kallsyms").readline().split()[0] != "0" * 16
 """, told_is(lambda _: True), "landlock", root=True, varies=True),
-    Attempt("a system call of the 32-bit machine", "32 位系统调用", _MACHINE_CODE + """
+    Attempt("make a 32-bit system call", "32 位系统调用", _MACHINE_CODE + """
 # mkdir(path, 0700) of the 32-bit table; the other registers are as the C convention wants them
 code = b"\\x53\\xb8\\x27\\x00\\x00\\x00\\xbbPATH\\xb9\\xc0\\x01\\x00\\x00\\xcd\\x80\\x5b\\xc3"
 run(code, (f.folder + "/new").encode())
 """, made("new"), "seccomp", varies=True),
-    Attempt("a system call of the x32 table", "x32 系统调用", """
+    Attempt("make an x32 system call", "x32 系统调用", """
 if platform.machine() != "x86_64": raise OSError(errno.ENOSYS, "only there")
 syscall(0x40000000 | 83, (f.folder + "/new").encode(), 0o700)
 """, made("new"), "seccomp", process="system", thread="system", varies=True),
-    Attempt("run machine code of one's own", "运行自己的机器码", """
+    Attempt("run its own machine code", "运行自己的机器码", """
 KEPT.append(mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7))
 KEPT[0][:4] = b"\\xc3\\xc3\\xc3\\xc3"
 """, _has_writable_code, "open", means=(
-        ("Native code runs, on purpose: C extensions and ctypes need it. No wall is inside the process; all are the "
-        "system's."),
-        "本机代码本来就允许运行：C 扩展和 ctypes 需要它。墙都不在进程内部，而在操作系统。")),
-    Attempt("call itself something else in ps", "在 ps 里改名", """
+        ("Native code is allowed on purpose, because C extensions and ctypes need it. No protection relies on code "
+        "inside the process; the operating system enforces all of them."),
+        "允许运行原生代码是有意的，因为 C 扩展和 ctypes 需要它。没有一项保护依赖进程内部的代码，全部由操作系统强制。")),
+    Attempt("change its name in ps", "在 ps 里改名", """
 libc.prctl(15, b"redteam", 0, 0, 0)
 """, _is_called, "open", thread=SKIPPED, means=(
-        "It can show itself in `ps` under another name. `mk ps` goes by its number.",
-        "能在 `ps` 里换个名字显示。`mk ps` 按进程号认它。")),
+        "The plugin can appear in `ps` under another name. `mk ps` identifies it by its process number.",
+        "能在 `ps` 里显示为别的名字。`mk ps` 按进程号识别。")),
 ]  # fmt: skip

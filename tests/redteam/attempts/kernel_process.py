@@ -63,7 +63,7 @@ ATTEMPTS = [
     Attempt("signal the kernel as its parent's parent", "给父进程的父进程发信号", """
 os.kill(f.kernel if f.level == "thread" else int(open(f"/proc/{os.getppid()}/stat").read().split()[3]), signal.SIGUSR1)
 """, _signalled, "landlock"),
-    Attempt("have the kernel signalled by an alarm of a descriptor", "让描述符的异步通知给核心发信号", """
+    Attempt("make a descriptor's notification signal the kernel", "让描述符的异步通知给核心发信号", """
 one, two = socket.socketpair()
 fcntl.fcntl(one, fcntl.F_SETOWN, f.kernel)
 fcntl.fcntl(one, 10, signal.SIGUSR1)
@@ -87,7 +87,7 @@ with open(f"/proc/{f.kernel}/mem", "rb+", 0) as memory:
     memory.seek(f.kernel_address)
     memory.write(b"redteam")
 """, _overwritten, "landlock", varies=True),
-    Attempt("read memory at an address of the kernel's", "按核心进程里的地址直接读内存", """
+    Attempt("read memory at an address of the kernel", "按核心进程里的地址直接读内存", """
 reading, writing = os.pipe()
 checked(libc.write(writing, ctypes.c_void_p(f.kernel_address), 32))
 return os.read(reading, 32)
@@ -95,17 +95,17 @@ return os.read(reading, 32)
     Attempt("take a descriptor of the kernel", "取走核心进程的描述符", """
 return os.pread(syscall("pidfd_getfd", os.pidfd_open(f.kernel), f.kernel_file, 0), 100, 0)
 """, told("kernel"), "seccomp", varies=True),
-    Attempt("open a file of the kernel's through /proc", "经 /proc 打开核心进程的文件", """
+    Attempt("open an open file of the kernel through /proc", "经 /proc 打开核心进程的文件", """
 return open(f"/proc/{f.kernel}/fd/{f.kernel_file}").read()
 """, told("kernel"), "landlock"),
-    Attempt("use a descriptor of the kernel's by its number", "按编号使用核心进程的描述符", """
+    Attempt("use a descriptor of the kernel by its number", "按编号使用核心进程的描述符", """
 return os.pread(f.kernel_file, 100, 0)
 """, told("kernel"), "session", process="session"),
-    Attempt("change the kernel's limits", "改核心进程的资源上限", """
+    Attempt("change the kernel's limits", "改核心进程的资源限额", """
 hard = resource.prlimit(f.kernel, resource.RLIMIT_MSGQUEUE)[1]
 resource.prlimit(f.kernel, resource.RLIMIT_MSGQUEUE, (4321, hard))
 """, _cores_forbidden, "seccomp"),
-    Attempt("have the kernel die first when memory is short", "让核心进程在内存不足时先死", """
+    Attempt("make the kernel die first when memory is short", "让核心进程在内存不足时先死", """
 open(f"/proc/{f.kernel}/oom_score_adj", "w").write("77")
 """, _score_changed, "landlock"),
     Attempt("find the kernel object by walking all objects", "遍历所有对象找到核心对象", """
@@ -121,7 +121,7 @@ for kind in object.__subclasses__():
         for kernel in list(core._kernels):
             kernel.emit("kernel.forged", token=f.token)
 """, emitted("kernel.forged"), "memory", process="memory"),
-    Attempt("replace the gate with one that lets all pass", "把权限闸换成放行一切的", """
+    Attempt("replace the gate with one that allows everything", "把关口换成放行一切的", """
 from microkernel.kernel.admission import gate
 KEPT.append(gate.admit)
 gate.admit = lambda *_: None
@@ -133,10 +133,10 @@ try:
 finally:
     gate.admit = KEPT[-1]
 """, emitted("kernel.forged"), "gate", wasm="wasm", process="gate"),
-    Attempt("leave with os._exit, and take the kernel along", "用 os._exit 退出并带走核心", """
+    Attempt("end the kernel's process with os._exit", "用 os._exit 退出并带走核心", """
 os._exit(3)
 """, lambda arena, _: arena.kernel.call("other.reveal") == "", "memory", process="memory", thread=SKIPPED),
-    Attempt("crash, and take the kernel along", "崩溃并带走核心", """
+    Attempt("end the kernel's process by a crash", "崩溃并带走核心", """
 ctypes.string_at(0)
 """, lambda arena, _: arena.kernel.call("other.reveal") == "", "memory", process="memory", thread=SKIPPED),
     Attempt("never end: ignore all signals, and sleep", "永不结束：忽略信号并睡眠", """

@@ -72,11 +72,11 @@ ATTEMPTS = [
             writer.close()
         asyncio.run(talk())
     """, heard("tcp"), "seccomp", wasm="broker"),
-    Attempt("ask a web server", "请求网页服务", """
+    Attempt("request a page from a web server", "请求网页服务", """
         import urllib.request
         urllib.request.urlopen(f"http://127.0.0.1:{f.tcp}/{f.token}", timeout=0.5)
     """, heard("tcp"), "seccomp", wasm="broker"),
-    Attempt("connect to a port beside the granted one", "连接授权端口旁边的端口", _CONNECT.format(host="127.0.0.1"),
+    Attempt("connect to a port next to the granted one", "连接授权端口旁边的端口", _CONNECT.format(host="127.0.0.1"),
             heard("tcp"), "broker", manifest=_granted("127.0.0.1:1", "localhost:2", "*.invalid:*")),
     Attempt("connect by another name of the granted address", "用授权地址的另一个名字连接",
             _CONNECT.format(host="localhost"), heard("tcp"), "broker", manifest=_granted("127.0.0.1:*")),
@@ -85,7 +85,7 @@ ATTEMPTS = [
     Attempt("send by UDP", "UDP 发送", """
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(f.token.encode(), ("127.0.0.1", f.udp))
     """, heard("udp"), "seccomp"),
-    Attempt("connect to a socket file", "连接套接字文件", """
+    Attempt("connect to a Unix socket file", "连接套接字文件", """
         with socket.socket(socket.AF_UNIX) as stream:
             stream.connect(f.unix)
             stream.sendall(f.token.encode())
@@ -109,19 +109,19 @@ ATTEMPTS = [
             _listens, "seccomp"),
     Attempt("listen on an abstract name", "监听抽象名字",
             _SERVE.format(family="socket.AF_UNIX", address='"\\0plugin-" + f.token'), _listens_locally, "seccomp"),
-    Attempt("send made-up packets", "发送伪造数据包", """
+    Attempt("send forged packets", "发送伪造数据包", """
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
         body = f.token.encode()
         raw.sendto(struct.pack("!HHHH", 9, f.udp, 8 + len(body), 0) + body, ("127.0.0.1", 0))
     """, heard("udp"), "seccomp", root=True),
-    Attempt("listen to all packets", "监听所有数据包", """
+    Attempt("capture all packets", "监听所有数据包", """
         KEPT.append(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(3)))
         return os.readlink(f"/proc/self/fd/{KEPT[-1].fileno()}") and "sniffed"
     """, _overheard, "seccomp", root=True),
-    Attempt("ask the system for its network interfaces", "查询网络接口", """
+    Attempt("list the system's network interfaces", "查询网络接口", """
         return [name for _, name in socket.if_nameindex()]
     """, proofs.told_is(lambda _: [name for _, name in socket.if_nameindex()]), "seccomp"),
-    Attempt("use the system's ciphers", "使用系统内的密码算法接口", """
+    Attempt("use the system's cipher interface", "使用系统内的密码算法接口", """
         KEPT.append(socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET, 0))
         KEPT[-1].bind(("hash", "sha256"))
         return "algorithm"
@@ -130,7 +130,7 @@ ATTEMPTS = [
         parameters = ctypes.create_string_buffer(120)
         KEPT.append(syscall("io_uring_setup", 4, parameters))
     """, holds("anon_inode:*io_uring*"), "seccomp", varies=True),
-    Attempt("take in a socket from outside, by descriptor", "从外部接收套接字描述符", """
+    Attempt("receive a socket from outside, by descriptor", "从外部接收套接字描述符", """
         one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         one.bind("\\0taken-" + f.token)
         threading.Thread(target=lambda: KEPT.append(socket.recv_fds(one, 10, 1)), daemon=True).start()

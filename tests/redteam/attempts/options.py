@@ -38,7 +38,7 @@ def _locks(_, answer: Answer) -> bool:
 
 
 ATTEMPTS = [
-    Attempt("have whoever closes its connection last wait", "让最后关闭连接的一方等待", """
+    Attempt("make the last process that closes its connection wait", "让最后关闭连接的一方等待", """
 ours, theirs = socket.socketpair()
 ours.setsockopt(socket.SOL_SOCKET, 13, struct.pack("ii", 1, 10))
 return list(struct.unpack("ii", ours.getsockopt(socket.SOL_SOCKET, 13, 8)))
@@ -48,19 +48,19 @@ ours, theirs = socket.socketpair()
 ours.send(b"x", socket.MSG_OOB)
 return theirs.recv(1, socket.MSG_OOB).decode()
 """, told_is(lambda _: "x"), "seccomp", varies=True),
-    Attempt("have the system merge its memory with others'", "让系统把它的内存与别人的合并", """
+    Attempt("make the system merge its memory with others'", "让系统把它的内存与别人的合并", """
 KEPT.append(mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 KEPT[-1].madvise(12)
 """, _merges, "seccomp", varies=True),
-    Attempt("have the system merge all its memory with others'", "让系统把它的全部内存与别人的合并",
+    Attempt("make the system merge all its memory with others'", "让系统把它的全部内存与别人的合并",
             'syscall("prctl", 67, 1, 0, 0, 0)\nreturn syscall("prctl", 68, 0, 0, 0, 0)', told_is(lambda _: 1),
             "seccomp", thread=SKIPPED, varies=True),
-    Attempt("leave a device in the place of a renamed file", "改名时留下一个设备文件", _OWN + """
+    Attempt("leave a device node in place of a renamed file", "改名时留下一个设备文件", _OWN + """
 path = os.path.join(folder, "whiteout").encode()
 open(path, "w").close()
 syscall("renameat2", -100, path, -100, path + b"2", 4)
 """, own_file(lambda found: stat.S_ISCHR(found.st_mode)), "seccomp", varies=True),
-    Attempt("have descriptors in a table of one thread", "让一个线程有自己的描述符表", """
+    Attempt("give one thread its own descriptor table", "让一个线程有自己的描述符表", """
 ready, ending = threading.Event(), threading.Event()
 def alone():
     try:
@@ -73,7 +73,7 @@ threading.Thread(target=alone, daemon=True).start()
 ready.wait()
 if isinstance(KEPT[-1], OSError): raise KEPT[-1]
 """, _has_tables, "seccomp", varies=True),
-    Attempt("take blocks of the disk that no file's size shows", "占用文件大小看不出的磁盘块", _OWN + """
+    Attempt("allocate disk blocks beyond a file's size", "占用文件大小看不出的磁盘块", _OWN + """
 file = open(os.path.join(folder, "hidden"), "wb")
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 checked(libc.fallocate(file.fileno(), 1, 0, 80 << 20))
@@ -90,7 +90,7 @@ for at in range(6000): fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * at)
 if f.level == "sandbox": time.sleep(15)
 """, lambda arena, answer: not proofs.process_died(arena, answer) and _locks(arena, answer), "watch", wasm="wasm",
             thread=SKIPPED, manifest={"limits": {"heartbeat": 0}}, seconds=15.0, slow=True),
-    Attempt("make a pipe hold a megabyte", "让管道容纳一兆字节", """
+    Attempt("enlarge a pipe to a megabyte", "让管道容纳一兆字节", """
 reading, writing = os.pipe()
 KEPT.append((reading, writing))
 return fcntl.fcntl(writing, 1031, 1 << 20)

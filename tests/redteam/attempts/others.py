@@ -49,7 +49,7 @@ def _board_changed(arena, _: Answer) -> bool:
 ATTEMPTS = [
     Attempt("import another plugin", "导入另一个插件", "import other\nreturn other.SECRET", told("other"), "importer",
             process="importer", thread="importer"),
-    Attempt("import another plugin from its folder", "从所在目录导入另一个插件", """
+    Attempt("import another plugin from its directory", "从所在目录导入另一个插件", """
 sys.path.insert(0, f.plugins)
 try:
     return importlib.import_module("ot" + "her").SECRET
@@ -64,15 +64,15 @@ module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 return module.SECRET
 """, told("other"), "landlock"),
-    Attempt("find another plugin's module among all", "在已载入的模块里找到另一个插件", """
+    Attempt("find another plugin's module among all modules", "在已加载的模块里找到另一个插件", """
 return [vars(each)["SECRET"] for each in list(sys.modules.values()) if "SECRET" in vars(each)]
 """, told("other"), "memory", process="memory"),
     Attempt("read another plugin's source", "读另一个插件的源码", 'return open(f.plugins + "/other.py").read()',
             told("other"), "landlock"),
-    Attempt("read another plugin's data folder", "读另一个插件的数据目录", """
+    Attempt("read another plugin's data directory", "读另一个插件的数据目录", """
 return open(f.other_data + "/own.txt").read()
 """, told("other"), "landlock"),
-    Attempt("write into another plugin's data folder", "写另一个插件的数据目录", """
+    Attempt("write into another plugin's data directory", "写另一个插件的数据目录", """
 open(f.other_data + "/planted", "w").close()
 """, _in_other_data, "landlock"),
     Attempt("read another plugin's temporary files", "读另一个插件的临时文件", "return open(f.other_temporary).read()",
@@ -88,7 +88,7 @@ with open(f"/proc/{f.other_pid}/mem", "rb", 0) as memory:
     memory.seek(f.other_address)
     return memory.read(32)
 """, told("other"), "landlock", varies=True),
-    Attempt("read memory at an address of another plugin's", "按另一个插件里的地址直接读内存", """
+    Attempt("read memory at an address of another plugin", "按另一个插件里的地址直接读内存", """
 reading, writing = os.pipe()
 checked(libc.write(writing, ctypes.c_void_p(f.other_address), 32))
 return os.read(reading, 32)
@@ -98,7 +98,7 @@ return os.read(reading, 32)
     Attempt("print as another plugin", "以另一个插件之名打印", """
 open(f"/proc/{f.other_pid}/fd/1", "w").write(f.token + "\\n")
 """, _logged_by_other, "landlock", thread="not tried"),
-    Attempt("speak on another plugin's channel", "占用另一个插件的通道", """
+    Attempt("send on another plugin's channel", "占用另一个插件的通道", """
 handle = os.pidfd_open(f.other_pid)
 up = syscall("pidfd_getfd", handle, 4, 0)
 from microkernel.wire.session import pack
@@ -109,7 +109,7 @@ os.write(up, pack([Emit("other.forged", Raw(encode({"token": f.token})))]))
     Attempt("emit as another plugin", "以另一个插件之名广播",
             'api.emit("other.forged", token=f.token)', emitted("other.forged"),
             "gate"),
-    Attempt("hear what other plugins emit", "偷听别的插件的广播", """
+    Attempt("receive events of other plugins", "偷听别的插件的广播", """
 api.data_dir.mkdir(parents=True, exist_ok=True)
 def note(event):
     with open(f.data + "/overheard", "a") as file: file.write(repr(event.data))

@@ -86,15 +86,15 @@ return os.waitpid(os.posix_spawn(f.tool, [f.tool, f.ran], {}), 0)
     Attempt("run a program: the C library's system()", "运行程序：C 库的 system()", _DATA + f"""
 return ran(libc.system({_RUN}.encode()))
 """, made_in_data, "seccomp"),
-    Attempt("become another program", "变成另一个程序", _DATA + """
+    Attempt("replace itself with another program", "变成另一个程序", _DATA + """
 os.execv(f.tool, [f.tool, f.ran])
 """, _is_program, "seccomp", thread=SKIPPED),
-    Attempt("become a program that is only in memory", "变成只在内存里的程序", _DATA + """
+    Attempt("replace itself with a program that exists only in memory", "变成只在内存里的程序", _DATA + """
 program = os.memfd_create("program")
 os.write(program, open("/bin/sh", "rb").read())
 os.execve(program, ["sh", "-c", f"echo ran > {f.ran}"], {})
 """, _is_program, "seccomp", thread=SKIPPED),
-    Attempt("become a program of the own folder", "变成自己目录里的程序", _DATA + """
+    Attempt("replace itself with a program in its own directory", "变成自己目录里的程序", _DATA + """
 path = os.path.join(f.data, "program")
 descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o755)
 os.write(descriptor, b"#!/bin/sh\\necho ran > " + f.ran.encode())
@@ -134,7 +134,7 @@ signal.pidfd_send_signal(os.pidfd_open(f.victim), 9)
 information = struct.pack("iii", 9, 0, -1) + bytes(116)
 syscall("rt_sigqueueinfo", f.victim, 9, information)
 """, victim_died, "seccomp"),
-    Attempt("have a pipe kill a process", "让管道发信号杀掉进程", """
+    Attempt("make a pipe kill a process", "让管道发信号杀掉进程", """
 reading, writing = os.pipe()
 fcntl.fcntl(reading, fcntl.F_SETOWN, f.victim)
 fcntl.fcntl(reading, 10, 9)
@@ -178,10 +178,10 @@ return open(f"/proc/{f.victim}/cmdline").read()
     Attempt("list the processes", "列出进程", """
 return str(f.victim) in os.listdir("/proc") and sorted(name for name in os.listdir("/proc") if name.isdigit())[0]
 """, lambda _, answer: answer.told == "1" or bool(answer.told), "landlock"),
-    Attempt("change a process's limits", "改进程的资源上限", """
+    Attempt("change a process's limits", "改进程的资源限额", """
 resource.prlimit(f.victim, resource.RLIMIT_NOFILE, (64, 64))
 """, proofs.limit_of_victim("Max open files"), "seccomp"),
-    Attempt("read a process's limits", "读进程的资源上限", """
+    Attempt("read a process's limits", "读进程的资源限额", """
 return list(resource.prlimit(f.victim, resource.RLIMIT_NOFILE))
 """, lambda _, answer: bool(answer.told), "seccomp"),
     Attempt("change a process's priority", "改进程优先级", "os.setpriority(os.PRIO_PROCESS, f.victim, 7)",
@@ -190,16 +190,16 @@ return list(resource.prlimit(f.victim, resource.RLIMIT_NOFILE))
 os.sched_setaffinity(f.victim, {min(os.sched_getaffinity(0))})
 """, lambda arena, _: len(os.sched_getaffinity(arena.victim.pid)) < len(os.sched_getaffinity(0)), "seccomp",
             varies=True),
-    Attempt("choose who dies when memory is short", "决定内存不足时谁先死", """
+    Attempt("choose which process dies when memory is short", "决定内存不足时谁先死", """
 open(f"/proc/{f.victim}/oom_score_adj", "w").write("777")
 """, _oom_changed, "landlock"),
-    Attempt("ask whether a process is there", "查询进程是否存在", """
+    Attempt("learn whether a process exists", "查询进程是否存在", """
 return [os.path.exists(f"/proc/{f.victim}"), os.path.exists("/proc/4194305"), os.stat(f"/proc/{f.victim}").st_uid]
 """, told_is(lambda arena: [True, False, os.stat(f"/proc/{arena.victim.pid}").st_uid]), "open", means=(
-        ("It learns which numbers of processes are in use, since when, and by which user; not their names. It is "
-        "`stat` of a path below /proc."),
-        "能得知哪些进程号在用、从何时起、属于哪个用户；得不到名字。这就是对 /proc 下路径的 `stat`。")),
-    Attempt("ask for a process's group, session and priority", "查询进程的组、会话与优先级", """
+        ("The plugin learns which process numbers are in use, since when, and by which user, but not the names of "
+        "the processes. It does so by `stat` of a path below /proc."),
+        "能得知哪些进程号在使用、从何时起、属于哪个用户，但得不到进程名。方法是对 /proc 下的路径做 `stat`。")),
+    Attempt("read a process's group, session and priority", "查询进程的组、会话与优先级", """
 return [os.getpgid(f.victim), os.getsid(f.victim), os.getpriority(os.PRIO_PROCESS, f.victim)]
 """, told_is(lambda arena: [arena.victim.pid, arena.victim.pid, 0]), "seccomp"),
 ]  # fmt: skip

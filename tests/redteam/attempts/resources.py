@@ -69,16 +69,16 @@ for each in threads: each.join()
 """
 
 ATTEMPTS = [
-    Attempt("take more memory than a sandbox may: bytearray", "占用超过沙箱上限的内存：bytearray", f"""
+    Attempt("take more memory than a sandbox may: bytearray", "占用超过沙箱限额的内存：bytearray", f"""
 data = bytearray(b"x") * ({_HOG} << 20)
 KEPT.append(data)
 """, more_than("VmRSS", 600 * _MiB), "rlimit", wasm="engine", thread=SKIPPED),
-    Attempt("take more memory with a manifest that allows it", "在清单里给自己放宽内存上限", f"""
+    Attempt("take more memory with a manifest that allows it", "在清单里给自己放宽内存限额", f"""
 data = bytearray(b"x") * ({_HOG} << 20)
 KEPT.append(data)
 """, more_than("VmRSS", 600 * _MiB), "rlimit", wasm="engine", thread=SKIPPED,
             manifest={"limits": {"memory": "1000GiB"}}),
-    Attempt("start more threads with a manifest that allows them", "在清单里给自己放宽线程上限", """
+    Attempt("start more threads with a manifest that allows them", "在清单里给自己放宽线程限额", """
 threading.stack_size(64 << 10)
 ending = threading.Event()
 for _ in range(100): threading.Thread(target=ending.wait, args=(5,), daemon=True).start()
@@ -120,7 +120,7 @@ for _ in range({_HOG} // 10):
     checked(libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(10 << 20), 1))
 if f.level == "sandbox": time.sleep(5)
 """, more_than("VmRSS", 600 * _MiB), "cgroup", wasm="wasm", thread=SKIPPED, slow=True),
-    Attempt("take memory as a file that is nowhere", "以匿名文件占用内存", """
+    Attempt("take memory as a file without a name", "以匿名文件占用内存", """
 file = os.memfd_create("hidden")
 KEPT.append(file)
 for _ in range(80): os.write(file, bytes(1 << 20))
@@ -161,7 +161,7 @@ for number in range(3):
 time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
-    Attempt("fill the disk with a file that has no name any more", "用已删名字的文件占满磁盘", """
+    Attempt("fill the disk with an unlinked file", "用已删名字的文件占满磁盘", """
 api.data_dir.mkdir(parents=True, exist_ok=True)
 path = os.path.join(f.data, "gone")
 file = open(path, "wb")
@@ -187,7 +187,7 @@ for number in range(3):
 time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", wasm="wasm", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
-    Attempt("hide files in folders deeper than a path", "把文件藏进比路径上限还深的目录", """
+    Attempt("hide files in directories deeper than a path", "把文件藏进比路径上限还深的目录", """
 api.data_dir.mkdir(parents=True, exist_ok=True)
 os.chdir(f.data)
 for _ in range(45):
@@ -197,18 +197,19 @@ with open("deep", "wb") as file: fill(file, 30 << 20)
 time.sleep(20 if f.is_watched else 0)
 """, _still_uses_too_much_disk, "watch", manifest=_WATCHED, thread=SKIPPED,
             slow=True, seconds=15.0),
-    Attempt("use more processor time than its limit", "超过处理器时间上限", _BURN, _burnt, "rlimit", process="rlimit",
+    Attempt("use more processor time than its limit", "超过处理器时间限额", _BURN, _burnt, "rlimit", process="rlimit",
             wasm="rlimit", thread=SKIPPED, slow=True, manifest={"limits": {"cpu": 1, "heartbeat": 0}}),
-    Attempt("use the processor without end, where no limit is set", "未设上限时一直占用处理器", _BURN, _burnt, "open",
+    Attempt("use the processor without end, where no limit is set", "未设限额时一直占用处理器", _BURN, _burnt, "open",
             wasm="open", slow=True, manifest={"limits": {"heartbeat": 0}}, means=(
-        ("Its threads may keep a processor busy for as long as it lives: other programs get their share from the "
-        "system's scheduler, but are slower. Set `limits.cpu` (seconds, then it is ended), and look at `mk ps`."),
-        ("只要它活着，它的线程就可以一直占用处理器：其他程序仍由系统调度分得时间，但会变慢。请设 `limits.cpu`（秒数，"
-        "超过即结束），并留意 `mk ps`。"))),
+        ("Its threads can keep a processor busy for as long as it runs. Other programs still get their share from "
+        "the system's scheduler, but become slower. Set `limits.cpu` (in seconds; the plugin is killed after that), "
+        "and watch `mk ps`."),
+        ("只要插件在运行，它的线程就可以一直占用处理器。其他程序仍由系统调度分得时间，但会变慢。"
+        "请设置 `limits.cpu`（秒数，超出即杀死），并留意 `mk ps`。"))),
     Attempt("become a real-time process", "变成实时进程", """
 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 """, _is_real_time, "seccomp", root=True, thread=SKIPPED, varies=True),
-    Attempt("raise the own priority", "提高自己的优先级",
+    Attempt("raise its own priority", "提高自己的优先级",
             "os.setpriority(os.PRIO_PROCESS, 0, -5)", _is_nicer, "capability",
             root=True, thread=SKIPPED),
     Attempt("print without end", "无休止地打印", """

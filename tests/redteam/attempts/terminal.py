@@ -67,7 +67,7 @@ def _drives_log_reader(arena, _: Answer) -> bool:
 _ESCAPE = '"\\x1b]0;" + f.token + "\\x07\\x1b[2J"'
 
 ATTEMPTS = [
-    Attempt("write to the operator's terminal", "写管理员的终端",
+    Attempt("write to the operator's terminal", "写操作者的终端",
             "open(f.terminal, 'w').write(f.token)", _shown, "landlock"),
     Attempt("write to the terminal by its descriptor in another process", "经别的进程的描述符写终端", """
 name = next(n for n in os.listdir(f"/proc/{f.kernel}/fd") if os.readlink(f"/proc/{f.kernel}/fd/{n}") == f.terminal)
@@ -75,7 +75,7 @@ open(f"/proc/{f.kernel}/fd/{name}", "w").write(f.token)
 """, _shown, "landlock"),
     Attempt("write to /dev/tty", "写 /dev/tty", "open('/dev/tty', 'w').write(f.token)", _shown, "landlock",
             process="session", thread="session"),
-    Attempt("type into the operator's terminal", "往管理员终端里输入", """
+    Attempt("type into the operator's terminal", "往操作者终端里输入", """
 terminal = os.open(f.terminal, os.O_RDWR | os.O_NOCTTY)
 for byte in b"redteam\\n": fcntl.ioctl(terminal, 0x5412, bytes([byte]))
 """, _typed, "landlock", root=True, varies=True),
@@ -89,7 +89,7 @@ state = termios.tcgetattr(terminal)
 state[3] &= ~termios.ECHO
 termios.tcsetattr(terminal, termios.TCSANOW, state)
 """, _unechoed, "landlock"),
-    Attempt("become the one that a terminal belongs to", "把终端变成自己的控制终端", """
+    Attempt("take over the terminal as controlling process", "把终端变成自己的控制终端", """
 KEPT.append(os.open(f.terminal, os.O_RDWR))
 """, _has_terminal, "landlock", thread=SKIPPED),
     Attempt("print escape sequences into the console", "往控制台打印转义序列", f"print({_ESCAPE}, flush=True)",
@@ -100,8 +100,9 @@ KEPT.append(os.open(f.terminal, os.O_RDWR))
             _drives_terminal, "output", process="output", thread="output"),
     Attempt("put escape sequences into a log file", "往日志文件里放转义序列", f"api.log.warning({_ESCAPE})",
             _drives_log_reader, "open", wasm="open", means=(
-        ("A log record's text is kept as the plugin wrote it. The console, `mk logs` and `mk attach` show it without "
-        "control characters; a handler of your own that writes records to a terminal or a file must do so too."),
-        ("日志记录按插件所写原样保留。控制台、`mk logs` 和 `mk attach` 显示时去掉控制字符；你自己把记录写到终端或文件"
-        "的 handler 也必须这样做。"))),
+        ("The text of a log record is stored as the plugin wrote it. The console, `mk logs` and `mk attach` remove "
+        "control characters when they show it; your own log handlers that write to a terminal or a file must do so "
+        "too."),
+        ("日志记录的文字按插件所写原样保存。控制台、`mk logs` 和 `mk attach` 显示时会去掉控制字符；"
+        "你自己的日志处理器写到终端或文件时也必须这样做。"))),
 ]  # fmt: skip
