@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,9 @@ class PreloadedMk:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
+        self._start()
+
+    def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -41,18 +45,30 @@ class PreloadedMk:
     def run(
         self, args: Sequence[str], folder: Path, environment: Mapping[str, str], patience: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, without input. Raises TimeoutError when it takes longer than ``patience``."""
+        """Run a command to its end, without input. Raises TimeoutError when it takes longer than ``patience``: it is
+        killed then."""
         request = {"args": list(args), "folder": str(folder), "environment": dict(environment)}
         with open(os.devnull, "rb") as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             streams = [file.fileno() for file in (given, out, err)]
-            socket.send_fds(self._control, [json.dumps(request).encode()], streams)
-            self._control.settimeout(patience)
-            code = json.loads(self._control.recv(_LONGEST))
+            code = self._ask(json.dumps(request).encode(), streams, patience)
             return subprocess.CompletedProcess(request["args"], code, _content(out.fileno()), _content(err.fileno()))
 
+    def _ask(self, request: bytes, streams: Sequence[int], patience: float) -> int:
+        """The exit code of a command."""
+        self._control.settimeout(patience)
+        try:
+            socket.send_fds(self._control, [request], streams)
+            code: int = json.loads(self._control.recv(_LONGEST))
+        except (OSError, ValueError):  # it has ended; or its late answer would be taken for the next command's
+            self.close()
+            self._start()
+            raise
+        return code
+
     def close(self) -> None:
+        """With a command that it waits for, and what that has started."""
         self._control.close()
-        self._process.kill()  # it may wait for a command that does not end
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
