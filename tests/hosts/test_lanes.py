@@ -172,7 +172,7 @@ def test_an_answer_that_went_up_leaves_the_lane_to_the_notice_of_it() -> None:
     """The reactor may have the answer before its caller has read where it is: the lane serves the next call, too."""
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
-    waited_on._catch_up = lambda heard: heard()
+    waited_on._drain = lambda heard: heard()
     with theirs:
         waited_on.answer(messages.Reply(1, Raw(b"\x07"), elsewhere=True))
         theirs.send(pack([messages.Reply(1, elsewhere=True)]))
