@@ -1,4 +1,4 @@
-"""Writes docs/seccomp.md and its translation from the tables of the filter: what is allowed, for which arguments, and why.
+"""Generate docs/seccomp.md and its translation from the filter's tables: allowed calls, their arguments and the reasons.
 
 .venv/bin/python -m tools.seccomp_page
 """
@@ -24,189 +24,197 @@ class Text(NamedTuple):
 
 OF_GROUPS = {
     "files": Text(
-        "Reading, writing and naming files. Landlock judges every path; what it does not judge (`truncate`, modes, owners, "
-        "times, attributes, devices) is not here. Sizes are bounded by `RLIMIT_FSIZE`, descriptors by `RLIMIT_NOFILE`.",
-        "读写文件、给文件命名。每个路径都由 Landlock 判定；它不管的（`truncate`、权限、属主、时间、属性、设备）不在此列。"
-        "大小由 `RLIMIT_FSIZE` 限制，描述符由 `RLIMIT_NOFILE` 限制。",
+        "Reading, writing and naming files. Landlock checks every path; operations that it does not cover (`truncate`, "
+        "modes, owners, times, attributes, devices) are not allowed. `RLIMIT_FSIZE` limits file sizes, `RLIMIT_NOFILE` "
+        "the number of descriptors.",
+        "读写文件、给文件命名。每个路径都由 Landlock 检查；它不管的操作（`truncate`、权限、属主、时间、属性、设备）不允许。"
+        "文件大小由 `RLIMIT_FSIZE` 限制，描述符数量由 `RLIMIT_NOFILE` 限制。",
     ),
     "memory": Text(
-        "The allocator's. Writable pages are bounded by `RLIMIT_DATA`, the whole by the control group or the kernel's watch.",
-        "分配器要用。可写的页由 `RLIMIT_DATA` 限制，整体由控制组限制，或由核心监视。",
+        "Used by the allocator. `RLIMIT_DATA` limits writable pages; the control group or the kernel's monitoring limits "
+        "the total.",
+        "由分配器使用。可写的页由 `RLIMIT_DATA` 限制，总量由控制组或核心的监视限制。",
     ),
     "itself": Text(
-        "A process asks about itself, waits for its threads and ends. Nothing of another process can be changed.",
-        "进程查询自己、等待自己的线程、结束。不能改变别的进程的任何东西。",
+        "A process queries its own state, waits for its threads and exits. It cannot change anything of another process.",
+        "进程查询自身状态、等待自己的线程、退出。不能改变其他进程的任何东西。",
     ),
     "time": Text(
-        "Clocks, sleeping, timers. Timers take a pending signal each, and `RLIMIT_SIGPENDING` is 256.",
-        "时钟、睡眠、定时器。每个定时器占一个待决信号，`RLIMIT_SIGPENDING` 是 256。",
+        "Clocks, sleeping, timers. Each timer uses one pending signal, and `RLIMIT_SIGPENDING` is 256.",
+        "时钟、睡眠、定时器。每个定时器占用一个待决信号，`RLIMIT_SIGPENDING` 为 256。",
     ),
-    "signals": Text("Handling the signals that it gets. Sending is below.", "处理收到的信号。发送见下表。"),
-    "waiting": Text("Event loops.", "事件循环要用。"),
+    "signals": Text(
+        "Handling of received signals. For sending, see the next table.", "处理收到的信号。发送信号见下一张表。"),
+    "waiting": Text("Used by event loops.", "由事件循环使用。"),
     "sockets": Text(
-        "For the sockets that it was given: it cannot make, bind, connect or accept one.",
-        "用于交给它的套接字：它自己不能创建、绑定、连接或接受。",
+        "For sockets that the process was given; it cannot create, bind, connect or accept one.",
+        "用于交给进程的套接字；进程自己不能创建、绑定、连接或接受套接字。",
     ),
-}
+}  # fmt: skip
 OF_RULES = {
     "sendto": Text(
-        "Sends on connected sockets alone: no address, no data out of band, no `MSG_FASTOPEN`, no `MSG_ZEROCOPY`. "
-        "`sendmsg` and `sendmmsg`, which carry descriptors, are refused.",
-        "只能在已连接的套接字上发送：不带地址，没有带外数据、`MSG_FASTOPEN`、`MSG_ZEROCOPY`。能携带描述符的 `sendmsg`、`sendmmsg` 被拒绝。"),
-    "recvfrom": Text("No data out of band, no error queue.", "没有带外数据，没有错误队列。"),
+        "Sends on connected sockets only: no address, no out-of-band data, no `MSG_FASTOPEN`, no `MSG_ZEROCOPY`. "
+        "`sendmsg` and `sendmmsg` are refused, because they can carry descriptors.",
+        "只能在已连接的套接字上发送：不带地址，没有带外数据、`MSG_FASTOPEN`、`MSG_ZEROCOPY`。`sendmsg` 和 `sendmmsg` 被拒绝，因为能携带描述符。"),
+    "recvfrom": Text("No out-of-band data, no error queue.", "没有带外数据，没有错误队列。"),
     "recvmsg": Text(
-        "As `recvfrom`. The kernel hands connections to a worker by it.", "同 `recvfrom`。核心用它把连接交给工作进程。"),
+        "As `recvfrom`. Workers need it to receive connections from the kernel.", "同 `recvfrom`。工作进程用它接收核心交来的连接。"),
     "open": Text(
-        "`O_TRUNC` for writing only, since an old Landlock does not judge it; no set-user-id file is made.",
-        "`O_TRUNC` 只许与写入同用，因为旧的 Landlock 不判定它；不能建 set-user-id 文件。"),
+        "`O_TRUNC` only together with writing, because old versions of Landlock do not check it. No set-user-id files.",
+        "`O_TRUNC` 只能与写入同用，因为旧版 Landlock 不检查它。不能创建 set-user-id 文件。"),
     "openat": Text("As `open`.", "同 `open`。"),
     "creat": Text("As `open`.", "同 `open`。"),
     "close_range": Text(
-        "Not `CLOSE_RANGE_UNSHARE`: descriptors of one thread alone would not be counted.",
-        "不许 `CLOSE_RANGE_UNSHARE`：单个线程独有的描述符会数不到。"),
+        "Not `CLOSE_RANGE_UNSHARE`, because descriptors of a single thread would not be counted.",
+        "不允许 `CLOSE_RANGE_UNSHARE`，因为单个线程独有的描述符不会计入。"),
     "fallocate": Text(
-        "Blocks within the file's size, or given back. Blocks beyond it are not in `RLIMIT_FSIZE`.",
-        "只能在文件大小之内分配，或释放。超出大小的块不计入 `RLIMIT_FSIZE`。"),
+        "Allocates blocks within the file's size, or frees them. `RLIMIT_FSIZE` does not cover blocks beyond that size.",
+        "在文件大小之内分配块，或释放块。`RLIMIT_FSIZE` 不管超出文件大小的块。"),
     "renameat2": Text(
-        "Not `RENAME_WHITEOUT`, which leaves a device behind.", "不许 `RENAME_WHITEOUT`，它会留下一个设备文件。"),
+        "Not `RENAME_WHITEOUT`, which leaves a device node behind.", "不允许 `RENAME_WHITEOUT`，它会留下设备节点。"),
     "fcntl": Text(
-        "Duplicates, flags, record locks (which are counted), sizes of pipes to read. Not `F_SETOWN` and `F_SETSIG`, which "
-        "send signals, not locks of open files, not larger pipes.",
-        "复制、标志、记录锁（会计数）、读取管道大小。不许会发信号的 `F_SETOWN`、`F_SETSIG`，不许打开文件锁，不许扩大管道。"),
+        "Duplication, flags, record locks (which are counted), reading the size of a pipe. Not `F_SETOWN` and `F_SETSIG`, "
+        "which send signals; no open file description locks; no enlarging of pipes.",
+        "复制、标志、记录锁（会计数）、读取管道大小。不允许会发送信号的 `F_SETOWN` 和 `F_SETSIG`，不允许打开文件描述锁，不允许扩大管道。"),
     "ioctl": Text(
-        "Is it a terminal, how large, how much is there to read; blocking and inheritance.",
-        "是不是终端、多大、有多少可读；阻塞与继承标志。"),
+        "Whether it is a terminal, and its size; the number of readable bytes; the blocking and close-on-exec flags.",
+        "是否为终端及终端大小；可读的字节数；阻塞和 close-on-exec 标志。"),
     "mmap": Text(
-        "Files, and private memory. Shared memory, stacks that grow and huge pages are not in `RLIMIT_DATA`.",
-        "文件和私有内存。共享内存、会增长的栈、大页不计入 `RLIMIT_DATA`。"),
+        "Files, and private memory. `RLIMIT_DATA` does not cover shared memory, growing stacks and huge pages.",
+        "文件和私有内存。`RLIMIT_DATA` 不管共享内存、自动增长的栈和大页。"),
     "madvise": Text(
-        "What allocators ask for. Not `MADV_MERGEABLE`: by merged pages a process finds out what others have in memory.",
-        "分配器会用到的。不许 `MADV_MERGEABLE`：通过合并的页可以探知别人的内存内容。"),
+        "Requests that allocators make. Not `MADV_MERGEABLE`, because merged pages reveal what other processes have in "
+        "memory.",
+        "分配器使用的请求。不允许 `MADV_MERGEABLE`，因为合并的页会泄露其他进程的内存内容。"),
     "clone": Text(
-        "Threads that share all of the process; no process, no namespace.", "只能建共享整个进程的线程；不能建进程或命名空间。"),
+        "Threads that share the whole process; no processes, no namespaces.", "只能创建共享整个进程的线程；不能创建进程或命名空间。"),
     "kill": Text("To itself.", "只能发给自己。"),
     "tgkill": Text("To its own threads.", "只能发给自己的线程。"),
     "prctl": Text(
-        "Names, and questions. Not `PR_SET_PDEATHSIG`, `PR_SET_DUMPABLE`, `PR_SET_MEMORY_MERGE` and the rest.",
-        "命名和查询。不许 `PR_SET_PDEATHSIG`、`PR_SET_DUMPABLE`、`PR_SET_MEMORY_MERGE` 等。"),
-    "prlimit64": Text("Reads its own limits; sets none.", "只读自己的限额，不能设置。"),
-    "sched_setaffinity": Text("Of the calling thread.", "只对调用的线程。"),
-    "setpriority": Text("Of the calling thread.", "只对调用的线程。"),
+        "Names, and queries. Not `PR_SET_PDEATHSIG`, `PR_SET_DUMPABLE`, `PR_SET_MEMORY_MERGE` and others.",
+        "命名和查询。不允许 `PR_SET_PDEATHSIG`、`PR_SET_DUMPABLE`、`PR_SET_MEMORY_MERGE` 等。"),
+    "prlimit64": Text("Reads its own limits; cannot set any.", "只能读取自己的限额，不能设置。"),
+    "sched_setaffinity": Text("For the calling thread.", "只对调用线程。"),
+    "setpriority": Text("For the calling thread.", "只对调用线程。"),
     "socketpair": Text(
-        "Unix pairs of streams and packets. One of datagrams could send to any address.",
-        "流式和分组式的 Unix 套接字对。数据报式的可以发往任意地址。"),
+        "Unix pairs of stream and packet sockets. Datagram sockets could send to any address.",
+        "流式和分组式的 Unix 套接字对。数据报套接字可以发往任意地址。"),
     "setsockopt": Text(
-        "Sizes, time-outs, keep-alive, `TCP_NODELAY` and its kind. Not `SO_LINGER`: whoever closes the last descriptor "
-        "would wait.",
-        "大小、超时、保活、`TCP_NODELAY` 之类。不许 `SO_LINGER`：关闭最后一个描述符的一方会被迫等待。"),
+        "Buffer sizes, timeouts, keep-alive, `TCP_NODELAY` and similar. Not `SO_LINGER`, which makes the process that "
+        "closes the last descriptor wait.",
+        "缓冲区大小、超时、保活、`TCP_NODELAY` 等。不允许 `SO_LINGER`，它会使关闭最后一个描述符的进程等待。"),
     "getsockopt": Text(
-        "These, kinds, errors and who is at the other end. Not `SO_PEERPIDFD`, a handle of the kernel's process, nor "
+        "The same options, and type, error and peer. Not `SO_PEERPIDFD`, which is a handle of the kernel's process, nor "
         "`TCP_ZEROCOPY_RECEIVE`, which maps memory.",
-        "上述选项，以及种类、错误、对端是谁。不许 `SO_PEERPIDFD`（核心进程的句柄），也不许会映射内存的 `TCP_ZEROCOPY_RECEIVE`。"),
+        "同样的选项，以及类型、错误和对端。不允许 `SO_PEERPIDFD`（核心进程的句柄），也不允许会映射内存的 `TCP_ZEROCOPY_RECEIVE`。"),
     "clock_gettime": Text(
-        "The clocks that have a fixed number, with its own processor time. Other numbers tell the processor time of any "
+        "Clocks with a fixed number, including its own processor time. Other numbers read the processor time of any "
         "process.",
-        "编号固定的时钟，其中有自己的处理器时间。其他编号可以读到任何进程的处理器时间。"),
+        "编号固定的时钟，包括自己的处理器时间。其他编号可以读取任意进程的处理器时间。"),
     "clock_getres": Text("As `clock_gettime`.", "同 `clock_gettime`。"),
     "clock_nanosleep": Text("As `clock_gettime`.", "同 `clock_gettime`。"),
     "timer_create": Text("As `clock_gettime`.", "同 `clock_gettime`。"),
     "sched_getaffinity": Text(
-        "Of the calling thread and of the first one. `ENOSYS` for others: the C library then goes on without it.",
-        "只能问调用的线程和首个线程。对其他线程回答 `ENOSYS`：C 库会略过它继续。"),
-    "sched_getparam": Text("Of the calling thread and of the first one.", "只能问调用的线程和首个线程。"),
-    "sched_getscheduler": Text("Of the calling thread and of the first one.", "只能问调用的线程和首个线程。"),
-    "getpgid": Text("Of itself.", "只能问自己。"),
-    "getsid": Text("Of itself.", "只能问自己。"),
-    "getpriority": Text("Of the calling thread and of the first one.", "只能问调用的线程和首个线程。"),
+        "For the calling thread and the first thread. Others get `ENOSYS`, so that the C library continues without it.",
+        "只能查询调用线程和首个线程。查询其他线程得到 `ENOSYS`，C 库会略过它继续。"),
+    "sched_getparam": Text("For the calling thread and the first thread.", "只能查询调用线程和首个线程。"),
+    "sched_getscheduler": Text("For the calling thread and the first thread.", "只能查询调用线程和首个线程。"),
+    "getpgid": Text("For itself.", "只能查询自己。"),
+    "getsid": Text("For itself.", "只能查询自己。"),
+    "getpriority": Text("For the calling thread and the first thread.", "只能查询调用线程和首个线程。"),
 }  # fmt: skip
 OF_ANSWERED = {
     errno.ENOSYS: Text(
-        "A filter cannot look into what these are given; libraries then use the older call.",
-        "过滤器看不到它们的参数内容；库会改用旧的调用。"),
+        "A filter cannot inspect the structures that these calls take; libraries fall back to the older call.",
+        "过滤器无法检查这些调用的参数结构；库会改用旧的调用。"),
     errno.ENOTSUP: Text(
-        "Landlock does not judge attributes; libraries take this for a file system without them.",
-        "Landlock 不判定扩展属性；库会当作文件系统不支持。"),
+        "Landlock does not cover extended attributes; libraries conclude that the file system has none.",
+        "Landlock 不管扩展属性；库会认为文件系统不支持。"),
 }  # fmt: skip
 _WORDS = {
-    "en": """# The filter of system calls
+    "en": """# The system call filter
 
-What a worker at `sandbox` or `wasm` may ask of the system: {free} calls with any arguments, {ruled} with some, on x86_64
-and aarch64 together. Everything else is `EPERM`, and a call of another architecture, or of x32, is death. This page is
-written from the filter's own tables by `tools/seccomp_page.py`; a test fails when it is not current. Beside the filter
-stand the [other layers](isolation.md#its-layers).
+The system calls that a worker at `sandbox` or `wasm` may make: {free} calls with any arguments, {ruled} with certain
+arguments, counted for x86_64 and aarch64 together. All other calls return `EPERM`; a call of another architecture, or
+of x32, kills the process. This page is generated from the filter's own tables by `tools/seccomp_page.py`; a test fails
+if it is out of date. The filter is one of [several layers](isolation.md#its-layers).
 
 [中文](zh/seccomp.md). Other pages: [isolation](isolation.md), [design](design.md).
 """,
     "zh": """# 系统调用过滤器
 
-`sandbox` 或 `wasm` 级别的工作进程可以向系统请求什么：x86_64 与 aarch64 合计，{free} 个调用不限参数，{ruled} 个限定参数。其余一律 `EPERM`；
-使用别的架构或 x32 的调用，进程即死。本页由 `tools/seccomp_page.py` 从过滤器自己的表生成；内容过时会有测试失败。
-过滤器之外还有[其他各层](isolation.md#有哪些层)。
+`sandbox` 或 `wasm` 级别的工作进程可以使用的系统调用：x86_64 与 aarch64 合计，{free} 个不限参数，{ruled} 个限定参数。其他调用一律返回 `EPERM`；
+使用其他架构或 x32 的调用，进程会被杀死。本页由 `tools/seccomp_page.py` 从过滤器自己的表生成；内容过时会使测试失败。
+过滤器只是[若干层](isolation.md#有哪些层)之一。
 
-[English](../seccomp.md)。其他页面：[隔离](isolation.md)。
+[English](../seccomp.md)。其他页面：[隔离](isolation.md)、[设计（英文）](../design.md)。
 """,
 }
 _HEADINGS = {
-    "en": ("Allowed with any arguments", "Allowed with some arguments", "Refused with an answer of their own",
-           "Compared with others", "How it is tested"),
-    "zh": ("不限参数", "限定参数", "拒绝时另有回答", "与其他沙箱比较", "怎样测试"),
+    "en": ("Allowed with any arguments", "Allowed with certain arguments", "Refused with a special answer",
+           "Comparison with other sandboxes", "How it is tested"),
+    "zh": ("不限参数", "限定参数", "以特殊结果拒绝", "与其他沙箱比较", "如何测试"),
 }  # fmt: skip
 _COLUMNS = {
-    "en": (("what for", "calls", "why"), ("call", "allowed if", "why", "else"), ("calls", "answer", "why")),
-    "zh": (("用途", "调用", "原因"), ("调用", "允许的条件", "原因", "否则"), ("调用", "回答", "原因")),
+    "en": (
+        ("purpose", "calls", "reason"),
+        ("call", "allowed if", "reason", "otherwise"),
+        ("calls", "answer", "reason"),
+    ),
+    "zh": (("用途", "调用", "原因"), ("调用", "允许的条件", "原因", "否则"), ("调用", "返回", "原因")),
 }
 _GROUP_NAMES = {
     "files": "文件", "memory": "内存", "itself": "进程自身", "time": "时间", "signals": "信号", "waiting": "等待",
     "sockets": "套接字",
 }  # fmt: skip
 _LEGEND = {
-    "en": "`a0` is the first argument, `own` the worker's pid. Several conditions in one line must all hold; one line is "
-    "enough.",
-    "zh": "`a0` 是第一个参数，`own` 是工作进程的 pid。一行里的条件须全部成立；有一行成立即可。",
+    "en": "`a0` is the first argument, `own` the worker's pid. All conditions of a line must hold; one line is enough.",
+    "zh": "`a0` 是第一个参数，`own` 是工作进程的 pid。一行里的条件必须全部成立；有一行成立即可。",
 }
 _COMPARED = {
-    "en": """| | rule | processes, programs | sockets of its own | arguments are looked at |
+    "en": """| | rule | processes, programs | own sockets | arguments checked |
 |---|---|---|---|---|
-| this filter | allow-list | no | no; connections are handed over | of {ruled} calls |
-| Docker's default | allow-list, more than twice as long: a container runs whole systems | yes | yes | of a few: `clone`, `socket`, `personality` |
-| Chromium's baseline policy | allow-list; the same idea for `kill`, `fcntl`, `madvise`, `prctl`, `prlimit64`, `socketpair` and clocks, and files are opened by a broker instead of Landlock | no | no; descriptors arrive by `recvmsg`, and `sendmsg` is allowed | of many |
-| bubblewrap | none: it installs what it is handed (`--seccomp`), and holds by namespaces | yes | by a network namespace | as the handed program does |
-| nsjail | none, unless a policy is written for it (Kafel) | yes | by a network namespace | as the policy says |
+| this filter | allow-list | no | no; connections are passed in | for {ruled} calls |
+| Docker's default | allow-list, more than twice as long, because a container runs whole systems | yes | yes | for a few: `clone`, `socket`, `personality` |
+| Chromium's baseline policy | allow-list; the same approach for `kill`, `fcntl`, `madvise`, `prctl`, `prlimit64`, `socketpair` and clocks; files are opened by a broker instead of Landlock | no | no; descriptors arrive by `recvmsg`, and `sendmsg` is allowed | for many |
+| bubblewrap | none: it installs the filter program that it is given (`--seccomp`), and relies on namespaces | yes | according to the network namespace | as that program does |
+| nsjail | none, unless a policy is written for it (Kafel) | yes | according to the network namespace | as the policy says |
 
-Every call that is allowed here is allowed in Docker's default profile as well; the reverse does not hold for `execve`,
-`fork`, `socket`, `connect`, `bind`, `sendmsg`, `ptrace`, `memfd_create`, `chmod`, `chown`, `inotify_init`, `shmget` and
-many more.
+Every call that is allowed here is also allowed in Docker's default profile. The reverse does not hold: `execve`, `fork`,
+`socket`, `connect`, `bind`, `sendmsg`, `ptrace`, `memfd_create`, `chmod`, `chown`, `inotify_init`, `shmget` and many
+more are refused here.
 """,
     "zh": """| | 规则 | 进程、程序 | 自己的套接字 | 检查参数 |
 |---|---|---|---|---|
 | 本过滤器 | 白名单 | 不能 | 不能；连接由核心交给它 | {ruled} 个调用 |
-| Docker 默认配置 | 白名单，长度超过两倍：容器要运行整个系统 | 能 | 能 | 少数：`clone`、`socket`、`personality` |
-| Chromium 基础策略 | 白名单；对 `kill`、`fcntl`、`madvise`、`prctl`、`prlimit64`、`socketpair`、时钟的做法相同，文件由代理打开，而不用 Landlock | 不能 | 不能；描述符经 `recvmsg` 到达，允许 `sendmsg` | 许多 |
-| bubblewrap | 没有：它安装交给它的程序（`--seccomp`），靠命名空间隔离 | 能 | 由网络命名空间决定 | 由交给它的程序决定 |
-| nsjail | 没有，除非另写策略（Kafel） | 能 | 由网络命名空间决定 | 由策略决定 |
+| Docker 默认配置 | 白名单，长度超过两倍，因为容器要运行整个系统 | 能 | 能 | 少数：`clone`、`socket`、`personality` |
+| Chromium 基础策略 | 白名单；对 `kill`、`fcntl`、`madvise`、`prctl`、`prlimit64`、`socketpair`、时钟的做法相同；文件由代理打开，而不用 Landlock | 不能 | 不能；描述符经 `recvmsg` 到达，允许 `sendmsg` | 许多 |
+| bubblewrap | 没有：它安装交给它的过滤程序（`--seccomp`），依靠命名空间隔离 | 能 | 取决于网络命名空间 | 取决于该过滤程序 |
+| nsjail | 没有，除非为它编写策略（Kafel） | 能 | 取决于网络命名空间 | 取决于策略 |
 
-这里允许的每个调用，Docker 默认配置也允许；反过来则不然：`execve`、`fork`、`socket`、`connect`、`bind`、`sendmsg`、`ptrace`、`memfd_create`、
+这里允许的每个调用，Docker 默认配置也允许。反过来不成立：`execve`、`fork`、`socket`、`connect`、`bind`、`sendmsg`、`ptrace`、`memfd_create`、
 `chmod`、`chown`、`inotify_init`、`shmget` 等许多调用在这里被拒绝。
 """,
 }
 _TESTED = {
-    "en": """- A process with the filter makes every call by its number, from 0 on, that is not in these tables; each must be refused.
-  Left out are `uretprobe` and `uprobe` of newer systems, which pass every filter and end who makes them.
-- The program is run in an emulator for both architectures with the numbers of the system's headers, and each rule with
-  arguments at both sides of it (`tests/sandbox/test_seccomp.py`).
-- Attempts in real plugins, seen to succeed at `process`: `tests/sandbox/test_walls.py` and
+    "en": """- A process with the filter makes every call, by number from 0 on, that is not in these tables; each must be refused.
+  Two calls of newer systems, `uretprobe` and `uprobe`, are left out, because they bypass every filter and kill the
+  process that makes them.
+- The filter program runs in an emulator for both architectures, with the numbers of the system's headers; each rule is
+  tested with arguments on both sides of its bounds (`tests/sandbox/test_seccomp.py`).
+- Attempts in real plugins that were observed to succeed at `process`: `tests/sandbox/test_walls.py` and
   [the red team's table](isolation.md#the-red-teams-table).
 """,
-    "zh": """- 一个装了过滤器的进程按编号从 0 起，逐个发出不在这些表里的调用；每个都必须被拒绝。
-  新系统的 `uretprobe` 和 `uprobe` 除外：它们不经任何过滤器，发出它们的进程会被系统结束。
-- 过滤程序在模拟器里按两种架构运行，编号取自系统头文件，每条规则都用界线两侧的参数试过（`tests/sandbox/test_seccomp.py`）。
-- 在真实插件里尝试，并看到它们在 `process` 成功：`tests/sandbox/test_walls.py` 和[红队表](isolation.md#红队表)。
+    "zh": """- 一个装有过滤器的进程按编号从 0 起，逐个发出不在这些表里的调用；每个都必须被拒绝。
+  新系统的 `uretprobe` 和 `uprobe` 除外，因为它们绕过所有过滤器，并杀死发出它们的进程。
+- 过滤程序在模拟器里按两种架构运行，编号取自系统头文件；每条规则都用边界两侧的参数测试（`tests/sandbox/test_seccomp.py`）。
+- 在真实插件里尝试，并观察到它们在 `process` 成功：`tests/sandbox/test_walls.py` 和[红队表](isolation.md#红队表)。
 """,
 }
 
 
 def render(language: str) -> str:
-    """The whole page."""
+    """Return the whole page."""
     counts = {"free": len(FREE), "ruled": len(WITH_RULES)}
     free, ruled, answered, compared, tested = (f"## {heading}\n" for heading in _HEADINGS[language])
     columns = _COLUMNS[language]
@@ -236,18 +244,18 @@ def _of_answer(code: int, language: str) -> list[str]:
 
 
 def _usual(name: str) -> str:
-    """Two names have one number."""
+    """Return the usual name where two names have one number."""
     return "EOPNOTSUPP" if name == "ENOTSUP" else name
 
 
 def _named(call: str) -> str:
-    """With the machine, where only one has it."""
+    """Return the call's name, with the architecture if only one has it."""
     numbers = FREE.get(call) or WITH_RULES.get(call) or ANSWERED[call]
     return f"`{call}`" + ("" if len(numbers) == len(MACHINES) else f" ({next(iter(numbers))})")
 
 
 def _conditions(rule: Rule) -> str:
-    """What differs in one test only is one line."""
+    """Return the conditions, one line each; ways that differ only in the last test's value share a line."""
     values: dict[tuple[tuple[ArgumentTest, ...], ArgumentTest], list[int]] = {}
     for way in rule:
         *first, last = way
