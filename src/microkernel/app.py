@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from microkernel.embedder.calls import FutureWaiter, Waiter, call_message, give_up, route, value_of
+from microkernel.embedder.calls import FutureWaiter, Waiter, abandon, call_message, route, value_of
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.handlers import Embedder
 from microkernel.errors import (
@@ -306,10 +306,10 @@ class Kernel:
         try:
             reply = waiter.wait(pending, message.deadline)
         except BaseException:
-            give_up(core, pending)
+            abandon(core, pending)
             raise
         if reply is None:
-            give_up(core, pending)
+            abandon(core, pending)
             raise CallTimeout("MK0606", target=target, timeout=timeout)
         core.router.collect(pending)
         return value_of(reply, message, timeout, returns, self._embedder.shared)
@@ -329,7 +329,7 @@ class Kernel:
             raise CallTimeout("MK0606", target=target, timeout=timeout) from None
         finally:
             if not answered.done() or answered.cancelled():
-                give_up(core, pending)
+                abandon(core, pending)
         return value_of(reply, message, timeout, returns, self._embedder.shared)
 
     def share(self, data: Any) -> Buffer:

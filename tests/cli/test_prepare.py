@@ -22,7 +22,7 @@ from microkernel.cli.output import Output
 from microkernel.errors import IsolationUnavailable
 from microkernel.hosts.wasm import image
 from microkernel.hosts.wasm.image import Image
-from microkernel.testing import stage
+from microkernel.testing import harness
 
 from .conftest import MK, PATIENCE, Home
 
@@ -196,7 +196,7 @@ def test_a_kernel_that_builds_it_at_the_first_start_says_so(
         raise IsolationUnavailable("MK0501", level="wasm", reason="no compiler today")
 
     monkeypatch.setattr(image, "_run", run)
-    (tmp_path / "guesty.py").write_text(stage.plugin(""))
+    (tmp_path / "guesty.py").write_text(harness.plugin(""))
     said: list[tuple[str, str]] = []
 
     def begin(kernel: Kernel) -> None:
@@ -233,7 +233,7 @@ def test_a_kernel_that_finds_it_damaged_says_so_and_builds_it_anew(
 
     monkeypatch.setattr(image, "_run", run)
     build_by_hand().write_bytes(b"other")
-    (tmp_path / "guesty.py").write_text(stage.plugin(""))
+    (tmp_path / "guesty.py").write_text(harness.plugin(""))
     said: list[str] = []
     kernel = Kernel(tmp_path / "guesty.py", KernelConfig(data_dir=str(tmp_path / "data")), isolation="wasm")
     try:

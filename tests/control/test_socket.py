@@ -217,7 +217,7 @@ def test_another_protocol_is_refused(server: ControlServer) -> None:
 
 
 def test_who_says_nothing_is_refused(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microkernel.control.server.HELLO_WITHIN", 0.05)
+    monkeypatch.setattr("microkernel.control.server.HELLO_TIMEOUT", 0.05)
     refused = last_words(server.path, b"")
     assert (refused.id, refused.fields["reason"]) == ("MK0216", "it did not say hello")
 
@@ -310,7 +310,7 @@ def test_a_client_does_not_talk_to_somebody_else(server: ControlServer, monkeypa
 
 
 def test_there_is_a_limit_of_visitors(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microkernel.control.server.MOST_VISITORS", 2)
+    monkeypatch.setattr("microkernel.control.server.MAX_CLIENTS", 2)
     with ControlClient(), ControlClient("test") as second:
         with pytest.raises(ProtocolError, match=r"MK0709 .*2 connections already"):
             ControlClient("test")
@@ -336,7 +336,7 @@ def reader(path: Path, pattern: str) -> socket.socket:
 def test_who_does_not_read_holds_nobody_up_and_is_dropped(
     kernel: Kernel, server: ControlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_runner, "STALLED", 0.2)
+    monkeypatch.setattr(remote_runner, "STALL_TIMEOUT", 0.2)
     connection = reader(server.path, "sum.flood")
     began = time.monotonic()
     assert kernel.call("sum.flood", 12_000, timeout=30.0) == 12_000
@@ -347,7 +347,7 @@ def test_who_does_not_read_holds_nobody_up_and_is_dropped(
 
 
 def test_what_may_wait_is_bounded(kernel: Kernel, server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_runner, "MOST_QUEUED", 1_000_000)
+    monkeypatch.setattr(remote_runner, "MAX_QUEUED", 1_000_000)
     kernel.set_data("big.key", "x" * 200_000)
     asking = [messages.Data(number, "get", "big.key") for number in range(50)]
     with stranger(server.path) as connection:
@@ -385,7 +385,7 @@ def test_descriptors_are_given_back(kernel: Kernel, server: ControlServer) -> No
     for _ in range(20):
         ControlClient("test").close()
         stranger(server.path).close()
-    eventually(lambda: open_ones() <= before and not server._visitors, f"{before} connections and no visitor")
+    eventually(lambda: open_ones() <= before and not server._clients, f"{before} connections and no visitor")
 
 
 def test_what_a_visitor_sends_before_it_leaves_counts(kernel: Kernel, server: ControlServer) -> None:

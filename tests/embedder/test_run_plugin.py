@@ -9,9 +9,9 @@ import pytest
 
 from microkernel import KernelConfig
 from microkernel.errors import ConfigError, PluginLoadError
-from microkernel.testing import run_plugin, stage
+from microkernel.testing import harness, run_plugin
 
-ASKS = stage.plugin(
+ASKS = harness.plugin(
     """
     @expose
     def total(self) -> int: return self.api.call("rates.rate") * 2
@@ -19,8 +19,8 @@ ASKS = stage.plugin(
     def shown(self) -> Any: return self.api.config
     """
 )
-RATES = stage.plugin("@expose\ndef rate(self) -> int: return 21")
-NAMED = stage.plugin("@expose\ndef rate(self) -> int: return 21", manifest='name = "rates"')
+RATES = harness.plugin("@expose\ndef rate(self) -> int: return 21")
+NAMED = harness.plugin("@expose\ndef rate(self) -> int: return 21", manifest='name = "rates"')
 
 
 @pytest.mark.parametrize("others", [{"rates": RATES}, [NAMED], NAMED])
@@ -72,7 +72,7 @@ def test_a_configuration_that_cannot_travel_fails_that_plugin(level: Any) -> Non
 
 
 def test_an_overflow_that_there_is_not_is_refused_where_it_is_given(tmp_path: Path) -> None:
-    misspelt = stage.plugin('@on("a.b", overflow="blok")\ndef hear(self) -> None: ...')
+    misspelt = harness.plugin('@on("a.b", overflow="blok")\ndef hear(self) -> None: ...')
     wanted = "overflow must be one of block, drop_oldest, drop_newest, reject"
     with pytest.raises(PluginLoadError, match=wanted), run_plugin(misspelt):
         raise AssertionError("it ran")

@@ -26,8 +26,8 @@ from tests.wire.test_keeping import pair
 
 def lane(end: socket.socket, *, taken: bool = False) -> ReplySocket:
     others: list[Any] = [None] * (LANES - 1)
-    patience = AdaptiveSpin(0.001, gives_way=True)
-    made = ReplySocket(0, None, end, deque(others), Here(), print, print, int, patience)  # type: ignore[arg-type]
+    spin = AdaptiveSpin(0.001, yields=True)
+    made = ReplySocket(0, None, end, deque(others), Here(), print, print, int, spin)  # type: ignore[arg-type]
     made.taken = taken
     return made
 
@@ -37,13 +37,13 @@ def test_a_lane_is_closed_by_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -
     waited_on = lane(ours, taken=True)
     seen: list[int] = []
 
-    def look(_patience: AdaptiveSpin, descriptor: int) -> bytes:
+    def try_receive(_spin: AdaptiveSpin, descriptor: int) -> bytes:
         waited_on.close()
         os.fstat(descriptor)
         seen.append(descriptor)
         return b""
 
-    monkeypatch.setattr(AdaptiveSpin, "look", look)
+    monkeypatch.setattr(AdaptiveSpin, "try_receive", try_receive)
     waited_on.answer(messages.Reply(1))
     with theirs:
         reply = waited_on.wait(1, deadline=2.0**40)

@@ -15,7 +15,7 @@ from microkernel.hosts.confined.lock_usage import MOST, count_locks
 from microkernel.hosts.procfs import processes
 from microkernel.hosts.procfs.processes import is_stopped, is_waiting
 from microkernel.kernel.config import KernelConfig
-from microkernel.testing.stage import plugin
+from microkernel.testing.harness import plugin
 from tests.harness.waiting import eventually
 
 _BEGINS = "import asyncio, select, socket, threading, time; a, b = socket.socketpair(type=socket.SOCK_SEQPACKET)"

@@ -18,7 +18,7 @@ from microkernel.hosts.procfs.processes import statistics_of
 from microkernel.hosts.procfs.reads import read_file, read_link
 from microkernel.hosts.worker import runner
 from microkernel.kernel.config import KernelConfig
-from microkernel.testing.stage import plugin
+from microkernel.testing.harness import plugin
 from microkernel.wire.messages import ConfinementReport
 
 

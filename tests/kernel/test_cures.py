@@ -9,10 +9,10 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import PluginNotActive, RequirementError
 from microkernel.kernel.registry.record import cure_of
-from microkernel.testing import run_plugin, stage
+from microkernel.testing import harness, run_plugin
 
-STORE = stage.plugin("@expose\ndef get(self) -> int: return 1")
-SHOP = stage.plugin("", manifest='requires = ["store"]')
+STORE = harness.plugin("@expose\ndef get(self) -> int: return 1")
+SHOP = harness.plugin("", manifest='requires = ["store"]')
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from microkernel import Kernel, KernelConfig
 from microkernel.errors import CallFailed, ConfigError
 from microkernel.kernel.manifest import Level
-from microkernel.testing import stage
+from microkernel.testing import harness
 from microkernel.wire.data_folder import claim_around
 
-KEEPER = stage.plugin(
+KEEPER = harness.plugin(
     """
     @expose
     def keep(self) -> str:

@@ -59,7 +59,7 @@ def test_a_descriptor_is_heard(reactor: Reactor) -> None:
 
 def test_a_timer_is_due_also_when_nothing_comes(reactor: Reactor) -> None:
     rang = threading.Event()
-    reactor._patience.moment = 0.0
+    reactor._spin.window = 0.0
     reactor.later(0.01, rang.set)
     assert rang.wait(30)
 

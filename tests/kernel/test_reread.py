@@ -10,7 +10,7 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import ConfigError, ReloadFailed
 from microkernel.kernel.config import KernelConfig
-from microkernel.testing import stage
+from microkernel.testing import harness
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Its own working folder, so that nobody can take a path for an absolute one."""
     (tmp_path / "plugins").mkdir()
     for name in ("a", "b"):
-        (tmp_path / "plugins" / f"{name}.py").write_text(stage.plugin(""))
+        (tmp_path / "plugins" / f"{name}.py").write_text(harness.plugin(""))
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "")
     return tmp_path

@@ -23,7 +23,7 @@ from microkernel.errors import CallFailed, PluginLoadError
 from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.kernel.lifecycle.launcher import _check_secrets
 from microkernel.kernel.manifest import Level
-from microkernel.sdk.loading.config_secrets import MaskedStr, conceal, revealed
+from microkernel.sdk.loading.config_secrets import MaskedStr, mask, secret_values
 from microkernel.wire import codec
 from microkernel.wire.secrets import Secrets
 
@@ -204,10 +204,10 @@ def test_no_process_has_them_in_its_environment(tmp_path: Path) -> None:
 
 def test_what_is_cut() -> None:
     secrets = Secrets(["hush", "hush-hush", "abc", "line one\nand two\nx"])
-    assert secrets.cut("a hush-hush hush abc") == "a *** *** abc"
-    assert secrets.cut("'line one\\nand two\\nx'") == "'***'"
-    assert secrets.cut("> line one") == "> ***"
-    assert Secrets().cut("anything") == "anything"
+    assert secrets.redact("a hush-hush hush abc") == "a *** *** abc"
+    assert secrets.redact("'line one\\nand two\\nx'") == "'***'"
+    assert secrets.redact("> line one") == "> ***"
+    assert Secrets().redact("anything") == "anything"
 
 
 def test_a_secret_is_a_text_that_does_not_show_itself() -> None:
@@ -217,9 +217,9 @@ def test_a_secret_is_a_text_that_does_not_show_itself() -> None:
 
 
 def test_a_configuration_without_a_class_is_concealed_by_value() -> None:
-    config = conceal({"a": "hush", "b": {"c": ["hush", "open"]}, "n": 4}, frozenset({"hush"}))
+    config = mask({"a": "hush", "b": {"c": ["hush", "open"]}, "n": 4}, frozenset({"hush"}))
     assert repr(config) == "{'a': '***', 'b': {'c': ['***', 'open']}, 'n': 4}"
-    assert [*revealed(config)] == ["hush", "hush"]
+    assert [*secret_values(config)] == ["hush", "hush"]
 
 
 AWKWARD = (
@@ -244,7 +244,7 @@ AWKWARD = (
     ],
 )  # fmt: skip
 def test_a_secret_is_cut_out_however_it_is_quoted(value: str, write: Callable[[str], str]) -> None:
-    cut = Secrets([value]).cut(f"before {write(value)} behind")
+    cut = Secrets([value]).redact(f"before {write(value)} behind")
     assert re.fullmatch(r"before [b'\"\\\[]*\*\*\*(\\+n|\n|%250A|%0A)?['\"\\\]]* behind", cut), cut
 
 
@@ -252,20 +252,20 @@ def test_a_secret_is_cut_out_however_it_is_quoted(value: str, write: Callable[[s
 @pytest.mark.parametrize("behind", ["", "!", "!!", "!!!"])
 def test_a_secret_is_cut_out_of_base64_of_more_than_itself(before: str, behind: str) -> None:
     text = base64.b64encode(f"{before}correct-horse-battery{behind}".encode()).decode()
-    cut = Secrets(["correct-horse-battery"]).cut(text)
+    cut = Secrets(["correct-horse-battery"]).redact(text)
     assert "***" in cut
     assert len(cut) <= 3 + 12
 
 
 def test_a_long_secret_is_cut_out_of_wrapped_base64() -> None:
     value = "".join(chr(33 + number % 90) for number in range(500))
-    assert set(Secrets([value]).cut(base64.encodebytes(value.encode()).decode()).split()) == {"***"}
+    assert set(Secrets([value]).redact(base64.encodebytes(value.encode()).decode()).split()) == {"***"}
 
 
 def test_no_text_of_a_plugin_makes_the_search_slow() -> None:
     secrets = Secrets(["a\\\\b\"\"''&&%%c", "pa\\ss"])
     for text in ("\\" * 200_000, "%25" * 60_000, "&amp;" * 40_000, '\\\\"' * 60_000):
-        assert secrets.cut(text) == text  # it ends within the test's deadline
+        assert secrets.redact(text) == text  # it ends within the test's deadline
 
 
 @pytest.mark.parametrize("value", AWKWARD)
@@ -283,7 +283,7 @@ def test_a_secret_that_a_plugin_chose_is_cut_out_of_each_usual_notation(
 ) -> None:
     secrets = Secrets()
     secrets.add([value], in_any_mixture=False)
-    cut = secrets.cut(f"before {write(value)} behind")
+    cut = secrets.redact(f"before {write(value)} behind")
     assert re.fullmatch(r"before [b'\"\\\[]*\*\*\*(\\+n|\n|%250A|%0A)?['\"\\\]]* behind", cut), cut
 
 
@@ -293,7 +293,7 @@ def test_no_secret_of_a_plugin_makes_the_search_slow() -> None:
     secrets.add(chosen, in_any_mixture=False)
     for value in chosen:
         text = value[:-1] * 10
-        assert secrets.cut(text) == text  # it ends within the test's deadline
+        assert secrets.redact(text) == text  # it ends within the test's deadline
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_secrets_are_cut_out_in_steps_as_at_once() -> None:
     found: list[str] = []
 
     def take() -> Iterator[None]:
-        found.append((yield from secrets.cut_in_steps(text)))
+        found.append((yield from secrets.redact_in_steps(text)))
 
     assert sum(1 for _ in take()) > 50  # pauses
-    assert found == [secrets.cut(text)] == ["x" * 50_000 + "*** and ***"]
+    assert found == [secrets.redact(text)] == ["x" * 50_000 + "*** and ***"]

@@ -9,7 +9,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import ConfigError, KernelError, ReloadFailed
-from microkernel.testing import stage
+from microkernel.testing import harness
 
 WHOLE = """\
 plugins = ["plugins"]
@@ -32,7 +32,7 @@ BASE = 'isolation = "thread"\nmin_isolation = "thread"\n'
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "plugins").mkdir()
     for name in ("a", "b", "off"):
-        (tmp_path / "plugins" / f"{name}.py").write_text(stage.plugin(""))
+        (tmp_path / "plugins" / f"{name}.py").write_text(harness.plugin(""))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -148,7 +148,7 @@ def plugin(folder: Path) -> Path:
     """A folder with a ``plugin.toml``."""
     place = folder / "more" / "p"
     place.mkdir(parents=True)
-    (place / "__init__.py").write_text(stage.plugin(""))
+    (place / "__init__.py").write_text(harness.plugin(""))
     (place / "plugin.toml").write_text(MANIFEST)
     return place
 
@@ -200,8 +200,8 @@ def test_limits_alone_are_missed_in_a_manifest_that_is_empty(folder: Path, plugi
 
 def test_a_block_in_the_source_counts_as_a_manifest(folder: Path) -> None:
     source = folder / "plugins" / "a.py"
-    source.write_text(stage.plugin("", manifest="permissions = {}"))
+    source.write_text(harness.plugin("", manifest="permissions = {}"))
     with Kernel("plugins") as kernel:
-        source.write_text(stage.plugin(""))
+        source.write_text(harness.plugin(""))
         with pytest.raises(ReloadFailed, match="its manifest no longer names its permissions"):
             kernel.reload("a")

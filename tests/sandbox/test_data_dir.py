@@ -9,9 +9,9 @@ import pytest
 from microkernel import Kernel
 from microkernel.kernel.config import KernelConfig
 from microkernel.kernel.manifest import LEVELS, Level
-from microkernel.testing import stage
+from microkernel.testing import harness
 
-WRITER = stage.plugin("""
+WRITER = harness.plugin("""
     def start(self) -> None:
         (self.api.data_dir / "kept").write_text(self.api.isolation)
 """)
@@ -29,7 +29,7 @@ def test_a_relative_one_is_meant_from_where_the_kernel_is(
     assert (tmp_path / "data" / "writer" / "kept").read_text() == level
 
 
-ASKER = stage.plugin("""
+ASKER = harness.plugin("""
     @expose
     def may_write(self) -> bool:
         import os

@@ -42,7 +42,7 @@ GIVEN = {
     dict[str, bytes]: {"p": b"source"}, dict[str, str]: {"/srv": "it is not there"},
     messages.Failure | None: failure, list[messages.Handler]: [handler], list[messages.Method]: [method],
     messages.Handler: handler, messages.Method: method,
-    tuple[messages.Share, ...]: (messages.Share(9, 1, 2), messages.Share(1, data=b"x")),
+    tuple[messages.Attachment, ...]: (messages.Attachment(9, 1, 2), messages.Attachment(1, data=b"x")),
 }
 kinds = typing.get_args(messages.Any_)
 sent = [kind(*[GIVEN[hint] for name, hint in typing.get_type_hints(kind).items() if name in kind.__struct_fields__])

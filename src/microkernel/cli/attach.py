@@ -23,7 +23,7 @@ def attach(kernel: str, output: Output) -> None:
     channel = RemoteClientChannel(path, _load_message(console_config(output, attached=True, kernel=path.stem)))
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: channel.push(messages.Stop()))
+            signal.signal(number, lambda *_: channel.feed(messages.Stop()))
     try:
         Runtime(channel).run()
         trouble = channel.trouble()

@@ -20,7 +20,7 @@ from microkernel.wire.messages import Message, Reply
 from microkernel.wire.session import Session, pack
 
 _READ = 256 * 1024
-_WELCOME = 5.0
+_HELLO_TIMEOUT = 5.0
 """Seconds a kernel may take to say hello. It does so in microseconds, or it is stopped."""
 
 
@@ -35,13 +35,13 @@ class StreamChannel:
         self._session = Session(role)
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._answers: dict[int, Callable[[Reply], object]] = {}
-        self.stray: Callable[[Reply], object]
+        self.on_orphan_reply: Callable[[Reply], object]
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._writing = threading.Lock()
         self.end: KernelError | None = None
         """Why nothing comes any more, once that is so."""
         try:
-            self._greet(path)
+            self._handshake(path)
         except BaseException:
             self._connection.close()
             os.close(self._bell)
@@ -49,8 +49,8 @@ class StreamChannel:
         self._reader = threading.Thread(target=self._read, name="control-reader", daemon=True)
         self._reader.start()
 
-    def _greet(self, path: Path) -> None:
-        self._connection.settimeout(_WELCOME)
+    def _handshake(self, path: Path) -> None:
+        self._connection.settimeout(_HELLO_TIMEOUT)
         with suppress(OSError):  # turned away before it was read: why, is to be read now
             self._connection.sendall(self._session.hello())
         try:
@@ -74,14 +74,14 @@ class StreamChannel:
 
     # What comes
 
-    def push(self, message: Message | None) -> None:
+    def feed(self, message: Message | None) -> None:
         """Something to receive; None for the end."""
         self._inbox.put(message)
         os.eventfd_write(self._bell, 1)
 
     def ended(self) -> None:
         """Nothing more will come."""
-        self.push(None)
+        self.feed(None)
 
     def _read(self) -> None:
         end: KernelError = KernelClosed("MK0612", reason="it has stopped")
@@ -106,7 +106,7 @@ class StreamChannel:
             if isinstance(message, Reply):
                 self._answer(message)
             else:
-                self.push(message)
+                self.feed(message)
 
     def _answer(self, reply: Reply) -> None:
         answer = self._answers.pop(reply.id, None)
@@ -121,7 +121,7 @@ class StreamChannel:
         return self._bell
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
-        self._quiet()
+        self._reset_wakeup()
         received: list[Message | None] = []
         try:
             received.append(self._inbox.get(timeout=timeout))
@@ -130,12 +130,12 @@ class StreamChannel:
         except queue.Empty:
             came = [message for message in received if message is not None]
         if len(came) < len(received):
-            self.push(None)  # for the next time
+            self.feed(None)  # for the next time
             if not came:
                 raise ChannelClosed
         return came
 
-    def _quiet(self) -> None:
+    def _reset_wakeup(self) -> None:
         try:
             os.eventfd_read(self._bell)
         except BlockingIOError:

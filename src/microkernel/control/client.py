@@ -17,7 +17,7 @@ from microkernel.sdk.client.client import Client
 from microkernel.sdk.event import Event
 from microkernel.wire import messages
 
-_SETTLE = 5.0
+_SETTLE_TIMEOUT = 5.0
 """Seconds for the kernel to have taken what was sent."""
 
 
@@ -30,7 +30,7 @@ class ControlClient:
 
     def __init__(self, name: str = "", path: Path | None = None) -> None:
         self._channel = StreamChannel(path or find_kernel(name), "mk")
-        self._client = Client(self._channel, _as_visitor())
+        self._client = Client(self._channel, _client_load())
         self._handlers: dict[int, Callable[[Event], object]] = {}
         self._numbers = count(1)
 
@@ -99,6 +99,6 @@ class ControlClient:
         self._handlers[message.handler](read_event(message.event, message.delivery))
 
 
-def _as_visitor() -> messages.Load:
+def _client_load() -> messages.Load:
     """What the SDK's client wants to know of who asks: no grants of its own, the gate decides."""
     return messages.Load("mk", "", 1, "process", "", "", {})

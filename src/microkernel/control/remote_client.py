@@ -28,27 +28,27 @@ class RemoteClientChannel(StreamChannel):
         super().__init__(path, "console")
         self._ids = count(_OWN)
         self.failed: messages.Failed | None = None
-        self.push(load)
+        self.feed(load)
 
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Loaded):
             for handler in message.handlers:
                 super().send(messages.Subscribe(next(self._ids), handler))
-            self.push(messages.Start())
+            self.feed(messages.Start())
         elif isinstance(message, messages.Failed):
             self.failed = message
         elif isinstance(message, messages.Ping):
-            self.push(messages.Pong(message.id))  # the runtime rings itself by it
+            self.feed(messages.Pong(message.id))  # the runtime rings itself by it
         elif not isinstance(message, _NOT_FOR_THE_KERNEL):
             super().send(message)
 
     def ended(self) -> None:
-        self.push(messages.Stop())
+        self.feed(messages.Stop())
         super().ended()
 
     def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
         if isinstance(message, messages.Call) and message.target == SHUTDOWN:
-            self.push(messages.Stop())
+            self.feed(messages.Stop())
             answer(Reply(id))
             return lambda: None
         return super().request_later(id, message, answer)

@@ -13,11 +13,11 @@ from microkernel.kernel.ports import Audit, MessageSource, Reactor
 from microkernel.wire.messages import Message
 from microkernel.wire.session import pack
 
-MOST_QUEUED = 32 * 1024 * 1024
+MAX_QUEUED = 32 * 1024 * 1024
 """Bytes that may wait for a visitor that does not read; two of the longest frames."""
-STALLED = 10.0
+STALL_TIMEOUT = 10.0
 """Seconds in which a visitor for which something waits must read something."""
-_ENOUGH = 256 * 1024
+_HIGH_WATER = 256 * 1024
 """With so many bytes waiting, events stay in the mailbox."""
 _BATCH = 64
 
@@ -42,7 +42,7 @@ class Outbox:
         self.size = 0
 
     def put(self, frame: bytes) -> None:
-        if self.size + len(frame) > MOST_QUEUED:
+        if self.size + len(frame) > MAX_QUEUED:
             self._give_up("it does not read what it is sent")
             return
         self._parts.append(memoryview(frame))
@@ -84,7 +84,7 @@ class Outbox:
                 self._give_up(f"its socket is full, and no descriptor is left to wait for room: {error.strerror}")
                 return
             self._reactor.watch(self._writer, self._write, write=True)
-            self._reactor.later(STALLED, partial(self._look, self._sent))
+            self._reactor.later(STALL_TIMEOUT, partial(self._look, self._sent))
 
     def _rest(self) -> None:
         if self._writer >= 0:
@@ -98,7 +98,7 @@ class Outbox:
         if self._sent == before:
             self._give_up("it does not read what it is sent")
         else:
-            self._reactor.later(STALLED, partial(self._look, self._sent))
+            self._reactor.later(STALL_TIMEOUT, partial(self._look, self._sent))
 
 
 class RemoteClientRunner:
@@ -170,7 +170,7 @@ class RemoteClientRunner:
             self.outbox.put(pack([message]))
 
     def _pump(self) -> None:
-        while not self._closed and self.outbox.size < _ENOUGH:
+        while not self._closed and self.outbox.size < _HIGH_WATER:
             taken = self._source.take(_BATCH)
             if not taken:
                 return

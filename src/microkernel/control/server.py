@@ -22,11 +22,11 @@ from microkernel.wire.session import Session, refusal
 
 GRANT = Permissions(kernel=("observe", "control"))
 """Who may open the socket may do to the kernel what it likes: it is the user who runs it."""
-HELLO_WITHIN = 5.0
-MOST_VISITORS = 64
+HELLO_TIMEOUT = 5.0
+MAX_CLIENTS = 64
 _READ = 256 * 1024
 _BACKLOG = 16
-_PAUSE = 1.0
+_ACCEPT_PAUSE = 1.0
 """Seconds without a new visitor when descriptors have run out."""
 
 ALLOWED_MESSAGES = frozenset({
@@ -47,7 +47,7 @@ class ControlServer:
         self.core = core
         self.path = socket_path(core.name)
         self._listener: socket.socket | None = None
-        self._visitors: set[RemoteClient] = set()
+        self._clients: set[RemoteClient] = set()
         self._numbers = count(1)
 
     def __enter__(self) -> ControlServer:
@@ -64,7 +64,7 @@ class ControlServer:
         try:
             secure(self.path.parent)
             with locked(self.path.parent):
-                self._clear_the_way()
+                self._remove_stale_socket()
                 self._listener = self._listen()
         except OSError as error:
             raise ConfigError("MK0705", path=str(self.path), reason=(error.strerror or str(error)).lower()) from None
@@ -82,10 +82,10 @@ class ControlServer:
         with suppress(OSError, KernelError), locked(self.path.parent):
             self.path.unlink()
         listener.close()
-        for visitor in list(self._visitors):
+        for visitor in list(self._clients):
             visitor.close("the kernel has stopped")
 
-    def _clear_the_way(self) -> None:
+    def _remove_stale_socket(self) -> None:
         try:
             owner = self.path.lstat().st_uid
         except FileNotFoundError:
@@ -122,9 +122,9 @@ class ControlServer:
             return
         except OSError:  # no descriptors: this thread would turn in circles
             self.core.reactor.unwatch(listener.fileno())
-            self.core.reactor.later(_PAUSE, self._go_on)
+            self.core.reactor.later(_ACCEPT_PAUSE, self._resume_accepting)
 
-    def _go_on(self) -> None:
+    def _resume_accepting(self) -> None:
         if self._listener is not None:
             self.core.reactor.watch(self._listener.fileno(), self._accept)
 
@@ -134,19 +134,19 @@ class ControlServer:
         reason = ""
         if uid not in (os.getuid(), 0):
             reason = f"it belongs to user {os.getuid()}, and you are user {uid}"
-        elif len(self._visitors) >= MOST_VISITORS:
-            reason = f"there are {MOST_VISITORS} connections already"
+        elif len(self._clients) >= MAX_CLIENTS:
+            reason = f"there are {MAX_CLIENTS} connections already"
         if reason:
-            turn_away(connection, ProtocolError("MK0709", reason=reason))
+            reject(connection, ProtocolError("MK0709", reason=reason))
             return
-        self._visitors.add(RemoteClient(self, connection, pid))
+        self._clients.add(RemoteClient(self, connection, pid))
 
     def name(self) -> str:
         """For the next visitor. No plugin's name begins so."""
         return f"_visitor{next(self._numbers)}"
 
     def forget(self, visitor: RemoteClient) -> None:
-        self._visitors.discard(visitor)
+        self._clients.discard(visitor)
 
 
 class RemoteClient:
@@ -161,7 +161,7 @@ class RemoteClient:
         self._instance: Instance | None = None
         self._closed = False
         self._core.reactor.watch(connection.fileno(), self._readable)
-        self._forget_hello = self._core.reactor.later(HELLO_WITHIN, self._no_hello)
+        self._forget_hello = self._core.reactor.later(HELLO_TIMEOUT, self._no_hello)
 
     def _readable(self) -> None:
         try:
@@ -176,13 +176,13 @@ class RemoteClient:
         try:
             received = self._session.receive(data)
             if self._instance is None and self._session.peer is not None:
-                self._instance = self._settle()
+                self._instance = self._admit()
             for message in received:
                 self._pass(message)
         except ProtocolError as error:
             self._refuse(error)
 
-    def _settle(self) -> Instance:
+    def _admit(self) -> Instance:
         self._forget_hello()
         with suppress(OSError):  # it has left already; what it said counts all the same
             self._connection.send(self._session.hello())  # the first bytes into an empty socket: they fit
@@ -195,7 +195,7 @@ class RemoteClient:
         if type(message) not in ALLOWED_MESSAGES:
             raise ProtocolError("MK0215", reason=f"a {type(message).__name__} is not for a visitor to say")
         if isinstance(message, messages.Subscribe):
-            message.handler = _patient(message.handler)
+            message.handler = _drop_oldest(message.handler)
         if self._instance is not None:
             self._instance.received(message)
 
@@ -218,7 +218,7 @@ class RemoteClient:
         self._core.reactor.unwatch(self._connection.fileno())
         if self._instance is not None:
             self._leave(self._instance, reason)
-        hang_up(self._connection)
+        disconnect(self._connection)
         self._server.forget(self)
 
     def _leave(self, instance: Instance, reason: str) -> None:
@@ -228,14 +228,14 @@ class RemoteClient:
         instance.ended(Exit(reason, code=0))
 
 
-def turn_away(connection: socket.socket, error: ProtocolError) -> None:
+def reject(connection: socket.socket, error: ProtocolError) -> None:
     """Say why, and close."""
     with suppress(OSError):
         connection.send(refusal(error))
-    hang_up(connection)
+    disconnect(connection)
 
 
-def hang_up(connection: socket.socket) -> None:
+def disconnect(connection: socket.socket) -> None:
     """Close so that the last words are heard: what was not read of the other end's would drown them."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
@@ -244,7 +244,7 @@ def hang_up(connection: socket.socket) -> None:
     connection.close()
 
 
-def _patient(handler: messages.Handler) -> messages.Handler:
+def _drop_oldest(handler: messages.Handler) -> messages.Handler:
     """A terminal that is looked at by nobody holds no plugin up: what it does not take in time it does not get."""
     return messages.Handler(handler.number, handler.pattern, handler.name, handler.once, "drop_oldest", handler.board)
 

@@ -17,7 +17,7 @@ from microkernel.kernel.runtime.wakeup import Wakeup
 from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.request_context import deadline_in
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import value_in
+from microkernel.wire.failures import unwrap_reply
 from microkernel.wire.topics import check_topic
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class _ThreadWakeup(threading.local):
         self.bell = Wakeup()
 
 
-def _begin_anew() -> None:
+def _reset_after_fork() -> None:
     """In a forked copy of the process: else it would hear the bell of its parent, and its parent not."""
     global _mine
     _mine = _ThreadWakeup()
 
 
 _mine = _ThreadWakeup()
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_reset_after_fork)
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
 
@@ -85,7 +85,7 @@ def route(core: Core, message: messages.Call, waiter: Waiter | FutureWaiter | Re
     return core.router.call(None, message, waiter.answer, direct=True, lane=lane).id
 
 
-def give_up(core: Core, pending: int) -> None:
+def abandon(core: Core, pending: int) -> None:
     if (call := core.router.forget(pending)) is not None:
         cancel(call)
 
@@ -96,7 +96,7 @@ def value_of(
     """Raises what the Reply tells of; what comes after the deadline is no answer."""
     if time.monotonic() >= message.deadline:
         raise CallTimeout("MK0606", target=message.target, timeout=timeout)
-    return value_in(reply, message.target, returns, shared.received(reply.shares) if reply.shares else ())
+    return unwrap_reply(reply, message.target, returns, shared.received(reply.shares) if reply.shares else ())
 
 
 class FutureWaiter:

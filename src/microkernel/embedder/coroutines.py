@@ -88,7 +88,7 @@ class CoroutineRunner:
         """Look whether the loop was closed meanwhile: then nobody completes the future."""
         while True:
             try:
-                return future.result(_GLANCE)
+                return future.result(_POLL_SECONDS)
             except TimeoutError:
                 if future.done():
                     raise
@@ -96,5 +96,5 @@ class CoroutineRunner:
                     raise RuntimeError("its event loop was closed") from None
 
 
-_GLANCE = 1.0
+_POLL_SECONDS = 1.0
 """Seconds between two looks whether the loop still exists."""

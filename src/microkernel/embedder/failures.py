@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 
 from microkernel.errors import KernelError
-from microkernel.wire.failures import said
+from microkernel.wire.failures import reason_suffix
 
 _log = logging.getLogger("microkernel")
 _LIMIT = 100
@@ -29,13 +29,15 @@ class HandlerFailures:
                 self.pending.append(error)
                 return
         kind, reason = type(error).__name__, str(error)
-        told = KernelError("MK0619", handler=handler, topic=topic, kind=kind, reason=reason, said=said(reason))
+        reported = KernelError(
+            "MK0619", handler=handler, topic=topic, kind=kind, reason=reason, said=reason_suffix(reason)
+        )
         if _is_configured(_log):
-            _log.error("%s", told, exc_info=error)
+            _log.error("%s", reported, exc_info=error)
         elif logging.lastResort is not None and _log.isEnabledFor(logging.ERROR):
             trace: tuple[type[BaseException], BaseException, TracebackType | None]
             trace = type(error), error, error.__traceback__
-            record = _log.makeRecord(_log.name, logging.ERROR, __file__, 0, "%s", (told,), trace)
+            record = _log.makeRecord(_log.name, logging.ERROR, __file__, 0, "%s", (reported,), trace)
             logging.lastResort.handle(record)
 
     def raise_pending(self) -> None:

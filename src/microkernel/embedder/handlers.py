@@ -13,7 +13,7 @@ from typing import Any
 from microkernel.embedder.buffers import EmbedderBuffers
 from microkernel.embedder.coroutines import CoroutineRunner, running_loop
 from microkernel.embedder.failures import HandlerFailures
-from microkernel.embedder.inline import Entry, InlineGroup, run_alone
+from microkernel.embedder.inline import Entry, InlineGroup, run_isolated
 from microkernel.errors import KernelError, shortage_in
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Limits
@@ -30,7 +30,7 @@ from microkernel.wire import codec
 from microkernel.wire.messages import Attachment, Envelope, Failure, Reply
 
 _CAPACITY = 10_000
-_GOODBYE = 5.0
+_CLOSE_TIMEOUT = 5.0
 
 
 class Embedder:
@@ -75,14 +75,14 @@ class Embedder:
             inline=partial(self._run_once, handler, binder) if inline else None,
         )  # fmt: skip
         if not inline:
-            self._begin()
+            self._start_thread()
         self._core.reactor.run(partial(self._core.topics.add, registered))
         return Subscription(pattern, registered.handler, partial(self._cancel, registered))
 
     def _on_inline(self, pattern: str, handler: Callable[..., Any], binder: EventBinder) -> Subscription:
         """It joins the one before it if that is of its kind; so all run in the order they came."""
         last = self._inline[-1] if self._inline else None
-        if last is None or not last.takes(pattern, binder):
+        if last is None or not last.matches(pattern, binder):
             last = InlineGroup(pattern, binder, self.shared, self._report)
             last.registered = TopicSubscription(
                 "kernel", pattern, name_of(handler), self, observes=True, inline=last.run
@@ -104,9 +104,9 @@ class Embedder:
         self._bells.put(False)
         self._coroutines.close()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(_GOODBYE)
+            self._thread.join(_CLOSE_TIMEOUT)
 
-    def _begin(self) -> None:
+    def _start_thread(self) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._work, name=f"{self._core.name}-embedder", daemon=True)
             try:
@@ -151,4 +151,4 @@ class Embedder:
         self, function: Callable[..., Any], binder: EventBinder, event: Envelope, shares: tuple[Attachment, ...]
     ) -> None:
         envelope = codec.encode_message(event)
-        run_alone(function, binder, event.topic, envelope, self.shared.received(shares), self._report)
+        run_isolated(function, binder, event.topic, envelope, self.shared.received(shares), self._report)

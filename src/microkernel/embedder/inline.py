@@ -20,7 +20,7 @@ Report = Callable[[str, str, BaseException], object]
 """Takes what a handler raised: (its name, the topic, the error)."""
 
 
-def run_alone(
+def run_isolated(
     function: Callable[..., Any],
     binder: EventBinder,
     topic: str,
@@ -53,7 +53,7 @@ class InlineGroup:
         self.entries: list[Entry] = []
         self._functions: tuple[Callable[..., Any], ...] = ()
 
-    def takes(self, pattern: str, binder: EventBinder) -> bool:
+    def matches(self, pattern: str, binder: EventBinder) -> bool:
         return pattern == self._pattern and binder.binds_like(self._binder)
 
     def add(self, function: Callable[..., Any]) -> Entry:
@@ -74,7 +74,7 @@ class InlineGroup:
         attached = self._attached_in(shares) if shares else ()
         args = self._binder.values(event.data, attached)
         if args is None:
-            self._run_each_alone(event, attached)
+            self._run_each_isolated(event, attached)
         elif len(args) == 1 and type(value := args[0]) in _UNCHANGING:
             # Without a star, as most have one argument: CPython enters such a function by itself, not from C: 11 % of
             # the loop on 3.11, 25 % on 3.13 (P1).
@@ -86,13 +86,13 @@ class InlineGroup:
         elif _UNCHANGING.issuperset(map(type, args)):
             self._call_each(args, event.topic)
         else:
-            self._run_each_alone(event, attached)
+            self._run_each_isolated(event, attached)
 
-    def _run_each_alone(self, event: Envelope, attached: Sequence[Buffer]) -> None:
+    def _run_each_isolated(self, event: Envelope, attached: Sequence[Buffer]) -> None:
         """With values of its own, or to be told why it gets none."""
         envelope = codec.encode_message(event)
         for function in self._functions:
-            run_alone(function, self._binder, event.topic, envelope, attached, self._report)
+            run_isolated(function, self._binder, event.topic, envelope, attached, self._report)
 
     def _call_each(self, args: tuple[Any, ...], topic: str) -> None:
         for function in self._functions:

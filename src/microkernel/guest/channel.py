@@ -40,7 +40,7 @@ class GuestChannel:
     memory = None
 
     def __init__(self, world: World) -> None:
-        self.stray: Answer
+        self.on_orphan_reply: Answer
         self._world = world
         self._sessions = {source: Session("worker", limit=frames.TRUSTED) for source in (DOWN, UP)}
         self._came: dict[int, deque[bytes]] = {DOWN: deque(), UP: deque()}

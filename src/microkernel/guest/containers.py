@@ -168,13 +168,13 @@ def make_dataclass(kind: Any, fields: Sequence[Field]) -> Callable[[dict[str, An
             if name not in taken:
                 put(made, name, maker())
         if settle is not None:
-            judged(settle, made)
+            validated(settle, made)
         return made
 
     return make
 
 
-def judged(judge: Callable[[Any], Any], value: Any) -> Any:
+def validated(judge: Callable[[Any], Any], value: Any) -> Any:
     """What code of the program makes of a value; its objection is a refusal."""
     try:
         return judge(value)

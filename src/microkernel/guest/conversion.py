@@ -201,7 +201,7 @@ class Compiler:
         def convert(value: Any) -> Any:
             if value is None and or_none:
                 return None
-            made = containers.judged(partial(adapt, wanted), value)
+            made = containers.validated(partial(adapt, wanted), value)
             if isinstance(made, wanted):
                 return made
             raise Mismatch(f"Expected `{scalars.c_name(wanted)}`, got `{scalars.c_name(type(made))}`")

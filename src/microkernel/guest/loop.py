@@ -66,7 +66,7 @@ def wait_by(channel: GuestChannel) -> None:
     _channel = channel
 
 
-def stand_in(module: Any) -> None:
+def shim(module: Any) -> None:
     """In ``asyncio`` and ``asyncio.events``: every event loop of a guest is one of these."""
     module.new_event_loop = _new_event_loop
 

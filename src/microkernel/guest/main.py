@@ -19,8 +19,8 @@ from microkernel.guest import polling, sockets, stdlib_modules
 
 stdlib_modules.ship(Path(__file__).parents[2])  # first: what it frees is used again by what is loaded
 stdlib_modules.prefer_shims()
-stdlib_modules.adapt("_socket", sockets.stand_in)  # from here on `socket` may be imported
-stdlib_modules.adapt("select", polling.stand_in)
+stdlib_modules.adapt("_socket", sockets.shim)  # from here on `socket` may be imported
+stdlib_modules.adapt("select", polling.shim)
 sockets.connect_by(wit_world, Err)
 polling.wait_by(wit_world)
 
@@ -68,8 +68,8 @@ for _name, _patch in {
     "_thread": _start_none,
     "threading": _start_none,
     "multiprocessing.process": _start_no_process,
-    "asyncio": loop.stand_in,
-    "asyncio.events": loop.stand_in,
+    "asyncio": loop.shim,
+    "asyncio.events": loop.shim,
 }.items():
     stdlib_modules.adapt(_name, _patch)
 stdlib_modules.load()

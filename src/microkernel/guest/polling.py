@@ -28,7 +28,7 @@ def wait_by(world: World) -> None:
     _world = world
 
 
-def stand_in(module: Any) -> None:
+def shim(module: Any) -> None:
     """In ``select``."""
     module.select, module.poll = _select, _Poll
 

@@ -1,7 +1,7 @@
 """Python's sockets in a guest, where the system has none: the kernel connects to what was granted, and bytes travel
 through the worker.
 
-``socket.socket`` is made from the class that ``stand_in`` puts in place, so that what Python builds on it (files of
+``socket.socket`` is made from the class that ``shim`` puts in place, so that what Python builds on it (files of
 sockets, ``http.client``, ``urllib``, asyncio's streams) is Python's own. There are connections by TCP and nothing else:
 what has no meaning for these is refused. While one waits, all of the guest does; those of an event loop never wait.
 """
@@ -52,7 +52,7 @@ def connect_by(world: World, failure: type[Exception]) -> None:
     _world, _failure = world, failure
 
 
-def stand_in(module: Any) -> None:
+def shim(module: Any) -> None:
     """In ``_socket``, before anything imports ``socket``. Names stay names, and are looked up by the kernel."""
     module.socket = module.SocketType = GuestSocket
     module.getaddrinfo = _addresses

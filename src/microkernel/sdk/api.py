@@ -12,7 +12,7 @@ from microkernel.sdk.decorators import Overflow
 from microkernel.sdk.event import Reply, Subscription
 
 if TYPE_CHECKING:
-    from microkernel.sdk.runtime.instance import Instance
+    from microkernel.sdk.runtime.instance import PluginInstance
 
 P = TypeVar("P")
 
@@ -31,7 +31,7 @@ class PluginAPI:
 
     __slots__ = ("_instance", "say")
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: PluginInstance) -> None:
         self._instance = instance
         self.say = UserMessages(instance)
 
@@ -121,7 +121,7 @@ class PluginAPI:
 
         Raises BadTopic, PermissionDenied, NotPlainData, PayloadTooLarge.
         """
-        self._instance.outgoing("emit").emit(topic, data)
+        self._instance.require_client("emit").emit(topic, data)
 
     def ask(self, topic: str, /, *, timeout: float = 5.0, **data: Any) -> list[Reply]:
         """Send an event and return one Reply per matching handler of other plugins, after at most ``timeout`` seconds.
@@ -131,7 +131,7 @@ class PluginAPI:
 
         Raises BadTopic, PermissionDenied, NotPlainData, PayloadTooLarge.
         """
-        return self._instance.outgoing("ask").ask(topic, timeout, data)
+        return self._instance.require_client("ask").ask(topic, timeout, data)
 
     # Services
 
@@ -155,7 +155,7 @@ class PluginAPI:
         without calling the method: PluginNotFound, MethodNotFound, PluginNotActive, PermissionDenied, CallDeadlock,
         MailboxFull, NotPlainData, PayloadTooLarge.
         """
-        return self._instance.outgoing("call").call(target, timeout, args, kwargs, returns)
+        return self._instance.require_client("call").call(target, timeout, args, kwargs, returns)
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
         """Like ``call``, from ``async`` code: the event loop keeps running other handlers, so it cannot cause a
@@ -163,7 +163,7 @@ class PluginAPI:
 
         Cancelling the awaiting task also cancels the call.
         """
-        return await self._instance.outgoing("acall").acall(target, timeout, args, kwargs, returns)
+        return await self._instance.require_client("acall").acall(target, timeout, args, kwargs, returns)
 
     def service(self, name: str, protocol: type[P] | None = None, timeout: float = 5.0) -> P:
         """Return a proxy for another plugin's methods: ``api.service("billing").total(currency="CNY")``.
@@ -178,7 +178,7 @@ class PluginAPI:
     def get_data(self, key: str, default: Any = None) -> Any:
         """Return the shared value at ``key``, or ``default`` if the key does not exist. Raises BadTopic,
         PermissionDenied."""
-        return self._instance.outgoing("get_data").get_data(key, default)
+        return self._instance.require_client("get_data").get_data(key, default)
 
     def set_data(self, key: str, value: Any, *, expect: int | None = None) -> int:
         """Write the shared value at ``key`` and return its new revision, an int that grows with each write.
@@ -189,11 +189,11 @@ class PluginAPI:
         Raises RevisionConflict, whose ``revision`` is the current one; BadTopic, PermissionDenied, NotPlainData,
         PayloadTooLarge.
         """
-        return self._instance.outgoing("set_data").set_data(key, value, expect)
+        return self._instance.require_client("set_data").set_data(key, value, expect)
 
     def delete_data(self, key: str) -> None:
         """Delete ``key`` from the shared data. Does nothing if it does not exist. Raises BadTopic, PermissionDenied."""
-        self._instance.outgoing("delete_data").delete_data(key)
+        self._instance.require_client("delete_data").delete_data(key)
 
     def watch_data(self, pattern: str, handler: Callable[..., Any]) -> Subscription:
         """Call ``handler(key, value, revision)`` for each change of a key that matches ``pattern``, first with the
@@ -216,7 +216,7 @@ class PluginAPI:
 
         Raises PayloadTooLarge, and TypeError if ``data`` is not bytes-like.
         """
-        return self._instance.outgoing("share").sharing.share(data)
+        return self._instance.require_client("share").sharing.share(data)
 
     # Time
 
@@ -260,7 +260,7 @@ class UserMessages:
 
     __slots__ = ("_instance",)
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: PluginInstance) -> None:
         self._instance = instance
 
     def explain(self, text: str, /, **fields: Any) -> None:

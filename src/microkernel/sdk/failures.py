@@ -25,10 +25,12 @@ def failure_of(error: BaseException, root: str, secrets: Secrets) -> Failure:
     said = f"{_words(error)} ({behind})" if behind else _words(error)
     return Failure(
         type=valid_text(type(error).__name__),
-        message=codec.plain_text(secrets.cut(said.lstrip())),
-        traceback=_shortened(valid_text(secrets.cut(_traceback(error, root)))),
+        message=codec.plain_text(secrets.redact(said.lstrip())),
+        traceback=_shortened(valid_text(secrets.redact(_traceback(error, root)))),
         where=codec.plain_text(_where(error, root)),
-        hops=[secrets.cut(str(hop)) for hop in error.fields.get("hops", [])] if isinstance(error, CallFailed) else [],
+        hops=[secrets.redact(str(hop)) for hop in error.fields.get("hops", [])]
+        if isinstance(error, CallFailed)
+        else [],
     )
 
 

@@ -25,11 +25,11 @@ class ChannelLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if is_copy():  # what it prints is the plugin's output too
-            print(self._secrets.cut(_FORMAT.format(record)), file=sys.stderr)  # noqa: T201
+            print(self._secrets.redact(_FORMAT.format(record)), file=sys.stderr)  # noqa: T201
             return
         if record.exc_info and record.exc_info[1] is not None:
             explain(record.exc_info[1])
-        self._send(Log(record.levelno, plain_text(self._secrets.cut(_FORMAT.format(record))), record.created))
+        self._send(Log(record.levelno, plain_text(self._secrets.redact(_FORMAT.format(record))), record.created))
 
 
 def plugin_logger(name: str, level: int, send: Callable[[Log], None], secrets: Secrets) -> logging.Logger:

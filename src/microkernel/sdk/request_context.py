@@ -20,12 +20,12 @@ class RequestContext(Struct):
     deadline: float
     chain: list[str]
     slot: int
-    told: bool = False
+    cancel_requested: bool = False
 
     @property
     def cancelled(self) -> bool:
         """Nobody waits for it any more."""
-        return self.told or (self.deadline > 0 and time.monotonic() >= self.deadline)
+        return self.cancel_requested or (self.deadline > 0 and time.monotonic() >= self.deadline)
 
 
 IDLE = RequestContext(0, 0.0, [], NO_SLOT)

@@ -14,7 +14,7 @@ A host is correct if all of ``HOST_CHECKS`` pass at its level. Each check runs r
 """
 
 from microkernel.testing.contract import HOST_CHECKS, Check, Result, check_host
+from microkernel.testing.harness import KernelHarness, Workspace, plugin
 from microkernel.testing.runner import run_plugin
-from microkernel.testing.stage import KernelHarness, Workspace, plugin
 
 __all__ = ["HOST_CHECKS", "Check", "KernelHarness", "Result", "Workspace", "check_host", "plugin", "run_plugin"]

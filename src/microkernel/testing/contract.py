@@ -27,8 +27,8 @@ from microkernel.testing.checks import (
     timing,
     typed,
 )
+from microkernel.testing.harness import Workspace
 from microkernel.testing.levels import levels_of
-from microkernel.testing.stage import Workspace
 
 Outcome = Literal["passed", "failed", "excepted", "not for this level"]
 _MODULES = (
@@ -86,8 +86,11 @@ def check_host(level: Level, exceptions: Collection[str] = ()) -> list[Result]:
     unknown = sorted(set(exceptions) - HOST_CHECKS.keys())
     if unknown:
         raise ValueError(f"there are no such checks: {', '.join(unknown)}")
-    with tempfile.TemporaryDirectory(prefix="microkernel-check-") as made, Workspace(level, Path(made)).run() as scene:
-        if (error := scene.kernel.available()[level].error) is not None:
+    with (
+        tempfile.TemporaryDirectory(prefix="microkernel-check-") as made,
+        Workspace(level, Path(made)).run() as harness,
+    ):
+        if (error := harness.kernel.available()[level].error) is not None:
             raise error
     return [_run(check, level, check.name in exceptions) for check in HOST_CHECKS.values()]
 

@@ -28,4 +28,4 @@ def levels_of(function: Callable[..., Any]) -> Collection[Level]:
 
 
 # Mark a check that needs threads or C extensions, which a wasm guest does not have.
-natively: Callable[[F], F] = only_at("thread", "process", "sandbox")
+requires_native: Callable[[F], F] = only_at("thread", "process", "sandbox")

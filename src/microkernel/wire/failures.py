@@ -54,12 +54,12 @@ def to_error(failure: Failure, target: str) -> KernelError:
         remote_type=failure.type,
         remote_message=failure.message,
         remote_traceback=failure.traceback,
-        **ends_of(failure),
-        hops=[f"{target}: {failure.type}{said(failure.message)}", *failure.hops],
+        **suffix_fields(failure),
+        hops=[f"{target}: {failure.type}{reason_suffix(failure.message)}", *failure.hops],
     )
 
 
-def value_in(reply: Reply, target: str, returns: Any, attached: Sequence[Any] = ()) -> Any:
+def unwrap_reply(reply: Reply, target: str, returns: Any, attached: Sequence[Any] = ()) -> Any:
     """What ``target`` answered, converted to ``returns`` if that is given. Raises what its Reply tells of, and
     InvalidArguments, naming the target, for a value that does not fit."""
     if reply.failure is not None:
@@ -71,12 +71,12 @@ def value_in(reply: Reply, target: str, returns: Any, attached: Sequence[Any] = 
         raise
 
 
-def ends_of(failure: Failure) -> dict[str, str]:
+def suffix_fields(failure: Failure) -> dict[str, str]:
     """The fields that end a text: what an exception said, and where it was raised."""
-    return {"said": said(failure.message), "where": f" ({failure.where})" if failure.where else ""}
+    return {"said": reason_suffix(failure.message), "where": f" ({failure.where})" if failure.where else ""}
 
 
-def said(text: str) -> str:
+def reason_suffix(text: str) -> str:
     """``: no such line``, or nothing: many an exception has no text."""
     return f": {text}" if text else ""
 

@@ -269,9 +269,9 @@ class Started(Message, tag=21):
 
 
 class Stopped(Message, tag=22):
-    """``unbegun``: the calls it was given and did not begin."""
+    """``not_started``: the calls it was given and did not begin."""
 
-    unbegun: Numbers = []
+    not_started: Numbers = []
 
 
 class Failed(Message, tag=23):
@@ -361,7 +361,7 @@ class ConfinementReport(Message, tag=34):
 
     landlock: int = 0
     namespaces: Annotated[list[str], Meta(max_length=MAX_FIELDS)] = []
-    holes: Annotated[list[str], Meta(max_length=MAX_FIELDS)] = []
+    failed_checks: Annotated[list[str], Meta(max_length=MAX_FIELDS)] = []
     missing: str = ""
     closed: Annotated[dict[str, str], Meta(max_length=MAX_FIELD_ITEMS)] = {}
 

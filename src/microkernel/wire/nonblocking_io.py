@@ -56,7 +56,7 @@ def receive(descriptor: int) -> bytes | None:
 
 
 class AdaptiveSpin:
-    """To look for what comes within a ``moment`` before going to sleep for it. ``gives_way``: others may have the
+    """To look for what comes within a ``window`` before going to sleep for it. ``yields``: others may have the
     processor meanwhile, as the sender may be waiting for this very one; else on the sender's own core it is in vain.
 
     Looks that take too long, because the answer does or because others have the processor, are followed by longer and
@@ -67,9 +67,9 @@ class AdaptiveSpin:
     LONGEST = 64
     """Answers that are waited for without a look."""
 
-    def __init__(self, moment: float, *, gives_way: bool) -> None:
-        self.moment = moment
-        self._between = _yield if gives_way else time.monotonic
+    def __init__(self, window: float, *, yields: bool) -> None:
+        self.window = window
+        self._between = _yield if yields else time.monotonic
         self._pause = 0
         self._left = 0
         self._caller = 0
@@ -86,21 +86,21 @@ class AdaptiveSpin:
         self._left = self._pause
         return True
 
-    def learn(self, seconds: float) -> None:
+    def record(self, seconds: float) -> None:
         """So long a look took."""
-        self._pause = min(2 * self._pause + 1, self.LONGEST) if seconds > self.moment else 0
+        self._pause = min(2 * self._pause + 1, self.LONGEST) if seconds > self.window else 0
         self._left = self._pause
 
-    def look(self, descriptor: int) -> bytes:
-        """A datagram that comes within a moment. Empty if there was none, at the socket's end, and without a look."""
+    def try_receive(self, descriptor: int) -> bytes:
+        """A datagram that comes within a window. Empty if there was none, at the socket's end, and without a look."""
         if not self.should_spin():
             return b""
         address, size, between = _room.address, _room.size, self._between
         length = _receive(descriptor, address, size, _NOW)
         if length < 0:
             began = time.monotonic()
-            while length < 0 and time.monotonic() - began < self.moment:
+            while length < 0 and time.monotonic() - began < self.window:
                 between()
                 length = _receive(descriptor, address, size, _NOW)
-            self.learn(time.monotonic() - began)
+            self.record(time.monotonic() - began)
         return _room.view[:length].tobytes() if length > 0 else b""

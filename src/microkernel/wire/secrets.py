@@ -59,8 +59,8 @@ class Secrets:
         self._patterns = dict(sorted({**self._patterns, **patterns}.items(), key=lambda each: -len(each[0])))
         self.longest = min(_FURTHEST, max((_WIDEST * len(value) for value in self.values), default=0))
 
-    def cut(self, text: str) -> str:
-        steps = self.cut_in_steps(text)
+    def redact(self, text: str) -> str:
+        steps = self.redact_in_steps(text)
         while True:
             try:
                 next(steps)
@@ -68,7 +68,7 @@ class Secrets:
                 cut: str = done.value
                 return cut
 
-    def cut_in_steps(self, text: str) -> Generator[None, None, str]:
+    def redact_in_steps(self, text: str) -> Generator[None, None, str]:
         """The same with pauses: of many values in a long text the search takes long."""
         for pattern in self._patterns.values():
             text = pattern.sub(HIDDEN, text)

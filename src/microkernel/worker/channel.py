@@ -39,7 +39,7 @@ class WorkerChannel:
         memory: BlockMapper | None = None,
     ) -> None:
         self.memory = memory
-        self.stray: Answer
+        self.on_orphan_reply: Answer
         self._down = down
         self._up = up
         self._lanes = lanes
@@ -58,7 +58,7 @@ class WorkerChannel:
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._emitted = 0
         self._has_emitted = False
-        self._patience = AdaptiveSpin(SPIN_SECONDS, gives_way=False)
+        self._spin = AdaptiveSpin(SPIN_SECONDS, yields=False)
         self._write(self._from_up.hello())
 
     # Down
@@ -67,7 +67,7 @@ class WorkerChannel:
         if not page[0]:
             end_copy()
         while True:
-            data = self._patience.look(self._down.fileno()) if timeout != 0.0 else b""
+            data = self._spin.try_receive(self._down.fileno()) if timeout != 0.0 else b""
             if not data:
                 if timeout is not None and not self._down_poll.poll(min(timeout, _LONGEST) * 1000):
                     return ()
@@ -176,7 +176,7 @@ class WorkerChannel:
                 if answer is not None:
                     answer(message)
                 elif message.shares:
-                    self.stray(message)
+                    self.on_orphan_reply(message)
             elif isinstance(message, messages.Credit):
                 self._emitted -= message.count
 

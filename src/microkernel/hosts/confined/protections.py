@@ -19,9 +19,9 @@ def protections_of(pid: int, confined: ConfinementReport) -> dict[str, str]:
         return {}
     filtered = status.get(b"Seccomp") == _FILTERED
     held = {
-        "file system": confined.landlock > 0 and "files" not in confined.holes,
-        "network": filtered and "network" not in confined.holes,
-        "processes": filtered and not {"processes", "signals"} & {*confined.holes},
+        "file system": confined.landlock > 0 and "files" not in confined.failed_checks,
+        "network": filtered and "network" not in confined.failed_checks,
+        "processes": filtered and not {"processes", "signals"} & {*confined.failed_checks},
         "system calls": filtered,
         "capabilities": status.get(b"NoNewPrivs") == b"1" and _has_none(status),
     }

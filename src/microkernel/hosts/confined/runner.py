@@ -216,5 +216,5 @@ def fault_of(confined: ConfinementReport, expected: Iterable[str] = ()) -> str:
     """Why this is no sandbox; empty if it is one."""
     if confined.missing:
         return confined.missing
-    holes = [hole for hole in confined.holes if hole not in expected]
+    holes = [hole for hole in confined.failed_checks if hole not in expected]
     return f"it got through a wall that it tried: {', '.join(holes)}" if holes else ""

@@ -49,7 +49,7 @@ class MemoryChannel:
         self.ring = self._bell.call
         self._closed = self._finished = False
         self.memory = BufferMapping(events)
-        self.stray: Callable[[Reply], object]
+        self.on_orphan_reply: Callable[[Reply], object]
 
     # The kernel's side
 
@@ -60,7 +60,7 @@ class MemoryChannel:
             if answer is not None:
                 answer(message)
             elif message.shares:
-                self.stray(message)
+                self.on_orphan_reply(message)
             return
         try:
             self._inbox.append(message)

@@ -37,7 +37,7 @@ _LAST_MOMENT = 1.0
 _log = logging.getLogger("microkernel")
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
-threads.call_off = lambda thread: _raise_in(thread, ctypes.py_object())
+threads.clear_pending_kill = lambda thread: _raise_in(thread, ctypes.py_object())
 
 
 def _frames() -> dict[int, FrameType]:
@@ -133,11 +133,11 @@ class ThreadRunner:
         at = _frames()
         for thread in self._threads():
             if not _in_shared_code(at.get(thread.ident or 0)):
-                thread.press(_raise_in)
+                thread.inject_kill(_raise_in)
         self.channel.disturb()
         runtime = self._runtime
         if runtime is not None:
-            runtime.nudge()
+            runtime.wake()
 
     def kill(self) -> None:
         self.channel.close()
@@ -198,11 +198,11 @@ class ThreadRunner:
         """Only when its other threads have ended nothing of it runs any more."""
         if self._runtime is None:
             return
-        self._runtime.let_go()
+        self._runtime.cancel_all()
         for thread in self._threads():
             if thread is not threading.current_thread():
                 thread.join()
-        names, modules, plugin = self._runtime.belongings()
+        names, modules, plugin = self._runtime.owned_resources()
         self._ledger.know(names)
         self._witness = LeakAudit(self._ledger, modules, plugin)
         self._runtime.release()

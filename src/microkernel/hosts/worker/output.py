@@ -134,17 +134,17 @@ class Output:
         """Pass on the lines that this ends, and of what comes behind them as much as can be. Pauses now and then."""
         *lines, self._partial = (self._partial + self._decoder.decode(data, final=not data)).split("\n")
         for line in lines:
-            cut = yield from self._secrets.cut_in_steps(line.removesuffix("\r"))
+            cut = yield from self._secrets.redact_in_steps(line.removesuffix("\r"))
             self._end_line(cut)
             yield
         if "\r" in self._partial or len(self._partial) > LONGEST:
-            self._partial = yield from self._secrets.cut_in_steps(self._partial)
+            self._partial = yield from self._secrets.redact_in_steps(self._partial)
         self._overwrite()
         while len(self._partial) > LONGEST + self._secrets.longest:
             self._line(self._partial[:LONGEST])
             self._partial = self._partial[LONGEST:]
         if is_last and (last := self._partial.removesuffix("\r") or self._overwritten):
-            cut = yield from self._secrets.cut_in_steps(last)
+            cut = yield from self._secrets.redact_in_steps(last)
             self._end_line(cut)
 
     def _end_line(self, line: str) -> None:

@@ -45,8 +45,21 @@ class ReplySocket:
     """
 
     __slots__ = (
-        "_closed", "_drain", "_free", "_handed", "_malformed", "_patience", "_reactor", "_reader", "_received",
-        "_socket", "_timeout", "_watched", "index", "owner", "taken",
+        "_closed",
+        "_drain",
+        "_free",
+        "_handed",
+        "_malformed",
+        "_reactor",
+        "_reader",
+        "_received",
+        "_socket",
+        "_spin",
+        "_timeout",
+        "_watched",
+        "index",
+        "owner",
+        "taken",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +72,7 @@ class ReplySocket:
         received: Callable[[Reply], object],
         malformed: Callable[[KernelError], object],
         drain: Callable[[Callable[[], object]], object],
-        patience: AdaptiveSpin,
+        spin: AdaptiveSpin,
     ) -> None:
         self.index = index
         self.owner = owner
@@ -69,7 +82,7 @@ class ReplySocket:
         self._received = received
         self._malformed = malformed
         self._drain = drain
-        self._patience = patience
+        self._spin = spin
         self.taken = False
         """It is its caller's until that has its answer, or releases it."""
         self._watched = self._closed = False
@@ -201,7 +214,7 @@ class ReplySocket:
         """A datagram; empty at the end of the socket; None when the time is over. It is looked for only where no other
         caller of this plugin waits: they would wait for who looks, too. By the descriptor's number, which is nobody
         else's before this thread leaves the lane."""
-        if len(self._free) == LANES - 1 and (soon := self._patience.look(self._socket.fileno())):
+        if len(self._free) == LANES - 1 and (soon := self._spin.try_receive(self._socket.fileno())):
             return soon
         try:
             self._limit(left)

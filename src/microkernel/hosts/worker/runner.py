@@ -76,9 +76,9 @@ class WorkerRunner:
         self._lane_pairs = ends.lanes
         self._free: deque[ReplySocket] = deque()
         self.wake, self.pump = self._channel.post_pump, self._channel.pump
-        patience = AdaptiveSpin(SPIN_SECONDS, gives_way=True)
+        spin = AdaptiveSpin(SPIN_SECONDS, yields=True)
         self._lanes = [
-            ReplySocket(i, self, ours, self._free, reactor, events.received, self._malformed, self.drain, patience)
+            ReplySocket(i, self, ours, self._free, reactor, events.received, self._malformed, self.drain, spin)
             for i, (ours, _) in enumerate(self._lane_pairs)
         ]
         self._free.extend(self._lanes)

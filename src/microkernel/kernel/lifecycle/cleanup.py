@@ -37,14 +37,14 @@ class InstanceCleanup:
         return self._router.gone(record, reason)
 
     def reclaim(
-        self, record: PluginRecord, instance: Instance, reason: str, unbegun: Sequence[int] = ()
+        self, record: PluginRecord, instance: Instance, reason: str, not_started: Sequence[int] = ()
     ) -> list[Delivery]:
         """Take back what the dead instance had not done; tell who waited for it, and whom it waited for. Calls that are
-        known to be ``unbegun`` can still be answered by another."""
+        known to be ``not_started`` can still be answered by another."""
         instance.cut = True
         record.mailbox.disconnect()
         letters = record.mailbox.recover()
-        self._router.died(record, [letter for letter in letters if not is_call(letter, unbegun)], reason)
+        self._router.died(record, [letter for letter in letters if not is_call(letter, not_started)], reason)
         for call in self._router.caller_gone(record):
             cancel(call)
         return letters
@@ -52,9 +52,9 @@ class InstanceCleanup:
     def hand_over(self, record: PluginRecord, old: Instance, stopped: messages.Stopped | None) -> None:
         """What the old generation was given and did not do is the new one's, calls it had not begun too, in order. Who
         waits for an answer of it is told."""
-        unbegun = [*stopped.unbegun, *old.passed] if stopped else []  # what it had begun it has answered by now
-        letters = self.reclaim(record, old, "it was replaced", unbegun)
-        record.mailbox.put_back([one for one in letters if isinstance(one, EventDelivery) or is_call(one, unbegun)])
+        not_started = [*stopped.not_started, *old.passed] if stopped else []  # what it had begun it has answered by now
+        letters = self.reclaim(record, old, "it was replaced", not_started)
+        record.mailbox.put_back([one for one in letters if isinstance(one, EventDelivery) or is_call(one, not_started)])
 
     def put_back(self, record: PluginRecord, letters: list[Delivery]) -> int:
         """Events go to the front: how many. Only one that was alone when the death came counts a delivery."""

@@ -24,7 +24,7 @@ from microkernel.kernel.routing.ingress import Ingress
 from microkernel.kernel.routing.registration import charge_all
 from microkernel.wire import codec, messages
 from microkernel.wire.data_folder import folder_name
-from microkernel.wire.failures import ends_of, to_error
+from microkernel.wire.failures import suffix_fields, to_error
 from microkernel.wire.secrets import size_of
 
 _PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0311"}
@@ -240,5 +240,5 @@ def load_error(news: messages.Failed) -> KernelError:
         kind=failure.type,
         reason=failure.message,
         traceback=failure.traceback,
-        **ends_of(failure),
+        **suffix_fields(failure),
     )

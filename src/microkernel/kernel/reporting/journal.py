@@ -21,7 +21,7 @@ from microkernel.kernel.registry.record import DeadLetter, LogRecord, PluginReco
 from microkernel.kernel.registry.states import DOWN
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import ends_of
+from microkernel.wire.failures import suffix_fields
 from microkernel.wire.messages import Failure
 from microkernel.wire.texts import valid_texts
 
@@ -183,7 +183,7 @@ class Journal:
         self._reactor.later(1.0, partial(self._tell_of_more, record))
         names: dict[str, Any] = {"handler": dead.handler, "topic": dead.topic, "letter": dead.id}
         if failure is not None and failure.type:
-            names |= {"kind": failure.type, "reason": failure.message, **ends_of(failure)}
+            names |= {"kind": failure.type, "reason": failure.message, **suffix_fields(failure)}
             self.announce("MK0611", "warn", dead.plugin, **names)
         else:
             self.announce("MK0613", "warn", dead.plugin, **names, reason=dead.reason)

@@ -26,7 +26,7 @@ from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.kernel.service.service import KernelService
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
-from microkernel.wire.failures import OF_LOADING, OF_REPLIES, OF_STARTING, as_reported, from_error, said
+from microkernel.wire.failures import OF_LOADING, OF_REPLIES, OF_STARTING, as_reported, from_error, reason_suffix
 from microkernel.wire.messages import Reply
 from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
@@ -241,7 +241,11 @@ class Ingress:
         instance.progress = self._reactor.now()
         if isinstance(letter, EventDelivery):
             failure = message.failure
-            reason = f"{failure.type}{said(failure.message)}" if failure.type else str(failure.fields.get("reason", ""))
+            reason = (
+                f"{failure.type}{reason_suffix(failure.message)}"
+                if failure.type
+                else str(failure.fields.get("reason", ""))
+            )
             where = f" ({failure.where})" if failure.where else ""
             self._witness.bury(letter, reason + where, failure)
         self._bus.admit_latecomers(instance.record.mailbox)

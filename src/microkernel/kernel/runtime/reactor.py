@@ -43,7 +43,7 @@ class Reactor:
         self._epoll = select.epoll()
         self._bell = Wakeup()
         self._epoll.register(self._bell.fileno(), select.EPOLLIN)
-        self._patience = AdaptiveSpin(SPIN_SECONDS, gives_way=False)
+        self._spin = AdaptiveSpin(SPIN_SECONDS, yields=False)
         self._posted: deque[Work] = deque()
         self._unstarted: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         """What no thread could be had for."""
@@ -180,14 +180,14 @@ class Reactor:
 
     def _look(self) -> Sequence[tuple[int, int]]:
         """What comes within a moment: then nobody has to wake this thread."""
-        if self._posted or not self._patience.should_spin():
+        if self._posted or not self._spin.should_spin():
             return ()
         events = self._epoll.poll(0)
         if not events:
             began = now = time.monotonic()
-            while not events and not self._posted and now - began < self._patience.moment:
+            while not events and not self._posted and now - began < self._spin.window:
                 events, now = self._epoll.poll(0), time.monotonic()
-            self._patience.learn(now - began)
+            self._spin.record(now - began)
         return events
 
     def _sleep(self) -> Sequence[tuple[int, int]]:

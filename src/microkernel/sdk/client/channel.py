@@ -14,7 +14,7 @@ class ChannelClosed(Exception):
 
 
 class Channel(Protocol):
-    stray: Callable[[Reply], object]
+    on_orphan_reply: Callable[[Reply], object]
     """Is given each Reply that nobody waits for any more."""
 
     @property

@@ -20,7 +20,7 @@ from microkernel.sdk.client.channel import Channel
 from microkernel.sdk.event import Reply
 from microkernel.sdk.request_context import IDLE, current, deadline_in
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import to_error, value_in
+from microkernel.wire.failures import to_error, unwrap_reply
 from microkernel.wire.topics import check_pattern, check_topic, covers
 
 Attached = Sequence[Buffer]
@@ -36,7 +36,7 @@ class Client:
         self._load = load
         self._ids = count(1)
         self.sharing = BufferExchange(channel.memory, self._lend, self._give_back)
-        channel.stray = self._drop
+        channel.on_orphan_reply = self._drop
 
     def emit(self, topic: str, data: dict[str, Any]) -> None:
         check_topic(topic)
@@ -160,7 +160,7 @@ class Client:
         """What comes after the deadline is no answer; else a callee that gives up at it would answer by chance."""
         if time.monotonic() >= message.deadline:
             raise CallTimeout("MK0606", target=message.target, timeout=round(timeout, 3))
-        return value_in(reply, message.target, returns, attached)
+        return unwrap_reply(reply, message.target, returns, attached)
 
     def _attached(self, reply: messages.Reply) -> Attached:
         return self.sharing.receive(reply.shares) if reply.shares else ()

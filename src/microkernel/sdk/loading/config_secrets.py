@@ -21,36 +21,36 @@ class MaskedStr(str):
         return f"'{HIDDEN}'"
 
 
-def conceal(config: Any, values: frozenset[str]) -> Any:
+def mask(config: Any, values: frozenset[str]) -> Any:
     """The configuration with every secret as a SecretText: those of these ``values``, and what ``Secret`` marks."""
     if isinstance(config, str):
         return MaskedStr(config) if config in values else config
     if isinstance(config, dict):
-        return {key: conceal(each, values) for key, each in config.items()}
+        return {key: mask(each, values) for key, each in config.items()}
     if isinstance(config, list | tuple | set | frozenset):
-        return type(config)(conceal(each, values) for each in config)
+        return type(config)(mask(each, values) for each in config)
     for name, hint in hints_of(type(config)).items():
         with suppress(AttributeError, TypeError):  # a class may be made of anything; what cannot be set is left
             before = getattr(config, name)
-            after = _marked(before) if _is_secret(hint) else conceal(before, values)
+            after = _marked(before) if _is_secret(hint) else mask(before, values)
             if after is not before:
                 object.__setattr__(config, name, after)
     return config
 
 
-def revealed(config: Any) -> Iterator[str]:
-    """The secrets in a configuration that ``conceal`` gave."""
+def secret_values(config: Any) -> Iterator[str]:
+    """The secrets in a configuration that ``mask`` gave."""
     if isinstance(config, MaskedStr):
         yield str(config)
     elif isinstance(config, dict):
         for each in config.values():
-            yield from revealed(each)
+            yield from secret_values(each)
     elif isinstance(config, list | tuple | set | frozenset):
         for each in config:
-            yield from revealed(each)
+            yield from secret_values(each)
     else:
         for name in hints_of(type(config)):
-            yield from revealed(getattr(config, name, None))
+            yield from secret_values(getattr(config, name, None))
 
 
 def _is_secret(hint: Any) -> bool:

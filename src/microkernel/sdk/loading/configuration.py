@@ -27,7 +27,7 @@ def read_configuration(module: Any, name: str, data: Any, secrets: Secrets) -> A
             raise InvalidArguments("MK0605", reason=f"unknown key {path!r}{_did_you_mean(path, known)}")
         return codec.convert(config, wanted)
     except InvalidArguments as error:
-        raise PluginLoadError("MK0121", name=name, reason=secrets.cut(error.fields["reason"])) from None
+        raise PluginLoadError("MK0121", name=name, reason=secrets.redact(error.fields["reason"])) from None
 
 
 def unknown_keys(value: Any, hint: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:

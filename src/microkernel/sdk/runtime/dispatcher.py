@@ -66,7 +66,7 @@ class Dispatcher:
         self._looked = time.monotonic()
         return received
 
-    def look_ahead(self, timeout: float) -> None:
+    def poll_control(self, timeout: float) -> None:
         """See what has come while a handler runs: a Cancel or a Stop counts at once, the rest waits its turn."""
         for message in self._channel.receive(timeout):
             if isinstance(message, messages.Cancel):
@@ -84,7 +84,7 @@ class Dispatcher:
         """A call of somebody for whom one of our own handlers waits: there is no end before its answer."""
         return isinstance(message, messages.Invoke) and self._name in message.chain
 
-    def unbegun(self) -> list[int]:
+    def not_started(self) -> list[int]:
         """After the Stop: the calls that came before it and wait still. They are the kernel's, as the events are."""
         waiting = [*self._left, *self._backlog]
         self._left.clear()
@@ -149,7 +149,7 @@ class Dispatcher:
         if now - self._looked > _FLUSH_AFTER:
             self._looked = now
             self.flush()
-            self.look_ahead(0.0)  # a Stop must not wait until a long queue of events is worked off
+            self.poll_control(0.0)  # a Stop must not wait until a long queue of events is worked off
         if self.stop is not None:
             self._left.append(message)
             return
@@ -237,7 +237,7 @@ class Dispatcher:
         job = self._calls.get(message.id)
         if job is None:
             return
-        job.work.told = True
+        job.work.cancel_requested = True
         if job.task is not None:
             job.task.cancel()
 

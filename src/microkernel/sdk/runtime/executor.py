@@ -93,7 +93,7 @@ def _is_running(task: asyncio.Task[None] | None) -> bool:
         return False
 
 
-def _finish_unbegun(job: Job, task: asyncio.Task[None]) -> None:
+def _finish_unstarted(job: Job, task: asyncio.Task[None]) -> None:
     """A task that is cancelled before its first step never runs, and so cannot tell its end itself."""
     if task.cancelled():
         job.finish(None, asyncio.CancelledError())
@@ -105,10 +105,10 @@ class InlineExecutor:
     threads: tuple[KillableThread, ...] = ()
     submit: Callable[[Job], None] = methodcaller("run", 0)
 
-    def let_go(self) -> None:
+    def cancel_all(self) -> None:
         """There are no threads."""
 
-    def dismiss(self) -> None:
+    def shutdown(self) -> None:
         """Nothing is under way between two jobs."""
 
 
@@ -125,14 +125,14 @@ class Pool:
     def submit(self, job: Job) -> None:
         self._jobs.put(job)
 
-    def let_go(self) -> None:
+    def cancel_all(self) -> None:
         """The instance has ended: what has not begun will not begin. Does not wait for what has."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._jobs.get_nowait()
-        self.dismiss()
+        self.shutdown()
 
-    def dismiss(self) -> None:
+    def shutdown(self) -> None:
         """Its threads end when all that was submitted has run."""
         for _ in self.threads:
             self._jobs.put(None)
@@ -158,13 +158,13 @@ class Tasks:
         self.on_end: Callable[[], object] = int
         """Called whenever a task has ended."""
 
-    def let_go(self) -> None:
-        self._sync.let_go()
+    def cancel_all(self) -> None:
+        self._sync.cancel_all()
 
     def submit(self, job: Job) -> None:
         if job.is_async:
             job.task = self.keep(job.run_async(self._died))
-            job.task.add_done_callback(partial(_finish_unbegun, job))
+            job.task.add_done_callback(partial(_finish_unstarted, job))
         else:
             self._sync.submit(job)
 
@@ -179,9 +179,9 @@ class Tasks:
         self._tasks.discard(task)
         self.on_end()
 
-    def dismiss(self) -> None:
+    def shutdown(self) -> None:
         """Its threads end when all that was submitted has run; tasks go on."""
-        self._sync.dismiss()
+        self._sync.shutdown()
 
     @property
     def is_idle(self) -> bool:

@@ -27,10 +27,10 @@ from microkernel.sdk.runtime.background import BackgroundTasks
 from microkernel.sdk.runtime.dispatcher import Dispatcher
 from microkernel.sdk.runtime.executor import Tasks
 from microkernel.sdk.runtime.threads import KillableThread
-from microkernel.sdk.runtime.timers import Timer, Timers
+from microkernel.sdk.runtime.timers import Timer, TimerQueue
 from microkernel.wire import codec, messages
 from microkernel.wire.data_folder import claim_around, close_to_others
-from microkernel.wire.failures import said
+from microkernel.wire.failures import reason_suffix
 from microkernel.wire.folders import make_private
 from microkernel.wire.secrets import Secrets
 from microkernel.wire.texts import valid_texts
@@ -41,7 +41,7 @@ _POLL_EVERY = 0.0005
 Phase = Literal["loading", "starting", "active", "stopping", "stopped"]
 
 
-class Instance:
+class PluginInstance:
     """Made on the instance's main thread. Registering and sending are for any thread, the rest for the main one."""
 
     def __init__(self, channel: Channel, load: messages.Load) -> None:
@@ -49,7 +49,7 @@ class Instance:
         self.phase: Phase = "loading"
         self.config: Any = {}
         self.handlers = Handlers()
-        self.timers = Timers()
+        self.timers = TimerQueue()
         self.secrets = Secrets(load.secrets)
         self.client = Client(channel, load)
         self.sharing = self.client.sharing
@@ -71,7 +71,7 @@ class Instance:
         pool = [thread for thread in self.dispatcher.executor.threads if thread.is_alive()]
         return [*pool, *self.spawned.threads]
 
-    def outgoing(self, what: str) -> Client:
+    def require_client(self, what: str) -> Client:
         """The way to others. Raises PluginNotActive before ``start`` and after the end."""
         if self.phase in ("starting", "active", "stopping"):
             if not page[0]:
@@ -106,7 +106,7 @@ class Instance:
             self.client.expose(exposed.wire)
 
     def spawn(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self.outgoing("spawn")
+        self.require_client("spawn")
         self.spawned.start(function, args)
 
     def add_timer(self, seconds: float, function: Callable[[], Any], *, repeat: bool) -> Subscription:
@@ -124,7 +124,7 @@ class Instance:
     def forget(self) -> None:
         """Nothing of it runs any more: who still has its PluginAPI does not have what was registered with it."""
         self.config = {}
-        self.handlers, self.timers = Handlers(), Timers()
+        self.handlers, self.timers = Handlers(), TimerQueue()
         self.dispatcher.forget(self.handlers)
 
     def is_active(self) -> bool:
@@ -146,7 +146,7 @@ class Instance:
             if work.deadline:
                 left = min(left, max(0.0, work.deadline - time.monotonic()))
             if self._on_sync_main():
-                self.dispatcher.look_ahead(left)
+                self.dispatcher.poll_control(left)
             else:
                 (self.ending if work is IDLE else self.dispatcher.stopping).wait(left)
             if work.cancelled or self._is_called_off():
@@ -155,7 +155,7 @@ class Instance:
 
     def say(self, kind: str, text: str, fields: dict[str, Any]) -> None:
         refuse_copy()
-        cut = self.secrets.cut
+        cut = self.secrets.redact
         values = codec.decode(codec.encode(valid_texts(fields)))
         named = {key: value for key, value in values.items() if f"{{{key}}}" in text}
         few = islice(named.items(), messages.MAX_FIELDS)
@@ -165,7 +165,7 @@ class Instance:
     def report(self, who: str, error: BaseException) -> None:
         """Log what plugin code raised that nobody waits for: with its traceback, cut to the plugin's files."""
         failure = failure_of(error, self.load.root, self.secrets)
-        text = f"{who} raised {failure.type}{said(failure.message)}\n{failure.traceback}"
+        text = f"{who} raised {failure.type}{reason_suffix(failure.message)}\n{failure.traceback}"
         self._channel.send(messages.Log(logging.ERROR, text, time.time()))
 
     def data_dir(self) -> Path:
@@ -184,7 +184,7 @@ class Instance:
         now = time.monotonic()
         if now - self._polled > _POLL_EVERY and self._on_sync_main() and self.phase in ("starting", "active"):
             self._polled = now
-            self.dispatcher.look_ahead(0.0)
+            self.dispatcher.poll_control(0.0)
 
     def _on_sync_main(self) -> bool:
         is_main = threading.get_ident() == self._main and not is_copy()

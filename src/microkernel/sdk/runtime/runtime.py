@@ -24,7 +24,7 @@ from microkernel.sdk.binding.signature import name_of
 from microkernel.sdk.client.channel import Channel, ChannelClosed
 from microkernel.sdk.decorators import EverySpec, ExposeSpec, bare, marked, members
 from microkernel.sdk.failures import failure_of
-from microkernel.sdk.loading.config_secrets import conceal, revealed
+from microkernel.sdk.loading.config_secrets import mask, secret_values
 from microkernel.sdk.loading.configuration import read_configuration
 from microkernel.sdk.loading.importer import PluginNamespace
 from microkernel.sdk.loading.module_names import ModuleNames
@@ -34,11 +34,11 @@ from microkernel.sdk.request_context import LONGEST, NO_SLOT, RequestContext
 from microkernel.sdk.runtime.asyncio_driver import LoopDriver
 from microkernel.sdk.runtime.executor import DEATHS, GLANCE, InlineExecutor, Job, Pool, Tasks
 from microkernel.sdk.runtime.housekeeping import Chores
-from microkernel.sdk.runtime.instance import Instance
+from microkernel.sdk.runtime.instance import PluginInstance
 from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.sdk.runtime.timers import Timer
 from microkernel.wire import codec, messages
-from microkernel.wire.failures import from_error, said
+from microkernel.wire.failures import from_error, reason_suffix
 from microkernel.wire.secrets import Secrets
 from microkernel.wire.texts import path_from_text
 
@@ -61,7 +61,7 @@ class Runtime:
         self._chores = chores or Chores()
         self._space: PluginNamespace | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._instance: Instance
+        self._instance: PluginInstance
         self._module: Any = None
         self._plugin: Any = None
 
@@ -74,7 +74,9 @@ class Runtime:
         except SystemExit as leaving:
             if hasattr(self, "_instance"):  # SIGTERM comes when it likes
                 self._instance.dispatcher.flush()
-            self._channel.send(_goodbye(leaving, self._instance.secrets if hasattr(self, "_instance") else Secrets()))
+            self._channel.send(
+                _exit_message(leaving, self._instance.secrets if hasattr(self, "_instance") else Secrets())
+            )
         except PluginKilled:
             raise
         except BaseException as death:
@@ -97,16 +99,16 @@ class Runtime:
                 else:
                     self._instance.log.error("%s", context["message"])
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Wake the event loop, from another thread: an exception that is raised here is seen only by code that runs."""
         if self._loop is not None:
             with suppress(RuntimeError):  # it is closed
                 self._loop.call_soon_threadsafe(int)
 
-    def let_go(self) -> None:
+    def cancel_all(self) -> None:
         """The instance has ended, however it did: the threads of its pool may end too."""
         if hasattr(self, "_instance"):
-            self._instance.dispatcher.executor.let_go()
+            self._instance.dispatcher.executor.cancel_all()
 
     def yield_names(self) -> None:
         """A generation that is being ended may be stuck in its import: its modules' names are the running one's again.
@@ -114,7 +116,7 @@ class Runtime:
         if self._space is not None:
             self._space.yield_name()
 
-    def belongings(self) -> tuple[list[str], list[ModuleType], object | None]:
+    def owned_resources(self) -> tuple[list[str], list[ModuleType], object | None]:
         """The names of its modules (the very strings), these modules, and its Plugin object, as far as it came."""
         if self._space is None:
             return [], [], None
@@ -138,7 +140,7 @@ class Runtime:
             with suppress(Exception):  # the death itself is raised on, and says as much as there is to say
                 failure = self._failure_of(death)
                 where = f" ({failure.where})" if failure.where else ""
-                reason = f"{failure.type}{said(failure.message)}{where}"
+                reason = f"{failure.type}{reason_suffix(failure.message)}{where}"
                 self._instance.dispatcher.flush()
                 self._channel.send(messages.SelfExit(reason, 1, failure.traceback))
 
@@ -158,7 +160,7 @@ class Runtime:
         end_if_copy()
 
     def _live_through(self) -> None:
-        self._instance = Instance(self._channel, self._await(messages.Load).with_paths(path_from_text))
+        self._instance = PluginInstance(self._channel, self._await(messages.Load).with_paths(path_from_text))
         self._chores.on_due = self._on_chores
         if not (_finish(self._guard("load", self._import())) and _finish(self._guard("init", self._construct()))):
             return
@@ -208,8 +210,8 @@ class Runtime:
     async def _construct(self) -> None:
         instance = self._instance
         config = read_configuration(self._module, instance.load.name, instance.load.config, instance.secrets)
-        instance.config = conceal(config, instance.secrets.values)
-        instance.secrets.add(revealed(instance.config))
+        instance.config = mask(config, instance.secrets.values)
+        instance.secrets.add(secret_values(instance.config))
         self._plugin = _plugin_class(self._module, instance.load)(PluginAPI(instance))
         for function, mark in marked(self._plugin):
             if isinstance(mark, ExposeSpec):
@@ -281,7 +283,7 @@ class Runtime:
         await self._guard("stop", stop_it())
         if spawned := self._instance.spawned.tasks:
             await asyncio.wait(spawned, timeout=max(0.0, deadline - time.monotonic()))
-        self._channel.send(messages.Stopped(self._instance.dispatcher.unbegun()))
+        self._channel.send(messages.Stopped(self._instance.dispatcher.not_started()))
 
     # Serving
 
@@ -296,7 +298,7 @@ class Runtime:
         self._instance.spawned.cancel()
         until, deadline = self._deadlines()
         while self._is_cleaning_up(until):
-            self._instance.dispatcher.look_ahead(GLANCE)
+            self._instance.dispatcher.poll_control(GLANCE)
         _finish(self._end(deadline))
 
     def _serve_until_stop(self, executor: InlineExecutor | Pool) -> None:
@@ -306,9 +308,9 @@ class Runtime:
                 dispatcher.handle(message)
             if timers.heap:
                 self._beat()
-        executor.dismiss()
+        executor.shutdown()
         while any(thread.is_alive() for thread in executor.threads):
-            dispatcher.look_ahead(GLANCE)
+            dispatcher.poll_control(GLANCE)
         dispatcher.flush()
 
     def _serve_in_loop(self, runner: asyncio.Runner, start: messages.Start) -> None:
@@ -331,7 +333,7 @@ class Runtime:
         LoopDriver(loop, self._channel.fileno(), self._turn).run()
         if self._instance.ending.is_set():
             self._instance.spawned.cancel()
-        tasks.dismiss()
+        tasks.shutdown()
         pump = LoopDriver(loop, self._channel.fileno(), partial(self._overhear, lambda: tasks.is_idle))
         tasks.on_end = pump.turn
         pump.run()
@@ -350,7 +352,7 @@ class Runtime:
         return deadline
 
     def _overhear(self, is_over: Callable[[], bool]) -> float:
-        self._instance.dispatcher.look_ahead(0.0)
+        self._instance.dispatcher.poll_control(0.0)
         return -1.0 if is_over() else GLANCE
 
     def _is_cleaning_up(self, until: float) -> bool:
@@ -429,10 +431,10 @@ def _finish(step: Coroutine[Any, Any, bool | None]) -> Any:
     raise RuntimeError("a plugin without an async def of its own awaited something")
 
 
-def _goodbye(leaving: SystemExit, secrets: Secrets) -> messages.SelfExit:
+def _exit_message(leaving: SystemExit, secrets: Secrets) -> messages.SelfExit:
     """With the status that a process would exit with."""
     said = "" if leaving.code is None else leaving.code
-    return messages.SelfExit(secrets.cut(f"sys.exit({said})"), said if isinstance(said, int) else int(bool(said)))
+    return messages.SelfExit(secrets.redact(f"sys.exit({said})"), said if isinstance(said, int) else int(bool(said)))
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from microkernel.errors import PluginKilled
 
-call_off: Callable[[int | None], object] = id
+clear_pending_kill: Callable[[int | None], object] = id
 """Has what waits to be raised in a thread forgotten. Set by who raises."""
 
 
@@ -28,12 +28,12 @@ class KillableThread(threading.Thread):
         """``last`` is called at the end, whatever comes, when it cannot be killed any more."""
         super().__init__(target=target, name=name, args=args, daemon=True)
         # A thread keeps the hooks that stand when it is made, for the interpreter's end; they may be a plugin's.
-        self._invoke_excepthook = _tell_unless_killed
+        self._invoke_excepthook = _report_unless_killed
         self._inside = False
         self._gate = threading.RLock()
         self._last = last
 
-    def press(self, raise_in: Callable[[int, type[BaseException]], object]) -> None:
+    def inject_kill(self, raise_in: Callable[[int, type[BaseException]], object]) -> None:
         """Have PluginKilled raised in it. On a thread that cannot be killed itself."""
         if self._gate.acquire(blocking=False):
             try:
@@ -67,7 +67,7 @@ class KillableThread(threading.Thread):
                 try:
                     self._gate.acquire()
                     self._inside = False
-                    call_off(self.ident)
+                    clear_pending_kill(self.ident)
                     break
                 except PluginKilled:
                     pass
@@ -75,9 +75,9 @@ class KillableThread(threading.Thread):
                 self._last()
 
 
-_tell: Callable[[threading.Thread], object] = threading.Thread()._invoke_excepthook  # type: ignore[attr-defined]
+_report: Callable[[threading.Thread], object] = threading.Thread()._invoke_excepthook  # type: ignore[attr-defined]
 
 
-def _tell_unless_killed(thread: threading.Thread) -> None:
+def _report_unless_killed(thread: threading.Thread) -> None:
     if not isinstance(sys.exc_info()[1], PluginKilled):
-        _tell(thread)
+        _report(thread)

@@ -1,4 +1,4 @@
-"""Timers of one instance: when the next is due, and which are. The clock is the caller's."""
+"""TimerQueue of one instance: when the next is due, and which are. The clock is the caller's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Timer:
         self.cancelled = True
 
 
-class Timers:
+class TimerQueue:
     """A heap of timers, silent until ``begin``. Beats that were missed are skipped, never caught up."""
 
     def __init__(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from microkernel import Buffer
 from microkernel.errors import CallFailed, CallTimeout, InvalidArguments, NotPlainData, PayloadTooLarge
+from microkernel.testing.harness import Workspace, expect_error, plugin
 from microkernel.testing.levels import only_at
-from microkernel.testing.stage import Workspace, plugin, refused
 
 MEBIBYTE = 1024 * 1024
 SIZES = (0, 1, 1000, 65_536, 65_537, MEBIBYTE, 3 * MEBIBYTE + 1)
@@ -87,52 +87,52 @@ SENDER = plugin(
 )
 
 
-def check_a_buffer_arrives_as_it_was_shared(stage: Workspace) -> None:
+def check_a_buffer_arrives_as_it_was_shared(workspace: Workspace) -> None:
     """In calls and their answers, wherever in the payload it is; what becomes of the original does not matter."""
-    with stage.run(peer=PEER, sender=SENDER) as scene:
+    with workspace.run(peer=PEER, sender=SENDER) as harness:
         for size in SIZES:
-            assert scene.call("sender.length", size) == size
-            assert scene.call("sender.round_trip", size) == ["Buffer", True, True, True]
-            assert scene.call("sender.later", size // 5) is True
-            mine = scene.kernel.share(memoryview(b"<" + b"m" * size + b">"))
-            assert scene.call("peer.mirror", mine) == mine
-            assert scene.call("peer.length", data=mine) == size + 2
-        assert scene.call("peer.kinds", {"in": [scene.kernel.share(b"x" * MEBIBYTE)]}) == ["dict", "Buffer"]
+            assert harness.call("sender.length", size) == size
+            assert harness.call("sender.round_trip", size) == ["Buffer", True, True, True]
+            assert harness.call("sender.later", size // 5) is True
+            mine = harness.kernel.share(memoryview(b"<" + b"m" * size + b">"))
+            assert harness.call("peer.mirror", mine) == mine
+            assert harness.call("peer.length", data=mine) == size + 2
+        assert harness.call("peer.kinds", {"in": [harness.kernel.share(b"x" * MEBIBYTE)]}) == ["dict", "Buffer"]
 
 
-def check_events_carry_buffers(stage: Workspace) -> None:
+def check_events_carry_buffers(workspace: Workspace) -> None:
     """To typed handlers, to handlers of the whole Event, and to the embedder; in order."""
-    with stage.run(peer=PEER, sender=SENDER) as scene:
+    with workspace.run(peer=PEER, sender=SENDER) as harness:
         for turn, size in enumerate((1000, MEBIBYTE)):
-            scene.call("sender.show", size, 8)
-            scene.kernel.emit("frame.shown", pixels=scene.kernel.share(b"mine" * size), number=8)
-            shown = scene.heard("shown", 9 * (turn + 1))[9 * turn :]
+            harness.call("sender.show", size, 8)
+            harness.kernel.emit("frame.shown", pixels=harness.kernel.share(b"mine" * size), number=8)
+            shown = harness.received("shown", 9 * (turn + 1))[9 * turn :]
             assert [(each["number"], each["size"], each["begins"]) for each in shown] == [
                 *((number, size, bytes([number]) * 4) for number in range(8)), (8, 4 * size, b"mine"),
             ]  # fmt: skip
             assert [bytes(each["same"])[-4:] for each in shown] == [each["begins"] for each in shown]
-            assert scene.heard("whole", 8 * (turn + 1))[-1] == {"kind": "Buffer", "size": size}
+            assert harness.received("whole", 8 * (turn + 1))[-1] == {"kind": "Buffer", "size": size}
 
 
-def check_plain_bytes_do_where_a_buffer_is_wanted(stage: Workspace) -> None:
+def check_plain_bytes_do_where_a_buffer_is_wanted(workspace: Workspace) -> None:
     """And nothing else does."""
-    with stage.run(peer=PEER) as scene:
-        assert scene.call("peer.length", b"plain") == 5
+    with workspace.run(peer=PEER) as harness:
+        assert harness.call("peer.length", b"plain") == 5
         for wrong in ("text", 7, [1, 2], None):
-            refused(InvalidArguments, scene.call, "peer.length", wrong)
+            expect_error(InvalidArguments, harness.call, "peer.length", wrong)
 
 
-def check_a_buffer_stays_while_somebody_looks(stage: Workspace) -> None:
+def check_a_buffer_stays_while_somebody_looks(workspace: Workspace) -> None:
     """A view of a part of it is enough; its memory is used again only after that."""
-    with stage.run(peer=PEER, sender=SENDER) as scene:
+    with workspace.run(peer=PEER, sender=SENDER) as harness:
         letters = "abcdefghijklmnopqrst"
         for letter in letters:
-            scene.call("sender.keep", letter, MEBIBYTE)
-        assert scene.call("peer.what_was_kept") == [letter.encode() * 4 for letter in letters]
-        scene.call("peer.let_go")
+            harness.call("sender.keep", letter, MEBIBYTE)
+        assert harness.call("peer.what_was_kept") == [letter.encode() * 4 for letter in letters]
+        harness.call("peer.let_go")
         for letter in letters:
-            scene.call("sender.keep", letter.upper(), MEBIBYTE)
-        assert scene.call("peer.what_was_kept") == [letter.upper().encode() * 4 for letter in letters]
+            harness.call("sender.keep", letter.upper(), MEBIBYTE)
+        assert harness.call("peer.what_was_kept") == [letter.upper().encode() * 4 for letter in letters]
 
 
 FUSSY = plugin(
@@ -155,18 +155,18 @@ ODD = plugin(
 )
 
 
-def check_a_dead_letter_keeps_its_buffer(stage: Workspace) -> None:
+def check_a_dead_letter_keeps_its_buffer(workspace: Workspace) -> None:
     """Until it is handled or dropped, whatever its sender shares meanwhile."""
-    with stage.run(fussy=FUSSY, sender=ODD) as scene:
-        scene.call("sender.show", "abc", MEBIBYTE)
-        letters = scene.until_letters(3)
+    with workspace.run(fussy=FUSSY, sender=ODD) as harness:
+        harness.call("sender.show", "abc", MEBIBYTE)
+        letters = harness.until_dead_letters(3)
         assert letters[0]["data"]["pixels"] == f"<Buffer of {MEBIBYTE:,} bytes>"
-        scene.call("sender.show", "defghi", MEBIBYTE)
-        scene.until_letters(9)
-        scene.kernel.set_data("mood", "good")
+        harness.call("sender.show", "defghi", MEBIBYTE)
+        harness.until_dead_letters(9)
+        harness.kernel.set_data("mood", "good")
         for letter in letters:
-            scene.kernel.replay(letter["id"])
-        assert [each["begins"] for each in scene.heard("odd", 3)] == [b"aaaa", b"bbbb", b"cccc"]
+            harness.kernel.replay(letter["id"])
+        assert [each["begins"] for each in harness.received("odd", 3)] == [b"aaaa", b"bbbb", b"cccc"]
 
 
 MORTAL = plugin(
@@ -183,21 +183,21 @@ MORTAL = plugin(
 
 
 @only_at("process", "sandbox")
-def check_an_event_that_is_delivered_again_has_its_buffer(stage: Workspace) -> None:
+def check_an_event_that_is_delivered_again_has_its_buffer(workspace: Workspace) -> None:
     """The instance that died over it took nothing along."""
-    with stage.run(mortal=MORTAL, sender=ODD) as scene:
-        scene.kernel.emit("frame.deadly", pixels=scene.kernel.share(b"once" * MEBIBYTE))
-        scene.call("sender.show", "abcdef", 4 * MEBIBYTE)
-        assert scene.heard("survived", 1) == [{"begins": b"once", "size": 4 * MEBIBYTE}]
+    with workspace.run(mortal=MORTAL, sender=ODD) as harness:
+        harness.kernel.emit("frame.deadly", pixels=harness.kernel.share(b"once" * MEBIBYTE))
+        harness.call("sender.show", "abcdef", 4 * MEBIBYTE)
+        assert harness.received("survived", 1) == [{"begins": b"once", "size": 4 * MEBIBYTE}]
 
 
-def check_where_a_buffer_cannot_go_it_is_refused(stage: Workspace) -> None:
+def check_where_a_buffer_cannot_go_it_is_expect_error(workspace: Workspace) -> None:
     """The board, and the answer to an ask; what is not bytes-like is a TypeError."""
-    with stage.run(sender=SENDER) as scene:
-        assert scene.call("sender.misuse") == ["NotPlainData", "TypeError", "TypeError"]
-        (reply,) = scene.kernel.ask("ask.large", timeout=20.0)
+    with workspace.run(sender=SENDER) as harness:
+        assert harness.call("sender.misuse") == ["NotPlainData", "TypeError", "TypeError"]
+        (reply,) = harness.kernel.ask("ask.large", timeout=20.0)
         assert reply.error is not None
-        assert refused(NotPlainData, scene.kernel.set_data, "key", [scene.kernel.share(b"x")]).path == "[0]"
+        assert expect_error(NotPlainData, harness.kernel.set_data, "key", [harness.kernel.share(b"x")]).path == "[0]"
 
 
 LARGE = plugin(
@@ -210,25 +210,25 @@ LARGE = plugin(
 
 
 @only_at("thread", "process")
-def check_a_buffer_may_be_larger_than_a_payload(stage: Workspace) -> None:
+def check_a_buffer_may_be_larger_than_a_payload(workspace: Workspace) -> None:
     """By far, where plugins are lent memory."""
-    with stage.run(peer=PEER, sender=LARGE) as scene:
+    with workspace.run(peer=PEER, sender=LARGE) as harness:
         for _ in range(3):
-            assert scene.call("sender.send", 50_000_000) == 50_000_000
-        assert scene.call("peer.length", scene.kernel.share(bytes(40_000_000))) == 40_000_000
+            assert harness.call("sender.send", 50_000_000) == 50_000_000
+        assert harness.call("peer.length", harness.kernel.share(bytes(40_000_000))) == 40_000_000
 
 
 @only_at("sandbox", "wasm")
-def check_a_confined_buffer_is_a_part_of_the_payload(stage: Workspace) -> None:
+def check_a_confined_buffer_is_a_part_of_the_payload(workspace: Workspace) -> None:
     """It has no memory in common with others: what is too large for a payload is refused, both ways."""
-    with stage.run(peer=PEER, sender=LARGE) as scene:
-        assert refused(CallFailed, scene.call, "sender.send", 17 * MEBIBYTE).remote_type == "PayloadTooLarge"
-        refused(PayloadTooLarge, scene.call, "peer.length", scene.kernel.share(bytes(17 * MEBIBYTE)))
-        assert scene.call("sender.send", 15 * MEBIBYTE) == 15 * MEBIBYTE
-        scene.kernel.emit("frame.whole", pixels=scene.kernel.share(bytes(17 * MEBIBYTE)))
-        scene.kernel.emit("frame.whole", pixels=scene.kernel.share(b"small"))
-        assert scene.heard("whole", 1)[0]["size"] == 5
-        assert [letter["topic"] for letter in scene.until_letters(1)] == ["frame.whole"]
+    with workspace.run(peer=PEER, sender=LARGE) as harness:
+        assert expect_error(CallFailed, harness.call, "sender.send", 17 * MEBIBYTE).remote_type == "PayloadTooLarge"
+        expect_error(PayloadTooLarge, harness.call, "peer.length", harness.kernel.share(bytes(17 * MEBIBYTE)))
+        assert harness.call("sender.send", 15 * MEBIBYTE) == 15 * MEBIBYTE
+        harness.kernel.emit("frame.whole", pixels=harness.kernel.share(bytes(17 * MEBIBYTE)))
+        harness.kernel.emit("frame.whole", pixels=harness.kernel.share(b"small"))
+        assert harness.received("whole", 1)[0]["size"] == 5
+        assert [letter["topic"] for letter in harness.until_dead_letters(1)] == ["frame.whole"]
 
 
 SLOW = plugin(
@@ -242,14 +242,14 @@ SLOW = plugin(
 )
 
 
-def check_an_answer_that_nobody_waits_for_is_given_back(stage: Workspace) -> None:
+def check_an_answer_that_nobody_waits_for_is_given_back(workspace: Workspace) -> None:
     """What was attached to it is free again; the way stays as it was."""
-    with stage.run(slow=SLOW, peer=PEER) as scene:
+    with workspace.run(slow=SLOW, peer=PEER) as harness:
         for number in range(6):
-            mine: Buffer = scene.kernel.share(bytes([number]) * MEBIBYTE)
+            mine: Buffer = harness.kernel.share(bytes([number]) * MEBIBYTE)
             if number < 3:
-                refused(CallTimeout, scene.kernel.call, "slow.slow", mine, timeout=0.05)
+                expect_error(CallTimeout, harness.kernel.call, "slow.slow", mine, timeout=0.05)
             else:
-                scene.release("go")
-                assert scene.call("slow.slow", mine) == mine
-        assert scene.call("peer.mirror", "after") == "after"
+                harness.release("go")
+                assert harness.call("slow.slow", mine) == mine
+        assert harness.call("peer.mirror", "after") == "after"

@@ -14,8 +14,8 @@ from microkernel.errors import (
     PluginNotActive,
     PluginNotFound,
 )
-from microkernel.testing.levels import natively
-from microkernel.testing.stage import PATIENCE, Workspace, plugin, refused
+from microkernel.testing.harness import PATIENCE, Workspace, expect_error, plugin
+from microkernel.testing.levels import requires_native
 
 ECHO = plugin(
     """
@@ -41,21 +41,21 @@ ECHO = plugin(
 )
 
 
-def check_calls_return(stage: Workspace) -> None:
+def check_calls_return(workspace: Workspace) -> None:
     """Values by position and by name; methods by ``@expose``, ``@expose(name=)`` and ``api.expose``, sync and async."""
-    with stage.run(echo=ECHO) as scene:
-        assert scene.call("echo.echo", 1, 2, x=3) == [1, [2], {"x": 3}]
-        assert scene.call("echo.echo") == [None, [], {}]
-        assert scene.call("echo.other") == "other"
-        assert scene.call("echo.later", 7) == 7
-        assert scene.call("echo.add", 1, b=2) == 3
-        assert scene.call("echo.add", a=1) == 2
-        assert scene.call("echo.anonymous") == "a lambda"
-        assert scene.call("echo.nothing") is None
-        assert set(scene.info("echo").methods) == {"echo", "other", "later", "add", "anonymous", "nothing"}
+    with workspace.run(echo=ECHO) as harness:
+        assert harness.call("echo.echo", 1, 2, x=3) == [1, [2], {"x": 3}]
+        assert harness.call("echo.echo") == [None, [], {}]
+        assert harness.call("echo.other") == "other"
+        assert harness.call("echo.later", 7) == 7
+        assert harness.call("echo.add", 1, b=2) == 3
+        assert harness.call("echo.add", a=1) == 2
+        assert harness.call("echo.anonymous") == "a lambda"
+        assert harness.call("echo.nothing") is None
+        assert set(harness.info("echo").methods) == {"echo", "other", "later", "add", "anonymous", "nothing"}
 
 
-def check_acall_of_the_embedder(stage: Workspace) -> None:
+def check_acall_of_the_embedder(workspace: Workspace) -> None:
     """``await kernel.acall``: many at once, each its own answer; errors as with ``call``."""
 
     async def work(kernel: Any) -> None:
@@ -67,24 +67,26 @@ def check_acall_of_the_embedder(stage: Workspace) -> None:
             return
         raise AssertionError("MethodNotFound was expected")
 
-    with stage.run(echo=ECHO) as scene:
-        asyncio.run(work(scene.kernel))
+    with workspace.run(echo=ECHO) as harness:
+        asyncio.run(work(harness.kernel))
 
 
-def check_many_callers_each_get_their_own_answer(stage: Workspace) -> None:
+def check_many_callers_each_get_their_own_answer(workspace: Workspace) -> None:
     """From several threads and several plugins at once."""
     body = """
     @expose
     def run(self, base: int) -> list:
         return [self.api.call("echo.add", base, b=n, timeout=30) for n in range(50)]
     """
-    with stage.run(echo=ECHO, a=plugin(body), b=plugin(body)) as scene:
+    with workspace.run(echo=ECHO, a=plugin(body), b=plugin(body)) as harness:
 
         def many(base: int) -> list[int]:
-            return [scene.call("echo.add", base, b=n) for n in range(50)]
+            return [harness.call("echo.add", base, b=n) for n in range(50)]
 
-        under_way = [scene.beside(many, 1000 * n) for n in range(4)]
-        under_way += [scene.beside(scene.call, f"{name}.run", base) for name, base in (("a", 10_000), ("b", 20_000))]
+        under_way = [harness.in_background(many, 1000 * n) for n in range(4)]
+        under_way += [
+            harness.in_background(harness.call, f"{name}.run", base) for name, base in (("a", 10_000), ("b", 20_000))
+        ]
         wanted = [[base + n for n in range(50)] for base in (0, 1000, 2000, 3000, 10_000, 20_000)]
         assert [one.result() for one in under_way] == wanted
 
@@ -103,24 +105,26 @@ CHAIN = """
 """
 
 
-def check_what_a_method_raises_is_call_failed(stage: Workspace) -> None:
+def check_what_a_method_raises_is_call_failed(workspace: Workspace) -> None:
     """With the remote type, message and traceback; one line a hop; the callee goes on."""
-    with stage.run(a=plugin(CHAIN % ("b", "b")), b=plugin(CHAIN % ("c", "c")), c=plugin(CHAIN % ("a", "a"))) as scene:
-        error = refused(CallFailed, scene.call, "a.go", 0)
+    with workspace.run(
+        a=plugin(CHAIN % ("b", "b")), b=plugin(CHAIN % ("c", "c")), c=plugin(CHAIN % ("a", "a"))
+    ) as harness:
+        error = expect_error(CallFailed, harness.call, "a.go", 0)
         assert (error.remote_type, error.remote_message) == ("LookupError", "no such line")
         assert "a.py" in error.remote_traceback
         assert "in go" in error.remote_traceback
         assert "sdk/executor" not in error.remote_traceback
         assert "a.py" in error.text
         for method in ("go", "ago"):
-            error = refused(CallFailed, scene.call, f"a.{method}", 2)
+            error = expect_error(CallFailed, harness.call, f"a.{method}", 2)
             assert [hop.split(":")[0] for hop in error.hops] == [f"a.{method}", f"b.{method}", f"c.{method}"]
             assert "LookupError: no such line" in error.hops[2]
             assert all("\n" not in hop for hop in error.hops)
-        assert [scene.info(name).state for name in "abc"] == ["active"] * 3
+        assert [harness.info(name).state for name in "abc"] == ["active"] * 3
 
 
-def check_what_cannot_be_called(stage: Workspace) -> None:
+def check_what_cannot_be_called(workspace: Workspace) -> None:
     """MethodNotFound, PluginNotFound, PluginNotActive; with what may have been meant. From plugins too."""
     body = """
     @expose
@@ -133,14 +137,14 @@ def check_what_cannot_be_called(stage: Workspace) -> None:
                 got.append([type(error).__name__, str(error)])
         return got
     """
-    with stage.run(echo=ECHO, off=plugin(""), p=plugin(body)) as scene:
-        scene.kernel.stop("off")
+    with workspace.run(echo=ECHO, off=plugin(""), p=plugin(body)) as harness:
+        harness.kernel.stop("off")
         wanted = [
             (MethodNotFound, "'echo'"), (PluginNotFound, "'echo'"), (PluginNotActive, "stopped"), (MethodNotFound, ""),
         ]  # fmt: skip
         for (kind, word), target in zip(wanted, ("echo.ecko", "ecko.echo", "off.ping", "echo"), strict=True):
-            assert word in refused(kind, scene.call, target).text
-        got = scene.call("p.attempts")
+            assert word in expect_error(kind, harness.call, target).text
+        got = harness.call("p.attempts")
         assert [name for name, _ in got] == [kind.__name__ for kind, _ in wanted]
         assert all(word in text for (_, text), (_, word) in zip(got, wanted, strict=True))
 
@@ -192,23 +196,23 @@ IMPATIENT = plugin(
 )
 
 
-def check_deadline_of_a_call(stage: Workspace) -> None:
+def check_deadline_of_a_call(workspace: Workspace) -> None:
     """CallTimeout for the caller; the callee is told: ``api.cancelled``, an ended ``sleep``, CancelledError."""
-    with stage.run(slow=SLOW, lazy=SLOW_ASYNC, p=IMPATIENT) as scene:
+    with workspace.run(slow=SLOW, lazy=SLOW_ASYNC, p=IMPATIENT) as harness:
         targets = ("slow.sync", "slow.sleeper", "lazy.wait")
         for target in targets:
-            assert target in refused(CallTimeout, scene.call, target, timeout=0.1).text
-        hows = [event["how"] for event in scene.heard("cancelled", 3)]
+            assert target in expect_error(CallTimeout, harness.call, target, timeout=0.1).text
+        hows = [event["how"] for event in harness.received("cancelled", 3)]
         assert sorted(hows) == ["async", "sleeper", "sync"]
-        assert scene.heard("cancelled")[hows.index("sleeper")]["whole"] is False
+        assert harness.received("cancelled")[hows.index("sleeper")]["whole"] is False
         for attempt in ("p.attempt", "p.aattempt"):
             for target in targets:
-                assert target in scene.call(attempt, target, 0.1)
-        assert len(scene.heard("cancelled", 9)) == 9
-        assert scene.call("slow.quick") == "quick"
+                assert target in harness.call(attempt, target, 0.1)
+        assert len(harness.received("cancelled", 9)) == 9
+        assert harness.call("slow.quick") == "quick"
 
 
-def check_a_late_answer_reaches_nobody(stage: Workspace) -> None:
+def check_a_late_answer_reaches_nobody(workspace: Workspace) -> None:
     """After a timeout the next call gets its own answer."""
     body = """
     @expose
@@ -226,24 +230,24 @@ def check_a_late_answer_reaches_nobody(stage: Workspace) -> None:
             self.api.set_data("go", True)
         return [self.api.call("p.number", n, timeout=30) for n in range(2, 20)]
     """
-    with stage.run(p=plugin(body), q=plugin(relay)) as scene:
-        refused(CallTimeout, scene.call, "p.number", 1, "first", timeout=0.1)
-        scene.release("first")
-        assert [scene.call("p.number", n) for n in range(2, 20)] == list(range(2, 20))
-        assert scene.call("q.late_then") == list(range(2, 20))
+    with workspace.run(p=plugin(body), q=plugin(relay)) as harness:
+        expect_error(CallTimeout, harness.call, "p.number", 1, "first", timeout=0.1)
+        harness.release("first")
+        assert [harness.call("p.number", n) for n in range(2, 20)] == list(range(2, 20))
+        assert harness.call("q.late_then") == list(range(2, 20))
 
 
-def check_a_callers_end_cancels_its_call(stage: Workspace) -> None:
+def check_a_callers_end_cancels_its_call(workspace: Workspace) -> None:
     """A plugin that is killed waits no more: whom it called is told."""
-    with stage.run(slow=SLOW, p=IMPATIENT) as scene:
-        waiting = scene.beside(scene.kernel.call, "p.attempt", "slow.sync", 25.0, timeout=25.0)
-        scene.heard("entered", 1)
-        scene.kernel.kill("p")
+    with workspace.run(slow=SLOW, p=IMPATIENT) as harness:
+        waiting = harness.in_background(harness.kernel.call, "p.attempt", "slow.sync", 25.0, timeout=25.0)
+        harness.received("entered", 1)
+        harness.kernel.kill("p")
         waiting.error(PluginDied)
-        assert scene.heard("cancelled", 1)[0] == {"how": "sync"}
+        assert harness.received("cancelled", 1)[0] == {"how": "sync"}
 
 
-def check_deadlines_travel_on(stage: Workspace) -> None:
+def check_deadlines_travel_on(workspace: Workspace) -> None:
     """A callee that calls gives what is left of its own deadline, whatever it asks for."""
     middle = """
     @expose
@@ -253,14 +257,14 @@ def check_deadlines_travel_on(stage: Workspace) -> None:
     async def arelay(self) -> None:
         await self.api.acall("slow.sync", timeout=25)
     """
-    with stage.run(slow=SLOW, middle=plugin(middle)) as scene:
+    with workspace.run(slow=SLOW, middle=plugin(middle)) as harness:
         for count, method in enumerate(("relay", "arelay"), 1):
             # Long enough for the call of the callee to begin, on a busy machine too.
-            refused(CallTimeout, scene.call, f"middle.{method}", timeout=0.6)
-            assert len(scene.heard("cancelled", count)) == count
+            expect_error(CallTimeout, harness.call, f"middle.{method}", timeout=0.6)
+            assert len(harness.received("cancelled", count)) == count
 
 
-def check_a_dead_callee_is_plugin_died_at_once(stage: Workspace) -> None:
+def check_a_dead_callee_is_plugin_died_at_once(workspace: Workspace) -> None:
     """By ``kill``, by SystemExit, while being served or waiting; for embedder and plugins; not at the deadline."""
     body = """
     @expose
@@ -280,21 +284,21 @@ def check_a_dead_callee_is_plugin_died_at_once(stage: Workspace) -> None:
             return error.name
     """
     manifest = 'supervision = { restart = "temporary" }'
-    with stage.run(p=plugin(body, manifest=manifest), q=plugin(caller)) as scene:
-        plain = scene.beside(scene.call, "p.wait", timeout=25.0)
-        scene.heard("entered", 1)
-        behind = scene.beside(scene.call, "p.wait", timeout=25.0)
-        relayed = scene.beside(scene.call, "q.attempt", "p.wait", timeout=25.0)
-        scene.until(lambda: scene.info("p").waiting >= 3, "3 calls")
-        scene.kernel.kill("p")
+    with workspace.run(p=plugin(body, manifest=manifest), q=plugin(caller)) as harness:
+        plain = harness.in_background(harness.call, "p.wait", timeout=25.0)
+        harness.received("entered", 1)
+        behind = harness.in_background(harness.call, "p.wait", timeout=25.0)
+        relayed = harness.in_background(harness.call, "q.attempt", "p.wait", timeout=25.0)
+        harness.until(lambda: harness.info("p").waiting >= 3, "3 calls")
+        harness.kernel.kill("p")
         assert plain.error(PluginDied).name == "p"
         behind.error(PluginDied)
         assert relayed.result() == "p"
-        scene.kernel.start("p")
-        assert "exit" in refused(PluginDied, scene.call, "p.leave", timeout=25.0).text
-        scene.until_state("p", "stopped")
-        scene.kernel.start("p")
-        assert scene.call("q.attempt", "p.leave", timeout=25.0) == "p"
+        harness.kernel.start("p")
+        assert "exit" in expect_error(PluginDied, harness.call, "p.leave", timeout=25.0).text
+        harness.until_state("p", "stopped")
+        harness.kernel.start("p")
+        assert harness.call("q.attempt", "p.leave", timeout=25.0) == "p"
 
 
 CIRCLE = """
@@ -315,22 +319,22 @@ CIRCLE = """
 """
 
 
-def check_a_circle_of_calls_is_refused_at_once(stage: Workspace) -> None:
+def check_a_circle_of_calls_is_refused_at_once(workspace: Workspace) -> None:
     """``a -> b -> a``, longer ones, and oneself: CallDeadlock with the chain, unwrapped through all hops."""
-    with stage.run(a=plugin(CIRCLE), b=plugin(CIRCLE), c=plugin(CIRCLE)) as scene:
+    with workspace.run(a=plugin(CIRCLE), b=plugin(CIRCLE), c=plugin(CIRCLE)) as harness:
         for path, chain in (
             (["b", "a"], "a -> b -> a"), (["b", "c", "a"], "a -> b -> c -> a"), (["a"], "a -> a"),
             (["b", "c", "b"], "b -> c -> b"), (["b", "b"], "b -> b"),
         ):  # fmt: skip
-            error = refused(CallDeadlock, scene.call, "a.go", path, timeout=25.0)
+            error = expect_error(CallDeadlock, harness.call, "a.go", path, timeout=25.0)
             assert sorted(set(error.chain.split(" -> "))) == sorted(set(chain.split(" -> "))), error.chain
             assert error.chain.split(" -> ")[0] == error.chain.split(" -> ")[-1]
-        assert scene.call("a.caught", ["b", "a"]) in ("a -> b -> a", "b -> a -> b")
-        assert scene.call("a.go", ["b", "c"]) == "end"  # no circle: no refusal, and nothing is left behind
+        assert harness.call("a.caught", ["b", "a"]) in ("a -> b -> a", "b -> a -> b")
+        assert harness.call("a.go", ["b", "c"]) == "end"  # no circle: no refusal, and nothing is left behind
 
 
-@natively
-def check_circles_that_somebody_can_leave_proceed(stage: Workspace) -> None:
+@requires_native
+def check_circles_that_somebody_can_leave_proceed(workspace: Workspace) -> None:
     """Through an async plugin with ``acall``, through ``concurrency = 2``, through spawned work."""
     lazy = """
     @expose
@@ -350,16 +354,16 @@ def check_circles_that_somebody_can_leave_proceed(stage: Workspace) -> None:
         return "end"
     """
     wide = plugin(CIRCLE, manifest="concurrency = 2")
-    with stage.run(lazy=plugin(lazy), b=plugin(CIRCLE), wide=wide, spawning=plugin(spawning)) as scene:
-        assert scene.call("lazy.go", ["b", "lazy", "lazy", "lazy"]) == "end"
-        assert scene.call("wide.go", ["b", "wide"]) == "end"
-        assert scene.call("wide.go", ["wide"]) == "end"
-        refused(CallDeadlock, scene.call, "wide.go", ["wide", "wide"], timeout=25.0)
-        scene.call("spawning.begin")
-        assert scene.heard("spawned", 1) == [{"value": "end"}]
+    with workspace.run(lazy=plugin(lazy), b=plugin(CIRCLE), wide=wide, spawning=plugin(spawning)) as harness:
+        assert harness.call("lazy.go", ["b", "lazy", "lazy", "lazy"]) == "end"
+        assert harness.call("wide.go", ["b", "wide"]) == "end"
+        assert harness.call("wide.go", ["wide"]) == "end"
+        expect_error(CallDeadlock, harness.call, "wide.go", ["wide", "wide"], timeout=25.0)
+        harness.call("spawning.begin")
+        assert harness.received("spawned", 1) == [{"value": "end"}]
 
 
-def check_an_ask_in_a_circle_does_not_hang(stage: Workspace) -> None:
+def check_an_ask_in_a_circle_does_not_hang(workspace: Workspace) -> None:
     """Who is asked and cannot answer, because it waits for the asker, answers with an error or too late."""
     body = """
     @on("question")
@@ -374,13 +378,13 @@ def check_an_ask_in_a_circle_does_not_hang(stage: Workspace) -> None:
     def leaf(self) -> str:
         return "leaf"
     """
-    with stage.run(p=plugin(body), asker=plugin(asker)) as scene:
-        (name,) = scene.call("asker.begin")
+    with workspace.run(p=plugin(body), asker=plugin(asker)) as harness:
+        (name,) = harness.call("asker.begin")
         assert name in ("CallDeadlock", "CallTimeout")
-        assert scene.call("asker.leaf") == "leaf"
+        assert harness.call("asker.leaf") == "leaf"
 
 
-def check_calls_wait_for_a_plugin_that_is_starting(stage: Workspace) -> None:
+def check_calls_wait_for_a_plugin_that_is_starting(workspace: Workspace) -> None:
     """Calls and events that come before ``start`` has returned are handled after it."""
     body = """
     def start(self) -> None:
@@ -392,22 +396,22 @@ def check_calls_wait_for_a_plugin_that_is_starting(stage: Workspace) -> None:
     def hear(self) -> None:
         self.api.emit("out.heard")
     """
-    with stage.run(p=plugin("")) as scene:
-        scene.kernel.stop("p")
-        stage.write("p", plugin(body))
-        starting = scene.beside(scene.kernel.start, "p")
-        scene.until_state("p", "starting")
-        waiting = scene.beside(scene.call, "p.ping")
-        scene.kernel.emit("x")
-        scene.until(lambda: scene.info("p").waiting >= 2, "2 waiting")
+    with workspace.run(p=plugin("")) as harness:
+        harness.kernel.stop("p")
+        workspace.write("p", plugin(body))
+        starting = harness.in_background(harness.kernel.start, "p")
+        harness.until_state("p", "starting")
+        waiting = harness.in_background(harness.call, "p.ping")
+        harness.kernel.emit("x")
+        harness.until(lambda: harness.info("p").waiting >= 2, "2 waiting")
         assert not waiting.is_done
-        scene.release("go")
+        harness.release("go")
         assert waiting.result() == "pong"
         assert starting.result().state == "active"
-        assert len(scene.heard("heard", 1)) == 1
+        assert len(harness.received("heard", 1)) == 1
 
 
-def check_a_call_given_up_leaves_nothing_behind(stage: Workspace) -> None:
+def check_a_call_given_up_leaves_nothing_behind(workspace: Workspace) -> None:
     """When the callee has ended too, nothing of it is counted as waiting, and no watchdog bites an idle plugin."""
     body = """
     @expose
@@ -418,18 +422,18 @@ def check_a_call_given_up_leaves_nothing_behind(stage: Workspace) -> None:
         await asyncio.sleep(3600)
     """
     sync = body.replace("async def never", "def never").replace("await asyncio.sleep(3600)", "self.api.sleep(3600)")
-    with stage.run(p=plugin(sync), q=plugin(body), relay=IMPATIENT) as scene:
+    with workspace.run(p=plugin(sync), q=plugin(body), relay=IMPATIENT) as harness:
         for name in "pq":
             for n in range(3):
-                refused(CallTimeout, scene.call, f"{name}.slow", f"{name}.{n}", timeout=0.05)
-                refused(CallTimeout, scene.call, f"{name}.never", timeout=0.05)
-                scene.release(f"{name}.{n}")
-                scene.call("relay.attempt", f"{name}.never", 0.05)
-            scene.until(lambda name=name: scene.info(name).waiting == 0, f"nothing left at {name}")  # type: ignore[misc]
-            assert scene.info(name).restarts == 0
+                expect_error(CallTimeout, harness.call, f"{name}.slow", f"{name}.{n}", timeout=0.05)
+                expect_error(CallTimeout, harness.call, f"{name}.never", timeout=0.05)
+                harness.release(f"{name}.{n}")
+                harness.call("relay.attempt", f"{name}.never", 0.05)
+            harness.until(lambda name=name: harness.info(name).waiting == 0, f"nothing left at {name}")  # type: ignore[misc]
+            assert harness.info(name).restarts == 0
 
 
-def check_a_call_past_its_deadline_is_not_begun(stage: Workspace) -> None:
+def check_a_call_past_its_deadline_is_not_begun(workspace: Workspace) -> None:
     """What its caller gave up while it waited is not entered any more."""
     body = """
     count = 0
@@ -442,17 +446,17 @@ def check_a_call_past_its_deadline_is_not_begun(stage: Workspace) -> None:
         self.count += 1
         return self.count
     """
-    with stage.run(p=plugin(body)) as scene:
-        slow = scene.beside(scene.call, "p.slow")
-        scene.heard("entered", 1)
+    with workspace.run(p=plugin(body)) as harness:
+        slow = harness.in_background(harness.call, "p.slow")
+        harness.received("entered", 1)
         for _ in range(3):
-            refused(CallTimeout, scene.call, "p.count_up", timeout=0.02)
-        scene.release("go")
+            expect_error(CallTimeout, harness.call, "p.count_up", timeout=0.02)
+        harness.release("go")
         slow.result()
-        assert scene.call("p.count_up") == 1
+        assert harness.call("p.count_up") == 1
 
 
-def check_more_calls_than_an_instance_is_given_at_once(stage: Workspace) -> None:
+def check_more_calls_than_an_instance_is_given_at_once(workspace: Workspace) -> None:
     """Thousands that wait behind one are answered when it is done."""
     body = """
     @expose
@@ -472,5 +476,5 @@ def check_more_calls_than_an_instance_is_given_at_once(stage: Workspace) -> None
         await slow
         return list(await asyncio.gather(*many))
 
-    with stage.run(p=plugin(body)) as scene:
-        assert asyncio.run(work(scene.kernel, scene.release)) == list(range(2500))
+    with workspace.run(p=plugin(body)) as harness:
+        assert asyncio.run(work(harness.kernel, harness.release)) == list(range(2500))

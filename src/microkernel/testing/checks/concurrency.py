@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from microkernel.testing.levels import natively
-from microkernel.testing.stage import Workspace, plugin
+from microkernel.testing.harness import Workspace, plugin
+from microkernel.testing.levels import requires_native
 
 
-@natively
-def check_sync_handlers_one_at_a_time_in_one_thread(stage: Workspace) -> None:
+@requires_native
+def check_sync_handlers_one_at_a_time_in_one_thread(workspace: Workspace) -> None:
     """``__init__``, ``start``, handlers, methods and timers: the same thread. What is bound to one (sqlite3) works."""
     body = """
     def __init__(self, api: PluginAPI) -> None:
@@ -39,16 +39,16 @@ def check_sync_handlers_one_at_a_time_in_one_thread(stage: Workspace) -> None:
         (total,) = self.db.execute("select sum(n) from t").fetchone()
         return [total, len(self.threads), self.most]
     """
-    with stage.run(p=plugin(body, head="import sqlite3")) as scene:
-        under_way = [scene.beside(lambda: [scene.call("p.method") for _ in range(20)]) for _ in range(3)]
+    with workspace.run(p=plugin(body, head="import sqlite3")) as harness:
+        under_way = [harness.in_background(lambda: [harness.call("p.method") for _ in range(20)]) for _ in range(3)]
         for n in range(100):
-            scene.kernel.emit("x", n=n)
+            harness.kernel.emit("x", n=n)
         for one in under_way:
             one.result()
-        assert scene.call("p.method") == [sum(range(100)), 1, 1]
+        assert harness.call("p.method") == [sum(range(100)), 1, 1]
 
 
-def check_async_handlers_interleave(stage: Workspace) -> None:
+def check_async_handlers_interleave(workspace: Workspace) -> None:
     """A handler that awaits lets others go on, in the same thread; sync ones run between."""
     body = """
     def start(self) -> None:
@@ -69,17 +69,17 @@ def check_async_handlers_interleave(stage: Workspace) -> None:
         await self.event.wait()
         return "waited"
     """
-    with stage.run(p=plugin(body)) as scene:
-        scene.kernel.emit("first")
-        waiting = [scene.beside(scene.call, "p.waits") for _ in range(5)]
-        assert scene.call("p.sync") is True
-        assert scene.heard("first") == []
-        assert scene.call("p.second") is True
-        assert scene.heard("first", 1) == [{"same": True}]
+    with workspace.run(p=plugin(body)) as harness:
+        harness.kernel.emit("first")
+        waiting = [harness.in_background(harness.call, "p.waits") for _ in range(5)]
+        assert harness.call("p.sync") is True
+        assert harness.received("first") == []
+        assert harness.call("p.second") is True
+        assert harness.received("first", 1) == [{"same": True}]
         assert [one.result() for one in waiting] == ["waited"] * 5
 
 
-def check_a_plugin_without_async_has_no_loop(stage: Workspace) -> None:
+def check_a_plugin_without_async_has_no_loop(workspace: Workspace) -> None:
     """So ``asyncio.run`` in a handler is fine."""
     body = """
     @expose
@@ -96,12 +96,12 @@ def check_a_plugin_without_async_has_no_loop(stage: Workspace) -> None:
         await asyncio.sleep(0)
         return n * 2
     """
-    with stage.run(p=plugin(body, head=head)) as scene:
-        assert scene.call("p.run") == [False, 6, 8]
+    with workspace.run(p=plugin(body, head=head)) as harness:
+        assert harness.call("p.run") == [False, 6, 8]
 
 
-@natively
-def check_concurrency_gives_threads(stage: Workspace) -> None:
+@requires_native
+def check_concurrency_gives_threads(workspace: Workspace) -> None:
     """With ``concurrency = 3`` three sync handlers meet at a barrier; calls, deadlines and errors work as ever."""
     body = """
     def start(self) -> None:
@@ -120,22 +120,22 @@ def check_concurrency_gives_threads(stage: Workspace) -> None:
     def nested(self) -> Any:
         return self.api.call("p.fails", timeout=20)
     """
-    with stage.run(p=plugin(body, manifest="concurrency = 3")) as scene:
-        scene.kernel.emit("meet")
-        scene.kernel.emit("meet")
-        scene.call("p.meet_too")
-        assert len(scene.heard("met", 2)) == 2
+    with workspace.run(p=plugin(body, manifest="concurrency = 3")) as harness:
+        harness.kernel.emit("meet")
+        harness.kernel.emit("meet")
+        harness.call("p.meet_too")
+        assert len(harness.received("met", 2)) == 2
         for _ in range(3):
-            scene.kernel.emit("meet")
-        assert len(scene.heard("met", 5)) == 5
+            harness.kernel.emit("meet")
+        assert len(harness.received("met", 5)) == 5
         try:
-            scene.call("p.nested")
+            harness.call("p.nested")
         except Exception as error:
             assert "LookupError" in str(error)  # noqa: PT017 - these checks need no pytest
 
 
-@natively
-def check_async_calls_run_at_once(stage: Workspace) -> None:
+@requires_native
+def check_async_calls_run_at_once(workspace: Workspace) -> None:
     """``acall`` does not stand in the way: two calls of one plugin are under way together."""
     body = """
     @expose
@@ -150,12 +150,12 @@ def check_async_calls_run_at_once(stage: Workspace) -> None:
         self.barrier.wait()
         return "met"
     """
-    with stage.run(p=plugin(body), q=plugin(other, manifest="concurrency = 2")) as scene:
-        assert scene.call("p.both") == ["met", "met"]
+    with workspace.run(p=plugin(body), q=plugin(other, manifest="concurrency = 2")) as harness:
+        assert harness.call("p.both") == ["met", "met"]
 
 
-@natively
-def check_api_from_several_threads(stage: Workspace) -> None:
+@requires_native
+def check_api_from_several_threads(workspace: Workspace) -> None:
     """``emit``, ``call`` and the context from threads of the plugin's own, all at once."""
     body = """
     @expose
@@ -175,15 +175,15 @@ def check_api_from_several_threads(stage: Workspace) -> None:
         self.left.release()
     """
     echo = "@expose\ndef echo(self, value):\n    return value"
-    with stage.run(p=plugin(body), q=plugin(echo)) as scene:
-        scene.call("p.run", 4, 50)
-        events = scene.heard("at", 200)
+    with workspace.run(p=plugin(body), q=plugin(echo)) as harness:
+        harness.call("p.run", 4, 50)
+        events = harness.received("at", 200)
         for n in range(4):
             assert [event["i"] for event in events if event["n"] == n] == list(range(50))
 
 
-@natively
-def check_a_death_beside_busy_threads(stage: Workspace) -> None:
+@requires_native
+def check_a_death_beside_busy_threads(workspace: Workspace) -> None:
     """What other threads of a dying plugin had begun is delivered again, not lost and not taken for a failure."""
     body = """
     @on("work")
@@ -199,10 +199,10 @@ def check_a_death_beside_busy_threads(stage: Workspace) -> None:
         self.api.emit("out.worked", n=n, generation=self.api.generation)
     """
     manifest = "concurrency = 2\nsupervision = { backoff = 0.01 }"
-    with stage.run(p=plugin(body, manifest=manifest)) as scene:
+    with workspace.run(p=plugin(body, manifest=manifest)) as harness:
         for n in range(5):
-            scene.kernel.emit("work", n=n)
-        worked = scene.heard("worked", 5)
+            harness.kernel.emit("work", n=n)
+        worked = harness.received("worked", 5)
         assert sorted(event["n"] for event in worked) == [0, 1, 2, 3, 4]
         assert {event["generation"] for event in worked} == {2}
-        assert scene.kernel.dead_letters() == []
+        assert harness.kernel.dead_letters() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microkernel.errors import CallFailed, RevisionConflict
-from microkernel.testing.stage import Workspace, plugin, refused
+from microkernel.testing.harness import Workspace, expect_error, plugin
 
 BOARD = """
     @expose
@@ -34,7 +34,7 @@ BOARD = """
 """
 
 
-def check_revisions_never_return(stage: Workspace) -> None:
+def check_revisions_never_return(workspace: Workspace) -> None:
     """A key that was deleted, by hand or with its owner, goes on with the revisions it had: an old one fits nothing."""
     body = """
     @expose
@@ -44,66 +44,66 @@ def check_revisions_never_return(stage: Workspace) -> None:
     def delete(self, key: str) -> None:
         self.api.delete_data(key)
     """
-    with stage.run(p=plugin(body), q=plugin(body)) as scene:
-        assert scene.call("p.set", "shared.key") == 1
-        assert scene.call("p.set", "shared.key") == 2
-        scene.call("p.delete", "shared.key")
-        scene.call("p.delete", "shared.key")
-        assert scene.call("q.set", "shared.key", 0) == 3  # it is not there
+    with workspace.run(p=plugin(body), q=plugin(body)) as harness:
+        assert harness.call("p.set", "shared.key") == 1
+        assert harness.call("p.set", "shared.key") == 2
+        harness.call("p.delete", "shared.key")
+        harness.call("p.delete", "shared.key")
+        assert harness.call("q.set", "shared.key", 0) == 3  # it is not there
         for old in 1, 2:
-            conflict = refused(RevisionConflict, scene.kernel.set_data, "shared.key", 1, expect=old)
+            conflict = expect_error(RevisionConflict, harness.kernel.set_data, "shared.key", 1, expect=old)
             assert (conflict.revision, conflict.expect) == (3, old)
-            assert "is at revision 3" in str(refused(CallFailed, scene.call, "p.set", "shared.key", old))
-        scene.kernel.reload("q")
-        assert scene.call("p.set", "shared.key", 3) == 4
-        scene.kernel.unload("q")  # the key is its
-        assert scene.kernel.get_data("shared.key") is None
-        assert scene.kernel.set_data("shared.key", 5, expect=0) == 5
-        refused(RevisionConflict, scene.kernel.set_data, "shared.key", 6, expect=4)
-        scene.kernel.delete_data("shared.key")
-        refused(RevisionConflict, scene.kernel.set_data, "shared.key", 6, expect=5)
-        assert scene.call("p.set", "shared.key", 0) == 6
-        assert scene.call("p.set", "another.key") == 1
+            assert "is at revision 3" in str(expect_error(CallFailed, harness.call, "p.set", "shared.key", old))
+        harness.kernel.reload("q")
+        assert harness.call("p.set", "shared.key", 3) == 4
+        harness.kernel.unload("q")  # the key is its
+        assert harness.kernel.get_data("shared.key") is None
+        assert harness.kernel.set_data("shared.key", 5, expect=0) == 5
+        expect_error(RevisionConflict, harness.kernel.set_data, "shared.key", 6, expect=4)
+        harness.kernel.delete_data("shared.key")
+        expect_error(RevisionConflict, harness.kernel.set_data, "shared.key", 6, expect=5)
+        assert harness.call("p.set", "shared.key", 0) == 6
+        assert harness.call("p.set", "another.key") == 1
 
 
-def check_data_is_shared_with_revisions(stage: Workspace) -> None:
+def check_data_is_shared_with_revisions(workspace: Workspace) -> None:
     """A revision counts the writes of a key, from 1; all see the same; a default where there is none."""
-    with stage.run(a=plugin(BOARD), b=plugin(BOARD)) as scene:
-        assert scene.call("a.take", "rates.CNY") is None
-        assert scene.call("a.take", "rates.CNY", 7) == 7
-        assert scene.call("a.put", "rates.CNY", 7.1) == 1
-        assert scene.call("b.take", "rates.CNY") == 7.1
-        assert scene.call("b.put", "rates.CNY", None) == 2
-        assert scene.call("a.take", "rates.CNY", "default") is None  # a key with None is there
-        assert scene.kernel.set_data("rates.CNY", 7.2, expect=2) == 3
-        assert scene.kernel.get_data("rates.CNY") == 7.2
-        scene.call("a.drop", "rates.CNY")
-        scene.call("a.drop", "rates.CNY")
-        assert scene.kernel.get_data("rates.CNY", "gone") == "gone"
-        assert scene.kernel.set_data("rates.CNY", 1, expect=0) == 4
-        scene.kernel.delete_data("rates.CNY")
-        assert scene.call("b.take", "rates.CNY", "gone") == "gone"
+    with workspace.run(a=plugin(BOARD), b=plugin(BOARD)) as harness:
+        assert harness.call("a.take", "rates.CNY") is None
+        assert harness.call("a.take", "rates.CNY", 7) == 7
+        assert harness.call("a.put", "rates.CNY", 7.1) == 1
+        assert harness.call("b.take", "rates.CNY") == 7.1
+        assert harness.call("b.put", "rates.CNY", None) == 2
+        assert harness.call("a.take", "rates.CNY", "default") is None  # a key with None is there
+        assert harness.kernel.set_data("rates.CNY", 7.2, expect=2) == 3
+        assert harness.kernel.get_data("rates.CNY") == 7.2
+        harness.call("a.drop", "rates.CNY")
+        harness.call("a.drop", "rates.CNY")
+        assert harness.kernel.get_data("rates.CNY", "gone") == "gone"
+        assert harness.kernel.set_data("rates.CNY", 1, expect=0) == 4
+        harness.kernel.delete_data("rates.CNY")
+        assert harness.call("b.take", "rates.CNY", "gone") == "gone"
 
 
-def check_compare_and_set(stage: Workspace) -> None:
+def check_compare_and_set(workspace: Workspace) -> None:
     """RevisionConflict with the present revision, and the value unchanged; ``expect=0``: not there yet."""
-    with stage.run(a=plugin(BOARD)) as scene:
-        assert scene.call("a.put", "k", "one", 0) == 1
-        assert scene.call("a.put", "k", "two", 1) == 2
+    with workspace.run(a=plugin(BOARD)) as harness:
+        assert harness.call("a.put", "k", "one", 0) == 1
+        assert harness.call("a.put", "k", "two", 1) == 2
         for expect in (0, 1, 3):
-            assert scene.call("a.conflict", "k", expect) == 2
-            assert refused(RevisionConflict, scene.kernel.set_data, "k", "lost", expect=expect).revision == 2
-        assert scene.kernel.get_data("k") == "two"
-        assert scene.call("a.conflict", "other", 5) == 0
+            assert harness.call("a.conflict", "k", expect) == 2
+            assert expect_error(RevisionConflict, harness.kernel.set_data, "k", "lost", expect=expect).revision == 2
+        assert harness.kernel.get_data("k") == "two"
+        assert harness.call("a.conflict", "other", 5) == 0
 
 
-def check_compare_and_set_loses_no_update(stage: Workspace) -> None:
+def check_compare_and_set_loses_no_update(workspace: Workspace) -> None:
     """Two plugins and the embedder count up the same key at once."""
-    with stage.run(a=plugin(BOARD), b=plugin(BOARD)) as scene:
-        under_way = [scene.beside(scene.call, f"{name}.count_up", "count", 100) for name in "ab"]
+    with workspace.run(a=plugin(BOARD), b=plugin(BOARD)) as harness:
+        under_way = [harness.in_background(harness.call, f"{name}.count_up", "count", 100) for name in "ab"]
         for one in under_way:
             one.result()
-        assert scene.kernel.get_data("count") == [200, 200]
+        assert harness.kernel.get_data("count") == [200, 200]
 
 
 WATCHER = plugin(
@@ -125,26 +125,26 @@ WATCHER = plugin(
 )
 
 
-def check_watchers_see_the_present_and_every_change(stage: Workspace) -> None:
+def check_watchers_see_the_present_and_every_change(workspace: Workspace) -> None:
     """``handler(key, value, revision)``: the present values first; a deleted key is None and 0."""
-    with stage.run() as scene:
-        kernel = scene.kernel
+    with workspace.run() as harness:
+        kernel = harness.kernel
         kernel.set_data("w.a", "early")
         kernel.set_data("w.b", 1)
         kernel.set_data("other.a", "not seen")
-        kernel.load(stage.write("watcher", WATCHER))
-        assert scene.call("watcher.take") == [["w.a", "early", 1], ["w.b", 1, 1]]
+        kernel.load(workspace.write("watcher", WATCHER))
+        assert harness.call("watcher.take") == [["w.a", "early", 1], ["w.b", 1, 1]]
         kernel.set_data("w.a", "late")
         kernel.set_data("w.c", {"new": True})
         kernel.set_data("w.c.d", "deeper than the pattern")
         kernel.delete_data("w.b")
-        assert scene.call("watcher.take") == [["w.a", "late", 2], ["w.c", {"new": True}, 1], ["w.b", None, 0]]
-        scene.call("watcher.stop_watching")
+        assert harness.call("watcher.take") == [["w.a", "late", 2], ["w.c", {"new": True}, 1], ["w.b", None, 0]]
+        harness.call("watcher.stop_watching")
         kernel.set_data("w.a", "unseen")
-        assert scene.call("watcher.take") == []
+        assert harness.call("watcher.take") == []
 
 
-def check_watchers_in_init_see_the_present_values(stage: Workspace) -> None:
+def check_watchers_in_init_see_the_present_values(workspace: Workspace) -> None:
     """A watcher that is registered in ``__init__`` is told them after ``start``."""
     body = """
     def __init__(self, api: PluginAPI) -> None:
@@ -153,25 +153,25 @@ def check_watchers_in_init_see_the_present_values(stage: Workspace) -> None:
     def changed(self, key, value, revision) -> None:
         self.api.emit("out.changed", value=value, revision=revision)
     """
-    with stage.run() as scene:
-        scene.kernel.set_data("w.a", 1)
-        scene.kernel.load(stage.write("watcher", plugin(body)))
-        assert scene.heard("changed", 1) == [{"value": 1, "revision": 1}]
-        scene.kernel.set_data("w.a", 2)
-        assert scene.heard("changed", 2)[1] == {"value": 2, "revision": 2}
+    with workspace.run() as harness:
+        harness.kernel.set_data("w.a", 1)
+        harness.kernel.load(workspace.write("watcher", plugin(body)))
+        assert harness.received("changed", 1) == [{"value": 1, "revision": 1}]
+        harness.kernel.set_data("w.a", 2)
+        assert harness.received("changed", 2)[1] == {"value": 2, "revision": 2}
 
 
-def check_keys_live_until_their_owner_is_unloaded(stage: Workspace) -> None:
+def check_keys_live_until_their_owner_is_unloaded(workspace: Workspace) -> None:
     """A key belongs to who made it: it outlives stop, kill and reload, and goes with unload."""
-    with stage.run(a=plugin(BOARD), b=plugin(BOARD), watcher=WATCHER) as scene:
-        scene.call("a.put", "w.mine", 1)
-        scene.call("b.put", "w.mine", 2)  # still a's
-        scene.call("b.put", "w.yours", 3)
-        scene.kernel.reload("a")
-        scene.kernel.kill("a")
-        assert scene.kernel.get_data("w.mine") == 2
-        scene.call("watcher.take")
-        scene.kernel.unload("a")
-        assert scene.kernel.get_data("w.mine") is None
-        assert scene.kernel.get_data("w.yours") == 3
-        assert scene.call("watcher.take") == [["w.mine", None, 0]]
+    with workspace.run(a=plugin(BOARD), b=plugin(BOARD), watcher=WATCHER) as harness:
+        harness.call("a.put", "w.mine", 1)
+        harness.call("b.put", "w.mine", 2)  # still a's
+        harness.call("b.put", "w.yours", 3)
+        harness.kernel.reload("a")
+        harness.kernel.kill("a")
+        assert harness.kernel.get_data("w.mine") == 2
+        harness.call("watcher.take")
+        harness.kernel.unload("a")
+        assert harness.kernel.get_data("w.mine") is None
+        assert harness.kernel.get_data("w.yours") == 3
+        assert harness.call("watcher.take") == [["w.mine", None, 0]]

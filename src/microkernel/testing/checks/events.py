@@ -6,7 +6,7 @@ from typing import Any
 
 from microkernel.errors import BadTopic, CallFailed, CallTimeout
 from microkernel.sdk.event import Reply
-from microkernel.testing.stage import Workspace, plugin, refused
+from microkernel.testing.harness import Workspace, expect_error, plugin
 
 EARS = plugin(
     """
@@ -43,10 +43,10 @@ EARS = plugin(
 )
 
 
-def check_parameters_are_filled_by_name(stage: Workspace) -> None:
+def check_parameters_are_filled_by_name(workspace: Workspace) -> None:
     """By name, with defaults; ``event`` is the Event; ``**rest`` what is left; what is not asked for is not passed."""
-    with stage.run(ears=EARS) as scene:
-        emit = scene.kernel.emit
+    with workspace.run(ears=EARS) as harness:
+        emit = harness.kernel.emit
         emit("by.name", order_id=7, extra="not passed", last="y")
         emit("by.event", a=1, b=[2])
         emit("by.rest", a=1, b=2, c=3)
@@ -54,7 +54,7 @@ def check_parameters_are_filled_by_name(stage: Workspace) -> None:
         emit("by.position", a=1)
         emit("by.nothing", a=1)
         emit("by.builtin")
-        assert scene.call("ears.take") == [
+        assert harness.call("ears.take") == [
             ["by_name", 7, "CNY", "y"],
             ["by_event", "by.event", "kernel", 1, {"a": 1, "b": [2]}, 1, "int", "float"],
             ["by_rest", 1, {"b": 2, "c": 3}, "by.rest"],
@@ -65,7 +65,7 @@ def check_parameters_are_filled_by_name(stage: Workspace) -> None:
         ]
 
 
-def check_a_handler_without_a_signature_gets_the_event(stage: Workspace) -> None:
+def check_a_handler_without_a_signature_gets_the_event(workspace: Workspace) -> None:
     """``api.on(topic, print)`` and a bound ``list.append`` work."""
     body = """
     def start(self) -> None:
@@ -76,16 +76,16 @@ def check_a_handler_without_a_signature_gets_the_event(stage: Workspace) -> None
     def count(self) -> list:
         return [type(item).__name__ for item in self.got]
     """
-    with stage.run(p=plugin(body)) as scene:
-        scene.kernel.emit("x", a=1)
-        assert scene.call("p.count") == ["Event"]
-        assert scene.kernel.dead_letters() == []
+    with workspace.run(p=plugin(body)) as harness:
+        harness.kernel.emit("x", a=1)
+        assert harness.call("p.count") == ["Event"]
+        assert harness.kernel.dead_letters() == []
 
 
 PATTERNS = ("a", "a.b", "a.*", "a.**", "*", "*.b", "**", "a.*.c", "a.*.**")
 
 
-def check_wildcards(stage: Workspace) -> None:
+def check_wildcards(workspace: Workspace) -> None:
     """``*`` is one word, ``**`` any tail of at least one word."""
     body = """
     def start(self) -> None:
@@ -108,13 +108,13 @@ def check_wildcards(stage: Workspace) -> None:
         "a.x.c": ["a.**", "**", "a.*.c", "a.*.**"],
         "a.b.c.d": ["a.**", "**", "a.*.**"],
     }
-    with stage.run(p=plugin(body % (PATTERNS,))) as scene:
+    with workspace.run(p=plugin(body % (PATTERNS,))) as harness:
         for topic in wanted:
-            scene.kernel.emit(topic)
-        assert {topic: scene.call("p.take", topic) for topic in wanted} == wanted
+            harness.kernel.emit(topic)
+        assert {topic: harness.call("p.take", topic) for topic in wanted} == wanted
 
 
-def check_handlers_run_in_the_order_they_were_registered(stage: Workspace) -> None:
+def check_handlers_run_in_the_order_they_were_registered(workspace: Workspace) -> None:
     """Of one plugin and one event."""
     body = """
     got = []
@@ -132,12 +132,12 @@ def check_handlers_run_in_the_order_they_were_registered(stage: Workspace) -> No
     @expose
     def take(self) -> list: return self.got
     """
-    with stage.run(p=plugin(body)) as scene:
-        scene.kernel.emit("x")
-        assert scene.call("p.take") == ["first", "zebra", "apple", "last"]
+    with workspace.run(p=plugin(body)) as harness:
+        harness.kernel.emit("x")
+        assert harness.call("p.take") == ["first", "zebra", "apple", "last"]
 
 
-def check_once_is_once(stage: Workspace) -> None:
+def check_once_is_once(workspace: Workspace) -> None:
     """With ``once`` one event is delivered, however many come; once again after the next load."""
     body = """
     count = 0
@@ -149,18 +149,18 @@ def check_once_is_once(stage: Workspace) -> None:
     @expose
     def counted(self) -> int: return self.count
     """
-    with stage.run(p=plugin(body)) as scene:
+    with workspace.run(p=plugin(body)) as harness:
         for _ in range(20):
-            scene.kernel.emit("x")
-        assert scene.call("p.counted") == 11
-        scene.kernel.reload("p")
-        scene.kernel.emit("x")
-        scene.kernel.emit("x")
-        assert scene.call("p.counted") == 11
-        assert scene.kernel.dead_letters() == []
+            harness.kernel.emit("x")
+        assert harness.call("p.counted") == 11
+        harness.kernel.reload("p")
+        harness.kernel.emit("x")
+        harness.kernel.emit("x")
+        assert harness.call("p.counted") == 11
+        assert harness.kernel.dead_letters() == []
 
 
-def check_off_takes_a_handler_away(stage: Workspace) -> None:
+def check_off_takes_a_handler_away(workspace: Workspace) -> None:
     """After ``api.off`` nothing more is delivered; a second time does nothing."""
     body = """
     count = 0
@@ -177,17 +177,17 @@ def check_off_takes_a_handler_away(stage: Workspace) -> None:
     @expose
     def counted(self) -> int: return self.count
     """
-    with stage.run(p=plugin(body)) as scene:
-        scene.kernel.emit("x")
-        assert scene.call("p.stop_hearing") == "x"
-        scene.kernel.emit("x")
-        scene.kernel.emit("y")
-        assert scene.call("p.counted") == 1
-        assert scene.info("p").topics == ()
-        assert scene.kernel.dead_letters() == []
+    with workspace.run(p=plugin(body)) as harness:
+        harness.kernel.emit("x")
+        assert harness.call("p.stop_hearing") == "x"
+        harness.kernel.emit("x")
+        harness.kernel.emit("y")
+        assert harness.call("p.counted") == 1
+        assert harness.info("p").topics == ()
+        assert harness.kernel.dead_letters() == []
 
 
-def check_bad_topics_are_refused_at_once(stage: Workspace) -> None:
+def check_bad_topics_are_refused_at_once(workspace: Workspace) -> None:
     """BadTopic where it is written: emit, on, ask, call, set_data."""
     body = """
     @expose
@@ -204,10 +204,10 @@ def check_bad_topics_are_refused_at_once(stage: Workspace) -> None:
                 got.append(type(error).__name__)
         return got
     """
-    with stage.run(p=plugin(body)) as scene:
-        assert scene.call("p.attempts") == ["BadTopic"] * 11
-        refused(BadTopic, scene.kernel.emit, "a..b")
-        refused(BadTopic, scene.kernel.on, "a.**.b", print)
+    with workspace.run(p=plugin(body)) as harness:
+        assert harness.call("p.attempts") == ["BadTopic"] * 11
+        expect_error(BadTopic, harness.kernel.emit, "a..b")
+        expect_error(BadTopic, harness.kernel.on, "a.**.b", print)
 
 
 NOSY = plugin(
@@ -233,13 +233,13 @@ NOSY = plugin(
 )
 
 
-def check_the_kernels_own_are_not_for_everybody(stage: Workspace) -> None:
+def check_the_kernels_own_are_not_for_everybody(workspace: Workspace) -> None:
     """Without a grant none hears ``kernel.**``, emits there, or calls the service ``kernel``; it is told at once."""
-    with stage.run(p=NOSY, q=plugin("")) as scene:
-        scene.kernel.stop("q")  # the kernel emits kernel.state, kernel.message
-        scene.kernel.emit("x")
-        assert scene.call("p.heard") == ["x"]
-        assert scene.call("p.attempts") == ["on", "emit", "emit", "call", "call"]
+    with workspace.run(p=NOSY, q=plugin("")) as harness:
+        harness.kernel.stop("q")  # the kernel emits kernel.state, kernel.message
+        harness.kernel.emit("x")
+        assert harness.call("p.heard") == ["x"]
+        assert harness.call("p.attempts") == ["on", "emit", "emit", "call", "call"]
 
 
 GRANTED = """
@@ -270,10 +270,10 @@ BOUND = plugin(
 OTHER = plugin("@expose\ndef open(self): ...\n@expose\ndef shut(self): ...")
 
 
-def check_permissions_bind(stage: Workspace) -> None:
+def check_permissions_bind(workspace: Workspace) -> None:
     """A permissions table is granted as declared, emits below one's own name always; a refusal names the line."""
-    with stage.run(bound=BOUND, other=OTHER) as scene:
-        lines = scene.call("bound.attempts")
+    with workspace.run(bound=BOUND, other=OTHER) as harness:
+        lines = harness.call("bound.attempts")
         assert lines[:8] == [""] * 8
         assert lines[8:] == [
             'emit = ["other.x"]', 'on = ["**"]', 'call = ["other.shut"]', 'data.read = ["b.b"]',
@@ -299,32 +299,32 @@ ANSWERING = """
 """
 
 
-def check_ask_gathers_replies(stage: Workspace) -> None:
+def check_ask_gathers_replies(workspace: Workspace) -> None:
     """One Reply a handler: a value, or an error; the asker's own are skipped."""
-    with stage.run(a=plugin(ANSWERING % 0), b=plugin(ANSWERING % 0), c=plugin(ANSWERING % 0)) as scene:
-        replies = scene.kernel.ask("who", timeout=20.0, a=7)
+    with workspace.run(a=plugin(ANSWERING % 0), b=plugin(ANSWERING % 0), c=plugin(ANSWERING % 0)) as harness:
+        replies = harness.kernel.ask("who", timeout=20.0, a=7)
         assert {reply.plugin: reply.value for reply in replies} == {n: [n, 7, "kernel"] for n in ("a", "b", "c")}
         assert all(isinstance(reply, Reply) and reply.error is None for reply in replies)
-        assert sorted(scene.call("a.ask_others", "who", a=1)) == [
+        assert sorted(harness.call("a.ask_others", "who", a=1)) == [
             ["b", ["b", 1, "a"], "NoneType"], ["c", ["c", 1, "a"], "NoneType"],
         ]  # fmt: skip
-        failed = scene.kernel.ask("fail", timeout=20.0)
+        failed = harness.kernel.ask("fail", timeout=20.0)
         assert [type(reply.error) for reply in failed] == [CallFailed] * 3
         assert "not here" in str(failed[0].error)
-        assert scene.kernel.ask("nobody.listens", timeout=20.0) == []
+        assert harness.kernel.ask("nobody.listens", timeout=20.0) == []
 
 
-def check_ask_does_not_wait_for_the_late(stage: Workspace) -> None:
+def check_ask_does_not_wait_for_the_late(workspace: Workspace) -> None:
     """Who does not answer in time carries CallTimeout; the others their values."""
     late = plugin(ANSWERING % 3600, manifest="limits = { drain = 0.1, stop = 0.1 }")
-    with stage.run(a=plugin(ANSWERING % 0), b=late) as scene:
-        replies = {reply.plugin: reply for reply in scene.kernel.ask("slow", timeout=0.5)}
+    with workspace.run(a=plugin(ANSWERING % 0), b=late) as harness:
+        replies = {reply.plugin: reply for reply in harness.kernel.ask("slow", timeout=0.5)}
         assert replies["a"].value == "a"
         assert isinstance(replies["b"].error, CallTimeout)
-        assert scene.kernel.stop("b").state == "stopped"  # a handler that awaits can be ended at every level
+        assert harness.kernel.stop("b").state == "stopped"  # a handler that awaits can be ended at every level
 
 
-def check_a_plugin_hears_itself(stage: Workspace) -> None:
+def check_a_plugin_hears_itself(workspace: Workspace) -> None:
     """Events from a handler to oneself are handled after it, in order."""
     body = """
     @on("chain")
@@ -333,12 +333,12 @@ def check_a_plugin_hears_itself(stage: Workspace) -> None:
             self.api.emit("chain", n=n - 1)
         self.api.emit("out.at", n=n)
     """
-    with stage.run(p=plugin(body)) as scene:
-        scene.kernel.emit("chain", n=3)
-        assert [event["n"] for event in scene.heard("at", 4)] == [3, 2, 1, 0]
+    with workspace.run(p=plugin(body)) as harness:
+        harness.kernel.emit("chain", n=3)
+        assert [event["n"] for event in harness.received("at", 4)] == [3, 2, 1, 0]
 
 
-def check_the_embedder_hears(stage: Workspace) -> None:
+def check_the_embedder_hears(workspace: Workspace) -> None:
     """``kernel.on``: by name, patterns, once, cancel; what its handlers raise does no harm."""
     body = """
     @expose
@@ -346,25 +346,25 @@ def check_the_embedder_hears(stage: Workspace) -> None:
         self.api.emit("out.said", n=n)
         self.api.emit("word", n=n)
     """
-    with stage.run(p=plugin(body)) as scene:
+    with workspace.run(p=plugin(body)) as harness:
         got: list[Any] = []
-        subscription = scene.kernel.on("word", lambda n: got.append(n))
-        scene.kernel.on("*", lambda event: got.append(event.source), once=True)
-        scene.kernel.on("word", lambda: 1 / 0)
-        scene.kernel.on("word", lambda n: got.append(-n), inline=True)
-        scene.call("p.say", 1)
-        scene.heard("said", 1)
-        scene.call("p.say", 2)
-        scene.until(lambda: len(got) >= 5, "5 notes")
+        subscription = harness.kernel.on("word", lambda n: got.append(n))
+        harness.kernel.on("*", lambda event: got.append(event.source), once=True)
+        harness.kernel.on("word", lambda: 1 / 0)
+        harness.kernel.on("word", lambda n: got.append(-n), inline=True)
+        harness.call("p.say", 1)
+        harness.received("said", 1)
+        harness.call("p.say", 2)
+        harness.until(lambda: len(got) >= 5, "5 notes")
         subscription.cancel()
         subscription.cancel()
-        scene.call("p.say", 3)
-        scene.until(lambda: -3 in got, "the inline one")
-        scene.heard("said", 3)
+        harness.call("p.say", 3)
+        harness.until(lambda: -3 in got, "the inline one")
+        harness.received("said", 3)
         assert sorted(got, key=str) == sorted([1, "p", -1, 2, -2, -3], key=str)
 
 
-def check_dead_letters_do_not_lag_behind_a_call(stage: Workspace) -> None:
+def check_dead_letters_do_not_lag_behind_a_call(workspace: Workspace) -> None:
     """What was refused before a call is answered is seen by whoever has the answer."""
     body = """
     @on("bad")
@@ -381,27 +381,27 @@ def check_dead_letters_do_not_lag_behind_a_call(stage: Workspace) -> None:
     def relay(self) -> str:
         return self.api.call("p.ping", timeout=20.0)
     """
-    with stage.run(p=plugin(body), q=plugin(relay)) as scene:
+    with workspace.run(p=plugin(body), q=plugin(relay)) as harness:
         for round in range(1, 11):
             for n in range(50):
-                scene.kernel.emit("bad", n=n)
-                scene.kernel.emit("typed", n="x")
-            assert scene.call("p.ping" if round % 2 else "q.relay") == "pong"
-            assert len(scene.kernel.dead_letters()) == 100 * round
-        assert len(scene.call("kernel.dead", "p")) == 1000
+                harness.kernel.emit("bad", n=n)
+                harness.kernel.emit("typed", n="x")
+            assert harness.call("p.ping" if round % 2 else "q.relay") == "pong"
+            assert len(harness.kernel.dead_letters()) == 100 * round
+        assert len(harness.call("kernel.dead", "p")) == 1000
 
 
-def check_dead_letters_do_not_lag_behind_an_emit(stage: Workspace) -> None:
+def check_dead_letters_do_not_lag_behind_an_emit(workspace: Workspace) -> None:
     """What finds no room is seen at once by whoever emitted it."""
     body = """
     @on("hit", overflow="reject")
     def hit(self, n: int) -> None:
         self.hold("go")
     """
-    with stage.run(p=plugin(body, manifest="limits = { mailbox = 10 }")) as scene:
-        scene.kernel.emit("hit", n=0)
+    with workspace.run(p=plugin(body, manifest="limits = { mailbox = 10 }")) as harness:
+        harness.kernel.emit("hit", n=0)
         for n in range(300):
-            scene.kernel.emit("hit", n=n)
-            dead = len(scene.kernel.dead_letters("p"))
+            harness.kernel.emit("hit", n=n)
+            dead = len(harness.kernel.dead_letters("p"))
             assert dead >= n - 10, (dead, n)
-        scene.release("go")
+        harness.release("go")

@@ -15,8 +15,8 @@ from microkernel.errors import (
     RequirementError,
 )
 from microkernel.kernel.config import KernelConfig, PluginConfig
-from microkernel.testing.levels import natively, only_at
-from microkernel.testing.stage import Workspace, plugin, refused
+from microkernel.testing.harness import Workspace, expect_error, plugin
+from microkernel.testing.levels import only_at, requires_native
 
 FACTS = plugin(
     '''
@@ -40,29 +40,29 @@ FACTS = plugin(
 )
 
 
-def check_api_and_info_tell_who_it_is(stage: Workspace) -> None:
+def check_api_and_info_tell_who_it_is(workspace: Workspace) -> None:
     """``api.name`` and its kin, and the fields of PluginInfo."""
-    with stage.run(facts=FACTS) as scene:
-        info = scene.info("facts")
-        facts = scene.call("facts.facts")
+    with workspace.run(facts=FACTS) as harness:
+        info = harness.info("facts")
+        facts = harness.call("facts.facts")
         assert (facts["name"], facts["version"], facts["generation"]) == ("facts", "1.2.3", 1)
-        assert (facts["isolation"], facts["active"], facts["config"]) == (stage.level, True, {})
-        assert facts["repr"] == f"<PluginAPI of facts, generation 1, {stage.level}>"
-        assert Path(facts["data_dir"]) == stage.folder / "data" / "facts"
-        assert (info.name, info.version, info.state, info.isolation) == ("facts", "1.2.3", "active", stage.level)
+        assert (facts["isolation"], facts["active"], facts["config"]) == (workspace.level, True, {})
+        assert facts["repr"] == f"<PluginAPI of facts, generation 1, {workspace.level}>"
+        assert Path(facts["data_dir"]) == workspace.folder / "data" / "facts"
+        assert (info.name, info.version, info.state, info.isolation) == ("facts", "1.2.3", "active", workspace.level)
         assert (info.generation, info.restarts, info.error, info.error_id) == (1, 0, None, None)
-        if stage.level != "wasm":  # a guest is no process: it has a number of its own making
-            assert info.pid == (None if stage.level == "thread" else facts["pid"])
-        assert (facts["pid"] == os.getpid()) == (stage.level == "thread")
+        if workspace.level != "wasm":  # a guest is no process: it has a number of its own making
+            assert info.pid == (None if workspace.level == "thread" else facts["pid"])
+        assert (facts["pid"] == os.getpid()) == (workspace.level == "thread")
         assert info.doc == "Tells what it knows of itself."
         assert info.methods == {"facts": "(why: str = '')"}
         assert info.topics == ("some.topic",)
-        assert info.path == str(stage.plugins / "facts.py")
+        assert info.path == str(workspace.plugins / "facts.py")
         assert "hard kill" in info.protections
         assert set(info.protections.values()) <= {"enforced", "watched", "unavailable"}
         assert info.up >= 0
-        assert scene.info("facts").calls == 1
-        assert [one.name for one in scene.kernel.list()] == ["facts"]
+        assert harness.info("facts").calls == 1
+        assert [one.name for one in harness.kernel.list()] == ["facts"]
 
 
 BELOW = plugin(
@@ -91,25 +91,25 @@ ABOVE = plugin(
 )
 
 
-def check_starts_and_stops_in_order_of_requirement(stage: Workspace) -> None:
+def check_starts_and_stops_in_order_of_requirement(workspace: Workspace) -> None:
     """What is required is active before ``start`` and until ``stop`` has returned."""
-    with stage.run(above=ABOVE, below=BELOW) as scene:
-        assert scene.call("above.what") == [True, "pong"]
-        others = refused(RequirementError, scene.kernel.stop, "below").others
+    with workspace.run(above=ABOVE, below=BELOW) as harness:
+        assert harness.call("above.what") == [True, "pong"]
+        others = expect_error(RequirementError, harness.kernel.stop, "below").others
         assert others == "above"
-        assert scene.info("below").state == "active"
-    assert [event["name"] for event in scene.heard("stopped")] == ["above", "below"]
-    assert scene.heard("stopped")[0]["ping"] == "pong"
+        assert harness.info("below").state == "active"
+    assert [event["name"] for event in harness.received("stopped")] == ["above", "below"]
+    assert harness.received("stopped")[0]["ping"] == "pong"
 
 
-def check_stop_of_what_is_required_can_cascade(stage: Workspace) -> None:
+def check_stop_of_what_is_required_can_cascade(workspace: Workspace) -> None:
     """``stop(cascade=True)`` stops those who require it first."""
-    with stage.run(above=ABOVE, below=BELOW) as scene:
-        assert scene.kernel.stop("below", cascade=True).state == "stopped"
-        assert scene.info("above").state == "stopped"
-        assert [event["name"] for event in scene.heard("stopped", 2)] == ["above", "below"]
-        assert scene.kernel.start("below").state == "active"
-        assert scene.kernel.start("above").state == "active"
+    with workspace.run(above=ABOVE, below=BELOW) as harness:
+        assert harness.kernel.stop("below", cascade=True).state == "stopped"
+        assert harness.info("above").state == "stopped"
+        assert [event["name"] for event in harness.received("stopped", 2)] == ["above", "below"]
+        assert harness.kernel.start("below").state == "active"
+        assert harness.kernel.start("above").state == "active"
 
 
 EAGER = plugin(
@@ -137,15 +137,15 @@ EAGER = plugin(
 )
 
 
-def check_init_only_registers(stage: Workspace) -> None:
+def check_init_only_registers(workspace: Workspace) -> None:
     """What sends raises PluginNotActive in ``__init__``, and says where it belongs; what registers does not."""
-    with stage.run(eager=EAGER) as scene:
-        texts = scene.call("eager.what")
+    with workspace.run(eager=EAGER) as harness:
+        texts = harness.call("eager.what")
         assert len(texts) == 7
         assert "move it to start()" in texts[0]
 
 
-def check_what_init_raises_makes_it_failed(stage: Workspace) -> None:
+def check_what_init_raises_makes_it_failed(workspace: Workspace) -> None:
     """An exception in import, ``__init__`` or ``start`` is ``failed``: shown with its place, not tried again."""
     body = "def start(self) -> None:\n    raise KeyError('rates')"
     in_init = "def __init__(self, api: PluginAPI) -> None:\n    api.emit('too.early')"
@@ -156,8 +156,8 @@ def check_what_init_raises_makes_it_failed(stage: Workspace) -> None:
         "async_start": plugin("async def start(self) -> None:\n    raise KeyError('rates')"),
         "good": plugin("@expose\ndef ping(self) -> str:\n    return 'pong'"),
     }
-    with stage.run(**sources) as scene:
-        errors = {info.name: info.error or "" for info in scene.kernel.list() if info.state == "failed"}
+    with workspace.run(**sources) as harness:
+        errors = {info.name: info.error or "" for info in harness.kernel.list() if info.state == "failed"}
         assert set(errors) == {"at_start", "at_init", "at_import", "async_start"}
         assert "KeyError" in errors["at_start"]
         assert "rates" in errors["at_start"]
@@ -165,25 +165,25 @@ def check_what_init_raises_makes_it_failed(stage: Workspace) -> None:
         assert "KeyError" in errors["async_start"]
         assert "PluginNotActive" in errors["at_init"]
         assert "ZeroDivisionError" in errors["at_import"]
-        assert scene.call("good.ping") == "pong"
-        assert scene.info("at_start").restarts == 0
-        assert refused(PluginNotActive, scene.call, "at_start.x").state == "failed"
-        assert "KeyError" in str(refused(PluginLoadError, scene.kernel.start, "at_start"))
-        scene.stage.write("at_start", plugin("@expose\ndef ping(self) -> str:\n    return 'mended'"))
-        assert scene.kernel.start("at_start").state == "active"
-        assert scene.call("at_start.ping") == "mended"
-        assert scene.info("at_start").error is None
+        assert harness.call("good.ping") == "pong"
+        assert harness.info("at_start").restarts == 0
+        assert expect_error(PluginNotActive, harness.call, "at_start.x").state == "failed"
+        assert "KeyError" in str(expect_error(PluginLoadError, harness.kernel.start, "at_start"))
+        harness.workspace.write("at_start", plugin("@expose\ndef ping(self) -> str:\n    return 'mended'"))
+        assert harness.kernel.start("at_start").state == "active"
+        assert harness.call("at_start.ping") == "mended"
+        assert harness.info("at_start").error is None
 
 
-def check_start_that_hangs_is_ended(stage: Workspace) -> None:
+def check_start_that_hangs_is_ended(workspace: Workspace) -> None:
     """``while True: pass`` in ``start`` is ``failed`` at the deadline, and nothing of it goes on."""
     manifest = "limits = { start = 0.2, stop = 0.2, kill_grace = 0.2 }"
-    with stage.run(hangs=plugin("def start(self) -> None:\n    while True: pass", manifest=manifest)) as scene:
-        assert scene.info("hangs").state == "failed"
-        assert scene.info("hangs").error_id == "MK0202"
+    with workspace.run(hangs=plugin("def start(self) -> None:\n    while True: pass", manifest=manifest)) as harness:
+        assert harness.info("hangs").state == "failed"
+        assert harness.info("hangs").error_id == "MK0202"
 
 
-def check_async_start_and_stop(stage: Workspace) -> None:
+def check_async_start_and_stop(workspace: Workspace) -> None:
     """Both may be ``async``; handlers come after ``start`` has returned."""
     body = """
     async def start(self) -> None:
@@ -197,29 +197,29 @@ def check_async_start_and_stop(stage: Workspace) -> None:
         await asyncio.sleep(0)
         self.api.emit("out.stopped")
     """
-    with stage.run() as scene:
-        scene.kernel.load(stage.write("lazy", plugin(body)))
-        assert scene.heard("handled", 1) == [{"started": True}]
-        scene.kernel.stop("lazy")
-        assert scene.heard("stopped", 1) == [{}]
-        assert scene.info("lazy").state == "stopped"
+    with workspace.run() as harness:
+        harness.kernel.load(workspace.write("lazy", plugin(body)))
+        assert harness.received("handled", 1) == [{"started": True}]
+        harness.kernel.stop("lazy")
+        assert harness.received("stopped", 1) == [{}]
+        assert harness.info("lazy").state == "stopped"
 
 
-def check_stop_that_raises_counts_as_stopped(stage: Workspace) -> None:
+def check_stop_that_raises_counts_as_stopped(workspace: Workspace) -> None:
     """What ``stop`` raises is told; the plugin is stopped all the same."""
-    with stage.run(rude=plugin("def stop(self) -> None:\n    raise OSError('no')")) as scene:
-        assert scene.kernel.stop("rude").state == "stopped"
+    with workspace.run(rude=plugin("def stop(self) -> None:\n    raise OSError('no')")) as harness:
+        assert harness.kernel.stop("rude").state == "stopped"
 
 
-def check_stop_that_hangs_is_ended(stage: Workspace) -> None:
+def check_stop_that_hangs_is_ended(workspace: Workspace) -> None:
     """Ask, insist, kill: ``while True: pass`` in ``stop`` ends within the deadlines."""
     manifest = "limits = { stop = 0.1, kill_grace = 0.1 }"
-    with stage.run(hangs=plugin("def stop(self) -> None:\n    while True: pass", manifest=manifest)) as scene:
-        assert scene.kernel.stop("hangs").state == "stopped"
-        assert scene.kernel.start("hangs").state == "active"
+    with workspace.run(hangs=plugin("def stop(self) -> None:\n    while True: pass", manifest=manifest)) as harness:
+        assert harness.kernel.stop("hangs").state == "stopped"
+        assert harness.kernel.start("hangs").state == "active"
 
 
-def check_stop_waits_for_the_running_handler(stage: Workspace) -> None:
+def check_stop_waits_for_the_running_handler(workspace: Workspace) -> None:
     """A handler that is at work is not cut short by a stop within its deadline."""
     body = """
     @on("work")
@@ -230,16 +230,16 @@ def check_stop_waits_for_the_running_handler(stage: Workspace) -> None:
     def stop(self) -> None:
         self.api.emit("out.stopped")
     """
-    with stage.run(slow=plugin(body)) as scene:
-        scene.kernel.emit("work")
-        scene.heard("begun", 1)
-        stopping = scene.beside(scene.kernel.stop, "slow")
-        scene.until_state("slow", "stopping")
-        assert not scene.heard("stopped")
-        scene.release("go")
+    with workspace.run(slow=plugin(body)) as harness:
+        harness.kernel.emit("work")
+        harness.received("begun", 1)
+        stopping = harness.in_background(harness.kernel.stop, "slow")
+        harness.until_state("slow", "stopping")
+        assert not harness.received("stopped")
+        harness.release("go")
         assert stopping.result().state == "stopped"
-        assert len(scene.heard("done", 1)) == 1
-        assert len(scene.heard("stopped", 1)) == 1
+        assert len(harness.received("done", 1)) == 1
+        assert len(harness.received("stopped", 1)) == 1
 
 
 _DRAINED = """
@@ -258,32 +258,34 @@ _DRAINED = """
 """
 
 
-def check_stop_handles_what_waits(stage: Workspace) -> None:
+def check_stop_handles_what_waits(workspace: Workspace) -> None:
     """What waited when the stop was decided is handled, then ``stop`` is called. Events that come later, also from the
     plugin itself, are dead letters; later calls get PluginNotActive."""
     kinds = {"plain": "def", "lazy": "async def"}
     sources = {name: plugin(_DRAINED.format(mark="@on('work')", kind=kind)) for name, kind in kinds.items()}
     for name, source in sources.items():
-        with Workspace(stage.level, stage.folder / name).run(**{name: source}) as scene:
+        with Workspace(workspace.level, workspace.folder / name).run(**{name: source}) as harness:
             for n in range(20):
-                scene.kernel.emit("work", n=n)
-            stopping = scene.beside(scene.kernel.stop, name)
-            scene.until_state(name, "stopping")
-            scene.kernel.emit("work", n=20)
-            assert refused(PluginNotActive, scene.call, f"{name}.ping").state == "stopping"
-            assert not scene.heard("stopped")
-            scene.release("go")
+                harness.kernel.emit("work", n=n)
+            stopping = harness.in_background(harness.kernel.stop, name)
+            harness.until_state(name, "stopping")
+            harness.kernel.emit("work", n=20)
+            assert expect_error(PluginNotActive, harness.call, f"{name}.ping").state == "stopping"
+            assert not harness.received("stopped")
+            harness.release("go")
             assert stopping.result().state == "stopped"
-            assert {event["n"] for event in scene.heard("worked", 20)} >= {*range(20)}
-            assert len(scene.heard("stopped", 1)) == 1
-            late = [letter["data"]["n"] for letter in scene.until_letters(1) if letter["reason"].endswith("stopping")]
+            assert {event["n"] for event in harness.received("worked", 20)} >= {*range(20)}
+            assert len(harness.received("stopped", 1)) == 1
+            late = [
+                letter["data"]["n"] for letter in harness.until_dead_letters(1) if letter["reason"].endswith("stopping")
+            ]
             assert 20 in late
             assert not {*range(20)} & {*late}
-            assert scene.info(name).restarts == 0
+            assert harness.info(name).restarts == 0
 
 
-@natively
-def check_stop_handles_what_waits_on_several_threads(stage: Workspace) -> None:
+@requires_native
+def check_stop_handles_what_waits_on_several_threads(workspace: Workspace) -> None:
     """The same with ``concurrency``."""
     body = """
     @on("work")
@@ -292,15 +294,15 @@ def check_stop_handles_what_waits_on_several_threads(stage: Workspace) -> None:
             self.hold("go")
         self.api.emit("out.worked", n=n)
     """
-    with stage.run(p=plugin(body, manifest="concurrency = 2")) as scene:
+    with workspace.run(p=plugin(body, manifest="concurrency = 2")) as harness:
         for n in range(50):
-            scene.kernel.emit("work", n=n)
-        stopping = scene.beside(scene.kernel.stop, "p")
-        scene.until_state("p", "stopping")
-        scene.release("go")
+            harness.kernel.emit("work", n=n)
+        stopping = harness.in_background(harness.kernel.stop, "p")
+        harness.until_state("p", "stopping")
+        harness.release("go")
         assert stopping.result().state == "stopped"
-        assert sorted(event["n"] for event in scene.heard("worked", 50)) == [*range(50)]
-        assert scene.kernel.dead_letters() == []
+        assert sorted(event["n"] for event in harness.received("worked", 50)) == [*range(50)]
+        assert harness.kernel.dead_letters() == []
 
 
 _HANGING = """
@@ -312,7 +314,7 @@ _HANGING = """
 """
 
 
-def check_a_drain_is_bounded(stage: Workspace) -> None:
+def check_a_drain_is_bounded(workspace: Workspace) -> None:
     """After ``limits.drain``, or at once with 0, with ``now``, or when another stop with ``now`` comes, the plugin is
     stopped as it is; what it did not handle are dead letters."""
     ways = {"limit": 0.1, "none": 0, "now": 3600, "hurried": 3600}
@@ -322,24 +324,24 @@ def check_a_drain_is_bounded(stage: Workspace) -> None:
         )
         for name, drain in ways.items()
     }
-    with stage.run(**sources) as scene:
+    with workspace.run(**sources) as harness:
         for count, name in enumerate(sources, 1):
             for n in range(5):
-                scene.kernel.emit(name, n=n)
-            scene.heard("begun", count)
+                harness.kernel.emit(name, n=n)
+            harness.received("begun", count)
             if name == "hurried":
-                waiting = scene.beside(scene.kernel.stop, name)
-                scene.until_state(name, "stopping")
-                scene.kernel.stop(name, now=True)
+                waiting = harness.in_background(harness.kernel.stop, name)
+                harness.until_state(name, "stopping")
+                harness.kernel.stop(name, now=True)
                 assert waiting.result().state == "stopped"
             else:
-                assert scene.kernel.stop(name, now=name == "now").state == "stopped", name
-            letters = scene.until_letters(5, name)
+                assert harness.kernel.stop(name, now=name == "now").state == "stopped", name
+            letters = harness.until_dead_letters(5, name)
             assert sorted(letter["data"]["n"] for letter in letters) == [*range(5)]
-            assert scene.kernel.start(name).state == "active"
+            assert harness.kernel.start(name).state == "active"
 
 
-def check_a_death_while_draining_is_an_end(stage: Workspace) -> None:
+def check_a_death_while_draining_is_an_end(workspace: Workspace) -> None:
     """It is not restarted: what it had not handled are dead letters, who waits for an answer is told of the death."""
     body = """
     @on("work")
@@ -353,22 +355,22 @@ def check_a_death_while_draining_is_an_end(stage: Workspace) -> None:
     def ping(self) -> str:
         return "pong"
     """
-    with stage.run(p=plugin(body)) as scene:
+    with workspace.run(p=plugin(body)) as harness:
         for n in range(5):
-            scene.kernel.emit("work", n=n)
-        waiting = scene.beside(scene.call, "p.ping")
-        scene.until(lambda: scene.info("p").waiting == 6, "a call that waits")
-        stopping = scene.beside(scene.kernel.stop, "p")
-        scene.until_state("p", "stopping")
-        scene.release("go")
+            harness.kernel.emit("work", n=n)
+        waiting = harness.in_background(harness.call, "p.ping")
+        harness.until(lambda: harness.info("p").waiting == 6, "a call that waits")
+        stopping = harness.in_background(harness.kernel.stop, "p")
+        harness.until_state("p", "stopping")
+        harness.release("go")
         info = stopping.result()
         assert (info.state, info.restarts) == ("stopped", 0)
         waiting.error(PluginDied)
-        assert [letter["data"]["n"] for letter in scene.until_letters(2)] == [3, 4]
+        assert [letter["data"]["n"] for letter in harness.until_dead_letters(2)] == [3, 4]
 
 
-@natively
-def check_spawned_coroutines_clean_up(stage: Workspace) -> None:
+@requires_native
+def check_spawned_coroutines_clean_up(workspace: Workspace) -> None:
     """What a spawned coroutine awaits in its ``finally`` is done before ``stop`` is called; one that waits for what
     ``stop`` does is no deadlock. Also where the plugin has no event loop of its own."""
     tidy = """
@@ -410,15 +412,15 @@ def check_spawned_coroutines_clean_up(stage: Workspace) -> None:
         "alone": plugin(alone, head=head),
         "waits": plugin(waits, manifest="limits = { stop = 1.0 }"),
     }
-    with stage.run(**sources) as scene:
-        scene.heard("running", 3)
+    with workspace.run(**sources) as harness:
+        harness.received("running", 3)
         for count, name in enumerate(sources, 1):
-            assert scene.kernel.stop(name).state == "stopped"
-            assert scene.heard("tidied", count)[-1] == {"name": name}
-            assert scene.heard("stopped", count)[-1] == {"name": name}
+            assert harness.kernel.stop(name).state == "stopped"
+            assert harness.received("tidied", count)[-1] == {"name": name}
+            assert harness.received("stopped", count)[-1] == {"name": name}
 
 
-def check_a_cancel_counts_while_a_stop_waits(stage: Workspace) -> None:
+def check_a_cancel_counts_while_a_stop_waits(workspace: Workspace) -> None:
     """An async method that a stop waits for is cancelled when its caller's deadline passes; then ``stop`` is called."""
     body = """
     @expose
@@ -431,16 +433,16 @@ def check_a_cancel_counts_while_a_stop_waits(stage: Workspace) -> None:
     def stop(self) -> None:
         self.api.emit("out.stopped")
     """
-    with stage.run(lazy=plugin(body, manifest="limits = { stop = 20.0 }")) as scene:
-        waiting = scene.beside(scene.call, "lazy.wait", timeout=1.0)
-        scene.heard("begun", 1)
-        assert scene.kernel.stop("lazy").state == "stopped"
-        assert len(scene.heard("cancelled", 1)) == 1
-        assert len(scene.heard("stopped", 1)) == 1
+    with workspace.run(lazy=plugin(body, manifest="limits = { stop = 20.0 }")) as harness:
+        waiting = harness.in_background(harness.call, "lazy.wait", timeout=1.0)
+        harness.received("begun", 1)
+        assert harness.kernel.stop("lazy").state == "stopped"
+        assert len(harness.received("cancelled", 1)) == 1
+        assert len(harness.received("stopped", 1)) == 1
         waiting.error(CallTimeout)
 
 
-def check_stopped_means_deaf(stage: Workspace) -> None:
+def check_stopped_means_deaf(workspace: Workspace) -> None:
     """Everything a plugin registered goes when it is stopped; started again it is the next generation."""
     body = """
     @on("x")
@@ -450,21 +452,21 @@ def check_stopped_means_deaf(stage: Workspace) -> None:
     def ping(self) -> str:
         return "pong"
     """
-    with stage.run(ear=plugin(body)) as scene:
-        scene.kernel.stop("ear")
-        scene.kernel.emit("x")
-        assert refused(PluginNotActive, scene.call, "ear.ping").state == "stopped"
-        assert scene.info("ear").topics == ()
-        assert scene.info("ear").methods == {}
-        assert scene.info("ear").pid is None
-        assert scene.kernel.stop("ear").state == "stopped"  # a second time does nothing
-        scene.kernel.start("ear")
-        scene.kernel.emit("x")
-        assert scene.heard("x", 1) == [{"generation": 2}]
-        assert scene.kernel.dead_letters() == []
+    with workspace.run(ear=plugin(body)) as harness:
+        harness.kernel.stop("ear")
+        harness.kernel.emit("x")
+        assert expect_error(PluginNotActive, harness.call, "ear.ping").state == "stopped"
+        assert harness.info("ear").topics == ()
+        assert harness.info("ear").methods == {}
+        assert harness.info("ear").pid is None
+        assert harness.kernel.stop("ear").state == "stopped"  # a second time does nothing
+        harness.kernel.start("ear")
+        harness.kernel.emit("x")
+        assert harness.received("x", 1) == [{"generation": 2}]
+        assert harness.kernel.dead_letters() == []
 
 
-def check_load_and_unload_at_run_time(stage: Workspace) -> None:
+def check_load_and_unload_at_run_time(workspace: Workspace) -> None:
     """``load`` adds and starts one plugin, ``unload`` stops and forgets it; its keys go with it."""
     body = """
     def start(self) -> None:
@@ -473,20 +475,20 @@ def check_load_and_unload_at_run_time(stage: Workspace) -> None:
     def ping(self) -> str:
         return "pong"
     """
-    with stage.run() as scene:
-        path = stage.write("extra", plugin(body))
-        assert scene.kernel.load(path).state == "active"
-        assert scene.call("extra.ping") == "pong"
-        assert refused(PluginLoadError, scene.kernel.load, path).id == "MK0107"
-        scene.kernel.stop("extra")
-        assert scene.kernel.get_data("extra.key") == 1
-        assert scene.kernel.unload("extra") == []
-        assert scene.kernel.get_data("extra.key") is None
-        assert "extra" in refused(PluginNotFound, scene.call, "extra.ping").text
-        assert scene.kernel.load(path).generation == 1
+    with workspace.run() as harness:
+        path = workspace.write("extra", plugin(body))
+        assert harness.kernel.load(path).state == "active"
+        assert harness.call("extra.ping") == "pong"
+        assert expect_error(PluginLoadError, harness.kernel.load, path).id == "MK0107"
+        harness.kernel.stop("extra")
+        assert harness.kernel.get_data("extra.key") == 1
+        assert harness.kernel.unload("extra") == []
+        assert harness.kernel.get_data("extra.key") is None
+        assert "extra" in expect_error(PluginNotFound, harness.call, "extra.ping").text
+        assert harness.kernel.load(path).generation == 1
 
 
-def check_package_with_relative_imports(stage: Workspace) -> None:
+def check_package_with_relative_imports(workspace: Workspace) -> None:
     """A folder is a package: relative imports work, lazy ones too, and see the snapshot, not the disk."""
     sources = {
         "__init__.py": plugin(
@@ -506,11 +508,11 @@ def check_package_with_relative_imports(stage: Workspace) -> None:
         "inner/deep.py": "from .. import helper\ndef word() -> str:\n    return f'deep {helper.ANSWER}'\n",
         "plugin.toml": 'version = "3.0"\n',
     }
-    with stage.run(packed=sources) as scene:
-        assert scene.info("packed").version == "3.0"
-        assert scene.call("packed.early") == 42
-        (stage.plugins / "packed" / "inner" / "deep.py").write_text("1/0")
-        assert scene.call("packed.late") == "deep 42"
+    with workspace.run(packed=sources) as harness:
+        assert harness.info("packed").version == "3.0"
+        assert harness.call("packed.early") == 42
+        (workspace.plugins / "packed" / "inner" / "deep.py").write_text("1/0")
+        assert harness.call("packed.late") == "deep 42"
 
 
 CONFIGURED = plugin(
@@ -547,35 +549,35 @@ def _configured(**config: object) -> KernelConfig:
     return KernelConfig(plugin={"p": PluginConfig(config=config)})
 
 
-def check_config_has_the_type_of_class_config(stage: Workspace) -> None:
+def check_config_has_the_type_of_class_config(workspace: Workspace) -> None:
     """``class Config`` in the module types ``api.config``; a Secret comes from the environment and is shown nowhere."""
     os.environ["MK_CHECK_SECRET"] = "hush-hush"
     try:
         config = _configured(size=7, key={"env": "MK_CHECK_SECRET"}, nested={"word": "w"})
-        with stage.run(config, p=CONFIGURED) as scene:
-            assert scene.call("p.show") == ["Config", 7, "0.5", "w", 9]
-            scene.call("p.say_it")
-            shown = f"{scene.info('p')}{scene.lines('p')}{scene.kernel.call('kernel.info', 'p')}"
+        with workspace.run(config, p=CONFIGURED) as harness:
+            assert harness.call("p.show") == ["Config", 7, "0.5", "w", 9]
+            harness.call("p.say_it")
+            shown = f"{harness.info('p')}{harness.log_lines('p')}{harness.kernel.call('kernel.info', 'p')}"
             assert "hush-hush" not in shown
     finally:
         del os.environ["MK_CHECK_SECRET"]
 
 
-def check_config_that_does_not_fit_is_failed(stage: Workspace) -> None:
+def check_config_that_does_not_fit_is_failed(workspace: Workspace) -> None:
     """A wrong type in the configuration is ``failed`` with the path; so are an unknown key and a variable not set."""
-    with stage.run(_configured(size="seven", key="hush-hush"), p=CONFIGURED) as scene:
-        info = scene.info("p")
+    with workspace.run(_configured(size="seven", key="hush-hush"), p=CONFIGURED) as harness:
+        info = harness.info("p")
         assert (info.state, info.error_id) == ("failed", "MK0121")
         assert "size" in (info.error or "")
         assert "hush-hush" not in str(info)
-    with stage.run(_configured(sizes=7, key="hush-hush"), p=CONFIGURED) as scene:
-        info = scene.info("p")
+    with workspace.run(_configured(sizes=7, key="hush-hush"), p=CONFIGURED) as harness:
+        info = harness.info("p")
         assert (info.state, info.error_id) == ("failed", "MK0121")
         assert "[plugin.p.config]" in (info.error or "")
         assert "unknown key 'sizes'; did you mean 'size'?" in (info.error or "")
-    with stage.run(_configured(size=7, key={"env": "MK_NO_SUCH"}), p=CONFIGURED) as scene:
-        assert scene.info("p").state == "failed"
-        assert "MK_NO_SUCH" in (scene.info("p").error or "")
+    with workspace.run(_configured(size=7, key={"env": "MK_NO_SUCH"}), p=CONFIGURED) as harness:
+        assert harness.info("p").state == "failed"
+        assert "MK_NO_SUCH" in (harness.info("p").error or "")
 
 
 TALKER = plugin(
@@ -599,11 +601,11 @@ TALKER = plugin(
 )
 
 
-def check_log_arrives(stage: Workspace) -> None:
+def check_log_arrives(workspace: Workspace) -> None:
     """``api.log`` and ``api.say`` are kept by the kernel, in order."""
-    with stage.run(talker=TALKER) as scene:
-        scene.call("talker.talk")
-        lines = scene.until_lines("talker", 8)
+    with workspace.run(talker=TALKER) as harness:
+        harness.call("talker.talk")
+        lines = harness.until_log_lines("talker", 8)
         assert lines[0] == ("log", "logged 1")
         assert lines[1][1].startswith("with a trace\nTraceback")
         assert "ZeroDivisionError" in lines[1][1]
@@ -613,11 +615,11 @@ def check_log_arrives(stage: Workspace) -> None:
 
 
 @only_at("process", "sandbox")
-def check_output_arrives(stage: Workspace) -> None:
+def check_output_arrives(workspace: Workspace) -> None:
     """Standard output and error come line by line; the rest of a line at the end."""
-    with stage.run(talker=TALKER) as scene:
-        scene.call("talker.print")
-        scene.kernel.stop("talker")
-        lines = scene.until_lines("talker", 4)
+    with workspace.run(talker=TALKER) as harness:
+        harness.call("talker.print")
+        harness.kernel.stop("talker")
+        lines = harness.until_log_lines("talker", 4)
         by_stream = {stream: [text for s, text in lines if s == stream] for stream in ("stdout", "stderr")}
         assert by_stream == {"stdout": ["to stdout", "and more", "raw, without an end"], "stderr": ["to stderr"]}

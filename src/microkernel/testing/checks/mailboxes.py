@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from microkernel.errors import KernelError
 from microkernel.kernel.config import KernelConfig
-from microkernel.testing.stage import Workspace, plugin, refused
+from microkernel.testing.harness import Workspace, expect_error, plugin
 
 FAULTY = plugin(
     """
@@ -24,46 +24,46 @@ FAULTY = plugin(
 )
 
 
-def check_a_handler_that_raises_makes_a_dead_letter(stage: Workspace) -> None:
+def check_a_handler_that_raises_makes_a_dead_letter(workspace: Workspace) -> None:
     """Logged and kept with its reason and place; no retry, no restart, and the next event is handled."""
-    with stage.run(faulty=FAULTY) as scene:
+    with workspace.run(faulty=FAULTY) as harness:
         for number in (1, -1, 2):
-            scene.kernel.emit("x", number=number)
-        assert scene.heard("worked", 2) == [{"number": 1}, {"number": 2}]
-        (letter,) = scene.until_letters(1, "faulty")
+            harness.kernel.emit("x", number=number)
+        assert harness.received("worked", 2) == [{"number": 1}, {"number": 2}]
+        (letter,) = harness.until_dead_letters(1, "faulty")
         assert (letter["plugin"], letter["topic"], letter["source"]) == ("faulty", "x", "kernel")
         assert (letter["handler"], letter["delivery"], letter["data"]) == ("Plugin.work", 1, {"number": -1})
         assert "ValueError: below zero: -1" in letter["reason"]
         assert "faulty.py" in letter["reason"]
-        assert scene.call("faulty.mend") == 3
-        info = scene.info("faulty")
+        assert harness.call("faulty.mend") == 3
+        info = harness.info("faulty")
         assert (info.state, info.generation, info.restarts, info.dead) == ("active", 1, 0, 1)
 
 
-def check_what_does_not_fit_is_a_dead_letter(stage: Workspace) -> None:
+def check_what_does_not_fit_is_a_dead_letter(workspace: Workspace) -> None:
     """An event that does not fit the hints never reaches the handler; the reason has the path."""
-    with stage.run(faulty=FAULTY) as scene:
+    with workspace.run(faulty=FAULTY) as harness:
         for data in ({"number": "seven"}, {}, {"number": 2.5}, {"number": None}):
-            scene.kernel.emit("x", **data)
-        reasons = [letter["reason"] for letter in scene.until_letters(4)]
+            harness.kernel.emit("x", **data)
+        reasons = [letter["reason"] for letter in harness.until_dead_letters(4)]
         assert all("number" in reason for reason in reasons), reasons
-        assert scene.call("faulty.mend") == 0
+        assert harness.call("faulty.mend") == 0
 
 
-def check_replay_gives_a_dead_letter_again(stage: Workspace) -> None:
+def check_replay_gives_a_dead_letter_again(workspace: Workspace) -> None:
     """``replay`` delivers it to its handler once more, and it is no dead letter any longer."""
-    with stage.run(faulty=FAULTY) as scene:
-        scene.kernel.emit("x", number=-5)
-        (letter,) = scene.until_letters(1)
-        scene.kernel.replay(letter["id"])  # still faulty: a new letter
-        letters = scene.kernel.dead_letters
-        scene.until(lambda: [one["id"] for one in letters()] not in ([], [letter["id"]]), "a new letter")
-        (again,) = scene.kernel.dead_letters()
-        scene.call("faulty.mend")
-        assert scene.kernel.replay(again["id"]) is True
-        assert scene.heard("worked", 1) == [{"number": -5}]
-        assert scene.kernel.dead_letters() == []
-        assert refused(KernelError, scene.kernel.replay, again["id"]).id == "MK0614"
+    with workspace.run(faulty=FAULTY) as harness:
+        harness.kernel.emit("x", number=-5)
+        (letter,) = harness.until_dead_letters(1)
+        harness.kernel.replay(letter["id"])  # still faulty: a new letter
+        letters = harness.kernel.dead_letters
+        harness.until(lambda: [one["id"] for one in letters()] not in ([], [letter["id"]]), "a new letter")
+        (again,) = harness.kernel.dead_letters()
+        harness.call("faulty.mend")
+        assert harness.kernel.replay(again["id"]) is True
+        assert harness.received("worked", 1) == [{"number": -5}]
+        assert harness.kernel.dead_letters() == []
+        assert expect_error(KernelError, harness.kernel.replay, again["id"]).id == "MK0614"
 
 
 LISTENER = plugin(
@@ -102,40 +102,40 @@ SPEAKER = plugin(
 )
 
 
-def check_first_in_first_out(stage: Workspace) -> None:
+def check_first_in_first_out(workspace: Workspace) -> None:
     """From one sender to one receiver, events and calls alike: from the embedder, and from a plugin."""
-    with stage.run(listener=LISTENER, speaker=SPEAKER) as scene:
+    with workspace.run(listener=LISTENER, speaker=SPEAKER) as harness:
         for i in range(500):
             if i % 7:
-                scene.kernel.emit("n", i=i)
+                harness.kernel.emit("n", i=i)
             else:
-                scene.call("listener.method", i=i)
-        assert scene.call("listener.take") == list(range(500))
-        scene.call("speaker.speak", 500)
-        scene.until(lambda: scene.call("listener.count") == 500)  # ours and the speaker's have no order among them
-        assert scene.call("listener.take") == list(range(500))
+                harness.call("listener.method", i=i)
+        assert harness.call("listener.take") == list(range(500))
+        harness.call("speaker.speak", 500)
+        harness.until(lambda: harness.call("listener.count") == 500)  # ours and the speaker's have no order among them
+        assert harness.call("listener.take") == list(range(500))
 
 
-def check_first_in_first_out_through_a_full_mailbox(stage: Workspace) -> None:
+def check_first_in_first_out_through_a_full_mailbox(workspace: Workspace) -> None:
     """A call does not overtake the events of its sender that wait for room."""
     config = KernelConfig(limits={"mailbox": 5, "full_mailbox_timeout": 30.0})
-    with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
-        scene.call("speaker.speak", 700)
-        scene.until(lambda: scene.call("listener.count") == 700, "700 events and calls")
-        assert scene.call("listener.take") == list(range(700))
+    with workspace.run(config, listener=LISTENER, speaker=SPEAKER) as harness:
+        harness.call("speaker.speak", 700)
+        harness.until(lambda: harness.call("listener.count") == 700, "700 events and calls")
+        assert harness.call("listener.take") == list(range(700))
 
 
-def check_nothing_is_lost_in_a_flood(stage: Workspace) -> None:
+def check_nothing_is_lost_in_a_flood(workspace: Workspace) -> None:
     """``block``: a sender waits for room in a small mailbox; all arrive, in order."""
     config = KernelConfig(limits={"mailbox": 100, "full_mailbox_timeout": 30.0})
-    with stage.run(config, listener=LISTENER, speaker=SPEAKER) as scene:
+    with workspace.run(config, listener=LISTENER, speaker=SPEAKER) as harness:
         for i in range(3000):
-            scene.kernel.emit("n", i=i)
-        assert scene.call("listener.take") == list(range(3000))
-        scene.call("speaker.burst", 6000)
-        scene.until(lambda: scene.call("listener.count") == 6000, "6000 events")
-        assert scene.call("listener.take") == list(range(6000))
-        assert scene.kernel.dead_letters() == []
+            harness.kernel.emit("n", i=i)
+        assert harness.call("listener.take") == list(range(3000))
+        harness.call("speaker.burst", 6000)
+        harness.until(lambda: harness.call("listener.count") == 6000, "6000 events")
+        assert harness.call("listener.take") == list(range(6000))
+        assert harness.kernel.dead_letters() == []
 
 
 CLOGGED = """
@@ -154,54 +154,54 @@ CLOGGED = """
 _ROOM, _MANY = 2000, 3000
 
 
-def _overflown(stage: Workspace, overflow: str, block: float = 30.0) -> tuple[list[int], int, int]:
+def _overflown(workspace: Workspace, overflow: str, block: float = 30.0) -> tuple[list[int], int, int]:
     """What arrives of many events when the handler waits at the first; how many were dropped, and dead letters."""
     config = KernelConfig(limits={"mailbox": _ROOM, "full_mailbox_timeout": block})
-    with stage.run(config, p=plugin(CLOGGED % overflow)) as scene:
-        scene.kernel.emit("n", i=0)
-        scene.heard("begun", 1)
+    with workspace.run(config, p=plugin(CLOGGED % overflow)) as harness:
+        harness.kernel.emit("n", i=0)
+        harness.received("begun", 1)
         for i in range(1, _ROOM + 3 if overflow == "block" else _MANY):
-            scene.kernel.emit("n", i=i)
-        scene.release("go")
-        scene.until(lambda: scene.info("p").waiting == 0, "an empty mailbox")
-        got = scene.call("p.take")
-        dead = scene.info("p").dead
-        assert all("MailboxFull" in one["reason"] or "MK0609" in one["reason"] for one in scene.kernel.dead_letters())
-        return got, scene.info("p").dropped, dead
+            harness.kernel.emit("n", i=i)
+        harness.release("go")
+        harness.until(lambda: harness.info("p").waiting == 0, "an empty mailbox")
+        got = harness.call("p.take")
+        dead = harness.info("p").dead
+        assert all("MailboxFull" in one["reason"] or "MK0609" in one["reason"] for one in harness.kernel.dead_letters())
+        return got, harness.info("p").dropped, dead
 
 
-def check_overflow_drop_oldest(stage: Workspace) -> None:
+def check_overflow_drop_oldest(workspace: Workspace) -> None:
     """Room is made for the newest; what went is counted."""
-    got, dropped, dead = _overflown(stage, "drop_oldest")
+    got, dropped, dead = _overflown(workspace, "drop_oldest")
     assert got == sorted(got)
     assert (got[0], got[-1]) == (0, _MANY - 1)
     assert len(got) + dropped == _MANY
     assert (dropped > 0, dead) == (True, 0)
 
 
-def check_overflow_drop_newest(stage: Workspace) -> None:
+def check_overflow_drop_newest(workspace: Workspace) -> None:
     """What comes to a full mailbox is not taken; it is counted."""
-    got, dropped, dead = _overflown(stage, "drop_newest")
+    got, dropped, dead = _overflown(workspace, "drop_newest")
     assert got == list(range(len(got)))
     assert len(got) + dropped == _MANY
     assert (dropped > 0, dead) == (True, 0)
 
 
-def check_overflow_reject(stage: Workspace) -> None:
+def check_overflow_reject(workspace: Workspace) -> None:
     """What comes to a full mailbox is a dead letter, with MailboxFull as its reason."""
-    got, dropped, dead = _overflown(stage, "reject")
+    got, dropped, dead = _overflown(workspace, "reject")
     assert got == list(range(len(got)))
     assert (len(got) + dead, dropped) == (_MANY, 0)
 
 
-def check_overflow_block_ends_in_a_dead_letter(stage: Workspace) -> None:
+def check_overflow_block_ends_in_a_dead_letter(workspace: Workspace) -> None:
     """After the limit it is MailboxFull for this subscription; the emitter goes on."""
-    got, dropped, dead = _overflown(stage, "block", block=0.05)
+    got, dropped, dead = _overflown(workspace, "block", block=0.05)
     assert got == list(range(_ROOM))
     assert (dead, dropped) == (3, 0)
 
 
-def check_ones_own_full_mailbox_is_reject(stage: Workspace) -> None:
+def check_ones_own_full_mailbox_is_reject(workspace: Workspace) -> None:
     """A plugin that floods itself does not wait for itself: what has no room is a dead letter."""
     body = """
     count = 0
@@ -217,7 +217,7 @@ def check_ones_own_full_mailbox_is_reject(stage: Workspace) -> None:
         return self.count
     """
     config = KernelConfig(limits={"mailbox": 100, "full_mailbox_timeout": 30.0})
-    with stage.run(config, p=plugin(body)) as scene:
-        scene.call("p.flood", 500)
-        scene.until(lambda: scene.call("p.counted") + scene.info("p").dead == 500, "500 accounted for")
-        assert scene.info("p").dead >= 400
+    with workspace.run(config, p=plugin(body)) as harness:
+        harness.call("p.flood", 500)
+        harness.until(lambda: harness.call("p.counted") + harness.info("p").dead == 500, "500 accounted for")
+        assert harness.info("p").dead >= 400

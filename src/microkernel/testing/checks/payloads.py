@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from microkernel.errors import CallFailed, NotPlainData, PayloadTooLarge
-from microkernel.testing.stage import Workspace, plugin, refused
+from microkernel.testing.harness import Workspace, expect_error, plugin
 
 MEBIBYTE = 1024 * 1024
 
@@ -30,16 +30,16 @@ MIRROR = plugin(
 )
 
 
-def check_plain_values_arrive_as_they_are(stage: Workspace) -> None:
+def check_plain_values_arrive_as_they_are(workspace: Workspace) -> None:
     """Through calls, events and the context."""
-    with stage.run(p=MIRROR) as scene:
+    with workspace.run(p=MIRROR) as harness:
         for value in PLAIN:
-            assert scene.call("p.mirror", value) == value
-            assert scene.call("p.kinds", value) == type(value).__name__
-            scene.kernel.emit("mirror", value=value)
-            scene.kernel.set_data("key", value)
-            assert scene.kernel.get_data("key", "missing") == value
-        assert [event["value"] for event in scene.heard("mirrored", len(PLAIN))] == PLAIN
+            assert harness.call("p.mirror", value) == value
+            assert harness.call("p.kinds", value) == type(value).__name__
+            harness.kernel.emit("mirror", value=value)
+            harness.kernel.set_data("key", value)
+            assert harness.kernel.get_data("key", "missing") == value
+        assert [event["value"] for event in harness.received("mirrored", len(PLAIN))] == PLAIN
 
 
 VANDAL = plugin(
@@ -68,22 +68,22 @@ VANDAL = plugin(
 )
 
 
-def check_values_never_references(stage: Workspace) -> None:
+def check_values_never_references(workspace: Workspace) -> None:
     """What a receiver does to a payload nobody else sees; what a sender does afterwards, neither."""
-    with stage.run(p=VANDAL) as scene:
+    with workspace.run(p=VANDAL) as harness:
         items, inner = [1], {"items": [2]}
-        scene.kernel.emit("x", items=items, inner=inner)
-        assert scene.heard("third", 1) == [{"items": [1], "inner": {"items": [2]}}]
+        harness.kernel.emit("x", items=items, inner=inner)
+        assert harness.received("third", 1) == [{"items": [1], "inner": {"items": [2]}}]
         assert (items, inner) == ([1], {"items": [2]})
         mine = ["mine"]
-        scene.call("p.keep", mine)
+        harness.call("p.keep", mine)
         assert mine == ["mine"]
         kept = ["mine", "changed after"]
-        assert scene.call("p.spoil") == [*kept, "after emit"]
-        assert scene.heard("kept", 1) == [{"value": kept}]
-        shared = scene.kernel.get_data("shared")
+        assert harness.call("p.spoil") == [*kept, "after emit"]
+        assert harness.received("kept", 1) == [{"value": kept}]
+        shared = harness.kernel.get_data("shared")
         shared.append("embedder")
-        assert scene.kernel.get_data("shared") == [*kept, "after emit"]
+        assert harness.kernel.get_data("shared") == [*kept, "after emit"]
 
 
 ODD = plugin(
@@ -115,42 +115,42 @@ ODD = plugin(
 )
 
 
-def check_what_is_no_value_is_refused_with_its_path(stage: Workspace) -> None:
+def check_what_is_no_value_is_refused_with_its_path(workspace: Workspace) -> None:
     """NotPlainData at the line that tried, naming the place; nothing is sent."""
-    with stage.run(p=ODD) as scene:
-        got = scene.call("p.attempts")
+    with workspace.run(p=ODD) as harness:
+        got = harness.call("p.attempts")
         assert got[:6] == [
             [".a[1].b", "object"], ["[0][0]", "function"], [".b", f"int {2**64}, over 64 bits"],
             [".k[0]", "Plugin"], [".bad", "lock"], [".text", "text that is not valid Unicode"],
         ]  # fmt: skip
         assert got[6][0].startswith(".cyclic[0][0]")
         assert got[7] == [".a", "type"]
-        error = refused(NotPlainData, scene.kernel.emit, "x", here=[object()])
+        error = expect_error(NotPlainData, harness.kernel.emit, "x", here=[object()])
         assert (error.path, error.kind) == (".here[0]", "object")
-        refused(NotPlainData, scene.kernel.call, "p.nothing", object())
-        refused(NotPlainData, scene.kernel.set_data, "key", object())
-        assert scene.kernel.get_data("key", "nothing") == "nothing"
+        expect_error(NotPlainData, harness.kernel.call, "p.nothing", object())
+        expect_error(NotPlainData, harness.kernel.set_data, "key", object())
+        assert harness.kernel.get_data("key", "nothing") == "nothing"
 
 
-def check_a_result_that_is_no_value_is_an_error_of_the_callee(stage: Workspace) -> None:
+def check_a_result_that_is_no_value_is_an_error_of_the_callee(workspace: Workspace) -> None:
     """The caller gets CallFailed, at once, with the path; the callee goes on."""
-    with stage.run(p=ODD) as scene:
-        error = refused(CallFailed, scene.call, "p.gives")
+    with workspace.run(p=ODD) as harness:
+        error = expect_error(CallFailed, harness.call, "p.gives")
         assert error.remote_type == "NotPlainData"
         assert ".deep[1]" in error.remote_message
-        (reply,) = scene.kernel.ask("ask.odd", timeout=20.0)
+        (reply,) = harness.kernel.ask("ask.odd", timeout=20.0)
         assert reply.error is not None
-        assert scene.call("p.nothing") is None
+        assert harness.call("p.nothing") is None
 
 
-def check_large_payloads_pass(stage: Workspace) -> None:
+def check_large_payloads_pass(workspace: Workspace) -> None:
     """Up to 16 MiB, in both directions."""
-    with stage.run(p=MIRROR) as scene:
+    with workspace.run(p=MIRROR) as harness:
         for size in (60_000, 65_536, 70_000, MEBIBYTE, 15 * MEBIBYTE):
             value = bytes(range(256)) * (size // 256)
-            assert scene.call("p.mirror", value) == value
-        scene.kernel.emit("mirror", value=b"y" * 5 * MEBIBYTE)
-        assert len(scene.heard("mirrored", 1)[0]["value"]) == 5 * MEBIBYTE
+            assert harness.call("p.mirror", value) == value
+        harness.kernel.emit("mirror", value=b"y" * 5 * MEBIBYTE)
+        assert len(harness.received("mirrored", 1)[0]["value"]) == 5 * MEBIBYTE
 
 
 HEAVY = plugin(
@@ -176,13 +176,13 @@ HEAVY = plugin(
 )
 
 
-def check_too_large_payloads_are_refused(stage: Workspace) -> None:
+def check_too_large_payloads_are_expect_error(workspace: Workspace) -> None:
     """PayloadTooLarge over 16 MiB encoded; nothing is sent, and the way stays open."""
-    with stage.run(p=HEAVY) as scene:
-        assert scene.call("p.attempts") == [16 * MEBIBYTE] * 4
-        assert refused(CallFailed, scene.call, "p.gives").remote_type == "PayloadTooLarge"
+    with workspace.run(p=HEAVY) as harness:
+        assert harness.call("p.attempts") == [16 * MEBIBYTE] * 4
+        assert expect_error(CallFailed, harness.call, "p.gives").remote_type == "PayloadTooLarge"
         big = bytes(17 * MEBIBYTE)
-        assert refused(PayloadTooLarge, scene.kernel.emit, "x", big=big).limit == 16 * MEBIBYTE
-        refused(PayloadTooLarge, scene.kernel.call, "p.nothing", big)
-        refused(PayloadTooLarge, scene.kernel.set_data, "key", big)
-        assert scene.call("p.nothing") is None
+        assert expect_error(PayloadTooLarge, harness.kernel.emit, "x", big=big).limit == 16 * MEBIBYTE
+        expect_error(PayloadTooLarge, harness.kernel.call, "p.nothing", big)
+        expect_error(PayloadTooLarge, harness.kernel.set_data, "key", big)
+        assert harness.call("p.nothing") is None

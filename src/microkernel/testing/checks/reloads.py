@@ -6,8 +6,8 @@ from functools import partial
 
 from microkernel.errors import KernelError, PluginDied, ReloadFailed
 from microkernel.kernel.registry.record import PluginRecord
-from microkernel.testing.levels import natively
-from microkernel.testing.stage import KernelHarness, Workspace, plugin, refused
+from microkernel.testing.harness import KernelHarness, Workspace, expect_error, plugin
+from microkernel.testing.levels import requires_native
 
 COUNTER = """
     count = 0
@@ -30,23 +30,23 @@ def counter(more: str = "", *, version: str = "1.0", head: str = "") -> str:
     return plugin(COUNTER + more, head=head, manifest=f'version = "{version}"\nlimits = {{ start = 5.0 }}')
 
 
-def check_state_goes_over_a_reload(stage: Workspace) -> None:
+def check_state_goes_over_a_reload(workspace: Workspace) -> None:
     """``export_state`` of the old, ``import_state`` of the new before its ``start``; the report tells what runs."""
-    with stage.run(p=counter()) as scene:
+    with workspace.run(p=counter()) as harness:
         for _ in range(3):
-            scene.kernel.emit("hit")
-        stage.write("p", counter("    @expose\n    def new(self) -> str:\n        return 'new'", version="2.0"))
-        report = scene.kernel.reload("p")
+            harness.kernel.emit("hit")
+        workspace.write("p", counter("    @expose\n    def new(self) -> str:\n        return 'new'", version="2.0"))
+        report = harness.kernel.reload("p")
         assert (report.plugin, report.generation, report.version, report.error) == ("p", 2, "2.0", None)
         assert report.leaked == []
         assert report.paused_ms >= 0
-        assert scene.heard("imported", 1) == [{"from_version": "1.0"}]
-        assert scene.call("p.hits") == 3
-        assert scene.call("p.new") == "new"
-        info = scene.info("p")
+        assert harness.received("imported", 1) == [{"from_version": "1.0"}]
+        assert harness.call("p.hits") == 3
+        assert harness.call("p.new") == "new"
+        info = harness.info("p")
         assert (info.version, info.generation, info.restarts, info.state) == ("2.0", 2, 0, "active")
-        scene.kernel.emit("hit", n=9)
-        assert scene.heard("hit", 4)[3] == {"n": 9, "generation": 2, "version": "2.0"}
+        harness.kernel.emit("hit", n=9)
+        assert harness.received("hit", 4)[3] == {"n": 9, "generation": 2, "version": "2.0"}
 
 
 BROKEN = {
@@ -62,41 +62,41 @@ BROKEN = {
 }
 
 
-def _refused_reload(scene: KernelHarness, source: str) -> ReloadFailed:
-    scene.stage.write("p", source)
-    return refused(ReloadFailed, scene.kernel.reload, "p")
+def _refused_reload(harness: KernelHarness, source: str) -> ReloadFailed:
+    harness.workspace.write("p", source)
+    return expect_error(ReloadFailed, harness.kernel.reload, "p")
 
 
-def check_a_broken_reload_keeps_the_old(stage: Workspace) -> None:
+def check_a_broken_reload_keeps_the_old(workspace: Workspace) -> None:
     """Syntax, import, ``__init__``, ``start``, ``import_state``, manifest: ReloadFailed, and the old source goes on
     with its state."""
-    with stage.run(p=counter()) as scene:
-        scene.kernel.emit("hit")
+    with workspace.run(p=counter()) as harness:
+        harness.kernel.emit("hit")
         for what, source in BROKEN.items():
-            error = _refused_reload(scene, source)
+            error = _refused_reload(harness, source)
             assert isinstance(error.report.error, KernelError), what
             assert (error.report.plugin, error.report.version) == ("p", "1.0"), what
-            assert error.report.generation == scene.info("p").generation, what
-            assert scene.call("p.hits") == 1, what
-            info = scene.info("p")
+            assert error.report.generation == harness.info("p").generation, what
+            assert harness.call("p.hits") == 1, what
+            info = harness.info("p")
             assert (info.state, info.version, info.restarts) == ("active", "1.0", 0), what
-            scene.kernel.emit("hit", n=1)
-            assert scene.call("p.hits") == 2, what
-            scene.kernel.stop("p")  # back to one hit: the state does not outlive a stop
-            stage.write("p", counter())
-            scene.kernel.start("p")
-            scene.kernel.emit("hit")
-        assert scene.kernel.dead_letters() == []
+            harness.kernel.emit("hit", n=1)
+            assert harness.call("p.hits") == 2, what
+            harness.kernel.stop("p")  # back to one hit: the state does not outlive a stop
+            workspace.write("p", counter())
+            harness.kernel.start("p")
+            harness.kernel.emit("hit")
+        assert harness.kernel.dead_letters() == []
 
 
-def check_before_the_old_is_stopped_it_never_notices(stage: Workspace) -> None:
+def check_before_the_old_is_stopped_it_never_notices(workspace: Workspace) -> None:
     """What fails until ``__init__`` does not touch the old instance: the same generation, the same thread."""
-    with stage.run(p=counter()) as scene:
+    with workspace.run(p=counter()) as harness:
         for what in ("syntax", "import", "import_raises", "no_plugin", "init", "manifest"):
-            _refused_reload(scene, BROKEN[what])
-            assert scene.call("p.hits") == 0
-        scene.kernel.emit("hit")
-        assert scene.heard("hit", 1)[0]["generation"] == 1
+            _refused_reload(harness, BROKEN[what])
+            assert harness.call("p.hits") == 0
+        harness.kernel.emit("hit")
+        assert harness.received("hit", 1)[0]["generation"] == 1
 
 
 HELD = (
@@ -110,43 +110,45 @@ HELD = (
 )
 
 
-def check_waiting_messages_outlive_a_reload(stage: Workspace) -> None:
+def check_waiting_messages_outlive_a_reload(workspace: Workspace) -> None:
     """Events and calls queue while the reload waits for a running handler; the new generation handles them in order."""
-    with stage.run(p=plugin(HELD)) as scene:
-        scene.kernel.emit("held")
-        scene.heard("held", 1)
-        reloading = scene.beside(scene.kernel.reload, "p")
-        scene.until(lambda: scene.kernel.core.registry.get("p").mailbox.paused, "a paused mailbox")
+    with workspace.run(p=plugin(HELD)) as harness:
+        harness.kernel.emit("held")
+        harness.received("held", 1)
+        reloading = harness.in_background(harness.kernel.reload, "p")
+        harness.until(lambda: harness.kernel.core.registry.get("p").mailbox.paused, "a paused mailbox")
         for n in range(20):
-            scene.kernel.emit("hit", n=n)
-        waiting = scene.beside(scene.call, "p.hits")
-        scene.until(lambda: scene.info("p").waiting >= 22, "all of them waiting")
-        scene.release("go")
+            harness.kernel.emit("hit", n=n)
+        waiting = harness.in_background(harness.call, "p.hits")
+        harness.until(lambda: harness.info("p").waiting >= 22, "all of them waiting")
+        harness.release("go")
         assert reloading.result().generation == 2
         assert waiting.result() == 20
-        assert [(event["n"], event["generation"]) for event in scene.heard("hit", 20)] == [(n, 2) for n in range(20)]
-        assert scene.kernel.dead_letters() == []
+        assert [(event["n"], event["generation"]) for event in harness.received("hit", 20)] == [
+            (n, 2) for n in range(20)
+        ]
+        assert harness.kernel.dead_letters() == []
 
 
-def check_waiting_messages_outlive_a_broken_reload(stage: Workspace) -> None:
+def check_waiting_messages_outlive_a_broken_reload(workspace: Workspace) -> None:
     """The same when the new code does not start: the old source handles them."""
-    with stage.run(p=plugin(HELD)) as scene:
-        scene.kernel.emit("held")
-        scene.heard("held", 1)
-        stage.write("p", plugin(HELD + "\n    def start(self) -> None:\n        raise KeyError('new')"))
-        reloading = scene.beside(scene.kernel.reload, "p")
-        scene.until(lambda: scene.kernel.core.registry.get("p").mailbox.paused, "a paused mailbox")
+    with workspace.run(p=plugin(HELD)) as harness:
+        harness.kernel.emit("held")
+        harness.received("held", 1)
+        workspace.write("p", plugin(HELD + "\n    def start(self) -> None:\n        raise KeyError('new')"))
+        reloading = harness.in_background(harness.kernel.reload, "p")
+        harness.until(lambda: harness.kernel.core.registry.get("p").mailbox.paused, "a paused mailbox")
         for n in range(20):
-            scene.kernel.emit("hit", n=n)
-        waiting = scene.beside(scene.call, "p.hits")
-        scene.until(lambda: scene.info("p").waiting >= 22, "all of them waiting")
-        scene.release("go")
+            harness.kernel.emit("hit", n=n)
+        waiting = harness.in_background(harness.call, "p.hits")
+        harness.until(lambda: harness.info("p").waiting >= 22, "all of them waiting")
+        harness.release("go")
         assert "KeyError" in str(reloading.error(ReloadFailed))
         assert waiting.result() == 20
-        assert [event["n"] for event in scene.heard("hit", 20)] == list(range(20))
+        assert [event["n"] for event in harness.received("hit", 20)] == list(range(20))
 
 
-def check_what_is_queued_at_the_instance_outlives_a_reload(stage: Workspace) -> None:
+def check_what_is_queued_at_the_instance_outlives_a_reload(workspace: Workspace) -> None:
     """Events and calls that it was given, and did not begin because it was asked to stop, are the next one's."""
     body = (
         HELD
@@ -158,20 +160,20 @@ def check_what_is_queued_at_the_instance_outlives_a_reload(stage: Workspace) -> 
         self.api.sleep(3600)
     """
     )
-    with stage.run(p=plugin(body)) as scene:
-        scene.kernel.emit("nap")
-        scene.heard("nap", 1)
+    with workspace.run(p=plugin(body)) as harness:
+        harness.kernel.emit("nap")
+        harness.received("nap", 1)
         for n in range(10):
-            scene.kernel.emit("hit", n=n)
-        waiting = [scene.beside(scene.call, "p.hits", timeout=20.0) for _ in range(3)]
-        scene.until(lambda: scene.info("p").waiting >= 14, "all of them given")
-        scene.release("queued")
-        scene.kernel.reload("p")
-        assert [event["n"] for event in scene.heard("hit", 10)] == list(range(10))
+            harness.kernel.emit("hit", n=n)
+        waiting = [harness.in_background(harness.call, "p.hits", timeout=20.0) for _ in range(3)]
+        harness.until(lambda: harness.info("p").waiting >= 14, "all of them given")
+        harness.release("queued")
+        harness.kernel.reload("p")
+        assert [event["n"] for event in harness.received("hit", 10)] == list(range(10))
         assert [one.result() for one in waiting] == [10] * 3  # first in, first out: they came after the events
 
 
-def check_callers_notice_nothing_of_a_reload(stage: Workspace) -> None:
+def check_callers_notice_nothing_of_a_reload(workspace: Workspace) -> None:
     """Under constant fire from plugin and embedder, five reloads: no error, no event lost, none twice."""
     speaker = """
     @expose
@@ -181,59 +183,59 @@ def check_callers_notice_nothing_of_a_reload(stage: Workspace) -> None:
             assert self.api.call("p.hits", timeout=30) > n  # first in, first out, over a reload too
         return count
     """
-    with stage.run(p=counter(), speaker=plugin(speaker)) as scene:
-        firing = scene.beside(scene.call, "speaker.fire", 300)
+    with workspace.run(p=counter(), speaker=plugin(speaker)) as harness:
+        firing = harness.in_background(harness.call, "speaker.fire", 300)
 
         def fire() -> None:
             for n in range(300):
-                scene.kernel.emit("hit", n=1000 + n)
-                assert scene.call("p.hits") > n
+                harness.kernel.emit("hit", n=1000 + n)
+                assert harness.call("p.hits") > n
 
-        mine = scene.beside(fire)
+        mine = harness.in_background(fire)
         for _ in range(5):
-            scene.kernel.reload("p")
+            harness.kernel.reload("p")
         firing.result()
         mine.result()
-        assert scene.call("p.hits") == 600
-        numbers = [event["n"] for event in scene.heard("hit", 600)]
+        assert harness.call("p.hits") == 600
+        numbers = [event["n"] for event in harness.received("hit", 600)]
         assert [n for n in numbers if n < 1000] == list(range(300))
         assert [n for n in numbers if n >= 1000] == [1000 + n for n in range(300)]
-        assert scene.info("p").generation == 6
+        assert harness.info("p").generation == 6
 
 
-def check_what_the_new_one_does_not_handle_is_a_dead_letter(stage: Workspace) -> None:
+def check_what_the_new_one_does_not_handle_is_a_dead_letter(workspace: Workspace) -> None:
     """A subscription that the next generation has no more: what waits for it is told, not lost silently."""
-    with stage.run(p=plugin(HELD)) as scene:
-        scene.kernel.emit("held")
-        scene.heard("held", 1)
-        stage.write("p", plugin("@expose\ndef ping(self) -> str:\n    return 'pong'"))
-        reloading = scene.beside(scene.kernel.reload, "p")
-        scene.until(lambda: scene.kernel.core.registry.get("p").mailbox.paused, "a paused mailbox")
-        scene.kernel.emit("hit", n=1)
-        scene.release("go")
+    with workspace.run(p=plugin(HELD)) as harness:
+        harness.kernel.emit("held")
+        harness.received("held", 1)
+        workspace.write("p", plugin("@expose\ndef ping(self) -> str:\n    return 'pong'"))
+        reloading = harness.in_background(harness.kernel.reload, "p")
+        harness.until(lambda: harness.kernel.core.registry.get("p").mailbox.paused, "a paused mailbox")
+        harness.kernel.emit("hit", n=1)
+        harness.release("go")
         reloading.result()
-        (letter,) = scene.until_letters(1)
+        (letter,) = harness.until_dead_letters(1)
         assert (letter["topic"], letter["data"]) == ("hit", {"n": 1})
-        assert scene.call("p.ping") == "pong"
-        assert scene.info("p").topics == ()
-        scene.kernel.emit("hit", n=2)
-        assert scene.call("p.ping") == "pong"
-        assert len(scene.kernel.dead_letters()) == 1
+        assert harness.call("p.ping") == "pong"
+        assert harness.info("p").topics == ()
+        harness.kernel.emit("hit", n=2)
+        assert harness.call("p.ping") == "pong"
+        assert len(harness.kernel.dead_letters()) == 1
 
 
-def check_reload_of_what_does_not_run_starts_it(stage: Workspace) -> None:
+def check_reload_of_what_does_not_run_starts_it(workspace: Workspace) -> None:
     """A stopped or failed plugin is started from the source as it is now."""
-    with stage.run(p=plugin("1 / 0"), q=counter()) as scene:
-        assert scene.info("p").state == "failed"
-        stage.write("p", counter())
-        assert scene.kernel.reload("p").error is None
-        assert scene.call("p.hits") == 0
-        scene.kernel.stop("q")
-        assert scene.kernel.reload("q").generation == 2
-        assert scene.info("q").state == "active"
+    with workspace.run(p=plugin("1 / 0"), q=counter()) as harness:
+        assert harness.info("p").state == "failed"
+        workspace.write("p", counter())
+        assert harness.kernel.reload("p").error is None
+        assert harness.call("p.hits") == 0
+        harness.kernel.stop("q")
+        assert harness.kernel.reload("q").generation == 2
+        assert harness.info("q").state == "active"
 
 
-def check_source_is_a_snapshot(stage: Workspace) -> None:
+def check_source_is_a_snapshot(workspace: Workspace) -> None:
     """A restart after a death runs the code that was loaded, not what has been written since."""
     body = """
     @expose
@@ -244,18 +246,18 @@ def check_source_is_a_snapshot(stage: Workspace) -> None:
         return "old"
     """
     manifest = "supervision = { backoff = 0.01 }"
-    with stage.run(p=plugin(body, manifest=manifest)) as scene:
-        stage.write("p", plugin(body.replace('"old"', '"new"'), manifest=manifest))
+    with workspace.run(p=plugin(body, manifest=manifest)) as harness:
+        workspace.write("p", plugin(body.replace('"old"', '"new"'), manifest=manifest))
         try:
-            scene.call("p.leave")
+            harness.call("p.leave")
         except KernelError:
-            scene.until(lambda: scene.info("p").generation == 2, "generation 2")
-        assert scene.call("p.version") == "old"
-        scene.kernel.reload("p")
-        assert scene.call("p.version") == "new"
+            harness.until(lambda: harness.info("p").generation == 2, "generation 2")
+        assert harness.call("p.version") == "old"
+        harness.kernel.reload("p")
+        assert harness.call("p.version") == "new"
 
 
-def check_a_reload_that_ends_the_old_by_force_tells_its_callers(stage: Workspace) -> None:
+def check_a_reload_that_ends_the_old_by_force_tells_its_callers(workspace: Workspace) -> None:
     """A method that does not end within the stop deadline: PluginDied for who waits for it; the new code runs."""
     body = """
     @expose
@@ -267,13 +269,13 @@ def check_a_reload_that_ends_the_old_by_force_tells_its_callers(stage: Workspace
         return "pong"
     """
     manifest = "limits = { stop = 0.1, kill_grace = 0.2 }"
-    with stage.run(p=plugin(body, manifest=manifest)) as scene:
-        waiting = scene.beside(scene.call, "p.spin")
-        scene.heard("spinning", 1)
-        assert scene.kernel.reload("p").generation == 2
+    with workspace.run(p=plugin(body, manifest=manifest)) as harness:
+        waiting = harness.in_background(harness.call, "p.spin")
+        harness.received("spinning", 1)
+        assert harness.kernel.reload("p").generation == 2
         waiting.error(PluginDied)
-        assert scene.call("p.ping") == "pong"
-        assert scene.info("p").waiting == 0
+        assert harness.call("p.ping") == "pong"
+        assert harness.info("p").waiting == 0
 
 
 TURNS = """
@@ -291,23 +293,23 @@ NEVER_STARTS = """
 """
 
 
-def check_an_old_source_that_fails_too_has_failed(stage: Workspace) -> None:
+def check_an_old_source_that_fails_too_has_failed(workspace: Workspace) -> None:
     """Nothing runs then, and the plugin says so; it can be started again."""
     old = plugin(TURNS % "1 / 0")
-    with stage.run(p=old) as scene:
-        stage.write("p", plugin(NEVER_STARTS))
-        refused(ReloadFailed, scene.kernel.reload, "p")
-        assert scene.info("p").state == "failed"
-        stage.write("p", old)
-        assert scene.kernel.start("p").state == "active"
+    with workspace.run(p=old) as harness:
+        workspace.write("p", plugin(NEVER_STARTS))
+        expect_error(ReloadFailed, harness.kernel.reload, "p")
+        assert harness.info("p").state == "failed"
+        workspace.write("p", old)
+        assert harness.kernel.start("p").state == "active"
 
 
-def check_an_old_source_that_dies_comes_back(stage: Workspace) -> None:
+def check_an_old_source_that_dies_comes_back(workspace: Workspace) -> None:
     """A death while a reload goes back to it is a death like any other."""
-    with stage.run(p=plugin(TURNS % "raise SystemExit(1)")) as scene:
-        stage.write("p", plugin(NEVER_STARTS))
-        refused(ReloadFailed, scene.kernel.reload, "p")
-        assert scene.until_state("p", "active").restarts == 1
+    with workspace.run(p=plugin(TURNS % "raise SystemExit(1)")) as harness:
+        workspace.write("p", plugin(NEVER_STARTS))
+        expect_error(ReloadFailed, harness.kernel.reload, "p")
+        assert harness.until_state("p", "active").restarts == 1
 
 
 _BACK = """
@@ -327,35 +329,35 @@ _RELAY = """
 """
 
 
-def _check_calling_back(stage: Workspace, source: str) -> None:
+def _check_calling_back(workspace: Workspace, source: str) -> None:
     """``begin`` calls ``q``, which calls ``p`` back while ``p`` is reloaded: it is the old one that answers both."""
-    with stage.run(p=source, q=plugin(_RELAY)) as scene:
-        answer = scene.beside(scene.call, "p.begin")
-        scene.heard("begun", 1)
-        reload = scene.beside(scene.kernel.reload, "p")
-        scene.until(lambda: scene.kernel.core.registry.get("p").retiring is not None, "p is asked to stop")
-        queued = scene.beside(scene.call, "p.helper")
-        scene.release("go")
+    with workspace.run(p=source, q=plugin(_RELAY)) as harness:
+        answer = harness.in_background(harness.call, "p.begin")
+        harness.received("begun", 1)
+        reload = harness.in_background(harness.kernel.reload, "p")
+        harness.until(lambda: harness.kernel.core.registry.get("p").retiring is not None, "p is asked to stop")
+        queued = harness.in_background(harness.call, "p.helper")
+        harness.release("go")
         assert answer.result() == 11
         assert reload.result().generation == 2
         assert queued.result() == 2
 
 
-@natively
-def check_a_call_back_to_a_handler_of_the_old_passes_a_reload(stage: Workspace) -> None:
+@requires_native
+def check_a_call_back_to_a_handler_of_the_old_passes_a_reload(workspace: Workspace) -> None:
     """A handler of the old one waits for a call that comes back to its own plugin: that passes the paused mailbox."""
     source = _BACK.format(define="def", wait='self.hold("go")', call="self.api.call")
-    _check_calling_back(stage, plugin(source, manifest="concurrency = 2"))
+    _check_calling_back(workspace, plugin(source, manifest="concurrency = 2"))
 
 
-def check_a_call_back_to_an_async_handler_of_the_old_passes_a_reload(stage: Workspace) -> None:
+def check_a_call_back_to_an_async_handler_of_the_old_passes_a_reload(workspace: Workspace) -> None:
     """The same with ``async def``."""
     wait = 'while self.api.get_data("go") is None: await asyncio.sleep(0.001)'
-    _check_calling_back(stage, plugin(_BACK.format(define="async def", wait=wait, call="await self.api.acall")))
+    _check_calling_back(workspace, plugin(_BACK.format(define="async def", wait=wait, call="await self.api.acall")))
 
 
-@natively
-def check_spawned_work_of_the_old_waits_for_nobody(stage: Workspace) -> None:
+@requires_native
+def check_spawned_work_of_the_old_waits_for_nobody(workspace: Workspace) -> None:
     """What comes back to a call of spawned work is no handler's business: it waits for the new one, and is answered."""
     body = """
     def start(self) -> None:
@@ -374,14 +376,14 @@ def check_spawned_work_of_the_old_waits_for_nobody(stage: Workspace) -> None:
     def wait(self) -> None:
         self.hold("go")
     """
-    with stage.run(p=plugin(body, manifest="concurrency = 2"), q=plugin(_RELAY)) as scene:
-        waiting = scene.beside(scene.call, "p.wait")
-        scene.until(lambda: scene.info("p").waiting == 1, "its method runs")
-        reload = scene.beside(scene.kernel.reload, "p")
-        scene.release("go")
+    with workspace.run(p=plugin(body, manifest="concurrency = 2"), q=plugin(_RELAY)) as harness:
+        waiting = harness.in_background(harness.call, "p.wait")
+        harness.until(lambda: harness.info("p").waiting == 1, "its method runs")
+        reload = harness.in_background(harness.kernel.reload, "p")
+        harness.release("go")
         waiting.result()
         assert reload.result().generation == 2
-        assert scene.call("p.helper") == 2
+        assert harness.call("p.helper") == 2
 
 
 NOT_EXPORTED = {
@@ -407,7 +409,7 @@ def _exporting(how: str, more: str = "", manifest: str = "") -> str:
     return plugin(COUNTER + failing + more, manifest=f'version = "1.0"\n{manifest}')
 
 
-def check_a_state_that_cannot_be_exported_keeps_the_old(stage: Workspace) -> None:
+def check_a_state_that_cannot_be_exported_keeps_the_old(workspace: Workspace) -> None:
     """The same instance goes on, with its state, its spawned work and its timers; the next reload is taken."""
     more = """
     def start(self) -> None:
@@ -419,32 +421,34 @@ def check_a_state_that_cannot_be_exported_keeps_the_old(stage: Workspace) -> Non
     def beat(self) -> None:
         self.api.emit("out.beat", generation=self.api.generation)
     """
-    if stage.level == "wasm":  # there are no threads
+    if workspace.level == "wasm":  # there are no threads
         more = more.replace("self.api.spawn(self.work)", "pass")
     for what, how in NOT_EXPORTED.items():
-        with Workspace(stage.level, stage.folder / what.replace(" ", "-")).run(p=_exporting(how, more)) as scene:
-            scene.kernel.emit("hit")
-            error = _refused_reload(scene, counter(version="2.0"))
+        with Workspace(workspace.level, workspace.folder / what.replace(" ", "-")).run(
+            p=_exporting(how, more)
+        ) as harness:
+            harness.kernel.emit("hit")
+            error = _refused_reload(harness, counter(version="2.0"))
             assert (error.id, error.report.error.id) == ("MK0305", "MK0311" if what == "raises" else "MK0312"), what
-            assert (error.report.generation, error.report.version) == (scene.info("p").generation, "1.0"), what
-            assert scene.call("p.hits") == 1, what
-            info = scene.info("p")
+            assert (error.report.generation, error.report.version) == (harness.info("p").generation, "1.0"), what
+            assert harness.call("p.hits") == 1, what
+            info = harness.info("p")
             assert (info.state, info.version, info.restarts, info.generation) == ("active", "1.0", 0, 2), what
-            before = len(scene.heard("beat"))
-            scene.heard("beat", before + 2)
-            assert scene.heard("ended") == []
-            scene.kernel.emit("hit")
-            assert scene.heard("hit", 2)[1]["generation"] == 1
-            assert scene.kernel.reload("p").version == "2.0"
-            assert scene.call("p.hits") == 2, what
-            assert scene.kernel.dead_letters() == []
+            before = len(harness.received("beat"))
+            harness.received("beat", before + 2)
+            assert harness.received("ended") == []
+            harness.kernel.emit("hit")
+            assert harness.received("hit", 2)[1]["generation"] == 1
+            assert harness.kernel.reload("p").version == "2.0"
+            assert harness.call("p.hits") == 2, what
+            assert harness.kernel.dead_letters() == []
 
 
 def _waits(record: PluginRecord, count: int) -> bool:
     return len(record.mailbox) >= count
 
 
-def check_what_waits_outlives_a_state_that_cannot_be_exported(stage: Workspace) -> None:
+def check_what_waits_outlives_a_state_that_cannot_be_exported(workspace: Workspace) -> None:
     """Events and calls that came meanwhile, at the instance or before it, are handled by it, in their order."""
     holding = """
     @on("held")
@@ -453,69 +457,69 @@ def check_what_waits_outlives_a_state_that_cannot_be_exported(stage: Workspace) 
         self.hold("go")
     """
     for how in NOT_EXPORTED["raises"], "await asyncio.sleep(0); raise ValueError('not now')":
-        with Workspace(stage.level, stage.folder / str(len(how))).run(p=_exporting(how, holding)) as scene:
-            scene.kernel.emit("held")
-            scene.heard("held", 1)
+        with Workspace(workspace.level, workspace.folder / str(len(how))).run(p=_exporting(how, holding)) as harness:
+            harness.kernel.emit("held")
+            harness.received("held", 1)
             for n in range(10):
-                scene.kernel.emit("hit", n=n)
-            record = scene.kernel.core.registry.get("p")
-            scene.until(partial(_waits, record, 11), "all of them waiting")
-            reloading = scene.beside(_refused_reload, scene, counter(version="2.0"))
-            scene.until(partial(getattr, record.mailbox, "paused"), "a paused mailbox")
+                harness.kernel.emit("hit", n=n)
+            record = harness.kernel.core.registry.get("p")
+            harness.until(partial(_waits, record, 11), "all of them waiting")
+            reloading = harness.in_background(_refused_reload, harness, counter(version="2.0"))
+            harness.until(partial(getattr, record.mailbox, "paused"), "a paused mailbox")
             for n in range(10, 20):
-                scene.kernel.emit("hit", n=n)
-            waiting = [scene.beside(scene.call, "p.hits") for _ in range(3)]
-            scene.release("go")
+                harness.kernel.emit("hit", n=n)
+            waiting = [harness.in_background(harness.call, "p.hits") for _ in range(3)]
+            harness.release("go")
             assert reloading.result().id == "MK0305"
             assert [one.result() for one in waiting] == [20] * 3
-            assert [event["n"] for event in scene.heard("hit", 20)] == list(range(20))
-            assert {event["generation"] for event in scene.heard("hit")} == {1}
-            assert scene.kernel.dead_letters() == []
+            assert [event["n"] for event in harness.received("hit", 20)] == list(range(20))
+            assert {event["generation"] for event in harness.received("hit")} == {1}
+            assert harness.kernel.dead_letters() == []
 
 
-@natively
-def check_handlers_on_threads_go_on_after_a_state_that_cannot_be_exported(stage: Workspace) -> None:
+@requires_native
+def check_handlers_on_threads_go_on_after_a_state_that_cannot_be_exported(workspace: Workspace) -> None:
     """With ``concurrency``, its threads are there again."""
-    with stage.run(p=_exporting(NOT_EXPORTED["raises"], manifest="concurrency = 3")) as scene:
-        scene.kernel.emit("hit")
-        assert scene.call("p.hits") == 1
-        _refused_reload(scene, counter(version="2.0"))
-        assert [scene.beside(scene.call, "p.hits").result() for _ in range(5)] == [1] * 5
-        assert scene.kernel.reload("p").version == "2.0"
-        assert scene.call("p.hits") == 1
+    with workspace.run(p=_exporting(NOT_EXPORTED["raises"], manifest="concurrency = 3")) as harness:
+        harness.kernel.emit("hit")
+        assert harness.call("p.hits") == 1
+        _refused_reload(harness, counter(version="2.0"))
+        assert [harness.in_background(harness.call, "p.hits").result() for _ in range(5)] == [1] * 5
+        assert harness.kernel.reload("p").version == "2.0"
+        assert harness.call("p.hits") == 1
 
 
-def check_an_export_that_hangs_in_an_event_loop_keeps_the_old(stage: Workspace) -> None:
+def check_an_export_that_hangs_in_an_event_loop_keeps_the_old(workspace: Workspace) -> None:
     """It is cancelled at ``limits.stop``."""
-    with stage.run(p=_exporting("await asyncio.sleep(3600)", manifest="limits = { stop = 0.2 }")) as scene:
-        scene.kernel.emit("hit")
-        error = _refused_reload(scene, counter(version="2.0"))
+    with workspace.run(p=_exporting("await asyncio.sleep(3600)", manifest="limits = { stop = 0.2 }")) as harness:
+        harness.kernel.emit("hit")
+        error = _refused_reload(harness, counter(version="2.0"))
         assert (error.id, error.report.error.kind) == ("MK0305", "TimeoutError")
-        assert scene.call("p.hits") == 1
-        assert scene.info("p").version == "1.0"
+        assert harness.call("p.hits") == 1
+        assert harness.info("p").version == "1.0"
 
 
-def check_an_export_that_hangs_or_ends_its_instance_starts_the_old_source(stage: Workspace) -> None:
+def check_an_export_that_hangs_or_ends_its_instance_starts_the_old_source(workspace: Workspace) -> None:
     """Its state is lost, and the report says so; nothing that waits is."""
     for how in "while True: pass", "sys.exit(3)":
         source = _exporting(how, manifest="limits = { stop = 0.2, kill_grace = 0.2 }")
-        with Workspace(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
-            scene.kernel.emit("hit")
-            error = _refused_reload(scene, counter(version="2.0"))
+        with Workspace(workspace.level, workspace.folder / str(len(how))).run(p=source) as harness:
+            harness.kernel.emit("hit")
+            error = _refused_reload(harness, counter(version="2.0"))
             assert (error.id, error.report.error.id) == ("MK0314", "MK0313")
-            assert (scene.info("p").version, scene.info("p").state) == ("1.0", "active")
-            assert scene.call("p.hits") in (0, 1)  # the hit was done, or is done by the next
-            assert scene.kernel.dead_letters() == []
+            assert (harness.info("p").version, harness.info("p").state) == ("1.0", "active")
+            assert harness.call("p.hits") in (0, 1)  # the hit was done, or is done by the next
+            assert harness.kernel.dead_letters() == []
 
 
-def check_a_stop_that_fails_does_not_lose_the_state(stage: Workspace) -> None:
+def check_a_stop_that_fails_does_not_lose_the_state(workspace: Workspace) -> None:
     """It was exported by then, so the new source has it."""
     for how in "raise ValueError", "sys.exit(3)", "while True: pass":
         source = counter(f"    def stop(self) -> None:\n        {how}")
         source = source.replace("limits = { start = 5.0 }", "limits = { stop = 0.2, kill_grace = 0.2 }")
-        with Workspace(stage.level, stage.folder / str(len(how))).run(p=source) as scene:
-            scene.kernel.emit("hit")
-            assert scene.call("p.hits") == 1
-            scene.stage.write("p", counter(version="2.0"))
-            assert scene.kernel.reload("p").version == "2.0"
-            assert scene.call("p.hits") == 1, how
+        with Workspace(workspace.level, workspace.folder / str(len(how))).run(p=source) as harness:
+            harness.kernel.emit("hit")
+            assert harness.call("p.hits") == 1
+            harness.workspace.write("p", counter(version="2.0"))
+            assert harness.kernel.reload("p").version == "2.0"
+            assert harness.call("p.hits") == 1, how

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from microkernel.testing.levels import natively
-from microkernel.testing.stage import Workspace, plugin
+from microkernel.testing.harness import Workspace, plugin
+from microkernel.testing.levels import requires_native
 
 
-def check_every_beats_again_and_again(stage: Workspace) -> None:
+def check_every_beats_again_and_again(workspace: Workspace) -> None:
     """By decorator and by ``api.every``, sync and async; never before ``start`` has returned."""
     body = """
     @every(0.01)
@@ -21,16 +21,16 @@ def check_every_beats_again_and_again(stage: Workspace) -> None:
     def more(self) -> None:
         self.api.emit("out.more", started=self.started)
     """
-    with stage.run(p=plugin(body)) as scene:
+    with workspace.run(p=plugin(body)) as harness:
         for topic in ("sync", "lazy", "more"):
-            assert all(event["started"] for event in scene.heard(topic, 3))
-        scene.kernel.stop("p")
-        counts = [len(scene.heard(topic)) for topic in ("sync", "lazy", "more")]
-        scene.kernel.start("p")
-        scene.heard("sync", counts[0] + 3)
+            assert all(event["started"] for event in harness.received(topic, 3))
+        harness.kernel.stop("p")
+        counts = [len(harness.received(topic)) for topic in ("sync", "lazy", "more")]
+        harness.kernel.start("p")
+        harness.received("sync", counts[0] + 3)
 
 
-def check_every_skips_a_beat_that_still_runs(stage: Workspace) -> None:
+def check_every_skips_a_beat_that_still_runs(workspace: Workspace) -> None:
     """A timer never overlaps with itself, also where handlers interleave."""
     body = """
     running = most = beats = 0
@@ -43,11 +43,11 @@ def check_every_skips_a_beat_that_still_runs(stage: Workspace) -> None:
         self.beats += 1
         self.api.emit("out.beat", most=self.most)
     """
-    with stage.run(p=plugin(body)) as scene:
-        assert {event["most"] for event in scene.heard("beat", 4)} == {1}
+    with workspace.run(p=plugin(body)) as harness:
+        assert {event["most"] for event in harness.received("beat", 4)} == {1}
 
 
-def check_after_runs_once_and_can_be_cancelled(stage: Workspace) -> None:
+def check_after_runs_once_and_can_be_cancelled(workspace: Workspace) -> None:
     """``api.after``; its ``cancel`` before the time; from a handler as well."""
     body = """
     def start(self) -> None:
@@ -63,13 +63,13 @@ def check_after_runs_once_and_can_be_cancelled(stage: Workspace) -> None:
     def again(self) -> None:
         self.api.after(0.05, lambda: self.api.emit("out.end"))
     """
-    with stage.run(p=plugin(body)) as scene:
-        scene.heard("end", 1)
-        assert len(scene.heard("fired")) == 1
-        assert scene.heard("never") == []
+    with workspace.run(p=plugin(body)) as harness:
+        harness.received("end", 1)
+        assert len(harness.received("fired")) == 1
+        assert harness.received("never") == []
 
 
-def check_a_timer_that_raises_goes_on(stage: Workspace) -> None:
+def check_a_timer_that_raises_goes_on(workspace: Workspace) -> None:
     """What it raises is logged; the next beat comes."""
     body = """
     beats = 0
@@ -79,14 +79,14 @@ def check_a_timer_that_raises_goes_on(stage: Workspace) -> None:
         self.api.emit("out.beat")
         raise ValueError(f"beat {self.beats}")
     """
-    with stage.run(p=plugin(body)) as scene:
-        scene.heard("beat", 3)
-        assert any("ValueError: beat 1" in text for _, text in scene.lines("p"))
-        assert scene.info("p").state == "active"
+    with workspace.run(p=plugin(body)) as harness:
+        harness.received("beat", 3)
+        assert any("ValueError: beat 1" in text for _, text in harness.log_lines("p"))
+        assert harness.info("p").state == "active"
 
 
-@natively
-def check_sleep_ends_with_the_plugin(stage: Workspace) -> None:
+@requires_native
+def check_sleep_ends_with_the_plugin(workspace: Workspace) -> None:
     """True if the whole time has passed; False when the plugin is to stop: handlers, pools, spawned work."""
     body = """
     @on("nap")
@@ -99,20 +99,22 @@ def check_sleep_ends_with_the_plugin(stage: Workspace) -> None:
         self.api.spawn(self.nap, None)
     """
     brief = "limits = { drain = 0.1 }"  # seconds for which the stop waits for a handler that sleeps
-    with stage.run(one=plugin(body, manifest=brief), pool=plugin(body, manifest=f"concurrency = 3\n{brief}")) as scene:
-        scene.kernel.emit("nap")
-        scene.heard("asleep", 2)
-        scene.call("pool.spawn_nap")
-        scene.heard("asleep", 3)
+    with workspace.run(
+        one=plugin(body, manifest=brief), pool=plugin(body, manifest=f"concurrency = 3\n{brief}")
+    ) as harness:
+        harness.kernel.emit("nap")
+        harness.received("asleep", 2)
+        harness.call("pool.spawn_nap")
+        harness.received("asleep", 3)
         for name in ("one", "pool"):
-            assert scene.kernel.stop(name).state == "stopped"
-        assert scene.heard("whole", 3) == [{"whole": True}] * 3
-        woken = scene.heard("woken", 2)
+            assert harness.kernel.stop(name).state == "stopped"
+        assert harness.received("whole", 3) == [{"whole": True}] * 3
+        woken = harness.received("woken", 2)
         assert woken[:2] == [{"whole": False, "active": False}] * 2
 
 
-@natively
-def check_is_active_is_the_condition_for_loops(stage: Workspace) -> None:
+@requires_native
+def check_is_active_is_the_condition_for_loops(workspace: Workspace) -> None:
     """True from ``start`` until the plugin is asked to stop: in spawned work, and in a handler that loops."""
     body = """
     def start(self) -> None:
@@ -135,18 +137,18 @@ def check_is_active_is_the_condition_for_loops(stage: Workspace) -> None:
     def was(self) -> list:
         return self.seen
     """
-    with stage.run(p=plugin(body, manifest="limits = { drain = 0.1 }")) as scene:
-        assert scene.call("p.was") == [True]
-        scene.call("p.begin")
-        scene.heard("looping", 1)
-        scene.kernel.emit("work")
-        scene.heard("working", 1)
-        assert scene.kernel.stop("p").state == "stopped"
-        assert len(scene.heard("worked", 1)) == 1
+    with workspace.run(p=plugin(body, manifest="limits = { drain = 0.1 }")) as harness:
+        assert harness.call("p.was") == [True]
+        harness.call("p.begin")
+        harness.received("looping", 1)
+        harness.kernel.emit("work")
+        harness.received("working", 1)
+        assert harness.kernel.stop("p").state == "stopped"
+        assert len(harness.received("worked", 1)) == 1
 
 
-@natively
-def check_spawned_work_runs_beside(stage: Workspace) -> None:
+@requires_native
+def check_spawned_work_runs_beside(workspace: Workspace) -> None:
     """Functions in threads, coroutine functions as tasks; what they raise is logged and ends nothing else."""
     body = """
     def start(self) -> None:
@@ -166,9 +168,9 @@ def check_spawned_work_runs_beside(stage: Workspace) -> None:
     def fails(self) -> None:
         raise ValueError("spawned trouble")
     """
-    with stage.run(p=plugin(body)) as scene:
-        scene.call("p.begin")
-        ran = {event["word"]: event["beside"] for event in scene.heard("ran", 2)}
+    with workspace.run(p=plugin(body)) as harness:
+        harness.call("p.begin")
+        ran = {event["word"]: event["beside"] for event in harness.received("ran", 2)}
         assert ran == {"s": True, "a": None}
-        scene.until(lambda: any("spawned trouble" in text for _, text in scene.lines("p")), "its log")
-        assert scene.info("p").state == "active"
+        harness.until(lambda: any("spawned trouble" in text for _, text in harness.log_lines("p")), "its log")
+        assert harness.info("p").state == "active"

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from microkernel.errors import InvalidArguments
 from microkernel.sdk.binding.command_arguments import CommandText
-from microkernel.testing.levels import natively
-from microkernel.testing.stage import Workspace, plugin, refused
+from microkernel.testing.harness import Workspace, expect_error, plugin
+from microkernel.testing.levels import requires_native
 
 HEAD = """
 from dataclasses import dataclass
@@ -104,38 +104,38 @@ KINDS = {
 }  # fmt: skip
 
 
-def check_arguments_are_converted_by_their_hints(stage: Workspace) -> None:
+def check_arguments_are_converted_by_their_hints(workspace: Workspace) -> None:
     """By name and in order: int, Decimal, datetime, UUID, Enum, dataclass, tuple, set, date, float, optional, lists."""
-    with stage.run(p=TYPED) as scene:
-        for given in (scene.call("p.types", **ARGUMENTS), scene.call("p.types", *[*ARGUMENTS.values()][:10])):
+    with workspace.run(p=TYPED) as harness:
+        for given in (harness.call("p.types", **ARGUMENTS), harness.call("p.types", *[*ARGUMENTS.values()][:10])):
             assert given == {"kinds": KINDS, "inner": ["Line", "Decimal", 3]}
-        heard = scene.heard("given", 2)[0]
+        heard = harness.received("given", 2)[0]
         assert heard["d"] == "1.10"
         assert heard["c"] == "blue"
         assert heard["u"] == str(UUID(int=9))
         assert heard["o"]["lines"] == [{"item": "nut", "price": "0.10", "count": 3}]
         assert heard["when"] == WHEN
-        scene.kernel.emit("typed", d=Decimal(1), c=Colour.RED, o=ORDER, u=UUID(int=1))
-        assert scene.heard("typed", 1) == [{"kinds": ["Decimal", "Colour", "Order", "UUID"]}]
+        harness.kernel.emit("typed", d=Decimal(1), c=Colour.RED, o=ORDER, u=UUID(int=1))
+        assert harness.received("typed", 1) == [{"kinds": ["Decimal", "Colour", "Order", "UUID"]}]
 
 
-def check_plain_values_become_what_the_hint_says(stage: Workspace) -> None:
+def check_plain_values_become_what_the_hint_says(workspace: Workspace) -> None:
     """It makes no difference whether the sender had the type or its plain form."""
-    with stage.run(p=TYPED) as scene:
+    with workspace.run(p=TYPED) as harness:
         plain = {**ARGUMENTS, "d": "1.10", "u": str(UUID(int=9)), "c": "blue", "day": "2026-07-30", "t": [1, "one"]}
         lines = [{"item": "nut", "price": "0.10"}]
         plain |= {"o": {"id": str(UUID(int=7)), "lines": lines, "placed": "2026-07-30T12:00:00"}}
-        assert scene.call("p.types", **plain)["kinds"] == KINDS
+        assert harness.call("p.types", **plain)["kinds"] == KINDS
 
 
-def check_results_are_converted_by_returns(stage: Workspace) -> None:
+def check_results_are_converted_by_returns(workspace: Workspace) -> None:
     """``returns=`` gives the type; without it, plain values."""
-    with stage.run(p=TYPED) as scene:
-        assert scene.call("p.total") == "1.10"
-        assert scene.call("p.total", "CNY", factor=2, returns=Decimal) == Decimal("2.20")
-        assert scene.call("p.rich", returns=Order) == ORDER
-        assert scene.call("p.rich")["lines"] == [{"item": "nut", "price": "0.10", "count": 3}]
-        error = refused(InvalidArguments, scene.call, "p.total", returns=int)
+    with workspace.run(p=TYPED) as harness:
+        assert harness.call("p.total") == "1.10"
+        assert harness.call("p.total", "CNY", factor=2, returns=Decimal) == Decimal("2.20")
+        assert harness.call("p.rich", returns=Order) == ORDER
+        assert harness.call("p.rich")["lines"] == [{"item": "nut", "price": "0.10", "count": 3}]
+        error = expect_error(InvalidArguments, harness.call, "p.total", returns=int)
         assert "p.total returned what does not fit: Expected `int`" in error.text
 
 
@@ -143,7 +143,7 @@ class Totals(Protocol):
     def total(self, currency: str = "CNY", *, factor: int = 1) -> Decimal: ...
 
 
-def check_service_is_a_typed_proxy(stage: Workspace) -> None:
+def check_service_is_a_typed_proxy(workspace: Workspace) -> None:
     """``api.service(name, protocol)``: methods as attributes, results by the protocol's hints."""
     body = """
     @expose
@@ -157,38 +157,40 @@ def check_service_is_a_typed_proxy(stage: Workspace) -> None:
     class Totals(Protocol):
         def total(self, currency: str = "CNY", *, factor: int = 1) -> Decimal: ...
     """
-    with stage.run(p=TYPED, q=plugin(body, head=head)) as scene:
-        assert scene.call("q.through") == ["str", "Decimal", "3.30"]
+    with workspace.run(p=TYPED, q=plugin(body, head=head)) as harness:
+        assert harness.call("q.through") == ["str", "Decimal", "3.30"]
 
 
-def check_arguments_that_do_not_fit(stage: Workspace) -> None:
+def check_arguments_that_do_not_fit(workspace: Workspace) -> None:
     """InvalidArguments names the parameter and the path; the method is not entered."""
-    with stage.run(p=TYPED) as scene:
+    with workspace.run(p=TYPED) as harness:
         wrong: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
             (("seven",), {}, "value"), ((), {"value": 1.5}, "value"), ((None,), {}, "value"), ((), {}, "value"),
             ((1, [1, "two"]), {}, "rest[1]"), ((), {"value": 1, "rest": [1, 2, None]}, "rest[2]"),
             ((1, [], 3), {}, "too many"), ((1,), {"value": 2}, "value"), ((1,), {"other": 2}, "other"),
         ]  # fmt: skip
         for args, kwargs, place in wrong:
-            error = refused(InvalidArguments, scene.call, "p.entered", *args, **kwargs)
+            error = expect_error(InvalidArguments, harness.call, "p.entered", *args, **kwargs)
             assert place in error.text, (args, kwargs, error.text)
             assert "p.entered" in error.text
-        assert scene.call("p.entered", 1) == "entered"
-        assert scene.heard("entered", 1) == [{"value": 1}]
+        assert harness.call("p.entered", 1) == "entered"
+        assert harness.received("entered", 1) == [{"value": 1}]
         odd = {"id": str(UUID(int=1)), "lines": [{"item": "nut", "price": "free"}], "placed": WHEN}
-        error = refused(InvalidArguments, scene.call, "p.types", **{**ARGUMENTS, "o": odd})
+        error = expect_error(InvalidArguments, harness.call, "p.types", **{**ARGUMENTS, "o": odd})
         assert "o.lines[0].price" in error.text
-        assert refused(InvalidArguments, scene.call, "p.types", **{**ARGUMENTS, "c": "green"}).path.startswith("c")
+        assert expect_error(InvalidArguments, harness.call, "p.types", **{**ARGUMENTS, "c": "green"}).path.startswith(
+            "c"
+        )
 
 
-def check_open_signatures(stage: Workspace) -> None:
+def check_open_signatures(workspace: Workspace) -> None:
     """``*args``, ``**kwargs`` and positional-only parameters are filled as Python would, and each checked."""
-    with stage.run(p=TYPED) as scene:
-        assert scene.call("p.open", 1, 2, 3, key="x", d="1.5") == [1, [2, 3], "x", {"d": "Decimal"}]
-        assert scene.call("p.strict", 1, b=2) == [1, 2]
-        assert "args[1]" in refused(InvalidArguments, scene.call, "p.open", 1, 2, "three").text
-        assert "kwargs" in refused(InvalidArguments, scene.call, "p.open", 1, d=[]).text
-        refused(InvalidArguments, scene.call, "p.strict", a=1, b=2)
+    with workspace.run(p=TYPED) as harness:
+        assert harness.call("p.open", 1, 2, 3, key="x", d="1.5") == [1, [2, 3], "x", {"d": "Decimal"}]
+        assert harness.call("p.strict", 1, b=2) == [1, 2]
+        assert "args[1]" in expect_error(InvalidArguments, harness.call, "p.open", 1, 2, "three").text
+        assert "kwargs" in expect_error(InvalidArguments, harness.call, "p.open", 1, d=[]).text
+        expect_error(InvalidArguments, harness.call, "p.strict", a=1, b=2)
 
 
 COMMANDED = plugin(
@@ -217,34 +219,36 @@ COMMANDED = plugin(
 )
 
 
-def check_a_typed_text_is_what_its_hint_wants(stage: Workspace) -> None:
+def check_a_typed_text_is_what_its_hint_wants(workspace: Workspace) -> None:
     """What a person types on a command line stays a text where a text is wanted, and becomes what else is wanted."""
     digits = "1234567890123456.789012345678901234"
-    with stage.run(p=COMMANDED) as scene:
-        typed = [scene.call("p.text", CommandText(word)) for word in ("1.10", "5", "true", "null", '"5"', "[1]", "{x")]
+    with workspace.run(p=COMMANDED) as harness:
+        typed = [
+            harness.call("p.text", CommandText(word)) for word in ("1.10", "5", "true", "null", '"5"', "[1]", "{x")
+        ]
         assert typed == ["1.10", "5", "true", "null", "5", "[1]", "{x"]
-        assert scene.call("p.exact", CommandText(digits)) == digits
-        assert scene.call("p.exact", value=CommandText("1.10")) == "1.10"
-        assert scene.call("p.both", CommandText("5")) == ["int", 5]
-        assert scene.call("p.both", CommandText("1.10")) == ["str", "1.10"]
-        assert scene.call("p.named", CommandText("1"), count=CommandText("2"), x=CommandText("3")) == [
+        assert harness.call("p.exact", CommandText(digits)) == digits
+        assert harness.call("p.exact", value=CommandText("1.10")) == "1.10"
+        assert harness.call("p.both", CommandText("5")) == ["int", 5]
+        assert harness.call("p.both", CommandText("1.10")) == ["str", "1.10"]
+        assert harness.call("p.named", CommandText("1"), count=CommandText("2"), x=CommandText("3")) == [
             ["1"], 2, {"x": "3"}
         ]  # fmt: skip
         line = CommandText('{"item": 7, "price": 1.10, "count": 2}')
-        assert scene.call("p.nested", line, CommandText('{"1": 2.50}')) == ["7", "1.10", 2, [["int", "2.50"]]]
-        assert scene.call("p.untyped", CommandText("1.10"), CommandText('{"a": 1.50}')) == [1.1, {"a": 1.5}]
-        assert scene.call("p.raw", CommandText("né")) == 3
-        wrong = refused(InvalidArguments, scene.call, "p.named", count=CommandText("many"))
+        assert harness.call("p.nested", line, CommandText('{"1": 2.50}')) == ["7", "1.10", 2, [["int", "2.50"]]]
+        assert harness.call("p.untyped", CommandText("1.10"), CommandText('{"a": 1.50}')) == [1.1, {"a": 1.5}]
+        assert harness.call("p.raw", CommandText("né")) == 3
+        wrong = expect_error(InvalidArguments, harness.call, "p.named", count=CommandText("many"))
         assert "got `str`" in wrong.text
-        scene.kernel.emit("code", code=CommandText("0123"), note=CommandText("7"))
-        scene.kernel.emit("code", code=CommandText("123"), more=CommandText("1.50"))
-        assert scene.heard("code", 2) == [{"code": "0123", "note": 7}, {"code": "123", "note": None}]
-        assert scene.heard("number", 1) == [{"code": 123, "rest": {"more": 1.5}}]
-        assert [letter["data"] for letter in scene.until_letters(1)] == [{"code": "0123", "note": 7}]
+        harness.kernel.emit("code", code=CommandText("0123"), note=CommandText("7"))
+        harness.kernel.emit("code", code=CommandText("123"), more=CommandText("1.50"))
+        assert harness.received("code", 2) == [{"code": "0123", "note": 7}, {"code": "123", "note": None}]
+        assert harness.received("number", 1) == [{"code": 123, "rest": {"more": 1.5}}]
+        assert [letter["data"] for letter in harness.until_dead_letters(1)] == [{"code": "0123", "note": 7}]
 
 
-@natively
-def check_msgspec_structs(stage: Workspace) -> None:
+@requires_native
+def check_msgspec_structs(workspace: Workspace) -> None:
     """A msgspec Struct is a type like any other: nested, with constraints, in both directions."""
     head = """
     from typing import Annotated
@@ -258,15 +262,15 @@ def check_msgspec_structs(stage: Workspace) -> None:
     def shift(self, point: Point) -> Point:
         return Point(point.x + 1, point.y)
     """
-    with stage.run(p=plugin(body, head=head)) as scene:
-        assert scene.call("p.shift", {"x": 1}) == {"x": 2, "y": 0}
-        assert "point.x" in refused(InvalidArguments, scene.call, "p.shift", {"x": -1}).text
+    with workspace.run(p=plugin(body, head=head)) as harness:
+        assert harness.call("p.shift", {"x": 1}) == {"x": 2, "y": 0}
+        assert "point.x" in expect_error(InvalidArguments, harness.call, "p.shift", {"x": -1}).text
 
 
-def check_methods_have_signature_schema_and_help(stage: Workspace) -> None:
+def check_methods_have_signature_schema_and_help(workspace: Workspace) -> None:
     """What ``info`` tells of a method comes from its hints."""
-    with stage.run(p=TYPED) as scene:
-        info = scene.info("p")
+    with workspace.run(p=TYPED) as harness:
+        info = harness.info("p")
         assert "currency: str = 'CNY'" in info.methods["total"]
         assert "entered" in info.schemas
         assert "value" in str(info.schemas["entered"])

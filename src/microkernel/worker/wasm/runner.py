@@ -138,7 +138,7 @@ class _Imports:
         self._up = up
         self._lanes = lanes
         self._connections = connections
-        self._patience = AdaptiveSpin(SPIN_SECONDS, gives_way=False)
+        self._spin = AdaptiveSpin(SPIN_SECONDS, yields=False)
         self._polls: dict[int, select.poll] = {}
         for sources in range(1 + (DOWN | UP)):
             poll = self._polls[sources] = select.poll()
@@ -153,7 +153,7 @@ class _Imports:
 
     def receive(self, sources: int, timeout: float) -> str:
         alone = self._sockets.get(sources)
-        if alone is not None and timeout and (soon := self._patience.look(alone.fileno())):
+        if alone is not None and timeout and (soon := self._spin.try_receive(alone.fileno())):
             return chr(sources) + soon.decode("latin-1")
         wait = None if timeout < 0 else min(timeout, _LONGEST) * 1000
         ready = self._polls[sources].poll(wait)

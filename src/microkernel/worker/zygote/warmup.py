@@ -54,7 +54,7 @@ def rehearse() -> None:
             ours[0].send(pack([message]))
         runtime = Runtime(WorkerChannel(theirs[0], theirs[1], theirs[2:]))
         runtime.run()
-        runtime.let_go()
+        runtime.cancel_all()
         runtime.release()
     del runtime
     gc.collect()

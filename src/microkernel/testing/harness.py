@@ -29,7 +29,7 @@ E = TypeVar("E", bound=BaseException)
 # Seconds after which a check gives up waiting. No check asserts a time.
 PATIENCE = 20.0
 # Seconds between two checks of what no event reports, such as the end of a process.
-_GLANCE = 0.02
+_POLL_SECONDS = 0.02
 
 # Plugins that checks load into a running kernel: at confined levels these need grants too.
 _LATER = ("extra", "lazy", "watcher")
@@ -86,11 +86,11 @@ class Workspace:
         config = replace(config or KernelConfig(), data_dir=str(self.folder / "data"))
         names = (*sources, *_LATER) if self.level in CONFINED else ()
         grants: dict[str, Grant] = dict.fromkeys(names, Permissions(limits=None))
-        kernel = Kernel(self.plugins, config, name="stage", isolation=self.level, grants=grants)
-        scene = KernelHarness(kernel, self)
+        kernel = Kernel(self.plugins, config, name="workspace", isolation=self.level, grants=grants)
+        harness = KernelHarness(kernel, self)
         try:
-            kernel.open(scene.listen)
-            yield scene
+            kernel.open(harness.listen)
+            yield harness
         finally:
             kernel.close()
 
@@ -98,40 +98,40 @@ class Workspace:
 class KernelHarness:
     """A running kernel, a record of its events, and ways to wait for them."""
 
-    def __init__(self, kernel: Kernel, stage: Workspace) -> None:
+    def __init__(self, kernel: Kernel, workspace: Workspace) -> None:
         self.kernel = kernel
-        self.stage = stage
-        self.level = stage.level
-        self._news = threading.Condition()
-        self._heard: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.workspace = workspace
+        self.level = workspace.level
+        self._changed = threading.Condition()
+        self._received: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def listen(self, kernel: Kernel) -> None:
         """Subscribe before any plugin starts, so that their first events are recorded."""
-        kernel.on("out.**", self._hear)
-        kernel.on("kernel.**", self._notice, inline=True)  # on the kernel's threads, which may lock
+        kernel.on("out.**", self._record)
+        kernel.on("kernel.**", self._notify, inline=True)  # on the kernel's threads, which may lock
 
     # What has happened
 
-    def heard(self, topic: str, count: int = 0) -> list[dict[str, Any]]:
+    def received(self, topic: str, count: int = 0) -> list[dict[str, Any]]:
         """Wait for ``count`` events ``out.<topic>``, then return the payloads of all so far."""
-        self.until(lambda: len(self._heard[topic]) >= count, f"{count} events out.{topic}")
-        return list(self._heard[topic])
+        self.until(lambda: len(self._received[topic]) >= count, f"{count} events out.{topic}")
+        return list(self._received[topic])
 
     def until(self, holds: Callable[[], T], what: str = "it") -> T:
         """Wait until ``holds()`` is true, and return its value. Raises AssertionError after ``PATIENCE`` seconds."""
         deadline = time.monotonic() + PATIENCE
-        with self._news:
+        with self._changed:
             while not (value := holds()):
                 if time.monotonic() > deadline:
                     raise AssertionError(f"{what} did not come in {PATIENCE:g} s; {self.summary()}")
-                self._news.wait(_GLANCE)
+                self._changed.wait(_POLL_SECONDS)
         return value
 
     def until_state(self, name: str, *states: str) -> PluginInfo:
         self.until(lambda: self.info(name).state in states, f"{name} {' or '.join(states)}")
         return self.info(name)
 
-    def until_letters(self, count: int, name: str = "") -> list[dict[str, Any]]:
+    def until_dead_letters(self, count: int, name: str = "") -> list[dict[str, Any]]:
         """Wait for ``count`` dead letters, then return all of them."""
         self.until(lambda: len(self.kernel.dead_letters(name)) >= count, f"{count} dead letters")
         return self.kernel.dead_letters(name)
@@ -143,21 +143,21 @@ class KernelHarness:
     def info(self, name: str) -> PluginInfo:
         return self.kernel.info(name)
 
-    def lines(self, name: str) -> list[tuple[str, str]]:
+    def log_lines(self, name: str) -> list[tuple[str, str]]:
         """Return the (stream, text) pairs of a plugin's log."""
         return [(line["stream"], line["text"]) for line in self.kernel.call("kernel.logs", name, timeout=PATIENCE)]
 
-    def until_lines(self, name: str, count: int) -> list[tuple[str, str]]:
+    def until_log_lines(self, name: str, count: int) -> list[tuple[str, str]]:
         """Wait for ``count`` lines of a plugin's log, then return all of them."""
-        self.until(lambda: len(self.lines(name)) >= count, f"{count} lines of {name}")
-        return self.lines(name)
+        self.until(lambda: len(self.log_lines(name)) >= count, f"{count} lines of {name}")
+        return self.log_lines(name)
 
     # Actions
 
     def call(self, target: str, *args: Any, timeout: float = PATIENCE, returns: Any = None, **kwargs: Any) -> Any:
         return self.kernel.call(target, *args, timeout=timeout, returns=returns, **kwargs)
 
-    def beside(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> BackgroundCall[T]:
+    def in_background(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> BackgroundCall[T]:
         """Start ``work`` on another thread."""
         return BackgroundCall(work, *args, **kwargs)
 
@@ -165,14 +165,14 @@ class KernelHarness:
         """Release the plugin that is waiting in ``hold(key)``."""
         self.kernel.set_data(key, True)
 
-    def _hear(self, event: Event) -> None:
-        with self._news:
-            self._heard[event.topic.removeprefix("out.")].append(event.data)
-            self._news.notify_all()
+    def _record(self, event: Event) -> None:
+        with self._changed:
+            self._received[event.topic.removeprefix("out.")].append(event.data)
+            self._changed.notify_all()
 
-    def _notice(self, event: Event) -> None:  # noqa: ARG002 - only that something happened matters
-        with self._news:
-            self._news.notify_all()
+    def _notify(self, event: Event) -> None:  # noqa: ARG002 - only that something happened matters
+        with self._changed:
+            self._changed.notify_all()
 
 
 class BackgroundCall(Generic[T]):
@@ -206,10 +206,10 @@ class BackgroundCall(Generic[T]):
 
     def error(self, kind: type[E]) -> E:
         """Return the error it raised, which must be of exactly this class."""
-        return refused(kind, self.result)
+        return expect_error(kind, self.result)
 
 
-def refused(kind: type[E], work: Callable[..., Any], *args: Any, **kwargs: Any) -> E:
+def expect_error(kind: type[E], work: Callable[..., Any], *args: Any, **kwargs: Any) -> E:
     """Call ``work`` and return the error it raises, of exactly this class. Raises AssertionError for another error or
     none."""
     try:
