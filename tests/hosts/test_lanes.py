@@ -224,9 +224,9 @@ def test_answers_of_any_size_come_and_leave_every_lane_free(tmp_path: Path, leve
             kernel.call("giver.fail", 2 * edge)
         instance = kernel.core.registry.get("giver").instance
         assert instance is not None
-        place: Any = instance.place
-        eventually(lambda: len(place._free) == LANES, "every lane is free")
-        assert not any(each._closed or each._watched for each in place._lanes)
+        runner: Any = instance.runner
+        eventually(lambda: len(runner._free) == LANES, "every lane is free")
+        assert not any(each._closed or each._watched for each in runner._lanes)
 
 
 def test_an_answer_that_comes_late_leaves_its_lane_whole() -> None:
