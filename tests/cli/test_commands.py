@@ -8,7 +8,7 @@ import re
 import signal
 import stat
 import subprocess
-from pathlib import Path
+from importlib.util import find_spec
 
 import pytest
 
@@ -182,7 +182,7 @@ def test_doctor_says_what_is_not_built(home: Home) -> None:
     rows = {line.split()[0]: line for line in home.mk("doctor").stdout.splitlines()}
     assert rows["thread"].split()[1] == rows["process"].split()[1] == "yes"
     for level in ("sandbox", "wasm"):
-        if not (Path(__file__).parents[2] / f"src/microkernel/hosts/{level}.py").exists():
+        if find_spec(f"microkernel.hosts.{level}") is None:
             assert re.search(r"no +MK0501 .*not built yet", rows[level])
     assert home.json("doctor")["thread"]["here"] is True
     assert "不能" in home.mk("doctor", LANG="zh_CN.UTF-8").stdout

@@ -49,12 +49,12 @@ def toolchain(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def build_by_hand(content: bytes = b"guest") -> Path:
-    image = Image()
-    image.folder.mkdir(mode=0o700, parents=True)
-    image.path.write_bytes(content)
-    image.library.mkdir(exist_ok=True)
-    image.path.with_suffix(".sha256").write_text(image._digest(image.path, image.library))
-    return image.path
+    built = Image()
+    built.folder.mkdir(mode=0o700, parents=True)
+    built.path.write_bytes(content)
+    built.library.mkdir(exist_ok=True)
+    built.path.with_suffix(".sha256").write_text(image._digest(built.path, built.library))
+    return built.path
 
 
 def test_it_builds_once_and_says_where(cache: Path, toolchain: list[str], capsys: pytest.CaptureFixture[str]) -> None:
