@@ -35,7 +35,7 @@ def memory(level: Level, count: int) -> float:
 
 @contextmanager
 def _built(contender: Contender, stage: Workspace) -> Iterator[Measure]:
-    Image().ready()
+    Image().ensure()
     with contender.open(stage) as measure:
         yield measure
 

@@ -13,7 +13,7 @@ def lend_guest(cache: Path, user: int) -> None:
 
     Raises IsolationUnavailable where there is none and none can be built.
     """
-    image = Image().ready()
+    image = Image().ensure()
     folder = cache / "microkernel" / "wasm"
     folder.mkdir(parents=True, mode=0o700)
     for file in (image, image.with_suffix(".sha256")):

@@ -28,7 +28,7 @@ from microkernel.errors import (
     shortage_in,
     valid_text,
 )
-from microkernel.hosts.worker.environment import starts_itself
+from microkernel.hosts.worker.environment import interpreter_defect
 from microkernel.kernel import config as kernel_config
 from microkernel.kernel.admission.effective_config import check_kernel_name, state_home
 from microkernel.kernel.admission.permissions import Review
@@ -111,7 +111,7 @@ class Kernel:
         self._refused: dict[Level, tuple[float, IsolationUnavailable]] = {}
         self._hosts_lock = threading.Lock()
         # Sources of plugins that run in this process may be parsed in it too.
-        is_apart = isolation != "thread" and not starts_itself()
+        is_apart = isolation != "thread" and not interpreter_defect()
         self._parser: Parser = Deferred(partial(_make_inspector, self._python)) if is_apart else InProcess()
         self._core: Core | None = None
         self._forked = False

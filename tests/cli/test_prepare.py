@@ -180,7 +180,7 @@ def test_who_comes_while_another_builds_is_told_that_it_waits(cache: Path) -> No
             told.append(step)
             waits.set()
 
-        other = threading.Thread(target=image.ready, args=(tell,))
+        other = threading.Thread(target=image.ensure, args=(tell,))
         other.start()
         assert waits.wait(PATIENCE)
     other.join(PATIENCE)
@@ -221,7 +221,7 @@ def test_who_only_looks_at_it_is_not_taken_for_one_who_builds(
     build_by_hand()
     with open(image.folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        image.ready(told.append)
+        image.ensure(told.append)
     assert told == []
 
 

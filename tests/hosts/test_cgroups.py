@@ -65,7 +65,7 @@ def test_a_worker_is_moved_and_its_limits_are_read_back(opened: ExitStack) -> No
     made.adopt(worker.pid)
     eventually(lambda: worker.pid in made._moved)
     assert is_in(made, worker.pid)
-    group = made.take(worker.pid)
+    group = made.claim(worker.pid)
     assert group.enforced() == frozenset()  # no limit was set
     group.limit(512 * _MiB, 64)
     assert group.enforced() == {"memory", "threads"}
@@ -76,14 +76,14 @@ def test_a_worker_is_moved_and_its_limits_are_read_back(opened: ExitStack) -> No
 
 def test_a_limit_holds_for_a_worker_that_is_moved_later(opened: ExitStack) -> None:
     made, worker = groups(opened), sleeper(opened)
-    group = made.take(worker.pid)
+    group = made.claim(worker.pid)
     group.limit(512 * _MiB, 64)
     eventually(lambda: group.enforced() == {"memory", "threads"})
 
 
 def test_another_process_is_not_said_to_be_held(opened: ExitStack) -> None:
     made, worker = groups(opened), sleeper(opened)
-    group = made.take(worker.pid)
+    group = made.claim(worker.pid)
     group.limit(512 * _MiB, 64)
     eventually(lambda: bool(group.enforced()))
     worker.kill()
@@ -97,14 +97,14 @@ def test_the_system_ends_what_uses_up_its_memory(opened: ExitStack) -> None:
     worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     opened.enter_context(worker)
     opened.callback(worker.kill)
-    group = made.take(worker.pid)
+    group = made.claim(worker.pid)
     group.limit(64 * _MiB, 64)
     eventually(lambda: "memory" in group.enforced())
     assert worker.stdin is not None
     worker.stdin.write(b"\n")
     worker.stdin.flush()
     assert worker.wait(30) == -9
-    assert group.kills() >= 1
+    assert group.oom_kills() >= 1
 
 
 def test_the_end_of_a_group_is_the_end_of_all_in_it(opened: ExitStack) -> None:
@@ -114,7 +114,7 @@ def test_the_end_of_a_group_is_the_end_of_all_in_it(opened: ExitStack) -> None:
     worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     opened.enter_context(worker)
     opened.callback(worker.kill)
-    group = made.take(worker.pid)
+    group = made.claim(worker.pid)
     eventually(lambda: worker.pid in made._moved)
     assert worker.stdin is not None
     assert worker.stdout is not None
@@ -186,9 +186,14 @@ def test_without_them_nothing_is_said_to_be_enforced() -> None:
 
     made = Groups(none)
     made.open()
-    group = made.take(os.getpid())
+    group = made.claim(os.getpid())
     group.limit(512 * _MiB, 64)
-    assert (group.enforced(), group.kills(), made.describe(), made.reason) == (frozenset(), 0, "", "needs delegation")
+    assert (group.enforced(), group.oom_kills(), made.describe(), made.reason) == (
+        frozenset(),
+        0,
+        "",
+        "needs delegation",
+    )
     group.end()
     made.close()
 
@@ -301,4 +306,4 @@ def test_the_limits_of_version_one(tmp_path: Path) -> None:
 
 def test_processes_that_started_each_other_are_found_however_deep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroups, "_children", lambda pid: [pid + 1] if pid < 5_000 else [])
-    assert list(cgroups._below(1)) == list(range(2, 5_001))
+    assert list(cgroups._descendants(1)) == list(range(2, 5_001))

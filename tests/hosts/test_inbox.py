@@ -68,12 +68,12 @@ def test_work_behind_messages_is_done_when_they_are_handled() -> None:
     done: list[int] = []
     reactor.inbox.begin_turn()
     reactor.inbox.put(pings(0, 3))
-    reactor.inbox.then(lambda: done.append(len(reactor.handled)))
+    reactor.inbox.call_after(lambda: done.append(len(reactor.handled)))
     assert done == []
     while reactor.posted:
         reactor.turn()
     assert done == [3]
-    reactor.inbox.then(lambda: done.append(-1))
+    reactor.inbox.call_after(lambda: done.append(-1))
     assert done == [3, -1]
 
 
@@ -82,7 +82,7 @@ def test_a_closed_inbox_handles_no_more_but_does_the_work_that_waits() -> None:
     done: list[int] = []
     reactor.inbox.begin_turn()
     reactor.inbox.put(pings(0, 3))
-    reactor.inbox.then(lambda: done.append(1))
+    reactor.inbox.call_after(lambda: done.append(1))
     reactor.inbox.close()
     assert done == [1]
     reactor.turn()

@@ -328,7 +328,7 @@ def test_an_interpreter_that_hangs_is_waited_for_once_whatever_it_has_started(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    monkeypatch.setattr(zygote, "_READY", 1.0)
+    monkeypatch.setattr(zygote, "_START_TIMEOUT", 1.0)
     (folder / "second.py").write_text(PLUGIN)
     python = interpreter(folder, f"echo $$ >> {folder}/started; sleep 1000 & wait")
     began = time.monotonic()

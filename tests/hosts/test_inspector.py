@@ -89,10 +89,10 @@ def test_the_memory_is_bounded_by_the_system(inspector: Inspector) -> None:
 
 
 def test_many_that_take_too_much_leave_less_time_for_the_others(inspector: Inspector) -> None:
-    assert inspector._allowed() == inspector_process.SECONDS
+    assert inspector._time_limit() == inspector_process.SECONDS
     for _ in range(3):
         inspector.discard()
-    assert inspector._allowed() < 1.0
+    assert inspector._time_limit() < 1.0
 
 
 def test_one_that_has_died_is_replaced(inspector: Inspector) -> None:

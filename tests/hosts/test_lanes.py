@@ -226,7 +226,7 @@ def test_answers_of_any_size_come_and_leave_every_lane_free(tmp_path: Path, leve
         assert instance is not None
         runner: Any = instance.runner
         eventually(lambda: len(runner._free) == LANES, "every lane is free")
-        assert not any(each._closed or each._watched for each in runner._lanes)
+        assert not any(each._closed or each._watched for each in runner._reply_sockets)
 
 
 def test_an_answer_that_comes_late_leaves_its_lane_whole() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts.worker.output import LONGEST, Output
+from microkernel.hosts.worker.output import MAX_LINE, Output
 from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.wire.secrets import Secrets
 
@@ -60,12 +60,12 @@ class Printed:
         return self.lines
 
 
-@pytest.mark.parametrize("text", ["汉" * 6000, "a" + "汉" * 40_000, "😀" * 30_000, "é", "", "x" * (LONGEST + 1)])
+@pytest.mark.parametrize("text", ["汉" * 6000, "a" + "汉" * 40_000, "😀" * 30_000, "é", "", "x" * (MAX_LINE + 1)])
 def test_a_line_is_not_cut_inside_a_character(text: str) -> None:
     printed = Printed()
     lines = printed.write(f"{text}\n".encode())
     assert "".join(lines) == text
-    assert max(map(len, lines)) <= LONGEST
+    assert max(map(len, lines)) <= MAX_LINE
     printed.end()
 
 
@@ -83,9 +83,9 @@ def test_bytes_that_are_not_utf_8_are_escaped() -> None:
 
 def test_a_line_without_end_arrives_in_pieces() -> None:
     printed = Printed()
-    printed.write(b"ab" * LONGEST)
+    printed.write(b"ab" * MAX_LINE)
     assert 1 <= len(printed.lines) <= 2
-    assert "".join(printed.end()) == "ab" * LONGEST
+    assert "".join(printed.end()) == "ab" * MAX_LINE
 
 
 def test_a_progress_bar_is_shown_at_once_then_once_a_second_and_at_its_end() -> None:
@@ -116,9 +116,9 @@ def test_a_carriage_return_before_a_newline_is_part_of_it() -> None:
     assert printed.end() == ["one", "two", "three", ""]
 
 
-@pytest.mark.parametrize("before", range(LONGEST - 12, LONGEST + 2))
+@pytest.mark.parametrize("before", range(MAX_LINE - 12, MAX_LINE + 2))
 def test_a_secret_is_cut_out_where_a_long_line_is_divided(before: int) -> None:
-    for end in (b"\n", b"", b"y" * LONGEST):
+    for end in (b"\n", b"", b"y" * MAX_LINE):
         printed = Printed(["correct-horse"])
         printed.write(b"x" * before + b"correct", b"-horse" + end)
         text = "".join(printed.end())

@@ -64,8 +64,8 @@ def releases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(os, name, counted(name, getattr(os, name)))
     monkeypatch.setattr("builtins.open", counted("builtins.open", open))
     for name in ("open", "read"):
-        call = counted(f"releasing {name}", getattr(reads._releasing, name))
-        monkeypatch.setattr(reads._releasing, name, call)
+        call = counted(f"releasing {name}", getattr(reads._releasing_lock, name))
+        monkeypatch.setattr(reads._releasing_lock, name, call)
     return seen
 
 

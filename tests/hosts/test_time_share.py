@@ -102,11 +102,11 @@ class Channel:
         self.decoded += 1
         return [Ping(byte) for byte in data]
 
-    def rest(self, seconds: float, wake: Callable[[], object]) -> None:
+    def pause_reading(self, seconds: float, wake: Callable[[], object]) -> None:
         self.is_read = False
         self.wakes.append((seconds, wake))
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         self.is_read = True
 
     def run(self) -> float:
@@ -146,7 +146,7 @@ def test_what_comes_while_it_rests_is_kept_as_bytes() -> None:
     done: list[int] = []
     for number in range(1, 50):
         channel.inbox.put_data(bytes([number]) * 10)
-    channel.inbox.then(lambda: done.append(channel.handled[-1]))
+    channel.inbox.call_after(lambda: done.append(channel.handled[-1]))
     assert (channel.decoded, channel.inbox.unread) == (0, 490)
     channel.run()
     assert channel.inbox.unread == 0

@@ -19,7 +19,7 @@ from microkernel.hosts.wasm.image import DAMAGED, STEPS, Image
 @pytest.fixture
 def built(tmp_path: Path) -> Image:
     """A copy, in a folder of its own, of what is built for all tests."""
-    image = Image().ready()
+    image = Image().ensure()
     folder = tmp_path / "wasm"
     folder.mkdir(mode=0o700)
     for file in (image, image.with_suffix(".sha256")):
@@ -42,7 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_built_is_built_once(built: Image) -> None:
     assert built.is_built()
     steps: list[str] = []
-    assert built.ready(steps.append).parent == built.folder
+    assert built.ensure(steps.append).parent == built.folder
     assert steps == []
 
 
@@ -78,9 +78,9 @@ def test_what_is_not_what_was_built_is_never_loaded_and_built_anew(
 ) -> None:
     damage(built)
     steps: list[str] = []
-    assert built.ready(steps.append).read_bytes() == b"new"
+    assert built.ensure(steps.append).read_bytes() == b"new"
     assert steps == [DAMAGED, *STEPS]
-    assert built.ready(steps.append).read_bytes() == b"new"
+    assert built.ensure(steps.append).read_bytes() == b"new"
     assert len(steps) == 1 + len(STEPS)
 
 
@@ -103,7 +103,7 @@ def test_a_process_reads_an_image_whole_once(
 ) -> None:
     monkeypatch.setattr(image, "_SETTLED", 0)
     for _ in range(3):
-        built.ready()
+        built.ensure()
     assert times_read == [built.path]
 
 
@@ -112,7 +112,7 @@ def test_an_image_that_has_just_changed_is_read_again(
 ) -> None:
     monkeypatch.setattr(image, "_SETTLED", 3600_000_000_000)
     for _ in range(2):
-        built.ready()
+        built.ensure()
     assert times_read == [built.path] * 2
 
 
@@ -122,10 +122,10 @@ def test_an_image_that_was_whole_before_and_is_damaged_now_is_not_loaded(
 ) -> None:
     monkeypatch.setattr(image, "_SETTLED", 0)
     steps: list[str] = []
-    built.ready(steps.append)
+    built.ensure(steps.append)
     assert steps == []
     damage(built)
-    assert built.ready(steps.append).read_bytes() == b"new"
+    assert built.ensure(steps.append).read_bytes() == b"new"
     assert steps == [DAMAGED, *STEPS]
 
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_built_anew_is_not_loaded_either(built: Image, monkeypatc
     _altered(built.path)
     for _ in range(2):
         with pytest.raises(IsolationUnavailable, match="the disk is full"):
-            built.ready()
+            built.ensure()
 
 
 def test_what_was_built_ahead_is_taken_where_nothing_can_be_written(
@@ -153,14 +153,14 @@ def test_what_was_built_ahead_is_taken_where_nothing_can_be_written(
     (built.folder / "lock").touch(0o600)
     monkeypatch.setattr(os, "open", read_only)
     monkeypatch.setattr(os, "utime", refuse)
-    assert built.ready() == built.path
+    assert built.ensure() == built.path
 
 
 def test_what_a_killed_build_left_goes_with_the_next(tmp_path: Path, quick: None) -> None:
     image = Image(tmp_path / "wasm")
     (image.folder / "building-x" / "tree").mkdir(parents=True)
     image.folder.chmod(0o700)
-    image.ready()
+    image.ensure()
     made = [image.path.name, image.library.name, image._seal.name, "lock"]
     assert sorted(path.name for path in image.folder.iterdir()) == sorted(made)
 
@@ -184,22 +184,22 @@ def test_versions_that_nobody_used_for_long_are_dropped(built: Image) -> None:
         (built.folder / f"{name}.library" / "json").mkdir(parents=True)
         seen = (built.folder / f"{name}.sha256").stat().st_mtime - age * 24 * 3600
         os.utime(built.folder / f"{name}.sha256", (seen, seen))
-    built._forget_unused()
+    built._remove_unused()
     for suffix in (".cwasm", ".library", ".sha256"):
-        assert sorted(path.stem for path in built.folder.glob(f"*{suffix}")) == sorted(["young", built.ready().stem])
+        assert sorted(path.stem for path in built.folder.glob(f"*{suffix}")) == sorted(["young", built.ensure().stem])
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o777])
 def test_a_folder_that_is_not_ours_alone_is_refused(built: Image, mode: int) -> None:
     os.chmod(built.folder, mode)
     with pytest.raises(IsolationUnavailable, match="must be yours alone"):
-        built.ready()
+        built.ensure()
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "find_spec", lambda name: None)
     with pytest.raises(IsolationUnavailable, match=r'pip install "microkernel\[wasm\]"'):
-        Image(tmp_path / "new").ready()
+        Image(tmp_path / "new").ensure()
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,13 +208,13 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(image, "_gather", full)
     with pytest.raises(IsolationUnavailable, match=r"could not be built in .*: No space left on device"):
-        Image(tmp_path / "new").ready()
+        Image(tmp_path / "new").ensure()
 
 
 def test_a_build_that_fails_leaves_nothing_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "_COMPONENTIZE", "raise SystemExit('the disk is full')")
     broken, steps = Image(tmp_path / "new"), list[str]()
     with pytest.raises(IsolationUnavailable, match="the disk is full"):
-        broken.ready(steps.append)
+        broken.ensure(steps.append)
     assert steps == [*STEPS[:2]]
     assert [path.name for path in broken.folder.iterdir()] == ["lock"]

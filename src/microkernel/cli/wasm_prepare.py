@@ -32,7 +32,7 @@ def prepare(output: Output, image: Image | None = None) -> None:
             steps.append(step)
             tell(step)
 
-        path = image.ready(note)
+        path = image.ensure(note)
     is_new = STEPS[-1] in steps
     took = time.monotonic() - began if is_new else 0.0
     size = path.stat().st_size

@@ -27,13 +27,13 @@ from microkernel.inspector.sources import NotFinished, NotParsed
 MEMORY = 256 << 20
 SECONDS = 5.0
 # How long the process may take to start.
-_READY = 20.0
+_START_TIMEOUT = 20.0
 # When so many texts took too much within so many seconds, the others get less time: a folder of them must not keep the
 # kernel from opening.
-_MANY = 3
+_MANY_OVERRUNS = 3
 # How many times as long a text may take by the clock as in processor time, which the process limits itself: on a busy
 # machine it waits for its turns.
-_BUSY = 4
+_CLOCK_FACTOR = 4
 _RECENT = 60.0
 # With the number of a process, the clock of its processor time: `clock_getcpuclockid` in C.
 _CPU_CLOCK = 2
@@ -63,7 +63,7 @@ class Inspector:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         # Of a process that was started, and has not yet said that it is ready.
-        self._begun: socket.socket | None = None
+        self._starting: socket.socket | None = None
         self._overruns: list[float] = []
         self._own = threading.local()
 
@@ -74,7 +74,7 @@ class Inspector:
     def ask(self, operation: str, *arguments: Any) -> Any:
         """Raises NotParsed, NotFinished; PluginLoadError MK0147 where the process cannot be started."""
         with self._lock:
-            seconds = self._allowed()
+            seconds = self._time_limit()
             request = json.dumps([seconds, operation, *arguments], ensure_ascii=False).encode()
             if len(request) > MOST_REQUEST:
                 raise NotFinished(f"more than {MOST_REQUEST >> 20} MiB")
@@ -84,7 +84,7 @@ class Inspector:
             try:
                 answer = self._exchange(request)
             finally:
-                waited = (time.monotonic() - began) / _BUSY
+                waited = (time.monotonic() - began) / _CLOCK_FACTOR
                 self._own.spent = self.spent() + max(self._used() - used, waited)
         if "answer" in answer:
             return answer["answer"]
@@ -114,7 +114,7 @@ class Inspector:
         with self._lock:
             self._end()
 
-    def _allowed(self) -> float:
+    def _time_limit(self) -> float:
         """Seconds for the next text."""
         return min(self._seconds, _SECONDS_AFTER_MANY) if self._is_hurried() else self._seconds
 
@@ -126,15 +126,15 @@ class Inspector:
     def _is_hurried(self) -> bool:
         now = time.monotonic()
         self._overruns = [each for each in self._overruns if now - each < _RECENT]
-        return len(self._overruns) >= _MANY
+        return len(self._overruns) >= _MANY_OVERRUNS
 
     def _exchange(self, request: bytes) -> dict[str, Any]:
         """A process that had died before it was asked is replaced."""
         for is_last in (False, True):
             channel = self._channel or self._start()
-            deadline = time.monotonic() + self._seconds * _BUSY
+            deadline = time.monotonic() + self._seconds * _CLOCK_FACTOR
             try:
-                channel.settimeout(self._seconds * _BUSY)  # of all of it
+                channel.settimeout(self._seconds * _CLOCK_FACTOR)  # of all of it
                 channel.sendall(LENGTH.pack(len(request)) + request)
                 return _answer(_receive(channel, deadline))
             except (BrokenPipeError, ConnectionResetError):
@@ -158,14 +158,14 @@ class Inspector:
 
     def _start(self) -> socket.socket:
         try:
-            channel = self._begun or self._spawn()
-            if _read(channel, LENGTH.size, time.monotonic() + _READY) != LENGTH.pack(0):
+            channel = self._starting or self._spawn()
+            if _read(channel, LENGTH.size, time.monotonic() + _START_TIMEOUT) != LENGTH.pack(0):
                 raise ValueError("it is not an inspector")
         except (OSError, ValueError) as error:
-            said = _last_words(self._process)
+            output = _last_line_of(self._process)
             self._end()
-            raise _unavailable(error, said) from None
-        self._channel, self._begun = channel, None
+            raise _unavailable(error, output) from None
+        self._channel, self._starting = channel, None
         return channel
 
     def _spawn(self) -> socket.socket:
@@ -178,14 +178,14 @@ class Inspector:
             except OSError:
                 ours.close()
                 raise
-        self._begun = ours
+        self._starting = ours
         return ours
 
     def _end(self) -> None:
-        for channel in (self._channel, self._begun):
+        for channel in (self._channel, self._starting):
             if channel is not None:
                 channel.close()
-        process, self._process, self._channel, self._begun = self._process, None, None, None
+        process, self._process, self._channel, self._starting = self._process, None, None, None
         if process is not None:
             process.kill()
             process.wait()
@@ -193,7 +193,7 @@ class Inspector:
                 process.stderr.close()
 
 
-def _last_words(process: subprocess.Popen[bytes] | None) -> str:
+def _last_line_of(process: subprocess.Popen[bytes] | None) -> str:
     """The last line that one printed which was not ready in time. A program that does not know that it is its own
     interpreter prints what it always does."""
     if process is None or process.stderr is None:
@@ -208,8 +208,8 @@ def _last_words(process: subprocess.Popen[bytes] | None) -> str:
     return lines[-1][:500] if lines else ""
 
 
-def _unavailable(error: Exception, said: str) -> PluginLoadError:
-    failure = PluginLoadError("MK0147", reason=shortage_in(error) or said or str(error))
+def _unavailable(error: Exception, output: str) -> PluginLoadError:
+    failure = PluginLoadError("MK0147", reason=shortage_in(error) or output or str(error))
     failure.shortage = shortage_in(error)
     return failure
 

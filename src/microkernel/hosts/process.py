@@ -22,7 +22,7 @@ from microkernel.kernel.ports import InstanceEvents, LaunchSpec, MessageSource, 
 from microkernel.wire.messages import Load
 
 
-class ProcessPlace(WorkerRunner):
+class ProcessRunner(WorkerRunner):
     """A worker that is lent memory."""
 
     def __init__(
@@ -31,32 +31,32 @@ class ProcessPlace(WorkerRunner):
         source: MessageSource,
         events: InstanceEvents,
         reactor: Reactor,
-        scratch: TempDirs,
+        temp_dirs: TempDirs,
         folder: str,
     ) -> None:
-        self._lender = BufferServer(reactor, events, self._malformed)
+        self._buffer_server = BufferServer(reactor, events, self._malformed)
         try:
-            super().__init__(load, source, events, reactor, scratch, folder)
+            super().__init__(load, source, events, reactor, temp_dirs, folder)
         except BaseException:
-            self._lender.drop()
+            self._buffer_server.discard()
             raise
 
-    def begin(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
+    def start(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
         try:
-            super().begin(zygote, request)
+            super().start(zygote, request)
         finally:
-            self._lender.theirs.close()
+            self._buffer_server.worker_end.close()
 
-    def _more_descriptors(self) -> list[int]:
-        return [self._lender.theirs.fileno()]
+    def _extra_descriptors(self) -> list[int]:
+        return [self._buffer_server.worker_end.fileno()]
 
-    def _begin_talk(self) -> None:
-        self._lender.open()
-        super()._begin_talk()
+    def _start_protocol(self) -> None:
+        self._buffer_server.open()
+        super()._start_protocol()
 
     def _close(self) -> None:
         if not self._closed:
-            self._lender.close()
+            self._buffer_server.close()
         super()._close()
 
 
@@ -65,8 +65,10 @@ class ProcessHost(WorkerHost):
 
     level: Level = "process"
 
-    def _place(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str) -> ProcessPlace:
-        return ProcessPlace(spec.load, source, events, self._reactor, self._scratch, folder)
+    def _make_runner(
+        self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str
+    ) -> ProcessRunner:
+        return ProcessRunner(spec.load, source, events, self._reactor, self._temp_dirs, folder)
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         """The kernel's own surroundings, as they are now, but for secrets and the folder of temporary files; another

@@ -64,7 +64,7 @@ class ConfinedHost(WorkerHost):
         self._usage = UsageMonitor(self._monitor_failed)
         self._shares = TimeShares()
 
-    def _make_scratch(self) -> TempDirs:
+    def _make_temp_dirs(self) -> TempDirs:
         """C code that asks with ``access`` asks for the real user, which a worker of root's has lost; not the group."""
         return TempDirs(0o770 if os.geteuid() == 0 else 0o700)
 
@@ -121,11 +121,13 @@ class ConfinedHost(WorkerHost):
             "threads": int(limits.get("threads", DEFAULTS["threads"])),
         }
 
-    def _place(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str) -> WorkerRunner:
+    def _make_runner(
+        self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str
+    ) -> WorkerRunner:
         spec = replace(spec, limits=limits_of(spec.limits))
         may = spec.permissions
         is_open = "/" in map(absolute, (*may.fs_read, *may.fs_write))
-        shared = (self._reactor, self._scratch, folder, self._usage, self.level)
+        shared = (self._reactor, self._temp_dirs, folder, self._usage, self.level)
         decided = (is_open, self.must_be_whole, self.overhead, self._shares, self.stays_closed)
         return ConfinedRunner(spec, source, events, *shared, *decided)
 

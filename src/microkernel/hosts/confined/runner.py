@@ -15,7 +15,7 @@ from microkernel.hosts.confined.network_broker import NetworkBroker
 from microkernel.hosts.confined.protections import memory_over, protections_of, threads_over
 from microkernel.hosts.confined.request_socket import RequestSocket
 from microkernel.hosts.confined.usage_monitor import Look, UsageMonitor
-from microkernel.hosts.worker.cgroup_layout import OF_SYSTEM
+from microkernel.hosts.worker.cgroup_layout import SYSTEM_MEMORY
 from microkernel.hosts.worker.rate_limit import Rate
 from microkernel.hosts.worker.runner import WorkerRunner
 from microkernel.hosts.worker.temp_dirs import TempDirs
@@ -26,7 +26,7 @@ from microkernel.kernel.ports import Exit, InstanceEvents, LaunchSpec, MessageSo
 from microkernel.wire.messages import ConfinementReport, Failure, Message
 from microkernel.wire.skipping import prepare
 
-_FAREWELL = 1.0
+_EXIT_GRACE = 1.0
 """Seconds that a worker that could not be confined has to end by itself."""
 
 
@@ -35,7 +35,7 @@ class ConfinedRunner(WorkerRunner):
     have a wall is ended, before it is told of its plugin. ``stays_closed``: whom to tell of what was granted and could
     not be opened: the plugin's name, the path, the reason."""
 
-    _recent = 3.0
+    _statistics_max_age = 3.0
     """The monitor measures about once a second, so that a list seldom has to."""
 
     def __init__(
@@ -44,7 +44,7 @@ class ConfinedRunner(WorkerRunner):
         source: MessageSource,
         events: InstanceEvents,
         reactor: Reactor,
-        scratch: TempDirs,
+        temp_dirs: TempDirs,
         folder: str,
         usage: UsageMonitor,
         level: Level,
@@ -61,7 +61,7 @@ class ConfinedRunner(WorkerRunner):
                 self._requests.append(FileAttributes(self._folders, reactor, self._malformed))
             if net := spec.permissions.net:
                 self._requests.append(NetworkBroker(spec.load.name, net, reactor, self._malformed))
-            super().__init__(spec.load, source, events, reactor, scratch, folder)
+            super().__init__(spec.load, source, events, reactor, temp_dirs, folder)
         except BaseException:  # there are too few descriptors
             for each in self._requests:
                 each.drop()
@@ -104,17 +104,17 @@ class ConfinedRunner(WorkerRunner):
         around = {"engine": "enforced"} if self._level == "wasm" else {}  # or its worker would have no plugin
         return {**statistics, "protections": {**around, **statistics["protections"], **found, **watched, **frames}}
 
-    def begin(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
+    def start(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
         try:
-            super().begin(zygote, request)
+            super().start(zygote, request)
         finally:
             for each in self._requests:
                 each.theirs.close()
 
-    def _more_descriptors(self) -> list[int]:
+    def _extra_descriptors(self) -> list[int]:
         return [each.theirs.fileno() for each in self._requests]
 
-    def _begin_talk(self) -> None:
+    def _start_protocol(self) -> None:
         self._channel.received = self._hear_first
 
     def _hear_first(self, message: Message) -> None:
@@ -127,7 +127,7 @@ class ConfinedRunner(WorkerRunner):
         if self._must_be_whole and (reason := fault_of(message, self._expected)):
             failure = Failure("IsolationUnavailable", "MK0501", {"level": self._level, "reason": reason})
             self._events.failed("confine", failure)
-            self._reactor.later(_FAREWELL, self.kill)
+            self._reactor.later(_EXIT_GRACE, self.kill)
         else:
             for path, reason in message.closed.items():
                 self._stays_closed(path, reason)
@@ -140,7 +140,7 @@ class ConfinedRunner(WorkerRunner):
                 return
             for each in self._requests:
                 each.open()
-            super()._begin_talk()
+            super()._start_protocol()
 
     def _glance(self) -> Look:
         """On the monitor's thread, every second, however many files there are."""
@@ -191,7 +191,7 @@ class ConfinedRunner(WorkerRunner):
     def _group_limits(self) -> tuple[int, int, float]:
         memory, threads = int(self._limits["memory"]), int(self._limits["threads"])
         in_memory = int(self._limits.get("disk", 0)) if is_in_memory(self._folders) else 0
-        return memory + self._overhead + in_memory + OF_SYSTEM, threads, float(self._limits.get("processors", 0.0))
+        return memory + self._overhead + in_memory + SYSTEM_MEMORY, threads, float(self._limits.get("processors", 0.0))
 
     def _exit_of(self, exit: Exit) -> Exit:
         if self._memory_kills and not self._sentence:

@@ -17,16 +17,16 @@ from microkernel.hosts.procfs.reads import read_file
 STACKS = "stacks"
 """The file in memory that a worker's fault handler writes to, and the signal at which it does."""
 STACKS_SIGNAL = signal.SIGRTMAX - 1
-_PATIENCE = 0.3
-_GLANCE = 0.005
-_LONGEST_STACK = 64 * 1024
+_STACK_TIMEOUT = 0.3
+_POLL_SECONDS = 0.005
+_MAX_STACK = 64 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
-_WAITS = (
+_IDLE_CHANNELS = (
     b"__skb_wait_for_more_packets", b"unix_", b"do_epoll_wait", b"ep_poll", b"poll_schedule_timeout", b"do_sys_poll",
     b"do_select",
 )  # fmt: skip
 """What Linux calls the places, since 5.x."""
-_MOST_TABLES = 8 * 1024
+_MAX_PAGE_TABLES = 8 * 1024
 """Kilobytes of page tables, which map 4 GiB: looking at them takes some 20 ms."""
 _UNLIMITED = "unlimited"
 _LIMITS = {"Max data size": "memory", "Max open files": "files", "Max file size": "file_size", "Max cpu time": "cpu"}
@@ -56,7 +56,7 @@ def _own_memory(pid: int) -> int:
     of pages are that large is not looked at so closely, and what it shares with its zygote counts.
     """
     status = fields_of(pid, "status")
-    if _kilobytes(status, b"VmPTE") > _MOST_TABLES:
+    if _kilobytes(status, b"VmPTE") > _MAX_PAGE_TABLES:
         return 1024 * sum(_kilobytes(status, name) for name in (b"RssAnon", b"RssShmem"))
     lines = read_file(pid, "smaps_rollup", may_wait=True).splitlines()[1:]
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Private_"))
@@ -119,7 +119,7 @@ def is_waiting(pid: int) -> bool:
     """Whether its main thread sleeps at a socket or in a poll, by what the system calls the place; not in ``sleep`` or
     at a lock. False where it does not say."""
     try:
-        return read_file(pid, "wchan").startswith(_WAITS)
+        return read_file(pid, "wchan").startswith(_IDLE_CHANNELS)
     except OSError:
         return False
 
@@ -135,7 +135,7 @@ def _state_of(pid: int) -> str:
 def stack_of(pid: int, send: Callable[[int], object]) -> str:
     """Where the threads of a worker are: at this signal its fault handler, in C, writes it into a file in memory.
 
-    Waits up to ``_PATIENCE``; empty for one that blocks all signals, or has closed the file.
+    Waits up to ``_STACK_TIMEOUT``; empty for one that blocks all signals, or has closed the file.
     """
     try:
         with open(_stacks_of(pid), "rb") as stacks:
@@ -155,12 +155,12 @@ def _stacks_of(pid: int) -> str:
 
 def _read_settled(stacks: BinaryIO, start: int) -> str:
     """What has been written since ``start``, when no more of it comes."""
-    until, size = time.monotonic() + _PATIENCE, start
+    until, size = time.monotonic() + _STACK_TIMEOUT, start
     while time.monotonic() < until:
-        time.sleep(_GLANCE)
+        time.sleep(_POLL_SECONDS)
         now = stacks.seek(0, os.SEEK_END)
         if now == size > start:
             break
         size = now
     stacks.seek(start)
-    return stacks.read(_LONGEST_STACK).decode(errors="replace")
+    return stacks.read(_MAX_STACK).decode(errors="replace")

@@ -28,13 +28,13 @@ class _Calls:
         self.close = library.close
 
 
-_keeping = _Calls(ctypes.PyDLL(None, use_errno=True))
-_releasing = _Calls(ctypes.CDLL(None, use_errno=True))
+_keeping_lock = _Calls(ctypes.PyDLL(None, use_errno=True))
+_releasing_lock = _Calls(ctypes.CDLL(None, use_errno=True))
 
 
 def read_file(pid: int, name: str, *, may_wait: bool = False) -> bytes:
     """Return the first 64 KiB of ``/proc/<pid>/<name>``. Raises OSError if the process has ended."""
-    calls = _releasing if may_wait else _keeping
+    calls = _releasing_lock if may_wait else _keeping_lock
     path = f"/proc/{pid}/{name}"
     descriptor = calls.open(os.fsencode(path), _FLAGS)
     if descriptor < 0:
@@ -46,14 +46,14 @@ def read_file(pid: int, name: str, *, may_wait: bool = False) -> bytes:
             raise _error(path)
         return ctypes.string_at(buffer, length)
     finally:
-        _keeping.close(descriptor)
+        _keeping_lock.close(descriptor)
 
 
 def read_link(process: int | str, name: str) -> bytes:
     """Return where the link ``/proc/<process>/<name>`` leads; ``process`` is a pid or ``self``. Raises OSError."""
     path = f"/proc/{process}/{name}"
     buffer = ctypes.create_string_buffer(_MAX_LINK)
-    length = _keeping.readlink(os.fsencode(path), buffer, _MAX_LINK)
+    length = _keeping_lock.readlink(os.fsencode(path), buffer, _MAX_LINK)
     if length < 0:
         raise _error(path)
     return ctypes.string_at(buffer, length)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
 
-_LONGEST = 2.0
+_MAX_SECONDS = 2.0
 """Seconds: what multiplies faster than it can be killed must not hold up the kernel."""
 
 
@@ -21,7 +21,7 @@ def end_trees(roots: Sequence[int]) -> None:
     """
     for root in roots:
         _send(root, signal.SIGSTOP)
-    until = time.monotonic() + _LONGEST
+    until = time.monotonic() + _MAX_SECONDS
     before: set[int] | None = None
     while time.monotonic() < until:
         children, are_dead = _kill_children(roots)

@@ -20,7 +20,7 @@ from microkernel.wire.messages import Message, Reply
 _BATCH = 64
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
-_ENDING = -1
+_ABORTED = -1
 """The id of an answer that is none: who waits for one is to end."""
 
 
@@ -45,8 +45,8 @@ class MemoryChannel:
         self._events = events
         self._inbox: deque[Message] = deque()
         self._answers: dict[int, Callable[[Reply], object]] = {}
-        self._bell = Wakeup()
-        self.ring = self._bell.call
+        self._wakeup = Wakeup()
+        self.notify = self._wakeup.call
         self._closed = self._finished = False
         self.memory = BufferMapping(events)
         self.on_orphan_reply: Callable[[Reply], object]
@@ -64,23 +64,23 @@ class MemoryChannel:
             return
         try:
             self._inbox.append(message)
-            self.ring()
+            self.notify()
         except BaseException:
-            self._bell.ring()
+            self._wakeup.ring()
             raise
 
     def close(self) -> None:
         """The instance is cut off: whatever it asks for from now on ends it."""
         self._closed = True
-        self.disturb()
+        self.interrupt()
 
-    def disturb(self) -> None:
+    def interrupt(self) -> None:
         """Whoever waits in here looks up: for messages, or for the answer to a request, which will not come."""
-        self._bell.ring()
+        self._wakeup.ring()
         for id in list(self._answers):
             answer = self._answers.pop(id, None)
             if answer is not None:
-                answer(Reply(_ENDING, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended"))))
+                answer(Reply(_ABORTED, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended"))))
 
     def forget(self) -> None:
         """Of what a kill left nothing is kept: neither messages nor who waited for an answer."""
@@ -91,29 +91,29 @@ class MemoryChannel:
         """Nobody reads any more. On the reactor's thread; a second time does nothing."""
         if not self._finished:
             self._closed = self._finished = True
-            self._bell.close()
+            self._wakeup.close()
 
     # The runtime's side
 
     def fileno(self) -> int:
-        self._bell.always = True
-        return self._bell.fileno()
+        self._wakeup.always = True
+        return self._wakeup.fileno()
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         if timeout == 0.0:
-            self._bell.wait(0.0)  # before the look: what comes after it rings anew
+            self._wakeup.wait(0.0)  # before the look: what comes after it rings anew
             return self._collect()
         waiting = self._collect()
         if waiting:
             return waiting
-        self._bell.expect()
+        self._wakeup.expect()
         try:
             waiting = self._collect()  # what came before we were seen to be parked
             if not waiting:
-                self._bell.wait(None if timeout is None else min(timeout, _LONGEST))
+                self._wakeup.wait(None if timeout is None else min(timeout, _LONGEST))
                 waiting = self._collect()
         finally:
-            self._bell.dismiss()
+            self._wakeup.dismiss()
         return waiting
 
     def _collect(self) -> Sequence[Message]:
@@ -149,7 +149,7 @@ class MemoryChannel:
             answered.acquire(timeout=max(0.0, deadline - time.monotonic()))
         finally:
             self._answers.pop(id, None)
-        if replies and replies[0].id == _ENDING:
+        if replies and replies[0].id == _ABORTED:
             raise PluginKilled
         return replies[0] if replies else None
 

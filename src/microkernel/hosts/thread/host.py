@@ -32,7 +32,7 @@ from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.wire.messages import Message
 
-_LAST_MOMENT = 1.0
+_JOIN_TIMEOUT = 1.0
 """Seconds that a thread may take from telling its end to the end."""
 _log = logging.getLogger("microkernel")
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -40,7 +40,7 @@ _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
 threads.clear_pending_kill = lambda thread: _raise_in(thread, ctypes.py_object())
 
 
-def _frames() -> dict[int, FrameType]:
+def _current_frames() -> dict[int, FrameType]:
     """Where each thread is. The collector must not come meanwhile: it may let others run, and CPython before 3.13 holds
     a lock here that those wait for in turn."""
     with steady:
@@ -57,10 +57,10 @@ def _in_shared_code(frame: FrameType | None) -> bool:
     """Whether it is just about to take or give back a lock that the whole process shares, of imports or of logging. It
     leaves that by itself, and is pressed again then. (Only the innermost frame can be looked at: the thread goes on.)
     """
-    return frame is not None and frame.f_code.co_filename.startswith(_SHARED)
+    return frame is not None and frame.f_code.co_filename.startswith(_SHARED_CODE)
 
 
-def _shown(thread: KillableThread, frame: FrameType | None) -> str:
+def _format_stack(thread: KillableThread, frame: FrameType | None) -> str:
     """As ``faulthandler`` prints it, the most recent call first."""
     lines = [f"Thread {thread.name} (most recent call first):"]
     while frame is not None:
@@ -70,7 +70,7 @@ def _shown(thread: KillableThread, frame: FrameType | None) -> str:
     return "\n".join([*lines, ""])
 
 
-_SHARED = ("<frozen importlib", os.path.dirname(logging.__file__))
+_SHARED_CODE = ("<frozen importlib", os.path.dirname(logging.__file__))
 
 
 class ThreadHost:
@@ -87,9 +87,9 @@ class ThreadHost:
         return Availability("cannot be killed in C code")
 
     def launch(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents) -> ThreadRunner:
-        place = ThreadRunner(spec, source, events, self._reactor, self._names)
-        place.thread.start()
-        return place
+        runner = ThreadRunner(spec, source, events, self._reactor, self._names)
+        runner.thread.start()
+        return runner
 
     def close(self) -> None:
         """The instances are ended by the kernel. Their modules' names are free for the next one in this process."""
@@ -106,13 +106,13 @@ class ThreadRunner:
         self._events = events
         self._reactor = reactor
         self.channel = MemoryChannel(source, events)
-        self.wake = self.pump = self.channel.ring
+        self.wake = self.pump = self.channel.notify
         self._runtime: Runtime | None = None
-        self._ledger = InterpreterState()
-        self._witness: LeakAudit | None = None
+        self._interpreter_state = InterpreterState()
+        self._leak_audit: LeakAudit | None = None
         load = spec.load
         self._exit = Exit("its thread was ended", signal=9)
-        self.thread = KillableThread(self._run, f"{load.name}-{load.generation}", last=self._leave)
+        self.thread = KillableThread(self._run, f"{load.name}-{load.generation}", last=self._on_thread_exit)
         self.send(load)
 
     @property
@@ -130,11 +130,11 @@ class ThreadRunner:
         drained()
 
     def request_exit(self) -> None:
-        at = _frames()
+        at = _current_frames()
         for thread in self._threads():
             if not _in_shared_code(at.get(thread.ident or 0)):
                 thread.inject_kill(_raise_in)
-        self.channel.disturb()
+        self.channel.interrupt()
         runtime = self._runtime
         if runtime is not None:
             runtime.wake()
@@ -155,16 +155,18 @@ class ThreadRunner:
         return False
 
     def stack(self) -> str:
-        at = _frames()
-        return "\n".join(_shown(thread, at[thread.ident]) for thread in reversed(self._threads()) if thread.ident in at)
+        at = _current_frames()
+        return "\n".join(
+            _format_stack(thread, at[thread.ident]) for thread in reversed(self._threads()) if thread.ident in at
+        )
 
     def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:  # noqa: ARG002 - it is always measured now
         wall = "unavailable"
         return {"protections": {"memory": wall, "cpu": wall, "files": wall, "network": wall, "hard kill": "watched"}}
 
     def audit(self) -> Audit:
-        self.thread.join(_LAST_MOMENT)
-        return self._witness.audit(_frames()) if self._witness is not None else Audit()
+        self.thread.join(_JOIN_TIMEOUT)
+        return self._leak_audit.audit(_current_frames()) if self._leak_audit is not None else Audit()
 
     def _threads(self) -> list[KillableThread]:
         runtime = self._runtime
@@ -182,19 +184,19 @@ class ThreadRunner:
             _log.debug("a plugin's thread ended: %s", "".join(traceback.format_exception(error)))  # no object of it
             self._exit = Exit(f"{type(error).__name__}: {error}", code=1)
 
-    def _leave(self) -> None:
+    def _on_thread_exit(self) -> None:
         """Tell the end, when its other threads have ended too. Nothing is raised in this thread any more."""
         try:
             self.channel.close()
-            self._let_go()
+            self._release_runtime()
         finally:
-            self._reactor.post(self._tell_end)  # behind what it said before
+            self._reactor.post(self._report_end)  # behind what it said before
 
-    def _tell_end(self) -> None:
+    def _report_end(self) -> None:
         self.channel.finish()
         self._events.ended(self._exit)
 
-    def _let_go(self) -> None:
+    def _release_runtime(self) -> None:
         """Only when its other threads have ended nothing of it runs any more."""
         if self._runtime is None:
             return
@@ -203,8 +205,8 @@ class ThreadRunner:
             if thread is not threading.current_thread():
                 thread.join()
         names, modules, plugin = self._runtime.owned_resources()
-        self._ledger.know(names)
-        self._witness = LeakAudit(self._ledger, modules, plugin)
+        self._interpreter_state.register_names(names)
+        self._leak_audit = LeakAudit(self._interpreter_state, modules, plugin)
         self._runtime.release()
         self._runtime = None
         self.channel.forget()

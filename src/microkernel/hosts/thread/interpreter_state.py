@@ -23,7 +23,7 @@ from typing import Any
 from microkernel.hosts.thread import log_changes
 from microkernel.hosts.thread.process_state import ProcessState
 
-SPACE = log_changes.SPACE
+MODULE_PREFIX = log_changes.MODULE_PREFIX
 """What the names of all plugins' modules begin with."""
 _HOOKS: tuple[tuple[Any, str], ...] = (
     (sys, "excepthook"),
@@ -57,11 +57,11 @@ class InterpreterState:
 
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
-        self._state = ProcessState()
+        self._process_state = ProcessState()
         log_changes.watch()
         for place, name in _HOOKS:
             hook = getattr(place, name, None)
-            if not is_plugins(hook):  # what another plugin put there is not ours to keep
+            if not is_of_plugin(hook):  # what another plugin put there is not ours to keep
                 _before[place.__name__, name] = hook
 
     def owns(self, thing: object) -> bool:
@@ -72,25 +72,32 @@ class InterpreterState:
         """Whether it is the string that is the name of one of its modules."""
         return id(name) in self._names
 
-    def know(self, names: Iterable[str]) -> None:
+    def register_names(self, names: Iterable[str]) -> None:
         """What its modules are called. The strings are kept: no other is at their place then."""
         self._names = {id(name): name for name in names}
 
-    def empty(self) -> list[str]:
+    def undo_registrations(self) -> list[str]:
         """Take away what it did not take back itself, and run none of it. Returns what that was."""
-        steps = (self._unregister, self._restore_hooks, self._clear_lists, self._unpickle, self._silence)
+        steps = (
+            self._remove_exit_functions,
+            self._restore_hooks,
+            self._clear_lists,
+            self._remove_reducers,
+            self._remove_log_handlers,
+        )
         undone = [line for step in steps for line in step()]
         undone += log_changes.undo(self.has_name)
         self._forget_names()
         return undone
 
     def changes(self) -> list[str]:
-        """What it changed of what the whole process shares, or what changed meanwhile; called once, after ``empty``."""
-        changed = [*log_changes.named(self.has_name), *self._state.changes()]
+        """What it changed of what the whole process shares, or what changed meanwhile; called once, after
+        ``undo_registrations``."""
+        changed = [*log_changes.report_changes(self.has_name), *self._process_state.changes()]
         log_changes.unwatch()
         return changed
 
-    def _unregister(self) -> list[str]:
+    def _remove_exit_functions(self) -> list[str]:
         probe = _Probe(self.owns)
         with contextlib.suppress(Exception):  # what somebody else's function raises when it is compared
             atexit.unregister(probe)  # type: ignore[arg-type]
@@ -114,14 +121,14 @@ class InterpreterState:
                     undone.append(f"{describe(entry)} in {name}")
         return undone
 
-    def _unpickle(self) -> list[str]:
+    def _remove_reducers(self) -> list[str]:
         """How objects of its classes are pickled."""
         classes = [each for each in list(copyreg.dispatch_table) if self.owns(each)]
         for each in classes:
             copyreg.dispatch_table.pop(each, None)
         return [f"{describe(each)} in copyreg" for each in classes]
 
-    def _silence(self) -> list[str]:
+    def _remove_log_handlers(self) -> list[str]:
         """Handlers and filters of its own at loggers of others."""
         undone = []
         for logger in _loggers():
@@ -159,7 +166,7 @@ def _forget_loggers(names: Iterable[str]) -> None:
     loggers = logging.Logger.manager.loggerDict
     gone = [loggers.pop(name, None) for name in names]
     for place, keeper in list(loggers.items()):
-        if isinstance(keeper, logging.PlaceHolder) and f"{place}.".startswith(SPACE):
+        if isinstance(keeper, logging.PlaceHolder) and f"{place}.".startswith(MODULE_PREFIX):
             for logger in gone:
                 keeper.loggerMap.pop(logger, None)  # type: ignore[arg-type]
             if not keeper.loggerMap:
@@ -182,15 +189,15 @@ class _Probe:
     __hash__ = None  # type: ignore[assignment]
 
 
-def running(ledger: InterpreterState, frames: Mapping[int, FrameType]) -> list[str]:
+def running(state: InterpreterState, frames: Mapping[int, FrameType]) -> list[str]:
     """The threads that run code of it, and where; a Timer that only waits to do so is called off."""
     found = []
     for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer) and ledger.owns(thread.function):
+        if isinstance(thread, threading.Timer) and state.owns(thread.function):
             thread.cancel()
             thread.join(1.0)
         frame = frames.get(thread.ident or 0)
-        while frame is not None and not ledger.has_name(frame.f_globals.get("__name__")):
+        while frame is not None and not state.has_name(frame.f_globals.get("__name__")):
             frame = frame.f_back
         if frame is not None and thread.is_alive():
             place = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
@@ -207,7 +214,7 @@ def describe(thing: object) -> str:
     if isinstance(thing, FunctionType):
         return f"{'closure' if thing.__closure__ else 'function'} {_function(thing)}"
     if isinstance(thing, ModuleType):
-        return module_words(thing)
+        return describe_module(thing)
     return f"class {thing.__name__}" if isinstance(thing, type) else f"{type(thing).__name__} object"
 
 
@@ -216,25 +223,25 @@ def _function(function: FunctionType) -> str:
     return f"{code.co_name!r} ({os.path.basename(code.co_filename)}:{code.co_firstlineno})"
 
 
-def module_words(module: ModuleType) -> str:
+def describe_module(module: ModuleType) -> str:
     """``module shared (shared.py)``; a plugin's goes by the plugin's name."""
     names = vars(module)
     name, file = str(names.get("__name__", "?")), names.get("__file__")
     where = f" ({os.path.basename(file)})" if isinstance(file, str) else ""
-    return f"plugin {plugin_name(name)}{where}" if name.startswith(SPACE) else f"module {name}{where}"
+    return f"plugin {plugin_name(name)}{where}" if name.startswith(MODULE_PREFIX) else f"module {name}{where}"
 
 
 def plugin_name(module: str) -> str:
     """The plugin whose module has this name."""
     spec = getattr(sys.modules.get(module), "__spec__", None)
     key = str(getattr(spec, "name", "")).partition(".")[0]
-    return key.split("-", 2)[2] if key.count("-") > 1 else module.removeprefix(SPACE).partition(".")[0]
+    return key.split("-", 2)[2] if key.count("-") > 1 else module.removeprefix(MODULE_PREFIX).partition(".")[0]
 
 
-def is_plugins(thing: object) -> bool:
+def is_of_plugin(thing: object) -> bool:
     """Whether it is of any plugin."""
     name = _name_of(thing)
-    return isinstance(name, str) and name.startswith(SPACE)
+    return isinstance(name, str) and name.startswith(MODULE_PREFIX)
 
 
 def _name_of(thing: object) -> object:

@@ -18,9 +18,9 @@ from microkernel.kernel.ports import Audit
 from microkernel.wire import codec
 
 _log = logging.getLogger("microkernel")
-_LONGEST = 2.0
+_MAX_SECONDS = 2.0
 """Seconds for which another thread's collection is waited for."""
-_MOMENT = 0.001
+_RETRY_SECONDS = 0.001
 UNSEEN = "kept by what the collector cannot see: local variables of code that runs, or an extension"
 
 
@@ -31,15 +31,15 @@ class LeakAudit:
     An audit costs one full collection of the process, two and a search where something is left.
     """
 
-    def __init__(self, ledger: InterpreterState, modules: Sequence[ModuleType], plugin: object | None) -> None:
-        self._ledger = ledger
-        self._refs = _references(ledger, modules, plugin)
-        self._undone = ledger.empty()
-        self._changed = ledger.changes()
+    def __init__(self, state: InterpreterState, modules: Sequence[ModuleType], plugin: object | None) -> None:
+        self._interpreter_state = state
+        self._refs = _references(state, modules, plugin)
+        self._undone = state.undo_registrations()
+        self._changed = state.changes()
 
     def audit(self, frames: Mapping[int, FrameType]) -> Audit:
         try:
-            threads = running(self._ledger, frames)
+            threads = running(self._interpreter_state, frames)
             del frames  # they would keep what their code has
             undone, self._undone = self._undone, []
             changed, self._changed = self._changed, []
@@ -58,14 +58,14 @@ class LeakAudit:
         alive = self._alive()
         if not alive:
             return []
-        search = Search(alive, self._ledger)
+        search = Search(alive, self._interpreter_state)
         lines = search.run()
         if threads:
             lines = [line for line in lines if "a running thread " not in line]
         elif not lines and not search.gave_up:
-            lines = [f"{_what(alive)}: {UNSEEN}"]
+            lines = [f"{_describe_first(alive)}: {UNSEEN}"]
         if search.gave_up:
-            lines.append(f"{_what(alive)}: nothing {'more ' if lines else ''}was found {search.gave_up}")
+            lines.append(f"{_describe_first(alive)}: nothing {'more ' if lines else ''}was found {search.gave_up}")
         return lines
 
     def _alive(self) -> list[weakref.ref[object]]:
@@ -82,9 +82,9 @@ class _Canary:
 def _collect() -> None:
     """A whole collection, and this thread's. ``gc.collect`` does nothing while another thread is at one; and who is at
     one lets others run, at the latest where a descriptor is closed or a finalizer is called."""
-    until = time.monotonic() + _LONGEST
+    until = time.monotonic() + _MAX_SECONDS
     while not _has_collected() and time.monotonic() < until:
-        time.sleep(_MOMENT)
+        time.sleep(_RETRY_SECONDS)
 
 
 def _has_collected() -> bool:
@@ -94,17 +94,17 @@ def _has_collected() -> bool:
     return canary() is None and threading.get_ident() in collectors
 
 
-def _what(alive: Sequence[weakref.ref[object]]) -> str:
+def _describe_first(alive: Sequence[weakref.ref[object]]) -> str:
     return describe(alive[0]())
 
 
 def _references(
-    ledger: InterpreterState, modules: Sequence[ModuleType], plugin: object | None
+    state: InterpreterState, modules: Sequence[ModuleType], plugin: object | None
 ) -> list[weakref.ref[object]]:
     """To the Plugin object, to the classes that its modules define, and to these modules."""
     classes = [each for module in modules for each in list(vars(module).values()) if isinstance(each, type)]
     references = []
-    for each in (plugin, *dict.fromkeys(cls for cls in classes if ledger.owns(cls)), *modules):
+    for each in (plugin, *dict.fromkeys(cls for cls in classes if state.owns(cls)), *modules):
         with suppress(TypeError):  # None, or an object with slots and no place for it
             references.append(weakref.ref(each))
     return references

@@ -14,13 +14,13 @@ from logging import Handler, Logger
 from typing import Any, NamedTuple
 from weakref import ref
 
-SPACE = "mkplugin."
+MODULE_PREFIX = "mkplugin."
 _METHODS = ("addHandler", "removeHandler", "setLevel")
-_real: dict[str, Callable[..., Any]] = {name: vars(Logger)[name] for name in _METHODS}
+_original: dict[str, Callable[..., Any]] = {name: vars(Logger)[name] for name in _METHODS}
 _noted: deque[_Change] = deque()
 _watched: deque[None] = deque()
 """One entry for each that watches."""
-_taken_off: set[int] = set()
+_removed: set[int] = set()
 """The ids of handlers that somebody took off by ``removeHandler`` meanwhile, as one should."""
 
 
@@ -37,7 +37,7 @@ class _Change(NamedTuple):
 def watch() -> None:
     _watched.append(None)
     for name, noting in _NOTING.items():
-        if vars(Logger)[name] is _real[name]:  # else somebody wrapped it after us
+        if vars(Logger)[name] is _original[name]:  # else somebody wrapped it after us
             setattr(Logger, name, noting)
 
 
@@ -46,37 +46,37 @@ def unwatch() -> None:
     if not _watched:
         for name, noting in _NOTING.items():
             if vars(Logger)[name] is noting:
-                setattr(Logger, name, _real[name])
-        _taken_off.clear()
+                setattr(Logger, name, _original[name])
+        _removed.clear()
 
 
-def was_taken_off(handler: int) -> bool:
+def was_removed(handler: int) -> bool:
     """Whether the handler of this id was taken off by ``removeHandler``, and not added again since."""
-    return handler in _taken_off
+    return handler in _removed
 
 
 def undo(owns: Callable[[str], bool]) -> list[str]:
     """Take off the handlers that were added by code in modules that ``owns`` knows. Returns what that was."""
     undone = []
-    for change in _of(owns, "addHandler"):
+    for change in _noted_by(owns, "addHandler"):
         handler = change.handler() if change.handler is not None else None
         if handler is not None and handler in change.logger.handlers:
-            _real["removeHandler"](change.logger, handler)
+            _original["removeHandler"](change.logger, handler)
             _close(handler)
             undone.append((change.logger, f"log handler {type(handler).__name__} at logger {change.logger.name!r}"))
     return [line for logger, line in undone if not _is_of_plugin(logger)]
 
 
-def named(owns: Callable[[str], bool]) -> list[str]:
+def report_changes(owns: Callable[[str], bool]) -> list[str]:
     """What it changed besides, and is so still; called once, after ``undo``."""
     lines: dict[str, None] = {}
-    added = [(change.logger, change.handler) for change in _of(owns, "addHandler")]
-    for change in _of(owns, "removeHandler"):
+    added = [(change.logger, change.handler) for change in _noted_by(owns, "addHandler")]
+    for change in _noted_by(owns, "removeHandler"):
         handler = change.handler() if change.handler is not None else None
         own = _is_of_plugin(change.logger) or (change.logger, change.handler) in added
         if handler is not None and handler not in change.logger.handlers and not own:
             lines[f"logger {change.logger.name!r}: its handler {type(handler).__name__} was removed"] = None
-    levels = {change.logger: change.level for change in reversed(_of(owns, "setLevel"))}
+    levels = {change.logger: change.level for change in reversed(_noted_by(owns, "setLevel"))}
     for logger, level in levels.items():
         if logger.level != level and not _is_of_plugin(logger):
             now, before = map(logging.getLevelName, (logger.level, level))
@@ -86,13 +86,13 @@ def named(owns: Callable[[str], bool]) -> list[str]:
     return [*lines]
 
 
-def _of(owns: Callable[[str], bool], method: str) -> list[_Change]:
+def _noted_by(owns: Callable[[str], bool], method: str) -> list[_Change]:
     return [change for change in list(_noted) if change.method == method and owns(change.name)]
 
 
 def _is_of_plugin(logger: Logger) -> bool:
     """Nobody else means its names, so there is no need to tell of them."""
-    return logger.name.startswith(SPACE)
+    return logger.name.startswith(MODULE_PREFIX)
 
 
 def _close(handler: Handler) -> None:
@@ -112,7 +112,7 @@ def _note(method: str, logger: Logger, handler: Handler | None) -> None:
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_globals.get("__name__")
-        if isinstance(name, str) and name.startswith(SPACE):
+        if isinstance(name, str) and name.startswith(MODULE_PREFIX):
             _noted.append(_Change(name, method, logger, None if handler is None else ref(handler), logger.level))
             return
         frame = frame.f_back  # type: ignore[assignment]
@@ -120,19 +120,19 @@ def _note(method: str, logger: Logger, handler: Handler | None) -> None:
 
 def _add_handler(self: Logger, hdlr: Handler) -> None:
     _note("addHandler", self, hdlr)
-    _taken_off.discard(id(hdlr))
-    _real["addHandler"](self, hdlr)
+    _removed.discard(id(hdlr))
+    _original["addHandler"](self, hdlr)
 
 
 def _remove_handler(self: Logger, hdlr: Handler) -> None:
     _note("removeHandler", self, hdlr)
-    _taken_off.add(id(hdlr))
-    _real["removeHandler"](self, hdlr)
+    _removed.add(id(hdlr))
+    _original["removeHandler"](self, hdlr)
 
 
 def _set_level(self: Logger, level: int | str) -> None:
     _note("setLevel", self, None)
-    _real["setLevel"](self, level)
+    _original["setLevel"](self, level)
 
 
 _NOTING: dict[str, Callable[..., Any]] = {

@@ -23,7 +23,7 @@ from typing import Any
 from microkernel.hosts.thread import log_changes
 from microkernel.kernel.ports import steady
 
-_OF_PLUGINS = log_changes.SPACE
+_PLUGIN_PREFIX = log_changes.MODULE_PREFIX
 
 _states: weakref.WeakSet[ProcessState] = weakref.WeakSet()
 
@@ -32,17 +32,17 @@ class ProcessState:
     """As it was when this was made. ``changes`` is asked when nothing of the plugin runs any more."""
 
     def __init__(self) -> None:
-        self._before = _look()
+        self._before = _read_all()
         _states.add(self)
 
     def changes(self) -> list[str]:
         """What is different now, each a line."""
-        before, now = self._before, _look()
+        before, now = self._before, _read_all()
         self._before = now
         changed = [key for key in now if key in before and now[key] != before[key]]
         for other in list(_states):
             other._before.update({key: now[key] for key in changed})
-        return [line for key in changed for line in _WORDS.get(key, _values)(key, before[key], now[key])]
+        return [line for key in changed for line in _DESCRIBERS.get(key, _values)(key, before[key], now[key])]
 
 
 def _values(key: str, before: Any, now: Any) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _handlers_gone(key: str, before: Handlers, now: Handlers) -> Iterator[str]:
     """Handlers that went around ``removeHandler``, as by ``handlers.clear()``."""
     for name in sorted(before.keys() & now.keys()):
         for id, kind in before[name].items():
-            if id not in now[name] and not log_changes.was_taken_off(id):
+            if id not in now[name] and not log_changes.was_removed(id):
                 yield f"{key} {name!r}: its handler {kind} was removed"
 
 
@@ -117,7 +117,7 @@ def _limits_changed(_: str, before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 _OF_PYTEST = "PYTEST_CURRENT_TEST"
 """A test runner changes this one all the time."""
-_WORDS: dict[str, Callable[[str, Any, Any], Iterator[str]]] = {
+_DESCRIBERS: dict[str, Callable[[str, Any, Any], Iterator[str]]] = {
     "environment variable": _variables,
     "sys.path": _entries,
     "warning filters": _entries,
@@ -131,9 +131,9 @@ _WORDS: dict[str, Callable[[str, Any, Any], Iterator[str]]] = {
 }
 
 
-def _look() -> dict[str, Any]:
+def _read_all() -> dict[str, Any]:
     with steady:
-        return {key: look() for key, look in _LOOKS.items()}
+        return {key: read() for key, read in _READERS.items()}
 
 
 def _folder() -> str:
@@ -149,14 +149,14 @@ def _umask() -> str:
     return ""
 
 
-def _of_module(module: str, name: str) -> Callable[[], Any]:
+def _module_value(module: str, name: str) -> Callable[[], Any]:
     """What a function of a module says, or a value in it; None where the module is not loaded."""
 
-    def look() -> Any:
+    def read() -> Any:
         found = getattr(sys.modules.get(module), name, None)
         return found() if callable(found) and not isinstance(found, type) else found
 
-    return look
+    return read
 
 
 def _policy() -> str:
@@ -169,14 +169,16 @@ def _disabled_loggers() -> frozenset[str]:
     return frozenset(
         name
         for name, logger in list(logging.Logger.manager.loggerDict.items())
-        if isinstance(logger, logging.Logger) and logger.disabled and not name.startswith(_OF_PLUGINS)
+        if isinstance(logger, logging.Logger) and logger.disabled and not name.startswith(_PLUGIN_PREFIX)
     )
 
 
 def _loggers() -> dict[str, logging.Logger]:
     """Those that others can mean, by name; the root logger's is ``root``."""
     known = list(logging.Logger.manager.loggerDict.items())
-    ours = {name: each for name, each in known if isinstance(each, logging.Logger) and not name.startswith(_OF_PLUGINS)}
+    ours = {
+        name: each for name, each in known if isinstance(each, logging.Logger) and not name.startswith(_PLUGIN_PREFIX)
+    }
     return {"root": logging.getLogger(), **ours}
 
 
@@ -192,18 +194,18 @@ def _builtins() -> dict[str, int]:
     return {name: id(value) for name, value in list(vars(builtins).items()) if name != "_"}
 
 
-def _of_others(entries: list[Any]) -> Callable[[], dict[int, str]]:
+def _foreign_entries(entries: list[Any]) -> Callable[[], dict[int, str]]:
     """Finders and hooks that are neither ours nor a plugin's, whose come and go with the plugins."""
 
-    def look() -> dict[int, str]:
+    def read() -> dict[int, str]:
         named = ((each, each if hasattr(each, "__qualname__") else type(each)) for each in list(entries))
         return {
             id(each): str(what.__qualname__)
             for each, what in named
-            if not str(what.__module__).startswith(("microkernel.", _OF_PLUGINS))
+            if not str(what.__module__).startswith(("microkernel.", _PLUGIN_PREFIX))
         }
 
-    return look
+    return read
 
 
 def _limits() -> dict[str, Any]:
@@ -212,14 +214,14 @@ def _limits() -> dict[str, Any]:
     return {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
 
 
-_LOOKS: dict[str, Callable[[], Any]] = {
+_READERS: dict[str, Callable[[], Any]] = {
     "environment variable": lambda: {**os.environ, _OF_PYTEST: ""},
     "the working folder": _folder,
     "the umask": _umask,
     "the garbage collector": lambda: "on" if gc.isenabled() else "off",
     "gc.get_debug()": gc.get_debug,
     "gc.get_threshold()": gc.get_threshold,
-    "socket.getdefaulttimeout()": _of_module("socket", "getdefaulttimeout"),
+    "socket.getdefaulttimeout()": _module_value("socket", "getdefaulttimeout"),
     "sys.path": lambda: tuple(map(str, sys.path)),
     "the locale": lambda: locale.setlocale(locale.LC_ALL),
     "asyncio's event loop policy": _policy,
@@ -239,13 +241,13 @@ _LOOKS: dict[str, Callable[[], Any]] = {
     "loggers": lambda: {name: logger.propagate for name, logger in _loggers().items()},
     "log handlers": _handlers,
     "builtins": _builtins,
-    "sys.meta_path": _of_others(sys.meta_path),
-    "sys.path_hooks": _of_others(sys.path_hooks),
+    "sys.meta_path": _foreign_entries(sys.meta_path),
+    "sys.path_hooks": _foreign_entries(sys.path_hooks),
     "sys.getdlopenflags()": sys.getdlopenflags,
-    "threading.stack_size()": _of_module("threading", "stack_size"),
-    "csv.field_size_limit()": _of_module("csv", "field_size_limit"),
+    "threading.stack_size()": _module_value("threading", "stack_size"),
+    "csv.field_size_limit()": _module_value("csv", "field_size_limit"),
     "time.tzname": lambda: time.tzname,
-    "faulthandler.is_enabled()": _of_module("faulthandler", "is_enabled"),
+    "faulthandler.is_enabled()": _module_value("faulthandler", "is_enabled"),
     "limits of the process": _limits,
     "the niceness": lambda: os.getpriority(os.PRIO_PROCESS, 0),
 }

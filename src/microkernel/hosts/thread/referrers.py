@@ -26,51 +26,57 @@ from types import (
 from typing import Any
 from weakref import ref
 
-from microkernel.hosts.thread.interpreter_state import InterpreterState, describe, is_plugins, module_words, plugin_name
+from microkernel.hosts.thread.interpreter_state import (
+    InterpreterState,
+    describe,
+    describe_module,
+    is_of_plugin,
+    plugin_name,
+)
 
-_DEEPEST = 12
-_MOST = 2_000
+_MAX_DEPTH = 12
+_MAX_OBJECTS = 2_000
 """Objects that are looked at."""
-_LONGEST = 2.0
+_MAX_SECONDS = 2.0
 """Seconds."""
-_LINES = 10
-_SHOWN = 4
+_MAX_LINES = 10
+_MAX_LINKS = 4
 """Links of a chain that are named; the others are a number."""
-_SILENT = (CellType, GetSetDescriptorType, BuiltinFunctionType)
+_UNNAMED = (CellType, GetSetDescriptorType, BuiltinFunctionType)
 _CONTAINERS = (list, dict, set, frozenset, tuple)
 
 
 class Search:
     """Breadth first from the targets, a look over all objects of the process for each step. ``run`` once."""
 
-    def __init__(self, targets: Sequence[ref[Any]], ledger: InterpreterState) -> None:
-        self._ledger = ledger
+    def __init__(self, targets: Sequence[ref[Any]], state: InterpreterState) -> None:
+        self._interpreter_state = state
         self._objects = [target for target in (each() for each in targets) if target is not None]
         """Nothing else here refers to what is looked at: it would be found as a referrer."""
         self._towards = [-1] * len(self._objects)
         self._origin = list(range(len(self._objects)))
         self._index = {id(target): number for number, target in enumerate(self._objects)}
-        self._modules = _dicts_of_modules(ledger)
-        self._until = time.monotonic() + _LONGEST
+        self._modules = _dicts_of_modules(state)
+        self._until = time.monotonic() + _MAX_SECONDS
         self._lines: dict[str, None] = {}
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self.gave_up = ""
 
     def run(self) -> list[str]:
         """What keeps them, each a line; empty if nothing was recognised. ``gave_up`` says where it ended too early."""
         begin = 0
-        for _ in range(_DEEPEST):
+        for _ in range(_MAX_DEPTH):
             end = len(self._objects)
             if begin == end or self.gave_up:
                 break
             self._step(begin, end)
             begin = end
         else:
-            self.gave_up = f"after {_DEEPEST} steps"
+            self.gave_up = f"after {_MAX_DEPTH} steps"
         self._objects.clear()
         lines = list(self._lines)
-        more = len(lines) - _LINES
-        return [*lines[:_LINES], f"and {more} more"] if more > 0 else lines
+        more = len(lines) - _MAX_LINES
+        return [*lines[:_MAX_LINES], f"and {more} more"] if more > 0 else lines
 
     def _step(self, begin: int, end: int) -> None:
         batch = tuple(self._objects[begin:end])  # no other is made of it for the call
@@ -80,7 +86,7 @@ class Search:
         for referrer in referrers:
             if id(referrer) in self._index or id(referrer) in hidden:
                 continue
-            if len(self._objects) >= _MOST or time.monotonic() > self._until:
+            if len(self._objects) >= _MAX_OBJECTS or time.monotonic() > self._until:
                 self.gave_up = f"after {len(self._objects)} objects"
                 return
             number = self._towards_which(referrer, begin, end)
@@ -100,8 +106,8 @@ class Search:
             self._objects.append(referrer)
             self._towards.append(number)
             self._origin.append(self._origin[number])
-        elif number not in self._told:  # one name is enough for what has many
-            self._told.add(number)
+        elif number not in self._reported:  # one name is enough for what has many
+            self._reported.add(number)
             self._lines[self._line(root, number)] = None
 
     # Ends of the search
@@ -117,16 +123,16 @@ class Search:
         if isinstance(referrer, Logger):
             return f"logger {referrer.name!r}"
         if isinstance(referrer, ModuleType):
-            return module_words(referrer) if not self._ledger.owns(referrer) else None
+            return describe_module(referrer) if not self._interpreter_state.owns(referrer) else None
         if isinstance(referrer, type):
             return self._class_root(referrer, held, below)
-        if is_plugins(referrer) and not self._ledger.owns(referrer):
+        if is_of_plugin(referrer) and not self._interpreter_state.owns(referrer):
             name, owner = _key(getattr(referrer, "__dict__", {}), held, below), plugin_name(type(referrer).__module__)
             return f"{name} of {type(referrer).__name__} object of plugin {owner}"
         return None
 
     def _class_root(self, cls: type, held: object, below: object) -> str | None:
-        if self._ledger.owns(cls):
+        if self._interpreter_state.owns(cls):
             return None
         return f"{_key(vars(cls), held, below)} of class {cls.__module__}.{cls.__qualname__}"
 
@@ -137,22 +143,22 @@ class Search:
         chain = [self._objects[number]]
         while (number := self._towards[number]) >= 0:
             chain.append(self._objects[number])
-        return said(chain[-1], chain[-2::-1] if len(chain) > 1 else [], root)
+        return describe_chain(chain[-1], chain[-2::-1] if len(chain) > 1 else [], root)
 
 
-def said(target: object, chain: Sequence[object], root: str) -> str:
+def describe_chain(target: object, chain: Sequence[object], root: str) -> str:
     """``chain`` leads from the target to the root, neither among it."""
     words = [link for link in map(_link, chain) if link]
-    more = len(words) - _SHOWN
+    more = len(words) - _MAX_LINKS
     if more > 0:
-        words[_SHOWN:] = [f"{more} more"]
+        words[_MAX_LINKS:] = [f"{more} more"]
     if words and root.startswith("'") and not _is_scaffold(chain[-1]) and _kind(chain[-1]):
         root = f"{words.pop()} {root}"  # a name says more with what it is the name of
     return f"{describe(target)}: kept by {', in '.join([*words, root])}"
 
 
 def _link(thing: object) -> str:
-    if isinstance(thing, _SILENT) or _is_scaffold(thing):
+    if isinstance(thing, _UNNAMED) or _is_scaffold(thing):
         return ""
     if isinstance(thing, FrameType):
         return f"a frame of {thing.f_code.co_name} ({thing.f_code.co_filename.rpartition('/')[2]}:{thing.f_lineno})"
@@ -182,7 +188,7 @@ def _key(names: Any, *held: object) -> str:
     return "an attribute"
 
 
-def _dicts_of_modules(ledger: InterpreterState) -> dict[int, str]:
+def _dicts_of_modules(state: InterpreterState) -> dict[int, str]:
     """The words for each module, by the identity of its dict; not of the plugin's own."""
     modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
-    return {id(vars(module)): module_words(module) for module in modules if not ledger.owns(module)}
+    return {id(vars(module)): describe_module(module) for module in modules if not state.owns(module)}

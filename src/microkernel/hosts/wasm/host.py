@@ -36,9 +36,9 @@ from microkernel.hosts.worker.temp_dirs import modules_of
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, InstanceEvents, LaunchSpec, MessageSource, Reactor
 
-_OF_SYSTEM = [path for path in TZPATH if os.path.isdir(path)][:1]
+_TIME_ZONES = [path for path in TZPATH if os.path.isdir(path)][:1]
 """The time zones, which a guest does not carry."""
-_ENGINE = 256 * MiB
+_ENGINE_MEMORY = 256 * MiB
 """What the worker may use beside its guest."""
 
 
@@ -47,12 +47,12 @@ class WasmHost(ConfinedHost):
 
     level: Level = "wasm"
     must_be_whole = False
-    overhead = _ENGINE
+    overhead = _ENGINE_MEMORY
 
     def __init__(self, reactor: Reactor, python: str = sys.executable, **options: Any) -> None:
         super().__init__(reactor, python, **options)
         self._image = Image()
-        self._looking = threading.Lock()
+        self._image_lock = threading.Lock()
 
     def available(self) -> Availability:
         """Builds nothing: the first launch does, or `mk wasm prepare`."""
@@ -74,11 +74,11 @@ class WasmHost(ConfinedHost):
         """Waits while the guest is built, the first time."""
         if spec.load.concurrency > 1:
             raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)
-        with self._looking:  # one of those that come at once sees to it, for all
-            self._zygotes.image = self._zygotes.image or str(self._ready(spec.load.name))
+        with self._image_lock:  # one of those that come at once sees to it, for all
+            self._zygotes.image = self._zygotes.image or str(self._ensure_image(spec.load.name))
         return super().launch(spec, source, events)
 
-    def _ready(self, plugin: str) -> Path:
+    def _ensure_image(self, plugin: str) -> Path:
         """The image; who has to wait for it is told so."""
         steps: list[str] = []
 
@@ -90,7 +90,7 @@ class WasmHost(ConfinedHost):
             steps.append(name)
 
         began = time.monotonic()
-        path = self._image.ready(step)
+        path = self._image.ensure(step)
         if STEPS[-1] in steps:
             self._announce("MK0512", plugin, {"seconds": round(time.monotonic() - began)})
         return path
@@ -108,7 +108,7 @@ class WasmHost(ConfinedHost):
         given = [spec.load.data_dir, *([folder] if folder else [])]
         packages, leads = folders_of(spec.dependencies), self._folders(spec)
         library = self._image.mounts()
-        source = _own(spec, folder, leads)
+        source = _source_folder(spec, folder, leads)
         request["confine"]["read"] += [*library.values(), *source.values(), *map(os.fsencode, packages)]
         request["guest"] = {
             "memory": memory,
@@ -117,8 +117,8 @@ class WasmHost(ConfinedHost):
             "seed": spec.determinism.seed,
             "cwd": os.fsencode(spec.load.data_dir),
             "path": os.fsencode(os.pathsep.join(packages)),
-            "read": source | _opened([*_OF_SYSTEM, *packages], may.fs_read, leads) | library,
-            "write": _opened(given, may.fs_write, leads),
+            "read": source | _preopened([*_TIME_ZONES, *packages], may.fs_read, leads) | library,
+            "write": _preopened(given, may.fs_write, leads),
         }
         return request
 
@@ -131,7 +131,7 @@ class WasmHost(ConfinedHost):
         return {path: real if os.path.isdir(real) else "" for path, real in leads.items()}
 
 
-def _own(spec: LaunchSpec, folder: str, leads: Mapping[str, str]) -> dict[bytes, bytes]:
+def _source_folder(spec: LaunchSpec, folder: str, leads: Mapping[str, str]) -> dict[bytes, bytes]:
     """The plugin's own folder, to read. A single file, or a wheel, lies among others: a copy of it in a folder by
     itself is shown in its place. What was granted around it has that already."""
     root = spec.load.root
@@ -151,7 +151,7 @@ def _own(spec: LaunchSpec, folder: str, leads: Mapping[str, str]) -> dict[bytes,
     return {os.fsencode(os.path.dirname(alone)): os.fsencode(shown)}
 
 
-def _opened(own: Iterable[str], granted: Iterable[str], leads: Mapping[str, str]) -> dict[bytes, bytes]:
+def _preopened(own: Iterable[str], granted: Iterable[str], leads: Mapping[str, str]) -> dict[bytes, bytes]:
     """The folders that a guest has, by the names that it has them under, and what they are outside."""
     found = {**{path: path for path in own}, **{path: leads[path] for path in map(absolute, granted) if leads[path]}}
     return {os.fsencode(name): os.fsencode(path) for name, path in found.items()}

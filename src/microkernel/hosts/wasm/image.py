@@ -28,7 +28,7 @@ from pathlib import Path
 from microkernel.errors import IsolationUnavailable
 
 _PACKAGE = Path(__file__).parents[2]
-_ROOMS = ("errors.py", "__init__.py", "wire", "sdk", "guest")
+_SOURCES = ("errors.py", "__init__.py", "wire", "sdk", "guest")
 _WORLD = "guest/world.wit"
 _CATALOG = "messages/en.toml"
 _MAIN = "microkernel.guest.main"
@@ -51,7 +51,7 @@ _FROZEN = "lib/python*"
 Identities = list[tuple[str, int, int, int, int, int]]
 """Of each file its path, device, inode, size, and times of modification and change in nanoseconds. The time of change
 cannot be set by a program."""
-_found_whole: dict[Path, tuple[bytes, Identities]] = {}
+_verified: dict[Path, tuple[bytes, Identities]] = {}
 """Images that this process has read whole, each with its seal and the identities of its files at that time."""
 _SETTLED = 2_000_000_000
 """Nanoseconds after its last change for which a file may still change without a new time."""
@@ -87,46 +87,46 @@ class Image:
             found = self.folder.stat()
         except FileNotFoundError:
             above = next(folder for folder in self.folder.parents if folder.exists())
-            return "" if os.access(above, os.W_OK | os.X_OK) else _no_place(self.folder, errno.EACCES)
+            return "" if os.access(above, os.W_OK | os.X_OK) else _unusable_folder(self.folder, errno.EACCES)
         except OSError as error:
-            return _no_place(self.folder, error.errno)
+            return _unusable_folder(self.folder, error.errno)
         is_ours = found.st_uid == os.geteuid() and not found.st_mode & 0o077
         return "" if is_ours else f"{self.folder} must be yours alone: chown it, and chmod 700"
 
-    def ready(self, progress: Progress = id) -> Path:
+    def ensure(self, progress: Progress = id) -> Path:
         """The image; built, if it is not there or is not what was built. Waits while another kernel builds it.
 
         Raises IsolationUnavailable where it cannot be built.
         """
-        with self._held(fcntl.LOCK_SH, progress):
-            if self._is_whole():
+        with self._locked(fcntl.LOCK_SH, progress):
+            if self._is_intact():
                 with suppress(OSError):  # where nothing can be written
                     os.utime(self._seal)
                 return self.path
-        with self._held(fcntl.LOCK_EX, progress):
-            if not self._is_whole():
-                self._build_anew(progress)
+        with self._locked(fcntl.LOCK_EX, progress):
+            if not self._is_intact():
+                self._rebuild(progress)
         return self.path
 
     @property
     def _seal(self) -> Path:
         return self.path.with_suffix(".sha256")
 
-    def _is_whole(self) -> bool:
+    def _is_intact(self) -> bool:
         try:
             seal, files = self._seal.read_bytes(), _identities(self.path, self.library)
-            if _found_whole.get(self.path) == (seal, files):
+            if _verified.get(self.path) == (seal, files):
                 return True
             if seal != _digest(self.path, self.library).encode():
                 return False
         except OSError:
             return False
         if _last_change(files) < time.time_ns() - _SETTLED:
-            _found_whole[self.path] = seal, files
+            _verified[self.path] = seal, files
         return True
 
     @contextmanager
-    def _held(self, how: int, progress: Progress) -> Iterator[None]:
+    def _locked(self, how: int, progress: Progress) -> Iterator[None]:
         """In a folder that is ours alone, and nobody else builds there."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,14 +134,14 @@ class Image:
                 raise _unavailable(fault)
             lock = _open_lock(self.folder / "lock")
         except OSError as error:
-            raise _unavailable(_no_place(self.folder, error.errno)) from None
+            raise _unavailable(_unusable_folder(self.folder, error.errno)) from None
         try:
             _wait_for(lock, how, progress)
             yield
         finally:
             os.close(lock)
 
-    def _build_anew(self, progress: Progress) -> None:
+    def _rebuild(self, progress: Progress) -> None:
         if self.is_built():
             progress(DAMAGED)
         try:
@@ -167,15 +167,15 @@ class Image:
             image = work / self.path.name
             paths = [str(_PACKAGE.parent), *(path for path in sys.path if path)]
             _run([sys.executable, "-I", "-c", _COMPILE, str(component), str(image), *paths], work)
-            self._forget_unused()
+            self._remove_unused()
             library = work / self.library.name
             os.rename(work / "tree", library)
             seal = work / self._seal.name
             seal.write_text(_digest(image, library), encoding="ascii")
             for made in (image, library, seal):
-                _put(made, self.folder / made.name)
+                _install(made, self.folder / made.name)
 
-    def _forget_unused(self) -> None:
+    def _remove_unused(self) -> None:
         """Other versions may be in use beside this one."""
         for seal in self.folder.glob("*.sha256"):
             if time.time() - seal.stat().st_mtime > _UNUSED:
@@ -201,7 +201,7 @@ def _wait_for(lock: int, how: int, progress: Progress) -> None:
         fcntl.flock(lock, how)
 
 
-def _put(made: Path, target: Path) -> None:
+def _install(made: Path, target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
     os.replace(made, target)
@@ -239,7 +239,7 @@ def _version_of(package: str) -> str:
 
 def _sources() -> list[str]:
     """Paths below the package, which may lie in a zip file."""
-    found = [path for room in _ROOMS for path in _modules(room)]
+    found = [path for room in _SOURCES for path in _modules(room)]
     return [*found, _WORLD, _CATALOG]
 
 
@@ -317,7 +317,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _no_place(folder: Path, number: int | None) -> str:
+def _unusable_folder(folder: Path, number: int | None) -> str:
     return f"no place for the guest in {folder}: {os.strerror(number or 0)}; XDG_CACHE_HOME names another"
 
 

@@ -13,17 +13,17 @@ from microkernel.hosts.worker.socket_pairs import blocking_pair
 from microkernel.kernel.ports import InstanceEvents, Reactor
 from microkernel.wire import codec
 
-_LONGEST = 64
+_MAX_REQUEST = 64
 
 
 class BufferServer:
-    """One worker's. On the reactor's thread. ``theirs`` is the worker's end."""
+    """One worker's. On the reactor's thread. ``worker_end`` is the worker's end."""
 
     def __init__(self, reactor: Reactor, events: InstanceEvents, malformed: Callable[[KernelError], object]) -> None:
         self._reactor = reactor
         self._events = events
         self._malformed = malformed
-        self._end, self.theirs = blocking_pair()
+        self._end, self.worker_end = blocking_pair()
 
     def open(self) -> None:
         self._reactor.watch(self._end.fileno(), self._read)
@@ -32,14 +32,14 @@ class BufferServer:
         self._reactor.unwatch(self._end.fileno())
         self._end.close()
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """It was never opened: there is no worker."""
         self._end.close()
-        self.theirs.close()
+        self.worker_end.close()
 
     def _read(self) -> None:
         try:
-            data = self._end.recv(_LONGEST, socket.MSG_DONTWAIT)
+            data = self._end.recv(_MAX_REQUEST, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:

@@ -12,15 +12,15 @@ from contextlib import suppress
 from typing import NamedTuple
 
 CONTROLLERS = ("memory", "pids", "cpu", "freezer")
-_IN_SECOND = ("memory", "pids", "cpu")
-_NEEDED = 2
+_V2_CONTROLLERS = ("memory", "pids", "cpu")
+_V2_REQUIRED = 2
 """The first of these."""
 _KERNEL = "kernel"
 _DELEGATED = ("user.delegate", "trusted.delegate")
-_HOW = "needs delegation: systemd-run --user --scope -p Delegate=yes mk run"
+_DELEGATION_HINT = "needs delegation: systemd-run --user --scope -p Delegate=yes mk run"
 _PERIOD, _LEAST_QUOTA = 100_000, 1_000
 """Microseconds: the quota is the part of each period that a group may compute, on all processors together."""
-OF_SYSTEM = 64 << 20
+SYSTEM_MEMORY = 64 << 20
 """Bytes beside the memory that a plugin may have: a group counts also what the system keeps for it."""
 
 
@@ -47,7 +47,7 @@ class Layout(NamedTuple):
         limit as memory, where the system counts it."""
         quota = max(_LEAST_QUOTA, int(processors * _PERIOD)) if processors else 0
         second = self.version == 2
-        wanted = [
+        requested = [
             ("memory", "memory.max" if second else "memory.limit_in_bytes", memory),
             ("memory", "memory.swap.max" if second else "memory.memsw.limit_in_bytes", memory),
             ("pids", "pids.max", tasks),
@@ -55,7 +55,7 @@ class Layout(NamedTuple):
         ]
         return [
             (controller, file, _content(file, value))
-            for controller, file, value in wanted
+            for controller, file, value in requested
             if value and controller in self.folders
         ]
 
@@ -72,14 +72,14 @@ Attribute = Callable[[str, str], bytes]
 def find(about: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup", attribute: Attribute = os.getxattr) -> Layout:
     """Raises Unavailable."""
     own = _own_groups(about)
-    first = _first(own, root)
-    if first.folders:
-        return first
+    v1 = _find_v1(own, root)
+    if v1.folders:
+        return v1
     second = f"{root}{own.get('', '').rstrip('/')}"
     if "" in own and os.path.exists(f"{second}/cgroup.controllers"):
-        return _second(second, attribute)
-    has_first = any({*controllers.split(",")} & {*CONTROLLERS} for controllers in own)
-    raise Unavailable("this user may make none in version 1" if has_first else "none is mounted")
+        return _find_v2(second, attribute)
+    has_v1 = any({*controllers.split(",")} & {*CONTROLLERS} for controllers in own)
+    raise Unavailable("this user may make none in version 1" if has_v1 else "none is mounted")
 
 
 def _own_groups(about: str) -> dict[str, str]:
@@ -92,7 +92,7 @@ def _own_groups(about: str) -> dict[str, str]:
     return {controllers: path for _, controllers, path in lines}
 
 
-def _first(own: Mapping[str, str], root: str) -> Layout:
+def _find_v1(own: Mapping[str, str], root: str) -> Layout:
     folders = {}
     for controllers, path in own.items():
         for controller in set(controllers.split(",")) & {*CONTROLLERS}:
@@ -114,16 +114,16 @@ def _writable(mount: str, path: str) -> str:
     return ""
 
 
-def _second(folder: str, attribute: Attribute) -> Layout:
+def _find_v2(folder: str, attribute: Attribute) -> Layout:
     """``folder``: the process's own. It may be the one that another kernel, or this one, moved into."""
     group = os.path.dirname(folder) if os.path.basename(folder) == _KERNEL else folder
     if not os.access(group, os.W_OK, effective_ids=True) or not _is_delegated(group, attribute):
-        raise Unavailable(_HOW)
-    has = [name for name in _IN_SECOND if name in _read(f"{group}/cgroup.controllers").split()]
-    if not {*_IN_SECOND[:_NEEDED]} <= {*has}:
+        raise Unavailable(_DELEGATION_HINT)
+    has = [name for name in _V2_CONTROLLERS if name in _read(f"{group}/cgroup.controllers").split()]
+    if not {*_V2_CONTROLLERS[:_V2_REQUIRED]} <= {*has}:
         raise Unavailable("memory and pids are not delegated")
     layout = Layout(2, dict.fromkeys(has, group))
-    _make_room(group, layout.enable)
+    _vacate(group, layout.enable)
     return layout
 
 
@@ -135,7 +135,7 @@ def _is_delegated(group: str, attribute: Attribute) -> bool:
     return False
 
 
-def _make_room(group: str, enable: str) -> None:
+def _vacate(group: str, enable: str) -> None:
     """A group that has controllers for groups below it may hold no process itself: this one moves into a group beside
     those that it makes."""
     own = f"{group}/{_KERNEL}"
@@ -165,6 +165,6 @@ def _read(path: str) -> str:
         return file.read()
 
 
-def first_of(folders: Iterable[str]) -> list[str]:
+def unique(folders: Iterable[str]) -> list[str]:
     """Each folder once."""
     return list(dict.fromkeys(folders))

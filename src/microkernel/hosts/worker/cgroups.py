@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import SimpleQueue
 
-from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable, find, first_of, write
+from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable, find, unique, write
 
 _PREFIX = "microkernel-"
-_TRIES = 10
-_ROUNDS = 200
+_MAX_ATTEMPTS = 10
+_KILL_ROUNDS = 200
 _PAUSE = 0.01
-_PATIENCE = 2.0
-_NONE = (0, 0, 0.0)
+_REMOVE_TIMEOUT = 2.0
+_NO_LIMITS = (0, 0, 0.0)
 
 
 class Group:
@@ -43,13 +43,13 @@ class Group:
         ``processors``."""
         return self._groups.enforced(self.pid)
 
-    def kills(self) -> int:
+    def oom_kills(self) -> int:
         """How many processes of it the system ended because their memory was used up."""
-        return self._groups.kills(self.pid)
+        return self._groups.oom_kills(self.pid)
 
     def end(self) -> None:
         """The worker has ended: end what is left in its group, and remove it. Does not wait."""
-        self._groups.drop(self.pid)
+        self._groups.remove(self.pid)
 
 
 class Groups:
@@ -66,8 +66,8 @@ class Groups:
         self._bases: dict[str, str] = {}
         self._moved: set[int] = set()
         self._limits: dict[int, tuple[int, int, float]] = {}
-        self._left: set[int] = set()
-        self._taken: set[int] = set()
+        self._unremoved: set[int] = set()
+        self._claimed: set[int] = set()
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -88,9 +88,9 @@ class Groups:
         if self.layout is not None and pid not in self._moved:
             self._post(lambda: self._move(pid))
 
-    def take(self, pid: int) -> Group:
+    def claim(self, pid: int) -> Group:
         """Its group is removed when that is asked for; without this, when the worker has ended."""
-        self._taken.add(pid)
+        self._claimed.add(pid)
         self.adopt(pid)
         return Group(self, pid)
 
@@ -103,16 +103,16 @@ class Groups:
         if self.layout is None or pid not in self._moved:
             return frozenset()
         named = {"memory": "memory", "pids": "threads", "cpu": "processors"}
-        wanted = self.layout.limits(*self._limits.get(pid, _NONE))
+        requested = self.layout.limits(*self._limits.get(pid, _NO_LIMITS))
         return frozenset(
             named[controller]
             for controller in named
-            if any(each == controller for each, _, _ in wanted)
-            and self._holds(pid, controller)
-            and all(self._is_set(pid, *each) for each in wanted if each[0] == controller)
+            if any(each == controller for each, _, _ in requested)
+            and self._contains(pid, controller)
+            and all(self._is_set(pid, *each) for each in requested if each[0] == controller)
         )
 
-    def kills(self, pid: int) -> int:
+    def oom_kills(self, pid: int) -> int:
         layout = self.layout
         if layout is None or "memory" not in layout.folders or pid not in self._moved:
             return 0
@@ -124,12 +124,12 @@ class Groups:
                     return int(value)
         return 0
 
-    def ended(self, pid: int) -> None:
-        if pid not in self._taken:
-            self.drop(pid)
+    def on_worker_exit(self, pid: int) -> None:
+        if pid not in self._claimed:
+            self.remove(pid)
 
-    def drop(self, pid: int) -> None:
-        self._taken.discard(pid)
+    def remove(self, pid: int) -> None:
+        self._claimed.discard(pid)
         if self.layout is not None:
             self._post(lambda: self._remove(pid))
 
@@ -143,7 +143,7 @@ class Groups:
             thread.join()
         if self.layout is not None:
             self.layout = None
-            _clear(first_of(self._bases.values()), time.monotonic() + _PATIENCE)
+            _clear(unique(self._bases.values()), time.monotonic() + _REMOVE_TIMEOUT)
             os.close(self._handle)
 
     # On the thread, or before there is one
@@ -177,8 +177,8 @@ class Groups:
     def _move(self, pid: int) -> None:
         if pid in self._moved:
             return
-        self._left.discard(pid)
-        for base in first_of(self._bases.values()):
+        self._unremoved.discard(pid)
+        for base in unique(self._bases.values()):
             with suppress(FileExistsError):
                 os.mkdir(f"{base}/{pid}")
             write(f"{base}/{pid}/cgroup.procs", str(pid))
@@ -189,20 +189,20 @@ class Groups:
     def _move_started(self, pid: int) -> None:
         """What a worker started before it was moved. What is an orphan by now is its child: it is a subreaper."""
         moved: set[int] = set()
-        while new := {*_below(pid)} - moved:
+        while new := {*_descendants(pid)} - moved:
             for each in new:
-                for base in first_of(self._bases.values()):
+                for base in unique(self._bases.values()):
                     with suppress(OSError):  # it has ended
                         write(f"{base}/{pid}/cgroup.procs", str(each))
             moved |= new
 
     def _set_limits(self, pid: int) -> None:
         assert self.layout is not None
-        for controller, file, content in self.layout.limits(*self._limits.get(pid, _NONE)):
+        for controller, file, content in self.layout.limits(*self._limits.get(pid, _NO_LIMITS)):
             with suppress(OSError):  # it ended, or the system does not count swap; it is read back
                 write(f"{self._bases[controller]}/{pid}/{file}", content)
 
-    def _holds(self, pid: int, controller: str) -> bool:
+    def _contains(self, pid: int, controller: str) -> bool:
         with suppress(OSError):
             return str(pid) in _lines(f"{self._bases[controller]}/{pid}/cgroup.procs")
         return False
@@ -223,14 +223,14 @@ class Groups:
         self._limits.pop(pid, None)
         self._moved.discard(pid)
         # The freezer is the last controller; while it holds a group, the group does not grow.
-        bases = first_of(self._bases.values())[::-1]
+        bases = unique(self._bases.values())[::-1]
         for base in bases:
             end_group(f"{base}/{pid}")
-        self._left.add(pid)
-        for left in list(self._left):
-            removed = [_removed(f"{base}/{left}") for base in bases]
+        self._unremoved.add(pid)
+        for left in list(self._unremoved):
+            removed = [_try_remove(f"{base}/{left}") for base in bases]
             if all(removed):
-                self._left.discard(left)
+                self._unremoved.discard(left)
 
 
 def end_group(group: str) -> None:
@@ -240,7 +240,7 @@ def end_group(group: str) -> None:
         return
     for inner in _groups_in(group):
         end_group(inner)
-        _removed(inner)
+        _try_remove(inner)
     if not _pids(group):
         return
     with suppress(OSError):
@@ -248,7 +248,7 @@ def end_group(group: str) -> None:
         return
     with suppress(OSError):
         write(f"{group}/freezer.state", "FROZEN")
-    for _ in range(_ROUNDS):
+    for _ in range(_KILL_ROUNDS):
         if not (pids := _pids(group)):
             break
         for pid in pids:
@@ -265,7 +265,7 @@ def _pids(group: str) -> list[int]:
     return []
 
 
-def _below(pid: int) -> Iterator[int]:
+def _descendants(pid: int) -> Iterator[int]:
     """A loop: how deep processes start each other is up to the plugin."""
     waiting = [pid]
     while waiting:
@@ -287,7 +287,7 @@ def _lines(path: str) -> list[str]:
         return file.readall().decode(errors="replace").split("\n")[:-1]
 
 
-def _removed(group: str) -> bool:
+def _try_remove(group: str) -> bool:
     try:
         os.rmdir(group)
     except FileNotFoundError:
@@ -299,13 +299,13 @@ def _removed(group: str) -> bool:
 
 def _make_bases(layout: Layout) -> tuple[dict[str, str], int]:
     """One kernel's folders, the first of them locked for as long as it lives. Raises OSError."""
-    folders = first_of(layout.folders.values())
-    for _ in range(_TRIES):
+    folders = unique(layout.folders.values())
+    for _ in range(_MAX_ATTEMPTS):
         made = tempfile.mkdtemp("", _PREFIX, folders[0])
-        handle = _locked(made)
+        handle = _try_lock(made)
         if handle >= 0:
             break
-        _removed(made)  # another kernel swept it away before it was locked
+        _try_remove(made)  # another kernel swept it away before it was locked
     else:
         raise OSError("its groups are removed by somebody")
     name = os.path.basename(made)
@@ -316,7 +316,7 @@ def _make_bases(layout: Layout) -> tuple[dict[str, str], int]:
     return {controller: f"{folder}/{name}" for controller, folder in layout.folders.items()}, handle
 
 
-def _locked(folder: str) -> int:
+def _try_lock(folder: str) -> int:
     """-1 where another has the lock, or it is gone."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -332,11 +332,11 @@ def _locked(folder: str) -> int:
 
 def _sweep(layout: Layout) -> None:
     """End and remove what kernels left that are dead: nobody locks these."""
-    folders = first_of(layout.folders.values())
+    folders = unique(layout.folders.values())
     for name in _names(folders[0]):
-        handle = _locked(f"{folders[0]}/{name}")
+        handle = _try_lock(f"{folders[0]}/{name}")
         if handle >= 0:
-            _clear([f"{folder}/{name}" for folder in folders], time.monotonic() + _PATIENCE)
+            _clear([f"{folder}/{name}" for folder in folders], time.monotonic() + _REMOVE_TIMEOUT)
             os.close(handle)
 
 
@@ -354,7 +354,7 @@ def _clear(bases: list[str], until: float) -> None:
     for base in reversed(bases):
         for group in (*_groups_in(base), base):
             end_group(group)
-            while not _removed(group) and time.monotonic() < until:
+            while not _try_remove(group) and time.monotonic() < until:
                 time.sleep(_PAUSE)
 
 

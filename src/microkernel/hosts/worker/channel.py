@@ -23,34 +23,34 @@ from microkernel.wire.nonblocking_io import receive, send
 from microkernel.wire.session import Session, pack
 
 _BATCH = 64
-_READS = 16
+_READS_PER_TURN = 16
 """How many datagrams of one worker are read before the others have their turn."""
-_MOST_UNREAD = 4096 + 64
+_MAX_UNREAD = 4096 + 64
 """How many datagrams of answers may wait for a worker to read them: 256 MiB and some. One that asks and never reads is
 no plugin."""
 # Bytes of answers that may wait for a worker that is not trusted, before one more.
-_MOST_UNREAD_BYTES = 16 * 1024 * 1024
-_MOST_CONTROL = 100_000
+_MAX_UNREAD_BYTES = 16 * 1024 * 1024
+_MAX_CONTROL = 100_000
 """How many messages outside the feed may wait for it."""
 # More bytes than a socket's buffer can hold: what is read beyond them was sent meanwhile.
 _MAX_BUFFERED = 2 * 1024 * 1024
 # Seconds after which a full socket is tried again where there is no descriptor to watch it with.
-_PAUSE = 0.02
-_AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_RETRY_SECONDS = 0.02
+_NONBLOCKING = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 class SendQueue:
     """Datagrams for one socket, in order, sent when there is room. Used under its owner's rule of one at a time."""
 
-    def __init__(self, target: socket.socket, reactor: Reactor, on_room: Callable[[], object]) -> None:
+    def __init__(self, target: socket.socket, reactor: Reactor, on_writable: Callable[[], object]) -> None:
         self._socket = target
         self._reactor = reactor
-        self._on_room = on_room
+        self._on_writable = on_writable
         self.unsent: deque[bytes] = deque()
         """Datagrams that wait."""
         self.unsent_bytes = 0
-        self._waiting = False
-        self._room_handle = -1
+        self._is_watching = False
+        self._writable_handle = -1
         self.closed = False
 
     def put(self, frame: bytes) -> None:
@@ -69,11 +69,11 @@ class SendQueue:
         while self.unsent and not self.closed:
             try:
                 if not send(self._socket.fileno(), self.unsent[0]):
-                    self._socket.send(self.unsent[0], _AT_ONCE)
+                    self._socket.send(self.unsent[0], _NONBLOCKING)
             except BlockingIOError:
-                if not self._waiting:
-                    self._waiting = True
-                    self._reactor.post(self._wait_for_room)
+                if not self._is_watching:
+                    self._is_watching = True
+                    self._reactor.post(self._watch_writable)
                 return False
             except OSError:
                 self.closed = True  # the other end is gone: its end is reported elsewhere
@@ -84,28 +84,28 @@ class SendQueue:
     def close(self) -> None:
         """On the reactor's thread."""
         self.closed = True
-        self._end_wait()
+        self._unwatch_writable()
 
-    def _wait_for_room(self) -> None:
+    def _watch_writable(self) -> None:
         if self.closed:
             return
         try:
-            self._room_handle = os.dup(self._socket.fileno())  # the descriptor itself may be watched for reading
+            self._writable_handle = os.dup(self._socket.fileno())  # the descriptor itself may be watched for reading
         except OSError:  # there is no descriptor left: it is tried again, without being told of room
-            self._reactor.later(_PAUSE, self._room)
+            self._reactor.later(_RETRY_SECONDS, self._became_writable)
             return
-        self._reactor.watch(self._room_handle, self._room, write=True)
+        self._reactor.watch(self._writable_handle, self._became_writable, write=True)
 
-    def _room(self) -> None:
-        self._end_wait()
-        self._on_room()
+    def _became_writable(self) -> None:
+        self._unwatch_writable()
+        self._on_writable()
 
-    def _end_wait(self) -> None:
-        self._waiting = False
-        if self._room_handle >= 0:
-            self._reactor.unwatch(self._room_handle)
-            os.close(self._room_handle)
-            self._room_handle = -1
+    def _unwatch_writable(self) -> None:
+        self._is_watching = False
+        if self._writable_handle >= 0:
+            self._reactor.unwatch(self._writable_handle)
+            os.close(self._writable_handle)
+            self._writable_handle = -1
 
 
 class KernelChannel:
@@ -133,13 +133,13 @@ class KernelChannel:
         self._hung_up = hung_up
         self._control: deque[Message] = deque()
         self._pumping = threading.Lock()
-        self._errand = deque([True], maxlen=1)
+        self._pump_token = deque([True], maxlen=1)
         """To have the reactor pump: there, or taken by whoever asked for it."""
-        self._wanted = False
+        self._pump_again = False
         self._broken = False
         self.rate: Rate | None = None
         """How many datagrams a second it may send; None: any."""
-        self._most_unread_bytes = 0
+        self._max_unread_bytes = 0
         self._down.put(self._session.hello())
         self._up.put(self._session.hello())
 
@@ -153,7 +153,7 @@ class KernelChannel:
         self._inbox.handle = handle
 
     @property
-    def is_greeted(self) -> bool:
+    def hello_received(self) -> bool:
         """Whether the worker's Hello was received."""
         return self._session.peer is not None
 
@@ -161,7 +161,7 @@ class KernelChannel:
         """Its worker is not trusted: what is done for it is charged, and few bytes wait for it."""
         self.rate = rate
         self._inbox.account = account
-        self._most_unread_bytes = _MOST_UNREAD_BYTES
+        self._max_unread_bytes = _MAX_UNREAD_BYTES
 
     def open(self) -> None:
         self._reactor.watch(self._up_socket.fileno(), self.read)
@@ -183,32 +183,32 @@ class KernelChannel:
     def send_down(self, message: Message) -> None:
         self._control.append(message)
         self.pump()
-        if len(self._control) > _MOST_CONTROL:
+        if len(self._control) > _MAX_CONTROL:
             self._overflow("it does not read what it is told")
 
     def post_pump(self) -> None:
         """Have it pumped soon. Who finds the errand taken was here before it is run: nothing is overlooked. A second
         run, which a kill in here may cause, is harmless; none would not be."""
-        if self._errand:
+        if self._pump_token:
             try:
-                self._errand.pop()
-                self._reactor.post(self._run_errand)
+                self._pump_token.pop()
+                self._reactor.post(self._run_posted_pump)
             except IndexError:  # another thread was quicker
                 return
             except BaseException:
-                self._reactor.post(self._run_errand)
+                self._reactor.post(self._run_posted_pump)
                 raise
 
-    def _run_errand(self) -> None:
-        self._errand.append(True)  # first: what is put from now on needs another
+    def _run_posted_pump(self) -> None:
+        self._pump_token.append(True)  # first: what is put from now on needs another
         self.pump()
 
     def pump(self) -> None:
         """Send what waits. If another thread is at it, that one looks again before it leaves."""
-        self._wanted = True
-        while self._wanted and self._pumping.acquire(blocking=False):
+        self._pump_again = True
+        while self._pump_again and self._pumping.acquire(blocking=False):
             try:
-                self._wanted = False
+                self._pump_again = False
                 self._push()
             finally:
                 self._pumping.release()
@@ -230,17 +230,17 @@ class KernelChannel:
 
     def send_up(self, message: Message) -> None:
         """An answer to what the worker asked."""
-        is_over = bool(self._most_unread_bytes) and self._up.unsent_bytes > self._most_unread_bytes
+        is_over = bool(self._max_unread_bytes) and self._up.unsent_bytes > self._max_unread_bytes
         self._up.send(pack([message]))
-        if is_over or len(self._up.unsent) > _MOST_UNREAD:
+        if is_over or len(self._up.unsent) > _MAX_UNREAD:
             self._overflow("it does not read the answers to what it asks")
 
     def _overflow(self, reason: str) -> None:
         self._up.close()
         self._down.close()
-        self._break_off(ProtocolError("MK0215", reason=reason))
+        self._reject(ProtocolError("MK0215", reason=reason))
 
-    def _break_off(self, error: ProtocolError) -> None:
+    def _reject(self, error: ProtocolError) -> None:
         """Nothing that it says counts any more."""
         self._broken = True
         self._inbox.close()
@@ -255,7 +255,7 @@ class KernelChannel:
         if self._broken or self._inbox.is_behind:
             return
         self._inbox.begin_turn()
-        for _ in range(_READS):
+        for _ in range(_READS_PER_TURN):
             data = self._receive()
             if not data or not self._inbox.put(self.decode(data)) or self._broken:
                 break
@@ -270,13 +270,13 @@ class KernelChannel:
             left -= len(data)
             self._inbox.put_data(data)
         self._inbox.end_turn()
-        self._inbox.then(drained)
+        self._inbox.call_after(drained)
 
-    def rest(self, seconds: float, wake: Callable[[], object]) -> None:
+    def pause_reading(self, seconds: float, wake: Callable[[], object]) -> None:
         self._reactor.unwatch(self._up_socket.fileno())
         self._reactor.later(seconds, wake)
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         if not self._broken:
             self._reactor.watch(self._up_socket.fileno(), self.read)
 
@@ -290,7 +290,7 @@ class KernelChannel:
             data = b""
         if data == b"":
             self._reactor.unwatch(self._up_socket.fileno())
-            hung_up, self._hung_up = self._hung_up, _nothing
+            hung_up, self._hung_up = self._hung_up, _already_reported
             hung_up()
         return data or b""
 
@@ -303,18 +303,18 @@ class KernelChannel:
                 raise ProtocolError("MK0215", reason=f"over its limit of {self.rate.per_second:,g} frames a second")
             received = self._session.receive_gradually(data)
         except ProtocolError as error:
-            self._break_off(error)
+            self._reject(error)
             return ()
-        return received if type(received) is list else self._each_of(received)
+        return received if type(received) is list else self._decode_lazily(received)
 
-    def _each_of(self, received: Iterable[Message | None]) -> Iterator[Message | None]:
+    def _decode_lazily(self, received: Iterable[Message | None]) -> Iterator[Message | None]:
         try:
             yield from received
         except ProtocolError as error:
-            self._break_off(error)
+            self._reject(error)
 
 
-def _nothing() -> None:
+def _already_reported() -> None:
     """Its end has been reported."""
 
 

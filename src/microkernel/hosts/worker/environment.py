@@ -20,7 +20,7 @@ _READ_AT_EXEC = re.compile(r"LANG|LC_.*|LOCPATH|LD_LIBRARY_PATH|PYTHONHOME|PYTHO
 _READ_BEFORE_MAIN = re.compile(r"LD_.*|GLIBC_TUNABLES|(MALLOC|TCMALLOC|MIMALLOC|SCUDO)_.*|[A-Z]*SAN_OPTIONS")
 _OF_PYTHON = ("PYTHONHOME", "PYTHONPLATLIBDIR")
 # For the zygote alone; a worker gets the values of the moment when it starts.
-_KEPT = ("PATH", "HOME", "TZ", "TMPDIR")
+_PASSED_ON = ("PATH", "HOME", "TZ", "TMPDIR")
 STARTED_BY_KERNEL = "MICROKERNEL_ZYGOTE"
 
 
@@ -48,11 +48,11 @@ def _is_read_at_exec(name: str, level: Level) -> bool:
 
 def zygote_environment(variables: dict[str, str]) -> dict[str, str]:
     """The environment of a zygote with these variables that are read at exec."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return {**kept, **variables, STARTED_BY_KERNEL: str(os.getpid())}
 
 
-def identity() -> tuple[object, ...]:
+def process_identity() -> tuple[object, ...]:
     """Whose process this is: a worker belongs to the user that the program is when the plugin starts."""
     return os.getresuid(), os.getresgid(), tuple(os.getgroups())
 
@@ -69,7 +69,7 @@ def interpreter_options(variables: dict[str, str]) -> list[str]:
     return options
 
 
-def starts_itself() -> str:
+def interpreter_defect() -> str:
     """Why ``sys.executable`` is not an interpreter but this program again; empty if it is one. A frozen program that
     does not say that it is frozen is found by the copy that it starts."""
     if getattr(sys, "frozen", False) or "__compiled__" in vars(sys.modules["__main__"]):

@@ -11,7 +11,7 @@ from typing import Any
 from microkernel.errors import IsolationUnavailable
 from microkernel.hosts.procfs.processes import raise_descriptor_limit
 from microkernel.hosts.worker.cgroups import Groups
-from microkernel.hosts.worker.environment import starts_itself
+from microkernel.hosts.worker.environment import interpreter_defect
 from microkernel.hosts.worker.runner import WorkerRunner
 from microkernel.hosts.worker.temp_dirs import TempDirs
 from microkernel.hosts.worker.zygote_pool import Zygotes
@@ -31,7 +31,7 @@ class WorkerHost:
         self._python = python
         self._groups = Groups()
         self._zygotes = Zygotes(reactor, self.level, python, self._groups)
-        self._scratch = self._make_scratch()
+        self._temp_dirs = self._make_temp_dirs()
         raise_descriptor_limit()
 
     @property
@@ -54,39 +54,41 @@ class WorkerHost:
             return self._missing("pidfd_open is missing (Linux 5.3 and Python 3.9 have it)")
         if not os.path.isdir("/proc/self/fd"):
             return self._missing("/proc is not mounted, or is that of another PID namespace")
-        if self._python == sys.executable and (reason := starts_itself()):
+        if self._python == sys.executable and (reason := interpreter_defect()):
             return Availability(reason, IsolationUnavailable("MK0517", level=self.level, reason=reason))
         return None
 
     def launch(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents) -> WorkerRunner:
-        folder = self._scratch.folder(spec.load.name)
+        folder = self._temp_dirs.make(spec.load.name)
         try:
             request = self._request(spec, folder)
-            place = self._place(spec, source, events, folder)
+            runner = self._make_runner(spec, source, events, folder)
         except BaseException:
-            self._scratch.drop(folder)
+            self._temp_dirs.remove(folder)
             raise
-        place.begin(self._zygotes.current(), request)
-        return place
+        runner.start(self._zygotes.current(), request)
+        return runner
 
     def close(self) -> None:
         self._zygotes.close()
         self._groups.close()
-        self._scratch.close()
+        self._temp_dirs.close()
 
-    def _make_scratch(self) -> TempDirs:
+    def _make_temp_dirs(self) -> TempDirs:
         return TempDirs()
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _place(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str) -> WorkerRunner:
-        return WorkerRunner(spec.load, source, events, self._reactor, self._scratch, folder)
+    def _make_runner(
+        self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str
+    ) -> WorkerRunner:
+        return WorkerRunner(spec.load, source, events, self._reactor, self._temp_dirs, folder)
 
     @staticmethod
-    def _limits(wanted: Mapping[str, float]) -> dict[str, int]:
+    def _limits(requested: Mapping[str, float]) -> dict[str, int]:
         """As the system counts; 0 for none."""
-        return {name: ceil(wanted.get(name, 0)) for name in _LIMITS}
+        return {name: ceil(requested.get(name, 0)) for name in _LIMITS}
 
     def _missing(self, reason: str) -> Availability:
         return Availability(reason, IsolationUnavailable("MK0501", level=self.level, reason=reason))

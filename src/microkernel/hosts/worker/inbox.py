@@ -22,10 +22,10 @@ class Source(Protocol):
     def decode(self, data: bytes) -> Iterable[Message | None]:
         """The messages that this datagram completes; None for a pause in which a turn may end."""
 
-    def rest(self, seconds: float, wake: Callable[[], object]) -> None:
+    def pause_reading(self, seconds: float, wake: Callable[[], object]) -> None:
         """Read nothing for so long, and keep the reactor from being woken for it; then call ``wake``."""
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         """Read again."""
 
 
@@ -51,8 +51,8 @@ class Inbox:
         self._post = post
         self._source = source
         self._clock = clock
-        self._left: deque[bytes | Iterator[Message | None] | Work] = deque()
-        self._began = self._until = 0.0
+        self._backlog: deque[bytes | Iterator[Message | None] | Work] = deque()
+        self._turn_start = self._turn_end = 0.0
         self._is_scheduled = False
         self._is_resting = False
         self._closed = False
@@ -63,45 +63,45 @@ class Inbox:
         return self._is_scheduled or self._is_resting
 
     def begin_turn(self) -> None:
-        self._until = self._clock() + TURN
+        self._turn_end = self._clock() + TURN
         if self.account is not None:
-            self._began = self.account.work_clock()
+            self._turn_start = self.account.work_clock()
 
     def end_turn(self) -> None:
         """Charge what has been done since ``begin_turn``."""
         if self.account is not None and not self._is_resting and not self._closed:
-            pause = self.account.spend(self.account.work_clock() - self._began)
+            pause = self.account.spend(self.account.work_clock() - self._turn_start)
             if pause and self._source is not None:
                 self._is_resting = True
-                self._source.rest(pause, self._wake)
+                self._source.pause_reading(pause, self._wake)
 
     def put(self, received: Iterable[Message | None]) -> bool:
         """Handle them, or keep what the turn has no time for. Return whether there is time for more."""
         messages = iter(received)
-        if self._left or self._is_resting:
-            self._left.append(messages)
+        if self._backlog or self._is_resting:
+            self._backlog.append(messages)
             return False
-        return self._run(messages) or self._keep(messages)
+        return self._run(messages) or self._defer(messages)
 
     def put_data(self, data: bytes) -> None:
         """Handle the messages of a datagram. Behind others it is kept as it is: what is decoded is far larger."""
-        if self._left or self._is_resting:
-            self._left.append(data)
+        if self._backlog or self._is_resting:
+            self._backlog.append(data)
             self.unread += len(data)
         elif self._source is not None:
             self.put(self._source.decode(data))
 
-    def then(self, work: Work) -> None:
+    def call_after(self, work: Work) -> None:
         """Call ``work`` when all that was put so far is handled. It is called at once if nothing is left."""
-        if self._left:
-            self._left.append(work)
+        if self._backlog:
+            self._backlog.append(work)
         else:
             work()
 
     def close(self) -> None:
         """Handle no more messages. Work that waits for them is done now."""
         self._closed = True
-        left, self._left, self.unread = self._left, deque(), 0
+        left, self._backlog, self.unread = self._backlog, deque(), 0
         if self.account is not None:
             self.account.close()
         for each in left:
@@ -110,7 +110,7 @@ class Inbox:
 
     def _run(self, messages: Iterator[Message | None]) -> bool:
         """Handle them while there is time. Return whether there is time for more."""
-        clock, until, handle = self._clock, self._until, self.handle
+        clock, until, handle = self._clock, self._turn_end, self.handle
         for message in messages:
             if message is not None:
                 handle(message)
@@ -118,10 +118,10 @@ class Inbox:
                 return False
         return True
 
-    def _keep(self, messages: Iterator[Message | None]) -> bool:
+    def _defer(self, messages: Iterator[Message | None]) -> bool:
         """To be handled before what else is left."""
         if not self._closed and length_hint(messages, 1):
-            self._left.appendleft(messages)
+            self._backlog.appendleft(messages)
             self._schedule()
         return False
 
@@ -135,28 +135,28 @@ class Inbox:
         if self._is_resting or self._closed:
             return
         self.begin_turn()
-        while self._left and self._handle_next():
+        while self._backlog and self._handle_next():
             continue
-        if self._left:
+        if self._backlog:
             self._schedule()
         self.end_turn()
 
     def _handle_next(self) -> bool:
         """Return whether there is time for more."""
-        each = self._left.popleft()
+        each = self._backlog.popleft()
         if callable(each):
             each()
-            return self._clock() < self._until
+            return self._clock() < self._turn_end
         if isinstance(each, bytes):
             self.unread -= len(each)
             assert self._source is not None
             each = iter(self._source.decode(each))
-        return self._run(each) or self._keep(each)
+        return self._run(each) or self._defer(each)
 
     def _wake(self) -> None:
         self._is_resting = False
         if self._closed or self._source is None:
             return
-        self._source.resume()
-        if self._left:
+        self._source.resume_reading()
+        if self._backlog:
             self._schedule()

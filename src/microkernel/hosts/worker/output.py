@@ -12,11 +12,11 @@ from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import Reactor
 from microkernel.wire.secrets import Secrets
 
-LONGEST = 16 * 1024
+MAX_LINE = 16 * 1024
 """Characters of a line. One that is longer arrives as several, which joined are what was printed."""
 _BUDGET = 256 * 1024
-_REST = 0.25
-"""After ``_BUDGET`` bytes without a pause the pipe is not read for ``_REST`` seconds: its writer waits."""
+_PAUSE = 0.25
+"""After ``_BUDGET`` bytes without a pause the pipe is not read for ``_PAUSE`` seconds: its writer waits."""
 # Bytes that are read and decoded at once: what is not UTF-8 becomes four times as long.
 _READ, _READ_UNTRUSTED = 64 * 1024, 16 * 1024
 # Seconds for which lines are passed on before others have their turn.
@@ -36,7 +36,7 @@ class Output:
         """``secrets`` are cut out of a line before it is divided, so that no part of one is left on either side."""
         self._pipe = pipe
         self._reactor = reactor
-        self._line = line
+        self._on_line = line
         self._secrets = secrets
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
         self._partial = ""
@@ -54,7 +54,7 @@ class Output:
     def open(self) -> None:
         if not self._closed:
             self._read = 0
-            self._reactor.watch(self._pipe, self._ready)
+            self._reactor.watch(self._pipe, self._on_readable)
 
     def close(self) -> None:
         """Read what is left, and close. Of a worker that is not trusted, much of it is passed on after this has
@@ -67,21 +67,21 @@ class Output:
         self._closed = True
         self._reactor.unwatch(self._pipe)
         os.close(self._pipe)
-        while not self._pass_on() and self.account is None:
+        while not self._emit_pending() and self.account is None:
             continue
         if self._work:
             self._schedule(0.0)
 
-    def _ready(self) -> None:
-        began = self._worked()
+    def _on_readable(self) -> None:
+        began = self._work_time()
         data = self._receive()
         if data is None:
             return
         self._work.append(self._handle(data, is_last=False))
-        is_done = self._pass_on()
+        is_done = self._emit_pending()
         pause = self._charge(began)
         if self._read > _BUDGET:
-            pause = max(pause, _REST)
+            pause = max(pause, _PAUSE)
         if not data or pause or not is_done:
             self._reactor.unwatch(self._pipe)
         if (data and pause) or not is_done:
@@ -98,9 +98,9 @@ class Output:
 
     def _charge(self, began: float) -> float:
         """Seconds to rest."""
-        return self.account.spend(self._worked() - began) if self.account is not None else 0.0
+        return self.account.spend(self._work_time() - began) if self.account is not None else 0.0
 
-    def _worked(self) -> float:
+    def _work_time(self) -> float:
         return self.account.work_clock() if self.account is not None else 0.0
 
     def _schedule(self, pause: float) -> None:
@@ -112,15 +112,15 @@ class Output:
         """Pass on more of what was read, and read again when nothing of that is left."""
         self._is_scheduled = False
         if self._work:
-            began = self._worked()
-            is_done = self._pass_on()
+            began = self._work_time()
+            is_done = self._emit_pending()
             pause = self._charge(began)
             if not is_done or (pause and not self._closed):
                 self._schedule(pause)
                 return
         self.open()
 
-    def _pass_on(self) -> bool:
+    def _emit_pending(self) -> bool:
         """One turn of what was read. Return whether nothing is left of it."""
         until = time.monotonic() + _TURN
         while self._work:
@@ -137,12 +137,12 @@ class Output:
             cut = yield from self._secrets.redact_in_steps(line.removesuffix("\r"))
             self._end_line(cut)
             yield
-        if "\r" in self._partial or len(self._partial) > LONGEST:
+        if "\r" in self._partial or len(self._partial) > MAX_LINE:
             self._partial = yield from self._secrets.redact_in_steps(self._partial)
-        self._overwrite()
-        while len(self._partial) > LONGEST + self._secrets.longest:
-            self._line(self._partial[:LONGEST])
-            self._partial = self._partial[LONGEST:]
+        self._split_overwritten()
+        while len(self._partial) > MAX_LINE + self._secrets.longest:
+            self._on_line(self._partial[:MAX_LINE])
+            self._partial = self._partial[MAX_LINE:]
         if is_last and (last := self._partial.removesuffix("\r") or self._overwritten):
             cut = yield from self._secrets.redact_in_steps(last)
             self._end_line(cut)
@@ -154,7 +154,7 @@ class Output:
         self._overwritten = ""
         self._emit(last)
 
-    def _overwrite(self) -> None:
+    def _split_overwritten(self) -> None:
         """A carriage return at the very end may be one half of a line's end."""
         end = "\r" if self._partial.endswith("\r") else ""
         *overwritten, last = self._partial.removesuffix("\r").split("\r")
@@ -169,10 +169,10 @@ class Output:
             self._overwritten = line
             return
         self._is_redrawing = True
-        self._reactor.later(_REDRAW, self._redrawn)
+        self._reactor.later(_REDRAW, self._redraw_due)
         self._emit(line)
 
-    def _redrawn(self) -> None:
+    def _redraw_due(self) -> None:
         self._is_redrawing = False
         line, self._overwritten = self._overwritten, ""
         if not self._closed:
@@ -180,5 +180,5 @@ class Output:
 
     def _emit(self, line: str) -> None:
         """A line without secrets."""
-        for start in range(0, max(len(line), 1), LONGEST):
-            self._line(line[start : start + LONGEST])
+        for start in range(0, max(len(line), 1), MAX_LINE):
+            self._on_line(line[start : start + MAX_LINE])

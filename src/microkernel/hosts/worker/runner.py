@@ -32,15 +32,15 @@ from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.texts import path_to_text
 
 _BUFFER = 256 * 1024
-_FAREWELL = 0.25
+_EXIT_GRACE = 0.25
 """Seconds that a worker may live on without its channel."""
 
 
 class WorkerRunner:
     """A worker, its channel and its output. All methods of the Place may be called on any thread. A level that has more
-    to do with its workers overrides ``_begin_talk``, ``_exit_of`` and ``_measure``."""
+    to do with its workers overrides ``_start_protocol``, ``_exit_of`` and ``_measure``."""
 
-    _recent = 1.0
+    _statistics_max_age = 1.0
     """Seconds for which a list of all plugins shows the last measurement."""
 
     def __init__(
@@ -49,16 +49,16 @@ class WorkerRunner:
         source: MessageSource,
         events: InstanceEvents,
         reactor: Reactor,
-        scratch: TempDirs,
+        temp_dirs: TempDirs,
         folder: str,
     ) -> None:
         self._load: Load | None = load
         self._events = events
         self._reactor = reactor
-        self._scratch = scratch
+        self._temp_dirs = temp_dirs
         self._folder = folder
-        self._shared_before = shared_memory.there()
-        self._shared: set[str] = set()
+        self._segments_before = shared_memory.existing_segments()
+        self._segments: set[str] = set()
         self._pid: int | None = None
         self._group: Group | None = None
         self._memory_kills = 0
@@ -67,33 +67,33 @@ class WorkerRunner:
         self._handle = -1
         self._measured: tuple[float, Mapping[str, Any]] = (-math.inf, {})
         """When it was measured last, and what."""
-        self._handling = threading.Lock()
-        self._asked = False
+        self._handle_lock = threading.Lock()
+        self._exit_requested = False
         self._closed = False
-        ends = _Ends()
-        (down, self._worker_down), (up, self._worker_up) = ends.down, ends.up
+        endpoints = _Endpoints()
+        (down, self._worker_down), (up, self._worker_up) = endpoints.down, endpoints.up
         self._channel = KernelChannel(down, up, source, reactor, events.received, self._malformed, self._hung_up)
-        self._lane_pairs = ends.lanes
+        self._reply_pairs = endpoints.lanes
         self._free: deque[ReplySocket] = deque()
         self.wake, self.pump = self._channel.post_pump, self._channel.pump
         spin = AdaptiveSpin(SPIN_SECONDS, yields=True)
-        self._lanes = [
+        self._reply_sockets = [
             ReplySocket(i, self, ours, self._free, reactor, events.received, self._malformed, self.drain, spin)
-            for i, (ours, _) in enumerate(self._lane_pairs)
+            for i, (ours, _) in enumerate(self._reply_pairs)
         ]
-        self._free.extend(self._lanes)
-        self._pipes = ends.pipes
+        self._free.extend(self._reply_sockets)
+        self._pipes = endpoints.pipes
         self._outputs = [
-            Output(_unblocked(pipe[0]), reactor, partial(tell, events), events.secrets)
-            for pipe, tell in zip(self._pipes, (_printed, _complained), strict=True)
+            Output(_nonblocking(pipe[0]), reactor, partial(emit, events), events.secrets)
+            for pipe, emit in zip(self._pipes, (_emit_stdout, _emit_stderr), strict=True)
         ]
 
-    def begin(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
+    def start(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
         """Have it forked. Raises IsolationUnavailable; nothing is left open then."""
         self._limited = frozenset(name for name, value in request["limits"].items() if value)
         theirs = [self._worker_down.fileno(), self._worker_up.fileno(), *(pipe[1] for pipe in self._pipes)]
-        theirs += [lane.fileno() for _, lane in self._lane_pairs]
-        theirs += self._more_descriptors()
+        theirs += [lane.fileno() for _, lane in self._reply_pairs]
+        theirs += self._extra_descriptors()
         try:
             fork = zygote.fork(request, theirs, self._ended)
         except BaseException:
@@ -104,11 +104,11 @@ class WorkerRunner:
             self._worker_up.close()
             for pipe in self._pipes:
                 os.close(pipe[1])
-            for _, lane in self._lane_pairs:
+            for _, lane in self._reply_pairs:
                 lane.close()
-        group = zygote.groups.take(fork.pid)
+        group = zygote.groups.claim(fork.pid)
         group.limit(*self._group_limits())
-        with self._handling:
+        with self._handle_lock:
             self._pid = fork.pid
             self._group = group
             if self._closed:
@@ -124,9 +124,9 @@ class WorkerRunner:
 
     def send(self, message: Message) -> None:
         if isinstance(message, Stop):
-            self._look_at_shared_memory()
-        way = self._channel.send_up if isinstance(message, ANSWERS) else self._channel.send_down
-        self._reactor.submit(partial(way, message))
+            self._note_shared_memory()
+        send = self._channel.send_up if isinstance(message, ANSWERS) else self._channel.send_down
+        self._reactor.submit(partial(send, message))
 
     def lane(self) -> ReplySocket | None:
         try:
@@ -143,8 +143,8 @@ class WorkerRunner:
             self._channel.drain(drained)
 
     def request_exit(self) -> None:
-        if not self._asked:
-            self._asked = True
+        if not self._exit_requested:
+            self._exit_requested = True
             self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -163,7 +163,7 @@ class WorkerRunner:
 
     def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:
         measured_at, measured = self._measured
-        if recent and self._handle >= 0 and time.monotonic() - measured_at < self._recent:
+        if recent and self._handle >= 0 and time.monotonic() - measured_at < self._statistics_max_age:
             return measured
         lasts = self._is_set_up()
         measured = self._measure()
@@ -173,23 +173,23 @@ class WorkerRunner:
 
     def _is_set_up(self) -> bool:
         """Whether the worker has taken on its limits. What is measured earlier is not shown again."""
-        return self._channel.is_greeted
+        return self._channel.hello_received
 
     def _measure(self) -> Mapping[str, Any]:
         """Empty when it has ended."""
         return statistics_of(self._pid, self._limited) if self._handle >= 0 and self._pid else {}
 
     def audit(self) -> Audit:
-        return Audit((*self._scratch.left(self._folder), *shared_memory.left_of(self._shared)))
+        return Audit((*self._temp_dirs.leftovers(self._folder), *shared_memory.stale_segments(self._segments)))
 
-    def _look_at_shared_memory(self) -> None:
+    def _note_shared_memory(self) -> None:
         """Only now it can be told whose it is. Of a worker that is killed, or dies, nothing is known."""
-        new = shared_memory.there() - self._shared_before
+        new = shared_memory.existing_segments() - self._segments_before
         if new and self._pid and self._handle >= 0 and is_alive(self._handle):
-            self._shared = shared_memory.open_in(self._pid) & new
+            self._segments = shared_memory.segments_of(self._pid) & new
 
     def _signal(self, number: int) -> None:
-        with self._handling:  # else its number could be another worker's by now
+        with self._handle_lock:  # else its number could be another worker's by now
             if self._handle >= 0:
                 try:
                     signal.pidfd_send_signal(self._handle, number)
@@ -204,9 +204,9 @@ class WorkerRunner:
         for output in self._outputs:
             output.open()
         self._channel.open()
-        self._begin_talk()
+        self._start_protocol()
 
-    def _more_descriptors(self) -> list[int]:
+    def _extra_descriptors(self) -> list[int]:
         """The worker's ends of what only this level has, in its order."""
         return []
 
@@ -215,7 +215,7 @@ class WorkerRunner:
         `process` the group only ends what is left."""
         return 0, 0, 0.0
 
-    def _begin_talk(self) -> None:
+    def _start_protocol(self) -> None:
         """The first that is said to it."""
         if self._load is not None:
             self._channel.send_down(self._load.with_paths(path_to_text))
@@ -226,9 +226,9 @@ class WorkerRunner:
 
     def _hung_up(self) -> None:
         """The channel's other end is closed: nearly always by the worker's end, of which we are about to hear."""
-        self._reactor.later(_FAREWELL, self._end_silent)
+        self._reactor.later(_EXIT_GRACE, self._kill_without_channel)
 
-    def _end_silent(self) -> None:
+    def _kill_without_channel(self) -> None:
         """Without its channel it is no plugin any more: it closed its descriptors, or became another program."""
         if self._handle >= 0 and is_alive(self._handle):
             self._malformed(ProtocolError("MK0215", reason="the worker closed it and lives on"))
@@ -250,16 +250,16 @@ class WorkerRunner:
             return
         self._channel.close()
         self._free.clear()
-        for lane in self._lanes:
+        for lane in self._reply_sockets:
             lane.close()
         for output in self._outputs:
             output.close()
         self._load = None
-        self._scratch.drop(self._folder)
-        with self._handling:
+        self._temp_dirs.remove(self._folder)
+        with self._handle_lock:
             self._closed = True
             if self._group is not None:
-                self._memory_kills = self._group.kills()
+                self._memory_kills = self._group.oom_kills()
                 self._group.end()
             if self._handle >= 0:
                 handle, self._handle = self._handle, -1
@@ -270,16 +270,16 @@ _OUR_FRAME = re.compile(rf'  File "({re.escape(str(Path(__file__).parents[2]))}/
 """What the fault handler of a dying worker prints of us; a plugin's author has no use for it."""
 
 
-def _printed(events: InstanceEvents, line: str) -> None:
+def _emit_stdout(events: InstanceEvents, line: str) -> None:
     events.output("stdout", line)
 
 
-def _complained(events: InstanceEvents, line: str) -> None:
+def _emit_stderr(events: InstanceEvents, line: str) -> None:
     if not _OUR_FRAME.match(line):
         events.output("stderr", line)
 
 
-class _Ends:
+class _Endpoints:
     """Both ends of all that connects a worker with the kernel. Raises OSError, with nothing left open, where there are
     too few descriptors."""
 
@@ -314,6 +314,6 @@ def _pipe(opened: ExitStack) -> tuple[int, int]:
     return pipe
 
 
-def _unblocked(descriptor: int) -> int:
+def _nonblocking(descriptor: int) -> int:
     os.set_blocking(descriptor, False)
     return descriptor

@@ -12,7 +12,7 @@ from contextlib import suppress
 _FOLDER = "/dev/shm"
 
 
-def there() -> frozenset[str]:
+def existing_segments() -> frozenset[str]:
     """The names of all there is."""
     try:
         return frozenset(os.listdir(_FOLDER))
@@ -20,7 +20,7 @@ def there() -> frozenset[str]:
         return frozenset()
 
 
-def open_in(pid: int) -> set[str]:
+def segments_of(pid: int) -> set[str]:
     """The names of what a process has mapped or open; empty where that cannot be read."""
     paths: list[str] = []
     with suppress(OSError, UnicodeDecodeError):
@@ -32,11 +32,11 @@ def open_in(pid: int) -> set[str]:
     return {path for path in paths if path and not path.endswith(" (deleted)")}
 
 
-def left_of(names: set[str]) -> list[str]:
+def stale_segments(names: set[str]) -> list[str]:
     """Which of these are still there and nobody's: what another process has open is that one's too."""
-    left = names & there()
+    left = names & existing_segments()
     if left:
         for entry in os.listdir("/proc"):
             if entry.isdigit():
-                left -= open_in(int(entry))
+                left -= segments_of(int(entry))
     return [f"shared memory {_FOLDER}/{name}" for name in sorted(left)]

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
-_PATIENCE = 5.0
+_JOIN_TIMEOUT = 5.0
 """Seconds that an audit waits for files to be removed."""
-_TRIES = 10
-_DEEP = 50
+_MAX_ATTEMPTS = 10
+_MAX_DEPTH = 50
 """Folders in folders that are removed as they are."""
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class TempDirs:
@@ -28,45 +28,45 @@ class TempDirs:
 
     def __init__(self, mode: int = 0o700) -> None:
         self._mode = mode
-        self._home = ""
+        self._root = ""
         self._handle = -1
         self._serial = count(1)
         self._lock = threading.Lock()
         self._removing: dict[str, threading.Thread] = {}
 
-    def folder(self, plugin: str) -> str:
+    def make(self, plugin: str) -> str:
         """A new one; empty where there is no place for temporary files at all: then nothing is promised."""
         with self._lock, suppress(OSError):
-            if not self._home:
-                self._make_home()
-            if not self._home:
+            if not self._root:
+                self._make_root()
+            if not self._root:
                 return ""
-            folder = f"{self._home}/{plugin}-{next(self._serial)}"
+            folder = f"{self._root}/{plugin}-{next(self._serial)}"
             os.mkdir(folder, 0o700)
             os.chmod(folder, self._mode)
             return folder
         return ""
 
-    def drop(self, folder: str) -> None:
+    def remove(self, folder: str) -> None:
         """Its worker has ended. Most have left nothing; else the files go beside everything else."""
         if folder:
             _remove_modules(modules_of(folder))
-            self._drop(folder)
-            self._drop(modules_of(folder))
+            self._remove_or_defer(folder)
+            self._remove_or_defer(modules_of(folder))
 
-    def _drop(self, folder: str) -> None:
+    def _remove_or_defer(self, folder: str) -> None:
         try:
             os.rmdir(folder)
         except FileNotFoundError:
             return
         except OSError:
-            self._beside(folder, lambda: _remove(folder))
+            self._in_background(folder, lambda: _remove(folder))
 
-    def left(self, folder: str) -> list[str]:
+    def leftovers(self, folder: str) -> list[str]:
         """What could not be removed of a dropped one. Waits."""
         thread = self._removing.get(folder)
         if thread is not None:
-            thread.join(_PATIENCE)
+            thread.join(_JOIN_TIMEOUT)
         if not folder or not os.path.lexists(folder):
             return []
         under_way = thread is not None and thread.is_alive()
@@ -75,28 +75,28 @@ class TempDirs:
     def close(self) -> None:
         """No worker is left. Waits."""
         for thread in list(self._removing.values()):
-            thread.join(_PATIENCE)
+            thread.join(_JOIN_TIMEOUT)
         with self._lock:
-            if self._home:
-                _remove(self._home)
+            if self._root:
+                _remove(self._root)
                 os.close(self._handle)
-                self._home, self._handle = "", -1
+                self._root, self._handle = "", -1
 
-    def _make_home(self) -> None:
+    def _make_root(self) -> None:
         place = os.path.abspath(tempfile.gettempdir())
         prefix = f"microkernel-scratch-{os.getuid()}-"
-        self._beside(place, lambda: _sweep(place, prefix))
-        for _ in range(_TRIES):
+        self._in_background(place, lambda: _sweep(place, prefix))
+        for _ in range(_MAX_ATTEMPTS):
             home = tempfile.mkdtemp("", prefix, place)
-            handle = _locked(home)
+            handle = _try_lock(home)
             if handle >= 0:
                 os.chmod(home, self._mode)
-                self._home, self._handle = home, handle
+                self._root, self._handle = home, handle
                 return
             with suppress(OSError):  # another kernel swept it away, or else it would be left: it could not be locked
                 os.rmdir(home)
 
-    def _beside(self, name: str, work: Callable[[], object]) -> None:
+    def _in_background(self, name: str, work: Callable[[], object]) -> None:
         def run() -> None:
             with suppress(OSError):  # what is left is told by the audit
                 work()
@@ -123,10 +123,10 @@ def _remove_modules(folder: str) -> None:
         os.rmdir(package)
 
 
-def _locked(folder: str) -> int:
+def _try_lock(folder: str) -> int:
     """The folder, open and locked, until the descriptor is closed; -1 where another has the lock, or it is gone."""
     try:
-        handle = os.open(folder, _FOLDER)
+        handle = os.open(folder, _OPEN_FOLDER)
     except OSError:
         return -1
     try:
@@ -145,7 +145,7 @@ def _sweep(place: str, prefix: str) -> None:
         found = [entry.path for entry in entries if entry.name.startswith(prefix)]
     for folder in found:
         with suppress(OSError):
-            if os.stat(folder, follow_symlinks=False).st_uid == os.getuid() and (handle := _locked(folder)) >= 0:
+            if os.stat(folder, follow_symlinks=False).st_uid == os.getuid() and (handle := _try_lock(folder)) >= 0:
                 _remove(folder)
                 os.close(handle)
 
@@ -154,7 +154,7 @@ def _remove(folder: str) -> None:
     """With all that is in it, also what its owner may not write in just now. Links are not followed."""
     _remove_tree(folder)
     if os.path.lexists(folder):
-        _level(folder)
+        _flatten(folder)
         _remove_tree(folder)
 
 
@@ -163,27 +163,27 @@ def _remove_tree(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _level(folder: str) -> None:
+def _flatten(folder: str) -> None:
     """Open all folders in it, and move up those that are deeper than one can go down."""
     with suppress(OSError):
         os.chmod(folder, 0o700)
-        top = os.open(folder, _FOLDER)
+        top = os.open(folder, _OPEN_FOLDER)
         left = ["."]
         while left:
-            left += _open_up(left.pop(), top, top)
+            left += _hoist(left.pop(), top, top)
         os.close(top)
 
 
-def _open_up(name: str, folder: int, top: int, depth: int = 0) -> list[str]:
+def _hoist(name: str, folder: int, top: int, depth: int = 0) -> list[str]:
     """What it moved up, by its new names there."""
     moved: list[str] = []
     with suppress(OSError):
         os.chmod(name, 0o700, dir_fd=folder)
-        inner = os.open(name, _FOLDER, dir_fd=folder)
+        inner = os.open(name, _OPEN_FOLDER, dir_fd=folder)
         try:
             for each in _folders(inner):
-                if depth < _DEEP:
-                    moved += _open_up(each, inner, top, depth + 1)
+                if depth < _MAX_DEPTH:
+                    moved += _hoist(each, inner, top, depth + 1)
                 else:
                     moved.append(f"deep-{os.urandom(16).hex()}")
                     os.rename(each, moved[-1], src_dir_fd=inner, dst_dir_fd=top)

@@ -12,7 +12,7 @@ BURST = 0.1
 # Seconds after which half of what a worker took is forgotten.
 _HALF_LIFE = 1.0
 # Seconds that nobody has to share with others for.
-_LITTLE = 0.01
+_NEGLIGIBLE = 0.01
 
 
 class TimeShares:
@@ -24,8 +24,8 @@ class TimeShares:
         """``work_clock``: processor time of the reactor's thread, so that waiting on a busy machine is not charged."""
         self.clock = clock
         self.work_clock = work_clock
-        self._left = BURST
-        self._at = clock()
+        self._balance = BURST
+        self._updated = clock()
         self._accounts: set[TimeAccount] = set()
 
     def account(self) -> TimeAccount:
@@ -34,24 +34,24 @@ class TimeShares:
 
     def spend(self, account: TimeAccount, seconds: float) -> float:
         now = self.clock()
-        self._left = min(self._left + (now - self._at) * SHARE, BURST) - seconds
-        self._at = now
+        self._balance = min(self._balance + (now - self._updated) * SHARE, BURST) - seconds
+        self._updated = now
         self._accounts.add(account)
         taken = account.add(now, seconds)
-        if self._left >= 0.0 or taken < self._average(now):
+        if self._balance >= 0.0 or taken < self._average(now):
             return 0.0
-        return -self._left / SHARE
+        return -self._balance / SHARE
 
     def _average(self, now: float) -> float:
         """Of what those took lately that took anything worth mentioning."""
         taken = [each.taken(now) for each in self._accounts]
-        busy = [each for each in taken if each > _LITTLE]
+        busy = [each for each in taken if each > _NEGLIGIBLE]
         return sum(busy) / len(busy) if busy else 0.0
 
-    def forget(self, account: TimeAccount) -> None:
+    def remove(self, account: TimeAccount) -> None:
         """What this one took too much is not for the others to wait for."""
         self._accounts.discard(account)
-        self._left = max(self._left, 0.0)
+        self._balance = max(self._balance, 0.0)
 
 
 class TimeAccount:
@@ -64,7 +64,7 @@ class TimeAccount:
         self._shares = shares
         self.work_clock = shares.work_clock
         """Of which differences are to be charged."""
-        self._taken = self._at = 0.0
+        self._taken = self._updated = 0.0
 
     def spend(self, seconds: float) -> float:
         """Charge what was just done for it. Return the seconds for which nothing more is to be done for it."""
@@ -72,11 +72,11 @@ class TimeAccount:
 
     def add(self, now: float, seconds: float) -> float:
         """Return what it took lately."""
-        self._taken, self._at = self.taken(now) + seconds, now
+        self._taken, self._updated = self.taken(now) + seconds, now
         return self._taken
 
     def taken(self, now: float) -> float:
-        return float(self._taken * 0.5 ** ((now - self._at) / _HALF_LIFE))
+        return float(self._taken * 0.5 ** ((now - self._updated) / _HALF_LIFE))
 
     def close(self) -> None:
-        self._shares.forget(self)
+        self._shares.remove(self)

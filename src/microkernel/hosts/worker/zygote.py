@@ -29,20 +29,20 @@ from microkernel.kernel.ports import Exit, Reactor
 from microkernel.wire import codec
 from microkernel.wire.messages import PROTOCOL
 
-_READY = 20.0
-_TRIES = 5
+_START_TIMEOUT = 20.0
+_MAX_ATTEMPTS = 5
 """How many zygotes may die over one fork."""
-_ENDING = 10.0
+_EXIT_TIMEOUT = 10.0
 # Without the collector: what is imported stays, and `main` collects once.
 _BOOT = (
     "import gc, sys; gc.disable(); sys.path[:0] = sys.argv[1:-5]; "
     "from microkernel.worker.zygote.server import main; main()"
 )
 _NEEDED = ("msgspec", "wasmtime")
-_LONGEST_OUTPUT = 64 * 1024
+_MAX_OUTPUT = 64 * 1024
 _log = logging.getLogger("microkernel")
 
-Ended = Callable[[Exit], object]
+ExitCallback = Callable[[Exit], object]
 
 
 class Fork:
@@ -75,16 +75,16 @@ class ZygoteHandle:
         self._image = image
         self._variables = dict(variables or {})
         self._lock = threading.Lock()
-        self._numbers = 0
+        self._last_number = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._lifeline = -1
         self._ready = threading.Event()
-        self._forks: dict[int, tuple[threading.Event, list[Fork]]] = {}
-        self._watched: dict[int, Ended] = {}
+        self._pending_forks: dict[int, tuple[threading.Event, list[Fork]]] = {}
+        self._exit_callbacks: dict[int, ExitCallback] = {}
         self._workers: dict[int, Fork] = {}
         self._refusals: dict[int, str] = {}
-        self._words = ""
+        self._last_output = ""
         """What the last one that died said before it was ready."""
         self._is_unfit = False
         """Whether that one ended by itself: then the next one would do so too."""
@@ -96,44 +96,47 @@ class ZygoteHandle:
         """Of the zygote itself; None while there is none."""
         return self._process.pid if self._process else None
 
-    def fork(self, request: Mapping[str, Any], descriptors: Sequence[int], ended: Ended) -> Fork:
-        """A new worker with these descriptors; ``ended`` is called when nothing of it is left. A zygote that dies over
-        it is replaced, and asked in its stead.
+    def fork(self, request: Mapping[str, Any], descriptors: Sequence[int], on_exit: ExitCallback) -> Fork:
+        """Fork a worker that gets these descriptors; ``on_exit`` is called when nothing of it is left.
+
+        A zygote that dies during the fork is replaced, and the new one is asked.
 
         Raises IsolationUnavailable when no worker can be had.
         """
-        for _ in range(_TRIES):
-            fork = self._ask(request, descriptors, ended)
+        for _ in range(_MAX_ATTEMPTS):
+            fork = self._request_fork(request, descriptors, on_exit)
             if fork is not None:
                 return fork
-        raise self._unavailable(f"the zygote dies again and again: {self._words}")
+        raise self._unavailable(f"the zygote dies again and again: {self._last_output}")
 
-    def _ask(self, request: Mapping[str, Any], descriptors: Sequence[int], ended: Ended) -> Fork | None:
+    def _request_fork(
+        self, request: Mapping[str, Any], descriptors: Sequence[int], on_exit: ExitCallback
+    ) -> Fork | None:
         """None when the zygote has died over it."""
         with self._lock:
             control = self._ensure()
             if control is None:
                 return None
-            self._numbers += 1
-            number = self._numbers
+            self._last_number += 1
+            number = self._last_number
             arrived: tuple[threading.Event, list[Fork]] = (threading.Event(), [])
-            self._forks[number] = arrived
-            self._watched[number] = ended
+            self._pending_forks[number] = arrived
+            self._exit_callbacks[number] = on_exit
             try:
                 _send(control, number, {**request, "stacks": [STACKS, STACKS_SIGNAL]}, descriptors)
             except OSError as error:
                 self._drop(number)
                 if isinstance(error, ConnectionError) or self._control is not control:
-                    self._reactor.run(partial(self._died, control))
+                    self._reactor.run(partial(self._on_zygote_exit, control))
                     return None
                 raise self._unavailable(f"no answer from the zygote: {error}", shortage_in(error)) from None
-        has_answered = arrived[0].wait(_READY)
+        has_answered = arrived[0].wait(_START_TIMEOUT)
         if arrived[1]:
             return arrived[1][0]
         self._drop(number)
         if has_answered and number not in self._refusals:
             return None
-        refusal = _named(self._refusals.pop(number, ""))
+        refusal = _clarify(self._refusals.pop(number, ""))
         raise self._unavailable(f"no process can be started: {refusal or 'no answer'}", refusal)
 
     def ensure(self) -> None:
@@ -155,14 +158,14 @@ class ZygoteHandle:
             return
         control.shutdown(socket.SHUT_WR)
         try:
-            process.wait(_ENDING)
+            process.wait(_EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        self._reactor.post(partial(self._forget, control))
+        self._reactor.post(partial(self._release, control))
 
     def _drop(self, number: int) -> None:
-        for table in (self._forks, self._watched, self._workers):
+        for table in (self._pending_forks, self._exit_callbacks, self._workers):
             table.pop(number, None)
 
     def _unavailable(self, reason: str, shortage: str = "") -> IsolationUnavailable:
@@ -199,56 +202,56 @@ class ZygoteHandle:
             os.close(theirs)
             os.close(lifeline)
         self._control = ours
-        self._reactor.post(lambda: self._reactor.watch(ours.fileno(), partial(self._hear, ours)))
-        if not self._ready.wait(_READY):
-            self._reactor.run(partial(self._died, ours))
-            raise self._unavailable(f"the zygote did not start: {self._words}")
+        self._reactor.post(lambda: self._reactor.watch(ours.fileno(), partial(self._on_readable, ours)))
+        if not self._ready.wait(_START_TIMEOUT):
+            self._reactor.run(partial(self._on_zygote_exit, ours))
+            raise self._unavailable(f"the zygote did not start: {self._last_output}")
         if self._is_unfit:
-            raise self._unavailable(f"the zygote did not start: {self._words}")
+            raise self._unavailable(f"the zygote did not start: {self._last_output}")
 
     # On the reactor's thread
 
-    def _hear(self, control: socket.socket) -> None:
+    def _on_readable(self, control: socket.socket) -> None:
         try:
             data, descriptors = _receive(control)
         except OSError:
             data, descriptors = b"", []
         if not data:
-            self._died(control)
+            self._on_zygote_exit(control)
             return
         message = codec.decode(data)
         if "refused" in message:
             self._refusals[message["refused"]] = message["reason"]
-            self._forks.pop(message["refused"], (threading.Event(), []))[0].set()
+            self._pending_forks.pop(message["refused"], (threading.Event(), []))[0].set()
         elif "ready" in message:
             if message["ready"] == PROTOCOL:
                 self._ready.set()
             else:
-                self._died(control)
-                self._words = f"{self._python} has another version of microkernel"
+                self._on_zygote_exit(control)
+                self._last_output = f"{self._python} has another version of microkernel"
         elif "spare" in message:
             self.groups.adopt(message["spare"])
         elif "forked" in message:
-            self._arrived(message, descriptors)
-        elif (ended := self._watched.pop(message["ended"], None)) is not None:
+            self._on_forked(message, descriptors)
+        elif (on_exit := self._exit_callbacks.pop(message["ended"], None)) is not None:
             fork = self._workers.pop(message["ended"], None)
             if fork is not None:
-                self.groups.ended(fork.pid)
-            ended(exit_of(message["status"]))
+                self.groups.on_worker_exit(fork.pid)
+            on_exit(exit_from_status(message["status"]))
             self._end_if_idle()
 
     def _end_if_idle(self) -> None:
-        if not self._retired or self._watched or not self._lock.acquire(blocking=False):
+        if not self._retired or self._exit_callbacks or not self._lock.acquire(blocking=False):
             return  # who has the lock asks for a worker, and its end brings us here again
         try:
-            if not self._watched and self._control is not None:
+            if not self._exit_callbacks and self._control is not None:
                 self._control.shutdown(socket.SHUT_WR)
         finally:
             self._lock.release()
 
-    def _arrived(self, message: dict[str, Any], descriptors: list[int]) -> None:
+    def _on_forked(self, message: dict[str, Any], descriptors: list[int]) -> None:
         number = message["forked"]
-        event, forks = self._forks.pop(number, (threading.Event(), []))
+        event, forks = self._pending_forks.pop(number, (threading.Event(), []))
         if descriptors:
             fork = self._workers[number] = Fork(message["pid"], descriptors[0])
             forks.append(fork)
@@ -256,26 +259,28 @@ class ZygoteHandle:
             self._refusals[number] = "too many open files"
         event.set()
 
-    def _died(self, control: socket.socket) -> None:
+    def _on_zygote_exit(self, control: socket.socket) -> None:
         """A second time does nothing. Who waits for a fork sees that none came; it is no death of a plugin."""
         if self._control is not control:
             return
         # Before the lifeline is let go: a worker that dies of that leaves what it started to nobody.
         end_trees([fork.pid for fork in self._workers.values() if is_alive(fork.handle)])
         self._workers.clear()
-        self._is_unfit, self._words = (False, "it was ready") if self._ready.is_set() else _last_words(self._process)
-        unanswered, self._forks = self._forks, {}
-        watched = {number: ended for number, ended in self._watched.items() if number not in unanswered}
-        self._watched = {}
+        self._is_unfit, self._last_output = (
+            (False, "it was ready") if self._ready.is_set() else _collect_output(self._process)
+        )
+        unanswered, self._pending_forks = self._pending_forks, {}
+        watched = {number: on_exit for number, on_exit in self._exit_callbacks.items() if number not in unanswered}
+        self._exit_callbacks = {}
         ready = self._ready
-        self._forget(control)  # from here on another may be started: what is below is the old one's
+        self._release(control)  # from here on another may be started: what is below is the old one's
         ready.set()
         for event, _ in unanswered.values():
             event.set()
-        for ended in watched.values():
-            ended(Exit("the process that starts plugins died", signal=9, blameless=True))
+        for on_exit in watched.values():
+            on_exit(Exit("the process that starts plugins died", signal=9, blameless=True))
 
-    def _forget(self, control: socket.socket) -> None:
+    def _release(self, control: socket.socket) -> None:
         if self._control is not control:
             return
         self._reactor.unwatch(control.fileno())
@@ -292,12 +297,12 @@ def _no_groups() -> Layout:
     raise Unavailable("nobody asked for them")
 
 
-def _named(refusal: str) -> str:
+def _clarify(refusal: str) -> str:
     """Why no worker was forked: what the system says of too many processes says nothing of them."""
     return shortage_in(BlockingIOError(errno.EAGAIN, refusal)) if refusal == os.strerror(errno.EAGAIN) else refusal
 
 
-def _last_words(process: subprocess.Popen[bytes] | None) -> tuple[bool, str]:
+def _collect_output(process: subprocess.Popen[bytes] | None) -> tuple[bool, str]:
     """Whether it ended by itself before it was ready, and why, as far as it said so. Kills it, and what it has started:
     ``python`` may be a script."""
     if process is None or process.stderr is None:
@@ -306,21 +311,21 @@ def _last_words(process: subprocess.Popen[bytes] | None) -> tuple[bool, str]:
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     status = process.wait()
-    words = _read_now(process.stderr.fileno()).decode(errors="backslashreplace").strip()
-    ending = f"it {exit_of_code(status)} and said nothing; `python` must be a Python interpreter"
+    words = _read_available(process.stderr.fileno()).decode(errors="backslashreplace").strip()
+    ending = f"it {describe_exit_code(status)} and said nothing; `python` must be a Python interpreter"
     return status >= 0, words.splitlines()[-1] if words else ending
 
 
-def _read_now(descriptor: int) -> bytes:
+def _read_available(descriptor: int) -> bytes:
     """What is there to be read; a process that left its group may hold the other end open."""
     os.set_blocking(descriptor, False)
     try:
-        return os.read(descriptor, _LONGEST_OUTPUT)
+        return os.read(descriptor, _MAX_OUTPUT)
     except BlockingIOError:
         return b""
 
 
-def exit_of_code(code: int) -> str:
+def describe_exit_code(code: int) -> str:
     """How a process ended, of which ``Popen`` gives the code."""
     if code == -signal.SIGKILL:
         return "did not answer"
@@ -368,7 +373,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def exit_of(status: int) -> Exit:
+def exit_from_status(status: int) -> Exit:
     """How a process ended, in words."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from microkernel.hosts.worker.cgroups import Groups
-from microkernel.hosts.worker.environment import identity, read_at_exec
+from microkernel.hosts.worker.environment import process_identity, read_at_exec
 from microkernel.hosts.worker.zygote import ZygoteHandle
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Reactor
@@ -23,7 +23,7 @@ class Zygotes:
         self.image = ""
         """The guest's, at the level wasm. To be set before the first fork."""
         self._lock = threading.Lock()
-        self._of: dict[object, ZygoteHandle] = {}
+        self._by_key: dict[object, ZygoteHandle] = {}
         self._current: ZygoteHandle | None = None
 
     @property
@@ -35,11 +35,11 @@ class Zygotes:
         """Started when it is first asked for a worker."""
         self._groups.open()
         variables = read_at_exec(self._level)
-        key = (self.image, tuple(sorted(variables.items())), identity())
+        key = (self.image, tuple(sorted(variables.items())), process_identity())
         with self._lock:
-            zygote = self._of.get(key)
+            zygote = self._by_key.get(key)
             if zygote is None:
-                zygote = self._of[key] = ZygoteHandle(
+                zygote = self._by_key[key] = ZygoteHandle(
                     self._reactor, self._level, self._python, self.image, variables, self._groups
                 )
             if zygote is not self._current:
@@ -51,6 +51,6 @@ class Zygotes:
 
     def close(self) -> None:
         with self._lock:
-            zygotes, self._of = list(self._of.values()), {}
+            zygotes, self._by_key = list(self._by_key.values()), {}
         for zygote in zygotes:
             zygote.close()
