@@ -81,7 +81,7 @@ from microkernel.worker.zygote.prefork import PreforkedWorker
 def prepare(): raise OSError
 worker = PreforkedWorker(prepare, print, print)
 status = os.waitpid(worker.pid, 0)[1]
-worker.give([])
+worker.assign([])
 print(os.waitstatus_to_exitcode(status), flush=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -94,13 +94,13 @@ def test_a_worker_that_nobody_wants_yet_rehearses(quiet: float, said: str) -> No
 import os
 from functools import partial
 from microkernel.worker.zygote import prefork
-prefork._QUIET = {quiet}
+prefork._IDLE_SECONDS = {quiet}
 read, write = os.pipe()
 def say(word, *_): os.write(write, word)
 worker = prefork.PreforkedWorker(int, partial(say, b"rehearsing "), partial(say, b"beginning"))
-words = os.read(read, 100) if not prefork._QUIET else b""
+words = os.read(read, 100) if not prefork._IDLE_SECONDS else b""
 nothing = os.open(os.devnull, os.O_RDONLY)
-worker.give([nothing])
+worker.assign([nothing])
 os.waitpid(worker.pid, 0)
 print((words + os.read(read, 100)).decode())
 """
@@ -111,13 +111,13 @@ print((words + os.read(read, 100)).decode())
 def test_a_rehearsal_leaves_nothing_behind() -> None:
     code = """
 import logging, os, sys, threading
-from microkernel.worker.zygote.warmup import rehearse
+from microkernel.worker.zygote.warmup import warm_up
 def look():
     loggers = set(logging.root.manager.loggerDict)
     return [os.listdir("/proc/self/fd"), set(sys.modules), threading.enumerate(), loggers]
-rehearse()
+warm_up()
 before = look()
-rehearse()
+warm_up()
 print(before == look(), any("rehearsal" in name for name in sys.modules if not name.startswith("microkernel")))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)

@@ -13,9 +13,10 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PluginDied
-from microkernel.hosts import sandbox, wasm
+from microkernel.hosts import sandbox
 from microkernel.hosts.confined.host import limits_of
 from microkernel.hosts.confined.runner import fault_of
+from microkernel.hosts.wasm import host as wasm_host
 from microkernel.hosts.worker import zygote
 from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.testing import HOST_CHECKS, check_host
@@ -57,7 +58,7 @@ def test_what_is_missing_is_named_and_nothing_runs(
 
 def test_a_weaker_level_only_where_the_operator_lists_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     lacking(monkeypatch, "landlock")
-    monkeypatch.setattr(wasm, "find_spec", lambda name: None)
+    monkeypatch.setattr(wasm_host, "find_spec", lambda name: None)
     config = KernelConfig(data_dir=str(arena.folder / "data"), fallback=("wasm", "process"))
     with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
         assert (kernel.info("p").state, kernel.info("p").isolation) == ("active", "process")
@@ -96,7 +97,7 @@ def test_without_namespaces_it_holds_all_the_same_and_threads_are_watched(
 
 def test_doctor_is_told_of_each_layer(arena: Arena) -> None:
     detail = arena.kernel("sandbox", {}).available()["sandbox"].detail
-    assert detail.startswith(f"Landlock ABI {landlock.abi()} · seccomp · ")
+    assert detail.startswith(f"Landlock ABI {landlock.landlock_abi()} · seccomp · ")
     assert "namespaces" in detail
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from microkernel.worker.wasm.guest_sockets import MOST, Connections, failure
+from microkernel.worker.wasm.guest_sockets import MAX_CONNECTIONS, Connections, failure
 
 
 class BrokerClient:
@@ -21,7 +21,7 @@ class BrokerClient:
     def __init__(self) -> None:
         self.answers: list[Future[int]] = []
 
-    def ask(self, host: str, port: int, seconds: float) -> Future[int]:
+    def request(self, host: str, port: int, seconds: float) -> Future[int]:
         self.answers.append(Future())
         return self.answers[-1]
 
@@ -44,9 +44,9 @@ def guest(broker: BrokerClient) -> Any:
             return functions[name]
 
     yield Guest()
-    for number in range(MOST + 1):
+    for number in range(MAX_CONNECTIONS + 1):
         made.close(number)
-    os.close(made._news)
+    os.close(made._arrivals)
 
 
 def pair() -> tuple[socket.socket, int]:
@@ -103,12 +103,12 @@ def test_what_comes_after_its_time_is_closed(guest: Any, broker: BrokerClient) -
 
 
 def test_what_was_asked_for_counts_as_much_as_what_was_made(guest: Any, broker: BrokerClient) -> None:
-    for number in range(MOST):
+    for number in range(MAX_CONNECTIONS):
         assert guest.connect(number, "h", 80, 0.0)[0] == "EINPROGRESS"
-    assert guest.connect(MOST, "h", 80, 0.0)[0] == "EMFILE"
-    assert len(broker.answers) == MOST
+    assert guest.connect(MAX_CONNECTIONS, "h", 80, 0.0)[0] == "EMFILE"
+    assert len(broker.answers) == MAX_CONNECTIONS
     guest.close(0)
-    assert guest.connect(MOST, "h", 80, 0.0)[0] == "EINPROGRESS"
+    assert guest.connect(MAX_CONNECTIONS, "h", 80, 0.0)[0] == "EINPROGRESS"
 
 
 def test_a_handshake_that_fails_leaves_no_connection(guest: Any, broker: BrokerClient) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from microkernel.errors import PluginLoadError, shortage_in
 from microkernel.hosts.worker.environment import interpreter_options, read_at_exec, zygote_environment
-from microkernel.inspector.process import LENGTH, MOST_ANSWER, MOST_REQUEST
+from microkernel.inspector.process import LENGTH, MAX_ANSWER, MAX_REQUEST
 from microkernel.inspector.sources import NotFinished, NotParsed
 
 MEMORY = 256 << 20
@@ -76,8 +76,8 @@ class Inspector:
         with self._lock:
             seconds = self._time_limit()
             request = json.dumps([seconds, operation, *arguments], ensure_ascii=False).encode()
-            if len(request) > MOST_REQUEST:
-                raise NotFinished(f"more than {MOST_REQUEST >> 20} MiB")
+            if len(request) > MAX_REQUEST:
+                raise NotFinished(f"more than {MAX_REQUEST >> 20} MiB")
             if self._channel is None:
                 self._start()
             began, used = time.monotonic(), self._used()
@@ -232,7 +232,7 @@ def _spawn(python: str, channel: socket.socket, memory: int) -> subprocess.Popen
 def _receive(channel: socket.socket, deadline: float) -> bytes:
     """Raises OSError, ValueError for an answer that is too long or ends early."""
     (size,) = LENGTH.unpack(_read(channel, LENGTH.size, deadline))
-    if size > MOST_ANSWER:
+    if size > MAX_ANSWER:
         raise ValueError("a long answer")
     return _read(channel, size, deadline)
 

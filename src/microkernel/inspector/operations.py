@@ -69,7 +69,7 @@ def _facts(text: str) -> Any:
     return [facts.imports, facts.plugin, facts.line]
 
 
-def _look(data: str, file: str, name: str, forbidden: Sequence[str]) -> Any:
+def _inspect(data: str, file: str, name: str, forbidden: Sequence[str]) -> Any:
     """``data``: each character a byte. Imports the auditor, which most inspectors never need."""
     from microkernel.loader.auditor.source import as_json, look, look_at_data
 
@@ -78,4 +78,4 @@ def _look(data: str, file: str, name: str, forbidden: Sequence[str]) -> Any:
     return as_json(seen)
 
 
-_OPERATIONS: Mapping[str, Callable[..., Any]] = {"toml": _toml, "facts": _facts, "look": _look}
+_OPERATIONS: Mapping[str, Callable[..., Any]] = {"toml": _toml, "facts": _facts, "look": _inspect}

@@ -20,11 +20,11 @@ from microkernel.inspector.sources import NotParsed
 
 LENGTH = struct.Struct("!I")
 # Bytes of an answer and of a request.
-MOST_ANSWER = 8 << 20
-MOST_REQUEST = 32 << 20
+MAX_ANSWER = 8 << 20
+MAX_REQUEST = 32 << 20
 _CHANNEL = 0
 # A lack of memory and a nesting that is too deep are the same exception. It is the former where so much was in use.
-_MUCH = 0.5
+_EXHAUSTED_SHARE = 0.5
 
 
 def main() -> None:
@@ -82,11 +82,11 @@ def _answer(request: Any, memory: int) -> Any:
 
 
 def _end_if_exhausted(memory: int) -> None:
-    if _most_used() > memory * _MUCH:
+    if _peak_memory() > memory * _EXHAUSTED_SHARE:
         raise MemoryError
 
 
-def _most_used() -> int:
+def _peak_memory() -> int:
     """Bytes of memory. ``ru_maxrss`` would be no less than what the kernel's own process had when it started this."""
     try:
         with open("/proc/self/status", "rb") as status:

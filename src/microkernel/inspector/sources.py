@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 # How often in a row CPython may stumble over another thread's tree.
-_STUMBLES = 20
+_MAX_PARSE_RETRIES = 20
 
 PluginName = Literal["absent", "without base", "fits"]
 
@@ -66,7 +66,7 @@ def parse(text: str) -> ast.Module:
 def _tree(text: str) -> ast.Module:
     """CPython counts for all threads together how deep it is in the trees it builds, and takes another thread that
     builds one meanwhile (a traceback does, for its carets) for a mistake of its own."""
-    for _ in range(_STUMBLES):
+    for _ in range(_MAX_PARSE_RETRIES):
         with contextlib.suppress(SystemError):
             return ast.parse(text, "<plugin>")
     return ast.parse(text, "<plugin>")
@@ -75,11 +75,15 @@ def _tree(text: str) -> ast.Module:
 def _not_parsed(cause: Exception, text: str) -> NotParsed:
     """``expected ':' in "def total(self)"``: Python's words, and the line they are about."""
     line = (cause.lineno if isinstance(cause, SyntaxError) else 0) or 1
-    said = cause.msg if isinstance(cause, SyntaxError) else str(cause) or "too deeply nested"
+    message = cause.msg if isinstance(cause, SyntaxError) else str(cause) or "too deeply nested"
     lines = text.split("\n")
-    there = lines[line - 1].strip() if line <= len(lines) else ""
-    quoted = f'in "{there if len(there) <= 60 else there[:59] + "…"}"' if there else "at the end of the file"
-    return NotParsed(line, f"{said.removeprefix('invalid syntax').lstrip('. ')} {quoted}".strip())
+    source_line = lines[line - 1].strip() if line <= len(lines) else ""
+    quoted = (
+        f'in "{source_line if len(source_line) <= 60 else source_line[:59] + "…"}"'
+        if source_line
+        else "at the end of the file"
+    )
+    return NotParsed(line, f"{message.removeprefix('invalid syntax').lstrip('. ')} {quoted}".strip())
 
 
 def _plugin_name(tree: ast.Module) -> tuple[PluginName, int]:
@@ -136,7 +140,7 @@ def imports(tree: ast.AST) -> Iterator[Import]:
 
     Not relative ones, and not those under ``if TYPE_CHECKING``.
     """
-    for node in _running(tree):
+    for node in _executed_nodes(tree):
         match node:
             case ast.Import(names=aliases):
                 yield from (Import(each.name, node.lineno, (), each.asname or _top(each.name)) for each in aliases)
@@ -147,11 +151,11 @@ def imports(tree: ast.AST) -> Iterator[Import]:
                     yield Import(module, node.lineno)
 
 
-def crossings(tree: ast.AST, forbidden: Collection[str]) -> list[tuple[Import, str]]:
+def cross_plugin_imports(tree: ast.AST, forbidden: Collection[str]) -> list[tuple[Import, str]]:
     """Imports of modules among ``forbidden``, by line, each with the line to write instead."""
     wrong = sorted((each for each in imports(tree) if each.top in forbidden), key=lambda each: each.line)
     called = _first_called(tree) if wrong else {}
-    return [(each, _instead(each, called)) for each in wrong]
+    return [(each, _allowed_alternative(each, called)) for each in wrong]
 
 
 def first_imports(tree: ast.AST) -> dict[str, tuple[int, str]]:
@@ -159,21 +163,21 @@ def first_imports(tree: ast.AST) -> dict[str, tuple[int, str]]:
     called = _first_called(tree)
     found: dict[str, tuple[int, str]] = {}
     for each in sorted(imports(tree), key=lambda each: each.line):
-        found.setdefault(each.top, (each.line, _instead(each, called)))
+        found.setdefault(each.top, (each.line, _allowed_alternative(each, called)))
     return found
 
 
-def instead(wrong: Import, tree: ast.AST) -> str:
+def allowed_alternative(wrong: Import, tree: ast.AST) -> str:
     """The line to write: a call of what is imported, or of the first thing that is called on the module."""
-    return _instead(wrong, _first_called(tree))
+    return _allowed_alternative(wrong, _first_called(tree))
 
 
-def _instead(wrong: Import, called: Mapping[str, str]) -> str:
+def _allowed_alternative(wrong: Import, called: Mapping[str, str]) -> str:
     method = wrong.names[0] if wrong.names else called.get(wrong.bound, "<method>")
     return f'self.api.call("{wrong.top}.{method}", ...)'
 
 
-def _running(tree: ast.AST) -> Iterator[ast.AST]:
+def _executed_nodes(tree: ast.AST) -> Iterator[ast.AST]:
     """All nodes but what is for type checkers only. A loop, since generated code nests deeper than we may."""
     waiting = [tree]
     while waiting:

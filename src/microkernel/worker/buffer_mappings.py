@@ -43,12 +43,12 @@ class BufferMappings:
                     self._take(block)
             return self._mapped[block]
 
-    def _take(self, wanted: int) -> None:
+    def _take(self, requested: int) -> None:
         data, ancillary, _, _ = self._lender.recvmsg(64, socket.CMSG_SPACE(4))
-        block, may_write = decode(data, tuple[int, bool]) if data else (wanted, False)
+        block, may_write = decode(data, tuple[int, bool]) if data else (requested, False)
         if ancillary:
             self._mapped[block] = _mapped(struct.unpack("i", ancillary[0][2])[0], may_write)
-        elif block == wanted:
+        elif block == requested:
             raise OSError(f"the kernel does not lend block {block}")
 
 

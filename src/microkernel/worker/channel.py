@@ -52,7 +52,7 @@ class WorkerChannel:
         self._sending = threading.Lock()
         self._lock = threading.RLock()
         self._turn = threading.Condition(self._lock)
-        self._is_read = False
+        self._is_being_read = False
         self._waiting = 0
         self._answers: dict[int, Answer] = {}
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
@@ -110,7 +110,7 @@ class WorkerChannel:
         self._answers[id] = replies.append
         try:
             self.send(message)
-            self._read_in_turn(deadline, lambda: bool(replies))
+            self._read_until(deadline, lambda: bool(replies))
         finally:
             self._answers.pop(id, None)
         return replies[0] if replies else None
@@ -133,10 +133,10 @@ class WorkerChannel:
 
     def _wait_for_credit(self, places: int) -> None:
         if self._emitted >= EMIT_WINDOW:
-            self._read_in_turn(None, lambda: self._emitted < EMIT_WINDOW)
+            self._read_until(None, lambda: self._emitted < EMIT_WINDOW)
         self._emitted += places
 
-    def _read_in_turn(self, deadline: float | None, enough: Callable[[], bool]) -> None:
+    def _read_until(self, deadline: float | None, enough: Callable[[], bool]) -> None:
         """Read until there is enough or the deadline has passed; where another reads, wait until it has read what is
         wanted, or gives up its turn. After each read all look again: what was read may be anybody's."""
         with self._lock:
@@ -144,7 +144,7 @@ class WorkerChannel:
                 left = _LONGEST if deadline is None else min(deadline - time.monotonic(), _LONGEST)
                 if left <= 0:
                     return
-                if self._is_read:
+                if self._is_being_read:
                     self._waiting += 1
                     self._turn.wait(left)
                     self._waiting -= 1
@@ -153,20 +153,20 @@ class WorkerChannel:
 
     def _read_once(self, timeout: float) -> None:
         """With ``_lock`` held, which is let go while this waits."""
-        self._is_read = True
+        self._is_being_read = True
         self._lock.release()
         try:
             if self._up_poll.poll(timeout * 1000):
                 self._take(_read(self._up))
         finally:
             self._lock.acquire()
-            self._is_read = False
+            self._is_being_read = False
             if self._waiting:
                 self._turn.notify_all()
 
     def _read_available(self) -> None:
         with self._lock:
-            if not self._is_read:  # else a thread that waits is reading already
+            if not self._is_being_read:  # else a thread that waits is reading already
                 self._read_once(0.0)
 
     def _take(self, data: bytes) -> None:

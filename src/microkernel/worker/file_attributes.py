@@ -19,7 +19,7 @@ from typing import Any
 
 from microkernel.wire.codec import decode, encode
 
-_LONGEST_PATH = 4096
+_MAX_PATH = 4096
 _NANO = 10**9
 
 
@@ -35,7 +35,7 @@ class FileRequests:
         """Wait until it is done. Raises OSError with ``shown`` as the file's name."""
         with self._lock:
             self._end.send(encode([next(self._numbers), *request]))
-            answer = self._end.recv(_LONGEST_PATH)
+            answer = self._end.recv(_MAX_PATH)
         _, code, text = decode(answer) if answer else (0, errno.EPIPE, "the kernel has ended")
         if code:
             raise OSError(code, text, shown)
@@ -115,7 +115,7 @@ def _target(path: Any, dir_fd: int | None, follow: bool = True) -> tuple[bytes, 
     whole = os.path.abspath(os.path.join(base, os.fsencode(path)))
     folder, name = os.path.split(whole)
     real = os.path.realpath(whole) if follow else os.path.join(os.path.realpath(folder), name)
-    if len(real) > _LONGEST_PATH:
+    if len(real) > _MAX_PATH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
     return real, []
 

@@ -28,9 +28,9 @@ from microkernel.worker.children import keep_sources
 from microkernel.worker.confine.sandbox import confine
 from microkernel.worker.inherited_state import take_environment
 from microkernel.worker.orphans import reap_orphans
-from microkernel.worker.process_setup import settle_in
+from microkernel.worker.process_setup import apply_request
 
-BROKEN = 70
+SETUP_FAILED = 70
 """The exit status of a worker that failed before it could run its plugin."""
 
 
@@ -39,72 +39,74 @@ def prepare() -> None:
     time, and a page of memory of its own for each place it touches."""
     os.environ.clear()
     os.dup2(2, 1)  # a pipe, as it will be in a worker: a file object remembers what it was opened on
-    sys.stdout, sys.stderr = _printer(1), _printer(2)
+    sys.stdout, sys.stderr = _open_stream(1), _open_stream(2)
     faulthandler.enable()
     rehearse()
 
 
 def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> NoReturn:
     """Never returns. ``descriptors``: D, U, stdout, stderr, then the reply lanes."""
-    status = BROKEN
+    status = SETUP_FAILED
     try:
         kept = _set_up(request, descriptors, lifeline)
-        status = _serve(kept, request)
+        status = _run_instance(kept, request)
     except SystemExit:
-        _end_by_sigterm()
+        _die_by_sigterm()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        leave(status)
+        exit_process(status)
 
 
 def _set_up(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
     """Become the process that the request describes. The kernel is sent the reason if that fails."""
     up = descriptors[1]
     try:
-        kept = settle_in(request, descriptors, lifeline)
+        kept = apply_request(request, descriptors, lifeline)
         up = kept[1]
-        _take_over_process(request)
+        _configure_process(request)
     except Exception as error:
-        _send_fault(up, request, f"a worker cannot be set up: {type(error).__name__}: {error}")
+        _send_setup_failure(up, request, f"a worker cannot be set up: {type(error).__name__}: {error}")
         raise
     return kept
 
 
-def _send_fault(up: int, request: dict[str, Any], reason: str) -> None:
+def _send_setup_failure(up: int, request: dict[str, Any], reason: str) -> None:
     failure = Failure("IsolationUnavailable", "MK0501", {"level": "process", "reason": reason})
-    fault = ConfinementReport(missing=reason) if request.get("confine") else Failed("confine", failure)
+    report = ConfinementReport(missing=reason) if request.get("confine") else Failed("confine", failure)
     with socket.socket(fileno=os.dup(up)) as end:
         end.send(Session("worker").hello())
-        end.send(pack([fault]))
+        end.send(pack([report]))
 
 
-def _serve(descriptors: Sequence[int], request: dict[str, Any]) -> int:
-    walls, guest = request.get("confine"), request.get("guest")
+def _run_instance(descriptors: Sequence[int], request: dict[str, Any]) -> int:
+    confinement, guest = request.get("confine"), request.get("guest")
     down, up, *lanes = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    broker = socket_shim.BrokerClient(sys.argv[0], lanes.pop() if walls is not None and walls.get("net") else None)
-    files = lanes.pop() if walls is not None and walls.get("files") else None
-    channel = WorkerChannel(down, up, lanes, BufferMappings(lanes.pop()) if walls is None else None)
-    if walls is not None:
-        confined = confine(walls)
+    broker = socket_shim.BrokerClient(
+        sys.argv[0], lanes.pop() if confinement is not None and confinement.get("net") else None
+    )
+    files = lanes.pop() if confinement is not None and confinement.get("files") else None
+    channel = WorkerChannel(down, up, lanes, BufferMappings(lanes.pop()) if confinement is None else None)
+    if confinement is not None:
+        confined = confine(confinement)
         socket_shim.install(broker)
         if files is not None:
             file_attributes.install(files)
         channel.send(confined)
         if confined.missing and guest is None:
-            return BROKEN
+            return SETUP_FAILED
     if guest is not None:
         from microkernel.worker.wasm import runner
 
         return runner.run(down, up, lanes, broker, guest, channel.send)
-    chores = reap_orphans() if walls is None else None
+    chores = reap_orphans() if confinement is None else None
     runtime = Runtime(channel, keep=partial(keep_sources, request.get("modules", b"")), chores=chores)
     runtime.run()
-    _at_end.append(runtime.release)
+    _releases.append(runtime.release)
     return 0
 
 
-def _take_over_process(request: dict[str, Any]) -> None:
+def _configure_process(request: dict[str, Any]) -> None:
     take_environment(request["env"])
     with contextlib.suppress(OSError):  # the kernel's own folder may be gone
         os.chdir(request["cwd"])
@@ -112,28 +114,28 @@ def _take_over_process(request: dict[str, Any]) -> None:
         sys.path[:] = map(os.fsdecode, request["path"])
     sys.argv[:] = [request["name"]]
     signal.signal(signal.SIGTERM, _on_term)
-    os.register_at_fork(before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=_forget_sigterm)
+    os.register_at_fork(before=_block_sigterm, after_in_parent=_unblock_sigterm, after_in_child=_reset_sigterm_in_child)
     if "guest" in request:  # the engine knows a trap by its signals, and would not see it
         faulthandler.disable()
-    _tell_stacks(*request["stacks"])
+    _register_stack_dump(*request["stacks"])
     _explain_denials(request)
     gc.enable()
 
 
 def _explain_denials(request: dict[str, Any]) -> None:
-    walls = request.get("confine")
-    threads = {"threads": walls["threads"]} if walls is not None else {}
-    denials.set_bounds(request["name"], "sandbox" if walls is not None else "", {**request["limits"], **threads})
+    confinement = request.get("confine")
+    threads = {"threads": confinement["threads"]} if confinement is not None else {}
+    denials.set_bounds(request["name"], "sandbox" if confinement is not None else "", {**request["limits"], **threads})
     threading.excepthook = denials.explaining(threading.excepthook)
 
 
-def _tell_stacks(file: str, at: int) -> None:
+def _register_stack_dump(file: str, at: int) -> None:
     """When the kernel wants to know where this worker is, it sends a signal: the fault handler, in C, writes it into a
     file in memory, also while Python does not run."""
     faulthandler.register(at, os.memfd_create(file), all_threads=True)
 
 
-def _printer(descriptor: int) -> TextIO:
+def _open_stream(descriptor: int) -> TextIO:
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
@@ -143,37 +145,37 @@ def _on_term(_number: int, _frame: object) -> None:
     raise SystemExit("SIGTERM")
 
 
-def _end_by_sigterm() -> None:
+def _die_by_sigterm() -> None:
     """SIGTERM came while there was no plugin that it could end."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 # By thread: its signal mask before a fork that is under way.
-_masks: dict[int, set[int]] = {}
+_signal_masks: dict[int, set[int]] = {}
 
 
-def _hold_sigterm() -> None:
+def _block_sigterm() -> None:
     """Until a forked child has its own handler: the interpreter drops what comes in between, and it would live on."""
-    _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    _signal_masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
 
 
-def _release_sigterm() -> None:
-    if (mask := _masks.pop(threading.get_ident(), None)) is not None:
+def _unblock_sigterm() -> None:
+    if (mask := _signal_masks.pop(threading.get_ident(), None)) is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _forget_sigterm() -> None:
+def _reset_sigterm_in_child() -> None:
     """A process that the plugin forks ends by SIGTERM, as that of any program does."""
     if signal.getsignal(signal.SIGTERM) in (_on_term, signal.SIG_IGN):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _release_sigterm()
+    _unblock_sigterm()
 
 
-_at_end: list[Callable[[], object]] = []
+_releases: list[Callable[[], object]] = []
 
 
-def leave(status: int) -> NoReturn:
+def exit_process(status: int) -> NoReturn:
     """End as a Python program does, in the interpreter's order, without its teardown of all modules: threads that are
     not daemons, and what waits for them (``concurrent.futures``); ``atexit``, with the finalizers of
     ``multiprocessing`` and ``logging.shutdown``; the plugin's objects; what is still in the buffers of open files."""
@@ -197,7 +199,7 @@ def _drop_plugin() -> None:
     """So that ``__del__`` runs, and what an object closes when it is dropped is closed. A daemon thread may still use
     the plugin's modules; the interpreter would hold it, which cannot be done here."""
     if threading.active_count() == 1:
-        for release in _at_end:
+        for release in _releases:
             release()
         # In a cycle, parts may be closed before the object whose ``__del__`` uses them; the interpreter, too, is silent
         # about what that raises when it collects at its end.

@@ -40,7 +40,7 @@ class OrphanReaper(Chores):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self._children = children or children_of_this_process
+        self._children = children or own_children
         self._is_zombie = is_zombie or _is_zombie
         self._reap = reap or _reap
         self._clock = clock
@@ -123,7 +123,7 @@ class OrphanReaper(Chores):
         return True
 
 
-def children_of_this_process() -> Iterator[int]:
+def own_children() -> Iterator[int]:
     """Of each of its threads: the system lists a child with the thread that started it."""
     for thread in os.listdir("/proc/self/task"):
         try:

@@ -28,18 +28,18 @@ RLIMITS = {
 }
 
 
-def break_away() -> None:
+def detach_from_zygote() -> None:
     """Own session, and what else is the same for all workers.
 
     Whatever it starts is its own to reap; what outlives it falls to the zygote, which kills all that is no worker.
     """
     os.setsid()
     adopt_orphans()
-    _be_first_to_go()
+    _set_oom_score()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def settle_in(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
+def apply_request(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
     """Own descriptors, limits. Returns the descriptors of the channel, renumbered."""
     kept = _take_descriptors(descriptors, lifeline)
     _die_with_kernel(kept.pop())
@@ -59,9 +59,9 @@ def _take_descriptors(descriptors: Sequence[int], lifeline: int) -> list[int]:
     """Nothing in, output into the pipes, the channel (and the lifeline, last) from 3 on, and nothing else open."""
     down, up, out, err, *lanes = descriptors
     nothing = os.open(os.devnull, os.O_RDONLY)
-    wanted = [nothing, out, err, down, up, *lanes, os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)]
-    high = max([*wanted, *inherited, len(wanted)]) + 1
-    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, high) for descriptor in wanted]
+    requested = [nothing, out, err, down, up, *lanes, os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)]
+    high = max([*requested, *inherited, len(requested)]) + 1
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, high) for descriptor in requested]
     for place, descriptor in enumerate(moved):
         os.dup2(descriptor, place, inheritable=place < _FIRST_FREE)
     last = len(moved)
@@ -79,7 +79,7 @@ def _die_with_kernel(lifeline: int) -> None:
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def _be_first_to_go() -> None:
+def _set_oom_score() -> None:
     """When the machine runs out of memory, plugins go before the kernel."""
     try:
         score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)

@@ -25,13 +25,13 @@ from microkernel.errors import PermissionDenied
 from microkernel.sdk.deferred_dns import addresses
 from microkernel.wire.codec import decode, encode
 
-PATIENCE = 30.0
+CONNECT_TIMEOUT = 30.0
 """Seconds for a connection, where nobody says how many."""
-_LONGEST_NAME = 255
+_MAX_NAME = 255
 _FAMILIES = (-1, socket.AF_INET, socket.AF_INET6)
 _unconnected: WeakKeyDictionary[socket.socket, list[tuple[Any, ...]]] = WeakKeyDictionary()
 """The options that were set on each before there was a connection to set them on."""
-_begin, _connect, _set_option = socket.socket.__init__, socket.socket.connect, socket.socket.setsockopt
+_init, _connect, _set_option = socket.socket.__init__, socket.socket.connect, socket.socket.setsockopt
 _connect_in_loop = BaseSelectorEventLoop.sock_connect
 
 
@@ -44,19 +44,19 @@ class BrokerClient:
         self._numbers = count(1)
         self._waiting: dict[int, Future[int]] = {}
         self._reader = threading.Lock()
-        self._is_read = False
+        self._has_reader = False
 
     def connect(self, host: str, port: int, timeout: float | None) -> int:
         """A descriptor. Raises OSError."""
-        seconds = timeout or PATIENCE
-        answer = self.ask(host, port, seconds)
+        seconds = timeout or CONNECT_TIMEOUT
+        answer = self.request(host, port, seconds)
         try:
             return answer.result(seconds + 1.0)
         except BaseException:
-            give_up(answer)
+            discard(answer)
             raise
 
-    def ask(self, host: str, port: int, seconds: float) -> Future[int]:
+    def request(self, host: str, port: int, seconds: float) -> Future[int]:
         """What comes is a descriptor, or an OSError. Raises OSError where there is nothing to ask."""
         if self._end is None:
             what = f"{host}:{port}"
@@ -64,18 +64,18 @@ class BrokerClient:
             raise PermissionError(errno.EPERM, str(refusal))
         if not 0 < port < 65536:
             raise OSError(errno.EADDRNOTAVAIL, f"{port} is no port")
-        if len(host) > _LONGEST_NAME:
+        if len(host) > _MAX_NAME:
             raise socket.gaierror(socket.EAI_NONAME, f"no name has {len(host)} characters")
-        self._read_beside()
+        self._start_reader()
         number, answer = next(self._numbers), Future[int]()
         self._waiting[number] = answer
         self._end.send(encode([number, host, port, seconds]))
         return answer
 
-    def _read_beside(self) -> None:
+    def _start_reader(self) -> None:
         with self._reader:
-            if not self._is_read:
-                self._is_read = True
+            if not self._has_reader:
+                self._has_reader = True
                 threading.Thread(target=self._read, name="microkernel-net", daemon=True).start()
 
     def _read(self) -> None:
@@ -96,7 +96,7 @@ class BrokerClient:
                 answer.set_exception(OSError(code, text or os.strerror(code)))
 
 
-def give_up(answer: Future[int]) -> None:
+def discard(answer: Future[int]) -> None:
     """Whenever it comes: nobody wants the descriptor."""
     answer.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
 
@@ -108,7 +108,7 @@ def install(broker: BrokerClient) -> None:
         if self not in _unconnected:
             return _connect(self, address)
         handle = broker.connect(str(address[0]), int(address[1]), self.gettimeout())
-        _put_in_place(self, handle)
+        _replace_descriptor(self, handle)
         return None
 
     def connect_ex(self: socket.socket, address: Any) -> int:
@@ -119,7 +119,7 @@ def install(broker: BrokerClient) -> None:
         return 0
 
     for method, function in {
-        "__init__": _new, "connect": connect, "connect_ex": connect_ex, "setsockopt": _set_now_or_later,
+        "__init__": _socket_init, "connect": connect, "connect_ex": connect_ex, "setsockopt": _set_now_or_later,
     }.items():  # fmt: skip
         setattr(socket.socket, method, function)
     _remove_sendmsg()
@@ -147,18 +147,20 @@ def _remove_sendmsg() -> None:
     selector_events._HAS_SENDMSG = False  # type: ignore[attr-defined]
 
 
-def _new(self: socket.socket, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+def _socket_init(
+    self: socket.socket, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None
+) -> None:
     kind = socket.SOCK_STREAM if type == -1 else type
     if fileno is not None or family not in _FAMILIES or kind & 0xF != socket.SOCK_STREAM:
-        _begin(self, family, type, proto, fileno)
+        _init(self, family, type, proto, fileno)
         return
     nowhere, other = _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     other.close()
-    _begin(self, socket.AF_INET if family == -1 else family, kind, max(proto, 0), nowhere.detach())
+    _init(self, socket.AF_INET if family == -1 else family, kind, max(proto, 0), nowhere.detach())
     _unconnected[self] = []
 
 
-def _put_in_place(end: socket.socket, handle: int) -> None:
+def _replace_descriptor(end: socket.socket, handle: int) -> None:
     os.dup2(handle, end.fileno(), inheritable=False)
     os.close(handle)
     end.settimeout(end.gettimeout())  # it is a property of what was replaced

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeGuard
 
 from microkernel.errors import PluginLoadError
-from microkernel.inspector.sources import NotParsed, crossings, parse
+from microkernel.inspector.sources import NotParsed, cross_plugin_imports, parse
 from microkernel.loader.auditor.findings import LEVELS, Finding, Place, Seen, Use
 from microkernel.loader.auditor.tables import NATIVE, NATIVE_MAGIC
 from microkernel.loader.auditor.texts import scan
@@ -83,7 +83,7 @@ def _text(data: bytes) -> str | int:
 
 
 def _crossings(tree: ast.Module, file: str, forbidden: Collection[str]) -> Iterator[Seen]:
-    for wrong, instead in crossings(tree, forbidden) if forbidden else ():
+    for wrong, instead in cross_plugin_imports(tree, forbidden) if forbidden else ():
         yield Finding(Place(file, wrong.line, 1), "MK0803", {"other": wrong.top, "instead": instead})
 
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from microkernel.inspector.sources import Import, instead
+from microkernel.inspector.sources import Import, allowed_alternative
 from microkernel.loader.auditor.calls import argument, needed
 from microkernel.loader.auditor.findings import Finding, Place, Seen, Use
 from microkernel.loader.auditor.functions import Unresolved
@@ -174,7 +174,7 @@ class _Visitor:
             yield self._finding(node, "MK0811", what=self._names.resolve(node) or str(said[0]))
         for module in map(str, said if known in IMPORTERS else ()):
             if (wrong := Import(module, node.lineno)).top in self._forbidden:
-                yield self._finding(node, "MK0803", other=wrong.top, instead=instead(wrong, node))
+                yield self._finding(node, "MK0803", other=wrong.top, instead=allowed_alternative(wrong, node))
 
     def _is_module(self, node: ast.expr) -> bool:
         known = self._names.resolve(node)

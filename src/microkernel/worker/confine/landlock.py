@@ -19,9 +19,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE, _MAKE_DIR, _MAKE_FILE, _MAKE_LINK = 0b11 << 4, 1 << 7, 1 << 8, 1 << 12
 REFER, TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15
-_FIRST = (1 << 13) - 1
+_V1_RIGHTS = (1 << 13) - 1
 """What the first version knows."""
-_ADDED = {2: REFER, 3: TRUNCATE, 5: _IOCTL}
+_ADDED_RIGHTS = {2: REFER, 3: TRUNCATE, 5: _IOCTL}
 _TCP = 0b11
 _SCOPES = 0b11
 _READ = READ_FILE | READ_DIR
@@ -29,7 +29,7 @@ _WRITE = _READ | WRITE_FILE | _REMOVE | _MAKE_DIR | _MAKE_FILE | _MAKE_LINK | RE
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | _IOCTL
 
 
-def abi() -> int:
+def landlock_abi() -> int:
     """The version this kernel has; 0 for none."""
     return max(0, int(_libc.syscall(_CREATE, None, 0, _VERSION)))
 
@@ -42,8 +42,8 @@ class Rules:
     """
 
     def __init__(self) -> None:
-        self.version = abi()
-        self._handled = _FIRST | sum(right for since, right in _ADDED.items() if since <= self.version)
+        self.version = landlock_abi()
+        self._handled = _V1_RIGHTS | sum(right for since, right in _ADDED_RIGHTS.items() if since <= self.version)
         tcp, scopes = _TCP if self.version >= 4 else 0, _SCOPES if self.version >= 6 else 0
         attributes = struct.pack("=QQQ", self._handled, tcp, scopes)
         self._handle = _checked(_libc.syscall(_CREATE, attributes, len(attributes), 0))

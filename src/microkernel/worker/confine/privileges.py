@@ -15,8 +15,8 @@ _NEW = {"user": 0x10000000, "net": 0x40000000, "ipc": 0x08000000, "uts": 0x04000
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
-_MOST_CAPABILITIES = 64
-_UNUSED_USERS = 0x70000000
+_MAX_CAPABILITIES = 64
+_UNUSED_UIDS = 0x70000000
 """From here on the numbers of users are nobody's, by the convention of systemd."""
 
 
@@ -24,23 +24,23 @@ def enter_namespaces() -> list[str]:
     """As many as this machine gives: all; as root without a namespace of users; none."""
     user, group = os.geteuid(), os.getegid()
     if user == 0:
-        _be_counted_alone()
-    for wanted in (("user", "net", "ipc", "uts"), ("net", "ipc", "uts"), ("net",)):
-        if _libc.unshare(sum(_NEW[name] for name in wanted)) == 0:
-            if "user" in wanted:
-                _keep_own_number(user, group)
-            return list(wanted)
+        _use_unique_real_user()
+    for requested in (("user", "net", "ipc", "uts"), ("net", "ipc", "uts"), ("net",)):
+        if _libc.unshare(sum(_NEW[name] for name in requested)) == 0:
+            if "user" in requested:
+                _map_own_user(user, group)
+            return list(requested)
     return []
 
 
-def _be_counted_alone() -> None:
+def _use_unique_real_user() -> None:
     """No limit on threads holds for root, and what limit there is counts all of one user's: as its real user, which is
     who is counted, each worker has a number that nobody else has. Its rights are those of the effective user."""
     with suppress(OSError):  # the container has no such number: its threads are watched then
-        os.setresuid(_UNUSED_USERS + os.getpid(), -1, -1)
+        os.setresuid(_UNUSED_UIDS + os.getpid(), -1, -1)
 
 
-def _keep_own_number(user: int, group: int) -> None:
+def _map_own_user(user: int, group: int) -> None:
     for name, content in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(content)
@@ -58,7 +58,7 @@ def die_with(parent: int) -> None:
 def drop_capabilities() -> None:
     """All of them, in all sets. Raises OSError if one is left. (The bounding set is left to who may not touch it: it
     bounds what executing a program can give, and that is refused thrice.)"""
-    for number in range(_MOST_CAPABILITIES):
+    for number in range(_MAX_CAPABILITIES):
         if _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0):
             break
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -67,7 +67,7 @@ def drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def limit_threads(most: int, namespaces: list[str]) -> None:
+def limit_threads(limit: int, namespaces: list[str]) -> None:
     """Where they are counted for this worker alone; elsewhere this would count all processes of its user."""
-    if "user" in namespaces or os.getresuid()[0] >= _UNUSED_USERS:
-        lower_limit(resource.RLIMIT_NPROC, most)
+    if "user" in namespaces or os.getresuid()[0] >= _UNUSED_UIDS:
+        lower_limit(resource.RLIMIT_NPROC, limit)

@@ -17,29 +17,29 @@ from microkernel.wire.messages import ConfinementReport
 from microkernel.worker.confine import landlock, privileges, proc_files, seccomp
 from microkernel.worker.inherited_state import lower_limit
 
-_ROOM = 64 << 30
+_ADDRESS_SPACE_RESERVE = 64 << 30
 """Addresses beyond the memory: threads and allocators reserve many that they never use. They bound page tables."""
 _STACK = 64 << 20
 """Bytes of the main thread's stack, which RLIMIT_DATA does not count."""
-_PENDING = 256
+_MAX_PENDING_SIGNALS = 256
 """Signals that may be pending, and timers, of which each holds one. The system counts them by user, and refuses the
 user's other processes what one has taken."""
 _FORBIDDEN = "/"
 _filter: seccomp.Filter | None = None
-_zygote = 0
+_zygote_pid = 0
 """Its number, which is this process's parent. A worker has another tie to the kernel, its lifeline, which a plugin can
 close; it cannot undo this one, and at these levels there is nothing below it that would be left."""
 
 
 def prepare() -> None:
     """In the zygote: what all its workers need is made once."""
-    global _filter, _zygote
-    _zygote = os.getpid()
+    global _filter, _zygote_pid
+    _zygote_pid = os.getpid()
     _filter = seccomp.Filter(seccomp.machine())
     proc_files.pin(proc_files.OF_MACHINE)
 
 
-def confine(wanted: Mapping[str, Any]) -> ConfinementReport:
+def confine(requested: Mapping[str, Any]) -> ConfinementReport:
     """Wall this process in: ``read`` and ``write`` are the paths it may still open, ``threads`` how many it may have.
 
     What could not be had is named in ``missing``; then no plugin may run here.
@@ -50,15 +50,15 @@ def confine(wanted: Mapping[str, Any]) -> ConfinementReport:
             raise OSError(errno.ENOSYS, "the zygote has no filter")
         layer = "Landlock"
         rules, own = landlock.Rules(), proc_files.readable()
-        closed = rules.allow([*_of_interpreter(), *own, *wanted["read"]], wanted["granted"], write=False)
-        closed |= rules.allow(wanted["write"], wanted["granted"], write=True)
-        proc_files.pin([*proc_files.OWN, *wanted["granted"]])
+        closed = rules.allow([*_interpreter_paths(), *own, *requested["read"]], requested["granted"], write=False)
+        closed |= rules.allow(requested["write"], requested["granted"], write=True)
+        proc_files.pin([*proc_files.OWN, *requested["granted"]])
         layer = "limits"
         namespaces = privileges.enter_namespaces()
-        _limit(wanted, namespaces)
+        _limit(requested, namespaces)
         layer = "capabilities"
         privileges.drop_capabilities()
-        privileges.die_with(_zygote)
+        privileges.die_with(_zygote_pid)
         layer = "Landlock"
         rules.restrict()
         layer = "seccomp"
@@ -67,11 +67,11 @@ def confine(wanted: Mapping[str, Any]) -> ConfinementReport:
         return ConfinementReport(missing=f"{layer}: {error.strerror}")
     if os.getuid() != os.geteuid():
         os.access = _access
-    told = {_shown(path): _reason(closed[path]) for path in wanted["granted"] if path in closed}
-    return ConfinementReport(rules.version, namespaces, _holes(), closed=told)
+    unopened = {_display(path): _reason(closed[path]) for path in requested["granted"] if path in closed}
+    return ConfinementReport(rules.version, namespaces, _failed_checks(), closed=unopened)
 
 
-def _shown(path: bytes) -> str:
+def _display(path: bytes) -> str:
     return path.decode(errors="backslashreplace")
 
 
@@ -83,19 +83,19 @@ _BY_LINK = "a link leads there that a plugin may have made, or that is another f
 _REASONS = {errno.ENOENT: "it is not there", errno.ELOOP: _BY_LINK}
 
 
-def _of_interpreter() -> list[bytes]:
+def _interpreter_paths() -> list[bytes]:
     """Its modules and its shared libraries."""
     return [os.fsencode(path) for path in (*sys.path, f"{sys.base_prefix}/lib", f"{sys.exec_prefix}/lib")]
 
 
-def _limit(wanted: Mapping[str, Any], namespaces: list[str]) -> None:
-    privileges.limit_threads(wanted["threads"], namespaces)
+def _limit(requested: Mapping[str, Any], namespaces: list[str]) -> None:
+    privileges.limit_threads(requested["threads"], namespaces)
     memory = resource.getrlimit(resource.RLIMIT_DATA)[0]
     if memory != resource.RLIM_INFINITY:
-        lower_limit(resource.RLIMIT_AS, memory + _ROOM)
+        lower_limit(resource.RLIMIT_AS, memory + _ADDRESS_SPACE_RESERVE)
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     lower_limit(resource.RLIMIT_STACK, _STACK if stack == resource.RLIM_INFINITY else min(stack, _STACK))
-    lower_limit(resource.RLIMIT_SIGPENDING, _PENDING)
+    lower_limit(resource.RLIMIT_SIGPENDING, _MAX_PENDING_SIGNALS)
     for name in (resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE, resource.RLIMIT_RTPRIO, resource.RLIMIT_NICE):
         resource.setrlimit(name, (0, 0))
 
@@ -113,13 +113,13 @@ def _access(
 # The walls are tried: what a worker says of itself before the plugin's code is there, it cannot have been told to say.
 
 
-def _holes() -> list[str]:
-    return [name for name, attempt in _ATTEMPTS.items() if _succeeds(attempt)]
+def _failed_checks() -> list[str]:
+    return [name for name, check in _CHECKS.items() if _succeeds(check)]
 
 
-def _succeeds(attempt: Callable[[], object]) -> bool:
+def _succeeds(check: Callable[[], object]) -> bool:
     try:
-        attempt()
+        check()
     except PermissionError:
         return False
     except OSError:
@@ -136,7 +136,7 @@ def _fork() -> None:
         os._exit(0)
 
 
-_ATTEMPTS: dict[str, Callable[[], object]] = {
+_CHECKS: dict[str, Callable[[], object]] = {
     "files": _open_forbidden,
     "network": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close(),
     "processes": _fork,

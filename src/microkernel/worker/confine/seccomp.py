@@ -72,7 +72,7 @@ _OF_ITSELF: Rule = [[ArgumentTest(0, 0)], [_OWN_PID]]
 _STATIC_CLOCK: Rule = [[ArgumentTest(0, 0, _WHOLE & ~7)], [ArgumentTest(0, 8, _WHOLE & ~3)]]
 
 
-def _opening(flags: int) -> Rule:
+def _open_flags(flags: int) -> Rule:
     """Before its third version Landlock lets a file be cut off that may only be read. The mode is the next argument: a
     new file that runs as its owner would be root's own, for whoever finds it."""
     mode = ArgumentTest(flags + 1, 0, _AS_OWNER)
@@ -85,8 +85,8 @@ RULES: dict[str, Rule] = {
     # filter cannot look into what they send.
     "sendto": [[ArgumentTest(4, 0, wide=True), ArgumentTest(3, 0, _WHOLE & ~_SENT)]],
     "recvfrom": _only(3, _RECEIVED),
-    "open": _opening(1),
-    "openat": _opening(2),
+    "open": _open_flags(1),
+    "openat": _open_flags(2),
     "creat": [[ArgumentTest(1, 0, _AS_OWNER)]],
     # CLOSE_RANGE_UNSHARE makes a table of descriptors for the calling thread.
     "close_range": _only(2, 0x4),
@@ -152,17 +152,17 @@ class Filter:
     def __init__(self, machine: Machine) -> None:
         self._code = bytearray()
         self._pids: list[int] = []
-        self._begin(machine)
+        self._emit_prologue(machine)
         for name, rule in RULES.items():
             if machine in WITH_RULES[name]:
-                self._add(WITH_RULES[name][machine], rule, ERRNO | REFUSALS.get(name, errno.EPERM))
+                self._emit_rule(WITH_RULES[name][machine], rule, ERRNO | REFUSALS.get(name, errno.EPERM))
         for numbers in FREE.values():
             if machine in numbers:
-                self._answer(numbers[machine], ALLOW)
+                self._emit_answer(numbers[machine], ALLOW)
         for name, numbers in ANSWERED.items():
             if machine in numbers:
-                self._answer(numbers[machine], ERRNO | ANSWERS[name])
-        self._put(RETURN, ERRNO | errno.EPERM)
+                self._emit_answer(numbers[machine], ERRNO | ANSWERS[name])
+        self._emit(RETURN, ERRNO | errno.EPERM)
 
     def for_process(self, pid: int) -> bytes:
         """The program for one worker."""
@@ -171,48 +171,48 @@ class Filter:
             struct.pack_into("=I", code, place, pid)
         return bytes(code)
 
-    def _begin(self, machine: Machine) -> None:
-        self._put(LOAD, _ARCHITECTURE)
-        self._put(EQUAL, _ARCHITECTURES[machine], if_true=1)
-        self._put(RETURN, KILL)
-        self._put(LOAD, _NUMBER)
+    def _emit_prologue(self, machine: Machine) -> None:
+        self._emit(LOAD, _ARCHITECTURE)
+        self._emit(EQUAL, _ARCHITECTURES[machine], if_true=1)
+        self._emit(RETURN, KILL)
+        self._emit(LOAD, _NUMBER)
         if machine == "x86_64":
-            self._put(AT_LEAST, _X32, if_false=1)
-            self._put(RETURN, KILL)
+            self._emit(AT_LEAST, _X32, if_false=1)
+            self._emit(RETURN, KILL)
 
-    def _answer(self, number: int, answer: int) -> None:
-        self._put(EQUAL, number, if_false=1)
-        self._put(RETURN, answer)
+    def _emit_answer(self, number: int, answer: int) -> None:
+        self._emit(EQUAL, number, if_false=1)
+        self._emit(RETURN, answer)
 
-    def _add(self, number: int, rule: Rule, refusal: int) -> None:
-        length = sum(_length_of(way) for way in rule) + 1
-        self._put(EQUAL, number, if_false=length)
-        for way in rule:
-            self._try(way)
-        self._put(RETURN, refusal)
+    def _emit_rule(self, number: int, rule: Rule, refusal: int) -> None:
+        length = sum(_length_of(alternative) for alternative in rule) + 1
+        self._emit(EQUAL, number, if_false=length)
+        for alternative in rule:
+            self._emit_alternative(alternative)
+        self._emit(RETURN, refusal)
 
-    def _try(self, way: Sequence[ArgumentTest]) -> None:
+    def _emit_alternative(self, alternative: Sequence[ArgumentTest]) -> None:
         """Allow if all hold; else go on behind it."""
-        left = _length_of(way)
-        for test in way:
+        left = _length_of(alternative)
+        for test in alternative:
             for half in (0, 4) if test.wide else (0,):
-                self._put(LOAD, _ARGUMENTS + 8 * test.argument + half)
+                self._emit(LOAD, _ARGUMENTS + 8 * test.argument + half)
                 left -= 1
                 if test.mask != _WHOLE:
-                    self._put(AND, test.mask)
+                    self._emit(AND, test.mask)
                     left -= 1
                 left -= 1
                 if test.own:
                     self._pids.append(len(self._code) + 4)
-                self._put(EQUAL, test.value, if_false=left)
-        self._put(RETURN, ALLOW)
+                self._emit(EQUAL, test.value, if_false=left)
+        self._emit(RETURN, ALLOW)
 
-    def _put(self, code: int, value: int, *, if_true: int = 0, if_false: int = 0) -> None:
+    def _emit(self, code: int, value: int, *, if_true: int = 0, if_false: int = 0) -> None:
         self._code += _INSTRUCTION.pack(code, if_true, if_false, value)
 
 
-def _length_of(way: Sequence[ArgumentTest]) -> int:
-    return 1 + sum((2 + (test.mask != _WHOLE)) * (1 + test.wide) for test in way)
+def _length_of(alternative: Sequence[ArgumentTest]) -> int:
+    return 1 + sum((2 + (test.mask != _WHOLE)) * (1 + test.wide) for test in alternative)
 
 
 def machine() -> Machine:

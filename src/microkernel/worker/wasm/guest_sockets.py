@@ -18,13 +18,13 @@ from errno import EAGAIN, EBADF, EILSEQ, EINPROGRESS, EINVAL, EISCONN, EMFILE, E
 from functools import wraps
 from typing import Any, TypeVar
 
-from microkernel.worker.socket_shim import PATIENCE, BrokerClient, give_up
+from microkernel.worker.socket_shim import CONNECT_TIMEOUT, BrokerClient, discard
 
-MOST = 64
+MAX_CONNECTIONS = 64
 """At once, of one guest."""
-PIECE = 1 << 18
+MAX_BYTES = 1 << 18
 """Bytes that one call moves, at most."""
-_LONGEST = 1e6
+_MAX_TIMEOUT = 1e6
 """The system takes no wait of more than some weeks."""
 _OPTIONS = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_NODELAY))
 """Set on each, so that a guest finds set what its libraries ask for."""
@@ -41,108 +41,110 @@ class Connections:
 
     def __init__(self, broker: BrokerClient) -> None:
         self._broker = broker
-        self._asked: dict[int, Future[int]] = {}
-        self._made: dict[int, socket.socket] = {}
+        self._pending: dict[int, Future[int]] = {}
+        self._sockets: dict[int, socket.socket] = {}
         self._trust: tuple[tuple[str, int], ssl.SSLContext] | None = None
-        self._news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._arrivals = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Readable when something that was asked for has come."""
 
     def functions(self) -> dict[str, Any]:
         """Of ``world.wit``."""
         return {
-            "connect": _answering(self.connect),
-            "read": _answering(self.read),
-            "write": _answering(self.write),
-            "shutdown": _answering(self.shutdown),
-            "secure": _answering(self.secure),
+            "connect": _returning_failures(self.connect),
+            "read": _returning_failures(self.read),
+            "write": _returning_failures(self.write),
+            "shutdown": _returning_failures(self.shutdown),
+            "secure": _returning_failures(self.secure),
             "close": self.close,
         }
 
     def connect(self, number: int, host: str, port: int, timeout: float) -> None:
         """With no time for it: only asked for, until it is asked for again."""
-        if number in self._made:
+        if number in self._sockets:
             raise OSError(EISCONN, os.strerror(EISCONN))
-        if number not in self._asked:
-            self._ask(number, host, port, timeout)
-        answer = self._asked[number]
-        seconds = _seconds(timeout, PATIENCE)
+        if number not in self._pending:
+            self._request(number, host, port, timeout)
+        answer = self._pending[number]
+        seconds = _seconds(timeout, CONNECT_TIMEOUT)
         wait([answer], seconds)
         if not answer.done() and seconds == 0.0:
             raise BlockingIOError(EINPROGRESS, os.strerror(EINPROGRESS))
-        del self._asked[number]
-        self._keep(number, answer)
+        del self._pending[number]
+        self._accept(number, answer)
 
-    def _ask(self, number: int, host: str, port: int, timeout: float) -> None:
-        if len(self._asked) + len(self._made) >= MOST:
-            raise OSError(EMFILE, f"a plugin at the level wasm has {MOST} connections at once, at most")
-        answer = self._broker.ask(host, port, min(_seconds(timeout, PATIENCE) or PATIENCE, PATIENCE))
-        answer.add_done_callback(lambda _: os.eventfd_write(self._news, 1))
-        self._asked[number] = answer
+    def _request(self, number: int, host: str, port: int, timeout: float) -> None:
+        if len(self._pending) + len(self._sockets) >= MAX_CONNECTIONS:
+            raise OSError(EMFILE, f"a plugin at the level wasm has {MAX_CONNECTIONS} connections at once, at most")
+        answer = self._broker.request(
+            host, port, min(_seconds(timeout, CONNECT_TIMEOUT) or CONNECT_TIMEOUT, CONNECT_TIMEOUT)
+        )
+        answer.add_done_callback(lambda _: os.eventfd_write(self._arrivals, 1))
+        self._pending[number] = answer
 
-    def _keep(self, number: int, answer: Future[int]) -> None:
+    def _accept(self, number: int, answer: Future[int]) -> None:
         if not answer.done():
-            give_up(answer)
+            discard(answer)
             raise TimeoutError("timed out")
-        made = self._made[number] = socket.socket(fileno=answer.result())
+        made = self._sockets[number] = socket.socket(fileno=answer.result())
         made.setblocking(False)
         for level, option in _OPTIONS:
             made.setsockopt(level, option, 1)
 
-    def read(self, number: int, most: int, timeout: float) -> str:
+    def read(self, number: int, limit: int, timeout: float) -> str:
         """At most so many bytes; none at its end."""
-        end = self._of(number)
-        return _in_time(lambda: end.recv(min(most, PIECE)), end, select.POLLIN, timeout).decode("latin-1")
+        end = self._socket(number)
+        return _retry_until(lambda: end.recv(min(limit, MAX_BYTES)), end, select.POLLIN, timeout).decode("latin-1")
 
     def write(self, number: int, data: str, timeout: float) -> int:
         """How many bytes of it went out."""
-        end = self._of(number)
+        end = self._socket(number)
         try:
-            piece = data[:PIECE].encode("latin-1")
+            piece = data[:MAX_BYTES].encode("latin-1")
         except UnicodeEncodeError:
             raise OSError(EILSEQ, "what is written is one character for a byte") from None
-        return _in_time(lambda: end.send(piece), end, select.POLLOUT, timeout)
+        return _retry_until(lambda: end.send(piece), end, select.POLLOUT, timeout)
 
     def shutdown(self, number: int, reading: bool, writing: bool) -> None:
         hows = {(True, True): socket.SHUT_RDWR, (True, False): socket.SHUT_RD, (False, True): socket.SHUT_WR}
         if how := hows.get((reading, writing)):
-            self._of(number).shutdown(how)
+            self._socket(number).shutdown(how)
 
     def close(self, number: int) -> None:
         """Of one that there is not: nothing."""
-        if number in self._asked:
-            give_up(self._asked.pop(number))
-        if number in self._made:
-            self._made.pop(number).close()
+        if number in self._pending:
+            discard(self._pending.pop(number))
+        if number in self._sockets:
+            self._sockets.pop(number).close()
 
     def secure(self, number: int, host: str, authorities: str, flags: int, timeout: float) -> None:
         """By TLS. Without ``authorities`` (PEM), they are this machine's, or those of ``SSL_CERT_FILE``: the worker's
         environment. ``flags``: of verification, beside the usual ones."""
-        self._of(number)
-        with self._made.pop(number) as plain:
-            secured = _secured(self._trusting(authorities, flags & _VERIFICATION), plain, host)
+        self._socket(number)
+        with self._sockets.pop(number) as plain:
+            secured = _wrap_tls(self._trusting(authorities, flags & _VERIFICATION), plain, host)
         try:
-            _in_time(secured.do_handshake, secured, select.POLLIN, timeout)
+            _retry_until(secured.do_handshake, secured, select.POLLIN, timeout)
         except BaseException:
             secured.close()
             raise
-        self._made[number] = secured
+        self._sockets[number] = secured
 
     def _trusting(self, authorities: str, flags: int) -> ssl.SSLContext:
         """The last one is kept: a client asks with the same for each of its connections."""
-        wanted = authorities, flags
-        if self._trust is None or self._trust[0] != wanted:
+        requested = authorities, flags
+        if self._trust is None or self._trust[0] != requested:
             try:
                 context = ssl.create_default_context(cadata=authorities or None)
             except TypeError:
                 raise OSError(EILSEQ, "certificates are ASCII") from None
             context.verify_flags |= flags
-            self._trust = wanted, context
+            self._trust = requested, context
         return self._trust[1]
 
-    def _of(self, number: int) -> socket.socket:
-        if number in self._made:
-            return self._made[number]
-        code = ENOTCONN if number in self._asked else EBADF
+    def _socket(self, number: int) -> socket.socket:
+        if number in self._sockets:
+            return self._sockets[number]
+        code = ENOTCONN if number in self._pending else EBADF
         raise OSError(code, os.strerror(code))
 
     def wait(
@@ -150,29 +152,32 @@ class Connections:
     ) -> tuple[int, list[int], list[int]]:
         """Which of the channel's ends, by their sources, and of these connections can go on; perhaps none, before the
         time is over. A number that leads to none can: the next call says what is wrong."""
-        wanted = {select.POLLIN: set(reading), select.POLLOUT: set(writing)}
-        events = dict.fromkeys([*(end.fileno() for end in ends.values()), self._news], select.POLLIN)
-        for event, numbers in wanted.items():
-            for number in numbers & self._made.keys():
-                handle = self._made[number].fileno()
+        requested = {select.POLLIN: set(reading), select.POLLOUT: set(writing)}
+        events = dict.fromkeys([*(end.fileno() for end in ends.values()), self._arrivals], select.POLLIN)
+        for event, numbers in requested.items():
+            for number in numbers & self._sockets.keys():
+                handle = self._sockets[number].fileno()
                 events[handle] = events.get(handle, 0) | event
-        at_once = any(self._can(number, event, {}) for event, numbers in wanted.items() for number in numbers)
+        at_once = any(self._is_ready(number, event, {}) for event, numbers in requested.items() for number in numbers)
         found = _polled(events, 0.0 if at_once else timeout)
-        if self._news in found:
-            os.eventfd_read(self._news)
-        can = {event: [each for each in numbers if self._can(each, event, found)] for event, numbers in wanted.items()}
+        if self._arrivals in found:
+            os.eventfd_read(self._arrivals)
+        can = {
+            event: [each for each in numbers if self._is_ready(each, event, found)]
+            for event, numbers in requested.items()
+        }
         sources = sum(source for source, end in ends.items() if end.fileno() in found)
         return sources, can[select.POLLIN], can[select.POLLOUT]
 
-    def _can(self, number: int, event: int, found: Mapping[int, int]) -> bool:
-        if number not in self._made:
-            return number not in self._asked or self._asked[number].done()
-        end = self._made[number]
+    def _is_ready(self, number: int, event: int, found: Mapping[int, int]) -> bool:
+        if number not in self._sockets:
+            return number not in self._pending or self._pending[number].done()
+        end = self._sockets[number]
         is_read_ahead = event == select.POLLIN and isinstance(end, ssl.SSLSocket) and end.pending() > 0
         return is_read_ahead or bool(found.get(end.fileno(), 0) & (event | select.POLLERR | select.POLLHUP))
 
 
-def _secured(trust: ssl.SSLContext, plain: socket.socket, host: str) -> ssl.SSLSocket:
+def _wrap_tls(trust: ssl.SSLContext, plain: socket.socket, host: str) -> ssl.SSLSocket:
     """Raises OSError."""
     try:
         return trust.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
@@ -187,7 +192,7 @@ def _polled(events: Mapping[int, int], timeout: float) -> dict[int, int]:
     return dict(poll.poll(None if timeout < 0 else _seconds(timeout, 0.0) * 1000))
 
 
-def _in_time(attempt: Callable[[], T], end: socket.socket, event: int, timeout: float) -> T:
+def _retry_until(attempt: Callable[[], T], end: socket.socket, event: int, timeout: float) -> T:
     """What comes of it, as soon as the system does not say to wait. ``timeout``: below 0 without end."""
     until = time.monotonic() + _seconds(timeout, 0.0)
     while True:
@@ -204,10 +209,10 @@ def _in_time(attempt: Callable[[], T], end: socket.socket, event: int, timeout: 
 
 def _seconds(timeout: float, endless: float) -> float:
     """``endless`` for a time below 0, or that is none."""
-    return min(timeout, _LONGEST) if timeout >= 0 else endless
+    return min(timeout, _MAX_TIMEOUT) if timeout >= 0 else endless
 
 
-def _answering(function: Callable[..., Any]) -> Callable[..., Any]:
+def _returning_failures(function: Callable[..., Any]) -> Callable[..., Any]:
     """Its result, or its failure."""
 
     @wraps(function)
@@ -227,5 +232,5 @@ def failure(error: OSError) -> Failure:
     if isinstance(error, ssl.SSLError):
         is_unverified = isinstance(error, ssl.SSLCertVerificationError)
         return "SSLCertVerificationError" if is_unverified else "SSLError", error.strerror or str(error)
-    unsaid = "ETIMEDOUT" if isinstance(error, TimeoutError) else "EIO"
-    return errorcode.get(error.errno or 0, unsaid), error.strerror or str(error)
+    default = "ETIMEDOUT" if isinstance(error, TimeoutError) else "EIO"
+    return errorcode.get(error.errno or 0, default), error.strerror or str(error)

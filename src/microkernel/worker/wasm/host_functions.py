@@ -24,25 +24,27 @@ class FunctionType(NamedTuple):
     gives: ValType | None
 
 
-def kinds_of(component: Component, linker: Linker) -> dict[str, Any]:
+def import_types(component: Component, linker: Linker) -> dict[str, Any]:
     """All that a component imports, by name; of a function its Kind."""
-    return {name: _kind(each.ty) for name, each in component.type.imports(linker.engine).items()}
+    return {name: _type_of(each.ty) for name, each in component.type.imports(linker.engine).items()}
 
 
-def _kind(found: Any) -> Any:
+def _type_of(found: Any) -> Any:
     return FunctionType([taken for _, taken in found.params], found.result) if isinstance(found, FuncType) else found
 
 
-def define(linker: Linker, kinds: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]) -> list[object]:
+def define_functions(
+    linker: Linker, types: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]
+) -> list[object]:
     """A function is given the guest's values alone. What is returned must live as long as the instance."""
     with linker.root() as root:
-        return [_add(root, name, kinds[name], function) for name, function in functions.items()]
+        return [_add(root, name, types[name], function) for name, function in functions.items()]
 
 
 def _add(root: LinkerInstance, name: str, kind: FunctionType, function: Callable[..., Any]) -> object:
     takes, gives = kind
 
-    def called(_data: Any, context: Any, _kind: Any, given: Any, _count: int, results: Any, _one: int) -> Any:
+    def called(_data: Any, context: Any, _type_of: Any, given: Any, _count: int, results: Any, _one: int) -> Any:
         def call(store: StoreContext) -> None:
             value = function(*[taken.convert_from_c(given[at]) for at, taken in enumerate(takes)])
             if gives is not None:

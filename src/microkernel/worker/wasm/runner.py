@@ -32,11 +32,11 @@ from microkernel.worker.wasm import determinism, host_functions
 from microkernel.worker.wasm.guest_sockets import Connections
 
 DOWN, UP, _CLOSED = 1, 2, 4
-_CHANNEL = 32
+_CHANNEL_DESCRIPTORS = 32
 """More descriptors than a worker's channel has."""
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
-_LONGEST_REASON = 200
+_MAX_REASON = 200
 _image: tuple[Component, Linker, dict[str, Any]] | None = None
 """What is in the guest, what WASI gives it, and all that it imports."""
 
@@ -51,11 +51,11 @@ def prepare(image: str) -> None:
     engine keeps that open; its number is one that no worker's channel takes."""
     global _image
     engine = _engine()
-    below = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_CHANNEL)]
+    below = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_CHANNEL_DESCRIPTORS)]
     before = _open_descriptors()
     component, linker = Component.deserialize_file(engine, image), Linker(engine)
     linker.add_wasip2()
-    _image = component, linker, host_functions.kinds_of(component, linker)
+    _image = component, linker, host_functions.import_types(component, linker)
     process_setup.inherited |= _open_descriptors() - before
     for descriptor in below:
         os.close(descriptor)
@@ -74,54 +74,54 @@ def run(
     up: socket.socket,
     lanes: Sequence[socket.socket],
     broker: BrokerClient,
-    wanted: Mapping[str, Any],
-    tell: Callable[[Failed | SelfExit], object],
+    requested: Mapping[str, Any],
+    report: Callable[[Failed | SelfExit], object],
 ) -> int:
-    """The instance's life. ``wanted``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``cwd``, ``read``
+    """The instance's life. ``requested``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``cwd``, ``read``
     and ``write``, the folders that the guest has, by name, ``clock`` and ``seed`` as ``determinism`` takes them. A
     guest that traps, or has its worker do what cannot be done, is told of. Returns the status to exit with."""
     assert _image is not None
-    component, linker, kinds = _image
+    component, linker, types = _image
     store = Store(linker.engine)
-    store.set_limits(memory_size=wanted["memory"])
-    store.set_wasi(_wasi(wanted))
-    determinism.settle(linker, kinds, wanted["clock"], wanted["seed"])
-    _kept = host_functions.define(linker, kinds, _Imports(down, up, lanes, Connections(broker)).functions())
+    store.set_limits(memory_size=requested["memory"])
+    store.set_wasi(_wasi(requested))
+    determinism.install(linker, types, requested["clock"], requested["seed"])
+    _kept = host_functions.define_functions(linker, types, _Imports(down, up, lanes, Connections(broker)).functions())
     try:
         instance = linker.instantiate(store, component)
     except WasmtimeError as error:
-        fields = {"memory": wanted["memory"], "reason": _reason(error)}
-        tell(Failed("load", Failure("PluginLoadError", "MK0130", fields)))
+        fields = {"memory": requested["memory"], "reason": _reason(error)}
+        report(Failed("load", Failure("PluginLoadError", "MK0130", fields)))
         return 1
-    life = instance.get_func(store, "run")
-    assert life is not None
+    run_guest = instance.get_func(store, "run")
+    assert run_guest is not None
     try:
-        life(store)
+        run_guest(store)
     except ExitTrap:
         return 1  # WASI tells success from failure and no more
-    except Exception as trouble:
-        tell(SelfExit(_reason(trouble), 1))
+    except Exception as error:
+        report(SelfExit(_reason(error), 1))
         return 1
     return 0
 
 
-def _reason(trouble: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Of a trap the last line: before it come the functions of the interpreter."""
-    if isinstance(trouble, WasmtimeError):
-        return str(trouble).strip().rpartition("\n")[2].strip()
-    return f"it asked its worker for what cannot be: {type(trouble).__name__}: {trouble}"[:_LONGEST_REASON]
+    if isinstance(error, WasmtimeError):
+        return str(error).strip().rpartition("\n")[2].strip()
+    return f"it asked its worker for what cannot be: {type(error).__name__}: {error}"[:_MAX_REASON]
 
 
-def _wasi(wanted: Mapping[str, Any]) -> WasiConfig:
+def _wasi(requested: Mapping[str, Any]) -> WasiConfig:
     wasi = WasiConfig()
     wasi.inherit_stdout()
     wasi.inherit_stderr()
     tls = f"{ssl.OPENSSL_VERSION_NUMBER} {ssl.OPENSSL_VERSION}".encode()
-    own = {b"MK_GUEST_PATH": wanted["path"], b"MK_GUEST_FOLDER": wanted["cwd"], b"MK_GUEST_TLS": tls}
-    own |= {b"MK_GUEST_NAME": os.fsencode(sys.argv[0]), b"MK_GUEST_MEMORY": b"%d" % wanted["memory"]}
-    variables = wanted["env"] | own
+    own = {b"MK_GUEST_PATH": requested["path"], b"MK_GUEST_FOLDER": requested["cwd"], b"MK_GUEST_TLS": tls}
+    own |= {b"MK_GUEST_NAME": os.fsencode(sys.argv[0]), b"MK_GUEST_MEMORY": b"%d" % requested["memory"]}
+    variables = requested["env"] | own
     wasi.env = [(os.fsdecode(name), os.fsdecode(value)) for name, value in variables.items()]
-    for writable, folders in ((False, wanted["read"]), (True, wanted["write"])):
+    for writable, folders in ((False, requested["read"]), (True, requested["write"])):
         for name, folder in folders.items():
             if os.path.isdir(folder):
                 wasi.preopen_dir(os.fsdecode(folder), os.fsdecode(name), writable)

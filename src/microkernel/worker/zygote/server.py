@@ -27,10 +27,10 @@ from microkernel.worker.confine import sandbox
 from microkernel.worker.inherited_state import raise_descriptor_limit, reset_signals
 from microkernel.worker.main import become_worker, prepare
 from microkernel.worker.zygote.prefork import PreforkedWorker, receive
-from microkernel.worker.zygote.warmup import rehearse
+from microkernel.worker.zygote.warmup import warm_up
 
 _MAX_REQUEST = 64
-_LULL = 0.006
+_SPARE_DELAY = 0.006
 """Seconds for which a worker that was given its work has the processors for itself, before the next is forked: unless
 that is wanted at once."""
 
@@ -38,9 +38,9 @@ that is wanted at once."""
 class ZygoteServer:
     """``run`` returns when the kernel is gone and nothing is left below."""
 
-    def __init__(self, control: socket.socket, lifeline: int, kernel: int, rehearse: Callable[[], object]) -> None:
+    def __init__(self, control: socket.socket, lifeline: int, kernel: int, warm_up: Callable[[], object]) -> None:
         self._control = control
-        self._rehearse = rehearse
+        self._warm_up = warm_up
         self._lifeline = lifeline
         self._kernel = kernel
         self._spare: PreforkedWorker | None = None
@@ -48,11 +48,11 @@ class ZygoteServer:
         """When the next is forked: never, while there is one, or none was to be had."""
         self._workers: dict[int, int] = {}
         """The kernel's number of each living worker, by pid."""
-        self._ended: list[dict[str, Any]] = []
+        self._exits: list[dict[str, Any]] = []
         """Ends that are reported once nothing of them is left."""
-        self._woken, wake = os.pipe()
+        self._sigchld_pipe, wake = os.pipe()
         os.set_blocking(wake, False)
-        os.set_blocking(self._woken, False)
+        os.set_blocking(self._sigchld_pipe, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._swept = 0.0
@@ -60,21 +60,21 @@ class ZygoteServer:
 
     def run(self) -> None:
         poll = select.poll()
-        for descriptor in (self._control.fileno(), self._woken, self._kernel):
+        for descriptor in (self._control.fileno(), self._sigchld_pipe, self._kernel):
             poll.register(descriptor, select.POLLIN)
         self._send({"ready": PROTOCOL, "pid": os.getpid()})
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll(self._patience())}
+            ready = {descriptor for descriptor, _ in poll.poll(self._poll_timeout())}
             if self._kernel in ready or (self._control.fileno() in ready and not self._serve()):
                 break
-            if self._woken in ready:
-                _drain(self._woken)
+            if self._sigchld_pipe in ready:
+                _drain(self._sigchld_pipe)
             self._reap()
             if time.monotonic() >= self._sweep_due:
-                self._finish_off()
+                self._report_exits()
             if time.monotonic() >= self._spare_due:
                 self._provide_spare()
-        self._end_all()
+        self._kill_all()
 
     def _serve(self) -> bool:
         """One request; False when the kernel has closed its end.
@@ -93,10 +93,10 @@ class ZygoteServer:
         else:
             self._workers[worker.pid] = number
             self._send({"forked": number, "pid": worker.pid}, worker.handle)  # first: it may take our processor
-            worker.give(descriptors)
+            worker.assign(descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        self._spare_due = time.monotonic() + _LULL
+        self._spare_due = time.monotonic() + _SPARE_DELAY
         return True
 
     def _take_spare(self) -> PreforkedWorker:
@@ -113,15 +113,15 @@ class ZygoteServer:
             self._send({"spare": self._spare.pid})
 
     def _fork(self) -> PreforkedWorker:
-        return PreforkedWorker(self._become_child, self._rehearse, self._begin)
+        return PreforkedWorker(self._become_child, self._warm_up, self._run_request)
 
     def _become_child(self) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        process_setup.break_away()
+        process_setup.detach_from_zygote()
 
-    def _begin(self, request: int, descriptors: list[int]) -> NoReturn:
-        become_worker(decode(_content(request)), descriptors, self._lifeline)
+    def _run_request(self, request: int, descriptors: list[int]) -> NoReturn:
+        become_worker(decode(_read_request(request)), descriptors, self._lifeline)
 
     def _reap(self) -> None:
         while True:
@@ -133,12 +133,12 @@ class ZygoteServer:
                 return
             number = self._workers.pop(pid, None)
             if number is not None:
-                self._ended.append({"ended": number, "status": status})
+                self._exits.append({"ended": number, "status": status})
             elif self._spare is not None and pid == self._spare.pid:
                 self._spare.close()
                 self._spare = None
 
-    def _patience(self) -> int | None:
+    def _poll_timeout(self) -> int | None:
         """Milliseconds until there is something to do without being asked; None where there is nothing."""
         due = min(self._sweep_due, self._spare_due)
         return ceil(max(0.0, due - time.monotonic()) * 1000) if due < inf else None
@@ -146,9 +146,9 @@ class ZygoteServer:
     @property
     def _sweep_due(self) -> float:
         """When what is left below may be looked for again: looking takes at most a tenth of the time."""
-        return self._swept + 10 * self._sweep_cost if self._ended else inf
+        return self._swept + 10 * self._sweep_cost if self._exits else inf
 
-    def _finish_off(self) -> None:
+    def _report_exits(self) -> None:
         """Kill what dead workers left; report their ends when nothing is left."""
         began = time.monotonic()
         left = kill_children(os.getpid(), but={*self._workers, self._spare.pid if self._spare else 0})
@@ -156,16 +156,16 @@ class ZygoteServer:
         self._sweep_cost = self._swept - began
         self._reap()
         if not left:
-            ended, self._ended = self._ended, []
-            for end in ended:
+            exits, self._exits = self._exits, []
+            for end in exits:
                 self._send(end)
 
-    def _end_all(self) -> None:
+    def _kill_all(self) -> None:
         """Until nothing is left: what is killed may leave children, which are ours then."""
         self._control.close()
         while kill_children(os.getpid()):
-            select.select([self._woken], [], [], 0.05)
-            _drain(self._woken)
+            select.select([self._sigchld_pipe], [], [], 0.05)
+            _drain(self._sigchld_pipe)
             self._reap()
 
     def _send(self, message: dict[str, Any], *descriptors: int) -> None:
@@ -211,7 +211,7 @@ def _parent_of(process: str) -> int:
         return 0
 
 
-def _content(file: int) -> bytes:
+def _read_request(file: int) -> bytes:
     return os.pread(file, os.fstat(file).st_size, 0)
 
 
@@ -251,7 +251,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    ahead = rehearse if not image else int  # a guest's memory begins anew: no life before leaves it anything
+    ahead = warm_up if not image else int  # a guest's memory begins anew: no life before leaves it anything
     ZygoteServer(socket.socket(fileno=control), lifeline, handle, ahead).run()
 
 

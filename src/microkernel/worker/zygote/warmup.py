@@ -40,7 +40,7 @@ class Plugin(IPlugin):
 '''
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Leaves nothing behind but memory. Takes some milliseconds."""
     with ExitStack() as open_ends:
         ours, theirs = [], []
@@ -50,7 +50,7 @@ def rehearse() -> None:
             theirs.append(open_ends.enter_context(pair[1]))
         for end in ours[:2]:
             end.send(Session("kernel").hello())
-        for message in _life():
+        for message in _messages():
             ours[0].send(pack([message]))
         runtime = Runtime(WorkerChannel(theirs[0], theirs[1], theirs[2:]))
         runtime.run()
@@ -60,7 +60,7 @@ def rehearse() -> None:
     gc.collect()
 
 
-def _life() -> list[messages.Message]:
+def _messages() -> list[messages.Message]:
     """All that its kernel has to say."""
     sources = {"rehearsal.py": _PLUGIN}
     return [
