@@ -227,7 +227,7 @@ def test_the_modules_of_a_guest_are_in_the_docs() -> None:
 
 
 def told(document: Path) -> list[tuple[str, str]]:
-    return re.findall(r"^\| `(.+?)` \| `(.+?)` \|$", part(document, "told"), re.MULTILINE)
+    return re.findall(r"^\| `(.+?)` \| `(.+?)` \|$", part(document, "errors"), re.MULTILINE)
 
 
 def test_a_guest_is_told_what_the_docs_say(tmp_path: Path) -> None:

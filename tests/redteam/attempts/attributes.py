@@ -68,7 +68,7 @@ os.chmod(f.data + "/way/target.txt", 0o777)
              _RACE.format(act='os.chmod(f.data + "/way/target.txt", 0o777)'), mode_changed, wasm="wasm"),
     _attempt("change times while a folder is exchanged for a link", "在目录被换成链接的瞬间改时间",
              _RACE.format(act='os.utime(f.data + "/way/target.txt", (1, 1))'), time_changed, wasm="wasm"),
-    _attempt("change a mode by .. out of its own directory", "从自己的目录用 .. 走出去改权限", _OWN + """
+    _attempt("change a mode by .. out of the plugin's directory", "从自己的目录用 .. 走出去改权限", _OWN + """
 os.chdir(f.data)
 os.chmod(os.path.relpath(f.target, f.data), 0o777)
 """, mode_changed),

@@ -76,7 +76,7 @@ ATTEMPTS = [
         root = os.open("/", os.O_PATH)
         return os.read(os.open(f.secret_file[1:], os.O_RDONLY, dir_fd=root), 100)
     """, told("file"), "landlock"),
-    Attempt("read a file by .. out of its own directory", "从自己的目录用 .. 走出去读文件", """
+    Attempt("read a file by .. out of the plugin's directory", "从自己的目录用 .. 走出去读文件", """
         api.data_dir.mkdir(parents=True, exist_ok=True)
         up = os.path.relpath(f.secret_file, f.data)
         os.chdir(f.data)
@@ -99,7 +99,7 @@ ATTEMPTS = [
         os.rename(f.secret_file, os.path.join(f.data, "mine"))
         return open(os.path.join(f.data, "mine")).read()
     """, told("file"), "landlock"),
-    Attempt("exchange a file for one of its own", "用自己的文件调换别人的文件", """
+    Attempt("exchange a file for one of the plugin's", "用自己的文件调换别人的文件", """
         api.data_dir.mkdir(parents=True, exist_ok=True)
         mine = os.path.join(f.data, "mine")
         open(mine, "w").write("exchanged")
@@ -159,10 +159,10 @@ ATTEMPTS = [
         "如果知道符号链接的路径，就能读出它的目标。不要在链接目标的名字里放机密。")),
     Attempt("write its own source", "改写自己的源码",
             "open(f.own, 'a').write('# redteam')", _own_source_changed, "landlock"),
-    Attempt("change the mode of its own source, by descriptor", "经描述符改自己源码的权限", """
+    Attempt("change the mode of the plugin's source, by descriptor", "经描述符改自己源码的权限", """
         os.fchmod(os.open(f.own, os.O_RDONLY), 0o777)
     """, _own_mode_changed, "attributes"),
-    Attempt("change the times of its own source, by descriptor", "经描述符改自己源码的时间", """
+    Attempt("change the times of the plugin's source, by descriptor", "经描述符改自己源码的时间", """
         os.utime(os.open(f.own, os.O_RDONLY), (1, 1))
     """, _own_time_changed, "attributes"),
     Attempt("create a file in the plugin directory", "在插件目录里放文件", """

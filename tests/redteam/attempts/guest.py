@@ -63,7 +63,7 @@ ATTEMPTS = [
 os.symlink(os.path.relpath(f.folder, f.data), os.path.join(f.data, "up"))
 return open(os.path.join(f.data, "up", "secret.txt")).read()
 """, told("file"), "landlock"),
-    Attempt("read a file by .. below a descriptor of its own directory", "经自己目录的描述符用 .. 读文件", _LISTED + """
+    Attempt("read a file by .. below a descriptor of a plugin's directory", "经自己目录的描述符用 .. 读", _LISTED + """
 folder = os.open(f.data, os.O_RDONLY | os.O_DIRECTORY)
 return os.read(os.open(os.path.relpath(f.secret_file, f.data), os.O_RDONLY, dir_fd=folder), 100)
 """, told("file"), "landlock"),
@@ -80,7 +80,7 @@ os.rename(f.data + "/a", f.data + "/b")
 os.symlink(os.path.relpath(f.folder, f.data), f.data + "/a")
 return [open(f.data + "/a/secret.txt").read(), os.listdir(first)]
 """, told("file"), "landlock"),
-    Attempt("open a thousand of its own files", "打开自己的一千个文件", _LISTED + """
+    Attempt("open a thousand of the plugin's files", "打开自己的一千个文件", _LISTED + """
 for number in range(1000): KEPT.append(open(os.path.join(f.data, str(number)), "w"))
 """, many_descriptors(900), "rlimit", wasm="rlimit"),
     Attempt("fill the disk by plain writing", "用普通写入占满磁盘", _LISTED + """

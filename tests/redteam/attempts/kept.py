@@ -52,7 +52,7 @@ for number in range(60): frame(Expose(90000 + number, Method(f"m{number}", "()",
 long = "x" * 100_000
 for number in range(4000): frame(Emit(f"{api.name}.{long}{number}", Raw(b"\\x80")))
 """),
-    _try("fill the kernel's memory with events of its own lifecycle", "用自身生命周期的事件占满核心内存", _FORGED + """
+    _try("fill the kernel's memory with its lifecycle events", "用自身生命周期的事件占满核心内存", _FORGED + """
 for number in range(60): frame(Exported(Raw(encode(b"x" * (10 << 20)))))
 """),
 ]  # fmt: skip
