@@ -2,7 +2,7 @@
 # [tool.microkernel]
 # requires = ["oracle"]
 # ///
-"""Asks many questions at once. Look at: ``acall`` waits without occupying the plugin, where ``call`` would.
+"""Ask many questions at once. ``acall`` waits without blocking the plugin; ``call`` would block it.
 
 mk run examples/asynchronous     then:    emit wonder questions='["rain", "snow", "tea"]'
 """
@@ -13,13 +13,13 @@ from microkernel import IPlugin, PluginAPI, on
 
 
 class Plugin(IPlugin):
-    """Ten questions of 0.1 s take it 0.1 s, not 1 s."""
+    """Asks ten questions of 0.1 s each in 0.1 s."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
 
     def start(self) -> None:
-        """Events come after this has returned."""
+        """Events arrive after this method has returned."""
 
     @on("wonder")
     async def wonder(self, questions: list[str]) -> None:
@@ -28,8 +28,8 @@ class Plugin(IPlugin):
 
     @on("ping")
     async def ping(self, number: int) -> None:
-        """Answered while ``wonder`` still waits."""
+        """Answer while ``wonder`` is still waiting."""
         self.api.emit("crowd.pong", number=number)
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""

@@ -1,4 +1,4 @@
-"""Answers slowly. Look at: ``async def`` handlers of one plugin interleave in one thread, at each ``await``."""
+"""Answer slowly. ``async def`` handlers of one plugin interleave on one thread, at each ``await``."""
 
 import asyncio
 
@@ -6,20 +6,20 @@ from microkernel import IPlugin, PluginAPI, expose
 
 
 class Plugin(IPlugin):
-    """Thinks for a while about each question, and about many at once."""
+    """Takes time for each question, and answers many at once."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.thinking = 0
         self.most = 0
 
     async def start(self) -> None:
-        """``start`` and ``stop`` may be async too."""
+        """Do nothing. ``start`` and ``stop`` may be async too."""
 
     @expose
     async def answer(self, question: str, seconds: float = 0.1) -> str:
         self.thinking += 1
         self.most = max(self.most, self.thinking)
-        await asyncio.sleep(seconds)  # the other questions go on here
+        await asyncio.sleep(seconds)  # the other questions continue here
         self.thinking -= 1
         return f"{question}? Perhaps."
 
@@ -28,4 +28,4 @@ class Plugin(IPlugin):
         return self.most
 
     async def stop(self) -> None:
-        """Handlers that are under way have ended by now."""
+        """Do nothing. Handlers in progress have ended before ``stop`` is called."""

@@ -2,7 +2,7 @@
 # [tool.microkernel]
 # requires = ["prices"]
 # ///
-"""Calls another plugin. Look at: it imports nothing of ``prices``, and a mistake there is an error here, not a crash.
+"""Call another plugin without importing it. An exception there is a ``CallFailed`` here.
 
 mk run examples/calls        then:    call cashier.total '[{"item": "tea", "count": 2}]'
 """
@@ -22,20 +22,20 @@ class Line:
 
 
 class Prices(Protocol):
-    """What we use of the service. Its hints say what the answers are: payloads travel as plain data."""
+    """The part of the service that is used here. Its hints are the types of the answers, which travel as plain data."""
 
     def price(self, item: str, count: int = 1) -> Decimal: ...
 
 
 class Plugin(IPlugin):
-    """Adds up what people buy."""
+    """Adds up a basket."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
         self.prices = api.service("prices", Prices)
 
     def start(self) -> None:
-        """``prices`` is active by now: this plugin ``requires`` it."""
+        """Do nothing. ``prices`` is active already, because this plugin requires it."""
 
     @expose
     def total(self, basket: list[Line]) -> Decimal:
@@ -43,13 +43,13 @@ class Plugin(IPlugin):
 
     @expose
     def sells(self, item: str) -> bool:
-        """The same without a Protocol: ``api.call`` and ``returns``."""
+        """Return whether there is such an item. Uses ``api.call`` with ``returns`` instead of a Protocol."""
         try:
             return self.api.call("prices.price", item, timeout=1.0, returns=Decimal) > 0
-        except CallFailed as failed:  # it has the remote type, message and traceback
+        except CallFailed as failed:  # has the remote type, message and traceback
             if failed.remote_type == "KeyError":
                 return False
             raise
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""

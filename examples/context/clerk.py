@@ -1,4 +1,4 @@
-"""Counts together with ``robot`` in one key. Look at: compare-and-set (``expect``), so that no sale is lost.
+"""Count in the same key as ``robot``. Compare-and-set (``expect``) makes sure that no sale is lost.
 
 mk run examples/context      then:    emit sold count=3    and:    data shop.sold
 """
@@ -12,10 +12,10 @@ class Plugin(IPlugin):
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
-        self.revision = 0  # 0: the key must not be there yet
+        self.revision = 0  # 0: the key must not exist yet
 
     def start(self) -> None:
-        """Events come after this has returned."""
+        """Events arrive after this method has returned."""
 
     @on("sold")
     def sell(self, count: int) -> None:
@@ -28,10 +28,10 @@ class Plugin(IPlugin):
             sold = self.api.get_data("shop.sold", 0)
             try:
                 self.revision = self.api.set_data("shop.sold", sold + 1, expect=self.revision)
-            except RevisionConflict as conflict:  # somebody was faster: read again what is there now
+            except RevisionConflict as conflict:  # the other plugin was faster: read again
                 self.revision = conflict.revision
             else:
                 return
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""

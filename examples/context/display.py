@@ -1,20 +1,20 @@
-"""Reads and watches the board. Look at: a watcher gets the present values first, then each change."""
+"""Read and watch shared data. A watcher receives the present values first, then each change."""
 
 from microkernel import IPlugin, PluginAPI, expose
 
 
 class Plugin(IPlugin):
-    """Shows rates, and converts with them."""
+    """Shows rates and converts with them."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
         api.watch_data("rates.*", self.show)
 
     def start(self) -> None:
-        """The watcher is called after this has returned."""
+        """The watcher is called after this method has returned."""
 
     def show(self, key: str, value: float | None, revision: int) -> None:
-        """A key that was deleted comes with value None and revision 0."""
+        """Show a change. A deleted key has value None and revision 0."""
         self.api.emit("display.shows", key=key, value=value, revision=revision)
 
     @expose
@@ -22,4 +22,4 @@ class Plugin(IPlugin):
         return euros * self.api.get_data(f"rates.{currency}", 0.0)
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""

@@ -1,4 +1,4 @@
-"""Writes to the shared board. Look at: each write gives the key's new revision; a key goes with its owner's unload.
+"""Write shared data. Each write returns the key's new revision. Unloading the owner deletes its keys.
 
 mk run examples/context      then:    emit quoted currency=CNY rate=7.1    and:    data
 """
@@ -7,7 +7,7 @@ from microkernel import IPlugin, PluginAPI, on
 
 
 class Plugin(IPlugin):
-    """Keeps exchange rates on the board, where anybody can read them without asking."""
+    """Keeps exchange rates in shared data, where every plugin can read them."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
@@ -25,4 +25,4 @@ class Plugin(IPlugin):
         self.api.delete_data(f"rates.{currency}")
 
     def stop(self) -> None:
-        """What is on the board stays until this plugin is unloaded."""
+        """Do nothing. The keys remain until this plugin is unloaded."""

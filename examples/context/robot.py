@@ -1,4 +1,4 @@
-"""The other one that counts in ``shop.sold``, at the same time as ``clerk``: no lock is needed, only ``expect``."""
+"""Count in ``shop.sold`` at the same time as ``clerk``. ``expect`` replaces a lock."""
 
 from microkernel import IPlugin, PluginAPI, on
 from microkernel.errors import RevisionConflict
@@ -9,10 +9,10 @@ class Plugin(IPlugin):
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
-        self.revision = 0  # 0: the key must not be there yet
+        self.revision = 0  # 0: the key must not exist yet
 
     def start(self) -> None:
-        """Events come after this has returned."""
+        """Events arrive after this method has returned."""
 
     @on("sold")
     def sell(self, count: int) -> None:
@@ -25,10 +25,10 @@ class Plugin(IPlugin):
             sold = self.api.get_data("shop.sold", 0)
             try:
                 self.revision = self.api.set_data("shop.sold", sold + 1, expect=self.revision)
-            except RevisionConflict as conflict:  # somebody was faster: read again what is there now
+            except RevisionConflict as conflict:  # the other plugin was faster: read again
                 self.revision = conflict.revision
             else:
                 return
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""

@@ -1,4 +1,4 @@
-"""Listens. Look at: patterns (``*`` is one word, ``**`` any tail), ``once``, and how parameters are filled by name."""
+"""Handle events: patterns (``*`` is one word, ``**`` any tail), ``once``, and parameters filled by name."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from microkernel import Event, IPlugin, PluginAPI, on
 
 
 class Plugin(IPlugin):
-    """Writes down the weather. Handlers run one at a time, in the order they are written here: no locks needed."""
+    """Records the weather. Handlers run one at a time, in the order of their definition, so no locks are needed."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
         self.highest: dict[str, float] = {}
 
     def start(self) -> None:
-        """Events come after this has returned."""
+        """Events arrive after this method has returned."""
 
     @on("weather.*.temperature")
     def remember(self, city: str, celsius: float) -> None:
@@ -23,7 +23,7 @@ class Plugin(IPlugin):
 
     @on("weather.**")
     def note(self, event: Event, celsius: float, **rest: Any) -> None:
-        """``event`` is the event itself, ``**rest`` what of its data is not asked for by name."""
+        """Handle any weather event: ``event`` is the event itself, ``**rest`` its data without a parameter."""
         self.api.emit("almanac.noted", topic=event.topic, by=event.source, celsius=celsius, rest=sorted(rest))
 
     @on("weather.*.frost", once=True)
@@ -31,4 +31,4 @@ class Plugin(IPlugin):
         self.api.emit("almanac.first_frost", city=event.topic.split(".")[1])
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""

@@ -1,4 +1,4 @@
-"""Emits. Look at: ``emit`` waits for no handler, and this plugin does not know who listens.
+"""Emit events. ``emit`` does not wait for handlers, and this plugin does not know its subscribers.
 
 mk run examples/events       then:    emit measured city=Oslo celsius=-4.5
 """
@@ -7,7 +7,7 @@ from microkernel import IPlugin, PluginAPI, on
 
 
 class Plugin(IPlugin):
-    """Turns measurements into weather events, one topic a city."""
+    """Turns measurements into weather events, with a topic for each city."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
@@ -17,10 +17,10 @@ class Plugin(IPlugin):
 
     @on("measured")
     def publish(self, city: str, celsius: float) -> None:
-        # Type hints are checked before a handler runs: celsius="warm" never gets here, it is a dead letter (mk dead).
+        # Type hints are checked before a handler runs: celsius="warm" becomes a dead letter (mk dead).
         self.api.emit(f"weather.{city.lower()}.temperature", celsius=celsius, city=city)
         if celsius < 0:
             self.api.emit(f"weather.{city.lower()}.frost", celsius=celsius)
 
     def stop(self) -> None:
-        """Subscriptions are taken away by the kernel."""
+        """Do nothing. The kernel removes the subscriptions."""

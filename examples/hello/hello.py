@@ -1,4 +1,4 @@
-"""The smallest plugin. It has no manifest, and runs at every isolation level as it is.
+"""The smallest plugin. It needs no manifest and runs at every isolation level.
 
 mk run examples/hello        then, at the prompt:    emit greet name=Ada
 """

@@ -2,10 +2,10 @@
 # [tool.microkernel]
 # version = "1.0"
 # ///
-"""State over a reload. Look at: ``export_state`` and ``import_state``; what waits in the mailbox is kept anyway.
+"""Keep state over a reload with ``export_state`` and ``import_state``. Waiting messages are kept in any case.
 
 mk run examples/state        then:    emit hit    call counter.hits    reload counter    call counter.hits
-Change ``STEP`` and ``version`` before the reload, or break the syntax: then the old code goes on, and is told so.
+Change ``STEP`` and ``version`` before the reload. Or break the syntax: the old code continues, and the error is shown.
 """
 
 from typing import Any
@@ -23,14 +23,14 @@ class Plugin(IPlugin):
         self.count = 0
 
     def start(self) -> None:
-        """``import_state`` was called before, if there was a state."""
+        """Do nothing. If there was a state, ``import_state`` was called before."""
 
     def export_state(self) -> Any:
-        """Any value that could be a payload."""
+        """Return the state: any value that could be a payload."""
         return {"count": self.count}
 
     def import_state(self, state: Any, from_version: str) -> None:
-        """``from_version`` is the version of the plugin that exported: the place for conversions."""
+        """Take the state over, converting it if ``from_version``, the version that exported it, needs that."""
         self.count = state["count"]
         self.api.emit("counter.took_over", count=self.count, from_version=from_version)
 
@@ -43,4 +43,4 @@ class Plugin(IPlugin):
         return self.count
 
     def stop(self) -> None:
-        """Called after ``export_state``."""
+        """Do nothing. ``export_state`` was called before."""

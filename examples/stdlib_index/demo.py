@@ -1,7 +1,7 @@
-"""./run demo: counts what is in Python's standard library with plugins. Meanwhile some of them hang and crash, one is
-killed by hand and one is replaced. In the end the totals must be those of a plain loop; if not, the demo has failed.
+"""./run demo: index Python's standard library with plugins while some of them hang and crash, one is killed by hand and
+one is replaced. The totals must equal those of a plain loop; otherwise the demo fails.
 
-Exit status: 0 equal, 1 not equal, 130 interrupted. It leaves no process and no file behind. All that is in index.py.
+Exit status: 0 equal, 1 not equal, 130 interrupted. It leaves no process and no file behind. The code is in index.py.
 """
 
 import os
@@ -10,7 +10,7 @@ import sys
 
 
 def main() -> int:
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # loading takes a moment, and there is nothing to take away
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # during the imports there is nothing to clean up
     from index import main as run
 
     return run()

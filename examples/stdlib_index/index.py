@@ -1,4 +1,4 @@
-"""One run of the demo: the plugins, their trouble, what is shown, and the plain loop that it must agree with."""
+"""One run of the demo: its plugins, the faults, the output, and the comparison with a plain loop."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from microkernel.kernel.manifest import Level, Permissions
 from microkernel.messages import Catalog, language, translate
 
 PLUGINS = Path(__file__).parent / "plugins"
+# Seconds without a newly counted file after which the demo gives up.
 PATIENCE = 20.0
-"""Seconds without a single new file after which something is wrong."""
 SAID_ELSEWHERE = {
-    "MK0221",  # delivered again: shown in the line of the new generation
-    "MK0613", "MK0618",  # dead letters, of the plugin we kill ourselves
+    "MK0221",  # redelivered: shown in the line of the new generation
+    "MK0613", "MK0618",  # dead letters of the plugin that the demo kills
     "MK0219",  # stopped, at the end
 }  # fmt: skip
 
 
 class Demo:
-    """One run. What the kernel tells and what we say come as events on one thread, and so in one order."""
+    """One run. Messages of the kernel and of the demo are events on one thread, so they appear in order."""
 
     def __init__(
         self, kernel: Kernel, plugins: Path, files: int, screen: Screen, texts: Texts, catalog: Catalog
@@ -51,10 +51,10 @@ class Demo:
         kernel.on("kernel.message", self.hear)
         kernel.on("demo.says", lambda level, who, text: screen.line(level, who, text))
 
-    # What is shown
+    # Output
 
     def hear(self, id: str, level: str, plugin: str, fields: dict[str, Any]) -> None:
-        """A message of the kernel."""
+        """Show a message of the kernel."""
         if id == "MK0221":
             self.again[plugin] = fields["count"]
         if self.over or id in SAID_ELSEWHERE:
@@ -72,10 +72,10 @@ class Demo:
             place = f"pid {info.pid}" if info.pid else ""
             self.screen.line("success", info.name, f"{info.version:<5}{info.isolation:<9}{place}")
 
-    # What happens
+    # Faults
 
     def run(self) -> dict[str, Any]:
-        """Have all files counted, with what is done to the plugins meanwhile. What the aggregator knows at the end."""
+        """Have all files counted while the faults happen. Return the progress of the aggregator."""
         acts = [(0.10, self.kill_and_start), (0.25, self.reload_broken), (0.30, self.reload_changed)]
         self.kernel.call("walker.walk", timeout=30.0)
         for counted in self.watch():
@@ -84,7 +84,7 @@ class Demo:
         return dict(self.kernel.call("aggregator.progress"))
 
     def watch(self) -> Iterator[int]:
-        """How many files are counted, until all are, or nothing happens any more."""
+        """Yield the number of counted files until all are counted or none was for ``PATIENCE`` seconds."""
         counted, changed = -1, time.monotonic()
         while counted < self.files:
             now = self.kernel.call("aggregator.progress")["counted"]
@@ -98,7 +98,7 @@ class Demo:
             time.sleep(0.05)
 
     def kill_and_start(self) -> None:
-        """What waits for a plugin that is ended by hand is dead letters; they can be given to it again."""
+        """Kill a plugin. Its waiting events become dead letters; replay them."""
         self.say("direct", "parser_b", "kill", count=self.kernel.info("parser_b").waiting)
         self.kernel.kill("parser_b")
         self.kernel.start("parser_b")
@@ -108,7 +108,7 @@ class Demo:
             self.kernel.replay(letter["id"])
 
     def reload_broken(self) -> None:
-        """The old source goes on, and the kernel says why."""
+        """Reload broken source. The old source continues, and the kernel reports why."""
         source = self.plugins / "parser_a.py"
         before = source.read_text(encoding="utf-8")
         self.say("direct", "parser_a", "break", count=self.kernel.info("parser_a").waiting)
@@ -119,7 +119,7 @@ class Demo:
             source.write_text(before, encoding="utf-8")
 
     def reload_changed(self) -> None:
-        """Version 1.1 takes over what waits for 1.0."""
+        """Reload changed source. Version 1.1 gets the messages that wait for 1.0."""
         source = self.plugins / "parser_a.py"
         text = source.read_text(encoding="utf-8").replace('version = "1.0"', 'version = "1.1"')
         todos = '    "todos": re.compile(rb"#.*\\bTODO\\b"),\n'
@@ -129,7 +129,7 @@ class Demo:
         self.kernel.reload("parser_a")
 
     def end_all(self) -> None:
-        """Now, whatever they are at, and without a word."""
+        """Kill all plugins without showing messages."""
         self.over = True
         for info in self.kernel.list():
             self.kernel.kill(info.name)
@@ -166,14 +166,14 @@ def arguments() -> argparse.Namespace:
 
 
 def interrupt(*_: object) -> NoReturn:
-    """Once: what follows cleans up, and is not to be interrupted."""
+    """Raise KeyboardInterrupt once. The cleanup that follows must not be interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def prepare(screen: Screen, texts: Texts, catalog: Catalog) -> Level:
-    """Have the guest built, if it is not, as `mk wasm prepare` does. The level that parser_b will run at."""
+    """Build the guest if necessary, as `mk wasm prepare` does. Return the level of parser_b."""
     image = Image()
     try:
         if not image.is_built():
@@ -199,7 +199,7 @@ def build(image: Image, screen: Screen, texts: Texts) -> None:
 def index(
     options: argparse.Namespace, level: Level, files: int, screen: Screen, texts: Texts, catalog: Catalog
 ) -> tuple[dict[str, int], list[str], int]:
-    """By plugins: the totals, what is missing, and how many deaths there were."""
+    """Count with plugins. Return the totals, the missing files and the number of crashes."""
     with TemporaryDirectory(prefix="mk-demo-") as folder:
         plugins = Path(folder) / "plugins"  # a copy, which may be changed
         shutil.copytree(PLUGINS, plugins, ignore=shutil.ignore_patterns("__pycache__"))
@@ -225,9 +225,9 @@ def index(
 
 
 def configuration(folder: str, options: argparse.Namespace, level: Level, files: int) -> KernelConfig:
-    """The operator's word: two plugins are trusted to run in the kernel's own process, one is not trusted at all and
-    may read the library, and nothing else; and when to misbehave."""
-    within = max(2, files // 32)  # of the quarter of the files that each gets, so that all deaths find their file
+    """Return the operator's configuration: two trusted plugins run in the kernel's process, an untrusted one may only
+    read the library, and two learn when to misbehave."""
+    within = max(2, files // 32)  # within the quarter of the files that each gets, so that every crash happens
     trouble: dict[str, Any] = {"seed": options.seed, "within": within}
     limit = {"limit": files} if options.quick else {}
     return KernelConfig(
@@ -260,7 +260,7 @@ def summary(
 
 
 def compare(totals: dict[str, int], missing: list[str], files: list[str], screen: Screen, texts: Texts) -> bool:
-    """Count plainly and show both. Whether they are equal."""
+    """Count in a plain loop, show both, and return whether they are equal."""
     screen.line("direct", "demo", texts("check"))
     expected = timed_plain_count(files, screen, texts)
     head = ["", texts("by_plugins"), texts("plainly"), ""]

@@ -1,4 +1,4 @@
-"""The same count without a kernel: one process, one loop, another way through the tree. The demo's check."""
+"""The same count without a kernel, in one process and one loop, with other code. The demo compares itself with it."""
 
 import ast
 import gc
@@ -13,16 +13,16 @@ KINDS = ("files", "lines", "functions", "classes", "imports", "todos", "unparsab
 
 
 def python_files(root: str = "") -> list[str]:
-    """All files of Python below ``root``, or of the standard library without what was installed beside it."""
+    """Return all Python files below ``root``, by default of the standard library without installed packages."""
     top = Path(root or sysconfig.get_path("stdlib"))
     found = (path for path in top.rglob("*.py") if path.is_file())
     return sorted(str(path) for path in found if not {"site-packages", "dist-packages"} & set(path.parts[:-1]))
 
 
 def plain_count(paths: Sequence[str], tick: Callable[[], object] = lambda: None) -> dict[str, int]:
-    """The totals. ``tick`` is called after each file."""
+    """Return the totals. ``tick`` is called after each file."""
     totals: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
-    gc.disable()  # trees have no cycles, and looking for some takes a fifth of the time
+    gc.disable()  # trees have no cycles, and looking for them takes a fifth of the time
     try:
         for path in paths:
             totals.update(count_file(path))
@@ -39,7 +39,7 @@ def count_file(path: str) -> Counter[str]:
     lines = source.split(b"\n")
     counts["lines"] = len(lines) - 1
     counts["todos"] = sum(bool(re.search(rb"\bTODO\b", line.partition(b"#")[2])) for line in lines if b"TODO" in line)
-    visitor = RemoteClient()
+    visitor = StatementCounter()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -49,8 +49,8 @@ def count_file(path: str) -> Counter[str]:
     return counts + visitor.counts
 
 
-class RemoteClient(ast.NodeVisitor):
-    """Goes into statements, not into expressions."""
+class StatementCounter(ast.NodeVisitor):
+    """Counts statements. It does not look into expressions."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -79,7 +79,7 @@ class RemoteClient(ast.NodeVisitor):
 
 
 def by_its_looks(source: bytes) -> Counter[str]:
-    """For what Python cannot parse: lines that begin like a statement."""
+    """Count lines that start like a statement, for files that Python cannot parse."""
     counts = Counter({"unparsable": 1})
     for line in source.split(b"\n"):
         words = re.sub(rb"^async[ \t]+(?=def[ \t])", b"", line.lstrip(b" \t"))

@@ -1,4 +1,4 @@
-"""Where the demo's lines go: a terminal with a progress bar below them, or plain lines."""
+"""Output of the demo: a terminal with a progress bar, or plain lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STYLES = {"success": "green", "notice": "cyan", "warn": "yellow", "error": "bold
 
 
 class Screen:
-    """Lines may come from any thread. Without a terminal, progress is a line a quarter."""
+    """Prints lines, from any thread. Without a terminal, progress is one line per quarter."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
@@ -57,7 +57,7 @@ class Screen:
             self.line("explain", "", text)
 
     def end(self) -> None:
-        """No more progress. A second time does nothing."""
+        """Stop showing progress. Idempotent."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

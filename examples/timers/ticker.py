@@ -1,4 +1,4 @@
-"""Time. Look at: ``@every`` and ``after`` run among the handlers, one at a time; ``spawn`` runs beside them.
+"""Use timers and background work. ``@every`` and ``after`` run like handlers, one at a time; ``spawn`` runs apart.
 
 mk run examples/timers       then:    emit alarm.set seconds=2 text=tea    and:    stop ticker
 """
@@ -20,7 +20,7 @@ class Plugin(IPlugin):
 
     @every(0.05)
     def beat(self) -> None:
-        """A beat that finds the one before still running is skipped, never caught up."""
+        """Count a beat. A beat that is due while the previous one still runs is skipped and not made up for."""
         self.beats += 1
         self.api.emit("ticker.beat", number=self.beats)
 
@@ -29,7 +29,7 @@ class Plugin(IPlugin):
         self.api.after(seconds, partial(self.api.emit, "alarm.rings", text=text))
 
     def work(self) -> None:
-        """A thread of its own. ``sleep`` ends early when the plugin is to stop: no ``time.sleep`` in a plugin."""
+        """Work in a separate thread. Unlike ``time.sleep``, ``api.sleep`` ends early when the plugin is to stop."""
         steps = 0
         while self.api.is_active:
             steps += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 from decimal import Decimal
 from pathlib import Path
@@ -148,9 +150,14 @@ def test_changed_code_takes_over_and_broken_code_does_not(run: Run, tmp_path: Pa
     assert kernel.call("counter.hits") == 21
 
 
-def test_every_example_says_what_to_look_at() -> None:
+def test_every_example_says_in_its_docstring_what_it_shows() -> None:
     plugins = [path for path in EXAMPLES.rglob("*.py") if path.parent.name not in ("stdlib_index", "parser_b")]
     assert len(plugins) > 15
     for path in plugins:
-        source = path.read_text(encoding="utf-8")
-        assert "Look at:" in source or path.parent.name in ("hello", "context"), path
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_every_folder_of_examples_is_in_their_readme() -> None:
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert set(re.findall(r"^\| \[\w+\]\((\w+)\)", readme, re.MULTILINE)) == folders

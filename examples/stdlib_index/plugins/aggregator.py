@@ -2,7 +2,7 @@
 # [tool.microkernel]
 # version = "1.0"
 # ///
-"""Adds up. Look at: a service of four methods, and why a path is looked at before it is counted.
+"""Add up the counts. Offers four methods, and counts each path once although results may arrive twice.
 
 mk run examples/stdlib_index/plugins      then:    call aggregator.totals    call aggregator.top 5 by=functions
 """
@@ -14,7 +14,7 @@ from microkernel import IPlugin, PluginAPI, expose, on
 
 
 class Plugin(IPlugin):
-    """Knows which files there are and what was counted in them."""
+    """Knows which files exist and what was counted in them."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
@@ -22,10 +22,10 @@ class Plugin(IPlugin):
         self.counted: dict[str, dict[str, int]] = {}
         self.shares: Counter[str] = Counter()
         self.again = 0
-        self.expected = -1  # not known before the walk is done
+        self.expected = -1  # unknown until the walk is done
 
     def start(self) -> None:
-        """Events come after this has returned."""
+        """Events arrive after this method has returned."""
 
     @on("file.found.*")
     def note(self, path: str) -> None:
@@ -34,26 +34,29 @@ class Plugin(IPlugin):
     @on("walk.done")
     def note_end(self, files: int) -> None:
         self.expected = files
-        self.tell_if_complete()
+        self.emit_if_complete()
 
     @on("file.counted")
     def add(self, path: str, by: str, counts: dict[str, int]) -> None:
-        """A parser may die between telling a result and telling that it is done: then its next generation tells the
-        same again. What is delivered at least once is counted once by whoever looks at the key."""
+        """Add a result, unless its path was counted already.
+
+        A parser may crash after it has emitted a result and before its event is complete. Its next generation then
+        emits the result again: delivery is at least once, so the receiver checks the key.
+        """
         if path in self.counted:
             self.again += 1
             return
         self.counted[path] = counts
         self.shares[by] += 1
-        self.tell_if_complete()
+        self.emit_if_complete()
 
-    def tell_if_complete(self) -> None:
+    def emit_if_complete(self) -> None:
         if len(self.counted) == self.expected:
             self.api.emit("index.complete", **self.totals())
 
     @expose
     def totals(self) -> dict[str, int]:
-        """All counts, added up."""
+        """Return the sums of all counts."""
         total: Counter[str] = Counter()
         for counts in self.counted.values():
             total.update(counts)
@@ -61,18 +64,18 @@ class Plugin(IPlugin):
 
     @expose
     def top(self, n: int = 10, by: str = "lines") -> list[tuple[str, int]]:
-        """The files with the most lines, functions, classes, imports or todos."""
+        """Return the files with the most lines, functions, classes, imports or todos."""
         sizes = ((path, counts.get(by, 0)) for path, counts in self.counted.items())
         return sorted(sizes, key=lambda each: (-each[1], each[0]))[:n]
 
     @expose
     def missing(self) -> list[str]:
-        """Files that were found, and not counted so far."""
+        """Return the files that were found but not counted so far."""
         return sorted(self.found - self.counted.keys())
 
     @expose
     def progress(self) -> dict[str, Any]:
-        """How many files were counted, by whom, and how many results came a second time."""
+        """Return how many files were counted, by which parsers, and how many results arrived twice."""
         return {"counted": len(self.counted), "again": self.again, "shares": dict(self.shares)}
 
     def export_state(self) -> dict[str, Any]:
@@ -92,4 +95,4 @@ class Plugin(IPlugin):
         self.expected = state["expected"]
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""

@@ -4,12 +4,12 @@
 # requires = ["aggregator"]
 #
 # [tool.microkernel.supervision]
-# intensity = 50     # restarts in 30 s, before the kernel gives it up
+# intensity = 50     # restarts within 30 s before it is quarantined
 # backoff = 0.05
 # backoff_max = 0.2
 # ///
-"""A parser that now and then dies by a segmentation fault. Look at: its process is gone, nothing else is; the file it
-died over and those it had not come to are given to its next generation."""
+"""A parser that sometimes crashes with a segmentation fault. Only its process ends. The file that it crashed on, and
+those that were waiting, are delivered to its next generation."""
 
 import ast
 import ctypes
@@ -43,7 +43,7 @@ BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 @dataclass
 class Config:
-    """Its first ``crashes`` generations crash, each at one of its first ``within`` files; ``seed`` says at which."""
+    """The first ``crashes`` generations crash, each at one of its first ``within`` files, chosen by ``seed``."""
 
     crashes: int = 4
     within: int = 80
@@ -51,20 +51,20 @@ class Config:
 
 
 class Plugin(IPlugin):
-    """Parses files, and crashes."""
+    """Parses files and crashes."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
         self.by = f"{api.name} {api.version}"
         config: Config = api.config
-        # It crashes at its n-th file; from 0 it never gets there. Never at the first: that is the one the generation
-        # before died over, and an event that kills three in a row becomes a dead letter.
+        # It crashes at its n-th file; 0 means never. It does not crash at the first, because that is the one that the
+        # previous generation crashed on, and an event that crashes three in a row becomes a dead letter.
         self.good_for = 0
         if api.generation <= config.crashes:
             self.good_for = Random(f"crasher {config.seed} {api.generation}").randint(2, config.within)
 
     def start(self) -> None:
-        """Events come after this has returned."""
+        """Events arrive after this method has returned."""
 
     @on("file.found.crasher")
     def parse(self, path: str) -> None:
@@ -75,21 +75,26 @@ class Plugin(IPlugin):
 
     def crash(self) -> None:
         if self.api.isolation == "thread":
-            sys.exit("a segmentation fault here would be the whole kernel's")
+            sys.exit("a segmentation fault in a thread would end the kernel")
         ctypes.string_at(0)
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""
 
 
 def count(source: bytes) -> dict[str, int]:
-    """Lines, functions, classes, imports and TODO comments of a file, and 1 for itself."""
+    """Count lines, functions, classes, imports and TODO comments of a file, and the file itself."""
     counts = {name: len(pattern.findall(source)) for name, pattern in MARKS.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             statements = Counter(type(each) for each in statements_of(ast.parse(source)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # Python 2, or broken on purpose: go by its looks
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):  # Python 2, or broken on purpose: use patterns
         looks = {name: len(pattern.findall(source)) for name, pattern in LOOKS.items()}
         return {"files": 1, "unparsable": 1, **counts, **looks}
     kinds = {name: sum(statements[kind] for kind in kinds) for name, kinds in KINDS.items()}
@@ -97,7 +102,7 @@ def count(source: bytes) -> dict[str, int]:
 
 
 def statements_of(tree: ast.AST) -> Iterator[ast.AST]:
-    """All statements. Expressions, nine tenths of a tree, are not looked into: none of what we count is in one."""
+    """Yield all statements. Expressions, nine tenths of a tree, contain nothing that is counted and are skipped."""
     stack = [tree]
     while stack:
         node = stack.pop()

@@ -3,8 +3,8 @@
 # version = "1.0"
 # requires = ["aggregator"]
 # ///
-"""Counts what is in its share of the files. Look at: a plugin like any other; that it can be killed, crash or be
-replaced in mid-flight is not its business. Its counting is its own: plugins do not import each other."""
+"""Count the contents of a quarter of the files. It contains no code for being killed, crashing or being replaced.
+Plugins do not import each other, so the counting functions are repeated in each parser."""
 
 import ast
 import re
@@ -40,24 +40,29 @@ class Plugin(IPlugin):
         self.by = f"{api.name} {api.version}"
 
     def start(self) -> None:
-        """Events come after this has returned."""
+        """Events arrive after this method has returned."""
 
     @on("file.found.a")
     def parse(self, path: str) -> None:
         self.api.emit("file.counted", path=path, by=self.by, counts=count(Path(path).read_bytes()))
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""
 
 
 def count(source: bytes) -> dict[str, int]:
-    """Lines, functions, classes, imports and TODO comments of a file, and 1 for itself."""
+    """Count lines, functions, classes, imports and TODO comments of a file, and the file itself."""
     counts = {name: len(pattern.findall(source)) for name, pattern in MARKS.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             statements = Counter(type(each) for each in statements_of(ast.parse(source)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # Python 2, or broken on purpose: go by its looks
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):  # Python 2, or broken on purpose: use patterns
         looks = {name: len(pattern.findall(source)) for name, pattern in LOOKS.items()}
         return {"files": 1, "unparsable": 1, **counts, **looks}
     kinds = {name: sum(statements[kind] for kind in kinds) for name, kinds in KINDS.items()}
@@ -65,7 +70,7 @@ def count(source: bytes) -> dict[str, int]:
 
 
 def statements_of(tree: ast.AST) -> Iterator[ast.AST]:
-    """All statements. Expressions, nine tenths of a tree, are not looked into: none of what we count is in one."""
+    """Yield all statements. Expressions, nine tenths of a tree, contain nothing that is counted and are skipped."""
     stack = [tree]
     while stack:
         node = stack.pop()

@@ -7,12 +7,12 @@
 # handler = 1.5      # seconds that a handler may take
 #
 # [tool.microkernel.supervision]
-# intensity = 50     # restarts in 30 s, before the kernel gives it up
+# intensity = 50     # restarts within 30 s before it is quarantined
 # backoff = 0.05
 # backoff_max = 0.2
 # ///
-"""A parser that now and then never comes back. Look at: the kernel notices by ``limits.handler``, ends it, starts the
-next generation and gives it what was not done; no file is lost, and nobody else waits."""
+"""A parser that sometimes hangs. The kernel detects this by ``limits.handler``, ends it, starts the next generation and
+redelivers unfinished events. No file is lost, and no other plugin waits."""
 
 import ast
 import re
@@ -44,7 +44,7 @@ BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 @dataclass
 class Config:
-    """Its first ``hangs`` generations hang, each at one of its first ``within`` files; ``seed`` says at which."""
+    """The first ``hangs`` generations hang, each at one of its first ``within`` files, chosen by ``seed``."""
 
     hangs: int = 2
     within: int = 80
@@ -52,20 +52,20 @@ class Config:
 
 
 class Plugin(IPlugin):
-    """Parses files, and hangs."""
+    """Parses files and hangs."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
         self.by = f"{api.name} {api.version}"
         config: Config = api.config
-        # It hangs at its n-th file; from 0 it never gets there. Never at the first: that is the one the generation
-        # before died over, and an event that kills three in a row becomes a dead letter.
+        # It hangs at its n-th file; 0 means never. It does not hang at the first, because that is the one that the
+        # previous generation hung on, and an event that ends three in a row becomes a dead letter.
         self.good_for = 0
         if api.generation <= config.hangs:
             self.good_for = Random(f"runaway {config.seed} {api.generation}").randint(2, config.within)
 
     def start(self) -> None:
-        """Events come after this has returned."""
+        """Events arrive after this method has returned."""
 
     @on("file.found.runaway")
     def parse(self, path: str) -> None:
@@ -76,17 +76,22 @@ class Plugin(IPlugin):
         self.api.emit("file.counted", path=path, by=self.by, counts=count(Path(path).read_bytes()))
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""
 
 
 def count(source: bytes) -> dict[str, int]:
-    """Lines, functions, classes, imports and TODO comments of a file, and 1 for itself."""
+    """Count lines, functions, classes, imports and TODO comments of a file, and the file itself."""
     counts = {name: len(pattern.findall(source)) for name, pattern in MARKS.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             statements = Counter(type(each) for each in statements_of(ast.parse(source)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # Python 2, or broken on purpose: go by its looks
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):  # Python 2, or broken on purpose: use patterns
         looks = {name: len(pattern.findall(source)) for name, pattern in LOOKS.items()}
         return {"files": 1, "unparsable": 1, **counts, **looks}
     kinds = {name: sum(statements[kind] for kind in kinds) for name, kinds in KINDS.items()}
@@ -94,7 +99,7 @@ def count(source: bytes) -> dict[str, int]:
 
 
 def statements_of(tree: ast.AST) -> Iterator[ast.AST]:
-    """All statements. Expressions, nine tenths of a tree, are not looked into: none of what we count is in one."""
+    """Yield all statements. Expressions, nine tenths of a tree, contain nothing that is counted and are skipped."""
     stack = [tree]
     while stack:
         node = stack.pop()

@@ -3,7 +3,7 @@
 # version = "1.0"
 # requires = ["aggregator", "parser_a", "parser_b", "runaway", "crasher"]
 # ///
-"""Finds the files. Look at: the work is shared by a hash over topics, and the events carry paths, not contents."""
+"""Find the files. A hash distributes them over topics; the events carry paths, not contents."""
 
 import os
 import sysconfig
@@ -12,14 +12,14 @@ from zlib import crc32
 
 from microkernel import IPlugin, PluginAPI, expose
 
+# One topic each: ``file.found.a`` is for parser_a, and so on. A file always has the same topic.
 SHARES = ("a", "b", "runaway", "crasher")
-"""One topic each: ``file.found.a`` is parser_a's, and so on. A file is always the same one's."""
 NOT_OURS = {"site-packages", "dist-packages"}
 
 
 @dataclass
 class Config:
-    """``root``: the folder to index, if empty the standard library. ``limit``: at most so many files, 0 for all."""
+    """``root``: the folder to index, by default the standard library. ``limit``: the most files to index, 0 for all."""
 
     root: str = ""
     limit: int = 0
@@ -27,19 +27,19 @@ class Config:
 
 
 class Plugin(IPlugin):
-    """Walks through a folder and emits ``file.found.<share>`` for each file of Python."""
+    """Walks through a folder and emits ``file.found.<share>`` for each Python file."""
 
     def __init__(self, api: PluginAPI) -> None:
         self.api = api
 
     def start(self) -> None:
-        """All whom it requires are active by now, so nothing that is emitted goes unheard."""
+        """Start the walk. The required plugins are active already, so they receive every event."""
         if self.api.config.at_once:
             self.api.after(0.0, self.walk)
 
     @expose
     def walk(self) -> int:
-        """Emit an event a file; returns how many."""
+        """Emit an event for each file and return their number."""
         paths = sorted(self.find())[: self.api.config.limit or None]
         for path in paths:
             self.api.emit(f"file.found.{share_of(path)}", path=path)
@@ -55,9 +55,9 @@ class Plugin(IPlugin):
         return found
 
     def stop(self) -> None:
-        """Nothing to clean up."""
+        """There is nothing to clean up."""
 
 
 def share_of(path: str) -> str:
-    """Not ``hash()``, which differs from process to process."""
+    """Return the topic of a file. ``hash()`` would differ from process to process."""
     return SHARES[crc32(path.encode()) % len(SHARES)]

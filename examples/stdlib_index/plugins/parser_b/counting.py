@@ -1,4 +1,4 @@
-"""What is counted in a file, and how."""
+"""Count the contents of a Python file."""
 
 import ast
 import re
@@ -24,13 +24,18 @@ BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 def count(source: bytes) -> dict[str, int]:
-    """Lines, functions, classes, imports and TODO comments of a file, and 1 for itself."""
+    """Count lines, functions, classes, imports and TODO comments of a file, and the file itself."""
     counts = {name: len(pattern.findall(source)) for name, pattern in MARKS.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             statements = Counter(type(each) for each in statements_of(ast.parse(source)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # Python 2, or broken on purpose: go by its looks
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):  # Python 2, or broken on purpose: use patterns
         looks = {name: len(pattern.findall(source)) for name, pattern in LOOKS.items()}
         return {"files": 1, "unparsable": 1, **counts, **looks}
     kinds = {name: sum(statements[kind] for kind in kinds) for name, kinds in KINDS.items()}
@@ -38,7 +43,7 @@ def count(source: bytes) -> dict[str, int]:
 
 
 def statements_of(tree: ast.AST) -> Iterator[ast.AST]:
-    """All statements. Expressions, nine tenths of a tree, are not looked into: none of what we count is in one."""
+    """Yield all statements. Expressions, nine tenths of a tree, contain nothing that is counted and are skipped."""
     stack = [tree]
     while stack:
         node = stack.pop()
