@@ -178,7 +178,7 @@ def prepare(screen: Screen, texts: Texts, catalog: Catalog) -> Level:
     try:
         if not image.is_built():
             build(image, screen, texts)
-        image.ready()
+        image.ensure()
     except IsolationUnavailable as error:
         screen.line("notice", "parser_b", texts("no_wasm", reason=f"{error.id}  {translate(error, catalog)}"))
         return "process"
@@ -190,7 +190,7 @@ def build(image: Image, screen: Screen, texts: Texts) -> None:
     began = time.monotonic()
     screen.begin("wasm", len(STEPS))
     try:
-        image.ready(lambda step: screen.progress(STEPS.index(step) if step in STEPS else 0, len(STEPS), texts(step)))
+        image.ensure(lambda step: screen.progress(STEPS.index(step) if step in STEPS else 0, len(STEPS), texts(step)))
     finally:
         screen.end()
     screen.line("success", "wasm", texts("built", seconds=time.monotonic() - began))
