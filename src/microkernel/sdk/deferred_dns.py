@@ -1,4 +1,4 @@
-"""Names in the place of addresses, where the kernel is who looks them up: in a sandbox and in a guest."""
+"""``socket.getaddrinfo`` for sandboxes and guests, where the kernel resolves names: addresses that contain the name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def addresses(
     proto: int = 0,  # noqa: ARG001
     flags: int = 0,  # noqa: ARG001
 ) -> list[Any]:
-    """For ``socket.getaddrinfo``: an address that is a name; it is looked up when it is connected to."""
+    """Replacement for ``socket.getaddrinfo``. Returns an address that contains the name, which is resolved when it is
+    connected to."""
     name = host.decode() if isinstance(host, bytes) else host or "localhost"
     number = _SERVICES.get(port, port) if isinstance(port, str) else port
     kind = family or (socket.AF_INET6 if ":" in name else socket.AF_INET)

@@ -1,7 +1,7 @@
-"""Says of an error which permission, level or limit is behind it, where the plugin is confined or limited.
+"""Explain which permission, level or limit caused an error, in a plugin that is confined or limited.
 
-The system says no more than "Permission denied" or "Operation not permitted". What is said here is added to the
-exception where it becomes a failure or a line of the log; it costs nothing while nothing goes wrong.
+The operating system reports no more than "Permission denied" or "Operation not permitted". The explanation is added to
+the exception when it becomes a failure or a log record, so it costs nothing otherwise.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from microkernel.errors import KernelError, PermissionDenied
 
+# Maximum number of chained errors that are examined.
 _MOST = 20
-"""Errors of one chain that are looked at."""
 
 
 class Bounds(NamedTuple):
-    """``level`` is empty where nothing is confined. A limit that is 0 or missing is not set."""
+    """The plugin's confinement. ``level`` is empty if it is not confined. A limit that is 0 or missing is not set."""
 
     plugin: str = ""
     level: str = ""
@@ -32,18 +32,19 @@ _bounds = Bounds()
 
 
 def set_bounds(plugin: str, level: str, limits: Mapping[str, float]) -> None:
-    """Say what holds this process from now on. At ``thread`` nothing does, and this is not called."""
+    """Set the confinement of this process. Not called at ``thread``, where there is none."""
     global _bounds
     _bounds = Bounds(plugin, level, limits)
 
 
 def explanation_of(error: BaseException) -> str:
-    """Return what is behind ``error``, or behind an error that it was raised from; empty if nothing of ours is."""
+    """Return the cause of ``error``, or of an error it was raised from; empty if it is not a permission or limit of
+    ours."""
     if not _bounds.plugin:
         return ""
     for each in _chain(error):
         text = _text_of(each)
-        if "MK0" in text:  # it says so itself; what was raised from it may not
+        if "MK0" in text:  # it explains itself; the error raised from it may not
             return "" if text in _text_of(error) else text
         found = _limit_behind(each) or _denial_behind(each)
         if found is not None:
@@ -52,7 +53,7 @@ def explanation_of(error: BaseException) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """Add the explanation to the notes of ``error``, so that it stands in its traceback, and return it."""
+    """Add the explanation to the notes of ``error``, so that it is in the traceback, and return it."""
     text = explanation_of(error)
     if text and text not in getattr(error, "__notes__", ()):
         error.add_note(text)
@@ -60,7 +61,7 @@ def explain(error: BaseException) -> str:
 
 
 def explaining(hook: Callable[[threading.ExceptHookArgs], object]) -> Callable[[threading.ExceptHookArgs], object]:
-    """Return ``hook``, for errors that end a thread, with the explanation added before it is called."""
+    """Return a hook for errors that end a thread: it adds the explanation, then calls ``hook``."""
 
     def explain_first(arguments: threading.ExceptHookArgs) -> object:
         if arguments.exc_value is not None:
@@ -74,7 +75,7 @@ def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        return ""  # a plugin's own class; what else becomes of it says so
+        return ""  # a plugin's own class; the failure describes it elsewhere
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -122,7 +123,8 @@ def _limit_named(error: BaseException) -> str:
 
 
 def _is_a_file_full() -> bool:
-    """SQLite does not say why it could not write. A file of its size in the working folder does."""
+    """Return whether a file in the working folder has reached its maximum size: SQLite does not report why a write
+    failed."""
     full = _bounds.limits.get("file_size", 0) - _PAGES
     try:
         with os.scandir() as entries:
@@ -146,7 +148,7 @@ def _denial_behind(error: BaseException) -> KernelError | None:
     if isinstance(error, OSError):
         if _is_file_denied(error):
             target = error.filename2
-            if isinstance(target, str | bytes) and not _is_own(target):  # where a file was to be moved or linked to
+            if isinstance(target, str | bytes) and not _is_own(target):  # the destination of a move or link
                 return _file_denied(os.fsdecode(target), writing=True)
             return _file_denied(os.fsdecode(error.filename), writing=target is not None)
         return _call_refused(error) if error.errno in (errno.EPERM, errno.EACCES) else None
@@ -154,7 +156,7 @@ def _denial_behind(error: BaseException) -> KernelError | None:
 
 
 def _is_file_denied(error: OSError) -> bool:
-    """In a guest a file that no granted folder leads to is not there."""
+    """Return whether a file was denied. In a guest, a file outside the granted folders does not exist."""
     if not isinstance(error.filename, str | bytes):
         return False
     if _bounds.level == "wasm":
@@ -164,15 +166,19 @@ def _is_file_denied(error: OSError) -> bool:
 
 
 def _is_own(path: str | bytes) -> bool:
-    """Whether it is below the data folder, in which a confined plugin works, or its folder for temporary files."""
+    """Return whether a path is in the data folder, where a confined plugin works, or in its folder for temporary
+    files."""
     whole = os.path.realpath(os.fsdecode(path))
     own = (os.environ.get("HOME"), os.environ.get("TMPDIR"))
     return any(whole.startswith(os.path.realpath(folder) + os.sep) for folder in own if folder)
 
 
 def _file_denied(path: str, *, writing: bool = False) -> PermissionDenied | None:
-    """What is not there was to be made; what may be read already was to be written. Nobody is advised to grant all.
-    ``writing``: an entry of its folder was to be changed."""
+    """Return the error for a denied file, with the permission that is missing.
+
+    A file that does not exist was to be created; one that is readable was to be written. ``writing`` means that an
+    entry of its folder was to be changed. Never suggests to grant ``/``.
+    """
     whole = os.path.abspath(path)
     if writing and _bounds.level != "wasm":
         action, what = "fs.write", _nearest(os.path.dirname(whole))
@@ -181,14 +187,14 @@ def _file_denied(path: str, *, writing: bool = False) -> PermissionDenied | None
     else:
         action, what = "fs.write", _nearest(whole)
     if _bounds.level == "wasm":
-        what = os.path.dirname(whole)  # a guest is given folders
+        what = os.path.dirname(whole)  # a guest is granted folders, not files
     if what == "/":
         return None
     return PermissionDenied("MK0401", name=_bounds.plugin, action=action, what=what, line=f'{action} = ["{what}"]')
 
 
 def _is_outside(filename: str | bytes) -> bool:
-    """No granted folder leads there: then not even the folder of the file is seen."""
+    """Return whether a path is outside the granted folders: then not even its folder is visible."""
     return not os.path.isdir(os.path.dirname(os.path.abspath(filename)))
 
 

@@ -1,4 +1,4 @@
-"""What a plugin's exception looks like to others: its type, its message, its place, and the traceback of its files."""
+"""Convert a plugin's exception to a Failure: its type, message, location, and the traceback of its files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from microkernel.wire.messages import Failure
 from microkernel.wire.secrets import Secrets
 
 _LONGEST = 64_000
-# Characters of a traceback.
+# Maximum length of a traceback in characters.
 
 
 def failure_of(error: BaseException, root: str, secrets: Secrets) -> Failure:
-    """The Failure that tells of ``error``, without ``secrets``. A CallDeadlock passes as it is; everything else is the
-    plugin's."""
+    """Return the Failure for ``error``, with ``secrets`` redacted. A CallDeadlock is passed on as it is; every other
+    error is an exception of the plugin."""
     if isinstance(error, CallDeadlock):
         return from_error(error)
     behind = explain(error)
@@ -42,7 +42,7 @@ def _words(error: BaseException) -> str:
 
 
 def _where(error: BaseException, root: str) -> str:
-    """``billing.py:41 in total``: the innermost line of the plugin's own files."""
+    """Return the innermost line in the plugin's own files, as ``billing.py:41 in total``."""
     if isinstance(error, SyntaxError):
         return f"{os.path.basename(error.filename or '?')}:{error.lineno}"
     place = ""
@@ -61,8 +61,8 @@ def _own_frames(trace: TracebackType | None, root: str) -> list[tuple[FrameType,
 
 
 def _traceback(error: BaseException, root: str) -> str:
-    """As Python prints it, cut to the plugin's own frames; of an exception without any, to its last."""
-    import traceback  # only when something went wrong: it is slow to load
+    """Return Python's traceback, reduced to the plugin's own frames; of an exception without any, the last frame."""
+    import traceback  # slow to load, and only needed for errors
 
     whole = traceback.TracebackException.from_exception(error, compact=True)
     parts = [whole]
@@ -75,6 +75,6 @@ def _traceback(error: BaseException, root: str) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Without its middle where it is very long: who was called first, and what was raised, are at its ends."""
+    """Return a long text without its middle: the outermost caller and the exception are at its ends."""
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]}\n  …\n{text[-half:]}"

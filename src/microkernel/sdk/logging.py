@@ -1,4 +1,4 @@
-"""``api.log``: a stdlib logger of the instance's own, whose records go up the channel."""
+"""``api.log``: a standard logger per instance, whose records are sent to the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FORMAT = logging.Formatter()
 
 
 class ChannelLogHandler(logging.Handler):
-    """Sends records as messages."""
+    """Log handler that sends records as messages."""
 
     def __init__(self, send: Callable[[Log], None], secrets: Secrets) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class ChannelLogHandler(logging.Handler):
         self._secrets = secrets
 
     def emit(self, record: logging.LogRecord) -> None:
-        if is_copy():  # what it prints is the plugin's output too
+        if is_copy():  # the output of a forked copy belongs to the plugin too
             print(self._secrets.redact(_FORMAT.format(record)), file=sys.stderr)  # noqa: T201
             return
         if record.exc_info and record.exc_info[1] is not None:
@@ -33,7 +33,7 @@ class ChannelLogHandler(logging.Handler):
 
 
 def plugin_logger(name: str, level: int, send: Callable[[Log], None], secrets: Secrets) -> logging.Logger:
-    """A logger outside the global tree, so that two generations, or two kernels, never share one."""
+    """Return a logger outside the global tree, so that generations and kernels do not share it."""
     logger = logging.Logger(f"microkernel.plugin.{name}", level)
     logger.addHandler(ChannelLogHandler(send, secrets))
     return logger

@@ -1,10 +1,11 @@
-"""Copies of this process: children of a fork that a plugin made, by ``os.fork`` or in C code.
+"""Forked copies of this process: children of a fork that a plugin made, by ``os.fork`` or in C code.
 
-A copy has the plugin's memory and its channel, but it is not the plugin. What it sent would be taken for the plugin's
-own, so its API raises, and when its code returns into the SDK, by a value or by an exception, it ends at once.
+A copy has the plugin's memory and channel, but is not the plugin, and its messages would be taken for the plugin's. So
+its API raises, and when its code returns into the SDK, by a value or an exception, the copy exits.
 
-It is told by a page of memory that the system clears in every child (``MADV_WIPEONFORK``), because no Python code runs
-between a fork in C code and the return from it, and because reading a byte is cheaper than asking for the process id.
+A copy is recognized by a memory page that the system clears in every child (``MADV_WIPEONFORK``), because no Python
+code runs between a fork in C code and the return from it, and because reading a byte is faster than getting the process
+id.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ def _make_page() -> MutableSequence[int] | Any:
 
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_MADV_WIPEONFORK)
-    except (ImportError, AttributeError, OSError):  # a wasm guest, which cannot fork; a system that is not Linux's own
+    except (ImportError, AttributeError, OSError):  # a wasm guest, which cannot fork; or a system other than Linux
         return bytearray(1)
     return page
 
 
-# Read as ``page[0]`` where every nanosecond counts: 0 in a copy.
+# Read as ``page[0]`` on hot paths. 0 in a copy.
 page = _make_page()
 
 
 def _became_copy() -> None:
     page[0] = 0
     for loop in list(_loops):
-        with suppress(RuntimeError):  # it is closed, or is another thread's, which this process has not
+        with suppress(RuntimeError):  # it is closed, or belongs to a thread that does not exist in this process
             loop.call_soon(end_copy)
 
 
@@ -50,17 +51,17 @@ if hasattr(os, "register_at_fork"):
 
 
 def is_instance() -> None:
-    """This process runs an instance: from here on its children are copies."""
+    """Mark this process as running an instance; its children are copies."""
     page[0] = 1
 
 
 def is_copy() -> bool:
-    """Whether this process is a copy of one that runs an instance."""
+    """Return whether this process is a copy of one that runs an instance."""
     return not page[0]
 
 
 def watch_loop(loop: object) -> None:
-    """Have a copy that returns into this event loop end."""
+    """End a copy when it returns into this event loop."""
     _loops.add(loop)
 
 
@@ -77,7 +78,7 @@ def end_if_copy(error: BaseException | None = None) -> None:
 
 
 class _InThisProcess:
-    """A copy that leaves this block ends, by whatever it leaves it."""
+    """Context manager that ends a copy that leaves the block, normally or by an exception."""
 
     def __enter__(self) -> None: ...
 
@@ -89,13 +90,13 @@ IN_THIS_PROCESS = _InThisProcess()
 
 
 def end_copy(error: BaseException | None = None) -> NoReturn:
-    """End with the status that a Python program would have here, its output flushed. No ``atexit`` function runs: they
-    are the plugin's, and it lives on."""
+    """Exit with the status that a Python program would have, after flushing output. Skips ``atexit`` functions: they
+    belong to the plugin, which is still running."""
     status = 0
     try:
         status = _status_of(error)
         for stream in (sys.stdout, sys.stderr):
-            if getattr(stream, "line_buffering", False):  # any other holds what the program wrote before the fork
+            if getattr(stream, "line_buffering", False):  # other streams contain what the program wrote before the fork
                 stream.flush()
     finally:
         os._exit(status)

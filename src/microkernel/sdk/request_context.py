@@ -1,4 +1,4 @@
-"""What an instance is doing right now: the deadline, the chain of callers and the slot that a nested call inherits."""
+"""The current request of an instance: the deadline, chain of callers and slot that a nested call inherits."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from contextvars import ContextVar
 from microkernel.wire.codec import Struct
 
 NO_SLOT = -1
+# Maximum timeout in seconds; longer ones mean forever, and no clock of the system accepts them.
 LONGEST = 1e9
-"""Seconds: what is longer is for ever, and no clock of the system takes it."""
 
 
 class RequestContext(Struct):
-    """One delivery or call being handled. ``deadline`` is monotonic seconds, 0 for none; ``slot`` the handler thread it
-    occupies, ``NO_SLOT`` for spawned work and for ``async`` handlers that wait with ``acall``."""
+    """One delivery or call being handled.
+
+    ``deadline`` is in monotonic seconds, 0 for none. ``slot`` is the handler thread that it occupies; ``NO_SLOT`` for
+    spawned work, and for ``async`` handlers that wait with ``acall``.
+    """
 
     id: int
     deadline: float
@@ -24,7 +27,7 @@ class RequestContext(Struct):
 
     @property
     def cancelled(self) -> bool:
-        """Nobody waits for it any more."""
+        """True if the result is no longer wanted."""
         return self.cancel_requested or (self.deadline > 0 and time.monotonic() >= self.deadline)
 
 
@@ -33,7 +36,8 @@ current: ContextVar[RequestContext] = ContextVar("microkernel_work", default=IDL
 
 
 def deadline_in(timeout: float) -> float:
-    """The deadline of a request made now: its own, or what is left of the one around it."""
+    """Return the deadline of a request made now: ``timeout`` seconds from now, limited by the deadline of the request
+    around it."""
     own = time.monotonic() + min(timeout, LONGEST)
     around = current.get().deadline
     return min(own, around) if around else own

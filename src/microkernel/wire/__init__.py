@@ -1,1 +1,1 @@
-"""Floor 0: frames, messages, codec, session. Bytes in, messages out; knows no role, no thread, no socket."""
+"""Layer 0: frames, messages, codec, session. Turns bytes into messages; knows no roles, threads or sockets."""

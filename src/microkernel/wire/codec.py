@@ -1,9 +1,10 @@
-"""Values to bytes and back: the only module that knows msgspec's encoder and decoder.
+"""Encode values to bytes and decode them. The only module that uses msgspec's encoder and decoder.
 
 Payloads are values: None, bool, 64-bit int, float, str, bytes, list, dict; also datetime, Decimal, UUID, Enum, tuple,
-set, dataclasses and msgspec Structs, which arrive as plain MessagePack values unless the receiver says what they are.
+set, dataclasses and msgspec Structs, which arrive as plain MessagePack values unless the receiver declares a type.
 
-What is too large to be among these bytes is *attached*: the bytes have only its index among what travels with them.
+Data too large to be copied into these bytes is *attached*: the bytes contain only its index among the attachments that
+are sent with them.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from microkernel.wire.plain import convert as _adapt
 from microkernel.wire.plain import cure as _cure
 from microkernel.wire.plain import plain as _simplify
 
+# Maximum length of an encoded payload, in bytes.
 MAX_PAYLOAD = 16 * 1024 * 1024
-"""The longest payload, encoded, in bytes."""
+# Maximum nesting of lists and dicts in a payload.
 MAX_DEPTH = 128
-"""The deepest nesting of lists and dicts in a payload."""
+# Code of the MessagePack extension that stands for an attachment: its index, one byte.
 ATTACHED = 1
-"""The extension of MessagePack that stands for what is attached: its index, one byte."""
 MOST_ATTACHED = 256
 
 
 class Attached(Protocol):
-    """What travels beside a payload."""
+    """Data that is sent beside a payload."""
 
     data: bytes
 
@@ -54,7 +55,8 @@ def _refuse(value: Any) -> Any:
 
 
 def _take(code: int, data: memoryview) -> Any:
-    """Where a hint does not ask for more, a CommandText is what it means by itself."""
+    """Decode an attachment. A CommandText becomes its own value, because the type hint asks for nothing more
+    specific."""
     return from_bytes(data).value if code == TEXT else msgspec.msgpack.Ext(code, bytes(data))
 
 
@@ -66,18 +68,18 @@ _NATIVE = (bytes, bytearray, memoryview, datetime)
 _encoder = msgspec.msgpack.Encoder(enc_hook=_refuse)
 _plain = msgspec.msgpack.Decoder(ext_hook=_take)
 _keeping = msgspec.msgpack.Decoder(ext_hook=_keep)
+# Described kind of a text with a lone surrogate, which has no UTF-8.
 NOT_UNICODE = "text that is not valid Unicode"
-"""The kind of a text that holds half a character, a lone surrogate: it has no UTF-8."""
+# Returns the attachment for a value; None for a value that is not attached.
 Attach = Callable[[Any], T | None]
-"""What travels beside the bytes for a value; None where it is no value for that."""
 _ENCODE_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, BufferError, msgspec.MsgspecError)
 _DECODE_FAILURES = (msgspec.MsgspecError, RecursionError, ValueError, TypeError, OverflowError, MemoryError)
 
 
 def encode(value: Any) -> bytes:
-    """The bytes of a value.
+    """Encode a value.
 
-    Raises NotPlainData naming the path of what is no value, PayloadTooLarge over 16 MiB.
+    Raises NotPlainData, naming the path of an object that is not a value, and PayloadTooLarge over 16 MiB.
     """
     try:
         data = _encoder.encode(value)
@@ -89,7 +91,8 @@ def encode(value: Any) -> bytes:
 
 
 def encode_with(value: Any, attach: Attach[T], already: tuple[T, ...] = ()) -> tuple[bytes, tuple[T, ...]]:
-    """The bytes of a value, and what is attached to them, after what is ``already``. Raises as ``encode`` does."""
+    """Encode a value. Return the bytes, and ``already`` followed by the attachments of the value. Raises as ``encode``
+    does."""
     try:
         data = _encoder.encode(value)
     except _ENCODE_FAILURES:
@@ -119,7 +122,8 @@ def _encode_attaching(value: Any, attach: Attach[T], already: tuple[T, ...]) -> 
 
 
 def check_size(size: int, attached: Iterable[Attached]) -> None:
-    """What travels with a payload counts with it, as far as it is bytes. Raises PayloadTooLarge."""
+    """Raise PayloadTooLarge if ``size`` bytes with their attachments are over the limit. Attached bytes count; shared
+    memory does not."""
     size += sum(len(each.data) for each in attached)
     if size > MAX_PAYLOAD:
         raise PayloadTooLarge("MK0603", size=size, limit=MAX_PAYLOAD)
@@ -132,7 +136,7 @@ def _no_value(value: Any, failure: BaseException, encoder: msgspec.msgpack.Encod
 
 
 def decode(data: bytes | memoryview | msgspec.Raw, type: Any = Any, attached: Sequence[Any] = ()) -> Any:
-    """The value of some bytes, checked and converted to ``type``. Raises InvalidArguments with the path."""
+    """Decode bytes to a value, checked and converted to ``type``. Raises InvalidArguments with the path."""
     try:
         if attached:
             return decoder_for(type, attached)(data)
@@ -142,7 +146,7 @@ def decode(data: bytes | memoryview | msgspec.Raw, type: Any = Any, attached: Se
 
 
 def decode_with_texts(data: bytes | memoryview | msgspec.Raw, attached: Sequence[Any] = ()) -> Any:
-    """The value of some bytes, in which each CommandText is one still. Raises InvalidArguments."""
+    """Decode bytes, and keep each CommandText in them. Raises InvalidArguments."""
     try:
         return (_attached_to(attached, _keep) if attached else _keeping).decode(data)
     except _DECODE_FAILURES as failure:
@@ -150,7 +154,7 @@ def decode_with_texts(data: bytes | memoryview | msgspec.Raw, attached: Sequence
 
 
 def convert(value: Any, type: Any) -> Any:
-    """A decoded value, checked and converted to ``type``. Raises InvalidArguments with the path."""
+    """Check a decoded value and convert it to ``type``. Raises InvalidArguments with the path."""
     if type is Any:
         return value
     try:
@@ -162,7 +166,8 @@ def convert(value: Any, type: Any) -> Any:
 def encode_arguments(
     args: Sequence[Any], kwargs: Mapping[str, Any], attach: Attach[T]
 ) -> tuple[msgspec.Raw, msgspec.Raw, tuple[T, ...]]:
-    """The bytes of a call's arguments, which are one payload, and what is attached. Raises as ``encode`` does."""
+    """Encode the arguments of a call, which are one payload. Return args, kwargs and attachments. Raises as ``encode``
+    does."""
     first, attached = encode_with(args, attach) if args else (b"\x90", ())
     named, attached = encode_with(kwargs, attach, attached) if kwargs else (b"\x80", attached)
     if attached or len(first) + len(named) > MAX_PAYLOAD:
@@ -171,18 +176,18 @@ def encode_arguments(
 
 
 def plain_text(text: str, longest: int = 16_000) -> str:
-    """A text that can travel: Python's may hold half characters, and have any length."""
+    """Return a text that can be sent: lone surrogates are escaped, and it is cut to ``longest`` characters."""
     short = text if len(text) <= longest else text[:longest] + " …"
     return valid_text(short)
 
 
 def invalid(failure: BaseException) -> InvalidArguments:
-    """What a failed decode is called outside: InvalidArguments with the reason and the path in it."""
+    """Return the InvalidArguments for a failed decode, with its reason and path."""
     return InvalidArguments("MK0605", reason=str(failure) or type(failure).__name__)
 
 
 def decoder_for(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]:
-    """The bare C decoder of a type, for hot paths; its failures are for ``invalid`` to name."""
+    """Return the bare C decoder of a type, for hot paths. Pass its failures to ``invalid``."""
     if not attached:
         return msgspec.msgpack.Decoder(type, dec_hook=_adapt, ext_hook=_take).decode
     return _attached_to(attached, _take, type).decode
@@ -201,24 +206,24 @@ def _attached_to(
     return msgspec.msgpack.Decoder(type, dec_hook=_adapt, ext_hook=take)
 
 
+# Attributes of classes whose fields are decoded one by one.
 MARKS_OF_RECORDS = ("__struct_fields__", "__dataclass_fields__", "__attrs_attrs__")
-"""What classes have whose fields are decoded one by one."""
 KNOWN_TYPES = frozenset({
     bool, int, float, str, bytes, bytearray, memoryview, datetime, date, time, timedelta, Decimal, UUID, list, dict,
     tuple, set, frozenset, msgspec.Raw, msgspec.msgpack.Ext, type(None), type(UNSET),
 })  # fmt: skip
 DECODE_FAILURES = _DECODE_FAILURES
+# The bare C encoder, for data that is known to be plain.
 encode_message: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
-"""The bare C encoder, for what is known to be plain."""
 
 
 def record_type(
     name: str, fields: Iterable[tuple[str, Any, Any]], *, as_array: bool = False, closed: bool = False
 ) -> type[msgspec.Struct]:
-    """A type that decodes a dict (or, ``as_array``, a list) into named and typed fields.
+    """Create a type that decodes a dict (or, with ``as_array``, a list) into named and typed fields.
 
-    ``fields`` are (name, type, default), default ``NODEFAULT`` where there is none. What is not among them is skipped,
-    or refused if ``closed``.
+    ``fields`` are (name, type, default) tuples; the default is ``NODEFAULT`` for a required field. Other keys are
+    skipped, or refused if ``closed``.
     """
     return msgspec.defstruct(
         name,
@@ -233,12 +238,12 @@ def _same(value: Any) -> Any:
     return value
 
 
+# Returns the fields of a record, in their order.
 values_of: Callable[[Any], tuple[Any, ...]] = msgspec.structs.astuple
-"""The fields of a record, in their order."""
 
 
 def schema(type: Any) -> dict[str, Any]:
-    """The JSON schema of a type; empty where it has none."""
+    """Return the JSON schema of a type; an empty dict if it has none."""
     try:
         return msgspec.json.schema(type, schema_hook=_schema_of)
     except (TypeError, ValueError, msgspec.MsgspecError):
@@ -259,13 +264,13 @@ def _decoder(type: Any) -> msgspec.msgpack.Decoder[Any]:
 
 
 def forget_types() -> None:
-    """Types that were decoded to are kept for the next time, also those of a plugin that has gone."""
+    """Clear msgspec's cache of types, which would keep the types of unloaded plugins alive."""
     _decoder.cache_clear()
 
 
 def _find_offender(value: Any, encoder: msgspec.msgpack.Encoder) -> tuple[str, str, Any]:
-    """Where in ``value`` the first thing is that cannot be encoded, its type, and itself. Only runs when encoding
-    failed."""
+    """Return the path of the first object in ``value`` that cannot be encoded, its type, and the object. Called only
+    after encoding failed."""
     path = ""
     for _ in range(MAX_DEPTH):
         inner = next((step for step in _children(value) if not _encodes(step[1], encoder)), None)

@@ -1,6 +1,7 @@
-"""A text that a person typed as an argument: its receiver's hint decides what it means.
+"""A text that a person typed as an argument. The receiver's type hint decides how it is read.
 
-It travels as an extension of MessagePack. Where nothing is asked for, it is JSON if it is any, else the text.
+It is sent as a MessagePack extension. Without a type hint it is parsed as JSON, and is the text itself if it is not
+JSON.
 """
 
 from __future__ import annotations
@@ -8,18 +9,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+# Code of the MessagePack extension for such a text, in UTF-8.
 TEXT = 2
-"""The extension of MessagePack that stands for such a text: UTF-8."""
 
 
 class CommandText(str):
-    """As the value of an argument, or of an event's key: ``5`` is the text where a text is wanted, else the number."""
+    """The value of a call's argument or of an event's key: ``5`` is a str where the hint is str, otherwise a number."""
 
     __slots__ = ()
 
     @property
     def value(self) -> Any:
-        """What it means where nothing is asked for."""
+        """The value where no type is requested."""
         try:
             return json.loads(self)
         except (ValueError, RecursionError):
@@ -27,5 +28,5 @@ class CommandText(str):
 
 
 def from_bytes(data: bytes | memoryview) -> CommandText:
-    """Never raises: the bytes may be anybody's."""
+    """Decode the text. Never raises, because the bytes may come from any sender."""
     return CommandText(bytes(data).decode("utf-8", "replace"))

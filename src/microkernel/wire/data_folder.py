@@ -1,4 +1,4 @@
-"""The folder that a plugin keeps its data in: for the kernel's user alone, and for one project."""
+"""A plugin's data folder: private to the kernel's user, and owned by one project."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from pathlib import Path
 from microkernel.errors import ConfigError, valid_text
 from microkernel.wire.folders import make_private
 
+# Name of the file, in the folder of all data folders, that contains the project they belong to. No plugin's folder has
+# this name.
 OWNER = "owner"
-"""The file beside the data folders that names the project they belong to. No plugin's folder has this name."""
 _OURS = "/microkernel/plugins/"
 
 
 def folder_name(plugin: str) -> str:
-    """The name of a plugin's data folder."""
+    """Return the name of a plugin's data folder."""
     return f"_{plugin}" if plugin == OWNER else plugin
 
 
 def claim_around(data_folder: str, project: str, source: str = "") -> None:
-    """Have the folder around a data folder belong to ``project``, and the data folder to the plugin whose code begins
-    in the file ``source``; make the folder around it if it is missing. Does nothing without a project.
+    """Claim the folder that contains a data folder for ``project``, and the data folder for the plugin whose code
+    starts in the file ``source``. Create the containing folder if it is missing. Does nothing without a project.
 
-    Raises OSError; ConfigError MK0722 if it belongs to another project, MK0725 if to another plugin of that name.
+    Raises OSError; ConfigError MK0722 if it belongs to another project, MK0725 if to another plugin of the same name.
     """
-    if project and hasattr(os, "geteuid"):  # a wasm guest sees its own folder alone; its host has done it
+    if project and hasattr(os, "geteuid"):  # a wasm guest sees only its own folder; its host has claimed it
         around = Path(data_folder).parent
         make_private(around)
         claim(str(around), project)
@@ -34,8 +35,11 @@ def claim_around(data_folder: str, project: str, source: str = "") -> None:
 
 
 def _claim_for(file: Path, data_folder: str, source: str) -> None:
-    """A project may have several configurations, each with plugins of its own; so ``file``, beside the data folder, has
-    where the code of its plugin begins. What belonged to a plugin that is no longer there was moved."""
+    """Claim a data folder for a plugin by writing the path of its code to ``file``, which lies next to the folder.
+
+    A project may have several configurations with different plugins. A folder whose plugin no longer exists was moved,
+    so it is claimed again.
+    """
     try:
         owner = file.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
     except FileNotFoundError:
@@ -50,7 +54,7 @@ def _claim_for(file: Path, data_folder: str, source: str) -> None:
         os.replace(beside, file)
         return
     try:
-        os.link(beside, file)  # not over what another kernel has just written
+        os.link(beside, file)  # a link, because it must not replace what another kernel has just written
     except FileExistsError:
         _claim_for(file, data_folder, source)
     finally:
@@ -58,14 +62,15 @@ def _claim_for(file: Path, data_folder: str, source: str) -> None:
 
 
 def _identity(source: str) -> str:
-    """A plugin is the same by whatever path it is reached, and an installed one in every environment."""
+    """Return an identity of source code: the same for every path that leads to it, and for an installed plugin in every
+    environment."""
     return os.path.realpath(source).rpartition("-packages/")[2]
 
 
 def claim(folder: str, project: str) -> None:
-    """Have a folder belong to a project. One that nobody owns yet, as an older kernel left it, is taken over.
+    """Claim a folder for a project. A folder without an owner, as an older kernel left it, is taken over.
 
-    Raises OSError; ConfigError MK0722 if it belongs to another.
+    Raises OSError; ConfigError MK0722 if it belongs to another project.
     """
     file = os.path.join(folder, OWNER)
     try:
@@ -78,8 +83,8 @@ def claim(folder: str, project: str) -> None:
 
 
 def check_owner(folder: str, project: str) -> None:
-    """Raises ConfigError MK0722 if a folder belongs to another project. An owner that is not there, or was never
-    written to its end, is none."""
+    """Raise ConfigError MK0722 if a folder belongs to another project. A missing or incompletely written owner does not
+    count."""
     try:
         with open(os.path.join(folder, OWNER), encoding="utf-8", errors="replace") as file:
             owner = file.readline()
@@ -90,7 +95,8 @@ def check_owner(folder: str, project: str) -> None:
 
 
 def close_to_others(folder: str) -> None:
-    """Take away what others may do with a folder of ours; what root's group may, a confined worker of root's needs."""
+    """Remove the permissions that other users have on a folder of ours. For root, its group keeps its permissions,
+    which a confined worker of root needs."""
     if not hasattr(os, "geteuid"):
         return  # a wasm guest has no users; its host has done it
     found, others = os.stat(folder), 0o077 if os.geteuid() else 0o007

@@ -1,4 +1,4 @@
-"""Errors to messages and back, and what a Reply is to who waited for it."""
+"""Convert errors to wire failures and back, and unwrap replies."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from microkernel.errors import CallFailed, InvalidArguments, KernelError, make_e
 from microkernel.wire.codec import decode, plain_text
 from microkernel.wire.messages import Failure, Fields, Reply, Scalar
 
-# The errors of ours that an instance itself may report, by the names of their classes. A worker can send whatever it
-# likes: without these a callee could report a missing permission or level to its caller in the kernel's name.
+# Kernel errors that an instance itself may report, by class name. A worker can send anything: without these lists a
+# callee could report a missing permission or level to its caller in the kernel's name.
 OF_REPLIES: Mapping[str, frozenset[str]] = {
     "CallDeadlock": frozenset({"MK0607"}),
     "CallTimeout": frozenset({"MK0606"}),
@@ -25,12 +25,13 @@ OF_LOADING: Mapping[str, frozenset[str]] = {
         "MK0105", "MK0106", "MK0118", "MK0121", "MK0122", "MK0124", "MK0130", "MK0132", "MK0133", "MK0136", "MK0312",
     }),
 }  # fmt: skip
-# Of a worker that is not confined: it may also report that its process could not be set up.
+# An unconfined worker may also report that its process could not be set up.
 OF_STARTING = {**OF_LOADING, "IsolationUnavailable": frozenset({"MK0501"})}
 
 
 def as_reported(failure: Failure, known: Mapping[str, frozenset[str]]) -> Failure:
-    """What an instance reports; an error of ours that is not among the ``known`` ones is an exception of its own."""
+    """Return a failure as it may be reported by an instance: a kernel error that is not ``known`` becomes a plugin's
+    exception."""
     if not failure.kind or failure.id in known.get(failure.kind, ()):
         return failure
     return Failure(type=plain_text(failure.kind, _LONGEST_NAME), message=f"reported as {failure.id[:_LONGEST_NAME]!r}")
@@ -40,12 +41,13 @@ _LONGEST_NAME = 100
 
 
 def from_error(error: KernelError) -> Failure:
-    """One of our errors, to be raised again as what it is at the other end."""
+    """Convert a kernel error to a Failure that ``to_error`` converts back."""
     return Failure(kind=type(error).__name__, id=error.id, fields=_plain(error.fields))
 
 
 def to_error(failure: Failure, target: str) -> KernelError:
-    """What the caller of ``target`` gets to see: our own error as it was, anything else as CallFailed."""
+    """Convert a Failure to the error for the caller of ``target``: a kernel error as it was, anything else as
+    CallFailed."""
     if failure.kind:
         return make_error(failure.kind, failure.id, failure.fields)
     return CallFailed(
@@ -60,8 +62,10 @@ def to_error(failure: Failure, target: str) -> KernelError:
 
 
 def unwrap_reply(reply: Reply, target: str, returns: Any, attached: Sequence[Any] = ()) -> Any:
-    """What ``target`` answered, converted to ``returns`` if that is given. Raises what its Reply tells of, and
-    InvalidArguments, naming the target, for a value that does not fit."""
+    """Return the value of a reply from ``target``, converted to the type ``returns`` if given.
+
+    Raises the error that the reply contains, and InvalidArguments, naming the target, for a value that does not fit.
+    """
     if reply.failure is not None:
         raise to_error(reply.failure, target)
     try:
@@ -72,12 +76,12 @@ def unwrap_reply(reply: Reply, target: str, returns: Any, attached: Sequence[Any
 
 
 def suffix_fields(failure: Failure) -> dict[str, str]:
-    """The fields that end a text: what an exception said, and where it was raised."""
+    """Return the fields that end a message: the exception's text and where it was raised."""
     return {"said": reason_suffix(failure.message), "where": f" ({failure.where})" if failure.where else ""}
 
 
 def reason_suffix(text: str) -> str:
-    """``: no such line``, or nothing: many an exception has no text."""
+    """Return ``: no such line``, or an empty string for an exception without text."""
     return f": {text}" if text else ""
 
 

@@ -1,4 +1,4 @@
-"""Folders that are their owner's alone."""
+"""Folders that are private to their owner."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ PRIVATE = 0o700
 
 
 def make_private(folder: Path, mode: int = PRIVATE) -> None:
-    """Make a folder, and those above it that are missing, with this mode; what is there stays as it is.
+    """Create a folder and its missing parents with this mode. Existing folders are not changed.
 
     Raises OSError.
     """
-    missing = [*takewhile(lambda each: not each.exists(), (folder, *folder.parents))]  # a guest sees none above its own
+    missing = [*takewhile(lambda each: not each.exists(), (folder, *folder.parents))]  # a guest sees none above
     for each in reversed(missing):
         each.mkdir(mode, exist_ok=True)
     if not missing:
-        folder.mkdir(exist_ok=True)  # FileExistsError where it is no folder
+        folder.mkdir(exist_ok=True)  # FileExistsError if it is not a folder

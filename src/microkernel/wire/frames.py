@@ -1,7 +1,7 @@
-"""Frames: a length, then a MessagePack array of messages. One format for streams and for datagrams.
+"""Frames: a length, then a MessagePack array of messages. The same format for streams and datagrams.
 
-Over a datagram socket a frame is one datagram, or, when it is longer, several in a row; the reader below puts them
-together, as it does with what a stream cuts anywhere.
+Over a datagram socket a frame is one datagram or, if it is longer, several consecutive ones. Reader reassembles them,
+as it does with the pieces of a stream.
 """
 
 from __future__ import annotations
@@ -10,34 +10,34 @@ from struct import Struct
 
 from microkernel.errors import ProtocolError
 
+# Maximum size of a frame in bytes: one payload at its limit and its envelope.
 MAX_FRAME = 16 * 1024 * 1024 + 64 * 1024
-"""The longest frame: one payload at its limit and its envelope."""
+# Maximum size of a frame from the kernel: sources, and the answers to an ``ask``, are several payloads.
 TRUSTED = 1024 * 1024 * 1024
-"""The same where the other end is the kernel: sources and the answers to an ``ask`` are several payloads."""
+# Maximum number of messages in a frame.
 MAX_BATCH = 4096
-"""The most messages in a frame."""
+# Maximum size of one datagram in bytes.
 DATAGRAM = 64 * 1024
-"""What goes into one datagram."""
 
+# Bytes before the array: its length.
 HEAD = 4
-"""Bytes before the array: its length."""
 _length = Struct(">I")
+# Returns the head of a frame for an array of this many bytes.
 head = _length.pack
-"""What comes before an array of so many bytes."""
 
 
 def datagrams(frame: bytes) -> list[bytes]:
-    """A frame cut to what one datagram takes; nearly always the frame itself."""
+    """Split a frame into datagrams; usually it is one."""
     if len(frame) <= DATAGRAM:
         return [frame]
     return [frame[i : i + DATAGRAM] for i in range(0, len(frame), DATAGRAM)]
 
 
 class Reader:
-    """Cuts bytes, however they arrive, into frame bodies.
+    """Split received bytes into frame bodies.
 
-    The length is checked before anything is kept for it, the count before anything is decoded: a frame of more than
-    ``limit`` bytes, or of more than ``MAX_BATCH`` messages, is a ProtocolError and ends the reader.
+    The length is checked before memory is used for it, the count before anything is decoded. A frame of more than
+    ``limit`` bytes, or of more than ``MAX_BATCH`` messages, raises ProtocolError and ends the reader.
     """
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
@@ -46,10 +46,10 @@ class Reader:
         self._wanted = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The bodies that are whole now."""
+        """Add received bytes. Return the bodies that are complete."""
         size = len(data) - HEAD
         if not self._kept and 0 < size <= self._limit and data[HEAD] in _FEW and _length.unpack_from(data)[0] == size:
-            return [data[HEAD:]]  # nearly always
+            return [data[HEAD:]]  # the usual case
         if not self._kept and len(data) >= HEAD and self._end_of_first(data) == len(data):
             return [_checked(data[HEAD:])]
         self._kept += data
@@ -58,7 +58,7 @@ class Reader:
             self._wanted = self._end_of_first(self._kept)
             if len(self._kept) < self._wanted:
                 break
-            with memoryview(self._kept) as kept:  # a slice of it would be one more copy, of what may be large
+            with memoryview(self._kept) as kept:  # a slice of the bytearray would copy once more, and it may be large
                 bodies.append(_checked(bytes(kept[HEAD : self._wanted])))
             if len(self._kept) == self._wanted:
                 self._kept = bytearray()
@@ -76,11 +76,11 @@ class Reader:
         return length + HEAD
 
 
+# Number of bytes of the count in MessagePack's longer arrays; up to 15 items it is in the first byte.
 _COUNT_BYTES = {0xDC: 2, 0xDD: 4}
-"""How many bytes the count takes in MessagePack's longer arrays; up to 15 it is in the first byte."""
 _FEW = frozenset(range(0x90, 0xA0))
+# First bytes of arrays.
 _ARRAYS = _FEW.union(_COUNT_BYTES)
-"""What arrays begin with."""
 
 
 def _checked(body: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """The messages between a kernel and an instance, in both directions.
 
-Each is a small array on the wire: its tag, then its fields in order; new fields go at the end and have a default, so
-that an older end skips what it does not know. Payloads travel as ``Raw``: encoded once, decoded only by who needs them.
-Deadlines are seconds of this machine's monotonic clock; what carries messages to another machine must translate them.
+On the wire each message is a small array: its tag, then its fields in order. New fields are added at the end with a
+default, so that an older end ignores them. Payloads are ``Raw``: encoded once, and decoded only by their receiver.
+Deadlines are seconds of this machine's monotonic clock; a transport to another machine must translate them.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Annotated
 
 from microkernel.wire.codec import MOST_ATTACHED, Meta, Raw, Struct
 
-# What a worker sends is hostile: an empty list is one byte in a frame and fifty in memory. So every collection has a
-# bound, which is checked before its items are decoded, and what has items of any kind stays encoded (Raw).
+# Messages from a worker are hostile: an empty list is one byte in a frame and fifty in memory. So every collection has
+# a bound that is checked before its items are decoded, and collections of arbitrary items stay encoded (Raw).
 MAX_CHAIN = 1024
+# Characters of a plugin's name in a chain.
 MAX_NAME = 256
-"""Characters of a plugin's name in a chain."""
 MAX_FIELDS = 64
 MAX_FIELD_ITEMS = 1024
 MAX_HANDLERS = MAX_METHODS = 16 * 1024
 MAX_IN_FLIGHT = 64 * 1024
 MAX_SECRETS = 1024
+# Bytes of one method's JSON schema.
 MAX_SCHEMA = 256 * 1024
-"""Bytes of one method's JSON schema."""
 
 Chain = Annotated[list[Annotated[str, Meta(max_length=MAX_NAME)]], Meta(max_length=MAX_CHAIN)]
 Hops = Annotated[list[str], Meta(max_length=MAX_CHAIN)]
@@ -41,7 +41,8 @@ EMPTY_MAP = Raw(b"\x80")
 
 
 class Failure(Struct, array_like=True, frozen=True):
-    """An error on its way: one of ours (``kind`` names its class) or, without ``kind``, an exception of a plugin."""
+    """An error on the wire: a kernel error, whose class is ``kind``; or, with an empty ``kind``, a plugin's
+    exception."""
 
     kind: str = ""
     id: str = ""
@@ -54,15 +55,16 @@ class Failure(Struct, array_like=True, frozen=True):
 
 
 class Handler(Struct, array_like=True, frozen=True):
-    """A registered handler. ``number`` is the instance's own; (pattern, name) is what survives a reload."""
+    """A registered handler. ``number`` is chosen by the instance; (pattern, name) identifies the handler across
+    reloads."""
 
     number: int
     pattern: str
     name: str
     once: bool = False
     overflow: str = "block"
+    # True if it watches keys of the shared data instead of topics.
     board: bool = False
-    """True: it watches keys of the context, not topics."""
 
 
 class Method(Struct, array_like=True, frozen=True):
@@ -71,15 +73,18 @@ class Method(Struct, array_like=True, frozen=True):
     name: str
     signature: str = "(...)"
     doc: str = ""
+    # JSON schema of the parameters, encoded; at most ``MAX_SCHEMA`` bytes.
     schema: Raw = EMPTY_MAP
-    """Encoded: who shows it decodes it. At most ``MAX_SCHEMA`` bytes."""
+    # The return type hint as it is written; empty if there is none.
     returns: str = ""
-    """The hint of its value as it is written; empty where there is none."""
 
 
 class Attachment(Struct, array_like=True):
-    """What is attached to a payload, which has its place among what is attached in its bytes. ``size`` bytes: they are
-    in ``data``; or, where that end is lent memory, at the start of ``block``, which it has by ``hold``."""
+    """Data attached to a payload, which refers to it by index.
+
+    Its ``size`` bytes are in ``data`` or, for an end that has shared memory, at the start of ``block``, which the hold
+    ``hold`` keeps alive.
+    """
 
     size: int
     hold: int = 0
@@ -91,14 +96,14 @@ Shares = Annotated[tuple[Attachment, ...], Meta(max_length=MOST_ATTACHED)]
 
 
 class Message(Struct, array_like=True):
-    """What a session carries. ``shares`` is what is attached to its payload."""
+    """Base class of messages. ``shares`` are the attachments of the payload."""
 
 
-# Both ways
+# In both directions
 
 
 class Hello(Message, tag=0):
-    """The first message of either end."""
+    """The first message of each end."""
 
     protocol: int
     role: str
@@ -107,14 +112,14 @@ class Hello(Message, tag=0):
 
 
 class Refuse(Message, tag=1):
-    """The last message to an end that is not welcome, with the reason."""
+    """The last message to an end that is rejected, with the reason."""
 
     id: str
     fields: Fields = {}
 
 
 class Call(Message, tag=2):
-    """Call ``target``, a ``plugin.method``. ``slot``: the caller's own thread of handlers it occupies, -1 for none."""
+    """Call ``target``, a ``plugin.method``. ``slot`` is the handler thread that the caller occupies, -1 for none."""
 
     id: int
     target: str
@@ -127,10 +132,12 @@ class Call(Message, tag=2):
 
 
 class Reply(Message, tag=3):
-    """``emitted``: the callee emitted before it, or rejected an event, by another way; whoever takes the reply sees
-    to it that this has come.
-    ``elsewhere``: on a lane, that the reply itself has gone up, since something is attached to it or it is too large;
-    on the way up, that its lane says so."""
+    """The answer to a Call, Invoke, Ask or another request with this ``id``.
+
+    ``emitted``: the callee has emitted events before it, or rejected one, through another channel; the receiver
+    processes those first. ``elsewhere``: on a reply lane, the reply itself is sent through the main channel, because it
+    has attachments or is too large; on the main channel, its lane announces it.
+    """
 
     id: int
     value: Raw = NOTHING
@@ -141,7 +148,7 @@ class Reply(Message, tag=3):
 
 
 class Cancel(Message, tag=4):
-    """Whoever asked for ``id`` waits no more."""
+    """The sender of request ``id`` no longer waits for the answer."""
 
     id: int
 
@@ -154,13 +161,13 @@ class Pong(Message, tag=6):
     id: int
 
 
-# Kernel to instance
+# From the kernel to an instance
 
 
 class Load(Message, tag=10):
-    """All that an instance needs to come to be. ``sources`` maps paths below ``root`` to their bytes.
+    """Everything that an instance needs to load its plugin. ``sources`` maps paths relative to ``root`` to their bytes.
 
-    On the wire its paths are texts as ``wire.texts.path_to_text`` makes them.
+    On the wire the paths are texts as made by ``wire.texts.path_to_text``.
     """
 
     name: str
@@ -173,8 +180,8 @@ class Load(Message, tag=10):
     package: bool = False
     peers: list[str] = []
     config: Raw = EMPTY_MAP
+    # Values in ``config`` to be redacted everywhere.
     secrets: list[str] = []
-    """Values in ``config`` that are shown nowhere."""
     data_dir: str = ""
     concurrency: int = 1
     log_level: int = 20
@@ -182,13 +189,13 @@ class Load(Message, tag=10):
     listens: list[str] | None = None
     calls: list[str] | None = None
     reads: list[str] | None = None
+    # The grants; None grants all. A copy, so that a violation raises at the call; the kernel's gate decides.
     writes: list[str] | None = None
-    """The grants, ``None`` for all: a copy for the sake of an error at the call. The gate decides."""
+    # The project that owns the folder around ``data_dir``; empty if the operator named the folder.
     project: str = ""
-    """The project that the folder around ``data_dir`` belongs to; empty if the operator named the folder."""
 
     def with_paths(self, change: Callable[[str], str]) -> Load:
-        """Return a copy with each of its paths changed."""
+        """Return a copy with ``change`` applied to each path."""
         load = copy(self)
         load.root, load.entry, load.data_dir = map(change, (self.root, self.entry, self.data_dir))
         load.sources = {change(name): data for name, data in self.sources.items()}
@@ -203,10 +210,10 @@ class Start(Message, tag=11):
 
 
 class Stop(Message, tag=12):
-    """Finish, call ``export_state`` if asked to, then ``stop``.
+    """Finish, call ``export_state`` if ``export`` is set, then ``stop``.
 
-    An instance that cannot export its state says so with ``Failed`` and continues as if it had not been asked.
-    ``within`` seconds: how long all of that may take; 0 is no bound.
+    An instance that cannot export its state answers with Failed and continues as if it had not been asked. ``within``
+    is the limit for all of that in seconds; 0 is no limit.
     """
 
     export: bool = False
@@ -214,20 +221,20 @@ class Stop(Message, tag=12):
 
 
 class Deliver(Message, tag=13):
-    """An event for one handler. ``event`` is an encoded Envelope, shared by all who receive it."""
+    """An event for one handler. ``event`` is an encoded Envelope, shared by all receivers."""
 
     seq: int
     handler: int
     delivery: int
     event: Raw
+    # If not 0, the event is from an ``ask``, and the handler's value is sent as the Reply with this id.
     reply_to: int = 0
-    """Not 0: an ``ask`` wants the handler's value as the Reply of this id."""
     deadline: float = 0.0
     shares: Shares = ()
 
 
 class Invoke(Message, tag=14):
-    """A call for a method of this instance. ``lane``: where the Reply goes, -1 for the way up."""
+    """A call of a method of this instance. ``lane`` is the reply lane for the answer, -1 for the main channel."""
 
     id: int
     method: str
@@ -240,28 +247,28 @@ class Invoke(Message, tag=14):
 
 
 class Credit(Message, tag=15):
-    """Emits that took ``count`` places have found theirs."""
+    """The kernel has queued emitted events that took ``count`` slots."""
 
     count: int
 
 
 class BlocksFreed(Message, tag=16):
-    """These blocks are no more: a mapping of them need not be kept."""
+    """These blocks no longer exist: their mappings may be closed."""
 
     blocks: list[int]
 
 
-# Instance to kernel
+# From an instance to the kernel
 
 
 class Loaded(Message, tag=20):
     handlers: Annotated[list[Handler], Meta(max_length=MAX_HANDLERS)]
     methods: Annotated[list[Method], Meta(max_length=MAX_METHODS)]
     doc: str = ""
+    # Values of the configuration that the plugin's code marks as secret.
     secrets: Annotated[list[str], Meta(max_length=MAX_SECRETS)] = []
-    """Values of the configuration that the plugin's own code marks as secret."""
+    # Whether the plugin has an ``export_state``.
     exports: bool = False
-    """Whether it has an ``export_state``."""
 
 
 class Started(Message, tag=21):
@@ -269,13 +276,13 @@ class Started(Message, tag=21):
 
 
 class Stopped(Message, tag=22):
-    """``not_started``: the calls it was given and did not begin."""
+    """The last message of an instance that stopped. ``not_started`` are calls it received and did not run."""
 
     not_started: Numbers = []
 
 
 class Failed(Message, tag=23):
-    """A phase did not succeed: load, init, start, import_state, export_state or stop."""
+    """A phase failed: load, init, start, import_state, export_state or stop."""
 
     phase: str
     failure: Failure
@@ -288,7 +295,7 @@ class Done(Message, tag=24):
 
 
 class Rejected(Message, tag=25):
-    """This delivery was not handled: its handler raised, or its payload does not fit. Its event is a dead letter."""
+    """A delivery was not handled: its handler raised, or its payload does not fit. The event becomes a dead letter."""
 
     seq: int
     failure: Failure
@@ -326,7 +333,7 @@ class Ask(Message, tag=30):
 
 
 class Data(Message, tag=31):
-    """A request to the context: ``get``, ``set`` or ``delete``. ``expect``: the revision it must be at, -1 for any."""
+    """A request to the shared data: ``get``, ``set`` or ``delete``. ``expect`` is the required revision, -1 for any."""
 
     id: int
     action: str
@@ -336,18 +343,18 @@ class Data(Message, tag=31):
 
 
 class Log(Message, tag=32):
-    """A log record, or with ``said`` one of the six kinds of message to people."""
+    """A log record or, with a ``kind``, one of the six kinds of messages to people."""
 
     level: int
     text: str
     time: float
-    said: str = ""
+    kind: str = ""
     fields: Fields = {}
 
 
 class SelfExit(Message, tag=33):
-    """The instance ends itself: by ``SystemExit``, or because something was raised that no handler answers for.
-    ``code``: as a process would exit with."""
+    """The instance ends itself: by ``SystemExit``, or because of an exception outside of any handler. ``code`` is its
+    exit status."""
 
     reason: str
     code: int = 0
@@ -355,39 +362,41 @@ class SelfExit(Message, tag=33):
 
 
 class ConfinementReport(Message, tag=34):
-    """The first word of a worker that had to wall itself in. ``holes``: which walls it got through when it tried them.
-    ``missing``: the layer that could not be had, and why; then it ends. ``closed``: what was granted and could not be
-    opened, by path, and why."""
+    """The first message of a worker that confined itself.
+
+    ``failed_checks``: layers that it could get through when it tested them. ``missing``: a layer that is not available,
+    with the reason; the worker then exits. ``unopened_paths``: granted paths that did not open, with the reasons.
+    """
 
     landlock: int = 0
     namespaces: Annotated[list[str], Meta(max_length=MAX_FIELDS)] = []
     failed_checks: Annotated[list[str], Meta(max_length=MAX_FIELDS)] = []
     missing: str = ""
-    closed: Annotated[dict[str, str], Meta(max_length=MAX_FIELD_ITEMS)] = {}
+    unopened_paths: Annotated[dict[str, str], Meta(max_length=MAX_FIELD_ITEMS)] = {}
 
 
 class AllocateBuffer(Message, tag=35):
-    """Request shared memory for ``size`` bytes. The Reply has a list of at least one ``Attachment``, each a whole block
-    that the instance may write to."""
+    """Request shared memory for ``size`` bytes. The Reply contains at least one ``Attachment``, each a whole block that
+    the instance may write to."""
 
     id: int
     size: int
 
 
 class ReleaseBuffers(Message, tag=36):
-    """It reads what it had by these holds no more."""
+    """The instance no longer uses these holds."""
 
     holds: Numbers
 
 
 class Exported(Message, tag=37):
-    """What ``export_state`` gave. ``stop`` is called after it: whatever becomes of that, the kernel has the state."""
+    """The result of ``export_state``. ``stop`` is called afterwards; whatever its outcome, the kernel has the state."""
 
     state: Raw = NOTHING
 
 
 class Envelope(Struct, array_like=True, frozen=True):
-    """An event as all its receivers share it."""
+    """An event, encoded once for all its receivers."""
 
     id: int
     topic: str
@@ -396,9 +405,9 @@ class Envelope(Struct, array_like=True, frozen=True):
     data: Raw
 
 
+# The union that a session decodes.
 Any_ = (
     Hello | Refuse | Call | Reply | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
     | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log
     | SelfExit | ConfinementReport | BlocksFreed | AllocateBuffer | ReleaseBuffers | Exported
 )  # fmt: skip
-"""The union a session decodes."""

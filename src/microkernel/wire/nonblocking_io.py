@@ -1,7 +1,8 @@
-"""Sending and receiving that keep the interpreter's lock, and looking for what comes soon.
+"""Send and receive without releasing the interpreter's lock, and spin briefly for the next message.
 
-Python lets go of it around each system call. Where another thread computes, getting it back takes a switch interval,
-5 ms, each time: a call would take as long as the computing. These never wait, so that nobody waits for who keeps it.
+Python releases the lock around each system call. If another thread computes, getting it back takes a switch interval of
+5 ms each time, and a call would take as long as the computation. These functions never block, so no thread waits
+because one of them keeps the lock.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import time
 
 from microkernel.wire import frames
 
+# Seconds to poll for the next message before sleeping: longer than a peer takes that calls or answers immediately.
 SPIN_SECONDS = 50e-6
-"""Seconds to look for what comes next before going to sleep: longer than who calls again at once, or answers at once,
-takes for it."""
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _libc = ctypes.PyDLL(None, use_errno=True)
 _send, _receive, _yield = _libc.send, _libc.recv, _libc.sched_yield
@@ -27,12 +27,12 @@ _send.restype = _receive.restype = ctypes.c_ssize_t
 
 
 def send(descriptor: int, data: bytes) -> bool:
-    """Whether it was sent. If not, the socket's own ``send`` tells why."""
+    """Return whether the datagram was sent. If not, the socket's own ``send`` raises the reason."""
     return bool(_send(descriptor, data, len(data), _NOW) == len(data))
 
 
 class _Room(threading.local):
-    """For one datagram, and a byte more, by which one that is too long is known; each thread's own."""
+    """A receive buffer for each thread: one datagram, and one byte more to detect a datagram that is too long."""
 
     def __init__(self) -> None:
         room = ctypes.create_string_buffer(frames.DATAGRAM + 1)
@@ -45,7 +45,7 @@ _room = _Room()
 
 
 def receive(descriptor: int) -> bytes | None:
-    """A datagram, empty at the socket's end; None if there is none yet. Raises OSError."""
+    """Return a datagram; empty at the end of the socket, None if none has arrived. Raises OSError."""
     length = _receive(descriptor, _room.address, _room.size, _NOW)
     if length >= 0:
         return _room.view[:length].tobytes()
@@ -56,16 +56,18 @@ def receive(descriptor: int) -> bytes | None:
 
 
 class AdaptiveSpin:
-    """To look for what comes within a ``window`` before going to sleep for it. ``yields``: others may have the
-    processor meanwhile, as the sender may be waiting for this very one; else on the sender's own core it is in vain.
+    """Decides whether to poll for the next message, for at most ``window`` seconds, before sleeping.
 
-    Looks that take too long, because the answer does or because others have the processor, are followed by longer and
-    longer pauses; one in time ends that. What was there already says nothing of either: it would have been without a
-    look. A race of two threads costs a look.
+    ``yields`` gives the processor to other threads between two polls, because the sender may be waiting for it; without
+    it, polling is useless if the sender runs on the same core.
+
+    Polls that are in vain, because the answer takes long or because other threads use the processor, are followed by
+    longer and longer pauses; one in time ends the pauses. A message that had arrived before is not counted: it would
+    have been received without polling. Not locked: a race of two threads costs one poll.
     """
 
+    # Maximum number of receives without a poll.
     LONGEST = 64
-    """Answers that are waited for without a look."""
 
     def __init__(self, window: float, *, yields: bool) -> None:
         self.window = window
@@ -75,8 +77,8 @@ class AdaptiveSpin:
         self._caller = 0
 
     def should_spin(self) -> bool:
-        """Whether to look: not in a pause, nor where the last who asked was another thread, who may want the lock while
-        this one looks."""
+        """Return whether to poll now: not during a pause, nor if the last caller was another thread, which may need the
+        lock meanwhile."""
         last, self._caller = self._caller, threading.get_ident()
         if last not in (0, self._caller):
             return False
@@ -87,12 +89,13 @@ class AdaptiveSpin:
         return True
 
     def record(self, seconds: float) -> None:
-        """So long a look took."""
+        """Adapt to the duration of a poll."""
         self._pause = min(2 * self._pause + 1, self.LONGEST) if seconds > self.window else 0
         self._left = self._pause
 
     def try_receive(self, descriptor: int) -> bytes:
-        """A datagram that comes within a window. Empty if there was none, at the socket's end, and without a look."""
+        """Return a datagram that arrives within the window; empty if none does, at the end of the socket, or without a
+        poll."""
         if not self.should_spin():
             return b""
         address, size, between = _room.address, _room.size, self._between

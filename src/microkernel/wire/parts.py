@@ -1,7 +1,7 @@
-"""The messages of a large frame, taken apart before anything in them is decoded. Only a kernel does so.
+"""Split a large frame into its messages before anything in them is decoded. Used by the kernel only.
 
-A payload stays encoded, and is not even looked through by the decoder. What else is in a message becomes Python's
-objects, which can be many times as large as their bytes, so it is bounded as fits what it is for.
+Payloads stay encoded, and the decoder does not even scan them. All other parts become Python objects, which can be many
+times as large as their bytes, so each part has a bound that fits its purpose.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from microkernel.wire import messages
 from microkernel.wire.codec import MOST_ATTACHED, Raw, decoder_for, encode_message
 from microkernel.wire.skipping import skip
 
-# Bytes of a frame that is decoded as a whole: that takes some milliseconds at most, and not much memory.
+# Maximum size in bytes of a frame that is decoded as a whole, in a few milliseconds and with little memory.
 WHOLE = 64 * 1024
-# Bytes of a part of a message that is no payload; of what describes methods, with their documentation and schemas; and
-# of a payload that the decoder looks through all the same.
+# Maximum sizes in bytes: of a part that is not a payload; of the parts that describe methods, with documentation and
+# schemas; of a payload that the decoder scans nevertheless.
 MAX_PART = 1024 * 1024
 MAX_METHODS = 4 * 1024 * 1024
 _SMALL = 64 * 1024
@@ -28,10 +28,10 @@ _NIL = b"\xc0"
 
 
 def take_apart(body: bytes) -> Iterator[messages.Message | None]:
-    """The messages of a frame, one by one; None where a pause is due before the next one.
+    """Yield the messages of a frame one by one, and None where the caller should do other work before the next.
 
-    Raises ProtocolError for a message of which a part is too large for what it is, ValueError or what a decoder raises
-    for what is no message.
+    Raises ProtocolError for a message with a part that is too large, ValueError or a decoder's error for bytes that are
+    not messages.
     """
     count, at = _list_at(body, 0)
     for _ in range(count):
@@ -50,7 +50,7 @@ def take_apart(body: bytes) -> Iterator[messages.Message | None]:
 
 
 def _list_at(body: bytes, at: int) -> tuple[int, int]:
-    """How many items a list has that begins here, and where the first one begins."""
+    """Return the number of items of the list at ``at``, and where the first one starts."""
     first = body[at] if at < len(body) else 0
     if 0x90 <= first < 0xA0:
         return first - 0x90, at + 1
@@ -64,14 +64,14 @@ _WIDTHS = {0xDC: 2, 0xDD: 4}
 
 
 def _assemble(body: bytes, parts: Sequence[tuple[int, int, int]]) -> messages.Message:
-    """Decode a message without its large payloads, and put these back."""
+    """Decode a message without its large payloads, then insert these."""
     fields = _fields().get(body[slice(*parts[0][:2])], ())
     pieces, payloads = [bytes([0xDC]) + len(parts).to_bytes(2, "big")], []
     for number, (start, end, values) in enumerate(parts, -1):
-        name, most, most_values = fields[number] if 0 <= number < len(fields) else ("", MAX_PART, 0)
-        if (most and end - start > most) or (most_values and values > most_values):
-            raise ProtocolError("MK0215", reason=f"a part of {end - start:,} bytes, over the limit of {most:,}")
-        is_payload = not most and not most_values and end - start > _SMALL
+        name, max_bytes, max_values = fields[number] if 0 <= number < len(fields) else ("", MAX_PART, 0)
+        if (max_bytes and end - start > max_bytes) or (max_values and values > max_values):
+            raise ProtocolError("MK0215", reason=f"a part of {end - start:,} bytes, over the limit of {max_bytes:,}")
+        is_payload = not max_bytes and not max_values and end - start > _SMALL
         pieces.append(_NIL if is_payload else body[start:end])
         if is_payload:
             is_most = 2 * (end - start) >= len(body)
@@ -84,8 +84,8 @@ def _assemble(body: bytes, parts: Sequence[tuple[int, int, int]]) -> messages.Me
 
 
 def detached(message: messages.Message, size: int) -> messages.Message:
-    """The message, of a body of so many bytes. A payload refers to the whole body: what the kernel may keep, and is the
-    smaller part of it, is copied."""
+    """Return the message with its payload copied if the kernel may store it and it is the smaller part of the body of
+    ``size`` bytes, because a payload keeps the whole body alive."""
     for name in KEPT.get(type(message), ()):
         payload = getattr(message, name)
         if 2 * len(payload) < size:
@@ -106,7 +106,8 @@ def _decoder() -> typing.Callable[[bytes], messages.Message]:
 
 @cache
 def _fields() -> Mapping[bytes, Sequence[tuple[str, int, int]]]:
-    """For each message, by its encoded tag, its fields: the name, the most bytes and the most values; 0 for any."""
+    """Return the fields of each message by its encoded tag: name, maximum bytes and maximum values; 0 for no
+    maximum."""
     found = {}
     for kind in typing.get_args(messages.Any_):
         hints = typing.get_type_hints(kind, include_extras=True)

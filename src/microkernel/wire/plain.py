@@ -1,4 +1,5 @@
-"""Values of other classes: which are plain ones all the same, and what to send in place of one that is not."""
+"""Convert values of other libraries to plain values, and suggest what to send instead of objects that are not
+values."""
 
 from __future__ import annotations
 
@@ -11,8 +12,10 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """The plain value of a number, a text or a moment of another class (``np.int64``, ``pd.Timestamp``, a subclass of
-    float), and the fields of a pydantic model. Raises TypeError for anything else, and for what would lose something.
+    """Return the plain value of a number, text or datetime of another class (``np.int64``, ``pd.Timestamp``, a subclass
+    of float), or the fields of a pydantic model.
+
+    Raises TypeError for anything else, and for conversions that would lose information.
     """
     for base, make in _BASES.items():
         if isinstance(value, base):
@@ -31,17 +34,17 @@ def plain(value: Any) -> Any:
 
 
 def is_convertible(kind: Any) -> bool:
-    """Whether ``convert`` makes one from what a payload has."""
+    """Return whether ``convert`` can create this class from a payload's value."""
     return hasattr(kind, "__from_bytes__") or hasattr(kind, "model_validate")
 
 
-def convert(wanted: Any, value: Any) -> Any:
-    """A value for a class that is none of the plain ones: ``__from_bytes__`` takes bytes, a pydantic model checks its
-    fields. What has neither is given back as it is."""
-    make = getattr(wanted, "__from_bytes__", None)
+def convert(kind: Any, value: Any) -> Any:
+    """Convert a value to a class that is not plain: by its ``__from_bytes__``, or by a pydantic model's validation. For
+    other classes, return the value unchanged."""
+    make = getattr(kind, "__from_bytes__", None)
     if make is not None and isinstance(value, bytes):
         return make(value)
-    validate = getattr(wanted, "model_validate", None)
+    validate = getattr(kind, "model_validate", None)
     if validate is None:
         return value
     try:
@@ -51,13 +54,13 @@ def convert(wanted: Any, value: Any) -> Any:
 
 
 def _in_a_line(failure: ValueError) -> str:
-    """A pydantic error without its layout, its links and what was given."""
+    """Return the text of a pydantic error on one line, without links and input values."""
     each: list[dict[str, Any]] = getattr(failure, "errors", list)()
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in each) or str(failure)
 
 
 def cure(value: Any) -> str:
-    """What to send in place of ``value``: `` -> .tolist()``; empty where nothing is known to do."""
+    """Return what to send instead of ``value``, such as `` -> .tolist()``; empty if unknown."""
     found = _cure(value)
     return f" → {found}" if found else ""
 

@@ -1,7 +1,7 @@
-"""Values that are shown nowhere: they are cut out of whatever text an instance lets out.
+"""Secret values: they are redacted from every text that leaves an instance.
 
-A value is cut out in each form that programs print texts in: as it is, as ``repr``, JSON, URLs, HTML and ``bytes``
-write it, in any mixture of these; as base64, also as a part of what was encoded; in hexadecimal.
+A value is redacted in each form in which programs print texts: unchanged; as ``repr``, JSON, URLs, HTML and ``bytes``
+write it, in any mixture of these; as base64, also inside a longer encoded text; in hexadecimal.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from binascii import b2a_base64
 from collections.abc import Generator, Iterable, Iterator
 
 HIDDEN = "***"
+# Minimum length of a secret in characters: redacting shorter ones would make every text unreadable and hide nothing.
 SHORTEST = 4
-"""Characters that a secret must have to be cut out: to cut out shorter ones would spoil every text and hide nothing."""
 _LONG = 2 * SHORTEST
-# Lines of a secret and pieces of base64 are cut out by themselves from this length on.
+# Minimum length of a line of a secret, and of a piece of base64, that is redacted by itself.
 _WRAPPED = (76, 64)
 # Characters in a line of base64, as MIME and PEM wrap it.
 _WIDEST = 16
-# Characters that stand for one in the widest usual form: four bytes as \\xf0.
+# Characters that stand for one character in the widest usual form: four bytes as \\xf0.
 _MOST_QUOTED = 64 * 1024
-# Characters of all secrets together that one plugin chose, of which each notation is kept; of more only the texts are.
+# Total characters of secrets chosen by one plugin for which each notation is stored; for more, only the texts are.
 _FURTHEST = 64 * 1024
 # Characters that are searched between two pauses.
 _STEP = 100_000
@@ -31,19 +31,23 @@ _ESCAPES = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\
 
 
 class Secrets:
-    """``cut`` may be called on any thread, also while values come."""
+    """A set of secret values. ``redact`` may be called on any thread, also while values are added."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
         self.values: frozenset[str] = frozenset()
+        # Length of the longest form in characters: when a text is processed in pieces, a secret may extend this far
+        # into the next.
         self.longest = 0
-        """Characters of the longest form: where a text is cut into pieces, this much may belong to the next one."""
         self._forms: tuple[str, ...] = ()
         self._patterns: dict[str, re.Pattern[str]] = {}
         self.add(values)
 
     def add(self, values: Iterable[str], *, in_any_mixture: bool = True) -> None:
-        """Cut out these values too. ``in_any_mixture``: of notations, which takes a search that a value can make slow,
-        so it is not for values that an untrusted plugin chose; of these each usual notation is found by itself."""
+        """Redact these values too.
+
+        ``in_any_mixture`` also matches mixtures of notations, by a search that a value can make slow. Do not use it for
+        values chosen by an untrusted plugin; for those, each usual notation is matched by itself.
+        """
         new = {str(value) for value in values} - self.values
         written = new if in_any_mixture else _within(new, _MOST_QUOTED)
         marked = {text for value in written for text in _texts(value) if not _is_simple(text)}
@@ -55,7 +59,7 @@ class Secrets:
         else:
             forms |= {form for text in marked for form in _quoted(text)}
         self.values = self.values | new
-        self._forms = tuple(sorted({*self._forms, *forms}, key=len, reverse=True))  # one may be a part of another
+        self._forms = tuple(sorted({*self._forms, *forms}, key=len, reverse=True))  # one may be part of another
         self._patterns = dict(sorted({**self._patterns, **patterns}.items(), key=lambda each: -len(each[0])))
         self.longest = min(_FURTHEST, max((_WIDEST * len(value) for value in self.values), default=0))
 
@@ -69,7 +73,7 @@ class Secrets:
                 return cut
 
     def redact_in_steps(self, text: str) -> Generator[None, None, str]:
-        """The same with pauses: of many values in a long text the search takes long."""
+        """Like ``redact``, as a generator that pauses, because searching a long text for many values is slow."""
         for pattern in self._patterns.values():
             text = pattern.sub(HIDDEN, text)
         forms = self._forms
@@ -83,24 +87,25 @@ class Secrets:
 
 
 def size_of(values: Iterable[str]) -> tuple[int, int]:
-    """How many texts are cut out for these values, each of which may be lines, and their characters."""
+    """Return the number of texts that are redacted for these values, each of which may have several lines, and their
+    total characters."""
     kept = list(values)
     return sum(max(1, len(value.splitlines())) for value in kept), sum(map(len, kept))
 
 
-def _within(values: Iterable[str], most: int) -> set[str]:
-    """The shortest, as many as have so many characters together."""
+def _within(values: Iterable[str], limit: int) -> set[str]:
+    """Return the shortest values that have at most ``limit`` characters in total."""
     chosen = set()
     for value in sorted(values, key=len):
-        most -= len(value)
-        if most < 0:
+        limit -= len(value)
+        if limit < 0:
             break
         chosen.add(value)
     return chosen
 
 
 def _quoted(text: str) -> Iterator[str]:
-    import html  # these are for few
+    import html  # rarely needed
     import json
     from urllib.parse import quote, quote_plus
 
@@ -113,26 +118,29 @@ def _quoted(text: str) -> Iterator[str]:
 
 
 def _texts(value: str) -> Iterator[str]:
-    """The value, also without the newline that a file ends with, and its lines: what is printed arrives in lines."""
+    """Yield the value, also without a file's final newline, and its lines, because output arrives in lines."""
     yield from (text for text in (value, value.strip()) if len(text) >= SHORTEST)
     yield from (line for line in value.splitlines() if len(line) >= _LONG)
 
 
 def _is_simple(text: str) -> bool:
-    """Whether every notation writes it as it is."""
+    """Return whether every notation leaves the text unchanged."""
     return text.isascii() and text.isalnum()
 
 
 def _encoded(value: str) -> Iterator[str]:
-    """The forms in which the value is no longer legible."""
+    """Yield the forms in which the value is no longer readable."""
     for data in {b"".join(map(_bytes, text)) for text in (value, value.strip())}:
         if len(data) >= SHORTEST:
             yield from (data.hex(), data.hex().upper(), *_base64(data))
 
 
 def _base64(data: bytes) -> Iterator[str]:
-    """Four characters stand for three bytes: what is encoded behind other bytes begins at one of three places, and
-    shares its first and its last character with what is around it."""
+    """Yield the base64 forms of the data, alone and inside other data.
+
+    Four characters stand for three bytes. So data behind other bytes starts at one of three offsets, and shares its
+    first and last character with its neighbours.
+    """
     for before in range(3):
         text = b2a_base64(bytes(before) + data, newline=False).decode()
         shared = (0, 3, 2)[(before + len(data)) % 3]
@@ -150,8 +158,8 @@ def _both_alphabets(text: str) -> Iterator[str]:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Matches the text however its characters were escaped. Runs of backslashes are bounded, so that no text is slow to
-    search."""
+    """Return a pattern for the text however its characters were escaped. Runs of backslashes are bounded, so that no
+    text is slow to search."""
     runs = re.finditer(r"\\+|[^\\]", text)
     return re.compile("".join(_backslashes(run[0]) if run[0][0] == "\\" else _character(run[0]) for run in runs))
 
@@ -171,7 +179,7 @@ def _character(char: str) -> str:
 
 
 def _escape(char: str) -> str:
-    """What stands behind a backslash."""
+    """Return a pattern for what follows the backslash."""
     code = ord(char)
     ways = [rf"u(?i:{code:04x})", rf"u\{{(?i:{code:x})\}}", rf"U(?i:{code:08x})"]
     if code < 0x100:
@@ -183,7 +191,7 @@ def _escape(char: str) -> str:
 
 
 def _percent(char: str) -> str:
-    """In a URL, or in one that is part of another; in a form a space is a plus."""
+    """Return a pattern for the character in a URL, or in a URL inside another; in a form a space is a plus."""
     return "".join(f"%(?:25){{0,2}}(?i:{byte:02x})" for byte in _bytes(char)) + (r"|\+" if char == " " else "")
 
 
@@ -193,5 +201,5 @@ def _entity(char: str) -> str:
 
 
 def _bytes(char: str) -> bytes:
-    """Half a character stands for a byte that is not UTF-8, as in a path."""
+    """Encode a character. A lone surrogate stands for a byte that is not UTF-8, as in a path."""
     return bytes([ord(char) - 0xDC00]) if "\udc80" <= char <= "\udcff" else char.encode("utf-8", "surrogatepass")

@@ -1,6 +1,6 @@
-"""A session: the two ends' agreement on a protocol, and messages in order. Sans-I/O and blind to its role.
+"""A session: protocol agreement of two ends, then messages in order. Sans-I/O, and independent of the role.
 
-``expects hello -> open -> closed``. Whatever does not fit is a ProtocolError, and closes it: a session never guesses.
+``expects hello -> open -> closed``. Anything unexpected raises ProtocolError and closes the session.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ _decode_replies = decoder_for(list[Reply])
 
 
 def pack(batch: Sequence[Message]) -> bytes:
-    """One frame of these messages."""
+    """Return one frame with these messages."""
     try:
         body = encode_message(batch)
-    except UnicodeEncodeError:  # a name or a text with half a character; paths were made texts before
+    except UnicodeEncodeError:  # a lone surrogate in a name or a text; paths were converted before
         body = encode_message(valid_texts(batch))
     return frames.head(len(body)) + body
 
 
 class Session:
-    """One end of a channel: ``hello()`` once, then ``pack`` what goes out and ``receive`` what comes in."""
+    """One end of a channel: send ``hello()`` once, then frames from ``pack``; pass received bytes to ``receive``."""
 
     def __init__(self, role: str, name: str = "", token: str = "", limit: int = frames.MAX_FRAME) -> None:
         self._own = Hello(PROTOCOL, role, name, token)
         self._reader = frames.Reader(limit)
         self._closed = ""
+        # The other end's Hello, None until it has arrived. It is only a claim: identity comes from the channel.
         self.peer: Hello | None = None
-        """Who the other end says it is; None until it has said so. A claim: identity is the channel's."""
 
     def hello(self) -> bytes:
-        """The frame that opens this end."""
+        """Return the frame that opens this end."""
         return pack([self._own])
 
     def receive(self, data: bytes) -> list[Message]:
-        """The messages that these bytes complete; the other end's Hello is taken out and kept as ``peer``.
+        """Return the messages that these bytes complete. The other end's Hello is removed and stored as ``peer``.
 
-        Raises ProtocolError for bytes that are no messages, for another protocol, for a missing Hello.
+        Raises ProtocolError for bytes that are not messages, for another protocol version, for a missing Hello.
         """
         if self._closed:
             raise ProtocolError("MK0215", reason=f"the session is closed: {self._closed}")
@@ -62,15 +62,17 @@ class Session:
             raise self._unreadable(failure) from None
 
     def receive_gradually(self, data: bytes) -> Iterable[Message | None]:
-        """The same of an end that is not trusted. The messages of a frame that is larger than a datagram come one by
-        one, as they are taken: all together they can be many times as large as the frame. None stands where whoever
-        takes them should see to something else before it goes on; what does not fit is raised while they are taken.
+        """Like ``receive``, for an end that is not trusted.
+
+        The messages of a frame larger than a datagram are yielded one by one, because together they can be many times
+        as large as the frame. None means that the caller should do other work before it continues. Errors are raised
+        during the iteration.
         """
         if self._closed or self.peer is None:
             return self.receive(data)
         try:
             bodies = self._reader.feed(data)
-            if len(bodies) == 1 and len(bodies[0]) <= WHOLE:  # nearly always
+            if len(bodies) == 1 and len(bodies[0]) <= WHOLE:  # the usual case
                 body = bodies[0]
                 received: list[Message] = _decode(body)
                 if len(body) > SLOT_BYTES:
@@ -116,8 +118,9 @@ class Session:
 
 
 def pack_for_lane(reply: Reply) -> bytes:
-    """The frame of a reply on a reply lane. Empty if the reply has to go up: something is attached to it, or it is more
-    than one datagram, which a caller's thread would have to put together and decode whatever it is."""
+    """Return the frame of a reply for a reply lane. Empty if the reply must use the main channel, because it has
+    attachments or is more than one datagram: the caller's thread would have to reassemble and decode it, whatever it
+    is."""
     if reply.shares or len(reply.value) > frames.DATAGRAM:
         return b""
     frame = pack([reply])
@@ -125,13 +128,13 @@ def pack_for_lane(reply: Reply) -> bytes:
 
 
 class ReplyReader:
-    """What comes on a reply lane: frames of Replies, without a Hello. No frame is longer than one datagram."""
+    """Decoder of a reply lane: frames of Replies, without a Hello. No frame is longer than one datagram."""
 
     def __init__(self) -> None:
         self._reader = frames.Reader(frames.DATAGRAM - frames.HEAD)
 
     def receive(self, data: bytes) -> list[Reply]:
-        """Raises ProtocolError for bytes that are no Replies."""
+        """Return the replies in a datagram. Raises ProtocolError for bytes that are not Replies."""
         try:
             replies: list[Reply] = []
             for body in self._reader.feed(data):
@@ -142,5 +145,5 @@ class ReplyReader:
 
 
 def refusal(error: ProtocolError) -> bytes:
-    """The frame that tells a stranger why it is not let in."""
+    """Return the frame that tells an unknown peer why it is rejected."""
     return pack([Refuse(error.id, {key: str(value) for key, value in error.fields.items()})])

@@ -1,6 +1,6 @@
-"""Where a MessagePack value ends, found in steps: one long value of very many small ones must not hold up its reader.
+"""Find the end of a MessagePack value in steps, so that a value of very many small ones does not block its reader.
 
-A decoder in C finds the end of sixteen million empty lists too, but at one go, which takes a tenth of a second.
+A C decoder finds the end of sixteen million empty lists too, but in one go, which takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Generator
 from functools import cache
 
-# Steps between two pauses. A step takes a microsecond at most, one of a run of values some tens.
+# Steps between two pauses. A step takes at most a microsecond, a step over a run of values some tens of microseconds.
 _STEPS = 256
 _DEEPEST = 512
 _LONG_RUN, _SHORT_RUN = 512, 16
@@ -23,7 +23,8 @@ _SIZES = {
 
 
 def _sizes() -> tuple[int, ...]:
-    """By its first byte, how many bytes a value has that is none of many; 0 where the first byte does not say."""
+    """Return the size in bytes of each value that contains no others, by its first byte; 0 if the first byte does not
+    determine it."""
     sizes = [0] * 256
     for first in (*range(0x80), *range(0xE0, 0x100), 0x80, 0x90, 0xC0, 0xC2, 0xC3):
         sizes[first] = 1
@@ -38,7 +39,7 @@ _SIZE_OF = _sizes()
 
 
 def _simple() -> bytes:
-    """Matches one value whose first byte says how long it is."""
+    """Return a pattern for one value whose first byte determines its length."""
     by_size: dict[int, bytes] = {}
     for first, size in enumerate(_SIZE_OF):
         if size:
@@ -48,7 +49,7 @@ def _simple() -> bytes:
 
 
 def _runs(count: int) -> re.Pattern[bytes]:
-    """Matches so many values in a row that are simple, or maps or lists of a few simple ones."""
+    """Return a pattern for ``count`` consecutive values that are simple, or maps or lists of a few simple ones."""
     simple = _simple()
     heads = [(0x80 + size, 2 * size) for size in range(1, 16)] + [(0x90 + size, size) for size in range(1, 16)]
     containers = [re.escape(bytes([first])) + b"%b{%d}" % (simple, inner) for first, inner in heads]
@@ -61,14 +62,14 @@ def _matchers() -> tuple[tuple[int, Callable[[bytes, int], re.Match[bytes] | Non
 
 
 def prepare() -> None:
-    """Compile what ``skip`` matches with, which takes some tens of milliseconds, before it is needed."""
+    """Compile the patterns of ``skip`` in advance, which takes some tens of milliseconds."""
     _matchers()
 
 
 def skip(data: bytes, at: int) -> Generator[None, None, tuple[int, int]]:
-    """Pauses now and then. Returns where the value that begins at ``at`` ends, and how many values it is made of.
+    """Yield now and then; return where the value that starts at ``at`` ends, and how many values it contains.
 
-    Raises ValueError for what is no value.
+    Raises ValueError for bytes that are not a value.
     """
     left, values, until_pause = [1], 0, _STEPS
     while left:
@@ -92,22 +93,23 @@ def skip(data: bytes, at: int) -> Generator[None, None, tuple[int, int]]:
     return at, values
 
 
-def _run(data: bytes, at: int, most: int) -> tuple[int, int]:
-    """Values in a row that are passed over at once, and where they end; 0 of them where there is no such row."""
+def _run(data: bytes, at: int, limit: int) -> tuple[int, int]:
+    """Return the number of consecutive values that can be skipped at once, at most ``limit``, and where they end; 0 if
+    there is no such run."""
     for count, match in _matchers():
-        if most >= count and (found := match(data, at)):
+        if limit >= count and (found := match(data, at)):
             return count, found.end()
     return 0, at
 
 
 def _enter(data: bytes, at: int) -> tuple[int, int]:
-    """Where a value ends, and how many values follow that are in it; where its head ends, if there are any."""
+    """Return where a value ends and 0, or where its head ends and how many values follow inside it."""
     if at >= len(data):
         raise ValueError("it ends where a value should begin")
     first = data[at]
     if size := _SIZE_OF[first]:
         return at + size, 0
-    if first < 0xA0:  # a map or a list of a few
+    if first < 0xA0:  # a map or list of a few values
         return at + 1, first & 0x0F if first >= 0x90 else 2 * (first & 0x0F)
     width = _BYTES_OF_LENGTH.get(first, 0)
     if not width:
@@ -116,4 +118,4 @@ def _enter(data: bytes, at: int) -> tuple[int, int]:
     end = at + 1 + width
     if first >= 0xDC:
         return end, length if first < 0xDE else 2 * length
-    return end + length + (0xC7 <= first <= 0xC9), 0  # an extension has its kind besides
+    return end + length + (0xC7 <= first <= 0xC9), 0  # an extension also has a type byte

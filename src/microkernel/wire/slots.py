@@ -1,4 +1,4 @@
-"""How much room a message takes where it waits, as a worker and the kernel both count it."""
+"""The number of mailbox slots that a message takes, as a worker and the kernel both count it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Sequence
 from microkernel.wire.codec import Raw
 from microkernel.wire.messages import Attachment
 
+# Bytes of a slot. A longer message takes one more slot for each further 8 KiB.
 SLOT_BYTES = 8 * 1024
-"""Bytes. What is longer takes another place for each further of these."""
+# Slots of a worker's emits that the kernel has not queued yet; at this number the next emit waits for credit.
 EMIT_WINDOW = 1024
-"""How many places a worker's emits may take that have not found theirs; then the next one waits for credit."""
 
 
+# Maximum size in bytes of data that is sent inline even if shared memory is available: mapping it would cost more.
 SMALL = 64 * 1024
-"""Bytes that travel as bytes also between ends that are lent memory: to fetch and to map it costs more."""
 _LEAST_BLOCK = 256 * 1024
 
 
 def block_size(size: int) -> int:
-    """Of the block that is lent for so many bytes: four sizes between a power of two and the next, so that a block fits
-    more than what it was made for."""
+    """Return the size of the block that is allocated for ``size`` bytes: one of four sizes between a power of two and
+    the next, so that blocks can be reused for similar sizes."""
     size = max(size, 1)
     step = max(_LEAST_BLOCK, 1 << (size - 1).bit_length() >> 3)
     return -(-size // step) * step
 
 
 def size_of(data: Raw, shares: Sequence[Attachment]) -> int:
-    """Bytes of a payload, with what is attached to it."""
+    """Return the bytes of a payload with its attachments."""
     return len(data) + sum(share.size for share in shares) if shares else len(data)
 
 
 def slots_for(size: int) -> int:
-    """One, and more for what is large."""
+    """Return the number of slots for a message of ``size`` bytes: one, more if it is large."""
     return (size - 1) // SLOT_BYTES + 1 if size > SLOT_BYTES else 1

@@ -1,4 +1,4 @@
-"""Texts that are not valid Unicode, and paths, which may be such: as they travel."""
+"""Texts that are not valid Unicode, and paths, which may be such, in the form in which they are sent."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ESCAPED = re.compile("\0([0-9a-f]{2})")
 
 
 def valid_texts(value: Any) -> Any:
-    """Return the value, a message too, with every text in it valid: what half a character was is escaped."""
+    """Return the value, which may be a message, with the lone surrogates in every text escaped."""
     return map_texts(value, valid_text)
 
 
 def map_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """Return the value, a message too, with every text in it changed, keys too."""
+    """Return the value, which may be a message, with ``change`` applied to every text, including keys."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
@@ -33,8 +33,8 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def path_to_text(path: str) -> str:
-    """Return a path as a valid text, from which ``path_from_text`` gives the same path. A NUL, which no path has, marks
-    a byte that is not UTF-8."""
+    """Return a path as a valid text that ``path_from_text`` converts back. A NUL, which no path contains, marks a byte
+    that is not UTF-8."""
     return _BYTE.sub(lambda byte: f"\0{ord(byte[0]) - 0xDC00:02x}", path)
 
 
@@ -43,5 +43,6 @@ def path_from_text(text: str) -> str:
 
 
 def path_value(path: str) -> str | bytes:
-    """Return a path as a value for plugins: a text, or bytes where it is none. ``os.fsdecode`` takes both."""
+    """Return a path as a value for plugins: a str, or bytes if it is not valid Unicode. ``os.fsdecode`` accepts
+    both."""
     return path if valid_text(path) == path else os.fsencode(path)

@@ -1,4 +1,4 @@
-"""The form of topics and patterns."""
+"""The syntax of topics and patterns."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from microkernel.errors import BadTopic
 
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PATTERN = re.compile(r"(?:\*\*|(?:[A-Za-z0-9_-]+|\*)(\.([A-Za-z0-9_-]+|\*))*(\.\*\*)?)")
+# Maximum length in characters, because topics, patterns and keys are stored in many tables.
 MAX_TOPIC = 255
-"""Characters. Topics, patterns and keys are kept in many tables."""
 _WORDS = "words of letters, digits, _ and - joined by dots"
 
 
 @lru_cache(maxsize=4096)
 def check_topic(topic: str) -> str:
-    """``topic`` itself. Raises BadTopic."""
+    """Return ``topic``. Raises BadTopic."""
     _check_length(topic)
     if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
         raise BadTopic("MK0601", topic=topic, reason=f"a topic is {_WORDS}")
@@ -25,7 +25,7 @@ def check_topic(topic: str) -> str:
 
 @lru_cache(maxsize=4096)
 def check_pattern(pattern: str) -> str:
-    """``pattern`` itself. Raises BadTopic."""
+    """Return ``pattern``. Raises BadTopic."""
     _check_length(pattern)
     if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
         raise BadTopic("MK0601", topic=pattern, reason=f"a pattern is {_WORDS}, * for one word, ** for any tail")
@@ -38,12 +38,12 @@ def _check_length(topic: str) -> None:
 
 
 @lru_cache(maxsize=4096)
-def covers(pattern: str, wanted: str) -> bool:
-    """Whether a pattern covers a topic, or all that another pattern covers.
+def covers(pattern: str, requested: str) -> bool:
+    """Return whether a pattern matches a topic, or everything that another pattern matches.
 
     ``*`` is one word, ``**`` any tail of at least one word.
     """
-    words, others = pattern.split("."), wanted.split(".")
+    words, others = pattern.split("."), requested.split(".")
     if words[-1] == "**":
         words, others = words[:-1], others[: len(words) - 1] if len(others) >= len(words) else []
         if not others and words:

@@ -129,7 +129,7 @@ class ConfinedRunner(WorkerRunner):
             self._events.failed("confine", failure)
             self._reactor.later(_EXIT_GRACE, self.kill)
         else:
-            for path, reason in message.closed.items():
+            for path, reason in message.unopened_paths.items():
                 self._stays_closed(path, reason)
             try:
                 self._usage.add((self, "memory"), self._glance, self._look_failed, glance=True)

@@ -196,11 +196,11 @@ class Journal:
     def logged(self, instance: Instance, message: messages.Log) -> None:
         if not self.admits_line(instance.record):
             return
-        stream = message.said if message.said in _KINDS else "log"
+        stream = message.kind if message.kind in _KINDS else "log"
         text = codec.plain_text(message.text)
-        if message.said and message.fields:
+        if message.kind and message.fields:
             text = _filled(text, message.fields)
-        level = _KINDS.get(message.said, min(max(message.level, 0), _HIGHEST_LEVEL))
+        level = _KINDS.get(message.kind, min(max(message.level, 0), _HIGHEST_LEVEL))
         now = self._clock.wall()
         time = min(max(message.time, 0.0), now + _AHEAD) if isfinite(message.time) else now
         self._log_line(instance.record, LogRecord(instance.name, time, level, stream, text))

@@ -1,1 +1,1 @@
-"""What an instance asks of the kernel, over its channel."""
+"""Requests from an instance to the kernel, over its channel."""

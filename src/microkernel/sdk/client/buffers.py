@@ -1,10 +1,11 @@
-"""Buffers of one instance: into memory that the kernel lends, or as plain bytes, and out of what has come.
+"""Buffers of one instance: shared in memory that the kernel allocates, or as plain bytes, and received from others.
 
-What is lent is known by *holds*. Each is the right to have one block as it is: to write to it, for who asked for it, to
-read it, for who was sent it. A hold is given back when nobody looks at the bytes any more: neither the Buffer nor any
-view of it, which is why a view is not of the mapping itself but of an array over it, one for each hold.
+Shared memory is tracked by *holds*. A hold is the right to use one block: for the allocator to write to it, for a
+receiver to read it. A hold is released when the Buffer and every view of it are gone. To detect that, views are taken
+of an array over the mapping, a new one for each hold, and not of the mapping itself.
 
-On any thread, also on one that can be killed: then a hold may be lost, and is the instance's until it ends.
+May be used on any thread, also on one that can be killed. A kill can lose a hold, which then lasts until the instance
+ends.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from microkernel.wire.codec import MAX_PAYLOAD
 from microkernel.wire.messages import Attachment
 from microkernel.wire.slots import SMALL, block_size
 
+# Requests memory of this size in bytes from the kernel; returns at least one block. Raises PayloadTooLarge.
 AllocateBuffer = Callable[[int], Sequence[Attachment]]
-"""Asks the kernel for memory for so many bytes; at least one block. Raises PayloadTooLarge."""
 
 
 class BlockMapper(Protocol):
-    """Where lent blocks are reached."""
+    """Access to the shared memory blocks."""
 
     def array(self, block: int) -> Any:
-        """A new array over all of it, which can be referred to weakly. What is written to it others see only where the
-        block was lent to be written to."""
+        """Return a new array over a block, which supports weak references. Others see what is written to it only if the
+        block was allocated for writing."""
 
     def forget(self, blocks: Sequence[int]) -> None:
-        """These are no more."""
+        """Close the mappings of blocks that no longer exist."""
 
 
 class BufferExchange:
-    """``memory`` None: there is none for it, and what it shares travels as bytes."""
+    """The buffers of one instance. Without ``memory``, buffers are sent as bytes."""
 
     def __init__(
         self, memory: BlockMapper | None, lend: AllocateBuffer, give_back: Callable[[list[int]], object]
@@ -45,11 +46,11 @@ class BufferExchange:
         self._memory = memory
         self._lend = lend
         self._give_back = give_back
+        # Allocated blocks that are not written to yet, by size.
         self._ready: dict[int, deque[Attachment]] = {}
-        """What is lent and not yet written to, by size."""
         self._holds: dict[int, _Hold] = {}
+        # Holds that have ended and are not released in the kernel yet.
         self.ended: deque[_Hold] = deque()
-        """What nobody looks at any more, and the kernel has not been told of."""
 
     def share(self, data: Any) -> Buffer:
         if isinstance(data, Buffer):
@@ -63,8 +64,8 @@ class BufferExchange:
         return Buffer.__from_bytes__(view.tobytes())
 
     def receive(self, shares: Sequence[Attachment]) -> list[Buffer]:
-        """What has come with a message. Each that is not kept is given back by itself. Raises InvalidArguments for what
-        cannot be mapped."""
+        """Return the Buffers of received attachments. The hold of each is released when it is no longer used. Raises
+        InvalidArguments if one cannot be mapped."""
         try:
             return [self._received(share) for share in shares]
         except (OSError, KernelError) as failure:
@@ -72,12 +73,12 @@ class BufferExchange:
             raise InvalidArguments("MK0605", reason=f"a Buffer cannot be mapped: {failure}") from None
 
     def drop(self, shares: Sequence[Attachment]) -> None:
-        """Of what nobody wants."""
+        """Release the holds of attachments that are not used."""
         if held := [share.hold for share in shares if share.hold]:
             self._give_back(held)
 
     def flush(self) -> None:
-        """Give back the holds that have ended."""
+        """Release the holds that have ended."""
         ended = []
         while self.ended:
             hold = self.ended.popleft()
@@ -106,7 +107,8 @@ class BufferExchange:
         return Buffer(self._view(share)[: share.size].toreadonly(), share)
 
     def _take(self, size: int) -> Attachment:
-        """Something to write to; another thread may be faster. Raises PayloadTooLarge if the kernel lends no more."""
+        """Take an allocated block; another thread may be faster. Raises PayloadTooLarge if the kernel allocates no
+        more."""
         ready = self._ready.setdefault(block_size(size), deque())
         while True:
             try:
@@ -123,7 +125,7 @@ class BufferExchange:
 
 
 class _Hold(weakref.ref[Any]):
-    """Told by one C call when nobody looks any more."""
+    """A weak reference to an array, whose callback is one C call: it registers that the hold has ended."""
 
     __slots__ = ("number",)
 

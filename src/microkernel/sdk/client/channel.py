@@ -1,4 +1,4 @@
-"""The instance's end of its channel to the kernel."""
+"""The port to the channel between an instance and the kernel."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from microkernel.wire.messages import Message, Reply
 
 
 class ChannelClosed(Exception):
-    """The kernel's end is gone."""
+    """The kernel's end of the channel is closed."""
 
 
 class Channel(Protocol):
+    # Called with each Reply whose request is no longer waiting.
     on_orphan_reply: Callable[[Reply], object]
-    """Is given each Reply that nobody waits for any more."""
 
     @property
     def memory(self) -> BlockMapper | None:
-        """Where blocks are reached that the kernel lends; None where it lends none."""
+        """Access to shared memory; None if there is none."""
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
-        """What has come down; empty when the time is over. Only on the instance's main thread. Raises ChannelClosed."""
+        """Return received messages; empty after ``timeout`` seconds. Only on the instance's main thread. Raises
+        ChannelClosed."""
 
     def fileno(self) -> int:
-        """Readable when ``receive`` has something."""
+        """Return a descriptor that is readable when ``receive`` has messages."""
 
     def send(self, message: Message) -> None:
-        """A message up. May wait for room, never for an answer."""
+        """Send a message. May wait for space, never for an answer."""
 
     def reply(self, reply: Reply, lane: int) -> None:
-        """The answer to an Invoke, on the lane it named."""
+        """Send the answer to an Invoke, on the lane that it names."""
 
     def request(self, id: int, message: Message, deadline: float) -> Reply | None:
-        """A message up and the Reply to its id, waited for on this thread; None at the deadline (monotonic)."""
+        """Send a message and wait on this thread for the Reply with its id; None at the deadline (monotonic)."""
 
     def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
-        """The same without waiting: ``answer`` is called on some thread. Returns what forgets the request. To be used
-        on the thread of a running asyncio loop."""
+        """Send a message without waiting; ``answer`` is called with the Reply, on any thread. Returns a function that
+        forgets the request. Must be called on the thread of a running asyncio loop."""

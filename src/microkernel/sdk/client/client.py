@@ -1,6 +1,7 @@
-"""What an instance asks of the kernel: each request with its deadline, its place in the chain, and its checks.
+"""The requests of an instance to the kernel, each with its deadline, chain of callers, and checks.
 
-The checks against the grants are a copy, for the sake of an error at the line that asked. The kernel's gate decides.
+The checks of permissions here are a copy, so that the error is raised at the line of the request. The kernel's gate
+decides.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from microkernel.wire.failures import to_error, unwrap_reply
 from microkernel.wire.topics import check_pattern, check_topic, covers
 
 Attached = Sequence[Buffer]
+# Seconds to wait for the kernel's answer to a registration or a request to the shared data.
 _CONTROL_TIMEOUT = 10.0
-"""Seconds to wait for the kernel's own answer to a registration or a context request."""
 
 
 class Client:
@@ -58,14 +59,14 @@ class Client:
 
     def call(self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], returns: Any) -> Any:
         message = self._call_message(target, timeout, args, kwargs, current.get().slot)
-        timeout = min(timeout, message.deadline - time.monotonic())  # what is left of the deadline around it
+        timeout = min(timeout, message.deadline - time.monotonic())  # limited by the deadline of the call around it
         reply = self._request(message.id, message, message.deadline, target, timeout)
         return self._result(reply, self._attached(reply), message, timeout, returns)
 
     async def acall(
         self, target: str, timeout: float, args: Sequence[Any], kwargs: dict[str, Any], returns: Any
     ) -> Any:
-        """As ``call``, but it occupies no thread, and so never closes a cycle."""
+        """Like ``call``, but occupies no thread, and so cannot close a cycle."""
         message = self._call_message(target, timeout, args, kwargs, -1)
         timeout = min(timeout, message.deadline - time.monotonic())
         loop = asyncio.get_running_loop()
@@ -112,7 +113,7 @@ class Client:
         self._control(id, messages.Expose(id, method))
 
     def check_handler(self, handler: messages.Handler) -> None:
-        """Raises BadTopic, PermissionDenied."""
+        """Raise BadTopic or PermissionDenied if the handler may not be registered."""
         check_pattern(handler.pattern)
         if handler.board:
             self._permit("data.read", self._load.reads, handler.pattern)
@@ -128,7 +129,7 @@ class Client:
         return messages.Call(next(self._ids), target, first, named, deadline_in(timeout), slot, self._chain(), shares)
 
     def _chain(self) -> list[str]:
-        """Whose handlers wait for this request. Spawned work is nobody's handler."""
+        """Return the plugins whose handlers wait for this request. Spawned work belongs to no handler."""
         work = current.get()
         return [] if work is IDLE else [*work.chain, self._load.name]
 
@@ -144,7 +145,7 @@ class Client:
     ) -> messages.Reply:
         try:
             reply = self._channel.request(id, message, deadline)
-        except BaseException:  # whatever broke in here: nobody waits for the answer
+        except BaseException:  # whatever was raised here, the answer is no longer needed
             self._channel.send(messages.Cancel(id))
             raise
         if reply is None:
@@ -157,7 +158,8 @@ class Client:
     def _result(
         self, reply: messages.Reply, attached: Attached, message: messages.Call, timeout: float, returns: Any
     ) -> Any:
-        """What comes after the deadline is no answer; else a callee that gives up at it would answer by chance."""
+        """Return the value of a reply. A reply after the deadline does not count; otherwise a callee that stops at the
+        deadline would be an answer by chance."""
         if time.monotonic() >= message.deadline:
             raise CallTimeout("MK0606", target=message.target, timeout=round(timeout, 3))
         return unwrap_reply(reply, message.target, returns, attached)
@@ -168,8 +170,8 @@ class Client:
     def _hand_over(
         self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[_Answered], reply: messages.Reply
     ) -> None:
-        answered = reply, self._attached(reply)  # here: what nobody takes out of the loop is given back too
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
+        answered = reply, self._attached(reply)  # here, so that the buffers are released even if the future is dropped
+        with suppress(RuntimeError):  # the loop is closed, so the future is not awaited
             loop.call_soon_threadsafe(_resolve, future, answered)
 
     def _drop(self, reply: messages.Reply) -> None:
@@ -189,7 +191,7 @@ class Client:
         line = f'{action} = ["{what}"]'
         if what.startswith("kernel."):
             if action != "emit":
-                return  # who may observe and control is in the gate alone; its answer comes at this line too
+                return  # only the gate knows permissions to observe and control; its answer arrives at this line too
             line = "nothing: only the kernel emits these"
         elif granted is None or any(covers(pattern, what) for pattern in granted):
             return

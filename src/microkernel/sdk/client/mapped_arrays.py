@@ -1,4 +1,4 @@
-"""Arrays over mapped memory: what views are of, so that it can be told when the last of them has gone."""
+"""Arrays over mapped memory, to detect when the last view of it is gone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 
 
 def array_over(mapping: mmap) -> Any:
-    """A new array over a whole mapping that can be written to. It can be referred to weakly; a mapping cannot, and a
-    slice of a ``memoryview`` keeps alive what it is a view of, not the view it was cut from."""
+    """Return a new array over a whole writable mapping.
+
+    It supports weak references, which a mapping does not. A slice of a ``memoryview`` keeps alive the object it is a
+    view of, not the view it was cut from.
+    """
     return _array_class(len(mapping)).from_buffer(mapping)
 
 

@@ -1,4 +1,4 @@
-"""A runtime's turns inside an asyncio loop."""
+"""Drive a runtime inside an asyncio event loop."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class LoopDriver:
-    """Takes a turn whenever the channel is readable or a timer is due, until a turn says that it was the last.
+    """Calls ``turn`` whenever the channel is readable or a timer is due, until it returns a negative number.
 
-    It is no task: code of a plugin can cancel every task that there is (``asyncio.all_tasks``), and stop the loop, and
-    ends by that neither the pump nor its plugin.
+    It is not a task, because a plugin can cancel every task (``asyncio.all_tasks``) and stop the loop; neither ends the
+    driver or the plugin.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, turn: Callable[[], float | None]) -> None:
@@ -22,8 +22,8 @@ class LoopDriver:
         self._ended = False
 
     def run(self) -> None:
-        """Have the loop run until the last turn. Raises what a turn raised. What runs in the loop by it has a copy of
-        the context of whoever calls this."""
+        """Run the loop until the last turn. Raises what a turn raised. Callbacks in the loop have a copy of the
+        caller's context."""
         self._loop.add_reader(self._fd, self.turn)
         self._loop.call_soon(self.turn)
         try:
@@ -42,7 +42,7 @@ class LoopDriver:
         self._forget_timer()
         try:
             wait = self._turn()
-        except BaseException as death:  # asyncio would swallow what is no SystemExit
+        except BaseException as death:  # asyncio would swallow it, unless it is SystemExit
             self._death = death
             wait = -1.0
         if wait is not None and wait < 0:

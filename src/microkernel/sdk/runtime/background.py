@@ -1,4 +1,4 @@
-"""Work beside the handlers: threads for functions, tasks for coroutine functions."""
+"""Background work: functions in threads, coroutine functions as tasks."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from microkernel.sdk.runtime.threads import KillableThread
 
 
 class BackgroundTasks:
-    """What one instance has spawned. Threads are daemons: they are asked to end by ``api.is_active``."""
+    """The work that one instance has spawned. Threads are daemons, which end by checking ``api.is_active``."""
 
     def __init__(self, report: Callable[[str, BaseException], object]) -> None:
-        """``report`` takes who raised, in words, and what."""
+        """``report`` is called with a description of the work that raised, and the error."""
         self._report = report
         self._threads: list[KillableThread] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
+        # Coroutines that run in a thread, each with its own event loop, because the plugin has none.
         self._elsewhere: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
-        """Coroutines that run in a thread, because the plugin has no event loop, each with a loop of its own."""
+        # Called on the loop's thread whenever a task has ended.
         self.on_end: Callable[[], object] = int
-        """Called on the loop's thread whenever a task has ended."""
 
     @property
     def threads(self) -> list[KillableThread]:
-        """Those that still run."""
+        """The threads that are still running."""
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         return self._threads
 
@@ -54,17 +54,17 @@ class BackgroundTasks:
         self.on_end()
 
     def cancel(self) -> None:
-        """Cancel each coroutine, once: a second time would cut off what it does at its end. Functions in threads see
-        that the plugin is not active any more."""
+        """Cancel each coroutine once, because a second time would interrupt its cleanup. Functions in threads see that
+        the plugin is no longer active."""
         for task in [*self.tasks]:
             _cancel(task)
         for task, loop in [*self._elsewhere.items()]:
-            with suppress(RuntimeError):  # its loop is closed: it has just ended
+            with suppress(RuntimeError):  # its loop is closed, so it has just ended
                 loop.call_soon_threadsafe(_cancel, task)
 
     @property
     def is_idle(self) -> bool:
-        """Whether every coroutine has ended, with what it does at its end."""
+        """True if every coroutine has ended, including its cleanup."""
         return not self.tasks and not self._elsewhere
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

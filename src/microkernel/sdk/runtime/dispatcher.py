@@ -1,4 +1,4 @@
-"""From a message to plugin code and back: deliveries and calls in, Done, Rejected and Reply out."""
+"""Dispatch messages to plugin code: deliveries and calls in, Done, Rejected and Reply out."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error
 from microkernel.wire.secrets import Secrets
 
+# Seconds for which Done may wait to be sent together with others.
 _FLUSH_AFTER = 0.001
-"""Seconds that the news of a handled event may wait for company."""
 _FLUSH_MANY = 64
 
 
 class Dispatcher:
-    """Takes messages from the channel and has them worked on. ``stop`` is set once the kernel wants the end."""
+    """Takes messages from the channel and runs their handlers and methods. ``stop`` is set when the kernel requests a
+    stop."""
 
     def __init__(
         self, channel: Channel, handlers: Handlers, sharing: BufferExchange, name: str, root: str, secrets: Secrets
@@ -47,15 +48,15 @@ class Dispatcher:
         self._calls: dict[int, Job] = {}
         self.executor: InlineExecutor | Pool | Tasks = InlineExecutor()
         self.stop: messages.Stop | None = None
+        # Whether the plugin exports its state: then a Stop that requests the state may be revoked.
         self.exports = False
-        """Whether there is a state to export: then a Stop that wants it may yet be taken back."""
+        # Set together with ``stop``, for handlers on other threads.
         self.stopping = threading.Event()
-        """Set with ``stop``, for handlers on threads beside the main one."""
+        # Set when the instance is sure to end, for all its other threads.
         self.ending = threading.Event()
-        """Set when the instance is sure to end, for all its other threads."""
 
     def next(self, timeout: float | None) -> Sequence[messages.Message]:
-        """What is to be handled now; waits only when there is nothing."""
+        """Return the messages to handle now; waits only if there are none."""
         if self._backlog:
             batch = list(self._backlog)
             self._backlog.clear()
@@ -67,7 +68,7 @@ class Dispatcher:
         return received
 
     def poll_control(self, timeout: float) -> None:
-        """See what has come while a handler runs: a Cancel or a Stop counts at once, the rest waits its turn."""
+        """Receive messages while a handler runs. A Cancel or a Stop takes effect immediately, the others are queued."""
         for message in self._channel.receive(timeout):
             if isinstance(message, messages.Cancel):
                 self._cancel(message)
@@ -81,32 +82,34 @@ class Dispatcher:
             self._backlog.append(message)
 
     def _is_waited_for(self, message: messages.Message) -> bool:
-        """A call of somebody for whom one of our own handlers waits: there is no end before its answer."""
+        """Return whether the message is a call whose caller one of our own handlers waits for: the handler cannot end
+        before it is answered."""
         return isinstance(message, messages.Invoke) and self._name in message.chain
 
     def not_started(self) -> list[int]:
-        """After the Stop: the calls that came before it and wait still. They are the kernel's, as the events are."""
+        """After a Stop: return the ids of calls that arrived before it and were not started. The kernel handles them,
+        as it does events."""
         waiting = [*self._left, *self._backlog]
         self._left.clear()
         self._backlog.clear()
         return [message.id for message in waiting if isinstance(message, messages.Invoke)]
 
     def resume(self) -> None:
-        """The Stop is taken back: what came since is handled after all, in its order."""
+        """Revoke the Stop: messages that arrived since are handled, in their order."""
         self._backlog.extendleft(reversed(self._left))
         self._left.clear()
         self.stopping.clear()
         self.stop = None
 
     def forget(self, handlers: Handlers) -> None:
-        """Nothing will be handled any more: no job and no function is kept."""
+        """Drop all jobs and functions, because nothing will be handled any more."""
         self._handlers, self.executor = handlers, InlineExecutor()
         self._backlog.clear()
         self._posted.clear()
         self._calls.clear()
 
     def post(self, work: Callable[[], object]) -> None:
-        """Have something done on the main thread; from any thread. The Pong is what wakes it."""
+        """Run ``work`` on the main thread; from any thread. The Pong wakes the main thread."""
         self._posted.append(work)
         self._channel.send(messages.Ping(0))
 
@@ -128,10 +131,10 @@ class Dispatcher:
             case messages.BlocksFreed():
                 self._sharing.forget(message.blocks)
             case _:
-                pass  # a newer kernel may say what we do not know
+                pass  # a newer kernel may send unknown messages
 
     def flush(self) -> None:
-        """Tell which deliveries are handled, and what is read no more."""
+        """Report handled deliveries and released buffers to the kernel."""
         if self._sharing.ended:
             self._sharing.flush()
         if self._done:
@@ -149,7 +152,7 @@ class Dispatcher:
         if now - self._looked > _FLUSH_AFTER:
             self._looked = now
             self.flush()
-            self.poll_control(0.0)  # a Stop must not wait until a long queue of events is worked off
+            self.poll_control(0.0)  # a Stop must not wait until a long queue of events is handled
         if self.stop is not None:
             self._left.append(message)
             return
@@ -177,7 +180,7 @@ class Dispatcher:
             self._refuse(message, failure_of(error, self._root, self._secrets))
             return
         if not isinstance(self.executor, InlineExecutor):
-            self._channel.send(messages.Done([message.seq]))  # on any thread: there is no list they could share
+            self._channel.send(messages.Done([message.seq]))  # called on any thread, so there is no shared list
             return
         self._done.append(message.seq)
         if len(self._done) >= _FLUSH_MANY:
@@ -201,7 +204,7 @@ class Dispatcher:
             return
         try:
             attached = self._sharing.receive(message.shares) if message.shares else ()
-            if time.monotonic() >= message.deadline:  # it waited for so long that nobody waits for it
+            if time.monotonic() >= message.deadline:  # it was queued until after its deadline
                 raise CallTimeout("MK0606", target=f"{self._name}.{message.method}", timeout=0.0)
             exposed = self._handlers.method(self._name, message.method)
             args, kwargs = exposed.binder.bind(message.args, message.kwargs, attached)
@@ -216,7 +219,7 @@ class Dispatcher:
         job = Job(work, exposed.function, args, kwargs, partial(self._returned, message), exposed.is_async)
         self._calls[message.id] = job
         if self.stop is not None and not job.is_async:
-            job.run(NO_SLOT)  # its threads may have gone already; this one waits for them
+            job.run(NO_SLOT)  # the executor's threads may have ended; this thread is waiting for them
         else:
             self.executor.submit(job)
 

@@ -1,8 +1,8 @@
-"""Where handlers and methods run: one at a time on the main thread, as tasks of its loop, or on N threads.
+"""Run handlers and methods: one at a time on the main thread, as tasks of its event loop, or on N threads.
 
-A job ends exactly once, by a value or by an error. Whatever it raises is an error of the job, also what is not derived
-from ``Exception``: ``CancelledError``, a time-out of gevent, a panic of Rust code. Only what ends a plain program
-(``SystemExit``, ``KeyboardInterrupt``) and the kernel's own ``PluginKilled`` end the instance, and pass through.
+A job ends exactly once, with a value or an error. Whatever it raises is an error of the job, even if it is not derived
+from ``Exception``: ``CancelledError``, a gevent timeout, a panic of Rust code. Only exceptions that end a plain program
+(``SystemExit``, ``KeyboardInterrupt``) and the kernel's ``PluginKilled`` are passed on and end the instance.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from microkernel.sdk.request_context import RequestContext, current
 from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.wire.codec import Struct
 
+# Exceptions that end the instance when a job raises them.
 DEATHS = (SystemExit, KeyboardInterrupt, PluginKilled)
-"""What a job may raise that ends the instance."""
+# Seconds between two checks of whether the threads of a pool have ended.
 GLANCE = 0.01
-"""Seconds between two looks whether the threads of a pool have ended."""
 Finish = Callable[[Any, BaseException | None], None]
 Died = Callable[[BaseException], None]
 
 
 def refuse_coroutine(value: CoroutineType[Any, Any, Any]) -> None:
-    """What a function that is not ``async`` made, as ``lambda: self.async_method()`` does, would never run. Raises
-    TypeError."""
+    """Raise TypeError for a coroutine returned by a function that is not ``async``, such as ``lambda:
+    self.async_method()``: it would never run."""
     name = value.__qualname__
     value.close()
     raise TypeError(f"it returned the coroutine {name}, which nothing awaits; register the async function itself")
@@ -50,8 +50,8 @@ class Job(Struct):
     task: asyncio.Task[None] | None = None
 
     def run(self, slot: int) -> None:
-        """Here and now, in a context of its own: context variables that it sets are gone afterwards. A coroutine
-        function gets an event loop of its own for the time."""
+        """Run the job on this thread, in a copy of the context, so that changes of context variables do not outlive it.
+        A coroutine function gets its own event loop."""
         contextvars.copy_context().run(self._run, slot)
 
     def _run(self, slot: int) -> None:
@@ -71,7 +71,7 @@ class Job(Struct):
             self.finish(value, None)
 
     async def run_async(self, died: Died) -> None:
-        """As a task; what it awaits lets other handlers go on."""
+        """Run the job as a task; while it awaits, other handlers run."""
         self.work.slot = 0
         current.set(self.work)
         try:
@@ -80,7 +80,7 @@ class Job(Struct):
             died(death)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not _is_running(self.task):
-                raise  # the loop has gone: there is nothing to tell
+                raise  # the loop has been closed; there is no receiver for the outcome
             self.finish(None, error)
         else:
             self.finish(value, None)
@@ -94,26 +94,27 @@ def _is_running(task: asyncio.Task[None] | None) -> bool:
 
 
 def _finish_unstarted(job: Job, task: asyncio.Task[None]) -> None:
-    """A task that is cancelled before its first step never runs, and so cannot tell its end itself."""
+    """Finish the job of a task that was cancelled before its first step: such a task never runs, and cannot finish the
+    job itself."""
     if task.cancelled():
         job.finish(None, asyncio.CancelledError())
 
 
 class InlineExecutor:
-    """Jobs run where they arrive."""
+    """Runs jobs on the calling thread."""
 
     threads: tuple[KillableThread, ...] = ()
     submit: Callable[[Job], None] = methodcaller("run", 0)
 
     def cancel_all(self) -> None:
-        """There are no threads."""
+        """Does nothing: there are no threads."""
 
     def shutdown(self) -> None:
-        """Nothing is under way between two jobs."""
+        """Does nothing: no job is running between two calls of ``submit``."""
 
 
 class Pool:
-    """Sync jobs on N threads, each a slot of its own. ``died`` is told of what is no Exception."""
+    """Runs sync jobs on N threads, one slot each. ``died`` is called with exceptions that end the instance."""
 
     def __init__(self, size: int, name: str, died: Died) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -126,14 +127,14 @@ class Pool:
         self._jobs.put(job)
 
     def cancel_all(self) -> None:
-        """The instance has ended: what has not begun will not begin. Does not wait for what has."""
+        """Drop the jobs that have not started, because the instance has ended. Does not wait for running ones."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._jobs.get_nowait()
         self.shutdown()
 
     def shutdown(self) -> None:
-        """Its threads end when all that was submitted has run."""
+        """End the threads after all submitted jobs have run."""
         for _ in self.threads:
             self._jobs.put(None)
 
@@ -147,7 +148,7 @@ class Pool:
 
 
 class Tasks:
-    """Async jobs interleave as tasks of the running loop; sync jobs run between them, or on the pool."""
+    """Runs async jobs as concurrent tasks of the running loop; sync jobs between them, or on a pool."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sync: InlineExecutor | Pool, died: Died) -> None:
         self._loop = loop
@@ -155,8 +156,8 @@ class Tasks:
         self._died = died
         self._tasks: set[asyncio.Task[None]] = set()
         self.threads = sync.threads
+        # Called whenever a task has ended.
         self.on_end: Callable[[], object] = int
-        """Called whenever a task has ended."""
 
     def cancel_all(self) -> None:
         self._sync.cancel_all()
@@ -180,10 +181,10 @@ class Tasks:
         self.on_end()
 
     def shutdown(self) -> None:
-        """Its threads end when all that was submitted has run; tasks go on."""
+        """End the pool's threads after all submitted jobs have run; tasks keep running."""
         self._sync.shutdown()
 
     @property
     def is_idle(self) -> bool:
-        """Whether no handler is under way. Threads are only idle when they were dismissed."""
+        """True if no handler is running. Threads are idle only after ``shutdown``."""
         return not self._tasks and not any(thread.is_alive() for thread in self.threads)

@@ -1,4 +1,4 @@
-"""What a process has to do now and then, between all that its instance does."""
+"""Maintenance work of a process, done between the messages of its instance."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from math import inf
 
 
 class Chores:
-    """``due``: when, by ``time.monotonic``. ``on_due`` is called, on any thread, when nothing was due and now is."""
+    """``due`` is when work is due, by ``time.monotonic``. ``on_due`` is called, on any thread, when work becomes
+    due."""
 
     def __init__(self) -> None:
         self.due = inf
         self.on_due: Callable[[], object] = bool
 
     def do(self) -> None:
-        """On the main thread. Sets ``due``."""
+        """Do the work that is due and set ``due``. On the main thread."""

@@ -1,4 +1,4 @@
-"""One living instance: what it was given, what it registered, and what its PluginAPI does."""
+"""One running instance: its load, its registrations, and the implementation of its PluginAPI."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ from microkernel.wire.folders import make_private
 from microkernel.wire.secrets import Secrets
 from microkernel.wire.texts import valid_texts
 
+# Seconds between two reads of the channel by code that polls whether it is still wanted.
 _POLL_EVERY = 0.0005
-"""Seconds between two looks at the channel by code that asks again and again whether it is still wanted."""
 
 Phase = Literal["loading", "starting", "active", "stopping", "stopped"]
 
 
 class PluginInstance:
-    """Made on the instance's main thread. Registering and sending are for any thread, the rest for the main one."""
+    """One generation of a plugin, on the plugin's side. Created on the instance's main thread. Registering and sending
+    may be done on any thread, everything else on the main thread."""
 
     def __init__(self, channel: Channel, load: messages.Load) -> None:
         self.load = load
@@ -63,16 +64,17 @@ class PluginInstance:
 
     @cached_property
     def log(self) -> logging.Logger:
-        """Made when it is first asked for: many never log."""
+        """The plugin's logger, created at first use because many plugins never log."""
         return plugin_logger(self.load.name, self.load.log_level, self._channel.send, self.secrets)
 
     def threads(self) -> list[KillableThread]:
-        """The threads beside the main one that still run."""
+        """Return the running threads of the instance, except the main one."""
         pool = [thread for thread in self.dispatcher.executor.threads if thread.is_alive()]
         return [*pool, *self.spawned.threads]
 
     def require_client(self, what: str) -> Client:
-        """The way to others. Raises PluginNotActive before ``start`` and after the end."""
+        """Return the client for requests. Raises PluginNotActive before ``start`` and after the stop, with ``what`` was
+        attempted."""
         if self.phase in ("starting", "active", "stopping"):
             if not page[0]:
                 refuse_copy()
@@ -122,7 +124,8 @@ class PluginInstance:
         return Subscription(f"{'every' if repeat else 'after'} {seconds} s", name_of(function), timer.cancel)
 
     def forget(self) -> None:
-        """Nothing of it runs any more: who still has its PluginAPI does not have what was registered with it."""
+        """Drop all registrations, because nothing of the instance runs any more, but its PluginAPI may still be
+        referenced."""
         self.config = {}
         self.handlers, self.timers = Handlers(), TimerQueue()
         self.dispatcher.forget(self.handlers)
@@ -136,8 +139,11 @@ class PluginInstance:
         return current.get().cancelled or self._is_called_off()
 
     def _is_called_off(self) -> bool:
-        """Whether this thread's work is to end. A handler's is as soon as a stop is asked for; other work only when the
-        instance is sure to end, because it continues if its state cannot be exported."""
+        """Return whether this thread's work is to end.
+
+        A handler's is when a stop is requested; other work only when the instance is sure to end, because it continues
+        if its state cannot be exported.
+        """
         return is_copy() or self.ending.is_set() or (self.dispatcher.stop is not None and current.get() is not IDLE)
 
     def sleep(self, seconds: float) -> bool:
@@ -163,7 +169,7 @@ class PluginInstance:
         self._channel.send(messages.Log(20, codec.plain_text(cut(text)), time.time(), kind, plain))
 
     def report(self, who: str, error: BaseException) -> None:
-        """Log what plugin code raised that nobody waits for: with its traceback, cut to the plugin's files."""
+        """Log an exception of plugin code that has no caller, with its traceback reduced to the plugin's files."""
         failure = failure_of(error, self.load.root, self.secrets)
         text = f"{who} raised {failure.type}{reason_suffix(failure.message)}\n{failure.traceback}"
         self._channel.send(messages.Log(logging.ERROR, text, time.time()))
@@ -180,7 +186,7 @@ class PluginInstance:
         return folder
 
     def _look(self) -> None:
-        """Let a Cancel or a Stop be seen by code that runs on the main thread for long."""
+        """Poll the channel, so that code that runs on the main thread for long sees a Cancel or a Stop."""
         now = time.monotonic()
         if now - self._polled > _POLL_EVERY and self._on_sync_main() and self.phase in ("starting", "active"):
             self._polled = now
@@ -192,7 +198,7 @@ class PluginInstance:
 
 
 def _shallow(value: Any, cut: Callable[[str], str]) -> messages.Scalar:
-    """A field of a message to people: what is no single value is filled in as text."""
+    """Return a field of a message to people: a single value as it is, anything else as text."""
     if value is None or isinstance(value, bool | int | float):
         return value
     return codec.plain_text(cut(str(value)))

@@ -1,8 +1,8 @@
-"""The life of one instance: load, start, serve, stop. The same code at every level.
+"""The life cycle of one instance: load, start, serve, stop. The same code at every level.
 
-``run`` is called on the instance's main thread and returns when the instance is done. Sync handlers run there one at a
-time; a plugin with an ``async def`` of its own gets an event loop there; ``concurrency = N`` gives sync handlers N
-threads instead.
+``run`` is called on the instance's main thread and returns when the instance has ended. Sync handlers run there one at
+a time. A plugin with an ``async def`` gets an event loop there. ``concurrency = N`` gives sync handlers N threads
+instead.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ from microkernel.wire.texts import path_from_text
 
 
 class Runtime:
-    """Drives one instance. Made and run on the instance's main thread. ``names``: what its modules are called;
-    ``keep`` is called with what is loaded, before any of its code runs; ``chores``: what has to be done now and then in
-    the process itself, between all else."""
+    """Drives one instance. Created and run on the instance's main thread.
+
+    ``names`` determines the names of its modules. ``keep`` is called with the Load message, before any of its code
+    runs. ``chores`` is maintenance work of the process, done between messages.
+    """
 
     def __init__(
         self,
@@ -66,13 +68,13 @@ class Runtime:
         self._plugin: Any = None
 
     def run(self) -> None:
-        """Serve until told to stop, until the channel ends, or until the plugin ends itself."""
+        """Serve until a stop is requested, the channel is closed, or the plugin ends itself."""
         try:
             self._live()
         except ChannelClosed:
-            pass  # the kernel is gone, or has dropped this instance: there is nobody to tell
+            pass  # the kernel is gone or has dropped this instance, so there is no receiver for a report
         except SystemExit as leaving:
-            if hasattr(self, "_instance"):  # SIGTERM comes when it likes
+            if hasattr(self, "_instance"):  # SIGTERM can arrive at any time
                 self._instance.dispatcher.flush()
             self._channel.send(
                 _exit_message(leaving, self._instance.secrets if hasattr(self, "_instance") else Secrets())
@@ -86,45 +88,48 @@ class Runtime:
             self._leave()
 
     def threads(self) -> list[KillableThread]:
-        """The threads beside the main one that still run."""
+        """Return the running threads of the instance, except the main one."""
         return self._instance.threads() if hasattr(self, "_instance") else []
 
     def _on_loop_trouble(self, _loop: object, context: dict[str, Any]) -> None:
-        """What asyncio has nobody to tell of: the plugin's log. Of a kill there is nothing to tell."""
+        """Log an error that asyncio reports outside of any handler. A kill is not logged."""
         error = context.get("exception")
         if not isinstance(error, PluginKilled | ChannelClosed):
-            with suppress(PluginKilled, ChannelClosed):  # it is over: there is nobody to tell
+            with suppress(PluginKilled, ChannelClosed):  # the instance has ended, so there is no receiver
                 if isinstance(error, BaseException):
                     self._instance.report(f"{context['message']}; it", error)
                 else:
                     self._instance.log.error("%s", context["message"])
 
     def wake(self) -> None:
-        """Wake the event loop, from another thread: an exception that is raised here is seen only by code that runs."""
+        """Wake the event loop from another thread: an exception raised in a thread takes effect only when code runs."""
         if self._loop is not None:
             with suppress(RuntimeError):  # it is closed
                 self._loop.call_soon_threadsafe(int)
 
     def cancel_all(self) -> None:
-        """The instance has ended, however it did: the threads of its pool may end too."""
+        """End the threads of the pool, because the instance has ended."""
         if hasattr(self, "_instance"):
             self._instance.dispatcher.executor.cancel_all()
 
     def yield_names(self) -> None:
-        """A generation that is being ended may be stuck in its import: its modules' names are the running one's again.
-        From any thread."""
+        """Return the public module names to the running generation, because a generation that is being ended may be
+        stuck in its import. From any thread."""
         if self._space is not None:
             self._space.yield_name()
 
     def owned_resources(self) -> tuple[list[str], list[ModuleType], object | None]:
-        """The names of its modules (the very strings), these modules, and its Plugin object, as far as it came."""
+        """Return the names of the instance's modules (the same str objects), the modules, and its Plugin object, as far
+        as they were created."""
         if self._space is None:
             return [], [], None
         return self._space.names(), self._space.modules(), self._plugin
 
     def release(self) -> None:
-        """Let go of all that is the plugin's; also of what a kill left: an open event loop. Called when nothing of the
-        instance runs any more; a worker does not need it, its end is the process's."""
+        """Release everything of the plugin, and an event loop that a kill left open.
+
+        Called when no code of the instance runs any more. A worker does not call it, because its process ends.
+        """
         if self._loop is not None:
             _close(self._loop)
         if self._space is not None:
@@ -134,10 +139,10 @@ class Runtime:
         self._plugin = self._module = self._loop = None
 
     def _name(self, death: BaseException) -> None:
-        """Report what ends this instance and no handler answers for: it was raised by a signal handler while nothing
-        was under way, say, or because there is no memory left."""
+        """Report an exception that ends this instance outside of any handler: raised by a signal handler between
+        messages, for example, or because memory is exhausted."""
         if hasattr(self, "_instance"):
-            with suppress(Exception):  # the death itself is raised on, and says as much as there is to say
+            with suppress(Exception):  # the original exception is raised again, and contains the information
                 failure = self._failure_of(death)
                 where = f" ({failure.where})" if failure.where else ""
                 reason = f"{failure.type}{reason_suffix(failure.message)}{where}"
@@ -150,7 +155,7 @@ class Runtime:
             self._instance.ending.set()
 
     def _live(self) -> None:
-        """A life, in this process alone: a copy of it that a plugin forks ends here, whatever has brought it back."""
+        """Run the instance. A forked copy of the process that returns here exits."""
         is_instance()
         try:
             self._live_through()
@@ -176,7 +181,7 @@ class Runtime:
             self._serve(start)
 
     def _await(self, kind: type[messages.Message]) -> Any:
-        """The first message of this kind."""
+        """Return the first message of this kind."""
         while True:
             for message in self._channel.receive(None):
                 if isinstance(message, kind):
@@ -185,7 +190,7 @@ class Runtime:
                     raise ChannelClosed
 
     async def _guard(self, phase: str, step: Coroutine[Any, Any, None]) -> bool:
-        """Do a step of the life; what it raises is told as Failed."""
+        """Run a phase of the life cycle; report an exception as Failed. Return whether it succeeded."""
         try:
             with IN_THIS_PROCESS:
                 await step
@@ -202,7 +207,7 @@ class Runtime:
     async def _import(self) -> None:
         load = self._instance.load
         self._keep(load)
-        # At thread, and as a visitor, it is not alone in its process: another may have loaded a plugin of this name.
+        # At thread, and as a remote client, the process may have loaded another plugin of this name.
         names = self._names or ModuleNames(shared=load.isolation == "thread")
         self._space = PluginNamespace(load.name, load.root, load.entry, load.package, load.sources, load.peers, names)
         self._module = self._space.load()
@@ -235,7 +240,7 @@ class Runtime:
         return failure_of(error, self._instance.load.root, self._instance.secrets)
 
     def _wants_loop(self) -> bool:
-        """A plugin with no ``async def`` has no event loop."""
+        """Return whether the plugin needs an event loop: it does if it has an ``async def``."""
         written = map(bare, members(type(self._plugin)).values())
         handlers, methods = self._instance.handlers.by_number.values(), self._instance.handlers.methods.values()
         return any(h.is_async for h in handlers) or any(m.is_async for m in methods) or any(map(is_async, written))
@@ -253,8 +258,8 @@ class Runtime:
         self._channel.send(messages.Started())
 
     async def _hand_over(self) -> bool:
-        """Export the state if that is wanted. False if it cannot be exported: then the instance continues as if it had
-        not been asked to stop."""
+        """Export the state if it is requested. Return False if that fails: the instance then continues as if it had not
+        been asked to stop."""
         dispatcher = self._instance.dispatcher
         if dispatcher.stop is None or dispatcher.ending.is_set():
             return True
@@ -272,8 +277,8 @@ class Runtime:
             raise PluginLoadError("MK0312", reason=str(error)) from None
 
     async def _end(self, deadline: float) -> None:
-        """Stop, and say so. A stop that raises is told, and counts all the same. Coroutines that were spawned and are
-        not done yet are waited for, until ``deadline``."""
+        """Stop and report it. An exception of ``stop`` is reported and still counts as stopped. Spawned coroutines that
+        have not ended are waited for until ``deadline``."""
         self._instance.phase = "stopping"
         self._instance.ending.set()
 
@@ -314,7 +319,7 @@ class Runtime:
         dispatcher.flush()
 
     def _serve_in_loop(self, runner: asyncio.Runner, start: messages.Start) -> None:
-        """In one context all the way, but not in one task: see LoopPump."""
+        """Serve in one context throughout, but not in one task, see LoopDriver."""
         loop, context = runner.get_loop(), copy_context()
         self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._die)
         self._instance.spawned.loop = loop
@@ -328,8 +333,8 @@ class Runtime:
         runner.run(self._end(deadline), context=context)
 
     def _serve_tasks(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
-        """Serve until a Stop; then wait for the handlers under way. A Cancel still counts, and so does being cut off.
-        Where the instance is sure to end, spawned tasks are cancelled first."""
+        """Serve until a Stop, then wait for running handlers. A Cancel still takes effect, and so does a closed
+        channel. If the instance is sure to end, spawned tasks are cancelled first."""
         LoopDriver(loop, self._channel.fileno(), self._turn).run()
         if self._instance.ending.is_set():
             self._instance.spawned.cancel()
@@ -340,8 +345,8 @@ class Runtime:
         self._instance.dispatcher.flush()
 
     def _clean_up(self, loop: asyncio.AbstractEventLoop) -> float:
-        """Have spawned tasks come to their end, but for those that wait for what ``stop`` does. Return when all has to
-        be over."""
+        """Cancel spawned tasks and wait for them, except for those that wait for an effect of ``stop``. Return the
+        deadline for everything."""
         until, deadline = self._deadlines()
         pump = LoopDriver(
             loop, self._channel.fileno(), partial(self._overhear, lambda: not self._is_cleaning_up(until))
@@ -356,28 +361,31 @@ class Runtime:
         return -1.0 if is_over() else GLANCE
 
     def _is_cleaning_up(self, until: float) -> bool:
-        """Whether a spawned coroutine is at its ``finally``, and may be waited for before ``stop`` is called."""
+        """Return whether spawned coroutines are running their cleanup, and there is time left before ``stop`` must be
+        called."""
         return not self._instance.spawned.is_idle and time.monotonic() < until
 
     def _deadlines(self) -> tuple[float, float]:
-        """Until when ``stop`` may wait for what spawned coroutines do at their end: half of the time, because they may
-        wait for what ``stop`` does; and when all has to be over."""
+        """Return until when ``stop`` may wait for the cleanup of spawned coroutines, and when everything must have
+        ended. The first is half of the time, because they may wait for an effect of ``stop``."""
         stop, now = self._instance.dispatcher.stop, time.monotonic()
         within = stop.within if stop is not None and stop.within else LONGEST
         return now + within / 2, now + within
 
     def _turn(self) -> float | None:
-        """One round in the event loop, which must not wait. Seconds until the next is due; negative for the end."""
+        """Run one round in the event loop, without blocking. Return the seconds until the next is due; negative to
+        end."""
         received = self._instance.dispatcher.next(0.0)
         for message in received:
             self._instance.dispatcher.handle(message)
         self._beat()
         if self._instance.dispatcher.stop is not None:
             return -1.0
-        return 0.0 if received else self._wait()  # there may be more than one batch
+        return 0.0 if received else self._wait()  # there may be another batch
 
     def _wait(self) -> float | None:
-        """Seconds until something is due without a message; None if nothing is. Chores that are due are done."""
+        """Do maintenance that is due. Return the seconds until something is due without a message; None if nothing
+        is."""
         now = time.monotonic()
         if now >= self._chores.due:
             self._chores.do()
@@ -387,7 +395,7 @@ class Runtime:
         return max(0.0, min(self._chores.due - now, inf if wait is None else wait))
 
     def _on_chores(self) -> None:
-        """Chores have become due while the main thread may be waiting for a message alone: have it look again."""
+        """Wake the main thread, which may be waiting for messages only, because maintenance has become due."""
         if hasattr(self, "_instance") and self._instance.phase in ("starting", "active"):
             self._instance.dispatcher.post(int)
 
@@ -415,15 +423,15 @@ class Runtime:
             self._instance.report(f"timer {name_of(timer.function)}", error)
 
     def _die(self, death: BaseException) -> None:
-        """What is no Exception ends the instance, on whichever thread it was raised. After its end there is nobody to
-        tell: its tasks are let go, wherever they waited."""
+        """End the instance because of an exception on any thread that is not an ``Exception``. Does nothing after the
+        instance has ended, where its tasks are dropped wherever they wait."""
         end_if_copy(death)
         with suppress(PluginKilled, ChannelClosed):
             self._instance.dispatcher.post(partial(_raise, death))
 
 
 def _finish(step: Coroutine[Any, Any, bool | None]) -> Any:
-    """Run a step of the life of a plugin that has no coroutines: it never really waits."""
+    """Run a coroutine of the life cycle for a plugin without coroutines: it never actually waits."""
     try:
         step.send(None)
     except StopIteration as end:
@@ -432,7 +440,7 @@ def _finish(step: Coroutine[Any, Any, bool | None]) -> Any:
 
 
 def _exit_message(leaving: SystemExit, secrets: Secrets) -> messages.SelfExit:
-    """With the status that a process would exit with."""
+    """Return the SelfExit for a ``SystemExit``, with the status that a process would have."""
     said = "" if leaving.code is None else leaving.code
     return messages.SelfExit(secrets.redact(f"sys.exit({said})"), said if isinstance(said, int) else int(bool(said)))
 
@@ -442,7 +450,7 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
         return
     try:
         loop.close()
-    except (AttributeError, ValueError):  # a kill came while it was being closed: it cannot begin anew
+    except (AttributeError, ValueError):  # a kill interrupted an earlier close, which cannot be repeated
         _close_the_rest(loop)
 
 
@@ -455,7 +463,7 @@ def _raise(death: BaseException) -> NoReturn:
 
 
 def _close_the_rest(loop: Any) -> None:
-    """Of an event loop of asyncio's that is half closed."""
+    """Close the rest of an asyncio event loop that is half closed."""
     asyncio.BaseEventLoop.close(loop)
     for part in (loop._ssock, loop._csock, loop._selector):
         if part is not None:

@@ -9,14 +9,16 @@ from typing import Any
 
 from microkernel.errors import PluginKilled
 
+# Clears an exception that is pending in a thread. Set by the host that injects it.
 clear_pending_kill: Callable[[int | None], object] = id
-"""Has what waits to be raised in a thread forgotten. Set by who raises."""
 
 
 class KillableThread(threading.Thread):
-    """A daemon that may be killed, but only while it runs what it was given: the interpreter's own locks, which it
-    takes before and after that, must not be left half taken. It says nothing when it is killed: not even when that
-    comes at its very end, after all our handlers, where ``threading`` would print a traceback."""
+    """A daemon thread that may be killed, but only while it runs its target: the interpreter takes its own locks before
+    and after that, and they must not be left half taken.
+
+    Prints nothing when it is killed, not even at its very end, where ``threading`` would print a traceback.
+    """
 
     def __init__(
         self,
@@ -25,16 +27,16 @@ class KillableThread(threading.Thread):
         args: tuple[Any, ...] = (),
         last: Callable[[], object] | None = None,
     ) -> None:
-        """``last`` is called at the end, whatever comes, when it cannot be killed any more."""
+        """``last`` is called at the end in any case, when the thread can no longer be killed."""
         super().__init__(target=target, name=name, args=args, daemon=True)
-        # A thread keeps the hooks that stand when it is made, for the interpreter's end; they may be a plugin's.
+        # A thread stores the current hooks when it is created, for the interpreter's exit; they may be a plugin's.
         self._invoke_excepthook = _report_unless_killed
         self._inside = False
         self._gate = threading.RLock()
         self._last = last
 
     def inject_kill(self, raise_in: Callable[[int, type[BaseException]], object]) -> None:
-        """Have PluginKilled raised in it. On a thread that cannot be killed itself."""
+        """Raise PluginKilled in this thread. Must be called on a thread that cannot be killed itself."""
         if self._gate.acquire(blocking=False):
             try:
                 if self._inside and self.ident is not None:
@@ -43,8 +45,8 @@ class KillableThread(threading.Thread):
                 self._gate.release()
 
     def start(self) -> None:
-        """Its starter is not killed meanwhile: until the new thread runs, CPython takes it for the one that starts it,
-        and would kill the newborn."""
+        """Start the thread. The starting thread is not killed meanwhile: until the new thread runs, CPython identifies
+        it by the starter's id, and would kill the new one."""
         starter = threading.current_thread()
         if not isinstance(starter, KillableThread):
             super().start()
@@ -61,8 +63,8 @@ class KillableThread(threading.Thread):
         try:
             super().run()
         finally:
-            # From here on nothing is raised in it: the gate is never given back, and what waits to be raised is called
-            # off. No call stands before the ``try``: that would be a place for it to come.
+            # From here on nothing is raised in this thread: the gate is never released, and a pending exception is
+            # cleared. No call may precede the ``try``, because the exception could be raised there.
             while True:
                 try:
                     self._gate.acquire()

@@ -1,4 +1,4 @@
-"""TimerQueue of one instance: when the next is due, and which are. The clock is the caller's."""
+"""The timers of one instance: when the next is due, and which are due. The caller supplies the time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Timer:
-    """``running`` is kept by who runs it: a beat that finds it set is skipped."""
+    """A timer. ``running`` is maintained by its user: a timer that is due while it is set is skipped."""
 
     __slots__ = ("cancelled", "due", "function", "is_async", "repeat", "running", "seconds")
 
@@ -27,16 +27,16 @@ class Timer:
 
 
 class TimerQueue:
-    """A heap of timers, silent until ``begin``. Beats that were missed are skipped, never caught up."""
+    """A heap of timers, inactive until ``begin``. Missed runs are skipped, not made up for."""
 
     def __init__(self) -> None:
+        # (due time, order, timer); empty if there are none, or before ``begin``.
         self.heap: list[tuple[float, int, Timer]] = []
-        """When each is due; empty where there are none, or they have not begun."""
         self._waiting: list[Timer] | None = []
         self._order = count()
 
     def begin(self, now: float) -> None:
-        """The first beats are counted from now."""
+        """Activate the timers. Their intervals start now."""
         waiting, self._waiting = self._waiting or [], None
         for timer in waiting:
             self.add(timer, now)
@@ -49,13 +49,13 @@ class TimerQueue:
         self._push(timer)
 
     def wait(self, now: float) -> float | None:
-        """Seconds until the next is due; None without timers."""
+        """Return the seconds until the next is due; None without timers."""
         while self.heap and self.heap[0][2].cancelled:
             heapq.heappop(self.heap)
         return max(0.0, self.heap[0][0] - now) if self.heap else None
 
     def due(self, now: float) -> list[Timer]:
-        """Take out all that are due; those that repeat come back for their next beat."""
+        """Remove and return all timers that are due; repeating ones are added again for their next run."""
         ready = []
         while self.heap and self.heap[0][0] <= now:
             timer = heapq.heappop(self.heap)[2]

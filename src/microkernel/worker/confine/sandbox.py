@@ -68,7 +68,7 @@ def confine(requested: Mapping[str, Any]) -> ConfinementReport:
     if os.getuid() != os.geteuid():
         os.access = _access
     unopened = {_display(path): _reason(closed[path]) for path in requested["granted"] if path in closed}
-    return ConfinementReport(rules.version, namespaces, _failed_checks(), closed=unopened)
+    return ConfinementReport(rules.version, namespaces, _failed_checks(), unopened_paths=unopened)
 
 
 def _display(path: bytes) -> str:
