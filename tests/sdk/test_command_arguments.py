@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from microkernel.sdk.binding.command_arguments import CommandText, fitted
+from microkernel.sdk.binding.command_arguments import CommandText, fit_to_hint
 from microkernel.wire import codec
 
 
@@ -60,7 +60,7 @@ DIGITS = "12345678901234.56789012345678901234"
     ],
 )  # fmt: skip
 def test_a_text_becomes_what_the_hint_asks_for(word: str, hint: Any, value: Any) -> None:
-    got = codec.convert(fitted(CommandText(word), hint), hint)
+    got = codec.convert(fit_to_hint(CommandText(word), hint), hint)
     assert (got, type(got)) == (value, type(value))
 
 
@@ -68,15 +68,15 @@ def test_a_text_becomes_what_the_hint_asks_for(word: str, hint: Any, value: Any)
     ("word", "value"), [("5", 5), ("1.10", 1.1), ("x", "x"), ('"5"', "5"), ("[1.5]", [1.5]), ("NaN x", "NaN x")]
 )
 def test_without_a_hint_it_is_what_it_means(word: str, value: Any) -> None:
-    assert fitted(CommandText(word), Any) == value
+    assert fit_to_hint(CommandText(word), Any) == value
 
 
 @pytest.mark.parametrize(
     ("word", "hint", "value"), [("x", int, "x"), ("1.5", int, 1.5), ("[1]", int, [1]), ("9" * 5000, int, "9" * 5000)]
 )
 def test_what_fits_in_no_way_is_handed_on_to_be_refused(word: str, hint: Any, value: Any) -> None:
-    assert fitted(CommandText(word), hint) == value
+    assert fit_to_hint(CommandText(word), hint) == value
 
 
 def test_what_nobody_typed_is_left_as_it_is() -> None:
-    assert fitted("5", int) == "5"
+    assert fit_to_hint("5", int) == "5"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from microkernel.errors import InvalidArguments, PluginLoadError
-from microkernel.sdk.decorators import every, expose, marked, on
+from microkernel.sdk.decorators import every, expose, marked_members, on
 from microkernel.testing import run_plugin
 
 HEAD = """
@@ -145,7 +145,7 @@ def test_what_is_not_marked_is_not_evaluated() -> None:
         @expose
         def method(self) -> None: ...
 
-    assert [mark for _, mark in marked(Sample())]
+    assert [mark for _, mark in marked_members(Sample())]
     assert count.evaluated == 0
 
 
@@ -186,7 +186,7 @@ def test_marks_come_in_the_order_they_are_written() -> None:
 
         def hidden(self) -> None: ...
 
-    assert [getattr(mark, "topic", "beat") for _, mark in marked(Sample())] == ["one", "two", "beat"]
+    assert [getattr(mark, "topic", "beat") for _, mark in marked_members(Sample())] == ["one", "two", "beat"]
 
 
 def test_a_function_under_two_names_is_exposed_by_its_own() -> None:
@@ -196,7 +196,7 @@ def test_a_function_under_two_names_is_exposed_by_its_own() -> None:
 
         second = first
 
-    assert {mark.name for _, mark in marked(Sample())} == {"first"}
+    assert {mark.name for _, mark in marked_members(Sample())} == {"first"}
 
 
 def test_api_registers_partials_and_refuses_generators() -> None:

@@ -29,7 +29,7 @@ from microkernel.errors import KernelError
 from microkernel.guest import bytecode, loop
 from microkernel.guest.channel import GuestChannel
 from microkernel.sdk import denials
-from microkernel.sdk.binding.handlers import rehearse
+from microkernel.sdk.binding.handlers import warm_up
 from microkernel.sdk.runtime.runtime import Runtime
 
 _NO_MODULE = "at the level wasm, which has no C extensions and not all of the standard library, there is no module "
@@ -73,7 +73,7 @@ for _name, _patch in {
 }.items():
     stdlib_modules.adapt(_name, _patch)
 stdlib_modules.load()
-rehearse()
+warm_up()
 str(KernelError("MK0612", reason=""))  # has the catalog read, which is a file
 for _name in microkernel.__all__:
     if _name not in ("Kernel", "KernelConfig"):

@@ -1,4 +1,4 @@
-"""Floor 1: what a plugin sees, and the loop that runs an instance. The same code at every level."""
+"""Layer 1: the API for plugins, and the loop that runs an instance. The same code at every isolation level."""
 
 from microkernel.sdk.api import PluginAPI, UserMessages
 from microkernel.sdk.buffer import Buffer

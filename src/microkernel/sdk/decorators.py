@@ -44,7 +44,7 @@ class EverySpec:
     seconds: float
 
 
-Mark = OnSpec | ExposeSpec | EverySpec
+MethodSpec = OnSpec | ExposeSpec | EverySpec
 
 
 def on(topic: str, *, once: bool = False, overflow: Overflow = "block") -> Callable[[F], F]:
@@ -86,7 +86,7 @@ def every(seconds: float) -> Callable[[F], F]:
     return lambda function: _mark(function, EverySpec(seconds))
 
 
-def _mark(function: F, mark: Mark) -> F:
+def _mark(function: F, mark: MethodSpec) -> F:
     """Add a mark to a function. Decorators that wrap methods may stand above or below this one, see ``_marks_of``."""
     try:
         setattr(function, _MARKS, (*_own_marks(function), mark))
@@ -95,7 +95,7 @@ def _mark(function: F, mark: Mark) -> F:
     return function
 
 
-def marked(plugin: object) -> Iterator[tuple[Any, Mark]]:
+def marked_members(plugin: object) -> Iterator[tuple[Any, MethodSpec]]:
     """Yield each marked member of ``plugin``, bound to it, with its mark: base classes first, in the order written.
 
     Only marked attributes are evaluated. Raises PluginLoadError MK0132 for a marked attribute that is not callable.
@@ -130,12 +130,12 @@ _WRAPPINGS: dict[type, str] = {
 }  # fmt: skip
 
 
-def _marks_of(attribute: Any) -> tuple[Mark, ...]:
+def _marks_of(attribute: Any) -> tuple[MethodSpec, ...]:
     inner = bare(attribute)
     return _own_marks(attribute) if inner is attribute else (*_own_marks(inner), *_own_marks(attribute))
 
 
-def _own_marks(attribute: Any) -> tuple[Mark, ...]:
+def _own_marks(attribute: Any) -> tuple[MethodSpec, ...]:
     marks = getattr_static(attribute, _MARKS, ())
     return marks if isinstance(marks, tuple) else ()
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from microkernel.errors import KernelError, PermissionDenied
 
 # Maximum number of chained errors that are examined.
-_MOST = 20
+_MAX_CHAINED = 20
 
 
 class Bounds(NamedTuple):
@@ -60,7 +60,7 @@ def explain(error: BaseException) -> str:
     return text
 
 
-def explaining(hook: Callable[[threading.ExceptHookArgs], object]) -> Callable[[threading.ExceptHookArgs], object]:
+def explaining_hook(hook: Callable[[threading.ExceptHookArgs], object]) -> Callable[[threading.ExceptHookArgs], object]:
     """Return a hook for errors that end a thread: it adds the explanation, then calls ``hook``."""
 
     def explain_first(arguments: threading.ExceptHookArgs) -> object:
@@ -80,7 +80,7 @@ def _text_of(error: BaseException) -> str:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     left, seen = [error], set[int]()
-    while left and len(seen) < _MOST:
+    while left and len(seen) < _MAX_CHAINED:
         at = left.pop(0)
         if id(at) in seen:
             continue
@@ -221,8 +221,8 @@ def _call_refused(error: BaseException) -> KernelError | None:
     return PermissionDenied("MK0421", name=_bounds.plugin, level=_bounds.level)
 
 
-def _any_of(modules: set[str], wanted: tuple[str, ...]) -> bool:
-    return any(name == each or name.startswith(f"{each}.") for name in modules for each in wanted)
+def _any_of(modules: set[str], prefixes: tuple[str, ...]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for name in modules for each in prefixes)
 
 
 def _places(error: BaseException) -> tuple[set[str], set[str]]:

@@ -12,7 +12,7 @@ from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Failure
 from microkernel.wire.secrets import Secrets
 
-_LONGEST = 64_000
+_MAX_TRACEBACK = 64_000
 # Maximum length of a traceback in characters.
 
 
@@ -22,7 +22,7 @@ def failure_of(error: BaseException, root: str, secrets: Secrets) -> Failure:
     if isinstance(error, CallDeadlock):
         return from_error(error)
     behind = explain(error)
-    said = f"{_words(error)} ({behind})" if behind else _words(error)
+    said = f"{_message_of(error)} ({behind})" if behind else _message_of(error)
     return Failure(
         type=valid_text(type(error).__name__),
         message=codec.plain_text(secrets.redact(said.lstrip())),
@@ -34,7 +34,7 @@ def failure_of(error: BaseException, root: str, secrets: Secrets) -> Failure:
     )
 
 
-def _words(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as broken:
@@ -76,5 +76,5 @@ def _traceback(error: BaseException, root: str) -> str:
 
 def _shortened(text: str) -> str:
     """Return a long text without its middle: the outermost caller and the exception are at its ends."""
-    half = _LONGEST // 2
-    return text if len(text) <= _LONGEST else f"{text[:half]}\n  …\n{text[-half:]}"
+    half = _MAX_TRACEBACK // 2
+    return text if len(text) <= _MAX_TRACEBACK else f"{text[:half]}\n  …\n{text[-half:]}"

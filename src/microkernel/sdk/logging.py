@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from microkernel.sdk.denials import explain
-from microkernel.sdk.process_copies import is_copy
+from microkernel.sdk.process_copies import is_forked_copy
 from microkernel.wire.codec import plain_text
 from microkernel.wire.messages import Log
 from microkernel.wire.secrets import Secrets
@@ -24,7 +24,7 @@ class ChannelLogHandler(logging.Handler):
         self._secrets = secrets
 
     def emit(self, record: logging.LogRecord) -> None:
-        if is_copy():  # the output of a forked copy belongs to the plugin too
+        if is_forked_copy():  # the output of a forked copy belongs to the plugin too
             print(self._secrets.redact(_FORMAT.format(record)), file=sys.stderr)  # noqa: T201
             return
         if record.exc_info and record.exc_info[1] is not None:

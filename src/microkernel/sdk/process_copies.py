@@ -55,7 +55,7 @@ def is_instance() -> None:
     page[0] = 1
 
 
-def is_copy() -> bool:
+def is_forked_copy() -> bool:
     """Return whether this process is a copy of one that runs an instance."""
     return not page[0]
 

@@ -9,7 +9,7 @@ from microkernel.wire.codec import Struct
 
 NO_SLOT = -1
 # Maximum timeout in seconds; longer ones mean forever, and no clock of the system accepts them.
-LONGEST = 1e9
+MAX_TIMEOUT = 1e9
 
 
 class RequestContext(Struct):
@@ -38,6 +38,6 @@ current: ContextVar[RequestContext] = ContextVar("microkernel_work", default=IDL
 def deadline_in(timeout: float) -> float:
     """Return the deadline of a request made now: ``timeout`` seconds from now, limited by the deadline of the request
     around it."""
-    own = time.monotonic() + min(timeout, LONGEST)
+    own = time.monotonic() + min(timeout, MAX_TIMEOUT)
     around = current.get().deadline
     return min(own, around) if around else own

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, NoReturn, TextIO
 
 from microkernel.sdk import denials
-from microkernel.sdk.binding.handlers import rehearse
+from microkernel.sdk.binding.handlers import warm_up
 from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire.messages import ConfinementReport, Failed, Failure
 from microkernel.wire.session import Session, pack
@@ -41,7 +41,7 @@ def prepare() -> None:
     os.dup2(2, 1)  # a pipe, as it will be in a worker: a file object remembers what it was opened on
     sys.stdout, sys.stderr = _open_stream(1), _open_stream(2)
     faulthandler.enable()
-    rehearse()
+    warm_up()
 
 
 def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> NoReturn:
@@ -126,7 +126,7 @@ def _explain_denials(request: dict[str, Any]) -> None:
     confinement = request.get("confine")
     threads = {"threads": confinement["threads"]} if confinement is not None else {}
     denials.set_bounds(request["name"], "sandbox" if confinement is not None else "", {**request["limits"], **threads})
-    threading.excepthook = denials.explaining(threading.excepthook)
+    threading.excepthook = denials.explaining_hook(threading.excepthook)
 
 
 def _register_stack_dump(file: str, at: int) -> None:

@@ -1,1 +1,1 @@
-"""From type hints and decorators to handlers and methods with checked arguments."""
+"""Turn functions with type hints into handlers and methods with checked arguments."""

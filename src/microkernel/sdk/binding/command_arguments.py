@@ -1,4 +1,4 @@
-"""From a text that a person typed to the value that a type hint asks for."""
+"""Convert a text that a person typed to the value that a type hint requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microkernel.sdk.binding.record_fields import bare, fields_of, options_of
 from microkernel.wire import codec
 from microkernel.wire.command_text import CommandText
 
-__all__ = ["CommandText", "fitted"]
+__all__ = ["CommandText", "fit_to_hint"]
 
 _ANYTHING = (Any, object)
 _LISTS = (list, tuple, set, frozenset)
@@ -22,7 +22,7 @@ _TRUTHS = {"True": True, "False": False}
 
 
 class _Number(str):
-    """A number as it was written: whether it is to be a number or a text, and of which kind, is not yet known."""
+    """A number as it was written, before it is known whether it is to be a str, an int or another type."""
 
     __slots__ = ()
 
@@ -34,11 +34,11 @@ class _Number(str):
             return str(self)
 
 
-def fitted(value: Any, hint: Any) -> Any:
-    """A CommandText as ``hint`` wants it; another value as it is.
+def fit_to_hint(value: Any, hint: Any) -> Any:
+    """Return a CommandText as the type ``hint``; any other value unchanged.
 
-    A text stays as it was typed where a text is wanted, a Decimal keeps its digits. What fits in no way is what it
-    means without a hint, so that the refusal names that.
+    A str hint keeps the text as it was typed; a Decimal keeps its digits. If nothing fits, return the value without a
+    hint, so that the error describes that.
     """
     if not isinstance(value, CommandText):
         return value
@@ -67,7 +67,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _shaped(written: Any, hint: Any) -> Any:
-    """What was written in JSON, with its numbers as numbers or as texts, as the hint wants each."""
+    """Return a JSON value with its numbers as numbers or as texts, as the hint requests."""
     options = [option for option in options_of(hint) if option is not type(None)]
     if isinstance(written, _Number):
         return _number(written, hint, options)
@@ -75,11 +75,11 @@ def _shaped(written: Any, hint: Any) -> Any:
         return [_shaped(each, inner) for each, inner in zip(written, _item_hints(options, len(written)), strict=True)]
     if isinstance(written, dict):
         return _mapping(written, options)
-    return _moment(written) if isinstance(written, str) and datetime in options else written
+    return _datetime(written) if isinstance(written, str) and datetime in options else written
 
 
-def _moment(written: str) -> datetime | str:
-    """A decoded value has moments already: a text is not converted to one."""
+def _datetime(written: str) -> datetime | str:
+    """Parse a datetime, because a decoded value already contains datetimes and a str is not converted to one."""
     try:
         return datetime.fromisoformat(written)
     except ValueError:
@@ -87,7 +87,7 @@ def _moment(written: str) -> datetime | str:
 
 
 def _number(written: _Number, hint: Any, options: Sequence[Any]) -> Any:
-    """A Decimal is made of the text: a float has other digits."""
+    """Return a number as the hint requests. A Decimal is made of the text, because a float has other digits."""
     if any(option in _ANYTHING or isinstance(option, typing.TypeVar) for option in options):
         return written.value
     number, text = written.value, str(written)
@@ -96,7 +96,7 @@ def _number(written: _Number, hint: Any, options: Sequence[Any]) -> Any:
 
 
 def _item_hints(options: Sequence[Any], count: int) -> Sequence[Any]:
-    """What each of so many members of a list is to be; anything, where that is not said."""
+    """Return the type hint for each of ``count`` items of a list; Any where there is none."""
     found = next((option for option in options if (typing.get_origin(option) or option) in _LISTS), Any)
     members = typing.get_args(found)
     if typing.get_origin(found) is tuple and len(members) == count and ... not in members:
@@ -114,7 +114,7 @@ def _mapping(written: dict[str, Any], options: Sequence[Any]) -> dict[Any, Any]:
 
 
 def _key(key: str, hint: Any) -> Any:
-    """JSON has only texts for keys."""
+    """Convert a key, because JSON keys are always texts."""
     if hint in _ANYTHING or _fits(key, hint):
         return key
     return _shaped(_Number(key), hint)

@@ -1,4 +1,4 @@
-"""What an instance has registered: handlers by number, methods by name."""
+"""The registrations of an instance: handlers by number, methods by name."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from microkernel.wire.codec import Raw, encode_message, plain_text
 
 
 def is_async(function: Any) -> bool:
-    """Whether calling it gives a coroutine."""
+    """Return whether calling the function returns a coroutine."""
     return any(map(inspect.iscoroutinefunction, _bodies(function)))
 
 
 def check_runs(function: Any) -> None:
-    """Raise PluginLoadError for a generator function: to call it runs nothing, and what it gives cannot be sent."""
+    """Raise PluginLoadError for a generator function: calling it runs nothing, and a generator cannot be sent."""
     if not callable(function):
         raise TypeError(f"a function is needed, got {type(function).__name__}")
     for body in _bodies(function):
@@ -30,14 +30,14 @@ def check_runs(function: Any) -> None:
 
 
 def _bodies(function: Any) -> tuple[Any, Any]:
-    """What runs when it is called: itself, or the ``__call__`` of its class."""
+    """Return the functions that run in a call: the function itself, and the ``__call__`` of its class."""
     while isinstance(function, functools.partial):
         function = function.func
     return function, getattr_static(type(function), "__call__", None)
 
 
 class HandlerBinding:
-    """A handler and how to fill its parameters."""
+    """A handler, and the binder of its parameters."""
 
     __slots__ = ("binder", "function", "is_async", "wire")
 
@@ -49,7 +49,7 @@ class HandlerBinding:
 
 
 class MethodBinding:
-    """A method and how to fill its parameters."""
+    """A method, and the binder of its parameters."""
 
     __slots__ = ("binder", "function", "is_async", "wire")
 
@@ -67,26 +67,28 @@ class MethodBinding:
 
 
 def _encoded(schema: dict[str, Any]) -> Raw:
-    """A schema that is larger than the kernel takes is left out: it is for people and tools, calls do without it."""
+    """Encode a schema; leave it out if it is larger than the kernel accepts. It is informative, calls do not need
+    it."""
     data = encode_message(schema)
     return Raw(data) if len(data) <= messages.MAX_SCHEMA else messages.EMPTY_MAP
 
 
 class Handlers:
-    """The tables. Handlers of one plugin run in the order they were registered: the order of their numbers."""
+    """The handlers and methods of an instance. Handlers run in the order of their numbers, which is the order of
+    registration."""
 
     def __init__(self) -> None:
         self.by_number: dict[int, HandlerBinding] = {}
         self.methods: dict[str, MethodBinding] = {}
+        # Numbers of the registered handlers with one pattern and name: the second is ``name#2``.
         self._copies: dict[tuple[str, str], set[int]] = {}
-        """Which of a pattern's handlers of one name are there: the second is ``name#2``."""
         self._copy_of: dict[int, tuple[tuple[str, str], int]] = {}
         self._next = 1
 
     def add(
         self, pattern: str, function: Callable[..., Any], once: bool, overflow: Overflow, board: bool
     ) -> HandlerBinding:
-        """Number a handler. Its name is made unique among the handlers of the same pattern."""
+        """Register a handler under the next number. Its name is made unique among the handlers of the same pattern."""
         check_runs(function)
         check_overflow(overflow)
         key = (pattern, name_of(function))
@@ -100,7 +102,7 @@ class Handlers:
         return registered
 
     def remove(self, number: int) -> bool:
-        """Whether it was there."""
+        """Remove a handler. Return whether it was registered."""
         if self.by_number.pop(number, None) is None:
             return False
         key, copy = self._copy_of.pop(number)
@@ -110,7 +112,7 @@ class Handlers:
         return True
 
     def _free_copy(self, key: tuple[str, str]) -> int:
-        """The next, or where one was removed, a number before it."""
+        """Return the next number for a handler of this pattern and name, or one that was freed by a removal."""
         copies = self._copies.get(key, set())
         copy = len(copies) + 1
         while copy in copies:
@@ -124,18 +126,18 @@ class Handlers:
         return exposed
 
     def method(self, plugin: str, name: str) -> MethodBinding:
-        """Raises MethodNotFound."""
+        """Return a method by its name. Raises MethodNotFound."""
         try:
             return self.methods[name]
         except KeyError:
             raise MethodNotFound("MK0604", target=f"{plugin}.{name}", suggestion="") from None
 
 
-def rehearse() -> None:
-    """What is compiled, or looked up and kept, when something is registered for the first time."""
+def warm_up() -> None:
+    """Register an example, so that what the first registration compiles or caches is ready."""
 
     def example(number: int = 0, text: str = "") -> str:
-        """A handler, or a method."""
+        """Serves as a handler and as a method."""
         return number * text
 
     handlers = Handlers()

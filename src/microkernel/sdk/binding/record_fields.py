@@ -1,4 +1,4 @@
-"""The fields of classes that values are decoded into: dataclasses, Structs, attrs classes and TypedDicts."""
+"""The fields of record classes: dataclasses, Structs, attrs classes and TypedDicts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 
 def fields_of(kind: Any) -> dict[str, Any] | None:
-    """The hints of a record's fields, by the names that they have in a payload; None for a class of another kind.
+    """Return the type hints of a record's fields, by their names in a payload; None if the class is not a record.
 
-    A generic record is taken as its origin: its parameters are seen as type variables, which fit anything.
+    A generic record is treated as its origin: its parameters are type variables, which accept any value.
     """
     kind = typing.get_origin(kind) or kind
     names = _names_of(kind)
@@ -23,7 +23,7 @@ def fields_of(kind: Any) -> dict[str, Any] | None:
 
 
 def hints_of(kind: Any) -> dict[str, Any]:
-    """The resolved hints of a class; empty if it has none, or if they name what does not exist."""
+    """Return the resolved type hints of a class; empty if it has none, or if one cannot be resolved."""
     if not hasattr(kind, "__annotations__"):
         return {}
     try:
@@ -33,7 +33,7 @@ def hints_of(kind: Any) -> dict[str, Any]:
 
 
 def _names_of(kind: Any) -> dict[str, str] | None:
-    """The name in a payload and the name in the class, of each field."""
+    """Return the name in the class of each field, by its name in a payload."""
     if dataclasses.is_dataclass(kind):
         return {each.name: each.name for each in dataclasses.fields(kind)}
     if (names := getattr(kind, "__struct_fields__", None)) is not None:
@@ -46,7 +46,7 @@ def _names_of(kind: Any) -> dict[str, str] | None:
 
 
 def bare(hint: Any) -> Any:
-    """A hint without ``Annotated``, ``Required`` and the like around it; a NewType as the type that it stands for."""
+    """Return a type hint without ``Annotated``, ``Required`` and the like; for a NewType, its base type."""
     while True:
         if typing.get_origin(hint) in (Annotated, typing.Required, typing.NotRequired, typing.Final):
             hint = typing.get_args(hint)[0]
@@ -57,7 +57,7 @@ def bare(hint: Any) -> Any:
 
 
 def options_of(hint: Any) -> Iterator[Any]:
-    """The members of a union; of another hint, the hint itself."""
+    """Yield the members of a union; for any other type hint, the hint itself."""
     hint = bare(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         for member in typing.get_args(hint):

@@ -1,6 +1,6 @@
-"""Type hints are the contract: from a payload to the arguments of a handler or a method, checked and converted.
+"""Bind payloads to the parameters of handlers and methods, checked and converted by their type hints.
 
-What does not fit never reaches the plugin; it is InvalidArguments, with the path.
+Arguments that do not fit never reach the plugin; they raise InvalidArguments with the path.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from microkernel.errors import InvalidArguments, PluginLoadError, valid_text
-from microkernel.sdk.binding.command_arguments import CommandText, fitted
+from microkernel.sdk.binding.command_arguments import CommandText, fit_to_hint
 from microkernel.sdk.binding.type_hints import check_hints
 from microkernel.sdk.event import Event
 from microkernel.wire import codec
@@ -32,15 +32,15 @@ _decode_envelope = codec.decoder_for(Envelope)
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The qualified name, without what Python adds for functions defined inside functions."""
+    """Return the qualified name, without the ``<locals>`` that Python inserts for nested functions."""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return valid_text(str(name).replace("<locals>.", ""))
 
 
 def read_parameters(function: Callable[..., Any]) -> list[Parameter] | None:
-    """The parameters with their hints resolved; None where there is no readable signature.
+    """Return the parameters with resolved type hints; None if the signature cannot be read.
 
-    Raises PluginLoadError for hints that name what does not exist.
+    Raises PluginLoadError for type hints that cannot be resolved.
     """
     try:
         signature = inspect.signature(function)
@@ -51,7 +51,7 @@ def read_parameters(function: Callable[..., Any]) -> list[Parameter] | None:
 
 
 def returns_of(function: Callable[..., Any]) -> str:
-    """The hint of what a function returns, as it is written; empty where there is none."""
+    """Return the return type hint as it is written; empty if there is none."""
     hints = _hints(function)
     return inspect.formatannotation(hints["return"]) if "return" in hints else ""
 
@@ -69,7 +69,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _partial_of(function: Any) -> Any:
-    """What a partial, or a bound ``partialmethod``, calls."""
+    """Return the function that a partial, or a bound ``partialmethod``, calls."""
     method = getattr(function, "__partialmethod__", None) or getattr(function, "_partialmethod", None)
     found = function if isinstance(function, functools.partial) else method
     return None if found is None else found.func
@@ -80,10 +80,10 @@ def _fields(parameters: list[Parameter]) -> list[tuple[str, Any, Any]]:
 
 
 class EventBinder:
-    """Fills a handler's parameters from an event: by name; ``event`` is the Event; ``**rest`` what is left.
+    """Binds events to a handler's parameters: by name; ``event`` receives the Event, ``**rest`` the remaining data.
 
-    A handler with ``*args``, with positional-only parameters or without a readable signature gets the Event alone. For
-    a watcher (``board``) parameters of other names are taken as key, value and revision, in that order.
+    A handler with ``*args``, with positional-only parameters or without a readable signature receives the Event alone.
+    The parameters of a watcher (``board``) with other names receive key, value and revision, in this order.
     """
 
     def __init__(self, function: Callable[..., Any], *, board: bool = False) -> None:
@@ -112,7 +112,7 @@ class EventBinder:
         return codec.decoder_for(self._data)
 
     def bind(self, envelope: Any, delivery: int, attached: Sequence[Any] = ()) -> Arguments:
-        """The arguments for one delivery, with what is ``attached`` to it. Raises InvalidArguments."""
+        """Return the arguments for one delivery with its attachments. Raises InvalidArguments."""
         decode = codec.decoder_for(self._record, attached) if attached else self._decode
         try:
             if self._simple:
@@ -123,23 +123,23 @@ class EventBinder:
             if _UNKNOWN in reason and (typed := self._typed(envelope, attached)) is not None:
                 return self.bind(typed, delivery, attached)
             if attached and _UNKNOWN in reason:
-                reason = self._told_slowly(envelope, delivery, attached) or reason
+                reason = self._find_error(envelope, delivery, attached) or reason
             raise _invalid(reason) from None
 
     def _typed(self, envelope: Any, attached: Sequence[Any]) -> bytes | None:
-        """The envelope with each CommandText as its parameter wants it; None where there is none, or beside what is
-        attached, which no command line can send."""
+        """Return the envelope with each CommandText as its parameter requests. None if there is none, or if there are
+        attachments, which no command line can send."""
         head = _decode_envelope(envelope)
         data = codec.decode_with_texts(head.data, attached)
         if attached or not any(isinstance(each, CommandText) for each in data.values()):
             return None
         hints = {key: hint for key, hint, _ in self._fields}
-        data = {key: fitted(each, hints.get(key, Any)) for key, each in data.items()}
+        data = {key: fit_to_hint(each, hints.get(key, Any)) for key, each in data.items()}
         return codec.encode(Envelope(head.id, head.topic, head.source, head.time, codec.Raw(codec.encode(data))))
 
     def values(self, data: Any, attached: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        """The arguments, made of an event's values alone: None where the handler takes more, or other ones, of which
-        ``bind`` says which."""
+        """Return the arguments from an event's data alone. None if the handler takes others; ``bind`` then supplies
+        them or raises."""
         if not self._simple:
             return None
         decode = codec.decoder_for(self._data, attached) if attached else self._decode_data
@@ -148,8 +148,9 @@ class EventBinder:
         except codec.DECODE_FAILURES:
             return None
 
-    def _told_slowly(self, envelope: Any, delivery: int, attached: Sequence[Any]) -> str:
-        """What does not fit, told of the values that came: the quick way sees no kinds of what is attached."""
+    def _find_error(self, envelope: Any, delivery: int, attached: Sequence[Any]) -> str:
+        """Return the error for arguments that do not fit, by decoding the values again: the fast decoder does not know
+        the types of attachments."""
         data = read_event(envelope, delivery, attached).data
         for key, hint in [(key, hint) for key, hint, _ in self._fields if key in data]:
             try:
@@ -160,7 +161,8 @@ class EventBinder:
         return ""
 
     def binds_like(self, other: EventBinder) -> bool:
-        """Whether both make the same of any event: positional arguments alone, of equal names, hints and defaults."""
+        """Return whether both binders produce the same arguments for any event: only positional ones with equal names,
+        hints and defaults."""
         return (
             self._simple
             and other._simple
@@ -199,13 +201,13 @@ def _board_keys(named: list[Parameter]) -> dict[str, str]:
 
 
 def read_event(envelope: Any, delivery: int, attached: Sequence[Any] = ()) -> Event:
-    """The whole Event of an encoded envelope."""
+    """Return the whole Event of an encoded envelope."""
     head = _decode_envelope(envelope)
     return Event(head.topic, head.source, head.time, head.id, delivery, codec.decode(head.data, attached=attached))
 
 
 class CallBinder:
-    """Fills a method's parameters from a call, as Python would, then checks and converts each by its hint."""
+    """Binds calls to a method's parameters, as Python does, then checks and converts each by its type hint."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._parameters = read_parameters(function)
@@ -224,11 +226,12 @@ class CallBinder:
 
     @cached_property
     def _by_name(self) -> Callable[[Any], Any]:
-        """Made when the first call wants it: few do, and in a guest it takes a fifth of a millisecond."""
+        """The decoder by name, created at first use: few calls need it, and in a guest it takes a fifth of a
+        millisecond."""
         return codec.decoder_for(self._record)
 
     def bind(self, args: Any, kwargs: Any, attached: Sequence[Any] = ()) -> Arguments:
-        """The arguments for one call, with what is ``attached``. Raises InvalidArguments, naming the parameter."""
+        """Return the arguments for one call with its attachments. Raises InvalidArguments, naming the parameter."""
         if self._fast:
             try:
                 if bytes(kwargs) == _EMPTY_MAP:
@@ -238,12 +241,14 @@ class CallBinder:
                     by_name = codec.decoder_for(self._record, attached) if attached else self._by_name
                     return codec.values_of(by_name(kwargs)), {}
             except codec.DECODE_FAILURES:
-                pass  # the slow way finds out what is wrong, and says it with the parameter's name
+                pass  # the slow path below finds the reason and names the parameter
         return self._bind_slowly(codec.decode_with_texts(args, attached), codec.decode_with_texts(kwargs, attached))
 
     def _bind_slowly(self, args: list[Any], kwargs: dict[str, Any]) -> Arguments:
         if self._parameters is None:
-            return tuple(fitted(each, Any) for each in args), {key: fitted(each, Any) for key, each in kwargs.items()}
+            return tuple(fit_to_hint(each, Any) for each in args), {
+                key: fit_to_hint(each, Any) for key, each in kwargs.items()
+            }
         try:
             bound = inspect.Signature(self._parameters).bind(*args, **kwargs)
         except TypeError as failure:
@@ -254,24 +259,24 @@ class CallBinder:
         return bound.args, bound.kwargs
 
     def signature(self) -> str:
-        """As `mk info` shows it."""
+        """Return the signature as `mk info` shows it."""
         return "(...)" if self._parameters is None else str(inspect.Signature(self._parameters))
 
     def schema(self) -> dict[str, Any]:
-        """The JSON schema of the arguments by name; empty where they have none."""
+        """Return the JSON schema of the arguments by name; empty if there is none."""
         return codec.schema(self._record) if self._fast else {}
 
 
 def _checked(parameter: Parameter, value: Any) -> Any:
     hint = parameter.annotation
     if parameter.kind is parameter.VAR_POSITIONAL:
-        value = tuple(fitted(each, hint) for each in value)
+        value = tuple(fit_to_hint(each, hint) for each in value)
         hint = tuple[hint, ...]  # type: ignore[valid-type]
     elif parameter.kind is parameter.VAR_KEYWORD:
-        value = {key: fitted(each, hint) for key, each in value.items()}
+        value = {key: fit_to_hint(each, hint) for key, each in value.items()}
         hint = dict[str, hint]  # type: ignore[valid-type]
     else:
-        value = fitted(value, hint)
+        value = fit_to_hint(value, hint)
     try:
         return codec.convert(value, hint)
     except InvalidArguments as error:

@@ -1,4 +1,4 @@
-"""Type hints that no payload can ever fit are refused when a handler or a method is registered."""
+"""Refuse type hints that no payload can fit, when a handler or method is registered."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ _CONTAINERS = frozenset({
 })  # fmt: skip
 _WRAPPERS = (Annotated, typing.Final, typing.Required, typing.NotRequired)
 _ALIAS: Any = getattr(typing, "TypeAliasType", ())
-# One payload of each kind: a class of which one of these is an instance (``object``, ``Sized``) takes it as it is.
+# One payload of each type. A class of which one is an instance (``object``, ``Sized``) accepts it unchanged.
 _PAYLOADS: tuple[Any, ...] = (None, True, 1, 1.5, "", b"", [], {}, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def check_hints(what: str, parameters: Iterable[Parameter]) -> None:
-    """Raise PluginLoadError MK0136 naming the parameter whose hint no payload fits, or MK0122 for a hint that the codec
-    cannot read."""
+    """Check the type hints of a function's parameters.
+
+    Raises PluginLoadError MK0136, naming the parameter, for a hint that no payload fits, and MK0122 for a hint that the
+    codec cannot read.
+    """
     for parameter in parameters:
         hint = parameter.annotation
         if _is_simple(hint):
@@ -51,12 +54,12 @@ _NONE = object()
 def _is_simple(hint: Any) -> bool:
     try:
         return hint in _SIMPLE
-    except TypeError:  # it cannot be hashed, as the metadata of an Annotated may be
+    except TypeError:  # unhashable, as the metadata of an Annotated may be
         return False
 
 
 def _misfits(hint: Any, seen: set[Any]) -> Iterator[Any]:
-    """The types in a hint that no payload fits and nothing converts to."""
+    """Return the types in a hint that no payload fits and that nothing converts to."""
     if _is_simple(hint) or isinstance(hint, ForwardRef | str) or typing.get_origin(hint) is Literal:
         return
     inner = _inside(hint)
@@ -71,7 +74,7 @@ def _misfits(hint: Any, seen: set[Any]) -> Iterator[Any]:
 
 
 def _inside(hint: Any) -> Iterable[Any] | None:
-    """What a hint is made of; None for a class that the codec does not know."""
+    """Return the hints that a hint consists of; None for a class that the codec does not know."""
     origin, args = typing.get_origin(hint), getattr(hint, "__args__", ())
     if origin in _WRAPPERS:
         return (hint.__origin__,) if origin is Annotated else args
@@ -104,10 +107,10 @@ def _is_known(kind: Any) -> bool:
 def _takes_a_payload(hint: Any) -> bool:
     kind = typing.get_origin(hint) or hint
     if not isinstance(kind, type):
-        return True  # no class: the codec says what it thinks of it
+        return True  # not a class, so the codec decides
     try:
         return any(isinstance(payload, kind) for payload in _PAYLOADS)
-    except TypeError:  # a Protocol that cannot be asked
+    except TypeError:  # a Protocol that does not support isinstance
         return False
 
 

@@ -71,7 +71,7 @@ class Client:
         timeout = min(timeout, message.deadline - time.monotonic())
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[_Answered] = loop.create_future()
-        forget = self._channel.request_later(message.id, message, partial(self._hand_over, loop, answered))
+        forget = self._channel.request_later(message.id, message, partial(self._deliver, loop, answered))
         try:
             async with asyncio.timeout(timeout):
                 return self._result(*await answered, message, timeout, returns)
@@ -167,7 +167,7 @@ class Client:
     def _attached(self, reply: messages.Reply) -> Attached:
         return self.sharing.receive(reply.shares) if reply.shares else ()
 
-    def _hand_over(
+    def _deliver(
         self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[_Answered], reply: messages.Reply
     ) -> None:
         answered = reply, self._attached(reply)  # here, so that the buffers are released even if the future is dropped

@@ -1,4 +1,4 @@
-"""Secrets in a plugin's configuration: texts that do not show themselves."""
+"""Mask the secrets in a plugin's configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from microkernel.wire.secrets import HIDDEN
 
 
 class MaskedStr(str):
-    """A str in all but how it shows itself: a configuration that is printed as a whole says nothing."""
+    """A str that masks itself in ``repr``, so that printing a whole configuration does not reveal it."""
 
     __slots__ = ()
 
@@ -22,7 +22,8 @@ class MaskedStr(str):
 
 
 def mask(config: Any, values: frozenset[str]) -> Any:
-    """The configuration with every secret as a SecretText: those of these ``values``, and what ``Secret`` marks."""
+    """Return the configuration with every secret as a MaskedStr: texts among ``values``, and fields marked with
+    ``Secret``."""
     if isinstance(config, str):
         return MaskedStr(config) if config in values else config
     if isinstance(config, dict):
@@ -30,7 +31,7 @@ def mask(config: Any, values: frozenset[str]) -> Any:
     if isinstance(config, list | tuple | set | frozenset):
         return type(config)(mask(each, values) for each in config)
     for name, hint in hints_of(type(config)).items():
-        with suppress(AttributeError, TypeError):  # a class may be made of anything; what cannot be set is left
+        with suppress(AttributeError, TypeError):  # a class may refuse assignments; such fields are skipped
             before = getattr(config, name)
             after = _marked(before) if _is_secret(hint) else mask(before, values)
             if after is not before:
@@ -39,7 +40,7 @@ def mask(config: Any, values: frozenset[str]) -> Any:
 
 
 def secret_values(config: Any) -> Iterator[str]:
-    """The secrets in a configuration that ``mask`` gave."""
+    """Yield the secrets in a configuration that ``mask`` returned."""
     if isinstance(config, MaskedStr):
         yield str(config)
     elif isinstance(config, dict):
@@ -60,7 +61,7 @@ def _is_secret(hint: Any) -> bool:
 
 
 def _marked(value: Any) -> Any:
-    """Every text in it is a secret."""
+    """Return the value with every text in it as a MaskedStr."""
     if isinstance(value, str):
         return MaskedStr(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A plugin's configuration: from what the operator wrote to an instance of the module's ``class Config``."""
+"""Convert a plugin's configuration to the module's ``class Config``."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _LISTS = (list, tuple, set, frozenset)
 
 
 def read_configuration(module: Any, name: str, data: Any, secrets: Secrets) -> Any:
-    """The configuration as the module's ``class Config``, or as a dict if it has none.
+    """Return the configuration as the module's ``class Config``, or as a dict if there is none.
 
-    Raises PluginLoadError MK0121 for a key that the class does not have, and for a value that does not fit.
+    Raises PluginLoadError MK0121 for a key that is not a field of the class, and for a value that does not fit.
     """
-    config, wanted = codec.decode(data), getattr(module, "Config", None)
-    if not isinstance(wanted, type):
+    config, config_class = codec.decode(data), getattr(module, "Config", None)
+    if not isinstance(config_class, type):
         return config
     try:
-        for path, known in unknown_keys(config, wanted):
+        for path, known in unknown_keys(config, config_class):
             raise InvalidArguments("MK0605", reason=f"unknown key {path!r}{_did_you_mean(path, known)}")
-        return codec.convert(config, wanted)
+        return codec.convert(config, config_class)
     except InvalidArguments as error:
         raise PluginLoadError("MK0121", name=name, reason=secrets.redact(error.fields["reason"])) from None
 
 
 def unknown_keys(value: Any, hint: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
-    """The keys that no class of ``hint`` has a field for, each with the keys that would have been known there."""
+    """Yield the keys that no class of ``hint`` has a field for, each with the keys that are known there."""
     options = [option for option in options_of(hint) if option is not type(None)]
     if isinstance(value, Mapping):
         yield from _in_mapping(value, options, path)
@@ -42,7 +42,8 @@ def unknown_keys(value: Any, hint: Any, path: str = "") -> Iterator[tuple[str, l
 
 
 def _in_mapping(value: Mapping[str, Any], options: list[Any], path: str) -> Iterator[tuple[str, list[str]]]:
-    """Of a union of several classes, a field of any of them is known. Beside a plain dict every key is."""
+    """Yield the unknown keys of a mapping. In a union of classes, the fields of each are known; in a union with a plain
+    dict, every key is."""
     records = [fields for option in options if (fields := fields_of(option)) is not None]
     if len(records) < len(options):
         inner = [*typing.get_args(options[0]), Any, Any][1] if len(options) == 1 else Any
@@ -58,7 +59,7 @@ def _in_mapping(value: Mapping[str, Any], options: list[Any], path: str) -> Iter
 
 
 def _items(options: list[Any]) -> Iterator[Any]:
-    """What the members of a list are to be, where one kind of list is wanted."""
+    """Yield the type hint of the items, if ``options`` contain exactly one list type."""
     lists = [option for option in options if (typing.get_origin(option) or option) in _LISTS]
     for option in lists if len(lists) == 1 else ():
         members = [each for each in typing.get_args(option) if each is not ...]

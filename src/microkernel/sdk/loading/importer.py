@@ -1,24 +1,24 @@
 """Import a plugin's modules from a snapshot of their source.
 
-A module space is one plugin in one generation. Its modules are named below ``mkplugin.<plugin>``, the same in every
-generation (``module_names.py``):
+A namespace contains the modules of one plugin in one generation. Their names are below ``mkplugin.<plugin>``, the same
+in every generation (``module_names.py``):
 
-* a package is that name itself, and ``helper.py`` in it is ``mkplugin.hello.helper``;
-* a single file is that name itself;
-* in a folder with a ``plugin.py`` the files lie beside each other below that name: ``mkplugin.hello.plugin``. What is
-  looked for in ``mkplugin.hello`` itself is found in that one.
+* a package has that name, and its ``helper.py`` is ``mkplugin.hello.helper``;
+* a single file has that name;
+* in a folder with a ``plugin.py``, the files are siblings below that name: ``mkplugin.hello.plugin``. Attributes of
+  ``mkplugin.hello`` itself are looked up in that module.
 
-Where only one generation is loaded in a process, these are the keys in ``sys.modules`` too, and everything is plain
-Python. Where two may be (``ModuleNames.shared``, the level ``thread``), the import system knows each generation's
-modules by private keys, ``mkplugin-<n>-<plugin>``, so that no import of one generation ever meets the other's modules
-or locks. The public names are second entries for the same modules: they point to the generation that *owns* the name,
-and to another one only while that one is imported (``load``), until it takes the name over (``take_over``).
+If a process loads only one generation, these names are the keys in ``sys.modules``, and everything is plain Python. If
+it may load two (``ModuleNames.shared``, the level ``thread``), the import system knows each generation's modules by
+private keys, ``mkplugin-<n>-<plugin>``, so that imports of one generation never find the other's modules or locks. The
+public names are second entries for the same modules. They refer to the generation that *owns* the name, and to another
+one only while that one is being imported (``load``), until it takes the name over (``take_over``).
 
-Plugins also write other names: ``import hello.helper`` in a package, ``import helper`` beside ``plugin.py``.
-``sys.modules`` belongs to the whole process, so these names cannot stand there. Instead the modules of such a plugin
-get builtins with an ``__import__`` of their own, so that each import statement is known to be the plugin's. That has
-two limits: ``importlib.import_module`` does not know these names (``import_module(".helper", __package__)`` works, as
-relative imports do), and what others put into ``builtins`` later is not seen by such a plugin.
+Plugins also use other names: ``import hello.helper`` in a package, ``import helper`` next to ``plugin.py``. These names
+cannot be entries of ``sys.modules``, which belongs to the whole process. Instead, the modules of such a plugin have
+builtins with a different ``__import__``, which identifies import statements of the plugin. This has two limits:
+``importlib.import_module`` does not know these names (``import_module(".helper", __package__)`` works, as relative
+imports do), and such a plugin does not see what others add to ``builtins`` later.
 
 Nothing here holds a lock: a plugin's thread may be killed at any bytecode, so shared state changes by single C calls.
 """
@@ -42,14 +42,14 @@ from microkernel.sdk.loading import module_finders as finders
 from microkernel.sdk.loading.module_names import PACKAGE, ModuleNames
 
 _serial = count(1)
-_BESIDE = "plugin.py"
-"""The entry of a folder whose files lie beside each other. It has its name also while it is the only one."""
+# Entry of a folder whose files are siblings. It has this name even if it is the only file.
+_FOLDER_ENTRY = "plugin.py"
 
 
 class PluginNamespace:
-    """The modules of one plugin in one generation. ``sources`` maps POSIX paths below ``root`` to UTF-8 bytes.
+    """The modules of one plugin in one generation. ``sources`` maps POSIX paths relative to ``root`` to UTF-8 bytes.
 
-    ``load`` may be called in several threads for several spaces at once.
+    ``load`` may be called in several threads for different namespaces at the same time.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PluginNamespace:
         self.sources = sources
         self.peers = frozenset(peers)
         self._package = package
-        self._alone = not package and len(sources) == 1 and entry != _BESIDE
+        self._alone = not package and len(sources) == 1 and entry != _FOLDER_ENTRY
         self._files = {"": entry} if self._alone else _modules(sources)
         self._folders = set() if self._alone else {"", *_folders(sources)}
         self.entry = self.key if self._files.get("") == entry else f"{self.key}.{_dotted(entry)}"
@@ -81,7 +81,8 @@ class PluginNamespace:
         self._shown: set[str] = set()
 
     def load(self) -> ModuleType:
-        """Import the entry. Raises what its code raises; ``unload`` is due then too, after the traceback was read."""
+        """Import the entry module and return it. Raises what its code raises; then call ``unload`` after reading the
+        traceback."""
         finders.add(self)
         if finders.owner_of(self.prefix) is None:
             finders.own(self)
@@ -92,18 +93,18 @@ class PluginNamespace:
             self.yield_name()
 
     def take_over(self) -> None:
-        """Have the public names for good: the generation before has stopped."""
+        """Take ownership of the public names, because the previous generation has stopped."""
         finders.own(self)
         self.show()
 
     def yield_name(self) -> None:
-        """Give the public names back to the generation that owns them; idempotent, from any thread."""
+        """Return the public names to the generation that owns them. Idempotent, from any thread."""
         owner = finders.owner_of(self.prefix)
         if owner is not None:
             owner.show()
 
     def unload(self) -> None:
-        """Forget all modules. What still holds one of them afterwards is not the importer. Idempotent."""
+        """Remove all modules from the import system. Idempotent. References that remain are not the importer's."""
         if not finders.remove(self):
             return
         modules = self._by_public_name()
@@ -117,32 +118,33 @@ class PluginNamespace:
                 other.show_lines_again(self._shown)
 
     def modules(self) -> list[ModuleType]:
-        """Those that are imported by now."""
+        """Return the modules that are imported so far."""
         return [sys.modules[name] for name in self._loaded() if name in sys.modules]
 
     def names(self) -> list[str]:
-        """The names of its modules as the very strings that modules, classes and functions of this generation have."""
+        """Return the names of the modules, as the same str objects that the modules, classes and functions of this
+        generation have."""
         return list(self._public.values())
 
     def path(self, source: str) -> str:
-        """Where a source was read: the ``__file__`` of its module."""
+        """Return the path that a source was read from: the ``__file__`` of its module."""
         return f"{self.root}/{source}"
 
     def public(self, fullname: str) -> str:
-        """The name that a module shows; always the same string for one module of one generation."""
+        """Return the public name of a module; always the same str object for a module of one generation."""
         return self._public.setdefault(fullname, self.prefix + fullname[len(self.key) :])
 
     def private(self, public: str) -> str:
-        """The key of the module with this public name."""
+        """Return the key of the module with this public name."""
         return self.key + public[len(self.prefix) :]
 
     def parent_of(self, spec: ModuleSpec) -> str:
-        """The ``__package__`` of a module."""
+        """Return the ``__package__`` of a module."""
         return "" if self._alone else self.public(spec.parent or "")
 
     def find(self, fullname: str) -> ModuleSpec | None:
-        """The spec of one of the space's modules. A folder without ``__init__.py`` is a package without code. C
-        extensions are on disk alone."""
+        """Return the spec of one of the namespace's modules. A folder without ``__init__.py`` is a package without
+        code. C extensions exist only on disk."""
         name = fullname[len(self.key) + 1 :]
         source = self._files.get(name)
         is_package = name in self._folders
@@ -170,7 +172,7 @@ class PluginNamespace:
         return self._as_package(ModuleSpec(fullname, empty, is_package=True), folder)
 
     def members(self, folder: str) -> Iterator[tuple[str, bool]]:
-        """The modules in one of its folders, by name, and whether each is a package."""
+        """Return the modules in one of the folders, by name, and whether each is a package."""
         inside = f"{folder[len(self.root) + 1 :]}/".lstrip("/")
         found: dict[str, bool] = {}
         for source in self.sources:
@@ -188,30 +190,30 @@ class PluginNamespace:
         return self.sources[source].removeprefix(BOM_UTF8).decode()
 
     def show_lines(self, source: str) -> None:
-        """Let tracebacks show this source for its path, whatever the file holds by now.
+        """Let tracebacks show this source for its path, whatever the file now contains.
 
-        Two generations share their paths; the one that came last is shown.
+        Two generations share their paths; the last one loaded is shown.
         """
         text = self.text(source)
         self._shown.add(source)
         lines = [line + "\n" for line in text.removesuffix("\n").split("\n")]
-        # Without a time of change, linecache never compares the entry with the file.
+        # Without a modification time, linecache never compares the entry with the file.
         linecache.cache[self.path(source)] = (len(text), None, lines, self.path(source))
 
     def show_lines_again(self, shown: set[str]) -> None:
-        """A generation that goes on while a later one was given up shows its own lines again."""
+        """Show this generation's lines again, because it keeps running after a later one was given up."""
         for source in self._shown & shown:
             self.show_lines(source)
 
     # Public names
 
     def publish(self, fullname: str, module: ModuleType) -> None:
-        """A module is about to run: it has its public name now, if the name is this generation's."""
+        """Enter a module under its public name before it runs, if this generation has the name."""
         if self.is_private and finders.shown.get(self.prefix) is self:
             sys.modules[self.public(fullname)] = module
 
     def withdraw(self, fullname: str, module: ModuleType) -> None:
-        """Its code raised."""
+        """Remove a module whose code raised."""
         if self.is_private and sys.modules.get(self.public(fullname)) is module:
             sys.modules.pop(self.public(fullname), None)
 
@@ -226,7 +228,7 @@ class PluginNamespace:
         sys.modules.update(own)
 
     def _hide(self, own: Mapping[str, ModuleType]) -> None:
-        """Also repairs what a kill in the middle of ``load`` left."""
+        """Remove the public names of these modules. Also repairs the effects of a kill during ``load``."""
         if self.is_private:
             for name, module in own.items():
                 if sys.modules.get(name) is module:
@@ -245,7 +247,7 @@ class PluginNamespace:
     # Import statements
 
     def namespace(self) -> dict[str, Any]:
-        """What a module starts with."""
+        """Return the initial namespace of a module."""
         if not self._own_names and (self._alone or not self.is_private):
             return {}
         return {"__builtins__": {**vars(builtins), "__import__": self._import}}
@@ -258,7 +260,7 @@ class PluginNamespace:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """``__import__`` for this plugin's modules: its own come from the space."""
+        """The ``__import__`` of this plugin's modules: its own modules come from this namespace."""
         own = self._own(name, globals, level)
         if not own:
             return builtins.__import__(name, globals, locals, fromlist or (), level)
@@ -279,7 +281,7 @@ class PluginNamespace:
         return builtins.__import__(PACKAGE) if top == PACKAGE else sys.modules[self._private(top)]
 
     def _own(self, name: str, globals: Mapping[str, object] | None, level: int) -> str:
-        """The key of the module, if it is one of the plugin's own."""
+        """Return the key of the module if it is one of the plugin's own."""
         if level:
             parent = getattr((globals or {}).get("__spec__"), "parent", None)
             return resolve_name("." * level + name, parent) if self.is_private and parent else ""
@@ -288,27 +290,27 @@ class PluginNamespace:
         return self._private(name) if name.partition(".")[0] in self._own_names else ""
 
     def _import_own(self, key: str, fromlist: Sequence[str]) -> ModuleType:
-        """Import it, and the submodules among what is wanted of it. The import system would look for those by the
-        public name of the package, which may be another generation's."""
+        """Import a module, and the submodules that are named in the import. The import system would look for those by
+        the public name of the package, which may refer to another generation."""
         module = import_module(key)
-        wanted = [*fromlist, *getattr(module, "__all__", ())] if "*" in fromlist else fromlist
-        for each in wanted:
+        names = [*fromlist, *getattr(module, "__all__", ())] if "*" in fromlist else fromlist
+        for each in names:
             if each != "*" and not hasattr(module, each) and hasattr(module, "__path__") and self.find(f"{key}.{each}"):
                 setattr(module, each, import_module(f"{key}.{each}"))  # before it has run, if the imports are circular
         return module
 
     def _private(self, name: str) -> str:
-        """What a module is called here that the plugin calls ``name``."""
+        """Return the private name of a module that the plugin calls ``name``."""
         if not self._package:
             return f"{self.key}.{name}"
         _, dot, rest = name.partition(".")
         return self.key + dot + rest
 
     def _find_own_names(self, name: str) -> set[str]:
-        """The top-level names the plugin may write for its own modules.
+        """Return the top-level names that the plugin may use for its own modules.
 
-        A package goes by its folder's name and the plugin's; the files beside a ``plugin.py`` by theirs. A package
-        never hides a module of Python, nor an installed library (``_is_library``).
+        For a package these are the name of its folder and of the plugin, for files next to a ``plugin.py`` their own
+        names. A package never hides a module of Python or an installed library (``_is_library``).
         """
         if self._alone:
             return set()
@@ -318,7 +320,7 @@ class PluginNamespace:
         return found.union(_extensions_in(self.root)) - {"", "microkernel"}
 
     def _is_library(self, top: str) -> bool:
-        """Whether a library, and not only the plugin's package, has this name."""
+        """Return whether a library has this name, and not only the plugin's package."""
         if not self._package:
             return False
         if top not in self._libraries:
@@ -326,7 +328,7 @@ class PluginNamespace:
         return self._libraries[top]
 
     def _from_library(self, name: str, own: str, fromlist: Sequence[str] | None) -> ModuleType | None:
-        """What the library has of that name; None if it does not, but the plugin's package does."""
+        """Return the library's module of that name; None if only the plugin's package has it."""
         try:
             module = builtins.__import__(name, None, None, fromlist or (), 0)
         except ModuleNotFoundError as error:
@@ -338,7 +340,8 @@ class PluginNamespace:
 
 
 def serve(folder: str) -> None:
-    """In a process that a plugin started: have its modules imported from the snapshot that the worker wrote there."""
+    """Import a plugin's modules from the snapshot that its worker wrote to ``folder``, in a process that the plugin
+    started."""
     import marshal
 
     with open(f"{folder}/snapshot", "rb") as file:
@@ -349,27 +352,27 @@ def serve(folder: str) -> None:
 
 
 def _dotted(path: str) -> str:
-    """``sub/x.py`` is ``sub.x``, ``sub/__init__.py`` is ``sub``."""
+    """Return the dotted name of a path: ``sub.x`` for ``sub/x.py``, ``sub`` for ``sub/__init__.py``."""
     parts = path.removesuffix(".py").split("/")
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _modules(sources: Collection[str]) -> dict[str, str]:
-    """Sources by the dotted names of their modules. Where ``x.py`` and ``x/__init__.py`` are both there, the folder
+    """Return the sources by the dotted names of their modules. If both ``x.py`` and ``x/__init__.py`` exist, the folder
     wins, as on disk."""
     return {_dotted(path): path for path in sorted(sources, key=lambda path: path.endswith("/__init__.py"))}
 
 
 def _folders(sources: Collection[str]) -> set[str]:
-    """The packages that the paths imply, but for the root."""
+    """Return the packages that the paths imply, except the root."""
     folders = (source.split("/")[:-1] for source in sources)
     return {".".join(parts[:length]) for parts in folders for length in range(1, len(parts) + 1)}
 
 
 def _extensions_in(folder: str) -> set[str]:
-    """The C extensions in a folder, by their names."""
+    """Return the names of the C extensions in a folder."""
     try:
         files = os.listdir(folder)
-    except OSError:  # not a folder: a place in a wheel, or gone by now
+    except OSError:  # not a folder: a path in a wheel, or deleted since
         return set()
     return {name.partition(".")[0] for name in files if name.endswith(tuple(EXTENSION_SUFFIXES))}

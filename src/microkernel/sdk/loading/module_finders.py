@@ -1,4 +1,4 @@
-"""How the import system comes to plugins' modules: finders on ``sys.meta_path``, loaders, and who owns which name.
+"""Connect plugins' modules to the import system: finders on ``sys.meta_path``, loaders, and the ownership of names.
 
 Nothing here holds a lock: a plugin's thread may be killed at any bytecode, so shared state changes by single C calls.
 """
@@ -24,7 +24,7 @@ _IMPORT_MACHINERY = frozenset(
 
 
 class Space(Protocol):
-    """What the finders need of a ``PluginNamespace``."""
+    """The interface of ``PluginNamespace`` that the finders use."""
 
     plugin: str
     prefix: str
@@ -49,26 +49,26 @@ class Space(Protocol):
     def withdraw(self, fullname: str, module: ModuleType) -> None: ...
 
 
+# The loaded namespaces, by the prefix of their modules' keys.
 _spaces: dict[str, Space] = {}
-"""The spaces that are loaded, by the key their modules begin with."""
+# The loaded namespaces that have owned each public name; the last one owns it.
 _owners: dict[str, list[Space]] = {}
-"""The spaces that have owned each public name and are loaded; the last one owns it."""
+# The namespace that each public name currently refers to.
 shown: dict[str, Space] = {}
-"""The space whose modules each public name points to right now."""
 
 
 def add(space: Space) -> None:
-    """Serve its imports. Idempotent."""
+    """Serve the imports of a namespace. Idempotent."""
     if space.key in _spaces:
         return
     _spaces[space.key] = space
-    # One entry of each a space: adding and removing are single C calls, and while one is left all are served.
+    # One entry per namespace: adding and removing are single C calls, and while one is left all namespaces are served.
     sys.meta_path.insert(0, _FINDER)
     sys.meta_path.append(_BORDER)
 
 
 def remove(space: Space) -> bool:
-    """Serve its imports no longer. Whether it was served."""
+    """Stop serving the imports of a namespace. Return whether it was served."""
     if _spaces.pop(space.key, None) is None:
         return False
     for entry in (_FINDER, _BORDER):
@@ -88,12 +88,12 @@ def spaces() -> list[Space]:
 
 
 def _last_of(root: str) -> Space | None:
-    """The space of this folder that came last."""
+    """Return the last namespace that was loaded from this folder."""
     return next((space for space in reversed(spaces()) if space.root == root), None)
 
 
 def own(space: Space) -> None:
-    """The public names are its own from now on. Idempotent."""
+    """Make a namespace the owner of its public names. Idempotent."""
     if owner_of(space.prefix) is not space:
         _owners.setdefault(space.prefix, []).append(space)
 
@@ -104,8 +104,8 @@ def owner_of(prefix: str) -> Space | None:
 
 
 def release(names: ModuleNames) -> None:
-    """A kernel is closed. The next one in this process may have its names, also those of plugins that could not be
-    ended. Idempotent."""
+    """Release the names of a closed kernel, so that the next one in this process may use them, also those of plugins
+    that could not be ended. Idempotent."""
     for prefix in list(_owners):
         if prefix.rpartition(".")[0] == names.package:
             _owners.pop(prefix, None)
@@ -117,12 +117,12 @@ def is_below(name: str, prefix: str) -> bool:
 
 
 def below(prefix: str) -> list[str]:
-    """The keys in ``sys.modules`` of a module and its submodules."""
+    """Return the keys in ``sys.modules`` of a module and its submodules."""
     return [name for name in list(sys.modules) if is_below(name, prefix)]
 
 
 def forget_packages() -> None:
-    """Nothing stays of the packages for public names when the last name in them is gone."""
+    """Remove the packages of public names when the last name in them is gone."""
     for package in below(PACKAGE):
         loader = getattr(sys.modules.get(package), "__loader__", None)
         if loader is _PACKAGE_LOADER and not _holds_names(package):
@@ -134,7 +134,7 @@ def _holds_names(package: str) -> bool:
 
 
 def space_of(fullname: str) -> Space | None:
-    """The space that has a module, by its key or its public name."""
+    """Return the namespace that has a module, by its key or its public name."""
     parts = fullname.split(".")
     if parts[0] != PACKAGE:
         return _spaces.get(parts[0])
@@ -143,8 +143,8 @@ def space_of(fullname: str) -> Space | None:
 
 
 class _Finder:
-    """Finds the modules of all spaces. It comes first on ``sys.meta_path``: others would look through every folder of
-    ``sys.path`` for what only it can have."""
+    """Finds the modules of all namespaces. It is first on ``sys.meta_path``, because other finders would search every
+    folder of ``sys.path`` for them."""
 
     def find_spec(
         self,
@@ -171,13 +171,13 @@ def _alias(space: Space, public: str) -> ModuleSpec | None:
 
 
 class _PackageLoader:
-    """Of ``mkplugin``, and ``mkplugin.<kernel>``."""
+    """The loader of ``mkplugin`` and ``mkplugin.<kernel>``."""
 
     def create_module(self, spec: ModuleSpec) -> None: ...
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
-        # Which generation a name points to changes, so the attribute is looked up each time.
+        # The generation that a name refers to changes, so the attribute is looked up each time.
         module.__getattr__ = lambda child: _child(name, child)  # type: ignore[method-assign]
 
 
@@ -189,14 +189,14 @@ def _child(package: str, name: str) -> ModuleType:
 
 
 class _AliasLoader:
-    """Gives the module of a generation for its public name."""
+    """Returns the module of a generation for its public name."""
 
     def __init__(self, space: Space, loader: object) -> None:
         self._space = space
         self._loader = loader
 
     def __getattr__(self, name: str) -> Any:
-        """For the source, the code and the data it is the module's own."""
+        """Delegate to the module's own loader, which has the source, the code and the data."""
         return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -205,22 +205,23 @@ class _AliasLoader:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run. The import system has put the alias's spec in place of its own."""
+        """Restore the spec, because the module has already run and the import system has replaced its spec by the
+        alias's."""
         module.__spec__ = self._spec
 
 
 class SourceLoader:
-    """A ``Loader`` of one source; of a package without code if there is none. Data files are on disk, or in the archive
-    that the plugin was found in."""
+    """A ``Loader`` of one source, or of a package without code if there is no source. Data files are on disk, or in the
+    archive that contains the plugin."""
 
     def __init__(self, space: Space, source: str | None, folder: str) -> None:
         self.space = space
         self.source = source
+        # ``importlib.resources`` searches the folder of this path.
         self.path = space.path(source) if source is not None else f"{folder}/__init__.py"
-        """``importlib.resources`` looks in the folder of this."""
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """An ordinary module."""
+        """Return None to create an ordinary module."""
 
     def exec_module(self, module: ModuleType) -> None:
         spec = module.__spec__
@@ -240,12 +241,12 @@ class SourceLoader:
             raise
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
-        """For ``runpy`` too."""
+        """Return the code; used by ``runpy`` too."""
         text = "" if self.source is None else self.space.text(self.source)
         return compile(text, self.path, "exec", dont_inherit=True)
 
     def get_source(self, fullname: str) -> str:  # noqa: ARG002
-        """For ``inspect`` and ``linecache``."""
+        """Return the source, for ``inspect`` and ``linecache``."""
         return "" if self.source is None else self.space.text(self.source)
 
     def get_filename(self, fullname: str) -> str:  # noqa: ARG002
@@ -255,7 +256,7 @@ class SourceLoader:
         return self.source is None or self.source.rpartition("/")[2] == "__init__.py"
 
     def get_data(self, path: str) -> bytes:
-        """For ``pkgutil.get_data``: a source as it was read, anything else as it is."""
+        """Return data for ``pkgutil.get_data``: a source as it was read, other files as they are."""
         name = os.path.normpath(path).removeprefix(f"{self.space.root}/")
         if name in self.space.sources:
             return self.space.sources[name]
@@ -265,8 +266,8 @@ class SourceLoader:
             return file.read()
 
     def get_resource_reader(self, fullname: str) -> Any:  # noqa: ARG002
-        """For ``importlib.resources``."""
-        from importlib.resources import readers  # slow to load, and most have no data
+        """Return a reader for ``importlib.resources``."""
+        from importlib.resources import readers  # slow to load, and most plugins have no data
 
         if (archive := archive_of(self.space.root)) is not None:
             return _ArchiveReader(archive.archive, os.path.dirname(self.path)[len(archive.archive) + 1 :] + "/")
@@ -274,7 +275,7 @@ class SourceLoader:
 
 
 def _of_entry(space: Space, name: str) -> Any:
-    """What ``mkplugin.hello`` has, of a plugin whose code begins in ``mkplugin.hello.plugin``."""
+    """Return an attribute of ``mkplugin.hello`` for a plugin whose entry is ``mkplugin.hello.plugin``."""
     entry = sys.modules.get(space.entry)
     if entry is None or name.startswith("__") or space.find(f"{space.key}.{name}") is not None:
         raise AttributeError(f"module {space.prefix!r} has no attribute {name!r}", name=name)
@@ -282,7 +283,7 @@ def _of_entry(space: Space, name: str) -> Any:
 
 
 class ExtensionLoader(ExtensionFileLoader):
-    """Of a C extension beside the sources."""
+    """The loader of a C extension next to the sources."""
 
     def __init__(self, space: Space, fullname: str, path: str) -> None:
         super().__init__(fullname, path)
@@ -297,8 +298,8 @@ class ExtensionLoader(ExtensionFileLoader):
 
 
 class _FolderFinder:
-    """Stands for a folder of a plugin where the import system would look in it: what is not in the snapshot is not
-    there. What others import from that folder is as ever."""
+    """Replaces the import system's finder of a plugin's folder: modules that are not in the snapshot are not found.
+    Imports by others from that folder are not changed."""
 
     def __init__(self, folder: str, root: str) -> None:
         self.folder = folder
@@ -309,37 +310,37 @@ class _FolderFinder:
         return None if finder is None else finder.find_spec(fullname, target)
 
     def iter_modules(self, prefix: str = "") -> Iterator[tuple[str, bool]]:
-        """For ``pkgutil.iter_modules``."""
+        """Yield modules for ``pkgutil.iter_modules``."""
         space = _last_of(self.root)
         for name, is_package in space.members(self.folder) if space is not None else ():
             yield prefix + name, is_package
 
     def _others(self) -> Any:
         for hook in sys.path_hooks:
-            with suppress(ImportError):  # it is not a place that this hook knows
+            with suppress(ImportError):  # this hook does not handle the path
                 return hook(self.folder)
         return None
 
 
 def keep_from_disk(folder: str, root: str) -> None:
-    """Have the packages of a plugin name a folder, from which nothing is imported that is not in the snapshot."""
+    """Register a folder that the plugin's packages name, so that only the snapshot's modules are imported from it."""
     if not isinstance(sys.path_importer_cache.get(folder), _FolderFinder):
         sys.path_importer_cache[folder] = _FolderFinder(folder, root)
 
 
 def archive_of(root: str) -> Any:
-    """The importer of the archive (a wheel) that a folder is in; None for a folder on disk."""
+    """Return the importer of the archive (a wheel) that a folder is in; None for a folder on disk."""
     from zipimport import ZipImportError, zipimporter
 
     if os.path.exists(root):
         return None
-    with suppress(ZipImportError):  # it is gone, or is nowhere to be seen from here
+    with suppress(ZipImportError):  # it no longer exists, or is not visible from here
         return zipimporter(root)
     return None
 
 
 class _ArchiveReader:
-    """Of data files in an archive, for ``importlib.resources``."""
+    """Reader of data files in an archive, for ``importlib.resources``."""
 
     def __init__(self, archive: str, folder: str) -> None:
         self._place = archive, folder
@@ -351,10 +352,10 @@ class _ArchiveReader:
 
 
 class _CrossImportGuard:
-    """Comes last on ``sys.meta_path``, so it only sees what nobody found; when it is a plugin that wanted it, and it is
-    another plugin, it says what to write.
+    """Refuses imports of another plugin's modules, with the line to write instead. It is last on ``sys.meta_path``, so
+    it sees only modules that no other finder found.
 
-    Only what the plugin's own modules import is known to be the plugin's; not what a library imports for it.
+    Only imports by the plugin's own modules are attributed to the plugin, not those by a library that it uses.
     """
 
     def find_spec(
@@ -384,7 +385,7 @@ def _refusal(other: str, frame: FrameType) -> ModuleNotFoundError:
 
 
 def _importing_frame() -> FrameType | None:
-    """The innermost frame that is not the import machinery's."""
+    """Return the innermost frame that is not the import machinery's."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and str(frame.f_globals.get("__name__", "")) in _IMPORT_MACHINERY:
         frame = frame.f_back
@@ -392,13 +393,13 @@ def _importing_frame() -> FrameType | None:
 
 
 def _key_of(frame: FrameType) -> str:
-    """The key of the module whose code runs there."""
+    """Return the key of the module whose code runs in a frame."""
     spec = frame.f_globals.get("__spec__")
     return str(getattr(spec, "name", ""))
 
 
 def is_elsewhere(name: str, root: str) -> bool:
-    """Whether there is a module of that name that has code and is not the plugin in ``root``."""
+    """Return whether another module of that name exists that has code and is not the plugin in ``root``."""
     loaded = getattr(sys.modules.get(name), "__spec__", None)
     finders = [each for each in list(sys.meta_path) if each not in (_FINDER, _BORDER)]
     found = loaded or next(filter(None, (finder.find_spec(name, None, None) for finder in finders)), None)

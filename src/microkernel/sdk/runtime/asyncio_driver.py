@@ -18,7 +18,7 @@ class LoopDriver:
         self._fd = fd
         self._turn = turn
         self._timer: asyncio.TimerHandle | None = None
-        self._death: BaseException | None = None
+        self._error: BaseException | None = None
         self._ended = False
 
     def run(self) -> None:
@@ -32,8 +32,8 @@ class LoopDriver:
         finally:
             self._loop.remove_reader(self._fd)
             self._forget_timer()
-        if self._death is not None:
-            raise self._death
+        if self._error is not None:
+            raise self._error
 
     def turn(self) -> None:
         """Take a turn now. On the loop's thread."""
@@ -42,8 +42,8 @@ class LoopDriver:
         self._forget_timer()
         try:
             wait = self._turn()
-        except BaseException as death:  # asyncio would swallow it, unless it is SystemExit
-            self._death = death
+        except BaseException as error:  # asyncio would swallow it, unless it is SystemExit
+            self._error = error
             wait = -1.0
         if wait is not None and wait < 0:
             self._ended = True

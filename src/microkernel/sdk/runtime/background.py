@@ -11,7 +11,7 @@ from microkernel.errors import PluginKilled
 from microkernel.sdk.binding.handlers import is_async
 from microkernel.sdk.binding.signature import name_of
 from microkernel.sdk.process_copies import IN_THIS_PROCESS
-from microkernel.sdk.runtime.executor import DEATHS
+from microkernel.sdk.runtime.executor import EXIT_EXCEPTIONS
 from microkernel.sdk.runtime.threads import KillableThread
 
 
@@ -25,7 +25,7 @@ class BackgroundTasks:
         self.tasks: set[asyncio.Task[None]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
         # Coroutines that run in a thread, each with its own event loop, because the plugin has none.
-        self._elsewhere: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
+        self._threaded: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
         # Called on the loop's thread whenever a task has ended.
         self.on_end: Callable[[], object] = int
 
@@ -58,40 +58,40 @@ class BackgroundTasks:
         the plugin is no longer active."""
         for task in [*self.tasks]:
             _cancel(task)
-        for task, loop in [*self._elsewhere.items()]:
+        for task, loop in [*self._threaded.items()]:
             with suppress(RuntimeError):  # its loop is closed, so it has just ended
                 loop.call_soon_threadsafe(_cancel, task)
 
     @property
     def is_idle(self) -> bool:
         """True if every coroutine has ended, including its cleanup."""
-        return not self.tasks and not self._elsewhere
+        return not self.tasks and not self._threaded
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
             with IN_THIS_PROCESS:
                 value = function(*args)
                 if is_async(function):
-                    asyncio.run(self._run_elsewhere(value))
+                    asyncio.run(self._run_in_thread(value))
         except (PluginKilled, SystemExit, asyncio.CancelledError):
             return
         except BaseException as error:
             self._report(f"spawned {name_of(function)}", error)
 
-    async def _run_elsewhere(self, work: Coroutine[Any, Any, object]) -> None:
+    async def _run_in_thread(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._elsewhere[task] = asyncio.get_running_loop()
+        self._threaded[task] = asyncio.get_running_loop()
         try:
             await work
         finally:
-            del self._elsewhere[task]
+            del self._threaded[task]
 
     async def _run_async(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
             with IN_THIS_PROCESS:
                 await function(*args)
-        except (*DEATHS, asyncio.CancelledError, GeneratorExit):
+        except (*EXIT_EXCEPTIONS, asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
             self._report(f"spawned {name_of(function)}", error)

@@ -24,7 +24,7 @@ from microkernel.wire.secrets import Secrets
 
 # Seconds for which Done may wait to be sent together with others.
 _FLUSH_AFTER = 0.001
-_FLUSH_MANY = 64
+_FLUSH_COUNT = 64
 
 
 class Dispatcher:
@@ -41,10 +41,10 @@ class Dispatcher:
         self._root = root
         self._secrets = secrets
         self._backlog: deque[messages.Message] = deque()
-        self._left: list[messages.Message] = []
+        self._after_stop: list[messages.Message] = []
         self._posted: deque[Callable[[], object]] = deque()
         self._done: list[int] = []
-        self._looked = 0.0
+        self._last_receive = 0.0
         self._calls: dict[int, Job] = {}
         self.executor: InlineExecutor | Pool | Tasks = InlineExecutor()
         self.stop: messages.Stop | None = None
@@ -64,7 +64,7 @@ class Dispatcher:
         if self._done or self._sharing.ended:
             self.flush()
         received = self._channel.receive(timeout)
-        self._looked = time.monotonic()
+        self._last_receive = time.monotonic()
         return received
 
     def poll_control(self, timeout: float) -> None:
@@ -89,15 +89,15 @@ class Dispatcher:
     def not_started(self) -> list[int]:
         """After a Stop: return the ids of calls that arrived before it and were not started. The kernel handles them,
         as it does events."""
-        waiting = [*self._left, *self._backlog]
-        self._left.clear()
+        waiting = [*self._after_stop, *self._backlog]
+        self._after_stop.clear()
         self._backlog.clear()
         return [message.id for message in waiting if isinstance(message, messages.Invoke)]
 
     def resume(self) -> None:
         """Revoke the Stop: messages that arrived since are handled, in their order."""
-        self._backlog.extendleft(reversed(self._left))
-        self._left.clear()
+        self._backlog.extendleft(reversed(self._after_stop))
+        self._after_stop.clear()
         self.stopping.clear()
         self.stop = None
 
@@ -149,12 +149,12 @@ class Dispatcher:
 
     def _deliver(self, message: messages.Deliver) -> None:
         now = time.monotonic()
-        if now - self._looked > _FLUSH_AFTER:
-            self._looked = now
+        if now - self._last_receive > _FLUSH_AFTER:
+            self._last_receive = now
             self.flush()
             self.poll_control(0.0)  # a Stop must not wait until a long queue of events is handled
         if self.stop is not None:
-            self._left.append(message)
+            self._after_stop.append(message)
             return
         registered = self._handlers.by_number.get(message.handler)
         if registered is None:
@@ -183,7 +183,7 @@ class Dispatcher:
             self._channel.send(messages.Done([message.seq]))  # called on any thread, so there is no shared list
             return
         self._done.append(message.seq)
-        if len(self._done) >= _FLUSH_MANY:
+        if len(self._done) >= _FLUSH_COUNT:
             self.flush()
 
     def _answer(self, id: int, value: Any) -> BaseException | None:
@@ -200,7 +200,7 @@ class Dispatcher:
 
     def _invoke(self, message: messages.Invoke) -> None:
         if self.stop is not None and not self._is_waited_for(message):
-            self._left.append(message)
+            self._after_stop.append(message)
             return
         try:
             attached = self._sharing.receive(message.shares) if message.shares else ()

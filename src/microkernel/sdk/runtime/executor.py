@@ -23,11 +23,11 @@ from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.wire.codec import Struct
 
 # Exceptions that end the instance when a job raises them.
-DEATHS = (SystemExit, KeyboardInterrupt, PluginKilled)
+EXIT_EXCEPTIONS = (SystemExit, KeyboardInterrupt, PluginKilled)
 # Seconds between two checks of whether the threads of a pool have ended.
-GLANCE = 0.01
+POLL_SECONDS = 0.01
 Finish = Callable[[Any, BaseException | None], None]
-Died = Callable[[BaseException], None]
+OnExit = Callable[[BaseException], None]
 
 
 def refuse_coroutine(value: CoroutineType[Any, Any, Any]) -> None:
@@ -63,21 +63,21 @@ class Job(Struct):
                 value = asyncio.run(value)
             elif type(value) is CoroutineType:
                 refuse_coroutine(value)
-        except DEATHS:
+        except EXIT_EXCEPTIONS:
             raise
         except BaseException as error:
             self.finish(None, error)
         else:
             self.finish(value, None)
 
-    async def run_async(self, died: Died) -> None:
+    async def run_async(self, on_exit: OnExit) -> None:
         """Run the job as a task; while it awaits, other handlers run."""
         self.work.slot = 0
         current.set(self.work)
         try:
             value = await self.function(*self.args, **self.kwargs)
-        except DEATHS as death:
-            died(death)
+        except EXIT_EXCEPTIONS as error:
+            on_exit(error)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and not _is_running(self.task):
                 raise  # the loop has been closed; there is no receiver for the outcome
@@ -114,11 +114,11 @@ class InlineExecutor:
 
 
 class Pool:
-    """Runs sync jobs on N threads, one slot each. ``died`` is called with exceptions that end the instance."""
+    """Runs sync jobs on N threads, one slot each. ``on_exit`` is called with exceptions that end the instance."""
 
-    def __init__(self, size: int, name: str, died: Died) -> None:
+    def __init__(self, size: int, name: str, on_exit: OnExit) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._died = died
+        self._on_exit = on_exit
         self.threads = [KillableThread(self._work, f"{name}-{slot}", (slot,)) for slot in range(size)]
         for thread in self.threads:
             thread.start()
@@ -142,18 +142,18 @@ class Pool:
         while (job := self._jobs.get()) is not None:
             try:
                 job.run(slot)
-            except BaseException as death:
-                self._died(death)
+            except BaseException as error:
+                self._on_exit(error)
                 return
 
 
 class Tasks:
     """Runs async jobs as concurrent tasks of the running loop; sync jobs between them, or on a pool."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sync: InlineExecutor | Pool, died: Died) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sync: InlineExecutor | Pool, on_exit: OnExit) -> None:
         self._loop = loop
         self._sync = sync
-        self._died = died
+        self._on_exit = on_exit
         self._tasks: set[asyncio.Task[None]] = set()
         self.threads = sync.threads
         # Called whenever a task has ended.
@@ -164,7 +164,7 @@ class Tasks:
 
     def submit(self, job: Job) -> None:
         if job.is_async:
-            job.task = self.keep(job.run_async(self._died))
+            job.task = self.keep(job.run_async(self._on_exit))
             job.task.add_done_callback(partial(_finish_unstarted, job))
         else:
             self._sync.submit(job)

@@ -21,7 +21,7 @@ from microkernel.sdk.decorators import Overflow
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.failures import failure_of
 from microkernel.sdk.logging import plugin_logger
-from microkernel.sdk.process_copies import is_copy, page, refuse_copy
+from microkernel.sdk.process_copies import is_forked_copy, page, refuse_copy
 from microkernel.sdk.request_context import IDLE, current
 from microkernel.sdk.runtime.background import BackgroundTasks
 from microkernel.sdk.runtime.dispatcher import Dispatcher
@@ -131,20 +131,22 @@ class PluginInstance:
         self.dispatcher.forget(self.handlers)
 
     def is_active(self) -> bool:
-        self._look()
-        return self.phase in ("starting", "active") and not self._is_called_off()
+        self._poll()
+        return self.phase in ("starting", "active") and not self._is_stopping()
 
     def is_cancelled(self) -> bool:
-        self._look()
-        return current.get().cancelled or self._is_called_off()
+        self._poll()
+        return current.get().cancelled or self._is_stopping()
 
-    def _is_called_off(self) -> bool:
+    def _is_stopping(self) -> bool:
         """Return whether this thread's work is to end.
 
         A handler's is when a stop is requested; other work only when the instance is sure to end, because it continues
         if its state cannot be exported.
         """
-        return is_copy() or self.ending.is_set() or (self.dispatcher.stop is not None and current.get() is not IDLE)
+        return (
+            is_forked_copy() or self.ending.is_set() or (self.dispatcher.stop is not None and current.get() is not IDLE)
+        )
 
     def sleep(self, seconds: float) -> bool:
         end, work = time.monotonic() + seconds, current.get()
@@ -155,7 +157,7 @@ class PluginInstance:
                 self.dispatcher.poll_control(left)
             else:
                 (self.ending if work is IDLE else self.dispatcher.stopping).wait(left)
-            if work.cancelled or self._is_called_off():
+            if work.cancelled or self._is_stopping():
                 return False
         return True
 
@@ -185,7 +187,7 @@ class PluginInstance:
             self._has_data_folder = True
         return folder
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Poll the channel, so that code that runs on the main thread for long sees a Cancel or a Stop."""
         now = time.monotonic()
         if now - self._polled > _POLL_EVERY and self._on_sync_main() and self.phase in ("starting", "active"):
@@ -193,7 +195,7 @@ class PluginInstance:
             self.dispatcher.poll_control(0.0)
 
     def _on_sync_main(self) -> bool:
-        is_main = threading.get_ident() == self._main and not is_copy()
+        is_main = threading.get_ident() == self._main and not is_forked_copy()
         return is_main and not isinstance(self.dispatcher.executor, Tasks)
 
 

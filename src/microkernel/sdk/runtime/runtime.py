@@ -22,7 +22,7 @@ from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.binding.handlers import is_async
 from microkernel.sdk.binding.signature import name_of
 from microkernel.sdk.client.channel import Channel, ChannelClosed
-from microkernel.sdk.decorators import EverySpec, ExposeSpec, bare, marked, members
+from microkernel.sdk.decorators import EverySpec, ExposeSpec, bare, marked_members, members
 from microkernel.sdk.failures import failure_of
 from microkernel.sdk.loading.config_secrets import mask, secret_values
 from microkernel.sdk.loading.configuration import read_configuration
@@ -30,9 +30,9 @@ from microkernel.sdk.loading.importer import PluginNamespace
 from microkernel.sdk.loading.module_names import ModuleNames
 from microkernel.sdk.plugin import IPlugin
 from microkernel.sdk.process_copies import IN_THIS_PROCESS, end_if_copy, is_instance, watch_loop
-from microkernel.sdk.request_context import LONGEST, NO_SLOT, RequestContext
+from microkernel.sdk.request_context import MAX_TIMEOUT, NO_SLOT, RequestContext
 from microkernel.sdk.runtime.asyncio_driver import LoopDriver
-from microkernel.sdk.runtime.executor import DEATHS, GLANCE, InlineExecutor, Job, Pool, Tasks
+from microkernel.sdk.runtime.executor import EXIT_EXCEPTIONS, POLL_SECONDS, InlineExecutor, Job, Pool, Tasks
 from microkernel.sdk.runtime.housekeeping import Chores
 from microkernel.sdk.runtime.instance import PluginInstance
 from microkernel.sdk.runtime.threads import KillableThread
@@ -70,7 +70,7 @@ class Runtime:
     def run(self) -> None:
         """Serve until a stop is requested, the channel is closed, or the plugin ends itself."""
         try:
-            self._live()
+            self._run_guarded()
         except ChannelClosed:
             pass  # the kernel is gone or has dropped this instance, so there is no receiver for a report
         except SystemExit as leaving:
@@ -81,17 +81,17 @@ class Runtime:
             )
         except PluginKilled:
             raise
-        except BaseException as death:
-            self._name(death)
+        except BaseException as error:
+            self._report_exit(error)
             raise
         finally:
-            self._leave()
+            self._mark_stopped()
 
     def threads(self) -> list[KillableThread]:
         """Return the running threads of the instance, except the main one."""
         return self._instance.threads() if hasattr(self, "_instance") else []
 
-    def _on_loop_trouble(self, _loop: object, context: dict[str, Any]) -> None:
+    def _on_loop_error(self, _loop: object, context: dict[str, Any]) -> None:
         """Log an error that asyncio reports outside of any handler. A kill is not logged."""
         error = context.get("exception")
         if not isinstance(error, PluginKilled | ChannelClosed):
@@ -138,33 +138,33 @@ class Runtime:
             self._instance.forget()
         self._plugin = self._module = self._loop = None
 
-    def _name(self, death: BaseException) -> None:
+    def _report_exit(self, error: BaseException) -> None:
         """Report an exception that ends this instance outside of any handler: raised by a signal handler between
         messages, for example, or because memory is exhausted."""
         if hasattr(self, "_instance"):
             with suppress(Exception):  # the original exception is raised again, and contains the information
-                failure = self._failure_of(death)
+                failure = self._failure_of(error)
                 where = f" ({failure.where})" if failure.where else ""
                 reason = f"{failure.type}{reason_suffix(failure.message)}{where}"
                 self._instance.dispatcher.flush()
                 self._channel.send(messages.SelfExit(reason, 1, failure.traceback))
 
-    def _leave(self) -> None:
+    def _mark_stopped(self) -> None:
         if hasattr(self, "_instance"):
             self._instance.phase = "stopped"
             self._instance.ending.set()
 
-    def _live(self) -> None:
+    def _run_guarded(self) -> None:
         """Run the instance. A forked copy of the process that returns here exits."""
         is_instance()
         try:
-            self._live_through()
+            self._run_instance()
         except BaseException as error:
             end_if_copy(error)
             raise
         end_if_copy()
 
-    def _live_through(self) -> None:
+    def _run_instance(self) -> None:
         self._instance = PluginInstance(self._channel, self._await(messages.Load).with_paths(path_from_text))
         self._chores.on_due = self._on_chores
         if not (_finish(self._guard("load", self._import())) and _finish(self._guard("init", self._construct()))):
@@ -174,7 +174,7 @@ class Runtime:
         if self._wants_loop():
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
-                self._loop.set_exception_handler(self._on_loop_trouble)
+                self._loop.set_exception_handler(self._on_loop_error)
                 watch_loop(self._loop)
                 self._serve_in_loop(runner, start)
         else:
@@ -196,7 +196,7 @@ class Runtime:
                 await step
         except PluginLoadError as error:
             self._channel.send(messages.Failed(phase, from_error(error)))
-        except (*DEATHS, GeneratorExit, ChannelClosed):
+        except (*EXIT_EXCEPTIONS, GeneratorExit, ChannelClosed):
             raise
         except BaseException as error:
             self._channel.send(messages.Failed(phase, self._failure_of(error)))
@@ -218,7 +218,7 @@ class Runtime:
         instance.config = mask(config, instance.secrets.values)
         instance.secrets.add(secret_values(instance.config))
         self._plugin = _plugin_class(self._module, instance.load)(PluginAPI(instance))
-        for function, mark in marked(self._plugin):
+        for function, mark in marked_members(self._plugin):
             if isinstance(mark, ExposeSpec):
                 instance.expose(function, mark.name)
             elif isinstance(mark, EverySpec):
@@ -245,19 +245,19 @@ class Runtime:
         handlers, methods = self._instance.handlers.by_number.values(), self._instance.handlers.methods.values()
         return any(h.is_async for h in handlers) or any(m.is_async for m in methods) or any(map(is_async, written))
 
-    async def _begin(self, start: messages.Start) -> None:
+    async def _start(self, start: messages.Start) -> None:
         self._instance.phase = "starting"
         if self._space is not None:
             self._space.take_over()
         state = codec.decode(start.state)
         if state is not None and hasattr(self._plugin, "import_state"):
-            await _settled(self._plugin.import_state(state, start.from_version))
-        await _settled(self._plugin.start())
+            await _resolved(self._plugin.import_state(state, start.from_version))
+        await _resolved(self._plugin.start())
         self._instance.phase = "active"
         self._instance.timers.begin(time.monotonic())
         self._channel.send(messages.Started())
 
-    async def _hand_over(self) -> bool:
+    async def _export_if_requested(self) -> bool:
         """Export the state if it is requested. Return False if that fails: the instance then continues as if it had not
         been asked to stop."""
         dispatcher = self._instance.dispatcher
@@ -269,21 +269,21 @@ class Runtime:
         return False
 
     async def _export(self, within: float) -> None:
-        exporting = _settled(self._plugin.export_state())
+        exporting = _resolved(self._plugin.export_state())
         state = await (asyncio.wait_for(exporting, within) if self._loop is not None and within else exporting)
         try:
             self._channel.send(messages.Exported(codec.Raw(codec.encode(state))))
         except KernelError as error:
             raise PluginLoadError("MK0312", reason=str(error)) from None
 
-    async def _end(self, deadline: float) -> None:
+    async def _stop(self, deadline: float) -> None:
         """Stop and report it. An exception of ``stop`` is reported and still counts as stopped. Spawned coroutines that
         have not ended are waited for until ``deadline``."""
         self._instance.phase = "stopping"
         self._instance.ending.set()
 
         async def stop_it() -> None:
-            await _settled(self._plugin.stop())
+            await _resolved(self._plugin.stop())
 
         await self._guard("stop", stop_it())
         if spawned := self._instance.spawned.tasks:
@@ -294,17 +294,17 @@ class Runtime:
 
     def _serve(self, start: messages.Start) -> None:
         executor = self._instance.dispatcher.executor = self._sync_executor()
-        if not _finish(self._guard("start", self._begin(start))):
+        if not _finish(self._guard("start", self._start(start))):
             return
         self._serve_until_stop(executor)
-        while not _finish(self._hand_over()):
+        while not _finish(self._export_if_requested()):
             executor = self._instance.dispatcher.executor = self._sync_executor()
             self._serve_until_stop(executor)
         self._instance.spawned.cancel()
         until, deadline = self._deadlines()
         while self._is_cleaning_up(until):
-            self._instance.dispatcher.poll_control(GLANCE)
-        _finish(self._end(deadline))
+            self._instance.dispatcher.poll_control(POLL_SECONDS)
+        _finish(self._stop(deadline))
 
     def _serve_until_stop(self, executor: InlineExecutor | Pool) -> None:
         dispatcher, timers = self._instance.dispatcher, self._instance.timers
@@ -312,25 +312,25 @@ class Runtime:
             for message in dispatcher.next(self._wait() if timers.heap or self._chores.due < inf else None):
                 dispatcher.handle(message)
             if timers.heap:
-                self._beat()
+                self._run_due_timers()
         executor.shutdown()
         while any(thread.is_alive() for thread in executor.threads):
-            dispatcher.poll_control(GLANCE)
+            dispatcher.poll_control(POLL_SECONDS)
         dispatcher.flush()
 
     def _serve_in_loop(self, runner: asyncio.Runner, start: messages.Start) -> None:
         """Serve in one context throughout, but not in one task, see LoopDriver."""
         loop, context = runner.get_loop(), copy_context()
-        self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._die)
+        self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._end_instance)
         self._instance.spawned.loop = loop
-        if not runner.run(self._guard("start", self._begin(start)), context=context):
+        if not runner.run(self._guard("start", self._start(start)), context=context):
             return
         context.run(self._serve_tasks, loop, tasks)
-        while not runner.run(self._hand_over(), context=context):
-            self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._die)
+        while not runner.run(self._export_if_requested(), context=context):
+            self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._end_instance)
             context.run(self._serve_tasks, loop, tasks)
         deadline = context.run(self._clean_up, loop)
-        runner.run(self._end(deadline), context=context)
+        runner.run(self._stop(deadline), context=context)
 
     def _serve_tasks(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
         """Serve until a Stop, then wait for running handlers. A Cancel still takes effect, and so does a closed
@@ -339,26 +339,26 @@ class Runtime:
         if self._instance.ending.is_set():
             self._instance.spawned.cancel()
         tasks.shutdown()
-        pump = LoopDriver(loop, self._channel.fileno(), partial(self._overhear, lambda: tasks.is_idle))
-        tasks.on_end = pump.turn
-        pump.run()
+        driver = LoopDriver(loop, self._channel.fileno(), partial(self._poll_until, lambda: tasks.is_idle))
+        tasks.on_end = driver.turn
+        driver.run()
         self._instance.dispatcher.flush()
 
     def _clean_up(self, loop: asyncio.AbstractEventLoop) -> float:
         """Cancel spawned tasks and wait for them, except for those that wait for an effect of ``stop``. Return the
         deadline for everything."""
         until, deadline = self._deadlines()
-        pump = LoopDriver(
-            loop, self._channel.fileno(), partial(self._overhear, lambda: not self._is_cleaning_up(until))
+        driver = LoopDriver(
+            loop, self._channel.fileno(), partial(self._poll_until, lambda: not self._is_cleaning_up(until))
         )
-        self._instance.spawned.on_end = pump.turn
+        self._instance.spawned.on_end = driver.turn
         self._instance.spawned.cancel()
-        pump.run()
+        driver.run()
         return deadline
 
-    def _overhear(self, is_over: Callable[[], bool]) -> float:
+    def _poll_until(self, is_over: Callable[[], bool]) -> float:
         self._instance.dispatcher.poll_control(0.0)
-        return -1.0 if is_over() else GLANCE
+        return -1.0 if is_over() else POLL_SECONDS
 
     def _is_cleaning_up(self, until: float) -> bool:
         """Return whether spawned coroutines are running their cleanup, and there is time left before ``stop`` must be
@@ -369,7 +369,7 @@ class Runtime:
         """Return until when ``stop`` may wait for the cleanup of spawned coroutines, and when everything must have
         ended. The first is half of the time, because they may wait for an effect of ``stop``."""
         stop, now = self._instance.dispatcher.stop, time.monotonic()
-        within = stop.within if stop is not None and stop.within else LONGEST
+        within = stop.within if stop is not None and stop.within else MAX_TIMEOUT
         return now + within / 2, now + within
 
     def _turn(self) -> float | None:
@@ -378,7 +378,7 @@ class Runtime:
         received = self._instance.dispatcher.next(0.0)
         for message in received:
             self._instance.dispatcher.handle(message)
-        self._beat()
+        self._run_due_timers()
         if self._instance.dispatcher.stop is not None:
             return -1.0
         return 0.0 if received else self._wait()  # there may be another batch
@@ -401,9 +401,9 @@ class Runtime:
 
     def _sync_executor(self) -> InlineExecutor | Pool:
         load = self._instance.load
-        return Pool(load.concurrency, load.name, self._die) if load.concurrency > 1 else InlineExecutor()
+        return Pool(load.concurrency, load.name, self._end_instance) if load.concurrency > 1 else InlineExecutor()
 
-    def _beat(self) -> None:
+    def _run_due_timers(self) -> None:
         for timer in self._instance.timers.due(time.monotonic()):
             timer.running = True
             job = Job(
@@ -411,23 +411,23 @@ class Runtime:
                 timer.function,
                 (),
                 {},
-                partial(self._beaten, timer),
+                partial(self._timer_finished, timer),
                 timer.is_async,
             )
             self._instance.dispatcher.executor.submit(job)
 
-    def _beaten(self, timer: Timer, _value: Any, error: BaseException | None) -> None:
+    def _timer_finished(self, timer: Timer, _value: Any, error: BaseException | None) -> None:
         timer.running = False
         end_if_copy(error)
         if error is not None:
             self._instance.report(f"timer {name_of(timer.function)}", error)
 
-    def _die(self, death: BaseException) -> None:
+    def _end_instance(self, error: BaseException) -> None:
         """End the instance because of an exception on any thread that is not an ``Exception``. Does nothing after the
         instance has ended, where its tasks are dropped wherever they wait."""
-        end_if_copy(death)
+        end_if_copy(error)
         with suppress(PluginKilled, ChannelClosed):
-            self._instance.dispatcher.post(partial(_raise, death))
+            self._instance.dispatcher.post(partial(_raise, error))
 
 
 def _finish(step: Coroutine[Any, Any, bool | None]) -> Any:
@@ -454,12 +454,12 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
         _close_the_rest(loop)
 
 
-async def _settled(value: Any) -> Any:
+async def _resolved(value: Any) -> Any:
     return await value if hasattr(value, "__await__") else value
 
 
-def _raise(death: BaseException) -> NoReturn:
-    raise death
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def _close_the_rest(loop: Any) -> None:
