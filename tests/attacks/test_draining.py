@@ -90,7 +90,7 @@ def test_closing_now_drains_nothing_and_says_how_many_events_are_left(plugins: P
         kernel.emit("work.b", n=n)
     eventually(lambda: len(begun) == 2)
     kernel.close(now=True)
-    assert heard.of("MK0226") == ["events that were not handled: 8"]  # two were begun, and end when they are told to
+    assert heard.of("MK0226") == ["unhandled events: 8"]  # two were begun, and end when they are told to
 
 
 @BOTH
@@ -111,7 +111,7 @@ def test_a_layer_takes_as_long_as_its_slowest_plugin(plugins: Plugins, level: st
               inline=True)  # fmt: skip
     kernel.close()
     assert max(most) >= active + 25
-    assert heard.of("MK0226") == ["events that were not handled: 62"]
+    assert heard.of("MK0226") == ["unhandled events: 62"]
 
 
 def test_two_that_call_each_other_while_they_drain_do_not_wait_for_ever(plugins: Plugins) -> None:

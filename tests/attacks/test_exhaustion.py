@@ -129,7 +129,7 @@ def test_a_kernel_that_cannot_open_says_why_and_opens_later(tmp_path: Path) -> N
     with kernel:
         print(kernel.call("p00.ping"))
     """, tmp_path)  # fmt: skip
-    assert out.splitlines() == ["MK0515 cannot be done now: too many open files", "pong"]
+    assert out.splitlines() == ["MK0515 not possible now: too many open files", "pong"]
 
 
 def test_a_kernel_without_descriptors_goes_on(tmp_path: Path) -> None:
@@ -328,4 +328,4 @@ def test_a_kernel_whose_memory_is_limited_goes_on(tmp_path: Path) -> None:
         until(lambda: kernel.info("p00").generation == 2)
         print(kernel.call("p00.ping", timeout=30))
     """, tmp_path)  # fmt: skip
-    assert out.splitlines() == ["True", "MK0515 cannot be done now: no more threads or processes", "MK0214", "pong"]
+    assert out.splitlines() == ["True", "MK0515 not possible now: no more threads or processes", "MK0214", "pong"]

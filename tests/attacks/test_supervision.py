@@ -314,7 +314,7 @@ def test_what_requires_a_plugin_that_is_down_is_shown_and_published(plugins: Plu
                 kernel.call("store.die")
         down = state_is(kernel, "store", "quarantined", "stopped").state
         plugin, text = told.wait_for("MK0225")
-        assert (plugin, text) == ("web", f"runs without what it requires: store, which is {down}")
+        assert (plugin, text) == ("web", f"running without a required plugin: store is {down}")
         info = kernel.info("web")
         assert (info.state, info.error_id) == ("active", "MK0225")
         assert [state["error"] for state in states if state["plugin"] == "web"] == [info.error]

@@ -245,11 +245,11 @@ def test_in_the_console_the_second_approve_allows_what_the_first_has_shown(home:
     screen.type("n\r")
     screen.see("mk>")
     screen.type("approve mailer\r")
-    screen.see("to allow this, the same once more: approve mailer")
+    screen.see("to allow this, enter it once more: approve mailer")
     home.write("mailer.py", mailer(more=', "other.example.com:1"'))
     screen.type("approve mailer\r")
     screen.see(r"other\.example\.com:1")
-    screen.see("to allow this, the same once more: approve mailer")
+    screen.see("to allow this, enter it once more: approve mailer")
     assert approved(home) == {}
     screen.type("approve mailer\r")
     screen.see("allowed, remembered")

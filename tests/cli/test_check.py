@@ -30,7 +30,7 @@ def test_findings_the_manifest_and_what_it_is(home: Home) -> None:
         "# /// script", "# [tool.microkernel.permissions]", '# emit = ["order.created"]',
         '# "data.write" = ["rates.EUR"]', "# ///",
     ]  # fmt: skip
-    assert "linter, not a wall" in lines[-1]
+    assert "linter, not a protection" in lines[-1]
 
 
 def test_what_a_plugin_without_permissions_may_do_is_said_for_every_level(home: Home) -> None:
@@ -43,7 +43,7 @@ def test_in_chinese(home: Home) -> None:
     home.write("shady.py", SHADY)
     lines = home.mk("check", "plugins/shady.py", code=1, LANG="zh_CN.UTF-8").stdout.splitlines()
     assert "! plugins/shady.py:5  MK0818  os.system 会启动别的进程" in lines
-    assert "不是围墙" in lines[-1]
+    assert "不是防护" in lines[-1]
 
 
 def test_the_difference(home: Home) -> None:

@@ -165,7 +165,7 @@ def test_explain_needs_no_kernel(home: Home) -> None:
     english = home.mk("explain", "0207").stdout
     assert english.startswith("MK0207 · warn · a plugin is alive but silent")
     assert "What you can do" in english
-    assert "你可以做什么" in home.mk("explain", "MK0207", MK_LANG="zh").stdout
+    assert "你可以怎么做" in home.mk("explain", "MK0207", MK_LANG="zh").stdout
     assert home.json("explain", "207")["id"] == "MK0207"
     assert "MK0720  no message MK9999; the nearest: MK0" in home.mk("explain", "MK9999", code=1).stderr
     nonsense = home.mk("explain", "nonsense", code=1)
@@ -226,7 +226,7 @@ def test_without_a_kernel(home: Home) -> None:
     for command in (["ps"], ["call", "a.b"], ["kill", "x"], ["logs", "-f"], ["data"]):
         done = home.mk(*command, code=2)
         assert re.fullmatch(r"✗ MK0701  no kernel answers at \S+\n", done.stderr)
-    assert "没有核心" in home.mk("ps", code=2, LANG="zh_CN.UTF-8").stderr
+    assert "没有内核" in home.mk("ps", code=2, LANG="zh_CN.UTF-8").stderr
 
 
 @pytest.mark.parametrize(
@@ -235,18 +235,18 @@ def test_without_a_kernel(home: Home) -> None:
         (["pss"], "no command pss; did you mean ps?"),
         (["info"], "NAME is missing; mk help info shows how"),
         (["ps", "--color"], "no option --color; mk help ps shows how"),
-        (["logs", "-n", "many"], "  --last wants a number; mk help logs shows how"),
-        (["call", "a.b", "--timeout", "long"], "  --timeout wants a number; mk help call shows how"),
+        (["logs", "-n", "many"], "  --last needs a number; mk help logs shows how"),
+        (["call", "a.b", "--timeout", "long"], "  --timeout needs a number; mk help call shows how"),
         (
             ["run", "--isolation", "jail"],
-            "  --isolation: there is thread, process, sandbox, wasm; mk help run shows how",
+            "  --isolation: choose from thread, process, sandbox, wasm; mk help run shows how",
         ),
-        (["check", "--fail-on", "it's"], "  --fail-on: there is notice, warn, error; mk help check shows how"),
+        (["check", "--fail-on", "it's"], "  --fail-on: choose from notice, warn, error; mk help check shows how"),
         (["help", "nothing"], "no command nothing; help lists them"),
         (["ps", "more"], "too many arguments: more; mk help ps shows how"),
         (["wasm", "prepare", "more"], "too many arguments: more; mk help wasm shows how"),
         (["ps", "--json=3"], "--json takes no value"),
-        (["logs", "x", "-n"], "-n wants a value"),
+        (["logs", "x", "-n"], "-n needs a value"),
         (["wasm"], "COMMAND is missing; mk help wasm shows how"),
         (["attach"], "needs a terminal"),
     ],
@@ -276,7 +276,7 @@ def test_help(home: Home) -> None:
         assert f"mk {command} " in asked
     assert "--timeout" in home.mk("help", "call").stdout
     assert home.mk("call", "--help").stdout == home.mk("help", "call").stdout
-    assert "启动核心" in home.mk("help", LANG="zh_CN.UTF-8").stdout
+    assert "启动内核" in home.mk("help", LANG="zh_CN.UTF-8").stdout
     assert home.mk("--version").stdout.startswith("microkernel ")
 
 
@@ -297,7 +297,7 @@ def test_life(home: Home, start: Start) -> None:
     assert re.match(r"✗ greeter  MK0305 .*MK0103 .*1\.3 goes on", done.stdout), "told once, by the kernel's message"
     assert done.stderr == ""
     assert home.mk("call", "greeter.greet").stdout == '"Hello, you!"\n'
-    assert re.match(r"✓ greeter  killed in [\d.]+ ms; callers told: 0", home.mk("kill", "greeter").stdout)
+    assert re.match(r"✓ greeter  killed in [\d.]+ ms; callers notified: 0", home.mk("kill", "greeter").stdout)
     assert home.json("info", "greeter")["state"] == "stopped"
     assert home.mk("kill", "greeter").stdout == "• greeter  stopped\n"
     assert "MK0212" in home.mk("kill", "gretter", code=1).stderr
@@ -385,7 +385,7 @@ def test_several_kernels(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER)
     for name in ("one", "two"):
         start("--headless", "--isolation", "thread", "--name", name).wait_for("✓ greeter")
-    assert "MK0707  several kernels run here: one, two" in home.mk("ps", code=2).stderr
+    assert "MK0707  several kernels are running: one, two" in home.mk("ps", code=2).stderr
     assert "greeter" in home.mk("ps", "--kernel", "two").stdout
     assert "greeter" in home.mk("ps", MK_KERNEL="one").stdout
     assert "MK0701" in home.mk("ps", "--kernel", "three", code=2).stderr
@@ -423,7 +423,9 @@ def test_what_a_plugin_leaves_is_told(home: Home, start: Start) -> None:
     left = "Plugin object: kept by list 'left_here' of module sys"
     lines = home.mk("reload", "leaver").stdout.splitlines()
     assert lines[0].startswith("✓ leaver  reloaded: generation 2")
-    assert lines[1:] == ["• leaver  not taken back, and undone: method 'stop' (leaver.py:8) in atexit"]
+    assert lines[1:] == [
+        "• leaver  not undone by the plugin, removed by the kernel: method 'stop' (leaver.py:8) in atexit"
+    ]
     assert home.json("reload", "leaver")["leaked"] == []
     assert home.mk("unload", "leaver").stdout == f"✓ leaver  unloaded\n! leaver  MK0302  left behind: {left}\n"
     home.mk("load", "plugins/leaver.py")

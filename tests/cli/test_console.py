@@ -128,7 +128,7 @@ def test_a_session(home: Home, terminal: Open) -> None:
     screen.type("call greeter.fail\r")
     screen.see(r"✗ MK0608  greeter\.fail raised ValueError: no such customer \(greeter\.py:32 in helper\)")
     screen.type("kill greeter\r")
-    screen.see(r"✓ greeter  killed in [\d.]+ ms; callers told: 0; restart: no")
+    screen.see(r"✓ greeter  killed in [\d.]+ ms; callers notified: 0; restart: no")
     screen.type("kill nobody\r")
     screen.see(r"✗ MK0212  no plugin 'nobody'")
     screen.type("start greeter\r")
@@ -212,11 +212,11 @@ def test_it_answers_while_every_plugin_hangs(home: Home, terminal: Open) -> None
     screen.see("✓ two")
     for name in ("one", "two"):
         screen.type(f"call {name}.hang --timeout 60\r")
-        screen.see(rf"· call {name}\.hang --timeout 60  takes longer; its answer will come here")
+        screen.see(rf"· call {name}\.hang --timeout 60  takes longer; the answer will be shown here")
     screen.type("ps\r")
     screen.see(r"one +1\.2 +process +active")
     screen.type("kill one\r")
-    screen.see(r"✓ one  killed in [\d.]+ ms; callers told: 1")
+    screen.see(r"✓ one  killed in [\d.]+ ms; callers notified: 1")
     screen.see(r"✗ MK0214  one\.hang: the plugin died: killed by hand")
     screen.type("kill two\r")
     screen.see(r"✓ two  killed in")
@@ -260,7 +260,7 @@ def test_who_leaves_while_a_call_is_pending_sees_no_traceback(home: Home, termin
     screen = terminal("run", "--isolation", "process")
     screen.see("✓ greeter")
     screen.type("call greeter.hang --timeout 60\r")
-    screen.see("takes longer; its answer will come here")
+    screen.see("takes longer; the answer will be shown here")
     screen.type(key)
     screen.see("greeter  stopped")
     assert screen.ended() == 0
@@ -307,7 +307,7 @@ def test_output_without_end_does_not_drown_the_prompt(home: Home, terminal: Open
 def test_in_chinese(home: Home, terminal: Open) -> None:
     home.write("greeter.py", GREETER)
     screen = terminal("run", "--isolation", "thread", LANG="zh_CN.UTF-8")
-    screen.see("核心“home” · 找到 1 个插件")
+    screen.see("内核“home” · 找到 1 个插件")
     screen.see("✓ greeter")
     screen.type("ps\r")
     screen.see(r"插件 +版本 +级别 +状态")
@@ -333,7 +333,7 @@ def test_attach(home: Home, start: Start, terminal: Open) -> None:
     home.mk("emit", "order.created", "order_id=9")
     screen.see(r'→ order\.recorded  greeter  \{"order_id": 9\}')
     screen.type("quit\r")
-    screen.see("detached; the kernel goes on")
+    screen.see("detached; the kernel keeps running")
     assert screen.ended() == 0
     assert screen.is_as_before()
     assert home.mk("call", "greeter.greet").stdout == '"Hello, you!"\n'

@@ -107,7 +107,7 @@ def test_what_is_not_what_was_built_is_built_anew_and_told(
     build_by_hand().write_bytes(b"other")
     wasm_prepare.prepare(Output("en"))
     said = capsys.readouterr()
-    assert said.err.splitlines()[0] == "! what is there is not what was built; it is built anew"
+    assert said.err.splitlines()[0] == "! the file does not match its checksum; rebuilding"
     assert "✓ wasm  built in" in said.out
     assert Image().path.read_bytes() == b"built" * 1000
 
@@ -116,7 +116,7 @@ def test_a_folder_that_others_may_write_is_refused(home: Home, cache: Path) -> N
     build_by_hand().parent.chmod(0o770)
     assert "must be yours alone" in home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=str(cache)).stderr
     assert re.search(r"wasm +no +MK0501 .* must be yours alone", home.mk("doctor", XDG_CACHE_HOME=str(cache)).stdout)
-    assert "必须只属于您" in home.mk("doctor", XDG_CACHE_HOME=str(cache), LANG="zh_CN.UTF-8").stdout
+    assert "必须只属于你" in home.mk("doctor", XDG_CACHE_HOME=str(cache), LANG="zh_CN.UTF-8").stdout
 
 
 def test_where_there_is_no_place_for_it_another_is_to_be_named(home: Home, tmp_path: Path) -> None:

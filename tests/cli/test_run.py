@@ -69,7 +69,7 @@ def test_what_it_says_in_chinese(home: Home, start: Start) -> None:
     home.write("report.py", "class Plugin:\n    def total(self)\n        pass\n")
     running = start("--headless", "--isolation", "thread", LANG="zh_CN.UTF-8")
     running.wait_for("✓ greeter")
-    assert running.output[0] == "microkernel 0.1.0 · 核心“home” · 找到 2 个插件 · mk help"
+    assert running.output[0] == "microkernel 0.1.0 · 内核“home” · 找到 2 个插件 · mk help"
     running.wait_for(r"^✗ report +— +MK0103  plugins/report\.py 第 2 行：语法错误")
     assert running.end() == 0
     assert "• greeter  已停止" in running.output
@@ -99,8 +99,8 @@ def test_a_configuration_for_who_is_not_there_is_told(home: Home, start: Start) 
     running = start("--headless", "--isolation", "thread")
     running.wait_for("✓ greeter")
     assert [line for line in running.output if "MK0712" in line] == [
-        "! greter   MK0712  not found, though [plugin.greter] names it; did you mean 'greeter'?",
-        "! nobody   MK0712  not found, though [group.g] names it",
+        "! greter   MK0712  configured in [plugin.greter] but not found; did you mean 'greeter'?",
+        "! nobody   MK0712  configured in [group.g] but not found",
     ]
 
 
@@ -133,7 +133,7 @@ def test_what_cannot_begin(home: Home, args: list[str], toml: str, id: str) -> N
 
 def test_without_plugins_it_says_where_it_looked(home: Home) -> None:
     home.plugins.rmdir()
-    said = "✗ MK0101  plugins: no such file or folder; to write a plugin: mk new NAME\n"
+    said = "✗ MK0101  plugins: no such file or directory; to write a plugin: mk new NAME\n"
     assert home.mk("run", code=2).stderr == said
 
 
@@ -158,7 +158,7 @@ def test_the_socket_of_a_dead_kernel_is_removed(home: Home, start: Start) -> Non
     assert path.is_socket()
     assert "MK0701" in home.mk("ps", code=2).stderr
     second = start("--headless", "--isolation", "thread")
-    second.wait_for("was left by a kernel that is gone; removed")
+    second.wait_for("was left by a kernel that has ended; removed")
     second.wait_for("✓ greeter")
     assert home.mk("call", "greeter.greet").stdout == '"Hello, you!"\n'
     assert second.end() == 0
@@ -243,7 +243,7 @@ def test_one_line_says_how_many_events_were_not_handled(home: Home, start: Start
     running = start("--headless")
     running.wait_for("✓ crawl")
     assert running.end() == 0
-    assert [line for line in running.output if "not handled" in line] == ["! MK0226  events that were not handled: 30"]
+    assert [line for line in running.output if "unhandled" in line] == ["! MK0226  unhandled events: 30"]
 
 
 def test_a_second_signal_ends_a_drain(home: Home, start: Start) -> None:

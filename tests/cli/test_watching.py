@@ -25,7 +25,7 @@ def test_edit_and_save(home: Home, start: Start) -> None:
     home.write("fresh.py", GREETER)
     running.wait_for(r"^✓ fresh ")
     (home.plugins / "fresh.py").unlink()
-    running.wait_for(r"^• fresh +its source is gone from .*fresh\.py; it goes on")
+    running.wait_for(r"^• fresh +its source is no longer at .*fresh\.py; it keeps running")
     assert running.end() == 0
     assert sum("greeter" in line and "MK0305" in line for line in running.output) == 1
     assert "watcher" not in running.text

@@ -53,7 +53,7 @@ def test_different_texts_are_shown_differently_on_one_line(one: str, other: str)
 def test_a_message_has_one_line_and_as_many_entries_as_there_are() -> None:
     review = Review("p", "1", "sandbox", "/p\nMK0210", "d", added=requests.lines([("fs.read", "/a, + net x:1\nb")]))
     assert _held(review).text.startswith(r"asks for more than was approved: + fs.read /a\x2c + net x:1\x0ab ")
-    assert r"changed, and it still calls itself 1: a\x0ab, c\x2cd" in _held(
+    assert r"the files of 1 are not the approved ones: a\x0ab, c\x2cd" in _held(
         replace(review, added=(), altered=True, changed=("a\nb", "c,d"))
     ).text.replace("its files ", "")
     assert r"/p\x0aMK0210" in _held(replace(review, approved_path="/o\n")).text

@@ -244,7 +244,7 @@ def test_a_changed_file_under_the_same_version_is_held_and_named(tmp_path: Path,
     with kernel(tmp_path, lock) as running:
         assert state(running) == ("held", "MK0413")
         assert running.info("mailer").error == (
-            "MK0413 its files changed, and it still calls itself 1.0: words.txt      mk approve mailer"
+            "MK0413 the files of 1.0 are not the approved ones: words.txt      mk approve mailer"
         )
         assert running.approve("mailer").state == "active"
     with kernel(tmp_path, lock) as running:
@@ -393,7 +393,7 @@ def test_grants_for_who_is_not_there_are_told(tmp_path: Path, write: Any, caplog
     given = {"mailre": "declared", "mailer": "declared"}
     with caplog.at_level("WARNING", "microkernel"), kernel(tmp_path, grants=given):
         said = [line.getMessage() for line in caplog.records if "MK0712" in line.getMessage()]
-    assert said == ["mailre  MK0712 not found, though Kernel(grants=...) names it; did you mean 'mailer'?"]
+    assert said == ["mailre  MK0712 configured in Kernel(grants=...) but not found; did you mean 'mailer'?"]
 
 
 def test_who_loads_one_by_one_may_grant_ahead(tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture) -> None:

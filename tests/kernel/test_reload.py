@@ -36,23 +36,25 @@ def told(folder: Path, old: str, new: str) -> list[str]:
 
 def test_versions_that_differ_are_named(tmp_path: Path) -> None:
     english, chinese = told(tmp_path, "1.2", source("1.3", "{}['x']"))
-    assert english.startswith("1.3 not taken: MK0201 start() raised KeyError: 'x' (p.py:8 in start). 1.2 goes on")
+    assert english.startswith(
+        "1.3 was not accepted: MK0201 start() raised KeyError: 'x' (p.py:8 in start). 1.2 continues"
+    )
     said = "未被采用：1.3，MK0201 start() 抛出 KeyError：'x'（p.py 第 8 行，start）。"
     assert chinese.startswith(f"{said}继续运行：1.2，")
 
 
 def test_of_one_version_twice_nothing_is_said(tmp_path: Path) -> None:
     english, chinese = told(tmp_path, "1.0", source("1.0", "{}['x']"))
-    assert english.startswith("the new source not taken: MK0201")
-    assert "The old source goes on, its state" in english
-    assert chinese.startswith("未被采用：新源码，MK0201 start() 抛出 KeyError")
+    assert english.startswith("the reload was not accepted: MK0201")
+    assert "The old source continues with its state" in english
+    assert chinese.startswith("未被采用：这次重载，MK0201 start() 抛出 KeyError")
     assert "继续运行：旧源码，状态" in chinese
 
 
 def test_a_version_that_is_not_known_is_not_told(tmp_path: Path) -> None:
     english, chinese = told(tmp_path, "1.2", "class Plugin(:\n")
-    assert english.startswith("the new source not taken: MK0103")
-    assert "1.2 goes on" in english
+    assert english.startswith("the reload was not accepted: MK0103")
+    assert "1.2 continues" in english
     assert "第 1 行：语法错误，" in chinese
 
 
@@ -70,5 +72,5 @@ def test_it_is_not_said_to_go_on_when_it_does_not(tmp_path: Path) -> None:
             kernel.reload("p")
         assert kernel.info("p").state == "failed"
     assert refused.value.id == "MK0310"
-    assert "The old source did not start again either: it is failed" in str(refused.value)
-    assert "也没有重新启动：状态是失败" in Catalog.load("zh").text("MK0310", refused.value.fields)
+    assert "The old source could not be started again: it is failed" in str(refused.value)
+    assert "也无法重新启动：状态是失败" in Catalog.load("zh").text("MK0310", refused.value.fields)

@@ -100,7 +100,7 @@ def test_at_process_a_manifest_has_bounds(plugins: Path, caplog: pytest.LogCaptu
     with caplog.at_level("INFO", "microkernel"), Kernel(plugins, isolation="process") as kernel:
         limits, supervision = limits_in_force(kernel)
     assert (limits.stop, limits.load, limits.heartbeat, supervision.backoff) == (30.0, 30.0, 0.25, 0.01)
-    assert "its manifest sets stop none, beyond what a manifest may set; 30 holds" in caplog.text
+    assert "its manifest sets stop none, outside the bounds for manifests; 30 is used" in caplog.text
 
 
 def test_opening_does_not_wait_for_restarts_without_end(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_a_file_cut_anywhere_changes_nothing(folder: Path, kernel: Kernel) -> No
             kernel.reload("b")
     kernel.stop("a")
     write(folder, "")
-    with pytest.raises(ConfigError, match=r"MK0721 microkernel.toml is not taken: it is empty"):
+    with pytest.raises(ConfigError, match=r"MK0721 microkernel.toml was not applied: it is empty"):
         kernel.start("a")
     assert kernel.info("a").error_id == "MK0721"
     write(folder, BASE + WHOLE)
@@ -87,7 +87,7 @@ def test_what_no_longer_stands_there_is_named(folder: Path, kernel: Kernel, gone
     if "fall" in reason:
         gone = gone.replace('permissions = { emit = ["a.*"] }\n', "")
     write(folder, BASE + gone)
-    with pytest.raises(ReloadFailed, match=f"microkernel.toml is not taken: {reason}; if that is meant, write "):
+    with pytest.raises(ReloadFailed, match=f"microkernel.toml was not applied: {reason}; if that is meant, write "):
         kernel.reload("b")
 
 

@@ -292,4 +292,6 @@ def test_the_catalogs_have_every_finding_whole_with_its_severity(language: str) 
     catalog = Catalog.load(language)
     entries = {id: entry for id in catalog.ids() if id.startswith("MK08") and (entry := catalog.entry(id))}
     assert {id: entry.level.value for id, entry in entries.items()} == dict(LEVELS)
-    assert all(entry.happened and entry.why and entry.we and entry.you for entry in entries.values())
+    assert all(
+        entry.what_happened and entry.why and entry.kernel_action and entry.your_action for entry in entries.values()
+    )

@@ -234,4 +234,4 @@ def test_a_place_meant_from_a_working_folder_that_is_gone(tmp_path: Path, monkey
     assert error_id(only("plugins")) == "MK0101"
     with pytest.raises(ConfigError) as caught:
         Kernel("plugins")
-    assert caught.value.text == "plugins: no such file or folder; to write a plugin: mk new NAME"
+    assert caught.value.text == "plugins: no such file or directory; to write a plugin: mk new NAME"

@@ -16,7 +16,7 @@ from microkernel.messages import Catalog, MessageLevel, language, translate
 
 SOURCE = Path(__file__).parents[2] / "src" / "microkernel"
 MESSAGES = SOURCE / "messages"
-KEYS = ["level", "text", "title", "happened", "why", "we", "you"]
+KEYS = ["level", "text", "title", "what_happened", "why", "kernel_action", "your_action"]
 
 
 # In the catalogs, and used nowhere in src yet: the kernel, its hosts and the command line are still being written.
@@ -53,7 +53,7 @@ def test_both_languages_have_the_same_shape(id: str) -> None:
 @pytest.mark.parametrize(("name", "id"), [(n, id) for n in ("en.toml", "zh.toml") for id in sorted(tables(n))])
 def test_an_entry_is_whole(name: str, id: str) -> None:
     entry = tables(name)[id]
-    assert {"level", "text", "title", "happened"} <= entry.keys() <= set(KEYS)
+    assert {"level", "text", "title", "what_happened"} <= entry.keys() <= set(KEYS)
     assert all(text.strip() and "\n" not in text for text in entry.values())
     assert MessageLevel(entry["level"])
 
@@ -101,7 +101,7 @@ def test_the_command_line_has_the_same_words_in_both_languages() -> None:
 def test_words() -> None:
     assert Catalog.load("en").word("ps.plugin") == "plugin"
     assert Catalog.load("zh").word("ps.plugin") == "插件"
-    assert Catalog.load("zh").word("glossary.none", word="x") == "没有这个词：x"
+    assert Catalog.load("zh").word("glossary.none", word="x") == "没有这个术语：x"
     assert Catalog.load("zh").word("no.such") == "no.such"
 
 

@@ -23,14 +23,19 @@ def test_ids_as_people_type_them(code: str, id: str) -> None:
 def test_sections_in_english() -> None:
     title, *sections = explain("0207", EN, ZH)
     assert title == ("MK0207 · warn · a plugin is alive but silent", "插件还活着，但没有回应")
-    assert [heading for heading, _ in sections] == ["What happened", "Why it matters", "What we do", "What you can do"]
+    assert [heading for heading, _ in sections] == [
+        "What happened",
+        "Why it matters",
+        "Kernel action",
+        "What you can do",
+    ]
     assert all(text for _, text in sections)
 
 
 def test_sections_in_chinese() -> None:
     title, *sections = explain("mk0207", ZH, EN)
     assert title == ("MK0207 · 警告 · 插件还活着，但没有回应", "a plugin is alive but silent")
-    assert [heading for heading, _ in sections] == ["发生了什么", "为什么要紧", "我们做什么", "你可以做什么"]
+    assert [heading for heading, _ in sections] == ["发生了什么", "有什么影响", "内核如何处理", "你可以怎么做"]
 
 
 def test_empty_sections_are_left_out() -> None:
@@ -99,12 +104,12 @@ def test_cells() -> None:
 @pytest.mark.parametrize(
     ("error", "english", "chinese"),
     [
-        (KernelError("MK0101", path="x"), "x: no such file or folder", "x：没有这个文件或目录"),
+        (KernelError("MK0101", path="x"), "x: no such file or directory", "x：没有这个文件或目录"),
         (KernelError("MK0213", name="store", state="stopped", what="store.get", cure="; to start it: mk start store"),
          "store is stopped: store.get; to start it: mk start store",
          "store 的状态是“已停止”：store.get；要启动它：mk start store"),
         (KernelError("MK0101", path="x", cure="; to write a plugin: mk new NAME"),
-         "x: no such file or folder; to write a plugin: mk new NAME",
+         "x: no such file or directory; to write a plugin: mk new NAME",
          "x：没有这个文件或目录；要写一个插件：mk new NAME"),
     ],
 )  # fmt: skip

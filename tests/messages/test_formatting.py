@@ -82,7 +82,7 @@ def test_a_plugin_cannot_drive_the_terminal() -> None:
         ("amount: Expected `int`, got `str`", "amount：应为 `int`，实际是 `str`"),
         ("not a message: Expected `int`, got `str`", "不是消息：应为 `int`，实际是 `str`"),
         ("; did you mean 'isolation'?", "，是不是 'isolation'？"),
-        ("naughty died over it every time it was delivered", "每次送达，naughty 都因它而死"),
+        ("naughty died over it every time it was delivered", "每次投递，naughty 都意外终止"),
         ("naughty is quarantined", "naughty 已进入隔离区"),
         ("naughty is held", "naughty 的状态是待批准"),
         ("it is stopping", "它正在停止"),

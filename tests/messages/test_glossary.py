@@ -8,7 +8,7 @@ from microkernel.messages import find, glossary, state_word
 
 STATES = {
     "discovered": "已发现",
-    "loaded": "已装载",
+    "loaded": "已加载",
     "starting": "启动中",
     "active": "运行中",
     "stopping": "停止中",
@@ -20,7 +20,7 @@ STATES = {
     "zombie": "僵尸",
 }
 WORDS = {
-    "kernel": "核心",
+    "kernel": "内核",
     "plugin": "插件",
     "IPlugin": "插件",
     "instance": "实例",
@@ -28,9 +28,9 @@ WORDS = {
     "PluginAPI": "接口",
     "manifest": "清单",
     "permission": "权限",
-    "grant": "授权",
+    "grant": "授予",
     "host": "宿主",
-    "level": "级别",
+    "level": "隔离级别",
     "worker": "工作进程",
     "event": "事件",
     "topic": "主题",
@@ -41,9 +41,9 @@ WORDS = {
     "call": "调用",
     "context": "共享数据",
     "board": "共享数据",
-    "mailbox": "信箱",
+    "mailbox": "邮箱",
     "dead letter": "死信",
-    "supervisor": "督导",
+    "supervisor": "监督者",
     "fabric": "织网",
     "discovery": "插件发现",
     "hot reload": "热重载",
@@ -53,7 +53,7 @@ WORDS = {
     "lifecycle": "生命周期",
     "REPL": "控制台",
     "console": "控制台",
-    "auditor": "审计",
+    "auditor": "审计器",
     "shared data": "共享数据",
     "RPC call": "远程调用",
     "protection": "保护",
@@ -61,6 +61,16 @@ WORDS = {
     "snapshot": "快照",
     "zygote": "孵化进程",
     "probation": "试用期",
+    "operator": "操作者",
+    "logger": "日志器",
+    "data directory": "数据目录",
+    "load": "加载",
+    "secret": "机密",
+    "enforced": "已生效",
+    "crash": "意外终止",
+    "heartbeat": "心跳",
+    "watchdog": "看门狗",
+    "sandbox": "沙箱",
 }
 
 

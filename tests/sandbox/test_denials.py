@@ -90,7 +90,7 @@ DENIED = {
     "a spawn": ("os.posix_spawn('/bin/true', ['true'], {})", "MK0419"),
     "a pool of processes": ("import multiprocessing as m; m.get_context('fork').Process().start()", "MK0419"),
     "a pool of futures": (_POOL, "MK0419"),
-    "a server": ("socket.create_server(('127.0.0.1', 0))", "MK0420 p has no sockets of its own at the level sandbox"),
+    "a server": ("socket.create_server(('127.0.0.1', 0))", "MK0420 p cannot use system sockets at the level sandbox"),
     "a web server": ("import http.server as h; h.HTTPServer(('127.0.0.1', 0), None)", "MK0420"),
     "a server of asyncio":
         ("import asyncio as a\nasync def f(): await a.start_server(None, '127.0.0.1', 0)\na.run(f())", "MK0420"),

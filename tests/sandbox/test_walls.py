@@ -420,7 +420,7 @@ def test_a_granted_path_that_is_not_there_is_told(arena: Arena, caplog: pytest.L
     nowhere = arena.folder / "nowhere"
     arena.kernel("sandbox", {"fs.read": [str(nowhere)]})
     said = [line.getMessage() for line in caplog.records if "MK0418" in line.getMessage()]
-    assert said == [f"p  MK0418 {nowhere} was granted, and stays closed: it is not there"]
+    assert said == [f"p  MK0418 {nowhere} was granted but could not be opened: it is not there"]
 
 
 def test_granted_variables_are_there(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,8 +79,8 @@ def test_a_grant_it_cannot_use_is_told(run: Run, tmp_path: Path, caplog: pytest.
     run(fs_read=[str(file), str(tmp_path / "nowhere"), str(tmp_path)])
     said = [line.getMessage() for line in caplog.records if "MK0418" in line.getMessage()]
     assert said == [
-        f"p  MK0418 {file} was granted, and stays closed: the level wasm opens folders only",
-        f"p  MK0418 {tmp_path}/nowhere was granted, and stays closed: it is not there",
+        f"p  MK0418 {file} was granted but could not be opened: the level wasm opens folders only",
+        f"p  MK0418 {tmp_path}/nowhere was granted but could not be opened: it is not there",
     ]
 
 

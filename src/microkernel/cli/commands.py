@@ -366,7 +366,7 @@ def explain(id: Annotated[str, typer.Argument(metavar="ID", show_default=False)]
     columns = os.get_terminal_size().columns if sys.stdout.isatty() else 0
     text = render(id, output.catalog, other, columns)
     entry = output.catalog.entry(message_id(id))
-    names = ("id", "level", "title", "text", "happened", "why", "we", "you")
+    names = ("id", "level", "title", "text", "what_happened", "why", "kernel_action", "your_action")
     output.show([Text(text)], {name: str(getattr(entry, name)) for name in names})
 
 

@@ -45,7 +45,7 @@ class LinkLeaves(OSError):
     """A path leads out of its folder; ``target`` is where its link points."""
 
     def __init__(self, name: str, target: str) -> None:
-        super().__init__(errno.EXDEV, f"it links out of the plugin's folder, to {target}")
+        super().__init__(errno.EXDEV, f"it links out of the plugin's directory, to {target}")
         self.name = name
         self.target = target
 

@@ -1,7 +1,7 @@
-"""What people read: the six message levels, the English and the Chinese catalog, the explanations and the glossary.
+"""Texts for people: the six message levels, the English and Chinese catalogs, the explanations and the glossary.
 
-Imports the standard library and ``microkernel.errors`` only. Nothing here prints, and nothing here raises for a text
-that is missing: it falls back to English, then to the id and its fields.
+This package imports only the standard library and ``microkernel.errors``, and prints nothing. A missing text never
+raises: the English text is used instead, then the id with its fields.
 """
 
 from microkernel.messages.catalog import Catalog, Entry, Language, language, translate

@@ -1,4 +1,4 @@
-"""The catalogs: a text for each message id, and the command line's own words, in English and in Chinese."""
+"""The catalogs: the texts of all message ids and of the command line, in English and Chinese."""
 
 from __future__ import annotations
 
@@ -20,33 +20,35 @@ _POSIX = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message. The last four may be empty: there is nothing worth saying."""
+    """One message. The last four fields are sections of ``mk explain`` and may be empty."""
 
     id: str
     level: MessageLevel
     text: str
     title: str
-    happened: str = ""
+    what_happened: str = ""
     why: str = ""
-    we: str = ""
-    you: str = ""
+    kernel_action: str = ""
+    your_action: str = ""
 
 
 def language(explicit: str | None = None, environ: Mapping[str, str] | None = None) -> Language:
-    """The first of ``MK_LANG``, ``explicit`` (the configuration), ``LC_ALL``, ``LC_MESSAGES``, ``LANG`` that is set.
+    """Return the language of the first of these that is set: ``MK_LANG``, ``explicit`` (the configuration), ``LC_ALL``,
+    ``LC_MESSAGES``, ``LANG``.
 
-    What is not Chinese is English: ``zh_CN.UTF-8`` and ``zh-Hans`` are ``zh``; ``C``, ``de_DE`` and nothing are ``en``.
+    Every language except Chinese is English: ``zh_CN.UTF-8`` and ``zh-Hans`` give ``zh``; ``C``, ``de_DE`` and no value
+    give ``en``.
     """
     env = os.environ if environ is None else environ
-    wishes = [env.get("MK_LANG"), explicit, *(env.get(name) for name in _POSIX)]
-    first = next((wish.strip() for wish in wishes if wish and wish.strip()), "")
+    requested = [env.get("MK_LANG"), explicit, *(env.get(name) for name in _POSIX)]
+    first = next((name.strip() for name in requested if name and name.strip()), "")
     return "zh" if first[:2].lower() == "zh" else "en"
 
 
 class Catalog:
-    """Everything in one language. What it lacks it takes from the English one.
+    """All texts in one language. Missing texts come from the English catalog.
 
-    ``Catalog.load("zh")`` gives the same object each time; files are read at the first use.
+    ``Catalog.load("zh")`` returns the same object each time; the files are read at the first use.
     """
 
     def __init__(self, language: Language) -> None:
@@ -55,7 +57,7 @@ class Catalog:
 
     @staticmethod
     def load(language: str = "en") -> Catalog:
-        """The catalog of ``en`` or ``zh``; for any other language the English one."""
+        """Return the Chinese catalog for ``zh``, and the English one for any other language."""
         return _load("zh" if language == "zh" else "en")
 
     @cached_property
@@ -74,12 +76,15 @@ class Catalog:
         return sorted(self._entries)
 
     def entry(self, id: str) -> Entry | None:
-        """The message of this id, from the English catalog if need be; None where there is no such message."""
+        """Return the entry of an id, from the English catalog if this one lacks it; None if the id is unknown."""
         found = self._entries.get(id)
         return found if found or not self._english else self._english.entry(id)
 
     def text(self, id: str, fields: Mapping[str, Any]) -> str:
-        """The message as one line. Never raises: a missing field shows its name, an unknown id its fields."""
+        """Format a message as one line.
+
+        Never raises: a missing field is shown as its name, an unknown id with its fields.
+        """
         entry = self.entry(id)
         template = entry.text if entry else " ".join([id, *(f"{name}={{{name}!r}}" for name in fields)])
         return self._formatter.fill(template, fields)
@@ -93,9 +98,9 @@ class Catalog:
         return entry.level if entry else MessageLevel.ERROR
 
     def word(self, key: str, /, **fields: Any) -> str:
-        """A word or line of the command line's own: ``word("ps.plugin")``, ``word("run.found", count=5)``.
+        """Return a text of the command line: ``word("ps.plugin")``, ``word("run.found", count=5)``.
 
-        An unknown key is shown as it is.
+        An unknown key is returned unchanged.
         """
         found = self._words.get(key)
         if found is None:
@@ -103,12 +108,12 @@ class Catalog:
         return self._formatter.fill(found, fields) if fields else found
 
     def words(self) -> dict[str, str]:
-        """All of the command line's words by key."""
+        """Return all texts of the command line by key."""
         return dict(self._words)
 
 
 def translate(error: KernelError, catalog: Catalog) -> str:
-    """``MK0103  text``: the line that is shown for an error."""
+    """Return the line that is shown for an error: ``MK0103  text``."""
     text = catalog.text(error.id, error.fields)
     return f"{error.id}  {text}" if catalog.entry(error.id) else text
 
@@ -124,12 +129,12 @@ def _entry(id: str, table: Mapping[str, str]) -> Entry:
         level=MessageLevel(table["level"]),
         text=table["text"],
         title=table.get("title", id),
-        **{key: table.get(key, "") for key in ("happened", "why", "we", "you")},
+        **{key: table.get(key, "") for key in ("what_happened", "why", "kernel_action", "your_action")},
     )
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    """Tables within tables as dotted keys: ``{"ps": {"pid": "pid"}}`` is ``[("ps.pid", "pid")]``."""
+    """Flatten nested tables to dotted keys: ``{"ps": {"pid": "pid"}}`` gives ``[("ps.pid", "pid")]``."""
     pairs: list[tuple[str, str]] = []
     for key, value in table.items():
         if isinstance(value, dict):

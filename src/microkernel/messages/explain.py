@@ -1,4 +1,4 @@
-"""``mk explain``: what a message means, why it matters, what we do about it and what you can do."""
+"""``mk explain``: the meaning of a message, its consequences, the action of the kernel and that of the user."""
 
 from __future__ import annotations
 
@@ -13,37 +13,42 @@ from microkernel.messages.formatting import plain
 _CODE = re.compile(r"\s*(?:mk)?[\s-]*(\d{1,4})\s*", re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
 _FORM = "; ids look like MK0101"
-_SECTIONS = ("happened", "why", "we", "you")
+_SECTIONS = ("what_happened", "why", "kernel_action", "your_action")
 _GAP = " " * 10
+# Fewest cells of text per line for which lines are wrapped.
 _NARROW = 20
-"""Below this many cells for the text, wrapping would only hurt."""
 
 
 def message_id(code: str) -> str:
-    """The id that somebody typed: ``0207``, ``mk0207`` and ``207`` are ``MK0207``. What is none is given back."""
+    """Return the id for a code as people type it: ``0207``, ``mk0207`` and ``207`` give ``MK0207``.
+
+    A code that is not an id is returned stripped but otherwise unchanged.
+    """
     match = _CODE.fullmatch(code)
     return f"MK{match[1]:0>4}" if match else code.strip()
 
 
-def nearest(code: str, ids: Iterable[str], most: int = 3) -> list[str]:
-    """The ids most like ``code``: the most digits in common, then the nearest number."""
-    wanted = message_id(code).removeprefix("MK")
-    number = int(wanted) if wanted.isdecimal() else 0
+def nearest(code: str, ids: Iterable[str], limit: int = 3) -> list[str]:
+    """Return the ids most similar to ``code``, by the number of common digits, then by the difference."""
+    requested = message_id(code).removeprefix("MK")
+    number = int(requested) if requested.isdecimal() else 0
 
     def distance(id: str) -> tuple[int, int]:
         digits = id.removeprefix("MK")
-        in_place = sum(a == b for a, b in zip(wanted, digits, strict=False))
-        anywhere = sum(min(wanted.count(digit), digits.count(digit)) for digit in set(digits))
+        in_place = sum(a == b for a, b in zip(requested, digits, strict=False))
+        anywhere = sum(min(requested.count(digit), digits.count(digit)) for digit in set(digits))
         return -in_place - anywhere, abs(int(digits) - number)
 
-    return sorted(ids, key=distance)[:most]
+    return sorted(ids, key=distance)[:limit]
 
 
 def explain(id: str, catalog: Catalog, other: Catalog) -> list[tuple[str, str]]:
-    """Pairs of heading and text; the first pair is the title line: ``("MK0207 · warn · its title", "other title")``.
+    """Return pairs of heading and text; the first is the title line: ``("MK0207 · warn · its title", "other title")``.
 
-    ``other`` is the catalog of the second language; given the same one twice, the second title is empty. Sections with
-    nothing to say are left out. An unknown id raises KernelError (MK0720) with the nearest ids.
+    ``other`` is the catalog of the second language; if it is the same as ``catalog``, the second title is empty. Empty
+    sections are omitted.
+
+    Raises KernelError MK0720, with the nearest ids, if the id is unknown.
     """
     entry = _known(id, catalog)
     level = entry.level.word(catalog.language)
@@ -53,7 +58,7 @@ def explain(id: str, catalog: Catalog, other: Catalog) -> list[tuple[str, str]]:
 
 
 def render(id: str, catalog: Catalog, other: Catalog, columns: int = 0) -> str:
-    """The explanation as plain text, headings aligned; lines are wrapped at ``columns`` (0: not at all)."""
+    """Return the explanation as plain text with aligned headings, wrapped at ``columns`` (0: not wrapped)."""
     (title, second), *sections = explain(id, catalog, other)
     indent = max((terminal_width.width(heading) for heading, _ in sections), default=0) + 1
     lines = [f"{title}{_GAP}{second}".rstrip(), ""]
@@ -73,6 +78,6 @@ def _known(id: str, catalog: Catalog) -> Entry:
 
 
 def unknown(id: str, catalog: Catalog) -> KernelError:
-    """MK0720: with the nearest ids, if it was meant to be one."""
+    """Return the error MK0720, with the nearest ids if ``id`` looks like one."""
     near = f"; the nearest: {', '.join(nearest(id, catalog.ids()))}"
     return KernelError("MK0720", message=plain(id.strip()), suggestion=near if _DIGIT.search(id) else _FORM)

@@ -1,4 +1,4 @@
-"""Puts fields into a message's text, so that raise sites can hand over values as they are."""
+"""Insert fields into message texts, so that raise sites can pass values unformatted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from microkernel.errors import valid_text
 
+# Fields that end a text and contain their separator. A missing one is shown as an empty string.
 OPTIONAL = frozenset({"said", "where", "suggestion", "cure"})
-"""Fields that end a text and bring their own separator: where they are missing nothing is shown."""
 
 _BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
@@ -18,17 +18,19 @@ _CONTROL |= {ord("\t"): " ", ord("\n"): " ", ord("\r"): " "}
 
 
 class _Missing(str):
-    """Stands for a field that was not given; its value is the field's name."""
+    """Placeholder for a field that was not given; its value is the name of the field."""
 
 
 def plain(text: str) -> str:
-    """One line of valid Unicode without control characters: what a plugin sends must not drive the operator's
-    terminal."""
+    """Return the text as one line of valid Unicode without control characters.
+
+    Text from plugins must not be able to control the operator's terminal.
+    """
     return valid_text(text.translate(_CONTROL))
 
 
 def number(value: float) -> str:
-    """A float as people write it: 2.0, 0.25 as they are; 30.0 as 30, 0.12345 as 0.12, 2.3456 as 2.3, 123.456 as 123."""
+    """Format a float for people: 2.0 and 0.25 unchanged; 30.0 as 30, 0.12345 as 0.12, 2.3456 as 2.3, 123.456 as 123."""
     exact = repr(value).removesuffix(".0") if abs(value) >= 10 else repr(value)
     if len(exact) <= 4:
         return exact
@@ -43,10 +45,10 @@ def _broken(value: object) -> str:
 
 
 class Formatter(string.Formatter):
-    """``str.format`` for messages. Never raises for a missing field, a None or a value that its format does not fit.
+    """``str.format`` for messages, which never raises for a missing field, None, or a value that its format rejects.
 
-    None is shown as a dash, a list with commas, a float rounded where no format is given. ``translate`` is asked for
-    each field: it takes a name and a value and gives the value to show.
+    None is shown as a dash, a list with commas, and a float rounded unless a format is given. ``translate`` takes the
+    name and value of a field and returns the value to show.
     """
 
     def __init__(self, translate: Callable[[str, Any], Any] | None = None, comma: str = ", ") -> None:

@@ -1,4 +1,4 @@
-"""The project's words: one word for one thing, in English and in Chinese."""
+"""The glossary: one word for one thing, in English and in Chinese."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word with its meaning in one line. ``also``: other spellings under which it is found.
+    """A term and its meaning in one line. ``also`` lists other words by which it is found.
 
-    ``state``: it is the name of a lifecycle state.
+    ``state`` marks the names of lifecycle states.
     """
 
     en: str
@@ -52,18 +52,18 @@ def _key(word: str) -> str:
 
 
 def glossary() -> list[Term]:
-    """All terms in the order in which a newcomer would want to read them."""
+    """Return all terms in a useful reading order."""
     return list(_terms())
 
 
 def find(word: str) -> Term | None:
-    """The term for a word in either language; upper or lower case, ``dead letter`` and ``dead-letter`` are one."""
+    """Return the term for a word in either language, ignoring case, hyphens and a plural s; None if there is none."""
     key = _key(word)
     found = _index().get(key)
     return found if found or not key.endswith("s") else _index().get(key[:-1])
 
 
 def state_word(state: str, language: str) -> str:
-    """A lifecycle state as it is shown; a state that is not known is shown as it is."""
+    """Return the word for a lifecycle state; an unknown state is returned unchanged."""
     term = _index().get(_key(state))
     return term.word(language) if term and term.state and term.en == state else state

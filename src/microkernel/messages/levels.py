@@ -1,4 +1,4 @@
-"""The six levels of a message, from a quiet remark to a serious error."""
+"""The six levels of messages, from a detail to a serious error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Look(NamedTuple):
 
 
 class MessageLevel(StrEnum):
-    """How much a message matters. The value is its English word, as the catalogs and ``api.say`` write it."""
+    """Importance of a message. The value is its English name, as used in the catalogs and by ``api.say``."""
 
     EXPLAIN = "explain"
     DIRECT = "direct"
@@ -26,7 +26,7 @@ class MessageLevel(StrEnum):
 
     @property
     def logging(self) -> int:
-        """The level of the standard library's ``logging`` under which it is recorded."""
+        """Return the corresponding level of the standard library's ``logging``."""
         return _LOOKS[self].logging
 
     @property
@@ -34,7 +34,7 @@ class MessageLevel(StrEnum):
         return _LOOKS[self].chinese
 
     def mark(self, ascii: bool = False) -> str:
-        """One character that stands before the line; ``ascii`` for a terminal that has no other."""
+        """Return the character shown before the line; ``ascii`` is for terminals that support nothing else."""
         return _LOOKS[self].ascii if ascii else _LOOKS[self].mark
 
     def word(self, language: str) -> str:
@@ -42,7 +42,7 @@ class MessageLevel(StrEnum):
 
     @classmethod
     def of(cls, levelno: int) -> MessageLevel:
-        """The level under which a ``logging`` record is shown."""
+        """Return the level at which a ``logging`` record is shown."""
         if levelno >= logging.ERROR:
             return cls.ERROR
         if levelno >= logging.WARNING:

@@ -1,7 +1,8 @@
-"""Reasons in Chinese: a message's fields carry English fragments, for which there is a list of phrases. A fragment that
-is itself a message of ours, as a reason often is, is told in the words of the Chinese catalog.
+"""Translate the English fragments in a message's fields, such as reasons, to Chinese.
 
-``str(error)`` is English and stays so; only what a Chinese reader is shown goes through here.
+Fragments are looked up in ``phrases_zh.toml``. A fragment that is itself a message of the catalog, as reasons often
+are, is translated with the Chinese catalog. ``str(error)`` always stays English; only the texts shown to Chinese
+readers are translated.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from microkernel.messages.templates import bare, letters_of, pattern_of, words_o
 _FIELDS = frozenset({
     "reason", "kind", "what", "said", "where", "suggestion", "cure", "wanted", "got", "state", "new", "kept",
 })  # fmt: skip
+# Longer texts come from plugins and are not translated.
 _LONGEST = 400
-"""Longer texts are a plugin's own; they are shown as they are."""
 _AND = " · "
-_OURS = re.compile(r"MK\d{4} ")
-_TELLING = 6
-"""A message with fewer letters of its own, such as ``{path}: {reason}``, is not known again by them."""
+_MESSAGE_ID = re.compile(r"MK\d{4} ")
+# Fewest letters outside placeholders by which a message is recognized; ``{path}: {reason}`` has none.
+_FEWEST_LETTERS = 6
 
 
 class _Phrase(NamedTuple):
     pattern: re.Pattern[str]
+    # Parts that a text must contain to match. They are checked first, because that is cheap.
     words: tuple[str, ...]
-    """What a text must have to fit; looked for first, because that is cheap."""
     template: str
+    # From the name and text of a placeholder to the text shown.
     translate: Callable[[str, str], str]
-    """From a placeholder's name and text to what is shown."""
 
 
 def chinese(field: str, value: Any) -> Any:
-    """A field's value as a Chinese reader should see it; unchanged where no phrase fits.
+    """Return the value of a field in Chinese; unchanged if no phrase matches.
 
-    A path is looked up as a whole: what is in it is the name of a file or a key.
+    A path is only looked up as a whole, because its parts are names of files or keys.
     """
     if field == "path" and isinstance(value, str):
         return read("phrases_zh.toml")["path"].get(value, value)
@@ -47,19 +48,21 @@ def chinese(field: str, value: Any) -> Any:
         return value
     if field == "state":
         value = state_word(value, "zh")
-    return _said(value) if field == "said" else phrase(value)
+    return _exception_text(value) if field == "said" else phrase(value)
 
 
-def _said(value: str) -> str:
-    """What an exception said is a plugin's own, unless it is a message of ours."""
+def _exception_text(value: str) -> str:
+    """Translate the text of an exception only if it is a message of the catalog; otherwise a plugin wrote it."""
     text = value.removeprefix(": ")
-    return f"：{phrase(text) if _OURS.match(text) else text}" if text else value
+    return f"：{phrase(text) if _MESSAGE_ID.match(text) else text}" if text else value
 
 
 @lru_cache(maxsize=512)
 def phrase(text: str) -> str:
-    """The phrase for a text; what stands between dots is looked up by itself, and ``head: tail`` is taken apart where
-    only the tail is known."""
+    """Return the Chinese phrase for a text, or the text if no phrase matches.
+
+    Parts separated by `` · `` are looked up separately, and of ``head: tail`` the tail alone if only that is known.
+    """
     for each in _phrases():
         match = each.pattern.fullmatch(text) if all(word in text for word in each.words) else None
         if match:
@@ -73,14 +76,14 @@ def phrase(text: str) -> str:
 
 
 def pairs() -> Iterator[tuple[str, str]]:
-    """All phrases, English and Chinese."""
+    """Yield all phrases as pairs of English and Chinese."""
     for table in read("phrases_zh.toml").values():
         yield from table.items()
 
 
 @cache
 def read(name: str) -> Mapping[str, Any]:
-    """One of the files beside this module."""
+    """Return the content of a TOML file of this package."""
     return tomllib.loads((files(__package__) / name).read_text(encoding="utf-8"))
 
 
@@ -91,19 +94,19 @@ def _phrases() -> list[_Phrase]:
 
 def _listed() -> Iterator[_Phrase]:
     for name, table in read("phrases_zh.toml").items():
-        is_system = name == "system"  # says the same in small and in capital letters
+        is_system = name == "system"  # errno texts, which vary in upper and lower case
         for english, chinese in table.items():
             words = () if is_system else words_of(english)
             yield _Phrase(pattern_of(english, re.IGNORECASE if is_system else 0), words, chinese, _part)
 
 
 def _messages() -> list[_Phrase]:
-    """The messages themselves, those first that are the surest to be known again."""
-    theirs = read("zh.toml")
+    """Yield the messages of the catalog as phrases, the longest and therefore least ambiguous ones first."""
+    translations = read("zh.toml")
     known = [
-        (english["text"], theirs[id]["text"])
+        (english["text"], translations[id]["text"])
         for id, english in read("en.toml").items()
-        if id in theirs and letters_of(english["text"]) >= _TELLING
+        if id in translations and letters_of(english["text"]) >= _FEWEST_LETTERS
     ]
     known.sort(key=lambda pair: -letters_of(pair[0]))
     return [_Phrase(pattern_of(english), words_of(english), bare(template), chinese) for english, template in known]

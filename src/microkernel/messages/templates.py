@@ -1,4 +1,4 @@
-"""Texts with ``{placeholders}``, and how a text is known again as one that was made from such a template."""
+"""Texts with ``{placeholders}``, and patterns that recognize texts made from them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import string
 
 from microkernel.messages.glossary import glossary
 
+# Regular expressions by the name of a placeholder; other placeholders match anything. ``state`` matches the names of
+# lifecycle states.
 _KINDS = {
     "file": r"[^\s:()]+",
     "kind": r"[\w.]+",
@@ -22,21 +24,20 @@ _KINDS = {
     "cure": r"(?:(?:; | → ).+)?",
     "suggestion": r"(?:; did you mean [^?]+\?)?",
 }
-"""What a placeholder of this name stands for; any other stands for anything. ``state``: for a state's name."""
 
 
 def words_of(template: str) -> tuple[str, ...]:
-    """What stands between the placeholders."""
+    """Return the literal parts of a template."""
     return tuple(text for text, *_ in string.Formatter().parse(template) if text)
 
 
 def letters_of(template: str) -> int:
-    """How many letters of its own it has."""
+    """Count the letters in the literal parts of a template."""
     return sum(map(str.isalpha, "".join(words_of(template))))
 
 
 def bare(template: str) -> str:
-    """Without formats: what was cut out of a text has been formatted."""
+    """Return the template without format specs, for values that are already formatted."""
     parts = string.Formatter().parse(template)
     return "".join(_escaped(text) + (f"{{{name}}}" if name else "") for text, name, _, _ in parts)
 
@@ -46,7 +47,7 @@ def _escaped(text: str) -> str:
 
 
 def pattern_of(template: str, flags: int = 0) -> re.Pattern[str]:
-    """A regular expression for a template: ``{name}`` is a group, everything else itself."""
+    """Return a regular expression that matches texts made from a template; ``{name}`` becomes a named group."""
     pattern, seen = "", set[str]()
     for text, name, _, _ in string.Formatter().parse(template):
         pattern += re.escape(text)

@@ -1,4 +1,4 @@
-"""Widths on a terminal, where a Chinese character takes two cells. For texts of our own; tables use ``rich.cells``."""
+"""Widths on a terminal, where a Chinese character takes two cells. For catalog texts; tables use ``rich.cells``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _PIECE = re.compile(rf"\s+|[{_OPENING}]*(?:{_CODE}|{_WIDE}|{_WORD})[{_CLOSING}]*
 
 
 def width(text: str) -> int:
-    """Cells that a line takes."""
+    """Return the number of cells that a line takes."""
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def pad(text: str, cells: int) -> str:
-    """The text with spaces after it, ``cells`` wide or as wide as it is."""
+    """Return the text padded with spaces to at least ``cells`` cells."""
     return text + " " * (cells - width(text))
 
 
 def wrap(text: str, cells: int) -> list[str]:
-    """Lines of at most ``cells``: broken at spaces and between Chinese characters, never before closing punctuation nor
-    within a short piece of `code`.
+    """Wrap text to lines of at most ``cells`` cells.
 
-    A word wider than a line stands on a line of its own.
+    Lines break at spaces and between Chinese characters, never before closing punctuation or within a short piece of
+    `code`. A word wider than a line gets its own line.
     """
     lines = [""]
     for piece in _PIECE.findall(text):

@@ -227,6 +227,6 @@ def _unended(instance: Instance) -> list[str]:
 def _sources(version: str, old: str) -> dict[str, str]:
     """What a text calls them: by their versions, where these tell them apart."""
     return {
-        "new": "the new source" if version in (old, NO_VERSION) else version,
+        "new": "the reload" if version in (old, NO_VERSION) else version,
         "kept": "The old source" if version == old or old == NO_VERSION else old,
     }
