@@ -23,7 +23,7 @@ class Plugin(IPlugin):
 def test_findings_the_manifest_and_what_it_is(home: Home) -> None:
     home.write("shady.py", SHADY)
     lines = home.mk("check", "plugins/shady.py", code=1).stdout.splitlines()
-    assert lines[0].startswith("✗ plugins/shady.py:5  MK0811  os by a name that is put together")
+    assert lines[0].startswith("✗ plugins/shady.py:5  MK0811  os by an assembled name")
     assert "! plugins/shady.py:5  MK0818  os.system starts another process" in lines
     start = lines.index("# /// script")
     assert lines[start : start + 5] == [
@@ -36,7 +36,8 @@ def test_findings_the_manifest_and_what_it_is(home: Home) -> None:
 def test_what_a_plugin_without_permissions_may_do_is_said_for_every_level(home: Home) -> None:
     home.write("shady.py", SHADY)
     text = home.mk("check", "plugins/shady.py", code=1).stdout
-    assert "at thread and process it may do all but kernel, at sandbox and wasm only what needs no permission" in text
+    assert "at thread and process it may do everything except kernel, " in text
+    assert "at sandbox and wasm only what needs no permission" in text
 
 
 def test_in_chinese(home: Home) -> None:

@@ -218,7 +218,7 @@ def test_new_leaves_nothing_where_there_is_no_room(home: Home) -> None:
         ["sh", "-c", 'ulimit -f 0; exec "$0" -c "$1" new hello', MK[0], MK[2]], cwd=home.folder, env=home.env,
         capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (1, "✗ MK0706  plugins/hello.py: not written: file too large\n")
+    assert (done.returncode, done.stderr) == (1, "✗ MK0706  plugins/hello.py: cannot be written: file too large\n")
     assert list(home.plugins.iterdir()) == []
 
 
@@ -294,7 +294,7 @@ def test_life(home: Home, start: Start) -> None:
     assert "generation 3, version 1.3" in home.mk("reload", "greeter").stdout
     path.write_text("class Plugin(:\n", encoding="utf-8")
     done = home.mk("reload", "greeter", code=1)
-    assert re.match(r"✗ greeter  MK0305 .*MK0103 .*1\.3 goes on", done.stdout), "told once, by the kernel's message"
+    assert re.match(r"✗ greeter  MK0305 .*MK0103 .*1\.3 continues", done.stdout), "told once, by the kernel's message"
     assert done.stderr == ""
     assert home.mk("call", "greeter.greet").stdout == '"Hello, you!"\n'
     assert re.match(r"✓ greeter  killed in [\d.]+ ms; callers notified: 0", home.mk("kill", "greeter").stdout)

@@ -185,7 +185,7 @@ def test_completion_and_history(home: Home, terminal: Open) -> None:
     screen = terminal("run", "--isolation", "thread")
     screen.see("✓ greeter")
     screen.type("rel")
-    screen.see("reload +take a plugin's new source")
+    screen.see("reload +load a plugin's new source")
     screen.type("\t gree")
     screen.see("greeter")
     screen.type("\t\r")

@@ -67,7 +67,7 @@ def test_it_builds_once_and_says_where(cache: Path, toolchain: list[str], capsys
     assert "without a network" in said.out
     assert len(toolchain) == 2
 
-    assert "until microkernel, wasmtime or componentize-py is another version" in said.out
+    assert "until the version of microkernel, wasmtime or componentize-py changes" in said.out
 
     wasm_prepare.prepare(Output("zh"))
     again = capsys.readouterr()

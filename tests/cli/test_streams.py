@@ -90,7 +90,7 @@ def test_a_full_disk_is_one_line(shared: Home, command: tuple[str, ...]) -> None
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = run(shared, *command, stdout=full)
     assert done.returncode == 1
-    assert done.stderr == "✗ MK0706  standard output: not written: no space left on device\n"
+    assert done.stderr == "✗ MK0706  standard output: cannot be written: no space left on device\n"
 
 
 def test_a_full_disk_below_standard_error_is_borne(shared: Home) -> None:
