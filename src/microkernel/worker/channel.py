@@ -6,7 +6,6 @@ which hands the others theirs; or by the event loop, if there is one.
 
 from __future__ import annotations
 
-import asyncio
 import select
 import socket
 import threading
@@ -15,20 +14,19 @@ from collections.abc import Callable, Sequence
 
 from microkernel.sdk.client.buffers import BlockMapper
 from microkernel.sdk.client.channel import ChannelClosed
+from microkernel.sdk.client.request_channel import RequestChannel
 from microkernel.sdk.process_copies import end_copy, page
-from microkernel.wire import frames, messages
-from microkernel.wire.messages import Message, Reply
+from microkernel.wire import frames
+from microkernel.wire.messages import Message
 from microkernel.wire.nonblocking_io import SPIN_SECONDS, AdaptiveSpin
-from microkernel.wire.session import Session, pack, pack_for_lane
-from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
+from microkernel.wire.session import Session
 
 _RECEIVE = frames.DATAGRAM
 _LONGEST = 3600.0
 """The system takes no wait of more than some weeks; who waits for longer asks again."""
-Answer = Callable[[Reply], object]
 
 
-class WorkerChannel:
+class WorkerChannel(RequestChannel):
     """A ``sdk.channel.Channel`` over two SEQPACKET sockets and reply lanes."""
 
     def __init__(
@@ -38,8 +36,8 @@ class WorkerChannel:
         lanes: Sequence[socket.socket],
         memory: BlockMapper | None = None,
     ) -> None:
+        super().__init__()
         self.memory = memory
-        self.on_orphan_reply: Answer
         self._down = down
         self._up = up
         self._lanes = lanes
@@ -54,10 +52,6 @@ class WorkerChannel:
         self._turn = threading.Condition(self._lock)
         self._is_being_read = False
         self._waiting = 0
-        self._answers: dict[int, Answer] = {}
-        self._loops: dict[asyncio.AbstractEventLoop, int] = {}
-        self._emitted = 0
-        self._has_emitted = False
         self._spin = AdaptiveSpin(SPIN_SECONDS, yields=False)
         self._write(self._from_up.hello())
 
@@ -81,60 +75,15 @@ class WorkerChannel:
 
     # Up
 
-    def send(self, message: Message) -> None:
-        if isinstance(message, messages.Emit):
-            self._wait_for_credit(slots_for(size_of(message.data, message.shares)))
-            self._has_emitted = True
-        elif isinstance(message, messages.Rejected):
-            self._has_emitted = True  # what becomes of it, a dead letter, is to be seen by whoever has the answer
-        self._write(pack([message]))
-
-    def reply(self, reply: Reply, lane: int) -> None:
-        if lane < 0:
-            self.send(reply)
-            return
-        reply.emitted, self._has_emitted = self._has_emitted, False
-        frame = pack_for_lane(reply)
-        if not frame:
-            reply.elsewhere = True
-            self.send(reply)
-            frame = pack([Reply(reply.id, emitted=reply.emitted, elsewhere=True)])
+    def _write_to_lane(self, lane: int, frame: bytes) -> bool:
         try:
             self._lanes[lane].send(frame)
-        except OSError:  # the caller has given the lane up: the kernel drops what comes too late
-            if not reply.elsewhere:
-                self.send(reply)
+        except OSError:
+            return False
+        return True
 
-    def request(self, id: int, message: Message, deadline: float) -> Reply | None:
-        replies: list[Reply] = []
-        self._answers[id] = replies.append
-        try:
-            self.send(message)
-            self._read_until(deadline, lambda: bool(replies))
-        finally:
-            self._answers.pop(id, None)
-        return replies[0] if replies else None
-
-    def request_later(self, id: int, message: Message, answer: Answer) -> Callable[[], None]:
-        loop = asyncio.get_running_loop()
-        self._answers[id] = answer
-        self._loops[loop] = self._loops.get(loop, 0) + 1
-        if self._loops[loop] == 1:
-            loop.add_reader(self._up.fileno(), self._read_available)
-        self.send(message)
-        return lambda: self._forget(loop, id)
-
-    def _forget(self, loop: asyncio.AbstractEventLoop, id: int) -> None:
-        self._answers.pop(id, None)
-        self._loops[loop] -= 1
-        if self._loops[loop] == 0:
-            del self._loops[loop]
-            loop.remove_reader(self._up.fileno())
-
-    def _wait_for_credit(self, places: int) -> None:
-        if self._emitted >= EMIT_WINDOW:
-            self._read_until(None, lambda: self._emitted < EMIT_WINDOW)
-        self._emitted += places
+    def _up_fileno(self) -> int:
+        return self._up.fileno()
 
     def _read_until(self, deadline: float | None, enough: Callable[[], bool]) -> None:
         """Read until there is enough or the deadline has passed; where another reads, wait until it has read what is
@@ -157,7 +106,8 @@ class WorkerChannel:
         self._lock.release()
         try:
             if self._up_poll.poll(timeout * 1000):
-                self._take(_read(self._up))
+                for message in self._from_up.receive(_read(self._up)):
+                    self._handle(message)
         finally:
             self._lock.acquire()
             self._is_being_read = False
@@ -168,17 +118,6 @@ class WorkerChannel:
         with self._lock:
             if not self._is_being_read:  # else a thread that waits is reading already
                 self._read_once(0.0)
-
-    def _take(self, data: bytes) -> None:
-        for message in self._from_up.receive(data):
-            if isinstance(message, Reply):
-                answer = self._answers.pop(message.id, None)
-                if answer is not None:
-                    answer(message)
-                elif message.shares:
-                    self.on_orphan_reply(message)
-            elif isinstance(message, messages.Credit):
-                self._emitted -= message.count
 
     def _write(self, frame: bytes) -> None:
         try:

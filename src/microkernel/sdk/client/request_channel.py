@@ -1,0 +1,110 @@
+"""The sending half of the channels of workers and guests, where a waiting thread reads its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from microkernel.wire import messages
+from microkernel.wire.messages import Message, Reply
+from microkernel.wire.session import pack, pack_for_lane
+from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
+
+Answer = Callable[[Reply], object]
+
+
+class RequestChannel(ABC):
+    """Base of a ``sdk.client.channel.Channel``: emits with credit, replies, and requests with their answers.
+
+    A subclass writes frames and reads messages, which it passes to ``_handle``.
+    """
+
+    on_orphan_reply: Answer
+
+    def __init__(self) -> None:
+        self._answers: dict[int, Answer] = {}
+        # Requests that each event loop waits for: while there are any, it reads the answers.
+        self._loops: dict[asyncio.AbstractEventLoop, int] = {}
+        self._emitted = 0
+        self._has_emitted = False
+
+    def send(self, message: Message) -> None:
+        if isinstance(message, messages.Emit):
+            if self._emitted >= EMIT_WINDOW:
+                self._read_until(None, lambda: self._emitted < EMIT_WINDOW)
+            self._emitted += slots_for(size_of(message.data, message.shares))
+            self._has_emitted = True
+        elif isinstance(message, messages.Rejected):
+            self._has_emitted = True  # the receiver of the next reply must find the dead letter
+        self._write(pack([message]))
+
+    def reply(self, reply: Reply, lane: int) -> None:
+        if lane < 0:
+            self.send(reply)
+            return
+        reply.emitted, self._has_emitted = self._has_emitted, False
+        frame = pack_for_lane(reply)
+        if not frame:
+            reply.elsewhere = True
+            self.send(reply)
+            frame = pack([Reply(reply.id, emitted=reply.emitted, elsewhere=True)])
+        if not self._write_to_lane(lane, frame) and not reply.elsewhere:
+            self.send(reply)  # the caller has released the lane: the kernel drops a late reply
+
+    def request(self, id: int, message: Message, deadline: float) -> Reply | None:
+        replies: list[Reply] = []
+        self._answers[id] = replies.append
+        try:
+            self.send(message)
+            self._read_until(deadline, lambda: bool(replies))
+        finally:
+            self._answers.pop(id, None)
+        return replies[0] if replies else None
+
+    def request_later(self, id: int, message: Message, answer: Answer) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+        self._answers[id] = answer
+        self._loops[loop] = self._loops.get(loop, 0) + 1
+        if self._loops[loop] == 1:
+            loop.add_reader(self._up_fileno(), self._read_available)
+        self.send(message)
+        return lambda: self._forget(loop, id)
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, id: int) -> None:
+        self._answers.pop(id, None)
+        self._loops[loop] -= 1
+        if self._loops[loop] == 0:
+            del self._loops[loop]
+            loop.remove_reader(self._up_fileno())
+
+    def _handle(self, message: Message) -> None:
+        """Handle a message that came from the kernel on the way up."""
+        if isinstance(message, Reply):
+            answer = self._answers.pop(message.id, None)
+            if answer is not None:
+                answer(message)
+            elif message.shares:
+                self.on_orphan_reply(message)
+        elif isinstance(message, messages.Credit):
+            self._emitted -= message.count
+
+    @abstractmethod
+    def _write(self, frame: bytes) -> None:
+        """Send a frame to the kernel. Raises ChannelClosed."""
+
+    @abstractmethod
+    def _write_to_lane(self, lane: int, frame: bytes) -> bool:
+        """Send a frame to a reply lane. Return False if the caller has released it."""
+
+    @abstractmethod
+    def _up_fileno(self) -> int:
+        """Return the descriptor that is readable when an answer has arrived."""
+
+    @abstractmethod
+    def _read_available(self) -> None:
+        """Read the answers that have arrived, without waiting."""
+
+    @abstractmethod
+    def _read_until(self, deadline: float | None, enough: Callable[[], bool]) -> None:
+        """Read answers until ``enough()`` is true or the deadline (monotonic) has passed."""
