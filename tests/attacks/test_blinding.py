@@ -86,7 +86,7 @@ def test_a_list_of_confined_plugins_measures_nothing_anew(tmp_path: Path, monkey
         assert instance is not None
         runner: Any = instance.runner
         eventually(lambda: runner._measured[1], "the monitor has measured it")
-        runner._usage.remove(runner)
+        runner._usage_monitor.remove(runner)
         runner._measured = (time.monotonic(), runner._measured[1])  # the machine may be slow
         (before,) = kernel.list()
         monkeypatch.setattr(runner, "_measure", lambda: {"memory": 1})

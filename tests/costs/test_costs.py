@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from microkernel.errors import InvalidArguments, ManifestError, PluginLoadError, ProtocolError
 from microkernel.hosts.confined import network_broker
-from microkernel.hosts.confined.addresses import leads_to, parsed, permits
+from microkernel.hosts.confined.addresses import leads_to, parse_grant, permits
 from microkernel.hosts.inspector_process import MEMORY, Inspector
 from microkernel.inspector.sources import NotFinished, NotParsed
 from microkernel.kernel.admission import permissions
@@ -153,7 +153,7 @@ def test_a_request_of_the_corpus(case: str) -> None:
 @QUICK
 @given(st.text(alphabet="ab.:[]%*/0123456789\u212a\u3002", max_size=255), st.integers(1, 65535))
 def test_a_request_that_is_made_up(host: str, port: int) -> None:
-    allowed = [*map(parsed, corpus.GRANTS)]
+    allowed = [*map(parse_grant, corpus.GRANTS)]
     assert_cheap(lambda: permits(allowed, host, port) and leads_to(allowed, host, host, port), 1024)
 
 
@@ -162,9 +162,9 @@ def _consider(data: bytes) -> None:
     broker = network_broker.NetworkBroker("p", corpus.GRANTS, idle, lambda error: None)  # type: ignore[arg-type]
     try:
         broker.work = lambda number, act: None  # type: ignore[method-assign]
-        broker.consider(data)
+        broker.handle_request(data)
     finally:
-        broker.drop()
+        broker.discard()
 
 
 # What is asked for

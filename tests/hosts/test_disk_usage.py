@@ -108,7 +108,7 @@ def closing_descriptor(descriptor: int) -> Iterator[int]:
 def test_more_entries_than_the_bound_are_refused_before_all_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microkernel.hosts.confined.disk_usage.MOST_ENTRIES", 100)
+    monkeypatch.setattr("microkernel.hosts.confined.disk_usage.MAX_ENTRIES", 100)
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         for number in range(49):
@@ -120,7 +120,7 @@ def test_more_entries_than_the_bound_are_refused_before_all_are_looked_at(
 
 
 def test_more_mappings_than_the_bound_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microkernel.hosts.confined.disk_usage.MOST_MAPPINGS", 5)
+    monkeypatch.setattr("microkernel.hosts.confined.disk_usage.MAX_MAPPINGS", 5)
     with pytest.raises(TooMany, match="over its bound: more than 5 mappings of memory"):
         used(tmp_path)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts.confined.lock_usage import MOST, count_locks
+from microkernel.hosts.confined.lock_usage import MAX_LOCKS, count_locks
 from microkernel.hosts.procfs import processes
 from microkernel.hosts.procfs.processes import is_stopped, is_waiting
 from microkernel.kernel.config import KernelConfig
@@ -77,7 +77,7 @@ def locks_of(pid: int) -> int:
             return int(end.value)
 
 
-@pytest.mark.parametrize("count", [0, 3, MOST + 10])
+@pytest.mark.parametrize("count", [0, 3, MAX_LOCKS + 10])
 def test_record_locks_are_counted(count: int) -> None:
     command = [sys.executable, "-c", f"import time{_LOCKS.format(count=count)}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as running:

@@ -133,7 +133,7 @@ class Pausing(Here):
         self.waiting.append(work)
 
 
-class ConfinementReport:
+class ConfinedChannel:
     """A channel of a worker that is not trusted, which has taken its share of time."""
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class ConfinementReport:
         self.channel.read()
         account.spend(1.0)
 
-    def __enter__(self) -> ConfinementReport:
+    def __enter__(self) -> ConfinedChannel:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -167,7 +167,7 @@ class ConfinementReport:
 
 def test_what_a_flooding_worker_says_before_an_answer_is_not_decoded_before_its_turn() -> None:
     """Each of its answers has the kernel read what it said before; that must not become many messages in memory."""
-    with ConfinementReport() as given:
+    with ConfinedChannel() as given:
         given.worker.send(pack([messages.Ping(1)]))
         given.channel.read()  # now it rests
         frame = pack([messages.Ping(2)] * 4000)
@@ -180,7 +180,7 @@ def test_what_a_flooding_worker_says_before_an_answer_is_not_decoded_before_its_
 
 
 def test_a_worker_that_is_not_trusted_does_not_leave_many_bytes_unread() -> None:
-    with ConfinementReport() as given:
+    with ConfinedChannel() as given:
         answer, count = messages.Reply(1, Raw(encode_message(bytes(1 << 20)))), 0
         while not given.broken:
             given.channel.send_up(answer)
@@ -189,6 +189,6 @@ def test_a_worker_that_is_not_trusted_does_not_leave_many_bytes_unread() -> None
 
 
 def test_one_answer_may_be_as_large_as_answers_are() -> None:
-    with ConfinementReport() as given:
+    with ConfinedChannel() as given:
         given.channel.send_up(messages.Reply(1, Raw(encode_message(bytes(40 << 20)))))
         assert not given.broken

@@ -164,7 +164,7 @@ def test_a_closed_inbox_does_not_read_again() -> None:
 
 
 class Requests(RequestSocket):
-    def consider(self, data: bytes) -> None:
+    def handle_request(self, data: bytes) -> None:
         self.seen = [*getattr(self, "seen", []), data]
 
 
@@ -190,7 +190,7 @@ def test_requests_without_pause_have_to_wait() -> None:
     requests.open()
     count = 0
     while reactor.is_read:
-        requests.theirs.send(b"x")
+        requests.worker_end.send(b"x")
         requests._read()
         count += 1
         assert count < 5000
@@ -199,6 +199,6 @@ def test_requests_without_pause_have_to_wait() -> None:
     assert reactor.is_read
     assert len(requests.seen) == count
     requests.close()
-    requests.theirs.close()
+    requests.worker_end.close()
     resume()
     assert not reactor.is_read

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from microkernel.hosts.confined.usage_monitor import Look, UsageMonitor
+from microkernel.hosts.confined.usage_monitor import Check, UsageMonitor
 
 
 class Clock:
@@ -44,14 +44,14 @@ def _unexpected(error: Exception) -> None:
     raise AssertionError from error
 
 
-def look_of(clock: Clock, steps: int, seconds: float, done: Callable[[], object]) -> Callable[[], Look]:
-    def look() -> Look:
+def look_of(clock: Clock, steps: int, seconds: float, done: Callable[[], object]) -> Callable[[], Check]:
+    def check() -> Check:
         for _ in range(steps):
             clock.now += seconds
             yield
         done()
 
-    return look
+    return check
 
 
 def test_each_worker_is_looked_at_once_a_second(clock: Clock, monitor: UsageMonitor) -> None:
@@ -85,7 +85,7 @@ def test_a_look_that_takes_long_comes_round_less_often(clock: Clock, monitor: Us
 def test_a_glance_comes_round_every_second_whatever_it_and_a_look_cost(clock: Clock, monitor: UsageMonitor) -> None:
     glances: list[float] = []
     monitor.add("files", look_of(clock, 4_000, 0.001, lambda: None), _unexpected)
-    monitor.add("memory", look_of(clock, 50, 0.001, lambda: glances.append(clock.now)), _unexpected, glance=True)
+    monitor.add("memory", look_of(clock, 50, 0.001, lambda: glances.append(clock.now)), _unexpected, frequent=True)
     while clock.now < 20.0:
         clock.wait(monitor.turn())
     gaps = [after - before for before, after in pairwise(glances)]
@@ -98,8 +98,8 @@ def test_a_look_can_be_brought_forward(clock: Clock, monitor: UsageMonitor) -> N
     monitor.add("slow", look_of(clock, 100, 0.001, lambda: looks.append(clock.now)), _unexpected)
     while not looks:
         clock.wait(min(monitor.turn(), 0.5))
-    monitor.hasten("slow")
-    monitor.hasten("one that has gone")
+    monitor.expedite("slow")
+    monitor.expedite("one that has gone")
     while len(looks) < 2:
         clock.wait(monitor.turn())
     assert looks[1] - looks[0] < 1.0  # else 5 s
@@ -109,7 +109,7 @@ def test_a_look_that_raises_ends_that_worker_and_no_other_look(clock: Clock, mon
     looks: list[float] = []
     failures: list[Exception] = []
 
-    def fails() -> Look:
+    def fails() -> Check:
         yield
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "not UTF-8")
 
@@ -141,12 +141,12 @@ def test_the_thread_survives_what_fails_beside_the_looks_and_reports_it() -> Non
             raise MemoryError
         return 1e9 if reported.is_set() else 0.0
 
-    def look() -> Look:
+    def check() -> Check:
         looked.set()
         yield
 
     monitor = UsageMonitor(report, clock)
-    monitor.add("p", look, _unexpected)
+    monitor.add("p", check, _unexpected)
     try:
         assert reported.wait(10)
         assert looked.wait(10)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microkernel.errors import ManifestError
-from microkernel.hosts.confined.addresses import parsed, permits
+from microkernel.hosts.confined.addresses import parse_grant, permits
 from microkernel.kernel.admission import permissions as requests
 from microkernel.kernel.admission.approval_policy import _held
 from microkernel.kernel.admission.approval_texts import unmistakable
@@ -91,8 +91,8 @@ def test_a_host_in_other_letters_is_shown_as_it_is_looked_up(tmp_path: Path) -> 
     assert found == ("xn--ggle-0nda.com:443", "google.com:443", "xn--bcher-kva.example:*", "api.example.com:443")
     hosts = ["g\u03bf\u03bfgle.com", "google.com", "Bücher.example", "api.example.com"]
     for grant, host in zip(found or (), hosts, strict=True):
-        assert permits([parsed(grant)], host, 443)
-    assert not permits([parsed("google.com:443")], "g\u03bf\u03bfgle.com", 443)
+        assert permits([parse_grant(grant)], host, 443)
+    assert not permits([parse_grant("google.com:443")], "g\u03bf\u03bfgle.com", 443)
 
 
 def test_a_host_that_is_no_name_is_refused(tmp_path: Path) -> None:

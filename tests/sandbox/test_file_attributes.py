@@ -213,7 +213,7 @@ class Asking:
     def __init__(self, *folders: Path) -> None:
         self.reactor, self.ends = Reactor(), list[Any]()
         self.files = FileAttributes(map(str, folders), self.reactor, self.ends.append)  # type: ignore[arg-type]
-        self.files.theirs.settimeout(10.0)
+        self.files.worker_end.settimeout(10.0)
         self.files.open()
 
     def __enter__(self) -> Asking:
@@ -221,12 +221,12 @@ class Asking:
 
     def __exit__(self, *_: object) -> None:
         self.files.close()
-        self.files.theirs.close()
+        self.files.worker_end.close()
 
     def ask(self, *request: Any) -> tuple[int, str]:
-        self.files.theirs.send(codec.encode([1, *request]))
+        self.files.worker_end.send(codec.encode([1, *request]))
         self.reactor.ready()
-        _, code, text = codec.decode(self.files.theirs.recv(9000))
+        _, code, text = codec.decode(self.files.worker_end.recv(9000))
         return code, text
 
 
@@ -248,7 +248,7 @@ def mode_of(path: Path) -> int:
 ])  # fmt: skip
 def test_no_request_but_a_right_one_is_considered(request_: bytes, own: Path) -> None:
     with Asking(own) as asking:
-        asking.files.theirs.send(request_)
+        asking.files.worker_end.send(request_)
         asking.reactor.ready()
         assert [error.id for error in asking.ends] == ["MK0215"]
 

@@ -15,7 +15,7 @@ from microkernel import Kernel
 from microkernel.errors import PluginDied
 from microkernel.hosts import sandbox
 from microkernel.hosts.confined.host import limits_of
-from microkernel.hosts.confined.runner import fault_of
+from microkernel.hosts.confined.runner import defect_of
 from microkernel.hosts.wasm import host as wasm_host
 from microkernel.hosts.worker import zygote
 from microkernel.kernel.config import KernelConfig, PluginConfig
@@ -102,10 +102,10 @@ def test_doctor_is_told_of_each_layer(arena: Arena) -> None:
 
 
 def test_a_fault_is_named() -> None:
-    assert fault_of(ConfinementReport(7, [], [])) == ""
-    assert fault_of(ConfinementReport(7, [], ["files"]), ["files"]) == ""
-    assert "network" in fault_of(ConfinementReport(7, [], ["files", "network"]), ["files"])
-    assert fault_of(ConfinementReport(missing="Landlock: x")) == "Landlock: x"
+    assert defect_of(ConfinementReport(7, [], [])) == ""
+    assert defect_of(ConfinementReport(7, [], ["files"]), ["files"]) == ""
+    assert "network" in defect_of(ConfinementReport(7, [], ["files", "network"]), ["files"])
+    assert defect_of(ConfinementReport(missing="Landlock: x")) == "Landlock: x"
 
 
 def test_the_first_word_of_a_worker_must_be_what_confines_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:

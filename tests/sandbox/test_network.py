@@ -128,12 +128,12 @@ class Reactor:
 def test_no_request_but_a_right_one_is_considered(request_: bytes) -> None:
     reactor, ends = Reactor(), []
     broker = network_broker.NetworkBroker("p", ["h:*"], reactor, ends.append)  # type: ignore[arg-type]
-    with broker.theirs as theirs:
+    with broker.worker_end as worker_end:
         broker.open()
-        theirs.send(request_)
+        worker_end.send(request_)
         reactor.ready()
         broker.close()
-        assert theirs.recv(100) == b""
+        assert worker_end.recv(100) == b""
     assert [error.id for error in ends] == ([] if request_ == b"" else ["MK0215"])
 
 
@@ -141,11 +141,11 @@ def test_no_request_but_a_right_one_is_considered(request_: bytes) -> None:
 def test_a_name_that_can_be_none_is_an_error_of_the_plugins(name: str) -> None:
     reactor, ends = Reactor(), []
     broker = network_broker.NetworkBroker("p", ["*.h:80"], reactor, ends.append)  # type: ignore[arg-type]
-    with broker.theirs as theirs:
+    with broker.worker_end as worker_end:
         broker.open()
-        theirs.send(codec.encode([7, name, 80, 1.0]))
+        worker_end.send(codec.encode([7, name, 80, 1.0]))
         reactor.ready()
-        number, code, _ = codec.decode(theirs.recv(1000))
+        number, code, _ = codec.decode(worker_end.recv(1000))
         broker.close()
     assert (number, code != 0, ends) == (7, True, [])
 
@@ -170,7 +170,7 @@ def _own(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_own")
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_a_name_leads_to_public_addresses_only(address: str) -> None:
-    grants = [*map(addresses.parsed, ["evil.example.com:80", "*.h:*"])]
+    grants = [*map(addresses.parse_grant, ["evil.example.com:80", "*.h:*"])]
     assert not addresses.leads_to(grants, "evil.example.com", address, 80)
 
 
@@ -201,19 +201,19 @@ def test_a_name_leads_to_public_addresses_only(address: str) -> None:
     ("db.internal", "10.20.3.4", "10.20.0.0/99:80", False),
 ])  # fmt: skip
 def test_other_addresses_are_granted_beside_the_name(host: str, address: str, grant: str, may: bool) -> None:
-    assert addresses.leads_to([addresses.parsed(grant)], host, address, 80) is may
+    assert addresses.leads_to([addresses.parse_grant(grant)], host, address, 80) is may
 
 
 @pytest.mark.parametrize("host", ["fe80::1%.example.com", "::1%.example.com", "127.0.0.1%.example.com"])
 def test_an_address_with_a_zone_is_no_name_below_a_granted_one(host: str) -> None:
     """Its zone may be called like any name, and it would lead to the address before it."""
-    assert not addresses.permits([addresses.parsed("*.example.com:80")], host, 80)
-    assert addresses.permits([addresses.parsed(f"{host}:80")], host, 80), "as it is written"
+    assert not addresses.permits([addresses.parse_grant("*.example.com:80")], host, 80)
+    assert addresses.permits([addresses.parse_grant(f"{host}:80")], host, 80), "as it is written"
 
 
 @pytest.mark.parametrize("host", ["fe80::1%1", "127.0.0.1%.example.com", "93.184.215.14"])
 def test_an_address_leads_to_itself_alone(host: str) -> None:
-    grants = [addresses.parsed(f"{host}:80")]
+    grants = [addresses.parse_grant(f"{host}:80")]
     assert not addresses.leads_to(grants, host, "169.254.169.254", 80)
     assert addresses.leads_to(grants, host, host.partition("%")[0], 80)
 
@@ -236,11 +236,11 @@ def asked(host: str, port: int, *grants: str) -> list[Any]:
     """What a broker answers to one request, and the connection if there is one."""
     reactor, ends = Reactor(), []
     broker = network_broker.NetworkBroker("p", grants, reactor, ends.append)  # type: ignore[arg-type]
-    with broker.theirs as theirs:
+    with broker.worker_end as worker_end:
         broker.open()
-        theirs.send(codec.encode([7, host, port, 1.0]))
+        worker_end.send(codec.encode([7, host, port, 1.0]))
         reactor.ready()
-        data, handles, _, _ = socket.recv_fds(theirs, 2000, 1)
+        data, handles, _, _ = socket.recv_fds(worker_end, 2000, 1)
         broker.close()
     for handle in handles:
         os.close(handle)
@@ -263,8 +263,8 @@ def test_a_name_that_leads_to_this_machine_is_refused_with_the_line_to_add(
     monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
     looked_up = leading_to(monkeypatch, "127.0.0.1")
-    code, text, made = asked("db.internal", port, f"db.internal:{port}")
-    assert (code, made) == (errno.EPERM, 0)
+    code, text, connection = asked("db.internal", port, f"db.internal:{port}")
+    assert (code, connection) == (errno.EPERM, 0)
     assert "MK0423" in text
     assert f'net = ["db.internal:{port}", "127.0.0.1:{port}"]' in text
     assert asked("db.internal", port, f"db.internal:{port}", f"127.0.0.1:{port}") == [0, "", 1]
@@ -301,4 +301,4 @@ def test_of_several_addresses_the_ones_that_may_be_are_tried(monkeypatch: pytest
     ("[fe80::1%1]:80", "fe80::1%2", 80, False),
 ])  # fmt: skip
 def test_grants_are_by_name_and_port(grant: str, host: str, port: int, may: bool) -> None:
-    assert addresses.permits([addresses.parsed(grant)], host, port) is may
+    assert addresses.permits([addresses.parse_grant(grant)], host, port) is may

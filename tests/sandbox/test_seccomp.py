@@ -79,18 +79,18 @@ _GENERIC = """
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_numbers_are_the_systems_own(machine: Machine) -> None:
-    theirs = headers(machine)
+    worker_end = headers(machine)
     ours = {name: numbers[machine] for table in (FREE, WITH_RULES, ANSWERED) for name, numbers in table.items()
             if machine in numbers}  # fmt: skip
     assert len(ours) > 140
-    assert ours == {name: theirs.get(name) for name in ours}
+    assert ours == {name: worker_end.get(name) for name in ours}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_only_what_is_in_the_tables_is_ever_allowed(machine: Machine) -> None:
-    theirs = headers(machine)
+    worker_end = headers(machine)
     listed = {numbers.get(machine) for table in (FREE, WITH_RULES) for numbers in table.values()}
-    for name, number in theirs.items():
+    for name, number in worker_end.items():
         if number not in listed and name not in ANSWERED:
             assert answer(machine, number) == errno.EPERM, name
     assert answer(machine, 5000) == errno.EPERM
@@ -121,9 +121,9 @@ def test_x32_is_death() -> None:
     "open_by_handle_at", "name_to_handle_at", "landlock_restrict_self", "quotactl", "sethostname", "iopl",
 ])  # fmt: skip
 def test_these_are_refused(machine: Machine, name: str) -> None:
-    theirs = headers(machine)
-    if name in theirs:
-        assert answer(machine, theirs[name], 0, 0, 0, 0, 0, 0) == errno.EPERM
+    worker_end = headers(machine)
+    if name in worker_end:
+        assert answer(machine, worker_end[name], 0, 0, 0, 0, 0, 0) == errno.EPERM
 
 
 THREAD = 0x3D0F00

@@ -335,9 +335,9 @@ def test_what_is_granted_to_be_written_does_not_count(arena: Arena, tmp_path_fac
     write = "open(folder + '/its', 'w').write('x'); result = True"
     assert kernel.call("p.do", write, {"folder": str(granted)}, timeout=30.0) == [None, True]
     runner = kernel.core.registry.get("p").instance.runner  # type: ignore[union-attr]
-    for _ in runner._look():  # type: ignore[attr-defined]
+    for _ in runner._check_files():  # type: ignore[attr-defined]
         pass
-    assert runner._sentence == ""  # type: ignore[attr-defined]
+    assert runner._kill_reason == ""  # type: ignore[attr-defined]
 
 
 RENAME = """

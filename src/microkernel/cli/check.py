@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from microkernel.cli.output import Output
-from microkernel.hosts.confined.system_paths import GIVEN, OF_SYSTEM
+from microkernel.hosts.confined.system_paths import READABLE, WRITABLE
 from microkernel.hosts.inspector_process import Inspector
 from microkernel.kernel.admission.limit_bounds import raised
 from microkernel.loader import discover
@@ -47,7 +47,7 @@ def is_public(permission: str, value: str) -> bool:
     """Whether every plugin may do so, also at the confined levels."""
     if permission == "env":
         return value in _VARIABLES
-    paths = {"fs.read": (*OF_SYSTEM, *GIVEN), "fs.write": GIVEN}.get(permission, ())
+    paths = {"fs.read": (*READABLE, *WRITABLE), "fs.write": WRITABLE}.get(permission, ())
     return any(value == path or value.startswith(f"{path}/") for path in paths)
 
 

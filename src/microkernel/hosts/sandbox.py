@@ -7,8 +7,8 @@ from typing import Any
 
 from microkernel.errors import IsolationUnavailable
 from microkernel.hosts.confined.host import ConfinedHost
-from microkernel.hosts.confined.probe import in_words, trial
-from microkernel.hosts.confined.runner import fault_of
+from microkernel.hosts.confined.probe import describe, probe
+from microkernel.hosts.confined.runner import defect_of
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, Reactor
 
@@ -25,14 +25,14 @@ class SandboxHost(ConfinedHost):
     def available(self) -> Availability:
         """Tried once, with a worker that walls itself in and ends. Waits; not on the reactor's thread."""
         if self._found is None:
-            self._found = self._fault() or self._try()
+            self._found = self._defect() or self._try()
         return self._found
 
     def _try(self) -> Availability:
         try:
-            confined = trial(self._zygotes.current(), self.wanted("trial", {}, "", self.walls({}, (), ())))
+            confined = probe(self._zygotes.current(), self.fork_request("trial", {}, "", self.confinement({}, (), ())))
         except IsolationUnavailable as error:
             return Availability(error.fields["reason"], error)
-        reason = fault_of(confined)
+        reason = defect_of(confined)
         cgroups = self._groups.describe()
-        return self._missing(reason) if reason else Availability(in_words(confined, cgroups, self._groups.reason))
+        return self._missing(reason) if reason else Availability(describe(confined, cgroups, self._groups.reason))

@@ -34,7 +34,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NONLOCAL = {4: "/proc/sys/net/ipv4/ip_nonlocal_bind", 6: "/proc/sys/net/ipv6/ip_nonlocal_bind"}
 
 
-_LONGEST_NAME = 253
+_MAX_NAME = 253
 
 
 class Grant(NamedTuple):
@@ -48,7 +48,7 @@ class Grant(NamedTuple):
         return self.port in (str(port), "*")
 
 
-def parsed(grant: str) -> Grant:
+def parse_grant(grant: str) -> Grant:
     """``host:port``, ``address:port`` or ``network:port``; an IPv6 address or network stands in brackets."""
     host, _, port = grant.rpartition(":")
     with suppress(ValueError):
@@ -56,13 +56,13 @@ def parsed(grant: str) -> Grant:
             return Grant("", ipaddress.ip_network(host.strip("[]")), port)
         if address := as_address(host):
             return Grant("", ipaddress.ip_network(address), port)
-    return Grant(plain(host), None, port)
+    return Grant(normalize(host), None, port)
 
 
-def plain(host: str) -> str:
+def normalize(host: str) -> str:
     """A name as it is compared and looked up: in small letters, those beside ASCII encoded as in a grant."""
     host = host.strip("[]").rstrip(".").lower()
-    if host.isascii() or len(host) > _LONGEST_NAME:
+    if host.isascii() or len(host) > _MAX_NAME:
         return host
     with suppress(UnicodeError):  # such a name is nobody's
         return host.encode("idna").decode("ascii")
@@ -73,7 +73,7 @@ def as_address(host: str) -> Address | None:
     """None for a name, and for an address with a zone, which is granted as it is written. An IPv4-mapped address is the
     IPv4 address."""
     try:
-        address = ipaddress.ip_address(plain(host))
+        address = ipaddress.ip_address(normalize(host))
     except ValueError:
         return None
     if "%" in host:
@@ -85,7 +85,7 @@ def permits(grants: Iterable[Grant], host: str, port: int) -> bool:
     """Whether a grant is for this host, by the very name or by the address that it is asked for, and this port."""
     on_port = [grant for grant in grants if grant.is_for(port)]
     address = as_address(host)
-    return _is_named(on_port, plain(host)) if address is None else _is_within(on_port, address)
+    return _is_named(on_port, normalize(host)) if address is None else _is_within(on_port, address)
 
 
 def leads_to(grants: Sequence[Grant], host: str, address: str, port: int) -> bool:
@@ -93,12 +93,12 @@ def leads_to(grants: Sequence[Grant], host: str, address: str, port: int) -> boo
     found = as_address(_without_zone(address))
     if found is None:
         return False
-    literal = as_address(_without_zone(plain(host)))
+    literal = as_address(_without_zone(normalize(host)))
     if literal is not None:
         return found == literal
     if _is_within([grant for grant in grants if grant.is_for(port)], found):
         return True
-    if plain(host) == _LOCALHOST:
+    if normalize(host) == _LOCALHOST:
         return found.is_loopback
     return is_public(found) and not is_own(found)
 

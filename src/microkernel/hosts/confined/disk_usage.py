@@ -14,14 +14,14 @@ _BLOCK = 512
 # A folder keeps the blocks that its names took, when it has been emptied and removed and is still open.
 _WITH_BLOCKS = (stat.S_IFREG, stat.S_IFDIR)
 # An empty file and a folder take something too.
-_LEAST = 4096
+_MIN_SIZE = 4096
 # Counted for what cannot be measured: folders too deep for a path, or closed to the kernel.
 _UNMEASURABLE = 1 << 62
 # Entries between two steps of a look: some hundred microseconds.
 _STEP = 128
-MOST_ENTRIES = 50_000
+MAX_ENTRIES = 50_000
 """Files and folders of one plugin: looking at them takes some 0.2 s."""
-MOST_MAPPINGS = 16_384
+MAX_MAPPINGS = 16_384
 """Of one process, each a line that is read. numpy and polars make some thousand."""
 
 Measuring = Generator[None, None, int]
@@ -31,8 +31,8 @@ Measuring = Generator[None, None, int]
 class TooMany(Exception):
     """There is more of something than is looked at: its worker could be watched only rarely. The text says of what."""
 
-    def __init__(self, most: int, what: str) -> None:
-        super().__init__(f"over its bound: more than {most:,} {what}")
+    def __init__(self, limit: int, what: str) -> None:
+        super().__init__(f"over its bound: more than {limit:,} {what}")
 
 
 def measure_disk(folders: Sequence[str], pid: int, file_size: int, limit: int) -> Measuring:
@@ -48,7 +48,7 @@ def measure_disk(folders: Sequence[str], pid: int, file_size: int, limit: int) -
             return used
     used += yield from _measure_unlinked(pid)
     mapped = yield from _count_mapped(pid, [os.fsencode(os.path.realpath(folder)) for folder in folders])
-    return used + mapped * max(file_size, _LEAST)
+    return used + mapped * max(file_size, _MIN_SIZE)
 
 
 def free_space(folders: Sequence[str]) -> list[int]:
@@ -89,8 +89,8 @@ class _Seen:
 
     def one_more(self) -> None:
         self._entries += 1
-        if self._entries > MOST_ENTRIES:
-            raise TooMany(MOST_ENTRIES, "files and folders")
+        if self._entries > MAX_ENTRIES:
+            raise TooMany(MAX_ENTRIES, "files and folders")
 
 
 def _measure_below(folder: str, limit: int, seen: _Seen) -> Measuring:
@@ -123,7 +123,7 @@ def _measure_entries(entries: Iterator[os.DirEntry[str]], folders: list[str], li
 
 
 def _size(found: os.stat_result) -> int:
-    return max(found.st_blocks * _BLOCK, _LEAST)
+    return max(found.st_blocks * _BLOCK, _MIN_SIZE)
 
 
 def _measure_unlinked(pid: int) -> Measuring:
@@ -147,8 +147,8 @@ def _count_mapped(pid: int, folders: Sequence[bytes]) -> Measuring:
     """How many files exist only because they are mapped."""
     files = set()
     for count, line in enumerate(lines_of(pid, "maps")):
-        if count >= MOST_MAPPINGS:
-            raise TooMany(MOST_MAPPINGS, "mappings of memory")
+        if count >= MAX_MAPPINGS:
+            raise TooMany(MAX_MAPPINGS, "mappings of memory")
         if line.endswith(b" (deleted)") and any(b" " + folder + b"/" in line for folder in folders):
             files.add(tuple(line.split(maxsplit=5)[3:5]))
         if count % _STEP == 0:

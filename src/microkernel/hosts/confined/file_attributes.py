@@ -33,14 +33,14 @@ class FileAttributes(RequestSocket):
     """Answers requests for ``chmod`` and ``utime``. ``folders`` are the plugin's own, as they are when it starts."""
 
     what = "change of a file"
-    longest = 8192
-    most_at_once = 2
+    max_request = 8192
+    max_concurrent = 2
 
     def __init__(self, folders: Iterable[str], reactor: Reactor, malformed: Callable[[KernelError], object]) -> None:
         super().__init__(reactor, malformed)
         self._folders = [OwnFolder(folder) for folder in folders if os.path.isdir(folder)]
 
-    def consider(self, data: bytes) -> None:
+    def handle_request(self, data: bytes) -> None:
         match codec.decode(data):
             case [_, "chmod", *_]:
                 chmod: Chmod = codec.decode(data, Chmod)
@@ -49,7 +49,7 @@ class FileAttributes(RequestSocket):
             case [_, "utime", *_]:
                 utime: Utime = codec.decode(data, Utime)
                 number, _, path, identity, times, is_link = utime
-                act = partial(self._change, path, identity, is_link, partial(set_times, times=_checked(times)))
+                act = partial(self._change, path, identity, is_link, partial(set_times, times=_checked_times(times)))
             case _:
                 raise ValueError("it is neither chmod nor utime")
         self.work(number, partial(_attempt, act))
@@ -92,10 +92,10 @@ class OwnFolder:
         *above, last = path[len(self._path) + 1 :].split(b"/")
         try:
             for name in above:
-                below = os.open(_plain(name), _STEP | os.O_DIRECTORY, dir_fd=at)
+                below = os.open(_checked_name(name), _STEP | os.O_DIRECTORY, dir_fd=at)
                 os.close(at)
                 at = below
-            return os.open(_plain(last), _STEP, dir_fd=at)
+            return os.open(_checked_name(last), _STEP, dir_fd=at)
         finally:
             os.close(at)
 
@@ -118,13 +118,13 @@ def set_times(path: str, times: list[int]) -> None:
         os.utime(path)
 
 
-def _plain(name: bytes) -> bytes:
+def _checked_name(name: bytes) -> bytes:
     if name in (b"", b".", b".."):
         raise PermissionError(errno.EPERM, _REFUSED)
     return name
 
 
-def _checked(times: list[int]) -> list[int]:
+def _checked_times(times: list[int]) -> list[int]:
     if len(times) not in (0, 2) or not all(-_LATEST < each < _LATEST for each in times):
         raise ValueError("these are not two times")
     return times

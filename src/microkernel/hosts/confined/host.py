@@ -16,8 +16,8 @@ from typing import Any
 
 from microkernel.errors import PluginLoadError, shortage_in
 from microkernel.hosts.confined.runner import ConfinedRunner
-from microkernel.hosts.confined.safe_paths import settled
-from microkernel.hosts.confined.system_paths import GIVEN, OF_SYSTEM
+from microkernel.hosts.confined.safe_paths import resolve_without_links
+from microkernel.hosts.confined.system_paths import READABLE, WRITABLE
 from microkernel.hosts.confined.usage_monitor import UsageMonitor
 from microkernel.hosts.worker.environment import visible
 from microkernel.hosts.worker.host import WorkerHost
@@ -46,30 +46,30 @@ Announce = Callable[[str, str, dict[str, Any]], object]
 """How the kernel tells people a message: its id, about which plugin, the fields of its text."""
 
 
-def _to_nobody(_id: str, _plugin: str, _fields: dict[str, Any]) -> None: ...
+def _no_announcement(_id: str, _plugin: str, _fields: dict[str, Any]) -> None: ...
 
 
 class ConfinedHost(WorkerHost):
-    """``must_be_whole``: where a wall is missing, no plugin runs. ``overhead``: bytes of memory that a worker may use
+    """``require_all_layers``: where a wall is missing, no plugin runs. ``overhead``: bytes of memory that a worker may use
     beside what its plugin may."""
 
-    must_be_whole = True
+    require_all_layers = True
     overhead = 0
 
     def __init__(
-        self, reactor: Reactor, python: str = sys.executable, announce: Announce = _to_nobody, **options: object
+        self, reactor: Reactor, python: str = sys.executable, announce: Announce = _no_announcement, **options: object
     ) -> None:
         super().__init__(reactor, python, **options)
         self._announce = announce
-        self._usage = UsageMonitor(self._monitor_failed)
-        self._shares = TimeShares()
+        self._usage_monitor = UsageMonitor(self._monitor_failed)
+        self._time_shares = TimeShares()
 
     def _make_temp_dirs(self) -> TempDirs:
         """C code that asks with ``access`` asks for the real user, which a worker of root's has lost; not the group."""
         return TempDirs(0o770 if os.geteuid() == 0 else 0o700)
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
-        load, may = spec.load, spec.permissions
+        load, permissions = spec.load, spec.permissions
         if not load.data_dir:
             raise PluginLoadError("MK0129", path=load.name, reason=_NO_HOME)
         try:
@@ -83,22 +83,22 @@ class ConfinedHost(WorkerHost):
             failure.shortage = shortage_in(error)
             raise failure from None
         limits = limits_of(spec.limits)
-        leads = where_they_lead(spec)
-        read = [on_disk(spec.source), *(leads[path] or path for path in map(absolute, may.fs_read))]
-        given = [leads[path] or path for path in map(absolute, may.fs_write)]
-        write = [load.data_dir, *([folder] if folder else []), *given]
+        resolved = resolve_paths(spec)
+        read = [path_on_disk(spec.source), *(resolved[path] or path for path in map(absolute, permissions.fs_read))]
+        writable = [resolved[path] or path for path in map(absolute, permissions.fs_write)]
+        write = [load.data_dir, *([folder] if folder else []), *writable]
         environment = environment_of(spec, folder, limits)
-        walls = self.walls(limits, read, write, [real or path for path, real in leads.items()])
-        walls["net"] = bool(may.net)
-        walls["files"] = self.level == "sandbox"
-        return self.wanted(load.name, environment, load.data_dir, walls, limits)
+        confinement = self.confinement(limits, read, write, [real or path for path, real in resolved.items()])
+        confinement["net"] = bool(permissions.net)
+        confinement["files"] = self.level == "sandbox"
+        return self.fork_request(load.name, environment, load.data_dir, confinement, limits)
 
-    def wanted(
+    def fork_request(
         self,
         name: str,
         environment: Mapping[str, str],
         folder: str,
-        walls: Mapping[str, Any],
+        confinement: Mapping[str, Any],
         limits: Mapping[str, float] = DEFAULTS,
     ) -> dict[str, Any]:
         """The interpreter's own path: the zygote's."""
@@ -108,15 +108,15 @@ class ConfinedHost(WorkerHost):
             "cwd": os.fsencode(folder or "/"),
             "path": [],
             "limits": self._limits(limits),
-            "confine": walls,
+            "confine": confinement,
         }
 
-    def walls(
+    def confinement(
         self, limits: Mapping[str, float], read: Iterable[str], write: Iterable[str], granted: Iterable[str] = ()
     ) -> dict[str, Any]:
         return {
-            "read": [*map(os.fsencode, (*OF_SYSTEM, *read))],
-            "write": [*map(os.fsencode, (*GIVEN, *write))],
+            "read": [*map(os.fsencode, (*READABLE, *read))],
+            "write": [*map(os.fsencode, (*WRITABLE, *write))],
             "granted": [*map(os.fsencode, granted)],
             "threads": int(limits.get("threads", DEFAULTS["threads"])),
         }
@@ -125,13 +125,13 @@ class ConfinedHost(WorkerHost):
         self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, folder: str
     ) -> WorkerRunner:
         spec = replace(spec, limits=limits_of(spec.limits))
-        may = spec.permissions
-        is_open = "/" in map(absolute, (*may.fs_read, *may.fs_write))
-        shared = (self._reactor, self._temp_dirs, folder, self._usage, self.level)
-        decided = (is_open, self.must_be_whole, self.overhead, self._shares, self.stays_closed)
+        permissions = spec.permissions
+        is_open = "/" in map(absolute, (*permissions.fs_read, *permissions.fs_write))
+        shared = (self._reactor, self._temp_dirs, folder, self._usage_monitor, self.level)
+        decided = (is_open, self.require_all_layers, self.overhead, self._time_shares, self.report_unopened)
         return ConfinedRunner(spec, source, events, *shared, *decided)
 
-    def stays_closed(self, plugin: str, path: str, reason: str) -> None:
+    def report_unopened(self, plugin: str, path: str, reason: str) -> None:
         """Something that it was granted."""
         self._announce("MK0418", plugin, {"path": path, "reason": reason})
 
@@ -140,7 +140,7 @@ class ConfinedHost(WorkerHost):
 
     def close(self) -> None:
         super().close()
-        self._usage.close()
+        self._usage_monitor.close()
 
 
 def environment_of(spec: LaunchSpec, folder: str, limits: Mapping[str, float]) -> dict[str, str]:
@@ -177,7 +177,7 @@ def _make_data_folder(folder: Path) -> None:
         folder.chmod(_MODE_AS_ROOT)
 
 
-def on_disk(source: str) -> str:
+def path_on_disk(source: str) -> str:
     """The plugin's file or folder; of one in an archive, the archive."""
     above = source
     while above and not os.path.lexists(above):
@@ -185,17 +185,20 @@ def on_disk(source: str) -> str:
     return above if os.path.isfile(above) else source
 
 
-def where_they_lead(spec: LaunchSpec) -> dict[str, str]:
+def resolve_paths(spec: LaunchSpec) -> dict[str, str]:
     """The granted paths, and each without links; empty where a plugin may have made one of these. Such a path is handed
     on as it is: the worker opens what is granted through no link at all, and tells of it."""
-    may = spec.permissions
-    writable = [*map(absolute, (*spec.writable, *may.fs_write))]
-    return {path: settled(path, writable) for path in map(absolute, (*may.fs_read, *may.fs_write))}
+    permissions = spec.permissions
+    writable = [*map(absolute, (*spec.writable, *permissions.fs_write))]
+    return {
+        path: resolve_without_links(path, writable)
+        for path in map(absolute, (*permissions.fs_read, *permissions.fs_write))
+    }
 
 
-def limits_of(wanted: Mapping[str, float]) -> dict[str, float]:
+def limits_of(fork_request: Mapping[str, float]) -> dict[str, float]:
     """With this level's own where none is set."""
-    return {name: value or DEFAULTS.get(name, 0) for name, value in wanted.items()}
+    return {name: value or DEFAULTS.get(name, 0) for name, value in fork_request.items()}
 
 
 def absolute(path: str) -> str:

@@ -7,21 +7,21 @@ import stat
 from collections.abc import Generator
 from contextlib import suppress
 
-MOST = 4096
+MAX_LOCKS = 4096
 """A database takes some ten; a process that makes as many as it can, 200,000 a second."""
 _STEP = 32
 _LOCK = b"\nlock:"
 
 
 def count_locks(pid: int) -> Generator[None, None, int]:
-    """Return how many, or a number over ``MOST``; 0 if the process has ended. Yields between steps of some hundred
+    """Return how many, or a number over ``MAX_LOCKS``; 0 if the process has ended. Yields between steps of some hundred
     microseconds."""
     found = 0
     for count, descriptor in enumerate(_descriptors(pid)):
         with suppress(OSError):  # closed meanwhile
             if stat.S_ISREG(os.stat(f"/proc/{pid}/fd/{descriptor}").st_mode):
                 found += _locks_in(f"/proc/{pid}/fdinfo/{descriptor}")
-        if found > MOST:
+        if found > MAX_LOCKS:
             break
         if count % _STEP == 0:
             yield

@@ -16,12 +16,12 @@ from errno import EIO, EPERM, ETIMEDOUT
 from functools import partial
 
 from microkernel.errors import KernelError, PermissionDenied
-from microkernel.hosts.confined.addresses import Grant, leads_to, parsed, permits, plain
+from microkernel.hosts.confined.addresses import Grant, leads_to, normalize, parse_grant, permits
 from microkernel.hosts.confined.request_socket import Answer, RequestSocket
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
 
-_PATIENCE = 60.0
+_MAX_SECONDS = 60.0
 
 
 class NetworkBroker(RequestSocket):
@@ -34,12 +34,12 @@ class NetworkBroker(RequestSocket):
     ) -> None:
         super().__init__(reactor, malformed)
         self._name = name
-        self._grants = [parsed(grant) for grant in grants]
+        self._grants = [parse_grant(grant) for grant in grants]
 
-    def consider(self, data: bytes) -> None:
+    def handle_request(self, data: bytes) -> None:
         number, host, port, seconds = _decode(data)
         if permits(self._grants, host, port):
-            self.work(number, partial(self._attempt, host, port, min(seconds, _PATIENCE)))
+            self.work(number, partial(self._attempt, host, port, min(seconds, _MAX_SECONDS)))
             return
         what = f"{host[:100]}:{port}"
         refusal = PermissionDenied("MK0401", name=self._name, action="net", what=what, line=f'net = ["{what}"]')
@@ -48,9 +48,9 @@ class NetworkBroker(RequestSocket):
     def _attempt(self, host: str, port: int, seconds: float) -> Answer:
         """Connect; what goes wrong is the answer."""
         try:
-            return Answer(made=_connected(self._grants, host, port, time.monotonic() + seconds))
-        except _Elsewhere as error:
-            return Answer(EPERM, str(self._leads_elsewhere(host, port, error.address)))
+            return Answer(connection=_connect(self._grants, host, port, time.monotonic() + seconds))
+        except _NotGranted as error:
+            return Answer(EPERM, str(self._refusal(host, port, error.address)))
         except socket.gaierror as error:
             return Answer(error.errno or socket.EAI_FAIL, error.strerror or "")
         except TimeoutError:
@@ -59,7 +59,7 @@ class NetworkBroker(RequestSocket):
             code = getattr(error, "errno", None) or EIO
             return Answer(code, getattr(error, "strerror", None) or str(error))
 
-    def _leads_elsewhere(self, host: str, port: int, address: str) -> PermissionDenied:
+    def _refusal(self, host: str, port: int, address: str) -> PermissionDenied:
         what, number = f"{host[:100]}:{port}", f"[{address}]" if ":" in address else address
         line = f'net = ["{what}", "{number}:{port}"]'
         return PermissionDenied("MK0423", name=self._name, what=what, address=address, line=line)
@@ -72,7 +72,7 @@ def _decode(data: bytes) -> tuple[int, str, int, float]:
     return request
 
 
-class _Elsewhere(PermissionError):
+class _NotGranted(PermissionError):
     """A granted name that leads to an address which the grant is not for."""
 
     def __init__(self, address: str) -> None:
@@ -80,24 +80,24 @@ class _Elsewhere(PermissionError):
         self.address = address
 
 
-def _connected(grants: Sequence[Grant], host: str, port: int, deadline: float) -> socket.socket:
+def _connect(grants: Sequence[Grant], host: str, port: int, deadline: float) -> socket.socket:
     """The name is looked up once, and what is connected to is what was checked.
 
     Raises OSError, gaierror, TimeoutError, _Elsewhere.
     """
     failure: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(plain(host), port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in socket.getaddrinfo(normalize(host), port, type=socket.SOCK_STREAM):
         if not leads_to(grants, host, str(address[0]), port):
-            failure = failure or _Elsewhere(str(address[0]))
+            failure = failure or _NotGranted(str(address[0]))
             continue
-        made = socket.socket(family, kind, protocol)
+        connection = socket.socket(family, kind, protocol)
         try:
-            made.settimeout(max(0.001, deadline - time.monotonic()))
-            made.connect(address)
-            made.setblocking(True)
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            connection.connect(address)
+            connection.setblocking(True)
         except OSError as error:
-            made.close()
+            connection.close()
             failure = error
         else:
-            return made
+            return connection
     raise failure or OSError(EIO, f"{host} has no address")

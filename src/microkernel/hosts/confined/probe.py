@@ -15,12 +15,12 @@ from microkernel.wire import frames
 from microkernel.wire.messages import ConfinementReport
 from microkernel.wire.session import Session
 
-_PATIENCE = 10_000
+_TIMEOUT_MS = 10_000
 """Milliseconds."""
-_NEWER = {2: "moving files between folders", 4: "TCP rules", 6: "scopes"}
+_FEATURES_BY_ABI = {2: "moving files between folders", 4: "TCP rules", 6: "scopes"}
 
 
-def trial(zygote: ZygoteHandle, request: Mapping[str, Any]) -> ConfinementReport:
+def probe(zygote: ZygoteHandle, request: Mapping[str, Any]) -> ConfinementReport:
     """What it told. Raises IsolationUnavailable where no worker can be had at all."""
     down, their_down = blocking_pair()
     up, their_up = blocking_pair()
@@ -33,15 +33,15 @@ def trial(zygote: ZygoteHandle, request: Mapping[str, Any]) -> ConfinementReport
             their_up.close()
             os.close(nothing)
         os.close(fork.handle)
-        return _hear(up)
+        return _receive_report(up)
 
 
-def _hear(up: socket.socket) -> ConfinementReport:
+def _receive_report(up: socket.socket) -> ConfinementReport:
     session = Session("kernel")
     poll = select.poll()
     poll.register(up, select.POLLIN)
     try:
-        while poll.poll(_PATIENCE) and (data := up.recv(frames.DATAGRAM)):
+        while poll.poll(_TIMEOUT_MS) and (data := up.recv(frames.DATAGRAM)):
             for message in session.receive(data):
                 if isinstance(message, ConfinementReport):
                     return message
@@ -54,9 +54,9 @@ def _ended(_exit: object) -> None:
     """As it should."""
 
 
-def in_words(confined: ConfinementReport, cgroups: str, no_cgroups: str) -> str:
+def describe(confined: ConfinementReport, cgroups: str, no_cgroups: str) -> str:
     """For `mk doctor`. ``cgroups``: which there are; ``no_cgroups``: why there are none."""
-    newer = [what for since, what in _NEWER.items() if confined.landlock < since]
+    newer = [what for since, what in _FEATURES_BY_ABI.items() if confined.landlock < since]
     parts = [f"Landlock ABI {confined.landlock}", "seccomp", _namespaces(confined.namespaces)]
     missing = [*newer, *([] if cgroups else [f"cgroups ({no_cgroups})"])]
     has = [*parts, *([cgroups] if cgroups else [])]
@@ -64,8 +64,8 @@ def in_words(confined: ConfinementReport, cgroups: str, no_cgroups: str) -> str:
 
 
 def _namespaces(names: list[str]) -> str:
-    return f"{_listed(names)} namespaces" if names else "no namespaces"
+    return f"{_join(names)} namespaces" if names else "no namespaces"
 
 
-def _listed(names: list[str]) -> str:
+def _join(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

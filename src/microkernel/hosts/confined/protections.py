@@ -23,7 +23,7 @@ def protections_of(pid: int, confined: ConfinementReport) -> dict[str, str]:
         "network": filtered and "network" not in confined.failed_checks,
         "processes": filtered and not {"processes", "signals"} & {*confined.failed_checks},
         "system calls": filtered,
-        "capabilities": status.get(b"NoNewPrivs") == b"1" and _has_none(status),
+        "capabilities": status.get(b"NoNewPrivs") == b"1" and _has_no_capabilities(status),
     }
     found = {name: "enforced" if holds else "unavailable" for name, holds in held.items()}
     return {**found, "threads": _threads(status, limits), **_namespaces(pid)}
@@ -32,7 +32,7 @@ def protections_of(pid: int, confined: ConfinementReport) -> dict[str, str]:
 def _threads_are_counted(status: dict[bytes, bytes], limits: list[bytes]) -> bool:
     """The limit is set, and not for root, whom it does not bind."""
     soft = next((line.split()[2] for line in limits if line.startswith(b"Max processes")), b"unlimited")
-    return soft != b"unlimited" and status.get(b"Uid", b"0").split()[0] != b"0" and int(soft) < _MANY
+    return soft != b"unlimited" and status.get(b"Uid", b"0").split()[0] != b"0" and int(soft) < _SHARED_LIMIT
 
 
 def threads_over(pid: int, limit: int) -> str:
@@ -48,7 +48,7 @@ def memory_over(pid: int, limit: int) -> str:
     protected, nor memory that is shared or swapped out, nor the tables of pages. These are measured.
     """
     status = _status_of(pid)
-    used = sum(int(status[name].split()[0]) * 1024 for name in _MEMORY if name in status)
+    used = sum(int(status[name].split()[0]) * 1024 for name in _MEMORY_FIELDS if name in status)
     return f"over its limit: {used:,} bytes of memory, limits.memory is {limit:,}" if used > limit else ""
 
 
@@ -60,8 +60,8 @@ def _status_of(pid: int) -> dict[bytes, bytes]:
         return {}
 
 
-_MEMORY = (b"RssAnon", b"RssShmem", b"VmSwap", b"VmPTE")
-_MANY = 4096
+_MEMORY_FIELDS = (b"RssAnon", b"RssShmem", b"VmSwap", b"VmPTE")
+_SHARED_LIMIT = 4096
 """A limit that was not set for one worker is far higher."""
 
 
@@ -69,15 +69,15 @@ def _threads(status: dict[bytes, bytes], limits: list[bytes]) -> str:
     return "enforced" if _threads_are_counted(status, limits) else "watched"
 
 
-def _has_none(status: dict[bytes, bytes]) -> bool:
+def _has_no_capabilities(status: dict[bytes, bytes]) -> bool:
     return all(status.get(name) == _NONE for name in (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb"))
 
 
 def _namespaces(pid: int) -> dict[str, str]:
-    return {f"{name} namespace": _own(pid, name) for name in ("user", "net", "ipc", "uts")}
+    return {f"{name} namespace": _namespace_state(pid, name) for name in ("user", "net", "ipc", "uts")}
 
 
-def _own(pid: int, name: str) -> str:
+def _namespace_state(pid: int, name: str) -> str:
     try:
         is_ours = read_link(pid, f"ns/{name}") == read_link("self", f"ns/{name}")
     except OSError:

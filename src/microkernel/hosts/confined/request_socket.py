@@ -21,33 +21,33 @@ from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
 
 # Seconds charged for what a request takes on a thread of its own.
-_WORK = 0.0002
+_THREAD_COST = 0.0002
 
 
 class Answer(NamedTuple):
-    """``code`` is 0 or a number of an error, ``text`` says more about it, ``made`` is handed over and then closed."""
+    """``code`` is 0 or a number of an error, ``text`` says more about it, ``connection`` is handed over and then closed."""
 
     code: int = 0
     text: str = ""
-    made: socket.socket | None = None
+    connection: socket.socket | None = None
 
 
 class RequestSocket:
-    """One worker's. ``open``, ``close`` and ``consider`` run on the reactor's thread; each piece of work on its own.
+    """One worker's. ``open``, ``close`` and ``handle_request`` run on the reactor's thread; each piece of work on its own.
 
-    A subclass says in ``what`` which requests it takes, in ``longest`` how many bytes one has at most, and in
-    ``most_at_once`` how many are worked on at the same time; it decodes and answers them in ``consider``.
+    A subclass says in ``what`` which requests it takes, in ``max_request`` how many bytes one has at most, and in
+    ``max_concurrent`` how many are worked on at the same time; it decodes and answers them in ``handle_request``.
     """
 
     what = "request"
-    longest = 1024
-    most_at_once = 16
+    max_request = 1024
+    max_concurrent = 16
 
     def __init__(self, reactor: Reactor, malformed: Callable[[KernelError], object]) -> None:
         self._reactor = reactor
         self._malformed = malformed
-        self._end, self.theirs = blocking_pair()
-        self._under_way = 0
+        self._end, self.worker_end = blocking_pair()
+        self._in_progress = 0
         self.account: TimeAccount | None = None
         self._lock = threading.Lock()
 
@@ -59,22 +59,22 @@ class RequestSocket:
         with self._lock:  # an answer that is just being sent is sent before
             self._end.close()
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Close both ends of one that was never opened, because there is no worker."""
         self._end.close()
-        self.theirs.close()
+        self.worker_end.close()
 
-    def consider(self, data: bytes) -> None:
+    def handle_request(self, data: bytes) -> None:
         """Answer one request, or have it worked on. Raises InvalidArguments or ValueError if it does not fit."""
         raise NotImplementedError
 
     def work(self, number: int, act: Callable[[], Answer]) -> None:
         """Do something that may wait, on a thread of its own, and answer the request with what it returns."""
         with self._lock:
-            is_busy = self._under_way >= self.most_at_once
-            self._under_way += not is_busy
+            is_busy = self._in_progress >= self.max_concurrent
+            self._in_progress += not is_busy
         if is_busy:
-            self.answer(number, ENOBUFS, f"{self.most_at_once} requests for a {self.what} are being worked on already")
+            self.answer(number, ENOBUFS, f"{self.max_concurrent} requests for a {self.what} are being worked on already")
             return
         try:
             threading.Thread(target=self._run, args=(number, act), name="microkernel-request", daemon=True).start()
@@ -92,13 +92,13 @@ class RequestSocket:
 
     def _finish(self, number: int, answer: Answer) -> None:
         with self._lock:  # before the worker knows, which may ask for the next thing at once
-            self._under_way -= 1
-        with closing(answer.made) if answer.made else nullcontext():
-            self.answer(number, answer.code, answer.text, answer.made.fileno() if answer.made else -1)
+            self._in_progress -= 1
+        with closing(answer.connection) if answer.connection else nullcontext():
+            self.answer(number, answer.code, answer.text, answer.connection.fileno() if answer.connection else -1)
 
     def _read(self) -> None:
         try:
-            data = self._end.recv(self.longest, socket.MSG_DONTWAIT)
+            data = self._end.recv(self.max_request, socket.MSG_DONTWAIT)
         except OSError:
             return
         if not data:
@@ -106,7 +106,7 @@ class RequestSocket:
             return
         began = time.thread_time()
         try:
-            self.consider(data)
+            self.handle_request(data)
             self._charge(time.thread_time() - began)
         except (InvalidArguments, ValueError) as failure:
             self._reactor.unwatch(self._end.fileno())
@@ -114,7 +114,7 @@ class RequestSocket:
 
     def _charge(self, seconds: float) -> None:
         """A worker that asks without pause has to wait when it has taken its share of the kernel's time."""
-        pause = self.account.spend(seconds + _WORK) if self.account is not None else 0.0
+        pause = self.account.spend(seconds + _THREAD_COST) if self.account is not None else 0.0
         if pause:
             self._reactor.unwatch(self._end.fileno())
             self._reactor.later(pause, self._resume)

@@ -10,11 +10,11 @@ from typing import Any
 from microkernel.errors import ProtocolError, shortage_in
 from microkernel.hosts.confined.disk_usage import TooMany, free_space, growth, is_in_memory, measure_disk
 from microkernel.hosts.confined.file_attributes import FileAttributes
-from microkernel.hosts.confined.lock_usage import MOST, count_locks
+from microkernel.hosts.confined.lock_usage import MAX_LOCKS, count_locks
 from microkernel.hosts.confined.network_broker import NetworkBroker
 from microkernel.hosts.confined.protections import memory_over, protections_of, threads_over
 from microkernel.hosts.confined.request_socket import RequestSocket
-from microkernel.hosts.confined.usage_monitor import Look, UsageMonitor
+from microkernel.hosts.confined.usage_monitor import Check, UsageMonitor
 from microkernel.hosts.worker.cgroup_layout import SYSTEM_MEMORY
 from microkernel.hosts.worker.rate_limit import Rate
 from microkernel.hosts.worker.runner import WorkerRunner
@@ -31,8 +31,8 @@ _EXIT_GRACE = 1.0
 
 
 class ConfinedRunner(WorkerRunner):
-    """``is_open``: it was granted all files, so that this wall is not there. ``must_be_whole``: a worker that could not
-    have a wall is ended, before it is told of its plugin. ``stays_closed``: whom to tell of what was granted and could
+    """``is_open``: it was granted all files, so that this wall is not there. ``require_all_layers``: a worker that could not
+    have a wall is ended, before it is told of its plugin. ``report_unopened``: whom to tell of what was granted and could
     not be opened: the plugin's name, the path, the reason."""
 
     _statistics_max_age = 3.0
@@ -46,13 +46,13 @@ class ConfinedRunner(WorkerRunner):
         reactor: Reactor,
         temp_dirs: TempDirs,
         folder: str,
-        usage: UsageMonitor,
+        usage_monitor: UsageMonitor,
         level: Level,
         is_open: bool,
-        must_be_whole: bool,
+        require_all_layers: bool,
         overhead: int,
-        shares: TimeShares,
-        stays_closed: Callable[[str, str, str], object],
+        time_shares: TimeShares,
+        report_unopened: Callable[[str, str, str], object],
     ) -> None:
         self._folders = [spec.load.data_dir, *([folder] if folder else [])]
         self._requests: list[RequestSocket] = []
@@ -64,23 +64,23 @@ class ConfinedRunner(WorkerRunner):
             super().__init__(spec.load, source, events, reactor, temp_dirs, folder)
         except BaseException:  # there are too few descriptors
             for each in self._requests:
-                each.drop()
+                each.discard()
             raise
         self._limits = spec.limits
         self._expected = ("files",) if is_open else ()
-        self._usage = usage
+        self._usage_monitor = usage_monitor
         self._level = level
-        self._must_be_whole = must_be_whole
+        self._require_all_layers = require_all_layers
         self._overhead = overhead
-        self._stays_closed = partial(stays_closed, spec.load.name)
+        self._report_unopened = partial(report_unopened, spec.load.name)
         self._confined = ConfinementReport()
         self._is_confined = False
-        self._sentence = ""
-        self._space: list[int] = []
-        self._room = 0
+        self._kill_reason = ""
+        self._free_before: list[int] = []
+        self._allowed_growth = 0
         """What was free when the last look at its files began, and how much of it may go before the next one."""
         frames = spec.limits.get("frames", 0)
-        self._account = shares.account()
+        self._account = time_shares.account()
         self._channel.confine(Rate(frames) if frames else None, self._account)
         for output in self._outputs:
             output.account = self._account
@@ -109,70 +109,70 @@ class ConfinedRunner(WorkerRunner):
             super().start(zygote, request)
         finally:
             for each in self._requests:
-                each.theirs.close()
+                each.worker_end.close()
 
     def _extra_descriptors(self) -> list[int]:
-        return [each.theirs.fileno() for each in self._requests]
+        return [each.worker_end.fileno() for each in self._requests]
 
     def _start_protocol(self) -> None:
-        self._channel.received = self._hear_first
+        self._channel.received = self._receive_report
 
-    def _hear_first(self, message: Message) -> None:
+    def _receive_report(self, message: Message) -> None:
         if not isinstance(message, ConfinementReport):
             self._malformed(ProtocolError("MK0215", reason="its first word was not what confines it"))
             return
         self._confined = message
         self._is_confined = True
         self._channel.received = self._events.received
-        if self._must_be_whole and (reason := fault_of(message, self._expected)):
+        if self._require_all_layers and (reason := defect_of(message, self._expected)):
             failure = Failure("IsolationUnavailable", "MK0501", {"level": self._level, "reason": reason})
             self._events.failed("confine", failure)
             self._reactor.later(_EXIT_GRACE, self.kill)
         else:
             for path, reason in message.unopened_paths.items():
-                self._stays_closed(path, reason)
+                self._report_unopened(path, reason)
             try:
-                self._usage.add((self, "memory"), self._glance, self._look_failed, glance=True)
-                self._usage.add((self, "files"), self._look, self._look_failed)
+                self._usage_monitor.add((self, "memory"), self._check_memory, self._check_failed, frequent=True)
+                self._usage_monitor.add((self, "files"), self._check_files, self._check_failed)
             except RuntimeError as error:  # no thread is left to measure it
-                self._sentence = shortage_in(error) or str(error)
+                self._kill_reason = shortage_in(error) or str(error)
                 self.kill()
                 return
             for each in self._requests:
                 each.open()
             super()._start_protocol()
 
-    def _glance(self) -> Look:
+    def _check_memory(self) -> Check:
         """On the monitor's thread, every second, however many files there are."""
         pid = self._pid
         if pid is None or self._closed:
             return
-        self._sentence = self._sentence or threads_over(pid, int(self._limits["threads"]))
-        self._sentence = self._sentence or memory_over(pid, int(self._limits["memory"]) + self._overhead)
+        self._kill_reason = self._kill_reason or threads_over(pid, int(self._limits["threads"]))
+        self._kill_reason = self._kill_reason or memory_over(pid, int(self._limits["memory"]) + self._overhead)
         yield
-        self._sentence = self._sentence or (yield from _over_locks(pid))
-        if self._sentence:
+        self._kill_reason = self._kill_reason or (yield from _over_locks(pid))
+        if self._kill_reason:
             self.kill()
-        elif growth(self._space, free_space(self._folders)) > self._room:
-            self._space = []
-            self._usage.hasten((self, "files"))
+        elif growth(self._free_before, free_space(self._folders)) > self._allowed_growth:
+            self._free_before = []
+            self._usage_monitor.expedite((self, "files"))
 
-    def _look(self) -> Look:
+    def _check_files(self) -> Check:
         """On the monitor's thread, less often with many files: unless there is less free space than there was."""
         pid = self._pid
         if pid is None or self._closed:
             return
-        self._sentence = self._sentence or (yield from self._over_disk(pid))
-        if self._sentence:
+        self._kill_reason = self._kill_reason or (yield from self._over_disk(pid))
+        if self._kill_reason:
             self.kill()
             return
         yield
         self._measured = (time.monotonic(), self._measure())
         prepare()
 
-    def _look_failed(self, error: Exception) -> None:
+    def _check_failed(self, error: Exception) -> None:
         """What cannot be measured cannot be held to its limits. What is read is the worker's doing, so it ends."""
-        self._sentence = f"its use of memory and disk could not be measured: {type(error).__name__}: {error}"
+        self._kill_reason = f"its use of memory and disk could not be measured: {type(error).__name__}: {error}"
         self.kill()
 
     def _over_disk(self, pid: int) -> Generator[None, None, str]:
@@ -185,7 +185,7 @@ class ConfinedRunner(WorkerRunner):
         except TooMany as error:
             return str(error)
         # By less than this it stays below its limit, or goes a sixteenth over it.
-        self._space, self._room = free, max((limit - used) // 2, limit // 16)
+        self._free_before, self._allowed_growth = free, max((limit - used) // 2, limit // 16)
         return f"over its limit: {used:,} bytes of files, limits.disk is {limit:,}" if used > limit else ""
 
     def _group_limits(self) -> tuple[int, int, float]:
@@ -194,13 +194,13 @@ class ConfinedRunner(WorkerRunner):
         return memory + self._overhead + in_memory + SYSTEM_MEMORY, threads, float(self._limits.get("processors", 0.0))
 
     def _exit_of(self, exit: Exit) -> Exit:
-        if self._memory_kills and not self._sentence:
-            self._sentence = f"over its limit: limits.memory is {int(self._limits['memory']):,}"
-        return Exit(self._sentence, signal=exit.signal) if self._sentence and exit.signal else exit
+        if self._memory_kills and not self._kill_reason:
+            self._kill_reason = f"over its limit: limits.memory is {int(self._limits['memory']):,}"
+        return Exit(self._kill_reason, signal=exit.signal) if self._kill_reason and exit.signal else exit
 
     def _close(self) -> None:
-        self._usage.remove((self, "memory"))
-        self._usage.remove((self, "files"))
+        self._usage_monitor.remove((self, "memory"))
+        self._usage_monitor.remove((self, "files"))
         if not self._closed:
             for each in self._requests:
                 each.close()
@@ -209,12 +209,12 @@ class ConfinedRunner(WorkerRunner):
 
 def _over_locks(pid: int) -> Generator[None, None, str]:
     locks = yield from count_locks(pid)
-    return f"over its bound: more than {MOST:,} locks on files" if locks > MOST else ""
+    return f"over its bound: more than {MAX_LOCKS:,} locks on files" if locks > MAX_LOCKS else ""
 
 
-def fault_of(confined: ConfinementReport, expected: Iterable[str] = ()) -> str:
+def defect_of(confined: ConfinementReport, expected: Iterable[str] = ()) -> str:
     """Why this is no sandbox; empty if it is one."""
     if confined.missing:
         return confined.missing
-    holes = [hole for hole in confined.failed_checks if hole not in expected]
-    return f"it got through a wall that it tried: {', '.join(holes)}" if holes else ""
+    failed = [check for check in confined.failed_checks if check not in expected]
+    return f"it got through a wall that it tried: {', '.join(failed)}" if failed else ""

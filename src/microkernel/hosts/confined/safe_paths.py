@@ -8,16 +8,16 @@ import os
 from collections.abc import Iterable
 
 _PROC = "/proc"
-_MOST = 1000
+_MAX_STEPS = 1000
 """Steps: links may lead in a circle."""
 
 
-def settled(path: str, writable: Iterable[str]) -> str:
+def resolve_without_links(path: str, writable: Iterable[str]) -> str:
     """The path without links, as they are now; empty if one on the way lies in a folder that plugins may write, or in
     ``/proc``, such as ``/proc/self`` or what ``/dev/stdin`` leads to."""
     theirs = [*map(os.path.realpath, writable), _PROC]
     at, ahead = "/", _names(path)
-    for _ in range(_MOST):
+    for _ in range(_MAX_STEPS):
         if not ahead:
             return at
         there = os.path.join(at, ahead.pop(0))

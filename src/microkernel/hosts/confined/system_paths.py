@@ -35,9 +35,9 @@ _MACHINE = (
     "/sys/devices/system/cpu/kernel_max", "/sys/kernel/mm/transparent_hugepage/enabled",
     "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
 )  # fmt: skip
-OF_SYSTEM = (
+READABLE = (
     *_LIBRARIES, *_TIME_ZONES, *_CERTIFICATES, *_RELEASES, *_REGISTRIES, *_TEXTS_AND_FONTS, *_MACHINE,
     "/dev/urandom", "/dev/random",
 )  # fmt: skip
-GIVEN = ("/dev/null",)
+WRITABLE = ("/dev/null",)
 """May also be written."""

@@ -8,32 +8,32 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from statistics import median_low
 
-Look = Generator[None, None, None]
+Check = Generator[None, None, None]
 """One look at one worker. It yields between steps that take microseconds, so that others have their turn."""
 
 _INTERVAL = 1.0
-_LONGEST_INTERVAL = 30.0
+_MAX_INTERVAL = 30.0
 # At most this part of one core goes into measuring: a look that takes long comes round less often.
-_SHARE = 50
+_COST_FACTOR = 50
 # What a glance counts as at most, so that no worker delays the glances at others, or at itself.
-_GLANCE = 0.002
+_MAX_FREQUENT_COST = 0.002
 # How long one look may run before the next one has its turn.
 _SLICE = 0.002
 
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    look: Callable[[], Look]
+    check: Callable[[], Check]
     on_failure: Callable[[Exception], object]
     due: float
-    glance: bool
-    running: Look | None = None
+    frequent: bool
+    running: Check | None = None
     spent: float = 0.0
     cost: float = 0.0  # of the last whole look, in seconds
 
 
 class UsageMonitor:
-    """Calls ``look`` for each worker about once a second, on a thread of its own; without workers there is no thread.
+    """Calls ``check`` for each worker about once a second, on a thread of its own; without workers there is no thread.
 
     Looks take turns in slices of 2 ms, and each waits 50 times as long as it took: a worker that makes its look
     expensive delays that look alone. A glance is a look that comes round whatever it took: the system bounds what it
@@ -52,20 +52,20 @@ class UsageMonitor:
     def add(
         self,
         key: object,
-        look: Callable[[], Look],
+        check: Callable[[], Check],
         on_failure: Callable[[Exception], object],
         *,
-        glance: bool = False,
+        frequent: bool = False,
     ) -> None:
         """Raises RuntimeError if a thread is needed and the system has none left."""
         with self._lock:
-            self._watched[key] = _Watched(look, on_failure, self._clock() + _INTERVAL, glance)
+            self._watched[key] = _Watched(check, on_failure, self._clock() + _INTERVAL, frequent)
             if self._thread is None and not self._ending.is_set():
                 thread = threading.Thread(target=self._run, name="microkernel-usage", daemon=True)
                 thread.start()
                 self._thread = thread
 
-    def hasten(self, key: object) -> None:
+    def expedite(self, key: object) -> None:
         """Look as soon as there is a turn. For a look to call: there is no other thread to wake."""
         if watched := self._watched.get(key):
             watched.due = self._clock()
@@ -108,7 +108,7 @@ class UsageMonitor:
         began = self._clock()
         try:
             if each.running is None:
-                each.running = each.look()
+                each.running = each.check()
             ended = _step(each.running, began + _SLICE, self._clock)
         except Exception as error:  # a worker chooses what is read of it: its look must not end the others
             self._watched.pop(key, None)
@@ -117,17 +117,17 @@ class UsageMonitor:
         each.spent += self._clock() - began
         if ended:
             each.running, each.cost, each.spent = None, each.spent, 0.0
-            each.due = self._clock() + _pause(each, [other for _, other in watched if other.glance == each.glance])
+            each.due = self._clock() + _pause(each, [other for _, other in watched if other.frequent == each.frequent])
 
 
-def _step(look: Look, until: float, clock: Callable[[], float]) -> bool:
+def _step(check: Check, until: float, clock: Callable[[], float]) -> bool:
     """Run a look until it ends, which is returned, or its slice is over."""
-    return all(clock() < until for _ in look)
+    return all(clock() < until for _ in check)
 
 
 def _pause(each: _Watched, kind: list[_Watched]) -> float:
     """Seconds until the next look. Shared by what a *usual* look of its kind costs, so that one expensive one is its
     own."""
     usual = median_low(other.cost for other in kind)
-    own, usual = (0.0, min(usual, _GLANCE)) if each.glance else (each.cost, usual)
-    return min(max(_INTERVAL, _SHARE * own, _SHARE * usual * len(kind)), _LONGEST_INTERVAL)
+    own, usual = (0.0, min(usual, _MAX_FREQUENT_COST)) if each.frequent else (each.cost, usual)
+    return min(max(_INTERVAL, _COST_FACTOR * own, _COST_FACTOR * usual * len(kind)), _MAX_INTERVAL)

@@ -25,8 +25,8 @@ from microkernel.hosts.confined.host import (
     absolute,
     identity_of,
     limits_of,
-    on_disk,
-    where_they_lead,
+    path_on_disk,
+    resolve_paths,
 )
 from microkernel.hosts.wasm.image import DAMAGED, STEPS, Image
 from microkernel.hosts.wasm.packages import folders_of
@@ -46,7 +46,7 @@ class WasmHost(ConfinedHost):
     """Instances as guests, each in a worker of its own."""
 
     level: Level = "wasm"
-    must_be_whole = False
+    require_all_layers = False
     overhead = _ENGINE_MEMORY
 
     def __init__(self, reactor: Reactor, python: str = sys.executable, **options: Any) -> None:
@@ -56,13 +56,13 @@ class WasmHost(ConfinedHost):
 
     def available(self) -> Availability:
         """Builds nothing: the first launch does, or `mk wasm prepare`."""
-        if fault := self._fault():
-            return fault
+        if defect := self._defect():
+            return defect
         if find_spec("wasmtime") is None:
             return Availability("wasmtime is not installed", IsolationUnavailable("MK0510", extra="wasm"))
         if self._python != sys.executable:
             return self._missing("workers of another interpreter have no engine")
-        if damage := self._image.fault():
+        if damage := self._image.defect():
             return self._missing(damage)
         is_built = self._image.is_built()
         if not is_built and find_spec("componentize_py") is None:
@@ -99,16 +99,16 @@ class WasmHost(ConfinedHost):
         """The walls are the sandbox's, with room for the engine; what the guest has is within them."""
         request = super()._request(spec, folder)
         memory = int(limits_of(spec.limits)["memory"])
-        may = spec.permissions
+        permissions = spec.permissions
         request["limits"]["memory"] = memory + self.overhead
-        variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in visible(may.env)}
+        variables = {os.fsencode(name): os.fsencode(os.environ[name]) for name in visible(permissions.env)}
         secret = {os.fsencode(name) for name in spec.hidden_env}
         shown = {name: value for name, value in variables.items() if name not in secret}
         own = {os.fsencode(name): os.fsencode(value) for name, value in identity_of(spec).items()}
         given = [spec.load.data_dir, *([folder] if folder else [])]
-        packages, leads = folders_of(spec.dependencies), self._folders(spec)
+        packages, resolved = folders_of(spec.dependencies), self._folders(spec)
         library = self._image.mounts()
-        source = _source_folder(spec, folder, leads)
+        source = _source_folder(spec, folder, resolved)
         request["confine"]["read"] += [*library.values(), *source.values(), *map(os.fsencode, packages)]
         request["guest"] = {
             "memory": memory,
@@ -117,29 +117,29 @@ class WasmHost(ConfinedHost):
             "seed": spec.determinism.seed,
             "cwd": os.fsencode(spec.load.data_dir),
             "path": os.fsencode(os.pathsep.join(packages)),
-            "read": source | _preopened([*_TIME_ZONES, *packages], may.fs_read, leads) | library,
-            "write": _preopened(given, may.fs_write, leads),
+            "read": source | _preopened([*_TIME_ZONES, *packages], permissions.fs_read, resolved) | library,
+            "write": _preopened(given, permissions.fs_write, resolved),
         }
         return request
 
     def _folders(self, spec: LaunchSpec) -> dict[str, str]:
         """Where what is granted leads, and only that: of a file it is told that it stays closed."""
-        leads = where_they_lead(spec)
-        for path, real in leads.items():
+        resolved = resolve_paths(spec)
+        for path, real in resolved.items():
             if os.path.exists(real) and not os.path.isdir(real):
-                self.stays_closed(spec.load.name, path, "the level wasm opens folders only")
-        return {path: real if os.path.isdir(real) else "" for path, real in leads.items()}
+                self.report_unopened(spec.load.name, path, "the level wasm opens folders only")
+        return {path: real if os.path.isdir(real) else "" for path, real in resolved.items()}
 
 
-def _source_folder(spec: LaunchSpec, folder: str, leads: Mapping[str, str]) -> dict[bytes, bytes]:
+def _source_folder(spec: LaunchSpec, folder: str, resolved: Mapping[str, str]) -> dict[bytes, bytes]:
     """The plugin's own folder, to read. A single file, or a wheel, lies among others: a copy of it in a folder by
     itself is shown in its place. What was granted around it has that already."""
     root = spec.load.root
-    if any(os.path.commonpath((root, path)) == path for path in leads):
+    if any(os.path.commonpath((root, path)) == path for path in resolved):
         return {}
     if os.path.isdir(spec.source):
         return {os.fsencode(root): os.fsencode(root)}
-    alone = on_disk(spec.source)
+    alone = path_on_disk(spec.source)
     if not folder or not os.path.isfile(alone):
         return {}
     shown = f"{modules_of(folder)}/source"
@@ -151,7 +151,10 @@ def _source_folder(spec: LaunchSpec, folder: str, leads: Mapping[str, str]) -> d
     return {os.fsencode(os.path.dirname(alone)): os.fsencode(shown)}
 
 
-def _preopened(own: Iterable[str], granted: Iterable[str], leads: Mapping[str, str]) -> dict[bytes, bytes]:
+def _preopened(own: Iterable[str], granted: Iterable[str], resolved: Mapping[str, str]) -> dict[bytes, bytes]:
     """The folders that a guest has, by the names that it has them under, and what they are outside."""
-    found = {**{path: path for path in own}, **{path: leads[path] for path in map(absolute, granted) if leads[path]}}
+    found = {
+        **{path: path for path in own},
+        **{path: resolved[path] for path in map(absolute, granted) if resolved[path]},
+    }
     return {os.fsencode(name): os.fsencode(path) for name, path in found.items()}

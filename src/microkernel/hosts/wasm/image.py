@@ -81,7 +81,7 @@ class Image:
     def is_built(self) -> bool:
         return self.path.exists() and self._seal.exists()
 
-    def fault(self) -> str:
+    def defect(self) -> str:
         """Why its folder cannot be used; empty if it can. Makes nothing."""
         try:
             found = self.folder.stat()
@@ -130,8 +130,8 @@ class Image:
         """In a folder that is ours alone, and nobody else builds there."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if fault := self.fault():
-                raise _unavailable(fault)
+            if defect := self.defect():
+                raise _unavailable(defect)
             lock = _open_lock(self.folder / "lock")
         except OSError as error:
             raise _unavailable(_unusable_folder(self.folder, error.errno)) from None

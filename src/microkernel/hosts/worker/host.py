@@ -40,15 +40,15 @@ class WorkerHost:
 
     def available(self) -> Availability:
         """Whether the zygote starts, which a start of a plugin would find out next. Waits for it."""
-        if fault := self._fault():
-            return fault
+        if defect := self._defect():
+            return defect
         try:
             self._zygotes.current().ensure()
         except IsolationUnavailable as error:
             return Availability(str(error.fields["reason"]), error)
         return Availability("zygote, pidfd, rlimits")
 
-    def _fault(self) -> Availability | None:
+    def _defect(self) -> Availability | None:
         """What stands in the way of workers at any level, as far as it can be seen without one."""
         if not hasattr(os, "pidfd_open"):
             return self._missing("pidfd_open is missing (Linux 5.3 and Python 3.9 have it)")
