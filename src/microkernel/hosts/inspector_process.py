@@ -1,7 +1,7 @@
-"""The kernel's handle on the process that parses the files of plugins: ask it, end it when a text takes too much.
+"""Handle of the inspector, the process that parses the files of plugins: ask it, and end it when a text takes too much.
 
-A kernel whose plugins all run in its own process needs none, and neither does one without plugins: it is started when
-something is first to be parsed.
+The inspector starts when something is first to be parsed. A kernel without plugins needs none, and neither does one
+whose plugins all run in its own process.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from microkernel.inspector.sources import NotFinished, NotParsed
 
 MEMORY = 256 << 20
 SECONDS = 5.0
-# How long the process may take to start.
+# Seconds that the process may take to start.
 _START_TIMEOUT = 20.0
-# When so many texts took too much within so many seconds, the others get less time: a folder of them must not keep the
-# kernel from opening.
+# When this many texts took too much within ``_RECENT`` seconds, the others get less time, so that a folder of them does
+# not keep the kernel from opening.
 _MANY_OVERRUNS = 3
-# How many times as long a text may take by the clock as in processor time, which the process limits itself: on a busy
+# Wall-clock time that a text may take, as a multiple of the processor time, which the process limits itself: on a busy
 # machine it waits for its turns.
 _CLOCK_FACTOR = 4
 _RECENT = 60.0
-# With the number of a process, the clock of its processor time: `clock_getcpuclockid` in C.
+# Combined with a pid, the clock of that process's processor time: `clock_getcpuclockid` in C.
 _CPU_CLOCK = 2
 _SECONDS_AFTER_MANY = 0.5
 _SHARE_AFTER_MANY = 0.75
-# The package's own module is left out: it imports what an inspector does not need.
+# The package's own module is replaced by an empty one, because it imports what an inspector does not need.
 _BOOT = """import sys
 sys.path[:0] = sys.argv[1:-2]
 package = sys.modules["microkernel"] = type(sys)("microkernel")
@@ -51,18 +51,18 @@ _NEEDED = ("msgspec", "packaging")
 
 
 class Inspector:
-    """Of any thread. One text is parsed at a time."""
+    """Parses texts in a separate process, one at a time. On any thread."""
 
     def __init__(self, python: str = "", memory: int = MEMORY, seconds: float = SECONDS) -> None:
-        """``python``: the interpreter of workers. It parses as well where this program is not Python's own executable,
-        but a server that Python is embedded in."""
+        """``python``: the interpreter of workers. It is used where this program is not Python's own executable, but a
+        server that embeds Python."""
         self._python = sys.executable if _PYTHON.match(os.path.basename(sys.executable)) or not python else python
         self._memory = memory
         self._seconds = seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
-        # Of a process that was started, and has not yet said that it is ready.
+        # The channel of a process that was started and is not yet ready.
         self._starting: socket.socket | None = None
         self._overruns: list[float] = []
         self._own = threading.local()
@@ -72,7 +72,10 @@ class Inspector:
         return self._process.pid if self._process else None
 
     def ask(self, operation: str, *arguments: Any) -> Any:
-        """Raises NotParsed, NotFinished; PluginLoadError MK0147 where the process cannot be started."""
+        """Run an operation in the process and return its answer.
+
+        Raises NotParsed or NotFinished; PluginLoadError MK0147 if the process cannot be started.
+        """
         with self._lock:
             seconds = self._time_limit()
             request = json.dumps([seconds, operation, *arguments], ensure_ascii=False).encode()
@@ -91,35 +94,39 @@ class Inspector:
         raise NotParsed(answer["line"], str(answer["reason"])[:500])
 
     def spent(self) -> float:
-        """Seconds of processor time that all questions of the calling thread took; a part of what they took by the
-        clock where that is more, for a process that only waits. Without what they waited for those of others."""
+        """Return the seconds of processor time that all requests of the calling thread took, without waiting for other
+        threads.
+
+        For a process that only waits, a part of the wall-clock time counts if that is more.
+        """
         spent: float = getattr(self._own, "spent", 0.0)
         return spent
 
     def _used(self) -> float:
-        """Seconds of processor time of the process, by the system's own clock of it; 0 where there is none."""
+        """Return the processor time of the process in seconds, by the system's own clock for it; 0 if there is no
+        process."""
         try:
             return time.clock_gettime(~self._process.pid << 3 | _CPU_CLOCK) if self._process else 0.0
         except OSError:
-            return 0.0  # it has ended
+            return 0.0  # it has exited
 
     def discard(self) -> None:
-        """End the process: what it answered was wrong, or the texts of a plugin took too much in all."""
+        """End the process: its answer was wrong, or the texts of a plugin took too much in all."""
         with self._lock:
             self._overruns.append(time.monotonic())
             self._end()
 
     def close(self) -> None:
-        """Idempotent; it is started again if it is asked again."""
+        """End the process. Idempotent; a further request starts it again."""
         with self._lock:
             self._end()
 
     def _time_limit(self) -> float:
-        """Seconds for the next text."""
+        """Return the seconds for the next text."""
         return min(self._seconds, _SECONDS_AFTER_MANY) if self._is_hurried() else self._seconds
 
     def share(self) -> float:
-        """Of the time for all texts of a plugin."""
+        """Return which part of the usual time all texts of a plugin together get."""
         with self._lock:
             return _SHARE_AFTER_MANY if self._is_hurried() else 1.0
 
@@ -129,12 +136,12 @@ class Inspector:
         return len(self._overruns) >= _MANY_OVERRUNS
 
     def _exchange(self, request: bytes) -> dict[str, Any]:
-        """A process that had died before it was asked is replaced."""
+        """Send a request and return the answer. A process that had died before is replaced once."""
         for is_last in (False, True):
             channel = self._channel or self._start()
             deadline = time.monotonic() + self._seconds * _CLOCK_FACTOR
             try:
-                channel.settimeout(self._seconds * _CLOCK_FACTOR)  # of all of it
+                channel.settimeout(self._seconds * _CLOCK_FACTOR)  # for the whole request
                 channel.sendall(LENGTH.pack(len(request)) + request)
                 return _answer(_receive(channel, deadline))
             except (BrokenPipeError, ConnectionResetError):
@@ -151,7 +158,7 @@ class Inspector:
         return NotFinished(f"it takes more than {self._seconds:g} s or {self._memory >> 20} MiB")
 
     def prepare(self) -> None:
-        """Have the process started, and do not wait for it. Where it cannot be, the first question says so."""
+        """Start the process without waiting for it. If it cannot be started, the first request raises."""
         with self._lock, suppress(OSError):
             if self._process is None:
                 self._spawn()
@@ -169,10 +176,10 @@ class Inspector:
         return channel
 
     def _spawn(self) -> socket.socket:
-        """Raises OSError."""
+        """Start the process. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            theirs.setblocking(True)  # `socket.setdefaulttimeout` of the program makes it another, for both
+            theirs.setblocking(True)  # `socket.setdefaulttimeout` of the program would make it non-blocking for both
             try:
                 self._process = _spawn(self._python, theirs, self._memory)
             except OSError:
@@ -194,8 +201,10 @@ class Inspector:
 
 
 def _last_line_of(process: subprocess.Popen[bytes] | None) -> str:
-    """The last line that one printed which was not ready in time. A program that does not know that it is its own
-    interpreter prints what it always does."""
+    """Kill a process that was not ready in time, and return the last line that it printed.
+
+    An embedding program that does not recognise that it was started as an interpreter prints what it always prints.
+    """
     if process is None or process.stderr is None:
         return ""
     process.kill()
@@ -215,7 +224,7 @@ def _unavailable(error: Exception, output: str) -> PluginLoadError:
 
 
 def _spawn(python: str, channel: socket.socket, memory: int) -> subprocess.Popen[bytes]:
-    """With a clean environment, in a session of its own."""
+    """Start the inspector with a clean environment, in its own session."""
     variables = read_at_exec("sandbox")
     paths = [str(Path(__file__).parents[2])]
     paths += [str(Path(spec.origin).parents[1]) for spec in map(find_spec, _NEEDED) if spec and spec.origin]
@@ -230,7 +239,7 @@ def _spawn(python: str, channel: socket.socket, memory: int) -> subprocess.Popen
 
 
 def _receive(channel: socket.socket, deadline: float) -> bytes:
-    """Raises OSError, ValueError for an answer that is too long or ends early."""
+    """Receive an answer. Raises OSError; ValueError if the answer is too long or ends early."""
     (size,) = LENGTH.unpack(_read(channel, LENGTH.size, deadline))
     if size > MAX_ANSWER:
         raise ValueError("a long answer")
@@ -249,7 +258,7 @@ def _read(channel: socket.socket, size: int, deadline: float) -> bytes:
 
 
 def _answer(content: bytes) -> dict[str, Any]:
-    """Raises ValueError."""
+    """Decode an answer. Raises ValueError."""
     answer = json.loads(content)
     if not isinstance(answer, dict) or not (answer.keys() == {"answer"} or answer.keys() == {"line", "reason"}):
         raise ValueError("no answer")

@@ -1,7 +1,7 @@
-"""The level ``process``, the default: an instance in a process of its own. It survives faults, not attacks.
+"""The level ``process``, the default: an instance in a separate process. It survives faults, not attacks.
 
-Its memory, its crash, its exit are its own, and it can always be killed, with everything it started. It may read and
-write what the kernel's user may.
+A crash or exit ends only its own process, its memory is separate, and it can always be killed with everything it
+started. It may read and write whatever the kernel's user may.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from microkernel.wire.messages import Load
 
 
 class ProcessRunner(WorkerRunner):
-    """A worker that is lent memory."""
+    """Runs an instance in a worker that can map shared buffers."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class ProcessRunner(WorkerRunner):
 
 
 class ProcessHost(WorkerHost):
-    """Instances as processes, forked from one zygote."""
+    """Launches instances as processes, forked from one zygote."""
 
     level: Level = "process"
 
@@ -71,8 +71,10 @@ class ProcessHost(WorkerHost):
         return ProcessRunner(spec.load, source, events, self._reactor, self._temp_dirs, folder)
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
-        """The kernel's own surroundings, as they are now, but for secrets and the folder of temporary files; another
-        interpreter has a path of its own."""
+        """Return the fork request: the program's present environment, folder and path.
+
+        Secrets are left out, and ``TMPDIR`` is replaced. Another interpreter keeps its own path.
+        """
         hidden = {os.fsencode(name) for name in spec.hidden_env}
         shown = (os.fsencode(name) for name in visible(os.environ))
         env = {name: os.environb[name] for name in shown if name not in hidden}

@@ -1,4 +1,4 @@
-"""The level ``sandbox``: a process that may do only what was granted, held to it by the system."""
+"""The level ``sandbox``: a process that may do only what was granted, enforced by the operating system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microkernel.kernel.ports import Availability, Reactor
 
 
 class SandboxHost(ConfinedHost):
-    """Instances as confined processes, forked from a zygote of their own."""
+    """Launches instances as confined processes, forked from a separate zygote."""
 
     level: Level = "sandbox"
 
@@ -23,7 +23,7 @@ class SandboxHost(ConfinedHost):
         self._found: Availability | None = None
 
     def available(self) -> Availability:
-        """Tried once, with a worker that walls itself in and ends. Waits; not on the reactor's thread."""
+        """Try once, with a worker that confines itself and exits. Waits; not on the reactor's thread."""
         if self._found is None:
             self._found = self._defect() or self._try()
         return self._found

@@ -1,1 +1,1 @@
-"""What parses the files of plugins: in a process of its own, with bounds on time and memory. Standard library alone."""
+"""Parses the files of plugins in a separate process, with bounds on time and memory. Standard library alone."""

@@ -1,4 +1,4 @@
-"""What an inspector does with one text. Its answers are what JSON can say: they cross the border of a process."""
+"""Operations of an inspector on one text. Their results are JSON values, because they cross a process boundary."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from microkernel.inspector.sources import NotParsed, facts_of
 
-# The tag of a list in an answer. A date is a list too; its tag is the name of its type.
+# Tag of a list in an answer. A date is a list too; its tag is the name of its type.
 LIST = "list"
 _DATES = ("datetime", "date", "time")
 
 
 def perform(operation: str, arguments: Sequence[Any]) -> Any:
-    """Raises NotParsed."""
+    """Run an operation. Raises NotParsed."""
     return _OPERATIONS[operation](*arguments)
 
 
@@ -27,7 +27,7 @@ def _toml(text: str) -> Any:
 
 
 def _tagged(value: Any) -> Any:
-    """JSON has no dates; so a date is a list with a tag, and a list has a tag as well."""
+    """Encode dates, which JSON does not have, as tagged lists; so all lists are tagged."""
     if isinstance(value, dict):
         return {key: _tagged(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -36,7 +36,7 @@ def _tagged(value: Any) -> Any:
 
 
 def untagged(value: Any) -> Any:
-    """The inverse of what ``toml`` answers. Raises ValueError for what it cannot have answered."""
+    """Decode an answer of ``toml``. Raises ValueError for one that is not valid."""
     if isinstance(value, dict):
         return {_valid(key): untagged(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -53,14 +53,14 @@ def _from_list(value: list[Any]) -> Any:
     if tag == LIST:
         return [untagged(each) for each in rest]
     if isinstance(tag, str) and tag in _DATES and len(rest) == 1 and isinstance(rest[0], str):
-        import datetime  # an inspector does without
+        import datetime  # imported here, because the inspector process does not need it
 
         return getattr(datetime, tag).fromisoformat(rest[0])
     raise ValueError("a list without a tag")
 
 
 def _valid(text: str) -> str:
-    text.encode()  # raises UnicodeEncodeError for half characters, which no text of TOML has
+    text.encode()  # raises UnicodeEncodeError for lone surrogates, which no text of TOML has
     return text
 
 
@@ -70,7 +70,7 @@ def _facts(text: str) -> Any:
 
 
 def _inspect(data: str, file: str, name: str, forbidden: Sequence[str]) -> Any:
-    """``data``: each character a byte. Imports the auditor, which most inspectors never need."""
+    """Audit a file. ``data``: a character for each byte. Imports the auditor, which most inspectors never need."""
     from microkernel.loader.auditor.source import as_json, look, look_at_data
 
     content = data.encode("latin-1")

@@ -1,7 +1,7 @@
 """The process that parses the files of plugins for the kernel, one text at a time, with bounds on memory and time.
 
-It is executed, not forked: nothing of the kernel is in it. A text that takes too much ends it by a signal or a lack of
-memory; the kernel then starts another. It ends with the kernel.
+It is executed, not forked, so it contains nothing of the kernel. A text that takes too much ends it by a signal or a
+lack of memory; the kernel then starts another. It exits with the kernel.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ LENGTH = struct.Struct("!I")
 MAX_ANSWER = 8 << 20
 MAX_REQUEST = 32 << 20
 _CHANNEL = 0
-# A lack of memory and a nesting that is too deep are the same exception. It is the former where so much was in use.
+# A lack of memory and too deep nesting raise the same exception. It is the former if this share of the memory was in
+# use.
 _EXHAUSTED_SHARE = 0.5
 
 
 def main() -> None:
-    """Arguments: the pid of the kernel, and how many bytes of memory there may be. The socket is descriptor 0."""
+    """Serve requests. Arguments: the kernel's pid, and the memory limit in bytes. The socket is descriptor 0."""
     kernel, memory = map(int, sys.argv[-2:])
     end = os.pidfd_open(kernel)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 def _next(kernel: int) -> Any:
-    """None when the kernel has gone: a forked copy of it may hold the other end of the socket."""
+    """Return the next request; None if the kernel is gone. A forked copy of it may hold the other end of the socket."""
     poll = select.poll()
     poll.register(_CHANNEL, select.POLLIN)
     poll.register(kernel, select.POLLIN)
@@ -58,7 +59,7 @@ def _write(content: bytes) -> None:
 
 
 def _read(size: int) -> bytes:
-    """Nothing when the other end is closed."""
+    """Read exactly ``size`` bytes; none if the other end is closed."""
     content = bytearray()
     while len(content) < size:
         part = os.read(_CHANNEL, min(1 << 20, size - len(content)))
@@ -70,7 +71,7 @@ def _read(size: int) -> bytes:
 
 def _answer(request: Any, memory: int) -> Any:
     seconds, operation, *arguments = request
-    signal.setitimer(signal.ITIMER_PROF, seconds)  # of processor time; its signal ends the process, also within C
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # processor time; its signal ends the process, also in C code
     try:
         return {"answer": perform(operation, arguments)}
     except NotParsed as failure:
@@ -87,7 +88,8 @@ def _end_if_exhausted(memory: int) -> None:
 
 
 def _peak_memory() -> int:
-    """Bytes of memory. ``ru_maxrss`` would be no less than what the kernel's own process had when it started this."""
+    """Return the peak memory in bytes. ``ru_maxrss`` would be at least what the kernel's process had when it started
+    this one."""
     try:
         with open("/proc/self/status", "rb") as status:
             return next((int(line.split()[1]) << 10 for line in status if line.startswith(b"VmHWM:")), 0)

@@ -1,4 +1,4 @@
-"""Parses a source, and says of it what loading has to know. Runs nothing of it."""
+"""Parse a source, and extract what loading has to know. Runs nothing of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
-# How often in a row CPython may stumble over another thread's tree.
+# How often in a row CPython may fail because of another thread's tree.
 _MAX_PARSE_RETRIES = 20
 
 PluginName = Literal["absent", "without base", "fits"]
 
 
 class NotParsed(Exception):
-    """``reason``, in Python's words, and the ``line`` it is about; 1 where it is about no line."""
+    """A text is not valid. ``reason``: in Python's words; ``line``: where, or 1 if no line is known."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(line, reason)
@@ -24,14 +24,14 @@ class NotParsed(Exception):
 
 
 class NotFinished(Exception):
-    """A text took more time or memory than there is for one; says which."""
+    """A text took more time or memory than one may; the text says which."""
 
 
 class SourceFacts(NamedTuple):
-    """What loading has to know of a source.
+    """Facts about a source that loading needs.
 
-    ``imports``: by top-level module, the line of its first import and the line to write if it is a plugin.
-    ``plugin``: how the name ``Plugin`` is bound, and on which ``line``; ``fits`` also where only running it shows.
+    ``imports``: by top-level module, the line of its first import, and the line to write instead if it is a plugin.
+    ``plugin``: how the name ``Plugin`` is bound, and on which ``line``; ``fits`` also if only running it can tell.
     """
 
     imports: Mapping[str, tuple[int, str]]
@@ -40,16 +40,16 @@ class SourceFacts(NamedTuple):
 
 
 def facts_of(text: str) -> SourceFacts:
-    """Raises NotParsed."""
+    """Extract the facts. Raises NotParsed."""
     tree = parse(text)
     return SourceFacts(first_imports(tree), *_plugin_name(tree))
 
 
 def parse(text: str) -> ast.Module:
-    """Compile a source, and give its tree. Raises NotParsed.
+    """Compile a source, and return its tree. Raises NotParsed.
 
-    Warnings are kept quiet: the plugin's own place compiles it again, and its log is where they belong. What warnings
-    are shown is the whole process's: a process with threads calls this one at a time.
+    Warnings are suppressed: the plugin's runtime compiles it again, and they belong in its log. Warning filters are
+    process-wide, so a process with threads calls this on one at a time.
     """
     if "\0" in text:
         raise NotParsed(text.count("\n", 0, text.index("\0")) + 1, "a null byte")
@@ -64,8 +64,11 @@ def parse(text: str) -> ast.Module:
 
 
 def _tree(text: str) -> ast.Module:
-    """CPython counts for all threads together how deep it is in the trees it builds, and takes another thread that
-    builds one meanwhile (a traceback does, for its carets) for a mistake of its own."""
+    """Parse, and retry on a spurious SystemError.
+
+    CPython keeps one recursion count for the trees that all threads build, and takes another thread that builds one
+    meanwhile (a traceback does, for its carets) for an internal error.
+    """
     for _ in range(_MAX_PARSE_RETRIES):
         with contextlib.suppress(SystemError):
             return ast.parse(text, "<plugin>")
@@ -73,7 +76,7 @@ def _tree(text: str) -> ast.Module:
 
 
 def _not_parsed(cause: Exception, text: str) -> NotParsed:
-    """``expected ':' in "def total(self)"``: Python's words, and the line they are about."""
+    """Return ``expected ':' in "def total(self)"``: Python's message, and the line it is about."""
     line = (cause.lineno if isinstance(cause, SyntaxError) else 0) or 1
     message = cause.msg if isinstance(cause, SyntaxError) else str(cause) or "too deeply nested"
     lines = text.split("\n")
@@ -87,7 +90,8 @@ def _not_parsed(cause: Exception, text: str) -> NotParsed:
 
 
 def _plugin_name(tree: ast.Module) -> tuple[PluginName, int]:
-    """A Plugin that is assigned, imported, or comes in by ``import *`` fits: more is seen when it runs."""
+    """Return how ``Plugin`` is bound. One that is assigned or imported, also by ``import *``, fits: running it shows
+    more."""
     binders = [node for node in _top_level(tree.body) if _binds_plugin(node)]
     if not binders:
         return "absent", 0
@@ -96,7 +100,7 @@ def _plugin_name(tree: ast.Module) -> tuple[PluginName, int]:
 
 
 def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run in the module's own namespace, in ``if``, ``try`` and ``with`` too."""
+    """Yield the statements that run in the module's own namespace, those in ``if``, ``try`` and ``with`` included."""
     for node in body:
         yield node
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -123,7 +127,7 @@ _IMPORTERS = ("import_module", "__import__")
 
 
 class Import(NamedTuple):
-    """One module that is imported by its full name; ``names``: what is taken from it; ``bound``: what it is called."""
+    """An import of a module by its full name. ``names``: what is imported from it; ``bound``: the name it gets."""
 
     module: str
     line: int
@@ -136,9 +140,9 @@ class Import(NamedTuple):
 
 
 def imports(tree: ast.AST) -> Iterator[Import]:
-    """All imports of a module that run: statements, and ``import_module`` and ``__import__`` of a literal name.
+    """Yield all imports of a module that run: statements, and ``import_module`` and ``__import__`` with a literal name.
 
-    Not relative ones, and not those under ``if TYPE_CHECKING``.
+    Relative imports are left out, and those under ``if TYPE_CHECKING``.
     """
     for node in _executed_nodes(tree):
         match node:
@@ -152,14 +156,14 @@ def imports(tree: ast.AST) -> Iterator[Import]:
 
 
 def cross_plugin_imports(tree: ast.AST, forbidden: Collection[str]) -> list[tuple[Import, str]]:
-    """Imports of modules among ``forbidden``, by line, each with the line to write instead."""
+    """Return the imports of modules in ``forbidden``, sorted by line, each with the line to write instead."""
     wrong = sorted((each for each in imports(tree) if each.top in forbidden), key=lambda each: each.line)
     called = _first_called(tree) if wrong else {}
     return [(each, _allowed_alternative(each, called)) for each in wrong]
 
 
 def first_imports(tree: ast.AST) -> dict[str, tuple[int, str]]:
-    """By top-level module, the line of its first import and the line to write instead if it is a plugin."""
+    """Return, by top-level module, the line of its first import and the line to write instead if it is a plugin."""
     called = _first_called(tree)
     found: dict[str, tuple[int, str]] = {}
     for each in sorted(imports(tree), key=lambda each: each.line):
@@ -168,7 +172,7 @@ def first_imports(tree: ast.AST) -> dict[str, tuple[int, str]]:
 
 
 def allowed_alternative(wrong: Import, tree: ast.AST) -> str:
-    """The line to write: a call of what is imported, or of the first thing that is called on the module."""
+    """Return the line to write: a call of what is imported, or of the first method that is called on the module."""
     return _allowed_alternative(wrong, _first_called(tree))
 
 
@@ -178,7 +182,8 @@ def _allowed_alternative(wrong: Import, called: Mapping[str, str]) -> str:
 
 
 def _executed_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but what is for type checkers only. A loop, since generated code nests deeper than we may."""
+    """Yield all nodes except those for type checkers only. A loop, because generated code may nest deeper than the
+    stack allows."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -190,12 +195,13 @@ def _executed_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _first_called(tree: ast.AST) -> dict[str, str]:
-    """By name, the first attribute of it that is called: ``total`` for ``billing`` where ``billing.total()`` stands."""
+    """Return, by name, the first method of it that is called: ``total`` for ``billing`` if there is
+    ``billing.total()``."""
     called: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             called.setdefault(_first_name(node.func), node.func.attr)
-    called.pop("", None)  # called on something that has no name
+    called.pop("", None)  # called on an expression without a name
     return called
 
 

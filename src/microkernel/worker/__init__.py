@@ -1,1 +1,2 @@
-"""Floor 2: the far side of a channel. Imports wire, sdk, errors and the standard library, and never the kernel."""
+"""The worker process: the far side of a channel. Imports wire, sdk, errors and the standard library, never the
+kernel."""

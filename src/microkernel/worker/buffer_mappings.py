@@ -1,6 +1,6 @@
-"""The blocks of memory that a worker has mapped. It fetches each once, by a way of its own, and never sends any.
+"""Memory blocks that a worker has mapped. It fetches each once, over a separate socket, and never sends any.
 
-What it may only read it maps so that what is written there all the same is its own copy.
+A block that it may only read is mapped so that anything it writes there goes to a private copy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from microkernel.wire.codec import decode, encode
 
 
 class BufferMappings:
-    """A ``sdk.sharing.BufferMappings``; on any thread."""
+    """A ``sdk.client.buffers.BlockMapper`` over the kernel's BufferServer. On any thread."""
 
     def __init__(self, lender: socket.socket) -> None:
         self._lender = lender
@@ -26,12 +26,13 @@ class BufferMappings:
         self._mapped: dict[int, mmap] = {}
 
     def array(self, block: int) -> Any:
-        """Raises OSError for a block that it was not lent, and for one that the system does not map."""
+        """Return the block as an array. Raises OSError for a block that it was not lent, or that the system cannot
+        map."""
         mapping = self._mapped.get(block)
         return array_over(mapping if mapping is not None else self._fetch(block))
 
     def forget(self, blocks: Sequence[int]) -> None:
-        """A mapping is there until the last view of it has gone."""
+        """Drop blocks. A mapping remains until its last view is gone."""
         for block in blocks:
             self._mapped.pop(block, None)
 
@@ -39,7 +40,7 @@ class BufferMappings:
         with self._asking:
             if block not in self._mapped:
                 self._lender.send(encode(block))
-                while block not in self._mapped:  # an answer may be to who was interrupted before it came
+                while block not in self._mapped:  # an answer may belong to a caller that was interrupted
                     self._take(block)
             return self._mapped[block]
 

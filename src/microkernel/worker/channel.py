@@ -1,7 +1,7 @@
-"""The worker's end of a channel: D brings events and calls, U takes what goes up and brings the answers to it.
+"""The worker's end of a channel: D brings events and calls, U carries messages to the kernel and the answers to them.
 
-D is read by the main thread alone. U is read by whoever waits for an answer: one of the waiting threads at a time,
-which hands the others theirs; or by the event loop, if there is one.
+Only the main thread reads D. U is read by the threads that wait for an answer, one at a time, which passes the others
+theirs; or by the event loop, if there is one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from microkernel.wire.nonblocking_io import SPIN_SECONDS, AdaptiveSpin
 from microkernel.wire.session import Session
 
 _RECEIVE = frames.DATAGRAM
+# The system rejects timeouts of more than some weeks; longer waits are split.
 _LONGEST = 3600.0
-"""The system takes no wait of more than some weeks; who waits for longer asks again."""
 
 
 class WorkerChannel(RequestChannel):
-    """A ``sdk.channel.Channel`` over two SEQPACKET sockets and reply lanes."""
+    """A ``sdk.client.channel.Channel`` over two SEQPACKET sockets and reply lanes."""
 
     def __init__(
         self,
@@ -86,8 +86,11 @@ class WorkerChannel(RequestChannel):
         return self._up.fileno()
 
     def _read_until(self, deadline: float | None, enough: Callable[[], bool]) -> None:
-        """Read until there is enough or the deadline has passed; where another reads, wait until it has read what is
-        wanted, or gives up its turn. After each read all look again: what was read may be anybody's."""
+        """Read until ``enough`` returns True or the deadline has passed.
+
+        While another thread reads, wait until it has read something, or stops reading. After each read all check again,
+        because it may have read anyone's answer.
+        """
         with self._lock:
             while not enough():
                 left = _LONGEST if deadline is None else min(deadline - time.monotonic(), _LONGEST)
@@ -101,7 +104,7 @@ class WorkerChannel(RequestChannel):
                     self._read_once(left)
 
     def _read_once(self, timeout: float) -> None:
-        """With ``_lock`` held, which is let go while this waits."""
+        """Read with ``_lock`` held, which is released while this waits."""
         self._is_being_read = True
         self._lock.release()
         try:
@@ -116,7 +119,7 @@ class WorkerChannel(RequestChannel):
 
     def _read_available(self) -> None:
         with self._lock:
-            if not self._is_being_read:  # else a thread that waits is reading already
+            if not self._is_being_read:  # otherwise a waiting thread is reading already
                 self._read_once(0.0)
 
     def _write(self, frame: bytes) -> None:

@@ -21,8 +21,10 @@ serve(__path__[0])
 
 
 def keep_sources(folder: bytes, load: Load) -> None:
-    """Write the snapshot into ``folder``, and have ``sys.path`` lead there. Does nothing where there is no folder for
-    temporary files: then children cannot import the plugin."""
+    """Write the snapshot into ``folder``, and append that folder to ``sys.path``.
+
+    Does nothing without a folder for temporary files; children cannot import the plugin then.
+    """
     if not folder:
         return
     path = os.fsdecode(folder)

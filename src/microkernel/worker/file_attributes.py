@@ -1,9 +1,9 @@
-"""``os.chmod``, ``os.fchmod`` and ``os.utime`` where the system refuses them: the kernel does it for the worker.
+"""``os.chmod``, ``os.fchmod`` and ``os.utime`` where the system refuses them: the kernel performs them for the worker.
 
 It does so below the plugin's data folder and ``TMPDIR`` only, and without the bits that make a program run as its
 owner. So ``shutil.copy``, ``Path.chmod``, ``Path.touch`` and ``tarfile`` work; C code that changes modes does not.
-``os.truncate`` of a path opens the file and cuts it off by its descriptor, which the system allows; ``os.chown`` of its
-own file to the owner and the group that it has already changes nothing, and so is not an error.
+``os.truncate`` with a path opens the file and truncates it by its descriptor, which the system allows. ``os.chown`` of
+its own file to the owner and group that it already has changes nothing, so it is not an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NANO = 10**9
 
 
 class FileRequests:
-    """Asks the kernel; on any thread, one at a time."""
+    """Sends requests to the kernel, one at a time. On any thread."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
@@ -32,7 +32,7 @@ class FileRequests:
         self._numbers = count(1)
 
     def ask(self, shown: Any, *request: Any) -> None:
-        """Wait until it is done. Raises OSError with ``shown`` as the file's name."""
+        """Wait until the request is done. Raises OSError with ``shown`` as the file's name."""
         with self._lock:
             self._end.send(encode([next(self._numbers), *request]))
             answer = self._end.recv(_MAX_PATH)
@@ -66,7 +66,7 @@ class FileRequests:
 
 
 def truncate(path: Any, length: int) -> None:
-    """As ``os.truncate``: what Landlock lets a plugin open to write, it may cut off."""
+    """Like ``os.truncate``. A file that Landlock lets a plugin open for writing may be truncated."""
     if isinstance(path, int):
         os.ftruncate(path, length)
         return
@@ -78,7 +78,7 @@ def truncate(path: Any, length: int) -> None:
 
 
 def chown(path: Any, uid: int, gid: int, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> None:
-    """As ``os.chown`` for an ordinary user. ``tarfile`` calls it for each member where its user is root."""
+    """Like ``os.chown`` for an ordinary user. ``tarfile`` calls it for each member if its user is root."""
     found = os.stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
     if found.st_uid != os.geteuid() or uid not in (-1, found.st_uid) or gid not in (-1, found.st_gid):
         raise PermissionError(errno.EPERM, "no plugin at this level can give a file to another owner or group", path)
@@ -93,7 +93,7 @@ def fchown(fd: int, uid: int, gid: int) -> None:
 
 
 def install(end: socket.socket) -> None:
-    """For all code of this process from now on."""
+    """Replace the functions of ``os`` for all code of this process."""
     asking = FileRequests(end)
     own: dict[str, Callable[..., object]] = {
         "chmod": asking.chmod, "fchmod": asking.fchmod, "utime": asking.utime, "truncate": truncate,
@@ -107,7 +107,8 @@ def install(end: socket.socket) -> None:
 
 
 def _target(path: Any, dir_fd: int | None, follow: bool = True) -> tuple[bytes, list[int]]:
-    """Return the path without links, for the kernel follows none, and of a descriptor what file it must be."""
+    """Return the path without links, since the kernel follows none, and for a descriptor the file's device and
+    inode."""
     if isinstance(path, int):
         found = os.fstat(path)
         return os.readlink(b"/proc/self/fd/%d" % path), [found.st_dev, found.st_ino]

@@ -1,4 +1,4 @@
-"""A worker: a fresh fork of the zygote becomes the place of one instance, runs it, and leaves."""
+"""A worker: a fork of the zygote that sets itself up, runs one instance, and exits."""
 
 from __future__ import annotations
 
@@ -30,22 +30,24 @@ from microkernel.worker.inherited_state import take_environment
 from microkernel.worker.orphans import reap_orphans
 from microkernel.worker.process_setup import apply_request
 
+# Exit status of a worker that failed before it could run its plugin.
 SETUP_FAILED = 70
-"""The exit status of a worker that failed before it could run its plugin."""
 
 
 def prepare() -> None:
-    """In the zygote: what all its workers need is made once. Whatever runs only after the fork costs each of them its
-    time, and a page of memory of its own for each place it touches."""
+    """Prepare in the zygote, once, what all its workers need.
+
+    Code that runs after the fork costs each worker its time, and a private copy of each page of memory that it writes.
+    """
     os.environ.clear()
-    os.dup2(2, 1)  # a pipe, as it will be in a worker: a file object remembers what it was opened on
+    os.dup2(2, 1)  # a pipe, as in a worker: a file object remembers the kind of file it was opened on
     sys.stdout, sys.stderr = _open_stream(1), _open_stream(2)
     faulthandler.enable()
     warm_up()
 
 
 def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> NoReturn:
-    """Never returns. ``descriptors``: D, U, stdout, stderr, then the reply lanes."""
+    """Run a worker to its end; never returns. ``descriptors``: D, U, stdout, stderr, then the reply lanes."""
     status = SETUP_FAILED
     try:
         kept = _set_up(request, descriptors, lifeline)
@@ -59,7 +61,7 @@ def become_worker(request: dict[str, Any], descriptors: Sequence[int], lifeline:
 
 
 def _set_up(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
-    """Become the process that the request describes. The kernel is sent the reason if that fails."""
+    """Set up the process as the request describes. If that fails, the kernel is sent the reason."""
     up = descriptors[1]
     try:
         kept = apply_request(request, descriptors, lifeline)
@@ -108,14 +110,14 @@ def _run_instance(descriptors: Sequence[int], request: dict[str, Any]) -> int:
 
 def _configure_process(request: dict[str, Any]) -> None:
     take_environment(request["env"])
-    with contextlib.suppress(OSError):  # the kernel's own folder may be gone
+    with contextlib.suppress(OSError):  # the kernel's own folder may have been removed
         os.chdir(request["cwd"])
     if request["path"]:
         sys.path[:] = map(os.fsdecode, request["path"])
     sys.argv[:] = [request["name"]]
     signal.signal(signal.SIGTERM, _on_term)
     os.register_at_fork(before=_block_sigterm, after_in_parent=_unblock_sigterm, after_in_child=_reset_sigterm_in_child)
-    if "guest" in request:  # the engine knows a trap by its signals, and would not see it
+    if "guest" in request:  # the engine detects traps by signals, which the fault handler would intercept
         faulthandler.disable()
     _register_stack_dump(*request["stacks"])
     _explain_denials(request)
@@ -130,8 +132,10 @@ def _explain_denials(request: dict[str, Any]) -> None:
 
 
 def _register_stack_dump(file: str, at: int) -> None:
-    """When the kernel wants to know where this worker is, it sends a signal: the fault handler, in C, writes it into a
-    file in memory, also while Python does not run."""
+    """Write all stacks to a memory file at this signal, which the kernel sends.
+
+    The fault handler does that in C, so it works also while Python does not run.
+    """
     faulthandler.register(at, os.memfd_create(file), all_threads=True)
 
 
@@ -140,23 +144,24 @@ def _open_stream(descriptor: int) -> TextIO:
 
 
 def _on_term(_number: int, _frame: object) -> None:
-    """To be asked again: what can clean up may do so, what cannot is killed."""
+    """Raise SystemExit once: code that can clean up may do so. Code that does not end is killed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit("SIGTERM")
 
 
 def _die_by_sigterm() -> None:
-    """SIGTERM came while there was no plugin that it could end."""
+    """Die by SIGTERM, which came while there was no plugin that could handle it."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-# By thread: its signal mask before a fork that is under way.
+# By thread, its signal mask before a fork that is in progress.
 _signal_masks: dict[int, set[int]] = {}
 
 
 def _block_sigterm() -> None:
-    """Until a forked child has its own handler: the interpreter drops what comes in between, and it would live on."""
+    """Block SIGTERM until a forked child has its own handler: the interpreter drops signals in between, and the child
+    would live on."""
     _signal_masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
 
 
@@ -166,7 +171,7 @@ def _unblock_sigterm() -> None:
 
 
 def _reset_sigterm_in_child() -> None:
-    """A process that the plugin forks ends by SIGTERM, as that of any program does."""
+    """Restore the default action: a process that the plugin forks ends by SIGTERM, as that of any program does."""
     if signal.getsignal(signal.SIGTERM) in (_on_term, signal.SIG_IGN):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _unblock_sigterm()
@@ -176,9 +181,11 @@ _releases: list[Callable[[], object]] = []
 
 
 def exit_process(status: int) -> NoReturn:
-    """End as a Python program does, in the interpreter's order, without its teardown of all modules: threads that are
-    not daemons, and what waits for them (``concurrent.futures``); ``atexit``, with the finalizers of
-    ``multiprocessing`` and ``logging.shutdown``; the plugin's objects; what is still in the buffers of open files."""
+    """Exit as a Python program does, in the interpreter's order, but without tearing down all modules.
+
+    That is: threads that are not daemons, and what waits for them (``concurrent.futures``); ``atexit``, with the
+    finalizers of ``multiprocessing`` and ``logging.shutdown``; the plugin's objects; the buffers of open files.
+    """
     try:
         for step in (threading._shutdown, atexit._run_exitfuncs, _drop_plugin, _flush_files):  # type: ignore[attr-defined]
             _run_step(step)
@@ -190,14 +197,17 @@ def _run_step(step: Callable[[], object]) -> None:
     try:
         step()
     except SystemExit:
-        pass  # SIGTERM: what this step waits for takes too long
+        pass  # SIGTERM: this step takes too long
     except BaseException:
         sys.excepthook(*sys.exc_info())
 
 
 def _drop_plugin() -> None:
-    """So that ``__del__`` runs, and what an object closes when it is dropped is closed. A daemon thread may still use
-    the plugin's modules; the interpreter would hold it, which cannot be done here."""
+    """Drop the plugin's objects, so that ``__del__`` runs and they close what they hold.
+
+    A daemon thread may still use the plugin's modules, so then they stay. The interpreter would block such a thread,
+    which cannot be done here.
+    """
     if threading.active_count() == 1:
         for release in _releases:
             release()
@@ -210,7 +220,7 @@ def _drop_plugin() -> None:
 def _flush_files() -> None:
     for each in gc.get_objects():
         if isinstance(each, io.TextIOWrapper | io.BufferedWriter | io.BufferedRandom):
-            with contextlib.suppress(OSError, ValueError):  # its descriptor is closed, or the file is full: too late
+            with contextlib.suppress(OSError, ValueError):  # its descriptor is closed, or the disk is full
                 each.flush()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,9 +1,9 @@
-"""Reaps the orphans that fall to a worker: it is a subreaper, so a process whose parent has ended becomes its child.
+"""Reap the orphans of a worker: it is a subreaper, so a process whose parent has exited becomes its child.
 
-A worker must not wait for any child, because the plugin's code wants the exit status of those that it started. So the
-pids that Python's own ways of starting a process have returned are recorded, and left alone. What else is a zombie in
-two looks a second apart is an orphan, and reaped. C code that forks by itself is not seen: its child is safe as long as
-it is waited for within a second of its end.
+A worker must not wait for just any child, because the plugin's code wants the exit status of those that it started. So
+the pids that Python's own functions for starting a process have returned are recorded and left alone. Another child
+that is a zombie in two scans a second apart is an orphan, and reaped. C code that forks by itself is not seen: its
+child is safe if it is waited for within a second of its exit.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _PERIOD = 1.0
 
 
 class OrphanReaper(Chores):
-    """Looks while the worker has children. ``record`` and the functions that it wraps are for any thread.
+    """Scans while the worker has children. ``wrap`` and the functions that it returns may be called on any thread.
 
-    ``children`` gives the pids of this process's children, ``is_zombie`` raises ChildProcessError for a pid that is not
-    a child.
+    ``children`` returns the pids of this process's children; ``is_zombie`` raises ChildProcessError for a pid that is
+    not a child.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class OrphanReaper(Chores):
         self._looking = threading.Lock()
 
     def wrap(self, start: Callable[..., Any], pid_of: Callable[[Any], int] = int) -> Callable[..., Any]:
-        """The same function, which records the process that it starts."""
+        """Return the function, wrapped so that it records the process that it starts."""
 
         @functools.wraps(start)
         def started(*args: Any, **kwargs: Any) -> Any:
             if os.getpid() != self._process:
-                return start(*args, **kwargs)  # a child: what it starts is its own
+                return start(*args, **kwargs)  # in a forked child, which reaps what it starts
             self._starting.append(None)  # one C call each, so that threads need no lock here, which a fork would copy
             try:
                 result = start(*args, **kwargs)
@@ -73,7 +73,11 @@ class OrphanReaper(Chores):
         return started
 
     def _arm(self) -> None:
-        """There are children: look in a second. A plugin that starts one after another is not in its loop meanwhile."""
+        """Schedule a scan in a second, because there are children.
+
+        A plugin that starts processes one after another does not return to its loop meanwhile, so a scan that is due is
+        done here.
+        """
         self._is_armed = True
         now = self._clock()
         if self.due == inf:
@@ -83,7 +87,7 @@ class OrphanReaper(Chores):
             self.do()
 
     def do(self) -> None:
-        """Look, and reap what was an orphaned zombie in the look before. Does nothing while another thread looks."""
+        """Scan, and reap what was an orphaned zombie in the scan before. Does nothing while another thread scans."""
         if not self._looking.acquire(blocking=False):
             return
         try:
@@ -94,7 +98,7 @@ class OrphanReaper(Chores):
     def _look(self, now: float) -> None:
         self._is_armed = False
         for pid in list(self._recorded):
-            if not self._is_child(pid):  # it has been waited for; its number may be another's one day
+            if not self._is_child(pid):  # it has been waited for; its number may be reused
                 self._recorded.discard(pid)
         children = set(self._children())
         zombies = {pid for pid in children if self._is_orphan(pid)}
@@ -107,7 +111,8 @@ class OrphanReaper(Chores):
         self.due = now + _PERIOD if children or self._is_armed else inf
 
     def _is_orphan(self, pid: int) -> bool:
-        """Not while a process is being started: its number is recorded only when that has returned."""
+        """Return whether a child is an orphaned zombie. Unknown, so False, while a process is being started, whose pid
+        is recorded afterwards."""
         if self._starting or pid in self._recorded:
             return False
         try:
@@ -124,13 +129,13 @@ class OrphanReaper(Chores):
 
 
 def own_children() -> Iterator[int]:
-    """Of each of its threads: the system lists a child with the thread that started it."""
+    """Yield the children of each thread of this process: the system lists a child with the thread that started it."""
     for thread in os.listdir("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{thread}/children", "rb") as children:
                 pids = children.read()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # the thread has ended, and its children are another's; or this system keeps no such list
+            continue  # the thread has exited, and another has its children; or this system keeps no such list
         yield from map(int, pids.split())
 
 
@@ -139,12 +144,12 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _reap(pid: int) -> None:
-    with suppress(ChildProcessError):  # the plugin waits for any child, and was faster
+    with suppress(ChildProcessError):  # the plugin's code waits for any child, and was faster
         os.waitpid(pid, os.WNOHANG)
 
 
 def reap_orphans() -> OrphanReaper:
-    """Have this process record what it starts, from now on, and return what reaps the rest."""
+    """Have this process record what it starts from now on, and return the reaper of its orphans."""
     reaper = OrphanReaper()
     for name in ("fork", "posix_spawn", "posix_spawnp"):
         _replace(name, reaper.wrap(getattr(os, name)), os, posix)

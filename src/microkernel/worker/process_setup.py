@@ -1,4 +1,4 @@
-"""What a worker gives up before any code of a plugin runs, and what ties it to the kernel."""
+"""Set up a worker's process before any code of a plugin runs: session, descriptors, limits, end with the kernel."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _F_SETSIG = 10
 _FIRST_FREE = 3
 _libc = ctypes.CDLL(None, use_errno=True)
 
+# Descriptors of the zygote that its workers keep, under the same numbers.
 inherited: set[int] = set()
-"""Descriptors that a worker keeps, under their numbers, of those its zygote has."""
 
 RLIMITS = {
     "memory": resource.RLIMIT_DATA,
@@ -29,9 +29,9 @@ RLIMITS = {
 
 
 def detach_from_zygote() -> None:
-    """Own session, and what else is the same for all workers.
+    """Start a session, and apply what is the same for all workers.
 
-    Whatever it starts is its own to reap; what outlives it falls to the zygote, which kills all that is no worker.
+    A worker reaps what it starts. What outlives it falls to the zygote, which kills every child that is not a worker.
     """
     os.setsid()
     adopt_orphans()
@@ -40,7 +40,7 @@ def detach_from_zygote() -> None:
 
 
 def apply_request(request: dict[str, Any], descriptors: Sequence[int], lifeline: int) -> list[int]:
-    """Own descriptors, limits. Returns the descriptors of the channel, renumbered."""
+    """Take the descriptors and limits of a request. Return the descriptors of the channel, renumbered."""
     kept = _take_descriptors(descriptors, lifeline)
     _die_with_kernel(kept.pop())
     for name, limit in RLIMITS.items():
@@ -50,13 +50,14 @@ def apply_request(request: dict[str, Any], descriptors: Sequence[int], lifeline:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every process below that loses its own."""
+    """Become the parent of every descendant whose own parent exits (a child subreaper)."""
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def _take_descriptors(descriptors: Sequence[int], lifeline: int) -> list[int]:
-    """Nothing in, output into the pipes, the channel (and the lifeline, last) from 3 on, and nothing else open."""
+    """Set up the descriptors: nothing to read, output to the pipes, the channel from 3 on, the lifeline last. All
+    others are closed."""
     down, up, out, err, *lanes = descriptors
     nothing = os.open(os.devnull, os.O_RDONLY)
     requested = [nothing, out, err, down, up, *lanes, os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)]
@@ -72,18 +73,21 @@ def _take_descriptors(descriptors: Sequence[int], lifeline: int) -> list[int]:
 
 
 def _die_with_kernel(lifeline: int) -> None:
-    """The kernel holds the other end of this pipe and never writes. When it is gone, the system sends us SIGKILL: no
-    thread of ours has to be able to run for that."""
+    """Have the system send SIGKILL to this process when the kernel is gone.
+
+    The kernel holds the other end of this pipe and never writes to it. No thread of this process has to be able to run
+    for that.
+    """
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _set_oom_score() -> None:
-    """When the machine runs out of memory, plugins go before the kernel."""
+    """Have the system kill plugins before the kernel when memory runs out."""
     try:
         score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(score, b"1000")
     except OSError:
-        return  # a system may forbid it
+        return  # forbidden on some systems
     os.close(score)

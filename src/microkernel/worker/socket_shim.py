@@ -1,8 +1,9 @@
-"""Python's sockets where the system gives none: the kernel connects to what was granted, and hands the connection over.
+"""Python's sockets where the system refuses them: the kernel connects to granted hosts, and passes the connection on.
 
-A new socket is one end of a pair that leads nowhere; ``connect`` asks the kernel, by name and port, and puts the
-connection in its place, under the same number. So ``http.client``, ``urllib``, ``ssl``, httpx and asyncio's own streams
-work; C code that connects by itself does not. Names are resolved by the kernel: ``getaddrinfo`` gives them back.
+A new socket is one end of a pair that is not connected to anything; ``connect`` asks the kernel, by name and port, and
+replaces the end by the connection, under the same number. So ``http.client``, ``urllib``, ``ssl``, httpx and asyncio's
+own streams work; C code that connects by itself does not. Names are resolved by the kernel: ``getaddrinfo`` returns
+them unresolved.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from microkernel.errors import PermissionDenied
 from microkernel.sdk.deferred_dns import addresses
 from microkernel.wire.codec import decode, encode
 
+# Default timeout of a connection, in seconds.
 CONNECT_TIMEOUT = 30.0
-"""Seconds for a connection, where nobody says how many."""
 _MAX_NAME = 255
 _FAMILIES = (-1, socket.AF_INET, socket.AF_INET6)
+# The options that were set on each socket before it was connected.
 _unconnected: WeakKeyDictionary[socket.socket, list[tuple[Any, ...]]] = WeakKeyDictionary()
-"""The options that were set on each before there was a connection to set them on."""
 _init, _connect, _set_option = socket.socket.__init__, socket.socket.connect, socket.socket.setsockopt
 _connect_in_loop = BaseSelectorEventLoop.sock_connect
 
 
 class BrokerClient:
-    """Asks the kernel for connections; on any thread. ``end`` None: nothing was granted."""
+    """Asks the kernel for connections. On any thread. ``end`` is None if nothing was granted."""
 
     def __init__(self, name: str, end: socket.socket | None) -> None:
         self._name = name
@@ -47,7 +48,7 @@ class BrokerClient:
         self._has_reader = False
 
     def connect(self, host: str, port: int, timeout: float | None) -> int:
-        """A descriptor. Raises OSError."""
+        """Return a descriptor. Raises OSError."""
         seconds = timeout or CONNECT_TIMEOUT
         answer = self.request(host, port, seconds)
         try:
@@ -57,7 +58,7 @@ class BrokerClient:
             raise
 
     def request(self, host: str, port: int, seconds: float) -> Future[int]:
-        """What comes is a descriptor, or an OSError. Raises OSError where there is nothing to ask."""
+        """Return a future of a descriptor, or of an OSError. Raises OSError if nothing can be requested."""
         if self._end is None:
             what = f"{host}:{port}"
             refusal = PermissionDenied("MK0401", name=self._name, action="net", what=what, line=f'net = ["{what}"]')
@@ -91,18 +92,18 @@ class BrokerClient:
                 answer.set_result(handle)
             elif code < 0:
                 answer.set_exception(socket.gaierror(code, text))
-            else:  # what was made and did not arrive found no room here
+            else:  # a connection was made, but no descriptor was left to receive it
                 code = code or errno.EMFILE
                 answer.set_exception(OSError(code, text or os.strerror(code)))
 
 
 def discard(answer: Future[int]) -> None:
-    """Whenever it comes: nobody wants the descriptor."""
+    """Close the descriptor when it arrives, because it is no longer wanted."""
     answer.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
 
 
 def install(broker: BrokerClient) -> None:
-    """For all sockets of this process from now on."""
+    """Replace the methods of sockets for all code of this process."""
 
     def connect(self: socket.socket, address: Any) -> None:
         if self not in _unconnected:
@@ -128,7 +129,7 @@ def install(broker: BrokerClient) -> None:
 
 
 class _Refused:
-    """In place of a method that this level does not have, so that ``hasattr`` says so."""
+    """Replaces a method that this level does not have, so that ``hasattr`` returns False."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -138,8 +139,10 @@ class _Refused:
 
 
 def _remove_sendmsg() -> None:
-    """The system refuses it, as it could carry descriptors to the kernel. Libraries that find it would write with it,
-    and have another way; asyncio looked before this process was confined."""
+    """Remove ``sendmsg``, which the system refuses because it could carry descriptors to the kernel.
+
+    Libraries that find it would use it, and have an alternative; asyncio looked before this process was confined.
+    """
     for name in ("sendmsg", "sendmsg_afalg"):
         refused = _Refused()
         refused.__set_name__(socket.socket, name)
@@ -163,7 +166,7 @@ def _socket_init(
 def _replace_descriptor(end: socket.socket, handle: int) -> None:
     os.dup2(handle, end.fileno(), inheritable=False)
     os.close(handle)
-    end.settimeout(end.gettimeout())  # it is a property of what was replaced
+    end.settimeout(end.gettimeout())  # set on the new descriptor: it was a property of the replaced one
     for option in _unconnected.pop(end):
         _set_option(end, *option)
 
@@ -173,12 +176,12 @@ def _set_now_or_later(self: socket.socket, *option: Any) -> None:
         _set_option(self, *option)
         return
     if option and option[0] == socket.SOL_SOCKET:
-        _set_option(self, *option)  # what the system refuses is refused now, not when there is a connection
+        _set_option(self, *option)  # an option that the system refuses fails now, not at the connection
     _unconnected[self].append(option)
 
 
 async def _sock_connect(self: BaseSelectorEventLoop, sock: socket.socket, address: Any) -> None:
-    """An event loop must not wait for the kernel."""
+    """Connect on another thread, because an event loop must not wait for the kernel."""
     if sock in _unconnected:
         await asyncio.get_running_loop().run_in_executor(None, sock.connect, address)
     else:

@@ -1,7 +1,7 @@
-"""Which addresses a connection may be made to, by what was granted.
+"""Which addresses a plugin may connect to, by its grants.
 
-A grant of a name is for addresses of the public internet alone: the owner of the name decides where it leads, and would
-otherwise decide it for this machine and its private network. Other addresses need a grant of an address or a network.
+A grant of a name covers public internet addresses only. The name's owner decides where it leads, and would otherwise
+decide that for this machine and its private network. Other addresses need a grant of an address or a network.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import NamedTuple
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# This machine; the only name that leads there without a grant of an address.
+# This machine; the only name that may lead there without a grant of an address.
 _LOCALHOST = "localhost"
-# The tables are ours because those of `ipaddress` differ from one version of Python to the next.
+# These tables are ours because those of `ipaddress` differ between versions of Python.
 _NOT_PUBLIC = tuple(map(ipaddress.IPv4Network, (
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
     "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
@@ -38,7 +38,8 @@ _MAX_NAME = 253
 
 
 class Grant(NamedTuple):
-    """``net`` of one of a plugin's permissions: a name, or a network (of one address, if an address was written)."""
+    """One entry of a plugin's ``net`` permission: a name, or a network (with one address, if an address was
+    granted)."""
 
     name: str
     network: Network | None
@@ -49,7 +50,7 @@ class Grant(NamedTuple):
 
 
 def parse_grant(grant: str) -> Grant:
-    """``host:port``, ``address:port`` or ``network:port``; an IPv6 address or network stands in brackets."""
+    """Parse ``host:port``, ``address:port`` or ``network:port``; an IPv6 address or network is in brackets."""
     host, _, port = grant.rpartition(":")
     with suppress(ValueError):
         if "/" in host:
@@ -60,18 +61,20 @@ def parse_grant(grant: str) -> Grant:
 
 
 def normalize(host: str) -> str:
-    """A name as it is compared and looked up: in small letters, those beside ASCII encoded as in a grant."""
+    """Return a name as it is compared and resolved: in lower case, and IDNA-encoded as in a grant."""
     host = host.strip("[]").rstrip(".").lower()
     if host.isascii() or len(host) > _MAX_NAME:
         return host
-    with suppress(UnicodeError):  # such a name is nobody's
+    with suppress(UnicodeError):  # no such name exists
         return host.encode("idna").decode("ascii")
     return host
 
 
 def as_address(host: str) -> Address | None:
-    """None for a name, and for an address with a zone, which is granted as it is written. An IPv4-mapped address is the
-    IPv4 address."""
+    """Return the address, an IPv4-mapped one as IPv4; None for a name.
+
+    Also None for an address with a zone, which is granted as it is written.
+    """
     try:
         address = ipaddress.ip_address(normalize(host))
     except ValueError:
@@ -82,14 +85,14 @@ def as_address(host: str) -> Address | None:
 
 
 def permits(grants: Iterable[Grant], host: str, port: int) -> bool:
-    """Whether a grant is for this host, by the very name or by the address that it is asked for, and this port."""
+    """Return whether a grant is for this host, by the same name or by its address, and this port."""
     on_port = [grant for grant in grants if grant.is_for(port)]
     address = as_address(host)
     return _is_named(on_port, normalize(host)) if address is None else _is_within(on_port, address)
 
 
 def leads_to(grants: Sequence[Grant], host: str, address: str, port: int) -> bool:
-    """Whether a host that ``permits`` lets pass may lead to this address, which it was looked up to be."""
+    """Return whether a host that ``permits`` allows may be connected to at this address, which it resolved to."""
     found = as_address(_without_zone(address))
     if found is None:
         return False
@@ -106,13 +109,13 @@ def leads_to(grants: Sequence[Grant], host: str, address: str, port: int) -> boo
 def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _NOT_PUBLIC)
-    if address in _NAT64:  # the IPv4 address to which a network without IPv4 translates it
+    if address in _NAT64:  # stands for an IPv4 address in a network without IPv4
         return is_public(ipaddress.IPv4Address(address.packed[-4:]))
     return address in _PUBLIC_6 and not any(address in network for network in _NOT_PUBLIC_6)
 
 
 def is_own(address: Address) -> bool:
-    """Whether it is one of this machine's: the system lets a socket be bound to these, and to no other."""
+    """Return whether it is an address of this machine: the system lets a socket bind to these only."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         if _binds_to_any(address.version):
@@ -139,7 +142,7 @@ def _without_zone(address: str) -> str:
 
 
 def _is_named(grants: Iterable[Grant], name: str) -> bool:
-    """``*.example.com``: a name below it. An address with a zone is none, whatever its zone is called."""
+    """Return whether a grant is for this name. ``*.example.com`` covers the names below."""
     may_be_below = "%" not in name
     return any(
         grant.name == name or (may_be_below and grant.name.startswith("*.") and name.endswith(grant.name[1:]))

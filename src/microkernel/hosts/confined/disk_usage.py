@@ -1,4 +1,4 @@
-"""What a plugin's files take on the disk: those in its folders, and those that only its processes still hold."""
+"""Disk usage of a plugin: the files in its folders, and those that only its processes still hold open."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from contextlib import suppress
 from microkernel.hosts.procfs.processes import lines_of, tasks_of
 
 _BLOCK = 512
-# A folder keeps the blocks that its names took, when it has been emptied and removed and is still open.
+# A folder that was emptied and removed keeps the blocks of its names while it is open.
 _WITH_BLOCKS = (stat.S_IFREG, stat.S_IFDIR)
 # An empty file and a folder take something too.
 _MIN_SIZE = 4096
 # Counted for what cannot be measured: folders too deep for a path, or closed to the kernel.
 _UNMEASURABLE = 1 << 62
-# Entries between two steps of a look: some hundred microseconds.
+# Entries between two steps of a measurement: some hundred microseconds.
 _STEP = 128
+# Files and folders of one plugin: measuring this many takes some 0.2 s.
 MAX_ENTRIES = 50_000
-"""Files and folders of one plugin: looking at them takes some 0.2 s."""
+# Mappings of one process, each a line to read. numpy and polars make some thousand.
 MAX_MAPPINGS = 16_384
-"""Of one process, each a line that is read. numpy and polars make some thousand."""
 
+# Returns bytes; yields between steps of some hundred microseconds. Raises TooMany.
 Measuring = Generator[None, None, int]
-"""Returns bytes; yields between steps of some hundred microseconds. Raises TooMany."""
 
 
 class TooMany(Exception):
-    """There is more of something than is looked at: its worker could be watched only rarely. The text says of what."""
+    """There is more of something than is measured, since its worker could be checked only rarely. The text says of
+    what."""
 
     def __init__(self, limit: int, what: str) -> None:
         super().__init__(f"over its bound: more than {limit:,} {what}")
 
 
 def measure_disk(folders: Sequence[str], pid: int, file_size: int, limit: int) -> Measuring:
-    """Bytes that files take. Beyond ``limit`` they are not counted to the end.
+    """Return the bytes that files take. Beyond ``limit`` they are not all counted.
 
-    ``file_size`` is the most that one file may have; a file that is mapped and has no name counts as that large, since
-    nothing tells its size.
+    ``file_size``: the size limit of one file. A mapped file without a name counts as that large, because its size
+    cannot be found.
     """
     used, seen = 0, _Seen()
     for folder in folders:
@@ -52,7 +53,7 @@ def measure_disk(folders: Sequence[str], pid: int, file_size: int, limit: int) -
 
 
 def free_space(folders: Sequence[str]) -> list[int]:
-    """Bytes that are free in each one's file system; 0 where that cannot be asked."""
+    """Return the free bytes in each folder's file system; 0 if that is unknown."""
     return [_free_in(folder) for folder in folders]
 
 
@@ -65,12 +66,12 @@ def _free_in(folder: str) -> int:
 
 
 def growth(before: Sequence[int], now: Sequence[int]) -> int:
-    """The most that anybody's files may have grown by, between two results of ``free_space``."""
+    """Return the most that a plugin's files may have grown by, between two results of ``free_space``."""
     return sum(max(0, was - free) for was, free in zip(before, now, strict=False))
 
 
 def is_in_memory(folders: Sequence[str]) -> bool:
-    """Whether files in one of these take memory, which a control group counts as memory."""
+    """Return whether files in one of these folders take memory, which a control group counts as memory."""
     devices = set()
     for folder in folders:
         with suppress(OSError):
@@ -82,7 +83,7 @@ def is_in_memory(folders: Sequence[str]) -> bool:
 
 
 class _Seen:
-    """Counts the entries of all folders of a look."""
+    """Counts the entries of all folders in one measurement."""
 
     def __init__(self) -> None:
         self._entries = 0
@@ -98,7 +99,7 @@ def _measure_below(folder: str, limit: int, seen: _Seen) -> Measuring:
     while left and used <= limit:
         try:
             entries = os.scandir(left.pop())
-        except OSError as error:  # what was removed meanwhile takes nothing
+        except OSError as error:  # a folder that was removed meanwhile takes nothing
             used += 0 if error.errno in (errno.ENOENT, errno.ENOTDIR) else _UNMEASURABLE
             continue
         with entries:
@@ -127,11 +128,11 @@ def _size(found: os.stat_result) -> int:
 
 
 def _measure_unlinked(pid: int) -> Measuring:
-    """Files and folders without a name that are open. Each thread can have a table of descriptors for itself."""
+    """Measure open files and folders without a name. Each thread can have a separate table of descriptors."""
     found: dict[tuple[int, int], int] = {}
     for task in tasks_of(pid):
         folder = f"/proc/{pid}/task/{task}/fd"
-        with suppress(OSError):  # the thread has ended
+        with suppress(OSError):  # the thread has exited
             for count, descriptor in enumerate(os.listdir(folder)):
                 with suppress(OSError):  # closed meanwhile
                     about = os.stat(f"{folder}/{descriptor}")
@@ -144,7 +145,7 @@ def _measure_unlinked(pid: int) -> Measuring:
 
 
 def _count_mapped(pid: int, folders: Sequence[bytes]) -> Measuring:
-    """How many files exist only because they are mapped."""
+    """Count the files that exist only because they are mapped."""
     files = set()
     for count, line in enumerate(lines_of(pid, "maps")):
         if count >= MAX_MAPPINGS:

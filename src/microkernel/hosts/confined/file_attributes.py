@@ -1,8 +1,8 @@
-"""Changes the mode and the times of files for a confined worker, below the folders that are the plugin's own.
+"""Change the mode and times of files for a confined worker, below the plugin's own folders only.
 
-The system has no rule that allows ``chmod`` and ``utime`` in some folders only, so the worker's filter refuses them
-everywhere and the kernel does it. The kernel may do more than the worker, so it trusts nothing that the worker can
-change: it goes to the file name by name, through no link, and acts on the very file that it has looked at.
+The system has no rule that allows ``chmod`` and ``utime`` in some folders only, so the worker's filter refuses them and
+the kernel performs them. The kernel may do more than the worker, so it trusts nothing that the worker can change: it
+opens the path name by name, follows no link, and acts on the very file that it has checked.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ _LATEST = 1 << 63
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _REFUSED = "the kernel changes modes and times of files only below the plugin's data folder and TMPDIR"
 
+# Number of the request, ``chmod``, path, device and inode of the file (empty if it was named by its path), mode.
 Chmod = tuple[int, str, bytes, list[int], int]
-"""Number of the request, ``chmod``, path, device and inode of the file (empty if it was named by its path), mode."""
+# Number, ``utime``, path, device and inode as above, times of access and modification in nanoseconds (empty for now),
+# and whether a link itself is meant.
 Utime = tuple[int, str, bytes, list[int], list[int], bool]
-"""The same, then the times of access and modification in nanoseconds (empty for now), and whether a link is meant."""
 
 
 class FileAttributes(RequestSocket):
-    """Answers requests for ``chmod`` and ``utime``. ``folders`` are the plugin's own, as they are when it starts."""
+    """Answers requests for ``chmod`` and ``utime``. ``folders``: the plugin's own, as they are when it starts."""
 
     what = "change of a file"
     max_request = 8192
@@ -77,7 +78,7 @@ def _attempt(act: Callable[[], object]) -> Answer:
 
 
 class OwnFolder:
-    """A folder of a plugin: the one that has this path now."""
+    """A folder of a plugin, identified by the inode that the path has now."""
 
     def __init__(self, path: str) -> None:
         self._path = os.fsencode(os.path.realpath(path))
@@ -87,7 +88,7 @@ class OwnFolder:
         return path.startswith(self._path + b"/")
 
     def open(self, path: bytes) -> int:
-        """Open a file below this folder, so that nothing can be done but to look at it. Raises OSError."""
+        """Open a file below this folder as O_PATH, so it can only be examined. Raises OSError."""
         at = self._opened()
         *above, last = path[len(self._path) + 1 :].split(b"/")
         try:
@@ -131,9 +132,9 @@ def _checked_times(times: list[int]) -> list[int]:
 
 
 def _check(found: os.stat_result, identity: list[int], is_link: bool) -> None:
-    """Raise OSError unless this is a file or folder that belongs to the plugin's folders alone.
+    """Raise OSError unless this is a file or folder that lies in the plugin's folders only.
 
-    A file with a second name may be one of another folder: the plugin may have linked it into its own.
+    A file with a second name may belong to another folder, from which the plugin has linked it.
     """
     if identity and identity != _identity_of(found):
         raise FileNotFoundError(errno.ENOENT, "the open file has another name by now, or none")

@@ -1,7 +1,7 @@
-"""What the hosts have in common whose workers are confined: what stays open to them, their limits, their place.
+"""Base of the hosts whose workers are confined: which paths stay accessible, limits, environment.
 
-Their worker confines itself (``worker/confine/sandbox.py``) and reports its protections; only then is the plugin's
-source sent.
+A worker confines itself (``worker/confine/sandbox.py``) and reports its protections; only then is the plugin's source
+sent.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from microkernel.wire.folders import PRIVATE, make_private
 
 MiB = 1 << 20
 DEFAULTS = CONFINED_LIMITS
+# As for temporary folders: a worker started by root no longer has the real user that ``access`` checks.
 _MODE_AS_ROOT = 0o770
 # As of the folders for temporary files: a worker of root's has lost the real user, for which ``access`` asks.
 _NO_HOME = "this user has no home folder; set HOME or XDG_STATE_HOME, or name a data_dir"
@@ -40,18 +41,21 @@ _POOL_VARIABLES = (
     "NUMEXPR_NUM_THREADS", "NUMEXPR_MAX_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
     "TOKIO_WORKER_THREADS", "ARROW_IO_THREADS", "GOMAXPROCS", "JULIA_NUM_THREADS", "LOKY_MAX_CPU_COUNT",
 )  # fmt: skip
-# A plugin uses several libraries with pools of their own; together they have to stay below `limits.threads`.
+# Assumed number of libraries with thread pools; together they have to stay below `limits.threads`.
 _POOLS = 8
+# Reports a message to people: its id, the plugin it is about, the fields of its text.
 Announce = Callable[[str, str, dict[str, Any]], object]
-"""How the kernel tells people a message: its id, about which plugin, the fields of its text."""
 
 
 def _no_announcement(_id: str, _plugin: str, _fields: dict[str, Any]) -> None: ...
 
 
 class ConfinedHost(WorkerHost):
-    """``require_all_layers``: where a wall is missing, no plugin runs. ``overhead``: bytes of memory that a worker may use
-    beside what its plugin may."""
+    """Launches confined workers.
+
+    ``require_all_layers``: no plugin runs if a layer of confinement is missing. ``overhead``: bytes of memory that a
+    worker may use in addition to its plugin's limit.
+    """
 
     require_all_layers = True
     overhead = 0
@@ -65,7 +69,8 @@ class ConfinedHost(WorkerHost):
         self._time_shares = TimeShares()
 
     def _make_temp_dirs(self) -> TempDirs:
-        """C code that asks with ``access`` asks for the real user, which a worker of root's has lost; not the group."""
+        """Grant access by group if root runs the kernel: C code that uses ``access`` checks the real user, which a
+        worker of root has lost, but not the group."""
         return TempDirs(0o770 if os.geteuid() == 0 else 0o700)
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
@@ -74,7 +79,7 @@ class ConfinedHost(WorkerHost):
             raise PluginLoadError("MK0129", path=load.name, reason=_NO_HOME)
         try:
             claim_around(load.data_dir, load.project, os.path.join(load.root, load.entry))
-            load.project = ""  # done; the worker cannot see the folder around its own
+            load.project = ""  # done here; the worker cannot see the folder around its own
             _make_data_folder(Path(load.data_dir))
             close_to_others(load.data_dir)
         except OSError as error:
@@ -101,7 +106,7 @@ class ConfinedHost(WorkerHost):
         confinement: Mapping[str, Any],
         limits: Mapping[str, float] = DEFAULTS,
     ) -> dict[str, Any]:
-        """The interpreter's own path: the zygote's."""
+        """Return a request to fork a confined worker. The interpreter's path is the zygote's."""
         return {
             "name": name,
             "env": {os.fsencode(key): os.fsencode(value) for key, value in environment.items()},
@@ -114,6 +119,7 @@ class ConfinedHost(WorkerHost):
     def confinement(
         self, limits: Mapping[str, float], read: Iterable[str], write: Iterable[str], granted: Iterable[str] = ()
     ) -> dict[str, Any]:
+        """Return what the worker has to confine itself to."""
         return {
             "read": [*map(os.fsencode, (*READABLE, *read))],
             "write": [*map(os.fsencode, (*WRITABLE, *write))],
@@ -132,7 +138,7 @@ class ConfinedHost(WorkerHost):
         return ConfinedRunner(spec, source, events, *shared, *decided)
 
     def report_unopened(self, plugin: str, path: str, reason: str) -> None:
-        """Something that it was granted."""
+        """Report that something that was granted stays closed."""
         self._announce("MK0418", plugin, {"path": path, "reason": reason})
 
     def _monitor_failed(self, error: Exception) -> None:
@@ -144,41 +150,47 @@ class ConfinedHost(WorkerHost):
 
 
 def environment_of(spec: LaunchSpec, folder: str, limits: Mapping[str, float]) -> dict[str, str]:
-    """Return the variables of a confined plugin. A variable that it was granted comes before one of this level's own,
-    except ``TMPDIR``: a temporary folder elsewhere would be closed."""
+    """Return the environment of a confined plugin.
+
+    A granted variable takes precedence over the level's own, except ``TMPDIR``: a temporary folder elsewhere would be
+    inaccessible.
+    """
     shown = [name for name in visible((*_VARIABLES, *spec.permissions.env)) if name not in spec.hidden_env]
     granted = {name: os.environ[name] for name in shown}
     return {**identity_of(spec), **pool_sizes(limits), **granted, **({"TMPDIR": folder} if folder else {})}
 
 
 def identity_of(spec: LaunchSpec) -> dict[str, str]:
-    """Return what ``Path.home()`` and ``getpass.getuser()`` go by. Without it they would look into ``/etc/passwd``."""
+    """Return what ``Path.home()`` and ``getpass.getuser()`` use. Without it they would read ``/etc/passwd``."""
     return {"HOME": spec.load.data_dir, "USER": spec.load.name, "LOGNAME": spec.load.name}
 
 
 def pool_sizes(limits: Mapping[str, float]) -> dict[str, str]:
-    """Return the variables by which native libraries size their pools of threads. By default they start one thread for
-    each processor of the machine, and each takes memory for its stack: on a large machine that passes both limits."""
+    """Return the variables that set the size of native libraries' thread pools.
+
+    By default they start one thread per processor, and each takes memory for its stack, so that a large machine exceeds
+    both limits.
+    """
     most = max(1, int(limits.get("threads") or DEFAULTS["threads"]) // _POOLS)
     return dict.fromkeys(_POOL_VARIABLES, str(min(most, len(os.sched_getaffinity(0)))))
 
 
 def _make_data_folder(folder: Path) -> None:
-    """Raises OSError."""
+    """Create the data folder. Raises OSError."""
     if os.geteuid() != 0:
         make_private(folder)
         return
     make_private(folder, _MODE_AS_ROOT)
     for ours in (folder.parent, folder.parent.parent)[: 2 if folder.parent.parent.name == "microkernel" else 1]:
         mode = stat.S_IMODE(ours.stat().st_mode)
-        if mode == PRIVATE:  # a plugin at another level made it
+        if mode == PRIVATE:  # created by a plugin at another level
             ours.chmod(mode | stat.S_IXGRP)
     if stat.S_IMODE(folder.stat().st_mode) == PRIVATE:
         folder.chmod(_MODE_AS_ROOT)
 
 
 def path_on_disk(source: str) -> str:
-    """The plugin's file or folder; of one in an archive, the archive."""
+    """Return the plugin's file or folder; for one in an archive, the archive."""
     above = source
     while above and not os.path.lexists(above):
         above = os.path.dirname(above)
@@ -186,8 +198,10 @@ def path_on_disk(source: str) -> str:
 
 
 def resolve_paths(spec: LaunchSpec) -> dict[str, str]:
-    """The granted paths, and each without links; empty where a plugin may have made one of these. Such a path is handed
-    on as it is: the worker opens what is granted through no link at all, and tells of it."""
+    """Return the granted paths, each with the path without links; empty where a plugin may have made one of the links.
+
+    Such a path is passed on as it is: the worker opens granted paths through no link at all, and reports it.
+    """
     permissions = spec.permissions
     writable = [*map(absolute, (*spec.writable, *permissions.fs_write))]
     return {
@@ -197,7 +211,7 @@ def resolve_paths(spec: LaunchSpec) -> dict[str, str]:
 
 
 def limits_of(fork_request: Mapping[str, float]) -> dict[str, float]:
-    """With this level's own where none is set."""
+    """Return the limits, with this level's defaults for those that are not set."""
     return {name: value or DEFAULTS.get(name, 0) for name, value in fork_request.items()}
 
 

@@ -1,4 +1,4 @@
-"""How many record locks a process holds. The system keeps 192 bytes for each, and no limit of its own counts them."""
+"""Count the record locks of a process. The system keeps 192 bytes for each, and has no limit for them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import stat
 from collections.abc import Generator
 from contextlib import suppress
 
+# A database takes some ten; a process that makes as many as it can, 200,000 a second.
 MAX_LOCKS = 4096
-"""A database takes some ten; a process that makes as many as it can, 200,000 a second."""
 _STEP = 32
 _LOCK = b"\nlock:"
 
 
 def count_locks(pid: int) -> Generator[None, None, int]:
-    """Return how many, or a number over ``MAX_LOCKS``; 0 if the process has ended. Yields between steps of some hundred
-    microseconds."""
+    """Return how many locks it has, or a number over ``MAX_LOCKS``; 0 if the process has exited.
+
+    Yields between steps of some hundred microseconds.
+    """
     found = 0
     for count, descriptor in enumerate(_descriptors(pid)):
         with suppress(OSError):  # closed meanwhile
@@ -35,6 +37,6 @@ def _descriptors(pid: int) -> list[str]:
 
 
 def _locks_in(path: str) -> int:
-    """A file that has several descriptors is counted once for each."""
+    """Count the locks of one descriptor. A file with several descriptors is counted for each."""
     with open(path, "rb") as about:
         return about.read().count(_LOCK)

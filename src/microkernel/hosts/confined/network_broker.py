@@ -1,8 +1,8 @@
-"""Connects for a confined worker to what it was granted, and passes the connection to it.
+"""Connect to granted hosts on behalf of a confined worker, and pass the connection to it.
 
-The worker names a host and a port; the grant is looked up here, the name is resolved here, and what is connected is an
-address that was checked here: what a name means a moment later does not matter. Which addresses are granted:
-``hosts/confined/addresses.py``.
+The worker names a host and a port. The grant is checked here, the name is resolved here, and the connection goes to an
+address that was checked here, so it does not matter what the name leads to later. ``hosts/confined/addresses.py``
+defines which addresses are granted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX_SECONDS = 60.0
 
 
 class NetworkBroker(RequestSocket):
-    """Connects, each time on a thread of its own."""
+    """Connects on behalf of one worker, each time on a separate thread."""
 
     what = "connection"
 
@@ -46,7 +46,7 @@ class NetworkBroker(RequestSocket):
         self.answer(number, EPERM, str(refusal))
 
     def _attempt(self, host: str, port: int, seconds: float) -> Answer:
-        """Connect; what goes wrong is the answer."""
+        """Connect. A failure is returned as the answer."""
         try:
             return Answer(connection=_connect(self._grants, host, port, time.monotonic() + seconds))
         except _NotGranted as error:
@@ -55,7 +55,7 @@ class NetworkBroker(RequestSocket):
             return Answer(error.errno or socket.EAI_FAIL, error.strerror or "")
         except TimeoutError:
             return Answer(ETIMEDOUT, os.strerror(ETIMEDOUT))
-        except (OSError, ValueError) as error:  # of a name that can be none
+        except (OSError, ValueError) as error:  # ValueError: not a valid name
             code = getattr(error, "errno", None) or EIO
             return Answer(code, getattr(error, "strerror", None) or str(error))
 
@@ -73,7 +73,7 @@ def _decode(data: bytes) -> tuple[int, str, int, float]:
 
 
 class _NotGranted(PermissionError):
-    """A granted name that leads to an address which the grant is not for."""
+    """A granted name leads to an address that the grant does not cover."""
 
     def __init__(self, address: str) -> None:
         super().__init__(EPERM, address)
@@ -81,9 +81,9 @@ class _NotGranted(PermissionError):
 
 
 def _connect(grants: Sequence[Grant], host: str, port: int, deadline: float) -> socket.socket:
-    """The name is looked up once, and what is connected to is what was checked.
+    """Resolve the name once, and connect to an address that was checked.
 
-    Raises OSError, gaierror, TimeoutError, _Elsewhere.
+    Raises OSError, gaierror, TimeoutError, _NotGranted.
     """
     failure: OSError | None = None
     for family, kind, protocol, _, address in socket.getaddrinfo(normalize(host), port, type=socket.SOCK_STREAM):

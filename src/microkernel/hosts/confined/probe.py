@@ -1,4 +1,5 @@
-"""Whether this machine can confine a process: one is forked, walls itself in, tells what it has, and ends."""
+"""Test whether this machine can confine a process: fork one that confines itself, reports its protections, and
+exits."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from microkernel.wire.messages import ConfinementReport
 from microkernel.wire.session import Session
 
 _TIMEOUT_MS = 10_000
-"""Milliseconds."""
+# What a version of the Landlock ABI added.
 _FEATURES_BY_ABI = {2: "moving files between folders", 4: "TCP rules", 6: "scopes"}
 
 
 def probe(zygote: ZygoteHandle, request: Mapping[str, Any]) -> ConfinementReport:
-    """What it told. Raises IsolationUnavailable where no worker can be had at all."""
+    """Return the report of a test worker. Raises IsolationUnavailable if no worker can be forked."""
     down, their_down = blocking_pair()
     up, their_up = blocking_pair()
     nothing = os.open(os.devnull, os.O_WRONLY)
@@ -51,11 +52,11 @@ def _receive_report(up: socket.socket) -> ConfinementReport:
 
 
 def _ended(_exit: object) -> None:
-    """As it should."""
+    """Does nothing: the worker is expected to exit."""
 
 
 def describe(confined: ConfinementReport, cgroups: str, no_cgroups: str) -> str:
-    """For `mk doctor`. ``cgroups``: which there are; ``no_cgroups``: why there are none."""
+    """Describe the protections for `mk doctor`. ``cgroups``: which exist; ``no_cgroups``: why there are none."""
     newer = [what for since, what in _FEATURES_BY_ABI.items() if confined.landlock < since]
     parts = [f"Landlock ABI {confined.landlock}", "seccomp", _namespaces(confined.namespaces)]
     missing = [*newer, *([] if cgroups else [f"cgroups ({no_cgroups})"])]

@@ -1,4 +1,4 @@
-"""What holds a confined process, read back from the system and from what the process found when it tried its walls."""
+"""Protections of a confined process, as the system reports them and as its own checks found them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NONE = b"0" * 16
 
 
 def protections_of(pid: int, confined: ConfinementReport) -> dict[str, str]:
-    """Empty when it has ended."""
+    """Return the state of each protection; empty if the process has exited."""
     try:
         status = fields_of(pid, "status")
         limits = read_file(pid, "limits").split(b"\n")
@@ -30,22 +30,23 @@ def protections_of(pid: int, confined: ConfinementReport) -> dict[str, str]:
 
 
 def _threads_are_counted(status: dict[bytes, bytes], limits: list[bytes]) -> bool:
-    """The limit is set, and not for root, whom it does not bind."""
+    """Return whether the limit on threads is set, and the process is not root, for which it does not hold."""
     soft = next((line.split()[2] for line in limits if line.startswith(b"Max processes")), b"unlimited")
     return soft != b"unlimited" and status.get(b"Uid", b"0").split()[0] != b"0" and int(soft) < _SHARED_LIMIT
 
 
 def threads_over(pid: int, limit: int) -> str:
-    """What to report of a process that has more threads than it may, where no limit holds it; else empty."""
+    """Return what to report of a process with more threads than it may have, where no limit holds it; otherwise
+    empty."""
     count = int(_status_of(pid).get(b"Threads", b"0"))
     return f"over its limit: {count:,} threads, limits.threads is {limit:,}" if count > limit else ""
 
 
 def memory_over(pid: int, limit: int) -> str:
-    """What to report of a process that uses more memory than it may; else empty.
+    """Return what to report of a process that uses more memory than it may; otherwise empty.
 
-    The system's limit counts pages that can be written to (``RLIMIT_DATA``), not those that were written and then
-    protected, nor memory that is shared or swapped out, nor the tables of pages. These are measured.
+    The system's limit (``RLIMIT_DATA``) counts writable pages. It does not count pages that were written and then
+    protected, shared or swapped memory, nor page tables. These are measured.
     """
     status = _status_of(pid)
     used = sum(int(status[name].split()[0]) * 1024 for name in _MEMORY_FIELDS if name in status)
@@ -53,7 +54,7 @@ def memory_over(pid: int, limit: int) -> str:
 
 
 def _status_of(pid: int) -> dict[bytes, bytes]:
-    """Empty when it has ended."""
+    """Return the fields of ``status``; empty if the process has exited."""
     try:
         return fields_of(pid, "status")
     except OSError:
@@ -61,8 +62,8 @@ def _status_of(pid: int) -> dict[bytes, bytes]:
 
 
 _MEMORY_FIELDS = (b"RssAnon", b"RssShmem", b"VmSwap", b"VmPTE")
+# A limit on processes that was not set for one worker is higher than this.
 _SHARED_LIMIT = 4096
-"""A limit that was not set for one worker is far higher."""
 
 
 def _threads(status: dict[bytes, bytes], limits: list[bytes]) -> str:

@@ -1,6 +1,6 @@
-"""The kernel's end of a socket on which a confined worker asks the kernel to do what the system refuses the worker.
+"""The kernel's end of a socket on which a confined worker asks for operations that the system refuses to the worker.
 
-Requests and answers are MessagePack arrays, one a datagram. Nothing is ever received but bytes.
+Requests and answers are MessagePack arrays, one per datagram. No descriptors are ever received.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
 
-# Seconds charged for what a request takes on a thread of its own.
+# Seconds charged for the work of a request on another thread.
 _THREAD_COST = 0.0002
 
 
 class Answer(NamedTuple):
-    """``code`` is 0 or a number of an error, ``text`` says more about it, ``connection`` is handed over and then closed."""
+    """``code``: 0 or an errno. ``text``: details of the error. ``connection``: handed over and then closed."""
 
     code: int = 0
     text: str = ""
@@ -33,10 +33,11 @@ class Answer(NamedTuple):
 
 
 class RequestSocket:
-    """One worker's. ``open``, ``close`` and ``handle_request`` run on the reactor's thread; each piece of work on its own.
+    """Serves one worker. ``open``, ``close`` and ``handle_request`` run on the reactor's thread, each piece of work on
+    another.
 
-    A subclass says in ``what`` which requests it takes, in ``max_request`` how many bytes one has at most, and in
-    ``max_concurrent`` how many are worked on at the same time; it decodes and answers them in ``handle_request``.
+    A subclass sets ``what``, the name of its requests, ``max_request``, their size in bytes, and ``max_concurrent``,
+    how many are processed at the same time; it decodes and answers them in ``handle_request``.
     """
 
     what = "request"
@@ -56,7 +57,7 @@ class RequestSocket:
 
     def close(self) -> None:
         self._reactor.unwatch(self._end.fileno())
-        with self._lock:  # an answer that is just being sent is sent before
+        with self._lock:  # waits for an answer that is just being sent
             self._end.close()
 
     def discard(self) -> None:
@@ -65,25 +66,27 @@ class RequestSocket:
         self.worker_end.close()
 
     def handle_request(self, data: bytes) -> None:
-        """Answer one request, or have it worked on. Raises InvalidArguments or ValueError if it does not fit."""
+        """Answer one request, or start work on it. Raises InvalidArguments or ValueError if it is malformed."""
         raise NotImplementedError
 
     def work(self, number: int, act: Callable[[], Answer]) -> None:
-        """Do something that may wait, on a thread of its own, and answer the request with what it returns."""
+        """Run ``act``, which may wait, on another thread, and answer the request with its result."""
         with self._lock:
             is_busy = self._in_progress >= self.max_concurrent
             self._in_progress += not is_busy
         if is_busy:
-            self.answer(number, ENOBUFS, f"{self.max_concurrent} requests for a {self.what} are being worked on already")
+            self.answer(
+                number, ENOBUFS, f"{self.max_concurrent} requests for a {self.what} are being worked on already"
+            )
             return
         try:
             threading.Thread(target=self._run, args=(number, act), name="microkernel-request", daemon=True).start()
-        except RuntimeError as error:  # this machine has no thread left
+        except RuntimeError as error:  # no thread is left on this machine
             self._finish(number, Answer(EAGAIN, str(error)))
 
     def answer(self, number: int, code: int, text: str, handle: int = -1) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [handle]))] if handle >= 0 else []
-        with self._lock, suppress(OSError):  # the worker has ended, or does not read what it asked for
+        with self._lock, suppress(OSError):  # the worker has exited, or does not read its answers
             if self._end.fileno() >= 0:
                 self._end.sendmsg([codec.encode([number, code, text])], rights, socket.MSG_DONTWAIT)
 
@@ -91,7 +94,7 @@ class RequestSocket:
         self._finish(number, act())
 
     def _finish(self, number: int, answer: Answer) -> None:
-        with self._lock:  # before the worker knows, which may ask for the next thing at once
+        with self._lock:  # before the answer, because the worker may send its next request at once
             self._in_progress -= 1
         with closing(answer.connection) if answer.connection else nullcontext():
             self.answer(number, answer.code, answer.text, answer.connection.fileno() if answer.connection else -1)
@@ -113,7 +116,7 @@ class RequestSocket:
             self._malformed(ProtocolError("MK0215", reason=f"not a request for a {self.what}: {failure}"))
 
     def _charge(self, seconds: float) -> None:
-        """A worker that asks without pause has to wait when it has taken its share of the kernel's time."""
+        """Charge the time, and pause a worker that has used up its share of the kernel's time."""
         pause = self.account.spend(seconds + _THREAD_COST) if self.account is not None else 0.0
         if pause:
             self._reactor.unwatch(self._end.fileno())

@@ -1,4 +1,4 @@
-"""A place whose worker is told nothing before it has walled itself in, and is ended when it passes what is watched."""
+"""Run an instance in a worker that confines itself before it is sent anything, and that is killed over its limits."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ from microkernel.kernel.ports import Exit, InstanceEvents, LaunchSpec, MessageSo
 from microkernel.wire.messages import ConfinementReport, Failure, Message
 from microkernel.wire.skipping import prepare
 
+# Seconds that a worker that could not be confined has to exit by itself.
 _EXIT_GRACE = 1.0
-"""Seconds that a worker that could not be confined has to end by itself."""
 
 
 class ConfinedRunner(WorkerRunner):
-    """``is_open``: it was granted all files, so that this wall is not there. ``require_all_layers``: a worker that could not
-    have a wall is ended, before it is told of its plugin. ``report_unopened``: whom to tell of what was granted and could
-    not be opened: the plugin's name, the path, the reason."""
+    """Runs a confined worker.
 
+    ``is_open``: all files were granted, so access to files is not checked. ``require_all_layers``: a worker that lacks
+    a layer of confinement is killed before it is sent its plugin. ``report_unopened``: called with the plugin's name, a
+    path and the reason for each granted path that could not be opened.
+    """
+
+    # The monitor measures about once a second, so a list seldom has to.
     _statistics_max_age = 3.0
-    """The monitor measures about once a second, so that a list seldom has to."""
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class ConfinedRunner(WorkerRunner):
             if net := spec.permissions.net:
                 self._requests.append(NetworkBroker(spec.load.name, net, reactor, self._malformed))
             super().__init__(spec.load, source, events, reactor, temp_dirs, folder)
-        except BaseException:  # there are too few descriptors
+        except BaseException:  # too few descriptors
             for each in self._requests:
                 each.discard()
             raise
@@ -77,8 +80,8 @@ class ConfinedRunner(WorkerRunner):
         self._is_confined = False
         self._kill_reason = ""
         self._free_before: list[int] = []
+        # Free space when its files were last measured, and how much of it may go before they are measured again.
         self._allowed_growth = 0
-        """What was free when the last look at its files began, and how much of it may go before the next one."""
         frames = spec.limits.get("frames", 0)
         self._account = time_shares.account()
         self._channel.confine(Rate(frames) if frames else None, self._account)
@@ -134,7 +137,7 @@ class ConfinedRunner(WorkerRunner):
             try:
                 self._usage_monitor.add((self, "memory"), self._check_memory, self._check_failed, frequent=True)
                 self._usage_monitor.add((self, "files"), self._check_files, self._check_failed)
-            except RuntimeError as error:  # no thread is left to measure it
+            except RuntimeError as error:  # no thread is left to check it
                 self._kill_reason = shortage_in(error) or str(error)
                 self.kill()
                 return
@@ -143,7 +146,7 @@ class ConfinedRunner(WorkerRunner):
             super()._start_protocol()
 
     def _check_memory(self) -> Check:
-        """On the monitor's thread, every second, however many files there are."""
+        """Check threads, memory and locks. On the monitor's thread, every second, however many files there are."""
         pid = self._pid
         if pid is None or self._closed:
             return
@@ -158,7 +161,7 @@ class ConfinedRunner(WorkerRunner):
             self._usage_monitor.expedite((self, "files"))
 
     def _check_files(self) -> Check:
-        """On the monitor's thread, less often with many files: unless there is less free space than there was."""
+        """Check disk usage. On the monitor's thread, less often with many files, unless free space has shrunk."""
         pid = self._pid
         if pid is None or self._closed:
             return
@@ -171,7 +174,8 @@ class ConfinedRunner(WorkerRunner):
         prepare()
 
     def _check_failed(self, error: Exception) -> None:
-        """What cannot be measured cannot be held to its limits. What is read is the worker's doing, so it ends."""
+        """Kill a worker that cannot be measured, and so not be held to its limits. What is read is the worker's
+        doing."""
         self._kill_reason = f"its use of memory and disk could not be measured: {type(error).__name__}: {error}"
         self.kill()
 
@@ -184,7 +188,7 @@ class ConfinedRunner(WorkerRunner):
             used = yield from measure_disk(self._folders, pid, int(self._limits.get("file_size", 0)), limit)
         except TooMany as error:
             return str(error)
-        # By less than this it stays below its limit, or goes a sixteenth over it.
+        # Growth by less than this keeps it below its limit, or at most a sixteenth over it.
         self._free_before, self._allowed_growth = free, max((limit - used) // 2, limit // 16)
         return f"over its limit: {used:,} bytes of files, limits.disk is {limit:,}" if used > limit else ""
 
@@ -213,7 +217,7 @@ def _over_locks(pid: int) -> Generator[None, None, str]:
 
 
 def defect_of(confined: ConfinementReport, expected: Iterable[str] = ()) -> str:
-    """Why this is no sandbox; empty if it is one."""
+    """Return why a worker is not properly confined; empty if it is."""
     if confined.missing:
         return confined.missing
     failed = [check for check in confined.failed_checks if check not in expected]

@@ -1,6 +1,8 @@
-"""Where a granted path leads. By a link a plugin could move its own grants, or another's, to anywhere: so none is
-followed that a plugin may have made. Nor is one of ``/proc``: it leads each process elsewhere, and the kernel to its
-own entry."""
+"""Resolve granted paths without following links that a plugin may have made.
+
+By a link a plugin could redirect its own grants, or another plugin's, to anywhere. Links of ``/proc`` are not followed
+either: they lead each process elsewhere, and the kernel to its own entry.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,16 @@ import os
 from collections.abc import Iterable
 
 _PROC = "/proc"
+# Links may form a cycle.
 _MAX_STEPS = 1000
-"""Steps: links may lead in a circle."""
 
 
 def resolve_without_links(path: str, writable: Iterable[str]) -> str:
-    """The path without links, as they are now; empty if one on the way lies in a folder that plugins may write, or in
-    ``/proc``, such as ``/proc/self`` or what ``/dev/stdin`` leads to."""
+    """Return the path without links, as they are now.
+
+    Empty if a link on the way lies in a folder that plugins may write, or in ``/proc``, such as ``/proc/self`` or what
+    ``/dev/stdin`` leads to.
+    """
     theirs = [*map(os.path.realpath, writable), _PROC]
     at, ahead = "/", _names(path)
     for _ in range(_MAX_STEPS):

@@ -1,4 +1,4 @@
-"""Measures again and again what no limit of the system bounds: one thread for all workers of a host."""
+"""Check periodically what no limit of the system bounds, on one thread for all workers of a host."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from statistics import median_low
 
+# One check of one worker. It yields between steps that take microseconds, so that others have their turn.
 Check = Generator[None, None, None]
-"""One look at one worker. It yields between steps that take microseconds, so that others have their turn."""
 
 _INTERVAL = 1.0
 _MAX_INTERVAL = 30.0
-# At most this part of one core goes into measuring: a look that takes long comes round less often.
+# Measuring takes at most this fraction of one core: an expensive check comes round less often.
 _COST_FACTOR = 50
-# What a glance counts as at most, so that no worker delays the glances at others, or at itself.
+# What a frequent check counts as at most, so that no worker delays the frequent checks of others, or its own.
 _MAX_FREQUENT_COST = 0.002
-# How long one look may run before the next one has its turn.
+# How long one check may run before the next one has its turn.
 _SLICE = 0.002
 
 
@@ -33,12 +33,13 @@ class _Watched:
 
 
 class UsageMonitor:
-    """Calls ``check`` for each worker about once a second, on a thread of its own; without workers there is no thread.
+    """Calls ``check`` for each worker about once a second, on a separate thread, which exists only while there are
+    workers.
 
-    Looks take turns in slices of 2 ms, and each waits 50 times as long as it took: a worker that makes its look
-    expensive delays that look alone. A glance is a look that comes round whatever it took: the system bounds what it
-    costs. A look that raises ends, and ``on_failure`` is called with the error; the others
-    continue. If the loop itself fails, ``report`` is called with the error and the loop starts again.
+    Checks take turns in slices of 2 ms, and each waits 50 times as long as it took, so a worker that makes its check
+    expensive delays only that check. A frequent check comes round regardless of its cost, which the system bounds. A
+    check that raises ends, and ``on_failure`` is called with the error; the others continue. If the loop itself fails,
+    ``report`` is called with the error and the loop starts again.
     """
 
     def __init__(self, report: Callable[[Exception], object], clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,7 +58,7 @@ class UsageMonitor:
         *,
         frequent: bool = False,
     ) -> None:
-        """Raises RuntimeError if a thread is needed and the system has none left."""
+        """Start to check a worker. Raises RuntimeError if a thread is needed and the system has none left."""
         with self._lock:
             self._watched[key] = _Watched(check, on_failure, self._clock() + _INTERVAL, frequent)
             if self._thread is None and not self._ending.is_set():
@@ -66,12 +67,12 @@ class UsageMonitor:
                 self._thread = thread
 
     def expedite(self, key: object) -> None:
-        """Look as soon as there is a turn. For a look to call: there is no other thread to wake."""
+        """Run a check as soon as possible. To be called from a check: there is no other thread to wake."""
         if watched := self._watched.get(key):
             watched.due = self._clock()
 
     def remove(self, key: object) -> None:
-        """Idempotent. A look that is running is abandoned at its next step."""
+        """Stop checking. Idempotent. A running check is abandoned at its next step."""
         self._watched.pop(key, None)
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ class UsageMonitor:
                 if not self._has_work():
                     return
                 pause = self.turn()
-            except Exception as error:  # memory may have run out: no worker is left unwatched because of it
+            except Exception as error:  # memory may have run out: that must leave no worker unchecked
                 self._report(error)
                 pause = _INTERVAL
 
@@ -97,7 +98,7 @@ class UsageMonitor:
             return bool(self._watched)
 
     def turn(self) -> float:
-        """Advance each look that is due by one slice. Return how many seconds there is nothing to do."""
+        """Advance each check that is due by one slice. Return the seconds until the next one is due."""
         watched = list(self._watched.items())
         for key, each in watched:
             if each.due <= self._clock():
@@ -110,7 +111,7 @@ class UsageMonitor:
             if each.running is None:
                 each.running = each.check()
             ended = _step(each.running, began + _SLICE, self._clock)
-        except Exception as error:  # a worker chooses what is read of it: its look must not end the others
+        except Exception as error:  # a worker influences what is read: its check must not end the others
             self._watched.pop(key, None)
             each.on_failure(error)
             return
@@ -121,13 +122,15 @@ class UsageMonitor:
 
 
 def _step(check: Check, until: float, clock: Callable[[], float]) -> bool:
-    """Run a look until it ends, which is returned, or its slice is over."""
+    """Run a check until its slice is over. Return whether it has ended."""
     return all(clock() < until for _ in check)
 
 
 def _pause(each: _Watched, kind: list[_Watched]) -> float:
-    """Seconds until the next look. Shared by what a *usual* look of its kind costs, so that one expensive one is its
-    own."""
+    """Return the seconds until the next check.
+
+    They depend on what a *usual* check of its kind costs, so that one expensive check delays only itself.
+    """
     usual = median_low(other.cost for other in kind)
     own, usual = (0.0, min(usual, _MAX_FREQUENT_COST)) if each.frequent else (each.cost, usual)
     return min(max(_INTERVAL, _COST_FACTOR * own, _COST_FACTOR * usual * len(kind)), _MAX_INTERVAL)

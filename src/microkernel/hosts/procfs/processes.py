@@ -1,4 +1,4 @@
-"""What the system knows of a process: its memory, its time, its limits, where it is."""
+"""State of a process as the system reports it: memory, processor time, limits, stacks."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from typing import Any, BinaryIO
 
 from microkernel.hosts.procfs.reads import read_file
 
+# Name of the memory file that a worker's fault handler writes stacks to.
 STACKS = "stacks"
-"""The file in memory that a worker's fault handler writes to, and the signal at which it does."""
+# Signal at which the fault handler writes.
 STACKS_SIGNAL = signal.SIGRTMAX - 1
 _STACK_TIMEOUT = 0.3
 _POLL_SECONDS = 0.005
 _MAX_STACK = 64 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
+# The kernel functions, since Linux 5.x, in which a process waits at a socket or in a poll.
 _IDLE_CHANNELS = (
     b"__skb_wait_for_more_packets", b"unix_", b"do_epoll_wait", b"ep_poll", b"poll_schedule_timeout", b"do_sys_poll",
     b"do_select",
 )  # fmt: skip
-"""What Linux calls the places, since 5.x."""
+# Kilobytes of page tables, which map 4 GiB: reading them takes some 20 ms.
 _MAX_PAGE_TABLES = 8 * 1024
-"""Kilobytes of page tables, which map 4 GiB: looking at them takes some 20 ms."""
 _UNLIMITED = "unlimited"
 _LIMITS = {"Max data size": "memory", "Max open files": "files", "Max file size": "file_size", "Max cpu time": "cpu"}
 
 
 def statistics_of(pid: int, limited: Collection[str]) -> Mapping[str, Any]:
-    """Memory of its own in bytes, cpu seconds, and the protections as the system has them; empty when it has ended.
-    ``limited``: the limits that somebody set for it. One that it only shares with all of this system protects nobody.
+    """Return private memory in bytes, CPU seconds and the protections in force; empty if the process has exited.
+
+    ``limited``: the limits that were set for this process. One that merely holds for the whole system protects nothing.
     """
     try:
         fields = read_file(pid, "stat").rpartition(b")")[2].split()
@@ -50,10 +52,10 @@ def statistics_of(pid: int, limited: Collection[str]) -> Mapping[str, Any]:
 
 
 def _own_memory(pid: int) -> int:
-    """Bytes that no other process shares. Raises OSError.
+    """Return the bytes that the process shares with no other. Raises OSError.
 
-    To know them the system looks at every page, also at a billion that are one page of zeroes: a process whose tables
-    of pages are that large is not looked at so closely, and what it shares with its zygote counts.
+    To count them the system visits every page, even a billion that map one page of zeroes. A process with page tables
+    that large is measured less precisely, and memory shared with its zygote counts.
     """
     status = fields_of(pid, "status")
     if _kilobytes(status, b"VmPTE") > _MAX_PAGE_TABLES:
@@ -67,9 +69,11 @@ def _kilobytes(status: Mapping[bytes, bytes], name: bytes) -> int:
 
 
 def lines_of(pid: int, file: str) -> Iterator[bytes]:
-    """The lines of a long file of ``/proc``, without their ends, as they are read. None if the process has ended.
+    r"""Yield the lines of a long file of ``/proc``, without line ends, as they are read. Yields none if the process has
+    exited.
 
-    Bytes, and separated by ``\\n`` alone: a process chooses its own name and those of its threads and files.
+    They are bytes, separated by ``\n`` alone, because a process chooses its own name and those of its threads and
+    files.
     """
     with suppress(OSError), open(f"/proc/{pid}/{file}", "rb") as lines:
         for line in lines:
@@ -77,13 +81,13 @@ def lines_of(pid: int, file: str) -> Iterator[bytes]:
 
 
 def fields_of(pid: int, file: str) -> dict[bytes, bytes]:
-    """A file of ``name: value`` lines. Raises OSError if the process has ended."""
+    """Return the fields of a file of ``name: value`` lines. Raises OSError if the process has exited."""
     lines = (line.partition(b":") for line in read_file(pid, file).split(b"\n"))
     return {name: value.strip() for name, _, value in lines}
 
 
 def tasks_of(pid: int) -> list[str]:
-    """The ids of a process's threads; none if it has ended."""
+    """Return the ids of a process's threads; none if it has exited."""
     with suppress(OSError):
         return os.listdir(f"/proc/{pid}/task")
     return []
@@ -96,28 +100,34 @@ def _protections(limits: list[str], limited: Collection[str]) -> dict[str, str]:
 
 
 def raise_descriptor_limit() -> None:
-    """A plugin takes a few descriptors; the soft limit is meant for programs that ``select``, which we do not."""
+    """Raise the soft limit of open files to the hard one.
+
+    A plugin takes a few descriptors; the soft limit is meant for programs that use ``select``, which the kernel does
+    not.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
-        with suppress(ValueError, OSError):  # a system may forbid it: then fewer plugins fit
+        with suppress(ValueError, OSError):  # forbidden on some systems: fewer plugins fit
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def is_alive(handle: int) -> bool:
-    """Whether the process of a pidfd has not ended."""
+    """Return whether the process of a pidfd is still running."""
     poll = select.poll()
     poll.register(handle, select.POLLIN)
     return not poll.poll(0)
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether it is held back by SIGSTOP or a debugger."""
+    """Return whether the process is stopped by SIGSTOP or a debugger."""
     return _state_of(pid) in ("T", "t")
 
 
 def is_waiting(pid: int) -> bool:
-    """Whether its main thread sleeps at a socket or in a poll, by what the system calls the place; not in ``sleep`` or
-    at a lock. False where it does not say."""
+    """Return whether its main thread waits at a socket or in a poll, by the kernel function it is in.
+
+    False for ``sleep`` and locks, and where the system does not tell.
+    """
     try:
         return read_file(pid, "wchan").startswith(_IDLE_CHANNELS)
     except OSError:
@@ -125,7 +135,7 @@ def is_waiting(pid: int) -> bool:
 
 
 def _state_of(pid: int) -> str:
-    """The system's letter; none when it has ended."""
+    """Return the system's letter for the state of a process; empty if it has exited."""
     try:
         return read_file(pid, "stat").rpartition(b")")[2].split(None, 1)[0].decode()
     except OSError:
@@ -133,9 +143,10 @@ def _state_of(pid: int) -> str:
 
 
 def stack_of(pid: int, send: Callable[[int], object]) -> str:
-    """Where the threads of a worker are: at this signal its fault handler, in C, writes it into a file in memory.
+    """Return the stacks of a worker's threads: ``send`` sends the signal at which its fault handler, in C, writes them
+    to a memory file.
 
-    Waits up to ``_STACK_TIMEOUT``; empty for one that blocks all signals, or has closed the file.
+    Waits up to ``_STACK_TIMEOUT``; empty if the worker blocks all signals, or has closed the file.
     """
     try:
         with open(_stacks_of(pid), "rb") as stacks:
@@ -154,7 +165,7 @@ def _stacks_of(pid: int) -> str:
 
 
 def _read_settled(stacks: BinaryIO, start: int) -> str:
-    """What has been written since ``start``, when no more of it comes."""
+    """Return what was written after ``start``, once no more is added."""
     until, size = time.monotonic() + _STACK_TIMEOUT, start
     while time.monotonic() < until:
         time.sleep(_POLL_SECONDS)

@@ -17,7 +17,7 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 
 
 class _Calls:
-    """The system calls, by one of the two loaders of ctypes."""
+    """System calls, through one of the two loaders of ctypes."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.open, self.read, self.readlink = library.open, library.read, library.readlink
@@ -28,7 +28,9 @@ class _Calls:
         self.close = library.close
 
 
+# Keeps the interpreter's lock during a call.
 _keeping_lock = _Calls(ctypes.PyDLL(None, use_errno=True))
+# Releases the interpreter's lock during a call.
 _releasing_lock = _Calls(ctypes.CDLL(None, use_errno=True))
 
 

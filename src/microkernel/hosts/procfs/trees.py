@@ -1,4 +1,4 @@
-"""The end of workers and of all they started, when the zygote, whose work this is, has died."""
+"""Kill workers and all their descendants after the zygote, which normally does that, has died."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
 
+# Bound in seconds: processes that multiply faster than they can be killed must not delay the kernel.
 _MAX_SECONDS = 2.0
-"""Seconds: what multiplies faster than it can be killed must not hold up the kernel."""
 
 
 def end_trees(roots: Sequence[int]) -> None:
-    """Kill workers and all that descends from them.
+    """Kill workers and all their descendants.
 
-    A stopped worker stays the parent of every orphan below it and waits for none: so the dead stay listed. A process
-    that leaps, forking and exiting again and again, is missed by a look that comes between two leaps; but the next look
-    finds a dead one more. When two looks in succession find the same, and nobody alive, nothing is left.
+    A stopped worker remains the parent of every orphan below it and reaps none, so the dead stay listed. A process that
+    keeps forking and exiting can be missed by a scan that comes between two forks; but then the next scan finds one
+    more dead process. When two successive scans find the same processes, all dead, nothing is left.
     """
     for root in roots:
         _send(root, signal.SIGSTOP)
@@ -33,7 +33,8 @@ def end_trees(roots: Sequence[int]) -> None:
 
 
 def _kill_children(parents: Container[int]) -> tuple[set[int], bool]:
-    """Each as soon as it is seen, the newest first, before it can leap. All there are, and whether all were dead."""
+    """Kill each child as soon as it is seen, newest first, before it can fork. Return all children, and whether all
+    were dead."""
     children, are_dead = set(), True
     for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc"))), reverse=True):
         state, parent = _state_of(pid)

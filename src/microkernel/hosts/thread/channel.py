@@ -18,14 +18,14 @@ from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Message, Reply
 
 _BATCH = 64
+# The system takes no wait of more than some weeks; who waits for longer asks again.
 _LONGEST = 3600.0
-"""The system takes no wait of more than some weeks; who waits for longer asks again."""
+# Id of a reply that is not an answer: the waiting thread is to end.
 _ABORTED = -1
-"""The id of an answer that is none: who waits for one is to end."""
 
 
 class BufferMapping:
-    """The kernel's own mapping of what the instance was lent, or sent."""
+    """Maps the blocks that the instance was lent or sent, through the kernel's own mappings."""
 
     def __init__(self, events: InstanceEvents) -> None:
         self._events = events
@@ -34,11 +34,11 @@ class BufferMapping:
         return array_over(self._events.memory(block))
 
     def forget(self, blocks: Sequence[int]) -> None:
-        """Nothing is kept here."""
+        """Does nothing, because nothing is kept here."""
 
 
 class MemoryChannel:
-    """The runtime's Channel, with the kernel's feed and uplink behind it instead of sockets."""
+    """The runtime's Channel, on the kernel's message source and events instead of sockets."""
 
     def __init__(self, source: MessageSource, events: InstanceEvents) -> None:
         self._source = source
@@ -54,9 +54,9 @@ class MemoryChannel:
     # The kernel's side
 
     def push(self, message: Message) -> None:
-        """A message for the instance; a Reply finds who waits for it."""
+        """Deliver a message to the instance; a Reply goes to the thread that waits for it."""
         if isinstance(message, Reply):
-            answer = self._answers.get(message.id)  # taken out by who asked: this thread may be killed right here
+            answer = self._answers.get(message.id)  # removed by the waiter: this thread may be killed right here
             if answer is not None:
                 answer(message)
             elif message.shares:
@@ -70,12 +70,12 @@ class MemoryChannel:
             raise
 
     def close(self) -> None:
-        """The instance is cut off: whatever it asks for from now on ends it."""
+        """Disconnect the instance: any later use of the channel ends it."""
         self._closed = True
         self.interrupt()
 
     def interrupt(self) -> None:
-        """Whoever waits in here looks up: for messages, or for the answer to a request, which will not come."""
+        """Wake threads that wait here for messages, or for the answer to a request, which will not come."""
         self._wakeup.ring()
         for id in list(self._answers):
             answer = self._answers.pop(id, None)
@@ -83,12 +83,12 @@ class MemoryChannel:
                 answer(Reply(_ABORTED, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended"))))
 
     def forget(self) -> None:
-        """Of what a kill left nothing is kept: neither messages nor who waited for an answer."""
+        """Drop what a kill left: messages, and callbacks that wait for an answer."""
         self._inbox.clear()
         self._answers.clear()
 
     def finish(self) -> None:
-        """Nobody reads any more. On the reactor's thread; a second time does nothing."""
+        """Close the channel for reading. Idempotent. On the reactor's thread."""
         if not self._finished:
             self._closed = self._finished = True
             self._wakeup.close()
@@ -108,7 +108,7 @@ class MemoryChannel:
             return waiting
         self._wakeup.expect()
         try:
-            waiting = self._collect()  # what came before we were seen to be parked
+            waiting = self._collect()  # messages that came before this thread was known to wait
             if not waiting:
                 self._wakeup.wait(None if timeout is None else min(timeout, _LONGEST))
                 waiting = self._collect()
@@ -131,7 +131,7 @@ class MemoryChannel:
             raise PluginKilled
         self._events.received(message)
 
-    def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - there is but one way up
+    def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - the channel is the only way up
         self.send(reply)
 
     def request(self, id: int, message: Message, deadline: float) -> Reply | None:
@@ -141,7 +141,7 @@ class MemoryChannel:
 
         def answer(reply: Reply) -> None:
             replies.append(reply)
-            with suppress(RuntimeError):  # it is said twice where a plugin was killed while it said it
+            with suppress(RuntimeError):  # sent twice if a plugin was killed while sending it
                 answered.release()
 
         try:

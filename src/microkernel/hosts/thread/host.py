@@ -1,8 +1,8 @@
-"""The level ``thread``: an instance in a thread of the kernel's own process. Fastest, and only for code you trust.
+"""The level ``thread``: an instance in a thread of the kernel's process. Fastest, and only for trusted code.
 
-It runs the same runtime as a worker, over a channel in memory. What is asked of it that it does not do is pressed by an
-exception, which can end any Python code, but no C call, ``sleep`` or lock; and code in C that keeps the GIL freezes the
-whole process. Such a thread is cut off from every API; it is never called stopped.
+It runs the same runtime as a worker, over a channel in memory. A thread that does not end on request has an exception
+raised in it, which can end any Python code, but no C call, ``sleep`` or lock; and C code that keeps the GIL freezes the
+whole process. Such a thread is disconnected from every API; it is never reported as stopped.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.wire.messages import Message
 
+# Seconds that a thread may take from reporting its exit to its end.
 _JOIN_TIMEOUT = 1.0
-"""Seconds that a thread may take from telling its end to the end."""
 _log = logging.getLogger("microkernel")
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -41,8 +41,11 @@ threads.clear_pending_kill = lambda thread: _raise_in(thread, ctypes.py_object()
 
 
 def _current_frames() -> dict[int, FrameType]:
-    """Where each thread is. The collector must not come meanwhile: it may let others run, and CPython before 3.13 holds
-    a lock here that those wait for in turn."""
+    """Return the frame of each thread.
+
+    The collector is off meanwhile: it may let other threads run, and CPython before 3.13 holds a lock here that they
+    wait for in turn.
+    """
     with steady:
         collects = gc.isenabled()
         gc.disable()
@@ -54,14 +57,17 @@ def _current_frames() -> dict[int, FrameType]:
 
 
 def _in_shared_code(frame: FrameType | None) -> bool:
-    """Whether it is just about to take or give back a lock that the whole process shares, of imports or of logging. It
-    leaves that by itself, and is pressed again then. (Only the innermost frame can be looked at: the thread goes on.)
+    """Return whether a thread is about to take or release a lock that the whole process shares, of imports or of
+    logging.
+
+    It leaves that code by itself, and the exception is raised in it then. (Only the innermost frame can be checked,
+    because the thread keeps running.)
     """
     return frame is not None and frame.f_code.co_filename.startswith(_SHARED_CODE)
 
 
 def _format_stack(thread: KillableThread, frame: FrameType | None) -> str:
-    """As ``faulthandler`` prints it, the most recent call first."""
+    """Format a stack as ``faulthandler`` does, the most recent call first."""
     lines = [f"Thread {thread.name} (most recent call first):"]
     while frame is not None:
         code = frame.f_code
@@ -74,12 +80,12 @@ _SHARED_CODE = ("<frozen importlib", os.path.dirname(logging.__file__))
 
 
 class ThreadHost:
-    """Instances as threads."""
+    """Launches instances as threads."""
 
     level: Level = "thread"
 
     def __init__(self, reactor: ReactorPort, name: str = "", **_options: object) -> None:
-        """``name``: the kernel's."""
+        """``name``: the kernel's name."""
         self._reactor = reactor
         self._names = ModuleNames(name, shared=True)
 
@@ -92,12 +98,13 @@ class ThreadHost:
         return runner
 
     def close(self) -> None:
-        """The instances are ended by the kernel. Their modules' names are free for the next one in this process."""
+        """Release the names of the plugins' modules for the next kernel in this process. The kernel has ended the
+        instances."""
         release(self._names)
 
 
 class ThreadRunner:
-    """A thread, and its channel in memory. All methods of the Place never wait."""
+    """A thread and its channel in memory. All methods of ``ports.Runner`` return without waiting."""
 
     def __init__(
         self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents, reactor: ReactorPort, names: ModuleNames
@@ -123,10 +130,10 @@ class ThreadRunner:
         self.channel.push(message)
 
     def lane(self) -> None:
-        """There is none: its answers are handed over."""
+        """Return None: replies are handed over in memory."""
 
     def drain(self, drained: Callable[[], object]) -> None:
-        """What it says is heard while it says it."""
+        """Call ``drained`` at once: messages are handled in the call that sends them."""
         drained()
 
     def request_exit(self) -> None:
@@ -147,11 +154,11 @@ class ThreadRunner:
             runtime.yield_names()
 
     def is_waiting(self) -> bool:
-        """It is not told where a thread is, but by itself."""
+        """Return False: where a thread is, only the thread itself can tell."""
         return False
 
     def is_stopped(self) -> bool:
-        """Not without the whole process."""
+        """Return False: a thread cannot be stopped without the whole process."""
         return False
 
     def stack(self) -> str:
@@ -185,19 +192,20 @@ class ThreadRunner:
             self._exit = Exit(f"{type(error).__name__}: {error}", code=1)
 
     def _on_thread_exit(self) -> None:
-        """Tell the end, when its other threads have ended too. Nothing is raised in this thread any more."""
+        """Report the exit, when the plugin's other threads have ended too. Nothing can be raised in this thread any
+        more."""
         try:
             self.channel.close()
             self._release_runtime()
         finally:
-            self._reactor.post(self._report_end)  # behind what it said before
+            self._reactor.post(self._report_end)  # after the messages that it sent before
 
     def _report_end(self) -> None:
         self.channel.finish()
         self._events.ended(self._exit)
 
     def _release_runtime(self) -> None:
-        """Only when its other threads have ended nothing of it runs any more."""
+        """Wait for the plugin's other threads, then release what it held. Only then nothing of it runs any more."""
         if self._runtime is None:
             return
         self._runtime.cancel_all()

@@ -1,7 +1,8 @@
-"""What a plugin in this process has registered with the interpreter, known by whose code it is; taken away at its end.
+"""Registrations of a plugin with this process's interpreter, recognised by whose code they are, and undone when it
+ends.
 
-The interpreter's own lists are read when the plugin has ended; nothing is wrapped or patched for this but three methods
-of ``logging.Logger`` (``_log_changes.py``).
+The interpreter's own lists are read when the plugin has ended; nothing is wrapped or patched for this except three
+methods of ``logging.Logger`` (``log_changes.py``).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import Any
 from microkernel.hosts.thread import log_changes
 from microkernel.hosts.thread.process_state import ProcessState
 
+# Prefix of the names of all plugins' modules.
 MODULE_PREFIX = log_changes.MODULE_PREFIX
-"""What the names of all plugins' modules begin with."""
 _HOOKS: tuple[tuple[Any, str], ...] = (
     (sys, "excepthook"),
     (sys, "unraisablehook"),
@@ -44,15 +45,16 @@ _LISTS: tuple[tuple[str, list[Any]], ...] = (
     ("sys.path_hooks", sys.path_hooks),
     ("gc.callbacks", gc.callbacks),
 )
+# What was last seen in each hook that did not belong to a plugin.
 _before: dict[tuple[str, str], Any] = {}
-"""What was last seen in each hook that was no plugin's."""
 
 
 class InterpreterState:
-    """Of one generation. Made before it runs: what stood in the interpreter's hooks then is put back.
+    """The registrations of one generation.
 
-    Generations of one plugin have modules of equal names. What is this one's is known by the very strings: a class or a
-    function takes the string that its module has for a name.
+    Create it before the generation runs: what is in the interpreter's hooks then is restored later. Generations of one
+    plugin have modules of equal names. Those of this one are recognised by the identity of the strings: a class or a
+    function refers to the very string that is its module's name.
     """
 
     def __init__(self) -> None:
@@ -61,23 +63,24 @@ class InterpreterState:
         log_changes.watch()
         for place, name in _HOOKS:
             hook = getattr(place, name, None)
-            if not is_of_plugin(hook):  # what another plugin put there is not ours to keep
+            if not is_of_plugin(hook):  # another plugin's hook must not be kept alive here
                 _before[place.__name__, name] = hook
 
     def owns(self, thing: object) -> bool:
-        """Whether it is a module, class or function of it, or an object of such a class. Runs none of its code."""
+        """Return whether it is a module, class or function of this generation, or an object of such a class. Runs none
+        of its code."""
         return self.has_name(_name_of(thing))
 
     def has_name(self, name: object) -> bool:
-        """Whether it is the string that is the name of one of its modules."""
+        """Return whether it is the very string that is the name of one of its modules."""
         return id(name) in self._names
 
     def register_names(self, names: Iterable[str]) -> None:
-        """What its modules are called. The strings are kept: no other is at their place then."""
+        """Set the names of its modules. The strings are kept, so that no other string has their identity."""
         self._names = {id(name): name for name in names}
 
     def undo_registrations(self) -> list[str]:
-        """Take away what it did not take back itself, and run none of it. Returns what that was."""
+        """Remove what it did not remove itself, without running any of its code. Return what that was."""
         steps = (
             self._remove_exit_functions,
             self._restore_hooks,
@@ -91,15 +94,15 @@ class InterpreterState:
         return undone
 
     def changes(self) -> list[str]:
-        """What it changed of what the whole process shares, or what changed meanwhile; called once, after
-        ``undo_registrations``."""
+        """Return what it changed of the state that the whole process shares, or what changed meanwhile. Called once,
+        after ``undo_registrations``."""
         changed = [*log_changes.report_changes(self.has_name), *self._process_state.changes()]
         log_changes.unwatch()
         return changed
 
     def _remove_exit_functions(self) -> list[str]:
         probe = _Probe(self.owns)
-        with contextlib.suppress(Exception):  # what somebody else's function raises when it is compared
+        with contextlib.suppress(Exception):  # comparing it with another program's function may raise
             atexit.unregister(probe)  # type: ignore[arg-type]
         return [f"{what} in atexit" for what in probe.found]
 
@@ -116,20 +119,20 @@ class InterpreterState:
         undone = []
         for name, entries in _LISTS:
             for entry in [each for each in entries if self.owns(each)]:
-                with contextlib.suppress(ValueError):  # somebody else was quicker
+                with contextlib.suppress(ValueError):  # removed meanwhile
                     entries.remove(entry)
                     undone.append(f"{describe(entry)} in {name}")
         return undone
 
     def _remove_reducers(self) -> list[str]:
-        """How objects of its classes are pickled."""
+        """Remove its registrations of how objects are pickled."""
         classes = [each for each in list(copyreg.dispatch_table) if self.owns(each)]
         for each in classes:
             copyreg.dispatch_table.pop(each, None)
         return [f"{describe(each)} in copyreg" for each in classes]
 
     def _remove_log_handlers(self) -> list[str]:
-        """Handlers and filters of its own at loggers of others."""
+        """Remove its handlers and filters from loggers of others."""
         undone = []
         for logger in _loggers():
             if self._is_named_after(logger.name):
@@ -144,7 +147,7 @@ class InterpreterState:
         return undone
 
     def _forget_names(self) -> None:
-        """Entries under names that only it can mean: nobody has to take these back."""
+        """Remove entries under names that only it uses; a plugin need not remove these itself."""
         if not self._has_successor():
             _forget_loggers([name for name in list(logging.Logger.manager.loggerDict) if self._is_named_after(name)])
         for name, module in sys.modules.copy().items():  # a copy, in one step: others import meanwhile
@@ -155,14 +158,14 @@ class InterpreterState:
         return any(logger == name or logger.startswith(f"{name}.") for name in self._names.values())
 
     def _has_successor(self) -> bool:
-        """Whether the next generation is there, and has the same loggers."""
+        """Return whether the next generation is loaded; it has the same loggers."""
         named = set(self._names.values())
         modules = [module for module in sys.modules.copy().values() if isinstance(module, ModuleType)]
         return any(vars(module).get("__name__") in named and not self.owns(module) for module in modules)
 
 
 def _forget_loggers(names: Iterable[str]) -> None:
-    """Also at the places that ``logging`` keeps for their parents."""
+    """Remove loggers, also from the placeholders that ``logging`` keeps for their parents."""
     loggers = logging.Logger.manager.loggerDict
     gone = [loggers.pop(name, None) for name in names]
     for place, keeper in list(loggers.items()):
@@ -174,7 +177,7 @@ def _forget_loggers(names: Iterable[str]) -> None:
 
 
 class _Probe:
-    """``atexit`` does not show its functions, but compares each with what is to be taken out."""
+    """Finds functions in ``atexit``, which does not list them, but compares each with the one to be removed."""
 
     def __init__(self, owns: Callable[[object], bool]) -> None:
         self._owns = owns
@@ -190,7 +193,7 @@ class _Probe:
 
 
 def running(state: InterpreterState, frames: Mapping[int, FrameType]) -> list[str]:
-    """The threads that run code of it, and where; a Timer that only waits to do so is called off."""
+    """Return the threads that run code of the plugin, and where. A Timer that merely waits to do so is cancelled."""
     found = []
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer) and state.owns(thread.function):
@@ -206,7 +209,7 @@ def running(state: InterpreterState, frames: Mapping[int, FrameType]) -> list[st
 
 
 def describe(thing: object) -> str:
-    """A function, class or object in a few words. Runs no code of it."""
+    """Describe a function, class or object briefly. Runs none of its code."""
     if isinstance(thing, partial):
         return describe(thing.func)
     if isinstance(thing, MethodType) and isinstance(thing.__func__, FunctionType):
@@ -224,7 +227,7 @@ def _function(function: FunctionType) -> str:
 
 
 def describe_module(module: ModuleType) -> str:
-    """``module shared (shared.py)``; a plugin's goes by the plugin's name."""
+    """Return ``module shared (shared.py)``; for a plugin's module, the plugin's name."""
     names = vars(module)
     name, file = str(names.get("__name__", "?")), names.get("__file__")
     where = f" ({os.path.basename(file)})" if isinstance(file, str) else ""
@@ -232,20 +235,20 @@ def describe_module(module: ModuleType) -> str:
 
 
 def plugin_name(module: str) -> str:
-    """The plugin whose module has this name."""
+    """Return the plugin whose module has this name."""
     spec = getattr(sys.modules.get(module), "__spec__", None)
     key = str(getattr(spec, "name", "")).partition(".")[0]
     return key.split("-", 2)[2] if key.count("-") > 1 else module.removeprefix(MODULE_PREFIX).partition(".")[0]
 
 
 def is_of_plugin(thing: object) -> bool:
-    """Whether it is of any plugin."""
+    """Return whether it belongs to any plugin."""
     name = _name_of(thing)
     return isinstance(name, str) and name.startswith(MODULE_PREFIX)
 
 
 def _name_of(thing: object) -> object:
-    """The name of its module: the string itself."""
+    """Return the name of its module, the very string."""
     if isinstance(thing, partial):
         return _name_of(thing.func)
     if isinstance(thing, MethodType):
@@ -255,7 +258,7 @@ def _name_of(thing: object) -> object:
     if isinstance(thing, ModuleType):
         return vars(thing).get("__name__")
     cls = thing if isinstance(thing, type) else type(thing)
-    return type.__dict__["__module__"].__get__(cls)  # past what a metaclass may answer
+    return type.__dict__["__module__"].__get__(cls)  # bypasses a metaclass
 
 
 def _loggers() -> list[logging.Logger]:

@@ -1,4 +1,4 @@
-"""What is left in this process of a plugin that has ended: its registrations, its threads, its objects."""
+"""Find what a plugin that has ended left in this process: registrations, threads, objects."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from microkernel.kernel.ports import Audit
 from microkernel.wire import codec
 
 _log = logging.getLogger("microkernel")
+# Seconds to wait for another thread's collection.
 _MAX_SECONDS = 2.0
-"""Seconds for which another thread's collection is waited for."""
 _RETRY_SECONDS = 0.001
 UNSEEN = "kept by what the collector cannot see: local variables of code that runs, or an extension"
 
 
 class LeakAudit:
-    """Remembers what there was, without holding it. Made when nothing of the instance runs any more; the ledger is
-    emptied then.
+    """Remembers what an instance had, without keeping it alive.
 
-    An audit costs one full collection of the process, two and a search where something is left.
+    Created when nothing of the instance runs any more; its registrations are undone then. An audit costs one full
+    collection of the process, or two and a search if something is left.
     """
 
     def __init__(self, state: InterpreterState, modules: Sequence[ModuleType], plugin: object | None) -> None:
@@ -40,7 +40,7 @@ class LeakAudit:
     def audit(self, frames: Mapping[int, FrameType]) -> Audit:
         try:
             threads = running(self._interpreter_state, frames)
-            del frames  # they would keep what their code has
+            del frames  # they keep their local variables alive
             undone, self._undone = self._undone, []
             changed, self._changed = self._changed, []
             return Audit((*threads, *changed, *self._left(bool(threads))), tuple(undone))
@@ -49,7 +49,8 @@ class LeakAudit:
             return Audit((f"the audit failed: {type(error).__name__}: {error}",))
 
     def _left(self, threads: bool) -> list[str]:
-        """What still holds objects of it; what its running threads hold goes without saying."""
+        """Describe what still holds objects of the instance, except its running threads, which are reported
+        separately."""
         _collect()
         if not self._alive():
             return []
@@ -73,15 +74,18 @@ class LeakAudit:
 
 
 class _Canary:
-    """Garbage that refers to itself: it goes in a collection, and in no other way."""
+    """Garbage that refers to itself, so only a collection removes it."""
 
     def __init__(self) -> None:
         self.itself = self
 
 
 def _collect() -> None:
-    """A whole collection, and this thread's. ``gc.collect`` does nothing while another thread is at one; and who is at
-    one lets others run, at the latest where a descriptor is closed or a finalizer is called."""
+    """Run a full collection on this thread.
+
+    ``gc.collect`` does nothing while another thread collects, and that thread may let others run, at the latest where a
+    descriptor is closed or a finalizer is called.
+    """
     until = time.monotonic() + _MAX_SECONDS
     while not _has_collected() and time.monotonic() < until:
         time.sleep(_RETRY_SECONDS)
@@ -101,17 +105,18 @@ def _describe_first(alive: Sequence[weakref.ref[object]]) -> str:
 def _references(
     state: InterpreterState, modules: Sequence[ModuleType], plugin: object | None
 ) -> list[weakref.ref[object]]:
-    """To the Plugin object, to the classes that its modules define, and to these modules."""
+    """Return references to the Plugin object, to the classes that its modules define, and to these modules."""
     classes = [each for module in modules for each in list(vars(module).values()) if isinstance(each, type)]
     references = []
     for each in (plugin, *dict.fromkeys(cls for cls in classes if state.owns(cls)), *modules):
-        with suppress(TypeError):  # None, or an object with slots and no place for it
+        with suppress(TypeError):  # None, or an object with slots that cannot be referenced weakly
             references.append(weakref.ref(each))
     return references
 
 
 def _clear_caches() -> None:
-    """Caches in which types stay that were only looked at: ours, and those of ``typing`` for ``Optional[Order]``."""
+    """Clear caches that keep types which were merely inspected: ours, and those of ``typing`` for
+    ``Optional[Order]``."""
     codec.forget_types()
     for clear in getattr(typing, "_cleanups", ()):
         clear()

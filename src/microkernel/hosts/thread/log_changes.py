@@ -1,7 +1,7 @@
-"""What plugins in threads change at loggers of others: handlers, and levels.
+"""Record what plugins in threads change at loggers of others: handlers and levels.
 
-A handler does not show who added it, and one of ``logging``'s own classes shows nothing of its plugin. So while there
-are plugins in threads, three methods of ``Logger`` note the calls that have a plugin's code among their callers.
+A handler does not show which code added it, and one of ``logging``'s own classes shows nothing of its plugin. So while
+plugins run in threads, three methods of ``Logger`` record the calls that have a plugin's code among their callers.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ MODULE_PREFIX = "mkplugin."
 _METHODS = ("addHandler", "removeHandler", "setLevel")
 _original: dict[str, Callable[..., Any]] = {name: vars(Logger)[name] for name in _METHODS}
 _noted: deque[_Change] = deque()
+# One entry for each watcher.
 _watched: deque[None] = deque()
-"""One entry for each that watches."""
+# The ids of handlers that were properly removed meanwhile, by ``removeHandler``.
 _removed: set[int] = set()
-"""The ids of handlers that somebody took off by ``removeHandler`` meanwhile, as one should."""
 
 
 class _Change(NamedTuple):
+    # Of the module whose code did it: the very string.
     name: str
-    """Of the module whose code did it: that very string."""
     method: str
     logger: Logger
     handler: ref[Handler] | None
+    # The level before.
     level: int
-    """What it was."""
 
 
 def watch() -> None:
     _watched.append(None)
     for name, noting in _NOTING.items():
-        if vars(Logger)[name] is _original[name]:  # else somebody wrapped it after us
+        if vars(Logger)[name] is _original[name]:  # otherwise another program has wrapped it
             setattr(Logger, name, noting)
 
 
@@ -51,12 +51,12 @@ def unwatch() -> None:
 
 
 def was_removed(handler: int) -> bool:
-    """Whether the handler of this id was taken off by ``removeHandler``, and not added again since."""
+    """Return whether the handler of this id was removed by ``removeHandler``, and not added again since."""
     return handler in _removed
 
 
 def undo(owns: Callable[[str], bool]) -> list[str]:
-    """Take off the handlers that were added by code in modules that ``owns`` knows. Returns what that was."""
+    """Remove the handlers that were added by code in modules that ``owns`` recognises. Return what that was."""
     undone = []
     for change in _noted_by(owns, "addHandler"):
         handler = change.handler() if change.handler is not None else None
@@ -68,7 +68,7 @@ def undo(owns: Callable[[str], bool]) -> list[str]:
 
 
 def report_changes(owns: Callable[[str], bool]) -> list[str]:
-    """What it changed besides, and is so still; called once, after ``undo``."""
+    """Return the other changes that are still in effect. Called once, after ``undo``."""
     lines: dict[str, None] = {}
     added = [(change.logger, change.handler) for change in _noted_by(owns, "addHandler")]
     for change in _noted_by(owns, "removeHandler"):
@@ -91,18 +91,19 @@ def _noted_by(owns: Callable[[str], bool], method: str) -> list[_Change]:
 
 
 def _is_of_plugin(logger: Logger) -> bool:
-    """Nobody else means its names, so there is no need to tell of them."""
+    """Return whether the logger is a plugin's. Others do not use its name, so changes to it are not reported."""
     return logger.name.startswith(MODULE_PREFIX)
 
 
 def _close(handler: Handler) -> None:
-    """A file is closed here and now, if no code but Python's own runs for that."""
+    """Close a file at once, if only Python's own code runs for that."""
     if isinstance(handler, logging.FileHandler) and type(handler).__module__ in ("logging", "logging.handlers"):
         handler.close()
 
 
 def _is_shared(logger: Logger) -> bool:
-    """Whether others can get at it by its name: ``api.log``, for one, is a logger beside the tree."""
+    """Return whether others can get the logger by its name. ``api.log``, for example, is outside the tree of
+    loggers."""
     return logger is logger.root or logger.manager.loggerDict.get(logger.name) is logger
 
 

@@ -1,7 +1,7 @@
-"""State of the whole process that a plugin in a thread may change: what differs after it has ended is named.
+"""Process-wide state that a plugin in a thread may change: report what differs after it has ended.
 
-Nothing tells who changed it. So the lines say what differs from the time before the plugin was loaded, each difference
-once: whoever is compared later starts from what was named.
+Nothing shows which code changed it, so the report says what differs from the time before the plugin was loaded. Each
+difference is reported once: later comparisons start from what was reported.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _states: weakref.WeakSet[ProcessState] = weakref.WeakSet()
 
 
 class ProcessState:
-    """As it was when this was made. ``changes`` is asked when nothing of the plugin runs any more."""
+    """The state at the time this was created. Call ``changes`` when nothing of the plugin runs any more."""
 
     def __init__(self) -> None:
         self._before = _read_all()
         _states.add(self)
 
     def changes(self) -> list[str]:
-        """What is different now, each a line."""
+        """Return what is different now, a line for each."""
         before, now = self._before, _read_all()
         self._before = now
         changed = [key for key in now if key in before and now[key] != before[key]]
@@ -50,7 +50,7 @@ def _values(key: str, before: Any, now: Any) -> Iterator[str]:
 
 
 def _entries(key: str, before: tuple[Any, ...], now: tuple[Any, ...]) -> Iterator[str]:
-    """Of a list: what came, what went, or that the order is another."""
+    """Compare lists: entries that were added or removed, or a different order."""
     came, went = [each for each in now if each not in before], [each for each in before if each not in now]
     yield from (f"{key}: {each!r} was added" for each in came)
     yield from (f"{key}: {each!r} was removed" for each in went)
@@ -59,7 +59,7 @@ def _entries(key: str, before: tuple[Any, ...], now: tuple[Any, ...]) -> Iterato
 
 
 def _variables(key: str, before: Mapping[str, object], now: Mapping[str, object]) -> Iterator[str]:
-    """Names only: the values may be secrets."""
+    """Report names only, because the values may be secrets."""
     for name in sorted({**before, **now}):
         if before.get(name) != now.get(name):
             how = "was set" if name not in before else "was removed" if name not in now else "was changed"
@@ -72,7 +72,7 @@ def _disabled(key: str, before: frozenset[str], now: frozenset[str]) -> Iterator
 
 
 def _members(key: str, before: Mapping[str, int], now: Mapping[str, int]) -> Iterator[str]:
-    """Names that lead to something else now."""
+    """Report names that refer to a different object now."""
     yield from (f"{key}.{line}" for line in _variables("", before, now))
 
 
@@ -95,7 +95,8 @@ def _handlers_gone(key: str, before: Handlers, now: Handlers) -> Iterator[str]:
 
 
 def _filters() -> tuple[str, ...]:
-    """As they are written for ``-W``. No object of a plugin is kept here, not its class of warnings either."""
+    """Return the warning filters as written for ``-W``. No object of a plugin is kept here, not even its warning
+    class."""
     return tuple(_written(*entry) for entry in list(warnings.filters))
 
 
@@ -115,8 +116,8 @@ def _limits_changed(_: str, before: Mapping[str, Any], now: Mapping[str, Any]) -
             yield f"the limit {name} is {now[name]}, and was {before[name]}"
 
 
+# A test runner changes this variable all the time.
 _OF_PYTEST = "PYTEST_CURRENT_TEST"
-"""A test runner changes this one all the time."""
 _DESCRIBERS: dict[str, Callable[[str, Any, Any], Iterator[str]]] = {
     "environment variable": _variables,
     "sys.path": _entries,
@@ -137,20 +138,20 @@ def _read_all() -> dict[str, Any]:
 
 
 def _folder() -> str:
-    with contextlib.suppress(OSError):  # the folder is gone
+    with contextlib.suppress(OSError):  # the folder was removed
         return os.getcwd()
     return "a folder that is gone"
 
 
 def _umask() -> str:
-    """Read without setting it, which other threads would see."""
+    """Read the umask without setting it, which other threads would see."""
     with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as status:
         return next((line.split()[1] for line in status if line.startswith("Umask:")), "")
     return ""
 
 
 def _module_value(module: str, name: str) -> Callable[[], Any]:
-    """What a function of a module says, or a value in it; None where the module is not loaded."""
+    """Return a reader of a module's function or value; it returns None where the module is not loaded."""
 
     def read() -> Any:
         found = getattr(sys.modules.get(module), name, None)
@@ -174,7 +175,7 @@ def _disabled_loggers() -> frozenset[str]:
 
 
 def _loggers() -> dict[str, logging.Logger]:
-    """Those that others can mean, by name; the root logger's is ``root``."""
+    """Return the loggers that are not a plugin's, by name; the root logger is ``root``."""
     known = list(logging.Logger.manager.loggerDict.items())
     ours = {
         name: each for name, each in known if isinstance(each, logging.Logger) and not name.startswith(_PLUGIN_PREFIX)
@@ -190,12 +191,12 @@ def _handlers() -> Handlers:
 
 
 def _builtins() -> dict[str, int]:
-    """By id: nothing of a plugin is kept alive here. ``_`` is whatever a prompt printed last."""
+    """Return identities only, so that nothing of a plugin is kept alive. ``_`` is what a prompt printed last."""
     return {name: id(value) for name, value in list(vars(builtins).items()) if name != "_"}
 
 
 def _foreign_entries(entries: list[Any]) -> Callable[[], dict[int, str]]:
-    """Finders and hooks that are neither ours nor a plugin's, whose come and go with the plugins."""
+    """Return a reader of finders and hooks that are neither ours nor a plugin's; plugins' own come and go with them."""
 
     def read() -> dict[int, str]:
         named = ((each, each if hasattr(each, "__qualname__") else type(each)) for each in list(entries))
@@ -209,7 +210,7 @@ def _foreign_entries(entries: list[Any]) -> Callable[[], dict[int, str]]:
 
 
 def _limits() -> dict[str, Any]:
-    """Soft limits, as ``ulimit`` names them in Python: -1 is none."""
+    """Return soft limits by their names in Python; -1 is unlimited."""
     names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
     return {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
 

@@ -1,7 +1,7 @@
-"""Who keeps objects alive: from them back through what refers to them, to something that a person recognises.
+"""Find what keeps objects alive: search back through their referrers to something that a person recognises.
 
-The search sees what the collector sees: objects of Python, and of extensions that take part in it. It does not see the
-local variables of code that is just running, nor what other C code holds.
+The search sees what the collector sees: Python objects, and those of extensions that support it. It does not see the
+local variables of running code, nor what other C code holds.
 """
 
 from __future__ import annotations
@@ -35,24 +35,23 @@ from microkernel.hosts.thread.interpreter_state import (
 )
 
 _MAX_DEPTH = 12
+# Objects that are visited.
 _MAX_OBJECTS = 2_000
-"""Objects that are looked at."""
 _MAX_SECONDS = 2.0
-"""Seconds."""
 _MAX_LINES = 10
+# Links of a chain that are named; the others are counted.
 _MAX_LINKS = 4
-"""Links of a chain that are named; the others are a number."""
 _UNNAMED = (CellType, GetSetDescriptorType, BuiltinFunctionType)
 _CONTAINERS = (list, dict, set, frozenset, tuple)
 
 
 class Search:
-    """Breadth first from the targets, a look over all objects of the process for each step. ``run`` once."""
+    """Breadth-first search from the targets; each step scans all objects of the process. ``run`` once."""
 
     def __init__(self, targets: Sequence[ref[Any]], state: InterpreterState) -> None:
         self._interpreter_state = state
+        # Nothing else here may refer to the targets: it would be found as a referrer.
         self._objects = [target for target in (each() for each in targets) if target is not None]
-        """Nothing else here refers to what is looked at: it would be found as a referrer."""
         self._towards = [-1] * len(self._objects)
         self._origin = list(range(len(self._objects)))
         self._index = {id(target): number for number, target in enumerate(self._objects)}
@@ -63,7 +62,10 @@ class Search:
         self.gave_up = ""
 
     def run(self) -> list[str]:
-        """What keeps them, each a line; empty if nothing was recognised. ``gave_up`` says where it ended too early."""
+        """Return what keeps the targets alive, a line for each; empty if nothing was recognised.
+
+        ``gave_up`` says where the search ended early.
+        """
         begin = 0
         for _ in range(_MAX_DEPTH):
             end = len(self._objects)
@@ -79,7 +81,7 @@ class Search:
         return [*lines[:_MAX_LINES], f"and {more} more"] if more > 0 else lines
 
     def _step(self, begin: int, end: int) -> None:
-        batch = tuple(self._objects[begin:end])  # no other is made of it for the call
+        batch = tuple(self._objects[begin:end])  # a tuple, because the call would make another of a list
         hidden = {id(batch), id(self._objects)}
         referrers = gc.get_referrers(*batch)
         hidden.add(id(referrers))
@@ -94,8 +96,10 @@ class Search:
                 self._visit(referrer, number)
 
     def _towards_which(self, referrer: object, begin: int, end: int) -> int:
-        """The object of this step that it refers to; of several, what leads to the first target, the Plugin object; -1
-        if it does so no more."""
+        """Return the object of this step that the referrer refers to; -1 if it no longer does.
+
+        Of several, the one that leads to the first target, the Plugin object.
+        """
         numbers = [self._index.get(id(each), -1) for each in gc.get_referents(referrer)]
         return min((n for n in numbers if begin <= n < end), key=self._origin.__getitem__, default=-1)
 
@@ -106,14 +110,14 @@ class Search:
             self._objects.append(referrer)
             self._towards.append(number)
             self._origin.append(self._origin[number])
-        elif number not in self._reported:  # one name is enough for what has many
+        elif number not in self._reported:  # one name is enough for an object with several
             self._reported.add(number)
             self._lines[self._line(root, number)] = None
 
     # Ends of the search
 
     def _root(self, referrer: object, number: int) -> str | None:
-        """What it is called, if a person knows it; None if the search goes on above it."""
+        """Return the name of a referrer that a person recognises; None if the search is to continue above it."""
         held, below = self._objects[number], self._objects[max(0, self._towards[number])]
         module = self._modules.get(id(referrer))
         if module is not None:
@@ -139,7 +143,7 @@ class Search:
     # Words
 
     def _line(self, root: str, number: int) -> str:
-        """``Plugin object: kept by list 'SEEN' of module shared (shared.py)``."""
+        """Return ``Plugin object: kept by list 'SEEN' of module shared (shared.py)``."""
         chain = [self._objects[number]]
         while (number := self._towards[number]) >= 0:
             chain.append(self._objects[number])
@@ -147,13 +151,13 @@ class Search:
 
 
 def describe_chain(target: object, chain: Sequence[object], root: str) -> str:
-    """``chain`` leads from the target to the root, neither among it."""
+    """Describe a chain. ``chain`` leads from the target to the root, without either."""
     words = [link for link in map(_link, chain) if link]
     more = len(words) - _MAX_LINKS
     if more > 0:
         words[_MAX_LINKS:] = [f"{more} more"]
     if words and root.startswith("'") and not _is_scaffold(chain[-1]) and _kind(chain[-1]):
-        root = f"{words.pop()} {root}"  # a name says more with what it is the name of
+        root = f"{words.pop()} {root}"  # a name is clearer together with the object that it names
     return f"{describe(target)}: kept by {', in '.join([*words, root])}"
 
 
@@ -170,7 +174,7 @@ def _link(thing: object) -> str:
 
 
 def _is_scaffold(thing: object) -> bool:
-    """The dict of an object or a module, a closure's tuple: part of what is named beside it."""
+    """Return whether it is the dict of an object or a module, or a closure's tuple: part of what is named already."""
     if not isinstance(thing, dict | tuple):
         return False
     return isinstance(thing, tuple) or "__name__" in thing or all(isinstance(key, str) for key in thing)
@@ -181,7 +185,7 @@ def _kind(thing: object) -> str:
 
 
 def _key(names: Any, *held: object) -> str:
-    """The name under which it is there: what was found, or what is in that, where that is the dict of names itself."""
+    """Return the name that refers to the object, or to the object inside, where that is the dict of names itself."""
     for name, value in dict(names).items():  # a copy, in one step
         if any(value is each for each in held):
             return repr(name)
@@ -189,6 +193,6 @@ def _key(names: Any, *held: object) -> str:
 
 
 def _dicts_of_modules(state: InterpreterState) -> dict[int, str]:
-    """The words for each module, by the identity of its dict; not of the plugin's own."""
+    """Return the description of each module by the identity of its dict, without the plugin's own."""
     modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
     return {id(vars(module)): describe_module(module) for module in modules if not state.owns(module)}

@@ -1,7 +1,7 @@
 """The level ``wasm``: the plugin in an interpreter that is a WebAssembly guest, in a worker that is confined as well.
 
-The guest has no system calls but those that its worker hands in, so what holds it holds on any machine. The walls of
-the worker are a second line, as many as this machine has.
+The guest has no system calls except those that its worker provides, so its isolation works on any machine. The
+confinement of the worker is a second layer, as far as this machine supports it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from microkernel.hosts.worker.temp_dirs import modules_of
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, InstanceEvents, LaunchSpec, MessageSource, Reactor
 
+# The time zone files, which are not part of a guest.
 _TIME_ZONES = [path for path in TZPATH if os.path.isdir(path)][:1]
-"""The time zones, which a guest does not carry."""
+# Memory that the worker may use in addition to its guest's.
 _ENGINE_MEMORY = 256 * MiB
-"""What the worker may use beside its guest."""
 
 
 class WasmHost(ConfinedHost):
-    """Instances as guests, each in a worker of its own."""
+    """Launches instances as guests, each in a separate worker."""
 
     level: Level = "wasm"
     require_all_layers = False
@@ -55,7 +55,7 @@ class WasmHost(ConfinedHost):
         self._image_lock = threading.Lock()
 
     def available(self) -> Availability:
-        """Builds nothing: the first launch does, or `mk wasm prepare`."""
+        """Check what the level needs. Builds nothing: the first launch does, or `mk wasm prepare`."""
         if defect := self._defect():
             return defect
         if find_spec("wasmtime") is None:
@@ -71,15 +71,15 @@ class WasmHost(ConfinedHost):
         return Availability(f"wasmtime {version('wasmtime')} · {state}")
 
     def launch(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents) -> WorkerRunner:
-        """Waits while the guest is built, the first time."""
+        """Launch an instance. The first launch waits while the guest's image is built."""
         if spec.load.concurrency > 1:
             raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)
-        with self._image_lock:  # one of those that come at once sees to it, for all
+        with self._image_lock:  # one of several concurrent launches prepares the image for all
             self._zygotes.image = self._zygotes.image or str(self._ensure_image(spec.load.name))
         return super().launch(spec, source, events)
 
     def _ensure_image(self, plugin: str) -> Path:
-        """The image; who has to wait for it is told so."""
+        """Return the image, and announce the build if the plugin has to wait for it."""
         steps: list[str] = []
 
         def step(name: str) -> None:
@@ -96,7 +96,8 @@ class WasmHost(ConfinedHost):
         return path
 
     def _request(self, spec: LaunchSpec, folder: str) -> dict[str, Any]:
-        """The walls are the sandbox's, with room for the engine; what the guest has is within them."""
+        """Return the fork request: the sandbox's confinement, with memory for the engine, and what the guest has within
+        it."""
         request = super()._request(spec, folder)
         memory = int(limits_of(spec.limits)["memory"])
         permissions = spec.permissions
@@ -123,7 +124,7 @@ class WasmHost(ConfinedHost):
         return request
 
     def _folders(self, spec: LaunchSpec) -> dict[str, str]:
-        """Where what is granted leads, and only that: of a file it is told that it stays closed."""
+        """Return where granted folders lead; a granted file stays closed, which is reported."""
         resolved = resolve_paths(spec)
         for path, real in resolved.items():
             if os.path.exists(real) and not os.path.isdir(real):
@@ -132,8 +133,11 @@ class WasmHost(ConfinedHost):
 
 
 def _source_folder(spec: LaunchSpec, folder: str, resolved: Mapping[str, str]) -> dict[bytes, bytes]:
-    """The plugin's own folder, to read. A single file, or a wheel, lies among others: a copy of it in a folder by
-    itself is shown in its place. What was granted around it has that already."""
+    """Return the plugin's own folder, to read.
+
+    A single file or a wheel lies among others, so a copy in a separate folder is shown in its place. Nothing is needed
+    if a folder around it is granted.
+    """
     root = spec.load.root
     if any(os.path.commonpath((root, path)) == path for path in resolved):
         return {}
@@ -152,7 +156,7 @@ def _source_folder(spec: LaunchSpec, folder: str, resolved: Mapping[str, str]) -
 
 
 def _preopened(own: Iterable[str], granted: Iterable[str], resolved: Mapping[str, str]) -> dict[bytes, bytes]:
-    """The folders that a guest has, by the names that it has them under, and what they are outside."""
+    """Return the folders of a guest: the name inside, and the path outside."""
     found = {
         **{path: path for path in own},
         **{path: resolved[path] for path in map(absolute, granted) if resolved[path]},

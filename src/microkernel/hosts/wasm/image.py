@@ -1,7 +1,7 @@
-"""The image of the wasm guest: an interpreter with the SDK in it, compiled for this machine, and nobody's plugin yet.
+"""Image of the wasm guest: an interpreter with the SDK, compiled for this machine, without any plugin.
 
-It is built once per version, and kept in a folder of the user's own. What is in that folder is native code that will
-run unchecked, so it is never read from a folder that others may write, nor when its content is not what was built.
+It is built once per version and kept in a folder of the user's. The folder contains native code that runs unchecked, so
+it is never used if others may write to the folder, or if its content is not what was built.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ _COMPONENTIZE = "from componentize_py import script; script()"
 _COMPILE = (
     "import sys; sys.path[:0] = sys.argv[3:]; from microkernel.worker.wasm.runner import build; build(*sys.argv[1:3])"
 )
+# Seconds after which the image of an unused version is removed.
 _UNUSED = 30 * 24 * 3600.0
-"""Seconds after which the image of a version that nobody used is dropped."""
 STEPS = ("gather", "componentize", "compile")
 WAIT = "wait"
 DAMAGED = "damaged"
 _NEEDED = ("wasmtime", "componentize_py")
 _UNFINISHED = "building-"
+# Where a guest has its library: the path at the time of the build, for the standard library's files and ours.
 _MOUNTS = ("/python", "/0")
-"""Where a guest has its library: where it was when the guest was built, the standard one's files and ours."""
+# Empty folders in which the interpreter looks for the files of the modules that are frozen into it.
 _FROZEN = "lib/python*"
-"""Empty: where the interpreter looks for the files of the modules that are frozen into it."""
 
+# Path, device, inode, size, and times of modification and change in nanoseconds, of each file. A program cannot set the
+# time of change.
 Identities = list[tuple[str, int, int, int, int, int]]
-"""Of each file its path, device, inode, size, and times of modification and change in nanoseconds. The time of change
-cannot be set by a program."""
+# Images that this process has verified completely, each with its seal and the identities of its files at that time.
 _verified: dict[Path, tuple[bytes, Identities]] = {}
-"""Images that this process has read whole, each with its seal and the identities of its files at that time."""
+# Nanoseconds after its last change in which a file may change again without a new time.
 _SETTLED = 2_000_000_000
-"""Nanoseconds after its last change for which a file may still change without a new time."""
 
+# Called with each of ``STEPS`` when it starts, with ``WAIT`` when another process is building, and with ``DAMAGED``
+# when the image is not what was built.
 Progress = Callable[[str], object]
-"""Told of each of ``STEPS`` when it begins, of ``WAIT`` when somebody else is at it, and of ``DAMAGED`` when what is
-there is not what was built."""
 
 
 class Image:
-    """Where the guest of this version is, or will be."""
+    """The image of this version, built or not."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or _cache() / "microkernel" / "wasm"
@@ -70,11 +70,11 @@ class Image:
 
     @property
     def library(self) -> Path:
-        """The folder of the guest's modules as files: the standard library's, and ours."""
+        """The folder of the guest's modules as files: the standard library's and ours."""
         return self.path.with_suffix(".library")
 
     def mounts(self) -> dict[bytes, bytes]:
-        """The library, by the names that a guest has it under."""
+        """Return the library under the names that a guest has it by."""
         frozen = (f"{_MOUNTS[0]}/{folder.relative_to(self.library)}" for folder in self.library.glob(_FROZEN))
         return {os.fsencode(name): os.fsencode(self.library) for name in (*_MOUNTS, *frozen)}
 
@@ -82,7 +82,7 @@ class Image:
         return self.path.exists() and self._seal.exists()
 
     def defect(self) -> str:
-        """Why its folder cannot be used; empty if it can. Makes nothing."""
+        """Return why the folder cannot be used; empty if it can. Creates nothing."""
         try:
             found = self.folder.stat()
         except FileNotFoundError:
@@ -94,9 +94,9 @@ class Image:
         return "" if is_ours else f"{self.folder} must be yours alone: chown it, and chmod 700"
 
     def ensure(self, progress: Progress = id) -> Path:
-        """The image; built, if it is not there or is not what was built. Waits while another kernel builds it.
+        """Return the image; build it if it is missing or is not what was built. Waits while another kernel builds it.
 
-        Raises IsolationUnavailable where it cannot be built.
+        Raises IsolationUnavailable if it cannot be built.
         """
         with self._locked(fcntl.LOCK_SH, progress):
             if self._is_intact():
@@ -127,7 +127,7 @@ class Image:
 
     @contextmanager
     def _locked(self, how: int, progress: Progress) -> Iterator[None]:
-        """In a folder that is ours alone, and nobody else builds there."""
+        """Hold the lock in a folder that is this user's only, so that no other process builds there."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if defect := self.defect():
@@ -145,7 +145,7 @@ class Image:
         if self.is_built():
             progress(DAMAGED)
         try:
-            for left in self.folder.glob(f"{_UNFINISHED}*"):  # of who was killed over it
+            for left in self.folder.glob(f"{_UNFINISHED}*"):  # of builds that were killed
                 shutil.rmtree(left, ignore_errors=True)
             self._build(progress)
         except OSError as error:
@@ -176,11 +176,11 @@ class Image:
                 _install(made, self.folder / made.name)
 
     def _remove_unused(self) -> None:
-        """Other versions may be in use beside this one."""
+        """Remove images that were not used for long. Other versions may be in use at the same time."""
         for seal in self.folder.glob("*.sha256"):
             if time.time() - seal.stat().st_mtime > _UNUSED:
                 seal.with_suffix(".cwasm").unlink(missing_ok=True)
-                shutil.rmtree(seal.with_suffix(".library"), ignore_errors=True)  # it may be of before there were such
+                shutil.rmtree(seal.with_suffix(".library"), ignore_errors=True)  # older images have none
                 seal.unlink()
 
 
@@ -190,7 +190,7 @@ def _open_lock(path: Path) -> int:
     except OSError:
         if not path.exists():
             raise
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # what was built ahead may lie where nothing can be written
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # an image built ahead may be in a read-only folder
 
 
 def _wait_for(lock: int, how: int, progress: Progress) -> None:
@@ -209,11 +209,12 @@ def _install(made: Path, target: Path) -> None:
 
 def _cache() -> Path:
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(folder if os.path.isabs(folder) else f"/var/tmp/microkernel-{os.geteuid()}")  # who has no home
+    return Path(folder if os.path.isabs(folder) else f"/var/tmp/microkernel-{os.geteuid()}")  # a user without a home
 
 
 def _name(folder: Path) -> str:
-    """By what the guest is made of, and by who made it; where that was taken away since, by any that is there."""
+    """Return the name of the image, from its content and its builder. If the builder was removed since, any existing
+    image will do."""
     key = _key()
     if builder := _version_of("componentize-py"):
         return f"{key}-{builder}"
@@ -222,7 +223,7 @@ def _name(folder: Path) -> str:
 
 
 def _key() -> str:
-    """Of all of ours that goes into it, and of the engine, whose code is for itself alone."""
+    """Return a hash of everything of ours in the image, and of the engine: compiled code is for one engine only."""
     content = sha256()
     for path in _sources():
         content.update(f"{path}\0".encode() + _resource(path).read_bytes() + b"\0")
@@ -238,13 +239,13 @@ def _version_of(package: str) -> str:
 
 
 def _sources() -> list[str]:
-    """Paths below the package, which may lie in a zip file."""
+    """Return paths below the package, which may be in a zip file."""
     found = [path for room in _SOURCES for path in _modules(room)]
     return [*found, _WORLD, _CATALOG]
 
 
 def _modules(room: str) -> list[str]:
-    """With those of the rooms in it."""
+    """Return the modules at this path, those in subpackages included."""
     place = _resource(room)
     if not place.is_dir():
         return [room] if room.endswith(".py") else []
@@ -261,7 +262,7 @@ def _package() -> Traversable:
 
 
 def _gather(tree: Path) -> None:
-    """The rooms that a guest has; its own codec stands where the one that is written in C does."""
+    """Copy the packages that a guest has. Its own codec replaces the one that uses C code."""
     for source in _sources():
         target = tree / "microkernel" / source
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -279,7 +280,7 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _digest(image: Path, library: Path) -> str:
-    """Of both, and of what the library's files are called. Raises OSError."""
+    """Return a hash of the image, and of the library's files and their names. Raises OSError."""
     content = sha256(_digest_of(image))
     above = len(os.path.join(library, ""))
     for path in _files_in(library):
@@ -288,7 +289,7 @@ def _digest(image: Path, library: Path) -> str:
 
 
 def _identities(image: Path, library: Path) -> Identities:
-    """Raises OSError."""
+    """Return the identities of all files. Raises OSError."""
     return [_identity(path) for path in (str(image), *_files_in(library))]
 
 
@@ -302,7 +303,7 @@ def _last_change(files: Identities) -> int:
 
 
 def _files_in(library: Path) -> Iterator[str]:
-    """Always in the same order. Raises OSError."""
+    """Yield the files, always in the same order. Raises OSError."""
     for folder, folders, names in os.walk(library, onerror=_raise):
         folders.sort()
         yield from (os.path.join(folder, name) for name in sorted(names))

@@ -1,4 +1,4 @@
-"""Where the packages are installed that a plugin depends on."""
+"""Where the packages that a plugin depends on are installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def _named_by(package: Distribution) -> Iterator[str]:
-    """The folders that its ``.pth`` files name, as an editable install has them."""
+    """Yield the folders that a package's ``.pth`` files name, as in an editable install."""
     for file in package.files or ():
         if file.suffix == ".pth":
             place = Path(str(package.locate_file(file)))
@@ -21,8 +21,10 @@ def _named_by(package: Distribution) -> Iterator[str]:
 
 
 def folders_of(requirements: Iterable[str]) -> list[str]:
-    """The folders of these packages and of all they require in turn; each once. What is not installed, as an optional
-    requirement may be, has none."""
+    """Return the folders of these packages and of all their dependencies, each once.
+
+    A package that is not installed, as an optional dependency may be, has none.
+    """
     folders: dict[str, None] = {}
     seen: set[str] = set()
     waiting = [*requirements]

@@ -1,4 +1,4 @@
-"""Hands a worker the blocks of memory that its instance was lent, or was sent: their descriptors, down."""
+"""Send a worker the descriptors of the memory blocks that its instance was lent or sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_REQUEST = 64
 
 
 class BufferServer:
-    """One worker's. On the reactor's thread. ``worker_end`` is the worker's end."""
+    """Serves one worker. On the reactor's thread. ``worker_end`` is the worker's end of the socket."""
 
     def __init__(self, reactor: Reactor, events: InstanceEvents, malformed: Callable[[KernelError], object]) -> None:
         self._reactor = reactor
@@ -33,7 +33,7 @@ class BufferServer:
         self._end.close()
 
     def discard(self) -> None:
-        """It was never opened: there is no worker."""
+        """Close both ends of a server that was never opened, because there is no worker."""
         self._end.close()
         self.worker_end.close()
 
@@ -69,7 +69,7 @@ class BufferServer:
             os.close(reading)
 
     def _send(self, block: int, may_write: bool, *descriptors: int) -> None:
-        """One that asks for many at once and does not read is not waited for."""
+        """Send without waiting: a worker that asks for many blocks and does not read loses answers."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         with suppress(OSError):
             self._end.sendmsg([codec.encode([block, may_write])], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

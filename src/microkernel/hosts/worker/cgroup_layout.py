@@ -1,7 +1,7 @@
-"""Where this process may make control groups, and what their files are called in versions 1 and 2 of the interface.
+"""Where this process may create control groups, and the names of their files in versions 1 and 2 of the interface.
 
-Version 1 has a hierarchy for each controller; the groups are made below the process's own where that can be written to.
-Version 2 has one, which belongs to whoever it was delegated to: only below a group that says so is anything written.
+Version 1 has a hierarchy per controller; groups are created below the process's own where it is writable. Version 2 has
+a single hierarchy, owned by whoever it was delegated to: nothing is written except below a group marked as delegated.
 """
 
 from __future__ import annotations
@@ -13,38 +13,40 @@ from typing import NamedTuple
 
 CONTROLLERS = ("memory", "pids", "cpu", "freezer")
 _V2_CONTROLLERS = ("memory", "pids", "cpu")
+# How many of ``_V2_CONTROLLERS``, from the first, are required.
 _V2_REQUIRED = 2
-"""The first of these."""
 _KERNEL = "kernel"
 _DELEGATED = ("user.delegate", "trusted.delegate")
 _DELEGATION_HINT = "needs delegation: systemd-run --user --scope -p Delegate=yes mk run"
+# Microseconds. The quota is the part of each period that a group may compute, on all processors together.
 _PERIOD, _LEAST_QUOTA = 100_000, 1_000
-"""Microseconds: the quota is the part of each period that a group may compute, on all processors together."""
+# Bytes in addition to the plugin's memory limit, because a group also counts what the system allocates for it.
 SYSTEM_MEMORY = 64 << 20
-"""Bytes beside the memory that a plugin may have: a group counts also what the system keeps for it."""
 
 
 class Unavailable(Exception):
-    """No groups can be made here; says why."""
+    """No control groups can be created here; the text says why."""
 
 
 class Layout(NamedTuple):
-    """``folders``: for each controller the folder in which groups are made. ``enable``: what version 2 wants written
-    before a group has controllers."""
+    """Folders for groups. ``folders``: for each controller, the folder in which groups are created."""
 
     version: int
     folders: Mapping[str, str]
 
     @property
     def enable(self) -> str:
+        """What version 2 requires to be written before groups have controllers."""
         return " ".join(f"+{name}" for name in self.folders) if self.version == 2 else ""
 
     def describe(self) -> str:
         return f"cgroups v{self.version} ({', '.join(self.folders)})"
 
     def limits(self, memory: int, tasks: int, processors: float = 0.0) -> list[tuple[str, str, str]]:
-        """Return what to write where: controller, file and content. 0 is no limit. The total with swap has the same
-        limit as memory, where the system counts it."""
+        """Return what to write where: controller, file and content. 0 is no limit.
+
+        The total of memory and swap has the same limit as memory, where the system counts swap.
+        """
         quota = max(_LEAST_QUOTA, int(processors * _PERIOD)) if processors else 0
         second = self.version == 2
         requested = [
@@ -70,7 +72,7 @@ Attribute = Callable[[str, str], bytes]
 
 
 def find(about: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup", attribute: Attribute = os.getxattr) -> Layout:
-    """Raises Unavailable."""
+    """Find where groups can be created. Raises Unavailable."""
     own = _own_groups(about)
     v1 = _find_v1(own, root)
     if v1.folders:
@@ -83,7 +85,7 @@ def find(about: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup", attribu
 
 
 def _own_groups(about: str) -> dict[str, str]:
-    """The process's group by controller, or set of controllers; by the empty name that of version 2."""
+    """Return the process's group by controller, or list of controllers; that of version 2 has the empty name."""
     try:
         with open(about, errors="surrogateescape") as file:
             lines = [line.rstrip("\n").split(":", 2) for line in file]
@@ -107,7 +109,7 @@ def _mounted(root: str, controllers: str, controller: str) -> str:
 
 
 def _writable(mount: str, path: str) -> str:
-    """The group's folder; empty where none can be made in it. A container may see its own group as the root."""
+    """Return the group's folder; empty if none can be created in it. A container may see its own group as the root."""
     for folder in (mount + path.rstrip("/"), mount):
         if mount and os.path.exists(f"{folder}/cgroup.procs"):
             return folder if os.access(folder, os.W_OK, effective_ids=True) else ""
@@ -115,7 +117,8 @@ def _writable(mount: str, path: str) -> str:
 
 
 def _find_v2(folder: str, attribute: Attribute) -> Layout:
-    """``folder``: the process's own. It may be the one that another kernel, or this one, moved into."""
+    """Find the layout for version 2. ``folder``: the process's own group, perhaps the one that this or another kernel
+    moved into."""
     group = os.path.dirname(folder) if os.path.basename(folder) == _KERNEL else folder
     if not os.access(group, os.W_OK, effective_ids=True) or not _is_delegated(group, attribute):
         raise Unavailable(_DELEGATION_HINT)
@@ -136,8 +139,10 @@ def _is_delegated(group: str, attribute: Attribute) -> bool:
 
 
 def _vacate(group: str, enable: str) -> None:
-    """A group that has controllers for groups below it may hold no process itself: this one moves into a group beside
-    those that it makes."""
+    """Move this process into a subgroup, next to those it creates, and enable the controllers.
+
+    A group that passes controllers to its subgroups may not hold a process itself.
+    """
     own = f"{group}/{_KERNEL}"
     with suppress(FileExistsError):
         os.mkdir(own)
@@ -145,14 +150,14 @@ def _vacate(group: str, enable: str) -> None:
         write(f"{own}/cgroup.procs", str(os.getpid()))
         write(f"{group}/cgroup.subtree_control", enable)
     except OSError:
-        with suppress(OSError):  # another program is in the group: then this one goes back
+        with suppress(OSError):  # another program is in the group, so this process moves back
             write(f"{group}/cgroup.procs", str(os.getpid()))
             os.rmdir(own)
         raise Unavailable("other processes are in the same group") from None
 
 
 def write(path: str, content: str) -> None:
-    """Raises OSError. In one write, as these files want it."""
+    """Write in a single call, as these files require. Raises OSError."""
     handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(handle, content.encode())
@@ -166,5 +171,5 @@ def _read(path: str) -> str:
 
 
 def unique(folders: Iterable[str]) -> list[str]:
-    """Each folder once."""
+    """Return each folder once, in order."""
     return list(dict.fromkeys(folders))

@@ -1,7 +1,7 @@
-"""Control groups of the system, one for each worker: its memory and its processes are limited and ended as one.
+"""Control groups, one for each worker: its memory and its processes are limited and killed as one.
 
-A worker that waits is moved before it is wanted (a move takes the system up to 20 ms), so that no start is slower. A
-worker that nobody foresaw is moved while it starts. All of this happens on one thread of its own.
+A waiting worker is moved before it is needed (a move takes the system up to 20 ms), so no start is slower. A worker
+that was not forked ahead is moved while it starts. All of this happens on one separate thread.
 """
 
 from __future__ import annotations
@@ -27,39 +27,40 @@ _NO_LIMITS = (0, 0, 0.0)
 
 
 class Group:
-    """One worker's group, or what takes its place where there is none. On any thread."""
+    """The control group of one worker; where there are none, its methods do nothing. On any thread."""
 
     def __init__(self, groups: Groups, pid: int) -> None:
         self.pid = pid
         self._groups = groups
 
     def limit(self, memory: int, tasks: int, processors: float = 0.0) -> None:
-        """Bytes, processes and threads together, and processors; 0 for none. Takes effect now, or when the worker is
-        moved."""
+        """Limit bytes, processes and threads together, and processors; 0 for none. Takes effect now, or when the worker
+        is moved."""
         self._groups.limit(self.pid, memory, tasks, processors)
 
     def enforced(self) -> frozenset[str]:
-        """Which limits the system holds this worker to, read back from it: ``memory``, ``threads``,
+        """Return which limits the system enforces on this worker, read back: ``memory``, ``threads``,
         ``processors``."""
         return self._groups.enforced(self.pid)
 
     def oom_kills(self) -> int:
-        """How many processes of it the system ended because their memory was used up."""
+        """Return how many of its processes the system killed because the group's memory was used up."""
         return self._groups.oom_kills(self.pid)
 
     def end(self) -> None:
-        """The worker has ended: end what is left in its group, and remove it. Does not wait."""
+        """Kill what is left in the group of a worker that has exited, and remove the group. Does not wait."""
         self._groups.remove(self.pid)
 
 
 class Groups:
-    """One host's. Without a system that has them, every method does nothing, and ``enforced`` says so."""
+    """The control groups of one host. If the system has none, every method does nothing, and ``enforced`` returns
+    none."""
 
     def __init__(self, find: Callable[[], Layout] = find) -> None:
         self._find = find
         self.layout: Layout | None = None
+        # Why there are none.
         self.reason = ""
-        """Why there are none."""
         self._is_open = False
         self._lock = threading.Lock()
         self._handle = -1
@@ -72,24 +73,25 @@ class Groups:
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Find where they can be made, once, before a first worker."""
+        """Find where groups can be created; once, before the first worker."""
         with self._lock:
             if not self._is_open:
                 self._is_open = True
                 self._open()
 
     def describe(self) -> str:
-        """For `mk doctor`; the reason where there are none."""
+        """Describe them for `mk doctor`; empty if there are none."""
         self.open()
         return self.layout.describe() if self.layout is not None else ""
 
     def adopt(self, pid: int) -> None:
-        """Make a group for this worker and move it there, unless that has been done."""
+        """Create a group for this worker and move it there, unless that has been done."""
         if self.layout is not None and pid not in self._moved:
             self._post(lambda: self._move(pid))
 
     def claim(self, pid: int) -> Group:
-        """Its group is removed when that is asked for; without this, when the worker has ended."""
+        """Return the worker's group. A claimed group is removed on request; an unclaimed one when the worker has
+        exited."""
         self._claimed.add(pid)
         self.adopt(pid)
         return Group(self, pid)
@@ -134,7 +136,7 @@ class Groups:
             self._post(lambda: self._remove(pid))
 
     def close(self) -> None:
-        """No worker is left: remove all. Waits."""
+        """Remove all groups. No worker is left. Waits."""
         with self._lock:
             self._is_open = True
             thread, self._thread = self._thread, None
@@ -162,7 +164,7 @@ class Groups:
         self._post(lambda: _sweep(layout))
 
     def _post(self, job: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the system has no thread left: these workers are watched
+        with suppress(RuntimeError):  # the system has no thread left: these workers are watched instead
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="microkernel-cgroups", daemon=True)
                 thread.start()
@@ -171,7 +173,7 @@ class Groups:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            with suppress(OSError):  # a worker that has ended, or a group that somebody removed
+            with suppress(OSError):  # the worker has exited, or its group was removed
                 job()
 
     def _move(self, pid: int) -> None:
@@ -187,19 +189,20 @@ class Groups:
         self._set_limits(pid)
 
     def _move_started(self, pid: int) -> None:
-        """What a worker started before it was moved. What is an orphan by now is its child: it is a subreaper."""
+        """Move what a worker started before it was moved. An orphan is by now the worker's child, because it is a
+        subreaper."""
         moved: set[int] = set()
         while new := {*_descendants(pid)} - moved:
             for each in new:
                 for base in unique(self._bases.values()):
-                    with suppress(OSError):  # it has ended
+                    with suppress(OSError):  # it has exited
                         write(f"{base}/{pid}/cgroup.procs", str(each))
             moved |= new
 
     def _set_limits(self, pid: int) -> None:
         assert self.layout is not None
         for controller, file, content in self.layout.limits(*self._limits.get(pid, _NO_LIMITS)):
-            with suppress(OSError):  # it ended, or the system does not count swap; it is read back
+            with suppress(OSError):  # it has exited, or the system does not count swap; limits are read back
                 write(f"{self._bases[controller]}/{pid}/{file}", content)
 
     def _contains(self, pid: int, controller: str) -> bool:
@@ -208,7 +211,8 @@ class Groups:
         return False
 
     def _is_set(self, pid: int, controller: str, file: str, content: str) -> bool:
-        """A file that the system does not have sets no limit that is missing: without swap accounting there is none."""
+        """Return whether this limit is in force. Without swap accounting the file is missing, and there is no such
+        limit."""
         try:
             found = "".join(_lines(f"{self._bases[controller]}/{pid}/{file}"))
         except FileNotFoundError:
@@ -219,7 +223,8 @@ class Groups:
         return value.isdigit() and int(value) <= int(content.split(" ")[0])
 
     def _remove(self, pid: int) -> None:
-        """Removal may have to wait for what is just ending: it is tried again with each that follows."""
+        """Kill and remove a group. Removal may have to wait for processes that are exiting: each later call tries
+        again."""
         self._limits.pop(pid, None)
         self._moved.discard(pid)
         # The freezer is the last controller; while it holds a group, the group does not grow.
@@ -234,8 +239,12 @@ class Groups:
 
 
 def end_group(group: str) -> None:
-    """Kill everything in it, at one go where the system can: else again and again until nothing is left, while the
-    freezer, if this is one, keeps it from growing. Groups in it, which only root can have made, are removed."""
+    """Kill everything in a group, at once if the system can (``cgroup.kill``); otherwise repeatedly until nothing is
+    left.
+
+    Meanwhile the freezer, if this is one, keeps the group from growing. Groups inside it, which only root can have
+    created, are removed.
+    """
     if not os.path.isdir(group):
         return
     for inner in _groups_in(group):
@@ -266,7 +275,7 @@ def _pids(group: str) -> list[int]:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    """A loop: how deep processes start each other is up to the plugin."""
+    """Yield the descendants of a process. A loop, because the plugin decides how deep they are nested."""
     waiting = [pid]
     while waiting:
         children = _children(waiting.pop())
@@ -278,7 +287,7 @@ def _children(pid: int) -> list[int]:
     try:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as children:
             return [int(each) for each in children.read().split()]
-    except (OSError, ValueError):  # it has ended, or the system keeps no such list
+    except (OSError, ValueError):  # it has exited, or the system keeps no such list
         return []
 
 
@@ -298,16 +307,16 @@ def _try_remove(group: str) -> bool:
 
 
 def _make_bases(layout: Layout) -> tuple[dict[str, str], int]:
-    """One kernel's folders, the first of them locked for as long as it lives. Raises OSError."""
+    """Create this kernel's folders; the first stays locked for as long as the kernel lives. Raises OSError."""
     folders = unique(layout.folders.values())
     for _ in range(_MAX_ATTEMPTS):
         made = tempfile.mkdtemp("", _PREFIX, folders[0])
         handle = _try_lock(made)
         if handle >= 0:
             break
-        _try_remove(made)  # another kernel swept it away before it was locked
+        _try_remove(made)  # another kernel removed it before it was locked
     else:
-        raise OSError("its groups are removed by somebody")
+        raise OSError("another program removes its groups")
     name = os.path.basename(made)
     for folder in folders[1:]:
         os.mkdir(f"{folder}/{name}", 0o700)
@@ -317,7 +326,7 @@ def _make_bases(layout: Layout) -> tuple[dict[str, str], int]:
 
 
 def _try_lock(folder: str) -> int:
-    """-1 where another has the lock, or it is gone."""
+    """Open and lock a folder. Return -1 if another process has the lock, or it is gone."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -331,7 +340,7 @@ def _try_lock(folder: str) -> int:
 
 
 def _sweep(layout: Layout) -> None:
-    """End and remove what kernels left that are dead: nobody locks these."""
+    """Kill and remove what dead kernels left: folders that no process has locked."""
     folders = unique(layout.folders.values())
     for name in _names(folders[0]):
         handle = _try_lock(f"{folders[0]}/{name}")

@@ -1,7 +1,7 @@
-"""The kernel's end of a channel to a worker.
+"""The kernel's end of a channel to a worker: two SEQPACKET sockets, down and up.
 
-D, down: what the feed has, in batches; never sent where that would block, its overflow stays in the mailbox. U, up:
-what the worker says, read on the reactor's thread, and the answers to it.
+Down (D) carries batches from the message source. It is never written to where that would block; the overflow stays in
+the mailbox. Up (U) carries what the worker sends, read on the reactor's thread, and the answers to it.
 """
 
 from __future__ import annotations
@@ -23,49 +23,50 @@ from microkernel.wire.nonblocking_io import receive, send
 from microkernel.wire.session import Session, pack
 
 _BATCH = 64
+# How many datagrams of one worker are read before other descriptors have their turn.
 _READS_PER_TURN = 16
-"""How many datagrams of one worker are read before the others have their turn."""
+# How many datagrams of answers may wait for a worker to read them: over 256 MiB. A worker that asks and never reads is
+# faulty.
 _MAX_UNREAD = 4096 + 64
-"""How many datagrams of answers may wait for a worker to read them: 256 MiB and some. One that asks and never reads is
-no plugin."""
-# Bytes of answers that may wait for a worker that is not trusted, before one more.
+# Bytes of answers that may wait for an untrusted worker, before one more.
 _MAX_UNREAD_BYTES = 16 * 1024 * 1024
+# How many messages outside the source may wait for a worker.
 _MAX_CONTROL = 100_000
-"""How many messages outside the feed may wait for it."""
-# More bytes than a socket's buffer can hold: what is read beyond them was sent meanwhile.
+# More bytes than a socket's buffer holds: what is read beyond them was sent meanwhile.
 _MAX_BUFFERED = 2 * 1024 * 1024
-# Seconds after which a full socket is tried again where there is no descriptor to watch it with.
+# Seconds after which a full socket is tried again if no descriptor is left to watch it with.
 _RETRY_SECONDS = 0.02
 _NONBLOCKING = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 class SendQueue:
-    """Datagrams for one socket, in order, sent when there is room. Used under its owner's rule of one at a time."""
+    """Datagrams for one socket, sent in order when it is writable. The owner ensures that one thread at a time uses
+    it."""
 
     def __init__(self, target: socket.socket, reactor: Reactor, on_writable: Callable[[], object]) -> None:
         self._socket = target
         self._reactor = reactor
         self._on_writable = on_writable
+        # Datagrams that wait for the socket.
         self.unsent: deque[bytes] = deque()
-        """Datagrams that wait."""
         self.unsent_bytes = 0
         self._is_watching = False
         self._writable_handle = -1
         self.closed = False
 
     def put(self, frame: bytes) -> None:
-        """To be sent by ``flush``."""
+        """Queue a frame for ``flush``."""
         self.unsent.extend(frames.datagrams(frame))
         self.unsent_bytes += len(frame)
 
     def send(self, frame: bytes) -> None:
-        """At once, if there is room and nothing before it."""
+        """Send a frame at once if the socket is writable and nothing is queued; otherwise queue it."""
         if self.unsent or self.closed or len(frame) > frames.DATAGRAM or not send(self._socket.fileno(), frame):
             self.put(frame)
             self.flush()
 
     def flush(self) -> bool:
-        """Send what can be sent; whether that was all."""
+        """Send what can be sent. Return whether nothing is left."""
         while self.unsent and not self.closed:
             try:
                 if not send(self._socket.fileno(), self.unsent[0]):
@@ -76,13 +77,13 @@ class SendQueue:
                     self._reactor.post(self._watch_writable)
                 return False
             except OSError:
-                self.closed = True  # the other end is gone: its end is reported elsewhere
+                self.closed = True  # the other end is closed, which is reported elsewhere
                 break
             self.unsent_bytes -= len(self.unsent.popleft())
         return not self.unsent
 
     def close(self) -> None:
-        """On the reactor's thread."""
+        """Stop sending. On the reactor's thread."""
         self.closed = True
         self._unwatch_writable()
 
@@ -91,7 +92,7 @@ class SendQueue:
             return
         try:
             self._writable_handle = os.dup(self._socket.fileno())  # the descriptor itself may be watched for reading
-        except OSError:  # there is no descriptor left: it is tried again, without being told of room
+        except OSError:  # no descriptor is left: try again later instead of watching
             self._reactor.later(_RETRY_SECONDS, self._became_writable)
             return
         self._reactor.watch(self._writable_handle, self._became_writable, write=True)
@@ -109,7 +110,11 @@ class SendQueue:
 
 
 class KernelChannel:
-    """``pump`` on any thread that cannot be killed, ``post_pump`` on any at all, the rest on the reactor's."""
+    """Sends to and receives from one worker.
+
+    ``pump`` may be called on any thread that cannot be killed, ``post_pump`` on any thread; the rest on the reactor's
+    thread.
+    """
 
     def __init__(
         self,
@@ -133,19 +138,19 @@ class KernelChannel:
         self._hung_up = hung_up
         self._control: deque[Message] = deque()
         self._pumping = threading.Lock()
+        # Token for posting ``pump`` to the reactor: present, or taken by the thread that has posted it.
         self._pump_token = deque([True], maxlen=1)
-        """To have the reactor pump: there, or taken by whoever asked for it."""
         self._pump_again = False
         self._broken = False
+        # Limit on the datagrams per second that the worker may send; None for no limit.
         self.rate: Rate | None = None
-        """How many datagrams a second it may send; None: any."""
         self._max_unread_bytes = 0
         self._down.put(self._session.hello())
         self._up.put(self._session.hello())
 
     @property
     def received(self) -> Callable[[Message], object]:
-        """Called with each message of the worker."""
+        """Called with each message from the worker."""
         return self._inbox.handle
 
     @received.setter
@@ -158,7 +163,7 @@ class KernelChannel:
         return self._session.peer is not None
 
     def confine(self, rate: Rate | None, account: TimeAccount) -> None:
-        """Its worker is not trusted: what is done for it is charged, and few bytes wait for it."""
+        """Treat the worker as untrusted: charge the time spent on it, and bound the bytes that wait for it."""
         self.rate = rate
         self._inbox.account = account
         self._max_unread_bytes = _MAX_UNREAD_BYTES
@@ -169,9 +174,9 @@ class KernelChannel:
         self.pump()
 
     def close(self) -> None:
-        """Close both sockets. What the worker sent and nobody read is lost: ``drain`` before."""
+        """Close both sockets. What the worker sent and was not read is lost; call ``drain`` before."""
         self._inbox.close()
-        with self._pumping:  # who sends does so by the descriptor's number, which may be another's after this
+        with self._pumping:  # a sender uses the descriptor's number, which may be reused after this
             self._down.close()
         self._up.close()
         for end in (self._down_socket, self._up_socket):
@@ -187,8 +192,11 @@ class KernelChannel:
             self._overflow("it does not read what it is told")
 
     def post_pump(self) -> None:
-        """Have it pumped soon. Who finds the errand taken was here before it is run: nothing is overlooked. A second
-        run, which a kill in here may cause, is harmless; none would not be."""
+        """Have the reactor pump soon.
+
+        A caller that finds the token taken came before that pump runs, so nothing is overlooked. A second run, which a
+        kill in here may cause, is harmless; a missing one would not be.
+        """
         if self._pump_token:
             try:
                 self._pump_token.pop()
@@ -200,11 +208,11 @@ class KernelChannel:
                 raise
 
     def _run_posted_pump(self) -> None:
-        self._pump_token.append(True)  # first: what is put from now on needs another
+        self._pump_token.append(True)  # first: messages that arrive from now on need another pump
         self.pump()
 
     def pump(self) -> None:
-        """Send what waits. If another thread is at it, that one looks again before it leaves."""
+        """Send what waits. If another thread is pumping, that thread checks again before it returns."""
         self._pump_again = True
         while self._pump_again and self._pumping.acquire(blocking=False):
             try:
@@ -229,7 +237,7 @@ class KernelChannel:
     # Up
 
     def send_up(self, message: Message) -> None:
-        """An answer to what the worker asked."""
+        """Send an answer to a request of the worker."""
         is_over = bool(self._max_unread_bytes) and self._up.unsent_bytes > self._max_unread_bytes
         self._up.send(pack([message]))
         if is_over or len(self._up.unsent) > _MAX_UNREAD:
@@ -241,7 +249,7 @@ class KernelChannel:
         self._reject(ProtocolError("MK0215", reason=reason))
 
     def _reject(self, error: ProtocolError) -> None:
-        """Nothing that it says counts any more."""
+        """Stop reading from the worker and report it as malformed."""
         self._broken = True
         self._inbox.close()
         self._reactor.unwatch(self._up_socket.fileno())
@@ -251,7 +259,7 @@ class KernelChannel:
         self._up.flush()
 
     def read(self) -> None:
-        """One turn: some datagrams, for 2 ms at most."""
+        """Read and handle datagrams for one turn: 2 ms at most."""
         if self._broken or self._inbox.is_behind:
             return
         self._inbox.begin_turn()
@@ -262,8 +270,10 @@ class KernelChannel:
         self._inbox.end_turn()
 
     def drain(self, drained: Callable[[], object]) -> None:
-        """Call ``drained`` when all that the worker has sent until now is handled; what it sends meanwhile may have no
-        end, and does not count."""
+        """Call ``drained`` when all that the worker has sent so far is handled.
+
+        What it sends meanwhile may never end, and does not count.
+        """
         self._inbox.begin_turn()
         left = _MAX_BUFFERED - self._inbox.unread
         while left > 0 and not self._broken and (data := self._receive()):
@@ -281,10 +291,10 @@ class KernelChannel:
             self._reactor.watch(self._up_socket.fileno(), self.read)
 
     def _receive(self) -> bytes:
-        """The next datagram; empty where there is none."""
+        """Return the next datagram; empty if there is none."""
         try:
             data = receive(self._up_socket.fileno())
-        except ConnectionResetError:  # it left something of ours unread; what it said itself is still to come
+        except ConnectionResetError:  # the worker left something unread; what it sent itself is still to come
             return self._receive()
         except OSError:
             data = b""
@@ -295,7 +305,7 @@ class KernelChannel:
         return data or b""
 
     def decode(self, data: bytes) -> Iterable[Message | None]:
-        """Nothing where it is broken."""
+        """Return the messages of a datagram; none if it is malformed, which is reported."""
         try:
             if len(data) > frames.DATAGRAM:
                 raise ProtocolError("MK0215", reason=f"a datagram over the limit of {frames.DATAGRAM:,} bytes")
@@ -315,8 +325,8 @@ class KernelChannel:
 
 
 def _already_reported() -> None:
-    """Its end has been reported."""
+    """Does nothing: that the channel was closed has been reported."""
 
 
+# Message types that go by U; all others go by D.
 ANSWERS = (messages.Reply, messages.Credit)
-"""What goes by U; everything else goes by D."""

@@ -1,5 +1,7 @@
-"""What of the program's environment reaches a zygote and its workers. The whole list of what a worker inherits is in
-``worker/inherited_state.py``."""
+"""Which environment variables of the program reach a zygote and its workers.
+
+The whole list of what a worker inherits is in ``worker/inherited_state.py``.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +17,31 @@ _OF_ONE_PROCESS = re.compile(
     r"|MEMORY_PRESSURE_.*"
 )
 _READ_AT_EXEC = re.compile(r"LANG|LC_.*|LOCPATH|LD_LIBRARY_PATH|PYTHONHOME|PYTHONPLATLIBDIR")
-# Loader, C library, allocators and sanitizers read these before main. They can make a process load code, or print what
-# it does, so a confined one gets none of them.
+# The loader, the C library, allocators and sanitizers read these before main. They can make a process load code, or
+# print what it does, so a confined worker gets none of them.
 _READ_BEFORE_MAIN = re.compile(r"LD_.*|GLIBC_TUNABLES|(MALLOC|TCMALLOC|MIMALLOC|SCUDO)_.*|[A-Z]*SAN_OPTIONS")
 _OF_PYTHON = ("PYTHONHOME", "PYTHONPLATLIBDIR")
-# For the zygote alone; a worker gets the values of the moment when it starts.
+# For the zygote only; a worker gets the values at the time it starts.
 _PASSED_ON = ("PATH", "HOME", "TZ", "TMPDIR")
 STARTED_BY_KERNEL = "MICROKERNEL_ZYGOTE"
 
 
 def is_withheld(name: str) -> bool:
-    """Whether a variable speaks to the program's own process alone, as systemd's do: its socket, its watchdog, its
-    descriptors, its credentials. No worker gets one, granted or not."""
+    """Return whether a variable addresses one process only, as systemd's do: its socket, watchdog, descriptors,
+    credentials.
+
+    No worker gets such a variable, granted or not.
+    """
     return _OF_ONE_PROCESS.fullmatch(name) is not None
 
 
 def visible(names: Iterable[str]) -> list[str]:
-    """Those of these variables that there are, and that a worker may get."""
+    """Return those of these variables that are set and that a worker may get."""
     return [name for name in names if name in os.environ and not is_withheld(name)]
 
 
 def read_at_exec(level: Level) -> dict[str, str]:
-    """The variables that have to be there when the zygote is executed, because nothing reads them later."""
+    """Return the variables that must be set when the zygote is executed, because nothing reads them later."""
     return {name: value for name, value in os.environ.items() if _is_read_at_exec(name, level)}
 
 
@@ -47,19 +52,23 @@ def _is_read_at_exec(name: str, level: Level) -> bool:
 
 
 def zygote_environment(variables: dict[str, str]) -> dict[str, str]:
-    """The environment of a zygote with these variables that are read at exec."""
+    """Return the environment of a zygote with these variables that are read at exec."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return {**kept, **variables, STARTED_BY_KERNEL: str(os.getpid())}
 
 
 def process_identity() -> tuple[object, ...]:
-    """Whose process this is: a worker belongs to the user that the program is when the plugin starts."""
+    """Return the user and groups of this process: a worker belongs to the program's user at the time the plugin
+    starts."""
     return os.getresuid(), os.getresgid(), tuple(os.getgroups())
 
 
 def interpreter_options(variables: dict[str, str]) -> list[str]:
-    """Options for the zygote's interpreter: isolated, but in the place where this one was told to be, with its encoding
-    and its rules for cached bytecode. Warnings, optimisation and development mode are not passed on."""
+    """Return options for the zygote's interpreter: isolated, with this interpreter's home, encoding and bytecode
+    settings.
+
+    Warnings, optimisation and development mode are not passed on.
+    """
     isolated = "-sP" if any(name in variables for name in _OF_PYTHON) else "-I"
     options = [isolated, "-X", f"utf8={sys.flags.utf8_mode}"]
     if sys.dont_write_bytecode:
@@ -70,8 +79,10 @@ def interpreter_options(variables: dict[str, str]) -> list[str]:
 
 
 def interpreter_defect() -> str:
-    """Why ``sys.executable`` is not an interpreter but this program again; empty if it is one. A frozen program that
-    does not say that it is frozen is found by the copy that it starts."""
+    """Return why ``sys.executable`` is not an interpreter but this program again; empty if it is one.
+
+    A frozen program that does not show that it is frozen is detected by the copy of it that starts.
+    """
     if getattr(sys, "frozen", False) or "__compiled__" in vars(sys.modules["__main__"]):
         return "this program is frozen, and its executable is not a Python interpreter"
     if not sys.executable:

@@ -1,4 +1,4 @@
-"""What the hosts have in common whose instances are workers, forked from a zygote of their level."""
+"""Base of the hosts whose instances run in workers, forked from a zygote of their level."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIMITS = ("memory", "files", "file_size", "cpu")
 
 
 class WorkerHost:
-    """A level says with what request a worker is forked, and what place it is."""
+    """Launches workers. A subclass defines the fork request and the runner of its level."""
 
     level: Level
 
@@ -39,7 +39,7 @@ class WorkerHost:
         return self._zygotes.pid
 
     def available(self) -> Availability:
-        """Whether the zygote starts, which a start of a plugin would find out next. Waits for it."""
+        """Check that the zygote starts, which the next launch needs. Waits for it."""
         if defect := self._defect():
             return defect
         try:
@@ -49,7 +49,7 @@ class WorkerHost:
         return Availability("zygote, pidfd, rlimits")
 
     def _defect(self) -> Availability | None:
-        """What stands in the way of workers at any level, as far as it can be seen without one."""
+        """Return why no worker can run at any level, as far as that shows without one; None if nothing is found."""
         if not hasattr(os, "pidfd_open"):
             return self._missing("pidfd_open is missing (Linux 5.3 and Python 3.9 have it)")
         if not os.path.isdir("/proc/self/fd"):
@@ -87,7 +87,7 @@ class WorkerHost:
 
     @staticmethod
     def _limits(requested: Mapping[str, float]) -> dict[str, int]:
-        """As the system counts; 0 for none."""
+        """Return the limits in the system's units, rounded up; 0 for none."""
         return {name: ceil(requested.get(name, 0)) for name in _LIMITS}
 
     def _missing(self, reason: str) -> Availability:

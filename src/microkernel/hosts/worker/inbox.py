@@ -1,4 +1,4 @@
-"""What a worker has sent and the kernel has not handled yet: handled in turns, so that no worker holds the reactor."""
+"""Queue of messages that a worker has sent, handled in turns so that no worker occupies the reactor."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ TURN = 0.002
 
 
 class Source(Protocol):
-    """Where the messages come from."""
+    """Where an inbox gets its messages from."""
 
     def decode(self, data: bytes) -> Iterable[Message | None]:
-        """The messages that this datagram completes; None for a pause in which a turn may end."""
+        """Return the messages that this datagram completes; None among them is a point where a turn may end."""
 
     def pause_reading(self, seconds: float, wake: Callable[[], object]) -> None:
-        """Read nothing for so long, and keep the reactor from being woken for it; then call ``wake``."""
+        """Stop reading for this long without waking the reactor; then call ``wake``."""
 
     def resume_reading(self) -> None:
         """Read again."""
 
 
 class Inbox:
-    """Handles messages in their order. On the reactor's thread only.
+    """Handles messages in order. On the reactor's thread only.
 
-    A turn ends after ``TURN`` seconds, between two messages, also inside a frame. What is left is handled in further
-    turns, which ``post`` brings; until then nothing more is to be read. With an ``account`` the turns are charged, and
-    after one that takes too much nothing is handled for as long as the account says.
+    A turn ends after ``TURN`` seconds, between two messages, also inside a frame. The backlog is handled in further
+    turns, which ``post`` schedules; until then nothing more is to be read. With an ``account`` the turns are charged,
+    and after a turn that takes too much nothing is handled for as long as the account says.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class Inbox:
     ) -> None:
         self.handle = handle
         self.account: TimeAccount | None = None
+        # Bytes that were received and wait to be decoded.
         self.unread = 0
-        """Bytes that were received and wait to be decoded."""
         self._post = post
         self._source = source
         self._clock = clock
@@ -59,7 +59,7 @@ class Inbox:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something is left of an earlier turn; a further one will come by itself."""
+        """Whether a backlog is left of an earlier turn. A further turn is already scheduled."""
         return self._is_scheduled or self._is_resting
 
     def begin_turn(self) -> None:
@@ -68,7 +68,7 @@ class Inbox:
             self._turn_start = self.account.work_clock()
 
     def end_turn(self) -> None:
-        """Charge what has been done since ``begin_turn``."""
+        """Charge the work done since ``begin_turn``."""
         if self.account is not None and not self._is_resting and not self._closed:
             pause = self.account.spend(self.account.work_clock() - self._turn_start)
             if pause and self._source is not None:
@@ -76,7 +76,7 @@ class Inbox:
                 self._source.pause_reading(pause, self._wake)
 
     def put(self, received: Iterable[Message | None]) -> bool:
-        """Handle them, or keep what the turn has no time for. Return whether there is time for more."""
+        """Handle the messages, or keep those that the turn has no time for. Return whether time is left."""
         messages = iter(received)
         if self._backlog or self._is_resting:
             self._backlog.append(messages)
@@ -84,7 +84,8 @@ class Inbox:
         return self._run(messages) or self._defer(messages)
 
     def put_data(self, data: bytes) -> None:
-        """Handle the messages of a datagram. Behind others it is kept as it is: what is decoded is far larger."""
+        """Handle the messages of a datagram. Behind a backlog it is kept encoded, because decoded messages are far
+        larger."""
         if self._backlog or self._is_resting:
             self._backlog.append(data)
             self.unread += len(data)
@@ -92,7 +93,7 @@ class Inbox:
             self.put(self._source.decode(data))
 
     def call_after(self, work: Work) -> None:
-        """Call ``work`` when all that was put so far is handled. It is called at once if nothing is left."""
+        """Call ``work`` when everything put so far is handled; at once if nothing is left."""
         if self._backlog:
             self._backlog.append(work)
         else:
@@ -109,7 +110,7 @@ class Inbox:
                 each()
 
     def _run(self, messages: Iterator[Message | None]) -> bool:
-        """Handle them while there is time. Return whether there is time for more."""
+        """Handle messages until the turn ends. Return whether time is left."""
         clock, until, handle = self._clock, self._turn_end, self.handle
         for message in messages:
             if message is not None:
@@ -119,7 +120,7 @@ class Inbox:
         return True
 
     def _defer(self, messages: Iterator[Message | None]) -> bool:
-        """To be handled before what else is left."""
+        """Keep the rest of these messages at the front of the backlog."""
         if not self._closed and length_hint(messages, 1):
             self._backlog.appendleft(messages)
             self._schedule()
@@ -142,7 +143,7 @@ class Inbox:
         self.end_turn()
 
     def _handle_next(self) -> bool:
-        """Return whether there is time for more."""
+        """Handle the first entry of the backlog. Return whether time is left."""
         each = self._backlog.popleft()
         if callable(each):
             each()

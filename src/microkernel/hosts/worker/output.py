@@ -1,4 +1,4 @@
-"""What a worker prints, line by line. Output without end is slowed down, not lost and not kept."""
+"""Output of a worker, line by line. Endless output is throttled, neither lost nor buffered."""
 
 from __future__ import annotations
 
@@ -12,43 +12,46 @@ from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import Reactor
 from microkernel.wire.secrets import Secrets
 
+# Characters of a line. A longer one arrives as several, which joined are what was printed.
 MAX_LINE = 16 * 1024
-"""Characters of a line. One that is longer arrives as several, which joined are what was printed."""
+# Bytes read without a pause; after them the pipe is not read for ``_PAUSE`` seconds, so its writer waits.
 _BUDGET = 256 * 1024
 _PAUSE = 0.25
-"""After ``_BUDGET`` bytes without a pause the pipe is not read for ``_PAUSE`` seconds: its writer waits."""
-# Bytes that are read and decoded at once: what is not UTF-8 becomes four times as long.
+# Bytes that are read and decoded at once. Text that is not UTF-8 becomes four times as long.
 _READ, _READ_UNTRUSTED = 64 * 1024, 16 * 1024
-# Seconds for which lines are passed on before others have their turn.
+# Seconds for which lines are emitted before other descriptors have their turn.
 _TURN = 0.002
+# Seconds between two lines that are emitted of a line that overwrites itself, as a progress bar does.
 _REDRAW = 1.0
-"""Seconds between two lines that are shown of what is printed over itself, as a progress bar is."""
 
 
 class Output:
     """One pipe, decoded as UTF-8. On the reactor's thread.
 
-    A line ends with a newline, or with a carriage return, after which a terminal would print over it: of such lines
-    the first is passed on, and then the latest of each second.
+    A line ends with a newline, or with a carriage return, after which a terminal would overwrite it. Of overwritten
+    lines the first is emitted, and then the latest of each second.
     """
 
     def __init__(self, pipe: int, reactor: Reactor, line: Callable[[str], object], secrets: Secrets) -> None:
-        """``secrets`` are cut out of a line before it is divided, so that no part of one is left on either side."""
+        """Read lines from ``pipe`` and call ``line`` with each.
+
+        ``secrets`` are redacted before a line is split, so that no part of one is left on either side.
+        """
         self._pipe = pipe
         self._reactor = reactor
         self._on_line = line
         self._secrets = secrets
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
         self._partial = ""
+        # The latest overwritten line that was not emitted.
         self._overwritten = ""
-        """The latest line that was printed over and not passed on."""
         self._is_redrawing = False
         self._read = 0
         self._closed = False
+        # Where the cost of its lines is charged; None for nowhere.
         self.account: TimeAccount | None = None
-        """What its lines cost is charged here; None: nowhere."""
+        # What was read and not emitted yet. While there is any, nothing more is read.
         self._work: deque[Iterator[None]] = deque()
-        """What was read and not passed on yet. While there is any, nothing more is read."""
         self._is_scheduled = False
 
     def open(self) -> None:
@@ -57,8 +60,7 @@ class Output:
             self._reactor.watch(self._pipe, self._on_readable)
 
     def close(self) -> None:
-        """Read what is left, and close. Of a worker that is not trusted, much of it is passed on after this has
-        returned."""
+        """Read what is left, and close. Much output of an untrusted worker is emitted after this has returned."""
         while True:
             data = self._receive()
             self._work.append(self._handle(data or b"", is_last=not data))
@@ -88,7 +90,7 @@ class Output:
             self._schedule(pause)
 
     def _receive(self) -> bytes | None:
-        """Empty at the end; None where there is nothing now."""
+        """Return what can be read: empty at the end, None if nothing is there now."""
         try:
             data = os.read(self._pipe, _READ if self.account is None else _READ_UNTRUSTED)
         except BlockingIOError:
@@ -97,7 +99,7 @@ class Output:
         return data
 
     def _charge(self, began: float) -> float:
-        """Seconds to rest."""
+        """Charge the work since ``began``. Return the seconds to pause."""
         return self.account.spend(self._work_time() - began) if self.account is not None else 0.0
 
     def _work_time(self) -> float:
@@ -109,7 +111,7 @@ class Output:
             self._reactor.later(pause, self._continue)
 
     def _continue(self) -> None:
-        """Pass on more of what was read, and read again when nothing of that is left."""
+        """Emit more of what was read; read again when nothing of it is left."""
         self._is_scheduled = False
         if self._work:
             began = self._work_time()
@@ -121,7 +123,7 @@ class Output:
         self.open()
 
     def _emit_pending(self) -> bool:
-        """One turn of what was read. Return whether nothing is left of it."""
+        """Emit lines for one turn. Return whether nothing is left."""
         until = time.monotonic() + _TURN
         while self._work:
             for _ in self._work[0]:
@@ -131,7 +133,8 @@ class Output:
         return True
 
     def _handle(self, data: bytes, *, is_last: bool) -> Iterator[None]:
-        """Pass on the lines that this ends, and of what comes behind them as much as can be. Pauses now and then."""
+        """Emit the lines that this data completes, and as much of an unfinished line as possible. Yields now and
+        then."""
         *lines, self._partial = (self._partial + self._decoder.decode(data, final=not data)).split("\n")
         for line in lines:
             cut = yield from self._secrets.redact_in_steps(line.removesuffix("\r"))
@@ -155,7 +158,8 @@ class Output:
         self._emit(last)
 
     def _split_overwritten(self) -> None:
-        """A carriage return at the very end may be one half of a line's end."""
+        """Take overwritten lines off the unfinished line. A carriage return at its very end may belong to a line's
+        end."""
         end = "\r" if self._partial.endswith("\r") else ""
         *overwritten, last = self._partial.removesuffix("\r").split("\r")
         self._partial = last + end
@@ -179,6 +183,6 @@ class Output:
             self._redraw(line)
 
     def _emit(self, line: str) -> None:
-        """A line without secrets."""
+        """Emit a line that contains no secrets."""
         for start in range(0, max(len(line), 1), MAX_LINE):
             self._on_line(line[start : start + MAX_LINE])

@@ -1,15 +1,15 @@
-"""How often something may happen: so many times a second, and a few seconds' worth at once."""
+"""Rate limit: so many times a second, with a burst of a few seconds' worth."""
 
 from __future__ import annotations
 
 import time
 
+# In seconds.
 _BURST = 4.0
-"""Seconds."""
 
 
 class Rate:
-    """A bucket of tokens, full at first."""
+    """Token bucket, full at first."""
 
     __slots__ = ("_at", "_tokens", "per_second")
 
@@ -19,7 +19,7 @@ class Rate:
         self._at = time.monotonic()
 
     def take(self) -> bool:
-        """Whether it may happen now."""
+        """Take a token. Return whether one was left."""
         now = time.monotonic()
         self._tokens = min(self._tokens + (now - self._at) * self.per_second, self.per_second * _BURST) - 1.0
         self._at = now

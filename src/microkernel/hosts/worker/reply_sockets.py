@@ -1,4 +1,4 @@
-"""Reply lanes: a caller in the kernel's process reads its own answer, with no thread between it and the callee."""
+"""Reply lanes: a caller in the kernel's process reads its own reply, with no thread between it and the callee."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from microkernel.wire.messages import Reply
 from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.session import ReplyReader
 
+# Seconds to poll for a reply before sleeping. Waking a sleeper on another core takes a quarter of that; a thread that
+# has slept for a whole switch interval, most of it: polling that ended before would lose the interval again.
 SPIN_SECONDS = 200e-6
-"""Seconds to look for an answer. Waking a sleeper on another core takes a quarter of it; one that has slept for a whole
-switch interval, most of it: a look that ended before would lose the interval again."""
+# How many callers of one plugin can use a lane at the same time; further callers get their replies by U.
 LANES = 4
-"""How many callers of one plugin have a lane at the same time; more get their answers by the way up."""
+# How many replies to another call a waiter skips. A worker running our code sends none.
 _OTHERS = 3
-"""Replies to another call that a waiter passes over. A worker of ours sends none."""
+# Seconds by which the receive timeout may exceed what is left, because changing it is a system call.
 _SLACK = 0.01
-"""Seconds by which the receive timeout may be longer than what is left; setting it anew is a system call."""
+# The queue takes no wait of more than some weeks; who waits for longer asks again.
 _LONGEST = 3600.0
-"""The queue takes no wait of more than some weeks; who waits for longer asks again."""
 _TIMEVAL = struct.Struct("ll")
 
 
 class ReplySocket:
-    """One socket, used by one thread at a time. ``owner`` is the place whose instance replies on it.
+    """One reply lane, used by one thread at a time. ``owner`` is the runner whose instance replies on it.
 
-    When the socket ends, the answer is handed over instead: by whoever notices that the instance died, or was replaced.
-    That may come when its caller has its answer already, and the next one has the lane. Such a lane ends.
+    When the socket ends, the reply is handed over instead, by the thread that notices that the instance died or was
+    replaced. That may happen after its caller has its reply and the next caller has the lane. Such a lane ends.
 
-    Its socket is closed by who has taken it, who comes first to what was replied: an answer given before the end
+    The caller that has taken the lane closes its socket and reads what was sent before: a reply given before the end
     counts, however late it is read.
     """
 
@@ -83,8 +83,8 @@ class ReplySocket:
         self._malformed = malformed
         self._drain = drain
         self._spin = spin
+        # Whether a caller has the lane: until it has its reply, or releases the lane.
         self.taken = False
-        """It is its caller's until that has its answer, or releases it."""
         self._watched = self._closed = False
         self._reader = ReplyReader()
         self._timeout = 0.0
@@ -92,7 +92,7 @@ class ReplySocket:
         end.setblocking(True)
 
     def answer(self, reply: Reply) -> None:
-        """The answer came another way: its waiter gets it."""
+        """Hand over a reply that arrived another way."""
         self._handed.put(reply)
         if not (reply.elsewhere or self._watched):  # its waiter is told on the lane where to look, or has gone
             self._interrupt()
@@ -165,7 +165,7 @@ class ReplySocket:
         self._reactor.post(self._end_watch)
 
     def close(self) -> None:
-        """On the reactor's thread."""
+        """Close the lane. On the reactor's thread."""
         if self._watched:
             self._watched = False
             self._reactor.unwatch(self._socket.fileno())

@@ -1,4 +1,4 @@
-"""Where an instance lives in a process of its own: a worker, its channel, its output. All levels above `thread`."""
+"""Run one instance in a worker process: the worker, its channel and its output. Base of all levels above `thread`."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.texts import path_to_text
 
 _BUFFER = 256 * 1024
+# Seconds that a worker may live without its channel.
 _EXIT_GRACE = 0.25
-"""Seconds that a worker may live on without its channel."""
 
 
 class WorkerRunner:
-    """A worker, its channel and its output. All methods of the Place may be called on any thread. A level that has more
-    to do with its workers overrides ``_start_protocol``, ``_exit_of`` and ``_measure``."""
+    """A worker process with its channel and its output. All methods of ``ports.Runner`` may be called on any thread.
 
+    A level with other needs overrides ``_start_protocol``, ``_exit_of`` and ``_measure``.
+    """
+
+    # Seconds for which a list of all plugins reuses the last measurement.
     _statistics_max_age = 1.0
-    """Seconds for which a list of all plugins shows the last measurement."""
 
     def __init__(
         self,
@@ -61,12 +63,12 @@ class WorkerRunner:
         self._segments: set[str] = set()
         self._pid: int | None = None
         self._group: Group | None = None
+        # How many of its processes the system killed because the group's memory was used up.
         self._memory_kills = 0
-        """How many processes of it the system ended for want of memory in its group."""
         self._limited: frozenset[str] = frozenset()
         self._handle = -1
+        # Time and result of the last measurement.
         self._measured: tuple[float, Mapping[str, Any]] = (-math.inf, {})
-        """When it was measured last, and what."""
         self._handle_lock = threading.Lock()
         self._exit_requested = False
         self._closed = False
@@ -89,7 +91,7 @@ class WorkerRunner:
         ]
 
     def start(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
-        """Have it forked. Raises IsolationUnavailable; nothing is left open then."""
+        """Have the zygote fork the worker. Raises IsolationUnavailable; nothing is left open then."""
         self._limited = frozenset(name for name, value in request["limits"].items() if value)
         theirs = [self._worker_down.fileno(), self._worker_up.fileno(), *(pipe[1] for pipe in self._pipes)]
         theirs += [lane.fileno() for _, lane in self._reply_pairs]
@@ -172,51 +174,56 @@ class WorkerRunner:
         return measured
 
     def _is_set_up(self) -> bool:
-        """Whether the worker has taken on its limits. What is measured earlier is not shown again."""
+        """Return whether the worker has applied its limits. What is measured earlier is not reused."""
         return self._channel.hello_received
 
     def _measure(self) -> Mapping[str, Any]:
-        """Empty when it has ended."""
+        """Return the statistics of the worker; empty if it has exited."""
         return statistics_of(self._pid, self._limited) if self._handle >= 0 and self._pid else {}
 
     def audit(self) -> Audit:
         return Audit((*self._temp_dirs.leftovers(self._folder), *shared_memory.stale_segments(self._segments)))
 
     def _note_shared_memory(self) -> None:
-        """Only now it can be told whose it is. Of a worker that is killed, or dies, nothing is known."""
+        """Record the shared memory segments that the worker has open, just before it is asked to stop.
+
+        Only a living process shows which segments are its own; nothing is known of a worker that was killed or crashed.
+        """
         new = shared_memory.existing_segments() - self._segments_before
         if new and self._pid and self._handle >= 0 and is_alive(self._handle):
             self._segments = shared_memory.segments_of(self._pid) & new
 
     def _signal(self, number: int) -> None:
-        with self._handle_lock:  # else its number could be another worker's by now
+        with self._handle_lock:  # otherwise the descriptor's number could belong to another worker by now
             if self._handle >= 0:
                 try:
                     signal.pidfd_send_signal(self._handle, number)
                 except (ProcessLookupError, OSError):
-                    return  # it has ended: the zygote says so
+                    return  # it has exited, which the zygote reports
 
     # On the reactor's thread
 
     def _open(self) -> None:
         if self._closed:
-            return  # it died before it was heard of
+            return  # the worker died before the reactor came to it
         for output in self._outputs:
             output.open()
         self._channel.open()
         self._start_protocol()
 
     def _extra_descriptors(self) -> list[int]:
-        """The worker's ends of what only this level has, in its order."""
+        """Return the worker's ends of the sockets that only this level has, in its order."""
         return []
 
     def _group_limits(self) -> tuple[int, int, float]:
-        """Bytes, processes and threads together, and processors that its control group may have; 0 for none. At
-        `process` the group only ends what is left."""
+        """Return the limits of its control group: bytes, processes and threads together, processors; 0 for none.
+
+        At `process` there are none: the group only ends what is left.
+        """
         return 0, 0, 0.0
 
     def _start_protocol(self) -> None:
-        """The first that is said to it."""
+        """Send the first message: the Load."""
         if self._load is not None:
             self._channel.send_down(self._load.with_paths(path_to_text))
 
@@ -225,27 +232,28 @@ class WorkerRunner:
         self.kill()
 
     def _hung_up(self) -> None:
-        """The channel's other end is closed: nearly always by the worker's end, of which we are about to hear."""
+        """The other end of the channel is closed, nearly always because the worker exited, which is about to be
+        reported."""
         self._reactor.later(_EXIT_GRACE, self._kill_without_channel)
 
     def _kill_without_channel(self) -> None:
-        """Without its channel it is no plugin any more: it closed its descriptors, or became another program."""
+        """Kill a worker that closed its channel and lives on: it closed its descriptors, or became another program."""
         if self._handle >= 0 and is_alive(self._handle):
             self._malformed(ProtocolError("MK0215", reason="the worker closed it and lives on"))
 
     def _ended(self, exit: Exit) -> None:
-        self.drain(partial(self._finish, exit))  # what it said before its end counts
+        self.drain(partial(self._finish, exit))  # messages that it sent before it exited count
 
     def _finish(self, exit: Exit) -> None:
         self._close()
         self._events.ended(self._exit_of(exit))
 
     def _exit_of(self, exit: Exit) -> Exit:
-        """How its end is told."""
+        """Return the exit to report for this exit of the process."""
         return exit
 
     def _close(self) -> None:
-        """A second time does nothing: its descriptors may be another's by then."""
+        """Idempotent, because after the first call its descriptors may belong to something else."""
         if self._closed:
             return
         self._channel.close()
@@ -266,8 +274,8 @@ class WorkerRunner:
                 os.close(handle)
 
 
+# A stack frame of this package, which the fault handler of a dying worker prints; of no use to a plugin's author.
 _OUR_FRAME = re.compile(rf'  File "({re.escape(str(Path(__file__).parents[2]))}/[^"]*|<string>)", line \d+ in ')
-"""What the fault handler of a dying worker prints of us; a plugin's author has no use for it."""
 
 
 def _emit_stdout(events: InstanceEvents, line: str) -> None:
@@ -280,8 +288,10 @@ def _emit_stderr(events: InstanceEvents, line: str) -> None:
 
 
 class _Endpoints:
-    """Both ends of all that connects a worker with the kernel. Raises OSError, with nothing left open, where there are
-    too few descriptors."""
+    """Both ends of every socket and pipe between a worker and the kernel.
+
+    Raises OSError, with nothing left open, if there are too few descriptors.
+    """
 
     def __init__(self) -> None:
         with ExitStack() as opened:

@@ -1,7 +1,8 @@
-"""Shared memory and named semaphores that a worker has open, and that are there when it has ended.
+"""Shared memory and named semaphores that a worker leaves behind when it has exited.
 
-POSIX shared memory belongs to nobody: it is a file in ``/dev/shm`` that stays until somebody removes it. What a worker
-has mapped or open just before it is asked to stop, and what was not there when it began, is taken for its own.
+POSIX shared memory has no owner: it is a file in ``/dev/shm`` that stays until a process removes it. A segment counts
+as the worker's own if the worker has it mapped or open just before it is asked to stop, and it did not exist when the
+worker started.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _FOLDER = "/dev/shm"
 
 
 def existing_segments() -> frozenset[str]:
-    """The names of all there is."""
+    """Return the names of all segments."""
     try:
         return frozenset(os.listdir(_FOLDER))
     except OSError:
@@ -21,7 +22,7 @@ def existing_segments() -> frozenset[str]:
 
 
 def segments_of(pid: int) -> set[str]:
-    """The names of what a process has mapped or open; empty where that cannot be read."""
+    """Return the names of the segments that a process has mapped or open; empty where that cannot be read."""
     paths: list[str] = []
     with suppress(OSError, UnicodeDecodeError):
         with open(f"/proc/{pid}/maps") as maps:
@@ -33,7 +34,8 @@ def segments_of(pid: int) -> set[str]:
 
 
 def stale_segments(names: set[str]) -> list[str]:
-    """Which of these are still there and nobody's: what another process has open is that one's too."""
+    """Return which of these still exist and no process uses. A segment that another process has open is that one's
+    too."""
     left = names & existing_segments()
     if left:
         for entry in os.listdir("/proc"):

@@ -1,4 +1,4 @@
-"""Socket pairs whose other end a worker gets."""
+"""Socket pairs between the kernel and a worker."""
 
 from __future__ import annotations
 
@@ -28,15 +28,19 @@ def blocking_pair(*, takes_descriptors: bool = False) -> tuple[socket.socket, so
 def refuse_descriptors(end: socket.socket) -> None:
     """Have the system refuse a message with descriptors to this end, where it can (Linux 6.16).
 
-    The receiver closes what it drops. The last close of a connection that lingers takes as long as its sender likes.
+    A receiver closes the descriptors that it drops. The last close of a lingering connection takes as long as its
+    sender likes.
     """
-    with suppress(OSError):  # an older system; there seccomp refuses it to confined workers
+    with suppress(OSError):  # an older system, where seccomp refuses it to confined workers
         end.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
 def above_standard_streams(descriptor: int) -> int:
-    """A copy of this descriptor from 3 on; it takes the place of the given one. In a program that has closed its
-    standard streams a descriptor may have one of their numbers, and would be replaced by the child's own stream."""
+    """Return a copy of this descriptor, numbered 3 or higher; the given one is closed.
+
+    If a program has closed its standard streams, a descriptor may have one of their numbers, and a child's own stream
+    would replace it.
+    """
     if descriptor >= _FIRST_FREE:
         return descriptor
     copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)

@@ -1,7 +1,7 @@
-"""A folder for the temporary files of each worker, its ``TMPDIR``, which goes when it has ended.
+"""Temporary folders of workers: each gets one as its ``TMPDIR``, removed when the worker has exited.
 
-They are in one folder of this kernel's, in the ``TMPDIR`` of who runs it; that one is locked while the kernel lives. So
-the next kernel knows what a killed one left, and removes it.
+They lie in one folder of this kernel, below the ``TMPDIR`` of the kernel's user. That folder is locked while the kernel
+lives, so the next kernel recognises what a killed one left, and removes it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
+# Seconds that an audit waits for files to be removed.
 _JOIN_TIMEOUT = 5.0
-"""Seconds that an audit waits for files to be removed."""
 _MAX_ATTEMPTS = 10
+# Nested folders that are removed in place.
 _MAX_DEPTH = 50
-"""Folders in folders that are removed as they are."""
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class TempDirs:
-    """Of one kernel; made when the first worker needs it. ``drop`` never waits."""
+    """The temporary folders of one kernel; created with the first worker that needs one. ``remove`` never waits."""
 
     def __init__(self, mode: int = 0o700) -> None:
         self._mode = mode
@@ -35,7 +35,8 @@ class TempDirs:
         self._removing: dict[str, threading.Thread] = {}
 
     def make(self, plugin: str) -> str:
-        """A new one; empty where there is no place for temporary files at all: then nothing is promised."""
+        """Create a folder and return its path; empty if there is no place for temporary files. Nothing is guaranteed
+        then."""
         with self._lock, suppress(OSError):
             if not self._root:
                 self._make_root()
@@ -48,7 +49,7 @@ class TempDirs:
         return ""
 
     def remove(self, folder: str) -> None:
-        """Its worker has ended. Most have left nothing; else the files go beside everything else."""
+        """Remove the folder of a worker that has exited. Files that were left are removed in the background."""
         if folder:
             _remove_modules(modules_of(folder))
             self._remove_or_defer(folder)
@@ -63,7 +64,7 @@ class TempDirs:
             self._in_background(folder, lambda: _remove(folder))
 
     def leftovers(self, folder: str) -> list[str]:
-        """What could not be removed of a dropped one. Waits."""
+        """Describe what could not be removed of a removed folder. Waits."""
         thread = self._removing.get(folder)
         if thread is not None:
             thread.join(_JOIN_TIMEOUT)
@@ -73,7 +74,7 @@ class TempDirs:
         return [f"temporary files in {folder}" + (", still being removed" if under_way else "")]
 
     def close(self) -> None:
-        """No worker is left. Waits."""
+        """Remove everything. No worker is left. Waits."""
         for thread in list(self._removing.values()):
             thread.join(_JOIN_TIMEOUT)
         with self._lock:
@@ -93,12 +94,12 @@ class TempDirs:
                 os.chmod(home, self._mode)
                 self._root, self._handle = home, handle
                 return
-            with suppress(OSError):  # another kernel swept it away, or else it would be left: it could not be locked
+            with suppress(OSError):  # another kernel removed it, or it could not be locked and would be left
                 os.rmdir(home)
 
     def _in_background(self, name: str, work: Callable[[], object]) -> None:
         def run() -> None:
-            with suppress(OSError):  # what is left is told by the audit
+            with suppress(OSError):  # the audit reports what is left
                 work()
 
         thread = threading.Thread(target=run, name="microkernel-scratch", daemon=True)
@@ -110,21 +111,22 @@ class TempDirs:
 
 
 def modules_of(folder: str) -> str:
-    """Where the worker with this folder writes its plugin's modules, for processes that the plugin starts."""
+    """Return where the worker with this folder writes its plugin's modules, for processes that the plugin starts."""
     return f"{folder}.modules" if folder else ""
 
 
 def _remove_modules(folder: str) -> None:
-    """What a worker wrote there, at once; what its children added goes with everything else."""
+    """Remove what a worker wrote there, at once. What its children added is removed with everything else."""
     package = f"{folder}/mkplugin"
-    with suppress(OSError):  # it did not come so far, or there is more
+    with suppress(OSError):  # the worker did not get that far, or there is more
         os.unlink(f"{package}/snapshot")
         os.unlink(f"{package}/__init__.py")
         os.rmdir(package)
 
 
 def _try_lock(folder: str) -> int:
-    """The folder, open and locked, until the descriptor is closed; -1 where another has the lock, or it is gone."""
+    """Open and lock the folder until the descriptor is closed. Return -1 if another process has the lock, or it is
+    gone."""
     try:
         handle = os.open(folder, _OPEN_FOLDER)
     except OSError:
@@ -134,13 +136,13 @@ def _try_lock(folder: str) -> int:
         if os.path.samestat(os.stat(folder, follow_symlinks=False), os.fstat(handle)):
             return handle
     except OSError:
-        pass  # it is another kernel's, or was swept away between the making and the lock
+        pass  # it is another kernel's, or was removed between its creation and the lock
     os.close(handle)
     return -1
 
 
 def _sweep(place: str, prefix: str) -> None:
-    """Remove what kernels left that are dead: nobody locks these."""
+    """Remove what dead kernels left: folders that no process has locked."""
     with os.scandir(place) as entries:
         found = [entry.path for entry in entries if entry.name.startswith(prefix)]
     for folder in found:
@@ -151,7 +153,7 @@ def _sweep(place: str, prefix: str) -> None:
 
 
 def _remove(folder: str) -> None:
-    """With all that is in it, also what its owner may not write in just now. Links are not followed."""
+    """Remove the folder with all its contents, read-only folders included. Links are not followed."""
     _remove_tree(folder)
     if os.path.lexists(folder):
         _flatten(folder)
@@ -159,12 +161,12 @@ def _remove(folder: str) -> None:
 
 
 def _remove_tree(folder: str) -> None:
-    with suppress(RecursionError):  # of a folder that is too deep all is left
+    with suppress(RecursionError):  # nested too deeply: everything is left
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flatten(folder: str) -> None:
-    """Open all folders in it, and move up those that are deeper than one can go down."""
+    """Make all folders in it accessible, and move those up that are nested too deeply to descend."""
     with suppress(OSError):
         os.chmod(folder, 0o700)
         top = os.open(folder, _OPEN_FOLDER)
@@ -175,7 +177,7 @@ def _flatten(folder: str) -> None:
 
 
 def _hoist(name: str, folder: int, top: int, depth: int = 0) -> list[str]:
-    """What it moved up, by its new names there."""
+    """Make this folder and those in it accessible. Return the new names, in ``top``, of those moved up."""
     moved: list[str] = []
     with suppress(OSError):
         os.chmod(name, 0o700, dir_fd=folder)

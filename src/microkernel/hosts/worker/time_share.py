@@ -1,22 +1,22 @@
-"""How much of the reactor's time the workers that are not trusted may take, all together."""
+"""Share of the reactor's time that all untrusted workers together may take."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# Of each second, for all workers of a host. The rest is for everybody else.
+# Part of each second, for all workers of a host. The rest is for everything else.
 SHARE = 0.5
-# Seconds that they may take at once before one has to rest.
+# Seconds that they may take at once before one has to pause.
 BURST = 0.1
 # Seconds after which half of what a worker took is forgotten.
 _HALF_LIFE = 1.0
-# Seconds that nobody has to share with others for.
+# A worker that took fewer seconds does not count in the average.
 _NEGLIGIBLE = 0.01
 
 
 class TimeShares:
-    """One for a host. On the reactor's thread."""
+    """The share of one host. On the reactor's thread."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, work_clock: Callable[[], float] = time.thread_time
@@ -29,7 +29,7 @@ class TimeShares:
         self._accounts: set[TimeAccount] = set()
 
     def account(self) -> TimeAccount:
-        """For one more worker."""
+        """Open an account for another worker."""
         return TimeAccount(self)
 
     def spend(self, account: TimeAccount, seconds: float) -> float:
@@ -43,35 +43,35 @@ class TimeShares:
         return -self._balance / SHARE
 
     def _average(self, now: float) -> float:
-        """Of what those took lately that took anything worth mentioning."""
+        """Return the average of what those workers took lately that took a considerable time."""
         taken = [each.taken(now) for each in self._accounts]
         busy = [each for each in taken if each > _NEGLIGIBLE]
         return sum(busy) / len(busy) if busy else 0.0
 
     def remove(self, account: TimeAccount) -> None:
-        """What this one took too much is not for the others to wait for."""
+        """Close an account. The other workers do not pause for what it overdrew."""
         self._accounts.discard(account)
         self._balance = max(self._balance, 0.0)
 
 
 class TimeAccount:
-    """What is done for one worker is charged here, and whoever does it is told how long to rest then.
+    """Account of the work done for one worker; tells whoever does it how long to pause.
 
-    While all together take more than their share, those that took more than the average rest.
+    While all workers together exceed their share, those that took more than the average pause.
     """
 
     def __init__(self, shares: TimeShares) -> None:
         self._shares = shares
+        # Clock whose differences are to be charged.
         self.work_clock = shares.work_clock
-        """Of which differences are to be charged."""
         self._taken = self._updated = 0.0
 
     def spend(self, seconds: float) -> float:
-        """Charge what was just done for it. Return the seconds for which nothing more is to be done for it."""
+        """Charge work just done for the worker. Return the seconds for which no more is to be done for it."""
         return self._shares.spend(self, seconds)
 
     def add(self, now: float, seconds: float) -> float:
-        """Return what it took lately."""
+        """Add seconds. Return what the worker took lately."""
         self._taken, self._updated = self.taken(now) + seconds, now
         return self._taken
 

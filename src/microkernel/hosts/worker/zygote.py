@@ -1,4 +1,4 @@
-"""The kernel's handle on a zygote: start it, have it fork, hear of ends. When it dies a new one takes its place."""
+"""Handle of a zygote in the kernel: start it, have it fork workers, report their exits, replace it when it dies."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from microkernel.wire import codec
 from microkernel.wire.messages import PROTOCOL
 
 _START_TIMEOUT = 20.0
+# How many zygotes may die during one fork.
 _MAX_ATTEMPTS = 5
-"""How many zygotes may die over one fork."""
 _EXIT_TIMEOUT = 10.0
-# Without the collector: what is imported stays, and `main` collects once.
+# The collector is off: what is imported stays, and `main` collects once.
 _BOOT = (
     "import gc, sys; gc.disable(); sys.path[:0] = sys.argv[1:-5]; "
     "from microkernel.worker.zygote.server import main; main()"
@@ -46,7 +46,7 @@ ExitCallback = Callable[[Exit], object]
 
 
 class Fork:
-    """A forked worker: ``pid``, and ``handle``, a pidfd that is ours to close."""
+    """A forked worker. The caller closes ``handle``, a pidfd."""
 
     __slots__ = ("handle", "pid")
 
@@ -56,7 +56,7 @@ class Fork:
 
 
 class ZygoteHandle:
-    """Started at the first fork. ``fork`` waits; everything else happens on the reactor's thread."""
+    """Starts the zygote at the first fork. ``fork`` waits; everything else happens on the reactor's thread."""
 
     def __init__(
         self,
@@ -67,7 +67,10 @@ class ZygoteHandle:
         variables: Mapping[str, str] | None = None,
         groups: Groups | None = None,
     ) -> None:
-        """``image``: the guest's, at the level wasm. ``variables``: those that are read when it is executed."""
+        """Prepare the handle; nothing is started.
+
+        ``image``: the guest's image, at the level wasm. ``variables``: environment variables that are read at exec.
+        """
         self.groups = groups or Groups(_no_groups)
         self._reactor = reactor
         self._level = level
@@ -84,24 +87,23 @@ class ZygoteHandle:
         self._exit_callbacks: dict[int, ExitCallback] = {}
         self._workers: dict[int, Fork] = {}
         self._refusals: dict[int, str] = {}
+        # Last line that a zygote printed which died before it was ready.
         self._last_output = ""
-        """What the last one that died said before it was ready."""
+        # Whether the last zygote exited by itself before it was ready; the next one would do so too.
         self._is_unfit = False
-        """Whether that one ended by itself: then the next one would do so too."""
         self._closing = False
         self._retired = False
 
     @property
     def pid(self) -> int | None:
-        """Of the zygote itself; None while there is none."""
+        """The pid of the zygote itself, or None."""
         return self._process.pid if self._process else None
 
     def fork(self, request: Mapping[str, Any], descriptors: Sequence[int], on_exit: ExitCallback) -> Fork:
         """Fork a worker that gets these descriptors; ``on_exit`` is called when nothing of it is left.
 
-        A zygote that dies during the fork is replaced, and the new one is asked.
-
-        Raises IsolationUnavailable when no worker can be had.
+        A zygote that dies during the fork is replaced, and the new one is asked. Raises IsolationUnavailable if no
+        worker can be forked.
         """
         for _ in range(_MAX_ATTEMPTS):
             fork = self._request_fork(request, descriptors, on_exit)
@@ -112,7 +114,7 @@ class ZygoteHandle:
     def _request_fork(
         self, request: Mapping[str, Any], descriptors: Sequence[int], on_exit: ExitCallback
     ) -> Fork | None:
-        """None when the zygote has died over it."""
+        """Ask the running zygote. Return None if it died during the fork."""
         with self._lock:
             control = self._ensure()
             if control is None:
@@ -140,17 +142,18 @@ class ZygoteHandle:
         raise self._unavailable(f"no process can be started: {refusal or 'no answer'}", refusal)
 
     def ensure(self) -> None:
-        """Start it if it does not run. Raises IsolationUnavailable if it cannot be started."""
+        """Start the zygote if it does not run. Raises IsolationUnavailable if it cannot be started."""
         with self._lock:
             self._ensure()
 
     def retire(self, retired: bool) -> None:
-        """Have it end with its last worker, or call that off. It is started again if it is asked for a worker then."""
+        """Have the zygote exit with its last worker, or cancel that. It is started again if a worker is requested
+        later."""
         self._retired = retired
         self._reactor.post(self._end_if_idle)
 
     def close(self) -> None:
-        """It kills what is below it and goes; waits for that."""
+        """Have the zygote kill its workers and exit. Waits for it."""
         with self._lock:
             self._closing = True
             process, control = self._process, self._control
@@ -174,7 +177,7 @@ class ZygoteHandle:
         return error
 
     def _ensure(self) -> socket.socket | None:
-        """None when one has died before it was ready."""
+        """Return the control socket of a running zygote, or None if one died before it was ready."""
         if self._closing:
             raise self._unavailable("the kernel is stopping")
         if self._process is None or self._control is None:
@@ -242,7 +245,7 @@ class ZygoteHandle:
 
     def _end_if_idle(self) -> None:
         if not self._retired or self._exit_callbacks or not self._lock.acquire(blocking=False):
-            return  # who has the lock asks for a worker, and its end brings us here again
+            return  # the thread that holds the lock requests a worker, whose exit calls this again
         try:
             if not self._exit_callbacks and self._control is not None:
                 self._control.shutdown(socket.SHUT_WR)
@@ -255,15 +258,18 @@ class ZygoteHandle:
         if descriptors:
             fork = self._workers[number] = Fork(message["pid"], descriptors[0])
             forks.append(fork)
-        else:  # there was no room for its handle. The worker ends by itself when its place closes the channel
+        else:  # no descriptor was left for its handle. The worker exits when its runner closes the channel
             self._refusals[number] = "too many open files"
         event.set()
 
     def _on_zygote_exit(self, control: socket.socket) -> None:
-        """A second time does nothing. Who waits for a fork sees that none came; it is no death of a plugin."""
+        """The zygote died: end its workers and report their exits. Idempotent.
+
+        Threads that wait for a fork see that none came; that is not a crash of a plugin.
+        """
         if self._control is not control:
             return
-        # Before the lifeline is let go: a worker that dies of that leaves what it started to nobody.
+        # Before the lifeline is closed: a worker that dies of that has no subreaper to kill what it started.
         end_trees([fork.pid for fork in self._workers.values() if is_alive(fork.handle)])
         self._workers.clear()
         self._is_unfit, self._last_output = (
@@ -273,7 +279,7 @@ class ZygoteHandle:
         watched = {number: on_exit for number, on_exit in self._exit_callbacks.items() if number not in unanswered}
         self._exit_callbacks = {}
         ready = self._ready
-        self._release(control)  # from here on another may be started: what is below is the old one's
+        self._release(control)  # from here on another zygote may be started; what follows concerns the old one
         ready.set()
         for event, _ in unanswered.values():
             event.set()
@@ -294,17 +300,19 @@ class ZygoteHandle:
 
 
 def _no_groups() -> Layout:
-    raise Unavailable("nobody asked for them")
+    raise Unavailable("not requested")
 
 
 def _clarify(refusal: str) -> str:
-    """Why no worker was forked: what the system says of too many processes says nothing of them."""
+    """Replace the reason EAGAIN, whose text does not mention processes, by one that names the shortage."""
     return shortage_in(BlockingIOError(errno.EAGAIN, refusal)) if refusal == os.strerror(errno.EAGAIN) else refusal
 
 
 def _collect_output(process: subprocess.Popen[bytes] | None) -> tuple[bool, str]:
-    """Whether it ended by itself before it was ready, and why, as far as it said so. Kills it, and what it has started:
-    ``python`` may be a script."""
+    """Kill a zygote that did not become ready. Return whether it had exited by itself, and the last line it printed.
+
+    What it has started is killed too: ``python`` may be a script.
+    """
     if process is None or process.stderr is None:
         return False, "it was not started"
     with suppress(ProcessLookupError, PermissionError):  # it has ended, with its group
@@ -317,7 +325,7 @@ def _collect_output(process: subprocess.Popen[bytes] | None) -> tuple[bool, str]
 
 
 def _read_available(descriptor: int) -> bytes:
-    """What is there to be read; a process that left its group may hold the other end open."""
+    """Return what can be read without waiting; a process that left its group may hold the other end open."""
     os.set_blocking(descriptor, False)
     try:
         return os.read(descriptor, _MAX_OUTPUT)
@@ -326,7 +334,7 @@ def _read_available(descriptor: int) -> bytes:
 
 
 def describe_exit_code(code: int) -> str:
-    """How a process ended, of which ``Popen`` gives the code."""
+    """Describe how a process ended, from the return code that ``Popen`` gives."""
     if code == -signal.SIGKILL:
         return "did not answer"
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
@@ -335,10 +343,10 @@ def describe_exit_code(code: int) -> str:
 def _spawn(
     python: str, level: str, image: str, control: int, lifeline: int, variables: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """With a clean environment, in a session of its own."""
+    """Start the zygote with a clean environment, in its own session."""
     variables = dict(variables or {})
     ours = [str(Path(__file__).parents[3])]
-    if python == sys.executable:  # another interpreter brings its own: they have C code in them
+    if python == sys.executable:  # another interpreter needs its own installation, because these contain C code
         ours += [str(Path(spec.origin).parents[1]) for spec in map(find_spec, _NEEDED) if spec and spec.origin]
     arguments = [*ours, level, image, str(control), str(lifeline), str(os.getpid())]
     return subprocess.Popen(
@@ -353,7 +361,7 @@ def _spawn(
 
 
 def _send(control: socket.socket, number: int, request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
-    """The request goes as a file, the last descriptor: it is for the child's eyes, not the zygote's."""
+    """Send a fork request. Its content goes as a file, the last descriptor: only the child reads it, not the zygote."""
     file = os.memfd_create("request")
     try:
         with open(file, "wb", closefd=False) as content:
@@ -374,7 +382,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def exit_from_status(status: int) -> Exit:
-    """How a process ended, in words."""
+    """Convert a wait status to an Exit."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

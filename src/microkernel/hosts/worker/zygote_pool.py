@@ -1,4 +1,4 @@
-"""The zygotes of a host: one for each set of surroundings that a process takes over only when it is executed."""
+"""Pool of a host's zygotes: one for each environment that a process takes over only at exec."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from microkernel.kernel.ports import Reactor
 
 
 class Zygotes:
-    """``current`` is the zygote for the program's surroundings as they are now: what the dynamic loader and the locale
-    read at exec, and whose process this is. One that is not current any more ends with its last worker."""
+    """The zygotes of one host.
+
+    ``current`` returns the zygote for the program's present environment: what the dynamic loader and the locale read at
+    exec, and the process's user. A zygote that is no longer current exits with its last worker.
+    """
 
     def __init__(self, reactor: Reactor, level: Level, python: str, groups: Groups) -> None:
         self._groups = groups
         self._reactor = reactor
         self._level: Level = level
         self._python = python
+        # The guest's image, at the level wasm. To be set before the first fork.
         self.image = ""
-        """The guest's, at the level wasm. To be set before the first fork."""
         self._lock = threading.Lock()
         self._by_key: dict[object, ZygoteHandle] = {}
         self._current: ZygoteHandle | None = None
 
     @property
     def pid(self) -> int | None:
-        """Of the current one; None while there is none."""
+        """The pid of the current zygote, or None."""
         return self._current.pid if self._current else None
 
     def current(self) -> ZygoteHandle:
-        """Started when it is first asked for a worker."""
+        """Return the zygote to fork from. It starts when a worker is first requested."""
         self._groups.open()
         variables = read_at_exec(self._level)
         key = (self.image, tuple(sorted(variables.items())), process_identity())

@@ -1,4 +1,4 @@
-"""Landlock: what a process may do with files, from now on and for good. Its own tables are numbers of versions."""
+"""Landlock: restrict for good what this process may do with files. The tables are numbers of the kernel's interface."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import struct
 from collections.abc import Collection, Iterable
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
+# These numbers are the same on all architectures.
 _OPENAT2, _AT_FDCWD, _NO_SYMLINKS = 437, -100, 0x04
-"""The same on all machines."""
 _VERSION = 1
 _PATH_BENEATH = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -19,8 +19,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE, _MAKE_DIR, _MAKE_FILE, _MAKE_LINK = 0b11 << 4, 1 << 7, 1 << 8, 1 << 12
 REFER, TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15
+# The rights of the first version.
 _V1_RIGHTS = (1 << 13) - 1
-"""What the first version knows."""
 _ADDED_RIGHTS = {2: REFER, 3: TRUNCATE, 5: _IOCTL}
 _TCP = 0b11
 _SCOPES = 0b11
@@ -30,12 +30,12 @@ _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | _IOCTL
 
 
 def landlock_abi() -> int:
-    """The version this kernel has; 0 for none."""
+    """Return the version that this kernel supports; 0 for none."""
     return max(0, int(_libc.syscall(_CREATE, None, 0, _VERSION)))
 
 
 class Rules:
-    """What this process will be held to: nothing but what is allowed may be read or written, and nothing executed.
+    """What this process will be allowed: only allowed paths may be read or written, and nothing executed.
 
     Paths are opened one by one as they are allowed, so that few descriptors are needed, and before the process gives up
     its user: an interpreter may lie below a folder that only its owner may enter. Raises OSError.
@@ -49,8 +49,10 @@ class Rules:
         self._handle = _checked(_libc.syscall(_CREATE, attributes, len(attributes), 0))
 
     def allow(self, paths: Iterable[bytes], granted: Collection[bytes], *, write: bool) -> dict[bytes, OSError]:
-        """Return the paths that could not be opened, and why. No link is followed on the way to what was ``granted``: a
-        plugin may have put it there a moment ago."""
+        """Allow access below these paths. Return those that could not be opened, and why.
+
+        On the way to a ``granted`` path no link is followed, because a plugin may have put it there a moment ago.
+        """
         closed = {}
         for path in paths:
             try:
@@ -65,7 +67,7 @@ class Rules:
         return closed
 
     def restrict(self) -> None:
-        """Hold this process to them, for good."""
+        """Apply the rules to this process, for good."""
         try:
             _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
             _checked(_libc.syscall(_RESTRICT, self._handle, 0))

@@ -1,4 +1,4 @@
-"""What a worker gives up of its user: namespaces of its own where it can have them, and every capability."""
+"""Drop a worker's privileges: enter new namespaces where possible, and drop every capability."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _MAX_CAPABILITIES = 64
+# User ids from here on are unused, by a convention of systemd.
 _UNUSED_UIDS = 0x70000000
-"""From here on the numbers of users are nobody's, by the convention of systemd."""
 
 
 def enter_namespaces() -> list[str]:
-    """As many as this machine gives: all; as root without a namespace of users; none."""
+    """Enter as many namespaces as this machine allows, and return them: all; as root without a user namespace; none."""
     user, group = os.geteuid(), os.getegid()
     if user == 0:
         _use_unique_real_user()
@@ -34,9 +34,12 @@ def enter_namespaces() -> list[str]:
 
 
 def _use_unique_real_user() -> None:
-    """No limit on threads holds for root, and what limit there is counts all of one user's: as its real user, which is
-    who is counted, each worker has a number that nobody else has. Its rights are those of the effective user."""
-    with suppress(OSError):  # the container has no such number: its threads are watched then
+    """Give a worker of root a real user id that no other process has.
+
+    Root is exempt from the limit on threads, and the limit counts all processes of one real user. The effective user
+    determines the rights.
+    """
+    with suppress(OSError):  # the container has no such id: its threads are watched instead
         os.setresuid(_UNUSED_UIDS + os.getpid(), -1, -1)
 
 
@@ -47,8 +50,11 @@ def _map_own_user(user: int, group: int) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Have the system kill this process when its parent ends, which has one thread. If it has ended already, so does
-    this process. The system forgets it when a process changes its user. Raises OSError."""
+    """Have the system kill this process when its parent, which has one thread, exits.
+
+    If it has exited already, this process ends now. The setting is lost when a process changes its user. Raises
+    OSError.
+    """
     if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     if os.getppid() != parent:
@@ -56,8 +62,11 @@ def die_with(parent: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """All of them, in all sets. Raises OSError if one is left. (The bounding set is left to who may not touch it: it
-    bounds what executing a program can give, and that is refused thrice.)"""
+    """Drop all capabilities, in all sets. Raises OSError if one is left.
+
+    (A process that may not change the bounding set keeps it: it bounds what executing a program can give, which is
+    refused by three other layers.)
+    """
     for number in range(_MAX_CAPABILITIES):
         if _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0):
             break
@@ -68,6 +77,7 @@ def drop_capabilities() -> None:
 
 
 def limit_threads(limit: int, namespaces: list[str]) -> None:
-    """Where they are counted for this worker alone; elsewhere this would count all processes of its user."""
+    """Limit threads if they are counted for this worker alone; elsewhere the limit would count all processes of its
+    user."""
     if "user" in namespaces or os.getresuid()[0] >= _UNUSED_UIDS:
         lower_limit(resource.RLIMIT_NPROC, limit)

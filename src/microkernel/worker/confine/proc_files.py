@@ -1,7 +1,7 @@
-"""The files of ``/proc`` and ``/sys/fs/cgroup`` that a confined worker may read about itself.
+"""Files of ``/proc`` and ``/sys/fs/cgroup`` that a confined worker may read about itself.
 
-Libraries size their pools and buffers by them: duckdb, psutil, polars, the runtime of Rust. Each file is allowed by
-itself, never a folder: beside them lie the environment, the memory and the mounts of processes.
+Libraries size their pools and buffers by them: duckdb, psutil, polars, the runtime of Rust. Each file is allowed
+separately, never a folder, because next to them are the environment, the memory and the mounts of processes.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-# What the machine is. The system calls `uname` and `sysinfo` and the processor itself say nearly all of this. Not
-# /proc/stat: its counters of interrupts tell what is typed.
+# The machine. The system calls `uname` and `sysinfo` and the processor itself reveal nearly all of this. Not
+# /proc/stat: its interrupt counters reveal what is typed.
 OF_MACHINE = (
     b"/proc/cpuinfo", b"/proc/meminfo", b"/proc/loadavg", b"/proc/version", b"/proc/sys/vm/overcommit_memory",
 )  # fmt: skip
 OWN = tuple(f"/proc/self/{name}".encode() for name in ("cgroup", "status", "stat", "statm", "limits", "maps"))
 _ROOT = "/sys/fs/cgroup"
+# By controller; the empty name is version 2, which has one hierarchy for all.
 _LIMITS = {
     "": ("cpu.max", "memory.max", "memory.high", "memory.swap.max", "cpuset.cpus.effective"),
     "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares"),
     "cpuset": ("cpuset.cpus", "cpuset.effective_cpus"),
     "memory": ("memory.limit_in_bytes", "memory.soft_limit_in_bytes"),
 }
-"""By controller; the empty name is version 2, which has one hierarchy for all."""
 
 
 def readable() -> list[bytes]:
@@ -32,16 +32,15 @@ def readable() -> list[bytes]:
 
 
 def pin(paths: Iterable[bytes]) -> list[int]:
-    """Keep the entries of ``/proc`` in memory, and return the descriptors that do so. Those of the machine are kept by
-    the zygote, for all its workers.
+    """Keep the entries of ``/proc`` in memory, and return the descriptors that do so.
 
-    An entry of ``/proc`` that is not in use may be dropped and made again, and a Landlock rule is for the one that was
-    there when the rule was made.
+    An entry of ``/proc`` that is not in use may be dropped and created again, and a Landlock rule is for the one that
+    existed when the rule was made. The zygote pins the machine's files for all its workers.
     """
     pinned = []
     for path in paths:
         if path.startswith(b"/proc/"):
-            with suppress(OSError):  # left out: then it stays closed
+            with suppress(OSError):  # left out: the file stays closed
                 pinned.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
     return pinned
 

@@ -1,6 +1,6 @@
-"""The level ``sandbox``: a worker walls itself in before any code of a plugin is there, and tries the walls.
+"""The level ``sandbox``: a worker confines itself before any code of a plugin is loaded, and checks the result.
 
-What was opened before stays open: the channel, the output, the file of stacks. Nothing of this can be undone.
+What was opened before stays open: the channel, the output, the file of stacks. None of this can be undone.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from microkernel.wire.messages import ConfinementReport
 from microkernel.worker.confine import landlock, privileges, proc_files, seccomp
 from microkernel.worker.inherited_state import lower_limit
 
+# Bytes of address space beyond the memory limit, which bound page tables. Threads and allocators reserve much that they
+# never use.
 _ADDRESS_SPACE_RESERVE = 64 << 30
-"""Addresses beyond the memory: threads and allocators reserve many that they never use. They bound page tables."""
+# Bytes of the main thread's stack, which RLIMIT_DATA does not count.
 _STACK = 64 << 20
-"""Bytes of the main thread's stack, which RLIMIT_DATA does not count."""
+# Signals that may be pending, and timers, each of which holds one. The system counts them per user, and refuses other
+# processes of the user what one has taken.
 _MAX_PENDING_SIGNALS = 256
-"""Signals that may be pending, and timers, of which each holds one. The system counts them by user, and refuses the
-user's other processes what one has taken."""
 _FORBIDDEN = "/"
 _filter: seccomp.Filter | None = None
+# The zygote, this process's parent. A worker has another tie to the kernel, its lifeline, which a plugin can close. It
+# cannot undo this one, and at these levels there is nothing below it that would be left.
 _zygote_pid = 0
-"""Its number, which is this process's parent. A worker has another tie to the kernel, its lifeline, which a plugin can
-close; it cannot undo this one, and at these levels there is nothing below it that would be left."""
 
 
 def prepare() -> None:
-    """In the zygote: what all its workers need is made once."""
+    """Create in the zygote, once, what all its workers need."""
     global _filter, _zygote_pid
     _zygote_pid = os.getpid()
     _filter = seccomp.Filter(seccomp.machine())
@@ -40,9 +41,9 @@ def prepare() -> None:
 
 
 def confine(requested: Mapping[str, Any]) -> ConfinementReport:
-    """Wall this process in: ``read`` and ``write`` are the paths it may still open, ``threads`` how many it may have.
+    """Confine this process: ``read`` and ``write`` are the paths it may still open, ``threads`` how many it may have.
 
-    What could not be had is named in ``missing``; then no plugin may run here.
+    A layer that cannot be installed is named in ``missing``; no plugin may run then.
     """
     layer = "system calls"
     try:
@@ -84,7 +85,7 @@ _REASONS = {errno.ENOENT: "it is not there", errno.ELOOP: _BY_LINK}
 
 
 def _interpreter_paths() -> list[bytes]:
-    """Its modules and its shared libraries."""
+    """Return the paths of its modules and its shared libraries."""
     return [os.fsencode(path) for path in (*sys.path, f"{sys.base_prefix}/lib", f"{sys.exec_prefix}/lib")]
 
 
@@ -106,14 +107,16 @@ _real_access = os.access
 def _access(
     path: Any, mode: int, *, dir_fd: int | None = None, effective_ids: bool = True, follow_symlinks: bool = True
 ) -> bool:
-    """``os.access`` asks for the real user, who is nobody here: see ``privileges``."""
+    """``os.access`` for the effective user. The system call checks the real user, which has no rights here: see
+    ``privileges``."""
     return _real_access(path, mode, dir_fd=dir_fd, effective_ids=effective_ids, follow_symlinks=follow_symlinks)
 
 
-# The walls are tried: what a worker says of itself before the plugin's code is there, it cannot have been told to say.
+# The worker tries what must be refused. Before the plugin's code is loaded, no plugin can influence what it reports.
 
 
 def _failed_checks() -> list[str]:
+    """Return the forbidden operations that succeeded."""
     return [name for name, check in _CHECKS.items() if _succeeds(check)]
 
 

@@ -1,9 +1,10 @@
-"""The filter for system calls, as a program for the kernel's classic BPF machine: written once in the zygote, installed
+"""The filter for system calls, as a program for the kernel's classic BPF machine: created once in the zygote, installed
 in each worker.
 
-What is not allowed is EPERM; another architecture, or x32, is death. A rule is a list of ways to be allowed, each a
-list of tests of arguments that must all hold. Only an argument's lower half is tested where the call takes an ``int``.
-``docs/seccomp.md`` is written from these tables by ``tools/seccomp_page.py``, which has the reason for each entry.
+A call that is not allowed fails with EPERM; a call of another architecture, or x32, kills the process. A rule is a list
+of alternatives, each a list of tests of arguments that must all hold. Only the lower half of an argument is tested
+where the call takes an ``int``. ``docs/seccomp.md`` is generated from these tables by ``tools/seccomp_page.py``, which
+has the reason for each entry.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ def _one_of(argument: int, *values: int) -> Rule:
 
 
 def _only(argument: int, flags: int) -> Rule:
-    """No flag but these."""
+    """Allow only these flags."""
     return [[ArgumentTest(argument, 0, _WHOLE & ~flags)]]
 
 
 def _options(of_socket: Sequence[int], of_tcp: Sequence[int]) -> Rule:
-    """The level is the second argument, the option the third."""
+    """Allow these socket options. The level is the second argument, the option the third."""
     named = (*((_SOL_SOCKET, name) for name in of_socket), *((_TCP, name) for name in of_tcp))
     return [[ArgumentTest(1, level), ArgumentTest(2, name)] for level, name in named]
 
@@ -73,8 +74,11 @@ _STATIC_CLOCK: Rule = [[ArgumentTest(0, 0, _WHOLE & ~7)], [ArgumentTest(0, 8, _W
 
 
 def _open_flags(flags: int) -> Rule:
-    """Before its third version Landlock lets a file be cut off that may only be read. The mode is the next argument: a
-    new file that runs as its owner would be root's own, for whoever finds it."""
+    """Allow a file to be truncated only if it is opened for writing, and no set-id mode.
+
+    Before its third version Landlock lets a file be truncated that may only be read. The mode is the next argument: a
+    new set-id file would be root's own, for any user that finds it.
+    """
     mode = ArgumentTest(flags + 1, 0, _AS_OWNER)
     writing = ([ArgumentTest(flags, how, _O_ACCMODE), mode] for how in (_O_WRONLY, _O_RDWR))
     return [[ArgumentTest(flags, 0, _O_TRUNC), mode], *writing]
@@ -137,17 +141,17 @@ RULES: dict[str, Rule] = {
     "getsid": _OF_ITSELF,
     "getpriority": [[ArgumentTest(0, 0), ArgumentTest(1, 0)], [ArgumentTest(0, 0), ArgumentTest(1, 0, own=True)]],
 }  # fmt: skip
-# ENOSYS: with EPERM the C library would not find the stack of a thread (pthread_getattr_np), which it names by number.
+# Errors other than EPERM that a refused call with a rule returns: those of a system that lacks the feature. With EPERM
+# for sched_getaffinity, the C library would not find the stack of a thread (pthread_getattr_np), named by its number.
 REFUSALS = {"fallocate": errno.EOPNOTSUPP, "sched_getaffinity": errno.ENOSYS}
-"""What a call with a rule answers where it is not EPERM: what a system says that does not have what was asked for."""
 ANSWERS = {
-    name: errno.ENOTSUP if "xattr" in name else errno.ENOSYS  # ENOSYS: then there is an older call for it
+    name: errno.ENOTSUP if "xattr" in name else errno.ENOSYS  # ENOSYS: libraries use an older call then
     for name in ANSWERED
 }
 
 
 class Filter:
-    """A program, and where in it the worker's pid belongs."""
+    """A program, with the positions where the worker's pid belongs."""
 
     def __init__(self, machine: Machine) -> None:
         self._code = bytearray()
@@ -165,7 +169,7 @@ class Filter:
         self._emit(RETURN, ERRNO | errno.EPERM)
 
     def for_process(self, pid: int) -> bytes:
-        """The program for one worker."""
+        """Return the program for one worker."""
         code = bytearray(self._code)
         for place in self._pids:
             struct.pack_into("=I", code, place, pid)
@@ -192,7 +196,7 @@ class Filter:
         self._emit(RETURN, refusal)
 
     def _emit_alternative(self, alternative: Sequence[ArgumentTest]) -> None:
-        """Allow if all hold; else go on behind it."""
+        """Allow if all tests hold; otherwise continue after them."""
         left = _length_of(alternative)
         for test in alternative:
             for half in (0, 4) if test.wide else (0,):
@@ -216,7 +220,7 @@ def _length_of(alternative: Sequence[ArgumentTest]) -> int:
 
 
 def machine() -> Machine:
-    """This machine. Raises OSError for one that there is no table for."""
+    """Return this machine's architecture. Raises OSError if it has no table."""
     name = platform.machine()
     if name not in MACHINES:
         raise OSError(errno.ENOSYS, f"there is no table of system calls for {name}")
@@ -228,7 +232,7 @@ class _Program(ctypes.Structure):
 
 
 def install(filter: Filter) -> None:
-    """For good, for this process, which has one thread. Raises OSError."""
+    """Install the filter for good in this process, which has one thread. Raises OSError."""
     code = filter.for_process(os.getpid())
     program = _Program(len(code) // _INSTRUCTION.size, code)
     if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):

@@ -8,7 +8,7 @@ Machine = Literal["x86_64", "aarch64"]
 MACHINES: tuple[Machine, ...] = ("x86_64", "aarch64")
 
 _FREE = {
-    # Landlock judges the paths. What it does not judge (truncate, chmod, chown, utime) is missing.
+    # Landlock checks the paths. Calls that it does not check (truncate, chmod, chown, utime) are missing.
     "files": """
 read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68, preadv 295 69, pwritev 296 70,
 preadv2 327 286, pwritev2 328 287, close 3 57, lseek 8 62, fstat 5 80, stat 4 -, lstat 6 -,
@@ -71,9 +71,9 @@ def _read(table: str) -> dict[str, dict[Machine, int]]:
 
 
 GROUPS = {group: _read(table) for group, table in _FREE.items()}
+# Allowed, whatever their arguments. ``GROUPS`` has them by purpose; ``tools/seccomp_page.py`` gives the reasons.
 FREE = {name: numbers for calls in GROUPS.values() for name, numbers in calls.items()}
-"""Allowed, whatever their arguments. ``GROUPS`` has them by what they are for; ``tools/seccomp_page.py`` says why."""
+# Allowed for some arguments.
 WITH_RULES = _read(_WITH_RULES)
-"""Allowed for some arguments."""
+# Never allowed, but refused with an error for which libraries have an alternative.
 ANSWERED = _read(_ANSWERED)
-"""Never allowed, with an answer of their own, for which libraries have another way."""

@@ -1,7 +1,7 @@
-"""A guest that does the same each time: its clock stands still, and its random numbers come from a seed.
+"""Deterministic guests: the clock stands still, and random numbers come from a seed.
 
-What WASI would give is put aside for functions of our own, so that nothing in the guest can tell or go round them. The
-monotonic clock is the machine's in any case: deadlines are told in it. The order of sets is the same in all guests.
+WASI's functions are replaced by ours, so that nothing in the guest can tell or bypass them. The monotonic clock is the
+machine's in any case, because deadlines use it. The order of sets is the same in all guests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from wasmtime.component import Linker
 
 
 def install(linker: Linker, imports: Iterable[str], clock: float | None, seed: int | None) -> None:
-    """``clock``: seconds since 1970; ``seed``: any number from 0 on; None leaves what the machine gives."""
+    """Replace the functions. ``clock``: seconds since 1970; ``seed``: an integer from 0; None keeps the machine's."""
     functions: dict[str, dict[str, Any]] = {}
     if clock is not None:
         functions["wasi:clocks/wall-clock"] = _fixed_clock(clock)

@@ -1,8 +1,8 @@
-"""What a guest has of the network: connections that the kernel made for it, under numbers that it chose itself.
+"""Network connections of a guest: the kernel makes them, and the guest refers to them by numbers that it chose.
 
-It never sees a descriptor. A number leads to its own connections or to none, how many there are and how much one call
-moves is bounded, and what goes wrong is an answer, never a trap: the name of an error and what it says, since the
-numbers of errors are others in a guest.
+The guest never sees a descriptor. A number leads to its own connections or to none. How many there are and how much one
+call moves is bounded. An error is returned, never raised as a trap: by the name of the errno and its text, because the
+numbers differ in a guest.
 """
 
 from __future__ import annotations
@@ -20,35 +20,36 @@ from typing import Any, TypeVar
 
 from microkernel.worker.socket_shim import CONNECT_TIMEOUT, BrokerClient, discard
 
+# Connections of one guest at the same time.
 MAX_CONNECTIONS = 64
-"""At once, of one guest."""
+# Bytes that one call moves at most.
 MAX_BYTES = 1 << 18
-"""Bytes that one call moves, at most."""
+# The system rejects timeouts of more than some weeks.
 _MAX_TIMEOUT = 1e6
-"""The system takes no wait of more than some weeks."""
+# Set on each connection, so that a guest finds set what its libraries ask for.
 _OPTIONS = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_NODELAY))
-"""Set on each, so that a guest finds set what its libraries ask for."""
 _VERIFICATION = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_TRUSTED_FIRST
 _NAMES_OF_LOOKUP = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
+# TLS may have to read before it can write.
 _WAITS: dict[type[Exception], int] = {ssl.SSLWantReadError: select.POLLIN, ssl.SSLWantWriteError: select.POLLOUT}
-"""TLS may have to read before it can write."""
 Failure = tuple[str, str]
 T = TypeVar("T")
 
 
 class Connections:
-    """On the worker's main thread. A connection is asked for, then made, and either has its number."""
+    """The connections of one guest, on the worker's main thread. A pending and an established connection both have a
+    number."""
 
     def __init__(self, broker: BrokerClient) -> None:
         self._broker = broker
         self._pending: dict[int, Future[int]] = {}
         self._sockets: dict[int, socket.socket] = {}
         self._trust: tuple[tuple[str, int], ssl.SSLContext] | None = None
+        # Readable when a pending connection has arrived.
         self._arrivals = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        """Readable when something that was asked for has come."""
 
     def functions(self) -> dict[str, Any]:
-        """Of ``world.wit``."""
+        """Return the functions that ``world.wit`` declares."""
         return {
             "connect": _returning_failures(self.connect),
             "read": _returning_failures(self.read),
@@ -59,7 +60,7 @@ class Connections:
         }
 
     def connect(self, number: int, host: str, port: int, timeout: float) -> None:
-        """With no time for it: only asked for, until it is asked for again."""
+        """Connect. With a timeout of 0 only request the connection; a later call returns it."""
         if number in self._sockets:
             raise OSError(EISCONN, os.strerror(EISCONN))
         if number not in self._pending:
@@ -91,12 +92,12 @@ class Connections:
             made.setsockopt(level, option, 1)
 
     def read(self, number: int, limit: int, timeout: float) -> str:
-        """At most so many bytes; none at its end."""
+        """Return at most ``limit`` bytes; empty at the end of the stream."""
         end = self._socket(number)
         return _retry_until(lambda: end.recv(min(limit, MAX_BYTES)), end, select.POLLIN, timeout).decode("latin-1")
 
     def write(self, number: int, data: str, timeout: float) -> int:
-        """How many bytes of it went out."""
+        """Return how many bytes were sent."""
         end = self._socket(number)
         try:
             piece = data[:MAX_BYTES].encode("latin-1")
@@ -110,15 +111,18 @@ class Connections:
             self._socket(number).shutdown(how)
 
     def close(self, number: int) -> None:
-        """Of one that there is not: nothing."""
+        """Close a connection. Does nothing if the number is unknown."""
         if number in self._pending:
             discard(self._pending.pop(number))
         if number in self._sockets:
             self._sockets.pop(number).close()
 
     def secure(self, number: int, host: str, authorities: str, flags: int, timeout: float) -> None:
-        """By TLS. Without ``authorities`` (PEM), they are this machine's, or those of ``SSL_CERT_FILE``: the worker's
-        environment. ``flags``: of verification, beside the usual ones."""
+        """Start TLS. Without ``authorities`` (PEM) they are this machine's, or those of ``SSL_CERT_FILE`` in the
+        worker's environment.
+
+        ``flags``: of verification, in addition to the usual ones.
+        """
         self._socket(number)
         with self._sockets.pop(number) as plain:
             secured = _wrap_tls(self._trusting(authorities, flags & _VERIFICATION), plain, host)
@@ -130,7 +134,8 @@ class Connections:
         self._sockets[number] = secured
 
     def _trusting(self, authorities: str, flags: int) -> ssl.SSLContext:
-        """The last one is kept: a client asks with the same for each of its connections."""
+        """Return the context for these authorities. The last one is kept, because a client uses the same for each
+        connection."""
         requested = authorities, flags
         if self._trust is None or self._trust[0] != requested:
             try:
@@ -150,8 +155,11 @@ class Connections:
     def wait(
         self, ends: Mapping[int, socket.socket], reading: Iterable[int], writing: Iterable[int], timeout: float
     ) -> tuple[int, list[int], list[int]]:
-        """Which of the channel's ends, by their sources, and of these connections can go on; perhaps none, before the
-        time is over. A number that leads to none can: the next call says what is wrong."""
+        """Return which of the channel's ends, by their sources, and of these connections are ready; perhaps none at the
+        timeout.
+
+        An unknown number is ready: the next call returns the error.
+        """
         requested = {select.POLLIN: set(reading), select.POLLOUT: set(writing)}
         events = dict.fromkeys([*(end.fileno() for end in ends.values()), self._arrivals], select.POLLIN)
         for event, numbers in requested.items():
@@ -178,7 +186,7 @@ class Connections:
 
 
 def _wrap_tls(trust: ssl.SSLContext, plain: socket.socket, host: str) -> ssl.SSLSocket:
-    """Raises OSError."""
+    """Wrap a socket. Raises OSError."""
     try:
         return trust.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
     except (ValueError, TypeError):
@@ -193,7 +201,7 @@ def _polled(events: Mapping[int, int], timeout: float) -> dict[int, int]:
 
 
 def _retry_until(attempt: Callable[[], T], end: socket.socket, event: int, timeout: float) -> T:
-    """What comes of it, as soon as the system does not say to wait. ``timeout``: below 0 without end."""
+    """Retry ``attempt`` until the system does not ask to wait. ``timeout``: below 0 for none."""
     until = time.monotonic() + _seconds(timeout, 0.0)
     while True:
         try:
@@ -208,12 +216,12 @@ def _retry_until(attempt: Callable[[], T], end: socket.socket, event: int, timeo
 
 
 def _seconds(timeout: float, endless: float) -> float:
-    """``endless`` for a time below 0, or that is none."""
+    """Return the timeout; ``endless`` if it is below 0 or not a number."""
     return min(timeout, _MAX_TIMEOUT) if timeout >= 0 else endless
 
 
 def _returning_failures(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Its result, or its failure."""
+    """Wrap a function to return an OSError as a failure."""
 
     @wraps(function)
     def answer(*arguments: Any) -> Any:
@@ -226,7 +234,7 @@ def _returning_failures(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def failure(error: OSError) -> Failure:
-    """By name."""
+    """Return the name of an error and its text."""
     if isinstance(error, socket.gaierror):
         return _NAMES_OF_LOOKUP.get(error.errno or 0, "EAI_FAIL"), error.strerror or str(error)
     if isinstance(error, ssl.SSLError):

@@ -1,7 +1,7 @@
-"""Functions of ours for a guest: as wasmtime's ``LinkerInstance.add_func``, but for one thing.
+"""Functions of ours for a guest, like wasmtime's ``LinkerInstance.add_func``, but faster.
 
-That asks the engine at each call which types the function takes and gives, and takes most of the call's time for it.
-Here they are asked for once. What of wasmtime is not public here is what ``add_func`` itself is made of.
+``add_func`` asks the engine at each call for the function's types, which takes most of the call's time. Here they are
+asked for once. The private parts of wasmtime used here are those that ``add_func`` itself uses.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _NOTHING_TO_FREE = cast(0, CFUNCTYPE(None, c_void_p))
 
 
 class FunctionType(NamedTuple):
-    """Of a function: what it takes, and what it gives."""
+    """Types of a function's parameters and result."""
 
     takes: list[ValType]
     gives: ValType | None
 
 
 def import_types(component: Component, linker: Linker) -> dict[str, Any]:
-    """All that a component imports, by name; of a function its Kind."""
+    """Return the types of everything that a component imports, by name; for a function its FunctionType."""
     return {name: _type_of(each.ty) for name, each in component.type.imports(linker.engine).items()}
 
 
@@ -36,7 +36,8 @@ def _type_of(found: Any) -> Any:
 def define_functions(
     linker: Linker, types: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]]
 ) -> list[object]:
-    """A function is given the guest's values alone. What is returned must live as long as the instance."""
+    """Define functions, each called with the guest's values alone. The returned objects must live as long as the
+    instance."""
     with linker.root() as root:
         return [_add(root, name, types[name], function) for name, function in functions.items()]
 

@@ -1,11 +1,11 @@
-"""The level ``wasm``: in this worker, which is confined, the plugin runs in an interpreter that is itself a guest.
+"""The level ``wasm``: in this confined worker, the plugin runs in an interpreter that is itself a guest.
 
-The guest has what WASI gives (clocks, random numbers, the output, the folders that were granted) and the functions of
-``guest/world.wit``: this channel, the clock, and connections that the kernel made (``connections.py``). A store belongs
-to one worker and its main thread.
+The guest has what WASI provides (clocks, random numbers, the output, the granted folders) and the functions of
+``guest/world.wit``: this channel, the clock, and connections that the kernel made (``guest_sockets.py``). A store
+belongs to one worker and its main thread.
 
-There is no meter for time in a guest: a worker holds one instance, and who is over its time is ended with its process,
-as at every level. So code in a guest runs a tenth faster, and one mechanism does for loops, C code and sleep alike.
+Time in a guest is not metered: a worker holds one instance, and one that exceeds its time is killed with its process,
+as at every level. So code in a guest runs a tenth faster, and one mechanism covers loops, C code and sleep alike.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from microkernel.worker.wasm import determinism, host_functions
 from microkernel.worker.wasm.guest_sockets import Connections
 
 DOWN, UP, _CLOSED = 1, 2, 4
+# More descriptors than a worker's channel has.
 _CHANNEL_DESCRIPTORS = 32
-"""More descriptors than a worker's channel has."""
+# The system takes no wait of more than some weeks; who waits for longer asks again.
 _LONGEST = 3600.0
-"""The system takes no wait of more than some weeks; who waits for longer asks again."""
 _MAX_REASON = 200
+# The guest's component, a linker with WASI, and the types of all that the component imports.
 _image: tuple[Component, Linker, dict[str, Any]] | None = None
-"""What is in the guest, what WASI gives it, and all that it imports."""
 
 
 def build(component: str, image: str) -> None:
@@ -47,8 +47,10 @@ def build(component: str, image: str) -> None:
 
 
 def prepare(image: str) -> None:
-    """In the zygote: all workers share the guest's code, and the memory it begins with, which stays in the file. The
-    engine keeps that open; its number is one that no worker's channel takes."""
+    """Load the image in the zygote: all workers share the guest's code and its initial memory, which stays in the file.
+
+    The engine keeps the file open, under a number that no worker's channel uses.
+    """
     global _image
     engine = _engine()
     below = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_CHANNEL_DESCRIPTORS)]
@@ -77,9 +79,12 @@ def run(
     requested: Mapping[str, Any],
     report: Callable[[Failed | SelfExit], object],
 ) -> int:
-    """The instance's life. ``requested``: ``memory`` in bytes, ``env``, ``path`` where packages are, ``cwd``, ``read``
-    and ``write``, the folders that the guest has, by name, ``clock`` and ``seed`` as ``determinism`` takes them. A
-    guest that traps, or has its worker do what cannot be done, is told of. Returns the status to exit with."""
+    """Run the instance. Return the status to exit with. A guest that traps, or asks its worker for something
+    impossible, is reported.
+
+    ``requested``: ``memory`` in bytes, ``env``, ``path`` of the packages, ``cwd``; ``read`` and ``write``, the folders
+    of the guest, by name; ``clock`` and ``seed`` as in ``determinism``.
+    """
     assert _image is not None
     component, linker, types = _image
     store = Store(linker.engine)
@@ -106,7 +111,7 @@ def run(
 
 
 def _reason(error: Exception) -> str:
-    """Of a trap the last line: before it come the functions of the interpreter."""
+    """Return the reason; for a trap the last line, which follows the interpreter's functions."""
     if isinstance(error, WasmtimeError):
         return str(error).strip().rpartition("\n")[2].strip()
     return f"it asked its worker for what cannot be: {type(error).__name__}: {error}"[:_MAX_REASON]
@@ -129,7 +134,7 @@ def _wasi(requested: Mapping[str, Any]) -> WasiConfig:
 
 
 class _Imports:
-    """What ``world.wit`` promises the guest."""
+    """The functions that ``world.wit`` declares for the guest."""
 
     def __init__(
         self, down: socket.socket, up: socket.socket, lanes: Sequence[socket.socket], connections: Connections

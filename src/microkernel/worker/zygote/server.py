@@ -1,8 +1,9 @@
-"""The process that workers are forked from: exec'ed, single-threaded, a clean environment, and everything imported.
+"""The zygote: the process that workers are forked from, executed with a clean environment, single-threaded, everything
+imported.
 
-It is a child subreaper, and so is every worker for what it starts itself. So a child of the zygote that is no worker
-was left by one that is dead: it is killed, and what it leaves in turn, until none is left. Only then is the worker's
-end reported. When the kernel goes, the zygote kills all that is below it, and goes too.
+The zygote is a child subreaper, and so is every worker for what it starts. So a child of the zygote that is not a
+worker was left by a dead worker: it is killed, and what it leaves in turn, until nothing is left. Only then is the
+worker's exit reported. When the kernel is gone, the zygote kills everything below it and exits.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from microkernel.worker.zygote.prefork import PreforkedWorker, receive
 from microkernel.worker.zygote.warmup import warm_up
 
 _MAX_REQUEST = 64
+# Seconds for which a worker that was just assigned has the processors for itself, before the next one is forked, unless
+# that is needed at once.
 _SPARE_DELAY = 0.006
-"""Seconds for which a worker that was given its work has the processors for itself, before the next is forked: unless
-that is wanted at once."""
 
 
 class ZygoteServer:
-    """``run`` returns when the kernel is gone and nothing is left below."""
+    """Serves the kernel's requests. ``run`` returns when the kernel is gone and nothing is left below."""
 
     def __init__(self, control: socket.socket, lifeline: int, kernel: int, warm_up: Callable[[], object]) -> None:
         self._control = control
@@ -44,12 +45,12 @@ class ZygoteServer:
         self._lifeline = lifeline
         self._kernel = kernel
         self._spare: PreforkedWorker | None = None
+        # When the next worker is forked ahead: never (inf) while there is one, or if none could be forked.
         self._spare_due = 0.0
-        """When the next is forked: never, while there is one, or none was to be had."""
+        # The kernel's number of each living worker, by pid.
         self._workers: dict[int, int] = {}
-        """The kernel's number of each living worker, by pid."""
+        # Exits that are reported once nothing is left of these workers.
         self._exits: list[dict[str, Any]] = []
-        """Ends that are reported once nothing of them is left."""
         self._sigchld_pipe, wake = os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(self._sigchld_pipe, False)
@@ -77,10 +78,10 @@ class ZygoteServer:
         self._kill_all()
 
     def _serve(self) -> bool:
-        """One request; False when the kernel has closed its end.
+        """Handle one request. Return False if the kernel has closed its end.
 
-        What it says, one plugin's environment, is in a file that only the child reads: every later child has a copy of
-        this memory, and whatever was freed in it.
+        Its content, one plugin's environment, is in a file that only the child reads, because every later child has a
+        copy of this memory, freed parts included.
         """
         data, descriptors = receive(self._control, _MAX_REQUEST)
         if not data:
@@ -92,7 +93,7 @@ class ZygoteServer:
             self._send({"refused": number, "reason": error.strerror})
         else:
             self._workers[worker.pid] = number
-            self._send({"forked": number, "pid": worker.pid}, worker.handle)  # first: it may take our processor
+            self._send({"forked": number, "pid": worker.pid}, worker.handle)  # first: the worker may take the processor
             worker.assign(descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -100,13 +101,14 @@ class ZygoteServer:
         return True
 
     def _take_spare(self) -> PreforkedWorker:
-        """Or a fresh one, where there is none, or it has died. Raises OSError where none can be had."""
+        """Return the worker forked ahead, or fork one if it is missing or has died. Raises OSError if none can be
+        forked."""
         self._reap()
         spare, self._spare = self._spare, None
         return spare or self._fork()
 
     def _provide_spare(self) -> None:
-        """The next worker. Where none can be had now, whoever wants one is told."""
+        """Fork the next worker ahead. If none can be forked now, the next request fails."""
         self._spare_due = inf
         with suppress(OSError):
             self._spare = self._fork()
@@ -139,17 +141,17 @@ class ZygoteServer:
                 self._spare = None
 
     def _poll_timeout(self) -> int | None:
-        """Milliseconds until there is something to do without being asked; None where there is nothing."""
+        """Return the milliseconds until something is due; None if nothing is."""
         due = min(self._sweep_due, self._spare_due)
         return ceil(max(0.0, due - time.monotonic()) * 1000) if due < inf else None
 
     @property
     def _sweep_due(self) -> float:
-        """When what is left below may be looked for again: looking takes at most a tenth of the time."""
+        """When to scan again for what dead workers left: scans take at most a tenth of the time."""
         return self._swept + 10 * self._sweep_cost if self._exits else inf
 
     def _report_exits(self) -> None:
-        """Kill what dead workers left; report their ends when nothing is left."""
+        """Kill what dead workers left; report their exits when nothing is left."""
         began = time.monotonic()
         left = kill_children(os.getpid(), but={*self._workers, self._spare.pid if self._spare else 0})
         self._swept = time.monotonic()
@@ -161,7 +163,7 @@ class ZygoteServer:
                 self._send(end)
 
     def _kill_all(self) -> None:
-        """Until nothing is left: what is killed may leave children, which are ours then."""
+        """Kill until nothing is left: a killed process may leave children, which become the zygote's."""
         self._control.close()
         while kill_children(os.getpid()):
             select.select([self._sigchld_pipe], [], [], 0.05)
@@ -173,15 +175,15 @@ class ZygoteServer:
         try:
             self._control.sendmsg([encode(message)], ancillary)
         except OSError:
-            return  # the kernel is gone: the next poll says so
+            return  # the kernel is gone, which the next poll shows
 
 
 def kill_children(parent: int, but: Container[int] = ()) -> bool:
-    """Kill the children of a process, but for some; each as soon as it is seen. Whether there were any.
+    """Kill the children of a process, except ``but``, each as soon as it is seen. Return whether there were any.
 
-    Dead ones that nobody has waited for count. A process that leaps, forking and exiting again and again, is missed by
-    a look that counts the living; but one of its forks is the parent's child, alive or dead, at every moment, and stays
-    listed until the parent waits for it. So when there are none, nothing is left.
+    Dead ones that were not waited for count. A process that keeps forking and exiting can be missed by a scan that
+    counts the living; but one of its forks is the parent's child, alive or dead, at every moment, and stays listed
+    until the parent waits for it. So when there are none, nothing is left.
     """
     found = False
     for child in _children_of(parent):
@@ -192,9 +194,12 @@ def kill_children(parent: int, but: Container[int] = ()) -> bool:
 
 
 def _children_of(parent: int) -> Iterator[int]:
-    """The newest first: before it can leap. The system's own list of them holds all that were there when it began to be
-    read: none goes from it before its parent has waited for it, and what comes is put at its end. Where a system keeps
-    no such list all processes are looked at, which takes a hundred times as long."""
+    """Yield the children, newest first, before they can fork.
+
+    The system's list contains all that existed when reading it started: none is removed before its parent has waited
+    for it, and new ones are appended. If a system has no such list, all processes are scanned, which takes a hundred
+    times as long.
+    """
     try:
         with open(f"/proc/{parent}/task/{parent}/children", "rb") as children:
             yield from map(int, reversed(children.read().split()))
@@ -203,7 +208,7 @@ def _children_of(parent: int) -> Iterator[int]:
 
 
 def _parent_of(process: str) -> int:
-    """0 for one that is gone."""
+    """Return the parent's pid; 0 if the process is gone."""
     try:
         with open(f"/proc/{process}/stat", "rb") as stat:
             return int(stat.read().rpartition(b")")[2].split()[1])
@@ -231,8 +236,11 @@ def _drain(descriptor: int) -> None:
 
 
 def main() -> None:
-    """Arguments: the level, the guest's image (empty but at the level wasm), the descriptors of the control socket and
-    of the lifeline, and the kernel's pid."""
+    """Run the zygote.
+
+    Arguments: the level, the guest's image (empty except at the level wasm), the descriptors of the control socket and
+    of the lifeline, and the kernel's pid.
+    """
     level, image = sys.argv[-5:-3]
     control, lifeline, kernel = (int(argument) for argument in sys.argv[-3:])
     reset_signals()
@@ -241,7 +249,7 @@ def main() -> None:
     if level in ("sandbox", "wasm"):
         sandbox.prepare()
     if image:
-        from microkernel.worker.wasm import runner  # its engine is installed only where it is wanted
+        from microkernel.worker.wasm import runner  # imported here: the engine is an optional dependency
 
         runner.prepare(image)
     handle = os.pidfd_open(kernel)
@@ -251,8 +259,11 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
-    ahead = warm_up if not image else int  # a guest's memory begins anew: no life before leaves it anything
-    ZygoteServer(socket.socket(fileno=control), lifeline, handle, ahead).run()
+    ZygoteServer(socket.socket(fileno=control), lifeline, handle, _no_warm_up if image else warm_up).run()
+
+
+def _no_warm_up() -> None:
+    """Do nothing: a guest starts with fresh memory, so a warm-up in its worker leaves it nothing."""
 
 
 if __name__ == "__main__":

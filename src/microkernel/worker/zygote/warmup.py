@@ -1,7 +1,7 @@
-"""A small plugin's whole life, in a worker that nobody wants yet.
+"""Warm up a worker that was forked ahead by running a minimal plugin in it.
 
-A fork shares its memory with the zygote until it writes to it, and each first write to a page costs a copy: a life
-writes to a thousand. What a life before writes to is the worker's own when its plugin comes.
+A fork shares its memory with the zygote until it writes to it, and each first write to a page costs a copy: running a
+plugin writes to a thousand pages. Pages that the warm-up has written are the worker's own when its plugin comes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Plugin(IPlugin):
 
 
 def warm_up() -> None:
-    """Leaves nothing behind but memory. Takes some milliseconds."""
+    """Run the plugin. Leaves nothing behind except memory. Takes some milliseconds."""
     with ExitStack() as open_ends:
         ours, theirs = [], []
         for _ in range(3):
@@ -61,7 +61,7 @@ def warm_up() -> None:
 
 
 def _messages() -> list[messages.Message]:
-    """All that its kernel has to say."""
+    """Return all messages that the kernel sends to the plugin."""
     sources = {"rehearsal.py": _PLUGIN}
     return [
         messages.Load("rehearsal", "1", 1, "process", "/", "rehearsal.py", sources),
