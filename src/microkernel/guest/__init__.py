@@ -1,1 +1,1 @@
-"""What only a wasm guest has: a codec without C, laid out there in the place of ``microkernel.wire.codec``."""
+"""The code that only a wasm guest runs: a codec without C, which replaces ``microkernel.wire.codec`` there."""

@@ -1,8 +1,8 @@
-"""Compiled modules of installed packages, kept in the plugin's data folder.
+"""Store the compiled modules of installed packages in the plugin's data folder.
 
-The packages are another interpreter's: what that compiled does not fit here, and beside their sources nothing can be
-written. Without this, each start of a plugin that needs sympy would compile all of it, for ten seconds. A plugin can
-put there what it likes: it is run by that plugin alone, as what is beside it.
+The packages belong to another interpreter, whose bytecode does not fit here, and their folders are read-only. Without
+this, each start of a plugin that needs sympy would compile all of it, which takes ten seconds. A plugin can write
+anything into these files, but only that plugin runs them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Loader(SourceFileLoader):
         return super().get_data(self._kept(path))
 
     def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        with suppress(OSError):  # its disk may be full: then it is compiled again, as before
+        with suppress(OSError):  # if its disk is full, it is compiled again the next time
             super().set_data(self._kept(path), data, _mode=_mode)
 
     def _kept(self, path: str) -> str:
@@ -30,8 +30,8 @@ class _Loader(SourceFileLoader):
         return self.folder + os.path.realpath(path).replace("/__pycache__/", "/") if is_compiled else path
 
 
-def keep(packages: Iterable[str], folder: str) -> None:
-    """What is imported from these folders is compiled into ``folder``, once."""
+def cache_bytecode(packages: Iterable[str], folder: str) -> None:
+    """Compile modules that are imported from these folders into ``folder``, once."""
     roots = tuple(packages)
     loader = type("_Loader", (_Loader,), {"folder": folder})
 

@@ -1,7 +1,7 @@
-"""A guest's end of a channel: what a worker does with its sockets, over the functions it is given instead.
+"""The guest's end of its channel: like a worker's, but over imported functions instead of sockets.
 
-There is one thread. Without an event loop, who waits for an answer reads U alone, as a worker does; with one, the loop
-waits for both (``loop.py``), and what has come is kept here until it is asked for.
+There is one thread. Without an event loop, a request reads U alone until its answer arrives, as a worker does. With
+one, the loop waits for both D and U (``loop.py``), and received frames are stored here until they are requested.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class World(Protocol):
 
 
 class GuestChannel(RequestChannel):
-    """A ``sdk.channel.Channel``. The worker has said hello already."""
+    """A ``sdk.client.channel.Channel``. The worker has already sent the Hello."""
 
     memory = None
 
@@ -41,14 +41,14 @@ class GuestChannel(RequestChannel):
         super().__init__()
         self._world = world
         self._sessions = {source: Session("worker", limit=frames.TRUSTED) for source in (DOWN, UP)}
-        self._came: dict[int, deque[bytes]] = {DOWN: deque(), UP: deque()}
+        self._received: dict[int, deque[bytes]] = {DOWN: deque(), UP: deque()}
 
     # Down
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         until = None if timeout is None else time.monotonic() + timeout
         while self.wait(DOWN, None if until is None else max(0.0, until - time.monotonic())):
-            if whole := self._sessions[DOWN].receive(self._came[DOWN].popleft()):
+            if whole := self._sessions[DOWN].receive(self._received[DOWN].popleft()):
                 return whole
         return ()
 
@@ -56,31 +56,32 @@ class GuestChannel(RequestChannel):
         return DOWN
 
     def wait(self, sources: int, timeout: float | None) -> int:
-        """Which of the sources have something; 0 when the time is over. Raises ChannelClosed."""
-        ready = self._kept(sources)
+        """Return the sources that have data; 0 after ``timeout`` seconds. Raises ChannelClosed."""
+        ready = self._buffered(sources)
         if not ready:
-            came = self._world.receive(sources, -1.0 if timeout is None else timeout).encode("latin-1")
-            ready = came[0] if came else 0
+            received = self._world.receive(sources, -1.0 if timeout is None else timeout).encode("latin-1")
+            ready = received[0] if received else 0
             if ready == _CLOSED:
                 raise ChannelClosed
             if ready:
-                self._came[ready].append(came[1:])
+                self._received[ready].append(received[1:])
         return ready
 
     def wait_beside(
         self, sources: int, reading: list[int], writing: list[int], timeout: float | None
     ) -> tuple[int, list[int], list[int]]:
-        """Which of the sources have something, and which connections can go on; perhaps none before time is over."""
-        kept = self._kept(sources)
-        wait = 0.0 if kept else -1.0 if timeout is None else timeout
-        came, readable, writable = self._world.wait(sources & ~kept, reading, writing, wait)
+        """Return the sources that have data, and the connections that are readable and writable; possibly none, even
+        before the time is over."""
+        buffered = self._buffered(sources)
+        wait = 0.0 if buffered else -1.0 if timeout is None else timeout
+        received, readable, writable = self._world.wait(sources & ~buffered, reading, writing, wait)
         for source in SOURCES:
-            if source & came:
+            if source & received:
                 self.wait(source, 0.0)
-        return kept | came, readable, writable
+        return buffered | received, readable, writable
 
-    def _kept(self, sources: int) -> int:
-        return sources & ((DOWN if self._came[DOWN] else 0) | (UP if self._came[UP] else 0))
+    def _buffered(self, sources: int) -> int:
+        return sources & ((DOWN if self._received[DOWN] else 0) | (UP if self._received[UP] else 0))
 
     # Up
 
@@ -98,10 +99,10 @@ class GuestChannel(RequestChannel):
         self._read_until(0.0, lambda: False)
 
     def _read_until(self, deadline: float | None, enough: Callable[[], bool]) -> None:
-        """Read until there is enough, or the deadline has passed: what has come by then is read."""
+        """Read until ``enough()`` is true or the deadline has passed; data that has arrived by then is read."""
         while not enough():
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not self.wait(UP, left):
                 return
-            for message in self._sessions[UP].receive(self._came[UP].popleft()):
+            for message in self._sessions[UP].receive(self._received[UP].popleft()):
                 self._handle(message)

@@ -1,18 +1,19 @@
-"""Values to bytes and back without C: what ``microkernel.wire.codec`` is in a wasm guest, name by name.
+"""Encode and decode values without C: replaces ``microkernel.wire.codec`` in a wasm guest, with the same names.
 
-It gives the same bytes, the same values and the same refusals as msgspec does there, but for this:
+It produces the same bytes, values and errors as msgspec does there, with these differences:
 
-- What is nested deeper than MAX_DEPTH is refused; msgspec goes as deep as Python's stack.
-- Bytes that are cut short or malformed are refused as such, even where a wrong type comes before that.
-- What is skipped (an unknown key, or the first of two that are the same) must be well-formed values all the same.
-- Of Structs there is what our messages need: lists, int tags, frozen, keyword-only; no renaming. ``Meta`` says nothing.
-- Raw in a dict, a tuple or a dataclass is encoded anew, not a piece of what came in.
-- A union with ``Any`` in it is ``Any``, even if what is before that contradicts itself.
-- Generic classes take their arguments, but not those of a generic base.
-- attrs classes are like any other class: what is none already is refused.
-- A key that is no longer hashable once it is of its type is told by its place, not by the byte that it ends at.
-- Of mappings only dicts become dicts and classes of fields: bytes give no others.
-- A default in a schema is what would arrive: a tuple is a list, and a moment with a timezone is in UTC.
+- Values nested deeper than MAX_DEPTH are refused; msgspec goes as deep as Python's stack.
+- Bytes that are truncated or malformed are refused as such, even if a wrong type precedes them.
+- Skipped values (of an unknown key, or of the first of two equal keys) must be well-formed too.
+- Structs support the features that our messages use: lists, int tags, frozen, keyword-only; no renaming. ``Meta`` is
+  ignored.
+- Raw in a dict, a tuple or a dataclass is encoded again and is not a slice of the received bytes.
+- A union that contains ``Any`` is ``Any``, even if its other members contradict each other.
+- Generic classes accept their arguments, but not those of a generic base.
+- attrs classes are like any other class: only existing instances are accepted.
+- For a key that is unhashable after its conversion, the error names its path, not the byte where it ends.
+- Of mappings, only dicts are converted to dicts and record classes; bytes decode to no others.
+- A default in a schema is the value as it would be sent: a tuple is a list, and a datetime with a timezone is in UTC.
 """
 
 from __future__ import annotations
@@ -33,43 +34,44 @@ from microkernel.wire.plain import cure as _cure
 
 
 class Meta:
-    """Bounds of a field, which only the kernel checks: what reaches a guest comes from it."""
+    """Bounds of a field. Only the kernel checks them, because the messages to a guest come from the kernel."""
 
     def __init__(self, *, max_length: int) -> None:
         self.max_length = max_length
 
 
+# Maximum length of an encoded payload, in bytes.
 MAX_PAYLOAD = 16 * 1024 * 1024
-"""The longest payload, encoded, in bytes."""
 MOST_ATTACHED = 256
 
 
 class Attached(Protocol):
-    """What travels beside a payload."""
+    """Data that is attached to a payload."""
 
     data: bytes
 
 
 T = TypeVar("T", bound=Attached)
+# Described kind of a text with a lone surrogate, which has no UTF-8.
 NOT_UNICODE = "text that is not valid Unicode"
-"""The kind of a text that holds half a character, a lone surrogate: it has no UTF-8."""
+# Returns the attachment for a value; None for a value that is not attached.
 Attach = Callable[[Any], T | None]
-"""What travels beside the bytes for a value; None where it is no value for that."""
 
 _ENCODE_FAILURES = (TypeError, ValueError, OverflowError, RecursionError, BufferError)
 DECODE_FAILURES = (RecursionError, ValueError, TypeError, OverflowError, MemoryError, BufferError)
 
 
 def encode(value: Any) -> bytes:
-    """The bytes of a value.
+    """Encode a value.
 
-    Raises NotPlainData naming the path of what is no value, PayloadTooLarge over 16 MiB.
+    Raises NotPlainData, naming the path of an object that is not a value, and PayloadTooLarge over 16 MiB.
     """
     return _encode(value, None)
 
 
 def encode_with(value: Any, attach: Attach[T], already: tuple[T, ...] = ()) -> tuple[bytes, tuple[T, ...]]:
-    """The bytes of a value, and what is attached to them, after what is ``already``. Raises as ``encode`` does."""
+    """Encode a value. Return the bytes, and ``already`` followed by the attachments of the value. Raises as ``encode``
+    does."""
     attached = [*already]
 
     def stand_in(inner: Any) -> Ext | None:
@@ -86,7 +88,8 @@ def encode_with(value: Any, attach: Attach[T], already: tuple[T, ...] = ()) -> t
 
 
 def check_size(size: int, attached: Iterable[Attached]) -> None:
-    """What travels with a payload counts with it, as far as it is bytes. Raises PayloadTooLarge."""
+    """Raise PayloadTooLarge if ``size`` bytes with their attachments are over the limit. Attached bytes count; shared
+    memory does not."""
     size += sum(len(each.data) for each in attached)
     if size > MAX_PAYLOAD:
         raise PayloadTooLarge("MK0603", size=size, limit=MAX_PAYLOAD)
@@ -105,7 +108,7 @@ def _encode(value: Any, stand_in: packing.StandIn | None) -> bytes:
 
 
 def decode(data: bytes | memoryview | Raw, type: Any = Any, attached: Sequence[Any] = ()) -> Any:
-    """The value of some bytes, checked and converted to ``type``. Raises InvalidArguments with the path."""
+    """Decode bytes to a value, checked and converted to ``type``. Raises InvalidArguments with the path."""
     try:
         if attached:
             return decoder_for(type, attached)(data)
@@ -115,7 +118,7 @@ def decode(data: bytes | memoryview | Raw, type: Any = Any, attached: Sequence[A
 
 
 def decode_with_texts(data: bytes | memoryview | Raw, attached: Sequence[Any] = ()) -> Any:
-    """The value of some bytes, in which each CommandText is one still. Raises InvalidArguments."""
+    """Decode bytes, and keep each CommandText in them. Raises InvalidArguments."""
     try:
         return unpack_with_texts(data, attached)
     except DECODE_FAILURES as failure:
@@ -123,7 +126,7 @@ def decode_with_texts(data: bytes | memoryview | Raw, attached: Sequence[Any] = 
 
 
 def convert(value: Any, type: Any) -> Any:
-    """A decoded value, checked and converted to ``type``. Raises InvalidArguments with the path."""
+    """Check a decoded value and convert it to ``type``. Raises InvalidArguments with the path."""
     if type is Any:
         return value
     try:
@@ -135,7 +138,8 @@ def convert(value: Any, type: Any) -> Any:
 def encode_arguments(
     args: Sequence[Any], kwargs: Mapping[str, Any], attach: Attach[T]
 ) -> tuple[Raw, Raw, tuple[T, ...]]:
-    """The bytes of a call's arguments, which are one payload, and what is attached. Raises as ``encode`` does."""
+    """Encode the arguments of a call, which are one payload. Return args, kwargs and attachments. Raises as ``encode``
+    does."""
     first, attached = encode_with(args, attach) if args else (b"\x90", ())
     named, attached = encode_with(kwargs, attach, attached) if kwargs else (b"\x80", attached)
     check_size(len(first) + len(named), attached)
@@ -143,18 +147,18 @@ def encode_arguments(
 
 
 def plain_text(text: str, longest: int = 16_000) -> str:
-    """A text that can travel: Python's may hold half characters, and have any length."""
+    """Return a text that can be sent: lone surrogates are escaped, and it is cut to ``longest`` characters."""
     short = text if len(text) <= longest else text[:longest] + " …"
     return valid_text(short)
 
 
 def invalid(failure: BaseException) -> InvalidArguments:
-    """What a failed decode is called outside: InvalidArguments with the reason and the path in it."""
+    """Return the InvalidArguments for a failed decode, with its reason and path."""
     return InvalidArguments("MK0605", reason=str(failure) or type(failure).__name__)
 
 
 def decoder_for(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]:
-    """The bare decoder of a type, for hot paths; its failures are for ``invalid`` to name."""
+    """Return the bare decoder of a type, for hot paths. Pass its failures to ``invalid``."""
     if attached:
         return _decoder(type, attached)
     try:
@@ -179,32 +183,32 @@ def _decoder(type: Any, attached: Sequence[Any] = ()) -> Callable[[Any], Any]:
     return lambda data: convert(unpack_typed(data, None, attached))
 
 
+# Attributes of classes whose fields are decoded one by one.
 MARKS_OF_RECORDS = ("__struct_fields__", "__dataclass_fields__")
-"""What classes have whose fields are decoded one by one."""
 KNOWN_TYPES = frozenset({*scalars.converted, list, dict, tuple, set, frozenset, Raw})
+# The bare encoder, for data that is known to be plain.
 encode_message: Callable[[Any], bytes] = packing.pack
-"""The bare encoder, for what is known to be plain."""
 
 
 def record_type(
     name: str, fields: Iterable[tuple[str, Any, Any]], *, as_array: bool = False, closed: bool = False
 ) -> type[Struct]:
-    """A type that decodes a dict (or, ``as_array``, a list) into named and typed fields.
+    """Create a type that decodes a dict (or, with ``as_array``, a list) into named and typed fields.
 
-    ``fields`` are (name, type, default), default ``NODEFAULT`` where there is none. What is not among them is skipped,
-    or refused if ``closed``.
+    ``fields`` are (name, type, default) tuples; the default is ``NODEFAULT`` for a required field. Other keys are
+    skipped, or refused if ``closed``.
     """
     return records.make_struct(name, fields, array_like=as_array, forbid_unknown_fields=closed, kw_only=not as_array)
 
 
 def values_of(record: Any) -> tuple[Any, ...]:
-    """The fields of a record, in their order."""
+    """Return the fields of a record, in their order."""
     values: tuple[Any, ...] = type(record).__values__(record)
     return values
 
 
 def schema(type: Any) -> dict[str, Any]:
-    """The JSON schema of a type; empty where it has none."""
+    """Return the JSON schema of a type; an empty dict if it has none."""
     try:
         return schemas.schema(type)
     except (TypeError, ValueError):
@@ -212,15 +216,15 @@ def schema(type: Any) -> dict[str, Any]:
 
 
 def forget_types() -> None:
-    """Types that were decoded to are kept for the next time, also those of a plugin that has gone."""
+    """Clear the cache of types, which would keep the types of unloaded plugins alive."""
     _decoders.clear()
     conversion.forget_types()
     packing.forget_classes()
 
 
 def _find_offender(value: Any, stand_in: packing.StandIn | None) -> tuple[str, str, Any]:
-    """Where in ``value`` the first thing is that cannot be encoded, its type, and itself. Only runs when encoding
-    failed."""
+    """Return the path of the first object in ``value`` that cannot be encoded, its type, and the object. Called only
+    after encoding failed."""
     path = ""
     for _ in range(MAX_DEPTH):
         inner = next((step for step in _children(value) if not _encodes(step[1], stand_in)), None)

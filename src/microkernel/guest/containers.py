@@ -1,4 +1,4 @@
-"""Converters of lists, dicts and classes of fields, made of the converters of what is in them."""
+"""Converters of lists, dicts and record classes, made of the converters of their items."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from microkernel.guest.type_hints import Field
 from microkernel.guest.values import DecodeError, Mismatch
 
 Converter = Callable[[Any], Any]
+# Returns the name of a value for an error message.
 Name = Callable[[Any], str]
-"""What a value is called in a refusal."""
 
 
 _NOTHING: Any = object()
@@ -25,7 +25,7 @@ def same(value: Any) -> Any:
 
 
 def array_of(make: Callable[[Any], Any], item: Converter) -> Converter:
-    """Of lists, sets and tuples of any length."""
+    """Return a converter of lists, sets and tuples of any length."""
     if item is same:
         return make
 
@@ -40,7 +40,7 @@ def array_of(make: Callable[[Any], Any], item: Converter) -> Converter:
 
 
 def hashed(item: Converter) -> Converter:
-    """Of what is in a set."""
+    """Return a converter of the items of a set."""
 
     def convert(value: Any) -> Any:
         made = item(value)
@@ -58,7 +58,7 @@ def _unhashable(value: Any) -> Mismatch:
 
 
 def tuple_of(items: Sequence[Converter]) -> Converter:
-    """Of tuples that have a type at each place."""
+    """Return a converter of tuples with a type per position."""
 
     def convert(value: Any) -> tuple[Any, ...]:
         if len(value) != len(items):
@@ -69,7 +69,7 @@ def tuple_of(items: Sequence[Converter]) -> Converter:
 
 
 def each(items: Sequence[Converter], value: Sequence[Any], offset: int = 0) -> list[Any]:
-    """Each value by the converter at its place."""
+    """Convert each value with the converter of its position."""
     done: list[Any] = []
     try:
         for item, given in zip(items, value, strict=False):
@@ -80,13 +80,13 @@ def each(items: Sequence[Converter], value: Sequence[Any], offset: int = 0) -> l
 
 
 def named_tuple_of(kind: Any, items: Sequence[Converter]) -> Converter:
-    """Of a NamedTuple. ``items`` may be filled later."""
-    most, defaults = len(kind._fields), tuple(kind._field_defaults.values())
-    required = most - len(defaults)
-    span = f"{required} to {most}" if defaults else f"{most}"
+    """Return a converter of a NamedTuple. ``items`` may be filled later."""
+    max_length, defaults = len(kind._fields), tuple(kind._field_defaults.values())
+    required = max_length - len(defaults)
+    span = f"{required} to {max_length}" if defaults else f"{max_length}"
 
     def convert(value: Any) -> Any:
-        if not required <= len(value) <= most:
+        if not required <= len(value) <= max_length:
             raise Mismatch(f"Expected `array` of length {span}, got {len(value)}")
         return tuple.__new__(kind, [*each(items, value), *defaults[len(value) - required :]])
 
@@ -94,7 +94,7 @@ def named_tuple_of(kind: Any, items: Sequence[Converter]) -> Converter:
 
 
 def dict_of(key: Converter, item: Converter) -> Converter:
-    """Of dicts that have one type of keys and one of values."""
+    """Return a converter of dicts with one type of keys and one of values."""
 
     def convert(value: dict[Any, Any]) -> dict[Any, Any]:
         done: dict[Any, Any] = {}
@@ -120,7 +120,8 @@ def object_of(
     make: Callable[[dict[str, Any]], Any], inner: Mapping[str, Converter], required: Sequence[str], closed: bool,
     key_name: Name | None,
 ) -> Converter:  # fmt: skip
-    """Of a class of fields. ``inner`` and ``required`` may be filled later: it may be a field of its own."""
+    """Return a converter of a record class. ``inner`` and ``required`` may be filled later, because the class may
+    contain itself."""
 
     def convert(value: dict[Any, Any]) -> Any:
         taken: dict[str, Any] = {}
@@ -155,7 +156,8 @@ def make_struct(kind: StructMeta) -> Callable[[dict[str, Any]], Any]:
 
 
 def make_dataclass(kind: Any, fields: Sequence[Field]) -> Callable[[dict[str, Any]], Any]:
-    """As msgspec does it: without ``__init__``, but with ``__post_init__``, whose objection is a refusal."""
+    """Create a dataclass as msgspec does: without ``__init__``, but with ``__post_init__``, whose exceptions become a
+    Mismatch."""
     settle = getattr(kind, "__post_init__", None)
     makers = {field.name: field.make for field in fields if field.make is not None}
     put = object.__setattr__
@@ -175,7 +177,7 @@ def make_dataclass(kind: Any, fields: Sequence[Field]) -> Callable[[dict[str, An
 
 
 def validated(judge: Callable[[Any], Any], value: Any) -> Any:
-    """What code of the program makes of a value; its objection is a refusal."""
+    """Return the result of the program's own function for a value; its exceptions become a Mismatch."""
     try:
         return judge(value)
     except DecodeError:
@@ -185,7 +187,7 @@ def validated(judge: Callable[[Any], Any], value: Any) -> Any:
 
 
 def struct_array_of(kind: StructMeta, inner: Sequence[Converter], tag_name: Name) -> Converter:
-    """Of a Struct that travels as a list; its tag is looked at."""
+    """Return a converter of a Struct that is sent as a list, including its tag."""
     tag, least = kind.__tag__, required_of(kind)
 
     def convert(value: Sequence[Any]) -> Any:
@@ -200,7 +202,7 @@ def struct_array_of(kind: StructMeta, inner: Sequence[Converter], tag_name: Name
 
 
 def required_of(kind: StructMeta) -> int:
-    """How many items the list of a Struct must have, its tag included."""
+    """Return the number of items that the list of a Struct must have, including its tag."""
     makers = list(kind.__makers__)
     while makers and makers[-1] is not None:
         makers.pop()
@@ -208,12 +210,12 @@ def required_of(kind: StructMeta) -> int:
 
 
 def check_size(kind: StructMeta, least: int, size: int) -> None:
-    """Whether a list of that many items can be of this Struct."""
+    """Raise Mismatch if a list of ``size`` items cannot be of this Struct."""
     if size < least:
         raise Mismatch(f"Expected `array` of at least length {least}, got {size}")
-    most, given = len(kind.__makers__), size - (kind.__tag__ is not None)
-    if kind.__closed__ and given > most:
-        raise Mismatch(f"Expected `array` of at most length {most}, got {given}")
+    max_length, given = len(kind.__makers__), size - (kind.__tag__ is not None)
+    if kind.__closed__ and given > max_length:
+        raise Mismatch(f"Expected `array` of at most length {max_length}, got {given}")
 
 
 def wrong_tag(tag: Any, tag_name: Name) -> Mismatch:
@@ -221,7 +223,7 @@ def wrong_tag(tag: Any, tag_name: Name) -> Mismatch:
 
 
 def union_of(by_tag: dict[int, Converter], tag_name: Name) -> Converter:
-    """Of Structs that travel as lists and are told apart by their tags."""
+    """Return a converter of Structs that are sent as lists and distinguished by their tags."""
 
     def convert(value: Sequence[Any]) -> Any:
         if not value:

@@ -1,7 +1,7 @@
-"""Type hints to converters: functions that take a plain value and give one of the wanted type, or raise Mismatch.
+"""Compile type hints to converters: functions that convert a plain value to the requested type, or raise Mismatch.
 
-A hint is compiled once, to a table from the classes of values that it takes to what makes one of it. A union is the
-tables of its members put together, in msgspec's order: its texts and its choices come out of the same list.
+A type hint is compiled once, to a table from the classes of accepted values to functions that convert them. A union is
+the merged tables of its members, in msgspec's order: its names and its choices come from the same list.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _ALONE = {
     "object": "Type unions may not contain more than one dict-like type (`Struct`, `dict`, `TypedDict`, `dataclass`)",
 } | dict.fromkeys(scalars.STR_LIKE, _STR_LIKE)
 _COLLECTIONS: dict[Any, Callable[[Any], Any]] = {list: list, set: set, frozenset: frozenset}
+# Classes with subclasses, and the function that converts such a value to the class itself, where msgspec does so.
 _BASES: dict[type, Callable[[Any], Any]] = dict.fromkeys((str, list, dict, UUID, set, frozenset, tuple), same) | {
     int: int, bytes: bytes,
 }  # fmt: skip
-"""The classes that others derive from, and what makes such a value one of the class itself, where msgspec does so."""
 
 
 class Compiler:
-    """Makes converters, for what was just unpacked (``decoding``) or for values that the program made."""
+    """Creates converters, for values that were just unpacked (``decoding``) or that the program made."""
 
     def __init__(self, decoding: bool) -> None:
         self._decoding = decoding
@@ -50,12 +50,13 @@ class Compiler:
         self._classes: dict[Any, Converter] = {}
 
     def forget(self) -> None:
-        """Types are kept for the next time."""
+        """Clear the cache of compiled types."""
         self._made.clear()
         self._classes.clear()
 
     def converter(self, hint: Any, in_key: bool = False) -> Converter:
-        """The converter of a hint; ``in_key``: of what must be hashable. Raises TypeError for what is no type."""
+        """Return the converter of a type hint; with ``in_key``, for values that must be hashable. Raises TypeError if
+        it is not a type."""
         try:
             return self._made[hint, in_key]
         except KeyError:
@@ -191,7 +192,7 @@ class Compiler:
         return convert
 
     def _custom(self, part: Hint, kinds: list[Kind], context: Any) -> Converter:
-        wanted, or_none = part.origin, bool(kinds)
+        requested, or_none = part.origin, bool(kinds)
         if any(kind.word != "null" for kind in kinds):
             raise TypeError(
                 "Type unions containing a custom type may not contain any additional types other than `None` - "
@@ -201,15 +202,15 @@ class Compiler:
         def convert(value: Any) -> Any:
             if value is None and or_none:
                 return None
-            made = containers.validated(partial(adapt, wanted), value)
-            if isinstance(made, wanted):
+            made = containers.validated(partial(adapt, requested), value)
+            if isinstance(made, requested):
                 return made
-            raise Mismatch(f"Expected `{scalars.c_name(wanted)}`, got `{scalars.c_name(type(made))}`")
+            raise Mismatch(f"Expected `{scalars.c_name(requested)}`, got `{scalars.c_name(type(made))}`")
 
         return convert
 
     def _from_kinds(self, kinds: list[Kind], context: Any) -> Converter:
-        kinds.sort(key=lambda kind: scalars.WORDS.index(kind.word))
+        kinds.sort(key=lambda kind: scalars.KIND_ORDER.index(kind.word))
         table: dict[type, Converter | None] = {}
         for kind in kinds:
             rules = [_ALONE[kind.word]] if kind.word in _ALONE else []
@@ -230,7 +231,7 @@ def _listed(made: Converter) -> Converter:
 
 
 def _by_base(table: Mapping[type, Converter | None], refuse: Converter) -> Converter:
-    """For a class that is not in the table, but one it derives from is."""
+    """Return a converter for classes that are not in the table, but have a base class that is."""
 
     def convert(value: Any) -> Any:
         for base, own in _BASES.items():
@@ -256,13 +257,13 @@ def _by_table(table: Mapping[type, Converter | None], otherwise: Converter) -> C
 
 
 _decoded, _converted = Compiler(decoding=True), Compiler(decoding=False)
+# Returns the converter for results of ``unpack``.
 decoded_as = _decoded.converter
-"""The converter of what ``unpack`` gave."""
+# Returns the converter for any value.
 converted_to = _converted.converter
-"""The converter of any value."""
 
 
 def forget_types() -> None:
-    """Types that were compiled are kept for the next time, also those of a plugin that has gone."""
+    """Clear the cache of compiled types, which would keep the types of unloaded plugins alive."""
     _decoded.forget()
     _converted.forget()

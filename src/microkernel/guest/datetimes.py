@@ -1,4 +1,4 @@
-"""Dates, times and durations: RFC 3339 and ISO 8601 texts, and MessagePack's timestamps."""
+"""Dates, times and durations: RFC 3339 and ISO 8601 texts, and MessagePack timestamps."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ _TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):?(\d
 _STEP = re.compile(r"([Tt]?)(\d+)(?:(?:\.(\d+))?([A-Za-z]))?", re.ASCII)
 _SCALE = {"D": 86400, "H": 3600, "M": 60, "S": 1}
 _IN_TIME = 2
+# The parsing stages of a duration, by unit: the latest stage in which the unit may occur, and the next stage. Stage 2
+# is after the T.
 _STAGES = {"D": (0, 1), "H": (2, 3), "M": (2, 4), "S": (2, 5)}
-"""Of a duration, by unit: from which stage it may come, and the stage that it reaches; after the T is 2."""
 _MOST, _LEAST = 86399999999999, -86399999913600
 
 
 def datetime_text(value: datetime) -> str:
-    """RFC 3339 of a datetime."""
+    """Format a datetime as RFC 3339."""
     return f"{date_text(value.date())}T{time_text(value.timetz())}"
 
 
 def date_text(value: date) -> str:
-    """RFC 3339 of a date."""
+    """Format a date as RFC 3339."""
     return value.isoformat()
 
 
 def time_text(value: time) -> str:
-    """RFC 3339 of a time, its timezone to the minute."""
+    """Format a time as RFC 3339, its timezone to the minute."""
     text = value.replace(tzinfo=None).isoformat()
     offset = None if value.tzinfo is None else value.tzinfo.utcoffset(None)
     if offset is None:
@@ -44,7 +45,7 @@ def time_text(value: time) -> str:
 
 
 def timedelta_text(value: timedelta) -> str:
-    """ISO 8601 of a duration."""
+    """Format a duration as ISO 8601."""
     sign, value = ("-", -value) if value.days < 0 else ("", value)
     days = f"{value.days}D" if value.days else ""
     micros = f".{value.microseconds:06}".rstrip("0") if value.microseconds else ""
@@ -53,13 +54,13 @@ def timedelta_text(value: timedelta) -> str:
 
 
 def since_epoch(value: datetime) -> tuple[int, int]:
-    """Seconds and nanoseconds of a datetime with a timezone."""
+    """Return seconds and nanoseconds since the epoch of a datetime with a timezone."""
     passed = (value if value.tzinfo is UTC else value.astimezone(UTC)) - _EPOCH
     return passed.days * 86400 + passed.seconds, passed.microseconds * 1000
 
 
 def from_timestamp(data: bytes) -> datetime:
-    """The datetime of a timestamp's 4, 8 or 12 bytes."""
+    """Return the datetime of a timestamp's 4, 8 or 12 bytes."""
     number, size = int.from_bytes(data, "big"), len(data)
     if size == 4:
         seconds, nanoseconds = number, 0
@@ -78,7 +79,7 @@ def from_timestamp(data: bytes) -> datetime:
 
 
 def datetime_of(text: str) -> datetime:
-    """A datetime from RFC 3339."""
+    """Parse a datetime in RFC 3339."""
     day, hour = _DATE.match(text), _TIME.fullmatch(text, 11)
     try:
         if day and hour and text[10] in "Tt ":
@@ -91,7 +92,7 @@ def datetime_of(text: str) -> datetime:
 
 
 def date_of(text: str) -> date:
-    """A date from RFC 3339."""
+    """Parse a date in RFC 3339."""
     found = _DATE.fullmatch(text)
     try:
         if found:
@@ -102,7 +103,7 @@ def date_of(text: str) -> date:
 
 
 def time_of(text: str) -> time:
-    """A time from RFC 3339."""
+    """Parse a time in RFC 3339."""
     found = _TIME.fullmatch(text)
     try:
         if found:
@@ -120,8 +121,8 @@ class _Clock(NamedTuple):
     second: int
     micros: int
     zone: tzinfo | None
+    # Whether the digits below a microsecond round up.
     up: bool
-    """What is below a microsecond rounds up."""
 
     def time(self) -> time:
         return time(self.hour, self.minute, self.second, self.micros, self.zone)
@@ -141,7 +142,7 @@ def _clock(found: re.Match[str]) -> _Clock:
 
 
 def timedelta_of(text: str) -> timedelta:
-    """A duration from ISO 8601: days, hours, minutes and seconds; only the last of them may have a fraction."""
+    """Parse a duration in ISO 8601: days, hours, minutes and seconds; only the last of them may have a fraction."""
     start = re.match(r"([+-]?)[Pp]", text)
     if not start or start.end() == len(text):
         raise Mismatch("Invalid ISO8601 duration")

@@ -1,7 +1,7 @@
-"""Bytes to values of a type where something in it is Raw: it is left where it lies.
+"""Decode bytes to types that contain Raw, which is left encoded.
 
-All other types are unpacked first and converted then. Raw is looked for in Structs that travel as lists, in lists of
-them and in unions of them: that is where messages have it.
+All other types are unpacked first and then converted. Raw is supported in Structs that are sent as lists, in lists of
+them and in unions of them, because messages have it there.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from microkernel.guest.records import StructMeta
 from microkernel.guest.unpacking import Reader, array_size, read_value, readers, skip
 from microkernel.guest.values import Mismatch, Raw
 
+# Reads the items of an array, given the offset of the first, the remaining depth, and their number.
 Items = Callable[[bytes, int, int, int], tuple[Any, int]]
-"""Reads what is in an array: from where the first item is, how deep it may go, how many there are."""
 
 
 def reader_of(hint: Any) -> Reader | None:
-    """The reader of a type that has something Raw in it; None for any other."""
+    """Return the reader of a type that contains Raw; None for any other type."""
     parts = list(type_hints.members(hint))
     if parts[0].bare is Raw:
         return _raw
@@ -54,7 +54,7 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _step(hint: Any) -> tuple[Reader | None, Converter]:
-    """What reads a value, None for what reads any, and what is made of it then."""
+    """Return the reader of a value, None for any value, and the converter of the result."""
     reader = reader_of(hint)
     return reader, same if reader else decoded_as(hint)
 
@@ -65,7 +65,8 @@ def _raw(data: bytes, at: int, depth: int) -> tuple[Any, int]:
 
 
 def _either(items: Items, hint: Any) -> Reader:
-    """An array by what reads its items; what is none by the type as a whole, which takes or refuses it."""
+    """Return a reader of arrays by their items; other values are handled by the type as a whole, which accepts or
+    refuses them."""
     convert = decoded_as(hint)
 
     def read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
@@ -112,7 +113,7 @@ def _struct(kind: StructMeta) -> Items:
 
 
 def _fields(kind: StructMeta) -> Items:
-    """From behind the tag on, which is counted all the same."""
+    """Return a reader of the fields after the tag, which is counted too."""
     fields = [_step(field.hint) for field in type_hints.fields(kind, kind)]
     least, known, tags = required_of(kind), len(fields), int(kind.__tag__ is not None)
 

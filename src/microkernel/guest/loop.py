@@ -1,4 +1,4 @@
-"""An event loop for a guest: it waits for the channel's two sources and for connections, as others for descriptors."""
+"""An event loop for a guest: it waits for the channel's two sources and for connections, instead of descriptors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from microkernel.guest.channel import SOURCES, GuestChannel
 
 
 class GuestSelector(_BaseSelectorImpl):
-    """Its descriptors are the channel's sources, and the numbers of connections."""
+    """A selector whose descriptors are the channel's sources and the numbers of connections."""
 
     def __init__(self, channel: GuestChannel) -> None:
         super().__init__()
@@ -23,11 +23,11 @@ class GuestSelector(_BaseSelectorImpl):
         keys = {key.fd: key for key in self.get_map().values()}
         wait = None if timeout is None else max(0.0, timeout)
         reading, writing = (self._connections(event) for event in (EVENT_READ, EVENT_WRITE))
-        wanted = sum(keys.keys() & {*SOURCES})
+        sources = sum(keys.keys() & {*SOURCES})
         if reading or writing:
-            ready, readable, writable = self._channel.wait_beside(wanted, reading, writing, wait)
+            ready, readable, writable = self._channel.wait_beside(sources, reading, writing, wait)
         else:
-            ready, readable, writable = self._channel.wait(wanted, wait), [], []
+            ready, readable, writable = self._channel.wait(sources, wait), [], []
         readable += [source for source in SOURCES if source & ready]
         found = [*((number, EVENT_READ) for number in readable), *((number, EVENT_WRITE) for number in writable)]
         return [(keys[number], event) for number, event in found]
@@ -37,10 +37,11 @@ class GuestSelector(_BaseSelectorImpl):
 
 
 class _GuestLoop:
-    """Before ``BaseSelectorEventLoop``. There are no threads, processes and signals; what needs them says so."""
+    """Base of the guest's event loops, before ``BaseSelectorEventLoop``. Methods that need threads, processes or
+    signals raise."""
 
     async def getaddrinfo(self, host: Any, port: Any, **how: int) -> list[Any]:
-        """Nothing is looked up here, so nobody has to wait in a thread."""
+        """Return the address without a thread, because the kernel resolves the name later."""
         return socket.getaddrinfo(host, port, **how)
 
     async def create_connection(self, *where: Any, ssl: Any = None, **how: Any) -> Any:
@@ -48,7 +49,7 @@ class _GuestLoop:
             raise NotImplementedError("the level wasm has TLS for http.client and urllib.request, and none for asyncio")
         return await super().create_connection(*where, **how)  # type: ignore[misc] # the other base has it
 
-    # There is nobody who could wake it from elsewhere.
+    # No other thread exists that could wake the loop.
 
     def _make_self_pipe(self) -> None: ...
 
@@ -61,13 +62,13 @@ _channel: GuestChannel
 
 
 def wait_by(channel: GuestChannel) -> None:
-    """Before the first event loop is made."""
+    """Set the channel. Call it before the first event loop is created."""
     global _channel
     _channel = channel
 
 
 def shim(module: Any) -> None:
-    """In ``asyncio`` and ``asyncio.events``: every event loop of a guest is one of these."""
+    """Patch ``asyncio`` and ``asyncio.events``, so that every event loop of a guest is a GuestLoop."""
     module.new_event_loop = _new_event_loop
 
 
@@ -78,5 +79,5 @@ def _new_event_loop() -> AbstractEventLoop:
 
 @lru_cache(maxsize=1)
 def _loop_type(module: Any) -> Any:
-    """Of the asyncio that there is: a program may have imported it again."""
+    """Return the loop class for the current asyncio module, which the program may have imported again."""
     return type("GuestLoop", (_GuestLoop, module.BaseSelectorEventLoop), {})

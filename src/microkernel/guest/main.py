@@ -1,4 +1,4 @@
-"""Where a guest begins: ``run`` is the whole life of one instance. This module is imported while the guest is built."""
+"""Entry point of a guest: ``run`` runs one instance. This module is imported while the guest image is built."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import wit_world  # type: ignore[import-not-found] # made by componentize-py from world.wit
-from componentize_py_types import Err  # type: ignore[import-not-found] # its own
+from componentize_py_types import Err  # type: ignore[import-not-found] # part of componentize-py
 
 from microkernel.guest import polling, sockets, stdlib_modules
 
-stdlib_modules.ship(Path(__file__).parents[2])  # first: what it frees is used again by what is loaded
+stdlib_modules.ship(Path(__file__).parents[2])  # first, because the memory it frees is reused by the modules below
 stdlib_modules.prefer_shims()
 stdlib_modules.adapt("_socket", sockets.shim)  # from here on `socket` may be imported
 stdlib_modules.adapt("select", polling.shim)
@@ -34,12 +34,12 @@ from microkernel.sdk.runtime.runtime import Runtime
 
 _NO_MODULE = "at the level wasm, which has no C extensions and not all of the standard library, there is no module "
 _system_time = time.monotonic
+# Difference between the machine's monotonic clock and the guest's, which starts when the guest does.
 _ahead = 0.0
-"""Of the system's monotonic clock; a guest's own begins at its birth."""
 
 
-def _keep_time(module: Any) -> None:
-    """The machine's monotonic clock: deadlines are told in it."""
+def _patch_monotonic(module: Any) -> None:
+    """Patch ``time.monotonic`` to return the machine's monotonic clock, in which deadlines are given."""
     module.monotonic = lambda: _system_time() + _ahead
 
 
@@ -64,7 +64,7 @@ def _no_process(*_: Any) -> NoReturn:
 
 
 for _name, _patch in {
-    "time": _keep_time,
+    "time": _patch_monotonic,
     "_thread": _start_none,
     "threading": _start_none,
     "multiprocessing.process": _start_no_process,
@@ -74,7 +74,7 @@ for _name, _patch in {
     stdlib_modules.adapt(_name, _patch)
 stdlib_modules.load()
 warm_up()
-str(KernelError("MK0612", reason=""))  # has the catalog read, which is a file
+str(KernelError("MK0612", reason=""))  # loads the catalog, which is a file
 for _name in microkernel.__all__:
     if _name not in ("Kernel", "KernelConfig"):
         getattr(microkernel, _name)
@@ -90,11 +90,11 @@ class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
         folder = os.environ.pop("MK_GUEST_FOLDER")
         os.chdir(folder)
         packages = [*filter(None, os.environ.pop("MK_GUEST_PATH").split(os.pathsep))]
-        bytecode.keep(packages, f"{folder}/__pycache__")
+        bytecode.cache_bytecode(packages, f"{folder}/__pycache__")
         stdlib_modules.look_in(packages)
         memory = float(os.environ.pop("MK_GUEST_MEMORY"))
         denials.set_bounds(os.environ.pop("MK_GUEST_NAME"), "wasm", {"memory": memory})
-        random.seed()  # else all guests would draw what was seeded while this one was built
+        random.seed()  # else all guests would draw from the state that was seeded in the image
         for stream in (sys.stdout, sys.stderr):
             assert isinstance(stream, TextIOWrapper)
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
@@ -104,5 +104,5 @@ class WitWorld(wit_world.WitWorld):  # type: ignore[misc]
         try:
             Runtime(channel).run()
         except BaseException:
-            sys.excepthook(*sys.exc_info())  # above is only the engine, to which it would be a panic
+            sys.excepthook(*sys.exc_info())  # above is only the engine, which would report a panic
             os._exit(1)

@@ -1,4 +1,4 @@
-"""Values to the bytes of MessagePack, as msgspec writes them."""
+"""Encode values to MessagePack bytes, as msgspec writes them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Put = Callable[[bytes], object]
 Packer = Callable[[Any, Put, int], None]
 StandIn = Callable[[Any], Ext | None]
 
+# The function of the current call of ``pack``: a guest has one thread.
 _stand_in: StandIn | None = None
-"""Of the packing under way: a guest has one thread."""
 
 _SMALL = [bytes([n]) for n in range(128)]
 _ARRAY = [bytes([0x90 | n]) for n in range(16)]
@@ -33,9 +33,9 @@ _FLOAT = Layout(">Bd").pack
 
 
 def pack(value: Any, stand_in: StandIn | None = None) -> bytes:
-    """The bytes of a value; ``stand_in`` may give an extension for what is none.
+    """Return the bytes of a value; ``stand_in`` may return an extension for an object that is not a value.
 
-    Raises TypeError, OverflowError, ValueError or, nested deeper than MAX_DEPTH, RecursionError.
+    Raises TypeError, OverflowError, ValueError, or RecursionError for values nested deeper than MAX_DEPTH.
     """
     global _stand_in
     parts: list[bytes] = []
@@ -48,7 +48,7 @@ def pack(value: Any, stand_in: StandIn | None = None) -> bytes:
 
 
 def packer_of(kind: type) -> Packer:
-    """What packs values of this class; looked up once."""
+    """Return the packer of a class, cached."""
     try:
         return _packers[kind]
     except KeyError:
@@ -57,7 +57,7 @@ def packer_of(kind: type) -> Packer:
 
 
 def forget_classes() -> None:
-    """Classes that were packed are kept for the next time."""
+    """Clear the cache of classes."""
     _packers.clear()
     _packers.update(_PLAIN)
 
@@ -250,7 +250,7 @@ _packers = dict(_PLAIN)
 
 
 def _find(kind: type) -> Packer:
-    """For a class that is not plain, in msgspec's order of looking."""
+    """Return the packer of a class that is not plain, in msgspec's order of precedence."""
     if issubclass(kind, list | dict):
         return _sequence if issubclass(kind, list) else _dict
     if isinstance(kind, StructMeta):

@@ -1,4 +1,4 @@
-"""``select`` in a guest: ``select.select`` and ``select.poll`` of connections, which are no descriptors there."""
+"""``select`` in a guest: ``select.select`` and ``select.poll`` of connections, which are not descriptors there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wait_by(world: World) -> None:
 
 
 def shim(module: Any) -> None:
-    """In ``select``."""
+    """Replace the functions of ``select``."""
     module.select, module.poll = _select, _Poll
 
 
@@ -37,8 +37,8 @@ def _select(rlist: Iterable[Any], wlist: Iterable[Any], xlist: Iterable[Any], ti
     readers, writers = ([(_number(each), each) for each in ends] for ends in (rlist, wlist))
     if not _are_connections([number for number, _ in (*readers, *writers)]):
         return _SYSTEM_SELECT([each for _, each in readers], [each for _, each in writers], xlist, timeout)
-    wanted = [number for number, _ in readers], [number for number, _ in writers]
-    readable, writable = _wait(*wanted, timeout)
+    descriptors = [number for number, _ in readers], [number for number, _ in writers]
+    readable, writable = _wait(*descriptors, timeout)
     return (
         [end for number, end in readers if number in readable],
         [end for number, end in writers if number in writable],
@@ -64,7 +64,7 @@ class _Poll:
         del self._wanted[_number(end)]
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """``timeout`` is in milliseconds; None or below 0 is without end."""
+        """Wait for ``timeout`` milliseconds; forever if it is None or negative."""
         if not _are_connections(self._wanted):
             return list(self._of_system().poll(timeout))
         seconds = None if timeout is None or timeout < 0 else timeout / 1000
@@ -92,7 +92,7 @@ def _are_connections(numbers: Iterable[int]) -> bool:
 
 
 def _wait(reading: list[int], writing: list[int], timeout: float | None) -> tuple[list[int], list[int]]:
-    """The worker may come back before anything can go on."""
+    """Wait for connections. The worker may return before any is ready."""
     until = None if timeout is None else time.monotonic() + timeout
     while True:
         left = -1.0 if until is None else max(0.0, until - time.monotonic())

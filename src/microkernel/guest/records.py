@@ -1,4 +1,4 @@
-"""Struct: classes whose fields are their annotations, in the order they travel in."""
+"""Struct: classes whose fields are their annotations, in the order in which they are sent."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, dataclass_transform
 
 from microkernel.guest.values import NODEFAULT
 
+# A field's name, and the function that returns its default; None if it has none.
 Field = tuple[str, Callable[[], Any] | None]
-"""Its name and what makes its default; None where it has none."""
 
 
 def _annotated(namespace: dict[str, Any]) -> list[str]:
-    """The names that a class body annotates, in their order; Python 3.14 keeps them as a function."""
+    """Return the annotated names of a class body, in their order; Python 3.14 stores them as a function."""
     annotations = namespace.get("__annotations__")
     if annotations is None and sys.version_info >= (3, 14):
         annotationlib = import_module("annotationlib")
@@ -27,7 +27,7 @@ def _annotated(namespace: dict[str, Any]) -> list[str]:
 
 @dataclass_transform(field_specifiers=())
 class StructMeta(type):
-    """Makes slots of the annotated names, and ``__init__`` from them and their defaults."""
+    """Creates slots for the annotated names, and ``__init__`` from them and their defaults."""
 
     __struct_fields__: tuple[str, ...]
     __makers__: tuple[Callable[[], Any] | None, ...]
@@ -64,8 +64,8 @@ class StructMeta(type):
         cls = super().__new__(mcs, name, bases, namespace | _marks(parents, marks))
         cls.__struct_fields__, cls.__makers__, cls.__kw_only__ = tuple(fields), tuple(fields.values()), by_keyword
         cls.__values__ = staticmethod(_getter(cls.__struct_fields__))
-        setattr(cls, "__match_args__", cls.__struct_fields__)  # noqa: B010 - mypy takes it for final
-        setattr(cls, "__init__", _initialiser(cls))  # noqa: B010 - mypy takes it for the metaclass's own
+        setattr(cls, "__match_args__", cls.__struct_fields__)  # noqa: B010 - mypy considers it final
+        setattr(cls, "__init__", _initialiser(cls))  # noqa: B010 - mypy considers it the metaclass's own
         return cls
 
 
@@ -75,7 +75,8 @@ _MARKS = {
 
 
 def _marks(parents: list[StructMeta], given: dict[str, Any]) -> dict[str, Any]:
-    """What the keywords of a class say; where one is not given, its parent's. Raises KeyError for one we lack."""
+    """Return the options of a class from its keywords, else from its parents. Raises KeyError for an unsupported
+    one."""
     known = {_MARKS[keyword]: value for keyword, value in given.items()}
     return known if parents else dict.fromkeys(_MARKS.values(), False) | {"__tag__": None}
 
@@ -92,14 +93,14 @@ def _frozen(self: Any, _name: str, _value: Any) -> None:
 
 
 def _maker(default: Any) -> Callable[[], Any]:
-    """What makes the default: a new one each time where it can be changed."""
+    """Return a function that returns the default: a new object each time if it is mutable."""
     if isinstance(default, list | dict | set | bytearray):
         return default.copy if default else type(default)
-    return default.make if isinstance(default, Same | Made) else Same(default).make
+    return default.make if isinstance(default, Unchanged | Factory) else Unchanged(default).make
 
 
-class Same:
-    """A default that is handed out as it is, even if it can be changed."""
+class Unchanged:
+    """A default that is returned unchanged, even if it is mutable."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -108,20 +109,20 @@ class Same:
         return self.value
 
 
-class Made:
-    """A default that is made anew each time."""
+class Factory:
+    """A default that is created anew each time."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make
 
 
 def field(*, default_factory: Callable[[], Any]) -> Any:
-    """As the default of a field: calls this each time."""
-    return Made(default_factory)
+    """Declare a field whose default is the result of this function, called each time."""
+    return Factory(default_factory)
 
 
-class Given(Same):
-    """One that a signature has, not the declaration of a field; no part of its schema."""
+class SignatureDefault(Unchanged):
+    """A default of a signature, not of a field's declaration; it is not part of the schema."""
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
@@ -131,7 +132,7 @@ def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _initialiser(cls: StructMeta) -> Callable[..., None]:
-    """``__init__``, as one would write it by hand."""
+    """Return ``__init__`` as it would be written by hand."""
     names, known = cls.__struct_fields__, dict[str, Any](__absent=NODEFAULT)
     parameters, body = ["__self"], ["pass"]
     for name, maker in zip(names, cls.__makers__, strict=True):
@@ -140,7 +141,7 @@ def _initialiser(cls: StructMeta) -> Callable[..., None]:
         if name in cls.__kw_only__ and "*" not in parameters:
             parameters.append("*")
         value = name
-        if isinstance(same, Same):
+        if isinstance(same, Unchanged):
             known[f"__same_{name}"] = same.value
             parameters.append(f"{name}=__same_{name}")
         elif maker is not None:
@@ -155,7 +156,7 @@ def _initialiser(cls: StructMeta) -> Callable[..., None]:
 
 
 class Struct(metaclass=StructMeta):
-    """The base of what travels as a record."""
+    """Base class of records that are sent."""
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -173,9 +174,11 @@ class Struct(metaclass=StructMeta):
 
 
 def make_struct(name: str, fields: Iterable[tuple[str, Any, Any]], **keywords: Any) -> type[Struct]:
-    """A Struct of fields given as name, type and default, ``NODEFAULT`` where there is none."""
+    """Create a Struct from (name, type, default) fields; the default is ``NODEFAULT`` for a required field."""
     listed = list(fields)
-    namespace: dict[str, Any] = {field: Given(default) for field, _, default in listed if default is not NODEFAULT}
+    namespace: dict[str, Any] = {
+        field: SignatureDefault(default) for field, _, default in listed if default is not NODEFAULT
+    }
     namespace["__annotations__"] = {field: hint for field, hint, _ in listed}
     made: Any = StructMeta(name, (Struct,), namespace, **keywords)
     return made  # type: ignore[no-any-return]

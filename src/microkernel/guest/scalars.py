@@ -1,4 +1,4 @@
-"""Converters of what is not made of other values, and what msgspec calls things in its refusals."""
+"""Converters of single values, and the names that msgspec uses in its errors."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from uuid import UUID
 from microkernel.guest import datetimes
 from microkernel.guest.values import Ext, Mismatch, Raw
 
+# None if the value needs no conversion.
 Maker = Callable[[Any], Any] | None
-"""None: the value itself will do."""
 
 
 class Kind(NamedTuple):
-    """One kind of type: its name in a refusal, and what makes one of it from the classes of values that it takes."""
+    """A kind of type: its name in an error, and the functions that convert each accepted class of values."""
 
     word: str
     takes: dict[Any, Maker]
 
 
 STR_LIKE = ("str", "bytes", "datetime", "date", "time", "duration", "uuid", "decimal")
-WORDS = ("bool", "int", "float", *STR_LIKE, "ext", "object", "array", "null")
-"""In the order in which a union names and tries them."""
+# In the order in which a union names and tries them.
+KIND_ORDER = ("bool", "int", "float", *STR_LIKE, "ext", "object", "array", "null")
 
 _UUID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -94,7 +94,7 @@ _BASES = {str: "str", int: "int", list: "array", dict: "object", bytes: "bytes",
 
 
 def name_of(value: Any) -> str:
-    """What a value is called in a refusal to convert it."""
+    """Return the name of a value in an error of a conversion."""
     kind = type(value)
     if kind in _NAMES:
         return _NAMES[kind]
@@ -106,27 +106,27 @@ def name_of(value: Any) -> str:
 
 
 def name_of_code(value: Any) -> str:
-    """What a value that was unpacked is called where only its first byte is looked at."""
+    """Return the name of an unpacked value in errors that depend only on its first byte."""
     return "ext" if isinstance(value, datetime) else name_of(value)
 
 
 def name_of_decoded(value: Any) -> str:
-    """What a value that was unpacked is called in a refusal."""
+    """Return the name of an unpacked value in an error."""
     return "None" if value is None else name_of_code(value)
 
 
+# Flags of a class: newer Pythons also allocate their own classes on the heap, but make them immutable.
 _ON_HEAP, _IMMUTABLE = 1 << 9, 1 << 8
-"""Of a class: newer Pythons also put their own on the heap, but let nobody change them."""
 
 
 def c_name(kind: type) -> str:
-    """The name of a class as C sees it: with its module where it is written in C."""
+    """Return the name of a class as C code sees it: with its module if it is written in C."""
     in_python = kind.__flags__ & (_ON_HEAP | _IMMUTABLE) == _ON_HEAP
     return kind.__name__ if in_python or kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def enum_kind(kind: Any, context: Any, decoding: bool) -> Kind:
-    """Of an Enum, all of whose values are ints or all strs."""
+    """Return the kind of an Enum whose values are all ints or all strs."""
     known: dict[Any, Enum] = {member.value: member for member in kind.__members__.values()}
     if not known:
         raise TypeError("Enum types must have at least one item, {} is invalid")
@@ -145,7 +145,7 @@ def enum_kind(kind: Any, context: Any, decoding: bool) -> Kind:
 def _missing(kind: Any, value: Any) -> Any:
     try:
         found = kind._missing_(value)
-    except Exception:  # what a program writes there may raise anything; msgspec takes all of it for a no
+    except Exception:  # the program's ``_missing_`` may raise anything; msgspec treats all of it as a refusal
         found = None
     if found is None:
         raise Mismatch(f"Invalid enum value {value!r}")
@@ -153,7 +153,8 @@ def _missing(kind: Any, value: Any) -> Any:
 
 
 def literal_kinds(values: list[Any], plain: set[Any]) -> list[Kind]:
-    """Of the values of all ``Literal`` in a union; those of a type that is in the union as a whole say nothing."""
+    """Return the kinds of the values of all ``Literal`` in a union; values of a type that is in the union as a whole
+    are dropped."""
     kinds = []
     for base in (bool, int, str):
         known = {value for value in values if type(value) is base}

@@ -1,9 +1,10 @@
-"""Python's sockets in a guest, where the system has none: the kernel connects to what was granted, and bytes travel
-through the worker.
+"""Python's sockets in a guest, whose system has none: the kernel connects to granted hosts, and the worker relays
+bytes.
 
-``socket.socket`` is made from the class that ``shim`` puts in place, so that what Python builds on it (files of
-sockets, ``http.client``, ``urllib``, asyncio's streams) is Python's own. There are connections by TCP and nothing else:
-what has no meaning for these is refused. While one waits, all of the guest does; those of an event loop never wait.
+``socket.socket`` is derived from the class that ``shim`` installs, so everything that Python builds on it (socket
+files, ``http.client``, ``urllib``, asyncio's streams) is Python's own. Only TCP connections are supported; operations
+that have no meaning for these are refused. While a blocking call waits, the whole guest waits; sockets of an event loop
+never block.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import time
 from itertools import count
 from typing import Any, NoReturn, Protocol
 
+# Maximum number of bytes that the worker accepts at once.
 _PIECE = 1 << 18
-"""Bytes that the worker takes at once, at most."""
 _WITHOUT_END = -1.0
 _MOST_ASKED = 0xFFFF_FFFF
 _FLAGS = _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+# Options that the worker sets on each connection.
 _IS_SET = ((_socket.SOL_SOCKET, _socket.SO_KEEPALIVE), (_socket.IPPROTO_TCP, _socket.TCP_NODELAY))
-"""By the worker, on each."""
+# First number of a connection, above every descriptor that a guest may have.
 _FIRST = 1 << 16
-"""Above every descriptor that a guest may have."""
 _numbers = count(_FIRST)
 Peer = tuple[str, int]
 
@@ -32,57 +33,57 @@ class World(Protocol):
     """Imports of ``world.wit``."""
 
     def connect(self, connection: int, host: str, port: int, timeout: float) -> None: ...
-    def read(self, connection: int, most: int, timeout: float) -> str: ...
+    def read(self, connection: int, limit: int, timeout: float) -> str: ...
     def write(self, connection: int, data: str, timeout: float) -> int: ...
     def shutdown(self, connection: int, reading: bool, writing: bool) -> None: ...
     def close(self, connection: int) -> None: ...
     def secure(self, connection: int, host: str, authorities: str, flags: int, timeout: float) -> None: ...
 
 
+# Classes of errors, by the name of their number.
 ERRORS: dict[str, type[OSError]] = {}
-"""Of those that have classes of their own, by name."""
 _world: World
 _failure: type[Exception]
 _tls_version = (0, "")
 
 
 def connect_by(world: World, failure: type[Exception]) -> None:
-    """Before anything connects. ``failure``: how an import of the world says that it failed."""
+    """Set the functions of the world. ``failure`` is the exception that they raise."""
     global _world, _failure
     _world, _failure = world, failure
 
 
 def shim(module: Any) -> None:
-    """In ``_socket``, before anything imports ``socket``. Names stay names, and are looked up by the kernel."""
+    """Patch ``_socket`` before anything imports ``socket``. The kernel resolves names."""
     module.socket = module.SocketType = GuestSocket
     module.getaddrinfo = _addresses
 
 
 def _addresses(*arguments: Any, **more: Any) -> list[Any]:
-    from microkernel.sdk.deferred_dns import addresses  # which imports `socket`, which this is to come before
+    from microkernel.sdk.deferred_dns import addresses  # imports `socket`, which must come after this patch
 
     return addresses(*arguments, **more)
 
 
 def tls_version() -> tuple[int, str]:
-    """The number and the name of the OpenSSL that speaks TLS for this guest."""
+    """Return the number and the name of the OpenSSL that implements TLS for this guest."""
     return _tls_version
 
 
 def set_tls_version(text: str) -> None:
-    """``text``: the number, a blank, the name."""
+    """Set the OpenSSL version: ``text`` is the number, a space, and the name."""
     global _tls_version
     number, _, name = text.partition(" ")
     _tls_version = int(number), name
 
 
 def is_connection(number: int) -> bool:
-    """Whether a socket here may have that number."""
+    """Return whether a number may be a connection of this guest."""
     return number >= _FIRST
 
 
 class GuestSocket:
-    """What ``_socket.socket`` is elsewhere. Its number is the guest's own name for a connection."""
+    """Replaces ``_socket.socket``. Its number is chosen by the guest."""
 
     __slots__ = ("_asked", "_family", "_number", "_peer", "_timeout", "proto")
 
@@ -101,7 +102,7 @@ class GuestSocket:
         self._number = next(_numbers)
 
     def __del__(self) -> None:
-        if hasattr(self, "_number"):  # else it never became one
+        if hasattr(self, "_number"):  # else ``__init__`` failed
             GuestSocket.close(self)
 
     @property
@@ -168,7 +169,7 @@ class GuestSocket:
         self._peer = peer
 
     def getpeername(self) -> Peer:
-        """The name that it was connected to."""
+        """Return the name and port that it was connected to."""
         if self._peer is None:
             raise _error("ENOTCONN")
         return self._peer
@@ -177,7 +178,8 @@ class GuestSocket:
         raise _error("ENOTSUP")
 
     def getsockopt(self, level: int, option: int, buflen: int | None = None) -> int:  # noqa: ARG002
-        """How a connection that was asked for went is asked as everywhere; what is wrong is raised."""
+        """Return an option. SO_ERROR, with which programs ask how a connection attempt went, returns 0 or raises the
+        error."""
         if (level, option) == (_socket.SOL_SOCKET, _socket.SO_ERROR):
             if self._asked:
                 self._connect(self._asked)
@@ -191,8 +193,11 @@ class GuestSocket:
             raise _error("ENOPROTOOPT")
 
     def secure(self, host: str, authorities: str, flags: int) -> None:
-        """By TLS from here on. When that fails, there is no connection any more. ``authorities``: certificates (PEM);
-        empty for those that the machine trusts. ``flags``: of verification, beside the worker's. Raises OSError."""
+        """Switch to TLS. If that fails, the connection is closed.
+
+        ``authorities`` are certificates (PEM); empty for those that the machine trusts. ``flags`` are verification
+        flags in addition to the worker's. Raises OSError.
+        """
         if self._timeout == 0.0:
             raise ValueError("a socket that does not wait cannot be secured")
         _call(_world.secure, self._open(), host, authorities, flags, self._wait())
@@ -244,7 +249,7 @@ class GuestSocket:
             raise _error("EBADF")
         return self._number
 
-    # What there is not
+    # Unsupported operations
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise _error("EPERM", "the level wasm has connections by TCP to what was granted, and no other sockets")
@@ -253,16 +258,16 @@ class GuestSocket:
 
 
 def _call(function: Any, *arguments: Any) -> Any:
-    """Of the world; its failures are the guest's own errors. Raises OSError."""
+    """Call a function of the world; its failures are raised as the guest's own errors. Raises OSError."""
     try:
         return function(*arguments)
     except _failure as failure:
-        failure.with_traceback(None)  # whose frames hold it, and with it all sockets of who called
+        failure.with_traceback(None)  # its frames would keep the caller's sockets alive
         raise _error(*getattr(failure, "value")) from None  # noqa: B009
 
 
 def _error(name: str, text: str = "") -> OSError:
-    """The numbers of errors are the guest's."""
+    """Return an error with the guest's own errno, because numbers differ."""
     if name.startswith("EAI_"):
         return _socket.gaierror(getattr(_socket, name, _socket.EAI_FAIL), text)
     if name in ERRORS:

@@ -1,8 +1,8 @@
-"""The standard library of a guest: which modules are loaded while it is built, how its files are laid out for guests to
-read, and in what some modules differ there.
+"""The standard library of a guest: the modules that are loaded into the image, the layout of its files for guests, and
+patches of some modules.
 
-What is loaded while a guest is built is in its memory from the start. Everything else is imported from the files, as
-is what a program imports again.
+Modules that are loaded while the image is built are in a guest's memory from the start. All others, and those that a
+program imports again, are imported from the files.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ MODULES = (
     "encodings.cp1251", "encodings.iso8859_2", "encodings.iso8859_15", "encodings.big5", "encodings.shift_jis",
     "encodings.euc_jp", "encodings.euc_kr", "encodings.utf_7",
 )  # fmt: skip
-# Where the interpreter is built with them; ``hosts/wasm/host.py`` hands the files in at the same place.
+# The path for which the interpreter is built; ``hosts/wasm/host.py`` mounts the files at the same place.
 LIBRARY = Path("/python")
-# For development, for terminals and windows, for other systems.
+# Modules for development, for terminals and windows, and for other systems.
 _LEFT_OUT = {
     "__pycache__", "site-packages", "lib", "idlelib", "turtledemo", "turtle.py", "tkinter", "ensurepip", "venv",
     "curses", "pydoc_data", "macholib", "ctypes", "ssl.py", "antigravity.py", "this.py", "__hello__.py",
@@ -55,19 +55,19 @@ Patch = Callable[[ModuleType], object]
 
 
 def load() -> None:
-    """Import MODULES, so that they are in the guest. Raises ImportError: a list that is wrong is no guest."""
+    """Import MODULES into the image. Raises ImportError, because a wrong list must not produce an image."""
     for name in MODULES:
         import_module(name)
 
 
 def prefer_shims() -> None:
-    """Before anything imports what they stand in for."""
+    """Put the shims first on ``sys.path``, before anything imports the modules that they replace."""
     sys.path.insert(0, str(_SHIMS))
 
 
 def ship(folder: Path) -> None:
-    """Copy the standard library's files into ``folder``, with their compiled forms, which are taken unchecked; and make
-    the folder in it where frozen modules have their files, for the host to hand the library in there too."""
+    """Copy the standard library's files into ``folder``, with their compiled forms, which are loaded unchecked. Create
+    in it the folder of frozen modules' files, where the host mounts the library too."""
     (folder / Path(os.__file__).parent.relative_to(LIBRARY)).mkdir(parents=True, exist_ok=True)
     for source in sorted(LIBRARY.rglob("*")):
         path = source.relative_to(LIBRARY)
@@ -86,7 +86,7 @@ def _compile(source: Path, target: Path) -> None:
 
 
 class _Finder:
-    """Comes first: what a guest's modules differ in holds also when one is imported again."""
+    """Finder that is first on the path, so that patches apply to modules that are imported again."""
 
     def __init__(self) -> None:
         self.patches: dict[str, Patch] = {}
@@ -105,7 +105,7 @@ class _Finder:
 
 
 class _Patched:
-    """A loader, and a patch after it."""
+    """A loader that applies a patch after loading."""
 
     def __init__(self, loader: Any, patch: Patch) -> None:
         self._loader = loader
@@ -123,7 +123,7 @@ _FINDER = _Finder()
 
 
 def adapt(name: str, patch: Patch) -> None:
-    """Let a module differ from the standard one, now and whenever it is imported again."""
+    """Patch a module now, and whenever it is imported again."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
     _FINDER.patches[name] = patch
@@ -132,6 +132,7 @@ def adapt(name: str, patch: Patch) -> None:
 
 
 def look_in(packages: Iterable[str]) -> None:
-    """Import from the standard library and these folders from here on; those that built the guest are gone."""
+    """Import only from the standard library and these folders from here on, because the folders that built the image
+    are gone."""
     sys.path[:] = [str(_SHIMS), str(LIBRARY), *packages]
     importlib.invalidate_caches()

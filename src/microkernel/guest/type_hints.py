@@ -1,4 +1,4 @@
-"""Type hints, read: what is behind Annotated, NewType and aliases, and the fields of a class."""
+"""Parse type hints: resolve Annotated, NewType and aliases, and list the fields of a class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final, Literal, NamedTuple, NotRequired, Required, TypeVar, Union
 
-from microkernel.guest.records import Same, StructMeta
+from microkernel.guest.records import StructMeta, Unchanged
 from microkernel.guest.values import NODEFAULT
 
 UNION = "a union"
@@ -23,16 +23,16 @@ _Alias = getattr(typing, "TypeAliasType", ())
 
 
 class Hint(NamedTuple):
-    """A hint without its wrappings."""
+    """A type hint without its wrappers."""
 
     bare: Any
+    # ``list`` for ``list[int]`` and ``list``, UNION, ``Literal``; otherwise the class itself.
     origin: Any
-    """``list`` of ``list[int]`` and of ``list``, UNION, ``Literal``; the class itself where there is nothing else."""
     args: tuple[Any, ...] | None
 
 
 def read(hint: Any) -> Hint:
-    """What a hint says."""
+    """Parse a type hint."""
     while (inner := _unwrapped(hint)) is not hint:
         hint = inner
     origin, args = typing.get_origin(hint), getattr(hint, "__args__", None)
@@ -68,17 +68,17 @@ def _of_variable(hint: TypeVar) -> Any:
 
 
 def members(hint: Any) -> Iterator[Hint]:
-    """A hint, or what it is a union of."""
-    said = read(hint)
-    if said.origin is UNION:
-        for each in said.args or ():
+    """Yield a hint, or the members of a union."""
+    parsed = read(hint)
+    if parsed.origin is UNION:
+        for each in parsed.args or ():
             yield from members(each)
     else:
-        yield said
+        yield parsed
 
 
 def literals(args: tuple[Any, ...], context: Any) -> Iterator[Any]:
-    """The values of a ``Literal``. Raises TypeError for what msgspec takes for none."""
+    """Return the values of a ``Literal``. Raises TypeError for those that msgspec refuses."""
     for value in args:
         if typing.get_origin(value) is Literal:
             yield from literals(value.__args__, context)
@@ -89,14 +89,14 @@ def literals(args: tuple[Any, ...], context: Any) -> Iterator[Any]:
 
 
 class Field(NamedTuple):
-    """Of a class: what it is called, its type, and how it is made when it is not given."""
+    """A field of a class: its name, its type, and how its default is created."""
 
     name: str
     hint: Any
     make: Callable[[], Any] | None = None
     optional: bool = False
+    # The default, if it is a plain value.
     default: Any = NODEFAULT
-    """Where it is a plain one."""
 
 
 def is_typed_dict(kind: Any) -> bool:
@@ -114,12 +114,12 @@ def is_dataclass(kind: Any) -> bool:
 
 
 def is_class_of_fields(kind: Any) -> bool:
-    """Whether ``fields`` knows it."""
+    """Return whether ``fields`` supports a class."""
     return isinstance(kind, StructMeta) or is_typed_dict(kind) or is_named_tuple(kind) or is_dataclass(kind)
 
 
 def fields(hint: Any, kind: Any) -> list[Field]:
-    """The fields of a class, in its order. Raises NameError for hints that name what does not exist."""
+    """Return the fields of a class, in its order. Raises NameError for type hints that cannot be resolved."""
     found = typing.get_type_hints(kind, include_extras=True)
     variables = dict(zip(getattr(kind, "__parameters__", ()), getattr(hint, "__args__", ()), strict=False))
     if variables:
@@ -144,7 +144,7 @@ def _applied(hint: Any, variables: dict[Any, Any]) -> Any:
 
 def _plain(make: Any) -> Any:
     holder = getattr(make, "__self__", None)
-    return holder.value if type(holder) is Same else NODEFAULT
+    return holder.value if type(holder) is Unchanged else NODEFAULT
 
 
 def _defaulted(name: str, hint: Any, default: Any) -> Field:

@@ -1,8 +1,8 @@
-"""The bytes of MessagePack to plain values.
+"""Decode MessagePack bytes to plain values.
 
-A reader takes the bytes, where it begins, and how deep it may still go; it gives the value and where it ends. It does
-not look whether a text reaches beyond the bytes: ``unpack`` sees where the last one ends, and reading on from there is
-an IndexError or a struct.error.
+A reader takes the bytes, the offset of the value, and the remaining depth; it returns the value and the offset of its
+end. It does not check whether a text extends beyond the bytes: ``unpack`` checks where the last one ends, and reading
+beyond the end raises IndexError or struct.error.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Reader = Callable[[bytes, int, int], tuple[Any, int]]
 TRUNCATED = "Input data was truncated"
 _MALFORMED = "MessagePack data is malformed: "
 _U16, _U32 = Layout(">H").unpack_from, Layout(">I").unpack_from
+# The attachments of the bytes that are being read: a guest has one thread.
 _attached: Sequence[Any] = ()
-"""To the bytes that are being read: a guest has one thread."""
 _keep_texts = False
+# Number of CommandTexts that were read.
 _texts = 0
-"""How many CommandTexts were read so far."""
 
 
 def unpack_with_texts(data: Any, attached: Sequence[Any] = ()) -> Any:
-    """The value of these bytes, in which each CommandText is one still."""
+    """Return the value of these bytes, and keep each CommandText in it."""
     global _keep_texts
     before, _keep_texts = _keep_texts, True
     try:
@@ -39,8 +39,8 @@ def unpack_with_texts(data: Any, attached: Sequence[Any] = ()) -> Any:
 
 
 def unpack_typed(data: Any, read: Reader | None = None, attached: Sequence[Any] = ()) -> Any:
-    """The value of bytes that are to be of a type. Raises DecodeError for a CommandText: whoever knows the type decodes
-    again, with the texts, and converts them."""
+    """Return the value of bytes that will be converted to a type. Raises DecodeError for a CommandText; the caller, who
+    knows the type, then decodes again with the texts and converts them."""
     before = _texts
     value = unpack_with(attached, data, read) if attached else unpack(data, read)
     if _texts != before:
@@ -49,7 +49,7 @@ def unpack_typed(data: Any, read: Reader | None = None, attached: Sequence[Any] 
 
 
 def unpack_with(attached: Sequence[Any], data: Any, read: Reader | None = None) -> Any:
-    """The same of bytes to which something is attached."""
+    """Like ``unpack``, for bytes with attachments."""
     global _attached
     before, _attached = _attached, attached
     try:
@@ -59,7 +59,7 @@ def unpack_with(attached: Sequence[Any], data: Any, read: Reader | None = None) 
 
 
 def unpack(data: Any, read: Reader | None = None) -> Any:
-    """The one value in these bytes; a Raw is read where it lies. Raises DecodeError, ValueError or RecursionError."""
+    """Return the single value in these bytes; Raw stays encoded. Raises DecodeError, ValueError or RecursionError."""
     if type(data) is Raw:
         base, start, end = data.base, data.start, data.end
     else:
@@ -77,7 +77,7 @@ def unpack(data: Any, read: Reader | None = None) -> Any:
 
 
 def read_value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    """Any value."""
+    """Read any value."""
     first = data[at]
     if first < 0x80:
         return first, at + 1
@@ -88,7 +88,7 @@ def read_value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
 
 
 def array_size(data: bytes, at: int) -> tuple[int, int]:
-    """How many items the array here has, -1 if it is none, and where they begin."""
+    """Return the number of items of the array at this offset, -1 if it is not an array, and the offset of the first."""
     first = data[at]
     if 0x90 <= first < 0xA0:
         return first - 0x90, at + 1
@@ -146,19 +146,19 @@ def _pairs(data: bytes, at: int, depth: int, size: int) -> tuple[dict[Any, Any],
 
 
 def _key(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    """A key of a map: an array becomes a tuple."""
+    """Read a key of a map: an array becomes a tuple."""
     size, _ = array_size(data, at)
     key, end = read_value(data, at, depth)
     return hashable(key) if size >= 0 else key, end
 
 
 def hashable(value: Any) -> Any:
-    """Lists as tuples, all the way down."""
+    """Return the value with lists converted to tuples, recursively."""
     return tuple(map(hashable, value)) if type(value) is list else value
 
 
 def skip(data: bytes, at: int) -> int:
-    """Where the value here ends. Looks at nothing in it, and can be nested as deep as it likes."""
+    """Return the end of the value at this offset. Ignores its content, and supports any depth."""
     sizes, inner, left = _SIZES, _INNER, 1
     while left:
         first = data[at]
@@ -174,7 +174,7 @@ def skip(data: bytes, at: int) -> int:
 
 
 def _skip_long(data: bytes, at: int, first: int) -> tuple[int, int]:
-    """Past the head of what says its own length; and how many values follow that belong to it."""
+    """Skip the head of a value that contains its length; return the number of values inside it as well."""
     if first in _SIZED:
         width, more = _SIZED[first]
         end = at + 1 + width
@@ -189,11 +189,12 @@ def _map_head(data: bytes, at: int, first: int) -> tuple[int, int]:
     return (at + 3, 2 * _U16(data, at + 1)[0]) if first == 0xDE else (at + 5, 2 * _U32(data, at + 1)[0])
 
 
+# Texts, bytes and extensions with an explicit length: the number of bytes of that length, and of bytes in addition to
+# it.
 _SIZED = {
     0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0), 0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1),
     0xC9: (4, 1),
 }  # fmt: skip
-"""Of text, bytes and extensions that say their length: how many bytes that takes, and what else comes with it."""
 _FIXED = {
     0xC0: 1, 0xC2: 1, 0xC3: 1, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9, 0xCA: 5,
     0xCB: 9, 0xD4: 3, 0xD5: 4, 0xD6: 6, 0xD7: 10, 0xD8: 18,
@@ -201,15 +202,16 @@ _FIXED = {
 
 
 def _size_of(first: int) -> int:
-    """Of what begins with this byte, without the values in it, where that says it all; 0 where it does not."""
+    """Return the size of a value with this first byte, without the values in it; 0 if the first byte does not determine
+    it."""
     if first < 0xA0 or first >= 0xE0:
         return 1
     return first - 0x9F if 0xA0 <= first < 0xC0 else _FIXED.get(first, 0)
 
 
 _SIZES = [_size_of(first) for first in range(256)]
+# Number of values inside a short map or a short array.
 _INNER = [0] * 0x80 + [2 * pairs for pairs in range(16)] + [*range(16)] + [0] * 0x60
-"""How many values follow that belong to a short map, or to a short array."""
 
 
 def _constant(value: Any) -> Reader:

@@ -1,21 +1,21 @@
-"""The codec's own small things: encoded values that are left alone, marks for what is absent, and its failures."""
+"""Small parts of the codec: encoded values, markers for absence, and its errors."""
 
 from __future__ import annotations
 
 from typing import Any
 
+# Maximum nesting of lists and dicts in a payload.
 MAX_DEPTH = 128
-"""The deepest nesting of lists and dicts in a payload."""
+# Code of the MessagePack extension that stands for an attachment: its index, one byte.
 ATTACHED = 1
-"""The extension that stands for what is attached: its index, one byte."""
 
 
 class DecodeError(ValueError):
-    """Bytes that are no values, or values that are not of the wanted type."""
+    """The bytes are not a value, or the value is not of the requested type."""
 
 
 class Mismatch(DecodeError):
-    """A value that is not of the wanted type; who looked into something for it adds where, on the way out."""
+    """A value is not of the requested type. Callers that were inside a container add the path, from the inside out."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -23,7 +23,7 @@ class Mismatch(DecodeError):
         self.path: list[str] = []
 
     def at(self, place: str) -> Mismatch:
-        """Inside of this place too: ``.name``, ``[3]``, ``[...]`` or ``key``."""
+        """Prepend a step to the path: ``.name``, ``[3]``, ``[...]`` or ``key``."""
         self.path.append(place)
         return self
 
@@ -44,7 +44,7 @@ class Mismatch(DecodeError):
 
 
 class Absent:
-    """One of the two marks below; false."""
+    """Class of the two markers below, which are false."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -64,7 +64,7 @@ NODEFAULT = Absent("NODEFAULT")
 
 
 class Raw:
-    """An encoded value that nobody has looked into: a piece of the bytes it came in, which it keeps alive."""
+    """An encoded value: a slice of the received bytes, which it keeps alive."""
 
     __slots__ = ("base", "end", "start")
     __hash__ = None  # type: ignore[assignment]
@@ -75,13 +75,13 @@ class Raw:
 
     @classmethod
     def piece(cls, base: bytes, start: int, end: int) -> Raw:
-        """The bytes from ``start`` to ``end``, not copied."""
+        """Return the bytes from ``start`` to ``end``, not copied."""
         raw = cls.__new__(cls)
         raw.base, raw.start, raw.end = base, start, end
         return raw
 
     def copy(self) -> Raw:
-        """The same bytes, without what they are a piece of."""
+        """Return a copy that does not keep the received bytes alive."""
         return Raw(bytes(self))
 
     def __bytes__(self) -> bytes:
@@ -101,7 +101,7 @@ class Raw:
 
 
 class Ext:
-    """An extension of MessagePack that is no timestamp: a code and its data."""
+    """A MessagePack extension other than a timestamp: a code and its data."""
 
     __slots__ = ("code", "data")
 

@@ -12,8 +12,8 @@ from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Failure
 from microkernel.wire.secrets import Secrets
 
-_MAX_TRACEBACK = 64_000
 # Maximum length of a traceback in characters.
+_MAX_TRACEBACK = 64_000
 
 
 def failure_of(error: BaseException, root: str, secrets: Secrets) -> Failure:

@@ -13,19 +13,20 @@ from collections.abc import Generator, Iterable, Iterator
 HIDDEN = "***"
 # Minimum length of a secret in characters: redacting shorter ones would make every text unreadable and hide nothing.
 SHORTEST = 4
-_LONG = 2 * SHORTEST
 # Minimum length of a line of a secret, and of a piece of base64, that is redacted by itself.
-_WRAPPED = (76, 64)
+_LONG = 2 * SHORTEST
 # Characters in a line of base64, as MIME and PEM wrap it.
-_WIDEST = 16
+_WRAPPED = (76, 64)
 # Characters that stand for one character in the widest usual form: four bytes as \\xf0.
-_MOST_QUOTED = 64 * 1024
+_WIDEST = 16
 # Total characters of secrets chosen by one plugin for which each notation is stored; for more, only the texts are.
+_MOST_QUOTED = 64 * 1024
+# Maximum of ``Secrets.longest``.
 _FURTHEST = 64 * 1024
 # Characters that are searched between two pauses.
 _STEP = 100_000
-_QUOTED = 7
 # Backslashes before a character that was quoted three times: a text in JSON in a repr in a repr.
+_QUOTED = 7
 _ENTITIES = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
 _ESCAPES = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\0": "0", "\a": "a"}
 

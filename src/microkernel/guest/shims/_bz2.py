@@ -1,4 +1,4 @@
-"""bzip2 is in C: ``bz2`` can be imported, and refuses at its use. ``tarfile`` then tries the next."""
+"""Makes ``bz2`` importable without its C part; using it raises OSError. ``tarfile`` then tries the next format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 
 class _Refusing:
-    """``OSError`` is how these say that data is not theirs."""
+    """Raises ``OSError``, which these modules raise for data in another format."""
 
     eof, needs_input, unused_data = False, True, b""
 

@@ -1,4 +1,4 @@
-"""xz is in C: ``lzma`` can be imported, and refuses at its use. ``tarfile`` then tries the next."""
+"""Makes ``lzma`` importable without its C part; using it raises. ``tarfile`` then tries the next format."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""What a guest has as ``ssl``: what ``https`` needs in ``http.client``, ``urllib.request``, requests and httpx.
+"""``ssl`` in a guest: the part that ``https`` needs in ``http.client``, ``urllib.request``, requests and httpx.
 
-The worker speaks TLS, the guest sees plain bytes. The certificate is always verified: for the host that was asked for,
-against the authorities that the machine trusts (or those of ``SSL_CERT_FILE`` where that is granted), or against those
-that the plugin loads into its context. Whatever would turn that off, and all else of the real module, is refused by
-name.
+The worker implements TLS, the guest sees plain bytes. The certificate is always verified: for the requested host,
+against the authorities that the machine trusts (or those of ``SSL_CERT_FILE`` if it is granted), or against those that
+the plugin loads into its context. Anything that would disable this, and everything else of the real module, raises.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ OPENSSL_VERSION_INFO: tuple[int, int, int, int, int]
 HAS_SNI, HAS_ALPN, HAS_NPN, HAS_ECDH, HAS_PSK = True, False, False, True, False
 HAS_SSLv2, HAS_SSLv3, HAS_TLSv1, HAS_TLSv1_1, HAS_TLSv1_2, HAS_TLSv1_3 = False, False, False, False, True, True
 HAS_NEVER_CHECK_COMMON_NAME = True
+# The result of a server without protocol negotiation.
 _HTTP = ["http/1.1"]
-# What a server speaks that is not asked for a protocol.
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[\\sA-Za-z0-9+/=]+-----END CERTIFICATE-----\\s*")
 _OF_WORKER = ("OPENSSL_VERSION", "OPENSSL_VERSION_NUMBER", "OPENSSL_VERSION_INFO")
 
@@ -43,7 +42,7 @@ class TLSVersion(IntEnum):
 
 
 class Options(IntFlag):
-    """Those that hold in any case, or change nothing for a client that verifies."""
+    """Options that are always on, or that do not affect a client that verifies."""
 
     OP_ALL = 0x8000_0050
     OP_NO_SSLv2 = 0
@@ -107,15 +106,15 @@ sockets.ERRORS.update(SSLError=SSLError, SSLCertVerificationError=SSLCertVerific
 
 
 class SSLSocket:
-    """There are none: the socket that is wrapped stays what it is, and is secured."""
+    """Not used: a wrapped socket stays the same object, and is secured."""
 
 
 class SSLObject:
-    """There are none."""
+    """Not used."""
 
 
-class _Held:
-    """An attribute that says how it is, and refuses to be otherwise."""
+class _ReadOnly:
+    """An attribute that can be read, and refuses to be changed."""
 
     def __init__(self, value: Any, otherwise: str) -> None:
         self._value, self._otherwise = value, otherwise
@@ -129,14 +128,14 @@ class _Held:
 
 
 class SSLContext:
-    """A client's that verifies; the authorities it trusts are what contexts differ in."""
+    """The context of a client that verifies. Contexts differ only in the authorities that they trust."""
 
-    check_hostname = _Held(True, "TLS without verification")
-    verify_mode = _Held(CERT_REQUIRED, "TLS without verification")
-    minimum_version = _Held(TLSVersion.TLSv1_2, "TLS with other versions than 1.2 and 1.3")
+    check_hostname = _ReadOnly(True, "TLS without verification")
+    verify_mode = _ReadOnly(CERT_REQUIRED, "TLS without verification")
+    minimum_version = _ReadOnly(TLSVersion.TLSv1_2, "TLS with other versions than 1.2 and 1.3")
     post_handshake_auth = False
-    hostname_checks_common_name = _Held(False, "TLS that looks for the host in a certificate's common name")
-    keylog_filename = _Held(None, "log of the keys of TLS")
+    hostname_checks_common_name = _ReadOnly(False, "TLS that looks for the host in a certificate's common name")
+    keylog_filename = _ReadOnly(None, "log of the keys of TLS")
     sslsocket_class, sslobject_class = SSLSocket, SSLObject
     protocol = PROTOCOL_TLS_CLIENT
 
@@ -164,7 +163,7 @@ class SSLContext:
 
     @verify_flags.setter
     def verify_flags(self, value: int) -> None:
-        """They hold beside the worker's."""
+        """Set verification flags in addition to the worker's."""
         self._flags = VerifyFlags(value)
 
     @property
@@ -184,7 +183,7 @@ class SSLContext:
     set_default_verify_paths = load_default_certs
 
     def load_verify_locations(self, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
-        """The certificates of authorities that this context trusts; with none, those that the machine trusts."""
+        """Trust these authorities in this context; without arguments, those that the machine trusts."""
         if not (cafile or capath or cadata):
             raise TypeError("cafile, capath and cadata cannot be all omitted")
         if capath or isinstance(cadata, (bytes, bytearray, memoryview)):
@@ -210,7 +209,7 @@ class SSLContext:
         server_hostname: str | None = None,
         session: object = None,
     ) -> Any:
-        """The same socket; from here on it is secured."""
+        """Secure the socket and return it."""
         if server_side or session or not (server_hostname and do_handshake_on_connect and suppress_ragged_eofs):
             _refuse("TLS other than a client's, with the name of the server")
         sock.secure(server_hostname, self._authorities, int(self._flags))
@@ -232,7 +231,7 @@ def create_default_context(
 
 
 def _text_of(path: Any) -> str:
-    with open(path, encoding="latin-1") as file:  # names of authorities may stand beside them, in any encoding
+    with open(path, encoding="latin-1") as file:  # names of authorities may be in the file too, in any encoding
         return file.read()
 
 
@@ -248,7 +247,7 @@ def _lacks(name: str) -> str:
 
 
 def __getattr__(name: str) -> Any:
-    """``OPENSSL_VERSION`` is the worker's, which is known when a guest runs."""
+    """Return ``OPENSSL_VERSION``, which is the worker's and known only when a guest runs."""
     if name in _OF_WORKER:
         number, version = sockets.tls_version()
         info = (number >> 28, number >> 20 & 0xFF, number >> 12 & 0xFF, number >> 4 & 0xFF, number & 0xF)

@@ -1,6 +1,6 @@
-"""What a guest has as ``ctypes``: numbers of C by their sizes, and names for libraries to define types with.
+"""``ctypes`` in a guest: C number types with their sizes, and the names that libraries use to define types.
 
-There is no memory of C to look at and no library to load; what would is refused by name.
+There is no C memory to access and no library to load; operations that need them raise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class ArgumentError(Exception): ...
 
 
 class _CData:
-    """``_code``: as ``struct`` has it; empty where there is nothing to make one of."""
+    """Base of C types. ``_code`` is the code of ``struct``; empty if no instance can be created."""
 
     _code = ""
 
@@ -55,7 +55,7 @@ class _Number(_CData):
 
 
 class _Integer(_Number):
-    """As C does, one that is too large keeps its low bits."""
+    """An integer. A value that is too large keeps its low bits, as in C."""
 
     @classmethod
     def _kept(cls, value: Any) -> int:
@@ -96,7 +96,7 @@ class c_char(_Number):  # noqa: N801
 
 
 def _types(base: type[_Number], **codes: str) -> None:
-    """Types of C, by the names that ``ctypes`` has for them."""
+    """Return the C types by the names that ``ctypes`` has for them."""
     for name, code in codes.items():
         globals()[name] = type(name, (base,), {"_code": code, "__module__": __name__})
 
@@ -127,7 +127,7 @@ class py_object(_CData):  # noqa: N801
 
 
 class Structure(_CData):
-    """May be derived from, so that modules that define such types can be imported."""
+    """May be subclassed, so that modules that define such types can be imported."""
 
     _fields_: ClassVar[Any] = ()
 
@@ -184,7 +184,7 @@ class PyDLL(CDLL): ...
 
 
 class LibraryLoader:
-    """Of libraries that are asked for by name."""
+    """Loads libraries by name; every load raises."""
 
     def __init__(self, kind: type[CDLL]) -> None:
         self._kind = kind

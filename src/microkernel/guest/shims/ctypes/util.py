@@ -1,7 +1,7 @@
-"""Libraries in C: there are none to be found."""
+"""Search for C libraries, which always fails."""
 
 from __future__ import annotations
 
 
 def find_library(name: str) -> None:
-    """None, as where a library is not installed."""
+    """Return None, as for a library that is not installed."""
