@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from microkernel.errors import PluginLoadError
+from microkernel.loader.display import shown
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -173,8 +174,6 @@ class Beneath:
 
 
 def too_much(root: str, what: str, most: int) -> PluginLoadError:
-    from microkernel.loader.files import shown  # which opens files with this module
-
     return PluginLoadError("MK0140", path=shown(root), what=what, most=most)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from microkernel.errors import KernelError
-from microkernel.loader.files import shown
+from microkernel.loader.display import shown
 
 MANIFEST_BYTES = 64 * 1024
 SOURCE_BYTES = 2 * 1024 * 1024

@@ -8,7 +8,8 @@ from typing import Any
 from microkernel.errors import ConfigError
 from microkernel.kernel.config import ApprovalRules, Group, KernelConfig, PluginConfig
 from microkernel.loader import schema
-from microkernel.loader.files import read_toml, shown
+from microkernel.loader.display import shown
+from microkernel.loader.files import read_toml
 from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
 
 _PLUGIN: Schema = {

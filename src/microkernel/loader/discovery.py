@@ -12,7 +12,8 @@ from microkernel.errors import ConfigError, ManifestError, PluginLoadError, vali
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import PluginCandidate
 from microkernel.loader.byte_scan import SOURCE_BYTES
-from microkernel.loader.files import missing, read_text, shown, unforeseen, unreadable
+from microkernel.loader.display import shown
+from microkernel.loader.files import missing, read_text, unforeseen, unreadable
 from microkernel.loader.manifests import entry_of, read_manifest, stem
 
 if TYPE_CHECKING:

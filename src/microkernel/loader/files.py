@@ -5,20 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any, TypeVar
 
-from microkernel.errors import KernelError, shortage_in, valid_text
+from microkernel.errors import KernelError, shortage_in
 from microkernel.loader import archives
 from microkernel.loader.beneath import open_regular
+from microkernel.loader.display import shown
 
 E = TypeVar("E", bound=KernelError)
-
-
-def shown(path: str) -> str:
-    """The path as its user would write it: relative when it lies below the working folder, and valid Unicode."""
-    try:
-        here = os.path.join(os.getcwd(), "")
-    except OSError:
-        return valid_text(path)
-    return valid_text(path.removeprefix(here))
 
 
 def read_bytes(path: str, error: type[KernelError], most: int | None = None) -> bytes:

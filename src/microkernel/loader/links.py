@@ -13,7 +13,7 @@ from itertools import count
 
 from microkernel.errors import PluginLoadError
 from microkernel.loader.beneath import MOST_DEPTH, Beneath, Folder, too_much
-from microkernel.loader.files import shown
+from microkernel.loader.display import shown
 
 _MOST = 5_000
 """Files and folders behind all links: more is not a package of modules."""

@@ -19,7 +19,8 @@ from typing import Any
 from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Approval, Permissions
 from microkernel.loader import lock_guard, schema
-from microkernel.loader.files import parse_toml, read_text, shown
+from microkernel.loader.display import shown
+from microkernel.loader.files import parse_toml, read_text
 from microkernel.loader.schema import PERMISSIONS, Schema, Where
 
 FILE = "microkernel.lock"

@@ -18,7 +18,8 @@ from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Sup
 from microkernel.loader import schema
 from microkernel.loader.beneath import Beneath
 from microkernel.loader.byte_scan import MANIFEST_BYTES, SOURCE_BYTES, check_values
-from microkernel.loader.files import check_size, is_folder, is_there, read_text, shown
+from microkernel.loader.display import shown
+from microkernel.loader.files import check_size, is_folder, is_there, read_text
 from microkernel.loader.parsers import toml_of
 from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from microkernel.errors import ConfigError
 from microkernel.loader.discovery import is_found_in, is_place
-from microkernel.loader.files import shown
+from microkernel.loader.display import shown
 
 
 def check_data_folder(folder: str, places: Iterable[str], *, is_named: bool) -> None:

@@ -18,7 +18,8 @@ from microkernel.inspector.operations import perform, untagged
 from microkernel.inspector.sources import NotFinished, NotParsed, SourceFacts
 from microkernel.kernel.ports import steady
 from microkernel.loader.byte_scan import scan_source, scan_toml
-from microkernel.loader.files import decode, shown
+from microkernel.loader.display import shown
+from microkernel.loader.files import decode
 
 # Of processor time, for all sources of a plugin, for each MiB of them, and at most. A MiB of ordinary source takes half
 # a second.

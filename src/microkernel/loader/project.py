@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from microkernel.errors import ConfigError
-from microkernel.loader.files import shown
+from microkernel.loader.display import shown
 
 _USUAL = "plugins"
 """What the folder of plugins within a project is called: no name for a project."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import LEVELS, Permissions
-from microkernel.loader.files import shown
+from microkernel.loader.display import shown
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -18,8 +18,9 @@ from microkernel.loader import archives
 from microkernel.loader.beneath import Beneath, Folder
 from microkernel.loader.byte_scan import SOURCE_BYTES
 from microkernel.loader.discovery import ENTRY_POINT, location
+from microkernel.loader.display import shown
 from microkernel.loader.file_hashes import FileHashes, cache_file
-from microkernel.loader.files import check_size, read_bytes, shown, unreadable
+from microkernel.loader.files import check_size, read_bytes, unreadable
 from microkernel.loader.imports import check_imports, is_installed
 from microkernel.loader.links import leaving_links, linked_sources
 from microkernel.loader.parsers import facts_of_all

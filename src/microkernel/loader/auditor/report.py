@@ -16,7 +16,8 @@ from microkernel.loader.auditor.proposal import Change, Covers, IsGiven, Table, 
 from microkernel.loader.auditor.source import LARGEST, from_json
 from microkernel.loader.beneath import Beneath, LinkLeaves, NotRegular, open_regular
 from microkernel.loader.discovery import location
-from microkernel.loader.files import shown, unforeseen, unreadable
+from microkernel.loader.display import shown
+from microkernel.loader.files import unforeseen, unreadable
 from microkernel.loader.parsers import facts_of, seen_in
 from microkernel.loader.schema import PERMISSIONS
 from microkernel.loader.snapshot import forbidden_of, plugin_files
