@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from grimp import ImportGraph
 
-from tools.floors import FloorContract
+from tools.floors import CircleContract, FloorContract
+from tools.import_graph import build, circles_of, drawing, layers_of, modules_of, packages_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "microkernel"
-CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+ALL_CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
     "importlinter"
 ]["contracts"]
+CONTRACTS = [contract for contract in ALL_CONTRACTS if contract["type"] == "floor"]
 
 
 REFUSED = [
@@ -72,7 +74,7 @@ ALLOWED = [
     ("guest.codec", "guest.packing"),
     ("guest.codec", "errors"),
     ("kernel.manifest", "__future__"),
-    ("kernel.operations.start_order", "packaging.specifiers"),
+    ("kernel.requirements", "packaging.specifiers"),
     ("kernel.supervision.supervisor", "messages.catalog"),
     ("worker.main", "sdk.runtime.runtime"),
     ("loader", "kernel.ports"),
@@ -162,3 +164,64 @@ def _full(name: str) -> str:
 
 def _floor(name: str) -> str:
     return ".".join(_full(name).split(".")[:2])
+
+
+def test_a_circle_of_type_only_imports_is_found() -> None:
+    graph = ImportGraph()
+    for number in range(3):
+        graph.add_module(f"microkernel.kernel.{'abc'[number]}.m")
+    for importer, imported in ("ab", "bc", "ca"):
+        graph.add_import(
+            importer=f"microkernel.kernel.{importer}.m", imported=f"microkernel.kernel.{imported}.m",
+            line_number=1, line_contents="from x import y",
+        )  # fmt: skip
+    contract = CircleContract("", session_options={}, contract_options={"packages": ["microkernel.kernel"]})
+    check = contract.check(graph, verbose=False)
+    assert not check.kept
+    members = [f"microkernel.kernel.{name}.m" for name in "abc"]
+    assert check.metadata["circles"] == [members, ["a", "b", "c"]]
+
+
+def test_packages_that_know_each_other_by_different_modules_are_a_circle() -> None:
+    imports = {"k.a.x": {"k.b.x"}, "k.b.x": set(), "k.b.y": {"k.a.y"}, "k.a.y": set()}
+    assert circles_of(imports) == []
+    assert circles_of(packages_of(imports, "k")) == [["a", "b"]]
+
+
+def test_a_long_chain_is_no_circle_and_has_a_layer_each() -> None:
+    imports = {f"m{n}": {f"m{n + 1}"} if n < 4999 else set() for n in range(5000)}
+    assert circles_of(imports) == []
+    assert len(layers_of(imports)) == 5000
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "line"),
+    [
+        (
+            "registry/record.py",
+            "microkernel.kernel.routing.call_table",
+            "registry.record -> microkernel.kernel.routing",
+        ),
+        ("messaging/delivery.py", "microkernel.kernel.runtime.reactor", "messaging.delivery -> microkernel.kernel.r"),
+    ],
+)
+def test_an_import_upwards_or_beside_in_the_kernel_is_red(
+    tmp_path: Path, importer: str, imported: str, line: str
+) -> None:
+    """Also if it is there for types alone. Without layers, the second would be no circle."""
+    shutil.copytree(PACKAGE, tmp_path / "microkernel", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    module = tmp_path / "microkernel" / "kernel" / importer
+    guarded = f"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import {imported}\n"
+    module.write_text(module.read_text(encoding="utf-8") + guarded, encoding="utf-8")
+    result = lint_imports(tmp_path)
+    assert result.returncode == 1
+    assert line in result.stdout
+
+
+def test_the_listing_of_the_design_has_the_layers_of_the_kernel() -> None:
+    """``python -m tools.import_graph`` prints them."""
+    packages = packages_of(modules_of(build()))
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert drawing(packages) in design

@@ -22,6 +22,8 @@ from typing import Any
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
 
+from tools.import_graph import circles_of, modules_of, packages_of
+
 ROOT = "microkernel"
 
 
@@ -78,3 +80,27 @@ class FloorContract(Contract):
     def _is_excepted(self, importer: str, imported: str) -> bool:
         pairs = (exception.split(" -> ") for exception in self.exceptions)
         return any(_within(importer, [left]) and _within(imported, [right]) for left, right in pairs)
+
+
+class CircleContract(Contract):
+    """No circle between the modules of the project, nor between the packages of those named in ``packages``.
+
+    Imports under ``TYPE_CHECKING`` and inside functions count too: they are dependencies, and a reader follows them.
+    """
+
+    type_name = "circles"
+
+    packages: Any = fields.ListField(subfield=fields.StringField(), default=[])
+
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
+        del verbose
+        modules = modules_of(graph)
+        circles = circles_of(modules)
+        for package in self.packages:
+            circles += circles_of(packages_of(modules, package))
+        return ContractCheck(kept=not circles, metadata={"circles": circles})
+
+    def render_broken_contract(self, check: ContractCheck) -> None:
+        for circle in check.metadata["circles"]:
+            output.print_error(f"circle: {' '.join(circle)}", bold=False)
+        output.new_line()

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from microkernel.embedder.calls import FutureWaiter, Waiter, abandon, call_message, route, value_of
+from microkernel.embedder.calls import FutureWaiter, Waiter, call_message, route, value_of
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.handlers import Embedder
 from microkernel.errors import (
@@ -32,12 +32,16 @@ from microkernel.hosts.worker.environment import interpreter_defect
 from microkernel.kernel import config as kernel_config
 from microkernel.kernel.admission.effective_config import check_kernel_name, state_home
 from microkernel.kernel.admission.permissions import Review
+from microkernel.kernel.assembly import Announce, Hosts, KernelOptions, make_core
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import LEVELS, Level
+from microkernel.kernel.messaging.event_bus import ON_EMBEDDER_THREAD
 from microkernel.kernel.operations.reload import ReloadReport
 from microkernel.kernel.ports import Availability, Host
 from microkernel.kernel.reporting.plugin_info import PluginInfo
+from microkernel.kernel.routing.call_table import COLLECTED
 from microkernel.kernel.runtime.clock import SystemClock
+from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.loader import FileLoader, LockFile, check_places, may_have_plugins, read_config
 from microkernel.loader.config_in_code import KernelConfig, config_of
 from microkernel.loader.embedding_args import Grants, Places, list_places, read_grants, read_level
@@ -165,8 +169,6 @@ class Kernel:
         if may_have_plugins(self._places):
             self._parser.prepare()  # it starts in the background
         core = self._core = self._make_core(project)
-        core.places, core.reread = self._places, self._reread
-        core.own_files = [each for each in (self._lock.path if self._lock else "", self._config_file) if each]
         self._embedder = Embedder(core, self._failures)
         if ready is not None:
             ready(self)
@@ -178,18 +180,12 @@ class Kernel:
 
     def _make_core(self, project: str) -> Core:
         try:
-            return Core(
-                self.name,
-                FileLoader(self._parser),
-                lambda core: partial(self._host, core),
-                SystemClock(),
-                self._config,
-                self._data_dir(),
-                self._isolation,
-                self._grants,
-                self._lock,
-                project,
-            )
+            own_files = [each for each in (self._lock.path if self._lock else "", self._config_file) if each]
+            options = KernelOptions(
+                self.name, self._config, self._data_dir(), project, self._isolation, self._grants, self._places,
+                own_files, self._reread,
+            )  # fmt: skip
+            return make_core(options, FileLoader(self._parser), self._hosts_on, SystemClock(), self._lock)
         except (OSError, RuntimeError) as error:
             if shortage := shortage_in(error):
                 raise KernelError("MK0515", reason=shortage) from None
@@ -242,7 +238,7 @@ class Kernel:
         payload, shares = codec.encode_with(data, attachment_of)
         if shares:
             shares = self._embedder.shared.sent(shares)
-        core.bus.emit("kernel", topic, codec.Raw(payload), shares, direct=True)
+        core.bus.emit("kernel", topic, codec.Raw(payload), shares, mode=ON_EMBEDDER_THREAD)
         if self._failures.pending:
             self._failures.raise_pending()
 
@@ -306,12 +302,12 @@ class Kernel:
         try:
             reply = waiter.wait(pending, message.deadline)
         except BaseException:
-            abandon(core, pending)
+            core.calls.abandon(pending)
             raise
         if reply is None:
-            abandon(core, pending)
+            core.calls.abandon(pending)
             raise CallTimeout("MK0606", target=target, timeout=timeout)
-        core.router.collect(pending)
+        core.calls.complete(pending, COLLECTED)
         return value_of(reply, message, timeout, returns, self._embedder.shared)
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
@@ -329,7 +325,7 @@ class Kernel:
             raise CallTimeout("MK0606", target=target, timeout=timeout) from None
         finally:
             if not answered.done() or answered.cancelled():
-                abandon(core, pending)
+                core.calls.abandon(pending)
         return value_of(reply, message, timeout, returns, self._embedder.shared)
 
     def share(self, data: Any) -> Buffer:
@@ -344,7 +340,7 @@ class Kernel:
 
     def get_data(self, key: str, default: Any = None) -> Any:
         """Return the shared value at ``key``, or ``default`` if the key does not exist. Raises BadTopic."""
-        value = self.core.context.get(check_topic(key))
+        value = self.core.data.get(check_topic(key))
         return codec.decode(value.data) if value is not None else default
 
     def set_data(self, key: str, value: Any, *, expect: int | None = None) -> int:
@@ -354,27 +350,27 @@ class Kernel:
         RevisionConflict, whose ``revision`` is the current one; BadTopic, NotPlainData, PayloadTooLarge.
         """
         core, data = self.core, codec.Raw(codec.encode(value))
-        return core.reactor.run(partial(core.context.set, "kernel", check_topic(key), data, expect))
+        return core.reactor.run(partial(core.data.set, "kernel", check_topic(key), data, expect))
 
     def delete_data(self, key: str) -> None:
         """Delete ``key`` from the shared data. Does nothing if it does not exist. Raises BadTopic."""
         core = self.core
-        core.reactor.run(partial(core.context.delete, check_topic(key)))
+        core.reactor.run(partial(core.data.delete, check_topic(key)))
 
     # Plugins
 
     def list(self) -> list[PluginInfo]:
         """Return a snapshot of each plugin."""
-        return self.core.list()
+        return self.core.plugins.list()
 
     def info(self, name: str) -> PluginInfo:
         """Return a snapshot of one plugin. Raises PluginNotFound."""
-        return self.core.info(name)
+        return self.core.plugins.info(name)
 
     def load(self, path: str | os.PathLike[str]) -> PluginInfo:
         """Add a plugin's file or folder and start it. Raises PluginLoadError or a subclass; if it was refused, it is
         not kept."""
-        return self.core.load(os.fspath(path))
+        return self.core.plugins.load(os.fspath(path))
 
     def start(self, name: str, *, reset: bool = False) -> PluginInfo:
         """Start a plugin that is not running, from its current source; does nothing if it is. ``reset`` releases it
@@ -383,7 +379,7 @@ class Kernel:
         Raises PluginNotFound, PluginLoadError or a subclass if it does not become active, and PluginNotActive if it is
         quarantined and ``reset`` is not given.
         """
-        return self.core.start(name, reset)
+        return self.core.plugins.start(name, reset)
 
     def stop(self, name: str, *, cascade: bool = False, now: bool = False) -> PluginInfo:
         """Stop a plugin after it has handled the messages queued so far, within ``limits.drain`` and ``limits.stop``
@@ -394,7 +390,7 @@ class Kernel:
 
         Raises PluginNotFound; RequirementError without ``cascade`` if running plugins require this one.
         """
-        return self.core.stop(name, cascade, now)
+        return self.core.plugins.stop(name, cascade, now)
 
     def reload(self, name: str) -> ReloadReport:
         """Replace a plugin by its current source on disk, keeping its queued messages and exported state.
@@ -402,25 +398,25 @@ class Kernel:
         Raises ReloadFailed, with ``.report``, if the new source fails; the old source then keeps running. Raises
         PluginNotFound.
         """
-        return self.core.reload(name)
+        return self.core.plugins.reload(name)
 
     def kill(self, name: str) -> PluginInfo:
         """End a plugin immediately, without draining or calling ``stop``. It is not restarted. Raises
         PluginNotFound."""
-        return self.core.kill(name)
+        return self.core.plugins.kill(name)
 
     def unload(self, name: str) -> Leftovers:
         """Stop a plugin and remove it from the kernel. Return one line for each thing that still holds its objects."""
-        return self.core.unload(name)
+        return self.core.plugins.unload(name)
 
     def review(self, name: str) -> Review:
         """Return what a plugin on disk requests, compared with what was approved. Raises PluginNotFound."""
-        return self.core.review(name)
+        return self.core.approvals.review(name)
 
     def approve(self, name: str, *, remember: bool = True) -> PluginInfo:
         """Approve all that a plugin requests and start it. ``remember`` also stores the approval in ``lock``, if there
         is one."""
-        return self.core.approve(name, remember=remember)
+        return self.core.approvals.approve(name, remember=remember)
 
     def dead_letters(self, name: str = "") -> Letters:
         """Return the events that could not be handled, of one plugin or of all.
@@ -428,11 +424,11 @@ class Kernel:
         Each is a dict with ``id``, ``plugin``, ``handler``, ``topic``, ``source``, ``time`` (seconds since the epoch),
         ``delivery``, ``reason`` and ``data``.
         """
-        return self.core.dead(name)
+        return self.core.dead_letters.dead(name)
 
     def replay(self, letter: int) -> bool:
         """Deliver a dead letter, by its ``id``, to its handler again. Raises KernelError MK0613 if either is gone."""
-        return self.core.replay(letter)
+        return self.core.dead_letters.replay(letter)
 
     def available(self) -> dict[str, Availability]:
         """Return the availability of each level on this machine. ``error`` is None if the level can be used."""
@@ -440,25 +436,28 @@ class Kernel:
         result: dict[str, Availability] = {}
         for level in LEVELS:
             try:
-                result[level] = self._host(core, level).available()
+                result[level] = self._host(core.reactor, core.texts.announce, level).available()
             except IsolationUnavailable as error:
                 result[level] = Availability("", error)
         return result
 
-    def _host(self, core: Core, level: Level) -> Host:
+    def _hosts_on(self, reactor: Reactor, announce: Announce) -> Hosts:
+        return partial(self._host, reactor, announce)
+
+    def _host(self, reactor: Reactor, announce: Announce, level: Level) -> Host:
         with self._hosts_lock:
             if level not in self._hosts:
-                self._hosts[level] = self._new_host(core, level)
+                self._hosts[level] = self._new_host(reactor, announce, level)
             return self._hosts[level]
 
-    def _new_host(self, core: Core, level: Level) -> Host:
+    def _new_host(self, reactor: Reactor, announce: Announce, level: Level) -> Host:
         """Create the host of a level. A refusal is remembered for ``_REFUSED_FOR`` seconds, because an interpreter that
         hangs takes long to fail, and several plugins ask at the same time."""
         until, refusal = self._refused.get(level, (0.0, None))
         if refusal is not None and time.monotonic() < until:
             raise refusal.with_traceback(None)
         try:
-            return _make_host(core, level, self._python)
+            return _make_host(self.name, reactor, announce, level, self._python)
         except IsolationUnavailable as error:
             self._refused[level] = (time.monotonic() + _REFUSED_FOR, error)
             raise
@@ -502,16 +501,14 @@ def _mark_forked() -> None:
 os.register_at_fork(after_in_child=_mark_forked)
 
 
-def _make_host(core: Core, level: Level, python: str) -> Host:
+def _make_host(name: str, reactor: Reactor, announce: Announce, level: Level, python: str) -> Host:
     try:
         module = import_module(f"microkernel.hosts.{level}")
     except ModuleNotFoundError as missing:
         if missing.name != f"microkernel.hosts.{level}":
             raise IsolationUnavailable("MK0510", extra=_EXTRAS.get(level, level)) from None
         raise IsolationUnavailable("MK0501", level=level, reason="it is not built yet") from None
-    host: Host = getattr(module, f"{level.title()}Host")(
-        core.reactor, name=core.name, python=python, announce=core.announce
-    )
+    host: Host = getattr(module, f"{level.title()}Host")(reactor, name=name, python=python, announce=announce)
     if (error := host.available().error) is not None:
         host.close()
         raise error

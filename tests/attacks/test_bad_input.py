@@ -516,9 +516,9 @@ def test_output_without_end(plugins: Plugins, how: str) -> None:
         before = memory()
         for _ in range(20):
             works(kernel)
-            eventually(lambda: len(kernel.core.logs("bad", 1)) == 1)
+            eventually(lambda: len(kernel.core.plugins.logs("bad", 1)) == 1)
         assert memory() - before < 100 << 20
-        assert all(len(line.text) <= 64 << 10 for line in kernel.core.logs("bad", 2000))
+        assert all(len(line.text) <= 64 << 10 for line in kernel.core.plugins.logs("bad", 2000))
         kernel.kill("bad")
         assert kernel.info("bad").state == "stopped"
         works(kernel)
@@ -542,7 +542,9 @@ def test_a_log_line_of_a_hundred_megabytes(plugins: Plugins, level: str) -> None
     plugins.healthy()
     with plugins.kernel(level) as kernel:
         kernel.call("bad.log", timeout=30)
-        texts = eventually(lambda: t if len(t := [line.text for line in kernel.core.logs("bad")]) == 5 else None)
+        texts = eventually(
+            lambda: t if len(t := [line.text for line in kernel.core.plugins.logs("bad")]) == 5 else None
+        )
         assert all(len(text) < 100_000 for text in texts)
         assert texts[3] == "{a:>1000000000} {a.__class__} { {} {b"
         assert texts[4] == "1 is filled in"

@@ -51,7 +51,7 @@ def test_in_an_asyncio_program(plugins: Plugins, level: str) -> None:
                 await asyncio.wait_for(kernel.acall("slow.wait", 6, timeout=30), 0.0001)
             for info in kernel.list():
                 eventually(lambda n=info.name: kernel.info(n).waiting == 0)
-            assert not kernel.core.router._pending
+            assert not kernel.core.calls.pending
         pulse.cancel()
         assert beats > 0
 

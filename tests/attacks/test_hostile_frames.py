@@ -45,7 +45,7 @@ KINDS = {
     "bad_utf8": lambda: send(body(array(1) + b"\\x93\\x1d\\xa2\\xff\\xfe\\xc0")),
     "truncated_raw": lambda: send(body(array(1) + b"\\x93\\x1d\\xa1x\\xdc\\xff\\xff")),
     "empty": lambda: send(b""),
-    "long_datagram": lambda: say(Leaving("x" * 100_000)),
+    "long_datagram": lambda: say(SelfExit("x" * 100_000)),
     "endless": lambda: [send(struct.pack(">I", 16 << 20) + array(1))] + [send(b"x" * 60000) for _ in range(400)],
 }
 IGNORED = {
@@ -75,7 +75,7 @@ IGNORED = {
     "odd_handler": lambda: say(
         Subscribe(15, Handler(-1, "attack.**", "x", True, "nonsense", True)), Subscribe(16, Handler(1, "a..b", "y"))),
     "odd_method": lambda: say(Expose(17, Method("../../x", "x" * 1000, "y", {"a": [1] * 100}))),
-    "leaving": lambda: say(Leaving("x" * 1000)),
+    "leaving": lambda: say(SelfExit("x" * 1000)),
     "cancel": lambda: [say(Cancel(id)) for id in range(-10, 3000)],
     "ping": lambda: say(*[Ping(2**60 + n) for n in range(1000)]),
 }

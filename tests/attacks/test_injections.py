@@ -108,7 +108,7 @@ def is_quiet(kernel: Kernel) -> None:
         eventually(lambda r=record: len(r.mailbox) == 0, f"{record.name}'s mailbox is empty: {record.mailbox.__dict__}")
         eventually(lambda r=record: not r.incoming and not r.outgoing, f"{record.name} waits for nobody")
         assert not record.mailbox.latecomers
-    eventually(lambda: not core.router._pending, "no call is pending")
+    eventually(lambda: not core.calls.pending, "no call is pending")
     for record in core.registry:
         assert record.instance is not None
         eventually(lambda r=record: not r.instance.runner.channel._answers, "nobody waits for an answer")

@@ -13,6 +13,7 @@ import pytest
 from microkernel import Kernel
 from microkernel.errors import CallFailed, MailboxFull, PayloadTooLarge, PluginLoadError
 from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.routing.call_table import ABANDONED
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode
 from tests.attacks.support import LOCKS, Plugins, eventually
@@ -108,7 +109,7 @@ def test_the_board_keeps_so_many_bytes_of_an_owner(plugins: Plugins) -> None:
         kernel.call("doer.delete", "k3")
         kernel.call("doer.put", "k4", 290 * KiB)
         kernel.unload("doer")
-        assert kernel.core.context.used("doer") == 0
+        assert kernel.core.data.used("doer") == 0
 
 
 def test_a_value_that_is_refused_leaves_the_one_before(plugins: Plugins) -> None:
@@ -126,7 +127,7 @@ def test_keys_without_a_value_count_too(plugins: Plugins) -> None:
         with suppress(PayloadTooLarge, CallFailed):
             for number in range(1000):
                 kernel.call("doer.put", f"k{number}", 0)
-        assert 50 < len(kernel.core.context.names()) <= 128
+        assert 50 < len(kernel.core.data.names()) <= 128
 
 
 # Mailboxes
@@ -307,6 +308,6 @@ def test_asks_that_are_over_leave_no_timers(plugins: Plugins, busy: threading.Lo
         ask = messages.Ask(1, "big", Raw(encode({})), time.monotonic() + 1e6)
         for _ in range(3000):
             core.reactor.run(lambda: core.router.ask(None, "doer", ask, list))
-            for id in list(core.router._pending):
-                core.router.forget(id)
+            for id in list(core.calls.pending):
+                core.calls.complete(id, ABANDONED)
         assert core.reactor.run(lambda: len(core.reactor._timers)) < 1100

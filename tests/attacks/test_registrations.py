@@ -11,7 +11,7 @@ from microkernel import Kernel
 from microkernel.errors import PayloadTooLarge
 from microkernel.kernel.manifest import Limits, Manifest
 from microkernel.kernel.messaging.quota import Quota
-from microkernel.kernel.registry.record import did_you_mean
+from microkernel.kernel.registry.suggestions import did_you_mean
 from microkernel.kernel.routing.registration import charge, kind_of
 from microkernel.wire.messages import Handler, Method
 from tests.attacks.support import Plugins

@@ -89,6 +89,6 @@ def test_sixty_lives_of_one_plugin(plugins: Plugins, level: str) -> None:
         live(CYCLES)
         took = time.monotonic() - began
         eventually(lambda: all(now <= then for now, then in zip(flat(), before, strict=True)), f"{flat()} as {before}")
-        assert not kernel.core.router._pending
+        assert not kernel.core.calls.pending
         assert len(kernel.core.reactor._ready) < 30
         print(f"\n{CYCLES} lives at {level}: {took:.2f} s; descriptors, threads, modules {flat()}")

@@ -418,7 +418,7 @@ def test_whatever_goes_wrong_at_a_start_is_that_plugins_own(
     plugins.healthy("frail", supervision={"backoff": 0.01})
     plugins.healthy()
     with plugins.kernel("process") as kernel:
-        monkeypatch.setattr(Launcher, "load", lambda *_: 1 / 0)
+        monkeypatch.setattr(Launcher, "launch", lambda *_: 1 / 0)
         pid = kernel.info("frail").pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)

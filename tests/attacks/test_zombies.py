@@ -121,7 +121,7 @@ def test_a_thread_that_cannot_be_ended_is_a_zombie(
         assert ghosts == []
         assert kernel.get_data("ghost.data") is None
         assert kernel.info("healthy").calls == calls
-        assert "ghost" not in [line.text for line in kernel.core.logs("bad")]
+        assert "ghost" not in [line.text for line in kernel.core.plugins.logs("bad")]
         assert kernel.start("bad").state == "active"
         assert kernel.call("healthy.answer") == 42
     eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("bad-")], "no thread is left")

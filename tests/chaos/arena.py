@@ -15,8 +15,8 @@ from typing import Any
 from microkernel import Kernel
 from microkernel.errors import KernelError
 from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.ports import Reactor
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.routing.ingress import Ingress
 from tests.chaos.evidence import Evidence
 from tests.chaos.plugins import Role, cast
 
@@ -26,6 +26,10 @@ _IN_DOUBT = 1.0
 """Seconds after which what does not come up may have a bad source, of a reload that found nothing running."""
 PATIENCE = 60.0
 """Seconds after which what must happen is said not to happen."""
+
+
+# As it is without an arena: one process may have several, one after the other.
+_disconnect = Instance.disconnect
 
 
 class Arena:
@@ -65,17 +69,16 @@ class Arena:
         kernel.on("ledger.**", self._arrived, inline=True)
         kernel.on("kernel.state", self._changed, inline=True)
         kernel.on("kernel.message", self._told, inline=True)
-        self._hear_decisions(kernel.core.switch)
+        self._hear_decisions()
 
-    def _hear_decisions(self, switch: Ingress) -> None:
+    def _hear_decisions(self) -> None:
         """When the kernel decides to end an instance, what that says from then on does not count."""
-        decide = switch.cut_off
 
-        def decided(instance: Instance) -> None:
+        def decided(instance: Instance, reactor: Reactor) -> None:
             self.cut(instance.name, instance.generation, time.monotonic())
-            decide(instance)
+            _disconnect(instance, reactor)
 
-        switch.cut_off = decided  # type: ignore[method-assign]
+        Instance.disconnect = decided  # type: ignore[method-assign]
 
     def _arrived(self, id: str) -> None:
         self.evidence.tell("arrived", "harness", 0, id)

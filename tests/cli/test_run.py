@@ -270,7 +270,7 @@ def test_who_did_not_stop_are_plugins_of_the_operator_that_run(home: Home) -> No
     watcher = PluginConfig(permissions=GRANT)
     config = KernelConfig(data_dir=str(home.folder), plugin={"watcher": watcher})
     with Kernel(str(home.plugins), config, isolation="thread") as kernel:
-        kernel.core.load(WATCHER, built_in=True)
+        kernel.core.plugins.load(WATCHER, built_in=True)
         assert not_stopped(kernel.core.registry) == ["greeter"]
         kernel.stop("greeter")
         assert not_stopped(kernel.core.registry) == []

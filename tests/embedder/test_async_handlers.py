@@ -111,7 +111,7 @@ async def never(number: int) -> None:
 def test_closing_on_its_own_loop_does_not_wait_for_what_cannot_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("microkernel.embedder.handlers._GOODBYE", 3600.0)
+    monkeypatch.setattr("microkernel.embedder.handlers._CLOSE_TIMEOUT", 3600.0)
 
     async def main() -> None:
         with Kernel(tmp_path) as kernel:

@@ -152,7 +152,7 @@ def test_at_level_process(tmp_path: os.PathLike[str]) -> None:
         kernel.on("kernel.log.printer", lambda text: text != "the end" or ended.set())
         kernel.call("printer.print")
         assert ended.wait(20)
-        texts = [line.text for line in kernel.core.logs("printer")]
+        texts = [line.text for line in kernel.core.plugins.logs("printer")]
     assert texts[0] == "汉" * 6000
     assert (texts[1], texts[-4]) == ("0 of 1000", "999 of 1000")
     assert len(texts) < 20

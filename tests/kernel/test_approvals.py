@@ -264,7 +264,7 @@ def test_approve_is_of_what_was_shown(tmp_path: Path, write: Any, lock: Path) ->
         shown = running.review("mailer").digest
         write("1.0", net=[*NET, "evil.example.com:443"])
         with pytest.raises(PluginHeld) as caught:
-            running.core.approve("mailer", shown)
+            running.core.approvals.approve("mailer", shown)
         assert caught.value.id == "MK0415"
         assert state(running)[0] == "held"
     assert not lock.exists()

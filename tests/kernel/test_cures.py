@@ -8,7 +8,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PluginNotActive, RequirementError
-from microkernel.kernel.registry.record import cure_of
+from microkernel.kernel.registry.states import cure_of
 from microkernel.testing import harness, run_plugin
 
 STORE = harness.plugin("@expose\ndef get(self) -> int: return 1")

@@ -22,22 +22,21 @@ class Watched:
             is_stopped=lambda: self.stopped, is_waiting=lambda: self.asleep and not self.stopped, send=self._asked,
             drain=self._drain,
         )  # fmt: skip
-        record = SimpleNamespace(mailbox=SimpleNamespace(in_flight=0))
         limits = SimpleNamespace(heartbeat=2.0, handler=60.0)
         instance: Any = _Instance()
         instance.__dict__.update(
             runner=runner,
-            record=record,
+            mailbox=SimpleNamespace(in_flight=0),
+            is_current=True,
+            owner=SimpleNamespace(on_unresponsive=lambda _instance, _seconds, what: self.verdicts.append(what)),
             manifest=SimpleNamespace(limits=limits),
             cut=False,
             dismissed=False,
-            asked=None,
-            missed=0,
         )
-        record.instance = self.instance = instance
+        self.instance = instance
         reactor: Any = SimpleNamespace(later=lambda _seconds, work: self.due.append(work))
         clock: Any = SimpleNamespace(now=lambda: self.time)
-        self.heartbeat = Heartbeat(reactor, clock, lambda _instance, _seconds, what: self.verdicts.append(what))
+        self.heartbeat = Heartbeat(reactor, clock)
         self.heartbeat.begin(self.instance)
 
     def beat(self, times: int = 1) -> None:
@@ -96,7 +95,7 @@ def test_who_goes_on_in_time_is_not_silent() -> None:
 
 def test_who_is_busy_is_not_asked() -> None:
     watched = Watched()
-    watched.instance.record.mailbox.in_flight = 1
+    watched.instance.mailbox.in_flight = 1
     watched.beat(2 * ASKED_EVERY)
     assert (watched.pings, watched.verdicts) == (0, [])
 
@@ -107,7 +106,7 @@ def test_beats_of_many_come_together() -> None:
     clock: Any = SimpleNamespace(time=100.0)
     clock.now = lambda: clock.time
     reactor: Any = SimpleNamespace(later=lambda seconds, _work: due.add(round(clock.time + seconds, 6)))
-    heartbeat = Heartbeat(reactor, clock, lambda *_: None)
+    heartbeat = Heartbeat(reactor, clock)
     watched = Watched()
     for _ in range(1000):
         clock.time += 0.002

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import BoundedHistory, OversizeTable, PendingTable, Quota
 from microkernel.kernel.routing.ask import AskCollector

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
 from microkernel.kernel.messaging.event_bus import EventBus
+from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.messaging.mailbox import BATCH, Mailbox
-from microkernel.kernel.messaging.topic_index import Counts, TopicIndex
+from microkernel.kernel.messaging.receiver import Counts
+from microkernel.kernel.messaging.topic_index import TopicIndex
 from microkernel.wire.codec import Raw
 
 NOBODY: Any = SimpleNamespace()
@@ -69,7 +71,7 @@ def test_half_of_a_mailbox_is_in_flight_at_most(capacity: int, most: int) -> Non
 def test_a_call_goes_at_once_and_takes_what_waits_before_it_along(mailbox: Mailbox, rung: list[str]) -> None:
     mailbox.put(event(), direct=True)
     mailbox.take(10)
-    before, call = event(), CallDelivery(NOBODY)
+    before, call = event(), CallDelivery(1, NOBODY, "m")
     mailbox.put(before, direct=True)
     mailbox.put(call, direct=True)
     assert rung == ["pump", "bell", "pump"]
@@ -78,7 +80,7 @@ def test_a_call_goes_at_once_and_takes_what_waits_before_it_along(mailbox: Mailb
 
 def test_who_may_be_killed_only_rings(mailbox: Mailbox, rung: list[str]) -> None:
     mailbox.put(event())
-    mailbox.put(CallDelivery(NOBODY))
+    mailbox.put(CallDelivery(1, NOBODY, "m"))
     assert rung == ["bell", "bell"]
 
 

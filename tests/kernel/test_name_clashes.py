@@ -100,10 +100,10 @@ def test_a_name_that_is_no_longer_disputed_starts_at_the_next_look(plugins: Path
     write(plugins / "mailer.py", "mailer", net=[])
     thief = write(plugins / "aaa.py", "thief", "mailer", net=[])
     with kernel_of(plugins) as kernel:
-        assert kernel.core.discover() == []
+        assert kernel.core.plugins.discover() == []
         assert kernel.info("mailer").state == "failed"
         thief.unlink()
-        kernel.core.discover()
+        kernel.core.plugins.discover()
         assert kernel.call("mailer.who") == "mailer"
 
 
@@ -114,7 +114,7 @@ def test_who_runs_keeps_its_name_and_the_newcomer_is_refused(
     write(plugins / "mailer.py", "mailer", net=[])
     with caplog.at_level("ERROR", "microkernel"), kernel_of(plugins, level) as kernel:
         thief = write(plugins / "aaa.py", "thief", name="mailer", net=[])
-        kernel.core.discover()
+        kernel.core.plugins.discover()
         with pytest.raises(KernelError, match="MK0107"):
             kernel.load(thief)
         assert kernel.call("mailer.who") == "mailer"

@@ -12,13 +12,12 @@ import pytest
 
 from microkernel.errors import ProtocolError
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.dead_letters import DeadLetters
 from microkernel.kernel.messaging.event_bus import EventBus
+from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.messaging.quota import PendingTable
 from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
-from microkernel.kernel.registry.record import Registry
-from microkernel.kernel.reporting.journal import Journal
-from microkernel.kernel.routing.call_router import CallRouter, PendingCall
+from microkernel.kernel.routing.call_table import CallTable, PendingCall
 from microkernel.kernel.routing.data_store import DataStore
 from microkernel.kernel.routing.registration import Registrar
 from microkernel.wire import messages
@@ -94,14 +93,13 @@ def test_a_value_on_the_board_is_by_itself() -> None:
 @pytest.mark.parametrize("is_staged", [False, True])
 def test_a_schema_is_by_itself(*, is_staged: bool) -> None:
     frame = bytearray(encode({"a": 1}))
-    subscribing = Registrar(TopicIndex(), TopicIndex())
+    data: Any = None
+    subscribing = Registrar(TopicIndex(), TopicIndex(), data)
     record: Any = SimpleNamespace(methods={}, instance=None)
-    instance: Any = SimpleNamespace(
-        record=record, staged=messages.Loaded([], []), name="p", manifest=SimpleNamespace(limits=Limits())
-    )
+    instance: Any = SimpleNamespace(staged=messages.Loaded([], []), name="p", manifest=SimpleNamespace(limits=Limits()))
     instance.registered = SimpleNamespace(counts={"methods": 0}, take=lambda *_: True)
     record.instance = None if is_staged else instance
-    subscribing.expose(instance, Expose(1, Method("m", schema=Raw(memoryview(frame)), returns="int")).method)
+    subscribing.expose(record, instance, Expose(1, Method("m", schema=Raw(memoryview(frame)), returns="int")).method)
     frame[:] = bytes(len(frame))
     (kept,) = instance.staged.methods if is_staged else record.methods.values()
     assert (bytes(kept.schema), kept.returns) == (encode({"a": 1}), "int")
@@ -125,35 +123,34 @@ def rejecting(count: int) -> list[TopicSubscription]:
 
 def test_a_write_that_many_watchers_reject_is_in_memory_once(growth: Callable[[], int]) -> None:
     watchers, reactor = TopicIndex(), Reactor()
-    journal = Journal(Registry(), cast(Any, reactor), CLOCK, lambda *_: None)
-    subscribing = Registrar(TopicIndex(), watchers)
-    subscribing.bus = EventBus(TopicIndex(), cast(Any, reactor), CLOCK, journal.bury)
-    board = DataStore(watchers, subscribing.notify, lambda _: Limits())
+    dead_letters = DeadLetters(cast(Any, reactor))
+    bus = EventBus(TopicIndex(), cast(Any, reactor), CLOCK, dead_letters.add)
+    board = DataStore(watchers, bus.notify, lambda _: Limits())
     for watcher in rejecting(60):
         watchers.add(watcher)
     board.set("p", "p.key", Raw(encode(bytes(MiB))))
-    assert len(journal.arriving) == 60
+    assert len(dead_letters.arriving) == 60
     assert growth() < 4 * MiB  # the value, its news, and the event, which all dead letters share
     news = {"key": "p.key", "value": bytes(MiB), "revision": 1}
-    assert decode(journal.arriving[60].data) == news
+    assert decode(dead_letters.arriving[60].data) == news
 
 
 def test_a_dead_letter_shares_the_bytes_of_its_event(growth: Callable[[], int]) -> None:
-    journal = Journal(Registry(), cast(Any, Reactor()), CLOCK, lambda *_: None)
-    bus = EventBus(TopicIndex(), cast(Any, Reactor()), CLOCK, journal.bury)
+    dead_letters = DeadLetters(cast(Any, Reactor()))
+    bus = EventBus(TopicIndex(), cast(Any, Reactor()), CLOCK, dead_letters.add)
     envelope = bus.envelope("p", "t", Raw(encode(bytes(MiB))))
     for watcher in rejecting(20):
-        journal.bury(EventDelivery(watcher, "t", envelope, len(envelope)), "full")
+        dead_letters.add(EventDelivery(watcher, "t", envelope, len(envelope)), "full")
     assert growth() < 3 * MiB
 
 
 def test_a_chain_of_many_names_takes_room_with_its_call() -> None:
     target: Any = SimpleNamespace(incoming=PendingTable())
-    router = CallRouter(Registry(), cast(Any, None), cast(Any, None), CLOCK)
+    calls = CallTable(cast(Any, None), CLOCK)
 
     def add(id: int, call: Call) -> int:
         before = target.incoming.places
-        router._add(PendingCall(id, None, target, call, "m", print))
+        calls.add(PendingCall(id, None, target, call, "m", print))
         return int(target.incoming.places - before)
 
     assert add(1, Call(1, "p.m", chain=["caller", "another"])) == 1

@@ -10,6 +10,7 @@ import pytest
 
 from microkernel.errors import KernelError, PermissionDenied
 from microkernel.kernel.manifest import Limits, Manifest
+from microkernel.kernel.messaging.dead_letters import DeadLetters
 from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.rate_limit import RateLimit
 from microkernel.kernel.ports import PluginCandidate
@@ -67,6 +68,9 @@ def test_what_keeps_within_it_is_never_reported() -> None:
     assert time.timers == []
 
 
+BUS: Any = None
+
+
 class Plugin:
     """As much of an instance as a journal asks for, and the journal."""
 
@@ -77,7 +81,7 @@ class Plugin:
         manifest = Manifest("p", limits=Limits(**limits))
         self.record = PluginRecord(PluginCandidate("p", "p.py", manifest), manifest, "sandbox", Mailbox(1))
         self.messages: list[tuple[str, dict[str, Any]]] = []
-        self.journal = Journal(Registry(), self.time, self.time, lambda *_: None)  # type: ignore[arg-type]
+        self.journal = Journal(Registry(), self.time, self.time, BUS, DeadLetters(self.time), print)  # type: ignore[arg-type]
         self.journal.announce = lambda id, _kind, _plugin, **fields: self.messages.append((id, fields))  # type: ignore[method-assign]
         self.journal.publish = lambda *_, **__: None  # type: ignore[method-assign]
 
@@ -86,7 +90,7 @@ def test_a_flood_of_refusals_is_reported_by_its_number() -> None:
     plugin = Plugin()
     error = PermissionDenied("MK0401", name="p", action="emit", what="x", line="")
     for _ in range(4000):
-        plugin.journal.refused(plugin, error)  # type: ignore[arg-type]
+        plugin.journal.refused(plugin.record, error)
     plugin.time.move(1.0)
     assert plugin.record.counts.refused == 4000
     assert [id for id, _ in plugin.messages] == ["MK0401"] * 20 + ["MK0632"]
@@ -95,11 +99,11 @@ def test_a_flood_of_refusals_is_reported_by_its_number() -> None:
 
 def test_lines_over_the_limit_are_counted_whichever_way_they_come() -> None:
     plugin = Plugin(lines=10)
-    journal, given = plugin.journal, plugin
+    journal, given = plugin.journal, plugin.record
     ways: list[Callable[[], object]] = [
-        partial(journal.logged, given, Log(20, "text", 0.0)),  # type: ignore[arg-type]
-        partial(journal.output, given, "stdout", "text"),  # type: ignore[arg-type]
-        partial(journal.failed, given, Failed("load", Failure(type="E", traceback="t"))),  # type: ignore[arg-type]
+        partial(journal.logged, given, Log(20, "text", 0.0)),
+        partial(journal.output, given, "stdout", "text"),
+        partial(journal.failed, given, Failed("load", Failure(type="E", traceback="t"))),
     ]
     for number in range(3000):
         ways[number % 3]()
@@ -113,7 +117,7 @@ def test_lines_over_the_limit_are_counted_whichever_way_they_come() -> None:
 def test_without_a_limit_every_line_is_kept() -> None:
     plugin = Plugin(lines=0)
     for _ in range(1900):
-        plugin.journal.output(plugin, "stdout", "text")  # type: ignore[arg-type]
+        plugin.journal.output(plugin.record, "stdout", "text")
     assert len(plugin.record.logs) == 1900
 
 
@@ -122,18 +126,18 @@ def test_different_tracebacks_are_few() -> None:
     for number in range(1000):
         dead: Any = type("Dead", (), {"handler": f"h{number}", "topic": "t"})
         plugin.journal._trace(plugin.record, dead, Failure(type="E", traceback="t"))
-    assert len(plugin.record.logs) == len(plugin.record.traced) == 20
+    assert len(plugin.record.logs) == len(plugin.journal._notes_of(plugin.record).traced) == 20
 
 
 def test_an_error_of_the_kernel_counts_as_a_refusal() -> None:
     plugin = Plugin()
-    plugin.journal.refused(plugin, KernelError("MK0601", topic="x", reason="y"))  # type: ignore[arg-type]
+    plugin.journal.refused(plugin.record, KernelError("MK0601", topic="x", reason="y"))
     assert plugin.record.counts.refused == 1
 
 
 @pytest.mark.parametrize("time", [-1e308, -1.0, float("-inf"), float("nan"), 1e308, float("inf")])
 def test_the_time_of_a_line_is_one_that_a_calendar_has(time: float) -> None:
     plugin = Plugin()
-    plugin.journal.logged(plugin, Log(20, "text", time))  # type: ignore[arg-type]
+    plugin.journal.logged(plugin.record, Log(20, "text", time))
     (line,) = plugin.record.logs
     assert 0 <= line.time <= plugin.time.wall() + 1.0

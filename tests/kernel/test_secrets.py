@@ -121,7 +121,7 @@ def lines(kernel: Kernel, end: str) -> str:
     """All that the plugin logged and printed, once ``end`` is among it."""
     until = time.monotonic() + 20
     while True:
-        text = "\n".join(line.text for line in kernel.core.logs("holder"))
+        text = "\n".join(line.text for line in kernel.core.plugins.logs("holder"))
         if end in text or time.monotonic() > until:
             return text
         time.sleep(0.01)
@@ -152,7 +152,7 @@ def test_no_log_and_no_output_shows_them(tmp_path: Path, level: Level) -> None:
         assert "KeyError: " in text
         assert "said ***, ***" in text
         assert hides(str(kernel.info("holder")))
-        assert hides(repr(kernel.core.list()))
+        assert hides(repr(kernel.core.plugins.list()))
 
 
 @pytest.mark.parametrize("level", LEVELS)

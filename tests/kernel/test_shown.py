@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
 
-from microkernel.kernel.kernel import _LONGEST_LOG, _newest
 from microkernel.kernel.registry.record import LogRecord
 from microkernel.kernel.reporting.plugin_info import OF_ALL, OF_ONE, ShownValues
+from microkernel.kernel.service.plugin_service import _LONGEST_LOG, _newest
 from microkernel.wire.codec import MAX_PAYLOAD, encode
 from microkernel.wire.messages import Log
 from tests.kernel.test_rate_limit import Plugin
@@ -50,7 +48,7 @@ def test_the_log_that_is_shown_fits_into_an_answer() -> None:
 
 def test_a_line_is_not_dated_ahead_of_all_others() -> None:
     plugin = Plugin()
-    log: Callable[[Any, Log], None] = plugin.journal.logged
+    log = plugin.journal.logged
     for time in (1e300, float("inf"), -5.0, 0.5):
-        log(plugin, Log(20, "text", time))
+        log(plugin.record, Log(20, "text", time))
     assert [line.time for line in plugin.record.logs] == [1.0, 0.0, 0.0, 0.5]

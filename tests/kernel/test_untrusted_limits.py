@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
-from microkernel.kernel import kernel as kernel_module
 from microkernel.kernel.admission.limit_bounds import KEPT_WHEN_CONFINED
 from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.kernel.manifest import Limits, Supervision
+from microkernel.kernel.operations import plugin_set
 from microkernel.loader.lock import LockFile
 from tests.confined import pretend
 
@@ -104,7 +104,7 @@ def test_at_process_a_manifest_has_bounds(plugins: Path, caplog: pytest.LogCaptu
 
 
 def test_opening_does_not_wait_for_restarts_without_end(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_module, "_RESTARTS_AWAITED", 0.3)
+    monkeypatch.setattr(plugin_set, "_RESTARTS_AWAITED", 0.3)
     dying = GREEDY.replace("backoff = 0", "backoff = 1000, backoff_max = 1000")
     code = CODE.replace("def start(self): pass", "def start(self): __import__('os')._exit(3)")
     (plugins / "greedy.py").write_text(dying + code, encoding="utf-8")

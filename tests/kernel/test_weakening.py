@@ -125,7 +125,7 @@ def test_pinning_to_bytes_ends_only_where_the_file_says_so(folder: Path) -> None
             write(folder, lost)
             with pytest.raises(ReloadFailed, match=r"it no longer names approvals.pin; if that is meant, write pin = "):
                 kernel.reload("a")
-            assert kernel.core.approvals.config.approvals.pin == "bytes"
+            assert kernel.core.config.current().approvals.pin == "bytes"
         write(folder, plain + 'pin = "version"\n')
         kernel.reload("a")
 

@@ -12,7 +12,7 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import KernelError, ManifestError, PluginLoadError
-from microkernel.kernel.operations.start_order import satisfies
+from microkernel.kernel.requirements import satisfies
 from microkernel.loader import FileLoader, archives, discover, snapshot
 from microkernel.loader.auditor import audit
 from microkernel.loader.beneath import Beneath

@@ -40,7 +40,7 @@ class Watched:
     def hear(self, kernel: Kernel) -> None:
         self.kernel = kernel
         kernel.on("kernel.message", self._message, inline=True)
-        kernel.core.load(str(WATCHER), built_in=True)
+        kernel.core.plugins.load(str(WATCHER), built_in=True)
 
     def _message(self, event: Event) -> None:
         self._news.put((event.data["plugin"], event.data["id"]))

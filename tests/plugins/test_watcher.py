@@ -332,9 +332,9 @@ def test_what_changes_together_is_reloaded_in_the_order_of_requirement(
             watched.write(f"{name}.py", source(value, header=f'requires = ["{need}"]' if need else 'version = "1"'))
 
     write(1)
-    core = begin().kernel.core
-    asked, go_on, sources = threading.Event(), threading.Event(), core.sources
-    monkeypatch.setattr(core, "sources", lambda: (asked.set(), go_on.wait(), sources())[-1])
+    methods = begin().kernel.core.service.methods
+    asked, go_on, sources = threading.Event(), threading.Event(), methods["sources"]
+    monkeypatch.setitem(methods, "sources", lambda: (asked.set(), go_on.wait(), sources())[-1])
     watched.write("first.py", source(1))
     asked.wait()  # it is about the first one, and hears of the others when it is done with that
     write(2)

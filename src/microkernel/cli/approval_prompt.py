@@ -26,10 +26,10 @@ _OUTCOMES = {"y": ("success", "grant.remembered"), "o": ("success", "grant.once"
 def ask_all(core: Core, output: Output) -> None:
     """Before the first plugin starts: each that would be held is asked about. Raises KeyboardInterrupt."""
     with _interruptible():
-        for request in core.requests():
+        for request in core.approvals.requests():
             answer = ask(asdict(request.review), output)
             if answer != "n":
-                core.accept(request, remember=answer == "y")
+                core.approvals.accept(request, remember=answer == "y")
             level, word = _OUTCOMES[answer]
             if answer == "n" and approval_view.is_limits_alone(asdict(request.review)):
                 level, word = "notice", "grant.lowered"

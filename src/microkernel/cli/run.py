@@ -94,7 +94,7 @@ class Run:
         """Before the first plugin starts: who listens, and the way in."""
         reread = self._reread
         if reread is not None:
-            kernel.core.reread = lambda: self._completed(reread())
+            kernel.core.config.read_from(lambda: self._completed(reread()))
         self._printer.listen(kernel)
         kernel.on("kernel.shutdown", self._end.ask)
         self._server = ControlServer(kernel.core)
@@ -102,16 +102,16 @@ class Run:
         self._begun = True
         if self._with_console:
             ask_all(kernel.core, self._output)
-            kernel.core.load(CONSOLE, built_in=True)
+            kernel.core.plugins.load(CONSOLE, built_in=True)
         if self._watching:
             self._watch(kernel.core)
 
     def _watch(self, core: Core) -> None:
         if not _can_watch():
-            core.announce("MK0308", fields={"extra": "console"})
+            core.texts.announce("MK0308", fields={"extra": "console"})
             return
         with suppress(KernelError):  # it has been told
-            core.load(WATCHER, built_in=True)
+            core.plugins.load(WATCHER, built_in=True)
 
     def _close(self) -> None:
         try:
@@ -120,7 +120,7 @@ class Run:
             return  # it never began
         for name in self._ours if self._begun else ():
             with suppress(KernelError):
-                core.stop(name, now=True)
+                core.plugins.stop(name, now=True)
         self._printer.silent = False
         if self._begun:
             self._output.notice(self._output.tongue.word("run.stopping"), "direct")

@@ -186,7 +186,7 @@ class RemoteClient:
         self._forget_hello()
         with suppress(OSError):  # it has left already; what it said counts all the same
             self._connection.send(self._session.hello())  # the first bytes into an empty socket: they fit
-        return self._core.attach(self._server.name(), GRANT, self._place)
+        return self._core.remote_clients.attach(self._server.name(), GRANT, self._place)
 
     def _place(self, instance: Instance) -> RemoteClientRunner:
         return RemoteClientRunner(self._connection, self._pid, instance, self._core.reactor, self.close)
@@ -224,7 +224,7 @@ class RemoteClient:
     def _leave(self, instance: Instance, reason: str) -> None:
         if isinstance(instance.runner, RemoteClientRunner):
             instance.runner.closed()
-        self._core.detach(instance)
+        self._core.remote_clients.detach(instance)
         instance.ended(Exit(reason, code=0))
 
 

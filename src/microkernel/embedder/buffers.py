@@ -20,11 +20,11 @@ class EmbedderBuffers:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        limit = core.config.limits.get("shared_memory", Limits().shared_memory)
+        limit = core.config.current().limits.get("shared_memory", Limits().shared_memory)
         self._holdings = BufferAccount("kernel", limit, _nothing, in_memory=True)
         self._sharing = BufferExchange(self, self._lend, self._holdings.release)
         self.share = self._sharing.share
-        core.buffers.on_sweep = self._sharing.flush
+        core.buffers.before_sweep(self._sharing.flush)
 
     def sent(self, shares: Sequence[Attachment]) -> tuple[Attachment, ...]:
         """For the kernel to keep."""

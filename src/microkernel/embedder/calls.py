@@ -12,7 +12,6 @@ from microkernel.embedder.buffers import EmbedderBuffers
 from microkernel.errors import CallTimeout
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.ports import ReplyLane
-from microkernel.kernel.routing.call_router import cancel
 from microkernel.kernel.runtime.wakeup import Wakeup
 from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.request_context import deadline_in
@@ -78,16 +77,9 @@ def call_message(
 
 
 def route(core: Core, message: messages.Call, waiter: Waiter | FutureWaiter | ReplyLane) -> int:
-    if message.target.startswith("kernel."):
-        core.service.call(message, waiter.answer)
-        return 0
+    """Send a call on its way. Return its id in the table of calls."""
     lane = waiter if not isinstance(waiter, Waiter | FutureWaiter) else None
-    return core.router.call(None, message, waiter.answer, direct=True, lane=lane).id
-
-
-def abandon(core: Core, pending: int) -> None:
-    if (call := core.router.forget(pending)) is not None:
-        cancel(call)
+    return core.router.call(None, message, waiter.answer, direct=True, lane=lane)
 
 
 def value_of(

@@ -17,17 +17,19 @@ from microkernel.embedder.inline import Entry, InlineGroup, run_isolated
 from microkernel.errors import KernelError, shortage_in
 from microkernel.kernel.kernel import Core
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.delivery import Delivery
+from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import PendingTable
-from microkernel.kernel.messaging.topic_index import Counts, TopicSubscription
+from microkernel.kernel.messaging.receiver import Counts
+from microkernel.kernel.messaging.topic_index import TopicSubscription
 from microkernel.sdk.binding.handlers import check_runs, is_async
 from microkernel.sdk.binding.signature import EventBinder, name_of
 from microkernel.sdk.decorators import check_overflow
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.runtime.executor import refuse_coroutine
 from microkernel.wire import codec
-from microkernel.wire.messages import Attachment, Envelope, Failure, Reply
+from microkernel.wire.messages import Attachment, Envelope, Failure, Message, Reply
 
 _CAPACITY = 10_000
 _CLOSE_TIMEOUT = 5.0
@@ -43,11 +45,11 @@ class Embedder:
         self._report = failures.report
         self._coroutines = CoroutineRunner()
         self.shared = EmbedderBuffers(core)
-        self.incoming: PendingTable[object] = PendingTable()
+        self.incoming: PendingTable[Delivery | None] = PendingTable()
         """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
         self.counts = Counts()
-        self.instance = None  # for who asks: there is none to be watched
-        self.full_mailbox_timeout = float(core.config.limits.get("full_mailbox_timeout", Limits().full_mailbox_timeout))
+        limits = core.config.current().limits
+        self.full_mailbox_timeout = float(limits.get("full_mailbox_timeout", Limits().full_mailbox_timeout))
         self.mailbox = Mailbox(_CAPACITY)
         self._bells: queue.SimpleQueue[bool] = queue.SimpleQueue()
         ring = partial(self._bells.put, True)  # a bell for each letter
@@ -98,6 +100,9 @@ class Embedder:
             self._inline.remove(inline)
             self._core.topics.remove(inline.registered)
 
+    def send(self, message: Message) -> None:
+        """Does nothing: no handler of the embedding program can be cancelled."""
+
     def close(self) -> None:
         """What has come is handled; then the thread ends. A handler that does not return is not waited for long. One
         that could only return on this thread's event loop is cancelled."""
@@ -126,7 +131,7 @@ class Embedder:
                     self._handle(letter)
                 self.mailbox.done(letter.seq)
             if self.mailbox.latecomers:
-                self._core.reactor.post(partial(self._core.bus.admit_latecomers, self.mailbox))
+                self._core.reactor.post(self.mailbox.admit_latecomers)
 
     def _handle(self, letter: EventDelivery) -> None:
         found = self._handlers.get(letter.subscription.number)
@@ -145,7 +150,7 @@ class Embedder:
             self._report(letter.subscription.handler, letter.topic, error)
             reply = Reply(letter.reply_to, failure=Failure(type=type(error).__name__, message=str(error)))
         if letter.reply_to:
-            self._core.router.finish(letter.reply_to, reply)
+            self._core.calls.complete(letter.reply_to, reply)
 
     def _run_once(
         self, function: Callable[..., Any], binder: EventBinder, event: Envelope, shares: tuple[Attachment, ...]

@@ -9,9 +9,9 @@ from dataclasses import replace
 from microkernel.errors import ConfigError, ManifestError, PluginHeld, valid_text
 from microkernel.kernel.admission import limit_bounds, permissions
 from microkernel.kernel.admission.approval_texts import unmistakable
+from microkernel.kernel.admission.config_source import ConfigSource
 from microkernel.kernel.admission.effective_config import effective, fixed_limits, held_to, variables
 from microkernel.kernel.admission.permissions import CONFINED, Grant, Review, Wish
-from microkernel.kernel.config import KernelConfig
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, Level, Manifest, Permissions
 from microkernel.kernel.ports import Lock, PluginCandidate, Snapshot
 
@@ -24,7 +24,7 @@ class ApprovalPolicy:
 
     def __init__(
         self,
-        config: KernelConfig,
+        config: ConfigSource,
         given: Mapping[str, Grant],
         lock: Lock | None,
         complain: Callable[[str, str, ConfigError], object],
@@ -32,7 +32,7 @@ class ApprovalPolicy:
         has_level: bool = False,
     ) -> None:
         """``has_level``: the embedding program has chosen one level for all plugins."""
-        self.config = config
+        self._config = config
         self._given = given
         self._lock = lock
         self._complain = complain
@@ -59,7 +59,7 @@ class ApprovalPolicy:
     def _check_level(self, found: PluginCandidate, level: Level) -> None:
         """What was approved at a confined level does not leave it by a change of its manifest, nor under a new name;
         the operator's or the embedding program's word for it counts."""
-        own = self.config.plugin.get(found.name)
+        own = self._config.current().plugin.get(found.name)
         if self._has_level or (own is not None and own.isolation is not None) or not self._is_known(found):
             return
         reason = f"it was approved at a confined level, and would run at {level}"
@@ -120,7 +120,7 @@ class ApprovalPolicy:
         """All that it asks for, for these files; the Review is of before. Raises ConfigError MK0414 where it cannot be
         remembered; then nothing is approved."""
         review = self.review(found, manifest, level, snapshot)
-        is_pinned = self.config.approvals.pin == "bytes" and level in CONFINED
+        is_pinned = self._config.current().approvals.pin == "bytes" and level in CONFINED
         if not review.is_fine or (is_pinned and self._approval(manifest.name) is None):
             granted = permissions.of_wishes(self._wishes(found, manifest))
             approval = Approval(manifest.version, snapshot.digest, granted, _few(snapshot), place_of(found.path))
@@ -149,8 +149,8 @@ class ApprovalPolicy:
 
     def _report_limits(self, found: PluginCandidate, manifest: Manifest, level: Level) -> None:
         """Report the values of a manifest that are not in force as they were set there."""
-        asked = effective(found.manifest, self.config)
-        bounded = held_to(asked, self.config, level, None)
+        asked = effective(found.manifest, self._config.current())
+        bounded = held_to(asked, self._config.current(), level, None)
         for change in limit_bounds.changes(asked, bounded):
             self._complain("notice", manifest.name, ConfigError("MK0138", asked=change.asked, holds=change.holds))
         if lowered := limit_bounds.changes(bounded, manifest):
@@ -179,7 +179,7 @@ class ApprovalPolicy:
     def _compared(self, name: str, *, is_needed: bool) -> Approval | None:
         """The approval that a plugin is compared with. A plugin for which the operator speaks by name needs none; of
         one that asks for nothing, only the place of its name is compared, as far as the lock can be read."""
-        if is_needed or self.config.approvals.pin == "bytes":
+        if is_needed or self._config.current().approvals.pin == "bytes":
             return self._approval(name)
         if any(self._words(name)):
             return None
@@ -189,7 +189,8 @@ class ApprovalPolicy:
             return None
 
     def _is_altered(self, snapshot: Snapshot, version: str, approval: Approval) -> bool:
-        pin = self.config.approvals.pin if approval.path else "bytes"  # the place is not known: so be these the files
+        # Where it lay is not known for an approval of an older lock: then the files have to be the same.
+        pin = self._config.current().approvals.pin if approval.path else "bytes"
         return permissions.is_altered(snapshot, version, approval, pin)
 
     def _approval(self, name: str) -> Approval | None:
@@ -201,7 +202,7 @@ class ApprovalPolicy:
         """What the operator said of a plugin, the most pressing first."""
         if name in self._given:
             yield self._given[name]
-        own = self.config.plugin.get(name)
+        own = self._config.current().plugin.get(name)
         if own is not None and own.permissions is not None:
             yield own.permissions
 
@@ -211,11 +212,12 @@ class ApprovalPolicy:
 
     def _wishes(self, found: PluginCandidate, manifest: Manifest) -> list[Wish]:
         """What is declared, and the variables its own configuration reads: only the operator's may do so freely."""
-        own = self.config.plugin.get(manifest.name)
+        own = self._config.current().plugin.get(manifest.name)
         theirs = {k: v for k, v in found.manifest.config.items() if own is None or k not in own.config}
         wanted = permissions.wishes(manifest.name, self.effective(manifest, "sandbox"))
         wanted += [("env", name) for name in sorted(variables(theirs))]
-        raised = limit_bounds.raised(effective(found.manifest, self.config), fixed_limits(self.config, manifest.name))
+        config = self._config.current()
+        raised = limit_bounds.raised(effective(found.manifest, config), fixed_limits(config, manifest.name))
         return list(dict.fromkeys([*wanted, *(("limits", line) for line in raised)]))
 
 

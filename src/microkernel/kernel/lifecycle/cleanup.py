@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from microkernel.errors import PluginNotActive
-from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
+from microkernel.errors import KernelError, PluginNotActive
+from microkernel.kernel.messaging.dead_letters import DeadLetters
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
+from microkernel.kernel.messaging.event_delivery import EventDelivery
+from microkernel.kernel.ports import Reactor
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import PluginRecord, cure_of
+from microkernel.kernel.registry.record import PluginRecord
+from microkernel.kernel.registry.states import cure_of
 from microkernel.kernel.reporting.journal import Journal
-from microkernel.kernel.routing.call_router import CallRouter, cancel
+from microkernel.kernel.routing.call_table import CallTable
 from microkernel.kernel.routing.registration import Registrar
-from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.wire import messages
 
 
 class InstanceCleanup:
     """Called by who holds the record's lock."""
 
-    def __init__(self, router: CallRouter, subscribing: Registrar, reactor: Reactor, journal: Journal) -> None:
-        self._router = router
-        self._subscribing = subscribing
+    def __init__(
+        self, calls: CallTable, registrar: Registrar, dead_letters: DeadLetters, reactor: Reactor, journal: Journal
+    ) -> None:
+        self._calls = calls
+        self._registrar = registrar
+        self._dead_letters = dead_letters
         self._reactor = reactor
         self._journal = journal
 
@@ -30,11 +36,11 @@ class InstanceCleanup:
         instance = record.instance
         if instance is None:
             return 0
-        instance.cut_off()
+        instance.disconnect(self._reactor)
         record.mailbox.paused = True
         letters = record.mailbox.recover()
         record.mailbox.put_back([letter for letter in letters if isinstance(letter, EventDelivery)])
-        return self._router.gone(record, reason)
+        return self._calls.drop_callee(record, reason)
 
     def reclaim(
         self, record: PluginRecord, instance: Instance, reason: str, not_started: Sequence[int] = ()
@@ -44,9 +50,9 @@ class InstanceCleanup:
         instance.cut = True
         record.mailbox.disconnect()
         letters = record.mailbox.recover()
-        self._router.died(record, [letter for letter in letters if not is_call(letter, not_started)], reason)
-        for call in self._router.caller_gone(record):
-            cancel(call)
+        calls = [one.id for one in letters if isinstance(one, CallDelivery) and one.id not in not_started]
+        self._calls.drop_callee(record, reason, calls)
+        self._calls.drop_caller(record)
         return letters
 
     def hand_over(self, record: PluginRecord, old: Instance, stopped: messages.Stopped | None) -> None:
@@ -60,12 +66,13 @@ class InstanceCleanup:
         """Events go to the front: how many. Only one that was alone when the death came counts a delivery."""
         events = [letter for letter in letters if isinstance(letter, EventDelivery)]
         if len(letters) == 1 and events:
-            if events[0].delivery < record.manifest.limits.max_deliveries:
-                events[0].delivery += 1
+            (event,) = events
+            if event.delivery < record.manifest.limits.max_deliveries:
+                event.delivery += 1
             else:
-                self._journal.bury(events.pop(), f"{record.name} died over it every time it was delivered")
+                self._dead_letters.add(events.pop(), f"{record.name} died over it every time it was delivered")
         for event in events:
-            event.suspect = True
+            event.redelivered = True
         record.mailbox.put_back(list(events))
         return len(events)
 
@@ -85,19 +92,36 @@ class InstanceCleanup:
         left = [*mailbox.recover(), *self._reactor.run(mailbox.drain)]
         for letter in left:
             if isinstance(letter, EventDelivery):
-                self._journal.bury(letter, reason)
+                self._dead_letters.add(letter, reason)
             elif isinstance(letter, CallDelivery):
-                target = f"{record.name}.{letter.call.method}"
+                target = f"{record.name}.{letter.method}"
                 cure = cure_of(record.name, record.state)
                 stopped = PluginNotActive("MK0213", name=record.name, state=record.state, what=target, cure=cure)
-                self._router.fail(letter.call.id, stopped)
-                record.incoming.remove(letter.call.id)  # also one that its caller has given up
-        for call in self._router.caller_gone(record):
-            cancel(call)
-        self._reactor.run(partial(self._subscribing.clear, record))
+                self._calls.discard(record, letter.id, stopped)
+        self._calls.drop_caller(record)
+        self._reactor.run(partial(self._registrar.clear, record))
         mailbox.reopen()  # nothing is subscribed any more: what comes from here on is for its next start
+
+    # The end of a plugin
+
+    def mark_zombie(self, record: PluginRecord, reason: str) -> None:
+        """The instance cannot be ended. With the record's lock held."""
+        self.cut(record, reason)
+        record.instance = None
+        record.step("stuck")
+        self.empty(record, f"{record.name} is a zombie")
+        self.report_stopped(record)
+
+    def report_stopped(self, record: PluginRecord) -> None:
+        """It is stopped, or a zombie."""
+        if record.state == "zombie":
+            record.error = KernelError("MK0206", reason="it is in code that does not return to Python")
+            self._journal.report("error", record.name, record.error)
+        else:
+            self._journal.announce("MK0219", "notice", record.name)
+        self._journal.changed(record)
 
 
 def is_call(letter: Delivery, ids: Sequence[int]) -> bool:
     """Whether it is one of these calls."""
-    return isinstance(letter, CallDelivery) and letter.call.id in ids
+    return isinstance(letter, CallDelivery) and letter.id in ids

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from microkernel.errors import IsolationUnavailable, KernelError, NotPlainData, PluginDied, PluginLoadError
-from microkernel.kernel.admission import gate
+from microkernel.kernel.admission import gate, writable_overlaps
 from microkernel.kernel.admission.approval_policy import ApprovalPolicy
+from microkernel.kernel.admission.config_source import ConfigSource
 from microkernel.kernel.admission.effective_config import is_common, resolve_secrets, secret_values, variables
 from microkernel.kernel.admission.permissions import CONFINED
-from microkernel.kernel.config import KernelConfig
 from microkernel.kernel.manifest import Determinism, Level, Manifest, Permissions
+from microkernel.kernel.messaging.quota import Quota
 from microkernel.kernel.ports import Exit, Host, LaunchSpec, Loader, Snapshot
-from microkernel.kernel.registry.instance import Instance
+from microkernel.kernel.registry.instance import Instance, InstanceOwner, kind_of
 from microkernel.kernel.registry.record import PluginRecord, Registry
+from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.reporting.plugin_info import source_path
 from microkernel.kernel.routing.ingress import Ingress
 from microkernel.kernel.routing.registration import charge_all
 from microkernel.wire import codec, messages
 from microkernel.wire.data_folder import folder_name
 from microkernel.wire.failures import suffix_fields, to_error
-from microkernel.wire.secrets import size_of
+from microkernel.wire.secrets import Secrets, size_of
 
 _PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0311"}
 _TOLD_AS_THEY_ARE = (PluginLoadError, PluginDied, IsolationUnavailable)
@@ -52,32 +54,47 @@ def as_error(reason: StartupExit | KernelError) -> KernelError:
 
 
 class Launcher:
-    """Makes instances. ``hosts`` gives the host of a level, or raises IsolationUnavailable."""
+    """Makes instances; only this starts a process or a thread for a plugin.
+
+    ``hosts`` gives the host of a level, or raises IsolationUnavailable. ``places`` are where plugins are looked for,
+    ``own_files`` the lock and the configuration, where they are files. ``project`` owns the folder around the data
+    folders; empty if no one has to.
+    """
 
     def __init__(
         self,
         registry: Registry,
         loader: Loader,
         hosts: Callable[[Level], Host],
-        config: KernelConfig,
+        config: ConfigSource,
         data_dir: Path | None,
         approvals: ApprovalPolicy,
+        ingress: Ingress,
+        journal: Journal,
+        places: Sequence[str],
+        own_files: Sequence[str],
         project: str = "",
     ) -> None:
         self._registry = registry
         self._loader = loader
         self._hosts = hosts
-        self.config = config
+        self._config = config
         self._data_dir = data_dir
         self._project = project
         self._approvals = approvals
-        self.switch: Ingress
-        self.report: Callable[[str, str, KernelError], object]
-        self.exposed_by: Callable[[str], str]
+        self._ingress = ingress
+        self._journal = journal
+        self._places = places
+        self._own_files = own_files
 
-    def load(self, record: PluginRecord, manifest: Manifest, level: Level, snapshot: Snapshot | None) -> Instance:
-        """The next generation, loaded and constructed; from its source as it is now, or from a snapshot that was let in
-        before. Raises PluginLoadError and its kin, PluginHeld, DiedEarly."""
+    def launch(
+        self, record: PluginRecord, owner: InstanceOwner, manifest: Manifest, level: Level, snapshot: Snapshot | None
+    ) -> Instance:
+        """Launch the next generation: loaded and constructed, not started. ``owner`` is responsible for it.
+
+        It runs the source as it is now, or a ``snapshot`` that was admitted before. Raises PluginLoadError and its kin,
+        PluginHeld, StartupExit.
+        """
         if snapshot is None:
             snapshot = self._loader.snapshot(record.found, self._peers(record), level)
             self._report_links(record, snapshot, level)
@@ -90,19 +107,34 @@ class Launcher:
         if host.level in CONFINED:
             self._check_writable(record, permissions, is_new=snapshot is not record.snapshot)
         record.generation += 1
-        instance = Instance(record, record.generation, host.level, manifest, snapshot, permissions, self.switch)
-        load = self._load_message(instance, snapshot)
+        secrets = Secrets()
+        secrets.add(secret_values(manifest.config, os.environ))
+        load = self._load_message(record, manifest, host.level, permissions, snapshot, sorted(secrets.values))
         spec = LaunchSpec(
             load,
             asdict(manifest.limits),
-            self._hidden(),
+            self._secret_env_names(),
             permissions,
             source_path(record, snapshot),
             manifest.dependencies,
             manifest.determinism,
-            self._writable(),
+            self._writable_paths(),
         )
-        instance.runner = host.launch(spec, instance, instance)
+        instance = Instance(
+            record.name,
+            record.generation,
+            host.level,
+            manifest,
+            snapshot,
+            permissions,
+            record.mailbox,
+            Quota(kind_of),
+            self._ingress.observe(record),
+            owner,
+            secrets,
+            lambda instance: host.launch(spec, instance, instance),
+            in_memory=host.level in ("thread", "process"),
+        )
         record.newborn = instance
         news = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
         assert isinstance(news, messages.Loaded)
@@ -125,11 +157,18 @@ class Launcher:
         """Raise PluginLoadError MK0158 if a confined plugin's data folder overlaps what the kernel goes by. A grant is
         the operator's decision, and only reported."""
         folder = str(self._data_dir / folder_name(record.name)) if self._data_dir else ""
-        if folder and (other := self.exposed_by(folder)):
+        if folder and (other := self._exposed_by(folder)):
             raise PluginLoadError("MK0158", path=folder, other=other)
         for path in permissions.fs_write if is_new else ():
-            if other := self.exposed_by(os.path.expanduser(path)):
-                self.report("warn", record.name, PluginLoadError("MK0425", path=path, other=other))
+            if other := self._exposed_by(os.path.expanduser(path)):
+                self._journal.report("warn", record.name, PluginLoadError("MK0425", path=path, other=other))
+
+    def _exposed_by(self, folder: str) -> str:
+        """Return what a plugin could change of the kernel's own if it may write below this folder; empty for
+        nothing."""
+        plugins = [record.found.path for record in self._registry if os.path.isabs(record.found.path)]
+        places = [os.path.abspath(place) for place in self._places if os.path.exists(place)]
+        return writable_overlaps.exposed(folder, places, [*plugins, *self._own_files])
 
     def _report_links(self, record: PluginRecord, snapshot: Snapshot, level: Level) -> None:
         """Report the links that lead out of the plugin's folder; again only for others than before."""
@@ -138,7 +177,7 @@ class Launcher:
             if link not in known:
                 path = os.path.join(snapshot.root, link)
                 fields = {"path": path, "target": os.path.realpath(path), "level": level}
-                self.report("notice", record.name, PluginLoadError("MK0156", **fields))
+                self._journal.report("notice", record.name, PluginLoadError("MK0156", **fields))
 
     def _wait(self, instance: Instance, kind: type, seconds: float, too_late: str) -> object:
         news = instance.wait_for(kind, seconds)
@@ -151,13 +190,13 @@ class Launcher:
             raise PluginLoadError(too_late, name=instance.name, seconds=seconds)
         return news
 
-    def _hidden(self) -> frozenset[str]:
+    def _secret_env_names(self) -> frozenset[str]:
         """The variables that configurations take secrets from: no plugin finds them in its environment."""
-        configs = [each.config for each in self.config.plugin.values()]
+        configs = [each.config for each in self._config.current().plugin.values()]
         configs += [record.manifest.config for record in self._registry]
         return frozenset(name for config in configs if config for name in variables(config) if not is_common(name))
 
-    def _writable(self) -> tuple[str, ...]:
+    def _writable_paths(self) -> tuple[str, ...]:
         """Where confined plugins may write: all of them, whoever starts first."""
         given = (self._approvals.writes(record.manifest, record.level) for record in list(self._registry))
         own = (str(self._data_dir),) if self._data_dir else ()
@@ -170,35 +209,41 @@ class Launcher:
         try:
             return self._hosts(level)
         except IsolationUnavailable:
-            for weaker in self.config.fallback:
+            for weaker in self._config.current().fallback:
                 with suppress(IsolationUnavailable):
                     return self._hosts(weaker)
             raise
 
-    def _load_message(self, instance: Instance, snapshot: Snapshot) -> messages.Load:
-        manifest, may = instance.manifest, instance.permissions
+    def _load_message(
+        self,
+        record: PluginRecord,
+        manifest: Manifest,
+        level: Level,
+        may: Permissions,
+        snapshot: Snapshot,
+        secrets: list[str],
+    ) -> messages.Load:
         config = resolve_secrets(manifest.config, os.environ)
-        instance.secrets.add(secret_values(manifest.config, os.environ))
         return messages.Load(
-            name=instance.name,
+            name=record.name,
             version=manifest.version,
-            generation=instance.generation,
-            isolation=instance.level,
+            generation=record.generation,
+            isolation=level,
             root=snapshot.root,
             entry=snapshot.entry,
             sources=dict(snapshot.sources),
             package=snapshot.package,
-            peers=self._peers(instance.record),
+            peers=self._peers(record),
             config=codec.Raw(_encoded(config)),
-            secrets=sorted(instance.secrets.values),
-            data_dir=str(self._data_dir / folder_name(instance.name)) if self._data_dir else "",
+            secrets=secrets,
+            data_dir=str(self._data_dir / folder_name(record.name)) if self._data_dir else "",
             concurrency=manifest.concurrency,
-            log_level=_LOG_LEVELS.get(self.config.log_level.upper(), 20),
-            emits=_with_own(may.emit, instance.name),
+            log_level=_LOG_LEVELS.get(self._config.current().log_level.upper(), 20),
+            emits=_with_own(may.emit, record.name),
             listens=_listed(may.on),
             calls=_listed(may.call),
-            reads=_with_own(may.data_read, instance.name),
-            writes=_with_own(may.data_write, instance.name),
+            reads=_with_own(may.data_read, record.name),
+            writes=_with_own(may.data_write, record.name),
             project=self._project,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.lifecycle.launcher import load_error
-from microkernel.kernel.ports import Exit
+from microkernel.kernel.ports import Exit, Reactor
 from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.reporting.journal import Journal
@@ -36,7 +36,8 @@ class NotExported(Exception):
 class Terminator:
     """Waits; not for a thread of a plugin, nor for the reactor's."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, reactor: Reactor, journal: Journal) -> None:
+        self._reactor = reactor
         self._journal = journal
 
     def take_down(self, record: PluginRecord) -> Instance | None:
@@ -51,20 +52,20 @@ class Terminator:
         self._journal.changed(record)
         ended = True
         if instance is not None:
-            died = None if self._drain(instance) else instance
-            ended = self.retire(instance)[1]
+            died = None if self._drain(record, instance) else instance
+            ended = self.retire(record, instance)[1]
         record.instance = None
         if record.state == "stopping":
             record.step("ended" if ended else "stuck")
         return died
 
-    def _drain(self, instance: Instance) -> bool:
+    def _drain(self, record: PluginRecord, instance: Instance) -> bool:
         """Wait until the mailbox is empty, for at most ``limits.drain``. Return whether the instance has survived that.
 
         An end of the instance, a kill and a stop that does not want to wait (``hurried``) end it. The mailbox is looked
         at again and again, because whoever empties it must not pay for being watched.
         """
-        record, (pause, longest) = instance.record, _DRAIN_PAUSES
+        pause, longest = _DRAIN_PAUSES
         until = time.monotonic() + instance.manifest.limits.drain
         while not (record.mailbox.is_idle or instance.hurried or record.killing) and time.monotonic() < until:
             if instance.gone.wait(min(pause, max(0.0, until - time.monotonic()))):
@@ -75,24 +76,24 @@ class Terminator:
         self._journal.report("warn", instance.name, KernelError("MK0203", reason=instance.exit.reason))
         return False
 
-    def retire(self, instance: Instance) -> tuple[messages.Stopped | None, bool]:
+    def retire(self, record: PluginRecord, instance: Instance) -> tuple[messages.Stopped | None, bool]:
         """Have an instance stop: what it said at the end, and whether it has ended."""
-        self._ask(instance, messages.Stop(within=instance.manifest.limits.stop))
-        return self.see_out(instance)
+        self._ask(record, instance, messages.Stop(within=instance.manifest.limits.stop))
+        return self.see_out(record, instance)
 
-    def export(self, instance: Instance) -> codec.Raw | None:
+    def export(self, record: PluginRecord, instance: Instance) -> codec.Raw | None:
         """Have an instance stop, but for its state first; None if it has none to export. ``see_out`` follows.
 
         Raises NotExported. If it ``continues`` then, it is as if it had not been asked; else it has ended.
         """
         limits = instance.manifest.limits
-        self._ask(instance, messages.Stop(export=True, within=limits.stop))
+        self._ask(record, instance, messages.Stop(export=True, within=limits.stop))
         if not instance.staged.exports:
             return None
         news = instance.wait_for(messages.Exported, limits.stop and limits.stop + limits.kill_grace)
         if isinstance(news, messages.Exported):
             return news.state
-        instance.record.retiring = None
+        record.retiring = None
         if isinstance(news, messages.Failed):
             instance.dismissed = False
             raise NotExported(load_error(news), continues=instance.exit is None)
@@ -101,17 +102,17 @@ class Terminator:
         reason = f"export_state ended it: {news.reason}" if isinstance(news, Exit) else _TOO_LATE.format(limits.stop)
         raise NotExported(PluginLoadError("MK0313", reason=reason), continues=False)
 
-    def _ask(self, instance: Instance, stop: messages.Stop) -> None:
+    def _ask(self, record: PluginRecord, instance: Instance, stop: messages.Stop) -> None:
         instance.dismissed = True
-        instance.record.mailbox.paused = True
-        instance.record.retiring = instance
+        record.mailbox.paused = True
+        record.retiring = instance
         instance.runner.send(stop)
 
-    def see_out(self, instance: Instance) -> tuple[messages.Stopped | None, bool]:
+    def see_out(self, record: PluginRecord, instance: Instance) -> tuple[messages.Stopped | None, bool]:
         """The rest of ``retire``, for one that was asked to stop."""
         limits = instance.manifest.limits
         stopped = instance.wait_for(messages.Stopped, limits.stop, self._on_stop_trouble(instance))
-        instance.record.retiring = None
+        record.retiring = None
         if stopped is None:
             self._journal.announce("MK0209", "warn", instance.name, seconds=limits.stop)
         patience = 0.0 if stopped is None else min(2.0, limits.stop)
@@ -127,7 +128,7 @@ class Terminator:
 
     def end(self, instance: Instance, *, gently: bool = True) -> Exit | None:
         """Insist, then kill; None if nothing helped. Callers of the instance are told before."""
-        instance.cut_off()
+        instance.disconnect(self._reactor)
         if instance.has_failed:
             self._wait_exit(instance, _FAREWELL)
         if gently and instance.exit is None:

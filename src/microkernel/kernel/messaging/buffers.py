@@ -220,8 +220,11 @@ class BufferPool:
     def __init__(self, later: Callable[[float, Callable[[], object]], object]) -> None:
         self._later = later
         self._lenders: list[BufferAccount] = []
-        self.on_sweep: Callable[[], object] = _nobody
-        """Has the embedder tell what it reads no more."""
+        self._before_sweep: list[Callable[[], object]] = []
+
+    def before_sweep(self, work: Callable[[], object]) -> None:
+        """Call ``work`` before each sweep. The embedding program releases what it no longer reads."""
+        self._before_sweep.append(work)
 
     def lend(self, holdings: BufferAccount, size: int) -> list[Attachment]:
         """Raises PayloadTooLarge, PermissionDenied."""
@@ -247,7 +250,8 @@ class BufferPool:
 
     def _sweep(self) -> None:
         """What was free at two looks is given up too: the memory of what was shared once is not kept for ever."""
-        self.on_sweep()
+        for work in self._before_sweep:
+            work()
         for holdings in self._lenders:
             holdings.give_up(lambda block: block.is_free and block.idle)
             for block in holdings.blocks:

@@ -1,28 +1,27 @@
-"""What waits in a mailbox: events for a handler, and calls."""
+"""What waits in a mailbox: the common part of a delivery, and calls. ``event_delivery`` has events."""
 
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from microkernel.wire.codec import Raw, Struct, field
-from microkernel.wire.messages import Attachment, Deliver, Invoke
-
-if TYPE_CHECKING:
-    from microkernel.kernel.messaging.topic_index import TopicSubscription
-    from microkernel.kernel.ports import Runner
-    from microkernel.kernel.routing.call_router import PendingCall
+from microkernel.kernel.ports import ReplyLane, Runner
+from microkernel.wire.codec import Struct, field
+from microkernel.wire.messages import Attachment, Call, Deliver, Invoke
 
 _numbers = count(1)
 
 
 class Delivery(Struct, kw_only=True, eq=False):
-    """``seq`` orders letters over all mailboxes. ``suspect``: it was in flight when an instance died. ``size``: bytes
-    for which it takes room in its mailbox. ``shares``: what is attached to it, and stays as it is while it waits. A
-    Struct, because one is made for each event and receiver: that is one C call."""
+    """One message in a mailbox, or in flight.
+
+    ``seq`` orders deliveries over all mailboxes. ``redelivered``: it was in flight when an instance died. ``size``:
+    bytes for which it takes slots in its mailbox. ``shares``: what is attached to it, and stays unchanged while it
+    waits. It is a Struct because one is made for each event and receiver, and a Struct is made by one C call.
+    """
 
     seq: int = field(default_factory=_numbers.__next__)
-    suspect: bool = False
+    redelivered: bool = False
     is_call: ClassVar[bool] = False
 
     @property
@@ -34,44 +33,33 @@ class Delivery(Struct, kw_only=True, eq=False):
         raise NotImplementedError
 
     def message(self, runner: Runner) -> Deliver | Invoke | None:
-        """For the present instance, on this runner; None if it is no longer wanted."""
+        """Return it as a message for the present instance on this runner; None if it is no longer wanted."""
         raise NotImplementedError
 
 
-class EventDelivery(Delivery):
-    """An event for one subscription. ``envelope`` is shared by all letters of the event."""
-
-    subscription: TopicSubscription
-    topic: str
-    envelope: Raw
-    size: int
-    reply_to: int = 0
-    deadline: float = 0.0
-    delivery: int = 1
-    shares: tuple[Attachment, ...] = ()
-
-    def message(self, runner: Runner) -> Deliver | None:  # noqa: ARG002 - the same for every runner
-        number = self.subscription.number
-        if not number:
-            return None
-        return Deliver(self.seq, number, self.delivery, self.envelope, self.reply_to, self.deadline, self.shares)
-
-
 class CallDelivery(Delivery):
-    """A call that waits for its callee. It takes no more room than a small event: what its arguments take is counted
-    with the pending calls."""
+    """A call that waits for its callee.
 
-    call: PendingCall
+    ``id`` is the router's number of the call, ``lane`` where the caller's thread waits if it reads the reply itself.
+    ``is_answered`` is set by the router. A call takes no more slots than a small event: its arguments are counted with
+    the pending calls.
+    """
+
+    id: int
+    call: Call
+    method: str
+    lane: ReplyLane | None = None
+    is_answered: bool = False
     is_call: ClassVar[bool] = True
     size: ClassVar[int] = 0
 
     @property
     def shares(self) -> tuple[Attachment, ...]:
-        return self.call.asked.shares
+        return self.call.shares
 
     def message(self, runner: Runner) -> Invoke | None:
-        call, asked = self.call, self.call.asked
-        if call.answered:
+        if self.is_answered:
             return None
-        lane = call.lane.index if call.lane is not None and call.lane.owner is runner else -1
-        return Invoke(call.id, call.method, asked.args, asked.kwargs, asked.deadline, asked.chain, lane, asked.shares)
+        call, lane = self.call, self.lane
+        index = lane.index if lane is not None and lane.owner is runner else -1
+        return Invoke(self.id, self.method, call.args, call.kwargs, call.deadline, call.chain, index, call.shares)

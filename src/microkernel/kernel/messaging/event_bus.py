@@ -6,13 +6,14 @@ Runs on the emitter's own thread. An event is encoded once; its bytes are shared
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count, islice
 
 from microkernel.errors import MailboxFull
-from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.messaging.mailbox import BlockedSend, Mailbox
+from microkernel.kernel.messaging.receiver import overflow_policy
 from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.wire.codec import Raw, encode_message
@@ -22,6 +23,29 @@ from microkernel.wire.slots import size_of
 _FIRST = 64
 _MOST_LATECOMERS = 100_000
 """How many letters may wait for room in one mailbox; a hundred workers at once have as much credit."""
+
+
+class EmitMode:
+    """How an emitter gives its events away. ``direct``: its thread cannot be killed. ``waits``: where a mailbox is full
+    and its policy is ``block``, the event waits for room; else it becomes a dead letter."""
+
+    __slots__ = ("direct", "waits")
+
+    def __init__(self, *, direct: bool, waits: bool) -> None:
+        self.direct = direct
+        self.waits = waits
+
+
+# A plugin's own thread, which may be killed at any bytecode. ``emit`` waits for room.
+ON_PLUGIN_THREAD = EmitMode(direct=False, waits=True)
+# A thread of the embedding program. ``emit`` waits for room.
+ON_EMBEDDER_THREAD = EmitMode(direct=True, waits=True)
+# The reactor's thread, for a worker. ``emit`` returns, and ``on_settled`` is called when no event waits any more.
+ON_REACTOR = EmitMode(direct=True, waits=True)
+# The same for a worker that has too many events waiting.
+ON_REACTOR_UNWAITING = EmitMode(direct=True, waits=False)
+# Any thread, for the kernel's own events.
+BY_KERNEL = EmitMode(direct=False, waits=False)
 
 Bury = Callable[[EventDelivery, str], object]
 """What becomes of a letter that cannot be handled, and why."""
@@ -47,15 +71,14 @@ class EventBus:
         data: Raw,
         shares: tuple[Attachment, ...] = (),
         *,
-        settled: Callable[[], object] | None = None,
-        direct: bool = False,
-        patient: bool = True,
+        mode: EmitMode = ON_PLUGIN_THREAD,
+        on_settled: Callable[[], object] | None = None,
     ) -> None:
-        """Give an event to all who listen. ``direct``: this thread cannot be killed. ``patient``: it may wait for room.
+        """Give an event to all who listen.
 
-        Where a mailbox is full and its policy is ``block``: without ``settled`` this waits, after all others have the
-        event; with it this returns, and ``settled`` is called once for the whole event. ``direct`` with ``settled``:
-        this is the reactor's thread.
+        Where a mailbox is full and its policy is ``block``, in a mode that waits: without ``on_settled`` this waits,
+        after all others have the event. With it, which is for the reactor's thread, this returns, and ``on_settled`` is
+        called once for the whole event.
         """
         event = Envelope(next(self._ids), topic, source, self._wall(), data)
         envelope: Raw | None = None  # made for the first who takes it from a mailbox
@@ -70,16 +93,24 @@ class EventBus:
                 envelope = Raw(encode_message(event))
             size = size_of(envelope, shares) if shares else len(envelope)
             letter = EventDelivery(subscription, topic, envelope, size, shares=shares)
-            if subscription.receiver.mailbox.accept(letter, direct=direct) or self._overflows(letter, source):
+            if subscription.receiver.mailbox.accept(letter, direct=mode.direct) or self._overflows(letter, source):
                 continue
-            if patient:
+            if mode.waits:
                 unsettled.append(letter)
             else:
                 self.reject(letter)
         if unsettled:
-            self._wait_for_room(unsettled, source, settled, is_reactor=direct and settled is not None)
-        elif settled is not None:
-            settled()
+            self._wait_for_room(unsettled, source, on_settled)
+        elif on_settled is not None:
+            on_settled()
+
+    def notify(self, watchers: Iterable[TopicSubscription], key: str, news: Raw) -> None:
+        """Tell watchers of a key of shared data: one event, like any other, which they share. It waits for no room."""
+        envelope = self.envelope("kernel", key, news)
+        for watcher in watchers:
+            letter = EventDelivery(watcher, key, envelope, len(envelope))
+            if not self.offer(letter, "kernel"):
+                self.reject(letter)
 
     def offer(self, letter: EventDelivery, source: str) -> bool:
         """Put a letter into its mailbox, or do what its policy says; False if it must wait for room."""
@@ -93,7 +124,7 @@ class EventBus:
         if mailbox.is_closed:
             self._bury(letter, f"{subscription.owner} is stopping")
             return True
-        policy = "reject" if source == subscription.owner else subscription.overflow
+        policy = overflow_policy(source, subscription.owner, subscription.overflow)
         if policy == "block" and len(mailbox.latecomers) < _MOST_LATECOMERS:
             return False
         if policy in ("block", "reject"):
@@ -103,13 +134,6 @@ class EventBus:
         else:
             subscription.receiver.counts.dropped += 1
         return True
-
-    def admit_latecomers(self, mailbox: Mailbox) -> None:
-        """Let in who waited for room. On the reactor's thread."""
-        while mailbox.latecomers and (mailbox.latecomers.first.letter.is_call or mailbox.places < mailbox.capacity):
-            latecomer = mailbox.latecomers.popleft()
-            mailbox.put(latecomer.letter, direct=True)
-            latecomer.settled()
 
     def _claim(self, subscription: TopicSubscription) -> bool:
         try:
@@ -135,24 +159,24 @@ class EventBus:
         return mailbox.places < mailbox.capacity  # some may have come meanwhile
 
     def _wait_for_room(
-        self, letters: list[EventDelivery], source: str, settled: Callable[[], object] | None, *, is_reactor: bool
+        self, letters: list[EventDelivery], source: str, on_settled: Callable[[], object] | None
     ) -> None:
         in_order = threading.Semaphore(0)
-        arrived = in_order.release if settled is None else _Countdown(len(letters), settled)
+        arrived = in_order.release if on_settled is None else _Countdown(len(letters), on_settled)
         for letter in letters:
             receive = partial(self._receive_latecomer, letter, BlockedSend(letter, source, arrived))
-            if is_reactor:
+            if on_settled is not None:
                 receive()  # now: what its sender sends next must find it here
             else:
                 self._reactor.post(receive)
-        if settled is None:
+        if on_settled is None:
             for _ in letters:
                 in_order.acquire()
 
     def _receive_latecomer(self, letter: EventDelivery, latecomer: BlockedSend) -> None:
         receiver = letter.subscription.receiver
         receiver.mailbox.latecomers.append(latecomer)
-        self.admit_latecomers(receiver.mailbox)
+        receiver.mailbox.admit_latecomers()
         if latecomer in receiver.mailbox.latecomers:
             self._reactor.later(receiver.full_mailbox_timeout, partial(self._send_away, letter, latecomer))
 
@@ -162,7 +186,7 @@ class EventBus:
             mailbox.latecomers.remove(latecomer)
             self.reject(letter)
             latecomer.settled()
-            self.admit_latecomers(mailbox)  # calls that waited behind it
+            mailbox.admit_latecomers()  # calls that waited behind it
 
     def reject(self, letter: EventDelivery) -> None:
         """There is no room for it, and it does not wait for any."""

@@ -8,11 +8,12 @@ places: a large letter takes several.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
+from microkernel.kernel.messaging.delivery import Delivery
 from microkernel.kernel.messaging.quota import OversizeTable
 from microkernel.wire.slots import SLOT_BYTES
 
@@ -32,6 +33,10 @@ class Mailbox:
         self._admits = capacity
         self._most = most_in_flight(capacity)
         self.paused = True
+        self.consumer: object = None
+        """The instance that takes from it."""
+        self.progress = 0.0
+        """When the consumer last finished something, or was given something to do while it was idle. Monotonic."""
         self.bell: Callable[[], object] = _silent
         self.pump: Callable[[], object] = _silent
         self.waiting: deque[Delivery] = deque()
@@ -80,13 +85,20 @@ class Mailbox:
             self.bell()  # a kill between the lines above must not lose the wake-up
             raise
 
-    def put_call(self, letter: CallDelivery, source: str) -> None:
+    def put_call(self, letter: Delivery, source: str) -> None:
         """A call needs no room, but it does not overtake the events of its sender that wait for some. On the reactor's
         thread."""
         if self.latecomers and self.latecomers.has_from(source):
             self.latecomers.append(BlockedSend(letter, source, _silent))
         else:
             self.put(letter, direct=True)
+
+    def admit_latecomers(self) -> None:
+        """Let in what waited for room, while there is some. On the reactor's thread."""
+        while self.latecomers and (self.latecomers.first.letter.is_call or self.places < self.capacity):
+            latecomer = self.latecomers.popleft()
+            self.put(latecomer.letter, direct=True)
+            latecomer.settled()
 
     @property
     def is_closed(self) -> bool:
@@ -106,15 +118,18 @@ class Mailbox:
     def reopen(self) -> None:
         self._admits = self.capacity
 
-    def connect(self, bell: Callable[[], object], pump: Callable[[], object]) -> None:
-        """Somebody takes from it now: ``bell`` wakes them from any thread, ``pump`` from one that cannot be killed."""
+    def connect(self, bell: Callable[[], object], pump: Callable[[], object], consumer: object = None) -> None:
+        """Let ``consumer`` take from now on: ``bell`` wakes it from any thread, ``pump`` from one that cannot be
+        killed."""
+        self.consumer, self.progress = consumer, time.monotonic()
         self.bell, self.pump, self.paused = bell, pump, False
         pump()
 
     def disconnect(self) -> None:
-        """Nobody takes from it; what is put waits."""
+        """Let no one take; what is put waits."""
         self.paused = True
         self.bell = self.pump = _silent
+        self.consumer = None
 
     def has(self, letter: Delivery | None) -> bool:
         """Whether it waits or is in flight. It may go from the one to the other meanwhile: that is the order."""
@@ -143,7 +158,7 @@ class Mailbox:
         for letter in letters:
             self._flight[letter.seq] = letter
         self._taken.clear()
-        if letters and letters[0].suspect:
+        if letters and letters[0].redelivered:
             self._alone = letters[0].seq
         return letters
 
@@ -157,7 +172,7 @@ class Mailbox:
         most = min(most, self._most - len(self._flight) - len(self._taken))
         if most <= 0:
             return 0
-        if self.waiting[0].suspect:
+        if self.waiting[0].redelivered:
             return 0 if self._flight else 1
         if self._alone in self._flight:
             return 0

@@ -7,41 +7,14 @@ moment ``add`` returns, and none after ``remove`` has returned.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
-from typing import Any, Protocol
 
-from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.quota import PendingTable
+from microkernel.kernel.messaging.receiver import Receiver
 from microkernel.wire.messages import Attachment, Envelope
 
 _CACHED = 4096
 """Topics are made up by plugins: more than these answers are not kept."""
 _order = count(1)
-
-
-@dataclass(slots=True)
-class Counts:
-    """Numbers for people; a race may cost one."""
-
-    events: int = 0
-    calls: int = 0
-    emitted: int = 0
-    dropped: int = 0
-    refused: int = 0
-    dead: int = 0
-
-
-class Receiver(Protocol):
-    """Who has a mailbox: a plugin, or the embedder."""
-
-    mailbox: Mailbox
-    counts: Counts
-    incoming: PendingTable[Any]
-
-    @property
-    def full_mailbox_timeout(self) -> float:
-        """Seconds that a letter may wait for room in the mailbox."""
 
 
 class TopicSubscription:

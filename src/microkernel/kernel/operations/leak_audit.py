@@ -12,7 +12,7 @@ class LeakAuditor:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def of(self, record: PluginRecord) -> list[str]:
+    def audit(self, record: PluginRecord) -> list[str]:
         """What all ended generations have left, each a line; those that left nothing are not asked again."""
         left: dict[str, None] = {}
         for instance in list(record.past):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,13 +17,15 @@ from microkernel.kernel.lifecycle.cleanup import InstanceCleanup
 from microkernel.kernel.lifecycle.launcher import Launcher, StartupExit, as_error
 from microkernel.kernel.lifecycle.termination import NotExported, Terminator
 from microkernel.kernel.manifest import NO_VERSION, Level, Manifest
+from microkernel.kernel.operations.catalog import PluginCatalog
 from microkernel.kernel.operations.controller import PluginController
-from microkernel.kernel.ports import Loader, PluginCandidate
+from microkernel.kernel.ports import Exit, PluginCandidate
 from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
+from microkernel.kernel.supervision.supervisor import Supervisor
 from microkernel.wire import codec
 
 
@@ -51,36 +53,47 @@ class _Takeover:
     report: ReloadReport
 
 
-Effective = Callable[[PluginCandidate], tuple[PluginCandidate, Manifest, Level]]
-"""What holds for a plugin found anew. Raises what makes it no plugin."""
-
-
 class Reloader:
-    """``reload`` may be called on any thread that may wait."""
+    """``reload`` on any thread that may wait. It is the owner of a new instance until that has proved itself."""
 
     def __init__(
         self,
-        loader: Loader,
-        births: Launcher,
-        operations: PluginController,
-        endings: Terminator,
-        remains: InstanceCleanup,
-        subscribing: Registrar,
+        catalog: PluginCatalog,
+        launcher: Launcher,
+        supervisor: Supervisor,
+        controller: PluginController,
+        terminator: Terminator,
+        cleanup: InstanceCleanup,
+        registrar: Registrar,
         reactor: Reactor,
         journal: Journal,
-        effective: Effective,
-        start_anew: Callable[[PluginRecord], object],
     ) -> None:
-        self._loader = loader
-        self._births = births
-        self._operations = operations
-        self._endings = endings
-        self._remains = remains
-        self._subscribing = subscribing
+        self._catalog = catalog
+        self._launcher = launcher
+        self._supervisor = supervisor
+        self._controller = controller
+        self._terminator = terminator
+        self._cleanup = cleanup
+        self._registrar = registrar
         self._reactor = reactor
         self._journal = journal
-        self._effective = effective
-        self._start_anew = start_anew
+
+    # The owner of an instance on probation: its exit is the reload's business, which waits for it.
+
+    def on_exit(self, instance: Instance, exit: Exit) -> None:
+        """Whoever waits for the instance has heard of it."""
+
+    def on_activity(self, instance: Instance) -> None:
+        self._supervisor.on_activity(instance)
+
+    def on_unresponsive(self, instance: Instance, seconds: float, what: str) -> None:
+        self._supervisor.on_unresponsive(instance, seconds, what)
+
+    def on_pong(self, instance: Instance) -> None:
+        self._supervisor.on_pong(instance)
+
+    def on_self_exit(self, instance: Instance) -> None:
+        self._supervisor.on_self_exit(instance)
 
     def reload(self, record: PluginRecord, expect: str = "") -> ReloadReport:
         """Take the source as it is now. Raises ReloadFailed, with ``report``, when the old source goes on, and
@@ -90,28 +103,28 @@ class Reloader:
                 raise PluginNotActive("MK0213", name=record.name, state=record.state, what=f"it was to be {expect}")
             old = record.instance
             if record.state != "active" or old is None:
-                self._start_anew(record)
+                self._controller.start_from_source(record)
                 return ReloadReport(record.name, record.generation, record.manifest.version, 0.0)
-            candidate = self._loader.find(record.found.path)
+            candidate = self._catalog.find(record.found.path)
             try:
-                found, manifest, level = self._effective(candidate)
-                self._operations.check_requirements(manifest)
+                found, manifest, level = self._catalog.resolve(candidate)
+                self._supervisor.check_requirements(manifest)
                 new = self._load(record, found, manifest, level)
             except (KernelError, StartupExit) as error:
                 raise self._not_taken(record, candidate.manifest.version, as_error(error), 0.0) from None
             swapped = self._swap(record, old, new, found)
-        return self._prove(record, swapped) if new.on_probation else swapped.report
+        return self._prove(record, swapped) if new.owner is self else swapped.report
 
     def _load(self, record: PluginRecord, found: PluginCandidate, manifest: Manifest, level: Level) -> Instance:
         before, old_found = record.snapshot, record.found
         record.found = found
         try:
-            return self._births.load(record, manifest, level, None)
+            return self._launcher.launch(record, self, manifest, level, None)
         except BaseException:
             newborn, record.newborn = record.newborn, None
             if newborn is not None and newborn.exit is None:
                 newborn.dismissed = True
-                self._endings.end(newborn, gently=False)
+                self._terminator.end(newborn, gently=False)
             record.snapshot, record.found = before, old_found
             raise
 
@@ -119,13 +132,13 @@ class Reloader:
         paused = time.monotonic()
         new_snapshot = new.snapshot
         try:
-            state = self._endings.export(old)
+            state = self._terminator.export(record, old)
         except NotExported as failure:
             raise self._without_state(record, old, new, failure, paused) from None
-        stopped, ended = self._endings.see_out(old)
-        self._remains.hand_over(record, old, stopped)
+        stopped, ended = self._terminator.see_out(record, old)
+        self._cleanup.hand_over(record, old, stopped)
         try:
-            self._births.start(new, state, old.manifest.version)
+            self._launcher.start(new, state, old.manifest.version)
         except (KernelError, StartupExit) as error:
             self._drop(new)
             self._go_back(record, old, record.found, state)
@@ -133,8 +146,9 @@ class Reloader:
             raise self._not_taken(record, new.manifest.version, as_error(error), took) from None
         old_found = record.found
         record.found, record.snapshot, record.manifest, record.level = found, new_snapshot, new.manifest, new.level
-        new.on_probation = new.manifest.limits.probation > 0
         self._release(record, new)
+        if not new.manifest.limits.probation:
+            new.transfer(self._supervisor)
         took = round((time.monotonic() - paused) * 1000, 2)
         leaked = [] if ended else _unended(old)
         version = new.manifest.version
@@ -147,7 +161,7 @@ class Reloader:
     def _drop(self, new: Instance) -> None:
         new.dismissed = True
         if new.exit is None:
-            self._endings.end(new, gently=False)
+            self._terminator.end(new, gently=False)
 
     def _without_state(
         self, record: PluginRecord, old: Instance, new: Instance, failure: NotExported, paused: float
@@ -158,11 +172,11 @@ class Reloader:
         record.snapshot = old.snapshot
         if failure.continues:
             old.passed.clear()
-            record.mailbox.connect(old.runner.wake, old.runner.pump)
+            record.mailbox.connect(old.runner.wake, old.runner.pump, old)
             if old.exit is not None:  # between the two: whoever heard of its end took it for one that was asked for
-                self._operations.give_up(record, StartupExit(old, old.exit))
+                self._supervisor.abort_start(record, StartupExit(old, old.exit))
         else:
-            self._remains.hand_over(record, old, None)
+            self._cleanup.hand_over(record, old, None)
             self._go_back(record, old, record.found, None)
         took = (time.monotonic() - paused) * 1000
         left = _unended(old) if old.exit is None and not failure.continues else []
@@ -171,13 +185,17 @@ class Reloader:
     def _prove(self, record: PluginRecord, swapped: _Takeover) -> ReloadReport:
         """Wait for the end of the probation, without the lock; who dies within it is replaced by the old source."""
         new = swapped.new
-        new.gone.wait(min(new.manifest.limits.probation, threading.TIMEOUT_MAX))
+        try:
+            new.gone.wait(min(new.manifest.limits.probation, threading.TIMEOUT_MAX))
+        except BaseException:  # an interrupt: from here on it is any instance
+            new.transfer(self._supervisor)
+            raise
         with record.lock:
-            new.on_probation = False
+            new.transfer(self._supervisor)
             if new.exit is None or new.dismissed or record.instance is not new:
                 return swapped.report
-            again = self._remains.put_back(record, self._remains.reclaim(record, new, new.exit.reason))
-            self._remains.tell_again(record, again)
+            again = self._cleanup.put_back(record, self._cleanup.reclaim(record, new, new.exit.reason))
+            self._cleanup.tell_again(record, again)
             self._go_back(record, swapped.old, swapped.old_found, swapped.state)
             death = as_error(StartupExit(new, new.exit))
             raise self._not_taken(record, new.manifest.version, death, swapped.report.paused_ms) from None
@@ -188,16 +206,16 @@ class Reloader:
         record.found, record.manifest, record.level = found, manifest, level
         record.snapshot = snapshot  # also if it dies over that: it comes back from this one
         try:
-            again = self._births.load(record, manifest, level, snapshot)
-            self._births.start(again, state, manifest.version)
+            again = self._launcher.launch(record, self._supervisor, manifest, level, snapshot)
+            self._launcher.start(again, state, manifest.version)
         except (KernelError, StartupExit) as error:
-            self._operations.give_up(record, error)
+            self._supervisor.abort_start(record, error)
         else:
             self._release(record, again)
 
     def _release(self, record: PluginRecord, instance: Instance) -> None:
-        self._reactor.run(partial(self._subscribing.commit, instance))
-        self._operations.connect(record, instance)
+        self._reactor.run(partial(self._registrar.commit, record, instance))
+        self._supervisor.connect(record, instance)
 
     def _not_taken(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from microkernel.errors import RequirementError
-from microkernel.kernel.manifest import Manifest
+from microkernel.kernel.requirements import satisfies, split
 
 _NONE: Mapping[str, Collection[str]] = {}
 
@@ -88,29 +88,3 @@ def _circle(left: list[str], needs: Mapping[str, set[str]]) -> dict[str, Require
             circle = [*trail[trail.index(following) :], following]
             return {name: RequirementError("MK0116", chain=" -> ".join(circle), name=name) for name in circle}
         trail.append(following)
-
-
-def split(requirement: str) -> tuple[str, str]:
-    """``billing>=2,<3`` as name and version specifier. Raises RequirementError for what is neither."""
-    name = requirement.strip()
-    for index, character in enumerate(name):
-        if character in "<>=!~ ":
-            return name[:index], name[index:].strip()
-    return name, ""
-
-
-def requires(manifest: Manifest, name: str) -> bool:
-    """Whether a plugin with this manifest requires the plugin ``name``."""
-    return any(split(requirement)[0] == name for requirement in manifest.requires)
-
-
-def satisfies(version: str, wanted: str) -> bool:
-    """Whether a version is among the wanted ones. An empty ``wanted`` takes any."""
-    if not wanted:
-        return True
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # only where a version is asked for
-
-    try:
-        return SpecifierSet(wanted).contains(version, prereleases=True)
-    except (InvalidSpecifier, ValueError):  # InvalidVersion is one; and numbers have at most 4,300 digits
-        return False

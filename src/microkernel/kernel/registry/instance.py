@@ -1,4 +1,4 @@
-"""The kernel's side of one living instance: what feeds it, what hears it, and the news of its life."""
+"""The kernel's side of one instance: what feeds its runner, what its runner reports to, and what it has reported."""
 
 from __future__ import annotations
 
@@ -6,47 +6,90 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from mmap import mmap
 from signal import SIGKILL
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from microkernel.errors import KernelError, PayloadTooLarge
 from microkernel.kernel.manifest import Level, Manifest, Permissions
 from microkernel.kernel.messaging.buffers import BufferAccount
-from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
+from microkernel.kernel.messaging.delivery import Delivery
+from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import Quota
-from microkernel.kernel.ports import Exit, Runner, Snapshot
-from microkernel.kernel.routing.registration import kind_of
+from microkernel.kernel.ports import Exit, Reactor, Runner, Snapshot
 from microkernel.wire import messages
 from microkernel.wire.messages import Deliver, Invoke, Message
 from microkernel.wire.secrets import Secrets
 
-if TYPE_CHECKING:
-    from microkernel.kernel.registry.record import PluginRecord
-    from microkernel.kernel.routing.ingress import Ingress
-
 InstanceNews = messages.Loaded | messages.Started | messages.Exported | messages.Stopped | messages.Failed | Exit
+
+CREDIT_BATCH = 256
+# Seconds in which what an instance said before it was decided that it ends is handled. Of one that sends so much that
+# it takes longer, the rest is not heard.
+_LAST_WORDS = 0.5
+
+
+class InstanceOwner(Protocol):
+    """Is responsible for an instance, as a supervisor is for its child. None of these waits."""
+
+    def on_exit(self, instance: Instance, exit: Exit) -> object:
+        """Nothing of the instance runs any more."""
+
+    def on_activity(self, instance: Instance) -> object:
+        """The instance was given something to do. On any thread, also on one that can be killed."""
+
+    def on_unresponsive(self, instance: Instance, seconds: float, what: str) -> object:
+        """The instance is silent for so long, in a handler or otherwise. On the reactor's thread."""
+
+    def on_pong(self, instance: Instance) -> object:
+        """The instance answered a Ping."""
+
+    def on_self_exit(self, instance: Instance) -> object:
+        """The instance reports that it ends itself."""
+
+
+class InstanceObserver(Protocol):
+    """Receives what an instance and its runner report. ``on_message`` also on a thread that can be killed."""
+
+    def on_message(self, instance: Instance, message: Message) -> object: ...
+    def on_failed(self, instance: Instance, message: messages.Failed) -> object: ...
+    def on_output(self, instance: Instance, stream: str, line: str) -> object: ...
+    def on_exit(self, instance: Instance, exit: Exit) -> object: ...
+
+    def on_undeliverable(self, delivery: Delivery, error: KernelError) -> object:
+        """What is attached to a delivery cannot be given to the instance."""
+
+    def on_unwanted(self, delivery: Delivery) -> object:
+        """The instance has no handler for an event, or the caller no longer waits."""
 
 
 class Instance:
-    """One generation of a plugin, on one runner. It is the MessageSource and the InstanceEvents of that runner.
+    """One generation of a plugin, on one runner: the runner's MessageSource and InstanceEvents.
 
-    ``news`` carries what whoever starts or stops it waits for. ``cut``: what it says no longer counts.
+    ``news`` carries what whoever starts or stops it waits for. ``cut``: what it says no longer counts. ``owner``
+    changes when a reload hands the instance over.
     """
 
     def __init__(
         self,
-        record: PluginRecord,
+        name: str,
         generation: int,
         level: Level,
         manifest: Manifest,
         snapshot: Snapshot | None,
         permissions: Permissions,
-        switch: Ingress,
+        mailbox: Mailbox,
+        registered: Quota,
+        observer: InstanceObserver,
+        owner: InstanceOwner,
+        secrets: Secrets,
+        launch: Callable[[Instance], Runner],
+        *,
+        in_memory: bool,
     ) -> None:
-        self.record = record
-        self.name = record.name
+        """``launch`` makes the runner, when everything else is there. What it raises is raised here."""
+        self.name = name
         self.generation = generation
         self.level = level
         self.on_own_thread = level == "thread"
@@ -54,11 +97,11 @@ class Instance:
         self.manifest = manifest
         self.snapshot = snapshot
         self.permissions = permissions
-        self.secrets = Secrets()
-        """Not to be let out by accident: its runtime cuts them out of what it tells, its runner out of its output."""
-        self.runner: Runner
-        in_memory = level in ("thread", "process") and not record.visitor
-        self.holdings = BufferAccount(self.name, manifest.limits.shared_memory, self._tell, in_memory=in_memory)
+        self.mailbox = mailbox
+        self.owner = owner
+        self.secrets = secrets
+        """Not to be let out by accident: its runtime redacts them in what it sends, its runner in its output."""
+        self.holdings = BufferAccount(name, manifest.limits.shared_memory, self._send, in_memory=in_memory)
         self.news: queue.SimpleQueue[InstanceNews] = queue.SimpleQueue()
         self.staged = messages.Loaded([], [])
         """What it has registered, until that takes effect."""
@@ -67,92 +110,89 @@ class Instance:
         self.leaving: Exit | None = None
         """How it said that it ends, or how it is made to."""
         self.dismissed = False
-        """It was asked to end: its end is no death."""
+        """It was asked to exit, so its exit is not a crash."""
         self.hurried = False
         """What waits for it is not handled before it stops."""
         self.has_failed = False
-        """It told that it could not come to be: it ends by itself."""
-        self.on_probation = False
-        """It took over in a reload just now: its death is the reload's business."""
+        """It reported that it could not start. It ends by itself."""
         self.passed: list[int] = []
         """The calls it was given while it was retiring."""
         self.watched = self.cut = False
-        self.progress = time.monotonic()
-        """When it last finished something, or began to have something to do."""
-        self.asked: float | None = None
-        """Since when it has been asked for a sign of life, and how many beats in a row it has missed."""
-        self.missed = 0
-        self.oldest = 0
-        """The number of what it had been at for longest when the watchdog last looked, and when that was first seen."""
-        self.oldest_since = 0.0
         self.unsettled = 0
-        """How many places those of its emits take that have not found theirs. On the reactor's thread."""
-        self.registered = Quota(kind_of)
+        """Slots of those of its emits that wait for room. On the reactor's thread."""
+        self.registered = registered
         """What it has registered, by what it is known by."""
-        self._heard: set[type] = set()
-        """Kinds of news that nobody has waited for yet."""
         self.rejections: deque[int] = deque()
-        """Of one on its own thread: the events it has rejected of which the reactor has not heard."""
+        """Of one on its own thread: the events it has rejected that the reactor has not handled yet."""
+        self._heard: set[type] = set()
+        """Kinds of news that wait in ``news``."""
         self._credit = 0
-        self._switch = switch
+        self._observer = observer
+        self.runner = launch(self)
+
+    def transfer(self, owner: InstanceOwner) -> None:
+        """Hand the instance over to another owner. One that has exited by now is reported to it, perhaps twice."""
+        self.owner = owner
+        if self.exit is not None:
+            owner.on_exit(self, self.exit)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the one that takes from the plugin's mailbox."""
+        return self.mailbox.consumer is self
 
     # MessageSource
 
     def take(self, limit: int) -> list[Message]:
-        mailbox = self.record.mailbox
+        mailbox = self.mailbox
         taken: list[Message] = []
-        if not mailbox.waiting or self.record.instance is not self or self.cut:
+        if not mailbox.waiting or mailbox.consumer is not self or self.cut:
             return taken
         if not mailbox.in_flight:
-            self.progress = time.monotonic()
-        letters = mailbox.take(limit)
-        if letters and not self.watched:
-            self._switch.began(self)
-        for letter in letters:
-            message = letter.message(self.runner)
-            if message is not None and (not message.shares or self.attach(message, letter)):
+            mailbox.progress = time.monotonic()
+        deliveries = mailbox.take(limit)
+        if deliveries and not self.watched:
+            self.owner.on_activity(self)
+        for delivery in deliveries:
+            message = delivery.message(self.runner)
+            if message is not None and (not message.shares or self.give_shares(message, delivery)):
                 taken.append(message)
                 continue
-            mailbox.done(letter.seq)
-            if message is not None:
-                continue  # what is wrong has been told
-            if isinstance(letter, CallDelivery):
-                self.record.incoming.remove(letter.call.id)
-                if letter.call.lane is not None:
-                    letter.call.lane.drop()
-            elif isinstance(letter, EventDelivery):
-                self._switch.bury(letter, "the present generation has no such handler")
+            mailbox.done(delivery.seq)
+            if message is None:  # else the failure was reported
+                self._observer.on_unwanted(delivery)
         return taken
 
-    def attach(self, message: Deliver | Invoke, letter: Delivery) -> bool:
-        """Give it what is attached to the letter; False if that cannot be: then who sent it has been told."""
+    def give_shares(self, message: Deliver | Invoke, delivery: Delivery) -> bool:
+        """Let the instance read what is attached to a delivery. Return False if that is impossible; the sender was
+        told."""
         try:
-            message.shares = self.holdings.give(letter.shares)
+            message.shares = self.holdings.give(delivery.shares)
         except PayloadTooLarge as error:
-            self._switch.undeliverable(letter, error)
+            self._observer.on_undeliverable(delivery, error)
             return False
         return True
 
     # InstanceEvents
 
     def received(self, message: Message) -> None:
-        if not self.cut:
-            self._switch.receive(self, message)
+        self._observer.on_message(self, message)
 
     def failed(self, phase: str, failure: messages.Failure) -> None:
         if not self.cut:
-            self._switch.failed(self, messages.Failed(phase, failure))
+            self._observer.on_failed(self, messages.Failed(phase, failure))
 
     def output(self, stream: str, line: str) -> None:
-        self._switch.output(self, stream, line)
+        self._observer.on_output(self, stream, line)
 
     def ended(self, exit: Exit) -> None:
-        self.record.past.append(self)  # before anybody who waits for its end goes on
-        self.exit = exit = self.leaving or exit
+        exit = self.leaving or exit
         self.holdings.close()
+        self._observer.on_exit(self, exit)  # before anyone who waits for the exit continues
+        self.exit = exit
         self.gone.set()
         self.news.put(exit)
-        self._switch.ended(self, exit)
+        self.owner.on_exit(self, exit)
 
     def memory(self, block: int) -> mmap:
         return self.holdings.block(block).memory
@@ -163,18 +203,24 @@ class Instance:
     def malformed(self, error: KernelError) -> None:
         self.leaving = Exit(str(error), signal=SIGKILL)
 
-    def _tell(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         self.runner.send(message)
 
-    # Its life
+    # What its owner does with it
 
-    def cut_off(self) -> None:
-        """What it has said until now counts, read or not; nothing from now on does. Not on a plugin's thread."""
-        self._switch.cut_off(self)
+    def disconnect(self, reactor: Reactor) -> None:
+        """What it has said until now counts, read or not; nothing from now on does. Not on a plugin's thread, nor on
+        the reactor's: it waits for that."""
+        heard = threading.Event()
+        reactor.post(lambda: self.runner.drain(heard.set))
+        heard.wait(_LAST_WORDS)
+        reactor.run(self._cut)
+
+    def _cut(self) -> None:
+        self.cut = True
 
     def hear(self, news: InstanceNews) -> None:
-        """It never has more to tell than somebody waits for, or will, and of each kind once; more is not kept: each may
-        be as large as a frame."""
+        """Keep news until someone waits for it: one of each kind, because each may be as large as a frame."""
         if type(news) not in self._heard:
             self._heard.add(type(news))
             self.news.put(news)
@@ -182,7 +228,7 @@ class Instance:
     def wait_for(
         self, kind: type[InstanceNews], seconds: float, on_other: Callable[[InstanceNews], None] | None = None
     ) -> InstanceNews | None:
-        """The next news of this kind, or an Exit or a Failed; None when the time is over (0 seconds: never is)."""
+        """Return the next news of this kind, or an Exit or a Failed; None after ``seconds`` (0: never)."""
         deadline = time.monotonic() + seconds if seconds else None
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -196,17 +242,21 @@ class Instance:
             if on_other is not None:
                 on_other(news)
 
-    def settled(self, places: int) -> None:
-        """One of its emits, which takes so many, has found its place."""
-        self.unsettled -= places
-        self.give_credit(places)
+    def settled(self, slots: int) -> None:
+        """One of its emits, which takes so many slots, no longer waits for room."""
+        self.unsettled -= slots
+        self.give_credit(slots)
 
-    def give_credit(self, places: int) -> None:
-        """It may emit so much more; it is told in batches."""
-        self._credit += places
+    def give_credit(self, slots: int) -> None:
+        """It may emit so much more. That is sent in batches."""
+        self._credit += slots
         if self._credit >= CREDIT_BATCH:
             self.runner.send(messages.Credit(self._credit))
             self._credit = 0
 
 
-CREDIT_BATCH = 256
+def kind_of(key: Hashable) -> str:
+    """Return the kind of a registration by its key: a name if it is a method, else a handler's key."""
+    if isinstance(key, tuple):
+        return "watchers" if key[0] else "handlers"
+    return "methods" if key else ""

@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from heapq import nlargest
-from os.path import commonprefix
-from typing import TYPE_CHECKING
 
 from microkernel.errors import KernelError, PluginNotFound
 from microkernel.kernel.manifest import Level, Manifest
+from microkernel.kernel.messaging.dead_letters import DEAD_LETTERS_KEPT, DeadLetter, dead_letter_size
+from microkernel.kernel.messaging.delivery import Delivery
 from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import EACH, BoundedHistory, PendingTable, weight
-from microkernel.kernel.messaging.rate_limit import RateLimit
-from microkernel.kernel.messaging.topic_index import Counts, TopicSubscription
+from microkernel.kernel.messaging.receiver import Counts
+from microkernel.kernel.messaging.topic_index import TopicSubscription
 from microkernel.kernel.ports import PluginCandidate, Snapshot
+from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.registry.states import State, Trigger, advance
-from microkernel.wire.codec import Raw
-from microkernel.wire.messages import Attachment, Method
+from microkernel.kernel.registry.suggestions import did_you_mean
+from microkernel.wire.messages import Message, Method
 
-if TYPE_CHECKING:
-    from microkernel.kernel.registry.instance import Instance
-    from microkernel.kernel.routing.call_router import PendingCall
-
-DEAD_LETTERS_KEPT = 1_000
 RECORDS_KEPT = 2_000
 PAST_KEPT = 8
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An event that was not handled, and why. ``data`` is the encoded payload, shared by all dead letters of it."""
-
-    id: int
-    plugin: str
-    handler: str
-    topic: str
-    source: str
-    time: float
-    delivery: int
-    reason: str
-    data: bytes | Raw
-    traceback: str = ""
-    shares: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +36,11 @@ class LogRecord:
     text: str
 
 
-def size_of_letter(letter: DeadLetter) -> int:
-    size = len(letter.data) + sum(share.size for share in letter.shares)
-    return EACH + size + weight(letter.handler, letter.topic, letter.reason, letter.traceback)
-
-
-def size_of_line(line: LogRecord) -> int:
+def log_size(line: LogRecord) -> int:
     return EACH + weight(line.text)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class PluginRecord:
     """One plugin. ``lock`` serialises changes of its life; it is never taken on a thread of a plugin."""
 
@@ -91,25 +63,15 @@ class PluginRecord:
     history: tuple[float, ...] = ()
     restarts: int = 0
     since: float = 0.0
-    outgoing: dict[int, PendingCall] = field(default_factory=dict)
-    """The calls it waits for, by id: the edges of the wait graph that start here."""
-    incoming: PendingTable[PendingCall] = field(default_factory=PendingTable)
+    outgoing: dict[int, None] = field(default_factory=dict)
+    """The ids of the calls it waits for: the edges of the wait graph that start here."""
+    incoming: PendingTable[Delivery | None] = field(default_factory=PendingTable)
+    """By id, the calls it was sent and has not answered; None for one that is not in its
+    mailbox yet. A call that its caller has abandoned stays until the plugin is done with it."""
     dead_letters: BoundedHistory[DeadLetter] = field(init=False)
     logs: BoundedHistory[LogRecord] = field(init=False)
     counts: Counts = field(default_factory=Counts)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    untold: int | None = None
-    """Dead letters of this second that were not told by themselves; None when none was made."""
-    untold_reason: str = ""
-    """Why the last of them is one."""
-    traced: set[tuple[str, str, str]] = field(default_factory=set)
-    """Handlers, and where and what they raised, whose tracebacks were logged within this second."""
-    lines: RateLimit | None = None
-    """Of its log and its output; made with the first line."""
-    refusals: RateLimit | None = None
-    """Of reports that a message of it was refused."""
-    last_refusal: KernelError | None = None
-    forget_restart: Callable[[], object] | None = None
     newborn: Instance | None = None
     """The instance that is being loaded, beside the present one in a reload."""
     turned: threading.Event = field(default_factory=threading.Event)
@@ -123,16 +85,13 @@ class PluginRecord:
     """Those that require it have been reported that it is not active, and is not going to be."""
     retiring: Instance | None = None
     """The instance that was asked to stop and finishes what it has begun."""
-    backoff_since: float = 0.0
     past: deque[Instance] = field(default_factory=lambda: deque(maxlen=PAST_KEPT))
     """Ended instances of which something may be left; the last ones."""
-    in_backoff: float = 0.0
-    """Seconds spent in backoff so far: they do not count in the supervision's period."""
 
     def __post_init__(self) -> None:
         limit = self.manifest.limits.kernel_memory
-        self.dead_letters = BoundedHistory(DEAD_LETTERS_KEPT, limit, size_of_letter)
-        self.logs = BoundedHistory(RECORDS_KEPT, limit, size_of_line)
+        self.dead_letters = BoundedHistory(DEAD_LETTERS_KEPT, limit, dead_letter_size)
+        self.logs = BoundedHistory(RECORDS_KEPT, limit, log_size)
 
     @property
     def name(self) -> str:
@@ -142,6 +101,12 @@ class PluginRecord:
     def full_mailbox_timeout(self) -> float:
         """Seconds that a letter may wait for room in the mailbox."""
         return self.manifest.limits.full_mailbox_timeout
+
+    def send(self, message: Message) -> None:
+        """Send a message to the present instance, if there is one that counts."""
+        instance = self.instance
+        if instance is not None and not instance.cut:
+            instance.runner.send(message)
 
     def step(self, happening: Trigger) -> State:
         """Go on in the lifecycle. Raises KernelError for a way that does not exist."""
@@ -177,34 +142,3 @@ class Registry:
             return self._records[name]
         except KeyError:
             raise PluginNotFound("MK0212", name=name, suggestion=did_you_mean(name, self._records)) from None
-
-
-def cure_of(name: str, state: str) -> str:
-    """What makes a plugin in this state run again, for the end of a sentence; empty if nothing does."""
-    return _CURES.get(state, "").format(name=name)
-
-
-_CURES = {
-    **dict.fromkeys(("discovered", "stopped", "failed"), "; to start it: mk start {name}"),
-    "quarantined": "; to start it: mk start {name} --reset",
-    "held": "; to approve it: mk approve {name}",
-}
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` or nothing. What is compared is bounded: who may ask chooses the words, and often."""
-    if len(word) > _LONGEST_COMPARED:
-        return ""
-    candidates = [each for each in list(known) if len(each) <= _LONGEST_COMPARED]
-    if len(candidates) > _MOST_COMPARED:
-        shared = [(len(commonprefix((word, each))), each) for each in candidates[:_MOST_LOOKED_AT]]  # noqa: RUF071
-        candidates = [each for _, each in nlargest(_MOST_COMPARED, shared)]
-    near = difflib.get_close_matches(word, candidates, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-# Characters of a word that is compared; how many are compared letter by letter, those that begin most alike; and how
-# many are looked at for that.
-_LONGEST_COMPARED = 32
-_MOST_COMPARED = 8
-_MOST_LOOKED_AT = 200

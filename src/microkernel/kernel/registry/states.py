@@ -69,6 +69,7 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("loaded", "stuck"): "zombie",
     ("active", "stuck"): "zombie",
     ("discovered", "stuck"): "zombie",
+    ("failed", "stuck"): "zombie",
     ("zombie", "ended"): "stopped",
 }
 
@@ -96,3 +97,15 @@ def diagram() -> str:
     """The table as a Mermaid diagram, for the docs."""
     lines = [f"    {before} --> {after}: {happening}" for (before, happening), after in TABLE.items()]
     return "\n".join(["stateDiagram-v2", "    [*] --> discovered", *lines])
+
+
+def cure_of(name: str, state: str) -> str:
+    """Return what makes a plugin in this state run again, for the end of a sentence; empty if nothing does."""
+    return _CURES.get(state, "").format(name=name)
+
+
+_CURES = {
+    **dict.fromkeys(("discovered", "stopped", "failed"), "; to start it: mk start {name}"),
+    "quarantined": "; to start it: mk start {name} --reset",
+    "held": "; to approve it: mk approve {name}",
+}

@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from math import isfinite
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 from microkernel.errors import KernelError, NotPlainData, RequirementError
-from microkernel.kernel.messaging.delivery import EventDelivery
-from microkernel.kernel.messaging.event_bus import EventBus
+from microkernel.kernel.messaging.dead_letters import MAX_TRACEBACK, Arrival, DeadLetter, DeadLetters
+from microkernel.kernel.messaging.event_bus import BY_KERNEL, EventBus
 from microkernel.kernel.messaging.rate_limit import RateLimit
-from microkernel.kernel.operations.start_order import requires, split
-from microkernel.kernel.ports import Clock, Exit
-from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.registry.record import DeadLetter, LogRecord, PluginRecord, Registry
+from microkernel.kernel.ports import Clock, Reactor
+from microkernel.kernel.registry.record import LogRecord, PluginRecord, Registry
 from microkernel.kernel.registry.states import DOWN
-from microkernel.kernel.runtime.reactor import Reactor
+from microkernel.kernel.requirements import requires, split
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import suffix_fields
 from microkernel.wire.messages import Failure
@@ -28,7 +27,6 @@ from microkernel.wire.texts import valid_texts
 _KINDS = {"explain": 20, "direct": 20, "success": 20, "notice": 20, "warn": 30, "error": 40}
 _LONGEST = 16_000
 """Characters of a text that was filled in."""
-_LONGEST_TRACE = 70_000
 _PHASES = {"load": "import", "init": "__init__()", **{name: f"{name}()" for name in ("start", "stop", "export_state")}}
 # Loggers remember each level that they were asked about: a worker must not make up ever new ones.
 _HIGHEST_LEVEL = 100
@@ -42,31 +40,54 @@ _PLACE = re.compile(r"\{(\w+)\}")
 _log = logging.getLogger("microkernel")
 
 
+@dataclass(slots=True)
+class _Notes:
+    """What the journal remembers of one plugin, to report a flood by its number.
+
+    ``suppressed``: dead letters of this second that were not reported one by one, None when none was made; ``reason``
+    is why the last of them is one. ``traced``: handlers, and where and what they raised, whose tracebacks were logged
+    within this second. ``lines`` and ``refusals`` are made with the first of each.
+    """
+
+    suppressed: int | None = None
+    suppressed_reason: str = ""
+    traced: set[tuple[str, str, str]] = field(default_factory=set)
+    lines: RateLimit | None = None
+    refusals: RateLimit | None = None
+    last_refusal: KernelError | None = None
+
+
 class Journal:
-    """The kernel's Witness. Its methods that change more than one thing run on the reactor's thread."""
+    """Messages of the kernel, logs and dead letters of plugins.
+
+    Methods that change more than one thing run on the reactor's thread. ``answer_ask`` answers an ask whose event
+    became a dead letter.
+    """
 
     def __init__(
         self,
         registry: Registry,
         reactor: Reactor,
         clock: Clock,
-        on_end: Callable[[Instance, Exit], object],
+        bus: EventBus,
+        dead_letters: DeadLetters,
+        answer_ask: Callable[[int, KernelError], object],
     ) -> None:
-        self.bus: EventBus
-        self.answer_ask: Callable[[int, KernelError], object]
         self._registry = registry
         self._reactor = reactor
         self._clock = clock
-        self._letters = count(1)
-        self.arriving: dict[int, DeadLetter] = {}
-        """Dead letters that are not in their plugins' records yet, by id; changed on any thread, each by one C call."""
+        self._bus = bus
+        self._answer_ask = answer_ask
+        self._notes: WeakKeyDictionary[PluginRecord, _Notes] = WeakKeyDictionary()
+        # Events, but for the kernel's own, that became dead letters before a handler had them. On the reactor's thread.
         self.unhandled = 0
-        """Events, but for the kernel's own, that became dead letters before a handler had them. On the reactor's
-        thread."""
-        self.began: Callable[[Instance], object]
-        self.leaves: Callable[[Instance], object]
-        self.alive: Callable[[Instance], object]
-        self.ended = on_end
+        dead_letters.consume(self._keep)
+
+    def _notes_of(self, record: PluginRecord) -> _Notes:
+        notes = self._notes.get(record)
+        if notes is None:
+            notes = self._notes[record] = _Notes()
+        return notes
 
     def announce(self, id: str, kind: str, plugin: str, /, **fields: Any) -> None:
         """A message of the kernel: to its logger, and as the event ``kernel.message``. Not on a thread of a plugin."""
@@ -80,8 +101,8 @@ class Journal:
 
     def publish(self, topic: str, **data: Any) -> None:
         """An event of the kernel's own. It waits for nobody."""
-        if self.bus.topics.matches[topic]:
-            self.bus.emit("kernel", topic, codec.Raw(_encoded(data)), patient=False)
+        if self._bus.topics.matches[topic]:
+            self._bus.emit("kernel", topic, codec.Raw(_encoded(data)), mode=BY_KERNEL)
 
     def changed(self, record: PluginRecord) -> None:
         """A plugin's state is another now."""
@@ -114,31 +135,13 @@ class Journal:
                 return RequirementError("MK0225", requirement=requirement, state=required.state)
         return None
 
-    # Witness
+    # Dead letters
 
-    def bury(self, letter: EventDelivery, reason: str, failure: Failure | None = None) -> None:
-        """Make a dead letter; ``failure`` is what its handler raised. Also on a plugin's own thread."""
-        subscription = letter.subscription
-        id = next(self._letters)
-        envelope = codec.decode(letter.envelope, messages.Envelope)
-        dead = DeadLetter(
-            id, subscription.owner, subscription.handler, envelope.topic, envelope.source, envelope.time,
-            letter.delivery, codec.plain_text(reason), envelope.data,
-            codec.plain_text(failure.traceback, _LONGEST_TRACE) if failure else "", letter.shares,
-        )  # fmt: skip
-        self.arriving[id] = dead
-        self._reactor.post(partial(self._arrived, dead, letter.reply_to, failure))
-
-    def _arrived(self, dead: DeadLetter, reply_to: int, failure: Failure | None) -> None:
-        try:
-            self._keep(dead, reply_to, failure)
-        finally:
-            self.arriving.pop(dead.id, None)
-
-    def _keep(self, dead: DeadLetter, reply_to: int, failure: Failure | None) -> None:
+    def _keep(self, arrival: Arrival) -> None:
+        dead, reply_to, failure = arrival.letter, arrival.reply_to, arrival.failure
         if reply_to:
             error = KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason=dead.reason, letter=dead.id)
-            self.answer_ask(reply_to, error)
+            self._answer_ask(reply_to, error)
         if failure is None and not dead.topic.startswith("kernel."):
             self.unhandled += 1
         if dead.plugin not in self._registry:
@@ -154,32 +157,36 @@ class Journal:
     def _trace(self, record: PluginRecord, dead: DeadLetter, failure: Failure) -> None:
         """The traceback is in the plugin's log too; of a handler that raises over and over, once a second."""
         raised = (dead.handler, failure.where, failure.type)
-        if raised in record.traced or len(record.traced) >= _MOST_TRACED or not self.admits_line(record):
+        traced = self._notes_of(record).traced
+        if raised in traced or len(traced) >= _MOST_TRACED or not self.admits_line(record):
             return
-        if not record.traced:
-            self._reactor.later(1.0, record.traced.clear)
-        record.traced.add(raised)
+        if not traced:
+            self._reactor.later(1.0, traced.clear)
+        traced.add(raised)
         is_news = not dead.topic.startswith("kernel.")  # who hears of logs, and raises, would hear without end
         self._log_failure(record, f"{dead.handler}({dead.topic})", failure, is_news)
 
-    def failed(self, instance: Instance, message: messages.Failed) -> None:
+    # Reports of instances
+
+    def failed(self, record: PluginRecord, message: messages.Failed) -> None:
         """A phase of its life raised. What follows is told by whoever waits for it; the log has the traceback."""
-        if message.failure.traceback and self.admits_line(instance.record):
-            self._log_failure(instance.record, _PHASES.get(message.phase, message.phase), message.failure, False)
+        if message.failure.traceback and self.admits_line(record):
+            self._log_failure(record, _PHASES.get(message.phase, message.phase), message.failure, False)
 
     def _log_failure(self, record: PluginRecord, who: str, failure: Failure, is_news: bool) -> None:
         """In no language: who raised, and the traceback, whose last line is the exception."""
         text = f"{who}\n{failure.traceback.rstrip()}"
-        line = LogRecord(record.name, self._clock.wall(), logging.ERROR, "log", codec.plain_text(text, _LONGEST_TRACE))
+        line = LogRecord(record.name, self._clock.wall(), logging.ERROR, "log", codec.plain_text(text, MAX_TRACEBACK))
         self._log_line(record, line, is_news)
 
     def _tell_of_letter(self, record: PluginRecord, dead: DeadLetter, failure: Failure | None) -> None:
         """The first within a second by itself, the others as a number."""
-        if record.untold is not None:
-            record.untold += 1
-            record.untold_reason = dead.reason
+        notes = self._notes_of(record)
+        if notes.suppressed is not None:
+            notes.suppressed += 1
+            notes.suppressed_reason = dead.reason
             return
-        record.untold = 0
+        notes.suppressed = 0
         self._reactor.later(1.0, partial(self._tell_of_more, record))
         names: dict[str, Any] = {"handler": dead.handler, "topic": dead.topic, "letter": dead.id}
         if failure is not None and failure.type:
@@ -189,12 +196,13 @@ class Journal:
             self.announce("MK0613", "warn", dead.plugin, **names, reason=dead.reason)
 
     def _tell_of_more(self, record: PluginRecord) -> None:
-        untold, record.untold = record.untold, None
-        if untold:
-            self.announce("MK0618", "warn", record.name, count=untold, reason=record.untold_reason)
+        notes = self._notes_of(record)
+        suppressed, notes.suppressed = notes.suppressed, None
+        if suppressed:
+            self.announce("MK0618", "warn", record.name, count=suppressed, reason=notes.suppressed_reason)
 
-    def logged(self, instance: Instance, message: messages.Log) -> None:
-        if not self.admits_line(instance.record):
+    def logged(self, record: PluginRecord, message: messages.Log) -> None:
+        if not self.admits_line(record):
             return
         stream = message.kind if message.kind in _KINDS else "log"
         text = codec.plain_text(message.text)
@@ -203,40 +211,46 @@ class Journal:
         level = _KINDS.get(message.kind, min(max(message.level, 0), _HIGHEST_LEVEL))
         now = self._clock.wall()
         time = min(max(message.time, 0.0), now + _AHEAD) if isfinite(message.time) else now
-        self._log_line(instance.record, LogRecord(instance.name, time, level, stream, text))
+        self._log_line(record, LogRecord(record.name, time, level, stream, text))
 
-    def output(self, instance: Instance, stream: str, line: str) -> None:
-        if not self.admits_line(instance.record):
+    def output(self, record: PluginRecord, stream: str, line: str) -> None:
+        if not self.admits_line(record):
             return
         level = logging.WARNING if stream == "stderr" else logging.INFO
-        self._log_line(instance.record, LogRecord(instance.name, self._clock.wall(), level, stream, line))
+        self._log_line(record, LogRecord(record.name, self._clock.wall(), level, stream, line))
 
-    def refused(self, instance: Instance, error: KernelError) -> None:
+    def refused(self, record: PluginRecord, error: KernelError) -> None:
         """A message of it had no effect. All are counted; in a flood only the first ones are reported one by one."""
-        record = instance.record
         record.counts.refused += 1
-        record.last_refusal = error
-        if record.refusals is None:
-            report = partial(self._report_refusals, record)
-            record.refusals = RateLimit(_REFUSALS, self._clock, self._reactor.later, report)
-        if record.refusals.take():
-            self.report("warn", instance.name, error)
+        notes = self._notes_of(record)
+        notes.last_refusal = error
+        if notes.refusals is None:
+            report = partial(self._report_refusals, ref(record))
+            notes.refusals = RateLimit(_REFUSALS, self._clock, self._reactor.later, report)
+        if notes.refusals.take():
+            self.report("warn", record.name, error)
 
-    def _report_refusals(self, record: PluginRecord, count: int) -> None:
-        self.announce("MK0632", "warn", record.name, count=count, reason=str(record.last_refusal))
+    # The notes of a record hold what calls these, so these may not hold the record.
+
+    def _report_refusals(self, reference: ref[PluginRecord], count: int) -> None:
+        if record := reference():
+            reason = str(self._notes_of(record).last_refusal)
+            self.announce("MK0632", "warn", record.name, count=count, reason=reason)
+
+    def _report_lines(self, reference: ref[PluginRecord], count: int) -> None:
+        if record := reference():
+            self.announce("MK0631", "warn", record.name, count=count, limit=record.manifest.limits.lines)
 
     def admits_line(self, record: PluginRecord) -> bool:
         """Whether one more line of its log or output is kept. On the reactor's thread."""
         limit = record.manifest.limits.lines
         if not limit:
             return True
-        if record.lines is None or record.lines.per_second != limit:
-            report = partial(self._report_lines, record)
-            record.lines = RateLimit(limit, self._clock, self._reactor.later, report)
-        return record.lines.take()
-
-    def _report_lines(self, record: PluginRecord, count: int) -> None:
-        self.announce("MK0631", "warn", record.name, count=count, limit=record.manifest.limits.lines)
+        notes = self._notes_of(record)
+        if notes.lines is None or notes.lines.per_second != limit:
+            report = partial(self._report_lines, ref(record))
+            notes.lines = RateLimit(limit, self._clock, self._reactor.later, report)
+        return notes.lines.take()
 
     def _log_line(self, record: PluginRecord, line: LogRecord, is_news: bool = True) -> None:
         record.logs.append(line)

@@ -5,10 +5,11 @@ The catalogs are loaded when somebody reads: a kernel without a console does not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from microkernel.errors import KernelError
+from microkernel.kernel.reporting.journal import Journal
 
 
 def level_of(id: str) -> str:
@@ -21,8 +22,16 @@ def level_of(id: str) -> str:
     return catalog.level(id).value
 
 
-class MessageTextService:
-    """A part of the service `kernel`. Languages are ``en`` and ``zh``; any other is ``en``."""
+class MessageTexts:
+    """A part of the service ``kernel``. Languages are ``en`` and ``zh``; any other is ``en``."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def announce(self, id: str, plugin: str = "", fields: dict[str, Any] | None = None) -> bool:
+        """Announce a message of the catalogs, as the kernel's own are announced. Raises KernelError MK0720."""
+        self._journal.announce(id, level_of(id), plugin, **(fields or {}))
+        return True
 
     def tell(self, id: str, fields: Mapping[str, Any], language: str = "en") -> str:
         """The text of a message or an error, in one line."""
@@ -47,3 +56,7 @@ class MessageTextService:
         terms = [found] if found else glossary()
         other = "en" if Catalog.load(language).language == "zh" else "zh"
         return [[term.word(language), term.word(other), term.means(language)] for term in terms]
+
+    def methods(self) -> dict[str, Callable[..., Any]]:
+        """Return what the service offers of this, by name."""
+        return {"announce": self.announce, "tell": self.tell, "explain": self.explain, "glossary": self.glossary}

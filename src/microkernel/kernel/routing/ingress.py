@@ -1,4 +1,4 @@
-"""Where a message from an instance enters the kernel: past the gate, to the bus, the router or the context.
+"""Where a message from an instance enters the kernel: past the gate, to the bus, the router or the shared data.
 
 It runs on the thread that has the message. On a plugin's own thread, which may be killed at any bytecode, only what
 changes the kernel by single C calls is done there (emit, call, reply, done); the rest is left to the reactor.
@@ -6,72 +6,131 @@ changes the kernel by single C calls is done there (emit, call, reply, done); th
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from microkernel.errors import KernelError, PermissionDenied
 from microkernel.kernel.admission import gate
 from microkernel.kernel.admission.permissions import CONFINED
 from microkernel.kernel.messaging.buffers import BufferPool
-from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
-from microkernel.kernel.messaging.event_bus import EventBus
-from microkernel.kernel.ports import Exit
+from microkernel.kernel.messaging.dead_letters import DeadLetters
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
+from microkernel.kernel.messaging.event_bus import ON_PLUGIN_THREAD, ON_REACTOR, ON_REACTOR_UNWAITING, EventBus
+from microkernel.kernel.messaging.event_delivery import EventDelivery
+from microkernel.kernel.ports import Exit, Reactor
 from microkernel.kernel.registry.instance import Instance
-from microkernel.kernel.routing.call_router import CallRouter, cancel
+from microkernel.kernel.registry.record import PluginRecord
+from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.routing.call_router import CallRouter
+from microkernel.kernel.routing.call_table import CallTable
 from microkernel.kernel.routing.data_store import DataStore
 from microkernel.kernel.routing.registration import Registrar
-from microkernel.kernel.runtime.reactor import Reactor
-from microkernel.kernel.service.service import KernelService
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
 from microkernel.wire.failures import OF_LOADING, OF_REPLIES, OF_STARTING, as_reported, from_error, reason_suffix
 from microkernel.wire.messages import Reply
 from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
+Handler = Callable[[PluginRecord, Instance, Any], object]
 
-class InstanceObserver(Protocol):
-    """Who is told of what happens."""
+# Slots of waiting emits. An SDK that heeds its credit does not come near, with many threads neither; what is over it
+# does not wait.
+_MAX_UNSETTLED = 8 * EMIT_WINDOW
+_INLINE_TYPES = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done, messages.ReleaseBuffers})
+_REQUEST_TYPES = (
+    messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
+    messages.AllocateBuffer,
+)  # fmt: skip
 
-    def bury(self, letter: EventDelivery, reason: str, failure: messages.Failure | None = None) -> object: ...
-    def logged(self, instance: Instance, message: messages.Log) -> object: ...
-    def failed(self, instance: Instance, message: messages.Failed) -> object: ...
-    def output(self, instance: Instance, stream: str, line: str) -> object: ...
-    def refused(self, instance: Instance, error: KernelError) -> object: ...
-    def ended(self, instance: Instance, exit: Exit) -> object: ...
-    def began(self, instance: Instance) -> object: ...
-    def leaves(self, instance: Instance) -> object: ...
-    def alive(self, instance: Instance) -> object: ...
+
+class PluginIngress:
+    """What the instances of one plugin and their runners report to: an InstanceObserver. On any thread."""
+
+    def __init__(self, record: PluginRecord, ingress: Ingress) -> None:
+        self._record = record
+        self._ingress = ingress
+        self._handlers = ingress.handlers
+
+    def on_message(self, instance: Instance, message: messages.Message) -> None:
+        if instance.on_own_thread and (instance.rejections or type(message) not in _INLINE_TYPES):
+            self._receive_later(instance, message)
+        else:
+            self._dispatch(instance, message)
+
+    def _receive_later(self, instance: Instance, message: messages.Message) -> None:
+        """On the reactor's thread. An answer does not overtake that an event before it was rejected: whoever has the
+        answer sees the dead letter."""
+        if instance.cut:
+            return
+        if type(message) is messages.Rejected:
+            instance.rejections.append(message.seq)
+        elif type(message) in _INLINE_TYPES and type(message) is not Reply:
+            self._dispatch(instance, message)
+            return
+        self._ingress.reactor.post(partial(self._dispatch, instance, message))
+
+    def _dispatch(self, instance: Instance, message: messages.Message) -> None:
+        handler = self._handlers.get(type(message))
+        if handler is None or instance.cut:
+            return  # a message for instances, or from one that no longer counts
+        try:
+            gate.admit(instance.name, instance.permissions, message)
+            handler(self._record, instance, message)
+        except KernelError as error:
+            self._ingress.refuse(self._record, instance, message, error)
+
+    def on_failed(self, instance: Instance, message: messages.Failed) -> None:
+        self._ingress.failed(self._record, instance, message)
+
+    def on_output(self, instance: Instance, stream: str, line: str) -> None:
+        self._ingress.journal.output(self._record, stream, line)
+
+    def on_exit(self, instance: Instance, exit: Exit) -> None:
+        self._record.past.append(instance)
+        self._ingress.reactor.post(self._ingress.buffers.sweep)
+
+    def on_undeliverable(self, delivery: Delivery, error: KernelError) -> None:
+        if isinstance(delivery, CallDelivery):
+            self._ingress.calls.fail(delivery.id, error)
+        elif isinstance(delivery, EventDelivery):
+            self._ingress.dead_letters.add(delivery, error.text)
+
+    def on_unwanted(self, delivery: Delivery) -> None:
+        if isinstance(delivery, CallDelivery):
+            self._record.incoming.remove(delivery.id)
+            if delivery.lane is not None:
+                delivery.lane.drop()
+        elif isinstance(delivery, EventDelivery):
+            self._ingress.dead_letters.add(delivery, "the present generation has no such handler")
 
 
 class Ingress:
-    """``receive`` on any thread."""
+    """What all plugins' messages lead to. ``observe`` gives what the instances of one plugin report to."""
 
     def __init__(
         self,
         bus: EventBus,
         router: CallRouter,
-        context: DataStore,
-        subscribing: Registrar,
-        service: KernelService,
+        calls: CallTable,
+        data: DataStore,
+        registrar: Registrar,
         buffers: BufferPool,
         reactor: Reactor,
-        witness: InstanceObserver,
+        journal: Journal,
+        dead_letters: DeadLetters,
     ) -> None:
         self._bus = bus
         self._router = router
-        self._context = context
-        self._subscribing = subscribing
-        self._service = service
-        self._buffers = buffers
-        self._reactor = reactor
-        self._witness = witness
-        self.bury = witness.bury
-        self.output = witness.output
-        self.ended = witness.ended
-        self.began = witness.began
-        self._ways: dict[type, Callable[[Instance, Any], object]] = {
+        self.calls = calls
+        self._data_store = data
+        self._registrar = registrar
+        self.buffers = buffers
+        self.reactor = reactor
+        self.journal = journal
+        self.dead_letters = dead_letters
+        self.handlers: Mapping[type, Handler] = {
             messages.Emit: self._emit,
             messages.Call: self._call,
             messages.Reply: self._reply,
@@ -81,164 +140,120 @@ class Ingress:
             messages.Data: self._data,
             messages.Subscribe: self._subscribe,
             messages.Unsubscribe: self._unsubscribe,
-            messages.AllocateBuffer: self._lend,
-            messages.ReleaseBuffers: self._released,
+            messages.AllocateBuffer: self._allocate_buffer,
+            messages.ReleaseBuffers: self._release_buffers,
             messages.Expose: self._expose,
             messages.Rejected: self._rejected,
-            messages.Log: witness.logged,
-            messages.Ping: lambda i, m: i.runner.send(messages.Pong(m.id)),
-            messages.Pong: lambda i, _: witness.alive(i),
-            messages.SelfExit: self._leaving,
-            messages.Loaded: lambda i, m: i.hear(m),
-            messages.Started: lambda i, m: i.hear(m),
-            messages.Stopped: lambda i, m: i.hear(m),
-            messages.Exported: lambda i, m: i.hear(m),
+            messages.Log: self._log,
+            messages.Ping: self._ping,
+            messages.Pong: self._pong,
+            messages.SelfExit: self._self_exit,
+            messages.Loaded: self._news,
+            messages.Started: self._news,
+            messages.Stopped: self._news,
+            messages.Exported: self._news,
             messages.Failed: self._failed,
         }
 
-    def receive(self, instance: Instance, message: messages.Message) -> None:
-        if instance.on_own_thread and (instance.rejections or type(message) not in _IN_PLACE):
-            self._receive_later(instance, message)
-        else:
-            self._pass(instance, message)
+    def observe(self, record: PluginRecord) -> PluginIngress:
+        return PluginIngress(record, self)
 
-    def _receive_later(self, instance: Instance, message: messages.Message) -> None:
-        """On the reactor's thread. An answer does not overtake that an event before it was rejected: whoever has the
-        answer sees the dead letter."""
-        if type(message) is messages.Rejected:
-            instance.rejections.append(message.seq)
-        elif type(message) in _IN_PLACE and type(message) is not Reply:
-            self._pass(instance, message)
-            return
-        self._reactor.post(partial(self._pass, instance, message))
-
-    def _pass(self, instance: Instance, message: messages.Message) -> None:
-        way = self._ways.get(type(message))
-        if way is None or instance.cut:
-            return  # a message for instances, or from one that no longer counts
-        try:
-            gate.admit(instance.name, instance.permissions, message)
-            way(instance, message)
-        except KernelError as error:
-            self._refuse(instance, message, error)
-
-    def cut_off(self, instance: Instance) -> None:
-        """Not on the reactor's thread: it waits for it."""
-        heard = threading.Event()
-        self._reactor.post(partial(instance.runner.drain, heard.set))
-        heard.wait(_LAST_WORDS)
-        self._reactor.run(partial(_cut, instance))
-
-    def undeliverable(self, letter: Delivery, error: KernelError) -> None:
-        """What is attached to it cannot be given to who it is for."""
-        if isinstance(letter, CallDelivery):
-            self._router.fail(letter.call.id, error)
-        elif isinstance(letter, EventDelivery):
-            self.bury(letter, error.text)
-
-    def _refuse(self, instance: Instance, message: messages.Message, error: KernelError) -> None:
-        if isinstance(message, _ASKING):
+    def refuse(self, record: PluginRecord, instance: Instance, message: messages.Message, error: KernelError) -> None:
+        """A message has no effect."""
+        if isinstance(message, _REQUEST_TYPES):
             instance.runner.send(Reply(message.id, failure=from_error(error)))
         elif isinstance(message, Reply):
-            self._router.replied(instance.record, Reply(message.id, failure=from_error(error)))
-            self._report_refusal(instance, error)
+            self.calls.reply(record, Reply(message.id, failure=from_error(error)))
+            self._report_refusal(record, error)
         elif isinstance(error, PermissionDenied) or isinstance(message, messages.Emit):
-            self._report_refusal(instance, error)
-            instance.give_credit(_places(message) if isinstance(message, messages.Emit) else 1)
+            self._report_refusal(record, error)
+            instance.give_credit(_slots(message) if isinstance(message, messages.Emit) else 1)
 
-    def _report_refusal(self, instance: Instance, error: KernelError) -> None:
+    def _report_refusal(self, record: PluginRecord, error: KernelError) -> None:
         """At once where this is the reactor's thread: it takes from the turn of the plugin that caused it."""
-        self._reactor.submit(partial(self._witness.refused, instance, error))
+        self.reactor.submit(partial(self.journal.refused, record, error))
 
     # In place: each changes the kernel by single C calls
 
-    def _emit(self, instance: Instance, message: messages.Emit) -> None:
+    def _emit(self, record: PluginRecord, instance: Instance, message: messages.Emit) -> None:
         if message.shares:
             message.shares = instance.holdings.take(message.shares)
-        instance.record.counts.emitted += 1
+        record.counts.emitted += 1
         if instance.on_own_thread:
-            self._bus.emit(instance.name, message.topic, message.data, message.shares)
+            self._bus.emit(instance.name, message.topic, message.data, message.shares, mode=ON_PLUGIN_THREAD)
         else:
-            places = _places(message)
-            instance.unsettled += places
-            settled = partial(instance.settled, places)
-            patient = instance.unsettled <= _MOST_UNSETTLED
-            self._bus.emit(
-                instance.name, message.topic, message.data, message.shares,
-                settled=settled, direct=True, patient=patient,
-            )  # fmt: skip
+            slots = _slots(message)
+            instance.unsettled += slots
+            mode = ON_REACTOR if instance.unsettled <= _MAX_UNSETTLED else ON_REACTOR_UNWAITING
+            settled = partial(instance.settled, slots)
+            self._bus.emit(instance.name, message.topic, message.data, message.shares, mode=mode, on_settled=settled)
 
-    def _call(self, instance: Instance, message: messages.Call) -> None:
+    def _call(self, record: PluginRecord, instance: Instance, message: messages.Call) -> None:
         if message.shares:
             message.shares = instance.holdings.take(message.shares)
         answer = partial(_answer, instance, message.id)
-        if message.target.startswith(gate.KERNEL_TOPICS):
-            self._service.call(message, answer)
-            return
-        self._router.call(instance.record, message, answer, direct=not instance.on_own_thread)
+        self._router.call(record, message, answer, direct=not instance.on_own_thread)
 
-    def _reply(self, instance: Instance, message: Reply) -> None:
+    def _reply(self, record: PluginRecord, instance: Instance, message: Reply) -> None:
         if message.shares:
             message.shares = instance.holdings.take(message.shares)
         if message.failure is not None:
             message.failure = as_reported(message.failure, OF_REPLIES)
-        self._router.replied(instance.record, message)
+        self.calls.reply(record, message)
 
-    def _released(self, instance: Instance, message: messages.ReleaseBuffers) -> None:
+    def _release_buffers(self, record: PluginRecord, instance: Instance, message: messages.ReleaseBuffers) -> None:
         instance.holdings.release(message.holds)
 
-    def _done(self, instance: Instance, message: messages.Done) -> None:
-        record = instance.record
-        instance.progress = self._reactor.now()
+    def _done(self, record: PluginRecord, instance: Instance, message: messages.Done) -> None:
+        record.mailbox.progress = time.monotonic()
         record.counts.events += record.mailbox.handled_all(message.seqs)
         if record.mailbox.latecomers:
-            self._reactor.post(partial(self._bus.admit_latecomers, record.mailbox))
+            self.reactor.post(record.mailbox.admit_latecomers)
         if record.mailbox.waiting:
             record.mailbox.pump()
 
     # On the reactor's thread
 
-    def _ask(self, instance: Instance, message: messages.Ask) -> None:
+    def _ask(self, record: PluginRecord, instance: Instance, message: messages.Ask) -> None:
         message.shares = instance.holdings.take(message.shares)
-        self._router.ask(instance.record, instance.name, message, partial(_answer, instance, message.id))
+        self._router.ask(record, instance.name, message, partial(_answer, instance, message.id))
 
-    def _cancel(self, instance: Instance, message: messages.Cancel) -> None:
-        for call in self._router.forget_request(instance.record, message.id):
-            cancel(call)
+    def _cancel(self, record: PluginRecord, instance: Instance, message: messages.Cancel) -> None:
+        self.calls.abandon_request(record, message.id)
 
-    def _data(self, instance: Instance, message: messages.Data) -> None:
+    def _data(self, record: PluginRecord, instance: Instance, message: messages.Data) -> None:
         result: Any = None
         if message.action == "get":
-            value = self._context.get(message.key)
+            value = self._data_store.get(message.key)
             result = [value.revision, value.data] if value else [0, None]
         elif message.action == "set":
             expect = None if message.expect < 0 else message.expect
-            result = self._context.set(instance.name, message.key, message.value, expect)
+            result = self._data_store.set(instance.name, message.key, message.value, expect)
         else:
-            self._context.delete(message.key)
+            self._data_store.delete(message.key)
         instance.runner.send(Reply(message.id, Raw(encode_message(result))))
 
-    def _lend(self, instance: Instance, message: messages.AllocateBuffer) -> None:
-        lent = self._buffers.lend(instance.holdings, message.size)
+    def _allocate_buffer(self, record: PluginRecord, instance: Instance, message: messages.AllocateBuffer) -> None:
+        lent = self.buffers.lend(instance.holdings, message.size)
         instance.runner.send(Reply(message.id, Raw(encode_message(lent))))
 
-    def _subscribe(self, instance: Instance, message: messages.Subscribe) -> None:
-        self._subscribing.subscribe(instance, message.handler)
+    def _subscribe(self, record: PluginRecord, instance: Instance, message: messages.Subscribe) -> None:
+        self._registrar.subscribe(record, instance, message.handler)
         _ok(instance, message.id)
 
-    def _unsubscribe(self, instance: Instance, message: messages.Unsubscribe) -> None:
-        self._subscribing.unsubscribe(instance, message.number)
+    def _unsubscribe(self, record: PluginRecord, instance: Instance, message: messages.Unsubscribe) -> None:
+        self._registrar.unsubscribe(record, instance, message.number)
         _ok(instance, message.id)
 
-    def _expose(self, instance: Instance, message: messages.Expose) -> None:
-        self._subscribing.expose(instance, message.method)
+    def _expose(self, record: PluginRecord, instance: Instance, message: messages.Expose) -> None:
+        self._registrar.expose(record, instance, message.method)
         _ok(instance, message.id)
 
-    def _rejected(self, instance: Instance, message: messages.Rejected) -> None:
+    def _rejected(self, record: PluginRecord, instance: Instance, message: messages.Rejected) -> None:
         if instance.rejections:
             instance.rejections.popleft()
-        letter = instance.record.mailbox.handled(message.seq)
-        instance.progress = self._reactor.now()
+        letter = record.mailbox.handled(message.seq)
+        record.mailbox.progress = time.monotonic()
         if isinstance(letter, EventDelivery):
             failure = message.failure
             reason = (
@@ -247,44 +262,40 @@ class Ingress:
                 else str(failure.fields.get("reason", ""))
             )
             where = f" ({failure.where})" if failure.where else ""
-            self._witness.bury(letter, reason + where, failure)
-        self._bus.admit_latecomers(instance.record.mailbox)
-        instance.record.mailbox.pump()
+            self.dead_letters.add(letter, reason + where, failure)
+        record.mailbox.admit_latecomers()
+        record.mailbox.pump()
 
-    def _failed(self, instance: Instance, message: messages.Failed) -> None:
+    def _failed(self, record: PluginRecord, instance: Instance, message: messages.Failed) -> None:
         known = OF_LOADING if instance.level in CONFINED else OF_STARTING
-        self.failed(instance, messages.Failed(message.phase, as_reported(message.failure, known)))
+        self.failed(record, instance, messages.Failed(message.phase, as_reported(message.failure, known)))
 
-    def failed(self, instance: Instance, message: messages.Failed) -> None:
+    def failed(self, record: PluginRecord, instance: Instance, message: messages.Failed) -> None:
         """A step of an instance's life did not succeed, as its host says or as it may say itself."""
-        self._witness.failed(instance, message)
+        self.journal.failed(record, message)
         instance.hear(message)
 
-    def _leaving(self, instance: Instance, message: messages.SelfExit) -> None:
+    def _self_exit(self, record: PluginRecord, instance: Instance, message: messages.SelfExit) -> None:
         stack = plain_text(message.traceback)
         instance.leaving = Exit(plain_text(message.reason), code=message.code, stack=stack)
         instance.cut = True  # what its other threads still say is said by the dying
-        self._witness.leaves(instance)
+        instance.owner.on_self_exit(instance)
+
+    def _log(self, record: PluginRecord, instance: Instance, message: messages.Log) -> None:
+        self.journal.logged(record, message)
+
+    def _ping(self, record: PluginRecord, instance: Instance, message: messages.Ping) -> None:
+        instance.runner.send(messages.Pong(message.id))
+
+    def _pong(self, record: PluginRecord, instance: Instance, message: messages.Pong) -> None:
+        instance.owner.on_pong(instance)
+
+    def _news(self, record: PluginRecord, instance: Instance, message: Any) -> None:
+        instance.hear(message)
 
 
-_LAST_WORDS = 0.5
-"""Seconds in which what an instance said before it was decided that it ends is handled. Of one that sends so much that
-it takes longer, the rest is not heard."""
-_MOST_UNSETTLED = 8 * EMIT_WINDOW
-"""Places. An SDK that heeds its credit does not come near, with many threads neither; what is over it does not wait."""
-_IN_PLACE = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done, messages.ReleaseBuffers})
-_ASKING = (
-    messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
-    messages.AllocateBuffer,
-)  # fmt: skip
-
-
-def _places(message: messages.Emit) -> int:
+def _slots(message: messages.Emit) -> int:
     return slots_for(size_of(message.data, message.shares))
-
-
-def _cut(instance: Instance) -> None:
-    instance.cut = True
 
 
 def _answer(instance: Instance, id: int, reply: Reply) -> None:

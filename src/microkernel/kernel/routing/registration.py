@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
 
 from microkernel.errors import PayloadTooLarge
 from microkernel.kernel.admission.gate import observes
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.delivery import EventDelivery
-from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.messaging.quota import EACH, weight
 from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
+from microkernel.kernel.registry.instance import Instance, kind_of
+from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.routing.data_store import DataStore
-from microkernel.wire.codec import Raw
 from microkernel.wire.messages import MAX_SCHEMA, Handler, Loaded, Method
-
-if TYPE_CHECKING:
-    from microkernel.kernel.registry.instance import Instance
-    from microkernel.kernel.registry.record import PluginRecord
 
 
 class Registrar:
     """A subscription is (pattern, handler's name): it outlives a crash or a reload, and only its number changes."""
 
-    def __init__(self, topics: TopicIndex, watchers: TopicIndex) -> None:
+    def __init__(self, topics: TopicIndex, watchers: TopicIndex, data: DataStore) -> None:
         self._topics = topics
         self._watchers = watchers
-        self.context: DataStore
-        self.bus: EventBus
+        self._data = data
 
-    def commit(self, instance: Instance) -> None:
+    def commit(self, record: PluginRecord, instance: Instance) -> None:
         """What an instance registered so far takes effect, in place of what the one before it had."""
-        record, loaded = instance.record, instance.staged
+        loaded = instance.staged
         record.instance = instance
         gone = set(record.subscriptions) - {_key(handler) for handler in loaded.handlers}
         for key in gone:
@@ -41,34 +34,30 @@ class Registrar:
         for subscription in record.subscriptions.values():
             subscription.number = 0
         for handler in loaded.handlers:
-            self._subscribe(instance, handler)
+            self._subscribe(record, instance, handler)
         record.methods = {method.name: method for method in loaded.methods}
         record.doc = loaded.doc
 
-    def expose(self, instance: Instance, method: Method) -> None:
+    def expose(self, record: PluginRecord, instance: Instance, method: Method) -> None:
         """Raises PayloadTooLarge."""
         charge(instance, method)
         schema = method.schema.copy()  # by itself: the frame that it came in may be far larger
         method = Method(method.name, method.signature, method.doc, schema, method.returns)
-        if self._is_staged(instance):
+        if _is_staged(record, instance):
             instance.staged.methods.append(method)
         else:
-            instance.record.methods[method.name] = method  # one C call: others may look at it meanwhile
+            record.methods[method.name] = method  # one C call: others may look at it meanwhile
 
-    def subscribe(self, instance: Instance, handler: Handler) -> None:
+    def subscribe(self, record: PluginRecord, instance: Instance, handler: Handler) -> None:
         """Raises PayloadTooLarge."""
         charge(instance, handler)
-        if self._is_staged(instance):
+        if _is_staged(record, instance):
             instance.staged.handlers.append(handler)
         else:
-            self._subscribe(instance, handler)
+            self._subscribe(record, instance, handler)
 
-    def _is_staged(self, instance: Instance) -> bool:
-        """A generation beside the present one: what it registers takes effect when it takes over."""
-        return instance.record.instance is not instance
-
-    def _subscribe(self, instance: Instance, handler: Handler) -> None:
-        record, key = instance.record, _key(handler)
+    def _subscribe(self, record: PluginRecord, instance: Instance, handler: Handler) -> None:
+        key = _key(handler)
         old = record.subscriptions.get(key)
         if old is not None and old.number == 0 and not old.once:
             old.number, old.overflow = handler.number, handler.overflow
@@ -93,9 +82,8 @@ class Registrar:
         self._table(subscription).add(subscription)
         self._greet(subscription)
 
-    def unsubscribe(self, instance: Instance, number: int) -> None:
-        record = instance.record
-        if self._is_staged(instance):
+    def unsubscribe(self, record: PluginRecord, instance: Instance, number: int) -> None:
+        if _is_staged(record, instance):
             instance.staged.handlers[:] = [h for h in instance.staged.handlers if h.number != number]
             return  # it stays charged: a plugin that has just been loaded has taken little back
         key = record.numbers.get(number)
@@ -109,17 +97,9 @@ class Registrar:
             self._remove(record, key)
         record.methods = {}
 
-    def notify(self, watchers: Iterable[TopicSubscription], key: str, news: Raw) -> None:
-        """Tell watchers of a key: one event, like any other, which they share."""
-        envelope = self.bus.envelope("kernel", key, news)
-        for watcher in watchers:
-            letter = EventDelivery(watcher, key, envelope, len(envelope))
-            if not self.bus.offer(letter, "kernel"):
-                self.bus.reject(letter)  # the board does not wait for room
-
     def _greet(self, subscription: TopicSubscription) -> None:
         if subscription.board:
-            self.context.greet(subscription)
+            self._data.greet(subscription)
 
     def _remove(self, record: PluginRecord, key: tuple[bool, str, str]) -> None:
         subscription = record.subscriptions.pop(key)
@@ -130,6 +110,11 @@ class Registrar:
 
     def _table(self, subscription: TopicSubscription) -> TopicIndex:
         return self._watchers if subscription.board else self._topics
+
+
+def _is_staged(record: PluginRecord, instance: Instance) -> bool:
+    """Whether it is a generation beside the present one: what it registers takes effect when it takes over."""
+    return record.instance is not instance
 
 
 def charge_all(instance: Instance, loaded: Loaded) -> None:
@@ -152,13 +137,6 @@ def charge(instance: Instance, registration: Handler | Method) -> None:
             raise PayloadTooLarge("MK0603", size=schema, limit=MAX_SCHEMA)
         text = weight(registration.name, registration.signature, registration.doc, registration.returns)
         _charge(instance, registration.name, EACH + text + schema * _SCHEMA)
-
-
-def kind_of(key: Hashable) -> str:
-    """By what something is registered by: a name if it is a method, else a handler's key."""
-    if isinstance(key, tuple):
-        return "watchers" if key[0] else "handlers"
-    return "methods" if key else ""
 
 
 def _charge(instance: Instance, key: Hashable, size: int) -> None:

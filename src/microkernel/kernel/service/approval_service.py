@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from microkernel.errors import KernelError, PluginHeld
 from microkernel.kernel.admission.approval_policy import ApprovalPolicy
 from microkernel.kernel.admission.permissions import CONFINED, Review
 from microkernel.kernel.manifest import Level, Manifest
-from microkernel.kernel.operations.reload import Effective, ReloadReport
+from microkernel.kernel.operations.catalog import PluginCatalog
 from microkernel.kernel.ports import Loader, PluginCandidate, Snapshot
 from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.plugin_info import PluginInfo
+from microkernel.kernel.service.plugin_service import PluginService
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +29,28 @@ class Request:
 
 
 class ApprovalService:
-    """A part of the service `kernel`."""
+    """A part of the service ``kernel``. On threads that may wait."""
 
-    registry: Registry
-    approvals: ApprovalPolicy
-    loader: Loader
-    _effective: Effective
-    _found: Callable[[], list[PluginCandidate]]
-    _find_again: Callable[[PluginRecord], PluginCandidate]
-    info: Callable[[str], PluginInfo]
-    reload: Callable[[str], ReloadReport]
-    start: Callable[[str, bool], PluginInfo]
+    def __init__(
+        self,
+        registry: Registry,
+        catalog: PluginCatalog,
+        approvals: ApprovalPolicy,
+        loader: Loader,
+        plugins: PluginService,
+    ) -> None:
+        self._registry = registry
+        self._catalog = catalog
+        self._approvals = approvals
+        self._loader = loader
+        self._plugins = plugins
 
     def review(self, name: str) -> Review:
         """What a plugin asks for, as it is on the disk now, beside what was approved.
 
         Raises PluginLoadError for a source that cannot run, ConfigError MK0414 for a lock that cannot be read.
         """
-        return self._request(self.registry.get(name)).review
+        return self._request(self._registry.get(name)).review
 
     def approve(self, name: str, digest: str = "", remember: bool = True) -> PluginInfo:
         """Approve all that it asks for, and have it run: one that runs takes its new source by a reload; where there is
@@ -52,44 +58,48 @@ class ApprovalService:
 
         Raises PluginHeld MK0415 where it has others by now, and as ``review``, ``start`` and ``reload`` do.
         """
-        record = self.registry.get(name)
+        record = self._registry.get(name)
         with record.lock:
             request = self._request(record)
             if digest not in ("", request.review.digest):
                 raise PluginHeld("MK0415", name=name)
             self.accept(request, remember=remember)
         if record.state == "active" and not request.review.is_fine:
-            self.reload(name)
+            self._plugins.reload(name)
         elif record.state == "held" or not request.review.is_fine:
-            self.start(name, True)
-        return self.info(name)
+            self._plugins.start(name, True)
+        return self._plugins.info(name)
 
     def accept(self, request: Request, *, remember: bool) -> None:
         """Approve before it is loaded. Raises ConfigError MK0414."""
-        self.approvals.approve(request.found, request.manifest, request.level, request.snapshot, remember=remember)
+        self._approvals.approve(request.found, request.manifest, request.level, request.snapshot, remember=remember)
 
     def requests(self) -> list[Request]:
         """Of the plugins that lie where the kernel looks, those that somebody has to approve. What is wrong with one
         is told when it is loaded."""
         return [
             request
-            for found in self._found()
-            if found.error is None and found.name not in self.registry
+            for found in self._catalog.found()
+            if found.error is None and found.name not in self._registry
             if (request := self._possible(found)) is not None and not request.review.is_fine
         ]
 
     def _possible(self, found: PluginCandidate) -> Request | None:
         try:
-            found, manifest, level = self._effective(found)
+            found, manifest, level = self._catalog.resolve(found)
             return self._look(found, manifest, level) if level in CONFINED else None
         except KernelError:
             return None
 
     def _request(self, record: PluginRecord) -> Request:
-        found, manifest, level = self._effective(self._find_again(record))
+        found, manifest, level = self._catalog.resolve(self._catalog.find_again(record))
         return self._look(found, manifest, level)
 
     def _look(self, found: PluginCandidate, manifest: Manifest, level: Level) -> Request:
-        peers = [name for name in self.registry.names() if name != found.name]
-        snapshot = self.loader.snapshot(found, peers, level)
-        return Request(self.approvals.review(found, manifest, level, snapshot), found, manifest, level, snapshot)
+        peers = [name for name in self._registry.names() if name != found.name]
+        snapshot = self._loader.snapshot(found, peers, level)
+        return Request(self._approvals.review(found, manifest, level, snapshot), found, manifest, level, snapshot)
+
+    def methods(self) -> dict[str, Callable[..., Any]]:
+        """Return what the service offers of this, by name."""
+        return {"review": self.review, "approve": self.approve}

@@ -2,58 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from microkernel.errors import KernelError
-from microkernel.kernel.messaging.delivery import EventDelivery
+from microkernel.kernel.messaging.dead_letters import DeadLetter, DeadLetters
 from microkernel.kernel.messaging.event_bus import EventBus
-from microkernel.kernel.registry.record import DeadLetter, PluginRecord, Registry
-from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.messaging.event_delivery import EventDelivery
+from microkernel.kernel.ports import Reactor
+from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.plugin_info import ShownValues
-from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.wire import codec
 from microkernel.wire.slots import size_of
 
 
 class DeadLetterService:
-    """A part of the service `kernel`."""
+    """A part of the service ``kernel``. On threads that may wait."""
 
-    registry: Registry
-    bus: EventBus
-    reactor: Reactor
-    journal: Journal
+    def __init__(self, registry: Registry, dead_letters: DeadLetters, bus: EventBus, reactor: Reactor) -> None:
+        self._registry = registry
+        self._dead_letters = dead_letters
+        self._bus = bus
+        self._reactor = reactor
 
     def dead(self, name: str = "") -> list[dict[str, Any]]:
         """Those that are on their way into the records are among them: whoever made one sees it at once."""
-        letters = {id: letter for id, letter in self.journal.arriving.copy().items() if name in ("", letter.plugin)}
-        for record in [self.registry.get(name)] if name else [*self.registry]:
+        letters = {
+            id: letter for id, letter in self._dead_letters.arriving.copy().items() if name in ("", letter.plugin)
+        }
+        for record in [self._registry.get(name)] if name else [*self._registry]:
             letters |= {letter.id: letter for letter in [*record.dead_letters]}
         shown = ShownValues()
         return [_shown(letters[id], shown) for id in sorted(letters, reverse=True)][::-1]  # room for the newest first
 
     def replay(self, letter: int) -> bool:
         """Give a dead letter to its handler again. Raises KernelError if there is no such letter or handler."""
-        record, dead = self.reactor.run(partial(self._find_letter, letter))
+        record, dead = self._reactor.run(partial(self._find_letter, letter))
         for subscription in list(record.subscriptions.values()):
             if subscription.handler == dead.handler and not subscription.board:
-                envelope = self.bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
+                envelope = self._bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
                 self.drop(letter)
                 size = size_of(envelope, dead.shares)
-                self.bus.offer(EventDelivery(subscription, dead.topic, envelope, size, shares=dead.shares), "kernel")
+                self._bus.offer(EventDelivery(subscription, dead.topic, envelope, size, shares=dead.shares), "kernel")
                 return True
         raise KernelError("MK0613", handler=dead.handler, topic=dead.topic, reason="it is gone", letter=letter)
 
     def drop(self, letter: int) -> bool:
-        self.reactor.run(partial(self._drop, letter))
+        self._reactor.run(partial(self._drop, letter))
         return True
+
+    def methods(self) -> dict[str, Callable[..., Any]]:
+        """Return what the service offers of this, by name."""
+        return {"dead": self.dead, "replay": self.replay, "drop": self.drop}
 
     def _drop(self, letter: int) -> None:
         record, dead = self._find_letter(letter)
         record.dead_letters.remove(dead)
 
     def _find_letter(self, id: int) -> tuple[PluginRecord, DeadLetter]:
-        for record in self.registry:
+        for record in self._registry:
             for dead in [*record.dead_letters]:
                 if dead.id == id:
                     return record, dead

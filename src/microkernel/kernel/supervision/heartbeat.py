@@ -6,10 +6,10 @@ not, because its process is stopped, or because something that is no handler occ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.instance import Instance
@@ -23,78 +23,101 @@ to hear it wakes us: a thousand that idle would keep a core busy. To look what i
 _TOGETHER = 20
 """In a heartbeat's time, the reactor is woken so often at most, however many there are."""
 
-Silent = Callable[[Instance, float, str], object]
+
+@dataclass(slots=True)
+class _Beats:
+    """``number`` of the present beat. ``asked``: since when the instance has been asked for a sign of life, None if it
+    is not; ``missed``: beats in a row without one."""
+
+    number: int = 0
+    asked: float | None = None
+    missed: int = 0
+
+    def answered(self) -> None:
+        self.asked, self.missed = None, 0
 
 
 class Heartbeat:
-    """One timer an instance, every ``limits.heartbeat`` seconds, on the reactor's thread. ``silent`` gets the seconds
-    and what it is at."""
+    """One timer an instance, every ``limits.heartbeat`` seconds, on the reactor's thread. The owner of an instance that
+    has to be ended is told for how long it is silent, and in what."""
 
-    def __init__(self, reactor: Reactor, clock: Clock, silent: Silent) -> None:
+    def __init__(self, reactor: Reactor, clock: Clock) -> None:
         self._reactor = reactor
         self._clock = clock
-        self._silent = silent
+        self._beats: WeakKeyDictionary[Instance, _Beats] = WeakKeyDictionary()
 
     def begin(self, instance: Instance) -> None:
-        """It is active from now on."""
-        if seconds := instance.manifest.limits.heartbeat:
-            self._later(ref(instance), seconds, 1)
+        """The instance is active from now on. From any thread."""
+        if instance.manifest.limits.heartbeat:
+            self._later(ref(instance))
 
     def heard(self, instance: Instance) -> None:
         """It answered."""
-        instance.asked, instance.missed = None, 0
+        if beats := self._beats.get(instance):
+            beats.answered()
 
-    def _beat(self, watched: ref[Instance], seconds: float, number: int) -> None:
-        instance = watched()
-        if instance is None or instance.cut or instance.record.instance is not instance:
+    def _watched(self, reference: ref[Instance]) -> tuple[Instance, _Beats] | None:
+        instance = reference()
+        if instance is None or instance.cut or not instance.is_current:
+            return None
+        return instance, self._beats[instance]
+
+    def _beat(self, reference: ref[Instance]) -> None:
+        if (watched := self._watched(reference)) is None:
             return
-        if instance.dismissed:  # whoever asked it to stop waits for it, and it may continue: see Endings.export
-            instance.asked, instance.missed = None, 0
-            self._later(watched, seconds, number + 1)
-        elif instance.asked is None:
-            self._look(watched, seconds, number)
+        instance, beats = watched
+        if instance.dismissed:  # whoever asked it to stop waits for it, and it may continue: see Terminator.export
+            beats.answered()
+            self._later(reference)
+        elif beats.asked is None:
+            self._look(reference)
         else:  # a kernel that is late must not blame the plugin
-            instance.runner.drain(partial(self._look, watched, seconds, number))
+            instance.runner.drain(partial(self._look, reference))
 
-    def _look(self, watched: ref[Instance], seconds: float, number: int) -> None:
-        instance = watched()
-        if instance is None or instance.cut or instance.record.instance is not instance:
+    def _look(self, reference: ref[Instance]) -> None:
+        if (watched := self._watched(reference)) is None:
             return
-        if what := self._verdict(instance, is_to_answer=number % ASKED_EVERY == 0):
-            self._silent(instance, self._clock.now() - (instance.asked or 0.0), what)
+        instance, beats = watched
+        if what := self._verdict(instance, beats):
+            instance.owner.on_unresponsive(instance, self._clock.now() - (beats.asked or 0.0), what)
             return
-        self._later(watched, seconds, number + 1)
+        self._later(reference)
 
-    def _later(self, watched: ref[Instance], seconds: float, number: int) -> None:
+    def _later(self, reference: ref[Instance]) -> None:
         """Beats of many come together, so that the reactor is not woken for each."""
-        grid, now = seconds / _TOGETHER, self._clock.now()
+        instance = reference()
+        if instance is None:
+            return
+        beats = self._beats.setdefault(instance, _Beats())
+        beats.number += 1
+        seconds, now = instance.manifest.limits.heartbeat, self._clock.now()
+        grid = seconds / _TOGETHER
         due = ceil((now + seconds) / grid) * grid
-        self._reactor.later(due - now, partial(self._beat, watched, seconds, number))
+        self._reactor.later(due - now, partial(self._beat, reference))
 
-    def _verdict(self, instance: Instance, *, is_to_answer: bool) -> str:
-        """What it is at, if it has to be ended; else empty."""
-        if instance.asked is None:
-            if not instance.record.mailbox.in_flight:
-                if is_to_answer or not instance.runner.is_waiting():
-                    self._ask(instance)
+    def _verdict(self, instance: Instance, beats: _Beats) -> str:
+        """Return what it is at, if it has to be ended; else an empty text."""
+        if beats.asked is None:
+            if not instance.mailbox.in_flight:
+                if beats.number % ASKED_EVERY == 0 or not instance.runner.is_waiting():
+                    self._ask(instance, beats)
                 return ""
             if not instance.runner.is_stopped():
                 return ""
-            instance.asked = self._clock.now()
-        instance.missed += 1
-        return self._judge(instance) if instance.missed >= MISSED else ""
+            beats.asked = self._clock.now()
+        beats.missed += 1
+        return self._judge(instance, beats.asked) if beats.missed >= MISSED else ""
 
-    def _ask(self, instance: Instance) -> None:
-        instance.asked = self._clock.now()
+    def _ask(self, instance: Instance, beats: _Beats) -> None:
+        beats.asked = self._clock.now()
         instance.runner.send(Ping(0))
 
-    def _judge(self, instance: Instance) -> str:
+    def _judge(self, instance: Instance, asked: float) -> str:
         if instance.runner.is_stopped():
             return STOPPED
         limit = instance.manifest.limits.handler
-        silent = self._clock.now() - (instance.asked or 0.0)
-        is_handling = instance.record.mailbox.in_flight > 0  # then the watchdog counts
-        return UNKNOWN if limit and silent >= limit and not is_handling else ""
+        is_handling = instance.mailbox.in_flight > 0  # then the watchdog counts
+        return UNKNOWN if limit and self._clock.now() - asked >= limit and not is_handling else ""
 
 
 STOPPED = "its process is stopped (SIGSTOP)"

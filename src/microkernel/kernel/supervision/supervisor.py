@@ -1,70 +1,131 @@
-"""What follows an end that nobody asked for, and a start that fails again: letters, budget, the next generation.
+"""Starts plugins, at first and again: the owner of their instances.
 
-Each change holds the plugin's lock. Nothing here runs on a thread of a plugin, nor on the reactor's: these wait.
+It decides what follows a crash and a start that failed: deliveries, restart budget, the next generation. Each change
+holds the plugin's lock. What waits here runs neither on a thread of a plugin nor on the reactor's.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from signal import SIGKILL
+from weakref import WeakKeyDictionary
 
-from microkernel.errors import KernelError
+from microkernel.errors import KernelClosed, KernelError, PluginHeld, PluginLoadError, RequirementError, shortage_in
 from microkernel.kernel.config import Group
 from microkernel.kernel.lifecycle.cleanup import InstanceCleanup
+from microkernel.kernel.lifecycle.launcher import Launcher, StartupExit, as_error
 from microkernel.kernel.lifecycle.termination import Terminator
-from microkernel.kernel.ports import Exit
+from microkernel.kernel.manifest import Manifest
+from microkernel.kernel.ports import Exit, Snapshot
 from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.requirements import split
+from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.kernel.supervision.groups import companions
+from microkernel.kernel.supervision.heartbeat import Heartbeat
 from microkernel.kernel.supervision.restart_policy import RestartDecision, judge
 from microkernel.kernel.supervision.stack_location import place_in
+from microkernel.kernel.supervision.watchdog import Watchdog
 
-# Seconds between two looks whether who holds a plugin's lock is draining it.
+# Seconds between two looks whether the thread that holds a plugin's lock is draining it.
 _GLANCE = 0.05
+_log = logging.getLogger("microkernel")
+
+
+@dataclass(slots=True)
+class _Backoff:
+    """``cancel``: takes back the planned restart. ``since``: when the present backoff began. ``total``: seconds in
+    backoff so far; they do not count in the supervision's period."""
+
+    cancel: Callable[[], object] | None = None
+    since: float = 0.0
+    total: float = 0.0
 
 
 class Supervisor:
-    """``died``, ``overdue`` and ``see_off`` may be called from several threads at once."""
+    """An InstanceOwner. Everything but ``bring_up`` and what holds a lock may be called on any thread."""
 
     def __init__(
         self,
         registry: Registry,
-        endings: Terminator,
-        remains: InstanceCleanup,
+        launcher: Launcher,
+        terminator: Terminator,
+        cleanup: InstanceCleanup,
+        registrar: Registrar,
+        watchdog: Watchdog,
+        heartbeat: Heartbeat,
         reactor: Reactor,
         journal: Journal,
         groups: Sequence[Group],
     ) -> None:
         self._registry = registry
-        self._endings = endings
-        self._remains = remains
+        self._launcher = launcher
+        self._terminator = terminator
+        self._cleanup = cleanup
+        self._registrar = registrar
+        self._watchdog = watchdog
+        self._heartbeat = heartbeat
         self._reactor = reactor
         self._journal = journal
         self._groups = groups
-        self.bring_up: Callable[..., object]
-        self.closing = False
-        """The kernel ends: nobody comes back."""
+        # Each is changed with the lock of its record held.
+        self._backoffs: WeakKeyDictionary[PluginRecord, _Backoff] = WeakKeyDictionary()
+        # The kernel stops: nothing is started or restarted.
+        self.is_closing = False
 
-    def died(self, instance: Instance, exit: Exit) -> None:
-        """An instance ended that nobody asked to."""
-        record = instance.record
-        if instance.on_probation:
+    def close(self) -> None:
+        """Start nothing from now on."""
+        self.is_closing = True
+
+    # What an owner is told. None of these waits.
+
+    def on_exit(self, instance: Instance, exit: Exit) -> None:
+        record = self._registry.find(instance.name)
+        if record is None:
             return
+        if not instance.dismissed:
+            self._beside(partial(self._handle_exit, record, instance, exit), f"{instance.name}-death")
+        elif record.state == "zombie":
+            self._beside(partial(self._handle_exit, record, instance, exit), f"{instance.name}-end")
+
+    def on_activity(self, instance: Instance) -> None:
+        self._watchdog.arm(instance)
+
+    def on_pong(self, instance: Instance) -> None:
+        self._heartbeat.heard(instance)
+
+    def on_unresponsive(self, instance: Instance, seconds: float, what: str) -> None:
+        record = self._registry.find(instance.name)
+        if record is not None:
+            end = partial(self._end_unresponsive, record, instance, seconds, what)
+            self._beside(end, f"{instance.name}-overdue")
+
+    def on_self_exit(self, instance: Instance) -> None:
+        """The instance gets a moment for it. Then it is ended."""
+        enforce = partial(self._enforce_exit, instance)
+        limit = instance.manifest.limits.kill_grace
+        self._reactor.later(limit, partial(self._beside, enforce, f"{instance.name}-farewell"))
+
+    def _beside(self, work: Callable[[], object], name: str) -> None:
+        self._reactor.post(partial(self._reactor.beside, work, name))
+
+    def _handle_exit(self, record: PluginRecord, instance: Instance, exit: Exit) -> None:
         with record.lock:
             if record.instance is instance and not instance.dismissed:
                 self.follow(record, instance, exit)
             elif record.state == "zombie" and record.instance is None and not record.killing:
                 record.step("ended")
-                self.tell_end(record)
+                self._cleanup.report_stopped(record)
 
-    def overdue(self, instance: Instance, seconds: float, what: str) -> None:
-        """It is silent for too long, in a handler or otherwise: it is ended, and that is a death."""
-        record = instance.record
+    def _end_unresponsive(self, record: PluginRecord, instance: Instance, seconds: float, what: str) -> None:
+        """What follows is its owner's decision, as after any exit."""
         stack = instance.runner.stack()
         while not record.lock.acquire(timeout=_GLANCE):
             if instance.dismissed:
@@ -75,30 +136,130 @@ class Supervisor:
                 return
             reason = f"silent for {seconds:.1f} s in {what}{_at(instance, stack)}"
             instance.leaving = Exit(reason, signal=SIGKILL, stack=stack, message_id="MK0207")
-            if self._endings.end(instance, gently=instance.on_own_thread) is None:
-                self._lost(record, reason)
-            elif not instance.on_probation:
-                self.follow(record, instance, instance.leaving)
+            if self._terminator.end(instance, gently=instance.on_own_thread) is None:
+                self._cleanup.mark_zombie(record, reason)
         finally:
             record.lock.release()
 
-    def see_off(self, instance: Instance) -> None:
-        """It said that it ends itself, some time ago. If it has not, it is ended."""
-        record = instance.record
+    def _enforce_exit(self, instance: Instance) -> None:
+        record = self._registry.find(instance.name)
+        if record is None:
+            return
         with record.lock:
             if record.instance is not instance or instance.dismissed or instance.exit is not None:
                 return
-            if self._endings.end(instance, gently=False) is None:
-                self._lost(record, "it said that it ends, and did not")
+            if self._terminator.end(instance, gently=False) is None:
+                self._cleanup.mark_zombie(record, "it said that it ends, and did not")
 
-    def try_again(self, record: PluginRecord, error: KernelError) -> None:
+    # Starting
+
+    def bring_up(self, record: PluginRecord, snapshot: Snapshot | None, *, again: bool = False) -> KernelError | None:
+        """Load and start, from this snapshot or from the source as it is now. Return why it is not active, if it
+        is not.
+
+        ``again``: this is a restart, and a failure is tried again within the budget, as is one at any start for which
+        the system had run out of something.
+        """
+        began = time.monotonic()
+        try:
+            if self.is_closing:
+                raise KernelClosed("MK0612", reason="it is stopping")
+            self.check_requirements(record.manifest)
+            instance = self._launcher.launch(record, self, record.manifest, record.level, snapshot)
+            self._take_over(record, instance)
+            record.step("start")
+            self._journal.changed(record)
+            self._launcher.start(instance, None, "")
+        except (StartupExit, KernelError) as reason:
+            return self._did_not_start(record, reason, again=again)
+        except Exception as mistake:
+            return self._did_not_start(record, _unexpected(mistake), again=again)
+        self._open(record, instance)
+        took = round((time.monotonic() - began) * 1000, 1)
+        self._journal.announce(
+            "MK0218", "success", record.name, generation=instance.generation, ms=took,
+            version=instance.manifest.version, level=instance.level, pid=instance.runner.pid,
+        )  # fmt: skip
+        return None
+
+    def _did_not_start(self, record: PluginRecord, reason: StartupExit | KernelError, *, again: bool) -> KernelError:
+        if isinstance(reason, StartupExit):
+            self.follow(record, reason.instance, reason.exit)
+        elif isinstance(reason, PluginHeld):
+            self._hold(record, reason)
+        elif self._may_try_again(record, reason, again=again):
+            self._try_again(record, reason)
+        else:
+            self._failed(record, reason)
+        return as_error(reason)
+
+    def _may_try_again(self, record: PluginRecord, error: KernelError, *, again: bool) -> bool:
+        if self.is_closing or record.manifest.supervision.restart == "temporary":
+            return False
+        return again or bool(error.shortage)
+
+    def check_requirements(self, manifest: Manifest) -> None:
+        """Raises RequirementError for a required plugin that is not there, or not active."""
+        for requirement in manifest.requires:
+            other = split(requirement)[0]
+            state = self._registry.get(other).state if other in self._registry else "not here"
+            if state not in ("active", "backoff"):
+                raise RequirementError("MK0125", name=manifest.name, requirement=requirement, state=state)
+
+    def _take_over(self, record: PluginRecord, instance: Instance) -> None:
+        record.step("loaded")
+        self._reactor.run(partial(self._registrar.commit, record, instance))
+
+    def _open(self, record: PluginRecord, instance: Instance) -> None:
+        record.step("started")
+        record.error = None
+        self.connect(record, instance)
+
+    def connect(self, record: PluginRecord, instance: Instance) -> None:
+        """It gets what waits, from now on, and is watched."""
+        record.mailbox.connect(instance.runner.wake, instance.runner.pump, instance)
+        self._heartbeat.begin(instance)
+        self._journal.changed(record)
+
+    def _failed(self, record: PluginRecord, error: KernelError) -> None:
+        instance = record.instance or record.newborn
+        record.instance = record.newborn = None
+        record.error = error
+        if record.killing:
+            return
+        record.step("failed")
+        if instance is not None and instance.exit is None and self._terminator.end(instance) is None:
+            record.step("stuck")
+        self._cleanup.empty(record, f"{record.name} is {record.state}")
+        self._journal.report("error", record.name, error)
+        if record.state == "zombie":
+            self._cleanup.report_stopped(record)
+        self._journal.changed(record)
+
+    def _hold(self, record: PluginRecord, held: PluginHeld) -> None:
+        """None of its code has run. What waits for it would wait for a person: it is told."""
+        record.error = held
+        if record.killing:
+            return
+        record.step("held")
+        self._cleanup.empty(record, f"{record.name} is held")
+        self._journal.report("warn", record.name, held)
+        self._journal.changed(record)
+
+    def abort_start(self, record: PluginRecord, reason: KernelError | StartupExit) -> None:
+        """Neither the new source nor the old one runs any more. A death is one like any other."""
+        self._did_not_start(record, reason, again=False)
+
+    # Restarts
+
+    def _try_again(self, record: PluginRecord, error: KernelError) -> None:
         """A start that may be tried again failed: it counts like a death. With the lock held."""
         instance = record.instance or record.newborn
         if record.killing:
             return
-        if instance is not None and instance.exit is None and self._endings.end(instance) is None:
+        if instance is not None and instance.exit is None and self._terminator.end(instance) is None:
             record.instance = instance
-            self._lost(record, error.text)
+            self._cleanup.mark_zombie(record, error.text)
             return
         stack = str(error.fields.get("traceback", ""))
         self.follow(record, instance, Exit(error.text, code=1, stack=stack), error)
@@ -110,20 +271,20 @@ class Supervisor:
         it is not that the plugin died."""
         if record.killing:
             return
-        letters = self._remains.reclaim(record, instance, exit.reason) if instance is not None else []
+        letters = self._cleanup.reclaim(record, instance, exit.reason) if instance is not None else []
         record.instance = record.newborn = None
         record.step("died")
         abnormal = exit.code != 0 or exit.signal is not None
-        now, dice = time.monotonic() - record.in_backoff, _dice()
+        now, dice = time.monotonic() - self._backoff(record).total, _dice()
         policy = record.manifest.supervision
         verdict = judge(policy, record.history, now, abnormal=abnormal, jitter=dice, blameless=exit.blameless)
         record.history = verdict.history
         record.last_death = KernelError("MK0203", reason=exit.reason, traceback=exit.stack)
         record.error = error or record.last_death
-        again = self._remains.put_back(record, letters)
-        if verdict.delay is not None and not self.closing:
+        again = self._cleanup.put_back(record, letters)
+        if verdict.delay is not None and not self.is_closing:
             self._restart_later(record, exit, verdict, verdict.delay)
-            self._remains.tell_again(record, again)
+            self._cleanup.tell_again(record, again)
         else:
             self._leave_down(record, exit, verdict)
         self._journal.changed(record)
@@ -138,10 +299,9 @@ class Supervisor:
             self._journal.announce(exit.message_id, "warn", record.name, **numbers)
         with_it = [] if exit.blameless else companions(self._groups, record.name)
         restart = partial(self._restart_group, record, with_it) if with_it else partial(self._restart, record)
-        record.backoff_since = time.monotonic()
-        record.forget_restart = self._reactor.later(
-            delay, partial(self._reactor.beside, restart, f"{record.name}-restart")
-        )
+        backoff = self._backoff(record)
+        backoff.since = time.monotonic()
+        backoff.cancel = self._reactor.later(delay, partial(self._reactor.beside, restart, f"{record.name}-restart"))
 
     def _leave_down(self, record: PluginRecord, exit: Exit, verdict: RestartDecision) -> None:
         if verdict.spent:
@@ -151,23 +311,34 @@ class Supervisor:
                 "MK0205", count=verdict.count, period=period, reason=exit.reason, traceback=exit.stack
             )
             self._journal.report("error", record.name, record.error)
-            self._remains.empty(record, f"{record.name} is quarantined")
+            self._cleanup.empty(record, f"{record.name} is quarantined")
             for name in companions(self._groups, record.name):
                 error = KernelError("MK0223", cause=record.name)
                 self._reactor.beside(partial(self._put_down, name, error), f"{name}-stop")
         else:
             record.step("ended")
             self._journal.report("warn", record.name, KernelError("MK0203", reason=exit.reason))
-            self._remains.empty(record, f"{record.name} ended")
+            self._cleanup.empty(record, f"{record.name} ended")
 
     def _restart(self, record: PluginRecord) -> None:
         with record.lock:
-            if record.state != "backoff" or self.closing:
+            if record.state != "backoff" or self.is_closing:
                 return
-            record.forget_restart = None
-            record.in_backoff += time.monotonic() - record.backoff_since
+            backoff = self._backoff(record)
+            backoff.cancel = None
+            backoff.total += time.monotonic() - backoff.since
             record.restarts += 1
             self.bring_up(record, record.snapshot, again=True)
+
+    def cancel_restart(self, record: PluginRecord) -> None:
+        """Take back a planned restart. With the lock held."""
+        backoff = self._backoff(record)
+        if backoff.cancel is not None:
+            backoff.cancel()
+            backoff.cancel = None
+
+    def _backoff(self, record: PluginRecord) -> _Backoff:
+        return self._backoffs.setdefault(record, _Backoff())
 
     # Groups
 
@@ -186,17 +357,17 @@ class Supervisor:
     def _pull(self, record: PluginRecord, cause: str) -> bool:
         """Stopped as politely as by hand, but nothing that waits for it is lost: it is in backoff. Whether it was."""
         with record.lock:
-            if record.state != "active" or record.instance is None or self.closing:
+            if record.state != "active" or record.instance is None or self.is_closing:
                 return False
             instance = record.instance
-            stopped, ended = self._endings.retire(instance)
+            stopped, ended = self._terminator.retire(record, instance)
             if not ended:
-                self._lost(record, f"its group restarts because {cause} died")
+                self._cleanup.mark_zombie(record, f"its group restarts because {cause} died")
                 return False
-            self._remains.hand_over(record, instance, stopped)
+            self._cleanup.hand_over(record, instance, stopped)
             record.instance = None
             record.step("died")
-            record.backoff_since = time.monotonic()
+            self._backoff(record).since = time.monotonic()
             self._journal.changed(record)
             return True
 
@@ -206,38 +377,19 @@ class Supervisor:
             return
         record = self._registry.get(name)
         with record.lock:
-            if record.state not in ("active", "backoff") or self.closing:
+            if record.state not in ("active", "backoff") or self.is_closing:
                 return
-            if record.forget_restart is not None:
-                record.forget_restart()
+            self.cancel_restart(record)
             record.error = error  # before the state: whoever sees that it is stopped also sees why
-            died = self._endings.take_down(record)
-            self._remains.empty(record, error.text, died)
+            died = self._terminator.take_down(record)
+            self._cleanup.empty(record, error.text, died)
             self._tell_put_down(record, error)
 
     def _tell_put_down(self, record: PluginRecord, error: KernelError) -> None:
         if record.state == "zombie":
-            self.tell_end(record)
+            self._cleanup.report_stopped(record)
             return
         self._journal.report("warn", record.name, error)
-        self._journal.changed(record)
-
-    # Zombies
-
-    def _lost(self, record: PluginRecord, reason: str) -> None:
-        self._remains.cut(record, reason)
-        record.instance = None
-        record.step("stuck")
-        self._remains.empty(record, f"{record.name} is a zombie")
-        self.tell_end(record)
-
-    def tell_end(self, record: PluginRecord) -> None:
-        """It is stopped, or a zombie."""
-        if record.state == "zombie":
-            record.error = KernelError("MK0206", reason="it is in code that does not return to Python")
-            self._journal.report("error", record.name, record.error)
-        else:
-            self._journal.announce("MK0219", "notice", record.name)
         self._journal.changed(record)
 
 
@@ -256,3 +408,13 @@ def _at(instance: Instance, stack: str) -> str:
 def _in_order(records: list[PluginRecord], groups: Sequence[Group]) -> list[PluginRecord]:
     order = [name for group in groups for name in group.plugins]
     return sorted(records, key=lambda record: order.index(record.name))
+
+
+def _unexpected(error: Exception) -> KernelError:
+    """What no part of the kernel foresaw: the system has run out of something, or it is a mistake of ours."""
+    if shortage := shortage_in(error):
+        failure: KernelError = PluginLoadError("MK0515", reason=shortage)
+        failure.shortage = shortage
+        return failure
+    _log.error("MK0699 the kernel made a mistake of its own; it goes on", exc_info=error)
+    return KernelError("MK0699", reason=f"{type(error).__name__}: {error}")

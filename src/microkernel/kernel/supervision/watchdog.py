@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
-from microkernel.kernel.messaging.delivery import CallDelivery, Delivery, EventDelivery
+from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
+from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.instance import Instance
 
-Overdue = Callable[[Instance, float, str], object]
+
+@dataclass(slots=True)
+class _Oldest:
+    """The delivery that an instance had been at for longest when the watchdog last looked, by its number (0: none), and
+    when it was first seen."""
+
+    seq: int = 0
+    since: float = 0.0
 
 
 class Watchdog:
-    """``arm`` on any thread; ``overdue`` is called on the reactor's, with the seconds and what it is at."""
+    """``arm`` on any thread. The instance's owner is told, on the reactor's, after how many seconds, and in what."""
 
-    def __init__(self, reactor: Reactor, clock: Clock, overdue: Overdue) -> None:
+    def __init__(self, reactor: Reactor, clock: Clock) -> None:
         self._reactor = reactor
         self._clock = clock
-        self._overdue = overdue
+        # On the reactor's thread.
+        self._oldest: WeakKeyDictionary[Instance, _Oldest] = WeakKeyDictionary()
 
     def arm(self, instance: Instance) -> None:
-        """It has something to do. Called often: arms once until it is idle again."""
+        """The instance has something to do. Called often: arms once until it is idle again."""
         limit = instance.manifest.limits.handler
         if limit and not instance.watched:
             instance.watched = True
@@ -39,31 +48,32 @@ class Watchdog:
         instance = watched()
         if instance is None:
             return
-        mailbox = instance.record.mailbox
-        if instance.cut or instance.record.instance is not instance or not mailbox.in_flight:
+        mailbox = instance.mailbox
+        if instance.cut or not instance.is_current or not mailbox.in_flight:
             instance.watched = False
             return
         oldest = mailbox.oldest_in_flight()
         at_it = self._clock.now() - self._since(instance, oldest)
-        # Whoever asked it to stop waits for it with a deadline of its own, but for a drain.
-        is_awaited = instance.dismissed and instance.record.state != "stopping"
+        # Whoever asked it to stop waits for it with a deadline, but for a drain, during which the mailbox is open.
+        is_awaited = instance.dismissed and mailbox.paused
         if at_it < limit or is_awaited:
             self._reactor.later(limit - at_it if at_it < limit else limit, partial(self._look, ref(instance), limit))
             return
-        self._overdue(instance, at_it, _what(oldest))
+        instance.owner.on_unresponsive(instance, at_it, _what(oldest))
 
-    def _since(self, instance: Instance, oldest: Delivery | None) -> float:
-        """Since when it has been at its oldest letter, at least. Letters are begun in order: that others are finished
-        beside it does not excuse one that hangs."""
-        if oldest is None or oldest.seq != instance.oldest:
-            instance.oldest, instance.oldest_since = oldest.seq if oldest else 0, self._clock.now()
-            return instance.progress
-        return min(instance.progress, instance.oldest_since)
+    def _since(self, instance: Instance, delivery: Delivery | None) -> float:
+        """Return since when it has been at its oldest delivery, at least. Deliveries are begun in order: that others
+        are finished beside it does not excuse one that hangs."""
+        oldest = self._oldest.setdefault(instance, _Oldest())
+        if delivery is None or delivery.seq != oldest.seq:
+            oldest.seq, oldest.since = delivery.seq if delivery else 0, self._clock.now()
+            return instance.mailbox.progress
+        return min(instance.mailbox.progress, oldest.since)
 
 
 def _what(letter: Delivery | None) -> str:
     if isinstance(letter, CallDelivery):
-        return f"{letter.call.target.name}.{letter.call.method}()"
+        return f"{letter.call.target}()"
     if isinstance(letter, EventDelivery):
         return f"{letter.subscription.handler}({letter.topic})"
     return "a handler"

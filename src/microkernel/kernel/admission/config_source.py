@@ -1,0 +1,40 @@
+"""The configuration in force, for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from microkernel.kernel.admission.weakening import check_configuration
+from microkernel.kernel.config import KernelConfig
+from microkernel.kernel.manifest import Level, Manifest
+
+
+class ConfigSource:
+    """``current`` on any thread. ``reread`` reads the operator's file again; None if there is no file."""
+
+    def __init__(
+        self, config: KernelConfig, override: Level | None = None, reread: Callable[[], KernelConfig] | None = None
+    ) -> None:
+        self._current = config
+        self._override = override
+        self._reread = reread
+
+    def current(self) -> KernelConfig:
+        return self._current
+
+    def read_from(self, reread: Callable[[], KernelConfig]) -> None:
+        """Read the configuration here from now on, where the embedding program completes what a file says."""
+        self._reread = reread
+
+    def refresh(self, manifests: Iterable[Manifest]) -> None:
+        """Read the configuration again. It applies to future starts; running instances keep theirs.
+
+        Where plugins are found, and their groups, stay as they were. Raises ConfigError MK0721 for a file that lost a
+        part of what protects.
+        """
+        if self._reread is None:
+            return
+        now = replace(self._reread(), plugins=self._current.plugins, group=self._current.group)
+        check_configuration(self._current, now, list(manifests), self._override)
+        self._current = now

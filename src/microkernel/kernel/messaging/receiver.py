@@ -1,0 +1,48 @@
+"""Who receives deliveries: a plugin's record, or the embedding program; and what happens where its mailbox is full."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from microkernel.kernel.messaging.delivery import Delivery
+from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.quota import PendingTable
+from microkernel.wire.messages import Message
+
+Overflow = Literal["block", "reject", "drop_oldest", "drop_newest"]
+
+
+@dataclass(slots=True)
+class Counts:
+    """Numbers for people. A race may lose one."""
+
+    events: int = 0
+    calls: int = 0
+    emitted: int = 0
+    dropped: int = 0
+    refused: int = 0
+    dead: int = 0
+
+
+class Receiver(Protocol):
+    """Has a mailbox: a plugin, or the embedding program."""
+
+    mailbox: Mailbox
+    counts: Counts
+    incoming: PendingTable[Delivery | None]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def full_mailbox_timeout(self) -> float:
+        """Seconds that a delivery may wait for room in the mailbox."""
+
+    def send(self, message: Message) -> None:
+        """Send a message past the mailbox, to what takes from it at present. Never waits."""
+
+
+def overflow_policy(source: str, owner: str, overflow: str) -> str:
+    """Return what happens to an event for which there is no room. A plugin does not wait for its own mailbox."""
+    return "reject" if source == owner else overflow

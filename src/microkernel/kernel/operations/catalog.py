@@ -1,0 +1,153 @@
+"""Which plugins there are: what the loader finds, which has its name, and what the configuration makes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from microkernel.errors import KernelError, PluginLoadError
+from microkernel.kernel.admission import name_clashes
+from microkernel.kernel.admission.approval_policy import ApprovalPolicy
+from microkernel.kernel.admission.config_source import ConfigSource
+from microkernel.kernel.admission.effective_config import choose_level, effective, held_to, misnamed
+from microkernel.kernel.admission.permissions import CONFINED
+from microkernel.kernel.admission.weakening import check_manifest
+from microkernel.kernel.manifest import Level, Manifest
+from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.ports import Loader, PluginCandidate
+from microkernel.kernel.registry.record import PluginRecord, Registry
+from microkernel.kernel.registry.suggestions import did_you_mean
+from microkernel.kernel.reporting.journal import Journal
+
+
+class PluginCatalog:
+    """Finds plugins in ``places``, and makes their records.
+
+    ``override``: the level at which the embedding program runs all plugins. ``granted``: the names to which it grants
+    permissions.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        loader: Loader,
+        config: ConfigSource,
+        approvals: ApprovalPolicy,
+        journal: Journal,
+        places: Sequence[str],
+        override: Level | None,
+        granted: Iterable[str],
+    ) -> None:
+        self._registry = registry
+        self._loader = loader
+        self._config = config
+        self._approvals = approvals
+        self._journal = journal
+        self.places = places
+        self._override = override
+        self._granted = tuple(granted)
+        # Where plugins lie whose names others have. Each is reported once.
+        self.left_out: set[str] = set()
+
+    def discover(self) -> list[PluginCandidate]:
+        """Return all candidates, also those that the operator leaves out."""
+        return self._loader.discover(self.places)
+
+    def found(self) -> list[PluginCandidate]:
+        """Return the plugins that are there now, each name given to one at most."""
+        return self.settle(self.discover())
+
+    def settle(self, found: list[PluginCandidate]) -> list[PluginCandidate]:
+        """Return those that the operator does not leave out, each name given to one plugin at most."""
+        fit = (each for each in found if not name_clashes.is_fit(each) or self._is_enabled(each.manifest))
+        return name_clashes.settle(fit, self._owns_name, self._is_confined)
+
+    def _is_enabled(self, manifest: Manifest) -> bool:
+        return effective(manifest, self._config.current()).enabled
+
+    def _is_confined(self, found: PluginCandidate) -> bool:
+        config = self._config.current()
+        return choose_level(effective(found.manifest, config), config, self._override)[0] in CONFINED
+
+    def _owns_name(self, found: PluginCandidate) -> bool:
+        """A plugin that the kernel has keeps its name. Of the others, the approved one gets it."""
+        if found.name in self._registry:
+            record = self._registry.get(found.name)
+            if not name_clashes.is_disputed(record.error):
+                return record.found.path == found.path
+        return self._approvals.has_approved(found)
+
+    def report_misnamed(self, known: set[str]) -> None:
+        """Report configured plugins that are not there. An embedding program that looks nowhere, and loads plugins one
+        by one, may configure some that are not loaded yet."""
+        for table, name in misnamed(self._config.current(), self._granted, known) if self.places else ():
+            self._journal.announce("MK0712", "warn", name, key=table, suggestion=did_you_mean(name, known))
+
+    def find(self, path: str) -> PluginCandidate:
+        return self._loader.find(path)
+
+    def find_again(self, record: PluginRecord) -> PluginCandidate:
+        """Return the plugin as it is now. One whose name was disputed may be another file by now, or still have no
+        right to the name; none of its code has run."""
+        if not name_clashes.is_disputed(record.error):
+            return self._loader.find(record.found.path)
+        rivals = [each for each in self.found() if each.name == record.name]
+        rivals.sort(key=lambda each: each.error is not None)
+        return rivals[0] if rivals else self._loader.find(record.found.path)
+
+    def admit(self, found: PluginCandidate, *, built_in: bool = False) -> PluginRecord:
+        """Make a record of what was found. A second one of a name is reported, and left out."""
+        if found.name in self._registry:
+            first = self._registry.get(found.name)
+            if error := found.error or _clash(first.found, found):
+                self.left_out.add(found.path)
+                if not name_clashes.is_disputed(error):  # that was reported of the first
+                    self._journal.report("error", found.name, error)
+            return first
+        config = self._config.current()
+        manifest = effective(found.manifest, config)
+        level, weaker = choose_level(manifest, config, self._override)
+        if weaker:
+            self._journal.announce("MK0502", "notice", found.name, asked=manifest.isolation, level=level)
+        manifest = held_to(manifest, config, level, self._approvals.limits(found))
+        mailbox = Mailbox(int(manifest.limits.mailbox))
+        record = PluginRecord(found, manifest, level, mailbox, built_in=built_in)
+        self._registry.add(record)
+        if found.error is not None:
+            self.refuse(record, found.error)
+        return record
+
+    def refuse(self, record: PluginRecord, error: KernelError) -> None:
+        """It cannot run; none of its code has."""
+        record.error = error
+        record.step("refused")
+        self._journal.report("error", record.name, error)
+        self._journal.changed(record)
+
+    def resolve(self, found: PluginCandidate) -> tuple[PluginCandidate, Manifest, Level]:
+        """Return what holds for a plugin that was found again, by the configuration as it is now.
+
+        Raises what keeps it from being a plugin, and ConfigError MK0721.
+        """
+        if found.error is not None:
+            raise found.error
+        for record in self._registry:
+            if record.found.path == found.path and record.name != found.name:
+                raise PluginLoadError("MK0126", name=record.name, other=found.name, path=found.path)
+        self._config.refresh(record.found.manifest for record in self._registry if not record.visitor)
+        config = self._config.current()
+        if found.name in self._registry and not name_clashes.is_disputed(self._registry.get(found.name).error):
+            known = self._registry.get(found.name).found.manifest
+            check_manifest(known, found.manifest, config, self._override)
+        manifest = effective(found.manifest, config)
+        level, _ = choose_level(manifest, config, self._override)
+        return found, held_to(manifest, config, level, self._approvals.limits(found)), level
+
+    def resolve_again(self, record: PluginRecord) -> None:
+        """Bring a record up to date with its source as it is now. With its lock held. Raises as ``resolve`` does."""
+        record.found, record.manifest, record.level = self.resolve(self.find_again(record))
+
+
+def _clash(first: PluginCandidate, second: PluginCandidate) -> PluginLoadError | None:
+    if first.path == second.path:
+        return None
+    return PluginLoadError("MK0107", name=second.name, first=first.path, second=second.path)

@@ -1,0 +1,144 @@
+"""All plugins at once: discover and start them in order, and stop them in reverse order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+
+from microkernel.errors import KernelClosed, KernelError
+from microkernel.kernel.admission import name_clashes
+from microkernel.kernel.config import Group
+from microkernel.kernel.operations.catalog import PluginCatalog
+from microkernel.kernel.operations.controller import PluginController
+from microkernel.kernel.operations.reload import ReloadReport
+from microkernel.kernel.operations.reload_all import ReloadSummary, reload_all
+from microkernel.kernel.operations.start_order import layers, plan
+from microkernel.kernel.ports import Clock, PluginCandidate
+from microkernel.kernel.registry.record import PluginRecord, Registry
+from microkernel.kernel.registry.states import RUNNING, SETTLED
+from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.runtime.reactor import Reactor
+from microkernel.kernel.runtime.threads import for_each
+from microkernel.kernel.supervision.groups import predecessors
+from microkernel.kernel.supervision.supervisor import Supervisor
+
+# How many plugins are started or reloaded at the same time.
+_AT_ONCE = 16
+# Seconds that opening waits for the restarts of plugins that crashed at their first start.
+_RESTARTS_AWAITED = 30.0
+
+
+class PluginSet:
+    """All plugins of one kernel. On threads that may wait."""
+
+    def __init__(
+        self,
+        name: str,
+        registry: Registry,
+        catalog: PluginCatalog,
+        supervisor: Supervisor,
+        controller: PluginController,
+        reactor: Reactor,
+        clock: Clock,
+        journal: Journal,
+        groups: Iterable[Group],
+    ) -> None:
+        self._name = name
+        self._registry = registry
+        self._catalog = catalog
+        self._supervisor = supervisor
+        self._controller = controller
+        self._reactor = reactor
+        self._clock = clock
+        self._journal = journal
+        self._after = predecessors(groups)
+        self._looking = threading.Lock()
+
+    def run(self) -> None:
+        """Discover and start; return when every plugin is active or not going to be."""
+        _ = KernelClosed("MK0612", reason="").text  # read now: later there may be no descriptor left to read it with
+        with self._looking:
+            here = self._catalog.discover()
+            found = self._catalog.settle(here)
+            names = dict.fromkeys(each.name for each in found)
+            self._journal.publish("kernel.found", kernel=self._name, names=[*names])
+            self._catalog.report_misnamed({*self._registry.names(), *(each.name for each in here)})
+            self._start_all(found)
+
+    def discover(self) -> list[str]:
+        """Start plugins that have come since, and return their names. Returns when they are settled."""
+        with self._looking:
+            known = {record.found.path for record in self._registry} | self._catalog.left_out
+            here = self._catalog.found()
+            found = [each for each in here if each.path not in known]
+            self._start_all(found)
+            self._start_undisputed(here)
+            return [each.name for each in found]
+
+    def close(self, now: bool = False) -> None:
+        """Stop all, in reverse order of requirement and of groups, those of one layer at the same time.
+
+        Each layer takes at most as long as its slowest plugin. ``now``: nothing is drained. Reports how many events
+        were not handled.
+        """
+        self._supervisor.close()
+        running = {record.name: record for record in self._registry if not record.visitor}
+        before = self._journal.unhandled
+        for layer in reversed(layers({name: r.manifest.requires for name, r in running.items()}, self._after)):
+            stop = partial(self._controller.stop, cascade=True, now=now)
+            for_each([running[name] for name in layer], stop, len(layer), f"{self._name}-end")
+        self._reactor.run(int)  # dead letters are counted there
+        if count := self._journal.unhandled - before:
+            self._journal.announce("MK0226", "warn", "", count=count)
+
+    def reload_all(self, reload: Callable[[str], ReloadReport]) -> ReloadSummary:
+        """Reload all that are wanted, in the order of their requirements; continue after one that fails."""
+        return reload_all(self._registry, reload, self._for_each, self._after)
+
+    def _start_undisputed(self, found: list[PluginCandidate]) -> None:
+        """Start plugins whose names were disputed when they were found first, and no longer are."""
+        for each in found:
+            if each.error is None and each.name in self._registry:
+                record = self._registry.get(each.name)
+                if name_clashes.is_disputed(record.error):
+                    with suppress(KernelError):  # reported by the start
+                        self._controller.start_from_source(record)
+
+    def _start_all(self, found: list[PluginCandidate]) -> None:
+        for each in found:
+            self._catalog.admit(each)
+        fit = {r.name: r for r in self._registry if r.error is None or r.state in RUNNING}
+        planned = plan(
+            {name: record.manifest.version for name, record in fit.items()},
+            {name: record.manifest.requires for name, record in fit.items()},
+            self._after,
+        )
+        for name, error in planned.refused.items():
+            if fit[name].state == "discovered":
+                self._catalog.refuse(fit[name], error)
+        for layer in planned.layers:
+            # Not those that were there before, nor remote clients.
+            new = [fit[name] for name in layer if fit[name].state == "discovered"]
+            self._for_each(new, self._start)
+            until = self._clock.now() + _RESTARTS_AWAITED
+            for record in new:  # here: a thread for each that waits might be those that their restarts need
+                self._wait_until_settled(record, until)
+
+    def _start(self, record: PluginRecord) -> None:
+        record.turned.clear()
+        with record.lock:
+            self._supervisor.bring_up(record, None)
+
+    def _wait_until_settled(self, record: PluginRecord, until: float) -> None:
+        """Wait a limited time for a plugin that crashes at each start: its manifest says how often it is restarted."""
+        while record.state not in SETTLED and not self._supervisor.is_closing:
+            left = until - self._clock.now()
+            if left <= 0:
+                return
+            record.turned.wait(left)
+            record.turned.clear()
+
+    def _for_each(self, records: list[PluginRecord], work: Callable[[PluginRecord], object]) -> None:
+        for_each(records, work, _AT_ONCE, f"{self._name}-life")
