@@ -33,7 +33,7 @@ OF_GROUPS = {
     "memory": Text(
         "Used by the allocator. `RLIMIT_DATA` limits writable pages; the control group or the kernel's monitoring limits "
         "the total.",
-        "由分配器使用。可写的页由 `RLIMIT_DATA` 限制，总量由控制组或核心的监视限制。",
+        "由分配器使用。可写的页由 `RLIMIT_DATA` 限制，总量由控制组或内核的监视限制。",
     ),
     "itself": Text(
         "A process queries its own state, waits for its threads and exits. It cannot change anything of another process.",
@@ -58,7 +58,7 @@ OF_RULES = {
         "只能在已连接的套接字上发送：不带地址，没有带外数据、`MSG_FASTOPEN`、`MSG_ZEROCOPY`。`sendmsg` 和 `sendmmsg` 被拒绝，因为能携带描述符。"),
     "recvfrom": Text("No out-of-band data, no error queue.", "没有带外数据，没有错误队列。"),
     "recvmsg": Text(
-        "As `recvfrom`. Workers need it to receive connections from the kernel.", "同 `recvfrom`。工作进程用它接收核心交来的连接。"),
+        "As `recvfrom`. Workers need it to receive connections from the kernel.", "同 `recvfrom`。工作进程用它接收内核交来的连接。"),
     "open": Text(
         "`O_TRUNC` only together with writing, because old versions of Landlock do not check it. No set-user-id files.",
         "`O_TRUNC` 只能与写入同用，因为旧版 Landlock 不检查它。不能创建 set-user-id 文件。"),
@@ -106,7 +106,7 @@ OF_RULES = {
     "getsockopt": Text(
         "The same options, and type, error and peer. Not `SO_PEERPIDFD`, which is a handle of the kernel's process, nor "
         "`TCP_ZEROCOPY_RECEIVE`, which maps memory.",
-        "同样的选项，以及类型、错误和对端。不允许 `SO_PEERPIDFD`（核心进程的句柄），也不允许会映射内存的 `TCP_ZEROCOPY_RECEIVE`。"),
+        "同样的选项，以及类型、错误和对端。不允许 `SO_PEERPIDFD`（内核进程的句柄），也不允许会映射内存的 `TCP_ZEROCOPY_RECEIVE`。"),
     "clock_gettime": Text(
         "Clocks with a fixed number, including its own processor time. Other numbers read the processor time of any "
         "process.",
@@ -186,7 +186,7 @@ more are refused here.
 """,
     "zh": """| | 规则 | 进程、程序 | 自己的套接字 | 检查参数 |
 |---|---|---|---|---|
-| 本过滤器 | 白名单 | 不能 | 不能；连接由核心交给它 | {ruled} 个调用 |
+| 本过滤器 | 白名单 | 不能 | 不能；连接由内核交给它 | {ruled} 个调用 |
 | Docker 默认配置 | 白名单，长度超过两倍，因为容器要运行整个系统 | 能 | 能 | 少数：`clone`、`socket`、`personality` |
 | Chromium 基础策略 | 白名单；对 `kill`、`fcntl`、`madvise`、`prctl`、`prlimit64`、`socketpair`、时钟的做法相同；文件由代理打开，而不用 Landlock | 不能 | 不能；描述符经 `recvmsg` 到达，允许 `sendmsg` | 许多 |
 | bubblewrap | 没有：它安装交给它的过滤程序（`--seccomp`），依靠命名空间隔离 | 能 | 取决于网络命名空间 | 取决于该过滤程序 |

@@ -47,7 +47,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{count} results arrived twice and were counted once",
         "{count} 个结果来了两次，只计一次",
     ),
-    "check": ("now without a kernel: one process, one loop", "再不用核心统计一遍：一个进程，一个循环"),
+    "check": ("now without a kernel: one process, one loop", "再不用内核统计一遍：一个进程，一个循环"),
     "checked": ("the plain count took {seconds:.1f} s", "直接统计用时 {seconds:.1f} 秒"),
     "by_plugins": ("by plugins", "插件统计"),
     "plainly": ("plain count", "直接统计"),

@@ -77,7 +77,7 @@ def test_what_it_says_in_chinese(home: Home, start: Start) -> None:
 
 def test_the_language_of_the_configuration(home: Home, start: Start) -> None:
     (home.folder / "microkernel.toml").write_text('language = "zh"\nname = "mine"\nisolation = "thread"\n', "utf-8")
-    start("plugins", "--headless").wait_for("核心“mine”")
+    start("plugins", "--headless").wait_for("内核“mine”")
     assert home.mk("ps").stdout == "没有插件\n"
     assert home.mk("ps", MK_LANG="en").stdout == "no plugins\n"
 

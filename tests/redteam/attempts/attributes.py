@@ -78,17 +78,17 @@ os.chmod(f.target[1:], 0o777, dir_fd=os.open("/", os.O_PATH))
     _attempt("change a mode by an O_PATH descriptor", "经文件位置的描述符改权限", """
 os.chmod(os.open(f.target, os.O_PATH), 0o777) if f.level == "sandbox" else os.chmod(f.target, 0o777)
 """, mode_changed),
-    _attempt("ask the kernel for the mode of another file", "直接请核心改别的文件的权限",
+    _attempt("ask the kernel for the mode of another file", "直接请内核改别的文件的权限",
              _ASKED + "ask(f.target, 0o777)", mode_changed),
-    _attempt("ask the kernel for a mode by ..", "用 .. 请核心改权限",
+    _attempt("ask the kernel for a mode by ..", "用 .. 请内核改权限",
              _ASKED + 'ask(f.data + "/" + os.path.relpath(f.target, f.data), 0o777)', mode_changed),
-    _attempt("ask the kernel for a mode through a link", "经链接请核心改权限", _ASKED + """
+    _attempt("ask the kernel for a mode through a link", "经链接请内核改权限", _ASKED + """
 os.symlink(f.folder, f.data + "/way")
 ask(f.data + "/way/target.txt", 0o777)
 """, mode_changed),
-    _attempt("ask the kernel for a mode through /proc", "经 /proc 请核心改权限",
+    _attempt("ask the kernel for a mode through /proc", "经 /proc 请内核改权限",
              _ASKED + 'ask("/proc/self/root" + f.target, 0o777)', mode_changed),
-    _attempt("ask the kernel for a set-user-id program", "请核心做 setuid 程序", _ASKED + """
+    _attempt("ask the kernel for a set-user-id program", "请内核做 setuid 程序", _ASKED + """
 open(f.data + "/program", "w").write("x")
 ask(f.data + "/program", 0o4755)
 """, proofs.own_file(proofs.is_setuid)),

@@ -40,20 +40,20 @@ return sorted(found)
 """
 
 ATTEMPTS = [
-    Attempt("read a variable of the kernel: os.environ", "读核心的环境变量：os.environ", """
+    Attempt("read a variable of the kernel: os.environ", "读内核的环境变量：os.environ", """
 return os.environ.get("MK_SECRET")
 """, told("environment"), "session"),
-    Attempt("read a variable of the kernel: getenv", "读核心的环境变量：getenv", """
+    Attempt("read a variable of the kernel: getenv", "读内核的环境变量：getenv", """
 libc.getenv.restype = ctypes.c_char_p
 return libc.getenv(b"MK_SECRET")
 """, told("environment"), "session"),
-    Attempt("read the variables of the kernel's process", "读核心进程的环境变量", """
+    Attempt("read the variables of the kernel's process", "读内核进程的环境变量", """
 return [each for each in open(f"/proc/{f.kernel}/environ").read().split("\\0") if "MK_SECRET" in each]
 """, told("environment"), "landlock"),
     Attempt("read the variables of another process", "读其他进程的环境变量", """
 return open(f"/proc/{f.victim}/environ").read()
 """, told("victim"), "landlock"),
-    Attempt("read the kernel's arguments", "读核心的命令行", """
+    Attempt("read the kernel's arguments", "读内核的命令行", """
 return open(f"/proc/{f.kernel}/cmdline").read()
 """, told("argument"), "landlock"),
     Attempt("find a variable that was granted to another plugin", "找到授予别的插件的环境变量", """
@@ -61,12 +61,12 @@ return os.environ.get(f.mark)
 """, told("granted"), "session"),
     Attempt("search its own memory for what the zygote knew of others", "在自己的内存里搜索孵化进程知道的机密",
             _SCAN, told("granted"), "memory", thread="not tried", seconds=30.0),
-    Attempt("read the kernel's standard input", "读核心的标准输入", """
+    Attempt("read the kernel's standard input", "读内核的标准输入", """
 return os.read(0, 100)
 """, told("stdin"), "session", process="session"),
-    Attempt("learn the kernel's working directory", "看到核心的工作目录",
+    Attempt("learn the kernel's working directory", "看到内核的工作目录",
             "return os.getcwd()", told_is(lambda _: os.getcwd()), "session", wasm="guest"),
-    Attempt("enter the kernel's working directory through /proc", "经 /proc 走到核心的工作目录", """
+    Attempt("enter the kernel's working directory through /proc", "经 /proc 走到内核的工作目录", """
 os.chdir(f"/proc/{f.kernel}/cwd")
 return os.listdir(".")
 """, told_is(lambda _: os.listdir(".")), "landlock"),
@@ -96,7 +96,7 @@ return open("/proc/self/cgroup").read()
 """, lambda _, answer: answer.told == Path(f"/proc/{answer.pid}/cgroup").read_text(), "open", means=(
         ("The plugin learns the path of its control group, which may name the service, container or session that the "
         "kernel runs in, and the limits of that group. Libraries size their thread pools by them."),
-        "能得知自己所在控制组的路径（其中可能有核心所在服务、容器或会话的名字）和该组的限额；一些库据此决定线程池大小。")),
+        "能得知自己所在控制组的路径（其中可能有内核所在服务、容器或会话的名字）和该组的限额；一些库据此决定线程池大小。")),
     Attempt("read the model of the processor and the memory in use", "读处理器型号与内存用量", """
 return open("/proc/cpuinfo").read().count("processor") * ("MemTotal" in open("/proc/meminfo").read())
 """, told_is(lambda _: Path("/proc/cpuinfo").read_text().count("processor")), "open", means=(

@@ -60,7 +60,7 @@ def _hostile(name: str, zh: str, code: str, wasm: str = "") -> Attempt:
 
 
 ATTEMPTS = [
-    Attempt("emit as the kernel, past the SDK", "绕过 SDK，冒充核心广播", _IMPORT + """
+    Attempt("emit as the kernel, past the SDK", "绕过 SDK，冒充内核广播", _IMPORT + """
 frame(Emit("kernel.forged", Raw(encode({"token": f.token}))))
 """, emitted("kernel.forged"), "gate", process="gate", thread=SKIPPED),
     Attempt("emit under another plugin's name, past the SDK", "绕过 SDK，以别的插件之名广播", _IMPORT + """
@@ -69,7 +69,7 @@ frame(Emit("other.forged", Raw(encode({"token": f.token}))))
     Attempt("claim to be another plugin", "自称是另一个插件", _IMPORT + """
 frame(Hello(1, "plugin", "other"), Emit(api.name + ".x", Raw(encode({"token": f.token, "source": "other"}))))
 """, _wrong_source, "frames", process="frames", thread=SKIPPED),
-    Attempt("stop another plugin by calling the kernel's service", "调用核心服务停掉别的插件", _IMPORT + """
+    Attempt("stop another plugin by calling the kernel's service", "调用内核服务停掉别的插件", _IMPORT + """
 frame(Call(99, "kernel.stop", Raw(encode(["other"])), deadline=time.monotonic() + 5))
 """, _other_stopped, "gate", process="gate", thread=SKIPPED),
     Attempt("write another plugin's data, past the SDK", "绕过 SDK，写别的插件的数据", _IMPORT + """
@@ -83,7 +83,7 @@ return f.gate
             _IMPORT + """
 frame(Done(list(range(-5, 3000))), Stopped(), Started(), Loaded([], []))
 """, others_suffer, "frames", process="frames", thread=SKIPPED),
-    Attempt("send a descriptor to the kernel", "把描述符塞给核心", """
+    Attempt("send a descriptor to the kernel", "把描述符塞给内核", """
 reading, writing = os.pipe()
 from microkernel.wire.session import pack
 from microkernel.wire.messages import Ping
@@ -120,7 +120,7 @@ frame(Ask(10, "attempt.q", Raw(encode({})), float("inf")), Ask(11, "q", Raw(enco
 send(struct.pack(">IBI", 16 << 20, 0xdd, 1))
 for _ in range(3000): send(b"x" * 60000)
 """, kernel_grew, "frames", process="frames", thread=SKIPPED),
-    Attempt("flood the kernel with messages", "用消息淹没核心", _IMPORT + """
+    Attempt("flood the kernel with messages", "用消息淹没内核", _IMPORT + """
 until = time.monotonic() + 2
 while time.monotonic() < until: frame(*[Ping(1)] * 50)
 """, lambda arena, answer: kernel_grew(arena, answer) or others_suffer(arena, answer), "frames", process="frames",

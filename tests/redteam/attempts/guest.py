@@ -141,7 +141,7 @@ wit_world.receive(3, float("nan"))
 wit_world.receive(0, -1.0)
 """, lambda arena, _: cannot_be_killed(arena), wasm="zygote", seconds=0.5,
            manifest={"limits": {"drain": 0.1, "stop": 0.2, "kill_grace": 0.2, "heartbeat": 0}}),
-    _aimed("read the kernel's messages and answer none", "吞掉核心的消息且不回答", _WORLD + """
+    _aimed("read the kernel's messages and answer none", "吞掉内核的消息且不回答", _WORLD + """
 until = time.monotonic() + 30
 while time.monotonic() < until: wit_world.receive(3, 1.0)
 """, lambda arena, answer: others_suffer(arena, answer) or cannot_be_killed(arena), wasm="zygote", seconds=1.0,
@@ -176,7 +176,7 @@ ask("write", 7, f.token, 5.0)
     _aimed("open thousands of connections", "打开几千个连接", _NET + """
 for number in range(5000): ask("connect", number, "127.0.0.1", f.tcp, 5.0)
 """, many_descriptors(120), wasm="broker", manifest=_LOOPBACK),
-    _aimed("make the kernel open connections endlessly and never accept them", "不停地让核心建立没人要的连接",
+    _aimed("make the kernel open connections endlessly and never accept them", "不停地让内核建立没人要的连接",
            _NET + """
 until = time.monotonic() + 5
 while time.monotonic() < until:

@@ -117,7 +117,7 @@ KEPT.append(syscall("perf_event_open", attributes, 0, -1, -1, 0))
     Attempt("get a handle of another process: pidfd_open", "进程句柄：pidfd_open",
             'KEPT.append(syscall("pidfd_open", f.kernel, 0))',
             lambda _, answer: any("pidfd" in link for link in proofs.links(answer.pid)), "seccomp", thread=SKIPPED),
-    Attempt("get a handle of the kernel's process from the channel", "经通道取得核心进程的句柄", """
+    Attempt("get a handle of the kernel's process from the channel", "经通道取得内核进程的句柄", """
 channel = socket.socket(fileno=os.dup(4))
 KEPT.append(channel)
 KEPT.append(struct.unpack("i", channel.getsockopt(socket.SOL_SOCKET, 77, 4))[0])

@@ -59,11 +59,11 @@ syscall("process_vm_writev", f.kernel, here, 1, there, 1, 0)
 """
 
 ATTEMPTS = [
-    Attempt("signal the kernel", "给核心进程发信号", "os.kill(f.kernel, signal.SIGUSR1)", _signalled, "seccomp"),
+    Attempt("signal the kernel", "给内核进程发信号", "os.kill(f.kernel, signal.SIGUSR1)", _signalled, "seccomp"),
     Attempt("signal the kernel as its parent's parent", "给父进程的父进程发信号", """
 os.kill(f.kernel if f.level == "thread" else int(open(f"/proc/{os.getppid()}/stat").read().split()[3]), signal.SIGUSR1)
 """, _signalled, "landlock"),
-    Attempt("make a descriptor's notification signal the kernel", "让描述符的异步通知给核心发信号", """
+    Attempt("make a descriptor's notification signal the kernel", "让描述符的异步通知给内核发信号", """
 one, two = socket.socketpair()
 fcntl.fcntl(one, fcntl.F_SETOWN, f.kernel)
 fcntl.fcntl(one, 10, signal.SIGUSR1)
@@ -73,48 +73,48 @@ KEPT.extend([one, two])
 """, _signalled, "seccomp", wasm="broker"),
     Attempt("stop the zygote", "暂停孵化进程", "os.kill(f.zygote, signal.SIGSTOP)", _zygote_stopped, "seccomp",
             thread=SKIPPED),
-    Attempt("trace the kernel", "跟踪核心进程", 'syscall("ptrace", 0x4206, f.kernel, 0, 0)', _traced, "seccomp",
+    Attempt("trace the kernel", "跟踪内核进程", 'syscall("ptrace", 0x4206, f.kernel, 0, 0)', _traced, "seccomp",
             thread=SKIPPED, varies=True),
-    Attempt("read the kernel's memory", "读核心进程的内存", _READ, told("kernel"), "seccomp", varies=True),
-    Attempt("write the kernel's memory", "写核心进程的内存", _WRITE, _overwritten, "seccomp", varies=True),
-    Attempt("read the kernel's memory through /proc", "经 /proc 读核心进程的内存", """
+    Attempt("read the kernel's memory", "读内核进程的内存", _READ, told("kernel"), "seccomp", varies=True),
+    Attempt("write the kernel's memory", "写内核进程的内存", _WRITE, _overwritten, "seccomp", varies=True),
+    Attempt("read the kernel's memory through /proc", "经 /proc 读内核进程的内存", """
 with open(f"/proc/{f.kernel}/mem", "rb", 0) as memory:
     memory.seek(f.kernel_address)
     return memory.read(32)
 """, told("kernel"), "landlock", varies=True),
-    Attempt("write the kernel's memory through /proc", "经 /proc 写核心进程的内存", """
+    Attempt("write the kernel's memory through /proc", "经 /proc 写内核进程的内存", """
 with open(f"/proc/{f.kernel}/mem", "rb+", 0) as memory:
     memory.seek(f.kernel_address)
     memory.write(b"redteam")
 """, _overwritten, "landlock", varies=True),
-    Attempt("read memory at an address of the kernel", "按核心进程里的地址直接读内存", """
+    Attempt("read memory at an address of the kernel", "按内核进程里的地址直接读内存", """
 reading, writing = os.pipe()
 checked(libc.write(writing, ctypes.c_void_p(f.kernel_address), 32))
 return os.read(reading, 32)
 """, told("kernel"), "memory", process="memory"),
-    Attempt("take a descriptor of the kernel", "取走核心进程的描述符", """
+    Attempt("take a descriptor of the kernel", "取走内核进程的描述符", """
 return os.pread(syscall("pidfd_getfd", os.pidfd_open(f.kernel), f.kernel_file, 0), 100, 0)
 """, told("kernel"), "seccomp", varies=True),
-    Attempt("open an open file of the kernel through /proc", "经 /proc 打开核心进程的文件", """
+    Attempt("open an open file of the kernel through /proc", "经 /proc 打开内核进程的文件", """
 return open(f"/proc/{f.kernel}/fd/{f.kernel_file}").read()
 """, told("kernel"), "landlock"),
-    Attempt("use a descriptor of the kernel by its number", "按编号使用核心进程的描述符", """
+    Attempt("use a descriptor of the kernel by its number", "按编号使用内核进程的描述符", """
 return os.pread(f.kernel_file, 100, 0)
 """, told("kernel"), "session", process="session"),
-    Attempt("change the kernel's limits", "改核心进程的资源限额", """
+    Attempt("change the kernel's limits", "改内核进程的资源限额", """
 hard = resource.prlimit(f.kernel, resource.RLIMIT_MSGQUEUE)[1]
 resource.prlimit(f.kernel, resource.RLIMIT_MSGQUEUE, (4321, hard))
 """, _cores_forbidden, "seccomp"),
-    Attempt("make the kernel die first when memory is short", "让核心进程在内存不足时先死", """
+    Attempt("make the kernel die first when memory is short", "让内核进程在内存不足时先死", """
 open(f"/proc/{f.kernel}/oom_score_adj", "w").write("77")
 """, _score_changed, "landlock"),
-    Attempt("find the kernel object by walking all objects", "遍历所有对象找到核心对象", """
+    Attempt("find the kernel object by walking all objects", "遍历所有对象找到内核对象", """
 for thing in gc.get_objects():
     if type(thing).__name__ == "Kernel" and hasattr(thing, "emit"):
         thing.emit("kernel.forged", token=f.token)
         return True
 """, emitted("kernel.forged"), "memory", process="memory"),
-    Attempt("find the kernel's classes by object.__subclasses__()", "经 object.__subclasses__() 找到核心的类", """
+    Attempt("find the kernel's classes by object.__subclasses__()", "经 object.__subclasses__() 找到内核的类", """
 for kind in object.__subclasses__():
     if kind.__name__ == "Kernel" and kind.__module__ == "microkernel.app":
         core = sys.modules["microkernel.app"]
@@ -133,10 +133,10 @@ try:
 finally:
     gate.admit = KEPT[-1]
 """, emitted("kernel.forged"), "gate", wasm="wasm", process="gate"),
-    Attempt("end the kernel's process with os._exit", "用 os._exit 退出并带走核心", """
+    Attempt("end the kernel's process with os._exit", "用 os._exit 退出并带走内核", """
 os._exit(3)
 """, lambda arena, _: arena.kernel.call("other.reveal") == "", "memory", process="memory", thread=SKIPPED),
-    Attempt("end the kernel's process by a crash", "崩溃并带走核心", """
+    Attempt("end the kernel's process by a crash", "崩溃并带走内核", """
 ctypes.string_at(0)
 """, lambda arena, _: arena.kernel.call("other.reveal") == "", "memory", process="memory", thread=SKIPPED),
     Attempt("never end: ignore all signals, and sleep", "永不结束：忽略信号并睡眠", """

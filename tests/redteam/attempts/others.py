@@ -129,9 +129,9 @@ api.after(0.1, lambda: open(f.data + "/overheard", "w").write(repr(seen)))
     Attempt("call another plugin", "调用另一个插件", 'return api.call("other.reveal")', told("other"), "gate"),
     Attempt("ask all plugins", "询问所有插件", 'return repr(api.ask("other.question", timeout=0.2)) and "asked"',
             lambda _, answer: answer.told == "asked", "gate"),
-    Attempt("kill another plugin by the kernel's service", "经核心服务杀掉另一个插件",
+    Attempt("kill another plugin by the kernel's service", "经内核服务杀掉另一个插件",
             'return api.call("kernel.kill", "other")',
             lambda arena, _: arena.kernel.info("other").state != "active", "gate", process="gate", thread="gate"),
-    Attempt("see all plugins by the kernel's service", "经核心服务查看所有插件", 'return repr(api.call("kernel.list"))',
+    Attempt("see all plugins by the kernel's service", "经内核服务查看所有插件", 'return repr(api.call("kernel.list"))',
             lambda _, answer: "other" in repr(answer.told), "gate", process="gate", thread="gate"),
 ]  # fmt: skip
