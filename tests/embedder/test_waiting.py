@@ -44,7 +44,7 @@ def test_a_forked_copy_has_bells_of_its_own() -> None:
     waiter = Waiter()
     child = os.fork()
     if child == 0:
-        os._exit(int(Waiter()._bell is waiter._bell))
+        os._exit(int(Waiter()._wakeup is waiter._wakeup))
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -26,11 +26,11 @@ def attach(kernel: str, output: Output) -> None:
             signal.signal(number, lambda *_: channel.feed(messages.Stop()))
     try:
         Runtime(channel).run()
-        trouble = channel.trouble()
+        failure = channel.failure()
     finally:
         channel.close()
-    if isinstance(trouble, KernelError):
-        raise trouble
+    if isinstance(failure, KernelError):
+        raise failure
     output.notice(output.tongue.word("console.bye"), "direct")
 
 

@@ -1,4 +1,4 @@
-"""A visitor's end of the control socket: the channel that the SDK runs over."""
+"""The client's end of the control socket: a channel for the SDK."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from microkernel.wire.messages import Message, Reply
 from microkernel.wire.session import Session, pack
 
 _READ = 256 * 1024
+# Seconds that a kernel may take to send its Hello. It needs microseconds unless its process is stopped.
 _HELLO_TIMEOUT = 5.0
-"""Seconds a kernel may take to say hello. It does so in microseconds, or it is stopped."""
 
 
 class StreamChannel:
-    """A ``sdk.channel.Channel`` over a connection. A thread reads; a Reply finds who waits for it.
+    """A ``sdk.client.channel.Channel`` over a stream socket. A thread reads, and passes each Reply to its request.
 
-    Raises KernelError where no kernel answers, ProtocolError where it does not want us.
+    Raises KernelError if no kernel answers, ProtocolError if it refuses this client.
     """
 
     def __init__(self, path: Path, role: str) -> None:
@@ -36,26 +36,26 @@ class StreamChannel:
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._answers: dict[int, Callable[[Reply], object]] = {}
         self.on_orphan_reply: Callable[[Reply], object]
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._writing = threading.Lock()
+        # Why no more messages will arrive; None until the connection has ended.
         self.end: KernelError | None = None
-        """Why nothing comes any more, once that is so."""
         try:
             self._handshake(path)
         except BaseException:
             self._connection.close()
-            os.close(self._bell)
+            os.close(self._wakeup)
             raise
         self._reader = threading.Thread(target=self._read, name="control-reader", daemon=True)
         self._reader.start()
 
     def _handshake(self, path: Path) -> None:
         self._connection.settimeout(_HELLO_TIMEOUT)
-        with suppress(OSError):  # turned away before it was read: why, is to be read now
+        with suppress(OSError):  # rejected before it was read; the reason is read below
             self._connection.sendall(self._session.hello())
         try:
             while self._session.peer is None:
-                self._take(self._connection.recv(_READ))
+                self._handle_data(self._connection.recv(_READ))
         except (OSError, ChannelClosed):
             raise KernelError("MK0701", path=str(path)) from None
         self._connection.settimeout(None)
@@ -66,38 +66,38 @@ class StreamChannel:
         return self._session.peer.name if self._session.peer else ""
 
     def close(self) -> None:
-        with suppress(OSError):  # the kernel was faster
+        with suppress(OSError):  # the kernel closed it first
             self._connection.shutdown(socket.SHUT_RDWR)
         self._reader.join()
         self._connection.close()
-        os.close(self._bell)
+        os.close(self._wakeup)
 
-    # What comes
+    # Receiving
 
     def feed(self, message: Message | None) -> None:
-        """Something to receive; None for the end."""
+        """Queue a message for ``receive``; None is the end."""
         self._inbox.put(message)
-        os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self._wakeup, 1)
 
     def ended(self) -> None:
-        """Nothing more will come."""
+        """Queue the end: no more messages will arrive."""
         self.feed(None)
 
     def _read(self) -> None:
         end: KernelError = KernelClosed("MK0612", reason="it has stopped")
         try:
             while True:
-                self._take(self._connection.recv(_READ))
+                self._handle_data(self._connection.recv(_READ))
         except ProtocolError as error:
             end = error
         except (OSError, ChannelClosed):
-            pass  # it has ended, or we have
+            pass  # the kernel has ended the connection, or this client has
         self.end = end
         for id in list(self._answers):
             self._answer(Reply(id, failure=from_error(end)))
         self.ended()
 
-    def _take(self, data: bytes) -> None:
+    def _handle_data(self, data: bytes) -> None:
         if not data:
             raise ChannelClosed
         for message in self._session.receive(data):
@@ -118,7 +118,7 @@ class StreamChannel:
     memory = None
 
     def fileno(self) -> int:
-        return self._bell
+        return self._wakeup
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         self._reset_wakeup()
@@ -130,26 +130,26 @@ class StreamChannel:
         except queue.Empty:
             came = [message for message in received if message is not None]
         if len(came) < len(received):
-            self.feed(None)  # for the next time
+            self.feed(None)  # for the next call
             if not came:
                 raise ChannelClosed
         return came
 
     def _reset_wakeup(self) -> None:
         try:
-            os.eventfd_read(self._bell)
+            os.eventfd_read(self._wakeup)
         except BlockingIOError:
             return
 
     def send(self, message: Message) -> None:
-        """Nothing happens where the kernel has gone: there is nobody to tell."""
+        """Send a message. Does nothing if the kernel is gone; the reader reports that."""
         try:
             with self._writing:
                 self._connection.sendall(pack([message]))
         except OSError:
             return  # the reader sees the end too
 
-    def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - there is but one way up
+    def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - there is only one way to the kernel
         self.send(reply)
 
     def request(self, id: int, message: Message, deadline: float) -> Reply | None:

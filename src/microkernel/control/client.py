@@ -1,4 +1,4 @@
-"""What the ``mk`` commands speak to a running kernel with."""
+"""The client with which the ``mk`` commands talk to a running kernel."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from microkernel.sdk.client.client import Client
 from microkernel.sdk.event import Event
 from microkernel.wire import messages
 
+# Seconds for the kernel to process the messages that were sent.
 _SETTLE_TIMEOUT = 5.0
-"""Seconds for the kernel to have taken what was sent."""
 
 
 class ControlClient:
-    """A visitor that only asks. For one thread; close it, or use it in a ``with`` block.
+    """A client for requests and events. For one thread; close it, or use it in a ``with`` block.
 
-    ``name`` is the kernel's, or nothing for the only one that runs. Raises KernelError: MK0701 where none answers,
-    MK0707 where several do.
+    ``name`` is the name of the kernel; empty for the only one that runs. Raises KernelError: MK0701 if none answers,
+    MK0707 if several do.
     """
 
     def __init__(self, name: str = "", path: Path | None = None) -> None:
@@ -67,7 +67,7 @@ class ControlClient:
         return self._client.set_data(key, value, expect)
 
     def emit(self, topic: str, /, **data: Any) -> None:
-        """As ``PluginAPI.emit``; returns when the kernel has it."""
+        """As ``PluginAPI.emit``, but returns after the kernel has processed the event."""
         if topic.startswith("kernel."):
             line = "nothing: only the kernel emits these"
             raise PermissionDenied("MK0401", name="mk", action="emit", what=topic, line=line)
@@ -75,17 +75,19 @@ class ControlClient:
         self.settle()
 
     def settle(self) -> None:
-        """Return when the kernel has taken all that was sent: it answers in order. Raises CallTimeout, KernelClosed."""
+        """Return when the kernel has processed all messages that were sent, because it answers in order. Raises
+        CallTimeout, KernelClosed."""
         self._client.get_data("mk", None)
 
     def subscribe(self, pattern: str, handler: Callable[[Event], object]) -> None:
-        """``handler`` gets the events in ``listen``. Raises BadTopic."""
+        """Subscribe to a pattern; ``listen`` calls ``handler``. Raises BadTopic."""
         number = next(self._numbers)
         self._handlers[number] = handler
         self._client.subscribe(messages.Handler(number, pattern, f"mk-{number}"))
 
     def listen(self, timeout: float | None = None) -> bool:
-        """Handle what has come; wait for it at most ``timeout`` (0: not at all). False once the kernel has gone."""
+        """Handle the events that have arrived; wait for one at most ``timeout`` seconds (0: do not wait). Return False
+        when the kernel is gone."""
         try:
             for message in self._channel.receive(timeout):
                 if isinstance(message, messages.Deliver):
@@ -100,5 +102,5 @@ class ControlClient:
 
 
 def _client_load() -> messages.Load:
-    """What the SDK's client wants to know of who asks: no grants of its own, the gate decides."""
+    """Return the Load that the SDK's client needs. It has no grants, because the kernel's gate decides."""
     return messages.Load("mk", "", 1, "process", "", "", {})

@@ -1,4 +1,4 @@
-"""Where the control sockets are: one a kernel, ``<name>.sock``, in a folder that is ours alone."""
+"""Locations of the control sockets: ``<name>.sock`` for each kernel, in a folder that is private to the user."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from pathlib import Path
 from microkernel.errors import ConfigError, KernelError
 from microkernel.kernel.admission.effective_config import check_kernel_name
 
+# Maximum length of a Unix socket's path in bytes.
 _LONGEST = 107
-"""Bytes that the path of a Unix socket may have."""
+# Seconds that another kernel may lock the folder.
 _PATIENCE = 2.0
-"""Seconds that another kernel may take to look at the folder."""
 _CREDENTIALS = struct.Struct("3i")
 
 
 def folder() -> Path:
-    """Where a kernel puts its socket: below ``XDG_RUNTIME_DIR`` if there is one, else below ``/tmp``."""
+    """Return the folder for a new kernel's socket: below ``XDG_RUNTIME_DIR`` if it exists, else below ``/tmp``."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     return Path(runtime) / "microkernel" if runtime and os.path.isdir(runtime) else _fallback()
 
 
 def folders() -> list[Path]:
-    """Where a kernel's socket may be: who started it may have had another environment."""
+    """Return the folders that may contain a kernel's socket, because it may have been started with another
+    environment."""
     return list(dict.fromkeys([folder(), _fallback()]))
 
 
 def _fallback() -> Path:
-    """Also where nothing can be written: whoever looks for a kernel writes nothing."""
+    """Return the folder below ``/tmp``, also if it is not writable: a search for a kernel writes nothing."""
     try:
         place = tempfile.gettempdir()
     except FileNotFoundError:
@@ -44,12 +45,12 @@ def _fallback() -> Path:
 
 
 def socket_path(name: str) -> Path:
-    """The socket of a kernel that is started here. Raises ConfigError for a name that is no file's."""
+    """Return the socket path of a kernel that is started here. Raises ConfigError for an invalid name."""
     return folder() / f"{check_kernel_name(name)}.sock"
 
 
 def secure(place: Path) -> None:
-    """Make the folder, or see that it is ours and nobody else may look into it. Raises KernelError MK0704."""
+    """Create the folder, or check that it belongs to this user and is private. Raises KernelError MK0704."""
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = place.lstat()
@@ -63,7 +64,8 @@ def secure(place: Path) -> None:
 
 @contextmanager
 def locked(place: Path) -> Iterator[None]:
-    """Nobody else takes or gives up a socket in this folder meanwhile. The lock is the folder's: no file is left."""
+    """Hold the lock of this folder, so that no other kernel adds or removes a socket. The folder itself is locked, so
+    no lock file remains."""
     handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _lock(handle, place)
@@ -86,7 +88,7 @@ def _lock(handle: int, place: Path) -> None:
 
 @contextmanager
 def address(path: Path) -> Iterator[str]:
-    """What to bind or connect to: the path, or, where that is too long for a socket, a short way to it."""
+    """Yield the address to bind or connect to: the path or, if it is too long for a socket, a shorter equivalent."""
     if len(os.fsencode(path)) <= _LONGEST:
         yield str(path)
         return
@@ -98,14 +100,15 @@ def address(path: Path) -> Iterator[str]:
 
 
 def credentials(connection: socket.socket) -> tuple[int, int]:
-    """Process and user at the other end, as the system knows them."""
+    """Return the process id and user id of the other end, as the OS reports them."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(raw)
     return pid, uid
 
 
 def dial(path: Path, timeout: float = 5.0) -> socket.socket:
-    """A connection. Raises KernelError: MK0701 where no kernel answers, MK0704 where somebody else would."""
+    """Connect to a kernel. Raises KernelError: MK0701 if none answers, MK0704 if the other end belongs to another
+    user."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout)
     try:
@@ -125,7 +128,7 @@ def dial(path: Path, timeout: float = 5.0) -> socket.socket:
 
 
 def running_kernels() -> dict[str, Path]:
-    """The sockets at which a kernel answers, by the kernel's name. Elsewhere is looked only if none runs here."""
+    """Return the sockets of running kernels by name. Searches the other folder only if none is found in the first."""
     for place in folders():
         found = {path.stem: path for path in sorted(place.glob("*.sock")) if answers(path)}
         if found:
@@ -134,7 +137,7 @@ def running_kernels() -> dict[str, Path]:
 
 
 def answers(path: Path) -> bool:
-    """Whether a kernel is there."""
+    """Return whether a kernel answers at this path."""
     try:
         dial(path, 1.0).close()
     except KernelError:
@@ -143,9 +146,9 @@ def answers(path: Path) -> bool:
 
 
 def find_kernel(name: str = "") -> Path:
-    """The socket of the kernel of this name; without a name, of the only one.
+    """Return the socket of the kernel with this name; without a name, of the only one.
 
-    Raises KernelError: MK0701 where none runs, MK0707 where several do.
+    Raises KernelError: MK0701 if none runs, MK0707 if several do.
     """
     if name:
         paths = [place / f"{name}.sock" for place in folders()]

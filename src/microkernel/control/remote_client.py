@@ -1,4 +1,4 @@
-"""A plugin at the other end of the control socket: the SDK's runtime there takes this channel for a kernel's."""
+"""A plugin at the client's end of the control socket: to the SDK's runtime this channel is its kernel."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from microkernel.wire import messages
 from microkernel.wire.failures import to_error
 from microkernel.wire.messages import Load, Message, Reply
 
+# First id of this channel's own requests; the runtime's start at 1.
 _OWN = 1 << 40
-"""Our own requests are numbered from here on, the runtime's from 1."""
 _NOT_FOR_THE_KERNEL = (messages.Started, messages.Stopped)
 SHUTDOWN = "kernel.shutdown"
 
 
 class RemoteClientChannel(StreamChannel):
-    """Leads the life that the kernel leads for its own instances: Load, Start and, at the end, Stop.
+    """Sends the life-cycle messages that the kernel sends to its own instances: Load, Start and, at the end, Stop.
 
-    What the plugin registers in ``__init__`` is subscribed at the kernel. Its ``kernel.shutdown`` ends the visitor, not
-    the kernel; the kernel's end stops the visitor.
+    Registrations of ``__init__`` are sent to the kernel. When the plugin calls ``kernel.shutdown``, this client ends
+    and not the kernel; when the kernel ends, the client is stopped.
     """
 
     def __init__(self, path: Path, load: Load) -> None:
@@ -38,7 +38,7 @@ class RemoteClientChannel(StreamChannel):
         elif isinstance(message, messages.Failed):
             self.failed = message
         elif isinstance(message, messages.Ping):
-            self.feed(messages.Pong(message.id))  # the runtime rings itself by it
+            self.feed(messages.Pong(message.id))  # the runtime wakes itself with it
         elif not isinstance(message, _NOT_FOR_THE_KERNEL):
             super().send(message)
 
@@ -53,8 +53,8 @@ class RemoteClientChannel(StreamChannel):
             return lambda: None
         return super().request_later(id, message, answer)
 
-    def trouble(self) -> Exception | None:
-        """Why the plugin did not come to be, or why it ended before it wanted to."""
+    def failure(self) -> Exception | None:
+        """Return why the plugin failed to start, or why it ended without being stopped."""
         if self.failed is None:
             return self.end
         return to_error(self.failed.failure, self.failed.phase)

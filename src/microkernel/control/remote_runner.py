@@ -1,4 +1,4 @@
-"""The far end of a connection as a place: what the kernel sends to a visitor, and how much of it may wait."""
+"""The kernel's runner of a remote client: sends messages to it, and bounds how much may be queued."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from microkernel.kernel.ports import Audit, MessageSource, Reactor
 from microkernel.wire.messages import Message
 from microkernel.wire.session import pack
 
+# Maximum number of bytes queued for a client that does not read; two of the longest frames.
 MAX_QUEUED = 32 * 1024 * 1024
-"""Bytes that may wait for a visitor that does not read; two of the longest frames."""
+# Seconds within which a client must read some of the queued bytes.
 STALL_TIMEOUT = 10.0
-"""Seconds in which a visitor for which something waits must read something."""
+# Number of queued bytes above which events stay in the mailbox.
 _HIGH_WATER = 256 * 1024
-"""With so many bytes waiting, events stay in the mailbox."""
 _BATCH = 64
 
 
 class Outbox:
-    """Bytes on their way into a socket that is not waited for. On the reactor's thread only."""
+    """Queue of bytes for a non-blocking socket. On the reactor's thread only."""
 
     def __init__(
         self,
         connection: socket.socket,
         reactor: Reactor,
         on_empty: Callable[[], object],
-        give_up: Callable[[str], object],
+        abandon: Callable[[str], object],
     ) -> None:
         self._connection = connection
         self._reactor = reactor
         self._on_empty = on_empty
-        self._give_up = give_up
+        self._abandon = abandon
         self._parts: deque[memoryview] = deque()
         self._writer = -1
         self._sent = 0
@@ -43,7 +43,7 @@ class Outbox:
 
     def put(self, frame: bytes) -> None:
         if self.size + len(frame) > MAX_QUEUED:
-            self._give_up("it does not read what it is sent")
+            self._abandon("it does not read what it is sent")
             return
         self._parts.append(memoryview(frame))
         self.size += len(frame)
@@ -53,7 +53,7 @@ class Outbox:
     def close(self) -> None:
         self._parts.clear()
         self.size = 0
-        self._rest()
+        self._stop_writing()
 
     def _write(self) -> None:
         try:
@@ -62,9 +62,9 @@ class Outbox:
         except BlockingIOError:
             self._wait()
         except OSError as error:
-            self._give_up(str(error))
+            self._abandon(str(error))
         else:
-            self._rest()
+            self._stop_writing()
             self._on_empty()
 
     def _advance(self, sent: int) -> None:
@@ -76,33 +76,35 @@ class Outbox:
             self._parts[0] = self._parts[0][sent:]
 
     def _wait(self) -> None:
-        """Write on when there is room. A copy of the descriptor: the reactor watches each for one thing."""
+        """Continue when the socket is writable. Watches a duplicate of the descriptor, because the reactor watches each
+        for one event."""
         if self._writer < 0:
             try:
                 self._writer = os.dup(self._connection.fileno())
             except OSError as error:
-                self._give_up(f"its socket is full, and no descriptor is left to wait for room: {error.strerror}")
+                self._abandon(f"its socket is full, and no descriptor is left to wait for room: {error.strerror}")
                 return
             self._reactor.watch(self._writer, self._write, write=True)
-            self._reactor.later(STALL_TIMEOUT, partial(self._look, self._sent))
+            self._reactor.later(STALL_TIMEOUT, partial(self._check_progress, self._sent))
 
-    def _rest(self) -> None:
+    def _stop_writing(self) -> None:
         if self._writer >= 0:
             self._reactor.unwatch(self._writer)
             os.close(self._writer)
             self._writer = -1
 
-    def _look(self, before: int) -> None:
+    def _check_progress(self, before: int) -> None:
         if self._writer < 0:
             return
         if self._sent == before:
-            self._give_up("it does not read what it is sent")
+            self._abandon("it does not read what it is sent")
         else:
-            self._reactor.later(STALL_TIMEOUT, partial(self._look, self._sent))
+            self._reactor.later(STALL_TIMEOUT, partial(self._check_progress, self._sent))
 
 
 class RemoteClientRunner:
-    """A ``ports.Runner`` over a connection. Any thread may use it, also one that can be killed: all of it is posted."""
+    """A ``ports.Runner`` over a connection. May be used on any thread, also one that can be killed, because everything
+    is posted to the reactor."""
 
     def __init__(
         self,
@@ -132,17 +134,17 @@ class RemoteClientRunner:
     pump = wake
 
     def lane(self) -> None:
-        """There is none: its answers are handed over."""
+        """Return None: remote clients have no lanes, replies come through the main channel."""
 
     def drain(self, drained: Callable[[], object]) -> None:
-        """Call ``drained`` at once: the server reads the connection, on the reactor's thread."""
+        """Call ``drained`` at once, because the server reads the connection on the reactor's thread."""
         drained()
 
     def is_waiting(self) -> bool:
         return False
 
     def is_stopped(self) -> bool:
-        """Nobody asks: who came by a socket may sleep as long as it likes."""
+        """Return False: a remote client may sleep, so the heartbeat does not check."""
         return False
 
     def stack(self) -> str:
@@ -154,14 +156,14 @@ class RemoteClientRunner:
     def kill(self) -> None:
         self._reactor.post(partial(self._close, "it was sent away"))
 
-    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:  # noqa: ARG002 - it is always measured now
+    def statistics(self, *, recent: bool = False) -> Mapping[str, Any]:  # noqa: ARG002 - nothing is measured
         return {}
 
     def audit(self) -> Audit:
         return Audit()
 
     def closed(self) -> None:
-        """The connection is gone. On the reactor's thread."""
+        """Discard the queue because the connection is closed. On the reactor's thread."""
         self._closed = True
         self.outbox.close()
 

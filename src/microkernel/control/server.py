@@ -20,25 +20,26 @@ from microkernel.kernel.registry.instance import Instance
 from microkernel.wire import messages
 from microkernel.wire.session import Session, refusal
 
+# Permissions of every client. Only the user who runs the kernel can open the socket, and may do anything to it.
 GRANT = Permissions(kernel=("observe", "control"))
-"""Who may open the socket may do to the kernel what it likes: it is the user who runs it."""
 HELLO_TIMEOUT = 5.0
 MAX_CLIENTS = 64
 _READ = 256 * 1024
 _BACKLOG = 16
+# Seconds without accepting clients after descriptors have run out.
 _ACCEPT_PAUSE = 1.0
-"""Seconds without a new visitor when descriptors have run out."""
 
+# Messages that a client may send. Life-cycle messages are excluded, because the kernel does not run a client's life
+# cycle.
 ALLOWED_MESSAGES = frozenset({
     messages.Emit, messages.Ask, messages.Call, messages.Cancel, messages.Reply, messages.Done, messages.Rejected,
     messages.Subscribe, messages.Unsubscribe, messages.Expose, messages.Data, messages.Log, messages.Ping,
     messages.Pong, messages.SelfExit,
 })  # fmt: skip
-"""What a visitor may say: nothing of a life that the kernel does not lead for it."""
 
 
 class ControlServer:
-    """Lets visitors into ``core``. ``open`` and ``close`` on a thread that may wait; or use it in a ``with`` block.
+    """Accepts remote clients of ``core``. ``open`` and ``close`` may block; or use it in a ``with`` block.
 
     An embedded kernel has a control socket while this is open: ``with ControlServer(kernel.core): ...``.
     """
@@ -60,7 +61,8 @@ class ControlServer:
         self.close()
 
     def open(self) -> None:
-        """Listen. Raises KernelError: MK0702 where another kernel does, MK0704 where the place is not ours."""
+        """Listen. Raises KernelError: MK0702 if another kernel listens there, MK0704 if the folder belongs to another
+        user."""
         try:
             secure(self.path.parent)
             with locked(self.path.parent):
@@ -71,7 +73,7 @@ class ControlServer:
         self.core.reactor.run(partial(self.core.reactor.watch, self._listener.fileno(), self._accept))
 
     def close(self) -> None:
-        """No visitor stays, and no socket."""
+        """Disconnect all clients and remove the socket."""
         if self._listener is None:
             return
         listener, self._listener = self._listener, None
@@ -82,8 +84,8 @@ class ControlServer:
         with suppress(OSError, KernelError), locked(self.path.parent):
             self.path.unlink()
         listener.close()
-        for visitor in list(self._clients):
-            visitor.close("the kernel has stopped")
+        for client in list(self._clients):
+            client.close("the kernel has stopped")
 
     def _remove_stale_socket(self) -> None:
         try:
@@ -100,7 +102,7 @@ class ControlServer:
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            os.fchmod(listener.fileno(), 0o600)  # before it has a name: at no moment is it open to others
+            os.fchmod(listener.fileno(), 0o600)  # before it has a name, so that it is never accessible to others
             with address(self.path) as short:
                 listener.bind(short)
             listener.listen(_BACKLOG)
@@ -120,7 +122,7 @@ class ControlServer:
                 self._receive(listener.accept()[0])
         except BlockingIOError:
             return
-        except OSError:  # no descriptors: this thread would turn in circles
+        except OSError:  # out of descriptors: without a pause this thread would spin
             self.core.reactor.unwatch(listener.fileno())
             self.core.reactor.later(_ACCEPT_PAUSE, self._resume_accepting)
 
@@ -142,15 +144,15 @@ class ControlServer:
         self._clients.add(RemoteClient(self, connection, pid))
 
     def name(self) -> str:
-        """For the next visitor. No plugin's name begins so."""
+        """Return a name for the next client. No plugin's name starts with an underscore."""
         return f"_visitor{next(self._numbers)}"
 
-    def forget(self, visitor: RemoteClient) -> None:
-        self._clients.discard(visitor)
+    def forget(self, client: RemoteClient) -> None:
+        self._clients.discard(client)
 
 
 class RemoteClient:
-    """One connection: a stranger until it has said hello, then an instance. On the reactor's thread."""
+    """One connection: not trusted until its Hello, then an instance. On the reactor's thread."""
 
     def __init__(self, server: ControlServer, connection: socket.socket, pid: int) -> None:
         self._server = server
@@ -178,20 +180,20 @@ class RemoteClient:
             if self._instance is None and self._session.peer is not None:
                 self._instance = self._admit()
             for message in received:
-                self._pass(message)
+                self._dispatch(message)
         except ProtocolError as error:
             self._refuse(error)
 
     def _admit(self) -> Instance:
         self._forget_hello()
-        with suppress(OSError):  # it has left already; what it said counts all the same
-            self._connection.send(self._session.hello())  # the first bytes into an empty socket: they fit
-        return self._core.remote_clients.attach(self._server.name(), GRANT, self._place)
+        with suppress(OSError):  # it has left already; its messages count nevertheless
+            self._connection.send(self._session.hello())  # the first bytes into an empty socket fit
+        return self._core.remote_clients.attach(self._server.name(), GRANT, self._make_runner)
 
-    def _place(self, instance: Instance) -> RemoteClientRunner:
+    def _make_runner(self, instance: Instance) -> RemoteClientRunner:
         return RemoteClientRunner(self._connection, self._pid, instance, self._core.reactor, self.close)
 
-    def _pass(self, message: messages.Message) -> None:
+    def _dispatch(self, message: messages.Message) -> None:
         if type(message) not in ALLOWED_MESSAGES:
             raise ProtocolError("MK0215", reason=f"a {type(message).__name__} is not for a visitor to say")
         if isinstance(message, messages.Subscribe):
@@ -210,7 +212,7 @@ class RemoteClient:
             self.close(str(error))
 
     def close(self, reason: str) -> None:
-        """Let it go. A second time does nothing."""
+        """Close the connection. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -229,14 +231,15 @@ class RemoteClient:
 
 
 def reject(connection: socket.socket, error: ProtocolError) -> None:
-    """Say why, and close."""
+    """Send the reason and close the connection."""
     with suppress(OSError):
         connection.send(refusal(error))
     disconnect(connection)
 
 
 def disconnect(connection: socket.socket) -> None:
-    """Close so that the last words are heard: what was not read of the other end's would drown them."""
+    """Close so that the last message is delivered: unread data of the other end would cause a reset that discards
+    it."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
         while connection.recv(_READ):
@@ -245,7 +248,8 @@ def disconnect(connection: socket.socket) -> None:
 
 
 def _drop_oldest(handler: messages.Handler) -> messages.Handler:
-    """A terminal that is looked at by nobody holds no plugin up: what it does not take in time it does not get."""
+    """Return the handler with the policy ``drop_oldest``, so that a terminal that does not read never blocks a
+    plugin."""
     return messages.Handler(handler.number, handler.pattern, handler.name, handler.once, "drop_oldest", handler.board)
 
 

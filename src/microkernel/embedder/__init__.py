@@ -1,1 +1,1 @@
-"""What the embedding program does with a kernel: handlers of its own, calls, and the options it gives."""
+"""The embedding program's side of a kernel: its handlers, calls and buffers."""

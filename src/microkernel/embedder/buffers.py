@@ -1,4 +1,4 @@
-"""Buffers of the embedding program, in the kernel's own mapping of them."""
+"""Buffers of the embedding program, in the kernel's own mappings."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from microkernel.wire.messages import Attachment, Message
 
 
 class EmbedderBuffers:
-    """What it shares and is sent; a ``sdk.sharing.Memory``. On any thread of the program's."""
+    """A ``sdk.client.buffers.BlockMapper`` for the embedding program. May be used on any of its threads."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         limit = core.config.current().limits.get("shared_memory", Limits().shared_memory)
-        self._holdings = BufferAccount("kernel", limit, _nothing, in_memory=True)
-        self._sharing = BufferExchange(self, self._lend, self._holdings.release)
+        self._holdings = BufferAccount("kernel", limit, _ignore, in_memory=True)
+        self._sharing = BufferExchange(self, self._allocate, self._holdings.release)
         self.share = self._sharing.share
         core.buffers.before_sweep(self._sharing.flush)
 
     def sent(self, shares: Sequence[Attachment]) -> tuple[Attachment, ...]:
-        """For the kernel to keep."""
+        """Transfer attachments to the kernel."""
         return self._holdings.take(shares) if shares else ()
 
     def received(self, shares: Sequence[Attachment]) -> Sequence[Buffer]:
-        """What the kernel has kept for it."""
+        """Return the Buffers of attachments that the kernel holds for this program."""
         return self._sharing.receive(self._holdings.give(shares)) if shares else ()
 
     def array(self, block: int) -> Any:
         return array_over(self._holdings.block(block).memory)
 
     def forget(self, blocks: Sequence[int]) -> None:
-        """Nothing is kept here."""
+        """Does nothing: this program has no mappings of its own to close."""
 
-    def _lend(self, size: int) -> Sequence[Attachment]:
+    def _allocate(self, size: int) -> Sequence[Attachment]:
         return self._core.reactor.run(partial(self._core.buffers.lend, self._holdings, size))
 
 
-def _nothing(_message: Message) -> None:
-    """It has no mappings of its own."""
+def _ignore(_message: Message) -> None:
+    """Discard a message to the account: there are no mappings to close."""

@@ -1,4 +1,4 @@
-"""Calls of the embedding program: from a thread, which reads its own answer where it can, or from a coroutine."""
+"""Calls of the embedding program: from a thread, which reads its own answer if a lane is free, or from a coroutine."""
 
 from __future__ import annotations
 
@@ -24,47 +24,51 @@ if TYPE_CHECKING:
 
 
 class _ThreadWakeup(threading.local):
-    """Of each thread that waits: a bell. A lock would do, and is slower by a third of a call: it wakes its waiter while
-    the interpreter's lock is held, which then waits for that one, too."""
+    """A Wakeup for each waiting thread.
+
+    A lock would do, but makes a call a third slower: it wakes its waiter while the interpreter's lock is held, and the
+    waiter then waits for that too.
+    """
 
     def __init__(self) -> None:
-        self.bell = Wakeup()
+        self.wakeup = Wakeup()
 
 
 def _reset_after_fork() -> None:
-    """In a forked copy of the process: else it would hear the bell of its parent, and its parent not."""
-    global _mine
-    _mine = _ThreadWakeup()
+    """Replace the wakeups in a forked copy of the process, which would otherwise share them with its parent."""
+    global _wakeups
+    _wakeups = _ThreadWakeup()
 
 
-_mine = _ThreadWakeup()
+_wakeups = _ThreadWakeup()
 os.register_at_fork(after_in_child=_reset_after_fork)
+# The OS rejects timeouts of more than some weeks, so longer waits are split.
 _LONGEST = 3600.0
-"""The system takes no wait of more than some weeks; who waits for longer asks again."""
 
 
 class Waiter:
-    """This thread, which waits for one Reply, which is handed over."""
+    """Waits on this thread for one Reply that another thread passes to ``answer``."""
 
-    __slots__ = ("_bell", "_reply")
+    __slots__ = ("_reply", "_wakeup")
 
     def __init__(self) -> None:
-        self._bell = _mine.bell
+        self._wakeup = _wakeups.wakeup
         self._reply: messages.Reply | None = None
 
     def answer(self, reply: messages.Reply) -> None:
-        """Said twice where a plugin was killed while it said it; then the next call wakes once for nothing."""
+        """Set the reply. May happen twice if a plugin was killed during the first; then the next call wakes once
+        without a reply."""
         self._reply = reply
-        self._bell.ring()
+        self._wakeup.ring()
 
     def wait(self, _id: int, deadline: float) -> messages.Reply | None:
-        """None at the deadline."""
+        """Wait for the reply; None at the deadline."""
         while self._reply is None and (left := deadline - time.monotonic()) > 0:
-            self._bell.wait(min(left, _LONGEST))
+            self._wakeup.wait(min(left, _LONGEST))
         return self._reply
 
     def release(self) -> None:
-        """It was made for this one call."""
+        """Does nothing: a Waiter is used for one call only."""
 
 
 def call_message(
@@ -85,14 +89,14 @@ def route(core: Core, message: messages.Call, waiter: Waiter | FutureWaiter | Re
 def value_of(
     reply: messages.Reply, message: messages.Call, timeout: float, returns: Any, shared: EmbedderBuffers
 ) -> Any:
-    """Raises what the Reply tells of; what comes after the deadline is no answer."""
+    """Return the value of a reply, or raise its error. A reply after the deadline does not count."""
     if time.monotonic() >= message.deadline:
         raise CallTimeout("MK0606", target=message.target, timeout=timeout)
     return unwrap_reply(reply, message.target, returns, shared.received(reply.shares) if reply.shares else ())
 
 
 class FutureWaiter:
-    """A coroutine that waits for one Reply."""
+    """Passes one Reply to a coroutine that awaits a future."""
 
     __slots__ = ("_answered", "_loop")
 
@@ -101,7 +105,7 @@ class FutureWaiter:
         self._answered = answered
 
     def answer(self, reply: messages.Reply) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
+        with suppress(RuntimeError):  # the loop is closed, so the future is not awaited
             self._loop.call_soon_threadsafe(_resolve, self._answered, reply)
 
 

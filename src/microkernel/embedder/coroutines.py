@@ -1,4 +1,4 @@
-"""``async`` handlers of the embedding program: they run on its event loop, one at a time, as the others do."""
+"""``async`` handlers of the embedding program: they run on its event loop, one at a time like other handlers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def running_loop(handler: str, *, inline: bool) -> asyncio.AbstractEventLoop:
-    """The event loop that runs on this thread. Raises ConfigError MK0628 where an ``async`` handler cannot run."""
+    """Return the event loop running on this thread. Raises ConfigError MK0628 if an ``async`` handler cannot run."""
     import asyncio  # a program without async handlers does not load it
 
     if inline:
@@ -27,7 +27,7 @@ def running_loop(handler: str, *, inline: bool) -> asyncio.AbstractEventLoop:
 
 
 class CoroutineRunner:
-    """Makes plain functions of coroutine functions. Used by one thread, which waits for each coroutine; ``close`` is
+    """Wraps coroutine functions as plain functions. Used by one thread, which waits for each coroutine; ``close`` is
     called on another."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class CoroutineRunner:
     def wrap(
         self, function: Callable[..., Coroutine[Any, Any, Any]], loop: asyncio.AbstractEventLoop
     ) -> Callable[..., Any]:
-        """A function that runs the coroutine on ``loop`` and waits for its value."""
+        """Return a function that runs the coroutine on ``loop`` and waits for its value."""
 
         self._is_used = True
 
@@ -50,7 +50,8 @@ class CoroutineRunner:
         return run
 
     def close(self) -> None:
-        """Cancel the present coroutine and all later ones if their loop cannot run while this thread waits for them."""
+        """Cancel the running coroutine and all later ones, if their loop is blocked because this thread is waiting for
+        them."""
         if not self._is_used:
             return
         import asyncio
@@ -81,11 +82,11 @@ class CoroutineRunner:
             return self._await(future, loop)
         finally:
             self._current = None
-            if loop.is_closed():  # it may have ended before the coroutine began
+            if loop.is_closed():  # it may have been closed before the coroutine started
                 coroutine.close()
 
     def _await(self, future: Future[Any], loop: asyncio.AbstractEventLoop) -> Any:
-        """Look whether the loop was closed meanwhile: then nobody completes the future."""
+        """Wait for a future. Checks whether the loop was closed, because then the future is never completed."""
         while True:
             try:
                 return future.result(_POLL_SECONDS)
@@ -96,5 +97,5 @@ class CoroutineRunner:
                     raise RuntimeError("its event loop was closed") from None
 
 
+# Seconds between two checks of whether the loop is closed.
 _POLL_SECONDS = 1.0
-"""Seconds between two looks whether the loop still exists."""

@@ -1,4 +1,4 @@
-"""Errors of the embedding program's handlers: logged, printed where nothing is set up to log them, or raised."""
+"""Errors of the embedding program's handlers: logged, printed if logging is not configured, or raised."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from microkernel.errors import KernelError
 from microkernel.wire.failures import reason_suffix
 
 _log = logging.getLogger("microkernel")
+# Maximum number of errors that wait to be raised; further ones are logged.
 _LIMIT = 100
-"""Errors that wait to be raised; further ones are logged."""
 
 
 class HandlerFailures:
-    """Takes what handlers raise, on any thread. With ``raises`` it is kept for ``raise_pending``."""
+    """Receives the errors of handlers, on any thread. With ``raises`` they are stored for ``raise_pending``."""
 
     def __init__(self, *, raises: bool) -> None:
         self._raises = raises
@@ -23,7 +23,7 @@ class HandlerFailures:
         self.pending: list[Exception] = []
 
     def report(self, handler: str, topic: str, error: BaseException) -> None:
-        """Log an error; print it where no logging is configured, as asyncio and threading do."""
+        """Log an error; print it if logging is not configured, as asyncio and threading do."""
         with self._lock:
             if self._raises and isinstance(error, Exception) and len(self.pending) < _LIMIT:
                 self.pending.append(error)
@@ -41,7 +41,7 @@ class HandlerFailures:
             logging.lastResort.handle(record)
 
     def raise_pending(self) -> None:
-        """Raise what handlers have raised since; several errors as an ExceptionGroup."""
+        """Raise the stored errors; several as an ExceptionGroup."""
         with self._lock:
             errors, self.pending = self.pending, []
         if len(errors) == 1:
@@ -50,7 +50,7 @@ class HandlerFailures:
             raise ExceptionGroup("handlers of the embedding program raised", errors)
 
     def log_pending(self) -> None:
-        """For errors that cannot be raised, because another one is on its way."""
+        """Log the stored errors, because another error is being raised."""
         with self._lock:
             self._raises, errors, self.pending = False, self.pending, []
         for error in errors:
@@ -58,7 +58,7 @@ class HandlerFailures:
 
 
 def _is_configured(logger: logging.Logger | None) -> bool:
-    """Whether a handler other than ours sees what this logger is given."""
+    """Return whether a handler other than our NullHandler receives the records of this logger."""
     while logger is not None:
         if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
             return True

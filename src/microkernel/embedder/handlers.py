@@ -1,4 +1,4 @@
-"""What the embedding program subscribes: handlers on a thread of their own, or inline on the emitter's."""
+"""Subscriptions of the embedding program: handlers on one thread of the kernel, or inline on the emitting thread."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ class Embedder:
         self._report = failures.report
         self._coroutines = CoroutineRunner()
         self.shared = EmbedderBuffers(core)
+        # Asks of plugins that wait for one of its handlers, like the incoming calls of a plugin's record.
         self.incoming: PendingTable[Delivery | None] = PendingTable()
-        """The asks of plugins that wait for one of its handlers, as a plugin's record has its calls."""
         self.counts = Counts()
         limits = core.config.current().limits
         self.full_mailbox_timeout = float(limits.get("full_mailbox_timeout", Limits().full_mailbox_timeout))
         self.mailbox = Mailbox(_CAPACITY)
-        self._bells: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        ring = partial(self._bells.put, True)  # a bell for each letter
-        self.mailbox.connect(ring, ring)
+        self._signals: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        signal = partial(self._signals.put, True)  # one item per delivery
+        self.mailbox.connect(signal, signal)
         self._handlers: dict[int, tuple[Callable[..., Any], EventBinder]] = {}
+        # In the order of registration. Changed on the reactor's thread.
         self._inline: list[InlineGroup] = []
-        """In the order they came. Changed on the reactor's thread."""
         self._numbers = count(1)
         self._thread: threading.Thread | None = None
 
     def on(self, pattern: str, handler: Callable[..., Any], *, once: bool, overflow: str, inline: bool) -> Subscription:
-        """Raises PluginLoadError for a handler that could not be called with any event, ConfigError MK0628 for an
-        ``async`` one where no event loop runs, or inline."""
+        """Register a handler. Raises PluginLoadError for a handler that cannot be called with any event, ConfigError
+        MK0628 for an ``async`` handler without a running event loop, or with ``inline``."""
         check_runs(handler)
         check_overflow(overflow)
         binder, name = EventBinder(handler), name_of(handler)
@@ -82,7 +82,8 @@ class Embedder:
         return Subscription(pattern, registered.handler, partial(self._cancel, registered))
 
     def _on_inline(self, pattern: str, handler: Callable[..., Any], binder: EventBinder) -> Subscription:
-        """It joins the one before it if that is of its kind; so all run in the order they came."""
+        """Add an inline handler to the last group if it matches, else to a new one; so all run in the order of
+        registration."""
         last = self._inline[-1] if self._inline else None
         if last is None or not last.matches(pattern, binder):
             last = InlineGroup(pattern, binder, self.shared, self._report)
@@ -104,9 +105,9 @@ class Embedder:
         """Does nothing: no handler of the embedding program can be cancelled."""
 
     def close(self) -> None:
-        """What has come is handled; then the thread ends. A handler that does not return is not waited for long. One
-        that could only return on this thread's event loop is cancelled."""
-        self._bells.put(False)
+        """Handle the queued events, then end the thread. Waits only briefly for a handler that does not return. A
+        handler that needs this thread's event loop to return is cancelled."""
+        self._signals.put(False)
         self._coroutines.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_CLOSE_TIMEOUT)
@@ -125,7 +126,7 @@ class Embedder:
             self._core.reactor.run(partial(self._core.topics.remove, registered))
 
     def _work(self) -> None:
-        while self._bells.get():
+        while self._signals.get():
             for letter in self.mailbox.take(1):
                 if isinstance(letter, EventDelivery):
                     self._handle(letter)
@@ -146,7 +147,7 @@ class Embedder:
                 refuse_coroutine(value)
             if letter.reply_to:
                 reply = Reply(letter.reply_to, codec.Raw(codec.encode(value)))
-        except BaseException as error:  # also SystemExit: it would end this thread, and with it all handlers
+        except BaseException as error:  # SystemExit too: it would end this thread, and all handlers with it
             self._report(letter.subscription.handler, letter.topic, error)
             reply = Reply(letter.reply_to, failure=Failure(type=type(error).__name__, message=str(error)))
         if letter.reply_to:

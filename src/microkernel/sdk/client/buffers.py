@@ -41,11 +41,11 @@ class BufferExchange:
     """The buffers of one instance. Without ``memory``, buffers are sent as bytes."""
 
     def __init__(
-        self, memory: BlockMapper | None, lend: AllocateBuffer, give_back: Callable[[list[int]], object]
+        self, memory: BlockMapper | None, lend: AllocateBuffer, release: Callable[[list[int]], object]
     ) -> None:
         self._memory = memory
-        self._lend = lend
-        self._give_back = give_back
+        self._allocate = lend
+        self._release = release
         # Allocated blocks that are not written to yet, by size.
         self._ready: dict[int, deque[Attachment]] = {}
         self._holds: dict[int, _Hold] = {}
@@ -69,13 +69,13 @@ class BufferExchange:
         try:
             return [self._received(share) for share in shares]
         except (OSError, KernelError) as failure:
-            self._give_back([share.hold for share in shares if share.hold not in self._holds])
+            self._release([share.hold for share in shares if share.hold not in self._holds])
             raise InvalidArguments("MK0605", reason=f"a Buffer cannot be mapped: {failure}") from None
 
     def drop(self, shares: Sequence[Attachment]) -> None:
         """Release the holds of attachments that are not used."""
         if held := [share.hold for share in shares if share.hold]:
-            self._give_back(held)
+            self._release(held)
 
     def flush(self) -> None:
         """Release the holds that have ended."""
@@ -85,7 +85,7 @@ class BufferExchange:
             ended.append(hold.number)
             self._holds.pop(hold.number, None)
         if ended:
-            self._give_back(ended)
+            self._release(ended)
 
     def forget(self, blocks: Sequence[int]) -> None:
         if self._memory is not None:
@@ -115,7 +115,7 @@ class BufferExchange:
                 return ready.popleft()
             except IndexError:
                 self.flush()
-                ready.extend(self._lend(size))
+                ready.extend(self._allocate(size))
 
     def _view(self, lent: Attachment) -> memoryview:
         assert self._memory is not None

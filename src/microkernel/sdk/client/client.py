@@ -36,7 +36,7 @@ class Client:
         self._channel = channel
         self._load = load
         self._ids = count(1)
-        self.sharing = BufferExchange(channel.memory, self._lend, self._give_back)
+        self.sharing = BufferExchange(channel.memory, self._allocate, self._release)
         channel.on_orphan_reply = self._drop
 
     def emit(self, topic: str, data: dict[str, Any]) -> None:
@@ -177,14 +177,14 @@ class Client:
     def _drop(self, reply: messages.Reply) -> None:
         self.sharing.drop(reply.shares)
 
-    def _lend(self, size: int) -> list[messages.Attachment]:
+    def _allocate(self, size: int) -> list[messages.Attachment]:
         id = next(self._ids)
         lent: list[messages.Attachment] = codec.decode(
             self._control(id, messages.AllocateBuffer(id, size)).value, _LENT
         )
         return lent
 
-    def _give_back(self, holds: list[int]) -> None:
+    def _release(self, holds: list[int]) -> None:
         self._channel.send(messages.ReleaseBuffers(holds))
 
     def _permit(self, action: str, granted: list[str] | None, what: str) -> None:

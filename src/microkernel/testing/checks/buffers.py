@@ -191,7 +191,7 @@ def check_an_event_that_is_delivered_again_has_its_buffer(workspace: Workspace) 
         assert harness.received("survived", 1) == [{"begins": b"once", "size": 4 * MEBIBYTE}]
 
 
-def check_where_a_buffer_cannot_go_it_is_expect_error(workspace: Workspace) -> None:
+def check_where_a_buffer_cannot_go_it_is_refused(workspace: Workspace) -> None:
     """The board, and the answer to an ask; what is not bytes-like is a TypeError."""
     with workspace.run(sender=SENDER) as harness:
         assert harness.call("sender.misuse") == ["NotPlainData", "TypeError", "TypeError"]

@@ -516,7 +516,7 @@ def check_who_waits_for_an_answer_can_be_killed(workspace: Workspace) -> None:
         harness.kernel.kill("busy")
 
 
-def check_a_start_that_ends_its_plugin_is_expect_error(workspace: Workspace) -> None:
+def check_a_start_that_ends_its_plugin_is_refused(workspace: Workspace) -> None:
     """``load`` and ``start`` raise if the plugin ends its own instance, whatever the supervisor does then."""
     body = """
     def __init__(self, api: PluginAPI) -> None:

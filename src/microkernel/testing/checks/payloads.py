@@ -176,7 +176,7 @@ HEAVY = plugin(
 )
 
 
-def check_too_large_payloads_are_expect_error(workspace: Workspace) -> None:
+def check_too_large_payloads_are_refused(workspace: Workspace) -> None:
     """PayloadTooLarge over 16 MiB encoded; nothing is sent, and the way stays open."""
     with workspace.run(p=HEAVY) as harness:
         assert harness.call("p.attempts") == [16 * MEBIBYTE] * 4

@@ -50,7 +50,7 @@ def test_it_lives_as_if_the_kernel_had_made_it(kernel: Kernel, server: ControlSe
     assert not thread.is_alive()
     assert kernel.get_data("visitor.heard") == 2
     assert there["visitor.left"].wait(10)
-    assert channel.trouble() is None
+    assert channel.failure() is None
     channel.close()
     assert not there["kernel.shutdown"].is_set(), "its shutdown is the visitor's, not the kernel's"
 
@@ -63,7 +63,7 @@ def test_the_kernels_end_stops_it(kernel: Kernel, server: ControlServer) -> None
     server.close()
     thread.join(10)
     assert not thread.is_alive()
-    assert isinstance(channel.trouble(), KernelClosed)
+    assert isinstance(channel.failure(), KernelClosed)
     channel.close()
 
 
@@ -71,7 +71,7 @@ def test_the_kernels_end_stops_it(kernel: Kernel, server: ControlServer) -> None
 def test_what_is_wrong_with_it_is_told(server: ControlServer, source: bytes) -> None:
     channel, thread = visitor(server.path, source)
     thread.join(10)
-    assert isinstance(channel.trouble(), KernelError)
+    assert isinstance(channel.failure(), KernelError)
     channel.close()
 
 
