@@ -200,16 +200,49 @@ def test_the_lifecycle_diagram_is_the_table() -> None:
     assert found[1] == diagram() + "\n", "print it with: .venv/bin/python -m tools.lifecycle_diagram"
 
 
-ROOMS = {path.name for path in (ROOT / "src/microkernel").iterdir() if path.is_dir()}
+PACKAGE = ROOT / "src/microkernel"
+PACKAGES = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
 
 
 def test_every_module_is_in_the_listing_of_the_design() -> None:
     text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
-    package = ROOT / "src/microkernel"
-    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
+    modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
     listed = set(re.findall(r"`([\w/]+\.py)`", text))
     assert modules - listed == set(), "docs/design.md does not name these modules"
-    assert {name for name in listed if name.partition("/")[0] in ROOMS} - modules == set(), "these are gone"
+    assert {name for name in listed if name.partition("/")[0] in PACKAGES} - modules == set(), "these are gone"
+
+
+def test_the_design_names_functions_that_exist() -> None:
+    text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^\| \d+ \| [^|]*\| `([\w/]+\.py)` \| `([\w.]+)` \|", text, re.MULTILINE)
+    assert len(steps) > 30, "the tables of the paths of messages are not found"
+    known = {path: names_in(PACKAGE / path) for path in {path for path, _ in steps}}
+    assert [(path, name) for path, name in steps if name not in known[path]] == []
+    everywhere = set().union(*map(names_in, PACKAGE.rglob("*.py")))
+    classes = {name.partition(".")[0] for name in everywhere if "." in name}
+    named = {name for name in re.findall(r"`([A-Z]\w+\.\w+)`", text) if name.partition(".")[0] in classes}
+    assert named - everywhere == set()
+
+
+def names_in(path: Path) -> set[str]:
+    """Return the functions and classes of a module, and ``Class.member`` for all that a class defines or sets."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{member}" for member in members_of(node)}
+    return found
+
+
+def members_of(definition: ast.ClassDef) -> Iterator[str]:
+    for node in ast.walk(definition):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
 
 
 WASM = ROOT / "docs/wasm.md"

@@ -1,4 +1,4 @@
-"""Print the packages of ``microkernel.kernel`` layer by layer, from the top, with what each imports.
+"""Print the packages of ``microkernel.kernel`` layer by layer, top layer first, with the packages that each imports.
 
     .venv/bin/python -m tools.import_graph
 
@@ -96,7 +96,7 @@ def _walk(start: str, edges: Imports, seen: set[str]) -> list[str]:
 
 def drawing(packages: Imports) -> str:
     """Return the packages as text, the top layer first."""
-    lines = [f"{PACKAGE}, from the top; each imports what is named beside it:", ""]
+    lines = [f"{PACKAGE}, top layer first, with the packages that each imports:", ""]
     for number, layer in reversed(list(enumerate(layers_of(packages), 1))):
         lines += [f"{number:2}  {name:<12} {' '.join(sorted(packages[name])) or '-'}" for name in layer]
     return "\n".join(lines)
