@@ -1,1 +1,1 @@
-"""The clauses of the contract, by subject. Each function ``check_x(workspace)`` is one."""
+"""The clauses of the contract, by subject. Each function ``check_x(workspace)`` is one clause."""

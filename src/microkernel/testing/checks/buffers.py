@@ -1,4 +1,4 @@
-"""Buffers: bytes that travel beside a payload, and stay as they were shared for as long as anybody looks at them."""
+"""Buffers: bytes that are sent beside a payload, and stay valid as long as they are referenced."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from microkernel.testing.harness import Workspace, expect_error, plugin
 from microkernel.testing.levels import only_at
 
 MEBIBYTE = 1024 * 1024
+# Sizes that are sent as bytes at every level, and sizes that use shared memory where there is any.
 SIZES = (0, 1, 1000, 65_536, 65_537, MEBIBYTE, 3 * MEBIBYTE + 1)
-"""Some that travel as bytes at every level, and some that are in memory where there is any."""
 
 PEER = plugin(
     """
@@ -88,7 +88,7 @@ SENDER = plugin(
 
 
 def check_a_buffer_arrives_as_it_was_shared(workspace: Workspace) -> None:
-    """In calls and their answers, wherever in the payload it is; what becomes of the original does not matter."""
+    """Buffers arrive unchanged in calls and their values, anywhere in the payload, even if the original is modified."""
     with workspace.run(peer=PEER, sender=SENDER) as harness:
         for size in SIZES:
             assert harness.call("sender.length", size) == size
@@ -101,7 +101,7 @@ def check_a_buffer_arrives_as_it_was_shared(workspace: Workspace) -> None:
 
 
 def check_events_carry_buffers(workspace: Workspace) -> None:
-    """To typed handlers, to handlers of the whole Event, and to the embedder; in order."""
+    """Events carry Buffers to typed handlers, to handlers of the whole Event, and to the embedder; in order."""
     with workspace.run(peer=PEER, sender=SENDER) as harness:
         for turn, size in enumerate((1000, MEBIBYTE)):
             harness.call("sender.show", size, 8)
@@ -115,7 +115,7 @@ def check_events_carry_buffers(workspace: Workspace) -> None:
 
 
 def check_plain_bytes_do_where_a_buffer_is_wanted(workspace: Workspace) -> None:
-    """And nothing else does."""
+    """Plain bytes are accepted where a Buffer is annotated; nothing else is."""
     with workspace.run(peer=PEER) as harness:
         assert harness.call("peer.length", b"plain") == 5
         for wrong in ("text", 7, [1, 2], None):
@@ -123,7 +123,7 @@ def check_plain_bytes_do_where_a_buffer_is_wanted(workspace: Workspace) -> None:
 
 
 def check_a_buffer_stays_while_somebody_looks(workspace: Workspace) -> None:
-    """A view of a part of it is enough; its memory is used again only after that."""
+    """A Buffer is valid as long as a view of any part of it is referenced; only then is its memory reused."""
     with workspace.run(peer=PEER, sender=SENDER) as harness:
         letters = "abcdefghijklmnopqrst"
         for letter in letters:
@@ -156,7 +156,7 @@ ODD = plugin(
 
 
 def check_a_dead_letter_keeps_its_buffer(workspace: Workspace) -> None:
-    """Until it is handled or dropped, whatever its sender shares meanwhile."""
+    """A dead letter keeps its Buffer until it is handled or dropped, whatever its sender shares meanwhile."""
     with workspace.run(fussy=FUSSY, sender=ODD) as harness:
         harness.call("sender.show", "abc", MEBIBYTE)
         letters = harness.until_dead_letters(3)
@@ -184,7 +184,7 @@ MORTAL = plugin(
 
 @only_at("process", "sandbox")
 def check_an_event_that_is_delivered_again_has_its_buffer(workspace: Workspace) -> None:
-    """The instance that died over it took nothing along."""
+    """An event that is delivered again, because an instance died while handling it, still has its Buffer."""
     with workspace.run(mortal=MORTAL, sender=ODD) as harness:
         harness.kernel.emit("frame.deadly", pixels=harness.kernel.share(b"once" * MEBIBYTE))
         harness.call("sender.show", "abcdef", 4 * MEBIBYTE)
@@ -192,7 +192,8 @@ def check_an_event_that_is_delivered_again_has_its_buffer(workspace: Workspace) 
 
 
 def check_where_a_buffer_cannot_go_it_is_refused(workspace: Workspace) -> None:
-    """The board, and the answer to an ask; what is not bytes-like is a TypeError."""
+    """A Buffer is refused in shared data and in the answer to an ask; other objects than bytes-like ones raise
+    TypeError."""
     with workspace.run(sender=SENDER) as harness:
         assert harness.call("sender.misuse") == ["NotPlainData", "TypeError", "TypeError"]
         (reply,) = harness.kernel.ask("ask.large", timeout=20.0)
@@ -211,7 +212,7 @@ LARGE = plugin(
 
 @only_at("thread", "process")
 def check_a_buffer_may_be_larger_than_a_payload(workspace: Workspace) -> None:
-    """By far, where plugins are lent memory."""
+    """A Buffer may be larger than a payload if plugins have shared memory."""
     with workspace.run(peer=PEER, sender=LARGE) as harness:
         for _ in range(3):
             assert harness.call("sender.send", 50_000_000) == 50_000_000
@@ -220,7 +221,8 @@ def check_a_buffer_may_be_larger_than_a_payload(workspace: Workspace) -> None:
 
 @only_at("sandbox", "wasm")
 def check_a_confined_buffer_is_a_part_of_the_payload(workspace: Workspace) -> None:
-    """It has no memory in common with others: what is too large for a payload is refused, both ways."""
+    """A confined plugin shares no memory with others: a Buffer too large for a payload is refused in both
+    directions."""
     with workspace.run(peer=PEER, sender=LARGE) as harness:
         assert expect_error(CallFailed, harness.call, "sender.send", 17 * MEBIBYTE).remote_type == "PayloadTooLarge"
         expect_error(PayloadTooLarge, harness.call, "peer.length", harness.kernel.share(bytes(17 * MEBIBYTE)))
@@ -243,7 +245,7 @@ SLOW = plugin(
 
 
 def check_an_answer_that_nobody_waits_for_is_given_back(workspace: Workspace) -> None:
-    """What was attached to it is free again; the way stays as it was."""
+    """The attachments of an answer that is no longer awaited are released, and the channel keeps working."""
     with workspace.run(slow=SLOW, peer=PEER) as harness:
         for number in range(6):
             mine: Buffer = harness.kernel.share(bytes([number]) * MEBIBYTE)

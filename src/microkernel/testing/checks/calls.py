@@ -1,4 +1,4 @@
-"""Calls: values, errors, deadlines, deaths; and who waits for whom."""
+"""Calls: values, errors, deadlines, deaths, and cycles."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ ECHO = plugin(
 
 
 def check_calls_return(workspace: Workspace) -> None:
-    """Values by position and by name; methods by ``@expose``, ``@expose(name=)`` and ``api.expose``, sync and async."""
+    """Calls return values, with arguments by position and by name; of methods by ``@expose``, ``@expose(name=)`` and
+    ``api.expose``, sync and async."""
     with workspace.run(echo=ECHO) as harness:
         assert harness.call("echo.echo", 1, 2, x=3) == [1, [2], {"x": 3}]
         assert harness.call("echo.echo") == [None, [], {}]
@@ -56,7 +57,7 @@ def check_calls_return(workspace: Workspace) -> None:
 
 
 def check_acall_of_the_embedder(workspace: Workspace) -> None:
-    """``await kernel.acall``: many at once, each its own answer; errors as with ``call``."""
+    """``await kernel.acall`` supports many concurrent calls; each gets its own answer, and errors as ``call`` does."""
 
     async def work(kernel: Any) -> None:
         answers = await asyncio.gather(*(kernel.acall("echo.later", n, timeout=PATIENCE) for n in range(50)))
@@ -72,7 +73,7 @@ def check_acall_of_the_embedder(workspace: Workspace) -> None:
 
 
 def check_many_callers_each_get_their_own_answer(workspace: Workspace) -> None:
-    """From several threads and several plugins at once."""
+    """Concurrent callers, from several threads and several plugins, each get their own answer."""
     body = """
     @expose
     def run(self, base: int) -> list:
@@ -106,7 +107,8 @@ CHAIN = """
 
 
 def check_what_a_method_raises_is_call_failed(workspace: Workspace) -> None:
-    """With the remote type, message and traceback; one line a hop; the callee goes on."""
+    """An exception of a method is CallFailed with the remote type, message and traceback, and one line per hop; the
+    callee keeps running."""
     with workspace.run(
         a=plugin(CHAIN % ("b", "b")), b=plugin(CHAIN % ("c", "c")), c=plugin(CHAIN % ("a", "a"))
     ) as harness:
@@ -125,7 +127,7 @@ def check_what_a_method_raises_is_call_failed(workspace: Workspace) -> None:
 
 
 def check_what_cannot_be_called(workspace: Workspace) -> None:
-    """MethodNotFound, PluginNotFound, PluginNotActive; with what may have been meant. From plugins too."""
+    """Calls raise MethodNotFound, PluginNotFound or PluginNotActive, with a suggestion. From plugins too."""
     body = """
     @expose
     def attempts(self) -> list:
@@ -197,7 +199,8 @@ IMPATIENT = plugin(
 
 
 def check_deadline_of_a_call(workspace: Workspace) -> None:
-    """CallTimeout for the caller; the callee is told: ``api.cancelled``, an ended ``sleep``, CancelledError."""
+    """After the deadline the caller gets CallTimeout, and the callee sees it: ``api.cancelled``, an interrupted
+    ``sleep``, CancelledError."""
     with workspace.run(slow=SLOW, lazy=SLOW_ASYNC, p=IMPATIENT) as harness:
         targets = ("slow.sync", "slow.sleeper", "lazy.wait")
         for target in targets:
@@ -213,7 +216,7 @@ def check_deadline_of_a_call(workspace: Workspace) -> None:
 
 
 def check_a_late_answer_reaches_nobody(workspace: Workspace) -> None:
-    """After a timeout the next call gets its own answer."""
+    """A late answer is dropped: after a timeout, the next call gets its own answer."""
     body = """
     @expose
     def number(self, n: int, key: str = "") -> int:
@@ -238,7 +241,7 @@ def check_a_late_answer_reaches_nobody(workspace: Workspace) -> None:
 
 
 def check_a_callers_end_cancels_its_call(workspace: Workspace) -> None:
-    """A plugin that is killed waits no more: whom it called is told."""
+    """When the caller is killed, its call is cancelled at the callee."""
     with workspace.run(slow=SLOW, p=IMPATIENT) as harness:
         waiting = harness.in_background(harness.kernel.call, "p.attempt", "slow.sync", 25.0, timeout=25.0)
         harness.received("entered", 1)
@@ -248,7 +251,7 @@ def check_a_callers_end_cancels_its_call(workspace: Workspace) -> None:
 
 
 def check_deadlines_travel_on(workspace: Workspace) -> None:
-    """A callee that calls gives what is left of its own deadline, whatever it asks for."""
+    """A nested call has at most what is left of the deadline around it, whatever timeout it requests."""
     middle = """
     @expose
     def relay(self) -> None:
@@ -259,13 +262,14 @@ def check_deadlines_travel_on(workspace: Workspace) -> None:
     """
     with workspace.run(slow=SLOW, middle=plugin(middle)) as harness:
         for count, method in enumerate(("relay", "arelay"), 1):
-            # Long enough for the call of the callee to begin, on a busy machine too.
+            # Long enough for the callee's call to start, on a busy machine too.
             expect_error(CallTimeout, harness.call, f"middle.{method}", timeout=0.6)
             assert len(harness.received("cancelled", count)) == count
 
 
 def check_a_dead_callee_is_plugin_died_at_once(workspace: Workspace) -> None:
-    """By ``kill``, by SystemExit, while being served or waiting; for embedder and plugins; not at the deadline."""
+    """A dead callee raises PluginDied at once: killed or by SystemExit, while serving or waiting, for the embedder and
+    plugins."""
     body = """
     @expose
     def wait(self) -> None:
@@ -320,7 +324,8 @@ CIRCLE = """
 
 
 def check_a_circle_of_calls_is_refused_at_once(workspace: Workspace) -> None:
-    """``a -> b -> a``, longer ones, and oneself: CallDeadlock with the chain, unwrapped through all hops."""
+    """A cycle of calls raises CallDeadlock with the chain, unwrapped through all hops: ``a -> b -> a``, longer ones,
+    and a plugin that calls itself."""
     with workspace.run(a=plugin(CIRCLE), b=plugin(CIRCLE), c=plugin(CIRCLE)) as harness:
         for path, chain in (
             (["b", "a"], "a -> b -> a"), (["b", "c", "a"], "a -> b -> c -> a"), (["a"], "a -> a"),
@@ -330,12 +335,12 @@ def check_a_circle_of_calls_is_refused_at_once(workspace: Workspace) -> None:
             assert sorted(set(error.chain.split(" -> "))) == sorted(set(chain.split(" -> "))), error.chain
             assert error.chain.split(" -> ")[0] == error.chain.split(" -> ")[-1]
         assert harness.call("a.caught", ["b", "a"]) in ("a -> b -> a", "b -> a -> b")
-        assert harness.call("a.go", ["b", "c"]) == "end"  # no circle: no refusal, and nothing is left behind
+        assert harness.call("a.go", ["b", "c"]) == "end"  # no cycle: it is not refused, and no state remains
 
 
 @requires_native
 def check_circles_that_somebody_can_leave_proceed(workspace: Workspace) -> None:
-    """Through an async plugin with ``acall``, through ``concurrency = 2``, through spawned work."""
+    """A cycle proceeds if a plugin in it can: an async plugin with ``acall``, ``concurrency = 2``, or spawned work."""
     lazy = """
     @expose
     async def go(self, path: list[str]) -> Any:
@@ -364,7 +369,7 @@ def check_circles_that_somebody_can_leave_proceed(workspace: Workspace) -> None:
 
 
 def check_an_ask_in_a_circle_does_not_hang(workspace: Workspace) -> None:
-    """Who is asked and cannot answer, because it waits for the asker, answers with an error or too late."""
+    """A handler that is asked and cannot answer, because it waits for the asker, gives an error or is late."""
     body = """
     @on("question")
     def answer(self) -> Any:
@@ -385,7 +390,7 @@ def check_an_ask_in_a_circle_does_not_hang(workspace: Workspace) -> None:
 
 
 def check_calls_wait_for_a_plugin_that_is_starting(workspace: Workspace) -> None:
-    """Calls and events that come before ``start`` has returned are handled after it."""
+    """Calls and events that arrive before ``start`` has returned are handled after it."""
     body = """
     def start(self) -> None:
         self.hold("go")
@@ -412,7 +417,8 @@ def check_calls_wait_for_a_plugin_that_is_starting(workspace: Workspace) -> None
 
 
 def check_a_call_given_up_leaves_nothing_behind(workspace: Workspace) -> None:
-    """When the callee has ended too, nothing of it is counted as waiting, and no watchdog bites an idle plugin."""
+    """After an abandoned call whose callee has ended too, nothing is counted as waiting, and no watchdog ends an idle
+    plugin."""
     body = """
     @expose
     def slow(self, key: str) -> None:
@@ -434,7 +440,7 @@ def check_a_call_given_up_leaves_nothing_behind(workspace: Workspace) -> None:
 
 
 def check_a_call_past_its_deadline_is_not_begun(workspace: Workspace) -> None:
-    """What its caller gave up while it waited is not entered any more."""
+    """A call whose caller gave up while it was queued is not run."""
     body = """
     count = 0
     @expose
@@ -457,7 +463,7 @@ def check_a_call_past_its_deadline_is_not_begun(workspace: Workspace) -> None:
 
 
 def check_more_calls_than_an_instance_is_given_at_once(workspace: Workspace) -> None:
-    """Thousands that wait behind one are answered when it is done."""
+    """Thousands of calls that are queued behind one are answered when it is done."""
     body = """
     @expose
     def slow(self) -> None:

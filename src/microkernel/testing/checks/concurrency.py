@@ -1,4 +1,4 @@
-"""Where the code of a plugin runs: one at a time, interleaved, or on N threads."""
+"""Where a plugin's code runs: one at a time, interleaved, or on N threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from microkernel.testing.levels import requires_native
 
 @requires_native
 def check_sync_handlers_one_at_a_time_in_one_thread(workspace: Workspace) -> None:
-    """``__init__``, ``start``, handlers, methods and timers: the same thread. What is bound to one (sqlite3) works."""
+    """``__init__``, ``start``, sync handlers, methods and timers run in one thread, so objects bound to a thread
+    (sqlite3) work."""
     body = """
     def __init__(self, api: PluginAPI) -> None:
         super().__init__(api)
@@ -49,7 +50,7 @@ def check_sync_handlers_one_at_a_time_in_one_thread(workspace: Workspace) -> Non
 
 
 def check_async_handlers_interleave(workspace: Workspace) -> None:
-    """A handler that awaits lets others go on, in the same thread; sync ones run between."""
+    """While an async handler awaits, other handlers run in the same thread, sync ones in between."""
     body = """
     def start(self) -> None:
         self.event, self.main = asyncio.Event(), threading.get_ident()
@@ -80,7 +81,7 @@ def check_async_handlers_interleave(workspace: Workspace) -> None:
 
 
 def check_a_plugin_without_async_has_no_loop(workspace: Workspace) -> None:
-    """So ``asyncio.run`` in a handler is fine."""
+    """A plugin without async code has no event loop, so ``asyncio.run`` works in a handler."""
     body = """
     @expose
     def run(self) -> list:
@@ -102,7 +103,7 @@ def check_a_plugin_without_async_has_no_loop(workspace: Workspace) -> None:
 
 @requires_native
 def check_concurrency_gives_threads(workspace: Workspace) -> None:
-    """With ``concurrency = 3`` three sync handlers meet at a barrier; calls, deadlines and errors work as ever."""
+    """With ``concurrency = 3``, three sync handlers meet at a barrier; calls, deadlines and errors work as usual."""
     body = """
     def start(self) -> None:
         self.barrier = threading.Barrier(3, timeout=25)
@@ -131,12 +132,12 @@ def check_concurrency_gives_threads(workspace: Workspace) -> None:
         try:
             harness.call("p.nested")
         except Exception as error:
-            assert "LookupError" in str(error)  # noqa: PT017 - these checks need no pytest
+            assert "LookupError" in str(error)  # noqa: PT017 - these checks do not need pytest
 
 
 @requires_native
 def check_async_calls_run_at_once(workspace: Workspace) -> None:
-    """``acall`` does not stand in the way: two calls of one plugin are under way together."""
+    """Two ``acall`` calls of one plugin run at the same time."""
     body = """
     @expose
     async def both(self) -> list:
@@ -156,7 +157,7 @@ def check_async_calls_run_at_once(workspace: Workspace) -> None:
 
 @requires_native
 def check_api_from_several_threads(workspace: Workspace) -> None:
-    """``emit``, ``call`` and the context from threads of the plugin's own, all at once."""
+    """``emit``, ``call`` and the shared data work from several threads of a plugin at once."""
     body = """
     @expose
     def run(self, threads: int, times: int) -> int:
@@ -184,7 +185,8 @@ def check_api_from_several_threads(workspace: Workspace) -> None:
 
 @requires_native
 def check_a_death_beside_busy_threads(workspace: Workspace) -> None:
-    """What other threads of a dying plugin had begun is delivered again, not lost and not taken for a failure."""
+    """Events that other threads of a dying plugin had started are delivered again; they are neither lost nor treated as
+    failed."""
     body = """
     @on("work")
     def work(self, event, n: int) -> None:

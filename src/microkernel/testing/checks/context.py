@@ -1,4 +1,4 @@
-"""The context: keys, values, revisions, watchers, owners."""
+"""Shared data: keys, values, revisions, watchers, owners."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BOARD = """
 
 
 def check_revisions_never_return(workspace: Workspace) -> None:
-    """A key that was deleted, by hand or with its owner, goes on with the revisions it had: an old one fits nothing."""
+    """A key that was deleted, directly or with its owner, continues its revisions, so an old revision never matches."""
     body = """
     @expose
     def set(self, key: str, expect: int = -1) -> int:
@@ -49,14 +49,14 @@ def check_revisions_never_return(workspace: Workspace) -> None:
         assert harness.call("p.set", "shared.key") == 2
         harness.call("p.delete", "shared.key")
         harness.call("p.delete", "shared.key")
-        assert harness.call("q.set", "shared.key", 0) == 3  # it is not there
+        assert harness.call("q.set", "shared.key", 0) == 3  # it does not exist
         for old in 1, 2:
             conflict = expect_error(RevisionConflict, harness.kernel.set_data, "shared.key", 1, expect=old)
             assert (conflict.revision, conflict.expect) == (3, old)
             assert "is at revision 3" in str(expect_error(CallFailed, harness.call, "p.set", "shared.key", old))
         harness.kernel.reload("q")
         assert harness.call("p.set", "shared.key", 3) == 4
-        harness.kernel.unload("q")  # the key is its
+        harness.kernel.unload("q")  # it owns the key
         assert harness.kernel.get_data("shared.key") is None
         assert harness.kernel.set_data("shared.key", 5, expect=0) == 5
         expect_error(RevisionConflict, harness.kernel.set_data, "shared.key", 6, expect=4)
@@ -67,14 +67,14 @@ def check_revisions_never_return(workspace: Workspace) -> None:
 
 
 def check_data_is_shared_with_revisions(workspace: Workspace) -> None:
-    """A revision counts the writes of a key, from 1; all see the same; a default where there is none."""
+    """A revision counts the writes of a key, from 1; all plugins see the same; a missing key gives the default."""
     with workspace.run(a=plugin(BOARD), b=plugin(BOARD)) as harness:
         assert harness.call("a.take", "rates.CNY") is None
         assert harness.call("a.take", "rates.CNY", 7) == 7
         assert harness.call("a.put", "rates.CNY", 7.1) == 1
         assert harness.call("b.take", "rates.CNY") == 7.1
         assert harness.call("b.put", "rates.CNY", None) == 2
-        assert harness.call("a.take", "rates.CNY", "default") is None  # a key with None is there
+        assert harness.call("a.take", "rates.CNY", "default") is None  # a key with the value None exists
         assert harness.kernel.set_data("rates.CNY", 7.2, expect=2) == 3
         assert harness.kernel.get_data("rates.CNY") == 7.2
         harness.call("a.drop", "rates.CNY")
@@ -86,7 +86,8 @@ def check_data_is_shared_with_revisions(workspace: Workspace) -> None:
 
 
 def check_compare_and_set(workspace: Workspace) -> None:
-    """RevisionConflict with the present revision, and the value unchanged; ``expect=0``: not there yet."""
+    """``expect`` raises RevisionConflict with the current revision, and leaves the value unchanged; ``expect=0``
+    requires a missing key."""
     with workspace.run(a=plugin(BOARD)) as harness:
         assert harness.call("a.put", "k", "one", 0) == 1
         assert harness.call("a.put", "k", "two", 1) == 2
@@ -98,7 +99,7 @@ def check_compare_and_set(workspace: Workspace) -> None:
 
 
 def check_compare_and_set_loses_no_update(workspace: Workspace) -> None:
-    """Two plugins and the embedder count up the same key at once."""
+    """Two plugins and the embedder increment the same key concurrently, without lost updates."""
     with workspace.run(a=plugin(BOARD), b=plugin(BOARD)) as harness:
         under_way = [harness.in_background(harness.call, f"{name}.count_up", "count", 100) for name in "ab"]
         for one in under_way:
@@ -126,7 +127,8 @@ WATCHER = plugin(
 
 
 def check_watchers_see_the_present_and_every_change(workspace: Workspace) -> None:
-    """``handler(key, value, revision)``: the present values first; a deleted key is None and 0."""
+    """A watcher ``handler(key, value, revision)`` gets the current values first, then each change; a deleted key is
+    None and 0."""
     with workspace.run() as harness:
         kernel = harness.kernel
         kernel.set_data("w.a", "early")
@@ -145,7 +147,7 @@ def check_watchers_see_the_present_and_every_change(workspace: Workspace) -> Non
 
 
 def check_watchers_in_init_see_the_present_values(workspace: Workspace) -> None:
-    """A watcher that is registered in ``__init__`` is told them after ``start``."""
+    """A watcher that is registered in ``__init__`` gets the current values after ``start``."""
     body = """
     def __init__(self, api: PluginAPI) -> None:
         super().__init__(api)
@@ -162,10 +164,10 @@ def check_watchers_in_init_see_the_present_values(workspace: Workspace) -> None:
 
 
 def check_keys_live_until_their_owner_is_unloaded(workspace: Workspace) -> None:
-    """A key belongs to who made it: it outlives stop, kill and reload, and goes with unload."""
+    """A key belongs to the plugin that created it: it survives stop, kill and reload, and is removed by unload."""
     with workspace.run(a=plugin(BOARD), b=plugin(BOARD), watcher=WATCHER) as harness:
         harness.call("a.put", "w.mine", 1)
-        harness.call("b.put", "w.mine", 2)  # still a's
+        harness.call("b.put", "w.mine", 2)  # still owned by a
         harness.call("b.put", "w.yours", 3)
         harness.kernel.reload("a")
         harness.kernel.kill("a")

@@ -1,4 +1,4 @@
-"""Deaths: what is killed, what ends itself, what comes back and what becomes of its events."""
+"""Crashes and kills: how plugins end, restart, and what happens to their events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ RUNAWAY = plugin(
 
 
 def check_a_runaway_can_be_killed(workspace: Workspace) -> None:
-    """``while True: pass`` in a handler or method; ``kill`` ends in stopped, without a restart; callers are told."""
+    """``while True: pass`` in a handler or method can be killed: the plugin is stopped without a restart, and callers
+    get an error."""
     with workspace.run(p=RUNAWAY) as harness:
         harness.kernel.emit("run")
         harness.received("running", 1)
@@ -56,7 +57,7 @@ def check_others_go_on_beside_a_runaway(workspace: Workspace) -> None:
 
 
 def check_a_handler_past_its_deadline_is_ended(workspace: Workspace) -> None:
-    """``limits.handler``: the instance is ended, that is a death, and the next generation goes on."""
+    """After ``limits.handler`` seconds the instance is ended as a crash, and the next generation continues."""
     manifest = """
     limits = { handler = 0.3, kill_grace = 0.2 }
     supervision = { backoff = 0.01 }
@@ -76,7 +77,7 @@ def check_a_handler_past_its_deadline_is_ended(workspace: Workspace) -> None:
 
 @requires_native
 def check_a_handler_that_hangs_beside_others_is_ended(workspace: Workspace) -> None:
-    """With ``concurrency``, others may finish all the time: that does not excuse it."""
+    """With ``concurrency``, a handler that hangs is ended even if others finish all the time."""
     manifest = """
     concurrency = 2
     limits = { handler = 0.3, kill_grace = 0.2 }
@@ -103,7 +104,7 @@ def check_a_handler_that_hangs_beside_others_is_ended(workspace: Workspace) -> N
 
 
 def check_calls_that_were_given_up_leave_nothing_at_a_stop(workspace: Workspace) -> None:
-    """Given up while they waited for a plugin in backoff: they take no room from later ones."""
+    """Calls that were given up while they waited for a plugin in backoff take no slots from later ones."""
     manifest = """
     limits = { mailbox = 2 }
     supervision = { backoff = 60 }
@@ -146,7 +147,7 @@ def _poison(workspace: Workspace, death: str) -> None:
         for n in range(7):
             harness.kernel.emit("work", n=n)
         (letter,) = harness.until_dead_letters(1, "p")
-        others = {0, 1, 2, 4, 5, 6}  # what was handled in the moment before a death may be handled again
+        others = {0, 1, 2, 4, 5, 6}  # an event handled just before a crash may be handled again
         harness.until(lambda: {event["n"] for event in harness.received("worked")} == others, "the others")
         assert (letter["data"], letter["delivery"]) == ({"n": 3}, 3)
         tries = harness.kernel.get_data("tries")
@@ -160,26 +161,26 @@ def _poison(workspace: Workspace, death: str) -> None:
 
 
 def check_system_exit_is_a_death(workspace: Workspace) -> None:
-    """A poison event is delivered at most ``max_deliveries`` times, ends as exactly one dead letter, and its neighbours
+    """A poison event is delivered at most ``max_deliveries`` times, becomes exactly one dead letter, and its neighbours
     are handled."""
     _poison(workspace, "sys.exit(1)")
 
 
 @only_at("process", "sandbox", "wasm")
 def check_os_exit_is_a_death(workspace: Workspace) -> None:
-    """The same for ``os._exit``."""
+    """``os._exit`` is a crash, with the same effects."""
     _poison(workspace, "os._exit(1)")
 
 
 @only_at("process", "sandbox")
 def check_a_segmentation_fault_is_a_death(workspace: Workspace) -> None:
-    """The same for a real crash."""
+    """A segmentation fault is a crash, with the same effects."""
     _poison(workspace, "import ctypes; ctypes.string_at(0)")
 
 
 @requires_native
 def check_system_exit_elsewhere_is_a_death_too(workspace: Workspace) -> None:
-    """In an async handler, on a thread of ``concurrency``, in a timer, in ``start``."""
+    """SystemExit is a crash in an async handler, on a thread of ``concurrency``, in a timer, and in ``start``."""
     leave = "if self.api.generation == 1: sys.exit(2)"
     sources = {
         "lazy": plugin(f"@on('go')\nasync def go(self) -> None:\n    {leave}", manifest=QUICK),
@@ -197,7 +198,7 @@ def check_system_exit_elsewhere_is_a_death_too(workspace: Workspace) -> None:
 
 
 def check_subscriptions_and_waiting_events_outlive_a_death(workspace: Workspace) -> None:
-    """Events and calls that come while a plugin is in backoff wait for its next generation."""
+    """Events and calls that arrive while a plugin is in backoff wait for its next generation."""
     body = """
     @expose
     def leave(self) -> None:
@@ -219,8 +220,8 @@ def check_subscriptions_and_waiting_events_outlive_a_death(workspace: Workspace)
 
 
 def check_what_is_no_exception_is_an_error_of_its_handler(workspace: Workspace) -> None:
-    """What does not derive from ``Exception`` (a time-out of gevent, a panic of Rust code, ``CancelledError``) makes a
-    dead letter or a CallFailed that names it, as every exception does; the plugin lives on."""
+    """An exception not derived from ``Exception`` (a gevent timeout, a panic of Rust code, ``CancelledError``) causes a
+    dead letter or a CallFailed that names it, as any exception does; the plugin keeps running."""
     head = """
     class Panic(BaseException):
         pass
@@ -257,7 +258,7 @@ def check_what_is_no_exception_is_an_error_of_its_handler(workspace: Workspace) 
 
 
 def check_a_plugin_may_cancel_all_tasks(workspace: Workspace) -> None:
-    """``asyncio.all_tasks()`` and a loop that is stopped are the plugin's own business; the plugin lives on."""
+    """A plugin that cancels ``asyncio.all_tasks()`` and stops its loop keeps running."""
     body = """
     @on("cancel")
     async def cancel(self) -> None:
@@ -281,7 +282,7 @@ def check_a_plugin_may_cancel_all_tasks(workspace: Workspace) -> None:
 
 
 def check_who_dies_by_an_exception_is_told_by_its_name(workspace: Workspace) -> None:
-    """``KeyboardInterrupt`` out of a handler ends the plugin, and the message says so, with the place."""
+    """``KeyboardInterrupt`` in a handler ends the plugin, and the message names the exception and its location."""
     body = """
     @on("go")
     {kind} go(self) -> None:
@@ -298,7 +299,8 @@ def check_who_dies_by_an_exception_is_told_by_its_name(workspace: Workspace) -> 
 
 
 def check_a_restart_that_fails_is_tried_again(workspace: Workspace) -> None:
-    """A ``start`` that raises in a restart is charged like a death; a first start that raises is ``failed``."""
+    """A ``start`` that raises in a restart counts as a crash; one that raises in the first start makes the plugin
+    ``failed``."""
     body = """
     def start(self) -> None:
         if self.api.generation in (2, 3):
@@ -323,7 +325,7 @@ def check_a_restart_that_fails_is_tried_again(workspace: Workspace) -> None:
 
 
 def check_restarts_that_fail_spend_the_budget(workspace: Workspace) -> None:
-    """Then the plugin is quarantined, and the message says why it did not start."""
+    """After too many failed restarts the plugin is quarantined, and the message says why it did not start."""
     body = """
     def start(self) -> None:
         if self.api.generation > 1:
@@ -350,7 +352,7 @@ LEAVER = """
 
 
 def check_restart_policies(workspace: Workspace) -> None:
-    """``permanent`` always comes back, ``transient`` after an abnormal end, ``temporary`` never."""
+    """``permanent`` always restarts, ``transient`` after an abnormal exit, ``temporary`` never."""
     manifest = "supervision = {{ restart = {!r}, backoff = 0.01 }}"
     kinds = ("permanent", "transient", "temporary")
     sources = {kind: plugin(LEAVER, manifest=manifest.format(kind)) for kind in kinds}
@@ -368,7 +370,7 @@ def check_restart_policies(workspace: Workspace) -> None:
 
 
 def check_a_spent_budget_is_quarantine(workspace: Workspace) -> None:
-    """More than ``intensity`` deaths in ``period``: no more restarts, until somebody starts it with ``reset``."""
+    """After more than ``intensity`` crashes in ``period`` there are no more restarts until a start with ``reset``."""
     manifest = "supervision = { intensity = 2, backoff = 0.01 }"
     body = f"""
     def start(self) -> None:
@@ -387,7 +389,7 @@ def check_a_spent_budget_is_quarantine(workspace: Workspace) -> None:
 
 
 def check_stop_and_kill_in_backoff(workspace: Workspace) -> None:
-    """Who waits for a restart can be stopped: it does not come back."""
+    """A plugin that waits for a restart can be stopped, and does not restart."""
     manifest = "supervision = { backoff = 60.0, backoff_max = 60.0 }"
     with workspace.run(p=plugin(LEAVER, manifest=manifest), q=plugin(LEAVER, manifest=manifest)) as harness:
         for name in "pq":
@@ -400,7 +402,8 @@ def check_stop_and_kill_in_backoff(workspace: Workspace) -> None:
 
 @only_at("process")
 def check_what_a_plugin_started_ends_with_it(workspace: Workspace) -> None:
-    """A child, and a grandchild that has cut all ties, are gone when the kill is done. (A confined one starts none.)"""
+    """A child, and a grandchild that has detached itself, are gone when the kill is done. (A confined plugin starts
+    none.)"""
     body = """
     @expose
     def begin(self) -> list:
@@ -429,7 +432,8 @@ def _is_alive(pid: int) -> bool:
 
 
 def check_a_suspect_that_raises_holds_nobody_up(workspace: Workspace) -> None:
-    """What was in flight at a death comes one at a time; a handler that raises then does not stop the rest."""
+    """Deliveries that were in flight at a crash are redelivered one at a time; a handler that raises then does not
+    block the rest."""
     body = """
     @on("work")
     def work(self, event, n: int) -> None:
@@ -450,7 +454,8 @@ def check_a_suspect_that_raises_holds_nobody_up(workspace: Workspace) -> None:
 
 
 def check_a_busy_plugin_is_not_taken_for_a_silent_one(workspace: Workspace) -> None:
-    """The handler deadline is for what makes no progress: calls that always overlap are no silence."""
+    """The handler deadline applies to handlers without progress: calls that always overlap are not treated as
+    silence."""
     body = """
     @expose
     async def brief(self) -> None:
@@ -476,7 +481,7 @@ def check_a_busy_plugin_is_not_taken_for_a_silent_one(workspace: Workspace) -> N
 
 
 def check_who_waits_for_an_answer_can_be_killed(workspace: Workspace) -> None:
-    """In ``call``, ``ask``, ``acall``, ``sleep``: a wait of the kernel's making is no hiding place."""
+    """A plugin that waits in ``call``, ``ask``, ``acall`` or ``sleep`` can be killed."""
     body = """
     @expose
     def busy(self) -> None:

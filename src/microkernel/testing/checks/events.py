@@ -1,4 +1,4 @@
-"""Events: who hears them, and how; and who answers."""
+"""Events: matching, parameters, replies, permissions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ EARS = plugin(
 
 
 def check_parameters_are_filled_by_name(workspace: Workspace) -> None:
-    """By name, with defaults; ``event`` is the Event; ``**rest`` what is left; what is not asked for is not passed."""
+    """Parameters are filled by name, with defaults; ``event`` is the Event; ``**rest`` gets the remaining data; other
+    keys are not passed."""
     with workspace.run(ears=EARS) as harness:
         emit = harness.kernel.emit
         emit("by.name", order_id=7, extra="not passed", last="y")
@@ -66,7 +67,8 @@ def check_parameters_are_filled_by_name(workspace: Workspace) -> None:
 
 
 def check_a_handler_without_a_signature_gets_the_event(workspace: Workspace) -> None:
-    """``api.on(topic, print)`` and a bound ``list.append`` work."""
+    """A handler without a readable signature gets the Event: ``api.on(topic, print)`` and a bound ``list.append``
+    work."""
     body = """
     def start(self) -> None:
         self.got = []
@@ -86,7 +88,7 @@ PATTERNS = ("a", "a.b", "a.*", "a.**", "*", "*.b", "**", "a.*.c", "a.*.**")
 
 
 def check_wildcards(workspace: Workspace) -> None:
-    """``*`` is one word, ``**`` any tail of at least one word."""
+    """``*`` matches one word, ``**`` any tail of at least one word."""
     body = """
     def start(self) -> None:
         self.got = {}
@@ -115,7 +117,7 @@ def check_wildcards(workspace: Workspace) -> None:
 
 
 def check_handlers_run_in_the_order_they_were_registered(workspace: Workspace) -> None:
-    """Of one plugin and one event."""
+    """Handlers of one plugin for one event run in the order of their registration."""
     body = """
     got = []
     @on("x")
@@ -138,7 +140,7 @@ def check_handlers_run_in_the_order_they_were_registered(workspace: Workspace) -
 
 
 def check_once_is_once(workspace: Workspace) -> None:
-    """With ``once`` one event is delivered, however many come; once again after the next load."""
+    """With ``once`` exactly one event is delivered, and one more after the next load."""
     body = """
     count = 0
     @on("x", once=True)
@@ -161,7 +163,7 @@ def check_once_is_once(workspace: Workspace) -> None:
 
 
 def check_off_takes_a_handler_away(workspace: Workspace) -> None:
-    """After ``api.off`` nothing more is delivered; a second time does nothing."""
+    """After ``api.off`` nothing is delivered; ``off`` is idempotent."""
     body = """
     count = 0
     def start(self) -> None:
@@ -188,7 +190,7 @@ def check_off_takes_a_handler_away(workspace: Workspace) -> None:
 
 
 def check_bad_topics_are_refused_at_once(workspace: Workspace) -> None:
-    """BadTopic where it is written: emit, on, ask, call, set_data."""
+    """A malformed topic raises BadTopic at the call: emit, on, ask, call, set_data."""
     body = """
     @expose
     def attempts(self) -> list:
@@ -234,7 +236,8 @@ NOSY = plugin(
 
 
 def check_the_kernels_own_are_not_for_everybody(workspace: Workspace) -> None:
-    """Without a grant none hears ``kernel.**``, emits there, or calls the service ``kernel``; it is told at once."""
+    """Without a grant, a plugin cannot receive or emit ``kernel.**`` or call the service ``kernel``; it gets the error
+    at once."""
     with workspace.run(p=NOSY, q=plugin("")) as harness:
         harness.kernel.stop("q")  # the kernel emits kernel.state, kernel.message
         harness.kernel.emit("x")
@@ -271,7 +274,8 @@ OTHER = plugin("@expose\ndef open(self): ...\n@expose\ndef shut(self): ...")
 
 
 def check_permissions_bind(workspace: Workspace) -> None:
-    """A permissions table is granted as declared, emits below one's own name always; a refusal names the line."""
+    """A permissions table grants what it declares, and topics below the plugin's own name always; a refusal names the
+    missing line."""
     with workspace.run(bound=BOUND, other=OTHER) as harness:
         lines = harness.call("bound.attempts")
         assert lines[:8] == [""] * 8
@@ -300,7 +304,7 @@ ANSWERING = """
 
 
 def check_ask_gathers_replies(workspace: Workspace) -> None:
-    """One Reply a handler: a value, or an error; the asker's own are skipped."""
+    """``ask`` returns one Reply per handler, with a value or an error, except for the asker's own handlers."""
     with workspace.run(a=plugin(ANSWERING % 0), b=plugin(ANSWERING % 0), c=plugin(ANSWERING % 0)) as harness:
         replies = harness.kernel.ask("who", timeout=20.0, a=7)
         assert {reply.plugin: reply.value for reply in replies} == {n: [n, 7, "kernel"] for n in ("a", "b", "c")}
@@ -315,7 +319,7 @@ def check_ask_gathers_replies(workspace: Workspace) -> None:
 
 
 def check_ask_does_not_wait_for_the_late(workspace: Workspace) -> None:
-    """Who does not answer in time carries CallTimeout; the others their values."""
+    """The Reply of a handler that is late has CallTimeout; the others have their values."""
     late = plugin(ANSWERING % 3600, manifest="limits = { drain = 0.1, stop = 0.1 }")
     with workspace.run(a=plugin(ANSWERING % 0), b=late) as harness:
         replies = {reply.plugin: reply for reply in harness.kernel.ask("slow", timeout=0.5)}
@@ -325,7 +329,7 @@ def check_ask_does_not_wait_for_the_late(workspace: Workspace) -> None:
 
 
 def check_a_plugin_hears_itself(workspace: Workspace) -> None:
-    """Events from a handler to oneself are handled after it, in order."""
+    """Events that a handler emits to its own plugin are handled after it, in order."""
     body = """
     @on("chain")
     def chain(self, n: int) -> None:
@@ -339,7 +343,7 @@ def check_a_plugin_hears_itself(workspace: Workspace) -> None:
 
 
 def check_the_embedder_hears(workspace: Workspace) -> None:
-    """``kernel.on``: by name, patterns, once, cancel; what its handlers raise does no harm."""
+    """``kernel.on`` supports parameters by name, patterns, once, cancel; exceptions of its handlers do no harm."""
     body = """
     @expose
     def say(self, n: int) -> None:
@@ -365,7 +369,7 @@ def check_the_embedder_hears(workspace: Workspace) -> None:
 
 
 def check_dead_letters_do_not_lag_behind_a_call(workspace: Workspace) -> None:
-    """What was refused before a call is answered is seen by whoever has the answer."""
+    """An event that was refused before a call is answered is visible as a dead letter to the receiver of the answer."""
     body = """
     @on("bad")
     def bad(self, n: int) -> None:
@@ -392,7 +396,7 @@ def check_dead_letters_do_not_lag_behind_a_call(workspace: Workspace) -> None:
 
 
 def check_dead_letters_do_not_lag_behind_an_emit(workspace: Workspace) -> None:
-    """What finds no room is seen at once by whoever emitted it."""
+    """An event that finds no space is visible as a dead letter when ``emit`` returns."""
     body = """
     @on("hit", overflow="reject")
     def hit(self, n: int) -> None:

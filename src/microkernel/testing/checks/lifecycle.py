@@ -1,4 +1,4 @@
-"""A plugin's life: load, start, stop, unload, and what it is told of itself."""
+"""A plugin's life cycle: load, start, stop, unload, and the information it has about itself."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FACTS = plugin(
 
 
 def check_api_and_info_tell_who_it_is(workspace: Workspace) -> None:
-    """``api.name`` and its kin, and the fields of PluginInfo."""
+    """``api.name`` and similar properties, and the fields of PluginInfo, are correct."""
     with workspace.run(facts=FACTS) as harness:
         info = harness.info("facts")
         facts = harness.call("facts.facts")
@@ -51,7 +51,7 @@ def check_api_and_info_tell_who_it_is(workspace: Workspace) -> None:
         assert Path(facts["data_dir"]) == workspace.folder / "data" / "facts"
         assert (info.name, info.version, info.state, info.isolation) == ("facts", "1.2.3", "active", workspace.level)
         assert (info.generation, info.restarts, info.error, info.error_id) == (1, 0, None, None)
-        if workspace.level != "wasm":  # a guest is no process: it has a number of its own making
+        if workspace.level != "wasm":  # a guest is not a process and has a made-up process id
             assert info.pid == (None if workspace.level == "thread" else facts["pid"])
         assert (facts["pid"] == os.getpid()) == (workspace.level == "thread")
         assert info.doc == "Tells what it knows of itself."
@@ -92,7 +92,7 @@ ABOVE = plugin(
 
 
 def check_starts_and_stops_in_order_of_requirement(workspace: Workspace) -> None:
-    """What is required is active before ``start`` and until ``stop`` has returned."""
+    """Required plugins are active before ``start``, and until ``stop`` has returned."""
     with workspace.run(above=ABOVE, below=BELOW) as harness:
         assert harness.call("above.what") == [True, "pong"]
         others = expect_error(RequirementError, harness.kernel.stop, "below").others
@@ -103,7 +103,7 @@ def check_starts_and_stops_in_order_of_requirement(workspace: Workspace) -> None
 
 
 def check_stop_of_what_is_required_can_cascade(workspace: Workspace) -> None:
-    """``stop(cascade=True)`` stops those who require it first."""
+    """``stop(cascade=True)`` first stops the plugins that require this one."""
     with workspace.run(above=ABOVE, below=BELOW) as harness:
         assert harness.kernel.stop("below", cascade=True).state == "stopped"
         assert harness.info("above").state == "stopped"
@@ -138,7 +138,8 @@ EAGER = plugin(
 
 
 def check_init_only_registers(workspace: Workspace) -> None:
-    """What sends raises PluginNotActive in ``__init__``, and says where it belongs; what registers does not."""
+    """In ``__init__``, methods that send raise PluginNotActive with the place where they belong; methods that register
+    work."""
     with workspace.run(eager=EAGER) as harness:
         texts = harness.call("eager.what")
         assert len(texts) == 7
@@ -146,7 +147,8 @@ def check_init_only_registers(workspace: Workspace) -> None:
 
 
 def check_what_init_raises_makes_it_failed(workspace: Workspace) -> None:
-    """An exception in import, ``__init__`` or ``start`` is ``failed``: shown with its place, not tried again."""
+    """An exception in import, ``__init__`` or ``start`` makes the plugin ``failed``: shown with its location, not
+    retried."""
     body = "def start(self) -> None:\n    raise KeyError('rates')"
     in_init = "def __init__(self, api: PluginAPI) -> None:\n    api.emit('too.early')"
     sources = {
@@ -176,7 +178,7 @@ def check_what_init_raises_makes_it_failed(workspace: Workspace) -> None:
 
 
 def check_start_that_hangs_is_ended(workspace: Workspace) -> None:
-    """``while True: pass`` in ``start`` is ``failed`` at the deadline, and nothing of it goes on."""
+    """``while True: pass`` in ``start`` is ``failed`` at the deadline, and its code no longer runs."""
     manifest = "limits = { start = 0.2, stop = 0.2, kill_grace = 0.2 }"
     with workspace.run(hangs=plugin("def start(self) -> None:\n    while True: pass", manifest=manifest)) as harness:
         assert harness.info("hangs").state == "failed"
@@ -184,7 +186,7 @@ def check_start_that_hangs_is_ended(workspace: Workspace) -> None:
 
 
 def check_async_start_and_stop(workspace: Workspace) -> None:
-    """Both may be ``async``; handlers come after ``start`` has returned."""
+    """``start`` and ``stop`` may be ``async``; handlers run after ``start`` has returned."""
     body = """
     async def start(self) -> None:
         self.api.on("x", self.on_x)
@@ -206,13 +208,13 @@ def check_async_start_and_stop(workspace: Workspace) -> None:
 
 
 def check_stop_that_raises_counts_as_stopped(workspace: Workspace) -> None:
-    """What ``stop`` raises is told; the plugin is stopped all the same."""
+    """An exception in ``stop`` is reported; the plugin is stopped nevertheless."""
     with workspace.run(rude=plugin("def stop(self) -> None:\n    raise OSError('no')")) as harness:
         assert harness.kernel.stop("rude").state == "stopped"
 
 
 def check_stop_that_hangs_is_ended(workspace: Workspace) -> None:
-    """Ask, insist, kill: ``while True: pass`` in ``stop`` ends within the deadlines."""
+    """``while True: pass`` in ``stop`` is ended within the deadlines: ask, insist, kill."""
     manifest = "limits = { stop = 0.1, kill_grace = 0.1 }"
     with workspace.run(hangs=plugin("def stop(self) -> None:\n    while True: pass", manifest=manifest)) as harness:
         assert harness.kernel.stop("hangs").state == "stopped"
@@ -220,7 +222,7 @@ def check_stop_that_hangs_is_ended(workspace: Workspace) -> None:
 
 
 def check_stop_waits_for_the_running_handler(workspace: Workspace) -> None:
-    """A handler that is at work is not cut short by a stop within its deadline."""
+    """A stop waits for a running handler, within its deadline."""
     body = """
     @on("work")
     def work(self) -> None:
@@ -259,8 +261,8 @@ _DRAINED = """
 
 
 def check_stop_handles_what_waits(workspace: Workspace) -> None:
-    """What waited when the stop was decided is handled, then ``stop`` is called. Events that come later, also from the
-    plugin itself, are dead letters; later calls get PluginNotActive."""
+    """Messages that are queued when the stop is decided are handled, then ``stop`` is called. Later events, also those
+    of the plugin itself, are dead letters; later calls raise PluginNotActive."""
     kinds = {"plain": "def", "lazy": "async def"}
     sources = {name: plugin(_DRAINED.format(mark="@on('work')", kind=kind)) for name, kind in kinds.items()}
     for name, source in sources.items():
@@ -286,7 +288,7 @@ def check_stop_handles_what_waits(workspace: Workspace) -> None:
 
 @requires_native
 def check_stop_handles_what_waits_on_several_threads(workspace: Workspace) -> None:
-    """The same with ``concurrency``."""
+    """With ``concurrency`` too, a stop handles the queued messages first."""
     body = """
     @on("work")
     def work(self, n: int) -> None:
@@ -315,8 +317,8 @@ _HANGING = """
 
 
 def check_a_drain_is_bounded(workspace: Workspace) -> None:
-    """After ``limits.drain``, or at once with 0, with ``now``, or when another stop with ``now`` comes, the plugin is
-    stopped as it is; what it did not handle are dead letters."""
+    """After ``limits.drain`` seconds, or at once with 0, with ``now``, or when another stop with ``now`` arrives, the
+    plugin is stopped; messages that are not handled become dead letters."""
     ways = {"limit": 0.1, "none": 0, "now": 3600, "hurried": 3600}
     sources = {
         name: plugin(
@@ -342,7 +344,8 @@ def check_a_drain_is_bounded(workspace: Workspace) -> None:
 
 
 def check_a_death_while_draining_is_an_end(workspace: Workspace) -> None:
-    """It is not restarted: what it had not handled are dead letters, who waits for an answer is told of the death."""
+    """A plugin that crashes while draining is not restarted: unhandled messages are dead letters, and callers get
+    PluginDied."""
     body = """
     @on("work")
     def work(self, n: int) -> None:
@@ -371,8 +374,8 @@ def check_a_death_while_draining_is_an_end(workspace: Workspace) -> None:
 
 @requires_native
 def check_spawned_coroutines_clean_up(workspace: Workspace) -> None:
-    """What a spawned coroutine awaits in its ``finally`` is done before ``stop`` is called; one that waits for what
-    ``stop`` does is no deadlock. Also where the plugin has no event loop of its own."""
+    """A spawned coroutine's ``finally`` is completed before ``stop`` is called; one that waits for an effect of
+    ``stop`` causes no deadlock. Also without an event loop in the plugin."""
     tidy = """
     def start(self) -> None:
         self.api.spawn({what})
@@ -421,7 +424,7 @@ def check_spawned_coroutines_clean_up(workspace: Workspace) -> None:
 
 
 def check_a_cancel_counts_while_a_stop_waits(workspace: Workspace) -> None:
-    """An async method that a stop waits for is cancelled when its caller's deadline passes; then ``stop`` is called."""
+    """An async method that a stop waits for is cancelled at its caller's deadline; then ``stop`` is called."""
     body = """
     @expose
     async def wait(self) -> None:
@@ -443,7 +446,7 @@ def check_a_cancel_counts_while_a_stop_waits(workspace: Workspace) -> None:
 
 
 def check_stopped_means_deaf(workspace: Workspace) -> None:
-    """Everything a plugin registered goes when it is stopped; started again it is the next generation."""
+    """All registrations are removed at a stop; the next start is the next generation."""
     body = """
     @on("x")
     def on_x(self) -> None:
@@ -459,7 +462,7 @@ def check_stopped_means_deaf(workspace: Workspace) -> None:
         assert harness.info("ear").topics == ()
         assert harness.info("ear").methods == {}
         assert harness.info("ear").pid is None
-        assert harness.kernel.stop("ear").state == "stopped"  # a second time does nothing
+        assert harness.kernel.stop("ear").state == "stopped"  # idempotent
         harness.kernel.start("ear")
         harness.kernel.emit("x")
         assert harness.received("x", 1) == [{"generation": 2}]
@@ -467,7 +470,7 @@ def check_stopped_means_deaf(workspace: Workspace) -> None:
 
 
 def check_load_and_unload_at_run_time(workspace: Workspace) -> None:
-    """``load`` adds and starts one plugin, ``unload`` stops and forgets it; its keys go with it."""
+    """``load`` adds and starts one plugin, ``unload`` stops and removes it, with its keys."""
     body = """
     def start(self) -> None:
         self.api.set_data("extra.key", 1)
@@ -489,7 +492,7 @@ def check_load_and_unload_at_run_time(workspace: Workspace) -> None:
 
 
 def check_package_with_relative_imports(workspace: Workspace) -> None:
-    """A folder is a package: relative imports work, lazy ones too, and see the snapshot, not the disk."""
+    """A folder is a package: relative imports work, lazy ones too, and load the snapshot, not the disk."""
     sources = {
         "__init__.py": plugin(
             """
@@ -550,7 +553,7 @@ def _configured(**config: object) -> KernelConfig:
 
 
 def check_config_has_the_type_of_class_config(workspace: Workspace) -> None:
-    """``class Config`` in the module types ``api.config``; a Secret comes from the environment and is shown nowhere."""
+    """``class Config`` in the module is the type of ``api.config``; a Secret from the environment is shown nowhere."""
     os.environ["MK_CHECK_SECRET"] = "hush-hush"
     try:
         config = _configured(size=7, key={"env": "MK_CHECK_SECRET"}, nested={"word": "w"})
@@ -564,7 +567,8 @@ def check_config_has_the_type_of_class_config(workspace: Workspace) -> None:
 
 
 def check_config_that_does_not_fit_is_failed(workspace: Workspace) -> None:
-    """A wrong type in the configuration is ``failed`` with the path; so are an unknown key and a variable not set."""
+    """A wrong type in the configuration makes the plugin ``failed`` and names the path; so do an unknown key and an
+    unset variable."""
     with workspace.run(_configured(size="seven", key="hush-hush"), p=CONFIGURED) as harness:
         info = harness.info("p")
         assert (info.state, info.error_id) == ("failed", "MK0121")
@@ -602,7 +606,7 @@ TALKER = plugin(
 
 
 def check_log_arrives(workspace: Workspace) -> None:
-    """``api.log`` and ``api.say`` are kept by the kernel, in order."""
+    """The kernel stores the output of ``api.log`` and ``api.say``, in order."""
     with workspace.run(talker=TALKER) as harness:
         harness.call("talker.talk")
         lines = harness.until_log_lines("talker", 8)
@@ -616,7 +620,7 @@ def check_log_arrives(workspace: Workspace) -> None:
 
 @only_at("process", "sandbox")
 def check_output_arrives(workspace: Workspace) -> None:
-    """Standard output and error come line by line; the rest of a line at the end."""
+    """Standard output and error are stored line by line; an incomplete line at the end."""
     with workspace.run(talker=TALKER) as harness:
         harness.call("talker.print")
         harness.kernel.stop("talker")

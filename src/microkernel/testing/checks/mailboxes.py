@@ -1,4 +1,4 @@
-"""What waits: first in, first out; when there is no room; and what becomes of what is not handled."""
+"""Mailboxes: order, overflow, dead letters and replay."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ FAULTY = plugin(
 
 
 def check_a_handler_that_raises_makes_a_dead_letter(workspace: Workspace) -> None:
-    """Logged and kept with its reason and place; no retry, no restart, and the next event is handled."""
+    """A handler that raises is logged, and its event becomes a dead letter with reason and location; no retry, no
+    restart, and the next event is handled."""
     with workspace.run(faulty=FAULTY) as harness:
         for number in (1, -1, 2):
             harness.kernel.emit("x", number=number)
@@ -41,7 +42,7 @@ def check_a_handler_that_raises_makes_a_dead_letter(workspace: Workspace) -> Non
 
 
 def check_what_does_not_fit_is_a_dead_letter(workspace: Workspace) -> None:
-    """An event that does not fit the hints never reaches the handler; the reason has the path."""
+    """An event that does not fit the type hints never reaches the handler; the dead letter's reason has the path."""
     with workspace.run(faulty=FAULTY) as harness:
         for data in ({"number": "seven"}, {}, {"number": 2.5}, {"number": None}):
             harness.kernel.emit("x", **data)
@@ -51,11 +52,11 @@ def check_what_does_not_fit_is_a_dead_letter(workspace: Workspace) -> None:
 
 
 def check_replay_gives_a_dead_letter_again(workspace: Workspace) -> None:
-    """``replay`` delivers it to its handler once more, and it is no dead letter any longer."""
+    """``replay`` delivers a dead letter to its handler again and removes it."""
     with workspace.run(faulty=FAULTY) as harness:
         harness.kernel.emit("x", number=-5)
         (letter,) = harness.until_dead_letters(1)
-        harness.kernel.replay(letter["id"])  # still faulty: a new letter
+        harness.kernel.replay(letter["id"])  # still faulty: it becomes a new dead letter
         letters = harness.kernel.dead_letters
         harness.until(lambda: [one["id"] for one in letters()] not in ([], [letter["id"]]), "a new letter")
         (again,) = harness.kernel.dead_letters()
@@ -103,7 +104,7 @@ SPEAKER = plugin(
 
 
 def check_first_in_first_out(workspace: Workspace) -> None:
-    """From one sender to one receiver, events and calls alike: from the embedder, and from a plugin."""
+    """Events and calls from one sender to one receiver keep their order, from the embedder and from a plugin."""
     with workspace.run(listener=LISTENER, speaker=SPEAKER) as harness:
         for i in range(500):
             if i % 7:
@@ -112,12 +113,14 @@ def check_first_in_first_out(workspace: Workspace) -> None:
                 harness.call("listener.method", i=i)
         assert harness.call("listener.take") == list(range(500))
         harness.call("speaker.speak", 500)
-        harness.until(lambda: harness.call("listener.count") == 500)  # ours and the speaker's have no order among them
+        harness.until(
+            lambda: harness.call("listener.count") == 500
+        )  # the embedder's events and the speaker's have no order between them
         assert harness.call("listener.take") == list(range(500))
 
 
 def check_first_in_first_out_through_a_full_mailbox(workspace: Workspace) -> None:
-    """A call does not overtake the events of its sender that wait for room."""
+    """A call does not overtake events of its sender that wait for space."""
     config = KernelConfig(limits={"mailbox": 5, "full_mailbox_timeout": 30.0})
     with workspace.run(config, listener=LISTENER, speaker=SPEAKER) as harness:
         harness.call("speaker.speak", 700)
@@ -126,7 +129,7 @@ def check_first_in_first_out_through_a_full_mailbox(workspace: Workspace) -> Non
 
 
 def check_nothing_is_lost_in_a_flood(workspace: Workspace) -> None:
-    """``block``: a sender waits for room in a small mailbox; all arrive, in order."""
+    """With ``block``, a sender waits for space in a small mailbox; all events arrive, in order."""
     config = KernelConfig(limits={"mailbox": 100, "full_mailbox_timeout": 30.0})
     with workspace.run(config, listener=LISTENER, speaker=SPEAKER) as harness:
         for i in range(3000):
@@ -155,7 +158,8 @@ _ROOM, _MANY = 2000, 3000
 
 
 def _overflown(workspace: Workspace, overflow: str, block: float = 30.0) -> tuple[list[int], int, int]:
-    """What arrives of many events when the handler waits at the first; how many were dropped, and dead letters."""
+    """Return the events that arrive while the handler blocks in the first, the number of dropped ones, and the dead
+    letters."""
     config = KernelConfig(limits={"mailbox": _ROOM, "full_mailbox_timeout": block})
     with workspace.run(config, p=plugin(CLOGGED % overflow)) as harness:
         harness.kernel.emit("n", i=0)
@@ -171,7 +175,7 @@ def _overflown(workspace: Workspace, overflow: str, block: float = 30.0) -> tupl
 
 
 def check_overflow_drop_oldest(workspace: Workspace) -> None:
-    """Room is made for the newest; what went is counted."""
+    """``drop_oldest`` drops the oldest event for the newest, and counts it."""
     got, dropped, dead = _overflown(workspace, "drop_oldest")
     assert got == sorted(got)
     assert (got[0], got[-1]) == (0, _MANY - 1)
@@ -180,7 +184,7 @@ def check_overflow_drop_oldest(workspace: Workspace) -> None:
 
 
 def check_overflow_drop_newest(workspace: Workspace) -> None:
-    """What comes to a full mailbox is not taken; it is counted."""
+    """``drop_newest`` drops events that arrive at a full mailbox, and counts them."""
     got, dropped, dead = _overflown(workspace, "drop_newest")
     assert got == list(range(len(got)))
     assert len(got) + dropped == _MANY
@@ -188,21 +192,21 @@ def check_overflow_drop_newest(workspace: Workspace) -> None:
 
 
 def check_overflow_reject(workspace: Workspace) -> None:
-    """What comes to a full mailbox is a dead letter, with MailboxFull as its reason."""
+    """``reject`` makes events that arrive at a full mailbox dead letters with the reason MailboxFull."""
     got, dropped, dead = _overflown(workspace, "reject")
     assert got == list(range(len(got)))
     assert (len(got) + dead, dropped) == (_MANY, 0)
 
 
 def check_overflow_block_ends_in_a_dead_letter(workspace: Workspace) -> None:
-    """After the limit it is MailboxFull for this subscription; the emitter goes on."""
+    """After the time limit of ``block``, the event is a dead letter with MailboxFull; the emitter continues."""
     got, dropped, dead = _overflown(workspace, "block", block=0.05)
     assert got == list(range(_ROOM))
     assert (dead, dropped) == (3, 0)
 
 
 def check_ones_own_full_mailbox_is_reject(workspace: Workspace) -> None:
-    """A plugin that floods itself does not wait for itself: what has no room is a dead letter."""
+    """A plugin that floods its own mailbox does not wait for itself: events without space are dead letters."""
     body = """
     count = 0
     @expose

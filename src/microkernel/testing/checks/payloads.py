@@ -1,4 +1,4 @@
-"""Payloads are values, never references, and nothing else than plain data."""
+"""Payloads are values, never references, and only plain data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MIRROR = plugin(
 
 
 def check_plain_values_arrive_as_they_are(workspace: Workspace) -> None:
-    """Through calls, events and the context."""
+    """Plain values arrive unchanged through calls, events and the shared data."""
     with workspace.run(p=MIRROR) as harness:
         for value in PLAIN:
             assert harness.call("p.mirror", value) == value
@@ -69,7 +69,7 @@ VANDAL = plugin(
 
 
 def check_values_never_references(workspace: Workspace) -> None:
-    """What a receiver does to a payload nobody else sees; what a sender does afterwards, neither."""
+    """Modifications of a payload, by its receiver or later by its sender, are seen by no other plugin."""
     with workspace.run(p=VANDAL) as harness:
         items, inner = [1], {"items": [2]}
         harness.kernel.emit("x", items=items, inner=inner)
@@ -116,7 +116,7 @@ ODD = plugin(
 
 
 def check_what_is_no_value_is_refused_with_its_path(workspace: Workspace) -> None:
-    """NotPlainData at the line that tried, naming the place; nothing is sent."""
+    """NotPlainData is raised at the line of the request, with the path; nothing is sent."""
     with workspace.run(p=ODD) as harness:
         got = harness.call("p.attempts")
         assert got[:6] == [
@@ -133,7 +133,8 @@ def check_what_is_no_value_is_refused_with_its_path(workspace: Workspace) -> Non
 
 
 def check_a_result_that_is_no_value_is_an_error_of_the_callee(workspace: Workspace) -> None:
-    """The caller gets CallFailed, at once, with the path; the callee goes on."""
+    """If a method returns an object that is not a value, the caller gets CallFailed at once, with the path; the callee
+    keeps running."""
     with workspace.run(p=ODD) as harness:
         error = expect_error(CallFailed, harness.call, "p.gives")
         assert error.remote_type == "NotPlainData"
@@ -144,7 +145,7 @@ def check_a_result_that_is_no_value_is_an_error_of_the_callee(workspace: Workspa
 
 
 def check_large_payloads_pass(workspace: Workspace) -> None:
-    """Up to 16 MiB, in both directions."""
+    """Payloads of up to 16 MiB pass in both directions."""
     with workspace.run(p=MIRROR) as harness:
         for size in (60_000, 65_536, 70_000, MEBIBYTE, 15 * MEBIBYTE):
             value = bytes(range(256)) * (size // 256)
@@ -177,7 +178,7 @@ HEAVY = plugin(
 
 
 def check_too_large_payloads_are_refused(workspace: Workspace) -> None:
-    """PayloadTooLarge over 16 MiB encoded; nothing is sent, and the way stays open."""
+    """A payload over 16 MiB raises PayloadTooLarge; nothing is sent, and the channel keeps working."""
     with workspace.run(p=HEAVY) as harness:
         assert harness.call("p.attempts") == [16 * MEBIBYTE] * 4
         assert expect_error(CallFailed, harness.call, "p.gives").remote_type == "PayloadTooLarge"

@@ -1,4 +1,4 @@
-"""Reload: the new code takes over with state, subscriptions and waiting messages; or the old one never noticed."""
+"""Reload: the new code takes over with state, subscriptions and queued messages, or the old one keeps running."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def counter(more: str = "", *, version: str = "1.0", head: str = "") -> str:
 
 
 def check_state_goes_over_a_reload(workspace: Workspace) -> None:
-    """``export_state`` of the old, ``import_state`` of the new before its ``start``; the report tells what runs."""
+    """The old ``export_state`` is passed to the new ``import_state`` before ``start``; the report has the new
+    generation and version."""
     with workspace.run(p=counter()) as harness:
         for _ in range(3):
             harness.kernel.emit("hit")
@@ -68,8 +69,8 @@ def _refused_reload(harness: KernelHarness, source: str) -> ReloadFailed:
 
 
 def check_a_broken_reload_keeps_the_old(workspace: Workspace) -> None:
-    """Syntax, import, ``__init__``, ``start``, ``import_state``, manifest: ReloadFailed, and the old source goes on
-    with its state."""
+    """An error in syntax, import, ``__init__``, ``start``, ``import_state`` or manifest raises ReloadFailed; the old
+    source continues with its state."""
     with workspace.run(p=counter()) as harness:
         harness.kernel.emit("hit")
         for what, source in BROKEN.items():
@@ -82,7 +83,7 @@ def check_a_broken_reload_keeps_the_old(workspace: Workspace) -> None:
             assert (info.state, info.version, info.restarts) == ("active", "1.0", 0), what
             harness.kernel.emit("hit", n=1)
             assert harness.call("p.hits") == 2, what
-            harness.kernel.stop("p")  # back to one hit: the state does not outlive a stop
+            harness.kernel.stop("p")  # back to one hit: the state does not survive a stop
             workspace.write("p", counter())
             harness.kernel.start("p")
             harness.kernel.emit("hit")
@@ -90,7 +91,7 @@ def check_a_broken_reload_keeps_the_old(workspace: Workspace) -> None:
 
 
 def check_before_the_old_is_stopped_it_never_notices(workspace: Workspace) -> None:
-    """What fails until ``__init__`` does not touch the old instance: the same generation, the same thread."""
+    """A failure up to ``__init__`` does not touch the old instance: the same generation, the same thread."""
     with workspace.run(p=counter()) as harness:
         for what in ("syntax", "import", "import_raises", "no_plugin", "init", "manifest"):
             _refused_reload(harness, BROKEN[what])
@@ -111,7 +112,8 @@ HELD = (
 
 
 def check_waiting_messages_outlive_a_reload(workspace: Workspace) -> None:
-    """Events and calls queue while the reload waits for a running handler; the new generation handles them in order."""
+    """Events and calls are queued while the reload waits for a running handler; the new generation handles them in
+    order."""
     with workspace.run(p=plugin(HELD)) as harness:
         harness.kernel.emit("held")
         harness.received("held", 1)
@@ -131,7 +133,7 @@ def check_waiting_messages_outlive_a_reload(workspace: Workspace) -> None:
 
 
 def check_waiting_messages_outlive_a_broken_reload(workspace: Workspace) -> None:
-    """The same when the new code does not start: the old source handles them."""
+    """If the new code does not start, the old source handles the queued messages."""
     with workspace.run(p=plugin(HELD)) as harness:
         harness.kernel.emit("held")
         harness.received("held", 1)
@@ -149,7 +151,8 @@ def check_waiting_messages_outlive_a_broken_reload(workspace: Workspace) -> None
 
 
 def check_what_is_queued_at_the_instance_outlives_a_reload(workspace: Workspace) -> None:
-    """Events and calls that it was given, and did not begin because it was asked to stop, are the next one's."""
+    """Events and calls that were sent to the instance, but not started when the stop was requested, are handled by the
+    next one."""
     body = (
         HELD
         + """
@@ -174,7 +177,8 @@ def check_what_is_queued_at_the_instance_outlives_a_reload(workspace: Workspace)
 
 
 def check_callers_notice_nothing_of_a_reload(workspace: Workspace) -> None:
-    """Under constant fire from plugin and embedder, five reloads: no error, no event lost, none twice."""
+    """During five reloads under constant load from a plugin and the embedder, there are no errors, and each event is
+    handled exactly once."""
     speaker = """
     @expose
     def fire(self, count: int) -> int:
@@ -204,7 +208,7 @@ def check_callers_notice_nothing_of_a_reload(workspace: Workspace) -> None:
 
 
 def check_what_the_new_one_does_not_handle_is_a_dead_letter(workspace: Workspace) -> None:
-    """A subscription that the next generation has no more: what waits for it is told, not lost silently."""
+    """Queued events of a subscription that the next generation lacks become dead letters."""
     with workspace.run(p=plugin(HELD)) as harness:
         harness.kernel.emit("held")
         harness.received("held", 1)
@@ -224,7 +228,7 @@ def check_what_the_new_one_does_not_handle_is_a_dead_letter(workspace: Workspace
 
 
 def check_reload_of_what_does_not_run_starts_it(workspace: Workspace) -> None:
-    """A stopped or failed plugin is started from the source as it is now."""
+    """Reloading a stopped or failed plugin starts its current source."""
     with workspace.run(p=plugin("1 / 0"), q=counter()) as harness:
         assert harness.info("p").state == "failed"
         workspace.write("p", counter())
@@ -236,7 +240,7 @@ def check_reload_of_what_does_not_run_starts_it(workspace: Workspace) -> None:
 
 
 def check_source_is_a_snapshot(workspace: Workspace) -> None:
-    """A restart after a death runs the code that was loaded, not what has been written since."""
+    """A restart after a crash runs the code that was loaded, not the current file."""
     body = """
     @expose
     def leave(self) -> None:
@@ -258,7 +262,7 @@ def check_source_is_a_snapshot(workspace: Workspace) -> None:
 
 
 def check_a_reload_that_ends_the_old_by_force_tells_its_callers(workspace: Workspace) -> None:
-    """A method that does not end within the stop deadline: PluginDied for who waits for it; the new code runs."""
+    """If a method does not end within the stop deadline, its caller gets PluginDied, and the new code runs."""
     body = """
     @expose
     def spin(self) -> None:
@@ -294,7 +298,7 @@ NEVER_STARTS = """
 
 
 def check_an_old_source_that_fails_too_has_failed(workspace: Workspace) -> None:
-    """Nothing runs then, and the plugin says so; it can be started again."""
+    """If the old source fails too, the plugin is failed and says so; it can be started again."""
     old = plugin(TURNS % "1 / 0")
     with workspace.run(p=old) as harness:
         workspace.write("p", plugin(NEVER_STARTS))
@@ -305,7 +309,7 @@ def check_an_old_source_that_fails_too_has_failed(workspace: Workspace) -> None:
 
 
 def check_an_old_source_that_dies_comes_back(workspace: Workspace) -> None:
-    """A death while a reload goes back to it is a death like any other."""
+    """A crash while a reload rolls back is handled like any crash."""
     with workspace.run(p=plugin(TURNS % "raise SystemExit(1)")) as harness:
         workspace.write("p", plugin(NEVER_STARTS))
         expect_error(ReloadFailed, harness.kernel.reload, "p")
@@ -330,7 +334,7 @@ _RELAY = """
 
 
 def _check_calling_back(workspace: Workspace, source: str) -> None:
-    """``begin`` calls ``q``, which calls ``p`` back while ``p`` is reloaded: it is the old one that answers both."""
+    """``begin`` calls ``q``, which calls back ``p`` during its reload: the old instance answers both."""
     with workspace.run(p=source, q=plugin(_RELAY)) as harness:
         answer = harness.in_background(harness.call, "p.begin")
         harness.received("begun", 1)
@@ -345,20 +349,21 @@ def _check_calling_back(workspace: Workspace, source: str) -> None:
 
 @requires_native
 def check_a_call_back_to_a_handler_of_the_old_passes_a_reload(workspace: Workspace) -> None:
-    """A handler of the old one waits for a call that comes back to its own plugin: that passes the paused mailbox."""
+    """A handler of the old instance waits for a call that calls back its own plugin: that call passes the paused
+    mailbox."""
     source = _BACK.format(define="def", wait='self.hold("go")', call="self.api.call")
     _check_calling_back(workspace, plugin(source, manifest="concurrency = 2"))
 
 
 def check_a_call_back_to_an_async_handler_of_the_old_passes_a_reload(workspace: Workspace) -> None:
-    """The same with ``async def``."""
+    """An ``async`` handler's call back passes the paused mailbox too."""
     wait = 'while self.api.get_data("go") is None: await asyncio.sleep(0.001)'
     _check_calling_back(workspace, plugin(_BACK.format(define="async def", wait=wait, call="await self.api.acall")))
 
 
 @requires_native
 def check_spawned_work_of_the_old_waits_for_nobody(workspace: Workspace) -> None:
-    """What comes back to a call of spawned work is no handler's business: it waits for the new one, and is answered."""
+    """A call back from spawned work belongs to no handler: it waits for the new instance, and is answered."""
     body = """
     def start(self) -> None:
         if self.api.generation == 1:
@@ -396,7 +401,7 @@ NOT_EXPORTED = {
 
 
 def _exporting(how: str, more: str = "", manifest: str = "") -> str:
-    """A counter, the first ``export_state`` of which fails in this way."""
+    """Return a counter whose first ``export_state`` fails in this way."""
     define = "async def" if "await" in how else "def"
     failing = f"""
     failed = False
@@ -410,7 +415,7 @@ def _exporting(how: str, more: str = "", manifest: str = "") -> str:
 
 
 def check_a_state_that_cannot_be_exported_keeps_the_old(workspace: Workspace) -> None:
-    """The same instance goes on, with its state, its spawned work and its timers; the next reload is taken."""
+    """The same instance continues, with its state, spawned work and timers; the next reload succeeds."""
     more = """
     def start(self) -> None:
         self.api.spawn(self.work)
@@ -449,7 +454,7 @@ def _waits(record: PluginRecord, count: int) -> bool:
 
 
 def check_what_waits_outlives_a_state_that_cannot_be_exported(workspace: Workspace) -> None:
-    """Events and calls that came meanwhile, at the instance or before it, are handled by it, in their order."""
+    """Events and calls that arrived meanwhile, queued in the instance or in the kernel, are handled by it, in order."""
     holding = """
     @on("held")
     def held(self) -> None:
@@ -479,7 +484,7 @@ def check_what_waits_outlives_a_state_that_cannot_be_exported(workspace: Workspa
 
 @requires_native
 def check_handlers_on_threads_go_on_after_a_state_that_cannot_be_exported(workspace: Workspace) -> None:
-    """With ``concurrency``, its threads are there again."""
+    """With ``concurrency``, the instance has its threads again."""
     with workspace.run(p=_exporting(NOT_EXPORTED["raises"], manifest="concurrency = 3")) as harness:
         harness.kernel.emit("hit")
         assert harness.call("p.hits") == 1
@@ -490,7 +495,7 @@ def check_handlers_on_threads_go_on_after_a_state_that_cannot_be_exported(worksp
 
 
 def check_an_export_that_hangs_in_an_event_loop_keeps_the_old(workspace: Workspace) -> None:
-    """It is cancelled at ``limits.stop``."""
+    """An async export that hangs is cancelled at ``limits.stop``."""
     with workspace.run(p=_exporting("await asyncio.sleep(3600)", manifest="limits = { stop = 0.2 }")) as harness:
         harness.kernel.emit("hit")
         error = _refused_reload(harness, counter(version="2.0"))
@@ -500,7 +505,7 @@ def check_an_export_that_hangs_in_an_event_loop_keeps_the_old(workspace: Workspa
 
 
 def check_an_export_that_hangs_or_ends_its_instance_starts_the_old_source(workspace: Workspace) -> None:
-    """Its state is lost, and the report says so; nothing that waits is."""
+    """The state is lost, and the report says so; queued messages are not lost."""
     for how in "while True: pass", "sys.exit(3)":
         source = _exporting(how, manifest="limits = { stop = 0.2, kill_grace = 0.2 }")
         with Workspace(workspace.level, workspace.folder / str(len(how))).run(p=source) as harness:
@@ -508,12 +513,12 @@ def check_an_export_that_hangs_or_ends_its_instance_starts_the_old_source(worksp
             error = _refused_reload(harness, counter(version="2.0"))
             assert (error.id, error.report.error.id) == ("MK0314", "MK0313")
             assert (harness.info("p").version, harness.info("p").state) == ("1.0", "active")
-            assert harness.call("p.hits") in (0, 1)  # the hit was done, or is done by the next
+            assert harness.call("p.hits") in (0, 1)  # the hit was handled, or will be by the next instance
             assert harness.kernel.dead_letters() == []
 
 
 def check_a_stop_that_fails_does_not_lose_the_state(workspace: Workspace) -> None:
-    """It was exported by then, so the new source has it."""
+    """The state was exported before ``stop`` failed, so the new source has it."""
     for how in "raise ValueError", "sys.exit(3)", "while True: pass":
         source = counter(f"    def stop(self) -> None:\n        {how}")
         source = source.replace("limits = { start = 5.0 }", "limits = { stop = 0.2, kill_grace = 0.2 }")

@@ -1,4 +1,4 @@
-"""Timers, sleeping, spawned work; and that all of it ends with the plugin."""
+"""Timers, sleep and spawned work; and that all of it ends with the plugin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from microkernel.testing.levels import requires_native
 
 
 def check_every_beats_again_and_again(workspace: Workspace) -> None:
-    """By decorator and by ``api.every``, sync and async; never before ``start`` has returned."""
+    """Timers run repeatedly, by decorator and by ``api.every``, sync and async; never before ``start`` has returned."""
     body = """
     @every(0.01)
     def sync(self) -> None:
@@ -31,7 +31,7 @@ def check_every_beats_again_and_again(workspace: Workspace) -> None:
 
 
 def check_every_skips_a_beat_that_still_runs(workspace: Workspace) -> None:
-    """A timer never overlaps with itself, also where handlers interleave."""
+    """A timer never overlaps with itself, even if handlers interleave."""
     body = """
     running = most = beats = 0
     @every(0.005)
@@ -48,7 +48,7 @@ def check_every_skips_a_beat_that_still_runs(workspace: Workspace) -> None:
 
 
 def check_after_runs_once_and_can_be_cancelled(workspace: Workspace) -> None:
-    """``api.after``; its ``cancel`` before the time; from a handler as well."""
+    """``api.after`` runs once; ``cancel`` before that prevents it, also from a handler."""
     body = """
     def start(self) -> None:
         self.api.after(0.01, self.fired)
@@ -70,7 +70,7 @@ def check_after_runs_once_and_can_be_cancelled(workspace: Workspace) -> None:
 
 
 def check_a_timer_that_raises_goes_on(workspace: Workspace) -> None:
-    """What it raises is logged; the next beat comes."""
+    """An exception of a timer is logged, and the timer continues."""
     body = """
     beats = 0
     @every(0.01)
@@ -87,7 +87,8 @@ def check_a_timer_that_raises_goes_on(workspace: Workspace) -> None:
 
 @requires_native
 def check_sleep_ends_with_the_plugin(workspace: Workspace) -> None:
-    """True if the whole time has passed; False when the plugin is to stop: handlers, pools, spawned work."""
+    """``sleep`` returns True after the whole time, False if the plugin is to stop: in handlers, pools and spawned
+    work."""
     body = """
     @on("nap")
     def nap(self, event) -> None:
@@ -98,7 +99,7 @@ def check_sleep_ends_with_the_plugin(workspace: Workspace) -> None:
     def spawn_nap(self) -> None:
         self.api.spawn(self.nap, None)
     """
-    brief = "limits = { drain = 0.1 }"  # seconds for which the stop waits for a handler that sleeps
+    brief = "limits = { drain = 0.1 }"  # seconds that the stop waits for a handler that sleeps
     with workspace.run(
         one=plugin(body, manifest=brief), pool=plugin(body, manifest=f"concurrency = 3\n{brief}")
     ) as harness:
@@ -115,7 +116,7 @@ def check_sleep_ends_with_the_plugin(workspace: Workspace) -> None:
 
 @requires_native
 def check_is_active_is_the_condition_for_loops(workspace: Workspace) -> None:
-    """True from ``start`` until the plugin is asked to stop: in spawned work, and in a handler that loops."""
+    """``is_active`` is True from ``start`` until a stop is requested: in spawned work, and in a handler that loops."""
     body = """
     def start(self) -> None:
         self.seen = [self.api.is_active]
@@ -149,7 +150,7 @@ def check_is_active_is_the_condition_for_loops(workspace: Workspace) -> None:
 
 @requires_native
 def check_spawned_work_runs_beside(workspace: Workspace) -> None:
-    """Functions in threads, coroutine functions as tasks; what they raise is logged and ends nothing else."""
+    """Functions run in threads, coroutine functions as tasks; their exceptions are logged and end nothing else."""
     body = """
     def start(self) -> None:
         self.main = threading.get_ident()

@@ -1,4 +1,4 @@
-"""Type hints are the contract: parameters are checked and converted on delivery, results by ``returns``."""
+"""Type hints: parameters are checked and converted on delivery, results by ``returns``."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ KINDS = {
 
 
 def check_arguments_are_converted_by_their_hints(workspace: Workspace) -> None:
-    """By name and in order: int, Decimal, datetime, UUID, Enum, dataclass, tuple, set, date, float, optional, lists."""
+    """Arguments by name and position are converted: int, Decimal, datetime, UUID, Enum, dataclass, tuple, set, date,
+    float, optional, lists."""
     with workspace.run(p=TYPED) as harness:
         for given in (harness.call("p.types", **ARGUMENTS), harness.call("p.types", *[*ARGUMENTS.values()][:10])):
             assert given == {"kinds": KINDS, "inner": ["Line", "Decimal", 3]}
@@ -120,7 +121,7 @@ def check_arguments_are_converted_by_their_hints(workspace: Workspace) -> None:
 
 
 def check_plain_values_become_what_the_hint_says(workspace: Workspace) -> None:
-    """It makes no difference whether the sender had the type or its plain form."""
+    """The sender may pass the type itself or its plain form."""
     with workspace.run(p=TYPED) as harness:
         plain = {**ARGUMENTS, "d": "1.10", "u": str(UUID(int=9)), "c": "blue", "day": "2026-07-30", "t": [1, "one"]}
         lines = [{"item": "nut", "price": "0.10"}]
@@ -129,7 +130,7 @@ def check_plain_values_become_what_the_hint_says(workspace: Workspace) -> None:
 
 
 def check_results_are_converted_by_returns(workspace: Workspace) -> None:
-    """``returns=`` gives the type; without it, plain values."""
+    """``returns=`` converts the result; without it, the result is plain data."""
     with workspace.run(p=TYPED) as harness:
         assert harness.call("p.total") == "1.10"
         assert harness.call("p.total", "CNY", factor=2, returns=Decimal) == Decimal("2.20")
@@ -144,7 +145,7 @@ class Totals(Protocol):
 
 
 def check_service_is_a_typed_proxy(workspace: Workspace) -> None:
-    """``api.service(name, protocol)``: methods as attributes, results by the protocol's hints."""
+    """``api.service(name, protocol)`` has methods as attributes, and converts results by the protocol's type hints."""
     body = """
     @expose
     def through(self) -> list:
@@ -184,7 +185,7 @@ def check_arguments_that_do_not_fit(workspace: Workspace) -> None:
 
 
 def check_open_signatures(workspace: Workspace) -> None:
-    """``*args``, ``**kwargs`` and positional-only parameters are filled as Python would, and each checked."""
+    """``*args``, ``**kwargs`` and positional-only parameters are filled as in Python, and each argument is checked."""
     with workspace.run(p=TYPED) as harness:
         assert harness.call("p.open", 1, 2, 3, key="x", d="1.5") == [1, [2, 3], "x", {"d": "Decimal"}]
         assert harness.call("p.strict", 1, b=2) == [1, 2]
@@ -220,7 +221,7 @@ COMMANDED = plugin(
 
 
 def check_a_typed_text_is_what_its_hint_wants(workspace: Workspace) -> None:
-    """What a person types on a command line stays a text where a text is wanted, and becomes what else is wanted."""
+    """A text typed on a command line stays a str for a str hint, and is converted for other hints."""
     digits = "1234567890123456.789012345678901234"
     with workspace.run(p=COMMANDED) as harness:
         typed = [
@@ -249,7 +250,7 @@ def check_a_typed_text_is_what_its_hint_wants(workspace: Workspace) -> None:
 
 @requires_native
 def check_msgspec_structs(workspace: Workspace) -> None:
-    """A msgspec Struct is a type like any other: nested, with constraints, in both directions."""
+    """A msgspec Struct is supported as a type: nested, with constraints, in both directions."""
     head = """
     from typing import Annotated
     import msgspec
@@ -268,7 +269,7 @@ def check_msgspec_structs(workspace: Workspace) -> None:
 
 
 def check_methods_have_signature_schema_and_help(workspace: Workspace) -> None:
-    """What ``info`` tells of a method comes from its hints."""
+    """The signature, schema and help in ``info`` come from a method's type hints and docstring."""
     with workspace.run(p=TYPED) as harness:
         info = harness.info("p")
         assert "currency: str = 'CNY'" in info.methods["total"]
