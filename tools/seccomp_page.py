@@ -144,7 +144,7 @@ if it is out of date. The filter is one of [several layers](isolation.md#its-lay
     "zh": """# 系统调用过滤器
 
 `sandbox` 或 `wasm` 级别的工作进程可以使用的系统调用：x86_64 与 aarch64 合计，{free} 个不限参数，{ruled} 个限定参数。其他调用一律返回 `EPERM`；
-使用其他架构或 x32 的调用，进程会被杀死。本页由 `tools/seccomp_page.py` 从过滤器自己的表生成；内容过时会使测试失败。
+使用其他架构或 x32 的调用，进程会被强制终止。本页由 `tools/seccomp_page.py` 从过滤器自己的表生成；内容过时会使测试失败。
 过滤器只是[若干层](isolation.md#有哪些层)之一。
 
 [English](../seccomp.md)。其他页面：[隔离](isolation.md)、[设计（英文）](../design.md)。
@@ -206,7 +206,7 @@ _TESTED = {
   [the red team's table](isolation.md#the-red-teams-table).
 """,
     "zh": """- 一个装有过滤器的进程按编号从 0 起，逐个发出不在这些表里的调用；每个都必须被拒绝。
-  新系统的 `uretprobe` 和 `uprobe` 除外，因为它们绕过所有过滤器，并杀死发出它们的进程。
+  新系统的 `uretprobe` 和 `uprobe` 除外，因为它们绕过所有过滤器，并强制终止发出它们的进程。
 - 过滤程序在模拟器里按两种架构运行，编号取自系统头文件；每条规则都用边界两侧的参数测试（`tests/sandbox/test_seccomp.py`）。
 - 在真实插件里尝试，并观察到它们在 `process` 成功：`tests/sandbox/test_walls.py` 和[红队表](isolation.md#红队表)。
 """,

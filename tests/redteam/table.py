@@ -28,7 +28,7 @@ _WORDS = {
     "terminal": "终端", "kernel interfaces": "系统内核接口", "options of system calls": "系统调用的选项",
     "frames": "帧", "other plugins": "其他插件",
     "Landlock": "Landlock", "seccomp": "seccomp", "namespaces": "命名空间", "capabilities": "特权", "all": "合计",
-    "resource limits": "资源限额", "monitored and killed by the kernel": "内核监视并杀死",
+    "resource limits": "资源限额", "monitored and killed by the kernel": "内核监视并强制终止",
     "control group or monitoring": "控制组或内核的监视", "the gate": "关口",
     "connections made by the kernel": "由内核代为连接",
     "the kernel changes only the plugin's own files": "内核只修改插件自己的文件", "file attributes": "文件属性",

@@ -205,7 +205,7 @@ time.sleep(20 if f.is_watched else 0)
         "the system's scheduler, but become slower. Set `limits.cpu` (in seconds; the plugin is killed after that), "
         "and watch `mk ps`."),
         ("只要插件在运行，它的线程就可以一直占用处理器。其他程序仍由系统调度分得时间，但会变慢。"
-        "请设置 `limits.cpu`（秒数，超出即杀死），并留意 `mk ps`。"))),
+        "请设置 `limits.cpu`（秒数，超出即强制终止），并留意 `mk ps`。"))),
     Attempt("become a real-time process", "变成实时进程", """
 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 """, _is_real_time, "seccomp", root=True, thread=SKIPPED, varies=True),
