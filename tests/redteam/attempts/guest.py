@@ -152,7 +152,7 @@ stream = _socket.SocketType(_socket.AF_INET, _socket.SOCK_STREAM, 0)
 stream.connect(("127.0.0.1", f.tcp))
 stream.sendall(f.token.encode())
 """, heard("tcp"), "seccomp", wasm="broker"),
-    _aimed("connect to an address that was not granted, bypassing Python", "绕过 Python 连接未授权的地址", _NET + """
+    _aimed("connect to an address that was not granted, bypassing Python", "绕过 Python 连接未授予的地址", _NET + """
 ask("connect", 7, "127.0.0.1", f.tcp, 5.0)
 ask("write", 7, f.token, 5.0)
 """, heard("tcp"), wasm="broker", manifest={"permissions": {"net": ["127.0.0.1:1"]}}),

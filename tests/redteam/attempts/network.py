@@ -76,11 +76,11 @@ ATTEMPTS = [
         import urllib.request
         urllib.request.urlopen(f"http://127.0.0.1:{f.tcp}/{f.token}", timeout=0.5)
     """, heard("tcp"), "seccomp", wasm="broker"),
-    Attempt("connect to a port next to the granted one", "连接授权端口旁边的端口", _CONNECT.format(host="127.0.0.1"),
+    Attempt("connect to a port next to the granted one", "连接所授予端口旁边的端口", _CONNECT.format(host="127.0.0.1"),
             heard("tcp"), "broker", manifest=_granted("127.0.0.1:1", "localhost:2", "*.invalid:*")),
-    Attempt("connect by another name of the granted address", "用授权地址的另一个名字连接",
+    Attempt("connect by another name of the granted address", "用所授予地址的另一个名字连接",
             _CONNECT.format(host="localhost"), heard("tcp"), "broker", manifest=_granted("127.0.0.1:*")),
-    Attempt("connect by a granted name that leads to this machine", "经授权的名字连回本机",
+    Attempt("connect by a granted name that leads to this machine", "经所授予的名字连回本机",
             _CONNECT.format(host="127.1"), heard("tcp"), "broker", manifest=_granted("127.1:*")),
     Attempt("send by UDP", "UDP 发送", """
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(f.token.encode(), ("127.0.0.1", f.udp))
