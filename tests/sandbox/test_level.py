@@ -66,7 +66,7 @@ def test_a_weaker_level_only_where_the_operator_lists_it(arena: Arena, monkeypat
 
 def test_a_worker_that_cannot_be_confined_gets_no_source(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the machine could do it a moment before."""
-    monkeypatch.setattr(sandbox, "fault_of", lambda confined: "")
+    monkeypatch.setattr(sandbox, "defect_of", lambda confined: "")
     lacking(monkeypatch, "seccomp")
     config = KernelConfig(data_dir=str(arena.folder / "data"))
     with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:

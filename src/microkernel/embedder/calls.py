@@ -17,6 +17,7 @@ from microkernel.sdk.buffer import attachment_of
 from microkernel.sdk.request_context import deadline_in
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import unwrap_reply
+from microkernel.wire.nonblocking_io import MAX_WAIT
 from microkernel.wire.topics import check_topic
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ def _reset_after_fork() -> None:
 
 _wakeups = _ThreadWakeup()
 os.register_at_fork(after_in_child=_reset_after_fork)
-# The OS rejects timeouts of more than some weeks, so longer waits are split.
-_LONGEST = 3600.0
 
 
 class Waiter:
@@ -64,7 +63,7 @@ class Waiter:
     def wait(self, _id: int, deadline: float) -> messages.Reply | None:
         """Wait for the reply; None at the deadline."""
         while self._reply is None and (left := deadline - time.monotonic()) > 0:
-            self._wakeup.wait(min(left, _LONGEST))
+            self._wakeup.wait(min(left, MAX_WAIT))
         return self._reply
 
     def release(self) -> None:

@@ -16,6 +16,8 @@ import time
 
 from microkernel.wire import frames
 
+# Seconds that one wait may take. The system rejects timeouts of more than some weeks, so longer waits are split.
+MAX_WAIT = 3600.0
 # Seconds to poll for the next message before sleeping: longer than a peer takes that calls or answers immediately.
 SPIN_SECONDS = 50e-6
 _NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

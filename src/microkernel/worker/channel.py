@@ -18,12 +18,10 @@ from microkernel.sdk.client.request_channel import RequestChannel
 from microkernel.sdk.process_copies import end_copy, page
 from microkernel.wire import frames
 from microkernel.wire.messages import Message
-from microkernel.wire.nonblocking_io import SPIN_SECONDS, AdaptiveSpin
+from microkernel.wire.nonblocking_io import MAX_WAIT, SPIN_SECONDS, AdaptiveSpin
 from microkernel.wire.session import Session
 
 _RECEIVE = frames.DATAGRAM
-# The system rejects timeouts of more than some weeks; longer waits are split.
-_LONGEST = 3600.0
 
 
 class WorkerChannel(RequestChannel):
@@ -63,7 +61,7 @@ class WorkerChannel(RequestChannel):
         while True:
             data = self._spin.try_receive(self._down.fileno()) if timeout != 0.0 else b""
             if not data:
-                if timeout is not None and not self._down_poll.poll(min(timeout, _LONGEST) * 1000):
+                if timeout is not None and not self._down_poll.poll(min(timeout, MAX_WAIT) * 1000):
                     return ()
                 data = _read(self._down)
             received = self._from_down.receive(data)
@@ -93,7 +91,7 @@ class WorkerChannel(RequestChannel):
         """
         with self._lock:
             while not enough():
-                left = _LONGEST if deadline is None else min(deadline - time.monotonic(), _LONGEST)
+                left = MAX_WAIT if deadline is None else min(deadline - time.monotonic(), MAX_WAIT)
                 if left <= 0:
                     return
                 if self._is_being_read:

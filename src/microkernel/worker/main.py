@@ -213,8 +213,12 @@ def _drop_plugin() -> None:
             release()
         # In a cycle, parts may be closed before the object whose ``__del__`` uses them; the interpreter, too, is silent
         # about what that raises when it collects at its end.
-        sys.unraisablehook = id
+        sys.unraisablehook = _ignore_unraisable
         gc.collect()
+
+
+def _ignore_unraisable(_unraisable: object) -> None:
+    """Report nothing, as the interpreter does at its end."""
 
 
 def _flush_files() -> None:

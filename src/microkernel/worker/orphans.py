@@ -153,12 +153,21 @@ def reap_orphans() -> OrphanReaper:
     reaper = OrphanReaper()
     for name in ("fork", "posix_spawn", "posix_spawnp"):
         _replace(name, reaper.wrap(getattr(os, name)), os, posix)
-    _replace("forkpty", reaper.wrap(os.forkpty, lambda result: result[0]), os, posix)
-    _replace("system", reaper.wrap(os.system, lambda _status: -1), os, posix)
+    _replace("forkpty", reaper.wrap(os.forkpty, _pid_of_forkpty), os, posix)
+    _replace("system", reaper.wrap(os.system, _no_pid), os, posix)
     fork_exec = reaper.wrap(_posixsubprocess.fork_exec)
     _replace("fork_exec", fork_exec, _posixsubprocess)
     _replace("_fork_exec", fork_exec, subprocess)
     return reaper
+
+
+def _pid_of_forkpty(result: tuple[int, int]) -> int:
+    return result[0]
+
+
+def _no_pid(_status: int) -> int:
+    """Return -1: ``os.system`` waits for its child itself."""
+    return -1
 
 
 def _replace(name: str, function: Callable[..., Any], *modules: object) -> None:

@@ -99,7 +99,12 @@ class BrokerClient:
 
 def discard(answer: Future[int]) -> None:
     """Close the descriptor when it arrives, because it is no longer wanted."""
-    answer.add_done_callback(lambda done: None if done.exception() else os.close(done.result()))
+    answer.add_done_callback(_close_descriptor)
+
+
+def _close_descriptor(answer: Future[int]) -> None:
+    if not answer.exception():
+        os.close(answer.result())
 
 
 def install(broker: BrokerClient) -> None:

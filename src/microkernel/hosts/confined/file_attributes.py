@@ -46,35 +46,36 @@ class FileAttributes(RequestSocket):
             case [_, "chmod", *_]:
                 chmod: Chmod = codec.decode(data, Chmod)
                 number, _, path, identity, mode = chmod
-                act = partial(self._change, path, identity, False, partial(set_mode, mode=mode & _MODE))
+                is_link = False
+                change: Callable[[str], object] = partial(set_mode, mode=mode & _MODE)
             case [_, "utime", *_]:
                 utime: Utime = codec.decode(data, Utime)
                 number, _, path, identity, times, is_link = utime
-                act = partial(self._change, path, identity, is_link, partial(set_times, times=_checked_times(times)))
+                change = partial(set_times, times=_checked_times(times))
             case _:
                 raise ValueError("it is neither chmod nor utime")
-        self.work(number, partial(_attempt, act))
+        self.work(number, partial(self._attempt, path, identity, is_link, change))
 
-    def _change(self, path: bytes, identity: list[int], is_link: bool, act: Callable[[str], object]) -> None:
+    def _attempt(self, path: bytes, identity: list[int], is_link: bool, change: Callable[[str], object]) -> Answer:
+        """Change a file. A failure is returned as the answer."""
+        try:
+            self._change(path, identity, is_link, change)
+        except OSError as error:
+            return Answer(error.errno or errno.EIO, error.strerror or str(error))
+        except ValueError as error:  # a path that contains NUL
+            return Answer(errno.EINVAL, str(error))
+        return Answer()
+
+    def _change(self, path: bytes, identity: list[int], is_link: bool, change: Callable[[str], object]) -> None:
         folder = next((folder for folder in self._folders if folder.is_above(path)), None)
         if folder is None:
             raise PermissionError(errno.EPERM, _REFUSED)
         handle = folder.open(path)
         try:
             _check(os.fstat(handle), identity, is_link)
-            act(f"/proc/self/fd/{handle}")
+            change(f"/proc/self/fd/{handle}")
         finally:
             os.close(handle)
-
-
-def _attempt(act: Callable[[], object]) -> Answer:
-    try:
-        act()
-    except OSError as error:
-        return Answer(error.errno or errno.EIO, error.strerror or str(error))
-    except ValueError as error:  # a path with a NUL in it
-        return Answer(errno.EINVAL, str(error))
-    return Answer()
 
 
 class OwnFolder:

@@ -5,7 +5,6 @@ Requests and answers are MessagePack arrays, one per datagram. No descriptors ar
 
 from __future__ import annotations
 
-import array
 import socket
 import threading
 import time
@@ -15,7 +14,7 @@ from errno import EAGAIN, ENOBUFS
 from typing import NamedTuple
 
 from microkernel.errors import InvalidArguments, KernelError, ProtocolError
-from microkernel.hosts.worker.socket_pairs import blocking_pair
+from microkernel.hosts.worker.socket_pairs import blocking_pair, send_with_descriptors
 from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec
@@ -85,10 +84,10 @@ class RequestSocket:
             self._finish(number, Answer(EAGAIN, str(error)))
 
     def answer(self, number: int, code: int, text: str, handle: int = -1) -> None:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [handle]))] if handle >= 0 else []
         with self._lock, suppress(OSError):  # the worker has exited, or does not read its answers
             if self._end.fileno() >= 0:
-                self._end.sendmsg([codec.encode([number, code, text])], rights, socket.MSG_DONTWAIT)
+                descriptors = [handle] if handle >= 0 else []
+                send_with_descriptors(self._end, codec.encode([number, code, text]), descriptors)
 
     def _run(self, number: int, act: Callable[[], Answer]) -> None:
         self._finish(number, act())

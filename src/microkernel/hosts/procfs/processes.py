@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from microkernel.hosts.procfs.reads import read_file
+from microkernel.hosts.procfs.reads import read_file, stat_fields
 
 # Name of the memory file that a worker's fault handler writes stacks to.
 STACKS = "stacks"
@@ -39,7 +39,7 @@ def statistics_of(pid: int, limited: Collection[str]) -> Mapping[str, Any]:
     ``limited``: the limits that were set for this process. One that merely holds for the whole system protects nothing.
     """
     try:
-        fields = read_file(pid, "stat").rpartition(b")")[2].split()
+        fields = stat_fields(pid)
         memory = _own_memory(pid)
         limits = read_file(pid, "limits").decode(errors="replace").splitlines()[1:]
     except OSError:
@@ -137,7 +137,7 @@ def is_waiting(pid: int) -> bool:
 def _state_of(pid: int) -> str:
     """Return the system's letter for the state of a process; empty if it has exited."""
     try:
-        return read_file(pid, "stat").rpartition(b")")[2].split(None, 1)[0].decode()
+        return stat_fields(pid)[0].decode()
     except OSError:
         return ""
 

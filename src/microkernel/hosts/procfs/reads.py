@@ -61,6 +61,14 @@ def read_link(process: int | str, name: str) -> bytes:
     return ctypes.string_at(buffer, length)
 
 
+def stat_fields(pid: int) -> list[bytes]:
+    """Return the fields of ``/proc/<pid>/stat`` from the state on. Raises OSError if the process has exited.
+
+    The fields before are the pid and the name, which the process chooses itself and which may contain anything.
+    """
+    return read_file(pid, "stat").rpartition(b")")[2].split()
+
+
 def _error(path: str) -> OSError:
     code = ctypes.get_errno()
     return OSError(code, os.strerror(code), path)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
 
+from microkernel.hosts.procfs.reads import stat_fields
+
 # Bound in seconds: processes that multiply faster than they can be killed must not delay the kernel.
 _MAX_SECONDS = 2.0
 
@@ -52,10 +54,9 @@ def _send(pid: int, number: int) -> None:
 
 
 def _state_of(pid: int) -> tuple[str, int]:
-    """And its parent, which is 0 for one that is gone."""
+    """Return its state and its parent; the parent of a process that is gone is 0."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            state, parent, *_ = stat.read().rpartition(b")")[2].split(maxsplit=2)
-    except (OSError, ValueError):
+        state, parent, *_ = stat_fields(pid)
+    except OSError:
         return "X", 0
     return state.decode(), int(parent)

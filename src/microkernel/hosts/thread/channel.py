@@ -16,10 +16,9 @@ from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.sdk.client.mapped_arrays import array_over
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Message, Reply
+from microkernel.wire.nonblocking_io import MAX_WAIT
 
 _BATCH = 64
-# The system takes no wait of more than some weeks; who waits for longer asks again.
-_LONGEST = 3600.0
 # Id of a reply that is not an answer: the waiting thread is to end.
 _ABORTED = -1
 
@@ -110,7 +109,7 @@ class MemoryChannel:
         try:
             waiting = self._collect()  # messages that came before this thread was known to wait
             if not waiting:
-                self._wakeup.wait(None if timeout is None else min(timeout, _LONGEST))
+                self._wakeup.wait(None if timeout is None else min(timeout, MAX_WAIT))
                 waiting = self._collect()
         finally:
             self._wakeup.dismiss()

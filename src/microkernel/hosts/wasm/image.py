@@ -61,6 +61,10 @@ _SETTLED = 2_000_000_000
 Progress = Callable[[str], object]
 
 
+def _ignore(_step: str) -> None:
+    """Report no progress."""
+
+
 class Image:
     """The image of this version, built or not."""
 
@@ -93,7 +97,7 @@ class Image:
         is_ours = found.st_uid == os.geteuid() and not found.st_mode & 0o077
         return "" if is_ours else f"{self.folder} must be yours alone: chown it, and chmod 700"
 
-    def ensure(self, progress: Progress = id) -> Path:
+    def ensure(self, progress: Progress = _ignore) -> Path:
         """Return the image; build it if it is missing or is not what was built. Waits while another kernel builds it.
 
         Raises IsolationUnavailable if it cannot be built.

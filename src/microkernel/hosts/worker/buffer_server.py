@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import array
 import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
 from microkernel.errors import InvalidArguments, KernelError, ProtocolError
-from microkernel.hosts.worker.socket_pairs import blocking_pair
+from microkernel.hosts.worker.socket_pairs import blocking_pair, send_with_descriptors
 from microkernel.kernel.ports import InstanceEvents, Reactor
 from microkernel.wire import codec
 
@@ -70,6 +69,5 @@ class BufferServer:
 
     def _send(self, block: int, may_write: bool, *descriptors: int) -> None:
         """Send without waiting: a worker that asks for many blocks and does not read loses answers."""
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         with suppress(OSError):
-            self._end.sendmsg([codec.encode([block, may_write])], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            send_with_descriptors(self._end, codec.encode([block, may_write]), descriptors)

@@ -17,7 +17,7 @@ from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
 from microkernel.wire.failures import OF_REPLIES, as_reported
 from microkernel.wire.messages import Reply
-from microkernel.wire.nonblocking_io import AdaptiveSpin
+from microkernel.wire.nonblocking_io import MAX_WAIT, AdaptiveSpin
 from microkernel.wire.session import ReplyReader
 
 # Seconds to poll for a reply before sleeping. Waking a sleeper on another core takes a quarter of that; a thread that
@@ -29,8 +29,6 @@ LANES = 4
 _OTHERS = 3
 # Seconds by which the receive timeout may exceed what is left, because changing it is a system call.
 _SLACK = 0.01
-# The queue takes no wait of more than some weeks; who waits for longer asks again.
-_LONGEST = 3600.0
 _TIMEVAL = struct.Struct("ll")
 
 
@@ -137,14 +135,14 @@ class ReplySocket:
         heard = threading.Event()
         self._reactor.post(partial(self._drain, heard.set))
         while (left := deadline - time.monotonic()) > 0:
-            if heard.wait(min(left, _LONGEST)):
+            if heard.wait(min(left, MAX_WAIT)):
                 return self._handed_over(reply.id) if reply.elsewhere else reply
         return None if reply.elsewhere else reply
 
     def _wait_for_handed(self, id: int, deadline: float) -> Reply | None:
         while (left := deadline - time.monotonic()) > 0:
             with suppress(Empty):
-                reply = self._handed.get(timeout=min(left, _LONGEST))
+                reply = self._handed.get(timeout=min(left, MAX_WAIT))
                 if reply.id == id:
                     return reply
         return None

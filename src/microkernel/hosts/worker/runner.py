@@ -86,8 +86,8 @@ class WorkerRunner:
         self._free.extend(self._reply_sockets)
         self._pipes = endpoints.pipes
         self._outputs = [
-            Output(_nonblocking(pipe[0]), reactor, partial(emit, events), events.secrets)
-            for pipe, emit in zip(self._pipes, (_emit_stdout, _emit_stderr), strict=True)
+            Output(_nonblocking(pipe[0]), reactor, emit, events.secrets)
+            for pipe, emit in zip(self._pipes, (self._emit_stdout, self._emit_stderr), strict=True)
         ]
 
     def start(self, zygote: ZygoteHandle, request: Mapping[str, Any]) -> None:
@@ -227,6 +227,13 @@ class WorkerRunner:
         if self._load is not None:
             self._channel.send_down(self._load.with_paths(path_to_text))
 
+    def _emit_stdout(self, line: str) -> None:
+        self._events.output("stdout", line)
+
+    def _emit_stderr(self, line: str) -> None:
+        if not _OUR_FRAME.match(line):
+            self._events.output("stderr", line)
+
     def _malformed(self, error: KernelError) -> None:
         self._events.malformed(error)
         self.kill()
@@ -276,15 +283,6 @@ class WorkerRunner:
 
 # A stack frame of this package, which the fault handler of a dying worker prints; of no use to a plugin's author.
 _OUR_FRAME = re.compile(rf'  File "({re.escape(str(Path(__file__).parents[2]))}/[^"]*|<string>)", line \d+ in ')
-
-
-def _emit_stdout(events: InstanceEvents, line: str) -> None:
-    events.output("stdout", line)
-
-
-def _emit_stderr(events: InstanceEvents, line: str) -> None:
-    if not _OUR_FRAME.match(line):
-        events.output("stderr", line)
 
 
 class _Endpoints:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import array
 import fcntl
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 
 _FIRST_FREE = 3
@@ -33,6 +35,12 @@ def refuse_descriptors(end: socket.socket) -> None:
     """
     with suppress(OSError):  # an older system, where seccomp refuses it to confined workers
         end.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+
+
+def send_with_descriptors(end: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+    """Send a datagram with these descriptors, or with none. Raises BlockingIOError instead of waiting, and OSError."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    end.sendmsg([data], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 def above_standard_streams(descriptor: int) -> int:

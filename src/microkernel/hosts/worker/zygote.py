@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import errno
 import logging
 import os
@@ -205,7 +204,7 @@ class ZygoteHandle:
             os.close(theirs)
             os.close(lifeline)
         self._control = ours
-        self._reactor.post(lambda: self._reactor.watch(ours.fileno(), partial(self._on_readable, ours)))
+        self._reactor.post(partial(self._watch, ours))
         if not self._ready.wait(_START_TIMEOUT):
             self._reactor.run(partial(self._on_zygote_exit, ours))
             raise self._unavailable(f"the zygote did not start: {self._last_output}")
@@ -213,6 +212,9 @@ class ZygoteHandle:
             raise self._unavailable(f"the zygote did not start: {self._last_output}")
 
     # On the reactor's thread
+
+    def _watch(self, control: socket.socket) -> None:
+        self._reactor.watch(control.fileno(), partial(self._on_readable, control))
 
     def _on_readable(self, control: socket.socket) -> None:
         try:
@@ -366,19 +368,14 @@ def _send(control: socket.socket, number: int, request: Mapping[str, Any], descr
     try:
         with open(file, "wb", closefd=False) as content:
             content.write(codec.encode(request))
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [*descriptors, file]))]
-        control.sendmsg([codec.encode(number)], rights)
+        socket.send_fds(control, [codec.encode(number)], [*descriptors, file])
     finally:
         os.close(file)
 
 
 def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, _, _ = control.recvmsg(4096, socket.CMSG_SPACE(4))
-    descriptors = array.array("i")
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(content)
-    return data, list(descriptors)
+    data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
+    return data, descriptors
 
 
 def exit_from_status(status: int) -> Exit:

@@ -23,13 +23,11 @@ from microkernel.errors import KernelClosed
 from microkernel.kernel.ports import Clock
 from microkernel.kernel.runtime.threads import in_thread
 from microkernel.kernel.runtime.wakeup import Wakeup
-from microkernel.wire.nonblocking_io import SPIN_SECONDS, AdaptiveSpin
+from microkernel.wire.nonblocking_io import MAX_WAIT, SPIN_SECONDS, AdaptiveSpin
 
 T = TypeVar("T")
 Work = Callable[[], object]
 
-_LONGEST = 3600.0
-"""The system takes no wait of more than some weeks; what is due later is waited for in parts."""
 _TIMERS = 1024
 """With no more than these it is not worth looking for cancelled ones."""
 _log = logging.getLogger("microkernel")
@@ -200,7 +198,7 @@ class Reactor:
     def _wait(self) -> float | None:
         while self._timers and not self._timers[0][2]:
             heapq.heappop(self._timers)
-        return min(max(0.0, self._timers[0][0] - self._clock.now()), _LONGEST) if self._timers else None
+        return min(max(0.0, self._timers[0][0] - self._clock.now()), MAX_WAIT) if self._timers else None
 
     def _fire(self) -> None:
         now = self._clock.now()

@@ -134,6 +134,14 @@ def _open_forbidden() -> None:
     os.close(os.open(_FORBIDDEN, os.O_RDONLY))
 
 
+def _open_socket() -> None:
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()
+
+
+def _signal_parent() -> None:
+    os.kill(os.getppid(), 0)
+
+
 def _fork() -> None:
     if os.fork() == 0:
         os._exit(0)
@@ -141,7 +149,7 @@ def _fork() -> None:
 
 _CHECKS: dict[str, Callable[[], object]] = {
     "files": _open_forbidden,
-    "network": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close(),
+    "network": _open_socket,
     "processes": _fork,
-    "signals": lambda: os.kill(os.getppid(), 0),
+    "signals": _signal_parent,
 }

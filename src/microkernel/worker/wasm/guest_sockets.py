@@ -79,8 +79,11 @@ class Connections:
         answer = self._broker.request(
             host, port, min(_seconds(timeout, CONNECT_TIMEOUT) or CONNECT_TIMEOUT, CONNECT_TIMEOUT)
         )
-        answer.add_done_callback(lambda _: os.eventfd_write(self._arrivals, 1))
+        answer.add_done_callback(self._note_arrival)
         self._pending[number] = answer
+
+    def _note_arrival(self, _answer: Future[int]) -> None:
+        os.eventfd_write(self._arrivals, 1)
 
     def _accept(self, number: int, answer: Future[int]) -> None:
         if not answer.done():

@@ -25,7 +25,7 @@ from wasmtime.component import Component, Linker
 
 from microkernel.wire import frames
 from microkernel.wire.messages import Failed, Failure, SelfExit
-from microkernel.wire.nonblocking_io import SPIN_SECONDS, AdaptiveSpin
+from microkernel.wire.nonblocking_io import MAX_WAIT, SPIN_SECONDS, AdaptiveSpin
 from microkernel.worker import process_setup
 from microkernel.worker.socket_shim import BrokerClient
 from microkernel.worker.wasm import determinism, host_functions
@@ -34,8 +34,6 @@ from microkernel.worker.wasm.guest_sockets import Connections
 DOWN, UP, _CLOSED = 1, 2, 4
 # More descriptors than a worker's channel has.
 _CHANNEL_DESCRIPTORS = 32
-# The system takes no wait of more than some weeks; who waits for longer asks again.
-_LONGEST = 3600.0
 _MAX_REASON = 200
 # The guest's component, a linker with WASI, and the types of all that the component imports.
 _image: tuple[Component, Linker, dict[str, Any]] | None = None
@@ -160,7 +158,7 @@ class _Imports:
         alone = self._sockets.get(sources)
         if alone is not None and timeout and (soon := self._spin.try_receive(alone.fileno())):
             return chr(sources) + soon.decode("latin-1")
-        wait = None if timeout < 0 else min(timeout, _LONGEST) * 1000
+        wait = None if timeout < 0 else min(timeout, MAX_WAIT) * 1000
         ready = self._polls[sources].poll(wait)
         if not ready:
             return ""

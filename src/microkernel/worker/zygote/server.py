@@ -8,7 +8,6 @@ worker's exit reported. When the kernel is gone, the zygote kills everything bel
 
 from __future__ import annotations
 
-import array
 import gc
 import os
 import select
@@ -54,7 +53,7 @@ class ZygoteServer:
         self._sigchld_pipe, wake = os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(self._sigchld_pipe, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _on_child_exit)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._swept = 0.0
         self._sweep_cost = 0.0
@@ -171,11 +170,17 @@ class ZygoteServer:
             self._reap()
 
     def _send(self, message: dict[str, Any], *descriptors: int) -> None:
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         try:
-            self._control.sendmsg([encode(message)], ancillary)
+            if descriptors:
+                socket.send_fds(self._control, [encode(message)], descriptors)
+            else:
+                self._control.send(encode(message))
         except OSError:
             return  # the kernel is gone, which the next poll shows
+
+
+def _on_child_exit(_number: int, _frame: object) -> None:
+    """Do nothing: only a signal with a Python handler is written to the wakeup descriptor."""
 
 
 def kill_children(parent: int, but: Container[int] = ()) -> bool:
