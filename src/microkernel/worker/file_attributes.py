@@ -3,7 +3,7 @@
 It does so below the plugin's data folder and ``TMPDIR`` only, and without the bits that make a program run as its
 owner. So ``shutil.copy``, ``Path.chmod``, ``Path.touch`` and ``tarfile`` work; C code that changes modes does not.
 ``os.truncate`` with a path opens the file and truncates it by its descriptor, which the system allows. ``os.chown`` of
-its own file to the owner and group that it already has changes nothing, so it is not an error.
+the worker's file to the owner and group that it already has changes nothing, so it is not an error.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class MemoryChannel:
 
     def receive(self, timeout: float | None) -> Sequence[Message]:
         if timeout == 0.0:
-            self._wakeup.wait(0.0)  # before the look: what comes after it rings anew
+            self._wakeup.wait(0.0)  # first: a message that comes after it wakes the thread again
             return self._collect()
         waiting = self._collect()
         if waiting:

@@ -77,7 +77,7 @@ def _members(key: str, before: Mapping[str, int], now: Mapping[str, int]) -> Ite
 
 
 def _propagation(key: str, before: Mapping[str, bool], now: Mapping[str, bool]) -> Iterator[str]:
-    """Of loggers that were there before; a new one is set up by who makes it."""
+    """Compare loggers that existed before; a new one is configured by the code that creates it."""
     for name in sorted(before.keys() & now.keys()):
         if before[name] != now[name]:
             yield f"{key} {name!r}: propagate is {now[name]}, and was {before[name]}"
@@ -87,7 +87,7 @@ Handlers = Mapping[str, Mapping[int, str]]
 
 
 def _handlers_gone(key: str, before: Handlers, now: Handlers) -> Iterator[str]:
-    """Handlers that went around ``removeHandler``, as by ``handlers.clear()``."""
+    """Report handlers that were removed without ``removeHandler``, as by ``handlers.clear()``."""
     for name in sorted(before.keys() & now.keys()):
         for id, kind in before[name].items():
             if id not in now[name] and not log_changes.was_removed(id):

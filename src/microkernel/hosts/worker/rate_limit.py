@@ -1,4 +1,4 @@
-"""Rate limit: so many times a second, with a burst of a few seconds' worth."""
+"""Rate limit: a number of times per second, with a burst of a few seconds' worth."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ class ReplySocket:
     When the socket ends, the reply is handed over instead, by the thread that notices that the instance died or was
     replaced. That may happen after its caller has its reply and the next caller has the lane. Such a lane ends.
 
-    The caller that has taken the lane closes its socket and reads what was sent before: a reply given before the end
-    counts, however late it is read.
+    The caller that has taken the lane closes its socket, and first reads what was sent before: a reply given before the
+    end counts, however late it is read.
     """
 
     __slots__ = (
@@ -92,11 +92,12 @@ class ReplySocket:
     def answer(self, reply: Reply) -> None:
         """Hand over a reply that arrived another way."""
         self._handed.put(reply)
-        if not (reply.elsewhere or self._watched):  # its waiter is told on the lane where to look, or has gone
+        if not (reply.elsewhere or self._watched):  # the waiter is notified on the lane, or is gone
             self._interrupt()
 
     def wait(self, id: int, deadline: float) -> Reply | None:
-        """The Reply to this call; None at the deadline: then the lane is free only when what comes late has come."""
+        """Return the Reply to this call, or None at the deadline. In that case the lane is free only after the late
+        reply."""
         others = 0
         try:
             while (left := deadline - time.monotonic()) > 0:
@@ -111,10 +112,10 @@ class ReplySocket:
                             self._refuse(ProtocolError("MK0215", reason="replies to no call on its lane"))
                             break
                         continue
-                    found = self._found(reply, deadline) if reply.emitted or reply.elsewhere else reply
-                    if found is not None or time.monotonic() >= deadline:
+                    complete = self._complete(reply, deadline) if reply.emitted or reply.elsewhere else reply
+                    if complete is not None or time.monotonic() >= deadline:
                         self.release()  # nothing more will come on it
-                        return found
+                        return complete
         except BaseException:
             self._strand()
             raise
@@ -125,17 +126,17 @@ class ReplySocket:
             self._leave()
         return handed
 
-    def _found(self, reply: Reply, deadline: float) -> Reply | None:
-        """What its caller does next must not overtake what the callee emitted; and the reply itself may be there. None
-        where that has not come by the deadline.
+    def _complete(self, reply: Reply, deadline: float) -> Reply | None:
+        """Wait until what the callee sent before the reply is handled, and return the reply, which may be among that.
 
-        A reply that is on the lane is returned also then: its caller finds that it is too late, and takes the call off
-        the books of the callee, which is done with it.
+        So the caller's next step cannot overtake the callee's events. Return None if the reply has not arrived by the
+        deadline. A reply on the lane is returned even after the deadline: the caller finds that it is too late, and
+        removes the call from the callee, which is done with it.
         """
-        heard = threading.Event()
-        self._reactor.post(partial(self._drain, heard.set))
+        drained = threading.Event()
+        self._reactor.post(partial(self._drain, drained.set))
         while (left := deadline - time.monotonic()) > 0:
-            if heard.wait(min(left, MAX_WAIT)):
+            if drained.wait(min(left, MAX_WAIT)):
                 return self._handed_over(reply.id) if reply.elsewhere else reply
         return None if reply.elsewhere else reply
 
@@ -155,7 +156,7 @@ class ReplySocket:
         return None
 
     def release(self) -> None:
-        """It is free for the next caller."""
+        """Free the lane for the next caller."""
         self._leave()
         self._free.append(self)
 
@@ -173,13 +174,13 @@ class ReplySocket:
             self._socket.close()
 
     def _leave(self) -> None:
-        """Whoever of this and ``close`` comes second sees the other."""
+        """Give up the lane. Of this and ``close``, the one that comes second closes the socket."""
         self.taken = False
         if self._closed:
             self._socket.close()
 
     def _strand(self) -> None:
-        """Its waiter has gone: what comes late is read by the reactor."""
+        """Leave a lane on which a reply may still come; the reactor reads it."""
         self._reactor.post(self._begin_watch)
         self._leave()
 
@@ -209,9 +210,11 @@ class ReplySocket:
             self.release()
 
     def _receive(self, left: float) -> bytes | None:
-        """A datagram; empty at the end of the socket; None when the time is over. It is looked for only where no other
-        caller of this plugin waits: they would wait for who looks, too. By the descriptor's number, which is nobody
-        else's before this thread leaves the lane."""
+        """Return a datagram; empty at the end of the socket, None at the timeout.
+
+        It polls only if no other caller of this plugin waits, because they would wait for this thread, too. It uses the
+        descriptor's number, which cannot be reused before this thread leaves the lane.
+        """
         if len(self._free) == LANES - 1 and (soon := self._spin.try_receive(self._socket.fileno())):
             return soon
         try:
@@ -236,12 +239,12 @@ class ReplySocket:
             return []
 
     def _refuse(self, error: ProtocolError) -> None:
-        """Its worker is ended: whoever waits is answered by its death."""
+        """Report the worker as malformed, which kills it; its death answers the callers that wait."""
         self._malformed(error)
         self._interrupt()
 
     def _interrupt(self) -> None:
-        with suppress(OSError):  # it is closed: the waiter is gone or going
+        with suppress(OSError):  # closed already: the waiter is gone or about to leave
             self._socket.shutdown(socket.SHUT_RD)
 
     def _limit(self, left: float) -> None:

@@ -16,8 +16,8 @@ _SO_PASSRIGHTS = 83
 def blocking_pair(*, takes_descriptors: bool = False) -> tuple[socket.socket, socket.socket]:
     """Return a pair of SEQPACKET sockets, both blocking; the kernel's end is the first.
 
-    ``socket.setdefaulttimeout`` of the program would make them non-blocking, and that is a property of the socket
-    itself, which the worker would share. Unless ``takes_descriptors``, nobody can send descriptors to the kernel's end.
+    ``socket.setdefaulttimeout`` of the program would make them non-blocking, which is a property of the socket itself,
+    so the worker would share it. Unless ``takes_descriptors``, no descriptors can be sent to the kernel's end.
     """
     pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in pair:

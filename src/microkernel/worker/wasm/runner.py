@@ -101,7 +101,7 @@ def run(
     try:
         run_guest(store)
     except ExitTrap:
-        return 1  # WASI tells success from failure and no more
+        return 1  # WASI distinguishes only success and failure
     except Exception as error:
         report(SelfExit(_reason(error), 1))
         return 1
