@@ -63,7 +63,7 @@ def kernel(plugins: Plugins) -> Iterator[Kernel]:
 # Temporary files
 
 
-def test_a_worker_has_a_folder_of_its_own_for_temporary_files(kernel: Kernel, scratch: Path) -> None:
+def test_a_worker_has_a_separate_temporary_folder(kernel: Kernel, scratch: Path) -> None:
     folder = Path(kernel.call("p.folder"))
     assert folder.is_relative_to(scratch)
     assert folder.name.startswith("p-")
@@ -74,7 +74,7 @@ def test_a_worker_has_a_folder_of_its_own_for_temporary_files(kernel: Kernel, sc
 
 
 @pytest.mark.parametrize("how", ["unload", "reload", "stop", "kill", "crash"])
-def test_what_it_wrote_there_goes_however_it_ends(kernel: Kernel, how: str) -> None:
+def test_temporary_files_are_removed_however_a_worker_ends(kernel: Kernel, how: str) -> None:
     folder = Path(kernel.call("p.folder"))
     kernel.call("p.fill")
     if how == "crash":
@@ -119,9 +119,7 @@ def test_the_next_kernel_removes_what_a_killed_one_left(plugins: Plugins, scratc
     assert not list(scratch.iterdir())
 
 
-def test_without_a_place_for_temporary_files_plugins_run_all_the_same(
-    plugins: Plugins, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plugins_run_without_a_place_for_temporary_files(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     plugins.add("p", PLUGIN.format(start="pass"))
     monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
     with plugins.kernel() as kernel:
@@ -180,14 +178,14 @@ def name() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("how", ["unload", "reload"])
-def test_shared_memory_that_it_left_is_named_and_stays(kernel: Kernel, name: str, how: str) -> None:
+def test_shared_memory_that_was_left_is_reported_and_kept(kernel: Kernel, name: str, how: str) -> None:
     kernel.call("p.share", name)
     left = kernel.unload("p") if how == "unload" else kernel.reload("p").leaked
     assert left == [f"shared memory /dev/shm/{name}"]
     assert Path(f"/dev/shm/{name}").exists()
 
 
-def test_shared_memory_that_another_process_has_open_is_not_its(kernel: Kernel, name: str) -> None:
+def test_shared_memory_that_another_process_has_open_is_not_reported(kernel: Kernel, name: str) -> None:
     kernel.call("p.share", name)
     mine = SharedMemory(name)
     resource_tracker.unregister(mine._name, "shared_memory")  # type: ignore[attr-defined]
@@ -195,7 +193,7 @@ def test_shared_memory_that_another_process_has_open_is_not_its(kernel: Kernel, 
     mine.close()
 
 
-def test_shared_memory_that_was_there_before_is_not_its(plugins: Plugins, name: str) -> None:
+def test_shared_memory_that_existed_before_is_not_reported(plugins: Plugins, name: str) -> None:
     plugins.add("p", PLUGIN.format(start="pass"))
     mine = SharedMemory(name, create=True, size=4096)
     mine.close()

@@ -110,7 +110,7 @@ class Handler(logging.Handler):
 
 
 @pytest.mark.parametrize("start", UNDONE)
-def test_a_registration_is_taken_away_and_told(plugins: Plugins, shared: ModuleType, start: str) -> None:
+def test_a_registration_is_undone_and_reported(plugins: Plugins, shared: ModuleType, start: str) -> None:
     places = [(sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook"), (threading, "_trace_hook"),
               (warnings, "showwarning"), (sys, "stderr"), (logging.getLogger("theirs"), "handlers"),
               (logging.getLogger("theirs"), "filters"), (sys, "meta_path")]  # fmt: skip
@@ -133,7 +133,7 @@ def test_atexit_functions_of_others_stay(plugins: Plugins, shared: ModuleType) -
         atexit.unregister(mine)
 
 
-def test_what_only_its_names_can_mean_goes_without_a_word(plugins: Plugins, shared: ModuleType) -> None:
+def test_entries_under_the_plugins_names_are_removed_silently(plugins: Plugins, shared: ModuleType) -> None:
     loggers = "logging.getLogger(__name__).info('x')\nlogging.getLogger(__name__ + '.more')\n"
     start = loggers + "sys.modules['alias'] = sys.modules[__name__]"
     leaving(plugins, start)
@@ -165,13 +165,13 @@ def test_its_names_go_while_others_import(plugins: Plugins, shared: ModuleType) 
     assert "alias" not in sys.modules
 
 
-def test_a_timer_that_waits_is_called_off(plugins: Plugins, shared: ModuleType) -> None:
+def test_a_waiting_timer_is_cancelled(plugins: Plugins, shared: ModuleType) -> None:
     leaving(plugins, "threading.Timer(3600, self.hook).start()")
     assert unload(plugins) == ([], [])
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
-def test_hooks_are_put_back_over_a_reload_and_after_a_crash(plugins: Plugins, shared: ModuleType) -> None:
+def test_hooks_are_restored_on_reload_and_after_a_crash(plugins: Plugins, shared: ModuleType) -> None:
     def mine(*args: object) -> None: ...
 
     before, sys.excepthook = sys.excepthook, mine
@@ -215,7 +215,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("start", NAMED)
-def test_who_keeps_its_objects_is_named(plugins: Plugins, shared: ModuleType, start: str) -> None:
+def test_referrers_that_keep_objects_alive_are_named(plugins: Plugins, shared: ModuleType, start: str) -> None:
     leaving(plugins, start)
     left, undone = unload(plugins)
     atexit.unregister(print)
@@ -244,7 +244,7 @@ def test_a_list_of_another_plugin_is_named(plugins: Plugins, shared: ModuleType)
     assert left == ["Plugin object: kept by list 'kept' of Plugin object of plugin collector"]
 
 
-def test_a_thread_of_its_own_is_named_where_it_is(plugins: Plugins, shared: ModuleType) -> None:
+def test_a_running_thread_is_reported_with_its_position(plugins: Plugins, shared: ModuleType) -> None:
     leaving(
         plugins,
         "threading.Thread(target=beat, name='worker-1', daemon=True).start()",
@@ -276,7 +276,7 @@ def test_a_traceback_in_the_last_record_of_a_logger(plugins: Plugins, shared: Mo
     assert left.endswith(" logger 'theirs'")
 
 
-def test_the_search_is_bounded_and_says_so(plugins: Plugins, shared: ModuleType) -> None:
+def test_the_search_is_bounded_and_reports_that(plugins: Plugins, shared: ModuleType) -> None:
     deep = "kept = self\nfor _ in range(50): kept = [kept]\nshared_things.SEEN.append(kept)"
     leaving(plugins, deep)
     assert unload(plugins)[0] == ["Plugin object: nothing was found after 12 steps"]
@@ -299,7 +299,7 @@ def test_reload_returns_what_the_old_generation_left(plugins: Plugins, shared: M
         assert kernel.unload("leaver") == []
 
 
-def test_unload_after_a_crash_tells_of_the_dead_generation(plugins: Plugins, shared: ModuleType) -> None:
+def test_unload_after_a_crash_reports_the_dead_generation(plugins: Plugins, shared: ModuleType) -> None:
     leaving(plugins, "shared_things.SEEN.append(self)", supervision={"restart": "temporary"})
     with plugins.kernel("thread") as kernel:
         with pytest.raises(Exception, match=r"sys\.exit"):
@@ -428,7 +428,7 @@ class Slow:
         self.go_on.wait(10.0)
 
 
-def test_what_another_thread_is_just_collecting_is_not_left(
+def test_objects_that_another_thread_is_collecting_are_not_reported(
     plugins: Plugins, shared: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
@@ -451,7 +451,7 @@ def test_what_another_thread_is_just_collecting_is_not_left(
     assert go_on.is_set()
 
 
-def test_what_it_registered_with_the_kernel_goes(plugins: Plugins, shared: ModuleType) -> None:
+def test_registrations_with_the_kernel_are_removed(plugins: Plugins, shared: ModuleType) -> None:
     leaving(
         plugins,
         "self.api.set_data('leaver.key', 1)",
@@ -470,7 +470,7 @@ def test_what_it_registered_with_the_kernel_goes(plugins: Plugins, shared: Modul
         assert len(kernel.core.topics.matches["hit"]) == api_free - 1
 
 
-def test_an_audit_that_breaks_is_told_and_breaks_nothing(
+def test_a_failing_audit_is_reported_and_harmless(
     plugins: Plugins, shared: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: object) -> None:
@@ -581,7 +581,7 @@ def process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]
         *((change, when) for change in list(CHANGED)[:4] for when in ("at import", "in a method")),
     ],
 )
-def test_a_change_of_what_the_process_shares_is_named(
+def test_a_change_of_process_wide_state_is_reported(
     plugins: Plugins, shared: ModuleType, process_state: dict[str, object], change: str, when: str
 ) -> None:
     start = change if when == "in start" else "pass"
@@ -601,9 +601,7 @@ def test_a_change_of_what_the_process_shares_is_named(
     assert "a secret" not in left[0]
 
 
-def test_what_others_change_while_no_plugin_is_there_is_not_named(
-    plugins: Plugins, process_state: dict[str, object]
-) -> None:
+def test_changes_made_while_no_plugin_runs_are_not_reported(plugins: Plugins, process_state: dict[str, object]) -> None:
     plugins.healthy("leaver")
     os.environ["MK_LEFT"] = "1"
     logging.getLogger("theirs").setLevel(7)
@@ -631,7 +629,7 @@ def loggers() -> Iterator[list[logging.Handler]]:
     root.setLevel(logging.WARNING)
 
 
-def test_its_own_log_is_nothing_that_it_leaves(plugins: Plugins, shared: ModuleType) -> None:
+def test_the_plugins_own_log_is_not_reported(plugins: Plugins, shared: ModuleType) -> None:
     """``api.log`` has a handler of ours, made when the plugin first asks for it."""
     leaving(plugins, "self.api.log.info('x')")
     with plugins.kernel("thread") as kernel:
@@ -641,7 +639,7 @@ def test_its_own_log_is_nothing_that_it_leaves(plugins: Plugins, shared: ModuleT
 
 @pytest.mark.parametrize("when", ["at import", "in start"])
 @pytest.mark.parametrize("add", ADDERS)
-def test_log_handlers_that_it_added_are_taken_off(
+def test_log_handlers_that_a_plugin_added_are_removed(
     plugins: Plugins, shared: ModuleType, loggers: list[logging.Handler], add: str, when: str
 ) -> None:
     loggers.clear()
@@ -666,9 +664,7 @@ def test_log_handlers_that_it_added_are_taken_off(
     assert logging.getLogger("theirs").handlers == []
 
 
-def test_handlers_that_others_add_or_take_off_meanwhile_are_their_own(
-    plugins: Plugins, loggers: list[logging.Handler]
-) -> None:
+def test_handlers_that_others_change_meanwhile_are_left_alone(plugins: Plugins, loggers: list[logging.Handler]) -> None:
     plugins.healthy("leaver")
     loggers.clear()
     theirs = logging.NullHandler()
@@ -683,7 +679,7 @@ def test_handlers_that_others_add_or_take_off_meanwhile_are_their_own(
     assert logging.Logger.addHandler is real or logging.Logger.addHandler.__module__ == "logging"
 
 
-def test_a_handler_of_others_that_it_took_off_is_named(
+def test_a_removed_handler_of_others_is_reported(
     plugins: Plugins, shared: ModuleType, loggers: list[logging.Handler]
 ) -> None:
     loggers[:] = [kept := logging.NullHandler()]
@@ -693,7 +689,7 @@ def test_a_handler_of_others_that_it_took_off_is_named(
     assert kept not in loggers
 
 
-def test_a_log_file_of_its_own_is_closed(plugins: Plugins, shared: ModuleType, tmp_path: Path) -> None:
+def test_a_log_file_that_a_plugin_opened_is_closed(plugins: Plugins, shared: ModuleType, tmp_path: Path) -> None:
     leaving(plugins, f"logging.getLogger('theirs').addHandler(logging.FileHandler({str(tmp_path / 'log')!r}))")
     assert unload(plugins) == ([], ["log handler FileHandler at logger 'theirs'"])
     assert not [link for link in descriptors().values() if link.startswith(str(tmp_path))]

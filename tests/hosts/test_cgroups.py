@@ -74,14 +74,14 @@ def test_a_worker_is_moved_and_its_limits_are_read_back(opened: ExitStack) -> No
     assert ("processors" in group.enforced()) == ("cpu" in made.layout.folders)
 
 
-def test_a_limit_holds_for_a_worker_that_is_moved_later(opened: ExitStack) -> None:
+def test_a_limit_applies_to_a_worker_that_is_moved_later(opened: ExitStack) -> None:
     made, worker = groups(opened), sleeper(opened)
     group = made.claim(worker.pid)
     group.limit(512 * _MiB, 64)
     eventually(lambda: group.enforced() == {"memory", "threads"})
 
 
-def test_another_process_is_not_said_to_be_held(opened: ExitStack) -> None:
+def test_limits_are_not_reported_as_enforced_for_another_process(opened: ExitStack) -> None:
     made, worker = groups(opened), sleeper(opened)
     group = made.claim(worker.pid)
     group.limit(512 * _MiB, 64)
@@ -91,7 +91,7 @@ def test_another_process_is_not_said_to_be_held(opened: ExitStack) -> None:
     assert group.enforced() == frozenset()
 
 
-def test_the_system_ends_what_uses_up_its_memory(opened: ExitStack) -> None:
+def test_the_system_kills_a_group_that_exceeds_its_memory(opened: ExitStack) -> None:
     made = groups(opened)
     code = "import sys; sys.stdin.readline(); kept = bytearray(b'x') * (256 << 20); sys.stdin.readline()"
     worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
@@ -107,7 +107,7 @@ def test_the_system_ends_what_uses_up_its_memory(opened: ExitStack) -> None:
     assert group.oom_kills() >= 1
 
 
-def test_the_end_of_a_group_is_the_end_of_all_in_it(opened: ExitStack) -> None:
+def test_ending_a_group_kills_all_processes_in_it(opened: ExitStack) -> None:
     """Also of a process that became nobody's child."""
     made = groups(opened)
     code = f"import sys; sys.stdin.readline(){_CHILD}"
@@ -130,7 +130,7 @@ def test_the_end_of_a_group_is_the_end_of_all_in_it(opened: ExitStack) -> None:
     eventually(lambda: not folders(made, worker.pid), "its groups are removed")
 
 
-def test_what_a_worker_started_before_it_was_moved_is_moved_too(opened: ExitStack) -> None:
+def test_processes_that_a_worker_started_before_its_move_are_moved_too(opened: ExitStack) -> None:
     made = groups(opened)
     code = "import os, time\nif os.fork() == 0:\n os.fork()\n print('.', flush=True)\ntime.sleep(3600)"
     worker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
@@ -168,7 +168,7 @@ def test_two_kernels_leave_each_others_groups_alone(opened: ExitStack) -> None:
     assert is_in(one, worker.pid)
 
 
-def test_what_a_killed_kernel_left_is_ended_by_the_next(opened: ExitStack) -> None:
+def test_the_next_kernel_ends_groups_that_a_killed_kernel_left(opened: ExitStack) -> None:
     killed, worker = groups(opened), sleeper(opened)
     killed.adopt(worker.pid)
     eventually(lambda: worker.pid in killed._moved)
@@ -180,7 +180,7 @@ def test_what_a_killed_kernel_left_is_ended_by_the_next(opened: ExitStack) -> No
     eventually(lambda: not any(map(os.path.exists, bases)), "its groups are removed")
 
 
-def test_without_them_nothing_is_said_to_be_enforced() -> None:
+def test_without_control_groups_no_limit_is_reported_as_enforced() -> None:
     def none() -> Layout:
         raise Unavailable("needs delegation")
 
@@ -258,13 +258,13 @@ def test_a_second_host_finds_the_group_that_the_first_moved_out_of(second: Secon
     assert second.find().folders["memory"] == str(second.group)
 
 
-def test_nothing_is_written_where_it_is_not_delegated(second: Second) -> None:
+def test_nothing_is_written_without_delegation(second: Second) -> None:
     with pytest.raises(Unavailable, match="needs delegation: systemd-run --user --scope -p Delegate=yes"):
         second.find(delegated=False)
     assert second.written == []
 
 
-def test_nothing_is_written_where_the_controllers_are_missing(second: Second) -> None:
+def test_nothing_is_written_without_the_controllers(second: Second) -> None:
     (second.group / "cgroup.controllers").write_text("cpu hugetlb")
     with pytest.raises(Unavailable, match="memory and pids are not delegated"):
         second.find()
@@ -285,7 +285,7 @@ def test_a_group_with_other_processes_is_left_as_it_was(tmp_path: Path, monkeypa
     ("1:name=systemd:/\n0::/\n", "none is mounted"),
     ("", "none is mounted"),
 ])  # fmt: skip
-def test_it_is_said_why_there_are_none(tmp_path: Path, own: str, reason: str) -> None:
+def test_the_reason_for_missing_control_groups_is_reported(tmp_path: Path, own: str, reason: str) -> None:
     (tmp_path / "about").write_text(own)
     with pytest.raises(Unavailable, match=reason):
         find(str(tmp_path / "about"), str(tmp_path))
@@ -304,6 +304,6 @@ def test_the_limits_of_version_one(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_processes_that_started_each_other_are_found_however_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descendants_are_found_at_any_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroups, "_children", lambda pid: [pid + 1] if pid < 5_000 else [])
     assert list(cgroups._descendants(1)) == list(range(2, 5_001))

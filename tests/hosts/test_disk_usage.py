@@ -47,7 +47,7 @@ def test_a_folder_that_is_a_link_counts_what_it_leads_to(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["plain", "with\rreturn", "with\nnewline", "caf\udce9", "(deleted)", "tab\t"])
-def test_a_mapped_file_without_a_name_counts_whatever_it_was_called(tmp_path: Path, name: str) -> None:
+def test_a_mapped_file_without_a_name_counts_whatever_its_name_was(tmp_path: Path, name: str) -> None:
     with open(tmp_path / name, "w+b") as file:
         file.truncate(4096)
         mapped = mmap.mmap(file.fileno(), 4096)
@@ -57,7 +57,7 @@ def test_a_mapped_file_without_a_name_counts_whatever_it_was_called(tmp_path: Pa
     assert before - used(tmp_path) == MiB  # nothing tells its size: it counts as the largest that it may be
 
 
-def test_a_file_without_a_name_counts_that_only_another_thread_has_open(tmp_path: Path) -> None:
+def test_an_unnamed_file_that_only_another_thread_has_open_counts(tmp_path: Path) -> None:
     """A thread can leave the process's table of descriptors (``unshare``); ``/proc/<pid>/fd`` is the main thread's."""
     opened, measured_now = threading.Event(), threading.Event()
 
@@ -105,9 +105,7 @@ def closing_descriptor(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def test_more_entries_than_the_bound_are_refused_before_all_are_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_entries_are_refused_before_all_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.hosts.confined.disk_usage.MAX_ENTRIES", 100)
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -125,12 +123,12 @@ def test_more_mappings_than_the_bound_are_refused(tmp_path: Path, monkeypatch: p
         used(tmp_path)
 
 
-def test_growth_is_what_file_systems_lost_and_none_makes_up_for_another() -> None:
+def test_growth_adds_up_file_systems_and_ignores_freed_space() -> None:
     assert growth([100, 50], [70, 90]) == 30
     assert growth([], [70]) == 0
 
 
-def test_free_space_is_told_for_folders_that_are_there(tmp_path: Path) -> None:
+def test_free_space_is_reported_for_existing_folders(tmp_path: Path) -> None:
     assert free_space([str(tmp_path)])[0] > 0
     assert free_space([str(tmp_path / "none")]) == [0]
 
@@ -150,7 +148,7 @@ def test_ten_thousand_empty_files_are_measured_in_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_beyond_the_limit_is_not_counted_to_the_end(tmp_path: Path) -> None:
+def test_counting_stops_beyond_the_limit(tmp_path: Path) -> None:
     for number in range(10_000):
         (tmp_path / str(number)).touch()
     result, steps = measured(measure_disk([str(tmp_path)], os.getpid(), MiB, 4 * MiB))

@@ -53,7 +53,7 @@ def test_cheap_messages_take_one_turn() -> None:
     assert not reactor.posted
 
 
-def test_what_comes_behind_what_is_left_waits_for_it() -> None:
+def test_messages_behind_a_backlog_wait_for_it() -> None:
     reactor = Reactor(TURN)
     reactor.inbox.begin_turn()
     reactor.inbox.put(pings(0, 3))
@@ -63,7 +63,7 @@ def test_what_comes_behind_what_is_left_waits_for_it() -> None:
     assert reactor.handled == [*range(5)]
 
 
-def test_work_behind_messages_is_done_when_they_are_handled() -> None:
+def test_work_runs_after_the_messages_before_it() -> None:
     reactor = Reactor(TURN)
     done: list[int] = []
     reactor.inbox.begin_turn()
@@ -77,7 +77,7 @@ def test_work_behind_messages_is_done_when_they_are_handled() -> None:
     assert done == [3, -1]
 
 
-def test_a_closed_inbox_handles_no_more_but_does_the_work_that_waits() -> None:
+def test_a_closed_inbox_drops_messages_and_runs_waiting_work() -> None:
     reactor = Reactor(TURN)
     done: list[int] = []
     reactor.inbox.begin_turn()

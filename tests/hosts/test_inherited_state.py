@@ -131,7 +131,7 @@ def test_python_variables_of_the_program_do_not_configure_a_worker(folder: Path,
     assert program(folder, "kernel.call('probe.state', timeout=20)", **variables) == fresh()
 
 
-def test_a_mask_of_the_thread_that_opens_the_kernel_does_not_reach_a_worker(folder: Path) -> None:
+def test_the_signal_mask_of_the_opening_thread_does_not_reach_a_worker(folder: Path) -> None:
     found = program(
         folder,
         "kernel.call('probe.state', timeout=20)",
@@ -154,7 +154,7 @@ def death(kernel):
 @pytest.mark.parametrize(
     "setting", ["every signal blocked", "every signal ignored", "a socket time-out", "standard streams closed"]
 )
-def test_a_death_is_seen_at_once_whatever_the_program_has_set(folder: Path, setting: str) -> None:
+def test_an_exit_is_noticed_at_once_whatever_the_program_has_set(folder: Path, setting: str) -> None:
     assert program(folder, "death(kernel)", DEATH + textwrap.dedent(SETTINGS[setting])) == ["exit status 5", True]
 
 
@@ -192,7 +192,7 @@ INHERITED = {
 
 
 @pytest.mark.parametrize("what", INHERITED)
-def test_what_an_operator_has_set_holds_for_workers(folder: Path, what: str) -> None:
+def test_settings_of_the_operator_apply_to_workers(folder: Path, what: str) -> None:
     setting, code, expected = INHERITED[what]
     assert program(folder, f"kernel.call('probe.do', {code!r})", setting) == expected
 
@@ -204,7 +204,7 @@ def test_a_worker_is_in_the_cgroup_of_the_program_or_below_it(folder: Path) -> N
     assert [(its, own) for its, own in pairs if not f"{its}/".startswith(f"{own.rstrip('/')}/")] == []
 
 
-def test_locale_and_time_zone_come_by_the_environment_also_when_it_is_changed_later(folder: Path) -> None:
+def test_locale_and_time_zone_follow_the_environment_also_after_a_change(folder: Path) -> None:
     code = "result = [time.tzname[0], time.strftime('%Z', time.localtime(0)), locale.setlocale(locale.LC_CTYPE)]"
     ask = f"""[kernel.call('probe.do', {code!r}), os.environ.update(TZ='XYZ-3', LC_ALL='C'),
         kernel.stop('probe') and None, kernel.start('probe') and None, kernel.call('probe.do', {code!r})]"""
@@ -249,11 +249,11 @@ def library(tmp_path: Path) -> Path:
 LOAD = "result = bool(ctypes.CDLL('libvendor.so').cos)"
 
 
-def test_a_library_path_of_the_program_holds_in_a_worker(folder: Path, library: Path) -> None:
+def test_a_library_path_of_the_program_applies_in_a_worker(folder: Path, library: Path) -> None:
     assert program(folder, f"kernel.call('probe.do', {LOAD!r})", LD_LIBRARY_PATH=str(library))
 
 
-def test_a_library_path_that_the_program_sets_later_holds_from_the_next_start_on(folder: Path, library: Path) -> None:
+def test_a_library_path_that_the_program_sets_later_applies_from_the_next_start(folder: Path, library: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, Kernel(folder / "probe.py") as kernel:
         before = kernel._hosts["process"].zygote_pid  # type: ignore[attr-defined]
         patch.setenv("LD_LIBRARY_PATH", str(library))
@@ -317,7 +317,7 @@ def test_an_interpreter_that_needs_a_library_path_has_it_or_is_refused_by_doctor
         ("echo first >&2; echo second >&2; exit 1", "second"),
     ],
 )
-def test_what_is_no_interpreter_is_named_as_such(folder: Path, script: str, reason: str) -> None:
+def test_a_program_that_is_not_an_interpreter_is_reported_as_such(folder: Path, script: str, reason: str) -> None:
     with Kernel(folder / "probe.py", python=interpreter(folder, script)) as kernel:
         info = kernel.info("probe")
     assert (info.state, info.error_id) == ("failed", "MK0501")
@@ -339,12 +339,12 @@ def test_an_interpreter_that_hangs_is_waited_for_once_whatever_it_has_started(
     assert time.monotonic() - began < 20
 
 
-def test_an_interpreter_that_is_not_there_is_refused_by_name(folder: Path) -> None:
+def test_a_missing_interpreter_is_refused_by_name(folder: Path) -> None:
     with Kernel(folder / "probe.py", python=folder / "none") as kernel:
         assert f"{folder}/none: No such file or directory" in kernel.info("probe").error_fields["reason"]
 
 
-def test_an_interpreter_by_path_object_and_of_an_environment_is_taken(folder: Path) -> None:
+def test_an_interpreter_may_be_a_path_object_or_belong_to_an_environment(folder: Path) -> None:
     link = folder / "python"
     link.symlink_to(sys.executable)
     with Kernel(folder / "probe.py", python=Path(sys.executable)) as kernel:
@@ -375,18 +375,18 @@ def test_a_frozen_program_is_refused_before_it_starts_itself(
 
 
 @pytest.mark.parametrize("way", FROZEN)
-def test_a_program_whose_executable_is_no_interpreter_is_refused(folder: Path, way: str) -> None:
+def test_a_program_whose_executable_is_not_an_interpreter_is_refused(folder: Path, way: str) -> None:
     assert program(folder, "kernel.info('probe').error_id", FROZEN[way]) == "MK0517"
 
 
-def test_a_frozen_program_runs_plugins_at_thread_and_with_an_interpreter_of_its_own(folder: Path) -> None:
+def test_a_frozen_program_runs_plugins_at_thread_and_with_a_separate_interpreter(folder: Path) -> None:
     setting = "import functools\npython = sys.executable\nsys.frozen, sys.executable = True, '/not/there'\n"
     for option in ("python=python", "isolation='thread'"):
         frozen = f"{setting}Kernel = functools.partial(Kernel, {option})"
         assert program(folder, "kernel.info('probe').state", frozen) == "active"
 
 
-def test_a_frozen_program_that_does_not_say_so_starts_itself_once_and_no_further(folder: Path) -> None:
+def test_a_frozen_program_that_does_not_say_so_starts_itself_only_once(folder: Path) -> None:
     again = folder / "program.py"
     again.write_text(f"""
 import sys
@@ -405,7 +405,7 @@ with Kernel({str(folder / "probe.py")!r}, python=sys.executable) as kernel:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
 @pytest.mark.parametrize("level", ["process", "sandbox"])
-def test_without_proc_the_reason_is_said(folder: Path, level: str) -> None:
+def test_the_reason_is_reported_without_proc(folder: Path, level: str) -> None:
     code = f"""
 from microkernel import Kernel
 with Kernel({str(folder / "probe.py")!r}, isolation={level!r}) as kernel:
@@ -433,7 +433,7 @@ def test_a_worker_that_cannot_be_set_up_says_why(folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("limit", ["files", "memory", "file_size"])
-def test_a_limit_above_the_operators_own_is_lowered_to_it(folder: Path, limit: str) -> None:
+def test_a_limit_above_the_operators_is_lowered_to_it(folder: Path, limit: str) -> None:
     names = {"files": "RLIMIT_NOFILE", "memory": "RLIMIT_DATA", "file_size": "RLIMIT_FSIZE"}
     most = 128 if limit == "files" else 1 << 30
     setting = f"""

@@ -38,7 +38,7 @@ def inspector() -> Iterator[Inspector]:
         yield inspector
 
 
-def test_it_says_of_a_source_what_this_process_would_say(inspector: Inspector) -> None:
+def test_facts_of_a_source_are_those_of_this_process(inspector: Inspector) -> None:
     source = b"import os, billing\nif 1:\n    class Plugin(Base):\n        def f(self): billing.total()\n"
     here = facts_of(source, "p.py")
     with parsing_with(inspector):
@@ -51,13 +51,13 @@ def test_it_says_of_a_source_what_this_process_would_say(inspector: Inspector) -
     "a = 2026-01-01\nb = 2026-01-01T01:02:03\nc = 2026-01-01T01:02:03.5+01:00\nd = 01:02:03",
     'a = "\\u0000\\u001b\\"é𐍈"\n"" = ["date", "2026-01-01"]',
 ])  # fmt: skip
-def test_it_says_of_a_manifest_what_this_process_would_say(inspector: Inspector, text: str) -> None:
+def test_a_manifest_is_parsed_as_in_this_process(inspector: Inspector, text: str) -> None:
     here = toml_of(text, "plugin.toml")
     with parsing_with(inspector):
         assert toml_of(text, "plugin.toml") == here
 
 
-def test_a_mistake_is_told_as_this_process_would_tell_it(inspector: Inspector) -> None:
+def test_a_syntax_error_is_reported_as_in_this_process(inspector: Inspector) -> None:
     for make, text in ((facts_of, b"x = (\n"), (facts_of, b"x\0"), (toml_of, "a = ")):
         with pytest.raises(PluginLoadError) as here:
             make(text, "p")  # type: ignore[operator]
@@ -67,7 +67,7 @@ def test_a_mistake_is_told_as_this_process_would_tell_it(inspector: Inspector) -
 
 
 @pytest.mark.parametrize("text", [COPIES, LIST], ids=["copies", "list"])
-def test_a_source_that_takes_too_much_ends_it_and_the_next_is_parsed(inspector: Inspector, text: str) -> None:
+def test_a_source_over_its_limits_ends_the_inspector_and_the_next_is_parsed(inspector: Inspector, text: str) -> None:
     inspector.ask("facts", "x = 1")
     first = inspector.pid
     with pytest.raises(NotFinished):
@@ -76,7 +76,7 @@ def test_a_source_that_takes_too_much_ends_it_and_the_next_is_parsed(inspector: 
     assert inspector.pid not in (first, None)
 
 
-def test_processor_time_is_bounded_within_c() -> None:
+def test_processor_time_is_bounded_in_c_code() -> None:
     with closing(Inspector(memory=8 << 30, seconds=0.3)) as inspector, pytest.raises(NotFinished):
         inspector.ask("facts", COPIES)
 
@@ -88,14 +88,14 @@ def test_the_memory_is_bounded_by_the_system(inspector: Inspector) -> None:
     assert line.split()[3:5] == [str(inspector_process.MEMORY)] * 2
 
 
-def test_many_that_take_too_much_leave_less_time_for_the_others(inspector: Inspector) -> None:
+def test_several_overruns_reduce_the_time_for_other_sources(inspector: Inspector) -> None:
     assert inspector._time_limit() == inspector_process.SECONDS
     for _ in range(3):
         inspector.discard()
     assert inspector._time_limit() < 1.0
 
 
-def test_one_that_has_died_is_replaced(inspector: Inspector) -> None:
+def test_an_inspector_that_has_died_is_replaced(inspector: Inspector) -> None:
     inspector.ask("facts", "x = 1")
     assert inspector._process is not None
     os.kill(inspector._process.pid, signal.SIGKILL)
@@ -103,7 +103,7 @@ def test_one_that_has_died_is_replaced(inspector: Inspector) -> None:
     assert inspector.ask("facts", "x = 1") == [{}, "absent", 0]
 
 
-def test_one_that_was_prepared_is_the_one_that_is_asked(inspector: Inspector) -> None:
+def test_a_prepared_inspector_is_used(inspector: Inspector) -> None:
     inspector.prepare()
     first = inspector.pid
     inspector.prepare()
@@ -125,7 +125,7 @@ def test_it_ends_when_it_is_closed(inspector: Inspector) -> None:
     assert inspector.pid is None
 
 
-def test_one_that_cannot_be_started_is_the_plugins_failure() -> None:
+def test_an_inspector_that_cannot_start_fails_the_plugin() -> None:
     inspector = Inspector("/nowhere/server")
     inspector._python = "/nowhere/server"
     with pytest.raises(PluginLoadError) as caught:
@@ -137,7 +137,7 @@ def test_one_that_cannot_be_started_is_the_plugins_failure() -> None:
     assert caught.value.id == "MK0147"
 
 
-def test_a_lack_of_processes_may_pass(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_processes_is_reported_as_temporary(inspector: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
@@ -184,7 +184,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=str)
-def test_no_facts_but_right_ones_are_taken(answer: Any) -> None:
+def test_malformed_facts_are_rejected(answer: Any) -> None:
     parser = Lying(answer)
     with parsing_with(parser), pytest.raises(PluginLoadError) as caught:
         facts_of(b"x = 1", "p.py")
@@ -195,7 +195,7 @@ def test_no_facts_but_right_ones_are_taken(answer: Any) -> None:
     None, 1, [], ["list"], {"a": None}, {"a": []}, {"a": ["date", "x"]}, {"a": ["datetime", 1]}, {"a": "\ud800"},
     {"\ud800": 1}, {"a": ["list", ["other"]]}, {"a": DEEP},
 ], ids=lambda answer: str(type(answer)))  # fmt: skip
-def test_no_table_but_a_right_one_is_taken(answer: Any) -> None:
+def test_malformed_tables_are_rejected(answer: Any) -> None:
     parser = Lying(answer)
     with parsing_with(parser), pytest.raises(ManifestError) as caught:
         toml_of("a = 1", "plugin.toml")
@@ -203,7 +203,7 @@ def test_no_table_but_a_right_one_is_taken(answer: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, [1], [[]], [["f", 1, 1, "MK9999", {}, False]], [["f", "x", 1, "emit", "a"]]])
-def test_no_findings_but_right_ones_are_taken(tmp_path: Path, answer: Any) -> None:
+def test_malformed_findings_are_rejected(tmp_path: Path, answer: Any) -> None:
     (tmp_path / "hello.py").write_text(CODE)
     [found] = FileLoader().discover([str(tmp_path)])
 
@@ -217,7 +217,7 @@ def test_no_findings_but_right_ones_are_taken(tmp_path: Path, answer: Any) -> No
     assert report.error.id == "MK0145"
 
 
-def test_an_audit_names_the_file_that_takes_too_much(tmp_path: Path) -> None:
+def test_an_audit_names_the_file_that_is_over_its_limits(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(CODE)
     [found] = FileLoader().discover([str(tmp_path)])
     with parsing_with(Lying(None)):
@@ -232,7 +232,7 @@ def test_an_audit_names_the_file_that_takes_too_much(tmp_path: Path) -> None:
     LENGTH.pack(26) + b'{"line":"x","reason":"no"}',
     LENGTH.pack(6000) + b'{"answer":' + b"1" * 5989 + b"}", b"",
 ], ids=lambda sent: str(sent[:12]))  # fmt: skip
-def test_no_frame_but_a_right_one_is_taken(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_frames_are_rejected(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     inspector = Inspector(seconds=2.0)
     ours, theirs = socket.socketpair()
     inspector._channel = ours
@@ -280,7 +280,7 @@ def test_the_sources_of_a_plugin_are_bounded_together() -> None:
     assert (caught.value.id, parser.asked, parser.discarded) == ("MK0145", 3, 1)
 
 
-def test_however_much_there_is_the_sources_get_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_sources_together_get_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsers, "facts_of", lambda data, path: None)
 
     class Slow(Lying):
@@ -294,14 +294,14 @@ def test_however_much_there_is_the_sources_get_ten_seconds(monkeypatch: pytest.M
         facts_of_all({f"part{number}.py": bytes(1 << 20) for number in range(32)}, "/plugins/p")
 
 
-def test_plugins_get_less_after_several_that_took_too_much_in_all(inspector: Inspector) -> None:
+def test_plugins_get_less_time_after_several_overruns(inspector: Inspector) -> None:
     assert inspector.share() == 1.0
     for _ in range(3):
         inspector.discard()  # so does whatever adds up their time
     assert inspector.share() == 0.75
 
 
-def test_what_is_counted_is_processor_time(inspector: Inspector) -> None:
+def test_processor_time_is_counted(inspector: Inspector) -> None:
     inspector.ask("facts", "x = 1")
     before = inspector.spent()
     assert inspector.pid is not None
@@ -313,7 +313,7 @@ def test_what_is_counted_is_processor_time(inspector: Inspector) -> None:
     assert 0.05 < inspector.spent() - before < 0.3  # a quarter of what it took by the clock
 
 
-def test_time_that_others_take_is_not_counted(inspector: Inspector) -> None:
+def test_time_of_other_threads_is_not_counted(inspector: Inspector) -> None:
     inspector.ask("facts", "x = 1")
     mine = inspector.spent()
     assert mine > 0.0
@@ -326,12 +326,12 @@ def test_time_that_others_take_is_not_counted(inspector: Inspector) -> None:
 # In a kernel
 
 
-def test_a_kernel_without_plugins_starts_none(tmp_path: Path) -> None:
+def test_a_kernel_without_plugins_starts_no_inspector(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         assert kernel._parser.made is None  # type: ignore[attr-defined]
 
 
-def test_a_kernel_goes_on_beside_a_plugin_that_takes_too_much(tmp_path: Path) -> None:
+def test_a_kernel_continues_despite_a_plugin_that_is_over_its_limits(tmp_path: Path) -> None:
     methods = "".join(f"\n    def {method}: ..." for method in ("__init__(self, api)", "start(self)", "stop(self)"))
     (tmp_path / "evil.py").write_text(CODE + COPIES)
     (tmp_path / "good.py").write_text(CODE.replace("...", methods))
@@ -344,7 +344,7 @@ def test_a_kernel_goes_on_beside_a_plugin_that_takes_too_much(tmp_path: Path) ->
     assert str(evil.error).startswith("MK0145")
 
 
-def test_what_runs_in_this_process_is_parsed_in_it(tmp_path: Path) -> None:
+def test_plugins_at_thread_are_parsed_in_this_process(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(CODE)
     with Kernel(tmp_path, isolation="thread") as kernel:
         assert kernel.info("hello").state != "discovered"

@@ -32,7 +32,7 @@ def lane(end: socket.socket, *, taken: bool = False) -> ReplySocket:
     return made
 
 
-def test_a_lane_is_closed_by_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lane_is_closed_by_the_caller_that_has_taken_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     seen: list[int] = []
@@ -52,7 +52,7 @@ def test_a_lane_is_closed_by_who_has_taken_it(monkeypatch: pytest.MonkeyPatch) -
     assert ours.fileno() == -1
 
 
-def test_an_answer_given_before_the_end_counts_however_late_it_is_read() -> None:
+def test_a_reply_sent_before_the_end_counts_however_late_it_is_read() -> None:
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     with theirs:
@@ -66,7 +66,7 @@ def test_an_answer_given_before_the_end_counts_however_late_it_is_read() -> None
 
 
 @pytest.mark.parametrize("ids", [(1, 2), (2, 1)])
-def test_what_is_handed_over_is_for_the_call_it_answers(ids: tuple[int, int]) -> None:
+def test_a_reply_that_is_handed_over_goes_to_its_call(ids: tuple[int, int]) -> None:
     """The first has its answer; that its plugin was replaced is said when the second has the lane."""
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
@@ -82,7 +82,7 @@ def test_what_is_handed_over_is_for_the_call_it_answers(ids: tuple[int, int]) ->
         waited_on.close()
 
 
-def test_a_call_keeps_its_deadline_also_where_it_waits_for_the_reactor(tmp_path: Path) -> None:
+def test_a_call_keeps_its_deadline_while_it_waits_for_the_reactor(tmp_path: Path) -> None:
     """What was emitted before a reply is to be there before it; but not for any price."""
     plugin = tmp_path / "one.py"
     plugin.write_text(
@@ -111,7 +111,7 @@ def test_a_call_keeps_its_deadline_also_where_it_waits_for_the_reactor(tmp_path:
         assert (record.mailbox.in_flight, list(record.incoming)) == (0, []), "the plugin is done with all of them"
 
 
-def test_a_lane_that_nobody_has_is_closed_at_once_and_who_takes_it_then_is_answered() -> None:
+def test_a_free_lane_is_closed_at_once_and_a_caller_that_takes_it_then_gets_a_reply() -> None:
     ours, theirs = pair()
     waited_on = lane(ours)
     with theirs:
@@ -123,7 +123,7 @@ def test_a_lane_that_nobody_has_is_closed_at_once_and_who_takes_it_then_is_answe
 
 
 @pytest.mark.parametrize("frames", [[range(2, 6)], [[2], [3], [4], [5]]], ids=["in one frame", "in many"])
-def test_who_replies_over_and_over_to_no_call_is_malformed(frames: list[list[int]]) -> None:
+def test_a_worker_that_keeps_replying_to_no_call_is_malformed(frames: list[list[int]]) -> None:
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     malformed: list[KernelError] = []
@@ -143,7 +143,7 @@ def test_who_replies_over_and_over_to_no_call_is_malformed(frames: list[list[int
     assert reply is not None
 
 
-def test_a_few_replies_to_another_call_are_passed_over() -> None:
+def test_a_few_replies_to_another_call_are_skipped() -> None:
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     refused: list[KernelError] = []
@@ -155,7 +155,7 @@ def test_a_few_replies_to_another_call_are_passed_over() -> None:
     assert (reply is not None and reply.id, refused) == (1, [])
 
 
-def test_a_frame_of_more_than_a_datagram_is_refused_at_its_head() -> None:
+def test_a_frame_larger_than_a_datagram_is_refused_at_its_header() -> None:
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     malformed: list[KernelError] = []
@@ -168,7 +168,7 @@ def test_a_frame_of_more_than_a_datagram_is_refused_at_its_head() -> None:
     assert f"over the limit of {frames.DATAGRAM - frames.HEAD:,}" in malformed[0].text
 
 
-def test_an_answer_that_went_up_leaves_the_lane_to_the_notice_of_it() -> None:
+def test_a_reply_sent_by_the_channel_leaves_its_notice_on_the_lane() -> None:
     """The reactor may have the answer before its caller has read where it is: the lane serves the next call, too."""
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
@@ -186,7 +186,7 @@ def test_an_answer_that_went_up_leaves_the_lane_to_the_notice_of_it() -> None:
         waited_on.close()
 
 
-def test_a_lane_whose_notice_is_still_to_come_at_the_deadline_is_not_free_yet() -> None:
+def test_a_lane_is_not_free_before_a_notice_that_comes_after_the_deadline() -> None:
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     with theirs:
@@ -212,7 +212,7 @@ class Plugin(IPlugin):
 
 
 @pytest.mark.parametrize("level", ["process", "sandbox", "wasm"])
-def test_answers_of_any_size_come_and_leave_every_lane_free(tmp_path: Path, level: Any) -> None:
+def test_replies_of_any_size_arrive_and_leave_every_lane_free(tmp_path: Path, level: Any) -> None:
     edge = frames.DATAGRAM
     (tmp_path / "giver.py").write_text(GIVING)
     with Kernel(tmp_path / "giver.py", isolation=level) as kernel:
@@ -229,7 +229,7 @@ def test_answers_of_any_size_come_and_leave_every_lane_free(tmp_path: Path, leve
         assert not any(each._closed or each._watched for each in runner._reply_sockets)
 
 
-def test_an_answer_that_comes_late_leaves_its_lane_whole() -> None:
+def test_a_late_reply_leaves_its_lane_usable() -> None:
     """The reactor reads it before its caller has given the call up, so that it is handed to the lane."""
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)

@@ -69,7 +69,7 @@ def test_a_line_is_not_cut_inside_a_character(text: str) -> None:
     printed.end()
 
 
-def test_a_character_that_comes_in_pieces_is_one() -> None:
+def test_a_character_that_arrives_in_pieces_is_joined() -> None:
     printed = Printed()
     assert printed.write(*(bytes([byte]) for byte in "汉😀\n".encode())) == ["汉😀"]
     assert printed.end() == ["汉😀"]
@@ -81,7 +81,7 @@ def test_bytes_that_are_not_utf_8_are_escaped() -> None:
     assert printed.end() == [r"caf\xe9 \xff", r"\xe6\xb1"]
 
 
-def test_a_line_without_end_arrives_in_pieces() -> None:
+def test_an_endless_line_arrives_in_pieces() -> None:
     printed = Printed()
     printed.write(b"ab" * MAX_LINE)
     assert 1 <= len(printed.lines) <= 2
@@ -117,7 +117,7 @@ def test_a_carriage_return_before_a_newline_is_part_of_it() -> None:
 
 
 @pytest.mark.parametrize("before", range(MAX_LINE - 12, MAX_LINE + 2))
-def test_a_secret_is_cut_out_where_a_long_line_is_divided(before: int) -> None:
+def test_a_secret_is_redacted_where_a_long_line_is_split(before: int) -> None:
     for end in (b"\n", b"", b"y" * MAX_LINE):
         printed = Printed(["correct-horse"])
         printed.write(b"x" * before + b"correct", b"-horse" + end)
@@ -187,7 +187,7 @@ def test_a_line_is_searched_for_many_secrets_in_turns() -> None:
 
 
 @pytest.mark.usefixtures("_short_turns")
-def test_very_many_lines_that_came_at_once_are_passed_on_in_turns() -> None:
+def test_many_lines_that_arrive_at_once_are_emitted_in_turns() -> None:
     printed = Printed()
     os.write(printed._theirs, b"\n" * 10_000)
     printed.reactor.ready()
@@ -201,7 +201,7 @@ def test_very_many_lines_that_came_at_once_are_passed_on_in_turns() -> None:
 
 
 @pytest.mark.usefixtures("_short_turns")
-def test_of_an_untrusted_worker_that_has_ended_the_lines_come_in_turns_too() -> None:
+def test_lines_of_an_untrusted_worker_that_has_exited_are_emitted_in_turns() -> None:
     printed = Untrusted()
     os.write(printed._theirs, b"x\n" * 5_000 + b"last")
     assert len(printed.end()) < 5_000
@@ -211,7 +211,7 @@ def test_of_an_untrusted_worker_that_has_ended_the_lines_come_in_turns_too() -> 
 
 
 @pytest.mark.usefixtures("_short_turns")
-def test_of_another_they_are_there_when_it_has_ended() -> None:
+def test_lines_of_a_trusted_worker_are_emitted_when_it_has_exited() -> None:
     printed = Printed()
     os.write(printed._theirs, b"x\n" * 5_000 + b"last")
     assert printed.end() == [*["x"] * 5_000, "last"]

@@ -100,7 +100,7 @@ def status_of(self) -> int: return self.status
 @pytest.mark.parametrize("fork", FORKS)
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("level", ["process", "thread"])
-def test_a_copy_that_comes_back_from_a_method_ends_and_answers_nothing(
+def test_a_forked_copy_that_returns_from_a_method_ends_without_a_reply(
     run: Callable[..., Kernel], fork: str, end: str, level: str
 ) -> None:
     if level == "thread" and fork == "C":
@@ -113,7 +113,7 @@ def test_a_copy_that_comes_back_from_a_method_ends_and_answers_nothing(
 
 
 @pytest.mark.parametrize("where", ["start", "init", "module", "stop", "timer", "event", "spawned", "thread", "pool"])
-def test_a_copy_ends_wherever_it_comes_back(run: Callable[..., Kernel], tmp_path: Path, where: str) -> None:
+def test_a_forked_copy_ends_wherever_it_returns(run: Callable[..., Kernel], tmp_path: Path, where: str) -> None:
     common = COMMON if where not in ("start", "init", "stop") else COMMON.replace(
         {"start": "def start(self): ...", "stop": "def stop(self): ...", "init": "self.api = api"}[where],
         {"start": "def start(self): fork()", "stop": "def stop(self): fork()", "init": "self.api = api; fork()"}[where],
@@ -161,7 +161,7 @@ def fork():
         assert (tmp_path / "forking.txt").read_text() == "1 "
 
 
-def test_a_copy_that_comes_back_into_an_event_loop_ends(run: Callable[..., Kernel]) -> None:
+def test_a_forked_copy_that_returns_into_an_event_loop_ends(run: Callable[..., Kernel]) -> None:
     kernel = run("""
         async def fork_in_task(self, code):
             self.child = os.fork()
@@ -196,7 +196,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("use", REFUSED)
-def test_the_api_of_a_copy_raises(run: Callable[..., Kernel], use: str) -> None:
+def test_the_api_of_a_forked_copy_raises(run: Callable[..., Kernel], use: str) -> None:
     kernel = run()
     code = f"""
 if (child := os.fork()) == 0:
@@ -211,7 +211,7 @@ result = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert kernel.call("one.pid") == kernel.info("one").pid
 
 
-def test_a_copy_is_not_active_and_what_it_logs_and_raises_is_in_the_plugins_log(run: Callable[..., Kernel]) -> None:
+def test_a_forked_copy_is_not_active_and_its_logs_and_errors_are_in_the_plugins_log(run: Callable[..., Kernel]) -> None:
     kernel = run()
     code = """
 if (child := os.fork()) == 0:
@@ -267,7 +267,7 @@ class System:
         return self.reaped
 
 
-def test_an_orphan_is_reaped_when_it_was_a_zombie_in_two_looks_a_second_apart() -> None:
+def test_an_orphan_that_is_a_zombie_in_two_scans_is_reaped() -> None:
     system = System()
     system.start(7)
     system.zombies[8] = True
@@ -276,13 +276,13 @@ def test_an_orphan_is_reaped_when_it_was_a_zombie_in_two_looks_a_second_apart() 
     assert system.look(0.1) == [8]
 
 
-def test_a_recorded_child_is_never_reaped_however_long_nobody_waits_for_it() -> None:
+def test_a_recorded_child_is_never_reaped_however_long_it_is_not_waited_for() -> None:
     system = System()
     system.start(7, zombie=True)
     assert [system.look(10.0) for _ in range(5)] == [[]] * 5
 
 
-def test_a_process_that_is_being_started_holds_up_every_look() -> None:
+def test_nothing_is_reaped_while_a_process_is_being_started() -> None:
     system = System()
     system.zombies[7] = True
 
@@ -294,7 +294,7 @@ def test_a_process_that_is_being_started_holds_up_every_look() -> None:
     assert system.look(5.0) == system.look(5.0) == []
 
 
-def test_a_number_that_was_waited_for_may_be_an_orphans_later() -> None:
+def test_a_pid_may_be_an_orphans_after_it_was_waited_for() -> None:
     system = System()
     system.start(7)
     del system.zombies[7]
@@ -305,7 +305,7 @@ def test_a_number_that_was_waited_for_may_be_an_orphans_later() -> None:
     assert system.look(1.0) == [7]
 
 
-def test_a_living_orphan_is_looked_at_until_it_ends_and_without_children_nothing_is_due() -> None:
+def test_a_living_orphan_is_scanned_until_it_exits_and_without_children_no_scan_is_due() -> None:
     system = System()
     due: list[bool] = []
     system.reaper.on_due = lambda: due.append(True)
@@ -322,7 +322,7 @@ def test_a_living_orphan_is_looked_at_until_it_ends_and_without_children_nothing
     assert system.reaper.due == float("inf")
 
 
-def test_a_start_in_the_middle_of_a_look_is_looked_after() -> None:
+def test_a_process_started_during_a_scan_causes_another_scan() -> None:
     system = System()
 
     def none_yet() -> list[int]:
@@ -369,7 +369,7 @@ self.api.spawn(work)
     eventually(lambda: not children(pid))
 
 
-def test_a_plugin_that_never_stops_starting_is_looked_after_as_it_does(run: Callable[..., Kernel]) -> None:
+def test_a_plugin_that_keeps_starting_processes_is_scanned_meanwhile(run: Callable[..., Kernel]) -> None:
     kernel = run()
     code = """
 def zombies():
@@ -414,7 +414,7 @@ def stopped(kernel: Kernel) -> float:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("context", ["fork", "default"])
-def test_a_live_process_pool_ends_without_a_word(run: Callable[..., Kernel], kind: str, context: str) -> None:
+def test_a_live_process_pool_ends_silently(run: Callable[..., Kernel], kind: str, context: str) -> None:
     kernel = run("@expose\nasync def nothing(self): ..." if kind == "async" else "")
     given = "" if context == "default" else f", mp_context=multiprocessing.get_context({context!r})"
     code = f"self.pool = concurrent.futures.ProcessPoolExecutor(2{given}); "
@@ -475,7 +475,7 @@ def test_what_ends_cleanly_in_a_python_program_ends_cleanly_in_a_worker(run: Cal
     assert "Traceback" not in output(kernel)
 
 
-def test_a_file_that_nobody_closed_is_written(run: Callable[..., Kernel], tmp_path: Path) -> None:
+def test_a_file_that_was_not_closed_is_written(run: Callable[..., Kernel], tmp_path: Path) -> None:
     kernel = run()
     code = f"""
 import gzip, sys
@@ -491,7 +491,7 @@ self.zipped = gzip.open({str(tmp_path / "zipped")!r}, "wt"); self.zipped.write("
         assert zipped.read() == (tmp_path / "text").read_text() == (tmp_path / "held").read_text() == "buffered"
 
 
-def test_what_raises_at_the_end_holds_up_nothing(run: Callable[..., Kernel]) -> None:
+def test_an_error_at_exit_does_not_delay_the_exit(run: Callable[..., Kernel]) -> None:
     kernel = run()
     code = """
 def bad(): raise ValueError("at the end")
@@ -505,7 +505,7 @@ threading._register_atexit(bad)
     assert "ended" in output(kernel)
 
 
-def test_a_thread_that_never_ends_is_ended_with_its_plugin(run: Callable[..., Kernel]) -> None:
+def test_an_endless_thread_ends_with_its_plugin(run: Callable[..., Kernel]) -> None:
     kernel = run()
     code = "threading.Thread(target=threading.Event().wait).start(); atexit.register(print, 'ended')"
     kernel.call("one.do", code)
@@ -518,7 +518,7 @@ def test_a_thread_that_never_ends_is_ended_with_its_plugin(run: Callable[..., Ke
 
 
 @pytest.mark.parametrize("at", ["before Load", "in the module", "in __init__"])
-def test_a_sigterm_before_the_plugin_is_loaded_is_an_end_and_no_traceback(tmp_path: Path, at: str) -> None:
+def test_a_sigterm_before_the_plugin_is_loaded_ends_it_without_a_traceback(tmp_path: Path, at: str) -> None:
     kill = "os.kill(os.getpid(), signal.SIGTERM)"
     module, init = (kill, "") if at == "in the module" else ("", kill)
     (tmp_path / "one.py").write_text(
@@ -558,7 +558,7 @@ assert type(said[0]).__name__ == "SelfExit", said
     return -1 if done.returncode == 0 else done.returncode, done.stderr
 
 
-def test_a_sigterm_to_a_worker_that_waits_to_begin_is_a_death_by_it(run: Callable[..., Kernel]) -> None:
+def test_a_sigterm_to_an_idle_worker_is_reported_as_its_cause_of_exit(run: Callable[..., Kernel]) -> None:
     kernel = run()
     pid = kernel.info("one").pid
     assert pid

@@ -44,14 +44,14 @@ def process(code: str) -> Iterator[int]:
         ("any(iter(int, 1))", False),
     ],
 )
-def test_who_waits_at_a_socket_is_told_from_who_sleeps(code: str, waits: bool) -> None:
+def test_a_process_that_waits_at_a_socket_is_distinguished_from_one_that_sleeps(code: str, waits: bool) -> None:
     with process(code) as pid:
         eventually(lambda: is_waiting(pid) is waits, code)
         assert not is_stopped(pid)
     assert not is_waiting(pid)
 
 
-def test_a_limit_that_nobody_set_protects_nobody(tmp_path: Path) -> None:
+def test_a_limit_that_was_not_set_is_not_reported_as_a_protection(tmp_path: Path) -> None:
     """The system has one on descriptors for every process; that of a plugin is what was set for it."""
     (tmp_path / "p.py").write_text(plugin(""))
     for limits, shown in (({}, "unavailable"), ({"files": 64}, "enforced")):
@@ -99,7 +99,7 @@ print(flush=True); time.sleep(1000)
 """
 
 
-def test_pages_of_zeroes_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_of_zeroes_are_not_visited_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     files: list[str] = []
     with subprocess.Popen([sys.executable, "-c", f"import time{_ZEROES}"], stdout=subprocess.PIPE) as running:
         assert running.stdout is not None

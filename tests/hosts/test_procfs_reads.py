@@ -30,7 +30,7 @@ def test_a_file_is_read_as_open_reads_it(may_wait: bool) -> None:
 
 
 @pytest.mark.parametrize("may_wait", [False, True])
-def test_a_file_that_is_not_there_is_an_error_that_names_it(may_wait: bool) -> None:
+def test_a_missing_file_is_named_in_the_error(may_wait: bool) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         read_file(os.getpid(), "nothing", may_wait=may_wait)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, f"/proc/{os.getpid()}/nothing")
@@ -106,7 +106,7 @@ def test_a_list_measures_a_process_plugin_at_most_once_a_second(
 
 
 @pytest.mark.parametrize("level", ["process", "sandbox"])
-def test_what_is_measured_before_a_worker_has_its_limits_is_not_shown_again(tmp_path: Path, level: Any) -> None:
+def test_a_measurement_before_a_worker_has_its_limits_is_not_reused(tmp_path: Path, level: Any) -> None:
     (tmp_path / "p.py").write_text(plugin(""))
     config = KernelConfig(data_dir=str(tmp_path / "data"), limits={"files": 64})
     with Kernel(tmp_path / "p.py", config, isolation=level) as kernel:

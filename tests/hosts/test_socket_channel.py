@@ -59,7 +59,7 @@ class Crowd:
         return len(self.letters)
 
 
-def test_of_two_who_put_at_once_one_has_it_pumped() -> None:
+def test_of_two_concurrent_senders_one_has_the_channel_pumped() -> None:
     down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     source, reactor = Crowd(), Later()
@@ -79,7 +79,7 @@ def test_of_two_who_put_at_once_one_has_it_pumped() -> None:
     worker_up.close()
 
 
-def test_what_a_worker_said_before_its_end_is_read_also_when_it_left_ours_unread() -> None:
+def test_messages_sent_before_an_exit_are_read_even_if_the_worker_left_ours_unread() -> None:
     """The system tells first that the other end has not read all (ECONNRESET), and only then gives what it has said."""
     down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -165,7 +165,7 @@ class ConfinedChannel:
         self._far_down.close()
 
 
-def test_what_a_flooding_worker_says_before_an_answer_is_not_decoded_before_its_turn() -> None:
+def test_messages_of_a_flooding_worker_are_not_decoded_before_their_turn() -> None:
     """Each of its answers has the kernel read what it said before; that must not become many messages in memory."""
     with ConfinedChannel() as given:
         given.worker.send(pack([messages.Ping(1)]))
@@ -179,7 +179,7 @@ def test_what_a_flooding_worker_says_before_an_answer_is_not_decoded_before_its_
         assert given.channel._inbox.unread <= channel_module._MAX_BUFFERED + len(frame)
 
 
-def test_a_worker_that_is_not_trusted_does_not_leave_many_bytes_unread() -> None:
+def test_an_untrusted_worker_cannot_leave_many_bytes_unread() -> None:
     with ConfinedChannel() as given:
         answer, count = messages.Reply(1, Raw(encode_message(bytes(1 << 20)))), 0
         while not given.broken:
@@ -188,7 +188,7 @@ def test_a_worker_that_is_not_trusted_does_not_leave_many_bytes_unread() -> None
         assert 10 < count < 20
 
 
-def test_one_answer_may_be_as_large_as_answers_are() -> None:
+def test_one_answer_may_have_the_largest_size() -> None:
     with ConfinedChannel() as given:
         given.channel.send_up(messages.Reply(1, Raw(encode_message(bytes(40 << 20)))))
         assert not given.broken

@@ -32,7 +32,7 @@ def needs_passrights(end: socket.socket) -> None:
         pytest.skip("this system has no SO_PASSRIGHTS (Linux 6.16)")
 
 
-def test_the_kernel_is_sent_no_descriptor(opened: ExitStack) -> None:
+def test_no_descriptor_can_be_sent_to_the_kernel(opened: ExitStack) -> None:
     ours, theirs = pair(opened)
     needs_passrights(ours)
     with pytest.raises(PermissionError):

@@ -37,14 +37,14 @@ def used(clock: Clock, accounts: list[TimeAccount], seconds: float, turn: float 
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_all_who_take_too_much_have_a_share_together(count: int) -> None:
+def test_workers_that_take_too_much_share_one_limit(count: int) -> None:
     clock = Clock()
     shares = TimeShares(clock)
     taken = used(clock, [shares.account() for _ in range(count)], 60.0)
     assert 0.4 * SHARE * 60 < taken < 60 * SHARE * 1.1 + count * BURST
 
 
-def test_what_takes_less_than_its_share_never_rests() -> None:
+def test_a_worker_below_its_share_never_pauses() -> None:
     clock = Clock()
     account = TimeShares(clock).account()
     for _ in range(1000):
@@ -60,7 +60,7 @@ def test_a_burst_is_free_and_one_long_turn_is_paid_for() -> None:
     assert account.spend(0.5) == pytest.approx((0.5 - BURST) / SHARE)
 
 
-def test_one_that_takes_little_does_not_rest_for_one_that_takes_much() -> None:
+def test_a_worker_that_takes_little_does_not_pause_for_one_that_takes_much() -> None:
     clock = Clock()
     shares = TimeShares(clock)
     greedy, modest = shares.account(), shares.account()
@@ -71,7 +71,7 @@ def test_one_that_takes_little_does_not_rest_for_one_that_takes_much() -> None:
     assert greedy.spend(TURN) > 0.0
 
 
-def test_what_one_took_too_much_is_forgotten_with_it() -> None:
+def test_an_overdraft_is_forgotten_with_its_worker() -> None:
     shares = TimeShares(Clock())
     one, other = shares.account(), shares.account()
     assert one.spend(5.0) > 0.0
@@ -124,7 +124,7 @@ class Channel:
         return rested
 
 
-def test_an_inbox_rests_in_the_middle_of_a_frame_and_goes_on() -> None:
+def test_an_inbox_pauses_within_a_frame_and_continues() -> None:
     channel = Channel()
     channel.inbox.begin_turn()
     channel.inbox.put([Ping(number) for number in range(1000)])
@@ -136,7 +136,7 @@ def test_an_inbox_rests_in_the_middle_of_a_frame_and_goes_on() -> None:
     assert channel.is_read
 
 
-def test_what_comes_while_it_rests_is_kept_as_bytes() -> None:
+def test_data_that_arrives_during_a_pause_is_kept_encoded() -> None:
     channel = Channel()
     channel.inbox.begin_turn()
     channel.inbox.put([Ping(0)] * int(3 * BURST / (TURN / 4)))
@@ -183,7 +183,7 @@ class Watching:
         self.waiting.append((seconds, work))
 
 
-def test_requests_without_pause_have_to_wait() -> None:
+def test_a_worker_that_sends_requests_without_pause_has_to_wait() -> None:
     reactor: Any = Watching()
     requests = Requests(reactor, print)
     requests.account = TimeShares(lambda: 0.0).account()

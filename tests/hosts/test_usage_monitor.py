@@ -54,7 +54,7 @@ def look_of(clock: Clock, steps: int, seconds: float, done: Callable[[], object]
     return check
 
 
-def test_each_worker_is_looked_at_once_a_second(clock: Clock, monitor: UsageMonitor) -> None:
+def test_each_worker_is_checked_once_a_second(clock: Clock, monitor: UsageMonitor) -> None:
     looks: list[float] = []
     monitor.add("p", look_of(clock, 1, 0.0, lambda: looks.append(clock.now)), _unexpected)
     while clock.now < 4.5:
@@ -62,7 +62,7 @@ def test_each_worker_is_looked_at_once_a_second(clock: Clock, monitor: UsageMoni
     assert looks == [1.0, 2.0, 3.0, 4.0]
 
 
-def test_a_long_look_does_not_delay_the_look_at_another_worker(clock: Clock, monitor: UsageMonitor) -> None:
+def test_an_expensive_check_does_not_delay_the_check_of_another_worker(clock: Clock, monitor: UsageMonitor) -> None:
     looks: list[float] = []
     monitor.add("slow", look_of(clock, 100_000, 0.001, lambda: None), _unexpected)
     monitor.add("p", look_of(clock, 1, 0.0, lambda: looks.append(clock.now)), _unexpected)
@@ -73,7 +73,7 @@ def test_a_long_look_does_not_delay_the_look_at_another_worker(clock: Clock, mon
     assert max(gaps) < 1.1
 
 
-def test_a_look_that_takes_long_comes_round_less_often(clock: Clock, monitor: UsageMonitor) -> None:
+def test_an_expensive_check_runs_less_often(clock: Clock, monitor: UsageMonitor) -> None:
     looks: list[float] = []
     monitor.add("slow", look_of(clock, 100, 0.001, lambda: looks.append(clock.now)), _unexpected)
     while clock.now < 30.0:
@@ -82,7 +82,7 @@ def test_a_look_that_takes_long_comes_round_less_often(clock: Clock, monitor: Us
     assert all(5.0 <= gap <= 5.2 for gap in gaps)  # 50 times its 0.1 s
 
 
-def test_a_glance_comes_round_every_second_whatever_it_and_a_look_cost(clock: Clock, monitor: UsageMonitor) -> None:
+def test_a_frequent_check_runs_every_second_whatever_checks_cost(clock: Clock, monitor: UsageMonitor) -> None:
     glances: list[float] = []
     monitor.add("files", look_of(clock, 4_000, 0.001, lambda: None), _unexpected)
     monitor.add("memory", look_of(clock, 50, 0.001, lambda: glances.append(clock.now)), _unexpected, frequent=True)
@@ -93,7 +93,7 @@ def test_a_glance_comes_round_every_second_whatever_it_and_a_look_cost(clock: Cl
     assert max(gaps) < 1.3
 
 
-def test_a_look_can_be_brought_forward(clock: Clock, monitor: UsageMonitor) -> None:
+def test_a_check_can_be_expedited(clock: Clock, monitor: UsageMonitor) -> None:
     looks: list[float] = []
     monitor.add("slow", look_of(clock, 100, 0.001, lambda: looks.append(clock.now)), _unexpected)
     while not looks:
@@ -105,7 +105,7 @@ def test_a_look_can_be_brought_forward(clock: Clock, monitor: UsageMonitor) -> N
     assert looks[1] - looks[0] < 1.0  # else 5 s
 
 
-def test_a_look_that_raises_ends_that_worker_and_no_other_look(clock: Clock, monitor: UsageMonitor) -> None:
+def test_a_check_that_raises_reports_its_worker_and_ends_no_other_check(clock: Clock, monitor: UsageMonitor) -> None:
     looks: list[float] = []
     failures: list[Exception] = []
 
@@ -121,7 +121,7 @@ def test_a_look_that_raises_ends_that_worker_and_no_other_look(clock: Clock, mon
     assert len(looks) == 3
 
 
-def test_an_abandoned_worker_is_not_looked_at(clock: Clock, monitor: UsageMonitor) -> None:
+def test_a_removed_worker_is_not_checked(clock: Clock, monitor: UsageMonitor) -> None:
     monitor.add("p", look_of(clock, 1, 0.0, lambda: _unexpected(ValueError())), _unexpected)
     monitor.remove("p")
     monitor.remove("p")
@@ -129,7 +129,7 @@ def test_an_abandoned_worker_is_not_looked_at(clock: Clock, monitor: UsageMonito
     assert monitor.turn() == 0.0
 
 
-def test_the_thread_survives_what_fails_beside_the_looks_and_reports_it() -> None:
+def test_the_thread_survives_and_reports_errors_outside_checks() -> None:
     reported, looked = threading.Event(), threading.Event()
 
     def report(error: Exception) -> None:

@@ -18,7 +18,7 @@ from microkernel.hosts.worker.zygote import _spawn
 from tests.harness.waiting import eventually
 
 
-def test_a_kernel_that_goes_with_answers_unread_is_one_that_has_gone() -> None:
+def test_a_kernel_that_exits_with_unread_answers_is_noticed() -> None:
     # A killed kernel has most often not read everything: its end is then ECONNRESET to the zygote, not end-of-file.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lifeline, our_lifeline = os.pipe()
@@ -56,7 +56,7 @@ def test_a_worker_loads_nothing_but_its_plugin(tmp_path: Path) -> None:
     assert [name for name in later if name.partition(".")[0] != "mkplugin"] == []
 
 
-def test_one_worker_is_always_ahead_and_one_that_died_is_not_missed(tmp_path: Path) -> None:
+def test_one_worker_is_always_forked_ahead_and_replaced_if_it_dies(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         (tmp_path / f"{name}.py").write_text(PLUGIN)
     with Kernel(tmp_path / "one.py") as kernel:
@@ -74,7 +74,7 @@ def test_one_worker_is_always_ahead_and_one_that_died_is_not_missed(tmp_path: Pa
         assert kernel.start("one").state == "active"
 
 
-def test_a_worker_that_breaks_before_it_begins_never_goes_on_as_a_zygote() -> None:
+def test_a_worker_that_fails_in_its_setup_never_continues_as_a_zygote() -> None:
     code = """
 import os
 from microkernel.worker.zygote.prefork import PreforkedWorker
@@ -89,7 +89,7 @@ print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 @pytest.mark.parametrize(("quiet", "said"), [(0.0, "rehearsing beginning"), (60.0, "beginning")])
-def test_a_worker_that_nobody_wants_yet_rehearses(quiet: float, said: str) -> None:
+def test_a_worker_that_is_not_needed_yet_warms_up(quiet: float, said: str) -> None:
     code = f"""
 import os
 from functools import partial
@@ -108,7 +108,7 @@ print((words + os.read(read, 100)).decode())
     assert done.stdout == f"{said}\n"
 
 
-def test_a_rehearsal_leaves_nothing_behind() -> None:
+def test_a_warm_up_leaves_nothing_behind() -> None:
     code = """
 import logging, os, sys, threading
 from microkernel.worker.zygote.warmup import warm_up
@@ -124,7 +124,7 @@ print(before == look(), any("rehearsal" in name for name in sys.modules if not n
     assert (done.stdout, done.stderr) == ("True False\n", "")
 
 
-def test_a_worker_has_the_kernels_environment_and_nothing_of_its_zygotes(
+def test_a_worker_has_the_kernels_environment_and_nothing_of_the_zygotes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one.py").write_text(PLUGIN)

@@ -18,7 +18,7 @@ WRITER = harness.plugin("""
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_relative_one_is_meant_from_where_the_kernel_is(
+def test_a_relative_data_folder_is_relative_to_the_kernels_folder(
     level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -39,7 +39,7 @@ ASKER = harness.plugin("""
 
 
 @pytest.mark.parametrize("level", ["process", "sandbox"])
-def test_c_code_that_asks_whether_it_may_write_there_may(
+def test_access_reports_the_data_folder_as_writable(
     level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where another level has made the folders above, or the folder itself."""

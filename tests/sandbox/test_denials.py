@@ -114,7 +114,7 @@ LIMITED = {
 
 
 @pytest.mark.parametrize("name", DENIED)
-def test_a_denial_says_what_would_allow_it(name: str, kernel: Kernel) -> None:
+def test_a_denial_names_the_permission_that_would_allow_it(name: str, kernel: Kernel) -> None:
     code, explanation = DENIED[name]
     assert explanation in message_of(kernel, code)
 
@@ -132,14 +132,14 @@ def test_a_limit_is_named_with_its_value(name: str, tmp_path: Path) -> None:
     "raise ValueError('mine')", "raise KeyError('k')", "open('nothing')", "1 / 0", "raise BlockingIOError(11, 'again')",
     "raise RuntimeError('limits')", "os.mkdir('/new')", "os.listdir('/')", "socket.create_connection(('10.0.0.1', 80))",
 ])  # fmt: skip
-def test_what_is_the_plugins_own_is_not_explained(code: str, kernel: Kernel) -> None:
+def test_the_plugins_own_errors_are_not_explained(code: str, kernel: Kernel) -> None:
     message = message_of(kernel, code)
     assert message.count("MK0") == ("create_connection" in code)
     assert "limits." not in message
     assert "MK0421" not in message
 
 
-def test_it_is_in_the_traceback_the_log_and_the_info(tmp_path: Path) -> None:
+def test_an_explanation_is_in_the_traceback_the_log_and_the_info(tmp_path: Path) -> None:
     with kernel_in(tmp_path) as kernel:
         with pytest.raises(CallFailed) as caught:
             kernel.call("p.do", "open('/etc/passwd')", timeout=30.0)
@@ -167,20 +167,20 @@ def test_at_process_only_limits_are_explained(tmp_path: Path) -> None:
         assert "MK0" not in message_of(kernel, "raise OSError(24, 'Too many open files')")
 
 
-def test_at_thread_nothing_is(tmp_path: Path) -> None:
+def test_at_thread_nothing_is_explained(tmp_path: Path) -> None:
     with kernel_in(tmp_path, "thread") as kernel:
         assert "MK0" not in message_of(kernel, "raise MemoryError")
         assert "MK0" not in message_of(kernel, "raise PermissionError(13, 'Permission denied', '/etc/shadow')")
 
 
-def test_a_circle_of_errors_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cycle_of_errors_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(denials, "_bounds", denials.Bounds("p", "sandbox", {}))
     one, other = ValueError("one"), ValueError("other")
     one.__cause__, other.__cause__ = other, one
     assert denials.explanation_of(one) == ""
 
 
-def test_an_error_whose_text_raises_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_whose_text_raises_is_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Exception):
         def __str__(self) -> str:
             raise KernelError("MK0699")

@@ -139,7 +139,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 @pytest.mark.parametrize("name", WORKS)
-def test_it_works_on_its_own_files(name: str, kernel: Kernel) -> None:
+def test_attributes_of_own_files_can_be_changed(name: str, kernel: Kernel) -> None:
     assert kernel.call("p.do", WORKS[name], {}, timeout=30.0) == [None, True]
 
 
@@ -165,7 +165,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_it_is_refused_elsewhere(name: str, arena: Arena) -> None:
+def test_attributes_of_other_files_cannot_be_changed(name: str, arena: Arena) -> None:
     granted = arena.folder / "granted"
     granted.mkdir()
     secret, file = arena.folder / "secret", granted / "file"
@@ -246,7 +246,7 @@ def mode_of(path: Path) -> int:
     codec.encode([1, "chmod", b"/x", [], "rwx"]), codec.encode([1, "utime", b"/x", [], [1], False]),
     codec.encode([1, "utime", b"/x", [], [1 << 63, 1], False]), codec.encode({"a": 1}), b"x" * 8192,
 ])  # fmt: skip
-def test_no_request_but_a_right_one_is_considered(request_: bytes, own: Path) -> None:
+def test_malformed_requests_are_rejected(request_: bytes, own: Path) -> None:
     with Asking(own) as asking:
         asking.files.worker_end.send(request_)
         asking.reactor.ready()
@@ -285,7 +285,7 @@ def test_no_path_leads_out(path: str, own: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a socket", "a device", "another user's file"])
-def test_only_files_and_folders_of_its_own_are_changed(kind: str, own: Path) -> None:
+def test_only_the_plugins_own_files_and_folders_are_changed(kind: str, own: Path) -> None:
     path = own / "f"
     match kind:
         case "a pipe":
@@ -304,13 +304,13 @@ def test_only_files_and_folders_of_its_own_are_changed(kind: str, own: Path) -> 
     assert mode_of(path) == 0o600
 
 
-def test_a_path_with_a_nul_is_an_error_of_the_plugins(own: Path) -> None:
+def test_a_path_with_a_nul_raises_in_the_plugin(own: Path) -> None:
     with Asking(own) as asking:
         assert asking.ask("chmod", bytes(own / "f") + b"\0x", [], 0o777)[0] == errno.EINVAL
         assert asking.ends == []
 
 
-def test_another_folder_in_the_place_of_its_own_is_not_touched(own: Path) -> None:
+def test_a_folder_that_replaces_the_plugins_own_is_not_touched(own: Path) -> None:
     with Asking(own) as asking:
         own.rename(own.parent / "away")
         own.mkdir()
@@ -331,7 +331,7 @@ def test_a_descriptor_means_its_file_and_not_what_has_its_name_now(own: Path) ->
     assert (mode_of(path), mode_of(own / "moved")) == (0o600, 0o640)
 
 
-def test_a_link_that_is_put_in_the_way_meanwhile_is_not_followed(own: Path) -> None:
+def test_a_link_created_meanwhile_is_not_followed(own: Path) -> None:
     """A thread exchanges a folder for a link that leads out, again and again, while the kernel is asked."""
     outside = own.parent / "outside"
     outside.mkdir()
@@ -360,7 +360,7 @@ def test_a_link_that_is_put_in_the_way_meanwhile_is_not_followed(own: Path) -> N
     assert mode_of(outside / "f") == 0o600
 
 
-def test_a_folder_is_known_by_the_path_that_its_links_lead_to(own: Path) -> None:
+def test_a_folder_is_identified_by_its_path_without_links(own: Path) -> None:
     link = own.parent / "link"
     link.symlink_to(own)
     (own / "f").touch(0o600)

@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("level", ["thread", "process", "sandbox"])
-def test_a_callee_cannot_raise_an_error_of_the_kernel_in_its_caller(folder: Path, level: str) -> None:
+def test_a_callee_cannot_forge_an_error_of_the_kernel(folder: Path, level: str) -> None:
     config = KernelConfig(data_dir=str(folder / "data"))
     with Kernel(folder / "plugins", config, isolation=level, grants={"caller": {"call": ["**"]}}) as kernel:  # type: ignore[arg-type]
         with pytest.raises(errors.CallFailed) as raised:

@@ -140,7 +140,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 @pytest.mark.parametrize("name", WORKS)
-def test_it_works_inside(name: str, kernel: Kernel) -> None:
+def test_ordinary_code_works_inside(name: str, kernel: Kernel) -> None:
     assert kernel.call("p.do", WORKS[name], {}, timeout=30.0) == [None, True]
 
 
@@ -154,7 +154,7 @@ result = float(numpy.load('a.npy').sum())
     assert arena.doing("sandbox", {})(code) == [None, 300.0**3]
 
 
-def test_output_and_stacks_come_out(arena: Arena) -> None:
+def test_output_and_stacks_reach_the_kernel(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {})
     kernel.call("p.do", "print('to be seen')", {}, timeout=30.0)
     eventually(lambda: any("to be seen" in line["text"] for line in kernel.call("kernel.logs", "p")))
@@ -163,7 +163,7 @@ def test_output_and_stacks_come_out(arena: Arena) -> None:
     assert "File" in instance.runner.stack()
 
 
-def test_a_reload_keeps_the_walls(arena: Arena) -> None:
+def test_a_reload_keeps_the_confinement(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {})
     kernel.reload("p")
     assert kernel.info("p").generation == 2

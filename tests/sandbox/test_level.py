@@ -44,7 +44,7 @@ def lacking(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     ("machine", "no table of system calls for riscv64"),
     ("a wall", "it got through a wall that it tried: files"),
 ])  # fmt: skip
-def test_what_is_missing_is_named_and_nothing_runs(
+def test_a_missing_layer_is_named_and_nothing_runs(
     what: str, named: str, arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lacking(monkeypatch, what)
@@ -75,7 +75,7 @@ def test_a_worker_that_cannot_be_confined_gets_no_source(arena: Arena, monkeypat
         assert "seccomp: " in str(info.error)
 
 
-def test_without_namespaces_it_holds_all_the_same_and_threads_are_watched(
+def test_without_namespaces_confinement_works_and_threads_are_watched(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, no_cgroups: None
 ) -> None:
     """As in a container that allows none, nor control groups. The limit on threads cannot hold where its user is not
@@ -95,20 +95,22 @@ def test_without_namespaces_it_holds_all_the_same_and_threads_are_watched(
         kernel.call("p.do", many, {}, timeout=30.0)
 
 
-def test_doctor_is_told_of_each_layer(arena: Arena) -> None:
+def test_doctor_shows_each_layer(arena: Arena) -> None:
     detail = arena.kernel("sandbox", {}).available()["sandbox"].detail
     assert detail.startswith(f"Landlock ABI {landlock.landlock_abi()} · seccomp · ")
     assert "namespaces" in detail
 
 
-def test_a_fault_is_named() -> None:
+def test_a_defect_is_named() -> None:
     assert defect_of(ConfinementReport(7, [], [])) == ""
     assert defect_of(ConfinementReport(7, [], ["files"]), ["files"]) == ""
     assert "network" in defect_of(ConfinementReport(7, [], ["files", "network"]), ["files"])
     assert defect_of(ConfinementReport(missing="Landlock: x")) == "Landlock: x"
 
 
-def test_the_first_word_of_a_worker_must_be_what_confines_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_message_of_a_worker_must_be_its_confinement_report(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     lie = (
         "from microkernel.worker import main as m; from microkernel.wire.messages import Pong; "
@@ -147,7 +149,7 @@ def test_a_data_folder_is_made(arena: Arena) -> None:
     assert Path(arena.folder, "data-sandbox", "p").is_dir()
 
 
-def test_a_data_folder_that_cannot_be_made_is_that_plugins_own_trouble(arena: Arena) -> None:
+def test_a_data_folder_that_cannot_be_created_fails_only_that_plugin(arena: Arena) -> None:
     """At the start, and when it comes back after a death."""
     (arena.path.parent / "healthy.py").write_text(HEADER + HEALTHY)
     data = arena.folder / "data"

@@ -51,7 +51,7 @@ result = os.listdir({str(out)!r})
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_not_its_own_within_a_folder_that_it_may_write(
+def test_a_plugin_cannot_redirect_its_own_grant_by_a_link(
     level: Level, tmp_path: Path, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with kernel(tmp_path, level, p={"fs.write": [str(out)], "fs.read": [str(out / "sub")]}) as running:
@@ -65,7 +65,7 @@ def test_not_its_own_within_a_folder_that_it_may_write(
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_not_anothers(level: Level, tmp_path: Path, out: Path) -> None:
+def test_a_plugin_cannot_redirect_anothers_grant_by_a_link(level: Level, tmp_path: Path, out: Path) -> None:
     with kernel(tmp_path, level, a={"fs.read": [str(out / "sub")]}, b={"fs.write": [str(out)]}) as running:
         assert do(running, "b", swap(out)) == ["sub"]
         running.reload("a")
@@ -79,7 +79,7 @@ def test_a_link_of_the_operators_is_followed(level: Level, tmp_path: Path, out: 
         assert do(running, "p", f"result = open('{tmp_path}/link/file').read()") == "secret"
 
 
-def test_where_a_path_leads(tmp_path: Path) -> None:
+def test_paths_are_resolved_without_untrusted_links(tmp_path: Path) -> None:
     (tmp_path / "real" / "deep").mkdir(parents=True)
     (tmp_path / "theirs").mkdir()
     (tmp_path / "one").symlink_to("real")
@@ -102,7 +102,7 @@ def test_where_a_path_leads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/proc/self", "/proc/thread-self/status", "/dev/fd", "/dev/stdin", "/proc/mounts"])
-def test_what_is_another_for_each_process_leads_nowhere(path: str, tmp_path: Path) -> None:
+def test_links_of_proc_are_not_followed(path: str, tmp_path: Path) -> None:
     assert resolve_without_links(path, []) == ""
     link = tmp_path / "link"
     link.symlink_to(path)

@@ -55,13 +55,13 @@ async def main():
 result = asyncio.run(main()) == 'hello /x'
 """,
 ])  # fmt: skip
-def test_httpx_reaches_it_too(code: str, arena: Arena, port: int) -> None:
+def test_httpx_reaches_a_granted_address(code: str, arena: Arena, port: int) -> None:
     do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
     assert do(code, port=port) == [None, True]
 
 
 @pytest.mark.parametrize(("host", "shift"), [("127.0.0.1", 1), ("localhost", 0), ("127.0.0.2", 0), ("0.0.0.0", 0)])
-def test_no_other_is(host: str, shift: int, arena: Arena, port: int) -> None:
+def test_other_addresses_are_refused(host: str, shift: int, arena: Arena, port: int) -> None:
     do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
     error, text = do("socket.create_connection((host, port), 9)", host=host, port=port + shift)
     assert error == "PermissionError"
@@ -75,7 +75,7 @@ def test_without_a_grant_the_line_to_add_is_named(arena: Arena, port: int) -> No
     assert f'net = ["127.0.0.1:{port}"]' in text
 
 
-def test_what_cannot_be_reached_is_told_as_the_system_does(arena: Arena) -> None:
+def test_an_unreachable_address_raises_the_systems_error(arena: Arena) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
     do = arena.doing("sandbox", {"net": [f"127.0.0.1:{free}", "no-such-host.invalid:80"]})
@@ -83,7 +83,7 @@ def test_what_cannot_be_reached_is_told_as_the_system_does(arena: Arena) -> None
     assert do("socket.create_connection(('no-such-host.invalid', 80))")[0] == "gaierror"
 
 
-def test_the_connection_is_to_that_and_stays_there(arena: Arena, port: int) -> None:
+def test_a_connection_goes_to_the_checked_address_and_stays_there(arena: Arena, port: int) -> None:
     """A connection that was handed over cannot be turned to another address."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
@@ -125,7 +125,7 @@ class Reactor:
     codec.encode([1, "h", 80, float("nan")]), codec.encode([1, "h", 80, -1.0]), codec.encode([1, b"h", 80, 1.0]),
     codec.encode(["1", "h", 80, 1.0]), codec.encode([1, "h", 80, 1.0, 2]), codec.encode({"a": 1}),
 ])  # fmt: skip
-def test_no_request_but_a_right_one_is_considered(request_: bytes) -> None:
+def test_malformed_requests_are_rejected(request_: bytes) -> None:
     reactor, ends = Reactor(), []
     broker = network_broker.NetworkBroker("p", ["h:*"], reactor, ends.append)  # type: ignore[arg-type]
     with broker.worker_end as worker_end:
@@ -138,7 +138,7 @@ def test_no_request_but_a_right_one_is_considered(request_: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\0.h", "x" * 300 + ".h"])
-def test_a_name_that_can_be_none_is_an_error_of_the_plugins(name: str) -> None:
+def test_an_invalid_name_raises_in_the_plugin(name: str) -> None:
     reactor, ends = Reactor(), []
     broker = network_broker.NetworkBroker("p", ["*.h:80"], reactor, ends.append)  # type: ignore[arg-type]
     with broker.worker_end as worker_end:
@@ -200,12 +200,12 @@ def test_a_name_leads_to_public_addresses_only(address: str) -> None:
     ("db.internal", OWN, f"{OWN}:80", True),
     ("db.internal", "10.20.3.4", "10.20.0.0/99:80", False),
 ])  # fmt: skip
-def test_other_addresses_are_granted_beside_the_name(host: str, address: str, grant: str, may: bool) -> None:
+def test_private_addresses_need_a_separate_grant(host: str, address: str, grant: str, may: bool) -> None:
     assert addresses.leads_to([addresses.parse_grant(grant)], host, address, 80) is may
 
 
 @pytest.mark.parametrize("host", ["fe80::1%.example.com", "::1%.example.com", "127.0.0.1%.example.com"])
-def test_an_address_with_a_zone_is_no_name_below_a_granted_one(host: str) -> None:
+def test_an_address_with_a_zone_is_not_a_name_below_a_granted_one(host: str) -> None:
     """Its zone may be called like any name, and it would lead to the address before it."""
     assert not addresses.permits([addresses.parse_grant("*.example.com:80")], host, 80)
     assert addresses.permits([addresses.parse_grant(f"{host}:80")], host, 80), "as it is written"
@@ -218,7 +218,7 @@ def test_an_address_leads_to_itself_alone(host: str) -> None:
     assert addresses.leads_to(grants, host, host.partition("%")[0], 80)
 
 
-def test_an_address_of_this_machine_is_known() -> None:
+def test_addresses_of_this_machine_are_recognised() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("127.0.0.1", 9))
         own = ip_address(probe.getsockname()[0])
@@ -226,7 +226,7 @@ def test_an_address_of_this_machine_is_known() -> None:
     assert not addresses.is_own(ip_address("93.184.215.14"))
 
 
-def test_an_address_of_this_machine_is_known_where_any_can_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_of_this_machine_are_recognised_where_any_can_be_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "_binds_to_any", lambda version: True)
     assert addresses.is_own(ip_address("127.0.0.1"))
     assert not addresses.is_own(ip_address("192.0.2.1"))
@@ -274,7 +274,7 @@ def test_a_name_that_leads_to_this_machine_is_refused_with_the_line_to_add(
     assert len(looked_up) == 4  # once for each connection, and not for what was refused without a look
 
 
-def test_of_several_addresses_the_ones_that_may_be_are_tried(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+def test_only_the_permitted_ones_of_several_addresses_are_tried(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     leading_to(monkeypatch, "10.255.255.1", "127.0.0.1")
     assert asked("db.internal", port, f"db.internal:{port}", f"127.0.0.1:{port}") == [0, "", 1]
 

@@ -97,12 +97,12 @@ def test_only_what_is_in_the_tables_is_ever_allowed(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_another_architecture_is_death(machine: Machine) -> None:
+def test_calls_of_another_architecture_kill(machine: Machine) -> None:
     for other in {0x40000003, 0x40000028, *ARCHITECTURES.values()} - {ARCHITECTURES[machine]}:
         assert answer(machine, number_of(machine, "read"), architecture=other) == KILL
 
 
-def test_x32_is_death() -> None:
+def test_x32_calls_kill() -> None:
     assert answer("x86_64", 0x40000000) == KILL
     assert answer("x86_64", 0x40000000 + 520) == KILL
 
@@ -120,7 +120,7 @@ def test_x32_is_death() -> None:
     "sched_setscheduler", "ioprio_set", "kcmp", "init_module", "kexec_load", "swapon", "settimeofday", "modify_ldt",
     "open_by_handle_at", "name_to_handle_at", "landlock_restrict_self", "quotactl", "sethostname", "iopl",
 ])  # fmt: skip
-def test_these_are_refused(machine: Machine, name: str) -> None:
+def test_calls_that_are_not_listed_are_refused(machine: Machine, name: str) -> None:
     worker_end = headers(machine)
     if name in worker_end:
         assert answer(machine, worker_end[name], 0, 0, 0, 0, 0, 0) == errno.EPERM
@@ -258,14 +258,14 @@ def test_rules(machine: Machine, name: str, arguments: tuple[int, ...], expected
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_free_calls_are_free(machine: Machine) -> None:
+def test_calls_without_rules_are_allowed_with_any_arguments(machine: Machine) -> None:
     for name, numbers in FREE.items():
         if machine in numbers:
             assert answer(machine, numbers[machine], *[2**64 - 1] * 6) == ALLOW, name
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_program_is_one_the_kernel_takes(machine: Machine) -> None:
+def test_the_kernel_accepts_the_program(machine: Machine) -> None:
     """At most 4,096 instructions, each jump lands in it, the last returns."""
     code = FILTERS[machine]
     instructions = [struct.unpack_from("=HBBI", code, place) for place in range(0, len(code), 8)]

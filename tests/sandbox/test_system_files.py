@@ -66,20 +66,20 @@ def test_public_files_of_the_machine_can_be_read(name: str, kernel: Kernel) -> N
 
 
 @pytest.mark.parametrize("path", CLOSED)
-def test_what_lies_beside_them_cannot(path: str, kernel: Kernel) -> None:
+def test_neighbouring_files_cannot_be_read(path: str, kernel: Kernel) -> None:
     if not os.path.exists(path):
         pytest.skip("this machine does not have it")
     code = "os.listdir(path) if os.path.isdir(path) else open(path, 'rb').close()"
     assert do(kernel, code, path=path)[0] == "PermissionError"
 
 
-def test_none_of_them_can_be_written(kernel: Kernel) -> None:
+def test_public_files_cannot_be_written(kernel: Kernel) -> None:
     for path in ("/etc/os-release", "/proc/self/status", "/proc/sys/vm/overcommit_memory", "/proc/self/limits"):
         if os.path.exists(path):
             assert do(kernel, "open(path, 'r+b').close()", path=path)[0] == "PermissionError"
 
 
-def test_it_has_a_home_and_a_name(kernel: Kernel) -> None:
+def test_a_plugin_has_a_home_and_a_user_name(kernel: Kernel) -> None:
     assert do(kernel, """
 import getpass
 from pathlib import Path
@@ -88,7 +88,7 @@ result = [getpass.getuser(), Path.home() == api.data_dir, Path('~/x').expanduser
 """) == [None, ["p", True, True, True, "p", "p"]]  # fmt: skip
 
 
-def test_a_granted_home_is_the_granted_one(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_granted_home_variable_takes_precedence(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/srv/home")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     do = arena.doing("sandbox", {"env": ["HOME", "OMP_NUM_THREADS"]})
@@ -104,7 +104,7 @@ def test_pools_of_threads_are_smaller_than_the_limit_on_a_large_machine(monkeypa
     assert pool_sizes({})["POLARS_MAX_THREADS"] == "2"
 
 
-def test_a_granted_temporary_folder_is_still_the_plugins_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_granted_tmpdir_variable_does_not_replace_the_plugins_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = LaunchSpec(Load("p", "", 1, "sandbox", "/", "p.py", {}, data_dir="/data/p"))
     assert environment_of(spec, "/tmp/own", {})["TMPDIR"] == "/tmp/own"
     assert "TMPDIR" not in environment_of(spec, "", {})

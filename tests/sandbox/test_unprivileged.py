@@ -31,7 +31,7 @@ def _same_version() -> bool:
 @pytest.mark.skipif(os.geteuid() != 0, reason="all tests run unprivileged as it is")
 @pytest.mark.skipif(shutil.which("setpriv") is None or not _same_version(), reason="no setpriv, or no other Python")
 @pytest.mark.timeout(300)
-def test_the_walls_stand_for_an_unprivileged_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_confinement_works_for_an_unprivileged_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = Path("/tmp") / f"microkernel-nobody-{os.getpid()}"
     installed = Path(pytest.__file__).parents[1]
     shutil.copytree(installed, home / "lib", ignore=shutil.ignore_patterns("mypy*", "pip", "pydantic*"))

@@ -151,7 +151,9 @@ result = b.recv(1, socket.MSG_OOB) == b'x'
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
-def test_it_is_refused_and_would_have_succeeded(name: str, both: dict[str, Doing], target: dict[str, Any]) -> None:
+def test_an_attempt_is_refused_and_succeeds_without_confinement(
+    name: str, both: dict[str, Doing], target: dict[str, Any]
+) -> None:
     code = ATTEMPTS[name]
     if "syscall(" in code and os.uname().machine != "x86_64":
         pytest.skip("numbers of x86_64")
@@ -164,14 +166,14 @@ def test_it_is_refused_and_would_have_succeeded(name: str, both: dict[str, Doing
 
 
 @pytest.mark.parametrize("privileged", ["mount", "ptrace"])
-def test_what_takes_privilege_is_refused(privileged: str, both: dict[str, Doing], target: dict[str, Any]) -> None:
+def test_privileged_operations_are_refused(privileged: str, both: dict[str, Doing], target: dict[str, Any]) -> None:
     number, arguments = {"mount": (165, "b'x', b'/', b'tmpfs', 0, 0"), "ptrace": (101, "16, other, 0, 0")}[privileged]
     if os.uname().machine != "x86_64":
         pytest.skip("numbers of x86_64")
     assert both["sandbox"](f"result = syscall({number}, {arguments})", **target)[0] == "PermissionError"
 
 
-def test_ptrace_would_have_succeeded(both: dict[str, Doing], target: dict[str, Any]) -> None:
+def test_ptrace_succeeds_without_confinement(both: dict[str, Doing], target: dict[str, Any]) -> None:
     if os.uname().machine != "x86_64":
         pytest.skip("numbers of x86_64")
     attach = "result = syscall(101, 16, other, 0, 0) == 0; os.waitpid(other, 0x40000000); syscall(101, 17, other, 0, 0)"
@@ -183,7 +185,7 @@ def test_the_interpreter_can_be_read_and_not_written(both: dict[str, Doing]) -> 
     assert both["sandbox"]("os.open(os.__file__, os.O_RDONLY | os.O_TRUNC)")[0] == "PermissionError"
 
 
-def test_only_these_variables_are_there(both: dict[str, Doing], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_expected_variables_are_set(both: dict[str, Doing], monkeypatch: pytest.MonkeyPatch) -> None:
     names = both["sandbox"]("result = sorted(os.environ)")[1]
     own = {"HOME", "USER", "LOGNAME", *pool_sizes({})}
     assert set(names) - own <= {"PATH", "LANG", "TZ", "TMPDIR"}
@@ -297,7 +299,7 @@ def test_threads_are_limited(both: dict[str, Doing]) -> None:
     assert both["process"](THREADS) == [None, 200]
 
 
-def test_who_fills_the_disk_is_ended(arena: Arena) -> None:
+def test_a_plugin_that_fills_the_disk_is_killed(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {}, disk=20 << 20)
     kernel.call("p.do", "open('a', 'wb').write(bytes(10 << 20))", {}, timeout=30.0)
     assert kernel.info("p").protections["disk"] == "watched"
@@ -328,7 +330,7 @@ time.sleep(30)
         kernel.call("p.do", fill, {}, timeout=30.0)
 
 
-def test_what_is_granted_to_be_written_does_not_count(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_files_in_granted_folders_do_not_count(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> None:
     granted = tmp_path_factory.mktemp("granted")
     (granted / "ours").write_bytes(bytes(25 << 20))
     kernel = arena.kernel("sandbox", {"fs.write": [str(granted)]}, disk=20 << 20)
@@ -392,7 +394,7 @@ def test_processor_time_is_limited(arena: Arena) -> None:
         kernel.call("p.do", "while True: pass", {}, timeout=40.0)
 
 
-def test_who_floods_the_channel_is_ended(arena: Arena) -> None:
+def test_a_plugin_that_floods_the_channel_is_killed(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {}, frames=100)
     with pytest.raises(Exception, match="over its limit of 100 frames a second"):
         kernel.call("p.do", "while True: api.log.info('x')", {}, timeout=30.0)
@@ -416,14 +418,14 @@ def test_granted_folders_are_open_and_others_are_not(arena: Arena) -> None:
     assert (arena.folder / "write" / "file").read_text() == "new"
 
 
-def test_a_granted_path_that_is_not_there_is_told(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_granted_path_is_reported(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
     nowhere = arena.folder / "nowhere"
     arena.kernel("sandbox", {"fs.read": [str(nowhere)]})
     said = [line.getMessage() for line in caplog.records if "MK0418" in line.getMessage()]
     assert said == [f"p  MK0418 {nowhere} was granted but could not be opened: it is not there"]
 
 
-def test_granted_variables_are_there(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_granted_variables_are_set(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIVEN", "yes")
     monkeypatch.setenv("KEPT", "no")
     do = arena.doing("sandbox", {"env": ["GIVEN", "ABSENT"]})
@@ -456,7 +458,7 @@ def test_protections_are_read_back(arena: Arena) -> None:
     }  # fmt: skip
 
 
-def test_it_is_killed_like_any_other(arena: Arena) -> None:
+def test_a_confined_plugin_can_be_killed(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {})
     pid = kernel.info("p").pid
     kernel.kill("p")
@@ -483,7 +485,7 @@ time.sleep(30)
 """
 
 
-def test_who_takes_very_many_locks_is_ended(arena: Arena) -> None:
+def test_a_plugin_with_too_many_locks_is_killed(arena: Arena) -> None:
     kernel = arena.kernel("sandbox", {})
     with pytest.raises(Exception, match=r"over its bound: more than 4,096 locks on files"):
         kernel.call("p.do", _LOCK_MANY, {}, timeout=30.0)

@@ -64,7 +64,7 @@ def is_open(handle: int) -> bool:
     return True
 
 
-def test_what_is_begun_is_ready_when_it_has_come(guest: Any, broker: BrokerClient) -> None:
+def test_a_pending_connection_is_ready_when_it_has_arrived(guest: Any, broker: BrokerClient) -> None:
     assert guest.connect(7, "h", 80, 0.0)[0] == "EINPROGRESS"
     assert guest.connect(7, "h", 80, 0.0)[0] == "EINPROGRESS"
     assert len(broker.answers) == 1, "it is asked for once"
@@ -83,7 +83,7 @@ def test_what_is_begun_is_ready_when_it_has_come(guest: Any, broker: BrokerClien
 
 
 @pytest.mark.parametrize("is_late", [True, False])
-def test_what_nobody_wants_any_more_is_closed(is_late: bool, guest: Any, broker: BrokerClient) -> None:
+def test_a_connection_that_is_no_longer_wanted_is_closed(is_late: bool, guest: Any, broker: BrokerClient) -> None:
     theirs, handle = pair()
     with theirs:
         guest.connect(7, "h", 80, 0.0)
@@ -93,7 +93,7 @@ def test_what_nobody_wants_any_more_is_closed(is_late: bool, guest: Any, broker:
         assert not is_open(handle)
 
 
-def test_what_comes_after_its_time_is_closed(guest: Any, broker: BrokerClient) -> None:
+def test_a_connection_that_arrives_after_its_timeout_is_closed(guest: Any, broker: BrokerClient) -> None:
     theirs, handle = pair()
     with theirs:
         assert guest.connect(7, "h", 80, 0.01)[0] == "ETIMEDOUT"
@@ -102,7 +102,7 @@ def test_what_comes_after_its_time_is_closed(guest: Any, broker: BrokerClient) -
         assert guest.read(7, 1, 0.0)[0] == "EBADF"
 
 
-def test_what_was_asked_for_counts_as_much_as_what_was_made(guest: Any, broker: BrokerClient) -> None:
+def test_pending_connections_count_like_established_ones(guest: Any, broker: BrokerClient) -> None:
     for number in range(MAX_CONNECTIONS):
         assert guest.connect(number, "h", 80, 0.0)[0] == "EINPROGRESS"
     assert guest.connect(MAX_CONNECTIONS, "h", 80, 0.0)[0] == "EMFILE"
@@ -124,7 +124,7 @@ def test_a_handshake_that_fails_leaves_no_connection(guest: Any, broker: BrokerC
 
 
 @pytest.mark.parametrize(("authorities", "fault"), [("no certificate", "SSLError"), ("\u4e2d", "EILSEQ")])
-def test_authorities_that_are_none_are_an_answer(
+def test_invalid_authorities_are_returned_as_a_failure(
     authorities: str, fault: str, guest: Any, broker: BrokerClient
 ) -> None:
     theirs, handle = pair()
@@ -136,7 +136,7 @@ def test_authorities_that_are_none_are_an_answer(
         assert not is_open(handle)
 
 
-def test_failures_go_by_names_that_a_guest_knows_too() -> None:
+def test_failures_have_names_that_a_guest_knows() -> None:
     assert failure(ConnectionRefusedError(errno.ECONNREFUSED, "refused")) == ("ECONNREFUSED", "refused")
     assert failure(socket.gaierror(socket.EAI_NONAME, "no name")) == ("EAI_NONAME", "no name")
     assert failure(TimeoutError("timed out")) == ("ETIMEDOUT", "timed out")

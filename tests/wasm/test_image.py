@@ -39,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "_run", run)
 
 
-def test_what_is_built_is_built_once(built: Image) -> None:
+def test_an_image_is_built_once(built: Image) -> None:
     assert built.is_built()
     steps: list[str] = []
     assert built.ensure(steps.append).parent == built.folder
@@ -73,7 +73,7 @@ DAMAGES: dict[str, Callable[[Image], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_what_is_not_what_was_built_is_never_loaded_and_built_anew(
+def test_a_damaged_image_is_rebuilt_and_never_loaded(
     damage: Callable[[Image], object], built: Image, quick: None
 ) -> None:
     damage(built)
@@ -98,7 +98,7 @@ def times_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return read
 
 
-def test_a_process_reads_an_image_whole_once(
+def test_a_process_verifies_an_image_once(
     built: Image, times_read: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "_SETTLED", 0)
@@ -107,7 +107,7 @@ def test_a_process_reads_an_image_whole_once(
     assert times_read == [built.path]
 
 
-def test_an_image_that_has_just_changed_is_read_again(
+def test_an_image_that_has_just_changed_is_verified_again(
     built: Image, times_read: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "_SETTLED", 3600_000_000_000)
@@ -117,7 +117,7 @@ def test_an_image_that_has_just_changed_is_read_again(
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_an_image_that_was_whole_before_and_is_damaged_now_is_not_loaded(
+def test_an_image_that_was_damaged_after_its_verification_is_not_loaded(
     damage: Callable[[Image], object], built: Image, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "_SETTLED", 0)
@@ -129,7 +129,7 @@ def test_an_image_that_was_whole_before_and_is_damaged_now_is_not_loaded(
     assert steps == [DAMAGED, *STEPS]
 
 
-def test_what_cannot_be_built_anew_is_not_loaded_either(built: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_image_that_cannot_be_rebuilt_is_not_loaded(built: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "_COMPONENTIZE", "raise SystemExit('the disk is full')")
     _altered(built.path)
     for _ in range(2):
@@ -137,9 +137,7 @@ def test_what_cannot_be_built_anew_is_not_loaded_either(built: Image, monkeypatc
             built.ensure()
 
 
-def test_what_was_built_ahead_is_taken_where_nothing_can_be_written(
-    built: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_built_ahead_is_used_from_a_read_only_folder(built: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
     def read_only(path: Any, flags: int, *mode: int) -> int:
@@ -156,7 +154,7 @@ def test_what_was_built_ahead_is_taken_where_nothing_can_be_written(
     assert built.ensure() == built.path
 
 
-def test_what_a_killed_build_left_goes_with_the_next(tmp_path: Path, quick: None) -> None:
+def test_the_next_build_removes_what_a_killed_build_left(tmp_path: Path, quick: None) -> None:
     image = Image(tmp_path / "wasm")
     (image.folder / "building-x" / "tree").mkdir(parents=True)
     image.folder.chmod(0o700)
@@ -177,7 +175,7 @@ def test_another_builder_is_another_image(tmp_path: Path, monkeypatch: pytest.Mo
     assert Image(tmp_path).path == first.path
 
 
-def test_versions_that_nobody_used_for_long_are_dropped(built: Image) -> None:
+def test_images_unused_for_long_are_removed(built: Image) -> None:
     for name, age in (("old", 31), ("young", 29)):
         for suffix in (".cwasm", ".sha256"):
             (built.folder / f"{name}{suffix}").touch()
@@ -190,7 +188,7 @@ def test_versions_that_nobody_used_for_long_are_dropped(built: Image) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o777])
-def test_a_folder_that_is_not_ours_alone_is_refused(built: Image, mode: int) -> None:
+def test_a_folder_that_others_can_write_is_refused(built: Image, mode: int) -> None:
     os.chmod(built.folder, mode)
     with pytest.raises(IsolationUnavailable, match="must be yours alone"):
         built.ensure()
@@ -202,7 +200,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: 
         Image(tmp_path / "new").ensure()
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(tree: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -14,7 +14,7 @@ from tests.harness.waiting import eventually
 from tests.wasm.conftest import PLUGIN, Run, do
 
 
-def test_only_granted_folders_are_there(run: Run, tmp_path: Path) -> None:
+def test_only_granted_folders_exist(run: Run, tmp_path: Path) -> None:
     readable, writable, secret = (tmp_path / name for name in ("readable", "writable", "secret"))
     for folder in (readable, writable, secret):
         folder.mkdir()
@@ -62,7 +62,7 @@ NO_THREADS, NO_MODULE = "there are no threads at the level wasm", "at the level 
     ("import subprocess\nsubprocess.run(['true'])", "OSError", "does not support processes"),
     ("import socket\nsocket.socket().bind(('127.0.0.1', 0))", "PermissionError", "and no other sockets"),
 ])  # fmt: skip
-def test_what_it_has_not_says_so(code: str, error: str, text: str, run: Run) -> None:
+def test_missing_features_are_explained(code: str, error: str, text: str, run: Run) -> None:
     kind, said = do(run(), code)
     assert kind == error
     assert text in said
@@ -73,7 +73,9 @@ def test_concurrency_is_refused(run: Run) -> None:
     assert (info.state, info.error_id) == ("failed", "MK0127")
 
 
-def test_a_grant_it_cannot_use_is_told(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_grant_that_a_guest_cannot_use_is_reported(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "file"
     file.write_text("x")
     run(fs_read=[str(file), str(tmp_path / "nowhere"), str(tmp_path)])
@@ -93,14 +95,14 @@ RUNAWAYS = {
 
 
 @pytest.mark.parametrize("code", RUNAWAYS.values(), ids=RUNAWAYS)
-def test_who_is_over_its_time_is_ended_and_the_next_takes_its_place(code: str, run: Run) -> None:
+def test_a_guest_over_its_time_is_killed_and_replaced(code: str, run: Run) -> None:
     kernel = run(limits={"handler": 0.5, "kill_grace": 0.1})
     with pytest.raises(PluginDied):
         do(kernel, code)
     assert do(kernel, "result = api.generation") == 2
 
 
-def test_a_trap_ends_the_guest_and_is_told_by_the_engine(run: Run) -> None:
+def test_a_trap_ends_the_guest_and_the_engine_reports_it(run: Run) -> None:
     kernel = run()
     with pytest.raises(PluginDied, match="died: wasm trap: wasm `unreachable` instruction executed"):
         do(kernel, "os.abort()")
@@ -110,7 +112,7 @@ def test_a_trap_ends_the_guest_and_is_told_by_the_engine(run: Run) -> None:
     assert do(kernel, "result = api.generation") == 3
 
 
-def test_what_a_guest_may_not_ask_its_worker_is_told_without_our_own_lines(run: Run) -> None:
+def test_an_invalid_request_of_a_guest_is_reported_without_our_frames(run: Run) -> None:
     kernel = run()
     with pytest.raises(PluginDied, match="it asked its worker for what cannot be: UnicodeEncodeError"):
         do(kernel, "import wit_world\nwit_world.send('\u4e2d')")
@@ -118,27 +120,27 @@ def test_what_a_guest_may_not_ask_its_worker_is_told_without_our_own_lines(run: 
     assert [line.text for line in kernel.core.registry.get("p").logs] == []
 
 
-def test_an_interrupt_that_nobody_catches_ends_it_without_a_panic(run: Run) -> None:
+def test_an_uncaught_interrupt_ends_a_guest_without_a_panic(run: Run) -> None:
     kernel = run()
     with pytest.raises(PluginDied, match="KeyboardInterrupt"):
         do(kernel, "raise KeyboardInterrupt")
     assert do(kernel, "result = api.generation") == 2
 
 
-def test_memory_has_a_limit_that_the_engine_holds(run: Run) -> None:
+def test_the_engine_enforces_the_memory_limit(run: Run) -> None:
     kernel = run(limits={"memory": 128 << 20})
     assert do(kernel, "bytearray(200 << 20)") == ["MemoryError", ""]
     assert do(kernel, "result = len(bytearray(20 << 20))") == 20 << 20
     assert do(kernel, "result = api.generation") == 1
 
 
-def test_memory_that_is_too_little_to_begin_with_is_told_at_once(run: Run) -> None:
+def test_too_little_memory_to_start_is_reported_at_once(run: Run) -> None:
     info = run(limits={"memory": 8 << 20}).info("p")
     assert (info.state, info.error_id, info.restarts) == ("failed", "MK0130", 0)
     assert "limits.memory is 8,388,608 bytes" in str(info.error)
 
 
-def test_guests_draw_other_numbers(run: Run) -> None:
+def test_guests_have_different_random_numbers(run: Run) -> None:
     kernel = run()
     draw = "import random\nresult = random.random()"
     first = do(kernel, draw)
@@ -162,7 +164,7 @@ result = [time.time(), str(datetime.now(timezone.utc)), *drawn]
     assert do(kernel, look)[2:] != first[2:], "it goes on drawing"
 
 
-def test_determinism_elsewhere_is_refused(tmp_path: Path) -> None:
+def test_determinism_is_refused_at_other_levels(tmp_path: Path) -> None:
     (tmp_path / "p.py").write_text("# /// script\n# [tool.microkernel.determinism]\n# seed = 7\n# ///\n" + PLUGIN)
     with Kernel(tmp_path / "p.py", KernelConfig(data_dir=str(tmp_path / "data"))) as kernel:
         assert (kernel.info("p").state, kernel.info("p").error_id) == ("failed", "MK0128")
@@ -190,7 +192,7 @@ def test_from_process_to_wasm_and_back_with_its_state(tmp_path: Path) -> None:
         assert do(kernel, "result = self.state") == ["kept", 7]
 
 
-def test_the_same_by_one_word_in_the_configuration(tmp_path: Path) -> None:
+def test_the_level_can_be_changed_in_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "p.py").write_text(PLUGIN)
     config = tmp_path / "microkernel.toml"
@@ -208,7 +210,7 @@ def test_the_same_by_one_word_in_the_configuration(tmp_path: Path) -> None:
             assert do(kernel, "result = self.state") == ["kept", 7]
 
 
-def test_a_guest_that_talks_nonsense_ends_alone(run: Run) -> None:
+def test_a_guest_that_sends_malformed_frames_ends_alone(run: Run) -> None:
     kernel = run()
     with pytest.raises(PluginDied):
         do(kernel, "import wit_world\nwit_world.send('no frame at all, and longer than a head')\ntime.sleep(60)")

@@ -41,7 +41,7 @@ def test_a_granted_address_is_reached(client: str, run: Run, port: int) -> None:
 
 
 @pytest.mark.parametrize(("host", "shift"), [("127.0.0.1", 1), ("localhost", 0), ("127.0.0.2", 0), ("0.0.0.0", 0)])
-def test_no_other_is(host: str, shift: int, run: Run, port: int) -> None:
+def test_other_addresses_are_refused(host: str, shift: int, run: Run, port: int) -> None:
     kernel = run(net=[f"127.0.0.1:{port}"])
     for connect in ("socket.create_connection((host, port), 9)", "asyncio.run(asyncio.open_connection(host, port))"):
         error, text = do(kernel, to(port + shift) + f"host = '{host}'\n{connect}")
@@ -56,7 +56,7 @@ def test_without_a_grant_the_line_to_add_is_named(run: Run, port: int) -> None:
     assert f'net = ["127.0.0.1:{port}"]' in text
 
 
-def test_what_cannot_be_reached_is_told_as_the_system_does(run: Run) -> None:
+def test_an_unreachable_address_raises_the_systems_error(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
     kernel = run(net=[f"127.0.0.1:{free}", "no-such-host.invalid:80", "127.2:*"])
@@ -69,7 +69,7 @@ def test_what_cannot_be_reached_is_told_as_the_system_does(run: Run) -> None:
     assert do(kernel, "result = api.generation") == 1
 
 
-def test_much_arrives_as_it_was_sent(run: Run, echo: int) -> None:
+def test_large_data_arrives_as_it_was_sent(run: Run, echo: int) -> None:
     sent = """
 data = os.urandom(1 << 16) * 80
 with socket.create_connection(('127.0.0.1', port), 20) as s:
@@ -89,21 +89,21 @@ def test_waits_are_bounded_by_the_timeout(run: Run, echo: int) -> None:
     assert time.monotonic() - began < 20.0
 
 
-def test_a_write_that_nobody_takes_ends_with_its_time(run: Run) -> None:
+def test_a_write_that_is_not_read_ends_at_its_timeout(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         fill = to(port) + "socket.create_connection(('127.0.0.1', port), 0.3).sendall(bytes(30 << 20))"
         assert do(run(net=[f"127.0.0.1:{port}"]), fill)[0] == "TimeoutError"
 
 
-def test_who_waits_for_bytes_beyond_its_deadline_is_ended(run: Run, echo: int) -> None:
+def test_a_handler_that_waits_for_bytes_beyond_its_deadline_is_killed(run: Run, echo: int) -> None:
     kernel = run(net=[f"127.0.0.1:{echo}"], limits={"handler": 0.5, "kill_grace": 0.1})
     with pytest.raises(PluginDied):
         do(kernel, to(echo) + "socket.create_connection(('127.0.0.1', port)).recv(1)")
     assert do(kernel, "result = api.generation") == 2
 
 
-def test_an_event_loop_goes_on_while_connections_wait(run: Run, echo: int) -> None:
+def test_an_event_loop_runs_while_connections_wait(run: Run, echo: int) -> None:
     beside = """
 async def talk(number):
     reader, writer = await asyncio.open_connection('127.0.0.1', port)
@@ -140,7 +140,7 @@ class Plugin(IPlugin):
 """
 
 
-def test_a_handler_that_waits_for_bytes_holds_up_no_other(tmp_path: Path) -> None:
+def test_a_handler_that_waits_for_bytes_does_not_block_others(tmp_path: Path) -> None:
     (tmp_path / "p.py").write_text(ASYNC)
     config = KernelConfig(data_dir=str(tmp_path / "data"), limits={"load": 30.0})
     with (
@@ -185,7 +185,7 @@ result = [str(each) for each in faults], wit_world.wait(0, [5], [2**32 - 1], 5.0
     assert do(kernel, "result = api.generation") == 1
 
 
-def test_what_makes_no_sense_is_an_answer_and_no_trap(run: Run, echo: int) -> None:
+def test_invalid_arguments_return_a_failure_instead_of_a_trap(run: Run, echo: int) -> None:
     kernel = run(net=[f"127.0.0.1:{echo}"])
     attempts = (
         FORGED
@@ -207,7 +207,7 @@ result.append(fault('write', n, 'x', 1.0))
     assert do(kernel, "result = api.generation") == 1
 
 
-def test_one_call_moves_a_bounded_piece(run: Run, echo: int) -> None:
+def test_one_call_moves_a_bounded_number_of_bytes(run: Run, echo: int) -> None:
     """However much is asked for, or handed over."""
     kernel = run(net=[f"127.0.0.1:{echo}"])
     attempts = (
@@ -224,7 +224,7 @@ result = most <= 1 << 18
     assert do(kernel, to(echo) + attempts) is True
 
 
-def test_how_many_there_are_is_bounded_and_closed_ones_do_not_count(run: Run, echo: int) -> None:
+def test_the_number_of_open_connections_is_bounded(run: Run, echo: int) -> None:
     kernel = run(net=[f"127.0.0.1:{echo}"])
     pid = kernel.info("p").pid
     do(kernel, to(echo) + "socket.create_connection(('127.0.0.1', port)).close()")
@@ -255,7 +255,7 @@ result = 'made'
 @pytest.mark.parametrize("code", [
     "s.sendall(b'x')", "s.recv(1)", "s.shutdown(socket.SHUT_WR)", "s.connect(('127.0.0.1', port))",
 ])  # fmt: skip
-def test_a_closed_one_is_closed(code: str, run: Run, echo: int) -> None:
+def test_a_closed_connection_cannot_be_used(code: str, run: Run, echo: int) -> None:
     closed = to(echo) + "s = socket.create_connection(('127.0.0.1', port))\ns.close()\n"
     assert do(run(net=[f"127.0.0.1:{echo}"]), closed + code) == ["OSError", "[Errno 8] Bad file descriptor"]
 

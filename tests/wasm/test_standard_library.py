@@ -29,7 +29,7 @@ BUILTIN = {"sys", "time", "math", "gc", "itertools", "array", "binascii", "cmath
 PURE = [name for name in MODULES if name not in BUILTIN]
 
 
-def test_what_it_promises_is_there(run: Run) -> None:
+def test_the_documented_library_exists(run: Run) -> None:
     kernel = run()
     assert do(kernel, EACH.format(modules=MODULES, attempt="importlib.import_module(name)")) == {}
     assert do(kernel, "from datetime import datetime\nresult = datetime.strptime('2026', '%Y').year") == 2026
@@ -244,7 +244,7 @@ except OSError as error: result = 'no bzip2' in str(error)
 }
 
 
-def test_what_programs_do_with_it(run: Run) -> None:
+def test_common_uses_of_the_library_work(run: Run) -> None:
     kernel = run()
     found = {what: do(kernel, code) for what, (code, _) in MECHANISMS.items()}
     assert found == {what: result for what, (_, result) in MECHANISMS.items()}
@@ -252,7 +252,7 @@ def test_what_programs_do_with_it(run: Run) -> None:
 
 
 @pytest.mark.parametrize("path", ["/python/json/__init__.py", "/0/microkernel/errors.py", "/python/new.py"])
-def test_nobody_writes_there(path: str, run: Run) -> None:
+def test_the_library_cannot_be_written(path: str, run: Run) -> None:
     assert do(run(), f"open('{path}', 'w')")[0] == "PermissionError"
 
 
@@ -276,7 +276,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 DEPENDS = 'dependencies = ["greetings"]'
 
 
-def test_an_installed_package_is_found_with_all_that_it_says_of_itself(run: Run, package: Path) -> None:
+def test_an_installed_package_is_found_with_its_metadata(run: Run, package: Path) -> None:
     kernel = run(DEPENDS)
     about = """
 import importlib.metadata as m, importlib.resources, pkgutil, greetings
@@ -300,7 +300,7 @@ def test_an_editable_install_is_followed_to_its_source(run: Run, package: Path, 
     assert do(run(DEPENDS), "import greetings; result = greetings.hello()") == "hello"
 
 
-def test_what_a_package_is_compiled_to_is_kept_in_the_data_folder(run: Run, package: Path, tmp_path: Path) -> None:
+def test_bytecode_of_a_package_is_cached_in_the_data_folder(run: Run, package: Path, tmp_path: Path) -> None:
     kernel = run(DEPENDS)
     look = "import greetings; result = greetings.hello()"
     assert do(kernel, look) == "hello"
@@ -316,7 +316,7 @@ def test_what_a_package_is_compiled_to_is_kept_in_the_data_folder(run: Run, pack
     assert do(kernel, look) == "good evening"
 
 
-def test_packages_it_depends_on_are_carried_in(run: Run) -> None:
+def test_packages_that_a_plugin_depends_on_are_available(run: Run) -> None:
     kernel = run('dependencies = ["iniconfig"]')
     assert do(kernel, "import iniconfig\nresult = iniconfig.__name__") == "iniconfig"
     assert do(run(), "import iniconfig")[0] == "ModuleNotFoundError"
