@@ -1,4 +1,4 @@
-"""Reload after reload of a clean plugin: memory, descriptors, threads and modules stay flat.
+"""Repeated reloads of a clean plugin keep memory, descriptors, threads and modules flat.
 
 ``MK_RELOADS=1000`` is the long form, with the figures printed by ``-s``.
 """
@@ -18,10 +18,10 @@ import pytest
 from tests.attacks.support import Plugins, descriptors, eventually
 
 RELOADS = int(os.environ.get("MK_RELOADS", "30"))
+# Bytes. If every instance were kept, a hundred of them would take twenty times as much.
 SMALL = 8_000_000
-"""Bytes; what one instance holds, kept by each, would be twenty times as much after a hundred."""
+# Reloads before the first count: logs, tables and the allocator's arenas fill first.
 WARM = 60
-"""Logs, tables and the allocator's arenas fill first."""
 CLEAN = """
 import logging, tempfile
 from dataclasses import dataclass
@@ -68,7 +68,8 @@ def state() -> dict[str, int]:
 
 
 def no_more(now: dict[str, int], before: dict[str, int]) -> bool:
-    """Less is no leak: when ``before`` is counted, the last generation's worker may still be on its way out."""
+    """Compare counts. Fewer is not a leak: when ``before`` is counted, the last generation's worker may still be
+    exiting."""
     return all(now[name] <= before[name] for name in before)
 
 
@@ -102,7 +103,7 @@ def test_reloads_of_a_clean_plugin_leave_everything_flat(plugins: Plugins, level
 @pytest.mark.slow
 @pytest.mark.parametrize("level", ["thread", "process"])
 def test_reloads_allocate_nothing_that_stays(plugins: Plugins, level: str) -> None:
-    """By what Python itself has allocated, which no allocator blurs."""
+    """Counts what Python itself has allocated, which allocators do not blur."""
     plugins.add("clean", CLEAN)
     with plugins.kernel(level) as kernel:
 

@@ -1,4 +1,4 @@
-"""What a process plugin leaves: nothing. No process, no descriptor, no temporary file; shared memory is named."""
+"""A process plugin leaves nothing behind: no process, no descriptor, no temporary file; shared memory is reported."""
 
 from __future__ import annotations
 

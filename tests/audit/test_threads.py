@@ -1,4 +1,4 @@
-"""What a thread plugin leaves: each kind by itself, taken away or named; and a clean one leaves nothing."""
+"""Each kind of thing that a thread plugin leaves is undone or reported; a clean plugin leaves nothing."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Plugin(IPlugin):
 
 
 def leaving(plugins: Plugins, start: str, more: str = "", **tables: object) -> None:
-    """A plugin that does this in ``start`` and never takes it back."""
+    """Load a plugin that does this in ``start`` and never undoes it."""
     body = HEAD + PLUGIN.format(start=start.replace("\n", "\n        ")) + more
     plugins.add("leaver", body, **tables)
 
 
 def unload(plugins: Plugins, name: str = "leaver") -> tuple[list[str], list[str]]:
-    """What is left, and what was undone."""
+    """Unload it. Return what is left, and what was undone."""
     undone: list[str] = []
     with plugins.kernel("thread") as kernel:
 
@@ -60,7 +60,7 @@ def unload(plugins: Plugins, name: str = "leaver") -> tuple[list[str], list[str]
 
 
 class Listing:
-    """Equal to nothing; sees the functions of ``atexit``, which are compared with it."""
+    """Equal to nothing; records the functions of ``atexit``, which are compared with it."""
 
     def __init__(self) -> None:
         self.seen: list[object] = []
@@ -143,7 +143,7 @@ def test_entries_under_the_plugins_names_are_removed_silently(plugins: Plugins, 
 
 
 def test_its_names_go_while_others_import(plugins: Plugins, shared: ModuleType) -> None:
-    """Whatever makes an object may let the collector run, and with it code of others, or their threads."""
+    """Creating any object may run the collector, and so other code, or other threads."""
     came: list[str] = []
 
     def imports(phase: str, _: object) -> None:
@@ -408,7 +408,7 @@ def test_a_clean_plugin_leaves_nothing(
 
 
 def test_the_kernel_holds_no_plugin_object(plugins: Plugins, shared: ModuleType) -> None:
-    """Also where nobody asks for an audit: after a stop."""
+    """Holds without an audit too: after a stop."""
     leaving(plugins, "import weakref; shared_things.SEEN.append(weakref.ref(self))")
     with plugins.kernel("thread") as kernel:
         kernel.stop("leaver")
@@ -418,7 +418,7 @@ def test_the_kernel_holds_no_plugin_object(plugins: Plugins, shared: ModuleType)
 
 
 class Slow:
-    """Garbage whose collection does not end, and lets others run."""
+    """Garbage whose collection does not end, and lets other threads run."""
 
     def __init__(self, begun: threading.Event, go_on: threading.Event) -> None:
         self.itself, self.begun, self.go_on = self, begun, go_on
@@ -535,7 +535,7 @@ class Oh(Warning): pass
 
 @pytest.fixture
 def process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
-    """All that these plugins change is as it was afterwards; what it was, for the words about it."""
+    """Restore everything that these plugins change; returns what it was, for the expected messages."""
     root, theirs, umask = logging.getLogger(), logging.getLogger("theirs"), os.umask(0o022)
     os.umask(umask)
     monkeypatch.setenv("MK_THERE", "1")
@@ -622,7 +622,7 @@ ADDERS = {
 
 @pytest.fixture
 def loggers() -> Iterator[list[logging.Handler]]:
-    """Those of the root logger; a test clears them, since the test runner has some there."""
+    """The handlers of the root logger; a test clears them, because the test runner has some there."""
     root = logging.getLogger()
     yield root.handlers
     root.handlers.clear()
@@ -630,7 +630,7 @@ def loggers() -> Iterator[list[logging.Handler]]:
 
 
 def test_the_plugins_own_log_is_not_reported(plugins: Plugins, shared: ModuleType) -> None:
-    """``api.log`` has a handler of ours, made when the plugin first asks for it."""
+    """``api.log`` has a handler of ours, created when the plugin first uses it."""
     leaving(plugins, "self.api.log.info('x')")
     with plugins.kernel("thread") as kernel:
         assert kernel.reload("leaver").leaked == []

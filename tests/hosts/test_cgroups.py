@@ -1,4 +1,4 @@
-"""Control groups for workers: on this machine's own where it has some, on a copy in a folder where it has not."""
+"""Control groups of workers: on this machine's own where it has some, otherwise on a copy in a folder."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_system_kills_a_group_that_exceeds_its_memory(opened: ExitStack) -> 
 
 
 def test_ending_a_group_kills_all_processes_in_it(opened: ExitStack) -> None:
-    """Also of a process that became nobody's child."""
+    """A process that became an orphan is included."""
     made = groups(opened)
     code = f"import sys; sys.stdin.readline(){_CHILD}"
     worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -126,7 +126,7 @@ def test_ending_a_group_kills_all_processes_in_it(opened: ExitStack) -> None:
     assert not gone(daemon)
     group.end()
     eventually(lambda: gone(daemon), "the daemon has ended")
-    made.adopt(sleeper(opened).pid)  # removal that had to wait is tried again
+    made.adopt(sleeper(opened).pid)  # a removal that had to wait is retried
     eventually(lambda: not folders(made, worker.pid), "its groups are removed")
 
 
@@ -162,7 +162,7 @@ def test_two_kernels_leave_each_others_groups_alone(opened: ExitStack) -> None:
     eventually(lambda: worker.pid in one._moved)
     other = groups(opened)
     other.adopt(sleeper(opened).pid)
-    eventually(lambda: bool(other._moved))  # after its sweep, which is the first thing it does
+    eventually(lambda: bool(other._moved))  # after its sweep, which comes first
     assert is_in(one, worker.pid)
     other.close()
     assert is_in(one, worker.pid)
@@ -173,7 +173,7 @@ def test_the_next_kernel_ends_groups_that_a_killed_kernel_left(opened: ExitStack
     killed.adopt(worker.pid)
     eventually(lambda: worker.pid in killed._moved)
     bases = [*killed._bases.values()]
-    os.close(killed._handle)  # its lock goes with it
+    os.close(killed._handle)  # its lock is released with it
     killed._handle = os.open(os.devnull, os.O_RDONLY)
     groups(opened)
     assert worker.wait(30) == -9
@@ -202,7 +202,7 @@ def test_without_control_groups_no_limit_is_reported_as_enforced() -> None:
 
 
 class Second:
-    """A hierarchy as far as it is written to and read."""
+    """A version 2 hierarchy, as far as it is written to and read."""
 
     def __init__(self, root: Path, own: str, controllers: str = "cpu memory pids", others: bool = False) -> None:
         self.root = root

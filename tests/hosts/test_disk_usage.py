@@ -1,4 +1,4 @@
-"""What a process's files take, however they are hidden."""
+"""Disk usage of a process counts files however they are hidden."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MiB = 1 << 20
 
 
 def measured(measuring: Measuring) -> tuple[int, int]:
-    """The result, and how many steps it took."""
+    """Return the result, and how many steps it took."""
     steps = 0
     while True:
         try:
@@ -54,11 +54,12 @@ def test_a_mapped_file_without_a_name_counts_whatever_its_name_was(tmp_path: Pat
     os.unlink(tmp_path / name)
     before = used(tmp_path)
     mapped.close()
-    assert before - used(tmp_path) == MiB  # nothing tells its size: it counts as the largest that it may be
+    assert before - used(tmp_path) == MiB  # its size is unknown: it counts as the largest permitted file
 
 
 def test_an_unnamed_file_that_only_another_thread_has_open_counts(tmp_path: Path) -> None:
-    """A thread can leave the process's table of descriptors (``unshare``); ``/proc/<pid>/fd`` is the main thread's."""
+    """A thread can leave the process's table of descriptors (``unshare``); ``/proc/<pid>/fd`` shows the main
+    thread's."""
     opened, measured_now = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -81,7 +82,7 @@ def test_an_unnamed_file_that_only_another_thread_has_open_counts(tmp_path: Path
 
 
 def test_a_removed_folder_counts_while_it_is_open(tmp_path: Path) -> None:
-    """Its entries are gone, and the blocks that held their names are not."""
+    """Its entries are gone, but not the blocks that held their names."""
     folder = tmp_path / "folder"
     folder.mkdir()
     for number in range(200):
@@ -158,7 +159,7 @@ def test_counting_stops_beyond_the_limit(tmp_path: Path) -> None:
 
 @pytest.fixture
 def renamed() -> Iterator[None]:
-    """This process under a name that is not UTF-8, as it stands in ``/proc/<pid>/status``."""
+    """Give this process a name that is not UTF-8, which appears in ``/proc/<pid>/status``."""
     comm = Path("/proc/self/comm")
     before = comm.read_bytes()
     comm.write_bytes(b"\xff\xfe:\rx")

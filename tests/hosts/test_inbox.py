@@ -1,4 +1,4 @@
-"""Messages of a worker are handled in turns of bounded length, in their order, each once."""
+"""Messages of a worker are handled in turns of bounded length, in order, each once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from microkernel.wire.messages import Message, Ping
 
 
 class Reactor:
-    """Time that handling a message takes, and what was posted."""
+    """Counts the time that handling takes, and records what was posted."""
 
     def __init__(self, cost: float) -> None:
         self.now = 0.0
@@ -90,7 +90,7 @@ def test_a_closed_inbox_drops_messages_and_runs_waiting_work() -> None:
 
 
 def test_a_message_that_closes_the_inbox_is_the_last() -> None:
-    """One by which its plugin is cut off ends the frame it is in."""
+    """A message that disconnects the plugin ends its frame."""
     handled: list[Message] = []
 
     def handle(message: Message) -> None:

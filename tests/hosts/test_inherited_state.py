@@ -1,4 +1,4 @@
-"""What a worker inherits from the program and what it finds reset: each entry of ``worker/inherited_state.py``."""
+"""Which state a worker inherits from the program, and which is reset: each entry of ``worker/inherited_state.py``."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
 def program(
     folder: Path, ask: str, setting: str = "", before: str = "pass", run: str = "run()", **variables: str
 ) -> Any:
-    """What a program of its own, with this setting, finds out about its plugin."""
+    """Return what a separate program with this setting finds in its plugin."""
     setting = "out = os.fdopen(os.dup(1), 'w')\n" + textwrap.dedent(setting)
     code = PROGRAM.format(setting=setting, before=before, ask=ask, run=run)
     done = subprocess.run(
@@ -211,7 +211,7 @@ def test_locale_and_time_zone_follow_the_environment_also_after_a_change(folder:
     found = program(folder, ask, TZ="ABC-2", LC_ALL="C.UTF-8")
     assert found[0] == ["ABC", "ABC", "C.UTF-8"]
     assert found[4][:2] == ["XYZ", "XYZ"]
-    assert found[4][2] in ("C", "C.UTF-8")  # an interpreter may take UTF-8 in the place of C
+    assert found[4][2] in ("C", "C.UTF-8")  # an interpreter may use UTF-8 in place of C
 
 
 OF_ONE_PROCESS = (
@@ -232,12 +232,12 @@ def test_variables_of_the_program_alone_never_reach_a_worker_granted_or_not(
     assert not set(OF_ONE_PROCESS) & set(found)
 
 
-# What the dynamic loader reads at exec
+# Variables that the dynamic loader reads at exec
 
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """A folder with a shared library that nothing but LD_LIBRARY_PATH leads to."""
+    """A folder with a shared library that is found only by LD_LIBRARY_PATH."""
     with open("/proc/self/maps") as maps:
         source = next(line.split()[-1] for line in maps if "/libm.so" in line or "/libm-" in line)
     vendor = tmp_path / "vendor"
@@ -261,7 +261,7 @@ def test_a_library_path_that_the_program_sets_later_applies_from_the_next_start(
         kernel.start("probe")
         assert kernel.call("probe.do", LOAD)
         until = time.monotonic() + 20
-        while os.path.exists(f"/proc/{before}"):  # it had no worker any more
+        while os.path.exists(f"/proc/{before}"):  # it had no worker left
             assert time.monotonic() < until
             time.sleep(0.005)
         patch.delenv("LD_LIBRARY_PATH")

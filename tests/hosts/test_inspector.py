@@ -1,4 +1,4 @@
-"""The process that parses the files of plugins: bounded for each text, replaced when it ends, and not trusted."""
+"""The process that parses the files of plugins is bounded for each text, replaced when it exits, and not trusted."""
 
 from __future__ import annotations
 
@@ -147,11 +147,11 @@ def test_a_lack_of_processes_is_reported_as_temporary(inspector: Inspector, monk
     assert caught.value.shortage
 
 
-# What was taken over by a text that it parsed may answer anything
+# An inspector that a text has taken over may answer anything
 
 
 class Lying:
-    """A Parser that gives one answer."""
+    """A Parser that gives one fixed answer."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -297,7 +297,7 @@ def test_all_sources_together_get_ten_seconds(monkeypatch: pytest.MonkeyPatch) -
 def test_plugins_get_less_time_after_several_overruns(inspector: Inspector) -> None:
     assert inspector.share() == 1.0
     for _ in range(3):
-        inspector.discard()  # so does whatever adds up their time
+        inspector.discard()  # so does the code that adds up their time
     assert inspector.share() == 0.75
 
 
@@ -310,7 +310,7 @@ def test_processor_time_is_counted(inspector: Inspector) -> None:
     waking.start()
     inspector.ask("facts", "x = 1")
     waking.join()
-    assert 0.05 < inspector.spent() - before < 0.3  # a quarter of what it took by the clock
+    assert 0.05 < inspector.spent() - before < 0.3  # a quarter of its wall-clock time
 
 
 def test_time_of_other_threads_is_not_counted(inspector: Inspector) -> None:
@@ -339,7 +339,7 @@ def test_a_kernel_continues_despite_a_plugin_that_is_over_its_limits(tmp_path: P
         states = {info.name: info.state for info in kernel.list()}
         evil = kernel.info("evil")
         inspector = kernel._parser.made  # type: ignore[attr-defined]
-    assert inspector.pid is None  # it has ended with the kernel
+    assert inspector.pid is None  # it exited with the kernel
     assert states == {"evil": "failed", "good": "active"}
     assert str(evil.error).startswith("MK0145")
 

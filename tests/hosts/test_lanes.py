@@ -1,4 +1,4 @@
-"""A reply lane: whose socket it is, and whose answers."""
+"""Reply lanes: which thread owns the socket, and whose replies arrive on it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_reply_sent_before_the_end_counts_however_late_it_is_read() -> None:
 
 @pytest.mark.parametrize("ids", [(1, 2), (2, 1)])
 def test_a_reply_that_is_handed_over_goes_to_its_call(ids: tuple[int, int]) -> None:
-    """The first has its answer; that its plugin was replaced is said when the second has the lane."""
+    """The first caller has its reply; the replacement of its plugin is noticed when the second caller has the lane."""
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     with theirs:
@@ -83,7 +83,7 @@ def test_a_reply_that_is_handed_over_goes_to_its_call(ids: tuple[int, int]) -> N
 
 
 def test_a_call_keeps_its_deadline_while_it_waits_for_the_reactor(tmp_path: Path) -> None:
-    """What was emitted before a reply is to be there before it; but not for any price."""
+    """Events emitted before a reply arrive before it, but not at the cost of the deadline."""
     plugin = tmp_path / "one.py"
     plugin.write_text(
         "from microkernel import IPlugin, expose\n"
@@ -169,7 +169,7 @@ def test_a_frame_larger_than_a_datagram_is_refused_at_its_header() -> None:
 
 
 def test_a_reply_sent_by_the_channel_leaves_its_notice_on_the_lane() -> None:
-    """The reactor may have the answer before its caller has read where it is: the lane serves the next call, too."""
+    """The reactor may have the reply before its caller has read where it is: the lane also serves the next call."""
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     waited_on._drain = lambda heard: heard()
@@ -230,7 +230,7 @@ def test_replies_of_any_size_arrive_and_leave_every_lane_free(tmp_path: Path, le
 
 
 def test_a_late_reply_leaves_its_lane_usable() -> None:
-    """The reactor reads it before its caller has given the call up, so that it is handed to the lane."""
+    """The reactor reads it before its caller has abandoned the call, so that it is handed to the lane."""
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     waited_on._received = waited_on.answer

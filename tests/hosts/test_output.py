@@ -1,4 +1,4 @@
-"""What a worker prints arrives as lines: whole characters, whole secrets cut out, and no line without end."""
+"""Output of a worker arrives as lines, with whole characters, redacted secrets, and no endless line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from microkernel.wire.secrets import Secrets
 
 
 class Turned:
-    """A reactor that the test turns: what is to be done later is done when the test says so."""
+    """A reactor driven by the test: scheduled work runs when the test says so."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], object]] = []
@@ -160,7 +160,7 @@ def test_at_level_process(tmp_path: os.PathLike[str]) -> None:
 
 
 class Untrusted(Printed):
-    """Its lines are charged, to an account that is never empty."""
+    """An untrusted worker's pipe: its lines are charged to an account."""
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         super().__init__(secrets)
@@ -169,7 +169,7 @@ class Untrusted(Printed):
 
 @pytest.fixture
 def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn has time for nothing but one step."""
+    """Make a turn as short as one step."""
     monkeypatch.setattr("microkernel.hosts.worker.output._TURN", 0.0)
 
 

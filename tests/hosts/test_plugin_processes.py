@@ -1,4 +1,4 @@
-"""Processes that plugins start: copies that come back, orphans, and the end of a worker in Python's order."""
+"""Processes that plugins start: forked copies that return, orphans, and the exit of a worker in Python's order."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Kernel]]:
 
 
 def children(pid: int) -> dict[int, str]:
-    """The children of a process, and their states."""
+    """Return the children of a process, and their states."""
     found = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -537,7 +537,8 @@ def test_a_sigterm_before_the_plugin_is_loaded_ends_it_without_a_traceback(tmp_p
 
 
 def sigterm_before_load() -> tuple[int, str]:
-    """What a runtime says whose process is sent SIGTERM while it waits for what it is to load; -1 for nothing."""
+    """Send SIGTERM to a runtime that waits for its Load. Return its exit status and errors; -1 if it reported its
+    exit."""
     code = """
 import os, signal, socket
 from microkernel.sdk.runtime.runtime import Runtime

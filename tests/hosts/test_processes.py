@@ -1,4 +1,4 @@
-"""What the system tells of a process."""
+"""State of a process, as the system reports it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BEGINS = "import asyncio, select, socket, threading, time; a, b = socket.socket
 
 @contextmanager
 def process(code: str) -> Iterator[int]:
-    """Its pid, once it has said that it begins."""
+    """Start a process. Return its pid once it is running."""
     command = [sys.executable, "-c", f"{_BEGINS}; print(flush=True); {code}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
@@ -52,7 +52,7 @@ def test_a_process_that_waits_at_a_socket_is_distinguished_from_one_that_sleeps(
 
 
 def test_a_limit_that_was_not_set_is_not_reported_as_a_protection(tmp_path: Path) -> None:
-    """The system has one on descriptors for every process; that of a plugin is what was set for it."""
+    """The system limits the descriptors of every process; a plugin's limit is the one that was set for it."""
     (tmp_path / "p.py").write_text(plugin(""))
     for limits, shown in (({}, "unavailable"), ({"files": 64}, "enforced")):
         config = KernelConfig(data_dir=str(tmp_path / "data"), limits=limits)

@@ -1,4 +1,4 @@
-"""Reading ``/proc`` without giving up the interpreter's lock, and how often that is done for a list of all plugins."""
+"""Reading ``/proc`` without releasing the interpreter's lock, and how often a list of all plugins does so."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def test_reading_leaves_no_descriptor_open() -> None:
 
 @pytest.fixture
 def releases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Each call after which a thread waits for the interpreter's lock, if another one computes."""
+    """Record each call that releases the interpreter's lock, which takes long to get back if another thread
+    computes."""
     seen: list[str] = []
 
     def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from tests.wire.test_keeping import pair
 
 
 class Here:
-    """A Reactor that does at once what it is given."""
+    """A Reactor that runs work at once."""
 
     def watch(self, fd: int, ready: Callable[[], object], *, write: bool = False) -> None: ...
     def unwatch(self, fd: int) -> None: ...
@@ -36,7 +36,7 @@ class Nothing:
 
 
 class Later(Here):
-    """A Reactor that does nothing until it is told."""
+    """A Reactor that runs nothing until the test says so."""
 
     def __init__(self) -> None:
         self.work: list[Callable[[], object]] = []
@@ -46,7 +46,7 @@ class Later(Here):
 
 
 class Crowd:
-    """A feed into which two threads put at the same moment: each finds two."""
+    """A message source to which two threads add at the same time: each finds two messages."""
 
     def __init__(self) -> None:
         self.letters: list[messages.Message] = []
@@ -80,7 +80,8 @@ def test_of_two_concurrent_senders_one_has_the_channel_pumped() -> None:
 
 
 def test_messages_sent_before_an_exit_are_read_even_if_the_worker_left_ours_unread() -> None:
-    """The system tells first that the other end has not read all (ECONNRESET), and only then gives what it has said."""
+    """The system first reports that the other end has not read everything (ECONNRESET), and only then returns what it
+    sent."""
     down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     heard: list[messages.Message] = []
@@ -97,7 +98,7 @@ def test_messages_sent_before_an_exit_are_read_even_if_the_worker_left_ours_unre
 
 
 def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It sends by the descriptor's number, which may be another's when it is closed meanwhile."""
+    """The thread sends by the descriptor's number, which may be reused if it is closed meanwhile."""
     down, worker_down = pair()
     up, worker_up = pair()
     channel = KernelChannel(down, up, Nothing(), Here(), print, print, print)  # type: ignore[arg-type]
@@ -110,7 +111,7 @@ def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.Monkey
         if not sent:
             sent.append(True)
             closing.start()
-            closing.join(0.2)  # it would be done by then
+            closing.join(0.2)  # it would have finished by then
             assert closing.is_alive()
             os.fstat(descriptor)
         return send(descriptor, data)
@@ -124,7 +125,7 @@ def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.Monkey
 
 
 class Pausing(Here):
-    """A Reactor that keeps what is to be done later."""
+    """A Reactor that keeps scheduled work."""
 
     def __init__(self) -> None:
         self.waiting: list[Callable[[], object]] = []
@@ -134,7 +135,7 @@ class Pausing(Here):
 
 
 class ConfinedChannel:
-    """A channel of a worker that is not trusted, which has taken its share of time."""
+    """A channel of an untrusted worker that has used up its share of time."""
 
     def __init__(self) -> None:
         self.broken: list[object] = []
@@ -166,10 +167,10 @@ class ConfinedChannel:
 
 
 def test_messages_of_a_flooding_worker_are_not_decoded_before_their_turn() -> None:
-    """Each of its answers has the kernel read what it said before; that must not become many messages in memory."""
+    """Each of its answers has the kernel drain the channel; that must not create many messages in memory."""
     with ConfinedChannel() as given:
         given.worker.send(pack([messages.Ping(1)]))
-        given.channel.read()  # now it rests
+        given.channel.read()  # now it pauses
         frame = pack([messages.Ping(2)] * 4000)
         for _ in range(1000):
             with contextlib.suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Socket pairs between the kernel and a worker, and which way descriptors may go on them."""
+"""Socket pairs between the kernel and a worker, and in which direction descriptors may pass."""
 
 from __future__ import annotations
 

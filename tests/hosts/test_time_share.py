@@ -1,4 +1,4 @@
-"""What workers that are not trusted take of the reactor's time is bounded, each by itself and all together."""
+"""The reactor's time that untrusted workers take is bounded, for each worker and for all together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Clock:
 
 
 def used(clock: Clock, accounts: list[TimeAccount], seconds: float, turn: float = TURN) -> float:
-    """Seconds that they take in so many when each does as much as it may, in turns, as on one reactor."""
+    """Return the seconds that they take within a period if each does as much as it may, in turns, as on one reactor."""
     began, taken, ready = clock.now, 0.0, [0.0] * len(accounts)
     while clock.now - began < seconds:
         due = [number for number, at in enumerate(ready) if at <= clock.now]
@@ -81,7 +81,7 @@ def test_an_overdraft_is_forgotten_with_its_worker() -> None:
 
 
 class Channel:
-    """As much of a channel as an inbox asks for; every message takes a quarter of a turn."""
+    """As much of a channel as an inbox uses; every message takes a quarter of a turn."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -110,7 +110,7 @@ class Channel:
         self.is_read = True
 
     def run(self) -> float:
-        """Turns, until nothing is left. Return the seconds that it rested."""
+        """Run turns until nothing is left. Return the seconds that it paused."""
         rested = 0.0
         while self.posted or self.wakes:
             if self.posted:

@@ -1,4 +1,4 @@
-"""Looks take turns; a look that fails or takes long is its worker's affair alone."""
+"""Checks take turns; one that fails or is expensive affects its worker only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from microkernel.hosts.confined.usage_monitor import Check, UsageMonitor
 
 
 class Clock:
-    """Time that passes when a look spends it."""
+    """Time that passes when a check spends it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -25,7 +25,7 @@ class Clock:
 
 
 class Stopped(UsageMonitor):
-    """Turned by the test, so without its thread."""
+    """A monitor without its thread, driven by the test."""
 
     def _run(self) -> None: ...
 
@@ -102,7 +102,7 @@ def test_a_check_can_be_expedited(clock: Clock, monitor: UsageMonitor) -> None:
     monitor.expedite("one that has gone")
     while len(looks) < 2:
         clock.wait(monitor.turn())
-    assert looks[1] - looks[0] < 1.0  # else 5 s
+    assert looks[1] - looks[0] < 1.0  # otherwise 5 s
 
 
 def test_a_check_that_raises_reports_its_worker_and_ends_no_other_check(clock: Clock, monitor: UsageMonitor) -> None:

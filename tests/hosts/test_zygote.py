@@ -1,4 +1,4 @@
-"""What a zygote does when its kernel goes, and what it gives its workers."""
+"""Zygotes: their exit with the kernel, and the state that they give their workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.harness.waiting import eventually
 
 
 def test_a_kernel_that_exits_with_unread_answers_is_noticed() -> None:
-    # A killed kernel has most often not read everything: its end is then ECONNRESET to the zygote, not end-of-file.
+    # A killed kernel has usually not read everything: the zygote then gets ECONNRESET, not end-of-file.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lifeline, our_lifeline = os.pipe()
     zygote = _spawn(sys.executable, "process", "", theirs.fileno(), lifeline)
@@ -138,7 +138,7 @@ def test_a_worker_has_the_kernels_environment_and_nothing_of_the_zygotes(
 
 
 def children(pid: int | None) -> set[int]:
-    """Those that live."""
+    """Return the children that are alive."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

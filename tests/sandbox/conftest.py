@@ -1,4 +1,4 @@
-"""One plugin that does what it is told, at any level, with what it was granted."""
+"""One plugin that runs the code that a test sends, at any level, with the grants of the test."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Doing(Protocol):
 
 
 class Arena:
-    """Makes kernels with that plugin, ``p``."""
+    """Creates kernels with that plugin, ``p``."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Arena:
         self.path.write_text(PLUGIN)
 
     def kernel(self, level: Any, grants: dict[str, list[str]] | None = None, **limits: float) -> Kernel:
-        """The last one made is the one of ``doing``. It may end when it likes: nothing restarts it."""
+        """Create a kernel. ``doing`` uses the last one. The plugin may exit at any time: nothing restarts it."""
         config = KernelConfig(data_dir=str(self.folder / f"data-{level}"), limits={"load": 30.0, **limits})
         kernel = Kernel(self.path.parent, config, isolation=level, grants={"p": grants or {}})
         self._stack.enter_context(kernel)
@@ -79,7 +79,7 @@ class Arena:
 
 @pytest.fixture
 def no_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine that lets this user make no control groups."""
+    """Simulate a machine on which this user cannot create control groups."""
 
     def none() -> Layout:
         raise Unavailable("needs delegation")

@@ -1,4 +1,4 @@
-"""The data folder is the same at every level, however the program named it."""
+"""The data folder is the same at every level, however the program names it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ASKER = harness.plugin("""
 def test_access_reports_the_data_folder_as_writable(
     level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where another level has made the folders above, or the folder itself."""
+    """Holds even if another level has created the folders above, or the folder itself."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     tmp_path.chmod(0o755)
     (tmp_path / "asker.py").write_text(ASKER)

@@ -1,4 +1,4 @@
-"""What the system refuses without a reason is explained: which permission, which level, which limit."""
+"""Errors that the system returns without a reason are explained: which permission, which level, which limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modes and times of files: the system refuses to change them, the kernel does it where the plugin's own files are."""
+"""Modes and times of files: the system refuses to change them, and the kernel does so for the plugin's own files."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class Reactor:
 
 
 class Asking:
-    """A worker that says what it likes."""
+    """A worker that sends arbitrary requests."""
 
     def __init__(self, *folders: Path) -> None:
         self.reactor, self.ends = Reactor(), list[Any]()
@@ -271,7 +271,7 @@ def test_malformed_requests_are_rejected(request_: bytes, own: Path) -> None:
     ],
 )
 def test_no_path_leads_out(path: str, own: Path) -> None:
-    """Nor does one that a worker of its own making sends, past all that Python's functions do with it."""
+    """Holds also for requests that a worker crafts itself, bypassing Python's functions."""
     secret = own.parent / "secret"
     secret.write_text("")
     secret.chmod(0o600)
@@ -332,7 +332,7 @@ def test_a_descriptor_means_its_file_and_not_what_has_its_name_now(own: Path) ->
 
 
 def test_a_link_created_meanwhile_is_not_followed(own: Path) -> None:
-    """A thread exchanges a folder for a link that leads out, again and again, while the kernel is asked."""
+    """A thread keeps exchanging a folder for a link that leads out, while requests are made."""
     outside = own.parent / "outside"
     outside.mkdir()
     (outside / "f").touch(0o600)

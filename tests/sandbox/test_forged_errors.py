@@ -1,4 +1,4 @@
-"""A worker reports an error of the kernel's as its own: its caller and the operator are not deceived."""
+"""A worker that reports an error of the kernel's as its own deceives neither its caller nor the operator."""
 
 from __future__ import annotations
 

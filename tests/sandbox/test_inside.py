@@ -1,4 +1,4 @@
-"""What ordinary plugins do, done inside."""
+"""Ordinary things that plugins do work inside the sandbox."""
 
 from __future__ import annotations
 

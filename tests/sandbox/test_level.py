@@ -1,4 +1,4 @@
-"""The level is given whole or not at all."""
+"""The level is provided completely or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.sandbox.conftest import Arena
 
 
 def lacking(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """Workers of this test's kernels find that the machine has no such layer."""
+    """Simulate a machine without this layer, for the workers of this test's kernels."""
     code = {
         "landlock": "from microkernel.worker.confine import landlock; landlock._CREATE = 9999",
         "seccomp": "from microkernel.worker.confine import seccomp; seccomp._PR_SET_SECCOMP = 9999",
@@ -65,7 +65,7 @@ def test_a_weaker_level_only_where_the_operator_lists_it(arena: Arena, monkeypat
 
 
 def test_a_worker_that_cannot_be_confined_gets_no_source(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when the machine could do it a moment before."""
+    """Holds even if the machine could do it a moment before."""
     monkeypatch.setattr(sandbox, "defect_of", lambda confined: "")
     lacking(monkeypatch, "seccomp")
     config = KernelConfig(data_dir=str(arena.folder / "data"))
@@ -78,8 +78,8 @@ def test_a_worker_that_cannot_be_confined_gets_no_source(arena: Arena, monkeypat
 def test_without_namespaces_confinement_works_and_threads_are_watched(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, no_cgroups: None
 ) -> None:
-    """As in a container that allows none, nor control groups. The limit on threads cannot hold where its user is not
-    counted alone."""
+    """As in a container that allows neither namespaces nor control groups. The limit on threads cannot be enforced
+    where its user is not counted separately."""
 
     none = "from microkernel.worker.confine import privileges; privileges.enter_namespaces = lambda: []"
     monkeypatch.setattr(zygote, "_BOOT", zygote._BOOT.replace("; main()", f"; {none}; main()"))
@@ -150,7 +150,7 @@ def test_a_data_folder_is_made(arena: Arena) -> None:
 
 
 def test_a_data_folder_that_cannot_be_created_fails_only_that_plugin(arena: Arena) -> None:
-    """At the start, and when it comes back after a death."""
+    """At the first start, and at a restart after a crash."""
     (arena.path.parent / "healthy.py").write_text(HEADER + HEALTHY)
     data = arena.folder / "data"
     data.write_text("no folder")
@@ -167,7 +167,7 @@ def test_a_data_folder_that_cannot_be_created_fails_only_that_plugin(arena: Aren
         shutil.rmtree(data)
         data.write_text("no folder again")
         os.kill(started.pid or 0, signal.SIGKILL)
-        given_up = state_is(kernel, "p", "quarantined")  # a restart that fails is tried again, within the budget
+        given_up = state_is(kernel, "p", "quarantined")  # a restart that fails is retried, within the budget
         assert "not a directory" in str(given_up.error)
         assert kernel.info("healthy").state == "active"
 
@@ -196,7 +196,7 @@ def test_a_worker_that_closed_its_lifeline_ends_with_the_zygote(arena: Arena) ->
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=home) as kernel:
         assert kernel.stdout is not None
         worker, zygote = map(int, kernel.stdout.readline().split())
-        os.kill(zygote, signal.SIGSTOP)  # so that the one cannot clean up after the other
+        os.kill(zygote, signal.SIGSTOP)  # so that neither can clean up after the other
         kernel.kill()
         kernel.wait()
         os.kill(zygote, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""No plugin moves what it was granted, nor what another was, to anywhere else by a link."""
+"""A plugin cannot redirect its own grants, nor another plugin's, by a link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A granted address is reached through the kernel, by the ways that Python programs have; no other is."""
+"""Granted addresses are reached through the kernel, by the usual ways of Python programs; others are not."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_unreachable_address_raises_the_systems_error(arena: Arena) -> None:
 
 
 def test_a_connection_goes_to_the_checked_address_and_stays_there(arena: Arena, port: int) -> None:
-    """A connection that was handed over cannot be turned to another address."""
+    """A connection that was handed over cannot be redirected to another address."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
         turn = """
@@ -206,7 +206,7 @@ def test_private_addresses_need_a_separate_grant(host: str, address: str, grant:
 
 @pytest.mark.parametrize("host", ["fe80::1%.example.com", "::1%.example.com", "127.0.0.1%.example.com"])
 def test_an_address_with_a_zone_is_not_a_name_below_a_granted_one(host: str) -> None:
-    """Its zone may be called like any name, and it would lead to the address before it."""
+    """Its zone may be spelt like any name, but it would lead to the address before it."""
     assert not addresses.permits([addresses.parse_grant("*.example.com:80")], host, 80)
     assert addresses.permits([addresses.parse_grant(f"{host}:80")], host, 80), "as it is written"
 
@@ -233,7 +233,7 @@ def test_addresses_of_this_machine_are_recognised_where_any_can_be_bound(monkeyp
 
 
 def asked(host: str, port: int, *grants: str) -> list[Any]:
-    """What a broker answers to one request, and the connection if there is one."""
+    """Return what a broker answers to one request, and the connection if there is one."""
     reactor, ends = Reactor(), []
     broker = network_broker.NetworkBroker("p", grants, reactor, ends.append)  # type: ignore[arg-type]
     with broker.worker_end as worker_end:
@@ -271,7 +271,7 @@ def test_a_name_that_leads_to_this_machine_is_refused_with_the_line_to_add(
     assert asked("db.internal", port, f"db.internal:{port}", "127.0.0.0/8:*") == [0, "", 1]
     assert asked("127.0.0.1", port, f"127.0.0.0/8:{port}") == [0, "", 1]
     assert asked("127.0.0.1", port, f"*.0.0.1:{port}", f"db.internal:{port}")[0] == errno.EPERM
-    assert len(looked_up) == 4  # once for each connection, and not for what was refused without a look
+    assert len(looked_up) == 4  # once for each connection, and not for requests that were refused without a lookup
 
 
 def test_only_the_permitted_ones_of_several_addresses_are_tried(monkeypatch: pytest.MonkeyPatch, port: int) -> None:

@@ -1,4 +1,4 @@
-"""The filter, run by a machine of our own: for both architectures, wherever the tests are."""
+"""The filter, run by an interpreter of ours: for both architectures, on any machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILTERS = {machine: Filter(machine).for_process(PID) for machine in MACHINES}
 
 
 def run(code: bytes, data: bytes) -> int:
-    """Classic BPF, as much of it as we write."""
+    """Interpret classic BPF, as far as the filter uses it."""
     accumulator, place = 0, 0
     while True:
         operation, if_true, if_false, value = struct.unpack_from("=HBBI", code, place * 8)
@@ -40,7 +40,7 @@ def run(code: bytes, data: bytes) -> int:
 
 
 def answer(machine: Machine, number: int, *arguments: int, architecture: int = 0) -> str | int:
-    """``allow``, ``kill`` or an errno."""
+    """Return ``allow``, ``kill`` or an errno."""
     words = [argument & (2**64 - 1) for argument in (*arguments, *(0 for _ in range(6 - len(arguments))))]
     data = struct.pack("=IIQ6Q", number, architecture or ARCHITECTURES[machine], 0, *words)
     result = run(FILTERS[machine], data)
@@ -57,7 +57,7 @@ def number_of(machine: Machine, name: str) -> int:
 
 
 def headers(machine: Machine) -> dict[str, int]:
-    """The numbers of this system's own headers."""
+    """Return the numbers in this system's own headers."""
     wanted = {"x86_64": "#include <asm/unistd_64.h>\n", "aarch64": _GENERIC}[machine]
     try:
         made = subprocess.run(["cc", "-E", "-dM", "-"], input=wanted, capture_output=True, text=True, check=True)
@@ -266,7 +266,7 @@ def test_calls_without_rules_are_allowed_with_any_arguments(machine: Machine) ->
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_kernel_accepts_the_program(machine: Machine) -> None:
-    """At most 4,096 instructions, each jump lands in it, the last returns."""
+    """It has at most 4,096 instructions, each jump stays inside, and the last instruction returns."""
     code = FILTERS[machine]
     instructions = [struct.unpack_from("=HBBI", code, place) for place in range(0, len(code), 8)]
     assert len(instructions) <= 4096
@@ -300,12 +300,12 @@ os._exit(0)
 
 
 def test_a_thread_knows_its_own_stack_and_clocks_and_those_of_no_other_process() -> None:
-    """Libraries ask for the stack; for it the C library asks for the thread's processors by its number."""
+    """Libraries ask for the stack; to find it the C library asks for the thread's processors by its number."""
     done = subprocess.run([sys.executable, "-c", _OF_A_THREAD], capture_output=True, text=True)
     assert done.stdout.splitlines() == ["0 True True True", "refused", "refused"], done.stderr
 
 
-# The page that is written from these tables
+# The page that is generated from these tables
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -342,7 +342,7 @@ os._exit(0)
 
 def test_a_process_with_the_filter_is_refused_each_call_that_is_not_in_the_tables() -> None:
     machine = seccomp.machine()
-    past_filters = {335, 336} if machine == "x86_64" else set()  # uretprobe, uprobe: death for whoever makes them
+    past_filters = {335, 336} if machine == "x86_64" else set()  # uretprobe, uprobe: they kill the calling process
     allowed = [*past_filters]
     allowed += [numbers[machine] for table in (FREE, WITH_RULES) for numbers in table.values() if machine in numbers]
     answers = {ANSWERED[name][machine]: answer for name, answer in seccomp.ANSWERS.items() if machine in ANSWERED[name]}

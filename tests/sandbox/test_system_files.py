@@ -1,4 +1,4 @@
-"""Files of the machine that libraries open in passing: the public ones can be read, those beside them cannot."""
+"""System files that libraries open in passing: public ones can be read, neighbouring ones cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same walls for a kernel that is not root: these tests once more, as nobody, with the system's own Python."""
+"""The same confinement for a kernel that is not root: run these tests again as nobody, with the system's own Python."""
 
 from __future__ import annotations
 

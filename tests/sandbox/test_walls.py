@@ -1,5 +1,5 @@
-"""Each forbidden thing is tried for real, and shown to succeed at `process`: an attempt whose success nobody could see
-proves nothing."""
+"""Each forbidden operation is attempted for real, and shown to succeed at `process`: an attempt that was never seen to
+succeed proves nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Doing]]
 
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """What there is to reach: a file, a folder, a listening socket, another process of this user's."""
+    """Things to reach: a file, a folder, a listening socket, another process of this user's."""
     secret = tmp_path / "secret"
     secret.write_text("the canary")
     loose = tmp_path / "program"
@@ -206,7 +206,7 @@ def test_the_kernels_own_paths_are_not_in_its_path(arena: Arena, monkeypatch: py
 
 
 def test_descriptors_cannot_be_sent_to_the_kernel(both: dict[str, Doing]) -> None:
-    """They are dropped by the system: nobody here receives any."""
+    """The system drops them; the kernel receives none."""
     before = len(os.listdir("/proc/self/fd"))
     send = """
 import array
@@ -224,7 +224,7 @@ for number in range(3, 12):
     eventually(lambda: len(os.listdir("/proc/self/fd")) <= before + 2, "no descriptor more")
 
 
-# What exhausts
+# Exhaustion
 
 
 def test_memory_is_limited(arena: Arena) -> None:
@@ -245,7 +245,7 @@ result = made
 
 
 def test_timers_are_limited(both: dict[str, Doing]) -> None:
-    """The system counts them by user: what one process takes, the user's others lack."""
+    """The system counts them by user, so one process can take them from the user's others."""
     error, made = both["sandbox"](_TIMERS)
     assert error is None
     assert made <= 256
@@ -374,13 +374,13 @@ def test_memory_that_was_written_and_then_protected_is_limited(arena: Arena) -> 
         pytest.skip("no control groups here: it is watched")
     eventually(lambda: kernel.info("p").protections["memory"] == "enforced", "its control group is there")
     assert kernel.info("p").protections["processors"] == "enforced"
-    # Mostly the group ends it; the watch may come first.
+    # Usually the control group kills it; the monitor may come first.
     with pytest.raises(PluginDied, match=r"over its limit: ([0-9,]+ bytes of memory, )?limits.memory is 134,217,728"):
         kernel.call("p.do", PROTECT, {}, timeout=30.0)
 
 
 def test_memory_that_was_written_and_then_protected_counts(arena: Arena, no_cgroups: None) -> None:
-    """The system's limit for a process counts pages that can be written to."""
+    """The system's limit for a process counts writable pages only."""
     kernel = arena.kernel("sandbox", {}, memory=128 << 20)
     assert kernel.info("p").protections["memory"] == "watched"
     with pytest.raises(Exception, match=r"over its limit: [0-9,]+ bytes of memory, limits.memory is 134,217,728"):
@@ -400,7 +400,7 @@ def test_a_plugin_that_floods_the_channel_is_killed(arena: Arena) -> None:
         kernel.call("p.do", "while True: api.log.info('x')", {}, timeout=30.0)
 
 
-# What it is granted
+# Grants
 
 
 def test_granted_folders_are_open_and_others_are_not(arena: Arena) -> None:
@@ -438,7 +438,7 @@ def test_an_operator_may_open_all_files(arena: Arena) -> None:
     assert kernel.call("p.do", "result = bool(os.listdir('/'))", {}, timeout=30.0) == [None, True]
 
 
-# What is shown
+# Reported protections
 
 
 def test_protections_are_read_back(arena: Arena) -> None:

@@ -1,4 +1,4 @@
-"""One plugin that does what it is told, in a guest."""
+"""One plugin that runs the code that a test sends, in a guest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Run = Callable[..., Kernel]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """A kernel with the plugin ``p``: ``run(fs_read=[...], limits={...}, manifest="...")``."""
+    """Start a kernel with the plugin ``p``: ``run(fs_read=[...], limits={...}, manifest="...")``."""
     with ExitStack() as stack:
 
         def start(manifest: str = "", limits: dict[str, float] | None = None, **grants: list[str]) -> Kernel:

@@ -1,4 +1,4 @@
-"""The worker's side of a guest's connections, without a guest: what comes late, and what is kept of it."""
+"""The worker's side of a guest's connections, without a guest: late connections, and what is kept of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def broker() -> BrokerClient:
 
 @pytest.fixture
 def guest(broker: BrokerClient) -> Any:
-    """What a guest calls, by name."""
+    """The functions that a guest calls, by name."""
     made = Connections(broker)  # type: ignore[arg-type]
     functions = made.functions()
 
@@ -50,7 +50,7 @@ def guest(broker: BrokerClient) -> Any:
 
 
 def pair() -> tuple[socket.socket, int]:
-    """A server's end, and a descriptor for whoever takes it."""
+    """Return a server's end, and a descriptor to hand over."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         return server.accept()[0], client.detach()

@@ -1,4 +1,4 @@
-"""What a guest does not have is explained: which permission, which limit."""
+"""Errors in a guest are explained: which permission, which limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guest's image: built once, and never loaded from where others may write, nor when it is not what was built."""
+"""The guest's image is built once, and never loaded from a folder that others may write, or if it was changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from microkernel.hosts.wasm.image import DAMAGED, STEPS, Image
 
 @pytest.fixture
 def built(tmp_path: Path) -> Image:
-    """A copy, in a folder of its own, of what is built for all tests."""
+    """Return a copy, in a separate folder, of the image that is built for all tests."""
     image = Image().ensure()
     folder = tmp_path / "wasm"
     folder.mkdir(mode=0o700)
@@ -30,7 +30,7 @@ def built(tmp_path: Path) -> Image:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instead of what takes ten seconds."""
+    """Replace the build, which takes ten seconds."""
 
     def run(command: Sequence[str], folder: Path) -> None:
         for target in (folder / "guest.wasm", folder / Image().path.name):
@@ -86,7 +86,7 @@ def test_a_damaged_image_is_rebuilt_and_never_loaded(
 
 @pytest.fixture
 def times_read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The image, each time that it is read whole."""
+    """Record each time that the image is read completely."""
     read: list[Path] = []
     real = image._digest
 
@@ -164,7 +164,7 @@ def test_the_next_build_removes_what_a_killed_build_left(tmp_path: Path, quick: 
 
 
 def test_another_builder_is_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter itself comes with it. Where it was taken away, what it built is still good."""
+    """The builder brings the interpreter. If it was removed, the image that it built is still valid."""
     versions = {"wasmtime": "1.0", "componentize-py": "1.0"}
     monkeypatch.setattr(image, "_version_of", lambda package: versions.get(package, ""))
     first = Image(tmp_path)

@@ -1,4 +1,4 @@
-"""What a guest has, what it has not, and that nothing it does lasts longer or takes more than it may."""
+"""What a guest has, what it lacks, and the bounds on its time and memory."""
 
 from __future__ import annotations
 

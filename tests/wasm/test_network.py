@@ -1,4 +1,4 @@
-"""A guest reaches what it was granted, by the ways that Python programs have; nothing that it says leads elsewhere."""
+"""A guest reaches granted addresses by the usual ways of Python programs; nothing that it sends leads elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def echo() -> Iterator[int]:
 
 
 def to(port: int) -> str:
-    """The head of code that is about a port."""
+    """Return the first lines of code that uses a port."""
     return f"import asyncio, socket\nport = {port}\n"
 
 
@@ -208,7 +208,7 @@ result.append(fault('write', n, 'x', 1.0))
 
 
 def test_one_call_moves_a_bounded_number_of_bytes(run: Run, echo: int) -> None:
-    """However much is asked for, or handed over."""
+    """However much is requested or passed in."""
     kernel = run(net=[f"127.0.0.1:{echo}"])
     attempts = (
         FORGED

@@ -1,4 +1,4 @@
-"""The standard library in a guest, and packages that are installed: as modules, as files, and as often as one likes."""
+"""The standard library in a guest, and installed packages: as modules, as files, and imported repeatedly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ for name in MODULES:
     sys.modules.update(before)
 result = failed
 """
-# A builtin module has no source; the others are ours to keep.
+# A builtin module has no source file; all others must have one.
 BUILTIN = {"sys", "time", "math", "gc", "itertools", "array", "binascii", "cmath", "errno", "unicodedata", "zlib"}
 PURE = [name for name in MODULES if name not in BUILTIN]
 
@@ -39,7 +39,7 @@ def test_the_documented_library_exists(run: Run) -> None:
 
 
 def test_each_module_can_be_imported_again(run: Run) -> None:
-    """With all below it, as a program does that wants it fresh."""
+    """With all its submodules, as a program does that wants a fresh import."""
     again = """
         for each in [each for each in sys.modules if f"{each}.".startswith(f"{name}.")]: del sys.modules[each]
         importlib.import_module(name)
@@ -258,7 +258,7 @@ def test_the_library_cannot_be_written(path: str, run: Run) -> None:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """``greetings`` 1.5, installed where only this program looks."""
+    """Install ``greetings`` 1.5 where only this program looks."""
     folder = tmp_path / "installed"
     code = folder / "greetings"
     info = folder / "greetings-1.5.dist-info"
