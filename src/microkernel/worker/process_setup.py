@@ -63,8 +63,8 @@ def _take_descriptors(descriptors: Sequence[int], lifeline: int) -> list[int]:
     requested = [nothing, out, err, down, up, *lanes, os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)]
     high = max([*requested, *inherited, len(requested)]) + 1
     moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, high) for descriptor in requested]
-    for place, descriptor in enumerate(moved):
-        os.dup2(descriptor, place, inheritable=place < _FIRST_FREE)
+    for target, descriptor in enumerate(moved):
+        os.dup2(descriptor, target, inheritable=target < _FIRST_FREE)
     last = len(moved)
     for descriptor in (*sorted(inherited), os.sysconf("SC_OPEN_MAX")):
         os.closerange(last, descriptor)

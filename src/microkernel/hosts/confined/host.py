@@ -171,8 +171,8 @@ def pool_sizes(limits: Mapping[str, float]) -> dict[str, str]:
     By default they start one thread per processor, and each takes memory for its stack, so that a large machine exceeds
     both limits.
     """
-    most = max(1, int(limits.get("threads") or DEFAULTS["threads"]) // _POOLS)
-    return dict.fromkeys(_POOL_VARIABLES, str(min(most, len(os.sched_getaffinity(0)))))
+    size = max(1, int(limits.get("threads") or DEFAULTS["threads"]) // _POOLS)
+    return dict.fromkeys(_POOL_VARIABLES, str(min(size, len(os.sched_getaffinity(0)))))
 
 
 def _make_data_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ def resolve_without_links(path: str, writable: Iterable[str]) -> str:
     Empty if a link on the way lies in a folder that plugins may write, or in ``/proc``, such as ``/proc/self`` or what
     ``/dev/stdin`` leads to.
     """
-    theirs = [*map(os.path.realpath, writable), _PROC]
+    writable_folders = [*map(os.path.realpath, writable), _PROC]
     at, ahead = "/", _names(path)
     for _ in range(_MAX_STEPS):
         if not ahead:
@@ -28,7 +28,7 @@ def resolve_without_links(path: str, writable: Iterable[str]) -> str:
         there = os.path.join(at, ahead.pop(0))
         if not os.path.islink(there):
             at = there
-        elif any(_is_in(at, folder) for folder in theirs):
+        elif any(_is_in(at, folder) for folder in writable_folders):
             return ""
         else:
             at, ahead = "/", [*_names(os.path.join(at, os.readlink(there))), *ahead]

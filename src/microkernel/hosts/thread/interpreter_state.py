@@ -61,10 +61,10 @@ class InterpreterState:
         self._names: dict[int, str] = {}
         self._process_state = ProcessState()
         log_changes.watch()
-        for place, name in _HOOKS:
-            hook = getattr(place, name, None)
+        for owner, name in _HOOKS:
+            hook = getattr(owner, name, None)
             if not is_of_plugin(hook):  # another plugin's hook must not be kept alive here
-                _before[place.__name__, name] = hook
+                _before[owner.__name__, name] = hook
 
     def owns(self, thing: object) -> bool:
         """Return whether it is a module, class or function of this generation, or an object of such a class. Runs none
@@ -108,11 +108,11 @@ class InterpreterState:
 
     def _restore_hooks(self) -> list[str]:
         undone = []
-        for place, name in _HOOKS:
-            hook = getattr(place, name, None)
+        for owner, name in _HOOKS:
+            hook = getattr(owner, name, None)
             if self.owns(hook):
-                setattr(place, name, _before[place.__name__, name])
-                undone.append(f"{place.__name__}.{name}, which was {describe(hook)}")
+                setattr(owner, name, _before[owner.__name__, name])
+                undone.append(f"{owner.__name__}.{name}, which was {describe(hook)}")
         return undone
 
     def _clear_lists(self) -> list[str]:
@@ -168,12 +168,12 @@ def _forget_loggers(names: Iterable[str]) -> None:
     """Remove loggers, also from the placeholders that ``logging`` keeps for their parents."""
     loggers = logging.Logger.manager.loggerDict
     gone = [loggers.pop(name, None) for name in names]
-    for place, keeper in list(loggers.items()):
-        if isinstance(keeper, logging.PlaceHolder) and f"{place}.".startswith(MODULE_PREFIX):
+    for name, keeper in list(loggers.items()):
+        if isinstance(keeper, logging.PlaceHolder) and f"{name}.".startswith(MODULE_PREFIX):
             for logger in gone:
                 keeper.loggerMap.pop(logger, None)  # type: ignore[arg-type]
             if not keeper.loggerMap:
-                loggers.pop(place, None)
+                loggers.pop(name, None)
 
 
 class _Probe:

@@ -244,16 +244,16 @@ def _version_of(package: str) -> str:
 
 def _sources() -> list[str]:
     """Return paths below the package, which may be in a zip file."""
-    found = [path for room in _SOURCES for path in _modules(room)]
+    found = [path for source in _SOURCES for path in _modules(source)]
     return [*found, _WORLD, _CATALOG]
 
 
-def _modules(room: str) -> list[str]:
+def _modules(path: str) -> list[str]:
     """Return the modules at this path, those in subpackages included."""
-    place = _resource(room)
-    if not place.is_dir():
-        return [room] if room.endswith(".py") else []
-    return sorted(path for each in place.iterdir() for path in _modules(f"{room}/{each.name}"))
+    resource = _resource(path)
+    if not resource.is_dir():
+        return [path] if path.endswith(".py") else []
+    return sorted(module for each in resource.iterdir() for module in _modules(f"{path}/{each.name}"))
 
 
 def _resource(path: str) -> Traversable:

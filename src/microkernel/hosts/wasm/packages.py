@@ -15,8 +15,8 @@ def _named_by(package: Distribution) -> Iterator[str]:
     """Yield the folders that a package's ``.pth`` files name, as in an editable install."""
     for file in package.files or ():
         if file.suffix == ".pth":
-            place = Path(str(package.locate_file(file)))
-            lines = place.read_text(encoding="utf-8", errors="replace").splitlines() if place.is_file() else ()
+            pth_file = Path(str(package.locate_file(file)))
+            lines = pth_file.read_text(encoding="utf-8", errors="replace").splitlines() if pth_file.is_file() else ()
             yield from (line for line in lines if os.path.isabs(line) and os.path.isdir(line))
 
 

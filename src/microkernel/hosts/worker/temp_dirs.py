@@ -84,18 +84,18 @@ class TempDirs:
                 self._root, self._handle = "", -1
 
     def _make_root(self) -> None:
-        place = os.path.abspath(tempfile.gettempdir())
+        parent = os.path.abspath(tempfile.gettempdir())
         prefix = f"microkernel-scratch-{os.getuid()}-"
-        self._in_background(place, lambda: _sweep(place, prefix))
+        self._in_background(parent, lambda: _sweep(parent, prefix))
         for _ in range(_MAX_ATTEMPTS):
-            home = tempfile.mkdtemp("", prefix, place)
-            handle = _try_lock(home)
+            root = tempfile.mkdtemp("", prefix, parent)
+            handle = _try_lock(root)
             if handle >= 0:
-                os.chmod(home, self._mode)
-                self._root, self._handle = home, handle
+                os.chmod(root, self._mode)
+                self._root, self._handle = root, handle
                 return
             with suppress(OSError):  # another kernel removed it, or it could not be locked and would be left
-                os.rmdir(home)
+                os.rmdir(root)
 
     def _in_background(self, name: str, work: Callable[[], object]) -> None:
         def run() -> None:
@@ -141,9 +141,9 @@ def _try_lock(folder: str) -> int:
     return -1
 
 
-def _sweep(place: str, prefix: str) -> None:
+def _sweep(parent: str, prefix: str) -> None:
     """Remove what dead kernels left: folders that no process has locked."""
-    with os.scandir(place) as entries:
+    with os.scandir(parent) as entries:
         found = [entry.path for entry in entries if entry.name.startswith(prefix)]
     for folder in found:
         with suppress(OSError):

@@ -171,8 +171,8 @@ class Filter:
     def for_process(self, pid: int) -> bytes:
         """Return the program for one worker."""
         code = bytearray(self._code)
-        for place in self._pids:
-            struct.pack_into("=I", code, place, pid)
+        for offset in self._pids:
+            struct.pack_into("=I", code, offset, pid)
         return bytes(code)
 
     def _emit_prologue(self, machine: Machine) -> None:
