@@ -290,3 +290,44 @@ def test_every_setting_is_in_the_docs(kind: type) -> None:
     settings = [field.name for field in dataclasses.fields(kind) if field.compare]  # the others are ours
     spelt = {name: {f"`{name}`", f"`{name.replace('_', '-')}`"} for name in settings}
     assert [name for name, spellings in spelt.items() if not any(each in text for each in spellings)] == []
+
+
+CHECKED = """\
+# /// script
+# [tool.microkernel.permissions]
+# net = ["api.example.com:443"]
+# on = ["order.*"]
+# ///
+import os
+
+import requests
+from microkernel import IPlugin
+
+
+class Plugin(IPlugin):
+    def start(self) -> None:
+        getattr(os, "sys" + "tem")("true")
+
+        self.api.emit("rate.fetched")
+        requests.get("https://api.example.com/rates")
+
+    def stop(self) -> None: ...
+"""
+
+
+def test_mk_check_prints_what_the_docs_show(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "fetch.py").write_text(CHECKED)
+    (block,) = [
+        block for block in BLOCKS if block.document.name == "plugins.md" and "mk check" in block.text.split("\n")[0]
+    ]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("mk"), "check", "plugins/fetch.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MK_LANG": "en", "NO_COLOR": "1", "COLUMNS": "250"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == (block.below, 1)
