@@ -21,7 +21,7 @@ from microkernel.plugins.console.kernel_commands import KernelCommands, Result, 
 from microkernel.plugins.console.prompt import Words
 from microkernel.plugins.console.translator import Translator, plain
 
-TONGUE = Translator("en", Catalog.load("en").words(), Catalog.load("en").text)
+TRANSLATOR = Translator("en", Catalog.load("en").words(), Catalog.load("en").text)
 CHINESE = Translator("zh", Catalog.load("zh").words(), Catalog.load("zh").text)
 
 
@@ -48,7 +48,7 @@ def test_nothing_depends_on_colour() -> None:
 def test_what_a_plugin_wrote_does_not_drive_the_terminal(text: str) -> None:
     assert plain(text).isprintable()
     record = {"plugin": text, "time": 0.0, "level": 20, "stream": "log", "text": text}
-    event = Feed(TONGUE, "").event(text, text, {"k": text})
+    event = Feed(TRANSLATOR, "").event(text, text, {"k": text})
     for shown in (view.log_line(record), view.Columns([view.Column("x")], [[text]]), *event):
         assert all(line.isprintable() for line in view.render([shown]).splitlines())
 
@@ -116,7 +116,7 @@ def test_methods_are_shown_with_their_values_and_docstrings() -> None:
         "returns": {"total": "decimal.Decimal"},
         "docs": {"total": "Add it all up.\n\nIn one currency."},
     }
-    lines = [line.strip() for line in view.render(view.plugin(shown, TONGUE)).splitlines()]
+    lines = [line.strip() for line in view.render(view.plugin(shown, TRANSLATOR)).splitlines()]
     at = next(index for index, line in enumerate(lines) if "total(" in line)
     assert lines[at].endswith("total(currency: str = 'CNY') -> decimal.Decimal")
     assert lines[at + 1 : at + 3] == ["Add it all up.", "quiet()"]
@@ -124,7 +124,9 @@ def test_methods_are_shown_with_their_values_and_docstrings() -> None:
 
 @pytest.mark.parametrize("level", ["process", "sandbox", "wasm"])
 def test_a_limit_that_nobody_set_is_not_shown_as_missing(level: str) -> None:
-    page = view.render(view.plugin(info(level, memory="enforced", cpu="unavailable", network="unavailable"), TONGUE))
+    page = view.render(
+        view.plugin(info(level, memory="enforced", cpu="unavailable", network="unavailable"), TRANSLATOR)
+    )
     assert "memory  enforced" in page
     assert "cpu  no limit" in page
     assert "network  not restricted" in page
@@ -132,7 +134,7 @@ def test_a_limit_that_nobody_set_is_not_shown_as_missing(level: str) -> None:
 
 def test_what_a_thread_cannot_have_does_not_restrict_it() -> None:
     """`network  unavailable` reads as if the network were down."""
-    page = view.render(view.plugin(info("thread", memory="unavailable", hard_kill="watched"), TONGUE))
+    page = view.render(view.plugin(info("thread", memory="unavailable", hard_kill="watched"), TRANSLATOR))
     assert "memory  not restricted" in page
     assert "hard kill  watched" in page
 
@@ -148,7 +150,7 @@ def test_protections_are_named_in_the_readers_language() -> None:
 
 def test_the_last_death_is_shown_with_its_whole_stack_also_after_the_restart() -> None:
     stack = 'Thread 0x1 (most recent call first):\n  File "/p/p.py", line 7 in total\n  File "/lib/x.py", line 1 in x'
-    page = view.render(view.plugin(info("process") | {"last_death": {"reason": "silent", "stack": stack}}, TONGUE))
+    page = view.render(view.plugin(info("process") | {"last_death": {"reason": "silent", "stack": stack}}, TRANSLATOR))
     assert "last death" in page
     assert [line.strip() for line in page.splitlines()][-3:] == [line.strip() for line in stack.splitlines()]
 
@@ -156,13 +158,13 @@ def test_the_last_death_is_shown_with_its_whole_stack_also_after_the_restart() -
 def test_why_a_letter_is_dead_is_told_in_the_readers_language() -> None:
     dead = {"id": 1, "time": 0.0, "plugin": "p", "topic": "t", "delivery": 3, "handler": "f", "source": "kernel"}
     dead |= {"data": {}, "reason": "p is quarantined", "traceback": ""}
-    for tongue, said in ((TONGUE, "p is quarantined"), (CHINESE, "p 已进入隔离区")):
-        assert said in view.render(view.letters([dead], tongue))
-        assert said in view.render(view.letter(dead, tongue))
+    for translator, said in ((TRANSLATOR, "p is quarantined"), (CHINESE, "p 已进入隔离区")):
+        assert said in view.render(view.letters([dead], translator))
+        assert said in view.render(view.letter(dead, translator))
 
 
 def test_durations_and_sizes() -> None:
-    durations = [view.duration(seconds, TONGUE) for seconds in (0.2, 41, 120, 7300, 200_000)]
+    durations = [view.duration(seconds, TRANSLATOR) for seconds in (0.2, 41, 120, 7300, 200_000)]
     assert durations == ["0 s", "41 s", "2 m", "2 h", "2 d"]
     sizes = [view.size(number) for number in (None, 10, 1536, 11 << 20, 3 << 30)]
     assert sizes == ["—", "10 B", "1.5 KiB", "11 MiB", "3.0 GiB"]
@@ -210,15 +212,15 @@ class Recorder:
 
 def console(recorder: Recorder) -> Commands:
     own = {name: lambda *_: Result(None) for name in ("help", "quit", "watch")}
-    return Commands(KernelCommands(recorder, TONGUE, Feed(TONGUE, "")), TONGUE, own)
+    return Commands(KernelCommands(recorder, TRANSLATOR, Feed(TRANSLATOR, "")), TRANSLATOR, own)
 
 
 def test_a_line_of_the_console() -> None:
     recorder = Recorder()
     commands = console(recorder)
-    commands.do(split('call greeter.greet "Ann B" x=1 --timeout 2.5', TONGUE))
-    commands.do(split("emit order.created order_id=7", TONGUE))
-    commands.do(split("start parser --reset", TONGUE))
+    commands.do(split('call greeter.greet "Ann B" x=1 --timeout 2.5', TRANSLATOR))
+    commands.do(split("emit order.created order_id=7", TRANSLATOR))
+    commands.do(split("start parser --reset", TRANSLATOR))
     assert recorder.asked == [
         ("greeter.greet", ("Ann B",), {"x": "1"}, 2.5),
         ("order.created", {"order_id": "7"}),
@@ -242,13 +244,13 @@ def test_a_line_of_the_console() -> None:
 )
 def test_a_line_that_is_not_understood(line: str, words: str) -> None:
     with pytest.raises(KernelError, match="MK0710") as refused:
-        console(Recorder()).do(split(line, TONGUE))
+        console(Recorder()).do(split(line, TRANSLATOR))
     assert words in refused.value.text
 
 
 def test_an_open_quote() -> None:
     with pytest.raises(KernelError, match="a quote is not closed"):
-        split('call "x', TONGUE)
+        split('call "x', TRANSLATOR)
 
 
 def completions(text: str) -> list[str]:
@@ -256,7 +258,7 @@ def completions(text: str) -> list[str]:
     from prompt_toolkit.document import Document
 
     names = {"plugins": ["parser", "walker"], "methods": ["parser.parse", "walker.walk"], "topics": ["order.*"]}
-    found = Words(lambda: names, TONGUE).get_completions(Document(text), CompleteEvent())
+    found = Words(lambda: names, TRANSLATOR).get_completions(Document(text), CompleteEvent())
     return [each.text for each in found]
 
 
@@ -285,12 +287,12 @@ def test_every_command_has_a_help_in_both_languages() -> None:
 
 
 def test_a_kernel_without_plugins_says_how_to_write_one() -> None:
-    assert "no plugins found · mk new NAME writes one" in view.render(Feed(TONGUE, "0.1").found("empty", []))
-    assert "plugins found: 1 · mk help" in view.render(Feed(TONGUE, "0.1").found("one", ["a"]))
+    assert "no plugins found · mk new NAME writes one" in view.render(Feed(TRANSLATOR, "0.1").found("empty", []))
+    assert "plugins found: 1 · mk help" in view.render(Feed(TRANSLATOR, "0.1").found("one", ["a"]))
 
 
 def test_a_feed_knows_what_it_told() -> None:
-    feed = Feed(TONGUE, "1")
+    feed = Feed(TRANSLATOR, "1")
     feed.found("k", ["a", "b"])
     assert not feed.wait("a", 0, 0.0)
     feed.message("MK0218", "success", "a", {"generation": 1, "ms": 1.0, "version": "1", "level": "thread", "pid": None})
@@ -300,10 +302,10 @@ def test_a_feed_knows_what_it_told() -> None:
     assert isinstance(feed.message("MK0203", "warn", "a", {"reason": "x"})[0], Text)
 
 
-@pytest.mark.parametrize("tongue", [TONGUE, CHINESE])
-def test_help_breaks_no_word_at_eighty_columns(tongue: Translator) -> None:
+@pytest.mark.parametrize("translator", [TRANSLATOR, CHINESE])
+def test_help_breaks_no_word_at_eighty_columns(translator: Translator) -> None:
     usages = [(verb, f"{verb} {command.usage}".strip()) for verb, command in COMMANDS.items()]
-    text = view.render(view.commands(usages, tongue), 80)
+    text = view.render(view.commands(usages, translator), 80)
     assert all(cell_len(line) <= 80 for line in text.splitlines())
     for _, usage in usages:
         assert all(word in text.split() for word in usage.split()), usage

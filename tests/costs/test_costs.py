@@ -25,7 +25,7 @@ from microkernel.loader import find
 from microkernel.loader.byte_scan import scan_source, scan_toml
 from microkernel.loader.manifests import read_manifest
 from microkernel.loader.parsers import facts_of, toml_of
-from microkernel.loader.snapshot import take
+from microkernel.loader.snapshot import take_snapshot
 from microkernel.wire import session
 from tests.costs import corpus
 from tests.costs.oracle import MIB, assert_cheap
@@ -105,7 +105,7 @@ def test_a_snapshot_of_many_files(tmp_path: Path, files: int, links: int) -> Non
         (folder / f"data{number}").touch()
     for number in range(links):
         (folder / f"link{number}").symlink_to(folder)
-    assert_cheap(partial(take, str(folder)), files * 100, PluginLoadError)
+    assert_cheap(partial(take_snapshot, str(folder)), files * 100, PluginLoadError)
 
 
 def test_a_snapshot_of_a_file_that_is_sparse(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_snapshot_of_a_file_that_is_sparse(tmp_path: Path) -> None:
     (folder / "__init__.py").write_text(corpus.CODE)
     with open(folder / "data.bin", "wb") as file:
         file.truncate(20 << 30)
-    assert_cheap(partial(take, str(folder)), 0, PluginLoadError)
+    assert_cheap(partial(take_snapshot, str(folder)), 0, PluginLoadError)
 
 
 # Frames

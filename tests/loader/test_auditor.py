@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from microkernel.loader.auditor import LEVELS, Finding, Use, look, look_at_data
+from microkernel.loader.auditor import LEVELS, Finding, Use, inspect_data, inspect_source
 from microkernel.messages import Catalog
 
 # In pieces, so that no scanner of secrets finds this file.
@@ -15,7 +15,7 @@ RANDOM = "kJ8sd9f7Gh3k" + "L0pQx2"
 
 
 def findings(source: str, *forbidden: str) -> list[Finding]:
-    return [each for each in look(source.encode(), "p.py", "p", forbidden) if isinstance(each, Finding)]
+    return [each for each in inspect_source(source.encode(), "p.py", "p", forbidden) if isinstance(each, Finding)]
 
 
 def ids(source: str, *forbidden: str) -> set[str]:
@@ -23,7 +23,9 @@ def ids(source: str, *forbidden: str) -> set[str]:
 
 
 def uses(source: str) -> set[tuple[str, str]]:
-    return {(each.permission, each.value) for each in look(source.encode(), "p.py", "p") if isinstance(each, Use)}
+    return {
+        (each.permission, each.value) for each in inspect_source(source.encode(), "p.py", "p") if isinstance(each, Use)
+    }
 
 
 @pytest.mark.parametrize(
@@ -272,16 +274,16 @@ def test_a_syntax_error_has_its_line() -> None:
 
 
 def test_bytes_that_are_no_text() -> None:
-    (told,) = look(b"x = '\xff'", "p.py")
+    (told,) = inspect_source(b"x = '\xff'", "p.py")
     assert isinstance(told, Finding)
     assert (told.id, told.fields) == ("MK0802", {"offset": 5})
 
 
 def test_secrets_in_other_files_and_native_code() -> None:
-    assert [each.id for each in look_at_data(AWS.encode(), "notes.txt") if isinstance(each, Finding)] == ["MK0808"]
-    assert [each.id for each in look_at_data(b"", "x/fast.so") if isinstance(each, Finding)] == ["MK0805"]
-    assert [each.id for each in look_at_data(b"\x7fELF\0", "logo.png") if isinstance(each, Finding)] == ["MK0805"]
-    assert look_at_data(b"\x89PNG\0\xff", "logo.png") == []
+    assert [each.id for each in inspect_data(AWS.encode(), "notes.txt") if isinstance(each, Finding)] == ["MK0808"]
+    assert [each.id for each in inspect_data(b"", "x/fast.so") if isinstance(each, Finding)] == ["MK0805"]
+    assert [each.id for each in inspect_data(b"\x7fELF\0", "logo.png") if isinstance(each, Finding)] == ["MK0805"]
+    assert inspect_data(b"\x89PNG\0\xff", "logo.png") == []
 
 
 # The catalogs

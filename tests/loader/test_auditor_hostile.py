@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from microkernel.loader.auditor import Finding, look, look_at_data
+from microkernel.loader.auditor import Finding, inspect_data, inspect_source
 from microkernel.loader.auditor.source import LARGEST
 
 FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,20 +18,20 @@ WORDS = st.sampled_from([*_PIECES.split(), "\n", "\n\t", "\\", "\0", "\u202e"])
 
 def ids(source: str | bytes) -> set[str]:
     data = source if isinstance(source, bytes) else source.encode()
-    return {each.id for each in look(data, "p.py", "p", ["os", "shop"]) if isinstance(each, Finding)}
+    return {each.id for each in inspect_source(data, "p.py", "p", ["os", "shop"]) if isinstance(each, Finding)}
 
 
 @FEW
 @given(st.binary(max_size=300))
 def test_random_bytes(data: bytes) -> None:
-    look(data, "p.py")
-    look_at_data(data, "p.bin")
+    inspect_source(data, "p.py")
+    inspect_data(data, "p.bin")
 
 
 @FEW
 @given(st.text(max_size=200))
 def test_random_text(text: str) -> None:
-    look(text.encode(errors="surrogatepass"), "p.py")
+    inspect_source(text.encode(errors="surrogatepass"), "p.py")
 
 
 @FEW

@@ -13,7 +13,7 @@ import pytest
 from microkernel.loader import file_hashes
 from microkernel.loader.discovery import find
 from microkernel.loader.file_hashes import SMALLEST, FileHashes, cache_file
-from microkernel.loader.snapshot import take
+from microkernel.loader.snapshot import take_snapshot
 
 
 @pytest.fixture
@@ -122,9 +122,9 @@ def test_the_digest_of_a_plugin_covers_every_file(tmp_path: Path) -> None:
     (place / "__init__.py").write_text("class Plugin(Base): ...\n")
     data = place / "model.bin"
     data.write_bytes(b"x" * SMALLEST)
-    first, again = take(find(str(place)).path), take(find(str(place)).path)
+    first, again = take_snapshot(find(str(place)).path), take_snapshot(find(str(place)).path)
     data.write_bytes(b"x" * (SMALLEST - 1) + b"y")
-    other = take(find(str(place)).path)
+    other = take_snapshot(find(str(place)).path)
     assert first.digest == again.digest != other.digest
     assert first.files["model.bin"] != other.files["model.bin"] == right(data)
 

@@ -167,7 +167,7 @@ def test_an_archive_is_measured_before_it_is_read(tmp_path: Path, monkeypatch: p
     place = str(tmp_path / "bomb.zip" / "evil")
     monkeypatch.setattr(SNAPSHOT, "location", lambda path: (path, "__init__.py"))
     with pytest.raises(PluginLoadError) as caught:
-        SNAPSHOT.take(place)
+        SNAPSHOT.take_snapshot(place)
     assert caught.value.id == "MK0140"
 
 

@@ -26,7 +26,7 @@ def test_a_folder_of_plugins(tmp_path: Path) -> None:
     found = survey([str(tmp_path)], ())
     assert set(found.files()) == files
     assert found.folders == {str(tmp_path / name) for name in (".", "pack", "pack/sub", "data")}
-    assert found.cares(str(tmp_path / "data" / "__init__.py"))
+    assert found.is_relevant(str(tmp_path / "data" / "__init__.py"))
 
 
 def test_a_file_and_one_that_is_not_there(tmp_path: Path) -> None:
@@ -38,25 +38,25 @@ def test_a_file_and_one_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_what_was_done_to_a_file(tmp_path: Path) -> None:
-    contents, path = FileDigests(), write(tmp_path / "a.py")
-    assert contents.look(path) == "changed"
-    contents.take(path)
-    assert contents.look(path) == "same"
+    digests, path = FileDigests(), write(tmp_path / "a.py")
+    assert digests.check(path) == "changed"
+    digests.record(path)
+    assert digests.check(path) == "same"
     os.utime(path, (1, 1))
-    assert contents.look(path) == "same"
+    assert digests.check(path) == "same"
     write(tmp_path / "a.py", "y = 1\n")
-    assert contents.look(path) == "changed"
+    assert digests.check(path) == "changed"
     write(tmp_path / "a.py", "y = ")
-    assert contents.look(path) == "doubtful"
+    assert digests.check(path) == "doubtful"
     Path(path).unlink()
-    assert contents.look(path) == "gone"
-    contents.forget(path)
-    assert contents.look(path) == "same"
+    assert digests.check(path) == "gone"
+    digests.forget(path)
+    assert digests.check(path) == "same"
 
 
 def test_doubts_are_given_time(tmp_path: Path) -> None:
-    contents = FileDigests()
-    suspects = ChangeDebouncer(contents)
+    digests = FileDigests()
+    suspects = ChangeDebouncer(digests)
     half, whole = write(tmp_path / "half.py", "x ="), write(tmp_path / "whole.py")
     suspects.add([half, whole])
     first = suspects.judge(0.0)
@@ -71,9 +71,9 @@ def test_doubts_are_given_time(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_gone_for_a_moment_is_not_gone(tmp_path: Path) -> None:
-    contents, path = FileDigests(), write(tmp_path / "a.py")
-    contents.take(path)
-    suspects = ChangeDebouncer(contents)
+    digests, path = FileDigests(), write(tmp_path / "a.py")
+    digests.record(path)
+    suspects = ChangeDebouncer(digests)
     Path(path).unlink()
     suspects.add([path])
     assert suspects.judge(0.0).gone == set()

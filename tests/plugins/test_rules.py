@@ -125,7 +125,7 @@ def test_who_is_helped_by_one_that_came() -> None:
         Plugin("d", "", "stopped", ("new",), "MK0125"),
         Plugin("e", "", "failed", ("new", "other"), "MK0125"),
     ]
-    assert rules.helped(["new"], failed) == ["a", "e"]
+    assert rules.unblocked_by(["new"], failed) == ["a", "e"]
 
 
 def test_too_often() -> None:

@@ -33,20 +33,20 @@ def ask_all(core: Core, output: Output) -> None:
             level, word = _OUTCOMES[answer]
             if answer == "n" and approval_view.is_limits_alone(asdict(request.review)):
                 level, word = "notice", "grant.lowered"
-            output.show([view.line(level, request.review.name, output.tongue.word(word))])
+            output.show([view.line(level, request.review.name, output.translator.word(word))])
 
 
 def ask(review: Mapping[str, Any], output: Output) -> Answer:
     """Show it and wait for an answer; the end of the input is a no."""
-    output.show(approval_view.question(review, output.tongue))
+    output.show(approval_view.question(review, output.translator))
     while True:
-        streams.write(f"{output.tongue.word('grant.allow')} ", sys.stdout)
+        streams.write(f"{output.translator.word('grant.allow')} ", sys.stdout)
         line = sys.stdin.readline()
         match line.strip().lower()[:1]:
             case "y" | "o" | "n" as answer:
                 return answer
             case "d":
-                output.show(approval_view.details(review, output.tongue))
+                output.show(approval_view.details(review, output.translator))
         if not line:
             streams.write("\n", sys.stdout)
             return "n"
@@ -57,7 +57,7 @@ def ask_here(review: Mapping[str, Any], output: Output) -> Answer:
     if not output.as_json and sys.stdin.isatty() and sys.stdout.isatty():
         return ask(review, output)
     if not output.as_json:
-        output.show(approval_view.question(review, output.tongue))
+        output.show(approval_view.question(review, output.translator))
     raise KernelError("MK0416", name=plain(review["name"]))
 
 

@@ -31,7 +31,7 @@ def attach(kernel: str, output: Output) -> None:
         channel.close()
     if isinstance(failure, KernelError):
         raise failure
-    output.notice(output.tongue.word("console.bye"), "direct")
+    output.notice(output.translator.word("console.bye"), "direct")
 
 
 def _load_message(config: dict[str, object]) -> messages.Load:

@@ -23,7 +23,7 @@ Results = dict[Level, dict[str, ProbeResult]]
 
 def bench(output: Output) -> int:
     """Measure and print; the exit code."""
-    word = output.tongue.word
+    word = output.translator.word
     results: Results = {}
     left_out: dict[Level, str] = {}
     failed = False
@@ -36,7 +36,7 @@ def bench(output: Output) -> int:
             results[level] = measure(level)
         except (KernelError, WrongAnswer) as error:
             failed = True
-            left_out[level] = output.tongue.error(error) if isinstance(error, KernelError) else str(error)
+            left_out[level] = output.translator.error(error) if isinstance(error, KernelError) else str(error)
     output.show(_shown(results, left_out, output), _data(results, left_out))
     return 1 if failed else 0
 
@@ -48,14 +48,14 @@ def _levels(output: Output) -> dict[Level, str]:
     reasons: dict[Level, str] = {}
     for level in LEVELS:
         error = available[level].error
-        reasons[level] = f"{error.id} {output.tongue.error(error)}" if error else ""
+        reasons[level] = f"{error.id} {output.translator.error(error)}" if error else ""
     if not reasons["wasm"] and not Image().is_built():
-        reasons["wasm"] = output.tongue.word("bench.not_built")
+        reasons["wasm"] = output.translator.word("bench.not_built")
     return reasons
 
 
 def _shown(results: Results, left_out: Mapping[Level, str], output: Output) -> list[Any]:
-    word = output.tongue.word
+    word = output.translator.word
     heads = [view.Column(word("bench.level")), *(view.Column(word(f"bench.{work}"), right=True) for work in WORKS)]
     rows = [[level, *(f"{_time(found[work].seconds)} {found[work].ratio:5.2f}x" for work in WORKS)]
             for level, found in results.items()]  # fmt: skip

@@ -71,9 +71,9 @@ def _page(reports: Sequence[Report], output: Output) -> Iterator[RenderableType]
         if report.error is None and not _is_unread(report):
             yield from _permissions(report, output)
     if not reports:
-        yield Text(output.tongue.word("console.none"))
-    yield Text(output.tongue.word("check.counts", **_counts(reports)))
-    yield Text(output.tongue.word("check.linter"))
+        yield Text(output.translator.word("console.none"))
+    yield Text(output.translator.word("check.counts", **_counts(reports)))
+    yield Text(output.translator.word("check.linter"))
 
 
 def _line(finding: Finding, output: Output) -> Text:
@@ -88,7 +88,7 @@ def _is_unread(report: Report) -> bool:
 
 
 def _permissions(report: Report, output: Output) -> Iterator[RenderableType]:
-    word = output.tongue.word
+    word = output.translator.word
     yield Text(word("check.permissions", name=report.name))
     yield from map(Text, block(report))
     if limits := raised(report.manifest, ()):
@@ -105,7 +105,7 @@ def _permissions(report: Report, output: Output) -> Iterator[RenderableType]:
 
 
 def _difference(report: Report, output: Output) -> Iterator[str]:
-    notes = {"+": output.tongue.word("check.missing"), "-": output.tongue.word("check.unused")}
+    notes = {"+": output.translator.word("check.missing"), "-": output.translator.word("check.unused")}
     lines = [f"{sign} {_key(key)} = [{toml_text(value)}]" for sign, key, value in report.changes]
     width = max(map(len, lines))
     for line in lines:
@@ -150,7 +150,7 @@ def _data(reports: Sequence[Report], output: Output) -> dict[str, Any]:
     return {
         "plugins": [_plugin(report, output) for report in reports],
         "counts": _counts(reports),
-        "note": output.tongue.word("check.linter"),
+        "note": output.translator.word("check.linter"),
     }
 
 
@@ -159,7 +159,7 @@ def _plugin(report: Report, output: Output) -> dict[str, Any]:
     return {
         "name": report.name,
         "path": report.path,
-        "error": None if error is None else {"id": error.id, "text": output.tongue.error(error)},
+        "error": None if error is None else {"id": error.id, "text": output.translator.error(error)},
         "findings": [_finding(finding, output) for finding in report.findings],
         "permissions": _lists(report.proposed),
         "declared": report.manifest.permissions is not None,

@@ -33,8 +33,8 @@ from microkernel.messages.reason_translation import phrase
 from microkernel.plugins.console import approval_view, view
 from microkernel.plugins.console.kernel_commands import AlreadyReported, KernelCommands, Result, not_understood
 
-_tongue = Output(wished_language()).tongue
-_say = _tongue.word
+_translator = Output(wished_language()).translator
+_say = _translator.word
 _NO_KERNEL = frozenset({"MK0701", "MK0707", "MK0704", "MK0709", "MK0710", "MK0101", "MK0216"})
 """Errors for which nothing was asked of a kernel."""
 _RAW = {"ignore_unknown_options": True}
@@ -42,7 +42,7 @@ _RAW = {"ignore_unknown_options": True}
 
 
 def _of_typer(key: str) -> str:
-    return _tongue.word_or(f"typer.{key}", key)
+    return _translator.word_or(f"typer.{key}", key)
 
 
 app = HelpfulTyper(
@@ -87,7 +87,7 @@ def _lose(cause: OSError, output: Output) -> int:
     if lost.is_unread:  # whoever read it has read enough
         return 0
     error = KernelError("MK0706", path="standard output", reason=str(lost))
-    output.write([view.line("error", error.id, output.tongue.error(error))], sys.stderr)
+    output.write([view.line("error", error.id, output.translator.error(error))], sys.stderr)
     return 1
 
 
@@ -107,7 +107,7 @@ def _do(kernel: str, as_json: bool, act: Callable[[KernelCommands], Result], *, 
     with ControlClient(kernel) as client:
         if about and not as_json:
             client.subscribe("kernel.message", partial(_show_message, output, about))
-        verbs = KernelCommands(client, output.tongue, _Following(client, output))
+        verbs = KernelCommands(client, output.translator, _Following(client, output))
         result = act(verbs)
         output.show(result.shown, result.data)
         return 0 if result.ok else 1
@@ -120,8 +120,8 @@ class _Following:
         self._client = client
         self._feed = output.feed
 
-    def told(self, plugin: str) -> int:
-        return self._feed.told(plugin)
+    def reported(self, plugin: str) -> int:
+        return self._feed.reported(plugin)
 
     def wait(self, plugin: str, before: int, seconds: float) -> bool:
         self._client.listen(0.0)
@@ -220,7 +220,7 @@ def approve(
 
 def _show_what_it_asks(output: Output, review: approval_view.Review) -> str:
     if not output.as_json:
-        output.show(approval_view.question(review, output.tongue))
+        output.show(approval_view.question(review, output.translator))
     return "y"
 
 
@@ -278,7 +278,7 @@ def logs(
     with ControlClient(kernel) as client:
         if follow:
             client.subscribe(f"kernel.log.{name or '*'}", lambda event: _show_log(output, event.data))
-        for line in KernelCommands(client, output.tongue, output.feed).logs(name, last).data:
+        for line in KernelCommands(client, output.translator, output.feed).logs(name, last).data:
             _show_log(output, line)
         while follow and client.listen():
             pass
@@ -296,7 +296,7 @@ def attach(kernel: KernelName = "") -> None:
 
     output = Output(wished_language())
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise not_understood(output.tongue.word("usage.terminal"))
+        raise not_understood(output.translator.word("usage.terminal"))
     begin(kernel, output)
 
 
@@ -341,8 +341,8 @@ def new(
     where = "" if folder == FOLDER else f" {folder}"
     mk = os.environ.get("MK_COMMAND", "mk")
     tried = [f"{mk} {rest}" for rest in (f"run{where}", f"call {name}.greet you", f"info {name}", f"reload {name}")]
-    output.show([view.line("success", str(path), output.tongue.word("new.written"))])
-    output.show([Text(f"  {command:<{max(map(len, tried))}}   {output.tongue.word(f'new.try{number}')}")
+    output.show([view.line("success", str(path), output.translator.word("new.written"))])
+    output.show([Text(f"  {command:<{max(map(len, tried))}}   {output.translator.word(f'new.try{number}')}")
                  for number, command in enumerate(tried, 1)])  # fmt: skip
 
 
@@ -380,7 +380,7 @@ def show_glossary(
         raise KernelError("MK0711", word=plain(word))
     mine, other = output.catalog.language, "en" if output.catalog.language == "zh" else "zh"
     terms = [[term.word(mine), term.word(other), term.means(mine)] for term in ([found] if found else glossary())]
-    output.show(view.terms(terms, output.tongue), terms)
+    output.show(view.terms(terms, output.translator), terms)
 
 
 @app.command(help=_say("help.doctor"))
@@ -396,13 +396,15 @@ def doctor(as_json: AsJson = False) -> None:
     }
     rows = [[level, _say("doctor.no" if found.error else "doctor.yes"), _why(found.error, found.detail, output)]
             for level, found in available.items()]  # fmt: skip
-    heads = [view.Column(output.tongue.word(f"doctor.{name}"), fold=name == "why") for name in ("level", "here", "why")]
+    heads = [
+        view.Column(output.translator.word(f"doctor.{name}"), fold=name == "why") for name in ("level", "here", "why")
+    ]
     output.show([view.Columns(heads, rows)], levels)
 
 
 def _why(error: KernelError | None, detail: str, output: Output) -> str:
     if error is not None:
-        return f"{error.id}  {output.tongue.error(error)}"
+        return f"{error.id}  {output.translator.error(error)}"
     return phrase(detail) if output.catalog.language == "zh" else detail
 
 
@@ -438,14 +440,16 @@ def show_help(
     if command:
         found = group.get_command(context, command)
         if found is None:
-            raise not_understood(output.tongue.word("console.unknown", word=command), output.tongue.word("usage.list"))
+            raise not_understood(
+                output.translator.word("console.unknown", word=command), output.translator.word("usage.list")
+            )
         output.show([Text(found.get_help(type(context)(found, parent=context.parent, info_name=command)))])
         return
-    title = f"microkernel {microkernel.__version__} · {output.tongue.word('help.mk')}"
+    title = f"microkernel {microkernel.__version__} · {output.translator.word('help.mk')}"
     names = dict.fromkeys(["run", "new", *group.commands])
-    rows = [[f"mk {name}", output.tongue.word(f"help.{name}")] for name in names]
+    rows = [[f"mk {name}", output.translator.word(f"help.{name}")] for name in names]
     table = view.Columns([view.Column(""), view.Column("", fold=True)], rows, head=False)
-    output.show([Text(title), Text(""), table, Text(""), Text(output.tongue.word("help.codes"))])
+    output.show([Text(title), Text(""), table, Text(""), Text(output.translator.word("help.codes"))])
 
 
 @app.callback(invoke_without_command=True)

@@ -31,8 +31,8 @@ class Output:
 
     def __init__(self, wished: str = "", as_json: bool = False) -> None:
         self.catalog = Catalog.load(language(wished))
-        self.tongue = Translator(self.catalog.language, words_of(self.catalog), self.catalog.text)
-        self.feed = Feed(self.tongue, microkernel.__version__)
+        self.translator = Translator(self.catalog.language, words_of(self.catalog), self.catalog.text)
+        self.feed = Feed(self.translator, microkernel.__version__)
         self.as_json = as_json
 
     def show(self, what: Iterable[RenderableType], data: Any = None) -> None:
@@ -55,7 +55,7 @@ class Output:
         if self.as_json:
             self.json({"error": {"id": error.id, "text": error.text, "fields": _plain(error.fields)}})
             return
-        text = view.line("error", error.id, self.tongue.error(error))
+        text = view.line("error", error.id, self.translator.error(error))
         trace = str(error.fields.get("remote_traceback") or error.fields.get("traceback") or "")
         self.write([text, *view.their_lines(trace)], sys.stderr)
 

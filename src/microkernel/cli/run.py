@@ -84,8 +84,8 @@ class Run:
         """With the level that the command line names for all, and with what is brought along."""
         plugin = _DefaultLevelMap(self._isolation, config.plugin) if self._isolation else dict(config.plugin)
         if self._with_console:
-            told = console_config(self._output)
-            plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=told)
+            reported = console_config(self._output)
+            plugin["console"] = PluginConfig(isolation="thread", permissions=GRANT, config=reported)
         if self._watching and _can_watch():
             plugin["watcher"] = PluginConfig(isolation="thread", permissions=GRANT)
         return replace(config, plugin=plugin)
@@ -123,7 +123,7 @@ class Run:
                 core.plugins.stop(name, now=True)
         self._printer.silent = False
         if self._begun:
-            self._output.notice(self._output.tongue.word("run.stopping"), "direct")
+            self._output.notice(self._output.translator.word("run.stopping"), "direct")
         core.close()
         if self._server is not None:
             self._server.close()
@@ -140,7 +140,7 @@ class Run:
             self._server.path.unlink(missing_ok=True)
         left = not_stopped(self._kernel.core.registry)
         with suppress(OSError):
-            os.write(2, f"! {self._output.tongue.word('run.killed', count=len(left))}\n".encode())
+            os.write(2, f"! {self._output.translator.word('run.killed', count=len(left))}\n".encode())
         os._exit(128 + number)
 
 

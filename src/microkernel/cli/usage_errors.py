@@ -16,14 +16,14 @@ _A_NUMBER = re.compile(r"valid (int|integer|number|float)")
 
 def tell_usage(error: Exception, output: Output) -> int:
     """The exit code. Raises what is not typer's again."""
-    kind, word = type(error).__name__, output.tongue.word
+    kind, word = type(error).__name__, output.translator.word
     if kind == "Abort":
         return 130
     if not hasattr(error, "format_message"):
         raise error
     param: Any = getattr(error, "param", None)
     parameter = (param.metavar or param.name) if param is not None else ""
-    parameter = ".".join(output.tongue.word_or(f"typer.{part}", part) for part in parameter.split("."))
+    parameter = ".".join(output.translator.word_or(f"typer.{part}", part) for part in parameter.split("."))
     reason = {
         "NoSuchOption": lambda: word("usage.option", what=getattr(error, "option_name", "")),
         "MissingParameter": lambda: word("usage.missing", what=parameter),

@@ -36,7 +36,7 @@ def prepare(output: Output, image: Image | None = None) -> None:
     is_new = STEPS[-1] in steps
     took = time.monotonic() - began if is_new else 0.0
     size = path.stat().st_size
-    word = output.tongue.word
+    word = output.translator.word
     done = word("wasm.built", seconds=f"{took:.0f}") if is_new else word("wasm.there")
     where = word("wasm.where", path=path, size=view.size(size))
     data = {"path": str(path), "bytes": size, "built": is_new, "seconds": round(took, 1)}
@@ -55,7 +55,7 @@ def _shown(output: Output) -> Iterator[Tell]:
 
 def _tell(output: Output, step: str) -> None:
     level = "warn" if step == DAMAGED else "direct"
-    output.notice(f"{_number(step)}{output.tongue.word(f'wasm.{step}')}", level)
+    output.notice(f"{_number(step)}{output.translator.word(f'wasm.{step}')}", level)
 
 
 def _number(step: str) -> str:
@@ -75,9 +75,9 @@ def _bar(output: Output) -> Iterator[Tell]:
             _tell(output, step)
             return
         if not bar.live.is_started:
-            output.notice(output.tongue.word("wasm.building"))
+            output.notice(output.translator.word("wasm.building"))
             bar.start()
-        bar.update(task, description=output.tongue.word(f"wasm.{step}"))
+        bar.update(task, description=output.translator.word(f"wasm.{step}"))
         if step in STEPS:
             bar.update(task, completed=STEPS.index(step))
 

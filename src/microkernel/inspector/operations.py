@@ -71,11 +71,11 @@ def _facts(text: str) -> Any:
 
 def _inspect(data: str, file: str, name: str, forbidden: Sequence[str]) -> Any:
     """Audit a file. ``data``: a character for each byte. Imports the auditor, which most inspectors never need."""
-    from microkernel.loader.auditor.source import as_json, look, look_at_data
+    from microkernel.loader.auditor.source import as_json, inspect_data, inspect_source
 
     content = data.encode("latin-1")
-    seen = look(content, file, name, forbidden) if file.endswith(".py") else look_at_data(content, file)
+    seen = inspect_source(content, file, name, forbidden) if file.endswith(".py") else inspect_data(content, file)
     return as_json(seen)
 
 
-_OPERATIONS: Mapping[str, Callable[..., Any]] = {"toml": _toml, "facts": _facts, "look": _inspect}
+_OPERATIONS: Mapping[str, Callable[..., Any]] = {"toml": _toml, "facts": _facts, "inspect_source": _inspect}

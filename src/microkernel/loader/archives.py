@@ -40,11 +40,11 @@ def _each_below(folder: str, take: Callable[[zipfile.ZipFile, zipfile.ZipInfo], 
         return {each.filename[len(inside) + 1 :]: take(content, each) for each in below} or None
 
 
-def read(path: str, most: int | None = None) -> bytes | None:
-    """A file in an archive, of one with more than ``most`` bytes one byte more than that; None where it is not."""
+def read(path: str, limit: int | None = None) -> bytes | None:
+    """A file in an archive, of one with more than ``limit`` bytes one byte more than that; None where it is not."""
     place = split(path)
     if place is None:
         return None
     with zipfile.ZipFile(place[0]) as content, suppress(KeyError), content.open(place[1]) as file:
-        return file.read(-1 if most is None else most + 1)
+        return file.read(-1 if limit is None else limit + 1)
     return None

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from microkernel.errors import PluginLoadError
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -173,8 +173,8 @@ class Beneath:
             return False
 
 
-def too_much(root: str, what: str, most: int) -> PluginLoadError:
-    return PluginLoadError("MK0140", path=shown(root), what=what, most=most)
+def too_much(root: str, what: str, limit: int) -> PluginLoadError:
+    return PluginLoadError("MK0140", path=display_path(root), what=what, most=limit)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from microkernel.errors import KernelError
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 
 MANIFEST_BYTES = 64 * 1024
 SOURCE_BYTES = 2 * 1024 * 1024
@@ -65,7 +65,7 @@ def scan_toml(text: str, path: str, error: type[KernelError]) -> None:
         elif sign == ".":
             dots += 1
             if dots > KEY_DOTS:
-                raise error("MK0143", path=shown(path), line=line, most=KEY_DOTS)
+                raise error("MK0143", path=display_path(path), line=line, most=KEY_DOTS)
         elif sign:
             dots = 0
             depth = max(0, depth + {"[": 1, "{": 1, "]": -1, "}": -1}.get(sign, 0))
@@ -73,7 +73,7 @@ def scan_toml(text: str, path: str, error: type[KernelError]) -> None:
                 raise _too_deep("tables and lists", TABLE_DEPTH, path, line, error)
         elif token["word"]:
             if _digits(token["word"]) > DIGITS:
-                raise error("MK0142", path=shown(path), line=line, most=DIGITS)
+                raise error("MK0142", path=display_path(path), line=line, most=DIGITS)
         else:
             line += token[0].count("\n")
 
@@ -143,9 +143,9 @@ def check_values(toml: dict[str, Any], path: str, error: type[KernelError]) -> N
         if depth > TABLE_DEPTH:
             raise _too_deep("tables and lists", TABLE_DEPTH, path, 1, error)
         if isinstance(value, str) and len(value) > TEXT_CHARACTERS:
-            raise error("MK0144", path=shown(path), key=key, most=TEXT_CHARACTERS, unit="characters")
+            raise error("MK0144", path=display_path(path), key=key, most=TEXT_CHARACTERS, unit="characters")
         if isinstance(value, list) and len(value) > LIST_ENTRIES:
-            raise error("MK0144", path=shown(path), key=key, most=LIST_ENTRIES, unit="entries")
+            raise error("MK0144", path=display_path(path), key=key, most=LIST_ENTRIES, unit="entries")
         waiting += [(name, each, depth + 1) for name, each in _below(key, value)]
 
 
@@ -159,4 +159,4 @@ def _below(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _too_deep(what: str, most: int, path: str, line: int, error: type[KernelError]) -> KernelError:
-    return error("MK0141", path=shown(path), line=line, what=what, most=most)
+    return error("MK0141", path=display_path(path), line=line, what=what, most=most)

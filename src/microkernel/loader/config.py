@@ -8,14 +8,14 @@ from typing import Any
 from microkernel.errors import ConfigError
 from microkernel.kernel.config import ApprovalRules, Group, KernelConfig, PluginConfig
 from microkernel.loader import schema
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 from microkernel.loader.files import read_toml
 from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
 
 _PLUGIN: Schema = {
     "enabled": schema.flag,
     "isolation": schema.level,
-    "concurrency": schema.whole(1),
+    "concurrency": schema.integer(1),
     "permissions": schema.permissions,
     "limits": schema.limits,
     "supervision": schema.table(SUPERVISION),
@@ -36,9 +36,9 @@ _KERNEL: Schema = {
     "language": schema.one_of("en", "zh"),
     "log_level": schema.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     "limits": schema.limits,
-    "plugin": schema.tables(schema.made(PluginConfig, schema.table(_PLUGIN))),
-    "group": schema.tables(schema.made(Group, schema.table(_GROUP))),
-    "approvals": schema.made(ApprovalRules, schema.table({"pin": schema.one_of("version", "bytes")})),
+    "plugin": schema.tables(schema.object_of(PluginConfig, schema.table(_PLUGIN))),
+    "group": schema.tables(schema.object_of(Group, schema.table(_GROUP))),
+    "approvals": schema.object_of(ApprovalRules, schema.table({"pin": schema.one_of("version", "bytes")})),
 }
 
 
@@ -55,8 +55,10 @@ def read_config(path: str) -> KernelConfig:
     except ConfigError as error:
         if error.id != "MK0101":
             raise
-        raise ConfigError("MK0102", path=shown(path), reason="no such file") from None
-    return KernelConfig(**check_config(toml, Where(path, ConfigError)), source=shown(path), written=frozenset(toml))
+        raise ConfigError("MK0102", path=display_path(path), reason="no such file") from None
+    return KernelConfig(
+        **check_config(toml, Where(path, ConfigError)), source=display_path(path), written=frozenset(toml)
+    )
 
 
 def check_config(table: Any, where: Where) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def config_of(given: kernel_config.KernelConfig | Table) -> kernel_config.Kernel
         checked = KernelConfig(**values)
         return given if all(getattr(checked, name) == value for name, value in values.items()) else checked
     if not isinstance(given, Mapping):
-        raise Where("Kernel", ConfigError, "config").misfit("a KernelConfig, a table, or the path of a file", given)
+        raise Where("Kernel", ConfigError, "config").wrong_type("a KernelConfig, a table, or the path of a file", given)
     return kernel_config.KernelConfig(**_checked(given, "config"))
 
 

@@ -12,7 +12,7 @@ from microkernel.errors import ConfigError, ManifestError, PluginLoadError, vali
 from microkernel.kernel.manifest import Manifest
 from microkernel.kernel.ports import PluginCandidate
 from microkernel.loader.byte_scan import SOURCE_BYTES
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 from microkernel.loader.files import missing, read_text, unforeseen, unreadable
 from microkernel.loader.manifests import entry_of, read_manifest, stem
 
@@ -56,7 +56,7 @@ def check_places(places: Iterable[str]) -> None:
         elif place != ALL_ENTRY_POINTS and not os.path.lexists(place):
             raise missing(place, ConfigError) if place else ConfigError("MK0101", path='""')
         elif place != ALL_ENTRY_POINTS and _is_no_source(place):
-            raise ConfigError("MK0131", path=shown(place))
+            raise ConfigError("MK0131", path=display_path(place))
 
 
 def _is_no_source(path: str) -> bool:
@@ -92,7 +92,7 @@ def location(path: str) -> tuple[str, str]:
         return path, ""
     entry = entry_of(path)
     if entry is None:
-        raise PluginLoadError("MK0101", path=shown(os.path.join(path, "__init__.py")))
+        raise PluginLoadError("MK0101", path=display_path(os.path.join(path, "__init__.py")))
     return path, entry
 
 
@@ -119,7 +119,7 @@ def _one_a_name(found: Iterable[PluginCandidate]) -> Iterator[PluginCandidate]:
     first: dict[str, PluginCandidate] = {}
     for each in found:
         if each.error is None and (other := first.setdefault(each.name, each)) is not each:
-            clash = {"name": each.name, "first": shown(other.path), "second": shown(each.path)}
+            clash = {"name": each.name, "first": display_path(other.path), "second": display_path(each.path)}
             yield PluginCandidate(each.name, each.path, each.manifest, PluginLoadError("MK0107", **clash))
         else:
             yield each

@@ -7,7 +7,7 @@ import os
 from microkernel.errors import valid_text
 
 
-def shown(path: str) -> str:
+def display_path(path: str) -> str:
     """The path as its user would write it: relative when it lies below the working folder, and valid Unicode."""
     try:
         here = os.path.join(os.getcwd(), "")

@@ -42,7 +42,7 @@ def _read(given: Given, where: Where) -> Permissions | Literal["declared"]:
     if isinstance(given, Permissions) or given == "declared":
         return given
     if not isinstance(given, Mapping):
-        raise where.misfit('a table of permissions, Permissions, or "declared"', given)
+        raise where.wrong_type('a table of permissions, Permissions, or "declared"', given)
     return permissions({kind: _listed(what) for kind, what in given.items()}, where)
 
 

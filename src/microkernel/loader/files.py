@@ -8,31 +8,31 @@ from typing import Any, TypeVar
 from microkernel.errors import KernelError, shortage_in
 from microkernel.loader import archives
 from microkernel.loader.beneath import open_regular
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 
 E = TypeVar("E", bound=KernelError)
 
 
-def read_bytes(path: str, error: type[KernelError], most: int | None = None) -> bytes:
+def read_bytes(path: str, error: type[KernelError], limit: int | None = None) -> bytes:
     """The content of a regular file. Raises ``error``: MK0101 where nothing is, MK0102 where it cannot be read, MK0139
-    where it has more than ``most`` bytes."""
-    if (archived := archives.read(path, most)) is not None:
-        check_size(len(archived), most, path, error)
+    where it has more than ``limit`` bytes."""
+    if (archived := archives.read(path, limit)) is not None:
+        check_size(len(archived), limit, path, error)
         return archived
     try:
         with open_regular(path) as file:
-            check_size(os.fstat(file.fileno()).st_size, most, path, error)
-            content = file.read(-1 if most is None else most + 1)
-        check_size(len(content), most, path, error)  # it may have grown
+            check_size(os.fstat(file.fileno()).st_size, limit, path, error)
+            content = file.read(-1 if limit is None else limit + 1)
+        check_size(len(content), limit, path, error)  # it may have grown
         return content
     except (OSError, ValueError) as cause:
         raise unreadable(path, cause, error) from None
 
 
-def check_size(size: int, most: int | None, path: str, error: type[KernelError]) -> None:
-    """Raises ``error`` MK0139 for a file of more than ``most`` bytes."""
-    if most is not None and size > most:
-        raise error("MK0139", path=shown(path), size=size, most=most)
+def check_size(size: int, limit: int | None, path: str, error: type[KernelError]) -> None:
+    """Raises ``error`` MK0139 for a file of more than ``limit`` bytes."""
+    if limit is not None and size > limit:
+        raise error("MK0139", path=display_path(path), size=size, most=limit)
 
 
 def is_there(path: str) -> bool:
@@ -53,17 +53,19 @@ def unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
 
 def _unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
     if not isinstance(cause, OSError):
-        return error("MK0102", path=shown(path), reason=str(cause))
+        return error("MK0102", path=display_path(path), reason=str(cause))
     if not isinstance(cause, FileNotFoundError):
-        return error("MK0102", path=shown(path), reason=(cause.strerror or str(cause)).lower())
+        return error("MK0102", path=display_path(path), reason=(cause.strerror or str(cause)).lower())
     if os.path.islink(path):
-        return error("MK0102", path=shown(path), reason=f"the link leads nowhere, to {os.readlink(path)}")
-    return error("MK0101", path=shown(path))
+        return error("MK0102", path=display_path(path), reason=f"the link leads nowhere, to {os.readlink(path)}")
+    return error("MK0101", path=display_path(path))
 
 
 def unforeseen(path: str, cause: Exception, error: type[E]) -> E:
     """The error for what reading a plugin raised and nothing foresaw: it is that plugin's, and concerns no other."""
-    failure = error("MK0146", path=shown(path), reason=f"{type(cause).__name__}: {str(cause)[:200]}".rstrip(": "))
+    failure = error(
+        "MK0146", path=display_path(path), reason=f"{type(cause).__name__}: {str(cause)[:200]}".rstrip(": ")
+    )
     failure.shortage = shortage_in(cause) if isinstance(cause, OSError) else ""
     return failure
 
@@ -75,8 +77,8 @@ def missing(path: str, error: type[E]) -> E:
         name = name.removesuffix(".py")
     else:
         folder, name = path.rstrip("/"), "NAME"
-    where = "" if os.path.normpath(folder or ".") == _PLUGINS else f" --folder {shown(folder or '.')}"
-    return error("MK0101", path=shown(path), cure=f"; to write a plugin: mk new {name}{where}")
+    where = "" if os.path.normpath(folder or ".") == _PLUGINS else f" --folder {display_path(folder or '.')}"
+    return error("MK0101", path=display_path(path), cure=f"; to write a plugin: mk new {name}{where}")
 
 
 _PLUGINS = "plugins"
@@ -89,12 +91,12 @@ def decode(data: bytes, path: str, error: type[KernelError]) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         mark = 3 if data.startswith(b"\xef\xbb\xbf") else 0
-        raise error("MK0104", path=shown(path), offset=cause.start + mark) from None
+        raise error("MK0104", path=display_path(path), offset=cause.start + mark) from None
 
 
-def read_text(path: str, error: type[KernelError], most: int | None = None) -> str:
+def read_text(path: str, error: type[KernelError], limit: int | None = None) -> str:
     """Raises ``error``: MK0101, MK0102, MK0104 or MK0139."""
-    return decode(read_bytes(path, error, most), path, error)
+    return decode(read_bytes(path, error, limit), path, error)
 
 
 def parse_toml(text: str, path: str, error: type[KernelError]) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def parse_toml(text: str, path: str, error: type[KernelError]) -> dict[str, Any]
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError, MemoryError, OverflowError) as cause:  # all that a text can make it raise
-        raise error("MK0111", path=shown(path), reason=str(cause) or type(cause).__name__) from None
+        raise error("MK0111", path=display_path(path), reason=str(cause) or type(cause).__name__) from None
 
 
 def read_toml(path: str, error: type[KernelError]) -> dict[str, Any]:

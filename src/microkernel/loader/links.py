@@ -13,7 +13,7 @@ from itertools import count
 
 from microkernel.errors import PluginLoadError
 from microkernel.loader.beneath import MOST_DEPTH, Beneath, Folder, too_much
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 
 _MOST = 5_000
 """Files and folders behind all links: more is not a package of modules."""
@@ -61,7 +61,9 @@ def _sources_behind(tree: Beneath, link: str, above: tuple[str, ...], seen: Iter
         raise too_much(tree.root, "links inside one another", _MOST_NESTED)
     for parent, folders, names in _walk(path, tree.root):
         if any(next(seen) >= _MOST for _ in (parent, *folders, *names)):
-            raise PluginLoadError("MK0102", path=shown(path), reason=f"the links lead to more than {_MOST} files")
+            raise PluginLoadError(
+                "MK0102", path=display_path(path), reason=f"the links lead to more than {_MOST} files"
+            )
         inside = _join(link, "" if parent == path else os.path.relpath(parent, path))
         folders[:] = sorted(name for name in folders if name.isidentifier())
         for name in folders:

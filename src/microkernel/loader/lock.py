@@ -19,7 +19,7 @@ from typing import Any
 from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Approval, Permissions
 from microkernel.loader import lock_guard, schema
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 from microkernel.loader.files import parse_toml, read_text
 from microkernel.loader.schema import PERMISSIONS, Schema, Where
 
@@ -50,7 +50,7 @@ _APPROVAL: Schema = {
     "files": schema.tables(schema.word),
     "path": schema.word,
 }
-_LOCK: Schema = {"format": schema.whole(1), "plugin": schema.tables(schema.table(_APPROVAL))}
+_LOCK: Schema = {"format": schema.integer(1), "plugin": schema.tables(schema.table(_APPROVAL))}
 
 ApprovalPolicy = Mapping[str, Approval]
 
@@ -60,7 +60,7 @@ def parse(text: str, path: str) -> dict[str, Approval]:
     try:
         toml = schema.read_table(parse_toml(text, path, ConfigError), _LOCK, Where(path, ConfigError))
     except ConfigError as error:
-        raise broken(path, error.text.removeprefix(f"{shown(path)}: ")) from None
+        raise broken(path, error.text.removeprefix(f"{display_path(path)}: ")) from None
     if toml.get("format") != FORMAT:
         raise broken(path, f"its format is {toml.get('format', 'not given')}, and this microkernel writes {FORMAT}")
     return {name: _approval(name, _placed(each, path), path) for name, each in toml.get("plugin", {}).items()}
@@ -122,12 +122,12 @@ def _key(name: str) -> str:
 
 def _text(value: str) -> str:
     """A TOML string: JSON's, but for DEL, and for half characters, which no UTF-8 file can hold."""
-    whole = value.encode("utf-8", "backslashreplace").decode()
-    return json.dumps(whole, ensure_ascii=False).replace("\x7f", "\\u007F")
+    integer = value.encode("utf-8", "backslashreplace").decode()
+    return json.dumps(integer, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def broken(path: str, reason: str) -> ConfigError:
-    return ConfigError("MK0414", path=shown(path), reason=reason)
+    return ConfigError("MK0414", path=display_path(path), reason=reason)
 
 
 class LockFile:
@@ -197,7 +197,7 @@ class LockFile:
         try:
             return read_text(self.path, ConfigError)
         except ConfigError as error:
-            raise broken(self.path, error.text.removeprefix(f"{shown(self.path)}: ")) from None
+            raise broken(self.path, error.text.removeprefix(f"{display_path(self.path)}: ")) from None
 
 
 def _replace(path: str, text: str, may_replace: Callable[[], bool]) -> bool:

@@ -18,7 +18,7 @@ from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Sup
 from microkernel.loader import schema
 from microkernel.loader.beneath import Beneath
 from microkernel.loader.byte_scan import MANIFEST_BYTES, SOURCE_BYTES, check_values
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 from microkernel.loader.files import check_size, is_folder, is_there, read_text
 from microkernel.loader.parsers import toml_of
 from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
@@ -47,11 +47,11 @@ _MANIFEST: Schema = {
     "requires": schema.list_of(schema.plugin_requirement, 'a list of requirements such as "billing>=2"'),
     "requires-python": schema.python_versions,
     "dependencies": schema.list_of(schema.dependency, 'a list of requirements such as "httpx>=0.28"'),
-    "concurrency": schema.whole(1),
+    "concurrency": schema.integer(1),
     "permissions": schema.permissions,
-    "limits": schema.made(Limits, schema.limits),
-    "supervision": schema.made(Supervision, schema.table(SUPERVISION)),
-    "determinism": schema.made(Determinism, schema.table(DETERMINISM)),
+    "limits": schema.object_of(Limits, schema.limits),
+    "supervision": schema.object_of(Supervision, schema.table(SUPERVISION)),
+    "determinism": schema.object_of(Determinism, schema.table(DETERMINISM)),
     "config": schema.free_table,
 }
 _OF_PROJECT = ("name", "version", "description", "dependencies", "requires-python")
@@ -72,7 +72,7 @@ def read_manifest(path: str, defaults: Mapping[str, Any] | None = None) -> Manif
 
 def _without_content(path: str, error: ManifestError) -> ManifestError:
     """An error over a file behind a link that leaves the plugin's folder quotes nothing of it: MK0157."""
-    file = next((name for name in _FILES if error.fields.get("path") == shown(os.path.join(path, name))), "")
+    file = next((name for name in _FILES if error.fields.get("path") == display_path(os.path.join(path, name))), "")
     if error.id in ("MK0101", "MK0102") or not file or not os.path.isdir(path):
         return error
     with Beneath(path) as tree:
@@ -104,7 +104,7 @@ def check_name(name: str, path: str) -> None:
     """Raises ManifestError MK0108 for a name no plugin can have."""
     reason = _objection(name)
     if reason:
-        raise ManifestError("MK0108", path=shown(path), name=valid_text(name[:LONGEST_NAME]), reason=reason)
+        raise ManifestError("MK0108", path=display_path(path), name=valid_text(name[:LONGEST_NAME]), reason=reason)
 
 
 def script_block(text: str, path: str) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _own_table(toml: dict[str, Any], where: Where) -> dict[str, Any]:
 
 
 def _bad_block(path: str, reason: str) -> ManifestError:
-    return ManifestError("MK0111", path=shown(path), reason=reason)
+    return ManifestError("MK0111", path=display_path(path), reason=reason)
 
 
 def _objection(name: str) -> str:

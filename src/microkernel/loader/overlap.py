@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from microkernel.errors import ConfigError
 from microkernel.loader.discovery import is_found_in, is_place
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 
 
 def check_data_folder(folder: str, places: Iterable[str], *, is_named: bool) -> None:
@@ -21,4 +21,4 @@ def check_data_folder(folder: str, places: Iterable[str], *, is_named: bool) -> 
         if below.split("/")[0] == ".." or not os.path.isdir(around):
             continue
         if is_named or below == "." or is_found_in(around, below.split("/")[0]):
-            raise ConfigError("MK0724", path=shown(folder), place=shown(place))
+            raise ConfigError("MK0724", path=display_path(folder), place=display_path(place))

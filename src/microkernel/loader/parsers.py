@@ -18,7 +18,7 @@ from microkernel.inspector.operations import perform, untagged
 from microkernel.inspector.sources import NotFinished, NotParsed, SourceFacts
 from microkernel.kernel.ports import steady
 from microkernel.loader.byte_scan import scan_source, scan_toml
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 from microkernel.loader.files import decode
 
 # Of processor time, for all sources of a plugin, for each MiB of them, and at most. A MiB of ordinary source takes half
@@ -127,7 +127,7 @@ def toml_of(text: str, path: str) -> dict[str, Any]:
     try:
         return _asked(_table, "toml", text)
     except NotParsed as failure:
-        raise ManifestError("MK0111", path=shown(path), reason=failure.reason) from None
+        raise ManifestError("MK0111", path=display_path(path), reason=failure.reason) from None
     except NotFinished as failure:
         raise _not_finished(failure, path, ManifestError) from None
 
@@ -151,7 +151,9 @@ def facts_of_all(sources: Mapping[str, bytes], root: str) -> dict[str, SourceFac
         found[name] = facts_of(data, os.path.join(root, name))
         if parser.spent() > until:
             parser.discard()
-            raise PluginLoadError("MK0145", path=shown(root), reason=f"its sources take more than {allowed:.2g} s")
+            raise PluginLoadError(
+                "MK0145", path=display_path(root), reason=f"its sources take more than {allowed:.2g} s"
+            )
     return found
 
 
@@ -162,7 +164,7 @@ def facts_of(data: bytes, path: str) -> SourceFacts:
     try:
         return _asked(_facts, "facts", text)
     except NotParsed as failure:
-        raise PluginLoadError("MK0103", path=shown(path), line=failure.line, reason=failure.reason) from None
+        raise PluginLoadError("MK0103", path=display_path(path), line=failure.line, reason=failure.reason) from None
     except NotFinished as failure:
         raise _not_finished(failure, path, PluginLoadError) from None
 
@@ -178,7 +180,7 @@ def _facts(answer: Any) -> SourceFacts:
 def seen_in(data: bytes, path: str, name: str, forbidden: Collection[str], read: Callable[[Any], T]) -> T:
     """What the auditor sees in a file, as ``read`` reads its answer. Raises PluginLoadError MK0145."""
     try:
-        return _asked(read, "look", data.decode("latin-1"), shown(path), name, sorted(forbidden))
+        return _asked(read, "inspect_source", data.decode("latin-1"), display_path(path), name, sorted(forbidden))
     except NotFinished as failure:
         raise _not_finished(failure, path, PluginLoadError) from None
 
@@ -195,4 +197,4 @@ def _asked(read: Callable[[Any], T], *question: Any) -> T:
 
 
 def _not_finished(failure: NotFinished, path: str, error: type[KernelError]) -> KernelError:
-    return error("MK0145", path=shown(path), reason=str(failure))
+    return error("MK0145", path=display_path(path), reason=str(failure))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from microkernel.errors import ConfigError
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 
 _USUAL = "plugins"
 """What the folder of plugins within a project is called: no name for a project."""
@@ -27,7 +27,7 @@ def project_of(config_file: str, places: Sequence[str]) -> str:
     except FileNotFoundError:
         if not paths:
             return "/"
-        raise ConfigError("MK0101", path=shown(paths[0])) from None
+        raise ConfigError("MK0101", path=display_path(paths[0])) from None
 
 
 def _folder_of(config_file: str, paths: Sequence[str]) -> str:

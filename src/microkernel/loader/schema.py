@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import LEVELS, Permissions
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -39,12 +39,12 @@ class Where:
     def item(self, number: int) -> Where:
         return replace(self, key=f"{self.key}[{number}]")
 
-    def misfit(self, wanted: str, value: object) -> KernelError:
-        return self.error("MK0110", path=shown(self.path), key=self.key, wanted=wanted, got=in_words(value))
+    def wrong_type(self, expected: str, value: object) -> KernelError:
+        return self.error("MK0110", path=display_path(self.path), key=self.key, wanted=expected, got=in_words(value))
 
     def unknown(self, key: str, known: Iterable[str]) -> KernelError:
         suggestion = did_you_mean(key[:40], known)
-        return self.error("MK0109", path=shown(self.path), key=self.below(key[:100]).key, suggestion=suggestion)
+        return self.error("MK0109", path=display_path(self.path), key=self.below(key[:100]).key, suggestion=suggestion)
 
 
 Check = Callable[[Any, Where], Any]
@@ -98,33 +98,33 @@ def anything(value: Any, where: Where) -> Any:  # noqa: ARG001
 
 def text(value: Any, where: Where) -> str:
     if not isinstance(value, str):
-        raise where.misfit("a text", value)
+        raise where.wrong_type("a text", value)
     return value
 
 
 def word(value: Any, where: Where) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value:
-        raise where.misfit("a text that is not empty", value)
+        raise where.wrong_type("a text that is not empty", value)
     return value
 
 
 def flag(value: Any, where: Where) -> bool:
     if not isinstance(value, bool):
-        raise where.misfit("true or false", value)
+        raise where.wrong_type("true or false", value)
     return value
 
 
-def _is_number(value: Any, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+def _is_number(value: Any, limit: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= limit
 
 
-def number(most: int) -> Check:
-    """A number from 0 to ``most``."""
+def number(limit: int) -> Check:
+    """A number from 0 to ``limit``."""
 
     def check(value: Any, where: Where) -> float:
-        if not _is_number(value, most):
-            raise where.misfit(f"a number from 0 to {most}", value)
+        if not _is_number(value, limit):
+            raise where.wrong_type(f"a number from 0 to {limit}", value)
         return float(value)
 
     return check
@@ -132,16 +132,16 @@ def number(most: int) -> Check:
 
 def seconds(value: Any, where: Where) -> float:
     if not _is_number(value, sys.float_info.max):
-        raise where.misfit("a number of seconds, 0 or more", value)
+        raise where.wrong_type("a number of seconds, 0 or more", value)
     return float(value)
 
 
-def whole(least: int) -> Check:
+def integer(least: int) -> Check:
     """A whole number from ``least`` on."""
 
     def check(value: Any, where: Where) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _LARGEST:
-            raise where.misfit(f"a whole number, {least} or more", value)
+            raise where.wrong_type(f"a whole number, {least} or more", value)
         return value
 
     return check
@@ -157,40 +157,40 @@ def size(value: Any, where: Where) -> int:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise where.misfit('a number of bytes, or a size such as "256MiB"', value)
+        raise where.wrong_type('a number of bytes, or a size such as "256MiB"', value)
     unit = match[2].lower()
     given = int(float(match[1]) * (1024 if "i" in unit else 1000) ** _POWERS[unit[0]])
     if given > _LARGEST:
-        raise where.misfit("at most 8388607 TiB", value)
+        raise where.wrong_type("at most 8388607 TiB", value)
     return given
 
 
 def one_of(*choices: str) -> Check:
-    wanted = " or ".join(f'"{choice}"' for choice in choices)
+    expected = " or ".join(f'"{choice}"' for choice in choices)
 
     def check(value: Any, where: Where) -> str:
         if value not in choices:
-            raise where.misfit(wanted, value)
+            raise where.wrong_type(expected, value)
         return str(value)
 
     return check
 
 
-def list_of(item: Check, wanted: str) -> Check:
+def list_of(item: Check, expected: str) -> Check:
     """A list, as a tuple; a wrong item is named by its number."""
 
     def check(value: Any, where: Where) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            raise where.misfit(wanted, value)
+            raise where.wrong_type(expected, value)
         return tuple(item(each, where.item(number)) for number, each in enumerate(value))
 
     return check
 
 
-def moment(value: Any, where: Where) -> float:
+def timestamp(value: Any, where: Where) -> float:
     """A time of day with its zone, in TOML's own writing, as seconds since 1970."""
     if not isinstance(value, datetime) or value.tzinfo is None or value.timestamp() < 0:
-        raise where.misfit("a time of day with its zone, not before 1970, such as 2026-01-01T00:00:00Z", value)
+        raise where.wrong_type("a time of day with its zone, not before 1970, such as 2026-01-01T00:00:00Z", value)
     return value.timestamp()
 
 
@@ -198,11 +198,11 @@ def version(value: Any, where: Where) -> str:
     from packaging.version import InvalidVersion, Version  # slow to load: where somebody asks for it
 
     if len(text(value, where)) > _LONGEST_VERSION:
-        raise where.misfit(f"a version of at most {_LONGEST_VERSION} characters", value)
+        raise where.wrong_type(f"a version of at most {_LONGEST_VERSION} characters", value)
     try:
         return str(value).strip() if Version(value) else ""
     except InvalidVersion:
-        raise where.misfit('a version such as "1.2.0"', value) from None
+        raise where.wrong_type('a version such as "1.2.0"', value) from None
 
 
 def _requirement(value: Any, where: Where) -> Requirement:
@@ -217,7 +217,7 @@ def _requirement(value: Any, where: Where) -> Requirement:
 
 def _check_length(value: Any, where: Where) -> None:
     if len(text(value, where)) > _LONGEST_REQUIREMENT:
-        raise where.misfit(f"a requirement of at most {_LONGEST_REQUIREMENT} characters", value)
+        raise where.wrong_type(f"a requirement of at most {_LONGEST_REQUIREMENT} characters", value)
 
 
 def dependency(value: Any, where: Where) -> str:
@@ -228,8 +228,8 @@ def dependency(value: Any, where: Where) -> str:
 
 def plugin_requirement(value: Any, where: Where) -> str:
     """A requirement on a plugin: a name and versions, nothing else. Raises MK0124."""
-    wanted = _requirement(value, where)
-    if wanted.url or wanted.extras or wanted.marker:
+    expected = _requirement(value, where)
+    if expected.url or expected.extras or expected.marker:
         raise where.error("MK0124", requirement=value)
     return str(value)
 
@@ -264,7 +264,7 @@ def tables(item: Check) -> Check:
     return check
 
 
-def made(kind: Callable[..., T], read: Check) -> Callable[[Any, Where], T]:
+def object_of(kind: Callable[..., T], read: Check) -> Callable[[Any, Where], T]:
     """What ``read`` makes of a table, as an object with a field for each key."""
 
     def check(value: Any, where: Where) -> T:
@@ -276,10 +276,10 @@ def made(kind: Callable[..., T], read: Check) -> Callable[[Any, Where], T]:
 def free_table(value: Any, where: Where) -> dict[str, Any]:
     """A table of any keys."""
     if not isinstance(value, dict):
-        raise where.misfit("a table", value)
+        raise where.wrong_type("a table", value)
     for key in value:
         if not isinstance(key, str):  # a program may write such
-            raise where.below(str(key)).misfit("a table whose keys are texts", key)
+            raise where.below(str(key)).wrong_type("a table whose keys are texts", key)
     return value
 
 
@@ -300,21 +300,21 @@ def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 def connection(value: Any, where: Where) -> str:
     """``host:port``, ``address:port`` or ``network:port``; a port may be ``*``. A name with other letters than ASCII is
     given as the system looks it up (``xn--...``), so that no letter passes for another where it is approved."""
-    wanted = 'a host and a port such as "api.example.com:443", or a network such as "10.20.0.0/16:5432"'
+    expected = 'a host and a port such as "api.example.com:443", or a network such as "10.20.0.0/16:5432"'
     host, _, port = word(value, where).rpartition(":")
     if not host or not (port == "*" or (port.isascii() and port.isdecimal() and len(port) <= 5)):
-        raise where.misfit(wanted, value)
+        raise where.wrong_type(expected, value)
     if "/" in host:
         from ipaddress import ip_network
 
         try:
             ip_network(host.strip("[]"))
         except ValueError as cause:
-            raise where.misfit(f"{wanted} ({cause})", value) from None
+            raise where.wrong_type(f"{expected} ({cause})", value) from None
     try:
         return f"{host if host.isascii() else host.encode('idna').decode('ascii')}:{port}"
     except UnicodeError as cause:
-        raise where.misfit(f"{wanted} ({cause})", value) from None
+        raise where.wrong_type(f"{expected} ({cause})", value) from None
 
 
 # The tables that manifests and the configuration share
@@ -330,7 +330,7 @@ def plain_path(value: Any, where: Where) -> str:
         start += "/" if rest else ""
     rest = posixpath.normpath(rest).lstrip("/") if rest else ""
     if "\0" in path or rest.split("/")[0] == "..":
-        raise where.misfit("a path that does not lead upwards, such as /srv/data", value)
+        raise where.wrong_type("a path that does not lead upwards, such as /srv/data", value)
     return f"{start}{'' if start and rest == '.' else rest}"
 
 
@@ -350,23 +350,23 @@ LIMITS: Schema = {
     "handler": seconds,
     "heartbeat": seconds,
     "probation": seconds,
-    "mailbox": whole(1),
+    "mailbox": integer(1),
     "kernel_memory": size,
     "shared_memory": size,
     "full_mailbox_timeout": seconds,
-    "max_deliveries": whole(1),
+    "max_deliveries": integer(1),
     "memory": size,
-    "files": whole(0),
+    "files": integer(0),
     "file_size": size,
     "cpu": number(_MOST_CPU),
     "processors": number(_MOST_PROCESSORS),
-    "threads": whole(0),
+    "threads": integer(0),
     "disk": size,
-    "frames": whole(0),
-    "handlers": whole(0),
-    "methods": whole(0),
-    "keys": whole(0),
-    "lines": whole(0),
+    "frames": integer(0),
+    "handlers": integer(0),
+    "methods": integer(0),
+    "keys": integer(0),
+    "lines": integer(0),
 }
 
 
@@ -374,10 +374,10 @@ def limits(value: Any, where: Where) -> dict[str, Any]:
     return read_table(value, LIMITS, where)
 
 
-DETERMINISM: Schema = {"clock": moment, "seed": whole(0)}
+DETERMINISM: Schema = {"clock": timestamp, "seed": integer(0)}
 SUPERVISION: Schema = {
     "restart": one_of("permanent", "transient", "temporary"),
-    "intensity": whole(0),
+    "intensity": integer(0),
     "period": seconds,
     "backoff": seconds,
     "backoff_max": seconds,

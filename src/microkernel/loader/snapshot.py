@@ -18,7 +18,7 @@ from microkernel.loader import archives
 from microkernel.loader.beneath import Beneath, Folder
 from microkernel.loader.byte_scan import SOURCE_BYTES
 from microkernel.loader.discovery import ENTRY_POINT, location
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 from microkernel.loader.file_hashes import FileHashes, cache_file
 from microkernel.loader.files import check_size, read_bytes, unreadable
 from microkernel.loader.imports import check_imports, is_installed
@@ -46,7 +46,7 @@ def snapshot(
     leaves, at a confined level), MK0139 to MK0141 (too large, too much, too deep). Not for what only running it shows.
     """
     check_python(found.manifest)
-    taken = take(found.path, level)
+    taken = take_snapshot(found.path, level)
     facts = facts_of_all(taken.sources, taken.root)
     check_plugin_class(facts[taken.entry], _path(taken, taken.entry))
     check_dependencies(found.manifest)
@@ -57,7 +57,7 @@ def snapshot(
     return taken
 
 
-def take(path: str, level: Level = "process") -> Snapshot:
+def take_snapshot(path: str, level: Level = "process") -> Snapshot:
     """Read the sources of a ``Found.path``, unchecked. Raises PluginLoadError MK0101, MK0102 or MK0137."""
     place, entry = location(path)
     if not entry:
@@ -80,12 +80,14 @@ def _of_folder(tree: Beneath, entry: str, level: Level) -> Snapshot:
     leaving = leaving_links(tree, folders)
     if not tree.follows:
         for link, target in leaving.items():
-            raise PluginLoadError("MK0137", path=shown(os.path.join(tree.root, link)), target=target, level=level)
+            raise PluginLoadError(
+                "MK0137", path=display_path(os.path.join(tree.root, link)), target=target, level=level
+            )
     files = sorted({*_names(folders), *linked_sources(tree, folders)})
     check_amount(tree.root, {name: _size(tree, name) for name in files})
     sources = {name: _read_source(tree, name) for name in files if _is_source(name)}
     if entry not in sources:
-        raise PluginLoadError("MK0101", path=shown(os.path.join(tree.root, entry)))
+        raise PluginLoadError("MK0101", path=display_path(os.path.join(tree.root, entry)))
     shas = [(name, _sha(sources[name]) if name in sources else _data_sha(tree, name, leaving)) for name in files]
     return replace(_snapshot(tree.root, entry, "__init__.py" in sources, sources, shas), leaving=tuple(leaving))
 
@@ -122,12 +124,12 @@ def check_amount(place: str, sizes: Mapping[str, int]) -> None:
     for what, most, is_counted in (("sources", MOST_SOURCE, True), ("other files", MOST_DATA, False)):
         total = sum(size for name, size in sizes.items() if _is_source(name) is is_counted)
         if total > most:
-            raise PluginLoadError("MK0140", path=shown(place), what=f"bytes of {what}", most=most)
+            raise PluginLoadError("MK0140", path=display_path(place), what=f"bytes of {what}", most=most)
 
 
 def _check_number(place: str, number: int) -> None:
     if number > MOST_FILES:
-        raise PluginLoadError("MK0140", path=shown(place), what="files and folders", most=MOST_FILES)
+        raise PluginLoadError("MK0140", path=display_path(place), what="files and folders", most=MOST_FILES)
 
 
 def _of_archive(place: str, entry: str, files: Mapping[str, bytes]) -> Snapshot:
@@ -155,7 +157,7 @@ def _sha(data: bytes) -> bytes:
 
 
 def _path(taken: Snapshot, name: str) -> str:
-    return shown(os.path.join(taken.root, name))
+    return display_path(os.path.join(taken.root, name))
 
 
 # Files

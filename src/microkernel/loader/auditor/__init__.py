@@ -8,7 +8,7 @@ from __future__ import annotations
 from microkernel.loader.auditor.findings import LEVELS, SEVERITIES, Finding, Place, Severity, Use
 from microkernel.loader.auditor.proposal import Change, Table
 from microkernel.loader.auditor.report import Report, audit, places_of
-from microkernel.loader.auditor.source import look, look_at_data
+from microkernel.loader.auditor.source import inspect_data, inspect_source
 
 __all__ = [
     "LEVELS",
@@ -21,7 +21,7 @@ __all__ = [
     "Table",
     "Use",
     "audit",
-    "look",
-    "look_at_data",
+    "inspect_data",
+    "inspect_source",
     "places_of",
 ]

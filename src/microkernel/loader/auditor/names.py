@@ -209,10 +209,10 @@ def canonical(name: str) -> str:
     return ".".join(parts)
 
 
-def walk(tree: ast.AST, most: int) -> Iterator[ast.AST]:
+def walk(tree: ast.AST, limit: int) -> Iterator[ast.AST]:
     """All nodes, each before what is in it, in the order of the source. A loop: sources nest deeper than we may."""
     waiting, count = [tree], 0
-    while waiting and count < most:
+    while waiting and count < limit:
         node = waiting.pop()
         count += 1
         yield node

@@ -34,15 +34,15 @@ class Change(NamedTuple):
 
 def propose(uses: Iterable[Use], name: str, covers: Covers, is_given: IsGiven) -> Table:
     """The smallest table for these uses by the plugin ``name``; what is its own anyway needs no line."""
-    wanted: dict[str, set[str]] = {key: set() for key in PERMISSIONS}
+    requested: dict[str, set[str]] = {key: set() for key in PERMISSIONS}
     for use in uses:
-        if (found := needs(use, name, is_given)) is not None:
-            wanted[found[0]].add(found[1])
-    wanted["kernel"] -= {"observe"} if "control" in wanted["kernel"] else set()
-    return {key: tuple(_smallest(key, values, covers)) for key, values in wanted.items() if values}
+        if (found := required_permission(use, name, is_given)) is not None:
+            requested[found[0]].add(found[1])
+    requested["kernel"] -= {"observe"} if "control" in requested["kernel"] else set()
+    return {key: tuple(_smallest(key, values, covers)) for key, values in requested.items() if values}
 
 
-def needs(use: Use, name: str, is_given: IsGiven) -> tuple[str, str] | None:
+def required_permission(use: Use, name: str, is_given: IsGiven) -> tuple[str, str] | None:
     """The permission that a use needs: none below its own name, ``kernel`` for what is the kernel's."""
     if is_given(use.permission, use.value):
         return None
@@ -66,7 +66,7 @@ def undeclared(
 ) -> Iterator[Finding]:
     """The lines that would be refused."""
     for use in uses:
-        found = needs(use, name, is_given)
+        found = required_permission(use, name, is_given)
         if found is not None and not _is_covered(*found, _of(declared, found[0]), covers):
             yield Finding(use.place, "MK0835", {"permission": found[0], "value": use.value})
 

@@ -16,7 +16,7 @@ from microkernel.loader.auditor.proposal import Change, Covers, IsGiven, Table, 
 from microkernel.loader.auditor.source import LARGEST, from_json
 from microkernel.loader.beneath import Beneath, LinkLeaves, NotRegular, open_regular
 from microkernel.loader.discovery import location
-from microkernel.loader.display import shown
+from microkernel.loader.display import display_path
 from microkernel.loader.files import unforeseen, unreadable
 from microkernel.loader.parsers import facts_of, seen_in
 from microkernel.loader.schema import PERMISSIONS
@@ -65,7 +65,7 @@ def audit(
     except PluginLoadError as error:
         return _unread(found, error)
     except FileNotFoundError:
-        return _unread(found, PluginLoadError("MK0101", path=shown(found.path)))
+        return _unread(found, PluginLoadError("MK0101", path=display_path(found.path)))
     except Exception as mistake:  # of what it holds; the other plugins are looked at
         return _unread(found, unforeseen(found.path, mistake, PluginLoadError))
 
@@ -146,8 +146,8 @@ def _files(place: str) -> tuple[list[str], list[Seen]]:
             environments.add(os.path.dirname(file) + "/")
         elif len(files) < MOST_FILES and not file.startswith((*environments, ".git/")):
             files.append(file)
-    whole = Place(shown(place))
-    reasons = [f"{shown(os.path.join(place, each[:-1]))} is an environment" for each in sorted(environments)]
+    whole = Place(display_path(place))
+    reasons = [f"{display_path(os.path.join(place, each[:-1]))} is an environment" for each in sorted(environments)]
     reasons += [f"more than {MOST_FILES} files"] if len(files) == MOST_FILES else []
     kept = [file for file in files if not file.startswith(tuple(environments))] if environments else files
     return kept, [Finding(whole, "MK0804", {"reason": reason}) for reason in reasons]
@@ -172,12 +172,12 @@ def _read_all(place: str, files: Sequence[str]) -> tuple[dict[str, bytes], list[
         for number, file in enumerate(sorted(files, key=lambda file: not file.endswith(".py"))):
             if size > MOST_BYTES:
                 reason = f"more than {MOST_BYTES >> 20} MiB in all: {len(files) - number} files are left out"
-                return read, [*left, Finding(Place(shown(place)), "MK0804", {"reason": reason})]
+                return read, [*left, Finding(Place(display_path(place)), "MK0804", {"reason": reason})]
             path = os.path.join(place, file)
             try:
                 read[file] = _read(path, partial(tree.open, file))
             except LinkLeaves as link:
-                left.append(Finding(Place(shown(path)), "MK0804", {"reason": str(link.strerror)}))
+                left.append(Finding(Place(display_path(path)), "MK0804", {"reason": str(link.strerror)}))
             size += len(read.get(file, b""))
     return read, left
 

@@ -20,7 +20,7 @@ LARGEST = 1 << 20
 """Bytes of one file that are looked at: a tree takes a hundred times as much memory as its source."""
 
 
-def look(data: bytes, file: str, name: str = "", forbidden: Collection[str] = ()) -> list[Seen]:
+def inspect_source(data: bytes, file: str, name: str = "", forbidden: Collection[str] = ()) -> list[Seen]:
     """What there is in a source. ``forbidden``: plugins that it may not import."""
     text = _text(data)
     if isinstance(text, int):
@@ -39,7 +39,7 @@ def look(data: bytes, file: str, name: str = "", forbidden: Collection[str] = ()
     return _once([*seen, *counted])
 
 
-def look_at_data(data: bytes, file: str) -> list[Seen]:
+def inspect_data(data: bytes, file: str) -> list[Seen]:
     """What there is in a file that is no Python source: compiled code, secrets."""
     if file.endswith(NATIVE) or data.startswith(NATIVE_MAGIC):
         return [Finding(Place(file), "MK0805", {"what": file.rpartition("/")[2]})]
@@ -60,7 +60,7 @@ def _row(seen: Seen) -> list[Any]:
 
 
 def from_json(rows: Any) -> list[Seen]:
-    """The inverse. Raises ValueError or TypeError for what no ``look`` has seen."""
+    """The inverse. Raises ValueError or TypeError for what no ``inspect_source`` has seen."""
     return [_seen(*row) for row in rows]
 
 

@@ -75,7 +75,7 @@ class _Visitor:
             return
         for each in node.names:
             full = f"{module}.{each.name}" if module else each.name
-            id = meaning(full.removesuffix(".*"))
+            id = finding_for(full.removesuffix(".*"))
             if id:
                 yield Finding(self._place(node), id, {"what": full}, is_import=True)
 
@@ -88,7 +88,7 @@ class _Visitor:
             yield from self._service(node, known)
         elif known.startswith("os.environ"):
             yield from self._environment(node, known)
-        elif (found := meaning(known)) is not None:
+        elif (found := finding_for(known)) is not None:
             self._pass_on(node)
             if found:
                 yield self._finding(node, found, what=known.removeprefix("builtins."))
@@ -151,7 +151,7 @@ class _Visitor:
         yield Use(self._place(node), permission, value)
         if permission in USED:
             yield self._finding(node, USED[permission], what=what, value=value)
-        elif permission == "net" and not meaning(what):
+        elif permission == "net" and not finding_for(what):
             yield self._finding(node, "MK0830", what=f"{what} {value}")
         elif "*" in value and permission not in ("on", "net") and what != "api.watch_data":
             yield self._finding(node, "MK0836", what=what, permission=permission, pattern=value)
@@ -185,7 +185,7 @@ class _Visitor:
     def _secret(self, node: ast.Assign | ast.AnnAssign | ast.keyword | ast.Dict) -> Iterator[Seen]:
         for name, value in _named_texts(node):
             if is_secret(name, value.value):
-                yield self._finding(value, "MK0808", what=name, shown=masked(value.value))
+                yield self._finding(value, "MK0808", what=name, display_path=masked(value.value))
 
     def _identifier(self, node: ast.AST) -> Iterator[Seen]:
         for name in _identifiers(node):
@@ -218,7 +218,7 @@ _VISITS: Mapping[type[ast.AST], tuple[_Visit, ...]] = {
 """In this order: a call says of its parts what the parts then need not say."""
 
 
-def meaning(name: str) -> str | None:
+def finding_for(name: str) -> str | None:
     """The finding for a name, or for the nearest name above it; "" where it is known to be harmless."""
     while name:
         if name in MENTIONS:

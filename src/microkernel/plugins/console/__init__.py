@@ -51,8 +51,8 @@ class Plugin(IPlugin):
         config: dict[str, Any] = api.config
         self._quiet = {api.name, *config.get("quiet", ())}
         self._attached = bool(config.get("attached"))
-        self.tongue = Translator(config.get("language", "en"), config.get("words", {}), self._tell)
-        self.feed = Feed(self.tongue, config.get("version", ""))
+        self.translator = Translator(config.get("language", "en"), config.get("words", {}), self._tell)
+        self.feed = Feed(self.translator, config.get("version", ""))
         self._names: tuple[float, Names] = (0.0, {})
         self._watching: dict[str, Subscription] = {}
         self._last_event = 0
@@ -62,8 +62,8 @@ class Plugin(IPlugin):
         own: dict[str, Callable[..., Result]] = {
             "help": self._help, "quit": self._quit, "watch": self._watch, "approve": self._approve,
         }  # fmt: skip
-        self._verbs = KernelCommands(api, self.tongue, self.feed, 0.3)
-        self._commands = Commands(self._verbs, self.tongue, own)
+        self._verbs = KernelCommands(api, self.translator, self.feed, 0.3)
+        self._commands = Commands(self._verbs, self.translator, own)
         self._prompt: Prompt | None = None
         self._gone = threading.Event()
         self._writing = threading.Lock()
@@ -76,7 +76,7 @@ class Plugin(IPlugin):
             names = self.api.call("kernel.names", returns=dict[str, list[str]])["plugins"]
             self.feed.knows(names)
             kernel = self.api.config.get("kernel", "")
-            self._show([Text(self.tongue.word("console.attached", name=kernel, count=len(names)))])
+            self._show([Text(self.translator.word("console.attached", name=kernel, count=len(names)))])
         self.api.spawn(self._converse)
 
     def stop(self) -> None:
@@ -90,7 +90,7 @@ class Plugin(IPlugin):
     def _converse(self) -> None:
         from .prompt import Prompt  # a library to read lines: not for who only wants to know how things look
 
-        prompt = self._prompt = Prompt(self.tongue, self._known, self._data_dir())
+        prompt = self._prompt = Prompt(self.translator, self._known, self._data_dir())
         with prompt.shared():
             while self.api.is_active and self._turn(prompt):
                 pass
@@ -120,7 +120,7 @@ class Plugin(IPlugin):
         done = threading.Event()
         self.api.spawn(self._do_all, lines, done)
         if not done.wait(_PATIENCE):
-            self._show([view.line("direct", lines[-1], self.tongue.word("console.later"))])
+            self._show([view.line("direct", lines[-1], self.translator.word("console.later"))])
 
     def _do_all(self, lines: Sequence[str], done: threading.Event) -> None:
         try:
@@ -131,14 +131,14 @@ class Plugin(IPlugin):
 
     def _do(self, line: str) -> None:
         try:
-            self._show(self._commands.do(split(line, self.tongue)).shown)
+            self._show(self._commands.do(split(line, self.translator)).shown)
         except AlreadyReported:
             pass  # the message that says so has been shown
         except KernelError as error:
             self._fail(error)
 
     def _fail(self, error: KernelError) -> None:
-        shown: list[RenderableType] = [view.line("error", error.id, self.tongue.error(error))]
+        shown: list[RenderableType] = [view.line("error", error.id, self.translator.error(error))]
         self._show([*shown, *view.their_lines(str(error.fields.get("remote_traceback", "")))])
 
     def _show(self, what: Sequence[RenderableType]) -> None:
@@ -150,10 +150,10 @@ class Plugin(IPlugin):
 
     def _help(self, verb: str = "") -> Result:
         if verb and verb not in COMMANDS:
-            raise unknown_command(verb, self.tongue)
+            raise unknown_command(verb, self.translator)
         shown = {verb: COMMANDS[verb]} if verb else COMMANDS
         usages = [(name, f"{name} {command.usage}".strip()) for name, command in shown.items()]
-        return Result(None, view.commands(usages, self.tongue))
+        return Result(None, view.commands(usages, self.translator))
 
     def _quit(self) -> Result:
         return Result(None)
@@ -167,7 +167,7 @@ class Plugin(IPlugin):
         if self._shown.pop(name, None) == asked:
             return "y"
         self._shown[name] = asked
-        self._show(approval_view.question(review, self.tongue))
+        self._show(approval_view.question(review, self.translator))
         return "again"
 
     def _watch(self, pattern: str = "") -> Result:
@@ -180,7 +180,7 @@ class Plugin(IPlugin):
         elif pattern:
             self._watching[pattern] = self.api.on(pattern, self._event, overflow="drop_oldest")
         watched = ", ".join(self._watching) or view.NOTHING
-        return Result(None, [Text(self.tongue.word("console.watching", what=watched))])
+        return Result(None, [Text(self.translator.word("console.watching", what=watched))])
 
     # What happens
 
@@ -206,7 +206,7 @@ class Plugin(IPlugin):
         if missed is None:
             return
         if missed:
-            self._show([Text(self.tongue.word("console.flood", count=f"{missed:,}"), "dim")])
+            self._show([Text(self.translator.word("console.flood", count=f"{missed:,}"), "dim")])
         self._show(lines)
 
     # What it knows
@@ -214,7 +214,7 @@ class Plugin(IPlugin):
     def _tell(self, id: str, fields: Any) -> str:
         plain = {key: value for key, value in fields.items() if isinstance(value, str | int | float | list | None)}
         try:
-            return str(self.api.call("kernel.tell", id, plain, self.tongue.language, timeout=2.0))
+            return str(self.api.call("kernel.tell", id, plain, self.translator.language, timeout=2.0))
         except KernelError:
             return KernelError(id, **plain).text
 
@@ -233,8 +233,8 @@ class Plugin(IPlugin):
 class _LineLimiter:
     """Lets so many lines a second through, and counts the others."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._second = 0
         self._shown = 0
         self._missed = 0
@@ -244,7 +244,7 @@ class _LineLimiter:
         if int(now) != self._second:
             self._second, self._shown = int(now), 0
         self._shown += 1
-        if self._shown > self._most:
+        if self._shown > self._limit:
             self._missed += 1
             return None
         missed, self._missed = self._missed, 0

@@ -51,12 +51,12 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def split(text: str, tongue: Translator) -> list[str]:
+def split(text: str, translator: Translator) -> list[str]:
     """The words of a line, as a shell would. Raises KernelError MK0710."""
     try:
         return shlex.split(text)
     except ValueError:
-        raise not_understood(tongue.word("usage.quote")) from None
+        raise not_understood(translator.word("usage.quote")) from None
 
 
 def command_lines(text: str) -> list[str]:
@@ -78,18 +78,18 @@ def _is_whole(command: str) -> bool:
     return True
 
 
-def unknown_command(verb: str, tongue: Translator) -> KernelError:
+def unknown_command(verb: str, translator: Translator) -> KernelError:
     """The error for a word that is not a command's, with the nearest one."""
     near = difflib.get_close_matches(verb, COMMANDS, 1)
-    suggestion = tongue.word("usage.near", word=near[0]) if near else tongue.word("usage.list")
-    return not_understood(tongue.word("console.unknown", word=verb), suggestion)
+    suggestion = translator.word("usage.near", word=near[0]) if near else translator.word("usage.list")
+    return not_understood(translator.word("console.unknown", word=verb), suggestion)
 
 
 class Commands:
     """Finds what a line means and does it. ``own`` are the commands that are the console's alone."""
 
-    def __init__(self, verbs: KernelCommands, tongue: Translator, own: Mapping[str, Callable[..., Result]]) -> None:
-        self._tongue = tongue
+    def __init__(self, verbs: KernelCommands, translator: Translator, own: Mapping[str, Callable[..., Result]]) -> None:
+        self._translator = translator
         self._ways: dict[str, Callable[..., Result]] = {
             **{verb: getattr(verbs, verb) for verb in COMMANDS if hasattr(verbs, verb)},
             **own,
@@ -100,10 +100,10 @@ class Commands:
         verb, rest = words[0], list(words[1:])
         command = COMMANDS.get(verb)
         if command is None:
-            raise unknown_command(verb, self._tongue)
+            raise unknown_command(verb, self._translator)
         options = _take_options(rest)
         if not command.least <= len(rest) <= command.most or not options.keys() <= _options_of(command):
-            raise not_understood(self._tongue.word("usage.form", form=f"{verb} {command.usage}".strip()))
+            raise not_understood(self._translator.word("usage.form", form=f"{verb} {command.usage}".strip()))
         if "timeout" in options:
             options["timeout"] = self._seconds(options["timeout"])
         return self._ways[verb](*rest, **options)
@@ -112,7 +112,7 @@ class Commands:
         try:
             return float(word)
         except ValueError:
-            raise not_understood(self._tongue.word("usage.seconds", word=word)) from None
+            raise not_understood(self._translator.word("usage.seconds", word=word)) from None
 
 
 def _options_of(command: Command) -> set[str]:

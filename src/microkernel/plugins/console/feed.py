@@ -21,11 +21,11 @@ _SHY = 12
 class Feed:
     """One for each place where lines are shown. It remembers what it has told of whom."""
 
-    def __init__(self, tongue: Translator, version: str) -> None:
-        self._tongue = tongue
+    def __init__(self, translator: Translator, version: str) -> None:
+        self._translator = translator
         self._version = version
         self._told: Counter[str] = Counter()
-        self._news = threading.Condition()
+        self._notices = threading.Condition()
         self._seen: set[str] = set()
         self._from_birth = False
         """It was there when the kernel began, so it knows who was never active."""
@@ -41,16 +41,16 @@ class Feed:
         self.knows(names)
         self._from_birth = True
         key = "run.found" if names else "run.none"
-        return [Text(self._tongue.word(key, version=self._version, name=kernel, count=len(names)))]
+        return [Text(self._translator.word(key, version=self._version, name=kernel, count=len(names)))]
 
     def message(self, id: str, level: str, plugin: str, fields: Mapping[str, Any]) -> list[RenderableType]:
         """A message of the kernel."""
         fresh = self._from_birth and plugin not in self._seen
         if fresh and id == "MK0219":
             return []  # it was down before
-        with self._news:
+        with self._notices:
             self._told[plugin] += 1
-            self._news.notify_all()
+            self._notices.notify_all()
         if id == "MK0218":
             self._seen.add(plugin)
             if fields.get("generation") == 1:
@@ -60,7 +60,7 @@ class Feed:
             return [self._held(id, level, plugin, fields)]
         shown_id = id if level in ("warn", "error") else ""
         unborn = view.padded(view.NOTHING, 7) if fresh and plugin and level == "error" else ""
-        text = view.line(level, name, unborn, shown_id, plain(self._tongue.tell(id, fields)))
+        text = view.line(level, name, unborn, shown_id, plain(self._translator.tell(id, fields)))
         return [text, *view.their_lines(str(fields.get("traceback", "")))]
 
     def _started(self, plugin: str, fields: Mapping[str, Any]) -> Text:
@@ -81,9 +81,9 @@ class Feed:
             level,
             view.padded(plain(plugin), self.cells),
             view.padded(view.version_of(str(fields["version"])), 7),
-            view.padded(self._tongue.state("held"), 7),
+            view.padded(self._translator.state("held"), 7),
             id,
-            plain(self._tongue.tell(id, fields)),
+            plain(self._translator.tell(id, fields)),
         )
 
     def log(self, record: Mapping[str, Any]) -> list[RenderableType]:
@@ -94,12 +94,12 @@ class Feed:
         """An event that somebody wanted to watch."""
         return [Text(f"→ {plain(topic)}  {plain(source)}  {view.value_text(data)}", "magenta")]
 
-    def told(self, plugin: str) -> int:
+    def reported(self, plugin: str) -> int:
         """How many messages there were about a plugin."""
-        with self._news:
+        with self._notices:
             return self._told[plugin]
 
     def wait(self, plugin: str, before: int, seconds: float) -> bool:
         """Whether there is news since; waits for it so long."""
-        with self._news:
-            return self._news.wait_for(lambda: self._told[plugin] > before, seconds)
+        with self._notices:
+            return self._notices.wait_for(lambda: self._told[plugin] > before, seconds)

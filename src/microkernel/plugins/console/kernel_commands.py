@@ -40,7 +40,7 @@ class KernelClient(Protocol):
 class Notices(Protocol):
     """What the kernel's messages have told: ``Feed`` has these."""
 
-    def told(self, plugin: str) -> int: ...
+    def reported(self, plugin: str) -> int: ...
     def wait(self, plugin: str, before: int, seconds: float) -> bool: ...
 
 
@@ -74,10 +74,10 @@ def not_understood(reason: str, suggestion: str = "") -> KernelError:
 class KernelCommands:
     """Each method is a command. They wait for the kernel, at most the time that is theirs."""
 
-    def __init__(self, link: KernelClient, tongue: Translator, news: Notices, catch_up: float = 0.0) -> None:
-        self._link = link
-        self._tongue = tongue
-        self._news = news
+    def __init__(self, client: KernelClient, translator: Translator, notices: Notices, catch_up: float = 0.0) -> None:
+        self._client = client
+        self._translator = translator
+        self._notices = notices
         self._catch_up = catch_up
         """Seconds for messages about what was done to be shown, where another thread shows them."""
 
@@ -85,11 +85,11 @@ class KernelCommands:
 
     def ps(self, all: bool = False) -> Result:
         infos = [info for info in self._ask("list") if all or not info["built_in"]]
-        return Result(infos, view.plugins(infos, self._tongue))
+        return Result(infos, view.plugins(infos, self._translator))
 
     def info(self, name: str) -> Result:
         info = self._ask("info", name)
-        return Result(info, view.plugin(info, self._tongue))
+        return Result(info, view.plugin(info, self._translator))
 
     def logs(self, name: str = "", last: int = 20) -> Result:
         lines = self._ask("logs", name, last)
@@ -97,12 +97,12 @@ class KernelCommands:
         return Result(lines, [view.log_line(line, cells, stamped=True) for line in lines])
 
     def explain(self, id: str, columns: int = 0) -> Result:
-        text = self._ask("explain", id, self._tongue.language, columns)
+        text = self._ask("explain", id, self._translator.language, columns)
         return Result(text, [Text(text)])
 
     def glossary(self, word: str = "") -> Result:
-        found = self._ask("glossary", word, self._tongue.language)
-        return Result(found, view.terms(found, self._tongue))
+        found = self._ask("glossary", word, self._translator.language)
+        return Result(found, view.terms(found, self._translator))
 
     # What can be done to a plugin
 
@@ -114,7 +114,7 @@ class KernelCommands:
 
     def reload(self, name: str = "", all: bool = False) -> Result:
         if all == bool(name):
-            raise not_understood(self._tongue.word("usage.form", form="reload NAME | --all"))
+            raise not_understood(self._translator.word("usage.form", form="reload NAME | --all"))
         if all:
             return self._reload_all()
         return self._act(name, lambda: self._ask("reload", name, timeout=LONG))
@@ -124,10 +124,10 @@ class KernelCommands:
         done = self._ask("reload_all", timeout=ALL)
         count, failed = len(done["reloaded"]), [each["plugin"] for each in done["failed"]]
         for name in (*done["reloaded"], *failed):
-            self._news.wait(name, 0, self._catch_up)  # they come before the sum
+            self._notices.wait(name, 0, self._catch_up)  # they come before the sum
         if not failed:
-            return Result(done, [view.line("success", self._tongue.word("done.reloaded_all", count=count))])
-        text = self._tongue.word("done.reloaded_some", count=count, failed=", ".join(failed))
+            return Result(done, [view.line("success", self._translator.word("done.reloaded_all", count=count))])
+        text = self._translator.word("done.reloaded_some", count=count, failed=", ".join(failed))
         return Result(done, [view.line("error", text)], ok=False)
 
     def kill(self, name: str) -> Result:
@@ -138,16 +138,16 @@ class KernelCommands:
         review = self._ask("review", name, timeout=LONG)
         if approval_view.is_fine(review):
             done = self._act(name, lambda: self._ask("approve", name, timeout=LONG))
-            return Result(done.data, [view.line("notice", name, self._tongue.word("grant.nothing")), *done.shown])
+            return Result(done.data, [view.line("notice", name, self._translator.word("grant.nothing")), *done.shown])
         answer = ask(review)
         if answer == "again":
-            return Result(review, [view.line("notice", name, self._tongue.word("grant.again", name=plain(name)))])
+            return Result(review, [view.line("notice", name, self._translator.word("grant.again", name=plain(name)))])
         if answer == "n":
             word = "grant.lowered" if approval_view.is_limits_alone(review) else "grant.refused"
-            return Result(review, [view.line("warn", name, self._tongue.word(word))], ok=False)
+            return Result(review, [view.line("warn", name, self._translator.word(word))], ok=False)
         remember = answer == "y"
         done = self._act(name, lambda: self._ask("approve", name, review["digest"], remember, timeout=LONG))
-        word = self._tongue.word("grant.remembered" if remember else "grant.once")
+        word = self._translator.word("grant.remembered" if remember else "grant.once")
         return Result(done.data, [view.line("success", name, word), *done.shown])
 
     def load(self, path: str) -> Result:
@@ -155,82 +155,84 @@ class KernelCommands:
         return Result(info, self._settled(info["name"], info, 0))
 
     def unload(self, name: str) -> Result:
-        before = self._news.told(name)
+        before = self._notices.reported(name)
         leftovers = self._ask("unload", name, timeout=LONG)
-        shown = [view.line("success", name, self._tongue.word("done.unloaded"))]
-        if not self._news.wait(name, before, self._catch_up):  # else the kernel's own messages have told
-            shown += [view.line("warn", name, "MK0302", self._tongue.tell("MK0302", {"what": e})) for e in leftovers]
+        shown = [view.line("success", name, self._translator.word("done.unloaded"))]
+        if not self._notices.wait(name, before, self._catch_up):  # else the kernel's own messages have told
+            shown += [
+                view.line("warn", name, "MK0302", self._translator.tell("MK0302", {"what": e})) for e in leftovers
+            ]
         return Result(leftovers, shown)
 
     def _act(self, name: str, do: Callable[[], Any]) -> Result:
         """What was done is told by the kernel's own message; only where it had nothing to say, the state is."""
-        before = self._news.told(name)
+        before = self._notices.reported(name)
         try:
             data = do()
         except (PluginLoadError, PluginHeld, ReloadFailed) as error:
-            if self._news.wait(name, before, self._catch_up):
+            if self._notices.wait(name, before, self._catch_up):
                 raise AlreadyReported(error.id, **error.fields) from None
             raise
         return Result(data, self._settled(name, data, before))
 
     def _settled(self, name: str, data: Any, before: int) -> Sequence[RenderableType]:
-        if self._news.wait(name, before, self._catch_up):
+        if self._notices.wait(name, before, self._catch_up):
             return ()
         state = data.get("state") if isinstance(data, dict) else None
-        return [view.line("notice", name, self._tongue.state(state or "active"))]
+        return [view.line("notice", name, self._translator.state(state or "active"))]
 
     # Messages between plugins
 
     def emit(self, topic: str, *words: str) -> Result:
         args, data = parse_arguments(words)
         if args:
-            raise not_understood(self._tongue.word("usage.pair", word=words[0]))
+            raise not_understood(self._translator.word("usage.pair", word=words[0]))
         listeners = self._ask("listeners", topic)  # before it: a listener may want one event only
-        self._link.emit(topic, **data)
+        self._client.emit(topic, **data)
         meant = {key: text.value for key, text in data.items()}
-        shown = view.line("success", topic, self._tongue.word("done.emitted"))
+        shown = view.line("success", topic, self._translator.word("done.emitted"))
         if not listeners:
             near = get_close_matches(topic, self._ask("names")["topics"], 1)
-            suggestion = self._tongue.word("done.near", topic=near[0]) if near else ""
-            shown = view.line("warn", topic, self._tongue.word("done.unheard", suggestion=suggestion))
+            suggestion = self._translator.word("done.near", topic=near[0]) if near else ""
+            shown = view.line("warn", topic, self._translator.word("done.unheard", suggestion=suggestion))
         return Result({"topic": topic, "data": meant, "listeners": listeners}, [shown])
 
     def call(self, target: str, *words: str, timeout: float = QUICK) -> Result:
         args, kwargs = parse_arguments(words)
         if "timeout" in kwargs:
-            raise not_understood(self._tongue.word("usage.timeout"))
-        value = self._link.call(target, *args, timeout=timeout, **kwargs)
+            raise not_understood(self._translator.word("usage.timeout"))
+        value = self._client.call(target, *args, timeout=timeout, **kwargs)
         return Result(value, [Text(view.value_text(value))])
 
     def data(self, key: str = "", value: str | None = None, delete: bool = False) -> Result:
         if delete:
-            self._link.delete_data(key)
-            return Result(None, [view.line("success", key, self._tongue.word("done.deleted"))])
+            self._client.delete_data(key)
+            return Result(None, [view.line("success", key, self._translator.word("done.deleted"))])
         if value is not None:
-            revision = self._link.set_data(key, CommandText(value).value)
-            return Result(revision, [view.line("success", key, self._tongue.word("done.set", revision=revision))])
+            revision = self._client.set_data(key, CommandText(value).value)
+            return Result(revision, [view.line("success", key, self._translator.word("done.set", revision=revision))])
         board = self._ask("data", key)
         if key in board:
             board = {key: board[key]}
-        return Result(board, view.board(board, self._tongue))
+        return Result(board, view.board(board, self._translator))
 
     def dead(self, what: str = "list", which: str = "") -> Result:
         if what == "list":
             letters = self._ask("dead", which)
-            return Result(letters, view.letters(letters, self._tongue))
+            return Result(letters, view.letters(letters, self._translator))
         if what not in ("show", "replay", "drop") or not which.isdecimal():
-            raise not_understood(self._tongue.word("usage.dead"))
+            raise not_understood(self._translator.word("usage.dead"))
         number = int(which)
         if what == "show":
             found = next((each for each in self._ask("dead") if each["id"] == number), None)
             if found is None:
                 raise KernelError("MK0614", letter=number)
-            return Result(found, view.letter(found, self._tongue))
+            return Result(found, view.letter(found, self._translator))
         done = self._ask(what, number)
-        return Result(done, [view.line("success", self._tongue.word(f"done.{what}", id=number))])
+        return Result(done, [view.line("success", self._translator.word(f"done.{what}", id=number))])
 
     def _ask(self, method: str, *args: Any, timeout: float = QUICK) -> Any:
-        return self._link.call(f"kernel.{method}", *args, timeout=timeout)
+        return self._client.call(f"kernel.{method}", *args, timeout=timeout)
 
 
 class AlreadyReported(KernelError):

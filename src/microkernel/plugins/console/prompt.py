@@ -22,10 +22,13 @@ from .translator import Translator
 class Prompt:
     """``names`` gives what can be completed, quickly; ``folder`` None: the history lasts as long as the console."""
 
-    def __init__(self, tongue: Translator, names: Callable[[], Names], folder: Path | None) -> None:
+    def __init__(self, translator: Translator, names: Callable[[], Names], folder: Path | None) -> None:
         history: History = InMemoryHistory() if folder is None else _History(folder)
         self._session: PromptSession[str] = PromptSession(
-            tongue.word("console.prompt"), history=history, completer=Words(names, tongue), complete_in_thread=True
+            translator.word("console.prompt"),
+            history=history,
+            completer=Words(names, translator),
+            complete_in_thread=True,
         )
         self._terminal = sys.stdout
         self._beginning = threading.Lock()
@@ -123,9 +126,9 @@ class _History(FileHistory):
 class Words(Completer):
     """Completes verbs, then what the verb wants. ``names`` must be quick."""
 
-    def __init__(self, names: Callable[[], Names], tongue: Translator) -> None:
+    def __init__(self, names: Callable[[], Names], translator: Translator) -> None:
         self._names = names
-        self._tongue = tongue
+        self._translator = translator
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:  # noqa: ARG002
         before = document.text_before_cursor
@@ -133,7 +136,7 @@ class Words(Completer):
         last = "" if before[-1:].isspace() or not words else words.pop()
         for choice in self._choices(words):
             if choice.startswith(last) and choice != last:
-                about = "" if words else self._tongue.word(f"help.{choice}")
+                about = "" if words else self._translator.word(f"help.{choice}")
                 yield Completion(choice, -len(last), display_meta=about)
 
     def _choices(self, words: Sequence[str]) -> Iterable[str]:
@@ -142,9 +145,9 @@ class Words(Completer):
         command = COMMANDS.get(words[0])
         if command is None or len(words) > len(command.wants):
             return ()
-        wanted = command.wants[len(words) - 1]
-        if wanted == "commands":
+        requested = command.wants[len(words) - 1]
+        if requested == "commands":
             return COMMANDS
-        if wanted.startswith("--") or "|" in wanted:
-            return wanted.split("|")
-        return self._names().get(wanted, ())
+        if requested.startswith("--") or "|" in requested:
+            return requested.split("|")
+        return self._names().get(requested, ())

@@ -106,12 +106,12 @@ def _cell(content: str | Text) -> Text:
 # Pieces
 
 
-def duration(seconds: float, tongue: Translator) -> str:
+def duration(seconds: float, translator: Translator) -> str:
     """``41 s``, ``2 m``, ``3 h``, ``5 d``."""
     for size, unit in _UNITS:
         if seconds >= size:
-            return f"{int(seconds // size)} {tongue.word(f'unit.{unit}')}"
-    return f"0 {tongue.word('unit.s')}"
+            return f"{int(seconds // size)} {translator.word(f'unit.{unit}')}"
+    return f"0 {translator.word('unit.s')}"
 
 
 def size(number: int | None) -> str:
@@ -151,8 +151,8 @@ def clock(moment: float) -> str:
         return NOTHING
 
 
-def state(info: Mapping[str, Any], tongue: Translator) -> Text:
-    return Text(tongue.state(info["state"]), _STATES.get(info["state"], "yellow"))
+def state(info: Mapping[str, Any], translator: Translator) -> Text:
+    return Text(translator.state(info["state"]), _STATES.get(info["state"], "yellow"))
 
 
 def line(level: str, *parts: str) -> Text:
@@ -172,64 +172,64 @@ def padded(text: str, cells: int) -> str:
 # Tables and pages
 
 
-def plugins(infos: Sequence[Mapping[str, Any]], tongue: Translator) -> list[RenderableType]:
+def plugins(infos: Sequence[Mapping[str, Any]], translator: Translator) -> list[RenderableType]:
     """`mk ps`."""
     if not infos:
-        return [Text(tongue.word("console.none"))]
+        return [Text(translator.word("console.none"))]
     columns = [
-        Column(tongue.word(f"ps.{name}"), right, keep)
+        Column(translator.word(f"ps.{name}"), right, keep)
         for name, right, keep in (
             ("plugin", False, 0), ("version", False, 7), ("level", False, 2), ("state", False, 0), ("up", True, 4),
             ("pid", True, 3), ("memory", True, 8), ("cpu", True, 9), ("events", True, 5), ("calls", True, 6),
             ("waiting", True, 1), ("restarts", True, 1),
         )
     ]  # fmt: skip
-    return [Columns([*columns, Column("")], [_plugin_row(info, tongue) for info in infos])]
+    return [Columns([*columns, Column("")], [_plugin_row(info, translator) for info in infos])]
 
 
-def _plugin_row(info: Mapping[str, Any], tongue: Translator) -> Row:
+def _plugin_row(info: Mapping[str, Any], translator: Translator) -> Row:
     active = info["state"] == "active"
     cpu = info["cpu"]
     return [
-        info["name"], version_of(info["version"]), info["isolation"], state(info, tongue),
-        duration(info["up"], tongue) if active else NOTHING,
+        info["name"], version_of(info["version"]), info["isolation"], state(info, translator),
+        duration(info["up"], translator) if active else NOTHING,
         or_nothing(info["pid"]), size(info["memory"]),
-        NOTHING if cpu is None else f"{cpu:.1f} {tongue.word('unit.s')}",
+        NOTHING if cpu is None else f"{cpu:.1f} {translator.word('unit.s')}",
         f"{info['events']:,}", f"{info['calls']:,}", f"{info['waiting']:,}", f"{info['restarts']:,}",
         info["error_id"] or "",
     ]  # fmt: skip
 
 
-def plugin(info: Mapping[str, Any], tongue: Translator) -> list[RenderableType]:
+def plugin(info: Mapping[str, Any], translator: Translator) -> list[RenderableType]:
     """`mk info`."""
     title = Text(f"{info['name']} {version_of(info['version'])}  {info['isolation']}  ", "bold")
-    title.append_text(state(info, tongue))
+    title.append_text(state(info, translator))
     if info["doc"]:
         title.append(f"\n{plain(info['doc'].splitlines()[0])}", "not bold")
-    rows = [[tongue.word(f"info.{key}"), text] for key, text in _facts(info, tongue) if text]
+    rows = [[translator.word(f"info.{key}"), text] for key, text in _facts(info, translator) if text]
     stack = [] if info["traceback"] else _all_lines(info["last_death"].get("stack", ""))
     shown = Columns([Column(""), Column("", fold=True)], rows, head=False)
     return [title, shown, *their_lines(info["traceback"]), *stack]
 
 
-def _facts(info: Mapping[str, Any], tongue: Translator) -> list[tuple[str, str]]:
-    error, word = info["error_id"], tongue.word
-    protections = [_protection(name, how, info["isolation"], tongue) for name, how in info["protections"].items()]
+def _facts(info: Mapping[str, Any], translator: Translator) -> list[tuple[str, str]]:
+    error, word = info["error_id"], translator.word
+    protections = [_protection(name, how, info["isolation"], translator) for name, how in info["protections"].items()]
     return [
-        ("error", f"{error}  {tongue.tell(error, info['error_fields'])}" if error else ""),
-        ("last_death", tongue.reason(info["last_death"].get("reason", ""))),
+        ("error", f"{error}  {translator.tell(error, info['error_fields'])}" if error else ""),
+        ("last_death", translator.reason(info["last_death"].get("reason", ""))),
         ("path", info["path"]),
         ("generation", str(info["generation"])),
         ("pid", str(info["pid"] or "")),
-        ("up", duration(info["up"], tongue) if info["state"] == "active" else ""),
+        ("up", duration(info["up"], translator) if info["state"] == "active" else ""),
         ("memory", size(info["memory"]) if info["memory"] is not None else ""),
         ("kept", "  ".join(f"{word(f'kept.{what}')} {size(used)}" for what, used in info["kept"].items() if used)),
         ("counts", "  ".join(f"{word(f'count.{name}')} {info[name]:,}" for name in _COUNTS)),
         ("requires", ", ".join(info["requires"])),
         ("methods", "\n".join(_method(name, info) for name in info["methods"])),
         ("handlers", ", ".join(info["topics"])),
-        ("permissions", _grants(info["permissions"], tongue)),
-        ("asked", _grants(info["asked"], tongue)),
+        ("permissions", _grants(info["permissions"], translator)),
+        ("asked", _grants(info["asked"], translator)),
         ("protections", "\n".join(protections)),
     ]  # fmt: skip
 
@@ -241,49 +241,49 @@ def _method(name: str, info: Mapping[str, Any]) -> str:
     return f"{signature}\n  {doc}" if doc else signature
 
 
-def _protection(name: str, how: str, level: str, tongue: Translator) -> str:
+def _protection(name: str, how: str, level: str, translator: Translator) -> str:
     """A limit that this level could hold, and that nobody set, is not one that the machine lacks."""
     shown = how
     if how == "unavailable" and name in _LIMITS and level != "thread":
         shown = "unset"
     elif how == "unavailable" and name in (*_LIMITS, *_REACH):
         shown = "free"
-    words = {"name": tongue.word_or(f"guarded.{name}", name), "how": tongue.word(f"protection.{shown}")}
-    return tongue.word("protection.line", **words)
+    words = {"name": translator.word_or(f"guarded.{name}", name), "how": translator.word(f"protection.{shown}")}
+    return translator.word("protection.line", **words)
 
 
-def _grants(permissions: Mapping[str, Any], tongue: Translator) -> str:
-    everything = tongue.word("grant.all")
+def _grants(permissions: Mapping[str, Any], translator: Translator) -> str:
+    everything = translator.word("grant.all")
     return "\n".join(
         f"{kind}  {everything if what == 'all' else ', '.join(map(plain, what))}" for kind, what in permissions.items()
     )
 
 
-def letters(dead: Sequence[Mapping[str, Any]], tongue: Translator) -> list[RenderableType]:
+def letters(dead: Sequence[Mapping[str, Any]], translator: Translator) -> list[RenderableType]:
     """`mk dead`."""
     if not dead:
-        return [Text(tongue.word("dead.none"))]
+        return [Text(translator.word("dead.none"))]
     names = ("id", "time", "plugin", "topic", "deliveries")
-    columns = [*(Column(tongue.word(f"dead.{name}"), name in ("id", "deliveries")) for name in names)]
+    columns = [*(Column(translator.word(f"dead.{name}"), name in ("id", "deliveries")) for name in names)]
     rows = [
         [
             str(each["id"]), clock(each["time"]), each["plugin"], each["topic"], str(each["delivery"]),
-            tongue.reason(each["reason"]),
+            translator.reason(each["reason"]),
         ]
         for each in dead
     ]  # fmt: skip
-    return [Columns([*columns, Column(tongue.word("dead.reason"), fold=True)], rows)]
+    return [Columns([*columns, Column(translator.word("dead.reason"), fold=True)], rows)]
 
 
-def letter(dead: Mapping[str, Any], tongue: Translator) -> list[RenderableType]:
+def letter(dead: Mapping[str, Any], translator: Translator) -> list[RenderableType]:
     """`mk dead show`."""
     named = ("id", "plugin", "handler", "topic", "source")
-    rows = [[tongue.word(f"dead.{name}"), plain(str(dead[name]))] for name in named]
+    rows = [[translator.word(f"dead.{name}"), plain(str(dead[name]))] for name in named]
     rows += [
-        [tongue.word("dead.time"), clock(dead["time"])],
-        [tongue.word("dead.deliveries"), str(dead["delivery"])],
-        [tongue.word("dead.reason"), tongue.reason(dead["reason"])],
-        [tongue.word("dead.data"), value_text(dead["data"])],
+        [translator.word("dead.time"), clock(dead["time"])],
+        [translator.word("dead.deliveries"), str(dead["delivery"])],
+        [translator.word("dead.reason"), translator.reason(dead["reason"])],
+        [translator.word("dead.data"), value_text(dead["data"])],
     ]
     return [Columns([Column(""), Column("", fold=True)], rows, head=False), *_all_lines(dead["traceback"])]
 
@@ -293,26 +293,30 @@ def _all_lines(traceback: str) -> list[RenderableType]:
     return [Text("\n".join(f"    {plain(each)}" for each in traceback.splitlines()), "dim")] if traceback else []
 
 
-def board(data: Mapping[str, Mapping[str, Any]], tongue: Translator) -> list[RenderableType]:
+def board(data: Mapping[str, Mapping[str, Any]], translator: Translator) -> list[RenderableType]:
     """`mk data`."""
     if not data:
-        return [Text(tongue.word("data.none"))]
-    columns = [Column(tongue.word("data.key")), Column(tongue.word("data.revision"), True)]
+        return [Text(translator.word("data.none"))]
+    columns = [Column(translator.word("data.key")), Column(translator.word("data.revision"), True)]
     rows = [
         [key, str(each["revision"]), each["owner"], value_text(each["value"])] for key, each in sorted(data.items())
     ]
-    return [Columns([*columns, Column(tongue.word("data.owner")), Column(tongue.word("data.value"), fold=True)], rows)]
+    return [
+        Columns(
+            [*columns, Column(translator.word("data.owner")), Column(translator.word("data.value"), fold=True)], rows
+        )
+    ]
 
 
-def terms(words: Sequence[Sequence[str]], tongue: Translator) -> list[RenderableType]:
+def terms(words: Sequence[Sequence[str]], translator: Translator) -> list[RenderableType]:
     """`mk glossary`."""
-    heads = [Column(tongue.word("glossary.word")), Column(tongue.word("glossary.other"))]
-    return [Columns([*heads, Column(tongue.word("glossary.means"), fold=True)], list(words))]
+    heads = [Column(translator.word("glossary.word")), Column(translator.word("glossary.other"))]
+    return [Columns([*heads, Column(translator.word("glossary.means"), fold=True)], list(words))]
 
 
-def commands(usages: Sequence[tuple[str, str]], tongue: Translator) -> list[RenderableType]:
+def commands(usages: Sequence[tuple[str, str]], translator: Translator) -> list[RenderableType]:
     """`help`: the commands and what they do. ``usages`` are verbs with their arguments."""
-    rows = [[usage, tongue.word(f"help.{verb}")] for verb, usage in usages]
+    rows = [[usage, translator.word(f"help.{verb}")] for verb, usage in usages]
     return [Columns([Column("", fold=True), Column("", fold=True)], rows, head=False)]
 
 

@@ -49,8 +49,8 @@ class Plugin(IPlugin):
     def __init__(self, api: PluginAPI) -> None:
         super().__init__(api)
         self._wake = threading.Event()
-        self._contents = FileDigests()
-        self._suspects = ChangeDebouncer(self._contents)
+        self._digests = FileDigests()
+        self._suspects = ChangeDebouncer(self._digests)
         self._survey = Survey()
         self._turns = Turns()
         self._homes: dict[str, str] = {}
@@ -68,7 +68,7 @@ class Plugin(IPlugin):
         """Note what there is now, before anybody runs: what is saved while the library is being loaded counts."""
         self._survey = _survey(self._sources().places, ())
         for path in self._survey.files():
-            self._contents.take(path)
+            self._digests.record(path)
         self.api.spawn(self._watch)
 
     def stop(self) -> None:
@@ -105,7 +105,7 @@ class Plugin(IPlugin):
             return
         woken = self._wake.is_set()
         self._wake.clear()
-        self._suspects.add(filter(self._survey.cares, paths))
+        self._suspects.add(filter(self._survey.is_relevant, paths))
         if woken or self._complaint or any(map(self._is_folder, paths)):
             self._look_around(notifier, paths)
         self._judge(time.monotonic())
@@ -118,7 +118,7 @@ class Plugin(IPlugin):
     def _is_folder(self, path: str) -> bool:
         if path in self._survey.folders or os.path.isdir(path):
             return True
-        return not os.path.lexists(path) and bool(self._contents.below(path))
+        return not os.path.lexists(path) and bool(self._digests.below(path))
 
     def _look_around(self, notifier: Notifier, paths: set[str]) -> None:
         """Where are the plugins now, and what is in folders that were not known?"""
@@ -138,7 +138,7 @@ class Plugin(IPlugin):
 
     def _aim(self, notifier: Notifier, anew: bool) -> None:
         try:
-            notifier.aim(self._survey.folders, anew=anew)
+            notifier.watch_folders(self._survey.folders, anew=anew)
             self._complaint = ""
         except FileNotFoundError:
             self._wake.set()  # a folder has gone just now: look again
@@ -150,9 +150,9 @@ class Plugin(IPlugin):
 
     def _catch_up(self, before: Survey, paths: set[str]) -> None:
         """What happened while nobody listened: to be woken costs the notifier what it has heard."""
-        self._suspects.add(self._contents.known())
+        self._suspects.add(self._digests.known())
         roots = tuple(root + os.sep for root in {*map(os.path.dirname, paths), *before.folders})
-        fresh = [path for path in self._survey.files() if path not in self._contents]
+        fresh = [path for path in self._survey.files() if path not in self._digests]
         self._suspects.add(path for path in fresh if path.startswith(roots))
         self._meet([path for path in fresh if not path.startswith(roots)])
 
@@ -164,9 +164,9 @@ class Plugin(IPlugin):
             found = self.api.call("kernel.source", name, returns=dict[Any, str])
             read |= {real(os.fsdecode(path)): digest for path, digest in found.items()}
         for path in paths:
-            self._contents.take(path)
-            if read.get(real(path), "") not in ("", self._contents.digest(path)):
-                self._contents.forget(path)
+            self._digests.record(path)
+            if read.get(real(path), "") not in ("", self._digests.digest(path)):
+                self._digests.forget(path)
                 self._suspects.add((path,))
 
     # Judging
@@ -214,7 +214,7 @@ class Plugin(IPlugin):
                 self._missing.add(name)
                 self._lose(name, home)
             if not home:
-                self._contents.forget(path)
+                self._digests.forget(path)
                 reduced.add(name)
         return reduced - {""}
 
@@ -236,11 +236,11 @@ class Plugin(IPlugin):
     # Reloading: beside the watching, so that a plugin that takes its time keeps no other from it
 
     def _renew_in_turn(self, names: Iterable[str]) -> None:
-        wanted = set(names)
-        if not wanted:
+        requested = set(names)
+        if not requested:
             return
-        self._waiting -= wanted
-        now = self._turns.begin(rules.in_order(wanted, self._sources().plugins))
+        self._waiting -= requested
+        now = self._turns.begin(rules.in_order(requested, self._sources().plugins))
         if now:
             self.api.spawn(self._beside, self._renew_all, now)
 
@@ -257,7 +257,7 @@ class Plugin(IPlugin):
                 self._renew(name)
                 if not self._turns.again(name):
                     break
-        self._renew_in_turn(rules.helped(names, self._sources().plugins))
+        self._renew_in_turn(rules.unblocked_by(names, self._sources().plugins))
 
     def _renew(self, name: str) -> None:
         """What fails is told by the kernel."""
@@ -282,11 +282,11 @@ class Plugin(IPlugin):
 
     def _discover(self) -> None:
         names = self.api.call("kernel.discover", timeout=_LONG, returns=list[str])
-        self._renew_in_turn(rules.helped(names, self._sources().plugins))
+        self._renew_in_turn(rules.unblocked_by(names, self._sources().plugins))
 
 
-def _state_of(name: str, plugins: Iterable[Known]) -> rules.Deed:
-    return next((rules.deed(plugin.state) for plugin in plugins if plugin.name == name), "leave")
+def _state_of(name: str, plugins: Iterable[Known]) -> rules.Action:
+    return next((rules.action_for(plugin.state) for plugin in plugins if plugin.name == name), "leave")
 
 
 def _survey(places: Iterable[str | bytes], plugins: Iterable[Known]) -> Survey:

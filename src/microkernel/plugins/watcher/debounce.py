@@ -25,8 +25,8 @@ class SettledChanges:
 class ChangeDebouncer:
     """Files under suspicion until it is known what was done to them."""
 
-    def __init__(self, contents: FileDigests) -> None:
-        self._contents = contents
+    def __init__(self, digests: FileDigests) -> None:
+        self._digests = digests
         self._since: dict[str, tuple[Stamp | None, float] | None] = {}
         """What the file was when it was first seen to be so, and at what moment."""
 
@@ -38,20 +38,20 @@ class ChangeDebouncer:
         """What is known by now; taken note of, so that it is told once."""
         verdict = SettledChanges()
         for path in list(self._since):
-            look = self._contents.look(path)
-            if look in _GRACE and not self._is_over(path, now, _GRACE[look]):
+            status = self._digests.check(path)
+            if status in _GRACE and not self._is_over(path, now, _GRACE[status]):
                 continue
             del self._since[path]
-            if look == "gone":
+            if status == "gone":
                 verdict.gone.add(path)
-            elif look != "same":
-                self._contents.take(path)
+            elif status != "same":
+                self._digests.record(path)
                 verdict.changed.add(path)
         return verdict
 
     def _is_over(self, path: str, now: float, grace: float) -> bool:
         """A file that is still being changed begins its grace again with each change."""
-        stamp, since = self._contents.stamp(path), self._since[path]
+        stamp, since = self._digests.stamp(path), self._since[path]
         if since is None or since[0] != stamp:
             self._since[path] = since = (stamp, now)
         return now - since[1] >= grace

@@ -39,7 +39,7 @@ class Survey:
         """All that have to be watched."""
         return self.whole | self.bare | self.above | {os.path.dirname(path) for path in self.single}
 
-    def cares(self, path: str) -> bool:
+    def is_relevant(self, path: str) -> bool:
         folder, name = os.path.split(path)
         if path in self.single or folder in self.whole:
             return not is_noise(name)
@@ -49,7 +49,7 @@ class Survey:
         """Those that are there now."""
         yield from (path for path in self.single if os.path.lexists(path))
         for folder in (*self.whole, *self.bare):
-            yield from (path for path in _listed(folder) if self.cares(path) and os.path.isfile(path))
+            yield from (path for path in _listed(folder) if self.is_relevant(path) and os.path.isfile(path))
 
 
 def survey(places: Iterable[str], plugins: Collection[str]) -> Survey:
@@ -173,7 +173,7 @@ class FileDigests:
         """What is known in a folder that may be gone."""
         return [path for path in self._seen if path.startswith(folder + os.sep)]
 
-    def look(self, path: str) -> ChangeStatus:
+    def check(self, path: str) -> ChangeStatus:
         """How a file is, against what is known of it. Reads it only if something was done to it."""
         stamp = _stamp(path)
         if stamp is None:
@@ -187,7 +187,7 @@ class FileDigests:
             return "same"
         return "doubtful" if data is not None and is_doubtful(path, data) else "changed"
 
-    def take(self, path: str) -> None:
+    def record(self, path: str) -> None:
         """Take note of what is in it now."""
         stamp = _stamp(path)
         if stamp is not None:

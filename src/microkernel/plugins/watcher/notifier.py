@@ -36,20 +36,20 @@ class Notifier:
         self._descriptors: list[int] = []
         self._busy_until = time.monotonic() + _AT_WORK
 
-    def aim(self, folders: Iterable[str], *, anew: bool = False) -> None:
+    def watch_folders(self, folders: Iterable[str], *, anew: bool = False) -> None:
         """Watch these folders, not what is below them, and no others. ``anew`` also if they have the names they had:
         one may be another now. Raises OSError where the system does not let it; what could be watched is, until the
         next time."""
-        wanted = frozenset(folder for folder in folders if os.path.isdir(folder) and os.access(folder, os.R_OK))
-        if wanted == self._folders and not anew:
+        requested = frozenset(folder for folder in folders if os.path.isdir(folder) and os.access(folder, os.R_OK))
+        if requested == self._folders and not anew:
             return
         self.close()  # first: its watches count, too
-        if not wanted:
+        if not requested:
             return
-        paths = sorted(map(self._alias, wanted))
+        paths = sorted(map(self._alias, requested))
         try:
             self._notify = _notifier(paths)
-            self._folders = wanted
+            self._folders = requested
         except FileNotFoundError:
             raise
         except (RuntimeError, OSError) as error:
@@ -67,7 +67,7 @@ class Notifier:
     def wait(self, seconds: float | None) -> set[str]:
         """The paths that something was done to; none when it is woken, after so many seconds, or when the name of a
         file that changed is not UTF-8: then it is woken too, and has to be aimed again. Raises OSError for what the
-        library cannot go on after; ``aim`` begins anew."""
+        library cannot go on after; ``watch_folders`` begins anew."""
         if self._notify is None:
             self._wake.wait(seconds)
             return set()

@@ -17,9 +17,9 @@ class Turns:
     def begin(self, names: Iterable[str]) -> list[str]:
         """Those to do now; who is under way is done once more afterwards, by who does it."""
         with self._lock:
-            wanted = list(names)
-            now = [name for name in wanted if name not in self._under_way]
-            self._again.update(name for name in wanted if name in self._under_way)
+            requested = list(names)
+            now = [name for name in requested if name not in self._under_way]
+            self._again.update(name for name in requested if name in self._under_way)
             self._under_way.update(now)
             return now
 

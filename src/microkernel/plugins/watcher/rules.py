@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Deed = Literal["reload", "start", "wait", "leave"]
+Action = Literal["reload", "start", "wait", "leave"]
 
 ENTRIES = ("__init__.py", "plugin.py", "plugin.toml")
 """What makes a plugin of a folder."""
@@ -26,7 +26,7 @@ _NOISE = re.compile(
 _NOISY_FOLDERS = frozenset({"__pycache__", "node_modules", "venv"})
 _UNMET = frozenset({"MK0114", "MK0115", "MK0125"})
 """Errors of a plugin that would run, were it not for one that it requires."""
-_DEEDS: Mapping[str, Deed] = {
+_ACTIONS: Mapping[str, Action] = {
     "active": "reload",
     "failed": "start",
     "backoff": "start",
@@ -85,12 +85,12 @@ def may_begin(name: str) -> bool:
     return name in ENTRIES or (name.endswith(".py") and name[0] not in "_." and not is_noise(name))
 
 
-def deed(state: str) -> Deed:
+def action_for(state: str) -> Action:
     """What the author of a plugin in this state expects when its file is saved.
 
     Whoever stopped or killed it by hand meant it; what failed, died again and again or was set aside has been mended.
     """
-    return _DEEDS.get(state, "leave")
+    return _ACTIONS.get(state, "leave")
 
 
 def in_order(names: Collection[str], plugins: Iterable[Plugin]) -> list[str]:
@@ -103,11 +103,11 @@ def in_order(names: Collection[str], plugins: Iterable[Plugin]) -> list[str]:
         ordered += sorted(layer)
         for name in layer:
             del left[name]
-    wanted = set(names)
-    return [name for name in ordered if name in wanted]
+    requested = set(names)
+    return [name for name in ordered if name in requested]
 
 
-def helped(names: Iterable[str], plugins: Iterable[Plugin]) -> list[str]:
+def unblocked_by(names: Iterable[str], plugins: Iterable[Plugin]) -> list[str]:
     """Plugins that failed only for want of one of these."""
     there = set(names)
     return [
@@ -117,9 +117,9 @@ def helped(names: Iterable[str], plugins: Iterable[Plugin]) -> list[str]:
     ]
 
 
-def too_often(times: Sequence[float], most: int, within: float) -> bool:
-    """Whether the last ``most`` of these moments, the newest last, lie within so many seconds."""
-    return len(times) >= most and times[-1] - times[-most] <= within
+def too_often(times: Sequence[float], limit: int, within: float) -> bool:
+    """Whether the last ``limit`` of these moments, the newest last, lie within so many seconds."""
+    return len(times) >= limit and times[-1] - times[-limit] <= within
 
 
 def _required(requirement: str) -> str:
