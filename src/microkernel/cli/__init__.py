@@ -1,4 +1,4 @@
-"""The ``mk`` command. Nothing here is loaded before it is known that the extra ``console`` is installed."""
+"""The ``mk`` command. Loads little until it is known that the extra ``console`` is installed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run ``mk`` with the arguments of this process, and end it with the exit code.
+    """Run ``mk`` with the arguments of this process, and exit with its exit code.
 
-    0: done. 1: what was asked for failed. 2: usage, or no kernel answers. 130: interrupted.
+    0: success. 1: the operation failed. 2: usage error, or no kernel answers. 130: interrupted.
     """
     streams.open_missing()
     code = _run()
@@ -44,8 +44,10 @@ def _run() -> int:
 
 @contextmanager
 def _left_at_once() -> Iterator[None]:
-    """Who is interrupted meanwhile ends without a word: an exception in the midst of an import may be shown by who
-    imports, or taken for another one."""
+    """Exit immediately when interrupted.
+
+    An exception raised in the middle of an import may be printed by the importing code, or mistaken for another error.
+    """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
@@ -57,7 +59,7 @@ def _left_at_once() -> Iterator[None]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """While modules are imported next to nothing becomes garbage, and the collector runs some dozen times."""
+    """Disable garbage collection. Imports create hardly any garbage, but would run the collector some dozen times."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Ask the person at the terminal whether a plugin may have what it asks for."""
+"""Ask the operator at the terminal whether a plugin may have what it asks for."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from microkernel.plugins.console.translator import plain
 if TYPE_CHECKING:
     from microkernel.kernel.kernel import Core
 
+# Yes and remember; once; no.
 Answer = Literal["y", "o", "n"]
-"""Yes and remember; once; no."""
 _OUTCOMES = {"y": ("success", "grant.remembered"), "o": ("success", "grant.once"), "n": ("warn", "grant.refused")}
 
 
 def ask_all(core: Core, output: Output) -> None:
-    """Before the first plugin starts: each that would be held is asked about. Raises KeyboardInterrupt."""
+    """Ask about each plugin that would be held, before the first plugin starts. Raises KeyboardInterrupt."""
     with _interruptible():
         for request in core.approvals.requests():
             answer = ask(asdict(request.review), output)
@@ -37,7 +37,7 @@ def ask_all(core: Core, output: Output) -> None:
 
 
 def ask(review: Mapping[str, Any], output: Output) -> Answer:
-    """Show it and wait for an answer; the end of the input is a no."""
+    """Show a review and wait for an answer. The end of the input means no."""
     output.show(approval_view.question(review, output.translator))
     while True:
         streams.write(f"{output.translator.word('grant.allow')} ", sys.stdout)
@@ -53,7 +53,7 @@ def ask(review: Mapping[str, Any], output: Output) -> Answer:
 
 
 def ask_here(review: Mapping[str, Any], output: Output) -> Answer:
-    """The same, where there may be nobody. Raises KernelError MK0416."""
+    """Ask if there is a terminal. Raises KernelError MK0416 if there is none."""
     if not output.as_json and sys.stdin.isatty() and sys.stdout.isatty():
         return ask(review, output)
     if not output.as_json:
@@ -63,7 +63,7 @@ def ask_here(review: Mapping[str, Any], output: Output) -> Answer:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """A read of the terminal goes on after a signal whose handler only takes note of it."""
+    """Raise KeyboardInterrupt on signals. If a handler only sets a flag, the read of the terminal continues."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}

@@ -18,7 +18,7 @@ from microkernel.wire import codec, messages
 
 
 def attach(kernel: str, output: Output) -> None:
-    """Returns when the user leaves. Raises KernelError where no kernel answers, or when it has gone."""
+    """Run the console until the user leaves. Raises KernelError if no kernel answers or the kernel ends."""
     path = find_kernel(kernel)
     channel = RemoteClientChannel(path, _load_message(console_config(output, attached=True, kernel=path.stem)))
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -35,7 +35,7 @@ def attach(kernel: str, output: Output) -> None:
 
 
 def _load_message(config: dict[str, object]) -> messages.Load:
-    """What a kernel would send to an instance of the console."""
+    """Return the message that a kernel would send to load the console."""
     loader = FileLoader()
     source = loader.snapshot(loader.find(CONSOLE), ())
     state = state_home(os.environ)

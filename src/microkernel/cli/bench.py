@@ -1,6 +1,6 @@
-"""``mk bench``: a table of what plugins take at each level that this machine has. No other library is compared.
+"""``mk bench``: a table of the costs of plugins at each level of this machine. No other library is compared.
 
-Exit codes: 0 measured; 1 an answer was wrong, or a level that should be here does not start.
+Exit codes: 0 measured; 1 an answer was wrong, or an available level does not start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Results = dict[Level, dict[str, ProbeResult]]
 
 
 def bench(output: Output) -> int:
-    """Measure and print; the exit code."""
+    """Measure and print. Returns the exit code."""
     word = output.translator.word
     results: Results = {}
     left_out: dict[Level, str] = {}
@@ -42,7 +42,7 @@ def bench(output: Output) -> int:
 
 
 def _levels(output: Output) -> dict[Level, str]:
-    """Why each is not measured; empty if it is. A guest that is not built is not built for this."""
+    """Return why each level is not measured; empty if it is. A missing wasm guest is not built for this."""
     with Kernel(name="bench") as kernel:
         available = kernel.available()
     reasons: dict[Level, str] = {}
@@ -66,12 +66,12 @@ def _shown(results: Results, left_out: Mapping[Level, str], output: Output) -> l
 
 
 def _floor(results: Results, work: str) -> float:
-    """Of all levels' runs."""
+    """Return the median time of the empty process over the runs of all levels."""
     return median(found[work].floor for found in results.values())
 
 
 def _data(results: Results, left_out: Mapping[Level, str]) -> dict[str, Any]:
-    """For machines: seconds."""
+    """Return the results for ``--json``, in seconds."""
     levels = {level: {work: asdict(found[work]) for work in WORKS} for level, found in results.items()}
     return {"levels": levels, "left_out": dict(left_out)}
 

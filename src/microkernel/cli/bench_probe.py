@@ -1,7 +1,7 @@
-"""What a plugin takes on this machine, and beside it the least that does the same here: an empty Python process.
+"""Measure a plugin on this machine, and next to it the least that does the same: an empty Python process.
 
-Three works, in turns: start; call, which there is a datagram that comes back; emit, which is many. Every answer is
-checked.
+Three kinds of work are measured in turns: start; call, compared with one datagram that is answered; emit, compared with
+many datagrams. Every answer is checked.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.kernel.manifest import Level, Permissions
 
 WORKS = ("start", "call", "emit")
+# Rounds of each work: the minimum, the maximum, and the seconds after which no round beyond the minimum starts.
 _LEAST, _ROUNDS, _BUDGET = 3, 9, 0.5
-"""Rounds of each work: so many at least, and more only within so many seconds."""
 _CALLS = 200
 _EVENTS = 1_000
 _PAYLOAD = bytes(range(100))
@@ -58,11 +58,11 @@ while data := end.recv(65536):
 
 
 class WrongAnswer(Exception):
-    """What was measured did something else."""
+    """A measured operation returned a wrong result."""
 
 
 class ProbeDriver(Protocol):
-    """Each gives the seconds that one takes: a start to the first answer, a call, an event until it is handled."""
+    """Return the seconds of one operation: a start to the first answer, a call, an event until it is handled."""
 
     def start(self) -> float: ...
     def call(self) -> float: ...
@@ -71,7 +71,7 @@ class ProbeDriver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """Medians: the seconds that one takes at the plugin, at the floor, and how many times the floor's that is."""
+    """Medians: the seconds of one operation of the plugin, of the empty process, and their ratio."""
 
     seconds: float
     floor: float
@@ -79,7 +79,7 @@ class ProbeResult:
 
 
 def measure(level: Level) -> dict[str, ProbeResult]:
-    """By work. Raises WrongAnswer, or KernelError where the plugin does not start."""
+    """Return the results by work. Raises WrongAnswer, and KernelError if the plugin does not start."""
     with bare_process() as floor, plugin_at(level) as ours:
         return {work: _compared(getattr(ours, work), getattr(floor, work)) for work in WORKS}
 
@@ -182,7 +182,7 @@ def bare_process() -> Iterator[ProbeDriver]:
 
 @contextmanager
 def _bare() -> Iterator[socket.socket]:
-    """An empty Python process at the other end; it ends with its socket."""
+    """Run an empty Python process at the other end of a socket. It ends with the socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-I", "-c", _BARE, str(theirs.fileno())]
     with ours, theirs, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:

@@ -1,4 +1,4 @@
-"""Where the source of the plugins is that ``mk`` brings along."""
+"""The location of the plugins that come with ``mk``."""
 
 from __future__ import annotations
 

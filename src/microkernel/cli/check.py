@@ -1,7 +1,7 @@
-"""`mk check`: what the auditor found, for people and for machines.
+"""`mk check`: print the findings of the auditor, for people or as JSON.
 
-Exit codes: 0 nothing at the severity of ``--fail-on`` or above; 1 something; 2 a plugin could not be read, or there is
-none.
+Exit codes: 0 no finding at the severity of ``--fail-on`` or above; 1 at least one; 2 a plugin could not be read, or
+there is none.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from microkernel.plugins.console import view
 from microkernel.plugins.console.translator import plain
 from microkernel.wire.topics import covers
 
+# Findings for files that could not be read.
 _UNREAD = frozenset({"MK0801", "MK0802"})
-"""What is found where a file could not be read."""
 _IN_FILE = ("# /// script", "# [tool.microkernel.permissions]", "# ///")
 
 
 def check(places: Sequence[str], fail_on: Severity, output: Output) -> int:
-    """Look at the plugins of these places, and print; the exit code."""
+    """Inspect the plugins at these places and print the findings. Returns the exit code."""
     with closing(Inspector()) as inspector, parsing_with(inspector):
         found = discover(places)
         homes = set(places_of(found))
@@ -44,7 +44,7 @@ def check(places: Sequence[str], fail_on: Severity, output: Output) -> int:
 
 
 def is_public(permission: str, value: str) -> bool:
-    """Whether every plugin may do so, also at the confined levels."""
+    """Return whether every plugin may do this, even at the confined levels."""
     if permission == "env":
         return value in _VARIABLES
     paths = {"fs.read": (*READABLE, *WRITABLE), "fs.write": WRITABLE}.get(permission, ())
@@ -83,7 +83,7 @@ def _line(finding: Finding, output: Output) -> Text:
 
 
 def _is_unread(report: Report) -> bool:
-    """Where nothing was seen because nothing could be read, there is no proposal."""
+    """Return whether nothing could be read. Then there is no proposal."""
     return not report.uses and any(finding.id in _UNREAD for finding in report.findings)
 
 
@@ -113,7 +113,7 @@ def _difference(report: Report, output: Output) -> Iterator[str]:
 
 
 def block(report: Report) -> list[str]:
-    """The proposed permissions as they stand in the manifest: of a file in its comment, of a folder in TOML."""
+    """Return the proposed permissions as written in the manifest: a comment for a file, TOML for a folder."""
     lines = [f"{_key(key)} = [{', '.join(map(toml_text, values))}]" for key, values in report.proposed.items()]
     if not report.is_folder:
         first, second, last = _IN_FILE
@@ -122,7 +122,8 @@ def block(report: Report) -> list[str]:
 
 
 def _table(folder: str) -> str:
-    """Where a folder's permissions stand: in its ``plugin.toml``, unless it has only a ``pyproject.toml``."""
+    """Return the name of the table of a folder's permissions: that of ``plugin.toml``, unless it has only a
+    ``pyproject.toml``."""
     names = [name for name in ("plugin.toml", "pyproject.toml") if os.path.exists(os.path.join(folder, name))]
     return "tool.microkernel.permissions" if names == ["pyproject.toml"] else "permissions"
 
@@ -132,7 +133,7 @@ def _key(key: str) -> str:
 
 
 def toml_text(value: str) -> str:
-    """A basic string of TOML, without a character that a terminal would obey."""
+    """Return a TOML basic string without characters that control a terminal."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in escaped) + '"'
 

@@ -1,6 +1,6 @@
 """The commands of ``mk``. Each finds its kernel, does one thing and prints it.
 
-Exit codes: 0 done; 1 what was asked for failed; 2 usage, or no kernel answers; 130 interrupted.
+Exit codes: 0 success; 1 the operation failed; 2 usage error, or no kernel answers; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from microkernel.plugins.console.kernel_commands import AlreadyReported, KernelC
 
 _translator = Output(wished_language()).translator
 _say = _translator.word
+# Errors that mean that no kernel was reached.
 _NO_KERNEL = frozenset({"MK0701", "MK0707", "MK0704", "MK0709", "MK0710", "MK0101", "MK0216"})
-"""Errors for which nothing was asked of a kernel."""
+# For commands whose arguments are values, such as -5.
 _RAW = {"ignore_unknown_options": True}
-"""For commands whose arguments are values: -5 is one."""
 
 
 def _of_typer(key: str) -> str:
@@ -61,7 +61,7 @@ Severity = Literal["notice", "warn", "error"]
 
 
 def run(argv: Sequence[str]) -> int:
-    """Do one command; the exit code. No exception of ours comes out."""
+    """Run one command and return the exit code. Raises no KernelError."""
     streams.escape_what_cannot_be_shown()
     output = Output(wished_language(), "--json" in argv)
     try:
@@ -79,7 +79,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _lose(cause: OSError, output: Output) -> int:
-    """The exit code where standard output did not take what was asked for. Raises what is about something else."""
+    """Return the exit code if standard output did not accept the result. Re-raises other errors."""
     lost = streams.lost_output(cause)
     if lost is None:
         raise cause
@@ -92,7 +92,7 @@ def _lose(cause: OSError, output: Output) -> int:
 
 
 def _json_last(argv: Sequence[str]) -> list[str]:
-    """``mk --json ps`` as ``mk ps --json``: the option is a command's."""
+    """Turn ``mk --json ps`` into ``mk ps --json``, because the option belongs to the commands."""
     words = list(argv)
     return [*words[1:], "--json"] if words[:1] == ["--json"] else words
 
@@ -101,8 +101,10 @@ def _json_last(argv: Sequence[str]) -> list[str]:
 
 
 def _do(kernel: str, as_json: bool, act: Callable[[KernelCommands], Result], *, about: str = "") -> int:
-    """One thing asked of a kernel; the exit code. ``about``: messages of this plugin, or of all (``*``), are shown as
-    they come."""
+    """Ask the kernel for one thing and return the exit code.
+
+    Meanwhile the messages about the plugin ``about``, or about all plugins (``*``), are printed as they arrive.
+    """
     output = Output(wished_language(), as_json)
     with ControlClient(kernel) as client:
         if about and not as_json:
@@ -114,7 +116,7 @@ def _do(kernel: str, as_json: bool, act: Callable[[KernelCommands], Result], *, 
 
 
 class _Following:
-    """The Feed, which is behind by what has come and was not yet handled."""
+    """A feed that first handles the messages that have arrived but were not handled yet."""
 
     def __init__(self, client: ControlClient, output: Output) -> None:
         self._client = client
@@ -421,7 +423,7 @@ app.add_typer(wasm, name="wasm")
 
 @wasm.callback()
 def of_wasm() -> None:
-    """There is one thing to do so far; it has a name all the same."""
+    """The command group ``mk wasm``, with a single command so far."""
 
 
 @wasm.command(help=_say("help.prepare"))

@@ -1,4 +1,4 @@
-"""Help in the reader's language. typer writes the words around ours in English, and types as Python has them."""
+"""Help in the reader's language. typer's own words are English, and its types are those of Python."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PLACEHOLDER = re.compile(r"(?<![\w-])[A-Z]+(?![\w-])")
 
 
 class HelpfulTyper(typer.Typer):
-    """A Typer whose commands describe themselves in the words that ``word`` gives for the keys of the table ``typer``.
+    """A Typer whose commands describe themselves with the texts of the catalog table ``typer``.
 
-    ``word`` gives the key itself for a placeholder that it does not know.
+    ``word`` returns the key itself for an unknown placeholder.
     """
 
     def __init__(self, word: Word, **settings: Any) -> None:
@@ -47,7 +47,7 @@ def _kind(base: Any, word: Word) -> Any:
 
 
 def in_words(text: str, word: Word) -> str:
-    """typer's help with its own words replaced. What is not known stays as it is."""
+    """Replace typer's words in a help page. Unknown words stay unchanged."""
     return "\n".join(_line(line, word) for line in text.splitlines())
 
 
@@ -78,5 +78,5 @@ def _remark(found: re.Match[str], word: Word) -> str:
 
 
 def _joined(word: str, text: str) -> str:
-    """A full-width colon has its space within it."""
+    """Join two texts with a space, except after a full-width colon, which includes one."""
     return f"{word}{text}" if word.endswith("：") else f"{word} {text}"

@@ -1,4 +1,4 @@
-"""`mk new`: one file that runs, and says what is where."""
+"""`mk new`: write one plugin file that runs and explains itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from microkernel.loader.manifests import check_name
 
 
 def create(name: str, folder: str, language: str) -> Path:
-    """Write ``folder/name.py``. Raises KernelError: MK0708 where it is already, MK0108 for what is no plugin's name."""
+    """Write ``folder/name.py``. Raises KernelError: MK0708 if it exists, MK0108 for an invalid plugin name."""
     path = Path(folder) / f"{name}.py"
     check_name(name, str(path))
     text = (files(__package__) / f"new_{language}.py.txt").read_text(encoding="utf-8").replace("NAME", name)
@@ -25,7 +25,7 @@ def create(name: str, folder: str, language: str) -> Path:
 
 
 def _write_new(path: Path, text: str) -> None:
-    """All of it or nothing. Raises FileExistsError."""
+    """Write a new file completely or not at all. Raises FileExistsError."""
     file = path.open("x", encoding="utf-8")
     try:
         with file:

@@ -1,4 +1,4 @@
-"""What the command line prints, in the reader's language; tables on a terminal and without one, or JSON."""
+"""Output of the command line in the reader's language: tables on a terminal and without one, or JSON."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from microkernel.plugins.console.translator import Translator, plain
 
 
 def words_of(catalog: Catalog) -> dict[str, str]:
-    """All words that a front end needs: the command line's own, and the names of the states."""
+    """Return all texts that a front end needs: those of the command line and the names of the states."""
     states = {f"state.{term.en}": term.word(catalog.language) for term in glossary() if term.state}
     return {**catalog.words(), **states}
 
 
 class Output:
-    """Standard output for what was asked for, standard error for what went wrong."""
+    """Prints results to standard output and errors to standard error."""
 
     def __init__(self, wished: str = "", as_json: bool = False) -> None:
         self.catalog = Catalog.load(language(wished))
@@ -36,7 +36,7 @@ class Output:
         self.as_json = as_json
 
     def show(self, what: Iterable[RenderableType], data: Any = None) -> None:
-        """``what`` for people; ``data``, as one line, for machines."""
+        """Print ``what`` for people, or ``data`` as one line of JSON."""
         if self.as_json:
             self.json(data)
         else:
@@ -51,7 +51,7 @@ class Output:
         streams.write(view.render(what, width, terminal and view.is_colored(os.environ)), stream)
 
     def error(self, error: KernelError) -> None:
-        """The id, the cause; the plugin's own lines if it was the plugin."""
+        """Print the id and the cause of an error, and the plugin's own traceback lines if the plugin raised it."""
         if self.as_json:
             self.json({"error": {"id": error.id, "text": error.text, "fields": _plain(error.fields)}})
             return
@@ -60,7 +60,7 @@ class Output:
         self.write([text, *view.their_lines(trace)], sys.stderr)
 
     def notice(self, text: str, level: str = "notice") -> None:
-        """A remark that is no result."""
+        """Print a remark that is not a result."""
         if not self.as_json:
             self.write([view.line(level, plain(text))], sys.stderr)
 

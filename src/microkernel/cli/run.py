@@ -1,4 +1,4 @@
-"""`mk run`: a kernel in this terminal, or without one, until somebody ends it."""
+"""`mk run`: run a kernel in this terminal, or without one, until it is asked to end."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ GRANT = Permissions(kernel=("observe", "control"))
 
 
 def console_config(output: Output, **more: Any) -> dict[str, Any]:
-    """What the console is told: it may not look for itself."""
+    """Return the configuration of the console, which may not read files itself."""
     words, language = words_of(output.catalog), output.catalog.language
     return {"language": language, "words": words, "version": microkernel.__version__, "quiet": ["watcher"], **more}
 
 
 class Run:
-    """One kernel's life."""
+    """The life of one kernel."""
 
     def __init__(
         self, places: Sequence[str], config: KernelConfig, name: str, isolation: Level | None, output: Output,
         with_console: bool, watching: bool, lock: str | None = None,
         reread: Callable[[], KernelConfig] | None = None,
     ) -> None:  # fmt: skip
-        """``reread`` gives the configuration as it is by now."""
+        """Create the kernel. ``reread`` returns the current configuration."""
         self._output = output
         self._watching = watching
+        # Plugins that come with ``mk``. Their starts and stops are not reported.
         self._ours = [name for name, wanted in (("console", with_console), ("watcher", watching)) if wanted]
-        """What is brought along. Nobody has to be told that it starts and stops."""
         self._with_console = with_console
         self._isolation = isolation
         self._reread = reread
@@ -68,7 +68,7 @@ class Run:
         self._terminal = _terminal_state() if with_console else None
 
     def run(self) -> int:
-        """Returns when somebody ended it. Raises KernelError when it could not begin."""
+        """Run until asked to end. Raises KernelError if the kernel cannot start."""
         _quiet_logs(self._output)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, or a shell's &
@@ -81,7 +81,7 @@ class Run:
         return 0
 
     def _completed(self, config: KernelConfig) -> KernelConfig:
-        """With the level that the command line names for all, and with what is brought along."""
+        """Add the level that the command line names for all plugins, and the built-in plugins."""
         plugin = _DefaultLevelMap(self._isolation, config.plugin) if self._isolation else dict(config.plugin)
         if self._with_console:
             reported = console_config(self._output)
@@ -91,7 +91,7 @@ class Run:
         return replace(config, plugin=plugin)
 
     def _ready(self, kernel: Kernel) -> None:
-        """Before the first plugin starts: who listens, and the way in."""
+        """Add the listeners and the control socket, before the first plugin starts."""
         reread = self._reread
         if reread is not None:
             kernel.core.config.read_from(lambda: self._completed(reread()))
@@ -130,7 +130,8 @@ class Run:
         self._kernel.close()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """The first asks, the second kills. What its plugins started ends with the kernel in any case."""
+        """Ask the kernel to stop at the first signal, and kill at the second. Processes of plugins end with the kernel
+        in any case."""
         if not self._end.is_asked_again():
             self._end.ask()
             return
@@ -149,13 +150,16 @@ def _can_watch() -> bool:
 
 
 def not_stopped(records: Iterable[PluginRecord]) -> list[str]:
-    """The operator's own plugins that still run, whatever was asked of them."""
+    """Return the operator's plugins that are still running."""
     return [r.name for r in records if r.state in (*RUNNING, "zombie") and not (r.built_in or r.visitor)]
 
 
 class _DefaultLevelMap(dict[str, PluginConfig]):
-    """What the operator says of each plugin: that it runs at this level. Not ``Kernel(isolation=...)``: the console
-    cannot live in a worker, which has no terminal."""
+    """Plugin configuration that puts every plugin at one level.
+
+    ``Kernel(isolation=...)`` would also move the console, which cannot run in a worker because a worker has no
+    terminal.
+    """
 
     def __init__(self, level: Level, plugin: Mapping[str, PluginConfig]) -> None:
         super().__init__({name: replace(own, isolation=level) for name, own in plugin.items()})
@@ -166,7 +170,7 @@ class _DefaultLevelMap(dict[str, PluginConfig]):
 
 
 class _Printer:
-    """Prints what happens, on the embedding program's thread for events: one line at a time."""
+    """Prints messages line by line, on the embedding program's event thread."""
 
     def __init__(self, output: Output, quiet: Sequence[str], silent: bool) -> None:
         self._output = output
@@ -198,7 +202,7 @@ class _Printer:
 
 
 class _Own(logging.Handler):
-    """What the kernel logs of itself and says nowhere else: its own mistakes."""
+    """Prints the kernel's own log records, which appear nowhere else."""
 
     def __init__(self, output: Output) -> None:
         super().__init__(logging.WARNING)
@@ -217,7 +221,7 @@ class _Own(logging.Handler):
 
 
 def _quiet_logs(output: Output) -> None:
-    """Messages are printed by who listens to them; the standard library's last resort would print them again."""
+    """Silence the standard library's last-resort handler, which would print again what the listeners print."""
     logger = logging.getLogger("microkernel")
     logger.addHandler(_Own(output))
     logger.propagate = False

@@ -1,4 +1,4 @@
-"""``microkernel.toml`` as the command line reads it: its paths are meant from its own folder."""
+"""``microkernel.toml`` as the command line reads it. Its paths are relative to its own folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_PATHS = ("entry-point:", "entry-points")
 
 
 def settings(path: str = "") -> KernelConfig:
-    """The file named, else the one in the working folder if there is one, else the defaults. Raises ConfigError."""
+    """Read the named file, else the one in the working folder if it exists, else the defaults. Raises ConfigError."""
     if _is_none(path) or (not path and not os.path.exists(FILE)):
         return KernelConfig()
     from microkernel.loader import read_config  # only where there is something to read
@@ -34,13 +34,13 @@ def settings(path: str = "") -> KernelConfig:
 
 
 def reader(path: str = "") -> Callable[[], KernelConfig] | None:
-    """Reads the same file again, wherever the working folder is by then; None where there is none."""
+    """Return a function that reads the same file again, even if the working folder changes; None without a file."""
     file = path or FILE
     return partial(settings, os.path.abspath(file)) if os.path.exists(file) and not _is_none(path) else None
 
 
 def wished_language() -> str:
-    """The language that the file in the working folder asks for; one that cannot be read asks for none."""
+    """Return the language that the file in the working folder names; empty if it cannot be read."""
     try:
         return settings().language
     except KernelError:
@@ -48,7 +48,7 @@ def wished_language() -> str:
 
 
 def places(given: Sequence[str], config: KernelConfig) -> list[str]:
-    """Where to look for plugins beside what the configuration names. Raises KernelError MK0101."""
+    """Return the places to search for plugins in addition to the configured ones. Raises KernelError MK0101."""
     if not given and not config.plugins:
         given = [FOLDER]
     for place in given:
@@ -58,7 +58,7 @@ def places(given: Sequence[str], config: KernelConfig) -> list[str]:
 
 
 def lock_path(path: str, given: Sequence[str], config: KernelConfig) -> str:
-    """Where approvals are remembered: beside the configuration file, or else beside the first folder of plugins."""
+    """Return the path of the lock file: next to the configuration file, or else next to the first folder of plugins."""
     if not _is_none(path) and (path or os.path.exists(FILE)):
         return str(Path(path or FILE).absolute().with_name(LOCK))
     paths = [place for place in (*given, *config.plugins) if not place.startswith(_NOT_PATHS)]
@@ -66,7 +66,7 @@ def lock_path(path: str, given: Sequence[str], config: KernelConfig) -> str:
 
 
 def _is_none(path: str) -> bool:
-    """Whether no file is meant, not even that of the working folder."""
+    """Return whether no file is to be read, not even that of the working folder."""
     return bool(path) and os.path.realpath(path) == os.devnull
 
 

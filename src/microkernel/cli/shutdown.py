@@ -1,4 +1,4 @@
-"""Waiting, on the main thread, for the end that somebody asks for: another thread, or a handler of signals."""
+"""Waiting on the main thread for a request to end, from another thread or from a signal handler."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import signal
 import time
 from collections.abc import Callable
 
+# Seconds within which a repeated signal counts as the same request: ending a process and then its group sends two.
 SAME = 0.3
-"""Seconds within which a signal that comes again is the same one: who ends a process and then its group sends two."""
 
 
 class Ending:
-    """A pipe that the system's own handler of signals writes to. A lock would not do: a signal can come while the main
-    thread holds it, and one that comes a moment before it waits would not wake it."""
+    """A request to end, implemented by a pipe that the C-level signal handler writes to.
+
+    A lock would not work: a signal can arrive while the main thread holds it, and a signal just before the wait would
+    not wake it.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.is_asked = False
@@ -23,18 +26,18 @@ class Ending:
         os.set_blocking(self._wake, False)
 
     def ask(self) -> None:
-        """On any thread, also in a handler of signals."""
+        """Request the end. May be called from any thread, also in a signal handler."""
         if not self.is_asked:
             self._since = self._clock()
             self.is_asked = True
         os.write(self._wake, b"\0")
 
     def is_asked_again(self) -> bool:
-        """Whether who asks now asks for the second time."""
+        """Return whether this is the second request."""
         return self.is_asked and self._clock() - self._since >= SAME
 
     def wait(self) -> None:
-        """On the main thread. Returns when the end was asked for, before or meanwhile."""
+        """Wait on the main thread until the end is requested, before or during the wait."""
         before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         try:
             while not self.is_asked:

@@ -1,4 +1,4 @@
-"""The standard streams of ``mk``, whatever they lead to: closed, full, a pipe that nobody reads, an encoding that lacks
+"""The standard streams of ``mk`` in every condition: closed, full, a pipe without a reader, an encoding that lacks
 characters."""
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _LOSSES = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno
 
 
 class OutputLost(OSError):
-    """What was asked for could not be written to standard output. It has been done all the same.
+    """Standard output did not accept a result. The operation was done all the same.
 
-    It has no errno: click would take one of a broken pipe for its own, and exit with 1.
+    It has no errno, because click would treat a broken pipe as its own error and exit with 1.
     """
 
     def __init__(self, cause: OSError) -> None:
@@ -43,14 +43,17 @@ def _opened(number: int, mode: str) -> Any:
 
 
 def escape_what_cannot_be_shown() -> None:
-    """Characters that the encoding of a stream lacks are written as ``\\u6c49``."""
+    r"""Configure a stream to write characters that its encoding lacks as ``\u6c49``."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def write(text: str, stream: TextIO) -> None:
-    """Write it at once. Raises OutputLost if standard output does not take it; standard error is the last resort, and
-    what it does not take is lost."""
+    """Write text immediately.
+
+    Raises OutputLost if standard output does not accept it. Standard error is the last resort: text that it does not
+    accept is lost.
+    """
     try:
         stream.write(text)
         stream.flush()
@@ -67,12 +70,12 @@ def lost_output(cause: OSError) -> OutputLost | None:
 
 
 def is_unicode(stream: TextIO) -> bool:
-    """Whether the stream can take every character."""
+    """Return whether the stream can encode every character."""
     return (stream.encoding or "").lower().replace("_", "-").startswith(("utf-", "utf8"))
 
 
 def finish() -> None:
-    """Flush what is left. Without this the interpreter would try it at its end, complain, and exit with 120."""
+    """Flush the streams. Otherwise the interpreter would try it at exit, complain, and exit with 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -81,7 +84,7 @@ def finish() -> None:
 
 
 def abandon(stream: TextIO) -> None:
-    """Have what is left in the stream, and all that follows, go nowhere."""
+    """Discard the content of the stream's buffer and all that is written later."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

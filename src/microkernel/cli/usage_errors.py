@@ -1,4 +1,4 @@
-"""What typer refuses, in our words."""
+"""Usage errors of typer, in the words of the catalog."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _A_NUMBER = re.compile(r"valid (int|integer|number|float)")
 
 
 def tell_usage(error: Exception, output: Output) -> int:
-    """The exit code. Raises what is not typer's again."""
+    """Print a usage error and return the exit code. Re-raises errors that are not typer's."""
     kind, word = type(error).__name__, output.translator.word
     if kind == "Abort":
         return 130
@@ -39,7 +39,7 @@ def tell_usage(error: Exception, output: Output) -> int:
 
 
 def _bad(error: Any, word: Callable[..., str]) -> str:
-    """typer says it in English, and in other words from version to version."""
+    """Return our text for a bad parameter; typer's is English and changes between versions."""
     what, message = error.param.opts[-1], str(error.message)
     _, is_choice, choices = message.rpartition(" is not one of ")
     if is_choice:
@@ -48,7 +48,7 @@ def _bad(error: Any, word: Callable[..., str]) -> str:
 
 
 def _with_value(error: Any, word: Callable[..., str]) -> str:
-    """An option that has a value and takes none, or the other way round."""
+    """Handle an option with a value that takes none, and an option without a value that needs one."""
     has_one_too_many = "not take" in str(error.message)
     return word("usage.no_value" if has_one_too_many else "usage.value", what=error.option_name)
 

@@ -1,6 +1,6 @@
-"""`mk wasm prepare`: the guest of the level wasm, built ahead.
+"""`mk wasm prepare`: build the wasm guest ahead.
 
-Exit codes: 0 it is there, whether it was before or not; 1 it cannot be built here.
+Exit codes: 0 it is built, now or before; 1 it cannot be built here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from microkernel.plugins.console import view
 
 
 def prepare(output: Output, image: Image | None = None) -> None:
-    """Build it, if it is not there; print where it is. Raises IsolationUnavailable."""
+    """Build the guest if needed and print its path. Raises IsolationUnavailable."""
     image = image or Image()
     steps: list[str] = []
     began = time.monotonic()
@@ -45,7 +45,7 @@ def prepare(output: Output, image: Image | None = None) -> None:
 
 @contextmanager
 def _shown(output: Output) -> Iterator[Tell]:
-    """How its steps are shown: a bar on a terminal, lines elsewhere; on standard error."""
+    """Return how to show the steps: a bar on a terminal, lines elsewhere, both on standard error."""
     if sys.stderr.isatty() and not output.as_json:
         with _bar(output) as tell:
             yield tell
@@ -64,7 +64,7 @@ def _number(step: str) -> str:
 
 @contextmanager
 def _bar(output: Output) -> Iterator[Tell]:
-    """It is there from the first step on."""
+    """Show a progress bar from the first step on."""
     text = TextColumn("{task.description}")
     columns = (SpinnerColumn(), text, BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)

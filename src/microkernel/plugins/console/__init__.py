@@ -1,7 +1,7 @@
-"""The console: a prompt on a running kernel. A plugin like any other, on the public SDK alone.
+"""The console: a prompt on a running kernel. An ordinary plugin that uses only the public SDK.
 
-In `mk run` it lives in the kernel's process at thread level, because it owns the terminal; in `mk attach` the same code
-runs at the other end of the control socket. What it may do, it may do by the grant ``kernel.control``.
+In `mk run` it runs at the level thread, because it owns the terminal. In `mk attach` the same code runs at the other
+end of the control socket. Its permissions come from the grant ``kernel.control``.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from .translator import Translator
 if TYPE_CHECKING:
     from .prompt import Prompt
 
+# Seconds that the prompt waits for a command; after that the answer is shown above the prompt.
 _PATIENCE = 1.0
-"""Seconds that the prompt waits for a command; then its answer comes above the prompt."""
+# Seconds for which names for completion are cached.
 _FRESH = 1.0
-"""Seconds for which names are not asked for again."""
+# Seconds that ``stop`` waits for the prompt to end; a command in progress delays it by its patience.
 _FAREWELL = 3.0
-"""Seconds for the prompt to go; a command that is waited for delays it by its patience."""
+# Lines per second that are shown without a command. More could not be read.
 _LINES = 200
-"""Lines a second that happen by themselves; more would be read by nobody."""
 
 
+# Topics whose events the console shows in lines of special form, watched or not.
 _SHOWN = ("kernel.found", "kernel.message", "kernel.log.")
-"""Topics whose events the console shows in lines of their own form, watched or not."""
 
 
 class Plugin(IPlugin):
-    """A prompt on the terminal: all that can be asked of the kernel, and what happens as it happens."""
+    """A prompt on the terminal for all commands of the kernel, which also shows events as they happen."""
 
     def __init__(self, api: PluginAPI) -> None:
         super().__init__(api)
@@ -57,8 +57,8 @@ class Plugin(IPlugin):
         self._watching: dict[str, Subscription] = {}
         self._last_event = 0
         self._flood = _LineLimiter(_LINES)
+        # What was shown of plugins that ask for permissions: their files and their requests.
         self._shown: dict[str, tuple[Any, ...]] = {}
-        """What was shown of plugins that ask for something: their files, and what they ask for."""
         own: dict[str, Callable[..., Result]] = {
             "help": self._help, "quit": self._quit, "watch": self._watch, "approve": self._approve,
         }  # fmt: skip
@@ -80,7 +80,7 @@ class Plugin(IPlugin):
         self.api.spawn(self._converse)
 
     def stop(self) -> None:
-        """Take the prompt away, whatever is on it."""
+        """Remove the prompt, whatever is typed on it."""
         if self._prompt is not None:
             self._prompt.leave()
             self._gone.wait(_FAREWELL)  # until the terminal is given back, what others print would be lost
@@ -105,7 +105,7 @@ class Plugin(IPlugin):
             return None
 
     def _turn(self, prompt: Prompt) -> bool:
-        """What was typed, or pasted: each of its lines is a command. False for the last."""
+        """Run what was typed or pasted, one command per line. Returns False when the console ends."""
         text = prompt.read()
         if text is None:
             return False
@@ -116,7 +116,7 @@ class Plugin(IPlugin):
         return last is None
 
     def _begin(self, lines: Sequence[str]) -> None:
-        """Do them in turn, beside the prompt, which waits a moment: most answers are there at once."""
+        """Run commands in turn in the background. The prompt waits a moment, because most answers arrive at once."""
         done = threading.Event()
         self.api.spawn(self._do_all, lines, done)
         if not done.wait(_PATIENCE):
@@ -159,7 +159,7 @@ class Plugin(IPlugin):
         return Result(None)
 
     def _approve(self, name: str) -> Result:
-        """The first time it shows what is asked for; a second time, while that is still the same, it allows it."""
+        """Show what a plugin asks for; entered again while that is unchanged, approve it."""
         return self._verbs.approve(name, self._show_or_agree)
 
     def _show_or_agree(self, review: approval_view.Review) -> str:
@@ -171,7 +171,7 @@ class Plugin(IPlugin):
         return "again"
 
     def _watch(self, pattern: str = "") -> Result:
-        """Show events as they happen; a second time, or ``off``, no more."""
+        """Show events as they happen; entered again, or with ``off``, stop showing them."""
         if pattern == "off":
             while self._watching:
                 self._watching.popitem()[1].cancel()
@@ -195,7 +195,7 @@ class Plugin(IPlugin):
         self._happened(self.feed.log(event.data))
 
     def _event(self, event: Event) -> None:
-        """Once, also if several patterns that are watched fit it; not what is shown by itself."""
+        """Show an event once, even if several watched patterns match it. Topics of special form are skipped."""
         if event.id == self._last_event or event.topic.startswith(_SHOWN):
             return
         self._last_event = event.id
@@ -219,7 +219,7 @@ class Plugin(IPlugin):
             return KernelError(id, **plain).text
 
     def _known(self) -> Names:
-        """Names to complete, not older than a second; the last known where the kernel does not answer at once."""
+        """Return names for completion, at most a second old; the last known ones if the kernel is slow."""
         moment, names = self._names
         if time.monotonic() - moment > _FRESH:
             try:
@@ -231,7 +231,7 @@ class Plugin(IPlugin):
 
 
 class _LineLimiter:
-    """Lets so many lines a second through, and counts the others."""
+    """Lets a limited number of lines per second through and counts the others."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -240,7 +240,7 @@ class _LineLimiter:
         self._missed = 0
 
     def missed(self, now: float) -> int | None:
-        """None: not this one. Otherwise it may be shown, after so many that were not."""
+        """Return how many lines were suppressed before this one may be shown; None if this one is suppressed."""
         if int(now) != self._second:
             self._second, self._shown = int(now), 0
         self._shown += 1

@@ -1,4 +1,4 @@
-"""What a plugin asks for, as it is shown to whoever may approve it."""
+"""Shows what a plugin asks for to the person who may approve it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Review = Mapping[str, Any]
 
 
 def is_fine(review: Review) -> bool:
-    """Nobody has to be asked."""
+    """Return whether nothing needs to be approved."""
     return not (review["added"] or review["altered"] or review["approved_path"])
 
 
 def is_limits_alone(review: Review) -> bool:
-    """Whether it asks for limits above the defaults and nothing else: then it runs also if nobody approves."""
+    """Return whether only limits above the defaults are asked for. Such a plugin also runs without approval."""
     is_else = review["altered"] or review["approved_path"]
     return not is_else and all(line.startswith("limits ") for line in review["added"])
 
 
 def question(review: Review, translator: Translator) -> list[RenderableType]:
-    """What is asked for; of a plugin that was approved before, the difference."""
+    """Return what a plugin asks for; the difference, if it was approved before."""
     known = bool(review["approved_version"])
     title = translator.word("grant.asks_more" if known and review["added"] else "grant.asks", **_names(review))
     if review["approved_path"]:
@@ -48,7 +48,7 @@ def question(review: Review, translator: Translator) -> list[RenderableType]:
 
 
 def details(review: Review, translator: Translator) -> list[RenderableType]:
-    """All that is known of it."""
+    """Return all details of a review."""
     rows = [
         [translator.word("info.path"), plain(review["path"])],
         [translator.word("ps.level"), review["level"]],
@@ -73,7 +73,7 @@ def _mark(mark: str) -> Text:
 
 
 def _wish(line: str, translator: Translator) -> tuple[str, str]:
-    """``net smtp.example.com:587`` in the reader's words."""
+    """Return a permission, such as ``net smtp.example.com:587``, in the reader's language."""
     kind, _, what = line.partition(" ")
     if kind in _FILES:
         return translator.word("grant.files"), f"{translator.word(f'grant.{_FILES[kind]}')}  {what}"

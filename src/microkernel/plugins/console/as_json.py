@@ -1,4 +1,4 @@
-"""Any value as JSON that every parser reads."""
+"""Writes any value as JSON that every parser accepts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from microkernel.errors import valid_text
 
 
 def json_text(value: Any, *, ascii_only: bool = False) -> str:
-    """Return the value in one line.
+    """Return the value in one line of JSON.
 
-    JSON has no form for some values. Written as texts are: NaN and infinities (``"NaN"``, ``"Infinity"``,
-    ``"-Infinity"``), bytes (base64), moments (ISO 8601) and all else. Keys that are no texts are written as JSON; a
-    dict in which two keys would then be the same is a list of pairs. Characters that a terminal obeys, or that change
-    the order of what is read, are escaped.
+    Values without a JSON form are written as strings: NaN and infinities (``"NaN"``, ``"Infinity"``, ``"-Infinity"``),
+    bytes (base64), times (ISO 8601) and everything else. Keys that are not strings are written as JSON; a dict in which
+    two keys would then be equal becomes a list of pairs. Characters that control a terminal, or change the order of
+    text, are escaped.
     """
     text = json.dumps(_plain(value), ensure_ascii=ascii_only, allow_nan=False)
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,4 +1,4 @@
-"""The console's command line: from words to what is done, and what the words may be."""
+"""The console's command line: parses words into commands and describes which words are possible."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from microkernel.errors import KernelError
 from .kernel_commands import KernelCommands, Result, not_understood
 from .translator import Translator
 
+# Existing plugins, methods and topics, by kind.
 Names = Mapping[str, Sequence[str]]
-"""Plugins, methods and topics that there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``usage`` after the verb; ``wants``: what its first words are, by the kinds of Names or literally."""
+    """Syntax of a command. ``usage`` follows the verb; ``wants`` names the kinds of its first words, or gives them
+    literally."""
 
     usage: str = ""
     wants: tuple[str, ...] = ()
@@ -52,7 +53,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def split(text: str, translator: Translator) -> list[str]:
-    """The words of a line, as a shell would. Raises KernelError MK0710."""
+    """Split a line into words as a shell does. Raises KernelError MK0710."""
     try:
         return shlex.split(text)
     except ValueError:
@@ -60,7 +61,7 @@ def split(text: str, translator: Translator) -> list[str]:
 
 
 def command_lines(text: str) -> list[str]:
-    """The commands in what was typed or pasted: one a line, unless a quotation goes over a line's end."""
+    """Split typed or pasted text into commands: one per line, unless a quotation spans lines."""
     commands, begun = [], ""
     for line in re.split(r"\r\n|\r|\n", text):
         begun = f"{begun}\n{line}" if begun else line
@@ -79,14 +80,14 @@ def _is_whole(command: str) -> bool:
 
 
 def unknown_command(verb: str, translator: Translator) -> KernelError:
-    """The error for a word that is not a command's, with the nearest one."""
+    """Return the error for an unknown command, with the nearest known one."""
     near = difflib.get_close_matches(verb, COMMANDS, 1)
     suggestion = translator.word("usage.near", word=near[0]) if near else translator.word("usage.list")
     return not_understood(translator.word("console.unknown", word=verb), suggestion)
 
 
 class Commands:
-    """Finds what a line means and does it. ``own`` are the commands that are the console's alone."""
+    """Parses and runs commands. ``own`` are the commands that exist only in the console."""
 
     def __init__(self, verbs: KernelCommands, translator: Translator, own: Mapping[str, Callable[..., Result]]) -> None:
         self._translator = translator
@@ -96,7 +97,7 @@ class Commands:
         }
 
     def do(self, words: Sequence[str]) -> Result:
-        """Raises KernelError."""
+        """Run a command. Raises KernelError."""
         verb, rest = words[0], list(words[1:])
         command = COMMANDS.get(verb)
         if command is None:

@@ -1,4 +1,4 @@
-"""What happens, as it happens: events of the kernel as lines."""
+"""Turns events of the kernel into lines as they happen."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from . import view
 from .translator import Translator, plain
 
 _HOLDING = frozenset({"MK0412", "MK0413"})
+# Width in cells for plugin names before any is known.
 _SHY = 12
-"""Cells for the names of plugins before they are known."""
 
 
 class Feed:
-    """One for each place where lines are shown. It remembers what it has told of whom."""
+    """The lines for one output. It remembers which plugins it has reported."""
 
     def __init__(self, translator: Translator, version: str) -> None:
         self._translator = translator
@@ -27,24 +27,24 @@ class Feed:
         self._told: Counter[str] = Counter()
         self._notices = threading.Condition()
         self._seen: set[str] = set()
+        # True if this feed exists since the start of the kernel, so that it knows which plugins were never active.
         self._from_birth = False
-        """It was there when the kernel began, so it knows who was never active."""
+        # Width in cells of the longest plugin name.
         self.cells = 0
-        """How wide the longest plugin's name is."""
 
     def knows(self, names: Sequence[str]) -> None:
-        """Plugins that run already, or will."""
+        """Add names of plugins that run or will run."""
         self.cells = min(_SHY * 2, max((len(name) for name in names), default=0))
 
     def found(self, kernel: str, names: Sequence[str]) -> list[RenderableType]:
-        """The first line of a kernel's life."""
+        """Return the first line of a kernel's output."""
         self.knows(names)
         self._from_birth = True
         key = "run.found" if names else "run.none"
         return [Text(self._translator.word(key, version=self._version, name=kernel, count=len(names)))]
 
     def message(self, id: str, level: str, plugin: str, fields: Mapping[str, Any]) -> list[RenderableType]:
-        """A message of the kernel."""
+        """Return the lines for a message of the kernel."""
         fresh = self._from_birth and plugin not in self._seen
         if fresh and id == "MK0219":
             return []  # it was down before
@@ -64,7 +64,7 @@ class Feed:
         return [text, *view.their_lines(str(fields.get("traceback", "")))]
 
     def _started(self, plugin: str, fields: Mapping[str, Any]) -> Text:
-        """``✓ parser     1.2      process  pid 4121       2.1 ms``."""
+        """Return the line of a start: ``✓ parser     1.2      process  pid 4121       2.1 ms``."""
         pid = fields.get("pid")
         return view.line(
             "success",
@@ -76,7 +76,8 @@ class Feed:
         )
 
     def _held(self, id: str, level: str, plugin: str, fields: Mapping[str, Any]) -> Text:
-        """``! mailer     2.0      held     MK0412  asks for more than was approved: + net ...``."""
+        """Return the line of a held plugin: ``! mailer     2.0      held     MK0412  asks for more than was approved:
+        ...``."""
         return view.line(
             level,
             view.padded(plain(plugin), self.cells),
@@ -87,19 +88,19 @@ class Feed:
         )
 
     def log(self, record: Mapping[str, Any]) -> list[RenderableType]:
-        """A line of a plugin's."""
+        """Return the lines for a plugin's log record."""
         return [view.log_line(record, self.cells)]
 
     def event(self, topic: str, source: str, data: Mapping[str, Any]) -> list[RenderableType]:
-        """An event that somebody wanted to watch."""
+        """Return the lines for a watched event."""
         return [Text(f"→ {plain(topic)}  {plain(source)}  {view.value_text(data)}", "magenta")]
 
     def reported(self, plugin: str) -> int:
-        """How many messages there were about a plugin."""
+        """Return how many messages about a plugin have been reported."""
         with self._notices:
             return self._told[plugin]
 
     def wait(self, plugin: str, before: int, seconds: float) -> bool:
-        """Whether there is news since; waits for it so long."""
+        """Wait for a message about a plugin beyond the first ``before``. Returns whether one arrived."""
         with self._notices:
             return self._notices.wait_for(lambda: self._told[plugin] > before, seconds)

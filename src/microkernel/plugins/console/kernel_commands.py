@@ -1,4 +1,4 @@
-"""What can be asked of a kernel, in the same words on the command line and in the console."""
+"""The commands that work on a kernel, shared by the command line and the console."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from microkernel.sdk.binding.command_arguments import CommandText
 from . import approval_view, view
 from .translator import Translator, plain
 
+# Timeout in seconds for requests that the kernel answers by itself.
 QUICK = 5.0
-"""Seconds for what the kernel answers by itself."""
+# Timeout in seconds for an operation on all plugins.
 ALL = 600.0
-"""Seconds for something done to all plugins."""
+# Timeout in seconds for operations that wait for a plugin's own deadlines: load, start, stop.
 LONG = 120.0
-"""Seconds for what waits for a plugin's own deadlines: load, start, stop."""
 _KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 
 class KernelClient(Protocol):
-    """The way to a kernel: ``PluginAPI`` has these, and ``ControlClient``."""
+    """Access to a kernel. ``PluginAPI`` and ``ControlClient`` implement it."""
 
     def call(self, target: str, /, *args: Any, timeout: float = 5.0, **kwargs: Any) -> Any: ...
     def emit(self, topic: str, /, **data: Any) -> None: ...
@@ -38,7 +38,7 @@ class KernelClient(Protocol):
 
 
 class Notices(Protocol):
-    """What the kernel's messages have told: ``Feed`` has these."""
+    """Knows which kernel messages were reported. ``Feed`` implements it."""
 
     def reported(self, plugin: str) -> int: ...
     def wait(self, plugin: str, before: int, seconds: float) -> bool: ...
@@ -46,16 +46,17 @@ class Notices(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``data`` for machines, ``shown`` for people."""
+    """Result of a command: ``data`` for JSON, ``shown`` for people."""
 
     data: Any
     shown: Sequence[RenderableType] = ()
+    # False if part of the request failed.
     ok: bool = True
-    """False where a part of what was asked for failed."""
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[list[CommandText], dict[str, CommandText]]:
-    """``3 currency=EUR`` as a call's arguments. What each means, the type hint of its parameter says."""
+    """Parse ``3 currency=EUR`` into the arguments of a call. The type hint of each parameter decides what its text
+    means."""
     args: list[CommandText] = []
     kwargs: dict[str, CommandText] = {}
     for word in words:
@@ -72,14 +73,14 @@ def not_understood(reason: str, suggestion: str = "") -> KernelError:
 
 
 class KernelCommands:
-    """Each method is a command. They wait for the kernel, at most the time that is theirs."""
+    """One method per command. Each waits for the kernel, at most for the command's timeout."""
 
     def __init__(self, client: KernelClient, translator: Translator, notices: Notices, catch_up: float = 0.0) -> None:
         self._client = client
         self._translator = translator
         self._notices = notices
+        # Seconds to wait for another thread to show the messages about an operation.
         self._catch_up = catch_up
-        """Seconds for messages about what was done to be shown, where another thread shows them."""
 
     # What there is
 
@@ -120,7 +121,7 @@ class KernelCommands:
         return self._act(name, lambda: self._ask("reload", name, timeout=LONG))
 
     def _reload_all(self) -> Result:
-        """Each plugin's outcome is told by the kernel's own messages; this sums it up."""
+        """Reload all plugins. The kernel's messages report each one; this returns the summary."""
         done = self._ask("reload_all", timeout=ALL)
         count, failed = len(done["reloaded"]), [each["plugin"] for each in done["failed"]]
         for name in (*done["reloaded"], *failed):
@@ -134,7 +135,10 @@ class KernelCommands:
         return self._act(name, lambda: self._ask("kill", name, timeout=LONG))
 
     def approve(self, name: str, ask: Callable[[approval_view.Review], str] = lambda _: "y") -> Result:
-        """``ask`` shows what is asked for; it gives ``y``, ``o`` for once, ``n``, or ``again``: not known yet."""
+        """Approve what a plugin asks for.
+
+        ``ask`` shows it and returns ``y``, ``o`` for once, ``n``, or ``again`` if the decision is still open.
+        """
         review = self._ask("review", name, timeout=LONG)
         if approval_view.is_fine(review):
             done = self._act(name, lambda: self._ask("approve", name, timeout=LONG))
@@ -165,7 +169,7 @@ class KernelCommands:
         return Result(leftovers, shown)
 
     def _act(self, name: str, do: Callable[[], Any]) -> Result:
-        """What was done is told by the kernel's own message; only where it had nothing to say, the state is."""
+        """Run an operation on a plugin. The kernel's messages report the result; without any, show the state."""
         before = self._notices.reported(name)
         try:
             data = do()
@@ -236,4 +240,4 @@ class KernelCommands:
 
 
 class AlreadyReported(KernelError):
-    """It failed, and the message that says so has been shown."""
+    """An operation failed, and the message that says so has been shown."""

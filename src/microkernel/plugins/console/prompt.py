@@ -1,4 +1,4 @@
-"""Reading lines: completion, a history, and a prompt below everything else that is printed."""
+"""Line input with completion, a history, and a prompt that stays below all other output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .translator import Translator
 
 
 class Prompt:
-    """``names`` gives what can be completed, quickly; ``folder`` None: the history lasts as long as the console."""
+    """The prompt. ``names`` returns completions and must be quick. With ``folder`` None, the history is not saved."""
 
     def __init__(self, translator: Translator, names: Callable[[], Names], folder: Path | None) -> None:
         history: History = InMemoryHistory() if folder is None else _History(folder)
@@ -31,20 +31,20 @@ class Prompt:
             complete_in_thread=True,
         )
         self._terminal = sys.stdout
+        # Held until a new line exists above which output can be written.
         self._beginning = threading.Lock()
-        """Held until the line that begins is there to write above."""
         self._reading = False
         self._left = False
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Meanwhile what others print comes above the prompt, and what is typed between two lines is kept."""
+        """Show other output above the prompt, and keep what is typed between two lines."""
         source = self._session.input
         with _all_keys_kept(source.fileno()), source.raw_mode(), patch_stdout(raw=True):
             yield
 
     def read(self) -> str | None:
-        """The next line; None for the end: Ctrl-D, or Ctrl-C where nothing is typed."""
+        """Return the next line; None at the end: Ctrl-D, or Ctrl-C on an empty line."""
         self._beginning.acquire()
         try:
             return self._session.prompt(pre_run=self._begun)
@@ -58,7 +58,7 @@ class Prompt:
             self._reading = False
 
     def show(self, text: str) -> None:
-        """Above the line that is being read; where none is, at once, so that it comes before the next."""
+        """Show text above the current line; immediately if no line is being read, so that it precedes the next."""
         with self._beginning:
             stream = sys.stdout if self._reading else self._terminal
             stream.write(text)
@@ -70,7 +70,7 @@ class Prompt:
         self._end_if_left()
 
     def leave(self) -> None:
-        """Have ``read`` return None, whatever is typed. From any thread."""
+        """Make ``read`` return None, whatever is typed. May be called from any thread."""
         self._left = True
         loop = self._session.app.loop
         if loop is not None:
@@ -85,8 +85,8 @@ class Prompt:
 
 @contextmanager
 def _all_keys_kept(terminal: int) -> Iterator[None]:
-    """Ctrl-D and Ctrl-C mean nothing to the terminal itself: while a line is printed above the prompt it would take
-    them for its own, and they would be lost."""
+    """Keep Ctrl-D and Ctrl-C from the terminal driver, which would swallow them while a line is printed above the
+    prompt."""
     before = termios.tcgetattr(terminal)
     ours = [*before[:6], list(before[6])]
     for key in (termios.VEOF, termios.VINTR, termios.VQUIT, termios.VSUSP):
@@ -99,8 +99,8 @@ def _all_keys_kept(terminal: int) -> Iterator[None]:
 
 
 class _History(FileHistory):
-    """A history that is a convenience: without a place for it, it lives in memory. Commands may hold secrets, so its
-    file, and the folder that it is in, are its user's alone."""
+    """A history file readable only by its user, because commands may contain secrets. If it cannot be used, the history
+    stays in memory."""
 
     def __init__(self, folder: Path) -> None:
         file = folder / "history"
@@ -124,7 +124,7 @@ class _History(FileHistory):
 
 
 class Words(Completer):
-    """Completes verbs, then what the verb wants. ``names`` must be quick."""
+    """Completes verbs, then the words that the verb takes. ``names`` must be quick."""
 
     def __init__(self, names: Callable[[], Names], translator: Translator) -> None:
         self._names = names

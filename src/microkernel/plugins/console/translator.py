@@ -1,4 +1,4 @@
-"""The reader's language: words that were given, and texts of messages that are asked for."""
+"""Texts in the reader's language: words that were passed in, and message texts requested by id."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from microkernel.errors import KernelError, valid_text
 
 Tell = Callable[[str, Mapping[str, Any]], str]
 
+# A message whose text consists of its reason.
 _ONLY_A_REASON = "MK0605"
-"""A message whose text is its reason."""
 _BLANK = {ord("\t"): "    ", ord("\n"): " ", ord("\r"): " "}
 
 
 def plain(text: str) -> str:
-    """One line that cannot drive a terminal: what a plugin wrote is shown, never obeyed."""
+    """Return one line that cannot control a terminal. Text from plugins is shown, never interpreted."""
     if text.isprintable():
         return text
     text = valid_text(text)
@@ -23,12 +23,14 @@ def plain(text: str) -> str:
 
 
 def terminal_safe(text: str) -> str:
-    """The same of several lines. Everything that ``mk`` and the console print passes through it (``view.render``)."""
+    """Return several lines that cannot control a terminal. All output of ``mk`` and the console passes through this
+    (``view.render``)."""
     return text if text.isprintable() else "\n".join(map(plain, text.split("\n")))
 
 
 class Translator:
-    """``words`` are the command line's own by key; ``tell`` gives the text of a message by its id and fields."""
+    """Translates for one reader. ``words`` are the texts of the command line by key; ``tell`` returns the text of a
+    message by id and fields."""
 
     def __init__(self, language: str, words: Mapping[str, str], tell: Tell) -> None:
         self.language = language
@@ -36,21 +38,21 @@ class Translator:
         self._words = words
 
     def word(self, key: str, /, **fields: object) -> str:
-        """An unknown key is shown as it is."""
+        """Return a text by key; an unknown key is returned unchanged."""
         text = self._words.get(key, key)
         return text.format_map({name: plain(str(value)) for name, value in fields.items()}) if fields else text
 
     def word_or(self, key: str, other: str) -> str:
-        """What is not known is shown in other words."""
+        """Return a text by key, or ``other`` if the key is unknown."""
         return self._words.get(key, other)
 
     def reason(self, reason: str) -> str:
-        """Why something was, as it is kept: in English, or in a plugin's own words."""
+        """Translate a recorded reason, which is English or a plugin's own text."""
         return plain(reason if self.language == "en" else self.tell(_ONLY_A_REASON, {"reason": reason, "path": ""}))
 
     def state(self, state: str) -> str:
         return self._words.get(f"state.{state}", state)
 
     def error(self, error: KernelError) -> str:
-        """The text, without the id."""
+        """Return the text of an error without its id."""
         return plain(self.tell(error.id, error.fields))

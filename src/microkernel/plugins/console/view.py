@@ -1,4 +1,4 @@
-"""How things look: tables, pages and lines. Nothing depends on colour, widths are cells."""
+"""Layout of tables, pages and lines. Nothing depends on colour; widths are in cells."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .as_json import json_text
 from .translator import Translator, plain, terminal_safe
 
 NOTHING = "—"
+# Width without a terminal: nothing is wrapped or cut.
 ENDLESS = 100_000
-"""The width where there is no terminal: nothing is wrapped or cut."""
 MARKS = {"explain": "›", "direct": "·", "success": "✓", "notice": "•", "warn": "!", "error": "✗"}
 STYLES = {"explain": "dim", "success": "green", "notice": "cyan", "warn": "yellow", "error": "red"}
 
@@ -36,7 +36,7 @@ Row = Sequence[str | Text]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``keep`` 0: never left out; otherwise those with the highest number go first where there is no room."""
+    """A column of a table. With ``keep`` 0 it is always shown; otherwise the highest numbers are omitted first."""
 
     head: str
     right: bool = False
@@ -45,7 +45,7 @@ class Column:
 
 
 class _SafeConsole(Console):
-    """What it prints is text: no character in it drives the terminal, wherever it came from."""
+    """A rich console whose output contains no character that controls the terminal, whatever the source."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
@@ -53,7 +53,7 @@ class _SafeConsole(Console):
 
 
 def render(what: Iterable[RenderableType], width: int = ENDLESS, color: bool = False) -> str:
-    """As text with a newline after each line; lines are not wrapped, tables fit the width."""
+    """Return text with a newline after each line. Lines are not wrapped; tables fit the width."""
     out = StringIO()
     console = _SafeConsole(
         file=out, width=width, force_terminal=color, color_system="standard" if color else None,
@@ -65,7 +65,7 @@ def render(what: Iterable[RenderableType], width: int = ENDLESS, color: bool = F
 
 
 class Columns:
-    """A table that leaves out what does not fit: less is better than cut."""
+    """A table that omits columns that do not fit, instead of cutting them."""
 
     def __init__(self, columns: Sequence[Column], rows: Sequence[Row], *, head: bool = True) -> None:
         self._columns = columns
@@ -107,7 +107,7 @@ def _cell(content: str | Text) -> Text:
 
 
 def duration(seconds: float, translator: Translator) -> str:
-    """``41 s``, ``2 m``, ``3 h``, ``5 d``."""
+    """Format seconds: ``41 s``, ``2 m``, ``3 h``, ``5 d``."""
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{int(seconds // size)} {translator.word(f'unit.{unit}')}"
@@ -115,7 +115,7 @@ def duration(seconds: float, translator: Translator) -> str:
 
 
 def size(number: int | None) -> str:
-    """Bytes as people read them."""
+    """Format bytes for people."""
     if number is None:
         return NOTHING
     for unit, name in _SIZES:
@@ -125,7 +125,7 @@ def size(number: int | None) -> str:
 
 
 def is_colored(environ: Mapping[str, str]) -> bool:
-    """Whether a terminal shows colours, and its user wants them."""
+    """Return whether the terminal shows colours and its user wants them."""
     return "NO_COLOR" not in environ and environ.get("TERM") not in ("dumb", "unknown")
 
 
@@ -134,17 +134,17 @@ def or_nothing(value: object) -> str:
 
 
 def version_of(version: str) -> str:
-    """A manifest that names none has 0.0.0."""
+    """Return the version to show; a dash for 0.0.0, the version of a manifest that names none."""
     return NOTHING if version in ("", "0.0.0") else plain(version)
 
 
 def value_text(value: Any) -> str:
-    """A value in one line, as it would be typed."""
+    """Return a value in one line, as it would be typed."""
     return plain(json_text(value))
 
 
 def clock(moment: float) -> str:
-    """The time of day; a dash for a moment that this machine's calendar does not have."""
+    """Return the time of day; a dash for a time outside of this machine's calendar."""
     try:
         return time.strftime("%H:%M:%S", time.localtime(moment))
     except (OverflowError, OSError, ValueError):
@@ -156,7 +156,7 @@ def state(info: Mapping[str, Any], translator: Translator) -> Text:
 
 
 def line(level: str, *parts: str) -> Text:
-    """One fact: its mark, and what it is about first."""
+    """Return one line about one fact: its mark, its subject, then the text."""
     style = STYLES.get(level, "")
     text = Text(MARKS.get(level, "·"), style)
     for part in parts:
@@ -173,7 +173,7 @@ def padded(text: str, cells: int) -> str:
 
 
 def plugins(infos: Sequence[Mapping[str, Any]], translator: Translator) -> list[RenderableType]:
-    """`mk ps`."""
+    """Return the table of `mk ps`."""
     if not infos:
         return [Text(translator.word("console.none"))]
     columns = [
@@ -201,7 +201,7 @@ def _plugin_row(info: Mapping[str, Any], translator: Translator) -> Row:
 
 
 def plugin(info: Mapping[str, Any], translator: Translator) -> list[RenderableType]:
-    """`mk info`."""
+    """Return the page of `mk info`."""
     title = Text(f"{info['name']} {version_of(info['version'])}  {info['isolation']}  ", "bold")
     title.append_text(state(info, translator))
     if info["doc"]:
@@ -235,14 +235,14 @@ def _facts(info: Mapping[str, Any], translator: Translator) -> list[tuple[str, s
 
 
 def _method(name: str, info: Mapping[str, Any]) -> str:
-    """``total(currency: str = 'CNY') -> Decimal``, and below it the first line of its docstring."""
+    """Return ``total(currency: str = 'CNY') -> Decimal``, and below it the first line of the method's docstring."""
     returns, doc = info["returns"].get(name, ""), info["docs"].get(name, "").partition("\n")[0]
     signature = f"{name}{info['methods'][name]}" + (f" -> {returns}" if returns else "")
     return f"{signature}\n  {doc}" if doc else signature
 
 
 def _protection(name: str, how: str, level: str, translator: Translator) -> str:
-    """A limit that this level could hold, and that nobody set, is not one that the machine lacks."""
+    """Return the word for a protection. A limit that the level supports but that is not set is not "unavailable"."""
     shown = how
     if how == "unavailable" and name in _LIMITS and level != "thread":
         shown = "unset"
@@ -260,7 +260,7 @@ def _grants(permissions: Mapping[str, Any], translator: Translator) -> str:
 
 
 def letters(dead: Sequence[Mapping[str, Any]], translator: Translator) -> list[RenderableType]:
-    """`mk dead`."""
+    """Return the table of `mk dead`."""
     if not dead:
         return [Text(translator.word("dead.none"))]
     names = ("id", "time", "plugin", "topic", "deliveries")
@@ -276,7 +276,7 @@ def letters(dead: Sequence[Mapping[str, Any]], translator: Translator) -> list[R
 
 
 def letter(dead: Mapping[str, Any], translator: Translator) -> list[RenderableType]:
-    """`mk dead show`."""
+    """Return the page of `mk dead show`."""
     named = ("id", "plugin", "handler", "topic", "source")
     rows = [[translator.word(f"dead.{name}"), plain(str(dead[name]))] for name in named]
     rows += [
@@ -289,12 +289,12 @@ def letter(dead: Mapping[str, Any], translator: Translator) -> list[RenderableTy
 
 
 def _all_lines(traceback: str) -> list[RenderableType]:
-    """Indented, as they are."""
+    """Return all lines, indented but otherwise unchanged."""
     return [Text("\n".join(f"    {plain(each)}" for each in traceback.splitlines()), "dim")] if traceback else []
 
 
 def board(data: Mapping[str, Mapping[str, Any]], translator: Translator) -> list[RenderableType]:
-    """`mk data`."""
+    """Return the table of `mk data`."""
     if not data:
         return [Text(translator.word("data.none"))]
     columns = [Column(translator.word("data.key")), Column(translator.word("data.revision"), True)]
@@ -309,19 +309,19 @@ def board(data: Mapping[str, Mapping[str, Any]], translator: Translator) -> list
 
 
 def terms(words: Sequence[Sequence[str]], translator: Translator) -> list[RenderableType]:
-    """`mk glossary`."""
+    """Return the table of `mk glossary`."""
     heads = [Column(translator.word("glossary.word")), Column(translator.word("glossary.other"))]
     return [Columns([*heads, Column(translator.word("glossary.means"), fold=True)], list(words))]
 
 
 def commands(usages: Sequence[tuple[str, str]], translator: Translator) -> list[RenderableType]:
-    """`help`: the commands and what they do. ``usages`` are verbs with their arguments."""
+    """Return the commands with their descriptions for `help`. ``usages`` are verbs with their arguments."""
     rows = [[usage, translator.word(f"help.{verb}")] for verb, usage in usages]
     return [Columns([Column("", fold=True), Column("", fold=True)], rows, head=False)]
 
 
 def log_line(record: Mapping[str, Any], name_cells: int = 0, *, stamped: bool = False) -> Text:
-    """A line that a plugin logged or printed."""
+    """Return the line for a log record or a printed line of a plugin."""
     level = "error" if record["level"] >= 40 else "warn" if record["level"] >= 30 else "direct"
     if record["stream"] in MARKS:
         level = record["stream"]
@@ -335,7 +335,7 @@ def log_line(record: Mapping[str, Any], name_cells: int = 0, *, stamped: bool = 
 
 
 def their_lines(traceback: str) -> list[RenderableType]:
-    """A plugin's traceback without our frames; nothing where it is one line that the message names anyway."""
+    """Return a plugin's traceback without our frames; empty if the message already contains its only line."""
     blocks = _blocks(traceback)
     if len(blocks) < 2:
         return []

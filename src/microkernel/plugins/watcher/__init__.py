@@ -1,6 +1,6 @@
-"""Reload on save: watches where the kernel's plugins come from. A plugin like any other, on the public SDK alone.
+"""Reload on save: watches the sources of the kernel's plugins. An ordinary plugin that uses only the public SDK.
 
-In `mk run` it lives in the kernel's process at thread level. What it may do, it may do by the grant ``kernel.control``.
+In `mk run` it runs at the level thread. Its permissions come from the grant ``kernel.control``.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from .rules import Plugin as Known
 if TYPE_CHECKING:
     from .notifier import Notifier
 
+# Timeout in seconds for operations that wait for a plugin's own deadlines.
 _LONG = 120.0
-"""Seconds for what waits for a plugin's own deadlines."""
+# Seconds of quiet before new plugins are searched for, because a folder is rarely written in one step.
 _HUSH = 0.1
-"""Seconds of quiet before new plugins are looked for: a folder is rarely written in one go."""
+# Seconds before a retry after an error of the kernel or the system.
 _PAUSE = 1.0
-"""Seconds after trouble with the kernel or the system, before it is tried again."""
+# Seconds before folders that could not be watched are retried.
 _AGAIN = 10.0
-"""Seconds after which folders that could not be watched are tried again."""
+# A plugin that is reloaded more often than this number within this number of seconds, only for data files, seems to
+# write them itself.
 _MOST, _WITHIN = 10, 10.0
-"""More reloads than this within so many seconds, and only for data: the plugin seems to write them itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class _Sources:
 
 
 class Plugin(IPlugin):
-    """Reloads what is saved, and loads what is new."""
+    """Reloads plugins whose files are saved, and loads new ones."""
 
     def __init__(self, api: PluginAPI) -> None:
         super().__init__(api)
@@ -55,8 +56,8 @@ class Plugin(IPlugin):
         self._turns = Turns()
         self._homes: dict[str, str] = {}
         self._names: set[str] = set()
+        # Plugins saved while their state was changing. What to do is decided when the change is complete.
         self._waiting: set[str] = set()
-        """Saved while their state was changing: what to do is decided when it has changed."""
         self._missing: set[str] = set()
         self._muted: set[str] = set()
         self._moments: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_MOST))
@@ -65,7 +66,8 @@ class Plugin(IPlugin):
         api.on("kernel.state", self._state, overflow="drop_oldest")
 
     def start(self) -> None:
-        """Note what there is now, before anybody runs: what is saved while the library is being loaded counts."""
+        """Record the present files before any plugin runs, so that files saved while the library is being loaded count
+        as changed."""
         self._survey = _survey(self._sources().places, ())
         for path in self._survey.files():
             self._digests.record(path)
@@ -121,7 +123,7 @@ class Plugin(IPlugin):
         return not os.path.lexists(path) and bool(self._digests.below(path))
 
     def _look_around(self, notifier: Notifier, paths: set[str]) -> None:
-        """Where are the plugins now, and what is in folders that were not known?"""
+        """Find out where the plugins are now, and check folders that were not known before."""
         sources = self._sources()
         plugins = self._know(sources)
         before, self._survey = self._survey, _survey(sources.places, plugins)
@@ -149,7 +151,7 @@ class Plugin(IPlugin):
             self._complaint = complaint
 
     def _catch_up(self, before: Survey, paths: set[str]) -> None:
-        """What happened while nobody listened: to be woken costs the notifier what it has heard."""
+        """Check for changes while nothing was watched: waking the notifier discards the changes it has collected."""
         self._suspects.add(self._digests.known())
         roots = tuple(root + os.sep for root in {*map(os.path.dirname, paths), *before.folders})
         fresh = [path for path in self._survey.files() if path not in self._digests]
@@ -157,7 +159,7 @@ class Plugin(IPlugin):
         self._meet([path for path in fresh if not path.startswith(roots)])
 
     def _meet(self, paths: Sequence[str]) -> None:
-        """Files of plugins from elsewhere: what the kernel has read of them is what runs."""
+        """Record files of plugins from elsewhere. One counts as changed only if the kernel has read another content."""
         owners = self._owners(paths)
         read: dict[str, str] = {}
         for name in set(owners.values()) - {""}:
@@ -185,7 +187,7 @@ class Plugin(IPlugin):
         self._renew_in_turn(names)
 
     def _owners(self, paths: Iterable[str]) -> dict[str, str]:
-        """Whose they are; before it is said that a file is nobody's, the kernel is asked who has come."""
+        """Return the owners of changed files. The kernel is asked for new plugins before a file counts as unowned."""
         owners = {path: rules.owner(path, self._homes) for path in paths}
         if not all(owners.values()):
             self._know(self._sources())
@@ -193,7 +195,8 @@ class Plugin(IPlugin):
         return owners
 
     def _counts(self, path: str, name: str, now: float) -> bool:
-        """A plugin that writes data beside its source would be reloaded without end."""
+        """Return whether a change counts. A plugin that writes data next to its source would be reloaded
+        forever."""
         if rules.is_source(path) or name in self._muted:
             return rules.is_source(path)
         moments = self._moments[name]
@@ -205,7 +208,7 @@ class Plugin(IPlugin):
         return True
 
     def _gone(self, paths: Iterable[str]) -> set[str]:
-        """Plugins that lost a part of their source; of one that lost all of it only a notice is given."""
+        """Handle removed files: reload plugins that lost part of their source, and report those that lost all of it."""
         reduced = set()
         for path in paths:
             name = rules.owner(path, self._homes)
@@ -219,14 +222,14 @@ class Plugin(IPlugin):
         return reduced - {""}
 
     def _lose(self, name: str, home: str) -> None:
-        """One that runs goes on with what was read; one that failed has nothing to go on with, and is forgotten."""
+        """Handle a lost source. A running plugin continues from the source that was read; a failed one is unloaded."""
         if self.api.call("kernel.info", name)["state"] == "failed":
             self.api.call("kernel.unload", name)
         else:
             self._announce("MK0306", name, path=home)
 
     def _lost_home(self, name: str) -> str:
-        """Where its source was and is no more."""
+        """Return where the plugin's source was if it no longer exists, otherwise an empty string."""
         return next((home for home, whose in self._homes.items() if whose == name and not os.path.exists(home)), "")
 
     def _announce(self, id: str, plugin: str, **fields: str) -> None:
@@ -260,7 +263,7 @@ class Plugin(IPlugin):
         self._renew_in_turn(rules.unblocked_by(names, self._sources().plugins))
 
     def _renew(self, name: str) -> None:
-        """What fails is told by the kernel."""
+        """Reload or start a plugin. The kernel reports failures."""
         try:
             match _state_of(name, self._sources().plugins):
                 case "reload":
@@ -294,7 +297,7 @@ def _survey(places: Iterable[str | bytes], plugins: Iterable[Known]) -> Survey:
 
 
 def _is_something(path: str) -> bool:
-    """Whether a plugin may be in it already: an empty file is one that is about to be written."""
+    """Return whether the file may contain a plugin already. An empty file is about to be written."""
     try:
         return os.path.getsize(path) > 0
     except OSError:

@@ -1,4 +1,4 @@
-"""From paths that something was done to, to changes that are worth something."""
+"""Filters file system notifications down to real, settled changes."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from dataclasses import dataclass, field
 
 from .files import FileDigests, Stamp
 
+# Seconds without a change after which a doubtful file counts as complete and a missing file as removed. Editors save in
+# several steps, and on a busy machine the writer may wait long between two of them.
 _GRACE = {"doubtful": 0.25, "gone": 0.2}
-"""Seconds without a change for a file to be written to its end, or to be there again: editors save in several steps,
-and on a busy machine whoever writes may wait long for its turn between two of them."""
+# Seconds between two checks of a doubtful file, so that a completed file is reloaded without delay.
 _STEP = 0.025
-"""Seconds between two looks at a file in doubt: one that is written to its end meanwhile is not kept waiting."""
 
 
 @dataclass(slots=True)
 class SettledChanges:
-    """Files that are other than before, and files that are gone."""
+    """Files that have changed, and files that are gone."""
 
     changed: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
 
 
 class ChangeDebouncer:
-    """Files under suspicion until it is known what was done to them."""
+    """Holds changed files until it is clear what happened to them."""
 
     def __init__(self, digests: FileDigests) -> None:
         self._digests = digests
+        # By path, the file's stamp when it was first seen in its present state, and the time.
         self._since: dict[str, tuple[Stamp | None, float] | None] = {}
-        """What the file was when it was first seen to be so, and at what moment."""
 
     def add(self, paths: Iterable[str]) -> None:
         for path in paths:
             self._since.setdefault(path, None)
 
     def judge(self, now: float) -> SettledChanges:
-        """What is known by now; taken note of, so that it is told once."""
+        """Return the settled changes. They are recorded, so that each is reported once."""
         verdict = SettledChanges()
         for path in list(self._since):
             status = self._digests.check(path)
@@ -50,7 +50,7 @@ class ChangeDebouncer:
         return verdict
 
     def _is_over(self, path: str, now: float, grace: float) -> bool:
-        """A file that is still being changed begins its grace again with each change."""
+        """Return whether the file has been unchanged for its grace period. Each further change restarts the period."""
         stamp, since = self._digests.stamp(path), self._since[path]
         if since is None or since[0] != stamp:
             self._since[path] = since = (stamp, now)
@@ -58,5 +58,5 @@ class ChangeDebouncer:
 
     @property
     def due(self) -> float | None:
-        """Seconds until they are to be judged again, if nothing happens before; None where there are none."""
+        """Seconds until ``judge`` is to be called again if nothing happens before; None if no file is held."""
         return _STEP if self._since else None

@@ -1,4 +1,4 @@
-"""The files that matter: which there are, what is in them, and whether that is something else than before."""
+"""The watched files: which exist, and whether their content has changed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .rules import ENTRIES, is_doubtful, is_noise, is_noisy_folder, may_begin
 
 ChangeStatus = Literal["same", "changed", "doubtful", "gone"]
 
+# Size in bytes above which a file is not read; size and time must suffice.
 _LARGE = 8 << 20
-"""Bytes above which a file is not read: its size and time have to do."""
 
 # As of the loader.
 _DEEPEST = 64
@@ -26,8 +26,8 @@ Stamp = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """``whole``: folders of plugins, of which each file matters. ``bare``: folders in which a plugin may come to be.
-    ``single``: files that matter by themselves. ``above``: folders to watch for one of the others to come back."""
+    """The places to watch. ``whole``: folders of plugins, of which each file matters. ``bare``: folders in which
+    plugins may appear. ``single``: individual files. ``above``: folders in which one of the others may reappear."""
 
     whole: frozenset[str] = frozenset()
     bare: frozenset[str] = frozenset()
@@ -36,7 +36,7 @@ class Survey:
 
     @property
     def folders(self) -> frozenset[str]:
-        """All that have to be watched."""
+        """Return all folders to watch."""
         return self.whole | self.bare | self.above | {os.path.dirname(path) for path in self.single}
 
     def is_relevant(self, path: str) -> bool:
@@ -46,14 +46,14 @@ class Survey:
         return folder in self.bare and may_begin(name)
 
     def files(self) -> Iterator[str]:
-        """Those that are there now."""
+        """Return the relevant files that exist now."""
         yield from (path for path in self.single if os.path.lexists(path))
         for folder in (*self.whole, *self.bare):
             yield from (path for path in _listed(folder) if self.is_relevant(path) and os.path.isfile(path))
 
 
 def survey(places: Iterable[str], plugins: Collection[str]) -> Survey:
-    """Where to look. Places and plugins are absolute paths; nothing of an entry point that is not loaded."""
+    """Determine where to watch. Places and plugins are absolute paths; entry points that are not loaded are skipped."""
     whole: set[str] = set()
     bare: set[str] = set()
     single: set[str] = set()
@@ -78,8 +78,11 @@ def survey(places: Iterable[str], plugins: Collection[str]) -> Survey:
 
 
 def real(path: str) -> str:
-    """Return where a path leads. One with more links than the system follows leads nowhere, and is returned with its
-    folder alone resolved: Python would follow each of them, by a call of its own, for every file of a long chain."""
+    """Return the target of a path.
+
+    A path with more links than the system follows leads nowhere; only its folder is resolved, because Python would
+    follow each link with a system call, for every file of a long chain.
+    """
     try:
         os.stat(path)
     except OSError as error:
@@ -89,12 +92,12 @@ def real(path: str) -> str:
 
 
 def _beside(path: str) -> str:
-    """The path itself, its folder being the real one: so the system names it when it changes."""
+    """Return the path with its folder resolved, which is the name that the system reports for changes."""
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def aliases(path: str) -> tuple[str, str]:
-    """The names under which changes of a file or folder are heard of: its own, and that of what it is a link to."""
+    """Return the names under which changes of a file or folder are reported: its own, and that of its link target."""
     return _beside(path), real(path)
 
 
@@ -105,8 +108,8 @@ def _nearest(folder: str) -> str:
 
 
 def _tree(folder: str) -> Iterator[str]:
-    """The folder and those in it, as deep and as many as a plugin may have: the loader refuses what has more. Not by
-    ``os.walk``, which in Python 3.11 calls itself for each depth."""
+    """Return the folder and those below, limited like a plugin: the loader refuses larger ones. ``os.walk`` is not used
+    because it recurses for each depth in Python 3.11."""
     pending = [(folder, 0)]
     for _ in range(_MOST_FOLDERS):
         if not pending:
@@ -118,7 +121,7 @@ def _tree(folder: str) -> Iterator[str]:
 
 
 def _inner(folder: str) -> list[str]:
-    """No links; nothing of a folder that cannot be read, or has just gone."""
+    """Return the subfolders without links; empty for a folder that cannot be read or has just gone."""
     try:
         with os.scandir(folder) as entries:
             inner = [each for each in entries if not is_noisy_folder(each.name) and each.is_dir(follow_symlinks=False)]
@@ -128,7 +131,7 @@ def _inner(folder: str) -> list[str]:
 
 
 def _folders(folder: str) -> Iterator[str]:
-    """Those in which a plugin may lie; behind links too."""
+    """Return the folders in which a plugin may be, also behind links."""
     names = ((path, os.path.basename(path)) for path in _listed(folder))
     return (real(path) for path, name in names if _may_hold(path, name))
 
@@ -149,7 +152,7 @@ def _listed(folder: str) -> list[str]:
 
 
 class FileDigests:
-    """What was in each file when it was last taken note of."""
+    """The content of each file when it was last recorded."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[Stamp, bytes]] = {}
@@ -161,20 +164,20 @@ class FileDigests:
         return list(self._seen)
 
     def digest(self, path: str) -> str:
-        """SHA-256 in hexadecimal, of what was taken note of."""
+        """Return the recorded SHA-256 in hexadecimal; empty if the file is not recorded."""
         return self._seen[path][1].hex() if path in self._seen else ""
 
     @staticmethod
     def stamp(path: str) -> Stamp | None:
-        """Inode, size, and times of a regular file; None where there is none."""
+        """Return inode, size and times of a regular file; None if there is none."""
         return _stamp(path)
 
     def below(self, folder: str) -> list[str]:
-        """What is known in a folder that may be gone."""
+        """Return the recorded files in a folder that may no longer exist."""
         return [path for path in self._seen if path.startswith(folder + os.sep)]
 
     def check(self, path: str) -> ChangeStatus:
-        """How a file is, against what is known of it. Reads it only if something was done to it."""
+        """Compare a file with its record. Its content is read only if its stamp has changed."""
         stamp = _stamp(path)
         if stamp is None:
             return "gone" if path in self._seen else "same"
@@ -188,7 +191,7 @@ class FileDigests:
         return "doubtful" if data is not None and is_doubtful(path, data) else "changed"
 
     def record(self, path: str) -> None:
-        """Take note of what is in it now."""
+        """Record the present content of a file."""
         stamp = _stamp(path)
         if stamp is not None:
             self._seen[path] = (stamp, _digest(_read(path, stamp), stamp))
@@ -198,7 +201,7 @@ class FileDigests:
 
 
 def _stamp(path: str) -> Stamp | None:
-    """None where no regular file is."""
+    """Return the stamp of a regular file; None if there is none."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -209,7 +212,7 @@ def _stamp(path: str) -> Stamp | None:
 
 
 def _read(path: str, stamp: Stamp) -> bytes | None:
-    """None for what is too large, or cannot be read: the kernel says so when it tries to."""
+    """Return the content; None if the file is too large or cannot be read, which the kernel reports."""
     try:
         # A pipe may have taken the file's place since: it must not be waited for.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:

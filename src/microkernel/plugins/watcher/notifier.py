@@ -1,4 +1,4 @@
-"""Hears of changes in folders. The only module that knows watchfiles."""
+"""Notifications of changes in folders. The only module that uses watchfiles."""
 
 from __future__ import annotations
 
@@ -11,35 +11,41 @@ from watchfiles._rust_notify import RustNotify
 
 from microkernel.errors import valid_text
 
+# Milliseconds of changes that are collected into one notification.
 _BURST = 10
-"""Milliseconds of changes that are taken together."""
+# watchfiles polls at this interval in milliseconds: the short one while files are being edited, since it costs 1 % of a
+# core; otherwise a change is noticed about 20 ms later.
 _AWAKE, _DOZING = 1, 20
-"""watchfiles waits by looking every so many milliseconds: often only while somebody is at work, for it costs 1 % of a
-core; else a save is heard of some 20 ms later."""
 _UNDECODABLE = "Unable to decode path"
 # What watchfiles ends with when a file changes whose name is not UTF-8.
 _NO_WATCHES = "the limit of inotify watches is reached, so that not all folders are watched"
+# Seconds since the last change during which files count as being edited.
 _AT_WORK = 300.0
-"""Seconds since the last change for which somebody is."""
 
 
 class Notifier:
-    """For one thread. ``wake`` ends a wait from any other; who waits clears it, and looks for itself what was done to
-    the files: watchfiles forgets it."""
+    """Waits for changes, on one thread. ``wake`` ends a wait from any other thread.
+
+    The waiting thread clears ``wake`` and must check the files itself, because watchfiles then discards its changes.
+    """
 
     def __init__(self, wake: threading.Event) -> None:
         self._wake = wake
         self._folders: frozenset[str] = frozenset()
         self._notify: RustNotify | None = None
+        # Folders whose path is not UTF-8, which watchfiles does not support, by the alias path under which they are
+        # watched.
         self._aliases: dict[str, str] = {}
-        """Folders whose path is not UTF-8, which watchfiles cannot take, by the path under which it watches them."""
         self._descriptors: list[int] = []
         self._busy_until = time.monotonic() + _AT_WORK
 
     def watch_folders(self, folders: Iterable[str], *, anew: bool = False) -> None:
-        """Watch these folders, not what is below them, and no others. ``anew`` also if they have the names they had:
-        one may be another now. Raises OSError where the system does not let it; what could be watched is, until the
-        next time."""
+        """Watch exactly these folders, without their subfolders.
+
+        With ``anew`` they are watched again even if the names are the same, because one may be another folder now.
+
+        Raises OSError if the system refuses some; the others are watched until the next call.
+        """
         requested = frozenset(folder for folder in folders if os.path.isdir(folder) and os.access(folder, os.R_OK))
         if requested == self._folders and not anew:
             return
@@ -65,9 +71,13 @@ class Notifier:
         return alias
 
     def wait(self, seconds: float | None) -> set[str]:
-        """The paths that something was done to; none when it is woken, after so many seconds, or when the name of a
-        file that changed is not UTF-8: then it is woken too, and has to be aimed again. Raises OSError for what the
-        library cannot go on after; ``watch_folders`` begins anew."""
+        """Return the changed paths.
+
+        Returns none if woken, after ``seconds``, or if the name of a changed file is not UTF-8; in that case ``wake``
+        is set too, and the folders must be watched again.
+
+        Raises OSError if the library cannot continue; ``watch_folders`` then starts over.
+        """
         if self._notify is None:
             self._wake.wait(seconds)
             return set()
@@ -102,8 +112,11 @@ class Notifier:
 
 
 def _notifier(paths: list[str], *, all_of_them: bool = True) -> RustNotify | None:
-    """Raises OSError for a folder that cannot be watched, RuntimeError where nothing can. Without ``all_of_them``,
-    watchfiles passes over such a folder without a word, and where nothing can be watched this is None."""
+    """Create the watchfiles object.
+
+    Raises OSError for a folder that cannot be watched, RuntimeError if none can. Without ``all_of_them`` such folders
+    are skipped silently, and None is returned if none can be watched.
+    """
     try:
         return RustNotify(paths, False, False, 300, False, not all_of_them)
     except (RuntimeError, OSError):

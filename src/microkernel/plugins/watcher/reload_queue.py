@@ -1,4 +1,4 @@
-"""Who is being reloaded, and who was saved again meanwhile: one at a time for each plugin, and no change is lost."""
+"""Coordinates reloads: one at a time for each plugin, and no change is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 
 class Turns:
-    """Whoever began a plugin asks ``again`` when it is done with it, and goes on as long as that says so."""
+    """Plugins being reloaded. The thread that starts one calls ``again`` when done, and repeats as long as it returns
+    True."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -15,7 +16,8 @@ class Turns:
         self._again: set[str] = set()
 
     def begin(self, names: Iterable[str]) -> list[str]:
-        """Those to do now; who is under way is done once more afterwards, by who does it."""
+        """Return the plugins to reload now. A plugin in progress is reloaded once more afterwards, by the thread that
+        has it."""
         with self._lock:
             requested = list(names)
             now = [name for name in requested if name not in self._under_way]
@@ -24,7 +26,7 @@ class Turns:
             return now
 
     def again(self, name: str) -> bool:
-        """Whether it was saved since; if not, its turn is over."""
+        """Return whether the plugin was saved again; if not, its reload is complete."""
         with self._lock:
             if name in self._again:
                 self._again.discard(name)

@@ -1,4 +1,4 @@
-"""What a change means: whose it is, whether it is one at all, what is to be done. Pure."""
+"""The meaning of a change: the owner of the file, whether it matters, and the action to take. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 Action = Literal["reload", "start", "wait", "leave"]
 
+# Files that make a folder a plugin.
 ENTRIES = ("__init__.py", "plugin.py", "plugin.toml")
-"""What makes a plugin of a folder."""
 _SOURCE = (".py", ".toml")
 _NOISE = re.compile(
     r"""
@@ -24,8 +24,8 @@ _NOISE = re.compile(
     re.VERBOSE,
 )
 _NOISY_FOLDERS = frozenset({"__pycache__", "node_modules", "venv"})
+# Errors of a plugin that only lacks another plugin that it requires.
 _UNMET = frozenset({"MK0114", "MK0115", "MK0125"})
-"""Errors of a plugin that would run, were it not for one that it requires."""
 _ACTIONS: Mapping[str, Action] = {
     "active": "reload",
     "failed": "start",
@@ -40,7 +40,7 @@ _ACTIONS: Mapping[str, Action] = {
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """As the kernel reports it. ``path``: a text, or bytes where it is not valid Unicode."""
+    """A plugin as the kernel reports it. ``path`` is a str, or bytes if it is not valid Unicode."""
 
     name: str
     path: Any
@@ -51,27 +51,28 @@ class Plugin:
 
 
 def is_noisy_folder(name: str) -> bool:
-    """Caches, environments, what version control and editors keep: nothing below is a plugin's."""
+    """Return whether this is a cache, an environment, or a folder of version control or an editor. Nothing below it
+    belongs to a plugin."""
     return name.startswith(".") or name in _NOISY_FOLDERS
 
 
 def is_noise(name: str) -> bool:
-    """Whether a file of this name is what editors, interpreters and databases leave beside what they work on."""
+    """Return whether a file of this name is a by-product of an editor, interpreter or database."""
     return _NOISE.fullmatch(name) is not None
 
 
 def is_source(path: str) -> bool:
-    """Code or a manifest; the rest is data."""
+    """Return whether the file is code or a manifest; anything else is data."""
     return path.endswith(_SOURCE)
 
 
 def is_doubtful(path: str, data: bytes) -> bool:
-    """Whether this may be half of what is being written. Who is wrong about it only waits a moment."""
+    """Return whether the file may be written only in part. A wrong answer only costs a short wait."""
     return not data or (is_source(path) and not data.endswith(b"\n"))
 
 
 def owner(path: str, homes: Mapping[str, str]) -> str:
-    """The plugin whose file this is, or that lies in a folder around it; nothing if it is nobody's."""
+    """Return the plugin that the file belongs to, or whose folder contains it; an empty string if there is none."""
     while path not in homes:
         above = os.path.dirname(path)
         if above == path:
@@ -81,20 +82,21 @@ def owner(path: str, homes: Mapping[str, str]) -> str:
 
 
 def may_begin(name: str) -> bool:
-    """Whether a file of this name, in a folder of plugins or one level below, may make a plugin of what lies there."""
+    """Return whether a file of this name, in a folder of plugins or one level below, may create a plugin."""
     return name in ENTRIES or (name.endswith(".py") and name[0] not in "_." and not is_noise(name))
 
 
 def action_for(state: str) -> Action:
-    """What the author of a plugin in this state expects when its file is saved.
+    """Return the action that the author of a plugin in this state expects when its file is saved.
 
-    Whoever stopped or killed it by hand meant it; what failed, died again and again or was set aside has been mended.
+    A plugin that was stopped or killed on purpose stays stopped. A failed, restarting or quarantined one has been
+    corrected.
     """
     return _ACTIONS.get(state, "leave")
 
 
 def in_order(names: Collection[str], plugins: Iterable[Plugin]) -> list[str]:
-    """Each after those it requires, whether directly or by way of others that did not change."""
+    """Order plugins after those they require, directly or by way of plugins that did not change."""
     needs = {plugin.name: set(map(_required, plugin.requires)) - {plugin.name} for plugin in plugins}
     left = {**{name: set[str]() for name in names}, **needs}
     ordered: list[str] = []
@@ -108,7 +110,7 @@ def in_order(names: Collection[str], plugins: Iterable[Plugin]) -> list[str]:
 
 
 def unblocked_by(names: Iterable[str], plugins: Iterable[Plugin]) -> list[str]:
-    """Plugins that failed only for want of one of these."""
+    """Return the plugins that failed only because they lack one of these."""
     there = set(names)
     return [
         plugin.name
@@ -118,7 +120,7 @@ def unblocked_by(names: Iterable[str], plugins: Iterable[Plugin]) -> list[str]:
 
 
 def too_often(times: Sequence[float], limit: int, within: float) -> bool:
-    """Whether the last ``limit`` of these moments, the newest last, lie within so many seconds."""
+    """Return whether the last ``limit`` times, the newest last, are within ``within`` seconds."""
     return len(times) >= limit and times[-1] - times[-limit] <= within
 
 
