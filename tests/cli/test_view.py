@@ -236,7 +236,7 @@ def test_a_line_of_the_console() -> None:
         ("kill", "write: kill NAME"),
         ("kill a b", "write: kill NAME"),
         ("ps --fast", "write: ps"),
-        ("call x.y --timeout soon", "soon is no number"),
+        ("call x.y --timeout soon", "soon is not a number"),
         ("emit a.b 7", "KEY=VALUE"),
         ("call x.y timeout=3", "--timeout"),
         ("dead bury", "dead show ID"),
