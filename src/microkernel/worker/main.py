@@ -211,8 +211,8 @@ def _drop_plugin() -> None:
     if threading.active_count() == 1:
         for release in _releases:
             release()
-        # In a cycle, parts may be closed before the object whose ``__del__`` uses them; the interpreter, too, is silent
-        # about what that raises when it collects at its end.
+        # In a cycle, parts may be closed before the object whose ``__del__`` uses them. Errors that this raises are not
+        # reported; neither does the interpreter report them when it collects at its end.
         sys.unraisablehook = _ignore_unraisable
         gc.collect()
 

@@ -33,7 +33,6 @@ MiB = 1 << 20
 DEFAULTS = CONFINED_LIMITS
 # As for temporary folders: a worker started by root no longer has the real user that ``access`` checks.
 _MODE_AS_ROOT = 0o770
-# As of the folders for temporary files: a worker of root's has lost the real user, for which ``access`` asks.
 _NO_HOME = "this user has no home folder; set HOME or XDG_STATE_HOME, or name a data_dir"
 _VARIABLES = ("PATH", "LANG", "TZ")
 _POOL_VARIABLES = (

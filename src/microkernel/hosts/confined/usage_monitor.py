@@ -29,7 +29,7 @@ class _Watched:
     frequent: bool
     running: Check | None = None
     spent: float = 0.0
-    cost: float = 0.0  # of the last whole look, in seconds
+    cost: float = 0.0  # of the last complete check, in seconds
 
 
 class UsageMonitor:

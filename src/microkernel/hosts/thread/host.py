@@ -60,8 +60,8 @@ def _in_shared_code(frame: FrameType | None) -> bool:
     """Return whether a thread is about to take or release a lock that the whole process shares, of imports or of
     logging.
 
-    It leaves that code by itself, and the exception is raised in it then. (Only the innermost frame can be checked,
-    because the thread keeps running.)
+    It leaves that code by itself, and a later attempt raises the exception in it. (Only the innermost frame can be
+    checked, because the thread keeps running.)
     """
     return frame is not None and frame.f_code.co_filename.startswith(_SHARED_CODE)
 
@@ -188,7 +188,9 @@ class ThreadRunner:
         except PluginKilled:
             return
         except BaseException as error:
-            _log.debug("a plugin's thread ended: %s", "".join(traceback.format_exception(error)))  # no object of it
+            _log.debug(
+                "a plugin's thread ended: %s", "".join(traceback.format_exception(error))
+            )  # keeps no object of the plugin
             self._exit = Exit(f"{type(error).__name__}: {error}", code=1)
 
     def _on_thread_exit(self) -> None:
