@@ -59,7 +59,7 @@ def unload(plugins: Plugins, name: str = "leaver") -> tuple[list[str], list[str]
     return left, undone
 
 
-class Listing:
+class AtexitRecorder:
     """Equal to nothing; records the functions of ``atexit``, which are compared with it."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Listing:
 
 
 def at_exit() -> list[object]:
-    return Listing().seen
+    return AtexitRecorder().seen
 
 
 def of_plugins() -> list[object]:
@@ -417,7 +417,7 @@ def test_the_kernel_holds_no_plugin_object(plugins: Plugins, shared: ModuleType)
         assert held() is None
 
 
-class Slow:
+class SlowGarbage:
     """Garbage whose collection does not end, and lets other threads run."""
 
     def __init__(self, begun: threading.Event, go_on: threading.Event) -> None:
@@ -441,7 +441,7 @@ def test_objects_that_another_thread_is_collecting_are_not_reported(
     leaving(plugins, "pass")
     with plugins.kernel("thread") as kernel:
         kernel.stop("leaver")
-        Slow(begun, go_on)
+        SlowGarbage(begun, go_on)
         other.start()
         begun.wait(10.0)
         monkeypatch.setattr(

@@ -201,7 +201,7 @@ def test_without_control_groups_no_limit_is_reported_as_enforced() -> None:
 # Version 2, which this machine may not have
 
 
-class Second:
+class FakeHierarchy:
     """A version 2 hierarchy, as far as it is written to and read."""
 
     def __init__(self, root: Path, own: str, controllers: str = "cpu memory pids", others: bool = False) -> None:
@@ -232,13 +232,13 @@ class Second:
 
 
 @pytest.fixture
-def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Second:
-    made = Second(tmp_path, "/app")
+def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHierarchy:
+    made = FakeHierarchy(tmp_path, "/app")
     monkeypatch.setattr(cgroup_layout, "write", made.write)
     return made
 
 
-def test_a_delegated_group_is_used_after_this_process_has_moved_out_of_it(second: Second) -> None:
+def test_a_delegated_group_is_used_after_this_process_has_moved_out_of_it(second: FakeHierarchy) -> None:
     layout = second.find()
     assert layout.describe() == "cgroups v2 (memory, pids, cpu)"
     assert layout.folders == dict.fromkeys(("memory", "pids", "cpu"), str(second.group))
@@ -251,20 +251,20 @@ def test_a_delegated_group_is_used_after_this_process_has_moved_out_of_it(second
     ]  # fmt: skip
 
 
-def test_a_second_host_finds_the_group_that_the_first_moved_out_of(second: Second) -> None:
+def test_a_second_host_finds_the_group_that_the_first_moved_out_of(second: FakeHierarchy) -> None:
     (second.group / "kernel").mkdir()
     (second.group / "kernel" / "cgroup.controllers").write_text("cpu memory pids")
     second.about.write_text("0::/app/kernel\n")
     assert second.find().folders["memory"] == str(second.group)
 
 
-def test_nothing_is_written_without_delegation(second: Second) -> None:
+def test_nothing_is_written_without_delegation(second: FakeHierarchy) -> None:
     with pytest.raises(Unavailable, match="needs delegation: systemd-run --user --scope -p Delegate=yes"):
         second.find(delegated=False)
     assert second.written == []
 
 
-def test_nothing_is_written_without_the_controllers(second: Second) -> None:
+def test_nothing_is_written_without_the_controllers(second: FakeHierarchy) -> None:
     (second.group / "cgroup.controllers").write_text("cpu hugetlb")
     with pytest.raises(Unavailable, match="memory and pids are not delegated"):
         second.find()
@@ -272,7 +272,7 @@ def test_nothing_is_written_without_the_controllers(second: Second) -> None:
 
 
 def test_a_group_with_other_processes_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    second = Second(tmp_path, "/app", others=True)
+    second = FakeHierarchy(tmp_path, "/app", others=True)
     monkeypatch.setattr(cgroup_layout, "write", second.write)
     with pytest.raises(Unavailable, match="other processes are in the same group"):
         second.find()

@@ -150,7 +150,7 @@ def test_a_lack_of_processes_is_reported_as_temporary(inspector: Inspector, monk
 # An inspector that a text has taken over may answer anything
 
 
-class Lying:
+class FakeParser:
     """A Parser that gives one fixed answer."""
 
     def __init__(self, answer: Any) -> None:
@@ -185,7 +185,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=str)
 def test_malformed_facts_are_rejected(answer: Any) -> None:
-    parser = Lying(answer)
+    parser = FakeParser(answer)
     with parsing_with(parser), pytest.raises(PluginLoadError) as caught:
         facts_of(b"x = 1", "p.py")
     assert (caught.value.id, parser.discarded) == ("MK0145", 1)
@@ -196,7 +196,7 @@ def test_malformed_facts_are_rejected(answer: Any) -> None:
     {"\ud800": 1}, {"a": ["list", ["other"]]}, {"a": DEEP},
 ], ids=lambda answer: str(type(answer)))  # fmt: skip
 def test_malformed_tables_are_rejected(answer: Any) -> None:
-    parser = Lying(answer)
+    parser = FakeParser(answer)
     with parsing_with(parser), pytest.raises(ManifestError) as caught:
         toml_of("a = 1", "plugin.toml")
     assert (caught.value.id, parser.discarded) == ("MK0145", 1)
@@ -207,7 +207,7 @@ def test_malformed_findings_are_rejected(tmp_path: Path, answer: Any) -> None:
     (tmp_path / "hello.py").write_text(CODE)
     [found] = FileLoader().discover([str(tmp_path)])
 
-    class Half(Lying):
+    class Half(FakeParser):
         def ask(self, operation: str, *arguments: Any) -> Any:
             return [{}, "fits", 1] if operation == "facts" else self.answer
 
@@ -220,7 +220,7 @@ def test_malformed_findings_are_rejected(tmp_path: Path, answer: Any) -> None:
 def test_an_audit_names_the_file_that_is_over_its_limits(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(CODE)
     [found] = FileLoader().discover([str(tmp_path)])
-    with parsing_with(Lying(None)):
+    with parsing_with(FakeParser(None)):
         report = audit(found, (), (), covers)
     assert report.error is not None
     assert report.error.fields["path"].endswith(f"{tmp_path.name}/hello.py")
@@ -264,7 +264,7 @@ def test_a_refusal_says_its_reason_shortly() -> None:
 
 
 def test_the_sources_of_a_plugin_are_bounded_together() -> None:
-    class Slow(Lying):
+    class Slow(FakeParser):
         asked = 0
 
         def ask(self, operation: str, *arguments: Any) -> Any:
@@ -283,7 +283,7 @@ def test_the_sources_of_a_plugin_are_bounded_together() -> None:
 def test_all_sources_together_get_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsers, "facts_of", lambda data, path: None)
 
-    class Slow(Lying):
+    class Slow(FakeParser):
         asked = 0
 
         def spent(self) -> float:

@@ -20,14 +20,14 @@ from microkernel.wire.codec import Raw
 from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.session import pack
 from tests.harness.waiting import eventually
-from tests.hosts.test_socket_channel import Here
+from tests.hosts.test_socket_channel import ImmediateReactor
 from tests.wire.test_keeping import pair
 
 
 def lane(end: socket.socket, *, taken: bool = False) -> ReplySocket:
     others: list[Any] = [None] * (LANES - 1)
     spin = AdaptiveSpin(0.001, yields=True)
-    made = ReplySocket(0, None, end, deque(others), Here(), print, print, int, spin)  # type: ignore[arg-type]
+    made = ReplySocket(0, None, end, deque(others), ImmediateReactor(), print, print, int, spin)  # type: ignore[arg-type]
     made.taken = taken
     return made
 

@@ -14,7 +14,7 @@ from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.wire.secrets import Secrets
 
 
-class Turned:
+class ManualReactor:
     """A reactor driven by the test: scheduled work runs when the test says so."""
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class Turned:
             work()
 
 
-class Printed:
+class OutputPipe:
     """A pipe that is written to piece by piece."""
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         self.lines: list[str] = []
-        self.reactor = Turned()
+        self.reactor = ManualReactor()
         ours, self._theirs = os.pipe()
         os.set_blocking(ours, False)
         self._output = Output(ours, self.reactor, self.lines.append, Secrets(secrets))  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ class Printed:
 
 @pytest.mark.parametrize("text", ["汉" * 6000, "a" + "汉" * 40_000, "😀" * 30_000, "é", "", "x" * (MAX_LINE + 1)])
 def test_a_line_is_not_cut_inside_a_character(text: str) -> None:
-    printed = Printed()
+    printed = OutputPipe()
     lines = printed.write(f"{text}\n".encode())
     assert "".join(lines) == text
     assert max(map(len, lines)) <= MAX_LINE
@@ -70,26 +70,26 @@ def test_a_line_is_not_cut_inside_a_character(text: str) -> None:
 
 
 def test_a_character_that_arrives_in_pieces_is_joined() -> None:
-    printed = Printed()
+    printed = OutputPipe()
     assert printed.write(*(bytes([byte]) for byte in "汉😀\n".encode())) == ["汉😀"]
     assert printed.end() == ["汉😀"]
 
 
 def test_bytes_that_are_not_utf_8_are_escaped() -> None:
-    printed = Printed()
+    printed = OutputPipe()
     printed.write(b"caf\xe9 \xff\n", b"\xe6\xb1")
     assert printed.end() == [r"caf\xe9 \xff", r"\xe6\xb1"]
 
 
 def test_an_endless_line_arrives_in_pieces() -> None:
-    printed = Printed()
+    printed = OutputPipe()
     printed.write(b"ab" * MAX_LINE)
     assert 1 <= len(printed.lines) <= 2
     assert "".join(printed.end()) == "ab" * MAX_LINE
 
 
 def test_a_progress_bar_is_shown_at_once_then_once_a_second_and_at_its_end() -> None:
-    printed = Printed()
+    printed = OutputPipe()
     for percent in range(100):
         printed.write(f"\r{percent}%".encode())
     assert printed.lines == ["0%"]
@@ -102,16 +102,16 @@ def test_a_progress_bar_is_shown_at_once_then_once_a_second_and_at_its_end() -> 
 
 
 def test_a_progress_bar_that_ends_without_a_newline_shows_its_last_state() -> None:
-    printed = Printed()
+    printed = OutputPipe()
     printed.write(*(b"%d%%\r" % percent for percent in range(100)))
     assert printed.end() == ["0%", "99%"]
-    printed = Printed()
+    printed = OutputPipe()
     printed.write(*(b"\r%d%%" % percent for percent in range(100)))
     assert printed.end() == ["0%", "99%"]
 
 
 def test_a_carriage_return_before_a_newline_is_part_of_it() -> None:
-    printed = Printed()
+    printed = OutputPipe()
     printed.write(b"one\r\ntwo\r", b"\nthree\r\n\r\n")
     assert printed.end() == ["one", "two", "three", ""]
 
@@ -119,7 +119,7 @@ def test_a_carriage_return_before_a_newline_is_part_of_it() -> None:
 @pytest.mark.parametrize("before", range(MAX_LINE - 12, MAX_LINE + 2))
 def test_a_secret_is_redacted_where_a_long_line_is_split(before: int) -> None:
     for end in (b"\n", b"", b"y" * MAX_LINE):
-        printed = Printed(["correct-horse"])
+        printed = OutputPipe(["correct-horse"])
         printed.write(b"x" * before + b"correct", b"-horse" + end)
         text = "".join(printed.end())
         assert text == "x" * before + "***" + end.decode().strip("\n")
@@ -159,7 +159,7 @@ def test_at_level_process(tmp_path: os.PathLike[str]) -> None:
     assert texts[-3:] == [r"caf\xe9", r"half \ud800 a character", "the end"]
 
 
-class Untrusted(Printed):
+class UntrustedOutputPipe(OutputPipe):
     """An untrusted worker's pipe: its lines are charged to an account."""
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
@@ -175,7 +175,7 @@ def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_short_turns")
 def test_a_line_is_searched_for_many_secrets_in_turns() -> None:
-    printed = Printed([f"secret{number}" for number in range(100)])
+    printed = OutputPipe([f"secret{number}" for number in range(100)])
     os.write(printed._theirs, b"x" * 10_000 + b"secret7 \n")
     printed.reactor.ready()
     turns = 0
@@ -188,7 +188,7 @@ def test_a_line_is_searched_for_many_secrets_in_turns() -> None:
 
 @pytest.mark.usefixtures("_short_turns")
 def test_many_lines_that_arrive_at_once_are_emitted_in_turns() -> None:
-    printed = Printed()
+    printed = OutputPipe()
     os.write(printed._theirs, b"\n" * 10_000)
     printed.reactor.ready()
     turns = 0
@@ -202,7 +202,7 @@ def test_many_lines_that_arrive_at_once_are_emitted_in_turns() -> None:
 
 @pytest.mark.usefixtures("_short_turns")
 def test_lines_of_an_untrusted_worker_that_has_exited_are_emitted_in_turns() -> None:
-    printed = Untrusted()
+    printed = UntrustedOutputPipe()
     os.write(printed._theirs, b"x\n" * 5_000 + b"last")
     assert len(printed.end()) < 5_000
     while printed.reactor.waiting:
@@ -212,13 +212,13 @@ def test_lines_of_an_untrusted_worker_that_has_exited_are_emitted_in_turns() -> 
 
 @pytest.mark.usefixtures("_short_turns")
 def test_lines_of_a_trusted_worker_are_emitted_when_it_has_exited() -> None:
-    printed = Printed()
+    printed = OutputPipe()
     os.write(printed._theirs, b"x\n" * 5_000 + b"last")
     assert printed.end() == [*["x"] * 5_000, "last"]
 
 
 def test_an_untrusted_worker_whose_lines_cost_much_is_not_read_for_a_while() -> None:
-    printed = Untrusted()
+    printed = UntrustedOutputPipe()
     account = printed._output.account
     assert account is not None
     account.spend(1.0)

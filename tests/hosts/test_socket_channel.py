@@ -20,7 +20,7 @@ from microkernel.wire.session import Session, pack
 from tests.wire.test_keeping import pair
 
 
-class Here:
+class ImmediateReactor:
     """A Reactor that runs work at once."""
 
     def watch(self, fd: int, ready: Callable[[], object], *, write: bool = False) -> None: ...
@@ -30,12 +30,12 @@ class Here:
         work()
 
 
-class Nothing:
+class EmptySource:
     def take(self, limit: int) -> list[messages.Message]:
         return []
 
 
-class Later(Here):
+class DeferredReactor(ImmediateReactor):
     """A Reactor that runs nothing until the test says so."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Later(Here):
         self.work.append(work)
 
 
-class Crowd:
+class ConcurrentSource:
     """A message source to which two threads add at the same time: each finds two messages."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Crowd:
 def test_of_two_concurrent_senders_one_has_the_channel_pumped() -> None:
     down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    source, reactor = Crowd(), Later()
+    source, reactor = ConcurrentSource(), DeferredReactor()
     channel = KernelChannel(down, up, source, reactor, print, print, print)  # type: ignore[arg-type]
     channel.pump()
     worker_down.recv(1 << 16)  # the hello
@@ -85,7 +85,7 @@ def test_messages_sent_before_an_exit_are_read_even_if_the_worker_left_ours_unre
     down, worker_down = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     up, worker_up = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     heard: list[messages.Message] = []
-    channel = KernelChannel(down, up, Nothing(), Here(), heard.append, print, print)  # type: ignore[arg-type]
+    channel = KernelChannel(down, up, EmptySource(), ImmediateReactor(), heard.append, print, print)  # type: ignore[arg-type]
     channel.open()
     channel.send_up(messages.Credit(1))
     worker_up.send(Session("worker").hello())
@@ -101,7 +101,7 @@ def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.Monkey
     """The thread sends by the descriptor's number, which may be reused if it is closed meanwhile."""
     down, worker_down = pair()
     up, worker_up = pair()
-    channel = KernelChannel(down, up, Nothing(), Here(), print, print, print)  # type: ignore[arg-type]
+    channel = KernelChannel(down, up, EmptySource(), ImmediateReactor(), print, print, print)  # type: ignore[arg-type]
     closing = threading.Thread(target=channel.close)
     sent: list[bool] = []
 
@@ -124,7 +124,7 @@ def test_a_channel_is_not_closed_while_a_thread_sends(monkeypatch: pytest.Monkey
     assert down.fileno() == -1
 
 
-class Pausing(Here):
+class PausedReactor(ImmediateReactor):
     """A Reactor that keeps scheduled work."""
 
     def __init__(self) -> None:
@@ -145,8 +145,8 @@ class ConfinedChannel:
         self.channel = KernelChannel(
             down,
             up,
-            Nothing(),
-            Pausing(),
+            EmptySource(),
+            PausedReactor(),
             self.handled.append,
             self.broken.append,
             print,  # type: ignore[arg-type]

@@ -49,7 +49,7 @@ class Doing(Protocol):
     def __call__(self, code: str, /, **names: Any) -> list[Any]: ...
 
 
-class Arena:
+class KernelFactory:
     """Creates kernels with that plugin, ``p``."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
@@ -88,6 +88,6 @@ def no_cgroups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def arena(tmp_path: Path) -> Iterator[Arena]:
+def kernels(tmp_path: Path) -> Iterator[KernelFactory]:
     with ExitStack() as stack:
-        yield Arena(tmp_path, stack)
+        yield KernelFactory(tmp_path, stack)

@@ -20,14 +20,14 @@ from microkernel import Kernel
 from microkernel.errors import PluginDied
 from microkernel.hosts.confined.host import pool_sizes
 from tests.attacks.support import eventually, state_is
-from tests.sandbox.conftest import Arena, Doing
+from tests.sandbox.conftest import Doing, KernelFactory
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Doing]]:
     with ExitStack() as stack:
-        arena = Arena(tmp_path_factory.mktemp("walls"), stack)
-        yield {level: arena.doing(level, {}) for level in ("process", "sandbox")}
+        kernels = KernelFactory(tmp_path_factory.mktemp("walls"), stack)
+        yield {level: kernels.doing(level, {}) for level in ("process", "sandbox")}
 
 
 @pytest.fixture
@@ -196,13 +196,13 @@ def test_its_working_folder_is_its_data_folder(both: dict[str, Doing]) -> None:
     assert both["sandbox"]("result = os.getcwd() == str(api.data_dir)") == [None, True]
 
 
-def test_the_kernels_own_paths_are_not_in_its_path(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    extra = arena.folder / "extra"
+def test_the_kernels_own_paths_are_not_in_its_path(kernels: KernelFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = kernels.folder / "extra"
     extra.mkdir()
     (extra / "only_here.py").write_text("")
     monkeypatch.syspath_prepend(str(extra))
-    assert arena.doing("process")("import only_here") == [None, None]
-    assert arena.doing("sandbox", {})("import only_here")[0] == "ModuleNotFoundError"
+    assert kernels.doing("process")("import only_here") == [None, None]
+    assert kernels.doing("sandbox", {})("import only_here")[0] == "ModuleNotFoundError"
 
 
 def test_descriptors_cannot_be_sent_to_the_kernel(both: dict[str, Doing]) -> None:
@@ -227,14 +227,14 @@ for number in range(3, 12):
 # Exhaustion
 
 
-def test_memory_is_limited(arena: Arena) -> None:
-    do = arena.doing("sandbox", {}, memory=128 << 20)
+def test_memory_is_limited(kernels: KernelFactory) -> None:
+    do = kernels.doing("sandbox", {}, memory=128 << 20)
     assert do("b = bytearray(256 << 20)")[0] == "MemoryError"
-    assert arena.doing("process", {})("b = bytearray(256 << 20); result = len(b)") == [None, 256 << 20]
+    assert kernels.doing("process", {})("b = bytearray(256 << 20); result = len(b)") == [None, 256 << 20]
 
 
-def test_memory_is_limited_by_default(arena: Arena) -> None:
-    assert arena.doing("sandbox", {})("b = bytearray(600 << 20)")[0] == "MemoryError"
+def test_memory_is_limited_by_default(kernels: KernelFactory) -> None:
+    assert kernels.doing("sandbox", {})("b = bytearray(600 << 20)")[0] == "MemoryError"
 
 
 _TIMERS = """
@@ -299,8 +299,8 @@ def test_threads_are_limited(both: dict[str, Doing]) -> None:
     assert both["process"](THREADS) == [None, 200]
 
 
-def test_a_plugin_that_fills_the_disk_is_killed(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {}, disk=20 << 20)
+def test_a_plugin_that_fills_the_disk_is_killed(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {}, disk=20 << 20)
     kernel.call("p.do", "open('a', 'wb').write(bytes(10 << 20))", {}, timeout=30.0)
     assert kernel.info("p").protections["disk"] == "watched"
     kernel.emit("nothing")
@@ -309,16 +309,16 @@ def test_a_plugin_that_fills_the_disk_is_killed(arena: Arena) -> None:
         kernel.call("p.do", fill, {}, timeout=30.0)
 
 
-def test_a_file_without_a_name_counts_too(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {}, disk=20 << 20)
+def test_a_file_without_a_name_counts_too(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {}, disk=20 << 20)
     fill = "f = open('b', 'wb'); os.unlink('b'); f.write(bytes(25 << 20)); f.flush(); time.sleep(30)"
     with pytest.raises(Exception, match="over its limit"):
         kernel.call("p.do", fill, {}, timeout=30.0)
 
 
-def test_the_file_of_stacks_counts_too(arena: Arena) -> None:
+def test_the_file_of_stacks_counts_too(kernels: KernelFactory) -> None:
     """It is in memory, and a plugin can write to it."""
-    kernel = arena.kernel("sandbox", {}, disk=20 << 20)
+    kernel = kernels.kernel("sandbox", {}, disk=20 << 20)
     fill = """
 for number in range(3, 100):
     try: name = os.readlink(f'/proc/self/fd/{number}')
@@ -330,10 +330,12 @@ time.sleep(30)
         kernel.call("p.do", fill, {}, timeout=30.0)
 
 
-def test_files_in_granted_folders_do_not_count(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_files_in_granted_folders_do_not_count(
+    kernels: KernelFactory, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     granted = tmp_path_factory.mktemp("granted")
     (granted / "ours").write_bytes(bytes(25 << 20))
-    kernel = arena.kernel("sandbox", {"fs.write": [str(granted)]}, disk=20 << 20)
+    kernel = kernels.kernel("sandbox", {"fs.write": [str(granted)]}, disk=20 << 20)
     write = "open(folder + '/its', 'w').write('x'); result = True"
     assert kernel.call("p.do", write, {"folder": str(granted)}, timeout=30.0) == [None, True]
     runner = kernel.core.registry.get("p").instance.runner  # type: ignore[union-attr]
@@ -347,8 +349,8 @@ libc.prctl(15, b"\\xff\\r\\x1b[2J", 0, 0, 0)
 """
 
 
-def test_a_process_name_that_is_not_utf8_hides_no_use(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {}, disk=20 << 20)
+def test_a_process_name_that_is_not_utf8_hides_no_use(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {}, disk=20 << 20)
     assert kernel.call("p.do", RENAME, {}, timeout=30.0) == [None, None]
     assert kernel.info("p").protections["disk"] == "watched"  # and can be listed
     with pytest.raises(Exception, match="over its limit"):
@@ -368,8 +370,8 @@ time.sleep(30)
 """
 
 
-def test_memory_that_was_written_and_then_protected_is_limited(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {}, memory=128 << 20, processors=0.5)
+def test_memory_that_was_written_and_then_protected_is_limited(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {}, memory=128 << 20, processors=0.5)
     if not kernel._hosts["sandbox"]._groups.describe():  # type: ignore[attr-defined]
         pytest.skip("no control groups here: it is watched")
     eventually(lambda: kernel.info("p").protections["memory"] == "enforced", "its control group is there")
@@ -379,23 +381,23 @@ def test_memory_that_was_written_and_then_protected_is_limited(arena: Arena) -> 
         kernel.call("p.do", PROTECT, {}, timeout=30.0)
 
 
-def test_memory_that_was_written_and_then_protected_counts(arena: Arena, no_cgroups: None) -> None:
+def test_memory_that_was_written_and_then_protected_counts(kernels: KernelFactory, no_cgroups: None) -> None:
     """The system's limit for a process counts writable pages only."""
-    kernel = arena.kernel("sandbox", {}, memory=128 << 20)
+    kernel = kernels.kernel("sandbox", {}, memory=128 << 20)
     assert kernel.info("p").protections["memory"] == "watched"
     with pytest.raises(Exception, match=r"over its limit: [0-9,]+ bytes of memory, limits.memory is 134,217,728"):
         kernel.call("p.do", PROTECT, {}, timeout=30.0)
 
 
-def test_processor_time_is_limited(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {}, cpu=1)
+def test_processor_time_is_limited(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {}, cpu=1)
     assert kernel.info("p").protections["cpu"] == "enforced"
     with pytest.raises(Exception, match=r"SIGKILL|SIGXCPU"):
         kernel.call("p.do", "while True: pass", {}, timeout=40.0)
 
 
-def test_a_plugin_that_floods_the_channel_is_killed(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {}, frames=100)
+def test_a_plugin_that_floods_the_channel_is_killed(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {}, frames=100)
     with pytest.raises(Exception, match="over its limit of 100 frames a second"):
         kernel.call("p.do", "while True: api.log.info('x')", {}, timeout=30.0)
 
@@ -403,37 +405,37 @@ def test_a_plugin_that_floods_the_channel_is_killed(arena: Arena) -> None:
 # Grants
 
 
-def test_granted_folders_are_open_and_others_are_not(arena: Arena) -> None:
+def test_granted_folders_are_open_and_others_are_not(kernels: KernelFactory) -> None:
     for name in ("read", "write", "neither"):
-        (arena.folder / name).mkdir()
-        (arena.folder / name / "file").write_text(name)
-    grants = {"fs.read": [str(arena.folder / "read")], "fs.write": [str(arena.folder / "write" / "file")]}
-    do = arena.doing("sandbox", grants)
-    where = str(arena.folder)
+        (kernels.folder / name).mkdir()
+        (kernels.folder / name / "file").write_text(name)
+    grants = {"fs.read": [str(kernels.folder / "read")], "fs.write": [str(kernels.folder / "write" / "file")]}
+    do = kernels.doing("sandbox", grants)
+    where = str(kernels.folder)
     assert do("result = open(where + '/read/file').read()", where=where) == [None, "read"]
     assert do("open(where + '/read/file', 'a')", where=where)[0] == "PermissionError"
     assert do("open(where + '/write/file', 'w').write('new')", where=where) == [None, None]
     assert do("open(where + '/write/other', 'w')", where=where)[0] == "PermissionError"
     assert do("open(where + '/neither/file')", where=where)[0] == "PermissionError"
-    assert (arena.folder / "write" / "file").read_text() == "new"
+    assert (kernels.folder / "write" / "file").read_text() == "new"
 
 
-def test_a_missing_granted_path_is_reported(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
-    nowhere = arena.folder / "nowhere"
-    arena.kernel("sandbox", {"fs.read": [str(nowhere)]})
+def test_a_missing_granted_path_is_reported(kernels: KernelFactory, caplog: pytest.LogCaptureFixture) -> None:
+    nowhere = kernels.folder / "nowhere"
+    kernels.kernel("sandbox", {"fs.read": [str(nowhere)]})
     said = [line.getMessage() for line in caplog.records if "MK0418" in line.getMessage()]
     assert said == [f"p  MK0418 {nowhere} was granted but could not be opened: it is not there"]
 
 
-def test_granted_variables_are_set(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_granted_variables_are_set(kernels: KernelFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIVEN", "yes")
     monkeypatch.setenv("KEPT", "no")
-    do = arena.doing("sandbox", {"env": ["GIVEN", "ABSENT"]})
+    do = kernels.doing("sandbox", {"env": ["GIVEN", "ABSENT"]})
     assert do("result = [os.environ.get(name) for name in ('GIVEN', 'KEPT', 'ABSENT')]") == [None, ["yes", None, None]]
 
 
-def test_an_operator_may_open_all_files(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {"fs.read": ["/"]})
+def test_an_operator_may_open_all_files(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {"fs.read": ["/"]})
     assert kernel.info("p").protections["file system"] == "unavailable"
     assert kernel.call("p.do", "result = bool(os.listdir('/'))", {}, timeout=30.0) == [None, True]
 
@@ -441,8 +443,8 @@ def test_an_operator_may_open_all_files(arena: Arena) -> None:
 # Reported protections
 
 
-def test_protections_are_read_back(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {})
+def test_protections_are_read_back(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {})
     has_groups = bool(kernel._hosts["sandbox"]._groups.describe())  # type: ignore[attr-defined]
     held = "enforced" if has_groups else "watched"
     eventually(lambda: kernel.info("p").protections["memory"] == held, "its control group is there")
@@ -458,8 +460,8 @@ def test_protections_are_read_back(arena: Arena) -> None:
     }  # fmt: skip
 
 
-def test_a_confined_plugin_can_be_killed(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {})
+def test_a_confined_plugin_can_be_killed(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {})
     pid = kernel.info("p").pid
     kernel.kill("p")
     assert state_is(kernel, "p", "stopped").pid is None
@@ -468,12 +470,12 @@ def test_a_confined_plugin_can_be_killed(arena: Arena) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_no_file_of_the_plugins_outlives_it_but_its_data(arena: Arena) -> None:
-    kernel: Kernel = arena.kernel("sandbox", {})
+def test_no_file_of_the_plugins_outlives_it_but_its_data(kernels: KernelFactory) -> None:
+    kernel: Kernel = kernels.kernel("sandbox", {})
     folder = kernel.call("p.do", "open('kept', 'w').close(); result = tempfile.mkdtemp()", {}, timeout=30.0)[1]
     assert kernel.unload("p") == []
     assert not Path(folder).exists()
-    assert (arena.folder / "data-sandbox" / "p" / "kept").exists()
+    assert (kernels.folder / "data-sandbox" / "p" / "kept").exists()
 
 
 _LOCK_MANY = """
@@ -485,7 +487,7 @@ time.sleep(30)
 """
 
 
-def test_a_plugin_with_too_many_locks_is_killed(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {})
+def test_a_plugin_with_too_many_locks_is_killed(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {})
     with pytest.raises(Exception, match=r"over its bound: more than 4,096 locks on files"):
         kernel.call("p.do", _LOCK_MANY, {}, timeout=30.0)

@@ -16,7 +16,7 @@ import pytest
 from microkernel import Kernel
 from microkernel.hosts.confined.file_attributes import FileAttributes, OwnFolder
 from microkernel.wire import codec
-from tests.sandbox.conftest import Arena
+from tests.sandbox.conftest import KernelFactory
 
 WORKS = {
     "os.chmod": "open('f', 'w').close(); os.chmod('f', 0o640); result = stat.S_IMODE(os.stat('f').st_mode) == 0o640",
@@ -135,7 +135,7 @@ result = len(found) == 6
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     with ExitStack() as stack:
-        yield Arena(tmp_path_factory.mktemp("attributes"), stack).kernel("sandbox", {})
+        yield KernelFactory(tmp_path_factory.mktemp("attributes"), stack).kernel("sandbox", {})
 
 
 @pytest.mark.parametrize("name", WORKS)
@@ -165,30 +165,30 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_attributes_of_other_files_cannot_be_changed(name: str, arena: Arena) -> None:
-    granted = arena.folder / "granted"
+def test_attributes_of_other_files_cannot_be_changed(name: str, kernels: KernelFactory) -> None:
+    granted = kernels.folder / "granted"
     granted.mkdir()
-    secret, file = arena.folder / "secret", granted / "file"
+    secret, file = kernels.folder / "secret", granted / "file"
     for each in (secret, file):
         each.write_text("x")
         each.chmod(0o600)
-    do = arena.doing("sandbox", {"fs.write": [str(granted)]})
-    files = (secret, file, granted, arena.folder / "data-sandbox", arena.folder / "data-sandbox" / "p")
+    do = kernels.doing("sandbox", {"fs.write": [str(granted)]})
+    files = (secret, file, granted, kernels.folder / "data-sandbox", kernels.folder / "data-sandbox" / "p")
     before = [(each.stat().st_mode, int(each.stat().st_mtime) == 1) for each in files]
     error, text = do(OUTSIDE[name], outside=str(secret), granted=str(granted))
     assert error in ("PermissionError", "OSError"), (error, text)
     assert [(each.stat().st_mode, int(each.stat().st_mtime) == 1) for each in files] == before
 
 
-def test_the_refusal_says_where_it_would_work(arena: Arena) -> None:
-    do = arena.doing("sandbox", {})
+def test_the_refusal_says_where_it_would_work(kernels: KernelFactory) -> None:
+    do = kernels.doing("sandbox", {})
     error, text = do("os.chmod('/etc', 0o777)")
     assert error == "PermissionError"
     assert "below the plugin's data folder and TMPDIR" in text
 
 
-def test_system_calls_are_refused_as_before(arena: Arena) -> None:
-    do = arena.doing("sandbox", {})
+def test_system_calls_are_refused_as_before(kernels: KernelFactory) -> None:
+    do = kernels.doing("sandbox", {})
     assert do("open('f', 'w').close(); result = [libc.chmod(b'f', 0o777), libc.utimes(b'f', None)]") == [None, [-1, -1]]
 
 
@@ -207,7 +207,7 @@ class Reactor:
     def unwatch(self, fd: int) -> None: ...
 
 
-class Asking:
+class RequestingWorker:
     """A worker that sends arbitrary requests."""
 
     def __init__(self, *folders: Path) -> None:
@@ -216,7 +216,7 @@ class Asking:
         self.files.worker_end.settimeout(10.0)
         self.files.open()
 
-    def __enter__(self) -> Asking:
+    def __enter__(self) -> RequestingWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -247,7 +247,7 @@ def mode_of(path: Path) -> int:
     codec.encode([1, "utime", b"/x", [], [1 << 63, 1], False]), codec.encode({"a": 1}), b"x" * 8192,
 ])  # fmt: skip
 def test_malformed_requests_are_rejected(request_: bytes, own: Path) -> None:
-    with Asking(own) as asking:
+    with RequestingWorker(own) as asking:
         asking.files.worker_end.send(request_)
         asking.reactor.ready()
         assert [error.id for error in asking.ends] == ["MK0215"]
@@ -278,7 +278,7 @@ def test_no_path_leads_out(path: str, own: Path) -> None:
     (own / "d").mkdir()
     (own / "link").symlink_to(secret)
     (own / "way").symlink_to(own.parent)
-    with Asking(own) as asking:
+    with RequestingWorker(own) as asking:
         code, _ = asking.ask("chmod", path.format(own=own).encode(), [], 0o777)
         assert code in (errno.EPERM, errno.ELOOP, errno.ENOTDIR), errno.errorcode[code]
     assert mode_of(secret) == 0o600
@@ -299,19 +299,19 @@ def test_only_the_plugins_own_files_and_folders_are_changed(kind: str, own: Path
         case _:
             path.touch(0o600)
             os.chown(path, 12345, -1)
-    with Asking(own) as asking:
+    with RequestingWorker(own) as asking:
         assert asking.ask("chmod", bytes(path), [], 0o777)[0] == errno.EPERM
     assert mode_of(path) == 0o600
 
 
 def test_a_path_with_a_nul_raises_in_the_plugin(own: Path) -> None:
-    with Asking(own) as asking:
+    with RequestingWorker(own) as asking:
         assert asking.ask("chmod", bytes(own / "f") + b"\0x", [], 0o777)[0] == errno.EINVAL
         assert asking.ends == []
 
 
 def test_a_folder_that_replaces_the_plugins_own_is_not_touched(own: Path) -> None:
-    with Asking(own) as asking:
+    with RequestingWorker(own) as asking:
         own.rename(own.parent / "away")
         own.mkdir()
         (own / "f").touch(0o600)
@@ -325,7 +325,7 @@ def test_a_descriptor_means_its_file_and_not_what_has_its_name_now(own: Path) ->
     found = path.stat()
     path.rename(own / "moved")
     path.touch(0o600)
-    with Asking(own) as asking:
+    with RequestingWorker(own) as asking:
         assert asking.ask("chmod", bytes(path), [found.st_dev, found.st_ino], 0o777)[0] == errno.ENOENT
         assert asking.ask("chmod", bytes(own / "moved"), [found.st_dev, found.st_ino], 0o640)[0] == 0
     assert (mode_of(path), mode_of(own / "moved")) == (0o600, 0o640)
@@ -351,7 +351,7 @@ def test_a_link_created_meanwhile_is_not_followed(own: Path) -> None:
     thread = threading.Thread(target=exchange)
     thread.start()
     try:
-        with Asking(own) as asking:
+        with RequestingWorker(own) as asking:
             codes = {asking.ask("chmod", bytes(own / "d" / "f"), [], 0o777)[0] for _ in range(2000)}
     finally:
         ended.set()

@@ -10,7 +10,7 @@ import pytest
 
 from microkernel import Kernel
 from tests.harness.waiting import eventually
-from tests.sandbox.conftest import Arena
+from tests.sandbox.conftest import KernelFactory
 
 WORKS = {
     "a database in its data folder": """
@@ -136,7 +136,7 @@ result = open(api._instance.load.root + '/p.py').read().startswith('\\nimport')
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     with ExitStack() as stack:
-        yield Arena(tmp_path_factory.mktemp("inside"), stack).kernel("sandbox", {})
+        yield KernelFactory(tmp_path_factory.mktemp("inside"), stack).kernel("sandbox", {})
 
 
 @pytest.mark.parametrize("name", WORKS)
@@ -145,17 +145,17 @@ def test_ordinary_code_works_inside(name: str, kernel: Kernel) -> None:
 
 
 @pytest.mark.skipif(find_spec("numpy") is None, reason="numpy is not installed")
-def test_numpy_works_inside(arena: Arena) -> None:
+def test_numpy_works_inside(kernels: KernelFactory) -> None:
     code = """
 import numpy
 a = numpy.ones((300, 300)); numpy.save('a.npy', a @ a)
 result = float(numpy.load('a.npy').sum())
 """
-    assert arena.doing("sandbox", {})(code) == [None, 300.0**3]
+    assert kernels.doing("sandbox", {})(code) == [None, 300.0**3]
 
 
-def test_output_and_stacks_reach_the_kernel(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {})
+def test_output_and_stacks_reach_the_kernel(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {})
     kernel.call("p.do", "print('to be seen')", {}, timeout=30.0)
     eventually(lambda: any("to be seen" in line["text"] for line in kernel.call("kernel.logs", "p")))
     instance = kernel.core.registry.get("p").instance
@@ -163,8 +163,8 @@ def test_output_and_stacks_reach_the_kernel(arena: Arena) -> None:
     assert "File" in instance.runner.stack()
 
 
-def test_a_reload_keeps_the_confinement(arena: Arena) -> None:
-    kernel = arena.kernel("sandbox", {})
+def test_a_reload_keeps_the_confinement(kernels: KernelFactory) -> None:
+    kernel = kernels.kernel("sandbox", {})
     kernel.reload("p")
     assert kernel.info("p").generation == 2
     assert kernel.call("p.do", "open('/etc/passwd')", {}, timeout=30.0)[0] == "PermissionError"

@@ -23,7 +23,7 @@ from microkernel.testing import HOST_CHECKS, check_host
 from microkernel.wire.messages import ConfinementReport
 from microkernel.worker.confine import landlock, seccomp
 from tests.attacks.support import HEADER, HEALTHY, eventually, gone, state_is
-from tests.sandbox.conftest import Arena
+from tests.sandbox.conftest import KernelFactory
 
 
 def lacking(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
@@ -45,45 +45,49 @@ def lacking(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     ("a wall", "it got through a wall that it tried: files"),
 ])  # fmt: skip
 def test_a_missing_layer_is_named_and_nothing_runs(
-    what: str, named: str, arena: Arena, monkeypatch: pytest.MonkeyPatch
+    what: str, named: str, kernels: KernelFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lacking(monkeypatch, what)
-    config = KernelConfig(data_dir=str(arena.folder / "data"))
-    with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
+    config = KernelConfig(data_dir=str(kernels.folder / "data"))
+    with Kernel(kernels.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
         info = kernel.info("p")
         assert (info.state, info.error_id) == ("failed", "MK0501")
         assert named in str(info.error)
         assert named in str(kernel.available()["sandbox"].error)
 
 
-def test_a_weaker_level_only_where_the_operator_lists_it(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_weaker_level_only_where_the_operator_lists_it(
+    kernels: KernelFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lacking(monkeypatch, "landlock")
     monkeypatch.setattr(wasm_host, "find_spec", lambda name: None)
-    config = KernelConfig(data_dir=str(arena.folder / "data"), fallback=("wasm", "process"))
-    with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
+    config = KernelConfig(data_dir=str(kernels.folder / "data"), fallback=("wasm", "process"))
+    with Kernel(kernels.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
         assert (kernel.info("p").state, kernel.info("p").isolation) == ("active", "process")
 
 
-def test_a_worker_that_cannot_be_confined_gets_no_source(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_be_confined_gets_no_source(
+    kernels: KernelFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Holds even if the machine could do it a moment before."""
     monkeypatch.setattr(sandbox, "defect_of", lambda confined: "")
     lacking(monkeypatch, "seccomp")
-    config = KernelConfig(data_dir=str(arena.folder / "data"))
-    with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
+    config = KernelConfig(data_dir=str(kernels.folder / "data"))
+    with Kernel(kernels.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
         info = kernel.info("p")
         assert (info.state, info.error_id) == ("failed", "MK0501")
         assert "seccomp: " in str(info.error)
 
 
 def test_without_namespaces_confinement_works_and_threads_are_watched(
-    arena: Arena, monkeypatch: pytest.MonkeyPatch, no_cgroups: None
+    kernels: KernelFactory, monkeypatch: pytest.MonkeyPatch, no_cgroups: None
 ) -> None:
     """As in a container that allows neither namespaces nor control groups. The limit on threads cannot be enforced
     where its user is not counted separately."""
 
     none = "from microkernel.worker.confine import privileges; privileges.enter_namespaces = lambda: []"
     monkeypatch.setattr(zygote, "_BOOT", zygote._BOOT.replace("; main()", f"; {none}; main()"))
-    kernel = arena.kernel("sandbox", {}, threads=16)
+    kernel = kernels.kernel("sandbox", {}, threads=16)
     protections = kernel.info("p").protections
     assert "no namespaces" in kernel.available()["sandbox"].detail
     assert {name for name, how in protections.items() if how == "unavailable"} == {
@@ -95,8 +99,8 @@ def test_without_namespaces_confinement_works_and_threads_are_watched(
         kernel.call("p.do", many, {}, timeout=30.0)
 
 
-def test_doctor_shows_each_layer(arena: Arena) -> None:
-    detail = arena.kernel("sandbox", {}).available()["sandbox"].detail
+def test_doctor_shows_each_layer(kernels: KernelFactory) -> None:
+    detail = kernels.kernel("sandbox", {}).available()["sandbox"].detail
     assert detail.startswith(f"Landlock ABI {landlock.landlock_abi()} · seccomp · ")
     assert "namespaces" in detail
 
@@ -109,7 +113,7 @@ def test_a_defect_is_named() -> None:
 
 
 def test_the_first_message_of_a_worker_must_be_its_confinement_report(
-    arena: Arena, monkeypatch: pytest.MonkeyPatch
+    kernels: KernelFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
     lie = (
@@ -118,8 +122,8 @@ def test_the_first_message_of_a_worker_must_be_its_confinement_report(
     )
     monkeypatch.setattr(zygote, "_BOOT", zygote._BOOT.replace("; main()", f"; {lie}; main()"))
     monkeypatch.setattr(sandbox.SandboxHost, "_try", lambda self: super(sandbox.SandboxHost, self).available())
-    config = KernelConfig(data_dir=str(arena.folder / "data"), limits={"load": 5.0})
-    with Kernel(arena.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
+    config = KernelConfig(data_dir=str(kernels.folder / "data"), limits={"load": 5.0})
+    with Kernel(kernels.path.parent, config, isolation="sandbox", grants={"p": {}}) as kernel:
         assert kernel.info("p").state != "active"
 
 
@@ -144,19 +148,19 @@ def test_the_contract_is_for_this_level_too() -> None:
     assert all_but == {"a_buffer_may_be_larger_than_a_payload", "what_a_plugin_started_ends_with_it"}
 
 
-def test_a_data_folder_is_made(arena: Arena) -> None:
-    arena.kernel("sandbox", {})
-    assert Path(arena.folder, "data-sandbox", "p").is_dir()
+def test_a_data_folder_is_made(kernels: KernelFactory) -> None:
+    kernels.kernel("sandbox", {})
+    assert Path(kernels.folder, "data-sandbox", "p").is_dir()
 
 
-def test_a_data_folder_that_cannot_be_created_fails_only_that_plugin(arena: Arena) -> None:
+def test_a_data_folder_that_cannot_be_created_fails_only_that_plugin(kernels: KernelFactory) -> None:
     """At the first start, and at a restart after a crash."""
-    (arena.path.parent / "healthy.py").write_text(HEADER + HEALTHY)
-    data = arena.folder / "data"
+    (kernels.path.parent / "healthy.py").write_text(HEADER + HEALTHY)
+    data = kernels.folder / "data"
     data.write_text("no folder")
     levels = {"healthy": PluginConfig(isolation="process"), "p": PluginConfig(isolation="sandbox")}
     config = KernelConfig(data_dir=str(data), plugin=levels)
-    with Kernel(arena.path.parent, config, grants={"p": {}}) as kernel:
+    with Kernel(kernels.path.parent, config, grants={"p": {}}) as kernel:
         info = kernel.info("p")
         assert (info.state, info.error_id) == ("failed", "MK0129")
         assert "not a directory" in str(info.error)
@@ -190,9 +194,9 @@ time.sleep(3600)
 """
 
 
-def test_a_worker_that_closed_its_lifeline_ends_with_the_zygote(arena: Arena) -> None:
-    command = [sys.executable, "-c", _LIVES_ON, str(arena.path.parent)]
-    home = {**os.environ, "XDG_STATE_HOME": str(arena.folder / "state")}
+def test_a_worker_that_closed_its_lifeline_ends_with_the_zygote(kernels: KernelFactory) -> None:
+    command = [sys.executable, "-c", _LIVES_ON, str(kernels.path.parent)]
+    home = {**os.environ, "XDG_STATE_HOME": str(kernels.folder / "state")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=home) as kernel:
         assert kernel.stdout is not None
         worker, zygote = map(int, kernel.stdout.readline().split())

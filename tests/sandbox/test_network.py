@@ -16,7 +16,7 @@ import pytest
 from microkernel.hosts.confined import addresses, network_broker
 from microkernel.wire import codec
 from tests.harness.waiting import eventually
-from tests.sandbox.conftest import Arena
+from tests.sandbox.conftest import KernelFactory
 from tests.servers import CLIENTS, MANY_THREADS, Authority, serving
 
 
@@ -27,20 +27,20 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("client", [*CLIENTS.values(), MANY_THREADS], ids=[*CLIENTS, "many threads"])
-def test_a_granted_address_is_reached(client: str, arena: Arena, port: int) -> None:
-    do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
+def test_a_granted_address_is_reached(client: str, kernels: KernelFactory, port: int) -> None:
+    do = kernels.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
     assert do(client, port=port) == [None, True]
 
 
-def test_https_is_verified(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_https_is_verified(kernels: KernelFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = Authority(tmp_path / "authority")
     get = "import urllib.request as u; result = u.urlopen(f'https://{host}:{port}/x', timeout=9).read().decode()"
     with serving(authority.context("localhost")) as port:
         net = [f"localhost:{port}", f"127.0.0.1:{port}"]
-        untrusting = arena.doing("sandbox", {"net": net})
+        untrusting = kernels.doing("sandbox", {"net": net})
         assert "CERTIFICATE_VERIFY_FAILED" in untrusting(get, host="localhost", port=port)[1]
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
-        trusting = arena.doing("sandbox", {"net": net, "env": ["SSL_CERT_FILE"], "fs.read": [str(authority.folder)]})
+        trusting = kernels.doing("sandbox", {"net": net, "env": ["SSL_CERT_FILE"], "fs.read": [str(authority.folder)]})
         assert trusting(get, host="localhost", port=port) == [None, "hello /x"]
         assert "CERTIFICATE_VERIFY_FAILED" in trusting(get, host="127.0.0.1", port=port)[1]
 
@@ -55,38 +55,38 @@ async def main():
 result = asyncio.run(main()) == 'hello /x'
 """,
 ])  # fmt: skip
-def test_httpx_reaches_a_granted_address(code: str, arena: Arena, port: int) -> None:
-    do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
+def test_httpx_reaches_a_granted_address(code: str, kernels: KernelFactory, port: int) -> None:
+    do = kernels.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
     assert do(code, port=port) == [None, True]
 
 
 @pytest.mark.parametrize(("host", "shift"), [("127.0.0.1", 1), ("localhost", 0), ("127.0.0.2", 0), ("0.0.0.0", 0)])
-def test_other_addresses_are_refused(host: str, shift: int, arena: Arena, port: int) -> None:
-    do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
+def test_other_addresses_are_refused(host: str, shift: int, kernels: KernelFactory, port: int) -> None:
+    do = kernels.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
     error, text = do("socket.create_connection((host, port), 9)", host=host, port=port + shift)
     assert error == "PermissionError"
     assert f'net = ["{host}:{port + shift}"]' in text
     assert "MK0401" in text
 
 
-def test_without_a_grant_the_line_to_add_is_named(arena: Arena, port: int) -> None:
-    error, text = arena.doing("sandbox", {})("socket.create_connection(('127.0.0.1', port))", port=port)
+def test_without_a_grant_the_line_to_add_is_named(kernels: KernelFactory, port: int) -> None:
+    error, text = kernels.doing("sandbox", {})("socket.create_connection(('127.0.0.1', port))", port=port)
     assert error == "PermissionError"
     assert f'net = ["127.0.0.1:{port}"]' in text
 
 
-def test_an_unreachable_address_raises_the_systems_error(arena: Arena) -> None:
+def test_an_unreachable_address_raises_the_systems_error(kernels: KernelFactory) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
-    do = arena.doing("sandbox", {"net": [f"127.0.0.1:{free}", "no-such-host.invalid:80"]})
+    do = kernels.doing("sandbox", {"net": [f"127.0.0.1:{free}", "no-such-host.invalid:80"]})
     assert do("socket.create_connection(('127.0.0.1', port))", port=free)[0] == "ConnectionRefusedError"
     assert do("socket.create_connection(('no-such-host.invalid', 80))")[0] == "gaierror"
 
 
-def test_a_connection_goes_to_the_checked_address_and_stays_there(arena: Arena, port: int) -> None:
+def test_a_connection_goes_to_the_checked_address_and_stays_there(kernels: KernelFactory, port: int) -> None:
     """A connection that was handed over cannot be redirected to another address."""
     with socket.create_server(("127.0.0.1", 0)) as other:
-        do = arena.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
+        do = kernels.doing("sandbox", {"net": [f"127.0.0.1:{port}"]})
         turn = """
 s = socket.create_connection(('127.0.0.1', port))
 import _socket
@@ -95,8 +95,8 @@ _socket.socket.connect(s, ('127.0.0.1', other))
         assert do(turn, port=port, other=other.getsockname()[1])[0] == "PermissionError"
 
 
-def test_a_malformed_request_ends_that_worker(arena: Arena, port: int) -> None:
-    kernel = arena.kernel("sandbox", {"net": [f"127.0.0.1:{port}"]})
+def test_a_malformed_request_ends_that_worker(kernels: KernelFactory, port: int) -> None:
+    kernel = kernels.kernel("sandbox", {"net": [f"127.0.0.1:{port}"]})
     spoil = """
 for number in range(3, 14):
     try: os.write(number, b'\\xc1nonsense')

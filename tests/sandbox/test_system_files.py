@@ -14,7 +14,7 @@ from microkernel import Kernel
 from microkernel.hosts.confined.host import environment_of, pool_sizes
 from microkernel.kernel.ports import LaunchSpec
 from microkernel.wire.messages import Load
-from tests.sandbox.conftest import Arena
+from tests.sandbox.conftest import KernelFactory
 
 READABLE = {
     "content types": "import mimetypes; mimetypes.init(); result = mimetypes.guess_type('a.png')[0] == 'image/png'",
@@ -49,7 +49,7 @@ CLOSED = [
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     with ExitStack() as stack:
-        yield Arena(tmp_path_factory.mktemp("system"), stack).kernel("sandbox", {})
+        yield KernelFactory(tmp_path_factory.mktemp("system"), stack).kernel("sandbox", {})
 
 
 def do(kernel: Kernel, code: str, **names: Any) -> Any:
@@ -88,10 +88,10 @@ result = [getpass.getuser(), Path.home() == api.data_dir, Path('~/x').expanduser
 """) == [None, ["p", True, True, True, "p", "p"]]  # fmt: skip
 
 
-def test_a_granted_home_variable_takes_precedence(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_granted_home_variable_takes_precedence(kernels: KernelFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/srv/home")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    do = arena.doing("sandbox", {"env": ["HOME", "OMP_NUM_THREADS"]})
+    do = kernels.doing("sandbox", {"env": ["HOME", "OMP_NUM_THREADS"]})
     assert do("result = [os.environ['HOME'], os.environ['OMP_NUM_THREADS']]") == [None, ["/srv/home", "3"]]
 
 
