@@ -113,9 +113,8 @@ def check_first_in_first_out(workspace: Workspace) -> None:
                 harness.call("listener.method", i=i)
         assert harness.call("listener.take") == list(range(500))
         harness.call("speaker.speak", 500)
-        harness.until(
-            lambda: harness.call("listener.count") == 500
-        )  # the embedder's events and the speaker's have no order between them
+        # Events of two senders have no order between them, so the speaker starts after the embedder's are handled.
+        harness.until(lambda: harness.call("listener.count") == 500)
         assert harness.call("listener.take") == list(range(500))
 
 
