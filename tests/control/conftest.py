@@ -1,4 +1,4 @@
-"""A kernel of thread plugins with a control socket, in a runtime folder of the test's own."""
+"""A kernel of thread plugins with a control socket, in a runtime folder for each test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Plugin(IPlugin):
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """``XDG_RUNTIME_DIR`` of this test; nor does it see kernels of the machine it runs on."""
+    """``XDG_RUNTIME_DIR`` of this test, which does not see other kernels of the machine."""
     folder = tmp_path / "run"
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))

@@ -1,4 +1,4 @@
-"""What the commands speak with: calls, events, data, and how a kernel is found."""
+"""The client of the commands: calls, events, data, and the search for a kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plugin at the other end of the socket: the SDK's runtime over a VisitorChannel."""
+"""A plugin at the other end of the socket: the SDK's runtime over a RemoteClientChannel."""
 
 from __future__ import annotations
 

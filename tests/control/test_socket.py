@@ -1,4 +1,4 @@
-"""The socket itself: where it is, who may use it, and what it does with those who may not or do not know how."""
+"""The control socket: its location, its permissions, and rejected or hostile clients."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stranger(path: Path) -> socket.socket:
 
 
 def last_words(path: Path, data: bytes) -> messages.Refuse:
-    """What a client that says this is told before the connection ends."""
+    """Return what the kernel answers to this data before it closes the connection."""
     with stranger(path) as connection:
         connection.sendall(data)
         heard = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -50,7 +50,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-# Where it is
+# Location
 
 
 def test_only_the_user_may_look(server: ControlServer, runtime: Path) -> None:
@@ -136,7 +136,7 @@ def test_it_is_gone_after_the_kernel(kernel: Kernel, server: ControlServer) -> N
         ControlClient("test")
 
 
-# Two kernels, dead kernels
+# Two kernels, stale sockets
 
 
 def test_a_second_kernel_is_refused_with_the_pid(server: ControlServer) -> None:
@@ -186,7 +186,7 @@ def test_of_many_that_start_at_once_one_wins(kernel: Kernel, runtime: Path) -> N
         each.close()
 
 
-# Strangers
+# Rejected clients
 
 
 def test_garbage_is_refused_readably(server: ControlServer) -> None:
@@ -238,7 +238,8 @@ NOBODY = 65534
 
 
 def as_nobody(work: Callable[[], bytes]) -> bytes:
-    """What another user gets. A fork, not a new program: the interpreter may lie where only root looks."""
+    """Return the result of ``work`` as another user. Forks instead of starting a program, because the interpreter may
+    be in a folder that only root can read."""
     read, write = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child of a program with threads: it only connects
@@ -262,7 +263,7 @@ def as_nobody(work: Callable[[], bytes]) -> bytes:
 
 @pytest.fixture
 def open_to_all(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A kernel's socket where every user can look, with its own walls as they are."""
+    """A kernel's socket in a folder that every user can access, with the kernel's own checks in place."""
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         os.chmod(place, 0o755)
         monkeypatch.setenv("XDG_RUNTIME_DIR", place)
@@ -280,7 +281,7 @@ def connect(path: Path) -> bytes:
 @AS_ROOT
 def test_another_user_cannot_even_reach_it(open_to_all: Path) -> None:
     assert as_nobody(lambda: connect(open_to_all)) == b"PermissionError"
-    open_to_all.parent.chmod(0o755)  # the folder's wall is down: the socket has its own
+    open_to_all.parent.chmod(0o755)  # the folder no longer protects the socket, only its own mode does
     assert as_nobody(lambda: connect(open_to_all)) == b"PermissionError"
 
 
@@ -319,11 +320,11 @@ def test_there_is_a_limit_of_visitors(server: ControlServer, monkeypatch: pytest
     ControlClient("test").close()
 
 
-# Visitors that do not read
+# Clients that do not read
 
 
 def reader(path: Path, pattern: str) -> socket.socket:
-    """A visitor that listens and then reads nothing more."""
+    """A client that subscribes and then stops reading."""
     connection = stranger(path)
     session = Session("test")
     handler = messages.Handler(1, pattern, "nobody")
@@ -381,7 +382,7 @@ def test_descriptors_are_given_back(kernel: Kernel, server: ControlServer) -> No
 
     ControlClient("test").close()
     eventually(lambda: kernel.core.registry.names() == ["sum"])
-    before = open_ones()  # perhaps one of the first client's, too, which is closed after its name is gone
+    before = open_ones()  # may include one of the first client, which is closed after its name is gone
     for _ in range(20):
         ControlClient("test").close()
         stranger(server.path).close()

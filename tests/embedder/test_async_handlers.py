@@ -1,4 +1,4 @@
-"""``async`` handlers of the embedding program run on its event loop; where they could not run they are refused."""
+"""``async`` handlers of the embedding program run on its event loop; they are refused where they cannot run."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_what_would_run_nothing_is_refused(tmp_path: Path, inline: bool) -> None
 
 
 def test_a_coroutine_that_a_plain_function_makes_is_an_error_of_the_handler(tmp_path: Path) -> None:
-    """It would never run: ``lambda x: later(x)`` is no async function."""
+    """It would never run, because ``lambda x: later(x)`` is not an async function."""
 
     async def later(x: int) -> None: ...
 

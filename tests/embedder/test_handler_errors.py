@@ -1,4 +1,4 @@
-"""What a handler of the embedding program raises is seen: on stderr, in a log, or as an exception."""
+"""Exceptions of the embedding program's handlers are visible: on stderr, in a log, or raised."""
 
 from __future__ import annotations
 

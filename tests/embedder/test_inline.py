@@ -1,4 +1,4 @@
-"""Handlers of the embedding program that run on the emitter's thread: many of one kind share a decoded event."""
+"""Handlers of the embedding program that run on the emitting thread: consecutive similar ones share a decoded event."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_they_run_in_the_order_they_came_whatever_they_take(kernel: Kernel) -> N
 
 
 def test_an_event_is_one_and_the_same_for_all(kernel: Kernel) -> None:
-    """Whether they run inline, take it from a mailbox, or had it once."""
+    """Whether they run inline, receive it from a mailbox, or run once."""
     seen: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
 
     def see(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Who waits for an answer that is handed over: with a bell of its thread's own, which more than one answer may ring."""
+"""Waiting for an answer by a wakeup per thread, which more than one answer may set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Context variables that a handler sets are gone when it returns, at every level and however handlers run."""
+"""Context variables that a handler sets are gone when it returns, at every level and with every executor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plugin's own files: data, sources, listings and compiled modules, at every level as in plain Python."""
+"""A plugin's own files: data, sources, listings and compiled modules behave at every level as in plain Python."""
 
 from __future__ import annotations
 

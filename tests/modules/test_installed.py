@@ -1,4 +1,4 @@
-"""Plugins that are installed: editable, in namespace packages, in a wheel on ``sys.path``."""
+"""Installed plugins: editable, in namespace packages, in a wheel on ``sys.path``."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def metadata(module: str) -> dict[str, str]:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on ``sys.path``; ``sys.meta_path`` is as it was afterwards."""
+    """A folder on ``sys.path``; restores ``sys.meta_path``."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -57,7 +57,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def looked(level: str) -> list[object]:
-    """What the plugin says, after a reload too."""
+    """Return the plugin's values, before and after a reload."""
     with Kernel("entry-point:installed", isolation=level) as kernel:  # type: ignore[arg-type]
         info = kernel.info("installed")
         assert info.state == "active", info.error
@@ -74,7 +74,7 @@ def test_an_editable_install_by_a_pth_file(
 ) -> None:
     write(tmp_path / "src" / "mkinst", FILES)
     write(site, metadata("mkinst"))
-    monkeypatch.syspath_prepend(tmp_path / "src")  # what the .pth file does
+    monkeypatch.syspath_prepend(tmp_path / "src")  # as the .pth file does
     assert looked(level) == [7, "the data", "__init__.py", "mkplugin.installed"]
 
 
@@ -102,7 +102,7 @@ def install():
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("module", ["mkinst", "mkinst.inner", "mkspace.tools.inst"])
 def test_an_editable_install_by_a_finder(site: Path, tmp_path: Path, level: str, module: str) -> None:
-    """As setuptools makes them."""
+    """As setuptools creates it."""
     place = tmp_path / "src" / "mkinst"
     if module != "mkinst.inner":
         write(tmp_path / "src" / "mkinst", FILES)
@@ -112,7 +112,7 @@ def test_an_editable_install_by_a_finder(site: Path, tmp_path: Path, level: str,
         )
     write(site, metadata(module))
     write(site, {"__editable___mkinst_finder.py": FINDER.format(mapping={module.removesuffix(".inner"): str(place)})})
-    importlib.import_module("__editable___mkinst_finder").install()  # what the .pth file does
+    importlib.import_module("__editable___mkinst_finder").install()  # as the .pth file does
     del sys.modules["__editable___mkinst_finder"]
     name = "mkplugin.installed.inner" if module == "mkinst.inner" else "mkplugin.installed"
     assert looked(level) == [7, "the data", "__init__.py", name]

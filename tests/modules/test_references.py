@@ -1,4 +1,4 @@
-"""References by name (pickle, shelve, job stores, child processes) outlive a generation of the plugin they name."""
+"""References by name (pickle, shelve, job stores, child processes) survive the generation of the plugin they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a person types to what a hint asks for."""
+"""Conversion of texts typed on a command line by type hints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plugin's configuration and its ``class Config``: a key without a field is an error that names the nearest one."""
+"""A plugin's configuration and its ``class Config``: an unknown key is an error that suggests the nearest field."""
 
 from __future__ import annotations
 

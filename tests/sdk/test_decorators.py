@@ -1,4 +1,4 @@
-"""Whatever is marked is registered, or refused by name; what is not marked is not evaluated."""
+"""Marked methods are registered, or refused by name; other attributes are not evaluated."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_registered_is_refused_by_name(what: str) -> None:
 
 
 class Counting:
-    """A property of a class: evaluated whenever the class is asked."""
+    """A property of a class, evaluated at each access."""
 
     def __init__(self) -> None:
         self.evaluated = 0

@@ -1,4 +1,4 @@
-"""A hint that no payload fits is refused when it is registered, with the parameter's name and what to write."""
+"""Type hints that no payload fits are refused at registration, with the parameter's name and an alternative."""
 
 import abc
 import enum

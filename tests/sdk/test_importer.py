@@ -1,4 +1,4 @@
-"""Modules from a snapshot: whose they are, what they may import, and that nothing of them stays."""
+"""Modules from a snapshot: their names, their imports, and that nothing of them remains after unloading."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from microkernel.hosts.thread.leak_audit import _collect as collect  # also while a thread of an earlier test collects
+from microkernel.hosts.thread.leak_audit import _collect as collect  # also if a thread of an earlier test is collecting
 from microkernel.sdk.loading import module_finders
 from microkernel.sdk.loading.importer import PluginNamespace
 from microkernel.sdk.loading.module_names import ModuleNames
@@ -27,7 +27,7 @@ Make = Callable[..., PluginNamespace]
 
 @pytest.fixture(params=[True, False], ids=["thread", "process"])
 def names(request: pytest.FixtureRequest) -> Iterator[ModuleNames]:
-    """With several generations in one process, and with one."""
+    """Names for a process with several generations, and with one."""
     names = ModuleNames("test", shared=request.param)
     yield names
     module_finders.release(names)
@@ -35,7 +35,7 @@ def names(request: pytest.FixtureRequest) -> Iterator[ModuleNames]:
 
 @pytest.fixture
 def spaces(tmp_path: Path, names: ModuleNames) -> Iterator[Make]:
-    """Makes spaces that are unloaded at the end."""
+    """A factory of namespaces that are unloaded at the end."""
     made: list[PluginNamespace] = []
 
     def make(
@@ -60,7 +60,7 @@ def spaces(tmp_path: Path, names: ModuleNames) -> Iterator[Make]:
 
 @pytest.fixture
 def generations(names: ModuleNames) -> ModuleNames:
-    """For what needs two generations in one process."""
+    """For tests that need two generations in one process."""
     if not names.shared:
         pytest.skip("a worker has one generation")
     return names
@@ -300,7 +300,7 @@ def test_the_standard_library_is_as_ever(spaces: Make) -> None:
 
 @pytest.mark.parametrize("entry", ["hello.py", "__init__.py", "plugin.py"])
 def test_a_plugin_may_import_itself_by_its_public_name(spaces: Make, entry: str) -> None:
-    """As ``pickle`` does for it, with the plugin's own builtins."""
+    """As ``pickle`` imports for it, but with the plugin's own builtins."""
     name = "mkplugin.hello.plugin" if entry == "plugin.py" else "mkplugin.hello"
     late = f"def late():\n    import {name}\n    return mkplugin\nclass Order: pass\nimport pickle\n"
     module = loaded(spaces({entry: late + "def dump(): return pickle.dumps(Order())"}))

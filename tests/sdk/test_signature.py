@@ -1,4 +1,4 @@
-"""What does not fit a hint is refused in words that say what came."""
+"""Arguments that do not fit a type hint are refused with the type of the value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a frame costs to decode is bounded by its length: nothing in it becomes many times as large."""
+"""The memory to decode a frame is bounded by its length: nothing in it becomes many times as large."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The codec with C and the one without, of a wasm guest: whatever one gives or refuses, the other does.
+"""The codec with C and the guest's codec without it: both return the same values and errors.
 
-No ``from __future__ import annotations`` here: classes made inside tests name types of the codec that is tested.
+No ``from __future__ import annotations`` here, because classes made inside tests name types of the codec under test.
 """
 
 import enum
@@ -39,7 +39,7 @@ from microkernel.wire.command_text import CommandText
 
 
 def kind_of(value: object) -> str:
-    """No repr: those of some values differ from process to process, and tests are told by their names."""
+    """Not repr, which for some values differs between processes, while tests are identified by their names."""
     return type(value).__name__
 
 
@@ -80,11 +80,11 @@ class Lenient(enum.Enum):
 
 
 class Text(str):
-    """A str of a class of its own."""
+    """A subclass of str."""
 
 
 class Number(int):
-    """An int of a class of its own."""
+    """A subclass of int."""
 
 
 class Point(NamedTuple):
@@ -149,11 +149,11 @@ class Box(Generic[T]):
 
 
 class Stranger:
-    """A class that nothing is known of."""
+    """An unknown class."""
 
 
 class Odd(tuple):
-    """No NamedTuple, though it looks like one."""
+    """Looks like a NamedTuple, and is not one."""
 
     _fields = ("a",)
 
@@ -163,7 +163,7 @@ class Nothing(NamedTuple):
 
 
 class Lacking:
-    """Like a dataclass, but for what its fields raise."""
+    """Looks like a dataclass, but accessing its fields raises."""
 
     __dataclass_fields__ = Line.__dataclass_fields__
     item = property(lambda self: {}["item"])
@@ -175,7 +175,7 @@ class Lacking:
 
 
 class Picky:
-    """Bytes do for it, but not all."""
+    """Accepts some bytes only."""
 
     @classmethod
     def __from_bytes__(cls, data: bytes) -> Any:
@@ -255,7 +255,7 @@ def test_payloads_have_a_limit(codec: ModuleType) -> None:
 
 
 class Page:
-    """What is attached: it is no value, and bytes do for it."""
+    """Is attached to a payload, and can be created from bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -305,7 +305,7 @@ def test_bytes_do_for_what_says_so(codec: ModuleType) -> None:
 
 @CODECS
 def test_what_is_attached_is_bounded(codec: ModuleType) -> None:
-    """In number, and as far as it is bytes, in size; what is no value is named, not what can be attached."""
+    """In number and, for bytes, in size. The error names an object that is not a value, not the attachments."""
     assert len(codec.encode_with([Page(b"")] * codec.MOST_ATTACHED, page)[1]) == codec.MOST_ATTACHED
     with pytest.raises(NotPlainData):
         codec.encode_with([Page(b"")] * (codec.MOST_ATTACHED + 1), page)
@@ -322,7 +322,7 @@ def test_what_is_attached_is_bounded(codec: ModuleType) -> None:
 
 @CODECS
 def test_nesting_has_a_limit(codec: ModuleType) -> None:
-    """At the very least MAX_DEPTH is possible; what is deeper is refused, not a crash."""
+    """At least MAX_DEPTH is possible; deeper nesting is refused, and does not crash."""
     deep: Any = 1
     for _ in range(codec.MAX_DEPTH):
         deep = [deep]
@@ -431,7 +431,7 @@ dict[str, int],
                                   Decimal, UUID, timedelta, Line, Slotted, Point, Colour, Size, Movie,
                                   int | None])  # fmt: skip
 def test_anything_is_converted_alike(hint: Any, value: Any) -> None:
-    """Also what no decoder gives: a program may convert what it likes."""
+    """Also values that no decoder returns, because a program may convert anything."""
     assert outcome(guest.convert, value, hint) == outcome(native.convert, value, hint)
 
 
@@ -480,7 +480,7 @@ def test_malformed_bytes_are_refused_alike(data: bytes) -> None:
     assert outcome(guest.decode, data) == outcome(native.decode, data)
 
 
-# Any pair of a type and a value
+# Any combination of a type and a value
 
 MOMENTS = st.sampled_from(
     ["2026-01-01T00:00:00Z", "2026-01-01", "01:02:03", "P1DT2S", "1.5", "red", "1", str(UUID(int=5))]
@@ -512,7 +512,7 @@ SIMPLE = st.sampled_from([
 
 
 def either(one: Any, other: Any) -> Any:
-    """A union; with Any in it one alone is as much."""
+    """Return a union, or one type alone if the other is Any, which means the same."""
     return one if Any in (*typing.get_args(one), one, *typing.get_args(other), other) else Union[one, other]  # noqa: UP007
 
 
@@ -564,7 +564,7 @@ def test_what_fits_is_taken_alike(data: st.DataObject) -> None:
 @example(b"\x81\x80\x01", Any)
 @example(b"\xc1", Any)
 def test_any_bytes_are_a_value_or_invalid(data: bytes, hint: Any) -> None:
-    """The reason may be another one: what comes first in the bytes, or what comes first in the work."""
+    """The reason may differ: the first error in the bytes, or the first one that is found."""
     ours, theirs = outcome(guest.decode, data, hint), outcome(native.decode, data, hint)
     assert ours[0] in ("is", "InvalidArguments", "TypeError")
     if hint is Any:
@@ -582,7 +582,7 @@ def test_bytes_that_are_cut_short_are_invalid(value: Any, place: int) -> None:
 
 
 def fitting(hint: Any) -> st.SearchStrategy[Any]:
-    """Plain values that are often of this type."""
+    """Generate plain values that often fit this type."""
     args = typing.get_args(hint)
     made: dict[Any, st.SearchStrategy[Any]] = {
         datetime: st.datetimes().map(datetime.isoformat), date: st.dates().map(date.isoformat),
@@ -624,17 +624,17 @@ def assert_alike(hint: Any, value: Any) -> None:
 
 
 def outcome(function: Any, *args: Any) -> tuple[str, Any]:
-    """What it gives, or what it refuses with: comparable, whichever codec it is from."""
+    """Return the value or the error, comparable between the codecs."""
     try:
         return "is", form(function(*args))
     except (InvalidArguments, NotPlainData, TypeError, NameError) as refusal:
         reason = getattr(refusal, "fields", {}).get("reason", "")
-        # Two rules of a union are broken at once: which one is named is no promise.
+        # Two rules of a union are violated at once; either may be named.
         return type(refusal).__name__, "a union" if "Type unions" in reason else reason
 
 
 def form(value: Any) -> Any:
-    """A value and the types of all that is in it."""
+    """Return a value with the types of everything in it."""
     kind = type(value).__name__
     if isinstance(value, dict):
         return kind, [(form(key), form(item)) for key, item in value.items()]
@@ -649,7 +649,7 @@ def form(value: Any) -> Any:
     return kind, bytes(value) if isinstance(value, memoryview) else repr(value)
 
 
-# Structs, as messages are made of them
+# Structs as our messages use them
 
 
 @CODECS
@@ -732,7 +732,7 @@ def tagged(codec: ModuleType) -> tuple[Any, Any]:
 @CODECS
 def test_a_union_of_tagged_structs(codec: ModuleType) -> None:
     one, two = tagged(codec)
-    globals()["One"] = one  # what a hint names is looked up in the module
+    globals()["One"] = one  # names in type hints are looked up in the module
     decode = codec.decoder_for(list[one | two])
     sent = [one(1), two(one(2, codec.Raw(b"\x92\x01\x02"))), two()]
     data = codec.encode(sent)
@@ -741,7 +741,7 @@ def test_a_union_of_tagged_structs(codec: ModuleType) -> None:
     assert received == sent
     assert codec.decode(received[1].one.data, list[int]) == [1, 2]
     assert decode(bytes.fromhex("91 92 01 05")) == [one(5)]  # from an older end
-    assert decode(bytes.fromhex("91 96 01 05 c0 90 81 01 02 a1 78")) == [one(5, codec.Raw(b"\xc0"))]  # from a newer
+    assert decode(bytes.fromhex("91 96 01 05 c0 90 81 01 02 a1 78")) == [one(5, codec.Raw(b"\xc0"))]  # from a newer one
 
 
 @pytest.mark.parametrize("value", [
@@ -777,7 +777,7 @@ def test_raw_is_a_piece_that_nobody_looked_into(codec: ModuleType) -> None:
 
 @CODECS
 def test_a_raw_that_came_is_read_where_it_lies(codec: ModuleType) -> None:
-    """Also when what follows it would go on: it ends where it ends."""
+    """Also if bytes follow that could continue it."""
     first, second = codec.decode(b"\x92\x92\x01\x02\xa2xy", list[codec.Raw])
     assert (codec.decode(first), codec.decode(second, str)) == ([1, 2], "xy")
     assert codec.decode(first, list[codec.Raw]) == [codec.Raw(b"\x01"), codec.Raw(b"\x02")]
@@ -791,7 +791,7 @@ def test_a_record_takes_a_dict_or_a_list(codec: ModuleType) -> None:
     in_order = codec.record_type("Payload", fields, as_array=True, closed=True)
     assert codec.values_of(codec.decode(codec.encode({"c": [1], "a": 1, "z": 9}), by_name)) == (1, None, [1])
     assert codec.values_of(codec.decode(codec.encode([1, "b"]), in_order)) == (1, "b", [])
-    assert codec.decode(codec.encode({"a": 1}), by_name).c is shared  # as in a call of Python's
+    assert codec.decode(codec.encode({"a": 1}), by_name).c is shared  # as in a Python call
     for kind, value, reason in [
         (closed, {"a": 1, "z": 9}, "Object contains unknown field `z`"),
         (by_name, {}, "Object missing required field `a`"),
@@ -808,7 +808,7 @@ def test_a_record_takes_a_dict_or_a_list(codec: ModuleType) -> None:
 
 
 def made_alike() -> Any:
-    """Each a class of its own, all with the same name."""
+    """Return different classes with the same name."""
 
     @dataclass
     class Alike:

@@ -1,4 +1,4 @@
-"""Which errors of ours an instance may report, and what becomes of the others."""
+"""Which kernel errors an instance may report, and how others are converted."""
 
 from __future__ import annotations
 

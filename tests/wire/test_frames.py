@@ -1,4 +1,4 @@
-"""Frames, sessions and the codec: whatever bytes come, however they are cut, they are messages or a ProtocolError."""
+"""Frames, sessions and the codec: any bytes, split anywhere, are messages or a ProtocolError."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_bytes_that_are_no_messages_are_refused_or_waited_for(parts: list[bytes]
             session.receive(part)
         except ProtocolError:
             with pytest.raises(ProtocolError, match="MK0215"):
-                session.receive(Session("worker").hello())  # it is closed for good: it never guesses
+                session.receive(Session("worker").hello())  # it is closed for good
             return
 
 
@@ -118,7 +118,7 @@ def test_a_frame_of_any_count_is_read_up_to_the_limit(count: int) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\xc0", b"\x80", b"\xa1a", b"\xde\x00\x00"])
 def test_what_begins_as_no_array_is_refused_at_once(body: bytes) -> None:
-    """Also where more is announced than has come."""
+    """Also if more bytes are announced than have arrived."""
     with pytest.raises(ProtocolError, match="not a frame of this protocol"):
         frames.Reader().feed((len(body) * 1000).to_bytes(4, "big") + body)
 

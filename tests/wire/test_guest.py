@@ -1,4 +1,4 @@
-"""All of wire and sdk with the codec of a wasm guest in its place, in a Python that has no msgspec."""
+"""The wire and sdk packages with a wasm guest's codec, in a Python without msgspec."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run_as_guest(code: str, *args: str) -> str:
 
 
 def test_every_message_goes_from_a_guest_to_us_and_back(tmp_path: Path) -> None:
-    """The same bytes, so that neither end sees what the other is."""
+    """The bytes are equal, so neither end can tell which codec the other uses."""
     from microkernel.wire import frames, messages
     from microkernel.wire.codec import decode
 
@@ -82,7 +82,7 @@ TYPED = "thread- and (hint or says or returns or fit or signature or service)"
 
 @pytest.mark.parametrize("tests", [["test_frames.py"], ["../contract/test_hosts.py", "-k", TYPED]])
 def test_others_pass_with_it(tests: list[str]) -> None:
-    """Sessions; and plugins at the level ``thread``, where both ends are then a guest's."""
+    """Sessions; and plugins at the level ``thread``, where both ends then use the guest's codec."""
     file, *selection = tests
     code = "import pytest\nsys.exit(pytest.main(sys.argv[1:]))"
     said = run_as_guest(code, "-q", "-p", "no:cacheprovider", str((HERE / file).resolve()), *selection)

@@ -1,4 +1,4 @@
-"""Sending and looking that keep the interpreter's lock: nothing is waited for that is not there."""
+"""Sending and receiving that keep the interpreter's lock: they never wait."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_looks_that_take_too_long_become_rare_and_one_in_time_brings_them_back(y
 
 
 def _waits(spin: AdaptiveSpin) -> bool:
-    """Whether there was a look, which was in vain."""
+    """Return whether there was a poll, which was in vain."""
     if spin.should_spin():
         spin.record(spin.window + 1)
         return True
@@ -68,13 +68,13 @@ def test_what_was_there_already_says_nothing_of_looks() -> None:
 
 
 def _answered_at_once(spin: AdaptiveSpin, ours: socket.socket, theirs: socket.socket) -> bool:
-    """Whether there was a look at an answer that is there."""
+    """Return whether there was a poll for an answer that has arrived."""
     theirs.send(b"answer")
     return spin.try_receive(ours.fileno()) == b"answer" or ours.recv(10) != b"answer"
 
 
 def test_who_calls_in_turn_with_others_does_not_look() -> None:
-    """He would keep the lock from them."""
+    """Polling would keep the lock from the others."""
     ours, theirs = pair()
     spin, looks = AdaptiveSpin(_EVER, yields=True), []
 

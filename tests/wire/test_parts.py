@@ -1,4 +1,4 @@
-"""Large frames are taken apart in steps, give the same messages, and are bounded by what each part is for."""
+"""Large frames are split in steps, give the same messages, and are bounded by the purpose of each part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MiB = 1 << 20
 
 
 def end_of(data: bytes, at: int = 0) -> tuple[int, int]:
-    """Where a value ends, and how many pauses there were."""
+    """Return where a value ends, and the number of pauses."""
     walk, pauses = skip(data, at), 0
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Numbers are numbers whatever class they are of; what cannot be sent is refused with what to send in its place."""
+"""Numbers of other classes are plain values; an object that cannot be sent is refused with a replacement."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ class Bits(IntFlag):
 
 
 class Stamp(datetime):
-    """As pandas has it."""
+    """Like pandas's."""
 
     nanosecond = 0
 
 
 class Model:
-    """As pydantic has it."""
+    """Like pydantic's."""
 
     def model_dump(self) -> dict[str, Any]:
         return {"a": np.int64(1), "inner": [Real(1.5)]}
