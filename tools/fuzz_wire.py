@@ -70,7 +70,8 @@ def seeds() -> list[bytes]:
     raw = codec.Raw(codec.encode({"a": [1, 2.5, None, "x"]}))
     failure = messages.Failure("PluginDied", "MK0214", {"a": 1})
     some = [
-        messages.Hello(1, "worker"), messages.Call(1, "a.b", raw, raw, 1.0, 0, ["a"]), messages.Reply(1, raw, failure),
+        messages.Hello(1, "worker"), messages.Call(1, "a.b", raw, raw, 1.0, 0, ["a"]),
+        messages.Response(1, raw, failure),
         messages.Loaded([messages.Handler(1, "a.**", "x")], [messages.Method("m")]), messages.Emit("a.b", raw),
         messages.Rejected(1, failure), messages.Data(1, "set", "a.b", raw, 3), messages.Done([1, 2, 3]),
         messages.Log(20, "x", 1.0, "say", {"a": 1}), messages.Stopped(raw, [1, 2]), messages.SelfExit("x", 1),
@@ -78,7 +79,7 @@ def seeds() -> list[bytes]:
     ]  # fmt: skip
     frames = [b"\x00\x80" + pack([message]) for message in some]
     bare = [b"\x01" + codec.encode_message(message) for message in some]
-    return [*frames, *bare, b"\x02" + pack([messages.Reply(1, raw)]), b"\x03" + bytes(raw)]
+    return [*frames, *bare, b"\x02" + pack([messages.Response(1, raw)]), b"\x03" + bytes(raw)]
 
 
 def main() -> None:

@@ -315,7 +315,7 @@ class Kernel:
         import asyncio
 
         core, loop = self.core, asyncio.get_running_loop()
-        answered: asyncio.Future[messages.Reply] = loop.create_future()
+        answered: asyncio.Future[messages.Response] = loop.create_future()
         message = call_message(target, timeout, args, kwargs, self._embedder.shared)
         pending = route(core, message, FutureWaiter(loop, answered))
         try:

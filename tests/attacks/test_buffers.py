@@ -241,7 +241,7 @@ HOSTILE = """\
 import ctypes, mmap, socket
 from microkernel import Buffer
 from microkernel.wire.codec import Raw, encode
-from microkernel.wire.messages import Call, Emit, AllocateBuffer, ReleaseBuffers, Reply, Attachment
+from microkernel.wire.messages import Call, Emit, AllocateBuffer, ReleaseBuffers, Response, Attachment
 class Plugin(IPlugin):
     def __init__(self, api): self.api = api
     def start(self): pass
@@ -262,7 +262,7 @@ class Plugin(IPlugin):
         "Its own answer names what it does not have."
         call = self.api._instance.dispatcher._calls
         (id,) = call
-        self.channel.send(Reply(id, Raw(b"\\xd4\\x01\\x00"), shares=(Attachment(5, hold, 1),)))
+        self.channel.send(Response(id, Raw(b"\\xd4\\x01\\x00"), shares=(Attachment(5, hold, 1),)))
         while not self.api.get_data("told"): time.sleep(0.01)
         return "never"
     @expose
@@ -307,7 +307,7 @@ class Plugin(IPlugin):
     def on_a_lane(self) -> None:
         from microkernel.wire.session import pack
         for lane in self.channel._lanes:
-            lane.send(pack([Reply(1, shares=(Attachment(5, 1, 1),))]))
+            lane.send(pack([Response(1, shares=(Attachment(5, 1, 1),))]))
         time.sleep(100)
 """
 

@@ -50,9 +50,9 @@ KINDS = {
 }
 IGNORED = {
     # a message, but not its business: it goes on
-    "forged_reply": lambda: [say(Reply(id, Raw(encode("forged")))) for id in range(1, 3000)],
+    "forged_reply": lambda: [say(Response(id, Raw(encode("forged")))) for id in range(1, 3000)],
     "forged_failure": lambda: [
-        say(Reply(id, failure=Failure("PluginDied", "MK0214", {"target": 1}))) for id in range(1, 3000)],
+        say(Response(id, failure=Failure("PluginDied", "MK0214", {"target": 1}))) for id in range(1, 3000)],
     "done": lambda: say(Done(list(range(-5, 5000)))),
     "rejected": lambda: [say(Rejected(seq, Failure(type="X", message="forged"))) for seq in range(2000, 3000)],
     "kernel_topic": lambda: say(Emit("kernel.state", Raw(encode({"plugin": "healthy", "state": "failed"})))),

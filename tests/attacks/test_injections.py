@@ -220,7 +220,7 @@ def test_a_task_that_is_let_go_after_the_end_of_its_instance_says_nothing() -> N
 
     runtime = Runtime(channel=None)  # type: ignore[arg-type]
     runtime._instance = SimpleNamespace(dispatcher=SimpleNamespace(post=closed))  # type: ignore[assignment]
-    task = Job(RequestContext(1, 0.0, [], 0), waits, (), {}, closed, True).run_async(runtime._die)
+    task = Job(RequestContext(1, 0.0, [], 0), waits, (), {}, closed, True).run_async(runtime._end_instance)
     task.send(None)
     task.close()
 

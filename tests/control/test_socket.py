@@ -329,7 +329,7 @@ def reader(path: Path, pattern: str) -> socket.socket:
     session = Session("test")
     handler = messages.Handler(1, pattern, "nobody")
     connection.sendall(session.hello() + pack([messages.Subscribe(1, handler)]))
-    while not any(isinstance(each, messages.Reply) for each in session.receive(connection.recv(65536))):
+    while not any(isinstance(each, messages.Response) for each in session.receive(connection.recv(65536))):
         pass
     return connection
 

@@ -9,34 +9,34 @@ import time
 import pytest
 
 from microkernel.embedder.calls import Waiter
-from microkernel.wire.messages import Reply
+from microkernel.wire.messages import Response
 
 _FAR = time.monotonic() + 3600
 
 
 def test_an_answer_that_is_said_twice_wakes_the_next_call_for_nothing() -> None:
     first, second = Waiter(), Waiter()
-    first.answer(Reply(1))
-    first.answer(Reply(1))
-    assert first.wait(1, _FAR) == Reply(1)
-    later = threading.Timer(0.05, second.answer, [Reply(2)])
+    first.answer(Response(1))
+    first.answer(Response(1))
+    assert first.wait(1, _FAR) == Response(1)
+    later = threading.Timer(0.05, second.answer, [Response(2)])
     later.start()
-    assert second.wait(2, _FAR) == Reply(2)
+    assert second.wait(2, _FAR) == Response(2)
     later.join()
 
 
 def test_an_answer_that_comes_too_late_is_nobodys() -> None:
     first, second = Waiter(), Waiter()
     assert first.wait(1, time.monotonic()) is None
-    first.answer(Reply(1))
+    first.answer(Response(1))
     assert second.wait(2, time.monotonic() + 0.01) is None
 
 
 def test_who_waits_for_very_long_is_woken() -> None:
     waiter = Waiter()
-    later = threading.Timer(0.05, waiter.answer, [Reply(1)])
+    later = threading.Timer(0.05, waiter.answer, [Response(1)])
     later.start()
-    assert waiter.wait(1, time.monotonic() + 1e9) == Reply(1)
+    assert waiter.wait(1, time.monotonic() + 1e9) == Response(1)
     later.join()
 
 
@@ -52,8 +52,8 @@ def test_a_forked_copy_has_bells_of_its_own() -> None:
 def test_a_thread_that_has_ended_leaves_no_descriptor() -> None:
     def call() -> None:
         waiter = Waiter()
-        waiter.answer(Reply(1))
-        assert waiter.wait(1, _FAR) == Reply(1)
+        waiter.answer(Response(1))
+        assert waiter.wait(1, _FAR) == Response(1)
 
     def call_beside() -> None:
         thread = threading.Thread(target=call)

@@ -44,7 +44,7 @@ def test_a_lane_is_closed_by_the_caller_that_has_taken_it(monkeypatch: pytest.Mo
         return b""
 
     monkeypatch.setattr(AdaptiveSpin, "try_receive", try_receive)
-    waited_on.answer(messages.Reply(1))
+    waited_on.answer(messages.Response(1))
     with theirs:
         reply = waited_on.wait(1, deadline=2.0**40)
     assert reply is not None
@@ -56,8 +56,8 @@ def test_a_reply_sent_before_the_end_counts_however_late_it_is_read() -> None:
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     with theirs:
-        theirs.send(pack([messages.Reply(1)]))
-        waited_on.answer(messages.Reply(1, failure=messages.Failure(kind="it was replaced")))
+        theirs.send(pack([messages.Response(1)]))
+        waited_on.answer(messages.Response(1, failure=messages.Failure(kind="it was replaced")))
         waited_on.close()
         reply = waited_on.wait(1, deadline=2.0**40)
     assert reply is not None
@@ -71,11 +71,11 @@ def test_a_reply_that_is_handed_over_goes_to_its_call(ids: tuple[int, int]) -> N
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     with theirs:
-        theirs.send(pack([messages.Reply(1)]))
+        theirs.send(pack([messages.Response(1)]))
         waited_on.wait(1, deadline=2.0**40)
         waited_on.taken = True
         for id in ids:
-            waited_on.answer(messages.Reply(id))
+            waited_on.answer(messages.Response(id))
         reply = waited_on.wait(2, deadline=2.0**40)
         assert reply is not None
         assert reply.id == 2
@@ -118,7 +118,7 @@ def test_a_free_lane_is_closed_at_once_and_a_caller_that_takes_it_then_gets_a_re
         waited_on.close()
         assert ours.fileno() == -1
         waited_on.taken = True
-        waited_on.answer(messages.Reply(1))
+        waited_on.answer(messages.Response(1))
         assert waited_on.wait(1, deadline=2.0**40) is not None
 
 
@@ -130,13 +130,13 @@ def test_a_worker_that_keeps_replying_to_no_call_is_malformed(frames: list[list[
 
     def end(error: KernelError) -> None:
         malformed.append(error)
-        waited_on.answer(messages.Reply(1, failure=messages.Failure(kind="it died")))
+        waited_on.answer(messages.Response(1, failure=messages.Failure(kind="it died")))
 
     waited_on._malformed = end
     with theirs:
         for ids in frames:
-            theirs.send(pack([messages.Reply(id) for id in ids]))
-        theirs.send(pack([messages.Reply(1)]))
+            theirs.send(pack([messages.Response(id) for id in ids]))
+        theirs.send(pack([messages.Response(1)]))
         reply = waited_on.wait(1, deadline=2.0**40)
         waited_on.close()
     assert [error.id for error in malformed] == ["MK0215"]
@@ -149,7 +149,7 @@ def test_a_few_replies_to_another_call_are_skipped() -> None:
     refused: list[KernelError] = []
     waited_on._malformed = refused.append
     with theirs:
-        theirs.send(pack([messages.Reply(id) for id in (2, 3, 4, 1)]))
+        theirs.send(pack([messages.Response(id) for id in (2, 3, 4, 1)]))
         reply = waited_on.wait(1, deadline=2.0**40)
         waited_on.close()
     assert (reply is not None and reply.id, refused) == (1, [])
@@ -174,14 +174,14 @@ def test_a_reply_sent_by_the_channel_leaves_its_notice_on_the_lane() -> None:
     waited_on = lane(ours, taken=True)
     waited_on._drain = lambda heard: heard()
     with theirs:
-        waited_on.answer(messages.Reply(1, Raw(b"\x07"), elsewhere=True))
-        theirs.send(pack([messages.Reply(1, elsewhere=True)]))
+        waited_on.answer(messages.Response(1, Raw(b"\x07"), elsewhere=True))
+        theirs.send(pack([messages.Response(1, elsewhere=True)]))
         reply = waited_on.wait(1, deadline=2.0**40)
         assert reply is not None
         assert bytes(reply.value) == b"\x07"
         assert (len(waited_on._free), waited_on.taken) == (LANES, False)
         waited_on.taken = True
-        theirs.send(pack([messages.Reply(2)]))
+        theirs.send(pack([messages.Response(2)]))
         assert waited_on.wait(2, deadline=2.0**40) is not None
         waited_on.close()
 
@@ -190,10 +190,10 @@ def test_a_lane_is_not_free_before_a_notice_that_comes_after_the_deadline() -> N
     ours, theirs = pair()
     waited_on = lane(ours, taken=True)
     with theirs:
-        waited_on.answer(messages.Reply(1, elsewhere=True))
+        waited_on.answer(messages.Response(1, elsewhere=True))
         assert waited_on.wait(1, deadline=0.0) is not None
         assert waited_on not in waited_on._free
-        theirs.send(pack([messages.Reply(1, elsewhere=True)]))
+        theirs.send(pack([messages.Response(1, elsewhere=True)]))
         waited_on._read_late()
         assert waited_on in waited_on._free
         waited_on.close()
@@ -236,11 +236,11 @@ def test_a_late_reply_leaves_its_lane_usable() -> None:
     waited_on._received = waited_on.answer
     with theirs:
         assert waited_on.wait(1, deadline=0.0) is None
-        theirs.send(pack([messages.Reply(1)]))
+        theirs.send(pack([messages.Response(1)]))
         waited_on._read_late()
         assert waited_on in waited_on._free
         waited_on.taken = True
-        theirs.send(pack([messages.Reply(2)]))
+        theirs.send(pack([messages.Response(2)]))
         reply = waited_on.wait(2, deadline=2.0**40)
         waited_on.close()
     assert reply is not None

@@ -182,7 +182,7 @@ def test_messages_of_a_flooding_worker_are_not_decoded_before_their_turn() -> No
 
 def test_an_untrusted_worker_cannot_leave_many_bytes_unread() -> None:
     with ConfinedChannel() as given:
-        answer, count = messages.Reply(1, Raw(encode_message(bytes(1 << 20)))), 0
+        answer, count = messages.Response(1, Raw(encode_message(bytes(1 << 20)))), 0
         while not given.broken:
             given.channel.send_up(answer)
             count += 1
@@ -191,5 +191,5 @@ def test_an_untrusted_worker_cannot_leave_many_bytes_unread() -> None:
 
 def test_one_answer_may_have_the_largest_size() -> None:
     with ConfinedChannel() as given:
-        given.channel.send_up(messages.Reply(1, Raw(encode_message(bytes(40 << 20)))))
+        given.channel.send_up(messages.Response(1, Raw(encode_message(bytes(40 << 20)))))
         assert not given.broken

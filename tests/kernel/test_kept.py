@@ -12,7 +12,7 @@ from microkernel.kernel.messaging.quota import BoundedHistory, OversizeTable, Pe
 from microkernel.kernel.routing.ask import AskCollector
 from microkernel.sdk.binding.handlers import Handlers
 from microkernel.wire.codec import Raw, decode
-from microkernel.wire.messages import Reply
+from microkernel.wire.messages import Response
 from microkernel.wire.slots import SLOT_BYTES, slots_for
 
 SUBSCRIPTION = SimpleNamespace(number=1)
@@ -110,11 +110,13 @@ def test_a_shelf_has_the_newest_by_number_and_by_bytes() -> None:
 
 def test_the_answers_to_one_ask_are_gathered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.kernel.routing.ask._MOST_GATHERED", 10)
-    replies: list[Reply] = []
+    replies: list[Response] = []
     gathering = AskCollector(["a", "b", "c"], replies.append)
     gathering.begun()
     for index in range(3):
-        gathering.answered(index, Reply(0, Raw(b"\xc6" + (4 * SLOT_BYTES).to_bytes(4, "big") + bytes(4 * SLOT_BYTES))))
+        gathering.answered(
+            index, Response(0, Raw(b"\xc6" + (4 * SLOT_BYTES).to_bytes(4, "big") + bytes(4 * SLOT_BYTES)))
+        )
     (gathered,) = replies
     found = decode(gathered.value)
     assert [(owner, bool(value)) for owner, value, _ in found] == [("a", True), ("b", True), ("c", False)]

@@ -22,7 +22,7 @@ from microkernel.kernel.routing.data_store import DataStore
 from microkernel.kernel.routing.registration import Registrar
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, decode, encode
-from microkernel.wire.messages import Call, Data, Emit, Exported, Expose, Message, Method, Reply
+from microkernel.wire.messages import Call, Data, Emit, Exported, Expose, Message, Method, Response
 from microkernel.wire.session import Session, pack
 
 MiB = 1 << 20
@@ -67,7 +67,7 @@ def first_of(*batch: Message) -> Message:
         lambda data: Data(1, "set", "p.key", data),
         lambda data: Call(1, "p.method", args=data),
         lambda data: Call(1, "p.method", kwargs=data),
-        lambda data: Reply(1, data),
+        lambda data: Response(1, data),
         lambda data: Exported(data),
     ],
     ids=["set", "args", "kwargs", "reply", "state"],

@@ -85,7 +85,7 @@ NESTED = Raw(encode([{"a": [number, "x"]} for number in range(20_000)]))
     [
         Emit("a.b", LARGE), Emit("a.b", NESTED, (Attachment(3, data=b"abc"),)), Data(7, "set", "a.key", NESTED, 5),
         Call(9, "a.b", LARGE, NESTED, 1.5, 2, ["x"]), Log(20, "x" * 100_000, 1.0), messages.Exported(LARGE),
-        Loaded([Handler(1, "a", "b")], [Method("m", doc="d" * 100_000)], "doc"), messages.Reply(3, LARGE),
+        Loaded([Handler(1, "a", "b")], [Method("m", doc="d" * 100_000)], "doc"), messages.Response(3, LARGE),
     ],
     ids=lambda message: type(message).__name__,
 )  # fmt: skip

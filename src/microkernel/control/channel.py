@@ -16,7 +16,7 @@ from microkernel.errors import KernelClosed, KernelError, ProtocolError
 from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.wire import messages
 from microkernel.wire.failures import from_error
-from microkernel.wire.messages import Message, Reply
+from microkernel.wire.messages import Message, Response
 from microkernel.wire.session import Session, pack
 
 _READ = 256 * 1024
@@ -25,7 +25,7 @@ _HELLO_TIMEOUT = 5.0
 
 
 class StreamChannel:
-    """A ``sdk.client.channel.Channel`` over a stream socket. A thread reads, and passes each Reply to its request.
+    """A ``sdk.client.channel.Channel`` over a stream socket. A thread reads, and passes each Response to its request.
 
     Raises KernelError if no kernel answers, ProtocolError if it refuses this client.
     """
@@ -34,8 +34,8 @@ class StreamChannel:
         self._connection = dial(path)
         self._session = Session(role)
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._answers: dict[int, Callable[[Reply], object]] = {}
-        self.on_orphan_reply: Callable[[Reply], object]
+        self._answers: dict[int, Callable[[Response], object]] = {}
+        self.on_orphan_reply: Callable[[Response], object]
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._writing = threading.Lock()
         # Why no more messages will arrive; None until the connection has ended.
@@ -94,7 +94,7 @@ class StreamChannel:
             pass  # the kernel has ended the connection, or this client has
         self.end = end
         for id in list(self._answers):
-            self._answer(Reply(id, failure=from_error(end)))
+            self._answer(Response(id, failure=from_error(end)))
         self.ended()
 
     def _handle_data(self, data: bytes) -> None:
@@ -103,12 +103,12 @@ class StreamChannel:
         for message in self._session.receive(data):
             if isinstance(message, messages.Refuse):
                 raise ProtocolError(message.id, **message.fields)
-            if isinstance(message, Reply):
+            if isinstance(message, Response):
                 self._answer(message)
             else:
                 self.feed(message)
 
-    def _answer(self, reply: Reply) -> None:
+    def _answer(self, reply: Response) -> None:
         answer = self._answers.pop(reply.id, None)
         if answer is not None:
             answer(reply)
@@ -149,11 +149,11 @@ class StreamChannel:
         except OSError:
             return  # the reader sees the end too
 
-    def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - there is only one way to the kernel
+    def reply(self, reply: Response, lane: int) -> None:  # noqa: ARG002 - there is only one way to the kernel
         self.send(reply)
 
-    def request(self, id: int, message: Message, deadline: float) -> Reply | None:
-        answered: queue.SimpleQueue[Reply] = queue.SimpleQueue()
+    def request(self, id: int, message: Message, deadline: float) -> Response | None:
+        answered: queue.SimpleQueue[Response] = queue.SimpleQueue()
         forget = self.request_later(id, message, answered.put)
         try:
             return answered.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -162,13 +162,13 @@ class StreamChannel:
         finally:
             forget()
 
-    def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
+    def request_later(self, id: int, message: Message, answer: Callable[[Response], object]) -> Callable[[], None]:
         self._answers[id] = answer
         self.send(message)
         if self.end is not None:
-            self._answer(Reply(id, failure=from_error(self.end)))
+            self._answer(Response(id, failure=from_error(self.end)))
         return lambda: _forget(self._answers, id)
 
 
-def _forget(answers: dict[int, Callable[[Reply], object]], id: int) -> None:
+def _forget(answers: dict[int, Callable[[Response], object]], id: int) -> None:
     answers.pop(id, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from microkernel.control.channel import StreamChannel
 from microkernel.wire import messages
 from microkernel.wire.failures import to_error
-from microkernel.wire.messages import Load, Message, Reply
+from microkernel.wire.messages import Load, Message, Response
 
 # First id of this channel's own requests; the runtime's start at 1.
 _OWN = 1 << 40
@@ -46,10 +46,10 @@ class RemoteClientChannel(StreamChannel):
         self.feed(messages.Stop())
         super().ended()
 
-    def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
+    def request_later(self, id: int, message: Message, answer: Callable[[Response], object]) -> Callable[[], None]:
         if isinstance(message, messages.Call) and message.target == SHUTDOWN:
             self.feed(messages.Stop())
-            answer(Reply(id))
+            answer(Response(id))
             return lambda: None
         return super().request_later(id, message, answer)
 

@@ -32,7 +32,7 @@ _ACCEPT_PAUSE = 1.0
 # Messages that a client may send. Life-cycle messages are excluded, because the kernel does not run a client's life
 # cycle.
 ALLOWED_MESSAGES = frozenset({
-    messages.Emit, messages.Ask, messages.Call, messages.Cancel, messages.Reply, messages.Done, messages.Rejected,
+    messages.Emit, messages.Ask, messages.Call, messages.Cancel, messages.Response, messages.Done, messages.Rejected,
     messages.Subscribe, messages.Unsubscribe, messages.Expose, messages.Data, messages.Log, messages.Ping,
     messages.Pong, messages.SelfExit,
 })  # fmt: skip

@@ -46,21 +46,21 @@ os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 class Waiter:
-    """Waits on this thread for one Reply that another thread passes to ``answer``."""
+    """Waits on this thread for one Response that another thread passes to ``answer``."""
 
     __slots__ = ("_reply", "_wakeup")
 
     def __init__(self) -> None:
         self._wakeup = _wakeups.wakeup
-        self._reply: messages.Reply | None = None
+        self._reply: messages.Response | None = None
 
-    def answer(self, reply: messages.Reply) -> None:
+    def answer(self, reply: messages.Response) -> None:
         """Set the reply. May happen twice if a plugin was killed during the first; then the next call wakes once
         without a reply."""
         self._reply = reply
         self._wakeup.ring()
 
-    def wait(self, _id: int, deadline: float) -> messages.Reply | None:
+    def wait(self, _id: int, deadline: float) -> messages.Response | None:
         """Wait for the reply; None at the deadline."""
         while self._reply is None and (left := deadline - time.monotonic()) > 0:
             self._wakeup.wait(min(left, MAX_WAIT))
@@ -86,7 +86,7 @@ def route(core: Core, message: messages.Call, waiter: Waiter | FutureWaiter | Re
 
 
 def value_of(
-    reply: messages.Reply, message: messages.Call, timeout: float, returns: Any, shared: EmbedderBuffers
+    reply: messages.Response, message: messages.Call, timeout: float, returns: Any, shared: EmbedderBuffers
 ) -> Any:
     """Return the value of a reply, or raise its error. A reply after the deadline does not count."""
     if time.monotonic() >= message.deadline:
@@ -95,19 +95,19 @@ def value_of(
 
 
 class FutureWaiter:
-    """Passes one Reply to a coroutine that awaits a future."""
+    """Passes one Response to a coroutine that awaits a future."""
 
     __slots__ = ("_answered", "_loop")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, answered: asyncio.Future[messages.Reply]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, answered: asyncio.Future[messages.Response]) -> None:
         self._loop = loop
         self._answered = answered
 
-    def answer(self, reply: messages.Reply) -> None:
+    def answer(self, reply: messages.Response) -> None:
         with suppress(RuntimeError):  # the loop is closed, so the future is not awaited
             self._loop.call_soon_threadsafe(_resolve, self._answered, reply)
 
 
-def _resolve(future: asyncio.Future[messages.Reply], reply: messages.Reply) -> None:
+def _resolve(future: asyncio.Future[messages.Response], reply: messages.Response) -> None:
     if not future.done():
         future.set_result(reply)

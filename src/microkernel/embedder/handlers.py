@@ -29,7 +29,7 @@ from microkernel.sdk.decorators import check_overflow
 from microkernel.sdk.event import Subscription
 from microkernel.sdk.runtime.executor import refuse_coroutine
 from microkernel.wire import codec
-from microkernel.wire.messages import Attachment, Envelope, Failure, Message, Reply
+from microkernel.wire.messages import Attachment, Envelope, Failure, Message, Response
 
 _CAPACITY = 10_000
 _CLOSE_TIMEOUT = 5.0
@@ -139,17 +139,17 @@ class Embedder:
         if found is None:
             return  # cancelled meanwhile
         function, binder = found
-        reply = Reply(letter.reply_to)
+        reply = Response(letter.reply_to)
         try:
             args, kwargs = binder.bind(letter.envelope, letter.delivery, self.shared.received(letter.shares))
             value = function(*args, **kwargs)
             if type(value) is CoroutineType:
                 refuse_coroutine(value)
             if letter.reply_to:
-                reply = Reply(letter.reply_to, codec.Raw(codec.encode(value)))
+                reply = Response(letter.reply_to, codec.Raw(codec.encode(value)))
         except BaseException as error:  # SystemExit too: it would end this thread, and all handlers with it
             self._report(letter.subscription.handler, letter.topic, error)
-            reply = Reply(letter.reply_to, failure=Failure(type=type(error).__name__, message=str(error)))
+            reply = Response(letter.reply_to, failure=Failure(type=type(error).__name__, message=str(error)))
         if letter.reply_to:
             self._core.calls.complete(letter.reply_to, reply)
 

@@ -74,14 +74,14 @@ def encode_with(value: Any, attach: Attach[T], already: tuple[T, ...] = ()) -> t
     does."""
     attached = [*already]
 
-    def stand_in(inner: Any) -> Ext | None:
+    def enc_hook(inner: Any) -> Ext | None:
         found = attach(inner)
         if found is None:
             return None
         attached.append(found)
         return Ext(ATTACHED, bytes([len(attached) - 1]))
 
-    data = _encode(value, stand_in)
+    data = _encode(value, enc_hook)
     if attached:
         check_size(len(data), attached)
     return data, tuple(attached)
@@ -95,11 +95,11 @@ def check_size(size: int, attached: Iterable[Attached]) -> None:
         raise PayloadTooLarge("MK0603", size=size, limit=MAX_PAYLOAD)
 
 
-def _encode(value: Any, stand_in: packing.StandIn | None) -> bytes:
+def _encode(value: Any, enc_hook: packing.EncodeHook | None) -> bytes:
     try:
-        data = packing.pack(value, stand_in)
+        data = packing.pack(value, enc_hook)
     except _ENCODE_FAILURES as failure:
-        path, kind, offender = _find_offender(value, stand_in)
+        path, kind, offender = _find_offender(value, enc_hook)
         reason = valid_text(str(failure))
         raise NotPlainData("MK0602", path=valid_text(path), kind=kind, cure=_cure(offender), reason=reason) from None
     if len(data) > MAX_PAYLOAD:
@@ -222,12 +222,12 @@ def forget_types() -> None:
     packing.forget_classes()
 
 
-def _find_offender(value: Any, stand_in: packing.StandIn | None) -> tuple[str, str, Any]:
+def _find_offender(value: Any, enc_hook: packing.EncodeHook | None) -> tuple[str, str, Any]:
     """Return the path of the first object in ``value`` that cannot be encoded, its type, and the object. Called only
     after encoding failed."""
     path = ""
     for _ in range(MAX_DEPTH):
-        inner = next((step for step in _children(value) if not _encodes(step[1], stand_in)), None)
+        inner = next((step for step in _children(value) if not _encodes(step[1], enc_hook)), None)
         if inner is None:
             return path.strip() or "the payload", _kind(value), value
         path, value = path + inner[0], inner[1]
@@ -244,9 +244,9 @@ def _children(value: Any) -> Iterable[tuple[str, Any]]:
     return [(f".{name}", getattr(value, name, None)) for name in fields]
 
 
-def _encodes(value: Any, stand_in: packing.StandIn | None) -> bool:
+def _encodes(value: Any, enc_hook: packing.EncodeHook | None) -> bool:
     try:
-        packing.pack(value, stand_in)
+        packing.pack(value, enc_hook)
     except _ENCODE_FAILURES:
         return False
     return True

@@ -18,10 +18,10 @@ from microkernel.wire.plain import plain
 
 Put = Callable[[bytes], object]
 Packer = Callable[[Any, Put, int], None]
-StandIn = Callable[[Any], Ext | None]
+EncodeHook = Callable[[Any], Ext | None]
 
 # The function of the current call of ``pack``: a guest has one thread.
-_stand_in: StandIn | None = None
+_enc_hook: EncodeHook | None = None
 
 _SMALL = [bytes([n]) for n in range(128)]
 _ARRAY = [bytes([0x90 | n]) for n in range(16)]
@@ -32,18 +32,18 @@ _I8, _I16, _I32, _I64 = (Layout(">B" + code).pack for code in "bhiq")
 _FLOAT = Layout(">Bd").pack
 
 
-def pack(value: Any, stand_in: StandIn | None = None) -> bytes:
-    """Return the bytes of a value; ``stand_in`` may return an extension for an object that is not a value.
+def pack(value: Any, enc_hook: EncodeHook | None = None) -> bytes:
+    """Return the bytes of a value; ``enc_hook`` may return an extension for an object that is not a value.
 
     Raises TypeError, OverflowError, ValueError, or RecursionError for values nested deeper than MAX_DEPTH.
     """
-    global _stand_in
+    global _enc_hook
     parts: list[bytes] = []
-    before, _stand_in = _stand_in, stand_in
+    before, _enc_hook = _enc_hook, enc_hook
     try:
         packer_of(type(value))(value, parts.append, MAX_DEPTH)
     finally:
-        _stand_in = before
+        _enc_hook = before
     return b"".join(parts)
 
 
@@ -234,7 +234,7 @@ def _command_text(value: Any, put: Put, depth: int) -> None:
 
 
 def _refused(value: Any, put: Put, depth: int) -> None:
-    found = _stand_in(value) if _stand_in is not None else None
+    found = _enc_hook(value) if _enc_hook is not None else None
     if found is None:
         found = plain(value)
     packer_of(type(found))(found, put, depth)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import Approval, Determinism, Level, Manifest, Permissions
-from microkernel.wire.messages import Failure, Load, Message, Reply
+from microkernel.wire.messages import Failure, Load, Message, Response
 from microkernel.wire.secrets import Secrets
 
 T = TypeVar("T")
@@ -185,11 +185,11 @@ class ReplyLane(Protocol):
     index: int
     owner: object
 
-    def answer(self, reply: Reply) -> None:
+    def answer(self, reply: Response) -> None:
         """The reply arrived another way. From any thread."""
 
-    def wait(self, id: int, deadline: float) -> Reply | None:
-        """Return the Reply to this id, and free the lane. Return None at the deadline (monotonic)."""
+    def wait(self, id: int, deadline: float) -> Response | None:
+        """Return the Response to this id, and free the lane. Return None at the deadline (monotonic)."""
 
     def release(self) -> None:
         """Return the lane unused."""
@@ -205,7 +205,7 @@ class Runner(Protocol):
     def pid(self) -> int | None: ...
 
     def send(self, message: Message) -> None:
-        """Send a message that is not from the source (Start, Stop, Reply, Cancel, Ping), in order. Never waits."""
+        """Send a message that is not from the source (Start, Stop, Response, Cancel, Ping), in order. Never waits."""
 
     def wake(self) -> None:
         """The source has messages. Never waits; costs one C call on a plugin's own thread."""

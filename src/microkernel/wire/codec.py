@@ -105,7 +105,7 @@ def encode_with(value: Any, attach: Attach[T], already: tuple[T, ...] = ()) -> t
 def _encode_attaching(value: Any, attach: Attach[T], already: tuple[T, ...]) -> tuple[bytes, tuple[T, ...]]:
     attached = [*already]
 
-    def stand_in(inner: Any) -> Any:
+    def enc_hook(inner: Any) -> Any:
         found = attach(inner)
         if found is None:
             return _refuse(inner)
@@ -113,10 +113,10 @@ def _encode_attaching(value: Any, attach: Attach[T], already: tuple[T, ...]) -> 
         return msgspec.msgpack.Ext(ATTACHED, bytes([len(attached) - 1]))  # ValueError for one too many
 
     try:
-        data = msgspec.msgpack.Encoder(enc_hook=stand_in).encode(value)
+        data = msgspec.msgpack.Encoder(enc_hook=enc_hook).encode(value)
     except _ENCODE_FAILURES as failure:
         attached.clear()
-        raise _no_value(value, failure, msgspec.msgpack.Encoder(enc_hook=stand_in)) from None
+        raise _no_value(value, failure, msgspec.msgpack.Encoder(enc_hook=enc_hook)) from None
     check_size(len(data), attached)
     return data, tuple(attached)
 

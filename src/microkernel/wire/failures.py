@@ -7,7 +7,7 @@ from typing import Any
 
 from microkernel.errors import CallFailed, InvalidArguments, KernelError, make_error
 from microkernel.wire.codec import decode, plain_text
-from microkernel.wire.messages import Failure, Fields, Reply, Scalar
+from microkernel.wire.messages import Failure, Fields, Response, Scalar
 
 # Kernel errors that an instance itself may report, by class name. A worker can send anything: without these lists a
 # callee could report a missing permission or level to its caller in the kernel's name.
@@ -61,7 +61,7 @@ def to_error(failure: Failure, target: str) -> KernelError:
     )
 
 
-def unwrap_reply(reply: Reply, target: str, returns: Any, attached: Sequence[Any] = ()) -> Any:
+def unwrap_reply(reply: Response, target: str, returns: Any, attached: Sequence[Any] = ()) -> Any:
     """Return the value of a reply from ``target``, converted to the type ``returns`` if given.
 
     Raises the error that the reply contains, and InvalidArguments, naming the target, for a value that does not fit.

@@ -131,7 +131,7 @@ class Call(Message, tag=2):
     shares: Shares = ()
 
 
-class Reply(Message, tag=3):
+class Response(Message, tag=3):
     """The answer to a Call, Invoke, Ask or another request with this ``id``.
 
     ``emitted``: the callee has emitted events before it, or rejected one, through another channel; the receiver
@@ -227,7 +227,7 @@ class Deliver(Message, tag=13):
     handler: int
     delivery: int
     event: Raw
-    # If not 0, the event is from an ``ask``, and the handler's value is sent as the Reply with this id.
+    # If not 0, the event is from an ``ask``, and the handler's value is sent as the Response with this id.
     reply_to: int = 0
     deadline: float = 0.0
     shares: Shares = ()
@@ -376,8 +376,8 @@ class ConfinementReport(Message, tag=34):
 
 
 class AllocateBuffer(Message, tag=35):
-    """Request shared memory for ``size`` bytes. The Reply contains at least one ``Attachment``, each a whole block that
-    the instance may write to."""
+    """Request shared memory for ``size`` bytes. The Response contains at least one ``Attachment``, each a whole block
+    that the instance may write to."""
 
     id: int
     size: int
@@ -407,7 +407,7 @@ class Envelope(Struct, array_like=True, frozen=True):
 
 # The union that a session decodes.
 Any_ = (
-    Hello | Refuse | Call | Reply | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
+    Hello | Refuse | Call | Response | Cancel | Ping | Pong | Load | Start | Stop | Deliver | Invoke | Credit | Loaded
     | Started | Stopped | Failed | Done | Rejected | Subscribe | Unsubscribe | Expose | Emit | Ask | Data | Log
     | SelfExit | ConfinementReport | BlocksFreed | AllocateBuffer | ReleaseBuffers | Exported
 )  # fmt: skip

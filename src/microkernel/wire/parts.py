@@ -94,7 +94,7 @@ def detached(message: messages.Message, size: int) -> messages.Message:
 
 
 KEPT: Mapping[type, Sequence[str]] = {
-    messages.Call: ("args", "kwargs"), messages.Reply: ("value",), messages.Data: ("value",),
+    messages.Call: ("args", "kwargs"), messages.Response: ("value",), messages.Data: ("value",),
     messages.Exported: ("state",),
 }  # fmt: skip
 

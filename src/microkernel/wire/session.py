@@ -11,13 +11,13 @@ from itertools import chain
 from microkernel.errors import ProtocolError
 from microkernel.wire import frames, messages
 from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
-from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Reply
+from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Response
 from microkernel.wire.parts import KEPT, WHOLE, detached, take_apart
 from microkernel.wire.slots import SLOT_BYTES
 from microkernel.wire.texts import valid_texts
 
 _decode = decoder_for(list[messages.Any_])
-_decode_replies = decoder_for(list[Reply])
+_decode_replies = decoder_for(list[Response])
 
 
 def pack(batch: Sequence[Message]) -> bytes:
@@ -117,7 +117,7 @@ class Session:
         return received[1:]
 
 
-def pack_for_lane(reply: Reply) -> bytes:
+def pack_for_lane(reply: Response) -> bytes:
     """Return the frame of a reply for a reply lane. Empty if the reply must use the main channel, because it has
     attachments or is more than one datagram: the caller's thread would have to reassemble and decode it, whatever it
     is."""
@@ -133,10 +133,10 @@ class ReplyReader:
     def __init__(self) -> None:
         self._reader = frames.Reader(frames.DATAGRAM - frames.HEAD)
 
-    def receive(self, data: bytes) -> list[Reply]:
+    def receive(self, data: bytes) -> list[Response]:
         """Return the replies in a datagram. Raises ProtocolError for bytes that are not Replies."""
         try:
-            replies: list[Reply] = []
+            replies: list[Response] = []
             for body in self._reader.feed(data):
                 replies += _decode_replies(body)
             return replies

@@ -15,8 +15,8 @@ _IMPORT = """
 from microkernel.wire import frames
 from microkernel.wire.codec import Raw, encode
 from microkernel.wire import messages
-from microkernel.wire.messages import (Ask, Call, ConfinementReport, Data, Done, Emit, Hello, Loaded, Log, Ping, Reply,
-    Started, Stopped)
+from microkernel.wire.messages import (Ask, Call, ConfinementReport, Data, Done, Emit, Hello, Loaded, Log, Ping,
+    Response, Started, Stopped)
 """
 _ENDLESS = "time.sleep(0.5)\n"
 
@@ -76,7 +76,7 @@ frame(Call(99, "kernel.stop", Raw(encode(["other"])), deadline=time.monotonic() 
 frame(Data(98, "set", "other.secret", Raw(encode(f.token))))
 """, _other_board, "gate", thread=SKIPPED),
     Attempt("answer a call to another plugin", "替别的插件回答调用", _IMPORT + """
-for number in range(1, 3000): frame(Reply(number, Raw(encode("forged"))))
+for number in range(1, 3000): frame(Response(number, Raw(encode("forged"))))
 return f.gate
 """, reply_forged, "frames", process="frames", thread=SKIPPED),
     Attempt("report other plugins' events as handled, and other states", "谎称别人的事件已处理、生命周期已变",

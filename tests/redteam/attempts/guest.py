@@ -22,7 +22,7 @@ _LISTED = "api.data_dir.mkdir(parents=True, exist_ok=True)\n"
 _WORLD = """
 import wit_world
 from microkernel.wire.codec import Raw, encode
-from microkernel.wire.messages import Reply
+from microkernel.wire.messages import Response
 from microkernel.wire.session import pack
 """
 _NET = """
@@ -125,7 +125,7 @@ wit_world.send("\\u4e2d" * 10)
 """, others_suffer, wasm="frames"),
     _aimed("answer another plugin's call on every reply lane", "在每条回信道上替别的插件回答", _WORLD + """
 for lane in (*range(40), 2**31, 2**32 - 1):
-    for number in range(1, 60): wit_world.reply(lane, pack([Reply(number, Raw(encode("forged")))]).decode("latin-1"))
+    for number in range(1, 60): wit_world.reply(lane, pack([Response(number, Raw(encode("forged")))]).decode("latin-1"))
 return f.gate
 """, reply_forged, wasm="frames", seconds=5.0),
     _aimed("send bytes that are not a frame on every reply lane", "在每条回信道上放不是帧的数据", _WORLD + """

@@ -15,7 +15,7 @@ from microkernel.kernel.runtime.wakeup import Wakeup
 from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.sdk.client.mapped_arrays import array_over
 from microkernel.wire.failures import from_error
-from microkernel.wire.messages import Message, Reply
+from microkernel.wire.messages import Message, Response
 from microkernel.wire.nonblocking_io import MAX_WAIT
 
 _BATCH = 64
@@ -43,18 +43,18 @@ class MemoryChannel:
         self._source = source
         self._events = events
         self._inbox: deque[Message] = deque()
-        self._answers: dict[int, Callable[[Reply], object]] = {}
+        self._answers: dict[int, Callable[[Response], object]] = {}
         self._wakeup = Wakeup()
         self.notify = self._wakeup.call
         self._closed = self._finished = False
         self.memory = BufferMapping(events)
-        self.on_orphan_reply: Callable[[Reply], object]
+        self.on_orphan_reply: Callable[[Response], object]
 
     # The kernel's side
 
     def push(self, message: Message) -> None:
-        """Deliver a message to the instance; a Reply goes to the thread that waits for it."""
-        if isinstance(message, Reply):
+        """Deliver a message to the instance; a Response goes to the thread that waits for it."""
+        if isinstance(message, Response):
             answer = self._answers.get(message.id)  # removed by the waiter: this thread may be killed right here
             if answer is not None:
                 answer(message)
@@ -79,7 +79,9 @@ class MemoryChannel:
         for id in list(self._answers):
             answer = self._answers.pop(id, None)
             if answer is not None:
-                answer(Reply(_ABORTED, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended"))))
+                answer(
+                    Response(_ABORTED, failure=from_error(KernelClosed("MK0612", reason="the plugin is being ended")))
+                )
 
     def forget(self) -> None:
         """Drop what a kill left: messages, and callbacks that wait for an answer."""
@@ -130,15 +132,15 @@ class MemoryChannel:
             raise PluginKilled
         self._events.received(message)
 
-    def reply(self, reply: Reply, lane: int) -> None:  # noqa: ARG002 - the channel is the only way up
+    def reply(self, reply: Response, lane: int) -> None:  # noqa: ARG002 - the channel is the only way up
         self.send(reply)
 
-    def request(self, id: int, message: Message, deadline: float) -> Reply | None:
+    def request(self, id: int, message: Message, deadline: float) -> Response | None:
         answered = threading.Lock()
         answered.acquire()
-        replies: list[Reply] = []
+        replies: list[Response] = []
 
-        def answer(reply: Reply) -> None:
+        def answer(reply: Response) -> None:
             replies.append(reply)
             with suppress(RuntimeError):  # sent twice if a plugin was killed while sending it
                 answered.release()
@@ -152,7 +154,7 @@ class MemoryChannel:
             raise PluginKilled
         return replies[0] if replies else None
 
-    def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
+    def request_later(self, id: int, message: Message, answer: Callable[[Response], object]) -> Callable[[], None]:
         if self._closed:
             raise PluginKilled
         self._answers[id] = answer
@@ -160,5 +162,5 @@ class MemoryChannel:
         return lambda: _forget(self._answers, id)
 
 
-def _forget(answers: dict[int, Callable[[Reply], object]], id: int) -> None:
+def _forget(answers: dict[int, Callable[[Response], object]], id: int) -> None:
     answers.pop(id, None)

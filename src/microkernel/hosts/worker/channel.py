@@ -329,4 +329,4 @@ def _already_reported() -> None:
 
 
 # Message types that go by U; all others go by D.
-ANSWERS = (messages.Reply, messages.Credit)
+ANSWERS = (messages.Response, messages.Credit)

@@ -1,4 +1,4 @@
-"""Reply lanes: a caller in the kernel's process reads its own reply, with no thread between it and the callee."""
+"""Response lanes: a caller in the kernel's process reads its own reply, with no thread between it and the callee."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from microkernel.errors import KernelError, ProtocolError
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import frames
 from microkernel.wire.failures import OF_REPLIES, as_reported
-from microkernel.wire.messages import Reply
+from microkernel.wire.messages import Response
 from microkernel.wire.nonblocking_io import MAX_WAIT, AdaptiveSpin
 from microkernel.wire.session import ReplyReader
 
@@ -67,7 +67,7 @@ class ReplySocket:
         end: socket.socket,
         free: deque[ReplySocket],
         reactor: Reactor,
-        received: Callable[[Reply], object],
+        received: Callable[[Response], object],
         malformed: Callable[[KernelError], object],
         drain: Callable[[Callable[[], object]], object],
         spin: AdaptiveSpin,
@@ -86,17 +86,17 @@ class ReplySocket:
         self._watched = self._closed = False
         self._reader = ReplyReader()
         self._timeout = 0.0
-        self._handed: SimpleQueue[Reply] = SimpleQueue()
+        self._handed: SimpleQueue[Response] = SimpleQueue()
         end.setblocking(True)
 
-    def answer(self, reply: Reply) -> None:
+    def answer(self, reply: Response) -> None:
         """Hand over a reply that arrived another way."""
         self._handed.put(reply)
         if not (reply.elsewhere or self._watched):  # the waiter is notified on the lane, or is gone
             self._interrupt()
 
-    def wait(self, id: int, deadline: float) -> Reply | None:
-        """Return the Reply to this call, or None at the deadline. In that case the lane is free only after the late
+    def wait(self, id: int, deadline: float) -> Response | None:
+        """Return the Response to this call, or None at the deadline. In that case the lane is free only after the late
         reply."""
         others = 0
         try:
@@ -126,7 +126,7 @@ class ReplySocket:
             self._leave()
         return handed
 
-    def _complete(self, reply: Reply, deadline: float) -> Reply | None:
+    def _complete(self, reply: Response, deadline: float) -> Response | None:
         """Wait until what the callee sent before the reply is handled, and return the reply, which may be among that.
 
         So the caller's next step cannot overtake the callee's events. Return None if the reply has not arrived by the
@@ -140,7 +140,7 @@ class ReplySocket:
                 return self._handed_over(reply.id) if reply.elsewhere else reply
         return None if reply.elsewhere else reply
 
-    def _wait_for_handed(self, id: int, deadline: float) -> Reply | None:
+    def _wait_for_handed(self, id: int, deadline: float) -> Response | None:
         while (left := deadline - time.monotonic()) > 0:
             with suppress(Empty):
                 reply = self._handed.get(timeout=min(left, MAX_WAIT))
@@ -148,7 +148,7 @@ class ReplySocket:
                     return reply
         return None
 
-    def _handed_over(self, id: int) -> Reply | None:
+    def _handed_over(self, id: int) -> Response | None:
         while not self._handed.empty():
             reply = self._handed.get()
             if reply.id == id:
@@ -225,7 +225,7 @@ class ReplySocket:
         except OSError:
             return b""
 
-    def _replies(self, data: bytes | None) -> list[Reply]:
+    def _replies(self, data: bytes | None) -> list[Response]:
         try:
             replies = self._reader.receive(data) if data else []
             for reply in replies:

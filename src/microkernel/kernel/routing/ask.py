@@ -8,10 +8,10 @@ from microkernel.errors import PayloadTooLarge
 from microkernel.kernel.messaging.quota import OversizeTable
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.failures import from_error
-from microkernel.wire.messages import NOTHING, Failure, Reply
+from microkernel.wire.messages import NOTHING, Failure, Response
 from microkernel.wire.slots import SLOT_BYTES, slots_for
 
-Answer = Callable[[Reply], object]
+Answer = Callable[[Response], object]
 
 _BEGUN = -1
 _MOST_GATHERED = 8192
@@ -27,7 +27,7 @@ class AskCollector:
         self._large = OversizeTable()
         self._answer = answer
 
-    def answered(self, index: int, reply: Reply) -> None:
+    def answered(self, index: int, reply: Response) -> None:
         value, failure = reply.value, reply.failure
         size = len(value) + (len(encode_message(failure)) if failure is not None else 0)
         if sum(self._large.values()) + slots_for(size) > _MOST_GATHERED:
@@ -47,4 +47,4 @@ class AskCollector:
         """A second time does nothing but to answer a second time."""
         self._left.discard(index)
         if not self._left:
-            self._answer(Reply(0, Raw(encode_message(self._replies))))
+            self._answer(Response(0, Raw(encode_message(self._replies))))

@@ -42,7 +42,7 @@ class CallRouter:
         direct: bool = False,
         lane: ReplyLane | None = None,
     ) -> int:
-        """Send a call to its callee, or to the kernel's service. ``answer`` gets the Reply, on some thread.
+        """Send a call to its callee, or to the kernel's service. ``answer`` gets the Response, on some thread.
 
         ``direct``: this thread cannot be killed. Return the call's id; 0 for a call to the service, which cannot be
         abandoned. Raises what the caller is to be told at once: PluginNotFound, PluginNotActive, MethodNotFound,

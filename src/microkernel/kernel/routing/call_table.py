@@ -21,10 +21,10 @@ from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.record import PluginRecord
 from microkernel.wire.codec import Struct, field
 from microkernel.wire.failures import from_error
-from microkernel.wire.messages import Call, Cancel, Reply
+from microkernel.wire.messages import Call, Cancel, Response
 
-Answer = Callable[[Reply], object]
-Outcome = Reply | Literal["collected", "abandoned"]
+Answer = Callable[[Response], object]
+Outcome = Response | Literal["collected", "abandoned"]
 
 # The caller has read its reply itself, on a reply lane.
 COLLECTED: Final = "collected"
@@ -50,7 +50,7 @@ class PendingCall(Struct, eq=False):
     delivery: CallDelivery | None = None
     cancel_timer: Callable[[], object] | None = None
     is_answered: bool = False
-    replies: list[Reply] = field(default_factory=list)
+    replies: list[Response] = field(default_factory=list)
 
 
 class CallTable:
@@ -99,7 +99,7 @@ class CallTable:
         pending = self.pending.get(id)
         if pending is None:
             return None
-        if isinstance(outcome, Reply):
+        if isinstance(outcome, Response):
             pending.replies.append(outcome)
             pending.answer(pending.replies[0])
         pending.is_answered = True
@@ -120,9 +120,9 @@ class CallTable:
         return pending
 
     def fail(self, id: int, error: KernelError) -> None:
-        self.complete(id, Reply(id, failure=from_error(error)))
+        self.complete(id, Response(id, failure=from_error(error)))
 
-    def reply(self, callee: Receiver, reply: Reply) -> None:
+    def reply(self, callee: Receiver, reply: Response) -> None:
         """A callee answers. It is done with the call also when the caller no longer waits."""
         pending = self.pending.get(reply.id)
         if pending is not None and pending.target is callee:  # else it is another's to answer

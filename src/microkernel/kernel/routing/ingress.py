@@ -30,7 +30,7 @@ from microkernel.kernel.routing.registration import Registrar
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message, plain_text
 from microkernel.wire.failures import OF_LOADING, OF_REPLIES, OF_STARTING, as_reported, from_error, reason_suffix
-from microkernel.wire.messages import Reply
+from microkernel.wire.messages import Response
 from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
 Handler = Callable[[PluginRecord, Instance, Any], object]
@@ -38,7 +38,7 @@ Handler = Callable[[PluginRecord, Instance, Any], object]
 # Slots of waiting emits. An SDK that heeds its credit does not come near, with many threads neither; what is over it
 # does not wait.
 _MAX_UNSETTLED = 8 * EMIT_WINDOW
-_INLINE_TYPES = frozenset({messages.Emit, messages.Call, messages.Reply, messages.Done, messages.ReleaseBuffers})
+_INLINE_TYPES = frozenset({messages.Emit, messages.Call, messages.Response, messages.Done, messages.ReleaseBuffers})
 _REQUEST_TYPES = (
     messages.Call, messages.Ask, messages.Data, messages.Subscribe, messages.Unsubscribe, messages.Expose,
     messages.AllocateBuffer,
@@ -66,7 +66,7 @@ class PluginIngress:
             return
         if type(message) is messages.Rejected:
             instance.rejections.append(message.seq)
-        elif type(message) in _INLINE_TYPES and type(message) is not Reply:
+        elif type(message) in _INLINE_TYPES and type(message) is not Response:
             self._dispatch(instance, message)
             return
         self._ingress.reactor.post(partial(self._dispatch, instance, message))
@@ -133,7 +133,7 @@ class Ingress:
         self.handlers: Mapping[type, Handler] = {
             messages.Emit: self._emit,
             messages.Call: self._call,
-            messages.Reply: self._reply,
+            messages.Response: self._reply,
             messages.Done: self._done,
             messages.Ask: self._ask,
             messages.Cancel: self._cancel,
@@ -161,9 +161,9 @@ class Ingress:
     def refuse(self, record: PluginRecord, instance: Instance, message: messages.Message, error: KernelError) -> None:
         """A message has no effect."""
         if isinstance(message, _REQUEST_TYPES):
-            instance.runner.send(Reply(message.id, failure=from_error(error)))
-        elif isinstance(message, Reply):
-            self.calls.reply(record, Reply(message.id, failure=from_error(error)))
+            instance.runner.send(Response(message.id, failure=from_error(error)))
+        elif isinstance(message, Response):
+            self.calls.reply(record, Response(message.id, failure=from_error(error)))
             self._report_refusal(record, error)
         elif isinstance(error, PermissionDenied) or isinstance(message, messages.Emit):
             self._report_refusal(record, error)
@@ -194,7 +194,7 @@ class Ingress:
         answer = partial(_answer, instance, message.id)
         self._router.call(record, message, answer, direct=not instance.on_own_thread)
 
-    def _reply(self, record: PluginRecord, instance: Instance, message: Reply) -> None:
+    def _reply(self, record: PluginRecord, instance: Instance, message: Response) -> None:
         if message.shares:
             message.shares = instance.holdings.take(message.shares)
         if message.failure is not None:
@@ -231,11 +231,11 @@ class Ingress:
             result = self._data_store.set(instance.name, message.key, message.value, expect)
         else:
             self._data_store.delete(message.key)
-        instance.runner.send(Reply(message.id, Raw(encode_message(result))))
+        instance.runner.send(Response(message.id, Raw(encode_message(result))))
 
     def _allocate_buffer(self, record: PluginRecord, instance: Instance, message: messages.AllocateBuffer) -> None:
         lent = self.buffers.lend(instance.holdings, message.size)
-        instance.runner.send(Reply(message.id, Raw(encode_message(lent))))
+        instance.runner.send(Response(message.id, Raw(encode_message(lent))))
 
     def _subscribe(self, record: PluginRecord, instance: Instance, message: messages.Subscribe) -> None:
         self._registrar.subscribe(record, instance, message.handler)
@@ -298,18 +298,18 @@ def _slots(message: messages.Emit) -> int:
     return slots_for(size_of(message.data, message.shares))
 
 
-def _answer(instance: Instance, id: int, reply: Reply) -> None:
+def _answer(instance: Instance, id: int, reply: Response) -> None:
     if not instance.cut:
-        reply = _with_shares(instance, id, reply) if reply.shares else Reply(id, reply.value, reply.failure)
+        reply = _with_shares(instance, id, reply) if reply.shares else Response(id, reply.value, reply.failure)
         instance.runner.send(reply)
 
 
-def _with_shares(instance: Instance, id: int, reply: Reply) -> Reply:
+def _with_shares(instance: Instance, id: int, reply: Response) -> Response:
     try:
-        return Reply(id, reply.value, reply.failure, shares=instance.holdings.give(reply.shares))
+        return Response(id, reply.value, reply.failure, shares=instance.holdings.give(reply.shares))
     except KernelError as error:
-        return Reply(id, failure=from_error(error))
+        return Response(id, failure=from_error(error))
 
 
 def _ok(instance: Instance, id: int) -> None:
-    instance.runner.send(Reply(id))
+    instance.runner.send(Response(id))

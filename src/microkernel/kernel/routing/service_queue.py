@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from microkernel.wire.messages import Call, Reply
+from microkernel.wire.messages import Call, Response
 
-Serve = Callable[[Call, Callable[[Reply], object]], object]
+Serve = Callable[[Call, Callable[[Response], object]], object]
 
 
 class ServiceQueue:
@@ -17,7 +17,7 @@ class ServiceQueue:
 
     def __init__(self) -> None:
         self._consumers: list[Serve] = []
-        self._waiting: list[tuple[Call, Callable[[Reply], object]]] = []
+        self._waiting: list[tuple[Call, Callable[[Response], object]]] = []
 
     def consume(self, serve: Serve) -> None:
         """Pass every call on to ``serve``, which does not wait. Once, before the first plugin starts."""
@@ -25,7 +25,7 @@ class ServiceQueue:
         while self._waiting:
             serve(*self._waiting.pop(0))
 
-    def put(self, call: Call, answer: Callable[[Reply], object]) -> None:
+    def put(self, call: Call, answer: Callable[[Response], object]) -> None:
         """Raises MethodNotFound, and KernelError where no thread can be started; all else is in the answer."""
         if not self._consumers:
             self._waiting.append((call, answer))

@@ -16,7 +16,7 @@ from microkernel.kernel.routing.service_queue import ServiceQueue
 from microkernel.kernel.runtime.threads import in_thread
 from microkernel.wire import codec
 from microkernel.wire.failures import from_error
-from microkernel.wire.messages import Call, Failure, Reply
+from microkernel.wire.messages import Call, Failure, Response
 from microkernel.wire.texts import valid_texts
 
 Method = Callable[..., Any]
@@ -29,7 +29,7 @@ class KernelService:
         self.methods = {name: method for table in tables for name, method in table.items()}
         queue.consume(self.call)
 
-    def call(self, call: Call, answer: Callable[[Reply], object]) -> None:
+    def call(self, call: Call, answer: Callable[[Response], object]) -> None:
         """Raises MethodNotFound at once; everything else is in the answer."""
         name = call.target.partition(".")[2]
         method = self.methods.get(name)
@@ -41,15 +41,15 @@ class KernelService:
         except RuntimeError as error:
             raise KernelError("MK0515", reason=shortage_in(error) or str(error)) from None
 
-    def _answer(self, name: str, method: Method, call: Call, answer: Callable[[Reply], object]) -> None:
+    def _answer(self, name: str, method: Method, call: Call, answer: Callable[[Response], object]) -> None:
         try:
             args, kwargs = codec.decode(call.args, list[Any]), codec.decode(call.kwargs, dict[str, Any])
             value = _perform(name, method, args, kwargs)
-            reply = Reply(call.id, codec.Raw(codec.encode(valid_texts(_plain(value)))))
+            reply = Response(call.id, codec.Raw(codec.encode(valid_texts(_plain(value)))))
         except KernelError as error:
-            reply = Reply(call.id, failure=from_error(error))
+            reply = Response(call.id, failure=from_error(error))
         except Exception as error:
-            reply = Reply(call.id, failure=Failure(type=type(error).__name__, message=valid_text(str(error))))
+            reply = Response(call.id, failure=Failure(type=type(error).__name__, message=valid_text(str(error))))
         answer(reply)
 
 

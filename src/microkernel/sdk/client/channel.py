@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from microkernel.sdk.client.buffers import BlockMapper
-from microkernel.wire.messages import Message, Reply
+from microkernel.wire.messages import Message, Response
 
 
 class ChannelClosed(Exception):
@@ -14,8 +14,8 @@ class ChannelClosed(Exception):
 
 
 class Channel(Protocol):
-    # Called with each Reply whose request is no longer waiting.
-    on_orphan_reply: Callable[[Reply], object]
+    # Called with each Response whose request is no longer waiting.
+    on_orphan_reply: Callable[[Response], object]
 
     @property
     def memory(self) -> BlockMapper | None:
@@ -31,12 +31,14 @@ class Channel(Protocol):
     def send(self, message: Message) -> None:
         """Send a message. May wait for space, never for an answer."""
 
-    def reply(self, reply: Reply, lane: int) -> None:
+    def reply(self, reply: Response, lane: int) -> None:
         """Send the answer to an Invoke, on the lane that it names."""
 
-    def request(self, id: int, message: Message, deadline: float) -> Reply | None:
-        """Send a message and wait on this thread for the Reply with its id; None at the deadline (monotonic)."""
+    def request(self, id: int, message: Message, deadline: float) -> Response | None:
+        """Send a message and wait on this thread for the Response with its id; None at the deadline (monotonic)."""
 
-    def request_later(self, id: int, message: Message, answer: Callable[[Reply], object]) -> Callable[[], None]:
-        """Send a message without waiting; ``answer`` is called with the Reply, on any thread. Returns a function that
-        forgets the request. Must be called on the thread of a running asyncio loop."""
+    def request_later(self, id: int, message: Message, answer: Callable[[Response], object]) -> Callable[[], None]:
+        """Send a message without waiting; ``answer`` is called with the Response, on any thread.
+
+        Return a function that forgets the request. Must be called on the thread of a running asyncio loop.
+        """

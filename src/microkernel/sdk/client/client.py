@@ -133,16 +133,16 @@ class Client:
         work = current.get()
         return [] if work is IDLE else [*work.chain, self._load.name]
 
-    def _data(self, action: str, key: str, value: bytes = b"\xc0", expect: int = -1) -> messages.Reply:
+    def _data(self, action: str, key: str, value: bytes = b"\xc0", expect: int = -1) -> messages.Response:
         id = next(self._ids)
         return self._control(id, messages.Data(id, action, key, codec.Raw(value), expect))
 
-    def _control(self, id: int, message: messages.Message) -> messages.Reply:
+    def _control(self, id: int, message: messages.Message) -> messages.Response:
         return self._request(id, message, time.monotonic() + _CONTROL_TIMEOUT, "kernel", _CONTROL_TIMEOUT)
 
     def _request(
         self, id: int, message: messages.Message, deadline: float, target: str, timeout: float = 0.0
-    ) -> messages.Reply:
+    ) -> messages.Response:
         try:
             reply = self._channel.request(id, message, deadline)
         except BaseException:  # whatever was raised here, the answer is no longer needed
@@ -156,7 +156,7 @@ class Client:
         return reply
 
     def _result(
-        self, reply: messages.Reply, attached: Attached, message: messages.Call, timeout: float, returns: Any
+        self, reply: messages.Response, attached: Attached, message: messages.Call, timeout: float, returns: Any
     ) -> Any:
         """Return the value of a reply. A reply after the deadline does not count; otherwise a callee that stops at the
         deadline would be an answer by chance."""
@@ -164,17 +164,17 @@ class Client:
             raise CallTimeout("MK0606", target=message.target, timeout=round(timeout, 3))
         return unwrap_reply(reply, message.target, returns, attached)
 
-    def _attached(self, reply: messages.Reply) -> Attached:
+    def _attached(self, reply: messages.Response) -> Attached:
         return self.sharing.receive(reply.shares) if reply.shares else ()
 
     def _deliver(
-        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[_Answered], reply: messages.Reply
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[_Answered], reply: messages.Response
     ) -> None:
         answered = reply, self._attached(reply)  # here, so that the buffers are released even if the future is dropped
         with suppress(RuntimeError):  # the loop is closed, so the future is not awaited
             loop.call_soon_threadsafe(_resolve, future, answered)
 
-    def _drop(self, reply: messages.Reply) -> None:
+    def _drop(self, reply: messages.Response) -> None:
         self.sharing.drop(reply.shares)
 
     def _allocate(self, size: int) -> list[messages.Attachment]:
@@ -200,7 +200,7 @@ class Client:
 
 _ANSWERS = list[tuple[str, Any, messages.Failure | None]]
 _LENT = list[messages.Attachment]
-_Answered = tuple[messages.Reply, Attached]
+_Answered = tuple[messages.Response, Attached]
 
 
 def _answer(plugin: str, value: Any, failure: messages.Failure | None) -> Reply:

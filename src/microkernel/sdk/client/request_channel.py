@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from microkernel.wire import messages
-from microkernel.wire.messages import Message, Reply
+from microkernel.wire.messages import Message, Response
 from microkernel.wire.session import pack, pack_for_lane
 from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
-Answer = Callable[[Reply], object]
+Answer = Callable[[Response], object]
 
 
 class RequestChannel(ABC):
@@ -39,7 +39,7 @@ class RequestChannel(ABC):
             self._has_emitted = True  # the receiver of the next reply must find the dead letter
         self._write(pack([message]))
 
-    def reply(self, reply: Reply, lane: int) -> None:
+    def reply(self, reply: Response, lane: int) -> None:
         if lane < 0:
             self.send(reply)
             return
@@ -48,12 +48,12 @@ class RequestChannel(ABC):
         if not frame:
             reply.elsewhere = True
             self.send(reply)
-            frame = pack([Reply(reply.id, emitted=reply.emitted, elsewhere=True)])
+            frame = pack([Response(reply.id, emitted=reply.emitted, elsewhere=True)])
         if not self._write_to_lane(lane, frame) and not reply.elsewhere:
             self.send(reply)  # the caller has released the lane: the kernel drops a late reply
 
-    def request(self, id: int, message: Message, deadline: float) -> Reply | None:
-        replies: list[Reply] = []
+    def request(self, id: int, message: Message, deadline: float) -> Response | None:
+        replies: list[Response] = []
         self._answers[id] = replies.append
         try:
             self.send(message)
@@ -80,7 +80,7 @@ class RequestChannel(ABC):
 
     def _handle(self, message: Message) -> None:
         """Handle a message that came from the kernel on the way up."""
-        if isinstance(message, Reply):
+        if isinstance(message, Response):
             answer = self._answers.pop(message.id, None)
             if answer is not None:
                 answer(message)

@@ -1,4 +1,4 @@
-"""Dispatch messages to plugin code: deliveries and calls in, Done, Rejected and Reply out."""
+"""Dispatch messages to plugin code: deliveries and calls in, Done, Rejected and Response out."""
 
 from __future__ import annotations
 
@@ -188,14 +188,14 @@ class Dispatcher:
 
     def _answer(self, id: int, value: Any) -> BaseException | None:
         try:
-            self._channel.reply(messages.Reply(id, codec.Raw(codec.encode(value))), -1)
+            self._channel.reply(messages.Response(id, codec.Raw(codec.encode(value))), -1)
         except KernelError as error:
             return error
         return None
 
     def _refuse(self, message: messages.Deliver, failure: messages.Failure) -> None:
         if message.reply_to:
-            self._channel.reply(messages.Reply(message.reply_to, failure=failure), -1)
+            self._channel.reply(messages.Response(message.reply_to, failure=failure), -1)
         self._channel.send(messages.Rejected(message.seq, failure))
 
     def _invoke(self, message: messages.Invoke) -> None:
@@ -211,7 +211,7 @@ class Dispatcher:
         except KernelError as error:
             if isinstance(error, InvalidArguments):
                 error.fields["reason"] = f"{self._name}.{message.method}: {error.fields['reason']}"
-            self._channel.reply(messages.Reply(message.id, failure=from_error(error)), message.lane)
+            self._channel.reply(messages.Response(message.id, failure=from_error(error)), message.lane)
             return
         if self._done or self._sharing.ended:
             self.flush()
@@ -229,11 +229,11 @@ class Dispatcher:
         self._calls.pop(message.id, None)
         try:
             payload, shares = codec.encode_with(value, attachment_of)
-            reply = messages.Reply(message.id, codec.Raw(payload), shares=shares)
+            reply = messages.Response(message.id, codec.Raw(payload), shares=shares)
         except KernelError as refused:
             error = refused
         if error is not None:
-            reply = messages.Reply(message.id, failure=failure_of(error, self._root, self._secrets))
+            reply = messages.Response(message.id, failure=failure_of(error, self._root, self._secrets))
         self._channel.reply(reply, message.lane)
 
     def _cancel(self, message: messages.Cancel) -> None:
