@@ -46,7 +46,7 @@ def test_calls() -> None:
         ("bad topic", [], BadTopic),
     ],
 )
-def test_errors_are_what_they_are(target: str, args: list[object], kind: type[KernelError]) -> None:
+def test_errors_keep_their_class_and_fields(target: str, args: list[object], kind: type[KernelError]) -> None:
     with ControlClient() as client, pytest.raises(kind):
         client.call(target, *args)
 
@@ -70,12 +70,12 @@ def test_events_come_in_order(kernel: Kernel) -> None:
     assert {event.source for event in heard} == {"sum"}
 
 
-def test_nobody_but_the_kernel_emits_what_is_the_kernels() -> None:
+def test_only_the_kernel_emits_kernel_topics() -> None:
     with ControlClient() as client, pytest.raises(PermissionDenied, match="only the kernel"):
         client.emit("kernel.message", text="!")
 
 
-def test_data_stays_when_the_visitor_has_gone(kernel: Kernel) -> None:
+def test_data_remains_after_the_client_has_left(kernel: Kernel) -> None:
     with ControlClient() as client:
         assert client.get_data("a.key", 5) == 5
         assert client.set_data("a.key", {"x": [1]}) == 1
@@ -87,7 +87,7 @@ def test_data_stays_when_the_visitor_has_gone(kernel: Kernel) -> None:
     assert kernel.get_data("a.key") is None
 
 
-def test_the_end_of_the_kernel_is_told_to_who_waits(server: ControlServer) -> None:
+def test_a_waiting_call_raises_when_the_kernel_ends(server: ControlServer) -> None:
     client = ControlClient()
     raised: list[Exception] = []
     begun = threading.Event()
@@ -143,12 +143,12 @@ def test_a_kernel_started_without_a_runtime_folder_is_found_too(
         second.close()
 
 
-def test_a_dead_socket_is_no_kernel(server: ControlServer) -> None:
+def test_a_stale_socket_is_not_a_kernel(server: ControlServer) -> None:
     (server.path.parent / "dead.sock").touch()
     assert list(running_kernels()) == ["test"]
 
 
-def test_nobody_there(server: ControlServer) -> None:
+def test_no_running_kernel_is_an_error(server: ControlServer) -> None:
     with pytest.raises(KernelError, match=r"MK0701 no kernel answers at .*nobody.sock"):
         ControlClient("nobody")
     server.close()
@@ -156,7 +156,7 @@ def test_nobody_there(server: ControlServer) -> None:
         ControlClient()
 
 
-def test_the_texts_are_told_in_the_readers_language() -> None:
+def test_errors_are_shown_in_the_readers_language() -> None:
     with ControlClient() as client:
         assert client.call("kernel.tell", "MK0219", {}) == "stopped"
         assert client.call("kernel.tell", "MK0219", {}, "zh") == "已停止"

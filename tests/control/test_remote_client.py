@@ -38,7 +38,7 @@ def visitor(path: Path, source: bytes = PLUGIN) -> tuple[RemoteClientChannel, th
     return channel, thread
 
 
-def test_it_lives_as_if_the_kernel_had_made_it(kernel: Kernel, server: ControlServer) -> None:
+def test_a_remote_plugin_lives_like_a_plugin_of_the_kernel(kernel: Kernel, server: ControlServer) -> None:
     there = {name: threading.Event() for name in ("visitor.ready", "visitor.left", "kernel.shutdown")}
     for topic, event in there.items():
         kernel.on(topic, event.set)
@@ -55,7 +55,7 @@ def test_it_lives_as_if_the_kernel_had_made_it(kernel: Kernel, server: ControlSe
     assert not there["kernel.shutdown"].is_set(), "its shutdown is the visitor's, not the kernel's"
 
 
-def test_the_kernels_end_stops_it(kernel: Kernel, server: ControlServer) -> None:
+def test_a_remote_plugin_stops_when_the_kernel_ends(kernel: Kernel, server: ControlServer) -> None:
     ready = threading.Event()
     kernel.on("visitor.ready", ready.set)
     channel, thread = visitor(server.path)
@@ -68,14 +68,14 @@ def test_the_kernels_end_stops_it(kernel: Kernel, server: ControlServer) -> None
 
 
 @pytest.mark.parametrize("source", [b"1 / 0", b"from microkernel import IPlugin\nPlugin = 3"])
-def test_what_is_wrong_with_it_is_told(server: ControlServer, source: bytes) -> None:
+def test_a_remote_plugin_that_fails_reports_its_error(server: ControlServer, source: bytes) -> None:
     channel, thread = visitor(server.path, source)
     thread.join(10)
     assert isinstance(channel.failure(), KernelError)
     channel.close()
 
 
-def test_an_async_plugin_can_be_a_visitor(kernel: Kernel, server: ControlServer) -> None:
+def test_an_async_plugin_can_be_a_remote_client(kernel: Kernel, server: ControlServer) -> None:
     source = PLUGIN.replace(b"def heard", b"async def heard")
     ready = threading.Event()
     kernel.on("visitor.ready", ready.set)

@@ -53,7 +53,7 @@ def mode(path: Path) -> int:
 # Location
 
 
-def test_only_the_user_may_look(server: ControlServer, runtime: Path) -> None:
+def test_the_socket_and_its_folder_are_private(server: ControlServer, runtime: Path) -> None:
     assert server.path == runtime / "microkernel" / "test.sock"
     assert stat.S_ISSOCK(server.path.stat().st_mode)
     assert (mode(server.path), mode(server.path.parent)) == (0o600, 0o700)
@@ -80,14 +80,14 @@ def test_a_folder_open_to_others_is_closed(kernel: Kernel, runtime: Path) -> Non
 
 
 @AS_ROOT
-def test_a_folder_of_somebody_else_is_not_used(kernel: Kernel, runtime: Path) -> None:
+def test_a_folder_of_another_user_is_not_used(kernel: Kernel, runtime: Path) -> None:
     (runtime / "microkernel").mkdir(mode=0o700)
     os.chown(runtime / "microkernel", 12345, -1)
     with pytest.raises(KernelError, match=r"MK0704 .*uid 12345"):
         ControlServer(kernel.core).open()
 
 
-def test_a_link_is_no_folder(kernel: Kernel, runtime: Path, tmp_path: Path) -> None:
+def test_a_link_instead_of_the_folder_is_refused(kernel: Kernel, runtime: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (runtime / "microkernel").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(KernelError, match=r"MK0704"):
@@ -95,7 +95,7 @@ def test_a_link_is_no_folder(kernel: Kernel, runtime: Path, tmp_path: Path) -> N
 
 
 @AS_ROOT
-def test_a_socket_of_somebody_else_is_left_alone(kernel: Kernel, runtime: Path) -> None:
+def test_a_socket_of_another_user_is_not_removed(kernel: Kernel, runtime: Path) -> None:
     path = runtime / "microkernel" / "test.sock"
     path.parent.mkdir(mode=0o700)
     path.touch()
@@ -113,7 +113,7 @@ def test_without_a_runtime_folder_it_is_below_tmp(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a\nb", "x" * 300])
-def test_a_name_that_is_no_file(name: str) -> None:
+def test_an_invalid_kernel_name_is_refused(name: str) -> None:
     with pytest.raises(KernelError, match=r"MK0705"):
         paths.socket_path(name)
 
@@ -129,7 +129,7 @@ def test_a_path_too_long_for_a_socket(kernel: Kernel, tmp_path: Path, monkeypatc
     opened.close()
 
 
-def test_it_is_gone_after_the_kernel(kernel: Kernel, server: ControlServer) -> None:
+def test_the_socket_is_removed_when_the_kernel_ends(kernel: Kernel, server: ControlServer) -> None:
     server.close()
     assert not server.path.exists()
     with pytest.raises(KernelError, match=r"MK0701"):
@@ -146,7 +146,7 @@ def test_a_second_kernel_is_refused_with_the_pid(server: ControlServer) -> None:
         assert client.call("sum.add", 1) == 3
 
 
-def test_a_stale_socket_is_removed_and_told(kernel: Kernel, runtime: Path) -> None:
+def test_a_stale_socket_is_removed_with_a_notice(kernel: Kernel, runtime: Path) -> None:
     (runtime / "microkernel").mkdir(mode=0o700)
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(runtime / "microkernel" / "test.sock"))
@@ -161,7 +161,7 @@ def test_a_stale_socket_is_removed_and_told(kernel: Kernel, runtime: Path) -> No
     opened.close()
 
 
-def test_of_many_that_start_at_once_one_wins(kernel: Kernel, runtime: Path) -> None:
+def test_of_many_kernels_that_start_at_once_one_wins(kernel: Kernel, runtime: Path) -> None:
     (runtime / "microkernel").mkdir(mode=0o700)
     (runtime / "microkernel" / "test.sock").touch()
     servers = [ControlServer(kernel.core) for _ in range(8)]
@@ -216,13 +216,13 @@ def test_another_protocol_is_refused(server: ControlServer) -> None:
     assert (refused.id, refused.fields["theirs"], refused.fields["ours"]) == ("MK0216", "99", "1")
 
 
-def test_who_says_nothing_is_refused(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_without_a_hello_is_refused(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.control.server.HELLO_TIMEOUT", 0.05)
     refused = last_words(server.path, b"")
     assert (refused.id, refused.fields["reason"]) == ("MK0216", "it did not say hello")
 
 
-def test_a_visitor_has_no_life_to_tell_of(server: ControlServer) -> None:
+def test_life_cycle_messages_of_a_client_are_refused(server: ControlServer) -> None:
     refused = last_words(server.path, Session("test").hello() + pack([messages.Loaded([], [])]))
     assert (refused.id, refused.fields["reason"]) == ("MK0215", "a Loaded is not for a visitor to say")
 
@@ -286,7 +286,7 @@ def test_another_user_cannot_even_reach_it(open_to_all: Path) -> None:
 
 
 @AS_ROOT
-def test_another_user_who_reaches_it_is_turned_away_by_what_the_system_knows(open_to_all: Path) -> None:
+def test_another_user_who_connects_is_rejected_by_peer_credentials(open_to_all: Path) -> None:
     open_to_all.parent.chmod(0o755)
     open_to_all.chmod(0o666)
     heard = as_nobody(lambda: connect(open_to_all))
@@ -296,7 +296,7 @@ def test_another_user_who_reaches_it_is_turned_away_by_what_the_system_knows(ope
     assert said[-1].fields["reason"] == f"it belongs to user {os.getuid()}, and you are user {NOBODY}"
 
 
-def test_root_is_let_in(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_is_accepted(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getuid", lambda: 12345)
     monkeypatch.setattr("microkernel.control.server.credentials", lambda connection: (1, 0))
     monkeypatch.setattr("microkernel.control.paths.credentials", lambda connection: (1, 0))
@@ -304,13 +304,13 @@ def test_root_is_let_in(server: ControlServer, monkeypatch: pytest.MonkeyPatch) 
         assert client.call("sum.add", 1) == 3
 
 
-def test_a_client_does_not_talk_to_somebody_else(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_refuses_a_socket_of_another_user(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.control.paths.credentials", lambda connection: (1, os.getuid() + 1))
     with pytest.raises(KernelError, match=r"MK0704"):
         ControlClient("test")
 
 
-def test_there_is_a_limit_of_visitors(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_clients_is_limited(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.control.server.MAX_CLIENTS", 2)
     with ControlClient(), ControlClient("test") as second:
         with pytest.raises(ProtocolError, match=r"MK0709 .*2 connections already"):
@@ -334,7 +334,7 @@ def reader(path: Path, pattern: str) -> socket.socket:
     return connection
 
 
-def test_who_does_not_read_holds_nobody_up_and_is_dropped(
+def test_a_client_that_does_not_read_is_dropped_and_blocks_nobody(
     kernel: Kernel, server: ControlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_runner, "STALL_TIMEOUT", 0.2)
@@ -347,7 +347,9 @@ def test_who_does_not_read_holds_nobody_up_and_is_dropped(
     connection.close()
 
 
-def test_what_may_wait_is_bounded(kernel: Kernel, server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queue_for_a_client_is_bounded(
+    kernel: Kernel, server: ControlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(remote_runner, "MAX_QUEUED", 1_000_000)
     kernel.set_data("big.key", "x" * 200_000)
     asking = [messages.Data(number, "get", "big.key") for number in range(50)]
@@ -359,7 +361,7 @@ def test_what_may_wait_is_bounded(kernel: Kernel, server: ControlServer, monkeyp
     assert kernel.call("sum.add", 1) == 3
 
 
-def test_a_visitor_is_let_go_when_the_kernel_sends_it_away(kernel: Kernel, server: ControlServer) -> None:
+def test_a_killed_client_is_disconnected(kernel: Kernel, server: ControlServer) -> None:
     with ControlClient() as client:
         client.settle()
         visitor = next(name for name in kernel.core.registry.names() if name != "sum")
@@ -369,14 +371,14 @@ def test_a_visitor_is_let_go_when_the_kernel_sends_it_away(kernel: Kernel, serve
     assert kernel.core.registry.names() == ["sum"]
 
 
-def test_a_handler_of_a_visitor_may_take_its_time(kernel: Kernel, server: ControlServer) -> None:
+def test_a_slow_handler_of_a_client_is_not_ended(kernel: Kernel, server: ControlServer) -> None:
     with ControlClient() as client:
         client.settle()
         record = next(record for record in kernel.core.registry if record.visitor)
         assert record.manifest.limits.handler == 0
 
 
-def test_descriptors_are_given_back(kernel: Kernel, server: ControlServer) -> None:
+def test_descriptors_of_clients_are_closed(kernel: Kernel, server: ControlServer) -> None:
     def open_ones() -> int:
         return len(os.listdir("/proc/self/fd"))
 
@@ -389,7 +391,7 @@ def test_descriptors_are_given_back(kernel: Kernel, server: ControlServer) -> No
     eventually(lambda: open_ones() <= before and not server._clients, f"{before} connections and no visitor")
 
 
-def test_what_a_visitor_sends_before_it_leaves_counts(kernel: Kernel, server: ControlServer) -> None:
+def test_messages_sent_before_a_client_leaves_are_handled(kernel: Kernel, server: ControlServer) -> None:
     heard: list[int] = []
     kernel.on("pong.you", lambda n: heard.append(n))
     connection = stranger(server.path)

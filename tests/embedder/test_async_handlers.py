@@ -38,7 +38,7 @@ def shapes(caller: Caller) -> list[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("shape", range(5))
-def test_they_run_on_the_running_loop_in_order(tmp_path: Path, shape: int) -> None:
+def test_async_handlers_run_on_the_running_loop_in_order(tmp_path: Path, shape: int) -> None:
     async def main() -> None:
         caller = Caller()
         async with Kernel(tmp_path) as kernel:
@@ -51,7 +51,7 @@ def test_they_run_on_the_running_loop_in_order(tmp_path: Path, shape: int) -> No
     asyncio.run(main())
 
 
-def test_all_that_has_come_is_handled_before_it_is_closed(tmp_path: Path) -> None:
+def test_queued_events_are_handled_before_close_returns(tmp_path: Path) -> None:
     async def main() -> list[int]:
         heard: list[int] = []
 
@@ -68,7 +68,7 @@ def test_all_that_has_come_is_handled_before_it_is_closed(tmp_path: Path) -> Non
     assert asyncio.run(main()) == list(range(20))
 
 
-def test_one_is_asked_for_its_value(tmp_path: Path) -> None:
+def test_an_ask_gets_the_value_of_an_async_handler(tmp_path: Path) -> None:
     source = (
         "from microkernel import IPlugin, expose\n"
         "class Plugin(IPlugin):\n"
@@ -91,7 +91,7 @@ def test_one_is_asked_for_its_value(tmp_path: Path) -> None:
     assert asyncio.run(main()) == [40]
 
 
-def test_it_is_reported_if_one_raises(tmp_path: Path) -> None:
+def test_an_exception_of_an_async_handler_is_reported(tmp_path: Path) -> None:
     async def broken(number: int) -> None:
         raise ZeroDivisionError(number)
 
@@ -108,7 +108,7 @@ async def never(number: int) -> None:
     await asyncio.sleep(3600)
 
 
-def test_closing_on_its_own_loop_does_not_wait_for_what_cannot_end(
+def test_close_on_the_handlers_loop_cancels_the_handler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("microkernel.embedder.handlers._CLOSE_TIMEOUT", 3600.0)
@@ -124,7 +124,7 @@ def test_closing_on_its_own_loop_does_not_wait_for_what_cannot_end(
     assert "never(a.b)" in caplog.text
 
 
-def test_a_loop_that_ends_lets_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_handlers_run_after_a_loop_was_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     heard = threading.Event()
 
     async def register(kernel: Kernel) -> None:
@@ -140,7 +140,7 @@ def test_a_loop_that_ends_lets_the_others_go_on(tmp_path: Path, caplog: pytest.L
     assert "never(a.b)" in caplog.text
 
 
-def test_without_a_running_loop_one_is_refused(tmp_path: Path) -> None:
+def test_an_async_handler_without_a_running_loop_is_refused(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         for handler in never, Caller(), functools.partial(never, 1):
             for inline in False, True:
@@ -150,7 +150,7 @@ def test_without_a_running_loop_one_is_refused(tmp_path: Path) -> None:
         assert not kernel.core.topics.matches["a.b"]
 
 
-def test_inline_it_is_refused(tmp_path: Path) -> None:
+def test_an_inline_async_handler_is_refused(tmp_path: Path) -> None:
     async def main() -> KernelError:
         async with Kernel(tmp_path) as kernel:
             with pytest.raises(ConfigError) as refused:
@@ -169,7 +169,7 @@ async def yields_too(number: int) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_what_would_run_nothing_is_refused(tmp_path: Path, inline: bool) -> None:
+def test_a_generator_function_is_refused_as_a_handler(tmp_path: Path, inline: bool) -> None:
     with Kernel(tmp_path) as kernel:
         for handler in yields, yields_too, functools.partial(yields, 1):
             with pytest.raises(PluginLoadError) as refused:
@@ -181,7 +181,7 @@ def test_what_would_run_nothing_is_refused(tmp_path: Path, inline: bool) -> None
         assert not kernel.core.topics.matches["a.b"]
 
 
-def test_a_coroutine_that_a_plain_function_makes_is_an_error_of_the_handler(tmp_path: Path) -> None:
+def test_a_plain_function_that_returns_a_coroutine_is_an_error(tmp_path: Path) -> None:
     """It would never run, because ``lambda x: later(x)`` is not an async function."""
 
     async def later(x: int) -> None: ...

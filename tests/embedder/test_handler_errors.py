@@ -37,7 +37,7 @@ def stderr_of(folder: Path, handler: str, setup: str = "", inline: bool = False)
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_it_goes_to_stderr_where_no_logging_is_configured(tmp_path: Path, inline: bool) -> None:
+def test_an_error_is_printed_to_stderr_if_logging_is_not_configured(tmp_path: Path, inline: bool) -> None:
     said = stderr_of(tmp_path, "broken", inline=inline)
     assert "MK0619 broken(a.b) of the embedding program raised KeyError: 'here'" in said
     assert "Traceback" in said
@@ -54,12 +54,12 @@ def test_it_goes_to_stderr_where_no_logging_is_configured(tmp_path: Path, inline
         "logging.getLogger('microkernel').addHandler(logging.FileHandler(sys.argv[1] + '/log'))",
     ],
 )
-def test_it_goes_to_the_log_alone_where_logging_is_configured(tmp_path: Path, setup: str) -> None:
+def test_an_error_is_only_logged_if_logging_is_configured(tmp_path: Path, setup: str) -> None:
     assert stderr_of(tmp_path, "broken", setup) == ""
     assert "KeyError: 'here'" in (tmp_path / "log").read_text()
 
 
-def test_it_is_silent_where_the_program_wants_it_so(tmp_path: Path) -> None:
+def test_an_error_is_silent_if_the_program_disables_the_logger(tmp_path: Path) -> None:
     assert stderr_of(tmp_path, "broken", "logging.getLogger('microkernel').setLevel(logging.CRITICAL)") == ""
     assert stderr_of(tmp_path, "broken", "logging.lastResort = None") == ""
 
@@ -111,7 +111,9 @@ def test_an_error_is_raised_by_close_at_the_latest(tmp_path: Path) -> None:
     kernel.close()
 
 
-def test_it_does_not_replace_an_error_of_the_program(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handlers_error_does_not_replace_an_error_of_the_program(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(KernelError, match="MK0612"), Kernel(tmp_path, raise_handler_errors=True) as kernel:  # noqa: PT012
         kernel.on("a.b", broken)
         kernel.emit("a.b", number=1)
@@ -119,7 +121,7 @@ def test_it_does_not_replace_an_error_of_the_program(tmp_path: Path, caplog: pyt
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_an_asker_has_the_error_and_the_program_too(tmp_path: Path) -> None:
+def test_an_error_is_sent_to_the_asker_and_reported(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), Kernel(tmp_path, raise_handler_errors=True) as kernel:  # noqa: PT012
         kernel.on("a.b", broken)
         (tmp_path / "asker.py").write_text(

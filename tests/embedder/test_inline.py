@@ -24,7 +24,7 @@ def count(kernel: Kernel) -> int:
     return len(kernel.core.topics.matches["a.b"])
 
 
-def test_they_run_in_the_order_they_came_whatever_they_take(kernel: Kernel) -> None:
+def test_inline_handlers_run_in_order_whatever_their_parameters(kernel: Kernel) -> None:
     came: list[str] = []
     first = kernel.on("a.b", lambda number: came.append(f"1 {number}"), inline=True)
     kernel.on("a.b", lambda number: came.append(f"2 {number}"), inline=True)
@@ -41,7 +41,7 @@ def test_they_run_in_the_order_they_came_whatever_they_take(kernel: Kernel) -> N
     assert came == ["2 8", "3 a.b", "4 8", "5 8", "6 8"]
 
 
-def test_an_event_is_one_and_the_same_for_all(kernel: Kernel) -> None:
+def test_all_handlers_get_the_same_event_id_and_time(kernel: Kernel) -> None:
     """Whether they run inline, receive it from a mailbox, or run once."""
     seen: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
 
@@ -56,7 +56,7 @@ def test_an_event_is_one_and_the_same_for_all(kernel: Kernel) -> None:
     assert others == [first, first]
 
 
-def test_those_of_a_kind_are_one_for_the_bus_until_the_last_has_gone(kernel: Kernel) -> None:
+def test_equal_inline_handlers_share_one_subscription_until_the_last_is_removed(kernel: Kernel) -> None:
     before = count(kernel)
     subscriptions = [kernel.on("a.b", lambda number: None, inline=True) for _ in range(50)]
     assert count(kernel) == before + 1
@@ -65,7 +65,9 @@ def test_those_of_a_kind_are_one_for_the_bus_until_the_last_has_gone(kernel: Ker
     assert count(kernel) == before
 
 
-def test_one_that_raises_does_not_keep_it_from_the_others(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_inline_handler_that_raises_does_not_stop_the_others(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
     came: list[int] = []
 
     def broken(number: int) -> None:
@@ -81,7 +83,7 @@ def test_one_that_raises_does_not_keep_it_from_the_others(kernel: Kernel, caplog
     assert sum("MK0619" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_what_can_be_changed_is_not_shared(kernel: Kernel) -> None:
+def test_mutable_values_are_not_shared(kernel: Kernel) -> None:
     came: list[list[int]] = []
 
     def change(numbers: list[int]) -> None:
@@ -101,7 +103,7 @@ class Text(str):
 
 
 @pytest.mark.parametrize("value", ["word", None, 1.5, b"bytes", True, 2**63])
-def test_what_cannot_is(kernel: Kernel, value: Any) -> None:
+def test_immutable_values_are_shared(kernel: Kernel, value: Any) -> None:
     came: list[Any] = []
     for _ in range(3):
         kernel.on("a.b", lambda value: came.append(value), inline=True)
@@ -110,7 +112,7 @@ def test_what_cannot_is(kernel: Kernel, value: Any) -> None:
     assert len({id(each) for each in came}) == 1
 
 
-def test_each_is_told_what_does_not_fit(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_inline_handler_reports_what_does_not_fit(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
     def first(number: int) -> None:
         raise AssertionError
 
@@ -127,7 +129,7 @@ def test_each_is_told_what_does_not_fit(kernel: Kernel, caplog: pytest.LogCaptur
     assert "second" in told[1]
 
 
-def test_of_other_hints_or_defaults_they_are_of_another_kind(kernel: Kernel) -> None:
+def test_inline_handlers_with_other_hints_or_defaults_are_not_grouped(kernel: Kernel) -> None:
     came: list[Any] = []
 
     def whole(number: int = 1) -> None:
@@ -145,7 +147,7 @@ def test_of_other_hints_or_defaults_they_are_of_another_kind(kernel: Kernel) -> 
     assert came == [1, 2, 1.0]
 
 
-def test_one_may_subscribe_and_cancel_while_it_runs_also_on_the_reactors_thread(kernel: Kernel) -> None:
+def test_an_inline_handler_may_subscribe_and_cancel_while_it_runs(kernel: Kernel) -> None:
     came: list[str] = []
     done = threading.Event()
 

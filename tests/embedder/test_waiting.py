@@ -14,7 +14,7 @@ from microkernel.wire.messages import Response
 _FAR = time.monotonic() + 3600
 
 
-def test_an_answer_that_is_said_twice_wakes_the_next_call_for_nothing() -> None:
+def test_a_repeated_answer_wakes_the_next_call_without_a_reply() -> None:
     first, second = Waiter(), Waiter()
     first.answer(Response(1))
     first.answer(Response(1))
@@ -25,14 +25,14 @@ def test_an_answer_that_is_said_twice_wakes_the_next_call_for_nothing() -> None:
     later.join()
 
 
-def test_an_answer_that_comes_too_late_is_nobodys() -> None:
+def test_a_late_answer_is_not_given_to_the_next_call() -> None:
     first, second = Waiter(), Waiter()
     assert first.wait(1, time.monotonic()) is None
     first.answer(Response(1))
     assert second.wait(2, time.monotonic() + 0.01) is None
 
 
-def test_who_waits_for_very_long_is_woken() -> None:
+def test_a_waiter_with_a_very_long_timeout_is_woken() -> None:
     waiter = Waiter()
     later = threading.Timer(0.05, waiter.answer, [Response(1)])
     later.start()
@@ -40,7 +40,7 @@ def test_who_waits_for_very_long_is_woken() -> None:
     later.join()
 
 
-def test_a_forked_copy_has_bells_of_its_own() -> None:
+def test_a_forked_copy_has_its_own_wakeups() -> None:
     waiter = Waiter()
     child = os.fork()
     if child == 0:

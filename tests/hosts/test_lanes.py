@@ -21,7 +21,7 @@ from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.session import pack
 from tests.harness.waiting import eventually
 from tests.hosts.test_socket_channel import ImmediateReactor
-from tests.wire.test_keeping import pair
+from tests.wire.test_nonblocking_io import pair
 
 
 def lane(end: socket.socket, *, taken: bool = False) -> ReplySocket:

@@ -17,7 +17,7 @@ from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message
 from microkernel.wire.nonblocking_io import send
 from microkernel.wire.session import Session, pack
-from tests.wire.test_keeping import pair
+from tests.wire.test_nonblocking_io import pair
 
 
 class ImmediateReactor:

@@ -113,7 +113,7 @@ def test_files_beside_plugin_py_are_read(plugins: Plugins, level: str) -> None:
         assert kernel.call("beside.look", files) == "the data"
 
 
-def test_at_wasm_what_was_granted_around_a_plugin_stays_as_granted(plugins: Plugins, tmp_path: Path) -> None:
+def test_at_wasm_grants_around_a_plugin_are_unchanged(plugins: Plugins, tmp_path: Path) -> None:
     granted = plugins.folder / "notes.txt"
     granted.write_text("a note")
     header = f"# /// script\n# [tool.microkernel.permissions]\n# 'fs.read' = ['{plugins.folder}']\n# ///\n"
@@ -124,14 +124,14 @@ def test_at_wasm_what_was_granted_around_a_plugin_stays_as_granted(plugins: Plug
 
 
 @pytest.mark.parametrize("level", ["thread", "process", "sandbox"])
-def test_a_module_is_run_as_a_program_is(plugins: Plugins, level: str) -> None:
+def test_runpy_runs_a_module_of_the_plugin(plugins: Plugins, level: str) -> None:
     (package(plugins) / "tool.py").write_text("RESULT = [__name__, __package__]")
     with plugins.kernel(level) as kernel:
         run = "__import__('runpy').run_module(__package__ + '.tool', run_name='__main__')['RESULT']"
         assert kernel.call("reader.look", run) == ["__main__", "mkplugin.reader"]
 
 
-def test_what_was_kept_before_a_second_file_came_is_still_found(plugins: Plugins) -> None:
+def test_references_survive_the_addition_of_a_second_file(plugins: Plugins) -> None:
     folder = plugins.folder / "grows"
     folder.mkdir()
     (folder / "plugin.toml").write_text("")

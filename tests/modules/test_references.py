@@ -84,9 +84,7 @@ def folder_plugin(plugins: Plugins, shape: str, source: str = KEEPER, name: str 
 
 @pytest.mark.parametrize("shape", ["file", "package", "folder"])
 @pytest.mark.parametrize("level", LEVELS)
-def test_what_a_plugin_pickled_is_read_after_reload_crash_restart_and_rollback(
-    plugins: Plugins, level: str, shape: str
-) -> None:
+def test_pickles_are_read_after_reload_crash_restart_and_rollback(plugins: Plugins, level: str, shape: str) -> None:
     path = folder_plugin(plugins, shape)
     with plugins.kernel(level, name="kept") as kernel:
         kernel.call("my-keeper.keep")
@@ -248,9 +246,7 @@ def folders() -> list[Path]:
     return list(Path(os.environ.get("TMPDIR", "/tmp")).glob("microkernel-scratch-*/*"))
 
 
-def test_without_a_place_for_temporary_files_a_plugin_still_runs(
-    plugins: Plugins, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plugin_runs_without_a_folder_for_temporary_files(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.hosts.worker.temp_dirs.TempDirs.folder", lambda *_: "")
     folder_plugin(plugins, "file")
     with plugins.kernel("process") as kernel:

@@ -59,7 +59,7 @@ DIGITS = "12345678901234.56789012345678901234"
         ('[{"item": 1, "price": 2}]', list[Line], [Line("1", Decimal(2))]),
     ],
 )  # fmt: skip
-def test_a_text_becomes_what_the_hint_asks_for(word: str, hint: Any, value: Any) -> None:
+def test_a_text_is_converted_to_the_hint(word: str, hint: Any, value: Any) -> None:
     got = codec.convert(fit_to_hint(CommandText(word), hint), hint)
     assert (got, type(got)) == (value, type(value))
 
@@ -67,16 +67,16 @@ def test_a_text_becomes_what_the_hint_asks_for(word: str, hint: Any, value: Any)
 @pytest.mark.parametrize(
     ("word", "value"), [("5", 5), ("1.10", 1.1), ("x", "x"), ('"5"', "5"), ("[1.5]", [1.5]), ("NaN x", "NaN x")]
 )
-def test_without_a_hint_it_is_what_it_means(word: str, value: Any) -> None:
+def test_without_a_hint_a_text_is_parsed_as_json(word: str, value: Any) -> None:
     assert fit_to_hint(CommandText(word), Any) == value
 
 
 @pytest.mark.parametrize(
     ("word", "hint", "value"), [("x", int, "x"), ("1.5", int, 1.5), ("[1]", int, [1]), ("9" * 5000, int, "9" * 5000)]
 )
-def test_what_fits_in_no_way_is_handed_on_to_be_refused(word: str, hint: Any, value: Any) -> None:
+def test_a_text_that_does_not_fit_is_passed_on_unconverted(word: str, hint: Any, value: Any) -> None:
     assert fit_to_hint(CommandText(word), hint) == value
 
 
-def test_what_nobody_typed_is_left_as_it_is() -> None:
+def test_other_values_are_not_converted() -> None:
     assert fit_to_hint("5", int) == "5"

@@ -85,7 +85,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("level", ["thread", "process"])
-def test_what_wraps_a_method_does_not_lose_its_mark(level: Any) -> None:
+def test_a_wrapped_method_keeps_its_mark(level: Any) -> None:
     with run_plugin(METHODS, level) as kernel:
         for name in NAMES:
             assert kernel.call(f"plugin.{name}", 4) == 40, name
@@ -113,7 +113,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_be_registered_is_refused_by_name(what: str) -> None:
+def test_an_attribute_that_cannot_be_registered_is_refused_by_name(what: str) -> None:
     body, said = REFUSED[what]
     source = f"{HEAD}\nclass Plugin(IPlugin):\n    def start(self): ...\n    def stop(self): ...\n    {body}\n"
     with pytest.raises(PluginLoadError) as refused, run_plugin(source):
@@ -132,7 +132,7 @@ class Counting:
         raise RuntimeError("evaluated")
 
 
-def test_what_is_not_marked_is_not_evaluated() -> None:
+def test_unmarked_attributes_are_not_evaluated() -> None:
     count = Counting()
 
     class Sample:
@@ -149,7 +149,7 @@ def test_what_is_not_marked_is_not_evaluated() -> None:
     assert count.evaluated == 0
 
 
-def test_a_property_of_the_class_that_raises_does_not_keep_the_plugin_from_loading() -> None:
+def test_a_plugin_loads_despite_a_class_property_that_raises() -> None:
     source = (
         HEAD
         + """
@@ -171,7 +171,7 @@ class Plugin(IPlugin):
         assert kernel.call("plugin.ping") == "pong"
 
 
-def test_marks_come_in_the_order_they_are_written() -> None:
+def test_marks_are_yielded_in_the_order_written() -> None:
     class Base:
         @on("one")
         def one(self) -> None: ...

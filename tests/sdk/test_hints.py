@@ -128,7 +128,7 @@ def test_a_hint_that_no_payload_fits_is_refused(binder: Any, hint: Any, name: st
 
 @BINDERS
 @pytest.mark.parametrize("hint", UNREADABLE, ids=str)
-def test_a_hint_that_cannot_be_read_is_refused(binder: Any, hint: Any) -> None:
+def test_a_hint_that_the_codec_cannot_read_is_refused(binder: Any, hint: Any) -> None:
     with pytest.raises(PluginLoadError) as refused:
         binder(handler(hint))
     assert refused.value.id == "MK0122"
@@ -136,11 +136,11 @@ def test_a_hint_that_cannot_be_read_is_refused(binder: Any, hint: Any) -> None:
 
 @BINDERS
 @pytest.mark.parametrize("hint", TAKEN, ids=lambda value: str(value)[:30])
-def test_what_payloads_fit_is_taken(binder: Any, hint: Any) -> None:
+def test_a_hint_that_payloads_fit_is_accepted(binder: Any, hint: Any) -> None:
     binder(handler(hint))
 
 
-def test_only_what_is_filled_from_a_payload_is_looked_at() -> None:
+def test_only_parameters_filled_from_payloads_are_checked() -> None:
     def whole(*args: Anything) -> None: ...
     def rest(event: Event, **rest: Anything) -> Anything: ...
 
@@ -166,7 +166,7 @@ class Plugin(IPlugin):
 
 
 @pytest.mark.parametrize("level", ["thread", "process"])
-def test_a_pydantic_model_is_made_and_sent(level: Any) -> None:
+def test_a_pydantic_model_is_received_and_sent(level: Any) -> None:
     source = (
         HEAD
         + """
@@ -193,7 +193,7 @@ def test_a_pydantic_model_is_made_and_sent(level: Any) -> None:
         assert len(kernel.dead_letters()) == 1
 
 
-def test_a_plugin_with_such_a_hint_does_not_load() -> None:
+def test_a_plugin_with_an_impossible_hint_does_not_load() -> None:
     for mark in "@expose", '@on("a.b")':
         source = f"{HEAD}\n    {mark}\n    def save(self, where: pathlib.Path) -> None: ...\n"
         with pytest.raises(PluginLoadError) as refused, run_plugin(source):
@@ -202,7 +202,7 @@ def test_a_plugin_with_such_a_hint_does_not_load() -> None:
         assert "Plugin.save: no payload fits the hint of `where`: Path → str" in refused.value.text
 
 
-def test_a_running_plugin_and_the_embedding_program_are_told_too(tmp_path: pathlib.Path) -> None:
+def test_an_impossible_hint_raises_in_a_running_plugin_and_the_embedder(tmp_path: pathlib.Path) -> None:
     source = (
         HEAD
         + """

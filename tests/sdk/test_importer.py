@@ -80,7 +80,7 @@ def test_a_module_has_a_readable_name_and_its_real_path(spaces: Make, tmp_path: 
     assert sys.modules[module.__name__] is module
 
 
-def test_a_second_kernel_of_the_process_has_names_of_its_own(spaces: Make, generations: ModuleNames) -> None:
+def test_a_second_kernel_of_the_process_uses_other_module_names(spaces: Make, generations: ModuleNames) -> None:
     second, third = ModuleNames("other", shared=True), ModuleNames("other", shared=True)
     kernels = enumerate((generations, second, third))
     modules = [loaded(spaces({"hello.py": f"x = {n}"}, names=each)) for n, each in kernels]
@@ -184,7 +184,7 @@ def test_a_hanging_import_holds_up_neither_the_old_nor_the_next_generation(
     assert import_module("mkplugin.hello").late() == 3
 
 
-def test_a_plugins_name_is_not_taken_from_anybody(spaces: Make) -> None:
+def test_a_plugins_own_name_is_not_a_key_in_sys_modules(spaces: Make) -> None:
     loaded(spaces({"__init__.py": "import hello.helper", "helper.py": ""}))
     assert not {"hello", "hello.helper"} & set(sys.modules)
 
@@ -293,7 +293,7 @@ def test_an_entry_inside_a_package_runs_after_the_package(spaces: Make) -> None:
     assert loaded(spaces(sources, entry="main.py")).x == 7
 
 
-def test_the_standard_library_is_as_ever(spaces: Make) -> None:
+def test_the_standard_library_is_imported_unchanged(spaces: Make) -> None:
     module = loaded(spaces({"__init__.py": "import json, os.path\nfrom collections import abc"}))
     assert module.json is sys.modules["json"]
 
@@ -315,7 +315,7 @@ def test_a_plugin_may_import_itself_by_its_public_name(spaces: Make, entry: str)
     "code", ["import billing", "from billing.rates import usd", "import importlib\nimportlib.import_module('billing')"]
 )
 @pytest.mark.parametrize("entry", ["hello.py", "__init__.py"])
-def test_importing_another_plugin_says_what_to_write(spaces: Make, code: str, entry: str) -> None:
+def test_importing_another_plugin_suggests_the_line_to_write(spaces: Make, code: str, entry: str) -> None:
     space = spaces({entry: f"\n{code}"}, peers=["billing"])
     with pytest.raises(ModuleNotFoundError) as caught:
         space.load()
@@ -325,7 +325,7 @@ def test_importing_another_plugin_says_what_to_write(spaces: Make, code: str, en
     assert 'self.api.call("billing.<method>", ...)' in str(caught.value)
 
 
-def test_a_module_that_is_nowhere_is_just_missing(spaces: Make) -> None:
+def test_a_missing_module_raises_the_usual_error(spaces: Make) -> None:
     space = spaces({"hello.py": "import nothing_mk"}, peers=["billing"])
     with pytest.raises(ModuleNotFoundError, match=r"^No module named 'nothing_mk'$"):
         space.load()
@@ -372,7 +372,7 @@ def test_getsource_shows_the_snapshot(spaces: Make, tmp_path: Path) -> None:
     assert inspect.getsource(module.Plugin) == "class Plugin:\n    x = 1\n"
 
 
-def test_a_generation_that_goes_on_shows_its_own_lines_again(
+def test_a_generation_that_keeps_running_shows_its_own_lines_again(
     spaces: Make, tmp_path: Path, generations: ModuleNames
 ) -> None:
     (tmp_path / "hello").mkdir()
@@ -388,19 +388,19 @@ def test_a_generation_that_goes_on_shows_its_own_lines_again(
 # Source
 
 
-def test_the_future_of_the_importer_is_not_the_plugins(spaces: Make) -> None:
+def test_the_importers_future_imports_do_not_apply_to_plugins(spaces: Make) -> None:
     module = loaded(spaces({"hello.py": "def f(x: int): ..."}))
     assert module.f.__annotations__ == {"x": int}
 
 
-def test_source_is_utf8_whatever_it_says(spaces: Make) -> None:
+def test_source_is_decoded_as_utf8_whatever_it_declares(spaces: Make) -> None:
     assert loaded(spaces({"hello.py": "# coding: latin-1\nx = '名'"})).x == "名"
 
 
 # Unloading
 
 
-def test_nothing_stays_after_unload(spaces: Make) -> None:
+def test_unload_removes_every_trace_of_the_modules(spaces: Make) -> None:
     before = set(sys.modules), list(sys.meta_path), set(linecache.cache)
     space = spaces({"__init__.py": "from . import helper", "helper.py": ""})
     space.load()
@@ -410,7 +410,7 @@ def test_nothing_stays_after_unload(spaces: Make) -> None:
     assert space.modules() == []
 
 
-def test_nothing_of_ours_holds_a_module_after_unload(spaces: Make) -> None:
+def test_the_importer_holds_no_reference_after_unload(spaces: Make) -> None:
     space = spaces({"__init__.py": "import hello.helper\nclass Plugin: ...", "helper.py": "def f(): ..."})
     module = loaded(space)
     gone = [weakref.ref(each) for each in (module, module.Plugin, module.hello.helper)]
@@ -429,7 +429,7 @@ def test_a_load_that_failed_is_unloaded_too(spaces: Make) -> None:
     assert (set(sys.modules), list(sys.meta_path)) == before
 
 
-def test_unloading_one_leaves_the_others_whole(spaces: Make, generations: ModuleNames) -> None:
+def test_unloading_one_namespace_does_not_affect_others(spaces: Make, generations: ModuleNames) -> None:
     code = {"__init__.py": "def late():\n    from . import helper\n    return helper.x", "helper.py": "x = 7"}
     one, two = spaces(code), spaces(code)
     one.load()
@@ -439,7 +439,7 @@ def test_unloading_one_leaves_the_others_whole(spaces: Make, generations: Module
     assert module.late() == 7
 
 
-def test_nobody_else_is_asked_for_a_plugins_own_modules(spaces: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_finders_are_not_asked_for_a_plugins_own_modules(spaces: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     class Curious:
@@ -453,7 +453,9 @@ def test_nobody_else_is_asked_for_a_plugins_own_modules(spaces: Make, monkeypatc
     assert not [name for name in asked if name.startswith(space.prefix)]
 
 
-def test_code_that_outlives_its_unload_finds_nothing_of_a_later_space(spaces: Make, generations: ModuleNames) -> None:
+def test_code_that_outlives_its_unload_finds_no_module_of_a_later_namespace(
+    spaces: Make, generations: ModuleNames
+) -> None:
     code = {"__init__.py": "def late():\n    from . import helper", "helper.py": ""}
     space = spaces(code)
     module = loaded(space)
@@ -466,7 +468,7 @@ def test_code_that_outlives_its_unload_finds_nothing_of_a_later_space(spaces: Ma
 # Threads
 
 
-def test_many_load_and_unload_at_once(spaces: Make) -> None:
+def test_many_namespaces_load_and_unload_concurrently(spaces: Make) -> None:
     wrong: list[object] = []
 
     def work(number: int) -> None:

@@ -34,14 +34,14 @@ def deliver(**data: Any) -> str:
     return str(refused.value.fields["reason"])
 
 
-def test_a_buffer_where_bytes_are_wanted_is_called_one() -> None:
+def test_a_buffer_for_a_bytes_hint_is_named_in_the_error() -> None:
     said = "Expected `bytes`, got a Buffer; annotate it `Buffer`"
     assert call(data=BUFFER) == f"data: {said}"
     assert deliver(data=BUFFER) == f"{said} - at `data`"
     assert deliver(data=b"", parts=[BUFFER]) == f"{said} - at `parts[0]`"
 
 
-def test_what_is_no_buffer_is_not_called_one() -> None:
+def test_other_values_are_not_named_buffer_in_the_error() -> None:
     now = datetime.now(UTC)
     assert deliver(data=now, parts=[BUFFER]) == "Expected `bytes`, got `datetime` - at `data`"
     assert "Buffer" not in deliver(data=now)

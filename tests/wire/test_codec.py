@@ -229,13 +229,15 @@ def test_values_have_the_same_bytes(value: Any) -> None:
 
 
 @CODECS
-def test_fields_that_are_not_there_are_left_out(codec: ModuleType) -> None:
+def test_absent_fields_are_left_out(codec: ModuleType) -> None:
     assert codec.decode(codec.encode(Lacking())) == {"count": 7}
 
 
 @CODECS
 @pytest.mark.parametrize(("value", "path", "kind"), NO_VALUES, ids=kind_of)
-def test_what_is_no_value_is_named_with_its_path(codec: ModuleType, value: Any, path: str, kind: str) -> None:
+def test_an_object_that_is_not_a_value_is_named_with_its_path(
+    codec: ModuleType, value: Any, path: str, kind: str
+) -> None:
     with pytest.raises(NotPlainData) as caught:
         codec.encode(value)
     if path:
@@ -273,7 +275,7 @@ def page(value: object) -> Page | None:
 
 
 @CODECS
-def test_what_is_attached_has_its_place_among_what_travels(codec: ModuleType) -> None:
+def test_an_attachment_is_referred_to_by_its_index(codec: ModuleType) -> None:
     first, second = Page(b"1"), Page(b"2")
     args, kwargs, attached = codec.encode_arguments([first, [1]], {"deep": {"er": (second, first)}}, page)
     assert (bytes(args), bytes(kwargs)) == (b"\x92\xd4\x01\x00\x91\x01", DEEP)
@@ -285,7 +287,7 @@ def test_what_is_attached_has_its_place_among_what_travels(codec: ModuleType) ->
 
 
 @CODECS
-def test_what_is_not_attached_is_not_found(codec: ModuleType) -> None:
+def test_a_missing_attachment_is_refused(codec: ModuleType) -> None:
     data, attached = codec.encode_with([Page(b""), Page(b"")], page)
     for wrong in (data, b"\xd4\x01\xff", b"\xd5\x01\x00\x00", b"\xc7\x00\x01"):
         with pytest.raises(InvalidArguments, match="not attached"):
@@ -294,7 +296,7 @@ def test_what_is_not_attached_is_not_found(codec: ModuleType) -> None:
 
 
 @CODECS
-def test_bytes_do_for_what_says_so(codec: ModuleType) -> None:
+def test_bytes_are_accepted_by_a_class_with_from_bytes(codec: ModuleType) -> None:
     for found in (codec.decode(codec.encode([b"x"]), list[Page])[0], codec.convert(b"x", Page)):
         assert type(found) is Page
         assert found.data == b"x"
@@ -304,7 +306,7 @@ def test_bytes_do_for_what_says_so(codec: ModuleType) -> None:
 
 
 @CODECS
-def test_what_is_attached_is_bounded(codec: ModuleType) -> None:
+def test_attachments_are_bounded(codec: ModuleType) -> None:
     """In number and, for bytes, in size. The error names an object that is not a value, not the attachments."""
     assert len(codec.encode_with([Page(b"")] * codec.MOST_ATTACHED, page)[1]) == codec.MOST_ATTACHED
     with pytest.raises(NotPlainData):
@@ -413,13 +415,13 @@ NO_TYPES: list[Any] = [
 
 
 @pytest.mark.parametrize(("hint", "values"), CASES, ids=kind_of)
-def test_types_take_and_refuse_the_same(hint: Any, values: list[Any]) -> None:
+def test_types_accept_and_refuse_the_same_values(hint: Any, values: list[Any]) -> None:
     for value in values:
         assert_alike(hint, value)
 
 
 @pytest.mark.parametrize("hint", NO_TYPES, ids=kind_of)
-def test_what_is_no_type_is_refused(hint: Any) -> None:
+def test_a_hint_that_is_not_a_type_is_refused(hint: Any) -> None:
     for codec in (native, guest):
         with pytest.raises((TypeError, NameError)):
             codec.decoder_for(hint)
@@ -458,12 +460,12 @@ def test_the_text_of_a_refusal_says_where() -> None:
     ({(1, 2): "x"}, dict[list[int], int]), ({"sNaN": 1}, dict[Decimal, int]), ([1, (2, [3])], set[Any]),
     ([10**400], list[float]), (-(10**400), float),
 ])  # fmt: skip
-def test_what_no_decoder_gives_is_refused_alike(value: Any, hint: Any) -> None:
+def test_values_that_no_decoder_returns_are_refused_alike(value: Any, hint: Any) -> None:
     assert outcome(guest.convert, value, hint) == outcome(native.convert, value, hint)
 
 
 @CODECS
-def test_what_is_no_raw_is_not_made_one(codec: ModuleType) -> None:
+def test_other_values_are_not_converted_to_raw(codec: ModuleType) -> None:
     with pytest.raises(InvalidArguments) as caught:
         codec.convert([1], list[codec.Raw])
     assert caught.value.reason == "Expected `raw`, got `int` - at `$[0]`"
@@ -544,13 +546,13 @@ def test_any_value_has_the_same_bytes(value: Any) -> None:
 @settings(max_examples=400)
 @given(HINTS, PLAIN)
 @example(list[set[Any]], [[[1, [2]]]])
-def test_any_type_takes_and_refuses_the_same(hint: Any, value: Any) -> None:
+def test_any_type_accepts_and_refuses_the_same_values(hint: Any, value: Any) -> None:
     assert_alike(hint, value)
 
 
 @settings(max_examples=400)
 @given(st.data())
-def test_what_fits_is_taken_alike(data: st.DataObject) -> None:
+def test_fitting_values_are_accepted_alike(data: st.DataObject) -> None:
     hint = data.draw(HINTS)
     assert_alike(hint, data.draw(fitting(hint)))
 
@@ -761,7 +763,7 @@ def test_structs_refuse_the_same(value: Any) -> None:
 
 
 @CODECS
-def test_raw_is_a_piece_that_nobody_looked_into(codec: ModuleType) -> None:
+def test_raw_is_an_undecoded_slice(codec: ModuleType) -> None:
     inner = codec.encode({"a": [1, 2]})
     raw = codec.Raw(inner)
     assert (bytes(raw), len(raw), raw, codec.decode(raw)) == (inner, len(inner), codec.Raw(inner), {"a": [1, 2]})
@@ -776,7 +778,7 @@ def test_raw_is_a_piece_that_nobody_looked_into(codec: ModuleType) -> None:
 
 
 @CODECS
-def test_a_raw_that_came_is_read_where_it_lies(codec: ModuleType) -> None:
+def test_a_received_raw_is_decoded_in_place(codec: ModuleType) -> None:
     """Also if bytes follow that could continue it."""
     first, second = codec.decode(b"\x92\x92\x01\x02\xa2xy", list[codec.Raw])
     assert (codec.decode(first), codec.decode(second, str)) == ([1, 2], "xy")
@@ -859,7 +861,7 @@ def test_records_have_the_same_schema() -> None:
 
 
 @CODECS
-def test_types_are_kept_and_forgotten(codec: ModuleType) -> None:
+def test_types_are_cached_and_forgotten(codec: ModuleType) -> None:
     assert codec.decode(b"\x91\x01", list[int]) == [1]
     codec.forget_types()
     assert codec.decode(b"\x91\x01", list[int]) == [1]
@@ -880,14 +882,14 @@ def test_lists_are_tuples_where_they_must_be_hashable_and_only_there(codec: Modu
 
 
 @CODECS
-def test_plain_text_can_travel(codec: ModuleType) -> None:
+def test_plain_text_can_be_encoded(codec: ModuleType) -> None:
     assert codec.plain_text("a\ud800b") == "a\\ud800b"
     assert codec.plain_text("x" * 9, 5) == "xxxxx …"
     assert (bool(codec.UNSET), repr(codec.NODEFAULT)) == (False, "NODEFAULT")
 
 
 @CODECS
-def test_a_typed_text_is_what_it_means_where_no_hint_asks_for_more(codec: ModuleType) -> None:
+def test_a_typed_text_without_a_specific_hint_is_its_own_value(codec: ModuleType) -> None:
     data = codec.encode({"a": CommandText("1.10"), "b": [CommandText("né"), CommandText("null")]})
     assert codec.decode(data) == {"a": 1.1, "b": ["né", None]}
     assert codec.decode_with_texts(data)["a"] == "1.10"
@@ -904,7 +906,7 @@ def test_a_type_refuses_a_typed_text_so_that_it_is_converted_first(codec: Module
 
 @CODECS
 @pytest.mark.parametrize("data", [b"\xc7\x00\x02", b"\xd4\x02\xff", b"\xd5\x02[[", b"\xc7\x03\x02{,}"])
-def test_bytes_that_only_claim_to_be_a_typed_text_are_some_text(codec: ModuleType, data: bytes) -> None:
+def test_malformed_bytes_of_a_typed_text_decode_to_some_text(codec: ModuleType, data: bytes) -> None:
     assert isinstance(codec.decode(data), str)
 
 

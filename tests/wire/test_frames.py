@@ -37,7 +37,7 @@ def seen(received: list[messages.Message]) -> list[bytes]:
 
 
 @given(PLAIN)
-def test_plain_data_comes_back_as_it_was(value: Any) -> None:
+def test_plain_data_is_unchanged_by_a_round_trip(value: Any) -> None:
     assert codec.decode(codec.encode(value)) == value
 
 
@@ -52,7 +52,7 @@ def test_a_stream_may_be_cut_anywhere(batch: list[messages.Message], places: lis
 
 
 @given(st.lists(st.binary(max_size=200), max_size=6))
-def test_bytes_that_are_no_messages_are_refused_or_waited_for(parts: list[bytes]) -> None:
+def test_bytes_that_are_not_messages_are_refused_or_incomplete(parts: list[bytes]) -> None:
     session = Session("kernel")
     for part in parts:
         try:
@@ -64,14 +64,14 @@ def test_bytes_that_are_no_messages_are_refused_or_waited_for(parts: list[bytes]
 
 
 @given(MESSAGES, st.integers(0, 100_000), st.integers(0, 255))
-def test_one_wrong_byte_is_never_more_than_a_refusal(batch: list[messages.Message], place: int, byte: int) -> None:
+def test_one_wrong_byte_raises_nothing_but_protocol_error(batch: list[messages.Message], place: int, byte: int) -> None:
     data = bytearray(Session("worker").hello() + pack(batch))
     data[place % len(data)] = byte
     with suppress(ProtocolError):
         Session("kernel").receive(bytes(data))
 
 
-def test_a_length_over_the_limit_is_refused_before_anything_is_kept_for_it() -> None:
+def test_a_length_over_the_limit_is_refused_before_memory_is_used() -> None:
     reader = frames.Reader(limit=1000)
     with pytest.raises(ProtocolError, match="over the limit of 1,000"):
         reader.feed(b"\xff\xff\xff\xff\xdd\x00\x00\x00\x01")
@@ -84,7 +84,7 @@ def test_a_count_over_the_limit_is_refused() -> None:
         frames.Reader().feed(len(body).to_bytes(4, "big") + body)
 
 
-def test_nesting_without_end_is_a_refusal() -> None:
+def test_unbounded_nesting_is_refused() -> None:
     deep = b"\x91" * 200_000
     body = b"\xdd\x00\x00\x00\x01\x93\x1d\xa3a.b" + deep
     session = Session("kernel")
@@ -117,7 +117,7 @@ def test_a_frame_of_any_count_is_read_up_to_the_limit(count: int) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc0", b"\x80", b"\xa1a", b"\xde\x00\x00"])
-def test_what_begins_as_no_array_is_refused_at_once(body: bytes) -> None:
+def test_a_frame_that_does_not_start_with_an_array_is_refused_at_once(body: bytes) -> None:
     """Also if more bytes are announced than have arrived."""
     with pytest.raises(ProtocolError, match="not a frame of this protocol"):
         frames.Reader().feed((len(body) * 1000).to_bytes(4, "big") + body)
@@ -132,14 +132,14 @@ def test_what_begins_as_no_array_is_refused_at_once(body: bytes) -> None:
         (b"GET / HTTP/1.1\r\n\r\n", "MK0215"),
     ],
 )
-def test_a_stranger_and_another_version_are_refused_readably(first: bytes, id: str) -> None:
+def test_an_unknown_peer_and_another_version_are_refused_readably(first: bytes, id: str) -> None:
     with pytest.raises(ProtocolError) as refused:
         Session("kernel").receive(first)
     assert refused.value.id == id
     assert str(refused.value)
 
 
-def test_what_is_no_plain_data_is_named_by_its_path() -> None:
+def test_an_object_that_is_not_plain_data_is_named_by_its_path() -> None:
     with pytest.raises(NotPlainData) as refused:
         codec.encode({"orders": [1, {"owner": object()}]})
     assert refused.value.path == ".orders[1].owner"
@@ -151,6 +151,6 @@ def test_a_payload_over_the_limit() -> None:
     assert codec.encode(b"x" * (codec.MAX_PAYLOAD - 5))
 
 
-def test_what_does_not_fit_its_type_is_named_by_its_path() -> None:
+def test_a_value_that_does_not_fit_its_type_is_named_by_its_path() -> None:
     with pytest.raises(InvalidArguments, match=r"\$\[1\]"):
         codec.decode(codec.encode([1, "x"]), list[int])

@@ -61,7 +61,7 @@ def run_as_guest(code: str, *args: str) -> str:
     return done.stdout
 
 
-def test_every_message_goes_from_a_guest_to_us_and_back(tmp_path: Path) -> None:
+def test_every_message_round_trips_between_a_guest_and_the_kernel(tmp_path: Path) -> None:
     """The bytes are equal, so neither end can tell which codec the other uses."""
     from microkernel.wire import frames, messages
     from microkernel.wire.codec import decode
@@ -81,7 +81,7 @@ TYPED = "thread- and (hint or says or returns or fit or signature or service)"
 
 
 @pytest.mark.parametrize("tests", [["test_frames.py"], ["../contract/test_hosts.py", "-k", TYPED]])
-def test_others_pass_with_it(tests: list[str]) -> None:
+def test_other_tests_pass_with_the_guests_codec(tests: list[str]) -> None:
     """Sessions; and plugins at the level ``thread``, where both ends then use the guest's codec."""
     file, *selection = tests
     code = "import pytest\nsys.exit(pytest.main(sys.argv[1:]))"

@@ -58,7 +58,7 @@ def test_a_value_ends_where_the_encoder_ended_it() -> None:
 
 
 @pytest.mark.parametrize("item", [b"\x90", b"\x91\x00", b"\x91\x91\x00", b"\xcb" + bytes(8), b"\x81\xa1a\x01", b"\xa0"])
-def test_many_small_values_are_passed_over_in_steps(item: bytes) -> None:
+def test_many_small_values_are_skipped_in_steps(item: bytes) -> None:
     count = 50_000
     data = b"\xdd" + struct.pack(">I", count) + item * count
     end, pauses = end_of(data)
@@ -67,7 +67,7 @@ def test_many_small_values_are_passed_over_in_steps(item: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91", b"\xdd\0\0\0\5\0", b"\x91" * 10_000, b"\xdb\xff\xff\xff\xff"])
-def test_what_is_no_value_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_value_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"ends|begins"):
         end_of(data)
 
@@ -113,7 +113,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("body", TOO_LARGE.values(), ids=TOO_LARGE)
-def test_a_part_that_is_too_large_for_what_it_is_ends_the_session(body: bytes) -> None:
+def test_a_part_over_its_bound_ends_the_session(body: bytes) -> None:
     session = Session("kernel")
     session.receive(Session("plugin").hello())
     frame = struct.pack(">I", len(body) + 1) + b"\x91" + body

@@ -96,7 +96,7 @@ NUMBERS: list[tuple[Any, Any]] = [
 
 @CODECS
 @pytest.mark.parametrize(("value", "plain"), NUMBERS, ids=lambda value: type(value).__name__)
-def test_numbers_texts_and_moments_of_other_classes_are_plain(codec: ModuleType, value: Any, plain: Any) -> None:
+def test_numbers_texts_and_datetimes_of_other_classes_are_plain(codec: ModuleType, value: Any, plain: Any) -> None:
     for payload, wanted in ((value, plain), ({"deep": [value]}, {"deep": [plain]})):
         got = codec.decode(codec.encode(payload))
         assert repr(got) == repr(wanted)
@@ -106,12 +106,12 @@ def test_numbers_texts_and_moments_of_other_classes_are_plain(codec: ModuleType,
 
 @CODECS
 @pytest.mark.parametrize("key", [np.int64(1), Whole(1), Text("a"), np.str_("a"), Size.ONE])
-def test_keys_too(codec: ModuleType, key: Any) -> None:
+def test_keys_of_other_classes_are_plain(codec: ModuleType, key: Any) -> None:
     assert codec.encode({key: 1}) == native.encode({("a" if isinstance(key, str) else 1): 1})
 
 
 @CODECS
-def test_a_moment_with_a_timezone_stays_one(codec: ModuleType) -> None:
+def test_a_datetime_keeps_its_timezone(codec: ModuleType) -> None:
     moment = Moment(2026, 1, 2, 3, tzinfo=EAST)
     assert codec.decode(codec.encode(moment), datetime) == moment
 
@@ -141,7 +141,7 @@ CURES: list[tuple[Callable[[], Any], str]] = [
 
 @CODECS
 @pytest.mark.parametrize(("make", "cure"), CURES)
-def test_what_cannot_be_sent_says_what_to_send(codec: ModuleType, make: Callable[[], Any], cure: str) -> None:
+def test_the_error_suggests_what_to_send_instead(codec: ModuleType, make: Callable[[], Any], cure: str) -> None:
     for wrap, path in ((lambda v: v, "the payload"), (lambda v: {"a": [v]}, ".a[0]"), (lambda v: Pair(v), "[0]")):
         with pytest.raises(NotPlainData) as refused:
             codec.encode(wrap(make()))
@@ -150,7 +150,7 @@ def test_what_cannot_be_sent_says_what_to_send(codec: ModuleType, make: Callable
 
 
 @CODECS
-def test_nothing_is_lost_silently(codec: ModuleType) -> None:
+def test_lossy_conversions_are_refused(codec: ModuleType) -> None:
     late = Stamp(2026, 1, 2)
     late.nanosecond = 5
     with pytest.raises(NotPlainData, match="isoformat"):
@@ -159,7 +159,7 @@ def test_nothing_is_lost_silently(codec: ModuleType) -> None:
 
 @CODECS
 @pytest.mark.parametrize("value", [lambda: None, len, ..., object(), "\ud800"])
-def test_there_is_not_a_cure_for_everything(codec: ModuleType, value: Any) -> None:
+def test_without_a_known_replacement_nothing_is_suggested(codec: ModuleType, value: Any) -> None:
     with pytest.raises(NotPlainData) as refused:
         codec.encode([value])
     assert refused.value.path == "[0]"

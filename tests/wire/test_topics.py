@@ -45,7 +45,7 @@ def test_covers(pattern: str, topic: str) -> None:
 
 
 @given(st.lists(PATTERN, max_size=12), st.lists(st.integers(0, 11), max_size=6), st.lists(TOPIC, max_size=6))
-def test_the_trie_finds_what_a_list_would(patterns: list[str], removed: list[int], topics: list[str]) -> None:
+def test_the_index_matches_like_a_simple_list(patterns: list[str], removed: list[int], topics: list[str]) -> None:
     trie, there = TopicIndex(), [subscription(pattern) for pattern in patterns]
     for each in there:
         trie.add(each)
@@ -58,7 +58,7 @@ def test_the_trie_finds_what_a_list_would(patterns: list[str], removed: list[int
         assert list(trie.matches[topic]) == expected
 
 
-def test_the_cache_is_bounded_and_the_trie_leaves_nothing() -> None:
+def test_the_cache_is_bounded_and_the_index_ends_empty() -> None:
     trie, one = TopicIndex(), subscription("a.*.**")
     trie.add(one)
     for number in range(10_000):
@@ -69,12 +69,12 @@ def test_the_cache_is_bounded_and_the_trie_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", ".", "a.", ".a", "a..b", "a b", "a.*", "ü", "a\n", None, 3])
-def test_what_is_no_topic(bad: object) -> None:
+def test_a_malformed_topic_is_refused(bad: object) -> None:
     with pytest.raises(BadTopic):
         check_topic(bad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bad", ["", "**.a", "a.**.b", "a*", "***", "*a.b", "a.** ", None])
-def test_what_is_no_pattern(bad: object) -> None:
+def test_a_malformed_pattern_is_refused(bad: object) -> None:
     with pytest.raises(BadTopic):
         check_pattern(bad)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def test_what_is_there_is_seen_and_what_is_not_is_not_waited_for() -> None:
+def test_receive_returns_at_once_with_or_without_data() -> None:
     ours, theirs = pair()
     spin = AdaptiveSpin(_EVER, yields=True)
     with ours, theirs:
@@ -42,7 +42,7 @@ def test_a_full_socket_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("yields", [True, False])
-def test_looks_that_take_too_long_become_rare_and_one_in_time_brings_them_back(yields: bool) -> None:
+def test_vain_polls_become_rare_until_one_is_in_time(yields: bool) -> None:
     spin = AdaptiveSpin(0.0, yields=yields)
     looks = [answer for answer in range(1000) if _waits(spin)]
     assert looks[:5] == [0, 2, 6, 14, 30]
@@ -59,7 +59,7 @@ def _waits(spin: AdaptiveSpin) -> bool:
     return False
 
 
-def test_what_was_there_already_says_nothing_of_looks() -> None:
+def test_data_that_had_arrived_does_not_change_the_pauses() -> None:
     ours, theirs = pair()
     spin = AdaptiveSpin(0.0, yields=True)
     with ours, theirs:
@@ -73,7 +73,7 @@ def _answered_at_once(spin: AdaptiveSpin, ours: socket.socket, theirs: socket.so
     return spin.try_receive(ours.fileno()) == b"answer" or ours.recv(10) != b"answer"
 
 
-def test_who_calls_in_turn_with_others_does_not_look() -> None:
+def test_alternating_callers_do_not_poll() -> None:
     """Polling would keep the lock from the others."""
     ours, theirs = pair()
     spin, looks = AdaptiveSpin(_EVER, yields=True), []
