@@ -1,4 +1,4 @@
-"""Floor 2: finds plugins, reads their manifests and sources; runs none of their code. Implements ports.Loader."""
+"""Finds plugins and reads their manifests and sources, without running any of their code. Implements ports.Loader."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ __all__ = [
 
 
 class FileLoader:
-    """A ``ports.Loader`` of folders, files and entry points. It remembers only in which folders plugins lie, to tell
-    another plugin's file from an installed package of the same name."""
+    """A ``ports.Loader`` for folders, files and entry points.
+
+    It remembers only the folders in which plugins are, to distinguish another plugin's file from an installed package
+    of the same name.
+    """
 
     def __init__(self, parser: Parser | None = None) -> None:
-        """``parser`` None: what is found is parsed in this process."""
+        """Create the loader. With ``parser`` None, files are parsed in this process."""
         self._homes: set[str] = set()
         self._parser = parser or InProcess()
 

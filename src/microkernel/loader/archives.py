@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def split(path: str) -> tuple[str, str] | None:
-    """The archive that a path leads into, and the place in it; None for one that does not."""
+    """Return the archive that a path leads into and the path inside it; None for other paths."""
     archive, inside = path, ""
     while archive and not os.path.lexists(archive):
         archive, _, name = archive.rpartition("/")
@@ -21,12 +21,13 @@ def split(path: str) -> tuple[str, str] | None:
 
 
 def sizes_in(folder: str) -> dict[str, int] | None:
-    """The sizes of all files below a folder in an archive, as files_in gives them; None where it is not there."""
+    """Return the sizes of all files below a folder in an archive, as ``files_in`` names them; None if there is no
+    such folder."""
     return _each_below(folder, lambda _, file: file.file_size)
 
 
 def files_in(folder: str) -> dict[str, bytes] | None:
-    """All files below a folder in an archive, by relative path; None where there is no such folder."""
+    """Return all files below a folder in an archive by relative path; None if there is no such folder."""
     return _each_below(folder, lambda archive, file: archive.read(file))
 
 
@@ -41,7 +42,8 @@ def _each_below(folder: str, take: Callable[[zipfile.ZipFile, zipfile.ZipInfo], 
 
 
 def read(path: str, limit: int | None = None) -> bytes | None:
-    """A file in an archive, of one with more than ``limit`` bytes one byte more than that; None where it is not."""
+    """Read a file in an archive; None if the path does not lead into one. At most one byte more than ``limit`` is
+    read."""
     place = split(path)
     if place is None:
         return None

@@ -1,15 +1,14 @@
-"""Opens what lies below a folder, and nothing else, whatever its links say.
+"""Opens files below a folder and nothing else, whatever its links say.
 
-A plugin's folder comes from its author: a link in it may name any file that the kernel's user can read. So a path is
-walked from one open folder to the next, and no system call follows a link: links are read, and followed here as long
-as they stay below the folder. What ``openat2`` does with ``RESOLVE_BENEATH`` is done without it, since sandboxes of
-containers often refuse that call. There is no moment between a check and its use: what is read is what was opened.
+A plugin's folder comes from its author, and a link in it may name any file that the kernel's user can read. So a path
+is walked from one open folder to the next, and no system call follows a link: links are read, and followed here as long
+as they stay below the folder. This does the work of ``openat2`` with ``RESOLVE_BENEATH``, a call that container
+sandboxes often refuse. There is no gap between check and use, because the file that was checked is the open one. The
+depth of the folder, the length of its paths and link targets, and the total number of steps are bounded, because each
+step costs a system call.
 
-What is followed is bounded, since each step costs a system call: the depth of the folder, the length of its paths and
-of the targets of its links, and the number of steps in all.
-
-The folder itself is opened by its path, links included: the operator has put it where it is. Hard links are not told
-from files: to make one, its author must have been able to read the file. Devices and pipes are not opened.
+The folder itself is opened by its path, links included, because the operator chose its location. Hard links cannot be
+distinguished from files; whoever made one must have been able to read the file. Devices and pipes are not opened.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _STEPS_OUTSIDE = 200
 
 
 class LinkLeaves(OSError):
-    """A path leads out of its folder; ``target`` is where its link points."""
+    """A path leads out of its folder; ``target`` is where the link points."""
 
     def __init__(self, name: str, target: str) -> None:
         super().__init__(errno.EXDEV, f"it links out of the plugin's directory, to {target}")
@@ -52,15 +51,15 @@ class LinkLeaves(OSError):
 
 
 class NotRegular(OSError):
-    """A pipe would be waited for, a device would never end, a folder has no content."""
+    """The path is not a regular file: opening a pipe would block, and a device would never end."""
 
     def __init__(self) -> None:
         super().__init__(errno.EINVAL, "it is not a regular file")
 
 
 class Folder(NamedTuple):
-    """What is in one folder: its path below the root, empty for the root itself; names of folders, of other entries,
-    and of those among both that are links."""
+    """The content of one folder: its path below the root (empty for the root), the names of folders, of other
+    entries, and of those among both that are links."""
 
     path: str
     folders: list[str]
@@ -69,10 +68,12 @@ class Folder(NamedTuple):
 
 
 class Beneath:
-    """A folder from which files are opened, by relative POSIX paths. A context manager.
+    """A folder from which files are opened by relative POSIX paths. A context manager.
 
-    ``follows``: a file behind a link that leaves is opened all the same. ``leaving`` has the links that were found to
-    leave, with where they point. Raises PluginLoadError MK0140, in all that it does, for what takes too many steps.
+    With ``follows``, files behind links out of the folder are opened too. ``leaving`` has the links found to lead out,
+    with their targets.
+
+    All methods raise PluginLoadError MK0140 if a path takes too many steps.
     """
 
     def __init__(self, root: str, *, follows: bool = False) -> None:
@@ -90,7 +91,7 @@ class Beneath:
         self._way.close()
 
     def open(self, name: str) -> BufferedReader:
-        """Open a regular file. Raises OSError; LinkLeaves for one outside, unless such links are followed."""
+        """Open a regular file. Raises OSError; LinkLeaves for a file outside, unless such links are followed."""
         try:
             folder, last = self._way.enter(name)
             return _regular(os.open(last, _FILE, dir_fd=folder))
@@ -101,12 +102,14 @@ class Beneath:
             return open_regular(os.path.join(self.root, name))
 
     def stat(self, name: str) -> os.stat_result:
-        """Of what a path leads to. Raises OSError; LinkLeaves, also if such links are followed."""
+        """Return the status of the file a path leads to. Raises OSError; LinkLeaves, even if such links are
+        followed."""
         folder, last = self._way.enter(name)
         return os.stat(last, dir_fd=folder, follow_symlinks=False)
 
     def leads_out(self, name: str) -> str:
-        """Where a link points that leaves the folder; empty for what stays, whether there is anything or not."""
+        """Return the target of a link that leads out of the folder; empty for other paths, whether they exist or
+        not."""
         try:
             self.stat(name)
         except LinkLeaves as left:
@@ -116,8 +119,11 @@ class Beneath:
         return ""
 
     def folders(self) -> Iterator[Folder]:
-        """All folders below, from the root on, each before those in it; links are listed, not followed. What is removed
-        from ``Folder.folders`` is not entered. Raises OSError with the whole path for a folder that cannot be read."""
+        """Yield all folders, each before those in it; links are listed but not followed.
+
+        A folder that the caller removes from ``Folder.folders`` is not entered. Raises OSError, with the whole path,
+        for a folder that cannot be read.
+        """
         pending = [""]
         while pending:
             found = self._listed(pending.pop())
@@ -127,7 +133,7 @@ class Beneath:
                 pending += [f"{found.path}/{name}".lstrip("/") for name in sorted(inner, reverse=True)]
 
     def _listed(self, path: str) -> Folder | None:
-        """None for a folder that has just gone."""
+        """Return the entries of a folder; None if it has just been removed."""
         self._check_path(path)
         try:
             here, _ = self._way.enter(f"{path}/.")
@@ -150,7 +156,8 @@ class Beneath:
             raise too_much(self.root, "bytes in a path", MOST_PATH)
 
     def _sorted_out(self, path: str, entries: Iterable[os.DirEntry[str]], handle: int) -> Folder:
-        """No link is followed by the system here, before it is known to be short."""
+        """Sort entries into folders and others. The system follows no link here before its target is known to be
+        short."""
         found = Folder(path, [], [], [])
         for entry in entries:
             if entry.is_symlink():
@@ -185,8 +192,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 class _Way:
-    """The open folders from the root to where the last path ended: the next path, which is often beside it, goes on
-    from where both part."""
+    """The open folders from the root to the end of the last path. The next path, which is often nearby, continues
+    where the two differ."""
 
     def __init__(self, root: str, handle: int) -> None:
         self._root = root
@@ -201,7 +208,7 @@ class _Way:
         self._last = "."
 
     def enter(self, name: str) -> tuple[int, str]:
-        """The descriptor of the folder that a path ends in, and its name there."""
+        """Return the descriptor of the folder that a path ends in, and the name in it."""
         self._name, self._links, self._target, self._last = name, 0, "..", "."
         parts = name.split("/")
         shared = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(self._parts, parts[:-1], strict=False)))
@@ -222,7 +229,7 @@ class _Way:
             raise too_much(self._root, "steps along its paths and links", MOST_STEPS)
 
     def check_target(self, target: str) -> None:
-        """Raises PluginLoadError MK0140 for the target of a link that is too long."""
+        """Raise PluginLoadError MK0140 if the target of a link is too long."""
         if len(os.fsencode(target)) > MOST_PATH:
             raise too_much(self._root, "bytes in the target of a link", MOST_PATH)
         if target.count("/") >= MOST_PARTS:
@@ -267,7 +274,7 @@ class _Way:
         self._left += target.split("/")[::-1]
 
     def _from_root(self, target: str) -> str:
-        """An absolute link into the folder itself stays in it."""
+        """Return an absolute link target relative to the root, if it is inside the folder."""
         for root in (self._root, os.path.realpath(self._root)):
             below = f"{root.rstrip('/')}/"
             if f"{target}/".startswith(below):

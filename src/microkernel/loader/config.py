@@ -1,4 +1,4 @@
-"""Reads ``microkernel.toml``: what the operator decides."""
+"""Reads ``microkernel.toml``, the operator's configuration."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _KERNEL: Schema = {
 
 
 def read_config(path: str) -> KernelConfig:
-    """The configuration as data; its paths are as they are written.
+    """Read the configuration; paths stay as written.
 
-    Raises ConfigError: MK0102 or MK0104 (cannot be read), MK0109 (unknown key), MK0110 (wrong value), MK0111 (TOML).
-    Not for a plugin that does not exist: who does is known only later.
+    Raises ConfigError: MK0102 or MK0104 (cannot be read), MK0109 (unknown key), MK0110 (wrong value), MK0111 (TOML). A
+    configured plugin that does not exist is not an error here, because the plugins are not known yet.
     """
     if os.path.realpath(path) == os.devnull:
         return KernelConfig()  # the usual name for a file with nothing in it
@@ -62,5 +62,5 @@ def read_config(path: str) -> KernelConfig:
 
 
 def check_config(table: Any, where: Where) -> dict[str, Any]:
-    """The fields of a KernelConfig from a table such as the file has. Raises ConfigError MK0109 or MK0110."""
+    """Return the fields of a KernelConfig from a table like that of the file. Raises ConfigError MK0109 or MK0110."""
     return schema.read_table(table, _KERNEL, where)

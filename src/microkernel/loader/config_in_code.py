@@ -59,9 +59,9 @@ class KernelConfig(kernel_config.KernelConfig):
 
 
 def config_of(given: kernel_config.KernelConfig | Table) -> kernel_config.KernelConfig:
-    """The configuration that a program gives to a Kernel, checked. Raises ConfigError as ``KernelConfig`` does.
+    """Check the configuration that a program passes to a Kernel. Raises ConfigError as ``KernelConfig`` does.
 
-    What is already as the checks leave it is given back itself: its tables may be mappings with more to them.
+    A configuration in its checked form is returned unchanged, because its tables may be special mappings.
     """
     if isinstance(given, KernelConfig):
         return given
@@ -79,12 +79,12 @@ def _checked(given: Table, path: str) -> dict[str, Any]:
 
 
 def _set_in(given: Table) -> Table:
-    """Without what is as the defaults have it: the file would not name it."""
+    """Return the keys that differ from the defaults, as a file would name them."""
     return {key: value for key, value in given.items() if value != getattr(_DEFAULTS, key)}
 
 
 def _as_in_toml(value: Any, key: str = "") -> Any:
-    """A program's value in the forms that TOML has. A plugin's own ``config`` is left as it is."""
+    """Convert a program's value to the types that TOML has. A plugin's own ``config`` is left unchanged."""
     if isinstance(value, PluginConfig | Group | ApprovalRules):
         value = _without_defaults(value)
     if isinstance(value, Permissions) or key == "config":

@@ -1,4 +1,5 @@
-"""Finds plugins in folders, files and entry points. Never raises for one of them: what is wrong is its ``error``."""
+"""Finds plugins in folders, files and entry points. Never raises for a single plugin, whose problem becomes its
+``error``."""
 
 from __future__ import annotations
 
@@ -25,16 +26,17 @@ ENTRY_POINT = "entry-point:"
 
 
 def discover(places: Sequence[str]) -> list[PluginCandidate]:
-    """All plugins in these folders, files and entry points, by name; one that is left out is there with its error.
+    """Return all plugins in these folders, files and entry points, by name; a plugin that cannot be used is included
+    with its error.
 
-    Of two plugins with one name the first place wins; a plugin that is found twice is there once.
+    Of two plugins with one name the first place wins. A plugin that is found twice is included once.
     """
     found = {each.path: each for place in places for each in _in_place(place)}
     return sorted(_one_a_name(found.values()), key=lambda each: (each.name, each.error is not None))
 
 
 def may_have_plugins(places: Iterable[str]) -> bool:
-    """Whether a look at these places may find something to parse; quicker than that look."""
+    """Return whether these places may contain anything to parse. Faster than ``discover``."""
     return any(os.path.isfile(place) or (os.path.isdir(place) and _may_have_plugins(place)) for place in places)
 
 
@@ -47,9 +49,11 @@ def _may_have_plugins(folder: str) -> bool:
 
 
 def check_places(places: Iterable[str]) -> None:
-    """Raise ConfigError for a place that cannot give a plugin: MK0101 for one that is not there, MK0131 for a file that
-    is no Python source. What is wrong with a plugin in a folder is that plugin's error, and so is a link that leads
-    nowhere."""
+    """Raise ConfigError for a place that cannot contain a plugin: MK0101 if it does not exist, MK0131 for a file
+    that is not Python source.
+
+    A problem of a plugin in a folder is that plugin's error, and so is a link that leads nowhere.
+    """
     for place in places:
         if place.startswith(ENTRY_POINT):
             _check_entry_point(place.removeprefix(ENTRY_POINT))
@@ -71,7 +75,7 @@ def _check_entry_point(name: str) -> None:
 
 
 def find(path: str) -> PluginCandidate:
-    """The plugin at one path, a file or a folder, or behind ``entry-point:NAME``."""
+    """Return the plugin at one path: a file, a folder, or ``entry-point:NAME``."""
     if path.startswith(ENTRY_POINT):
         return _find_entry_point(path.removeprefix(ENTRY_POINT))
     try:
@@ -82,9 +86,10 @@ def find(path: str) -> PluginCandidate:
 
 
 def location(path: str) -> tuple[str, str]:
-    """Where the code of a ``Found.path`` is: a file or folder, and the file in the folder it begins with.
+    """Return where the code of a ``Found.path`` is: a file, or a folder and its entry file. For a file the second is
+    empty.
 
-    For a file the second is empty. Raises PluginLoadError MK0101 when nothing is there (any more).
+    Raises PluginLoadError MK0101 if it does not exist (any more).
     """
     if path.startswith(ENTRY_POINT):
         return _locate(_entry_point(path.removeprefix(ENTRY_POINT)))
@@ -97,7 +102,7 @@ def location(path: str) -> tuple[str, str]:
 
 
 def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> PluginCandidate:
-    """``path`` is what the kernel calls it, ``place`` where it is."""
+    """Read one plugin. ``path`` is its name for the kernel, ``place`` its location."""
     try:
         manifest = read_manifest(place, defaults)
         location(path)
@@ -110,7 +115,8 @@ def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> Plug
 
 
 def _broken(name: str, path: str, error: PluginLoadError) -> PluginCandidate:
-    """A name that is not valid Unicode is escaped: no plugin that runs can have it."""
+    """Return a plugin with an error. A name that is not valid Unicode is escaped, because no running plugin can have
+    it."""
     name = valid_text(name)
     return PluginCandidate(name, path, Manifest(name), error)
 
@@ -148,8 +154,11 @@ def _in_folder(folder: str) -> Iterator[PluginCandidate]:
 
 
 def _looks_like_plugin(path: str) -> bool:
-    """In a folder of plugins: a file of Python, or a folder with code or a ``plugin.toml``; the rest is data. A link
-    that leads nowhere may have been either: it is found, and says so."""
+    """Return whether an entry of a plugin folder is a plugin: a Python file, or a folder with code or a
+    ``plugin.toml``.
+
+    Anything else is data. A link that leads nowhere may have been either; it is found, with an error.
+    """
     if not os.path.isdir(path):
         return path.endswith(".py") or not os.path.exists(path)
     if _has(path, "plugin.toml"):
@@ -159,20 +168,20 @@ def _looks_like_plugin(path: str) -> bool:
 
 
 def _is_plugin(folder: str) -> bool:
-    """Whether a folder that is named as a place is one plugin. With an ``__init__.py`` it may still be a folder of
-    plugins; then nothing in that file speaks of a Plugin."""
+    """Return whether a folder that is named as a place is one plugin. A folder with ``__init__.py`` may also be a
+    folder of plugins; then that file does not mention Plugin."""
     if not _looks_like_plugin(folder):
         return False
     return _has(folder, "plugin.toml") or entry_of(folder) == "plugin.py" or _speaks_of_plugin(folder)
 
 
 def is_place(place: str) -> bool:
-    """Whether a place is a path, and not an entry point."""
+    """Return whether a place is a path rather than an entry point."""
     return place != ALL_ENTRY_POINTS and not place.startswith(ENTRY_POINT)
 
 
 def is_found_in(place: str, name: str) -> bool:
-    """Whether what is called so in a place belongs to a plugin."""
+    """Return whether an entry of this name in a place belongs to a plugin."""
     path = os.path.join(place, name)
     return _is_plugin(place) or (os.path.lexists(path) and _looks_like_plugin(path))
 
@@ -212,7 +221,7 @@ def _find_entry_point(name: str) -> PluginCandidate:
 
 
 def _found_entry_point(point: EntryPoint) -> PluginCandidate:
-    """Its path stays ``entry-point:NAME``: the name is the entry point's, so it must be found again by that."""
+    """Return the plugin of an entry point. Its path stays ``entry-point:NAME``, by which it must be found again."""
     path = f"{ENTRY_POINT}{point.name}"
     try:
         place, entry = _locate(point)
@@ -229,7 +238,8 @@ def _version(point: EntryPoint) -> dict[str, str]:
 
 
 def _locate(point: EntryPoint) -> tuple[str, str]:
-    """The file of a module, or the folder of its outermost package with code and the file in it. Imports nothing."""
+    """Return the file of a module, or the folder of its outermost package with code and the file in it. Imports
+    nothing."""
     with_code: list[ModuleSpec] = []
     spec, folders, names = None, None, point.module.split(".")
     for length in range(1, len(names) + 1):
@@ -247,15 +257,18 @@ def _locate(point: EntryPoint) -> tuple[str, str]:
 
 
 def _folders_of(spec: ModuleSpec | None) -> Sequence[str]:
-    """Where the modules of a package are. A namespace package looks for those around it in ``sys.modules``, where
-    they are not: its folders as they were found will do."""
+    """Return where the modules of a package are.
+
+    A namespace package would look for its parents in ``sys.modules``, where they are not, so the folders found before
+    are used.
+    """
     folders = spec.submodule_search_locations if spec is not None else None
     return getattr(folders, "_path", folders) or []
 
 
 def _spec(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
-    """As ``importlib.util.find_spec``, which would import the packages around a module. Editable installs have finders
-    of their own, which want the whole name."""
+    """Find a module like ``importlib.util.find_spec``, but without importing the packages around it. The finders of
+    editable installs need the whole name."""
     for finder in list(sys.meta_path):
         wanted = name.rpartition(".")[2] if finder is PathFinder else name
         if (spec := finder.find_spec(wanted, folders, None)) is not None:

@@ -1,4 +1,4 @@
-"""A path as its user would write it. Apart from ``files``, which opens what it names with ``beneath``."""
+"""Paths for people. Separate from ``files``, because ``beneath``, which ``files`` uses to open files, needs it too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from microkernel.errors import valid_text
 
 
 def display_path(path: str) -> str:
-    """The path as its user would write it: relative when it lies below the working folder, and valid Unicode."""
+    """Return the path as its user would write it: relative if it is below the working folder, and valid Unicode."""
     try:
         here = os.path.join(os.getcwd(), "")
     except OSError:

@@ -1,4 +1,4 @@
-"""What an embedding program hands to a Kernel, in the forms that are handy to write."""
+"""The arguments of an embedding program for a Kernel, in the forms that are convenient to write."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from microkernel.loader.schema import Where, level, permissions
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Places = Path | Sequence[Path]
 Given = Permissions | Literal["declared"] | Mapping[str, Sequence[str]]
+# By plugin: permissions, ``"declared"`` for everything its manifest asks for, or a table as in a manifest.
 Grants = Mapping[str, Given]
-"""By plugin: permissions, ``"declared"`` for all that its manifest asks for, or a table as in a manifest."""
 _WHERE = Where("grants", ConfigError)
 
 
 def list_places(plugins: Places) -> list[str]:
-    """One place alone is a list of one."""
+    """Return places as a list; a single place may be given alone."""
     if isinstance(plugins, str | bytes | os.PathLike):
         return [os.fsdecode(plugins)]
     return [os.fsdecode(place) for place in plugins]
 
 
 def read_level(isolation: Level | None) -> Level | None:
-    """Raises ConfigError MK0110 for what is no level."""
+    """Check a level. Raises ConfigError MK0110."""
     if isolation is not None:
         level(isolation, Where("Kernel", ConfigError, "isolation"))
     return isolation
 
 
 def read_grants(grants: Grants) -> dict[str, Permissions | Literal["declared"]]:
-    """Raises ConfigError: MK0110 for what has another form, MK0109 for a permission that does not exist."""
+    """Read grants. Raises ConfigError: MK0110 for a wrong form, MK0109 for an unknown permission."""
     return {plugin: _read(given, _WHERE.below(plugin)) for plugin, given in grants.items()}
 
 
 def _read(given: Given, where: Where) -> Permissions | Literal["declared"]:
-    """A table names what is given; what it does not name is not."""
+    """Read the grant of one plugin. A table grants only what it names."""
     if isinstance(given, Permissions) or given == "declared":
         return given
     if not isinstance(given, Mapping):
@@ -47,5 +47,5 @@ def _read(given: Given, where: Where) -> Permissions | Literal["declared"]:
 
 
 def _listed(what: Any) -> Any:
-    """Tables of a file have lists; a program may have any sequence."""
+    """Convert sequences to lists, which tables of a file have."""
     return list(what) if isinstance(what, Sequence) and not isinstance(what, str | bytes) else what

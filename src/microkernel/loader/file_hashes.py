@@ -1,7 +1,7 @@
-"""SHA-256 of large files, each computed once for as long as the file stays the same.
+"""SHA-256 of large files, computed once as long as the file stays the same.
 
-They are remembered from one kernel to the next in ``<cache>/microkernel/file-hashes``. A file is the same by its
-device, inode, size, and times of modification and change in nanoseconds; the time of change cannot be set by a program.
+Digests are kept for later kernels in ``<cache>/microkernel/file-hashes``. A file is the same if device, inode, size,
+and times of modification and change in nanoseconds are equal; programs cannot set the time of change.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from contextlib import suppress
 from io import BufferedReader
 from typing import Any
 
+# Size in bytes below which reading a file is as fast as looking up its digest.
 SMALLEST = 1 << 20
-"""Bytes: to read a smaller file is as quick as to look it up."""
+# Number of files remembered. Those not requested for the longest time are forgotten.
 MOST = 10_000
-"""Files that are remembered; those that were not asked for longest are forgotten."""
+# Nanoseconds after its last change for which a file may change again without a new time.
 _SETTLED = 2_000_000_000
-"""Nanoseconds after its last change for which a file may still change without a new time."""
 
 
 class FileHashes:
-    """For any thread. ``file`` is where they are remembered; empty: nowhere."""
+    """Digests of files, for any thread. ``file`` is where they are kept; empty to keep them in memory only."""
 
     def __init__(self, file: str = "") -> None:
         self._file = file
@@ -33,7 +33,7 @@ class FileHashes:
         self._known: dict[str, str] | None = None
 
     def sha256(self, opened: BufferedReader) -> bytes:
-        """The digest of an open file. Raises OSError."""
+        """Return the digest of an open file. Raises OSError."""
         found = os.fstat(opened.fileno())
         if found.st_size < SMALLEST:
             return hashlib.file_digest(opened, "sha256").digest()
@@ -74,13 +74,13 @@ class FileHashes:
 
 
 def cache_file() -> str:
-    """Where this user's are remembered; empty for a user without a home folder."""
+    """Return where this user's digests are kept; empty for a user without a home folder."""
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(folder, "microkernel", "file-hashes") if os.path.isabs(folder) else ""
 
 
 def _load(path: str) -> dict[str, str]:
-    """Nothing from a file that others may have written, or that is none of ours."""
+    """Load the digests; empty if others may write to the file or it has another format."""
     try:
         with open(path, "rb") as file:
             found = os.fstat(file.fileno())

@@ -1,4 +1,4 @@
-"""Reading files, with errors that say what is wrong in the words of who wrote them."""
+"""Reads files, with errors that name the problem in terms of the file's author."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ E = TypeVar("E", bound=KernelError)
 
 
 def read_bytes(path: str, error: type[KernelError], limit: int | None = None) -> bytes:
-    """The content of a regular file. Raises ``error``: MK0101 where nothing is, MK0102 where it cannot be read, MK0139
-    where it has more than ``limit`` bytes."""
+    """Return the content of a regular file.
+
+    Raises ``error``: MK0101 if it does not exist, MK0102 if it cannot be read, MK0139 if it has more than ``limit``
+    bytes.
+    """
     if (archived := archives.read(path, limit)) is not None:
         check_size(len(archived), limit, path, error)
         return archived
@@ -30,13 +33,13 @@ def read_bytes(path: str, error: type[KernelError], limit: int | None = None) ->
 
 
 def check_size(size: int, limit: int | None, path: str, error: type[KernelError]) -> None:
-    """Raises ``error`` MK0139 for a file of more than ``limit`` bytes."""
+    """Raise ``error`` MK0139 for a file of more than ``limit`` bytes."""
     if limit is not None and size > limit:
         raise error("MK0139", path=display_path(path), size=size, most=limit)
 
 
 def is_there(path: str) -> bool:
-    """A file or a link, also in an archive."""
+    """Return whether a file or link exists, also in an archive."""
     return os.path.lexists(path) or archives.read(path, 0) is not None
 
 
@@ -45,7 +48,7 @@ def is_folder(path: str) -> bool:
 
 
 def unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
-    """The error for what the system said of ``path``; it knows whether the system had run out of something."""
+    """Return the error for an OSError about ``path``. It notes whether a system resource was exhausted."""
     failure = _unreadable(path, cause, error)
     failure.shortage = shortage_in(cause)
     return failure
@@ -62,7 +65,7 @@ def _unreadable(path: str, cause: OSError | ValueError, error: type[E]) -> E:
 
 
 def unforeseen(path: str, cause: Exception, error: type[E]) -> E:
-    """The error for what reading a plugin raised and nothing foresaw: it is that plugin's, and concerns no other."""
+    """Return the error for an unexpected exception while reading a plugin. It affects only that plugin."""
     failure = error(
         "MK0146", path=display_path(path), reason=f"{type(cause).__name__}: {str(cause)[:200]}".rstrip(": ")
     )
@@ -71,7 +74,7 @@ def unforeseen(path: str, cause: Exception, error: type[E]) -> E:
 
 
 def missing(path: str, error: type[E]) -> E:
-    """The error for a plugin, or a folder of plugins, that is not there; it says how to write one."""
+    """Return the error for a plugin or plugin folder that does not exist, with the command that writes one."""
     folder, name = os.path.split(path.rstrip("/"))
     if name.endswith(".py"):
         name = name.removesuffix(".py")
@@ -81,12 +84,13 @@ def missing(path: str, error: type[E]) -> E:
     return error("MK0101", path=display_path(path), cure=f"; to write a plugin: mk new {name}{where}")
 
 
+# The folder that `mk new` writes to and `mk run` searches.
 _PLUGINS = "plugins"
-"""The folder that `mk new` writes to, and `mk run` looks into."""
 
 
 def decode(data: bytes, path: str, error: type[KernelError]) -> str:
-    """UTF-8, with or without a byte order mark. Raises ``error`` MK0104 with the first byte that is none."""
+    """Decode UTF-8, with or without a byte order mark. Raises ``error`` MK0104 with the offset of the first invalid
+    byte."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
@@ -95,12 +99,12 @@ def decode(data: bytes, path: str, error: type[KernelError]) -> str:
 
 
 def read_text(path: str, error: type[KernelError], limit: int | None = None) -> str:
-    """Raises ``error``: MK0101, MK0102, MK0104 or MK0139."""
+    """Read a text file. Raises ``error``: MK0101, MK0102, MK0104 or MK0139."""
     return decode(read_bytes(path, error, limit), path, error)
 
 
 def parse_toml(text: str, path: str, error: type[KernelError]) -> dict[str, Any]:
-    """Raises ``error`` MK0111, with the line."""
+    """Parse TOML. Raises ``error`` MK0111 with the line."""
     import tomllib
 
     try:
@@ -110,5 +114,5 @@ def parse_toml(text: str, path: str, error: type[KernelError]) -> dict[str, Any]
 
 
 def read_toml(path: str, error: type[KernelError]) -> dict[str, Any]:
-    """Raises ``error``: MK0101, MK0102, MK0104 or MK0111."""
+    """Read a TOML file. Raises ``error``: MK0101, MK0102, MK0104 or MK0111."""
     return parse_toml(read_text(path, error), path, error)

@@ -1,4 +1,4 @@
-"""Imports that one plugin makes of another. They are refused, with the line to write instead."""
+"""Finds imports of one plugin by another. They are refused, with the line to write instead."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from microkernel.errors import PluginLoadError
 
 
 def check_imports(found: Mapping[str, tuple[int, str]], path: str, forbidden: Collection[str]) -> None:
-    """Raises PluginLoadError MK0118 for the first import, by line, of a module among ``forbidden``."""
+    """Raise PluginLoadError MK0118 for the first import, by line, of a module among ``forbidden``."""
     wrong = sorted((line, module, instead) for module, (line, instead) in found.items() if module in forbidden)
     for line, module, instead in wrong:
         raise PluginLoadError("MK0118", path=path, line=line, other=module, instead=instead)
 
 
 def is_installed(name: str, homes: Collection[str]) -> bool:
-    """Whether a top-level module can be imported, other than by a plugin's folder happening to be on ``sys.path``.
+    """Return whether a top-level module can be imported from somewhere other than a plugin's folder on ``sys.path``.
 
-    ``homes``: the folders that plugins lie in.
+    ``homes`` are the folders that contain plugins.
     """
     if name in sys.builtin_module_names or name in sys.stdlib_module_names:
         return True
@@ -33,6 +33,6 @@ def is_installed(name: str, homes: Collection[str]) -> bool:
 
 
 def _place(spec: ModuleSpec) -> str:
-    """The file or the folder of a top-level module."""
+    """Return the file or folder of a top-level module."""
     folders = spec.submodule_search_locations
     return os.path.abspath(next(iter(folders), "") if folders else spec.origin or "")

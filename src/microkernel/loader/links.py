@@ -1,7 +1,7 @@
-"""The links in a plugin's folder: which of them leave it, and the sources behind those that lead to folders, which a
-plugin imports as Python would.
+"""Links in a plugin's folder: which of them lead out of it, and the sources behind links to folders, which a plugin
+imports as Python would.
 
-What lies outside was not granted with the plugin: a confined level refuses such a link, other levels follow it.
+The content outside was not approved with the plugin. Confined levels refuse such a link, other levels follow it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from microkernel.errors import PluginLoadError
 from microkernel.loader.beneath import MOST_DEPTH, Beneath, Folder, too_much
 from microkernel.loader.display import display_path
 
+# Files and folders behind all links. More than this is not a package of modules.
 _MOST = 5_000
-"""Files and folders behind all links: more is not a package of modules."""
+# Depth of links to folders that contain further links.
 _MOST_NESTED = 40
-"""Links to folders in which there is the next such link."""
+# Name of a file in virtual environments, which have links to the interpreter that made them.
 _ENVIRONMENT = "pyvenv.cfg"
-"""A virtual environment has links to the interpreter that made it."""
 
 
 def leaving_links(tree: Beneath, folders: Sequence[Folder]) -> Mapping[str, str]:
-    """The links that lead out, with where they point; not those in environments and hidden folders, which no plugin
-    is made of and no level follows."""
+    """Return the links that lead out, with their targets. Links in environments and hidden folders are omitted,
+    because no level follows them and no plugin consists of them."""
     environments = tuple(f"{each.path}/" for each in folders if each.path and _ENVIRONMENT in each.others)
     links = (_join(each.path, name) for each in folders for name in each.links)
     own = (link for link in links if not is_aside(link) and not link.startswith(environments))
@@ -33,13 +33,13 @@ def leaving_links(tree: Beneath, folders: Sequence[Folder]) -> Mapping[str, str]
 
 
 def is_aside(path: str) -> bool:
-    """Whether something lies in a folder that is hidden, or kept by a package manager."""
+    """Return whether a path is in a hidden folder or one of a package manager."""
     return any(part.startswith(".") or part == "node_modules" for part in path.split("/")[:-1])
 
 
 def linked_sources(tree: Beneath, folders: Sequence[Folder]) -> list[str]:
-    """The sources behind links to folders, as relative POSIX paths. Raises PluginLoadError MK0102 where links lead to
-    too much."""
+    """Return the sources behind links to folders, as relative POSIX paths. Raises PluginLoadError MK0102 if links
+    lead to too many."""
     seen = count()
     found: list[str] = []
     for folder in folders:
@@ -52,8 +52,11 @@ def linked_sources(tree: Beneath, folders: Sequence[Folder]) -> list[str]:
 
 
 def _sources_behind(tree: Beneath, link: str, above: tuple[str, ...], seen: Iterator[int]) -> Iterator[str]:
-    """A link back to a folder that leads here has no end, and is left out. ``seen`` counts what lies behind all links:
-    a few that lead to each other's folders give a path for each order in which they can be followed."""
+    """Yield the sources behind one link, without links back to a folder on the way, which have no end.
+
+    ``seen`` counts what is behind all links: a few links to each other's folders give a path for each order in which
+    they can be followed.
+    """
     path = os.path.join(tree.root, link)
     if any(_is_in(each, os.path.realpath(path)) for each in above) or (not tree.follows and tree.leads_out(link)):
         return
@@ -73,7 +76,7 @@ def _sources_behind(tree: Beneath, link: str, above: tuple[str, ...], seen: Iter
 
 
 def _walk(path: str, root: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """``os.walk``, which in Python 3.11 calls itself for each depth, with a bound."""
+    """Walk like ``os.walk``, which recurses for each depth in Python 3.11, but with a limit."""
     pending = [(path, 0)]
     while pending:
         parent, depth = pending.pop()
@@ -86,7 +89,7 @@ def _walk(path: str, root: str) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def _entries(folder: str) -> tuple[list[str], list[str]]:
-    """Folders and other entries; nothing of a folder that cannot be read."""
+    """Return folders and other entries; empty for a folder that cannot be read."""
     found: tuple[list[str], list[str]] = [], []
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

@@ -1,7 +1,7 @@
-"""``microkernel.lock``: what the operator has approved, as a text to be read and compared.
+"""``microkernel.lock``: the approvals of the operator, as text to be read and compared.
 
-Reading and writing texts is pure; ``LockFile`` is the file. It is replaced as a whole or not at all, and one that
-cannot be read is never replaced.
+Reading and writing the text is pure; ``LockFile`` is the file. It is replaced atomically, and a file that cannot be
+read is never replaced.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _HEAD = """\
 # What the operator has approved, by plugin: `mk approve NAME` writes it. Keep it with the configuration; whoever can
 # change it decides what plugins may do.
 """
+# Reduced by the umask. Only the owner may ever write the file.
 _MODE = 0o644
-"""Less what the umask takes; so nobody but its owner may ever write it."""
 _ENTRY_POINT = "entry-point:"
 _ATTEMPTS = 20
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
+# The permissions of a manifest. Limits are separate tables in a manifest, but a list of texts here.
 _APPROVED: Schema = {**PERMISSIONS, "limits": schema.texts}
-"""What a manifest asks for; the limits among it stand in tables of their own there."""
 
 
 def _approved(value: Any, where: Where) -> Permissions:
@@ -56,7 +56,7 @@ ApprovalPolicy = Mapping[str, Approval]
 
 
 def parse(text: str, path: str) -> dict[str, Approval]:
-    """Raises ConfigError MK0414, with the reason."""
+    """Parse the text of a lock file. Raises ConfigError MK0414 with the reason."""
     try:
         toml = schema.read_table(parse_toml(text, path, ConfigError), _LOCK, Where(path, ConfigError))
     except ConfigError as error:
@@ -67,8 +67,8 @@ def parse(text: str, path: str) -> dict[str, Approval]:
 
 
 def _placed(table: dict[str, Any], lock: str) -> dict[str, Any]:
-    """With the plugin's place as a whole path; in the file it is relative to the folder of the lock, as far as it lies
-    below it, so that the two can be moved together."""
+    """Return an approval with the absolute path of its plugin. In the file, paths below the folder of the lock are
+    relative, so that both can be moved together."""
     place = table.get("path", "")
     if not place or place.startswith(_ENTRY_POINT):
         return table
@@ -92,8 +92,10 @@ def _approval(name: str, table: dict[str, Any], path: str) -> Approval:
 
 
 def render(approvals: ApprovalPolicy, lock: str = "") -> str:
-    """The same approvals give the same text: a difference of two is what was approved between them. ``lock``: the file
-    that the text is for; without it, paths are written whole."""
+    """Return the text for approvals. Equal approvals give equal texts, so a diff shows what was approved in between.
+
+    ``lock`` is the path of the file for which the text is made; without it, paths are absolute.
+    """
     parts = [f"{_HEAD}format = {FORMAT}\n", *(_plugin(name, approvals[name], lock) for name in sorted(approvals))]
     return "\n".join(parts)
 
@@ -121,7 +123,8 @@ def _key(name: str) -> str:
 
 
 def _text(value: str) -> str:
-    """A TOML string: JSON's, but for DEL, and for half characters, which no UTF-8 file can hold."""
+    """Return a TOML string. It is like that of JSON, except for DEL and lone surrogates, which UTF-8 cannot
+    represent."""
     integer = value.encode("utf-8", "backslashreplace").decode()
     return json.dumps(integer, ensure_ascii=False).replace("\x7f", "\\u007F")
 
@@ -131,7 +134,7 @@ def broken(path: str, reason: str) -> ConfigError:
 
 
 class LockFile:
-    """A ``ports.Lock``. Of any thread; other kernels may use the same file."""
+    """A ``ports.Lock`` for any thread. Other kernels may use the same file."""
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
@@ -139,12 +142,13 @@ class LockFile:
         self._known: tuple[tuple[int, ...], dict[str, Approval]] | None = None
 
     def read(self) -> ApprovalPolicy:
-        """By plugin, as it is now; nothing where there is no file. Raises ConfigError MK0414."""
+        """Return the current approvals by plugin; empty without a file. Raises ConfigError MK0414."""
         with self._lock:
             return self._read()
 
     def keep(self, name: str, approval: Approval) -> None:
-        """Put it in place of what was there. Raises ConfigError MK0414; nothing has changed then."""
+        """Record an approval, replacing an earlier one. Raises ConfigError MK0414, in which case nothing was
+        changed."""
         with self._lock:
             try:
                 with lock_guard.held(self._place()):
@@ -157,8 +161,8 @@ class LockFile:
                 raise broken(self.path, f"it cannot be written: {(cause.strerror or str(cause)).lower()}") from None
 
     def _add(self, name: str, approval: Approval) -> None:
-        """Replace the file by one with this approval. If somebody who holds another lock, or none, has written it
-        meanwhile, what was written there is read first."""
+        """Replace the file by one with this approval. If a program without our lock has written to it meanwhile, its
+        content is read first."""
         for _ in range(_ATTEMPTS):
             before = self._state()
             text = render({**self._read(), name: approval}, self.path)
@@ -170,7 +174,7 @@ class LockFile:
         return self._state() == state
 
     def _state(self) -> tuple[int, ...]:
-        """What tells one content of the file from another; nothing where there is no file. Raises OSError."""
+        """Return a value that identifies the content of the file; None without a file. Raises OSError."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
@@ -178,11 +182,11 @@ class LockFile:
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
 
     def _place(self) -> str:
-        """A link stays one: what it leads to is replaced."""
+        """Return the path to replace. A link is kept, and its target is replaced."""
         return os.path.realpath(self.path)
 
     def _read(self) -> dict[str, Approval]:
-        """It is read again only when it is another than last time."""
+        """Read the file, if it has changed since the last time."""
         try:
             state = self._state()
         except OSError as cause:
@@ -201,7 +205,7 @@ class LockFile:
 
 
 def _replace(path: str, text: str, may_replace: Callable[[], bool]) -> bool:
-    """All or nothing, also when the machine stops in the middle. Return whether it was replaced."""
+    """Replace the file atomically, even if the machine stops in the middle. Returns whether it was replaced."""
     handle, beside = _beside(path)
     try:
         with open(handle, "w", encoding="utf-8") as file:
@@ -220,6 +224,6 @@ def _replace(path: str, text: str, may_replace: Callable[[], bool]) -> bool:
 
 
 def _beside(path: str) -> tuple[int, str]:
-    """A new file in the same folder, for its owner to write and, as far as the umask allows, for others to read."""
+    """Create a new file in the same folder, writable by its owner and readable as far as the umask allows."""
     name = f"{path}.{secrets.token_hex(8)}"
     return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE), name

@@ -1,7 +1,7 @@
-"""One writer of a file at a time, whatever others do with locks of their own.
+"""Lets one writer at a time change a file, whatever other programs do with their locks.
 
-Whoever may read a folder can take a lock of the system on it and keep it, a plugin too. So this lock is on a file in
-the user's cache folder, which no plugin is granted; and it is never waited for without end.
+Any program that may read a folder, including a plugin, can lock it and keep the lock. So this lock is on a file in the
+user's cache folder, which no plugin is granted, and waiting for it has a timeout.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Timeout in seconds. Writing an approval takes some milliseconds.
 PATIENCE = 5.0
-"""Seconds; to write an approval takes some milliseconds."""
 _PAUSES = (0.005, 0.1)
 
 
 @contextmanager
 def held(path: str) -> Iterator[None]:
-    """Hold the lock of the file at ``path``.
-
-    Raises TimeoutError if another program holds it for longer than PATIENCE; OSError if the file's folder is missing.
-    """
+    """Hold the lock for the file at ``path``. Raises TimeoutError if another program holds it for longer than
+    PATIENCE, OSError if the file's folder does not exist."""
     handle = _guard(path)
     try:
         _lock(handle)
@@ -33,7 +31,7 @@ def held(path: str) -> Iterator[None]:
 
 
 def _guard(path: str) -> int:
-    """A user without a cache folder has the lock on the file's own."""
+    """Return a descriptor to lock: a file in the cache folder, or the target's own folder for a user without one."""
     own = os.path.dirname(path)
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]

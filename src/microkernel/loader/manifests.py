@@ -1,6 +1,6 @@
-"""Reads what a plugin declares about itself, and runs none of its code.
+"""Reads a plugin's manifest without running its code.
 
-A single file has a PEP 723 block; a folder has ``plugin.toml``, or ``pyproject.toml`` with ``[tool.microkernel]``, or
+A single file has a PEP 723 block. A folder has ``plugin.toml``, or ``pyproject.toml`` with ``[tool.microkernel]``, or
 the block in its entry file.
 """
 
@@ -23,8 +23,8 @@ from microkernel.loader.files import check_size, is_folder, is_there, read_text
 from microkernel.loader.parsers import toml_of
 from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
 
+# Entry files of a folder, in order of preference.
 ENTRIES = ("__init__.py", "plugin.py")
-"""What a folder's code begins with: the first of these that is there."""
 _FILES = ("plugin.toml", "pyproject.toml", *ENTRIES)
 
 # A name is also that of a folder, in which other names are put beside it.
@@ -58,11 +58,11 @@ _OF_PROJECT = ("name", "version", "description", "dependencies", "requires-pytho
 
 
 def read_manifest(path: str, defaults: Mapping[str, Any] | None = None) -> Manifest:
-    """The manifest of the plugin at ``path``, a file or a folder; ``defaults`` stand for keys that are not written.
+    """Return the manifest of the plugin at ``path``, a file or a folder. ``defaults`` are used for missing keys.
 
     Raises ManifestError: MK0101, MK0102 or MK0104 (cannot be read), MK0108 (name), MK0109 to MK0111 (keys, values,
-    TOML), MK0124 (requirements), MK0139 and MK0141 to MK0144 (too large, too deep, too long). Not for wrong code:
-    nobody looks at that here.
+    TOML), MK0124 (requirements), MK0139 and MK0141 to MK0144 (too large, too deep, too long). The code is not checked
+    here.
     """
     try:
         return _read_manifest(path, defaults or {})
@@ -71,7 +71,7 @@ def read_manifest(path: str, defaults: Mapping[str, Any] | None = None) -> Manif
 
 
 def _without_content(path: str, error: ManifestError) -> ManifestError:
-    """An error over a file behind a link that leaves the plugin's folder quotes nothing of it: MK0157."""
+    """Return an error without any content of a file behind a link out of the plugin's folder: MK0157."""
     file = next((name for name in _FILES if error.fields.get("path") == display_path(os.path.join(path, name))), "")
     if error.id in ("MK0101", "MK0102") or not file or not os.path.isdir(path):
         return error
@@ -90,27 +90,28 @@ def _read_manifest(path: str, defaults: Mapping[str, Any]) -> Manifest:
 
 
 def stem(path: str) -> str:
-    """The name of a plugin whose manifest gives it none."""
+    """Return the name of a plugin whose manifest has none."""
     name = os.path.basename(os.path.normpath(path))
     return name if os.path.isdir(path) else name.removesuffix(".py")
 
 
 def entry_of(folder: str) -> str | None:
-    """The file a folder's code begins with, or ``None`` where it has no code."""
+    """Return the entry file of a folder; None if it has no code."""
     return next((entry for entry in ENTRIES if is_there(os.path.join(folder, entry))), None)
 
 
 def check_name(name: str, path: str) -> None:
-    """Raises ManifestError MK0108 for a name no plugin can have."""
+    """Raise ManifestError MK0108 for an invalid plugin name."""
     reason = _objection(name)
     if reason:
         raise ManifestError("MK0108", path=display_path(path), name=valid_text(name[:LONGEST_NAME]), reason=reason)
 
 
 def script_block(text: str, path: str) -> dict[str, Any]:
-    """The ``# /// script`` block of a file (PEP 723), or nothing. Raises ManifestError MK0111.
+    """Return the table of the ``# /// script`` block of a file (PEP 723); empty if there is none. Raises
+    ManifestError MK0111.
 
-    A block that is opened and never closed is an error, not a comment: its permissions would be lost silently.
+    A block without an end is an error, not a comment, because its permissions would be lost silently.
     """
     text = text.replace("\r\n", "\n")
     openings = list(islice(_OPENING.finditer(text), 2))
@@ -166,7 +167,7 @@ def _bad_block(path: str, reason: str) -> ManifestError:
 
 
 def _objection(name: str) -> str:
-    """Why this cannot be a plugin's name, and what to do; nothing where it can."""
+    """Return why a name is invalid and how to correct it; empty for a valid name."""
     if valid_text(name) != name:
         return f"it is not valid Unicode. {_rename(_like(name))}"
     if name in ("kernel", "microkernel"):
@@ -185,5 +186,5 @@ def _rename(name: str) -> str:
 
 
 def _like(name: str) -> str:
-    """The nearest name that fits."""
+    """Return the most similar valid name."""
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).lstrip("0123456789_-").rstrip("-") or "my-plugin"

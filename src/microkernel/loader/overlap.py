@@ -1,4 +1,4 @@
-"""Refuses to keep the data of plugins where plugins are found."""
+"""Refuses data folders among the plugins."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from microkernel.loader.display import display_path
 
 
 def check_data_folder(folder: str, places: Iterable[str], *, is_named: bool) -> None:
-    """Raise ConfigError MK0724 for a folder that is one of the ``places``, or lies in a plugin: what a plugin writes
-    there would be found as a plugin, or be a part of one. One that the operator has named may not lie in a place at
-    all."""
+    """Raise ConfigError MK0724 for a folder that is one of the ``places`` or inside a plugin, because files written
+    there would be found as plugins or become part of one.
+
+    A folder named by the operator must not be inside a place at all.
+    """
     real = os.path.realpath(folder)
     for place in filter(is_place, places):
         around = os.path.realpath(place)

@@ -1,7 +1,7 @@
-"""Who parses the files of plugins: this process, or an inspector, which is bounded in time and memory.
+"""The process that parses the files of plugins: this one, or an inspector, which is limited in time and memory.
 
-The scan of ``byte_scan`` comes first in either case. What an inspector answers is not trusted: a text that it parsed
-may have taken it over.
+The scan of ``byte_scan`` comes first in either case. An inspector's answers are not trusted, because a text that it
+parsed may have taken control of it.
 """
 
 from __future__ import annotations
@@ -32,30 +32,33 @@ T = TypeVar("T")
 
 class Parser(Protocol):
     def prepare(self) -> None:
-        """Something is going to be asked soon."""
+        """Prepare for requests that are expected soon."""
 
     def ask(self, operation: str, *arguments: Any) -> Any:
-        """What ``inspector.operations`` answers. Raises NotParsed for what is no such text, NotFinished for one that
-        takes too much, KernelError where nothing can be parsed now."""
+        """Return the answer of ``inspector.operations``.
+
+        Raises NotParsed for an invalid text, NotFinished for one that takes too much, KernelError if nothing can be
+        parsed now.
+        """
 
     def spent(self) -> float:
-        """Seconds of processor time that all questions of the calling thread took."""
+        """Return the seconds of processor time used by all requests of the calling thread."""
 
     def share(self) -> float:
-        """The part of its time that a plugin gets: less than 1 when several took too much lately."""
+        """Return the fraction of its time that a plugin gets: less than 1 if several took too much recently."""
 
     def discard(self) -> None:
-        """What it answered was wrong, or it was asked too much in all: ask another process the next time."""
+        """Use another process next time, because an answer was wrong or this process was asked too much."""
 
     def close(self) -> None:
-        """End its process. Idempotent."""
+        """End the process. Idempotent."""
 
 
 class InProcess:
-    """A Parser without bounds, for plugins that run in this process anyway."""
+    """A Parser without limits, for plugins that run in this process anyway."""
 
     def prepare(self) -> None:
-        """There is nothing to prepare."""
+        """Does nothing: there is no process to prepare."""
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         with steady:  # parsing changes, for a moment, which warnings the process shows
@@ -71,11 +74,11 @@ class InProcess:
         raise AssertionError("its answers are ours")
 
     def close(self) -> None:
-        """There is no process to end."""
+        """Does nothing: there is no process to end."""
 
 
 class Deferred:
-    """A Parser that is made when something is first to be parsed."""
+    """A Parser that is created at the first request."""
 
     def __init__(self, make: Callable[[], Parser]) -> None:
         self._make = make
@@ -140,8 +143,8 @@ def _table(answer: Any) -> dict[str, Any]:
 
 
 def facts_of_all(sources: Mapping[str, bytes], root: str) -> dict[str, SourceFacts]:
-    """Parse the sources of one plugin, by path below ``root``. Raises as ``facts_of``, and MK0145 also where no source
-    takes too much, but all of them together."""
+    """Parse the sources of one plugin, by path below ``root``. Raises as ``facts_of``, and MK0145 if all sources
+    together take too much."""
     parser = _current.get()
     size = sum(map(len, sources.values())) / (1 << 20)
     allowed = min(MOST_SECONDS, SECONDS + SECONDS_A_MIB * size) * parser.share()
@@ -170,7 +173,7 @@ def facts_of(data: bytes, path: str) -> SourceFacts:
 
 
 def _facts(answer: Any) -> SourceFacts:
-    """Raises ValueError for what is no answer."""
+    """Check an answer. Raises ValueError if it is malformed."""
     imports, plugin, line = answer
     if plugin not in ("absent", "without base", "fits") or not isinstance(line, int):
         raise ValueError("no facts of a source")
@@ -178,7 +181,7 @@ def _facts(answer: Any) -> SourceFacts:
 
 
 def seen_in(data: bytes, path: str, name: str, forbidden: Collection[str], read: Callable[[Any], T]) -> T:
-    """What the auditor sees in a file, as ``read`` reads its answer. Raises PluginLoadError MK0145."""
+    """Return the auditor's findings in a file; ``read`` converts the answer. Raises PluginLoadError MK0145."""
     try:
         return _asked(read, "inspect_source", data.decode("latin-1"), display_path(path), name, sorted(forbidden))
     except NotFinished as failure:
@@ -186,7 +189,7 @@ def seen_in(data: bytes, path: str, name: str, forbidden: Collection[str], read:
 
 
 def _asked(read: Callable[[Any], T], *question: Any) -> T:
-    """Raises NotParsed; NotFinished also for an answer that ``read`` cannot read."""
+    """Ask and convert the answer with ``read``. Raises NotParsed; NotFinished also if ``read`` fails."""
     parser = _current.get()
     answer = parser.ask(*question)
     try:

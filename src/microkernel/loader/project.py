@@ -1,4 +1,4 @@
-"""The folder of the project that a kernel runs plugins for: it gives the kernel its name, and owns its data."""
+"""The folder of the project that a kernel runs plugins for. It names the kernel and owns its data."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from microkernel.errors import ConfigError
 from microkernel.loader.display import display_path
 
+# Usual name of a project's folder of plugins, which is not used as the project's name.
 _USUAL = "plugins"
-"""What the folder of plugins within a project is called: no name for a project."""
 _ENTRY_POINT = "entry-point"
 _NAMELESS = "kernel"
 _LONGEST = 200
 
 
 def project_of(config_file: str, places: Sequence[str]) -> str:
-    """The real path of the folder of the configuration file; without one, of the folder that the first of the plugins
-    lies in, or of the one around it if that is called ``plugins``; without plugins, the working folder.
+    """Return the real path of the project's folder.
 
-    Raises ConfigError MK0101 if a relative path is meant from a working folder that is gone.
+    That is the folder of the configuration file; without one, the folder of the first plugin, or its parent if it is
+    called ``plugins``; without plugins, the working folder. Raises ConfigError MK0101 for a relative path if the
+    working folder no longer exists.
     """
     paths = [place for place in places if not place.startswith(_ENTRY_POINT)]
     try:
@@ -39,6 +40,6 @@ def _folder_of(config_file: str, paths: Sequence[str]) -> str:
 
 
 def name_after(project: str) -> str:
-    """A kernel's name for a project."""
+    """Return the name of a kernel for a project."""
     name = os.path.basename(project).lstrip(".")
     return name if name and name.isprintable() and len(os.fsencode(name)) <= _LONGEST else _NAMELESS

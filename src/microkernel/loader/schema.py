@@ -1,7 +1,7 @@
-"""What may stand in a table: a mapping of its keys to checks, as data.
+"""Schemas of tables: mappings of keys to checks, as data.
 
-A check takes a value and where it stands, and gives the value to use; it raises what ``Where`` makes. Manifests and
-the configuration are both read by such tables.
+A check takes a value and its location and returns the value to use; it raises errors made by ``Where``. Manifests and
+the configuration are both read by such schemas.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A key in a file, and the kind of error for what is wrong with it."""
+    """A key in a file, and the class of errors about it."""
 
     path: str
     error: type[KernelError]
@@ -75,7 +75,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def in_words(value: object) -> str:
-    """A TOML value, for a sentence."""
+    """Describe a TOML value within a sentence."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -103,7 +103,7 @@ def text(value: Any, where: Where) -> str:
 
 
 def word(value: Any, where: Where) -> str:
-    """A text that is not empty."""
+    """Check a text that is not empty."""
     if not isinstance(value, str) or not value:
         raise where.wrong_type("a text that is not empty", value)
     return value
@@ -120,7 +120,7 @@ def _is_number(value: Any, limit: float) -> bool:
 
 
 def number(limit: int) -> Check:
-    """A number from 0 to ``limit``."""
+    """Return a check for a number from 0 to ``limit``."""
 
     def check(value: Any, where: Where) -> float:
         if not _is_number(value, limit):
@@ -137,7 +137,7 @@ def seconds(value: Any, where: Where) -> float:
 
 
 def integer(least: int) -> Check:
-    """A whole number from ``least`` on."""
+    """Return a check for an integer of at least ``least``."""
 
     def check(value: Any, where: Where) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _LARGEST:
@@ -152,7 +152,7 @@ _POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def size(value: Any, where: Where) -> int:
-    """Bytes: a whole number, or a text such as ``256MiB`` (1024s) or ``1GB`` (1000s)."""
+    """Check a size in bytes: an integer, or a text such as ``256MiB`` (powers of 1024) or ``1GB`` (powers of 1000)."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -177,7 +177,7 @@ def one_of(*choices: str) -> Check:
 
 
 def list_of(item: Check, expected: str) -> Check:
-    """A list, as a tuple; a wrong item is named by its number."""
+    """Return a check for a list, which gives a tuple. Errors name a wrong item by its number."""
 
     def check(value: Any, where: Where) -> tuple[Any, ...]:
         if not isinstance(value, list):
@@ -188,7 +188,7 @@ def list_of(item: Check, expected: str) -> Check:
 
 
 def timestamp(value: Any, where: Where) -> float:
-    """A time of day with its zone, in TOML's own writing, as seconds since 1970."""
+    """Check a TOML date-time with a zone. Returns seconds since 1970."""
     if not isinstance(value, datetime) or value.tzinfo is None or value.timestamp() < 0:
         raise where.wrong_type("a time of day with its zone, not before 1970, such as 2026-01-01T00:00:00Z", value)
     return value.timestamp()
@@ -221,13 +221,13 @@ def _check_length(value: Any, where: Where) -> None:
 
 
 def dependency(value: Any, where: Where) -> str:
-    """A requirement on a package, as pip reads it. Raises MK0124."""
+    """Check a requirement of a package, as pip reads it. Raises MK0124."""
     _requirement(value, where)
     return str(value)
 
 
 def plugin_requirement(value: Any, where: Where) -> str:
-    """A requirement on a plugin: a name and versions, nothing else. Raises MK0124."""
+    """Check a requirement of a plugin: a name and versions only. Raises MK0124."""
     expected = _requirement(value, where)
     if expected.url or expected.extras or expected.marker:
         raise where.error("MK0124", requirement=value)
@@ -235,7 +235,7 @@ def plugin_requirement(value: Any, where: Where) -> str:
 
 
 def python_versions(value: Any, where: Where) -> str:
-    """Versions of Python, such as ``>=3.11``. Raises MK0124."""
+    """Check versions of Python, such as ``>=3.11``. Raises MK0124."""
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     _check_length(value, where)
@@ -247,7 +247,7 @@ def python_versions(value: Any, where: Where) -> str:
 
 
 def table(schema: Schema) -> Check:
-    """A table of known keys, as a dict of those that are there. Raises MK0109 for another key."""
+    """Return a check for a table of known keys. Raises MK0109 for an unknown key."""
 
     def check(value: Any, where: Where) -> dict[str, Any]:
         return read_table(value, schema, where)
@@ -256,7 +256,7 @@ def table(schema: Schema) -> Check:
 
 
 def tables(item: Check) -> Check:
-    """A table whose keys are names."""
+    """Return a check for a table whose keys are names."""
 
     def check(value: Any, where: Where) -> dict[str, Any]:
         return {key: item(each, where.below(key)) for key, each in free_table(value, where).items()}
@@ -265,7 +265,8 @@ def tables(item: Check) -> Check:
 
 
 def object_of(kind: Callable[..., T], read: Check) -> Callable[[Any, Where], T]:
-    """What ``read`` makes of a table, as an object with a field for each key."""
+    """Return a check that makes an object of ``kind`` from the table that ``read`` returns, with a field for each
+    key."""
 
     def check(value: Any, where: Where) -> T:
         return kind(**as_fields(read(value, where)))
@@ -274,7 +275,7 @@ def object_of(kind: Callable[..., T], read: Check) -> Callable[[Any, Where], T]:
 
 
 def free_table(value: Any, where: Where) -> dict[str, Any]:
-    """A table of any keys."""
+    """Check a table with any keys."""
     if not isinstance(value, dict):
         raise where.wrong_type("a table", value)
     for key in value:
@@ -284,7 +285,7 @@ def free_table(value: Any, where: Where) -> dict[str, Any]:
 
 
 def read_table(value: Any, schema: Schema, where: Where) -> dict[str, Any]:
-    """All keys are checked for being known before any value is: a misspelt key is the likelier mistake."""
+    """Check a table. All keys are checked before any value, because a misspelt key is the likelier mistake."""
     given = free_table(value, where)
     for key in given:
         if key not in schema:
@@ -293,13 +294,16 @@ def read_table(value: Any, schema: Schema, where: Where) -> dict[str, Any]:
 
 
 def as_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys as the names of fields: ``data.read`` is ``data_read``."""
+    """Return keys as names of fields: ``data.read`` becomes ``data_read``."""
     return {key.replace("-", "_").replace(".", "_"): value for key, value in values.items()}
 
 
 def connection(value: Any, where: Where) -> str:
-    """``host:port``, ``address:port`` or ``network:port``; a port may be ``*``. A name with other letters than ASCII is
-    given as the system looks it up (``xn--...``), so that no letter passes for another where it is approved."""
+    """Check ``host:port``, ``address:port`` or ``network:port``; the port may be ``*``.
+
+    A host name that is not ASCII is returned as the system looks it up (``xn--...``), so that look-alike letters cannot
+    mislead the person who approves it.
+    """
     expected = 'a host and a port such as "api.example.com:443", or a network such as "10.20.0.0/16:5432"'
     host, _, port = word(value, where).rpartition(":")
     if not host or not (port == "*" or (port.isascii() and port.isdecimal() and len(port) <= 5)):
@@ -321,8 +325,8 @@ def connection(value: Any, where: Where) -> str:
 
 
 def plain_path(value: Any, where: Where) -> str:
-    """A path in its shortest form, so that what is shown and approved is what is opened: ``/srv/a/../b`` is ``/srv/b``.
-    One that leads above where it is meant from has no such form."""
+    """Check a path and return its shortest form, so that the path shown and approved is the one opened:
+    ``/srv/a/../b`` becomes ``/srv/b``. A relative path that leads upwards is refused."""
     path = word(value, where)
     start, rest = ("/", path) if path.startswith("/") else ("", path)
     if path.startswith("~"):
@@ -397,7 +401,7 @@ PERMISSIONS: Schema = {
 
 
 def permissions(value: Any, where: Where, known: Schema = PERMISSIONS) -> Permissions:
-    """A key that is not there grants nothing, so a table, even an empty one, is a narrowing. A program may also give
+    """Check permissions. A missing key grants nothing, so even an empty table narrows. A program may also pass
     Permissions."""
     if isinstance(value, Permissions):
         return value
@@ -406,7 +410,7 @@ def permissions(value: Any, where: Where, known: Schema = PERMISSIONS) -> Permis
 
 
 def _flat(value: Any, where: Where) -> dict[str, Any]:
-    """``[permissions.data] read = ...`` is the same as ``"data.read" = ...``."""
+    """Flatten nested tables: ``[permissions.data] read = ...`` is the same as ``"data.read" = ...``."""
     flat: dict[str, Any] = {}
     for key, each in free_table(value, where).items():
         if key in ("data", "fs"):

@@ -1,4 +1,4 @@
-"""Takes a plugin's source as it is at one moment, and refuses what could not run."""
+"""Reads a plugin's source at one moment, and refuses sources that could not run."""
 
 from __future__ import annotations
 
@@ -38,12 +38,14 @@ MOST_DATA = 1 << 30
 def snapshot(
     found: PluginCandidate, peers: Sequence[str], homes: Collection[str] = (), level: Level = "process"
 ) -> Snapshot:
-    """Read a plugin and check it. ``homes``: folders where other plugins are known to lie; its own is known. ``level``:
-    where it is going to run.
+    """Read a plugin and check it.
+
+    ``homes`` are folders that contain other plugins, and ``level`` is the level at which it will run.
 
     Raises PluginLoadError: MK0101 or MK0102 (cannot be read), MK0103 (syntax), MK0104 (not UTF-8), MK0105 and MK0106
-    (``class Plugin``), MK0117 (packages), MK0118 (imports of a peer), MK0119 (version of Python), MK0137 (a link that
-    leaves, at a confined level), MK0139 to MK0141 (too large, too much, too deep). Not for what only running it shows.
+    (``class Plugin``), MK0117 (packages), MK0118 (imports of a peer), MK0119 (version of Python), MK0137 (a link out of
+    the folder, at a confined level), MK0139 to MK0141 (too large, too much, too deep). Problems that only appear when
+    it runs are not detected.
     """
     check_python(found.manifest)
     taken = take_snapshot(found.path, level)
@@ -104,7 +106,7 @@ def _read_source(tree: Beneath, name: str) -> bytes:
 
 
 def _size(tree: Beneath, name: str) -> int:
-    """In bytes, of a regular file; a source that is not there is told where it is read."""
+    """Return the size of a regular file in bytes. A missing source is reported when it is read."""
     try:
         found = os.stat(os.path.join(tree.root, name)) if tree.follows else tree.stat(name)
     except OSError:
@@ -113,7 +115,7 @@ def _size(tree: Beneath, name: str) -> int:
 
 
 def check_amount(place: str, sizes: Mapping[str, int]) -> None:
-    """Refuse, by what the system says of its files, a plugin that takes too long to read.
+    """Refuse a plugin that takes too long to read, judged by the sizes that the system reports.
 
     Raises PluginLoadError: MK0139 for one source, MK0140 for all sources or all other files together.
     """
@@ -145,7 +147,7 @@ def _snapshot(
 
 
 def digest(files: Iterable[tuple[str, bytes]]) -> str:
-    """One SHA-256 for paths and the SHA-256 of what they hold; no two different lists of files share it."""
+    """Return one SHA-256 over the paths and the SHA-256 of their contents. Different lists of files never share it."""
     whole = hashlib.sha256()
     for name, sha in files:
         whole.update(_sha(os.fsencode(name)) + sha)
@@ -164,8 +166,11 @@ def _path(taken: Snapshot, name: str) -> str:
 
 
 def plugin_files(tree: Beneath) -> Iterator[str]:
-    """All files below, as relative POSIX paths. Links to folders count as files; what is behind: ``links.py``. Raises
-    OSError for a folder that cannot be read: a part of a plugin is not the plugin; PluginLoadError MK0140 for too many.
+    """Return all files, as relative POSIX paths. Links to folders count as files; ``links.py`` handles their
+    targets.
+
+    Raises OSError for a folder that cannot be read, because part of a plugin is not the plugin; PluginLoadError MK0140
+    for too many files.
     """
     return _names(_folders(tree))
 
@@ -187,13 +192,13 @@ def _names(folders: Iterable[Folder]) -> Iterator[str]:
 
 
 def _is_source(name: str) -> bool:
-    """What an import statement can name: a script ``build-it.py`` or what lies in ``.venv`` is data."""
+    """Return whether an import statement can name the file. A script ``build-it.py`` or a file in ``.venv`` is data."""
     return name.endswith(".py") and all(part.isidentifier() for part in name.removesuffix(".py").split("/"))
 
 
 def _data_sha(tree: Beneath, name: str, leaving: Collection[str]) -> bytes:
-    """Of a data file, however large. A link that leads nowhere (editors leave such), to a folder, or out of an
-    environment counts as where it leads, a pipe as empty."""
+    """Return the digest of a data file of any size. A link that leads nowhere (editors leave such links), to a
+    folder, or out of an environment counts by its target, a pipe as empty."""
     path = os.path.join(tree.root, name)
     try:
         if os.path.islink(path) and not (os.path.isfile(path) and (name in leaving or not tree.leads_out(name))):
@@ -215,9 +220,9 @@ def _hashes() -> FileHashes:
 
 
 def check_plugin_class(facts: SourceFacts, path: str) -> None:
-    """Raises PluginLoadError: MK0105 where the name Plugin is not bound, MK0106 where its class has no base.
+    """Raise PluginLoadError: MK0105 if the name Plugin is not bound, MK0106 if its class has no base.
 
-    Not for a Plugin that is assigned, imported, or comes in by ``import *``: that is seen when it runs.
+    A Plugin that is assigned, imported, or comes from ``import *`` is checked when it runs.
     """
     if facts.plugin == "absent":
         raise PluginLoadError("MK0105", path=path)
@@ -226,7 +231,7 @@ def check_plugin_class(facts: SourceFacts, path: str) -> None:
 
 
 def check_python(manifest: Manifest) -> None:
-    """Raises PluginLoadError MK0119 when this Python is not among those that the manifest wants."""
+    """Raise PluginLoadError MK0119 if this Python does not satisfy the manifest."""
     if not manifest.requires_python:
         return
     import platform  # these are slow to load: where somebody asks for them
@@ -239,7 +244,8 @@ def check_python(manifest: Manifest) -> None:
 
 
 def check_dependencies(manifest: Manifest) -> None:
-    """Raises PluginLoadError MK0117 with the packages, ready for a command line. Not where markers do not apply."""
+    """Raise PluginLoadError MK0117 with the missing packages, ready for a command line. Requirements whose markers
+    do not apply are skipped."""
     if not manifest.dependencies:
         return
     import shlex
@@ -263,7 +269,7 @@ def _is_satisfied(wanted: Requirement) -> bool:
 
 
 def forbidden_of(found: PluginCandidate, taken: Snapshot, peers: set[str], homes: Collection[str]) -> set[str]:
-    """Those of the peers that this plugin cannot import, whatever the kernel's ``sys.path`` happens to be."""
+    """Return the peers that this plugin must not import, regardless of the kernel's ``sys.path``."""
     # Where an installed plugin lies, lie the libraries too: that folder is no home of plugins.
     home = set() if found.path.startswith(ENTRY_POINT) else {os.path.dirname(os.path.abspath(found.path))}
     others = peers - own_modules(found.name, taken.root, taken.package, taken.sources)
@@ -271,7 +277,7 @@ def forbidden_of(found: PluginCandidate, taken: Snapshot, peers: set[str], homes
 
 
 def own_modules(name: str, root: str, package: bool, sources: Mapping[str, bytes]) -> set[str]:
-    """The top-level modules a plugin may import as its own: its package, or the files beside its entry."""
+    """Return the top-level modules that belong to the plugin: its package, or the files next to its entry."""
     if package:
         return {name, os.path.basename(root)}
     return {name} | {source.partition("/")[0].removesuffix(".py") for source in sources}

@@ -1,6 +1,6 @@
-"""Looks at the source of plugins and says what is in it, and what they should declare. Runs nothing.
+"""Inspects the source of plugins, reports findings and proposes permissions, without running anything.
 
-It is a linter, not a wall: who wants to hide something from it can. What holds a plugin is the level it runs at.
+It is a linter, not a protection: code can be hidden from it on purpose. What confines a plugin is its isolation level.
 """
 
 from __future__ import annotations

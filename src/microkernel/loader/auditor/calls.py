@@ -1,4 +1,4 @@
-"""What calls need permissions for: topics, targets, keys, paths, addresses, variables."""
+"""The permissions that calls need: topics, targets, keys, paths, addresses, variables."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from microkernel.loader.auditor.tables import (
     PermissionNeed,
 )
 
+# A permission and its value; ``UNSEEN``, or a pattern with ``*``, if the value is not known or only in part.
 Needed = tuple[str, str]
-"""A permission, and what for; ``UNSEEN`` or a pattern with ``*`` where that is not seen, or seen in part."""
 
 _WRITING = frozenset("wax+")
 _OPEN_FLAGS = frozenset({"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC"})
 
 
 def needed(call: ast.Call, known: str, names: Names) -> Iterator[Needed]:
-    """What a call of ``known`` needs. What is below ``api.data_dir`` needs nothing."""
+    """Yield the permissions that a call of ``known`` needs. Files below ``api.data_dir`` need none."""
     if known in OPENERS:
         yield from _opened(call, known, names)
     elif known in CALLS:
@@ -42,7 +42,7 @@ def needed(call: ast.Call, known: str, names: Names) -> Iterator[Needed]:
 
 
 def argument(call: ast.Call, position: int, keyword: str) -> ast.expr | None:
-    """None where it is not given; a starred one before it hides it."""
+    """Return an argument; None if it is not given or hidden by a starred argument before it."""
     for each in call.keywords:
         if keyword and each.arg == keyword:
             return each.value
@@ -124,7 +124,7 @@ _KINDS: Mapping[str, Callable[[ast.Call, PermissionNeed, ast.expr, Names], Itera
 
 
 def paths(node: ast.expr, names: Names) -> Iterator[str]:
-    """The paths an argument may be, without those that are the plugin's own."""
+    """Yield the possible paths of an argument, without the plugin's own."""
     yield from (each for each in _or_unseen(node, names, _outside) if each and each != ":memory:")
 
 
@@ -167,7 +167,7 @@ def _address(url: str) -> str:
 
 
 def _beginning(node: ast.expr, names: Names) -> str:
-    """As much of a URL as can be seen, if the whole address is in it: what comes after the next slash may vary."""
+    """Return the known beginning of a URL, if it contains the whole address: the part after the next slash may vary."""
     parts: list[ast.expr] = node.values if isinstance(node, ast.JoinedStr) else [node]
     while isinstance(parts[0], ast.BinOp) and isinstance(parts[0].op, ast.Add):
         parts = [parts[0].left, *parts[1:]]
@@ -235,7 +235,7 @@ def _of_method(name: str) -> str:
 
 
 def _literal_url(node: ast.expr, names: Names) -> Iterator[str]:
-    """Of ``client.get(...)``, which may be a dictionary's: only what is an address."""
+    """Yield the address in ``client.get(...)`` only if it is a URL, because ``client`` may be a dict."""
     beginning = _beginning(node, names)
     try:
         texts = [str(value) for value in names.constants.choices(node)]

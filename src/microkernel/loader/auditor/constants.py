@@ -1,6 +1,6 @@
-"""What an expression is, where that can be seen without running anything: constants, and what is made of them.
+"""Evaluates constant expressions without running the source.
 
-Nothing of the source is called; the few functions that are followed are our own, in ``functions.py``.
+Nothing of the source is called. The few functions that are followed are reimplemented in ``functions.py``.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from microkernel.loader.auditor.functions import (
 )
 from microkernel.loader.auditor.tables import PATHS
 
+# Stands for ``api.data_dir``, which is known only at run time and belongs to the plugin.
 DATA_DIR = PurePosixPath("\0data")
-"""Stands for ``api.data_dir``, which is known only when the plugin runs, and is the plugin's own."""
 _STEPS = 2000
 _ALL_STEPS = 4_000_000
 
 
 class Budget:
-    """How much is done to find out one thing, and all of one source: hostile ones can make both endless.
+    """Limits the steps for one question and for one source, because a hostile source can make both endless.
 
-    ``with budget`` begins a question; one that is asked within another has no budget of its own.
+    ``with budget`` starts a question; a nested question shares the budget of the outer one.
     """
 
     def __init__(self) -> None:
@@ -55,14 +55,14 @@ class Budget:
         return self._spent >= _ALL_STEPS
 
     def spend(self) -> bool:
-        """Whether there was one more step to take."""
+        """Take one step. Returns whether there was one left."""
         self._left -= 1
         self._spent += 1
         return self._left >= 0 and self._spent < _ALL_STEPS
 
 
 class Scope(Protocol):
-    """What names mean in a source."""
+    """The meaning of names in a source."""
 
     budget: Budget
 
@@ -72,7 +72,7 @@ class Scope(Protocol):
 
 
 class Constants:
-    """Folds expressions of one source. ``file`` is what ``__file__`` is, ``name`` what ``api.name`` is."""
+    """Evaluates expressions of one source. ``file`` is the value of ``__file__``, ``name`` that of ``api.name``."""
 
     def __init__(self, scope: Scope, file: str, name: str) -> None:
         self._scope = scope
@@ -81,19 +81,20 @@ class Constants:
         self._local: dict[str, Value] = {}
 
     def value(self, node: ast.expr) -> Value:
-        """Raises Unseen."""
+        """Return the value of an expression. Raises Unresolved."""
         with self._scope.budget:
             return self.fold(node)
 
     def text(self, node: ast.expr) -> str:
-        """Raises Unseen, also for what is no text."""
+        """Return the text of an expression. Raises Unresolved, also for a value that is not text."""
         value = self.value(node)
         if not isinstance(value, str | PurePosixPath):
             raise Unresolved
         return str(value)
 
     def choices(self, node: ast.expr) -> list[Value]:
-        """All that it can be: of ``a if b else c`` both, of a loop's name each. Raises Unseen if one cannot be seen."""
+        """Return all possible values: both of ``a if b else c``, all of a loop variable. Raises Unresolved if one is
+        not known."""
         if isinstance(node, ast.IfExp):
             return [self.value(node.body), self.value(node.orelse)]
         if isinstance(node, ast.Name) and node.id not in self._local:
@@ -103,8 +104,8 @@ class Constants:
         return [self.value(node)]
 
     def pattern(self, node: ast.expr) -> str:
-        """A topic of which only parts can be seen, with ``*`` for words that cannot. Raises Unseen where that is no
-        whole word."""
+        """Return a topic that is known in part, with ``*`` for unknown words. Raises Unresolved if an unknown part
+        is not a whole word."""
         with self._scope.budget:
             pieces = list(self._pieces(node))
         if all(piece is None for piece in pieces):
@@ -115,7 +116,7 @@ class Constants:
         return text.replace("\0", "*")
 
     def fold(self, node: ast.expr) -> Value:
-        """Raises Unseen."""
+        """Evaluate an expression. Raises Unresolved."""
         how = _FOLDS.get(type(node))
         if how is None or not self._scope.budget.spend():
             raise Unresolved
@@ -151,7 +152,7 @@ class Constants:
         return OPERATORS[type(node.op)](left, self.fold(node.right))
 
     def _part(self, base: PurePosixPath, node: ast.expr) -> str | PurePosixPath:
-        """Of a path; below ``api.data_dir`` it may be anything."""
+        """Return a part of a path; below ``api.data_dir`` it may be anything."""
         try:
             value = self.fold(node)
         except Unresolved:
@@ -283,7 +284,7 @@ _FOLDS: Mapping[type[ast.AST], Callable[[Constants, Any], Value]] = {
 
 
 def _absolute(file: str) -> PurePosixPath:
-    """As it is where the working folder is gone: then nothing is meant from there."""
+    """Return the absolute path; unchanged if the working folder no longer exists."""
     try:
         return PurePosixPath(os.path.abspath(file))
     except FileNotFoundError:

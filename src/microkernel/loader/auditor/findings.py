@@ -1,4 +1,4 @@
-"""What an audit gives: findings, and what of the permissions is used where."""
+"""Results of an audit: findings, and uses that need permissions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["notice", "warn", "error"]
+# From advice to problems, by the names of the message levels.
 SEVERITIES: tuple[Severity, ...] = ("notice", "warn", "error")
-"""From what one should know to what one should mend; the words are those of the message levels."""
 
+# The severity of each finding. The message catalogs, which the loader does not import, repeat it; a test compares.
 LEVELS: Mapping[str, Severity] = {
     "MK0801": "error",
     "MK0802": "error",
@@ -40,12 +41,11 @@ LEVELS: Mapping[str, Severity] = {
     "MK0835": "warn",
     "MK0836": "notice",
 }
-"""The severity of each finding. The message catalogs, which a loader does not know, say the same; a test compares."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line and a column of a file, both from 1; line 0 is the file as a whole."""
+    """A line and a column of a file, both from 1; line 0 is the whole file."""
 
     file: str
     line: int = 0
@@ -57,8 +57,8 @@ class Finding:
     place: Place
     id: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    # True for a name that is only imported; if it is also used, that use is reported instead.
     is_import: bool = False
-    """Of a name that is only brought in; where it is used, that is told instead."""
 
     @property
     def severity(self) -> Severity:
@@ -67,7 +67,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Something in the source that needs a permission: ``emit``, ``order.created``."""
+    """A use in the source that needs a permission, such as ``emit`` of ``order.created``."""
 
     place: Place
     permission: str

@@ -1,4 +1,5 @@
-"""What of Python is followed to work out constants: operators, functions and methods, written out here and bounded."""
+"""The operators, functions and methods of Python that are evaluated in constant expressions, reimplemented with
+limits."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from typing import Any, TypeAlias
 
 Value: TypeAlias = str | bytes | int | PurePosixPath | list[Any]
 
+# Longest list that is evaluated.
 MOST = 1024
-"""Items of a list."""
 _LONGEST = 8192
 
 
 class Unresolved(Exception):
-    """The value is known only when it runs."""
+    """The value is known only at run time."""
 
 
 def unseen() -> Any:
@@ -28,7 +29,7 @@ def unseen() -> Any:
 
 
 def bounded(value: Value) -> Value:
-    """No text, no list and no number grows beyond all measure."""
+    """Return the value if it is not too large. Raises Unresolved for long texts, lists and numbers."""
     if isinstance(value, bool | PurePosixPath):
         return value
     if isinstance(value, int):
@@ -46,8 +47,8 @@ def as_path(value: Value) -> str | PurePosixPath:
 
 # Operators, functions and methods that are followed
 
+# Format specs that do more than insert a text. A width may be a billion.
 _WIDTHS = re.compile(r"%(?![sdcx%])|\{(?!\w{0,8}\}|\{)")
-"""What gives a template more to do than to take texts in: a width may be a billion."""
 
 
 def _repeated(left: Any, right: Any) -> Any:

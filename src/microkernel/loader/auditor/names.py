@@ -1,6 +1,6 @@
-"""What names mean in a source: from ``system`` back to ``os.system``, whatever the way it was got.
+"""Resolves names in a source: from ``system`` back to ``os.system``, however it was imported.
 
-Scopes and the order of lines are not followed: whatever a name is anywhere in the file, it may be everywhere.
+Scopes and the order of lines are ignored: a meaning that a name has anywhere in the file, it may have everywhere.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _DEEPEST = 64
 _BUILTINS = frozenset([*dir(builtins), "__builtins__"])
 _API = frozenset({"api", "_api"})
 _STARS = {"microkernel": ("on", "expose", "every"), "os": ("system", "popen", "environ", "getenv", "kill", "_exit")}
+# Stands in a name for a part that is known only at run time.
 UNSEEN = "?"
-"""Stands in a name for a part that is known only when it runs."""
 
 
 class Names:
@@ -38,11 +38,12 @@ class Names:
             self._bind(node)
 
     def bound(self, name: str) -> list[ast.expr | None]:
-        """What a name, or ``self.name``, is bound to; None for what cannot be followed."""
+        """Return the expression that a name, or ``self.name``, is bound to; None if it cannot be followed."""
         return self._bound.get(name, [])
 
     def resolve(self, node: ast.expr) -> str:
-        """The dotted name behind an expression: ``os.system``, ``@api.emit``; "" where there is none."""
+        """Return the dotted name behind an expression: ``os.system``, ``@api.emit``; an empty string if there is
+        none."""
         if id(node) not in self._known:
             try:
                 with self.budget:
@@ -174,7 +175,7 @@ class Names:
         return ""
 
     def _subscript(self, base: ast.expr, key: ast.expr, depth: int) -> str:
-        """``sys.modules["os"]``, ``vars(os)["system"]``, ``os.__dict__["system"]``, ``globals()["exec"]``."""
+        """Resolve ``sys.modules["os"]``, ``vars(os)["system"]``, ``os.__dict__["system"]``, ``globals()["exec"]``."""
         match base:
             case ast.Attribute(value=holder, attr="__dict__") | ast.Call(func=ast.Name(id="vars"), args=[holder]):
                 above = self._resolve(holder, depth - 1)
@@ -197,7 +198,7 @@ _FOLLOWED = (ast.Name, ast.Attribute, ast.Call, ast.Subscript)
 
 
 def canonical(name: str) -> str:
-    """``posix.system`` and ``shutil.os.system`` are ``os.system``."""
+    """Return the usual name: ``os.system`` for ``posix.system`` and ``shutil.os.system``."""
     parts = name.split(".")
     for number in range(len(parts) - 1, 0, -1):
         if parts[number] in PASSED_THROUGH and parts[number] != parts[0] and not parts[0].startswith("@"):
@@ -210,7 +211,8 @@ def canonical(name: str) -> str:
 
 
 def walk(tree: ast.AST, limit: int) -> Iterator[ast.AST]:
-    """All nodes, each before what is in it, in the order of the source. A loop: sources nest deeper than we may."""
+    """Yield up to ``limit`` nodes, each before its children, in source order. A loop, because sources may nest
+    deeper than Python's recursion limit."""
     waiting, count = [tree], 0
     while waiting and count < limit:
         node = waiting.pop()
@@ -220,7 +222,7 @@ def walk(tree: ast.AST, limit: int) -> Iterator[ast.AST]:
 
 
 def _text(node: ast.expr) -> str:
-    """``x`` or ``self.x``: what can be bound and found again."""
+    """Return ``x`` or ``self.x`` as text, a name that can be bound and found again."""
     match node:
         case ast.Name(id=name):
             return name

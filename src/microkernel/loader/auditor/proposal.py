@@ -1,4 +1,4 @@
-"""The smallest manifest that what was seen needs, and how it differs from the declared one."""
+"""The smallest permissions for the uses found, and the difference from those declared."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from microkernel.kernel.manifest import OBSERVING, Permissions
 from microkernel.loader.auditor.findings import Finding, Use
 from microkernel.loader.schema import PERMISSIONS
 
+# Whether a pattern covers a topic or another pattern. Passed in, because the syntax of topics is not the loader's
+# concern.
 Covers = Callable[[str, str], bool]
-"""Whether a pattern covers a topic or another pattern. Handed in: the form of topics is no business of a loader's."""
+# Whether a plugin has a permission for a value without a grant, for example for its own files and the system's.
 IsGiven = Callable[[str, str], bool]
-"""Whether a plugin has what a permission and a value name without being granted it: its own files, the system's."""
+# Permissions by the keys of a manifest. Permissions that are not needed are missing.
 Table = Mapping[str, tuple[str, ...]]
-"""Permissions by the keys of a manifest; those that need nothing are not there."""
 
 _KERNEL = "kernel."
 _TOPICS = frozenset({"emit", "on", "call", "data.read", "data.write"})
@@ -25,7 +26,7 @@ _OWN = frozenset({"emit", "data.read", "data.write"})
 
 
 class Change(NamedTuple):
-    """``+``: used and not declared; ``-``: declared and not used."""
+    """``+``: used but not declared; ``-``: declared but not used."""
 
     sign: Literal["+", "-"]
     permission: str
@@ -33,7 +34,7 @@ class Change(NamedTuple):
 
 
 def propose(uses: Iterable[Use], name: str, covers: Covers, is_given: IsGiven) -> Table:
-    """The smallest table for these uses by the plugin ``name``; what is its own anyway needs no line."""
+    """Return the smallest table for these uses by the plugin ``name``. Access to its own things needs no line."""
     requested: dict[str, set[str]] = {key: set() for key in PERMISSIONS}
     for use in uses:
         if (found := required_permission(use, name, is_given)) is not None:
@@ -43,7 +44,8 @@ def propose(uses: Iterable[Use], name: str, covers: Covers, is_given: IsGiven) -
 
 
 def required_permission(use: Use, name: str, is_given: IsGiven) -> tuple[str, str] | None:
-    """The permission that a use needs: none below its own name, ``kernel`` for what is the kernel's."""
+    """Return the permission that a use needs: None for topics and keys below its own name, ``kernel`` for those of
+    the kernel."""
     if is_given(use.permission, use.value):
         return None
     if use.permission in _OWN and use.value.startswith(f"{name}."):
@@ -54,8 +56,10 @@ def required_permission(use: Use, name: str, is_given: IsGiven) -> tuple[str, st
 
 
 def compare(declared: Permissions, proposed: Table, covers: Covers, unresolved: Collection[str] = ()) -> list[Change]:
-    """What is missing, and what is declared for nothing. Of a permission with an ``unresolved`` use nothing is called
-    unused: that use may be what it was declared for."""
+    """Return the differences between declared and proposed permissions.
+
+    If some use of a permission is ``unresolved``, nothing of it is reported as unused, because that use may need it.
+    """
     both = {key: (_of(declared, key), proposed.get(key, ())) for key in PERMISSIONS}
     changes = [change for key, (given, used) in both.items() for change in _changes(key, given, used, covers)]
     return [change for change in changes if change.sign == "+" or change.permission not in unresolved]
@@ -64,7 +68,7 @@ def compare(declared: Permissions, proposed: Table, covers: Covers, unresolved: 
 def undeclared(
     uses: Iterable[Use], name: str, declared: Permissions, covers: Covers, is_given: IsGiven
 ) -> Iterator[Finding]:
-    """The lines that would be refused."""
+    """Return the uses that would be refused."""
     for use in uses:
         found = required_permission(use, name, is_given)
         if found is not None and not _is_covered(*found, _of(declared, found[0]), covers):

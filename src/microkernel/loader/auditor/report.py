@@ -1,4 +1,4 @@
-"""A whole plugin: every file of it, its manifest, and what it should declare."""
+"""The audit of a whole plugin: all its files, its manifest, and the proposed permissions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from microkernel.loader.parsers import facts_of, seen_in
 from microkernel.loader.schema import PERMISSIONS
 from microkernel.loader.snapshot import forbidden_of, plugin_files
 
+# Files per plugin. A plugin with more contains an environment or data.
 MOST_FILES = 2000
-"""In one plugin. Who has more has an environment or data among them."""
+# Bytes of all files of one plugin, which are in memory at the same time.
 MOST_BYTES = 64 << 20
-"""In all files of one plugin together: they are in memory at once."""
 
 
+# Findings that mean that a source, or part of it, was not inspected.
 _BLIND = frozenset({"MK0801", "MK0802", "MK0804", "MK0805"})
-"""A source or a part of it that is not seen."""
 
 
 def _nothing(_permission: str, _value: str) -> bool:
@@ -38,7 +38,7 @@ def _nothing(_permission: str, _value: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was seen of a plugin. ``error``: its manifest, or one of its files, could not be read."""
+    """Results for one plugin. ``error``: its manifest, or one of its files, could not be read."""
 
     name: str
     path: str
@@ -55,10 +55,10 @@ class Report:
 def audit(
     found: PluginCandidate, peers: Sequence[str], homes: Collection[str], covers: Covers, is_public: IsGiven = _nothing
 ) -> Report:
-    """Look at a plugin. Never raises for what is in it: that is findings, or the report's ``error``.
+    """Inspect a plugin. Never raises for its content, which becomes findings or the report's ``error``.
 
-    ``peers`` and ``homes`` as for ``snapshot``: the names of all plugins, and where they lie. ``is_public``: what every
-    plugin may do.
+    ``peers`` and ``homes`` are as for ``snapshot``: the names of all plugins and the folders they are in. ``is_public``
+    says what every plugin may do.
     """
     try:
         return _audit(found, peers, homes, covers, is_public)
@@ -94,8 +94,11 @@ def _audit(
 
 
 def _is_own(place: str, permission: str, value: str) -> bool:
-    """A plugin may read its own file, or whatever lies in its own folder. A relative path is meant from its working
-    folder, and ``~`` from its home: at the levels that enforce grants, both are its data folder."""
+    """Return whether a plugin may read a path because it is its own file or in its own folder.
+
+    A relative path is relative to its working folder, and ``~`` is its home: at the levels that enforce grants, both
+    are its data folder.
+    """
     if permission in ("fs.read", "fs.write") and not value.startswith("/"):
         return True
     return permission == "fs.read" and (value == place or value.startswith(f"{place}/"))
@@ -117,14 +120,14 @@ def _report(
 
 
 def _unresolved(findings: Sequence[Finding]) -> Collection[str]:
-    """The permissions of which a use is not seen as a whole; all of them where something could not be looked at."""
+    """Return the permissions with a use that is not fully known; all of them if something could not be inspected."""
     if any(finding.id in _BLIND for finding in findings):
         return PERMISSIONS
     return {str(finding.fields["permission"]) for finding in findings if finding.id in ("MK0834", "MK0836")}
 
 
 def _error(found: PluginCandidate) -> KernelError | None:
-    """A source that is no text is a finding; there is no need to say it twice."""
+    """Return the report's error. A source that is not text is already a finding."""
     return None if found.error is not None and found.error.id in ("MK0104", "MK0107") else found.error
 
 
@@ -136,7 +139,7 @@ def _all_new(proposed: Table) -> list[Change]:
 
 
 def _files(place: str) -> tuple[list[str], list[Seen]]:
-    """What to look at, and what is not looked at; "" is the place itself, if it is a file."""
+    """Return the files to inspect, and those that are skipped; "" is the place itself if it is a file."""
     if not os.path.isdir(place):
         return [""], []
     files: list[str] = []
@@ -162,7 +165,7 @@ def _listed(place: str) -> Iterator[str]:
 
 
 def _read_all(place: str, files: Sequence[str]) -> tuple[dict[str, bytes], list[Seen]]:
-    """What is in them, and what is left out. Sources first: they are what must not be missed."""
+    """Read the files, and return those that are skipped. Sources come first, because they matter most."""
     if files == [""]:
         return {"": _read(place, partial(open_regular, place))}, []
     read: dict[str, bytes] = {}
@@ -183,7 +186,7 @@ def _read_all(place: str, files: Sequence[str]) -> tuple[dict[str, bytes], list[
 
 
 def _read(path: str, opened: Callable[[], BufferedReader]) -> bytes:
-    """The beginning of a file, a little more than is looked at; nothing of a pipe, or of a link that leads nowhere.
+    """Read the beginning of a file, a little more than is inspected; empty for a pipe or a link that leads nowhere.
     Raises LinkLeaves."""
     try:
         with opened() as file:
@@ -197,7 +200,7 @@ def _read(path: str, opened: Callable[[], BufferedReader]) -> bytes:
 
 
 def _look(path: str, data: bytes, name: str, forbidden: Collection[str]) -> list[Seen]:
-    """Raises PluginLoadError MK0145."""
+    """Inspect one file. Raises PluginLoadError MK0145."""
     return seen_in(data, path, name, forbidden, from_json)
 
 
@@ -207,7 +210,8 @@ def _look(path: str, data: bytes, name: str, forbidden: Collection[str]) -> list
 def _forbidden(
     found: PluginCandidate, place: str, entry: str, read: dict[str, bytes], peers: set[str], homes: Collection[str]
 ) -> set[str]:
-    """Those that it may not import: the loader's own rule, with its neighbours for peers if it is looked at alone."""
+    """Return the plugins that it must not import, by the loader's rule. If it is inspected alone, its neighbours are
+    its peers."""
     sources = {file or os.path.basename(place): data for file, data in read.items() if (file or place).endswith(".py")}
     root = place if entry else os.path.dirname(place)
     taken = Snapshot(root, entry or os.path.basename(place), "__init__.py" in sources, sources, "")
@@ -218,7 +222,7 @@ def _forbidden(
 
 
 def _imported(data: bytes, path: str) -> Collection[str]:
-    """Nothing where it is no source, or too large to be looked at."""
+    """Return the imported modules; empty if the file is not source or is too large."""
     try:
         return facts_of(data, path).imports if len(data) <= LARGEST else ()
     except PluginLoadError as error:
@@ -233,5 +237,5 @@ def _is_there(folder: str, name: str) -> bool:
 
 
 def places_of(found: Sequence[PluginCandidate]) -> Iterator[str]:
-    """The folders that plugins lie in."""
+    """Return the folders that plugins are in."""
     yield from (os.path.dirname(os.path.abspath(each.path)) for each in found if os.path.lexists(each.path))

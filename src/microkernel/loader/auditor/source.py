@@ -1,4 +1,4 @@
-"""One file: its bytes in, what is seen out. Never raises, whatever the bytes are."""
+"""Inspects one file, from its bytes to findings. Never raises, whatever the bytes are."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from microkernel.loader.auditor.visitor import visit
 from microkernel.loader.byte_scan import scan_source
 from microkernel.loader.files import decode
 
+# Bytes of one file that are inspected. A syntax tree takes a hundred times the memory of its source.
 LARGEST = 1 << 20
-"""Bytes of one file that are looked at: a tree takes a hundred times as much memory as its source."""
 
 
 def inspect_source(data: bytes, file: str, name: str = "", forbidden: Collection[str] = ()) -> list[Seen]:
-    """What there is in a source. ``forbidden``: plugins that it may not import."""
+    """Inspect a source. ``forbidden``: plugins that it must not import."""
     text = _text(data)
     if isinstance(text, int):
         return [Finding(Place(file), "MK0802", {"offset": text})]
@@ -40,7 +40,7 @@ def inspect_source(data: bytes, file: str, name: str = "", forbidden: Collection
 
 
 def inspect_data(data: bytes, file: str) -> list[Seen]:
-    """What there is in a file that is no Python source: compiled code, secrets."""
+    """Inspect a file that is not Python source: compiled code, secrets."""
     if file.endswith(NATIVE) or data.startswith(NATIVE_MAGIC):
         return [Finding(Place(file), "MK0805", {"what": file.rpartition("/")[2]})]
     text = _text(data[:LARGEST])
@@ -48,7 +48,7 @@ def inspect_data(data: bytes, file: str) -> list[Seen]:
 
 
 def as_json(seen: Iterable[Seen]) -> list[list[Any]]:
-    """For the border of a process."""
+    """Convert results to JSON, to be sent to another process."""
     return [_row(each) for each in seen]
 
 
@@ -60,7 +60,8 @@ def _row(seen: Seen) -> list[Any]:
 
 
 def from_json(rows: Any) -> list[Seen]:
-    """The inverse. Raises ValueError or TypeError for what no ``inspect_source`` has seen."""
+    """Convert results from JSON. Raises ValueError or TypeError for results that ``inspect_source`` cannot have
+    produced."""
     return [_seen(*row) for row in rows]
 
 
@@ -75,7 +76,7 @@ def _seen(file: str, line: int, column: int, what: str, *more: Any) -> Seen:
 
 
 def _text(data: bytes) -> str | int:
-    """The text, or the first byte that is none."""
+    """Return the text, or the offset of the first invalid byte."""
     try:
         return decode(data, "", PluginLoadError)
     except PluginLoadError as error:
@@ -88,7 +89,7 @@ def _crossings(tree: ast.Module, file: str, forbidden: Collection[str]) -> Itera
 
 
 def _once(seen: Iterable[Seen]) -> list[Seen]:
-    """Without what is said twice: the import of what is used further down, a key that has a telling name besides."""
+    """Remove duplicates: imports of names that are used later, and random texts that are also known keys."""
     kept = {_key(each): each for each in reversed(list(seen))}
     used = {(each.id, _top(each)) for each in kept.values() if isinstance(each, Finding) and not _is_import(each)}
     return [each for each in reversed(kept.values()) if not (_is_import(each) and (each.id, _top(each)) in used)]
@@ -109,7 +110,7 @@ def _top(finding: Finding) -> str:
 
 
 def _in_characters(seen: Iterable[Seen], text: str) -> list[Seen]:
-    """Columns as an editor counts them; Python counts bytes."""
+    """Convert columns to characters, as editors count them; Python counts bytes."""
     lines = [] if text.isascii() else text.split("\n")
     return [replace(each, place=_counted(each.place, lines)) for each in seen] if lines else list(seen)
 

@@ -1,4 +1,4 @@
-"""What is looked for, as data: names, and what they mean."""
+"""The names that the auditor looks for and their meanings, as data."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ MENTIONS: Mapping[str, str] = {
     **_all("", "httpx.HTTPError httpx.HTTPStatusError httpx.Response requests.Response aiohttp.ClientError"),
 }  # fmt: skip
 
+# Modules and the names under which the tables list them.
 ALIASES: Mapping[str, str] = {
     "posix": "os", "_posixsubprocess": "subprocess", "_socket": "socket", "_ctypes": "ctypes", "_pickle": "pickle",
     "_io": "io", "_signal": "signal", "_multiprocessing": "multiprocessing", "__builtin__": "builtins",
 }  # fmt: skip
-"""Modules under the name by which they are in the tables."""
+# Modules that are also attributes of others: ``shutil.os.system``.
 PASSED_THROUGH = frozenset({"os", "sys", "subprocess", "builtins", "socket", "ctypes", "signal", "importlib"})
-"""Modules that are also had as names of others: ``shutil.os.system``."""
 
 IMPORTERS = frozenset({
     "importlib.import_module", "importlib.__import__", "builtins.__import__", "pkgutil.resolve_name",
@@ -67,12 +67,12 @@ IMPORTERS = frozenset({
 })  # fmt: skip
 GETTERS = frozenset({"builtins.getattr", "builtins.setattr", "builtins.hasattr", "builtins.delattr"})
 
+# Attributes that lead from any object to Python's internals.
 INTERNALS = frozenset({
     "__subclasses__", "__globals__", "__builtins__", "__mro__", "__bases__", "__base__", "__code__", "__closure__",
     "__loader__", "f_globals", "f_locals", "f_back", "f_builtins", "gi_frame", "cr_frame", "ag_frame", "tb_frame",
     "gi_code", "cr_code", "co_code", "__self__", "__getattribute__", "__reduce_ex__", "mro",
 })  # fmt: skip
-"""Attributes by which Python itself is reached from any object."""
 
 # What needs a permission
 
@@ -81,14 +81,14 @@ Kind = Literal["pattern", "path", "url", "host", "pair", "variable"]
 
 
 class PermissionNeed(NamedTuple):
-    """Which permission a call needs, and which of its arguments says for what."""
+    """A permission that a call needs, and the argument with its value."""
 
     permission: str
     kind: Kind
     position: int = 0
     keyword: str = ""
+    # Default port, if the call names none.
     port: int = 0
-    """Of a host, where the call names none."""
 
 
 def _each(names: str, *asks: PermissionNeed) -> dict[str, tuple[PermissionNeed, ...]]:
@@ -101,6 +101,7 @@ _INTO = PermissionNeed("fs.write", "path", 1, "dst")
 _URL = PermissionNeed("net", "url", 0, "url")
 
 
+# ``@api`` is the ``PluginAPI``, whatever name a plugin gives it.
 CALLS: Mapping[str, tuple[PermissionNeed, ...]] = {
     **_each("@api.emit @api.ask", PermissionNeed("emit", "pattern", 0, "topic")),
     **_each(f"@api.on {_DECORATORS.format('on')}", PermissionNeed("on", "pattern", 0, "topic")),
@@ -135,26 +136,25 @@ CALLS: Mapping[str, tuple[PermissionNeed, ...]] = {
     **_each("poplib.POP3", PermissionNeed("net", "host", 0, "host", 110)),
     **_each("poplib.POP3_SSL", PermissionNeed("net", "host", 0, "host", 995)),
 }  # fmt: skip
-"""``@api`` is the ``PluginAPI``, under whatever name a plugin keeps it."""
 
+# Functions that open a path, and the position of their mode.
 OPENERS: Mapping[str, int] = {
     "builtins.open": 1, "io.open": 1, "codecs.open": 1, "gzip.open": 1, "bz2.open": 1, "lzma.open": 1,
     "os.open": 1, "zipfile.ZipFile": 1, "tarfile.open": 1, "io.FileIO": 1, "wave.open": 1, "tokenize.open": -1,
 }  # fmt: skip
-"""What opens a path, and where its mode stands."""
 PATHS = frozenset({"pathlib.Path", "pathlib.PosixPath", "pathlib.PurePath", "pathlib.PurePosixPath"})
 PATH_READS = frozenset({"read_text", "read_bytes", "iterdir", "glob", "rglob", "stat", "lstat", "readlink", "walk"})
 PATH_WRITES = frozenset({
     "write_text", "write_bytes", "mkdir", "unlink", "touch", "rename", "replace", "rmdir", "chmod", "symlink_to",
     "hardlink_to",
 })  # fmt: skip
+# Methods that only paths have.
 ONLY_OF_PATHS = frozenset({"read_text", "read_bytes", "write_text", "write_bytes", "symlink_to", "hardlink_to"})
-"""Methods that nothing but a path has."""
 URL_VERBS = frozenset({"get", "post", "put", "patch", "delete", "head", "options", "ws_connect", "request", "stream"})
 PORTS: Mapping[str, int] = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 
+# The finding for a use outside of the plugin API. A use of the network is reported by the name that is used.
 USED: Mapping[str, str] = {"fs.read": "MK0831", "fs.write": "MK0832", "env": "MK0833"}
-"""The finding for what is used beside the plugin API; the network's comes with the name that is used."""
 
 # Texts
 
@@ -179,8 +179,8 @@ SECRET_NAMES = re.compile(
     re.IGNORECASE,
 )
 BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
+# Letters of other scripts that look like ASCII letters.
 LOOKALIKES: Mapping[int, int] = str.maketrans(
     "аеорсухіјѕԁһӏԛԝвкмнтАВЕЅІЈКМНОРСТУХοαενρτυιΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
     "aeopcyxijsdhlqwbkmhtABESIJKMHOPCTYXoaevptuiABEZHIKMNOPTYX",
 )
-"""Letters of other scripts that look like ASCII ones."""

@@ -1,4 +1,4 @@
-"""What is found in the text of a file, whatever it is written in: secrets, and characters that deceive."""
+"""Findings in the text of a file, whatever its language: secrets, and deceptive characters."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from microkernel.loader.auditor.findings import Finding, Place
 from microkernel.loader.auditor.tables import BIDI, SECRET_NAMES, SECRETS
 
+# Findings of one kind per file.
 _MOST = 50
-"""Of one kind in one file."""
+# Bits per character. Words and placeholders have less, randomly generated texts more.
 _RANDOM = 3.0
-"""Bits a character: words and placeholders have less, what a machine drew at random has more."""
 _SECRET = re.compile(r"[\x21-\x7e]{12,512}")
 _NO_SECRET = re.compile(r"[a-z]+(?:[-_. ][a-z]+)*|.*(?:example|changeme|placeholder|your[-_ ]|xxxx|\{|<|://).*", re.I)
 
 
 def scan(text: str, file: str) -> Iterator[Finding]:
-    """Well-known kinds of keys, and characters that turn a line round."""
+    """Find well-known kinds of keys, and characters that change the direction of a line."""
     for what, pattern in SECRETS.items():
         for match, _ in zip(pattern.finditer(text), range(_MOST), strict=False):
             yield Finding(_place(text, match, file), "MK0808", {"what": what, "shown": masked(match[0])})
@@ -28,20 +28,20 @@ def scan(text: str, file: str) -> Iterator[Finding]:
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a text that is given to a name such as ``password`` looks like a real one."""
+    """Return whether a text assigned to a name such as ``password`` looks like a real secret."""
     if not SECRET_NAMES.search(_snake(name)) or not _SECRET.fullmatch(value) or _NO_SECRET.fullmatch(value):
         return False
     return entropy(value) >= _RANDOM
 
 
 def entropy(text: str) -> float:
-    """Bits a character."""
+    """Return the bits per character."""
     counts = Counter(text).values()
     return -sum(count / len(text) * math.log2(count / len(text)) for count in counts)
 
 
 def masked(secret: str) -> str:
-    """As much of it as tells which one it is."""
+    """Return as much of a secret as is needed to recognize it."""
     return f"{secret[:4]}…"
 
 

@@ -1,4 +1,4 @@
-"""Looks through the tree of one source, and gives what it sees. Runs nothing."""
+"""Visits the syntax tree of one source and yields findings and uses. Runs nothing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from microkernel.loader.auditor.tables import GETTERS, IMPORTERS, INTERNALS, LOO
 from microkernel.loader.auditor.texts import is_secret, masked
 
 MOST_NODES = 400_000
+# Findings of one file that are reported individually. The rest is reported as more of the same.
 _LOUDEST = 1000
-"""So many findings of one file are told, the rest is said to be more of the same."""
 
 
 def visit(tree: ast.AST, file: str, name: str = "", forbidden: Collection[str] = ()) -> Iterator[Seen]:
-    """What there is in a module. ``name``: the plugin's, for topics made of it. ``forbidden``: plugins that may not be
-    imported, for names that are put together; plain ones are the importer's."""
+    """Inspect a module. ``name`` is the plugin's, for topics made of it. ``forbidden``: plugins that must not be
+    imported, checked here for assembled names; plain imports are checked elsewhere."""
     nodes = list(walk(tree, MOST_NODES))
     visitor = _Visitor(Names(nodes, file, name), file, forbidden)
     count = 0
@@ -40,8 +40,8 @@ class _Visitor:
         self._names = names
         self._file = file
         self._forbidden = forbidden
+        # Nodes that are parts of a name that has been reported.
         self._told: set[int] = set()
-        """Nodes that are parts of a name that was told already."""
         self._services: dict[str, Place] = {}
         self._called: set[str] = set()
 
@@ -94,7 +94,7 @@ class _Visitor:
                 yield self._finding(node, found, what=known.removeprefix("builtins."))
 
     def _pass_on(self, node: ast.AST) -> None:
-        """The rest of a name that was told: ``os`` of ``os.system``."""
+        """Mark the rest of a reported name: ``os`` of ``os.system``."""
         inner = getattr(node, "func", None) or getattr(node, "value", None)
         if inner is not None:
             self._told.add(id(inner))
@@ -110,7 +110,7 @@ class _Visitor:
             yield Use(self._place(node), "call", f"{service}.{method}")
 
     def _environment(self, node: ast.expr, known: str) -> Iterator[Seen]:
-        """The environment as a whole; its variables are told where they are asked for."""
+        """Report the use of the whole environment; single variables are reported where they are read."""
         if not isinstance(node, ast.Call):
             self._pass_on(node)
             yield self._finding(node, "MK0834", what=known, permission="env")
@@ -198,6 +198,7 @@ class _Visitor:
 
 
 _Visit = Callable[[_Visitor, Any], Iterable[Seen]]
+# In this order, because a call covers its parts, which then need no finding.
 _VISITS: Mapping[type[ast.AST], tuple[_Visit, ...]] = {
     ast.Import: (_Visitor._import,),
     ast.ImportFrom: (_Visitor._import,),
@@ -215,11 +216,11 @@ _VISITS: Mapping[type[ast.AST], tuple[_Visit, ...]] = {
     ast.AsyncFunctionDef: (_Visitor._identifier,),
     ast.ClassDef: (_Visitor._identifier,),
 }
-"""In this order: a call says of its parts what the parts then need not say."""
 
 
 def finding_for(name: str) -> str | None:
-    """The finding for a name, or for the nearest name above it; "" where it is known to be harmless."""
+    """Return the finding for a name, or for its nearest parent; "" if it is known to be harmless, None if it is
+    unknown."""
     while name:
         if name in MENTIONS:
             return MENTIONS[name]
@@ -237,7 +238,7 @@ def _identifiers(node: ast.AST) -> Iterator[str]:
 
 
 def _named_texts(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """Pairs of a name and the constant text it is given."""
+    """Yield pairs of a name and the constant text assigned to it."""
     match node:
         case ast.Assign(targets=targets, value=ast.Constant(value=str()) as value):
             yield from ((_last(target), value) for target in targets)
