@@ -23,7 +23,7 @@ def main() -> None:
     streams.open_missing()
     code = _run()
     streams.finish()
-    gc.freeze()  # the collector would look at all there is once more: a quarter of the time that a command takes
+    gc.freeze()  # the final collection would visit every object: a quarter of a command's time
     sys.exit(code)
 
 

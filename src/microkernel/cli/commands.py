@@ -84,7 +84,7 @@ def _lose(cause: OSError, output: Output) -> int:
     if lost is None:
         raise cause
     streams.abandon(sys.stdout)
-    if lost.is_unread:  # whoever read it has read enough
+    if lost.is_unread:  # the reader closed the pipe
         return 0
     error = KernelError("MK0706", path="standard output", reason=str(lost))
     output.write([view.line("error", error.id, output.translator.error(error))], sys.stderr)
@@ -199,7 +199,7 @@ def load(
 def _absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
-    except FileNotFoundError:  # the working folder is gone, and with it whatever is meant from there
+    except FileNotFoundError:  # the working folder no longer exists
         raise KernelError("MK0101", path=path) from None
 
 
@@ -320,8 +320,10 @@ def run_kernel(
     decided = settings(config)
     output = Output(decided.language, as_json)
     where = places(plugins or [], decided)
-    decided = replace(decided, plugins=() if plugins else decided.plugins)  # whoever names some means only these
-    lasts = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # it goes on when the terminal closes, a prompt could not
+    decided = replace(
+        decided, plugins=() if plugins else decided.plugins
+    )  # plugins named here replace the configured ones
+    lasts = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # run on when the terminal closes, without a prompt
     with_console = not (headless or as_json or lasts) and sys.stdin.isatty() and sys.stdout.isatty()
     lock = lock_path(config, where, decided)
     again = reader(config)
@@ -461,7 +463,7 @@ def nothing(
     kernel: Annotated[str, typer.Option("--kernel", metavar="NAME", help=_say("option.kernel"))] = "",
 ) -> None:
     if kernel:
-        os.environ["MK_KERNEL"] = kernel  # the command, which is read after this, takes it from there
+        os.environ["MK_KERNEL"] = kernel  # the command is parsed later and reads it
     if version:
         streams.write(f"microkernel {microkernel.__version__}\n", sys.stdout)
         raise typer.Exit

@@ -16,12 +16,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _HEADINGS = {"Options:": "options", "Arguments:": "arguments", "Commands:": "commands"}
 _TYPE = re.compile(r" <(?:\w+|list\[\w+\])>(?= |$)")
-# The columns of a line: an option or an argument with its value, and what is said of it.
+# The columns of a line: an option or an argument with its value, and its description.
 _ROW = re.compile(r"(?P<left>  \S+(?: \S+)*)(?P<gap> {2,}|$)(?P<right>.*)")
 _REMARK = re.compile(r"\[(?:(required)|(default|env var): ([^\]]*))\]")
 _HELP = "Show this message and exit."
 _PLACES = ("[OPTIONS]", "[ARGS]...")
-# Words in capitals stand for what the reader puts there.
+# Words in capitals are placeholders.
 _PLACEHOLDER = re.compile(r"(?<![\w-])[A-Z]+(?![\w-])")
 
 

@@ -110,14 +110,14 @@ class Run:
         if not _can_watch():
             core.texts.announce("MK0308", fields={"extra": "console"})
             return
-        with suppress(KernelError):  # it has been told
+        with suppress(KernelError):  # it has been reported
             core.plugins.load(WATCHER, built_in=True)
 
     def _close(self) -> None:
         try:
             core = self._kernel.core
         except KernelError:
-            return  # it never began
+            return  # the kernel did not start
         for name in self._ours if self._begun else ():
             with suppress(KernelError):
                 core.plugins.stop(name, now=True)
@@ -197,7 +197,7 @@ class _Printer:
     def _show(self, event: Event, lines: Sequence[RenderableType]) -> None:
         if self.silent:
             return
-        with suppress(OSError, ValueError):  # nobody reads any more
+        with suppress(OSError, ValueError):  # the reader is gone
             self._output.show(lines, {"event": event.topic, "time": event.time, **event.data})
 
 

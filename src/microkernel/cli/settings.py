@@ -22,7 +22,7 @@ def settings(path: str = "") -> KernelConfig:
     """Read the named file, else the one in the working folder if it exists, else the defaults. Raises ConfigError."""
     if _is_none(path) or (not path and not os.path.exists(FILE)):
         return KernelConfig()
-    from microkernel.loader import read_config  # only where there is something to read
+    from microkernel.loader import read_config  # loaded only if there is a file
 
     config = read_config(path or FILE)
     home = Path(path or FILE).absolute().parent

@@ -79,7 +79,7 @@ def finish() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # nobody reads it any more, or it is full: whoever wrote was told
+        except (OSError, ValueError):  # without a reader, or full; the writer got the error
             abandon(stream)
 
 

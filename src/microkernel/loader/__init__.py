@@ -59,7 +59,7 @@ class FileLoader:
                 return snapshot(found, peers, frozenset(self._homes), level)
         except KernelError:
             raise
-        except Exception as mistake:  # a parser's: whatever a text can make it raise, it is this plugin's failure
+        except Exception as mistake:  # a text can make a parser raise anything; only this plugin fails
             raise unforeseen(found.path, mistake, PluginLoadError) from None
 
     def _remember(self, found: Iterable[PluginCandidate]) -> None:

@@ -35,9 +35,9 @@ MOST_DEPTH = 64
 # Bytes of a path below the root, and of a link's target; parts of a target.
 MOST_PATH = 1_024
 MOST_PARTS = 128
-# Of one Beneath: parts of paths and of targets that were looked up.
+# Steps per Beneath: path components and link targets that were resolved.
 MOST_STEPS = 200_000
-# What a link that leaves counts for: how long the system follows it is not known here.
+# Steps that a link out of the folder counts for, because the number that the system takes is not known here.
 _STEPS_OUTSIDE = 200
 
 
@@ -162,7 +162,7 @@ class Beneath:
         for entry in entries:
             if entry.is_symlink():
                 found.links.append(entry.name)
-                with suppress(OSError):  # it has gone, or is something else now
+                with suppress(OSError):  # it was removed or replaced
                     self._way.check_target(os.readlink(entry.name, dir_fd=handle))
                 is_folder = self._leads_to_folder(f"{path}/{entry.name}".lstrip("/"))
             else:
@@ -198,7 +198,7 @@ class _Way:
     def __init__(self, root: str, handle: int) -> None:
         self._root = root
         self._handles = [handle]
-        # Names of the open folders below the root: no links, which were followed.
+        # Names of the open folders below the root, after following links.
         self._parts: list[str] = []
         self._steps = 0
         self._name = ""

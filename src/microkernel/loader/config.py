@@ -49,7 +49,7 @@ def read_config(path: str) -> KernelConfig:
     configured plugin that does not exist is not an error here, because the plugins are not known yet.
     """
     if os.path.realpath(path) == os.devnull:
-        return KernelConfig()  # the usual name for a file with nothing in it
+        return KernelConfig()  # the usual name for an empty file
     try:
         toml = read_toml(path, ConfigError)
     except ConfigError as error:

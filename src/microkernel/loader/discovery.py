@@ -80,7 +80,7 @@ def find(path: str) -> PluginCandidate:
         return _find_entry_point(path.removeprefix(ENTRY_POINT))
     try:
         full = os.path.abspath(path)
-    except FileNotFoundError:  # the working folder is gone, and with it whatever is meant from there
+    except FileNotFoundError:  # the working folder no longer exists
         return _broken(stem(path), path, PluginLoadError("MK0101", path=path))
     return _read(full, full, stem(full), {})
 
@@ -109,7 +109,7 @@ def _read(path: str, place: str, name: str, defaults: Mapping[str, Any]) -> Plug
     except PluginLoadError as error:
         gone = error.id == "MK0101" and not path.startswith(ENTRY_POINT) and not os.path.lexists(path)
         return _broken(name, path, missing(path, PluginLoadError) if gone else error)
-    except Exception as mistake:  # a parser's: whatever a text can make it raise, the other plugins are found
+    except Exception as mistake:  # a text can make a parser raise anything; the others are found
         return _broken(name, path, unforeseen(path, mistake, PluginLoadError))
     return PluginCandidate(manifest.name, path, manifest)
 
@@ -190,7 +190,7 @@ def _speaks_of_plugin(folder: str) -> bool:
     try:
         return "Plugin" in read_text(os.path.join(folder, "__init__.py"), PluginLoadError, SOURCE_BYTES)
     except PluginLoadError:
-        return True  # so that it is found, and says what is wrong with it
+        return True  # so that it is found and its error is reported
 
 
 def _has(folder: str, name: str) -> bool:
@@ -227,7 +227,7 @@ def _found_entry_point(point: EntryPoint) -> PluginCandidate:
         place, entry = _locate(point)
     except PluginLoadError as error:
         return _broken(point.name, path, error)
-    except Exception as mistake:  # of the finder of an installed package
+    except Exception as mistake:  # raised by the finder of an installed package
         return _broken(point.name, path, unforeseen(path, mistake, PluginLoadError))
     manifest = place if not entry or entry == "__init__.py" else os.path.join(place, entry)
     return _read(path, manifest, point.name, {"name": point.name, **_version(point)})

@@ -41,7 +41,7 @@ class FileHashes:
         with self._lock:
             known = self._read()
             if key in known:
-                known[key] = known.pop(key)  # the last asked for is the last forgotten
+                known[key] = known.pop(key)  # the most recently requested is forgotten last
                 return bytes.fromhex(known[key])
         sha = hashlib.file_digest(opened, "sha256").digest()
         if _key(os.fstat(opened.fileno())) == key and time.time_ns() - _last_change(found) > _SETTLED:

@@ -109,7 +109,12 @@ def parse_toml(text: str, path: str, error: type[KernelError]) -> dict[str, Any]
 
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError, MemoryError, OverflowError) as cause:  # all that a text can make it raise
+    except (
+        ValueError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+    ) as cause:  # everything that a text can make it raise
         raise error("MK0111", path=display_path(path), reason=str(cause) or type(cause).__name__) from None
 
 

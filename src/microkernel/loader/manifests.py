@@ -27,7 +27,7 @@ from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
 ENTRIES = ("__init__.py", "plugin.py")
 _FILES = ("plugin.toml", "pyproject.toml", *ENTRIES)
 
-# A name is also that of a folder, in which other names are put beside it.
+# Longest name; it is also the name of a folder, and of files with suffixes.
 LONGEST_NAME = 100
 
 _BLOCK = re.compile(r"^# /// script$\n(?P<content>(?:^#(?:| .*)$\n)+)^# ///$", re.MULTILINE)
@@ -123,7 +123,7 @@ def script_block(text: str, path: str) -> dict[str, Any]:
     block = _BLOCK.match(text, openings[0].start())
     if block is None:
         raise _bad_block(path, f"the block of line {line} needs '# ' before every line and '# ///' at its end")
-    # As many empty lines before it as the file has: so an error names the file's line.
+    # Preceded by as many empty lines as in the file, so that errors name the right line.
     content = re.sub(r"^# ?", "", block["content"], flags=re.MULTILINE)
     check_size(len(content), MANIFEST_BYTES, path, ManifestError)
     return toml_of("\n" * line + content, path)
@@ -133,7 +133,7 @@ def _read(path: str) -> dict[str, Any]:
     return toml_of(read_text(path, ManifestError, MANIFEST_BYTES), path)
 
 
-# The places a manifest can stand: each gives the file it read and the keys that are written there.
+# The places of a manifest. Each function returns the file that it read and the keys in it.
 
 
 def _file(path: str) -> tuple[str, dict[str, Any]]:

@@ -61,7 +61,7 @@ class InProcess:
         """Does nothing: there is no process to prepare."""
 
     def ask(self, operation: str, *arguments: Any) -> Any:
-        with steady:  # parsing changes, for a moment, which warnings the process shows
+        with steady:  # parsing temporarily changes the process's warning filters
             return perform(operation, arguments)
 
     def spent(self) -> float:

@@ -195,7 +195,7 @@ def timestamp(value: Any, where: Where) -> float:
 
 
 def version(value: Any, where: Where) -> str:
-    from packaging.version import InvalidVersion, Version  # slow to load: where somebody asks for it
+    from packaging.version import InvalidVersion, Version  # slow to load, so only when needed
 
     if len(text(value, where)) > _LONGEST_VERSION:
         raise where.wrong_type(f"a version of at most {_LONGEST_VERSION} characters", value)
@@ -279,7 +279,7 @@ def free_table(value: Any, where: Where) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise where.wrong_type("a table", value)
     for key in value:
-        if not isinstance(key, str):  # a program may write such
+        if not isinstance(key, str):  # possible in a program, not in TOML
             raise where.below(str(key)).wrong_type("a table whose keys are texts", key)
     return value
 
@@ -343,7 +343,7 @@ paths = list_of(plain_path, "a list of texts")
 patterns = list_of(word, 'a list of patterns such as "order.*"')
 level = one_of(*LEVELS)
 
-# What the system takes: whole seconds for RLIMIT_CPU, and a quota of microseconds below 2**44.
+# Limits of the system: whole seconds for RLIMIT_CPU, and a quota of microseconds below 2**44.
 _MOST_CPU, _MOST_PROCESSORS = 1_000_000_000, 65_536
 LIMITS: Schema = {
     "load": seconds,

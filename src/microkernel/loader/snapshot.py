@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 
-# What one plugin may have: files and folders, bytes of sources, bytes of other files, which are hashed.
+# Limits per plugin: files and folders, bytes of sources, bytes of other files, which are hashed.
 MOST_FILES = 20_000
 MOST_SOURCE = 32 << 20
 MOST_DATA = 1 << 30
@@ -216,7 +216,7 @@ def _hashes() -> FileHashes:
     return FileHashes(cache_file())
 
 
-# What a plugin must have
+# Requirements of a plugin
 
 
 def check_plugin_class(facts: SourceFacts, path: str) -> None:
@@ -234,7 +234,7 @@ def check_python(manifest: Manifest) -> None:
     """Raise PluginLoadError MK0119 if this Python does not satisfy the manifest."""
     if not manifest.requires_python:
         return
-    import platform  # these are slow to load: where somebody asks for them
+    import platform  # slow to load, so only when needed
 
     from packaging.specifiers import SpecifierSet
 
@@ -270,7 +270,7 @@ def _is_satisfied(wanted: Requirement) -> bool:
 
 def forbidden_of(found: PluginCandidate, taken: Snapshot, peers: set[str], homes: Collection[str]) -> set[str]:
     """Return the peers that this plugin must not import, regardless of the kernel's ``sys.path``."""
-    # Where an installed plugin lies, lie the libraries too: that folder is no home of plugins.
+    # The folder of an installed plugin also contains libraries, so it does not count as a folder of plugins.
     home = set() if found.path.startswith(ENTRY_POINT) else {os.path.dirname(os.path.abspath(found.path))}
     others = peers - own_modules(found.name, taken.root, taken.package, taken.sources)
     return {name for name in others if not is_installed(name, home.union(homes))}

@@ -84,7 +84,7 @@ def _path(_call: ast.Call, _asks: PermissionNeed, node: ast.expr, names: Names) 
 
 def _url(_call: ast.Call, _asks: PermissionNeed, node: ast.expr, names: Names) -> Iterator[str]:
     if isinstance(node, ast.Call) and names.resolve(node.func) == "urllib.request.Request":
-        return  # that call says it itself
+        return  # that call is visited itself
     try:
         yield from (_address(_as_text(value)) for value in names.constants.choices(node))
     except Unresolved:
@@ -145,11 +145,11 @@ def _as_text(value: Value) -> str:
 
 def _outside(value: Value) -> str:
     if isinstance(value, int):
-        return ""  # a descriptor: whoever opened it has been asked
+        return ""  # a descriptor; the call that opened it was checked
     path = value if isinstance(value, PurePosixPath) else PurePosixPath(_as_text(value))
     if DATA_DIR in (path, *path.parents):
         if ".." in path.parts:
-            raise Unresolved  # where the data folder is, is known only when it runs
+            raise Unresolved  # the data folder is known only at run time
         return ""
     whole = os.path.normpath(path)
     if whole.startswith(".."):
@@ -180,7 +180,7 @@ def _beginning(node: ast.expr, names: Names) -> str:
     return text if text.count("/") >= 3 else ""
 
 
-# Files, and methods of what nobody knows
+# Files, and methods of unknown objects
 
 
 def _opened(call: ast.Call, known: str, names: Names) -> Iterator[Needed]:

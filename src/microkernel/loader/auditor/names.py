@@ -160,7 +160,7 @@ class Names:
             found = next(filter(None, (self._resolve(value, depth - 8) for value in values)), "")
         finally:
             self._asking.discard(key)
-        if not self._asking:  # within a circle of names it would not be the whole truth
+        if not self._asking:  # incomplete within a cycle of names
             self._through[key] = found
         return found
 

@@ -84,7 +84,7 @@ def _changes(key: str, given: tuple[str, ...] | None, used: tuple[str, ...], cov
     yield from (Change("+", key, value) for value in used if not _is_covered(key, value, given, covers))
     for value in given or ():
         if key == "net" and "/" in value and used:
-            continue  # a network that a name among those that are used may lead to
+            continue  # a used host name may resolve into this network
         if not any(_covers(key, value, each, covers) or _covers(key, each, value, covers) for each in used):
             yield Change("-", key, value)
 
@@ -114,5 +114,5 @@ def _is_in_network(pattern: str, value: str) -> bool:
     address, _, on = value.rpartition(":")
     try:
         return port in ("*", on) and ip_address(address.strip("[]")) in ip_network(network.strip("[]"))
-    except ValueError:  # a name, or a network that is none
+    except ValueError:  # a name, or an invalid network
         return False

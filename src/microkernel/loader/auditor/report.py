@@ -66,7 +66,7 @@ def audit(
         return _unread(found, error)
     except FileNotFoundError:
         return _unread(found, PluginLoadError("MK0101", path=display_path(found.path)))
-    except Exception as mistake:  # of what it holds; the other plugins are looked at
+    except Exception as mistake:  # caused by its content; the other plugins are inspected
         return _unread(found, unforeseen(found.path, mistake, PluginLoadError))
 
 
@@ -80,7 +80,7 @@ def _audit(
     place, entry = location(found.path)
     files, left_out = _files(place)
     read, unread = _read_all(place, files)
-    os.path.abspath(place)  # where the working folder is gone, there is nothing that is meant from it
+    os.path.abspath(place)  # fails if the working folder no longer exists
     forbidden = _forbidden(found, place, entry, read, set(peers), homes)
     seen = [*left_out, *unread]
     for file, data in read.items():

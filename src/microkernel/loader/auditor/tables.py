@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-# Names. Whoever has a name has all that lies below it; the longest one counts, and "" is harmless.
+# Findings by name. A name stands for everything below it; the longest match counts, and "" means harmless.
 
 
 def _all(id: str, names: str) -> dict[str, str]:
@@ -74,7 +74,7 @@ INTERNALS = frozenset({
     "gi_code", "cr_code", "co_code", "__self__", "__getattribute__", "__reduce_ex__", "mro",
 })  # fmt: skip
 
-# What needs a permission
+# Uses that need a permission
 
 
 Kind = Literal["pattern", "path", "url", "host", "pair", "variable"]

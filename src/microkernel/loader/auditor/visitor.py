@@ -180,7 +180,7 @@ class _Visitor:
         known = self._names.resolve(node)
         return bool(known) and not known.startswith("@")
 
-    # Names and texts that deceive
+    # Deceptive names and texts
 
     def _secret(self, node: ast.Assign | ast.AnnAssign | ast.keyword | ast.Dict) -> Iterator[Seen]:
         for name, value in _named_texts(node):

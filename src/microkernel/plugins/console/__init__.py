@@ -83,12 +83,12 @@ class Plugin(IPlugin):
         """Remove the prompt, whatever is typed on it."""
         if self._prompt is not None:
             self._prompt.leave()
-            self._gone.wait(_FAREWELL)  # until the terminal is given back, what others print would be lost
+            self._gone.wait(_FAREWELL)  # output of others is lost until the terminal is restored
 
     # The prompt
 
     def _converse(self) -> None:
-        from .prompt import Prompt  # a library to read lines: not for who only wants to know how things look
+        from .prompt import Prompt  # loads prompt_toolkit, which only the prompt needs
 
         prompt = self._prompt = Prompt(self.translator, self._known, self._data_dir())
         with prompt.shared():
@@ -146,7 +146,7 @@ class Plugin(IPlugin):
         with self._writing:
             (self._prompt.show if self._prompt is not None else _write)(text)
 
-    # Its own commands
+    # Commands of the console
 
     def _help(self, verb: str = "") -> Result:
         if verb and verb not in COMMANDS:
@@ -182,7 +182,7 @@ class Plugin(IPlugin):
         watched = ", ".join(self._watching) or view.NOTHING
         return Result(None, [Text(self.translator.word("console.watching", what=watched))])
 
-    # What happens
+    # Events
 
     def _found(self, kernel: str, names: list[str]) -> None:
         self._show(self.feed.found(kernel, names))
@@ -209,7 +209,7 @@ class Plugin(IPlugin):
             self._show([Text(self.translator.word("console.flood", count=f"{missed:,}"), "dim")])
         self._show(lines)
 
-    # What it knows
+    # Names and texts
 
     def _tell(self, id: str, fields: Any) -> str:
         plain = {key: value for key, value in fields.items() if isinstance(value, str | int | float | list | None)}

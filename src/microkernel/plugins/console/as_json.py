@@ -25,7 +25,7 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-# DEL and C1 controls; marks of direction, of lines and of paragraphs; what is not seen. In JSON they are within texts.
+# DEL and C1 controls, marks of direction, lines and paragraphs, invisible characters. JSON has them only in strings.
 _OBEYED = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
 

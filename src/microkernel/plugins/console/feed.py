@@ -47,7 +47,7 @@ class Feed:
         """Return the lines for a message of the kernel."""
         fresh = self._from_birth and plugin not in self._seen
         if fresh and id == "MK0219":
-            return []  # it was down before
+            return []  # it was not active before
         with self._notices:
             self._told[plugin] += 1
             self._notices.notify_all()

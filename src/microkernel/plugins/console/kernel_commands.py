@@ -82,7 +82,7 @@ class KernelCommands:
         # Seconds to wait for another thread to show the messages about an operation.
         self._catch_up = catch_up
 
-    # What there is
+    # Queries
 
     def ps(self, all: bool = False) -> Result:
         infos = [info for info in self._ask("list") if all or not info["built_in"]]
@@ -105,7 +105,7 @@ class KernelCommands:
         found = self._ask("glossary", word, self._translator.language)
         return Result(found, view.terms(found, self._translator))
 
-    # What can be done to a plugin
+    # Operations on a plugin
 
     def start(self, name: str, reset: bool = False) -> Result:
         return self._act(name, lambda: self._ask("start", name, reset, timeout=LONG))
@@ -125,7 +125,7 @@ class KernelCommands:
         done = self._ask("reload_all", timeout=ALL)
         count, failed = len(done["reloaded"]), [each["plugin"] for each in done["failed"]]
         for name in (*done["reloaded"], *failed):
-            self._notices.wait(name, 0, self._catch_up)  # they come before the sum
+            self._notices.wait(name, 0, self._catch_up)  # shown before the summary
         if not failed:
             return Result(done, [view.line("success", self._translator.word("done.reloaded_all", count=count))])
         text = self._translator.word("done.reloaded_some", count=count, failed=", ".join(failed))
@@ -162,7 +162,7 @@ class KernelCommands:
         before = self._notices.reported(name)
         leftovers = self._ask("unload", name, timeout=LONG)
         shown = [view.line("success", name, self._translator.word("done.unloaded"))]
-        if not self._notices.wait(name, before, self._catch_up):  # else the kernel's own messages have told
+        if not self._notices.wait(name, before, self._catch_up):  # otherwise the kernel's messages reported it
             shown += [
                 view.line("warn", name, "MK0302", self._translator.tell("MK0302", {"what": e})) for e in leftovers
             ]
@@ -185,13 +185,13 @@ class KernelCommands:
         state = data.get("state") if isinstance(data, dict) else None
         return [view.line("notice", name, self._translator.state(state or "active"))]
 
-    # Messages between plugins
+    # Events, calls and data
 
     def emit(self, topic: str, *words: str) -> Result:
         args, data = parse_arguments(words)
         if args:
             raise not_understood(self._translator.word("usage.pair", word=words[0]))
-        listeners = self._ask("listeners", topic)  # before it: a listener may want one event only
+        listeners = self._ask("listeners", topic)  # before emitting: a subscription may be for one event only
         self._client.emit(topic, **data)
         meant = {key: text.value for key, text in data.items()}
         shown = view.line("success", topic, self._translator.word("done.emitted"))

@@ -74,7 +74,7 @@ class Prompt:
         self._left = True
         loop = self._session.app.loop
         if loop is not None:
-            with suppress(RuntimeError):  # it was closed this moment: the next line is not begun
+            with suppress(RuntimeError):  # it was just closed; the next line is not started
                 loop.call_soon_threadsafe(self._end_if_left)
 
     def _end_if_left(self) -> None:
@@ -104,7 +104,7 @@ class _History(FileHistory):
 
     def __init__(self, folder: Path) -> None:
         file = folder / "history"
-        with suppress(OSError):  # another's, or read-only: then nothing is written either
+        with suppress(OSError):  # owned by another user, or read-only; then nothing is written
             folder.chmod(0o700)
             file.touch(0o600)
             file.chmod(0o600)

@@ -86,7 +86,7 @@ class Plugin(IPlugin):
     # Watching: one thread
 
     def _watch(self) -> None:
-        from .notifier import Notifier  # a fifth of a second on a slow machine, and nobody has to wait for it
+        from .notifier import Notifier  # takes a fifth of a second on a slow machine, in the background
 
         notifier = Notifier(self._wake)
         self._wake.set()
@@ -143,7 +143,7 @@ class Plugin(IPlugin):
             notifier.watch_folders(self._survey.folders, anew=anew)
             self._complaint = ""
         except FileNotFoundError:
-            self._wake.set()  # a folder has gone just now: look again
+            self._wake.set()  # a folder was just removed: check again
         except OSError as error:
             complaint = f"{error.strerror or error}".lower()
             if complaint != self._complaint:
@@ -171,7 +171,7 @@ class Plugin(IPlugin):
                 self._digests.forget(path)
                 self._suspects.add((path,))
 
-    # Judging
+    # Deciding
 
     def _judge(self, now: float) -> None:
         verdict = self._suspects.judge(now)
@@ -236,7 +236,7 @@ class Plugin(IPlugin):
         shown = {key: valid_text(value) for key, value in fields.items()}
         self.api.call("kernel.announce", id, plugin, shown)
 
-    # Reloading: beside the watching, so that a plugin that takes its time keeps no other from it
+    # Reloading, in the background, so that a slow plugin does not delay the others
 
     def _renew_in_turn(self, names: Iterable[str]) -> None:
         requested = set(names)

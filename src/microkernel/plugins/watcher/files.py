@@ -148,7 +148,7 @@ def _listed(folder: str) -> list[str]:
     try:
         return [os.path.join(folder, name) for name in os.listdir(folder)]
     except OSError:
-        return []  # it has gone since, and whoever watches it is told
+        return []  # removed meanwhile; the notifier reports it
 
 
 class FileDigests:
@@ -214,7 +214,7 @@ def _stamp(path: str) -> Stamp | None:
 def _read(path: str, stamp: Stamp) -> bytes | None:
     """Return the content; None if the file is too large or cannot be read, which the kernel reports."""
     try:
-        # A pipe may have taken the file's place since: it must not be waited for.
+        # A pipe may have replaced the file, and opening it must not block.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
             is_readable = stat.S_ISREG(os.fstat(file.fileno()).st_mode) and stamp[1] <= _LARGE
             return file.read(_LARGE) if is_readable else None

@@ -17,7 +17,7 @@ _BURST = 10
 # core; otherwise a change is noticed about 20 ms later.
 _AWAKE, _DOZING = 1, 20
 _UNDECODABLE = "Unable to decode path"
-# What watchfiles ends with when a file changes whose name is not UTF-8.
+# The error with which watchfiles ends when a file changes whose name is not UTF-8.
 _NO_WATCHES = "the limit of inotify watches is reached, so that not all folders are watched"
 # Seconds since the last change during which files count as being edited.
 _AT_WORK = 300.0
@@ -49,7 +49,7 @@ class Notifier:
         requested = frozenset(folder for folder in folders if os.path.isdir(folder) and os.access(folder, os.R_OK))
         if requested == self._folders and not anew:
             return
-        self.close()  # first: its watches count, too
+        self.close()  # first, because its watches count towards the limit
         if not requested:
             return
         paths = sorted(map(self._alias, requested))

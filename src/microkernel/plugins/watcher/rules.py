@@ -17,7 +17,7 @@ _NOISE = re.compile(
     r"""
     .*\.py[co] | .*~ | \#.*\# | \.\#.* | 4913                # bytecode; backups, Emacs' locks; Vim's probe
     | .*\.(sw[a-px]|tmp|temp|bak|orig|rej|part|lock|log|pid)
-    | .*-(journal|wal|shm)                                   # beside an SQLite file
+    | .*-(journal|wal|shm)                                   # next to an SQLite file
     | \.(goutputstream-.*|~lock\..*|nfs.*|DS_Store|fuse_hidden.*)
     | .*\.___jb_\w+___ | .*\.kate-swp | flycheck_.*
     """,
@@ -101,7 +101,7 @@ def in_order(names: Collection[str], plugins: Iterable[Plugin]) -> list[str]:
     left = {**{name: set[str]() for name in names}, **needs}
     ordered: list[str] = []
     while left:
-        layer = [name for name in left if not left[name] & left.keys()] or list(left)  # a circle has no order
+        layer = [name for name in left if not left[name] & left.keys()] or list(left)  # a cycle has no order
         ordered += sorted(layer)
         for name in layer:
             del left[name]
