@@ -25,7 +25,7 @@ RECORDS = {
     "record": "PluginRecord: what the kernel knows of a plugin; changed with its lock held",
     "instance": "Instance: flags that a state has been reached",
     "new": "an Instance that replaces it",
-    "newborn": "an Instance that is dropped",
+    "candidate": "an Instance that is dropped",
     "pending": "PendingCall: a row of the table of calls",
     "pending.call": "the wire's Call in it",
     "pending.delivery": "the CallDelivery in it",

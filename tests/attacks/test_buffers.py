@@ -99,14 +99,14 @@ class Plugin(IPlugin):
 """
 
 
-def holdings(kernel: Kernel, name: str) -> BufferAccount:
+def account(kernel: Kernel, name: str) -> BufferAccount:
     instance = kernel.core.registry.get(name).instance
     assert instance is not None
-    return instance.holdings
+    return instance.account
 
 
 def in_use(kernel: Kernel, name: str) -> int:
-    return sum(not block.is_free for block in holdings(kernel, name).blocks)
+    return sum(not block.is_free for block in account(kernel, name).blocks)
 
 
 def descriptors() -> int:
@@ -143,7 +143,7 @@ def test_ten_thousand_leave_nothing(plugins: Plugins, level: str) -> None:
             one_round(650)
         eventually(lambda: kernel.call("keeper.count") == 5 * 650, "all events are handled, each intact")
         eventually(is_flat, "what nobody wants is given up, and who had mapped it hears of that")
-        assert holdings(kernel, "sender").used <= 16 * 256 * 1024
+        assert account(kernel, "sender").used <= 16 * 256 * 1024
 
 
 READY = 2 * 2 * 16
@@ -162,7 +162,7 @@ def test_the_death_of_who_holds_them_frees_them(plugins: Plugins) -> None:
         for letter in "ghi":
             kernel.call("sender.give", letter, MEBIBYTE)
         assert kernel.call("keeper.kept_bytes") == [b"gggg", b"hhhh", b"iiii"]
-        assert len(holdings(kernel, "sender").blocks) <= 8
+        assert len(account(kernel, "sender").blocks) <= 8
 
 
 def test_the_death_of_who_wrote_them_changes_nothing(plugins: Plugins) -> None:
@@ -173,7 +173,7 @@ def test_the_death_of_who_wrote_them_changes_nothing(plugins: Plugins) -> None:
         before = descriptors()
         for letter in "abc":
             kernel.call("sender.give", letter, MEBIBYTE)
-        written = holdings(kernel, "sender")
+        written = account(kernel, "sender")
         kernel.kill("sender")
         kernel.start("sender")
         kernel.call("sender.give", "d", MEBIBYTE)
@@ -196,7 +196,7 @@ def test_a_reload_takes_nothing_along(plugins: Plugins) -> None:
         kernel.reload("sender")
         kernel.call("sender.give", "b", MEBIBYTE)
         assert kernel.call("keeper.kept_bytes") == [b"aaaa", b"bbbb"]
-        old = holdings(kernel, "keeper")
+        old = account(kernel, "keeper")
         kernel.reload("keeper")
         assert not old._leases
         assert old.closed
@@ -210,8 +210,8 @@ def test_who_hoards_has_a_limit(plugins: Plugins) -> None:
     plugins.healthy()
     with plugins.kernel() as kernel:
         assert kernel.call("sender.hoard", 30, MEBIBYTE, timeout=30) == 30
-        assert holdings(kernel, "sender").used <= 8 * MEBIBYTE
-        assert kernel.info("sender").kept["shared"] == holdings(kernel, "sender").used
+        assert account(kernel, "sender").used <= 8 * MEBIBYTE
+        assert kernel.info("sender").kept["shared"] == account(kernel, "sender").used
         kernel.call("sender.call", 3, MEBIBYTE, timeout=30)
         with pytest.raises(CallFailed, match="MK0623"):
             kernel.call("sender.hoard", 1, 20 * MEBIBYTE)
@@ -320,7 +320,7 @@ def test_a_forged_hold_is_refused_and_counted(plugins: Plugins) -> None:
     with plugins.kernel() as kernel:
         kernel.call("sender.give", "s", MEBIBYTE)
         mine = kernel.share(b"m" * MEBIBYTE)
-        wrong = [-1, 2**63 - 1, *holdings(kernel, "sender")._leases, *holdings(kernel, "keeper")._leases]
+        wrong = [-1, 2**63 - 1, *account(kernel, "sender")._leases, *account(kernel, "keeper")._leases]
         for hold in wrong:
             assert kernel.call("hostile.forge", hold, 5, timeout=30) == ["MK0417"]
         assert kernel.call("hostile.beyond", mine, timeout=30) == ["MK0417"] * 4
@@ -414,7 +414,7 @@ def test_a_kill_at_any_moment_leaves_no_block_behind(plugins: Plugins) -> None:
                 calling.start()
                 eventually(lambda k=kernel: in_use(k, "sender"), "it is at it")
                 name = ("sender", "keeper")[turn % 2]
-                before = [holdings(kernel, each) for each in ("sender", "keeper")]
+                before = [account(kernel, each) for each in ("sender", "keeper")]
                 kernel.kill(name)
                 if name == "keeper":
                     kernel.kill("sender")

@@ -194,8 +194,8 @@ def test_latecomers_that_waited_are_handled_too(plugins: Plugins) -> None:
         heard = Heard(kernel)
         kernel.call("sender.double", 1)
         kernel.emit("work.sender", n=0)
-        eventually(lambda: kernel.core.registry.get("a").mailbox.latecomers)
-        waited = len(kernel.core.registry.get("a").mailbox.latecomers)
+        eventually(lambda: kernel.core.registry.get("a").mailbox.blocked_sends)
+        waited = len(kernel.core.registry.get("a").mailbox.blocked_sends)
         kernel.stop("a")
         assert len([n for who, n in heard.worked if who == "a"]) >= waited
 

@@ -107,7 +107,7 @@ def is_quiet(kernel: Kernel) -> None:
     for record in core.registry:
         eventually(lambda r=record: len(r.mailbox) == 0, f"{record.name}'s mailbox is empty: {record.mailbox.__dict__}")
         eventually(lambda r=record: not r.incoming and not r.outgoing, f"{record.name} waits for nobody")
-        assert not record.mailbox.latecomers
+        assert not record.mailbox.blocked_sends
     eventually(lambda: not core.calls.pending, "no call is pending")
     for record in core.registry:
         assert record.instance is not None
@@ -193,7 +193,7 @@ def test_an_exception_while_a_call_begins_leaves_nothing_of_it(
 def test_a_kill_that_comes_while_a_bell_is_let_go_leaves_no_descriptor() -> None:
     """The last to hold it may be a plugin's thread, and what Python code runs there can be killed."""
     bell = Wakeup()
-    held, number = [bell.ring], int(bell.fileno())
+    held, number = [bell.set], int(bell.fileno())
     bell.close()
     kill = (raise_in, ctypes.c_ulong(threading.get_ident()), ctypes.py_object(Injected))
     with suppress(Injected):

@@ -152,7 +152,7 @@ def test_as_many_of_the_oldest_go_as_a_large_one_needs(plugins: Plugins, busy: t
         for size in (60, 60, 60, 200, 200):
             kernel.emit("big", data=bytes(size * KiB))
         mailbox = kernel.core.registry.get("busy").mailbox
-        assert mailbox.places <= 20 + 26
+        assert mailbox.slots <= 20 + 26
         assert kernel.info("busy").dropped == 4
         assert kernel.info("busy").waiting == 2
 
@@ -189,8 +189,8 @@ def test_who_does_not_heed_its_credit_does_not_wait_for_room(plugins: Plugins, b
         for _ in range(100):
             kernel.core.reactor.run(lambda: rude.received(messages.Emit("big", data)))
         mailbox = kernel.core.registry.get("busy").mailbox
-        assert 60 <= len(mailbox.latecomers) <= 64
-        eventually(lambda: kernel.info("busy").dead == 100 - len(mailbox.latecomers), "the others are dead letters")
+        assert 60 <= len(mailbox.blocked_sends) <= 64
+        eventually(lambda: kernel.info("busy").dead == 100 - len(mailbox.blocked_sends), "the others are dead letters")
         rude.on_own_thread = True
         del rude.runner.send  # it is told to stop: the kernel would wait for it
 

@@ -66,8 +66,8 @@ def test_every_text_of_a_handler_is_charged(text: str) -> None:
 def test_what_is_taken_back_does_not_count() -> None:
     plugin = Plugin(handlers=4)
     plugin.register(watcher(1))
-    plugin.registered.give_back((True, "p.key", "f1"))
-    plugin.registered.give_back((True, "p.key", "f1"))
+    plugin.registered.release((True, "p.key", "f1"))
+    plugin.registered.release((True, "p.key", "f1"))
     plugin.register(watcher(2))
     assert plugin.registered.counts == {"watchers": 1}
 

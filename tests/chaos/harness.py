@@ -185,7 +185,7 @@ class Harness:
 
     def _present(self) -> int:
         """Instances, without the few ended ones of each plugin that wait to be asked what they left."""
-        return look().instances - sum(len(record.past) for record in self.arena.kernel.core.registry)
+        return look().instances - sum(len(record.previous_instances) for record in self.arena.kernel.core.registry)
 
     def _close_books(self) -> None:
         """Nobody sends any more; the rest is handled; then what the kernel counted is written down."""

@@ -30,7 +30,7 @@ class _Mistakes(logging.Handler):
 def watched(tell: Tell) -> Iterator[None]:
     """``tell`` who, and what, for as long as this lasts."""
 
-    def in_thread(args: threading.ExceptHookArgs) -> None:
+    def run_in_thread(args: threading.ExceptHookArgs) -> None:
         _told(tell, args.thread.name if args.thread else "thread", args.exc_value)
 
     def nowhere(args: Any) -> None:
@@ -40,7 +40,7 @@ def watched(tell: Tell) -> Iterator[None]:
         _told(tell, f"unraisable in {args.object!r}", args.exc_value)
 
     hooks, log, handler = (threading.excepthook, sys.unraisablehook), logging.getLogger("microkernel"), _Mistakes(tell)
-    threading.excepthook, sys.unraisablehook = in_thread, nowhere
+    threading.excepthook, sys.unraisablehook = run_in_thread, nowhere
     log.addHandler(handler)
     try:
         yield

@@ -374,7 +374,7 @@ def test_a_killed_client_is_disconnected(kernel: Kernel, server: ControlServer) 
 def test_a_slow_handler_of_a_client_is_not_ended(kernel: Kernel, server: ControlServer) -> None:
     with ControlClient() as client:
         client.settle()
-        record = next(record for record in kernel.core.registry if record.visitor)
+        record = next(record for record in kernel.core.registry if record.is_remote_client)
         assert record.manifest.limits.handler == 0
 
 

@@ -204,10 +204,10 @@ def _read(tmp_path: Path, text: str) -> Any:
 def _review(manifest: Manifest) -> None:
     """As approvals do, beside what a person approved: it is each that is compared with each."""
     assert manifest.permissions is not None
-    wanted = permissions.wishes(manifest.name, manifest.permissions)
-    approved = permissions.of_wishes([(kind, f"x.{what}") for kind, what in wanted[:40]])
+    wanted = permissions.requested(manifest.name, manifest.permissions)
+    approved = permissions.from_requests([(kind, f"x.{what}") for kind, what in wanted[:40]])
     permissions.lines(permissions.missing(wanted, approved))
-    permissions.lines(permissions.missing(permissions.wishes(manifest.name, approved), manifest.permissions))
+    permissions.lines(permissions.missing(permissions.requested(manifest.name, approved), manifest.permissions))
 
 
 def test_what_the_oracle_would_find() -> None:

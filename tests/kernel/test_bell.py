@@ -10,28 +10,28 @@ from microkernel.kernel.runtime.wakeup import Wakeup
 
 def counted(bell: Wakeup) -> list[str]:
     rung: list[str] = []
-    ring = bell.ring
+    ring = bell.set
 
     def counts() -> None:
         rung.append("ring")
         ring()
 
-    bell.ring = counts
+    bell.set = counts
     return rung
 
 
 def test_who_is_not_expected_does_not_ring_and_who_is_rings_once() -> None:
     bell = Wakeup()
     rung = counted(bell)
-    bell.call()
+    bell.notify()
     assert rung == []
-    bell.expect()
+    bell.arm()
     for _ in range(3):
-        bell.call()
+        bell.notify()
     assert rung == ["ring"]
-    bell.expect()
-    bell.dismiss()
-    bell.call()
+    bell.arm()
+    bell.disarm()
+    bell.notify()
     assert rung == ["ring"]
 
 
@@ -40,7 +40,7 @@ def test_a_loop_is_rung_for_each_time() -> None:
     rung = counted(bell)
     bell.always = True
     for _ in range(3):
-        bell.call()
+        bell.notify()
     assert rung == ["ring"] * 3
 
 
@@ -53,7 +53,7 @@ def test_of_many_who_call_at_once_one_rings_and_nothing_is_overheard() -> None:
         for _ in range(1000):
             barrier.wait()
             brought[which] += 1
-            bell.call()
+            bell.notify()
 
     callers = [threading.Thread(target=bring, args=(which,)) for which in (0, 1)]
     for caller in callers:
@@ -62,10 +62,10 @@ def test_of_many_who_call_at_once_one_rings_and_nothing_is_overheard() -> None:
         barrier.wait()
         until = time.monotonic() + 30
         while sum(brought) < 2 * round and time.monotonic() < until:
-            bell.expect()
+            bell.arm()
             if sum(brought) < 2 * round:
                 bell.wait(30)
-            bell.dismiss()
+            bell.disarm()
         seen = sum(brought)
         assert time.monotonic() < until
     for caller in callers:

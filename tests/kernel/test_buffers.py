@@ -45,8 +45,8 @@ class House:
     def instance(self, name: str, limit: float = 64 * MEBIBYTE, *, in_memory: bool = True) -> BufferAccount:
         return BufferAccount(name, limit, self.told.setdefault(name, []).append, in_memory=in_memory)
 
-    def lend(self, holdings: BufferAccount, size: int = MEBIBYTE) -> Attachment:
-        return self.buffers.lend(holdings, size)[0]
+    def lend(self, account: BufferAccount, size: int = MEBIBYTE) -> Attachment:
+        return self.buffers.allocate(account, size)[0]
 
     def close(self) -> None:
         self.buffers.close()
@@ -230,7 +230,7 @@ def test_free_blocks_are_lent_several_at_once(house: House) -> None:
     sender = house.instance("sender")
     holds = [house.lend(sender).hold for _ in range(6)]
     sender.release(holds)
-    lent = house.buffers.lend(sender, MEBIBYTE)
+    lent = house.buffers.allocate(sender, MEBIBYTE)
     assert len({share.block for share in lent}) == len(lent) == 4
     assert len(sender.blocks) == 6
 

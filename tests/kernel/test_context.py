@@ -61,7 +61,7 @@ class Board:
     def watch(self, owner: str, pattern: str, number: int = 1) -> TopicSubscription:
         watcher = TopicSubscription(owner, pattern, "f", None, number=number, board=True)  # type: ignore[arg-type]
         self.watchers.add(watcher)
-        self.store.greet(watcher)
+        self.store.send_current(watcher)
         return watcher
 
     def turn(self) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from microkernel.kernel.ports import Snapshot
 
 
 def missing(asked: dict[str, list[str]], approved: dict[str, list[str]], name: str = "mailer") -> list[str]:
-    return [*permissions.lines(permissions.missing(permissions.wishes(name, of_fields(asked)), of_fields(approved)))]
+    return [*permissions.lines(permissions.missing(permissions.requested(name, of_fields(asked)), of_fields(approved)))]
 
 
 def test_what_was_not_approved_is_missing() -> None:
@@ -48,7 +48,7 @@ def test_its_own_names_are_nothing_to_ask_for() -> None:
 
 def test_everything_is_covered_by_everything_alone() -> None:
     everything = Permissions()
-    wished = permissions.wishes("p", everything)
+    wished = permissions.requested("p", everything)
     assert permissions.lines(permissions.missing(wished, NO_PERMISSIONS))[0] == "emit **"
     assert permissions.missing(wished, everything) == ()
     assert permissions.missing([("emit", "a.b"), ("call", "b.c")], everything) == ()

@@ -6,7 +6,7 @@ import pytest
 
 from microkernel.kernel.config import Group
 from microkernel.kernel.operations.start_order import layers, plan
-from microkernel.kernel.supervision.groups import companions, predecessors
+from microkernel.kernel.supervision.groups import group_members, predecessors
 
 TRIO = ("db", "cache", "web")
 
@@ -24,12 +24,12 @@ TRIO = ("db", "cache", "web")
     ],
 )
 def test_companions(strategy: str, name: str, expected: list[str]) -> None:
-    assert companions([Group(strategy, TRIO)], name) == expected  # type: ignore[arg-type]
+    assert group_members([Group(strategy, TRIO)], name) == expected  # type: ignore[arg-type]
 
 
 def test_of_two_groups_each_once() -> None:
     groups = [Group("one_for_all", ("a", "b")), Group("one_for_all", ("b", "a", "c"))]
-    assert companions(groups, "a") == ["b", "c"]
+    assert group_members(groups, "a") == ["b", "c"]
 
 
 def test_members_follow_those_before_them_in_every_group() -> None:

@@ -30,8 +30,8 @@ class Watched:
             is_current=True,
             owner=SimpleNamespace(on_unresponsive=lambda _instance, _seconds, what: self.verdicts.append(what)),
             manifest=SimpleNamespace(limits=limits),
-            cut=False,
-            dismissed=False,
+            disconnected=False,
+            exit_expected=False,
         )
         self.instance = instance
         reactor: Any = SimpleNamespace(later=lambda _seconds, work: self.due.append(work))

@@ -29,16 +29,16 @@ def test_a_place_for_each_eight_kibibytes(size: int, places: int) -> None:
     assert slots_for(size) == places
     large = OversizeTable()
     large.note(7, size)
-    assert large.places(1) == places
+    assert large.slots(1) == places
 
 
 def test_a_note_of_what_never_came_goes_when_there_is_nothing_else() -> None:
     """A kill came between the note and the letter."""
     mailbox = Mailbox(10)
     mailbox._large.note(1, 5 * SLOT_BYTES)
-    assert mailbox.places == 0
+    assert mailbox.slots == 0
     mailbox.put(letter(1))
-    assert mailbox.places == 1
+    assert mailbox.slots == 1
 
 
 def test_a_large_letter_takes_its_places_until_it_is_done() -> None:
@@ -46,12 +46,12 @@ def test_a_large_letter_takes_its_places_until_it_is_done() -> None:
     mailbox.connect(bool, bool)
     for size in (1, 3 * SLOT_BYTES, 8 * SLOT_BYTES):
         assert mailbox.accept(letter(size))
-    assert (len(mailbox), mailbox.places) == (3, 12)
+    assert (len(mailbox), mailbox.slots) == (3, 12)
     assert not mailbox.accept(letter(1))
     for left in (11, 8, 0):
         (taken,) = mailbox.take(64)  # large ones, and what is beside them, one by one
         assert mailbox.done(taken.seq) is taken
-        assert mailbox.places == left
+        assert mailbox.slots == left
 
 
 def test_what_is_withdrawn_recovered_or_drained_takes_no_places_and_what_is_put_back_does() -> None:
@@ -61,24 +61,24 @@ def test_what_is_withdrawn_recovered_or_drained_takes_no_places_and_what_is_put_
     for each in (first, second, third):
         mailbox.put(each)
     assert mailbox.withdraw(second)
-    assert mailbox.places == 8
+    assert mailbox.slots == 8
     assert mailbox.take(64) == [first]
     assert mailbox.recover() == [first]
-    assert mailbox.places == 4
-    mailbox.put_back([first])
-    assert mailbox.places == 8
+    assert mailbox.slots == 4
+    mailbox.requeue([first])
+    assert mailbox.slots == 8
     assert mailbox.drain() == [first, third]
-    assert mailbox.places == 0
+    assert mailbox.slots == 0
 
 
 def test_what_is_pending_takes_places_until_it_is_removed() -> None:
     pending: PendingTable[str] = PendingTable()
     pending.add(1, "small", 10)
     pending.add(2, "large", 3 * SLOT_BYTES)
-    assert pending.places == 4
+    assert pending.slots == 4
     assert pending.remove(2) == "large"
     assert pending.remove(2) is None
-    assert pending.places == 1
+    assert pending.slots == 1
 
 
 def test_a_budget_refuses_what_is_over_it_and_never_what_makes_it_less() -> None:
@@ -89,8 +89,8 @@ def test_a_budget_refuses_what_is_over_it_and_never_what_makes_it_less() -> None
     assert budget.take("a", 90, 50)  # the limit was lowered meanwhile
     assert budget.used == 90
     assert not budget.take("b", 1, 50)
-    budget.give_back("a")
-    budget.give_back("never there")
+    budget.release("a")
+    budget.release("never there")
     assert budget.used == 0
     assert budget.take("b", 1000, 0)
 
@@ -112,7 +112,7 @@ def test_the_answers_to_one_ask_are_gathered_up_to_a_bound(monkeypatch: pytest.M
     monkeypatch.setattr("microkernel.kernel.routing.ask._MOST_GATHERED", 10)
     replies: list[Response] = []
     gathering = AskCollector(["a", "b", "c"], replies.append)
-    gathering.begun()
+    gathering.expect()
     for index in range(3):
         gathering.answered(
             index, Response(0, Raw(b"\xc6" + (4 * SLOT_BYTES).to_bytes(4, "big") + bytes(4 * SLOT_BYTES)))

@@ -149,9 +149,9 @@ def test_a_chain_of_many_names_takes_room_with_its_call() -> None:
     calls = CallTable(cast(Any, None), CLOCK)
 
     def add(id: int, call: Call) -> int:
-        before = target.incoming.places
+        before = target.incoming.slots
         calls.add(PendingCall(id, None, target, call, "m", print))
-        return int(target.incoming.places - before)
+        return int(target.incoming.slots - before)
 
     assert add(1, Call(1, "p.m", chain=["caller", "another"])) == 1
     assert add(2, Call(1, "p.m", chain=["c" * 200] * 1000)) > 24

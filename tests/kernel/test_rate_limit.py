@@ -90,7 +90,7 @@ def test_a_flood_of_refusals_is_reported_by_its_number() -> None:
     plugin = Plugin()
     error = PermissionDenied("MK0401", name="p", action="emit", what="x", line="")
     for _ in range(4000):
-        plugin.journal.refused(plugin.record, error)
+        plugin.journal.on_refused(plugin.record, error)
     plugin.time.move(1.0)
     assert plugin.record.counts.refused == 4000
     assert [id for id, _ in plugin.messages] == ["MK0401"] * 20 + ["MK0632"]
@@ -101,7 +101,7 @@ def test_lines_over_the_limit_are_counted_whichever_way_they_come() -> None:
     plugin = Plugin(lines=10)
     journal, given = plugin.journal, plugin.record
     ways: list[Callable[[], object]] = [
-        partial(journal.logged, given, Log(20, "text", 0.0)),
+        partial(journal.on_log, given, Log(20, "text", 0.0)),
         partial(journal.output, given, "stdout", "text"),
         partial(journal.failed, given, Failed("load", Failure(type="E", traceback="t"))),
     ]
@@ -131,13 +131,13 @@ def test_different_tracebacks_are_few() -> None:
 
 def test_an_error_of_the_kernel_counts_as_a_refusal() -> None:
     plugin = Plugin()
-    plugin.journal.refused(plugin.record, KernelError("MK0601", topic="x", reason="y"))
+    plugin.journal.on_refused(plugin.record, KernelError("MK0601", topic="x", reason="y"))
     assert plugin.record.counts.refused == 1
 
 
 @pytest.mark.parametrize("time", [-1e308, -1.0, float("-inf"), float("nan"), 1e308, float("inf")])
 def test_the_time_of_a_line_is_one_that_a_calendar_has(time: float) -> None:
     plugin = Plugin()
-    plugin.journal.logged(plugin.record, Log(20, "text", time))
+    plugin.journal.on_log(plugin.record, Log(20, "text", time))
     (line,) = plugin.record.logs
     assert 0 <= line.time <= plugin.time.wall() + 1.0

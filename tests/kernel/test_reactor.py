@@ -68,5 +68,5 @@ def test_who_has_nothing_to_do_sleeps() -> None:
     reactor = Reactor("test", SystemClock())
     reactor.start()
     reactor.run(bool)
-    eventually(lambda: reactor._bell._wanted, "it sleeps")
+    eventually(lambda: reactor._wakeup._wanted, "it sleeps")
     reactor.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from microkernel.errors import ConfigError
-from microkernel.kernel.admission.effective_config import effective, held_to, misnamed, resolve_secrets
+from microkernel.kernel.admission.effective_config import cap_limits, merge, resolve_secrets, unknown_names
 from microkernel.kernel.admission.limit_bounds import KEPT_WHEN_CONFINED
 from microkernel.kernel.config import Group, KernelConfig, PluginConfig
 from microkernel.kernel.manifest import Level, Limits, Manifest
@@ -15,7 +15,7 @@ GREEDY = Manifest("p", limits=Limits(mailbox=10**9, kernel_memory=0))
 
 
 def limits(manifest: Manifest, config: KernelConfig, level: Level) -> tuple[int, int]:
-    held = held_to(effective(manifest, config), config, level).limits
+    held = cap_limits(merge(manifest, config), config, level).limits
     return held.mailbox, held.kernel_memory
 
 
@@ -35,17 +35,17 @@ def test_a_manifest_does_not_have_the_kernel_wait_longer_at_confined_levels(
 ) -> None:
     config = KernelConfig(limits=said)
     manifest = Manifest("p", limits=Limits(drain=asked))
-    assert held_to(effective(manifest, config), config, level).limits.drain == expected
+    assert cap_limits(merge(manifest, config), config, level).limits.drain == expected
 
 
 @pytest.mark.parametrize("name", ["handlers", "methods", "keys", "lines"])
 def test_a_manifest_raises_no_count_at_sandbox_and_the_operator_does(name: str) -> None:
     for asked in (0, 10**9):
         manifest = Manifest("p", limits=Limits(**{name: asked}))
-        assert getattr(held_to(manifest, KernelConfig(), "wasm").limits, name) == KEPT_WHEN_CONFINED[name] > 0
-        assert getattr(held_to(manifest, KernelConfig(), "process").limits, name) == asked
+        assert getattr(cap_limits(manifest, KernelConfig(), "wasm").limits, name) == KEPT_WHEN_CONFINED[name] > 0
+        assert getattr(cap_limits(manifest, KernelConfig(), "process").limits, name) == asked
     config = KernelConfig(limits={name: 10**6})
-    assert getattr(held_to(effective(Manifest("p"), config), config, "wasm").limits, name) == 10**6
+    assert getattr(cap_limits(merge(Manifest("p"), config), config, "wasm").limits, name) == 10**6
 
 
 def test_it_may_lower_it() -> None:
@@ -67,7 +67,7 @@ def test_who_is_named_and_not_there() -> None:
     config = KernelConfig(
         plugin={"writer": PluginConfig(), "writr": PluginConfig()}, group={"g": Group(plugins=("writer", "nobody"))}
     )
-    assert [*misnamed(config, ["writer", "writrr"], {"writer"})] == [
+    assert [*unknown_names(config, ["writer", "writrr"], {"writer"})] == [
         ("[plugin.writr]", "writr"), ("[group.g]", "nobody"), ("Kernel(grants=...)", "writrr"),
     ]  # fmt: skip
 

@@ -48,7 +48,7 @@ def test_the_log_that_is_shown_fits_into_an_answer() -> None:
 
 def test_a_line_is_not_dated_ahead_of_all_others() -> None:
     plugin = Plugin()
-    log = plugin.journal.logged
+    log = plugin.journal.on_log
     for time in (1e300, float("inf"), -5.0, 0.5):
         log(plugin.record, Log(20, "text", time))
     assert [line.time for line in plugin.record.logs] == [1.0, 0.0, 0.0, 0.5]

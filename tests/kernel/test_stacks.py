@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microkernel.kernel.supervision.stack_location import place_in
+from microkernel.kernel.supervision.stack_location import locate
 
 SOURCES = {"billing.py": b"import time\ndef total():\n    while True: pass\n", "deep/er.py": b""}
 STACK = """\
@@ -18,28 +18,28 @@ Current thread 0x00007f02 (most recent call first):
 
 
 def test_the_innermost_line_of_the_plugin_on_its_main_thread() -> None:
-    assert place_in(STACK, "/plugins/billing", SOURCES) == "billing.py:3 in total `while True: pass`"
+    assert locate(STACK, "/plugins/billing", SOURCES) == "billing.py:3 in total `while True: pass`"
 
 
 def test_another_thread_where_the_main_one_is_in_code_of_others() -> None:
     stack = STACK.split("\n\n")[0] + '\n\nThread 0x1 (most recent call first):\n  File "/lib/x.py", line 1 in x\n'
-    assert place_in(stack, "/plugins/billing", SOURCES) == "billing.py:1 in helper `import time`"
+    assert locate(stack, "/plugins/billing", SOURCES) == "billing.py:1 in helper `import time`"
 
 
 def test_a_line_that_is_not_in_the_snapshot_has_no_code() -> None:
     stack = 'Thread 0x1 (most recent call first):\n  File "/plugins/billing/deep/er.py", line 7 in x\n'
-    assert place_in(stack, "/plugins/billing", SOURCES) == "er.py:7 in x"
+    assert locate(stack, "/plugins/billing", SOURCES) == "er.py:7 in x"
 
 
 def test_a_forged_stack_is_read_in_one_pass() -> None:
     """A line that could match in many ways at once matches in none."""
     pieces = '  File "' + '", line 1 in x' * 4000
-    assert place_in(pieces + "\n" + STACK, "/plugins/billing", SOURCES).startswith("billing.py:3")
-    assert place_in('  File "/plugins/billing/a.py", line ' + "9" * 60_000 + " in x", "/plugins/billing", SOURCES) == ""
-    assert place_in(f'  File "/plugins/billing/{"x" * 60_000}", line 1 in x', "/plugins/billing", SOURCES) == ""
+    assert locate(pieces + "\n" + STACK, "/plugins/billing", SOURCES).startswith("billing.py:3")
+    assert locate('  File "/plugins/billing/a.py", line ' + "9" * 60_000 + " in x", "/plugins/billing", SOURCES) == ""
+    assert locate(f'  File "/plugins/billing/{"x" * 60_000}", line 1 in x', "/plugins/billing", SOURCES) == ""
 
 
 def test_nothing_of_the_plugin() -> None:
-    assert place_in(STACK, "/elsewhere", SOURCES) == ""
-    assert place_in("", "/plugins", {}) == ""
-    assert place_in('\0garbage\n  File "x", line 99999999999999999999 in', "/plugins", {}) == ""
+    assert locate(STACK, "/elsewhere", SOURCES) == ""
+    assert locate("", "/plugins", {}) == ""
+    assert locate('\0garbage\n  File "x", line 99999999999999999999 in', "/plugins", {}) == ""

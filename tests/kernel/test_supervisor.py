@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microkernel.kernel.manifest import Supervision
-from microkernel.kernel.supervision.restart_policy import judge
+from microkernel.kernel.supervision.restart_policy import decide
 
 POLICY = Supervision(intensity=5, period=30.0, backoff=0.1, backoff_max=10.0)
 
@@ -16,7 +16,7 @@ def deaths(times: list[float], policy: Supervision = POLICY, **more: bool) -> li
     history: tuple[float, ...] = ()
     delays = []
     for now in times:
-        verdict = judge(policy, history, now, abnormal=True, jitter=0.5, **more)
+        verdict = decide(policy, history, now, abnormal=True, jitter=0.5, **more)
         history = verdict.history
         delays.append(verdict.delay)
     return delays
@@ -31,7 +31,7 @@ def test_who_lives_longer_than_the_period_begins_anew() -> None:
 
 
 def test_a_blameless_death_costs_nothing() -> None:
-    assert deaths([1.0] * 100, blameless=True) == [0.1] * 100
+    assert deaths([1.0] * 100, uncharged=True) == [0.1] * 100
 
 
 def test_a_thousand_deaths_do_not_overflow_the_delay() -> None:
@@ -48,8 +48,8 @@ def test_transient_and_temporary() -> None:
     for restart, abnormal, back in (
         ("transient", True, True), ("transient", False, False), ("temporary", True, False), ("permanent", False, True),
     ):  # fmt: skip
-        verdict = judge(Supervision(restart=restart), (), 0.0, abnormal=abnormal, jitter=0.0)  # type: ignore[arg-type]
-        assert (verdict.delay is not None, verdict.spent) == (back, False)
+        verdict = decide(Supervision(restart=restart), (), 0.0, abnormal=abnormal, jitter=0.0)  # type: ignore[arg-type]
+        assert (verdict.delay is not None, verdict.budget_exhausted) == (back, False)
 
 
 @given(st.lists(st.floats(0, 1000), max_size=50), st.integers(0, 10), st.floats(0, 1))
@@ -58,10 +58,10 @@ def test_never_more_than_intensity_in_a_period(times: list[float], intensity: in
     history: tuple[float, ...] = ()
     restarts: list[float] = []
     for now in sorted(times):
-        verdict = judge(policy, history, now, abnormal=True, jitter=jitter)
+        verdict = decide(policy, history, now, abnormal=True, jitter=jitter)
         history = verdict.history
         if verdict.delay is None:
-            assert verdict.spent
+            assert verdict.budget_exhausted
             break
         assert 0.75 * policy.backoff <= verdict.delay <= 1.25 * policy.backoff_max
         restarts.append(now)

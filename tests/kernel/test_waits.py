@@ -1,16 +1,16 @@
-"""Who waits for whom: a circle is one only if nobody in it can go on."""
+"""Who waits for whom: a find_cycle is one only if nobody in it can go on."""
 
 from __future__ import annotations
 
 import pytest
 
-from microkernel.kernel.routing.deadlock import circle
+from microkernel.kernel.routing.deadlock import find_cycle
 
 Graph = dict[str, dict[int, list[str]]]
 
 
 def chain(start: str, waits: Graph, **capacity: int) -> list[str] | None:
-    return circle(start, lambda name: waits.get(name, {}), lambda name: capacity.get(name, 1))
+    return find_cycle(start, lambda name: waits.get(name, {}), lambda name: capacity.get(name, 1))
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def _can_watch() -> bool:
 
 def not_stopped(records: Iterable[PluginRecord]) -> list[str]:
     """Return the operator's plugins that are still running."""
-    return [r.name for r in records if r.state in (*RUNNING, "zombie") and not (r.built_in or r.visitor)]
+    return [r.name for r in records if r.state in (*RUNNING, "zombie") and not (r.built_in or r.is_remote_client)]
 
 
 class _DefaultLevelMap(dict[str, PluginConfig]):

@@ -41,7 +41,7 @@ class EmbedderBuffers:
         """Does nothing: this program has no mappings of its own to close."""
 
     def _allocate(self, size: int) -> Sequence[Attachment]:
-        return self._core.reactor.run(partial(self._core.buffers.lend, self._holdings, size))
+        return self._core.reactor.run(partial(self._core.buffers.allocate, self._holdings, size))
 
 
 def _ignore(_message: Message) -> None:

@@ -58,7 +58,7 @@ class Waiter:
         """Set the reply. May happen twice if a plugin was killed during the first; then the next call wakes once
         without a reply."""
         self._reply = reply
-        self._wakeup.ring()
+        self._wakeup.set()
 
     def wait(self, _id: int, deadline: float) -> messages.Response | None:
         """Wait for the reply; None at the deadline."""

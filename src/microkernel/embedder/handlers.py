@@ -131,8 +131,8 @@ class Embedder:
                 if isinstance(letter, EventDelivery):
                     self._handle(letter)
                 self.mailbox.done(letter.seq)
-            if self.mailbox.latecomers:
-                self._core.reactor.post(self.mailbox.admit_latecomers)
+            if self.mailbox.blocked_sends:
+                self._core.reactor.post(self.mailbox.admit_blocked)
 
     def _handle(self, letter: EventDelivery) -> None:
         found = self._handlers.get(letter.subscription.number)

@@ -1,1 +1,1 @@
-"""Floor 1: who exists, who may do what, and the passing of messages. Holds no plugin object."""
+"""The trusted core: which plugins exist, what each may do, and the passing of messages. Holds no plugin object."""

@@ -92,14 +92,14 @@ class Clock(Protocol):
 class Exit:
     """How an instance ended.
 
-    ``blameless``: not by its own fault, so no restart budget is charged. ``stack``: where its threads were, if that is
+    ``uncharged``: not by its own fault, so no restart budget is charged. ``stack``: where its threads were, if that is
     known. ``message_id``: the message that reports the restart.
     """
 
     reason: str
     code: int | None = None
     signal: int | None = None
-    blameless: bool = False
+    uncharged: bool = False
     stack: str = ""
     message_id: str = "MK0204"
 

@@ -45,7 +45,7 @@ class MemoryChannel:
         self._inbox: deque[Message] = deque()
         self._answers: dict[int, Callable[[Response], object]] = {}
         self._wakeup = Wakeup()
-        self.notify = self._wakeup.call
+        self.notify = self._wakeup.notify
         self._closed = self._finished = False
         self.memory = BufferMapping(events)
         self.on_orphan_reply: Callable[[Response], object]
@@ -65,7 +65,7 @@ class MemoryChannel:
             self._inbox.append(message)
             self.notify()
         except BaseException:
-            self._wakeup.ring()
+            self._wakeup.set()
             raise
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class MemoryChannel:
 
     def interrupt(self) -> None:
         """Wake threads that wait here for messages, or for the answer to a request, which will not come."""
-        self._wakeup.ring()
+        self._wakeup.set()
         for id in list(self._answers):
             answer = self._answers.pop(id, None)
             if answer is not None:
@@ -107,14 +107,14 @@ class MemoryChannel:
         waiting = self._collect()
         if waiting:
             return waiting
-        self._wakeup.expect()
+        self._wakeup.arm()
         try:
             waiting = self._collect()  # messages that came before this thread was known to wait
             if not waiting:
                 self._wakeup.wait(None if timeout is None else min(timeout, MAX_WAIT))
                 waiting = self._collect()
         finally:
-            self._wakeup.dismiss()
+            self._wakeup.disarm()
         return waiting
 
     def _collect(self) -> Sequence[Message]:

@@ -286,7 +286,7 @@ class ZygoteHandle:
         for event, _ in unanswered.values():
             event.set()
         for on_exit in watched.values():
-            on_exit(Exit("the process that starts plugins died", signal=9, blameless=True))
+            on_exit(Exit("the process that starts plugins died", signal=9, uncharged=True))
 
     def _release(self, control: socket.socket) -> None:
         if self._control is not control:

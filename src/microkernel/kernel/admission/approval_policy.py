@@ -10,7 +10,7 @@ from microkernel.errors import ConfigError, ManifestError, PluginHeld, valid_tex
 from microkernel.kernel.admission import limit_bounds, permissions
 from microkernel.kernel.admission.approval_texts import unmistakable
 from microkernel.kernel.admission.config_source import ConfigSource
-from microkernel.kernel.admission.effective_config import effective, fixed_limits, held_to, variables
+from microkernel.kernel.admission.effective_config import cap_limits, fixed_limits, merge, variables
 from microkernel.kernel.admission.permissions import CONFINED, Grant, Review, Wish
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, Level, Manifest, Permissions
 from microkernel.kernel.ports import Lock, PluginCandidate, Snapshot
@@ -107,7 +107,7 @@ class ApprovalPolicy:
             approved_path=elsewhere,
             added=permissions.lines(permissions.missing(left, approved)),
             removed=permissions.lines(
-                permissions.missing(permissions.wishes(name, approved), permissions.of_wishes(wanted))
+                permissions.missing(permissions.requested(name, approved), permissions.from_requests(wanted))
             ),
             approved_version=approval.version if approval is not None else "",
             altered=altered,
@@ -122,7 +122,7 @@ class ApprovalPolicy:
         review = self.review(found, manifest, level, snapshot)
         is_pinned = self._config.current().approvals.pin == "bytes" and level in CONFINED
         if not review.is_fine or (is_pinned and self._approval(manifest.name) is None):
-            granted = permissions.of_wishes(self._wishes(found, manifest))
+            granted = permissions.from_requests(self._wishes(found, manifest))
             approval = Approval(manifest.version, snapshot.digest, granted, _few(snapshot), place_of(found.path))
             self._keep(manifest.name, approval, remember=remember)
         return review
@@ -149,8 +149,8 @@ class ApprovalPolicy:
 
     def _report_limits(self, found: PluginCandidate, manifest: Manifest, level: Level) -> None:
         """Report the values of a manifest that are not in force as they were set there."""
-        asked = effective(found.manifest, self._config.current())
-        bounded = held_to(asked, self._config.current(), level, None)
+        asked = merge(found.manifest, self._config.current())
+        bounded = cap_limits(asked, self._config.current(), level, None)
         for change in limit_bounds.changes(asked, bounded):
             self._complain("notice", manifest.name, ConfigError("MK0138", asked=change.asked, holds=change.holds))
         if lowered := limit_bounds.changes(bounded, manifest):
@@ -214,10 +214,10 @@ class ApprovalPolicy:
         """What is declared, and the variables its own configuration reads: only the operator's may do so freely."""
         own = self._config.current().plugin.get(manifest.name)
         theirs = {k: v for k, v in found.manifest.config.items() if own is None or k not in own.config}
-        wanted = permissions.wishes(manifest.name, self.effective(manifest, "sandbox"))
+        wanted = permissions.requested(manifest.name, self.effective(manifest, "sandbox"))
         wanted += [("env", name) for name in sorted(variables(theirs))]
         config = self._config.current()
-        raised = limit_bounds.raised(effective(found.manifest, config), fixed_limits(config, manifest.name))
+        raised = limit_bounds.raised(merge(found.manifest, config), fixed_limits(config, manifest.name))
         return list(dict.fromkeys([*wanted, *(("limits", line) for line in raised)]))
 
 

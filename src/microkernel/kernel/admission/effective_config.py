@@ -40,7 +40,7 @@ def state_home(environ: Mapping[str, str]) -> Path | None:
     return home / ".local" / "state" if home.is_absolute() else None
 
 
-def effective(manifest: Manifest, config: KernelConfig) -> Manifest:
+def merge(manifest: Manifest, config: KernelConfig) -> Manifest:
     """The manifest with the operator's limits, supervision, determinism and the rest laid over it."""
     own = config.plugin.get(manifest.name, _NOTHING)
     return replace(
@@ -54,7 +54,7 @@ def effective(manifest: Manifest, config: KernelConfig) -> Manifest:
     )
 
 
-def misnamed(config: KernelConfig, granted: Iterable[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
+def unknown_names(config: KernelConfig, granted: Iterable[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
     """Names of plugins that the operator decides about and that nobody has, each with the table it stands in."""
     named = [(f"[plugin.{name}]", name) for name in config.plugin]
     named += [(f"[group.{group}]", name) for group, own in config.group.items() for name in own.plugins]
@@ -62,7 +62,9 @@ def misnamed(config: KernelConfig, granted: Iterable[str], known: Collection[str
     return ((table, name) for table, name in named if name not in known)
 
 
-def held_to(manifest: Manifest, config: KernelConfig, level: Level, approved: Collection[str] | None = ()) -> Manifest:
+def cap_limits(
+    manifest: Manifest, config: KernelConfig, level: Level, approved: Collection[str] | None = ()
+) -> Manifest:
     """The manifest at its level: within the bounds of every manifest, and at a confined level with no value that costs
     more than its default, unless it is among the ``approved`` lines. What the operator has set holds."""
     fixed = fixed_limits(config, manifest.name)

@@ -83,7 +83,7 @@ def of_fields(fields: Mapping[str, Iterable[str] | None]) -> Permissions:
     return Permissions(**values)
 
 
-def wishes(name: str, asked: Permissions) -> list[Wish]:
+def requested(name: str, asked: Permissions) -> list[Wish]:
     """All that somebody has to approve: not what every plugin may do with its own names."""
     return [
         (kind, what)
@@ -94,7 +94,7 @@ def wishes(name: str, asked: Permissions) -> list[Wish]:
 
 
 def missing(wanted: Iterable[Wish], approved: Permissions) -> tuple[Wish, ...]:
-    """The wishes that were not approved."""
+    """The requests that were not approved."""
     given = fields_of(approved)
     return tuple((kind, what) for kind, what in wanted if not _is_covered(kind, what, given[kind]))
 
@@ -137,7 +137,7 @@ def confined(declared: Permissions | None, operator: Iterable[Grant]) -> Permiss
     return replace(union(each for each in operator if isinstance(each, Permissions)), limits=())
 
 
-def of_wishes(wanted: Iterable[Wish]) -> Permissions:
+def from_requests(wanted: Iterable[Wish]) -> Permissions:
     """Permissions that grant these, and nothing else."""
     given: dict[str, list[str]] = {}
     for kind, what in wanted:

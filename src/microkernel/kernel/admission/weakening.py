@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import NamedTuple
 
 from microkernel.errors import ConfigError, ManifestError
-from microkernel.kernel.admission.effective_config import choose_level, effective
+from microkernel.kernel.admission.effective_config import choose_level, merge
 from microkernel.kernel.admission.permissions import CONFINED
 from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.kernel.manifest import LEVELS, Level, Limits, Manifest
@@ -83,8 +83,8 @@ def _doubts_of(manifest: Manifest, before: KernelConfig, now: KernelConfig, over
         yield _Doubt(f"{name} would fall from {old} to {new}", f'isolation = "{new}" below [plugin.{name}]')
     if new not in CONFINED and theirs.permissions is not None and ours.permissions is None:
         yield _Doubt(f"it no longer names the permissions of {name}", f"permissions = {{...}} below [plugin.{name}]")
-    was, named = effective(manifest, before).limits, {**now.limits, **ours.limits}
-    for gone in _weaker_limits(was, effective(manifest, now).limits, named):
+    was, named = merge(manifest, before).limits, {**now.limits, **ours.limits}
+    for gone in _weaker_limits(was, merge(manifest, now).limits, named):
         yield _Doubt(f"it no longer names limits.{gone} of {name}", f"limits = {{ {gone} = 0 }} below [plugin.{name}]")
 
 

@@ -135,7 +135,7 @@ class Launcher:
             lambda instance: host.launch(spec, instance, instance),
             in_memory=host.level in ("thread", "process"),
         )
-        record.newborn = instance
+        record.candidate = instance
         news = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
         assert isinstance(news, messages.Loaded)
         for handler in news.handlers:
@@ -144,7 +144,7 @@ class Launcher:
         _check_secrets(instance, news.secrets)
         instance.secrets.add(news.secrets, in_any_mixture=False)
         instance.staged = news
-        record.newborn = None
+        record.candidate = None
         record.snapshot = snapshot
         return instance
 
@@ -184,7 +184,7 @@ class Launcher:
         if isinstance(news, Exit):
             raise StartupExit(instance, news)
         if isinstance(news, messages.Failed):
-            instance.has_failed = True
+            instance.start_failed = True
             raise load_error(news)
         if news is None:
             raise PluginLoadError(too_late, name=instance.name, seconds=seconds)

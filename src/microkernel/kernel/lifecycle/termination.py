@@ -45,18 +45,18 @@ class Terminator:
         it before it stops. Return an instance that died over that. With the record's lock held."""
         instance, died = record.instance, None
         if record.state != "stopping":  # it is, where an interrupt ended another stop half way
-            record.step("stop")
+            record.transition("stop")
         if instance is not None:
             record.mailbox.close()
-            instance.dismissed = True
+            instance.exit_expected = True
         self._journal.changed(record)
         ended = True
         if instance is not None:
             died = None if self._drain(record, instance) else instance
-            ended = self.retire(record, instance)[1]
+            ended = self.stop_gracefully(record, instance)[1]
         record.instance = None
         if record.state == "stopping":
-            record.step("ended" if ended else "stuck")
+            record.transition("ended" if ended else "unkillable")
         return died
 
     def _drain(self, record: PluginRecord, instance: Instance) -> bool:
@@ -67,16 +67,16 @@ class Terminator:
         """
         pause, longest = _DRAIN_PAUSES
         until = time.monotonic() + instance.manifest.limits.drain
-        while not (record.mailbox.is_idle or instance.hurried or record.killing) and time.monotonic() < until:
-            if instance.gone.wait(min(pause, max(0.0, until - time.monotonic()))):
+        while not (record.mailbox.is_idle or instance.hurried or record.is_being_killed) and time.monotonic() < until:
+            if instance.exited.wait(min(pause, max(0.0, until - time.monotonic()))):
                 break
             pause = min(2 * pause, longest)
-        if instance.exit is None or record.killing:
+        if instance.exit is None or record.is_being_killed:
             return True
         self._journal.report("warn", instance.name, KernelError("MK0203", reason=instance.exit.reason))
         return False
 
-    def retire(self, record: PluginRecord, instance: Instance) -> tuple[messages.Stopped | None, bool]:
+    def stop_gracefully(self, record: PluginRecord, instance: Instance) -> tuple[messages.Stopped | None, bool]:
         """Have an instance stop: what it said at the end, and whether it has ended."""
         self._ask(record, instance, messages.Stop(within=instance.manifest.limits.stop))
         return self.see_out(record, instance)
@@ -95,28 +95,28 @@ class Terminator:
             return news.state
         record.retiring = None
         if isinstance(news, messages.Failed):
-            instance.dismissed = False
+            instance.exit_expected = False
             raise NotExported(load_error(news), continues=instance.exit is None)
         if not isinstance(news, Exit):
-            self.end(instance)
+            self.terminate(instance)
         reason = f"export_state ended it: {news.reason}" if isinstance(news, Exit) else _TOO_LATE.format(limits.stop)
         raise NotExported(PluginLoadError("MK0313", reason=reason), continues=False)
 
     def _ask(self, record: PluginRecord, instance: Instance, stop: messages.Stop) -> None:
-        instance.dismissed = True
+        instance.exit_expected = True
         record.mailbox.paused = True
         record.retiring = instance
         instance.runner.send(stop)
 
     def see_out(self, record: PluginRecord, instance: Instance) -> tuple[messages.Stopped | None, bool]:
-        """The rest of ``retire``, for one that was asked to stop."""
+        """The rest of ``stop_gracefully``, for one that was asked to stop."""
         limits = instance.manifest.limits
         stopped = instance.wait_for(messages.Stopped, limits.stop, self._on_stop_trouble(instance))
         record.retiring = None
         if stopped is None:
             self._journal.announce("MK0209", "warn", instance.name, seconds=limits.stop)
         patience = 0.0 if stopped is None else min(2.0, limits.stop)
-        ended = instance.exit is not None or self._wait_exit(instance, patience) or self.end(instance) is not None
+        ended = instance.exit is not None or self._wait_exit(instance, patience) or self.terminate(instance) is not None
         return (stopped if isinstance(stopped, messages.Stopped) else None), ended
 
     def _on_stop_trouble(self, instance: Instance) -> Callable[[object], None]:
@@ -126,25 +126,25 @@ class Terminator:
 
         return tell
 
-    def end(self, instance: Instance, *, gently: bool = True) -> Exit | None:
+    def terminate(self, instance: Instance, *, grace: bool = True) -> Exit | None:
         """Insist, then kill; None if nothing helped. Callers of the instance are told before."""
         instance.disconnect(self._reactor)
-        if instance.has_failed:
+        if instance.start_failed:
             self._wait_exit(instance, _FAREWELL)
-        if gently and instance.exit is None:
-            self._press(instance, instance.runner.request_exit, instance.manifest.limits.kill_grace)
+        if grace and instance.exit is None:
+            self._retry_until_exit(instance, instance.runner.request_exit, instance.manifest.limits.kill_grace)
         if instance.exit is None:
-            self._press(instance, instance.runner.kill, _KILL_PATIENCE)
+            self._retry_until_exit(instance, instance.runner.kill, _KILL_PATIENCE)
         return instance.exit
 
-    def _press(self, instance: Instance, press: Callable[[], None], seconds: float) -> None:
+    def _retry_until_exit(self, instance: Instance, request: Callable[[], None], seconds: float) -> None:
         """Again and again, each time after a longer pause: what is ending needs time for that."""
         until, pause = time.monotonic() + seconds, _FIRST_PAUSE
         while instance.exit is None and time.monotonic() < until:
-            press()
+            request()
             self._wait_exit(instance, pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _wait_exit(self, instance: Instance, seconds: float) -> bool:
-        instance.gone.wait(seconds)
+        instance.exited.wait(seconds)
         return instance.exit is not None

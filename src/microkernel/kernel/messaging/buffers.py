@@ -1,9 +1,9 @@
 """Memory that instances are lent, to send each other what is large: who has it, and when it is free again.
 
 A *block* is a file in memory. It is lent to one instance, which alone may write to it, again and again until it ends.
-A *lease* keeps a block from being written to anew. Whoever is to find the bytes as they are has it: letters that wait,
-answers under way, dead letters, and instances, each under the number of a *hold* that is its own. So nothing is
-counted: a lease is an object, and its block is free when that has gone.
+A *lease* keeps a block from being overwritten. Whatever has to find the bytes unchanged holds one: deliveries that
+wait, replies under way, dead letters, and instances, each under the number of its *hold*. So nothing is counted: a
+lease is an object, and its block is free when the object is gone.
 
 Blocks are made, lent and given up on the reactor's thread. What happens on others is one C call each: a lease is taken
 out of a dict, or put into it, or let go of.
@@ -23,16 +23,16 @@ from microkernel.wire.codec import MAX_PAYLOAD, MOST_ATTACHED
 from microkernel.wire.messages import Attachment, BlocksFreed, Message
 from microkernel.wire.slots import block_size
 
+# Blocks of one instance. Each is a descriptor and a mapping of the kernel's.
 MOST_BLOCKS = 256
-"""Of one instance: each is a descriptor and a mapping of the kernel's."""
+# Bytes of free blocks that are lent with one answer, so that many small ones do not need a request each.
 _AT_ONCE = 4 * 1024 * 1024
-"""Bytes of free blocks that are lent with one answer, so that not each of many is asked for."""
 _numbers = count(1)
 _holds = count(1)
 
 
 class Lease:
-    """As long as this is there, nobody writes to the block."""
+    """Keeps a block from being written to, as long as this object exists."""
 
     __slots__ = ("__weakref__", "block")
 
@@ -41,13 +41,13 @@ class Lease:
 
 
 class Block:
-    """So many bytes of memory, which can neither shrink nor grow: nobody's look at them can fail."""
+    """Memory of a fixed size. It can neither shrink nor grow, so that reading it cannot fail."""
 
     def __init__(self, size: int) -> None:
         self.number = next(_numbers)
         self.size = size
         self.mapped_by: WeakSet[BufferAccount] = WeakSet()
-        """Who is to be told when it is gone."""
+        """Accounts that are notified when it is freed."""
         self.idle = False
         """It has been free for a while."""
         self._lease: Callable[[], Lease | None] = _nobody
@@ -62,7 +62,7 @@ class Block:
 
     @property
     def memory(self) -> mmap:
-        """For who is in this process. On any thread; mapped when it is first asked for."""
+        """Return the mapping for use in this process, made at first use. On any thread."""
         memory = self._memory
         if memory is None:
             memory = self._memory = mmap(self.descriptor, self.size)
@@ -81,13 +81,13 @@ class Block:
         return os.pread(self.descriptor, size, 0)
 
     def close(self) -> None:
-        """The memory is there until the last view of it has gone."""
+        """Close the descriptor. The memory remains until the last view of it is gone."""
         os.close(self.descriptor)
         self._memory = None
 
 
 class HeldShare(Attachment):
-    """A Share in the kernel: with its lease, if it is in a block. It is never sent as it is."""
+    """An Attachment in the kernel: with its lease, if it is in a block. It is never sent as it is."""
 
     lease: Lease | None = None
 
@@ -113,30 +113,30 @@ class BufferAccount:
     # On any thread
 
     def take(self, shares: Iterable[Attachment]) -> tuple[HeldShare, ...]:
-        """What it sends, for the kernel to keep. Raises PermissionDenied for what it does not have."""
+        """Return what it sends, for the kernel to keep. Raises PermissionDenied for what it does not hold."""
         parts = tuple(map(self._part, shares))
         if len(parts) > MOST_ATTACHED:
             raise self._refusal(f"{len(parts):,} at once")
         return parts
 
     def give(self, parts: Iterable[Attachment]) -> tuple[Attachment, ...]:
-        """What it is sent. Raises PayloadTooLarge for what must be sent as bytes, and has too many."""
+        """Return what it is sent. Raises PayloadTooLarge for what has to be sent as bytes, and is too long for that."""
         return tuple(map(self._share, parts))
 
     def release(self, holds: Iterable[int]) -> None:
-        """It reads them no more. What it does not have is passed over."""
+        """Release holds that it no longer reads. Unknown ones are ignored."""
         for hold in holds:
             self._leases.pop(hold, None)
 
     def block(self, number: int) -> Block:
-        """One of which it has a part. Raises PermissionDenied."""
+        """Return a block that it holds. Raises PermissionDenied."""
         for lease in [*self._leases.values()]:
             if lease.block.number == number:
                 return lease.block
         raise self._refusal(f"block {number}")
 
     def close(self) -> None:
-        """It has ended, and reads nothing any more."""
+        """Release everything, because the instance has ended."""
         self.closed = True
         self._leases.clear()
 
@@ -171,13 +171,14 @@ class BufferAccount:
     # On the reactor's thread
 
     def descriptor(self, number: int) -> tuple[int, bool]:
-        """Of a block that it is going to map, and whether it may write to it. Raises PermissionDenied."""
+        """Return the descriptor of a block that it is going to map, and whether it may write to it. Raises
+        PermissionDenied."""
         block = self.block(number)
         block.mapped_by.add(self)
         return block.descriptor, block in self.blocks
 
-    def lend(self, size: int) -> list[Attachment]:
-        """Blocks that it may write to, each whole. Raises PayloadTooLarge."""
+    def allocate(self, size: int) -> list[Attachment]:
+        """Return whole blocks that it may write to. Raises PayloadTooLarge."""
         if not self.in_memory:
             raise self._refusal("memory")
         wanted = block_size(size)
@@ -187,7 +188,7 @@ class BufferAccount:
 
     def _made(self, size: int, wanted: int) -> Block:
         if not self._has_room(wanted):
-            self.give_up(lambda block: block.is_free)
+            self.free(lambda block: block.is_free)
         if not self._has_room(wanted):
             raise PayloadTooLarge("MK0625", name=self._name, size=size, used=self.used, limit=int(self._limit))
         try:
@@ -200,13 +201,13 @@ class BufferAccount:
     def _has_room(self, size: int) -> bool:
         return len(self.blocks) < MOST_BLOCKS and not (self._limit and self.used + size > self._limit)
 
-    def give_up(self, unwanted: Callable[[Block], bool]) -> None:
-        """Blocks go, and who has mapped one is told."""
+    def free(self, unwanted: Callable[[Block], bool]) -> None:
+        """Free blocks, and notify the accounts that have mapped one."""
         gone = [block for block in self.blocks if unwanted(block)]
         self.blocks = [block for block in self.blocks if block not in gone]
         for block in gone:
-            for holdings in [*block.mapped_by]:
-                holdings.forget(block.number)
+            for account in [*block.mapped_by]:
+                account.forget(block.number)
             block.close()
 
     def forget(self, number: int) -> None:
@@ -215,49 +216,49 @@ class BufferAccount:
 
 
 class BufferPool:
-    """The holdings of all who were ever lent something, until nothing is left. On the reactor's thread."""
+    """The accounts to which something was lent, until nothing of it is left. On the reactor's thread."""
 
     def __init__(self, later: Callable[[float, Callable[[], object]], object]) -> None:
         self._later = later
-        self._lenders: list[BufferAccount] = []
+        self._accounts: list[BufferAccount] = []
         self._before_sweep: list[Callable[[], object]] = []
 
     def before_sweep(self, work: Callable[[], object]) -> None:
         """Call ``work`` before each sweep. The embedding program releases what it no longer reads."""
         self._before_sweep.append(work)
 
-    def lend(self, holdings: BufferAccount, size: int) -> list[Attachment]:
+    def allocate(self, account: BufferAccount, size: int) -> list[Attachment]:
         """Raises PayloadTooLarge, PermissionDenied."""
-        lent = holdings.lend(size)
-        if not self._lenders:
+        lent = account.allocate(size)
+        if not self._accounts:
             self._later(_IDLE, self._sweep)
-        if holdings not in self._lenders:
-            self._lenders.append(holdings)
+        if account not in self._accounts:
+            self._accounts.append(account)
         return lent
 
     def close(self) -> None:
-        """Whoever looks at something still can."""
-        for holdings in self._lenders:
-            holdings.give_up(lambda _: True)
-        self._lenders.clear()
+        """Free all blocks. Existing views of them stay valid."""
+        for account in self._accounts:
+            account.free(lambda _: True)
+        self._accounts.clear()
 
     def sweep(self) -> None:
-        """Give up what is left of who has ended, and nobody reads any more."""
-        for holdings in self._lenders:
-            if holdings.closed:
-                holdings.give_up(lambda block: block.is_free)
-        self._lenders = [holdings for holdings in self._lenders if holdings.blocks]
+        """Free blocks of ended instances that are no longer read."""
+        for account in self._accounts:
+            if account.closed:
+                account.free(lambda block: block.is_free)
+        self._accounts = [account for account in self._accounts if account.blocks]
 
     def _sweep(self) -> None:
-        """What was free at two looks is given up too: the memory of what was shared once is not kept for ever."""
+        """Sweep, and also free what was free at the sweep before: memory that was shared once is not kept for ever."""
         for work in self._before_sweep:
             work()
-        for holdings in self._lenders:
-            holdings.give_up(lambda block: block.is_free and block.idle)
-            for block in holdings.blocks:
+        for account in self._accounts:
+            account.free(lambda block: block.is_free and block.idle)
+            for block in account.blocks:
                 block.idle = block.is_free
         self.sweep()
-        if self._lenders:
+        if self._accounts:
             self._later(_IDLE, self._sweep)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 
 from microkernel.kernel.messaging.event_delivery import EventDelivery
-from microkernel.kernel.messaging.quota import EACH, weight
+from microkernel.kernel.messaging.quota import ITEM_OVERHEAD, memory_size
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec, messages
 from microkernel.wire.codec import Raw
@@ -42,7 +42,7 @@ class DeadLetter:
 def dead_letter_size(letter: DeadLetter) -> int:
     """Return the bytes that a dead letter is charged."""
     size = len(letter.data) + sum(share.size for share in letter.shares)
-    return EACH + size + weight(letter.handler, letter.topic, letter.reason, letter.traceback)
+    return ITEM_OVERHEAD + size + memory_size(letter.handler, letter.topic, letter.reason, letter.traceback)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Events: from an emitter to the mailboxes of all who listen, each by the policy of its subscription.
+"""Events: from an emitter to the mailboxes of all subscribers, by the overflow policy of each subscription.
 
-Runs on the emitter's own thread. An event is encoded once; its bytes are shared by all who receive it.
+Runs on the emitter's own thread. An event is encoded once; its bytes are shared by all receivers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from microkernel.wire.messages import Attachment, Envelope
 from microkernel.wire.slots import size_of
 
 _FIRST = 64
-_MOST_LATECOMERS = 100_000
-"""How many letters may wait for room in one mailbox; a hundred workers at once have as much credit."""
+# How many deliveries may wait for room in one mailbox. A hundred workers together have as much credit.
+_MAX_BLOCKED = 100_000
 
 
 class EmitMode:
@@ -47,18 +47,18 @@ ON_REACTOR_UNWAITING = EmitMode(direct=True, waits=False)
 # Any thread, for the kernel's own events.
 BY_KERNEL = EmitMode(direct=False, waits=False)
 
-Bury = Callable[[EventDelivery, str], object]
-"""What becomes of a letter that cannot be handled, and why."""
+DeadLetterSink = Callable[[EventDelivery, str], object]
+"""What becomes of a delivery that cannot be handled, and why."""
 
 
 class EventBus:
-    """``emit`` on any thread, also on one that can be killed: all it does to the kernel is one C call a letter."""
+    """``emit`` on any thread, also on one that can be killed: it changes the kernel by one C call for each delivery."""
 
-    def __init__(self, subscriptions: TopicIndex, reactor: Reactor, clock: Clock, bury: Bury) -> None:
+    def __init__(self, subscriptions: TopicIndex, reactor: Reactor, clock: Clock, dead_letter: DeadLetterSink) -> None:
         self.topics = subscriptions
         self._reactor = reactor
         self._wall = clock.wall
-        self._bury = bury
+        self._dead_letter = dead_letter
         self._ids = count(1)
 
     def envelope(self, source: str, topic: str, data: Raw) -> Raw:
@@ -74,14 +74,14 @@ class EventBus:
         mode: EmitMode = ON_PLUGIN_THREAD,
         on_settled: Callable[[], object] | None = None,
     ) -> None:
-        """Give an event to all who listen.
+        """Deliver an event to all subscribers.
 
         Where a mailbox is full and its policy is ``block``, in a mode that waits: without ``on_settled`` this waits,
         after all others have the event. With it, which is for the reactor's thread, this returns, and ``on_settled`` is
         called once for the whole event.
         """
         event = Envelope(next(self._ids), topic, source, self._wall(), data)
-        envelope: Raw | None = None  # made for the first who takes it from a mailbox
+        envelope: Raw | None = None  # made for the first subscriber that has a mailbox
         unsettled: list[EventDelivery] = []
         for subscription in self.topics.matches[topic]:
             if subscription.once and not self._claim(subscription):
@@ -92,13 +92,13 @@ class EventBus:
             if envelope is None:
                 envelope = Raw(encode_message(event))
             size = size_of(envelope, shares) if shares else len(envelope)
-            letter = EventDelivery(subscription, topic, envelope, size, shares=shares)
-            if subscription.receiver.mailbox.accept(letter, direct=mode.direct) or self._overflows(letter, source):
+            delivery = EventDelivery(subscription, topic, envelope, size, shares=shares)
+            if subscription.receiver.mailbox.accept(delivery, direct=mode.direct) or self._overflows(delivery, source):
                 continue
             if mode.waits:
-                unsettled.append(letter)
+                unsettled.append(delivery)
             else:
-                self.reject(letter)
+                self.reject(delivery)
         if unsettled:
             self._wait_for_room(unsettled, source, on_settled)
         elif on_settled is not None:
@@ -108,91 +108,93 @@ class EventBus:
         """Tell watchers of a key of shared data: one event, like any other, which they share. It waits for no room."""
         envelope = self.envelope("kernel", key, news)
         for watcher in watchers:
-            letter = EventDelivery(watcher, key, envelope, len(envelope))
-            if not self.offer(letter, "kernel"):
-                self.reject(letter)
+            delivery = EventDelivery(watcher, key, envelope, len(envelope))
+            if not self.offer(delivery, "kernel"):
+                self.reject(delivery)
 
-    def offer(self, letter: EventDelivery, source: str) -> bool:
-        """Put a letter into its mailbox, or do what its policy says; False if it must wait for room."""
-        return letter.subscription.receiver.mailbox.accept(letter) or self._overflows(letter, source)
+    def offer(self, delivery: EventDelivery, source: str) -> bool:
+        """Put a delivery into its mailbox, or apply the overflow policy. Return False if it must wait for room."""
+        return delivery.subscription.receiver.mailbox.accept(delivery) or self._overflows(delivery, source)
 
-    def _overflows(self, letter: EventDelivery, source: str) -> bool:
-        """Apply the overflow policy; a letter for a plugin that is stopping is a dead letter. Return False if it must
+    def _overflows(self, delivery: EventDelivery, source: str) -> bool:
+        """Apply the overflow policy; a delivery for a plugin that is stopping is a dead letter. Return False if it must
         wait for room."""
-        subscription = letter.subscription
+        subscription = delivery.subscription
         mailbox = subscription.receiver.mailbox
         if mailbox.is_closed:
-            self._bury(letter, f"{subscription.owner} is stopping")
+            self._dead_letter(delivery, f"{subscription.owner} is stopping")
             return True
         policy = overflow_policy(source, subscription.owner, subscription.overflow)
-        if policy == "block" and len(mailbox.latecomers) < _MOST_LATECOMERS:
+        if policy == "block" and len(mailbox.blocked_sends) < _MAX_BLOCKED:
             return False
         if policy in ("block", "reject"):
-            self.reject(letter)
+            self.reject(delivery)
         elif policy == "drop_oldest" and self._make_room(subscription, mailbox):
-            mailbox.put(letter)
+            mailbox.put(delivery)
         else:
             subscription.receiver.counts.dropped += 1
         return True
 
     def _claim(self, subscription: TopicSubscription) -> bool:
         try:
-            subscription.tickets.pop()
+            subscription.once_tokens.pop()
         except IndexError:
             return False
         self._reactor.post(partial(self.topics.remove, subscription))
         return True
 
     def _make_room(self, subscription: TopicSubscription, mailbox: Mailbox) -> bool:
-        """Take out the oldest of its letters until there is some. Others may do so at the same time. Nearly always the
-        first letters that wait include one, so that the others need not be looked at."""
+        """Remove the oldest deliveries of a subscription until there is room. Other threads may do so at the same time.
+
+        The first deliveries that wait nearly always include one, so the others are looked at only if they do not.
+        """
         for most in (_FIRST, None):
-            for letter in list(islice(mailbox.waiting, most)):
+            for delivery in list(islice(mailbox.waiting, most)):
                 if (
-                    isinstance(letter, EventDelivery)
-                    and letter.subscription is subscription
-                    and mailbox.withdraw(letter)
+                    isinstance(delivery, EventDelivery)
+                    and delivery.subscription is subscription
+                    and mailbox.withdraw(delivery)
                 ):
                     subscription.receiver.counts.dropped += 1
-                    if mailbox.places < mailbox.capacity:
+                    if mailbox.slots < mailbox.capacity:
                         return True
-        return mailbox.places < mailbox.capacity  # some may have come meanwhile
+        return mailbox.slots < mailbox.capacity  # another thread may have made room meanwhile
 
     def _wait_for_room(
-        self, letters: list[EventDelivery], source: str, on_settled: Callable[[], object] | None
+        self, deliveries: list[EventDelivery], source: str, on_settled: Callable[[], object] | None
     ) -> None:
         in_order = threading.Semaphore(0)
-        arrived = in_order.release if on_settled is None else _Countdown(len(letters), on_settled)
-        for letter in letters:
-            receive = partial(self._receive_latecomer, letter, BlockedSend(letter, source, arrived))
+        arrived = in_order.release if on_settled is None else _Countdown(len(deliveries), on_settled)
+        for delivery in deliveries:
+            receive = partial(self._receive_blocked, delivery, BlockedSend(delivery, source, arrived))
             if on_settled is not None:
                 receive()  # now: what its sender sends next must find it here
             else:
                 self._reactor.post(receive)
         if on_settled is None:
-            for _ in letters:
+            for _ in deliveries:
                 in_order.acquire()
 
-    def _receive_latecomer(self, letter: EventDelivery, latecomer: BlockedSend) -> None:
-        receiver = letter.subscription.receiver
-        receiver.mailbox.latecomers.append(latecomer)
-        receiver.mailbox.admit_latecomers()
-        if latecomer in receiver.mailbox.latecomers:
-            self._reactor.later(receiver.full_mailbox_timeout, partial(self._send_away, letter, latecomer))
+    def _receive_blocked(self, delivery: EventDelivery, blocked: BlockedSend) -> None:
+        receiver = delivery.subscription.receiver
+        receiver.mailbox.blocked_sends.append(blocked)
+        receiver.mailbox.admit_blocked()
+        if blocked in receiver.mailbox.blocked_sends:
+            self._reactor.later(receiver.full_mailbox_timeout, partial(self._time_out, delivery, blocked))
 
-    def _send_away(self, letter: EventDelivery, latecomer: BlockedSend) -> None:
-        mailbox = letter.subscription.receiver.mailbox
-        if latecomer in mailbox.latecomers:
-            mailbox.latecomers.remove(latecomer)
-            self.reject(letter)
-            latecomer.settled()
-            mailbox.admit_latecomers()  # calls that waited behind it
+    def _time_out(self, delivery: EventDelivery, blocked: BlockedSend) -> None:
+        mailbox = delivery.subscription.receiver.mailbox
+        if blocked in mailbox.blocked_sends:
+            mailbox.blocked_sends.remove(blocked)
+            self.reject(delivery)
+            blocked.on_settled()
+            mailbox.admit_blocked()  # calls that waited behind it
 
-    def reject(self, letter: EventDelivery) -> None:
-        """There is no room for it, and it does not wait for any."""
-        subscription = letter.subscription
+    def reject(self, delivery: EventDelivery) -> None:
+        """Make a dead letter of a delivery for which there is no room, and which does not wait."""
+        subscription = delivery.subscription
         size = len(subscription.receiver.mailbox)
-        self._bury(letter, str(MailboxFull("MK0609", name=subscription.owner, size=size)))
+        self._dead_letter(delivery, str(MailboxFull("MK0609", name=subscription.owner, size=size)))
 
 
 class _Countdown:

@@ -1,9 +1,9 @@
 """The bounded queue in front of a plugin. Owned by the kernel, so it outlives an instance; it can be paused.
 
-A letter leaves the mailbox when its handler has returned: until then it is ``in flight``, and when the instance dies
-it goes back to the front. Guarantees, also when a thread is killed at any bytecode: a letter put is never lost, its
-wake-up neither; a letter taken is in flight; sizes are derived from the queues, never counted. Room is counted in
-places: a large letter takes several.
+A delivery leaves the mailbox when its handler has returned. Until then it is *in flight*, and if the instance dies it
+is requeued at the front. Guarantees, also when a thread is killed at any bytecode: neither a delivery that was put nor
+its wake-up is lost; a delivery that was taken is in flight; sizes are derived from the queues, never counted. Room is
+counted in slots, of which a large delivery takes several.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from microkernel.kernel.messaging.delivery import Delivery
 from microkernel.kernel.messaging.quota import OversizeTable
 from microkernel.wire.slots import SLOT_BYTES
 
+# Batch size at which queued events are sent immediately, by the thread that puts the last of them. The reactor's thread
+# may have to wait 5 ms for the interpreter's lock.
 BATCH = 64
-"""Events that do not wait for more company: whoever puts the last of them sends them, also while the reactor's thread
-has not got the interpreter's lock, which it may wait 5 ms for."""
+# How many deliveries may be in flight: half of the mailbox's capacity, but at least and at most so many. Those in
+# flight cannot be dropped to make room for others.
 IN_FLIGHT, MOST_IN_FLIGHT = 1024, 4096
-"""How many letters an instance may have been given and not done: half of the mailbox, from and to so many. What is in
-flight can make no room for others."""
 
 
 class Mailbox:
-    """``put`` from any thread; ``take`` by the one who feeds the instance; the rest on the reactor's thread."""
+    """``put`` from any thread; ``take`` by the thread that feeds the instance; the rest on the reactor's thread."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._admits = capacity
         self._most = most_in_flight(capacity)
         self.paused = True
+        # The instance that takes from it.
         self.consumer: object = None
-        """The instance that takes from it."""
+        # When the consumer last finished something, or was given something to do while it was idle. Monotonic seconds.
         self.progress = 0.0
-        """When the consumer last finished something, or was given something to do while it was idle. Monotonic."""
         self.bell: Callable[[], object] = _silent
         self.pump: Callable[[], object] = _silent
+        # Read by others, changed only here.
         self.waiting: deque[Delivery] = deque()
-        """For others to look at."""
         self._taken: deque[Delivery] = deque()
         self._flight: dict[int, Delivery] = {}
         self._large = OversizeTable()
         self._alone = 0
         self._pops: Iterator[Delivery] = iter(self.waiting.popleft, None)
-        self.latecomers = BlockedSends()
-        """Letters that wait for room, each with what to do when it is settled. In order; admitted by the reactor."""
+        # Deliveries that wait for room, in order. The reactor admits them.
+        self.blocked_sends = BlockedSends()
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self._taken) + len(self._flight)
@@ -57,62 +57,63 @@ class Mailbox:
         return len(self._flight) + len(self._taken)
 
     @property
-    def places(self) -> int:
-        """How many its letters take."""
-        return self._large.places(len(self))
+    def slots(self) -> int:
+        """Slots that its deliveries take."""
+        return self._large.slots(len(self))
 
-    def accept(self, letter: Delivery, *, direct: bool = False) -> bool:
-        """``put`` if there is room. Whether there was."""
+    def accept(self, delivery: Delivery, *, direct: bool = False) -> bool:
+        """Put a delivery if there is room. Return whether there was."""
         count = len(self.waiting) + len(self._taken) + len(self._flight)
-        if self.latecomers or (self._large.places(count) if self._large else count) >= self._admits:
+        if self.blocked_sends or (self._large.slots(count) if self._large else count) >= self._admits:
             return False
-        self.put(letter, direct=direct)
+        self.put(delivery, direct=direct)
         return True
 
-    def put(self, letter: Delivery, *, direct: bool = False) -> None:
-        """Without a look at the capacity, which is the bus's business. ``direct``: this thread cannot be killed; what
-        it puts goes on its way at once, unless it is an event for who is busy: that waits for company, until there is a
-        batch of them or the reactor's thread comes to it."""
-        if letter.size > SLOT_BYTES:
-            self._large.note(letter.seq, letter.size)
+    def put(self, delivery: Delivery, *, direct: bool = False) -> None:
+        """Append a delivery and wake the consumer. The capacity is not checked; that is the caller's decision.
+
+        ``direct``: this thread cannot be killed, so that it may send the delivery itself. It does so at once, unless it
+        is an event for a busy consumer: then it waits until there is a batch, or the reactor sends what there is.
+        """
+        if delivery.size > SLOT_BYTES:
+            self._large.note(delivery.seq, delivery.size)
         try:
-            self.waiting.append(letter)
-            if direct and (letter.is_call or not self._flight or len(self.waiting) % BATCH == 0):
-                self.pump()  # whose it is, is asked when the letter is there
+            self.waiting.append(delivery)
+            if direct and (delivery.is_call or not self._flight or len(self.waiting) % BATCH == 0):
+                self.pump()  # whose it is, is asked when the delivery is there
             else:
                 self.bell()
         except BaseException:
-            self.bell()  # a kill between the lines above must not lose the wake-up
+            self.bell()  # a kill between the lines above must not lose the wake-up: see Reactor.post
             raise
 
-    def put_call(self, letter: Delivery, source: str) -> None:
-        """A call needs no room, but it does not overtake the events of its sender that wait for some. On the reactor's
+    def put_call(self, delivery: Delivery, source: str) -> None:
+        """Put a call. It needs no room, but does not overtake events of its sender that wait for room. On the reactor's
         thread."""
-        if self.latecomers and self.latecomers.has_from(source):
-            self.latecomers.append(BlockedSend(letter, source, _silent))
+        if self.blocked_sends and self.blocked_sends.has_from(source):
+            self.blocked_sends.append(BlockedSend(delivery, source, _silent))
         else:
-            self.put(letter, direct=True)
+            self.put(delivery, direct=True)
 
-    def admit_latecomers(self) -> None:
+    def admit_blocked(self) -> None:
         """Let in what waited for room, while there is some. On the reactor's thread."""
-        while self.latecomers and (self.latecomers.first.letter.is_call or self.places < self.capacity):
-            latecomer = self.latecomers.popleft()
-            self.put(latecomer.letter, direct=True)
-            latecomer.settled()
+        while self.blocked_sends and (self.blocked_sends.first.delivery.is_call or self.slots < self.capacity):
+            blocked = self.blocked_sends.popleft()
+            self.put(blocked.delivery, direct=True)
+            blocked.on_settled()
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no new event. What waits in it stays, and latecomers still move in."""
+        """Return whether it accepts no new event. What waits in it stays, and blocked sends still move in."""
         return not self._admits
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits in it, for room in it, or is in flight."""
-        return not (self.waiting or self.latecomers or self._flight or self._taken)
+        """Return whether nothing waits in it, waits for room in it, or is in flight."""
+        return not (self.waiting or self.blocked_sends or self._flight or self._taken)
 
     def close(self) -> None:
-        """Take no new event until ``reopen``: ``accept`` is False. A capacity of 0 does it, so that ``accept`` need not
-        look at one more thing."""
+        """Accept no new event until ``reopen``. A capacity of 0 does it, so that ``accept`` needs no further test."""
         self._admits = 0
 
     def reopen(self) -> None:
@@ -131,40 +132,44 @@ class Mailbox:
         self.bell = self.pump = _silent
         self.consumer = None
 
-    def has(self, letter: Delivery | None) -> bool:
-        """Whether it waits or is in flight. It may go from the one to the other meanwhile: that is the order."""
-        return letter is not None and (
-            letter in list(self.waiting) or letter in list(self._taken) or letter.seq in self._flight
+    def has(self, delivery: Delivery | None) -> bool:
+        """Return whether a delivery waits or is in flight. It may move from the one to the other meanwhile, so they are
+        tested in this order."""
+        return delivery is not None and (
+            delivery in list(self.waiting) or delivery in list(self._taken) or delivery.seq in self._flight
         )
 
-    def withdraw(self, letter: Delivery) -> bool:
-        """Take one letter out that still waits; False if it does not."""
+    def withdraw(self, delivery: Delivery) -> bool:
+        """Remove a delivery that still waits. Return False if it does not."""
         try:
-            self.waiting.remove(letter)
+            self.waiting.remove(delivery)
         except (ValueError, IndexError):  # it is taken, or the queue moved while we looked
             return False
-        self._large.pop(letter.seq, None)
+        self._large.pop(delivery.seq, None)
         return True
 
     def take(self, limit: int) -> list[Delivery]:
-        """The next letters, now in flight. Those that were in flight at a death come one at a time; while there are
-        large ones all do, so that not many are on their way at once, each a second time."""
+        """Return the next deliveries, now in flight.
+
+        Those that were in flight when an instance died come one at a time. So do all while there are large ones, which
+        bounds how many bytes are on their way besides being kept here.
+        """
         try:
             limit = self._allowance(min(limit, len(self.waiting)))
             self._taken.extend(islice(self._pops, limit))  # one C call: out of the one queue, into the other
         except IndexError:
             limit = 0  # others took some out meanwhile: there are no more
-        letters = list(self._taken)
-        for letter in letters:
-            self._flight[letter.seq] = letter
+        deliveries = list(self._taken)
+        for delivery in deliveries:
+            self._flight[delivery.seq] = delivery
         self._taken.clear()
-        if letters and letters[0].redelivered:
-            self._alone = letters[0].seq
-        return letters
+        if deliveries and deliveries[0].redelivered:
+            self._alone = deliveries[0].seq
+        return deliveries
 
-    def take_aside(self, letter: Delivery) -> None:
-        """It is in flight without having waited."""
-        self._flight[letter.seq] = letter
+    def take_direct(self, delivery: Delivery) -> None:
+        """Mark a delivery as in flight without having waited."""
+        self._flight[delivery.seq] = delivery
 
     def _allowance(self, most: int) -> int:
         if self.paused or not most:
@@ -179,76 +184,80 @@ class Mailbox:
         return 1 if self._large else most
 
     def done(self, seq: int) -> Delivery | None:
-        """It is in flight no more; None if it was not."""
-        letter = self._flight.pop(seq, None)
+        """Remove a delivery that is in flight, and return it; None if it was not."""
+        delivery = self._flight.pop(seq, None)
         if self._large:
             self._large.pop(seq, None)
-        return letter
+        return delivery
 
     def handled(self, seq: int) -> Delivery | None:
-        """The instance says that it is done with an event; None if no such event was in flight. It cannot say so of a
-        call, which is done when it is answered."""
-        letter = self._flight.get(seq)
-        return None if letter is None or letter.is_call else self.done(seq)
+        """Remove an event that the instance reports as done; None if no such event was in flight.
+
+        A call is done when it is answered, whatever the instance reports.
+        """
+        delivery = self._flight.get(seq)
+        return None if delivery is None or delivery.is_call else self.done(seq)
 
     def handled_all(self, seqs: Sequence[int]) -> int:
-        """The same of many. How many were in flight."""
+        """Remove many events. Return how many were in flight."""
         flight, count = self._flight, 0
         for seq in seqs:
-            letter = flight.get(seq)
-            if letter is not None and not letter.is_call and flight.pop(seq, None) is not None:
+            delivery = flight.get(seq)
+            if delivery is not None and not delivery.is_call and flight.pop(seq, None) is not None:
                 count += 1
                 if self._large:
                     self._large.pop(seq, None)
         return count
 
     def oldest_in_flight(self) -> Delivery | None:
-        """What has been handled, or waited to be, for longest."""
-        letters = list(self._flight.values())
-        return min(letters, key=lambda letter: letter.seq) if letters else None
+        """Return the delivery that was taken first of those in flight."""
+        deliveries = list(self._flight.values())
+        return min(deliveries, key=lambda delivery: delivery.seq) if deliveries else None
 
     def recover(self) -> list[Delivery]:
-        """All that is in flight, in order, and in flight no more. Only when no instance takes any more."""
-        letters = {letter.seq: letter for letter in (*self._taken, *self._flight.values())}
+        """Remove and return all that is in flight, in order. Only when no instance takes any longer."""
+        deliveries = {delivery.seq: delivery for delivery in (*self._taken, *self._flight.values())}
         self._taken.clear()
         self._flight.clear()
-        for seq in letters:
+        for seq in deliveries:
             self._large.pop(seq, None)
-        return [letters[seq] for seq in sorted(letters)]
+        return [deliveries[seq] for seq in sorted(deliveries)]
 
-    def put_back(self, letters: list[Delivery]) -> None:
-        """To the front, in order."""
-        for letter in letters:
-            self._large.note(letter.seq, letter.size)
-        self.waiting.extendleft(reversed(letters))
+    def requeue(self, deliveries: list[Delivery]) -> None:
+        """Put deliveries back to the front, in order."""
+        for delivery in deliveries:
+            self._large.note(delivery.seq, delivery.size)
+        self.waiting.extendleft(reversed(deliveries))
 
     def drain(self) -> list[Delivery]:
-        """All that waits, in order, and latecomers after them; the mailbox is empty but for what is in flight."""
-        letters = []
+        """Remove and return all that waits, in order, followed by blocked sends. What is in flight stays."""
+        deliveries = []
         while self.waiting:
-            letters.append(self.waiting.popleft())
-            self._large.pop(letters[-1].seq, None)
-        while self.latecomers:
-            latecomer = self.latecomers.popleft()
-            letters.append(latecomer.letter)
-            latecomer.settled()
-        return letters
+            deliveries.append(self.waiting.popleft())
+            self._large.pop(deliveries[-1].seq, None)
+        while self.blocked_sends:
+            blocked = self.blocked_sends.popleft()
+            deliveries.append(blocked.delivery)
+            blocked.on_settled()
+        return deliveries
 
 
 class BlockedSend:
-    """A letter that waits for room, or behind one of the same ``source`` that does. ``settled`` is called when it is
-    in, or given up."""
+    """A delivery that waits for room, or behind one of the same ``source`` that does.
 
-    __slots__ = ("letter", "settled", "source")
+    ``on_settled`` is called when it is in the mailbox, or was rejected.
+    """
 
-    def __init__(self, letter: Delivery, source: str, settled: Callable[[], object]) -> None:
-        self.letter = letter
+    __slots__ = ("delivery", "on_settled", "source")
+
+    def __init__(self, delivery: Delivery, source: str, on_settled: Callable[[], object]) -> None:
+        self.delivery = delivery
         self.source = source
-        self.settled = settled
+        self.on_settled = on_settled
 
 
 class BlockedSends:
-    """A queue of them. What is asked of it costs the same for many as for few: how many wait is up to those who send.
+    """A queue of blocked sends. Each operation takes constant time, because senders decide how many wait.
 
     Changed on the reactor's thread only. Its length may be read on any.
     """
@@ -260,8 +269,8 @@ class BlockedSends:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, latecomer: BlockedSend) -> bool:
-        return latecomer in self._waiting
+    def __contains__(self, blocked: BlockedSend) -> bool:
+        return blocked in self._waiting
 
     @property
     def first(self) -> BlockedSend:
@@ -270,24 +279,24 @@ class BlockedSends:
     def has_from(self, source: str) -> bool:
         return self._sources[source] > 0
 
-    def append(self, latecomer: BlockedSend) -> None:
-        self._waiting[latecomer] = None
-        self._sources[latecomer.source] += 1
+    def append(self, blocked: BlockedSend) -> None:
+        self._waiting[blocked] = None
+        self._sources[blocked.source] += 1
 
     def popleft(self) -> BlockedSend:
-        latecomer, _ = self._waiting.popitem(last=False)
-        self._leave(latecomer)
-        return latecomer
+        blocked, _ = self._waiting.popitem(last=False)
+        self._leave(blocked)
+        return blocked
 
-    def remove(self, latecomer: BlockedSend) -> None:
-        """Raises KeyError if it does not wait."""
-        del self._waiting[latecomer]
-        self._leave(latecomer)
+    def remove(self, blocked: BlockedSend) -> None:
+        """Remove one. Raises KeyError if it does not wait."""
+        del self._waiting[blocked]
+        self._leave(blocked)
 
-    def _leave(self, latecomer: BlockedSend) -> None:
-        self._sources[latecomer.source] -= 1
-        if not self._sources[latecomer.source]:
-            del self._sources[latecomer.source]
+    def _leave(self, blocked: BlockedSend) -> None:
+        self._sources[blocked.source] -= 1
+        if not self._sources[blocked.source]:
+            del self._sources[blocked.source]
 
 
 def most_in_flight(capacity: int) -> int:
@@ -295,4 +304,4 @@ def most_in_flight(capacity: int) -> int:
 
 
 def _silent() -> None:
-    """Nobody is there to be woken."""
+    """Does nothing, because no consumer is connected that could be woken."""

@@ -16,17 +16,17 @@ from microkernel.wire.slots import SLOT_BYTES, slots_for
 
 T = TypeVar("T")
 
-EACH = 512
+ITEM_OVERHEAD = 512
 """Bytes that a thing is charged besides its own, for what the kernel keeps around it."""
 
 
-def weight(*texts: str) -> int:
+def memory_size(*texts: str) -> int:
     """Bytes that they take in memory: one character can make a whole text four times as wide."""
     return sum(map(getsizeof, texts))
 
 
 class OversizeTable(dict[int, int]):
-    """How many places more than one the large ones take, by number; the small ones are only counted by who has them.
+    """How many slots more than one the large items take, by number. Small ones are only counted, by the owner.
 
     On any thread: a note is made before the thing is put, and taken back after it has gone. A kill in between leaves a
     note of nothing, which goes when there is nothing else.
@@ -36,8 +36,8 @@ class OversizeTable(dict[int, int]):
         if size > SLOT_BYTES:
             self[number] = slots_for(size) - 1
 
-    def places(self, count: int) -> int:
-        """What ``count`` things take, with these among them."""
+    def slots(self, count: int) -> int:
+        """Return the slots that ``count`` items take, these included."""
         if not self:
             return count
         if not count:
@@ -46,15 +46,15 @@ class OversizeTable(dict[int, int]):
 
 
 class PendingTable(dict[int, T]):
-    """What is under way, by number, large ones among it."""
+    """Items under way, by number, each with the slots that it takes."""
 
     def __init__(self) -> None:
         super().__init__()
         self._large = OversizeTable()
 
     @property
-    def places(self) -> int:
-        return self._large.places(len(self)) if self._large else len(self)
+    def slots(self) -> int:
+        return self._large.slots(len(self)) if self._large else len(self)
 
     def add(self, number: int, thing: T, size: int) -> None:
         if size > SLOT_BYTES:
@@ -62,7 +62,7 @@ class PendingTable(dict[int, T]):
         self[number] = thing
 
     def remove(self, number: int) -> T | None:
-        """It is under way no more; None if it was not."""
+        """Remove an item, and return it; None if it was not there."""
         thing = self.pop(number, None)
         if self._large:
             self._large.pop(number, None)
@@ -86,8 +86,7 @@ class Quota:
         return key in self._sizes
 
     def take(self, key: Hashable, size: int, limit: float) -> bool:
-        """Charge it, in place of what the key had; False, and nothing is charged, if that were over ``limit`` (0:
-        none)."""
+        """Charge a key, replacing its previous charge. Return False, and charge nothing, above ``limit`` (0: none)."""
         used = self.used - self._sizes.get(key, 0) + size
         if limit and used > limit and used > self.used:
             return False
@@ -96,15 +95,17 @@ class Quota:
         self._sizes[key], self.used = size, used
         return True
 
-    def give_back(self, key: Hashable) -> None:
+    def release(self, key: Hashable) -> None:
         if key in self._sizes:
             self.counts[self._kind_of(key)] -= 1
             self.used -= self._sizes.pop(key)
 
 
 class BoundedHistory(Generic[T]):
-    """The newest things, so many at most, and of so many bytes; the very newest in any case. Changed on the reactor's
-    thread, read on any."""
+    """The newest items, bounded by number and by bytes. The very newest is always kept.
+
+    Changed on the reactor's thread, read on any.
+    """
 
     def __init__(self, most: int, limit: float, size_of: Callable[[T], int]) -> None:
         self._most = most
@@ -126,6 +127,6 @@ class BoundedHistory(Generic[T]):
             self.used -= self._size_of(self._things.popleft())
 
     def remove(self, thing: T) -> None:
-        """Raises ValueError if it is not there."""
+        """Remove an item. Raises ValueError if it is not there."""
         self._things.remove(thing)
         self.used -= self._size_of(thing)

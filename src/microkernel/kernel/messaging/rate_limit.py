@@ -36,7 +36,7 @@ class RateLimit:
         self._held_back = 0
 
     def take(self) -> bool:
-        """Whether the next one is let through."""
+        """Return whether the next one is let through."""
         now = self._clock.now()
         self._tokens = min(self._tokens + (now - self._at) * self.per_second, self.per_second * BURST)
         self._at = now

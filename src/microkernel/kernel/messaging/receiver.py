@@ -1,4 +1,4 @@
-"""Who receives deliveries: a plugin's record, or the embedding program; and what happens where its mailbox is full."""
+"""Receivers of deliveries: a plugin's record, or the embedding program; and what happens if a mailbox is full."""
 
 from __future__ import annotations
 

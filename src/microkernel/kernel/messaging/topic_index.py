@@ -1,4 +1,4 @@
-"""Who listens to what: a trie of words, with a bounded cache of answers.
+"""Index from topics to subscriptions: a trie of words, with a bounded cache of results.
 
 The trie is changed on the reactor's thread only; any thread may match meanwhile. A match sees a subscription from the
 moment ``add`` returns, and none after ``remove`` has returned.
@@ -12,21 +12,31 @@ from itertools import count
 from microkernel.kernel.messaging.receiver import Receiver
 from microkernel.wire.messages import Attachment, Envelope
 
+# Results that are kept. Plugins choose topics, so their number has to be bounded.
 _CACHED = 4096
-"""Topics are made up by plugins: more than these answers are not kept."""
 _order = count(1)
 
 
 class TopicSubscription:
     """A (pattern, handler) of one receiver. ``number`` is the handler's in the present instance, 0 for none.
 
-    ``owner`` is the plugin's name, "kernel" for the embedder; ``receiver`` has the mailbox its letters go to. With
-    ``once`` there is one ticket, and who takes it delivers.
+    ``owner`` is the plugin's name, "kernel" for the embedder; ``receiver`` has the mailbox its deliveries go to. With
+    ``once`` there is one token, and the thread that takes it delivers.
     """
 
     __slots__ = (
-        "board", "handler", "inline", "number", "observes", "once", "order", "overflow", "owner", "pattern", "receiver",
-        "tickets",
+        "handler",
+        "inline",
+        "number",
+        "observes",
+        "once",
+        "once_tokens",
+        "order",
+        "overflow",
+        "owner",
+        "pattern",
+        "receiver",
+        "watches_data",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +49,7 @@ class TopicSubscription:
         number: int = 0,
         once: bool = False,
         overflow: str = "block",
-        board: bool = False,
+        watches_data: bool = False,
         observes: bool = False,
         inline: Callable[[Envelope, tuple[Attachment, ...]], object] | None = None,
     ) -> None:
@@ -50,11 +60,11 @@ class TopicSubscription:
         self.number = number
         self.once = once
         self.overflow = overflow
-        self.board = board
+        self.watches_data = watches_data
         self.observes = observes
         self.inline = inline
         self.order = next(_order)
-        self.tickets = [None]
+        self.once_tokens = [None]
 
 
 class _Node:
@@ -64,11 +74,11 @@ class _Node:
         self.words: dict[str, _Node] = {}
         self.here: dict[TopicSubscription, None] = {}
         self.tail: dict[TopicSubscription, None] = {}
-        """In the order they were added. A match copies them by one C call."""
+        """In the order in which they were added. A match copies them by one C call."""
 
 
 class _Matches(dict[str, tuple[TopicSubscription, ...]]):
-    """What was found; what is missing is looked for."""
+    """Results by topic. A missing one is computed."""
 
     def __init__(self, find: Callable[[str], tuple[TopicSubscription, ...]]) -> None:
         super().__init__()
@@ -82,14 +92,16 @@ class _Matches(dict[str, tuple[TopicSubscription, ...]]):
 
 
 class TopicIndex:
-    """``matches`` on any thread, the rest on the reactor's. Topics that begin with ``reserved`` are for those alone who
-    observe."""
+    """``matches`` on any thread, the rest on the reactor's.
+
+    Topics that start with ``reserved`` match only subscriptions that observe the kernel.
+    """
 
     def __init__(self, reserved: str = "") -> None:
         self._reserved = reserved
         self._root = _Node()
         self.matches = _Matches(self._find)
-        """By topic, in the order they were added."""
+        """Subscriptions by topic, in the order in which they were added."""
 
     def add(self, subscription: TopicSubscription) -> None:
         node = self._walk(subscription.pattern)
@@ -104,7 +116,7 @@ class TopicIndex:
         self._forget_matches()
 
     def _forget_matches(self) -> None:
-        """After the change: a match that began before it is kept with the old ones."""
+        """Called after the change, so that a match that started before it is stored with the old results."""
         self.matches = _Matches(self._find)
 
     def _find(self, topic: str) -> tuple[TopicSubscription, ...]:
@@ -121,7 +133,7 @@ class TopicIndex:
         return node
 
     def _prune(self, pattern: str) -> None:
-        """Take away the nodes that hold nothing any more."""
+        """Remove the nodes that became empty."""
         trail = [self._root]
         words = _words(pattern)
         for word in words:

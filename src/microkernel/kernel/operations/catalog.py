@@ -8,7 +8,7 @@ from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.admission import name_clashes
 from microkernel.kernel.admission.approval_policy import ApprovalPolicy
 from microkernel.kernel.admission.config_source import ConfigSource
-from microkernel.kernel.admission.effective_config import choose_level, effective, held_to, misnamed
+from microkernel.kernel.admission.effective_config import cap_limits, choose_level, merge, unknown_names
 from microkernel.kernel.admission.permissions import CONFINED
 from microkernel.kernel.admission.weakening import check_manifest
 from microkernel.kernel.manifest import Level, Manifest
@@ -62,11 +62,11 @@ class PluginCatalog:
         return name_clashes.settle(fit, self._owns_name, self._is_confined)
 
     def _is_enabled(self, manifest: Manifest) -> bool:
-        return effective(manifest, self._config.current()).enabled
+        return merge(manifest, self._config.current()).enabled
 
     def _is_confined(self, found: PluginCandidate) -> bool:
         config = self._config.current()
-        return choose_level(effective(found.manifest, config), config, self._override)[0] in CONFINED
+        return choose_level(merge(found.manifest, config), config, self._override)[0] in CONFINED
 
     def _owns_name(self, found: PluginCandidate) -> bool:
         """A plugin that the kernel has keeps its name. Of the others, the approved one gets it."""
@@ -79,7 +79,7 @@ class PluginCatalog:
     def report_misnamed(self, known: set[str]) -> None:
         """Report configured plugins that are not there. An embedding program that looks nowhere, and loads plugins one
         by one, may configure some that are not loaded yet."""
-        for table, name in misnamed(self._config.current(), self._granted, known) if self.places else ():
+        for table, name in unknown_names(self._config.current(), self._granted, known) if self.places else ():
             self._journal.announce("MK0712", "warn", name, key=table, suggestion=did_you_mean(name, known))
 
     def find(self, path: str) -> PluginCandidate:
@@ -104,11 +104,11 @@ class PluginCatalog:
                     self._journal.report("error", found.name, error)
             return first
         config = self._config.current()
-        manifest = effective(found.manifest, config)
+        manifest = merge(found.manifest, config)
         level, weaker = choose_level(manifest, config, self._override)
         if weaker:
             self._journal.announce("MK0502", "notice", found.name, asked=manifest.isolation, level=level)
-        manifest = held_to(manifest, config, level, self._approvals.limits(found))
+        manifest = cap_limits(manifest, config, level, self._approvals.limits(found))
         mailbox = Mailbox(int(manifest.limits.mailbox))
         record = PluginRecord(found, manifest, level, mailbox, built_in=built_in)
         self._registry.add(record)
@@ -119,7 +119,7 @@ class PluginCatalog:
     def refuse(self, record: PluginRecord, error: KernelError) -> None:
         """It cannot run; none of its code has."""
         record.error = error
-        record.step("refused")
+        record.transition("refused")
         self._journal.report("error", record.name, error)
         self._journal.changed(record)
 
@@ -133,14 +133,14 @@ class PluginCatalog:
         for record in self._registry:
             if record.found.path == found.path and record.name != found.name:
                 raise PluginLoadError("MK0126", name=record.name, other=found.name, path=found.path)
-        self._config.refresh(record.found.manifest for record in self._registry if not record.visitor)
+        self._config.refresh(record.found.manifest for record in self._registry if not record.is_remote_client)
         config = self._config.current()
         if found.name in self._registry and not name_clashes.is_disputed(self._registry.get(found.name).error):
             known = self._registry.get(found.name).found.manifest
             check_manifest(known, found.manifest, config, self._override)
-        manifest = effective(found.manifest, config)
+        manifest = merge(found.manifest, config)
         level, _ = choose_level(manifest, config, self._override)
-        return found, held_to(manifest, config, level, self._approvals.limits(found)), level
+        return found, cap_limits(manifest, config, level, self._approvals.limits(found)), level
 
     def resolve_again(self, record: PluginRecord) -> None:
         """Bring a record up to date with its source as it is now. With its lock held. Raises as ``resolve`` does."""

@@ -54,7 +54,7 @@ class PluginController:
             self._supervisor.cancel_restart(record)
             record.history = ()
             if record.state == "held":
-                record.step("start")
+                record.transition("start")
             failure = self._supervisor.bring_up(record, None)
         if failure is not None:
             raise failure
@@ -90,7 +90,7 @@ class PluginController:
             if now:
                 _hurry(instance)
             died = self._terminator.take_down(record)
-            self._cleanup.empty(record, f"{record.name} was stopped", died)
+            self._cleanup.discard_pending(record, f"{record.name} was stopped", died)
         self._cleanup.report_stopped(record)
 
     def kill(self, record: PluginRecord) -> int:
@@ -99,18 +99,20 @@ class PluginController:
         Does nothing, and says nothing, where nothing of it runs or would start.
         """
         began = time.monotonic()
-        if record.state in ("stopped", "held") and record.instance is None and record.newborn is None:
+        if record.state in ("stopped", "held") and record.instance is None and record.candidate is None:
             return 0
-        record.killing = True
+        record.is_being_killed = True
         try:
-            told = self._cleanup.cut(record, "killed by hand")
+            told = self._cleanup.disconnect(record, "killed by hand")
             _kill_all(record)  # now: whoever holds the lock may be waiting for one of these
             with record.lock:
                 self._supervisor.cancel_restart(record)
-                ended = all(self._terminator.end(instance, gently=False) is not None for instance in _kill_all(record))
+                ended = all(
+                    self._terminator.terminate(instance, grace=False) is not None for instance in _kill_all(record)
+                )
                 self._settle_killed(record, ended)
         finally:
-            record.killing = False
+            record.is_being_killed = False
         took = round((time.monotonic() - began) * 1000, 1)
         if record.state == "zombie":
             self._cleanup.report_stopped(record)
@@ -120,16 +122,16 @@ class PluginController:
         return told
 
     def _settle_killed(self, record: PluginRecord, ended: bool) -> None:
-        record.instance = record.newborn = None
-        if record.visitor:
+        record.instance = record.candidate = None
+        if record.is_remote_client:
             return  # its state changes when it leaves, on the reactor's thread
         if record.state in ("loaded", "starting", "active"):
-            record.step("stop")
+            record.transition("stop")
         if record.state == "stopping":
-            record.step("ended" if ended else "stuck")
+            record.transition("ended" if ended else "unkillable")
         elif record.state not in ("stopped", "zombie", "held"):
-            record.step("stop")
-        self._cleanup.empty(record, f"{record.name} was killed")
+            record.transition("stop")
+        self._cleanup.discard_pending(record, f"{record.name} was killed")
 
     def _stop_dependents(self, record: PluginRecord, cascade: bool, now: bool) -> None:
         dependents = [
@@ -148,8 +150,8 @@ def _hurry(instance: Instance | None) -> None:
 
 
 def _kill_all(record: PluginRecord) -> list[Instance]:
-    instances = [instance for instance in (record.instance, record.newborn) if instance is not None]
+    instances = [instance for instance in (record.instance, record.candidate) if instance is not None]
     for instance in instances:
-        instance.dismissed = True
+        instance.exit_expected = True
         instance.runner.kill()
     return instances

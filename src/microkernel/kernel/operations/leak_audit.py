@@ -15,7 +15,7 @@ class LeakAuditor:
     def audit(self, record: PluginRecord) -> list[str]:
         """What all ended generations have left, each a line; those that left nothing are not asked again."""
         left: dict[str, None] = {}
-        for instance in list(record.past):
+        for instance in list(record.previous_instances):
             audit = instance.runner.audit()
             for what in audit.undone:
                 self._journal.announce("MK0303", "notice", record.name, what=what, generation=instance.generation)
@@ -23,6 +23,6 @@ class LeakAuditor:
                 if what not in left:
                     self._journal.announce("MK0302", "warn", record.name, what=what, generation=instance.generation)
                 left[what] = None
-            if not audit.left and instance in record.past:
-                record.past.remove(instance)
+            if not audit.left and instance in record.previous_instances:
+                record.previous_instances.remove(instance)
         return list(left)

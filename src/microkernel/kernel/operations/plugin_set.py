@@ -84,7 +84,7 @@ class PluginSet:
         were not handled.
         """
         self._supervisor.close()
-        running = {record.name: record for record in self._registry if not record.visitor}
+        running = {record.name: record for record in self._registry if not record.is_remote_client}
         before = self._journal.unhandled
         for layer in reversed(layers({name: r.manifest.requires for name, r in running.items()}, self._after)):
             stop = partial(self._controller.stop, cascade=True, now=now)
@@ -127,7 +127,7 @@ class PluginSet:
                 self._wait_until_settled(record, until)
 
     def _start(self, record: PluginRecord) -> None:
-        record.turned.clear()
+        record.state_changed.clear()
         with record.lock:
             self._supervisor.bring_up(record, None)
 
@@ -137,8 +137,8 @@ class PluginSet:
             left = until - self._clock.now()
             if left <= 0:
                 return
-            record.turned.wait(left)
-            record.turned.clear()
+            record.state_changed.wait(left)
+            record.state_changed.clear()
 
     def _for_each(self, records: list[PluginRecord], work: Callable[[PluginRecord], object]) -> None:
         for_each(records, work, _AT_ONCE, f"{self._name}-life")

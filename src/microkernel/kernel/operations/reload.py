@@ -111,9 +111,9 @@ class Reloader:
                 self._supervisor.check_requirements(manifest)
                 new = self._load(record, found, manifest, level)
             except (KernelError, StartupExit) as error:
-                raise self._not_taken(record, candidate.manifest.version, as_error(error), 0.0) from None
-            swapped = self._swap(record, old, new, found)
-        return self._prove(record, swapped) if new.owner is self else swapped.report
+                raise self._reload_failed(record, candidate.manifest.version, as_error(error), 0.0) from None
+            takeover = self._swap(record, old, new, found)
+        return self._await_probation(record, takeover) if new.owner is self else takeover.report
 
     def _load(self, record: PluginRecord, found: PluginCandidate, manifest: Manifest, level: Level) -> Instance:
         before, old_found = record.snapshot, record.found
@@ -121,10 +121,10 @@ class Reloader:
         try:
             return self._launcher.launch(record, self, manifest, level, None)
         except BaseException:
-            newborn, record.newborn = record.newborn, None
-            if newborn is not None and newborn.exit is None:
-                newborn.dismissed = True
-                self._terminator.end(newborn, gently=False)
+            candidate, record.candidate = record.candidate, None
+            if candidate is not None and candidate.exit is None:
+                candidate.exit_expected = True
+                self._terminator.terminate(candidate, grace=False)
             record.snapshot, record.found = before, old_found
             raise
 
@@ -134,16 +134,16 @@ class Reloader:
         try:
             state = self._terminator.export(record, old)
         except NotExported as failure:
-            raise self._without_state(record, old, new, failure, paused) from None
+            raise self._keep_old(record, old, new, failure, paused) from None
         stopped, ended = self._terminator.see_out(record, old)
-        self._cleanup.hand_over(record, old, stopped)
+        self._cleanup.transfer_pending(record, old, stopped)
         try:
             self._launcher.start(new, state, old.manifest.version)
         except (KernelError, StartupExit) as error:
             self._drop(new)
-            self._go_back(record, old, record.found, state)
+            self._roll_back(record, old, record.found, state)
             took = (time.monotonic() - paused) * 1000
-            raise self._not_taken(record, new.manifest.version, as_error(error), took) from None
+            raise self._reload_failed(record, new.manifest.version, as_error(error), took) from None
         old_found = record.found
         record.found, record.snapshot, record.manifest, record.level = found, new_snapshot, new.manifest, new.level
         self._release(record, new)
@@ -159,11 +159,11 @@ class Reloader:
         return _Takeover(old, old_found, state, new, report)
 
     def _drop(self, new: Instance) -> None:
-        new.dismissed = True
+        new.exit_expected = True
         if new.exit is None:
-            self._terminator.end(new, gently=False)
+            self._terminator.terminate(new, grace=False)
 
-    def _without_state(
+    def _keep_old(
         self, record: PluginRecord, old: Instance, new: Instance, failure: NotExported, paused: float
     ) -> ReloadFailed:
         """The old instance continues. If it could not say that it does, its source is started again: only what it kept
@@ -176,31 +176,31 @@ class Reloader:
             if old.exit is not None:  # between the two: whoever heard of its end took it for one that was asked for
                 self._supervisor.abort_start(record, StartupExit(old, old.exit))
         else:
-            self._cleanup.hand_over(record, old, None)
-            self._go_back(record, old, record.found, None)
+            self._cleanup.transfer_pending(record, old, None)
+            self._roll_back(record, old, record.found, None)
         took = (time.monotonic() - paused) * 1000
         left = _unended(old) if old.exit is None and not failure.continues else []
-        return self._not_taken(record, new.manifest.version, failure.error, took, left, is_kept=failure.continues)
+        return self._reload_failed(record, new.manifest.version, failure.error, took, left, is_kept=failure.continues)
 
-    def _prove(self, record: PluginRecord, swapped: _Takeover) -> ReloadReport:
+    def _await_probation(self, record: PluginRecord, takeover: _Takeover) -> ReloadReport:
         """Wait for the end of the probation, without the lock; who dies within it is replaced by the old source."""
-        new = swapped.new
+        new = takeover.new
         try:
-            new.gone.wait(min(new.manifest.limits.probation, threading.TIMEOUT_MAX))
+            new.exited.wait(min(new.manifest.limits.probation, threading.TIMEOUT_MAX))
         except BaseException:  # an interrupt: from here on it is any instance
             new.transfer(self._supervisor)
             raise
         with record.lock:
             new.transfer(self._supervisor)
-            if new.exit is None or new.dismissed or record.instance is not new:
-                return swapped.report
-            again = self._cleanup.put_back(record, self._cleanup.reclaim(record, new, new.exit.reason))
-            self._cleanup.tell_again(record, again)
-            self._go_back(record, swapped.old, swapped.old_found, swapped.state)
+            if new.exit is None or new.exit_expected or record.instance is not new:
+                return takeover.report
+            again = self._cleanup.requeue(record, self._cleanup.reclaim_in_flight(record, new, new.exit.reason))
+            self._cleanup.report_redelivery(record, again)
+            self._roll_back(record, takeover.old, takeover.old_found, takeover.state)
             death = as_error(StartupExit(new, new.exit))
-            raise self._not_taken(record, new.manifest.version, death, swapped.report.paused_ms) from None
+            raise self._reload_failed(record, new.manifest.version, death, takeover.report.paused_ms) from None
 
-    def _go_back(self, record: PluginRecord, old: Instance, found: PluginCandidate, state: codec.Raw | None) -> None:
+    def _roll_back(self, record: PluginRecord, old: Instance, found: PluginCandidate, state: codec.Raw | None) -> None:
         """The old source again, with the state it left."""
         manifest, level, snapshot = old.manifest, old.level, old.snapshot
         record.found, record.manifest, record.level = found, manifest, level
@@ -217,7 +217,7 @@ class Reloader:
         self._reactor.run(partial(self._registrar.commit, record, instance))
         self._supervisor.connect(record, instance)
 
-    def _not_taken(
+    def _reload_failed(
         self,
         record: PluginRecord,
         version: str,

@@ -38,7 +38,7 @@ def reload_all(
     after: Mapping[str, Collection[str]],
 ) -> ReloadSummary:
     """Reload those that somebody wants to run, layer by layer: each when what it requires is the new one."""
-    chosen = {r.name: r for r in records if r.state in WANTED and not r.visitor and not r.built_in}
+    chosen = {r.name: r for r in records if r.state in WANTED and not r.is_remote_client and not r.built_in}
     outcome: dict[str, KernelError | None] = {}
     for layer in layers({name: record.manifest.requires for name, record in chosen.items()}, after):
         for_each([chosen[name] for name in layer], partial(_try, reload, outcome))

@@ -101,30 +101,30 @@ class Instance:
         self.owner = owner
         self.secrets = secrets
         """Not to be let out by accident: its runtime redacts them in what it sends, its runner in its output."""
-        self.holdings = BufferAccount(name, manifest.limits.shared_memory, self._send, in_memory=in_memory)
+        self.account = BufferAccount(name, manifest.limits.shared_memory, self._send, in_memory=in_memory)
         self.news: queue.SimpleQueue[InstanceNews] = queue.SimpleQueue()
         self.staged = messages.Loaded([], [])
         """What it has registered, until that takes effect."""
         self.exit: Exit | None = None
-        self.gone = threading.Event()
-        self.leaving: Exit | None = None
+        self.exited = threading.Event()
+        self.pending_exit: Exit | None = None
         """How it said that it ends, or how it is made to."""
-        self.dismissed = False
+        self.exit_expected = False
         """It was asked to exit, so its exit is not a crash."""
         self.hurried = False
         """What waits for it is not handled before it stops."""
-        self.has_failed = False
+        self.start_failed = False
         """It reported that it could not start. It ends by itself."""
         self.passed: list[int] = []
         """The calls it was given while it was retiring."""
-        self.watched = self.cut = False
+        self.watched = self.disconnected = False
         self.unsettled = 0
         """Slots of those of its emits that wait for room. On the reactor's thread."""
         self.registered = registered
         """What it has registered, by what it is known by."""
         self.rejections: deque[int] = deque()
         """Of one on its own thread: the events it has rejected that the reactor has not handled yet."""
-        self._heard: set[type] = set()
+        self._queued: set[type] = set()
         """Kinds of news that wait in ``news``."""
         self._credit = 0
         self._observer = observer
@@ -146,7 +146,7 @@ class Instance:
     def take(self, limit: int) -> list[Message]:
         mailbox = self.mailbox
         taken: list[Message] = []
-        if not mailbox.waiting or mailbox.consumer is not self or self.cut:
+        if not mailbox.waiting or mailbox.consumer is not self or self.disconnected:
             return taken
         if not mailbox.in_flight:
             mailbox.progress = time.monotonic()
@@ -167,7 +167,7 @@ class Instance:
         """Let the instance read what is attached to a delivery. Return False if that is impossible; the sender was
         told."""
         try:
-            message.shares = self.holdings.give(delivery.shares)
+            message.shares = self.account.give(delivery.shares)
         except PayloadTooLarge as error:
             self._observer.on_undeliverable(delivery, error)
             return False
@@ -179,29 +179,29 @@ class Instance:
         self._observer.on_message(self, message)
 
     def failed(self, phase: str, failure: messages.Failure) -> None:
-        if not self.cut:
+        if not self.disconnected:
             self._observer.on_failed(self, messages.Failed(phase, failure))
 
     def output(self, stream: str, line: str) -> None:
         self._observer.on_output(self, stream, line)
 
     def ended(self, exit: Exit) -> None:
-        exit = self.leaving or exit
-        self.holdings.close()
+        exit = self.pending_exit or exit
+        self.account.close()
         self._observer.on_exit(self, exit)  # before anyone who waits for the exit continues
         self.exit = exit
-        self.gone.set()
+        self.exited.set()
         self.news.put(exit)
         self.owner.on_exit(self, exit)
 
     def memory(self, block: int) -> mmap:
-        return self.holdings.block(block).memory
+        return self.account.block(block).memory
 
     def descriptor(self, block: int) -> tuple[int, bool]:
-        return self.holdings.descriptor(block)
+        return self.account.descriptor(block)
 
     def malformed(self, error: KernelError) -> None:
-        self.leaving = Exit(str(error), signal=SIGKILL)
+        self.pending_exit = Exit(str(error), signal=SIGKILL)
 
     def _send(self, message: Message) -> None:
         self.runner.send(message)
@@ -217,12 +217,12 @@ class Instance:
         reactor.run(self._cut)
 
     def _cut(self) -> None:
-        self.cut = True
+        self.disconnected = True
 
-    def hear(self, news: InstanceNews) -> None:
+    def push_event(self, news: InstanceNews) -> None:
         """Keep news until someone waits for it: one of each kind, because each may be as large as a frame."""
-        if type(news) not in self._heard:
-            self._heard.add(type(news))
+        if type(news) not in self._queued:
+            self._queued.add(type(news))
             self.news.put(news)
 
     def wait_for(
@@ -236,13 +236,13 @@ class Instance:
                 news = self.news.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
             except queue.Empty:
                 return None
-            self._heard.discard(type(news))
+            self._queued.discard(type(news))
             if isinstance(news, kind | Exit) or (isinstance(news, messages.Failed) and on_other is None):
                 return news
             if on_other is not None:
                 on_other(news)
 
-    def settled(self, slots: int) -> None:
+    def on_settled(self, slots: int) -> None:
         """One of its emits, which takes so many slots, no longer waits for room."""
         self.unsettled -= slots
         self.give_credit(slots)

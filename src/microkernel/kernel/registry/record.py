@@ -12,7 +12,7 @@ from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.messaging.dead_letters import DEAD_LETTERS_KEPT, DeadLetter, dead_letter_size
 from microkernel.kernel.messaging.delivery import Delivery
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.quota import EACH, BoundedHistory, PendingTable, weight
+from microkernel.kernel.messaging.quota import ITEM_OVERHEAD, BoundedHistory, PendingTable, memory_size
 from microkernel.kernel.messaging.receiver import Counts
 from microkernel.kernel.messaging.topic_index import TopicSubscription
 from microkernel.kernel.ports import PluginCandidate, Snapshot
@@ -37,7 +37,7 @@ class LogRecord:
 
 
 def log_size(line: LogRecord) -> int:
-    return EACH + weight(line.text)
+    return ITEM_OVERHEAD + memory_size(line.text)
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -72,20 +72,20 @@ class PluginRecord:
     logs: BoundedHistory[LogRecord] = field(init=False)
     counts: Counts = field(default_factory=Counts)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    newborn: Instance | None = None
+    candidate: Instance | None = None
     """The instance that is being loaded, beside the present one in a reload."""
-    turned: threading.Event = field(default_factory=threading.Event)
+    state_changed: threading.Event = field(default_factory=threading.Event)
     """Set whenever its state has changed; cleared by who waits for that."""
-    visitor: bool = False
+    is_remote_client: bool = False
     """It came by a socket, and goes with it."""
     built_in: bool = False
     """It was brought along by whoever runs the kernel: the console of `mk run`, no plugin of the operator's."""
-    killing: bool = False
+    is_being_killed: bool = False
     is_down: bool = False
     """Those that require it have been reported that it is not active, and is not going to be."""
     retiring: Instance | None = None
     """The instance that was asked to stop and finishes what it has begun."""
-    past: deque[Instance] = field(default_factory=lambda: deque(maxlen=PAST_KEPT))
+    previous_instances: deque[Instance] = field(default_factory=lambda: deque(maxlen=PAST_KEPT))
     """Ended instances of which something may be left; the last ones."""
 
     def __post_init__(self) -> None:
@@ -105,12 +105,12 @@ class PluginRecord:
     def send(self, message: Message) -> None:
         """Send a message to the present instance, if there is one that counts."""
         instance = self.instance
-        if instance is not None and not instance.cut:
+        if instance is not None and not instance.disconnected:
             instance.runner.send(message)
 
-    def step(self, happening: Trigger) -> State:
+    def transition(self, trigger: Trigger) -> State:
         """Go on in the lifecycle. Raises KernelError for a way that does not exist."""
-        self.state = advance(self.state, happening)
+        self.state = advance(self.state, trigger)
         return self.state
 
 

@@ -11,7 +11,8 @@ State = Literal[
     "failed", "backoff", "quarantined", "held", "zombie",
 ]  # fmt: skip
 Trigger = Literal[
-    "refused", "held", "approved", "loaded", "start", "started", "failed", "died", "spent", "stop", "ended", "stuck",
+    "refused", "held", "approved", "loaded", "start", "started", "failed", "died", "budget_exhausted", "stop", "ended",
+    "unkillable",
 ]  # fmt: skip
 
 TABLE: Final[dict[tuple[State, Trigger], State]] = {
@@ -50,7 +51,7 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("loaded", "died"): "backoff",
     ("starting", "died"): "backoff",
     ("active", "died"): "backoff",
-    ("backoff", "spent"): "quarantined",
+    ("backoff", "budget_exhausted"): "quarantined",
     # the end that somebody wants
     ("active", "stop"): "stopping",
     ("starting", "stop"): "stopping",
@@ -64,12 +65,12 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     # a death that is not to be followed by a restart
     ("backoff", "ended"): "stopped",
     # a thread that cannot be ended
-    ("stopping", "stuck"): "zombie",
-    ("starting", "stuck"): "zombie",
-    ("loaded", "stuck"): "zombie",
-    ("active", "stuck"): "zombie",
-    ("discovered", "stuck"): "zombie",
-    ("failed", "stuck"): "zombie",
+    ("stopping", "unkillable"): "zombie",
+    ("starting", "unkillable"): "zombie",
+    ("loaded", "unkillable"): "zombie",
+    ("active", "unkillable"): "zombie",
+    ("discovered", "unkillable"): "zombie",
+    ("failed", "unkillable"): "zombie",
     ("zombie", "ended"): "stopped",
 }
 
@@ -85,17 +86,17 @@ WANTED: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting",
 """States of plugins that nobody stopped and that are not set aside."""
 
 
-def advance(state: State, happening: Trigger) -> State:
+def advance(state: State, trigger: Trigger) -> State:
     """The state that follows. Raises KernelError for a transition that is not in the table."""
     try:
-        return TABLE[state, happening]
+        return TABLE[state, trigger]
     except KeyError:
-        raise KernelError("MK0220", state=state, event=happening) from None
+        raise KernelError("MK0220", state=state, event=trigger) from None
 
 
 def diagram() -> str:
     """The table as a Mermaid diagram, for the docs."""
-    lines = [f"    {before} --> {after}: {happening}" for (before, happening), after in TABLE.items()]
+    lines = [f"    {before} --> {after}: {trigger}" for (before, trigger), after in TABLE.items()]
     return "\n".join(["stateDiagram-v2", "    [*] --> discovered", *lines])
 
 

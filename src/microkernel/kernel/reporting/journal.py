@@ -107,7 +107,7 @@ class Journal:
     def changed(self, record: PluginRecord) -> None:
         """A plugin's state is another now."""
         record.since = self._clock.wall()
-        record.turned.set()
+        record.state_changed.set()
         self._publish_state(record, record.error)
         if record.is_down != (record.state in DOWN) and record.state in (*DOWN, "active"):
             record.is_down = not record.is_down
@@ -201,7 +201,7 @@ class Journal:
         if suppressed:
             self.announce("MK0618", "warn", record.name, count=suppressed, reason=notes.suppressed_reason)
 
-    def logged(self, record: PluginRecord, message: messages.Log) -> None:
+    def on_log(self, record: PluginRecord, message: messages.Log) -> None:
         if not self.admits_line(record):
             return
         stream = message.kind if message.kind in _KINDS else "log"
@@ -219,7 +219,7 @@ class Journal:
         level = logging.WARNING if stream == "stderr" else logging.INFO
         self._log_line(record, LogRecord(record.name, self._clock.wall(), level, stream, line))
 
-    def refused(self, record: PluginRecord, error: KernelError) -> None:
+    def on_refused(self, record: PluginRecord, error: KernelError) -> None:
         """A message of it had no effect. All are counted; in a flood only the first ones are reported one by one."""
         record.counts.refused += 1
         notes = self._notes_of(record)

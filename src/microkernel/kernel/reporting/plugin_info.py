@@ -108,7 +108,7 @@ def read_of(record: PluginRecord) -> dict[str | bytes, str]:
 def sources_of(places: Iterable[str], records: Iterable[PluginRecord]) -> Sources:
     """For whoever watches them."""
     absolute = [place if place.startswith("entry-point") else os.path.abspath(place) for place in places]
-    plugins = tuple(_source_of(record) for record in records if not record.visitor)
+    plugins = tuple(_source_of(record) for record in records if not record.is_remote_client)
     return Sources(tuple(map(path_value, absolute)), plugins)
 
 
@@ -186,7 +186,7 @@ def describe(
     instance, error, counts = record.instance, record.error or lacking, record.counts
     statistics = dict(instance.runner.statistics(recent=room < FULL)) if instance is not None else {}
     methods = sorted(record.methods.items())
-    topics = {s.pattern: s.pattern for s in list(record.subscriptions.values()) if not s.board}
+    topics = {s.pattern: s.pattern for s in list(record.subscriptions.values()) if not s.watches_data}
     return PluginInfo(
         name=record.name,
         version=record.manifest.version,
@@ -248,7 +248,7 @@ def _kept(record: PluginRecord, on_board: int) -> dict[str, int]:
         "registrations": record.instance.registered.used if record.instance is not None else 0,
         "dead_letters": record.dead_letters.used,
         "log": record.logs.used,
-        "shared": record.instance.holdings.used if record.instance is not None else 0,
+        "shared": record.instance.account.used if record.instance is not None else 0,
     }
 
 

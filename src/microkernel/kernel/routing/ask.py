@@ -13,7 +13,7 @@ from microkernel.wire.slots import SLOT_BYTES, slots_for
 
 Answer = Callable[[Response], object]
 
-_BEGUN = -1
+_EXPECTED = -1
 _MOST_GATHERED = 8192
 """Places: 64 MiB of answers to one ask."""
 
@@ -23,7 +23,7 @@ class AskCollector:
 
     def __init__(self, owners: list[str], answer: Answer) -> None:
         self._replies: list[tuple[str, Raw | None, Failure | None]] = [(owner, None, None) for owner in owners]
-        self._left = {*range(len(owners)), _BEGUN}
+        self._left = {*range(len(owners)), _EXPECTED}
         self._large = OversizeTable()
         self._answer = answer
 
@@ -40,8 +40,8 @@ class AskCollector:
         self._replies[index] = (self._replies[index][0], value, failure)
         self._settle(index)
 
-    def begun(self) -> None:
-        self._settle(_BEGUN)
+    def expect(self) -> None:
+        self._settle(_EXPECTED)
 
     def _settle(self, index: int) -> None:
         """A second time does nothing but to answer a second time."""

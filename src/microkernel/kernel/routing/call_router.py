@@ -15,7 +15,7 @@ from microkernel.kernel.registry.states import WAITING, cure_of
 from microkernel.kernel.registry.suggestions import did_you_mean
 from microkernel.kernel.routing.ask import AskCollector
 from microkernel.kernel.routing.call_table import COLLECTED, Answer, CallTable, PendingCall
-from microkernel.kernel.routing.deadlock import circle
+from microkernel.kernel.routing.deadlock import find_cycle
 from microkernel.kernel.routing.service_queue import ServiceQueue
 from microkernel.wire.messages import Ask, Call
 from microkernel.wire.slots import size_of
@@ -59,8 +59,8 @@ class CallRouter:
         try:
             self._calls.add(pending)
             if caller is not None:
-                self._refuse_circle(call, target, caller)
-            if target.incoming.places > target.mailbox.capacity:  # calls do not compete with events for room
+                self._reject_cycle(call, target, caller)
+            if target.incoming.slots > target.mailbox.capacity:  # calls do not compete with events for room
                 raise MailboxFull("MK0609", name=name, size=len(target.incoming))
             delivery = CallDelivery(pending.id, call, method, lane)
             self._calls.sending(pending, delivery)
@@ -92,16 +92,18 @@ class CallRouter:
             answered = partial(collector.answered, index)
             pending = PendingCall(self._calls.next_id(), caller, target, call, ask.topic, answered)
             self._calls.add(pending)
-            if target.incoming.places > target.mailbox.capacity:
+            if target.incoming.slots > target.mailbox.capacity:
                 error = MailboxFull("MK0609", name=subscription.owner, size=len(target.incoming))
                 self._calls.fail(pending.id, error)
                 continue
-            letter = EventDelivery(subscription, ask.topic, envelope, size, pending.id, ask.deadline, shares=ask.shares)
+            delivery = EventDelivery(
+                subscription, ask.topic, envelope, size, pending.id, ask.deadline, shares=ask.shares
+            )
             self._calls.set_deadline(pending, subscription.owner, ask.deadline)
-            if not self._bus.offer(letter, source):
+            if not self._bus.offer(delivery, source):
                 error = MailboxFull("MK0609", name=subscription.owner, size=len(target.mailbox))
                 self._calls.fail(pending.id, error)
-        collector.begun()
+        collector.expect()
 
     def lane_to(self, target: str) -> ReplyLane | None:
         """Return a reply lane of the plugin whose method this is, if it is there and has one free."""
@@ -119,14 +121,14 @@ class CallRouter:
         if message.shares and not instance.give_shares(message, delivery):
             return False
         instance.passed.append(delivery.id)
-        target.mailbox.take_aside(delivery)
+        target.mailbox.take_direct(delivery)
         instance.runner.send(message)
         return True
 
-    def _refuse_circle(self, call: Call, target: PluginRecord, caller: PluginRecord) -> None:
+    def _reject_cycle(self, call: Call, target: PluginRecord, caller: PluginRecord) -> None:
         if call.slot < 0 or not target.outgoing:
             return  # the callee waits for no one
-        chain = circle(caller.name, self._waits_of, self._capacity_of)
+        chain = find_cycle(caller.name, self._waits_of, self._capacity_of)
         if chain:
             raise CallDeadlock("MK0607", chain=" -> ".join(chain))
 

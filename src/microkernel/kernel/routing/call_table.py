@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from microkernel.errors import CallTimeout, KernelError, PluginDied
 from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
-from microkernel.kernel.messaging.quota import weight
+from microkernel.kernel.messaging.quota import memory_size
 from microkernel.kernel.messaging.receiver import Receiver
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.record import PluginRecord
@@ -71,7 +71,7 @@ class CallTable:
         call = pending.call
         size = len(call.args) + len(call.kwargs) + len(call.target)
         if len(call.chain) > _FEW_NAMES:
-            size += weight(*call.chain)
+            size += memory_size(*call.chain)
         if call.shares:
             size += sum(len(share.data) for share in call.shares)
         pending.target.incoming.add(pending.id, None, size)
@@ -179,7 +179,7 @@ class CallTable:
         mailbox = callee.mailbox
         mailbox.progress = time.monotonic()
         mailbox.done(delivery.seq)
-        if mailbox.latecomers:
-            self._reactor.post(mailbox.admit_latecomers)
+        if mailbox.blocked_sends:
+            self._reactor.post(mailbox.admit_blocked)
         if mailbox.waiting:
             mailbox.pump()

@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 
 from microkernel.errors import PayloadTooLarge, RevisionConflict
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.quota import EACH, Quota
+from microkernel.kernel.messaging.quota import ITEM_OVERHEAD, Quota
 from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.routing.sorted_keys import SortedKeys
 from microkernel.wire.codec import Raw, encode_message
@@ -70,7 +70,7 @@ class DataStore:
         self._greetings: OrderedDict[str, OrderedDict[TopicSubscription, _Greeting]] = OrderedDict()
         """By owner, so that one with many new watchers does not delay those of others."""
         self._post = post
-        self._budgets: dict[str, Quota] = {}
+        self._quotas: dict[str, Quota] = {}
         self._limits_of = limits_of
         self._deleted: OrderedDict[str, int] = OrderedDict()
         """The last revisions of keys that were deleted, the oldest first."""
@@ -108,7 +108,7 @@ class DataStore:
         value = self._values.pop(key, None)
         if value is not None:
             self._order.remove(key)
-            self._budgets[value.owner].give_back(key)
+            self._quotas[value.owner].release(key)
             self._remember(key, value.revision)
             self._tell(key, Value(NOTHING, 0, ""))
 
@@ -122,23 +122,23 @@ class DataStore:
         keys = [key for key, value in self._values.items() if value.owner == owner]
         for key in keys:
             self.delete(key)
-        self._budgets.pop(owner, None)
+        self._quotas.pop(owner, None)
         return keys
 
     def used(self, owner: str) -> int:
         """Bytes that its keys and values are charged."""
-        return self._budgets[owner].used if owner in self._budgets else 0
+        return self._quotas[owner].used if owner in self._quotas else 0
 
     def _charge(self, owner: str, key: str, size: int) -> None:
-        budget, limits = self._budgets.setdefault(owner, Quota()), self._limits_of(owner)
-        if limits.keys and len(budget) >= limits.keys and key not in budget:
+        quota, limits = self._quotas.setdefault(owner, Quota()), self._limits_of(owner)
+        if limits.keys and len(quota) >= limits.keys and key not in quota:
             raise PayloadTooLarge("MK0629", name=owner, key=key, limit=limits.keys)
-        if not budget.take(key, EACH + len(key) + size, limits.kernel_memory):
+        if not quota.take(key, ITEM_OVERHEAD + len(key) + size, limits.kernel_memory):
             raise PayloadTooLarge(
-                "MK0620", name=owner, key=key, size=size, used=budget.used, limit=int(limits.kernel_memory)
+                "MK0620", name=owner, key=key, size=size, used=quota.used, limit=int(limits.kernel_memory)
             )
 
-    def greet(self, watcher: TopicSubscription) -> None:
+    def send_current(self, watcher: TopicSubscription) -> None:
         """Notify a new watcher of the present values, in the order of their keys: of the first ones at once, of the
         others in further turns, a few at a time."""
         if "*" not in watcher.pattern:

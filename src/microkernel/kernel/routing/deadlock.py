@@ -1,4 +1,4 @@
-"""Who waits for whom: whether a call closes a circle that nobody in it could leave. Pure."""
+"""Which plugin waits for which, and whether a call closes a circle that no plugin in it could leave. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Waits = Mapping[int, Sequence[str]]
 """Of one plugin: for each of its handler threads that waits, the plugins it waits for (all of them, for an ask)."""
 
 
-def circle(start: str, waits_of: Callable[[str], Waits], capacity_of: Callable[[str], int]) -> list[str] | None:
+def find_cycle(start: str, waits_of: Callable[[str], Waits], capacity_of: Callable[[str], int]) -> list[str] | None:
     """The chain ``a -> b -> a`` if ``start`` is stuck; None if it can go on.
 
     A plugin can go on when one of its handler threads is free, or when all that one of them waits for can.

@@ -62,7 +62,7 @@ class PluginIngress:
     def _receive_later(self, instance: Instance, message: messages.Message) -> None:
         """On the reactor's thread. An answer does not overtake that an event before it was rejected: whoever has the
         answer sees the dead letter."""
-        if instance.cut:
+        if instance.disconnected:
             return
         if type(message) is messages.Rejected:
             instance.rejections.append(message.seq)
@@ -73,7 +73,7 @@ class PluginIngress:
 
     def _dispatch(self, instance: Instance, message: messages.Message) -> None:
         handler = self._handlers.get(type(message))
-        if handler is None or instance.cut:
+        if handler is None or instance.disconnected:
             return  # a message for instances, or from one that no longer counts
         try:
             gate.admit(instance.name, instance.permissions, message)
@@ -88,7 +88,7 @@ class PluginIngress:
         self._ingress.journal.output(self._record, stream, line)
 
     def on_exit(self, instance: Instance, exit: Exit) -> None:
-        self._record.past.append(instance)
+        self._record.previous_instances.append(instance)
         self._ingress.reactor.post(self._ingress.buffers.sweep)
 
     def on_undeliverable(self, delivery: Delivery, error: KernelError) -> None:
@@ -171,13 +171,13 @@ class Ingress:
 
     def _report_refusal(self, record: PluginRecord, error: KernelError) -> None:
         """At once where this is the reactor's thread: it takes from the turn of the plugin that caused it."""
-        self.reactor.submit(partial(self.journal.refused, record, error))
+        self.reactor.submit(partial(self.journal.on_refused, record, error))
 
     # In place: each changes the kernel by single C calls
 
     def _emit(self, record: PluginRecord, instance: Instance, message: messages.Emit) -> None:
         if message.shares:
-            message.shares = instance.holdings.take(message.shares)
+            message.shares = instance.account.take(message.shares)
         record.counts.emitted += 1
         if instance.on_own_thread:
             self._bus.emit(instance.name, message.topic, message.data, message.shares, mode=ON_PLUGIN_THREAD)
@@ -185,37 +185,37 @@ class Ingress:
             slots = _slots(message)
             instance.unsettled += slots
             mode = ON_REACTOR if instance.unsettled <= _MAX_UNSETTLED else ON_REACTOR_UNWAITING
-            settled = partial(instance.settled, slots)
+            settled = partial(instance.on_settled, slots)
             self._bus.emit(instance.name, message.topic, message.data, message.shares, mode=mode, on_settled=settled)
 
     def _call(self, record: PluginRecord, instance: Instance, message: messages.Call) -> None:
         if message.shares:
-            message.shares = instance.holdings.take(message.shares)
+            message.shares = instance.account.take(message.shares)
         answer = partial(_answer, instance, message.id)
         self._router.call(record, message, answer, direct=not instance.on_own_thread)
 
     def _reply(self, record: PluginRecord, instance: Instance, message: Response) -> None:
         if message.shares:
-            message.shares = instance.holdings.take(message.shares)
+            message.shares = instance.account.take(message.shares)
         if message.failure is not None:
             message.failure = as_reported(message.failure, OF_REPLIES)
         self.calls.reply(record, message)
 
     def _release_buffers(self, record: PluginRecord, instance: Instance, message: messages.ReleaseBuffers) -> None:
-        instance.holdings.release(message.holds)
+        instance.account.release(message.holds)
 
     def _done(self, record: PluginRecord, instance: Instance, message: messages.Done) -> None:
         record.mailbox.progress = time.monotonic()
         record.counts.events += record.mailbox.handled_all(message.seqs)
-        if record.mailbox.latecomers:
-            self.reactor.post(record.mailbox.admit_latecomers)
+        if record.mailbox.blocked_sends:
+            self.reactor.post(record.mailbox.admit_blocked)
         if record.mailbox.waiting:
             record.mailbox.pump()
 
     # On the reactor's thread
 
     def _ask(self, record: PluginRecord, instance: Instance, message: messages.Ask) -> None:
-        message.shares = instance.holdings.take(message.shares)
+        message.shares = instance.account.take(message.shares)
         self._router.ask(record, instance.name, message, partial(_answer, instance, message.id))
 
     def _cancel(self, record: PluginRecord, instance: Instance, message: messages.Cancel) -> None:
@@ -234,7 +234,7 @@ class Ingress:
         instance.runner.send(Response(message.id, Raw(encode_message(result))))
 
     def _allocate_buffer(self, record: PluginRecord, instance: Instance, message: messages.AllocateBuffer) -> None:
-        lent = self.buffers.lend(instance.holdings, message.size)
+        lent = self.buffers.allocate(instance.account, message.size)
         instance.runner.send(Response(message.id, Raw(encode_message(lent))))
 
     def _subscribe(self, record: PluginRecord, instance: Instance, message: messages.Subscribe) -> None:
@@ -252,9 +252,9 @@ class Ingress:
     def _rejected(self, record: PluginRecord, instance: Instance, message: messages.Rejected) -> None:
         if instance.rejections:
             instance.rejections.popleft()
-        letter = record.mailbox.handled(message.seq)
+        delivery = record.mailbox.handled(message.seq)
         record.mailbox.progress = time.monotonic()
-        if isinstance(letter, EventDelivery):
+        if isinstance(delivery, EventDelivery):
             failure = message.failure
             reason = (
                 f"{failure.type}{reason_suffix(failure.message)}"
@@ -262,8 +262,8 @@ class Ingress:
                 else str(failure.fields.get("reason", ""))
             )
             where = f" ({failure.where})" if failure.where else ""
-            self.dead_letters.add(letter, reason + where, failure)
-        record.mailbox.admit_latecomers()
+            self.dead_letters.add(delivery, reason + where, failure)
+        record.mailbox.admit_blocked()
         record.mailbox.pump()
 
     def _failed(self, record: PluginRecord, instance: Instance, message: messages.Failed) -> None:
@@ -273,16 +273,16 @@ class Ingress:
     def failed(self, record: PluginRecord, instance: Instance, message: messages.Failed) -> None:
         """A step of an instance's life did not succeed, as its host says or as it may say itself."""
         self.journal.failed(record, message)
-        instance.hear(message)
+        instance.push_event(message)
 
     def _self_exit(self, record: PluginRecord, instance: Instance, message: messages.SelfExit) -> None:
         stack = plain_text(message.traceback)
-        instance.leaving = Exit(plain_text(message.reason), code=message.code, stack=stack)
-        instance.cut = True  # what its other threads still say is said by the dying
+        instance.pending_exit = Exit(plain_text(message.reason), code=message.code, stack=stack)
+        instance.disconnected = True  # what its other threads still say is said by the dying
         instance.owner.on_self_exit(instance)
 
     def _log(self, record: PluginRecord, instance: Instance, message: messages.Log) -> None:
-        self.journal.logged(record, message)
+        self.journal.on_log(record, message)
 
     def _ping(self, record: PluginRecord, instance: Instance, message: messages.Ping) -> None:
         instance.runner.send(messages.Pong(message.id))
@@ -291,7 +291,7 @@ class Ingress:
         instance.owner.on_pong(instance)
 
     def _news(self, record: PluginRecord, instance: Instance, message: Any) -> None:
-        instance.hear(message)
+        instance.push_event(message)
 
 
 def _slots(message: messages.Emit) -> int:
@@ -299,14 +299,14 @@ def _slots(message: messages.Emit) -> int:
 
 
 def _answer(instance: Instance, id: int, reply: Response) -> None:
-    if not instance.cut:
+    if not instance.disconnected:
         reply = _with_shares(instance, id, reply) if reply.shares else Response(id, reply.value, reply.failure)
         instance.runner.send(reply)
 
 
 def _with_shares(instance: Instance, id: int, reply: Response) -> Response:
     try:
-        return Response(id, reply.value, reply.failure, shares=instance.holdings.give(reply.shares))
+        return Response(id, reply.value, reply.failure, shares=instance.account.give(reply.shares))
     except KernelError as error:
         return Response(id, failure=from_error(error))
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from microkernel.errors import PayloadTooLarge
 from microkernel.kernel.admission.gate import observes
 from microkernel.kernel.manifest import Limits
-from microkernel.kernel.messaging.quota import EACH, weight
+from microkernel.kernel.messaging.quota import ITEM_OVERHEAD, memory_size
 from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.registry.instance import Instance, kind_of
 from microkernel.kernel.registry.record import PluginRecord
@@ -74,7 +74,7 @@ class Registrar:
             number=handler.number,
             once=handler.once,
             overflow=handler.overflow,
-            board=handler.board,
+            watches_data=handler.board,
             observes=observes(instance.permissions),
         )
         record.subscriptions[key] = subscription
@@ -89,7 +89,7 @@ class Registrar:
         key = record.numbers.get(number)
         if key is not None:
             self._remove(record, key)
-            instance.registered.give_back(key)
+            instance.registered.release(key)
 
     def clear(self, record: PluginRecord) -> None:
         """Everything a plugin registered goes."""
@@ -98,8 +98,8 @@ class Registrar:
         record.methods = {}
 
     def _greet(self, subscription: TopicSubscription) -> None:
-        if subscription.board:
-            self._data.greet(subscription)
+        if subscription.watches_data:
+            self._data.send_current(subscription)
 
     def _remove(self, record: PluginRecord, key: tuple[bool, str, str]) -> None:
         subscription = record.subscriptions.pop(key)
@@ -109,7 +109,7 @@ class Registrar:
         self._table(subscription).remove(subscription)
 
     def _table(self, subscription: TopicSubscription) -> TopicIndex:
-        return self._watchers if subscription.board else self._topics
+        return self._watchers if subscription.watches_data else self._topics
 
 
 def _is_staged(record: PluginRecord, instance: Instance) -> bool:
@@ -122,21 +122,21 @@ def charge_all(instance: Instance, loaded: Loaded) -> None:
     registrations: list[Handler | Method] = [*loaded.handlers, *loaded.methods]
     for each in registrations:
         charge(instance, each)
-    _charge(instance, "", weight(loaded.doc))
+    _charge(instance, "", memory_size(loaded.doc))
 
 
 def charge(instance: Instance, registration: Handler | Method) -> None:
     """Raises PayloadTooLarge if it has more registered than the kernel keeps for it."""
     if isinstance(registration, Handler):
         nodes = registration.pattern.count(".")
-        text = weight(registration.pattern, registration.name, registration.overflow)
-        _charge(instance, _key(registration), _SUBSCRIPTION + nodes * EACH + text)
+        text = memory_size(registration.pattern, registration.name, registration.overflow)
+        _charge(instance, _key(registration), _SUBSCRIPTION + nodes * ITEM_OVERHEAD + text)
     else:
         schema = len(registration.schema)
         if schema > MAX_SCHEMA:
             raise PayloadTooLarge("MK0603", size=schema, limit=MAX_SCHEMA)
-        text = weight(registration.name, registration.signature, registration.doc, registration.returns)
-        _charge(instance, registration.name, EACH + text + schema * _SCHEMA)
+        text = memory_size(registration.name, registration.signature, registration.doc, registration.returns)
+        _charge(instance, registration.name, ITEM_OVERHEAD + text + schema * _SCHEMA)
 
 
 def _charge(instance: Instance, key: Hashable, size: int) -> None:

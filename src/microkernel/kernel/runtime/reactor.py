@@ -1,4 +1,4 @@
-"""The kernel's one thread of its own: descriptors, timers, and changes of its tables. It never waits for a plugin.
+"""The kernel's one thread for descriptors, timers, and changes of its tables. It never waits for a plugin.
 
 Guarantees: work that is posted runs in the order it was posted, on this thread, exactly once. ``post`` may be called on
 a thread that can be killed at any bytecode: its only effects are single C calls, and a wake-up is never lost.
@@ -21,15 +21,15 @@ from typing import TypeVar
 
 from microkernel.errors import KernelClosed
 from microkernel.kernel.ports import Clock
-from microkernel.kernel.runtime.threads import in_thread
+from microkernel.kernel.runtime.threads import run_in_thread
 from microkernel.kernel.runtime.wakeup import Wakeup
 from microkernel.wire.nonblocking_io import MAX_WAIT, SPIN_SECONDS, AdaptiveSpin
 
 T = TypeVar("T")
 Work = Callable[[], object]
 
+# With fewer timers it is not worth looking for cancelled ones.
 _TIMERS = 1024
-"""With no more than these it is not worth looking for cancelled ones."""
 _log = logging.getLogger("microkernel")
 
 
@@ -39,14 +39,14 @@ class Reactor:
     def __init__(self, name: str, clock: Clock) -> None:
         self._clock = clock
         self._epoll = select.epoll()
-        self._bell = Wakeup()
-        self._epoll.register(self._bell.fileno(), select.EPOLLIN)
+        self._wakeup = Wakeup()
+        self._epoll.register(self._wakeup.fileno(), select.EPOLLIN)
         self._spin = AdaptiveSpin(SPIN_SECONDS, yields=False)
         self._posted: deque[Work] = deque()
         self._unstarted: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         """What no thread could be had for."""
         self._helper = threading.Thread(target=self._help_out, name=f"{name}-helper", daemon=True)
-        self._ready: dict[int, Work] = {self._bell.fileno(): partial(self._bell.wait, None)}
+        self._ready: dict[int, Work] = {self._wakeup.fileno(): partial(self._wakeup.wait, None)}
         self._timers: list[tuple[float, int, list[Work]]] = []
         self._order = count()
         self._most_timers = _TIMERS
@@ -70,7 +70,7 @@ class Reactor:
         self._unstarted.put(None)
         self._helper.join()
         self._epoll.close()
-        self._bell.close()
+        self._wakeup.close()
 
     def _close(self) -> None:
         self._closing = True
@@ -92,23 +92,26 @@ class Reactor:
     def post(self, work: Work) -> None:
         try:
             self._posted.append(work)
-            self._bell.call()
+            self._wakeup.notify()
         except BaseException:
             # A kill between the two lines above must not lose the wake-up: from a handler's entry to its first C call
             # there is no point where another exception could come.
-            self._bell.ring()
+            self._wakeup.set()
             raise
 
     def submit(self, work: Work) -> None:
-        """Done at once where this is the thread already, else posted."""
+        """Run work at once if this is the reactor's thread, else post it."""
         if threading.get_ident() == self._thread.ident:
             work()
         else:
             self.post(work)
 
     def run(self, work: Callable[[], T], deadline: float | None = None) -> T:
-        """Have it done on this thread and give back what it gives or raises. Not for threads of plugins. Raises
-        TimeoutError at the deadline (monotonic); it is done all the same."""
+        """Run work on the reactor's thread, and return or raise its outcome. Not for threads of plugins.
+
+        Raises TimeoutError at the deadline (monotonic), after which the work is done all the same; KernelClosed if the
+        reactor has stopped.
+        """
         if threading.get_ident() == self._thread.ident:
             return work()
         if not self._thread.is_alive():
@@ -145,10 +148,10 @@ class Reactor:
         return entry.clear
 
     def beside(self, work: Work, name: str) -> None:
-        """Do something that waits, on a thread of its own. From any thread. If the system has no thread left, it is
-        done by one that is kept for that, in turn: a death or a restart must not be lost to that."""
+        """Run work that waits on a new thread. From any thread. If the system has no thread left, a reserved one runs
+        it, one item after the other: a crash or a restart must not be lost to that."""
         try:
-            in_thread(work, name)
+            run_in_thread(work, name)
         except RuntimeError:
             self._unstarted.put(work)
 
@@ -177,7 +180,7 @@ class Reactor:
             self._do(self._posted.popleft())
 
     def _look(self) -> Sequence[tuple[int, int]]:
-        """What comes within a moment: then nobody has to wake this thread."""
+        """Return what becomes ready within a short time, so that no other thread has to wake this one."""
         if self._posted or not self._spin.should_spin():
             return ()
         events = self._epoll.poll(0)
@@ -189,11 +192,11 @@ class Reactor:
         return events
 
     def _sleep(self) -> Sequence[tuple[int, int]]:
-        self._bell.expect()
+        self._wakeup.arm()
         try:
             return self._epoll.poll(0 if self._posted else self._wait())
         finally:
-            self._bell.dismiss()
+            self._wakeup.disarm()
 
     def _wait(self) -> float | None:
         while self._timers and not self._timers[0][2]:

@@ -1,4 +1,4 @@
-"""Work that waits, beside everything else."""
+"""Threads for work that waits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_thread(work: Callable[[], object], name: str) -> None:
-    """Do something that waits beside everything else. Raises RuntimeError if the system has no thread left."""
+def run_in_thread(work: Callable[[], object], name: str) -> None:
+    """Run work on a new thread. Raises RuntimeError if the system has no thread left."""
     threading.Thread(target=work, name=name, daemon=True).start()
 
 
 def for_each(items: Iterable[T], work: Callable[[T], object], at_once: int, name: str) -> None:
-    """Do something to each, ``at_once`` of them at the same time; return when all is done. If the system has fewer
-    threads left it takes longer. Raises the first that ``work`` raised, after all of it was done."""
+    """Run ``work`` for each item, ``at_once`` of them at the same time. Return when all are done.
+
+    It takes longer if the system has fewer threads left. Raises what ``work`` raised first, after all were done.
+    """
     left, failures = deque(items), list[BaseException]()
 
     def go_through() -> None:

@@ -1,4 +1,4 @@
-"""What wakes a thread that waits on descriptors: an eventfd, rung by one C call."""
+"""Wakes a thread that waits on descriptors: an eventfd, set by one C call."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from functools import partial
 
 
 class _Ring(partial[object]):
-    """Holds what closes the descriptor when nobody holds it any more. An epoll object does that, for any descriptor
-    it is given, without a line of Python: the last to let go may be a thread that is killed at any bytecode."""
+    """Closes the descriptor when the last reference is gone. An epoll object does that, for any descriptor it is given,
+    without a line of Python: the last reference may be that of a thread that is killed at any bytecode."""
 
     keeper: select.epoll
 
 
 class Wakeup:
-    """``ring`` is for any thread, also for one that can be killed at any bytecode, and for one that comes late: who is
-    ringing holds the descriptor, so that a bell that is closed meanwhile never writes to one that has its number."""
+    """``set`` is for any thread, also for one that can be killed at any bytecode, and for one that is late: a thread in
+    ``set`` holds the descriptor, so that closing never lets it write to another one with the same number."""
 
     def __init__(self) -> None:
         self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
@@ -26,50 +26,58 @@ class Wakeup:
         self._poll.register(self._descriptor, select.POLLIN)
         ring = _Ring(os.eventfd_write, self._descriptor, 1)
         ring.keeper = select.epoll.fromfd(self._descriptor)
-        self.ring: Callable[[], object] = ring
+        self.set: Callable[[], object] = ring
         self.always = False
-        """It is expected at any time: an event loop waits for it, where we cannot see that."""
+        """Whether it is always armed, because an event loop waits for it, which cannot be seen from here."""
         self._wanted = deque[bool](maxlen=1)
-        """A ring: there while it is expected, or taken by whoever rings."""
+        """One item while it is armed. The thread that takes it sets the eventfd."""
 
-    def expect(self) -> None:
-        """Who waits is about to. What is there before it looks once more it sees; who brings something after this calls
-        it."""
+    def arm(self) -> None:
+        """Announce that the thread is about to wait. It looks for work once more after this; a thread that adds work
+        later notifies it."""
         self._wanted.append(True)
 
-    def dismiss(self) -> None:
-        """It waits no more, and looks by itself."""
+    def disarm(self) -> None:
+        """The thread does not wait any longer, and looks for work by itself."""
         self._wanted.clear()
 
-    def call(self) -> None:
-        """Ring, if it is expected; once, as who is rung for may wait for the interpreter's lock, and each ring would
-        cost a system call until it has that. For any thread: a second ring, which a kill in here may cause, is
-        harmless; none would not be."""
+    def notify(self) -> None:
+        """Wake the thread once, if it is armed. For any thread.
+
+        It may have to wait for the interpreter's lock, and each further wake-up until then would cost a system call. A
+        kill in here may cause a second wake-up, which is harmless; losing one would not be.
+        """
         if self.always:
-            self.ring()
+            self.set()
         elif self._wanted:
             try:
                 self._wanted.pop()
-                self.ring()
+                self.set()
             except IndexError:  # another thread was quicker
                 return
             except BaseException:
-                self.ring()
+                self.set()
                 raise
 
     def fileno(self) -> int:
         return self._descriptor
 
     def wait(self, timeout: float | None) -> None:
-        """Until it is rung, or the time is over; now and then for nothing. It is silent then, however often it was
-        rung. One thread's at a time. Without a timeout one system call does, and half the way from thread to thread."""
+        """Wait until it is set, or for ``timeout`` seconds; now and then in vain. Resets it. One thread at a time.
+
+        Without a timeout it takes one system call, and half the time from thread to thread.
+        """
         if timeout is None or self._poll.poll(timeout * 1000):
             try:
                 os.eventfd_read(self._descriptor)
-            except InterruptedError:  # by a signal, which is another thread's business
+            except InterruptedError:  # by a signal, which another thread handles
                 return
 
     def close(self) -> None:
-        """Ringing it does nothing from now on."""
-        self.ring = int
+        """Close the descriptor. ``set`` does nothing from now on."""
+        self.set = _closed
         del self._descriptor
+
+
+def _closed() -> None:
+    """Does nothing, because the descriptor may be another's by now."""

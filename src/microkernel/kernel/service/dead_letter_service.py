@@ -40,7 +40,7 @@ class DeadLetterService:
         """Give a dead letter to its handler again. Raises KernelError if there is no such letter or handler."""
         record, dead = self._reactor.run(partial(self._find_letter, letter))
         for subscription in list(record.subscriptions.values()):
-            if subscription.handler == dead.handler and not subscription.board:
+            if subscription.handler == dead.handler and not subscription.watches_data:
                 envelope = self._bus.envelope(dead.source, dead.topic, codec.Raw(dead.data))
                 self.drop(letter)
                 size = size_of(envelope, dead.shares)

@@ -75,7 +75,7 @@ class PluginService:
     # Looking
 
     def list(self) -> Infos:
-        return [self._describe(record, BRIEF) for record in self._registry if not record.visitor]
+        return [self._describe(record, BRIEF) for record in self._registry if not record.is_remote_client]
 
     def info(self, name: str) -> PluginInfo:
         return self._describe(self._registry.get(name))
@@ -86,18 +86,18 @@ class PluginService:
 
     def names(self) -> dict[str, Names]:
         """Return what a console completes: plugins, methods and topics."""
-        records = [record for record in self._registry if not (record.visitor or record.built_in)]
+        records = [record for record in self._registry if not (record.is_remote_client or record.built_in)]
         return {
             "plugins": [record.name for record in records],
             "methods": sorted(f"{record.name}.{method}" for record in records for method in _short([*record.methods])),
-            "topics": sorted({s.pattern for r in records for s in [*r.subscriptions.values()] if not s.board}),
+            "topics": sorted({s.pattern for r in records for s in [*r.subscriptions.values()] if not s.watches_data}),
         }
 
     def listeners(self, topic: str) -> Names:
         """Return the plugins that would get an event of this topic, and ``kernel`` for the embedding program; once
         each. What only looks on, a console or another terminal, does not count."""
         owners = dict.fromkeys(subscription.owner for subscription in self._topics.matches[topic])
-        looking = {record.name for record in self._registry if record.visitor or record.built_in}
+        looking = {record.name for record in self._registry if record.is_remote_client or record.built_in}
         return [owner for owner in owners if owner not in looking]
 
     def sources(self) -> Sources:

@@ -31,27 +31,27 @@ class RemoteClients:
         manifest = Manifest(name, description="attached", limits=Limits(handler=0))  # no deadline for a person
         found = PluginCandidate(name, "", manifest)
         mailbox = Mailbox(int(manifest.limits.mailbox))
-        record = PluginRecord(found, manifest, "process", mailbox, visitor=True, generation=1)
+        record = PluginRecord(found, manifest, "process", mailbox, is_remote_client=True, generation=1)
         instance = Instance(
             name, 1, "process", manifest, None, permissions, mailbox, Quota(kind_of), self._ingress.observe(record),
             self._owner, Secrets(), connect, in_memory=False,
         )  # fmt: skip
         record.instance = instance
-        record.step("loaded")
-        record.step("start")
-        record.step("started")
+        record.transition("loaded")
+        record.transition("start")
+        record.transition("started")
         mailbox.connect(instance.runner.wake, instance.runner.pump, instance)
         self._registry.add(record)
         return instance
 
     def detach(self, instance: Instance) -> None:
         """A remote client has left: what it registered goes, and whoever waits for it is told."""
-        instance.dismissed = instance.cut = True
+        instance.exit_expected = instance.disconnected = True
         record = self._registry.get(instance.name)
         with suppress(KernelError):  # someone stops it at the same time, and was quicker
             if record.state == "active":
-                record.step("stop")
+                record.transition("stop")
             if record.state == "stopping":
-                record.step("ended")
-        self._cleanup.empty(record, f"{record.name} has gone")
+                record.transition("ended")
+        self._cleanup.discard_pending(record, f"{record.name} has gone")
         self._registry.remove(instance.name)

@@ -13,7 +13,7 @@ from typing import Any
 from microkernel.errors import InvalidArguments, KernelError, MethodNotFound, shortage_in, valid_text
 from microkernel.kernel.registry.suggestions import did_you_mean
 from microkernel.kernel.routing.service_queue import ServiceQueue
-from microkernel.kernel.runtime.threads import in_thread
+from microkernel.kernel.runtime.threads import run_in_thread
 from microkernel.wire import codec
 from microkernel.wire.failures import from_error
 from microkernel.wire.messages import Call, Failure, Response
@@ -37,7 +37,7 @@ class KernelService:
             suggestion = did_you_mean(name, self.methods)
             raise MethodNotFound("MK0604", target=call.target, suggestion=suggestion)
         try:
-            in_thread(partial(self._answer, name, method, call, answer), f"kernel.{name}")
+            run_in_thread(partial(self._answer, name, method, call, answer), f"kernel.{name}")
         except RuntimeError as error:
             raise KernelError("MK0515", reason=shortage_in(error) or str(error)) from None
 

@@ -16,7 +16,7 @@ def predecessors(groups: Iterable[Group]) -> dict[str, set[str]]:
     return before
 
 
-def companions(groups: Iterable[Group], name: str) -> list[str]:
+def group_members(groups: Iterable[Group], name: str) -> list[str]:
     """Who is restarted with ``name`` when that has died, in the order of starting.
 
     ``one_for_one``: nobody; ``one_for_all``: all others of its group; ``rest_for_one``: those that stand after it.

@@ -58,7 +58,7 @@ class Heartbeat:
 
     def _watched(self, reference: ref[Instance]) -> tuple[Instance, _Beats] | None:
         instance = reference()
-        if instance is None or instance.cut or not instance.is_current:
+        if instance is None or instance.disconnected or not instance.is_current:
             return None
         return instance, self._beats[instance]
 
@@ -66,7 +66,7 @@ class Heartbeat:
         if (watched := self._watched(reference)) is None:
             return
         instance, beats = watched
-        if instance.dismissed:  # whoever asked it to stop waits for it, and it may continue: see Terminator.export
+        if instance.exit_expected:  # whoever asked it to stop waits for it, and it may continue: see Terminator.export
             beats.answered()
             self._later(reference)
         elif beats.asked is None:

@@ -12,7 +12,7 @@ _FRAME = re.compile(r'  File "(?P<path>[^"]+)", line (?P<line>\d{1,9}) in (?P<fu
 _LONGEST_LINE = 2048
 
 
-def place_in(stack: str, root: str, sources: Mapping[str, bytes]) -> str:
+def locate(stack: str, root: str, sources: Mapping[str, bytes]) -> str:
     """``billing.py:41 in total `while True:` ``: the innermost line of the plugin's own files, of its main thread if
     that is there; empty where there is none.
 

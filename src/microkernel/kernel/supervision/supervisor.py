@@ -28,10 +28,10 @@ from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.requirements import split
 from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
-from microkernel.kernel.supervision.groups import companions
+from microkernel.kernel.supervision.groups import group_members
 from microkernel.kernel.supervision.heartbeat import Heartbeat
-from microkernel.kernel.supervision.restart_policy import RestartDecision, judge
-from microkernel.kernel.supervision.stack_location import place_in
+from microkernel.kernel.supervision.restart_policy import RestartDecision, decide
+from microkernel.kernel.supervision.stack_location import locate
 from microkernel.kernel.supervision.watchdog import Watchdog
 
 # Seconds between two looks whether the thread that holds a plugin's lock is draining it.
@@ -90,10 +90,10 @@ class Supervisor:
         record = self._registry.find(instance.name)
         if record is None:
             return
-        if not instance.dismissed:
-            self._beside(partial(self._handle_exit, record, instance, exit), f"{instance.name}-death")
+        if not instance.exit_expected:
+            self._beside(partial(self._exited, record, instance, exit), f"{instance.name}-death")
         elif record.state == "zombie":
-            self._beside(partial(self._handle_exit, record, instance, exit), f"{instance.name}-end")
+            self._beside(partial(self._exited, record, instance, exit), f"{instance.name}-end")
 
     def on_activity(self, instance: Instance) -> None:
         self._watchdog.arm(instance)
@@ -109,46 +109,46 @@ class Supervisor:
 
     def on_self_exit(self, instance: Instance) -> None:
         """The instance gets a moment for it. Then it is ended."""
-        enforce = partial(self._enforce_exit, instance)
+        enforce = partial(self.enforce_exit_, instance)
         limit = instance.manifest.limits.kill_grace
         self._reactor.later(limit, partial(self._beside, enforce, f"{instance.name}-farewell"))
 
     def _beside(self, work: Callable[[], object], name: str) -> None:
         self._reactor.post(partial(self._reactor.beside, work, name))
 
-    def _handle_exit(self, record: PluginRecord, instance: Instance, exit: Exit) -> None:
+    def _exited(self, record: PluginRecord, instance: Instance, exit: Exit) -> None:
         with record.lock:
-            if record.instance is instance and not instance.dismissed:
-                self.follow(record, instance, exit)
-            elif record.state == "zombie" and record.instance is None and not record.killing:
-                record.step("ended")
+            if record.instance is instance and not instance.exit_expected:
+                self.handle_exit(record, instance, exit)
+            elif record.state == "zombie" and record.instance is None and not record.is_being_killed:
+                record.transition("ended")
                 self._cleanup.report_stopped(record)
 
     def _end_unresponsive(self, record: PluginRecord, instance: Instance, seconds: float, what: str) -> None:
         """What follows is its owner's decision, as after any exit."""
         stack = instance.runner.stack()
         while not record.lock.acquire(timeout=_GLANCE):
-            if instance.dismissed:
+            if instance.exit_expected:
                 instance.hurried = True  # it is being drained, and hangs: that ends here
                 return
         try:
-            if record.instance is not instance or instance.dismissed:
+            if record.instance is not instance or instance.exit_expected:
                 return
             reason = f"silent for {seconds:.1f} s in {what}{_at(instance, stack)}"
-            instance.leaving = Exit(reason, signal=SIGKILL, stack=stack, message_id="MK0207")
-            if self._terminator.end(instance, gently=instance.on_own_thread) is None:
+            instance.pending_exit = Exit(reason, signal=SIGKILL, stack=stack, message_id="MK0207")
+            if self._terminator.terminate(instance, grace=instance.on_own_thread) is None:
                 self._cleanup.mark_zombie(record, reason)
         finally:
             record.lock.release()
 
-    def _enforce_exit(self, instance: Instance) -> None:
+    def enforce_exit_(self, instance: Instance) -> None:
         record = self._registry.find(instance.name)
         if record is None:
             return
         with record.lock:
-            if record.instance is not instance or instance.dismissed or instance.exit is not None:
+            if record.instance is not instance or instance.exit_expected or instance.exit is not None:
                 return
-            if self._terminator.end(instance, gently=False) is None:
+            if self._terminator.terminate(instance, grace=False) is None:
                 self._cleanup.mark_zombie(record, "it said that it ends, and did not")
 
     # Starting
@@ -167,7 +167,7 @@ class Supervisor:
             self.check_requirements(record.manifest)
             instance = self._launcher.launch(record, self, record.manifest, record.level, snapshot)
             self._take_over(record, instance)
-            record.step("start")
+            record.transition("start")
             self._journal.changed(record)
             self._launcher.start(instance, None, "")
         except (StartupExit, KernelError) as reason:
@@ -184,7 +184,7 @@ class Supervisor:
 
     def _did_not_start(self, record: PluginRecord, reason: StartupExit | KernelError, *, again: bool) -> KernelError:
         if isinstance(reason, StartupExit):
-            self.follow(record, reason.instance, reason.exit)
+            self.handle_exit(record, reason.instance, reason.exit)
         elif isinstance(reason, PluginHeld):
             self._hold(record, reason)
         elif self._may_try_again(record, reason, again=again):
@@ -207,11 +207,11 @@ class Supervisor:
                 raise RequirementError("MK0125", name=manifest.name, requirement=requirement, state=state)
 
     def _take_over(self, record: PluginRecord, instance: Instance) -> None:
-        record.step("loaded")
+        record.transition("loaded")
         self._reactor.run(partial(self._registrar.commit, record, instance))
 
     def _open(self, record: PluginRecord, instance: Instance) -> None:
-        record.step("started")
+        record.transition("started")
         record.error = None
         self.connect(record, instance)
 
@@ -222,15 +222,15 @@ class Supervisor:
         self._journal.changed(record)
 
     def _failed(self, record: PluginRecord, error: KernelError) -> None:
-        instance = record.instance or record.newborn
-        record.instance = record.newborn = None
+        instance = record.instance or record.candidate
+        record.instance = record.candidate = None
         record.error = error
-        if record.killing:
+        if record.is_being_killed:
             return
-        record.step("failed")
-        if instance is not None and instance.exit is None and self._terminator.end(instance) is None:
-            record.step("stuck")
-        self._cleanup.empty(record, f"{record.name} is {record.state}")
+        record.transition("failed")
+        if instance is not None and instance.exit is None and self._terminator.terminate(instance) is None:
+            record.transition("unkillable")
+        self._cleanup.discard_pending(record, f"{record.name} is {record.state}")
         self._journal.report("error", record.name, error)
         if record.state == "zombie":
             self._cleanup.report_stopped(record)
@@ -239,10 +239,10 @@ class Supervisor:
     def _hold(self, record: PluginRecord, held: PluginHeld) -> None:
         """None of its code has run. What waits for it would wait for a person: it is told."""
         record.error = held
-        if record.killing:
+        if record.is_being_killed:
             return
-        record.step("held")
-        self._cleanup.empty(record, f"{record.name} is held")
+        record.transition("held")
+        self._cleanup.discard_pending(record, f"{record.name} is held")
         self._journal.report("warn", record.name, held)
         self._journal.changed(record)
 
@@ -254,71 +254,73 @@ class Supervisor:
 
     def _try_again(self, record: PluginRecord, error: KernelError) -> None:
         """A start that may be tried again failed: it counts like a death. With the lock held."""
-        instance = record.instance or record.newborn
-        if record.killing:
+        instance = record.instance or record.candidate
+        if record.is_being_killed:
             return
-        if instance is not None and instance.exit is None and self._terminator.end(instance) is None:
+        if instance is not None and instance.exit is None and self._terminator.terminate(instance) is None:
             record.instance = instance
             self._cleanup.mark_zombie(record, error.text)
             return
         stack = str(error.fields.get("traceback", ""))
-        self.follow(record, instance, Exit(error.text, code=1, stack=stack), error)
+        self.handle_exit(record, instance, Exit(error.text, code=1, stack=stack), error)
 
-    def follow(
+    def handle_exit(
         self, record: PluginRecord, instance: Instance | None, exit: Exit, error: KernelError | None = None
     ) -> None:
-        """With the lock held: its letters go back, and the supervisor decides. ``error``: what is shown meanwhile, if
-        it is not that the plugin died."""
-        if record.killing:
+        """Requeue the deliveries of an instance that has exited, and decide what follows. With the lock held.
+
+        ``error``: what is shown meanwhile, if not that the plugin died.
+        """
+        if record.is_being_killed:
             return
-        letters = self._cleanup.reclaim(record, instance, exit.reason) if instance is not None else []
-        record.instance = record.newborn = None
-        record.step("died")
+        deliveries = self._cleanup.reclaim_in_flight(record, instance, exit.reason) if instance is not None else []
+        record.instance = record.candidate = None
+        record.transition("died")
         abnormal = exit.code != 0 or exit.signal is not None
-        now, dice = time.monotonic() - self._backoff(record).total, _dice()
+        now, jitter = time.monotonic() - self._backoff(record).total, _jitter()
         policy = record.manifest.supervision
-        verdict = judge(policy, record.history, now, abnormal=abnormal, jitter=dice, blameless=exit.blameless)
-        record.history = verdict.history
+        decision = decide(policy, record.history, now, abnormal=abnormal, jitter=jitter, uncharged=exit.uncharged)
+        record.history = decision.history
         record.last_death = KernelError("MK0203", reason=exit.reason, traceback=exit.stack)
         record.error = error or record.last_death
-        again = self._cleanup.put_back(record, letters)
-        if verdict.delay is not None and not self.is_closing:
-            self._restart_later(record, exit, verdict, verdict.delay)
-            self._cleanup.tell_again(record, again)
+        again = self._cleanup.requeue(record, deliveries)
+        if decision.delay is not None and not self.is_closing:
+            self._schedule_restart(record, exit, decision, decision.delay)
+            self._cleanup.report_redelivery(record, again)
         else:
-            self._leave_down(record, exit, verdict)
+            self._leave_down(record, exit, decision)
         self._journal.changed(record)
 
-    def _restart_later(self, record: PluginRecord, exit: Exit, verdict: RestartDecision, delay: float) -> None:
+    def _schedule_restart(self, record: PluginRecord, exit: Exit, decision: RestartDecision, delay: float) -> None:
         numbers = {"reason": exit.reason, "delay": round(delay, 2)}
-        if exit.blameless:
+        if exit.uncharged:
             self._journal.announce("MK0217", "warn", record.name, **numbers)
         else:
             policy = record.manifest.supervision
-            numbers |= {"count": verdict.count, "intensity": policy.intensity, "period": policy.period}
+            numbers |= {"count": decision.count, "intensity": policy.intensity, "period": policy.period}
             self._journal.announce(exit.message_id, "warn", record.name, **numbers)
-        with_it = [] if exit.blameless else companions(self._groups, record.name)
+        with_it = [] if exit.uncharged else group_members(self._groups, record.name)
         restart = partial(self._restart_group, record, with_it) if with_it else partial(self._restart, record)
         backoff = self._backoff(record)
         backoff.since = time.monotonic()
         backoff.cancel = self._reactor.later(delay, partial(self._reactor.beside, restart, f"{record.name}-restart"))
 
-    def _leave_down(self, record: PluginRecord, exit: Exit, verdict: RestartDecision) -> None:
-        if verdict.spent:
-            record.step("spent")
+    def _leave_down(self, record: PluginRecord, exit: Exit, decision: RestartDecision) -> None:
+        if decision.budget_exhausted:
+            record.transition("budget_exhausted")
             period = record.manifest.supervision.period
             record.error = KernelError(
-                "MK0205", count=verdict.count, period=period, reason=exit.reason, traceback=exit.stack
+                "MK0205", count=decision.count, period=period, reason=exit.reason, traceback=exit.stack
             )
             self._journal.report("error", record.name, record.error)
-            self._cleanup.empty(record, f"{record.name} is quarantined")
-            for name in companions(self._groups, record.name):
+            self._cleanup.discard_pending(record, f"{record.name} is quarantined")
+            for name in group_members(self._groups, record.name):
                 error = KernelError("MK0223", cause=record.name)
-                self._reactor.beside(partial(self._put_down, name, error), f"{name}-stop")
+                self._reactor.beside(partial(self._stop_dependent, name, error), f"{name}-stop")
         else:
-            record.step("ended")
+            record.transition("ended")
             self._journal.report("warn", record.name, KernelError("MK0203", reason=exit.reason))
-            self._cleanup.empty(record, f"{record.name} ended")
+            self._cleanup.discard_pending(record, f"{record.name} ended")
 
     def _restart(self, record: PluginRecord) -> None:
         with record.lock:
@@ -348,30 +350,30 @@ class Supervisor:
         others = [self._registry.get(name) for name in names if name in self._registry]
         for other in reversed(others):
             if other.manifest.supervision.restart == "temporary":
-                self._put_down(other.name, KernelError("MK0224", cause=record.name))
-            elif self._pull(other, record.name):
+                self._stop_dependent(other.name, KernelError("MK0224", cause=record.name))
+            elif self._stop_group_member(other, record.name):
                 self._journal.announce("MK0222", "notice", other.name, cause=record.name)
         for each in _in_order([record, *others], self._groups):
             self._restart(each)
 
-    def _pull(self, record: PluginRecord, cause: str) -> bool:
+    def _stop_group_member(self, record: PluginRecord, cause: str) -> bool:
         """Stopped as politely as by hand, but nothing that waits for it is lost: it is in backoff. Whether it was."""
         with record.lock:
             if record.state != "active" or record.instance is None or self.is_closing:
                 return False
             instance = record.instance
-            stopped, ended = self._terminator.retire(record, instance)
+            stopped, ended = self._terminator.stop_gracefully(record, instance)
             if not ended:
                 self._cleanup.mark_zombie(record, f"its group restarts because {cause} died")
                 return False
-            self._cleanup.hand_over(record, instance, stopped)
+            self._cleanup.transfer_pending(record, instance, stopped)
             record.instance = None
-            record.step("died")
+            record.transition("died")
             self._backoff(record).since = time.monotonic()
             self._journal.changed(record)
             return True
 
-    def _put_down(self, name: str, error: KernelError) -> None:
+    def _stop_dependent(self, name: str, error: KernelError) -> None:
         """Stop a plugin because of its group, as by hand; ``error`` says why. Nothing for one that does not run."""
         if name not in self._registry:
             return
@@ -382,10 +384,10 @@ class Supervisor:
             self.cancel_restart(record)
             record.error = error  # before the state: whoever sees that it is stopped also sees why
             died = self._terminator.take_down(record)
-            self._cleanup.empty(record, error.text, died)
-            self._tell_put_down(record, error)
+            self._cleanup.discard_pending(record, error.text, died)
+            self._report_stopped_dependent(record, error)
 
-    def _tell_put_down(self, record: PluginRecord, error: KernelError) -> None:
+    def _report_stopped_dependent(self, record: PluginRecord, error: KernelError) -> None:
         if record.state == "zombie":
             self._cleanup.report_stopped(record)
             return
@@ -393,7 +395,7 @@ class Supervisor:
         self._journal.changed(record)
 
 
-def _dice() -> float:
+def _jitter() -> float:
     """A random number from 0 to 1. Not by ``random``: a module may be impossible to load when something has run out."""
     return int.from_bytes(os.urandom(4)) / 2**32
 
@@ -401,7 +403,7 @@ def _dice() -> float:
 def _at(instance: Instance, stack: str) -> str:
     if instance.snapshot is None:
         return ""
-    place = place_in(stack, instance.snapshot.root, instance.snapshot.sources)
+    place = locate(stack, instance.snapshot.root, instance.snapshot.sources)
     return f", {place}" if place else ""
 
 

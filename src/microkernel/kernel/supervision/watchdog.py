@@ -49,13 +49,13 @@ class Watchdog:
         if instance is None:
             return
         mailbox = instance.mailbox
-        if instance.cut or not instance.is_current or not mailbox.in_flight:
+        if instance.disconnected or not instance.is_current or not mailbox.in_flight:
             instance.watched = False
             return
         oldest = mailbox.oldest_in_flight()
         at_it = self._clock.now() - self._since(instance, oldest)
         # Whoever asked it to stop waits for it with a deadline, but for a drain, during which the mailbox is open.
-        is_awaited = instance.dismissed and mailbox.paused
+        is_awaited = instance.exit_expected and mailbox.paused
         if at_it < limit or is_awaited:
             self._reactor.later(limit - at_it if at_it < limit else limit, partial(self._look, ref(instance), limit))
             return
@@ -71,9 +71,9 @@ class Watchdog:
         return min(instance.mailbox.progress, oldest.since)
 
 
-def _what(letter: Delivery | None) -> str:
-    if isinstance(letter, CallDelivery):
-        return f"{letter.call.target}()"
-    if isinstance(letter, EventDelivery):
-        return f"{letter.subscription.handler}({letter.topic})"
+def _what(delivery: Delivery | None) -> str:
+    if isinstance(delivery, CallDelivery):
+        return f"{delivery.call.target}()"
+    if isinstance(delivery, EventDelivery):
+        return f"{delivery.subscription.handler}({delivery.topic})"
     return "a handler"
