@@ -59,7 +59,7 @@ class Board:
         self.notified += [(watcher.owner, key) for watcher in watchers]
 
     def watch(self, owner: str, pattern: str, number: int = 1) -> TopicSubscription:
-        watcher = TopicSubscription(owner, pattern, "f", None, number=number, board=True)  # type: ignore[arg-type]
+        watcher = TopicSubscription(owner, pattern, "f", None, number=number, watches_data=True)  # type: ignore[arg-type]
         self.watchers.add(watcher)
         self.store.send_current(watcher)
         return watcher

@@ -21,8 +21,8 @@ OBSERVING = frozenset({
 })  # fmt: skip
 """Calls of the service ``kernel`` for which ``kernel = ["observe"]`` is enough; the others need ``control``."""
 
+# The version of a manifest that names none.
 NO_VERSION: Final = "0.0.0"
-"""Of a manifest that names none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from microkernel.kernel.manifest import Manifest
 
 
 def split(requirement: str) -> tuple[str, str]:
-    """``billing>=2,<3`` as name and version specifier. Raises RequirementError for what is neither."""
+    """Split ``billing>=2,<3`` into name and version specifier."""
     name = requirement.strip()
     for index, character in enumerate(name):
         if character in "<>=!~ ":
@@ -15,12 +15,12 @@ def split(requirement: str) -> tuple[str, str]:
 
 
 def requires(manifest: Manifest, name: str) -> bool:
-    """Whether a plugin with this manifest requires the plugin ``name``."""
+    """Return whether a plugin with this manifest requires the plugin ``name``."""
     return any(split(requirement)[0] == name for requirement in manifest.requires)
 
 
 def satisfies(version: str, wanted: str) -> bool:
-    """Whether a version is among the wanted ones. An empty ``wanted`` takes any."""
+    """Return whether a version satisfies a specifier. An empty one accepts any version."""
     if not wanted:
         return True
     from packaging.specifiers import InvalidSpecifier, SpecifierSet  # only where a version is asked for

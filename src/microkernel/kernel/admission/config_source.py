@@ -1,4 +1,4 @@
-"""The configuration in force, for all who ask."""
+"""The configuration in force: the only copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an instance leaves when it ends: events it had not done, callers that wait for it, calls it waited for."""
+"""Clean up after an instance: events that it had not finished, callers that wait for it, calls it waited for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from microkernel.wire import messages
 
 
 class InstanceCleanup:
-    """Called by who holds the record's lock."""
+    """Called with the record's lock held."""
 
     def __init__(
         self, calls: CallTable, registrar: Registrar, dead_letters: DeadLetters, reactor: Reactor, journal: Journal
@@ -32,7 +32,7 @@ class InstanceCleanup:
         self._journal = journal
 
     def disconnect(self, record: PluginRecord, reason: str) -> int:
-        """What the present instance says no longer counts; its callers are told. Returns how many."""
+        """Ignore the present instance from now on, and fail its callers. Return how many waited."""
         instance = record.instance
         if instance is None:
             return 0
@@ -45,8 +45,10 @@ class InstanceCleanup:
     def reclaim_in_flight(
         self, record: PluginRecord, instance: Instance, reason: str, not_started: Sequence[int] = ()
     ) -> list[Delivery]:
-        """Take back what the dead instance had not done; tell who waited for it, and whom it waited for. Calls that are
-        known to be ``not_started`` can still be answered by another."""
+        """Remove and return what an ended instance had not finished. Fail its callers, and abandon its own calls.
+
+        Calls that are known to be ``not_started`` are kept: the next instance can still answer them.
+        """
         instance.disconnected = True
         record.mailbox.disconnect()
         deliveries = record.mailbox.recover()
@@ -56,16 +58,16 @@ class InstanceCleanup:
         return deliveries
 
     def transfer_pending(self, record: PluginRecord, old: Instance, stopped: messages.Stopped | None) -> None:
-        """What the old generation was given and did not do is the new one's, calls it had not begun too, in order. Who
-        waits for an answer of it is told."""
-        not_started = [*stopped.not_started, *old.passed] if stopped else []  # what it had begun it has answered by now
+        """Requeue what the old generation did not finish for the new one, in order: events, and calls that it had not
+        started. Fail the callers of the others."""
+        not_started = [*stopped.not_started, *old.passed] if stopped else []  # it has answered those it had started
         deliveries = self.reclaim_in_flight(record, old, "it was replaced", not_started)
         record.mailbox.requeue(
             [one for one in deliveries if isinstance(one, EventDelivery) or is_call(one, not_started)]
         )
 
     def requeue(self, record: PluginRecord, deliveries: list[Delivery]) -> int:
-        """Events go to the front: how many. Only one that was alone when the death came counts a delivery."""
+        """Requeue events, and return how many. Only an event that was in flight alone is charged a delivery."""
         events = [delivery for delivery in deliveries if isinstance(delivery, EventDelivery)]
         if len(deliveries) == 1 and events:
             (event,) = events
@@ -79,13 +81,15 @@ class InstanceCleanup:
         return len(events)
 
     def report_redelivery(self, record: PluginRecord, count: int) -> None:
-        """So many events that were put back are for the next generation."""
+        """Report how many events the next generation will get again."""
         if count:
             self._journal.announce("MK0221", "notice", record.name, generation=record.generation + 1, count=count)
 
     def discard_pending(self, record: PluginRecord, reason: str, died: Instance | None = None) -> None:
-        """It will not handle what waits: events are dead letters, callers are told, what it registered goes. ``died``:
-        the instance, if it ended with some of it begun."""
+        """Discard what waits: events become dead letters, callers get an error, registrations are removed.
+
+        ``died``: the instance, if it died while it was being drained.
+        """
         mailbox = record.mailbox
         if died is not None and died.exit is not None:
             begun = self.reclaim_in_flight(record, died, died.exit.reason)
@@ -102,12 +106,12 @@ class InstanceCleanup:
                 self._calls.discard(record, delivery.id, stopped)
         self._calls.drop_caller(record)
         self._reactor.run(partial(self._registrar.clear, record))
-        mailbox.reopen()  # nothing is subscribed any more: what comes from here on is for its next start
+        mailbox.reopen()  # nothing is subscribed by now, so what comes from here on is for its next start
 
     # The end of a plugin
 
     def mark_zombie(self, record: PluginRecord, reason: str) -> None:
-        """The instance cannot be ended. With the record's lock held."""
+        """Mark a plugin whose instance cannot be ended."""
         self.disconnect(record, reason)
         record.instance = None
         record.transition("unkillable")
@@ -115,7 +119,7 @@ class InstanceCleanup:
         self.report_stopped(record)
 
     def report_stopped(self, record: PluginRecord) -> None:
-        """It is stopped, or a zombie."""
+        """Report that a plugin is stopped, or a zombie."""
         if record.state == "zombie":
             record.error = KernelError("MK0206", reason="it is in code that does not return to Python")
             self._journal.report("error", record.name, record.error)
@@ -125,5 +129,5 @@ class InstanceCleanup:
 
 
 def is_call(delivery: Delivery, ids: Sequence[int]) -> bool:
-    """Whether it is one of these calls."""
+    """Return whether a delivery is one of these calls."""
     return isinstance(delivery, CallDelivery) and delivery.id in ids

@@ -1,4 +1,4 @@
-"""How an instance is made to end: drained, asked, insisted on, killed, each with its deadline."""
+"""End an instance: drain, ask, request again, kill, each with its deadline."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _FIRST_PAUSE = 0.01
 # Seconds from one look at a mailbox that is being drained to the next: the first, and the longest.
 _DRAIN_PAUSES = (0.001, 0.02)
 _LONGEST_PAUSE = 0.2
+# Seconds that an instance which could not start gets to exit by itself: an exception in the middle of that would only
+# be noise.
 _FAREWELL = 1.0
-"""Seconds for who has failed, and is ending, to be gone: an exception in the middle of that only makes noise."""
 _TOO_LATE = "its handlers and export_state did not return within {} s"
+# Seconds after which a killed instance is given up. A process always ends; a thread may not.
 _KILL_PATIENCE = 5.0
-"""Seconds for a killed place to be gone; a process always is, a thread may not be."""
 
 
 class NotExported(Exception):
-    """The state of an instance could not be had; ``error`` says why."""
+    """The instance did not export its state; ``error`` says why. ``continues``: it was not stopped."""
 
     def __init__(self, error: KernelError, *, continues: bool) -> None:
         super().__init__(error.text)
@@ -34,17 +35,19 @@ class NotExported(Exception):
 
 
 class Terminator:
-    """Waits; not for a thread of a plugin, nor for the reactor's."""
+    """Ends instances, and waits for that. Not on a thread of a plugin, nor on the reactor's."""
 
     def __init__(self, reactor: Reactor, journal: Journal) -> None:
         self._reactor = reactor
         self._journal = journal
 
     def take_down(self, record: PluginRecord) -> Instance | None:
-        """Go through the states from the present one to ``stopped`` or ``zombie``; an instance handles what waits for
-        it before it stops. Return an instance that died over that. With the record's lock held."""
+        """Stop a plugin: it ends as ``stopped`` or ``zombie``. With the record's lock held.
+
+        An instance first handles what waits for it. Return the instance if it died over that.
+        """
         instance, died = record.instance, None
-        if record.state != "stopping":  # it is, where an interrupt ended another stop half way
+        if record.state != "stopping":  # it is if an interrupt ended another stop half way
             record.transition("stop")
         if instance is not None:
             record.mailbox.close()
@@ -62,8 +65,8 @@ class Terminator:
     def _drain(self, record: PluginRecord, instance: Instance) -> bool:
         """Wait until the mailbox is empty, for at most ``limits.drain``. Return whether the instance has survived that.
 
-        An end of the instance, a kill and a stop that does not want to wait (``hurried``) end it. The mailbox is looked
-        at again and again, because whoever empties it must not pay for being watched.
+        The exit of the instance, a kill, and a stop that does not wait (``hurried``) end it. The mailbox is polled, so
+        that the thread which empties it does not pay for being watched.
         """
         pause, longest = _DRAIN_PAUSES
         until = time.monotonic() + instance.manifest.limits.drain
@@ -77,14 +80,14 @@ class Terminator:
         return False
 
     def stop_gracefully(self, record: PluginRecord, instance: Instance) -> tuple[messages.Stopped | None, bool]:
-        """Have an instance stop: what it said at the end, and whether it has ended."""
+        """Ask an instance to stop. Return what it reported last, and whether it has ended."""
         self._ask(record, instance, messages.Stop(within=instance.manifest.limits.stop))
         return self.see_out(record, instance)
 
     def export(self, record: PluginRecord, instance: Instance) -> codec.Raw | None:
-        """Have an instance stop, but for its state first; None if it has none to export. ``see_out`` follows.
+        """Ask an instance to export its state and then to stop. Return the state, None if it exports none.
 
-        Raises NotExported. If it ``continues`` then, it is as if it had not been asked; else it has ended.
+        ``see_out`` follows. Raises NotExported, after which the instance continues or has ended.
         """
         limits = instance.manifest.limits
         self._ask(record, instance, messages.Stop(export=True, within=limits.stop))
@@ -109,7 +112,7 @@ class Terminator:
         instance.runner.send(stop)
 
     def see_out(self, record: PluginRecord, instance: Instance) -> tuple[messages.Stopped | None, bool]:
-        """The rest of ``stop_gracefully``, for one that was asked to stop."""
+        """Wait for the exit of an instance that was asked to stop, as ``stop_gracefully`` does."""
         limits = instance.manifest.limits
         stopped = instance.wait_for(messages.Stopped, limits.stop, self._on_stop_trouble(instance))
         record.retiring = None
@@ -127,7 +130,7 @@ class Terminator:
         return tell
 
     def terminate(self, instance: Instance, *, grace: bool = True) -> Exit | None:
-        """Insist, then kill; None if nothing helped. Callers of the instance are told before."""
+        """Request the exit, then kill. Return None if the instance cannot be ended. Its callers were failed before."""
         instance.disconnect(self._reactor)
         if instance.start_failed:
             self._wait_exit(instance, _FAREWELL)
@@ -138,7 +141,7 @@ class Terminator:
         return instance.exit
 
     def _retry_until_exit(self, instance: Instance, request: Callable[[], None], seconds: float) -> None:
-        """Again and again, each time after a longer pause: what is ending needs time for that."""
+        """Repeat a request, each time after a longer pause, because an exit takes time."""
         until, pause = time.monotonic() + seconds, _FIRST_PAUSE
         while instance.exit is None and time.monotonic() < until:
             request()

@@ -1,4 +1,4 @@
-"""What is left of a plugin's instances that have ended: asked of their places, told, and returned."""
+"""Find what ended instances of a plugin left behind: ask their runners, report it, and return it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from microkernel.kernel.reporting.journal import Journal
 
 
 class LeakAuditor:
-    """On a thread that may wait, and holding no lock: the mailbox is the next generation's by then."""
+    """On a thread that may wait, and without a lock, because the mailbox belongs to the next generation by then."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def audit(self, record: PluginRecord) -> list[str]:
-        """What all ended generations have left, each a line; those that left nothing are not asked again."""
+        """Return what all ended generations have left, a line for each. Those that left nothing are not asked again."""
         left: dict[str, None] = {}
         for instance in list(record.previous_instances):
             audit = instance.runner.audit()

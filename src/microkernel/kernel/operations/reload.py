@@ -1,7 +1,7 @@
 """Reload is a transaction: the new generation comes to be beside the old one, takes over, or is dropped.
 
 1. read the new source; 2. load it beside the old; 3. pause the mailbox, have the old one hand over its state and stop;
-4. start the new one with the state; 5. release the mailbox to it. Whatever fails, the old source goes on.
+4. start the new one with the state; 5. release the mailbox to it. Whatever fails, the old source continues.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Reloader:
     # The owner of an instance on probation: its exit is the reload's business, which waits for it.
 
     def on_exit(self, instance: Instance, exit: Exit) -> None:
-        """Whoever waits for the instance has heard of it."""
+        """Does nothing, because the reload waits for the exit itself."""
 
     def on_activity(self, instance: Instance) -> None:
         self._supervisor.on_activity(instance)
@@ -96,7 +96,7 @@ class Reloader:
         self._supervisor.on_self_exit(instance)
 
     def reload(self, record: PluginRecord, expect: str = "") -> ReloadReport:
-        """Take the source as it is now. Raises ReloadFailed, with ``report``, when the old source goes on, and
+        """Take the source as it is now. Raises ReloadFailed, with ``report``, when the old source continues, and
         PluginNotActive when it is not in the state it is expected to be in."""
         with record.lock:
             if expect not in ("", record.state):

@@ -1,4 +1,4 @@
-"""Something done to all plugins, in the order of their requirements; who fails does not keep the others from it."""
+"""Reload all plugins, in the order of their requirements. One that fails does not keep the others from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ForEach = Callable[[list[PluginRecord], Callable[[PluginRecord], object]], None]
 
 @dataclass(frozen=True, slots=True)
 class ReloadFailure:
-    """Who was not reloaded, and why."""
+    """A plugin that was not reloaded, and why."""
 
     plugin: str
     id: str
@@ -25,7 +25,7 @@ class ReloadFailure:
 
 @dataclass(frozen=True, slots=True)
 class ReloadSummary:
-    """What became of a reload of all; those that nobody wants to run are in neither list."""
+    """The outcome of reloading all plugins. Those that are stopped, or set aside, are in neither list."""
 
     reloaded: tuple[str, ...]
     failed: tuple[ReloadFailure, ...]
@@ -37,7 +37,7 @@ def reload_all(
     for_each: ForEach,
     after: Mapping[str, Collection[str]],
 ) -> ReloadSummary:
-    """Reload those that somebody wants to run, layer by layer: each when what it requires is the new one."""
+    """Reload the plugins that are wanted, layer by layer: each after the plugins that it requires."""
     chosen = {r.name: r for r in records if r.state in WANTED and not r.is_remote_client and not r.built_in}
     outcome: dict[str, KernelError | None] = {}
     for layer in layers({name: record.manifest.requires for name, record in chosen.items()}, after):

@@ -164,8 +164,8 @@ class Instance:
         return taken
 
     def give_shares(self, message: Deliver | Invoke, delivery: Delivery) -> bool:
-        """Let the instance read what is attached to a delivery. Return False if that is impossible; the sender was
-        told."""
+        """Let the instance read what is attached to a delivery. Return False if that is impossible; the sender got an
+        error."""
         try:
             message.shares = self.account.give(delivery.shares)
         except PayloadTooLarge as error:

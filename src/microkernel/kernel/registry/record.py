@@ -75,7 +75,7 @@ class PluginRecord:
     candidate: Instance | None = None
     """The instance that is being loaded, beside the present one in a reload."""
     state_changed: threading.Event = field(default_factory=threading.Event)
-    """Set whenever its state has changed; cleared by who waits for that."""
+    """Set whenever its state has changed; cleared by the thread that waits for that."""
     is_remote_client: bool = False
     """It came by a socket, and goes with it."""
     built_in: bool = False

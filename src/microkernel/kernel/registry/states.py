@@ -24,7 +24,7 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("quarantined", "held"): "held",
     ("backoff", "held"): "held",
     ("held", "approved"): "discovered",
-    ("held", "start"): "discovered",  # somebody wants it: it is looked at again
+    ("held", "start"): "discovered",  # it is wanted: it is reviewed again
     # an instance comes to be: import and __init__, then start
     ("discovered", "loaded"): "loaded",
     ("stopped", "loaded"): "loaded",
@@ -33,7 +33,7 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("backoff", "loaded"): "loaded",
     ("loaded", "start"): "starting",
     ("starting", "started"): "active",
-    # it did not come to be: an error of its own is not tried again
+    # it did not start: an error of the plugin is not tried again
     ("stopped", "failed"): "failed",
     ("failed", "failed"): "failed",
     ("quarantined", "failed"): "failed",
@@ -52,7 +52,7 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("starting", "died"): "backoff",
     ("active", "died"): "backoff",
     ("backoff", "budget_exhausted"): "quarantined",
-    # the end that somebody wants
+    # a stop that was asked for
     ("active", "stop"): "stopping",
     ("starting", "stop"): "stopping",
     ("loaded", "stop"): "stopping",
@@ -83,7 +83,7 @@ DOWN: Final[frozenset[State]] = SETTLED - {"active"}
 RUNNING: Final[frozenset[State]] = frozenset({"loaded", "starting", "active", "stopping"})
 """States in which there is an instance."""
 WANTED: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "active", "failed", "backoff"})
-"""States of plugins that nobody stopped and that are not set aside."""
+"""States of plugins that were not stopped and are not set aside."""
 
 
 def advance(state: State, trigger: Trigger) -> State:

@@ -100,7 +100,7 @@ class Journal:
         self.announce(error.id, level, plugin, **error.fields)
 
     def publish(self, topic: str, **data: Any) -> None:
-        """An event of the kernel's own. It waits for nobody."""
+        """An event of the kernel's own. It never waits."""
         if self._bus.topics.matches[topic]:
             self._bus.emit("kernel", topic, codec.Raw(_encoded(data)), mode=BY_KERNEL)
 
@@ -169,7 +169,7 @@ class Journal:
     # Reports of instances
 
     def failed(self, record: PluginRecord, message: messages.Failed) -> None:
-        """A phase of its life raised. What follows is told by whoever waits for it; the log has the traceback."""
+        """A phase of its life raised. The thread that waits for it reports it; the log has the traceback."""
         if message.failure.traceback and self.admits_line(record):
             self._log_failure(record, _PHASES.get(message.phase, message.phase), message.failure, False)
 
@@ -242,7 +242,7 @@ class Journal:
             self.announce("MK0631", "warn", record.name, count=count, limit=record.manifest.limits.lines)
 
     def admits_line(self, record: PluginRecord) -> bool:
-        """Whether one more line of its log or output is kept. On the reactor's thread."""
+        """Return whether one more line of its log or output is kept. On the reactor's thread."""
         limit = record.manifest.limits.lines
         if not limit:
             return True

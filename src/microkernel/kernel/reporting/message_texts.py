@@ -1,6 +1,6 @@
 """What people read, for front ends on the public SDK: those may not import the catalogs, and need not.
 
-The catalogs are loaded when somebody reads: a kernel without a console does not pay for them.
+The catalogs are loaded at first use: a kernel without a console does not pay for them.
 """
 
 from __future__ import annotations

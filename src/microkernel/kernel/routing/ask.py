@@ -1,4 +1,4 @@
-"""The answers to one ask."""
+"""Collect the answers to one ask."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from microkernel.wire.slots import SLOT_BYTES, slots_for
 Answer = Callable[[Response], object]
 
 _EXPECTED = -1
+# Slots: 64 MiB of answers to one ask.
 _MOST_GATHERED = 8192
-"""Places: 64 MiB of answers to one ask."""
 
 
 class AskCollector:
@@ -41,10 +41,11 @@ class AskCollector:
         self._settle(index)
 
     def expect(self) -> None:
+        """All handlers were sent the event: answer as soon as all have replied."""
         self._settle(_EXPECTED)
 
     def _settle(self, index: int) -> None:
-        """A second time does nothing but to answer a second time."""
+        """Idempotent, but for the answer, which may be sent twice."""
         self._left.discard(index)
         if not self._left:
             self._answer(Response(0, Raw(encode_message(self._replies))))

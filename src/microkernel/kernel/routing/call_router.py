@@ -45,7 +45,7 @@ class CallRouter:
         """Send a call to its callee, or to the kernel's service. ``answer`` gets the Response, on some thread.
 
         ``direct``: this thread cannot be killed. Return the call's id; 0 for a call to the service, which cannot be
-        abandoned. Raises what the caller is to be told at once: PluginNotFound, PluginNotActive, MethodNotFound,
+        abandoned. Raises at once PluginNotFound, PluginNotActive, MethodNotFound,
         CallDeadlock, MailboxFull.
         """
         if call.target.startswith(KERNEL_TOPICS):
@@ -74,14 +74,16 @@ class CallRouter:
         except KernelError:
             self._calls.complete(pending.id, COLLECTED)
             raise
-        except BaseException:  # a kill, or what its thread was sent and will catch. If the callee has it, it is told
+        except BaseException:
+            # A kill, or an exception that was injected into the thread, which will catch it. If the callee has the
+            # call, its reply completes it.
             if not target.mailbox.has(pending.delivery):
                 self._calls.complete(pending.id, COLLECTED)
             raise
         return pending.id
 
     def ask(self, caller: PluginRecord | None, source: str, ask: Ask, answer: Answer) -> None:
-        """Give an event to all who listen but the asker, and collect what their handlers return."""
+        """Deliver an event to all subscribers except the asker, and collect what their handlers return."""
         listeners = [s for s in self._bus.topics.matches[ask.topic] if s.owner != source and s.inline is None]
         collector = AskCollector([s.owner for s in listeners], answer)
         envelope = self._bus.envelope(source, ask.topic, ask.data)

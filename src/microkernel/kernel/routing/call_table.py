@@ -30,7 +30,7 @@ Outcome = Response | Literal["collected", "abandoned"]
 COLLECTED: Final = "collected"
 # The caller no longer waits. The callee keeps the call until it is done with it.
 ABANDONED: Final = "abandoned"
-# Plugins in a call's chain that take no room of their own: they fit its slot.
+# Names in a call's chain that take no extra room: they fit its slot.
 _FEW_NAMES = 16
 
 
@@ -131,7 +131,7 @@ class CallTable:
             self._finish(callee, delivery)
 
     def abandon(self, id: int) -> None:
-        """The caller no longer waits. The callee is told."""
+        """The caller no longer waits. Send a Cancel to the callee."""
         pending = self.complete(id, ABANDONED)
         if pending is not None:
             pending.target.send(Cancel(id))

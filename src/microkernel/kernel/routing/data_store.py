@@ -22,7 +22,7 @@ from microkernel.wire.topics import covers
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """``revision`` counts the writes of a key, from 1. It goes on where the key was deleted and is written again, so
+    """``revision`` counts the writes of a key, from 1. It continues where the key was deleted and is written again, so
     that no revision ever stands for two values."""
 
     data: Raw

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+# For each handler thread of a plugin that waits, the plugins it waits for: one for a call, all of them for an ask.
 Waits = Mapping[int, Sequence[str]]
-"""Of one plugin: for each of its handler threads that waits, the plugins it waits for (all of them, for an ask)."""
 
 
 def find_cycle(start: str, waits_of: Callable[[str], Waits], capacity_of: Callable[[str], int]) -> list[str] | None:
-    """The chain ``a -> b -> a`` if ``start`` is stuck; None if it can go on.
+    """Return the chain ``a -> b -> a`` if ``start`` is stuck; None if it can continue.
 
-    A plugin can go on when one of its handler threads is free, or when all that one of them waits for can.
+    A plugin can continue if one of its handler threads is free, or if all that one of them waits for can continue.
     """
     waits = _reachable(start, waits_of)
     stuck = {plugin for plugin in waits if len(waits[plugin]) >= capacity_of(plugin)}

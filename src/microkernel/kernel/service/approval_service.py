@@ -19,7 +19,7 @@ from microkernel.kernel.service.plugin_service import PluginService
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A plugin that will be held unless somebody approves what it asks for."""
+    """A plugin that will be held unless its requests are approved."""
 
     review: Review
     found: PluginCandidate
@@ -75,8 +75,10 @@ class ApprovalService:
         self._approvals.approve(request.found, request.manifest, request.level, request.snapshot, remember=remember)
 
     def requests(self) -> list[Request]:
-        """Of the plugins that lie where the kernel looks, those that somebody has to approve. What is wrong with one
-        is told when it is loaded."""
+        """Return the plugins in the kernel's places that have to be approved.
+
+        Errors of others are reported when they are loaded.
+        """
         return [
             request
             for found in self._catalog.found()

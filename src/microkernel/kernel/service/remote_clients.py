@@ -45,7 +45,7 @@ class RemoteClients:
         return instance
 
     def detach(self, instance: Instance) -> None:
-        """A remote client has left: what it registered goes, and whoever waits for it is told."""
+        """A remote client has left: what it registered goes, and its callers get an error."""
         instance.exit_expected = instance.disconnected = True
         record = self._registry.get(instance.name)
         with suppress(KernelError):  # someone stops it at the same time, and was quicker

@@ -1,6 +1,6 @@
 """The service ``kernel``: what the console, the command line and plugins with ``kernel.control`` may have done.
 
-Each call runs on a thread of its own: it may wait, and the caller's deadline is the caller's.
+Each call runs on a separate thread: it may wait, and the caller's deadline is the caller's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Groups of plugins that live and die together, as the operator wants it. Pure."""
+"""Groups of plugins that are restarted together, as the operator configured them. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def predecessors(groups: Iterable[Group]) -> dict[str, set[str]]:
 
 
 def group_members(groups: Iterable[Group], name: str) -> list[str]:
-    """Who is restarted with ``name`` when that has died, in the order of starting.
+    """Return the plugins that are restarted with ``name``, in the order in which they start.
 
-    ``one_for_one``: nobody; ``one_for_all``: all others of its group; ``rest_for_one``: those that stand after it.
+    ``one_for_one``: none; ``one_for_all``: all others of its group; ``rest_for_one``: those that are listed after it.
     """
     found: dict[str, None] = {}
     for group in groups:

@@ -38,8 +38,10 @@ class _Beats:
 
 
 class Heartbeat:
-    """One timer an instance, every ``limits.heartbeat`` seconds, on the reactor's thread. The owner of an instance that
-    has to be ended is told for how long it is silent, and in what."""
+    """One timer per instance, every ``limits.heartbeat`` seconds, on the reactor's thread.
+
+    It reports to the owner of an instance for how long it is silent, and in what.
+    """
 
     def __init__(self, reactor: Reactor, clock: Clock) -> None:
         self._reactor = reactor

@@ -1,4 +1,4 @@
-"""Whether a plugin that died comes back, and when. Pure: the history and the time are given."""
+"""Decide whether a plugin that died is restarted, and when. Pure: history and time are given."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from microkernel.kernel.manifest import Supervision
 
+# Doublings of the delay: more than any useful number, and within the range of a float.
 _MOST_DOUBLINGS = 60
-"""Of the delay: beyond any useful one, and within what a float can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestartDecision:
-    """``delay``: seconds until the restart, None for no restart. ``count``: deaths within the period, this one too."""
+    """``delay``: seconds until the restart, None for no restart. ``count``: exits within the period, with this."""
 
     delay: float | None
     count: int
@@ -29,12 +29,12 @@ def decide(
     jitter: float,
     uncharged: bool = False,
 ) -> RestartDecision:
-    """What follows a death at ``now``.
+    """Decide what follows an exit at ``now``.
 
-    ``history`` holds the times of earlier deaths on a clock that stands still in backoff; ``jitter`` is a number from 0
-    to 1. ``permanent`` always comes back, ``transient`` after an ``abnormal`` end, ``temporary`` never. More than
-    ``intensity`` deaths in ``period`` seconds spend the budget; who stays alive for ``period`` begins anew. A
-    ``uncharged`` death is charged to nobody.
+    ``history`` holds the times of earlier exits on a clock that stands still in backoff; ``jitter`` is a number from 0
+    to 1. ``permanent`` plugins are always restarted, ``transient`` ones after an ``abnormal`` exit, ``temporary`` ones
+    never. More than ``intensity`` exits in ``period`` seconds exhaust the budget; after ``period`` seconds without one
+    it is whole again. An ``uncharged`` exit does not count.
     """
     if uncharged:
         return RestartDecision(policy.backoff, len(history), history, budget_exhausted=False)

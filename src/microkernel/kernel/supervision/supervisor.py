@@ -84,7 +84,7 @@ class Supervisor:
         """Start nothing from now on."""
         self.is_closing = True
 
-    # What an owner is told. None of these waits.
+    # The owner of instances. None of these waits.
 
     def on_exit(self, instance: Instance, exit: Exit) -> None:
         record = self._registry.find(instance.name)
@@ -108,7 +108,7 @@ class Supervisor:
             self._beside(end, f"{instance.name}-overdue")
 
     def on_self_exit(self, instance: Instance) -> None:
-        """The instance gets a moment for it. Then it is ended."""
+        """Give the instance some time for its exit, then end it."""
         enforce = partial(self.enforce_exit_, instance)
         limit = instance.manifest.limits.kill_grace
         self._reactor.later(limit, partial(self._beside, enforce, f"{instance.name}-farewell"))
@@ -125,7 +125,7 @@ class Supervisor:
                 self._cleanup.report_stopped(record)
 
     def _end_unresponsive(self, record: PluginRecord, instance: Instance, seconds: float, what: str) -> None:
-        """What follows is its owner's decision, as after any exit."""
+        """End an instance. What follows is decided by its owner when the exit is reported, as after any other."""
         stack = instance.runner.stack()
         while not record.lock.acquire(timeout=_GLANCE):
             if instance.exit_expected:
@@ -216,7 +216,7 @@ class Supervisor:
         self.connect(record, instance)
 
     def connect(self, record: PluginRecord, instance: Instance) -> None:
-        """It gets what waits, from now on, and is watched."""
+        """Deliver to an instance from now on, and watch it."""
         record.mailbox.connect(instance.runner.wake, instance.runner.pump, instance)
         self._heartbeat.begin(instance)
         self._journal.changed(record)
@@ -237,7 +237,7 @@ class Supervisor:
         self._journal.changed(record)
 
     def _hold(self, record: PluginRecord, held: PluginHeld) -> None:
-        """None of its code has run. What waits for it would wait for a person: it is told."""
+        """Hold a plugin, none of whose code has run. Pending calls fail, because they would wait for a person."""
         record.error = held
         if record.is_being_killed:
             return
@@ -247,13 +247,13 @@ class Supervisor:
         self._journal.changed(record)
 
     def abort_start(self, record: PluginRecord, reason: KernelError | StartupExit) -> None:
-        """Neither the new source nor the old one runs any more. A death is one like any other."""
+        """Neither the new source nor the old one runs any longer. Handle it as a start that failed."""
         self._did_not_start(record, reason, again=False)
 
     # Restarts
 
     def _try_again(self, record: PluginRecord, error: KernelError) -> None:
-        """A start that may be tried again failed: it counts like a death. With the lock held."""
+        """Treat a failed start that may be tried again as a crash. With the lock held."""
         instance = record.instance or record.candidate
         if record.is_being_killed:
             return
@@ -345,8 +345,10 @@ class Supervisor:
     # Groups
 
     def _restart_group(self, record: PluginRecord, names: list[str]) -> None:
-        """The others stop first, the last one first; then all start, in order, but for ``temporary`` ones. Each step
-        holds the lock of one plugin only."""
+        """Stop the others, the last one first; then start all in order, except ``temporary`` ones.
+
+        Each step holds the lock of one plugin only.
+        """
         others = [self._registry.get(name) for name in names if name in self._registry]
         for other in reversed(others):
             if other.manifest.supervision.restart == "temporary":
@@ -357,7 +359,7 @@ class Supervisor:
             self._restart(each)
 
     def _stop_group_member(self, record: PluginRecord, cause: str) -> bool:
-        """Stopped as politely as by hand, but nothing that waits for it is lost: it is in backoff. Whether it was."""
+        """Stop a member gracefully, and leave it in backoff, which keeps what waits for it. Return whether it ran."""
         with record.lock:
             if record.state != "active" or record.instance is None or self.is_closing:
                 return False
@@ -374,7 +376,7 @@ class Supervisor:
             return True
 
     def _stop_dependent(self, name: str, error: KernelError) -> None:
-        """Stop a plugin because of its group, as by hand; ``error`` says why. Nothing for one that does not run."""
+        """Stop a plugin because of its group; ``error`` says why. Does nothing if it does not run."""
         if name not in self._registry:
             return
         record = self._registry.get(name)
@@ -396,7 +398,8 @@ class Supervisor:
 
 
 def _jitter() -> float:
-    """A random number from 0 to 1. Not by ``random``: a module may be impossible to load when something has run out."""
+    """Return a random number from 0 to 1. Not by ``random``, which cannot be loaded if the system has run out of
+    something."""
     return int.from_bytes(os.urandom(4)) / 2**32
 
 
@@ -413,7 +416,7 @@ def _in_order(records: list[PluginRecord], groups: Sequence[Group]) -> list[Plug
 
 
 def _unexpected(error: Exception) -> KernelError:
-    """What no part of the kernel foresaw: the system has run out of something, or it is a mistake of ours."""
+    """Return an error for an unexpected exception: the system has run out of something, or the kernel has a bug."""
     if shortage := shortage_in(error):
         failure: KernelError = PluginLoadError("MK0515", reason=shortage)
         failure.shortage = shortage

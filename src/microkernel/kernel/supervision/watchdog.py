@@ -22,7 +22,7 @@ class _Oldest:
 
 
 class Watchdog:
-    """``arm`` on any thread. The instance's owner is told, on the reactor's, after how many seconds, and in what."""
+    """``arm`` on any thread. On the reactor's, it reports to the owner of an instance for how long it is silent."""
 
     def __init__(self, reactor: Reactor, clock: Clock) -> None:
         self._reactor = reactor
@@ -54,7 +54,7 @@ class Watchdog:
             return
         oldest = mailbox.oldest_in_flight()
         at_it = self._clock.now() - self._since(instance, oldest)
-        # Whoever asked it to stop waits for it with a deadline, but for a drain, during which the mailbox is open.
+        # The thread that asked it to stop waits with a deadline, except in a drain, when the mailbox is open.
         is_awaited = instance.exit_expected and mailbox.paused
         if at_it < limit or is_awaited:
             self._reactor.later(limit - at_it if at_it < limit else limit, partial(self._look, ref(instance), limit))
@@ -62,8 +62,8 @@ class Watchdog:
         instance.owner.on_unresponsive(instance, at_it, _what(oldest))
 
     def _since(self, instance: Instance, delivery: Delivery | None) -> float:
-        """Return since when it has been at its oldest delivery, at least. Deliveries are begun in order: that others
-        are finished beside it does not excuse one that hangs."""
+        """Return since when it has been at its oldest delivery, at least. Deliveries are started in order, so finishing
+        others does not excuse one that hangs."""
         oldest = self._oldest.setdefault(instance, _Oldest())
         if delivery is None or delivery.seq != oldest.seq:
             oldest.seq, oldest.since = delivery.seq if delivery else 0, self._clock.now()
