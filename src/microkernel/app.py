@@ -155,12 +155,14 @@ class Kernel:
         self.close()
 
     def open(self, ready: Callable[[Kernel], object] | None = None) -> None:
-        """Start the kernel and its plugins. Returns when each plugin is active or has failed, after at most 30 s of
-        restarts.
+        """Start the kernel and its plugins.
 
-        A plugin that fails to start does not raise; see ``list``. ``ready(kernel)`` is called before the first plugin
-        starts. Call ``close`` even if this raises. Raises ConfigError: MK0414 if the lock cannot be read, MK0101 if a
-        folder of plugins no longer exists, MK0722 if the data folder belongs to another project.
+        Returns when each plugin is active or has failed, after at most 30 s of restarts. A plugin that fails to start
+        does not raise; see ``list``. ``ready(kernel)`` is called before the first plugin starts. Call ``close`` even if
+        this raises.
+
+        Raises ConfigError: MK0414 if the lock cannot be read, MK0101 if a folder of plugins no longer exists, MK0722 if
+        the data folder belongs to another project.
         """
         check_places(self._places)
         project = self._check_data()
@@ -368,25 +370,26 @@ class Kernel:
         return self.core.plugins.info(name)
 
     def load(self, path: str | os.PathLike[str]) -> PluginInfo:
-        """Add a plugin's file or folder and start it. Raises PluginLoadError or a subclass; if it was refused, it is
-        not kept."""
+        """Add a plugin's file or folder and start it.
+
+        Raises PluginLoadError or a subclass. A plugin that was refused before its code ran is not added.
+        """
         return self.core.plugins.load(os.fspath(path))
 
     def start(self, name: str, *, reset: bool = False) -> PluginInfo:
-        """Start a plugin that is not running, from its current source; does nothing if it is. ``reset`` releases it
-        from quarantine.
+        """Start a plugin from its current source. Does nothing if it is running.
 
-        Raises PluginNotFound, PluginLoadError or a subclass if it does not become active, and PluginNotActive if it is
-        quarantined and ``reset`` is not given.
+        ``reset`` releases it from quarantine. Raises PluginNotFound, PluginLoadError or a subclass if it does not
+        become active, and PluginNotActive if it is quarantined and ``reset`` is not given.
         """
         return self.core.plugins.start(name, reset)
 
     def stop(self, name: str, *, cascade: bool = False, now: bool = False) -> PluginInfo:
-        """Stop a plugin after it has handled the messages queued so far, within ``limits.drain`` and ``limits.stop``
-        seconds.
+        """Stop a plugin after it has handled the messages queued so far.
 
-        An instance that does not stop in time is killed. ``now`` skips draining, also of a stop in progress; what is
-        queued becomes dead letters. ``cascade`` first stops the plugins that require this one.
+        Draining takes at most ``limits.drain`` seconds, its ``stop`` at most ``limits.stop``; an instance that does not
+        stop in time is killed. ``now`` skips draining, also of a stop in progress; queued messages become dead letters.
+        ``cascade`` first stops the plugins that require this one.
 
         Raises PluginNotFound; RequirementError without ``cascade`` if running plugins require this one.
         """
@@ -401,8 +404,10 @@ class Kernel:
         return self.core.plugins.reload(name)
 
     def kill(self, name: str) -> PluginInfo:
-        """End a plugin immediately, without draining or calling ``stop``. It is not restarted. Raises
-        PluginNotFound."""
+        """End a plugin immediately, without draining or calling ``stop``, and do not restart it.
+
+        Raises PluginNotFound.
+        """
         return self.core.plugins.kill(name)
 
     def unload(self, name: str) -> Leftovers:
@@ -414,8 +419,10 @@ class Kernel:
         return self.core.approvals.review(name)
 
     def approve(self, name: str, *, remember: bool = True) -> PluginInfo:
-        """Approve all that a plugin requests and start it. ``remember`` also stores the approval in ``lock``, if there
-        is one."""
+        """Approve everything that a plugin requests, and start it.
+
+        ``remember`` also stores the approval in ``lock``, if the kernel has one.
+        """
         return self.core.approvals.approve(name, remember=remember)
 
     def dead_letters(self, name: str = "") -> Letters:
@@ -451,8 +458,11 @@ class Kernel:
             return self._hosts[level]
 
     def _new_host(self, reactor: Reactor, announce: Announce, level: Level) -> Host:
-        """Create the host of a level. A refusal is remembered for ``_REFUSED_FOR`` seconds, because an interpreter that
-        hangs takes long to fail, and several plugins ask at the same time."""
+        """Create the host of a level.
+
+        A refusal is remembered for ``_REFUSED_FOR`` seconds, because an interpreter that hangs takes long to fail, and
+        several plugins ask at the same time.
+        """
         until, refusal = self._refused.get(level, (0.0, None))
         if refusal is not None and time.monotonic() < until:
             raise refusal.with_traceback(None)
@@ -479,8 +489,10 @@ class Kernel:
         return project
 
     def _data_dir(self) -> Path | None:
-        """Return the absolute path of the data folder, because workers have other working folders; None if this user
-        has no place for data."""
+        """Return the path of the data folder; None if this user has no place for data.
+
+        It is absolute, because workers have other working folders.
+        """
         if self._config.data_dir:
             return Path(self._config.data_dir).absolute()
         state = state_home(os.environ)

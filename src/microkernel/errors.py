@@ -110,10 +110,10 @@ class MethodNotFound(KernelError):
 
 
 class PluginNotActive(KernelError):
-    """The plugin is stopped, failed, held, quarantined or a zombie, or a method of its API was used too early or too
-    late.
+    """The plugin does not run, or a method of its API was used too early or too late.
 
-    Nothing was sent. Not raised for a plugin that is starting or in backoff: calls wait for it until their deadline.
+    It is stopped, failed, held, quarantined or a zombie. Nothing was sent. Not raised for a plugin that is starting or
+    in backoff: calls wait for it until their deadline.
     """
 
 
@@ -126,8 +126,10 @@ class ManifestError(PluginLoadError):
 
 
 class RequirementError(PluginLoadError):
-    """A required plugin is missing, has another version or is part of a cycle; or other plugins require the one to
-    stop."""
+    """A requirement between plugins is not met.
+
+    A required plugin is missing, has another version or is in a cycle; or running plugins require the one to stop.
+    """
 
 
 class BadTopic(KernelError):
@@ -157,8 +159,10 @@ class NotPlainData(KernelError):
 
 
 class PayloadTooLarge(KernelError):
-    """A payload is longer than 16 MiB encoded, or the plugin's quota in the kernel (``limits.kernel_memory``) is
-    exhausted. Nothing was sent, written or registered."""
+    """A payload is over 16 MiB encoded, or the plugin's quota in the kernel (``limits.kernel_memory``) is exhausted.
+
+    Nothing was sent, written or registered.
+    """
 
 
 class CallTimeout(KernelError):
@@ -178,8 +182,10 @@ class CallFailed(KernelError):
 
 
 class PluginDied(KernelError):
-    """The callee died before it answered. Raised as soon as the death is known, not at the deadline. The method may
-    have run."""
+    """The callee died before it answered. The method may have run.
+
+    Raised as soon as the death is known, not at the deadline.
+    """
 
 
 class MailboxFull(KernelError):
@@ -187,8 +193,10 @@ class MailboxFull(KernelError):
 
 
 class IsolationUnavailable(KernelError):
-    """This machine cannot provide the requested level; the missing layer is named. The plugin was not run at a weaker
-    level."""
+    """This machine cannot provide the requested level; the missing layer is named.
+
+    The plugin was not run at a weaker level.
+    """
 
 
 class ReloadFailed(KernelError):
@@ -196,13 +204,11 @@ class ReloadFailed(KernelError):
 
 
 class RevisionConflict(KernelError):
-    """The key is not at the revision that the writer expected. The value is unchanged; ``revision`` is the current
-    one."""
+    """The key is not at the expected revision; ``revision`` is the current one. The value is unchanged."""
 
 
 class ProtocolError(KernelError):
-    """The other end of a channel sent something that is not a valid message. That channel is closed; others are not
-    affected."""
+    """The other end of a channel sent an invalid message. That channel is closed; others are not affected."""
 
 
 class KernelClosed(KernelError):

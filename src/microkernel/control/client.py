@@ -75,8 +75,10 @@ class ControlClient:
         self.settle()
 
     def settle(self) -> None:
-        """Return when the kernel has processed all messages that were sent, because it answers in order. Raises
-        CallTimeout, KernelClosed."""
+        """Return when the kernel has processed all messages that were sent, because it answers in order.
+
+        Raises CallTimeout, KernelClosed.
+        """
         self._client.get_data("mk", None)
 
     def subscribe(self, pattern: str, handler: Callable[[Event], object]) -> None:
@@ -86,8 +88,10 @@ class ControlClient:
         self._client.subscribe(messages.Handler(number, pattern, f"mk-{number}"))
 
     def listen(self, timeout: float | None = None) -> bool:
-        """Handle the events that have arrived; wait for one at most ``timeout`` seconds (0: do not wait). Return False
-        when the kernel is gone."""
+        """Handle the events that have arrived. Return False when the kernel is gone.
+
+        Waits for one at most ``timeout`` seconds; 0 does not wait, None waits forever.
+        """
         try:
             for message in self._channel.receive(timeout):
                 if isinstance(message, messages.Deliver):

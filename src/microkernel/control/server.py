@@ -61,8 +61,10 @@ class ControlServer:
         self.close()
 
     def open(self) -> None:
-        """Listen. Raises KernelError: MK0702 if another kernel listens there, MK0704 if the folder belongs to another
-        user."""
+        """Listen on the socket.
+
+        Raises KernelError: MK0702 if another kernel listens there, MK0704 if the folder belongs to another user.
+        """
         try:
             secure(self.path.parent)
             with locked(self.path.parent):
@@ -238,8 +240,10 @@ def reject(connection: socket.socket, error: ProtocolError) -> None:
 
 
 def disconnect(connection: socket.socket) -> None:
-    """Close so that the last message is delivered: unread data of the other end would cause a reset that discards
-    it."""
+    """Close the connection so that the last message is delivered.
+
+    Unread data of the other end is discarded first, because it would cause a reset that loses the message.
+    """
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
         while connection.recv(_READ):
@@ -248,8 +252,7 @@ def disconnect(connection: socket.socket) -> None:
 
 
 def _drop_oldest(handler: messages.Handler) -> messages.Handler:
-    """Return the handler with the policy ``drop_oldest``, so that a terminal that does not read never blocks a
-    plugin."""
+    """Return the handler with the policy ``drop_oldest``: a terminal that does not read never blocks a plugin."""
     return messages.Handler(handler.number, handler.pattern, handler.name, handler.once, "drop_oldest", handler.board)
 
 

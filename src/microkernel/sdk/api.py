@@ -64,8 +64,7 @@ class PluginAPI:
 
     @property
     def config(self) -> Any:
-        """The operator's configuration: an instance of the module's ``class Config``, or a dict if the module has
-        none."""
+        """The operator's configuration: the module's ``class Config``, or a dict if the module has none."""
         return self._instance.config
 
     @property
@@ -79,14 +78,15 @@ class PluginAPI:
 
     @property
     def is_active(self) -> bool:
-        """True from the call of ``start`` until a stop is requested. Use it as the condition of loops in spawned
-        work."""
+        """True from the call of ``start`` until a stop is requested: the condition for loops in spawned work."""
         return self._instance.is_active()
 
     @property
     def cancelled(self) -> bool:
-        """True when the result of the current handler or method is no longer wanted: its deadline passed, its caller
-        cancelled the call, or a stop was requested."""
+        """True when the result of the current handler or method is no longer needed.
+
+        Its deadline has passed, its caller has cancelled the call, or a stop was requested.
+        """
         return self._instance.is_cancelled()
 
     # Events
@@ -94,11 +94,12 @@ class PluginAPI:
     def on(
         self, topic: str, handler: Callable[..., Any], *, once: bool = False, overflow: Overflow = "block"
     ) -> Subscription:
-        """Call ``handler`` for each event whose topic matches ``topic``, a topic or a pattern (``*`` is one word,
-        ``**`` any tail).
+        """Call ``handler`` for each event that matches ``topic``, a topic or a pattern.
 
-        Parameters are filled by name from the event's data, and checked and converted by their type hints. A parameter
-        named ``event`` receives the Event. An event that does not fit becomes a dead letter; the emitter gets no error.
+        In a pattern ``*`` is one word and a final ``**`` is any tail of at least one word. Parameters are filled by
+        name from the event's data, and checked and converted by their type hints. A parameter named ``event`` receives
+        the Event. An event that does not fit becomes a dead letter; the emitter gets no error.
+
         ``once`` removes the handler after one event. ``overflow`` applies when the plugin's mailbox is full:
         ``"block"`` (the emitter waits), ``"drop_oldest"``, ``"drop_newest"`` or ``"reject"`` (the event becomes a dead
         letter).
@@ -136,11 +137,10 @@ class PluginAPI:
     # Services
 
     def expose(self, function: Callable[..., Any], name: str | None = None) -> None:
-        """Make ``function`` callable by other plugins as ``<plugin>.<name>``; ``name`` defaults to the function's own
-        name.
+        """Make ``function`` callable by other plugins as ``<plugin>.<name>``.
 
-        Arguments are checked and converted by its type hints before it is called. Raises PluginLoadError for type hints
-        that cannot be resolved and for generator functions.
+        ``name`` defaults to the function's own name. Arguments are checked and converted by its type hints before it is
+        called. Raises PluginLoadError for type hints that cannot be resolved and for generator functions.
         """
         self._instance.expose(function, name)
 
@@ -158,10 +158,10 @@ class PluginAPI:
         return self._instance.require_client("call").call(target, timeout, args, kwargs, returns)
 
     async def acall(self, target: str, /, *args: Any, timeout: float = 5.0, returns: Any = None, **kwargs: Any) -> Any:
-        """Like ``call``, from ``async`` code: the event loop keeps running other handlers, so it cannot cause a
-        CallDeadlock.
+        """Like ``call``, from ``async`` code.
 
-        Cancelling the awaiting task also cancels the call.
+        The event loop keeps running other handlers, so this cannot cause a CallDeadlock. Cancelling the awaiting task
+        also cancels the call.
         """
         return await self._instance.require_client("acall").acall(target, timeout, args, kwargs, returns)
 
@@ -176,8 +176,10 @@ class PluginAPI:
     # Shared data
 
     def get_data(self, key: str, default: Any = None) -> Any:
-        """Return the shared value at ``key``, or ``default`` if the key does not exist. Raises BadTopic,
-        PermissionDenied."""
+        """Return the shared value at ``key``, or ``default`` if the key does not exist.
+
+        Raises BadTopic, PermissionDenied.
+        """
         return self._instance.require_client("get_data").get_data(key, default)
 
     def set_data(self, key: str, value: Any, *, expect: int | None = None) -> int:
@@ -196,10 +198,10 @@ class PluginAPI:
         self._instance.require_client("delete_data").delete_data(key)
 
     def watch_data(self, pattern: str, handler: Callable[..., Any]) -> Subscription:
-        """Call ``handler(key, value, revision)`` for each change of a key that matches ``pattern``, first with the
-        current values.
+        """Call ``handler(key, value, revision)`` for each change of a key that matches ``pattern``.
 
-        A deleted key is reported with value None and revision 0. Raises BadTopic, PermissionDenied.
+        The current values come first. A deleted key is reported with value None and revision 0. Raises BadTopic,
+        PermissionDenied.
         """
         return self._instance.subscribe(pattern, handler, False, "block", board=True)
 
@@ -221,31 +223,34 @@ class PluginAPI:
     # Time
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run ``function(*args)`` in the background: an ``async def`` as a task of the event loop, another function in
-        a new thread.
+        """Run ``function(*args)`` in the background: an ``async def`` as a task, another function in a new thread.
 
-        What it raises is logged. At a stop the task is cancelled; a thread is not, so a loop in it has to check
+        An exception it raises is logged. At a stop the task is cancelled; a thread is not, so a loop in it has to check
         ``api.is_active``.
         """
         self._instance.spawn(function, args)
 
     def every(self, seconds: float, function: Callable[[], Any]) -> Subscription:
-        """Run ``function`` every ``seconds`` seconds, one at a time with the handlers, first after ``start`` has
-        returned.
+        """Run ``function`` every ``seconds`` seconds, one at a time with the handlers.
 
-        A run that is due while the previous one still runs is skipped, not made up for. Raises ValueError unless
-        ``seconds`` is more than 0.
+        The first run is after ``start`` has returned. A run that is due while the previous one still runs is skipped,
+        not made up for. Raises ValueError unless ``seconds`` is more than 0.
         """
         return self._instance.add_timer(seconds, function, repeat=True)
 
     def after(self, seconds: float, function: Callable[[], Any]) -> Subscription:
-        """Run ``function`` once, ``seconds`` seconds from now, or from the end of ``start`` if called earlier. Raises
-        ValueError if ``seconds`` is negative."""
+        """Run ``function`` once, ``seconds`` seconds from now, one at a time with the handlers.
+
+        If called before ``start`` has returned, the time counts from then. Raises ValueError if ``seconds`` is
+        negative.
+        """
         return self._instance.add_timer(seconds, function, repeat=False)
 
     def sleep(self, seconds: float) -> bool:
-        """Wait for ``seconds`` seconds. Return False early if the plugin is to stop or the current work is cancelled,
-        else True."""
+        """Wait for ``seconds`` seconds, and return True.
+
+        Return False early if the plugin is to stop or the current work is cancelled. Use it instead of ``time.sleep``.
+        """
         return self._instance.sleep(seconds)
 
     def __repr__(self) -> str:

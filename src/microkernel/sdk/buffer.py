@@ -42,8 +42,10 @@ class Buffer:
         return memoryview(self.data)
 
     def __eq__(self, other: object) -> bool:
-        """Compare bytes with another Buffer or bytes-like object. Copies both, because memoryviews compare item by
-        item."""
+        """Compare the bytes with those of another Buffer or bytes-like object.
+
+        Copies both, because a memoryview compares item by item.
+        """
         if isinstance(other, Buffer):
             other = other.data
         if not isinstance(other, bytes | bytearray | memoryview):

@@ -48,8 +48,7 @@ MethodSpec = OnSpec | ExposeSpec | EverySpec
 
 
 def on(topic: str, *, once: bool = False, overflow: Overflow = "block") -> Callable[[F], F]:
-    """Mark a method as the handler of a topic, or of all topics that a pattern matches (``*`` one word, ``**`` any
-    tail).
+    """Mark a method as the handler of a topic or pattern.
 
     Options and parameters are those of ``PluginAPI.on``. Raises TypeError if ``topic`` is not a str, ValueError for an
     unknown ``overflow``. A malformed topic raises BadTopic when the plugin is loaded.

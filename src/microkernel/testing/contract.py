@@ -74,10 +74,10 @@ class Result:
 
 
 def check_host(level: Level, exceptions: Collection[str] = ()) -> list[Result]:
-    """Run the whole contract at one level and return a Result per check. The host is correct if no outcome is
-    ``failed``.
+    """Run the whole contract at one level and return a Result per check.
 
-    ``exceptions`` names checks that this level is known not to pass; they are not run, and listed as ``excepted``.
+    The host is correct if no outcome is ``failed``. ``exceptions`` names checks that this level is known not to pass;
+    they are not run, and listed as ``excepted``.
 
     Raises IsolationUnavailable if this machine cannot provide the level, ValueError for an unknown name in
     ``exceptions``, RuntimeError under ``python -O``, which removes the assertions.

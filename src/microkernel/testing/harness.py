@@ -52,8 +52,11 @@ class Base(IPlugin):
 
 
 def plugin(body: str, *, head: str = "", manifest: str = "") -> str:
-    """Return the source of a plugin: ``body`` is the inside of ``class Plugin``, ``head`` precedes it, ``manifest`` has
-    the lines of its ``[tool.microkernel]`` table. ``start`` and ``stop`` default to doing nothing."""
+    """Return the source of a plugin.
+
+    ``body`` is the inside of ``class Plugin``, ``head`` precedes the class, ``manifest`` has the lines of its
+    ``[tool.microkernel]`` table. ``start`` and ``stop`` default to doing nothing.
+    """
     block = "".join(f"# {line}\n" for line in textwrap.dedent(manifest).strip().splitlines())
     script = f"# /// script\n# [tool.microkernel]\n{block}# ///\n" if block else ""
     inside = textwrap.indent(textwrap.dedent(body).strip("\n") or "pass", "    ")
@@ -210,8 +213,10 @@ class BackgroundCall(Generic[T]):
 
 
 def expect_error(kind: type[E], work: Callable[..., Any], *args: Any, **kwargs: Any) -> E:
-    """Call ``work`` and return the error it raises, of exactly this class. Raises AssertionError for another error or
-    none."""
+    """Call ``work`` and return the error it raises, which must be of exactly this class.
+
+    Raises AssertionError for another error or none.
+    """
     try:
         value = work(*args, **kwargs)
     except KernelError as error:
