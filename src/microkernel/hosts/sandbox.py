@@ -30,7 +30,9 @@ class SandboxHost(ConfinedHost):
 
     def _try(self) -> Availability:
         try:
-            confined = probe(self._zygotes.current(), self.fork_request("trial", {}, "", self.confinement({}, (), ())))
+            confined = probe(
+                self._zygote_pool.current(), self.fork_request("trial", {}, "", self.confinement({}, (), ()))
+            )
         except IsolationUnavailable as error:
             return Availability(error.fields["reason"], error)
         reason = defect_of(confined)

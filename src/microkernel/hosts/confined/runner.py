@@ -16,7 +16,7 @@ from microkernel.hosts.confined.protections import memory_over, protections_of, 
 from microkernel.hosts.confined.request_socket import RequestSocket
 from microkernel.hosts.confined.usage_monitor import Check, UsageMonitor
 from microkernel.hosts.worker.cgroup_layout import SYSTEM_MEMORY
-from microkernel.hosts.worker.rate_limit import Rate
+from microkernel.hosts.worker.rate_limit import TokenBucket
 from microkernel.hosts.worker.runner import WorkerRunner
 from microkernel.hosts.worker.temp_dirs import TempDirs
 from microkernel.hosts.worker.time_share import TimeShares
@@ -84,7 +84,7 @@ class ConfinedRunner(WorkerRunner):
         self._allowed_growth = 0
         frames = spec.limits.get("frames", 0)
         self._account = time_shares.account()
-        self._channel.confine(Rate(frames) if frames else None, self._account)
+        self._channel.confine(TokenBucket(frames) if frames else None, self._account)
         for output in self._outputs:
             output.account = self._account
         for requests in self._requests:

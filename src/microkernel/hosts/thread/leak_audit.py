@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import FrameType, ModuleType
 
 from microkernel.hosts.thread.interpreter_state import InterpreterState, describe, running
-from microkernel.hosts.thread.referrers import Search
+from microkernel.hosts.thread.referrers import ReferrerSearch
 from microkernel.kernel.ports import Audit
 from microkernel.wire import codec
 
@@ -59,7 +59,7 @@ class LeakAudit:
         alive = self._alive()
         if not alive:
             return []
-        search = Search(alive, self._interpreter_state)
+        search = ReferrerSearch(alive, self._interpreter_state)
         lines = search.run()
         if threads:
             lines = [line for line in lines if "a running thread " not in line]

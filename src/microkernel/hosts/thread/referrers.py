@@ -45,7 +45,7 @@ _UNNAMED = (CellType, GetSetDescriptorType, BuiltinFunctionType)
 _CONTAINERS = (list, dict, set, frozenset, tuple)
 
 
-class Search:
+class ReferrerSearch:
     """Breadth-first search from the targets; each step scans all objects of the process. ``run`` once."""
 
     def __init__(self, targets: Sequence[ref[Any]], state: InterpreterState) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts.worker.inbox import Inbox
-from microkernel.hosts.worker.rate_limit import Rate
+from microkernel.hosts.worker.rate_limit import TokenBucket
 from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import MessageSource, Reactor
 from microkernel.wire import frames, messages
@@ -143,7 +143,7 @@ class KernelChannel:
         self._pump_again = False
         self._broken = False
         # Limit on the datagrams per second that the worker may send; None for no limit.
-        self.rate: Rate | None = None
+        self.rate: TokenBucket | None = None
         self._max_unread_bytes = 0
         self._down.put(self._session.hello())
         self._up.put(self._session.hello())
@@ -162,7 +162,7 @@ class KernelChannel:
         """Whether the worker's Hello was received."""
         return self._session.peer is not None
 
-    def confine(self, rate: Rate | None, account: TimeAccount) -> None:
+    def confine(self, rate: TokenBucket | None, account: TimeAccount) -> None:
         """Treat the worker as untrusted: charge the time spent on it, and bound the bytes that wait for it."""
         self.rate = rate
         self._inbox.account = account

@@ -14,7 +14,7 @@ from microkernel.hosts.worker.cgroups import Groups
 from microkernel.hosts.worker.environment import interpreter_defect
 from microkernel.hosts.worker.runner import WorkerRunner
 from microkernel.hosts.worker.temp_dirs import TempDirs
-from microkernel.hosts.worker.zygote_pool import Zygotes
+from microkernel.hosts.worker.zygote_pool import ZygotePool
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Availability, InstanceEvents, LaunchSpec, MessageSource, Reactor
 
@@ -30,20 +30,20 @@ class WorkerHost:
         self._reactor = reactor
         self._python = python
         self._groups = Groups()
-        self._zygotes = Zygotes(reactor, self.level, python, self._groups)
+        self._zygote_pool = ZygotePool(reactor, self.level, python, self._groups)
         self._temp_dirs = self._make_temp_dirs()
         raise_descriptor_limit()
 
     @property
     def zygote_pid(self) -> int | None:
-        return self._zygotes.pid
+        return self._zygote_pool.pid
 
     def available(self) -> Availability:
         """Check that the zygote starts, which the next launch needs. Waits for it."""
         if defect := self._defect():
             return defect
         try:
-            self._zygotes.current().ensure()
+            self._zygote_pool.current().ensure()
         except IsolationUnavailable as error:
             return Availability(str(error.fields["reason"]), error)
         return Availability("zygote, pidfd, rlimits")
@@ -66,11 +66,11 @@ class WorkerHost:
         except BaseException:
             self._temp_dirs.remove(folder)
             raise
-        runner.start(self._zygotes.current(), request)
+        runner.start(self._zygote_pool.current(), request)
         return runner
 
     def close(self) -> None:
-        self._zygotes.close()
+        self._zygote_pool.close()
         self._groups.close()
         self._temp_dirs.close()
 

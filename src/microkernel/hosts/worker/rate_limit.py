@@ -8,7 +8,7 @@ import time
 _BURST = 4.0
 
 
-class Rate:
+class TokenBucket:
     """Token bucket, full at first."""
 
     __slots__ = ("_at", "_tokens", "per_second")

@@ -11,7 +11,7 @@ from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Reactor
 
 
-class Zygotes:
+class ZygotePool:
     """The zygotes of one host.
 
     ``current`` returns the zygote for the program's present environment: what the dynamic loader and the locale read at
