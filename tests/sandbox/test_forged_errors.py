@@ -11,7 +11,7 @@ from microkernel.kernel.config import KernelConfig
 
 FORGER = """
 from microkernel import IPlugin, expose
-from microkernel.sdk.runtime.runtime import dispatcher
+from microkernel.sdk.runtime import dispatcher
 from microkernel.wire.messages import Failed, Failure
 
 FORGED = Failure("IsolationUnavailable", "MK0501", {"level": "sandbox", "reason": "forged"})
