@@ -183,15 +183,15 @@ def test_a_phrase_costs_little_whatever_it_is_made_of() -> None:
 
 
 def _reasons() -> Iterator[str]:
-    """What hosts say of a level that cannot be had, with something in the place of what is filled in."""
-    for file in sorted((SOURCE / "hosts").glob("*.py")):
+    """Yield the reasons for which hosts report a level as unavailable, with ``/x`` for each inserted value."""
+    for file in sorted((SOURCE / "hosts").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 given = [*node.args[:1]] if name in ("_missing", "_unavailable") else []
                 given += [each.value for each in node.keywords if each.arg == "reason"]
                 yield from (text for text in map(_literal, given) if text.replace("/x", "").strip(": "))
-            elif isinstance(node, ast.Return) and file.name == "_image.py" and isinstance(node.value, ast.JoinedStr):
+            elif isinstance(node, ast.Return) and file.name == "image.py" and isinstance(node.value, ast.JoinedStr):
                 yield from (text for text in [_literal(node.value)] if " " in text)
 
 
@@ -203,5 +203,9 @@ def _literal(node: ast.expr) -> str:
 
 
 @pytest.mark.parametrize("reason", sorted(set(_reasons())))
-def test_each_reason_why_a_level_cannot_be_had_is_told_in_chinese(reason: str) -> None:
+def test_each_reason_for_an_unavailable_level_is_translated(reason: str) -> None:
     assert phrase(reason) != reason
+
+
+def test_reasons_of_unavailable_levels_are_found() -> None:
+    assert len(set(_reasons())) > 15
