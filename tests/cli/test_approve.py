@@ -190,7 +190,7 @@ def test_details_and_a_no(home: Home, terminal: Open) -> None:
     assert approved(home) == {"mailer": "2.0"}
 
 
-def test_once_is_not_remembered(home: Home, terminal: Open) -> None:
+def test_an_approval_once_is_not_saved_in_the_lock(home: Home, terminal: Open) -> None:
     asked = terminal("run", "--no-watch")
     asked.see("details ")
     asked.type("o\r")
@@ -239,7 +239,7 @@ def test_approve_on_a_terminal_asks(home: Home, start: Start, terminal: Open) ->
     assert approved(home) == {"mailer": "2.0"}
 
 
-def test_in_the_console_the_second_approve_allows_what_the_first_has_shown(home: Home, terminal: Open) -> None:
+def test_approve_in_the_console_shows_first_and_approves_when_repeated(home: Home, terminal: Open) -> None:
     screen = terminal("run", "--no-watch")
     screen.see("Allow")
     screen.type("n\r")

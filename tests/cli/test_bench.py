@@ -26,7 +26,7 @@ def test_each_work_is_measured_beside_its_floor(level: Any) -> None:
     assert all(min(each.seconds, each.floor, each.ratio) > 0 for each in found.values())
 
 
-def test_a_lost_event_is_no_fast_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_event_fails_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     with plugin_at("thread") as plugin:
         monkeypatch.setattr(plugin._kernel, "emit", lambda topic, **data: None)
         with pytest.raises(WrongAnswer):
@@ -38,7 +38,9 @@ def test_the_floor_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         assert min(floor.start(), floor.call(), floor.emit(), floor.call()) > 0
 
 
-def test_a_wrong_answer_is_told_and_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_answer_is_reported_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def wrong(level: str) -> None:
         raise WrongAnswer("7 instead of 8")
 
@@ -55,7 +57,7 @@ def test_the_command_shows_each_level_in_both_languages(home: Home) -> None:
 
 
 @pytest.mark.slow
-def test_a_guest_that_is_not_built_is_left_out(home: Home, tmp_path: Path) -> None:
+def test_a_missing_guest_is_skipped(home: Home, tmp_path: Path) -> None:
     found = home.json("bench", XDG_CACHE_HOME=str(tmp_path / "empty"))
     assert set(found["levels"]["process"]) == set(WORKS)
     assert "wasm" in found["left_out"]

@@ -20,7 +20,7 @@ class Plugin(IPlugin):
 """
 
 
-def test_findings_the_manifest_and_what_it_is(home: Home) -> None:
+def test_findings_proposed_permissions_and_the_linter_note_are_printed(home: Home) -> None:
     home.write("shady.py", SHADY)
     lines = home.mk("check", "plugins/shady.py", code=1).stdout.splitlines()
     assert lines[0].startswith("✗ plugins/shady.py:5  MK0811  os by an assembled name")
@@ -33,7 +33,7 @@ def test_findings_the_manifest_and_what_it_is(home: Home) -> None:
     assert "linter, not a protection" in lines[-1]
 
 
-def test_what_a_plugin_without_permissions_may_do_is_said_for_every_level(home: Home) -> None:
+def test_rights_without_a_permissions_table_are_printed_for_every_level(home: Home) -> None:
     home.write("shady.py", SHADY)
     text = home.mk("check", "plugins/shady.py", code=1).stdout
     assert "at thread and process it may do everything except kernel, " in text
@@ -85,19 +85,19 @@ def test_exit_codes(home: Home, source: str, args: list[str], code: int) -> None
     home.mk("check", *args, code=code)
 
 
-def test_what_is_not_there(home: Home) -> None:
+def test_a_missing_path_is_an_error(home: Home) -> None:
     assert "MK0101" in home.mk("check", "plugins/nobody.py", code=2).stderr
     assert home.mk("check", code=2).stdout.splitlines()[0] == "no plugins"
 
 
-def test_a_source_that_is_no_text_is_a_finding(home: Home) -> None:
+def test_a_source_that_is_not_text_is_a_finding(home: Home) -> None:
     (home.plugins / "odd.py").write_bytes(b"x = '\xff'")
     done = home.mk("check", code=1)
     assert ("MK0802" in done.stdout, done.stderr) == (True, "")
 
 
 @pytest.mark.parametrize("source", [b"x = '\xff'", b"class Plugin(:\n"], ids=["no text", "no Python"])
-def test_of_what_could_not_be_read_no_permissions_are_proposed(home: Home, source: bytes) -> None:
+def test_no_permissions_are_proposed_for_unreadable_sources(home: Home, source: bytes) -> None:
     (home.plugins / "binary.py").write_bytes(source)
     home.write("greeter.py", GREETER)
     text = home.mk("check", code=1).stdout

@@ -122,7 +122,7 @@ def _until(ask: object) -> list[dict[str, object]]:
     raise AssertionError("never")
 
 
-def test_a_word_is_what_the_method_wants(shared: Home) -> None:
+def test_words_are_converted_by_the_type_hints_of_the_method(shared: Home) -> None:
     assert shared.mk("call", "greeter.greet", "5").stdout == '"Hello, 5!"\n'
     assert shared.mk("call", "greeter.greet", "who=1.10").stdout == '"Hello, 1.10!"\n'
     assert shared.mk("call", "greeter.add", "a=1", "b=2").stdout == "3\n"
@@ -178,7 +178,7 @@ def test_glossary(home: Home) -> None:
     assert "MK0711" in home.mk("glossary", "nonsense", code=1).stderr
 
 
-def test_doctor_says_what_is_not_built(home: Home) -> None:
+def test_doctor_reports_a_missing_guest(home: Home) -> None:
     rows = {line.split()[0]: line for line in home.mk("doctor").stdout.splitlines()}
     assert rows["thread"].split()[1] == rows["process"].split()[1] == "yes"
     for level in ("sandbox", "wasm"):
@@ -213,7 +213,7 @@ def test_new_refuses_a_name_no_plugin_can_have(home: Home, name: str) -> None:
     assert list(home.plugins.iterdir()) == []
 
 
-def test_new_leaves_nothing_where_there_is_no_room(home: Home) -> None:
+def test_new_leaves_no_partial_file_on_a_full_disk(home: Home) -> None:
     done = subprocess.run(
         ["sh", "-c", 'ulimit -f 0; exec "$0" -c "$1" new hello', MK[0], MK[2]], cwd=home.folder, env=home.env,
         capture_output=True, text=True, timeout=PATIENCE, check=False,
@@ -262,7 +262,7 @@ def test_usage(home: Home, args: list[str], words: str) -> None:
     ["pss"], ["info"], ["call"], ["ps", "--color"], ["logs", "-n", "many"], ["run", "--isolation", "jail"],
     ["ps", "more"], ["ps", "--json=3"], ["logs", "x", "-n"], ["wasm"], ["wasm", "nothing"], ["--color"],
 ])  # fmt: skip
-def test_usage_is_told_wholly_in_chinese(home: Home, args: list[str]) -> None:
+def test_usage_errors_are_entirely_chinese(home: Home, args: list[str]) -> None:
     """But for what is typed as it stands: commands, options, and values that there are."""
     said = home.mk(*args, code=2, LANG="zh_CN.UTF-8").stderr.removeprefix("✗ MK0710  ")
     words = {"mk", "help", "thread", "process", "sandbox", "wasm", "ps", "json", "color", "isolation", "last", *args}
@@ -365,7 +365,7 @@ from microkernel.cli import main; main()
 
 
 @pytest.mark.parametrize("module", ["microkernel.cli.commands", "rich", "microkernel.app"])
-def test_who_interrupts_a_command_that_is_being_loaded_sees_nothing(home: Home, module: str) -> None:
+def test_interrupting_a_loading_command_prints_nothing(home: Home, module: str) -> None:
     done = subprocess.run(
         [MK[0], "-c", INTERRUPTED_WHEN.format(module=module), "doctor"], env=home.env, capture_output=True, text=True,
         timeout=PATIENCE, check=False,
@@ -373,7 +373,7 @@ def test_who_interrupts_a_command_that_is_being_loaded_sees_nothing(home: Home, 
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_a_pipe_that_closes_is_no_error(shared: Home) -> None:
+def test_a_closed_pipe_is_not_an_error(shared: Home) -> None:
     done = subprocess.run(
         ["sh", "-c", '"$0" -c "$1" glossary | head -n 1', MK[0], MK[2]], env=shared.env, capture_output=True, text=True,
         timeout=PATIENCE, check=False,
@@ -397,7 +397,7 @@ def test_the_socket_of_a_running_kernel(shared: Home) -> None:
     assert stat.S_IMODE(os.stat(path.parent).st_mode) == 0o700
 
 
-def test_what_is_missing_without_the_extra(home: Home) -> None:
+def test_the_missing_extra_is_named(home: Home) -> None:
     for name in ("typer", "rich"):
         code = f"import sys; sys.modules[{name!r}] = None; from microkernel.cli import main; main()"
         done = subprocess.run([MK[0], "-c", code, "ps"], env=home.env, capture_output=True, text=True, check=False)
@@ -417,7 +417,7 @@ class Plugin(IPlugin):
 """
 
 
-def test_what_a_plugin_leaves_is_told(home: Home, start: Start) -> None:
+def test_leftovers_of_a_plugin_are_reported(home: Home, start: Start) -> None:
     home.write("leaver.py", LEAVER)
     start("--headless", "--isolation", "thread").wait_for("✓ leaver")
     left = "Plugin object: kept by list 'left_here' of module sys"

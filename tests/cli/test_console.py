@@ -255,7 +255,7 @@ def test_control_c_clears_the_line_and_then_ends(home: Home, terminal: Open) -> 
 
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"])
-def test_who_leaves_while_a_call_is_pending_sees_no_traceback(home: Home, terminal: Open, key: str) -> None:
+def test_leaving_during_a_pending_call_prints_no_traceback(home: Home, terminal: Open, key: str) -> None:
     home.write("greeter.py", GREETER)
     screen = terminal("run", "--isolation", "process")
     screen.see("✓ greeter")

@@ -85,7 +85,7 @@ def test_for_machines(cache: Path, toolchain: list[str], capsys: pytest.CaptureF
         assert said.err == ""
 
 
-def test_the_command_finds_what_is_built(home: Home, cache: Path) -> None:
+def test_prepare_finds_an_existing_guest(home: Home, cache: Path) -> None:
     path = build_by_hand()
     done = home.mk("wasm", "prepare", XDG_CACHE_HOME=str(cache))
     assert "already built" in done.stdout
@@ -101,7 +101,7 @@ def test_doctor_says_how_to_build_it(home: Home, cache: Path) -> None:
     assert not cache.exists()
 
 
-def test_what_is_not_what_was_built_is_built_anew_and_told(
+def test_a_damaged_guest_is_rebuilt_and_reported(
     cache: Path, toolchain: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     build_by_hand().write_bytes(b"other")
@@ -119,7 +119,7 @@ def test_a_folder_that_others_may_write_is_refused(home: Home, cache: Path) -> N
     assert "必须只属于你" in home.mk("doctor", XDG_CACHE_HOME=str(cache), LANG="zh_CN.UTF-8").stdout
 
 
-def test_where_there_is_no_place_for_it_another_is_to_be_named(home: Home, tmp_path: Path) -> None:
+def test_an_unusable_cache_folder_is_an_error_that_names_the_variable(home: Home, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     nowhere = str(tmp_path / "file" / "below")
     said = home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=nowhere).stderr
@@ -130,7 +130,7 @@ def test_where_there_is_no_place_for_it_another_is_to_be_named(home: Home, tmp_p
 
 
 @pytest.mark.parametrize("missing", ["wasmtime", "componentize_py"])
-def test_without_the_extra_it_says_what_to_install(cache: Path, home: Home, missing: str) -> None:
+def test_prepare_without_the_extra_names_it(cache: Path, home: Home, missing: str) -> None:
     """In a Python that does not find it."""
     hide = f"import sys; sys.modules[{missing!r}] = None; import importlib.util as u; find = u.find_spec; "
     hide += f"u.find_spec = lambda name, *a: None if name == {missing!r} else find(name, *a); "
@@ -168,7 +168,7 @@ def test_on_a_terminal_there_is_a_bar(
     assert "built in" in capsys.readouterr().out
 
 
-def test_who_comes_while_another_builds_is_told_that_it_waits(cache: Path) -> None:
+def test_waiting_for_another_build_is_reported(cache: Path) -> None:
     image = Image()
     build_by_hand()
     waits = threading.Event()
@@ -213,7 +213,7 @@ def test_a_kernel_that_builds_it_at_the_first_start_says_so(
     assert "MK0512" not in [id for id, _ in said]
 
 
-def test_who_only_looks_at_it_is_not_taken_for_one_who_builds(
+def test_checking_the_guest_does_not_count_as_building(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many plugins begin at once; while one kernel compares what is built, nobody else has to wait."""
@@ -225,7 +225,7 @@ def test_who_only_looks_at_it_is_not_taken_for_one_who_builds(
     assert told == []
 
 
-def test_a_kernel_that_finds_it_damaged_says_so_and_builds_it_anew(
+def test_a_kernel_reports_a_damaged_guest_and_rebuilds_it(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(command: Sequence[str], folder: Path) -> None:

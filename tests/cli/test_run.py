@@ -64,7 +64,7 @@ def test_each_broken_plugin_gets_one_message_and_the_others_run(home: Home, star
     assert "mkplugin" not in running.text
 
 
-def test_what_it_says_in_chinese(home: Home, start: Start) -> None:
+def test_the_first_line_is_chinese_on_a_chinese_terminal(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER)
     home.write("report.py", "class Plugin:\n    def total(self)\n        pass\n")
     running = start("--headless", "--isolation", "thread", LANG="zh_CN.UTF-8")
@@ -92,7 +92,7 @@ plugins = ["greeter", "nobody"]
 """
 
 
-def test_a_configuration_for_who_is_not_there_is_told(home: Home, start: Start) -> None:
+def test_configuration_of_a_missing_plugin_is_reported(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER)
     home.write("off.py", GREETER)
     (home.folder / "microkernel.toml").write_text(MISNAMED, "utf-8")
@@ -124,7 +124,7 @@ def test_paths_in_the_configuration_are_meant_from_its_folder(home: Home, start:
         (["--name", "a/b"], "", "MK0705"),
     ],
 )
-def test_what_cannot_begin(home: Home, args: list[str], toml: str, id: str) -> None:
+def test_errors_before_the_start(home: Home, args: list[str], toml: str, id: str) -> None:
     if toml:
         (home.folder / "microkernel.toml").write_text(toml, "utf-8")
     done = home.mk("run", "--headless", *args, code=2 if id == "MK0101" else 1)
@@ -137,7 +137,7 @@ def test_without_plugins_it_says_where_it_looked(home: Home) -> None:
     assert home.mk("run", code=2).stderr == said
 
 
-def test_a_second_kernel_is_refused_and_the_first_goes_on(home: Home, start: Start) -> None:
+def test_a_second_kernel_is_refused_and_the_first_continues(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER)
     first = start("--headless", "--isolation", "thread")
     first.wait_for("✓ greeter")
@@ -165,7 +165,7 @@ def test_the_socket_of_a_dead_kernel_is_removed(home: Home, start: Start) -> Non
     assert not path.exists()
 
 
-def test_garbage_on_the_socket_is_nothing_to_a_kernel(home: Home, start: Start) -> None:
+def test_garbage_on_the_socket_does_not_affect_the_kernel(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER)
     start("--headless", "--isolation", "thread").wait_for("✓ greeter")
     with socket.socket(socket.AF_UNIX) as connection:
@@ -229,7 +229,7 @@ class Plugin(IPlugin):
 """
 
 
-def test_what_waits_is_handled_before_it_ends(home: Home, start: Start) -> None:
+def test_waiting_events_are_handled_before_the_end(home: Home, start: Start) -> None:
     home.write("crawl.py", CRAWL.format(drain=60, seconds=0.01))
     running = start("--headless")
     running.wait_for("✓ crawl")
@@ -256,7 +256,7 @@ def test_a_second_signal_ends_a_drain(home: Home, start: Start) -> None:
     assert running.end(signal.SIGTERM) == 128 + signal.SIGTERM
 
 
-def test_stop_now_does_not_wait_for_what_waits(home: Home, start: Start) -> None:
+def test_stop_now_skips_waiting_events(home: Home, start: Start) -> None:
     home.write("crawl.py", CRAWL.format(drain=3600, seconds=3600))
     running = start("--headless")
     running.wait_for("✓ crawl")
@@ -264,7 +264,7 @@ def test_stop_now_does_not_wait_for_what_waits(home: Home, start: Start) -> None
     assert json.loads(home.mk("ps", "--json").stdout)[0]["state"] == "stopped"
 
 
-def test_who_did_not_stop_are_plugins_of_the_operator_that_run(home: Home) -> None:
+def test_unstopped_plugins_are_running_plugins_of_the_operator(home: Home) -> None:
     home.write("greeter.py", GREETER)
     home.write("broken.py", GREETER.replace("def start(self): ", "def start(self): 1 / 0; "))
     watcher = PluginConfig(permissions=GRANT)
@@ -286,7 +286,7 @@ def test_for_machines_each_line_is_an_object(home: Home, start: Start) -> None:
     assert [each["id"] for each in lines if each["event"] == "kernel.message"] == ["MK0218", "MK0219"]
 
 
-def test_what_plugins_print_and_log_is_shown_and_harmless(home: Home, start: Start) -> None:
+def test_plugin_output_is_shown_and_cannot_control_the_terminal(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER.replace('"greeter is ready"', r'"ready\x1b[2J\nsecond line"'))
     home.write("loud.py", GREETER.replace("def start(self): ", 'def start(self): print("printed"); '))
     running = start("--headless", "--isolation", "process")
@@ -311,7 +311,7 @@ def test_every_plugin_may_hang_and_mk_still_answers(home: Home, start: Start) ->
     assert running.end() == 0
 
 
-def test_a_full_state_folder_is_no_reason_not_to_run(home: Home, start: Start, tmp_path: Path) -> None:
+def test_the_kernel_runs_with_a_full_state_folder(home: Home, start: Start, tmp_path: Path) -> None:
     home.write("greeter.py", GREETER)
     running = start("--headless", "--isolation", "thread", XDG_STATE_HOME="/dev/null/nowhere")
     running.wait_for("✓ greeter")

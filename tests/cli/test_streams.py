@@ -100,7 +100,7 @@ def test_a_full_disk_below_standard_error_is_borne(shared: Home) -> None:
 
 
 @pytest.mark.parametrize("command", [("glossary",), ("ps", "--json")])
-def test_a_pipe_that_nobody_reads_is_borne(shared: Home, command: tuple[str, ...]) -> None:
+def test_a_pipe_without_a_reader_is_tolerated(shared: Home, command: tuple[str, ...]) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     try:
@@ -109,7 +109,7 @@ def test_a_pipe_that_nobody_reads_is_borne(shared: Home, command: tuple[str, ...
         os.close(theirs)
 
 
-def test_a_kernel_goes_on_when_nobody_reads_it(home: Home) -> None:
+def test_a_kernel_continues_without_a_reader(home: Home) -> None:
     home.write("greeter.py", GREETER)
     running = subprocess.Popen(
         [*MK, "run"],
@@ -304,7 +304,7 @@ def without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("level", ["thread", "process"])
-def test_a_plugin_that_wants_a_folder_is_told_what_is_missing(
+def test_a_missing_home_is_named_to_a_plugin_that_needs_a_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: Any
 ) -> None:
     without_a_home(monkeypatch)
@@ -422,7 +422,7 @@ def test_from_a_zip_file(home: Home) -> None:
 # Pure
 
 
-def test_what_has_no_form_in_json_is_a_text() -> None:
+def test_values_without_a_json_form_become_strings() -> None:
     from datetime import UTC, datetime
 
     def refuse(name: str) -> None:
@@ -467,7 +467,7 @@ def test_keys_that_are_no_texts_are_kept_apart(value: Any, text: str) -> None:
     assert json_text(value) == text
 
 
-def test_what_a_terminal_obeys_is_escaped() -> None:
+def test_terminal_control_characters_are_escaped() -> None:
     said = {"\x9b31m": "a\u202eb\x7f\u2028\x1b[0m\u200b"}
     text = json_text(said)
     assert json.loads(text) == said

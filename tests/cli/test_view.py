@@ -31,7 +31,7 @@ def test_columns_are_cells_wide() -> None:
     assert {cell_len(line) for line in lines} == {cell_len("中文名字") + 2 + len("number")}
 
 
-def test_what_does_not_fit_is_left_out_whole() -> None:
+def test_columns_that_do_not_fit_are_omitted() -> None:
     columns = [view.Column("name"), view.Column("memory", keep=2), view.Column("cpu", keep=3), view.Column("state")]
     table = view.Columns(columns, [["parser", "11 MiB", "97 %", "active"]])
     heads = [view.render([table], width).splitlines()[0].split() for width in (80, 26, 20)]
@@ -45,7 +45,7 @@ def test_nothing_depends_on_colour() -> None:
 
 
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\x07b", "a\u202eb", "a\x9bb", "a\rb"])
-def test_what_a_plugin_wrote_does_not_drive_the_terminal(text: str) -> None:
+def test_text_of_a_plugin_cannot_control_the_terminal(text: str) -> None:
     assert plain(text).isprintable()
     record = {"plugin": text, "time": 0.0, "level": 20, "stream": "log", "text": text}
     event = Feed(TRANSLATOR, "").event(text, text, {"k": text})
@@ -123,7 +123,7 @@ def test_methods_are_shown_with_their_values_and_docstrings() -> None:
 
 
 @pytest.mark.parametrize("level", ["process", "sandbox", "wasm"])
-def test_a_limit_that_nobody_set_is_not_shown_as_missing(level: str) -> None:
+def test_an_unset_limit_is_not_shown_as_unavailable(level: str) -> None:
     page = view.render(
         view.plugin(info(level, memory="enforced", cpu="unavailable", network="unavailable"), TRANSLATOR)
     )
@@ -132,7 +132,7 @@ def test_a_limit_that_nobody_set_is_not_shown_as_missing(level: str) -> None:
     assert "network  not restricted" in page
 
 
-def test_what_a_thread_cannot_have_does_not_restrict_it() -> None:
+def test_protections_that_a_thread_lacks_are_shown_as_not_restricted() -> None:
     """`network  unavailable` reads as if the network were down."""
     page = view.render(view.plugin(info("thread", memory="unavailable", hard_kill="watched"), TRANSLATOR))
     assert "memory  not restricted" in page
@@ -155,7 +155,7 @@ def test_the_last_death_is_shown_with_its_whole_stack_also_after_the_restart() -
     assert [line.strip() for line in page.splitlines()][-3:] == [line.strip() for line in stack.splitlines()]
 
 
-def test_why_a_letter_is_dead_is_told_in_the_readers_language() -> None:
+def test_the_reason_of_a_dead_letter_is_translated() -> None:
     dead = {"id": 1, "time": 0.0, "plugin": "p", "topic": "t", "delivery": 3, "handler": "f", "source": "kernel"}
     dead |= {"data": {}, "reason": "p is quarantined", "traceback": ""}
     for translator, said in ((TRANSLATOR, "p is quarantined"), (CHINESE, "p 已进入隔离区")):
@@ -174,7 +174,7 @@ def test_durations_and_sizes() -> None:
     ("word", "value"),
     [("5", 5), ("-1.5", -1.5), ("true", True), ("null", None), ('"5"', "5"), ("a b", "a b"), ("{x", "{x")],
 )
-def test_values_where_no_hint_says_what_they_are(word: str, value: object) -> None:
+def test_values_without_a_type_hint(word: str, value: object) -> None:
     assert parse_arguments([word])[0][0].value == value
 
 
@@ -242,7 +242,7 @@ def test_a_line_of_the_console() -> None:
         ("dead bury", "dead show ID"),
     ],
 )
-def test_a_line_that_is_not_understood(line: str, words: str) -> None:
+def test_an_invalid_line_is_an_error(line: str, words: str) -> None:
     with pytest.raises(KernelError, match="MK0710") as refused:
         console(Recorder()).do(split(line, TRANSLATOR))
     assert words in refused.value.text
@@ -291,7 +291,7 @@ def test_a_kernel_without_plugins_says_how_to_write_one() -> None:
     assert "plugins found: 1 · mk help" in view.render(Feed(TRANSLATOR, "0.1").found("one", ["a"]))
 
 
-def test_a_feed_knows_what_it_told() -> None:
+def test_a_feed_counts_reported_messages() -> None:
     feed = Feed(TRANSLATOR, "1")
     feed.found("k", ["a", "b"])
     assert not feed.wait("a", 0, 0.0)

@@ -67,7 +67,7 @@ def test_no_watch(home: Home, start: Start) -> None:
     assert "MK0308" not in running.text
 
 
-def test_without_watchfiles_it_goes_on_and_says_what_to_install(home: Home, start: Start) -> None:
+def test_without_watchfiles_the_kernel_runs_and_names_the_extra(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER)
     (home.folder / "sitecustomize.py").write_text("import sys; sys.modules['watchfiles'] = None\n", encoding="utf-8")
     without = {"PYTHONPATH": str(home.folder)}
@@ -84,7 +84,7 @@ def test_without_watchfiles_it_goes_on_and_says_what_to_install(home: Home, star
     assert "watchfiles" not in quiet.text
 
 
-def test_what_mk_run_brings_along_is_listed_when_asked_for(home: Home, start: Start) -> None:
+def test_built_in_plugins_are_listed_on_request(home: Home, start: Start) -> None:
     home.write("greeter.py", GREETER)
     start("--headless", "--isolation", "thread").wait_for("✓ greeter")
     assert [info["name"] for info in home.json("ps")] == ["greeter"]

@@ -43,7 +43,7 @@ def test_versions_that_differ_are_named(tmp_path: Path) -> None:
     assert chinese.startswith(f"{said}继续运行：1.2，")
 
 
-def test_of_one_version_twice_nothing_is_said(tmp_path: Path) -> None:
+def test_equal_versions_are_not_named(tmp_path: Path) -> None:
     english, chinese = told(tmp_path, "1.0", source("1.0", "{}['x']"))
     assert english.startswith("the reload was not accepted: MK0201")
     assert "The old source continues with its state" in english
@@ -51,7 +51,7 @@ def test_of_one_version_twice_nothing_is_said(tmp_path: Path) -> None:
     assert "继续运行：旧源码，状态" in chinese
 
 
-def test_a_version_that_is_not_known_is_not_told(tmp_path: Path) -> None:
+def test_an_unknown_version_is_not_named(tmp_path: Path) -> None:
     english, chinese = told(tmp_path, "1.2", "class Plugin(:\n")
     assert english.startswith("the reload was not accepted: MK0103")
     assert "1.2 continues" in english

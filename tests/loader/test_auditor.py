@@ -89,7 +89,7 @@ def uses(source: str) -> set[tuple[str, str]]:
         ("self.api.call(target)", "MK0834"),
     ],
 )
-def test_what_is_found(source: str, id: str) -> None:
+def test_findings(source: str, id: str) -> None:
     assert id in ids(source)
 
 
@@ -114,7 +114,7 @@ def test_what_is_found(source: str, id: str) -> None:
         "if TYPE_CHECKING: import shop",
     ],
 )
-def test_what_is_no_finding(source: str) -> None:
+def test_harmless_sources_have_no_findings(source: str) -> None:
     assert findings(source, "shop") == []
 
 
@@ -154,7 +154,7 @@ def test_the_notes_own_trick() -> None:
     assert ("MK0818", "os.system", 3, 1) in told
 
 
-def test_what_is_used_is_told_where_it_is_used() -> None:
+def test_a_used_import_is_reported_at_its_use() -> None:
     told = findings("import subprocess\n\nsubprocess.run(['ls'])\n")
     assert [(each.id, each.place.line) for each in told] == [("MK0818", 3)]
     told = findings("import subprocess\n")
@@ -169,7 +169,7 @@ def test_columns_are_characters() -> None:
 # Other plugins
 
 
-def test_an_import_of_another_plugin_says_what_to_write() -> None:
+def test_an_import_of_another_plugin_names_the_alternative() -> None:
     (told,) = findings("import shop\nshop.price('tea')\n", "shop")
     assert (told.id, told.severity, told.fields["instead"]) == ("MK0803", "error", 'self.api.call("shop.price", ...)')
 
@@ -227,14 +227,14 @@ def test_such_an_import_by_a_name_that_is_put_together() -> None:
         ("import http.client\nhttp.client.HTTPSConnection('a.org')", ("net", "a.org:443")),
     ],
 )
-def test_what_is_used(source: str, use: tuple[str, str]) -> None:
+def test_uses(source: str, use: tuple[str, str]) -> None:
     if source.startswith("await"):
         source = f"async def f(): {source}"
     assert use in uses(source)
 
 
 @pytest.mark.parametrize("url", ["f'http://{host}/x'", "f'http://a.org{rest}'", "'http://' + host"])
-def test_an_address_of_which_only_a_part_is_seen_is_not_seen(url: str) -> None:
+def test_a_partly_known_address_is_unresolved(url: str) -> None:
     source = f"import requests\nrequests.get({url})"
     assert uses(source) == set()
     assert "MK0834" in ids(source)

@@ -106,7 +106,7 @@ def test_names_that_go_round_in_circles() -> None:
     ids("".join(f"a{n} = a{(n * 7 + 1) % 50}\n" for n in range(50)) * 10 + "a5('x')\n" * 50)
 
 
-def test_a_file_that_is_too_large_is_not_parsed_and_that_is_said() -> None:
+def test_too_large_files_are_skipped_with_a_finding() -> None:
     assert ids(b"x = 1\n" * (LARGEST // 6 + 1)) == {"MK0804"}
 
 

@@ -36,7 +36,7 @@ def test_the_smallest_table(tmp_path: Path) -> None:
     assert one(tmp_path, body).proposed == {"emit": ("a", "b", "order.*")}
 
 
-def test_what_is_its_own_needs_no_line(tmp_path: Path) -> None:
+def test_own_topics_and_keys_need_no_permission(tmp_path: Path) -> None:
     body = "self.api.emit('shop.open')\nself.api.set_data('shop.x', 1)\nself.api.get_data('shop.x')"
     assert one(tmp_path, body).proposed == {}
 
@@ -53,7 +53,7 @@ def test_the_kernel_s_own_need_another_permission(tmp_path: Path, body: str, ker
     assert one(tmp_path, body).proposed == {"kernel": kernel}
 
 
-def test_what_is_missing_and_what_is_not_used(tmp_path: Path) -> None:
+def test_missing_and_unused_permissions_are_reported(tmp_path: Path) -> None:
     head = declared('emit = ["order.*", "stock.**"]', 'net = ["a.org:443"]')
     found = one(tmp_path, "self.api.emit('order.made')\nself.api.emit('bill.sent')", head)
     assert [tuple(change) for change in found.changes] == [
@@ -71,7 +71,7 @@ def test_a_manifest_that_fits(tmp_path: Path) -> None:
     assert not [each for each in found.findings if each.id == "MK0835"]
 
 
-def test_nothing_declared_is_no_finding(tmp_path: Path) -> None:
+def test_a_missing_permissions_table_is_not_a_finding(tmp_path: Path) -> None:
     found = one(tmp_path, "self.api.emit('order.made')")
     assert (found.findings, [change.sign for change in found.changes]) == ([], ["+"])
 
@@ -96,7 +96,7 @@ def test_every_file_of_a_folder(tmp_path: Path) -> None:
     assert found.error is None
 
 
-def test_an_environment_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+def test_environments_are_skipped_with_a_finding(tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     (folder / ".venv" / "a").mkdir(parents=True)
     (folder / "__init__.py").write_text(HEAD + "        pass\n")
@@ -160,7 +160,7 @@ def test_nothing_of_it_is_run(tmp_path: Path) -> None:
         "import os\nos.environ['PATH']",
     ],
 )
-def test_no_grant_is_proposed_that_is_not_needed(tmp_path: Path, body: str) -> None:
+def test_unneeded_permissions_are_not_proposed(tmp_path: Path, body: str) -> None:
     assert one(tmp_path, body).proposed == {}
 
 
@@ -173,7 +173,7 @@ def test_a_folder_reads_its_own_files_without_a_grant(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", [".", ".."])
-def test_what_is_proposed_does_not_depend_on_where_one_stands(
+def test_the_proposal_does_not_depend_on_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -186,7 +186,7 @@ def test_what_is_proposed_does_not_depend_on_where_one_stands(
     "body",
     ["open(self.api.data_dir / '..' / 'x')", "open('/srv/a\\0b')", "open('../x')", "import os\nos.environ['A\\0']"],
 )
-def test_what_is_no_path_of_a_grant_is_called_unresolved(tmp_path: Path, body: str) -> None:
+def test_a_path_that_cannot_be_granted_is_unresolved(tmp_path: Path, body: str) -> None:
     found = one(tmp_path, body)
     assert found.proposed == {}
     assert [finding.id for finding in found.findings if finding.id == "MK0834"] == ["MK0834"]

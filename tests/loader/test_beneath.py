@@ -128,7 +128,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(folder: Path, monkeypatch:
         open_regular(str(path))
 
 
-def test_a_folder_that_becomes_a_link_gives_nothing_of_what_is_outside(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_replaced_by_a_link_gives_no_content_from_outside(folder: Path, tmp_path: Path) -> None:
     """Exchanged all the time while it is read: what is read is the plugin's, or an error."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "inner.py").write_text(SECRET)

@@ -72,7 +72,7 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
     )
 
 
-def test_what_a_plugin_is_not_told_stays_open(tmp_path: Path) -> None:
+def test_unset_values_stay_unset(tmp_path: Path) -> None:
     config = read_config(written(tmp_path, "[plugin.billing]\n"))
     assert config.plugin == {"billing": PluginConfig()}
 
@@ -118,5 +118,5 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert refused(str(tmp_path / "microkernel.toml")).id == "MK0102"
 
 
-def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_configuration(tmp_path: Path) -> None:
     assert refused(str(tmp_path)).id == "MK0102"

@@ -61,7 +61,7 @@ def test_an_unknown_key_of_a_dict_has_a_suggestion(table: Any, said: str) -> Non
 
 
 @pytest.mark.parametrize("other", [3, ["a"], object()])
-def test_what_is_no_configuration_is_refused_by_name(other: Any) -> None:
+def test_other_types_than_a_configuration_are_refused(other: Any) -> None:
     with pytest.raises(ConfigError, match=r"Kernel: config must be a KernelConfig, a table, or the path of a file"):
         Kernel(config=other)
 

@@ -59,13 +59,13 @@ def test_a_found_plugin_has_its_full_path(plugins: Path, monkeypatch: pytest.Mon
     assert only("plugins").path == str(plugins / "walker.py")
 
 
-def test_what_is_hidden_or_private_is_no_plugin(plugins: Path) -> None:
+def test_hidden_and_private_files_are_not_plugins(plugins: Path) -> None:
     for name in ("_base.py", ".hidden.py", "__pycache__/x.py", ".git/__init__.py", "_lib/__init__.py"):
         make(plugins / name)
     assert names(plugins) == []
 
 
-def test_a_data_folder_is_no_plugin(plugins: Path) -> None:
+def test_a_data_folder_is_not_a_plugin(plugins: Path) -> None:
     make(plugins / "data" / "rates.csv", "")
     make(plugins / "tools" / "helper.py", "")
     make(plugins / "README.md", "")

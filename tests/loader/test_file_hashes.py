@@ -63,9 +63,7 @@ def test_a_change_is_seen_even_with_its_size_and_time_as_before(large: Path, rea
     assert len(read) == 2
 
 
-def test_what_changed_a_moment_ago_is_not_remembered(
-    large: Path, read: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recently_changed_files_are_not_cached(large: Path, read: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_hashes, "_SETTLED", 10**15)
     hashes = FileHashes()
     assert sha(hashes, large) == sha(hashes, large)
@@ -81,7 +79,7 @@ def test_a_small_file_is_always_read(tmp_path: Path, read: list[int]) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', '{"a": "zz"}', "[" * 100_000])
-def test_a_cache_that_is_none_is_passed_over(tmp_path: Path, large: Path, read: list[int], content: str) -> None:
+def test_an_invalid_cache_is_ignored(tmp_path: Path, large: Path, read: list[int], content: str) -> None:
     file = tmp_path / "hashes"
     file.write_text(content)
     file.chmod(0o600)
@@ -90,7 +88,7 @@ def test_a_cache_that_is_none_is_passed_over(tmp_path: Path, large: Path, read: 
     assert list(json.loads(file.read_text()).values()) == [right(large)]
 
 
-def test_a_cache_that_others_may_write_is_not_believed(tmp_path: Path, large: Path, read: list[int]) -> None:
+def test_a_cache_writable_by_others_is_ignored(tmp_path: Path, large: Path, read: list[int]) -> None:
     file = tmp_path / "hashes"
     sha(FileHashes(str(file)), large)
     lie = dict.fromkeys(json.loads(file.read_text()), "0" * 64)

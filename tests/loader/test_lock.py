@@ -32,7 +32,7 @@ def same(one: Approval) -> Approval:
     return Approval(one.version, one.digest, of_fields(fields), dict(one.files))
 
 
-def test_what_is_written_can_be_read_again() -> None:
+def test_written_locks_can_be_read() -> None:
     read = parse(render({"mailer": MAILER, "bare": BARE}), "microkernel.lock")
     assert {name: same(each) for name, each in read.items()} == {"mailer": same(MAILER), "bare": same(BARE)}
 
@@ -104,7 +104,7 @@ def test_two_kernels_keep_what_the_other_wrote(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["microkernel.lock"]
 
 
-def test_who_holds_a_lock_on_its_folder_holds_up_nobody(tmp_path: Path) -> None:
+def test_a_lock_on_the_folder_does_not_block_writing(tmp_path: Path) -> None:
     """Everybody who may read the folder can do that, a plugin too."""
     path = tmp_path / "microkernel.lock"
     handle = os.open(tmp_path, os.O_RDONLY)
@@ -131,7 +131,7 @@ def test_a_lock_that_is_held_without_end_is_one_error(
     LockFile(str(path)).keep("mailer", MAILER)
 
 
-def test_what_somebody_writes_without_the_lock_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_written_without_the_lock_are_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "microkernel.lock"
     one = LockFile(str(path))
     one.keep("mailer", MAILER)
@@ -179,7 +179,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert "mailer" in LockFile(str(real)).read()
 
 
-def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_a_lock_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         LockFile(str(tmp_path / "no" / "microkernel.lock")).keep("mailer", MAILER)
     assert caught.value.id == "MK0414"

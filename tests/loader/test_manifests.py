@@ -231,7 +231,7 @@ def test_bad_toml_in_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["# /// script\n# [tool.microkernel]\nx = 1\n", "# /// script\n#[tool]\n# ///\n"])
-def test_a_block_that_does_not_end_is_no_comment(tmp_path: Path, text: str) -> None:
+def test_a_block_without_an_end_is_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "hello.py"
     path.write_text(text)
     assert refused(str(path)).id == "MK0111"
@@ -253,7 +253,7 @@ def test_two_blocks_are_refused(tmp_path: Path) -> None:
         'requires-python = "three"',
     ],
 )
-def test_what_is_no_requirement_is_refused(tmp_path: Path, written: str) -> None:
+def test_invalid_requirements_are_refused(tmp_path: Path, written: str) -> None:
     assert refused(own(tmp_path, written)).id == "MK0124"
 
 
@@ -288,7 +288,7 @@ def test_a_name_with_a_hyphen_is_a_name(tmp_path: Path) -> None:
     assert read_manifest(str(path)).name == "my-plugin"
 
 
-def test_what_is_not_utf8_names_its_byte(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_refused_with_the_offset(tmp_path: Path) -> None:
     path = tmp_path / "hello.py"
     path.write_bytes(b"\xef\xbb\xbf# caf\xe9\n")
     error = refused(str(path))
@@ -298,7 +298,7 @@ def test_what_is_not_utf8_names_its_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", [
     "api.example.com:443", "*.example.com:443", "example.com:*", "[::1]:80", "10.20.0.0/16:5432", "[fd00:20::/32]:*",
 ])  # fmt: skip
-def test_what_may_be_granted_of_the_network(tmp_path: Path, address: str) -> None:
+def test_valid_network_grants(tmp_path: Path, address: str) -> None:
     manifest = read_manifest(own(tmp_path, f'permissions = {{net = ["{address}"]}}'))
     assert manifest.permissions is not None
     assert manifest.permissions.net == (address,)
@@ -308,5 +308,5 @@ def test_what_may_be_granted_of_the_network(tmp_path: Path, address: str) -> Non
     "example.com", "example.com:", ":443", "example.com:http", "example.com:1234567", "10.20.0.1/16:5432",
     "10.20.0.0/40:1", "example.com/24:80",
 ])  # fmt: skip
-def test_what_leads_nowhere_is_refused(tmp_path: Path, address: str) -> None:
+def test_invalid_network_grants_are_refused(tmp_path: Path, address: str) -> None:
     assert refused(own(tmp_path, f'permissions = {{net = ["{address}"]}}')).id == "MK0110"

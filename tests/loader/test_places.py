@@ -34,7 +34,7 @@ def test_a_place_that_is_not_there_is_refused(place: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("place", ["README.md", "plugin", "/dev/null"])
-def test_a_file_that_is_no_source_is_refused(place: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_source_is_refused(place: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("Plugin")
     (tmp_path / "plugin").write_text(PLUGIN)
     with pytest.raises(ConfigError) as refused:

@@ -57,14 +57,14 @@ def test_a_package_is_all_its_modules(tmp_path: Path) -> None:
     assert set(snap.sources) == {"__init__.py", "sub/deep.py"}
 
 
-def test_a_folder_with_plugin_py_is_no_package(tmp_path: Path) -> None:
+def test_a_folder_with_plugin_py_is_not_a_package(tmp_path: Path) -> None:
     make(tmp_path / "hello" / "plugin.py")
     make(tmp_path / "hello" / "helper.py", "")
     snap = taken(tmp_path / "hello")
     assert (snap.entry, snap.package, set(snap.sources)) == ("plugin.py", False, {"plugin.py", "helper.py"})
 
 
-def test_what_no_import_can_name_is_not_compiled(tmp_path: Path) -> None:
+def test_files_that_cannot_be_imported_are_not_compiled(tmp_path: Path) -> None:
     make(tmp_path / "hello" / "__init__.py")
     for name in ("build-it.py", ".venv/lib.py", "__pycache__/old.py"):
         make(tmp_path / "hello" / name, "no python")
@@ -82,7 +82,7 @@ def test_the_digest_knows_every_file(tmp_path: Path, name: str) -> None:
     assert len({before, added, changed}) == 3
 
 
-def test_the_digest_does_not_know_what_python_leaves(tmp_path: Path) -> None:
+def test_the_digest_ignores_files_that_python_writes(tmp_path: Path) -> None:
     make(tmp_path / "hello" / "__init__.py")
     before = taken(tmp_path / "hello").digest
     make(tmp_path / "hello" / "__pycache__" / "x.pyc", "")
@@ -135,7 +135,7 @@ def test_bad_syntax_in_any_module_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["return 1", "def f(a, a): ...", "nonlocal x", "def f():\n  x = 1\n global x; x = 2"])
-def test_what_only_the_compiler_sees_is_bad_syntax_too(tmp_path: Path, code: str) -> None:
+def test_errors_found_by_the_compiler_are_syntax_errors(tmp_path: Path, code: str) -> None:
     assert refused(make(tmp_path / "hello.py", CODE + code)).id == "MK0103"
 
 
@@ -161,7 +161,7 @@ def test_a_byte_order_mark_is_fine(tmp_path: Path) -> None:
     assert taken(path).entry == "hello.py"
 
 
-def test_what_python_only_warns_of_is_no_error_and_no_noise(tmp_path: Path) -> None:
+def test_syntax_warnings_are_neither_errors_nor_printed(tmp_path: Path) -> None:
     path = make(tmp_path / "hello.py", CODE + "x = '\\d'\ny = 1 is 1\n")
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -230,7 +230,7 @@ def test_a_package_for_another_machine_is_not_missing(tmp_path: Path) -> None:
     assert taken(path).entry == "hello.py"
 
 
-def test_another_python_is_said_before_its_syntax_is(tmp_path: Path) -> None:
+def test_the_python_version_is_checked_before_the_syntax(tmp_path: Path) -> None:
     path = script(tmp_path, 'requires-python = ">=4.2"')
     path.write_text(path.read_text() + "x = = 1")
     error = refused(path)
@@ -280,26 +280,26 @@ def test_an_import_inside_a_function_of_a_module_is_found(tmp_path: Path) -> Non
         "billing = api.service('billing')",
     ],
 )
-def test_what_imports_no_other_plugin_is_let_be(tmp_path: Path, code: str) -> None:
+def test_other_imports_are_allowed(tmp_path: Path, code: str) -> None:
     assert taken(make(tmp_path / "hello.py", CODE + code), "billing").entry == "hello.py"
 
 
-def test_a_standard_module_is_no_plugin(tmp_path: Path) -> None:
+def test_a_standard_module_is_not_a_plugin(tmp_path: Path) -> None:
     assert taken(make(tmp_path / "hello.py", CODE + "import json, sys"), "json", "sys").entry == "hello.py"
 
 
-def test_an_installed_package_is_no_plugin(tmp_path: Path) -> None:
+def test_an_installed_package_is_not_a_plugin(tmp_path: Path) -> None:
     make(tmp_path / "pytest.py")
     assert taken(make(tmp_path / "hello.py", CODE + "import pytest"), "pytest").entry == "hello.py"
 
 
-def test_its_own_package_is_no_other_plugin(tmp_path: Path) -> None:
+def test_a_plugin_may_import_its_own_package(tmp_path: Path) -> None:
     make(tmp_path / "hello" / "__init__.py", CODE + "import hello.helper")
     make(tmp_path / "hello" / "helper.py", "")
     assert taken(tmp_path / "hello", "hello").package
 
 
-def test_a_file_beside_the_entry_is_no_other_plugin(tmp_path: Path) -> None:
+def test_a_plugin_may_import_files_next_to_its_entry(tmp_path: Path) -> None:
     make(tmp_path / "hello" / "plugin.py", CODE + "import billing")
     make(tmp_path / "hello" / "billing.py", "")
     assert taken(tmp_path / "hello", "billing").entry == "plugin.py"
@@ -329,9 +329,7 @@ def test_a_loader_knows_where_the_other_plugins_lie(tmp_path: Path, monkeypatch:
         loader.snapshot(hello, ["peer_mk"])
 
 
-def test_an_installed_plugin_may_import_what_is_installed_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_plugin_may_import_installed_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "library_mk.py")
     make(tmp_path / "whole_mk" / "__init__.py", "")
     make(tmp_path / "whole_mk" / "main.py", CODE + "import library_mk")

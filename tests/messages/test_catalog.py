@@ -51,7 +51,7 @@ def test_both_languages_have_the_same_shape(id: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "id"), [(n, id) for n in ("en.toml", "zh.toml") for id in sorted(tables(n))])
-def test_an_entry_is_whole(name: str, id: str) -> None:
+def test_an_entry_is_complete(name: str, id: str) -> None:
     entry = tables(name)[id]
     assert {"level", "text", "title", "what_happened"} <= entry.keys() <= set(KEYS)
     assert all(text.strip() and "\n" not in text for text in entry.values())
@@ -163,7 +163,7 @@ def test_an_unknown_id_is_shown_with_its_fields() -> None:
     assert translate(error, Catalog.load("zh")) == "MK9999 reason='odd' seconds=0.5"
 
 
-def test_what_chinese_lacks_comes_from_english(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_missing_in_chinese_come_from_english(monkeypatch: pytest.MonkeyPatch) -> None:
     chinese = Catalog("zh")
     monkeypatch.setitem(chinese.__dict__, "_entries", {})
     monkeypatch.setitem(chinese.__dict__, "_words", {})

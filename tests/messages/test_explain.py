@@ -84,7 +84,7 @@ def test_an_unknown_id_names_the_nearest(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["foo", ""])
-def test_what_was_not_meant_to_be_an_id_is_told_how_they_look(code: str) -> None:
+def test_an_unrelated_word_gets_the_form_of_ids(code: str) -> None:
     with pytest.raises(KernelError) as caught:
         explain(code, ZH, EN)
     assert translate(caught.value, ZH) == f"MK0720  没有消息 {code}；编号的样子是 MK0101"

@@ -131,14 +131,14 @@ def test_phrases(english: str, shown: str) -> None:
         ("MK0602", {"path": ".a[3]", "kind": "numpy.ndarray", "cure": " → .tolist() or api.share"}),
     ],
 )
-def test_a_reason_that_is_a_message_of_ours_is_told_as_the_catalog_tells_it(id: str, fields: dict[str, object]) -> None:
+def test_a_reason_that_is_a_catalog_message_is_translated(id: str, fields: dict[str, object]) -> None:
     """A reload that was not taken gives the error as its reason, in English."""
     reason = Catalog.load("en").text(id, fields)
     assert phrase(reason) == Catalog.load("zh").text(id, fields)
     assert phrase("expected 'x'") in Catalog.load("zh").text("MK0203", {"reason": "expected 'x'"})
 
 
-def test_what_a_plugin_says_within_a_message_of_ours_is_left_alone() -> None:
+def test_text_of_a_plugin_within_a_message_is_not_translated() -> None:
     said = "b.total raised ValueError: a list"
     assert phrase(said) == "b.total 抛出 ValueError：a list"
     assert chinese("said", ": a list") == "：a list"
@@ -160,7 +160,7 @@ def test_only_fields_that_carry_phrases_are_translated() -> None:
     )
 
 
-def test_a_phrase_keeps_what_it_stands_around() -> None:
+def test_a_phrase_keeps_its_placeholders() -> None:
     def names(text: str) -> set[str]:
         return {name for _, name, _, _ in StringFormatter().parse(text) if name}
 

@@ -82,7 +82,7 @@ def test_the_words_of_the_design(english: str, chinese: str) -> None:
     assert find(chinese) == term
 
 
-def test_a_term_is_whole() -> None:
+def test_a_term_is_complete() -> None:
     for term in glossary():
         assert term.en
         assert term.zh
@@ -109,7 +109,7 @@ def test_spelling_matters_little(word: str) -> None:
     assert term.en == "dead letter"
 
 
-def test_what_is_no_word() -> None:
+def test_unknown_words_are_not_found() -> None:
     assert find("flux capacitor") is None
     assert find("") is None
     assert find("s") is None
