@@ -1,4 +1,4 @@
-"""`mk` as a user runs it: real processes, a real socket, folders of the test's own."""
+"""`mk` as a user runs it: real processes, a real socket, and separate folders for each test."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Home:
         return path
 
     def mk(self, *args: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; ``code`` is what it must end with."""
+        """Run a command to its end, and check that it exits with ``code``."""
         environment = {**self.env, **env}
         if self._preloaded.suits(environment):
             done = self._preloaded.run(args, self.folder, environment, PATIENCE)
@@ -100,7 +100,7 @@ class Home:
 
 
 class Running:
-    """`mk run` without a terminal; what it prints is read as it comes."""
+    """`mk run` without a terminal. Its output is read as it arrives."""
 
     def __init__(self, home: Home, args: tuple[str, ...], env: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -119,7 +119,7 @@ class Running:
         self._lines.put(None)
 
     def wait_for(self, pattern: str) -> str:
-        """The first line, of those printed or to come, in which this is."""
+        """Return the first line, already printed or to come, that matches."""
         for line in self.output:
             if re.search(pattern, line):
                 return line
@@ -138,7 +138,7 @@ class Running:
         return "\n".join(self.output)
 
     def end(self, *signals: signal.Signals) -> int:
-        """Send these, one after the other; the exit code."""
+        """Send signals one after the other, and return the exit code."""
         for number in signals or (signal.SIGTERM,):
             self.process.send_signal(number)
         code = self.process.wait(PATIENCE)
@@ -176,7 +176,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start(home: Home) -> Iterator[Start]:
-    """Start `mk run` in the home; it is ended with the test."""
+    """Return a function that starts `mk run` in the home. It is ended with the test."""
     started: list[Running] = []
 
     def begin(*args: str, **env: str) -> Running:
@@ -190,7 +190,7 @@ def start(home: Home) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, preloaded: PreloadedMk) -> Iterator[Home]:
-    """One kernel for all tests of a module that leave it as it was."""
+    """One kernel for all tests of a module that do not change it."""
     folder = tmp_path_factory.mktemp("shared") / "home"
     folder.mkdir()
     home = Home(folder, preloaded)

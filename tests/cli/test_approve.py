@@ -1,4 +1,5 @@
-"""Permissions at the command line and the console: what is held, asked and remembered. The level is one by its name."""
+"""Approvals at the command line and in the console: holding, asking and remembering. The level is only called
+sandbox."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def mailer(version: str = "2.0", more: str = "") -> str:
 
 @pytest.fixture(autouse=True)
 def pretend(home: Home, tmp_path: Path) -> None:
-    """Let ``sandbox`` be had on any machine."""
+    """Make ``sandbox`` available on any machine."""
     folder = tmp_path / "pretend"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(PRETEND, encoding="utf-8")
@@ -65,7 +66,7 @@ def pretend(home: Home, tmp_path: Path) -> None:
 
 
 def approved(home: Home) -> dict[str, str]:
-    """The versions in the lock."""
+    """Return the approved versions in the lock."""
     return {name: each.version for name, each in LockFile(str(home.folder / "microkernel.lock")).read().items()}
 
 

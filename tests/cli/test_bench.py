@@ -1,4 +1,4 @@
-"""`mk bench`: it runs everywhere, and it checks what it measures. No time is asserted."""
+"""`mk bench` runs everywhere and checks what it measures. No time is asserted."""
 
 from __future__ import annotations
 

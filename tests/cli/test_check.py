@@ -1,4 +1,4 @@
-"""`mk check`: what it prints, and what it ends with."""
+"""`mk check`: its output and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command, as a process of its own, against a running kernel."""
+"""Every command, as a separate process, against a running kernel."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_emit_and_dead_letters(shared: Home) -> None:
 
 
 def _until(ask: object) -> list[dict[str, object]]:
-    """Asks until there is something: what was sent is handled soon."""
+    """Repeat a query until it returns something, because events are handled asynchronously."""
     for _ in range(50):
         found = ask()  # type: ignore[operator]
         if found:
@@ -263,7 +263,7 @@ def test_usage(home: Home, args: list[str], words: str) -> None:
     ["ps", "more"], ["ps", "--json=3"], ["logs", "x", "-n"], ["wasm"], ["wasm", "nothing"], ["--color"],
 ])  # fmt: skip
 def test_usage_errors_are_entirely_chinese(home: Home, args: list[str]) -> None:
-    """But for what is typed as it stands: commands, options, and values that there are."""
+    """Except for literal words: commands, options, and possible values."""
     said = home.mk(*args, code=2, LANG="zh_CN.UTF-8").stderr.removeprefix("✗ MK0710  ")
     words = {"mk", "help", "thread", "process", "sandbox", "wasm", "ps", "json", "color", "isolation", "last", *args}
     assert set(re.findall(r"[A-Za-z]+", said)) - words <= {"info", "call", "logs", "run", "n"}
@@ -443,7 +443,7 @@ main()
 
 
 def test_a_command_takes_no_time_for_collecting_garbage(home: Home) -> None:
-    """Neither while modules are imported nor at the end: that was a third of what a command takes."""
+    """Neither during imports nor at the end; that was a third of a command's time."""
     done = subprocess.run(
         [MK[0], "-c", COUNTED, "--version"], env=home.env, capture_output=True, text=True, check=True
     )  # fmt: skip

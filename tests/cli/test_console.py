@@ -1,4 +1,4 @@
-"""The console, through a terminal: what a user types and sees."""
+"""The console through a terminal: what a user types and sees."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HANG = GREETER.replace("while not self.api.cancelled: pass", "while True: pass")
 
 
 class Terminal:
-    """`mk` on a terminal of its own. What is seen is all that was printed, without what moves the cursor."""
+    """`mk` on a separate terminal. Its output is recorded without cursor movements."""
 
     def __init__(self, home: Home, *args: str, **env: str) -> None:
         self._master, slave = pty.openpty()
@@ -47,13 +47,13 @@ class Terminal:
         return CONTROLS.sub("", self._seen.decode("utf-8", "replace"))
 
     def type(self, keys: str) -> None:
-        """What comes after this is news."""
+        """Type a line. ``see`` then only matches later output."""
         self._read(0.0)
         self._mark = len(self.text)
         os.write(self._master, keys.encode())
 
     def see(self, pattern: str) -> str:
-        """Wait until this is there, after what was typed last."""
+        """Wait until a pattern appears in the output since the last typed line."""
         until = time.monotonic() + PATIENCE
         while not (found := re.search(pattern, self.text[self._mark :])):
             assert time.monotonic() < until, f"{pattern!r} never came:\n{self.text[self._mark :]}"
@@ -62,7 +62,7 @@ class Terminal:
         return found[0]
 
     def _read(self, seconds: float) -> bool:
-        """Whether something came."""
+        """Read output. Returns whether there was any."""
         came = False
         while select.select([self._master], [], [], 0.0 if came else seconds)[0]:
             try:
@@ -73,7 +73,7 @@ class Terminal:
         return came
 
     def ended(self) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the end, and return the exit code."""
         until = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < until:
             self._read(0.05)
@@ -83,7 +83,7 @@ class Terminal:
         return self.process.returncode
 
     def is_as_before(self) -> bool:
-        """Whether the terminal echoes, edits lines and knows its keys again."""
+        """Return whether the terminal has its settings of before: echo, line editing and control keys."""
         return termios.tcgetattr(self._slave) == self.before
 
     def close(self) -> None:

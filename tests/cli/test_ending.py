@@ -1,4 +1,4 @@
-"""An end that is asked for by a signal, at any moment, is the end."""
+"""A request to end by signal ends the program, whenever it arrives."""
 
 from __future__ import annotations
 

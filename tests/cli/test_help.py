@@ -1,4 +1,4 @@
-"""Help is in one language: what typer adds to our words is in the reader's too, and columns stay straight."""
+"""Help is in one language, including typer's own words, and its columns are aligned."""
 
 from __future__ import annotations
 

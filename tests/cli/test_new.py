@@ -1,4 +1,4 @@
-"""What `mk new` writes runs at every level, with what it declares and nothing more."""
+"""The file that `mk new` writes runs at every level, with the permissions it declares and no others."""
 
 from __future__ import annotations
 

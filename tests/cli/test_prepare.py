@@ -1,4 +1,4 @@
-"""`mk wasm prepare`, with an image that is not built for real: what is said, where it is, what is refused."""
+"""`mk wasm prepare` with a simulated build: its output, the location of the guest, and errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def toolchain(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """In its stead: writes a file where the image belongs. The commands it was given."""
+    """Replace the build by writing a file at the guest's path. Returns the commands that would have run."""
     commands: list[str] = []
 
     def run(command: Sequence[str], folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_unusable_cache_folder_is_an_error_that_names_the_variable(home: Home
 
 @pytest.mark.parametrize("missing", ["wasmtime", "componentize_py"])
 def test_prepare_without_the_extra_names_it(cache: Path, home: Home, missing: str) -> None:
-    """In a Python that does not find it."""
+    """In a Python that does not find the package."""
     hide = f"import sys; sys.modules[{missing!r}] = None; import importlib.util as u; find = u.find_spec; "
     hide += f"u.find_spec = lambda name, *a: None if name == {missing!r} else find(name, *a); "
     for args, code in ((["wasm", "prepare"], 1), (["doctor"], 0)):
@@ -144,7 +144,7 @@ def test_prepare_without_the_extra_names_it(cache: Path, home: Home, missing: st
 
 
 def _all_of(terminal: int) -> str:
-    """What was shown on it, now that its other end is closed: it comes in pieces, and then an error."""
+    """Return all that was shown on a terminal whose other end is closed: it arrives in pieces, followed by an error."""
     shown = b""
     with contextlib.suppress(OSError):
         while piece := os.read(terminal, 65536):
@@ -190,7 +190,7 @@ def test_waiting_for_another_build_is_reported(cache: Path) -> None:
 def test_a_kernel_that_builds_it_at_the_first_start_says_so(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The build fails here, which is as visible."""
+    """The build fails here, which makes it visible."""
 
     def run(command: Sequence[str], folder: Path) -> None:
         raise IsolationUnavailable("MK0501", level="wasm", reason="no compiler today")
@@ -216,7 +216,7 @@ def test_a_kernel_that_builds_it_at_the_first_start_says_so(
 def test_checking_the_guest_does_not_count_as_building(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many plugins begin at once; while one kernel compares what is built, nobody else has to wait."""
+    """Many plugins start at the same time, and other kernels need not wait while one compares checksums."""
     image, told = Image(), list[str]()
     build_by_hand()
     with open(image.folder / "lock", "w") as lock:

@@ -1,4 +1,4 @@
-"""`mk run`: what it says as it starts, goes on and ends."""
+"""`mk run`: its output while it starts, runs and ends."""
 
 from __future__ import annotations
 

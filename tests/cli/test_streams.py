@@ -1,4 +1,4 @@
-"""`mk` with streams, folders and users that are not as usual: it does its work, or says in one line why not."""
+"""`mk` with unusual streams, folders and users works, or says in one line why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMPLAINTS = re.compile(r"Traceback|Exception ignored|lost sys.std")
 
 
 def run(home: Home, *args: str, closed: tuple[int, ...] = (), **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end with some of its standard streams closed, and see that nothing complains."""
+    """Run a command to its end with some of its standard streams closed, and check that nothing complains."""
     env = {**home.env, **options.pop("env", {})}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     command = [*without(closed), *MK, *args]
@@ -38,7 +38,7 @@ def run(home: Home, *args: str, closed: tuple[int, ...] = (), **options: Any) ->
 
 
 def without(closed: tuple[int, ...]) -> list[str]:
-    """What a command begins with that has these streams closed."""
+    """Return the shell prefix that closes these streams."""
     return ["sh", "-c", 'exec "$@"' + "".join(f" {number}>&-" for number in closed), "sh"] if closed else []
 
 
@@ -77,7 +77,7 @@ def test_a_kernel_runs_with_streams_closed(home: Home, closed: tuple[int, ...]) 
 
 
 def until_greeted(home: Home, running: subprocess.Popen[Any]) -> None:
-    """Return once the kernel answers; each try is a process, which takes its time."""
+    """Return when the kernel answers. Each attempt is a process, which takes time."""
     for _ in range(100):
         assert running.poll() is None
         if run(home, "call", "greeter.greet").stdout == '"Hello, you!"\n':
@@ -315,7 +315,7 @@ def test_a_missing_home_is_named_to_a_plugin_that_needs_a_data_folder(
 
 
 def test_a_command_where_nothing_can_be_written(home: Home, start: Start) -> None:
-    """As on a read-only root: a kernel in XDG_RUNTIME_DIR, no folder for temporary files."""
+    """As on a read-only root: a kernel in XDG_RUNTIME_DIR, and no folder for temporary files."""
     home.write("greeter.py", GREETER)
     start().wait_for("✓ greeter")
     program = "import tempfile; tempfile._candidate_tempdir_list = lambda: []; from microkernel.cli import main; main()"
@@ -362,7 +362,7 @@ def test_a_working_folder_that_is_gone(shared: Home, tmp_path: Path, command: tu
 
 
 def zipped(folder: Path) -> Path:
-    """The package as a wheel is: in a zip file, with what it needs elsewhere."""
+    """The package in a zip file, as a wheel is, with its dependencies elsewhere."""
     package = Path(microkernel.__file__).parent
     with zipfile.ZipFile(folder / "microkernel.pyz", "w") as target:
         for file in sorted(package.rglob("*")):

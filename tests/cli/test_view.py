@@ -1,4 +1,4 @@
-"""How things look: widths in cells, nothing that drives the terminal, theirs without ours."""
+"""Layout: widths in cells, no control of the terminal, and plugin tracebacks without our frames."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ ATTACK = "\x1b[2J\x1b]0;title\x07\x9b31m\r\u202e\u2066x\x00"
 
 @pytest.mark.parametrize("color", [False, True])
 def test_nothing_that_is_rendered_drives_the_terminal(color: bool) -> None:
-    """Whatever forgot to make it plain: a text, a cell of a table, a style between."""
+    """Even if a text, a cell of a table or a style was not made safe before."""
     parts = [
         Text(ATTACK), ATTACK, Text.assemble("a", (ATTACK, "red")),
         view.Columns([view.Column(ATTACK), view.Column("", fold=True)], [[ATTACK, Text(ATTACK)]]),
@@ -102,7 +102,7 @@ def test_nothing_that_is_rendered_drives_the_terminal(color: bool) -> None:
 
 
 def test_only_one_place_writes_to_the_terminal() -> None:
-    """What is printed comes from ``view.render`` or is ours alone; ruff refuses ``print`` (T20)."""
+    """Output comes from ``view.render`` or consists of our own texts; ruff refuses ``print`` (T20)."""
     allowed = {"cli/streams.py", "plugins/console/__init__.py", "plugins/console/prompt.py", "worker/children.py"}
     source = Path(microkernel.__file__).parent
     writing = re.compile(r"(?:stdout|stderr|stream|terminal)\.(?:buffer\.)?write\(")
@@ -133,7 +133,7 @@ def test_an_unset_limit_is_not_shown_as_unavailable(level: str) -> None:
 
 
 def test_protections_that_a_thread_lacks_are_shown_as_not_restricted() -> None:
-    """`network  unavailable` reads as if the network were down."""
+    """`network unavailable` would read as if the network were down."""
     page = view.render(view.plugin(info("thread", memory="unavailable", hard_kill="watched"), TRANSLATOR))
     assert "memory  not restricted" in page
     assert "hard kill  watched" in page
@@ -185,7 +185,7 @@ def test_arguments() -> None:
 
 
 class Recorder:
-    """A kernel that remembers what it was asked for."""
+    """A kernel that records the requests it gets."""
 
     def __init__(self) -> None:
         self.asked: list[object] = []

@@ -1,4 +1,4 @@
-"""Edit and save, under `mk run`; and `mk reload --all`."""
+"""Reload on save under `mk run`, and `mk reload --all`."""
 
 from __future__ import annotations
 

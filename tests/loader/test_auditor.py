@@ -1,4 +1,4 @@
-"""What the auditor finds in one source: bytes in, findings out."""
+"""Findings of the auditor in one source."""
 
 from __future__ import annotations
 

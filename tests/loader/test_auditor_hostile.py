@@ -1,4 +1,4 @@
-"""Whatever a source is, the auditor ends, raises nothing, and says when it gave up."""
+"""For any source, the auditor ends, raises nothing, and reports where it stopped early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole plugins: every file of them, the smallest manifest, and how it differs from the declared one."""
+"""Whole plugins: all their files, the smallest permissions, and the difference from the declared ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is opened below a folder, and what is not."""
+"""Which files below a folder are opened, and which are not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def content(folder: Path, name: str) -> bytes:
 
 
 def ways_out(folder: Path, secret: Path) -> dict[str, str]:
-    """Names of links that leave, by what they are."""
+    """Create links that lead out, named by their kind."""
     (folder / "deep" / "er").mkdir(parents=True)
     links = {
         "absolute": ("a.py", str(secret)),
@@ -110,7 +110,7 @@ def test_pipes_sockets_devices_and_folders_are_not_opened(folder: Path) -> None:
 
 
 def test_a_file_that_becomes_a_pipe_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the look and the opening: the opening itself must not block."""
+    """Between check and open, so the open itself must not block."""
     path, real = folder / "sub" / "inner.py", os.open
 
     def swapped(name: str, flags: int, *args: int, **more: int) -> int:
@@ -129,7 +129,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(folder: Path, monkeypatch:
 
 
 def test_a_folder_replaced_by_a_link_gives_no_content_from_outside(folder: Path, tmp_path: Path) -> None:
-    """Exchanged all the time while it is read: what is read is the plugin's, or an error."""
+    """The folder is exchanged all the time while it is read; the result is the plugin's content or an error."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "inner.py").write_text(SECRET)
     (folder / "other").symlink_to("../../outside")
@@ -258,7 +258,7 @@ def test_the_auditor_reads_nothing_outside(folder: Path, secret: Path) -> None:
 
 
 def deep(folder: Path, depth: int) -> None:
-    """By descriptors: the whole path may be longer than the system takes."""
+    """Create folders by descriptors, because the whole path may be longer than the system accepts."""
     handle = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir("d", dir_fd=handle)

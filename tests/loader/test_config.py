@@ -1,4 +1,4 @@
-"""``microkernel.toml``: the operator's decisions."""
+"""``microkernel.toml``, the operator's configuration."""
 
 from __future__ import annotations
 

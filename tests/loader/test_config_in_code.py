@@ -1,4 +1,4 @@
-"""A configuration that a program writes has the keys, the checks and the messages of ``microkernel.toml``."""
+"""A configuration in code has the keys, the checks and the messages of ``microkernel.toml``."""
 
 from __future__ import annotations
 

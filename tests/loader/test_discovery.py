@@ -1,4 +1,4 @@
-"""Where plugins are found, and that what is wrong with one stops nobody."""
+"""Finding plugins. A broken plugin does not affect the others."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_find_gives_an_error_for_a_folder_without_code(tmp_path: Path) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of installed packages: a module, a package, a module in a package, and one that is gone."""
+    """A folder of installed packages: a module, a package, a module in a package, and a missing one."""
     site = tmp_path / "site"
     make(site / "single_mk.py")
     make(site / "package_mk" / "__init__.py", "raise SystemExit('it ran')")

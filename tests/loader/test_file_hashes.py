@@ -1,4 +1,4 @@
-"""A large file is hashed once for as long as it stays the same, and never taken for the same when it is not."""
+"""A large file is hashed once while it is unchanged, and again after any change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from microkernel.loader.snapshot import take_snapshot
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The inodes of the files that were read, one entry each time; all changes were long ago."""
+    """Record the inodes of files that are read. All changes count as old."""
     seen: list[int] = []
     digest = hashlib.file_digest
 

@@ -1,4 +1,4 @@
-"""What an embedding program hands to a Kernel: a grant in a wrong form must not be a wider one."""
+"""Arguments of an embedding program: a grant in a wrong form must not become a wider one."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def test_another_form_is_refused(given: Any, told: str) -> None:
 
 
 def test_permissions_of_a_text_are_refused_where_they_are_made() -> None:
-    """Each of its letters would be one, and the first of "/srv" is the whole disk."""
+    """Otherwise each of its letters would be a path, and the first of "/srv" is the whole disk."""
     with pytest.raises(ConfigError, match="fs_read must be a tuple of texts, got the text '/srv'"):
         Permissions(fs_read="/srv")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Files of a plugin that cost a parser far more than their size: a scan refuses them, and the other plugins go on."""
+"""Files that cost a parser far more than their size are refused by a scan, and the other plugins are loaded."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def refused(path: Path) -> KernelError:
 
 
 def test_ordinary_sources_pass() -> None:
-    """This interpreter's own library, of which a part is written to try parsers."""
+    """The standard library, part of which is written to test parsers."""
     library = Path(os.__file__).parent
     for path in sorted(library.glob("[a-f]*.py")):
         scan_source(path.read_text(encoding="utf-8"), str(path), PluginLoadError)

@@ -1,4 +1,4 @@
-"""``microkernel.lock``: what is written can be read again, and what cannot be read is never written over."""
+"""``microkernel.lock``: written locks can be read, and an unreadable lock is never overwritten."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BARE = Approval("", "cd34", NO_PERMISSIONS)
 
 
 def same(one: Approval) -> Approval:
-    """Lists are kept in order of their words."""
+    """Return an approval with sorted lists."""
     fields = {name: sorted(getattr(one.permissions, name)) for name in ("emit", "net", "data_read", "kernel")}
     return Approval(one.version, one.digest, of_fields(fields), dict(one.files))
 
@@ -105,7 +105,7 @@ def test_two_kernels_keep_what_the_other_wrote(tmp_path: Path) -> None:
 
 
 def test_a_lock_on_the_folder_does_not_block_writing(tmp_path: Path) -> None:
-    """Everybody who may read the folder can do that, a plugin too."""
+    """Every program that may read the folder can lock it, including a plugin."""
     path = tmp_path / "microkernel.lock"
     handle = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)

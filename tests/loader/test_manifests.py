@@ -1,4 +1,4 @@
-"""What a manifest may say, where it may stand, and what is told of a wrong one."""
+"""Manifests: their keys, their places, and the errors about wrong ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places that cannot give a plugin are refused before anything starts."""
+"""Places that cannot contain a plugin are refused before anything starts."""
 
 from __future__ import annotations
 

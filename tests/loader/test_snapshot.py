@@ -1,4 +1,4 @@
-"""What is taken of a plugin's source, and what is refused before anything runs."""
+"""Which files belong to a plugin's source, and what is refused before anything runs."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def test_an_installed_plugin_may_import_installed_modules(tmp_path: Path, monkey
 
 
 def test_a_tree_over_which_cpython_stumbles_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does where another thread builds one at the same time."""
+    """CPython fails if another thread builds a tree at the same time."""
     build, stumbles = ast.parse, [SystemError("AST constructor recursion depth mismatch")] * 3
 
     def stumble(*args: str) -> ast.Module:

@@ -1,4 +1,4 @@
-"""The two catalogs say the same things, and every id that the code uses is in them."""
+"""Both catalogs are complete and consistent, and every id in the code is in them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_every_id_in_the_source_is_in_both_catalogs() -> None:
 
 
 def test_every_id_in_the_catalogs_is_used() -> None:
-    """Used is an id that begins a string; one within a docstring is only mentioned."""
+    """An id counts as used if it starts a string; within a docstring it is only mentioned."""
     assert ENGLISH.keys() - ids_in_source(r"[\"'](MK\d{4})\b") == set()
 
 

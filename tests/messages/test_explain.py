@@ -1,4 +1,4 @@
-"""``mk explain``: readable, aligned, in both languages, forgiving about the id."""
+"""``mk explain`` is readable and aligned in both languages, and tolerant of the form of the id."""
 
 from __future__ import annotations
 

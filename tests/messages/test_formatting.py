@@ -1,4 +1,4 @@
-"""Values become readable where they are shown."""
+"""Values are formatted for people where they are shown."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_phrases(english: str, shown: str) -> None:
     ],
 )
 def test_a_reason_that_is_a_catalog_message_is_translated(id: str, fields: dict[str, object]) -> None:
-    """A reload that was not taken gives the error as its reason, in English."""
+    """A failed reload has another error as its reason, in English."""
     reason = Catalog.load("en").text(id, fields)
     assert phrase(reason) == Catalog.load("zh").text(id, fields)
     assert phrase("expected 'x'") in Catalog.load("zh").text("MK0203", {"reason": "expected 'x'"})

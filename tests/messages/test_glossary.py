@@ -1,4 +1,4 @@
-"""One word for one thing, found in either language."""
+"""The glossary has one word for one thing and finds it in either language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kernel whose folder is watched, as `mk run` has it; what happens is waited for, never slept for."""
+"""A kernel with a watched folder, as in `mk run`. Tests wait for events and never sleep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = 30.0
 
 
 def source(value: object, *, header: str = "", body: str = "") -> str:
-    """A plugin whose method ``value`` tells which of its sources runs."""
+    """Return a plugin whose method ``value`` identifies the source that runs."""
     block = f"# /// script\n# [tool.microkernel]\n# {header}\n# ///\n" if header else ""
     return (
         f"{block}from microkernel import IPlugin, expose\n\n"
@@ -29,7 +29,7 @@ def source(value: object, *, header: str = "", body: str = "") -> str:
 
 
 class Watched:
-    """What the kernel says is kept; ``wait_for`` takes the first message, of those said and to come, that fits."""
+    """Records the kernel's messages. ``wait_for`` returns the first matching one, already reported or to come."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ class Watched:
         return path
 
     def wait_for(self, plugin: str, id: str, times: int = 1) -> None:
-        """Until this was said so many times in all."""
+        """Wait until this was reported ``times`` times in total."""
         until = time.monotonic() + PATIENCE
         while self.messages.count((plugin, id)) < times:
             try:
@@ -67,7 +67,7 @@ class Watched:
             time.sleep(0.002)
 
     def settle(self) -> None:
-        """Until all that was done to files before is dealt with: a plugin that is written now comes after it."""
+        """Wait until all earlier changes of files are handled, by way of a plugin that is written now."""
         name = f"settle{sum(1 for _ in self.folder.glob('settle*'))}"
         self.write(f"{name}.py", source(name))
         self.wait_for(name, "MK0218")

@@ -1,4 +1,4 @@
-"""What is typed or pasted into the console, as commands."""
+"""Typed or pasted text as commands of the console."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files matter, and whether something was done to them."""
+"""Which files matter, and whether they have changed."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_folder_however_deep_is_surveyed(tmp_path: Path) -> None:
 def test_a_chain_of_links_is_followed_as_far_as_the_system_follows_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python would follow all of it anew for each file, and call itself for each link."""
+    """Python would resolve the whole chain for each file, and recurse for each link."""
     count, followed = 1500, 40
     paths = [str(tmp_path / f"l{number:04}.py") for number in range(count + 1)]
     for path, target in itertools.pairwise(paths):

@@ -1,4 +1,4 @@
-"""What a change means: pure logic, no file and no kernel."""
+"""The meaning of changes: pure logic without files or a kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of files that are not UTF-8 do not end the watching, and a folder whose path is not UTF-8 is watched."""
+"""File names that are not UTF-8 do not end the watching, and a folder whose path is not UTF-8 is watched."""
 
 from __future__ import annotations
 

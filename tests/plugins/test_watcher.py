@@ -1,4 +1,4 @@
-"""Reload on save: what is saved runs, what is not saved is left alone."""
+"""Reload on save: saved sources run, and other plugins are left alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .conftest import Open, Watched, source
 
 
 def replace(path: Path, text: str) -> None:
-    """As editors save that write beside and rename."""
+    """Replace a file as editors do that write a new file and rename it."""
     beside = path.with_name(f".{path.name}.tmp")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
@@ -301,7 +301,7 @@ def test_a_file_that_vanishes_is_told_of_and_its_plugin_goes_on(watched: Watched
 
 
 def test_a_failed_one_whose_file_is_renamed_is_forgotten(watched: Watched, begin: Open) -> None:
-    """Also that two of a kind do not stand in `mk ps`, one of which never ran."""
+    """Otherwise `mk ps` would show two entries, one of which never ran."""
     path = watched.write("turtle.py", source(1))  # no name for a plugin: Python has a module of it
     begin()
     path.rename(watched.folder / "tortoise.py")
@@ -418,7 +418,7 @@ def test_a_plugin_that_writes_into_its_own_folder_is_not_reloaded_without_end(wa
 
 
 def test_what_is_saved_while_the_kernel_starts_counts(watched: Watched, begin: Open, tmp_path: Path) -> None:
-    """The slow one holds the start up; the other is saved when it has been loaded."""
+    """The slow plugin delays the start; the other one is saved after it was loaded."""
     started, go_on = tmp_path / "started", tmp_path / "go-on"
     body = (
         f"\n        import pathlib, time; pathlib.Path({str(started)!r}).touch()\n"
