@@ -164,7 +164,7 @@ class UntrustedOutputPipe(OutputPipe):
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         super().__init__(secrets)
-        self._output.account = TimeShares(lambda: 0.0).account()
+        self._output.charge_to(TimeShares(lambda: 0.0).account())
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_lines_of_a_trusted_worker_are_emitted_when_it_has_exited() -> None:
 
 def test_an_untrusted_worker_whose_lines_cost_much_is_not_read_for_a_while() -> None:
     printed = UntrustedOutputPipe()
-    account = printed._output.account
+    account = printed._output._account
     assert account is not None
     account.spend(1.0)
     printed.write(b"x\n")

@@ -91,7 +91,7 @@ class Channel:
         self.decoded = 0
         self.is_read = True
         self.inbox = Inbox(self.handle, self.posted.append, self.clock, source=self)
-        self.inbox.account = TimeShares(self.clock, self.clock).account()
+        self.inbox.charge_to(TimeShares(self.clock, self.clock).account())
 
     def handle(self, message: Message) -> None:
         assert isinstance(message, Ping)
@@ -186,7 +186,7 @@ class Watching:
 def test_a_worker_that_sends_requests_without_pause_has_to_wait() -> None:
     reactor: Any = Watching()
     requests = Requests(reactor, print)
-    requests.account = TimeShares(lambda: 0.0).account()
+    requests.charge_to(TimeShares(lambda: 0.0).account())
     requests.open()
     count = 0
     while reactor.is_read:

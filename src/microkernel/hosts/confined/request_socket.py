@@ -48,8 +48,12 @@ class RequestSocket:
         self._malformed = malformed
         self._end, self.worker_end = blocking_pair()
         self._in_progress = 0
-        self.account: TimeAccount | None = None
+        self._account: TimeAccount | None = None
         self._lock = threading.Lock()
+
+    def charge_to(self, account: TimeAccount) -> None:
+        """Charge the work on requests to this account, and pause when it says so."""
+        self._account = account
 
     def open(self) -> None:
         self._reactor.watch(self._end.fileno(), self._read)
@@ -116,7 +120,7 @@ class RequestSocket:
 
     def _charge(self, seconds: float) -> None:
         """Charge the time, and pause a worker that has used up its share of the kernel's time."""
-        pause = self.account.spend(seconds + _THREAD_COST) if self.account is not None else 0.0
+        pause = self._account.spend(seconds + _THREAD_COST) if self._account is not None else 0.0
         if pause:
             self._reactor.unwatch(self._end.fileno())
             self._reactor.later(pause, self._resume)

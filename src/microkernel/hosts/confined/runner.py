@@ -86,9 +86,9 @@ class ConfinedRunner(WorkerRunner):
         self._account = time_shares.account()
         self._channel.confine(TokenBucket(frames) if frames else None, self._account)
         for output in self._outputs:
-            output.account = self._account
+            output.charge_to(self._account)
         for requests in self._requests:
-            requests.account = self._account
+            requests.charge_to(self._account)
 
     def _is_set_up(self) -> bool:
         return self._is_confined

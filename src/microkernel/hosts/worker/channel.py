@@ -165,7 +165,7 @@ class KernelChannel:
     def confine(self, rate: TokenBucket | None, account: TimeAccount) -> None:
         """Treat the worker as untrusted: charge the time spent on it, and bound the bytes that wait for it."""
         self.rate = rate
-        self._inbox.account = account
+        self._inbox.charge_to(account)
         self._max_unread_bytes = _MAX_UNREAD_BYTES
 
     def open(self) -> None:

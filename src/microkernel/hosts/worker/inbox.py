@@ -33,8 +33,8 @@ class Inbox:
     """Handles messages in order. On the reactor's thread only.
 
     A turn ends after ``TURN`` seconds, between two messages, also inside a frame. The backlog is handled in further
-    turns, which ``post`` schedules; until then nothing more is to be read. With an ``account`` the turns are charged,
-    and after a turn that takes too much nothing is handled for as long as the account says.
+    turns, which ``post`` schedules; until then nothing more is to be read. If turns are charged to
+    an account, nothing is handled after a turn that took too much, for as long as the account says.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Inbox:
         source: Source | None = None,
     ) -> None:
         self.handle = handle
-        self.account: TimeAccount | None = None
+        self._account: TimeAccount | None = None
         # Bytes that were received and wait to be decoded.
         self.unread = 0
         self._post = post
@@ -62,15 +62,19 @@ class Inbox:
         """Whether a backlog is left of an earlier turn. A further turn is already scheduled."""
         return self._is_scheduled or self._is_resting
 
+    def charge_to(self, account: TimeAccount) -> None:
+        """Charge turns to this account, and pause when it says so."""
+        self._account = account
+
     def begin_turn(self) -> None:
         self._turn_end = self._clock() + TURN
-        if self.account is not None:
-            self._turn_start = self.account.work_clock()
+        if self._account is not None:
+            self._turn_start = self._account.work_clock()
 
     def end_turn(self) -> None:
         """Charge the work done since ``begin_turn``."""
-        if self.account is not None and not self._is_resting and not self._closed:
-            pause = self.account.spend(self.account.work_clock() - self._turn_start)
+        if self._account is not None and not self._is_resting and not self._closed:
+            pause = self._account.spend(self._account.work_clock() - self._turn_start)
             if pause and self._source is not None:
                 self._is_resting = True
                 self._source.pause_reading(pause, self._wake)
@@ -103,8 +107,8 @@ class Inbox:
         """Handle no more messages. Work that waits for them is done now."""
         self._closed = True
         left, self._backlog, self.unread = self._backlog, deque(), 0
-        if self.account is not None:
-            self.account.close()
+        if self._account is not None:
+            self._account.close()
         for each in left:
             if callable(each):
                 each()

@@ -49,10 +49,14 @@ class Output:
         self._read = 0
         self._closed = False
         # Where the cost of its lines is charged; None for nowhere.
-        self.account: TimeAccount | None = None
+        self._account: TimeAccount | None = None
         # What was read and not emitted yet. While there is any, nothing more is read.
         self._work: deque[Iterator[None]] = deque()
         self._is_scheduled = False
+
+    def charge_to(self, account: TimeAccount) -> None:
+        """Treat the worker as untrusted: charge the work on its lines to this account, and pause when it says so."""
+        self._account = account
 
     def open(self) -> None:
         if not self._closed:
@@ -69,7 +73,7 @@ class Output:
         self._closed = True
         self._reactor.unwatch(self._pipe)
         os.close(self._pipe)
-        while not self._emit_pending() and self.account is None:
+        while not self._emit_pending() and self._account is None:
             continue
         if self._work:
             self._schedule(0.0)
@@ -92,7 +96,7 @@ class Output:
     def _receive(self) -> bytes | None:
         """Return what can be read: empty at the end, None if nothing is there now."""
         try:
-            data = os.read(self._pipe, _READ if self.account is None else _READ_UNTRUSTED)
+            data = os.read(self._pipe, _READ if self._account is None else _READ_UNTRUSTED)
         except BlockingIOError:
             return None
         self._read += len(data)
@@ -100,10 +104,10 @@ class Output:
 
     def _charge(self, began: float) -> float:
         """Charge the work since ``began``. Return the seconds to pause."""
-        return self.account.spend(self._work_time() - began) if self.account is not None else 0.0
+        return self._account.spend(self._work_time() - began) if self._account is not None else 0.0
 
     def _work_time(self) -> float:
-        return self.account.work_clock() if self.account is not None else 0.0
+        return self._account.work_clock() if self._account is not None else 0.0
 
     def _schedule(self, pause: float) -> None:
         if not self._is_scheduled:
