@@ -308,9 +308,9 @@ def test_bytes_are_accepted_by_a_class_with_from_bytes(codec: ModuleType) -> Non
 @CODECS
 def test_attachments_are_bounded(codec: ModuleType) -> None:
     """In number and, for bytes, in size. The error names an object that is not a value, not the attachments."""
-    assert len(codec.encode_with([Page(b"")] * codec.MOST_ATTACHED, page)[1]) == codec.MOST_ATTACHED
+    assert len(codec.encode_with([Page(b"")] * codec.MAX_ATTACHED, page)[1]) == codec.MAX_ATTACHED
     with pytest.raises(NotPlainData):
-        codec.encode_with([Page(b"")] * (codec.MOST_ATTACHED + 1), page)
+        codec.encode_with([Page(b"")] * (codec.MAX_ATTACHED + 1), page)
     with pytest.raises(PayloadTooLarge):
         codec.encode_with([Page(b"x" * codec.MAX_PAYLOAD)], page)
     with pytest.raises(PayloadTooLarge):

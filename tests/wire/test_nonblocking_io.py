@@ -46,7 +46,7 @@ def test_vain_polls_become_rare_until_one_is_in_time(yields: bool) -> None:
     spin = AdaptiveSpin(0.0, yields=yields)
     looks = [answer for answer in range(1000) if _waits(spin)]
     assert looks[:5] == [0, 2, 6, 14, 30]
-    assert looks[-1] - looks[-2] == AdaptiveSpin.LONGEST + 1
+    assert looks[-1] - looks[-2] == AdaptiveSpin.MAX_PAUSE + 1
     spin.record(-1.0)
     assert [_waits(spin) for _ in range(3)] == [True, False, True]
 

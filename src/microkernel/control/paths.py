@@ -17,9 +17,9 @@ from microkernel.errors import ConfigError, KernelError
 from microkernel.kernel.admission.effective_config import check_kernel_name
 
 # Maximum length of a Unix socket's path in bytes.
-_LONGEST = 107
+_MAX_SOCKET_PATH = 107
 # Seconds that another kernel may lock the folder.
-_PATIENCE = 2.0
+_LOCK_TIMEOUT = 2.0
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -75,7 +75,7 @@ def locked(place: Path) -> Iterator[None]:
 
 
 def _lock(handle: int, place: Path) -> None:
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,7 +89,7 @@ def _lock(handle: int, place: Path) -> None:
 @contextmanager
 def address(path: Path) -> Iterator[str]:
     """Yield the address to bind or connect to: the path or, if it is too long for a socket, a shorter equivalent."""
-    if len(os.fsencode(path)) <= _LONGEST:
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
         yield str(path)
         return
     handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -11,7 +11,7 @@ from microkernel.wire.failures import reason_suffix
 
 _log = logging.getLogger("microkernel")
 # Maximum number of errors that wait to be raised; further ones are logged.
-_LIMIT = 100
+_MAX_PENDING = 100
 
 
 class HandlerFailures:
@@ -25,7 +25,7 @@ class HandlerFailures:
     def report(self, handler: str, topic: str, error: BaseException) -> None:
         """Log an error; print it if logging is not configured, as asyncio and threading do."""
         with self._lock:
-            if self._raises and isinstance(error, Exception) and len(self.pending) < _LIMIT:
+            if self._raises and isinstance(error, Exception) and len(self.pending) < _MAX_PENDING:
                 self.pending.append(error)
                 return
         kind, reason = type(error).__name__, str(error)

@@ -21,7 +21,7 @@ DOWN, UP = SOURCES = 1, 2
 _CLOSED = 4
 
 
-class World(Protocol):
+class ChannelWorld(Protocol):
     """The imports of ``world.wit``."""
 
     def receive(self, sources: int, timeout: float) -> str: ...
@@ -37,10 +37,10 @@ class GuestChannel(RequestChannel):
 
     memory = None
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ChannelWorld) -> None:
         super().__init__()
         self._world = world
-        self._sessions = {source: Session("worker", limit=frames.TRUSTED) for source in (DOWN, UP)}
+        self._sessions = {source: Session("worker", limit=frames.MAX_TRUSTED_FRAME) for source in (DOWN, UP)}
         self._received: dict[int, deque[bytes]] = {DOWN: deque(), UP: deque()}
 
     # Down

@@ -42,7 +42,7 @@ class Meta:
 
 # Maximum length of an encoded payload, in bytes.
 MAX_PAYLOAD = 16 * 1024 * 1024
-MOST_ATTACHED = 256
+MAX_ATTACHED = 256
 
 
 class Attached(Protocol):
@@ -259,8 +259,35 @@ def _kind(value: Any) -> str:
 
 
 __all__ = [
-    "ATTACHED", "DECODE_FAILURES", "KNOWN_TYPES", "MARKS_OF_RECORDS", "MAX_DEPTH", "MAX_PAYLOAD", "MOST_ATTACHED",
-    "NODEFAULT", "NOT_UNICODE", "UNSET", "Attach", "Attached", "Meta", "Raw", "Struct", "check_size", "convert",
-    "decode", "decode_with_texts", "decoder_for", "encode", "encode_arguments", "encode_message", "encode_with",
-    "field", "forget_types", "invalid", "plain_text", "record_type", "schema", "values_of",
+    "ATTACHED",
+    "DECODE_FAILURES",
+    "KNOWN_TYPES",
+    "MARKS_OF_RECORDS",
+    "MAX_ATTACHED",
+    "MAX_DEPTH",
+    "MAX_PAYLOAD",
+    "NODEFAULT",
+    "NOT_UNICODE",
+    "UNSET",
+    "Attach",
+    "Attached",
+    "Meta",
+    "Raw",
+    "Struct",
+    "check_size",
+    "convert",
+    "decode",
+    "decode_with_texts",
+    "decoder_for",
+    "encode",
+    "encode_arguments",
+    "encode_message",
+    "encode_with",
+    "field",
+    "forget_types",
+    "invalid",
+    "plain_text",
+    "record_type",
+    "schema",
+    "values_of",
 ]  # fmt: skip

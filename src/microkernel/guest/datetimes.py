@@ -18,7 +18,7 @@ _IN_TIME = 2
 # The parsing stages of a duration, by unit: the latest stage in which the unit may occur, and the next stage. Stage 2
 # is after the T.
 _STAGES = {"D": (0, 1), "H": (2, 3), "M": (2, 4), "S": (2, 5)}
-_MOST, _LEAST = 86399999999999, -86399999913600
+_MAX_SECONDS, _MIN_SECONDS = 86399999999999, -86399999913600
 
 
 def datetime_text(value: datetime) -> str:
@@ -149,7 +149,7 @@ def timedelta_of(text: str) -> timedelta:
     seconds, micros = _duration(text, start.end())
     if start[1] == "-":
         seconds, micros = -seconds, -micros
-    if not _LEAST <= seconds + micros // 1000000 <= _MOST:
+    if not _MIN_SECONDS <= seconds + micros // 1000000 <= _MAX_SECONDS:
         raise Mismatch("Duration is out of range")
     return timedelta(seconds=seconds, microseconds=micros)
 
@@ -161,13 +161,13 @@ def _duration(text: str, at: int) -> tuple[int, int]:
         if not step or fraction is not None or (step[1] and stage >= _IN_TIME):
             raise Mismatch("Invalid ISO8601 duration")
         whole, fraction = step[2].lstrip("0") or "0", step[3]
-        if len(whole) > 15 or int(whole) > _MOST:
+        if len(whole) > 15 or int(whole) > _MAX_SECONDS:
             raise Mismatch("Duration is out of range")
         unit = (step[4] or "").upper()
         stage = _next_stage(unit, _IN_TIME if step[1] else stage)
         seconds += _SCALE[unit] * int(whole)
         micros = _fraction(fraction, _SCALE[unit])
-        if seconds + micros // 1000000 > _MOST:
+        if seconds + micros // 1000000 > _MAX_SECONDS:
             raise Mismatch("Duration is out of range")
         at = step.end()
     return seconds, micros

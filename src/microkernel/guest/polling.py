@@ -14,16 +14,16 @@ _READ, _WRITE = select.POLLIN, select.POLLOUT
 _MIXED = "at the level wasm, connections and files are not waited for together"
 
 
-class World(Protocol):
+class PollWorld(Protocol):
     def wait(
         self, sources: int, reading: list[int], writing: list[int], timeout: float
     ) -> tuple[int, list[int], list[int]]: ...
 
 
-_world: World
+_world: PollWorld
 
 
-def wait_by(world: World) -> None:
+def wait_by(world: PollWorld) -> None:
     global _world
     _world = world
 

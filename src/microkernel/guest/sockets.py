@@ -29,7 +29,7 @@ _numbers = count(_FIRST)
 Peer = tuple[str, int]
 
 
-class World(Protocol):
+class SocketWorld(Protocol):
     """Imports of ``world.wit``."""
 
     def connect(self, connection: int, host: str, port: int, timeout: float) -> None: ...
@@ -42,12 +42,12 @@ class World(Protocol):
 
 # Classes of errors, by the name of their number.
 ERRORS: dict[str, type[OSError]] = {}
-_world: World
+_world: SocketWorld
 _failure: type[Exception]
 _tls_version = (0, "")
 
 
-def connect_by(world: World, failure: type[Exception]) -> None:
+def connect_by(world: SocketWorld, failure: type[Exception]) -> None:
     """Set the functions of the world. ``failure`` is the exception that they raise."""
     global _world, _failure
     _world, _failure = world, failure

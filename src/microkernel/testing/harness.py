@@ -27,7 +27,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
 # Seconds after which a check gives up waiting. No check asserts a time.
-PATIENCE = 20.0
+TIMEOUT = 20.0
 # Seconds between two checks of what no event reports, such as the end of a process.
 _POLL_SECONDS = 0.02
 
@@ -121,12 +121,12 @@ class KernelHarness:
         return list(self._received[topic])
 
     def until(self, holds: Callable[[], T], what: str = "it") -> T:
-        """Wait until ``holds()`` is true, and return its value. Raises AssertionError after ``PATIENCE`` seconds."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until ``holds()`` is true, and return its value. Raises AssertionError after ``TIMEOUT`` seconds."""
+        deadline = time.monotonic() + TIMEOUT
         with self._changed:
             while not (value := holds()):
                 if time.monotonic() > deadline:
-                    raise AssertionError(f"{what} did not come in {PATIENCE:g} s; {self.summary()}")
+                    raise AssertionError(f"{what} did not come in {TIMEOUT:g} s; {self.summary()}")
                 self._changed.wait(_POLL_SECONDS)
         return value
 
@@ -148,7 +148,7 @@ class KernelHarness:
 
     def log_lines(self, name: str) -> list[tuple[str, str]]:
         """Return the (stream, text) pairs of a plugin's log."""
-        return [(line["stream"], line["text"]) for line in self.kernel.call("kernel.logs", name, timeout=PATIENCE)]
+        return [(line["stream"], line["text"]) for line in self.kernel.call("kernel.logs", name, timeout=TIMEOUT)]
 
     def until_log_lines(self, name: str, count: int) -> list[tuple[str, str]]:
         """Wait for ``count`` lines of a plugin's log, then return all of them."""
@@ -157,7 +157,7 @@ class KernelHarness:
 
     # Actions
 
-    def call(self, target: str, *args: Any, timeout: float = PATIENCE, returns: Any = None, **kwargs: Any) -> Any:
+    def call(self, target: str, *args: Any, timeout: float = TIMEOUT, returns: Any = None, **kwargs: Any) -> Any:
         return self.kernel.call(target, *args, timeout=timeout, returns=returns, **kwargs)
 
     def in_background(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> BackgroundCall[T]:
@@ -199,10 +199,10 @@ class BackgroundCall(Generic[T]):
         return not self._thread.is_alive()
 
     def result(self) -> T:
-        """Return its value or raise its error. Raises AssertionError if it takes more than ``PATIENCE`` seconds."""
-        self._thread.join(PATIENCE)
+        """Return its value or raise its error. Raises AssertionError if it takes more than ``TIMEOUT`` seconds."""
+        self._thread.join(TIMEOUT)
         if self._thread.is_alive():
-            raise AssertionError(f"not done after {PATIENCE:g} s")
+            raise AssertionError(f"not done after {TIMEOUT:g} s")
         if self._failure:
             raise self._failure[0]
         return self._outcome[0]

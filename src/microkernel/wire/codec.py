@@ -30,7 +30,7 @@ MAX_PAYLOAD = 16 * 1024 * 1024
 MAX_DEPTH = 128
 # Code of the MessagePack extension that stands for an attachment: its index, one byte.
 ATTACHED = 1
-MOST_ATTACHED = 256
+MAX_ATTACHED = 256
 
 
 class Attached(Protocol):

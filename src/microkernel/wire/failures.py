@@ -34,10 +34,10 @@ def as_reported(failure: Failure, known: Mapping[str, frozenset[str]]) -> Failur
     exception."""
     if not failure.kind or failure.id in known.get(failure.kind, ()):
         return failure
-    return Failure(type=plain_text(failure.kind, _LONGEST_NAME), message=f"reported as {failure.id[:_LONGEST_NAME]!r}")
+    return Failure(type=plain_text(failure.kind, _MAX_NAME), message=f"reported as {failure.id[:_MAX_NAME]!r}")
 
 
-_LONGEST_NAME = 100
+_MAX_NAME = 100
 
 
 def from_error(error: KernelError) -> Failure:

@@ -13,7 +13,7 @@ from microkernel.errors import ProtocolError
 # Maximum size of a frame in bytes: one payload at its limit and its envelope.
 MAX_FRAME = 16 * 1024 * 1024 + 64 * 1024
 # Maximum size of a frame from the kernel: sources, and the answers to an ``ask``, are several payloads.
-TRUSTED = 1024 * 1024 * 1024
+MAX_TRUSTED_FRAME = 1024 * 1024 * 1024
 # Maximum number of messages in a frame.
 MAX_BATCH = 4096
 # Maximum size of one datagram in bytes.

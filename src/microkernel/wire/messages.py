@@ -11,7 +11,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Annotated
 
-from microkernel.wire.codec import MOST_ATTACHED, Meta, Raw, Struct
+from microkernel.wire.codec import MAX_ATTACHED, Meta, Raw, Struct
 
 # Messages from a worker are hostile: an empty list is one byte in a frame and fifty in memory. So every collection has
 # a bound that is checked before its items are decoded, and collections of arbitrary items stay encoded (Raw).
@@ -92,7 +92,7 @@ class Attachment(Struct, array_like=True):
     data: bytes = b""
 
 
-Shares = Annotated[tuple[Attachment, ...], Meta(max_length=MOST_ATTACHED)]
+Shares = Annotated[tuple[Attachment, ...], Meta(max_length=MAX_ATTACHED)]
 
 
 class Message(Struct, array_like=True):

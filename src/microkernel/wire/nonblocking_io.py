@@ -69,7 +69,7 @@ class AdaptiveSpin:
     """
 
     # Maximum number of receives without a poll.
-    LONGEST = 64
+    MAX_PAUSE = 64
 
     def __init__(self, window: float, *, yields: bool) -> None:
         self.window = window
@@ -92,7 +92,7 @@ class AdaptiveSpin:
 
     def record(self, seconds: float) -> None:
         """Adapt to the duration of a poll."""
-        self._pause = min(2 * self._pause + 1, self.LONGEST) if seconds > self.window else 0
+        self._pause = min(2 * self._pause + 1, self.MAX_PAUSE) if seconds > self.window else 0
         self._left = self._pause
 
     def try_receive(self, descriptor: int) -> bytes:

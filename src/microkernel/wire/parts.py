@@ -12,17 +12,17 @@ from functools import cache
 
 from microkernel.errors import ProtocolError
 from microkernel.wire import messages
-from microkernel.wire.codec import MOST_ATTACHED, Raw, decoder_for, encode_message
+from microkernel.wire.codec import MAX_ATTACHED, Raw, decoder_for, encode_message
 from microkernel.wire.skipping import skip
 
 # Maximum size in bytes of a frame that is decoded as a whole, in a few milliseconds and with little memory.
-WHOLE = 64 * 1024
+MAX_WHOLE = 64 * 1024
 # Maximum sizes in bytes: of a part that is not a payload; of the parts that describe methods, with documentation and
 # schemas; of a payload that the decoder scans nevertheless.
 MAX_PART = 1024 * 1024
 MAX_METHODS = 4 * 1024 * 1024
-_SMALL = 64 * 1024
-_MOST_PARTS = 32
+_MIN_RAW = 64 * 1024
+_MAX_PARTS = 32
 _DESCRIPTIONS = {(messages.Loaded, "methods"), (messages.Expose, "method")}
 _NIL = b"\xc0"
 
@@ -36,7 +36,7 @@ def take_apart(body: bytes) -> Iterator[messages.Message | None]:
     count, at = _list_at(body, 0)
     for _ in range(count):
         size, start = _list_at(body, at)
-        if not 0 < size <= _MOST_PARTS:
+        if not 0 < size <= _MAX_PARTS:
             raise ValueError(f"a message of {size:,} parts")
         parts: list[tuple[int, int, int]] = []
         at = start
@@ -71,29 +71,29 @@ def _assemble(body: bytes, parts: Sequence[tuple[int, int, int]]) -> messages.Me
         name, max_bytes, max_values = fields[number] if 0 <= number < len(fields) else ("", MAX_PART, 0)
         if (max_bytes and end - start > max_bytes) or (max_values and values > max_values):
             raise ProtocolError("MK0215", reason=f"a part of {end - start:,} bytes, over the limit of {max_bytes:,}")
-        is_payload = not max_bytes and not max_values and end - start > _SMALL
+        is_payload = not max_bytes and not max_values and end - start > _MIN_RAW
         pieces.append(_NIL if is_payload else body[start:end])
         if is_payload:
             is_most = 2 * (end - start) >= len(body)
             payloads.append((name, Raw(memoryview(body)[start:end] if is_most else body[start:end])))
     rest = b"".join(pieces)
-    message = detached(_decoder()(rest), len(rest))
+    message = with_copied_payload(_decoder()(rest), len(rest))
     for name, payload in payloads:
         setattr(message, name, payload)
     return message
 
 
-def detached(message: messages.Message, size: int) -> messages.Message:
+def with_copied_payload(message: messages.Message, size: int) -> messages.Message:
     """Return the message with its payload copied if the kernel may store it and it is the smaller part of the body of
     ``size`` bytes, because a payload keeps the whole body alive."""
-    for name in KEPT.get(type(message), ()):
+    for name in STORED.get(type(message), ()):
         payload = getattr(message, name)
         if 2 * len(payload) < size:
             setattr(message, name, payload.copy())
     return message
 
 
-KEPT: Mapping[type, Sequence[str]] = {
+STORED: Mapping[type, Sequence[str]] = {
     messages.Call: ("args", "kwargs"), messages.Response: ("value",), messages.Data: ("value",),
     messages.Exported: ("state",),
 }  # fmt: skip
@@ -120,5 +120,5 @@ def _bounds(kind: type, name: str, hint: object) -> tuple[int, int]:
     if hint is Raw:
         return 0, 0
     if hint == messages.Shares:
-        return 0, 8 * MOST_ATTACHED
+        return 0, 8 * MAX_ATTACHED
     return (MAX_METHODS if (kind, name) in _DESCRIPTIONS else MAX_PART), 0

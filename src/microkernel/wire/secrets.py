@@ -18,11 +18,11 @@ _LONG = 2 * SHORTEST
 # Characters in a line of base64, as MIME and PEM wrap it.
 _WRAPPED = (76, 64)
 # Characters that stand for one character in the widest usual form: four bytes as \\xf0.
-_WIDEST = 16
+_MAX_CHARACTER_FORM = 16
 # Total characters of secrets chosen by one plugin for which each notation is stored; for more, only the texts are.
-_MOST_QUOTED = 64 * 1024
+_MAX_QUOTED = 64 * 1024
 # Maximum of ``Secrets.longest``.
-_FURTHEST = 64 * 1024
+_MAX_OVERLAP = 64 * 1024
 # Characters that are searched between two pauses.
 _STEP = 100_000
 # Backslashes before a character that was quoted three times: a text in JSON in a repr in a repr.
@@ -50,7 +50,7 @@ class Secrets:
         values chosen by an untrusted plugin; for those, each usual notation is matched by itself.
         """
         new = {str(value) for value in values} - self.values
-        written = new if in_any_mixture else _within(new, _MOST_QUOTED)
+        written = new if in_any_mixture else _within(new, _MAX_QUOTED)
         marked = {text for value in written for text in _texts(value) if not _is_simple(text)}
         forms = {text for value in new for text in _texts(value)}
         forms |= {form for value in written for form in _encoded(value)}
@@ -62,7 +62,7 @@ class Secrets:
         self.values = self.values | new
         self._forms = tuple(sorted({*self._forms, *forms}, key=len, reverse=True))  # one may be part of another
         self._patterns = dict(sorted({**self._patterns, **patterns}.items(), key=lambda each: -len(each[0])))
-        self.longest = min(_FURTHEST, max((_WIDEST * len(value) for value in self.values), default=0))
+        self.longest = min(_MAX_OVERLAP, max((_MAX_CHARACTER_FORM * len(value) for value in self.values), default=0))
 
     def redact(self, text: str) -> str:
         steps = self.redact_in_steps(text)

@@ -12,7 +12,7 @@ from microkernel.errors import ProtocolError
 from microkernel.wire import frames, messages
 from microkernel.wire.codec import DECODE_FAILURES, decoder_for, encode_message
 from microkernel.wire.messages import PROTOCOL, Hello, Message, Refuse, Response
-from microkernel.wire.parts import KEPT, WHOLE, detached, take_apart
+from microkernel.wire.parts import MAX_WHOLE, STORED, take_apart, with_copied_payload
 from microkernel.wire.slots import SLOT_BYTES
 from microkernel.wire.texts import valid_texts
 
@@ -72,13 +72,13 @@ class Session:
             return self.receive(data)
         try:
             bodies = self._reader.feed(data)
-            if len(bodies) == 1 and len(bodies[0]) <= WHOLE:  # the usual case
+            if len(bodies) == 1 and len(bodies[0]) <= MAX_WHOLE:  # the usual case
                 body = bodies[0]
                 received: list[Message] = _decode(body)
                 if len(body) > SLOT_BYTES:
                     for each in received:
-                        if type(each) in KEPT:  # events are not among them
-                            detached(each, len(body))
+                        if type(each) in STORED:  # events are not among them
+                            with_copied_payload(each, len(body))
                 return received
         except ProtocolError as error:
             self._closed = error.text
@@ -89,10 +89,10 @@ class Session:
 
     def _one_by_one(self, body: bytes) -> Iterator[Message | None]:
         try:
-            if len(body) > WHOLE:
+            if len(body) > MAX_WHOLE:
                 yield from take_apart(body)
             else:
-                yield from (detached(each, len(body)) for each in _decode(body))
+                yield from (with_copied_payload(each, len(body)) for each in _decode(body))
         except ProtocolError as error:
             self._closed = error.text
             raise

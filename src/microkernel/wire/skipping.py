@@ -11,7 +11,7 @@ from functools import cache
 
 # Steps between two pauses. A step takes at most a microsecond, a step over a run of values some tens of microseconds.
 _STEPS = 256
-_DEEPEST = 512
+_MAX_DEPTH = 512
 _LONG_RUN, _SHORT_RUN = 512, 16
 _BYTES_OF_LENGTH = {
     0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4,
@@ -84,7 +84,7 @@ def skip(data: bytes, at: int) -> Generator[None, None, tuple[int, int]]:
         at, values, left[-1] = end, values + run, left[-1] - run
         if inner:
             left.append(inner)
-        if at > len(data) or len(left) > _DEEPEST:
+        if at > len(data) or len(left) > _MAX_DEPTH:
             raise ValueError("it ends within a value, or is nested too deep")
         until_pause -= 1 + run // _SHORT_RUN
         if until_pause <= 0:

@@ -14,15 +14,15 @@ EMIT_WINDOW = 1024
 
 
 # Maximum size in bytes of data that is sent inline even if shared memory is available: mapping it would cost more.
-SMALL = 64 * 1024
-_LEAST_BLOCK = 256 * 1024
+MAX_INLINE = 64 * 1024
+_MIN_BLOCK = 256 * 1024
 
 
 def block_size(size: int) -> int:
     """Return the size of the block that is allocated for ``size`` bytes: one of four sizes between a power of two and
     the next, so that blocks can be reused for similar sizes."""
     size = max(size, 1)
-    step = max(_LEAST_BLOCK, 1 << (size - 1).bit_length() >> 3)
+    step = max(_MIN_BLOCK, 1 << (size - 1).bit_length() >> 3)
     return -(-size // step) * step
 
 

@@ -39,8 +39,8 @@ class WorkerChannel(RequestChannel):
         self._down = down
         self._up = up
         self._lanes = lanes
-        self._from_down = Session("worker", limit=frames.TRUSTED)
-        self._from_up = Session("worker", limit=frames.TRUSTED)
+        self._from_down = Session("worker", limit=frames.MAX_TRUSTED_FRAME)
+        self._from_up = Session("worker", limit=frames.MAX_TRUSTED_FRAME)
         self._down_poll = select.poll()
         self._down_poll.register(down, select.POLLIN)
         self._up_poll = select.poll()

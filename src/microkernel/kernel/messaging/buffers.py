@@ -19,7 +19,7 @@ from mmap import mmap
 from weakref import WeakSet, ref
 
 from microkernel.errors import PayloadTooLarge, PermissionDenied
-from microkernel.wire.codec import MAX_PAYLOAD, MOST_ATTACHED
+from microkernel.wire.codec import MAX_ATTACHED, MAX_PAYLOAD
 from microkernel.wire.messages import Attachment, BlocksFreed, Message
 from microkernel.wire.slots import block_size
 
@@ -115,7 +115,7 @@ class BufferAccount:
     def take(self, shares: Iterable[Attachment]) -> tuple[HeldShare, ...]:
         """Return what it sends, for the kernel to keep. Raises PermissionDenied for what it does not hold."""
         parts = tuple(map(self._part, shares))
-        if len(parts) > MOST_ATTACHED:
+        if len(parts) > MAX_ATTACHED:
             raise self._refusal(f"{len(parts):,} at once")
         return parts
 

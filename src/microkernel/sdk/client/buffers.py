@@ -20,7 +20,7 @@ from microkernel.errors import InvalidArguments, KernelError, PayloadTooLarge
 from microkernel.sdk.buffer import Buffer
 from microkernel.wire.codec import MAX_PAYLOAD
 from microkernel.wire.messages import Attachment
-from microkernel.wire.slots import SMALL, block_size
+from microkernel.wire.slots import MAX_INLINE, block_size
 
 # Requests memory of this size in bytes from the kernel; returns at least one block. Raises PayloadTooLarge.
 AllocateBuffer = Callable[[int], Sequence[Attachment]]
@@ -56,7 +56,7 @@ class BufferExchange:
         if isinstance(data, Buffer):
             return data
         view = memoryview(data)
-        if self._memory is not None and view.nbytes > SMALL:
+        if self._memory is not None and view.nbytes > MAX_INLINE:
             with suppress(PayloadTooLarge, OSError):
                 return self._in_memory(view, self._take(view.nbytes))
         if view.nbytes > MAX_PAYLOAD:

@@ -14,7 +14,7 @@ from microkernel.errors import (
     PluginNotActive,
     PluginNotFound,
 )
-from microkernel.testing.harness import PATIENCE, Workspace, expect_error, plugin
+from microkernel.testing.harness import TIMEOUT, Workspace, expect_error, plugin
 from microkernel.testing.levels import requires_native
 
 ECHO = plugin(
@@ -60,10 +60,10 @@ def check_acall_of_the_embedder(workspace: Workspace) -> None:
     """``await kernel.acall`` supports many concurrent calls; each gets its own answer, and errors as ``call`` does."""
 
     async def work(kernel: Any) -> None:
-        answers = await asyncio.gather(*(kernel.acall("echo.later", n, timeout=PATIENCE) for n in range(50)))
+        answers = await asyncio.gather(*(kernel.acall("echo.later", n, timeout=TIMEOUT) for n in range(50)))
         assert answers == list(range(50))
         try:
-            await kernel.acall("echo.missing", timeout=PATIENCE)
+            await kernel.acall("echo.missing", timeout=TIMEOUT)
         except MethodNotFound:
             return
         raise AssertionError("MethodNotFound was expected")
@@ -475,8 +475,8 @@ def check_more_calls_than_an_instance_is_given_at_once(workspace: Workspace) -> 
     """
 
     async def work(kernel: Any, release: Any) -> list[int]:
-        slow = asyncio.create_task(kernel.acall("p.slow", timeout=PATIENCE))
-        many = [asyncio.create_task(kernel.acall("p.echo", n, timeout=PATIENCE)) for n in range(2500)]
+        slow = asyncio.create_task(kernel.acall("p.slow", timeout=TIMEOUT))
+        many = [asyncio.create_task(kernel.acall("p.echo", n, timeout=TIMEOUT)) for n in range(2500)]
         await asyncio.sleep(0)
         release("go")
         await slow
