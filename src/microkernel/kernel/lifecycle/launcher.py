@@ -23,7 +23,7 @@ from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.reporting.plugin_info import source_path
 from microkernel.kernel.routing.ingress import Ingress
-from microkernel.kernel.routing.registration import charge_all
+from microkernel.kernel.routing.registration import charge_quota
 from microkernel.wire import codec, messages
 from microkernel.wire.data_folder import folder_name
 from microkernel.wire.failures import suffix_fields, to_error
@@ -140,7 +140,7 @@ class Launcher:
         assert isinstance(news, messages.Loaded)
         for handler in news.handlers:
             gate.admit(record.name, permissions, messages.Subscribe(0, handler))
-        charge_all(instance, news)
+        charge_quota(instance, news)
         _check_secrets(instance, news.secrets)
         instance.secrets.add(news.secrets, in_any_mixture=False)
         instance.staged = news
@@ -149,7 +149,7 @@ class Launcher:
         return instance
 
     def start(self, instance: Instance, state: codec.Raw | None, from_version: str) -> None:
-        """Give it its state and have it start. Raises PluginLoadError, DiedEarly."""
+        """Pass its state to an instance and start it. Raises PluginLoadError, StartupExit."""
         instance.runner.send(messages.Start(state or messages.NOTHING, from_version))
         self._wait(instance, messages.Started, instance.manifest.limits.start, "MK0202")
 

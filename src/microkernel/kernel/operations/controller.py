@@ -75,7 +75,9 @@ class PluginController:
     # Down
 
     def stop(self, record: PluginRecord, *, cascade: bool = False, now: bool = False) -> None:
-        """Drain, ask, insist, kill, each with its deadline. ``now``: do not drain, also where another stop is draining.
+        """Stop a plugin: drain, ask, request the exit, kill, each with its deadline.
+
+        ``now``: do not drain, also where another stop is draining.
 
         Raises RequirementError if others require it.
         """

@@ -81,8 +81,6 @@ class PluginRecord:
     built_in: bool = False
     """It was brought along by whoever runs the kernel: the console of `mk run`, no plugin of the operator's."""
     is_being_killed: bool = False
-    is_down: bool = False
-    """Those that require it have been reported that it is not active, and is not going to be."""
     retiring: Instance | None = None
     """The instance that was asked to stop and finishes what it has begun."""
     previous_instances: deque[Instance] = field(default_factory=lambda: deque(maxlen=PAST_KEPT))

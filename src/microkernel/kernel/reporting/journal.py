@@ -46,7 +46,8 @@ class _Notes:
 
     ``suppressed``: dead letters of this second that were not reported one by one, None when none was made; ``reason``
     is why the last of them is one. ``traced``: handlers, and where and what they raised, whose tracebacks were logged
-    within this second. ``lines`` and ``refusals`` are made with the first of each.
+    within this second. ``lines`` and ``refusals`` are made with the first of each. ``is_down``: those that require it
+    have been reported that it is not active, and is not going to be.
     """
 
     suppressed: int | None = None
@@ -55,6 +56,7 @@ class _Notes:
     lines: RateLimit | None = None
     refusals: RateLimit | None = None
     last_refusal: KernelError | None = None
+    is_down: bool = False
 
 
 class Journal:
@@ -84,10 +86,9 @@ class Journal:
         dead_letters.consume(self._keep)
 
     def _notes_of(self, record: PluginRecord) -> _Notes:
+        """Return the notes of a plugin. On any thread: of two that make them, both get those of the first."""
         notes = self._notes.get(record)
-        if notes is None:
-            notes = self._notes[record] = _Notes()
-        return notes
+        return notes if notes is not None else self._notes.setdefault(record, _Notes())
 
     def announce(self, id: str, kind: str, plugin: str, /, **fields: Any) -> None:
         """A message of the kernel: to its logger, and as the event ``kernel.message``. Not on a thread of a plugin."""
@@ -105,25 +106,26 @@ class Journal:
             self._bus.emit("kernel", topic, codec.Raw(_encoded(data)), mode=BY_KERNEL)
 
     def changed(self, record: PluginRecord) -> None:
-        """A plugin's state is another now."""
+        """Report that the state of a plugin has changed. With the record's lock held, or on the reactor's thread."""
         record.since = self._clock.wall()
         record.state_changed.set()
         self._publish_state(record, record.error)
-        if record.is_down != (record.state in DOWN) and record.state in (*DOWN, "active"):
-            record.is_down = not record.is_down
-            self._tell_dependents(record)
+        notes = self._notes_of(record)
+        if notes.is_down != (record.state in DOWN) and record.state in (*DOWN, "active"):
+            notes.is_down = not notes.is_down
+            self._report_dependents(record, is_down=notes.is_down)
 
     def _publish_state(self, record: PluginRecord, error: KernelError | None) -> None:
         text = str(error) if error else None
         self.publish("kernel.state", plugin=record.name, state=record.state, generation=record.generation, error=text)
 
-    def _tell_dependents(self, record: PluginRecord) -> None:
-        """What a plugin requires has gone, or is back: those that run on without it are shown, and published."""
+    def _report_dependents(self, record: PluginRecord, *, is_down: bool) -> None:
+        """A required plugin is not active any longer, or again: report those that run on without it."""
         for other in self._registry:
             if other.state not in ("starting", "active") or not requires(other.manifest, record.name):
                 continue
             error = self.lacks(other)
-            if record.is_down and error is not None:
+            if is_down and error is not None:
                 self.report("warn", other.name, error)
             self._publish_state(other, error or other.error)
 

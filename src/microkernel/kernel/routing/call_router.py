@@ -65,7 +65,7 @@ class CallRouter:
             delivery = CallDelivery(pending.id, call, method, lane)
             self._calls.sending(pending, delivery)
             target.counts.calls += 1
-            if name in call.chain and self._pass(target, delivery):
+            if name in call.chain and self._let_pass(target, delivery):
                 return pending.id
             if caller is not None and direct:
                 target.mailbox.put_call(delivery, caller.name)
@@ -113,7 +113,7 @@ class CallRouter:
         instance = record.instance if record is not None else None
         return instance.runner.lane() if instance is not None else None
 
-    def _pass(self, target: PluginRecord, delivery: CallDelivery) -> bool:
+    def _let_pass(self, target: PluginRecord, delivery: CallDelivery) -> bool:
         """Let a call that a handler of a retiring instance waits for pass the paused mailbox. Otherwise neither could
         end. Return whether that was so."""
         instance = target.retiring

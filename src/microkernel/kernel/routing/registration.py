@@ -117,7 +117,7 @@ def _is_staged(record: PluginRecord, instance: Instance) -> bool:
     return record.instance is not instance
 
 
-def charge_all(instance: Instance, loaded: Loaded) -> None:
+def charge_quota(instance: Instance, loaded: Loaded) -> None:
     """What it registered while it was loaded. Raises PayloadTooLarge."""
     registrations: list[Handler | Method] = [*loaded.handlers, *loaded.methods]
     for each in registrations:

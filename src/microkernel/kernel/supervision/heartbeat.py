@@ -15,13 +15,14 @@ from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.instance import Instance
 from microkernel.wire.messages import Ping
 
+# Beats in a row without an answer after which an instance is judged.
 MISSED = 2
-"""Beats in a row without an answer that make an instance suspect."""
+# Beats after which an instance is asked whose process seems to wait for messages, as it should. Asking wakes the
+# instance, and its answer the kernel: a thousand idle instances would keep a core busy. Looking at what a process waits
+# for costs a tenth of that.
 ASKED_EVERY = 16
-"""Beats, of one whose process waits as it should, for messages, as far as can be seen. To ask wakes the instance, and
-to hear it wakes us: a thousand that idle would keep a core busy. To look what it waits for costs a tenth of that."""
+# How often the reactor is woken at most in one heartbeat's time, however many instances there are.
 _TOGETHER = 20
-"""In a heartbeat's time, the reactor is woken so often at most, however many there are."""
 
 
 @dataclass(slots=True)
