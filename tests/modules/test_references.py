@@ -247,7 +247,7 @@ def folders() -> list[Path]:
 
 
 def test_a_plugin_runs_without_a_folder_for_temporary_files(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microkernel.hosts.worker.temp_dirs.TempDirs.folder", lambda *_: "")
+    monkeypatch.setattr("microkernel.hosts.worker.temp_dirs.TempDirs.make", lambda *_: "")
     folder_plugin(plugins, "file")
     with plugins.kernel("process") as kernel:
         assert isinstance(kernel, Kernel)
