@@ -16,7 +16,7 @@ _WORDS = "words of letters, digits, _ and - joined by dots"
 
 @lru_cache(maxsize=4096)
 def check_topic(topic: str) -> str:
-    """Return ``topic``. Raises BadTopic."""
+    """Return ``topic`` if it is well-formed. Raises BadTopic otherwise."""
     _check_length(topic)
     if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
         raise BadTopic("MK0601", topic=topic, reason=f"a topic is {_WORDS}")
@@ -25,7 +25,7 @@ def check_topic(topic: str) -> str:
 
 @lru_cache(maxsize=4096)
 def check_pattern(pattern: str) -> str:
-    """Return ``pattern``. Raises BadTopic."""
+    """Return ``pattern`` if it is well-formed. Raises BadTopic otherwise."""
     _check_length(pattern)
     if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
         raise BadTopic("MK0601", topic=pattern, reason=f"a pattern is {_WORDS}, * for one word, ** for any tail")
