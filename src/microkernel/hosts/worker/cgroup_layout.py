@@ -19,7 +19,7 @@ _KERNEL = "kernel"
 _DELEGATED = ("user.delegate", "trusted.delegate")
 _DELEGATION_HINT = "needs delegation: systemd-run --user --scope -p Delegate=yes mk run"
 # Microseconds. The quota is the part of each period that a group may compute, on all processors together.
-_PERIOD, _LEAST_QUOTA = 100_000, 1_000
+_PERIOD, _MIN_QUOTA = 100_000, 1_000
 # Bytes in addition to the plugin's memory limit, because a group also counts what the system allocates for it.
 SYSTEM_MEMORY = 64 << 20
 
@@ -47,7 +47,7 @@ class Layout(NamedTuple):
 
         The total of memory and swap has the same limit as memory, where the system counts swap.
         """
-        quota = max(_LEAST_QUOTA, int(processors * _PERIOD)) if processors else 0
+        quota = max(_MIN_QUOTA, int(processors * _PERIOD)) if processors else 0
         second = self.version == 2
         requested = [
             ("memory", "memory.max" if second else "memory.limit_in_bytes", memory),
