@@ -56,34 +56,34 @@ def test_what_was_done_to_a_file(tmp_path: Path) -> None:
 
 def test_doubts_are_given_time(tmp_path: Path) -> None:
     digests = FileDigests()
-    suspects = ChangeDebouncer(digests)
+    debouncer = ChangeDebouncer(digests)
     half, whole = write(tmp_path / "half.py", "x ="), write(tmp_path / "whole.py")
-    suspects.add([half, whole])
-    first = suspects.judge(0.0)
+    debouncer.add([half, whole])
+    first = debouncer.settle(0.0)
     assert (first.changed, first.gone) == ({whole}, set())
-    assert suspects.due is not None
-    assert suspects.judge(0.2).changed == set()
+    assert debouncer.due is not None
+    assert debouncer.settle(0.2).changed == set()
     write(tmp_path / "half.py", "x = (")  # goes on: the time begins again
-    assert suspects.judge(0.26).changed == set()
-    assert suspects.judge(0.5).changed == set()
-    assert suspects.judge(0.52).changed == {half}
-    assert suspects.due is None
+    assert debouncer.settle(0.26).changed == set()
+    assert debouncer.settle(0.5).changed == set()
+    assert debouncer.settle(0.52).changed == {half}
+    assert debouncer.due is None
 
 
 def test_a_file_that_is_gone_for_a_moment_is_not_gone(tmp_path: Path) -> None:
     digests, path = FileDigests(), write(tmp_path / "a.py")
     digests.record(path)
-    suspects = ChangeDebouncer(digests)
+    debouncer = ChangeDebouncer(digests)
     Path(path).unlink()
-    suspects.add([path])
-    assert suspects.judge(0.0).gone == set()
+    debouncer.add([path])
+    assert debouncer.settle(0.0).gone == set()
     write(tmp_path / "a.py")
-    assert suspects.judge(0.1).gone == set()
-    assert suspects.due is None
+    assert debouncer.settle(0.1).gone == set()
+    assert debouncer.due is None
     Path(path).unlink()
-    suspects.add([path])
-    suspects.judge(1.0)
-    assert suspects.judge(1.3).gone == {path}
+    debouncer.add([path])
+    debouncer.settle(1.0)
+    assert debouncer.settle(1.3).gone == {path}
 
 
 def test_a_folder_however_deep_is_surveyed(tmp_path: Path) -> None:

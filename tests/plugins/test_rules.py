@@ -7,7 +7,7 @@ import random
 import pytest
 
 from microkernel.plugins.watcher import rules
-from microkernel.plugins.watcher.reload_queue import Turns
+from microkernel.plugins.watcher.reload_queue import ReloadQueue
 from microkernel.plugins.watcher.rules import Plugin
 
 HOMES = {"/p/hello.py": "hello", "/p/pack": "pack", "/p/pack/inner": "inner"}
@@ -135,7 +135,7 @@ def test_too_often() -> None:
 
 
 def test_turns() -> None:
-    turns = Turns()
+    turns = ReloadQueue()
     assert turns.begin(["a", "b"]) == ["a", "b"]
     assert turns.begin(["a", "c"]) == ["c"]
     assert turns.begin(["a"]) == []

@@ -24,7 +24,7 @@ from microkernel.cli.approval_prompt import ask_here
 from microkernel.cli.help_texts import HelpfulTyper
 from microkernel.cli.output import Output
 from microkernel.cli.settings import FOLDER, lock_path, places, reader, settings, wished_language
-from microkernel.cli.usage_errors import tell_usage
+from microkernel.cli.usage_errors import report_usage_error
 from microkernel.control.client import ControlClient
 from microkernel.errors import KernelError, valid_text
 from microkernel.messages import find, glossary, message_id, plain, render
@@ -75,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
     except OSError as error:
         return _lose(error, output)
     except Exception as error:
-        return tell_usage(error, output)
+        return report_usage_error(error, output)
 
 
 def _lose(cause: OSError, output: Output) -> int:

@@ -14,7 +14,7 @@ _TOO_MANY = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)")
 _A_NUMBER = re.compile(r"valid (int|integer|number|float)")
 
 
-def tell_usage(error: Exception, output: Output) -> int:
+def report_usage_error(error: Exception, output: Output) -> int:
     """Print a usage error and return the exit code. Re-raises errors that are not typer's."""
     kind, word = type(error).__name__, output.translator.word
     if kind == "Abort":

@@ -41,7 +41,7 @@ class _Visitor:
         self._file = file
         self._forbidden = forbidden
         # Nodes that are parts of a name that has been reported.
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self._services: dict[str, Place] = {}
         self._called: set[str] = set()
 
@@ -80,7 +80,7 @@ class _Visitor:
                 yield Finding(self._place(node), id, {"what": full}, is_import=True)
 
     def _expression(self, node: ast.Name | ast.Attribute | ast.Subscript | ast.Call) -> Iterator[Seen]:
-        if id(node) in self._told:
+        if id(node) in self._reported:
             self._pass_on(node)
             return
         known = self._names.resolve(node)
@@ -97,7 +97,7 @@ class _Visitor:
         """Mark the rest of a reported name: ``os`` of ``os.system``."""
         inner = getattr(node, "func", None) or getattr(node, "value", None)
         if inner is not None:
-            self._told.add(id(inner))
+            self._reported.add(id(inner))
 
     def _service(self, node: ast.expr, known: str) -> Iterator[Seen]:
         service, _, method = known.removeprefix("@service.").partition(".")
@@ -121,7 +121,7 @@ class _Visitor:
 
     def _subscript(self, node: ast.Subscript) -> Iterator[Seen]:
         if self._names.resolve(node.value) in ("os.environ", "os.environb"):
-            self._told.add(id(node.value))
+            self._reported.add(id(node.value))
             yield from self._variables(node)
 
     def _variables(self, node: ast.Subscript) -> Iterator[Seen]:
@@ -138,7 +138,7 @@ class _Visitor:
         known = self._names.resolve(node.func)
         yield from self._dynamic(node, known)
         for permission, value in needed(node, known, self._names):
-            self._told.update([id(node.func)] if known.startswith("os.environ") else [])
+            self._reported.update([id(node.func)] if known.startswith("os.environ") else [])
             yield from self._use(node, known or _said(node.func), permission, value)
         if known == "@api.service" and self._names.resolve(node) == f"@service.{UNSEEN}":
             yield self._finding(node, "MK0834", what="api.service", permission="call")
@@ -165,14 +165,14 @@ class _Visitor:
                 yield self._finding(node, "MK0813", what=name.value)
             return
         try:
-            said = self._names.constants.choices(name)
+            values = self._names.constants.choices(name)
         except Unresolved:
             if known in IMPORTERS or self._is_module(node.args[0]):
                 yield self._finding(node, "MK0812", what=known.removeprefix("builtins."))
             return
         if not isinstance(name, ast.Name | ast.IfExp):  # a name for a constant hides nothing
-            yield self._finding(node, "MK0811", what=self._names.resolve(node) or str(said[0]))
-        for module in map(str, said if known in IMPORTERS else ()):
+            yield self._finding(node, "MK0811", what=self._names.resolve(node) or str(values[0]))
+        for module in map(str, values if known in IMPORTERS else ()):
             if (wrong := Import(module, node.lineno)).top in self._forbidden:
                 yield self._finding(node, "MK0803", other=wrong.top, instead=allowed_alternative(wrong, node))
 

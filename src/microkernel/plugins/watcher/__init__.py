@@ -19,7 +19,7 @@ from microkernel.errors import CallTimeout, KernelError, PluginNotActive, valid_
 from . import rules
 from .debounce import ChangeDebouncer
 from .files import FileDigests, Survey, aliases, real, survey
-from .reload_queue import Turns
+from .reload_queue import ReloadQueue
 from .rules import Plugin as Known
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Timeout in seconds for operations that wait for a plugin's own deadlines.
 _LONG = 120.0
 # Seconds of quiet before new plugins are searched for, because a folder is rarely written in one step.
-_HUSH = 0.1
+_QUIET = 0.1
 # Seconds before a retry after an error of the kernel or the system.
 _PAUSE = 1.0
 # Seconds before folders that could not be watched are retried.
@@ -51,9 +51,9 @@ class Plugin(IPlugin):
         super().__init__(api)
         self._wake = threading.Event()
         self._digests = FileDigests()
-        self._suspects = ChangeDebouncer(self._digests)
+        self._debouncer = ChangeDebouncer(self._digests)
         self._survey = Survey()
-        self._turns = Turns()
+        self._reload_queue = ReloadQueue()
         self._homes: dict[str, str] = {}
         self._names: set[str] = set()
         # Plugins saved while their state was changing. What to do is decided when the change is complete.
@@ -107,13 +107,13 @@ class Plugin(IPlugin):
             return
         woken = self._wake.is_set()
         self._wake.clear()
-        self._suspects.add(filter(self._survey.is_relevant, paths))
+        self._debouncer.add(filter(self._survey.is_relevant, paths))
         if woken or self._complaint or any(map(self._is_folder, paths)):
-            self._look_around(notifier, paths)
-        self._judge(time.monotonic())
+            self._survey_sources(notifier, paths)
+        self._settle(time.monotonic())
 
     def _due(self, now: float) -> float | None:
-        due = [self._suspects.due, None if self._new_at is None else max(0.001, self._new_at - now)]
+        due = [self._debouncer.due, None if self._new_at is None else max(0.001, self._new_at - now)]
         due.append(_AGAIN if self._complaint else None)
         return min((each for each in due if each is not None), default=None)
 
@@ -122,7 +122,7 @@ class Plugin(IPlugin):
             return True
         return not os.path.lexists(path) and bool(self._digests.below(path))
 
-    def _look_around(self, notifier: Notifier, paths: set[str]) -> None:
+    def _survey_sources(self, notifier: Notifier, paths: set[str]) -> None:
         """Find out where the plugins are now, and check folders that were not known before."""
         sources = self._sources()
         plugins = self._know(sources)
@@ -130,7 +130,7 @@ class Plugin(IPlugin):
         anew = any(path in before.folders for path in paths)
         self._aim(notifier, anew)
         self._catch_up(before, paths)
-        self._renew_in_turn(name for name in list(self._waiting) if _state_of(name, plugins) != "wait")
+        self._queue_reloads(name for name in list(self._waiting) if _state_of(name, plugins) != "wait")
 
     def _know(self, sources: _Sources) -> list[Known]:
         plugins = [plugin for plugin in sources.plugins if not plugin.built_in]
@@ -152,13 +152,13 @@ class Plugin(IPlugin):
 
     def _catch_up(self, before: Survey, paths: set[str]) -> None:
         """Check for changes while nothing was watched: waking the notifier discards the changes it has collected."""
-        self._suspects.add(self._digests.known())
+        self._debouncer.add(self._digests.known())
         roots = tuple(root + os.sep for root in {*map(os.path.dirname, paths), *before.folders})
         fresh = [path for path in self._survey.files() if path not in self._digests]
-        self._suspects.add(path for path in fresh if path.startswith(roots))
-        self._meet([path for path in fresh if not path.startswith(roots)])
+        self._debouncer.add(path for path in fresh if path.startswith(roots))
+        self._record_foreign([path for path in fresh if not path.startswith(roots)])
 
-    def _meet(self, paths: Sequence[str]) -> None:
+    def _record_foreign(self, paths: Sequence[str]) -> None:
         """Record files of plugins from elsewhere. One counts as changed only if the kernel has read another content."""
         owners = self._owners(paths)
         read: dict[str, str] = {}
@@ -169,22 +169,22 @@ class Plugin(IPlugin):
             self._digests.record(path)
             if read.get(real(path), "") not in ("", self._digests.digest(path)):
                 self._digests.forget(path)
-                self._suspects.add((path,))
+                self._debouncer.add((path,))
 
     # Deciding
 
-    def _judge(self, now: float) -> None:
-        verdict = self._suspects.judge(now)
-        changed = self._owners(verdict.changed)
+    def _settle(self, now: float) -> None:
+        settled = self._debouncer.settle(now)
+        changed = self._owners(settled.changed)
         self._missing = set(filter(self._lost_home, self._missing))
         names = {name for path, name in changed.items() if name and self._counts(path, name, now)}
         if any(not name and _is_something(path) for path, name in changed.items()):
-            self._new_at = now + _HUSH
+            self._new_at = now + _QUIET
         elif self._new_at is not None and now >= self._new_at:
             self._new_at = None
-            self.api.spawn(self._beside, self._discover)
-        names |= self._gone(verdict.gone)
-        self._renew_in_turn(names)
+            self.api.spawn(self._in_background, self._discover)
+        names |= self._gone(settled.gone)
+        self._queue_reloads(names)
 
     def _owners(self, paths: Iterable[str]) -> dict[str, str]:
         """Return the owners of changed files. The kernel is asked for new plugins before a file counts as unowned."""
@@ -238,31 +238,31 @@ class Plugin(IPlugin):
 
     # Reloading, in the background, so that a slow plugin does not delay the others
 
-    def _renew_in_turn(self, names: Iterable[str]) -> None:
+    def _queue_reloads(self, names: Iterable[str]) -> None:
         requested = set(names)
         if not requested:
             return
         self._waiting -= requested
-        now = self._turns.begin(rules.in_order(requested, self._sources().plugins))
+        now = self._reload_queue.begin(rules.in_order(requested, self._sources().plugins))
         if now:
-            self.api.spawn(self._beside, self._renew_all, now)
+            self.api.spawn(self._in_background, self._reload_all, now)
 
-    def _beside(self, work: Callable[..., None], *args: Any) -> None:
+    def _in_background(self, work: Callable[..., None], *args: Any) -> None:
         try:
             work(*args)
         except KernelError as error:
             if self.api.is_active:
                 self.api.log.warning("%s", error)
 
-    def _renew_all(self, names: Sequence[str]) -> None:
+    def _reload_all(self, names: Sequence[str]) -> None:
         for name in names:
             while True:
-                self._renew(name)
-                if not self._turns.again(name):
+                self._reload(name)
+                if not self._reload_queue.again(name):
                     break
-        self._renew_in_turn(rules.unblocked_by(names, self._sources().plugins))
+        self._queue_reloads(rules.unblocked_by(names, self._sources().plugins))
 
-    def _renew(self, name: str) -> None:
+    def _reload(self, name: str) -> None:
         """Reload or start a plugin. The kernel reports failures."""
         try:
             match _state_of(name, self._sources().plugins):
@@ -285,7 +285,7 @@ class Plugin(IPlugin):
 
     def _discover(self) -> None:
         names = self.api.call("kernel.discover", timeout=_LONG, returns=list[str])
-        self._renew_in_turn(rules.unblocked_by(names, self._sources().plugins))
+        self._queue_reloads(rules.unblocked_by(names, self._sources().plugins))
 
 
 def _state_of(name: str, plugins: Iterable[Known]) -> rules.Action:

@@ -34,20 +34,20 @@ class ChangeDebouncer:
         for path in paths:
             self._since.setdefault(path, None)
 
-    def judge(self, now: float) -> SettledChanges:
+    def settle(self, now: float) -> SettledChanges:
         """Return the settled changes. They are recorded, so that each is reported once."""
-        verdict = SettledChanges()
+        settled = SettledChanges()
         for path in list(self._since):
             status = self._digests.check(path)
             if status in _GRACE and not self._is_over(path, now, _GRACE[status]):
                 continue
             del self._since[path]
             if status == "gone":
-                verdict.gone.add(path)
+                settled.gone.add(path)
             elif status != "same":
                 self._digests.record(path)
-                verdict.changed.add(path)
-        return verdict
+                settled.changed.add(path)
+        return settled
 
     def _is_over(self, path: str, now: float, grace: float) -> bool:
         """Return whether the file has been unchanged for its grace period. Each further change restarts the period."""
@@ -58,5 +58,5 @@ class ChangeDebouncer:
 
     @property
     def due(self) -> float | None:
-        """Seconds until ``judge`` is to be called again if nothing happens before; None if no file is held."""
+        """Seconds until ``settle`` is to be called again if nothing happens before; None if no file is held."""
         return _STEP if self._since else None

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 
 
-class Turns:
+class ReloadQueue:
     """Plugins being reloaded. The thread that starts one calls ``again`` when done, and repeats as long as it returns
     True."""
 
