@@ -114,8 +114,10 @@ def test_a_damaged_guest_is_rebuilt_and_reported(
 
 def test_a_folder_that_others_may_write_is_refused(home: Home, cache: Path) -> None:
     build_by_hand().parent.chmod(0o770)
-    assert "must be yours alone" in home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=str(cache)).stderr
-    assert re.search(r"wasm +no +MK0501 .* must be yours alone", home.mk("doctor", XDG_CACHE_HOME=str(cache)).stdout)
+    assert "must belong to you alone" in home.mk("wasm", "prepare", code=1, XDG_CACHE_HOME=str(cache)).stderr
+    assert re.search(
+        r"wasm +no +MK0501 .* must belong to you alone", home.mk("doctor", XDG_CACHE_HOME=str(cache)).stdout
+    )
     assert "必须只属于你" in home.mk("doctor", XDG_CACHE_HOME=str(cache), LANG="zh_CN.UTF-8").stdout
 
 

@@ -224,7 +224,7 @@ def test_a_client_without_a_hello_is_refused(server: ControlServer, monkeypatch:
 
 def test_life_cycle_messages_of_a_client_are_refused(server: ControlServer) -> None:
     refused = last_words(server.path, Session("test").hello() + pack([messages.Loaded([], [])]))
-    assert (refused.id, refused.fields["reason"]) == ("MK0215", "a Loaded is not for a visitor to say")
+    assert (refused.id, refused.fields["reason"]) == ("MK0215", "a Loaded message is not allowed from a client")
 
 
 def test_another_user_is_refused_readably(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:

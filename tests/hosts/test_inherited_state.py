@@ -312,7 +312,7 @@ def test_an_interpreter_that_needs_a_library_path_has_it_or_is_refused_by_doctor
     ("script", "reason"),
     [
         (f'{sys.executable} "$@"', "a script must exec the interpreter"),
-        ("exit 3", "it ended with exit status 3 and said nothing; `python` must be a Python interpreter"),
+        ("exit 3", "it ended with exit status 3 and printed nothing; `python` must be a Python interpreter"),
         ("kill -9 $$", "must be a Python interpreter"),
         ("echo first >&2; echo second >&2; exit 1", "second"),
     ],

@@ -42,7 +42,7 @@ def lacking(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     ("landlock", "Landlock: "),
     ("seccomp", "seccomp: "),
     ("machine", "no table of system calls for riscv64"),
-    ("a wall", "it got through a wall that it tried: files"),
+    ("a wall", "a confinement check failed: files"),
 ])  # fmt: skip
 def test_a_missing_layer_is_named_and_nothing_runs(
     what: str, named: str, kernels: KernelFactory, monkeypatch: pytest.MonkeyPatch

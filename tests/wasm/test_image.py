@@ -190,7 +190,7 @@ def test_images_unused_for_long_are_removed(built: Image) -> None:
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o777])
 def test_a_folder_that_others_can_write_is_refused(built: Image, mode: int) -> None:
     os.chmod(built.folder, mode)
-    with pytest.raises(IsolationUnavailable, match="must be yours alone"):
+    with pytest.raises(IsolationUnavailable, match="must belong to you alone"):
         built.ensure()
 
 

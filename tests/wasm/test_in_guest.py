@@ -114,7 +114,7 @@ def test_a_trap_ends_the_guest_and_the_engine_reports_it(run: Run) -> None:
 
 def test_an_invalid_request_of_a_guest_is_reported_without_our_frames(run: Run) -> None:
     kernel = run()
-    with pytest.raises(PluginDied, match="it asked its worker for what cannot be: UnicodeEncodeError"):
+    with pytest.raises(PluginDied, match="it made a request that its worker cannot fulfil: UnicodeEncodeError"):
         do(kernel, "import wit_world\nwit_world.send('\u4e2d')")
     assert do(kernel, "result = api.generation") == 2
     assert [line.text for line in kernel.core.registry.get("p").logs] == []

@@ -197,7 +197,7 @@ class RemoteClient:
 
     def _dispatch(self, message: messages.Message) -> None:
         if type(message) not in ALLOWED_MESSAGES:
-            raise ProtocolError("MK0215", reason=f"a {type(message).__name__} is not for a visitor to say")
+            raise ProtocolError("MK0215", reason=f"a {type(message).__name__} message is not allowed from a client")
         if isinstance(message, messages.Subscribe):
             message.handler = _drop_oldest(message.handler)
         if self._instance is not None:

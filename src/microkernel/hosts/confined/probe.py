@@ -47,8 +47,8 @@ def _receive_report(up: socket.socket) -> ConfinementReport:
                 if isinstance(message, ConfinementReport):
                     return message
     except (OSError, ProtocolError) as error:
-        return ConfinementReport(missing=f"a first worker failed: {error}")
-    return ConfinementReport(missing="a first worker ended without a word")
+        return ConfinementReport(missing=f"the trial worker failed: {error}")
+    return ConfinementReport(missing="the trial worker ended without a report")
 
 
 def _ended(_exit: object) -> None:

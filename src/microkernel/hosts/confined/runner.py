@@ -122,7 +122,7 @@ class ConfinedRunner(WorkerRunner):
 
     def _receive_report(self, message: Message) -> None:
         if not isinstance(message, ConfinementReport):
-            self._malformed(ProtocolError("MK0215", reason="its first word was not what confines it"))
+            self._malformed(ProtocolError("MK0215", reason="its first message was not its confinement report"))
             return
         self._confined = message
         self._is_confined = True
@@ -221,4 +221,4 @@ def defect_of(confined: ConfinementReport, expected: Iterable[str] = ()) -> str:
     if confined.missing:
         return confined.missing
     failed = [check for check in confined.failed_checks if check not in expected]
-    return f"it got through a wall that it tried: {', '.join(failed)}" if failed else ""
+    return f"a confinement check failed: {', '.join(failed)}" if failed else ""

@@ -95,7 +95,7 @@ class Image:
         except OSError as error:
             return _unusable_folder(self.folder, error.errno)
         is_ours = found.st_uid == os.geteuid() and not found.st_mode & 0o077
-        return "" if is_ours else f"{self.folder} must be yours alone: chown it, and chmod 700"
+        return "" if is_ours else f"{self.folder} must belong to you alone: chown it, and chmod 700"
 
     def ensure(self, progress: Progress = _ignore) -> Path:
         """Return the image; build it if it is missing or is not what was built. Waits while another kernel builds it.

@@ -109,7 +109,7 @@ class ReplySocket:
                     if reply.id != id:
                         others += 1
                         if others > _OTHERS:
-                            self._refuse(ProtocolError("MK0215", reason="replies to no call on its lane"))
+                            self._refuse(ProtocolError("MK0215", reason="replies to an unknown call on its reply lane"))
                             break
                         continue
                     complete = self._complete(reply, deadline) if reply.emitted or reply.elsewhere else reply
@@ -230,7 +230,7 @@ class ReplySocket:
             replies = self._reader.receive(data) if data else []
             for reply in replies:
                 if reply.shares:
-                    raise ProtocolError("MK0215", reason="what is attached to a reply goes up with it")
+                    raise ProtocolError("MK0215", reason="attachments of a reply must be sent with the reply")
                 if reply.failure is not None:
                     reply.failure = as_reported(reply.failure, OF_REPLIES)
             return replies

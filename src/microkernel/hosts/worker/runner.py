@@ -246,7 +246,7 @@ class WorkerRunner:
     def _kill_without_channel(self) -> None:
         """Kill a worker that closed its channel and lives on: it closed its descriptors, or became another program."""
         if self._handle >= 0 and is_alive(self._handle):
-            self._malformed(ProtocolError("MK0215", reason="the worker closed it and lives on"))
+            self._malformed(ProtocolError("MK0215", reason="the worker closed it but keeps running"))
 
     def _ended(self, exit: Exit) -> None:
         self.drain(partial(self._finish, exit))  # messages that it sent before it exited count

@@ -322,7 +322,7 @@ def _collect_output(process: subprocess.Popen[bytes] | None) -> tuple[bool, str]
     process.kill()
     status = process.wait()
     words = _read_available(process.stderr.fileno()).decode(errors="backslashreplace").strip()
-    ending = f"it {describe_exit_code(status)} and said nothing; `python` must be a Python interpreter"
+    ending = f"it {describe_exit_code(status)} and printed nothing; `python` must be a Python interpreter"
     return status >= 0, words.splitlines()[-1] if words else ending
 
 

@@ -112,7 +112,7 @@ def _reason(error: Exception) -> str:
     """Return the reason; for a trap the last line, which follows the interpreter's functions."""
     if isinstance(error, WasmtimeError):
         return str(error).strip().rpartition("\n")[2].strip()
-    return f"it asked its worker for what cannot be: {type(error).__name__}: {error}"[:_MAX_REASON]
+    return f"it made a request that its worker cannot fulfil: {type(error).__name__}: {error}"[:_MAX_REASON]
 
 
 def _wasi(requested: Mapping[str, Any]) -> WasiConfig:
