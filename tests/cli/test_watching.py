@@ -21,7 +21,7 @@ def test_edit_and_save(home: Home, start: Start) -> None:
     running.wait_for(r"^✓ greeter  reloaded: generation 2")
     assert home.mk("call", "greeter.greet").stdout == '"Good day, you!"\n'
     home.write("greeter.py", BROKEN)
-    running.wait_for(r"^✗ greeter  MK0305  .*plugins/greeter\.py:1.* 1\.2 goes on")
+    running.wait_for(r"^✗ greeter  MK0305  .*plugins/greeter\.py:1.* 1\.2 continues")
     home.write("fresh.py", GREETER)
     running.wait_for(r"^✓ fresh ")
     (home.plugins / "fresh.py").unlink()
