@@ -201,14 +201,14 @@ _TESTED = {
   Two calls of newer systems, `uretprobe` and `uprobe`, are left out, because they bypass every filter and kill the
   process that makes them.
 - The filter program runs in an emulator for both architectures, with the numbers of the system's headers; each rule is
-  tested with arguments on both sides of its bounds (`tests/sandbox/test_seccomp.py`).
-- Attempts in real plugins that were observed to succeed at `process`: `tests/sandbox/test_confinement.py` and
+  tested with arguments on both sides of its bounds (`tests/security/sandbox/test_seccomp.py`).
+- Attempts in real plugins that were observed to succeed at `process`: `tests/security/sandbox/test_confinement.py` and
   [the red team's table](isolation.md#the-red-teams-table).
 """,
     "zh": """- 一个装有过滤器的进程按编号从 0 起，逐个发出不在这些表里的调用；每个都必须被拒绝。
   新系统的 `uretprobe` 和 `uprobe` 除外，因为它们绕过所有过滤器，并强制终止发出它们的进程。
-- 过滤程序在模拟器里按两种架构运行，编号取自系统头文件；每条规则都用边界两侧的参数测试（`tests/sandbox/test_seccomp.py`）。
-- 在真实插件里尝试，并观察到它们在 `process` 成功：`tests/sandbox/test_confinement.py` 和[红队表](isolation.md#红队表)。
+- 过滤程序在模拟器里按两种架构运行，编号取自系统头文件；每条规则都用边界两侧的参数测试（`tests/security/sandbox/test_seccomp.py`）。
+- 在真实插件里尝试，并观察到它们在 `process` 成功：`tests/security/sandbox/test_confinement.py` 和[红队表](isolation.md#红队表)。
 """,
 }
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from random import Random
 
 from microkernel.errors import KernelError
-from tests.attacks.support import descendants, eventually
 from tests.chaos import evidence, traffic
 from tests.chaos.arena import PATIENCE, Arena
 from tests.chaos.faults import FAULTS
@@ -23,6 +22,7 @@ from tests.chaos.ledger import Ledger, Verdict
 from tests.chaos.plugins import audience
 from tests.chaos.processes import Look, look
 from tests.chaos.watch import watched
+from tests.security.attacks.support import descendants, eventually
 
 PROBES = 0.05
 """Seconds between two questions to the kernel."""

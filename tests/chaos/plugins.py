@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.attacks.support import manifest
+from tests.security.attacks.support import manifest
 
 GROUPS = 6
 MEBIBYTE = 1024 * 1024

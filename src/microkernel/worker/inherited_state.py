@@ -1,6 +1,7 @@
 """Process state that a zygote and its workers inherit from the kernel's program, and process state that they reset.
 
-This is the only list; ``docs/operating.md`` has it for users, ``tests/hosts/test_inherited_state.py`` tests each entry.
+This is the only list. ``docs/operating.md`` has it for users, and ``tests/unit/hosts/test_inherited_state.py`` tests
+each entry.
 
 Reset, so that a worker finds what a fresh interpreter finds:
 

@@ -1,0 +1,1 @@
+"""Tests of the whole: the command line, plugins, examples, an embedding program."""
