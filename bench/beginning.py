@@ -18,8 +18,8 @@ from bench.rows import Contender, Measure, Row, at_most
 from bench.timing import check
 
 _MSGSPEC = "import msgspec; print(msgspec.json.decode(b'[]'))"
+# Modules that are imported only by the features that need them.
 _EXTRAS = '"rich", "typer", "prompt_toolkit", "watchfiles", "wasmtime", "packaging.metadata"'
-"""What is loaded only by who uses it."""
 _IMPORT = f"""
 import sys
 from microkernel import Kernel

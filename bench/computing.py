@@ -1,4 +1,4 @@
-"""A thread that computes for as long as it is told to, as one of a plugin does that has something to work out."""
+"""CPU load on a thread that can be started and paused, like a plugin's thread that computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Computing:
         self._ended = False
 
     def run(self) -> None:
-        """On a thread of its own, until ``end``."""
+        """Compute until ``end`` is called; run this on a dedicated thread."""
         number = 1
         while self._wanted.wait() and not self._ended:
             for _ in range(1_000):

@@ -1,6 +1,6 @@
-"""P13: from the decision to kill a plugin until who waits for its answer is told, however much memory it has.
+"""P13: from the decision to kill a plugin until its caller gets the error, whatever the plugin's memory size.
 
-Floor: one thread tells another by a future. The peers kill a process of the same size and wait for its death.
+Floor: one thread notifies another through a future. The peers kill a process of the same size and wait for its death.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _future(_stage: Workspace) -> Iterator[Measure]:
 
 
 def _told(wait: Callable[[], object], waiting: threading.Event, kill: Callable[[], object]) -> float:
-    """Seconds from ``kill`` until ``wait``, on a thread of its own, returns."""
+    """Return the seconds from ``kill`` until ``wait``, called on a separate thread, returns."""
     told = Future[float]()
 
     def caller() -> None:

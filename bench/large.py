@@ -17,8 +17,8 @@ from bench.rows import Contender, Measure, Row, at_most, faster
 from bench.timing import check, seconds
 
 MEGABYTE = 1_000_000
+# Evenly spaced bytes that the receiver must see as they were sent. Each array is filled with new values.
 _SAMPLES = 64
-"""Bytes, evenly from all of it, that the far side must see as they were sent; each array is filled anew."""
 
 SENDER = f"""
 import time

@@ -39,7 +39,7 @@ def check(row: Row) -> None:
 
 
 class _Run:
-    """What is measured so far, and who is still with it."""
+    """One run of a row: the samples so far, and the contenders that have not failed."""
 
     def __init__(self, opened: ExitStack, stage: Workspace, warm_ups: int) -> None:
         self._opened = opened

@@ -1,4 +1,4 @@
-"""P7: events to a plugin in a process of its own, as fast as they go, checked and handled.
+"""P7: events to a plugin in a separate process, emitted as fast as possible, checked and handled.
 
 Floor: 64 events encoded at once, in one SEQPACKET datagram; decoded to their types, and the handler called. The peers
 carry bare messages, which are made before the clock runs, and count them.

@@ -1,4 +1,4 @@
-"""P9: a plugin calls another, each in a process of its own, through the kernel and its gate.
+"""P9: a plugin calls another, each in a separate process, through the kernel and its gate.
 
 Floor: two processes of P5's floor, and between them one that passes on what comes, and decodes nothing.
 """

@@ -1,7 +1,7 @@
 """P12: from saving a plugin's source to the new code answering, with no call failed; how long its mailbox is paused.
 
-Floors: inotify, and the source compiled and run in the process that has it (the first); a call to who hands its state
-over and one to who takes it (the second).
+Floors: inotify, and the source compiled and run in the process that has it (the first); a call to the
+plugin that exports its state and one to the plugin that imports it (the second).
 """
 
 from __future__ import annotations

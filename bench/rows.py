@@ -65,7 +65,7 @@ def within(limit: float) -> Target:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``id`` is the row of the targets; one id may have several rows, each with a name of its own."""
+    """``id`` is the row of the targets; one id may have several rows with different names."""
 
     id: str
     name: str

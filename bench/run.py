@@ -1,6 +1,6 @@
 """``./run bench [ROW...] [--rounds N] [--json] [--save] [--smoke]``: ratios, each against a floor of the same run.
 
-``./run bench scale`` and ``./run bench soak`` are measurements of their own.
+``./run bench scale`` and ``./run bench soak`` are separate measurements.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _smoke(rows: Sequence[Row]) -> None:
 
 
 def _measured(rows: Sequence[Row], rounds: int) -> tuple[list[Result], bool]:
-    """And whether a row is missing because ours or the floor did not do it, which is told."""
+    """Return the results, and whether a row is missing because the kernel or the floor failed (which is printed)."""
     results, broken = [], False
     for row in rows:
         for placement in filter(possible, row.placements):

@@ -86,7 +86,7 @@ def _ask(lane: socket.socket) -> None:
 
 @contextmanager
 def _forkserver(stage: Workspace) -> Iterator[Measure]:
-    """In a program of its own: its children would load all of this one."""
+    """Start the fork server in a separate program, because its children would load all of this one."""
     with (
         seqpackets() as [(control, controlled)],
         worker(stage, "forkserver", fds=[controlled.fileno()]),

@@ -49,7 +49,7 @@ def _ours(stage: Workspace) -> Iterator[Measure]:
 
 
 class Sum:
-    """What the plugin does, for who calls it from a thread of its own."""
+    """The plugin's handler, for contenders that call it from a separate thread."""
 
     def __init__(self) -> None:
         self.total = 0

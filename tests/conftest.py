@@ -1,4 +1,4 @@
-"""What all tests share: nothing is written into the home of who runs them."""
+"""Fixtures of all tests. Nothing is written into the home directory of the user that runs them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _numbers = count()
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The data folders of kernels that name none are here. It is made by who needs it."""
+    """Directory for data folders of kernels that do not name one. It is created on first use."""
     home = tmp_path_factory.getbasetemp() / f"state-home-{next(_numbers)}"
     monkeypatch.setenv("XDG_STATE_HOME", str(home))
     return home

@@ -74,7 +74,7 @@ class _Echo(socketserver.BaseRequestHandler):
 
 
 class Authority:
-    """One that nobody trusts who is not told to."""
+    """A certificate authority that no client trusts by default."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -2,9 +2,9 @@
 
     .venv/bin/python -m tools.late_wiring [FILE_OR_FOLDER ...]
 
-An object is complete when its constructor returns, so that it never needs to be asked whether it is. What it gets to
-know later, it is told by a method. Allowed are ``self`` and ``cls``, and the plain records of ``RECORDS``, which have
-no behaviour to hide, and counters. Exit status 1 if something was found.
+An object is complete when its constructor returns, so that it never needs to be asked whether it is. What
+becomes known later is passed to it through a method. Allowed are ``self`` and ``cls``, counters, and the plain records
+of ``RECORDS``, which have no behaviour to hide. Exit status 1 if something was found.
 """
 
 from __future__ import annotations

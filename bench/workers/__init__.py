@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def ready(address: str = "here") -> None:
-    """Whoever started this process reads one line; when they end, so does it."""
+    """Print one line for the parent process, and arrange to be killed when the parent ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     print(address, flush=True)
 

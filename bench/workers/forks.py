@@ -1,4 +1,4 @@
-"""Forks a child that answers calls, says its pid, and ends it when told to: ``forks CONTROL SOCKET``."""
+"""Fork a child that answers calls, send its pid, and kill it on request: ``forks CONTROL SOCKET``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A module whose source is compiled and run anew as soon as inotify tells of a save: ``inotify_value FILE SOCKET``."""
+"""A module whose source is compiled and run again as soon as inotify reports a save: ``inotify_value FILE SOCKET``."""
 
 from __future__ import annotations
 

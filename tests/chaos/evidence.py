@@ -1,7 +1,7 @@
-"""Evidence of what happens: one line a fact, in one file that everybody appends to, plugins too.
+"""Evidence of a chaos run: a file with one line per fact, to which the harness and all plugins append.
 
-A line is in the file when ``tell`` returns, whatever becomes of who told it; and none of it goes by the kernel that is
-on trial.
+A line is in the file when ``tell`` returns, even if the process that wrote it is killed right after. No line passes
+through the kernel under test.
 """
 
 from __future__ import annotations

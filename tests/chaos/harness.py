@@ -63,7 +63,7 @@ class Result:
 
 
 class Harness:
-    """One trial. ``seed`` decides who does what to whom; when that happens is the machine's."""
+    """One chaos run. ``seed`` decides the faults and their targets; their timing depends on the machine."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.seed = seed

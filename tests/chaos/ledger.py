@@ -23,7 +23,7 @@ DROPPING = ("drop_oldest", "drop_newest")
 
 @dataclass(slots=True)
 class Sent:
-    """An event: when its emit ``began`` and ``returned``, and when it had ``arrived`` at all who listen."""
+    """An event: when its emit ``began`` and ``returned``, and when all its listeners were known (``arrived``)."""
 
     emitter: str
     generation: int
@@ -181,7 +181,7 @@ class Ledger:
         return not any(generation == sent.generation and sent.returned >= time for time, generation in cuts)
 
     def _was_absent(self, plugin: str, sent: Sent) -> bool:
-        """It had been stopped, and so did not listen, for a part of the time in which it was seen who listens."""
+        """Return whether the plugin was stopped during a part of the time in which the listeners were looked up."""
         assert sent.arrived is not None
         return any(sent.began <= until and since <= sent.arrived for since, until in self._absences[plugin])
 
@@ -197,7 +197,7 @@ class Ledger:
                 self._verdict.drops_wrong.append(said)
 
     def _judge_strays(self) -> None:
-        """Nothing is handled that was not sent to who handles it, and nothing done that was not begun."""
+        """Every handled event was sent to the plugin that handled it, and every finished handler had started."""
         for id, plugin in {*self._begun, *self._done, *self._dead}:
             sent = self._sent.get(id)
             if sent is None or plugin not in self._audience[sent.topic]:

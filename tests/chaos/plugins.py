@@ -106,6 +106,6 @@ def cast() -> dict[str, Role]:
 
 
 def audience(roles: Mapping[str, Role]) -> dict[str, list[str]]:
-    """Who listens to each topic."""
+    """Return the names of the plugins that listen to each topic."""
     topics = {topic for role in roles.values() for topic in role.topics}
     return {topic: [name for name, role in roles.items() if topic in role.topics] for topic in topics}

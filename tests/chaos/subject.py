@@ -1,6 +1,6 @@
 """A plugin of the chaos: it does what its events and calls say, and leaves evidence of that outside of itself.
 
-Copied for each of the thirty, below a manifest of its own: it may import nothing of the harness.
+Copied for each of the thirty, below a separate manifest. It must not import anything from the harness.
 """
 
 from __future__ import annotations

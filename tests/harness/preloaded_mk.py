@@ -1,6 +1,6 @@
 """``mk`` without its start: a process that has imported what ``mk`` imports, and forks for each command.
 
-A command runs in a process of its own, with its own arguments, environment, folder and streams, as if it had been
+A command runs in a separate process, with its own arguments, environment, folder and streams, as if it had been
 started; only what ``import`` costs, a quarter of a second of processor time, is paid once for all commands. Tests that
 are about the start of the process, about signals or about a terminal start ``mk`` themselves.
 """
@@ -111,7 +111,7 @@ def _import_all() -> None:
     import microkernel.cli.new
     import microkernel.cli.wasm_prepare
 
-    # Its help is in the language of the environment that it is imported in: each child imports it anew.
+    # Its help is in the language of the environment that it is imported in: each child imports it again.
     del sys.modules["microkernel.cli.commands"], microkernel.cli.commands
 
 

@@ -38,7 +38,7 @@ class EmbedderBuffers:
         return array_over(self._holdings.block(block).memory)
 
     def forget(self, blocks: Sequence[int]) -> None:
-        """Does nothing: this program has no mappings of its own to close."""
+        """Do nothing, because this program maps no blocks itself, so there is nothing to close."""
 
     def _allocate(self, size: int) -> Sequence[Attachment]:
         return self._core.reactor.run(partial(self._core.buffers.allocate, self._holdings, size))

@@ -110,7 +110,7 @@ class Unchanged:
 
 
 class Factory:
-    """A default that is created anew each time."""
+    """Factory that creates a new default value for each instance."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self.make = make

@@ -21,7 +21,7 @@ PLUGINS = EXAMPLES / "stdlib_index" / "plugins"
 
 
 class Running:
-    """The demo in a process of its own, with a folder for its temporary files."""
+    """The demo in a separate process, with a folder for its temporary files."""
 
     def __init__(self, temporary: Path, *options: str, language: str = "en") -> None:
         self.temporary = temporary

@@ -118,7 +118,7 @@ def run_level(level: str, names: list[str]) -> dict[str, Outcome]:
 
 
 def run_in_process(level: str, names: list[str]) -> dict[str, Outcome]:
-    """In a process of its own: at ``thread`` a library is in the process of whoever runs this."""
+    """Run the libraries in a separate process, because at ``thread`` a library is loaded into the calling process."""
     command = [sys.executable, "-m", "tests.integration.libraries.matrix", "--level", level, *names]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return {name: Outcome(*found) for name, found in json.loads(done.stdout.splitlines()[-1]).items()}

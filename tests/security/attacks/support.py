@@ -132,7 +132,7 @@ def descriptors() -> dict[str, str]:
 
 
 class Script:
-    """A program of its own, for what would take this one with it. Its lines can be waited for."""
+    """A separate program, for attacks that would end this process. Its output lines can be waited for."""
 
     def __init__(self, code: str, folder: Path, **variables: str) -> None:
         self.path = folder / "script.py"

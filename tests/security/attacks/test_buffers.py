@@ -1,4 +1,4 @@
-"""Buffers, by who forges them, hoards them, dies with them, or never lets go; and that nothing of them is left."""
+"""Buffers in plugins that forge holds, hoard blocks, die with them or never release them; nothing is left over."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_the_death_of_who_holds_them_frees_them(plugins: Plugins) -> None:
 
 
 def test_the_death_of_who_wrote_them_changes_nothing(plugins: Plugins) -> None:
-    """Who reads them reads on; when they let go the memory goes too, also there."""
+    """Readers can still read them; when they release them, the memory is freed, also in the readers."""
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER)
     with plugins.kernel() as kernel:
@@ -181,10 +181,10 @@ def test_the_death_of_who_wrote_them_changes_nothing(plugins: Plugins) -> None:
         assert kernel.call("keeper.mapped") >= 4
         kernel.kill("sender")
         kernel.call("keeper.let_go")
-        kernel.call("keeper.count")  # its next message: what it let go of is told by now, or with this
+        kernel.call("keeper.count")  # its next message: its releases have been reported by now, or are with this one
         kernel.core.reactor.run(kernel.core.buffers.sweep)
         assert not written.blocks
-        eventually(lambda: kernel.call("keeper.mapped") == 0, "it is told that they are no more")
+        eventually(lambda: kernel.call("keeper.mapped") == 0, "keeper learns that they are freed")
         eventually(lambda: descriptors() <= before, "and no descriptor is left")
 
 
@@ -204,7 +204,7 @@ def test_a_reload_takes_nothing_along(plugins: Plugins) -> None:
 
 
 def test_who_hoards_has_a_limit(plugins: Plugins) -> None:
-    """Beyond it what fits a payload travels as one, in memory of its own; the others do not notice."""
+    """Beyond the limit, data that fits a payload is copied as one; other plugins are not affected."""
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER, limits={"shared_memory": "8MiB"})
     plugins.healthy()

@@ -64,7 +64,7 @@ def test_leaving_the_kernel_handles_what_waits(plugins: Plugins, level: str) -> 
 
 @BOTH
 def test_what_a_draining_plugin_sends_down_is_handled_below(plugins: Plugins, level: str) -> None:
-    """Whoever requires another is stopped first: what it emits and calls until then still arrives."""
+    """A plugin is stopped before the plugins it requires, so its emits and calls until then still arrive."""
     add(plugins, "above", "self.api.emit('work.below', n=self.api.call('below.double', n))", requires=["below"])
     add(plugins, "below")
     with plugins.kernel(level) as kernel:
@@ -90,7 +90,7 @@ def test_closing_now_drains_nothing_and_says_how_many_events_are_left(plugins: P
         kernel.emit("work.b", n=n)
     eventually(lambda: len(begun) == 2)
     kernel.close(now=True)
-    assert heard.of("MK0226") == ["unhandled events: 8"]  # two were begun, and end when they are told to
+    assert heard.of("MK0226") == ["unhandled events: 8"]  # two had started, and end when they are asked to
 
 
 @BOTH

@@ -1,6 +1,6 @@
-"""When the system has run out of something: it is named, what runs goes on, and starts are tried again.
+"""When a system resource is exhausted, it is named, running plugins continue, and starts are retried.
 
-Each is a program of its own, under a real limit.
+Each test runs a separate program under a real limit.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _needs_namespaces() -> None:
 
 
 def below(setup: str, code: str, folder: Path) -> str:
-    """The same in a namespace of its own, after some lines of shell."""
+    """Run ``code`` as a script in new user and mount namespaces, after the shell lines of ``setup``."""
     _needs_namespaces()
     import textwrap
 

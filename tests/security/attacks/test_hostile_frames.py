@@ -138,7 +138,7 @@ def test_what_is_no_message_ends_the_worker(plugins: Plugins, caplog: pytest.Log
 
 
 def test_a_call_is_not_done_by_saying_so(plugins: Plugins) -> None:
-    """Its caller is told of the death, whatever the worker said of the call before."""
+    """The caller gets the error of the crash, whatever the worker reported about the call before."""
     plugins.add("liar", """
         from microkernel.wire.messages import Done, Rejected, Failure
         class Plugin(IPlugin):

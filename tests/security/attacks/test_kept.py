@@ -192,7 +192,7 @@ def test_who_does_not_heed_its_credit_does_not_wait_for_room(plugins: Plugins, b
         assert 60 <= len(mailbox.blocked_sends) <= 64
         eventually(lambda: kernel.info("busy").dead == 100 - len(mailbox.blocked_sends), "the others are dead letters")
         rude.on_own_thread = True
-        del rude.runner.send  # it is told to stop: the kernel would wait for it
+        del rude.runner.send  # so that the stop reaches it: the kernel would wait for it
 
 
 # Calls

@@ -1,4 +1,4 @@
-"""Who is alive but silent is found and named; groups restart together; a new version has to prove itself."""
+"""Unresponsive plugins are found and named; groups restart together; a new version runs on probation first."""
 
 from __future__ import annotations
 
@@ -414,7 +414,7 @@ def test_what_is_delivered_again_is_told_after_the_death_and_only_if_somebody_ge
 def test_whatever_goes_wrong_at_a_start_is_that_plugins_own(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also a mistake of ours: it is told, with its traceback in the log, and nobody waits for ever."""
+    """A defect of the kernel is reported too, with its traceback in the log, and no call waits forever."""
     plugins.healthy("frail", supervision={"backoff": 0.01})
     plugins.healthy()
     with plugins.kernel("process") as kernel:

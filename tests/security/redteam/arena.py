@@ -1,6 +1,6 @@
-"""Where attempts are run for real: a kernel with the level, what may be hurt, and the judge.
+"""Arena in which attempts really run: a kernel with the level, the assets that may be harmed, and the judge.
 
-It runs in a process of its own (``campaign.py``), so that what an attempt does to it is gone with it.
+It runs in a separate process (``campaign.py``), so that the effects of an attempt end with it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All attempts at one level as one user, in a process of its own: who that is cannot be changed back."""
+"""Run all attempts at one level as one user, in a separate process, because a change of user is irreversible."""
 
 from __future__ import annotations
 
@@ -89,7 +89,10 @@ def _as_root(user: str) -> tuple[str, str, dict[str, object]]:
 
 
 def _as_user(base: Path, home: Path) -> tuple[str, str, dict[str, object]]:
-    """An ordinary user. For root that is nobody, who may not even read root's folders: all that is needed is copied."""
+    """Return the interpreter, module path and process options of an ordinary user.
+
+    Root runs as ``nobody``, and all needed files are copied, because that user may not even read root's folders.
+    """
     if os.geteuid() != 0:
         return sys.executable, os.pathsep.join([str(ROOT / "src"), str(ROOT)]), {}
     python = interpreter()
@@ -104,7 +107,7 @@ def _as_user(base: Path, home: Path) -> tuple[str, str, dict[str, object]]:
 def _copy(library: Path) -> None:
     found = {name: spec for name in _NEEDED if (spec := find_spec(name))}
     places = {name: Path(str(spec.origin)).parent for name, spec in found.items()}
-    if "wasmtime" in found:  # a guest is of the engine's version, which is told beside it
+    if "wasmtime" in found:  # a guest is for one engine version, which its metadata names
         known_as = f"wasmtime-{version('wasmtime')}.dist-info"
         places[known_as] = Path(str(distribution("wasmtime").locate_file(known_as)))
     places["microkernel"] = ROOT / "src" / "microkernel"
@@ -141,7 +144,7 @@ def _may_run(python: str) -> bool:
         return False
 
 
-# In the process of its own
+# In the separate process
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Who is held at a confined level, and what it takes to be let in. The level is one by its name alone."""
+"""Plugins that are held at a confined level, and approvals that release them. The level is confined by name only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is expected is called once, whoever calls, and never overheard."""
+"""An armed wakeup is set once, by any of several threads, and no notification is lost."""
 
 from __future__ import annotations
 

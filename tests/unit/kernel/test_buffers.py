@@ -181,7 +181,7 @@ def test_only_its_owner_may_write_to_a_block(house: House) -> None:
 
 
 def test_a_block_cannot_be_cut_short(house: House) -> None:
-    """Else a look at it would be the end of who looks: SIGBUS."""
+    """Otherwise a reader of the truncated part would be killed by SIGBUS."""
     sender = house.instance("sender")
     descriptor, _ = sender.descriptor(house.lend(sender).block)
     assert fcntl(descriptor, F_GET_SEALS) == F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL
@@ -236,7 +236,7 @@ def test_free_blocks_are_lent_several_at_once(house: House) -> None:
 
 
 def test_what_is_not_wanted_for_a_while_is_given_up(house: House) -> None:
-    """And who has mapped it is told. The timer ends when there is nothing left to look after."""
+    """Instances that mapped the block are notified. The timer ends when no block is left to watch."""
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
     (theirs,) = receiver.give(sender.take([Attachment(5, own.hold)]))

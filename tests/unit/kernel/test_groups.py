@@ -1,4 +1,4 @@
-"""Who is restarted with whom."""
+"""Which plugins of a group restart together, and the order in which they start."""
 
 from __future__ import annotations
 

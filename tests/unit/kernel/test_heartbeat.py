@@ -1,4 +1,4 @@
-"""Who is asked for a sign of life, how often, and who is taken for silent. Without time: the beats are called."""
+"""Which plugins the heartbeat asks, how often, and when one is unresponsive. The tests call the beats directly."""
 
 from __future__ import annotations
 

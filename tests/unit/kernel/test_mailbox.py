@@ -1,4 +1,4 @@
-"""Who is woken, and how, by what is put into a mailbox."""
+"""Which thread a put into a mailbox wakes, and how; batches; and overflow."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_who_may_be_killed_only_rings(mailbox: Mailbox, rung: list[str]) -> None
 
 
 def test_who_is_woken_is_asked_when_the_letter_is_there(mailbox: Mailbox, rung: list[str]) -> None:
-    """A reload may change who takes from it while somebody puts: the one who comes is told."""
+    """A reload may replace the consumer during a put; the new consumer is notified."""
 
     class Queue(deque[Delivery]):
         def append(self, letter: Delivery) -> None:

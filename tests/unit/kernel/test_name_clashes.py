@@ -1,4 +1,4 @@
-"""Who has a name that several plugins claim. The level is confined by its name alone."""
+"""Which plugin gets a name that several plugins claim. The level is confined by name only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reactor looks for what comes next before it sleeps: nothing is overlooked either way, and who is idle sleeps."""
+"""The reactor polls for work before it sleeps. It misses nothing either way, and an idle reactor sleeps."""
 
 from __future__ import annotations
 

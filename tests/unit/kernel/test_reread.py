@@ -1,4 +1,4 @@
-"""The configuration's file is read again when a plugin is started or reloaded, and holds for who starts then."""
+"""The configuration file is read again when a plugin is started or reloaded, and applies to instances started then."""
 
 from __future__ import annotations
 

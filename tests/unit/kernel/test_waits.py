@@ -1,4 +1,4 @@
-"""Who waits for whom: a find_cycle is one only if nobody in it can go on."""
+"""Deadlock detection: callers are in a cycle only if none of them can continue."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _misfits(hint: Any, seen: set[Any]) -> Iterator[Any]:
         if not is_convertible(typing.get_origin(hint) or hint) and not _takes_a_payload(hint):
             yield hint
         return
-    if (mark := repr(hint)) not in seen:  # classes may have fields of their own type
+    if (mark := repr(hint)) not in seen:  # a class may have fields of the class itself
         seen.add(mark)
         for each in inner:
             yield from _misfits(each, seen)

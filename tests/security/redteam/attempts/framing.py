@@ -22,7 +22,7 @@ _ENDLESS = "time.sleep(0.5)\n"
 
 
 def others_suffer(arena, _: Answer) -> bool:
-    """The kernel does not answer any more, or another plugin had to be made anew."""
+    """Return whether the kernel no longer answers, or another plugin had to be restarted."""
     with suppress(KernelError):
         return arena.kernel.call("other.reveal", timeout=10) == "" or arena.kernel.info("other").generation > 1
     return True

@@ -26,7 +26,7 @@ def _other_died(arena, _: Answer) -> bool:
 
 
 def _overheard(arena, answer: Answer) -> bool:
-    """What another emitted, it got: it wrote it where only it may write, or told it."""
+    """Return whether it received the other plugin's event: it wrote it to its own file or returned it."""
     with contextlib.suppress(KernelError):
         arena.kernel.call("other.news")
     found = arena.data / "overheard"
