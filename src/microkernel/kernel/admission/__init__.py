@@ -1,1 +1,1 @@
-"""What a plugin may do: the gate, permissions, approvals, and the configuration that applies to it."""
+"""Decide the permissions of plugins: the gate, approvals, limits, and the configuration in force."""

@@ -1,4 +1,7 @@
-"""Who may run with what at the confined levels: the operator's word, by configuration, by ``grants`` or by the lock."""
+"""Decide which plugins may run at the confined levels, and with which permissions.
+
+The operator decides: in the configuration, by ``grants``, or by approvals, which the lock file remembers.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from microkernel.kernel.admission.permissions import CONFINED, Grant, Review, Wi
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, Level, Manifest, Permissions
 from microkernel.kernel.ports import Lock, PluginCandidate, Snapshot
 
+# Files that an approval lists by name. For a plugin with more, only the fact of a change is known.
 MOST_FILES = 200
-"""How many files of a plugin an approval lists by name; of more, only that something changed is known."""
 
 
 class ApprovalPolicy:
-    """``lock`` None: what is approved lasts as long as the kernel."""
+    """Reviews and approves plugins. Without a ``lock``, approvals last as long as the kernel."""
 
     def __init__(
         self,
@@ -31,7 +34,7 @@ class ApprovalPolicy:
         *,
         has_level: bool = False,
     ) -> None:
-        """``has_level``: the embedding program has chosen one level for all plugins."""
+        """Create the policy. ``has_level``: the embedding program has chosen one level for all plugins."""
         self._config = config
         self._given = given
         self._lock = lock
@@ -40,8 +43,11 @@ class ApprovalPolicy:
         self._has_level = has_level
 
     def admit(self, found: PluginCandidate, manifest: Manifest, level: Level, snapshot: Snapshot) -> Permissions:
-        """What it may do. Raises PluginHeld where somebody has to approve it first, ManifestError MK0134 where it has
-        left the level that it was approved at."""
+        """Return the permissions a plugin runs with.
+
+        Raises PluginHeld if the operator has to approve it first, ManifestError MK0134 if it was approved at a
+        confined level and would leave it.
+        """
         if level not in CONFINED:
             self._check_level(found, level)
         else:
@@ -57,8 +63,11 @@ class ApprovalPolicy:
         return self.effective(manifest, level)
 
     def _check_level(self, found: PluginCandidate, level: Level) -> None:
-        """What was approved at a confined level does not leave it by a change of its manifest, nor under a new name;
-        the operator's or the embedding program's word for it counts."""
+        """Raise ManifestError if a plugin approved at a confined level would leave it.
+
+        Neither a changed manifest nor a new name may move it to a level of trust. Only the operator, by configuration,
+        or the embedding program may.
+        """
         own = self._config.current().plugin.get(found.name)
         if self._has_level or (own is not None and own.isolation is not None) or not self._is_known(found):
             return
@@ -67,7 +76,7 @@ class ApprovalPolicy:
         raise ManifestError("MK0134", name=found.name, reason=reason, cure=cure)
 
     def _is_known(self, found: PluginCandidate) -> bool:
-        """Whether anything at this very place was approved."""
+        """Return whether anything at exactly this path was approved."""
         try:
             kept = self._lock.read() if self._lock is not None else {}
         except ConfigError:
@@ -75,14 +84,14 @@ class ApprovalPolicy:
         return place_of(found.path) in {approval.path for approval in (*kept.values(), *self._once.values())}
 
     def effective(self, manifest: Manifest, level: Level) -> Permissions:
-        """What it may do once it was let in."""
+        """Return the permissions a plugin has once it is admitted."""
         words = list(self._words(manifest.name))
         if level in CONFINED:
             return permissions.confined(manifest.permissions, words)
         return permissions.trusted(manifest.permissions, words[0] if words else None)
 
     def writes(self, manifest: Manifest, level: Level) -> tuple[str, ...]:
-        """The folders in which a confined plugin may write, as far as the operator let it; whether it runs or not."""
+        """Return the folders where a confined plugin may write, as far as the operator allows, running or not."""
         wanted = self.effective(manifest, level).fs_write if level in CONFINED else ()
         if not wanted:
             return ()
@@ -94,7 +103,7 @@ class ApprovalPolicy:
         return tuple(path for path in wanted if given is None or path in given)
 
     def review(self, found: PluginCandidate, manifest: Manifest, level: Level, snapshot: Snapshot) -> Review:
-        """What it asks for beside what was approved. Raises ConfigError MK0414 for a lock that cannot be read."""
+        """Compare the requests of a plugin with its approval. Raises ConfigError MK0414 if the lock is unreadable."""
         name, version, path = manifest.name, manifest.version, found.path
         wanted = self._wishes(found, manifest) if level in CONFINED else []
         left = permissions.missing(wanted, self._operators(manifest))
@@ -117,8 +126,10 @@ class ApprovalPolicy:
     def approve(
         self, found: PluginCandidate, manifest: Manifest, level: Level, snapshot: Snapshot, *, remember: bool
     ) -> Review:
-        """All that it asks for, for these files; the Review is of before. Raises ConfigError MK0414 where it cannot be
-        remembered; then nothing is approved."""
+        """Approve all requests of a plugin, for these files. Return the review from before the approval.
+
+        Raises ConfigError MK0414 if the approval cannot be stored; then nothing is approved.
+        """
         review = self.review(found, manifest, level, snapshot)
         is_pinned = self._config.current().approvals.pin == "bytes" and level in CONFINED
         if not review.is_fine or (is_pinned and self._approval(manifest.name) is None):
@@ -135,7 +146,7 @@ class ApprovalPolicy:
             self._once[name] = approval
 
     def _follow(self, found: PluginCandidate, manifest: Manifest, snapshot: Snapshot) -> None:
-        """A new version that asks for no more is let in; from now on it is its files that must not change."""
+        """Move the approval to a new version that requests nothing new. From now on its files must not change."""
         approval = self._approval(manifest.name)
         if approval is None:
             return
@@ -148,7 +159,7 @@ class ApprovalPolicy:
             self._complain("warn", manifest.name, trouble)
 
     def _report_limits(self, found: PluginCandidate, manifest: Manifest, level: Level) -> None:
-        """Report the values of a manifest that are not in force as they were set there."""
+        """Report values of the manifest that take effect differently from how they were set."""
         asked = merge(found.manifest, self._config.current())
         bounded = cap_limits(asked, self._config.current(), level, None)
         for change in limit_bounds.changes(asked, bounded):
@@ -158,18 +169,18 @@ class ApprovalPolicy:
             self._complain("warn", manifest.name, ConfigError("MK0422", name=manifest.name, **fields))
 
     def limits(self, found: PluginCandidate) -> tuple[str, ...] | None:
-        """The limits above the defaults that a plugin may have, each a line; None for all."""
+        """Return the limits above the defaults that a plugin may have, each as a line; None for all."""
         given = self._operators(found.manifest).limits
         try:
             approval = self._approval(found.manifest.name)
-        except ConfigError:  # it is reported to the plugins that cannot run without the lock
+        except ConfigError:  # reported for the plugins that cannot run without the lock
             approval = None
         if given is None or approval is None or not _is_of(approval, found):
             return given
         return None if approval.permissions.limits is None else (*given, *approval.permissions.limits)
 
     def has_approved(self, found: PluginCandidate) -> bool:
-        """Whether the plugin of this name at this very place was approved. Of a lock that cannot be read: no."""
+        """Return whether the plugin of this name at exactly this path was approved; False if the lock is unreadable."""
         try:
             approval = self._approval(found.name)
         except ConfigError:
@@ -177,8 +188,11 @@ class ApprovalPolicy:
         return approval is not None and approval.path == place_of(found.path)
 
     def _compared(self, name: str, *, is_needed: bool) -> Approval | None:
-        """The approval that a plugin is compared with. A plugin for which the operator speaks by name needs none; of
-        one that asks for nothing, only the place of its name is compared, as far as the lock can be read."""
+        """Return the approval that a plugin is compared with; None if it needs none.
+
+        A plugin that the operator decides about by name needs none. If a plugin requests nothing, only the path of its
+        name is compared, and an unreadable lock is ignored.
+        """
         if is_needed or self._config.current().approvals.pin == "bytes":
             return self._approval(name)
         if any(self._words(name)):
@@ -189,7 +203,7 @@ class ApprovalPolicy:
             return None
 
     def _is_altered(self, snapshot: Snapshot, version: str, approval: Approval) -> bool:
-        # Where it lay is not known for an approval of an older lock: then the files have to be the same.
+        # Approvals of an older lock have no path. Then the files must be the same.
         pin = self._config.current().approvals.pin if approval.path else "bytes"
         return permissions.is_altered(snapshot, version, approval, pin)
 
@@ -199,7 +213,7 @@ class ApprovalPolicy:
         return self._lock.read().get(name) if self._lock is not None else None
 
     def _words(self, name: str) -> Iterator[Grant]:
-        """What the operator said of a plugin, the most pressing first."""
+        """Yield the operator's grants for a plugin, the one that takes precedence first."""
         if name in self._given:
             yield self._given[name]
         own = self._config.current().plugin.get(name)
@@ -211,7 +225,11 @@ class ApprovalPolicy:
         return permissions.union(declared if word == "declared" else word for word in self._words(manifest.name))
 
     def _wishes(self, found: PluginCandidate, manifest: Manifest) -> list[Wish]:
-        """What is declared, and the variables its own configuration reads: only the operator's may do so freely."""
+        """Return all requests of a plugin: declared permissions, environment variables and raised limits.
+
+        The variables are those that the manifest's own configuration reads. Only the operator's configuration may read
+        variables without approval.
+        """
         own = self._config.current().plugin.get(manifest.name)
         theirs = {k: v for k, v in found.manifest.config.items() if own is None or k not in own.config}
         wanted = permissions.requested(manifest.name, self.effective(manifest, "sandbox"))
@@ -222,7 +240,7 @@ class ApprovalPolicy:
 
 
 def place_of(path: str) -> str:
-    """Where a plugin lies: its own name, which may be a link, in the real folder around it."""
+    """Return the path that identifies a plugin: its own name, which may be a link, in its folder's real path."""
     if path.startswith("entry-point:"):
         return path
     folder, name = os.path.split(path)
@@ -249,5 +267,5 @@ def _held(review: Review) -> PluginHeld:
 
 
 def _enumerate(lines: Iterable[str]) -> str:
-    """In one line; a comma within one of them does not pass for the beginning of the next."""
+    """Join the items in one line, with their commas escaped, so that each item remains recognizable."""
     return ", ".join(line.replace(",", "\\x2c") for line in lines)

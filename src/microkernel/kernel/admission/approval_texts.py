@@ -1,7 +1,7 @@
-"""Texts of a plugin as a person who approves them reads them. Pure.
+"""Escape texts of a plugin for the person who approves them. Pure.
 
-What is approved is the text, and not what it looks like: so it is shown on one line, and no character of it is unseen
-or looks like another one.
+A person approves the exact text, not its appearance. So a text is shown on one line, without invisible characters and
+without characters that look like others.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 
 _HIDDEN_SPACES = re.compile(r"^ +| {2,}| +$")
-# By the beginning of their names. Latin letters beside ASCII, Greek and Cyrillic have look-alikes in ASCII.
+# Prefixes of Unicode names of clear characters. Non-ASCII Latin, Greek and Cyrillic letters look like ASCII ones.
 _SCRIPTS = ("CJK UNIFIED IDEOGRAPH", "HIRAGANA LETTER", "KATAKANA LETTER", "HANGUL SYLLABLE")
 _LOOKS_LIKE_A_SLASH = "\u30ce"
 
 
 def unmistakable(text: str) -> str:
-    """The text with everything escaped but printable ASCII and the letters of Chinese, Japanese and Korean. Spaces are
-    escaped where they are at an end or follow each other; a backslash is doubled."""
+    """Escape everything except printable ASCII and the letters of Chinese, Japanese and Korean.
+
+    Leading, trailing and repeated spaces are escaped too; a backslash is doubled.
+    """
     hidden = {at for run in _HIDDEN_SPACES.finditer(text) for at in range(*run.span())}
     if not hidden and text.isascii() and text.isprintable() and "\\" not in text:
         return text

@@ -1,4 +1,4 @@
-"""The configuration in force: the only copy."""
+"""The only copy of the configuration in force."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from microkernel.kernel.manifest import Level, Manifest
 
 
 class ConfigSource:
-    """``current`` on any thread. ``reread`` reads the operator's file again; None if there is no file."""
+    """Holds the configuration in force. ``current`` may be called on any thread.
+
+    ``reread`` reads the operator's file again; None if there is none.
+    """
 
     def __init__(
         self, config: KernelConfig, override: Level | None = None, reread: Callable[[], KernelConfig] | None = None
@@ -24,14 +27,14 @@ class ConfigSource:
         return self._current
 
     def read_from(self, reread: Callable[[], KernelConfig]) -> None:
-        """Read the configuration here from now on, where the embedding program completes what a file says."""
+        """Replace ``reread``, if the embedding program completes the configuration of the file."""
         self._reread = reread
 
     def refresh(self, manifests: Iterable[Manifest]) -> None:
         """Read the configuration again. It applies to future starts; running instances keep theirs.
 
-        Where plugins are found, and their groups, stay as they were. Raises ConfigError MK0721 for a file that lost a
-        part of what protects.
+        The places of plugins, and their groups, stay as they were. Raises ConfigError MK0721 if the file has lost a
+        protection.
         """
         if self._reread is None:
             return

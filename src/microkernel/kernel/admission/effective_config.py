@@ -1,4 +1,4 @@
-"""From what a manifest asks and the operator decides to what holds for one plugin. Pure."""
+"""Combine a manifest and the operator's configuration into the values in force for one plugin. Pure."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _COMMON_BEGIN = ("LC_", "XDG_")
 
 
 def check_kernel_name(name: str) -> str:
-    """It names a socket and a folder of state. Raises ConfigError for a name that is no file's."""
+    """Return ``name``, of a socket and a state folder. Raises ConfigError if it cannot be a file's name."""
     if not name or name.startswith(".") or not name.isprintable() or "/" in name or len(os.fsencode(name)) > 200:
         raise ConfigError("MK0705", path=repr(name), reason="this cannot be a kernel's name")
     return name
 
 
 def state_home(environ: Mapping[str, str]) -> Path | None:
-    """Return where programs keep their state for this user; None for a user without a home folder, who names none."""
+    """Return the folder of this user's program state; None without XDG_STATE_HOME and a home folder."""
     named = environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(named):
         return Path(named)
@@ -41,7 +41,7 @@ def state_home(environ: Mapping[str, str]) -> Path | None:
 
 
 def merge(manifest: Manifest, config: KernelConfig) -> Manifest:
-    """The manifest with the operator's limits, supervision, determinism and the rest laid over it."""
+    """Return the manifest with every value that the operator has set replaced by the operator's."""
     own = config.plugin.get(manifest.name, _NOTHING)
     return replace(
         manifest,
@@ -55,7 +55,7 @@ def merge(manifest: Manifest, config: KernelConfig) -> Manifest:
 
 
 def unknown_names(config: KernelConfig, granted: Iterable[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Names of plugins that the operator decides about and that nobody has, each with the table it stands in."""
+    """Yield the names that the operator configures and no plugin has, as (table of the configuration, name)."""
     named = [(f"[plugin.{name}]", name) for name in config.plugin]
     named += [(f"[group.{group}]", name) for group, own in config.group.items() for name in own.plugins]
     named += [("Kernel(grants=...)", name) for name in granted]
@@ -65,23 +65,26 @@ def unknown_names(config: KernelConfig, granted: Iterable[str], known: Collectio
 def cap_limits(
     manifest: Manifest, config: KernelConfig, level: Level, approved: Collection[str] | None = ()
 ) -> Manifest:
-    """The manifest at its level: within the bounds of every manifest, and at a confined level with no value that costs
-    more than its default, unless it is among the ``approved`` lines. What the operator has set holds."""
+    """Return the manifest with its limits as they hold at its level.
+
+    All values are kept within the bounds of every manifest. At a confined level, values that cost more than their
+    defaults are lowered, unless they are among the ``approved`` lines. Values set by the operator are kept.
+    """
     fixed = fixed_limits(config, manifest.name)
     bounded = limit_bounds.keep_within(manifest, fixed)
     return limit_bounds.lower(bounded, fixed, approved) if level in CONFINED else bounded
 
 
 def fixed_limits(config: KernelConfig, name: str) -> frozenset[str]:
-    """The limits and the values of supervision that the operator has set for a plugin."""
+    """Return the names of the limits and supervision values that the operator has set for a plugin."""
     return limit_bounds.fixed_by(config.plugin.get(name), limits=config.limits)
 
 
 def choose_level(manifest: Manifest, config: KernelConfig, override: Level | None) -> tuple[Level, bool]:
-    """The level a plugin runs at, and whether its manifest asked for less isolation than it gets.
+    """Return the level of a plugin, and whether its manifest asked for less isolation than it gets.
 
-    ``override`` is the embedder's word for all; then the operator's for this plugin; then the strongest of what the
-    manifest asks for, the operator's level for plugins, and the operator's least.
+    ``override``, the embedder's level for all plugins, takes precedence; then the operator's level for this plugin;
+    then the strongest of the manifest's, the operator's ``isolation`` and ``min_isolation``.
     """
     if override is not None:
         return override, False
@@ -94,7 +97,7 @@ def choose_level(manifest: Manifest, config: KernelConfig, override: Level | Non
 
 
 def resolve_secrets(config: Mapping[str, Any], environ: Mapping[str, str], path: str = "config") -> dict[str, Any]:
-    """The configuration with each ``{env = "X"}`` replaced by that variable. Raises ConfigError where it is not set."""
+    """Replace each ``{env = "X"}`` by that variable's value. Raises ConfigError if it is not set."""
     return {key: _resolve(value, environ, f"{path}.{key}") for key, value in config.items()}
 
 
@@ -112,12 +115,12 @@ def _resolve(value: Any, environ: Mapping[str, str], path: str) -> Any:
 
 
 def secret_values(config: Mapping[str, Any], environ: Mapping[str, str]) -> set[str]:
-    """What is shown nowhere: all that is given as ``{env = "X"}``, but for what every program knows."""
+    """Return the values that are redacted everywhere: all given as ``{env = "X"}``, except common variables."""
     return {environ[name] for name in variables(config) if name in environ and not is_common(name)}
 
 
 def variables(config: Mapping[str, Any]) -> set[str]:
-    """The variables that a configuration takes values from."""
+    """Return the environment variables that a configuration reads."""
     return set(_variables(config))
 
 
@@ -130,5 +133,5 @@ def _variables(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def is_common(variable: str) -> bool:
-    """Programs need it, and it is no secret, even where a configuration takes a value from it."""
+    """Return whether programs need this variable. It is not a secret then, even if a configuration reads it."""
     return variable in _COMMON or variable.startswith(_COMMON_BEGIN)

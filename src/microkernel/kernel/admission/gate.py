@@ -1,7 +1,7 @@
-"""The one place where permissions are checked. Every message of an instance passes it.
+"""The only place that checks permissions. Every message of an instance passes it.
 
-The sender is the channel the message came by, never what the message says. What is checked is a table: for each kind of
-message, the permission it needs and what for.
+The sender is known by the channel that the message came through, never by its content. The checks are a table: for each
+type of message, the permission it needs and the topic, key or target it needs it for.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from microkernel.kernel.manifest import OBSERVING, Permissions
 from microkernel.wire import messages
 from microkernel.wire.topics import check_pattern, check_topic, covers
 
+# Prefix of the kernel's own topics and services. Plugins need ``kernel.observe`` or ``kernel.control`` for them.
 KERNEL_TOPICS = "kernel."
-"""Topics and services of the kernel itself; plugins need ``kernel.observe`` or ``kernel.control`` for them."""
 
 Checked = tuple[str, str]
 
 
 def admit(name: str, permissions: Permissions, message: messages.Message) -> None:
-    """Let a message pass. Raises PermissionDenied naming the line to add, BadTopic for what is none."""
+    """Check that a plugin may send a message. Raises PermissionDenied, with the line to add to the manifest, and
+    BadTopic for an invalid topic, key, pattern or target."""
     check = _CHECKS.get(type(message))
     if check is None:
         return
@@ -36,7 +37,7 @@ def admit(name: str, permissions: Permissions, message: messages.Message) -> Non
 
 
 def observes(permissions: Permissions) -> bool:
-    """Whether the kernel's own events may be seen."""
+    """Return whether a plugin with these permissions may receive the kernel's own events."""
     return "observe" in permissions.kernel or "control" in permissions.kernel
 
 

@@ -1,9 +1,9 @@
-"""How far a manifest moves its plugin's limits and supervision without the operator. Pure.
+"""Bound the limits and supervision values that a manifest may set without the operator. Pure.
 
-A manifest is the plugin's own text, so what the kernel waits for, how often it looks and what it keeps must not depend
-on it alone. At every level a value of a manifest stays within a floor and a ceiling. At the confined levels it may also
-only lower what a plugin costs others: a value that costs more than the default is asked for like a permission, and
-takes effect when it is approved. What the operator's configuration sets is never changed here.
+A manifest is written by the plugin's author, so the kernel's waits, polling intervals and memory must not depend on it
+alone. At every level a manifest's value stays within a floor and a ceiling. At the confined levels a manifest may only
+lower the cost of its plugin to others: a value that costs more than the default is requested like a permission, and
+takes effect when it is approved. Values from the operator's configuration are never changed here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from microkernel.kernel.manifest import CONFINED_LIMITS, Limits, Manifest, Super
 
 
 class Bound(NamedTuple):
-    """Values that a manifest may set. ``costs_more``: the direction in which a plugin costs others more. ``zero_is``:
-    what 0 stands for, where it is not a value of its own."""
+    """Range of values that a manifest may set.
+
+    ``costs_more``: the sign of the change that makes a plugin cost others more. ``zero_is``: the value that 0 stands
+    for, unless 0 means 0.
+    """
 
     least: float = 0.0
     most: float = inf
@@ -28,11 +31,13 @@ class Bound(NamedTuple):
     zero_is: float = 0.0
 
 
+# Most seconds that a manifest can make the kernel wait for one step of its plugin. `close` and `open` wait for all
+# steps.
 _WAIT = 30.0
-"""The longest that a manifest has the kernel wait for one step of its plugin. `close` and `open` wait for all steps."""
 _DAY = 86_400.0
 _HOUR = 3_600.0
 
+# By field of ``Limits``. 0 of a system limit stands for the default of the level.
 LIMITS: Final[Mapping[str, Bound]] = {
     "load": Bound(0.01, _WAIT, zero_is=inf),
     "start": Bound(0.01, _WAIT, zero_is=inf),
@@ -60,20 +65,19 @@ LIMITS: Final[Mapping[str, Bound]] = {
     "keys": Bound(),
     "lines": Bound(),
 }
-"""By field of ``Limits``. A limit of the system is 0 where its level's default holds."""
 SUPERVISION: Final[Mapping[str, Bound]] = {
     "intensity": Bound(0, 1_000),
     "period": Bound(1.0, _DAY, costs_more=-1),
     "backoff": Bound(0.01, _HOUR, costs_more=-1),
     "backoff_max": Bound(0.1, _HOUR, costs_more=-1),
 }
+# Defaults of the memory and lines that the kernel spends on an untrusted plugin. Small enough that one message, and
+# everything kept for one plugin, stays cheap for all others.
 KEPT_WHEN_CONFINED: Final[Mapping[str, int]] = {
     "kernel_memory": 20 * 1024 * 1024, "handlers": 256, "methods": 1024, "keys": 4096, "lines": 1000,
 }  # fmt: skip
-"""What the kernel keeps and does for a plugin that is not trusted, where nobody sets it. Small enough that one message,
-and the whole of what one plugin can have kept, stays cheap for all others."""
+# The highest ``concurrency`` that a manifest may set.
 MOST_THREADS: Final = 256
-"""The most that a manifest may set as its ``concurrency``."""
 _SIZES = frozenset({"kernel_memory", "shared_memory", "memory", "file_size", "disk"})
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _LINE = re.compile(r"(\S{1,40}) (none|[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,2})?)([KMGT]iB)?")
@@ -81,14 +85,14 @@ _OF_RESTARTS = "supervision."
 
 
 class Change(NamedTuple):
-    """A value that does not hold as a manifest sets it. ``asked`` is how it is shown: ``memory 1GiB``."""
+    """A value of a manifest that is changed. ``asked`` is shown as ``memory 1GiB``; ``holds`` is the new value."""
 
     asked: str
     holds: str
 
 
 def fixed_by(own: PluginConfig | None, *, limits: Iterable[str] = ()) -> frozenset[str]:
-    """The names of the values that the operator has set: for all plugins by ``limits``, and for one by its table."""
+    """Return the names of the values that the operator has set, for all plugins (``limits``) or for one (``own``)."""
     if own is None:
         return frozenset(limits)
     threads = ["concurrency"] if own.concurrency else []
@@ -96,15 +100,17 @@ def fixed_by(own: PluginConfig | None, *, limits: Iterable[str] = ()) -> frozens
 
 
 def keep_within(manifest: Manifest, fixed: Collection[str]) -> Manifest:
-    """The manifest with each value between its floor and its ceiling. ``fixed``: names from ``fixed_by``."""
+    """Return the manifest with each value between its floor and its ceiling, except the ``fixed`` ones (by name)."""
     most = manifest.concurrency if "concurrency" in fixed else MOST_THREADS
     bounded = _map(manifest, fixed, lambda _name, bound, value: min(max(bound.least, value), bound.most))
     return replace(bounded, concurrency=min(manifest.concurrency, most))
 
 
 def lower(manifest: Manifest, fixed: Collection[str], approved: Collection[str] | None) -> Manifest:
-    """The manifest of a confined plugin: each value that costs more than its default, and was not approved, lowered to
-    the default. ``approved``: lines of ``raised``; None for all of them."""
+    """Lower each value that costs more than its default, and was not approved, to the default.
+
+    For manifests of confined plugins. ``approved``: lines from ``raised``; None for all of them.
+    """
     given = [parsed for line in approved or () if (parsed := _parse(line)) is not None]
 
     def lowered(name: str, bound: Bound, value: float) -> float:
@@ -119,13 +125,13 @@ def lower(manifest: Manifest, fixed: Collection[str], approved: Collection[str] 
 
 
 def raised(manifest: Manifest, fixed: Collection[str]) -> tuple[str, ...]:
-    """The values that cost more than their defaults, each as a line to be approved: ``memory 1GiB``."""
+    """Return the values that cost more than their defaults, each as a line to approve: ``memory 1GiB``."""
     asked = keep_within(manifest, fixed)
     return tuple(change.asked for change in changes(asked, lower(asked, fixed, ())))
 
 
 def is_covered(line: str, approved: Collection[str]) -> bool:
-    """Whether one of the approved lines allows as much as this one."""
+    """Return whether one of the approved lines allows at least as much as ``line``."""
     asked = _parse(line)
     if asked is None:
         return False
@@ -136,7 +142,7 @@ def is_covered(line: str, approved: Collection[str]) -> bool:
 
 
 def changes(asked: Manifest, held: Manifest) -> list[Change]:
-    """The values that differ, but for those that nobody set; in the order of the fields."""
+    """Return the values that differ, except those left at their defaults, in the order of the fields."""
     now = _values(held)
     differ = {name: each for name, each in _values(asked).items() if each not in (now[name], _DEFAULTS[name])}
     return [Change(f"{name} {_text(name, each)}", _text(name, now[name])) for name, each in differ.items()]
@@ -152,7 +158,7 @@ def _default(name: str) -> float:
 
 
 def _values(manifest: Manifest) -> dict[str, float]:
-    """By name, with what 0 stands for in its place."""
+    """Return the values by name, each 0 replaced by the value that it stands for."""
     found = {name: getattr(manifest.limits, name) or bound.zero_is for name, bound in LIMITS.items()}
     found |= {f"{_OF_RESTARTS}{name}": getattr(manifest.supervision, name) for name in SUPERVISION}
     return {**found, "concurrency": manifest.concurrency}
@@ -162,7 +168,7 @@ _DEFAULTS: Final = _values(Manifest("default"))
 
 
 def _map(manifest: Manifest, fixed: Collection[str], change: Callable[[str, Bound, float], float]) -> Manifest:
-    """The manifest with each value changed that the operator has not set."""
+    """Apply ``change`` to each value, except the ``fixed`` ones and the concurrency."""
     now = {
         name: change(name, _bound(name), value)
         for name, value in _values(manifest).items()
@@ -176,7 +182,7 @@ def _map(manifest: Manifest, fixed: Collection[str], change: Callable[[str, Boun
 
 
 def _stored(values: Mapping[str, float], table: Limits | Supervision, prefix: str) -> dict[str, Any]:
-    """As fields of the table, with the type they have there; no bound is 0 again."""
+    """Return the values as fields of the table, with their types there; infinity becomes 0 again."""
     names = {name: f"{prefix}{name}" for name in (LIMITS if isinstance(table, Limits) else SUPERVISION)}
     stored = {name: values[key] for name, key in names.items() if key in values}
     defaults = asdict(type(table)())
@@ -193,7 +199,7 @@ def _text(name: str, value: float) -> str:
 
 
 def _parse(line: str) -> tuple[str, float] | None:
-    """None for what is not the line of a limit."""
+    """Return the name and the amount of a limit's line; None if it is not one."""
     found = _LINE.fullmatch(line)
     if found is None:
         return None

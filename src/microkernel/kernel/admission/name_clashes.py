@@ -1,7 +1,7 @@
-"""Which of several plugins with one name has it. Pure.
+"""Decide which of several plugins of the same name owns it. Pure.
 
-A name is more than a label: approvals, configuration, secrets and the data folder go by it. So a file that calls itself
-like another plugin must not take its place, whatever the order in which they are found.
+A name is more than a label: approvals, configuration, secrets and the data folder depend on it. So a file that uses
+another plugin's name must not take its place, whatever the order in which they are found.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import replace
 from microkernel.errors import KernelError, PluginLoadError
 from microkernel.kernel.ports import PluginCandidate
 
+# Another plugin owns the name.
 TAKEN = "MK0107"
-"""Another plugin has the name."""
+# Several plugins claim the name, and none of them owns it.
 DISPUTED = "MK0155"
-"""Several plugins claim the name, and none of them has it."""
 
 
 def settle(
@@ -23,8 +23,11 @@ def settle(
     owns: Callable[[PluginCandidate], bool],
     is_confined: Callable[[PluginCandidate], bool],
 ) -> list[PluginCandidate]:
-    """Give each name to the one plugin that ``owns`` it; the others get an error. If none or several own it, all do,
-    unless all of them are trusted: then the first that was found has it. By name, the one that has it first."""
+    """Give each name to the one plugin that ``owns`` it; the others get an error.
+
+    If no plugin or several own a name, all get an error, unless all are trusted: then the first one found owns it. The
+    result is sorted by name, with the owner first.
+    """
     found = list(found)
     claims: dict[str, list[PluginCandidate]] = {}
     for each in found:
@@ -37,7 +40,7 @@ def settle(
 
 
 def is_fit(found: PluginCandidate) -> bool:
-    """Whether nothing is wrong with a plugin, unless another one has its name."""
+    """Return whether a plugin has no error, other than a name owned by another plugin."""
     return found.error is None or found.error.id == TAKEN
 
 

@@ -1,7 +1,7 @@
-"""What a plugin asks for, what was approved, and the difference. Pure.
+"""Compare the permissions that a plugin requests with those that were approved. Pure.
 
-At the levels of trust a manifest is granted as it is declared. At the confined ones everything is declared *and*
-approved, but what a plugin emits and keeps on the board below its own name.
+At the levels of trust, declared permissions are granted. At the confined levels every permission must be declared *and*
+approved, except for topics and data keys that begin with the plugin's name.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ KINDS: Final = (
     "emit", "on", "call", "data.read", "data.write", "kernel", "net", "fs.read", "fs.write", "env", "limits",
 )  # fmt: skip
 _OF_TOPICS = frozenset({"emit", "on", "call", "data.read", "data.write"})
+# Kinds that every plugin has for names that begin with its own.
 _OWN = frozenset({"emit", "data.read", "data.write"})
-"""What every plugin may do with names that begin with its own."""
 
+# An operator's grant: these permissions, or all that the manifest declares.
 Grant = Permissions | Literal["declared"]
-"""What an operator gives: these permissions, or all that the manifest declares."""
+# A kind of permission and its object: ``("net", "smtp.example.com:587")``.
 Wish = tuple[str, str]
-"""A kind of permission and what for: ``("net", "smtp.example.com:587")``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a plugin asks for beside what was approved, each a line such as ``net smtp.example.com:587``.
+    """Requests of a plugin compared with its approval, each a line such as ``net smtp.example.com:587``.
 
-    ``added`` was not approved, ``removed`` was and is asked for no more. ``altered``: it was approved at this very
-    ``version``, and since then its files have become others; ``changed`` are their names as far as they are known.
-    ``digest`` is of the files that were looked at.
+    ``added`` was not approved; ``removed`` was approved and is no longer requested. ``altered``: the files have changed
+    since this ``version`` was approved; ``changed`` has their names, as far as known. ``digest`` is that of the
+    reviewed files.
     """
 
     name: str
@@ -50,33 +50,33 @@ class Review:
     approved_version: str = ""
     altered: bool = False
     changed: tuple[str, ...] = ()
+    # Path of the approved plugin of this name, if it differs from ``path``.
     approved_path: str = ""
-    """Where the plugin of this name lies that was approved, if that is another place than ``path``."""
 
     @property
     def is_fine(self) -> bool:
-        """Nobody has to be asked."""
+        """Return whether there is nothing to approve."""
         return not (self.added or self.altered or self.approved_path)
 
     @property
     def is_held(self) -> bool:
-        """Whether the plugin may not run before somebody approves. Without its higher limits it runs: with the
-        defaults."""
+        """Return whether the plugin must not run before it is approved. If only higher limits are missing, it runs with
+        the defaults."""
         return self.altered or bool(self.approved_path) or any(not line.startswith("limits ") for line in self.added)
 
     @property
     def difference(self) -> tuple[str, ...]:
-        """As `diff` writes it."""
+        """Return added and removed requests as lines of a diff."""
         return (*(f"+ {line}" for line in self.added), *(f"- {line}" for line in self.removed))
 
 
 def fields_of(permissions: Permissions) -> dict[str, tuple[str, ...] | None]:
-    """By kind, in the order in which they are shown; None is everything."""
+    """Return the permissions by kind, in the order in which they are shown; None stands for everything."""
     return {kind: getattr(permissions, kind.replace(".", "_")) for kind in KINDS}
 
 
 def of_fields(fields: Mapping[str, Iterable[str] | None]) -> Permissions:
-    """The inverse; a kind that is not there grants nothing."""
+    """Return the permissions of a mapping made by `fields_of`; a missing kind grants nothing."""
     values: dict[str, Any] = {kind.replace(".", "_"): () for kind in KINDS}
     for kind, what in fields.items():
         values[kind.replace(".", "_")] = None if what is None else tuple(what)
@@ -84,7 +84,7 @@ def of_fields(fields: Mapping[str, Iterable[str] | None]) -> Permissions:
 
 
 def requested(name: str, asked: Permissions) -> list[Wish]:
-    """All that somebody has to approve: not what every plugin may do with its own names."""
+    """Return all requests that need an approval: all except those that every plugin has for its own names."""
     return [
         (kind, what)
         for kind, patterns in fields_of(asked).items()
@@ -94,14 +94,17 @@ def requested(name: str, asked: Permissions) -> list[Wish]:
 
 
 def missing(wanted: Iterable[Wish], approved: Permissions) -> tuple[Wish, ...]:
-    """The requests that were not approved."""
+    """Return the requests that were not approved."""
     given = fields_of(approved)
     return tuple((kind, what) for kind, what in wanted if not _is_covered(kind, what, given[kind]))
 
 
 def _is_covered(kind: str, what: str, approved: tuple[str, ...] | None) -> bool:
-    """A pattern covers narrower ones. An address or a path covers itself alone: a path below an approved one may have
-    become a link to anywhere since."""
+    """Return whether a request is approved.
+
+    A topic pattern covers narrower ones. An address or a path covers only itself, because a path below an approved one
+    may have become a link to anywhere since.
+    """
     if approved is None or what in approved:
         return True
     if kind == "limits":
@@ -112,7 +115,7 @@ def _is_covered(kind: str, what: str, approved: tuple[str, ...] | None) -> bool:
 
 
 def union(several: Iterable[Permissions]) -> Permissions:
-    """All that any of them gives."""
+    """Return everything that any of several permissions grants."""
     total = fields_of(NO_PERMISSIONS)
     for each in several:
         for kind, more in fields_of(each).items():
@@ -122,23 +125,23 @@ def union(several: Iterable[Permissions]) -> Permissions:
 
 
 def trusted(declared: Permissions | None, operator: Grant | None) -> Permissions:
-    """What holds at ``thread`` and ``process``: what the operator wrote in its place, else what is declared, else
-    anything but the kernel itself."""
+    """Return the permissions at ``thread`` and ``process``: the operator's, else the declared ones, else everything
+    except ``kernel``."""
     if isinstance(operator, Permissions):
         return operator
     return declared if declared is not None else Permissions()
 
 
 def confined(declared: Permissions | None, operator: Iterable[Grant]) -> Permissions:
-    """What holds at ``sandbox`` and ``wasm`` once it is approved: what is declared. For a manifest without a table the
-    operator declares."""
+    """Return the permissions at ``sandbox`` and ``wasm`` once approved: the declared ones. For a manifest without a
+    permissions table, the operator declares them."""
     if declared is not None:
         return declared
     return replace(union(each for each in operator if isinstance(each, Permissions)), limits=())
 
 
 def from_requests(wanted: Iterable[Wish]) -> Permissions:
-    """Permissions that grant these, and nothing else."""
+    """Return permissions that grant exactly these requests."""
     given: dict[str, list[str]] = {}
     for kind, what in wanted:
         given.setdefault(kind, []).append(what)
@@ -146,17 +149,17 @@ def from_requests(wanted: Iterable[Wish]) -> Permissions:
 
 
 def lines(wanted: Iterable[Wish]) -> tuple[str, ...]:
-    """As a person reads and approves them: each is one line, in which nothing passes for something else."""
+    """Return the requests for the person who approves them: each on one line, without characters that look alike."""
     return tuple(f"{kind} {unmistakable(what)}" for kind, what in wanted)
 
 
 def is_altered(snapshot: Snapshot, version: str, approval: Approval, pin: str = "version") -> bool:
-    """Whether the files are others than those approved, and a new version does not account for that."""
+    """Return whether the files differ from the approved ones, and no new version accounts for that."""
     return approval.digest != snapshot.digest and (pin == "bytes" or approval.version == version)
 
 
 def changed_files(snapshot: Snapshot, approval: Approval) -> tuple[str, ...]:
-    """Which ones, where the approval knows its files."""
+    """Return the names of the files that have changed; empty if the approval does not list its files."""
     if not approval.files:
         return ()
     return tuple(sorted(_differing(approval.files, snapshot.files)))

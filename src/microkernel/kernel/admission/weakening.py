@@ -1,7 +1,7 @@
-"""What protects the operator does not vanish because a file lost a part of itself. Pure.
+"""Refuse configuration files and manifests that lose a protection by accident. Pure.
 
-A file that is read while it is written may be empty, or end early and be valid all the same. So what a file no longer
-names stays in force, and the new content is refused, until the operator names the weaker value.
+A file that is read while it is being written may be empty, or be cut off and still valid. So a protection that a file
+no longer names stays in force, and the new content is refused, until the operator names the weaker value.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _EMPTY = "it is empty, and was not when it was read before"
 
 class _Doubt(NamedTuple):
     reason: str
+    # The line that the operator writes if the change is intended.
     line: str = ""
-    """What the operator writes if it is meant."""
 
 
 def check_configuration(
     before: KernelConfig, now: KernelConfig, manifests: Iterable[Manifest], override: Level | None
 ) -> None:
-    """Compare a file with what was read from it before. ``manifests`` are those of the plugins that are known.
+    """Compare a configuration file with its previous content. ``manifests`` are those of the known plugins.
 
     Raises ConfigError MK0721 for a file that is empty now, or that no longer names a level, permissions, a limit,
-    ``enabled = false`` or ``pin = "bytes"`` without which a plugin would be held less.
+    ``enabled = false`` or ``pin = "bytes"`` if a plugin would be less restricted without it.
     """
     for doubt in _doubts(before, now, manifests, override):
         cure = f"; if that is meant, write {doubt.line}" if doubt.line else ""
@@ -40,9 +40,9 @@ def check_configuration(
 
 
 def check_manifest(before: Manifest, now: Manifest, config: KernelConfig, override: Level | None) -> None:
-    """Compare a plugin's manifest with the one it had. What the operator says of the plugin by name holds in any case.
+    """Compare a plugin's manifest with its previous one. Values that the operator sets for the plugin hold in any case.
 
-    Raises ManifestError MK0134 where a level would fall, or where permissions or all limits are gone.
+    Raises ManifestError MK0134 if the level would fall, or if permissions or all limits are missing.
     """
     own = config.plugin.get(now.name, _NOTHING)
     old, new = (choose_level(each, config, override)[0] for each in (before, now))
@@ -89,7 +89,7 @@ def _doubts_of(manifest: Manifest, before: KernelConfig, now: KernelConfig, over
 
 
 def _is_named(old: Level, theirs: PluginConfig, before: KernelConfig, now: KernelConfig) -> bool:
-    """Whether the file still has the key for all plugins that made the level what it was."""
+    """Return whether the file still has the key, for all plugins, that determined the level before."""
     if theirs.isolation is not None:
         return False
     return ("min_isolation" if old == before.min_isolation != before.isolation else "isolation") in now.written
@@ -104,7 +104,7 @@ def _says_nothing(manifest: Manifest) -> bool:
 
 
 def _weaker_limits(old: Limits, new: Limits, named: Iterable[str]) -> Iterator[str]:
-    """The limits that hold less than before, but for those that are named. 0 is no limit."""
+    """Yield the limits that restrict less than before, except the ``named`` ones. 0 means unlimited."""
     before, now, said = asdict(old), asdict(new), set(named)
     for key, value in before.items():
         if key not in said and value and (not now[key] or now[key] > value):

@@ -1,4 +1,4 @@
-"""Whether who may write in a folder could change what the kernel goes by: its plugins, the lock, the configuration."""
+"""Detect writable folders that would expose the kernel's own files: plugins, the lock, the configuration."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 
 def exposed(folder: str, places: Iterable[str], own: Iterable[str]) -> str:
-    """Return what could be changed, or added to, by writing below ``folder``; empty if nothing could.
+    """Return a path that could be changed, or added to, by writing below ``folder``; empty if there is none.
 
-    ``places``: where plugins are looked for: a folder that lies directly in one may become a plugin. ``own``: plugins
-    and files, inside of which nothing may be written either.
+    ``places``: folders that are searched for plugins. A folder directly inside one may become a plugin. ``own``:
+    plugins and files, inside which writing is not allowed either.
     """
     folder, parents = os.path.realpath(folder), dict[str, str]()
     for place in map(os.path.realpath, places):
@@ -24,7 +24,7 @@ def exposed(folder: str, places: Iterable[str], own: Iterable[str]) -> str:
 
 
 def _real(path: str, parents: dict[str, str]) -> str:
-    """The path without links. Many plugins lie in one folder, whose links are followed once."""
+    """Return the path without links. Many plugins lie in one folder, whose links are resolved once."""
     if os.path.islink(path):
         return os.path.realpath(path)
     parent, name = os.path.split(path)
@@ -34,5 +34,5 @@ def _real(path: str, parents: dict[str, str]) -> str:
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Whether an absolute path is a folder, or lies below it."""
+    """Return whether an absolute path is ``folder`` or lies below it."""
     return path == folder or path.startswith(os.path.join(folder, ""))

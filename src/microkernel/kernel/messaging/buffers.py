@@ -1,12 +1,12 @@
-"""Memory that instances are lent, to send each other what is large: who has it, and when it is free again.
+"""Shared memory for large payloads between instances: which instance holds it, and when it is free again.
 
-A *block* is a file in memory. It is lent to one instance, which alone may write to it, again and again until it ends.
-A *lease* keeps a block from being overwritten. Whatever has to find the bytes unchanged holds one: deliveries that
-wait, replies under way, dead letters, and instances, each under the number of its *hold*. So nothing is counted: a
-lease is an object, and its block is free when the object is gone.
+A *block* is a file in memory. It is lent to one instance, repeatedly, until that instance ends; only that instance may
+write to it. A *lease* protects a block from being overwritten. Everything that needs the bytes unchanged holds a lease:
+waiting deliveries, replies under way, dead letters, and instances, each under the number of its *hold*. Nothing is
+counted, because a lease is an object and its block is free when the object is gone.
 
-Blocks are made, lent and given up on the reactor's thread. What happens on others is one C call each: a lease is taken
-out of a dict, or put into it, or let go of.
+Blocks are created, lent and freed on the reactor's thread. Operations on other threads are one C call each: a lease is
+taken out of a dict, put into it, or released.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from microkernel.wire.codec import MAX_ATTACHED, MAX_PAYLOAD
 from microkernel.wire.messages import Attachment, BlocksFreed, Message
 from microkernel.wire.slots import block_size
 
-# Blocks of one instance. Each is a descriptor and a mapping of the kernel's.
+# Most blocks of one instance. Each takes a descriptor and a mapping in the kernel.
 MOST_BLOCKS = 256
-# Bytes of free blocks that are lent with one answer, so that many small ones do not need a request each.
+# Bytes of free blocks lent with one answer, so that many small blocks do not need a request each.
 _AT_ONCE = 4 * 1024 * 1024
 _numbers = count(1)
 _holds = count(1)
 
 
 class Lease:
-    """Keeps a block from being written to, as long as this object exists."""
+    """Protects a block from being written to, as long as this object exists."""
 
     __slots__ = ("__weakref__", "block")
 
@@ -41,15 +41,15 @@ class Lease:
 
 
 class Block:
-    """Memory of a fixed size. It can neither shrink nor grow, so that reading it cannot fail."""
+    """Memory of a fixed size. It can neither shrink nor grow, so reading it cannot fail."""
 
     def __init__(self, size: int) -> None:
         self.number = next(_numbers)
         self.size = size
+        # Accounts to notify when it is freed.
         self.mapped_by: WeakSet[BufferAccount] = WeakSet()
-        """Accounts that are notified when it is freed."""
+        # It was already free at the previous sweep.
         self.idle = False
-        """It has been free for a while."""
         self._lease: Callable[[], Lease | None] = _nobody
         self._memory: mmap | None = None
         self.descriptor = os.memfd_create("microkernel-buffer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -87,14 +87,17 @@ class Block:
 
 
 class HeldShare(Attachment):
-    """An Attachment in the kernel: with its lease, if it is in a block. It is never sent as it is."""
+    """An Attachment inside the kernel, with its lease if it is in a block. Never sent in this form."""
 
     lease: Lease | None = None
 
 
 class BufferAccount:
-    """What one instance has. ``in_memory``: it can be lent blocks; what goes to others and comes from them is bytes.
-    ``limit`` in bytes, 0 for none."""
+    """Blocks and leases of one instance.
+
+    ``in_memory``: the instance can be lent blocks; for other instances, attachments are sent as bytes in both
+    directions. ``limit`` in bytes, 0 for none.
+    """
 
     def __init__(self, name: str, limit: float, tell: Callable[[Message], object], *, in_memory: bool) -> None:
         self._name = name
@@ -107,29 +110,33 @@ class BufferAccount:
 
     @property
     def used(self) -> int:
-        """Bytes of the blocks that it was lent."""
+        """Return the bytes of the blocks lent to the instance."""
         return sum(block.size for block in self.blocks)
 
     # On any thread
 
     def take(self, shares: Iterable[Attachment]) -> tuple[HeldShare, ...]:
-        """Return what it sends, for the kernel to keep. Raises PermissionDenied for what it does not hold."""
+        """Return attachments that the instance sends, for the kernel to keep.
+
+        Raises PermissionDenied for a hold that it does not have, or too many attachments.
+        """
         parts = tuple(map(self._part, shares))
         if len(parts) > MAX_ATTACHED:
             raise self._refusal(f"{len(parts):,} at once")
         return parts
 
     def give(self, parts: Iterable[Attachment]) -> tuple[Attachment, ...]:
-        """Return what it is sent. Raises PayloadTooLarge for what has to be sent as bytes, and is too long for that."""
+        """Return attachments to send to the instance. Raises PayloadTooLarge if one has to be sent as bytes and is too
+        long for that."""
         return tuple(map(self._share, parts))
 
     def release(self, holds: Iterable[int]) -> None:
-        """Release holds that it no longer reads. Unknown ones are ignored."""
+        """Release holds that the instance no longer reads. Unknown ones are ignored."""
         for hold in holds:
             self._leases.pop(hold, None)
 
     def block(self, number: int) -> Block:
-        """Return a block that it holds. Raises PermissionDenied."""
+        """Return a block that the instance holds. Raises PermissionDenied if it does not hold it."""
         for lease in [*self._leases.values()]:
             if lease.block.number == number:
                 return lease.block
@@ -171,14 +178,19 @@ class BufferAccount:
     # On the reactor's thread
 
     def descriptor(self, number: int) -> tuple[int, bool]:
-        """Return the descriptor of a block that it is going to map, and whether it may write to it. Raises
-        PermissionDenied."""
+        """Return the descriptor of a block for the instance to map, and whether the instance may write to it.
+
+        Raises PermissionDenied if it does not hold the block.
+        """
         block = self.block(number)
         block.mapped_by.add(self)
         return block.descriptor, block in self.blocks
 
     def allocate(self, size: int) -> list[Attachment]:
-        """Return whole blocks that it may write to. Raises PayloadTooLarge."""
+        """Return whole blocks of at least ``size`` bytes for the instance to write to.
+
+        Raises PayloadTooLarge over the limits, PermissionDenied for an instance that cannot be lent blocks.
+        """
         if not self.in_memory:
             raise self._refusal("memory")
         wanted = block_size(size)
@@ -216,7 +228,7 @@ class BufferAccount:
 
 
 class BufferPool:
-    """The accounts to which something was lent, until nothing of it is left. On the reactor's thread."""
+    """Accounts to which blocks are lent, until all of these are freed. On the reactor's thread."""
 
     def __init__(self, later: Callable[[float, Callable[[], object]], object]) -> None:
         self._later = later
@@ -224,11 +236,11 @@ class BufferPool:
         self._before_sweep: list[Callable[[], object]] = []
 
     def before_sweep(self, work: Callable[[], object]) -> None:
-        """Call ``work`` before each sweep. The embedding program releases what it no longer reads."""
+        """Call ``work`` before each sweep, so that the embedding program releases blocks it no longer reads."""
         self._before_sweep.append(work)
 
     def allocate(self, account: BufferAccount, size: int) -> list[Attachment]:
-        """Raises PayloadTooLarge, PermissionDenied."""
+        """Lend blocks to an account. Raises PayloadTooLarge and PermissionDenied, as BufferAccount.allocate does."""
         lent = account.allocate(size)
         if not self._accounts:
             self._later(_IDLE, self._sweep)
@@ -250,7 +262,10 @@ class BufferPool:
         self._accounts = [account for account in self._accounts if account.blocks]
 
     def _sweep(self) -> None:
-        """Sweep, and also free what was free at the sweep before: memory that was shared once is not kept for ever."""
+        """Sweep, and also free blocks that were already free at the previous sweep.
+
+        Memory that was shared once is not kept for ever.
+        """
         for work in self._before_sweep:
             work()
         for account in self._accounts:
@@ -262,9 +277,9 @@ class BufferPool:
             self._later(_IDLE, self._sweep)
 
 
+# Seconds between two sweeps.
 _IDLE = 5.0
-"""Seconds between two looks."""
 
 
 def _nobody() -> None:
-    """It was never lent."""
+    """Return None, as the lease of a block that was never lent."""

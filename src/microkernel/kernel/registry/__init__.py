@@ -1,1 +1,1 @@
-"""The record of a plugin, its states, and its instances."""
+"""Records of plugins, their states, and their instances."""

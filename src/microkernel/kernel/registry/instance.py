@@ -1,4 +1,4 @@
-"""The kernel's side of one instance: what feeds its runner, what its runner reports to, and what it has reported."""
+"""The kernel's side of one instance: it feeds the runner with messages, and receives the runner's reports."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from microkernel.wire.secrets import Secrets
 InstanceNews = messages.Loaded | messages.Started | messages.Exported | messages.Stopped | messages.Failed | Exit
 
 CREDIT_BATCH = 256
-# Seconds in which what an instance said before it was decided that it ends is handled. Of one that sends so much that
-# it takes longer, the rest is not heard.
+# Seconds for handling the messages that an instance sent before the decision to end it. Those that take longer are
+# ignored.
 _LAST_WORDS = 0.5
 
 
 class InstanceOwner(Protocol):
-    """Is responsible for an instance, as a supervisor is for its child. None of these waits."""
+    """Is responsible for an instance, as a supervisor is for its child. Its methods do not wait."""
 
     def on_exit(self, instance: Instance, exit: Exit) -> object:
-        """Nothing of the instance runs any more."""
+        """The instance has exited, and none of its code runs any longer."""
 
     def on_activity(self, instance: Instance) -> object:
-        """The instance was given something to do. On any thread, also on one that can be killed."""
+        """The instance was given work. Called on any thread, including one that can be killed."""
 
     def on_unresponsive(self, instance: Instance, seconds: float, what: str) -> object:
-        """The instance is silent for so long, in a handler or otherwise. On the reactor's thread."""
+        """The instance has been silent for ``seconds``; ``what`` describes where. On the reactor's thread."""
 
     def on_pong(self, instance: Instance) -> object:
-        """The instance answered a Ping."""
+        """The instance has answered a Ping."""
 
     def on_self_exit(self, instance: Instance) -> object:
-        """The instance reports that it ends itself."""
+        """The instance has reported that it exits on its own initiative."""
 
 
 class InstanceObserver(Protocol):
-    """Receives what an instance and its runner report. ``on_message`` also on a thread that can be killed."""
+    """Receives reports of an instance and its runner. ``on_message`` may be called on a thread that can be killed."""
 
     def on_message(self, instance: Instance, message: Message) -> object: ...
     def on_failed(self, instance: Instance, message: messages.Failed) -> object: ...
@@ -58,17 +58,17 @@ class InstanceObserver(Protocol):
     def on_exit(self, instance: Instance, exit: Exit) -> object: ...
 
     def on_undeliverable(self, delivery: Delivery, error: KernelError) -> object:
-        """What is attached to a delivery cannot be given to the instance."""
+        """The attachments of a delivery cannot be given to the instance."""
 
     def on_unwanted(self, delivery: Delivery) -> object:
         """The instance has no handler for an event, or the caller no longer waits."""
 
 
 class Instance:
-    """One generation of a plugin, on one runner: the runner's MessageSource and InstanceEvents.
+    """One generation of a plugin, on one runner. It is the runner's MessageSource and InstanceEvents.
 
-    ``news`` carries what whoever starts or stops it waits for. ``cut``: what it says no longer counts. ``owner``
-    changes when a reload hands the instance over.
+    ``news`` carries the reports that the thread starting or stopping the instance waits for. Messages of a
+    ``disconnected`` instance are ignored. ``owner`` changes when a reload hands the instance over.
     """
 
     def __init__(
@@ -88,57 +88,57 @@ class Instance:
         *,
         in_memory: bool,
     ) -> None:
-        """``launch`` makes the runner, when everything else is there. What it raises is raised here."""
+        """Create the instance, and last its runner by ``launch``, whose exceptions are raised here."""
         self.name = name
         self.generation = generation
         self.level = level
+        # Its messages arrive on a thread that may be killed at any bytecode.
         self.on_own_thread = level == "thread"
-        """Its messages arrive on a thread that may be killed at any bytecode."""
         self.manifest = manifest
         self.snapshot = snapshot
         self.permissions = permissions
         self.mailbox = mailbox
         self.owner = owner
+        # Must not leak by accident: the runtime redacts them in its messages, the runner in the output.
         self.secrets = secrets
-        """Not to be let out by accident: its runtime redacts them in what it sends, its runner in its output."""
         self.account = BufferAccount(name, manifest.limits.shared_memory, self._send, in_memory=in_memory)
         self.news: queue.SimpleQueue[InstanceNews] = queue.SimpleQueue()
+        # Registrations that have not taken effect yet.
         self.staged = messages.Loaded([], [])
-        """What it has registered, until that takes effect."""
         self.exit: Exit | None = None
         self.exited = threading.Event()
+        # The Exit that it announced, or that is forced on it. It replaces the one that the runner reports.
         self.pending_exit: Exit | None = None
-        """How it said that it ends, or how it is made to."""
+        # It was asked to exit, so its exit is not a crash.
         self.exit_expected = False
-        """It was asked to exit, so its exit is not a crash."""
+        # It stops without handling the waiting deliveries first.
         self.hurried = False
-        """What waits for it is not handled before it stops."""
+        # It reported that it could not start. It exits by itself.
         self.start_failed = False
-        """It reported that it could not start. It ends by itself."""
+        # Calls it was given while it was retiring.
         self.passed: list[int] = []
-        """The calls it was given while it was retiring."""
         self.watched = self.disconnected = False
+        # Slots of its emits that wait for room. On the reactor's thread.
         self.unsettled = 0
-        """Slots of those of its emits that wait for room. On the reactor's thread."""
+        # Charges for its registrations, by their keys.
         self.registered = registered
-        """What it has registered, by what it is known by."""
+        # Events rejected by an instance on its own thread that the reactor has not handled yet.
         self.rejections: deque[int] = deque()
-        """Of one on its own thread: the events it has rejected that the reactor has not handled yet."""
+        # Types of the reports that wait in ``news``.
         self._queued: set[type] = set()
-        """Kinds of news that wait in ``news``."""
         self._credit = 0
         self._observer = observer
         self.runner = launch(self)
 
     def transfer(self, owner: InstanceOwner) -> None:
-        """Hand the instance over to another owner. One that has exited by now is reported to it, perhaps twice."""
+        """Hand the instance over to another owner. If it has exited by now, its exit is reported, perhaps twice."""
         self.owner = owner
         if self.exit is not None:
             owner.on_exit(self, self.exit)
 
     @property
     def is_current(self) -> bool:
-        """Whether it is the one that takes from the plugin's mailbox."""
+        """Return whether this instance takes from the plugin's mailbox."""
         return self.mailbox.consumer is self
 
     # MessageSource
@@ -164,8 +164,8 @@ class Instance:
         return taken
 
     def give_shares(self, message: Deliver | Invoke, delivery: Delivery) -> bool:
-        """Let the instance read what is attached to a delivery. Return False if that is impossible; the sender got an
-        error."""
+        """Give the instance access to the attachments of a delivery. Return False if that is impossible; the sender got
+        an error."""
         try:
             message.shares = self.account.give(delivery.shares)
         except PayloadTooLarge as error:
@@ -206,11 +206,13 @@ class Instance:
     def _send(self, message: Message) -> None:
         self.runner.send(message)
 
-    # What its owner does with it
+    # For its owner
 
     def disconnect(self, reactor: Reactor) -> None:
-        """What it has said until now counts, read or not; nothing from now on does. Not on a plugin's thread, nor on
-        the reactor's: it waits for that."""
+        """Handle all messages sent so far, read or not, and ignore later ones.
+
+        Must not be called on a plugin's thread or on the reactor's, because it waits for the reactor.
+        """
         heard = threading.Event()
         reactor.post(lambda: self.runner.drain(heard.set))
         heard.wait(_LAST_WORDS)
@@ -220,7 +222,7 @@ class Instance:
         self.disconnected = True
 
     def push_event(self, news: InstanceNews) -> None:
-        """Keep news until someone waits for it: one of each kind, because each may be as large as a frame."""
+        """Keep a report until it is waited for. At most one of each type, because each may be as large as a frame."""
         if type(news) not in self._queued:
             self._queued.add(type(news))
             self.news.put(news)
@@ -228,7 +230,10 @@ class Instance:
     def wait_for(
         self, kind: type[InstanceNews], seconds: float, on_other: Callable[[InstanceNews], None] | None = None
     ) -> InstanceNews | None:
-        """Return the next news of this kind, or an Exit or a Failed; None after ``seconds`` (0: never)."""
+        """Return the next report of this type, or an Exit; None after ``seconds`` (0: wait without limit).
+
+        Other reports go to ``on_other``. Without it, a Failed is returned too.
+        """
         deadline = time.monotonic() + seconds if seconds else None
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -243,12 +248,12 @@ class Instance:
                 on_other(news)
 
     def on_settled(self, slots: int) -> None:
-        """One of its emits, which takes so many slots, no longer waits for room."""
+        """Settle one of its emits, which took ``slots`` and no longer waits for room."""
         self.unsettled -= slots
         self.give_credit(slots)
 
     def give_credit(self, slots: int) -> None:
-        """It may emit so much more. That is sent in batches."""
+        """Allow the instance to emit ``slots`` more. Credit is sent in batches."""
         self._credit += slots
         if self._credit >= CREDIT_BATCH:
             self.runner.send(messages.Credit(self._credit))

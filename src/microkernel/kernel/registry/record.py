@@ -1,4 +1,4 @@
-"""What the kernel knows of each plugin. No plugin object is in it."""
+"""Records of the plugins, without any object of a plugin."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def log_size(line: LogRecord) -> int:
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class PluginRecord:
-    """One plugin. ``lock`` serialises changes of its life; it is never taken on a thread of a plugin."""
+    """State of one plugin. ``lock`` serialises changes of its lifecycle; it is never taken on a plugin's thread."""
 
     found: PluginCandidate
     manifest: Manifest
@@ -52,39 +52,39 @@ class PluginRecord:
     generation: int = 0
     instance: Instance | None = None
     error: KernelError | None = None
+    # The last crash. Kept when the next generation runs, unlike ``error``.
     last_death: KernelError | None = None
-    """Kept when the next generation runs, unlike ``error``."""
     subscriptions: dict[tuple[bool, str, str], TopicSubscription] = field(default_factory=dict)
+    # Keys of its subscriptions, by the numbers that the present instance gave them.
     numbers: dict[int, tuple[bool, str, str]] = field(default_factory=dict)
-    """The keys of its subscriptions, by the numbers that the present instance gave them."""
     methods: dict[str, Method] = field(default_factory=dict)
     doc: str = ""
     snapshot: Snapshot | None = None
     history: tuple[float, ...] = ()
     restarts: int = 0
     since: float = 0.0
+    # Ids of the calls it waits for: its outgoing edges in the wait graph.
     outgoing: dict[int, None] = field(default_factory=dict)
-    """The ids of the calls it waits for: the edges of the wait graph that start here."""
+    # Calls it was sent and has not answered, by id; None for one that is not in its mailbox yet. A call that its caller
+    # has abandoned stays until the plugin is done with it.
     incoming: PendingTable[Delivery | None] = field(default_factory=PendingTable)
-    """By id, the calls it was sent and has not answered; None for one that is not in its
-    mailbox yet. A call that its caller has abandoned stays until the plugin is done with it."""
     dead_letters: BoundedHistory[DeadLetter] = field(init=False)
     logs: BoundedHistory[LogRecord] = field(init=False)
     counts: Counts = field(default_factory=Counts)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    # The instance that is being loaded; in a reload, in addition to the present one.
     candidate: Instance | None = None
-    """The instance that is being loaded, beside the present one in a reload."""
+    # Set whenever its state has changed; cleared by the thread that waits for that.
     state_changed: threading.Event = field(default_factory=threading.Event)
-    """Set whenever its state has changed; cleared by the thread that waits for that."""
+    # It connected by a socket, and is removed when the socket closes.
     is_remote_client: bool = False
-    """It came by a socket, and goes with it."""
+    # It belongs to the program that runs the kernel (the console of `mk run`), and not to the operator's plugins.
     built_in: bool = False
-    """It was brought along by whoever runs the kernel: the console of `mk run`, no plugin of the operator's."""
     is_being_killed: bool = False
+    # The instance that was asked to stop and finishes the work it has started.
     retiring: Instance | None = None
-    """The instance that was asked to stop and finishes what it has begun."""
+    # The last ended instances, of which something may be left.
     previous_instances: deque[Instance] = field(default_factory=lambda: deque(maxlen=PAST_KEPT))
-    """Ended instances of which something may be left; the last ones."""
 
     def __post_init__(self) -> None:
         limit = self.manifest.limits.kernel_memory
@@ -97,17 +97,17 @@ class PluginRecord:
 
     @property
     def full_mailbox_timeout(self) -> float:
-        """Seconds that a letter may wait for room in the mailbox."""
+        """Seconds that a delivery may wait for room in the mailbox."""
         return self.manifest.limits.full_mailbox_timeout
 
     def send(self, message: Message) -> None:
-        """Send a message to the present instance, if there is one that counts."""
+        """Send a message to the present instance. Does nothing if there is none, or if it is disconnected."""
         instance = self.instance
         if instance is not None and not instance.disconnected:
             instance.runner.send(message)
 
     def transition(self, trigger: Trigger) -> State:
-        """Go on in the lifecycle. Raises KernelError for a way that does not exist."""
+        """Change the state, and return the new one. Raises KernelError if the transition does not exist."""
         self.state = advance(self.state, trigger)
         return self.state
 
@@ -135,7 +135,7 @@ class Registry:
         return list(self._records)
 
     def get(self, name: str) -> PluginRecord:
-        """Raises PluginNotFound, with what it may have been meant to be."""
+        """Return the record of a plugin. Raises PluginNotFound, which suggests a similar name."""
         try:
             return self._records[name]
         except KeyError:

@@ -1,4 +1,4 @@
-"""The life of a plugin as one table. A transition that is not in it is an error."""
+"""The lifecycle of a plugin as one table of transitions. A transition that is not in it is an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Trigger = Literal[
 ]  # fmt: skip
 
 TABLE: Final[dict[tuple[State, Trigger], State]] = {
-    # what the kernel finds out before any code of the plugin runs
+    # decisions before any code of the plugin runs
     ("discovered", "refused"): "failed",
     ("discovered", "held"): "held",
     ("stopped", "held"): "held",
@@ -24,8 +24,8 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("quarantined", "held"): "held",
     ("backoff", "held"): "held",
     ("held", "approved"): "discovered",
-    ("held", "start"): "discovered",  # it is wanted: it is reviewed again
-    # an instance comes to be: import and __init__, then start
+    ("held", "start"): "discovered",  # the start was requested, so the plugin is reviewed again
+    # an instance is created (import and __init__), then started
     ("discovered", "loaded"): "loaded",
     ("stopped", "loaded"): "loaded",
     ("failed", "loaded"): "loaded",
@@ -33,7 +33,7 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("backoff", "loaded"): "loaded",
     ("loaded", "start"): "starting",
     ("starting", "started"): "active",
-    # it did not start: an error of the plugin is not tried again
+    # it did not start; an error of the plugin is not retried
     ("stopped", "failed"): "failed",
     ("failed", "failed"): "failed",
     ("quarantined", "failed"): "failed",
@@ -41,8 +41,8 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("discovered", "failed"): "failed",
     ("loaded", "failed"): "failed",
     ("starting", "failed"): "failed",
-    ("active", "failed"): "failed",  # a reload, and the old source does not come to be again either
-    # a death, at any time, goes to the budget
+    ("active", "failed"): "failed",  # a reload failed, and the old source cannot be loaded again either
+    # a crash, at any time, counts against the restart budget
     ("discovered", "died"): "backoff",
     ("stopped", "died"): "backoff",
     ("failed", "died"): "backoff",
@@ -52,7 +52,7 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("starting", "died"): "backoff",
     ("active", "died"): "backoff",
     ("backoff", "budget_exhausted"): "quarantined",
-    # a stop that was asked for
+    # a requested stop
     ("active", "stop"): "stopping",
     ("starting", "stop"): "stopping",
     ("loaded", "stop"): "stopping",
@@ -62,7 +62,7 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("discovered", "stop"): "stopped",
     ("stopped", "stop"): "stopped",
     ("failed", "stop"): "stopped",
-    # a death that is not to be followed by a restart
+    # a crash that is not followed by a restart
     ("backoff", "ended"): "stopped",
     # a thread that cannot be ended
     ("stopping", "unkillable"): "zombie",
@@ -74,20 +74,20 @@ TABLE: Final[dict[tuple[State, Trigger], State]] = {
     ("zombie", "ended"): "stopped",
 }
 
+# States in which calls and events wait for the plugin.
 WAITING: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "backoff"})
-"""States in which calls and events wait for the plugin."""
+# States that a plugin does not leave by itself: it is active, or will not become active.
 SETTLED: Final[frozenset[State]] = frozenset({"active", "stopped", "failed", "quarantined", "held", "zombie"})
-"""States that a plugin does not leave by itself: it is active, or not going to be."""
+# States in which a plugin is not active and will not become active by itself. Plugins that require it run without it.
 DOWN: Final[frozenset[State]] = SETTLED - {"active"}
-"""States in which a plugin is not active and is not going to be by itself: what requires it has to do without."""
+# States in which there is an instance.
 RUNNING: Final[frozenset[State]] = frozenset({"loaded", "starting", "active", "stopping"})
-"""States in which there is an instance."""
+# States of plugins that were not stopped, and are not quarantined, held or zombies.
 WANTED: Final[frozenset[State]] = frozenset({"discovered", "loaded", "starting", "active", "failed", "backoff"})
-"""States of plugins that were not stopped and are not set aside."""
 
 
 def advance(state: State, trigger: Trigger) -> State:
-    """The state that follows. Raises KernelError for a transition that is not in the table."""
+    """Return the state that follows. Raises KernelError for a transition that is not in the table."""
     try:
         return TABLE[state, trigger]
     except KeyError:
@@ -95,13 +95,13 @@ def advance(state: State, trigger: Trigger) -> State:
 
 
 def diagram() -> str:
-    """The table as a Mermaid diagram, for the docs."""
+    """Return the table as a Mermaid diagram, for the docs."""
     lines = [f"    {before} --> {after}: {trigger}" for (before, trigger), after in TABLE.items()]
     return "\n".join(["stateDiagram-v2", "    [*] --> discovered", *lines])
 
 
 def cure_of(name: str, state: str) -> str:
-    """Return what makes a plugin in this state run again, for the end of a sentence; empty if nothing does."""
+    """Return the command that makes a plugin in this state run again, as the end of a sentence; empty without one."""
     return _CURES.get(state, "").format(name=name)
 
 

@@ -1,4 +1,4 @@
-"""Suggest the name that was probably meant, where a name is unknown."""
+"""Suggest the name that was probably meant by an unknown one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from heapq import nlargest
 from os.path import commonprefix
 
-# How many characters a compared word has at most, how many words are compared letter by letter (those that share the
-# longest start), and how many are looked at to find these.
+# Bounds: characters of a compared word, words compared letter by letter (those that share the longest prefix), and
+# words examined to find these.
 _LONGEST_COMPARED = 32
 _MOST_COMPARED = 8
 _MOST_LOOKED_AT = 200
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` or nothing. What is compared is bounded: who may ask chooses the words, and often."""
+    """Return ``; did you mean 'x'?``, or an empty string. The comparison is bounded, because plugins choose the words,
+    and may ask often."""
     if len(word) > _LONGEST_COMPARED:
         return ""
     candidates = [each for each in list(known) if len(each) <= _LONGEST_COMPARED]

@@ -1,1 +1,1 @@
-"""What the kernel reports: the journal, information about plugins, and message texts."""
+"""Reports of the kernel: the journal, information about plugins, and message texts."""

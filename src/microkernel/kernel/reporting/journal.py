@@ -1,4 +1,4 @@
-"""What happened: messages of the kernel, logs of plugins, dead letters. Everything here is kept bounded and counted."""
+"""Journal of the kernel's messages, plugins' logs and dead letters. Everything kept here is bounded and counted."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from microkernel.wire.messages import Failure
 from microkernel.wire.texts import valid_texts
 
 _KINDS = {"explain": 20, "direct": 20, "success": 20, "notice": 20, "warn": 30, "error": 40}
+# Most characters of a text with its fields filled in.
 _LONGEST = 16_000
-"""Characters of a text that was filled in."""
 _PHASES = {"load": "import", "init": "__init__()", **{name: f"{name}()" for name in ("start", "stop", "export_state")}}
-# Loggers remember each level that they were asked about: a worker must not make up ever new ones.
+# Loggers remember each level that they were asked about, so the number of levels that a worker can use is bounded.
 _HIGHEST_LEVEL = 100
-# Seconds by which a line may be ahead of the kernel's clock: `mk logs` shows the latest, of all plugins.
+# Seconds by which a line may be ahead of the kernel's clock. `mk logs` shows the latest lines of all plugins, so a line
+# from the future would stay at the end.
 _AHEAD = 1.0
-# Refusals of one plugin that are reported one by one, a second.
+# Refusals of one plugin that are reported one by one, per second.
 _REFUSALS = 5.0
-# Different tracebacks of its handlers that are logged, a second.
+# Different tracebacks of one plugin's handlers that are logged, per second.
 _MOST_TRACED = 20
 _PLACE = re.compile(r"\{(\w+)\}")
 _log = logging.getLogger("microkernel")
@@ -42,12 +43,12 @@ _log = logging.getLogger("microkernel")
 
 @dataclass(slots=True)
 class _Notes:
-    """What the journal remembers of one plugin, to report a flood by its number.
+    """Notes on one plugin, kept to report a flood as a number.
 
-    ``suppressed``: dead letters of this second that were not reported one by one, None when none was made; ``reason``
-    is why the last of them is one. ``traced``: handlers, and where and what they raised, whose tracebacks were logged
-    within this second. ``lines`` and ``refusals`` are made with the first of each. ``is_down``: those that require it
-    have been reported that it is not active, and is not going to be.
+    ``suppressed``: dead letters of this second that were not reported one by one, None if there was no dead letter;
+    ``suppressed_reason`` is the reason of the last. ``traced``: (handler, place, exception type) of the tracebacks
+    logged within this second. ``lines`` and ``refusals`` are created at first use. ``is_down``: it has been reported
+    for its dependents that the plugin is not active, and will not become active by itself.
     """
 
     suppressed: int | None = None
@@ -60,10 +61,10 @@ class _Notes:
 
 
 class Journal:
-    """Messages of the kernel, logs and dead letters of plugins.
+    """Publishes messages of the kernel, and keeps the logs and dead letters of plugins.
 
-    Methods that change more than one thing run on the reactor's thread. ``answer_ask`` answers an ask whose event
-    became a dead letter.
+    Methods that make several changes run on the reactor's thread. ``answer_ask`` answers an ask whose event became a
+    dead letter.
     """
 
     def __init__(
@@ -81,17 +82,17 @@ class Journal:
         self._bus = bus
         self._answer_ask = answer_ask
         self._notes: WeakKeyDictionary[PluginRecord, _Notes] = WeakKeyDictionary()
-        # Events, but for the kernel's own, that became dead letters before a handler had them. On the reactor's thread.
+        # Events, except the kernel's own, that became dead letters before a handler got them. On the reactor's thread.
         self.unhandled = 0
         dead_letters.consume(self._keep)
 
     def _notes_of(self, record: PluginRecord) -> _Notes:
-        """Return the notes of a plugin. On any thread: of two that make them, both get those of the first."""
+        """Return the notes of a plugin. On any thread: if two threads create them, both get those of the first."""
         notes = self._notes.get(record)
         return notes if notes is not None else self._notes.setdefault(record, _Notes())
 
     def announce(self, id: str, kind: str, plugin: str, /, **fields: Any) -> None:
-        """A message of the kernel: to its logger, and as the event ``kernel.message``. Not on a thread of a plugin."""
+        """Log a message of the kernel, and emit it as ``kernel.message``. Not on a plugin's thread."""
         error = KernelError(id, **fields)
         prefix = f"{plugin}  " if plugin else ""
         _log.log(_KINDS[kind], "%s%s", prefix, error, extra={"mk_id": id, "mk_plugin": plugin, "mk_fields": fields})
@@ -101,7 +102,7 @@ class Journal:
         self.announce(error.id, level, plugin, **error.fields)
 
     def publish(self, topic: str, **data: Any) -> None:
-        """An event of the kernel's own. It never waits."""
+        """Emit an event of the kernel. Never waits."""
         if self._bus.topics.matches[topic]:
             self._bus.emit("kernel", topic, codec.Raw(_encoded(data)), mode=BY_KERNEL)
 
@@ -120,7 +121,7 @@ class Journal:
         self.publish("kernel.state", plugin=record.name, state=record.state, generation=record.generation, error=text)
 
     def _report_dependents(self, record: PluginRecord, *, is_down: bool) -> None:
-        """A required plugin is not active any longer, or again: report those that run on without it."""
+        """Report the plugins that run without a required plugin, or that have it back."""
         for other in self._registry:
             if other.state not in ("starting", "active") or not requires(other.manifest, record.name):
                 continue
@@ -130,7 +131,7 @@ class Journal:
             self._publish_state(other, error or other.error)
 
     def lacks(self, record: PluginRecord) -> KernelError | None:
-        """Return what a plugin requires that is not going to be active by itself, as an error; None if nothing is."""
+        """Return an error for the first required plugin that is down and will stay so by itself; None without one."""
         for requirement in record.manifest.requires:
             required = self._registry.find(split(requirement)[0])
             if required is not None and required.state in DOWN:
@@ -153,11 +154,11 @@ class Journal:
         record.dead_letters.append(dead)
         if failure is not None and failure.traceback:
             self._trace(record, dead, failure)
-        if not dead.topic.startswith("kernel."):  # news of news would have no end
+        if not dead.topic.startswith("kernel."):  # else reports of undelivered reports would never end
             self._tell_of_letter(record, dead, failure)
 
     def _trace(self, record: PluginRecord, dead: DeadLetter, failure: Failure) -> None:
-        """The traceback is in the plugin's log too; of a handler that raises over and over, once a second."""
+        """Log the traceback in the plugin's log too; at most once a second for the same exception of a handler."""
         raised = (dead.handler, failure.where, failure.type)
         traced = self._notes_of(record).traced
         if raised in traced or len(traced) >= _MOST_TRACED or not self.admits_line(record):
@@ -165,24 +166,24 @@ class Journal:
         if not traced:
             self._reactor.later(1.0, traced.clear)
         traced.add(raised)
-        is_news = not dead.topic.startswith("kernel.")  # who hears of logs, and raises, would hear without end
+        is_news = not dead.topic.startswith("kernel.")  # else a handler of log events that raises would never stop
         self._log_failure(record, f"{dead.handler}({dead.topic})", failure, is_news)
 
     # Reports of instances
 
     def failed(self, record: PluginRecord, message: messages.Failed) -> None:
-        """A phase of its life raised. The thread that waits for it reports it; the log has the traceback."""
+        """Log the traceback of a lifecycle phase that failed. The thread that waits for the phase reports the error."""
         if message.failure.traceback and self.admits_line(record):
             self._log_failure(record, _PHASES.get(message.phase, message.phase), message.failure, False)
 
     def _log_failure(self, record: PluginRecord, who: str, failure: Failure, is_news: bool) -> None:
-        """In no language: who raised, and the traceback, whose last line is the exception."""
+        """Log the code that raised, and the traceback, which ends with the exception. Not translated."""
         text = f"{who}\n{failure.traceback.rstrip()}"
         line = LogRecord(record.name, self._clock.wall(), logging.ERROR, "log", codec.plain_text(text, MAX_TRACEBACK))
         self._log_line(record, line, is_news)
 
     def _tell_of_letter(self, record: PluginRecord, dead: DeadLetter, failure: Failure | None) -> None:
-        """The first within a second by itself, the others as a number."""
+        """Report the first dead letter within a second by itself, the others as a number."""
         notes = self._notes_of(record)
         if notes.suppressed is not None:
             notes.suppressed += 1
@@ -222,7 +223,7 @@ class Journal:
         self._log_line(record, LogRecord(record.name, self._clock.wall(), level, stream, line))
 
     def on_refused(self, record: PluginRecord, error: KernelError) -> None:
-        """A message of it had no effect. All are counted; in a flood only the first ones are reported one by one."""
+        """Count and report a message that was refused. In a flood, only the first ones are reported one by one."""
         record.counts.refused += 1
         notes = self._notes_of(record)
         notes.last_refusal = error
@@ -232,7 +233,7 @@ class Journal:
         if notes.refusals.take():
             self.report("warn", record.name, error)
 
-    # The notes of a record hold what calls these, so these may not hold the record.
+    # The notes of a record refer to the callers of these methods, so these must not refer to the record.
 
     def _report_refusals(self, reference: ref[PluginRecord], count: int) -> None:
         if record := reference():
@@ -244,7 +245,7 @@ class Journal:
             self.announce("MK0631", "warn", record.name, count=count, limit=record.manifest.limits.lines)
 
     def admits_line(self, record: PluginRecord) -> bool:
-        """Return whether one more line of its log or output is kept. On the reactor's thread."""
+        """Return whether one more line of a plugin's log or output is kept. On the reactor's thread."""
         limit = record.manifest.limits.lines
         if not limit:
             return True
@@ -267,8 +268,10 @@ class Journal:
 
 
 def _filled(text: str, fields: dict[str, Any]) -> str:
-    """``{name}`` is filled in and nothing else is: the text is a plugin's, and ``str.format`` can do much more. A short
-    text can name a long field very often."""
+    """Fill in ``{name}``, and nothing else, because the text is a plugin's and ``str.format`` can do much more.
+
+    The length is bounded, because a short text can name a long field very often.
+    """
     parts, length, end = [], 0, 0
     for found in _PLACE.finditer(text):
         parts += [text[end : found.start()], codec.plain_text(str(fields.get(found[1], found[0])))]
@@ -281,7 +284,7 @@ def _filled(text: str, fields: dict[str, Any]) -> str:
 def _encoded(data: dict[str, Any]) -> bytes:
     try:
         return codec.encode(data)
-    except NotPlainData:  # a name of a file, for example, that is not UTF-8
+    except NotPlainData:  # for example a file name that is not UTF-8
         return codec.encode(valid_texts(data))
 
 

@@ -1,4 +1,4 @@
-"""What is shown of a plugin and of a kernel."""
+"""Information about plugins, as users see it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from microkernel.wire.texts import path_value
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PluginInfo:
-    """A snapshot. ``up`` is seconds in the present state; ``memory`` bytes and ``cpu`` seconds, None where unknown;
-    ``protections`` maps each protection to enforced, watched or unavailable."""
+    """Snapshot of a plugin.
+
+    ``up``: seconds in the present state. ``memory`` in bytes and ``cpu`` in seconds, None if unknown. ``protections``
+    maps each protection to enforced, watched or unavailable.
+    """
 
     name: str
     version: str
@@ -44,27 +47,27 @@ class PluginInfo:
     dropped: int = 0
     refused: int = 0
     dead: int = 0
+    # Each method's parameters as written; ``returns`` has its return annotation, ``docs`` its docstring.
     methods: Mapping[str, str] = field(default_factory=dict)
-    """Each method's parameters, as they are written; ``returns`` has the hint of its value, ``docs`` its docstring."""
     returns: Mapping[str, str] = field(default_factory=dict)
     docs: Mapping[str, str] = field(default_factory=dict)
     schemas: Mapping[str, Any] = field(default_factory=dict)
     topics: tuple[str, ...] = ()
+    # Permissions of a running plugin; ``asked`` has those that a held plugin declares.
     permissions: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
-    """What a held plugin declares; ``permissions`` is what one that runs may do."""
     error_id: str | None = None
     error_fields: Mapping[str, Any] = field(default_factory=dict)
     traceback: str = ""
+    # ``reason`` of the last crash, and ``stack``, the stacks of its threads, if known. Kept after a restart.
     last_death: Mapping[str, str] = field(default_factory=dict)
-    """``reason`` of the last death, and ``stack``, where its threads were, if that is known; also after a restart."""
     built_in: bool = False
+    # Bytes that the kernel keeps for the plugin, by purpose. Each is bounded by ``limits.kernel_memory``, except memory
+    # lent for Buffers (``shared``), which is bounded by ``limits.shared_memory``.
     kept: Mapping[str, int] = field(default_factory=dict)
-    """Bytes that the kernel keeps for it, by what: each is bounded by ``limits.kernel_memory``, what is lent it for
-    Buffers (``shared``) by ``limits.shared_memory``."""
 
     def __repr__(self) -> str:
-        """One line; whoever wants all of it takes ``dataclasses.asdict``."""
+        """Return one line with the main fields. ``dataclasses.asdict`` has all of them."""
         shown = ("name", "version", "state", "isolation", "generation", "pid", "restarts", "error_id")
         pairs = ((name, getattr(self, name)) for name in shown)
         return f"PluginInfo({', '.join(f'{name}={value!r}' for name, value in pairs if value is not None)})"
@@ -72,8 +75,10 @@ class PluginInfo:
 
 @dataclass(frozen=True, slots=True)
 class PluginSource:
-    """Where a plugin's code is, a file or a folder, and what one must know to decide what a change of it means.
-    ``path`` is bytes where it is not valid Unicode: ``os.fsdecode`` takes both."""
+    """A plugin's file or folder, with the facts needed to decide how to react to a change of it.
+
+    ``path`` is bytes if it is not valid Unicode; ``os.fsdecode`` accepts both.
+    """
 
     name: str
     path: str | bytes
@@ -85,15 +90,20 @@ class PluginSource:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """``places`` are where the kernel looks for plugins, as absolute paths or entry points; see PluginSource.path."""
+    """Sources of all plugins. ``places``: where the kernel looks for plugins, as absolute paths or entry points.
+
+    Paths are as in PluginSource.path.
+    """
 
     places: tuple[str | bytes, ...]
     plugins: tuple[PluginSource, ...]
 
 
 def read_of(record: PluginRecord) -> dict[str | bytes, str]:
-    """The SHA-256 of each source file that was read, by its path: what runs, whatever is on the disk by now. See
-    PluginSource.path."""
+    """Return the SHA-256 of each source file as it was read, by path (see PluginSource.path).
+
+    It is that of the running code, which may differ from the files on the disk by now.
+    """
     snapshot = record.snapshot
     if snapshot is None:
         return {}
@@ -106,14 +116,14 @@ def read_of(record: PluginRecord) -> dict[str | bytes, str]:
 
 
 def sources_of(places: Iterable[str], records: Iterable[PluginRecord]) -> Sources:
-    """For whoever watches them."""
+    """Return the places and the sources of plugins, for a program that watches them."""
     absolute = [place if place.startswith("entry-point") else os.path.abspath(place) for place in places]
     plugins = tuple(_source_of(record) for record in records if not record.is_remote_client)
     return Sources(tuple(map(path_value, absolute)), plugins)
 
 
 def source_path(record: PluginRecord, snapshot: Snapshot | None) -> str:
-    """A plugin's own file or folder."""
+    """Return a plugin's own file or folder."""
     path = record.found.path
     if snapshot is None or os.path.isabs(path):
         return path
@@ -121,31 +131,31 @@ def source_path(record: PluginRecord, snapshot: Snapshot | None) -> str:
 
 
 def _source_of(record: PluginRecord) -> PluginSource:
-    """The path of a plugin behind an entry point is known once its source was read."""
+    """Return the source of a plugin. The path behind an entry point is known only once the source has been read."""
     path = source_path(record, record.snapshot)
     error = record.error.id if record.error is not None else None
     return PluginSource(record.name, path_value(path), record.state, record.manifest.requires, error, record.built_in)
 
 
-# Characters of signatures, of docstrings and of schemas that are shown of one plugin: in a list, where one that has
-# registered megabytes of them must not keep the others from being shown, and by itself.
+# Characters of signatures, of docstrings and of schemas shown for one plugin: in a list, where a plugin that has
+# registered megabytes of them must not displace the others, and by itself.
 BRIEF = 32 * 1024
 FULL = 1024 * 1024
-# Bytes of values that are shown of one plugin in one answer, and of all. A value takes many times as much memory as its
-# bytes do, and an answer has room for so much: one plugin's values must not keep the others' from being shown.
+# Bytes of values shown in one answer, for one plugin and for all. Decoded values take many times as much memory, and
+# the size of an answer is bounded. One plugin's values must not displace those of others.
 OF_ONE, OF_ALL = FULL, 8 * FULL
 _MOST_VALUES = 10_000
 
 
 class ShownValues:
-    """Values for people, as many as one answer has room for."""
+    """Decodes values for display, as many as fit in one answer."""
 
     def __init__(self) -> None:
         self._left = OF_ALL
         self._left_of: dict[str, int] = {}
 
     def has_room(self, owner: str, size: int) -> bool:
-        """Take so much of it, if there is as much for this plugin."""
+        """Return whether ``size`` bytes still fit for this plugin, and charge them if so."""
         left = self._left_of.setdefault(owner, OF_ONE)
         if size > min(left, self._left):
             return False
@@ -154,7 +164,7 @@ class ShownValues:
         return True
 
     def value(self, owner: str, data: bytes | Raw, attached: Sequence[str] = ()) -> Any:
-        """What is too large, or cannot be decoded, is named as such."""
+        """Return the decoded value, or a text that says why it is not shown: too large, or invalid."""
         if not self.has_room(owner, len(data)):
             return f"<{len(data):,} bytes, too many to be shown here>"
         try:
@@ -166,7 +176,7 @@ class ShownValues:
 
 
 def _count(data: bytes) -> int:
-    """How many values are in a value, before it is decoded: an empty list has one byte, and some fifty in memory."""
+    """Count the values in encoded data without decoding it. An empty list takes one byte, but some fifty in memory."""
     counts: list[int] = []
 
     def count() -> Iterator[None]:
@@ -181,8 +191,11 @@ def _count(data: bytes) -> int:
 def describe(
     record: PluginRecord, now: float, on_board: int, lacking: KernelError | None = None, room: int = FULL
 ) -> PluginInfo:
-    """The record as it is shown; ``on_board`` is what its keys take. ``lacking``: what it requires and runs without.
-    ``room``: for texts that the plugin chose."""
+    """Return the information about a plugin.
+
+    ``on_board``: bytes of its data keys. ``lacking``: error for a required plugin that it runs without. ``room``:
+    characters for each kind of text chosen by the plugin.
+    """
     instance, error, counts = record.instance, record.error or lacking, record.counts
     statistics = dict(instance.runner.statistics(recent=room < FULL)) if instance is not None else {}
     methods = sorted(record.methods.items())
@@ -225,7 +238,7 @@ def describe(
 
 
 def _first(texts: Mapping[str, Sized], room: int) -> dict[str, Any]:
-    """Those that there is room for, in their order."""
+    """Return the texts that fit in ``room``, in their order."""
     left, kept = room, {}
     for name, text in texts.items():
         left -= len(name) + len(text)
@@ -235,7 +248,7 @@ def _first(texts: Mapping[str, Sized], room: int) -> dict[str, Any]:
 
 
 def _schema(data: Raw) -> Any:
-    """Empty where a worker sent what cannot be decoded: the rest of the plugin is shown all the same."""
+    """Return a decoded schema; empty if a worker sent an invalid one, so that the rest of the plugin is still shown."""
     try:
         return decode(data)
     except InvalidArguments:

@@ -1,6 +1,6 @@
-"""The shared data board: keys, values, revisions, watchers. Changed on the reactor's thread, read on any.
+"""Shared data board: keys, values, revisions and watchers. Written on the reactor's thread, read on any.
 
-A key belongs to the plugin that made it, and goes when its owner is unloaded.
+A key belongs to the plugin that created it, and is deleted when that plugin is unloaded.
 """
 
 from __future__ import annotations
@@ -22,30 +22,35 @@ from microkernel.wire.topics import covers
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """``revision`` counts the writes of a key, from 1. It continues where the key was deleted and is written again, so
-    that no revision ever stands for two values."""
+    """A value on the board.
+
+    ``revision`` counts the writes of a key, from 1. The count continues when a deleted key is written again, so that a
+    revision never stands for two values.
+    """
 
     data: Raw
     revision: int
     owner: str
 
 
-# Keys that were deleted and whose last revisions are kept one by one.
+# Deleted keys whose last revisions are kept individually.
 _REMEMBERED = 4096
 
-# Values that a new watcher is sent at once, and keys that are looked at for it; the others follow in further turns.
+# Values sent to a new watcher in one turn of the reactor, and keys examined for them. The others follow in later turns.
 _AT_ONCE = 32
 _LOOKED_AT = 512
 
+# Notifies watchers: (their subscriptions, the key, the encoded {key, value, revision}).
 Notify = Callable[[Sequence[TopicSubscription], str, Raw], object]
-"""Tells watchers: (their subscriptions, the key, the encoded {key, value, revision})."""
 Work = Callable[[], object]
 
 
 @dataclass(slots=True)
 class _Greeting:
-    """A new watcher on its way through the present keys. ``reported``: those that were written meanwhile, of which it
-    has been notified."""
+    """Progress of a new watcher through the existing keys.
+
+    ``last``: the last key handled. ``reported``: keys written meanwhile, of which the watcher was already notified.
+    """
 
     last: str
     reported: set[str] = field(default_factory=set)
@@ -56,7 +61,10 @@ def _now(work: Work) -> object:
 
 
 class DataStore:
-    """``get`` and ``keys`` on any thread, the rest on the reactor's. ``post`` brings a further turn."""
+    """The keys and values of all plugins. ``get`` and ``names`` may be called on any thread, the rest on the reactor's.
+
+    ``post`` runs work in a later turn of the reactor.
+    """
 
     def __init__(
         self,
@@ -67,15 +75,15 @@ class DataStore:
     ) -> None:
         self._values: dict[str, Value] = {}
         self._order = SortedKeys()
+        # By owner, so that a plugin with many new watchers does not delay those of others.
         self._greetings: OrderedDict[str, OrderedDict[TopicSubscription, _Greeting]] = OrderedDict()
-        """By owner, so that one with many new watchers does not delay those of others."""
         self._post = post
         self._quotas: dict[str, Quota] = {}
         self._limits_of = limits_of
+        # Last revisions of deleted keys, the oldest first.
         self._deleted: OrderedDict[str, int] = OrderedDict()
-        """The last revisions of keys that were deleted, the oldest first."""
+        # Highest revision of the deleted keys that are no longer remembered. A new key starts above it.
         self._floor = 0
-        """The highest revision of those that are not remembered any more: a new key starts above it."""
         self._watchers = watchers
         self._notify = notify
 
@@ -86,8 +94,11 @@ class DataStore:
         return sorted(self._values)
 
     def set(self, owner: str, key: str, data: Raw, expect: int | None = None) -> int:
-        """Write, and return the new revision. Raises RevisionConflict if it is not at ``expect`` (0: not there),
-        PayloadTooLarge if its owner had more on the board than the kernel keeps for it."""
+        """Write a key, and return its new revision.
+
+        Raises RevisionConflict if the revision is not ``expect`` (0: the key does not exist), PayloadTooLarge if the
+        owner would exceed its quota.
+        """
         present = self._values.get(key)
         revision = present.revision if present else 0
         if expect is not None and expect != revision:
@@ -95,7 +106,7 @@ class DataStore:
         last = revision or max(self._floor, self._deleted.get(key, 0))
         owner = present.owner if present else owner
         self._charge(owner, key, len(data))
-        value = Value(data.copy(), last + 1, owner)  # by itself: the frame that it came in may be far larger
+        value = Value(data.copy(), last + 1, owner)  # a copy, because the frame it came in may be far larger
         self._deleted.pop(key, None)
         self._values[key] = value
         if present is None:
@@ -104,7 +115,7 @@ class DataStore:
         return value.revision
 
     def delete(self, key: str) -> None:
-        """Watchers get value None and revision 0. Nothing happens where there is no such key."""
+        """Delete a key. Watchers get value None and revision 0. Does nothing if the key does not exist."""
         value = self._values.pop(key, None)
         if value is not None:
             self._order.remove(key)
@@ -118,7 +129,7 @@ class DataStore:
             self._floor = max(self._floor, self._deleted.popitem(last=False)[1])
 
     def forget(self, owner: str) -> list[str]:
-        """Take away all keys of an owner; returns them."""
+        """Delete all keys of an owner, and return them."""
         keys = [key for key, value in self._values.items() if value.owner == owner]
         for key in keys:
             self.delete(key)
@@ -126,7 +137,7 @@ class DataStore:
         return keys
 
     def used(self, owner: str) -> int:
-        """Bytes that its keys and values are charged."""
+        """Return the bytes charged for the keys and values of an owner."""
         return self._quotas[owner].used if owner in self._quotas else 0
 
     def _charge(self, owner: str, key: str, size: int) -> None:
@@ -139,8 +150,10 @@ class DataStore:
             )
 
     def send_current(self, watcher: TopicSubscription) -> None:
-        """Notify a new watcher of the present values, in the order of their keys: of the first ones at once, of the
-        others in further turns, a few at a time."""
+        """Notify a new watcher of the existing values, in the order of their keys.
+
+        The first few are sent immediately, the others in later turns, a few at a time.
+        """
         if "*" not in watcher.pattern:
             if value := self._values.get(watcher.pattern):
                 self._notify([watcher], watcher.pattern, _news(watcher.pattern, value))
@@ -153,10 +166,10 @@ class DataStore:
         self._greetings.setdefault(watcher.owner, OrderedDict())[watcher] = greeting
 
     def _continue(self) -> None:
-        """A turn of one owner's oldest watcher."""
+        """Send the next values to one owner's oldest new watcher."""
         owner, waiting = self._greetings.popitem(last=False)
         watcher, greeting = next(iter(waiting.items()))
-        if not watcher.number or self._advance(watcher, greeting):  # it has gone, or has all
+        if not watcher.number or self._advance(watcher, greeting):  # it has left, or has received all
             waiting.pop(watcher, None)
         if waiting:
             self._greetings[owner] = waiting
@@ -164,7 +177,7 @@ class DataStore:
             self._post(self._continue)
 
     def _advance(self, watcher: TopicSubscription, greeting: _Greeting) -> bool:
-        """Notify it of the next few. Return whether it has been notified of all."""
+        """Notify a watcher of the next few values. Return whether it has received all."""
         prefix = _before(watcher.pattern)
         keys = takewhile(lambda key: key.startswith(prefix), self._order.after(greeting.last))
         looked_at = list(islice(keys, _LOOKED_AT))
@@ -192,7 +205,7 @@ class DataStore:
 
 
 def _before(pattern: str) -> str:
-    """What the keys begin with that a pattern covers: its words before the first ``*``."""
+    """Return the common prefix of all keys that a pattern covers: its text before the first ``*``."""
     return pattern[: pattern.index("*")]
 
 

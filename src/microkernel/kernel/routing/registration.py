@@ -1,4 +1,4 @@
-"""From what an instance registers to the tables, and out of them again. On the reactor's thread."""
+"""Add the handlers and methods of instances to the kernel's tables, and remove them. On the reactor's thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from microkernel.wire.messages import MAX_SCHEMA, Handler, Loaded, Method
 
 
 class Registrar:
-    """A subscription is (pattern, handler's name): it outlives a crash or a reload, and only its number changes."""
+    """Keeps the subscriptions and methods of plugins.
+
+    A subscription is identified by its pattern and its handler's name. It survives a crash or a reload; only its number
+    changes.
+    """
 
     def __init__(self, topics: TopicIndex, watchers: TopicIndex, data: DataStore) -> None:
         self._topics = topics
@@ -24,7 +28,7 @@ class Registrar:
         self._data = data
 
     def commit(self, record: PluginRecord, instance: Instance) -> None:
-        """What an instance registered so far takes effect, in place of what the one before it had."""
+        """Put the registrations of an instance into effect, in place of those of its predecessor."""
         loaded = instance.staged
         record.instance = instance
         gone = set(record.subscriptions) - {_key(handler) for handler in loaded.handlers}
@@ -39,17 +43,17 @@ class Registrar:
         record.doc = loaded.doc
 
     def expose(self, record: PluginRecord, instance: Instance, method: Method) -> None:
-        """Raises PayloadTooLarge."""
+        """Add a method. Raises PayloadTooLarge if the instance would exceed its quota."""
         charge(instance, method)
-        schema = method.schema.copy()  # by itself: the frame that it came in may be far larger
+        schema = method.schema.copy()  # a copy, because the frame it came in may be far larger
         method = Method(method.name, method.signature, method.doc, schema, method.returns)
         if _is_staged(record, instance):
             instance.staged.methods.append(method)
         else:
-            record.methods[method.name] = method  # one C call: others may look at it meanwhile
+            record.methods[method.name] = method  # one C call, because other threads may read the dict meanwhile
 
     def subscribe(self, record: PluginRecord, instance: Instance, handler: Handler) -> None:
-        """Raises PayloadTooLarge."""
+        """Add a handler. Raises PayloadTooLarge if the instance would exceed its quota."""
         charge(instance, handler)
         if _is_staged(record, instance):
             instance.staged.handlers.append(handler)
@@ -85,14 +89,14 @@ class Registrar:
     def unsubscribe(self, record: PluginRecord, instance: Instance, number: int) -> None:
         if _is_staged(record, instance):
             instance.staged.handlers[:] = [h for h in instance.staged.handlers if h.number != number]
-            return  # it stays charged: a plugin that has just been loaded has taken little back
+            return  # it stays charged, because a plugin that has just been loaded has taken little back
         key = record.numbers.get(number)
         if key is not None:
             self._remove(record, key)
             instance.registered.release(key)
 
     def clear(self, record: PluginRecord) -> None:
-        """Everything a plugin registered goes."""
+        """Remove all registrations of a plugin."""
         for key in list(record.subscriptions):
             self._remove(record, key)
         record.methods = {}
@@ -113,12 +117,12 @@ class Registrar:
 
 
 def _is_staged(record: PluginRecord, instance: Instance) -> bool:
-    """Whether it is a generation beside the present one: what it registers takes effect when it takes over."""
+    """Return whether this is a new generation, whose registrations take effect only when it takes over."""
     return record.instance is not instance
 
 
 def charge_quota(instance: Instance, loaded: Loaded) -> None:
-    """What it registered while it was loaded. Raises PayloadTooLarge."""
+    """Charge the registrations made while an instance was loaded. Raises PayloadTooLarge over the quota."""
     registrations: list[Handler | Method] = [*loaded.handlers, *loaded.methods]
     for each in registrations:
         charge(instance, each)
@@ -126,7 +130,7 @@ def charge_quota(instance: Instance, loaded: Loaded) -> None:
 
 
 def charge(instance: Instance, registration: Handler | Method) -> None:
-    """Raises PayloadTooLarge if it has more registered than the kernel keeps for it."""
+    """Charge one registration to its instance. Raises PayloadTooLarge if the instance would exceed its quota."""
     if isinstance(registration, Handler):
         nodes = registration.pattern.count(".")
         text = memory_size(registration.pattern, registration.name, registration.overflow)
@@ -149,19 +153,22 @@ def _charge(instance: Instance, key: Hashable, size: int) -> None:
 
 
 def _most(limits: Limits, kind: str) -> int:
-    """How many of a kind. Of the handlers, fewer may be watchers: each write of a key notifies all that watch it."""
+    """Return the highest number of registrations of a kind; 0 for no limit.
+
+    Fewer handlers may be watchers of data, because each write of a key notifies all its watchers.
+    """
     if kind == "watchers":
         return limits.handlers and max(1, limits.handlers // _WATCHERS)
     return {"handlers": limits.handlers, "methods": limits.methods}.get(kind, 0)
 
 
-# One in so many handlers may be a watcher.
+# One in this number of handlers may be a watcher.
 _WATCHERS = 4
 _NAMES = {"handlers": "handlers", "watchers": "watchers of shared data", "methods": "methods"}
+# Bytes of a subscription without its texts, including its entries in the tables.
 _SUBSCRIPTION = 2048
-"""Bytes that one takes of itself, with its place in the tables."""
+# Factor by which a schema may take more memory decoded than encoded.
 _SCHEMA = 64
-"""So much more a schema can take in memory than in its message."""
 
 
 def _key(handler: Handler) -> tuple[bool, str, str]:
