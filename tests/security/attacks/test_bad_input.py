@@ -60,7 +60,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-def test_what_cannot_be_a_plugin_is_failed_with_one_error(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_plugin_fails_with_one_error(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
     for case, (content, _, _) in REFUSED.items():
         plugins.raw(f"bad_{case}", content)
     plugins.healthy()
@@ -74,7 +74,7 @@ def test_what_cannot_be_a_plugin_is_failed_with_one_error(plugins: Plugins, capl
         works(kernel)
 
 
-def test_a_long_manifest_that_is_right_is_right(plugins: Plugins) -> None:
+def test_long_valid_manifest_is_accepted(plugins: Plugins) -> None:
     plugins.healthy("big", description="x" * 4_000, config={f"text{n}": "x" * 4_000 for n in range(10)})
     with plugins.kernel() as kernel:
         works(kernel, "big")
@@ -92,7 +92,9 @@ def test_sources_longer_than_any_payload(plugins: Plugins) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "loop"])
-def test_what_is_no_file(plugins: Plugins, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+def test_link_loop_or_fifo_as_a_plugin_is_refused(
+    plugins: Plugins, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
     plugins.healthy()
     if kind == "link":
         plugins.path("bad").symlink_to("/nowhere/at/all")
@@ -106,7 +108,7 @@ def test_what_is_no_file(plugins: Plugins, caplog: pytest.LogCaptureFixture, kin
         works(kernel)
 
 
-def test_a_folder_that_is_a_broken_link(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
+def test_plugin_folder_that_is_a_broken_link_is_reported(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
     plugins.healthy()
     (plugins.folder / "bad").symlink_to("/nowhere/at/all")
     with plugins.kernel() as kernel:
@@ -115,7 +117,7 @@ def test_a_folder_that_is_a_broken_link(plugins: Plugins, caplog: pytest.LogCapt
         works(kernel)
 
 
-def test_a_place_that_is_a_broken_link(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
+def test_plugins_path_that_is_a_broken_link_is_reported(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
     plugins.healthy()
     place = plugins.folder.parent / "elsewhere"
     place.symlink_to("/nowhere/at/all")
@@ -124,7 +126,7 @@ def test_a_place_that_is_a_broken_link(plugins: Plugins, caplog: pytest.LogCaptu
         works(kernel)
 
 
-def test_two_of_one_name(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
+def test_second_plugin_of_a_name_is_refused(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
     plugins.healthy()
     plugins.healthy("second", name="healthy")
     with plugins.kernel() as kernel:
@@ -133,7 +135,7 @@ def test_two_of_one_name(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> 
         works(kernel)
 
 
-def test_requirements_in_a_circle(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
+def test_cyclic_requirements_are_refused(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
     plugins.healthy()
     for name, other in ("aa", "bb"), ("bb", "cc"), ("cc", "aa"):
         plugins.healthy(name, requires=[other])
@@ -147,7 +149,9 @@ def test_requirements_in_a_circle(plugins: Plugins, caplog: pytest.LogCaptureFix
         works(kernel)
 
 
-def test_a_file_that_goes_between_discovery_and_load(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_removed_between_discovery_and_load_fails_the_plugin(
+    plugins: Plugins, caplog: pytest.LogCaptureFixture
+) -> None:
     plugins.add("aa", f"""
         class Plugin(IPlugin):
             def __init__(self, api): pass
@@ -333,7 +337,7 @@ GIGABYTE = 1 << 30
 @pytest.mark.parametrize(
     ("what", "path"), [("object", ".data.deep[1]"), ("loop", ""), ("long", ".data"), ("half", ".data")]
 )
-def test_what_is_no_plain_data(plugins: Plugins, level: str, what: str, path: str) -> None:
+def test_values_that_are_not_plain_data_are_refused(plugins: Plugins, level: str, what: str, path: str) -> None:
     plugins.add("bad", SENDER)
     plugins.healthy()
     with plugins.kernel(level) as kernel:
@@ -637,7 +641,7 @@ def test_limits_and_timers_of_centuries(plugins: Plugins) -> None:
 
 
 @BOTH
-def test_a_timer_without_time(plugins: Plugins, level: str) -> None:
+def test_timer_with_an_interval_of_zero_is_refused(plugins: Plugins, level: str) -> None:
     plugins.add("bad", """
         class Plugin(IPlugin):
             def __init__(self, api): api.every(0, print)
@@ -649,7 +653,7 @@ def test_a_timer_without_time(plugins: Plugins, level: str) -> None:
         assert "more than 0 seconds" in (kernel.info("bad").error or "")
 
 
-def test_loading_what_is_bad_raises_it(plugins: Plugins) -> None:
+def test_load_raises_the_error_of_a_bad_plugin(plugins: Plugins) -> None:
     plugins.healthy()
     outside = plugins.folder.parent / "broken.py"
     outside.write_text("class Plugin(\n")

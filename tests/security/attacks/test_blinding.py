@@ -58,7 +58,7 @@ class Plugin(IPlugin):
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["signatures", "value", "letter", "time", "levels"])
 @pytest.mark.parametrize("level", ["process", "sandbox"])
-def test_everything_can_be_listed(tmp_path: Path, what: str, level: str) -> None:
+def test_hostile_content_does_not_break_listings(tmp_path: Path, what: str, level: str) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "blinder.py").write_text(BLINDER)
     (tmp_path / "plugins" / "hearer.py").write_text(HEARER)
@@ -76,7 +76,7 @@ def test_everything_can_be_listed(tmp_path: Path, what: str, level: str) -> None
         assert len(known) < 200
 
 
-def test_a_list_of_confined_plugins_measures_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_uses_the_last_measurement_of_confined_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each system call of it would wait for a kernel that is kept busy."""
     (tmp_path / "hearer.py").write_text(HEARER)
     grants = {"hearer": {"on": ["blinder.**"]}}

@@ -115,7 +115,7 @@ def descriptors() -> int:
 
 
 @pytest.mark.parametrize("level", ["process", "thread"])
-def test_ten_thousand_leave_nothing(plugins: Plugins, level: str) -> None:
+def test_ten_thousand_buffers_leave_no_descriptors_or_memory(plugins: Plugins, level: str) -> None:
     """Descriptors and memory are as they were after the first hundreds, here and there."""
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER)
@@ -149,7 +149,7 @@ def test_ten_thousand_leave_nothing(plugins: Plugins, level: str) -> None:
 READY = 2 * 2 * 16
 
 
-def test_the_death_of_who_holds_them_frees_them(plugins: Plugins) -> None:
+def test_kill_of_the_holder_frees_its_buffers(plugins: Plugins) -> None:
     plugins.add("keeper", KEEPER, supervision={"backoff": 0.01})
     plugins.add("sender", SENDER)
     with plugins.kernel() as kernel:
@@ -165,7 +165,7 @@ def test_the_death_of_who_holds_them_frees_them(plugins: Plugins) -> None:
         assert len(account(kernel, "sender").blocks) <= 8
 
 
-def test_the_death_of_who_wrote_them_changes_nothing(plugins: Plugins) -> None:
+def test_buffers_stay_readable_after_the_writer_is_killed(plugins: Plugins) -> None:
     """Readers can still read them; when they release them, the memory is freed, also in the readers."""
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER)
@@ -188,7 +188,7 @@ def test_the_death_of_who_wrote_them_changes_nothing(plugins: Plugins) -> None:
         eventually(lambda: descriptors() <= before, "and no descriptor is left")
 
 
-def test_a_reload_takes_nothing_along(plugins: Plugins) -> None:
+def test_reload_releases_the_buffers_of_the_old_instance(plugins: Plugins) -> None:
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER)
     with plugins.kernel() as kernel:
@@ -203,7 +203,7 @@ def test_a_reload_takes_nothing_along(plugins: Plugins) -> None:
         assert kernel.call("keeper.kept_bytes") == []
 
 
-def test_who_hoards_has_a_limit(plugins: Plugins) -> None:
+def test_hoarded_buffers_are_limited_in_bytes(plugins: Plugins) -> None:
     """Beyond the limit, data that fits a payload is copied as one; other plugins are not affected."""
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER, limits={"shared_memory": "8MiB"})
@@ -218,7 +218,7 @@ def test_who_hoards_has_a_limit(plugins: Plugins) -> None:
         assert kernel.call("healthy.answer") == 42
 
 
-def test_many_small_ones_have_a_limit_in_number(plugins: Plugins) -> None:
+def test_small_buffers_are_limited_in_number(plugins: Plugins) -> None:
     plugins.add("sender", SENDER)
     with plugins.kernel() as kernel:
         before = descriptors()
@@ -228,7 +228,7 @@ def test_many_small_ones_have_a_limit_in_number(plugins: Plugins) -> None:
         eventually(lambda: descriptors() <= before, "its descriptors are closed")
 
 
-def test_what_is_read_cannot_be_written_to(plugins: Plugins) -> None:
+def test_received_buffers_are_read_only(plugins: Plugins) -> None:
     plugins.add("keeper", KEEPER)
     for level in ("process", "thread"):
         with plugins.kernel(level) as kernel:
@@ -334,7 +334,7 @@ def test_a_forged_hold_is_refused_and_counted(plugins: Plugins) -> None:
         assert mine == b"m" * MEBIBYTE
 
 
-def test_what_it_was_not_lent_it_cannot_map(plugins: Plugins) -> None:
+def test_plugin_cannot_map_blocks_of_others(plugins: Plugins) -> None:
     plugins.add("hostile", HOSTILE)
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER)
@@ -346,7 +346,7 @@ def test_what_it_was_not_lent_it_cannot_map(plugins: Plugins) -> None:
         assert kernel.call("keeper.kept_bytes") == [b"ssss"]
 
 
-def test_odd_wishes_are_refused(plugins: Plugins) -> None:
+def test_invalid_allocation_sizes_are_refused(plugins: Plugins) -> None:
     plugins.add("hostile", HOSTILE)
     with plugins.kernel() as kernel:
         assert kernel.call("hostile.lend", timeout=30) == ["MK0625", "MK0625", "answered", "answered"]
@@ -354,7 +354,7 @@ def test_odd_wishes_are_refused(plugins: Plugins) -> None:
 
 
 @pytest.mark.parametrize("how", ["no_number", "on_a_lane"])
-def test_what_is_no_wish_ends_the_worker(plugins: Plugins, how: str) -> None:
+def test_malformed_buffer_request_ends_the_worker(plugins: Plugins, how: str) -> None:
     plugins.add("hostile", HOSTILE, supervision={"backoff": 0.01})
     plugins.healthy()
     with plugins.kernel() as kernel:
@@ -364,7 +364,7 @@ def test_what_is_no_wish_ends_the_worker(plugins: Plugins, how: str) -> None:
         assert kernel.call("healthy.answer") == 42
 
 
-def test_who_asks_and_never_reads_holds_nobody_up(plugins: Plugins) -> None:
+def test_plugin_that_never_reads_its_replies_does_not_block_others(plugins: Plugins) -> None:
     plugins.add("hostile", HOSTILE)
     plugins.healthy()
     with plugins.kernel() as kernel:
@@ -373,7 +373,7 @@ def test_who_asks_and_never_reads_holds_nobody_up(plugins: Plugins) -> None:
         assert kernel.call("healthy.answer") == 42
 
 
-def test_many_at_once_get_what_was_meant_for_them(plugins: Plugins) -> None:
+def test_concurrent_buffers_reach_their_receivers_intact(plugins: Plugins) -> None:
     """Threads of the embedder, both plugins, calls and events: no block is written to while somebody looks."""
     plugins.add("keeper", KEEPER, concurrency=2)
     plugins.add("sender", SENDER, concurrency=4)
@@ -403,7 +403,7 @@ def test_many_at_once_get_what_was_meant_for_them(plugins: Plugins) -> None:
             eventually(lambda k=kernel: k.call("keeper.count") == 180, "all events came, each intact")
 
 
-def test_a_kill_at_any_moment_leaves_no_block_behind(plugins: Plugins) -> None:
+def test_kill_at_any_moment_leaves_no_block_behind(plugins: Plugins) -> None:
     """A sender and a receiver are killed again and again in the middle of it: what they had is free at the end."""
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER)

@@ -49,7 +49,7 @@ class Heard:
 
 
 @BOTH
-def test_leaving_the_kernel_handles_what_waits(plugins: Plugins, level: str) -> None:
+def test_closing_the_kernel_handles_queued_events(plugins: Plugins, level: str) -> None:
     add(plugins, "a", topic="work")
     add(plugins, "b", topic="work")
     with plugins.kernel(level) as kernel:
@@ -63,7 +63,7 @@ def test_leaving_the_kernel_handles_what_waits(plugins: Plugins, level: str) -> 
 
 
 @BOTH
-def test_what_a_draining_plugin_sends_down_is_handled_below(plugins: Plugins, level: str) -> None:
+def test_emits_and_calls_of_a_draining_plugin_reach_its_requirements(plugins: Plugins, level: str) -> None:
     """A plugin is stopped before the plugins it requires, so its emits and calls until then still arrive."""
     add(plugins, "above", "self.api.emit('work.below', n=self.api.call('below.double', n))", requires=["below"])
     add(plugins, "below")
@@ -114,7 +114,7 @@ def test_a_layer_takes_as_long_as_its_slowest_plugin(plugins: Plugins, level: st
     assert heard.of("MK0226") == ["unhandled events: 62"]
 
 
-def test_two_that_call_each_other_while_they_drain_do_not_wait_for_ever(plugins: Plugins) -> None:
+def test_mutual_calls_while_draining_do_not_deadlock(plugins: Plugins) -> None:
     """Both are stopping: the calls are refused, and the events are dead letters."""
     for name, other in (("a", "b"), ("b", "a")):
         add(plugins, name, f"time.sleep(0.01); self.api.call('{other}.double', n)", limits={"drain": 20})
@@ -156,7 +156,7 @@ def test_a_kill_ends_a_drain(plugins: Plugins, level: str) -> None:
 
 
 @BOTH
-def test_what_comes_for_a_stopping_plugin_is_a_dead_letter_under_every_policy(plugins: Plugins, level: str) -> None:
+def test_event_for_a_stopping_plugin_is_a_dead_letter_under_every_policy(plugins: Plugins, level: str) -> None:
     plugins.add("a", """
         class Plugin(IPlugin):
             def __init__(self, api):
@@ -186,7 +186,7 @@ def test_what_comes_for_a_stopping_plugin_is_a_dead_letter_under_every_policy(pl
         assert {letter["reason"] for letter in letters} == {"a is stopping"}
 
 
-def test_latecomers_that_waited_are_handled_too(plugins: Plugins) -> None:
+def test_blocked_sends_are_handled_during_a_drain(plugins: Plugins) -> None:
     """Events that waited for room in a full mailbox when the stop was decided."""
     add(plugins, "a", limits={"mailbox": 5}, supervision={"intensity": 0})
     add(plugins, "sender", "[self.api.emit('work.a', n=n + i) for i in range(50)]")
@@ -200,7 +200,7 @@ def test_latecomers_that_waited_are_handled_too(plugins: Plugins) -> None:
         assert len([n for who, n in heard.worked if who == "a"]) >= waited
 
 
-def test_reload_is_as_it_was(plugins: Plugins) -> None:
+def test_reload_neither_drains_nor_loses_events(plugins: Plugins) -> None:
     """Nothing is drained, and nothing is lost."""
     add(plugins, "a", "time.sleep(0.01)", limits={"drain": 3600})
     with plugins.kernel() as kernel:
@@ -212,7 +212,7 @@ def test_reload_is_as_it_was(plugins: Plugins) -> None:
         eventually(lambda: [n for _, n in heard.worked] == [*range(100)])
 
 
-def test_draining_can_be_set_for_all_for_one_and_in_the_manifest(plugins: Plugins, tmp_path: Path) -> None:
+def test_drain_is_configurable_for_all_for_one_and_in_the_manifest(plugins: Plugins, tmp_path: Path) -> None:
     add(plugins, "own", limits={"drain": 7})
     add(plugins, "all")
     add(plugins, "one", limits={"drain": 7})
@@ -223,7 +223,7 @@ def test_draining_can_be_set_for_all_for_one_and_in_the_manifest(plugins: Plugin
     assert limits == {"own": 3, "all": 3, "one": 0}
 
 
-def test_a_stop_that_is_refused_hurries_nobody(plugins: Plugins) -> None:
+def test_refused_stop_now_still_drains_later(plugins: Plugins) -> None:
     add(plugins, "below")
     add(plugins, "above", requires=["below"])
     with plugins.kernel() as kernel:

@@ -19,7 +19,7 @@ BOTH = pytest.mark.parametrize("level", ["thread", "process"])
 
 
 @BOTH
-def test_in_an_asyncio_program(plugins: Plugins, level: str) -> None:
+def test_kernel_works_in_an_asyncio_program(plugins: Plugins, level: str) -> None:
     plugins.healthy()
     plugins.add("slow", """
         import asyncio
@@ -86,7 +86,7 @@ print("done", flush=True)
 """
 
 
-def test_in_a_plain_script_without_a_main_guard(plugins: Plugins) -> None:
+def test_kernel_works_in_a_script_without_a_main_guard(plugins: Plugins) -> None:
     plugins.healthy()
     script = Script(PLAIN.format(folder=str(plugins.folder)), plugins.folder.parent)
     status, out, errors = script.end()
@@ -113,7 +113,7 @@ def test_two_kernels_with_plugins_of_the_same_names(plugins: Plugins, level: str
 
 
 @BOTH
-def test_after_its_end(plugins: Plugins, level: str) -> None:
+def test_use_after_close_raises_kernel_closed(plugins: Plugins, level: str) -> None:
     plugins.healthy()
     with plugins.kernel(level) as kernel:
         pass
@@ -140,7 +140,7 @@ def test_an_exception_in_the_block(plugins: Plugins, level: str) -> None:
 
 
 @BOTH
-def test_used_while_it_is_closed(plugins: Plugins, level: str) -> None:
+def test_use_during_close_ends_in_a_result_or_an_error(plugins: Plugins, level: str) -> None:
     """From other threads: an answer or KernelClosed or the plugin's end, never a wait without end."""
     plugins.healthy()
     kernel = plugins.kernel(level)
@@ -237,24 +237,24 @@ def test_signals_reach_the_embedder(plugins: Plugins) -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_kernel_is_what_it_is() -> None:
+def test_kernel_is_defined_in_app() -> None:
     assert Kernel.__module__ == "microkernel.app"
 
 
 @pytest.mark.parametrize("name", ["/abs/x", "../../esc", "a/b", ".hidden", "a\0b", "x" * 201])
-def test_a_name_that_leads_elsewhere_is_refused(plugins: Plugins, name: str) -> None:
+def test_invalid_kernel_name_is_refused(plugins: Plugins, name: str) -> None:
     """Below it is what its plugins keep."""
     with pytest.raises(ConfigError, match="this cannot be a kernel's name"):
         plugins.kernel(name=name)
 
 
 @pytest.mark.parametrize(("folder", "name"), [(".plugins", "plugins"), ("...", "kernel"), ("a\nb", "kernel")])
-def test_a_name_taken_from_a_folder_is_one(tmp_path: Path, folder: str, name: str) -> None:
+def test_kernel_name_is_derived_from_the_folder(tmp_path: Path, folder: str, name: str) -> None:
     (tmp_path / folder).mkdir()
     assert Kernel(tmp_path / folder).name == name
 
 
-def test_a_program_that_calls_what_failed_is_told_why(plugins: Plugins) -> None:
+def test_only_the_embedder_learns_why_a_plugin_failed(plugins: Plugins) -> None:
     """A plugin is not: what ails another is nothing of its."""
     plugins.raw("broken", "def :")
     plugins.add("asking", """

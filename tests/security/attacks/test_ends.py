@@ -69,7 +69,7 @@ def begin(kernel: Kernel, calls: ThreadPoolExecutor, name: str, folder: Path) ->
 
 @pytest.mark.parametrize("work", WORK)
 @pytest.mark.parametrize("how", ["kill", "stop", "reload", "unload"])
-def test_whatever_a_process_plugin_does_it_ends(
+def test_process_plugin_ends_whatever_it_does(
     plugins: Plugins, calls: ThreadPoolExecutor, tmp_path: Path, work: str, how: str
 ) -> None:
     busy(plugins, "bad", work)
@@ -98,7 +98,9 @@ def test_a_stop_that_never_returns_and_a_signal_that_is_ignored(plugins: Plugins
 
 
 @pytest.mark.parametrize("work", ["spin", "sleep", "swallow", "stopped", "deaf"])
-def test_a_handler_past_its_deadline(plugins: Plugins, calls: ThreadPoolExecutor, tmp_path: Path, work: str) -> None:
+def test_handler_past_its_deadline_is_ended_and_the_plugin_restarts(
+    plugins: Plugins, calls: ThreadPoolExecutor, tmp_path: Path, work: str
+) -> None:
     busy(plugins, "bad", work, limits={**QUICK, "handler": 0.3})
     with plugins.kernel() as kernel:
         waiting = begin(kernel, calls, "bad", tmp_path)
@@ -129,7 +131,7 @@ class Plugin(IPlugin):
 
 
 @pytest.mark.parametrize("how", ["kill", "overdue"])
-def test_what_was_emitted_before_the_end_was_decided_is_heard(plugins: Plugins, tmp_path: Path, how: str) -> None:
+def test_events_emitted_before_the_kill_are_delivered(plugins: Plugins, tmp_path: Path, how: str) -> None:
     """Also when the kernel had no time yet to read it."""
     plugins.add("talker", TALKER, limits={**QUICK, "handler": 0.3 if how == "overdue" else 60})
     said, heard, free = tmp_path / "said", [], threading.Event()
@@ -159,7 +161,7 @@ class Plugin(IPlugin):
 """
 
 
-def test_last_words_are_heard_also_of_who_left_the_kernels_unread(plugins: Plugins, tmp_path: Path) -> None:
+def test_final_events_arrive_if_the_plugin_left_input_unread(plugins: Plugins, tmp_path: Path) -> None:
     """The system tells us first that the other end has not read all, and only then gives us what that has said."""
     plugins.add("talker", LAST_WORDS)
     go, said, heard, free = tmp_path / "go", tmp_path / "said", [], threading.Event()
@@ -176,7 +178,7 @@ def test_last_words_are_heard_also_of_who_left_the_kernels_unread(plugins: Plugi
         assert heard[:400] == [*range(400)]
 
 
-def test_who_has_finished_in_time_is_not_overdue_because_the_kernel_was_late(plugins: Plugins) -> None:
+def test_handler_that_finished_in_time_is_not_overdue_if_the_kernel_is_late(plugins: Plugins) -> None:
     plugins.add("quick", QUICK_HANDLER, limits={**QUICK, "handler": 0.3})
     free, messages = threading.Event(), []
     with plugins.kernel() as kernel:
@@ -240,7 +242,7 @@ class Plugin(IPlugin):
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
-def test_what_a_signal_handler_raises_while_nothing_is_under_way_is_named(plugins: Plugins, kind: str) -> None:
+def test_exception_of_a_signal_handler_in_an_idle_plugin_is_reported(plugins: Plugins, kind: str) -> None:
     plugins.add("clock", ALARM.format(kind=kind), supervision={"restart": "temporary"})
     with plugins.kernel("process") as kernel:
         info = state_is(kernel, "clock", "stopped")

@@ -93,7 +93,7 @@ def test_forty_plugins_with_two_hundred_and_fifty_six_descriptors(tmp_path: Path
     assert int(out) >= 8
 
 
-def test_a_crash_without_descriptors_is_tried_again_until_there_are_some(tmp_path: Path) -> None:
+def test_restart_is_retried_until_descriptors_are_available(tmp_path: Path) -> None:
     crowd(tmp_path, 3, supervision={"backoff": 0.01, "intensity": 500})
     out = run("""
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
@@ -114,7 +114,7 @@ def test_a_crash_without_descriptors_is_tried_again_until_there_are_some(tmp_pat
     assert out.split() == ["MK0214", "backoff", "pong"]
 
 
-def test_a_kernel_that_cannot_open_says_why_and_opens_later(tmp_path: Path) -> None:
+def test_kernel_that_cannot_open_reports_why_and_can_open_later(tmp_path: Path) -> None:
     crowd(tmp_path, 1)
     out = run("""
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -132,7 +132,7 @@ def test_a_kernel_that_cannot_open_says_why_and_opens_later(tmp_path: Path) -> N
     assert out.splitlines() == ["MK0515 not possible now: too many open files", "pong"]
 
 
-def test_a_kernel_without_descriptors_goes_on(tmp_path: Path) -> None:
+def test_kernel_without_descriptors_continues(tmp_path: Path) -> None:
     """Events, calls, shared memory, visitors, reloads and deaths: each fails by itself, or not at all."""
     crowd(tmp_path, 3, supervision={"backoff": 0.01, "intensity": 500})
     out = run("""
@@ -188,7 +188,7 @@ def below(setup: str, code: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_saves_that_are_not_watched_are_reported_and_those_that_can_be_are(tmp_path: Path) -> None:
+def test_watches_that_fail_are_reported_and_the_others_work(tmp_path: Path) -> None:
     """inotify has a limit of watches beside that of instances, and watchfiles passes over it."""
     plugins = Plugins(tmp_path / "plugins")
     for name in ("a", "b", "c", "d"):
@@ -218,7 +218,7 @@ def test_saves_that_are_not_watched_are_reported_and_those_that_can_be_are(tmp_p
 
 
 @pytest.mark.parametrize("level", ["process", "sandbox"])
-def test_a_full_disk_is_named_and_tried_again(tmp_path: Path, level: str) -> None:
+def test_full_disk_is_reported_and_retried(tmp_path: Path, level: str) -> None:
     crowd(tmp_path, 1, supervision={"backoff": 0.01, "intensity": 500})
     (tmp_path / "full").mkdir()
     out = below(f"mount -t tmpfs -o size=8k,nr_inodes=2 none {tmp_path}/full; touch full/last", f"""
@@ -278,7 +278,7 @@ def _as_nobody(code: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_too_few_processes_are_named_and_starts_are_tried_again(tmp_path: Path) -> None:
+def test_process_limit_is_reported_and_starts_are_retried(tmp_path: Path) -> None:
     """Also the kernel's own threads count: it goes on with those it has."""
     crowd(tmp_path, 24)
     out = _as_nobody("""
@@ -298,7 +298,7 @@ def test_too_few_processes_are_named_and_starts_are_tried_again(tmp_path: Path) 
     assert out.split() == ["active"]
 
 
-def test_a_kernel_whose_memory_is_limited_goes_on(tmp_path: Path) -> None:
+def test_kernel_with_limited_memory_continues(tmp_path: Path) -> None:
     """No thread can be had: each needs room for its stack."""
     crowd(tmp_path, 3, supervision={"backoff": 0.01, "intensity": 500})
     out = run("""

@@ -18,7 +18,7 @@ from tests.security.attacks.test_ends import busy
 
 
 @pytest.mark.parametrize("how", ["kill", "stop", "reload", "unload", "crash", "leave", "close"])
-def test_a_plugin_takes_its_whole_family_with_it(plugins: Plugins, how: str) -> None:
+def test_all_descendants_end_with_their_plugin(plugins: Plugins, how: str) -> None:
     bad, other = (Family(plugins, name, supervision={"restart": "temporary"}) for name in ("bad", "other"))
     with plugins.kernel() as kernel:
         bad.wait_until_whole()
@@ -81,13 +81,13 @@ BY_KERNEL = """
 
 
 @pytest.mark.parametrize("body", [BY_ZYGOTE, BY_KERNEL], ids=["by the zygote", "by the kernel"])
-def test_a_sweep_misses_no_process_that_leaps(body: str, tmp_path: Path) -> None:
+def test_sweep_misses_no_process_that_keeps_forking(body: str, tmp_path: Path) -> None:
     script = Script(LEAPING.format(body=body), tmp_path)
     assert script.end() == (0, "none was missed\n", "")
 
 
 @pytest.mark.parametrize("when", ["while it starts", "over a fork"])
-def test_a_zygote_that_dies_over_a_birth(plugins: Plugins, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zygote_killed_during_a_start_is_replaced(plugins: Plugins, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another takes its place and is asked: the plugin never notices."""
     plugins.healthy()
     plugins.healthy("second")
@@ -210,7 +210,7 @@ def test_kernel_and_zygote_are_killed_at_the_same_moment(plugins: Plugins, tmp_p
         family.kill()
 
 
-def test_what_is_left_of_kernel_and_zygote_is_ended_by_the_next_kernel(plugins: Plugins, tmp_path: Path) -> None:
+def test_processes_left_by_a_killed_kernel_are_ended_by_the_next(plugins: Plugins, tmp_path: Path) -> None:
     """Where there are control groups: nothing else knows whose a daemon is."""
     groups = Groups()
     groups.open()

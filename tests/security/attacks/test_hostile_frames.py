@@ -122,7 +122,7 @@ def no_mistakes(caplog: pytest.LogCaptureFixture) -> None:
     assert not [r.getMessage() + str(r.exc_info) for r in caplog.records if "MK0699" in r.getMessage()]
 
 
-def test_what_is_no_message_ends_the_worker(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
+def test_malformed_message_ends_the_worker(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
     plugins.add("bad", HOSTILE, supervision=ALWAYS)
     plugins.healthy()
     with plugins.kernel() as kernel:
@@ -137,7 +137,7 @@ def test_what_is_no_message_ends_the_worker(plugins: Plugins, caplog: pytest.Log
         no_mistakes(caplog)
 
 
-def test_a_call_is_not_done_by_saying_so(plugins: Plugins) -> None:
+def test_forged_done_does_not_complete_a_call(plugins: Plugins) -> None:
     """The caller gets the error of the crash, whatever the worker reported about the call before."""
     plugins.add("liar", """
         from microkernel.wire.messages import Done, Rejected, Failure
@@ -155,14 +155,14 @@ def test_a_call_is_not_done_by_saying_so(plugins: Plugins) -> None:
         kernel.call("liar.lie", timeout=50)
 
 
-def test_who_says_that_it_leaves_is_gone_soon(plugins: Plugins) -> None:
+def test_worker_that_announces_its_exit_is_ended_soon(plugins: Plugins) -> None:
     plugins.add("bad", HOSTILE, supervision=ALWAYS, limits={"kill_grace": 0.1})
     with plugins.kernel() as kernel:
         kernel.call("bad.attack", "leaving", timeout=50)
         eventually(lambda: kernel.info("bad").generation == 2, "it is ended, and comes back")
 
 
-def test_what_is_not_its_business_is_ignored(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
+def test_forged_and_misdirected_messages_are_ignored(plugins: Plugins, caplog: pytest.LogCaptureFixture) -> None:
     plugins.add("bad", HOSTILE, supervision=ALWAYS)
     plugins.healthy()
     plugins.add("caller", """
@@ -208,7 +208,9 @@ def test_what_is_not_its_business_is_ignored(plugins: Plugins, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("how", FLOODS)
-def test_floods(plugins: Plugins, caplog: pytest.LogCaptureFixture, how: str) -> None:
+def test_floods_do_not_delay_others_or_grow_memory(
+    plugins: Plugins, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
     """The kernel answers others all the time, and does not keep what it is flooded with."""
     caplog.set_level("CRITICAL")
     plugins.add("bad", HOSTILE, supervision=ALWAYS)

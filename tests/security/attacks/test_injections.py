@@ -129,7 +129,7 @@ def works_as_before(kernel: Kernel, plugins: Plugins) -> None:
 
 
 @pytest.mark.parametrize("where", ["spawned", "handler", "pool"])
-def test_exceptions_that_plugin_code_catches(plugins: Plugins, arena: Arena, where: str) -> None:
+def test_injected_exceptions_that_plugin_code_catches_do_no_harm(plugins: Plugins, arena: Arena, where: str) -> None:
     ways = {
         "spawned": {"start": "self.api.spawn(self.loop)", "go": "pass", "more": "pass"},
         "handler": {"start": "pass", "go": "self.loop()", "more": "pass"},
@@ -158,7 +158,7 @@ def test_exceptions_that_plugin_code_catches(plugins: Plugins, arena: Arena, whe
 
 
 @pytest.mark.parametrize("where", [PendingTable.add, Mailbox.put], ids=["add", "put"])
-def test_an_exception_while_a_call_begins_leaves_nothing_of_it(
+def test_exception_at_the_start_of_a_call_leaves_no_pending_call(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch, where: Callable[..., Any]
 ) -> None:
     """On the caller's thread, which catches it and lives on."""
@@ -190,7 +190,7 @@ def test_an_exception_while_a_call_begins_leaves_nothing_of_it(
         assert kernel.call("healthy.answer", number=1, timeout=20) == 2
 
 
-def test_a_kill_that_comes_while_a_bell_is_let_go_leaves_no_descriptor() -> None:
+def test_kill_during_the_release_of_a_wakeup_leaves_no_descriptor() -> None:
     """The last to hold it may be a plugin's thread, and what Python code runs there can be killed."""
     bell = Wakeup()
     held, number = [bell.set], int(bell.fileno())
@@ -202,7 +202,7 @@ def test_a_kill_that_comes_while_a_bell_is_let_go_leaves_no_descriptor() -> None
         os.fstat(number)
 
 
-def test_a_task_that_is_let_go_after_the_end_of_its_instance_says_nothing() -> None:
+def test_task_released_after_the_end_of_its_instance_reports_nothing() -> None:
     """It waits for an answer; what tells that nobody waits any more finds the instance closed."""
 
     def closed(*_: object) -> None:
@@ -225,7 +225,7 @@ def test_a_task_that_is_let_go_after_the_end_of_its_instance_says_nothing() -> N
     task.close()
 
 
-def test_a_kill_that_comes_while_an_event_loop_is_closed_leaves_nothing_of_it() -> None:
+def test_kill_during_the_close_of_an_event_loop_leaves_nothing() -> None:
     loop, runtime = asyncio.new_event_loop(), Runtime(channel=None)
     runtime._loop, parts = loop, [loop._ssock, loop._csock]
     loop._ssock.close()

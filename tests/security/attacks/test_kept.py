@@ -96,7 +96,7 @@ def id_of(call: Callable[[], Any]) -> str:
 # The board
 
 
-def test_the_board_keeps_so_many_bytes_of_an_owner(plugins: Plugins) -> None:
+def test_shared_data_of_an_owner_is_limited_in_bytes(plugins: Plugins) -> None:
     with of_doer(plugins, kernel_memory=MiB) as kernel:
         for number in range(3):
             kernel.call("doer.put", f"k{number}", 300 * KiB)
@@ -112,7 +112,7 @@ def test_the_board_keeps_so_many_bytes_of_an_owner(plugins: Plugins) -> None:
         assert kernel.core.data.used("doer") == 0
 
 
-def test_a_value_that_is_refused_leaves_the_one_before(plugins: Plugins) -> None:
+def test_refused_value_keeps_the_previous_one(plugins: Plugins) -> None:
     with of_doer(plugins, kernel_memory=MiB) as kernel:
         assert kernel.call("doer.put", "k", 1) == 1
         id_of(lambda: kernel.call("doer.put", "k", 2 * MiB))
@@ -133,7 +133,7 @@ def test_keys_without_a_value_count_too(plugins: Plugins) -> None:
 # Mailboxes
 
 
-def test_a_mailbox_is_full_of_few_large_events(plugins: Plugins, busy: threading.Lock) -> None:
+def test_few_large_events_fill_a_mailbox(plugins: Plugins, busy: threading.Lock) -> None:
     with make_busy(plugins, busy, "drop_newest", mailbox=20) as kernel:
         for _ in range(5):
             kernel.emit("big", data=bytes(100 * KiB))
@@ -145,7 +145,7 @@ def test_a_mailbox_is_full_of_few_large_events(plugins: Plugins, busy: threading
         eventually(lambda: kernel.info("busy").events == 3, "there is room again")
 
 
-def test_as_many_of_the_oldest_go_as_a_large_one_needs(plugins: Plugins, busy: threading.Lock) -> None:
+def test_drop_oldest_drops_enough_for_a_large_event(plugins: Plugins, busy: threading.Lock) -> None:
     with make_busy(plugins, busy, "drop_oldest", mailbox=20) as kernel:
         kernel.emit("big", number=0)
         eventually(lambda: kernel.core.registry.get("busy").mailbox.in_flight == 1, "it is at it")
@@ -157,7 +157,7 @@ def test_as_many_of_the_oldest_go_as_a_large_one_needs(plugins: Plugins, busy: t
         assert kernel.info("busy").waiting == 2
 
 
-def test_an_event_that_has_no_room_is_a_dead_letter(plugins: Plugins, busy: threading.Lock) -> None:
+def test_large_event_that_does_not_fit_is_a_dead_letter_under_reject(plugins: Plugins, busy: threading.Lock) -> None:
     with make_busy(plugins, busy, "reject", mailbox=10) as kernel:
         for _ in range(3):
             kernel.emit("big", data=bytes(100 * KiB))
@@ -165,7 +165,7 @@ def test_an_event_that_has_no_room_is_a_dead_letter(plugins: Plugins, busy: thre
         assert "full" in kernel.dead_letters()[0]["reason"]
 
 
-def test_news_of_the_board_wait_for_no_room(plugins: Plugins, busy: threading.Lock) -> None:
+def test_data_notifications_do_not_wait_for_mailbox_space(plugins: Plugins, busy: threading.Lock) -> None:
     watching = BUSY.format(overflow="block").replace("api.on(", "api.watch_data('k.**', self.handle); api.on(")
     plugins.add("busy", watching)
     config = KernelConfig(limits={"handler": 0, "mailbox": 5})
@@ -177,7 +177,7 @@ def test_news_of_the_board_wait_for_no_room(plugins: Plugins, busy: threading.Lo
         busy.release()
 
 
-def test_who_does_not_heed_its_credit_does_not_wait_for_room(plugins: Plugins, busy: threading.Lock) -> None:
+def test_sends_beyond_the_credit_are_dead_letters(plugins: Plugins, busy: threading.Lock) -> None:
     plugins.healthy("rude")
     with make_busy(plugins, busy, "block", mailbox=1, full_mailbox_timeout=1000) as kernel:
         rude = kernel.core.registry.get("rude").instance
@@ -221,7 +221,7 @@ def test_calls_of_large_arguments_wait_for_a_callee_up_to_a_bound(plugins: Plugi
 # Dead letters and log
 
 
-def test_of_dead_letters_the_newest_are_kept_and_all_are_counted(plugins: Plugins) -> None:
+def test_newest_dead_letters_are_kept_and_all_are_counted(plugins: Plugins) -> None:
     with of_doer(plugins, kernel_memory=MiB) as kernel:
         for number in range(6):
             kernel.emit("fail", number=number, data=bytes(300 * KiB))
@@ -240,7 +240,7 @@ def log_of(kernel: Kernel, *said: messages.Log) -> list[Any]:
     return [*record.logs]
 
 
-def test_the_kernel_cuts_what_a_plugin_says(plugins: Plugins) -> None:
+def test_long_log_lines_are_truncated(plugins: Plugins) -> None:
     with of_doer(plugins, "thread") as kernel:
         long, stretched, strange = log_of(
             kernel,
@@ -252,7 +252,7 @@ def test_the_kernel_cuts_what_a_plugin_says(plugins: Plugins) -> None:
         assert [line.stream for line in (long, stretched, strange)] == ["log", "notice", "log"]
 
 
-def test_of_the_log_so_many_bytes_are_kept(plugins: Plugins) -> None:
+def test_log_is_limited_in_bytes(plugins: Plugins) -> None:
     with of_doer(plugins, "thread", kernel_memory=100 * KiB) as kernel:
         lines = log_of(kernel, *(messages.Log(20, f"{number} " + "x" * 10_000, 0.0) for number in range(50)))
         assert [line.text.partition(" ")[0] for line in lines] == [str(number) for number in range(41, 50)]
@@ -262,7 +262,7 @@ def test_of_the_log_so_many_bytes_are_kept(plugins: Plugins) -> None:
 
 
 @pytest.mark.parametrize("way", ["listen", "offer"])
-def test_so_many_bytes_of_registrations_are_kept(plugins: Plugins, way: str) -> None:
+def test_registrations_are_limited_in_bytes(plugins: Plugins, way: str) -> None:
     with of_doer(plugins, kernel_memory=256 * KiB) as kernel:
         arguments = (1000, False, False) if way == "listen" else (1000,)
         assert "registered" in id_of(lambda: kernel.call(f"doer.{way}", *arguments, timeout=30))
@@ -271,7 +271,7 @@ def test_so_many_bytes_of_registrations_are_kept(plugins: Plugins, way: str) -> 
         assert kernel.call("doer.put", "k", 1) == 1
 
 
-def test_registrations_that_are_taken_back_or_over_are_not_charged_twice(plugins: Plugins) -> None:
+def test_removed_and_replaced_registrations_are_not_charged_twice(plugins: Plugins) -> None:
     with of_doer(plugins, kernel_memory=64 * KiB) as kernel:
         kernel.call("doer.on_and_off", 200, timeout=30)
         assert len(kernel.info("doer").topics) == 1
@@ -290,7 +290,7 @@ def test_too_many_registrations_in_init_are_a_plugin_that_does_not_load(plugins:
 # News
 
 
-def test_news_that_nobody_waits_for_are_not_kept(plugins: Plugins) -> None:
+def test_unexpected_lifecycle_messages_are_not_kept(plugins: Plugins) -> None:
     with of_doer(plugins, "thread") as kernel:
         instance = kernel.core.registry.get("doer").instance
         assert instance is not None
@@ -302,7 +302,7 @@ def test_news_that_nobody_waits_for_are_not_kept(plugins: Plugins) -> None:
             instance.news.get()
 
 
-def test_asks_that_are_over_leave_no_timers(plugins: Plugins, busy: threading.Lock) -> None:
+def test_completed_asks_leave_no_timers(plugins: Plugins, busy: threading.Lock) -> None:
     with make_busy(plugins, busy, "drop_newest", mailbox=1) as kernel:
         core = kernel.core
         ask = messages.Ask(1, "big", Raw(encode({})), time.monotonic() + 1e6)

@@ -40,7 +40,7 @@ def watcher(number: int) -> Handler:
     [(lambda n: Handler(n, f"t{n}", "f"), 8), (watcher, 2), (lambda n: Method(f"m{n}"), 5)],
     ids=["handlers", "watchers", "methods"],
 )
-def test_so_many_of_a_kind_and_no_more(make: Callable[[int], Any], most: int) -> None:
+def test_registrations_of_each_kind_are_limited_in_number(make: Callable[[int], Any], most: int) -> None:
     plugin = Plugin(handlers=8, methods=5)
     plugin.register(*map(make, range(most)))
     with pytest.raises(PayloadTooLarge, match="MK0630"):
@@ -63,7 +63,7 @@ def test_every_text_of_a_handler_is_charged(text: str) -> None:
         plugin.register(Handler(**{"number": 1, "pattern": "t", "name": "f", text: "x" * 100_000}))
 
 
-def test_what_is_taken_back_does_not_count() -> None:
+def test_removed_registrations_do_not_count() -> None:
     plugin = Plugin(handlers=4)
     plugin.register(watcher(1))
     plugin.registered.release((True, "p.key", "f1"))
@@ -88,7 +88,7 @@ class Plugin(IPlugin):
 """
 
 
-def test_handlers_are_found_by_their_numbers(plugins: Plugins) -> None:
+def test_handler_numbers_are_removed_with_their_handlers(plugins: Plugins) -> None:
     """Also after a reload, which gives them new numbers."""
     plugins.add("doer", DOER)
     with plugins.kernel("thread") as kernel:
@@ -103,7 +103,7 @@ def test_handlers_are_found_by_their_numbers(plugins: Plugins) -> None:
             kernel.reload("doer")
 
 
-def test_a_confined_plugin_has_the_small_bounds_and_the_operator_moves_them(plugins: Plugins) -> None:
+def test_confined_plugin_has_low_limits_that_the_operator_may_raise(plugins: Plugins) -> None:
     plugins.add("doer", DOER, limits={"handlers": 100_000}, permissions={"on": ["t.*"]})
     config = {"plugin": {"other": {"limits": {"handlers": 2000}}}}
     grants = {name: {"on": ["t.*"]} for name in ("doer", "other")}  # "declared" would have the higher limit in it
@@ -120,7 +120,7 @@ def limit_of(kernel: Kernel, name: str) -> int:
     return kernel.core.registry.get(name).manifest.limits.handlers
 
 
-def test_a_misspelt_name_is_compared_with_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_misspelt_name_is_compared_with_few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[int] = []
 
     def close_matches(_word: str, candidates: list[str], n: int) -> list[str]:
@@ -135,6 +135,6 @@ def test_a_misspelt_name_is_compared_with_few(monkeypatch: pytest.MonkeyPatch) -
     assert max(compared) <= 8 * 32
 
 
-def test_a_misspelt_name_is_known_among_many() -> None:
+def test_misspelt_name_is_recognised_among_many() -> None:
     names = ["greet", *(f"zzz{number}" for number in range(100))]
     assert did_you_mean("gret", names) == "; did you mean 'greet'?"

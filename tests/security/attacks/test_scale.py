@@ -67,7 +67,7 @@ def test_three_hundred_process_plugins(plugins: Plugins, tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("level", ["thread", "process"])
 @pytest.mark.timeout(120)
-def test_sixty_lives_of_one_plugin(plugins: Plugins, level: str) -> None:
+def test_repeated_restarts_and_reloads_leak_nothing(plugins: Plugins, level: str) -> None:
     plugins.healthy()
     plugins.healthy("neighbour")
     with plugins.kernel(level) as kernel:

@@ -99,7 +99,7 @@ def test_a_stopped_process_is_said_to_be_stopped(plugins: Plugins, busy: bool, t
 
 
 @BOTH
-def test_work_that_is_no_handler_is_found_by_the_heartbeat(plugins: Plugins, level: str) -> None:
+def test_blocked_timer_is_found_by_the_heartbeat(plugins: Plugins, level: str) -> None:
     """A timer blocks the main thread: no event and no call is under way."""
     start = "if self.api.generation == 1: self.api.after(0.01, self.deep)"
     plugins.add("billing", STUCK.format(start=start), limits={**QUICK, "handler": 0.4})
@@ -112,7 +112,7 @@ def test_work_that_is_no_handler_is_found_by_the_heartbeat(plugins: Plugins, lev
 
 
 @BOTH
-def test_who_is_idle_or_slow_within_its_deadline_is_left_alone(plugins: Plugins, level: str) -> None:
+def test_idle_or_slow_plugin_within_its_deadline_is_not_restarted(plugins: Plugins, level: str) -> None:
     plugins.healthy(limits={"heartbeat": 0.01})
     plugins.add("slow", """
         class Plugin(IPlugin):
@@ -198,7 +198,7 @@ def test_two_of_a_group_die_at_once(plugins: Plugins) -> None:
             assert kernel.call(f"{name}.answer", timeout=30) > 1
 
 
-def test_a_storm_of_restarts_is_one_plugins_own(plugins: Plugins) -> None:
+def test_restart_storm_does_not_affect_other_plugins(plugins: Plugins) -> None:
     """Another is called and answers, without a death, all the time."""
     plugins.add("storm", """
         class Plugin(IPlugin):
@@ -255,7 +255,7 @@ def test_requirements_count_before_the_order_of_a_group(plugins: Plugins) -> Non
         assert [kernel.info(name).state for name in ("first", "second", "third")] == ["active"] * 3
 
 
-def test_a_member_that_fails_keeps_no_other_from_starting(plugins: Plugins) -> None:
+def test_failed_member_does_not_prevent_the_start_of_others(plugins: Plugins) -> None:
     kernel = in_order(plugins, "one_for_all", ("first", "second", "third"))
     plugins.add("first", "raise OSError")
     with kernel:
@@ -277,7 +277,7 @@ def test_a_temporary_member_is_stopped_and_not_restarted_with_its_group(plugins:
         assert kernel.start("job").generation == 2
 
 
-def test_a_temporary_member_that_dies_takes_no_other_with_it(plugins: Plugins) -> None:
+def test_crash_of_a_temporary_member_restarts_no_other(plugins: Plugins) -> None:
     with in_order(plugins, "one_for_all", ("db", "job", "web"), job="temporary") as kernel:
         with pytest.raises(PluginDied):
             kernel.call("job.die")
@@ -299,7 +299,7 @@ class Plugin(IPlugin):
 
 
 @pytest.mark.parametrize("how", ["restarts fail", "kill"])
-def test_what_requires_a_plugin_that_is_down_is_shown_and_published(plugins: Plugins, how: str) -> None:
+def test_missing_requirement_is_shown_and_published(plugins: Plugins, how: str) -> None:
     plugins.add("store", REQUIRED, supervision={"intensity": 1, "backoff": 0.01})
     plugins.healthy("web", requires=["store"])
     plugins.healthy("other")
@@ -354,7 +354,7 @@ def versioned(plugins: Plugins, version: str, start: str = "pass", **limits: flo
 
 
 @BOTH
-def test_who_dies_on_probation_gives_way_to_the_old_source(plugins: Plugins, level: str) -> None:
+def test_crash_on_probation_rolls_back_to_the_old_source(plugins: Plugins, level: str) -> None:
     versioned(plugins, "1.0")
     with plugins.kernel(level) as kernel:
         assert [kernel.call("counter.add"), kernel.call("counter.add")] == [1, 2]
@@ -369,7 +369,7 @@ def test_who_dies_on_probation_gives_way_to_the_old_source(plugins: Plugins, lev
 
 
 @BOTH
-def test_who_outlives_its_probation_is_taken(plugins: Plugins, level: str) -> None:
+def test_new_version_is_accepted_after_its_probation(plugins: Plugins, level: str) -> None:
     versioned(plugins, "1.0")
     with plugins.kernel(level) as kernel:
         kernel.call("counter.add")
@@ -380,7 +380,7 @@ def test_who_outlives_its_probation_is_taken(plugins: Plugins, level: str) -> No
 
 
 @pytest.mark.parametrize("how", ["kill", "stop", "close"])
-def test_a_probation_holds_nobody_up(plugins: Plugins, how: str) -> None:
+def test_probation_does_not_delay_other_operations(plugins: Plugins, how: str) -> None:
     versioned(plugins, "1.0")
     kernel = plugins.kernel()
     kernel.open()
@@ -394,7 +394,7 @@ def test_a_probation_holds_nobody_up(plugins: Plugins, how: str) -> None:
     kernel.close()
 
 
-def test_what_is_delivered_again_is_told_after_the_death_and_only_if_somebody_gets_it(plugins: Plugins) -> None:
+def test_redelivery_is_reported_after_the_crash_and_only_if_delivered(plugins: Plugins) -> None:
     body = """
     class Plugin(IPlugin):
         def start(self): pass
@@ -411,7 +411,7 @@ def test_what_is_delivered_again_is_told_after_the_death_and_only_if_somebody_ge
         assert ids == ["MK0204", "MK0221", "MK0204", "MK0221", "MK0205"]
 
 
-def test_whatever_goes_wrong_at_a_start_is_that_plugins_own(
+def test_kernel_defect_at_a_start_affects_only_that_plugin(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A defect of the kernel is reported too, with its traceback in the log, and no call waits forever."""

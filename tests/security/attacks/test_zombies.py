@@ -75,7 +75,7 @@ def test_a_thread_that_spins_is_ended(plugins: Plugins, hung: Callable[[str], st
         assert kernel.load(plugins.path("late")).state == "active"
 
 
-def test_a_start_that_does_not_return_leaves_a_zombie_and_that_is_told(
+def test_start_that_does_not_return_is_reported_as_a_zombie(
     plugins: Plugins, hung: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("microkernel.kernel.lifecycle.termination._KILL_PATIENCE", 0.5)
@@ -164,7 +164,9 @@ def test_a_thread_that_sleeps_is_a_zombie_until_it_wakes(
 @pytest.mark.parametrize(
     "body", ["while True: pass", "while True:\n            try: [0] * 9\n            finally: continue"]
 )
-def test_a_stop_that_never_returns(plugins: Plugins, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+def test_stop_that_never_returns_is_ended_or_a_zombie(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
     """Ended, or a zombie and said to be one; never called stopped while it runs."""
     monkeypatch.setattr("microkernel.kernel.lifecycle.termination._KILL_PATIENCE", 0.5)
     plugins.add("bad", f"""
@@ -184,7 +186,7 @@ class Plugin(IPlugin):
     LOCKS.clear()
 
 
-def test_many_zombies_and_many_ends(plugins: Plugins, hung: Callable[[str], str]) -> None:
+def test_zombie_that_ends_while_it_is_marked_is_stopped(plugins: Plugins, hung: Callable[[str], str]) -> None:
     """The moment a zombie ends may be the moment it is called one."""
     import microkernel.kernel.lifecycle.termination as endings
 

@@ -37,7 +37,7 @@ from microkernel.loader.manifests import read_manifest
         ("\U0001d41a\udce9", r"\U0001d41a\udce9"),
     ],
 )
-def test_nothing_is_unseen_and_nothing_passes_for_something_else(text: str, shown: str) -> None:
+def test_invisible_and_confusable_characters_are_escaped(text: str, shown: str) -> None:
     assert unmistakable(text) == shown
     assert requests.lines([("net", text)]) == (f"net {shown}",)
 
@@ -73,7 +73,7 @@ def permissions(tmp_path: Path, **table: list[str]) -> dict[str, tuple[str, ...]
     [("/srv/public/../../etc/shadow", "/etc/shadow"), ("/srv//a/./b/", "/srv/a/b"), ("//etc", "/etc"), ("/..", "/"),
      ("~/a/../b", "~/b"), ("~", "~"), ("~other/x", "~other/x"), ("a/../b", "b"), (".", ".")],
 )  # fmt: skip
-def test_a_path_is_what_is_opened(tmp_path: Path, written: str, normal: str) -> None:
+def test_path_is_shown_as_it_is_opened(tmp_path: Path, written: str, normal: str) -> None:
     assert permissions(tmp_path, fs_read=[written], fs_write=[written])["fs.read"] == (normal,)
 
 

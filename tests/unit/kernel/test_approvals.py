@@ -89,7 +89,7 @@ def state(kernel: Kernel) -> tuple[str, str | None]:
 NET = ["smtp.example.com:587"]
 
 
-def test_declared_and_not_granted_is_held(tmp_path: Path, write: Any) -> None:
+def test_plugin_with_ungranted_requests_is_held(tmp_path: Path, write: Any) -> None:
     write("2.0", net=NET, call=["billing.total"])
     with kernel(tmp_path) as running:
         info = running.info("mailer")
@@ -108,7 +108,7 @@ def test_declared_and_not_granted_is_held(tmp_path: Path, write: Any) -> None:
         assert running.unload("mailer") == []
 
 
-def test_its_own_names_and_methods_it_always_has(tmp_path: Path, write: Any) -> None:
+def test_own_topics_and_data_need_no_grant(tmp_path: Path, write: Any) -> None:
     write("1.0", emit=["mailer.*"])
     with kernel(tmp_path) as running:
         assert running.call("mailer.send") == "sent"
@@ -118,7 +118,7 @@ def test_its_own_names_and_methods_it_always_has(tmp_path: Path, write: Any) -> 
         )
 
 
-def test_what_slips_past_its_copy_is_refused_and_counted(tmp_path: Path, write: Any) -> None:
+def test_message_that_bypasses_the_worker_check_is_refused_and_counted(tmp_path: Path, write: Any) -> None:
     emit = 'from microkernel.wire import codec, messages\nEMIT = messages.Emit("order.created", codec.Raw(b"\\x80"))\n'
     write("1.0", code=CODE + emit)
     with kernel(tmp_path) as running:
@@ -130,7 +130,7 @@ def test_what_slips_past_its_copy_is_refused_and_counted(tmp_path: Path, write: 
         assert heard == []
 
 
-def test_without_a_table_nothing_more_is_granted(tmp_path: Path, write: Any) -> None:
+def test_declared_grants_nothing_without_a_permissions_table(tmp_path: Path, write: Any) -> None:
     write("1.0").write_text(CODE, encoding="utf-8")
     with kernel(tmp_path, grants={"mailer": "declared"}) as running:
         assert running.info("mailer").permissions == {}
@@ -138,7 +138,7 @@ def test_without_a_table_nothing_more_is_granted(tmp_path: Path, write: Any) -> 
 
 
 @pytest.mark.parametrize("level", ["thread", "process"])
-def test_at_the_levels_of_trust_nobody_asks(tmp_path: Path, write: Any, lock: Path, level: Level) -> None:
+def test_trusted_levels_need_no_approval(tmp_path: Path, write: Any, lock: Path, level: Level) -> None:
     write("1.0", net=NET, emit=["order.*"])
     with kernel(tmp_path, lock, level=level) as running:
         assert running.info("mailer").permissions == {"emit": ["order.*"], "net": NET}
@@ -192,7 +192,7 @@ def test_approve_starts_it_and_the_lock_remembers(tmp_path: Path, write: Any, lo
         assert running.review("mailer").is_fine
 
 
-def test_without_a_lock_or_once_it_lasts_as_long_as_the_kernel(tmp_path: Path, write: Any, lock: Path) -> None:
+def test_approval_that_is_not_remembered_lasts_until_the_kernel_closes(tmp_path: Path, write: Any, lock: Path) -> None:
     write("1.0", net=NET)
     for path in (None, lock):
         with kernel(tmp_path, path) as running:
@@ -218,7 +218,7 @@ def test_a_new_version_that_asks_for_more_is_held_with_the_difference(tmp_path: 
         assert running.approve("mailer").state == "active"
 
 
-def test_a_new_version_that_asks_for_no_more_is_let_in_and_followed(tmp_path: Path, write: Any, lock: Path) -> None:
+def test_new_version_that_asks_for_no_more_runs_and_updates_the_lock(tmp_path: Path, write: Any, lock: Path) -> None:
     write("1.0", net=NET, call=["billing.total"])
     with kernel(tmp_path, lock) as running:
         running.approve("mailer")
@@ -251,14 +251,14 @@ def test_a_changed_file_under_the_same_version_is_held_and_named(tmp_path: Path,
         assert state(running) == ("active", None)
 
 
-def test_who_is_granted_by_name_may_change_its_files(tmp_path: Path, write: Any, lock: Path) -> None:
+def test_plugin_granted_by_name_may_change_its_files(tmp_path: Path, write: Any, lock: Path) -> None:
     write("1.0", net=NET)
     with kernel(tmp_path, lock, grants={"mailer": "declared"}) as running:
         write("1.0", code=CODE + "\n# edited\n", net=NET)
         assert running.reload("mailer").generation == 2
 
 
-def test_approve_is_of_what_was_shown(tmp_path: Path, write: Any, lock: Path) -> None:
+def test_approve_is_refused_if_the_plugin_changed_after_the_review(tmp_path: Path, write: Any, lock: Path) -> None:
     write("1.0", net=NET)
     with kernel(tmp_path, lock) as running:
         shown = running.review("mailer").digest
@@ -270,7 +270,7 @@ def test_approve_is_of_what_was_shown(tmp_path: Path, write: Any, lock: Path) ->
     assert not lock.exists()
 
 
-def test_a_held_plugin_is_looked_at_again_when_it_is_started(tmp_path: Path, write: Any) -> None:
+def test_start_of_a_held_plugin_reviews_it_again(tmp_path: Path, write: Any) -> None:
     write("1.0", net=NET)
     with kernel(tmp_path) as running:
         write("1.1")
@@ -282,7 +282,7 @@ def test_a_held_plugin_is_looked_at_again_when_it_is_started(tmp_path: Path, wri
         assert state(running) == ("held", "MK0412")
 
 
-def test_one_that_is_loaded_later_is_held_and_kept(tmp_path: Path, write: Any) -> None:
+def test_plugin_loaded_later_is_held_and_can_be_approved(tmp_path: Path, write: Any) -> None:
     path = write("1.0", net=NET).rename(tmp_path / "mailer.py")
     with kernel(tmp_path) as running:
         with pytest.raises(PluginHeld):
@@ -294,7 +294,7 @@ def test_one_that_is_loaded_later_is_held_and_kept(tmp_path: Path, write: Any) -
 
 
 @pytest.mark.parametrize(("version", "net", "id"), [("2.0", [*NET, "b:2"], "MK0412"), ("1.0", NET, "MK0413")])
-def test_a_reload_to_more_is_refused_and_the_old_one_goes_on(
+def test_reload_that_asks_for_more_is_refused_and_the_old_version_continues(
     tmp_path: Path, write: Any, lock: Path, version: str, net: list[str], id: str
 ) -> None:
     write("1.0", net=NET)
@@ -310,7 +310,7 @@ def test_a_reload_to_more_is_refused_and_the_old_one_goes_on(
         assert running.call("mailer.send") == "sent it"
 
 
-def test_going_back_needs_no_approval(tmp_path: Path, write: Any, lock: Path) -> None:
+def test_rollback_needs_no_approval(tmp_path: Path, write: Any, lock: Path) -> None:
     """The version that was approved last fails: the one before it, which ran, comes back."""
     write("1.0", net=NET)
     with kernel(tmp_path, lock) as running:
@@ -322,7 +322,7 @@ def test_going_back_needs_no_approval(tmp_path: Path, write: Any, lock: Path) ->
         assert running.info("mailer").permissions == {"net": NET}
 
 
-def test_a_crash_is_followed_by_a_restart_whatever_is_on_the_disk(tmp_path: Path, write: Any, lock: Path) -> None:
+def test_restart_after_a_crash_ignores_changed_files(tmp_path: Path, write: Any, lock: Path) -> None:
     code = CODE + "    @expose\n    def crash(self):\n        import os\n        os._exit(3)\n"
     write("1.0", code=code.replace("EMIT = ", ""), net=NET)
     with kernel(tmp_path, lock) as running:
@@ -336,7 +336,7 @@ def test_a_crash_is_followed_by_a_restart_whatever_is_on_the_disk(tmp_path: Path
 # A lock that cannot be used
 
 
-def test_a_broken_lock_is_said_at_once_and_kept(tmp_path: Path, write: Any, lock: Path) -> None:
+def test_broken_lock_is_reported_at_open_and_left_unchanged(tmp_path: Path, write: Any, lock: Path) -> None:
     write("1.0", net=NET)
     lock.write_text("<<<<<<< HEAD\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="MK0414"), kernel(tmp_path, lock):
@@ -344,7 +344,7 @@ def test_a_broken_lock_is_said_at_once_and_kept(tmp_path: Path, write: Any, lock
     assert lock.read_text("utf-8") == "<<<<<<< HEAD\n"
 
 
-def test_a_lock_that_breaks_later_holds_and_is_not_written_over(tmp_path: Path, write: Any, lock: Path) -> None:
+def test_lock_that_breaks_later_holds_plugins_and_is_not_overwritten(tmp_path: Path, write: Any, lock: Path) -> None:
     write("1.0", net=NET)
     with kernel(tmp_path, lock) as running:
         lock.write_text("<<<<<<< HEAD\n", encoding="utf-8")
@@ -358,7 +358,7 @@ def test_a_lock_that_breaks_later_holds_and_is_not_written_over(tmp_path: Path, 
         assert running.approve("mailer").state == "active"
 
 
-def test_a_lock_that_cannot_follow_a_version_is_told_and_stops_nobody(
+def test_lock_that_cannot_be_updated_is_reported_and_the_plugin_runs(
     tmp_path: Path, write: Any, lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("1.0", net=NET)
@@ -388,7 +388,7 @@ def test_an_embedded_kernel_reads_no_lock(
         assert state(running) == ("held", "MK0412")
 
 
-def test_grants_for_who_is_not_there_are_told(tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_grants_for_a_missing_plugin_are_reported(tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture) -> None:
     write("1.0")
     given = {"mailre": "declared", "mailer": "declared"}
     with caplog.at_level("WARNING", "microkernel"), kernel(tmp_path, grants=given):
@@ -396,7 +396,9 @@ def test_grants_for_who_is_not_there_are_told(tmp_path: Path, write: Any, caplog
     assert said == ["mailre  MK0712 configured in Kernel(grants=...) but not found; did you mean 'mailer'?"]
 
 
-def test_who_loads_one_by_one_may_grant_ahead(tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_grants_for_plugins_loaded_later_are_not_reported(
+    tmp_path: Path, write: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     path = write("1.0")
     with caplog.at_level("WARNING", "microkernel"), Kernel(isolation="sandbox", grants={"mailer": {}}) as running:
         assert running.load(path).state == "active"
@@ -412,7 +414,7 @@ def at(level: str, name: str = "mailer") -> str:
 
 
 @pytest.mark.parametrize("name", ["mailer", "other"])
-def test_what_was_approved_in_a_sandbox_does_not_leave_it_by_its_manifest(
+def test_manifest_cannot_move_an_approved_plugin_out_of_the_sandbox(
     tmp_path: Path, write: Any, lock: Path, name: str
 ) -> None:
     path = write("1.0")

@@ -20,7 +20,7 @@ def counted(bell: Wakeup) -> list[str]:
     return rung
 
 
-def test_who_is_not_expected_does_not_ring_and_who_is_rings_once() -> None:
+def test_notify_sets_only_an_armed_wakeup_and_only_once() -> None:
     bell = Wakeup()
     rung = counted(bell)
     bell.notify()
@@ -35,7 +35,7 @@ def test_who_is_not_expected_does_not_ring_and_who_is_rings_once() -> None:
     assert rung == ["ring"]
 
 
-def test_a_loop_is_rung_for_each_time() -> None:
+def test_notify_always_sets_the_wakeup_of_an_event_loop() -> None:
     bell = Wakeup()
     rung = counted(bell)
     bell.always = True
@@ -44,7 +44,7 @@ def test_a_loop_is_rung_for_each_time() -> None:
     assert rung == ["ring"] * 3
 
 
-def test_of_many_who_call_at_once_one_rings_and_nothing_is_overheard() -> None:
+def test_concurrent_notifications_are_not_lost() -> None:
     """A thousand rounds: each time somebody expects, two bring something; whoever waits always sees both."""
     bell, brought, seen = Wakeup(), [0, 0], 0
     barrier = threading.Barrier(3)

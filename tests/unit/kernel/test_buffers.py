@@ -64,7 +64,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_a_block_is_free_when_nobody_holds_it(house: House) -> None:
+def test_block_is_free_when_it_has_no_holds(house: House) -> None:
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
     (block,) = sender.blocks
@@ -81,7 +81,7 @@ def test_a_block_is_free_when_nobody_holds_it(house: House) -> None:
     assert house.lend(sender).block == own.block
 
 
-def test_what_waits_holds_it_alone(house: House) -> None:
+def test_queued_delivery_keeps_its_block_in_use(house: House) -> None:
     sender = house.instance("sender")
     own = house.lend(sender)
     letter = sender.take([Attachment(5, own.hold)])
@@ -91,7 +91,7 @@ def test_what_waits_holds_it_alone(house: House) -> None:
     assert letter[0].lease.block.number == own.block
 
 
-def test_an_instance_that_ends_holds_nothing(house: House) -> None:
+def test_ended_instance_holds_no_blocks(house: House) -> None:
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
     parts = sender.take([Attachment(5, own.hold)])
@@ -108,7 +108,7 @@ def test_an_instance_that_ends_holds_nothing(house: House) -> None:
     assert not sender.blocks
 
 
-def test_what_is_sent_after_the_end_is_not_kept(house: House) -> None:
+def test_block_delivered_to_a_closed_account_is_not_held(house: House) -> None:
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
     receiver.close()
@@ -117,7 +117,7 @@ def test_what_is_sent_after_the_end_is_not_kept(house: House) -> None:
     assert sender.blocks[0].is_free
 
 
-def test_who_passes_it_on_needs_no_block_of_its_own(house: House) -> None:
+def test_forwarding_a_buffer_allocates_no_block(house: House) -> None:
     first, second, third = map(house.instance, ("first", "second", "third"))
     own = house.lend(first)
     (at_second,) = second.give(first.take([Attachment(9, own.hold)]))
@@ -130,7 +130,7 @@ def test_who_passes_it_on_needs_no_block_of_its_own(house: House) -> None:
 
 
 @pytest.mark.parametrize("level", ["in memory", "as bytes"])
-def test_what_it_does_not_have_it_cannot_send(house: House, level: str) -> None:
+def test_attachments_that_the_sender_does_not_hold_are_refused(house: House, level: str) -> None:
     """Made-up holds, another's, one that was given back, more than there is, less than nothing."""
     sender, other = house.instance("sender"), house.instance("other", in_memory=level == "in memory")
     own = house.lend(sender)
@@ -159,7 +159,7 @@ def test_what_it_does_not_have_it_cannot_send(house: House, level: str) -> None:
         other.descriptor(own.block)
 
 
-def test_giving_back_twice_is_nothing(house: House) -> None:
+def test_releasing_a_hold_twice_has_no_effect(house: House) -> None:
     sender, other = house.instance("sender"), house.instance("other")
     own = house.lend(sender)
     other.release([own.hold, -1, 10**12])
@@ -180,7 +180,7 @@ def test_only_its_owner_may_write_to_a_block(house: House) -> None:
     assert receiver.descriptor(own.block)[1] is False
 
 
-def test_a_block_cannot_be_cut_short(house: House) -> None:
+def test_block_cannot_be_truncated(house: House) -> None:
     """Otherwise a reader of the truncated part would be killed by SIGBUS."""
     sender = house.instance("sender")
     descriptor, _ = sender.descriptor(house.lend(sender).block)
@@ -190,7 +190,7 @@ def test_a_block_cannot_be_cut_short(house: House) -> None:
             os.ftruncate(descriptor, size)
 
 
-def test_who_is_lent_no_memory_has_bytes(house: House) -> None:
+def test_confined_instance_gets_copies_as_bytes(house: House) -> None:
     sender, confined = house.instance("sender"), house.instance("confined", in_memory=False)
     own = house.lend(sender)
     sender.block(own.block).memory[:5] = b"hello"
@@ -205,7 +205,7 @@ def test_who_is_lent_no_memory_has_bytes(house: House) -> None:
         confined.give(sender.take([Attachment(17 * MEBIBYTE, large.hold)]))
 
 
-def test_what_is_in_use_is_bounded(house: House) -> None:
+def test_blocks_in_use_are_limited_in_bytes_and_number(house: House) -> None:
     """In bytes and in number; what is free is given up for it first."""
     sender = house.instance("sender", 10 * MEBIBYTE)
     held = [house.lend(sender, 4 * MEBIBYTE) for _ in range(2)]
@@ -235,7 +235,7 @@ def test_free_blocks_are_lent_several_at_once(house: House) -> None:
     assert len(sender.blocks) == 6
 
 
-def test_what_is_not_wanted_for_a_while_is_given_up(house: House) -> None:
+def test_unused_blocks_are_freed_after_a_while(house: House) -> None:
     """Instances that mapped the block are notified. The timer ends when no block is left to watch."""
     sender, receiver = house.instance("sender"), house.instance("receiver")
     own = house.lend(sender)
@@ -257,7 +257,7 @@ def test_what_is_not_wanted_for_a_while_is_given_up(house: House) -> None:
     assert len(house.clock.waiting) == 1
 
 
-def test_what_is_lent_again_is_not_given_up(house: House) -> None:
+def test_reused_block_is_not_freed(house: House) -> None:
     sender = house.instance("sender")
     own = house.lend(sender)
     for _ in range(5):
@@ -268,7 +268,7 @@ def test_what_is_lent_again_is_not_given_up(house: House) -> None:
     assert len(sender.blocks) == 1
 
 
-def test_memory_is_there_until_the_last_view_has_gone(house: House) -> None:
+def test_memory_stays_mapped_until_its_last_view_is_gone(house: House) -> None:
     sender = house.instance("sender")
     own = house.lend(sender)
     block = sender.block(own.block)
@@ -278,7 +278,7 @@ def test_memory_is_there_until_the_last_view_has_gone(house: House) -> None:
     assert bytes(view) == b"abc"
 
 
-def test_nothing_is_left_of_very_many(house: House) -> None:
+def test_ten_thousand_buffers_leave_no_descriptors_or_mappings(house: House) -> None:
     sender, receiver = house.instance("sender"), house.instance("receiver")
     gc.collect()
     before = descriptors(), len(Path("/proc/self/maps").read_text().splitlines())

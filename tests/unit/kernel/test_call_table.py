@@ -99,7 +99,7 @@ ENDS = ["reply", "deadline", "death of the callee", "collected", "cancelled", "d
 
 @pytest.mark.parametrize("second", ENDS)
 @pytest.mark.parametrize("first", ENDS)
-def test_a_call_ends_once_whatever_comes_after(first: str, second: str) -> None:
+def test_call_completes_only_once(first: str, second: str) -> None:
     scene = Scene()
     pending = scene.call()
     scene.calls.set_deadline(pending, "callee", 5.0)
@@ -162,7 +162,7 @@ def test_the_first_answer_is_repeated_when_a_kill_came_between_answer_and_remova
     assert scene.left == (0, 0, 0, 0)
 
 
-def test_a_call_to_the_service_waits_for_it_and_later_ones_do_not() -> None:
+def test_early_service_call_waits_for_the_service() -> None:
     queue, served = ServiceQueue(), list[str]()
     queue.put(Call(1, "kernel.list"), print)
     queue.consume(lambda call, _answer: served.append(call.target))

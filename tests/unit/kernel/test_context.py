@@ -24,7 +24,7 @@ def board(monkeypatch: pytest.MonkeyPatch) -> DataStore:
     return DataStore(TopicIndex(), nothing, lambda _: Limits())
 
 
-def test_what_is_not_remembered_does_not_return_either(board: DataStore) -> None:
+def test_forgotten_revision_of_a_deleted_key_is_not_reused(board: DataStore) -> None:
     data = Raw(b"\xc0")
     for _ in range(7):
         board.set("p", "a.key", data)
@@ -38,7 +38,7 @@ def test_what_is_not_remembered_does_not_return_either(board: DataStore) -> None
     assert board.set("p", "a.key", data, expect=0) > 7
 
 
-def test_keys_that_come_and_go_by_the_thousand_are_not_kept(board: DataStore) -> None:
+def test_thousands_of_deleted_keys_leave_nothing(board: DataStore) -> None:
     for number in range(1000):
         board.set("p", f"key.{number}", Raw(b"\xc0"))
     assert len(board.forget("p")) == 1000
@@ -126,7 +126,7 @@ def test_values_written_meanwhile_are_notified_of_once() -> None:
     assert counts == {**dict.fromkeys(keys, 1), keys[0]: 2, "p.k99999": 1}
 
 
-def test_a_watcher_that_has_gone_is_notified_of_no_more() -> None:
+def test_removed_watcher_gets_no_more_notifications() -> None:
     board = Board()
     many(board, 100)
     board.watch("w", "p.*").number = 0
@@ -134,7 +134,7 @@ def test_a_watcher_that_has_gone_is_notified_of_no_more() -> None:
         assert board.turn() == []
 
 
-def test_a_plugin_has_so_many_keys_and_no_more() -> None:
+def test_keys_of_a_plugin_are_limited() -> None:
     board = Board(keys=3)
     keys = many(board, 3)
     with pytest.raises(PayloadTooLarge, match="MK0629"):

@@ -21,12 +21,12 @@ def kernel() -> Iterator[Kernel]:
         yield running
 
 
-def test_what_is_required_names_the_cascade(kernel: Kernel) -> None:
+def test_stopping_a_required_plugin_suggests_cascade(kernel: Kernel) -> None:
     with pytest.raises(RequirementError, match=r"required by shop; to stop them too: mk stop store --cascade$"):
         kernel.stop("store")
 
 
-def test_a_call_of_a_stopped_plugin_names_the_start(kernel: Kernel) -> None:
+def test_call_of_a_stopped_plugin_suggests_start(kernel: Kernel) -> None:
     kernel.stop("store", cascade=True)
     with pytest.raises(PluginNotActive, match=r"^MK0213 store is stopped: store.get; to start it: mk start store$"):
         kernel.call("store.get")
@@ -36,7 +36,7 @@ def test_a_call_of_a_stopped_plugin_names_the_start(kernel: Kernel) -> None:
     ("state", "command"),
     [("failed", "mk start store"), ("quarantined", "mk start store --reset"), ("held", "mk approve store")],
 )
-def test_each_state_that_a_command_ends_names_it(state: str, command: str) -> None:
+def test_state_suggests_the_command_that_ends_it(state: str, command: str) -> None:
     assert cure_of("store", state).endswith(f": {command}")
 
 

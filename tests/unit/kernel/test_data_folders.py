@@ -56,7 +56,7 @@ def private(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_only_the_user_may_look_into_them(tmp_path: Path, state: Path, level: Level) -> None:
+def test_data_folders_are_private_to_the_user(tmp_path: Path, state: Path, level: Level) -> None:
     with Kernel(project(tmp_path / "shop"), isolation=level) as kernel:
         folder = Path(kernel.call("keeper.keep"))
     assert folder == state / "shop" / "keeper"
@@ -65,7 +65,7 @@ def test_only_the_user_may_look_into_them(tmp_path: Path, state: Path, level: Le
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_also_where_the_operator_named_the_place_and_where_they_were_open(tmp_path: Path, level: Level) -> None:
+def test_existing_folders_in_a_configured_place_become_private(tmp_path: Path, level: Level) -> None:
     (tmp_path / "data" / "keeper").mkdir(parents=True, mode=0o755)
     config = KernelConfig(data_dir=tmp_path / "data")
     with Kernel(project(tmp_path / "shop"), config, isolation=level) as kernel:
@@ -84,7 +84,7 @@ def test_a_kernel_is_named_after_its_project(tmp_path: Path, place: str, name: s
     assert Kernel(tmp_path / place).name == name
 
 
-def test_the_folder_of_the_configuration_is_the_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_project_is_the_folder_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project(tmp_path / "shop")
     (tmp_path / "shop" / "microkernel.toml").write_text('plugins = ["plugins"]\n')
     assert Kernel(config=tmp_path / "shop" / "microkernel.toml").name == "shop"
@@ -108,7 +108,7 @@ def test_another_project_of_the_same_name_is_refused(tmp_path: Path, state: Path
             kernel.call("keeper.keep")
 
 
-def test_it_is_refused_too_where_both_began_before_there_was_any_data(tmp_path: Path) -> None:
+def test_second_project_is_refused_if_both_started_without_data(tmp_path: Path) -> None:
     first, second = project(tmp_path / "a" / "shop"), project(tmp_path / "b" / "shop")
     with Kernel(first, isolation="thread") as one, Kernel(second, isolation="thread") as other:
         one.call("keeper.keep")
@@ -122,7 +122,7 @@ def test_a_kernel_that_keeps_no_data_writes_nothing(tmp_path: Path, state: Path)
     assert not state.exists()
 
 
-def test_what_an_older_kernel_left_is_taken_over(tmp_path: Path, state: Path) -> None:
+def test_data_of_an_older_kernel_is_taken_over(tmp_path: Path, state: Path) -> None:
     (state / "shop" / "keeper").mkdir(parents=True)
     with Kernel(project(tmp_path / "a" / "shop"), isolation="thread"):
         pass
@@ -174,7 +174,7 @@ def test_two_plugins_of_one_name_in_one_project_share_nothing(
     assert way(one, level) == folder
 
 
-def test_an_installed_plugin_is_the_same_in_every_environment(tmp_path: Path) -> None:
+def test_installed_plugin_keeps_its_data_across_environments(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "billing"
     for version in ("3.11", "3.12"):
         source = tmp_path / f"env{version}" / "lib" / "site-packages" / "billing" / "__init__.py"
@@ -185,7 +185,7 @@ def test_an_installed_plugin_is_the_same_in_every_environment(tmp_path: Path) ->
         claim_around(str(folder), "/project", "/project/plugins/billing.py")
 
 
-def test_a_project_is_the_same_by_whatever_way_it_is_named(tmp_path: Path) -> None:
+def test_project_is_identified_by_its_resolved_path(tmp_path: Path) -> None:
     place = project(tmp_path / "shop")
     (tmp_path / "link").symlink_to(place)
     for way in (place, tmp_path / "link", f"{place}/", place / ".." / "plugins"):
@@ -198,9 +198,7 @@ def test_a_plugin_may_be_called_owner(tmp_path: Path, state: Path) -> None:
         assert Path(kernel.call("owner.keep")) == state / "shop" / "_owner"
 
 
-def test_a_state_folder_that_cannot_be_had_is_no_reason_not_to_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernel_runs_without_a_usable_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/dev/null/nowhere")
     with Kernel(project(tmp_path / "shop"), isolation="thread") as kernel:
         assert kernel.info("keeper").state == "active"

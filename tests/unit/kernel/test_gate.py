@@ -11,13 +11,13 @@ from microkernel.wire import messages
 from microkernel.wire.messages import Handler
 
 
-def test_to_emit_below_its_own_name_needs_nothing() -> None:
+def test_emit_below_the_plugins_own_name_needs_no_permission() -> None:
     gate.admit("shop", NO_PERMISSIONS, messages.Emit(topic="shop.sold", data=messages.NOTHING))
     with pytest.raises(PermissionDenied):
         gate.admit("shop", NO_PERMISSIONS, messages.Emit(topic="bank.paid", data=messages.NOTHING))
 
 
-def test_to_listen_needs_a_permission_also_to_its_own_topics() -> None:
+def test_listening_needs_a_permission_even_for_own_topics() -> None:
     """Others may emit these: who listens takes what others send."""
     with pytest.raises(PermissionDenied) as refused:
         gate.admit("shop", NO_PERMISSIONS, messages.Subscribe(0, Handler(1, "shop.sold", "sold")))

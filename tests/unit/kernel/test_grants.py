@@ -14,13 +14,13 @@ def missing(asked: dict[str, list[str]], approved: dict[str, list[str]], name: s
     return [*permissions.lines(permissions.missing(permissions.requested(name, of_fields(asked)), of_fields(approved)))]
 
 
-def test_what_was_not_approved_is_missing() -> None:
+def test_unapproved_requests_are_missing() -> None:
     asked = {"net": ["smtp.example.com:587", "api.example.com:443"], "call": ["billing.total"]}
     assert missing(asked, {"net": ["api.example.com:443"]}) == ["call billing.total", "net smtp.example.com:587"]
     assert missing(asked, asked) == []
 
 
-def test_less_than_was_approved_is_fine() -> None:
+def test_requests_within_the_approval_are_not_missing() -> None:
     assert missing({"net": ["a:1"]}, {"net": ["a:1", "b:2"], "env": ["X"]}) == []
 
 
@@ -30,7 +30,7 @@ def test_a_pattern_covers_narrower_ones_and_no_wider() -> None:
 
 
 @pytest.mark.parametrize("kind", ["net", "fs.read", "fs.write", "env"])
-def test_outside_of_the_kernel_only_the_same_is_covered(kind: str) -> None:
+def test_external_permissions_are_covered_only_exactly(kind: str) -> None:
     """A path below an approved one may be a link to anywhere by now."""
     assert missing({kind: ["/srv/a", "*"]}, {kind: ["/srv", "**"]}) == [f"{kind} /srv/a", f"{kind} *"]
 
@@ -40,13 +40,13 @@ def test_control_is_also_observe() -> None:
     assert missing({"kernel": ["control"]}, {"kernel": ["observe"]}) == ["kernel control"]
 
 
-def test_its_own_names_are_nothing_to_ask_for() -> None:
+def test_own_names_need_no_request() -> None:
     own = {"emit": ["mailer.*"], "data.read": ["mailer.x"], "data.write": ["mailer.**"], "on": ["mailer.*"]}
     assert missing(own, {}) == ["on mailer.*"]
     assert missing({"emit": ["mailer2.*"]}, {}) == ["emit mailer2.*"]
 
 
-def test_everything_is_covered_by_everything_alone() -> None:
+def test_request_for_everything_is_covered_only_by_everything() -> None:
     everything = Permissions()
     wished = permissions.requested("p", everything)
     assert permissions.lines(permissions.missing(wished, NO_PERMISSIONS))[0] == "emit **"
@@ -55,7 +55,7 @@ def test_everything_is_covered_by_everything_alone() -> None:
     assert permissions.missing([("net", "a:1")], everything) == (("net", "a:1"),)
 
 
-def test_several_words_of_the_operator_add_up() -> None:
+def test_several_grants_of_the_operator_are_combined() -> None:
     total = permissions.union(
         [of_fields({"net": ["a:1"]}), of_fields({"net": ["b:2", "a:1"]}), of_fields({"emit": None})]
     )
@@ -68,7 +68,7 @@ def test_without_a_table_nothing_is_declared_at_a_confined_level() -> None:
     assert permissions.trusted(None, "declared") == permissions.trusted(None, None) == Permissions()
 
 
-def test_what_is_approved_and_not_declared_is_not_granted() -> None:
+def test_approved_but_undeclared_permissions_are_not_granted() -> None:
     assert permissions.confined(of_fields({"net": ["a:1"]}), [of_fields({"net": ["a:1", "b:2"]})]).net == ("a:1",)
 
 

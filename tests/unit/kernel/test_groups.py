@@ -23,11 +23,11 @@ TRIO = ("db", "cache", "web")
         ("one_for_all", "stranger", []),
     ],
 )
-def test_companions(strategy: str, name: str, expected: list[str]) -> None:
+def test_group_members_by_restart_strategy(strategy: str, name: str, expected: list[str]) -> None:
     assert group_members([Group(strategy, TRIO)], name) == expected  # type: ignore[arg-type]
 
 
-def test_of_two_groups_each_once() -> None:
+def test_member_of_two_groups_is_listed_once() -> None:
     groups = [Group("one_for_all", ("a", "b")), Group("one_for_all", ("b", "a", "c"))]
     assert group_members(groups, "a") == ["b", "c"]
 
@@ -44,13 +44,13 @@ def in_order(requires: dict[str, tuple[str, ...]], after: dict[str, set[str]]) -
     return planned
 
 
-def test_what_follows_another_comes_after_it() -> None:
+def test_plugins_start_after_their_predecessors() -> None:
     requires: dict[str, tuple[str, ...]] = {"a": (), "b": (), "c": ()}
     assert in_order(requires, {"b": {"a"}}) == [["a", "c"], ["b"]]
     assert in_order(requires, {"a": {"b"}, "b": {"c"}}) == [["c"], ["b"], ["a"]]
 
 
-def test_what_is_not_there_is_not_waited_for() -> None:
+def test_missing_predecessor_is_ignored() -> None:
     assert in_order({"a": (), "b": ()}, {"a": {"gone"}, "b": {"gone", "a"}}) == [["a"], ["b"]]
 
 
@@ -58,5 +58,5 @@ def test_requirements_win_over_an_order_that_contradicts_them() -> None:
     assert in_order({"a": ("b",), "b": ()}, {"b": {"a"}}) == [["b"], ["a"]]
 
 
-def test_an_order_that_goes_round_in_a_circle_holds_nobody_up() -> None:
+def test_cyclic_group_order_is_ignored() -> None:
     assert in_order({"a": (), "b": ()}, {"a": {"b"}, "b": {"a"}}) == [["a", "b"]]

@@ -60,13 +60,13 @@ class _Instance:
     """Can be referred to weakly."""
 
 
-def test_who_idles_is_woken_once_in_many_beats() -> None:
+def test_idle_instance_is_pinged_only_once_in_many_beats() -> None:
     watched = Watched()
     watched.beat(3 * ASKED_EVERY)
     assert (watched.pings, watched.caught_up, watched.verdicts) == (3, 0, [])
 
 
-def test_who_idles_and_does_not_sleep_is_asked_at_each_beat() -> None:
+def test_idle_instance_that_is_not_waiting_is_pinged_at_each_beat() -> None:
     watched = Watched()
     watched.asleep = False
     watched.beat(3)
@@ -76,14 +76,14 @@ def test_who_idles_and_does_not_sleep_is_asked_at_each_beat() -> None:
     assert watched.verdicts == [UNKNOWN]
 
 
-def test_who_is_stopped_while_it_idles_is_noticed_at_the_next_beats() -> None:
+def test_stopped_idle_instance_is_reported_after_the_missed_beats() -> None:
     watched = Watched()
     watched.answers, watched.stopped = False, True
     watched.beat(1 + MISSED)
     assert (watched.pings, watched.verdicts) == (1, [STOPPED])
 
 
-def test_who_goes_on_in_time_is_not_silent() -> None:
+def test_instance_that_resumes_in_time_is_not_reported() -> None:
     watched = Watched()
     watched.answers, watched.stopped = False, True
     watched.beat(MISSED)
@@ -93,14 +93,14 @@ def test_who_goes_on_in_time_is_not_silent() -> None:
     assert watched.verdicts == []
 
 
-def test_who_is_busy_is_not_asked() -> None:
+def test_busy_instance_is_not_pinged() -> None:
     watched = Watched()
     watched.instance.mailbox.in_flight = 1
     watched.beat(2 * ASKED_EVERY)
     assert (watched.pings, watched.verdicts) == (0, [])
 
 
-def test_beats_of_many_come_together() -> None:
+def test_beats_of_many_instances_share_timers() -> None:
     """A thousand that began one after the other wake the reactor as often as twenty would."""
     due: set[float] = set()
     clock: Any = SimpleNamespace(time=100.0)

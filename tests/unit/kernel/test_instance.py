@@ -38,7 +38,7 @@ def make(mailbox: Mailbox, owner: Owner) -> Instance:
     )  # fmt: skip
 
 
-def test_an_exit_goes_to_the_present_owner() -> None:
+def test_exit_is_reported_to_the_current_owner() -> None:
     first, second = Owner(), Owner()
     instance = make(Mailbox(10), first)
     instance.transfer(second)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def test_an_exit_before_the_transfer_is_reported_to_the_new_owner_too() -> None:
     assert [exit.reason for exit in [*first.exits, *second.exits]] == ["it crashed", "it crashed"]
 
 
-def test_how_it_was_made_to_exit_replaces_what_its_runner_reports() -> None:
+def test_pending_exit_replaces_the_exit_reported_by_the_runner() -> None:
     owner = Owner()
     instance = make(Mailbox(10), owner)
     instance.pending_exit = Exit("silent for 5 s")
@@ -63,7 +63,7 @@ def test_how_it_was_made_to_exit_replaces_what_its_runner_reports() -> None:
     assert [exit.reason for exit in owner.exits] == ["silent for 5 s"]
 
 
-def test_only_the_instance_that_the_mailbox_is_connected_with_takes() -> None:
+def test_only_the_connected_instance_takes_from_the_mailbox() -> None:
     mailbox, owner = Mailbox(10), Owner()
     old, new = make(mailbox, owner), make(mailbox, owner)
     mailbox.connect(bool, bool, new)

@@ -25,14 +25,14 @@ def letter(size: int) -> EventDelivery:
 @pytest.mark.parametrize(
     ("size", "places"), [(0, 1), (1, 1), (SLOT_BYTES, 1), (SLOT_BYTES + 1, 2), (2 * SLOT_BYTES, 2), (16 << 20, 2048)]
 )
-def test_a_place_for_each_eight_kibibytes(size: int, places: int) -> None:
+def test_each_eight_kibibytes_take_one_slot(size: int, places: int) -> None:
     assert slots_for(size) == places
     large = OversizeTable()
     large.note(7, size)
     assert large.slots(1) == places
 
 
-def test_a_note_of_what_never_came_goes_when_there_is_nothing_else() -> None:
+def test_size_note_without_its_delivery_is_discarded_when_the_mailbox_is_empty() -> None:
     """A kill came between the note and the letter."""
     mailbox = Mailbox(10)
     mailbox._large.note(1, 5 * SLOT_BYTES)
@@ -41,7 +41,7 @@ def test_a_note_of_what_never_came_goes_when_there_is_nothing_else() -> None:
     assert mailbox.slots == 1
 
 
-def test_a_large_letter_takes_its_places_until_it_is_done() -> None:
+def test_large_delivery_takes_its_slots_until_it_is_done() -> None:
     mailbox = Mailbox(10)
     mailbox.connect(bool, bool)
     for size in (1, 3 * SLOT_BYTES, 8 * SLOT_BYTES):
@@ -54,7 +54,7 @@ def test_a_large_letter_takes_its_places_until_it_is_done() -> None:
         assert mailbox.slots == left
 
 
-def test_what_is_withdrawn_recovered_or_drained_takes_no_places_and_what_is_put_back_does() -> None:
+def test_only_queued_and_requeued_deliveries_take_slots() -> None:
     mailbox = Mailbox(100)
     mailbox.connect(bool, bool)
     first, second, third = (letter(4 * SLOT_BYTES) for _ in range(3))
@@ -71,7 +71,7 @@ def test_what_is_withdrawn_recovered_or_drained_takes_no_places_and_what_is_put_
     assert mailbox.slots == 0
 
 
-def test_what_is_pending_takes_places_until_it_is_removed() -> None:
+def test_pending_entry_takes_slots_until_it_is_removed() -> None:
     pending: PendingTable[str] = PendingTable()
     pending.add(1, "small", 10)
     pending.add(2, "large", 3 * SLOT_BYTES)
@@ -81,7 +81,7 @@ def test_what_is_pending_takes_places_until_it_is_removed() -> None:
     assert pending.slots == 1
 
 
-def test_a_budget_refuses_what_is_over_it_and_never_what_makes_it_less() -> None:
+def test_quota_refuses_excess_and_always_allows_a_decrease() -> None:
     budget = Quota()
     assert budget.take("a", 60, 100)
     assert not budget.take("b", 41, 100)
@@ -95,7 +95,7 @@ def test_a_budget_refuses_what_is_over_it_and_never_what_makes_it_less() -> None
     assert budget.take("b", 1000, 0)
 
 
-def test_a_shelf_has_the_newest_by_number_and_by_bytes() -> None:
+def test_bounded_history_keeps_the_newest_by_number_and_bytes() -> None:
     shelf: BoundedHistory[bytes] = BoundedHistory(3, 10, len)
     for thing in (b"1", b"22", b"333", b"4444"):
         shelf.append(thing)
@@ -108,7 +108,7 @@ def test_a_shelf_has_the_newest_by_number_and_by_bytes() -> None:
     assert (len(shelf), shelf.used) == (0, 0)
 
 
-def test_the_answers_to_one_ask_are_gathered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_to_an_ask_are_limited_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("microkernel.kernel.routing.ask._MOST_GATHERED", 10)
     replies: list[Response] = []
     gathering = AskCollector(["a", "b", "c"], replies.append)

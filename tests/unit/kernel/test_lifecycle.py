@@ -13,7 +13,7 @@ WAYS = [(state, happening) for state in get_args(State) for happening in get_arg
 
 
 @pytest.mark.parametrize(("state", "happening"), WAYS)
-def test_a_way_is_in_the_table_or_an_error(state: State, happening: Trigger) -> None:
+def test_transition_is_in_the_table_or_raises(state: State, happening: Trigger) -> None:
     if (state, happening) in TABLE:
         assert advance(state, happening) == TABLE[state, happening]
         assert f"{state} --> {TABLE[state, happening]}: {happening}" in diagram()
@@ -34,6 +34,6 @@ def test_every_running_state_can_die_or_be_stopped() -> None:
         assert TABLE[state, "stop"] == "stopping"
 
 
-def test_a_state_is_settled_or_on_its_way() -> None:
+def test_every_state_is_settled_or_transitional() -> None:
     assert not SETTLED & WAITING
     assert SETTLED | WAITING | {"stopping"} == {*get_args(State)}

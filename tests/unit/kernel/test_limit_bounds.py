@@ -55,14 +55,14 @@ def test_the_defaults_are_within_their_bounds_and_cost_no_more_than_themselves()
 
 @pytest.mark.parametrize("name", ["load", "start", "drain", "stop", "kill_grace", "probation", "full_mailbox_timeout"])
 @pytest.mark.parametrize("value", [0.0, 1e9, 2.0**62])
-def test_no_manifest_has_the_kernel_wait_without_end(name: str, value: float) -> None:
+def test_waits_that_a_manifest_asks_for_are_bounded(name: str, value: float) -> None:
     held = getattr(keep_within(Manifest("p", limits=Limits(**{name: value})), ()).limits, name)
     assert 0.0 <= held <= 30.0
     zero_is_the_least = name in ("drain", "kill_grace", "probation", "full_mailbox_timeout")  # elsewhere 0 is no bound
     assert held > 0.0 or zero_is_the_least
 
 
-def test_a_beat_and_a_restart_have_a_floor() -> None:
+def test_heartbeat_and_restart_delay_have_a_minimum() -> None:
     held = keep_within(GREEDY, ())
     assert held.limits.heartbeat == 0.25
     assert held.supervision == Supervision(intensity=1000, period=1.0, backoff=0.01, backoff_max=0.1)
@@ -75,12 +75,12 @@ def test_unapproved_values_that_cost_more_are_the_defaults() -> None:
     assert held.supervision == Supervision()
 
 
-def test_a_manifest_may_cost_less() -> None:
+def test_manifest_may_lower_its_costs() -> None:
     assert lower(keep_within(MODEST, ()), (), ()).limits == replace(MODEST.limits, **UNSET)
     assert lower(keep_within(MODEST, ()), (), ()).supervision == MODEST.supervision
 
 
-def test_what_costs_more_is_asked_for_and_holds_when_it_is_approved() -> None:
+def test_costlier_values_need_approval_and_then_apply() -> None:
     asked = raised(GREEDY, ())
     assert asked == (
         "load 30", "drain 30", "stop 30", "mailbox 1000000000", "kernel_memory none", "memory 1000GiB", "threads 90000",
@@ -92,7 +92,7 @@ def test_what_costs_more_is_asked_for_and_holds_when_it_is_approved() -> None:
     assert lower(bounded, (), ["memory 1GiB"]).limits.memory == 1 << 30
 
 
-def test_what_the_operator_has_set_is_left_as_it_is() -> None:
+def test_values_set_by_the_operator_are_not_bounded() -> None:
     own = PluginConfig(limits={"stop": 1e9}, supervision={"intensity": 10**9}, concurrency=5000)
     fixed = fixed_by(own, limits={"memory": 0})
     held = lower(keep_within(GREEDY, fixed), fixed, ())
@@ -111,17 +111,17 @@ def test_what_the_operator_has_set_is_left_as_it_is() -> None:
      ("supervision.backoff 0.01", "supervision.backoff 0.05", False),
      ("memory 1GiB", "**", False), ("**", "memory 1GiB", False), ("memory 1e400", "memory 1GiB", False)],
 )  # fmt: skip
-def test_an_approved_line_covers_less(line: str, approved: str, covered: bool) -> None:
+def test_approved_line_covers_lower_values_only(line: str, approved: str, covered: bool) -> None:
     assert is_covered(line, [approved]) is covered
 
 
-def test_a_line_means_the_number_that_it_was_made_of() -> None:
+def test_approval_line_keeps_the_exact_number() -> None:
     for value in (11.0, 10.000001, 29.99999999999, 12.345):
         manifest = Manifest("p", limits=Limits(stop=value))
         assert lower(manifest, (), raised(manifest, ())).limits.stop == value
 
 
-def test_numbers_that_are_none_are_bounded_too() -> None:
+def test_infinite_and_invalid_numbers_are_bounded() -> None:
     for value in (inf, -inf, nan, -1.0, 10**400):
         held = keep_within(Manifest("p", limits=Limits(stop=value)), ()).limits
         assert 0.01 <= held.stop <= 30.0

@@ -36,21 +36,23 @@ def plugins(tmp_path: Path) -> Path:
     return tmp_path / "plugins"
 
 
-def test_at_a_confined_level_it_does_not_run_and_the_link_is_named(plugins: Path) -> None:
+def test_confined_plugin_with_an_outside_link_fails_and_names_it(plugins: Path) -> None:
     with Kernel(plugins, isolation="sandbox") as kernel:
         info = kernel.info("p")
         assert (info.state, info.error_id, info.generation) == ("failed", "MK0137", 0)
         assert "p/a.py" in str(info.error)
 
 
-def test_at_process_it_runs_with_one_notice(plugins: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_process_plugin_with_an_outside_link_runs_with_one_notice(
+    plugins: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO", "microkernel"), Kernel(plugins, isolation="process") as kernel:
         assert kernel.call("p.found") == "AKIA-SECRET"
         kernel.reload("p")
     assert [line.getMessage().count("p/a.py") for line in caplog.records if "MK0156" in line.getMessage()] == [1]
 
 
-def test_a_reload_that_brings_such_a_link_is_not_taken(plugins: Path, tmp_path: Path) -> None:
+def test_reload_that_adds_an_outside_link_is_refused(plugins: Path, tmp_path: Path) -> None:
     link = plugins / "p" / "a.py"
     link.unlink()
     link.write_text("KEY = 1\n")

@@ -37,9 +37,7 @@ def mailbox(rung: list[str]) -> Mailbox:
     return made
 
 
-def test_an_event_for_who_idles_goes_at_once_and_one_for_who_is_busy_waits_for_company(
-    mailbox: Mailbox, rung: list[str]
-) -> None:
+def test_event_is_sent_directly_when_idle_and_batched_when_busy(mailbox: Mailbox, rung: list[str]) -> None:
     mailbox.put(event(), direct=True)
     (letter,) = mailbox.take(10)
     mailbox.put(event(), direct=True)
@@ -48,7 +46,7 @@ def test_an_event_for_who_idles_goes_at_once_and_one_for_who_is_busy_waits_for_c
     assert rung == ["pump", "bell", "pump"]
 
 
-def test_a_batch_of_events_for_who_is_busy_goes_at_once(mailbox: Mailbox, rung: list[str]) -> None:
+def test_full_batch_for_a_busy_consumer_is_sent_at_once(mailbox: Mailbox, rung: list[str]) -> None:
     mailbox.put(event(), direct=True)
     mailbox.take(BATCH)
     rung.clear()
@@ -58,7 +56,7 @@ def test_a_batch_of_events_for_who_is_busy_goes_at_once(mailbox: Mailbox, rung: 
 
 
 @pytest.mark.parametrize(("capacity", "most"), [(1, 1024), (2048, 1024), (4000, 2000), (10_000, 4096)])
-def test_half_of_a_mailbox_is_in_flight_at_most(capacity: int, most: int) -> None:
+def test_at_most_half_of_a_mailbox_is_in_flight(capacity: int, most: int) -> None:
     mailbox = Mailbox(capacity)
     mailbox.connect(bool, bool)
     for _ in range(5000):
@@ -68,7 +66,7 @@ def test_half_of_a_mailbox_is_in_flight_at_most(capacity: int, most: int) -> Non
     assert (mailbox.in_flight, len(mailbox.waiting)) == (most, 5000 - most)
 
 
-def test_a_call_goes_at_once_and_takes_what_waits_before_it_along(mailbox: Mailbox, rung: list[str]) -> None:
+def test_call_is_sent_at_once_with_the_events_queued_before_it(mailbox: Mailbox, rung: list[str]) -> None:
     mailbox.put(event(), direct=True)
     mailbox.take(10)
     before, call = event(), CallDelivery(1, NOBODY, "m")
@@ -78,13 +76,13 @@ def test_a_call_goes_at_once_and_takes_what_waits_before_it_along(mailbox: Mailb
     assert mailbox.take(10) == [before, call]
 
 
-def test_who_may_be_killed_only_rings(mailbox: Mailbox, rung: list[str]) -> None:
+def test_indirect_put_only_sets_the_wakeup(mailbox: Mailbox, rung: list[str]) -> None:
     mailbox.put(event())
     mailbox.put(CallDelivery(1, NOBODY, "m"))
     assert rung == ["bell", "bell"]
 
 
-def test_who_is_woken_is_asked_when_the_letter_is_there(mailbox: Mailbox, rung: list[str]) -> None:
+def test_put_notifies_the_consumer_connected_after_the_append(mailbox: Mailbox, rung: list[str]) -> None:
     """A reload may replace the consumer during a put; the new consumer is notified."""
 
     class Queue(deque[Delivery]):
@@ -100,7 +98,7 @@ def test_who_is_woken_is_asked_when_the_letter_is_there(mailbox: Mailbox, rung: 
     assert rung == ["new bell"]
 
 
-def test_who_finds_its_only_letter_withdrawn_takes_nothing(mailbox: Mailbox) -> None:
+def test_take_is_empty_if_the_only_delivery_is_withdrawn_concurrently(mailbox: Mailbox) -> None:
     """Room was made with it, by another thread, after it was counted."""
 
     class Queue(deque[Delivery]):
@@ -113,7 +111,7 @@ def test_who_finds_its_only_letter_withdrawn_takes_nothing(mailbox: Mailbox) -> 
     assert mailbox.in_flight == 0
 
 
-def test_who_has_nothing_to_drop_takes_the_room_that_came_meanwhile() -> None:
+def test_drop_oldest_uses_space_freed_concurrently() -> None:
     mailbox = Mailbox(1)
     mailbox.connect(bool, bool)
     mailbox.put(event())
@@ -132,7 +130,7 @@ def test_who_has_nothing_to_drop_takes_the_room_that_came_meanwhile() -> None:
     assert (len(mailbox), receiver.counts.dropped) == (1, 0)
 
 
-def test_a_closed_mailbox_takes_nothing_new_and_keeps_what_it_has(mailbox: Mailbox) -> None:
+def test_closed_mailbox_refuses_deliveries_and_keeps_queued_ones(mailbox: Mailbox) -> None:
     assert mailbox.accept(event())
     mailbox.close()
     assert not mailbox.accept(event())

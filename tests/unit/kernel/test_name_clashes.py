@@ -61,7 +61,7 @@ def test_another_file_does_not_take_over_an_approval(plugins: Path) -> None:
 
 
 @pytest.mark.parametrize("net", [NET, []])
-def test_alone_under_an_approved_name_it_is_held_whatever_it_asks_for(plugins: Path, net: list[str]) -> None:
+def test_other_plugin_under_an_approved_name_is_held(plugins: Path, net: list[str]) -> None:
     path = write(plugins / "mailer.py", "mailer")
     with kernel_of(plugins) as kernel:
         kernel.approve("mailer")
@@ -96,7 +96,7 @@ def test_if_neither_is_approved_neither_runs(plugins: Path, thief: str) -> None:
         assert (kernel.call("mailer.who"), kernel.info("mailer").path) == ("mailer", str(one))
 
 
-def test_a_name_that_is_no_longer_disputed_starts_at_the_next_look(plugins: Path) -> None:
+def test_plugin_starts_at_the_next_discovery_after_a_clash_ends(plugins: Path) -> None:
     write(plugins / "mailer.py", "mailer", net=[])
     thief = write(plugins / "aaa.py", "thief", "mailer", net=[])
     with kernel_of(plugins) as kernel:
@@ -108,7 +108,7 @@ def test_a_name_that_is_no_longer_disputed_starts_at_the_next_look(plugins: Path
 
 
 @pytest.mark.parametrize("level", ["sandbox", "process"])
-def test_who_runs_keeps_its_name_and_the_newcomer_is_refused(
+def test_running_plugin_keeps_its_name_and_the_newcomer_is_refused(
     plugins: Path, level: Level, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(plugins / "mailer.py", "mailer", net=[])
@@ -132,7 +132,7 @@ def test_among_trusted_plugins_the_first_that_is_found_has_the_name(plugins: Pat
         assert kernel.call("mailer.who") == "first"
 
 
-def test_a_plugin_that_is_left_out_disputes_nothing(plugins: Path) -> None:
+def test_excluded_plugin_does_not_claim_a_name(plugins: Path) -> None:
     write(plugins / "mailer.py", "mailer", net=[])
     other = write(plugins / "aaa.py", "thief", "mailer", net=[])
     other.write_text(other.read_text().replace("# version", "# enabled = false\n# version"), encoding="utf-8")
@@ -164,7 +164,7 @@ def test_pinned_to_bytes_an_approval_compares_a_plugin_that_asks_for_nothing(plu
         assert (kernel.info("mailer").state, kernel.info("mailer").error_id) == ("held", "MK0413")
 
 
-def test_of_rivals_only_a_single_owner_gets_the_name() -> None:
+def test_only_a_single_approved_owner_gets_a_clashing_name() -> None:
     found = [PluginCandidate("p", f"/{path}", Manifest("p")) for path in "abc"]
 
     def errors(*owners: str, confined: bool = True) -> list[tuple[str, str | None]]:

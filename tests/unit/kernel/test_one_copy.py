@@ -72,7 +72,7 @@ def first_of(*batch: Message) -> Message:
     ],
     ids=["set", "args", "kwargs", "reply", "state"],
 )
-def test_what_is_kept_does_not_keep_what_lay_beside_it(
+def test_kept_payload_does_not_retain_its_whole_frame(
     make: Callable[[Raw], Message], beside: int, size: int, growth: Callable[[], int]
 ) -> None:
     message = first_of(make(Raw(encode(bytes(size)))), Emit("t", Raw(encode(bytes(beside)))))
@@ -80,7 +80,7 @@ def test_what_is_kept_does_not_keep_what_lay_beside_it(
     assert growth() < 3 * size + 12_000, message
 
 
-def test_a_value_on_the_board_is_by_itself() -> None:
+def test_stored_value_is_a_copy_of_the_frame() -> None:
     frame = bytearray(encode(bytes(100)))
     board = DataStore(TopicIndex(), lambda *_: None, lambda _: Limits())
     board.set("p", "p.key", Raw(memoryview(frame)))
@@ -91,7 +91,7 @@ def test_a_value_on_the_board_is_by_itself() -> None:
 
 
 @pytest.mark.parametrize("is_staged", [False, True])
-def test_a_schema_is_by_itself(*, is_staged: bool) -> None:
+def test_stored_schema_is_a_copy_of_the_frame(*, is_staged: bool) -> None:
     frame = bytearray(encode({"a": 1}))
     data: Any = None
     subscribing = Registrar(TopicIndex(), TopicIndex(), data)
@@ -144,7 +144,7 @@ def test_a_dead_letter_shares_the_bytes_of_its_event(growth: Callable[[], int]) 
     assert growth() < 3 * MiB
 
 
-def test_a_chain_of_many_names_takes_room_with_its_call() -> None:
+def test_call_chain_counts_towards_the_slots_of_its_call() -> None:
     target: Any = SimpleNamespace(incoming=PendingTable())
     calls = CallTable(cast(Any, None), CLOCK)
 

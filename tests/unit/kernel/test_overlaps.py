@@ -45,20 +45,20 @@ def test_a_data_folder_where_plugins_are_found_is_refused(plugins: Path, tmp_pat
     kernel.close()
 
 
-def test_so_is_the_usual_one_if_it_lies_there(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_data_folder_inside_a_plugin_is_refused(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(plugins / "package"))
     with pytest.raises(ConfigError, match="MK0724"), Kernel(plugins):
         pass
 
 
-def test_the_usual_one_may_lie_beside_the_plugins(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_data_folder_may_be_next_to_the_plugins(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test may have its state below its folder of plugins; a plugin writes two folders further down."""
     monkeypatch.setenv("XDG_STATE_HOME", str(plugins / "state"))
     with Kernel(plugins, isolation="sandbox") as kernel:
         assert kernel.info("p").state == "active"
 
 
-def test_a_plugin_that_is_called_like_the_folder_of_plugins_gets_no_such_data_folder(plugins: Path) -> None:
+def test_confined_plugin_cannot_have_the_plugins_folder_as_data_folder(plugins: Path) -> None:
     """The data folder of the kernel is around that of plugins; so is a plugin's own."""
     (plugins / "other.py").write_text("# /// script\n# [tool.microkernel]\n# name = 'plugins'\n# ///\n" + CODE)
     config = KernelConfig(data_dir=str(plugins.parent))
@@ -69,7 +69,7 @@ def test_a_plugin_that_is_called_like_the_folder_of_plugins_gets_no_such_data_fo
         assert kernel.info("plugins").state == "active"
 
 
-def test_a_plugin_that_is_loaded_later_may_lie_around_the_data_folder(plugins: Path, tmp_path: Path) -> None:
+def test_plugin_loaded_later_around_the_data_folder_is_refused(plugins: Path, tmp_path: Path) -> None:
     (tmp_path / "late").mkdir()
     (tmp_path / "late" / "__init__.py").write_text(CODE)
     config = KernelConfig(data_dir=str(tmp_path / "late" / "data"))
@@ -80,7 +80,7 @@ def test_a_plugin_that_is_loaded_later_may_lie_around_the_data_folder(plugins: P
 @pytest.mark.parametrize(
     "what", ["plugins", ".", "microkernel.lock", "microkernel.toml", "plugins/package", "plugins/new"]
 )
-def test_a_grant_to_write_there_is_reported(
+def test_write_grant_that_reaches_the_kernels_files_is_reported(
     plugins: Path, tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = str(tmp_path / what).removesuffix("/.")
@@ -95,7 +95,7 @@ def test_a_grant_to_write_there_is_reported(
     assert [line.getMessage() for line in caplog.records if "MK0425" in line.getMessage()]
 
 
-def test_a_grant_elsewhere_is_not(plugins: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_write_grant_elsewhere_is_not_reported(plugins: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = str(tmp_path / "out")
     manifest = f"# /// script\n# [tool.microkernel.permissions]\n# 'fs.write' = [{path!r}]\n# ///\n"
     (plugins / "p.py").write_text(manifest + CODE)
@@ -109,5 +109,5 @@ def test_a_grant_elsewhere_is_not(plugins: Path, tmp_path: Path, caplog: pytest.
     [("/a/plugins", True), ("/a", True), ("/a/plugins/p", True), ("/a/plugins/data/p", False), ("/a/plugins2", False),
      ("/b/one", True), ("/b/one/deep", True), ("/b", True), ("/b/one2", False), ("/", True)],
 )  # fmt: skip
-def test_what_writing_in_a_folder_could_change(folder: str, found: bool) -> None:
+def test_exposed_finds_folders_that_a_write_could_change(folder: str, found: bool) -> None:
     assert bool(exposed(folder, ["/a/plugins"], ["/b/one"])) is found

@@ -44,7 +44,7 @@ class Time:
             work()
 
 
-def test_four_seconds_worth_at_once_then_so_many_a_second() -> None:
+def test_burst_of_four_seconds_then_the_rate_per_second() -> None:
     time, reported = Time(), list[int]()
     limit = RateLimit(10, time, time.later, reported.append)
     assert [limit.take() for _ in range(50)].count(True) == 40
@@ -58,7 +58,7 @@ def test_four_seconds_worth_at_once_then_so_many_a_second() -> None:
     assert [limit.take() for _ in range(50)].count(True) == 40
 
 
-def test_what_keeps_within_it_is_never_reported() -> None:
+def test_lines_within_the_rate_are_never_reported() -> None:
     time, reported = Time(), list[int]()
     limit = RateLimit(10, time, time.later, reported.append)
     for _ in range(1000):
@@ -97,7 +97,7 @@ def test_a_flood_of_refusals_is_reported_by_its_number() -> None:
     assert plugin.messages[-1][1] == {"count": 3980, "reason": str(error)}
 
 
-def test_lines_over_the_limit_are_counted_whichever_way_they_come() -> None:
+def test_lines_over_the_limit_are_counted_from_every_source() -> None:
     plugin = Plugin(lines=10)
     journal, given = plugin.journal, plugin.record
     ways: list[Callable[[], object]] = [
@@ -121,7 +121,7 @@ def test_without_a_limit_every_line_is_kept() -> None:
     assert len(plugin.record.logs) == 1900
 
 
-def test_different_tracebacks_are_few() -> None:
+def test_number_of_different_tracebacks_is_limited() -> None:
     plugin = Plugin()
     for number in range(1000):
         dead: Any = type("Dead", (), {"handler": f"h{number}", "topic": "t"})
@@ -136,7 +136,7 @@ def test_an_error_of_the_kernel_counts_as_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("time", [-1e308, -1.0, float("-inf"), float("nan"), 1e308, float("inf")])
-def test_the_time_of_a_line_is_one_that_a_calendar_has(time: float) -> None:
+def test_time_of_a_log_line_is_a_valid_date(time: float) -> None:
     plugin = Plugin()
     plugin.journal.on_log(plugin.record, Log(20, "text", time))
     (line,) = plugin.record.logs

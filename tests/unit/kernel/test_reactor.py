@@ -26,7 +26,7 @@ def reactor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     made.close()
 
 
-def test_what_is_posted_is_done_in_order(reactor: Reactor) -> None:
+def test_posted_work_runs_in_order(reactor: Reactor) -> None:
     done: list[int] = []
     for number in range(1000):
         reactor.post(lambda number=number: done.append(number))  # type: ignore[misc]
@@ -34,7 +34,7 @@ def test_what_is_posted_is_done_in_order(reactor: Reactor) -> None:
     assert done == list(range(1000))
 
 
-def test_what_is_not_done_by_a_deadline_is_done_all_the_same(reactor: Reactor) -> None:
+def test_work_that_missed_its_deadline_still_runs(reactor: Reactor) -> None:
     go_on, done = threading.Event(), threading.Event()
     reactor.post(partial(go_on.wait, 30))
     with pytest.raises(TimeoutError):
@@ -45,7 +45,7 @@ def test_what_is_not_done_by_a_deadline_is_done_all_the_same(reactor: Reactor) -
     assert reactor.run(int, deadline=float("inf")) == 0
 
 
-def test_a_descriptor_is_heard(reactor: Reactor) -> None:
+def test_watched_descriptor_is_read(reactor: Reactor) -> None:
     heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     reading, writing = os.pipe()
     reactor.run(lambda: reactor.watch(reading, lambda: heard.put(os.read(reading, 1))))
@@ -57,14 +57,14 @@ def test_a_descriptor_is_heard(reactor: Reactor) -> None:
     os.close(writing)
 
 
-def test_a_timer_is_due_also_when_nothing_comes(reactor: Reactor) -> None:
+def test_timer_fires_on_an_idle_reactor(reactor: Reactor) -> None:
     rang = threading.Event()
     reactor._spin.window = 0.0
     reactor.later(0.01, rang.set)
     assert rang.wait(30)
 
 
-def test_who_has_nothing_to_do_sleeps() -> None:
+def test_idle_reactor_sleeps() -> None:
     reactor = Reactor("test", SystemClock())
     reactor.start()
     reactor.run(bool)

@@ -58,7 +58,7 @@ def test_an_unknown_version_is_not_named(tmp_path: Path) -> None:
     assert "第 1 行：语法错误，" in chinese
 
 
-def test_it_is_not_said_to_go_on_when_it_does_not(tmp_path: Path) -> None:
+def test_failed_rollback_is_not_reported_as_running(tmp_path: Path) -> None:
     path = tmp_path / "p.py"
     path.write_text(
         source("1.0")

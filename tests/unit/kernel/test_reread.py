@@ -37,20 +37,20 @@ def write(folder: Path, tables: str) -> None:
 THREAD = '[plugin.a]\nisolation = "thread"\n'
 
 
-def test_a_reload_takes_the_level_of_now_and_leaves_others_alone(folder: Path, kernel: Kernel) -> None:
+def test_reload_applies_the_new_level_to_this_plugin_only(folder: Path, kernel: Kernel) -> None:
     pid = kernel.info("b").pid
     write(folder, 'isolation = "thread"\nmin_isolation = "thread"\n')
     kernel.reload("a")
     assert (kernel.info("a").isolation, kernel.info("b").isolation, kernel.info("b").pid) == ("thread", "process", pid)
 
 
-def test_a_start_takes_it_too(folder: Path, kernel: Kernel) -> None:
+def test_start_applies_the_new_level(folder: Path, kernel: Kernel) -> None:
     kernel.stop("a")
     write(folder, THREAD)
     assert kernel.start("a").isolation == "thread"
 
 
-def test_wherever_the_working_folder_is_by_then(
+def test_configuration_is_found_after_the_working_directory_changed(
     folder: Path, kernel: Kernel, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(folder, THREAD)
@@ -59,7 +59,7 @@ def test_wherever_the_working_folder_is_by_then(
     assert kernel.info("a").isolation == "thread"
 
 
-def test_one_that_cannot_be_read_changes_nothing(folder: Path, kernel: Kernel) -> None:
+def test_invalid_configuration_changes_nothing(folder: Path, kernel: Kernel) -> None:
     pid = kernel.info("a").pid
     write(folder, '[plugin.a]\nisolatoin = "thread"\n')
     with pytest.raises(ReloadFailed, match=r"MK0109 .*isolatoin"):
@@ -72,7 +72,7 @@ def test_one_that_cannot_be_read_changes_nothing(folder: Path, kernel: Kernel) -
     assert kernel.start("b").state == "active"
 
 
-def test_what_a_program_made_is_not_read_again(folder: Path) -> None:
+def test_configuration_object_is_not_read_from_disk(folder: Path) -> None:
     with Kernel("plugins", KernelConfig(data_dir=str(folder / "data"))) as kernel:
         write(folder, THREAD)
         kernel.reload("a")

@@ -132,14 +132,14 @@ def hides(text: str) -> bool:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_plugin_has_them_and_may_hand_them_on(tmp_path: Path, level: Level) -> None:
+def test_plugin_reads_its_secrets_and_may_return_them(tmp_path: Path, level: Level) -> None:
     with running(tmp_path, level) as kernel:
         assert kernel.call("holder.lengths") == [len(GIVEN), len(WRITTEN), 11, 9, "open"]
         assert kernel.call("holder.value") == GIVEN
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_no_log_and_no_output_shows_them(tmp_path: Path, level: Level) -> None:
+def test_logs_and_output_hide_secrets(tmp_path: Path, level: Level) -> None:
     with running(tmp_path, level) as kernel:
         kernel.call("holder.tell")
         text = lines(kernel, "the end")
@@ -156,7 +156,7 @@ def test_no_log_and_no_output_shows_them(tmp_path: Path, level: Level) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_no_error_and_no_dead_letter_shows_them(tmp_path: Path, level: Level) -> None:
+def test_errors_and_dead_letters_hide_secrets(tmp_path: Path, level: Level) -> None:
     with running(tmp_path, level) as kernel:
         with pytest.raises(CallFailed) as caught:
             kernel.call("holder.fail")
@@ -171,7 +171,7 @@ def test_no_error_and_no_dead_letter_shows_them(tmp_path: Path, level: Level) ->
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_not_even_its_last_words_show_them(tmp_path: Path, level: Level) -> None:
+def test_exit_message_hides_secrets(tmp_path: Path, level: Level) -> None:
     heard: list[Any] = []
     with running(tmp_path, level) as kernel:
         kernel.on("kernel.message", lambda event: heard.append(event.data), inline=True)
@@ -182,7 +182,7 @@ def test_not_even_its_last_words_show_them(tmp_path: Path, level: Level) -> None
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_start_that_fails_over_them_does_not_show_them(tmp_path: Path, level: Level) -> None:
+def test_failed_start_hides_secrets(tmp_path: Path, level: Level) -> None:
     code = HOLDER.replace("start(self): pass", "start(self): raise ValueError(repr(str(self.api.config.given)))")
     with running(tmp_path, level, code) as kernel:
         info = kernel.info("holder")
@@ -190,7 +190,7 @@ def test_a_start_that_fails_over_them_does_not_show_them(tmp_path: Path, level: 
         assert hides(f"{info}"), info
 
 
-def test_no_process_has_them_in_its_environment(tmp_path: Path) -> None:
+def test_secrets_are_in_no_process_environment(tmp_path: Path) -> None:
     with running(tmp_path, "process", path={"env": "PATH"}, open="x") as kernel:
         for name in ("holder", "other"):
             variables = kernel.call(f"{name}.environment")
@@ -202,7 +202,7 @@ def test_no_process_has_them_in_its_environment(tmp_path: Path) -> None:
 # Pure
 
 
-def test_what_is_cut() -> None:
+def test_redact_replaces_whole_secrets_quoted_forms_and_lines() -> None:
     secrets = Secrets(["hush", "hush-hush", "abc", "line one\nand two\nx"])
     assert secrets.redact("a hush-hush hush abc") == "a *** *** abc"
     assert secrets.redact("'line one\\nand two\\nx'") == "'***'"
@@ -210,13 +210,13 @@ def test_what_is_cut() -> None:
     assert Secrets().redact("anything") == "anything"
 
 
-def test_a_secret_is_a_text_that_does_not_show_itself() -> None:
+def test_secret_is_a_str_whose_repr_is_masked() -> None:
     secret = MaskedStr("hush")
     assert (secret, f"{secret}", repr(secret), repr([secret])) == ("hush", "hush", "'***'", "['***']")
     assert codec.decode(codec.encode({"key": secret})) == {"key": "hush"}
 
 
-def test_a_configuration_without_a_class_is_concealed_by_value() -> None:
+def test_plain_configuration_is_masked_by_value() -> None:
     config = mask({"a": "hush", "b": {"c": ["hush", "open"]}, "n": 4}, frozenset({"hush"}))
     assert repr(config) == "{'a': '***', 'b': {'c': ['***', 'open']}, 'n': 4}"
     assert [*secret_values(config)] == ["hush", "hush"]
@@ -301,7 +301,7 @@ def test_no_secret_of_a_plugin_makes_the_search_slow() -> None:
     [(["s"] * 256, "sandbox", False), (["s"] * 257, "sandbox", True), (["s"] * 257, "process", False),
      (["a line\n" * 300], "wasm", True), (["x" * 65_537], "wasm", True), ([], "sandbox", False)],
 )  # fmt: skip
-def test_a_confined_plugin_marks_few_secrets(values: list[str], level: str, is_refused: bool) -> None:
+def test_secrets_marked_by_a_confined_plugin_are_limited(values: list[str], level: str, is_refused: bool) -> None:
     instance: Any = SimpleNamespace(level=level, name="p")
     with pytest.raises(PluginLoadError, match="MK0633") if is_refused else nullcontext():
         _check_secrets(instance, values)

@@ -19,7 +19,7 @@ def limits(manifest: Manifest, config: KernelConfig, level: Level) -> tuple[int,
     return held.mailbox, held.kernel_memory
 
 
-def test_a_manifest_does_not_raise_what_the_kernel_keeps_at_sandbox() -> None:
+def test_manifest_cannot_raise_kernel_memory_at_sandbox() -> None:
     assert limits(GREEDY, KernelConfig(), "sandbox") == (DEFAULT.mailbox, KEPT_WHEN_CONFINED["kernel_memory"])
     assert limits(GREEDY, KernelConfig(), "process") == (10**9, 0)
 
@@ -30,7 +30,7 @@ def test_a_manifest_does_not_raise_what_the_kernel_keeps_at_sandbox() -> None:
      (1e9, {"drain": 1e9}, "process", 1e9),
      (0.0, {}, "sandbox", 0.0), (1.0, {}, "wasm", 1.0), (1.0, {"drain": 60.0}, "sandbox", 60.0)],
 )  # fmt: skip
-def test_a_manifest_does_not_have_the_kernel_wait_longer_at_confined_levels(
+def test_manifest_cannot_extend_the_drain_at_confined_levels(
     asked: float, said: dict[str, float], level: Level, expected: float
 ) -> None:
     config = KernelConfig(limits=said)
@@ -39,7 +39,7 @@ def test_a_manifest_does_not_have_the_kernel_wait_longer_at_confined_levels(
 
 
 @pytest.mark.parametrize("name", ["handlers", "methods", "keys", "lines"])
-def test_a_manifest_raises_no_count_at_sandbox_and_the_operator_does(name: str) -> None:
+def test_only_the_operator_raises_counts_at_confined_levels(name: str) -> None:
     for asked in (0, 10**9):
         manifest = Manifest("p", limits=Limits(**{name: asked}))
         assert getattr(cap_limits(manifest, KernelConfig(), "wasm").limits, name) == KEPT_WHEN_CONFINED[name] > 0
@@ -48,7 +48,7 @@ def test_a_manifest_raises_no_count_at_sandbox_and_the_operator_does(name: str) 
     assert getattr(cap_limits(merge(Manifest("p"), config), config, "wasm").limits, name) == 10**6
 
 
-def test_it_may_lower_it() -> None:
+def test_manifest_may_lower_its_limits() -> None:
     assert limits(Manifest("p", limits=Limits(mailbox=5, kernel_memory=100)), KernelConfig(), "sandbox") == (5, 100)
 
 
@@ -59,11 +59,11 @@ def test_it_may_lower_it() -> None:
         KernelConfig(plugin={"p": PluginConfig(limits={"kernel_memory": 10**9})}),
     ],
 )
-def test_the_operator_raises_it(config: KernelConfig) -> None:
+def test_operator_may_raise_kernel_memory(config: KernelConfig) -> None:
     assert limits(GREEDY, config, "sandbox") == (DEFAULT.mailbox, 10**9)
 
 
-def test_who_is_named_and_not_there() -> None:
+def test_configured_names_that_do_not_exist_are_listed() -> None:
     config = KernelConfig(
         plugin={"writer": PluginConfig(), "writr": PluginConfig()}, group={"g": Group(plugins=("writer", "nobody"))}
     )
@@ -73,6 +73,6 @@ def test_who_is_named_and_not_there() -> None:
 
 
 @pytest.mark.parametrize("given", [5, "", ["A"], {}, None])
-def test_a_variable_is_named_by_a_text(given: object) -> None:
+def test_environment_variable_name_must_be_a_non_empty_string(given: object) -> None:
     with pytest.raises(ConfigError, match=r"MK0110 .*: env must be the name of a variable"):
         resolve_secrets({"x": {"env": given}}, {})

@@ -37,7 +37,7 @@ def lines(count: int, text: str) -> list[LogRecord]:
     return [LogRecord("p", float(number), logging.INFO, "log", text) for number in range(count)]
 
 
-def test_the_log_that_is_shown_fits_into_an_answer() -> None:
+def test_shown_log_fits_into_a_reply() -> None:
     few = lines(10, "text")
     assert _newest(few) == few
     wide = _newest(lines(4000, "\U0001f600" * 16_000))
@@ -46,7 +46,7 @@ def test_the_log_that_is_shown_fits_into_an_answer() -> None:
     assert len(wide) == _LONGEST_LOG // 64_000
 
 
-def test_a_line_is_not_dated_ahead_of_all_others() -> None:
+def test_log_line_time_is_capped_at_the_present_and_not_negative() -> None:
     plugin = Plugin()
     log = plugin.journal.on_log
     for time in (1e300, float("inf"), -5.0, 0.5):

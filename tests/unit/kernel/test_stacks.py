@@ -21,7 +21,7 @@ def test_the_innermost_line_of_the_plugin_on_its_main_thread() -> None:
     assert locate(STACK, "/plugins/billing", SOURCES) == "billing.py:3 in total `while True: pass`"
 
 
-def test_another_thread_where_the_main_one_is_in_code_of_others() -> None:
+def test_another_thread_is_located_if_the_main_one_is_in_foreign_code() -> None:
     stack = STACK.split("\n\n")[0] + '\n\nThread 0x1 (most recent call first):\n  File "/lib/x.py", line 1 in x\n'
     assert locate(stack, "/plugins/billing", SOURCES) == "billing.py:1 in helper `import time`"
 
@@ -39,7 +39,7 @@ def test_a_forged_stack_is_read_in_one_pass() -> None:
     assert locate(f'  File "/plugins/billing/{"x" * 60_000}", line 1 in x', "/plugins/billing", SOURCES) == ""
 
 
-def test_nothing_of_the_plugin() -> None:
+def test_stack_without_plugin_code_has_no_location() -> None:
     assert locate(STACK, "/elsewhere", SOURCES) == ""
     assert locate("", "/plugins", {}) == ""
     assert locate('\0garbage\n  File "x", line 99999999999999999999 in', "/plugins", {}) == ""

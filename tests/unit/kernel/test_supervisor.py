@@ -22,19 +22,19 @@ def deaths(times: list[float], policy: Supervision = POLICY, **more: bool) -> li
     return delays
 
 
-def test_it_doubles_and_then_the_budget_is_spent() -> None:
+def test_backoff_doubles_until_the_restart_budget_is_exhausted() -> None:
     assert deaths([1, 2, 3, 4, 5, 6]) == [0.1, 0.2, 0.4, 0.8, 1.6, None]
 
 
-def test_who_lives_longer_than_the_period_begins_anew() -> None:
+def test_backoff_resets_after_a_period_without_a_crash() -> None:
     assert deaths([0, 31, 62, 93, 124, 155, 186]) == [0.1] * 7
 
 
-def test_a_blameless_death_costs_nothing() -> None:
+def test_uncharged_exit_does_not_use_the_restart_budget() -> None:
     assert deaths([1.0] * 100, uncharged=True) == [0.1] * 100
 
 
-def test_a_thousand_deaths_do_not_overflow_the_delay() -> None:
+def test_backoff_does_not_overflow_after_a_thousand_crashes() -> None:
     policy = Supervision(intensity=10**9, period=1e9, backoff=0.1, backoff_max=10.0)
     assert deaths([float(time) for time in range(1100)], policy)[-1] == 10.0
 
@@ -53,7 +53,7 @@ def test_transient_and_temporary() -> None:
 
 
 @given(st.lists(st.floats(0, 1000), max_size=50), st.integers(0, 10), st.floats(0, 1))
-def test_never_more_than_intensity_in_a_period(times: list[float], intensity: int, jitter: float) -> None:
+def test_at_most_intensity_restarts_in_a_period(times: list[float], intensity: int, jitter: float) -> None:
     policy = Supervision(intensity=intensity, period=30.0)
     history: tuple[float, ...] = ()
     restarts: list[float] = []

@@ -148,7 +148,7 @@ def test_folders_for_data_and_work_whose_path_is_not_utf_8(
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_variables_pass_as_they_are(root: bytes, level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_pass_unchanged(root: bytes, level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MK_TEST_ODD", BAD)
     with Kernel(written(root + b"/plugins"), isolation=level) as kernel:
         assert kernel.call("plug.variable") == b"caf\xe9"
@@ -156,7 +156,7 @@ def test_variables_pass_as_they_are(root: bytes, level: Level, monkeypatch: pyte
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("method", ["give", "give_key", "emit", "call", "board"])
-def test_a_value_is_refused_with_true_words(root: bytes, level: Level, method: str) -> None:
+def test_invalid_text_in_a_result_is_refused_with_the_reason(root: bytes, level: Level, method: str) -> None:
     with Kernel(written(root + b"/plugins"), isolation=level) as kernel:
         with pytest.raises(CallFailed) as failed:
             kernel.call(f"plug.{method}")
@@ -165,7 +165,7 @@ def test_a_value_is_refused_with_true_words(root: bytes, level: Level, method: s
         assert kernel.call("plug.take") == 1
 
 
-def test_what_the_program_says_is_refused_with_true_words(root: bytes) -> None:
+def test_invalid_text_from_the_embedder_is_refused_with_the_reason(root: bytes) -> None:
     with Kernel(written(root + b"/plugins")) as kernel:
         said: list[Callable[[], object]] = [
             lambda: kernel.emit("a.b", x=BAD), lambda: kernel.emit("a.b", **{BAD: 1}),
@@ -188,7 +188,7 @@ def test_what_the_program_says_is_refused_with_true_words(root: bytes) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("config", [{"a": {"b": "\ud800"}}, {"a": {"env": "MK_TEST_ODD"}}, {BAD: 1}])
-def test_a_configuration_is_refused_with_true_words(
+def test_invalid_text_in_the_configuration_is_refused_with_the_reason(
     root: bytes, level: Level, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MK_TEST_ODD", BAD)
@@ -229,13 +229,13 @@ def test_logs_errors_and_dead_letters_show_it_escaped(
 # Pure
 
 
-def test_half_characters_are_escaped() -> None:
+def test_surrogates_are_escaped() -> None:
     assert valid_text("a\udce9\ud83d b 汉") == r"a\xe9\ud83d b 汉"
     assert valid_texts({BAD: [1, {"x": (BAD, b"\xe9")}]}) == {SHOWN: [1, {"x": (SHOWN, b"\xe9")}]}
 
 
 @pytest.mark.parametrize("path", ["/a/b", "/caf\udce9/\udcff\udc80", "/汉", ""])
-def test_a_path_travels_as_a_text_and_stays_itself(path: str) -> None:
+def test_path_survives_conversion_to_text(path: str) -> None:
     path_to_text(path).encode()
     assert path_from_text(path_to_text(path)) == path
     assert os.fsdecode(path_value(path)) == path

@@ -30,12 +30,12 @@ def reactor() -> Iterator[Reactor]:
     reactor.close()
 
 
-def test_all_are_done_at_the_same_time_if_that_is_allowed() -> None:
+def test_for_each_runs_all_items_concurrently_if_allowed() -> None:
     meeting = threading.Barrier(20)
     for_each(range(20), lambda _: meeting.wait(PATIENCE), 20, "test")
 
 
-def test_no_more_are_done_at_once_than_that() -> None:
+def test_for_each_respects_the_concurrency_limit() -> None:
     running, most, lock = [0], [0], threading.Lock()
     third = threading.Barrier(3)
 
@@ -52,13 +52,13 @@ def test_no_more_are_done_at_once_than_that() -> None:
 
 
 @pytest.mark.usefixtures("no_threads")
-def test_without_threads_it_is_done_here() -> None:
+def test_for_each_runs_inline_without_threads() -> None:
     done: list[int] = []
     for_each(range(5), done.append, 16, "test")
     assert done == [0, 1, 2, 3, 4]
 
 
-def test_one_that_raises_keeps_no_other_from_being_done() -> None:
+def test_for_each_runs_the_other_items_if_one_raises() -> None:
     done: list[int] = []
 
     def work(number: int) -> None:
@@ -71,9 +71,7 @@ def test_one_that_raises_keeps_no_other_from_being_done() -> None:
     assert sorted(done) == [0, 2, 3, 4]
 
 
-def test_what_no_thread_can_be_had_for_is_done_all_the_same_and_in_order(
-    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_runs_in_order_if_no_thread_can_be_started(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -89,7 +87,7 @@ def test_what_no_thread_can_be_had_for_is_done_all_the_same_and_in_order(
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_reactor_that_cannot_have_its_threads_leaves_none(monkeypatch: pytest.MonkeyPatch, which: int) -> None:
+def test_reactor_that_fails_to_start_leaves_no_threads(monkeypatch: pytest.MonkeyPatch, which: int) -> None:
     start, started = threading.Thread.start, list[str]()
 
     def refuse(thread: threading.Thread) -> None:

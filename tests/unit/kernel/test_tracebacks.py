@@ -132,7 +132,7 @@ def test_a_start_that_fails_is_in_the_log(folder: Path, level: Level, method: st
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_dead_letter_has_it_too(folder: Path, level: Level) -> None:
+def test_dead_letter_contains_the_traceback(folder: Path, level: Level) -> None:
     with Kernel(folder, isolation=level) as kernel:
         kernel.emit("trace.event")
         letter = eventually(kernel.dead_letters)[0]

@@ -48,7 +48,9 @@ def limits_in_force(kernel: Kernel) -> tuple[Limits, Supervision]:
     return record.manifest.limits, record.manifest.supervision
 
 
-def test_it_runs_with_the_defaults_and_that_is_reported(plugins: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unapproved_limits_fall_back_to_the_defaults_and_are_reported(
+    plugins: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO", "microkernel"), Kernel(plugins, isolation="sandbox") as kernel:
         limits, supervision = limits_in_force(kernel)
         assert limits == Limits(memory=512 << 20, threads=64, disk=1024 << 20, heartbeat=0.25, **KEPT_WHEN_CONFINED)
@@ -60,7 +62,7 @@ def test_it_runs_with_the_defaults_and_that_is_reported(plugins: Path, caplog: p
     assert "mk approve greedy" in said[0]
 
 
-def test_an_approval_puts_them_in_force_within_the_ceilings_and_is_remembered(plugins: Path, tmp_path: Path) -> None:
+def test_approved_limits_apply_within_the_ceilings_and_are_remembered(plugins: Path, tmp_path: Path) -> None:
     lock = tmp_path / "microkernel.lock"
     with Kernel(plugins, isolation="sandbox", lock=lock) as kernel:
         assert kernel.approve("greedy").generation == 2
@@ -103,7 +105,7 @@ def test_at_process_a_manifest_has_bounds(plugins: Path, caplog: pytest.LogCaptu
     assert "its manifest sets stop none, outside the bounds for manifests; 30 is used" in caplog.text
 
 
-def test_opening_does_not_wait_for_restarts_without_end(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_does_not_wait_forever_for_a_restart_loop(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin_set, "_RESTARTS_AWAITED", 0.3)
     dying = GREEDY.replace("backoff = 0", "backoff = 1000, backoff_max = 1000")
     code = CODE.replace("def start(self): pass", "def start(self): __import__('os')._exit(3)")

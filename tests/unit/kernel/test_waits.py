@@ -26,5 +26,5 @@ def chain(start: str, waits: Graph, **capacity: int) -> list[str] | None:
         ({"a": {0: ["b", "c"]}, "b": {0: ["a"]}}, {}, ["a", "b", "a"]),  # an ask waits for all
     ],
 )
-def test_circles(waits: Graph, capacity: dict[str, int], expected: list[str] | None) -> None:
+def test_find_cycle(waits: Graph, capacity: dict[str, int], expected: list[str] | None) -> None:
     assert chain("a", waits, **capacity) == expected

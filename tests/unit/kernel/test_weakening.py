@@ -83,7 +83,7 @@ def test_a_file_cut_anywhere_changes_nothing(folder: Path, kernel: Kernel) -> No
         (WHOLE.replace("enabled = false\n", ""), "it no longer leaves out off"),
     ],
 )
-def test_what_no_longer_stands_there_is_named(folder: Path, kernel: Kernel, gone: str, reason: str) -> None:
+def test_refusal_names_the_removed_setting(folder: Path, kernel: Kernel, gone: str, reason: str) -> None:
     if "fall" in reason:
         gone = gone.replace('permissions = { emit = ["a.*"] }\n', "")
     write(folder, BASE + gone)
@@ -103,13 +103,13 @@ enabled = true
 """
 
 
-def test_what_is_written_is_taken(folder: Path, kernel: Kernel) -> None:
+def test_explicit_weakening_is_applied(folder: Path, kernel: Kernel) -> None:
     write(folder, BASE + WEAKER)
     kernel.reload("a")
     assert kernel.info("a").isolation == "thread"
 
 
-def test_a_level_for_all_falls_where_the_file_says_so(folder: Path) -> None:
+def test_explicit_lower_level_for_all_is_applied(folder: Path) -> None:
     write(folder, 'plugins = ["plugins"]\nisolation = "process"\nmin_isolation = "thread"\n')
     with Kernel(config="microkernel.toml") as kernel:
         write(folder, 'plugins = ["plugins"]\nmin_isolation = "thread"\nisolation = "thread"\n')
@@ -117,7 +117,7 @@ def test_a_level_for_all_falls_where_the_file_says_so(folder: Path) -> None:
         assert kernel.info("a").isolation == "thread"
 
 
-def test_pinning_to_bytes_ends_only_where_the_file_says_so(folder: Path) -> None:
+def test_pinning_to_bytes_ends_only_explicitly(folder: Path) -> None:
     plain = 'plugins = ["plugins"]\n[approvals]\n'
     write(folder, plain + 'pin = "bytes"\n')
     with Kernel(config="microkernel.toml") as kernel:
@@ -171,7 +171,7 @@ def manifested(folder: Path, plugin: Path) -> Iterator[Kernel]:
         (MANIFEST[:11], "MK0111"),
     ],
 )
-def test_a_manifest_takes_nothing_away_either(plugin: Path, manifested: Kernel, text: str, reason: str) -> None:
+def test_weaker_manifest_is_refused(plugin: Path, manifested: Kernel, text: str, reason: str) -> None:
     (plugin / "plugin.toml").write_text(text)
     with pytest.raises(ReloadFailed, match=reason):
         manifested.reload("p")
@@ -181,14 +181,14 @@ def test_a_manifest_takes_nothing_away_either(plugin: Path, manifested: Kernel, 
         manifested.start("p")
 
 
-def test_the_operator_may_say_so_by_name(folder: Path, plugin: Path, manifested: Kernel) -> None:
+def test_operator_may_weaken_a_plugin_by_name(folder: Path, plugin: Path, manifested: Kernel) -> None:
     (plugin / "plugin.toml").write_text("")
     write(folder, BASE + '[plugin.p]\nisolation = "thread"\npermissions = {}\nlimits = { memory = 0 }\n')
     manifested.reload("p")
     assert manifested.info("p").isolation == "thread"
 
 
-def test_limits_alone_are_missed_in_a_manifest_that_is_empty(folder: Path, plugin: Path) -> None:
+def test_emptied_manifest_that_had_only_limits_is_refused(folder: Path, plugin: Path) -> None:
     (plugin / "plugin.toml").write_text('[limits]\nmemory = "256MiB"\n')
     with Kernel("more") as kernel:
         (plugin / "plugin.toml").write_text("")
