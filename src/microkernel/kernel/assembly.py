@@ -1,6 +1,9 @@
-"""The only place that constructs the kernel's parts. They stand in the order of the floors: each is given what is below
-it, and nothing is set afterwards. What is below passes on to what is above through a queue that the latter consumes
-(``DeadLetters``, ``ServiceQueue``), or through the owner of an instance."""
+"""The only place that constructs the kernel's parts.
+
+They are created in the order of the layers: each gets the parts below it, and nothing is set afterwards. A lower layer
+passes work to a higher one through a queue that the higher one consumes (``DeadLetters``, ``ServiceQueue``), or through
+the owner of an instance.
+"""
 
 from __future__ import annotations
 
@@ -56,12 +59,11 @@ Hosts = Callable[[Level], Host]
 
 @dataclass(frozen=True, slots=True)
 class KernelOptions:
-    """What a kernel is made of, besides its adapters.
+    """Options of a kernel, apart from its adapters.
 
-    ``data_dir``: the folder around the plugins' data folders; ``project`` owns it, empty if no one has to.
-    ``override``: the level at which all plugins run. ``places``: where plugins are looked for. ``own_files``: the lock
-    and the configuration, where they are files. ``reread`` reads the configuration again, where it is a file's; raises
-    ConfigError.
+    ``data_dir``: the folder around the plugins' data folders; ``project`` owns it, empty if it needs no owner.
+    ``override``: the level at which all plugins run. ``places`` are searched for plugins. ``own_files``: the lock and
+    the configuration, if they are files. ``reread`` reads the configuration file again; raises ConfigError.
     """
 
     name: str
@@ -82,9 +84,9 @@ def make_core(
     clock: Clock,
     lock: Lock | None = None,
 ) -> Core:
-    """Make a kernel, with its reactor running. ``hosts`` makes what gives the host of a level.
+    """Create a kernel, with its reactor running. ``hosts`` returns the function that provides the host of a level.
 
-    Raises OSError and RuntimeError where the system has too few descriptors or threads.
+    Raises OSError and RuntimeError if the system has too few descriptors or threads.
     """
     name, groups = options.name, list(options.config.group.values())
 

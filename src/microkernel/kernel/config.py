@@ -13,7 +13,7 @@ Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 @dataclass(frozen=True, slots=True)
 class PluginConfig:
-    """What the operator says of one plugin; ``None`` leaves it to the manifest."""
+    """The operator's settings for one plugin. ``None`` leaves a value to the manifest."""
 
     enabled: bool | None = None
     isolation: Level | None = None
@@ -27,7 +27,7 @@ class PluginConfig:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Plugins that are restarted together, in the order they start."""
+    """Plugins that are restarted together, in the order in which they start."""
 
     strategy: Strategy = "one_for_one"
     plugins: tuple[str, ...] = ()
@@ -35,22 +35,25 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRules:
-    """``pin``: which change of an approved plugin's files has to be approved again: one under the same ``version``, or
-    any, down to a byte (``bytes``); empty where nothing is written, which is as ``version``."""
+    """Rules for approvals.
+
+    ``pin``: which changes of an approved plugin's files need a new approval: those under the same ``version``, or any
+    changed byte (``bytes``). Empty if not configured, which acts like ``version``.
+    """
 
     pin: Literal["", "version", "bytes"] = ""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelConfig:
-    """``microkernel.toml`` as data. ``plugins``: folders, files or entry points to look for plugins in."""
+    """``microkernel.toml`` as data. ``plugins``: folders, files or entry points that are searched for plugins."""
 
     name: str = ""
     plugins: tuple[str, ...] = ()
     isolation: Level = "process"
     min_isolation: Level = "process"
+    # Weaker levels that the operator accepts if this machine does not provide the requested one.
     fallback: tuple[Level, ...] = ()
-    """Weaker levels the operator accepts where this machine cannot give the one asked for."""
     data_dir: str = ""
     language: str = ""
     log_level: str = "INFO"
@@ -58,6 +61,6 @@ class KernelConfig:
     plugin: Mapping[str, PluginConfig] = field(default_factory=dict)
     group: Mapping[str, Group] = field(default_factory=dict)
     approvals: ApprovalRules = field(default_factory=ApprovalRules)
+    # The file it was read from, and the keys written there.
     source: str = field(default="", compare=False, repr=False)
-    """The file that it was read from, and the keys that stand there."""
     written: frozenset[str] = field(default=frozenset(), compare=False, repr=False)

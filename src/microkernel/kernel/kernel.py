@@ -1,6 +1,6 @@
 """The kernel, as an embedding program, the control socket and the command line see it.
 
-It holds no plugin object, and meets hosts and loaders only through their ports. ``assembly.make_core`` makes it.
+It holds no plugin object, and uses hosts and loaders only through their ports. ``assembly.make_core`` creates it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from microkernel.kernel.service.service import KernelService
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Core:
-    """Everything but the embedding program's conveniences.
+    """A kernel without the embedding program's conveniences.
 
-    ``run`` starts all plugins, ``close`` stops all. What may be asked of one plugin is in ``plugins``, ``approvals``
-    and ``dead_letters``. Events, calls and shared data go through ``bus``, ``router`` and ``data``.
+    ``run`` starts all plugins, ``close`` stops all. Operations on one plugin are in ``plugins``, ``approvals`` and
+    ``dead_letters``. Events, calls and shared data go through ``bus``, ``router`` and ``data``.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Core:
     service: KernelService
 
     def run(self) -> None:
-        """Discover and start; return when every plugin is active or not going to be."""
+        """Discover and start all plugins. Return when each is active, or will not become active."""
         self.all_plugins.run()
 
     def close(self, now: bool = False) -> None:
-        """Stop all plugins, in reverse order. ``now``: nothing is drained."""
+        """Stop all plugins, in reverse order. ``now``: without draining."""
         self.all_plugins.close(now)

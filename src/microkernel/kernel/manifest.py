@@ -1,4 +1,4 @@
-"""A plugin's manifest: what it declares about itself. Plain data that the loader reads."""
+"""A plugin's manifest, in which it declares its requests. Plain data that the loader reads."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from microkernel.errors import ConfigError
 Level = Literal["thread", "process", "sandbox", "wasm"]
 Restart = Literal["permanent", "transient", "temporary"]
 
+# From the least to the most isolated.
 LEVELS: tuple[Level, ...] = ("thread", "process", "sandbox", "wasm")
-"""From the least isolated to the most."""
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
+# Calls of the service ``kernel`` for which ``kernel = ["observe"]`` is enough; the others need ``control``.
 OBSERVING = frozenset({
     "kernel.list", "kernel.info", "kernel.logs", "kernel.dead", "kernel.names", "kernel.source", "kernel.sources",
     "kernel.tell", "kernel.explain", "kernel.glossary", "kernel.review", "kernel.listeners",
 })  # fmt: skip
-"""Calls of the service ``kernel`` for which ``kernel = ["observe"]`` is enough; the others need ``control``."""
 
-# The version of a manifest that names none.
+# The version of a manifest without one.
 NO_VERSION: Final = "0.0.0"
 
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What a plugin may do: patterns, or ``None`` for everything (only where no permissions table was written)."""
+    """Permissions of a plugin: patterns, or ``None`` for everything (only if there is no permissions table)."""
 
     emit: tuple[str, ...] | None = None
     on: tuple[str, ...] | None = None
@@ -39,12 +39,15 @@ class Permissions:
     fs_read: tuple[str, ...] = ()
     fs_write: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    # Approved limits above the defaults, such as ``memory 1GiB``. Never in a manifest's permissions table, because they
+    # follow from its ``limits`` and ``supervision``.
     limits: tuple[str, ...] | None = ()
-    """Limits above the defaults that were approved, such as ``memory 1GiB``. Never in a manifest's own table: there
-    they follow from its ``limits`` and ``supervision``."""
 
     def __post_init__(self) -> None:
-        """A text in place of a tuple would be one pattern for each letter, and ``"/srv"`` the whole disk."""
+        """Raise ConfigError for a text in place of a tuple.
+
+        It would be one pattern for each character, so ``"/srv"`` would allow the whole disk.
+        """
         for key in self.__slots__:
             if isinstance(value := getattr(self, key), str):
                 wanted = "a tuple of texts"
@@ -56,21 +59,21 @@ NO_PERMISSIONS = Permissions((), (), (), (), ())
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What an operator has approved of one plugin: these ``permissions`` for the files of this ``digest``, which called
-    themselves this ``version``. ``files``: SHA-256 by path, where they are few enough to be listed."""
+    """An operator's approval of one plugin: ``permissions`` for the files of this ``digest``, which declared this
+    ``version``. ``files``: SHA-256 by path, if they are few enough to be listed."""
 
     version: str
     digest: str
     permissions: Permissions
     files: Mapping[str, str] = field(default_factory=dict)
+    # The plugin's path, as returned by ``place_of``; empty in a lock of an older version.
     path: str = ""
-    """Where the plugin lies, as ``place_of`` gives it; empty in a lock of an older version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Deadlines in seconds (0: none; ``drain``: no draining), sizes in bytes (0: none). What a level cannot enforce it
-    says so."""
+    """Deadlines in seconds (0: none; ``drain``: no draining), and sizes in bytes (0: none). A level reports the limits
+    that it cannot enforce."""
 
     load: float = 10.0
     start: float = 10.0
@@ -99,10 +102,10 @@ class Limits:
     lines: int = 0
 
 
+# Limits at ``sandbox`` and ``wasm``, unless the manifest or the operator sets them.
 CONFINED_LIMITS: Final[Mapping[str, float]] = {
     "memory": 512 << 20, "files": 256, "file_size": 64 << 20, "threads": 64, "disk": 1024 << 20, "frames": 250_000,
 }  # fmt: skip
-"""What holds at ``sandbox`` and ``wasm`` where neither manifest nor operator set one of these limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,11 @@ class Supervision:
 
 @dataclass(frozen=True, slots=True)
 class Determinism:
-    """What a wasm guest sees instead of the machine. ``clock``: the time of day, in seconds since 1970, at which its
-    clock stands; None: the machine's. ``seed`` of all its random numbers; None: the machine's."""
+    """Fixed clock and random numbers of a wasm guest.
+
+    ``clock``: time of day, in seconds since 1970, at which its clock stands; None for the machine's clock. ``seed`` of
+    all its random numbers; None for the machine's.
+    """
 
     clock: float | None = None
     seed: int | None = None
@@ -125,7 +131,7 @@ class Determinism:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """``isolation`` None: the operator's default. ``permissions`` None: no table was written."""
+    """A plugin's manifest. ``isolation`` None: the operator's default. ``permissions`` None: no permissions table."""
 
     name: str
     version: str = NO_VERSION

@@ -1,4 +1,4 @@
-"""How an instance comes to be: a place from a host, the source into it, ``__init__``, and later ``start``."""
+"""Launch an instance: create its runner on a host, load the source, call ``__init__``, and later ``start``."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from microkernel.wire.secrets import Secrets, size_of
 _PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0311"}
 _TOLD_AS_THEY_ARE = (PluginLoadError, PluginDied, IsolationUnavailable)
 _LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
-# What a confined plugin may mark as secret: texts, of which each line is one, and their characters.
+# Most texts that a confined plugin may mark as secret (each line counts as one), and their characters.
 _MOST_SECRETS = 256
 _LONGEST_SECRETS = 64 * 1024
 
 
 class StartupExit(Exception):
-    """The instance died before it was active."""
+    """The instance exited before it was active."""
 
     def __init__(self, instance: Instance, exit: Exit) -> None:
         super().__init__(exit.reason)
@@ -47,18 +47,18 @@ class StartupExit(Exception):
 
 
 def as_error(reason: StartupExit | KernelError) -> KernelError:
-    """What the operator is told of an instance that did not become active."""
+    """Return the error to report for an instance that did not become active."""
     if isinstance(reason, KernelError):
         return reason
     return PluginLoadError("MK0203", reason=reason.exit.reason, traceback=reason.exit.stack)
 
 
 class Launcher:
-    """Makes instances; only this starts a process or a thread for a plugin.
+    """Creates instances. Nothing else starts a process or a thread for a plugin.
 
-    ``hosts`` gives the host of a level, or raises IsolationUnavailable. ``places`` are where plugins are looked for,
-    ``own_files`` the lock and the configuration, where they are files. ``project`` owns the folder around the data
-    folders; empty if no one has to.
+    ``hosts`` returns the host of a level, or raises IsolationUnavailable. ``places`` are searched for plugins;
+    ``own_files`` are the lock and the configuration, if they are files. ``project`` owns the folder around the data
+    folders; empty if it needs no owner.
     """
 
     def __init__(
@@ -154,8 +154,10 @@ class Launcher:
         self._wait(instance, messages.Started, instance.manifest.limits.start, "MK0202")
 
     def _check_writable(self, record: PluginRecord, permissions: Permissions, *, is_new: bool) -> None:
-        """Raise PluginLoadError MK0158 if a confined plugin's data folder overlaps what the kernel goes by. A grant is
-        the operator's decision, and only reported."""
+        """Raise PluginLoadError MK0158 if a confined plugin's data folder overlaps the kernel's own files.
+
+        An overlapping grant is the operator's decision, and only reported.
+        """
         folder = str(self._data_dir / folder_name(record.name)) if self._data_dir else ""
         if folder and (other := self._exposed_by(folder)):
             raise PluginLoadError("MK0158", path=folder, other=other)
@@ -164,14 +166,13 @@ class Launcher:
                 self._journal.report("warn", record.name, PluginLoadError("MK0425", path=path, other=other))
 
     def _exposed_by(self, folder: str) -> str:
-        """Return what a plugin could change of the kernel's own if it may write below this folder; empty for
-        nothing."""
+        """Return a plugin's or a kernel's own path that writing below this folder could change; empty if none."""
         plugins = [record.found.path for record in self._registry if os.path.isabs(record.found.path)]
         places = [os.path.abspath(place) for place in self._places if os.path.exists(place)]
         return writable_overlaps.exposed(folder, places, [*plugins, *self._own_files])
 
     def _report_links(self, record: PluginRecord, snapshot: Snapshot, level: Level) -> None:
-        """Report the links that lead out of the plugin's folder; again only for others than before."""
+        """Report the links that lead out of the plugin's folder, except those reported before."""
         known = record.snapshot.leaving if record.snapshot is not None else ()
         for link in snapshot.leaving:
             if link not in known:
@@ -191,13 +192,13 @@ class Launcher:
         return news
 
     def _secret_env_names(self) -> frozenset[str]:
-        """The variables that configurations take secrets from: no plugin finds them in its environment."""
+        """Return the variables from which configurations read secrets. They are in no plugin's environment."""
         configs = [each.config for each in self._config.current().plugin.values()]
         configs += [record.manifest.config for record in self._registry]
         return frozenset(name for config in configs if config for name in variables(config) if not is_common(name))
 
     def _writable_paths(self) -> tuple[str, ...]:
-        """Where confined plugins may write: all of them, whoever starts first."""
+        """Return all folders where any confined plugin may write, regardless of the order in which they start."""
         given = (self._approvals.writes(record.manifest, record.level) for record in list(self._registry))
         own = (str(self._data_dir),) if self._data_dir else ()
         return (*own, *(path for paths in given for path in paths))
@@ -249,7 +250,7 @@ class Launcher:
 
 
 def _check_secrets(instance: Instance, values: list[str]) -> None:
-    """Raises PluginLoadError for a confined plugin whose secrets would make it slow to search what it prints."""
+    """Raise PluginLoadError if a confined plugin has so many secrets that redacting its output would be slow."""
     if instance.level not in CONFINED:
         return
     texts, characters = size_of(values)
@@ -275,7 +276,7 @@ def _encoded(config: dict[str, Any]) -> bytes:
 
 
 def load_error(news: messages.Failed) -> KernelError:
-    """What a Failed is to the operator."""
+    """Return the error to report for a Failed message."""
     failure = news.failure
     if failure.kind:
         error = to_error(failure, news.phase)

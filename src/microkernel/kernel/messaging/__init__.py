@@ -1,1 +1,1 @@
-"""Mailboxes, deliveries, the index of topics, the event bus, shared buffers, and what each plugin may occupy."""
+"""Mailboxes, deliveries, the index of topics, the event bus, shared buffers, and quotas."""

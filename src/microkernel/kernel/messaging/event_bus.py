@@ -26,8 +26,11 @@ _MAX_BLOCKED = 100_000
 
 
 class EmitMode:
-    """How an emitter gives its events away. ``direct``: its thread cannot be killed. ``waits``: where a mailbox is full
-    and its policy is ``block``, the event waits for room; else it becomes a dead letter."""
+    """How events are delivered for an emitter.
+
+    ``direct``: the emitter's thread cannot be killed. ``waits``: if a mailbox is full and its policy is ``block``, the
+    event waits for room; else it becomes a dead letter.
+    """
 
     __slots__ = ("direct", "waits")
 
@@ -47,12 +50,16 @@ ON_REACTOR_UNWAITING = EmitMode(direct=True, waits=False)
 # Any thread, for the kernel's own events.
 BY_KERNEL = EmitMode(direct=False, waits=False)
 
+# Receives a delivery that cannot be handled, and the reason.
 DeadLetterSink = Callable[[EventDelivery, str], object]
-"""What becomes of a delivery that cannot be handled, and why."""
 
 
 class EventBus:
-    """``emit`` on any thread, also on one that can be killed: it changes the kernel by one C call for each delivery."""
+    """Delivers events to subscribers.
+
+    ``emit`` may be called on any thread, including one that can be killed, because it changes the kernel by one C call
+    for each delivery.
+    """
 
     def __init__(self, subscriptions: TopicIndex, reactor: Reactor, clock: Clock, dead_letter: DeadLetterSink) -> None:
         self.topics = subscriptions
@@ -76,9 +83,9 @@ class EventBus:
     ) -> None:
         """Deliver an event to all subscribers.
 
-        Where a mailbox is full and its policy is ``block``, in a mode that waits: without ``on_settled`` this waits,
-        after all others have the event. With it, which is for the reactor's thread, this returns, and ``on_settled`` is
-        called once for the whole event.
+        If a mailbox is full, its policy is ``block`` and the mode waits: without ``on_settled``, wait for room after
+        all others have the event. With ``on_settled``, for the reactor's thread, return; it is called once for the
+        whole event.
         """
         event = Envelope(next(self._ids), topic, source, self._wall(), data)
         envelope: Raw | None = None  # made for the first subscriber that has a mailbox
@@ -105,7 +112,7 @@ class EventBus:
             on_settled()
 
     def notify(self, watchers: Iterable[TopicSubscription], key: str, news: Raw) -> None:
-        """Tell watchers of a key of shared data: one event, like any other, which they share. It waits for no room."""
+        """Notify watchers of a key of shared data, by one event that they share. Never waits for room."""
         envelope = self.envelope("kernel", key, news)
         for watcher in watchers:
             delivery = EventDelivery(watcher, key, envelope, len(envelope))
@@ -168,7 +175,7 @@ class EventBus:
         for delivery in deliveries:
             receive = partial(self._receive_blocked, delivery, BlockedSend(delivery, source, arrived))
             if on_settled is not None:
-                receive()  # now: what its sender sends next must find it here
+                receive()  # in place, so that the sender's next message finds it here
             else:
                 self._reactor.post(receive)
         if on_settled is None:
@@ -191,7 +198,7 @@ class EventBus:
             mailbox.admit_blocked()  # calls that waited behind it
 
     def reject(self, delivery: EventDelivery) -> None:
-        """Make a dead letter of a delivery for which there is no room, and which does not wait."""
+        """Make a dead letter of a delivery that found the mailbox full and does not wait."""
         subscription = delivery.subscription
         size = len(subscription.receiver.mailbox)
         self._dead_letter(delivery, str(MailboxFull("MK0609", name=subscription.owner, size=size)))

@@ -1,8 +1,8 @@
-"""What the kernel keeps in its own memory on behalf of others, bounded by its size.
+"""Bounds, by size, on the memory that the kernel uses on behalf of others.
 
-Three ways. What waits in a mailbox takes *slots*, and ``OversizeTable`` knows the deliveries that take more than one.
-What stays until its owner removes it has a ``Quota``. ``BoundedHistory`` keeps the newest of what its owner never
-removes.
+There are three kinds. Deliveries in a mailbox take *slots*, and ``OversizeTable`` has those that take more than one.
+Items that stay until their owner removes them are charged to a ``Quota``. ``BoundedHistory`` keeps the newest of the
+items that their owner never removes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from microkernel.wire.slots import SLOT_BYTES, slots_for
 
 T = TypeVar("T")
 
+# Bytes charged for an item in addition to its size, for the kernel's own objects around it.
 ITEM_OVERHEAD = 512
-"""Bytes that a thing is charged besides its own, for what the kernel keeps around it."""
 
 
 def memory_size(*texts: str) -> int:
-    """Bytes that they take in memory: one character can make a whole text four times as wide."""
+    """Return the bytes that texts take in memory. One character can make a whole text four times as large."""
     return sum(map(getsizeof, texts))
 
 
 class OversizeTable(dict[int, int]):
-    """How many slots more than one the large items take, by number. Small ones are only counted, by the owner.
+    """Slots beyond the first that large items take, by number. Small items are only counted, by the owner.
 
-    On any thread: a note is made before the thing is put, and taken back after it has gone. A kill in between leaves a
-    note of nothing, which goes when there is nothing else.
+    May be used on any thread: a note is made before the item is put, and removed after the item. A kill in between
+    leaves a stale note, which is removed when no item is left.
     """
 
     def note(self, number: int, size: int) -> None:
@@ -70,8 +70,10 @@ class PendingTable(dict[int, T]):
 
 
 class Quota:
-    """What one owner has had kept, by key, and how much in all; and how many keys of each kind, as ``kind_of`` names
-    them. On the reactor's thread."""
+    """Charges of one owner, by key and in total, and the number of keys of each kind (``kind_of``).
+
+    On the reactor's thread.
+    """
 
     def __init__(self, kind_of: Callable[[Hashable], str] = lambda _: "") -> None:
         self.used = 0

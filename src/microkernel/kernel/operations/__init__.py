@@ -1,1 +1,1 @@
-"""What an operator asks for: start, stop, kill, reload."""
+"""Operations on plugins: start, stop, kill, reload."""

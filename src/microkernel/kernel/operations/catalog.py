@@ -1,4 +1,4 @@
-"""Which plugins there are: what the loader finds, which has its name, and what the configuration makes of each."""
+"""Catalog of plugins: found by the loader, given their names, and combined with the configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from microkernel.kernel.reporting.journal import Journal
 
 
 class PluginCatalog:
-    """Finds plugins in ``places``, and makes their records.
+    """Finds plugins in ``places``, and creates their records.
 
     ``override``: the level at which the embedding program runs all plugins. ``granted``: the names to which it grants
     permissions.
@@ -45,19 +45,19 @@ class PluginCatalog:
         self.places = places
         self._override = override
         self._granted = tuple(granted)
-        # Where plugins lie whose names others have. Each is reported once.
+        # Paths of plugins whose names belong to others. Each is reported once.
         self.left_out: set[str] = set()
 
     def discover(self) -> list[PluginCandidate]:
-        """Return all candidates, also those that the operator leaves out."""
+        """Return all candidates, including those disabled by the operator."""
         return self._loader.discover(self.places)
 
     def found(self) -> list[PluginCandidate]:
-        """Return the plugins that are there now, each name given to one at most."""
+        """Return the plugins that exist now and are enabled. A name belongs to at most one without an error."""
         return self.settle(self.discover())
 
     def settle(self, found: list[PluginCandidate]) -> list[PluginCandidate]:
-        """Return those that the operator does not leave out, each name given to one plugin at most."""
+        """Return the enabled ones of these plugins. A name belongs to at most one without an error."""
         fit = (each for each in found if not name_clashes.is_fit(each) or self._is_enabled(each.manifest))
         return name_clashes.settle(fit, self._owns_name, self._is_confined)
 
@@ -69,7 +69,7 @@ class PluginCatalog:
         return choose_level(merge(found.manifest, config), config, self._override)[0] in CONFINED
 
     def _owns_name(self, found: PluginCandidate) -> bool:
-        """A plugin that the kernel has keeps its name. Of the others, the approved one gets it."""
+        """Return whether a plugin owns its name: a known plugin keeps it, else the approved one gets it."""
         if found.name in self._registry:
             record = self._registry.get(found.name)
             if not name_clashes.is_disputed(record.error):
@@ -77,8 +77,11 @@ class PluginCatalog:
         return self._approvals.has_approved(found)
 
     def report_misnamed(self, known: set[str]) -> None:
-        """Report configured plugins that are not there. An embedding program that looks nowhere, and loads plugins one
-        by one, may configure some that are not loaded yet."""
+        """Report configured plugins that were not found.
+
+        Without places nothing is reported, because an embedding program that loads plugins one by one may configure
+        plugins that are not loaded yet.
+        """
         for table, name in unknown_names(self._config.current(), self._granted, known) if self.places else ():
             self._journal.announce("MK0712", "warn", name, key=table, suggestion=did_you_mean(name, known))
 
@@ -86,8 +89,10 @@ class PluginCatalog:
         return self._loader.find(path)
 
     def find_again(self, record: PluginRecord) -> PluginCandidate:
-        """Return the plugin as it is now. One whose name was disputed may be another file by now, or still have no
-        right to the name; none of its code has run."""
+        """Return the plugin as it is now.
+
+        If its name was disputed, it may be another file by now, or still not own the name; none of its code has run.
+        """
         if not name_clashes.is_disputed(record.error):
             return self._loader.find(record.found.path)
         rivals = [each for each in self.found() if each.name == record.name]
@@ -95,12 +100,12 @@ class PluginCatalog:
         return rivals[0] if rivals else self._loader.find(record.found.path)
 
     def admit(self, found: PluginCandidate, *, built_in: bool = False) -> PluginRecord:
-        """Make a record of what was found. A second one of a name is reported, and left out."""
+        """Create the record of a plugin. A second plugin of the same name is reported, and left out."""
         if found.name in self._registry:
             first = self._registry.get(found.name)
             if error := found.error or _clash(first.found, found):
                 self.left_out.add(found.path)
-                if not name_clashes.is_disputed(error):  # that was reported of the first
+                if not name_clashes.is_disputed(error):  # that was reported for the first
                     self._journal.report("error", found.name, error)
             return first
         config = self._config.current()
@@ -117,16 +122,16 @@ class PluginCatalog:
         return record
 
     def refuse(self, record: PluginRecord, error: KernelError) -> None:
-        """It cannot run; none of its code has."""
+        """Mark a plugin as failed, because it cannot run. None of its code has run."""
         record.error = error
         record.transition("refused")
         self._journal.report("error", record.name, error)
         self._journal.changed(record)
 
     def resolve(self, found: PluginCandidate) -> tuple[PluginCandidate, Manifest, Level]:
-        """Return what holds for a plugin that was found again, by the configuration as it is now.
+        """Return the manifest and level in force for a plugin that was found again, by the configuration as it is now.
 
-        Raises what keeps it from being a plugin, and ConfigError MK0721.
+        Raises the error that keeps it from being a plugin, and ConfigError MK0721.
         """
         if found.error is not None:
             raise found.error
@@ -143,7 +148,7 @@ class PluginCatalog:
         return found, cap_limits(manifest, config, level, self._approvals.limits(found)), level
 
     def resolve_again(self, record: PluginRecord) -> None:
-        """Bring a record up to date with its source as it is now. With its lock held. Raises as ``resolve`` does."""
+        """Update a record from its source as it is now. With its lock held. Raises as ``resolve`` does."""
         record.found, record.manifest, record.level = self.resolve(self.find_again(record))
 
 

@@ -20,7 +20,7 @@ from microkernel.kernel.supervision.supervisor import Supervisor
 
 
 class PluginController:
-    """What can be done to a plugin. All of it may be called from several threads at once."""
+    """Starts, stops and kills plugins on request. Its methods may be called from several threads at once."""
 
     def __init__(
         self,
@@ -41,10 +41,10 @@ class PluginController:
     # Up
 
     def start(self, record: PluginRecord) -> None:
-        """Bring a plugin up that is not; one that runs is left alone.
+        """Start a plugin. Does nothing if it runs.
 
-        Raises PluginLoadError and its kin if it does not become active, also when it ended its own process; what the
-        supervisor makes of that end is independent of it.
+        Raises PluginLoadError or a related error if it does not become active, also if it ended its own process; the
+        supervisor handles that exit independently.
         """
         with record.lock:
             if record.state in RUNNING:
@@ -60,7 +60,7 @@ class PluginController:
             raise failure
 
     def start_from_source(self, record: PluginRecord) -> None:
-        """Start it from the source as it is now. What keeps it from that is reported, as what goes wrong later is."""
+        """Start a plugin from its source as it is now. Errors in the source are reported, as later errors are."""
         with record.lock:
             if record.state in ("failed", "stopped", "quarantined", "discovered", "backoff", "held"):
                 try:
@@ -77,7 +77,7 @@ class PluginController:
     def stop(self, record: PluginRecord, *, cascade: bool = False, now: bool = False) -> None:
         """Stop a plugin: drain, ask, request the exit, kill, each with its deadline.
 
-        ``now``: do not drain, also where another stop is draining.
+        ``now``: do not drain, even if another stop is draining.
 
         Raises RequirementError if others require it.
         """
@@ -96,9 +96,10 @@ class PluginController:
         self._cleanup.report_stopped(record)
 
     def kill(self, record: PluginRecord) -> int:
-        """End it now; no restart. Returns how many callers were told. A thread that cannot be ended is a zombie.
+        """End a plugin immediately, without a restart. Return how many callers got an error.
 
-        Does nothing, and says nothing, where nothing of it runs or would start.
+        A thread that cannot be ended becomes a zombie. Does nothing, without a report, if no instance runs or would
+        start.
         """
         began = time.monotonic()
         if record.state in ("stopped", "held") and record.instance is None and record.candidate is None:
@@ -106,7 +107,7 @@ class PluginController:
         record.is_being_killed = True
         try:
             told = self._cleanup.disconnect(record, "killed by hand")
-            _kill_all(record)  # now: whoever holds the lock may be waiting for one of these
+            _kill_all(record)  # without the lock, because its holder may be waiting for one of these
             with record.lock:
                 self._supervisor.cancel_restart(record)
                 ended = all(

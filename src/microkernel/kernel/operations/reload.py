@@ -1,7 +1,8 @@
-"""Reload is a transaction: the new generation comes to be beside the old one, takes over, or is dropped.
+"""Reload as a transaction: the new generation is created next to the old one, and takes over or is dropped.
 
-1. read the new source; 2. load it beside the old; 3. pause the mailbox, have the old one hand over its state and stop;
-4. start the new one with the state; 5. release the mailbox to it. Whatever fails, the old source continues.
+1. Read the new source. 2. Load it next to the old one. 3. Pause the mailbox; the old instance exports its state and
+stops. 4. Start the new instance with that state. 5. Release the mailbox to it. If any step fails, the old source
+continues.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ from microkernel.wire import codec
 
 @dataclass(frozen=True, slots=True)
 class ReloadReport:
-    """Which ``generation`` runs now, of which ``version``; how long the mailbox was paused; what of the old one is
-    still held; ``error`` why the new source was not taken."""
+    """Outcome of a reload.
+
+    ``generation`` and ``version`` are those that run now. ``paused_ms``: how long the mailbox was paused. ``leaked``:
+    remains of the old generation, a line for each. ``error``: why the new source was not taken.
+    """
 
     plugin: str
     generation: int
@@ -44,7 +48,7 @@ class ReloadReport:
 
 @dataclass(frozen=True, slots=True)
 class _Takeover:
-    """A takeover, and what going back would take."""
+    """A completed takeover, with everything needed to roll it back."""
 
     old: Instance
     old_found: PluginCandidate
@@ -54,7 +58,10 @@ class _Takeover:
 
 
 class Reloader:
-    """``reload`` on any thread that may wait. It is the owner of a new instance until that has proved itself."""
+    """Reloads plugins. ``reload`` may be called on any thread that may wait.
+
+    It is the owner of a new instance until the end of its probation.
+    """
 
     def __init__(
         self,
@@ -78,7 +85,7 @@ class Reloader:
         self._reactor = reactor
         self._journal = journal
 
-    # The owner of an instance on probation: its exit is the reload's business, which waits for it.
+    # InstanceOwner of an instance on probation. The reload waits for its exit and handles it.
 
     def on_exit(self, instance: Instance, exit: Exit) -> None:
         """Does nothing, because the reload waits for the exit itself."""
@@ -96,8 +103,11 @@ class Reloader:
         self._supervisor.on_self_exit(instance)
 
     def reload(self, record: PluginRecord, expect: str = "") -> ReloadReport:
-        """Take the source as it is now. Raises ReloadFailed, with ``report``, when the old source continues, and
-        PluginNotActive when it is not in the state it is expected to be in."""
+        """Reload a plugin from its source as it is now.
+
+        Raises ReloadFailed, with ``report``, if the old source continues, and PluginNotActive if the plugin is not in
+        the state ``expect``.
+        """
         with record.lock:
             if expect not in ("", record.state):
                 raise PluginNotActive("MK0213", name=record.name, state=record.state, what=f"it was to be {expect}")
@@ -166,14 +176,16 @@ class Reloader:
     def _keep_old(
         self, record: PluginRecord, old: Instance, new: Instance, failure: NotExported, paused: float
     ) -> ReloadFailed:
-        """The old instance continues. If it could not say that it does, its source is started again: only what it kept
-        for itself is lost."""
+        """Let the old instance continue.
+
+        If it did not confirm that it can, its source is started again; only its internal state is lost.
+        """
         self._drop(new)
         record.snapshot = old.snapshot
         if failure.continues:
             old.passed.clear()
             record.mailbox.connect(old.runner.wake, old.runner.pump, old)
-            if old.exit is not None:  # between the two: whoever heard of its end took it for one that was asked for
+            if old.exit is not None:  # it exited in between, which its owner took for a requested exit
                 self._supervisor.abort_start(record, StartupExit(old, old.exit))
         else:
             self._cleanup.transfer_pending(record, old, None)
@@ -183,11 +195,11 @@ class Reloader:
         return self._reload_failed(record, new.manifest.version, failure.error, took, left, is_kept=failure.continues)
 
     def _await_probation(self, record: PluginRecord, takeover: _Takeover) -> ReloadReport:
-        """Wait for the end of the probation, without the lock; who dies within it is replaced by the old source."""
+        """Wait for the end of the probation, without the lock. Roll back to the old source if the instance exits."""
         new = takeover.new
         try:
             new.exited.wait(min(new.manifest.limits.probation, threading.TIMEOUT_MAX))
-        except BaseException:  # an interrupt: from here on it is any instance
+        except BaseException:  # an interrupt, so the supervisor owns it from now on
             new.transfer(self._supervisor)
             raise
         with record.lock:
@@ -201,10 +213,10 @@ class Reloader:
             raise self._reload_failed(record, new.manifest.version, death, takeover.report.paused_ms) from None
 
     def _roll_back(self, record: PluginRecord, old: Instance, found: PluginCandidate, state: codec.Raw | None) -> None:
-        """The old source again, with the state it left."""
+        """Start the old source again, with the state it exported."""
         manifest, level, snapshot = old.manifest, old.level, old.snapshot
         record.found, record.manifest, record.level = found, manifest, level
-        record.snapshot = snapshot  # also if it dies over that: it comes back from this one
+        record.snapshot = snapshot  # set first, so that it is restarted from this one even if it crashes now
         try:
             again = self._launcher.launch(record, self._supervisor, manifest, level, snapshot)
             self._launcher.start(again, state, manifest.version)
@@ -243,7 +255,7 @@ def _unended(instance: Instance) -> list[str]:
 
 
 def _sources(version: str, old: str) -> dict[str, str]:
-    """What a text calls them: by their versions, where these tell them apart."""
+    """Return the names of the new and the kept source in a message: their versions, if these differ."""
     return {
         "new": "the reload" if version in (old, NO_VERSION) else version,
         "kept": "The old source" if version == old or old == NO_VERSION else old,

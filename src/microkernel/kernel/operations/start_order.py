@@ -1,4 +1,4 @@
-"""In which order plugins start: layers, each of which needs only those before it. Pure."""
+"""Compute the order in which plugins start: layers, each of which requires only earlier ones. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _NONE: Mapping[str, Collection[str]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``layers`` start one after the other, the plugins of one in any order; ``refused`` cannot start, and why."""
+    """A start order. ``layers`` start one after the other, the plugins of a layer in any order. ``refused``: the error
+    for each plugin that cannot start."""
 
     layers: tuple[tuple[str, ...], ...]
     refused: Mapping[str, RequirementError]
@@ -22,8 +23,11 @@ class Plan:
 def plan(
     versions: Mapping[str, str], requires: Mapping[str, Iterable[str]], after: Mapping[str, Collection[str]] = _NONE
 ) -> Plan:
-    """The order for plugins of these versions with these requirements (``billing>=2,<3``). ``after`` names plugins that
-    start before another, if they start at all; where that contradicts the requirements, these count."""
+    """Return the start order of plugins with these versions and requirements (``billing>=2,<3``).
+
+    ``after`` names, for a plugin, those that start before it, if they start at all. Requirements take precedence over
+    ``after``.
+    """
     refused: dict[str, RequirementError] = {}
     needs = {name: _needs(name, requires.get(name, ()), versions, refused) for name in versions}
     layers: list[tuple[str, ...]] = []
@@ -46,8 +50,10 @@ def plan(
 
 
 def layers(requires: Mapping[str, Iterable[str]], after: Mapping[str, Collection[str]] = _NONE) -> list[list[str]]:
-    """Those that run already, each after those it requires, and after those it merely follows (``after``) where that is
-    possible. A plugin that is not among them is not waited for; those that form a circle come last."""
+    """Return layers of running plugins, each after those it requires and, if possible, those it follows (``after``).
+
+    Requirements that are not among the plugins are ignored; plugins that form a circle come last.
+    """
     left = {name: {split(need)[0] for need in needs} - {name} for name, needs in requires.items()}
     ordered: list[list[str]] = []
     while left:
@@ -59,7 +65,7 @@ def layers(requires: Mapping[str, Iterable[str]], after: Mapping[str, Collection
 
 
 def _first(fit: list[str], left: Collection[str], after: Mapping[str, Collection[str]]) -> list[str]:
-    """Those of ``fit`` that follow none that is left; all of them where that would be none."""
+    """Return the plugins of ``fit`` that do not follow one of ``left``; all of ``fit`` if there are none."""
     return [name for name in fit if not any(other in left for other in after.get(name, ()))] or fit
 
 
@@ -80,7 +86,7 @@ def _needs(
 
 
 def _circle(left: list[str], needs: Mapping[str, set[str]]) -> dict[str, RequirementError]:
-    """Those who go round in a circle, and the error that names it. What merely needs them is found afterwards."""
+    """Return the plugins of one circle, each with the error that names it. Their dependents are found later."""
     trail = [left[0]]
     while True:
         following = min(needs[trail[-1]] & set(left))
