@@ -571,7 +571,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 @BOTH
 @pytest.mark.parametrize("made_before", [True, False])
-def test_a_full_disk_under_the_data_folder(
+def test_full_disk_under_the_data_folder_fails_only_that_plugin(
     plugins: Plugins, full_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     level: str, made_before: bool,
 ) -> None:  # fmt: skip

@@ -128,7 +128,7 @@ def test_use_after_close_raises_kernel_closed(plugins: Plugins, level: str) -> N
 
 
 @BOTH
-def test_an_exception_in_the_block(plugins: Plugins, level: str) -> None:
+def test_exception_in_the_with_block_closes_the_kernel(plugins: Plugins, level: str) -> None:
     plugins.healthy()
     everybody: list[int] = []
     with pytest.raises(ZeroDivisionError), plugins.kernel(level) as kernel:  # noqa: PT012 - the block is the point
@@ -190,7 +190,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("work", ["time.sleep(100)", "kernel.call('hang.hang', timeout=100)", "while True: pass"])
-def test_an_interrupt_in_the_block(plugins: Plugins, work: str) -> None:
+def test_interrupt_in_the_with_block_closes_the_kernel(plugins: Plugins, work: str) -> None:
     plugins.healthy()
     plugins.add("hang", """
         class Plugin(IPlugin):
@@ -209,7 +209,7 @@ def test_an_interrupt_in_the_block(plugins: Plugins, work: str) -> None:
     assert script.end()[0] == 0
 
 
-def test_an_interrupt_while_it_opens(plugins: Plugins) -> None:
+def test_interrupt_during_open_closes_the_kernel(plugins: Plugins) -> None:
     plugins.healthy()
     plugins.add("slow", """
         class Plugin(IPlugin):

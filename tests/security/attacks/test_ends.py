@@ -88,7 +88,7 @@ def test_process_plugin_ends_whatever_it_does(
 
 
 @pytest.mark.parametrize("how", ["kill", "stop", "close"])
-def test_a_stop_that_never_returns_and_a_signal_that_is_ignored(plugins: Plugins, how: str) -> None:
+def test_plugin_with_a_hanging_stop_and_ignored_sigterm_is_ended(plugins: Plugins, how: str) -> None:
     busy(plugins, "bad", "spin", start="signal.signal(signal.SIGTERM, signal.SIG_IGN)", stop="time.sleep(10000)")
     with plugins.kernel() as kernel:
         pid = kernel.info("bad").pid

@@ -125,7 +125,7 @@ def _is_ours(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid())
 
 
-def test_a_plugin_that_kills_the_zygote(plugins: Plugins) -> None:
+def test_plugins_restart_uncharged_after_a_plugin_kills_the_zygote(plugins: Plugins) -> None:
     """All come back, at no cost to their budgets; of the old ones nothing is left."""
     family = Family(plugins, "bad", supervision={"intensity": 0})
     for number in range(5):
@@ -180,14 +180,14 @@ def all_gone(pids: list[int], *families: Family) -> bool:
     return all(map(gone, pids)) and all(family.is_extinct() for family in families)
 
 
-def test_the_kernel_is_killed(plugins: Plugins, tmp_path: Path) -> None:
+def test_all_processes_end_when_the_kernel_is_killed(plugins: Plugins, tmp_path: Path) -> None:
     script, pids, family = running(plugins, tmp_path)
     script.kill()
     eventually(lambda: all_gone(pids, family), f"nothing is left of {pids}")
     script.end()
 
 
-def test_the_kernel_is_killed_while_plugins_start(plugins: Plugins, tmp_path: Path) -> None:
+def test_all_processes_end_when_the_kernel_is_killed_during_starts(plugins: Plugins, tmp_path: Path) -> None:
     families = [Family(plugins, f"p{number}") for number in range(20)]
     script = Script(RUNNING.format(folder=str(plugins.folder)), tmp_path)
     eventually(lambda: sum(len(family.members()) for family in families) > 10)
@@ -197,7 +197,7 @@ def test_the_kernel_is_killed_while_plugins_start(plugins: Plugins, tmp_path: Pa
     script.end()
 
 
-def test_kernel_and_zygote_are_killed_at_the_same_moment(plugins: Plugins, tmp_path: Path) -> None:
+def test_workers_end_when_kernel_and_zygote_are_killed_together(plugins: Plugins, tmp_path: Path) -> None:
     """The workers die of the lifeline; what daemonised itself may live on, which is documented."""
     script, pids, family = running(plugins, tmp_path)
     try:
@@ -233,7 +233,9 @@ def test_processes_left_by_a_killed_kernel_are_ended_by_the_next(plugins: Plugin
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSEGV])
-def test_the_kernel_ends_by_another_signal(plugins: Plugins, tmp_path: Path, number: signal.Signals) -> None:
+def test_all_processes_end_when_a_signal_ends_the_kernel(
+    plugins: Plugins, tmp_path: Path, number: signal.Signals
+) -> None:
     script, pids, family = running(plugins, tmp_path)
     os.kill(script.pid, number)
     eventually(lambda: all_gone(pids, family), f"nothing is left of {pids}")
@@ -278,7 +280,9 @@ with Kernel({folder!r}, isolation="process") as kernel:
 
 @pytest.mark.parametrize("fork", FORKS)
 @pytest.mark.parametrize("end", ["normal", "killed"])
-def test_an_embedder_that_forks(plugins: Plugins, tmp_path: Path, fork: str, end: str) -> None:
+def test_forked_child_of_the_embedder_cannot_use_its_kernel(
+    plugins: Plugins, tmp_path: Path, fork: str, end: str
+) -> None:
     plugins.healthy()
     family = Family(plugins, "family")
     script = Script(FORKING.format(folder=str(plugins.folder), fork=FORKS[fork], last="os._exit(0)"), tmp_path)

@@ -80,7 +80,7 @@ def test_a_stuck_plugin_that_is_quarantined_keeps_its_stack(plugins: Plugins, tm
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_stopped_process_is_said_to_be_stopped(plugins: Plugins, busy: bool, tmp_path: Path) -> None:
+def test_stopped_process_is_reported_as_stopped(plugins: Plugins, busy: bool, tmp_path: Path) -> None:
     plugins.add("billing", STUCK.format(start="pass"), limits={**QUICK, "handler": 1000})
     with plugins.kernel() as kernel:
         told, begun = Told(kernel), tmp_path / "begun"
@@ -176,7 +176,7 @@ def test_a_group_restarts_together(plugins: Plugins, strategy: str, restarted: s
         assert all(kernel.core.registry.get(name).history == () for name in restarted - {"cache"})
 
 
-def test_a_group_without_one_that_is_quarantined_is_stopped(plugins: Plugins) -> None:
+def test_quarantined_member_stops_the_members_that_follow_it(plugins: Plugins) -> None:
     with trio(plugins, "rest_for_one", supervision={"intensity": 0}) as kernel:
         with pytest.raises(PluginDied):
             kernel.call("cache.die")
@@ -187,7 +187,7 @@ def test_a_group_without_one_that_is_quarantined_is_stopped(plugins: Plugins) ->
         assert kernel.start("web").state == "active"
 
 
-def test_two_of_a_group_die_at_once(plugins: Plugins) -> None:
+def test_group_restarts_after_simultaneous_crashes(plugins: Plugins) -> None:
     with trio(plugins, "one_for_all") as kernel:
         for pid in [info.pid for info in kernel.list()]:
             assert pid is not None

@@ -50,7 +50,7 @@ def test_different_texts_are_shown_differently_on_one_line(one: str, other: str)
     assert all(char.isascii() or unicodedata.category(char) in ("Lo", "Lm") for char in shown)
 
 
-def test_a_message_has_one_line_and_as_many_entries_as_there_are() -> None:
+def test_approval_message_is_one_line_whatever_the_names_contain() -> None:
     review = Review("p", "1", "sandbox", "/p\nMK0210", "d", added=requests.lines([("fs.read", "/a, + net x:1\nb")]))
     assert _held(review).text.startswith(r"asks for more than was approved: + fs.read /a\x2c + net x:1\x0ab ")
     assert r"the files of 1 are not the approved ones: a\x0ab, c\x2cd" in _held(
@@ -78,14 +78,14 @@ def test_path_is_shown_as_it_is_opened(tmp_path: Path, written: str, normal: str
 
 
 @pytest.mark.parametrize("written", ["~/../other", "../x", "a/../../x", "~x/../y", "/srv/\\u0000"])
-def test_a_path_that_leads_upwards_is_refused(tmp_path: Path, written: str) -> None:
+def test_path_that_leads_upwards_is_refused(tmp_path: Path, written: str) -> None:
     (tmp_path / "plugin.toml").write_text(f'[permissions]\n"fs.read" = ["{written}"]', encoding="utf-8")
     (tmp_path / "__init__.py").write_text("")
     with pytest.raises(ManifestError, match="MK0110"):
         read_manifest(str(tmp_path))
 
 
-def test_a_host_in_other_letters_is_shown_as_it_is_looked_up(tmp_path: Path) -> None:
+def test_host_is_shown_in_the_form_that_is_resolved(tmp_path: Path) -> None:
     written = ["g\u03bf\u03bfgle.com:443", "\uff47oogle.com:443", "bücher.example:*", "api.example.com:443"]
     found = permissions(tmp_path, net=written)["net"]
     assert found == ("xn--ggle-0nda.com:443", "google.com:443", "xn--bcher-kva.example:*", "api.example.com:443")
@@ -95,6 +95,6 @@ def test_a_host_in_other_letters_is_shown_as_it_is_looked_up(tmp_path: Path) -> 
     assert not permits([parse_grant("google.com:443")], "g\u03bf\u03bfgle.com", 443)
 
 
-def test_a_host_that_is_no_name_is_refused(tmp_path: Path) -> None:
+def test_invalid_host_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="MK0110"):
         permissions(tmp_path, net=["ü" * 80 + ".example:443"])

@@ -154,7 +154,7 @@ def test_the_embedder_grants(tmp_path: Path, write: Any, given: Any) -> None:
         assert running.info("mailer").permissions == {"net": NET}
 
 
-def test_the_configuration_grants_and_grants_add_up(tmp_path: Path, write: Any) -> None:
+def test_grants_of_the_configuration_and_the_embedder_are_combined(tmp_path: Path, write: Any) -> None:
     write("1.0", net=NET, env=["LANG"])
     table = KernelConfig(plugin={"mailer": PluginConfig(permissions=Permissions((), (), (), (), (), net=tuple(NET)))})
     with kernel(tmp_path, config=table) as running:
@@ -164,7 +164,7 @@ def test_the_configuration_grants_and_grants_add_up(tmp_path: Path, write: Any) 
         assert state(running) == ("active", None)
 
 
-def test_a_manifest_that_reads_the_environment_asks_for_it(tmp_path: Path, write: Any) -> None:
+def test_manifest_that_reads_a_variable_requests_it(tmp_path: Path, write: Any) -> None:
     """Else ``{env = "X"}`` would be a way around ``env``. In the operator's configuration it is the operator's word."""
     path = write("1.0")
     block = "# ///\n".join(path.read_text("utf-8").split("# ///\n")[:1])

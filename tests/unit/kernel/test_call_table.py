@@ -114,7 +114,7 @@ def test_call_completes_only_once(first: str, second: str) -> None:
     assert scene.timer.cancelled == 1
 
 
-def test_an_abandoned_call_stays_with_its_callee_which_is_sent_a_cancel() -> None:
+def test_abandoned_call_stays_pending_and_its_callee_gets_a_cancel() -> None:
     scene = Scene()
     pending = scene.call()
     scene.calls.abandon_request(scene.caller, 8)  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ def test_an_abandoned_call_stays_with_its_callee_which_is_sent_a_cancel() -> Non
     assert pending.delivery.message(Any) is None  # one that waits is not delivered any more
 
 
-def test_a_call_that_was_never_sent_leaves_nothing_with_its_callee() -> None:
+def test_unsent_call_leaves_nothing_pending_at_its_callee() -> None:
     scene = Scene()
     pending = scene.call(is_sent=False)
     assert scene.calls.complete(pending.id, ABANDONED) is pending
@@ -141,7 +141,7 @@ def test_only_the_callee_answers_a_call() -> None:
     assert (scene.answers, scene.left) == ([], (1, 1, 1, 1))
 
 
-def test_the_first_answer_is_repeated_when_a_kill_came_between_answer_and_removal() -> None:
+def test_first_answer_is_repeated_after_a_kill_before_the_removal() -> None:
     scene = Scene()
     pending = scene.call()
 

@@ -81,7 +81,7 @@ def many(board: Board, count: int) -> list[str]:
 NULL = Raw(b"\xc0")
 
 
-def test_a_new_watcher_is_notified_of_few_values_a_turn_and_of_all_in_the_end() -> None:
+def test_new_watcher_gets_all_values_a_few_per_turn() -> None:
     board = Board()
     keys = many(board, 1000)
     board.watch("w", "p.*")
@@ -91,7 +91,7 @@ def test_a_new_watcher_is_notified_of_few_values_a_turn_and_of_all_in_the_end() 
     assert [key for _, key in board.notified] == keys
 
 
-def test_a_watcher_of_one_key_looks_at_no_other() -> None:
+def test_watcher_of_one_key_examines_no_other_key() -> None:
     board = Board()
     many(board, 100)
     board.store._order.after = None  # type: ignore[method-assign, assignment]
@@ -112,7 +112,7 @@ def test_many_watchers_of_one_owner_do_not_delay_those_of_another() -> None:
     assert turns <= 2 * (200 // 32 + 1)
 
 
-def test_values_written_meanwhile_are_notified_of_once() -> None:
+def test_values_written_before_their_turn_are_notified_once() -> None:
     board = Board()
     keys = many(board, 100)
     board.watch("w", "p.*")

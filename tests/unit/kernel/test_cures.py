@@ -40,5 +40,5 @@ def test_state_suggests_the_command_that_ends_it(state: str, command: str) -> No
     assert cure_of("store", state).endswith(f": {command}")
 
 
-def test_a_zombie_has_no_cure() -> None:
+def test_zombie_state_suggests_no_command() -> None:
     assert cure_of("store", "zombie") == ""

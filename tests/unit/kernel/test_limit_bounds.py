@@ -45,7 +45,7 @@ def test_every_limit_and_number_of_supervision_has_a_bound() -> None:
     assert {*CONFINED_LIMITS} <= {*limit_bounds.LIMITS}
 
 
-def test_the_defaults_are_within_their_bounds_and_cost_no_more_than_themselves() -> None:
+def test_default_limits_are_within_their_bounds_and_need_no_approval() -> None:
     assert keep_within(Manifest("p"), ()) == Manifest("p")
     for approved in ((), None):
         assert lower(Manifest("p"), (), approved) == Manifest("p", limits=Limits(**KEPT_WHEN_CONFINED))

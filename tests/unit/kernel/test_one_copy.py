@@ -158,7 +158,7 @@ def test_call_chain_counts_towards_the_slots_of_its_call() -> None:
     assert add(3, Call(1, "p." + "m" * 100_000)) > 12
 
 
-def test_a_name_in_a_chain_is_no_longer_than_one_of_a_plugin() -> None:
+def test_names_in_a_call_chain_are_limited_in_length() -> None:
     first_of(Call(1, "p.m", chain=["c" * 256]))
     for kind in (Call(1, "p.m", chain=["c" * 257]), messages.Ask(1, "t", messages.NOTHING, 0.0, chain=["c" * 257])):
         with pytest.raises(ProtocolError, match="MK0215"):

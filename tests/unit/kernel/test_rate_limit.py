@@ -86,7 +86,7 @@ class Plugin:
         self.journal.publish = lambda *_, **__: None  # type: ignore[method-assign]
 
 
-def test_a_flood_of_refusals_is_reported_by_its_number() -> None:
+def test_refusals_beyond_the_rate_are_reported_as_a_count() -> None:
     plugin = Plugin()
     error = PermissionDenied("MK0401", name="p", action="emit", what="x", line="")
     for _ in range(4000):

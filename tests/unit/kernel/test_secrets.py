@@ -243,26 +243,26 @@ AWKWARD = (
         html.escape, lambda value: value.encode("ascii", "xmlcharrefreplace").decode(),
     ],
 )  # fmt: skip
-def test_a_secret_is_cut_out_however_it_is_quoted(value: str, write: Callable[[str], str]) -> None:
+def test_secret_is_redacted_in_every_quoted_form(value: str, write: Callable[[str], str]) -> None:
     cut = Secrets([value]).redact(f"before {write(value)} behind")
     assert re.fullmatch(r"before [b'\"\\\[]*\*\*\*(\\+n|\n|%250A|%0A)?['\"\\\]]* behind", cut), cut
 
 
 @pytest.mark.parametrize("before", ["", "u", "me", "you"])
 @pytest.mark.parametrize("behind", ["", "!", "!!", "!!!"])
-def test_a_secret_is_cut_out_of_base64_of_more_than_itself(before: str, behind: str) -> None:
+def test_secret_is_redacted_inside_longer_base64(before: str, behind: str) -> None:
     text = base64.b64encode(f"{before}correct-horse-battery{behind}".encode()).decode()
     cut = Secrets(["correct-horse-battery"]).redact(text)
     assert "***" in cut
     assert len(cut) <= 3 + 12
 
 
-def test_a_long_secret_is_cut_out_of_wrapped_base64() -> None:
+def test_long_secret_is_redacted_in_wrapped_base64() -> None:
     value = "".join(chr(33 + number % 90) for number in range(500))
     assert set(Secrets([value]).redact(base64.encodebytes(value.encode()).decode()).split()) == {"***"}
 
 
-def test_no_text_of_a_plugin_makes_the_search_slow() -> None:
+def test_redaction_is_fast_for_any_text() -> None:
     secrets = Secrets(["a\\\\b\"\"''&&%%c", "pa\\ss"])
     for text in ("\\" * 200_000, "%25" * 60_000, "&amp;" * 40_000, '\\\\"' * 60_000):
         assert secrets.redact(text) == text  # it ends within the test's deadline
@@ -278,16 +278,14 @@ def test_no_text_of_a_plugin_makes_the_search_slow() -> None:
         quote, partial(quote, safe=""), quote_plus, html.escape,
     ],
 )  # fmt: skip
-def test_a_secret_that_a_plugin_chose_is_cut_out_of_each_usual_notation(
-    value: str, write: Callable[[str], str]
-) -> None:
+def test_plugin_chosen_secret_is_redacted_in_usual_notations(value: str, write: Callable[[str], str]) -> None:
     secrets = Secrets()
     secrets.add([value], in_any_mixture=False)
     cut = secrets.redact(f"before {write(value)} behind")
     assert re.fullmatch(r"before [b'\"\\\[]*\*\*\*(\\+n|\n|%250A|%0A)?['\"\\\]]* behind", cut), cut
 
 
-def test_no_secret_of_a_plugin_makes_the_search_slow() -> None:
+def test_redaction_is_fast_for_any_secret() -> None:
     secrets = Secrets()
     chosen = ["\\" * 20_000 + "x", '"' * 20_000 + "x", "%" * 20_000 + "x", "&" * 20_000 + "x", "汉" * 20_000 + "x"]
     secrets.add(chosen, in_any_mixture=False)
@@ -307,7 +305,7 @@ def test_secrets_marked_by_a_confined_plugin_are_limited(values: list[str], leve
         _check_secrets(instance, values)
 
 
-def test_secrets_are_cut_out_in_steps_as_at_once() -> None:
+def test_redaction_in_steps_equals_redaction_at_once() -> None:
     secrets = Secrets()
     secrets.add([f"secret{number}" for number in range(300)], in_any_mixture=False)
     text = "x" * 50_000 + "secret7 and secret299"

@@ -82,7 +82,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_plugin_file_of_such_a_name_is_refused_and_the_others_run(root: bytes, level: Level) -> None:
+def test_plugin_file_whose_name_is_not_utf8_is_refused_and_others_run(root: bytes, level: Level) -> None:
     folder = written(root + b"/plugins")
     written(root + b"/plugins", b"caf\xe9.py")
     written(root + b"/plugins/pl\xff", b"__init__.py")
@@ -104,7 +104,7 @@ def test_a_plugin_file_of_such_a_name_is_refused_and_the_others_run(root: bytes,
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_manifest_may_name_a_plugin_whose_file_has_such_a_name(root: bytes, level: Level) -> None:
+def test_manifest_may_name_a_plugin_whose_file_name_is_not_utf8(root: bytes, level: Level) -> None:
     block = '# /// script\n# [tool.microkernel]\n# name = "plug"\n# ///\n'
     folder = written(root + b"/plugins", b"caf\xe9.py", block + PLUGIN)
     with Kernel(folder, isolation=level) as kernel:
@@ -201,7 +201,7 @@ def test_invalid_text_in_the_configuration_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_logs_errors_and_dead_letters_show_it_escaped(
+def test_invalid_text_is_escaped_in_logs_errors_and_dead_letters(
     root: bytes, level: Level, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -74,7 +74,7 @@ def test_approved_limits_apply_within_the_ceilings_and_are_remembered(plugins: P
     assert (limits.memory, limits.threads, limits.stop, supervision.intensity) == (1000 << 30, 90_000, 30.0, 1000)
 
 
-def test_an_approved_limit_is_no_approval_of_a_higher_one(plugins: Path, tmp_path: Path) -> None:
+def test_approved_limit_does_not_cover_a_higher_one(plugins: Path, tmp_path: Path) -> None:
     path, lock = plugins / "greedy.py", tmp_path / "microkernel.lock"
     path.write_text(GREEDY.replace("1000GiB", "1GiB") + CODE, encoding="utf-8")
     with Kernel(plugins, isolation="sandbox", lock=lock) as kernel:

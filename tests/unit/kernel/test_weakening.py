@@ -55,7 +55,7 @@ def cuts() -> list[int]:
     return [0, 1, 11, *ends, *(end + 5 for end in ends[:-1])]
 
 
-def test_a_file_cut_anywhere_changes_nothing(folder: Path, kernel: Kernel) -> None:
+def test_configuration_truncated_anywhere_changes_nothing(folder: Path, kernel: Kernel) -> None:
     pid = kernel.info("a").pid
     for place in cuts():
         write(folder, (BASE + WHOLE)[:place])
@@ -130,7 +130,7 @@ def test_pinning_to_bytes_ends_only_explicitly(folder: Path) -> None:
         kernel.reload("a")
 
 
-def test_a_file_that_was_empty_may_be_empty(folder: Path) -> None:
+def test_empty_configuration_may_stay_empty(folder: Path) -> None:
     write(folder, "")
     with Kernel("plugins", config="microkernel.toml") as kernel:
         kernel.reload("a")
@@ -198,7 +198,7 @@ def test_emptied_manifest_that_had_only_limits_is_refused(folder: Path, plugin: 
         assert kernel.reload("p").generation == 2
 
 
-def test_a_block_in_the_source_counts_as_a_manifest(folder: Path) -> None:
+def test_removed_source_block_counts_as_a_weaker_manifest(folder: Path) -> None:
     source = folder / "plugins" / "a.py"
     source.write_text(harness.plugin("", manifest="permissions = {}"))
     with Kernel("plugins") as kernel:
