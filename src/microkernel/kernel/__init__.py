@@ -1,1 +1,1 @@
-"""The trusted core: which plugins exist, what each may do, and the passing of messages. Holds no plugin object."""
+"""The trusted core: knows the plugins and their permissions, and passes messages. Holds no plugin object."""

@@ -65,9 +65,9 @@ class Loader(Protocol):
     def snapshot(self, found: PluginCandidate, peers: Sequence[str], level: Level = "process") -> Snapshot:
         """Read the source, for the level at which it is going to run.
 
-        Raises PluginLoadError for what cannot run: bad syntax, not UTF-8, no ``class Plugin``, an import of one of
-        ``peers``, a missing dependency; at a confined level also a link that leads out of the plugin's folder, which is
-        not read.
+        Raises PluginLoadError for a source that cannot run: bad syntax, not UTF-8, no ``class Plugin``, an import of
+        one of ``peers``, a missing dependency; at a confined level also a link that leads out of the plugin's folder,
+        which is not read.
         """
 
 
@@ -106,7 +106,8 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether this machine provides a level. ``detail`` is for `mk doctor`; ``error`` is raised on use of the level."""
+    """Availability of a level on this machine. ``detail`` is for `mk doctor`; ``error`` is raised on use of the level,
+    None if it is available."""
 
     detail: str
     error: KernelError | None = None
@@ -114,7 +115,7 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """All that a host needs to launch an instance: the Load message, and what the level may enforce.
+    """All that a host needs to launch an instance: the Load message, and the values that the level may enforce.
 
     ``hidden_env``: variables of the kernel's environment that no plugin receives, because they hold secrets.
     ``source``: the plugin's own file or folder. ``dependencies``: the requirements of its manifest, which this machine
@@ -133,7 +134,7 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What an instance left behind: what is still ``left``, and what the audit has ``undone``, a line for each."""
+    """Remains of an instance, a line for each: those still ``left``, and those the audit has ``undone``."""
 
     left: tuple[str, ...] = ()
     undone: tuple[str, ...] = ()
@@ -142,14 +143,14 @@ class Audit:
 class MessageSource(Protocol):
     """The messages that wait for one instance, in the kernel. The runner takes them in batches.
 
-    One thread at a time calls ``take``. The kernel keeps what was taken until the instance has answered.
+    One thread at a time calls ``take``. The kernel keeps taken messages until the instance has answered.
     """
 
     def take(self, limit: int) -> list[Message]: ...
 
 
 class InstanceEvents(Protocol):
-    """Receives what a runner reports about its instance. Callable on any thread of the host; never waits."""
+    """Receives a runner's reports about its instance. Callable on any thread of the host; never waits."""
 
     def received(self, message: Message) -> None: ...
 
@@ -158,13 +159,13 @@ class InstanceEvents(Protocol):
         """Values to redact in the instance's output, before it is split into lines."""
 
     def failed(self, phase: str, failure: Failure) -> None:
-        """The host found that the instance cannot start. What the instance itself reports of this is ``received``."""
+        """The host found that the instance cannot start. The instance's own report of this comes by ``received``."""
 
     def output(self, stream: str, line: str) -> None:
         """The instance printed a line. Secrets are already redacted in it."""
 
     def ended(self, exit: Exit) -> None:
-        """Nothing of the instance runs any more. Called exactly once."""
+        """The instance has exited, and none of its code runs any longer. Called exactly once."""
 
     def memory(self, block: int) -> mmap:
         """Return the mapping of a block that the instance holds, for use in this process. Raises PermissionDenied."""
@@ -226,7 +227,7 @@ class Runner(Protocol):
         """Ask the instance to exit in a way that it cannot ignore, but that lets it clean up. Returns at once."""
 
     def kill(self) -> None:
-        """End the instance and all it started. Returns at once; ``ended`` follows where the level guarantees it."""
+        """End the instance and all it started. Returns at once; ``ended`` follows if the level guarantees it."""
 
     def is_waiting(self) -> bool:
         """Return whether its main thread is known to be idle: it waits at a socket, or in a poll."""
@@ -244,9 +245,9 @@ class Runner(Protocol):
         """
 
     def audit(self) -> Audit:
-        """Return what is left of the instance, which has ended. Never raises.
+        """Return the remains of the instance, which has ended. Never raises.
 
-        On a thread that may wait, for some seconds at most. What was ``undone`` is reported only once.
+        On a thread that may wait, for some seconds at most. Remains that were ``undone`` are reported only once.
         """
 
 
@@ -260,11 +261,11 @@ class Host(Protocol):
     def launch(self, spec: LaunchSpec, source: MessageSource, events: InstanceEvents) -> Runner:
         """Launch an instance on a new runner. Returns at once; the instance reports through ``events``.
 
-        Raises IsolationUnavailable where this machine does not provide the level.
+        Raises IsolationUnavailable if this machine does not provide the level.
         """
 
     def close(self) -> None:
-        """End all runners and what the host itself started. Returns when nothing is left, or it was killed."""
+        """End all runners and everything the host itself started. Return when all has ended or was killed."""
 
 
 class Reactor(Protocol):

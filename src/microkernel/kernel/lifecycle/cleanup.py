@@ -20,7 +20,7 @@ from microkernel.wire import messages
 
 
 class InstanceCleanup:
-    """Called with the record's lock held."""
+    """Cleans up after instances. Called with the record's lock held."""
 
     def __init__(
         self, calls: CallTable, registrar: Registrar, dead_letters: DeadLetters, reactor: Reactor, journal: Journal
@@ -45,9 +45,9 @@ class InstanceCleanup:
     def reclaim_in_flight(
         self, record: PluginRecord, instance: Instance, reason: str, not_started: Sequence[int] = ()
     ) -> list[Delivery]:
-        """Remove and return what an ended instance had not finished. Fail its callers, and abandon its own calls.
+        """Remove and return the unfinished deliveries of an ended instance. Fail its callers, and abandon its calls.
 
-        Calls that are known to be ``not_started`` are kept: the next instance can still answer them.
+        Calls known to be ``not_started`` are kept, because the next instance can still answer them.
         """
         instance.disconnected = True
         record.mailbox.disconnect()
@@ -58,8 +58,8 @@ class InstanceCleanup:
         return deliveries
 
     def transfer_pending(self, record: PluginRecord, old: Instance, stopped: messages.Stopped | None) -> None:
-        """Requeue what the old generation did not finish for the new one, in order: events, and calls that it had not
-        started. Fail the callers of the others."""
+        """Requeue the unfinished deliveries of the old generation for the new one, in order: events, and calls that it
+        had not started. Fail the callers of the others."""
         not_started = [*stopped.not_started, *old.passed] if stopped else []  # it has answered those it had started
         deliveries = self.reclaim_in_flight(record, old, "it was replaced", not_started)
         record.mailbox.requeue(
@@ -86,7 +86,7 @@ class InstanceCleanup:
             self._journal.announce("MK0221", "notice", record.name, generation=record.generation + 1, count=count)
 
     def discard_pending(self, record: PluginRecord, reason: str, died: Instance | None = None) -> None:
-        """Discard what waits: events become dead letters, callers get an error, registrations are removed.
+        """Discard pending deliveries: events become dead letters, callers get an error, registrations are removed.
 
         ``died``: the instance, if it died while it was being drained.
         """
@@ -106,7 +106,7 @@ class InstanceCleanup:
                 self._calls.discard(record, delivery.id, stopped)
         self._calls.drop_caller(record)
         self._reactor.run(partial(self._registrar.clear, record))
-        mailbox.reopen()  # nothing is subscribed by now, so what comes from here on is for its next start
+        mailbox.reopen()  # nothing is subscribed by now, so later deliveries are for its next start
 
     # The end of a plugin
 

@@ -35,7 +35,7 @@ class NotExported(Exception):
 
 
 class Terminator:
-    """Ends instances, and waits for that. Not on a thread of a plugin, nor on the reactor's."""
+    """Ends instances, and waits until they have exited. Not on a plugin's thread, nor on the reactor's."""
 
     def __init__(self, reactor: Reactor, journal: Journal) -> None:
         self._reactor = reactor
@@ -44,7 +44,7 @@ class Terminator:
     def take_down(self, record: PluginRecord) -> Instance | None:
         """Stop a plugin: it ends as ``stopped`` or ``zombie``. With the record's lock held.
 
-        An instance first handles what waits for it. Return the instance if it died over that.
+        An instance first handles its waiting deliveries. Return the instance if it died while doing so.
         """
         instance, died = record.instance, None
         if record.state != "stopping":  # it is if an interrupt ended another stop half way
@@ -80,7 +80,7 @@ class Terminator:
         return False
 
     def stop_gracefully(self, record: PluginRecord, instance: Instance) -> tuple[messages.Stopped | None, bool]:
-        """Ask an instance to stop. Return what it reported last, and whether it has ended."""
+        """Ask an instance to stop. Return its Stopped report, None without one, and whether it has ended."""
         self._ask(record, instance, messages.Stop(within=instance.manifest.limits.stop))
         return self.see_out(record, instance)
 

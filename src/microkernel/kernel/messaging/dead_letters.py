@@ -1,7 +1,7 @@
 """Events that no handler has handled, and why.
 
-``DeadLetters`` makes them, on any thread, and passes them on to whoever consumes them: the journal, which keeps them in
-their plugins' records and reports them.
+``DeadLetters`` creates them, on any thread, and passes them to its consumer, the journal, which keeps them in their
+plugins' records and reports them.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class DeadLetter:
 
 
 def dead_letter_size(letter: DeadLetter) -> int:
-    """Return the bytes that a dead letter is charged."""
+    """Return the bytes charged for a dead letter."""
     size = len(letter.data) + sum(share.size for share in letter.shares)
     return ITEM_OVERHEAD + size + memory_size(letter.handler, letter.topic, letter.reason, letter.traceback)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A new dead letter. ``reply_to``: the ask that waits for its handler, 0 for none. ``failure``: what its handler
-    raised."""
+    """A new dead letter. ``reply_to``: the ask that waits for its handler, 0 for none. ``failure``: the exception of
+    its handler, if it raised one."""
 
     letter: DeadLetter
     reply_to: int
@@ -56,7 +56,7 @@ class Arrival:
 
 
 class DeadLetters:
-    """``add`` on any thread. The consumer is called on the reactor's, in order."""
+    """Creates dead letters. ``add`` may be called on any thread. The consumer is called on the reactor's, in order."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
@@ -66,11 +66,11 @@ class DeadLetters:
         self.arriving: dict[int, DeadLetter] = {}
 
     def consume(self, consumer: Callable[[Arrival], object]) -> None:
-        """Pass every dead letter on to ``consumer``. Before the first is made."""
+        """Pass every dead letter to ``consumer``. Called before the first one is created."""
         self._consumers.append(consumer)
 
     def add(self, delivery: EventDelivery, reason: str, failure: Failure | None = None) -> None:
-        """Make a dead letter of a delivery. Also on a plugin's own thread."""
+        """Turn a delivery into a dead letter. May be called on a plugin's own thread."""
         subscription = delivery.subscription
         id = next(self._ids)
         envelope = codec.decode(delivery.envelope, messages.Envelope)

@@ -1,4 +1,4 @@
-"""What waits in a mailbox: the common part of a delivery, and calls. ``event_delivery`` has events."""
+"""Deliveries, which wait in mailboxes: their common part, and calls. ``event_delivery`` has events."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Delivery(Struct, kw_only=True, eq=False):
     """One message in a mailbox, or in flight.
 
     ``seq`` orders deliveries over all mailboxes. ``redelivered``: it was in flight when an instance died. ``size``:
-    bytes for which it takes slots in its mailbox. ``shares``: what is attached to it, and stays unchanged while it
-    waits. It is a Struct because one is made for each event and receiver, and a Struct is made by one C call.
+    bytes for which it takes slots in its mailbox. ``shares``: its attachments, which stay unchanged while it waits. It
+    is a Struct because one is created for each event and receiver, and a Struct is created by one C call.
     """
 
     seq: int = field(default_factory=_numbers.__next__)
@@ -33,7 +33,7 @@ class Delivery(Struct, kw_only=True, eq=False):
         raise NotImplementedError
 
     def message(self, runner: Runner) -> Deliver | Invoke | None:
-        """Return it as a message for the present instance on this runner; None if it is no longer wanted."""
+        """Return the message to send to the present instance on this runner; None if it is no longer wanted."""
         raise NotImplementedError
 
 

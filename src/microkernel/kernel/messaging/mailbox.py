@@ -20,13 +20,16 @@ from microkernel.wire.slots import SLOT_BYTES
 # Batch size at which queued events are sent immediately, by the thread that puts the last of them. The reactor's thread
 # may have to wait 5 ms for the interpreter's lock.
 BATCH = 64
-# How many deliveries may be in flight: half of the mailbox's capacity, but at least and at most so many. Those in
-# flight cannot be dropped to make room for others.
+# Bounds of the number of deliveries in flight, which is half of the mailbox's capacity otherwise. Deliveries in flight
+# cannot be dropped to make room for others.
 IN_FLIGHT, MOST_IN_FLIGHT = 1024, 4096
 
 
 class Mailbox:
-    """``put`` from any thread; ``take`` by the thread that feeds the instance; the rest on the reactor's thread."""
+    """Bounded queue of deliveries for one receiver.
+
+    ``put`` may be called on any thread, ``take`` on the thread that feeds the instance, the rest on the reactor's.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -73,7 +76,7 @@ class Mailbox:
         """Append a delivery and wake the consumer. The capacity is not checked; that is the caller's decision.
 
         ``direct``: this thread cannot be killed, so that it may send the delivery itself. It does so at once, unless it
-        is an event for a busy consumer: then it waits until there is a batch, or the reactor sends what there is.
+        is an event for a busy consumer: then it waits until there is a batch, or the reactor sends a smaller one.
         """
         if delivery.size > SLOT_BYTES:
             self._large.note(delivery.seq, delivery.size)
@@ -96,7 +99,7 @@ class Mailbox:
             self.put(delivery, direct=True)
 
     def admit_blocked(self) -> None:
-        """Let in what waited for room, while there is some. On the reactor's thread."""
+        """Admit blocked sends while there is room. On the reactor's thread."""
         while self.blocked_sends and (self.blocked_sends.first.delivery.is_call or self.slots < self.capacity):
             blocked = self.blocked_sends.popleft()
             self.put(blocked.delivery, direct=True)
@@ -104,7 +107,7 @@ class Mailbox:
 
     @property
     def is_closed(self) -> bool:
-        """Return whether it accepts no new event. What waits in it stays, and blocked sends still move in."""
+        """Return whether new events are refused. Waiting deliveries stay, and blocked sends are still admitted."""
         return not self._admits
 
     @property
@@ -113,7 +116,7 @@ class Mailbox:
         return not (self.waiting or self.blocked_sends or self._flight or self._taken)
 
     def close(self) -> None:
-        """Accept no new event until ``reopen``. A capacity of 0 does it, so that ``accept`` needs no further test."""
+        """Refuse new events until ``reopen``. It sets a capacity of 0, so that ``accept`` needs no other test."""
         self._admits = 0
 
     def reopen(self) -> None:
@@ -127,7 +130,7 @@ class Mailbox:
         pump()
 
     def disconnect(self) -> None:
-        """Let no one take; what is put waits."""
+        """Disconnect the consumer. Later deliveries wait."""
         self.paused = True
         self.bell = self.pump = _silent
         self.consumer = None
@@ -158,7 +161,7 @@ class Mailbox:
             limit = self._allowance(min(limit, len(self.waiting)))
             self._taken.extend(islice(self._pops, limit))  # one C call: out of the one queue, into the other
         except IndexError:
-            limit = 0  # others took some out meanwhile: there are no more
+            limit = 0  # other threads have emptied the queue meanwhile
         deliveries = list(self._taken)
         for delivery in deliveries:
             self._flight[delivery.seq] = delivery
@@ -230,7 +233,7 @@ class Mailbox:
         self.waiting.extendleft(reversed(deliveries))
 
     def drain(self) -> list[Delivery]:
-        """Remove and return all that waits, in order, followed by blocked sends. What is in flight stays."""
+        """Remove and return all that waits, in order, followed by blocked sends. Deliveries in flight stay."""
         deliveries = []
         while self.waiting:
             deliveries.append(self.waiting.popleft())

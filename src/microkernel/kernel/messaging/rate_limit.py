@@ -1,12 +1,12 @@
-"""How many a second are let through: a bucket of tokens that counts what it holds back, and reports it."""
+"""Rate limit: a token bucket that counts the items over the limit, and reports their number."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
+# Items that may come at once, in seconds of the rate.
 BURST = 4.0
-"""Seconds' worth that may come at once."""
 
 
 class Timers(Protocol):
@@ -14,10 +14,10 @@ class Timers(Protocol):
 
 
 class RateLimit:
-    """Lets ``per_second`` things through, and ``BURST`` seconds' worth at once. On the reactor's thread.
+    """Admits ``per_second`` items, and ``BURST`` times as many at once. On the reactor's thread.
 
-    Those over it are counted. ``report`` is called with their number a second after the first of them, so that a flood
-    costs one report a second.
+    Items over the limit are counted. ``report`` is called with their number a second after the first of them, so that a
+    flood costs one report a second.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class RateLimit:
         self._held_back = 0
 
     def take(self) -> bool:
-        """Return whether the next one is let through."""
+        """Return whether the next item is admitted, and count it if it is not."""
         now = self._clock.now()
         self._tokens = min(self._tokens + (now - self._at) * self.per_second, self.per_second * BURST)
         self._at = now

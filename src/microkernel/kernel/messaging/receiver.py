@@ -1,4 +1,4 @@
-"""Receivers of deliveries: a plugin's record, or the embedding program; and what happens if a mailbox is full."""
+"""Receivers of deliveries (a plugin's record, or the embedding program), and the policy for full mailboxes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Overflow = Literal["block", "reject", "drop_oldest", "drop_newest"]
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers for people. A race may lose one."""
+    """Statistics for display. A race may lose a count."""
 
     events: int = 0
     calls: int = 0
@@ -40,9 +40,9 @@ class Receiver(Protocol):
         """Seconds that a delivery may wait for room in the mailbox."""
 
     def send(self, message: Message) -> None:
-        """Send a message past the mailbox, to what takes from it at present. Never waits."""
+        """Send a message to the present consumer directly, bypassing the mailbox. Never waits."""
 
 
 def overflow_policy(source: str, owner: str, overflow: str) -> str:
-    """Return what happens to an event for which there is no room. A plugin does not wait for its own mailbox."""
+    """Return the policy for an event that finds the mailbox full. A plugin does not wait for its own mailbox."""
     return "reject" if source == owner else overflow

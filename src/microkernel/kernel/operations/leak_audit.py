@@ -1,4 +1,4 @@
-"""Find what ended instances of a plugin left behind: ask their runners, report it, and return it."""
+"""Find remains of ended instances of a plugin: ask their runners, report the remains, and return them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class LeakAuditor:
         self._journal = journal
 
     def audit(self, record: PluginRecord) -> list[str]:
-        """Return what all ended generations have left, a line for each. Those that left nothing are not asked again."""
+        """Return the remains of all ended generations, a line for each. Those that left nothing are not asked again."""
         left: dict[str, None] = {}
         for instance in list(record.previous_instances):
             audit = instance.runner.audit()

@@ -57,7 +57,7 @@ class PluginSet:
         self._looking = threading.Lock()
 
     def run(self) -> None:
-        """Discover and start; return when every plugin is active or not going to be."""
+        """Discover and start all plugins. Return when each is active, or will not become active."""
         _ = KernelClosed("MK0612", reason="").text  # read now: later there may be no descriptor left to read it with
         with self._looking:
             here = self._catalog.discover()
@@ -68,7 +68,7 @@ class PluginSet:
             self._start_all(found)
 
     def discover(self) -> list[str]:
-        """Start plugins that have come since, and return their names. Returns when they are settled."""
+        """Start plugins that have been added since. Return their names, when they are settled."""
         with self._looking:
             known = {record.found.path for record in self._registry} | self._catalog.left_out
             here = self._catalog.found()
@@ -78,10 +78,10 @@ class PluginSet:
             return [each.name for each in found]
 
     def close(self, now: bool = False) -> None:
-        """Stop all, in reverse order of requirement and of groups, those of one layer at the same time.
+        """Stop all plugins, in reverse order of requirements and groups, those of one layer at the same time.
 
-        Each layer takes at most as long as its slowest plugin. ``now``: nothing is drained. Reports how many events
-        were not handled.
+        Each layer takes at most as long as its slowest plugin. ``now``: without draining. Reports how many events were
+        not handled.
         """
         self._supervisor.close()
         running = {record.name: record for record in self._registry if not record.is_remote_client}
@@ -94,7 +94,7 @@ class PluginSet:
             self._journal.announce("MK0226", "warn", "", count=count)
 
     def reload_all(self, reload: Callable[[str], ReloadReport]) -> ReloadSummary:
-        """Reload all that are wanted, in the order of their requirements; continue after one that fails."""
+        """Reload all wanted plugins, in the order of their requirements. Continue after one that fails."""
         return reload_all(self._registry, reload, self._for_each, self._after)
 
     def _start_undisputed(self, found: list[PluginCandidate]) -> None:
@@ -132,7 +132,8 @@ class PluginSet:
             self._supervisor.bring_up(record, None)
 
     def _wait_until_settled(self, record: PluginRecord, until: float) -> None:
-        """Wait a limited time for a plugin that crashes at each start: its manifest says how often it is restarted."""
+        """Wait until a plugin is settled. The time is limited, because its manifest determines how often a plugin that
+        crashes at each start is restarted."""
         while record.state not in SETTLED and not self._supervisor.is_closing:
             left = until - self._clock.now()
             if left <= 0:

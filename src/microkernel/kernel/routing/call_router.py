@@ -83,7 +83,7 @@ class CallRouter:
         return pending.id
 
     def ask(self, caller: PluginRecord | None, source: str, ask: Ask, answer: Answer) -> None:
-        """Deliver an event to all subscribers except the asker, and collect what their handlers return."""
+        """Deliver an event to all subscribers except the asker, and collect the results of their handlers."""
         listeners = [s for s in self._bus.topics.matches[ask.topic] if s.owner != source and s.inline is None]
         collector = AskCollector([s.owner for s in listeners], answer)
         envelope = self._bus.envelope(source, ask.topic, ask.data)
@@ -142,7 +142,7 @@ class CallRouter:
 
 
 def _check_callable(target: PluginRecord, method: str, caller: PluginRecord | None, *, is_awaited: bool) -> None:
-    """A plugin that is stopping answers only calls that one of its own handlers waits for (``is_awaited``)."""
+    """A plugin that is stopping answers only calls that one of its handlers waits for (``is_awaited``)."""
     if target.state in WAITING:
         return
     if target.state != "active" and not (target.state == "stopping" and is_awaited):

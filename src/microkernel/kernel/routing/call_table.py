@@ -54,7 +54,8 @@ class PendingCall(Struct, eq=False):
 
 
 class CallTable:
-    """``add`` and ``complete`` on any thread, also on one that can be killed; the rest on the reactor's."""
+    """Calls under way. ``add`` and ``complete`` may be called on any thread, including one that can be killed; the rest
+    on the reactor's."""
 
     def __init__(self, reactor: Reactor, clock: Clock) -> None:
         self._reactor = reactor
@@ -66,7 +67,7 @@ class CallTable:
         return next(self._ids)
 
     def add(self, pending: PendingCall) -> None:
-        """Enter a call, and charge the callee's table with it."""
+        """Add a call, and charge it to the callee's table."""
         self.pending[pending.id] = pending
         call = pending.call
         size = len(call.args) + len(call.kwargs) + len(call.target)
@@ -79,7 +80,7 @@ class CallTable:
             pending.caller.outgoing[pending.id] = None
 
     def sending(self, pending: PendingCall, delivery: CallDelivery) -> None:
-        """The call is about to be put into the callee's mailbox."""
+        """Note the delivery of a call, which is about to be put into the callee's mailbox."""
         pending.delivery = delivery
         pending.target.incoming[pending.id] = delivery
 

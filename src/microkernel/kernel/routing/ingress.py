@@ -1,7 +1,7 @@
-"""Where a message from an instance enters the kernel: past the gate, to the bus, the router or the shared data.
+"""Entry of messages from instances into the kernel: through the gate, to the bus, the router or the shared data.
 
-It runs on the thread that has the message. On a plugin's own thread, which may be killed at any bytecode, only what
-changes the kernel by single C calls is done there (emit, call, reply, done); the rest is left to the reactor.
+It runs on the thread that received the message. A plugin's own thread may be killed at any bytecode, so only operations
+that change the kernel by single C calls run there (emit, call, reply, done); the others are posted to the reactor.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from microkernel.wire.slots import EMIT_WINDOW, size_of, slots_for
 
 Handler = Callable[[PluginRecord, Instance, Any], object]
 
-# Slots of waiting emits. An SDK that heeds its credit does not come near, with many threads neither; what is over it
-# does not wait.
+# Most slots of waiting emits. An SDK that respects its credit does not reach it, even with many threads. Emits above it
+# do not wait.
 _MAX_UNSETTLED = 8 * EMIT_WINDOW
 _INLINE_TYPES = frozenset({messages.Emit, messages.Call, messages.Response, messages.Done, messages.ReleaseBuffers})
 _REQUEST_TYPES = (
@@ -46,7 +46,7 @@ _REQUEST_TYPES = (
 
 
 class PluginIngress:
-    """What the instances of one plugin and their runners report to: an InstanceObserver. On any thread."""
+    """InstanceObserver of the instances of one plugin and their runners. On any thread."""
 
     def __init__(self, record: PluginRecord, ingress: Ingress) -> None:
         self._record = record
@@ -60,8 +60,11 @@ class PluginIngress:
             self._dispatch(instance, message)
 
     def _receive_later(self, instance: Instance, message: messages.Message) -> None:
-        """On the reactor's thread. An answer does not overtake that an event before it was rejected: whoever has the
-        answer sees the dead letter."""
+        """Handle a message on the reactor's thread.
+
+        A response does not overtake the rejection of an earlier event, so a caller that has the response also sees the
+        dead letter.
+        """
         if instance.disconnected:
             return
         if type(message) is messages.Rejected:
@@ -74,7 +77,7 @@ class PluginIngress:
     def _dispatch(self, instance: Instance, message: messages.Message) -> None:
         handler = self._handlers.get(type(message))
         if handler is None or instance.disconnected:
-            return  # a message for instances, or from one that no longer counts
+            return  # a message meant for instances, or one from a disconnected instance
         try:
             gate.admit(instance.name, instance.permissions, message)
             handler(self._record, instance, message)
@@ -107,7 +110,7 @@ class PluginIngress:
 
 
 class Ingress:
-    """What all plugins' messages lead to. ``observe`` gives what the instances of one plugin report to."""
+    """Handles the messages of all plugins. ``observe`` returns the observer for the instances of one plugin."""
 
     def __init__(
         self,
@@ -159,7 +162,7 @@ class Ingress:
         return PluginIngress(record, self)
 
     def refuse(self, record: PluginRecord, instance: Instance, message: messages.Message, error: KernelError) -> None:
-        """A message has no effect."""
+        """Reject a message, which has no effect: answer with an error, or report it."""
         if isinstance(message, _REQUEST_TYPES):
             instance.runner.send(Response(message.id, failure=from_error(error)))
         elif isinstance(message, Response):
@@ -170,7 +173,7 @@ class Ingress:
             instance.give_credit(_slots(message) if isinstance(message, messages.Emit) else 1)
 
     def _report_refusal(self, record: PluginRecord, error: KernelError) -> None:
-        """At once where this is the reactor's thread: it takes from the turn of the plugin that caused it."""
+        """Report in place on the reactor's thread, so that it uses up the turn of the plugin that caused it."""
         self.reactor.submit(partial(self.journal.on_refused, record, error))
 
     # In place: each changes the kernel by single C calls
@@ -271,14 +274,14 @@ class Ingress:
         self.failed(record, instance, messages.Failed(message.phase, as_reported(message.failure, known)))
 
     def failed(self, record: PluginRecord, instance: Instance, message: messages.Failed) -> None:
-        """A step of an instance's life did not succeed, as its host says or as it may say itself."""
+        """Handle a lifecycle phase that failed, as reported by the host or by the instance itself."""
         self.journal.failed(record, message)
         instance.push_event(message)
 
     def _self_exit(self, record: PluginRecord, instance: Instance, message: messages.SelfExit) -> None:
         stack = plain_text(message.traceback)
         instance.pending_exit = Exit(plain_text(message.reason), code=message.code, stack=stack)
-        instance.disconnected = True  # what its other threads still say is said by the dying
+        instance.disconnected = True  # ignore messages that its other threads send while it exits
         instance.owner.on_self_exit(instance)
 
     def _log(self, record: PluginRecord, instance: Instance, message: messages.Log) -> None:

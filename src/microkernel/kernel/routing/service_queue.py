@@ -10,9 +10,9 @@ Serve = Callable[[Call, Callable[[Response], object]], object]
 
 
 class ServiceQueue:
-    """Connects what enters the kernel with the service above it, which is built later.
+    """Passes calls from the router to the service above it, which is created later.
 
-    A call that comes before the service waits for it. ``put`` on any thread.
+    A call that arrives before the service waits for it. ``put`` may be called on any thread.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,10 @@ class ServiceQueue:
             serve(*self._waiting.pop(0))
 
     def put(self, call: Call, answer: Callable[[Response], object]) -> None:
-        """Raises MethodNotFound, and KernelError where no thread can be started; all else is in the answer."""
+        """Pass a call to the service.
+
+        Raises MethodNotFound, and KernelError if no thread can be started; other errors are in the answer.
+        """
         if not self._consumers:
             self._waiting.append((call, answer))
         for serve in self._consumers:

@@ -1,1 +1,1 @@
-"""The reactor's thread, what wakes it, threads for work that waits, and the clock."""
+"""The reactor's thread, its wake-up, threads for work that waits, and the clock."""

@@ -34,7 +34,7 @@ _log = logging.getLogger("microkernel")
 
 
 class Reactor:
-    """Started by ``start``, ended by ``close``; each only once."""
+    """Event loop on one thread, started by ``start`` and ended by ``close``; each is called only once."""
 
     def __init__(self, name: str, clock: Clock) -> None:
         self._clock = clock
@@ -43,8 +43,8 @@ class Reactor:
         self._epoll.register(self._wakeup.fileno(), select.EPOLLIN)
         self._spin = AdaptiveSpin(SPIN_SECONDS, yields=False)
         self._posted: deque[Work] = deque()
+        # Work for which no thread could be started.
         self._unstarted: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        """What no thread could be had for."""
         self._helper = threading.Thread(target=self._help_out, name=f"{name}-helper", daemon=True)
         self._ready: dict[int, Work] = {self._wakeup.fileno(): partial(self._wakeup.wait, None)}
         self._timers: list[tuple[float, int, list[Work]]] = []
@@ -54,7 +54,7 @@ class Reactor:
         self._thread = threading.Thread(target=self._run, name=f"{name}-reactor", daemon=True)
 
     def start(self) -> None:
-        """Raises RuntimeError, with no thread left running, if the system has too few."""
+        """Start the threads. Raises RuntimeError, with no thread left running, if the system has too few."""
         self._thread.start()
         try:
             self._helper.start()
@@ -64,7 +64,7 @@ class Reactor:
             raise
 
     def close(self) -> None:
-        """End the thread after what is posted so far. Called on any other thread."""
+        """End the thread after the work posted so far. Called on any other thread."""
         self.post(self._close)
         self._thread.join()
         self._unstarted.put(None)
@@ -76,7 +76,7 @@ class Reactor:
         self._closing = True
 
     def now(self) -> float:
-        """The clock's monotonic seconds."""
+        """Return the clock's monotonic seconds."""
         return self._clock.now()
 
     def watch(self, fd: int, ready: Work, *, write: bool = False) -> None:
@@ -85,7 +85,7 @@ class Reactor:
         self._epoll.register(fd, select.EPOLLOUT if write else select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
-        """On this thread only; what is not watched is passed over."""
+        """Stop watching a descriptor. Does nothing if it is not watched. On this thread only."""
         if self._ready.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
@@ -129,7 +129,7 @@ class Reactor:
                 done.set()
 
         self.post(attempt)
-        if self._ended:  # else what is posted is done before the end
+        if self._ended:  # else posted work is done before the end
             with suppress(ValueError):  # it was done, or is just being
                 self._posted.remove(attempt)
                 raise KernelClosed("MK0612", reason="it has stopped")
@@ -141,15 +141,18 @@ class Reactor:
         return outcome[0]
 
     def later(self, seconds: float, work: Work) -> Work:
-        """Call once after some seconds, on this thread; returns what cancels it. From any thread."""
+        """Call ``work`` once after some seconds, on this thread. Return a function that cancels it. From any thread."""
         entry = [work]
         due = self._clock.now() + seconds
         self.post(lambda: self._add_timer(due, entry))
         return entry.clear
 
     def beside(self, work: Work, name: str) -> None:
-        """Run work that waits on a new thread. From any thread. If the system has no thread left, a reserved one runs
-        it, one item after the other: a crash or a restart must not be lost to that."""
+        """Run work that waits on a new thread. From any thread.
+
+        If the system has no thread left, a reserved one runs the work, one item after the other, because a crash or a
+        restart must not be lost.
+        """
         try:
             run_in_thread(work, name)
         except RuntimeError:
@@ -161,7 +164,7 @@ class Reactor:
 
     def _add_timer(self, due: float, entry: list[Work]) -> None:
         heapq.heappush(self._timers, (due, next(self._order), entry))
-        if len(self._timers) > self._most_timers:  # those that were cancelled go, before they are due
+        if len(self._timers) > self._most_timers:  # remove cancelled ones before they are due
             self._timers = [timer for timer in self._timers if timer[2]]
             heapq.heapify(self._timers)
             self._most_timers = max(_TIMERS, 2 * len(self._timers))
@@ -180,7 +183,7 @@ class Reactor:
             self._do(self._posted.popleft())
 
     def _look(self) -> Sequence[tuple[int, int]]:
-        """Return what becomes ready within a short time, so that no other thread has to wake this one."""
+        """Poll for a short time, so that no other thread has to wake this one. Return the ready descriptors."""
         if self._posted or not self._spin.should_spin():
             return ()
         events = self._epoll.poll(0)

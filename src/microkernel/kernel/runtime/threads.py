@@ -19,7 +19,7 @@ def run_in_thread(work: Callable[[], object], name: str) -> None:
 def for_each(items: Iterable[T], work: Callable[[T], object], at_once: int, name: str) -> None:
     """Run ``work`` for each item, ``at_once`` of them at the same time. Return when all are done.
 
-    It takes longer if the system has fewer threads left. Raises what ``work`` raised first, after all were done.
+    It takes longer if the system has fewer threads left. Raises the first exception of ``work``, after all are done.
     """
     left, failures = deque(items), list[BaseException]()
 
@@ -35,7 +35,7 @@ def for_each(items: Iterable[T], work: Callable[[T], object], at_once: int, name
                 failures.append(failure)
 
     threads = []
-    with suppress(RuntimeError):  # there are no more threads: those there are do the rest
+    with suppress(RuntimeError):  # the system has no thread left, so the existing ones do the rest
         for _ in range(min(at_once, len(left))):
             if not left:
                 break  # the others were quick
@@ -46,7 +46,7 @@ def for_each(items: Iterable[T], work: Callable[[T], object], at_once: int, name
         go_through()
     try:
         _join(threads)
-    except BaseException:  # an interrupt: what has begun is finished, in a known state
+    except BaseException:  # an interrupt; started items are finished, so that their state is known
         left.clear()
         _join(threads)
         raise

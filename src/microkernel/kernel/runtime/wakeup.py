@@ -10,15 +10,21 @@ from functools import partial
 
 
 class _Ring(partial[object]):
-    """Closes the descriptor when the last reference is gone. An epoll object does that, for any descriptor it is given,
-    without a line of Python: the last reference may be that of a thread that is killed at any bytecode."""
+    """Closes the descriptor when the last reference is gone.
+
+    An epoll object does that, for any descriptor it is given, without running Python code. This matters because a
+    thread that is killed at any bytecode may have the last reference.
+    """
 
     keeper: select.epoll
 
 
 class Wakeup:
-    """``set`` is for any thread, also for one that can be killed at any bytecode, and for one that is late: a thread in
-    ``set`` holds the descriptor, so that closing never lets it write to another one with the same number."""
+    """Wakes a thread that waits on descriptors.
+
+    ``set`` may be called on any thread, including one that can be killed at any bytecode, and one that is late: a
+    thread in ``set`` holds the descriptor, so after closing it never writes to another one with the same number.
+    """
 
     def __init__(self) -> None:
         self._descriptor = os.eventfd(0, os.EFD_CLOEXEC)
@@ -27,10 +33,10 @@ class Wakeup:
         ring = _Ring(os.eventfd_write, self._descriptor, 1)
         ring.keeper = select.epoll.fromfd(self._descriptor)
         self.set: Callable[[], object] = ring
+        # Always armed, because an event loop waits for it, which cannot be seen from here.
         self.always = False
-        """Whether it is always armed, because an event loop waits for it, which cannot be seen from here."""
+        # One item while it is armed. The thread that takes it sets the eventfd.
         self._wanted = deque[bool](maxlen=1)
-        """One item while it is armed. The thread that takes it sets the eventfd."""
 
     def arm(self) -> None:
         """Announce that the thread is about to wait. It looks for work once more after this; a thread that adds work
@@ -38,7 +44,7 @@ class Wakeup:
         self._wanted.append(True)
 
     def disarm(self) -> None:
-        """The thread does not wait any longer, and looks for work by itself."""
+        """Announce that the thread no longer waits, and looks for work by itself."""
         self._wanted.clear()
 
     def notify(self) -> None:

@@ -1,1 +1,1 @@
-"""What users may ask the kernel for: the service ``kernel``."""
+"""The service ``kernel``: operations that users may call."""

@@ -1,4 +1,4 @@
-"""Approve what a plugin asks for: look at its files as they are now, remember, start it or have it take them."""
+"""Approve a plugin's requests: review its files as they are now, store the approval, and start or reload the plugin."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Request:
 
 
 class ApprovalService:
-    """A part of the service ``kernel``. On threads that may wait."""
+    """Part of the service ``kernel``. On threads that may wait."""
 
     def __init__(
         self,
@@ -46,17 +46,19 @@ class ApprovalService:
         self._plugins = plugins
 
     def review(self, name: str) -> Review:
-        """What a plugin asks for, as it is on the disk now, beside what was approved.
+        """Compare the requests of a plugin, as it is on the disk now, with its approval.
 
-        Raises PluginLoadError for a source that cannot run, ConfigError MK0414 for a lock that cannot be read.
+        Raises PluginLoadError if the source cannot run, ConfigError MK0414 if the lock is unreadable.
         """
         return self._request(self._registry.get(name)).review
 
     def approve(self, name: str, digest: str = "", remember: bool = True) -> PluginInfo:
-        """Approve all that it asks for, and have it run: one that runs takes its new source by a reload; where there is
-        nothing to approve, only one that is held is started. ``digest``: these files and no others.
+        """Approve all requests of a plugin, and run it.
 
-        Raises PluginHeld MK0415 where it has others by now, and as ``review``, ``start`` and ``reload`` do.
+        An active plugin is reloaded to take the new source. If there is nothing to approve, only a held plugin is
+        started. ``digest``: approve exactly these files.
+
+        Raises PluginHeld MK0415 if the files are different by now, and as ``review``, ``start`` and ``reload`` do.
         """
         record = self._registry.get(name)
         with record.lock:
@@ -71,13 +73,13 @@ class ApprovalService:
         return self._plugins.info(name)
 
     def accept(self, request: Request, *, remember: bool) -> None:
-        """Approve before it is loaded. Raises ConfigError MK0414."""
+        """Approve a plugin before it is loaded. Raises ConfigError MK0414 if the approval cannot be stored."""
         self._approvals.approve(request.found, request.manifest, request.level, request.snapshot, remember=remember)
 
     def requests(self) -> list[Request]:
-        """Return the plugins in the kernel's places that have to be approved.
+        """Return the plugins in the kernel's places that need an approval.
 
-        Errors of others are reported when they are loaded.
+        Errors of other plugins are reported when they are loaded.
         """
         return [
             request
@@ -103,5 +105,5 @@ class ApprovalService:
         return Request(self._approvals.review(found, manifest, level, snapshot), found, manifest, level, snapshot)
 
     def methods(self) -> dict[str, Callable[..., Any]]:
-        """Return what the service offers of this, by name."""
+        """Return the methods of the service, by name."""
         return {"review": self.review, "approve": self.approve}

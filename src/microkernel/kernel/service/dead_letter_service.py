@@ -18,7 +18,7 @@ from microkernel.wire.slots import size_of
 
 
 class DeadLetterService:
-    """A part of the service ``kernel``. On threads that may wait."""
+    """Part of the service ``kernel``. On threads that may wait."""
 
     def __init__(self, registry: Registry, dead_letters: DeadLetters, bus: EventBus, reactor: Reactor) -> None:
         self._registry = registry
@@ -27,7 +27,10 @@ class DeadLetterService:
         self._reactor = reactor
 
     def dead(self, name: str = "") -> list[dict[str, Any]]:
-        """Those that are on their way into the records are among them: whoever made one sees it at once."""
+        """Return the dead letters of one plugin or of all, oldest first.
+
+        They include letters that are not in the records yet, so that a new one is visible immediately.
+        """
         letters = {
             id: letter for id, letter in self._dead_letters.arriving.copy().items() if name in ("", letter.plugin)
         }
@@ -37,7 +40,7 @@ class DeadLetterService:
         return [_shown(letters[id], shown) for id in sorted(letters, reverse=True)][::-1]  # room for the newest first
 
     def replay(self, letter: int) -> bool:
-        """Give a dead letter to its handler again. Raises KernelError if there is no such letter or handler."""
+        """Deliver a dead letter to its handler again. Raises KernelError if the letter or handler does not exist."""
         record, dead = self._reactor.run(partial(self._find_letter, letter))
         for subscription in list(record.subscriptions.values()):
             if subscription.handler == dead.handler and not subscription.watches_data:
@@ -53,7 +56,7 @@ class DeadLetterService:
         return True
 
     def methods(self) -> dict[str, Callable[..., Any]]:
-        """Return what the service offers of this, by name."""
+        """Return the methods of the service, by name."""
         return {"dead": self.dead, "replay": self.replay, "drop": self.drop}
 
     def _drop(self, letter: int) -> None:
@@ -77,5 +80,5 @@ def _shown(letter: DeadLetter, shown: ShownValues) -> dict[str, Any]:
     return told | {"data": shown.value(letter.plugin, letter.data, attached)}
 
 
-# Characters of a reason for which there is no room left.
+# Characters to which a reason is cut when the answer is full.
 _SHORT = 200

@@ -1,4 +1,4 @@
-"""What may be asked of plugins: list, info, start, stop, kill, reload, load, unload, logs, data."""
+"""Operations on plugins: list, info, start, stop, kill, reload, load, unload, logs, data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _LONGEST_LOG = 12 * 1024 * 1024
 
 
 class PluginService:
-    """A part of the service ``kernel``. On threads that may wait."""
+    """Part of the service ``kernel``. On threads that may wait."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class PluginService:
         self._clock = clock
         self._journal = journal
 
-    # Looking
+    # Queries
 
     def list(self) -> Infos:
         return [self._describe(record, BRIEF) for record in self._registry if not record.is_remote_client]
@@ -85,7 +85,7 @@ class PluginService:
         return describe(record, self._clock.wall(), self._data.used(record.name), lacking, room)
 
     def names(self) -> dict[str, Names]:
-        """Return what a console completes: plugins, methods and topics."""
+        """Return the names that a console can complete: plugins, methods and topics."""
         records = [record for record in self._registry if not (record.is_remote_client or record.built_in)]
         return {
             "plugins": [record.name for record in records],
@@ -94,23 +94,25 @@ class PluginService:
         }
 
     def listeners(self, topic: str) -> Names:
-        """Return the plugins that would get an event of this topic, and ``kernel`` for the embedding program; once
-        each. What only looks on, a console or another terminal, does not count."""
+        """Return the plugins that would get an event of this topic, and ``kernel`` for the embedding program.
+
+        Each is named once. Consoles and other terminals, which only observe, are left out.
+        """
         owners = dict.fromkeys(subscription.owner for subscription in self._topics.matches[topic])
         looking = {record.name for record in self._registry if record.is_remote_client or record.built_in}
         return [owner for owner in owners if owner not in looking]
 
     def sources(self) -> Sources:
-        """Return where the plugins come from."""
+        """Return the places and the source of each plugin."""
         return sources_of(self._catalog.places, self._registry)
 
     def source(self, name: str) -> dict[str | bytes, str]:
-        """Return what was read of a plugin: SHA-256 by path."""
+        """Return the SHA-256 of each source file of a plugin as it was read, by path."""
         return read_of(self._registry.get(name))
 
     def data(self, prefix: str = "") -> dict[str, Any]:
-        """Return the keys of shared data with this prefix, with value and revision. Of very large values only the size
-        is shown."""
+        """Return the keys of shared data with this prefix, with value, revision and owner. Only the size of very large
+        values is shown."""
         shown = ShownValues()
         values = {key: self._data.get(key) for key in self._data.names() if key.startswith(prefix)}
         return {
@@ -125,14 +127,14 @@ class PluginService:
         lines = [line for record in records for line in [*record.logs]]
         return _newest(sorted(lines, key=lambda line: line.time)[-last:])
 
-    # Changing
+    # Changes
 
     def discover(self) -> Names:
         return self._plugins.discover()
 
     def start(self, name: str, reset: bool = False) -> PluginInfo:
-        """Start a plugin. Only ``reset`` takes it out of quarantine. Raises PluginLoadError and its kin if it does not
-        become active."""
+        """Start a plugin. Only ``reset`` takes it out of quarantine. Raises PluginLoadError or a related error if it
+        does not become active."""
         record = self._registry.get(name)
         if record.state == "quarantined" and not reset:
             what, cure = "it died too often", cure_of(name, record.state)
@@ -150,8 +152,10 @@ class PluginService:
         return self._describe(record)  # a remote client has left the registry by now
 
     def reload(self, name: str, expect: str = "") -> ReloadReport:
-        """Take the source as it is now; with ``expect`` only in this state. Raises ReloadFailed when the old source
-        continues, PluginNotActive for another state."""
+        """Reload a plugin from its source as it is now; with ``expect``, only in this state.
+
+        Raises ReloadFailed if the old source continues, PluginNotActive in another state.
+        """
         record = self._registry.get(name)
         report = self._reloader.reload(record, expect)
         return replace(report, leaked=[*report.leaked, *self._auditor.audit(record)])
@@ -160,7 +164,8 @@ class PluginService:
         return self._plugins.reload_all(self.reload)
 
     def load(self, path: str | bytes, built_in: bool = False) -> PluginInfo:
-        """Add and start one plugin. Raises PluginLoadError and its kin; what was refused before it ran is not kept."""
+        """Add and start one plugin. Raises PluginLoadError or a related error; a plugin refused before it ran is not
+        kept."""
         found = self._catalog.find(os.fsdecode(path))
         if found.error is not None:
             raise found.error
@@ -171,7 +176,7 @@ class PluginService:
         return self.info(found.name)
 
     def unload(self, name: str) -> Leftovers:
-        """Stop a plugin and forget it. Return what is left of it, a line for each."""
+        """Stop a plugin and remove it. Return a line for each of its remains."""
         record = self._registry.get(name)
         self._controller.stop(record)
         self._reactor.run(partial(self._data.forget, name))
@@ -182,12 +187,12 @@ class PluginService:
         return left
 
     def shutdown(self) -> bool:
-        """Ask whoever runs this kernel to end it."""
+        """Ask the program that runs this kernel to end it."""
         self._journal.publish("kernel.shutdown")
         return True
 
     def methods(self) -> dict[str, Callable[..., Any]]:
-        """Return what the service offers of this, by name."""
+        """Return the methods of the service, by name."""
         return {
             "list": self.list,
             "info": self.info,
@@ -210,7 +215,7 @@ class PluginService:
 
 
 def _newest(lines: Lines) -> Lines:
-    """Return as many of the last ones as an answer has room for."""
+    """Return as many of the last lines as fit in an answer."""
     left, kept = _LONGEST_LOG, 0
     for line in reversed(lines):
         left -= 4 * len(line.text)  # in UTF-8, at most
@@ -221,5 +226,5 @@ def _newest(lines: Lines) -> Lines:
 
 
 def _short(names: Names) -> Names:
-    """Return those that someone may want to type."""
+    """Return the names that are short enough to be typed."""
     return [name for name in names if len(name) <= MAX_TOPIC]

@@ -1,4 +1,4 @@
-"""Remote clients: an instance at the other end of the control socket, on a runner that the kernel did not launch."""
+"""Remote clients: instances at the other end of the control socket, on runners that the kernel did not launch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from microkernel.wire.secrets import Secrets
 
 
 class RemoteClients:
-    """Lets instances in that came by themselves. On the reactor's thread."""
+    """Attaches and detaches instances that connect by themselves. On the reactor's thread."""
 
     def __init__(self, registry: Registry, ingress: Ingress, cleanup: InstanceCleanup, owner: InstanceOwner) -> None:
         self._registry = registry
@@ -27,7 +27,7 @@ class RemoteClients:
         self._owner = owner
 
     def attach(self, name: str, permissions: Permissions, connect: Callable[[Instance], Runner]) -> Instance:
-        """Let a remote client in. ``connect`` makes its runner. ``name`` must be free."""
+        """Attach a remote client. ``connect`` creates its runner. ``name`` must be free."""
         manifest = Manifest(name, description="attached", limits=Limits(handler=0))  # no deadline for a person
         found = PluginCandidate(name, "", manifest)
         mailbox = Mailbox(int(manifest.limits.mailbox))
@@ -45,10 +45,10 @@ class RemoteClients:
         return instance
 
     def detach(self, instance: Instance) -> None:
-        """A remote client has left: what it registered goes, and its callers get an error."""
+        """Detach a remote client that has disconnected: remove its registrations, and fail its callers."""
         instance.exit_expected = instance.disconnected = True
         record = self._registry.get(instance.name)
-        with suppress(KernelError):  # someone stops it at the same time, and was quicker
+        with suppress(KernelError):  # it was stopped concurrently
             if record.state == "active":
                 record.transition("stop")
             if record.state == "stopping":

@@ -1,6 +1,6 @@
-"""The service ``kernel``: what the console, the command line and plugins with ``kernel.control`` may have done.
+"""The service ``kernel``, called by the console, the command line and plugins with ``kernel.control``.
 
-Each call runs on a separate thread: it may wait, and the caller's deadline is the caller's.
+Each call runs on a separate thread, because it may wait. The caller watches its own deadline.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class KernelService:
         queue.consume(self.call)
 
     def call(self, call: Call, answer: Callable[[Response], object]) -> None:
-        """Raises MethodNotFound at once; everything else is in the answer."""
+        """Answer a call. Raises MethodNotFound, and KernelError if no thread can be started; other errors are in the
+        answer."""
         name = call.target.partition(".")[2]
         method = self.methods.get(name)
         if method is None:
@@ -63,7 +64,7 @@ def _perform(name: str, method: Method, args: list[Any], kwargs: dict[str, Any])
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses as dicts, errors as their text, so that everything can travel."""
+    """Convert dataclasses to dicts and errors to their text, so that every value can be encoded."""
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Finds who is alive but silent: looks whether a process is stopped, and asks idle instances for a sign of life.
+"""Finds instances that are alive but silent: checks whether their process is stopped, and pings idle instances.
 
-How long a handler may take is the watchdog's business. Here it is about an instance that could answer at once and does
-not, because its process is stopped, or because something that is no handler occupies its main thread.
+The watchdog limits the time of handlers. The heartbeat finds an instance that could answer immediately and does not,
+because its process is stopped, or because something other than a handler occupies its main thread.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from microkernel.wire.messages import Ping
 
 # Beats in a row without an answer after which an instance is judged.
 MISSED = 2
-# Beats after which an instance is asked whose process seems to wait for messages, as it should. Asking wakes the
-# instance, and its answer the kernel: a thousand idle instances would keep a core busy. Looking at what a process waits
-# for costs a tenth of that.
+# Beats after which an instance is pinged although its process seems to wait for messages, as it should. A ping wakes
+# the instance, and its answer the kernel, so a thousand idle instances would keep a core busy. Checking whether a
+# process waits costs a tenth of that.
 ASKED_EVERY = 16
-# How often the reactor is woken at most in one heartbeat's time, however many instances there are.
+# Most wake-ups of the reactor in the time of one heartbeat, regardless of the number of instances.
 _TOGETHER = 20
 
 
 @dataclass(slots=True)
 class _Beats:
-    """``number`` of the present beat. ``asked``: since when the instance has been asked for a sign of life, None if it
-    is not; ``missed``: beats in a row without one."""
+    """Heartbeat state of one instance.
+
+    ``number`` of the present beat. ``asked``: when the unanswered ping was sent, or the process was found stopped; None
+    if neither. ``missed``: beats in a row without an answer since.
+    """
 
     number: int = 0
     asked: float | None = None
@@ -41,7 +44,7 @@ class _Beats:
 class Heartbeat:
     """One timer per instance, every ``limits.heartbeat`` seconds, on the reactor's thread.
 
-    It reports to the owner of an instance for how long it is silent, and in what.
+    It reports to the owner of an instance for how long the instance is silent, and why.
     """
 
     def __init__(self, reactor: Reactor, clock: Clock) -> None:
@@ -50,12 +53,12 @@ class Heartbeat:
         self._beats: WeakKeyDictionary[Instance, _Beats] = WeakKeyDictionary()
 
     def begin(self, instance: Instance) -> None:
-        """The instance is active from now on. From any thread."""
+        """Watch an instance that has become active. From any thread."""
         if instance.manifest.limits.heartbeat:
             self._later(ref(instance))
 
     def heard(self, instance: Instance) -> None:
-        """It answered."""
+        """Handle the answer of an instance."""
         if beats := self._beats.get(instance):
             beats.answered()
 
@@ -87,7 +90,7 @@ class Heartbeat:
         self._later(reference)
 
     def _later(self, reference: ref[Instance]) -> None:
-        """Beats of many come together, so that the reactor is not woken for each."""
+        """Schedule the next beat. Beats of many instances coincide, so that the reactor is not woken for each."""
         instance = reference()
         if instance is None:
             return
@@ -99,7 +102,7 @@ class Heartbeat:
         self._reactor.later(due - now, partial(self._beat, reference))
 
     def _verdict(self, instance: Instance, beats: _Beats) -> str:
-        """Return what it is at, if it has to be ended; else an empty text."""
+        """Return the reason for which an instance has to be ended; empty if there is none."""
         if beats.asked is None:
             if not instance.mailbox.in_flight:
                 if beats.number % ASKED_EVERY == 0 or not instance.runner.is_waiting():

@@ -29,7 +29,7 @@ def decide(
     jitter: float,
     uncharged: bool = False,
 ) -> RestartDecision:
-    """Decide what follows an exit at ``now``.
+    """Decide whether a plugin is restarted after an exit at ``now``, and when.
 
     ``history`` holds the times of earlier exits on a clock that stands still in backoff; ``jitter`` is a number from 0
     to 1. ``permanent`` plugins are always restarted, ``transient`` ones after an ``abnormal`` exit, ``temporary`` ones

@@ -1,4 +1,4 @@
-"""Where an instance is: from the stacks of its threads to one line for people. Pure."""
+"""Summarize the stacks of an instance's threads in one line for people. Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import re
 from collections.abc import Iterator, Mapping
 
 _FRAME = re.compile(r'  File "(?P<path>[^"]+)", line (?P<line>\d{1,9}) in (?P<function>.+)')
-# A worker writes its stack itself, so it may be anything: what is longer than a frame can be is passed over, so that
-# reading it takes time by its length alone.
+# A worker writes its stack itself, so the text may be anything. Lines longer than any frame are skipped, so that
+# reading takes time linear in the length.
 _LONGEST_LINE = 2048
 
 
 def locate(stack: str, root: str, sources: Mapping[str, bytes]) -> str:
-    """``billing.py:41 in total `while True:` ``: the innermost line of the plugin's own files, of its main thread if
-    that is there; empty where there is none.
+    """Return the innermost line in the plugin's own files, such as ``billing.py:41 in total `while True:` ``.
 
-    ``stack`` is as ``faulthandler`` prints it: threads with the main one last, of each the most recent call first.
-    ``sources`` are by their paths below ``root``.
+    The main thread is preferred. Empty if no thread is in the plugin's files. ``stack`` is as ``faulthandler`` prints
+    it: the main thread last, and in each thread the most recent call first. ``sources`` are by path below ``root``.
     """
     for thread in reversed(stack.split("\n\n")):
         for frame in _frames(thread):

@@ -1,7 +1,7 @@
-"""Starts plugins, at first and again: the owner of their instances.
+"""Starts and restarts plugins, and owns their instances.
 
-It decides what follows a crash and a start that failed: deliveries, restart budget, the next generation. Each change
-holds the plugin's lock. What waits here runs neither on a thread of a plugin nor on the reactor's.
+After a crash or a failed start, it handles the deliveries, the restart budget and the next generation. Each change
+holds the plugin's lock. Methods that wait run neither on a plugin's thread nor on the reactor's.
 """
 
 from __future__ import annotations
@@ -34,15 +34,18 @@ from microkernel.kernel.supervision.restart_policy import RestartDecision, decid
 from microkernel.kernel.supervision.stack_location import locate
 from microkernel.kernel.supervision.watchdog import Watchdog
 
-# Seconds between two looks whether the thread that holds a plugin's lock is draining it.
+# Seconds between two checks whether the thread that holds a plugin's lock is draining it.
 _GLANCE = 0.05
 _log = logging.getLogger("microkernel")
 
 
 @dataclass(slots=True)
 class _Backoff:
-    """``cancel``: takes back the planned restart. ``since``: when the present backoff began. ``total``: seconds in
-    backoff so far; they do not count in the supervision's period."""
+    """Backoff of one plugin.
+
+    ``cancel``: cancels the planned restart. ``since``: start of the present backoff. ``total``: seconds in backoff so
+    far, which do not count in the supervision's period.
+    """
 
     cancel: Callable[[], object] | None = None
     since: float = 0.0
@@ -50,7 +53,8 @@ class _Backoff:
 
 
 class Supervisor:
-    """An InstanceOwner. Everything but ``bring_up`` and what holds a lock may be called on any thread."""
+    """InstanceOwner of the plugins. Its methods may be called on any thread, except ``bring_up`` and those that hold a
+    lock."""
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ class Supervisor:
         self.is_closing = False
 
     def close(self) -> None:
-        """Start nothing from now on."""
+        """Stop starting and restarting plugins."""
         self.is_closing = True
 
     # The owner of instances. None of these waits.
@@ -125,11 +129,11 @@ class Supervisor:
                 self._cleanup.report_stopped(record)
 
     def _end_unresponsive(self, record: PluginRecord, instance: Instance, seconds: float, what: str) -> None:
-        """End an instance. What follows is decided by its owner when the exit is reported, as after any other."""
+        """End an instance. Its owner handles the exit when it is reported, like any other."""
         stack = instance.runner.stack()
         while not record.lock.acquire(timeout=_GLANCE):
             if instance.exit_expected:
-                instance.hurried = True  # it is being drained, and hangs: that ends here
+                instance.hurried = True  # it hangs while it is being drained, so end the drain
                 return
         try:
             if record.instance is not instance or instance.exit_expected:
@@ -154,11 +158,10 @@ class Supervisor:
     # Starting
 
     def bring_up(self, record: PluginRecord, snapshot: Snapshot | None, *, again: bool = False) -> KernelError | None:
-        """Load and start, from this snapshot or from the source as it is now. Return why it is not active, if it
-        is not.
+        """Load and start a plugin, from this snapshot or from its source as it is now.
 
-        ``again``: this is a restart, and a failure is tried again within the budget, as is one at any start for which
-        the system had run out of something.
+        Return None if it is active, else the error. ``again``: this is a restart, whose failure is retried within the
+        budget. A failure because the system had run out of a resource is retried at any start.
         """
         began = time.monotonic()
         try:
@@ -199,7 +202,7 @@ class Supervisor:
         return again or bool(error.shortage)
 
     def check_requirements(self, manifest: Manifest) -> None:
-        """Raises RequirementError for a required plugin that is not there, or not active."""
+        """Raise RequirementError if a required plugin does not exist, or is neither active nor in backoff."""
         for requirement in manifest.requires:
             other = split(requirement)[0]
             state = self._registry.get(other).state if other in self._registry else "not here"
@@ -247,7 +250,7 @@ class Supervisor:
         self._journal.changed(record)
 
     def abort_start(self, record: PluginRecord, reason: KernelError | StartupExit) -> None:
-        """Neither the new source nor the old one runs any longer. Handle it as a start that failed."""
+        """Handle a reload after which neither the new source nor the old one runs, like a failed start."""
         self._did_not_start(record, reason, again=False)
 
     # Restarts
@@ -267,9 +270,9 @@ class Supervisor:
     def handle_exit(
         self, record: PluginRecord, instance: Instance | None, exit: Exit, error: KernelError | None = None
     ) -> None:
-        """Requeue the deliveries of an instance that has exited, and decide what follows. With the lock held.
+        """Requeue the deliveries of an instance that has exited, and schedule a restart or set the plugin aside.
 
-        ``error``: what is shown meanwhile, if not that the plugin died.
+        With the lock held. ``error``: shown meanwhile, if not the crash itself.
         """
         if record.is_being_killed:
             return
@@ -333,7 +336,7 @@ class Supervisor:
             self.bring_up(record, record.snapshot, again=True)
 
     def cancel_restart(self, record: PluginRecord) -> None:
-        """Take back a planned restart. With the lock held."""
+        """Cancel a planned restart. With the lock held."""
         backoff = self._backoff(record)
         if backoff.cancel is not None:
             backoff.cancel()
@@ -359,7 +362,7 @@ class Supervisor:
             self._restart(each)
 
     def _stop_group_member(self, record: PluginRecord, cause: str) -> bool:
-        """Stop a member gracefully, and leave it in backoff, which keeps what waits for it. Return whether it ran."""
+        """Stop a member gracefully, and leave it in backoff, which keeps waiting deliveries. Return whether it ran."""
         with record.lock:
             if record.state != "active" or record.instance is None or self.is_closing:
                 return False

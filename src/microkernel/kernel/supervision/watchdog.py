@@ -1,4 +1,4 @@
-"""Notices handlers that run past their deadline. Armed only while something is in flight: an idle kernel sleeps."""
+"""Detects handlers that exceed their deadline. Armed only while deliveries are in flight, so an idle kernel sleeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microkernel.kernel.registry.instance import Instance
 
 @dataclass(slots=True)
 class _Oldest:
-    """The delivery that an instance had been at for longest when the watchdog last looked, by its number (0: none), and
+    """The oldest delivery in flight of an instance at the watchdog's last check, by its number (0: none), and the time
     when it was first seen."""
 
     seq: int = 0
@@ -22,7 +22,10 @@ class _Oldest:
 
 
 class Watchdog:
-    """``arm`` on any thread. On the reactor's, it reports to the owner of an instance for how long it is silent."""
+    """Reports to the owner of an instance, on the reactor's thread, for how long a handler has been silent.
+
+    ``arm`` may be called on any thread.
+    """
 
     def __init__(self, reactor: Reactor, clock: Clock) -> None:
         self._reactor = reactor
@@ -31,7 +34,7 @@ class Watchdog:
         self._oldest: WeakKeyDictionary[Instance, _Oldest] = WeakKeyDictionary()
 
     def arm(self, instance: Instance) -> None:
-        """The instance has something to do. Called often: arms once until it is idle again."""
+        """Watch an instance that was given work. Called often, so it arms only once until the instance is idle."""
         limit = instance.manifest.limits.handler
         if limit and not instance.watched:
             instance.watched = True
@@ -40,9 +43,9 @@ class Watchdog:
     def _look(self, watched: ref[Instance], limit: float) -> None:
         instance = watched()
         if instance is None:
-            return  # replaced and gone meanwhile: a minute of reloads must not pile up
+            return  # replaced meanwhile; the weak reference keeps a minute of reloads from piling up
         judge = partial(self._judge, ref(instance), limit)
-        instance.runner.drain(judge)  # a kernel that is late must not blame the plugin
+        instance.runner.drain(judge)  # after the drain, because a late kernel must not blame the plugin
 
     def _judge(self, watched: ref[Instance], limit: float) -> None:
         instance = watched()
@@ -62,8 +65,10 @@ class Watchdog:
         instance.owner.on_unresponsive(instance, at_it, _what(oldest))
 
     def _since(self, instance: Instance, delivery: Delivery | None) -> float:
-        """Return since when it has been at its oldest delivery, at least. Deliveries are started in order, so finishing
-        others does not excuse one that hangs."""
+        """Return the latest time at which the instance can have started its oldest delivery.
+
+        Deliveries are started in order, so finishing others does not excuse one that hangs.
+        """
         oldest = self._oldest.setdefault(instance, _Oldest())
         if delivery is None or delivery.seq != oldest.seq:
             oldest.seq, oldest.since = delivery.seq if delivery else 0, self._clock.now()
