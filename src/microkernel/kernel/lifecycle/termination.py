@@ -14,7 +14,7 @@ from microkernel.kernel.reporting.journal import Journal
 from microkernel.wire import codec, messages
 
 _FIRST_PAUSE = 0.01
-# Seconds from one look at a mailbox that is being drained to the next: the first, and the longest.
+# Seconds between two checks of a mailbox that is being drained: the first pause, and the longest.
 _DRAIN_PAUSES = (0.001, 0.02)
 _LONGEST_PAUSE = 0.2
 # Seconds that an instance which could not start gets to exit by itself: an exception in the middle of that would only

@@ -74,7 +74,7 @@ class _Node:
         self.words: dict[str, _Node] = {}
         self.here: dict[TopicSubscription, None] = {}
         self.tail: dict[TopicSubscription, None] = {}
-        """In the order in which they were added. A match copies them by one C call."""
+        """Return the subscriptions in the order in which they were added. A match copies them by one C call."""
 
 
 class _Matches(dict[str, tuple[TopicSubscription, ...]]):

@@ -7,7 +7,8 @@ from microkernel.kernel.reporting.journal import Journal
 
 
 class LeakAuditor:
-    """On a thread that may wait, and without a lock, because the mailbox belongs to the next generation by then."""
+    """Audits ended instances. On a thread that may wait, and without a lock, because the mailbox belongs to the next
+    generation by then."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

@@ -58,7 +58,7 @@ class PluginSet:
 
     def run(self) -> None:
         """Discover and start all plugins. Return when each is active, or will not become active."""
-        _ = KernelClosed("MK0612", reason="").text  # read now: later there may be no descriptor left to read it with
+        _ = KernelClosed("MK0612", reason="").text  # read now, because later no descriptor may be left for it
         with self._looking:
             here = self._catalog.discover()
             found = self._catalog.settle(here)
@@ -123,7 +123,7 @@ class PluginSet:
             new = [fit[name] for name in layer if fit[name].state == "discovered"]
             self._for_each(new, self._start)
             until = self._clock.now() + _RESTARTS_AWAITED
-            for record in new:  # here: a thread for each that waits might be those that their restarts need
+            for record in new:  # on this thread, because waiting threads could use up those for restarts
                 self._wait_until_settled(record, until)
 
     def _start(self, record: PluginRecord) -> None:

@@ -132,25 +132,25 @@ class CallTable:
             self._finish(callee, delivery)
 
     def abandon(self, id: int) -> None:
-        """The caller no longer waits. Send a Cancel to the callee."""
+        """Abandon a call whose caller no longer waits: send a Cancel to the callee."""
         pending = self.complete(id, ABANDONED)
         if pending is not None:
             pending.target.send(Cancel(id))
 
     def abandon_request(self, caller: PluginRecord, request: int) -> None:
-        """The same by the caller's own id. An ask has one call for each handler."""
+        """Abandon a request by the caller's own id. An ask has one call for each handler."""
         for id in list(caller.outgoing):
             pending = self.pending.get(id)
             if pending is not None and pending.call.id == request:
                 self.abandon(id)
 
     def drop_caller(self, record: PluginRecord) -> None:
-        """The instance that waited for these calls has ended."""
+        """Abandon the calls of an instance that has ended."""
         for id in list(record.outgoing):
             self.abandon(id)
 
     def drop_callee(self, record: PluginRecord, reason: str, ids: Sequence[int] | None = None) -> int:
-        """The callee has died: fail these calls, or all that it was sent. Return how many callers waited."""
+        """Fail these calls to a callee that has died, or all calls to it. Return how many callers waited."""
         waiting = 0
         for id in list(record.incoming) if ids is None else ids:
             pending = self.pending.get(id)
@@ -162,7 +162,7 @@ class CallTable:
         return waiting
 
     def discard(self, record: PluginRecord, id: int, error: KernelError) -> None:
-        """The callee will not handle a call, also one that its caller has abandoned."""
+        """Discard a call that the callee will not handle, including one that its caller has abandoned."""
         self.fail(id, error)
         record.incoming.remove(id)
 
@@ -176,7 +176,7 @@ class CallTable:
         return waits
 
     def _finish(self, callee: Receiver, delivery: Delivery) -> None:
-        """The callee is done with a delivery: others may follow."""
+        """Finish a delivery that the callee is done with, so that others may follow."""
         mailbox = callee.mailbox
         mailbox.progress = time.monotonic()
         mailbox.done(delivery.seq)

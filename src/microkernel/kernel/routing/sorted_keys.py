@@ -50,12 +50,12 @@ class SortedKeys:
             del self._blocks[at], self._firsts[at]
 
     def after(self, key: str) -> Iterator[str]:
-        """The texts behind this one, in order. Nothing may be added or removed while this is iterated."""
+        """Iterate over the texts after this one, in order. Nothing may be added or removed meanwhile."""
         at = max(self._block_of(key), 0)
         for number in range(at, len(self._blocks)):
             block = self._blocks[number]
             yield from block[bisect_right(block, key) :] if number == at else block
 
     def _block_of(self, key: str) -> int:
-        """The number of the block that the key belongs in, -1 before the first."""
+        """Return the number of the block that the key belongs in, -1 before the first."""
         return bisect_right(self._firsts, key) - 1

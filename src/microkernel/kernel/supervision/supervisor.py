@@ -81,7 +81,7 @@ class Supervisor:
         self._groups = groups
         # Each is changed with the lock of its record held.
         self._backoffs: WeakKeyDictionary[PluginRecord, _Backoff] = WeakKeyDictionary()
-        # The kernel stops: nothing is started or restarted.
+        # The kernel is stopping, so nothing is started or restarted.
         self.is_closing = False
 
     def close(self) -> None:
