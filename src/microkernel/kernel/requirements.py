@@ -19,13 +19,13 @@ def requires(manifest: Manifest, name: str) -> bool:
     return any(split(requirement)[0] == name for requirement in manifest.requires)
 
 
-def satisfies(version: str, wanted: str) -> bool:
+def satisfies(version: str, requested: str) -> bool:
     """Return whether a version satisfies a specifier. An empty one accepts any version."""
-    if not wanted:
+    if not requested:
         return True
     from packaging.specifiers import InvalidSpecifier, SpecifierSet  # only where a version is asked for
 
     try:
-        return SpecifierSet(wanted).contains(version, prereleases=True)
+        return SpecifierSet(requested).contains(version, prereleases=True)
     except (InvalidSpecifier, ValueError):  # InvalidVersion is one; and numbers have at most 4,300 digits
         return False

@@ -156,7 +156,7 @@ class Running:
         self.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def preloaded() -> Iterator[PreloadedMk]:
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "MK_"))}
     mk = PreloadedMk({**variables, "LANG": "C.UTF-8", "PYTHONUTF8": "1"})

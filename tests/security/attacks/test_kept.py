@@ -297,9 +297,9 @@ def test_unexpected_lifecycle_messages_are_not_kept(plugins: Plugins) -> None:
         for _ in range(100):
             instance.received(messages.Stopped())
         kernel.core.reactor.run(bool)
-        assert instance.news.qsize() <= 8
-        while not instance.news.empty():
-            instance.news.get()
+        assert instance.events.qsize() <= 8
+        while not instance.events.empty():
+            instance.events.get()
 
 
 def test_completed_asks_leave_no_timers(plugins: Plugins, busy: threading.Lock) -> None:

@@ -92,31 +92,31 @@ class ApprovalPolicy:
 
     def writes(self, manifest: Manifest, level: Level) -> tuple[str, ...]:
         """Return the folders where a confined plugin may write, as far as the operator allows, running or not."""
-        wanted = self.effective(manifest, level).fs_write if level in CONFINED else ()
-        if not wanted:
+        requested = self.effective(manifest, level).fs_write if level in CONFINED else ()
+        if not requested:
             return ()
         try:
             approval = self._approval(manifest.name)
         except ConfigError:
-            return wanted
+            return requested
         given = permissions.union([self._operators(manifest), *([approval.permissions] if approval else [])]).fs_write
-        return tuple(path for path in wanted if given is None or path in given)
+        return tuple(path for path in requested if given is None or path in given)
 
     def review(self, found: PluginCandidate, manifest: Manifest, level: Level, snapshot: Snapshot) -> Review:
         """Compare the requests of a plugin with its approval. Raises ConfigError MK0414 if the lock is unreadable."""
         name, version, path = manifest.name, manifest.version, found.path
-        wanted = self._wishes(found, manifest) if level in CONFINED else []
-        left = permissions.missing(wanted, self._operators(manifest))
+        requested = self._wishes(found, manifest) if level in CONFINED else []
+        left = permissions.missing(requested, self._operators(manifest))
         approval = self._compared(name, is_needed=bool(left)) if level in CONFINED else None
         elsewhere = "" if approval is None or _is_of(approval, found) else approval.path
         approved = approval.permissions if approval is not None and not elsewhere else NO_PERMISSIONS
         altered = approval is not None and not elsewhere and self._is_altered(snapshot, version, approval)
         return Review(
-            name, version, level, path, snapshot.digest, permissions.lines(wanted),
+            name, version, level, path, snapshot.digest, permissions.lines(requested),
             approved_path=elsewhere,
             added=permissions.lines(permissions.missing(left, approved)),
             removed=permissions.lines(
-                permissions.missing(permissions.requested(name, approved), permissions.from_requests(wanted))
+                permissions.missing(permissions.requested(name, approved), permissions.from_requests(requested))
             ),
             approved_version=approval.version if approval is not None else "",
             altered=altered,
@@ -232,11 +232,11 @@ class ApprovalPolicy:
         """
         own = self._config.current().plugin.get(manifest.name)
         theirs = {k: v for k, v in found.manifest.config.items() if own is None or k not in own.config}
-        wanted = permissions.requested(manifest.name, self.effective(manifest, "sandbox"))
-        wanted += [("env", name) for name in sorted(variables(theirs))]
+        requested = permissions.requested(manifest.name, self.effective(manifest, "sandbox"))
+        requested += [("env", name) for name in sorted(variables(theirs))]
         config = self._config.current()
         raised = limit_bounds.raised(merge(found.manifest, config), fixed_limits(config, manifest.name))
-        return list(dict.fromkeys([*wanted, *(("limits", line) for line in raised)]))
+        return list(dict.fromkeys([*requested, *(("limits", line) for line in raised)]))
 
 
 def place_of(path: str) -> str:

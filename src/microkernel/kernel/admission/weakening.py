@@ -105,7 +105,7 @@ def _says_nothing(manifest: Manifest) -> bool:
 
 def _weaker_limits(old: Limits, new: Limits, named: Iterable[str]) -> Iterator[str]:
     """Yield the limits that restrict less than before, except the ``named`` ones. 0 means unlimited."""
-    before, now, said = asdict(old), asdict(new), set(named)
+    before, now, written = asdict(old), asdict(new), set(named)
     for key, value in before.items():
-        if key not in said and value and (not now[key] or now[key] > value):
+        if key not in written and value and (not now[key] or now[key] > value):
             yield key

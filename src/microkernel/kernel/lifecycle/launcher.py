@@ -30,7 +30,7 @@ from microkernel.wire.failures import suffix_fields, to_error
 from microkernel.wire.secrets import Secrets, size_of
 
 _PHASES = {"load": "MK0112", "init": "MK0113", "start": "MK0201", "stop": "MK0208", "export_state": "MK0311"}
-_TOLD_AS_THEY_ARE = (PluginLoadError, PluginDied, IsolationUnavailable)
+_PASSED_THROUGH = (PluginLoadError, PluginDied, IsolationUnavailable)
 _LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 # Most texts that a confined plugin may mark as secret (each line counts as one), and their characters.
 _MOST_SECRETS = 256
@@ -136,14 +136,14 @@ class Launcher:
             in_memory=host.level in ("thread", "process"),
         )
         record.candidate = instance
-        news = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
-        assert isinstance(news, messages.Loaded)
-        for handler in news.handlers:
+        event = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
+        assert isinstance(event, messages.Loaded)
+        for handler in event.handlers:
             gate.admit(record.name, permissions, messages.Subscribe(0, handler))
-        charge_quota(instance, news)
-        _check_secrets(instance, news.secrets)
-        instance.secrets.add(news.secrets, in_any_mixture=False)
-        instance.staged = news
+        charge_quota(instance, event)
+        _check_secrets(instance, event.secrets)
+        instance.secrets.add(event.secrets, in_any_mixture=False)
+        instance.staged = event
         record.candidate = None
         record.snapshot = snapshot
         return instance
@@ -181,15 +181,15 @@ class Launcher:
                 self._journal.report("notice", record.name, PluginLoadError("MK0156", **fields))
 
     def _wait(self, instance: Instance, kind: type, seconds: float, too_late: str) -> object:
-        news = instance.wait_for(kind, seconds)
-        if isinstance(news, Exit):
-            raise StartupExit(instance, news)
-        if isinstance(news, messages.Failed):
+        event = instance.wait_for(kind, seconds)
+        if isinstance(event, Exit):
+            raise StartupExit(instance, event)
+        if isinstance(event, messages.Failed):
             instance.start_failed = True
-            raise load_error(news)
-        if news is None:
+            raise load_error(event)
+        if event is None:
             raise PluginLoadError(too_late, name=instance.name, seconds=seconds)
-        return news
+        return event
 
     def _secret_env_names(self) -> frozenset[str]:
         """Return the variables from which configurations read secrets. They are in no plugin's environment."""
@@ -275,14 +275,14 @@ def _encoded(config: dict[str, Any]) -> bytes:
         raise
 
 
-def load_error(news: messages.Failed) -> KernelError:
+def load_error(event: messages.Failed) -> KernelError:
     """Return the error to report for a Failed message."""
-    failure = news.failure
+    failure = event.failure
     if failure.kind:
-        error = to_error(failure, news.phase)
-        return error if isinstance(error, _TOLD_AS_THEY_ARE) else PluginLoadError(error.id, **error.fields)
+        error = to_error(failure, event.phase)
+        return error if isinstance(error, _PASSED_THROUGH) else PluginLoadError(error.id, **error.fields)
     return PluginLoadError(
-        _PHASES.get(news.phase, "MK0201"),
+        _PHASES.get(event.phase, "MK0201"),
         kind=failure.type,
         reason=failure.message,
         traceback=failure.traceback,

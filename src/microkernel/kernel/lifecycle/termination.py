@@ -93,16 +93,16 @@ class Terminator:
         self._ask(record, instance, messages.Stop(export=True, within=limits.stop))
         if not instance.staged.exports:
             return None
-        news = instance.wait_for(messages.Exported, limits.stop and limits.stop + limits.kill_grace)
-        if isinstance(news, messages.Exported):
-            return news.state
+        event = instance.wait_for(messages.Exported, limits.stop and limits.stop + limits.kill_grace)
+        if isinstance(event, messages.Exported):
+            return event.state
         record.retiring = None
-        if isinstance(news, messages.Failed):
+        if isinstance(event, messages.Failed):
             instance.exit_expected = False
-            raise NotExported(load_error(news), continues=instance.exit is None)
-        if not isinstance(news, Exit):
+            raise NotExported(load_error(event), continues=instance.exit is None)
+        if not isinstance(event, Exit):
             self.terminate(instance)
-        reason = f"export_state ended it: {news.reason}" if isinstance(news, Exit) else _TOO_LATE.format(limits.stop)
+        reason = f"export_state ended it: {event.reason}" if isinstance(event, Exit) else _TOO_LATE.format(limits.stop)
         raise NotExported(PluginLoadError("MK0313", reason=reason), continues=False)
 
     def _ask(self, record: PluginRecord, instance: Instance, stop: messages.Stop) -> None:
@@ -123,9 +123,9 @@ class Terminator:
         return (stopped if isinstance(stopped, messages.Stopped) else None), ended
 
     def _on_stop_trouble(self, instance: Instance) -> Callable[[object], None]:
-        def tell(news: object) -> None:
-            if isinstance(news, messages.Failed):
-                self._journal.report("warn", instance.name, load_error(news))
+        def tell(event: object) -> None:
+            if isinstance(event, messages.Failed):
+                self._journal.report("warn", instance.name, load_error(event))
 
         return tell
 

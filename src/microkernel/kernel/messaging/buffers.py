@@ -193,18 +193,18 @@ class BufferAccount:
         """
         if not self.in_memory:
             raise self._refusal("memory")
-        wanted = block_size(size)
-        free = [block for block in self.blocks if block.size == wanted and block.is_free]
-        chosen = free[: max(1, _AT_ONCE // wanted)] or [self._made(size, wanted)]
+        requested = block_size(size)
+        free = [block for block in self.blocks if block.size == requested and block.is_free]
+        chosen = free[: max(1, _AT_ONCE // requested)] or [self._made(size, requested)]
         return [self._hold(block.lease(), block.size) for block in chosen]
 
-    def _made(self, size: int, wanted: int) -> Block:
-        if not self._has_room(wanted):
+    def _made(self, size: int, requested: int) -> Block:
+        if not self._has_room(requested):
             self.free(lambda block: block.is_free)
-        if not self._has_room(wanted):
+        if not self._has_room(requested):
             raise PayloadTooLarge("MK0625", name=self._name, size=size, used=self.used, limit=int(self._limit))
         try:
-            block = Block(wanted)
+            block = Block(requested)
         except (OSError, OverflowError) as failure:
             raise PayloadTooLarge("MK0626", name=self._name, size=size, reason=str(failure)) from None
         self.blocks.append(block)

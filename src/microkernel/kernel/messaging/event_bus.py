@@ -111,9 +111,9 @@ class EventBus:
         elif on_settled is not None:
             on_settled()
 
-    def notify(self, watchers: Iterable[TopicSubscription], key: str, news: Raw) -> None:
+    def notify(self, watchers: Iterable[TopicSubscription], key: str, event: Raw) -> None:
         """Notify watchers of a key of shared data, by one event that they share. Never waits for room."""
-        envelope = self.envelope("kernel", key, news)
+        envelope = self.envelope("kernel", key, event)
         for watcher in watchers:
             delivery = EventDelivery(watcher, key, envelope, len(envelope))
             if not self.offer(delivery, "kernel"):

@@ -106,7 +106,7 @@ class PluginController:
             return 0
         record.is_being_killed = True
         try:
-            told = self._cleanup.disconnect(record, "killed by hand")
+            callers = self._cleanup.disconnect(record, "killed by hand")
             _kill_all(record)  # without the lock, because its holder may be waiting for one of these
             with record.lock:
                 self._supervisor.cancel_restart(record)
@@ -120,9 +120,9 @@ class PluginController:
         if record.state == "zombie":
             self._cleanup.report_stopped(record)
         else:
-            self._journal.announce("MK0210", "success", record.name, ms=took, callers=told)
+            self._journal.announce("MK0210", "success", record.name, ms=took, callers=callers)
             self._journal.changed(record)
-        return told
+        return callers
 
     def _settle_killed(self, record: PluginRecord, ended: bool) -> None:
         record.instance = record.candidate = None

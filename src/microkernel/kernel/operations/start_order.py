@@ -74,10 +74,10 @@ def _needs(
 ) -> set[str]:
     needed = set()
     for requirement in requirements:
-        other, wanted = split(requirement)
+        other, requested = split(requirement)
         if other not in versions:
             refused[name] = RequirementError("MK0114", name=name, requirement=requirement)
-        elif not satisfies(versions[other], wanted):
+        elif not satisfies(versions[other], requested):
             refused[name] = RequirementError(
                 "MK0115", name=name, requirement=requirement, other=other, version=versions[other]
             )

@@ -22,7 +22,7 @@ from microkernel.wire import messages
 from microkernel.wire.messages import Deliver, Invoke, Message
 from microkernel.wire.secrets import Secrets
 
-InstanceNews = messages.Loaded | messages.Started | messages.Exported | messages.Stopped | messages.Failed | Exit
+LifecycleEvent = messages.Loaded | messages.Started | messages.Exported | messages.Stopped | messages.Failed | Exit
 
 CREDIT_BATCH = 256
 # Seconds for handling the messages that an instance sent before the decision to end it. Those that take longer are
@@ -67,7 +67,7 @@ class InstanceObserver(Protocol):
 class Instance:
     """One generation of a plugin, on one runner. It is the runner's MessageSource and InstanceEvents.
 
-    ``news`` carries the reports that the thread starting or stopping the instance waits for. Messages of a
+    ``events`` carries the reports that the thread starting or stopping the instance waits for. Messages of a
     ``disconnected`` instance are ignored. ``owner`` changes when a reload hands the instance over.
     """
 
@@ -102,7 +102,7 @@ class Instance:
         # Must not leak by accident: the runtime redacts them in its messages, the runner in the output.
         self.secrets = secrets
         self.account = BufferAccount(name, manifest.limits.shared_memory, self._send, in_memory=in_memory)
-        self.news: queue.SimpleQueue[InstanceNews] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[LifecycleEvent] = queue.SimpleQueue()
         # Registrations that have not taken effect yet.
         self.staged = messages.Loaded([], [])
         self.exit: Exit | None = None
@@ -124,7 +124,7 @@ class Instance:
         self.registered = registered
         # Events rejected by an instance on its own thread that the reactor has not handled yet.
         self.rejections: deque[int] = deque()
-        # Types of the reports that wait in ``news``.
+        # Types of the reports that wait in ``events``.
         self._queued: set[type] = set()
         self._credit = 0
         self._observer = observer
@@ -191,7 +191,7 @@ class Instance:
         self._observer.on_exit(self, exit)  # before anyone who waits for the exit continues
         self.exit = exit
         self.exited.set()
-        self.news.put(exit)
+        self.events.put(exit)
         self.owner.on_exit(self, exit)
 
     def memory(self, block: int) -> mmap:
@@ -221,15 +221,15 @@ class Instance:
     def _cut(self) -> None:
         self.disconnected = True
 
-    def push_event(self, news: InstanceNews) -> None:
+    def push_event(self, event: LifecycleEvent) -> None:
         """Keep a report until it is waited for. At most one of each type, because each may be as large as a frame."""
-        if type(news) not in self._queued:
-            self._queued.add(type(news))
-            self.news.put(news)
+        if type(event) not in self._queued:
+            self._queued.add(type(event))
+            self.events.put(event)
 
     def wait_for(
-        self, kind: type[InstanceNews], seconds: float, on_other: Callable[[InstanceNews], None] | None = None
-    ) -> InstanceNews | None:
+        self, kind: type[LifecycleEvent], seconds: float, on_other: Callable[[LifecycleEvent], None] | None = None
+    ) -> LifecycleEvent | None:
         """Return the next report of this type, or an Exit; None after ``seconds`` (0: wait without limit).
 
         Other reports go to ``on_other``. Without it, a Failed is returned too.
@@ -238,14 +238,14 @@ class Instance:
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                news = self.news.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
+                event = self.events.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
             except queue.Empty:
                 return None
-            self._queued.discard(type(news))
-            if isinstance(news, kind | Exit) or (isinstance(news, messages.Failed) and on_other is None):
-                return news
+            self._queued.discard(type(event))
+            if isinstance(event, kind | Exit) or (isinstance(event, messages.Failed) and on_other is None):
+                return event
             if on_other is not None:
-                on_other(news)
+                on_other(event)
 
     def on_settled(self, slots: int) -> None:
         """Settle one of its emits, which took ``slots`` and no longer waits for room."""

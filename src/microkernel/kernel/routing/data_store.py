@@ -156,7 +156,7 @@ class DataStore:
         """
         if "*" not in watcher.pattern:
             if value := self._values.get(watcher.pattern):
-                self._notify([watcher], watcher.pattern, _news(watcher.pattern, value))
+                self._notify([watcher], watcher.pattern, _change_event(watcher.pattern, value))
             return
         greeting = _Greeting(_before(watcher.pattern))
         if self._advance(watcher, greeting):
@@ -184,7 +184,7 @@ class DataStore:
         covered = [key for key in looked_at if key not in greeting.reported and covers(watcher.pattern, key)]
         chosen = covered[:_AT_ONCE]
         for key in chosen:
-            self._notify([watcher], key, _news(key, self._values[key]))
+            self._notify([watcher], key, _change_event(key, self._values[key]))
         if len(looked_at) < _LOOKED_AT and len(chosen) == len(covered):
             return True
         greeting.last = chosen[-1] if len(chosen) < len(covered) else looked_at[-1]
@@ -195,7 +195,7 @@ class DataStore:
         for watcher in watchers if self._greetings else ():
             self._note_reported(watcher, key)
         if watchers:
-            self._notify(watchers, key, _news(key, value))
+            self._notify(watchers, key, _change_event(key, value))
 
     def _note_reported(self, watcher: TopicSubscription, key: str) -> None:
         waiting = self._greetings.get(watcher.owner)
@@ -209,5 +209,5 @@ def _before(pattern: str) -> str:
     return pattern[: pattern.index("*")]
 
 
-def _news(key: str, value: Value) -> Raw:
+def _change_event(key: str, value: Value) -> Raw:
     return Raw(encode_message({"key": key, "value": value.data, "revision": value.revision}))

@@ -151,10 +151,10 @@ class Ingress:
             messages.Ping: self._ping,
             messages.Pong: self._pong,
             messages.SelfExit: self._self_exit,
-            messages.Loaded: self._news,
-            messages.Started: self._news,
-            messages.Stopped: self._news,
-            messages.Exported: self._news,
+            messages.Loaded: self._push_event,
+            messages.Started: self._push_event,
+            messages.Stopped: self._push_event,
+            messages.Exported: self._push_event,
             messages.Failed: self._failed,
         }
 
@@ -293,7 +293,7 @@ class Ingress:
     def _pong(self, record: PluginRecord, instance: Instance, message: messages.Pong) -> None:
         instance.owner.on_pong(instance)
 
-    def _news(self, record: PluginRecord, instance: Instance, message: Any) -> None:
+    def _push_event(self, record: PluginRecord, instance: Instance, message: Any) -> None:
         instance.push_event(message)
 
 

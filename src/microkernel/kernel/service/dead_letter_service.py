@@ -73,11 +73,11 @@ class DeadLetterService:
 
 def _shown(letter: DeadLetter, shown: ShownValues) -> dict[str, Any]:
     fields = ("id", "plugin", "handler", "topic", "source", "time", "delivery", "reason", "traceback")
-    told = {name: getattr(letter, name) for name in fields}
+    entry = {name: getattr(letter, name) for name in fields}
     if not shown.has_room(letter.plugin, len(letter.reason) + len(letter.traceback)):
-        told |= {"reason": letter.reason[:_SHORT], "traceback": ""}
+        entry |= {"reason": letter.reason[:_SHORT], "traceback": ""}
     attached = [f"<Buffer of {share.size:,} bytes>" for share in letter.shares]
-    return told | {"data": shown.value(letter.plugin, letter.data, attached)}
+    return entry | {"data": shown.value(letter.plugin, letter.data, attached)}
 
 
 # Characters to which a reason is cut when the answer is full.
