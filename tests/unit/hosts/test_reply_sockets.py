@@ -20,7 +20,7 @@ from microkernel.wire.codec import Raw
 from microkernel.wire.nonblocking_io import AdaptiveSpin
 from microkernel.wire.session import pack
 from tests.harness.waiting import eventually
-from tests.unit.hosts.test_socket_channel import ImmediateReactor
+from tests.unit.hosts.test_kernel_channel import ImmediateReactor
 from tests.unit.wire.test_nonblocking_io import pair
 
 
