@@ -97,7 +97,7 @@ def state_is(kernel: Kernel, name: str, *states: str) -> PluginInfo:
 def gone(pid: int) -> bool:
     """No such process, or one that has ended and only nobody has waited for."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX"
     except OSError:
         return True
 
@@ -108,7 +108,7 @@ def descendants(root: int) -> dict[int, str]:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                fields = Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()
                 lines[int(entry)] = (
                     Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 )

@@ -122,7 +122,7 @@ def test_zygote_killed_during_a_start_is_replaced(plugins: Plugins, when: str, m
 
 
 def _is_ours(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid())
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1] == str(os.getpid())
 
 
 def test_plugins_restart_uncharged_after_a_plugin_kills_the_zygote(plugins: Plugins) -> None:

@@ -132,7 +132,7 @@ def process_died(arena: Arena, answer: Answer) -> bool:
 def status(pid: int | None, field: str) -> str:
     """A line of ``/proc/<pid>/status``; empty when there is none."""
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
+        text = Path(f"/proc/{pid}/status").read_text(errors="replace")
     except OSError:
         return ""
     lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
@@ -142,7 +142,7 @@ def status(pid: int | None, field: str) -> str:
 def statistic(pid: int | None, place: int) -> str:
     """A field of ``/proc/<pid>/stat``, counted from the state on."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[place]
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[place]
     except OSError:
         return ""
 
@@ -164,7 +164,7 @@ def _link(path: str) -> str:
 def writable_code(pid: int | None) -> int:
     """How many places of its memory can be written and run. Libraries make one for functions that C code calls."""
     try:
-        return Path(f"/proc/{pid}/maps").read_text().count(" rwxp ")
+        return Path(f"/proc/{pid}/maps").read_text(errors="replace").count(" rwxp ")
     except OSError:
         return 0
 
@@ -174,5 +174,5 @@ def namespace(pid: int | None, kind: str) -> str:
 
 
 def _limit(pid: int, name: str) -> str:
-    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/limits").read_text(errors="replace").splitlines()
     return next(line for line in lines if line.startswith(name))

@@ -8,6 +8,7 @@ import pytest
 
 from microkernel import Kernel, errors
 from microkernel.kernel.config import KernelConfig
+from microkernel.sdk.runtime import dispatcher
 
 FORGER = """
 from microkernel import IPlugin, expose
@@ -54,7 +55,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("level", ["thread", "process", "sandbox"])
-def test_a_callee_cannot_forge_an_error_of_the_kernel(folder: Path, level: str) -> None:
+def test_a_callee_cannot_forge_an_error_of_the_kernel(
+    folder: Path, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "failure_of", dispatcher.failure_of)  # at thread, the plugin changes it here
     config = KernelConfig(data_dir=str(folder / "data"))
     with Kernel(folder / "plugins", config, isolation=level, grants={"caller": {"call": ["**"]}}) as kernel:  # type: ignore[arg-type]
         with pytest.raises(errors.CallFailed) as raised:

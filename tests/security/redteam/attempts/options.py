@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from tests.security.redteam import proofs
@@ -27,8 +29,11 @@ def _merges(_, answer: Answer) -> bool:
 
 def _has_tables(_, answer: Answer) -> bool:
     """A thread has more descriptors than the process."""
-    tasks = list(Path(f"/proc/{answer.pid}/task").iterdir())
-    return len({frozenset(each.name for each in (task / "fd").iterdir()) for task in tasks}) > 1
+    tables = set()
+    for task in Path(f"/proc/{answer.pid}/task").iterdir():
+        with suppress(OSError):  # at `thread` this is the kernel's process, whose threads come and go
+            tables.add(frozenset(os.listdir(task / "fd")))
+    return len(tables) > 1
 
 
 def _locks(_, answer: Answer) -> bool:
