@@ -28,7 +28,7 @@ PATIENCE = 60.0
 """Seconds after which what must happen is said not to happen."""
 
 
-# As it is without an arena: one process may have several, one after the other.
+# The method without an arena: a process may have several arenas, one after the other, and other tests.
 _disconnect = Instance.disconnect
 
 
@@ -69,16 +69,20 @@ class Arena:
         kernel.on("ledger.**", self._arrived, inline=True)
         kernel.on("kernel.state", self._changed, inline=True)
         kernel.on("kernel.message", self._told, inline=True)
-        self._hear_decisions()
 
-    def _hear_decisions(self) -> None:
-        """When the kernel decides to end an instance, what that says from then on does not count."""
+    @contextmanager
+    def hear_decisions(self) -> Iterator[None]:
+        """Note when the kernel decides to end an instance: its later messages do not count."""
 
         def decided(instance: Instance, reactor: Reactor) -> None:
             self.cut(instance.name, instance.generation, time.monotonic())
             _disconnect(instance, reactor)
 
         Instance.disconnect = decided  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            Instance.disconnect = _disconnect  # type: ignore[method-assign]
 
     def _arrived(self, id: str) -> None:
         self.evidence.tell("arrived", "harness", 0, id)

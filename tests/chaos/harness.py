@@ -75,7 +75,7 @@ class Harness:
     def run(self, seconds: float, warm_up: float) -> Result:
         arena, before, ours = self.arena, look(), descendants(os.getpid())
         began = time.monotonic()
-        with watched(arena.trouble), closing(arena.kernel):
+        with watched(arena.trouble), arena.hear_decisions(), closing(arena.kernel):
             arena.kernel.open(ready=arena.listen)
             arena.were_absent_since(began)  # who starts first may send before others listen
             self._chaos(warm_up)

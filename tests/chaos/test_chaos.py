@@ -7,6 +7,7 @@ from random import SystemRandom
 
 import pytest
 
+from microkernel.kernel.registry.instance import Instance
 from tests.chaos.harness import Harness
 from tests.chaos.report import report
 
@@ -22,6 +23,8 @@ def test_chaos(tmp_path: Path, seed: int | None) -> None:
     """Nothing is lost, nothing late, and nothing left, whatever is done to thirty plugins."""
     seed = SystemRandom().randrange(2**32) if seed is None else seed
     print(f"again: ./run chaos --minutes {SECONDS / 60:.2f} --seed {seed}")
+    disconnect = Instance.disconnect
     result = Harness(tmp_path, seed).run(SECONDS, WARM_UP)
+    assert Instance.disconnect is disconnect, "the harness takes its observer back"
     print(report(result))
     assert result.problems == []
