@@ -107,6 +107,22 @@ class Launcher:
         if host.level in CONFINED:
             self._check_writable(record, permissions, is_new=snapshot is not record.snapshot)
         record.generation += 1
+        record.candidate = instance = self._make_instance(record, owner, host, manifest, permissions, snapshot)
+        self._accept_registrations(instance)
+        record.candidate = None
+        record.snapshot = snapshot
+        return instance
+
+    def _make_instance(
+        self,
+        record: PluginRecord,
+        owner: InstanceOwner,
+        host: Host,
+        manifest: Manifest,
+        permissions: Permissions,
+        snapshot: Snapshot,
+    ) -> Instance:
+        """Have the host run the instance. It is loading when this returns."""
         secrets = Secrets()
         secrets.add(secret_values(manifest.config, os.environ))
         load = self._load_message(record, manifest, host.level, permissions, snapshot, sorted(secrets.values))
@@ -120,7 +136,7 @@ class Launcher:
             manifest.determinism,
             self._writable_paths(),
         )
-        instance = Instance(
+        return Instance(
             record.name,
             record.generation,
             host.level,
@@ -135,18 +151,17 @@ class Launcher:
             lambda instance: host.launch(spec, instance, instance),
             in_memory=host.level in ("thread", "process"),
         )
-        record.candidate = instance
-        event = self._wait(instance, messages.Loaded, manifest.limits.load, "MK0120")
+
+    def _accept_registrations(self, instance: Instance) -> None:
+        """Wait until the instance has loaded, and check all that it registers. Raises what ``launch`` raises."""
+        event = self._wait(instance, messages.Loaded, instance.manifest.limits.load, "MK0120")
         assert isinstance(event, messages.Loaded)
         for handler in event.handlers:
-            gate.admit(record.name, permissions, messages.Subscribe(0, handler))
+            gate.admit(instance.name, instance.permissions, messages.Subscribe(0, handler))
         charge_quota(instance, event)
         _check_secrets(instance, event.secrets)
         instance.secrets.add(event.secrets, in_any_mixture=False)
         instance.staged = event
-        record.candidate = None
-        record.snapshot = snapshot
-        return instance
 
     def start(self, instance: Instance, state: codec.Raw | None, from_version: str) -> None:
         """Pass its state to an instance and start it. Raises PluginLoadError, StartupExit."""
