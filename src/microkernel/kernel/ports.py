@@ -230,10 +230,10 @@ class Runner(Protocol):
         """End the instance and all it started. Returns at once; ``ended`` follows if the level guarantees it."""
 
     def is_waiting(self) -> bool:
-        """Return whether its main thread is known to be idle: it waits at a socket, or in a poll."""
+        """Return whether the instance's main thread is known to be idle: it waits at a socket, or in a poll."""
 
     def is_stopped(self) -> bool:
-        """Return whether the operating system has stopped it (SIGSTOP, a debugger)."""
+        """Return whether the operating system has stopped the instance's process (SIGSTOP, a debugger)."""
 
     def stack(self) -> str:
         """Return where its threads are, as ``faulthandler`` prints it; empty if unknown. May wait for a moment."""

@@ -79,7 +79,7 @@ def scan_toml(text: str, path: str, error: type[KernelError]) -> None:
 
 
 def _digits(word: str) -> int:
-    """The digits of a TOML integer or of a part of another number; 0 for other words, such as keys."""
+    """Return how many digits a number has, for the limit on long ones; 0 for short numbers and for other words."""
     if len(word) <= DIGITS or not _NUMBER.fullmatch(word):
         return 0
     return len(word.replace("_", "").lstrip("+-"))

@@ -80,7 +80,7 @@ class Formatter(string.Formatter):
             try:
                 return plain(format(value, format_spec))
             except (TypeError, ValueError):
-                pass
+                pass  # the value does not fit the placeholder's format; shown as it is
         return self._show(value)
 
     def _show(self, value: Any) -> str:

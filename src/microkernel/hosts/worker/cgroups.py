@@ -189,8 +189,10 @@ class Groups:
         self._set_limits(pid)
 
     def _move_started(self, pid: int) -> None:
-        """Move what a worker started before it was moved. An orphan is by now the worker's child, because it is a
-        subreaper."""
+        """Move the processes that a worker started before it was moved.
+
+        Orphans are among the worker's descendants, because the worker is a subreaper.
+        """
         moved: set[int] = set()
         while new := {*_descendants(pid)} - moved:
             for each in new:

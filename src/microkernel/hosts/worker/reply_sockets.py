@@ -174,7 +174,7 @@ class ReplySocket:
             self._socket.close()
 
     def _leave(self) -> None:
-        """Give up the lane. Of this and ``close``, the one that comes second closes the socket."""
+        """Give up the lane. Whichever of this and ``close`` runs last closes the socket."""
         self.taken = False
         if self._closed:
             self._socket.close()

@@ -1,4 +1,4 @@
-"""The only place that checks permissions. Every message of an instance passes it.
+"""The only place that checks the permissions of messages. Every message of an instance passes it.
 
 The sender is known by the channel that the message came through, never by its content. The checks are a table: for each
 type of message, the permission it needs and the topic, key or target it needs it for.

@@ -41,7 +41,7 @@ class AskCollector:
         self._settle(index)
 
     def expect(self) -> None:
-        """All handlers were sent the event: answer as soon as all have replied."""
+        """Note that all handlers have been sent the event, so that the ask is answered when all have replied."""
         self._settle(_EXPECTED)
 
     def _settle(self, index: int) -> None:

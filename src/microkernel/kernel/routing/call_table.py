@@ -176,7 +176,7 @@ class CallTable:
         return waits
 
     def _finish(self, callee: Receiver, delivery: Delivery) -> None:
-        """Finish a delivery that the callee is done with, so that others may follow."""
+        """Remove a finished delivery from the callee's mailbox, and let the next deliveries in."""
         mailbox = callee.mailbox
         mailbox.progress = time.monotonic()
         mailbox.done(delivery.seq)

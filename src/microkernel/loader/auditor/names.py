@@ -222,7 +222,7 @@ def walk(tree: ast.AST, limit: int) -> Iterator[ast.AST]:
 
 
 def _text(node: ast.expr) -> str:
-    """Return ``x`` or ``self.x`` as text, a name that can be bound and found again."""
+    """Return the text of ``x`` or ``self.x``, under which a binding is stored and looked up."""
     match node:
         case ast.Name(id=name):
             return name

@@ -137,7 +137,8 @@ class KernelCommands:
     def approve(self, name: str, ask: Callable[[approval_view.Review], str] = lambda _: "y") -> Result:
         """Approve what a plugin asks for.
 
-        ``ask`` shows it and returns ``y``, ``o`` for once, ``n``, or ``again`` if the decision is still open.
+        ``ask`` shows it and returns ``y`` (approve and remember), ``o`` (approve once), ``n`` (no), or ``again`` if the
+        decision is still open.
         """
         review = self._ask("review", name, timeout=LONG)
         if approval_view.is_fine(review):

@@ -37,8 +37,10 @@ T = TypeVar("T")
 
 
 class Connections:
-    """The connections of one guest, on the worker's main thread. A pending and an established connection both have a
-    number."""
+    """The connections of one guest, on the worker's main thread.
+
+    A connection keeps the number that the guest chose for it, from the request on.
+    """
 
     def __init__(self, broker: BrokerClient) -> None:
         self._broker = broker
