@@ -22,7 +22,8 @@ from tests.chaos.ledger import Ledger, Verdict
 from tests.chaos.plugins import audience
 from tests.chaos.processes import Look, look
 from tests.chaos.watch import watched
-from tests.security.attacks.support import descendants, eventually
+from tests.harness.leftovers import descendants
+from tests.security.attacks.support import eventually
 
 PROBES = 0.05
 """Seconds between two questions to the kernel."""

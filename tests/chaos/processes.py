@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from microkernel.kernel.registry.instance import Instance
-from tests.security.attacks.support import descendants, descriptors
+from tests.harness.leftovers import descendants, descriptors
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.attacks.support import Plugins, descriptors, eventually
+from tests.harness.leftovers import descriptors
+from tests.security.attacks.support import Plugins, eventually
 
 RELOADS = int(os.environ.get("MK_RELOADS", "30"))
 # Bytes. If every instance were kept, a hundred of them would take twenty times as much.

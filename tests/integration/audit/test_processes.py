@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from microkernel import Kernel
+from tests.harness.leftovers import descriptors, gone, opened_since
 from tests.security.attacks.families import Family
-from tests.security.attacks.support import Plugins, Script, descriptors, eventually, gone, state_is
+from tests.security.attacks.support import Plugins, Script, eventually, state_is
 
 PLUGIN = """
 import tempfile
@@ -151,7 +152,7 @@ def test_no_process_and_no_descriptor_is_left(plugins: Plugins, how: str) -> Non
             assert kernel.unload("p") == []
         assert family.is_extinct()
         assert not _in_session(pid)
-        assert descriptors().keys() == before.keys()
+        assert opened_since(before) == {}
 
 
 def _in_session(leader: int) -> list[str]:

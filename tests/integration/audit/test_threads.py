@@ -24,7 +24,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tests.security.attacks.support import Plugins, descriptors, eventually, state_is
+from tests.harness.leftovers import descriptors
+from tests.security.attacks.support import Plugins, eventually, state_is
 
 HEAD = "import asyncio, atexit, gc, logging, warnings\nimport shared_things\n"
 PLUGIN = """

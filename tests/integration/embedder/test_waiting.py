@@ -10,6 +10,7 @@ import pytest
 
 from microkernel.embedder.calls import Waiter
 from microkernel.wire.messages import Response
+from tests.harness.leftovers import descriptors, opened_since
 
 _FAR = time.monotonic() + 3600
 
@@ -61,7 +62,7 @@ def test_a_thread_that_has_ended_leaves_no_descriptor() -> None:
         thread.join()
 
     call_beside()
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(20):
         call_beside()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == {}

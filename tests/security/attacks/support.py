@@ -94,45 +94,6 @@ def state_is(kernel: Kernel, name: str, *states: str) -> PluginInfo:
     return kernel.info(name)
 
 
-def gone(pid: int) -> bool:
-    """No such process, or one that has ended and only nobody has waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
-
-
-def descendants(root: int) -> dict[int, str]:
-    """All living processes below one, with their command lines."""
-    parents, lines = {}, {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                fields = Path(f"/proc/{entry}/stat").read_text(errors="replace").rpartition(")")[2].split()
-                lines[int(entry)] = (
-                    Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                )
-            except OSError:
-                continue
-            if fields[0] not in "ZX":
-                parents[int(entry)] = int(fields[1])
-    found: dict[int, str] = {}
-    while more := {p: lines[p] for p, up in parents.items() if p not in found and (up == root or up in found)}:
-        found |= more
-    return found
-
-
-def descriptors() -> dict[str, str]:
-    """This process's open descriptors, and what they are."""
-    result = {}
-    for entry in os.listdir("/proc/self/fd"):
-        try:
-            result[entry] = os.readlink(f"/proc/self/fd/{entry}")
-        except OSError:
-            continue  # the one of this listing
-    return result
-
-
 class Script:
     """A separate program, for attacks that would end this process. Its output lines can be waited for."""
 

@@ -12,6 +12,7 @@ import pytest
 from microkernel import Buffer, Kernel
 from microkernel.errors import CallFailed, KernelError, PermissionDenied, PluginDied
 from microkernel.kernel.messaging.buffers import BufferAccount
+from tests.harness import leftovers
 
 from .support import Plugins, eventually, state_is
 
@@ -440,7 +441,7 @@ def _ignoring(kernel: Kernel, target: str, *args: int) -> None:
 def test_closing_the_kernel_leaves_no_descriptor(plugins: Plugins) -> None:
     plugins.add("keeper", KEEPER)
     plugins.add("sender", SENDER)
-    before = descriptors()
+    before = leftovers.descriptors()
     with plugins.kernel() as kernel:
         kernel.call("sender.give", "a", MEBIBYTE)
         mine = kernel.share(b"kept" * MEBIBYTE)
@@ -448,4 +449,4 @@ def test_closing_the_kernel_leaves_no_descriptor(plugins: Plugins) -> None:
         assert back == 2
     assert mine == b"kept" * MEBIBYTE  # the memory is there as long as somebody looks
     del mine
-    assert descriptors() == before
+    assert leftovers.opened_since(before) == {}

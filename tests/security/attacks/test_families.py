@@ -12,8 +12,9 @@ import pytest
 from microkernel.errors import PluginDied
 from microkernel.hosts.worker import zygote
 from microkernel.hosts.worker.cgroups import Groups
+from tests.harness.leftovers import descendants, gone
 from tests.security.attacks.families import Family
-from tests.security.attacks.support import Plugins, Script, descendants, eventually, gone, state_is
+from tests.security.attacks.support import Plugins, Script, eventually, state_is
 from tests.security.attacks.test_ends import busy
 
 

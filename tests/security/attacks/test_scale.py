@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.attacks.support import Plugins, descendants, descriptors, eventually, gone
+from tests.harness.leftovers import descendants, descriptors, gone
+from tests.security.attacks.support import Plugins, eventually
 
 MANY = 300
 CYCLES = 60

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.security.attacks.support import descendants, gone
+from tests.harness.leftovers import descendants, gone
 from tests.security.redteam.model import Answer, Proof
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from microkernel.kernel.config import KernelConfig, PluginConfig
 from microkernel.testing import HOST_CHECKS, check_host
 from microkernel.wire.messages import ConfinementReport
 from microkernel.worker.confine import landlock, seccomp
-from tests.security.attacks.support import HEADER, HEALTHY, eventually, gone, state_is
+from tests.harness.leftovers import gone
+from tests.security.attacks.support import HEADER, HEALTHY, eventually, state_is
 from tests.security.sandbox.conftest import KernelFactory
 
 

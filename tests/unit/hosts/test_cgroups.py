@@ -14,7 +14,8 @@ import pytest
 from microkernel.hosts.worker import cgroup_layout, cgroups
 from microkernel.hosts.worker.cgroup_layout import Layout, Unavailable, find
 from microkernel.hosts.worker.cgroups import Groups
-from tests.security.attacks.support import eventually, gone
+from tests.harness.leftovers import gone
+from tests.security.attacks.support import eventually
 
 _MiB = 1 << 20
 _CHILD = """

@@ -373,8 +373,13 @@ def test_a_plugin_that_keeps_starting_processes_is_scanned_meanwhile(run: Callab
     kernel = run()
     code = """
 def zombies():
-    return [p for p in os.listdir("/proc") if p.isdigit() and os.path.exists(f"/proc/{p}/stat")
-            and open(f"/proc/{p}/stat").read().rpartition(")")[2].split()[:2] == ["Z", str(os.getpid())]]
+    return [p for p in os.listdir("/proc") if p.isdigit() and stat(p)[:2] == ["Z", str(os.getpid())]]
+def stat(p):
+    try:
+        with open(f"/proc/{p}/stat", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:  # it has gone meanwhile
+        return []
 subprocess.run(["sh", "-c", "(true &) ; (true &)"])
 until = time.monotonic() + 20
 seen = False

@@ -20,6 +20,7 @@ from microkernel.hosts.worker import runner
 from microkernel.kernel.config import KernelConfig
 from microkernel.testing.harness import plugin
 from microkernel.wire.messages import ConfinementReport
+from tests.harness.leftovers import descriptors, opened_since
 
 
 @pytest.mark.parametrize("may_wait", [False, True])
@@ -39,13 +40,13 @@ def test_a_missing_file_is_named_in_the_error(may_wait: bool) -> None:
 
 
 def test_reading_leaves_no_descriptor_open() -> None:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     for _ in range(64):
         read_file(os.getpid(), "stat")
         read_file(os.getpid(), "stat", may_wait=True)
         with pytest.raises(OSError, match="Is a directory"):
             read_file(os.getpid(), "task")
-    assert os.listdir("/proc/self/fd") == before
+    assert opened_since(before) == {}
 
 
 @pytest.fixture

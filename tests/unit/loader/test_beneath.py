@@ -17,6 +17,7 @@ from microkernel.loader.beneath import Beneath, LinkLeaves, NotRegular, open_reg
 from microkernel.loader.discovery import find
 from microkernel.loader.manifests import read_manifest
 from microkernel.loader.snapshot import snapshot
+from tests.harness.leftovers import descriptors, opened_since
 
 SECRET = '{"key": "AKIA-SECRET"}'
 CODE = "from microkernel import IPlugin\nclass Plugin(IPlugin):\n    def start(self): pass\n    def stop(self): pass\n"
@@ -160,7 +161,7 @@ def test_a_folder_replaced_by_a_link_gives_no_content_from_outside(folder: Path,
 
 def test_the_way_to_a_file_leaves_no_descriptor_open(folder: Path, secret: Path) -> None:
     (folder / "out.py").symlink_to(secret)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with Beneath(str(folder)) as tree:
         for name in ("sub/inner.py", "sub/gone.py", "gone/x", "out.py", "sub"):
             try:
@@ -168,7 +169,7 @@ def test_the_way_to_a_file_leaves_no_descriptor_open(folder: Path, secret: Path)
             except OSError:
                 continue
         list(tree.folders())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert opened_since(before) == {}
 
 
 # What a plugin's folder is to the loader
