@@ -420,6 +420,36 @@ def test_the_importer_holds_no_reference_after_unload(spaces: Make) -> None:
     assert [ref() for ref in gone] == [None, None, None]
 
 
+def test_the_package_of_all_plugins_holds_no_module_of_one(spaces: Make, names: ModuleNames) -> None:
+    """Pickle, for example, imports ``mkplugin.hello`` by its name."""
+    other = spaces({"other.py": ""}, name="other")
+    other.load()
+    package = import_module(names.package)
+    space = spaces({"hello.py": "class Plugin: ..."})
+    gone = weakref.ref(loaded(space))
+    sys.modules.pop(f"{names.package}.hello")
+    assert import_module(f"{names.package}.hello") is package.hello
+    space.unload()
+    collect()
+    assert gone() is None
+    assert not hasattr(package, "hello")
+
+
+def test_a_public_name_refers_to_the_new_generation_after_it_was_imported(
+    spaces: Make, generations: ModuleNames
+) -> None:
+    old = spaces({"hello.py": "x = 1"})
+    old.load()
+    package = import_module(generations.package)
+    sys.modules.pop(f"{generations.package}.hello")
+    import_module(f"{generations.package}.hello")
+    new = spaces({"hello.py": "x = 2"})
+    new.load()
+    assert package.hello.x == 1
+    new.take_over()
+    assert package.hello.x == 2
+
+
 def test_a_load_that_failed_is_unloaded_too(spaces: Make) -> None:
     before = set(sys.modules), list(sys.meta_path)
     space = spaces({"__init__.py": "from . import helper\nraise ValueError", "helper.py": ""})

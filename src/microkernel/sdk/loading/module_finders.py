@@ -173,19 +173,28 @@ def _alias(space: Space, public: str) -> ModuleSpec | None:
 class _PackageLoader:
     """The loader of ``mkplugin`` and ``mkplugin.<kernel>``."""
 
-    def create_module(self, spec: ModuleSpec) -> None: ...
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Package(spec.name)
 
-    def exec_module(self, module: ModuleType) -> None:
-        name = module.__name__
-        # The generation that a name refers to changes, so the attribute is looked up each time.
-        module.__getattr__ = lambda child: _child(name, child)  # type: ignore[method-assign]
+    def exec_module(self, module: ModuleType) -> None: ...
 
 
-def _child(package: str, name: str) -> ModuleType:
-    try:
-        return sys.modules[f"{package}.{name}"]
-    except KeyError:
-        raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name) from None
+class _Package(ModuleType):
+    """A package that stores none of its modules.
+
+    The generation that a name refers to changes and ends, so a module is looked up at each access. The import system
+    sets each imported module as an attribute of its package, which would outlive the generation.
+    """
+
+    def __getattr__(self, child: str) -> ModuleType:
+        try:
+            return sys.modules[f"{self.__name__}.{child}"]
+        except KeyError:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {child!r}", name=child) from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if sys.modules.get(f"{self.__name__}.{name}") is not value:
+            super().__setattr__(name, value)
 
 
 class _AliasLoader:
