@@ -5,11 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
+
+from tests.harness.leftovers import descendants
+from tests.harness.waiting import eventually
 
 pytest.register_assert_rewrite("microkernel.testing")
 
@@ -43,6 +48,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: item.path.name != _LONGEST_FILE)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_is_left_behind() -> Iterator[None]:
+    """Each file of tests ends its processes and threads: those who look at the whole process come later."""
+    ours, others = os.getpid(), {*threading.enumerate()}
+    before = descendants(ours).keys()
+
+    def left() -> list[object]:
+        return [
+            *(line for pid, line in descendants(ours).items() if pid not in before and _ENDS_LAST not in line),
+            *(thread for thread in threading.enumerate() if thread not in others),
+        ]
+
+    yield
+    with suppress(AssertionError):
+        eventually(lambda: not left())
+    assert left() == []
+
+
+# Multiprocessing starts it when shared memory is first used, and ends it with the process.
+_ENDS_LAST = "resource_tracker"
 _numbers = count()
 
 
