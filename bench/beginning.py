@@ -63,7 +63,7 @@ def _contender(name: str, code: str, *needs: str) -> Contender:
 
 def _row(name: str, ours: Contender, *peers: Contender) -> Row:
     floor = _contender('python -c "import msgspec"', _MSGSPEC)
-    return Row("P15", name, ours, floor, peers, (at_most(3.0),), placements=("free",), rounds=12, warm_ups=1)
+    return Row("P15", name, ours, floor, peers, (at_most(2.3),), placements=("free",), rounds=12, warm_ups=1)
 
 
 ROWS = (

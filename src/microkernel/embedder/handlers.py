@@ -23,11 +23,10 @@ from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import PendingTable
 from microkernel.kernel.messaging.receiver import Counts
 from microkernel.kernel.messaging.topic_index import TopicSubscription
-from microkernel.sdk.binding.handlers import check_runs, is_async
+from microkernel.sdk.binding.handlers import check_runs, is_async, refuse_coroutine
 from microkernel.sdk.binding.signature import EventBinder, name_of
 from microkernel.sdk.decorators import check_overflow
 from microkernel.sdk.event import Subscription
-from microkernel.sdk.runtime.executor import refuse_coroutine
 from microkernel.wire import codec
 from microkernel.wire.messages import Attachment, Envelope, Failure, Message, Response
 

@@ -8,7 +8,7 @@ the owner of an instance.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from microkernel.kernel.admission.approval_policy import ApprovalPolicy
@@ -49,6 +49,7 @@ from microkernel.kernel.service.service import KernelService
 from microkernel.kernel.supervision.heartbeat import Heartbeat
 from microkernel.kernel.supervision.supervisor import Supervisor
 from microkernel.kernel.supervision.watchdog import Watchdog
+from microkernel.wire.light_dataclasses import dataclass
 
 # The embedding program's keys of shared data have no limit.
 _UNLIMITED = Limits(kernel_memory=0)

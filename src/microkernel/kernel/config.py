@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from microkernel.kernel.manifest import Level, Permissions
+from microkernel.wire.light_dataclasses import dataclass
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 

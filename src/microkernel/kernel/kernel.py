@@ -5,8 +5,6 @@ It holds no plugin object, and uses hosts and loaders only through their ports. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from microkernel.kernel.admission.config_source import ConfigSource
 from microkernel.kernel.messaging.buffers import BufferPool
 from microkernel.kernel.messaging.event_bus import EventBus
@@ -25,6 +23,7 @@ from microkernel.kernel.service.dead_letter_service import DeadLetterService
 from microkernel.kernel.service.plugin_service import PluginService
 from microkernel.kernel.service.remote_clients import RemoteClients
 from microkernel.kernel.service.service import KernelService
+from microkernel.wire.light_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal
 
 from microkernel.errors import ConfigError
+from microkernel.wire.light_dataclasses import dataclass
 
 Level = Literal["thread", "process", "sandbox", "wasm"]
 Restart = Literal["permanent", "transient", "temporary"]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from mmap import mmap
 from typing import Any, Protocol, TypeVar
 
 from microkernel.errors import KernelError
 from microkernel.kernel.manifest import Approval, Determinism, Level, Manifest, Permissions
+from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.messages import Failure, Load, Message, Response
 from microkernel.wire.secrets import Secrets
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
 
 T = TypeVar("T")
 
@@ -17,7 +19,7 @@ def split(path: str) -> tuple[str, str] | None:
     while archive and not os.path.lexists(archive):
         archive, _, name = archive.rpartition("/")
         inside = f"{name}/{inside}".rstrip("/")
-    return (archive, inside) if inside and os.path.isfile(archive) and zipfile.is_zipfile(archive) else None
+    return (archive, inside) if inside and os.path.isfile(archive) and _is_zip(archive) else None
 
 
 def sizes_in(folder: str) -> dict[str, int] | None:
@@ -31,12 +33,12 @@ def files_in(folder: str) -> dict[str, bytes] | None:
     return _each_below(folder, lambda archive, file: archive.read(file))
 
 
-def _each_below(folder: str, take: Callable[[zipfile.ZipFile, zipfile.ZipInfo], T]) -> dict[str, T] | None:
+def _each_below(folder: str, take: Callable[[ZipFile, ZipInfo], T]) -> dict[str, T] | None:
     place = split(folder)
     if place is None:
         return None
     archive, inside = place
-    with zipfile.ZipFile(archive) as content:
+    with _opened(archive) as content:
         below = [each for each in content.infolist() if each.filename.startswith(f"{inside}/") and not each.is_dir()]
         return {each.filename[len(inside) + 1 :]: take(content, each) for each in below} or None
 
@@ -47,6 +49,18 @@ def read(path: str, limit: int | None = None) -> bytes | None:
     place = split(path)
     if place is None:
         return None
-    with zipfile.ZipFile(place[0]) as content, suppress(KeyError), content.open(place[1]) as file:
+    with _opened(place[0]) as content, suppress(KeyError), content.open(place[1]) as file:
         return file.read(-1 if limit is None else limit + 1)
     return None
+
+
+def _is_zip(path: str) -> bool:
+    from zipfile import is_zipfile  # with the compressors a fortieth of a kernel's start, which rarely needs it
+
+    return is_zipfile(path)
+
+
+def _opened(archive: str) -> ZipFile:
+    from zipfile import ZipFile
+
+    return ZipFile(archive)

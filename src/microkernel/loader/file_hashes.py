@@ -6,7 +6,6 @@ and times of modification and change in nanoseconds are equal; programs cannot s
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -36,14 +35,14 @@ class FileHashes:
         """Return the digest of an open file. Raises OSError."""
         found = os.fstat(opened.fileno())
         if found.st_size < SMALLEST:
-            return hashlib.file_digest(opened, "sha256").digest()
+            return _digest(opened)
         key = _key(found)
         with self._lock:
             known = self._read()
             if key in known:
                 known[key] = known.pop(key)  # the most recently requested is forgotten last
                 return bytes.fromhex(known[key])
-        sha = hashlib.file_digest(opened, "sha256").digest()
+        sha = _digest(opened)
         if _key(os.fstat(opened.fileno())) == key and time.time_ns() - _last_change(found) > _SETTLED:
             self._remember(key, sha.hex())
         return sha
@@ -108,3 +107,9 @@ def _key(found: os.stat_result) -> str:
 
 def _last_change(found: os.stat_result) -> int:
     return max(found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _digest(opened: BufferedReader) -> bytes:
+    from hashlib import file_digest  # slow to load, so only where there is a plugin
+
+    return file_digest(opened, "sha256").digest()

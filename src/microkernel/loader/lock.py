@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -225,5 +224,5 @@ def _replace(path: str, text: str, may_replace: Callable[[], bool]) -> bool:
 
 def _beside(path: str) -> tuple[int, str]:
     """Create a new file in the same folder, writable by its owner and readable as far as the umask allows."""
-    name = f"{path}.{secrets.token_hex(8)}"
+    name = f"{path}.{os.urandom(8).hex()}"
     return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE), name

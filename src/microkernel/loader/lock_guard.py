@@ -7,7 +7,6 @@ user's cache folder, which no plugin is granted, and waiting for it has a timeou
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -32,9 +31,11 @@ def held(path: str) -> Iterator[None]:
 
 def _guard(path: str) -> int:
     """Return a descriptor to lock: a file in the cache folder, or the target's own folder for a user without one."""
+    from hashlib import sha256  # slow to load, so only where an approval is written
+
     own = os.path.dirname(path)
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    name = sha256(os.fsencode(path)).hexdigest()[:32]
     try:
         private = os.path.join(folder, "microkernel", "locks") if os.path.isabs(folder) else ""
         os.makedirs(private, 0o700, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -148,14 +147,18 @@ def _snapshot(
 
 def digest(files: Iterable[tuple[str, bytes]]) -> str:
     """Return one SHA-256 over the paths and the SHA-256 of their contents. Different lists of files never share it."""
-    whole = hashlib.sha256()
+    from hashlib import sha256  # slow to load, so only where there is a plugin
+
+    whole = sha256()
     for name, sha in files:
         whole.update(_sha(os.fsencode(name)) + sha)
     return whole.hexdigest()
 
 
 def _sha(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+    from hashlib import sha256
+
+    return sha256(data).digest()
 
 
 def _path(taken: Snapshot, name: str) -> str:

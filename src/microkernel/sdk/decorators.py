@@ -6,12 +6,12 @@ They mark functions; the runtime registers the marked methods after ``__init__``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property, partialmethod
 from inspect import getattr_static
 from typing import Any, Literal, TypeVar, get_args, overload
 
 from microkernel.errors import PluginLoadError
+from microkernel.wire.light_dataclasses import dataclass
 
 F = TypeVar("F", bound=Callable[..., Any])
 Overflow = Literal["block", "drop_oldest", "drop_newest", "reject"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from microkernel.errors import KernelError
+from microkernel.wire.light_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

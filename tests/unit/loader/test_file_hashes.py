@@ -26,7 +26,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(os.fstat(file.fileno()).st_ino)
         return digest(file, name)
 
-    monkeypatch.setattr(file_hashes.hashlib, "file_digest", counted)
+    monkeypatch.setattr(hashlib, "file_digest", counted)
     monkeypatch.setattr(file_hashes, "_SETTLED", -1)
     return seen
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from microkernel import errors
 from microkernel.errors import KernelError, MailboxFull
 from microkernel.messages import Catalog, MessageLevel, language, translate
 
@@ -161,6 +162,11 @@ def test_an_error_is_translated() -> None:
 def test_an_unknown_id_is_shown_with_its_fields() -> None:
     error = KernelError("MK9999", reason="odd", seconds=0.5)
     assert translate(error, Catalog.load("zh")) == "MK9999 reason='odd' seconds=0.5"
+
+
+def test_errors_read_their_texts_without_a_toml_parser_and_read_the_same() -> None:
+    template = {id: entry["text"] for id, entry in ENGLISH.items()}
+    assert errors._english() == template
 
 
 def test_texts_missing_in_chinese_come_from_english(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,14 @@ approved, except for topics and data keys that begin with the plugin's name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from microkernel.kernel.admission.approval_texts import unmistakable
 from microkernel.kernel.admission.limit_bounds import is_covered
 from microkernel.kernel.manifest import NO_PERMISSIONS, Approval, Level, Permissions
 from microkernel.kernel.ports import Snapshot
+from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.topics import covers
 
 CONFINED: Final[frozenset[Level]] = frozenset({"sandbox", "wasm"})

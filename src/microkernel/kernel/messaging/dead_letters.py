@@ -7,7 +7,6 @@ plugins' records and reports them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
@@ -16,6 +15,7 @@ from microkernel.kernel.messaging.quota import ITEM_OVERHEAD, memory_size
 from microkernel.kernel.ports import Reactor
 from microkernel.wire import codec, messages
 from microkernel.wire.codec import Raw
+from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.messages import Attachment, Failure
 
 MAX_TRACEBACK = 70_000

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from microkernel.kernel.messaging.delivery import Delivery
 from microkernel.kernel.messaging.mailbox import Mailbox
 from microkernel.kernel.messaging.quota import PendingTable
+from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.messages import Message
 
 Overflow = Literal["block", "reject", "drop_oldest", "drop_newest"]

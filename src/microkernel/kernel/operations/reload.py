@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from microkernel.errors import KernelError, PluginNotActive, ReloadFailed
@@ -28,6 +28,7 @@ from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
 from microkernel.kernel.supervision.supervisor import Supervisor
 from microkernel.wire import codec
+from microkernel.wire.light_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

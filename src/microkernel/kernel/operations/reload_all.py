@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from microkernel.errors import KernelError
 from microkernel.kernel.operations.start_order import layers
 from microkernel.kernel.registry.record import PluginRecord
 from microkernel.kernel.registry.states import WANTED
+from microkernel.wire.light_dataclasses import dataclass
 
 ForEach = Callable[[list[PluginRecord], Callable[[PluginRecord], object]], None]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from microkernel.errors import RequirementError
 from microkernel.kernel.requirements import satisfies, split
+from microkernel.wire.light_dataclasses import dataclass
 
 _NONE: Mapping[str, Collection[str]] = {}
 

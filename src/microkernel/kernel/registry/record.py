@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from microkernel.errors import KernelError, PluginNotFound
 from microkernel.kernel.manifest import Level, Manifest
@@ -19,6 +19,7 @@ from microkernel.kernel.ports import PluginCandidate, Snapshot
 from microkernel.kernel.registry.instance import Instance
 from microkernel.kernel.registry.states import State, Trigger, advance
 from microkernel.kernel.registry.suggestions import did_you_mean
+from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.messages import Message, Method
 
 RECORDS_KEPT = 2_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -21,6 +21,7 @@ from microkernel.kernel.registry.states import DOWN
 from microkernel.kernel.requirements import requires, split
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import suffix_fields
+from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.messages import Failure
 from microkernel.wire.texts import valid_texts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from microkernel.errors import InvalidArguments, KernelError
@@ -13,6 +13,7 @@ from microkernel.kernel.manifest import NO_PERMISSIONS, Permissions
 from microkernel.kernel.ports import Snapshot
 from microkernel.kernel.registry.record import PluginRecord
 from microkernel.wire.codec import Raw, decode
+from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.skipping import skip
 from microkernel.wire.texts import path_value
 

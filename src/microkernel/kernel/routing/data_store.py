@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice, takewhile
 
 from microkernel.errors import PayloadTooLarge, RevisionConflict
@@ -16,6 +16,7 @@ from microkernel.kernel.messaging.quota import ITEM_OVERHEAD, Quota
 from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.routing.sorted_keys import SortedKeys
 from microkernel.wire.codec import Raw, encode_message
+from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.messages import NOTHING
 from microkernel.wire.topics import covers
 

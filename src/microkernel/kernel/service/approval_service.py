@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from microkernel.errors import KernelError, PluginHeld
@@ -15,6 +14,7 @@ from microkernel.kernel.ports import Loader, PluginCandidate, Snapshot
 from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.plugin_info import PluginInfo
 from microkernel.kernel.service.plugin_service import PluginService
+from microkernel.wire.light_dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ because its process is stopped, or because something other than a handler occupi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from weakref import WeakKeyDictionary, ref
 
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.instance import Instance
+from microkernel.wire.light_dataclasses import dataclass
 from microkernel.wire.messages import Ping
 
 # Beats in a row without an answer after which an instance is judged.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from microkernel.kernel.manifest import Supervision
+from microkernel.wire.light_dataclasses import dataclass
 
 # Doublings of the delay: more than any useful number, and within the range of a float.
 _MOST_DOUBLINGS = 60

@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from signal import SIGKILL
 from weakref import WeakKeyDictionary
@@ -33,6 +32,7 @@ from microkernel.kernel.supervision.heartbeat import Heartbeat
 from microkernel.kernel.supervision.restart_policy import RestartDecision, decide
 from microkernel.kernel.supervision.stack_location import locate
 from microkernel.kernel.supervision.watchdog import Watchdog
+from microkernel.wire.light_dataclasses import dataclass
 
 # Seconds between two checks whether the thread that holds a plugin's lock is draining it.
 _GLANCE = 0.05

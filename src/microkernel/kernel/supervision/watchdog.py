@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from weakref import WeakKeyDictionary, ref
 
@@ -10,6 +9,7 @@ from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
 from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.instance import Instance
+from microkernel.wire.light_dataclasses import dataclass
 
 
 @dataclass(slots=True)

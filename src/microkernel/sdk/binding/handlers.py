@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from inspect import getattr_static
+from types import CoroutineType
 from typing import Any
 
 from microkernel.errors import MethodNotFound, PluginLoadError
@@ -27,6 +28,14 @@ def check_runs(function: Any) -> None:
     for body in _bodies(function):
         if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
             raise PluginLoadError("MK0133", what=name_of(function))
+
+
+def refuse_coroutine(value: CoroutineType[Any, Any, Any]) -> None:
+    """Raise TypeError for a coroutine returned by a function that is not ``async``, such as ``lambda:
+    self.async_method()``: it would never run."""
+    name = value.__qualname__
+    value.close()
+    raise TypeError(f"it returned the coroutine {name}, which nothing awaits; register the async function itself")
 
 
 def _bodies(function: Any) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ from types import CoroutineType
 from typing import Any
 
 from microkernel.errors import PluginKilled
+from microkernel.sdk.binding.handlers import refuse_coroutine
 from microkernel.sdk.request_context import RequestContext, current
 from microkernel.sdk.runtime.threads import KillableThread
 from microkernel.wire.codec import Struct
@@ -28,14 +29,6 @@ EXIT_EXCEPTIONS = (SystemExit, KeyboardInterrupt, PluginKilled)
 POLL_SECONDS = 0.01
 Finish = Callable[[Any, BaseException | None], None]
 OnExit = Callable[[BaseException], None]
-
-
-def refuse_coroutine(value: CoroutineType[Any, Any, Any]) -> None:
-    """Raise TypeError for a coroutine returned by a function that is not ``async``, such as ``lambda:
-    self.async_method()``: it would never run."""
-    name = value.__qualname__
-    value.close()
-    raise TypeError(f"it returned the coroutine {name}, which nothing awaits; register the async function itself")
 
 
 class Job(Struct):
