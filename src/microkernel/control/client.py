@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from microkernel.control.channel import StreamChannel
 from microkernel.control.paths import find_kernel
+from microkernel.control.stream_channel import StreamChannel
 from microkernel.errors import PermissionDenied
 from microkernel.sdk.binding.signature import read_event
 from microkernel.sdk.client.channel import ChannelClosed

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from microkernel.control.channel import StreamChannel
+from microkernel.control.stream_channel import StreamChannel
 from microkernel.wire import messages
 from microkernel.wire.failures import to_error
 from microkernel.wire.messages import Load, Message, Response

@@ -20,8 +20,8 @@ from microkernel.kernel.manifest import Limits
 from microkernel.kernel.messaging.delivery import Delivery
 from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.mailbox_owner import Counts
 from microkernel.kernel.messaging.quota import PendingTable
-from microkernel.kernel.messaging.receiver import Counts
 from microkernel.kernel.messaging.topic_index import TopicSubscription
 from microkernel.sdk.binding.handlers import check_runs, is_async, refuse_coroutine
 from microkernel.sdk.binding.signature import EventBinder, name_of

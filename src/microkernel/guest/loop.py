@@ -9,7 +9,7 @@ from importlib import import_module
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey, _BaseSelectorImpl
 from typing import Any
 
-from microkernel.guest.channel import SOURCES, GuestChannel
+from microkernel.guest.guest_channel import SOURCES, GuestChannel
 
 
 class GuestSelector(_BaseSelectorImpl):

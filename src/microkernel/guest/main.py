@@ -27,7 +27,7 @@ polling.wait_by(wit_world)
 import microkernel.sdk
 from microkernel.errors import KernelError
 from microkernel.guest import bytecode, loop
-from microkernel.guest.channel import GuestChannel
+from microkernel.guest.guest_channel import GuestChannel
 from microkernel.sdk import denials
 from microkernel.sdk.binding.handlers import warm_up
 from microkernel.sdk.runtime.runtime import Runtime

@@ -21,14 +21,14 @@ from microkernel.sdk.binding.handlers import warm_up
 from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire.messages import ConfinementReport, Failed, Failure
 from microkernel.wire.session import Session, pack
-from microkernel.worker import file_attributes, socket_shim
+from microkernel.worker import file_attribute_shim, socket_shim
 from microkernel.worker.buffer_mappings import BufferMappings
-from microkernel.worker.channel import WorkerChannel
 from microkernel.worker.children import keep_sources
 from microkernel.worker.confine.sandbox import confine
 from microkernel.worker.inherited_state import take_environment
 from microkernel.worker.orphans import reap_orphans
 from microkernel.worker.process_setup import apply_request
+from microkernel.worker.worker_channel import WorkerChannel
 
 # Exit status of a worker that failed before it could run its plugin.
 SETUP_FAILED = 70
@@ -93,7 +93,7 @@ def _run_instance(descriptors: Sequence[int], request: dict[str, Any]) -> int:
         confined = confine(confinement)
         socket_shim.install(broker)
         if files is not None:
-            file_attributes.install(files)
+            file_attribute_shim.install(files)
         channel.send(confined)
         if confined.missing and guest is None:
             return SETUP_FAILED

@@ -446,7 +446,7 @@ def test_objects_that_another_thread_is_collecting_are_not_reported(
         other.start()
         begun.wait(10.0)
         monkeypatch.setattr(
-            "microkernel.hosts.thread.leak_audit.time", SimpleNamespace(monotonic=time.monotonic, sleep=ends)
+            "microkernel.hosts.thread.leftovers.time", SimpleNamespace(monotonic=time.monotonic, sleep=ends)
         )
         assert kernel.unload("leaver") == []
     assert go_on.is_set()
@@ -477,7 +477,7 @@ def test_a_failing_audit_is_reported_and_harmless(
     def broken(*args: object) -> None:
         raise OSError("no such luck")
 
-    monkeypatch.setattr("microkernel.hosts.thread.leak_audit.running", broken)
+    monkeypatch.setattr("microkernel.hosts.thread.leftovers.running", broken)
     leaving(plugins, "pass")
     assert unload(plugins)[0] == ["the audit failed: OSError: no such luck"]
 

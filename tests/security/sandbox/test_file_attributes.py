@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from microkernel import Kernel
-from microkernel.hosts.confined.file_attributes import FileAttributes, OwnFolder
+from microkernel.hosts.confined.file_attribute_server import FileAttributes, OwnFolder
 from microkernel.wire import codec
 from tests.security.sandbox.conftest import KernelFactory
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from microkernel.hosts.worker import channel as channel_module
-from microkernel.hosts.worker.channel import KernelChannel
+from microkernel.hosts.worker import kernel_channel as channel_module
+from microkernel.hosts.worker.kernel_channel import KernelChannel
 from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode_message

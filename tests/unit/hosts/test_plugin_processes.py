@@ -548,7 +548,7 @@ def sigterm_before_load() -> tuple[int, str]:
 import os, signal, socket
 from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire.session import Session
-from microkernel.worker.channel import WorkerChannel
+from microkernel.worker.worker_channel import WorkerChannel
 from microkernel.worker.main import _on_term
 pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
 runtime = Runtime(WorkerChannel(pairs[0][1], pairs[1][1], []))

@@ -10,8 +10,8 @@ import pytest
 from microkernel.errors import KernelError
 from microkernel.kernel.messaging.delivery import CallDelivery
 from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.mailbox_owner import Counts
 from microkernel.kernel.messaging.quota import PendingTable
-from microkernel.kernel.messaging.receiver import Counts
 from microkernel.kernel.routing.call_table import ABANDONED, COLLECTED, CallTable, PendingCall
 from microkernel.kernel.routing.service_queue import ServiceQueue
 from microkernel.wire.messages import Call, Cancel, Message, Response

@@ -13,7 +13,7 @@ from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
 from microkernel.kernel.messaging.event_bus import EventBus
 from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.messaging.mailbox import BATCH, Mailbox
-from microkernel.kernel.messaging.receiver import Counts
+from microkernel.kernel.messaging.mailbox_owner import Counts
 from microkernel.kernel.messaging.topic_index import TopicIndex
 from microkernel.wire.codec import Raw
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from microkernel.hosts.thread.leak_audit import _collect as collect  # also if a thread of an earlier test is collecting
+from microkernel.hosts.thread.leftovers import _collect as collect  # also if a thread of an earlier test is collecting
 from microkernel.sdk.loading import module_finders
 from microkernel.sdk.loading.importer import PluginNamespace
 from microkernel.sdk.loading.module_names import ModuleNames

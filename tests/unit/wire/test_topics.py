@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from microkernel.errors import BadTopic
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.receiver import Counts
+from microkernel.kernel.messaging.mailbox_owner import Counts
 from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.wire.topics import check_pattern, check_topic, covers
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from microkernel.errors import ProtocolError, shortage_in
 from microkernel.hosts.confined.disk_usage import TooMany, free_space, growth, is_in_memory, measure_disk
-from microkernel.hosts.confined.file_attributes import FileAttributes
+from microkernel.hosts.confined.file_attribute_server import FileAttributes
 from microkernel.hosts.confined.lock_usage import MAX_LOCKS, count_locks
 from microkernel.hosts.confined.network_broker import NetworkBroker
 from microkernel.hosts.confined.protections import memory_over, protections_of, threads_over

@@ -19,9 +19,9 @@ from types import FrameType
 from typing import Any
 
 from microkernel.errors import PluginKilled
-from microkernel.hosts.thread.channel import MemoryChannel
 from microkernel.hosts.thread.interpreter_state import InterpreterState
-from microkernel.hosts.thread.leak_audit import LeakAudit
+from microkernel.hosts.thread.leftovers import LeakAudit
+from microkernel.hosts.thread.memory_channel import MemoryChannel
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Audit, Availability, Exit, InstanceEvents, LaunchSpec, MessageSource, steady
 from microkernel.kernel.ports import Reactor as ReactorPort

@@ -20,7 +20,7 @@ from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts.procfs.processes import is_alive, is_stopped, is_waiting, stack_of, statistics_of
 from microkernel.hosts.worker import shared_memory
 from microkernel.hosts.worker.cgroups import Group
-from microkernel.hosts.worker.channel import ANSWERS, KernelChannel
+from microkernel.hosts.worker.kernel_channel import ANSWERS, KernelChannel
 from microkernel.hosts.worker.output import Output
 from microkernel.hosts.worker.reply_sockets import LANES, SPIN_SECONDS, ReplySocket
 from microkernel.hosts.worker.socket_pairs import blocking_pair

@@ -13,7 +13,7 @@ from itertools import count, islice
 from microkernel.errors import MailboxFull
 from microkernel.kernel.messaging.event_delivery import EventDelivery
 from microkernel.kernel.messaging.mailbox import BlockedSend, Mailbox
-from microkernel.kernel.messaging.receiver import overflow_policy
+from microkernel.kernel.messaging.mailbox_owner import overflow_policy
 from microkernel.kernel.messaging.topic_index import TopicIndex, TopicSubscription
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.wire.codec import Raw, encode_message

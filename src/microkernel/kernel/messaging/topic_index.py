@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 
-from microkernel.kernel.messaging.receiver import Receiver
+from microkernel.kernel.messaging.mailbox_owner import MailboxOwner
 from microkernel.wire.messages import Attachment, Envelope
 
 # Results that are kept. Plugins choose topics, so their number has to be bounded.
@@ -44,7 +44,7 @@ class TopicSubscription:
         owner: str,
         pattern: str,
         handler: str,
-        receiver: Receiver,
+        receiver: MailboxOwner,
         *,
         number: int = 0,
         once: bool = False,

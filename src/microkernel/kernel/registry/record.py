@@ -12,8 +12,8 @@ from microkernel.kernel.manifest import Level, Manifest
 from microkernel.kernel.messaging.dead_letters import DEAD_LETTERS_KEPT, DeadLetter, dead_letter_size
 from microkernel.kernel.messaging.delivery import Delivery
 from microkernel.kernel.messaging.mailbox import Mailbox
+from microkernel.kernel.messaging.mailbox_owner import Counts
 from microkernel.kernel.messaging.quota import ITEM_OVERHEAD, BoundedHistory, PendingTable, memory_size
-from microkernel.kernel.messaging.receiver import Counts
 from microkernel.kernel.messaging.topic_index import TopicSubscription
 from microkernel.kernel.ports import PluginCandidate, Snapshot
 from microkernel.kernel.registry.instance import Instance

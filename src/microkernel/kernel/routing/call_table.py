@@ -15,8 +15,8 @@ from typing import Final, Literal
 
 from microkernel.errors import CallTimeout, KernelError, PluginDied
 from microkernel.kernel.messaging.delivery import CallDelivery, Delivery
+from microkernel.kernel.messaging.mailbox_owner import MailboxOwner
 from microkernel.kernel.messaging.quota import memory_size
-from microkernel.kernel.messaging.receiver import Receiver
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.record import PluginRecord
 from microkernel.wire.codec import Struct, field
@@ -43,7 +43,7 @@ class PendingCall(Struct, eq=False):
 
     id: int
     caller: PluginRecord | None
-    target: Receiver
+    target: MailboxOwner
     call: Call
     method: str
     answer: Answer
@@ -123,7 +123,7 @@ class CallTable:
     def fail(self, id: int, error: KernelError) -> None:
         self.complete(id, Response(id, failure=from_error(error)))
 
-    def reply(self, callee: Receiver, reply: Response) -> None:
+    def reply(self, callee: MailboxOwner, reply: Response) -> None:
         """A callee answers. It is done with the call also when the caller no longer waits."""
         pending = self.pending.get(reply.id)
         if pending is not None and pending.target is callee:  # else it is another's to answer
@@ -175,7 +175,7 @@ class CallTable:
                 waits.setdefault(pending.call.slot, []).append(pending.target.name)
         return waits
 
-    def _finish(self, callee: Receiver, delivery: Delivery) -> None:
+    def _finish(self, callee: MailboxOwner, delivery: Delivery) -> None:
         """Remove a finished delivery from the callee's mailbox, and let the next deliveries in."""
         mailbox = callee.mailbox
         mailbox.progress = time.monotonic()

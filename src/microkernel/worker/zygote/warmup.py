@@ -15,7 +15,7 @@ from microkernel.sdk.runtime.runtime import Runtime
 from microkernel.wire import messages
 from microkernel.wire.codec import Raw, encode
 from microkernel.wire.session import Session, pack
-from microkernel.worker.channel import WorkerChannel
+from microkernel.worker.worker_channel import WorkerChannel
 
 _PLUGIN = b'''"""It is never seen."""
 

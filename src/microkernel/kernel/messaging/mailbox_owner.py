@@ -1,4 +1,4 @@
-"""Receivers of deliveries (a plugin's record, or the embedding program), and the policy for full mailboxes."""
+"""What owns a mailbox: a plugin's record or the embedding program; its counts, and its policy when it is full."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Counts:
     dead: int = 0
 
 
-class Receiver(Protocol):
+class MailboxOwner(Protocol):
     """Has a mailbox: a plugin, or the embedding program."""
 
     mailbox: Mailbox
