@@ -12,10 +12,10 @@ from microkernel.errors import KernelError, PermissionDenied
 from microkernel.kernel.manifest import Limits, Manifest
 from microkernel.kernel.messaging.dead_letters import DeadLetters
 from microkernel.kernel.messaging.mailbox import Mailbox
-from microkernel.kernel.messaging.rate_limit import RateLimit
 from microkernel.kernel.ports import PluginCandidate
 from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.reporting.journal import Journal
+from microkernel.kernel.reporting.rate_limit import RateLimit
 from microkernel.wire.messages import Failed, Failure, Log
 
 

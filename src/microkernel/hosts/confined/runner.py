@@ -16,13 +16,13 @@ from microkernel.hosts.confined.protections import memory_over, protections_of, 
 from microkernel.hosts.confined.request_socket import RequestSocket
 from microkernel.hosts.confined.usage_monitor import Check, UsageMonitor
 from microkernel.hosts.worker.cgroup_layout import SYSTEM_MEMORY
-from microkernel.hosts.worker.rate_limit import TokenBucket
 from microkernel.hosts.worker.runner import WorkerRunner
 from microkernel.hosts.worker.temp_dirs import TempDirs
 from microkernel.hosts.worker.time_share import TimeShares
 from microkernel.hosts.worker.zygote import ZygoteHandle
 from microkernel.kernel.manifest import Level
 from microkernel.kernel.ports import Exit, InstanceEvents, LaunchSpec, MessageSource, Reactor
+from microkernel.kernel.runtime.token_bucket import TokenBucket
 from microkernel.wire.messages import ConfinementReport, Failure, Message
 from microkernel.wire.skipping import prepare
 

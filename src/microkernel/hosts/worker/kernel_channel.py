@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from microkernel.errors import KernelError, ProtocolError
 from microkernel.hosts.worker.inbox import Inbox
-from microkernel.hosts.worker.rate_limit import TokenBucket
 from microkernel.hosts.worker.time_share import TimeAccount
 from microkernel.kernel.ports import MessageSource, Reactor
+from microkernel.kernel.runtime.token_bucket import TokenBucket
 from microkernel.wire import frames, messages
 from microkernel.wire.messages import Message
 from microkernel.wire.nonblocking_io import receive, send

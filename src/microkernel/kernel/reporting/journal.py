@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary, ref
 from microkernel.errors import KernelError, NotPlainData, RequirementError
 from microkernel.kernel.messaging.dead_letters import MAX_TRACEBACK, Arrival, DeadLetter, DeadLetters
 from microkernel.kernel.messaging.event_bus import BY_KERNEL, EventBus
-from microkernel.kernel.messaging.rate_limit import RateLimit
 from microkernel.kernel.ports import Clock, Reactor
 from microkernel.kernel.registry.record import LogRecord, PluginRecord, Registry
 from microkernel.kernel.registry.states import DOWN
+from microkernel.kernel.reporting.rate_limit import RateLimit
 from microkernel.kernel.requirements import requires, split
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import suffix_fields

@@ -1,12 +1,11 @@
-"""Rate limit: a token bucket that counts the items over the limit, and reports their number."""
+"""Rate limit of reports: counts the items over the limit, and reports their number."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-# Items that may come at once, in seconds of the rate.
-BURST = 4.0
+from microkernel.kernel.runtime.token_bucket import TokenBucket
 
 
 class Timers(Protocol):
@@ -14,7 +13,7 @@ class Timers(Protocol):
 
 
 class RateLimit:
-    """Admits ``per_second`` items, and ``BURST`` times as many at once. On the reactor's thread.
+    """Admits ``per_second`` items, and a burst, as a ``TokenBucket`` does. On the reactor's thread.
 
     Items over the limit are counted. ``report`` is called with their number a second after the first of them, so that a
     flood costs one report a second.
@@ -28,20 +27,14 @@ class RateLimit:
         report: Callable[[int], object],
     ) -> None:
         self.per_second = per_second
-        self._clock = clock
+        self._bucket = TokenBucket(per_second, clock.now)
         self._later = later
         self._report = report
-        self._tokens = per_second * BURST
-        self._at = clock.now()
         self._held_back = 0
 
     def take(self) -> bool:
         """Return whether the next item is admitted, and count it if it is not."""
-        now = self._clock.now()
-        self._tokens = min(self._tokens + (now - self._at) * self.per_second, self.per_second * BURST)
-        self._at = now
-        if self._tokens >= 1.0:
-            self._tokens -= 1.0
+        if self._bucket.take():
             return True
         self._held_back += 1
         if self._held_back == 1:
