@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Where it is checked by default.
-CHECKED = (ROOT / "src" / "microkernel" / "kernel",)
+# Where it is checked by default: the packages in which nothing is found.
+CHECKED = tuple(
+    ROOT / "src" / "microkernel" / name for name in ("control", "inspector", "kernel", "messages", "plugins")
+)
 # The only module that puts parts together.
 ASSEMBLY = "assembly.py"
 # Names of variables that hold plain records, by what these are: state that the threads of the kernel share, and
