@@ -52,7 +52,9 @@ class Permissions:
         for key in self.__slots__:
             if isinstance(value := getattr(self, key), str):
                 wanted = "a tuple of texts"
-                raise ConfigError("MK0110", path="Permissions", key=key, wanted=wanted, got=f"the text {value!r}")
+                raise ConfigError(
+                    "MK0110", path="Permissions", key=key, wanted=wanted, got=f"the text {value!r}", suggestion=""
+                )
 
 
 NO_PERMISSIONS = Permissions((), (), (), (), ())

@@ -39,11 +39,18 @@ class Where:
     def item(self, number: int) -> Where:
         return replace(self, key=f"{self.key}[{number}]")
 
-    def wrong_type(self, expected: str, value: object) -> KernelError:
-        return self.error("MK0110", path=display_path(self.path), key=self.key, wanted=expected, got=in_words(value))
+    def wrong_type(self, expected: str, value: object, suggestion: str = "") -> KernelError:
+        return self.error(
+            "MK0110",
+            path=display_path(self.path),
+            key=self.key,
+            wanted=expected,
+            got=in_words(value),
+            suggestion=suggestion,
+        )
 
     def unknown(self, key: str, known: Iterable[str]) -> KernelError:
-        suggestion = did_you_mean(key[:40], known)
+        suggestion = did_you_mean(key[:40], known, self)
         return self.error("MK0109", path=display_path(self.path), key=self.below(key[:100]).key, suggestion=suggestion)
 
 
@@ -66,12 +73,15 @@ _FORMER_NAMES = {
 }
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'isolation'?``, or an empty string if no known name is similar."""
+def did_you_mean(word: str, known: Iterable[str], where: Where | None = None) -> str:
+    """Return ``; did you mean 'isolation'?``, or an empty string if no known name is similar.
+
+    If the names are keys of the table at ``where``, the suggestion is the full key, such as ``limits.memory``.
+    """
     names = list(known)
     today = _FORMER_NAMES.get(word)
     near = [today] if today in names else get_close_matches(word, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {where.below(near[0]).key if where else near[0]!r}?" if near else ""
 
 
 def in_words(value: object) -> str:
@@ -170,7 +180,8 @@ def one_of(*choices: str) -> Check:
 
     def check(value: Any, where: Where) -> str:
         if value not in choices:
-            raise where.wrong_type(expected, value)
+            suggestion = did_you_mean(value[:40], choices) if isinstance(value, str) else ""
+            raise where.wrong_type(expected, value, suggestion)
         return str(value)
 
     return check

@@ -11,8 +11,7 @@ from microkernel.messages.catalog import Catalog, Entry
 from microkernel.messages.formatting import plain
 
 _CODE = re.compile(r"\s*(?:mk)?[\s-]*(\d{1,4})\s*", re.IGNORECASE)
-_DIGIT = re.compile(r"\d")
-_FORM = "; ids look like MK0101"
+_FORM = "; an id is MK and four digits, such as MK0101"
 _SECTIONS = ("what_happened", "why", "kernel_action", "your_action")
 _GAP = " " * 10
 # Fewest cells of text per line for which lines are wrapped.
@@ -29,17 +28,23 @@ def message_id(code: str) -> str:
 
 
 def nearest(code: str, ids: Iterable[str], limit: int = 3) -> list[str]:
-    """Return the ids most similar to ``code``, by the number of common digits, then by the difference."""
-    requested = message_id(code).removeprefix("MK")
+    """Return the ids that were probably meant by ``code``: those with two digits exchanged, then those with one
+    character that differs, first in the order of the difference between the numbers. Often there are none."""
+    requested = message_id(code).removeprefix("MK").upper()
     number = int(requested) if requested.isdecimal() else 0
 
-    def distance(id: str) -> tuple[int, int]:
+    def order(id: str) -> tuple[bool, int]:
         digits = id.removeprefix("MK")
-        in_place = sum(a == b for a, b in zip(requested, digits, strict=False))
-        anywhere = sum(min(requested.count(digit), digits.count(digit)) for digit in set(digits))
-        return -in_place - anywhere, abs(int(digits) - number)
+        return sorted(digits) != sorted(requested), abs(int(digits) - number)
 
-    return sorted(ids, key=distance)[:limit]
+    return sorted((id for id in ids if _is_near(requested, id.removeprefix("MK"))), key=order)[:limit]
+
+
+def _is_near(requested: str, digits: str) -> bool:
+    if len(requested) != len(digits):
+        return False
+    differing = [at for at, digit in enumerate(digits) if requested[at] != digit]
+    return len(differing) == 1 or (len(differing) == 2 and sorted(requested) == sorted(digits))
 
 
 def explain(id: str, catalog: Catalog, other: Catalog) -> list[tuple[str, str]]:
@@ -48,7 +53,7 @@ def explain(id: str, catalog: Catalog, other: Catalog) -> list[tuple[str, str]]:
     ``other`` is the catalog of the second language; if it is the same as ``catalog``, the second title is empty. Empty
     sections are omitted.
 
-    Raises KernelError MK0720, with the nearest ids, if the id is unknown.
+    Raises KernelError MK0720, with near ids if there are some, if the id is unknown.
     """
     entry = _known(id, catalog)
     level = entry.level.word(catalog.language)
@@ -78,6 +83,7 @@ def _known(id: str, catalog: Catalog) -> Entry:
 
 
 def unknown(id: str, catalog: Catalog) -> KernelError:
-    """Return the error MK0720, with the nearest ids if ``id`` looks like one."""
-    near = f"; the nearest: {', '.join(nearest(id, catalog.ids()))}"
-    return KernelError("MK0720", message=plain(id.strip()), suggestion=near if _DIGIT.search(id) else _FORM)
+    """Return the error MK0720, with near ids if there are some, else with the form of ids."""
+    near = nearest(id, catalog.ids())
+    suggestion = f"; the nearest: {', '.join(near)}" if near else _FORM
+    return KernelError("MK0720", message=plain(id.strip()), suggestion=suggestion)

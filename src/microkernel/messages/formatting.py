@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,10 @@ _BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _CONTROL |= {code: f"\\u{code:04x}" for code in (*_BIDI, 0x2028, 0x2029)}
 _CONTROL |= {ord("\t"): " ", ord("\n"): " ", ord("\r"): " "}
+
+
+# Han characters and full-width punctuation.
+_CHINESE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 
 
 class _Missing(str):
@@ -40,6 +45,16 @@ def number(value: float) -> str:
     return f"{value:.1f}" if size < 100 else f"{value:.0f}"
 
 
+def _joined(left: str, right: str) -> str:
+    """Join two parts of a text. A space is dropped if it would be between two Chinese characters, because templates
+    have it for values in Latin letters."""
+    if right[:1] == " " and _CHINESE.match(left[-1:]) and _CHINESE.match(right[1:2]):
+        right = right[1:]
+    elif left[-1:] == " " and _CHINESE.match(left[-2:-1]) and _CHINESE.match(right[:1]):
+        left = left[:-1]
+    return left + right
+
+
 def _broken(value: object) -> str:
     return f"<{type(value).__name__}>"
 
@@ -57,6 +72,15 @@ class Formatter(string.Formatter):
 
     def fill(self, template: str, fields: Mapping[str, Any]) -> str:
         return self.vformat(template, (), fields)
+
+    def vformat(self, format_string: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        text = ""
+        for literal, name, spec, conversion in self.parse(format_string):
+            text = _joined(text, literal)
+            if name is not None:
+                value = self.convert_field(self.get_value(name or "0", args, kwargs), conversion)
+                text = _joined(text, self.format_field(value, spec or ""))
+        return text
 
     def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ARG002
         name = str(key)

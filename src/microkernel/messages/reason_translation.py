@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from microkernel.messages.formatting import Formatter
 from microkernel.messages.glossary import state_word
 from microkernel.messages.templates import bare, letters_of, pattern_of, words_of
 
@@ -22,6 +23,7 @@ _FIELDS = frozenset({
 })  # fmt: skip
 # Longer texts come from plugins and are not translated.
 _LONGEST = 400
+_FORMATTER = Formatter()
 _AND = " · "
 _MESSAGE_ID = re.compile(r"MK\d{4} ")
 # Fewest letters outside placeholders by which a message is recognized; ``{path}: {reason}`` has none.
@@ -67,7 +69,7 @@ def phrase(text: str) -> str:
         match = each.pattern.fullmatch(text) if all(word in text for word in each.words) else None
         if match:
             parts = {name: each.translate(name, part) for name, part in match.groupdict().items()}
-            return each.template.format(**parts)
+            return _FORMATTER.fill(each.template, parts)
     if _AND in text:
         return _AND.join(map(phrase, text.split(_AND)))
     head, _, tail = text.partition(": ")
@@ -113,6 +115,9 @@ def _messages() -> list[_Phrase]:
 
 
 def _part(name: str, part: str) -> str:
+    if name == "choices":
+        *others, last = part.split(" or ")
+        return f"{'、'.join(others)} 或 {last}"
     if name == "list":
         return "、".join(re.split(", | and ", part))
     return state_word(part, "zh") if name == "state" else phrase(part)

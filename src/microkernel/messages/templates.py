@@ -15,6 +15,7 @@ _KINDS = {
     "remote_type": r"[\w.]+",
     "said": r"(?:: .+?)?",
     "function": r"[^\s`]+",
+    "choices": r'"[^"]*"(?: or "[^"]*")+',
     "list": r"[a-z]+(?:(?:, | and )[a-z]+)*",
     "id": r"MK\d{4}",
     "number": r"\d+",

@@ -167,9 +167,9 @@ def test_explain_needs_no_kernel(home: Home) -> None:
     assert "What you can do" in english
     assert "你可以怎么做" in home.mk("explain", "MK0207", MK_LANG="zh").stdout
     assert home.json("explain", "207")["id"] == "MK0207"
-    assert "MK0720  no message MK9999; the nearest: MK0" in home.mk("explain", "MK9999", code=1).stderr
+    assert "MK0720  no message MK0270; the nearest: MK0207" in home.mk("explain", "MK0270", code=1).stderr
     nonsense = home.mk("explain", "nonsense", code=1)
-    assert nonsense.stderr == "✗ MK0720  no message nonsense; ids look like MK0101\n"
+    assert nonsense.stderr == "✗ MK0720  no message nonsense; an id is MK and four digits, such as MK0101\n"
 
 
 def test_glossary(home: Home) -> None:
@@ -305,7 +305,11 @@ def test_life(home: Home, start: Start) -> None:
     assert [info["name"] for info in home.json("ps")] == ["other"]
     path.write_text(GREETER, encoding="utf-8")
     assert re.match(r"✓ greeter  1\.2 +thread +[\d.]+ ms", home.mk("load", "plugins/greeter.py").stdout)
-    assert "MK0107" in home.mk("load", "plugins/greeter.py", code=1).stderr
+    loaded = home.mk("load", "plugins/greeter.py", code=1).stderr
+    assert re.search(
+        r"MK0159  \S*plugins/greeter\.py is already loaded as greeter; to load a changed source: mk reload greeter",
+        loaded,
+    )
     assert "MK0101" in home.mk("load", "plugins/nothing.py", code=2).stderr
 
 

@@ -486,7 +486,7 @@ def test_a_plugin_that_writes_into_every_descriptor(plugins: Plugins) -> None:
     with plugins.kernel() as kernel:
         kernel.emit("garble")
         letter = eventually(lambda: kernel.dead_letters("bad"))[0]
-        assert "died over it every time" in letter["reason"]
+        assert "died each time it handled the event" in letter["reason"]
         state_is(kernel, "bad", "active")
         assert kernel.info("bad").restarts == 3
         works(kernel)

@@ -28,7 +28,9 @@ def test_stopping_a_required_plugin_suggests_cascade(kernel: Kernel) -> None:
 
 def test_call_of_a_stopped_plugin_suggests_start(kernel: Kernel) -> None:
     kernel.stop("store", cascade=True)
-    with pytest.raises(PluginNotActive, match=r"^MK0213 store is stopped: store.get; to start it: mk start store$"):
+    with pytest.raises(
+        PluginNotActive, match=r"^MK0213 store is stopped: store.get cannot be called; to start it: mk start store$"
+    ):
         kernel.call("store.get")
 
 

@@ -39,16 +39,16 @@ def test_versions_that_differ_are_named(tmp_path: Path) -> None:
     assert english.startswith(
         "1.3 was not accepted: MK0201 start() raised KeyError: 'x' (p.py:8 in start). 1.2 continues"
     )
-    said = "未被采用：1.3，MK0201 start() 抛出 KeyError：'x'（p.py 第 8 行，start）。"
-    assert chinese.startswith(f"{said}继续运行：1.2，")
+    said = "1.3 没有被采用，原因是 MK0201 start() 抛出 KeyError：'x'（p.py 第 8 行，start）。"
+    assert chinese.startswith(f"{said}1.2 继续运行，")
 
 
 def test_equal_versions_are_not_named(tmp_path: Path) -> None:
     english, chinese = told(tmp_path, "1.0", source("1.0", "{}['x']"))
     assert english.startswith("the reload was not accepted: MK0201")
     assert "The old source continues with its state" in english
-    assert chinese.startswith("未被采用：这次重载，MK0201 start() 抛出 KeyError")
-    assert "继续运行：旧源码，状态" in chinese
+    assert chinese.startswith("这次重载没有被采用，原因是 MK0201 start() 抛出 KeyError")
+    assert "旧源码继续运行，状态" in chinese
 
 
 def test_an_unknown_version_is_not_named(tmp_path: Path) -> None:
@@ -73,4 +73,4 @@ def test_failed_rollback_is_not_reported_as_running(tmp_path: Path) -> None:
         assert kernel.info("p").state == "failed"
     assert refused.value.id == "MK0310"
     assert "The old source could not be started again: it is failed" in str(refused.value)
-    assert "也无法重新启动：状态是失败" in Catalog.load("zh").text("MK0310", refused.value.fields)
+    assert "旧源码也无法重新启动，状态是“失败”" in Catalog.load("zh").text("MK0310", refused.value.fields)

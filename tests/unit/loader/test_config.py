@@ -82,9 +82,13 @@ def test_unset_values_stay_unset(tmp_path: Path) -> None:
     [
         ("zzz = 1", "zzz", ""),
         ("min-isolation = 1", "min-isolation", "; did you mean 'min_isolation'?"),
-        ("[limits]\nhandlr = 1", "limits.handlr", "; did you mean 'handler'?"),
-        ("[plugin.a]\nenable = true", "plugin.a.enable", "; did you mean 'enabled'?"),
-        ("[plugin.a.permissions]\nnett = []", "plugin.a.permissions.nett", "; did you mean 'net'?"),
+        ("[limits]\nhandlr = 1", "limits.handlr", "; did you mean 'limits.handler'?"),
+        ("[plugin.a]\nenable = true", "plugin.a.enable", "; did you mean 'plugin.a.enabled'?"),
+        (
+            "[plugin.a.permissions]\nnett = []",
+            "plugin.a.permissions.nett",
+            "; did you mean 'plugin.a.permissions.net'?",
+        ),
     ],
 )
 def test_an_unknown_key_is_refused(tmp_path: Path, text: str, key: str, suggestion: str) -> None:

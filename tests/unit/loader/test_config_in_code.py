@@ -17,20 +17,21 @@ from microkernel.loader.config import read_config
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"isolation": "proces"}, "MK0110", 'isolation must be "thread" or "process"'),
+    ({"isolation": "proces"}, "MK0110", "got the text 'proces'; did you mean 'process'?"),
     ({"min_isolation": "sandbx"}, "MK0110", "min_isolation must be"),
     ({"fallback": ["none"]}, "MK0110", "fallback[0] must be"),
     ({"limits": {"memory": "256MB!"}}, "MK0110", "limits.memory must be a number of bytes"),
-    ({"limits": {"memroy": 1}}, "MK0109", "unknown key 'limits.memroy'; did you mean 'memory'?"),
+    ({"limits": {"memroy": 1}}, "MK0109", "unknown key 'limits.memroy'; did you mean 'limits.memory'?"),
     ({"limits": {"handler": -1}}, "MK0110", "limits.handler must be a number of seconds, 0 or more"),
     ({"limits": {"cpu": 1.7e308}}, "MK0110", "limits.cpu must be a number from 0 to 1000000000"),
     ({"limits": {"processors": 1e9}}, "MK0110", "limits.processors must be a number from 0 to 65536"),
     ({"limits": {"cpu": -1}}, "MK0110", "limits.cpu must be a number from 0 to 1000000000"),
     ({"limits": {"cpu": float("nan")}}, "MK0110", "limits.cpu must be a number from 0 to 1000000000"),
     ({"plugin": {"x": {"isolation": "proces"}}}, "MK0110", "plugin.x.isolation must be"),
-    ({"plugin": {"x": {"isolatoin": "process"}}}, "MK0109", "did you mean 'isolation'?"),
+    ({"plugin": {"x": {"isolatoin": "process"}}}, "MK0109", "did you mean 'plugin.x.isolation'?"),
     ({"plugin": {"x": {"limits": {"memory": True}}}}, "MK0110", "plugin.x.limits.memory"),
     ({"plugin": {"x": {"supervision": {"restart": "ever"}}}}, "MK0110", "plugin.x.supervision.restart"),
-    ({"plugin": {"x": {"permissions": {"emt": []}}}}, "MK0109", "did you mean 'emit'?"),
+    ({"plugin": {"x": {"permissions": {"emt": []}}}}, "MK0109", "mean 'plugin.x.permissions.emit'?"),
     ({"plugin": {"x": {"permissions": {"emit": "order.*"}}}}, "MK0110", "plugin.x.permissions.emit must be a list"),
     ({"plugin": {"x": 3}}, "MK0110", "plugin.x must be a table, got the number 3"),
     ({"group": {"g": {"strategy": "all"}}}, "MK0110", "group.g.strategy"),
@@ -117,7 +118,9 @@ def test_the_file_and_the_program_say_the_same(tmp_path: Path) -> None:
 )
 def test_a_former_name_of_a_limit_is_refused_with_the_name_of_today(former: str, today: str) -> None:
     for table in ({"limits": {former: 1}}, {"plugin": {"x": {"limits": {former: 1}}}}):
-        with pytest.raises(ConfigError, match=rf"limits\.{former}'; did you mean '{today}'\?") as refused:
+        with pytest.raises(
+            ConfigError, match=rf"limits\.{former}'; did you mean '[a-z.]*limits\.{today}'\?"
+        ) as refused:
             Kernel(config=table)
         assert refused.value.id == "MK0109"
     assert KernelConfig(limits={today: 1}).limits == {today: 1}

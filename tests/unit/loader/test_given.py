@@ -25,7 +25,7 @@ def test_a_table_names_what_is_given_and_nothing_else() -> None:
         ({"emit": "order.*"}, "grants: p.emit must be a list of patterns"),
         ({"net": None}, "grants: p.net must be a list of addresses"),
         ({"emit": [3]}, "grants: p.emit[0] must be a text that is not empty, got the number 3"),
-        ({"emt": []}, "did you mean 'emit'?"),
+        ({"emt": []}, "did you mean 'p.emit'?"),
         (3, 'grants: p must be a table of permissions, Permissions, or "declared", got the number 3'),
         ("all", "got the text 'all'"),
         (object(), "got a value of the type object"),

@@ -73,7 +73,7 @@ def test_half_characters_do_not_stop_it() -> None:
         ("format = 1\nplugins = 1\n", "plugins"),
         ('format = 1\n[plugin.a]\nversion = "1"\n[plugin.a.permissions]\n', "plugin.a: digest is missing"),
         ('format = 1\n[plugin.a]\nversion = "1"\ndigest = "d"\n', "plugin.a: permissions is missing"),
-        ('format = 1\n[plugin.a.permissions]\nnett = ["a:1"]\n', "did you mean 'net'"),
+        ('format = 1\n[plugin.a.permissions]\nnett = ["a:1"]\n', "did you mean 'plugin.a.permissions.net'"),
         ('format = 1\n[plugin.a.permissions]\nnet = "a:1"\n', "plugin.a.permissions.net"),
     ],
 )

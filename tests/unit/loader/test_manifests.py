@@ -156,13 +156,13 @@ def test_sizes_become_bytes(tmp_path: Path, written: str, size: int) -> None:
     [
         ('isolaton = "thread"', "isolaton", "; did you mean 'isolation'?"),
         ("zzz = 1", "zzz", ""),
-        ("limits = { memry = 1 }", "limits.memry", "; did you mean 'memory'?"),
-        ("limits = { kernel_memry = 1 }", "limits.kernel_memry", "; did you mean 'kernel_memory'?"),
-        ("limits = { insist = 1 }", "limits.insist", "; did you mean 'kill_grace'?"),
-        ("limits = { shared = 1 }", "limits.shared", "; did you mean 'shared_memory'?"),
-        ("permissions = { emits = [] }", "permissions.emits", "; did you mean 'emit'?"),
-        ("permissions = { data = { raed = [] } }", "permissions.data.raed", "; did you mean 'data.read'?"),
-        ("supervision = { restrat = 1 }", "supervision.restrat", "; did you mean 'restart'?"),
+        ("limits = { memry = 1 }", "limits.memry", "; did you mean 'limits.memory'?"),
+        ("limits = { kernel_memry = 1 }", "limits.kernel_memry", "; did you mean 'limits.kernel_memory'?"),
+        ("limits = { insist = 1 }", "limits.insist", "; did you mean 'limits.kill_grace'?"),
+        ("limits = { shared = 1 }", "limits.shared", "; did you mean 'limits.shared_memory'?"),
+        ("permissions = { emits = [] }", "permissions.emits", "; did you mean 'permissions.emit'?"),
+        ("permissions = { data = { raed = [] } }", "permissions.data.raed", "; did you mean 'permissions.data.read'?"),
+        ("supervision = { restrat = 1 }", "supervision.restrat", "; did you mean 'supervision.restart'?"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_one_that_was_meant(

@@ -74,7 +74,7 @@ def test_a_plugin_cannot_drive_the_terminal() -> None:
     ("english", "shown"),
     [
         ("'(' was never closed", "'(' 没有闭合"),
-        ("expected an indented block after 'if' statement on line 3", "第 3 行的 'if' 语句 之后缺少缩进的代码块"),
+        ("expected an indented block after 'if' statement on line 3", "第 3 行的 'if' 语句之后缺少缩进的代码块"),
         ("expected ':' in \"def total(self)\"", "缺少 ':'，在“def total(self)”里"),
         ('in "x = = 1"', "在“x = = 1”里"),
         ("'(' was never closed at the end of the file", "'(' 没有闭合，在文件末尾"),
@@ -82,7 +82,7 @@ def test_a_plugin_cannot_drive_the_terminal() -> None:
         ("amount: Expected `int`, got `str`", "amount：应为 `int`，实际是 `str`"),
         ("not a message: Expected `int`, got `str`", "不是消息：应为 `int`，实际是 `str`"),
         ("; did you mean 'isolation'?", "，是不是 'isolation'？"),
-        ("naughty died over it every time it was delivered", "每次投递，naughty 都意外终止"),
+        ("naughty died each time it handled the event", "naughty 每次处理这个事件都意外终止"),
         ("naughty is quarantined", "naughty 已进入隔离区"),
         ("naughty is held", "naughty 的状态是待批准"),
         ("it is stopping", "它正在停止"),
@@ -209,3 +209,12 @@ def test_each_reason_for_an_unavailable_level_is_translated(reason: str) -> None
 
 def test_reasons_of_unavailable_levels_are_found() -> None:
     assert len(set(_reasons())) > 15
+
+
+def test_a_wrong_value_in_chinese_has_no_english_word_and_no_space_between_chinese_characters() -> None:
+    fields = {"path": "microkernel.toml", "key": "isolation", "wanted": '"thread" or "process" or "wasm"',
+              "got": "the text 'proces'", "suggestion": "; did you mean 'process'?"}  # fmt: skip
+    shown = Catalog.load("zh").text("MK0110", fields)
+    assert shown == (
+        'microkernel.toml：isolation 应为 "thread"、"process" 或 "wasm"，实际是文本 \'proces\'，是不是 \'process\'？'
+    )

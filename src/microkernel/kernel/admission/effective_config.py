@@ -107,7 +107,7 @@ def _resolve(value: Any, environ: Mapping[str, str], path: str) -> Any:
     if set(value) == {"env"}:
         if not isinstance(value["env"], str) or not value["env"]:
             got = f"{type(value['env']).__name__} {value['env']!r}"[:100]
-            raise ConfigError("MK0110", path=path, key="env", wanted="the name of a variable", got=got)
+            raise ConfigError("MK0110", path=path, key="env", wanted="the name of a variable", got=got, suggestion="")
         if value["env"] not in environ:
             raise ConfigError("MK0705", path=path, reason=f"the environment has no variable {value['env']}")
         return environ[value["env"]]

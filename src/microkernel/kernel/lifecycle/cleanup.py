@@ -74,7 +74,7 @@ class InstanceCleanup:
             if event.delivery < record.manifest.limits.max_deliveries:
                 event.delivery += 1
             else:
-                self._dead_letters.add(events.pop(), f"{record.name} died over it every time it was delivered")
+                self._dead_letters.add(events.pop(), f"{record.name} died each time it handled the event")
         for event in events:
             event.redelivered = True
         record.mailbox.requeue(list(events))
@@ -100,9 +100,9 @@ class InstanceCleanup:
             if isinstance(delivery, EventDelivery):
                 self._dead_letters.add(delivery, reason)
             elif isinstance(delivery, CallDelivery):
-                target = f"{record.name}.{delivery.method}"
+                what = f"{record.name}.{delivery.method} cannot be called"
                 cure = cure_of(record.name, record.state)
-                stopped = PluginNotActive("MK0213", name=record.name, state=record.state, what=target, cure=cure)
+                stopped = PluginNotActive("MK0213", name=record.name, state=record.state, what=what, cure=cure)
                 self._calls.discard(record, delivery.id, stopped)
         self._calls.drop_caller(record)
         self._reactor.run(partial(self._registrar.clear, record))

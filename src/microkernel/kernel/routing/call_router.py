@@ -146,7 +146,7 @@ def _check_callable(target: PluginRecord, method: str, caller: PluginRecord | No
     if target.state in WAITING:
         return
     if target.state != "active" and not (target.state == "stopping" and is_awaited):
-        what = f"{target.name}.{method}"
+        what = f"{target.name}.{method} cannot be called"
         if caller is None and target.error is not None:  # other plugins have no use for the reason
             what = f"{what} ({target.error})"
         cure = cure_of(target.name, target.state)

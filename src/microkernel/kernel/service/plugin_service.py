@@ -171,6 +171,8 @@ class PluginService:
             raise found.error
         if found.name in self._registry:
             first = self._registry.get(found.name).found.path
+            if first == found.path:
+                raise PluginLoadError("MK0159", name=found.name, path=found.path)
             raise PluginLoadError("MK0107", name=found.name, first=first, second=found.path)
         self._controller.start(self._catalog.admit(found, built_in=built_in))
         return self.info(found.name)
