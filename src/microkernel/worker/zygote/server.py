@@ -26,6 +26,7 @@ from microkernel.worker import process_setup
 from microkernel.worker.confine import sandbox
 from microkernel.worker.inherited_state import raise_descriptor_limit, reset_signals
 from microkernel.worker.main import become_worker, prepare
+from microkernel.worker.zygote import immortal
 from microkernel.worker.zygote.prefork import PreforkedWorker, receive
 from microkernel.worker.zygote.warmup import warm_up
 
@@ -261,10 +262,14 @@ def main() -> None:
     if os.getppid() != kernel:
         sys.exit(f"its parent is process {os.getppid()}, not the kernel: a script must exec the interpreter")
     prepare()
+    prepare_worker = _no_warm_up if image else warm_up
+    if immortal.is_supported():
+        prepare_worker()  # what a plugin's life adds to caches is shared, too
+        immortal.make_all_immortal()
     gc.collect()
     gc.freeze()
     gc.disable()
-    ZygoteServer(socket.socket(fileno=control), lifeline, handle, _no_warm_up if image else warm_up).run()
+    ZygoteServer(socket.socket(fileno=control), lifeline, handle, prepare_worker).run()
 
 
 def _no_warm_up() -> None:
