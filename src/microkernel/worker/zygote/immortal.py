@@ -13,11 +13,16 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from operator import attrgetter
 from types import CodeType
 
 _IMMORTAL = 0xFFFFFFFF
 # The parts of a code object, which the collector does not know. (``co_varnames`` and the like are made when asked for.)
-_CODE_PARTS = ("co_consts", "co_names", "co_filename", "co_name", "co_qualname", "co_linetable", "co_exceptiontable")
+_parts_of = attrgetter(
+    "co_consts", "co_names", "co_filename", "co_name", "co_qualname", "co_linetable", "co_exceptiontable"
+)
+# The addresses of a process on x86-64 and aarch64 have 47 or 48 bits.
+_WORDS = (1 << 48) // 8
 
 
 def is_supported() -> bool:
@@ -41,24 +46,23 @@ def make_all_immortal() -> int:
         raise RuntimeError("the layout of this interpreter's objects is not known")
     gc.collect()
     found = _find_all(gc.get_objects())
-    count = ctypes.c_uint64.from_address
-    for each in found:
-        count(id(each)).value = _IMMORTAL
+    # All memory as an array of words: an item is written in a tenth of the time that an object of ctypes takes.
+    words = memoryview((ctypes.c_uint64 * _WORDS).from_address(0)).cast("B").cast("Q")
+    for address in found:
+        words[address >> 3] = _IMMORTAL
     return len(found)
 
 
-def _find_all(roots: list[object]) -> list[object]:
-    """Return these objects and all that they refer to, each once, but not the containers that are used here."""
-    seen: set[int] = set()
-    found: list[object] = []
+def _find_all(roots: list[object]) -> dict[int, object]:
+    """Return these objects and all that they refer to, by address, but not the containers that are used here."""
+    found: dict[int, object] = {}
     ahead = roots
     while ahead:
-        following: list[object] = gc.get_referents(*ahead)
-        for each in ahead:
-            if id(each) not in seen:
-                seen.add(id(each))
-                found.append(each)
-                if isinstance(each, CodeType):
-                    following += [getattr(each, name) for name in _CODE_PARTS]
-        ahead = [each for each in following if id(each) not in seen]
+        fresh = dict(zip(map(id, ahead), ahead, strict=True))
+        for known in fresh.keys() & found.keys():
+            del fresh[known]
+        found |= fresh
+        ahead = gc.get_referents(*fresh.values())
+        for code in [each for each in fresh.values() if type(each) is CodeType]:
+            ahead += _parts_of(code)
     return found
