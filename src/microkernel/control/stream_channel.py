@@ -162,6 +162,15 @@ class StreamChannel:
         finally:
             forget()
 
+    def request_ahead(self, id: int, message: Message, answer: Callable[[Response], object]) -> None:
+        self.request_later(id, message, answer)
+
+    def send_with_next(self, message: Message) -> None:
+        self.send(message)
+
+    def read_available(self) -> None:
+        """Do nothing, because a thread of its own reads."""
+
     def request_later(self, id: int, message: Message, answer: Callable[[Response], object]) -> Callable[[], None]:
         self._answers[id] = answer
         self.send(message)

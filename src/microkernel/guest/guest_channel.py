@@ -95,7 +95,7 @@ class GuestChannel(RequestChannel):
     def _up_fileno(self) -> int:
         return UP
 
-    def _read_available(self) -> None:
+    def read_available(self) -> None:
         self._read_until(0.0, lambda: False)
 
     def _read_until(self, deadline: float | None, enough: Callable[[], bool]) -> None:

@@ -377,10 +377,12 @@ class ConfinementReport(Message, tag=34):
 
 class AllocateBuffer(Message, tag=35):
     """Request shared memory for ``size`` bytes. The Response contains at least one ``Attachment``, each a whole block
-    that the instance may write to."""
+    that the instance may write to. ``ahead``: the instance does not wait for it, so it may contain none, and at most
+    a second block of this size is made."""
 
     id: int
     size: int
+    ahead: bool = False
 
 
 class ReleaseBuffers(Message, tag=36):

@@ -15,6 +15,9 @@ EMIT_WINDOW = 1024
 
 # Maximum size in bytes of data that is sent inline even if shared memory is available: mapping it would cost more.
 MAX_INLINE = 64 * 1024
+# Most bytes of free blocks lent with one answer, so that many small blocks do not need a request each. Blocks larger
+# than this are not requested in advance, because a block that is lent and not used is kept.
+LENT_AT_ONCE = 4 * 1024 * 1024
 _MIN_BLOCK = 256 * 1024
 
 

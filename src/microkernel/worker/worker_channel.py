@@ -115,7 +115,7 @@ class WorkerChannel(RequestChannel):
             if self._waiting:
                 self._turn.notify_all()
 
-    def _read_available(self) -> None:
+    def read_available(self) -> None:
         with self._lock:
             if not self._is_being_read:  # otherwise a waiting thread is reading already
                 self._read_once(0.0)

@@ -82,6 +82,26 @@ def test_block_is_free_when_it_has_no_holds(house: House) -> None:
     assert house.lend(sender).block == own.block
 
 
+def test_ahead_a_second_block_is_made_and_no_third(house: House) -> None:
+    sender = house.instance("sender")
+    first = house.lend(sender)
+    (second,) = house.buffers.allocate(sender, MEBIBYTE, ahead=True)
+    assert house.buffers.allocate(sender, MEBIBYTE, ahead=True) == []
+    sender.release([first.hold])
+    (again,) = house.buffers.allocate(sender, MEBIBYTE, ahead=True)
+    assert (again.block, len(sender.blocks)) == (first.block, 2)
+    assert second.block != first.block
+
+
+def test_ahead_nothing_is_lent_to_an_instance_that_has_used_half_its_limit(house: House) -> None:
+    sender = house.instance("sender", 4 * MEBIBYTE)
+    held = [house.lend(sender), house.lend(sender)]
+    assert house.buffers.allocate(sender, 512 * 1024, ahead=True) == []
+    sender.release([each.hold for each in held])
+    assert house.buffers.allocate(sender, MEBIBYTE, ahead=True) == []
+    assert len(house.buffers.allocate(sender, MEBIBYTE)) == 2
+
+
 def test_queued_delivery_keeps_its_block_in_use(house: House) -> None:
     sender = house.instance("sender")
     own = house.lend(sender)

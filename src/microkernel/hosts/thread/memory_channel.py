@@ -161,6 +161,19 @@ class MemoryChannel:
         self._events.received(message)
         return lambda: _forget(self._answers, id)
 
+    def request_ahead(self, id: int, message: Message, answer: Callable[[Response], object]) -> None:
+        def answered(reply: Response) -> None:
+            _forget(self._answers, id)
+            answer(reply)
+
+        self.request_later(id, message, answered)
+
+    def send_with_next(self, message: Message) -> None:
+        self.send(message)  # there are no frames
+
+    def read_available(self) -> None:
+        """Do nothing, because the kernel's thread handles answers at once."""
+
 
 def _forget(answers: dict[int, Callable[[Response], object]], id: int) -> None:
     answers.pop(id, None)

@@ -21,12 +21,10 @@ from weakref import WeakSet, ref
 from microkernel.errors import PayloadTooLarge, PermissionDenied
 from microkernel.wire.codec import MAX_ATTACHED, MAX_PAYLOAD
 from microkernel.wire.messages import Attachment, BlocksFreed, Message
-from microkernel.wire.slots import block_size
+from microkernel.wire.slots import LENT_AT_ONCE, block_size
 
 # Most blocks of one instance. Each takes a descriptor and a mapping in the kernel.
 MOST_BLOCKS = 256
-# Bytes of free blocks lent with one answer, so that many small blocks do not need a request each.
-_AT_ONCE = 4 * 1024 * 1024
 _numbers = count(1)
 _holds = count(1)
 
@@ -186,17 +184,31 @@ class BufferAccount:
         block.mapped_by.add(self)
         return block.descriptor, block in self.blocks
 
-    def allocate(self, size: int) -> list[Attachment]:
+    def allocate(self, size: int, *, ahead: bool = False) -> list[Attachment]:
         """Return whole blocks of at least ``size`` bytes for the instance to write to.
+
+        ``ahead``: the instance does not need them yet. Then only free blocks are returned, and none to an instance that
+        has used half of its limit; but a second block of this size is made, so that one can be written while the other
+        is read.
 
         Raises PayloadTooLarge over the limits, PermissionDenied for an instance that cannot be lent blocks.
         """
         if not self.in_memory:
             raise self._refusal("memory")
         requested = block_size(size)
+        if ahead and self._is_half_used():
+            return []
         free = [block for block in self.blocks if block.size == requested and block.is_free]
-        chosen = free[: max(1, _AT_ONCE // requested)] or [self._made(size, requested)]
+        chosen = free[: max(1, LENT_AT_ONCE // requested - ahead)]  # it still has the one before
+        if not chosen and (not ahead or self._may_add_second(requested)):
+            chosen = [self._made(size, requested)]
         return [self._hold(block.lease(), block.size) for block in chosen]
+
+    def _may_add_second(self, size: int) -> bool:
+        return sum(block.size == size for block in self.blocks) < 2 and self._has_room(size)
+
+    def _is_half_used(self) -> bool:
+        return 2 * len(self.blocks) >= MOST_BLOCKS or (bool(self._limit) and 2 * self.used >= self._limit)
 
     def _made(self, size: int, requested: int) -> Block:
         if not self._has_room(requested):
@@ -239,9 +251,9 @@ class BufferPool:
         """Call ``work`` before each sweep, so that the embedding program releases blocks it no longer reads."""
         self._before_sweep.append(work)
 
-    def allocate(self, account: BufferAccount, size: int) -> list[Attachment]:
+    def allocate(self, account: BufferAccount, size: int, *, ahead: bool = False) -> list[Attachment]:
         """Lend blocks to an account. Raises PayloadTooLarge and PermissionDenied, as BufferAccount.allocate does."""
-        lent = account.allocate(size)
+        lent = account.allocate(size, ahead=ahead)
         if not self._accounts:
             self._later(_IDLE, self._sweep)
         if account not in self._accounts:

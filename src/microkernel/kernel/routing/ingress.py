@@ -237,7 +237,7 @@ class Ingress:
         instance.runner.send(Response(message.id, Raw(encode_message(result))))
 
     def _allocate_buffer(self, record: PluginRecord, instance: Instance, message: messages.AllocateBuffer) -> None:
-        lent = self.buffers.allocate(instance.account, message.size)
+        lent = self.buffers.allocate(instance.account, message.size, ahead=message.ahead)
         instance.runner.send(Response(message.id, Raw(encode_message(lent))))
 
     def _subscribe(self, record: PluginRecord, instance: Instance, message: messages.Subscribe) -> None:

@@ -20,10 +20,13 @@ from microkernel.errors import InvalidArguments, KernelError, PayloadTooLarge
 from microkernel.sdk.buffer import Buffer
 from microkernel.wire.codec import MAX_PAYLOAD
 from microkernel.wire.messages import Attachment
-from microkernel.wire.slots import MAX_INLINE, block_size
+from microkernel.wire.slots import LENT_AT_ONCE, MAX_INLINE, block_size
 
 # Requests memory of this size in bytes from the kernel; returns at least one block. Raises PayloadTooLarge.
 AllocateBuffer = Callable[[int], Sequence[Attachment]]
+# Releases holds that have ended, and requests blocks of this size in bytes, with the next message that is sent.
+# The function is called with the blocks, of which there may be none, later and on any thread.
+PrepareBuffers = Callable[[int, list[int], Callable[[Sequence[Attachment]], object]], object]
 
 
 class BlockMapper(Protocol):
@@ -41,11 +44,22 @@ class BufferExchange:
     """The buffers of one instance. Without ``memory``, buffers are sent as bytes."""
 
     def __init__(
-        self, memory: BlockMapper | None, lend: AllocateBuffer, release: Callable[[list[int]], object]
+        self,
+        memory: BlockMapper | None,
+        lend: AllocateBuffer,
+        release: Callable[[list[int]], object],
+        prepare: PrepareBuffers | None = None,
+        read_available: Callable[[], object] = int,
     ) -> None:
         self._memory = memory
         self._allocate = lend
         self._release = release
+        self._prepare = prepare
+        self._read_available = read_available
+        # Sizes of blocks that have been requested in advance, until the answer is read.
+        self._requested: set[int] = set()
+        # Holds of blocks that came although there were others; they are released with the next that ends.
+        self._surplus: deque[int] = deque()
         # Allocated blocks that are not written to yet, by size.
         self._ready: dict[int, deque[Attachment]] = {}
         self._holds: dict[int, _Hold] = {}
@@ -79,13 +93,18 @@ class BufferExchange:
 
     def flush(self) -> None:
         """Release the holds that have ended."""
+        if ended := self._take_ended():
+            self._release(ended)
+
+    def _take_ended(self) -> list[int]:
         ended = []
+        while self._surplus:
+            ended.append(self._surplus.popleft())
         while self.ended:
             hold = self.ended.popleft()
             ended.append(hold.number)
             self._holds.pop(hold.number, None)
-        if ended:
-            self._release(ended)
+        return ended
 
     def forget(self, blocks: Sequence[int]) -> None:
         if self._memory is not None:
@@ -108,14 +127,46 @@ class BufferExchange:
 
     def _take(self, size: int) -> Attachment:
         """Take an allocated block; another thread may be faster. Raises PayloadTooLarge if the kernel allocates no
-        more."""
-        ready = self._ready.setdefault(block_size(size), deque())
+        more.
+
+        With the last one, further blocks are requested in advance: the answer comes with that of the call
+        that the Buffer is for, so that a plugin that sends one Buffer after another waits for none.
+        """
+        block = block_size(size)
+        ready = self._ready.setdefault(block, deque())
         while True:
             try:
-                return ready.popleft()
+                taken = ready.popleft()
             except IndexError:
-                self.flush()
-                ready.extend(self._allocate(size))
+                if block in self._requested:
+                    self._read_available()  # a plugin that only emits reads no answers
+                if not ready:
+                    self.flush()
+                    self._add(ready, self._allocate(size))
+            else:
+                if not ready and block <= LENT_AT_ONCE:
+                    self._request_ahead(block, ready)
+                return taken
+
+    def _add(self, ready: deque[Attachment], lent: Sequence[Attachment]) -> None:
+        """Add blocks that this thread has waited for. If those requested in advance have come first, one is enough."""
+        keep = 1 if ready else len(lent)
+        ready.extend(lent[:keep])
+        self._surplus.extend(each.hold for each in lent[keep:])
+
+    def _request_ahead(self, block: int, ready: deque[Attachment]) -> None:
+        if self._prepare is None or block in self._requested:
+            return
+
+        def answered(lent: Sequence[Attachment]) -> None:
+            if ready:  # a request that waited was faster
+                self._surplus.extend(each.hold for each in lent)
+            else:
+                ready.extend(lent)
+            self._requested.discard(block)
+
+        self._requested.add(block)
+        self._prepare(block, self._take_ended(), answered)
 
     def _view(self, lent: Attachment) -> memoryview:
         assert self._memory is not None

@@ -42,3 +42,13 @@ class Channel(Protocol):
 
         Return a function that forgets the request. Must be called on the thread of a running asyncio loop.
         """
+
+    def request_ahead(self, id: int, message: Message, answer: Callable[[Response], object]) -> None:
+        """Send a message together with the next one; ``answer`` is called with the Response as soon as any thread reads
+        it."""
+
+    def send_with_next(self, message: Message) -> None:
+        """Send a message together with the next one, so that it costs no frame of its own."""
+
+    def read_available(self) -> None:
+        """Handle the answers that have arrived, without waiting."""

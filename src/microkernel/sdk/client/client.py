@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -36,7 +36,9 @@ class Client:
         self._channel = channel
         self._load = load
         self._ids = count(1)
-        self.sharing = BufferExchange(channel.memory, self._allocate, self._release)
+        self.sharing = BufferExchange(
+            channel.memory, self._allocate, self._release, self._prepare, channel.read_available
+        )
         channel.on_orphan_reply = self._drop
 
     def emit(self, topic: str, data: dict[str, Any]) -> None:
@@ -183,6 +185,15 @@ class Client:
             self._control(id, messages.AllocateBuffer(id, size)).value, _LENT
         )
         return lent
+
+    def _prepare(self, size: int, ended: list[int], take: Callable[[Sequence[messages.Attachment]], object]) -> None:
+        def answered(reply: messages.Response) -> None:
+            take(codec.decode(reply.value, _LENT) if reply.failure is None else ())
+
+        if ended:
+            self._channel.send_with_next(messages.ReleaseBuffers(ended))
+        id = next(self._ids)
+        self._channel.request_ahead(id, messages.AllocateBuffer(id, size, ahead=True), answered)
 
     def _release(self, holds: list[int]) -> None:
         self._channel.send(messages.ReleaseBuffers(holds))

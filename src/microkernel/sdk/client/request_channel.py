@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from microkernel.wire import messages
 from microkernel.wire.messages import Message, Response
@@ -28,6 +30,7 @@ class RequestChannel(ABC):
         self._loops: dict[asyncio.AbstractEventLoop, int] = {}
         self._emitted = 0
         self._has_emitted = False
+        self._with_next: deque[Message] = deque()
 
     def send(self, message: Message) -> None:
         if isinstance(message, messages.Emit):
@@ -37,7 +40,15 @@ class RequestChannel(ABC):
             self._has_emitted = True
         elif isinstance(message, messages.Rejected):
             self._has_emitted = True  # the receiver of the next reply must find the dead letter
-        self._write(pack([message]))
+        if self._with_next:
+            self._write(pack([*self._before(), message]))
+        else:
+            self._write(pack([message]))
+
+    def _before(self) -> Iterator[Message]:
+        with suppress(IndexError):  # another thread may take the last one
+            while True:
+                yield self._with_next.popleft()
 
     def reply(self, reply: Response, lane: int) -> None:
         if lane < 0:
@@ -67,9 +78,16 @@ class RequestChannel(ABC):
         self._answers[id] = answer
         self._loops[loop] = self._loops.get(loop, 0) + 1
         if self._loops[loop] == 1:
-            loop.add_reader(self._up_fileno(), self._read_available)
+            loop.add_reader(self._up_fileno(), self.read_available)
         self.send(message)
         return lambda: self._forget(loop, id)
+
+    def request_ahead(self, id: int, message: Message, answer: Answer) -> None:
+        self._answers[id] = answer
+        self._with_next.append(message)
+
+    def send_with_next(self, message: Message) -> None:
+        self._with_next.append(message)
 
     def _forget(self, loop: asyncio.AbstractEventLoop, id: int) -> None:
         self._answers.pop(id, None)
@@ -102,7 +120,7 @@ class RequestChannel(ABC):
         """Return the descriptor that is readable when an answer has arrived."""
 
     @abstractmethod
-    def _read_available(self) -> None:
+    def read_available(self) -> None:
         """Read the answers that have arrived, without waiting."""
 
     @abstractmethod
