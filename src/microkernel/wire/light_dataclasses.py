@@ -19,6 +19,12 @@ else:
 
     _MISSING = dataclasses.MISSING
 
+    class _Factory:
+        """The default of a parameter whose field has a factory, as the standard library shows it."""
+
+        def __repr__(self):
+            return "<factory>"
+
     def dataclass(*, slots, frozen=False, eq=True, repr=True, weakref_slot=False):
         """Return a decorator. The parameters are the standard library's; ``slots`` must be true."""
         if not slots:
@@ -47,7 +53,7 @@ else:
         setattr(made, name, function)
 
     def _init(made, fields, frozen):
-        scope = {"_set": object.__setattr__, "_missing": _MISSING}
+        scope = {"_set": object.__setattr__, "_factory": _Factory()}
         parameters, body = ["self"], [" pass"]
         for each in fields:
             name = value = each.name
@@ -55,8 +61,8 @@ else:
                 continue
             if each.default_factory is not _MISSING:
                 scope[f"_make_{name}"] = each.default_factory
-                parameters.append(f"{name}=_missing")
-                value = f"_make_{name}() if {name} is _missing else {name}"
+                parameters.append(f"{name}=_factory")
+                value = f"_make_{name}() if {name} is _factory else {name}"
             elif each.default is not _MISSING:
                 scope[f"_default_{name}"] = each.default
                 parameters.append(f"{name}=_default_{name}")

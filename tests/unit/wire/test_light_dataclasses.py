@@ -83,6 +83,7 @@ def test_frozen(make: Make) -> None:
     assert kind(1).tags is not kind(1).tags
     assert list(inspect.signature(kind).parameters) == ["x", "y", "tags", "note"]
     assert inspect.signature(kind).parameters["x"].annotation == "int"
+    assert str(inspect.signature(kind)).endswith("tags: 'list[str]' = <factory>, note: 'str' = '') -> None")
     assert encode(made) == encode({"x": 1, "y": 2, "tags": ["a"], "note": ""})
     assert copy.deepcopy(made) == made
     for change in (lambda: setattr(made, "x", 2), lambda: delattr(made, "x")):
