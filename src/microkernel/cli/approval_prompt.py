@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -41,7 +43,7 @@ def ask(review: Mapping[str, Any], output: Output) -> Answer:
     output.show(approval_view.question(review, output.translator))
     while True:
         streams.write(f"{output.translator.word('grant.allow')} ", sys.stdout)
-        line = sys.stdin.readline()
+        line = _read_line()
         match line.strip().lower()[:1]:
             case "y" | "o" | "n" as answer:
                 return answer
@@ -59,6 +61,25 @@ def ask_here(review: Mapping[str, Any], output: Output) -> Answer:
     if not output.as_json:
         output.show(approval_view.question(review, output.translator))
     raise KernelError("MK0416", name=plain(review["name"]))
+
+
+def _read_line() -> str:
+    """Read a line of the terminal.
+
+    A signal that arrives immediately before the read would not interrupt it, because its handler runs only afterwards.
+    So this waits for the terminal and for signals, and reads when there is something to read.
+    """
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    try:
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        while sys.stdin not in select.select([sys.stdin, woken], [], [])[0]:
+            os.read(woken, 64)
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(woken)
+        os.close(wake)
+    return sys.stdin.readline()
 
 
 @contextmanager

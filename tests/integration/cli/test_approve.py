@@ -4,11 +4,16 @@ sandbox."""
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from microkernel.cli import approval_prompt
 from microkernel.loader.lock import LockFile
 
 from .conftest import Home, Start
@@ -224,6 +229,27 @@ def test_a_signal_ends_the_question_and_the_kernel(home: Home, terminal: Open, n
     asked.process.send_signal(number)
     assert asked.ended() == 130
     assert approved(home) == {}
+
+
+def test_a_signal_just_before_the_answer_is_read_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Python handler has not run then, and a read of the terminal would not return for it."""
+    terminal, inner = os.openpty()
+    turns: list[list[object]] = []
+
+    def wait(reading: list[object], *others: list[object]) -> tuple[list[object], ...]:
+        wake = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(wake)
+        os.write(*((wake, b"\0") if not turns else (terminal, b"y\n")))
+        turns.append(select.select(reading, *others)[0])
+        return turns[-1], [], []
+
+    with open(inner) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(approval_prompt, "select", SimpleNamespace(select=wait))
+        assert approval_prompt._read_line() == "y\n"
+        assert [stdin in turn for turn in turns] == [False, True]
+    assert signal.set_wakeup_fd(-1) == -1
+    os.close(terminal)
 
 
 def test_approve_on_a_terminal_asks(home: Home, start: Start, terminal: Open) -> None:

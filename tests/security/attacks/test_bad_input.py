@@ -47,7 +47,7 @@ REFUSED = {
     "deep": (b"(" * 200_000, "MK0141", ":1:"),
     "many_elifs": (b"if 0: pass\n" + b"elif 0: pass\n" * 20_000, "MK0103", ""),
     "unknown_key": (manifest(isolaton="thread").encode(), "MK0109", "did you mean 'isolation'"),
-    "unknown_limit": (manifest(limits={"handlr": 1}).encode(), "MK0109", "did you mean 'handler'"),
+    "unknown_limit": (manifest(limits={"handlr": 1}).encode(), "MK0109", "did you mean 'limits.handler'"),
     "wrong_type": (manifest(concurrency="many").encode(), "MK0110", "concurrency"),
     "wrong_value": (manifest(isolation="jail").encode(), "MK0110", "isolation"),
     "bad_toml": (b"# /// script\n# [tool.microkernel\n# ///\n", "MK0111", "not valid TOML"),

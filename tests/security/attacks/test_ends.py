@@ -13,12 +13,8 @@ import pytest
 
 from microkernel import Kernel
 from microkernel.errors import PluginDied, PluginLoadError, PluginNotActive
-from tests.security.attacks.support import (
-    Plugins,
-    eventually,
-    gone,
-    state_is,
-)
+from tests.harness.leftovers import gone
+from tests.security.attacks.support import Plugins, eventually, state_is
 
 QUICK = {"drain": 0.1, "stop": 0.15, "kill_grace": 0.15}
 

@@ -84,6 +84,7 @@ NAMES = (
 )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:functools.partial will be a method descriptor:FutureWarning")  # since 3.13
 @pytest.mark.parametrize("level", ["thread", "process"])
 def test_a_wrapped_method_keeps_its_mark(level: Any) -> None:
     with run_plugin(METHODS, level) as kernel:
