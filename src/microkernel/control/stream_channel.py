@@ -169,7 +169,7 @@ class StreamChannel:
         self.send(message)
 
     def read_available(self) -> None:
-        """Do nothing, because a thread of its own reads."""
+        """Do nothing, because a separate thread reads."""
 
     def request_later(self, id: int, message: Message, answer: Callable[[Response], object]) -> Callable[[], None]:
         self._answers[id] = answer

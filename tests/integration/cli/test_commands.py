@@ -307,7 +307,8 @@ def test_life(home: Home, start: Start) -> None:
     assert re.match(r"✓ greeter  1\.2 +thread +[\d.]+ ms", home.mk("load", "plugins/greeter.py").stdout)
     loaded = home.mk("load", "plugins/greeter.py", code=1).stderr
     assert re.search(
-        r"MK0159  \S*plugins/greeter\.py is already loaded as greeter; to load a changed source: mk reload greeter",
+        r"MK0107  \S*plugins/greeter\.py is not loaded: the same file already has the plugin name greeter; "
+        "to load a changed source: mk reload greeter",
         loaded,
     )
     assert "MK0101" in home.mk("load", "plugins/nothing.py", code=2).stderr

@@ -20,7 +20,7 @@ Answer = Callable[[Sequence[Attachment]], object]
 
 
 class Kernel:
-    """Lends blocks, and maps them. Answers requests in advance when told to."""
+    """Lends blocks, and maps them. Answers requests in advance when asked to."""
 
     def __init__(self) -> None:
         self.memory: dict[int, mmap] = {}

@@ -171,9 +171,10 @@ class PluginService:
             raise found.error
         if found.name in self._registry:
             first = self._registry.get(found.name).found.path
+            cure = ""
             if first == found.path:
-                raise PluginLoadError("MK0159", name=found.name, path=found.path)
-            raise PluginLoadError("MK0107", name=found.name, first=first, second=found.path)
+                first, cure = "the same file", f"; to load a changed source: mk reload {found.name}"
+            raise PluginLoadError("MK0107", name=found.name, first=first, second=found.path, cure=cure)
         self._controller.start(self._catalog.admit(found, built_in=built_in))
         return self.info(found.name)
 

@@ -48,7 +48,7 @@ class Channel(Protocol):
         it."""
 
     def send_with_next(self, message: Message) -> None:
-        """Send a message together with the next one, so that it costs no frame of its own."""
+        """Send a message together with the next one, so that it costs no additional frame."""
 
     def read_available(self) -> None:
         """Handle the answers that have arrived, without waiting."""

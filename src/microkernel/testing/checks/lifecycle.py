@@ -482,7 +482,7 @@ def check_load_and_unload_at_run_time(workspace: Workspace) -> None:
         path = workspace.write("extra", plugin(body))
         assert harness.kernel.load(path).state == "active"
         assert harness.call("extra.ping") == "pong"
-        assert expect_error(PluginLoadError, harness.kernel.load, path).id == "MK0159"
+        assert expect_error(PluginLoadError, harness.kernel.load, path).id == "MK0107"
         harness.kernel.stop("extra")
         assert harness.kernel.get_data("extra.key") == 1
         assert harness.kernel.unload("extra") == []
