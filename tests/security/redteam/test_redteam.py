@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import textwrap
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
@@ -87,6 +91,15 @@ def test_what_is_said_of_an_attempt_makes_sense() -> None:
         assert (OPEN in confined) == all(each.means), each.name
         assert SKIPPED not in confined, each.name
         assert said["wasm"] != NOWHERE, each.name
+
+
+@pytest.mark.parametrize("attempt", [attempt for attempt in ALL if "microkernel" in attempt.code], ids=lambda a: a.name)
+def test_what_an_attempt_imports_of_ours_exists(attempt: Attempt) -> None:
+    """Also of the slow ones, which are not run here: a name that is gone would be found only by the long form."""
+    for node in ast.walk(ast.parse(textwrap.dedent(f"def attempt():\n{textwrap.indent(attempt.code, ' ')}"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("microkernel"):
+            for name in [each.name for each in node.names]:
+                assert hasattr(import_module(node.module), name) or find_spec(f"{node.module}.{name}"), name
 
 
 def test_what_should_have_failed_and_did_not_is_told() -> None:

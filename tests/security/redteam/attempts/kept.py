@@ -14,7 +14,7 @@ GROUP = "kernel's memory"
 _OWN: Mapping[str, Any] = {"permissions": {"on": ["greed.**"], "emit": ["greed.*"]}}
 _FORGED = """
 from microkernel.wire.codec import Raw, encode
-from microkernel.wire.messages import Call, Emit, Expose, Log, Method, Stopped
+from microkernel.wire.messages import Call, Emit, Exported, Expose, Log, Method
 """
 
 _try = partial(Attempt, proof=kernel_grew, sandbox="kept", process="kept", thread=SKIPPED, slow=True)
@@ -40,13 +40,13 @@ given = Raw(encode([b"x" * (10 << 20)]))  # the other one is at its f.gate meanw
 for number in range(60): frame(Call(90000 + number, "other.slowly", given, deadline=time.monotonic() + 30))
 """, manifest={"permissions": {"call": ["other.slowly"]}}),
     _try("fill the kernel's memory with long lines in the log", "用日志里的长行占满内核内存", _FORGED + """
-for number in range(60): frame(Log(20, "x" * (10 << 20), time.time()))
+for number in range(600): frame(Log(20, "x" * 1_000_000, time.time()))
 """),
     _try("fill the kernel's memory with lines that expand when shown", "用会变长的日志行占满内核内存", _FORGED + """
-for number in range(6): frame(Log(20, "{a}" * 100, time.time(), "notice", {"a": "x" * (1 << 20)}))
+for number in range(6): frame(Log(20, "{a}" * 100, time.time(), "notice", {"a": "x" * 1_000_000}))
 """),
     _try("fill the kernel's memory with descriptions of methods", "用方法的说明占满内核内存", _FORGED + """
-for number in range(60): frame(Expose(90000 + number, Method(f"m{number}", "()", "x" * (10 << 20))))
+for number in range(150): frame(Expose(90000 + number, Method(f"m{number}", "()", "x" * 4_000_000)))
 """),
     _try("fill the kernel's memory with long topics", "用很长的主题占满内核内存", _FORGED + """
 long = "x" * 100_000
