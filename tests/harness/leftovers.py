@@ -29,7 +29,7 @@ def opened_since(before: Mapping[str, str]) -> dict[str, str]:
 
 
 def gone(pid: int) -> bool:
-    """No such process, or one that has ended and only nobody has waited for."""
+    """Return whether a process has ended. Its parent may not have waited for it yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX"
     except OSError:

@@ -19,7 +19,7 @@ from microkernel.messages.glossary import state_word
 from microkernel.messages.templates import bare, letters_of, pattern_of, words_of
 
 _FIELDS = frozenset({
-    "reason", "kind", "what", "said", "where", "suggestion", "cure", "wanted", "got", "state", "new", "kept",
+    "reason", "kind", "what", "said", "where", "suggestion", "cure", "wanted", "got", "state", "new", "kept", "first",
 })  # fmt: skip
 # Longer texts come from plugins and are not translated.
 _LONGEST = 400

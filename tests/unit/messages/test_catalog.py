@@ -192,3 +192,14 @@ def test_no_text_raises_whatever_the_fields_are(name: str) -> None:
             line = catalog.text(id, {field: value for field, _, _ in placeholders(entry["text"])})
             assert line
             assert line.isprintable()
+
+
+def test_a_file_that_is_already_loaded_is_named_in_chinese_too() -> None:
+    fields = {
+        "name": "a",
+        "first": "the same file",
+        "second": "/a.py",
+        "cure": "; to load a changed source: mk reload a",
+    }
+    text = translate(errors.PluginLoadError("MK0107", **fields), Catalog.load("zh"))
+    assert text == "MK0107  /a.py 没有加载：插件名 a 已被同一个文件使用；要加载改动后的源码：mk reload a"

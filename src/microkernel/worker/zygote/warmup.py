@@ -2,6 +2,8 @@
 
 A fork shares its memory with the zygote until it writes to it, and each first write to a page costs a copy: running a
 plugin writes to a thousand pages. Pages that the warm-up has written are the worker's own when its plugin comes.
+
+Where objects can be immortal (``immortal.py``), the zygote runs it too, so that its workers share what it creates.
 """
 
 from __future__ import annotations
