@@ -47,6 +47,7 @@ from microkernel.kernel.service.plugin_service import PluginService
 from microkernel.kernel.service.remote_clients import RemoteClients
 from microkernel.kernel.service.service import KernelService
 from microkernel.kernel.supervision.heartbeat import Heartbeat
+from microkernel.kernel.supervision.restart_schedule import RestartSchedule
 from microkernel.kernel.supervision.supervisor import Supervisor
 from microkernel.kernel.supervision.watchdog import Watchdog
 from microkernel.wire.light_dataclasses import dataclass
@@ -133,15 +134,16 @@ def make_core(
 
     # supervision
     watchdog, heartbeat = Watchdog(reactor, clock), Heartbeat(reactor, clock)
+    schedule = RestartSchedule(reactor, clock)
     supervisor = Supervisor(
-        registry, launcher, terminator, cleanup, registrar, watchdog, heartbeat, reactor, journal, groups
+        registry, launcher, terminator, cleanup, registrar, watchdog, heartbeat, schedule, reactor, journal, groups
     )
 
     # operations
     catalog = PluginCatalog(
         registry, loader, config, approvals, journal, options.places, options.override, options.grants
     )
-    controller = PluginController(registry, catalog, supervisor, terminator, cleanup, journal)
+    controller = PluginController(registry, catalog, supervisor, schedule, terminator, cleanup, journal)
     reloader = Reloader(catalog, launcher, supervisor, controller, terminator, cleanup, registrar, reactor, journal)
     plugin_set = PluginSet(name, registry, catalog, supervisor, controller, reactor, clock, journal, groups)
 

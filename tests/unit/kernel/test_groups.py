@@ -6,7 +6,7 @@ import pytest
 
 from microkernel.kernel.config import Group
 from microkernel.kernel.operations.start_order import layers, plan
-from microkernel.kernel.supervision.groups import group_members, predecessors
+from microkernel.kernel.supervision.groups import group_members, in_start_order, predecessors
 
 TRIO = ("db", "cache", "web")
 
@@ -35,6 +35,11 @@ def test_member_of_two_groups_is_listed_once() -> None:
 def test_members_follow_those_before_them_in_every_group() -> None:
     groups = [Group("one_for_one", ("a", "b", "c")), Group("one_for_all", ("x", "b"))]
     assert predecessors(groups) == {"a": set(), "b": {"a", "x"}, "c": {"a", "b"}, "x": set()}
+
+
+def test_members_are_restarted_in_the_order_of_their_group() -> None:
+    groups = [Group("one_for_all", ("z", "y")), Group("rest_for_one", TRIO)]
+    assert in_start_order(groups, ["web", "db", "y", "z"]) == ["z", "y", "db", "web"]
 
 
 def in_order(requires: dict[str, tuple[str, ...]], after: dict[str, set[str]]) -> list[list[str]]:

@@ -16,6 +16,7 @@ from microkernel.kernel.registry.record import PluginRecord, Registry
 from microkernel.kernel.registry.states import RUNNING
 from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.requirements import requires
+from microkernel.kernel.supervision.restart_schedule import RestartSchedule
 from microkernel.kernel.supervision.supervisor import Supervisor
 
 
@@ -27,6 +28,7 @@ class PluginController:
         registry: Registry,
         catalog: PluginCatalog,
         supervisor: Supervisor,
+        schedule: RestartSchedule,
         terminator: Terminator,
         cleanup: InstanceCleanup,
         journal: Journal,
@@ -34,6 +36,7 @@ class PluginController:
         self._registry = registry
         self._catalog = catalog
         self._supervisor = supervisor
+        self._schedule = schedule
         self._terminator = terminator
         self._cleanup = cleanup
         self._journal = journal
@@ -51,7 +54,7 @@ class PluginController:
                 return
             if record.state == "zombie":
                 raise PluginNotActive("MK0213", name=record.name, state=record.state, what="it cannot be started")
-            self._supervisor.cancel_restart(record)
+            self._schedule.cancel(record)
             record.history = ()
             if record.state == "held":
                 record.transition("start")
@@ -85,7 +88,7 @@ class PluginController:
         if now:
             _hurry(record.instance)
         with record.lock:
-            self._supervisor.cancel_restart(record)
+            self._schedule.cancel(record)
             instance = record.instance
             if record.state in ("stopped", "held", "zombie"):
                 return
@@ -109,7 +112,7 @@ class PluginController:
             callers = self._cleanup.disconnect(record, "killed by hand")
             _kill_all(record)  # without the lock, because its holder may be waiting for one of these
             with record.lock:
-                self._supervisor.cancel_restart(record)
+                self._schedule.cancel(record)
                 ended = all(
                     self._terminator.terminate(instance, grace=False) is not None for instance in _kill_all(record)
                 )

@@ -27,3 +27,9 @@ def group_members(groups: Iterable[Group], name: str) -> list[str]:
             begin = group.plugins.index(name) if group.strategy == "rest_for_one" else 0
             found |= dict.fromkeys(other for other in group.plugins[begin:] if other != name)
     return list(found)
+
+
+def in_start_order(groups: Iterable[Group], names: Iterable[str]) -> list[str]:
+    """Return members of groups in the order in which they start."""
+    order = [name for group in groups for name in group.plugins]
+    return sorted(names, key=order.index)

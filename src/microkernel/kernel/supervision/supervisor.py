@@ -7,12 +7,10 @@ holds the plugin's lock. Methods that wait run neither on a plugin's thread nor 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from signal import SIGKILL
-from weakref import WeakKeyDictionary
 
 from microkernel.errors import KernelClosed, KernelError, PluginHeld, PluginLoadError, RequirementError, shortage_in
 from microkernel.kernel.config import Group
@@ -27,29 +25,16 @@ from microkernel.kernel.reporting.journal import Journal
 from microkernel.kernel.requirements import split
 from microkernel.kernel.routing.registration import Registrar
 from microkernel.kernel.runtime.reactor import Reactor
-from microkernel.kernel.supervision.groups import group_members
+from microkernel.kernel.supervision.groups import group_members, in_start_order
 from microkernel.kernel.supervision.heartbeat import Heartbeat
-from microkernel.kernel.supervision.restart_policy import RestartDecision, decide
+from microkernel.kernel.supervision.restart_policy import RestartDecision
+from microkernel.kernel.supervision.restart_schedule import RestartSchedule
 from microkernel.kernel.supervision.stack_location import locate
 from microkernel.kernel.supervision.watchdog import Watchdog
-from microkernel.wire.light_dataclasses import dataclass
 
 # Seconds between two checks whether the thread that holds a plugin's lock is draining it.
 _GLANCE = 0.05
 _log = logging.getLogger("microkernel")
-
-
-@dataclass(slots=True)
-class _Backoff:
-    """Backoff of one plugin.
-
-    ``cancel``: cancels the planned restart. ``since``: start of the present backoff. ``total``: seconds in backoff so
-    far, which do not count in the supervision's period.
-    """
-
-    cancel: Callable[[], object] | None = None
-    since: float = 0.0
-    total: float = 0.0
 
 
 class Supervisor:
@@ -65,6 +50,7 @@ class Supervisor:
         registrar: Registrar,
         watchdog: Watchdog,
         heartbeat: Heartbeat,
+        schedule: RestartSchedule,
         reactor: Reactor,
         journal: Journal,
         groups: Sequence[Group],
@@ -76,11 +62,10 @@ class Supervisor:
         self._registrar = registrar
         self._watchdog = watchdog
         self._heartbeat = heartbeat
+        self._schedule = schedule
         self._reactor = reactor
         self._journal = journal
         self._groups = groups
-        # Each is changed with the lock of its record held.
-        self._backoffs: WeakKeyDictionary[PluginRecord, _Backoff] = WeakKeyDictionary()
         # The kernel is stopping, so nothing is started or restarted.
         self.is_closing = False
 
@@ -279,11 +264,7 @@ class Supervisor:
         deliveries = self._cleanup.reclaim_in_flight(record, instance, exit.reason) if instance is not None else []
         record.instance = record.candidate = None
         record.transition("died")
-        abnormal = exit.code != 0 or exit.signal is not None
-        now, jitter = time.monotonic() - self._backoff(record).total, _jitter()
-        policy = record.manifest.supervision
-        decision = decide(policy, record.history, now, abnormal=abnormal, jitter=jitter, uncharged=exit.uncharged)
-        record.history = decision.history
+        decision = self._schedule.decide(record, exit)
         record.last_death = KernelError("MK0203", reason=exit.reason, traceback=exit.stack)
         record.error = error or record.last_death
         again = self._cleanup.requeue(record, deliveries)
@@ -304,9 +285,7 @@ class Supervisor:
             self._journal.announce(exit.message_id, "warn", record.name, **numbers)
         with_it = [] if exit.uncharged else group_members(self._groups, record.name)
         restart = partial(self._restart_group, record, with_it) if with_it else partial(self._restart, record)
-        backoff = self._backoff(record)
-        backoff.since = time.monotonic()
-        backoff.cancel = self._reactor.later(delay, partial(self._reactor.beside, restart, f"{record.name}-restart"))
+        self._schedule.plan(record, delay, restart)
 
     def _leave_down(self, record: PluginRecord, exit: Exit, decision: RestartDecision) -> None:
         if decision.budget_exhausted:
@@ -329,21 +308,9 @@ class Supervisor:
         with record.lock:
             if record.state != "backoff" or self.is_closing:
                 return
-            backoff = self._backoff(record)
-            backoff.cancel = None
-            backoff.total += time.monotonic() - backoff.since
+            self._schedule.end_backoff(record)
             record.restarts += 1
             self.bring_up(record, record.snapshot, again=True)
-
-    def cancel_restart(self, record: PluginRecord) -> None:
-        """Cancel a planned restart. With the lock held."""
-        backoff = self._backoff(record)
-        if backoff.cancel is not None:
-            backoff.cancel()
-            backoff.cancel = None
-
-    def _backoff(self, record: PluginRecord) -> _Backoff:
-        return self._backoffs.setdefault(record, _Backoff())
 
     # Groups
 
@@ -358,8 +325,9 @@ class Supervisor:
                 self._stop_dependent(other.name, KernelError("MK0224", cause=record.name))
             elif self._stop_group_member(other, record.name):
                 self._journal.announce("MK0222", "notice", other.name, cause=record.name)
-        for each in _in_order([record, *others], self._groups):
-            self._restart(each)
+        members = {each.name: each for each in (record, *others)}
+        for name in in_start_order(self._groups, members):
+            self._restart(members[name])
 
     def _stop_group_member(self, record: PluginRecord, cause: str) -> bool:
         """Stop a member gracefully, and leave it in backoff, which keeps waiting deliveries. Return whether it ran."""
@@ -374,7 +342,7 @@ class Supervisor:
             self._cleanup.transfer_pending(record, instance, stopped)
             record.instance = None
             record.transition("died")
-            self._backoff(record).since = time.monotonic()
+            self._schedule.begin_backoff(record)
             self._journal.changed(record)
             return True
 
@@ -386,7 +354,7 @@ class Supervisor:
         with record.lock:
             if record.state not in ("active", "backoff") or self.is_closing:
                 return
-            self.cancel_restart(record)
+            self._schedule.cancel(record)
             record.error = error  # before the state: whoever sees that it is stopped also sees why
             died = self._terminator.take_down(record)
             self._cleanup.discard_pending(record, error.text, died)
@@ -400,22 +368,11 @@ class Supervisor:
         self._journal.changed(record)
 
 
-def _jitter() -> float:
-    """Return a random number from 0 to 1. Not by ``random``, which cannot be loaded if the system has run out of
-    something."""
-    return int.from_bytes(os.urandom(4)) / 2**32
-
-
 def _at(instance: Instance, stack: str) -> str:
     if instance.snapshot is None:
         return ""
     place = locate(stack, instance.snapshot.root, instance.snapshot.sources)
     return f", {place}" if place else ""
-
-
-def _in_order(records: list[PluginRecord], groups: Sequence[Group]) -> list[PluginRecord]:
-    order = [name for group in groups for name in group.plugins]
-    return sorted(records, key=lambda record: order.index(record.name))
 
 
 def _unexpected(error: Exception) -> KernelError:
