@@ -30,14 +30,15 @@ def main() -> None:
 def _run() -> int:
     try:
         with _left_at_once(), _no_collection():
-            from microkernel.cli.commands import run
+            from microkernel.cli.commands import app
+            from microkernel.cli.exit_codes import run
     except ModuleNotFoundError as missing:
         if str(missing.name).partition(".")[0] not in _EXTRA:
             raise
         streams.write(f"{_not_installed()}\n", sys.stderr)
         return 2
     try:
-        return run(sys.argv[1:])
+        return run(app, sys.argv[1:])
     except KeyboardInterrupt:
         return _INTERRUPTED
 

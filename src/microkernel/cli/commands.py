@@ -1,6 +1,6 @@
-"""The commands of ``mk``. Each finds its kernel, does one thing and prints it.
+"""Declarations of the commands of ``mk``: names, arguments, options and help. Only the help pages are also made here.
 
-Exit codes: 0 success; 1 the operation failed; 2 usage error, or no kernel answers; 130 interrupted.
+The help is in the language of the environment in which this module is imported.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,25 +17,18 @@ import typer
 from rich.text import Text
 
 import microkernel
-from microkernel import Event
 from microkernel.cli import streams
 from microkernel.cli.approval_prompt import ask_here
 from microkernel.cli.help_texts import HelpfulTyper
 from microkernel.cli.output import Output
+from microkernel.cli.running_kernel import ask_kernel, show_logs, show_request
 from microkernel.cli.settings import FOLDER, lock_path, places, reader, settings, wished_language
-from microkernel.cli.usage_errors import report_usage_error
-from microkernel.control.client import ControlClient
 from microkernel.errors import KernelError, valid_text
-from microkernel.messages import find, glossary, message_id, plain, render
-from microkernel.messages.catalog import Catalog
-from microkernel.messages.reason_translation import phrase
-from microkernel.plugins.console import approval_view, view
-from microkernel.plugins.console.kernel_commands import AlreadyReported, KernelCommands, Result, not_understood
+from microkernel.plugins.console import view
+from microkernel.plugins.console.kernel_commands import not_understood
 
 _translator = Output(wished_language()).translator
 _say = _translator.word
-# Errors that mean that no kernel was reached.
-_NO_KERNEL = frozenset({"MK0701", "MK0707", "MK0704", "MK0709", "MK0710", "MK0101", "MK0216"})
 # For commands whose arguments are values, such as -5.
 _RAW = {"ignore_unknown_options": True}
 
@@ -60,80 +52,7 @@ Level = Literal["thread", "process", "sandbox", "wasm"]
 Severity = Literal["notice", "warn", "error"]
 
 
-def run(argv: Sequence[str]) -> int:
-    """Run one command and return the exit code. Raises no KernelError."""
-    streams.escape_what_cannot_be_shown()
-    output = Output(wished_language(), "--json" in argv)
-    try:
-        code = app(_json_last(argv), standalone_mode=False, prog_name="mk")
-        return code if isinstance(code, int) else 0
-    except AlreadyReported:
-        return 1
-    except KernelError as error:
-        output.error(error)
-        return 2 if error.id in _NO_KERNEL else 1
-    except OSError as error:
-        return _lose(error, output)
-    except Exception as error:
-        return report_usage_error(error, output)
-
-
-def _lose(cause: OSError, output: Output) -> int:
-    """Return the exit code if standard output did not accept the result. Re-raises other errors."""
-    lost = streams.lost_output(cause)
-    if lost is None:
-        raise cause
-    streams.abandon(sys.stdout)
-    if lost.is_unread:  # the reader closed the pipe
-        return 0
-    error = KernelError("MK0706", path="standard output", reason=str(lost))
-    output.write([view.line("error", error.id, output.translator.error(error))], sys.stderr)
-    return 1
-
-
-def _json_last(argv: Sequence[str]) -> list[str]:
-    """Turn ``mk --json ps`` into ``mk ps --json``, because the option belongs to the commands."""
-    words = list(argv)
-    return [*words[1:], "--json"] if words[:1] == ["--json"] else words
-
-
 # On a running kernel
-
-
-def _do(kernel: str, as_json: bool, act: Callable[[KernelCommands], Result], *, about: str = "") -> int:
-    """Ask the kernel for one thing and return the exit code.
-
-    Meanwhile the messages about the plugin ``about``, or about all plugins (``*``), are printed as they arrive.
-    """
-    output = Output(wished_language(), as_json)
-    with ControlClient(kernel) as client:
-        if about and not as_json:
-            client.subscribe("kernel.message", partial(_show_message, output, about))
-        verbs = KernelCommands(client, output.translator, _Following(client, output))
-        result = act(verbs)
-        output.show(result.shown, result.data)
-        return 0 if result.ok else 1
-
-
-class _Following:
-    """A feed that first handles the messages that have arrived but were not handled yet."""
-
-    def __init__(self, client: ControlClient, output: Output) -> None:
-        self._client = client
-        self._feed = output.feed
-
-    def reported(self, plugin: str) -> int:
-        return self._feed.reported(plugin)
-
-    def wait(self, plugin: str, before: int, seconds: float) -> bool:
-        self._client.listen(0.0)
-        return self._feed.wait(plugin, before, seconds)
-
-
-def _show_message(output: Output, about: str, event: Event) -> None:
-    data = event.data
-    if about in (data["plugin"], "*"):
-        output.show(output.feed.message(data["id"], data["level"], data["plugin"], data["fields"]))
 
 
 @app.command(help=_say("help.ps"))
@@ -142,12 +61,12 @@ def ps(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.ps(built_in))
+    ask_kernel(kernel, as_json, lambda verbs: verbs.ps(built_in))
 
 
 @app.command(help=_say("help.info"))
 def info(name: Name, kernel: KernelName = "", as_json: AsJson = False) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.info(name))
+    ask_kernel(kernel, as_json, lambda verbs: verbs.info(name))
 
 
 @app.command(help=_say("help.start"))
@@ -157,7 +76,7 @@ def start(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.start(name, reset), about=name)
+    ask_kernel(kernel, as_json, lambda verbs: verbs.start(name, reset), about=name)
 
 
 @app.command(help=_say("help.stop"))
@@ -168,7 +87,7 @@ def stop(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.stop(name, cascade, now), about=name)
+    ask_kernel(kernel, as_json, lambda verbs: verbs.stop(name, cascade, now), about=name)
 
 
 @app.command(help=_say("help.reload"))
@@ -178,12 +97,12 @@ def reload(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> int:
-    return _do(kernel, as_json, lambda verbs: verbs.reload(name, every), about="*" if every else name)
+    return ask_kernel(kernel, as_json, lambda verbs: verbs.reload(name, every), about="*" if every else name)
 
 
 @app.command(help=_say("help.kill"))
 def kill(name: Name, kernel: KernelName = "", as_json: AsJson = False) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.kill(name), about=name)
+    ask_kernel(kernel, as_json, lambda verbs: verbs.kill(name), about=name)
 
 
 @app.command(help=_say("help.load"))
@@ -193,7 +112,7 @@ def load(
     as_json: AsJson = False,
 ) -> None:
     full = path if path.startswith("entry-point") else _absolute(path)  # the kernel is in another folder
-    _do(kernel, as_json, lambda verbs: verbs.load(full), about=valid_text(Path(path).stem))
+    ask_kernel(kernel, as_json, lambda verbs: verbs.load(full), about=valid_text(Path(path).stem))
 
 
 def _absolute(path: str) -> str:
@@ -205,7 +124,7 @@ def _absolute(path: str) -> str:
 
 @app.command(help=_say("help.unload"))
 def unload(name: Name, kernel: KernelName = "", as_json: AsJson = False) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.unload(name))
+    ask_kernel(kernel, as_json, lambda verbs: verbs.unload(name))
 
 
 @app.command(help=_say("help.approve"))
@@ -216,14 +135,8 @@ def approve(
     as_json: AsJson = False,
 ) -> int:
     output = Output(wished_language(), as_json)
-    ask = partial(_show_what_it_asks, output) if yes else partial(ask_here, output=output)
-    return _do(kernel, as_json, lambda verbs: verbs.approve(name, ask), about=name)
-
-
-def _show_what_it_asks(output: Output, review: approval_view.Review) -> str:
-    if not output.as_json:
-        output.show(approval_view.question(review, output.translator))
-    return "y"
+    ask = partial(show_request, output) if yes else partial(ask_here, output=output)
+    return ask_kernel(kernel, as_json, lambda verbs: verbs.approve(name, ask), about=name)
 
 
 @app.command(help=_say("help.emit"), context_settings=_RAW)
@@ -233,7 +146,7 @@ def emit(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.emit(topic, *(data or [])))
+    ask_kernel(kernel, as_json, lambda verbs: verbs.emit(topic, *(data or [])))
 
 
 @app.command(help=_say("help.call"), context_settings=_RAW)
@@ -244,7 +157,7 @@ def call(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.call(target, *(values or []), timeout=timeout))
+    ask_kernel(kernel, as_json, lambda verbs: verbs.call(target, *(values or []), timeout=timeout))
 
 
 @app.command(help=_say("help.data"), context_settings=_RAW)
@@ -255,7 +168,7 @@ def data(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.data(key, value, delete))
+    ask_kernel(kernel, as_json, lambda verbs: verbs.data(key, value, delete))
 
 
 @app.command(help=_say("help.dead"))
@@ -265,7 +178,7 @@ def dead(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    _do(kernel, as_json, lambda verbs: verbs.dead(what, which))
+    ask_kernel(kernel, as_json, lambda verbs: verbs.dead(what, which))
 
 
 @app.command(help=_say("help.logs"))
@@ -276,20 +189,7 @@ def logs(
     kernel: KernelName = "",
     as_json: AsJson = False,
 ) -> None:
-    output = Output(wished_language(), as_json)
-    with ControlClient(kernel) as client:
-        if follow:
-            client.subscribe(f"kernel.log.{name or '*'}", lambda event: _show_log(output, event.data))
-        for line in KernelCommands(client, output.translator, output.feed).logs(name, last).data:
-            _show_log(output, line)
-        while follow and client.listen():
-            pass
-        if follow:
-            output.error(KernelError("MK0612", reason="it has stopped"))
-
-
-def _show_log(output: Output, line: dict[str, Any]) -> None:
-    output.show([view.log_line(line, 0, stamped=True)], line)
+    show_logs(kernel, as_json, name, last, follow=follow)
 
 
 @app.command(help=_say("help.attach"))
@@ -338,16 +238,10 @@ def new(
     name: Name,
     folder: Annotated[str, typer.Option("--folder", metavar="FOLDER", help=_say("option.folder"))] = FOLDER,
 ) -> None:
-    from microkernel.cli.new import create
+    from microkernel.cli.new import create, show_created
 
     output = Output(wished_language())
-    path = create(name, folder, output.catalog.language)
-    where = "" if folder == FOLDER else f" {folder}"
-    mk = os.environ.get("MK_COMMAND", "mk")
-    tried = [f"{mk} {rest}" for rest in (f"run{where}", f"call {name}.greet you", f"info {name}", f"reload {name}")]
-    output.show([view.line("success", str(path), output.translator.word("new.written"))])
-    output.show([Text(f"  {command:<{max(map(len, tried))}}   {output.translator.word(f'new.try{number}')}")
-                 for number, command in enumerate(tried, 1)])  # fmt: skip
+    show_created(create(name, folder, output.catalog.language), name, folder, output)
 
 
 @app.command(help=_say("help.check"))
@@ -365,51 +259,25 @@ def check(
 
 @app.command(help=_say("help.explain"))
 def explain(id: Annotated[str, typer.Argument(metavar="ID", show_default=False)], as_json: AsJson = False) -> None:
-    output = Output(wished_language(), as_json)
-    other = Catalog.load("en" if output.catalog.language == "zh" else "zh")
-    columns = os.get_terminal_size().columns if sys.stdout.isatty() else 0
-    text = render(id, output.catalog, other, columns)
-    entry = output.catalog.entry(message_id(id))
-    names = ("id", "level", "title", "text", "what_happened", "why", "kernel_action", "your_action")
-    output.show([Text(text)], {name: str(getattr(entry, name)) for name in names})
+    from microkernel.cli.reference import explain as show
+
+    show(id, Output(wished_language(), as_json))
 
 
 @app.command("glossary", help=_say("help.glossary"))
 def show_glossary(
     word: Annotated[str, typer.Argument(metavar="WORD", show_default=False)] = "", as_json: AsJson = False
 ) -> None:
-    output = Output(wished_language(), as_json)
-    found = find(word) if word else None
-    if word and found is None:
-        raise KernelError("MK0711", word=plain(word))
-    mine, other = output.catalog.language, "en" if output.catalog.language == "zh" else "zh"
-    terms = [[term.word(mine), term.word(other), term.means(mine)] for term in ([found] if found else glossary())]
-    output.show(view.terms(terms, output.translator), terms)
+    from microkernel.cli.reference import show_glossary as show
+
+    show(word, Output(wished_language(), as_json))
 
 
 @app.command(help=_say("help.doctor"))
 def doctor(as_json: AsJson = False) -> None:
-    from microkernel.app import Kernel
+    from microkernel.cli.doctor import doctor as examine
 
-    output = Output(wished_language(), as_json)
-    with Kernel(name="doctor") as kernel:
-        available = kernel.available()
-    levels = {
-        level: {"here": found.error is None, "why": found.detail, "id": found.error.id if found.error else None}
-        for level, found in available.items()
-    }
-    rows = [[level, _say("doctor.no" if found.error else "doctor.yes"), _why(found.error, found.detail, output)]
-            for level, found in available.items()]  # fmt: skip
-    heads = [
-        view.Column(output.translator.word(f"doctor.{name}"), fold=name == "why") for name in ("level", "here", "why")
-    ]
-    output.show([view.Columns(heads, rows)], levels)
-
-
-def _why(error: KernelError | None, detail: str, output: Output) -> str:
-    if error is not None:
-        return f"{error.id}  {output.translator.error(error)}"
-    return phrase(detail) if output.catalog.language == "zh" else detail
+    examine(Output(wished_language(), as_json))
 
 
 @app.command(help=_say("help.bench"))

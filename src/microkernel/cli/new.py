@@ -1,12 +1,18 @@
-"""`mk new`: write one plugin file that runs and explains itself."""
+"""`mk new`: write one plugin file that runs and explains itself, and show what to try with it."""
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
+from rich.text import Text
+
+from microkernel.cli.output import Output
+from microkernel.cli.settings import FOLDER
 from microkernel.errors import ConfigError, KernelError
 from microkernel.loader.manifests import check_name
+from microkernel.plugins.console import view
 
 
 def create(name: str, folder: str, language: str) -> Path:
@@ -33,3 +39,13 @@ def _write_new(path: Path, text: str) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def show_created(path: Path, name: str, folder: str, output: Output) -> None:
+    """Print where the plugin is, and the commands that run it, call it, show it and reload it."""
+    where = "" if folder == FOLDER else f" {folder}"
+    mk = os.environ.get("MK_COMMAND", "mk")
+    tried = [f"{mk} {rest}" for rest in (f"run{where}", f"call {name}.greet you", f"info {name}", f"reload {name}")]
+    output.show([view.line("success", str(path), output.translator.word("new.written"))])
+    output.show([Text(f"  {command:<{max(map(len, tried))}}   {output.translator.word(f'new.try{number}')}")
+                 for number, command in enumerate(tried, 1)])  # fmt: skip
