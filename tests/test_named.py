@@ -13,7 +13,7 @@ import typer.main
 
 from microkernel.cli.commands import app
 from microkernel.kernel.config import PluginConfig
-from microkernel.loader.schema import LIMITS
+from microkernel.loader.shared_tables import LIMITS
 
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGS = ROOT / "src/microkernel/messages"

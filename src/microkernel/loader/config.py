@@ -7,17 +7,18 @@ from typing import Any
 
 from microkernel.errors import ConfigError
 from microkernel.kernel.config import ApprovalRules, Group, KernelConfig, PluginConfig
-from microkernel.loader import schema
+from microkernel.loader import schema, shared_tables
 from microkernel.loader.display import display_path
 from microkernel.loader.files import read_toml
-from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
+from microkernel.loader.schema import Schema, Where
+from microkernel.loader.shared_tables import DETERMINISM, SUPERVISION
 
 _PLUGIN: Schema = {
     "enabled": schema.flag,
-    "isolation": schema.level,
+    "isolation": shared_tables.level,
     "concurrency": schema.integer(1),
-    "permissions": schema.permissions,
-    "limits": schema.limits,
+    "permissions": shared_tables.permissions,
+    "limits": shared_tables.limits,
     "supervision": schema.table(SUPERVISION),
     "determinism": schema.table(DETERMINISM),
     "config": schema.free_table,
@@ -29,13 +30,13 @@ _GROUP: Schema = {
 _KERNEL: Schema = {
     "name": schema.text,
     "plugins": schema.list_of(schema.word, "a list of folders, files and entry points"),
-    "isolation": schema.level,
-    "min_isolation": schema.level,
-    "fallback": schema.list_of(schema.level, "a list of levels"),
+    "isolation": shared_tables.level,
+    "min_isolation": shared_tables.level,
+    "fallback": schema.list_of(shared_tables.level, "a list of levels"),
     "data_dir": schema.text,
     "language": schema.one_of("en", "zh"),
     "log_level": schema.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-    "limits": schema.limits,
+    "limits": shared_tables.limits,
     "plugin": schema.tables(schema.object_of(PluginConfig, schema.table(_PLUGIN))),
     "group": schema.tables(schema.object_of(Group, schema.table(_GROUP))),
     "approvals": schema.object_of(ApprovalRules, schema.table({"pin": schema.one_of("version", "bytes")})),

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Level, Permissions
-from microkernel.loader.schema import Where, level, permissions
+from microkernel.loader.schema import Where
+from microkernel.loader.shared_tables import level, permissions
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Places = Path | Sequence[Path]

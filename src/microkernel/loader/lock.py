@@ -17,10 +17,11 @@ from typing import Any
 
 from microkernel.errors import ConfigError
 from microkernel.kernel.manifest import Approval, Permissions
-from microkernel.loader import lock_guard, schema
+from microkernel.loader import lock_guard, schema, shared_tables
 from microkernel.loader.display import display_path
 from microkernel.loader.files import parse_toml, read_text
-from microkernel.loader.schema import PERMISSIONS, Schema, Where
+from microkernel.loader.schema import Schema, Where
+from microkernel.loader.shared_tables import PERMISSIONS
 
 FILE = "microkernel.lock"
 FORMAT = 1
@@ -35,11 +36,11 @@ _ATTEMPTS = 20
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 # The permissions of a manifest. Limits are separate tables in a manifest, but a list of texts here.
-_APPROVED: Schema = {**PERMISSIONS, "limits": schema.texts}
+_APPROVED: Schema = {**PERMISSIONS, "limits": shared_tables.texts}
 
 
 def _approved(value: Any, where: Where) -> Permissions:
-    return schema.permissions(value, where, _APPROVED)
+    return shared_tables.permissions(value, where, _APPROVED)
 
 
 _APPROVAL: Schema = {

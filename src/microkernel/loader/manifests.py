@@ -15,13 +15,14 @@ from typing import Any
 
 from microkernel.errors import ManifestError, valid_text
 from microkernel.kernel.manifest import NAME, Determinism, Limits, Manifest, Supervision
-from microkernel.loader import schema
+from microkernel.loader import schema, shared_tables
 from microkernel.loader.beneath import Beneath
 from microkernel.loader.byte_scan import MANIFEST_BYTES, SOURCE_BYTES, check_values
 from microkernel.loader.display import display_path
 from microkernel.loader.files import check_size, is_folder, is_there, read_text
 from microkernel.loader.parsers import toml_of
-from microkernel.loader.schema import DETERMINISM, SUPERVISION, Schema, Where
+from microkernel.loader.schema import Schema, Where
+from microkernel.loader.shared_tables import DETERMINISM, SUPERVISION
 
 # Entry files of a folder, in order of preference.
 ENTRIES = ("__init__.py", "plugin.py")
@@ -42,14 +43,14 @@ _MANIFEST: Schema = {
     "name": schema.text,
     "version": schema.version,
     "description": schema.text,
-    "isolation": schema.level,
+    "isolation": shared_tables.level,
     "enabled": schema.flag,
     "requires": schema.list_of(schema.plugin_requirement, 'a list of requirements such as "billing>=2"'),
     "requires-python": schema.python_versions,
     "dependencies": schema.list_of(schema.dependency, 'a list of requirements such as "httpx>=0.28"'),
     "concurrency": schema.integer(1),
-    "permissions": schema.permissions,
-    "limits": schema.object_of(Limits, schema.limits),
+    "permissions": shared_tables.permissions,
+    "limits": schema.object_of(Limits, shared_tables.limits),
     "supervision": schema.object_of(Supervision, schema.table(SUPERVISION)),
     "determinism": schema.object_of(Determinism, schema.table(DETERMINISM)),
     "config": schema.free_table,

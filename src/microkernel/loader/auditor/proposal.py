@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from microkernel.kernel.manifest import OBSERVING, Permissions
 from microkernel.loader.auditor.findings import Finding, Use
-from microkernel.loader.schema import PERMISSIONS
+from microkernel.loader.shared_tables import PERMISSIONS
 
 # Whether a pattern covers a topic or another pattern. Passed in, because the syntax of topics is not the loader's
 # concern.

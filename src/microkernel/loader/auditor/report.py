@@ -19,7 +19,7 @@ from microkernel.loader.discovery import location
 from microkernel.loader.display import display_path
 from microkernel.loader.files import unforeseen, unreadable
 from microkernel.loader.parsers import facts_of, seen_in
-from microkernel.loader.schema import PERMISSIONS
+from microkernel.loader.shared_tables import PERMISSIONS
 from microkernel.loader.snapshot import forbidden_of, plugin_files
 
 # Files per plugin. A plugin with more contains an environment or data.
