@@ -17,13 +17,20 @@ from microkernel.testing.checks import (
     buffers,
     calls,
     concurrency,
+    configuration,
     context,
     deaths,
     events,
+    kills,
     lifecycle,
     mailboxes,
+    output,
     payloads,
+    reload_calls,
     reloads,
+    restarts,
+    state_exports,
+    stops,
     timing,
     typed,
 )
@@ -32,7 +39,8 @@ from microkernel.testing.levels import levels_of
 
 Outcome = Literal["passed", "failed", "excepted", "not for this level"]
 _MODULES = (
-    lifecycle, events, mailboxes, typed, payloads, buffers, calls, context, timing, concurrency, deaths, reloads,
+    lifecycle, stops, configuration, output, events, mailboxes, typed, payloads, buffers, calls, context, timing,
+    concurrency, kills, deaths, restarts, reloads, reload_calls, state_exports,
 )  # fmt: skip
 
 
