@@ -35,7 +35,6 @@ class StreamChannel:
         self._session = Session(role)
         self._inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._answers: dict[int, Callable[[Response], object]] = {}
-        self.on_orphan_reply: Callable[[Response], object]
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._writing = threading.Lock()
         # Why no more messages will arrive; None until the connection has ended.

@@ -38,7 +38,7 @@ def test_notify_sets_only_an_armed_wakeup_and_only_once() -> None:
 def test_notify_always_sets_the_wakeup_of_an_event_loop() -> None:
     bell = Wakeup()
     rung = counted(bell)
-    bell.always = True
+    bell.keep_armed()
     for _ in range(3):
         bell.notify()
     assert rung == ["ring"] * 3

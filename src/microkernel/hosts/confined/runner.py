@@ -118,7 +118,7 @@ class ConfinedRunner(WorkerRunner):
         return [each.worker_end.fileno() for each in self._requests]
 
     def _start_protocol(self) -> None:
-        self._channel.received = self._receive_report
+        self._channel.handle_with(self._receive_report)
 
     def _receive_report(self, message: Message) -> None:
         if not isinstance(message, ConfinementReport):
@@ -126,7 +126,7 @@ class ConfinedRunner(WorkerRunner):
             return
         self._confined = message
         self._is_confined = True
-        self._channel.received = self._events.received
+        self._channel.handle_with(self._events.received)
         if self._require_all_layers and (reason := defect_of(message, self._expected)):
             failure = Failure("IsolationUnavailable", "MK0501", {"level": self._level, "reason": reason})
             self._events.failed("confine", failure)

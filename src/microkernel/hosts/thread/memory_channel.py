@@ -12,10 +12,11 @@ from typing import Any
 from microkernel.errors import KernelClosed, PluginKilled
 from microkernel.kernel.ports import InstanceEvents, MessageSource
 from microkernel.kernel.runtime.wakeup import Wakeup
+from microkernel.sdk.client.buffers import holds_of
 from microkernel.sdk.client.channel import ChannelClosed
 from microkernel.sdk.client.mapped_arrays import array_over
 from microkernel.wire.failures import from_error
-from microkernel.wire.messages import Message, Response
+from microkernel.wire.messages import Message, ReleaseBuffers, Response
 from microkernel.wire.nonblocking_io import MAX_WAIT
 
 _BATCH = 64
@@ -48,7 +49,6 @@ class MemoryChannel:
         self.notify = self._wakeup.notify
         self._closed = self._finished = False
         self.memory = BufferMapping(events)
-        self.on_orphan_reply: Callable[[Response], object]
 
     # The kernel's side
 
@@ -58,8 +58,8 @@ class MemoryChannel:
             answer = self._answers.get(message.id)  # removed by the waiter: this thread may be killed right here
             if answer is not None:
                 answer(message)
-            elif message.shares:
-                self.on_orphan_reply(message)
+            elif holds := holds_of(message.shares):  # the request is no longer waiting
+                self.send(ReleaseBuffers(holds))
             return
         try:
             self._inbox.append(message)
@@ -97,7 +97,7 @@ class MemoryChannel:
     # The runtime's side
 
     def fileno(self) -> int:
-        self._wakeup.always = True
+        self._wakeup.keep_armed()
         return self._wakeup.fileno()
 
     def receive(self, timeout: float | None) -> Sequence[Message]:

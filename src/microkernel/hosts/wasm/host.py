@@ -75,7 +75,8 @@ class WasmHost(ConfinedHost):
         if spec.load.concurrency > 1:
             raise PluginLoadError("MK0127", concurrency=spec.load.concurrency)
         with self._image_lock:  # one of several concurrent launches prepares the image for all
-            self._zygote_pool.image = self._zygote_pool.image or str(self._ensure_image(spec.load.name))
+            if not self._zygote_pool.image:
+                self._zygote_pool.use_image(str(self._ensure_image(spec.load.name)))
         return super().launch(spec, source, events)
 
     def _ensure_image(self, plugin: str) -> Path:

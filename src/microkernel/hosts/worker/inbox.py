@@ -44,7 +44,7 @@ class Inbox:
         clock: Callable[[], float] = time.monotonic,
         source: Source | None = None,
     ) -> None:
-        self.handle = handle
+        self._handle = handle
         self._account: TimeAccount | None = None
         # Bytes that were received and wait to be decoded.
         self.unread = 0
@@ -61,6 +61,10 @@ class Inbox:
     def is_behind(self) -> bool:
         """Whether a backlog is left of an earlier turn. A further turn is already scheduled."""
         return self._is_scheduled or self._is_resting
+
+    def handle_with(self, handle: Callable[[Message], object]) -> None:
+        """Pass messages to this function, from the next turn on, or the next datagram."""
+        self._handle = handle
 
     def charge_to(self, account: TimeAccount) -> None:
         """Charge turns to this account, and pause when it says so."""
@@ -115,7 +119,7 @@ class Inbox:
 
     def _run(self, messages: Iterator[Message | None]) -> bool:
         """Handle messages until the turn ends. Return whether time is left."""
-        clock, until, handle = self._clock, self._turn_end, self.handle
+        clock, until, handle = self._clock, self._turn_end, self._handle
         for message in messages:
             if message is not None:
                 handle(message)

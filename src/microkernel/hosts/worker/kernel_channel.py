@@ -148,14 +148,9 @@ class KernelChannel:
         self._down.put(self._session.hello())
         self._up.put(self._session.hello())
 
-    @property
-    def received(self) -> Callable[[Message], object]:
-        """Called with each message from the worker."""
-        return self._inbox.handle
-
-    @received.setter
-    def received(self, handle: Callable[[Message], object]) -> None:
-        self._inbox.handle = handle
+    def handle_with(self, handle: Callable[[Message], object]) -> None:
+        """Pass messages from the worker to this function, from the next turn on, or the next datagram."""
+        self._inbox.handle_with(handle)
 
     @property
     def hello_received(self) -> bool:

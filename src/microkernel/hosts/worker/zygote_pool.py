@@ -23,7 +23,7 @@ class ZygotePool:
         self._reactor = reactor
         self._level: Level = level
         self._python = python
-        # The guest's image, at the level wasm. To be set before the first fork.
+        # The guest's image, at the level wasm. It is known before the first fork.
         self.image = ""
         self._lock = threading.Lock()
         self._by_key: dict[object, ZygoteHandle] = {}
@@ -33,6 +33,10 @@ class ZygotePool:
     def pid(self) -> int | None:
         """The pid of the current zygote, or None."""
         return self._current.pid if self._current else None
+
+    def use_image(self, image: str) -> None:
+        """Have zygotes that start from now on load this image of the guest."""
+        self.image = image
 
     def current(self) -> ZygoteHandle:
         """Return the zygote to fork from. It starts when a worker is first requested."""

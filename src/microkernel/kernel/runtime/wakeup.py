@@ -33,8 +33,7 @@ class Wakeup:
         ring = _Ring(os.eventfd_write, self._descriptor, 1)
         ring.keeper = select.epoll.fromfd(self._descriptor)
         self.set: Callable[[], object] = ring
-        # Always armed, because an event loop waits for it, which cannot be seen from here.
-        self.always = False
+        self._always_armed = False
         # One item while it is armed. The thread that takes it sets the eventfd.
         self._wanted = deque[bool](maxlen=1)
 
@@ -42,6 +41,10 @@ class Wakeup:
         """Announce that the thread is about to wait. It looks for work once more after this; a thread that adds work
         later notifies it."""
         self._wanted.append(True)
+
+    def keep_armed(self) -> None:
+        """Be armed from now on, because an event loop waits for it, which cannot be seen from here."""
+        self._always_armed = True
 
     def disarm(self) -> None:
         """Announce that the thread no longer waits, and looks for work by itself."""
@@ -53,7 +56,7 @@ class Wakeup:
         It may have to wait for the interpreter's lock, and each further wake-up until then would cost a system call. A
         kill in here may cause a second wake-up, which is harmless; losing one would not be.
         """
-        if self.always:
+        if self._always_armed:
             self.set()
         elif self._wanted:
             try:

@@ -88,7 +88,7 @@ class BufferExchange:
 
     def drop(self, shares: Sequence[Attachment]) -> None:
         """Release the holds of attachments that are not used."""
-        if held := [share.hold for share in shares if share.hold]:
+        if held := holds_of(shares):
             self._release(held)
 
     def flush(self) -> None:
@@ -173,6 +173,11 @@ class BufferExchange:
         array = self._memory.array(lent.block)
         self._holds[lent.hold] = _Hold(array, self.ended.append, lent.hold)
         return memoryview(array).cast("B")
+
+
+def holds_of(shares: Sequence[Attachment]) -> list[int]:
+    """Return the holds of those attachments that are in shared memory."""
+    return [share.hold for share in shares if share.hold]
 
 
 class _Hold(weakref.ref[Any]):

@@ -14,8 +14,7 @@ class ChannelClosed(Exception):
 
 
 class Channel(Protocol):
-    # Called with each Response whose request is no longer waiting.
-    on_orphan_reply: Callable[[Response], object]
+    """Sends and receives. Of a Response whose request is no longer waiting, the channel releases the shared memory."""
 
     @property
     def memory(self) -> BlockMapper | None:

@@ -39,7 +39,6 @@ class Client:
         self.sharing = BufferExchange(
             channel.memory, self._allocate, self._release, self._prepare, channel.read_available
         )
-        channel.on_orphan_reply = self._drop
 
     def emit(self, topic: str, data: dict[str, Any]) -> None:
         check_topic(topic)
@@ -175,9 +174,6 @@ class Client:
         answered = reply, self._attached(reply)  # here, so that the buffers are released even if the future is dropped
         with suppress(RuntimeError):  # the loop is closed, so the future is not awaited
             loop.call_soon_threadsafe(_resolve, future, answered)
-
-    def _drop(self, reply: messages.Response) -> None:
-        self.sharing.drop(reply.shares)
 
     def _allocate(self, size: int) -> list[messages.Attachment]:
         id = next(self._ids)

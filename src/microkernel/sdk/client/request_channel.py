@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from microkernel.sdk.client.buffers import holds_of
 from microkernel.wire import messages
 from microkernel.wire.messages import Message, Response
 from microkernel.wire.session import pack, pack_for_lane
@@ -21,8 +22,6 @@ class RequestChannel(ABC):
 
     A subclass writes frames and reads messages, which it passes to ``_handle``.
     """
-
-    on_orphan_reply: Answer
 
     def __init__(self) -> None:
         self._answers: dict[int, Answer] = {}
@@ -102,8 +101,8 @@ class RequestChannel(ABC):
             answer = self._answers.pop(message.id, None)
             if answer is not None:
                 answer(message)
-            elif message.shares:
-                self.on_orphan_reply(message)
+            elif holds := holds_of(message.shares):  # the request is no longer waiting
+                self.send(messages.ReleaseBuffers(holds))
         elif isinstance(message, messages.Credit):
             self._emitted -= message.count
 
