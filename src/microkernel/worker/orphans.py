@@ -82,7 +82,7 @@ class OrphanReaper(Chores):
         now = self._clock()
         if self.due == inf:
             self.due = now + _PERIOD
-            self.on_due()
+            self._on_due()
         elif now >= self.due:
             self.do()
 

@@ -26,6 +26,8 @@ from microkernel.kernel.messaging.quota import PendingTable
 from microkernel.kernel.runtime.wakeup import Wakeup
 from microkernel.sdk.request_context import RequestContext
 from microkernel.sdk.runtime.executor import Job
+from microkernel.sdk.runtime.housekeeping import Chores
+from microkernel.sdk.runtime.main_loop import BlockingLoop
 from microkernel.sdk.runtime.runtime import Runtime
 from tests.security.attacks.support import ARENA, Arena, Injected, Plugins, eventually
 
@@ -218,9 +220,9 @@ def test_task_released_after_the_end_of_its_instance_reports_nothing() -> None:
         def __await__(self) -> Iterator[None]:
             yield
 
-    runtime = Runtime(channel=None)  # type: ignore[arg-type]
-    runtime._instance = SimpleNamespace(dispatcher=SimpleNamespace(post=closed))  # type: ignore[assignment]
-    task = Job(RequestContext(1, 0.0, [], 0), waits, (), {}, closed, True).run_async(runtime._end_instance)
+    instance = SimpleNamespace(dispatcher=SimpleNamespace(post=closed))
+    loop = BlockingLoop(None, instance, Chores())  # type: ignore[arg-type]
+    task = Job(RequestContext(1, 0.0, [], 0), waits, (), {}, closed, True).run_async(loop._end_instance)
     task.send(None)
     task.close()
 

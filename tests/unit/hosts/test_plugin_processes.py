@@ -308,7 +308,7 @@ def test_a_pid_may_be_an_orphans_after_it_was_waited_for() -> None:
 def test_a_living_orphan_is_scanned_until_it_exits_and_without_children_no_scan_is_due() -> None:
     system = System()
     due: list[bool] = []
-    system.reaper.on_due = lambda: due.append(True)
+    system.reaper.call_when_due(lambda: due.append(True))
     assert system.reaper.due == float("inf")
     system.start(7)
     assert (system.reaper.due, due) == (101.0, [True])

@@ -23,11 +23,10 @@ class BackgroundTasks:
         self._report = report
         self._threads: list[KillableThread] = []
         self.tasks: set[asyncio.Task[None]] = set()
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         # Coroutines that run in a thread, each with its own event loop, because the plugin has none.
         self._threaded: dict[asyncio.Task[Any], asyncio.AbstractEventLoop] = {}
-        # Called on the loop's thread whenever a task has ended.
-        self.on_end: Callable[[], object] = int
+        self._on_end: Callable[[], object] = int
 
     @property
     def threads(self) -> list[KillableThread]:
@@ -35,27 +34,32 @@ class BackgroundTasks:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         return self._threads
 
+    def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start coroutine functions as tasks of the plugin's event loop from now on, and no longer in threads."""
+        self._loop = loop
+
     def start(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        if self.loop is not None and is_async(function):
-            self.loop.call_soon_threadsafe(self._start_task, function, args)
+        if self._loop is not None and is_async(function):
+            self._loop.call_soon_threadsafe(self._start_task, function, args)
             return
         thread = KillableThread(self._run, name_of(function), (function, args))
         self._threads.append(thread)
         thread.start()
 
     def _start_task(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        assert self.loop is not None
-        task = self.loop.create_task(self._run_async(function, args))
+        assert self._loop is not None
+        task = self._loop.create_task(self._run_async(function, args))
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        self.on_end()
+        self._on_end()
 
-    def cancel(self) -> None:
+    def cancel(self, on_end: Callable[[], object] = int) -> None:
         """Cancel each coroutine once, because a second time would interrupt its cleanup. Functions in threads see that
-        the plugin is no longer active."""
+        the plugin is no longer active. ``on_end`` is called, on the loop's thread, whenever a task has ended."""
+        self._on_end = on_end
         for task in [*self.tasks]:
             _cancel(task)
         for task, loop in [*self._threaded.items()]:

@@ -48,12 +48,20 @@ class Dispatcher:
         self._calls: dict[int, Job] = {}
         self.executor: InlineExecutor | Pool | Tasks = InlineExecutor()
         self.stop: messages.Stop | None = None
-        # Whether the plugin exports its state: then a Stop that requests the state may be revoked.
+        # Whether the plugin exports its state.
         self.exports = False
         # Set together with ``stop``, for handlers on other threads.
         self.stopping = threading.Event()
         # Set when the instance is sure to end, for all its other threads.
         self.ending = threading.Event()
+
+    def use(self, executor: InlineExecutor | Pool | Tasks) -> None:
+        """Run jobs on this executor from now on."""
+        self.executor = executor
+
+    def expect_export(self) -> None:
+        """Expect the plugin to export its state when a Stop requests it: such a Stop may be revoked."""
+        self.exports = True
 
     def next(self, timeout: float | None) -> Sequence[messages.Message]:
         """Return the messages to handle now; waits only if there are none."""

@@ -149,8 +149,7 @@ class Tasks:
         self._on_exit = on_exit
         self._tasks: set[asyncio.Task[None]] = set()
         self.threads = sync.threads
-        # Called whenever a task has ended.
-        self.on_end: Callable[[], object] = int
+        self._on_end: Callable[[], object] = int
 
     def cancel_all(self) -> None:
         self._sync.cancel_all()
@@ -171,10 +170,12 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self.on_end()
+        self._on_end()
 
-    def shutdown(self) -> None:
-        """End the pool's threads after all submitted jobs have run; tasks keep running."""
+    def shutdown(self, on_end: Callable[[], object] = int) -> None:
+        """End the pool's threads after all submitted jobs have run. Tasks keep running; ``on_end`` is called whenever
+        one has ended."""
+        self._on_end = on_end
         self._sync.shutdown()
 
     @property

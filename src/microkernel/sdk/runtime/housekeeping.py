@@ -7,12 +7,15 @@ from math import inf
 
 
 class Chores:
-    """``due`` is when work is due, by ``time.monotonic``. ``on_due`` is called, on any thread, when work becomes
-    due."""
+    """``due`` is when work is due, by ``time.monotonic``."""
 
     def __init__(self) -> None:
         self.due = inf
-        self.on_due: Callable[[], object] = bool
+        self._on_due: Callable[[], object] = bool
+
+    def call_when_due(self, on_due: Callable[[], object]) -> None:
+        """Call ``on_due``, on any thread, whenever work becomes due."""
+        self._on_due = on_due
 
     def do(self) -> None:
         """Do the work that is due and set ``due``. On the main thread."""

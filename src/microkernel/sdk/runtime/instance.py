@@ -72,6 +72,12 @@ class PluginInstance:
         pool = [thread for thread in self.dispatcher.executor.threads if thread.is_alive()]
         return [*pool, *self.spawned.threads]
 
+    def enter(self, phase: Phase) -> None:
+        """Enter a phase of the life cycle. From ``stopping`` on the instance is sure to end."""
+        self.phase = phase
+        if phase in ("stopping", "stopped"):
+            self.ending.set()
+
     def require_client(self, what: str) -> Client:
         """Return the client for requests. Raises PluginNotActive before ``start`` and after the stop, with ``what`` was
         attempted."""

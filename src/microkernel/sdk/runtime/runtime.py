@@ -13,14 +13,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from math import inf
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from microkernel.errors import KernelError, PluginKilled, PluginLoadError
 from microkernel.sdk.api import PluginAPI
 from microkernel.sdk.binding.handlers import is_async
-from microkernel.sdk.binding.signature import name_of
 from microkernel.sdk.client.channel import Channel, ChannelClosed
 from microkernel.sdk.decorators import EverySpec, ExposeSpec, bare, marked_members, members
 from microkernel.sdk.failures import failure_of
@@ -30,13 +28,11 @@ from microkernel.sdk.loading.importer import PluginNamespace
 from microkernel.sdk.loading.module_names import ModuleNames
 from microkernel.sdk.plugin import IPlugin
 from microkernel.sdk.process_copies import IN_THIS_PROCESS, end_if_copy, is_instance, watch_loop
-from microkernel.sdk.request_context import MAX_TIMEOUT, NO_SLOT, RequestContext
-from microkernel.sdk.runtime.asyncio_driver import LoopDriver
-from microkernel.sdk.runtime.executor import EXIT_EXCEPTIONS, POLL_SECONDS, InlineExecutor, Job, Pool, Tasks
+from microkernel.sdk.runtime.executor import EXIT_EXCEPTIONS
 from microkernel.sdk.runtime.housekeeping import Chores
 from microkernel.sdk.runtime.instance import PluginInstance
+from microkernel.sdk.runtime.main_loop import AsyncioLoop, BlockingLoop, MainLoop
 from microkernel.sdk.runtime.threads import KillableThread
-from microkernel.sdk.runtime.timers import Timer
 from microkernel.wire import codec, messages
 from microkernel.wire.failures import from_error, reason_suffix
 from microkernel.wire.secrets import Secrets
@@ -151,8 +147,7 @@ class Runtime:
 
     def _mark_stopped(self) -> None:
         if hasattr(self, "_instance"):
-            self._instance.phase = "stopped"
-            self._instance.ending.set()
+            self._instance.enter("stopped")
 
     def _run_guarded(self) -> None:
         """Run the instance. A forked copy of the process that returns here exits."""
@@ -166,19 +161,20 @@ class Runtime:
 
     def _run_instance(self) -> None:
         self._instance = PluginInstance(self._channel, self._await(messages.Load).with_paths(path_from_text))
-        self._chores.on_due = self._on_chores
         if not (_finish(self._guard("load", self._import())) and _finish(self._guard("init", self._construct()))):
             return
         self._channel.send(self._loaded())
         start = self._await(messages.Start)
-        if self._wants_loop():
-            with asyncio.Runner() as runner:
-                self._loop = runner.get_loop()
-                self._loop.set_exception_handler(self._on_loop_error)
-                watch_loop(self._loop)
-                self._serve_in_loop(runner, start)
-        else:
-            self._serve(start)
+        if not self._wants_loop():
+            self._serve(BlockingLoop(self._channel, self._instance, self._chores), _finish, start)
+            return
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            self._loop.set_exception_handler(self._on_loop_error)
+            watch_loop(self._loop)
+            context = copy_context()
+            loop = AsyncioLoop(self._channel, self._instance, self._chores, self._loop, context)
+            self._serve(loop, partial(runner.run, context=context), start)
 
     def _await(self, kind: type[messages.Message]) -> Any:
         """Return the first message of this kind."""
@@ -225,7 +221,8 @@ class Runtime:
                 instance.add_timer(mark.seconds, function, repeat=True)
             else:
                 instance.subscribe(mark.topic, function, mark.once, mark.overflow, board=False)
-        instance.dispatcher.exports = callable(getattr(self._plugin, "export_state", None))
+        if callable(getattr(self._plugin, "export_state", None)):
+            instance.dispatcher.expect_export()
 
     def _loaded(self) -> messages.Loaded:
         return messages.Loaded(
@@ -246,14 +243,14 @@ class Runtime:
         return any(h.is_async for h in handlers) or any(m.is_async for m in methods) or any(map(is_async, written))
 
     async def _start(self, start: messages.Start) -> None:
-        self._instance.phase = "starting"
+        self._instance.enter("starting")
         if self._space is not None:
             self._space.take_over()
         state = codec.decode(start.state)
         if state is not None and hasattr(self._plugin, "import_state"):
             await _resolved(self._plugin.import_state(state, start.from_version))
         await _resolved(self._plugin.start())
-        self._instance.phase = "active"
+        self._instance.enter("active")
         self._instance.timers.begin(time.monotonic())
         self._channel.send(messages.Started())
 
@@ -279,8 +276,7 @@ class Runtime:
     async def _stop(self, deadline: float) -> None:
         """Stop and report it. An exception of ``stop`` is reported and still counts as stopped. Spawned coroutines that
         have not ended are waited for until ``deadline``."""
-        self._instance.phase = "stopping"
-        self._instance.ending.set()
+        self._instance.enter("stopping")
 
         async def stop_it() -> None:
             await _resolved(self._plugin.stop())
@@ -290,144 +286,18 @@ class Runtime:
             await asyncio.wait(spawned, timeout=max(0.0, deadline - time.monotonic()))
         self._channel.send(messages.Stopped(self._instance.dispatcher.not_started()))
 
-    # Serving
-
-    def _serve(self, start: messages.Start) -> None:
-        executor = self._instance.dispatcher.executor = self._sync_executor()
-        if not _finish(self._guard("start", self._start(start))):
+    def _serve(
+        self, loop: MainLoop, run: Callable[[Coroutine[Any, Any, bool | None]], Any], start: messages.Start
+    ) -> None:
+        """Start, serve until a Stop, and stop. ``run`` runs a step of the life cycle to its end."""
+        loop.prepare()
+        if not run(self._guard("start", self._start(start))):
             return
-        self._serve_until_stop(executor)
-        while not _finish(self._export_if_requested()):
-            executor = self._instance.dispatcher.executor = self._sync_executor()
-            self._serve_until_stop(executor)
-        self._instance.spawned.cancel()
-        until, deadline = self._deadlines()
-        while self._is_cleaning_up(until):
-            self._instance.dispatcher.poll_control(POLL_SECONDS)
-        _finish(self._stop(deadline))
-
-    def _serve_until_stop(self, executor: InlineExecutor | Pool) -> None:
-        dispatcher, timers = self._instance.dispatcher, self._instance.timers
-        while dispatcher.stop is None:
-            for message in dispatcher.next(self._wait() if timers.heap or self._chores.due < inf else None):
-                dispatcher.handle(message)
-            if timers.heap:
-                self._run_due_timers()
-        executor.shutdown()
-        while any(thread.is_alive() for thread in executor.threads):
-            dispatcher.poll_control(POLL_SECONDS)
-        dispatcher.flush()
-
-    def _serve_in_loop(self, runner: asyncio.Runner, start: messages.Start) -> None:
-        """Serve in one context throughout, but not in one task, see LoopDriver."""
-        loop, context = runner.get_loop(), copy_context()
-        self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._end_instance)
-        self._instance.spawned.loop = loop
-        if not runner.run(self._guard("start", self._start(start)), context=context):
-            return
-        context.run(self._serve_tasks, loop, tasks)
-        while not runner.run(self._export_if_requested(), context=context):
-            self._instance.dispatcher.executor = tasks = Tasks(loop, self._sync_executor(), self._end_instance)
-            context.run(self._serve_tasks, loop, tasks)
-        deadline = context.run(self._clean_up, loop)
-        runner.run(self._stop(deadline), context=context)
-
-    def _serve_tasks(self, loop: asyncio.AbstractEventLoop, tasks: Tasks) -> None:
-        """Serve until a Stop, then wait for running handlers. A Cancel still takes effect, and so does a closed
-        channel. If the instance is sure to end, spawned tasks are cancelled first."""
-        LoopDriver(loop, self._channel.fileno(), self._turn).run()
-        if self._instance.ending.is_set():
-            self._instance.spawned.cancel()
-        tasks.shutdown()
-        driver = LoopDriver(loop, self._channel.fileno(), partial(self._poll_until, lambda: tasks.is_idle))
-        tasks.on_end = driver.turn
-        driver.run()
-        self._instance.dispatcher.flush()
-
-    def _clean_up(self, loop: asyncio.AbstractEventLoop) -> float:
-        """Cancel spawned tasks and wait for them, except for those that wait for an effect of ``stop``. Return the
-        deadline for everything."""
-        until, deadline = self._deadlines()
-        driver = LoopDriver(
-            loop, self._channel.fileno(), partial(self._poll_until, lambda: not self._is_cleaning_up(until))
-        )
-        self._instance.spawned.on_end = driver.turn
-        self._instance.spawned.cancel()
-        driver.run()
-        return deadline
-
-    def _poll_until(self, is_over: Callable[[], bool]) -> float:
-        self._instance.dispatcher.poll_control(0.0)
-        return -1.0 if is_over() else POLL_SECONDS
-
-    def _is_cleaning_up(self, until: float) -> bool:
-        """Return whether spawned coroutines are running their cleanup, and there is time left before ``stop`` must be
-        called."""
-        return not self._instance.spawned.is_idle and time.monotonic() < until
-
-    def _deadlines(self) -> tuple[float, float]:
-        """Return until when ``stop`` may wait for the cleanup of spawned coroutines, and when everything must have
-        ended. The first is half of the time, because they may wait for an effect of ``stop``."""
-        stop, now = self._instance.dispatcher.stop, time.monotonic()
-        within = stop.within if stop is not None and stop.within else MAX_TIMEOUT
-        return now + within / 2, now + within
-
-    def _turn(self) -> float | None:
-        """Run one round in the event loop, without blocking. Return the seconds until the next is due; negative to
-        end."""
-        received = self._instance.dispatcher.next(0.0)
-        for message in received:
-            self._instance.dispatcher.handle(message)
-        self._run_due_timers()
-        if self._instance.dispatcher.stop is not None:
-            return -1.0
-        return 0.0 if received else self._wait()  # there may be another batch
-
-    def _wait(self) -> float | None:
-        """Do maintenance that is due. Return the seconds until something is due without a message; None if nothing
-        is."""
-        now = time.monotonic()
-        if now >= self._chores.due:
-            self._chores.do()
-        wait = self._instance.timers.wait(now)
-        if self._chores.due == inf:
-            return wait
-        return max(0.0, min(self._chores.due - now, inf if wait is None else wait))
-
-    def _on_chores(self) -> None:
-        """Wake the main thread, which may be waiting for messages only, because maintenance has become due."""
-        if hasattr(self, "_instance") and self._instance.phase in ("starting", "active"):
-            self._instance.dispatcher.post(int)
-
-    def _sync_executor(self) -> InlineExecutor | Pool:
-        load = self._instance.load
-        return Pool(load.concurrency, load.name, self._end_instance) if load.concurrency > 1 else InlineExecutor()
-
-    def _run_due_timers(self) -> None:
-        for timer in self._instance.timers.due(time.monotonic()):
-            timer.running = True
-            job = Job(
-                RequestContext(0, 0.0, [], NO_SLOT),
-                timer.function,
-                (),
-                {},
-                partial(self._timer_finished, timer),
-                timer.is_async,
-            )
-            self._instance.dispatcher.executor.submit(job)
-
-    def _timer_finished(self, timer: Timer, _value: Any, error: BaseException | None) -> None:
-        timer.running = False
-        end_if_copy(error)
-        if error is not None:
-            self._instance.report(f"timer {name_of(timer.function)}", error)
-
-    def _end_instance(self, error: BaseException) -> None:
-        """End the instance because of an exception on any thread that is not an ``Exception``. Does nothing after the
-        instance has ended, where its tasks are dropped wherever they wait."""
-        end_if_copy(error)
-        with suppress(PluginKilled, ChannelClosed):
-            self._instance.dispatcher.post(partial(_raise, error))
+        loop.serve()
+        while not run(self._export_if_requested()):
+            loop.prepare()
+            loop.serve()
+        run(self._stop(loop.clean_up()))
 
 
 def _finish(step: Coroutine[Any, Any, bool | None]) -> Any:
@@ -456,10 +326,6 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _resolved(value: Any) -> Any:
     return await value if hasattr(value, "__await__") else value
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
 
 
 def _close_the_rest(loop: Any) -> None:
