@@ -122,6 +122,9 @@ class Kernel:
         self._failures = HandlerFailures(raises=raise_handler_errors)
         _kernels.add(self)
 
+    def _mark_forked(self) -> None:
+        self._forked = True
+
     # Life cycle
 
     def __enter__(self) -> Kernel:
@@ -507,7 +510,7 @@ _kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
 
 def _mark_forked() -> None:
     for kernel in _kernels:
-        kernel._forked = True
+        kernel._mark_forked()
 
 
 os.register_at_fork(after_in_child=_mark_forked)

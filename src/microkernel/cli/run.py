@@ -121,7 +121,7 @@ class Run:
         for name in self._ours if self._begun else ():
             with suppress(KernelError):
                 core.plugins.stop(name, now=True)
-        self._printer.silent = False
+        self._printer.unmute()
         if self._begun:
             self._output.notice(self._output.translator.word("run.stopping"), "direct")
         core.close()
@@ -175,7 +175,10 @@ class _Printer:
     def __init__(self, output: Output, quiet: Sequence[str], silent: bool) -> None:
         self._output = output
         self._quiet = quiet
-        self.silent = silent
+        self._silent = silent
+
+    def unmute(self) -> None:
+        self._silent = False
 
     def listen(self, kernel: Kernel) -> None:
         kernel.on("kernel.found", self._found, overflow="drop_oldest")
@@ -195,7 +198,7 @@ class _Printer:
         self._show(event, self._output.feed.log(event.data))
 
     def _show(self, event: Event, lines: Sequence[RenderableType]) -> None:
-        if self.silent:
+        if self._silent:
             return
         with suppress(OSError, ValueError):  # the reader is gone
             self._output.show(lines, {"event": event.topic, "time": event.time, **event.data})

@@ -85,10 +85,7 @@ class Embedder:
         registration."""
         last = self._inline[-1] if self._inline else None
         if last is None or not last.matches(pattern, binder):
-            last = InlineGroup(pattern, binder, self.shared, self._report)
-            last.registered = TopicSubscription(
-                "kernel", pattern, name_of(handler), self, observes=True, inline=last.run
-            )
+            last = InlineGroup(pattern, name_of(handler), binder, self, self.shared, self._report)
             self._inline.append(last)
             self._core.topics.add(last.registered)
         cancel = partial(self._cancel_inline, last, last.add(handler))

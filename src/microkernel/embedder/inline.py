@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from microkernel.embedder.buffers import EmbedderBuffers
+from microkernel.kernel.messaging.mailbox_owner import MailboxOwner
 from microkernel.kernel.messaging.topic_index import TopicSubscription
 from microkernel.sdk.binding.signature import EventBinder, name_of
 from microkernel.sdk.buffer import Buffer
@@ -43,9 +44,17 @@ class InlineGroup:
     """Consecutive handlers of one pattern with equal parameters: an event is decoded once for all of them, as long as
     no handler can modify the values for the others."""
 
-    registered: TopicSubscription
-
-    def __init__(self, pattern: str, binder: EventBinder, shared: EmbedderBuffers, report: Report) -> None:
+    def __init__(
+        self,
+        pattern: str,
+        first: str,
+        binder: EventBinder,
+        receiver: MailboxOwner,
+        shared: EmbedderBuffers,
+        report: Report,
+    ) -> None:
+        """``first`` is the name of the first handler, by which the group's subscription is listed."""
+        self.registered = TopicSubscription("kernel", pattern, first, receiver, observes=True, inline=self.run)
         self._report = report
         self._receive = shared.received
         self._pattern = pattern

@@ -18,7 +18,7 @@ _FIRST_FREE = 3
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # Descriptors of the zygote that its workers keep, under the same numbers.
-inherited: set[int] = set()
+_inherited: set[int] = set()
 
 RLIMITS = {
     "memory": resource.RLIMIT_DATA,
@@ -26,6 +26,12 @@ RLIMITS = {
     "file_size": resource.RLIMIT_FSIZE,
     "cpu": resource.RLIMIT_CPU,
 }
+
+
+def keep_open(descriptors: set[int]) -> None:
+    """Have workers that are forked from now on keep these descriptors of the zygote."""
+    global _inherited
+    _inherited |= descriptors
 
 
 def detach_from_zygote() -> None:
@@ -61,12 +67,12 @@ def _take_descriptors(descriptors: Sequence[int], lifeline: int) -> list[int]:
     down, up, out, err, *lanes = descriptors
     nothing = os.open(os.devnull, os.O_RDONLY)
     requested = [nothing, out, err, down, up, *lanes, os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY)]
-    high = max([*requested, *inherited, len(requested)]) + 1
+    high = max([*requested, *_inherited, len(requested)]) + 1
     moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, high) for descriptor in requested]
     for target, descriptor in enumerate(moved):
         os.dup2(descriptor, target, inheritable=target < _FIRST_FREE)
     last = len(moved)
-    for descriptor in (*sorted(inherited), os.sysconf("SC_OPEN_MAX")):
+    for descriptor in (*sorted(_inherited), os.sysconf("SC_OPEN_MAX")):
         os.closerange(last, descriptor)
         last = descriptor + 1
     return list(range(_FIRST_FREE, len(moved)))

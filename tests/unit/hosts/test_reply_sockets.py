@@ -28,7 +28,7 @@ def lane(end: socket.socket, *, taken: bool = False) -> ReplySocket:
     others: list[Any] = [None] * (LANES - 1)
     spin = AdaptiveSpin(0.001, yields=True)
     made = ReplySocket(0, None, end, deque(others), ImmediateReactor(), print, print, int, spin)  # type: ignore[arg-type]
-    made.taken = taken
+    made._taken = taken
     return made
 
 
@@ -73,7 +73,7 @@ def test_a_reply_that_is_handed_over_goes_to_its_call(ids: tuple[int, int]) -> N
     with theirs:
         theirs.send(pack([messages.Response(1)]))
         waited_on.wait(1, deadline=2.0**40)
-        waited_on.taken = True
+        waited_on.take()
         for id in ids:
             waited_on.answer(messages.Response(id))
         reply = waited_on.wait(2, deadline=2.0**40)
@@ -117,7 +117,7 @@ def test_a_free_lane_is_closed_at_once_and_a_caller_that_takes_it_then_gets_a_re
     with theirs:
         waited_on.close()
         assert ours.fileno() == -1
-        waited_on.taken = True
+        waited_on.take()
         waited_on.answer(messages.Response(1))
         assert waited_on.wait(1, deadline=2.0**40) is not None
 
@@ -179,8 +179,8 @@ def test_a_reply_sent_by_the_channel_leaves_its_notice_on_the_lane() -> None:
         reply = waited_on.wait(1, deadline=2.0**40)
         assert reply is not None
         assert bytes(reply.value) == b"\x07"
-        assert (len(waited_on._free), waited_on.taken) == (LANES, False)
-        waited_on.taken = True
+        assert (len(waited_on._free), waited_on._taken) == (LANES, False)
+        waited_on.take()
         theirs.send(pack([messages.Response(2)]))
         assert waited_on.wait(2, deadline=2.0**40) is not None
         waited_on.close()
@@ -239,7 +239,7 @@ def test_a_late_reply_leaves_its_lane_usable() -> None:
         theirs.send(pack([messages.Response(1)]))
         waited_on._read_late()
         assert waited_on in waited_on._free
-        waited_on.taken = True
+        waited_on.take()
         theirs.send(pack([messages.Response(2)]))
         reply = waited_on.wait(2, deadline=2.0**40)
         waited_on.close()

@@ -31,6 +31,19 @@ class _Watched:
     spent: float = 0.0
     cost: float = 0.0  # of the last complete check, in seconds
 
+    def step(self, clock: Callable[[], float]) -> bool:
+        """Run the check for a slice of time. Return whether it has ended."""
+        began = clock()
+        self.running = self.running or self.check()
+        has_ended = all(clock() < began + _SLICE for _ in self.running)
+        self.spent += clock() - began
+        if has_ended:
+            self.running, self.cost, self.spent = None, self.spent, 0.0
+        return has_ended
+
+    def plan(self, due: float) -> None:
+        self.due = due
+
 
 class UsageMonitor:
     """Calls ``check`` for each worker about once a second, on a separate thread, which exists only while there are
@@ -69,7 +82,7 @@ class UsageMonitor:
     def expedite(self, key: object) -> None:
         """Run a check as soon as possible. To be called from a check: there is no other thread to wake."""
         if watched := self._watched.get(key):
-            watched.due = self._clock()
+            watched.plan(self._clock())
 
     def remove(self, key: object) -> None:
         """Stop checking. Idempotent. A running check is abandoned at its next step."""
@@ -106,24 +119,15 @@ class UsageMonitor:
         return max(0.0, min((each.due for _, each in watched), default=0.0) - self._clock())
 
     def _advance(self, key: object, each: _Watched, watched: list[tuple[object, _Watched]]) -> None:
-        began = self._clock()
         try:
-            if each.running is None:
-                each.running = each.check()
-            ended = _step(each.running, began + _SLICE, self._clock)
+            has_ended = each.step(self._clock)
         except Exception as error:  # a worker influences what is read: its check must not end the others
             self._watched.pop(key, None)
             each.on_failure(error)
             return
-        each.spent += self._clock() - began
-        if ended:
-            each.running, each.cost, each.spent = None, each.spent, 0.0
-            each.due = self._clock() + _pause(each, [other for _, other in watched if other.frequent == each.frequent])
-
-
-def _step(check: Check, until: float, clock: Callable[[], float]) -> bool:
-    """Run a check until its slice is over. Return whether it has ended."""
-    return all(clock() < until for _ in check)
+        if has_ended:
+            kind = [other for _, other in watched if other.frequent == each.frequent]
+            each.plan(self._clock() + _pause(each, kind))
 
 
 def _pause(each: _Watched, kind: list[_Watched]) -> float:

@@ -37,7 +37,7 @@ _JOIN_TIMEOUT = 1.0
 _log = logging.getLogger("microkernel")
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
-threads.clear_pending_kill = lambda thread: _raise_in(thread, ctypes.py_object())
+threads.clear_kills_with(lambda thread: _raise_in(thread, ctypes.py_object()))
 
 
 def _current_frames() -> dict[int, FrameType]:

@@ -53,11 +53,11 @@ class ReplySocket:
         "_received",
         "_socket",
         "_spin",
+        "_taken",
         "_timeout",
         "_watched",
         "index",
         "owner",
-        "taken",
     )  # fmt: skip
 
     def __init__(
@@ -82,7 +82,7 @@ class ReplySocket:
         self._drain = drain
         self._spin = spin
         # Whether a caller has the lane: until it has its reply, or releases the lane.
-        self.taken = False
+        self._taken = False
         self._watched = self._closed = False
         self._reader = ReplyReader()
         self._timeout = 0.0
@@ -170,12 +170,16 @@ class ReplySocket:
             self._reactor.unwatch(self._socket.fileno())
         self._interrupt()
         self._closed = True
-        if not self.taken:
+        if not self._taken:
             self._socket.close()
+
+    def take(self) -> ReplySocket:
+        self._taken = True
+        return self
 
     def _leave(self) -> None:
         """Give up the lane. Whichever of this and ``close`` runs last closes the socket."""
-        self.taken = False
+        self._taken = False
         if self._closed:
             self._socket.close()
 

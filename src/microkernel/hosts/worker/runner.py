@@ -135,8 +135,7 @@ class WorkerRunner:
             lane = self._free.popleft()
         except IndexError:
             return None
-        lane.taken = True
-        return lane
+        return lane.take()
 
     def drain(self, drained: Callable[[], object]) -> None:
         if self._closed:

@@ -9,8 +9,14 @@ from typing import Any
 
 from microkernel.errors import PluginKilled
 
-# Clears an exception that is pending in a thread. Set by the host that injects it.
-clear_pending_kill: Callable[[int | None], object] = id
+# Clears an exception that is pending in a thread. Does nothing until a host is loaded that injects one.
+_clear_pending_kill: Callable[[int | None], object] = id
+
+
+def clear_kills_with(function: Callable[[int | None], object]) -> None:
+    """Have this function clear an exception that is pending in the thread whose identifier it is called with."""
+    global _clear_pending_kill
+    _clear_pending_kill = function
 
 
 class KillableThread(threading.Thread):
@@ -69,7 +75,7 @@ class KillableThread(threading.Thread):
                 try:
                     self._gate.acquire()
                     self._inside = False
-                    clear_pending_kill(self.ident)
+                    _clear_pending_kill(self.ident)
                     break
                 except PluginKilled:
                     pass

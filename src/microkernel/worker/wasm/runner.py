@@ -56,7 +56,7 @@ def prepare(image: str) -> None:
     component, linker = Component.deserialize_file(engine, image), Linker(engine)
     linker.add_wasip2()
     _image = component, linker, host_functions.import_types(component, linker)
-    process_setup.inherited |= _open_descriptors() - before
+    process_setup.keep_open(_open_descriptors() - before)
     for descriptor in below:
         os.close(descriptor)
 
