@@ -197,6 +197,8 @@ class Arena:
 
     def _facts(self, path: str) -> dict[str, Any]:
         files, listeners, victim = self.files, self.listeners, self._victim
+        # It answers once it has been restarted, if the attempt before killed it: only then does it have a pid.
+        of_other = self.kernel.call("other.facts")
         return {
             "secret_file": str(files.secret_file), "target": str(files.target), "folder": str(files.folder),
             "data": str(self.data), "own": path, "tool": str(files.tool), "token": self.token,
@@ -207,7 +209,7 @@ class Arena:
             "victim_descriptor": victim.descriptor if victim else 0, "plugins": str(self.folder / "plugins"),
             "gate": str(self.gate), "level": self.level, "is_watched": self.level in CONFINED,
             "ran": str(self.data / "ran"), "mark": GRANTED,
-            "other_pid": self.kernel.info("other").pid or os.getpid(), **self.kernel.call("other.facts"),
+            "other_pid": self.kernel.info("other").pid or os.getpid(), **of_other,
         }  # fmt: skip
 
     def _kept_open(self) -> int:
