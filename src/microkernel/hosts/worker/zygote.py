@@ -32,9 +32,11 @@ _START_TIMEOUT = 20.0
 # How many zygotes may die during one fork.
 _MAX_ATTEMPTS = 5
 _EXIT_TIMEOUT = 10.0
-# The collector is off: what is imported stays, and `main` collects once.
+# The collector is off, because what is imported stays. Our folders come after the standard library and before installed
+# packages: most of what is imported is of the standard library, and each folder before it is searched in vain.
 _BOOT = (
-    "import gc, sys; gc.disable(); sys.path[:0] = sys.argv[1:-5]; "
+    "import gc, os, sys; gc.disable(); library = os.path.dirname(os.__file__); "
+    "at = sys.path.index(library) + 1 if library in sys.path else 0; sys.path[at:at] = sys.argv[1:-5]; "
     "from microkernel.worker.zygote.server import main; main()"
 )
 _NEEDED = ("msgspec", "wasmtime")

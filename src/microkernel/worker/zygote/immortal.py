@@ -39,12 +39,11 @@ def is_supported() -> bool:
 def make_all_immortal() -> int:
     """Make everything immortal that the collector knows, and what that refers to. Return the number of objects.
 
-    Nothing of it is ever freed. Call it when all is loaded and no other thread runs. Raises RuntimeError where this is
-    not supported.
+    Nothing of it is ever freed, garbage included. Call it when all is loaded and no other thread runs. Raises
+    RuntimeError where this is not supported.
     """
     if not is_supported():
         raise RuntimeError("the layout of this interpreter's objects is not known")
-    gc.collect()
     found = _find_all(gc.get_objects())
     # All memory as an array of words: an item is written in a tenth of the time that an object of ctypes takes.
     words = memoryview((ctypes.c_uint64 * _WORDS).from_address(0)).cast("B").cast("Q")
