@@ -28,11 +28,10 @@ class IPlugin(ABC):
     def start(self) -> Any:
         """Start working. If it raises, or takes longer than ``limits.start`` seconds, the plugin becomes ``failed``."""
 
-    @abstractmethod
     def stop(self) -> Any:
         """Stop working, within ``limits.stop`` seconds. An exception is logged; the plugin stops regardless.
 
-        The kernel removes subscriptions and timers, and cancels spawned tasks.
+        The default does nothing, because the kernel removes subscriptions and timers, and cancels spawned tasks.
         """
 
 

@@ -42,7 +42,6 @@ from microkernel import errors
 
 class Base(IPlugin):
     def start(self) -> None: ...
-    def stop(self) -> None: ...
 
     def hold(self, key: str) -> None:
         """Do not return before somebody has set a key of the context."""

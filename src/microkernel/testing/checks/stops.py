@@ -15,6 +15,25 @@ def check_stop_that_raises_counts_as_stopped(workspace: Workspace) -> None:
         assert harness.kernel.stop("rude").state == "stopped"
 
 
+WITHOUT_STOP = """
+from microkernel import IPlugin, expose
+
+class Plugin(IPlugin):
+    def start(self) -> None: ...
+    @expose
+    def ping(self) -> str:
+        return "pong"
+"""
+
+
+def check_stop_is_optional(workspace: Workspace) -> None:
+    """A plugin without ``stop`` loads, runs, and stops without a report."""
+    with workspace.run(short=WITHOUT_STOP) as harness:
+        assert harness.call("short.ping") == "pong"
+        assert harness.kernel.stop("short").error is None
+        assert harness.info("short").state == "stopped"
+
+
 def check_stop_that_hangs_is_ended(workspace: Workspace) -> None:
     """``while True: pass`` in ``stop`` is ended within the deadlines: ask, insist, kill."""
     manifest = "limits = { stop = 0.1, kill_grace = 0.1 }"
