@@ -16,14 +16,14 @@ _KINDS = {
     "said": r"(?:: .+?)?",
     "function": r"[^\s`]+",
     "choices": r'"[^"]*"(?: or "[^"]*")+',
-    "list": r"[a-z]+(?:(?:, | and )[a-z]+)*",
+    "list": r"[\w.-]+(?:(?:, | and )[\w.-]+)*",
     "id": r"MK\d{4}",
     "number": r"\d+",
     "signal": r"SIG[A-Z0-9+-]+",
     "plugin": r"[a-z][a-z0-9_-]*",
     "where": r"(?: \([^()]+:\d+(?: in [^()]+)?\))?",
-    "cure": r"(?:(?:; | → ).+)?",
-    "suggestion": r"(?:; did you mean [^?]+\?)?",
+    "cure": r"(?:; .+)?",
+    "suggestion": r"(?:; .+)?",
 }
 
 

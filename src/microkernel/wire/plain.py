@@ -60,9 +60,9 @@ def _in_a_line(failure: ValueError) -> str:
 
 
 def cure(value: Any) -> str:
-    """Return what to send instead of ``value``, such as `` -> .tolist()``; empty if unknown."""
+    """Return what to send instead of ``value``, such as ``; send instead: str()``; empty if unknown."""
     found = _cure(value)
-    return f" → {found}" if found else ""
+    return f"; send instead: {found}" if found else ""
 
 
 def _cure(value: Any) -> str:
@@ -82,7 +82,7 @@ def _cure(value: Any) -> str:
             return words
     if callable(value):
         return ""
-    return "str(), vars()" if hasattr(value, "__dict__") else "str()"
+    return "str() or vars()" if hasattr(value, "__dict__") else "str()"
 
 
 def _datetime(value: datetime) -> datetime:
@@ -104,14 +104,14 @@ _BASES: dict[type, Any] = {
 # By the kind of a numpy dtype.
 _SCALARS: dict[str, Any] = {"b": bool, "i": int, "u": int, "f": float}
 _BY_METHOD = {
-    "to_pydatetime": ".to_pydatetime(), .isoformat()", "to_pytimedelta": ".to_pytimedelta()",
+    "to_pydatetime": ".to_pydatetime() or .isoformat()", "to_pytimedelta": ".to_pytimedelta()",
     "model_dump": ".model_dump()", "to_dicts": ".to_dicts()", "to_records": '.to_dict("list")',
-    "__dataframe__": ".to_pylist(), api.share", "__array_interface__": ".tolist(), api.share",
+    "__dataframe__": ".to_pylist() or api.share()", "__array_interface__": ".tolist() or api.share()",
     "__attrs_attrs__": "attrs.asdict()", "_asdict": "._asdict()",
 }  # fmt: skip
 _BY_CLASS: dict[Any, str] = {
     datetime: ".isoformat()", memoryview: ".tobytes()", os.PathLike: "str()",
-    type: ".__name__", BaseException: "str()", Mapping: "dict()", Iterable: "list()", Coroutine: "await",
+    type: ".__name__", BaseException: "str()", Mapping: "dict()", Iterable: "list()", Coroutine: "its awaited result",
 }  # fmt: skip
 _WRITTEN_AS_TEXT = frozenset({"ipaddress", "fractions", "zoneinfo", "re", "uuid"})
 _PLAIN = (str, float, bytes, bytearray, list, dict, tuple, set, frozenset, type(None), bool)

@@ -70,7 +70,7 @@ def test_a_call_that_fails(shared: Home, args: list[str], id: str) -> None:
 
 def test_a_call_without_a_method_says_how_a_target_is_written(shared: Home) -> None:
     done = shared.mk("call", "greeter", code=1)
-    assert done.stderr == "✗ MK0604  greeter: no such method; a target is written plugin.method\n"
+    assert done.stderr == "✗ MK0604  no method greeter; a target is written plugin.method\n"
 
 
 def test_a_call_that_raises_shows_their_lines_and_none_of_ours(shared: Home) -> None:

@@ -51,6 +51,19 @@ def test_errors_keep_their_class_and_fields(target: str, args: list[object], kin
         client.call(target, *args)
 
 
+@pytest.mark.parametrize(
+    ("target", "args", "shown"),
+    [
+        ("sum.add", ["x"], "; the method is add(a: int, b: int = 2)"),
+        ("kernel.stop", [], "; the method is kernel.stop(name, cascade=False, now=False)"),
+    ],
+)
+def test_wrong_arguments_show_the_signature(target: str, args: list[object], shown: str) -> None:
+    with ControlClient() as client, pytest.raises(InvalidArguments) as wrong:
+        client.call(target, *args)
+    assert wrong.value.text.endswith(shown)
+
+
 def test_a_call_has_its_deadline() -> None:
     with ControlClient() as client:
         with pytest.raises(CallTimeout):

@@ -110,6 +110,10 @@ def test_a_plugin_cannot_drive_the_terminal() -> None:
         ("over its limit: limits.memory is 1,024", "超过限额：limits.memory 是 1,024"),
         (" (billing.py:41 in total)", "（billing.py 第 41 行，total）"),
         ("KeyError: 'rates'", "KeyError: 'rates'"),
+        ("; send instead: .tolist() or api.share()", "；请改为发送 .tolist() 或 api.share()"),
+        ("; send instead: its awaited result", "；请改为发送 await 之后的结果"),
+        ("; send instead: [.real, .imag]", "；请改为发送 [.real, .imag]"),
+        ("str, dict or a dataclass", "str、dict 或 dataclass"),
         ("a plugin's own words", "a plugin's own words"),
         ("", ""),
     ],
@@ -127,8 +131,8 @@ def test_phrases(english: str, shown: str) -> None:
         ("MK0202", {"seconds": 0.5}),
         ("MK0401", {"name": "a", "action": "on", "what": "b.c", "line": 'on = ["b.c"]'}),
         ("MK0626", {"name": "a", "size": 12345, "reason": "no space left on device"}),
-        ("MK0602", {"path": "the payload", "kind": "object", "cure": " → str()"}),
-        ("MK0602", {"path": ".a[3]", "kind": "numpy.ndarray", "cure": " → .tolist() or api.share"}),
+        ("MK0602", {"path": "the payload", "kind": "object", "cure": "; send instead: str()"}),
+        ("MK0602", {"path": ".a[3]", "kind": "numpy.ndarray", "cure": "; send instead: .tolist() or api.share()"}),
     ],
 )
 def test_a_reason_that_is_a_catalog_message_is_translated(id: str, fields: dict[str, object]) -> None:

@@ -84,8 +84,8 @@ class Stamp(datetime): ...
 
 
 REFUSED: list[tuple[Any, str, str]] = [
-    (Anything, "Anything", "str, dict, @dataclass"), (Shaped, "Shaped", ""), (Base, "Base", ""),
-    (Callable[[int], int], "Callable", ""), (Callable, "Callable", ""), (np.ndarray, "ndarray", "list[float], Buffer"),
+    (Anything, "Anything", "str, dict or a dataclass"), (Shaped, "Shaped", ""), (Base, "Base", ""),
+    (Callable[[int], int], "Callable", ""), (Callable, "Callable", ""), (np.ndarray, "ndarray", "list[float] or Buffer"),
     (np.float64, "float64", "float"), (pathlib.Path, "Path", "str"), (ipaddress.IPv4Address, "IPv4Address", "str"),
     (deque, "deque", "list"), (deque[int], "deque[int]", "list"), (OrderedDict, "OrderedDict", "dict"),
     (complex, "complex", ""), (range, "range", "list"), (type[int], "type[int]", ""), (Stamp, "Stamp", "datetime"),
@@ -199,7 +199,7 @@ def test_a_plugin_with_an_impossible_hint_does_not_load() -> None:
         with pytest.raises(PluginLoadError) as refused, run_plugin(source):
             pass
         assert refused.value.id == "MK0136"
-        assert "Plugin.save: no payload fits the hint of `where`: Path → str" in refused.value.text
+        assert "Plugin.save: no payload fits the hint of `where`: Path; annotate it as str" in refused.value.text
 
 
 def test_an_impossible_hint_raises_in_a_running_plugin_and_the_embedder(tmp_path: pathlib.Path) -> None:

@@ -129,11 +129,11 @@ CURES: list[tuple[Callable[[], Any], str]] = [
     (lambda: ipaddress.ip_network("10.0.0.0/8"), "str()"), (lambda: Fraction(1, 3), "str()"),
     (lambda: re.compile("a"), "str()"), (lambda: deque([1]), "list()"), (lambda: range(3), "list()"),
     (lambda: {}.keys(), "list()"), (lambda: (n for n in "a"), "list()"), (lambda: array("i"), "list()"),
-    (lambda: np.array([1, 2]), ".tolist(), api.share"), (lambda: np.array([[1.5]]), ".tolist(), api.share"),
+    (lambda: np.array([1, 2]), ".tolist() or api.share()"), (lambda: np.array([[1.5]]), ".tolist() or api.share()"),
     (lambda: memoryview(b"abcdef")[::2], ".tobytes()"), (lambda: 1j, "[.real, .imag]"),
     (lambda: np.complex128(1j), "[.real, .imag]"), (lambda: datetime.min.replace(tzinfo=EAST), ".isoformat()"),
     (lambda: datetime.max.replace(tzinfo=WEST), ".isoformat()"), (lambda: 2**64, "str()"),
-    (lambda: ValueError("x"), "str()"), (lambda: int, ".__name__"), (lambda: SimpleNamespace(a=1), "str(), vars()"),
+    (lambda: ValueError("x"), "str()"), (lambda: int, ".__name__"), (lambda: SimpleNamespace(a=1), "str() or vars()"),
     (lambda: np.uint64, ".__name__"), (lambda: frame(to_records=None), '.to_dict("list")'),
     (lambda: np.datetime64("2026-01-01"), ".tolist()"),
 ]  # fmt: skip
@@ -146,7 +146,8 @@ def test_the_error_suggests_what_to_send_instead(codec: ModuleType, make: Callab
         with pytest.raises(NotPlainData) as refused:
             codec.encode(wrap(make()))
         assert refused.value.path == path
-        assert f" → {cure}" in refused.value.text
+        assert f"; send instead: {cure}" in refused.value.text
+        assert "→" not in refused.value.text
 
 
 @CODECS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import islice
 
 from microkernel.errors import CallDeadlock, KernelError, MailboxFull, MethodNotFound, PluginNotActive
 from microkernel.kernel.admission.gate import KERNEL_TOPICS
@@ -19,6 +20,10 @@ from microkernel.kernel.routing.deadlock import find_cycle
 from microkernel.kernel.routing.service_queue import ServiceQueue
 from microkernel.wire.messages import Ask, Call
 from microkernel.wire.slots import size_of
+
+# Bounds of the list of methods in an error: methods and characters.
+_MOST_LISTED = 8
+_LONGEST_LIST = 200
 
 
 class CallRouter:
@@ -152,5 +157,17 @@ def _check_callable(target: PluginRecord, method: str, caller: PluginRecord | No
         cure = cure_of(target.name, target.state)
         raise PluginNotActive("MK0213", name=target.name, state=target.state, what=what, cure=cure)
     if method not in target.methods:
-        suggestion = did_you_mean(method, target.methods) if method else "; a target is written plugin.method"
+        suggestion = _suggest(target, method) if method else "; a target is written plugin.method"
         raise MethodNotFound("MK0604", target=f"{target.name}.{method}".rstrip("."), suggestion=suggestion)
+
+
+def _suggest(target: PluginRecord, method: str) -> str:
+    """Return the method that was probably meant; else the methods of the plugin if they are few."""
+    if not target.methods:
+        return f"; {target.name} exposes no methods"
+    if near := did_you_mean(method, target.methods):
+        return near
+    names = ", ".join(islice(target.methods, _MOST_LISTED))
+    if len(target.methods) > _MOST_LISTED or len(names) > _LONGEST_LIST:
+        return f"; mk info {target.name} lists its methods"
+    return f"; the methods of {target.name}: {names}"

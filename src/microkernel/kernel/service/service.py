@@ -5,6 +5,7 @@ Each call runs on a separate thread, because it may wait. The caller watches its
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from functools import partial
@@ -59,8 +60,15 @@ def _perform(name: str, method: Method, args: list[Any], kwargs: dict[str, Any])
         return method(*args, **kwargs)
     except TypeError as error:
         if f"{name}()" in str(error):
-            raise InvalidArguments("MK0605", reason=f"kernel.{error}", path="") from None
+            cure = f"; the method is kernel.{name}{_signature_of(method)}"
+            raise InvalidArguments("MK0605", reason=f"kernel.{error}", path="", cure=cure) from None
         raise
+
+
+def _signature_of(method: Method) -> str:
+    """Return the parameters with their defaults. The type hints are left out, because some name internal classes."""
+    parameters = inspect.signature(method).parameters.values()
+    return str(inspect.Signature([each.replace(annotation=each.empty) for each in parameters]))
 
 
 def _plain(value: Any) -> Any:

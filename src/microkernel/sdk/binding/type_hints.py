@@ -122,7 +122,7 @@ def _cure(hint: Any) -> str:
     kind = typing.get_origin(hint) or hint
     module = getattr(kind, "__module__", "")
     if hasattr(kind, "__array_interface__") or hasattr(kind, "__array_priority__"):
-        return "list[float], Buffer"
+        return "list[float] or Buffer"
     if isinstance(kind, type) and issubclass(kind, float | int | str | bytes):
         return next(base.__name__ for base in (float, int, str, bytes) if issubclass(kind, base))
     if isinstance(kind, type) and issubclass(kind, datetime):
@@ -134,5 +134,5 @@ def _cure(hint: Any) -> str:
     return (
         "str"
         if module in ("pathlib", "pathlib._local", "ipaddress", "zoneinfo", "fractions", "re")
-        else ("str, dict, @dataclass")
+        else ("str, dict or a dataclass")
     )

@@ -25,6 +25,8 @@ from microkernel.wire.secrets import Secrets
 # Seconds for which Done may wait to be sent together with others.
 _FLUSH_AFTER = 0.001
 _FLUSH_COUNT = 64
+# Characters of a signature that an error shows.
+_LONGEST_SIGNATURE = 300
 
 
 class Dispatcher:
@@ -219,6 +221,7 @@ class Dispatcher:
         except KernelError as error:
             if isinstance(error, InvalidArguments):
                 error.fields["reason"] = f"{self._name}.{message.method}: {error.fields['reason']}"
+                error.fields["cure"] = self._signature_of(message.method)
             self._channel.reply(messages.Response(message.id, failure=from_error(error)), message.lane)
             return
         if self._done or self._sharing.ended:
@@ -230,6 +233,13 @@ class Dispatcher:
             job.run(NO_SLOT)  # the executor's threads may have ended; this thread is waiting for them
         else:
             self.executor.submit(job)
+
+    def _signature_of(self, name: str) -> str:
+        """Return the end of the message about arguments that do not fit: the method as it is written."""
+        exposed = self._handlers.methods.get(name)
+        return (
+            f"; the method is {codec.plain_text(name + exposed.wire.signature, _LONGEST_SIGNATURE)}" if exposed else ""
+        )
 
     def _returned(self, message: messages.Invoke, value: Any, error: BaseException | None) -> None:
         if not page[0]:

@@ -146,6 +146,15 @@ def check_what_cannot_be_called(workspace: Workspace) -> None:
         ]  # fmt: skip
         for (kind, word), target in zip(wanted, ("echo.ecko", "ecko.echo", "off.ping", "echo"), strict=True):
             assert word in expect_error(kind, harness.call, target).text
+        unknown = expect_error(MethodNotFound, harness.call, "echo.zzz").text
+        assert unknown.startswith("no method echo.zzz; the methods of echo: ")
+        assert {"later", "add"} <= set(unknown.partition("echo: ")[2].split(", "))
+        assert "mk start off" in expect_error(PluginNotActive, harness.call, "off.ping").text
+        harness.kernel.start("off")
+        assert (
+            expect_error(MethodNotFound, harness.call, "off.ping").text == "no method off.ping; off exposes no methods"
+        )
+        harness.kernel.stop("off")
         got = harness.call("p.attempts")
         assert [name for name, _ in got] == [kind.__name__ for kind, _ in wanted]
         assert all(word in text for (_, text), (_, word) in zip(got, wanted, strict=True))
