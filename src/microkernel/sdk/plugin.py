@@ -33,6 +33,7 @@ class IPlugin(ABC):
 
         The default does nothing, because the kernel removes subscriptions and timers, and cancels spawned tasks.
         """
+        return None
 
 
 class Secret:

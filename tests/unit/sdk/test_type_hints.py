@@ -85,7 +85,8 @@ class Stamp(datetime): ...
 
 REFUSED: list[tuple[Any, str, str]] = [
     (Anything, "Anything", "str, dict or a dataclass"), (Shaped, "Shaped", ""), (Base, "Base", ""),
-    (Callable[[int], int], "Callable", ""), (Callable, "Callable", ""), (np.ndarray, "ndarray", "list[float] or Buffer"),
+    (Callable[[int], int], "Callable", ""), (Callable, "Callable", ""),
+    (np.ndarray, "ndarray", "list[float] or Buffer"),
     (np.float64, "float64", "float"), (pathlib.Path, "Path", "str"), (ipaddress.IPv4Address, "IPv4Address", "str"),
     (deque, "deque", "list"), (deque[int], "deque[int]", "list"), (OrderedDict, "OrderedDict", "dict"),
     (complex, "complex", ""), (range, "range", "list"), (type[int], "type[int]", ""), (Stamp, "Stamp", "datetime"),
