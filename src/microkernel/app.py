@@ -5,14 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,9 +17,9 @@ from typing import Any
 from microkernel.embedder.calls import FutureWaiter, Waiter, call_message, route, value_of
 from microkernel.embedder.failures import HandlerFailures
 from microkernel.embedder.handlers import Embedder
+from microkernel.embedder.hosts_by_level import HostsByLevel
 from microkernel.errors import (
     CallTimeout,
-    IsolationUnavailable,
     KernelClosed,
     KernelError,
     shortage_in,
@@ -32,18 +29,17 @@ from microkernel.hosts.worker.environment import interpreter_defect
 from microkernel.kernel import config as kernel_config
 from microkernel.kernel.admission.effective_config import check_kernel_name, state_home
 from microkernel.kernel.admission.permissions import Review
-from microkernel.kernel.assembly import Announce, Hosts, KernelOptions, make_core
+from microkernel.kernel.assembly import KernelOptions, make_core
 from microkernel.kernel.kernel import Core
-from microkernel.kernel.manifest import LEVELS, Level
+from microkernel.kernel.manifest import Level
 from microkernel.kernel.messaging.event_bus import ON_EMBEDDER_THREAD
 from microkernel.kernel.operations.reload import ReloadReport
-from microkernel.kernel.ports import Availability, Host
+from microkernel.kernel.ports import Availability
 from microkernel.kernel.reporting.plugin_info import PluginInfo
 from microkernel.kernel.routing.call_table import COLLECTED
 from microkernel.kernel.runtime.clock import SystemClock
-from microkernel.kernel.runtime.reactor import Reactor
-from microkernel.loader import FileLoader, LockFile, check_places, may_have_plugins, read_config
-from microkernel.loader.config_in_code import KernelConfig, config_of
+from microkernel.loader import FileLoader, LockFile, check_places, may_have_plugins
+from microkernel.loader.config_in_code import Configured, KernelConfig, configuration, read_with_paths
 from microkernel.loader.embedding_args import Grants, Places, list_places, read_grants, read_level
 from microkernel.loader.overlap import check_data_folder
 from microkernel.loader.parsers import Deferred, InProcess, Parser
@@ -58,10 +54,6 @@ from microkernel.wire.topics import check_pattern, check_topic
 __all__ = ["Kernel", "KernelConfig"]
 
 logging.getLogger("microkernel").addHandler(logging.NullHandler())  # silent unless the program configures logging
-
-_EXTRAS = {"wasm": "wasm"}
-_REFUSED_FOR = 1.0
-Configured = kernel_config.KernelConfig | Mapping[str, Any] | str | os.PathLike[str]
 
 
 class Kernel:
@@ -102,7 +94,7 @@ class Kernel:
         self._config_file = ""
         if isinstance(config, str | os.PathLike):
             self._config_file = os.path.abspath(config)  # the working folder may have changed by then
-            self._reread = partial(_read, self._config_file)
+            self._reread = partial(read_with_paths, self._config_file)
         self._places = [*list_places(plugins), *self._config.plugins]
         check_places(self._places)
         self._project = project_of(self._config.source, self._places)
@@ -111,9 +103,7 @@ class Kernel:
         self._grants = read_grants(grants or {})
         self._python = os.fspath(python)
         self._lock = LockFile(os.fspath(lock)) if lock is not None else None
-        self._hosts: dict[Level, Host] = {}
-        self._refused: dict[Level, tuple[float, IsolationUnavailable]] = {}
-        self._hosts_lock = threading.Lock()
+        self._hosts = HostsByLevel(self.name, self._python)
         # Sources of plugins that run in this process may be parsed in it too.
         is_apart = isolation != "thread" and not interpreter_defect()
         self._parser: Parser = Deferred(partial(_make_inspector, self._python)) if is_apart else InProcess()
@@ -190,7 +180,7 @@ class Kernel:
                 self.name, self._config, self._data_dir(), project, self._isolation, self._grants, self._places,
                 own_files, self._reread,
             )  # fmt: skip
-            return make_core(options, FileLoader(self._parser), self._hosts_on, SystemClock(), self._lock)
+            return make_core(options, FileLoader(self._parser), self._hosts.bind, SystemClock(), self._lock)
         except (OSError, RuntimeError) as error:
             if shortage := shortage_in(error):
                 raise KernelError("MK0515", reason=shortage) from None
@@ -206,9 +196,7 @@ class Kernel:
         if core is None or self._forked:
             return
         core.close(now)
-        for host in self._hosts.values():
-            host.close()
-        self._hosts.clear()
+        self._hosts.close()
         self._parser.close()
         self._embedder.close()
         core.reactor.run(core.buffers.close)
@@ -443,37 +431,7 @@ class Kernel:
     def available(self) -> dict[str, Availability]:
         """Return the availability of each level on this machine. ``error`` is None if the level can be used."""
         core = self.core
-        result: dict[str, Availability] = {}
-        for level in LEVELS:
-            try:
-                result[level] = self._host(core.reactor, core.texts.announce, level).available()
-            except IsolationUnavailable as error:
-                result[level] = Availability("", error)
-        return result
-
-    def _hosts_on(self, reactor: Reactor, announce: Announce) -> Hosts:
-        return partial(self._host, reactor, announce)
-
-    def _host(self, reactor: Reactor, announce: Announce, level: Level) -> Host:
-        with self._hosts_lock:
-            if level not in self._hosts:
-                self._hosts[level] = self._new_host(reactor, announce, level)
-            return self._hosts[level]
-
-    def _new_host(self, reactor: Reactor, announce: Announce, level: Level) -> Host:
-        """Create the host of a level.
-
-        A refusal is remembered for ``_REFUSED_FOR`` seconds, because an interpreter that hangs takes long to fail, and
-        several plugins ask at the same time.
-        """
-        until, refusal = self._refused.get(level, (0.0, None))
-        if refusal is not None and time.monotonic() < until:
-            raise refusal.with_traceback(None)
-        try:
-            return _make_host(self.name, reactor, announce, level, self._python)
-        except IsolationUnavailable as error:
-            self._refused[level] = (time.monotonic() + _REFUSED_FOR, error)
-            raise
+        return self._hosts.available(core.reactor, core.texts.announce)
 
     def _check_data(self) -> str:
         """Claim the data folder for this project, and return the project; empty if the operator named the folder.
@@ -516,38 +474,7 @@ def _mark_forked() -> None:
 os.register_at_fork(after_in_child=_mark_forked)
 
 
-def _make_host(name: str, reactor: Reactor, announce: Announce, level: Level, python: str) -> Host:
-    try:
-        module = import_module(f"microkernel.hosts.{level}")
-    except ModuleNotFoundError as missing:
-        if missing.name != f"microkernel.hosts.{level}":
-            raise IsolationUnavailable("MK0510", extra=_EXTRAS.get(level, level)) from None
-        raise IsolationUnavailable("MK0501", level=level, reason="it is not built yet") from None
-    host: Host = getattr(module, f"{level.title()}Host")(reactor, name=name, python=python, announce=announce)
-    if (error := host.available().error) is not None:
-        host.close()
-        raise error
-    return host
-
-
 def _make_inspector(python: str) -> Parser:
     from microkernel.hosts.inspector_process import Inspector  # a kernel without plugins does not load it
 
     return Inspector(python)
-
-
-def configuration(config: Configured | None) -> kernel_config.KernelConfig:
-    """Return the configuration from any of the forms in which a Kernel accepts it. Raises ConfigError."""
-    if config is None:
-        return kernel_config.KernelConfig()
-    return _read(config) if isinstance(config, str | os.PathLike) else config_of(config)
-
-
-def _read(path: str | os.PathLike[str]) -> kernel_config.KernelConfig:
-    """Read a configuration file. Paths in it are relative to its folder."""
-    config, folder = read_config(os.fspath(path)), Path(path).resolve().parent
-    return replace(
-        config,
-        plugins=tuple(p if p.startswith("entry-point") else str(folder / p) for p in config.plugins),
-        data_dir=str(folder / config.data_dir) if config.data_dir else "",
-    )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from microkernel.errors import ConfigError
 from microkernel.kernel import config as kernel_config
 from microkernel.kernel.config import ApprovalRules, Group, PluginConfig
 from microkernel.kernel.manifest import Level, Permissions
-from microkernel.loader.config import check_config
+from microkernel.loader.config import check_config, read_config
 from microkernel.loader.schema import Where
 
 Table = Mapping[str, Any]
+# The forms in which a Kernel accepts its configuration.
+Configured = kernel_config.KernelConfig | Mapping[str, Any] | str | os.PathLike[str]
 _DEFAULTS = kernel_config.KernelConfig()
 
 
@@ -102,3 +105,20 @@ def _without_defaults(value: PluginConfig | Group | ApprovalRules) -> dict[str, 
     default = type(value)()
     named = ((each.name, getattr(value, each.name)) for each in fields(value))
     return {name: own for name, own in named if own != getattr(default, name)}
+
+
+def configuration(config: Configured | None) -> kernel_config.KernelConfig:
+    """Return the configuration from any of the forms in which a Kernel accepts it. Raises ConfigError."""
+    if config is None:
+        return kernel_config.KernelConfig()
+    return read_with_paths(config) if isinstance(config, str | os.PathLike) else config_of(config)
+
+
+def read_with_paths(path: str | os.PathLike[str]) -> kernel_config.KernelConfig:
+    """Read a configuration file. Paths in it, which are relative to its folder, are completed. Raises ConfigError."""
+    config, folder = read_config(os.fspath(path)), Path(path).resolve().parent
+    return replace(
+        config,
+        plugins=tuple(p if p.startswith("entry-point") else str(folder / p) for p in config.plugins),
+        data_dir=str(folder / config.data_dir) if config.data_dir else "",
+    )

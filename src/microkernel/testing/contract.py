@@ -16,9 +16,11 @@ from microkernel.kernel.manifest import LEVELS, Level
 from microkernel.testing.checks import (
     buffers,
     calls,
+    circles,
     concurrency,
     configuration,
     context,
+    deadlines,
     deaths,
     events,
     kills,
@@ -26,6 +28,7 @@ from microkernel.testing.checks import (
     mailboxes,
     output,
     payloads,
+    permissions,
     reload_calls,
     reloads,
     restarts,
@@ -39,8 +42,9 @@ from microkernel.testing.levels import levels_of
 
 Outcome = Literal["passed", "failed", "excepted", "not for this level"]
 _MODULES = (
-    lifecycle, stops, configuration, output, events, mailboxes, typed, payloads, buffers, calls, context, timing,
-    concurrency, kills, deaths, restarts, reloads, reload_calls, state_exports,
+    lifecycle, stops, configuration, output, events, permissions, mailboxes, typed, payloads, buffers, calls,
+    deadlines, circles, context, timing, concurrency, kills, deaths, restarts, reloads, reload_calls,
+    state_exports,
 )  # fmt: skip
 
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from microkernel.app import Configured, Kernel, configuration
+from microkernel.app import Kernel
 from microkernel.kernel.manifest import Level
+from microkernel.loader.config_in_code import Configured, configuration
 
 # A path, or source text if it contains a newline.
 Source = str | os.PathLike[str]

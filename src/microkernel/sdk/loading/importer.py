@@ -39,6 +39,7 @@ from types import ModuleType
 from typing import Any
 
 from microkernel.sdk.loading import module_finders as finders
+from microkernel.sdk.loading.module_loaders import ExtensionLoader, SourceLoader
 from microkernel.sdk.loading.module_names import PACKAGE, ModuleNames
 
 _serial = count(1)
@@ -151,7 +152,7 @@ class PluginNamespace:
         folder = f"{self.root}/{name.replace('.', '/')}".rstrip("/")
         if source is None and not is_package:
             return None if self._alone else self._find_on_disk(fullname, folder)
-        loader: Any = finders.SourceLoader(self, source, folder)
+        loader: Any = SourceLoader(self, source, folder)
         spec = ModuleSpec(fullname, loader, origin=loader.path if source else None, is_package=is_package)
         spec.has_location = source is not None
         return self._as_package(spec, folder) if is_package else spec
@@ -164,11 +165,11 @@ class PluginNamespace:
     def _find_on_disk(self, fullname: str, folder: str) -> ModuleSpec | None:
         for suffix in EXTENSION_SUFFIXES:
             if os.path.isfile(folder + suffix):
-                loader: Any = finders.ExtensionLoader(self, fullname, folder + suffix)
+                loader: Any = ExtensionLoader(self, fullname, folder + suffix)
                 return spec_from_file_location(fullname, folder + suffix, loader=loader)
         if not os.path.isdir(folder):
             return None
-        empty: Any = finders.SourceLoader(self, None, folder)
+        empty: Any = SourceLoader(self, None, folder)
         return self._as_package(ModuleSpec(fullname, empty, is_package=True), folder)
 
     def members(self, folder: str) -> Iterator[tuple[str, bool]]:
